@@ -1,0 +1,51 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+#
+# Every target works as an ordinary user in this checkout. Run by root, a target installs what is missing and then runs
+# as an ordinary user (STOCKYARD_USER, default stockyard) in a copy under that user's home.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+
+TARGETS := setup demo teardown test test-full lint bench docs
+
+.PHONY: help $(TARGETS)
+
+help: ## show this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
+	@echo 'Variables: ARGS (passed on to the tool), PYTHON (default /usr/bin/python3), STOCKYARD_USER (for root).'
+
+ifeq ($(shell id -u),0)
+
+$(TARGETS):
+	@hack/as-user.sh $@
+
+else
+
+setup: ## install Debian packages and .venv; instant when nothing changed
+	@hack/packages.sh
+	@hack/setup.sh
+
+demo: setup ## build a template, fork hosts, run a container on each
+	@hack/playbook.sh site $(ARGS)
+
+teardown: setup ## remove everything that the demo made
+	@hack/playbook.sh teardown $(ARGS)
+
+test: setup ## all tests but the long ones
+	@.venv/bin/pytest -m "not full" $(ARGS)
+
+test-full: setup ## all tests, the long ones too
+	@.venv/bin/pytest $(ARGS)
+
+lint: setup ## all checks; ARGS="ruff mypy" runs only those
+	@hack/lint.sh $(ARGS)
+
+bench: setup ## measure how fast hosts fork
+	@.venv/bin/python bench/run.py $(ARGS)
+
+docs: setup ## render the plugins' documentation to build/docs as reStructuredText
+	@hack/docs.sh $(ARGS)
+
+endif

@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Resolves pyproject.toml's dependencies for the oldest Python that is supported. ARGUMENTS go to uv (--upgrade, say).
+# shellcheck source=hack/lib.sh
+source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+
+cd "$root"
+exec .venv/bin/uv pip compile pyproject.toml --quiet --group dev --all-extras --python-version 3.11 \
+  --no-header --output-file requirements/dev.txt "$@"
