@@ -1,0 +1,132 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is shipped works where it was not made: the collection and the wheel, both installed without a network."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tarfile
+import zipfile
+from email.message import Message
+from email.parser import Parser
+from pathlib import Path
+
+import pytest
+import yaml
+
+CHECKOUT = Path(__file__).parents[2]
+TOOLS = Path(sys.executable).parent
+GALAXY = yaml.safe_load((CHECKOUT / "galaxy.yml").read_text())
+PLAYBOOK = """
+- name: Use an installed module
+  hosts: localhost
+  gather_facts: false
+  tasks:
+    - name: Ask an empty yard for its fleets
+      stockyard.container_hosts.fleet_info:
+        hypervisor: "memory://{{ state }}"
+        owner: packaging
+      register: answer
+
+    - name: See that there are none
+      ansible.builtin.assert:
+        that: answer.fleets == []
+"""
+
+
+def run(*command: str | Path, home: Path, **environment: str) -> str:
+    """Run a command with an empty home and no settings of the caller's Ansible or Python; its output, or a failure."""
+    inherited = {key: value for key, value in os.environ.items() if not key.startswith(("ANSIBLE_", "PYTHON", "XDG_"))}
+    path = f"{TOOLS}:{os.environ['PATH']}"
+    done = subprocess.run(
+        [str(word) for word in command],
+        check=False,
+        cwd=home,
+        env={**inherited, "HOME": str(home), "PATH": path, **environment},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def needs(path: str) -> pytest.MarkDecorator:
+    """For a test that begins to count on the day that a file is there."""
+    return pytest.mark.skipif(not (CHECKOUT / path).is_file(), reason=f"{path} is not written yet")
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An empty home directory."""
+    return tmp_path_factory.mktemp("home")
+
+
+@pytest.fixture(scope="module")
+def tarball(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The collection, built from the checkout."""
+    target = tmp_path_factory.mktemp("tarball")
+    run("ansible-galaxy", "collection", "build", CHECKOUT, "--output-path", target, home=home)
+    return target / f"stockyard-container_hosts-{GALAXY['version']}.tar.gz"
+
+
+@pytest.fixture(scope="module")
+def wheel(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The SDK, built from the checkout."""
+    target = tmp_path_factory.mktemp("wheel")
+    pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "wheel", "--no-index")
+    run(*pip, "--no-deps", "--no-build-isolation", "--wheel-dir", target, CHECKOUT, home=home)
+    return target / f"stockyard-{GALAXY['version']}-py3-none-any.whl"
+
+
+@pytest.fixture(scope="module")
+def metadata(wheel: Path) -> Message:
+    """What the wheel says of itself."""
+    with zipfile.ZipFile(wheel) as archive:
+        name = f"stockyard-{GALAXY['version']}.dist-info/METADATA"
+        return Parser().parsestr(archive.read(name).decode())
+
+
+def test_the_collection_ships_sources_only(tarball: Path) -> None:
+    with tarfile.open(tarball) as archive:
+        tops = {name.partition("/")[0] for name in archive.getnames()}
+    assert {"LICENSE", "README.md", "MANIFEST.json", "meta", "plugins", "requirements.txt", "bindep.txt"} <= tops
+    assert not {name for name in tops if name.startswith(".")}
+    assert not tops & {"build", "collections", "dist"}
+
+
+@needs("plugins/modules/fleet_info.py")
+def test_an_installed_module_runs(tarball: Path, home: Path, tmp_path: Path) -> None:
+    collections = {"ANSIBLE_COLLECTIONS_PATH": str(tmp_path / "collections"), "ANSIBLE_LOCALHOST_WARNING": "False"}
+    install = ("ansible-galaxy", "collection", "install", "--offline", "--force")
+    run(*install, "--collections-path", tmp_path / "collections", tarball, home=home, **collections)
+    playbook = tmp_path / "playbook.yml"
+    playbook.write_text(PLAYBOOK)
+    state = f"state={tmp_path}/yard.json"
+    assert "failed=0" in run("ansible-playbook", playbook, "--extra-vars", state, home=home, **collections)
+
+
+@needs("plugins/module_utils/stockyard/__init__.py")
+def test_the_sdk_imports_from_its_wheel_alone(wheel: Path, home: Path, tmp_path: Path) -> None:
+    # Without dependencies: third-party libraries are imported where they are opened.
+    run(sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv", home=home)
+    python = tmp_path / "venv" / "bin" / "python"
+    pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", python)
+    run(*pip, "install", "--no-index", "--no-deps", wheel, home=home)
+    where = run(python, "-I", "-c", "import stockyard; print(stockyard.__file__)", home=home)
+    assert Path(where.strip()).is_relative_to(tmp_path)
+
+
+def test_the_wheel_says_what_it_is(metadata: Message) -> None:
+    assert metadata["Version"] == GALAXY["version"]
+    assert metadata["License-Expression"] == "GPL-3.0-or-later"
+    assert metadata.get_all("Provides-Extra") == ["libvirt", "vsphere"]
+
+
+def test_the_wheel_is_typed(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        assert "stockyard/py.typed" in archive.namelist()
