@@ -1,0 +1,57 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""stockyard: container hosts as cattle. The public names of the SDK."""
+
+from __future__ import annotations
+
+from .core.fleet import FleetSpec, SingleSpec
+from .core.host import HostSpec
+from .core.image import BuildOptions, ImageSpec
+from .core.plan import Action, Plan
+from .core.template import Hardware, TemplateSpec
+from .errors import (
+    Busy,
+    Conflict,
+    ConnectionFailed,
+    DeadlineExceeded,
+    GuestError,
+    HypervisorError,
+    ImageError,
+    InvalidInput,
+    MissingDependency,
+    NotFound,
+    OutOfSpace,
+    Refused,
+    StockyardError,
+    Unsupported,
+)
+from .yard import Result, Yard
+
+__all__ = [
+    "Action",
+    "BuildOptions",
+    "Busy",
+    "Conflict",
+    "ConnectionFailed",
+    "DeadlineExceeded",
+    "FleetSpec",
+    "GuestError",
+    "Hardware",
+    "HostSpec",
+    "HypervisorError",
+    "ImageError",
+    "ImageSpec",
+    "InvalidInput",
+    "MissingDependency",
+    "NotFound",
+    "OutOfSpace",
+    "Plan",
+    "Refused",
+    "Result",
+    "SingleSpec",
+    "StockyardError",
+    "TemplateSpec",
+    "Unsupported",
+    "Yard",
+]

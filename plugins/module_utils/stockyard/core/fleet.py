@@ -1,0 +1,61 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Fleets: declared sets of hosts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from . import naming
+from .host import HostSpec
+
+
+@dataclass(frozen=True)
+class FleetSpec:
+    """A declared set of equal hosts.
+
+    :param name: at most 40 characters; hosts are called ``name-1``, ``name-2`` and so on.
+    :param template: the template that they are forked from, in the same tenant.
+    :param count: how many.
+    :param host: what each is like.
+    :param labels: carried on each host; changed in place.
+    """
+
+    name: str
+    template: str
+    count: int = 1
+    tenant: str = "default"
+    host: HostSpec = field(default_factory=HostSpec)
+    labels: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        naming.name("fleet", self.name, naming.FLEET_NAME_MAX)
+        naming.name("template", self.template)
+        naming.name("tenant", self.tenant)
+        naming.whole("count", self.count, 0, 10000)
+        naming.labels(self.labels)
+
+
+HOST_STATES = ("present", "absent", "restarted", "replaced")
+
+
+@dataclass(frozen=True)
+class SingleSpec:
+    """One host that is declared by its name.
+
+    :param template: the template that it is forked from; may be empty where the host is there already.
+    """
+
+    name: str
+    template: str = ""
+    tenant: str = "default"
+    host: HostSpec = field(default_factory=HostSpec)
+    labels: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        naming.name("host", self.name)
+        naming.name("tenant", self.tenant)
+        if self.template:
+            naming.name("template", self.template)
+        naming.labels(self.labels)

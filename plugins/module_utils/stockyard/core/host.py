@@ -1,0 +1,147 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Hosts: what is declared, and what is on record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..errors import InvalidInput
+from . import naming
+
+MODES = ("instant", "linked", "full")
+ENGINE_IDENTITIES = ("shared", "unique")
+HOST_PHASES = ("creating", "ready", "deleting")
+SSH_PORT = 2222
+DOCKER_PORT = 2376
+_RESERVED_PORTS = {SSH_PORT, DOCKER_PORT}
+_KEY_TYPES = ("ssh-ed25519", "ssh-rsa", "ecdsa-sha2-", "sk-ssh-ed25519@openssh.com", "sk-ecdsa-sha2-")
+
+
+@dataclass(frozen=True)
+class HostSpec:
+    """What a host is to be like; a change of it replaces the host.
+
+    :param fork_mode: ``instant``, ``linked`` or ``full``: the best that is tried first.
+    :param ports: TCP ports of the guest that the hypervisor publishes on the host's address (for ``docker run -p``).
+    :param authorized_keys: OpenSSH public keys that may log in as the template's user.
+    :param engine_identity: ``shared`` keeps the template's Docker engine ID, ``unique`` restarts dockerd for a new one.
+    """
+
+    fork_mode: str = "instant"
+    ports: tuple[int, ...] = ()
+    authorized_keys: tuple[str, ...] = ()
+    engine_identity: str = "shared"
+
+    def __post_init__(self) -> None:
+        naming.choice("fork_mode", self.fork_mode, MODES)
+        naming.choice("engine_identity", self.engine_identity, ENGINE_IDENTITIES)
+        for port in self.ports:
+            naming.whole("ports", port, 1, 65535)
+            if port in _RESERVED_PORTS:
+                raise InvalidInput(f"ports: {port} is the host's own.", remedy=f"choose others than {_RESERVED_PORTS}")
+        if len(set(self.ports)) != len(self.ports):
+            raise InvalidInput("ports: a port is named twice.", remedy="name each port once")
+        for key in self.authorized_keys:
+            public_key(key)
+
+
+def public_key(value: Any) -> str:
+    """Check one line of an ``authorized_keys`` file without options."""
+    text = naming.line("authorized_keys", value, 16384)
+    words = text.split()
+    if len(words) < 2 or not words[0].startswith(_KEY_TYPES):
+        raise InvalidInput(
+            f"{naming.shown(value)} is not an OpenSSH public key.",
+            remedy="give the text of a .pub file, one key a line",
+        )
+    return text
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What made the host itself; public facts only.
+
+    :param machine_id: systemd's machine ID.
+    :param ssh_host_key: public half, as in ``known_hosts``.
+    :param certificate: serial number of the server certificate, in hex.
+    :param not_after: when that certificate ends, seconds since the epoch.
+    :param engine_id: Docker engine ID; empty where the engine was not asked.
+    """
+
+    machine_id: str
+    ssh_host_key: str
+    certificate: str
+    not_after: float
+    engine_id: str = ""
+
+
+@dataclass(frozen=True)
+class HostRecord:
+    """What the hypervisor knows of one host.
+
+    :param fleet: its fleet; empty for a host of its own.
+    :param generation: the template generation that it was forked from.
+    :param mode: how it was really made; ``mode_reason`` says why not as asked.
+    :param phase: ``creating``, ``ready`` or ``deleting``.
+    :param address: where SSH, Docker and published ports answer.
+    :param created: seconds since the epoch.
+    :param version: counts every change, for compare and set.
+    """
+
+    owner: str
+    tenant: str
+    fleet: str
+    name: str
+    uuid: str
+    template: str
+    generation: str
+    spec: HostSpec
+    ssh_user: str
+    mac: str
+    address: str
+    phase: str
+    created: float
+    mode: str = ""
+    mode_reason: str = ""
+    labels: dict[str, str] = field(default_factory=dict)
+    identity: Identity | None = None
+    version: int = 1
+
+    kind = "host"
+
+    def __post_init__(self) -> None:
+        for what, value in (("owner", self.owner), ("tenant", self.tenant), ("host", self.name)):
+            naming.name(what, value)
+        naming.choice("phase", self.phase, HOST_PHASES)
+
+    @property
+    def domain(self) -> str:
+        """Its name on the hypervisor."""
+        return f"{self.owner}.{self.tenant}.{self.name}"
+
+    @property
+    def title(self) -> str:
+        """Its name in messages."""
+        return f"host {self.name}"
+
+
+RUN_STATES = ("running", "paused", "off", "crashed")
+
+
+@dataclass(frozen=True)
+class Host:
+    """A host as observed: its record and what its machine does now.
+
+    :param state: ``running``, ``paused``, ``off`` or ``crashed``.
+    """
+
+    record: HostRecord
+    state: str
+
+    @property
+    def serving(self) -> bool:
+        """Whether it is complete and running."""
+        return self.record.phase == "ready" and self.state == "running"

@@ -1,0 +1,76 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The guest image, as it is declared."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..errors import InvalidInput
+from . import naming
+
+SUITES = ("bookworm", "trixie")
+
+
+@dataclass(frozen=True)
+class ImageSpec:
+    """What a guest image is made of.
+
+    :param suite: Debian release to build from.
+    :param packages: Debian packages beside those that every host has.
+    :param ssh_user: login that is made in the guest, with password-less sudo and the right to use Docker.
+    :param files: extra files: absolute path in the guest to text, owned by root, mode 0644.
+    :param disk_gib: virtual size of the disk in GiB; it is sparse.
+    """
+
+    suite: str = "bookworm"
+    packages: tuple[str, ...] = ()
+    ssh_user: str = "stockyard"
+    files: dict[str, str] | None = None
+    disk_gib: int = 8
+
+    def __post_init__(self) -> None:
+        naming.choice("suite", self.suite, SUITES)
+        for item in self.packages:
+            naming.package(item)
+        naming.user(self.ssh_user)
+        if self.ssh_user == "root":
+            raise InvalidInput("ssh_user cannot be root.", remedy="name an ordinary user; it gets password-less sudo")
+        naming.whole("disk_gib", self.disk_gib, 2, 2048)
+        for path in self.files or {}:
+            guest_path(path)
+
+
+@dataclass(frozen=True)
+class BuildOptions:
+    """How an image is fetched; not part of its digest.
+
+    :param mirror: Debian mirror; empty for Debian's own, with its security updates.
+    :param security_mirror: mirror of the security updates that goes with a mirror of your own; empty for none.
+    :param proxy: HTTP proxy for the download; empty for none.
+    """
+
+    mirror: str = ""
+    security_mirror: str = ""
+    proxy: str = ""
+
+    def __post_init__(self) -> None:
+        urls = {"mirror": self.mirror, "security_mirror": self.security_mirror, "proxy": self.proxy}
+        for what, value in urls.items():
+            naming.line(what, value, 1024)
+            if value and not value.startswith(("http://", "https://", "file:///")):
+                raise InvalidInput(f"{what}: {naming.shown(value)} is not a URL.", remedy="give http://… or https://…")
+            if any(c in value for c in " \"'\\<>`$"):
+                raise InvalidInput(f"{what}: {naming.shown(value)} holds white space or quotes.", remedy="encode them")
+
+
+def guest_path(value: object) -> str:
+    """Check an absolute path inside the guest: printable, normal (no ``..``), not a directory."""
+    text = naming.line("path in the guest", value)
+    parts = text.split("/")
+    if parts[0] or len(parts) < 2 or any(p in ("", ".", "..") for p in parts[1:]):
+        raise InvalidInput(
+            f"{naming.shown(value)} is not an absolute, normal file path.", remedy="write it as /directory/file"
+        )
+    return text

@@ -1,0 +1,113 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Names: what is allowed, and how an object is called on the hypervisor.
+
+A name on the hypervisor is ``owner.tenant.name`` for a host, ``owner.tenant.template.name.generation`` for a template.
+No part can hold a dot, so two objects never share a name and none can be mistaken for another.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from ..errors import InvalidInput
+
+_NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
+_PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]{1,99}")
+_LABEL_KEY = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?")
+FLEET_NAME_MAX = 40
+
+
+def name(kind: str, value: Any, longest: int = 63) -> str:
+    """Check a name: lower-case ASCII letters, digits and inner hyphens (RFC 1123), at most ``longest``.
+
+    :raises InvalidInput: when it is anything else.
+    """
+    if not isinstance(value, str) or not _NAME.fullmatch(value) or len(value) > longest:
+        raise InvalidInput(
+            f"{shown(value)} is not a valid {kind} name.",
+            remedy=f"use 1 to {longest} lower-case letters, digits and hyphens; no hyphen first or last",
+        )
+    return value
+
+
+def user(value: Any) -> str:
+    """Check a login name."""
+    return _matching("user name", _USER, value, "use lower-case letters, digits, _ and -, at most 32")
+
+
+def package(value: Any) -> str:
+    """Check the name of a Debian package (Debian Policy 5.6.1)."""
+    return _matching("Debian package name", _PACKAGE, value, "name a package without version or options")
+
+
+def labels(value: Any) -> dict[str, str]:
+    """Check labels: a mapping of keys to strings of at most 255 printable characters."""
+    if not isinstance(value, dict):
+        raise InvalidInput(f"labels are {shown(value)}, not a mapping.", remedy="give labels as key: value pairs")
+    checked: dict[str, str] = {}
+    for key, text in value.items():
+        _matching("label key", _LABEL_KEY, key, "use letters, digits and . _ / -, at most 63")
+        checked[key] = line(f"label {key}", text)
+    return checked
+
+
+def line(what: str, value: Any, longest: int = 255) -> str:
+    """Check a single line of printable text."""
+    if not isinstance(value, str) or len(value) > longest or not value.isprintable():
+        raise InvalidInput(
+            f"{what}: {shown(value)} is not a line of at most {longest} printable characters.",
+            remedy="take out line breaks and control characters",
+        )
+    return value
+
+
+def whole(what: str, value: Any, low: int, high: int) -> int:
+    """Check a whole number between ``low`` and ``high``, both allowed."""
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise InvalidInput(
+            f"{what}: {shown(value)} is not a whole number from {low} to {high}.",
+            remedy=f"give a number from {low} to {high}",
+        )
+    return value
+
+
+def choice(what: str, value: Any, allowed: Iterable[str]) -> str:
+    """Check that a word is one of the allowed ones."""
+    words = tuple(allowed)
+    if value not in words:
+        raise InvalidInput(f"{what}: {shown(value)} is not known.", remedy=f"choose one of {', '.join(words)}")
+    return str(value)
+
+
+def shown(value: Any) -> str:
+    """A value as an error message may show it: quoted, escaped, cut to 80 characters."""
+    text = ascii(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def ordinal_name(fleet: str, ordinal: int) -> str:
+    """The name of a counted host of a fleet."""
+    return f"{fleet}-{ordinal}"
+
+
+def lowest_free(fleet: str, taken: Iterable[str], count: int) -> list[str]:
+    """The first ``count`` host names of a fleet that are not taken."""
+    used, ordinal = set(taken), 1
+    found: list[str] = []
+    while len(found) < count:
+        candidate = ordinal_name(fleet, ordinal)
+        if candidate not in used:
+            found.append(candidate)
+        ordinal += 1
+    return found
+
+
+def _matching(what: str, pattern: re.Pattern[str], value: Any, remedy: str) -> str:
+    if not isinstance(value, str) or not pattern.fullmatch(value):
+        raise InvalidInput(f"{shown(value)} is not a valid {what}.", remedy=remedy)
+    return value

@@ -1,0 +1,168 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The port: what a hypervisor has to offer. Small on purpose; everything clever lives above it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias, TypeVar
+
+from .clock import Deadline
+from .host import Host, HostRecord
+from .image import BuildOptions
+from .template import TemplateRecord
+
+Record: TypeAlias = "HostRecord | TemplateRecord"
+R = TypeVar("R", HostRecord, TemplateRecord)
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What a hypervisor can do. Services ask this and never which hypervisor it is.
+
+    :param modes: fork modes, best first.
+    :param parallel: how many forks at once it serves well.
+    """
+
+    modes: tuple[str, ...]
+    parallel: int
+
+
+@dataclass(frozen=True)
+class Stranger:
+    """Something that carries our mark and cannot be read. Reported, never touched."""
+
+    name: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Template:
+    """A template as observed. ``problem`` is empty, or says why no fork can be made of it."""
+
+    record: TemplateRecord
+    problem: str = ""
+
+    @property
+    def usable(self) -> bool:
+        """Whether forks can be made of it."""
+        return self.record.phase == "frozen" and not self.problem
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One reading of a hypervisor: everything of one owner, and every address that any owner uses."""
+
+    templates: tuple[Template, ...]
+    hosts: tuple[Host, ...]
+    strangers: tuple[Stranger, ...]
+    addresses: frozenset[str]
+
+
+class Channel(Protocol):
+    """A private line to the agent in one guest."""
+
+    def request(self, message: dict[str, Any], deadline: Deadline) -> dict[str, Any]:
+        """Send one message, wait for its answer.
+
+        :raises GuestError: when the answer is an error, too long or not a JSON object.
+        :raises DeadlineExceeded: when none comes.
+        """
+
+    def close(self) -> None:
+        """Hang up."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that goes into a guest image, as text. Built by :mod:`..guest.recipe`.
+
+    :param packages: Debian packages, sorted.
+    :param files: absolute path to (mode, text).
+    :param early: the same, laid down before packages are configured.
+    """
+
+    suite: str
+    packages: tuple[str, ...]
+    early: dict[str, GuestFile]
+    files: dict[str, GuestFile]
+    disk_gib: int
+
+
+@dataclass(frozen=True)
+class GuestFile:
+    """A file in the guest, owned by root: text, or the target of a link when the mode says S_IFLNK."""
+
+    text: str
+    mode: int = 0o644
+
+
+class Provider(Protocol):
+    """A hypervisor. Methods that change something are idempotent or say what they found instead."""
+
+    uri: str
+    capabilities: Capabilities
+
+    def close(self) -> None:
+        """Let go of the connection."""
+
+    def exclusive(self, name: str, deadline: Deadline) -> AbstractContextManager[None]:
+        """Hold a name for the length of a ``with`` block; freed when the holder dies.
+
+        :raises Busy: when another controller still holds it at the deadline.
+        """
+
+    def observe(self, owner: str) -> Observation:
+        """Read everything of one owner in a bounded number of calls. Never partial: it raises instead."""
+
+    def ensure_image(self, recipe: Recipe, build: BuildOptions, progress: Progress, deadline: Deadline) -> str:
+        """Have the image that the recipe makes of today's packages, built if it is not there; returns its digest."""
+
+    def create_template(self, record: TemplateRecord, deadline: Deadline) -> None:
+        """Make the disk of a template whose image is there, and put it on record. Does not start it."""
+
+    def freeze(self, record: TemplateRecord, deadline: Deadline) -> TemplateRecord:
+        """Freeze a running template for good; returns its record in phase ``frozen``."""
+
+    def create_host(self, record: HostRecord, template: TemplateRecord) -> None:
+        """Reserve name and address and put the host on record. Starts nothing.
+
+        :raises Conflict: when name or address is taken.
+        """
+
+    def fork(self, host: HostRecord, template: TemplateRecord, mode: str, deadline: Deadline) -> None:
+        """Make the machine of a reserved host and start it, its network link down.
+
+        :raises Unsupported: when this mode cannot be had here; another may be tried.
+        """
+
+    def start(self, record: Record, deadline: Deadline) -> None:
+        """Cold-start a machine, its network link down."""
+
+    def stop(self, record: Record, deadline: Deadline) -> None:
+        """Shut a machine down, by force when the guest does not follow."""
+
+    def set_link(self, record: Record, up: bool) -> None:
+        """Connect or cut the guest's network link."""
+
+    def channel(self, record: Record, deadline: Deadline) -> Channel:
+        """Open the line to the guest's agent."""
+
+    def claim(self, record: R, **changes: Any) -> R:
+        """Compare and set: write the record with these fields changed, if nobody changed it meanwhile.
+
+        :raises Conflict: when the version on record is not ``record.version``.
+        """
+
+    def destroy(self, record: Record) -> None:
+        """Take away the machine, its disks and its record. Nothing there is a success.
+
+        :raises Refused: for a template that living hosts refer to.
+        """
+
+    def facts(self, record: Record) -> dict[str, Any]:
+        """What is worth knowing of the machine beyond its record (console log, accelerator, sizes…)."""

@@ -1,0 +1,117 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Templates: what is declared, and what is on record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ..errors import InvalidInput
+from . import naming
+from .image import BuildOptions, ImageSpec
+
+ACCELERATORS = ("auto", "kvm", "tcg")
+DOCKER_KINDS = ("running", "stopped")
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """The machine that a template is frozen with. A fork has to match it to the letter.
+
+    :param vcpus: virtual CPUs at start.
+    :param max_vcpus: how many it can be given later.
+    :param memory_mib: RAM in MiB.
+    :param spare_ports: PCI Express root ports left free for hot-plug.
+    :param accelerator: ``auto`` (KVM where the CPU has it, else TCG), ``kvm`` or ``tcg``.
+    """
+
+    vcpus: int = 1
+    max_vcpus: int = 4
+    memory_mib: int = 1024
+    spare_ports: int = 4
+    accelerator: str = "auto"
+
+    def __post_init__(self) -> None:
+        naming.whole("vcpus", self.vcpus, 1, 255)
+        naming.whole("max_vcpus", self.max_vcpus, 1, 255)
+        naming.whole("memory_mib", self.memory_mib, 512, 1 << 20)
+        naming.whole("spare_ports", self.spare_ports, 0, 12)
+        naming.choice("accelerator", self.accelerator, ACCELERATORS)
+        if self.vcpus > self.max_vcpus:
+            raise InvalidInput(f"vcpus is {self.vcpus}, over max_vcpus {self.max_vcpus}.", remedy="raise max_vcpus")
+
+
+@dataclass(frozen=True)
+class TemplateSpec:
+    """A declared template.
+
+    :param name: its name in the yard.
+    :param tenant: the trust domain that its forks belong to.
+    :param image: what is in it.
+    :param build: how it is fetched; not part of the digest.
+    :param hardware: the machine.
+    :param docker: ``running`` (frozen with dockerd up) or ``stopped`` (dockerd starts in the fork).
+    """
+
+    name: str
+    tenant: str = "default"
+    image: ImageSpec = field(default_factory=ImageSpec)
+    build: BuildOptions = field(default_factory=BuildOptions)
+    hardware: Hardware = field(default_factory=Hardware)
+    docker: str = "running"
+
+    def __post_init__(self) -> None:
+        naming.name("template", self.name)
+        naming.name("tenant", self.tenant)
+        naming.choice("docker", self.docker, DOCKER_KINDS)
+
+
+TEMPLATE_PHASES = ("building", "booting", "frozen", "deleting")
+
+
+@dataclass(frozen=True)
+class TemplateRecord:
+    """What the hypervisor knows of one generation of a template.
+
+    :param generation: SHA-256 over image and hardware; names this generation.
+    :param recipe: SHA-256 of the declaration, before packages were resolved to versions.
+    :param image: SHA-256 of the image, resolved versions included.
+    :param phase: ``building``, ``booting``, ``frozen`` (forks can be made) or ``deleting``.
+    :param created: seconds since the epoch.
+    :param version: counts every change, for compare and set.
+    :param checksums: SHA-256 of state and RAM file, once frozen.
+    """
+
+    owner: str
+    tenant: str
+    name: str
+    uuid: str
+    generation: str
+    recipe: str
+    image: str
+    hardware: Hardware
+    docker: str
+    ssh_user: str
+    phase: str
+    created: float
+    mac: str
+    version: int = 1
+    checksums: dict[str, str] | None = None
+
+    kind = "template"
+
+    def __post_init__(self) -> None:
+        for what, value in (("owner", self.owner), ("tenant", self.tenant), ("template", self.name)):
+            naming.name(what, value)
+        naming.choice("phase", self.phase, TEMPLATE_PHASES)
+
+    @property
+    def domain(self) -> str:
+        """Its name on the hypervisor."""
+        return f"{self.owner}.{self.tenant}.template.{self.name}.{self.generation[:12]}"
+
+    @property
+    def title(self) -> str:
+        """Its name in messages."""
+        return f"template {self.name} ({self.generation[:12]})"

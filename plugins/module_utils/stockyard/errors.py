@@ -1,0 +1,101 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Every error that the SDK raises on purpose.
+
+::
+
+    StockyardError
+    ├── InvalidInput          a value was refused before anything was changed
+    ├── MissingDependency     a library or program that the chosen hypervisor needs is not installed
+    ├── NotFound              a named object does not exist
+    ├── Conflict              an object changed under us (compare and set failed), or a name is taken
+    │   └── Busy              another controller holds the object now
+    ├── Refused               doing it would hurt something living or something that is not ours
+    ├── Unsupported           this hypervisor, or this template, cannot do it (a declared capability)
+    ├── DeadlineExceeded      a bounded wait ran out
+    ├── GuestError            the guest answered, and the answer is an error or makes no sense
+    ├── ImageError            a guest image could not be built or is damaged
+    └── HypervisorError       the hypervisor failed
+        ├── ConnectionFailed  it could not be reached
+        └── OutOfSpace        its storage is full
+"""
+
+from __future__ import annotations
+
+
+class StockyardError(Exception):
+    """Base of all errors. Says what happened, to which object, why, and what to do about it.
+
+    :param message: one sentence: what could not be done.
+    :param name: the object, as ``kind name``.
+    :param cause: the underlying reason, as far as it is known.
+    :param remedy: what the user can do.
+    """
+
+    def __init__(self, message: str, *, name: str = "", cause: str = "", remedy: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.name = name
+        self.cause = cause
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        text = f"{self.name}: {self.message}" if self.name else self.message
+        if self.cause:
+            text += f" Cause: {self.cause.rstrip('.')}."
+        if self.remedy:
+            text += f" Remedy: {self.remedy.rstrip('.')}."
+        return text
+
+
+class InvalidInput(StockyardError):
+    """A value was refused before anything was changed."""
+
+
+class MissingDependency(StockyardError):
+    """A library or a program that is needed is not installed."""
+
+
+class NotFound(StockyardError):
+    """A named object does not exist."""
+
+
+class Conflict(StockyardError):
+    """The object is no longer what the caller saw, or its name is taken."""
+
+
+class Busy(Conflict):
+    """Another controller holds the object now."""
+
+
+class Refused(StockyardError):
+    """Doing it would hurt something living or something that is not ours."""
+
+
+class Unsupported(StockyardError):
+    """The hypervisor or the template cannot do it."""
+
+
+class DeadlineExceeded(StockyardError):
+    """A bounded wait ran out."""
+
+
+class GuestError(StockyardError):
+    """The guest's agent reported an error or said something that makes no sense."""
+
+
+class ImageError(StockyardError):
+    """A guest image could not be built, or is damaged."""
+
+
+class HypervisorError(StockyardError):
+    """The hypervisor failed."""
+
+
+class ConnectionFailed(HypervisorError):
+    """The hypervisor could not be reached."""
+
+
+class OutOfSpace(HypervisorError):
+    """The hypervisor's storage is full."""

@@ -1,0 +1,150 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Making a fork a host of its own: the order of things, and every file that is written.
+
+The order is the point: the kernel's generator is fed and reseeded before anything secret is made, and nothing opens the
+network before the identity is whole and on disk. Keys are made from the kernel's bytes directly, never by a generator
+that lived in this process across the freeze.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from typing import Any
+
+from .effects import Effects
+
+try:
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+    from cryptography.x509.oid import NameOID
+except ImportError:  # always there in a guest; a controller reads only this file's text
+    pass
+
+STATE = "var/lib/stockyard"
+OPEN_FLAG = "run/stockyard/open"
+# FIPS 186-5: the order of P-256.
+P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+
+
+class Identity:
+    """Applies an identity under one root directory.
+
+    :param root: ``/`` in a guest, any directory in a test.
+    :param effects: the running system.
+    """
+
+    def __init__(self, root: str, effects: Effects) -> None:
+        self.root = root
+        self.effects = effects
+
+    def known(self) -> dict[str, Any] | None:
+        """The identity that is on disk and complete, or nothing."""
+        try:
+            with open(self._path(STATE, "identity.json"), encoding="utf-8") as handle:
+                found = json.load(handle)
+        except FileNotFoundError:
+            return None
+        return found if isinstance(found, dict) and os.path.exists(self._path(STATE, "tls/cert.pem")) else None
+
+    def identify(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Become the host that the request names; answer with the public halves of the new keys."""
+        audit = ["reseed"]
+        self.effects.reseed(base64.b64decode(request["entropy"], validate=True))
+        self.effects.set_clock(float(request["time"]))
+        audit.append("clock")
+        self._names(request)
+        audit.append("names")
+        mac = self._network(request["network"])
+        audit.append("network")
+        self._write("etc/ssh/stockyard_authorized_keys", "".join(f"{k}\n" for k in request["authorized_keys"]))
+        ssh_key = self._ssh_host_key(request["hostname"])
+        audit.append("ssh-key")
+        csr = self._tls_key(request["hostname"])
+        audit.append("tls-key")
+        kept = {"uuid": request["uuid"], "hostname": request["hostname"], "network": request["network"]}
+        self._write(f"{STATE}/identity.json", json.dumps(kept))
+        self.effects.restart_journal()
+        if request.get("engine_identity") == "unique":
+            self.effects.restart_engine()
+            audit.append("engine")
+        return {"ssh_host_key": ssh_key, "csr": csr, "mac": mac, "audit": audit}
+
+    def admit(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Take the signed certificate, make all of it durable and open the doors."""
+        self._write(f"{STATE}/tls/ca.pem", request["ca"])
+        self._write(f"{STATE}/tls/cert.pem", request["certificate"])
+        os.sync()
+        self.open_doors()
+        return {}
+
+    def resume(self) -> bool:
+        """After a cold boot: take up the identity on disk, if there is one."""
+        kept = self.known()
+        if kept is None:
+            return False
+        self._network(kept["network"])
+        self.open_doors()
+        return True
+
+    def open_doors(self) -> None:
+        """Let systemd start SSH and the TLS front: a path unit waits for this file."""
+        self._write(OPEN_FLAG, "")
+
+    def _names(self, request: dict[str, Any]) -> None:
+        self.effects.set_hostname(request["hostname"])
+        self._write("etc/hostname", request["hostname"] + "\n")
+        self._write("etc/hosts", f"127.0.0.1 localhost\n127.0.1.1 {request['hostname']}\n::1 localhost\n")
+        self._write("etc/machine-id", request["machine_id"] + "\n", 0o444)
+        # D-Bus: one machine, one ID; a link keeps them from ever differing.
+        dbus = self._path("var/lib/dbus/machine-id")
+        if os.path.lexists(dbus):
+            os.unlink(dbus)
+        os.makedirs(os.path.dirname(dbus), exist_ok=True)
+        os.symlink("/etc/machine-id", dbus)
+
+    def _network(self, network: dict[str, Any]) -> str:
+        mac = self.effects.set_mac(network["interface"], network["mac"])
+        self.effects.set_address(network["interface"], network["address"], network["netmask"], network["gateway"])
+        return mac
+
+    def _ssh_host_key(self, hostname: str) -> str:
+        key = ed25519.Ed25519PrivateKey.from_private_bytes(self.effects.random(32))
+        private = key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
+        )
+        public = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
+        self._write("etc/ssh/ssh_host_ed25519_key", private.decode(), 0o600)
+        self._write("etc/ssh/ssh_host_ed25519_key.pub", f"{public.decode()} root@{hostname}\n")
+        return public.decode()
+
+    def _tls_key(self, hostname: str) -> str:
+        # 64 random bits more than the order needs make the bias of the reduction negligible (FIPS 186-5, A.2.1).
+        secret = int.from_bytes(self.effects.random(40), "big") % (P256_ORDER - 1) + 1
+        key = ec.derive_private_key(secret, ec.SECP256R1())
+        private = key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        self._write(f"{STATE}/tls/key.pem", private.decode(), 0o600, "stockyard-tls")
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, hostname)])
+        csr = x509.CertificateSigningRequestBuilder().subject_name(name).sign(key, hashes.SHA256())
+        return csr.public_bytes(serialization.Encoding.PEM).decode()
+
+    def _path(self, *parts: str) -> str:
+        return os.path.join(self.root, *parts)
+
+    def _write(self, path: str, text: str, mode: int = 0o644, user: str = "") -> None:
+        """Write a whole file or none: a new file beside the old one, then a rename."""
+        target = self._path(path)
+        os.makedirs(os.path.dirname(target), mode=0o755, exist_ok=True)
+        beside = target + ".new"
+        with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w", encoding="utf-8") as handle:
+            os.fchmod(handle.fileno(), mode)
+            handle.write(text)
+        if user:
+            self.effects.own(beside, user)
+        os.replace(beside, target)

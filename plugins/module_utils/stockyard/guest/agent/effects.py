@@ -1,0 +1,147 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the agent does to the running kernel and to other processes, apart from what it writes to files.
+
+A port of its own, so that the whole of the agent can be run in a directory, without a guest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import signal
+import socket
+import ssl
+import struct
+import subprocess
+import time
+from typing import Protocol
+
+# linux/random.h and linux/sockios.h
+RNDADDENTROPY = 0x40085203
+RNDRESEEDCRNG = 0x5207
+SIOCADDRT = 0x890B
+SIOCGIFHWADDR = 0x8927
+SIOCSIFHWADDR = 0x8924
+SIOCSIFADDR = 0x8916
+SIOCSIFNETMASK = 0x891C
+SIOCGIFFLAGS = 0x8913
+SIOCSIFFLAGS = 0x8914
+IFF_UP = 0x1
+RTF_UP_GATEWAY = 0x3
+RTENTRY_SIZE = 120
+ARPHRD_ETHER = 1
+ANY = "0.0.0.0"  # noqa: S104  # no socket: the default route's destination
+
+
+class Effects(Protocol):
+    """What the agent asks of the running system."""
+
+    def reseed(self, entropy: bytes) -> None:
+        """Feed the kernel's generator and make it reseed now; then this process's OpenSSL."""
+
+    def random(self, count: int) -> bytes:
+        """Random bytes straight from the kernel."""
+
+    def set_clock(self, seconds: float) -> None:
+        """Set the wall clock."""
+
+    def set_hostname(self, name: str) -> None:
+        """Set the kernel's host name."""
+
+    def set_mac(self, interface: str, mac: str) -> str:
+        """Set an interface's MAC address; return what the kernel says afterwards."""
+
+    def set_address(self, interface: str, address: str, netmask: str, gateway: str) -> None:
+        """Give the interface its IPv4 address and bring it up."""
+
+    def own(self, path: str, user: str) -> None:
+        """Make a file or directory belong to a user and its group."""
+
+    def restart_journal(self) -> None:
+        """Make journald start anew, with the machine ID of now."""
+
+    def restart_engine(self) -> None:
+        """Restart dockerd with an engine ID of its own."""
+
+
+class LinuxEffects:
+    """The real thing: ioctls and signals; spawns nothing unless dockerd has to be restarted."""
+
+    def reseed(self, entropy: bytes) -> None:
+        request = struct.pack("ii", len(entropy) * 8, len(entropy)) + entropy
+        with open("/dev/random", "wb", buffering=0) as device:
+            fcntl.ioctl(device, RNDADDENTROPY, request)
+            fcntl.ioctl(device, RNDRESEEDCRNG)
+        ssl.RAND_add(os.urandom(64), 64.0)
+
+    def random(self, count: int) -> bytes:
+        return os.urandom(count)
+
+    def set_clock(self, seconds: float) -> None:
+        time.clock_settime(time.CLOCK_REALTIME, seconds)
+
+    def set_hostname(self, name: str) -> None:
+        socket.sethostname(name)
+
+    def set_mac(self, interface: str, mac: str) -> str:
+        wanted = bytes.fromhex(mac.replace(":", ""))
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            fcntl.ioctl(sock, SIOCSIFHWADDR, struct.pack("16sH14s8x", interface.encode(), ARPHRD_ETHER, wanted))
+            answer = fcntl.ioctl(sock, SIOCGIFHWADDR, struct.pack("16s24x", interface.encode()))
+        return ":".join(f"{byte:02x}" for byte in answer[18:24])
+
+    def set_address(self, interface: str, address: str, netmask: str, gateway: str) -> None:
+        name = interface.encode()
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            fcntl.ioctl(sock, SIOCSIFADDR, struct.pack("16s16s8x", name, _inet(address)))
+            fcntl.ioctl(sock, SIOCSIFNETMASK, struct.pack("16s16s8x", name, _inet(netmask)))
+            flags = struct.unpack("16sH22x", fcntl.ioctl(sock, SIOCGIFFLAGS, struct.pack("16s24x", name)))[1]
+            fcntl.ioctl(sock, SIOCSIFFLAGS, struct.pack("16sH22x", name, flags | IFF_UP))
+            if gateway:
+                self._default_route(sock, gateway)
+
+    @staticmethod
+    def _default_route(sock: socket.socket, gateway: str) -> None:
+        """struct rtentry of net/route.h on a 64-bit machine."""
+        entry = struct.pack("8x16s16s16sH", _inet(ANY), _inet(gateway), _inet(ANY), RTF_UP_GATEWAY)
+        with contextlib.suppress(FileExistsError):
+            fcntl.ioctl(sock, SIOCADDRT, entry.ljust(RTENTRY_SIZE, b"\0"))
+
+    def own(self, path: str, user: str) -> None:
+        import pwd
+
+        entry = pwd.getpwnam(user)
+        os.chown(path, entry.pw_uid, entry.pw_gid)
+
+    def restart_journal(self) -> None:
+        for pid in _pids_of("systemd-journal"):
+            os.kill(pid, signal.SIGTERM)
+
+    def restart_engine(self) -> None:
+        subprocess.run(["systemctl", "stop", "docker.service"], check=True, timeout=120)
+        for path in ("/etc/docker/key.json", "/var/lib/docker/engine-id"):
+            if os.path.exists(path):
+                os.unlink(path)
+        subprocess.run(["systemctl", "start", "docker.service"], check=True, timeout=120)
+
+
+def _inet(address: str) -> bytes:
+    """struct sockaddr_in."""
+    return struct.pack("=HH4s8x", socket.AF_INET, 0, socket.inet_aton(address))
+
+
+def _pids_of(comm: str) -> list[int]:
+    """Processes by the kernel's short name for them."""
+    found = []
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                with open(f"/proc/{entry}/comm", encoding="utf-8") as handle:
+                    if handle.read().strip() == comm:
+                        found.append(int(entry))
+            except OSError:
+                continue
+    return found

@@ -1,0 +1,109 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The agent's loop: reads requests from a virtio-serial port and answers them, one at a time.
+
+It sleeps in ``epoll`` without a time-out: a guest that waits costs nothing, and the freeze finds it there.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+import traceback
+from typing import Any
+
+from . import wire
+from .apply import Identity
+from .effects import LinuxEffects
+from .warmup import warm_up
+
+PORT = f"/dev/virtio-ports/{wire.PORT_NAME}"
+
+
+class Agent:
+    """Answers requests. Knows nothing of how they arrive."""
+
+    def __init__(self, identity: Identity) -> None:
+        self.identity = identity
+
+    def answer(self, line: bytes) -> dict[str, Any]:
+        """The answer to one line, an error included: whatever arrives, the agent lives on."""
+        number: Any = None
+        try:
+            request = wire.decode(line)
+            number = request.get("id")
+            return {"id": number, "ok": True, **self._do(request)}
+        except Exception as error:  # noqa: BLE001  # the boundary: the controller learns of it, the next request is served
+            traceback.print_exc(file=sys.stderr)
+            return {"id": number, "ok": False, "error": f"{type(error).__name__}: {error}"[:2000]}
+
+    def _do(self, request: dict[str, Any]) -> dict[str, Any]:
+        operation = request.get("op")
+        if operation == "hello":
+            known = self.identity.known()
+            return {"agent": 1, "uuid": known["uuid"] if known else ""}
+        if operation == "warm-up":
+            return dict(warm_up(float(request["timeout"]), bool(request["docker"])))
+        if operation == "identify":
+            return self.identity.identify(request)
+        if operation == "admit":
+            return self.identity.admit(request)
+        raise ValueError(f"unknown operation {operation!r}")
+
+
+def serve(agent: Agent, port: str) -> None:
+    """Serve one port for ever.
+
+    The port reports a hang-up for as long as nobody is connected; edge-triggered events say only that this changed.
+    """
+    handle = os.open(port, os.O_RDWR | os.O_NONBLOCK)
+    poll = select.epoll()
+    poll.register(handle, select.EPOLLIN | select.EPOLLET)
+    lines = wire.Lines()
+    while True:
+        for _, events in poll.poll():
+            if events & select.EPOLLHUP:
+                lines.reset()
+        _drain(agent, handle, lines)
+
+
+def _drain(agent: Agent, handle: int, lines: wire.Lines) -> None:
+    """Read and answer all that is there."""
+    while True:
+        try:
+            data = os.read(handle, 65536)
+        except BlockingIOError:
+            return
+        if not data:
+            return
+        try:
+            complete = lines.feed(data)
+        except wire.WireError as error:
+            _send(handle, {"id": None, "ok": False, "error": str(error)})
+            continue
+        for line in complete:
+            _send(handle, agent.answer(line))
+
+
+def _send(handle: int, message: dict[str, Any]) -> None:
+    """Write one message whole; give up when the other side has gone."""
+    data = wire.encode(message)
+    while data:
+        try:
+            data = data[os.write(handle, data) :]
+        except BlockingIOError:
+            if not select.select([], [handle], [], 10.0)[1]:
+                return
+
+
+def main() -> None:
+    """Take up an identity that is on disk, then serve."""
+    identity = Identity("/", LinuxEffects())
+    identity.resume()
+    serve(Agent(identity), PORT)
+
+
+if __name__ == "__main__":
+    main()

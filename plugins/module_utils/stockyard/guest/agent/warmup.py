@@ -1,0 +1,161 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Running every path once before the freeze, so that a fork finds its pages in memory.
+
+The keys that are made here are thrown away: they are in a directory of their own, and no file of them stays.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import shutil
+import socket
+import ssl
+import subprocess
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+from .apply import STATE, Identity
+from .effects import ANY, LinuxEffects
+
+try:
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+except ImportError:  # always there in a guest; a controller reads only this file's text
+    pass
+
+SCRATCH = "/run/stockyard/warm-up"
+FRONT = "stockyard-tls.service"
+
+
+class _DryEffects(LinuxEffects):
+    """The real effects, less what a template must not do to itself."""
+
+    def reseed(self, entropy: bytes) -> None:
+        ssl.RAND_add(entropy, 0.0)
+
+    def set_clock(self, seconds: float) -> None:
+        time.time()
+
+    def set_hostname(self, name: str) -> None:
+        socket.gethostname()
+
+    def set_mac(self, interface: str, mac: str) -> str:
+        return mac
+
+    def set_address(self, interface: str, address: str, netmask: str, gateway: str) -> None:
+        socket.inet_aton(address)
+
+    def restart_journal(self) -> None:
+        return
+
+
+def warm_up(timeout: float, docker: bool) -> dict[str, str]:
+    """Wait for dockerd, rehearse an identity and the TLS front, and leave nothing of it behind.
+
+    :param timeout: seconds.
+    :param docker: whether dockerd runs in this template.
+    :raises TimeoutError: when dockerd or the front does not answer by then.
+    """
+    end = time.monotonic() + timeout
+    engine = _until(end, "dockerd", lambda: _ping(_UnixConnection("/run/docker.sock"))) if docker else ""
+    shutil.rmtree(SCRATCH, ignore_errors=True)
+    rehearsal = Identity(SCRATCH, _DryEffects())
+    answer = rehearsal.identify(_request())
+    certificate = _self_signed(answer["csr"])
+    rehearsal.admit({"ca": certificate, "certificate": certificate})
+    if docker:
+        _rehearse_front(end)
+    shutil.rmtree(SCRATCH)
+    return {"engine": engine}
+
+
+def _request() -> dict[str, object]:
+    network = {"interface": "eth0", "mac": "", "address": ANY, "netmask": ANY, "gateway": ""}
+    return {
+        "entropy": "", "time": 0, "hostname": "rehearsal", "machine_id": "0" * 32, "uuid": "",
+        "network": network, "authorized_keys": [],
+    }  # fmt: skip
+
+
+def _rehearse_front(end: float) -> None:
+    """Start the front once with the throw-away key and shake hands with it."""
+    target = f"/{STATE}/tls"
+    shutil.copytree(f"{SCRATCH}/{STATE}/tls", target, copy_function=_copy_with_owner)
+    try:
+        subprocess.run(["systemctl", "start", FRONT], check=True, timeout=60)
+        context = ssl.create_default_context(cafile=f"{target}/ca.pem")
+        context.check_hostname = False
+        context.load_cert_chain(f"{target}/cert.pem", f"{target}/key.pem")
+        _until(end, "the TLS front", lambda: _ping(http.client.HTTPSConnection("127.0.0.1", 2376, context=context)))
+        subprocess.run(["systemctl", "stop", FRONT], check=True, timeout=60)
+    finally:
+        shutil.rmtree(target)
+
+
+def _copy_with_owner(source: str, target: str) -> str:
+    shutil.copy2(source, target)
+    stat = os.stat(source)
+    os.chown(target, stat.st_uid, stat.st_gid)
+    return target
+
+
+def _self_signed(csr_pem: str) -> str:
+    with open(f"{SCRATCH}/{STATE}/tls/key.pem", "rb") as handle:
+        key = serialization.load_pem_private_key(handle.read(), None)
+    csr = x509.load_pem_x509_csr(csr_pem.encode())
+    now = datetime.now(UTC)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(csr.subject)
+        .issuer_name(csr.subject)
+        .public_key(csr.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    )
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise TypeError("the rehearsal's key is not the P-256 one that was written")
+    signed = builder.sign(key, hashes.SHA256())
+    return signed.public_bytes(serialization.Encoding.PEM).decode()
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    """HTTP over a Unix socket."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__("localhost", timeout=10)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(10)
+        self.sock.connect(self._path)
+
+
+def _ping(connection: http.client.HTTPConnection) -> str:
+    try:
+        connection.request("GET", "/_ping")
+        response = connection.getresponse()
+        response.read()
+        if response.status != 200:
+            raise OSError(f"_ping answered {response.status}")
+        return response.headers.get("Server", "")
+    finally:
+        connection.close()
+
+
+def _until(end: float, what: str, attempt: Callable[[], str]) -> str:
+    """Try until it works or the time is up."""
+    while True:
+        try:
+            return attempt()
+        except (OSError, http.client.HTTPException) as error:
+            if time.monotonic() >= end:
+                raise TimeoutError(f"{what} did not answer: {error}") from error
+            time.sleep(0.5)

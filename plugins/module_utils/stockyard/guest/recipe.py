@@ -1,0 +1,134 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The image recipe: which packages and which files make a container host. Pure; builds nothing.
+
+Kept tools do the work in the guest: systemd starts things, stunnel ends TLS, OpenSSH lets users in, Docker is Debian's.
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import Any
+
+from ..core import codec
+from ..core.image import ImageSpec
+from ..core.provider import GuestFile, Recipe
+from ..core.template import TemplateSpec
+from ..errors import MissingDependency
+from . import agent, texts
+from .agent import apply, effects, main, warmup, wire
+
+PACKAGES = (
+    "systemd", "systemd-sysv", "udev", "dbus", "kmod", "procps", "iproute2", "e2fsprogs",
+    "linux-image-cloud-amd64", "initramfs-tools", "zstd",
+    "docker.io", "apparmor", "iptables", "ca-certificates", "openssh-server", "stunnel4", "sudo",
+    "python3-minimal", "python3-cryptography", "qemu-guest-agent",
+)  # fmt: skip
+# Nothing in a disposable host is upgraded, indexed or trimmed in the background: it is rebuilt.
+MASKED = (
+    "apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "e2scrub_all.timer", "e2scrub_reap.service",
+    "fstrim.timer", "man-db.timer", "stunnel.target", "stunnel4.service", "getty@tty1.service",
+    "serial-getty@ttyS0.service",
+)  # fmt: skip
+# A device layout or a fork protocol that old templates do not have: counted up by hand, part of the digest.
+LAYOUT = 1
+
+
+def recipe(spec: ImageSpec, docker: str = "running") -> Recipe:
+    """Everything that goes into the image.
+
+    :param docker: ``stopped`` keeps dockerd from starting before the host has its identity.
+    """
+    return Recipe(
+        suite=spec.suite,
+        packages=tuple(sorted({*PACKAGES, *spec.packages, *_docker_cli(spec.suite)})),
+        early={
+            "/etc/initramfs-tools/conf.d/stockyard": GuestFile(texts.INITRAMFS_CONF),
+            "/etc/initramfs-tools/hooks/stockyard": GuestFile(texts.INITRAMFS_HOOK, 0o755),
+        },
+        files={**_system_files(spec.ssh_user), **_docker_gate(docker), **_agent_files(), **_extra_files(spec)},
+        disk_gib=spec.disk_gib,
+    )
+
+
+def template_digest(spec: TemplateSpec, image: str) -> str:
+    """What names a template's generation: the image plus all that a fork has to match.
+
+    :param image: the image's digest, or the recipe's for a declaration whose packages were not resolved.
+    """
+    return codec.digest({"image": image, "hardware": spec.hardware, "docker": spec.docker, "layout": LAYOUT})
+
+
+def declared_digest(spec: TemplateSpec) -> str:
+    """The digest of the declaration alone: the same text gives the same digest, whatever packages exist."""
+    return template_digest(spec, codec.digest(recipe(spec.image, spec.docker)))
+
+
+def _docker_cli(suite: str) -> tuple[str, ...]:
+    """Debian 13 split Docker's client from the daemon's package."""
+    return () if suite == "bookworm" else ("docker-cli",)
+
+
+def _system_files(user: str) -> dict[str, GuestFile]:
+    unit = "/etc/systemd/system/"
+    files = {
+        unit + "stockyard-agent.service": GuestFile(render(texts.AGENT_UNIT, port=wire.PORT_NAME)),
+        unit + "stockyard-open.path": GuestFile(texts.OPEN_PATH),
+        unit + "stockyard-open.target": GuestFile(texts.OPEN_TARGET),
+        unit + "stockyard-tls.service": GuestFile(texts.TLS_UNIT),
+        "/etc/stockyard/stunnel.conf": GuestFile(texts.STUNNEL_CONF),
+        "/etc/sysusers.d/stockyard.conf": GuestFile(render(texts.SYSUSERS, user=user)),
+        "/etc/tmpfiles.d/stockyard.conf": GuestFile(render(texts.TMPFILES, user=user)),
+        "/etc/sudoers.d/stockyard": GuestFile(render(texts.SUDOERS, user=user), 0o440),
+        "/etc/ssh/sshd_config.d/stockyard.conf": GuestFile(render(texts.SSHD_CONF, user=user)),
+        "/etc/systemd/journald.conf.d/stockyard.conf": GuestFile(texts.JOURNALD_CONF),
+        "/etc/docker/daemon.json": GuestFile(texts.DAEMON_JSON),
+        "/etc/resolv.conf": GuestFile(texts.RESOLV_CONF),
+        "/etc/machine-id": GuestFile(""),
+        "/etc/hostname": GuestFile("template\n"),
+    }
+    wants = unit + "multi-user.target.wants/"
+    links = {
+        wants + "stockyard-agent.service": unit + "stockyard-agent.service",
+        wants + "stockyard-open.path": unit + "stockyard-open.path",
+        **{unit + name: "/dev/null" for name in MASKED},
+    }
+    return files | {path: GuestFile(target, LINK) for path, target in links.items()}
+
+
+def _docker_gate(docker: str) -> dict[str, GuestFile]:
+    if docker == "running":
+        return {}
+    units = ("docker.service", "docker.socket")
+    return {f"/etc/systemd/system/{unit}.d/stockyard.conf": GuestFile(texts.DOCKER_GATE) for unit in units}
+
+
+# The mode of a GuestFile whose text is the target of a symbolic link.
+LINK = 0o120777
+
+
+def _agent_files() -> dict[str, GuestFile]:
+    modules = {"__init__": agent, "apply": apply, "effects": effects, "main": main, "warmup": warmup, "wire": wire}
+    return {f"/usr/lib/stockyard/stockyard_agent/{name}.py": GuestFile(_source(m)) for name, m in modules.items()}
+
+
+def _extra_files(spec: ImageSpec) -> dict[str, GuestFile]:
+    return {path: GuestFile(text) for path, text in (spec.files or {}).items()}
+
+
+def _source(module: ModuleType) -> str:
+    """A module's text, also out of the zip file in which Ansible carries it."""
+    loader: Any = module.__loader__
+    return str(loader.get_source(module.__name__))
+
+
+def render(text: str, **values: str) -> str:
+    """Fill in a template; every variable has to be there."""
+    try:
+        import jinja2
+    except ImportError as error:
+        raise MissingDependency("Jinja2 is not installed.", remedy="pip install jinja2") from error
+    # What is rendered is configuration, not HTML; every variable in it was checked against a pattern.
+    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)  # noqa: S701
+    return environment.from_string(text).render(values)

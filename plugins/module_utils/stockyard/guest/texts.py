@@ -1,0 +1,113 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Every text that goes into a guest, as a Jinja template. An undefined variable is an error."""
+
+from __future__ import annotations
+
+INITRAMFS_CONF = "MODULES=list\nCOMPRESS=zstd\n"
+
+INITRAMFS_HOOK = """\
+#!/bin/sh
+# Only what the root file system on a virtio disk needs: a small initramfs boots faster.
+[ "$1" = prereqs ] && exit 0
+. /usr/share/initramfs-tools/hook-functions
+manual_add_modules virtio_pci virtio_blk virtio_console ext4 crc32c_generic
+"""
+
+AGENT_UNIT = """\
+[Unit]
+Description=stockyard identity agent
+BindsTo=dev-virtio\\x2dports-{{ port }}.device
+After=dev-virtio\\x2dports-{{ port }}.device local-fs.target systemd-tmpfiles-setup.service
+
+[Service]
+Environment=PYTHONPATH=/usr/lib/stockyard
+ExecStart=/usr/bin/python3 -m stockyard_agent.main
+Restart=always
+RestartSec=1
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+OPEN_PATH = """\
+[Unit]
+Description=Wait until this host has its identity
+
+[Path]
+PathExists=/run/stockyard/open
+Unit=stockyard-open.target
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+OPEN_TARGET = """\
+[Unit]
+Description=This host has its identity: let users in
+Wants=ssh.socket stockyard-tls.service docker.service
+"""
+
+TLS_UNIT = """\
+[Unit]
+Description=Mutual TLS in front of the Docker socket
+After=docker.socket
+
+[Service]
+User=stockyard-tls
+SupplementaryGroups=docker
+ExecStart=/usr/bin/stunnel4 /etc/stockyard/stunnel.conf
+Restart=on-failure
+RestartSec=1
+NoNewPrivileges=yes
+"""
+
+STUNNEL_CONF = """\
+foreground = yes
+pid =
+syslog = no
+debug = warning
+
+[docker]
+accept = :::2376
+connect = /run/docker.sock
+cert = /var/lib/stockyard/tls/cert.pem
+key = /var/lib/stockyard/tls/key.pem
+CAfile = /var/lib/stockyard/tls/ca.pem
+verifyChain = yes
+requireCert = yes
+sslVersionMin = TLSv1.2
+"""
+
+SYSUSERS = """\
+u stockyard-tls - "stockyard TLS front" - -
+m stockyard-tls docker
+u {{ user }} - "container host user" /home/{{ user }} /bin/bash
+m {{ user }} docker
+"""
+
+TMPFILES = """\
+d /run/stockyard 0755 root root
+d /home/{{ user }} 0755 {{ user }} {{ user }}
+"""
+
+SUDOERS = "{{ user }} ALL=(ALL:ALL) NOPASSWD: ALL\n"
+
+SSHD_CONF = """\
+HostKey /etc/ssh/ssh_host_ed25519_key
+AllowUsers {{ user }}
+AuthorizedKeysFile /etc/ssh/stockyard_authorized_keys
+PasswordAuthentication no
+KbdInteractiveAuthentication no
+PermitRootLogin no
+UseDNS no
+"""
+
+JOURNALD_CONF = "[Journal]\nStorage=volatile\nRuntimeMaxUse=16M\n"
+
+DOCKER_GATE = "[Unit]\nConditionPathExists=/run/stockyard/open\n"
+
+DAEMON_JSON = '{"log-driver": "json-file", "log-opts": {"max-size": "10m", "max-file": "3"}}\n'
+
+RESOLV_CONF = "nameserver 10.0.2.3\n"

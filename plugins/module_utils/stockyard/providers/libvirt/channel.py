@@ -1,0 +1,85 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The line to the agent in a guest: the socket behind its virtio-serial port."""
+
+from __future__ import annotations
+
+import itertools
+import socket
+from typing import Any
+
+from ...core.clock import Deadline
+from ...errors import DeadlineExceeded, GuestError
+from ...guest.agent import wire
+
+RETRY = 0.02
+
+
+class SocketChannel:
+    """Speaks to one agent, one request at a time.
+
+    :param path: the Unix socket on which QEMU listens.
+    """
+
+    def __init__(self, path: str, name: str, deadline: Deadline) -> None:
+        self.name = name
+        self._lines = wire.Lines()
+        self._numbers = itertools.count(1)
+        self._socket = self._connect(path, deadline)
+
+    def request(self, message: dict[str, Any], deadline: Deadline) -> dict[str, Any]:
+        """Send one message, wait for its own answer; answers to somebody else's are dropped."""
+        number = next(self._numbers)
+        try:
+            # A line break first: whatever a former controller left half-said ends here.
+            self._within(deadline).sendall(b"\n" + wire.encode({**message, "id": number}))
+            while True:
+                for line in self._lines.feed(self._within(deadline).recv(65536) or self._hung_up()):
+                    reply = wire.decode(line)
+                    if reply.get("id") == number:
+                        return self._checked(reply, str(message.get("op")))
+        except TimeoutError as error:
+            raise DeadlineExceeded(
+                f"the guest's agent did not answer {message.get('op')} within {deadline.seconds:g} s.",
+                name=self.name, remedy="read the guest's console log; the guest may be overloaded",
+            ) from error  # fmt: skip
+        except (OSError, wire.WireError) as error:
+            raise GuestError(
+                f"the guest's agent gave no usable answer to {message.get('op')}.", name=self.name, cause=str(error)
+            ) from error
+
+    def close(self) -> None:
+        """Hang up."""
+        self._socket.close()
+
+    def _connect(self, path: str, deadline: Deadline) -> socket.socket:
+        while True:
+            sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            try:
+                sock.connect(path)
+                return sock
+            except OSError as error:
+                sock.close()
+                if deadline.passed():
+                    raise GuestError(
+                        "the guest's channel cannot be opened.", name=self.name, cause=str(error)
+                    ) from error
+                deadline.pause(RETRY)
+
+    def _within(self, deadline: Deadline) -> socket.socket:
+        left = deadline.left()
+        if left <= 0:
+            raise TimeoutError
+        self._socket.settimeout(left)
+        return self._socket
+
+    def _hung_up(self) -> bytes:
+        raise ConnectionResetError("QEMU closed the channel")
+
+    def _checked(self, reply: dict[str, Any], operation: str) -> dict[str, Any]:
+        if reply.get("ok") is not True:
+            raise GuestError(
+                f"the guest's agent could not {operation}.", name=self.name, cause=str(reply.get("error"))[:500]
+            )
+        return reply

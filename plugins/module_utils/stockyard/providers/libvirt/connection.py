@@ -1,0 +1,56 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Opening libvirt."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from ...errors import ConnectionFailed, InvalidInput, MissingDependency
+
+
+def open_connection(uri: str) -> Any:
+    """A ``libvirt.virConnect`` for ``qemu:///session`` or ``qemu:///system``.
+
+    :raises MissingDependency: when libvirt-python is not installed.
+    :raises ConnectionFailed: when libvirt does not answer.
+    """
+    try:
+        import libvirt
+    except ImportError as error:
+        raise MissingDependency(
+            "libvirt-python is not installed for this Python.", name=uri,
+            remedy="pip install libvirt-python, or set ansible_python_interpreter to a Python that has it",
+        ) from error  # fmt: skip
+    # libvirt prints errors on standard error beside raising them.
+    libvirt.registerErrorHandler(lambda _context, _error: None, None)
+    try:
+        return libvirt.open(uri)
+    except libvirt.libvirtError as error:
+        raise ConnectionFailed(
+            "libvirt cannot be reached.", name=uri, cause=str(error),
+            remedy="install libvirt-daemon and libvirt-daemon-driver-qemu; for qemu:///system start libvirtd",
+        ) from error  # fmt: skip
+
+
+def checked(uri: str) -> str:
+    """Check that a URI names this machine's own libvirt: descriptors are passed, so it has to be local."""
+    parts = urlsplit(uri)
+    if parts.netloc or parts.path not in ("/session", "/system") or parts.query:
+        raise InvalidInput(
+            f"{uri!a} is not a local QEMU hypervisor.",
+            remedy="use qemu:///session or qemu:///system, and run the play on the hypervisor (hosts: hypervisors)",
+        )
+    return uri
+
+
+def default_storage(uri: str) -> Path:
+    """Where templates and hosts are kept when the user does not say."""
+    if uri.endswith("/system"):
+        return Path("/var/lib/stockyard")
+    base = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
+    return Path(base) / "stockyard"

@@ -1,0 +1,119 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Debian's packages: which versions a recipe gets today, and a root file system made of them.
+
+mmdebstrap and apt do the work, as an ordinary user (``--mode=unshare``, subordinate ids).
+"""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from pathlib import Path
+
+from ...core.clock import Deadline
+from ...core.image import BuildOptions
+from ...core.provider import GuestFile, Recipe
+from ...errors import ImageError
+from .run import run
+
+MIRROR = "http://deb.debian.org/debian"
+SECURITY = "http://deb.debian.org/debian-security"
+KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+# Documentation and translations: never read in a disposable host.
+LEFT_OUT = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*", "/usr/share/lintian/*")
+S_IFLNK = 0o120000
+
+
+def sources(suite: str, build: BuildOptions) -> list[str]:
+    """Lines of a sources.list."""
+    main, security = build.mirror or MIRROR, build.security_mirror or ("" if build.mirror else SECURITY)
+    lines = [f"deb [signed-by={KEYRING}] {main} {suite} main"]
+    if not build.mirror:
+        lines.append(f"deb [signed-by={KEYRING}] {main} {suite}-updates main")
+    if security:
+        lines.append(f"deb [signed-by={KEYRING}] {security} {suite}-security main")
+    return lines
+
+
+def versions(recipe: Recipe, build: BuildOptions, work: Path, deadline: Deadline, name: str) -> dict[str, str]:
+    """The version of every package that an installation would get now, by a simulation in an apt of our own.
+
+    :raises ImageError: when a package does not exist, or the mirror cannot be read.
+    """
+    apt = _apt_options(recipe, build, work)
+    run(["apt-get", *apt, "update"], deadline, name=name, error=ImageError)
+    wanted = ["?priority(required)", "apt", *recipe.packages]
+    out = run(["apt-get", *apt, "--simulate", "install", *wanted], deadline, name=name, error=ImageError)
+    found = {}
+    for line in out.splitlines():
+        word, _, rest = line.partition(" ")
+        if word == "Inst":
+            package, version = rest.split(" (", 1)
+            found[package.split()[0]] = version.split()[0]
+    if not found:
+        raise ImageError("apt resolved no packages.", name=name, cause=out[-500:])
+    return found
+
+
+def _apt_options(recipe: Recipe, build: BuildOptions, work: Path) -> list[str]:
+    for folder in ("etc/apt/apt.conf.d", "etc/apt/preferences.d", "lists/partial", "cache/archives/partial"):
+        (work / folder).mkdir(parents=True)
+    (work / "sources.list").write_text("\n".join(sources(recipe.suite, build)) + "\n")
+    (work / "status").touch()
+    settings = {
+        "Dir::Etc": work / "etc/apt", "Dir::Etc::SourceList": work / "sources.list",
+        "Dir::State::Lists": work / "lists",
+        "Dir::State::Status": work / "status", "Dir::Cache": work / "cache", "APT::Install-Recommends": "false",
+        "APT::Get::AllowUnauthenticated": "false", "Acquire::Languages": "none", "Debug::NoLocking": "true",
+        "APT::Update::Error-Mode": "any", "APT::Sandbox::User": "",
+    }  # fmt: skip
+    if build.proxy:
+        settings["Acquire::http::Proxy"] = build.proxy
+    return [part for key, value in settings.items() for part in ("-o", f"{key}={value}")]
+
+
+def bootstrap(recipe: Recipe, build: BuildOptions, work: Path, deadline: Deadline, name: str) -> Path:
+    """A tar archive of the root file system: packages only, none of our files but the early ones.
+
+    :param work: an empty directory; the archive is left in it.
+    """
+    write_tar(work / "early.tar", recipe.early)
+    (work / "sources.list").write_text("\n".join(sources(recipe.suite, build)) + "\n")
+    options = [f"--dpkgopt=path-exclude={pattern}" for pattern in LEFT_OUT]
+    options += ['--aptopt=APT::Install-Recommends "false"', '--aptopt=Acquire::Languages "none"']
+    if build.proxy:
+        options.append(f'--aptopt=Acquire::http::Proxy "{build.proxy}"')
+    run(
+        ["mmdebstrap", "--mode=unshare", "--variant=minbase", f"--include={','.join(recipe.packages)}", *options,
+         "--essential-hook=tar-in early.tar /", recipe.suite, "base.tar", "sources.list"],
+        deadline, name=name, error=ImageError, cwd=work,
+    )  # fmt: skip
+    return work / "base.tar"
+
+
+def write_tar(target: Path, files: dict[str, GuestFile]) -> None:
+    """Files for the guest as an archive: all owned by root, directories included."""
+    with tarfile.open(target, "w") as archive:
+        for path, content in sorted(files.items()):
+            for parent in reversed(Path(path).parents[:-1]):
+                _add_directory(archive, str(parent))
+            archive.addfile(*_member(path, content))
+
+
+def _add_directory(archive: tarfile.TarFile, path: str) -> None:
+    if path.lstrip("/") not in archive.getnames():
+        entry = tarfile.TarInfo(path.lstrip("/"))
+        entry.type, entry.mode = tarfile.DIRTYPE, 0o755
+        archive.addfile(entry)
+
+
+def _member(path: str, content: GuestFile) -> tuple[tarfile.TarInfo, io.BytesIO]:
+    entry = tarfile.TarInfo(path.lstrip("/"))
+    if content.mode & S_IFLNK == S_IFLNK:
+        entry.type, entry.linkname = tarfile.SYMTYPE, content.text
+        return entry, io.BytesIO()
+    data = content.text.encode()
+    entry.size, entry.mode = len(data), content.mode
+    return entry, io.BytesIO(data)

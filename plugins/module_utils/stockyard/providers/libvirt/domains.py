@@ -1,0 +1,120 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Domains and the records in their metadata: reading all of them, and compare and set of one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from ...core.provider import R, Record, Stranger
+from ...core.records import decode, encode
+from ...errors import Conflict, InvalidInput, NotFound, Refused, StockyardError
+from .faults import NO_DOMAIN, translated
+from .xml.element import RECORD_NS, element, parse, serialize
+
+# virDomainState of libvirt-domain.h
+STATES = {1: "running", 2: "running", 3: "paused", 4: "off", 5: "off", 6: "crashed", 7: "paused"}
+
+
+class Domains:
+    """The domains of one libvirt connection.
+
+    :param connection: a ``libvirt.virConnect``.
+    """
+
+    def __init__(self, connection: Any) -> None:
+        self.connection = connection
+
+    def everything(self) -> tuple[list[tuple[Record, str]], list[Stranger]]:
+        """Every record of any owner with its domain's state, and what carries our mark but cannot be read."""
+        import libvirt
+
+        found: list[tuple[Record, str]] = []
+        strangers: list[Stranger] = []
+        with translated("list the domains"):
+            stats = self.connection.getAllDomainStats(libvirt.VIR_DOMAIN_STATS_STATE)
+        for domain, values in stats:
+            text = self.metadata(domain)
+            if text is None:
+                continue
+            try:
+                record = decode(text)
+                self._check_place(domain, record)
+                found.append((record, STATES.get(values.get("state.state"), "off")))
+            except StockyardError as error:
+                strangers.append(Stranger(domain.name(), str(error)))
+        return found, strangers
+
+    def metadata(self, domain: Any) -> str | None:
+        """The record's text; ``None`` when the domain has none or is gone."""
+        import libvirt
+
+        try:
+            xml = domain.metadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, RECORD_NS, libvirt.VIR_DOMAIN_AFFECT_CURRENT)
+        except libvirt.libvirtError as error:
+            if error.get_error_code() in (libvirt.VIR_ERR_NO_DOMAIN_METADATA, NO_DOMAIN):
+                return None
+            raise
+        return parse(xml).text or ""
+
+    def find(self, record: Record) -> Any:
+        """The domain of a record.
+
+        :raises NotFound: when there is none.
+        :raises Refused: when the domain with this uuid is not the one that the record names.
+        """
+        with translated("look up the domain", record.title):
+            domain = self.connection.lookupByUUIDString(record.uuid)
+        text = self.metadata(domain)
+        if text is None:
+            raise Refused("the domain with its uuid does not carry our mark.", name=record.title)
+        there = decode(text)
+        if (there.owner, there.kind, there.uuid) != (record.owner, record.kind, record.uuid):
+            raise Refused("the domain with its uuid belongs to somebody else.", name=record.title)
+        return domain
+
+    def present(self, record: Record) -> Any | None:
+        """The domain of a record, or ``None``."""
+        try:
+            return self.find(record)
+        except NotFound:
+            return None
+
+    def define(self, xml: str, name: str) -> Any:
+        """Put a domain on record."""
+        with translated("define the domain", name):
+            return self.connection.defineXML(xml)
+
+    def replace_record(self, record: R, **changes: Any) -> R:
+        """Write a changed record, if the one on record is still the caller's. Call it under a lock."""
+        import libvirt
+
+        domain = self.find(record)
+        current = decode(self.metadata(domain) or "")
+        if current.version != record.version:
+            raise Conflict(
+                "it was changed meanwhile.", name=record.title,
+                cause=f"version {current.version} is on record, {record.version} was expected", remedy="run again",
+            )  # fmt: skip
+        changed = replace(record, version=record.version + 1, **changes)
+        flags = libvirt.VIR_DOMAIN_AFFECT_CONFIG
+        with translated("write the record", record.title):
+            if domain.isActive():
+                flags |= libvirt.VIR_DOMAIN_AFFECT_LIVE
+            # libvirt puts the namespace on the element itself, and fails when it is there already.
+            bare = serialize(element("record", text=encode(changed)))
+            domain.setMetadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, bare, "stockyard", RECORD_NS, flags)
+        return changed
+
+    def names(self) -> Iterator[str]:
+        """Names of all domains, ours or not."""
+        with translated("list the domains"):
+            return iter([d.name() for d in self.connection.listAllDomains()])
+
+    def _check_place(self, domain: Any, record: Record) -> None:
+        """A record that was copied with its domain's XML proves nothing of the copy."""
+        if domain.UUIDString() != record.uuid:
+            raise InvalidInput("its record names another uuid: it is a copy of a host of ours.")

@@ -1,0 +1,64 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Freezing a running machine and resuming copies of it.
+
+The recipe: the template's RAM is a shared file, so the migration stream holds the device state alone (x-ignore-shared,
+QEMU 4.0 and later). A fork maps that file privately and takes the stream in. Descriptors are handed to QEMU, because
+libvirt's sandbox lets it open and spawn nothing of its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+from ...core.clock import Deadline
+from ...errors import HypervisorError
+from .faults import translated
+from .monitor import Monitor
+
+LABEL = "state"
+
+
+def freeze(domain: Any, state: Path, name: str, deadline: Deadline) -> None:
+    """Stop a running domain and write its device state to a file; its RAM is in its own file already."""
+    monitor = Monitor(domain, name)
+    with translated("suspend", name):
+        domain.suspend()
+    monitor.share_ram()
+    handle = os.open(state, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    try:
+        monitor.pass_file(handle, LABEL)
+        monitor.command("migrate", uri=f"fd:{LABEL}")
+        monitor.migrated(deadline)
+    finally:
+        os.close(handle)
+    with translated("stop the frozen template", name):
+        domain.destroy()
+
+
+def resume(domain: Any, state: Path, name: str, deadline: Deadline) -> None:
+    """Feed a frozen state to a domain that waits for it, and let it run."""
+    monitor = Monitor(domain, name)
+    monitor.share_ram()
+    try:
+        handle = os.open(state, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as error:
+        raise HypervisorError("the template's state cannot be read.", name=name, cause=str(error)) from error
+    try:
+        monitor.pass_file(handle, LABEL)
+        monitor.command("migrate-incoming", uri=f"fd:{LABEL}")
+        monitor.migrated(deadline)
+    finally:
+        os.close(handle)
+    with translated("resume", name):
+        domain.resume()
+
+
+def checksum(path: Path) -> str:
+    """SHA-256 of a file, in hex; holes are read as zeroes."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()

@@ -1,0 +1,132 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Guest images on disk: made once for each digest, kept, and never changed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...core import codec
+from ...core.clock import Deadline
+from ...core.image import BuildOptions
+from ...core.provider import Progress, Recipe
+from ...errors import ImageError
+from . import debian
+from .run import run
+from .store import Store
+
+# Stage two runs as root of a user namespace, so that owners and set-uid bits come out right.
+IN_NAMESPACE = ("unshare", "--map-root-user", "--map-auto", "--mount")
+ASSEMBLE = """
+mkdir root
+tar -xpf "$1" -C root --exclude='./dev/*'
+tar -xpf files.tar -C root --keep-directory-symlink
+rm -f root/etc/ssh/ssh_host_* root/etc/docker/key.json root/var/lib/dbus/machine-id
+chroot root systemd-sysusers
+chroot root systemctl --quiet disable ssh.service
+cp root/boot/vmlinuz-* vmlinuz
+cp root/boot/initrd.img-* initrd.img
+mkfs.ext4 -q -L root -d root -E lazy_itable_init=1,lazy_journal_init=1 disk.raw "$2"
+rm -rf root
+"""
+
+
+@dataclass(frozen=True)
+class Image:
+    """A finished image: a disk, and the kernel and initramfs that boot it."""
+
+    disk: Path
+    kernel: Path
+    initrd: Path
+
+
+class Images:
+    """The images of one store."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    def path(self, digest: str) -> Image:
+        """Where the parts of an image are."""
+        folder = self.store.images / digest
+        return Image(folder / "disk.qcow2", folder / "vmlinuz", folder / "initrd.img")
+
+    def resolve(self, recipe: Recipe, build: BuildOptions, deadline: Deadline) -> tuple[str, dict[str, str]]:
+        """The digest of the image that the recipe makes today, and the package versions in it."""
+        with self._workshop() as work:
+            found = debian.versions(recipe, build, work, deadline, "image")
+        return codec.digest({"recipe": recipe, "versions": found}), found
+
+    def ensure(self, recipe: Recipe, build: BuildOptions, progress: Progress, deadline: Deadline) -> str:
+        """Have the image; build it if it is not there. Returns its digest."""
+        progress("resolve package versions")
+        digest, found = self.resolve(recipe, build, deadline)
+        with self.store.lock(f"image-{digest[:32]}", deadline):
+            if not (self.store.images / digest / "image.json").exists():
+                self._build(digest, found, recipe, build, progress, deadline)
+        return digest
+
+    def _build(
+        self,
+        digest: str,
+        found: dict[str, str],
+        recipe: Recipe,
+        build: BuildOptions,
+        progress: Progress,
+        deadline: Deadline,
+    ) -> None:
+        name = f"image {digest[:12]}"
+        with self._workshop() as work:
+            base = self._base(found, recipe, build, work, progress, deadline, name)
+            progress("assemble the disk image")
+            debian.write_tar(work / "files.tar", recipe.files)
+            run(
+                [*IN_NAMESPACE, "sh", "-euc", ASSEMBLE, "sh", str(base), f"{recipe.disk_gib}G"], deadline, name=name, error=ImageError, cwd=work,
+            )  # fmt: skip
+            convert = ["qemu-img", "convert", "-f", "raw", "-O", "qcow2", "disk.raw", "disk.qcow2"]
+            run(convert, deadline, name=name, error=ImageError, cwd=work)
+            (work / "image.json").write_text(json.dumps({"digest": digest, "suite": recipe.suite, "versions": found}))
+            self._publish(work, digest)
+
+    def _publish(self, work: Path, digest: str) -> None:
+        """Move the finished parts into place; the directory appears whole or not at all."""
+        done = work / "done"
+        done.mkdir()
+        for part in ("disk.qcow2", "vmlinuz", "initrd.img", "image.json"):
+            (work / part).chmod(0o400)
+            (work / part).rename(done / part)
+        done.rename(self.store.images / digest)
+
+    def _base(
+        self, found: dict[str, str], recipe: Recipe, build: BuildOptions, work: Path,
+        progress: Progress, deadline: Deadline, name: str,
+    ) -> Path:  # fmt: skip
+        """The packages alone, kept: recipes that differ only in files share it."""
+        key = codec.digest(
+            {"suite": recipe.suite, "packages": recipe.packages, "early": recipe.early, "versions": found}
+        )
+        kept = self.store.images / f"base-{key[:32]}.tar"
+        with self.store.lock(f"base-{key[:32]}", deadline):
+            if not kept.exists():
+                progress(f"install {len(found)} Debian packages")
+                (work / "base").mkdir()
+                debian.bootstrap(recipe, build, work / "base", deadline, name).rename(kept)
+        return kept
+
+    @contextmanager
+    def _workshop(self) -> Iterator[Path]:
+        """A directory for something half-made; gone afterwards, whatever happens."""
+        work = Path(tempfile.mkdtemp(prefix="work-", dir=self.store.images))
+        os.chmod(work, 0o755)  # noqa: S103  # mapped users enter it; the store around it is 0700
+        try:
+            yield work
+        finally:
+            shutil.rmtree(work)

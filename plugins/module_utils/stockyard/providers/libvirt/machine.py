@@ -1,0 +1,72 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which machine type and accelerator a template gets, and which one it was frozen with."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from ...errors import HypervisorError, Unsupported
+from .xml.element import parse
+
+CPUINFO = Path("/proc/cpuinfo")
+KVM = Path("/dev/kvm")
+# libvirt's domain type for each accelerator.
+DOMAIN_TYPE = {"kvm": "kvm", "tcg": "qemu"}
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a fork has to match beside the template's hardware.
+
+    :param type: libvirt's domain type, ``kvm`` or ``qemu``.
+    :param machine: QEMU's machine type; an alias at first, the versioned name once frozen.
+    """
+
+    type: str
+    machine: str = "q35"
+
+    @property
+    def cpu_mode(self) -> str:
+        """Under KVM the host's own CPU; else everything that TCG can emulate."""
+        return "host-passthrough" if self.type == "kvm" else "maximum"
+
+
+def choose(accelerator: str, name: str) -> Machine:
+    """The machine for a new template.
+
+    KVM is taken where the CPU shows vmx or svm and the device may be opened: the device alone does not mean that it works.
+
+    :raises Unsupported: when ``kvm`` is asked for and cannot be had.
+    """
+    usable = _cpu_virtualizes() and os.access(KVM, os.R_OK | os.W_OK)
+    if accelerator == "kvm" and not os.access(KVM, os.R_OK | os.W_OK):
+        raise Unsupported(
+            "KVM was asked for and /dev/kvm cannot be opened.", name=name,
+            remedy="load the kvm module and join the group kvm, or set accelerator to auto or tcg",
+        )  # fmt: skip
+    chosen = accelerator if accelerator != "auto" else "kvm" if usable else "tcg"
+    return Machine(DOMAIN_TYPE[chosen])
+
+
+def frozen(template_xml: str) -> Machine:
+    """The machine that a template was made with, read from its definition."""
+    root = parse(template_xml)
+    kind = root.find("./os/type")
+    machine = kind.get("machine") if kind is not None else None
+    if not machine:
+        raise HypervisorError("the template's definition names no machine type.", remedy="rebuild the template")
+    return Machine(root.get("type", "qemu"), machine)
+
+
+def _cpu_virtualizes() -> bool:
+    try:
+        flags = CPUINFO.read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return False
+    return any(
+        word in ("vmx", "svm") for line in flags.splitlines() if line.startswith("flags") for word in line.split()
+    )

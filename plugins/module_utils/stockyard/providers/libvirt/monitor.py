@@ -1,0 +1,67 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""QEMU's monitor (QMP) through libvirt: what libvirt itself has no call for."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from ...core.clock import Deadline
+from ...errors import HypervisorError
+from .faults import translated
+
+POLL = 0.005
+
+
+class Monitor:
+    """QMP of one running domain.
+
+    :param domain: a ``libvirt.virDomain``.
+    """
+
+    def __init__(self, domain: Any, name: str) -> None:
+        self.domain = domain
+        self.name = name
+
+    def command(self, execute: str, files: list[int] | None = None, **arguments: Any) -> Any:
+        """Run one command; return what it returned.
+
+        :param files: descriptors that go along (``getfd``).
+        """
+        import libvirt_qemu
+
+        text = json.dumps({"execute": execute, "arguments": arguments} if arguments else {"execute": execute})
+        with translated(f"QEMU's {execute}", self.name):
+            if files:
+                answer, _ = libvirt_qemu.qemuMonitorCommandWithFiles(self.domain, text, files, 0)
+            else:
+                answer = libvirt_qemu.qemuMonitorCommand(self.domain, text, 0)
+        reply = json.loads(answer)
+        if "error" in reply:
+            raise HypervisorError(f"QEMU refused {execute}.", name=self.name, cause=reply["error"].get("desc", ""))
+        return reply.get("return")
+
+    def set_link(self, nic: str, up: bool) -> None:
+        """Connect or cut a network device's link."""
+        self.command("set_link", name=nic, up=up)
+
+    def share_ram(self) -> None:
+        """Leave RAM that is a shared file out of the migration stream."""
+        self.command("migrate-set-capabilities", capabilities=[{"capability": "x-ignore-shared", "state": True}])
+
+    def pass_file(self, descriptor: int, label: str) -> None:
+        """Hand an open file to QEMU under a name."""
+        self.command("getfd", [descriptor], fdname=label)
+
+    def migrated(self, deadline: Deadline) -> None:
+        """Wait until the migration under way is complete."""
+        while True:
+            status = self.command("query-migrate").get("status")
+            if status == "completed":
+                return
+            if status in ("failed", "cancelled"):
+                raise HypervisorError(f"the migration stream {status}.", name=self.name)
+            deadline.check("the migration stream", name=self.name)
+            deadline.pause(POLL)

@@ -1,0 +1,225 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The libvirt provider: the port, put together from its parts."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+from ...core.clock import Deadline
+from ...core.host import Host, HostRecord
+from ...core.image import BuildOptions
+from ...core.provider import Capabilities, Channel, Observation, Progress, R, Recipe, Record, Template
+from ...core.template import TemplateRecord
+from ...errors import Conflict, HypervisorError, Refused, Unsupported
+from . import designer, fork, machine
+from .channel import SocketChannel
+from .domains import Domains
+from .faults import translated
+from .images import Images
+from .monitor import Monitor
+from .run import run
+from .store import Store
+from .xml.domain import Domain
+from .xml.element import parse, serialize
+
+STOP_GRACE = 60.0
+REGISTRY_WAIT = 60.0
+
+
+class LibvirtProvider:
+    """One libvirt connection and the storage directory that goes with it."""
+
+    def __init__(self, uri: str, connection: Any, store: Store) -> None:
+        self.uri = uri
+        self.capabilities = Capabilities(modes=("instant", "linked", "full"), parallel=os.cpu_count() or 1)
+        self.connection = connection
+        self.domains = Domains(connection)
+        self.store = store
+        self.images = Images(store)
+
+    def close(self) -> None:
+        self.connection.close()
+
+    def exclusive(self, name: str, deadline: Deadline) -> AbstractContextManager[None]:
+        return self.store.lock(name, deadline)
+
+    def observe(self, owner: str) -> Observation:
+        found, strangers = self.domains.everything()
+        mine = [(record, state) for record, state in found if record.owner == owner]
+        return Observation(
+            templates=tuple(Template(r, self._problem(r)) for r, _ in mine if isinstance(r, TemplateRecord)),
+            hosts=tuple(Host(r, state) for r, state in mine if isinstance(r, HostRecord)),
+            strangers=tuple(strangers),
+            addresses=frozenset(r.address for r, _ in found if isinstance(r, HostRecord)),
+        )
+
+    def ensure_image(self, recipe: Recipe, build: BuildOptions, progress: Progress, deadline: Deadline) -> str:
+        self.store.prepare()
+        return self.images.ensure(recipe, build, progress, deadline)
+
+    def create_template(self, record: TemplateRecord, deadline: Deadline) -> None:
+        chosen = machine.choose(record.hardware.accelerator, record.title)
+        image = self.images.path(record.image)
+        folder = self._folder(record)
+        with self._registry():
+            folder.mkdir(parents=True, mode=0o700)
+            self._overlay(folder / "disk.qcow2", image.disk, record.title, deadline)
+            self._define(designer.template(record, chosen, image, folder), record.title)
+
+    def freeze(self, record: TemplateRecord, deadline: Deadline) -> TemplateRecord:
+        folder = self._folder(record)
+        domain = self.domains.find(record)
+        used = machine.frozen(domain.XMLDesc(0))
+        fork.freeze(domain, folder / "state", record.title, deadline)
+        checksums = {part: fork.checksum(folder / part) for part in ("state", "ram")}
+        (folder / "state").chmod(0o400)
+        (folder / "disk.qcow2").chmod(0o400)
+        record = self.claim(record, phase="frozen", checksums=checksums)
+        self._define(designer.tombstone(record, used, self.images.path(record.image), folder), record.title)
+        return record
+
+    def create_host(self, record: HostRecord, template: TemplateRecord) -> None:
+        image, folder = self.images.path(template.image), self._folder(record)
+        with self._registry():
+            source = self.domains.find(template)
+            found, _ = self.domains.everything()
+            if record.domain in self.domains.names():
+                raise Conflict("a domain of this name exists.", name=record.title, cause=record.domain)
+            if any(isinstance(r, HostRecord) and r.address == record.address for r, _ in found):
+                raise Conflict(f"address {record.address} is taken.", name=record.title, remedy="run again")
+            shape = designer.cold(record, template.hardware, machine.frozen(source.XMLDesc(0)), image, folder)
+            self._define(shape, record.title)
+
+    def fork(self, host: HostRecord, template: TemplateRecord, mode: str, deadline: Deadline) -> None:
+        folder, frozen = self._folder(host), self._folder(template)
+        if mode == "instant" and not (frozen / "ram").exists():
+            raise Unsupported("the template has no frozen RAM.", name=template.title, remedy="rebuild the template")
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._disk(folder / "disk.qcow2", frozen / "disk.qcow2", mode, host.title, deadline)
+        if mode != "instant":
+            self.start(host, deadline)
+            return
+        used = machine.frozen(self.domains.find(template).XMLDesc(0))
+        image = self.images.path(template.image)
+        shape = designer.incoming(host, template.hardware, used, image, folder, frozen / "ram")
+        fork.resume(self._create_paused(shape, host.title), frozen / "state", host.title, deadline)
+
+    def start(self, record: Record, deadline: Deadline) -> None:
+        import libvirt
+
+        domain = self.domains.find(record)
+        with translated("start the domain", record.title):
+            domain.createWithFlags(libvirt.VIR_DOMAIN_START_PAUSED)
+        Monitor(domain, record.title).set_link(designer.NIC, False)
+        with translated("resume the domain", record.title):
+            domain.resume()
+
+    def stop(self, record: Record, deadline: Deadline) -> None:
+        domain = self.domains.find(record)
+        with translated("stop the domain", record.title):
+            if domain.isActive():
+                domain.shutdown()
+            grace = deadline.within(STOP_GRACE)
+            while domain.isActive() and not grace.passed():
+                grace.pause(0.2)
+            if domain.isActive():
+                domain.destroy()
+
+    def set_link(self, record: Record, up: bool) -> None:
+        Monitor(self.domains.find(record), record.title).set_link(designer.NIC, up)
+
+    def channel(self, record: Record, deadline: Deadline) -> Channel:
+        domain = self.domains.find(record)
+        with translated("read the domain", record.title):
+            live = parse(domain.XMLDesc(0))
+        for device in live.findall("./devices/channel"):
+            target, source = device.find("target"), device.find("source")
+            if target is not None and source is not None and target.get("name") == designer.PORT_NAME:
+                return SocketChannel(source.get("path", ""), record.title, deadline)
+        raise HypervisorError("its domain has no channel for the agent.", name=record.title, remedy="replace the host")
+
+    def claim(self, record: R, **changes: Any) -> R:
+        with self.store.lock(f"record-{record.uuid}", Deadline(REGISTRY_WAIT)):
+            return self.domains.replace_record(record, **changes)
+
+    def destroy(self, record: Record) -> None:
+        with self._registry():
+            domain = self.domains.present(record)
+            if isinstance(record, TemplateRecord):
+                self._refuse_if_used(record)
+            if domain is not None:
+                with translated("destroy the domain", record.title):
+                    if domain.isActive():
+                        domain.destroy()
+            # Files first: what is half destroyed still has its record.
+            folder = self._folder(record)
+            if folder.exists():
+                shutil.rmtree(folder)
+            if domain is not None:
+                with translated("undefine the domain", record.title):
+                    domain.undefine()
+
+    def facts(self, record: Record) -> dict[str, Any]:
+        return {"console_log": str(self._folder(record) / "console.log"), "storage": str(self.store.root)}
+
+    def _create_paused(self, shape: Domain, name: str) -> Any:
+        import libvirt
+
+        with translated("create the fork's machine", name):
+            return self.connection.createXML(serialize(shape.xml()), libvirt.VIR_DOMAIN_START_PAUSED)
+
+    def _define(self, shape: Domain, name: str) -> None:
+        self.domains.define(serialize(shape.xml()), name)
+
+    def _disk(self, target: Path, backing: Path, mode: str, name: str, deadline: Deadline) -> None:
+        if mode == "full":
+            run(["qemu-img", "convert", "-f", "qcow2", "-O", "qcow2", str(backing), str(target)], deadline, name=name)
+        else:
+            self._overlay(target, backing, name, deadline)
+
+    def _overlay(self, target: Path, backing: Path, name: str, deadline: Deadline) -> None:
+        create = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", str(backing), str(target)]
+        run(create, deadline, name=name)
+
+    def _folder(self, record: Record) -> Path:
+        return (self.store.templates if isinstance(record, TemplateRecord) else self.store.hosts) / record.uuid
+
+    def _registry(self) -> AbstractContextManager[None]:
+        return self.store.lock("registry", Deadline(REGISTRY_WAIT))
+
+    def _problem(self, record: TemplateRecord) -> str:
+        if record.phase != "frozen":
+            return ""
+        missing = [part for part in ("disk.qcow2", "ram", "state") if not (self._folder(record) / part).exists()]
+        return f"its file {missing[0]} is gone" if missing else ""
+
+    def _refuse_if_used(self, record: TemplateRecord) -> None:
+        found, _ = self.domains.everything()
+        users = [
+            r.name for r, _ in found
+            if isinstance(r, HostRecord) and (r.owner, r.tenant, r.generation) == (record.owner, record.tenant, record.generation)
+        ]  # fmt: skip
+        if users:
+            raise Refused(
+                f"hosts live on it: {', '.join(sorted(users)[:10])}.",
+                name=record.title,
+                remedy="destroy the hosts first",
+            )
+
+
+def open_provider(uri: str, storage: str | None = None) -> LibvirtProvider:
+    """Open a local QEMU hypervisor.
+
+    :param storage: directory for templates and hosts; ``~/.local/share/stockyard`` for a session, else
+        ``/var/lib/stockyard``.
+    """
+    from .connection import checked, default_storage, open_connection
+
+    store = Store(Path(storage).expanduser() if storage else default_storage(uri))
+    return LibvirtProvider(uri, open_connection(checked(uri)), store)

@@ -1,0 +1,78 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Devices of a domain."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .element import Element, element
+
+
+@dataclass(frozen=True)
+class Disk:
+    """A qcow2 file on virtio."""
+
+    path: str
+    target: str
+    serial: str | None = None
+    readonly: bool = False
+
+    def xml(self) -> Element:
+        """``<disk>``"""
+        return element(
+            "disk",
+            element("driver", name="qemu", type="qcow2", discard="unmap"),
+            element("source", file=self.path),
+            element("target", dev=self.target, bus="virtio"),
+            *([element("readonly")] if self.readonly else []),
+            *([element("serial", text=self.serial)] if self.serial else []),
+            type="file", device="disk",
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Channel:
+    """A virtio-serial port; QEMU listens on a socket whose path libvirt chooses."""
+
+    name: str
+
+    def xml(self) -> Element:
+        """``<channel>``"""
+        return element(
+            "channel", element("source", mode="bind"), element("target", type="virtio", name=self.name), type="unix"
+        )
+
+
+@dataclass(frozen=True)
+class Console:
+    """A serial port whose output goes to a file."""
+
+    path: str
+
+    def xml(self) -> Element:
+        """``<serial>``"""
+        return element("serial", element("source", path=self.path, append="on"), element("target", port=0), type="file")
+
+
+@dataclass(frozen=True)
+class Controller:
+    """A controller."""
+
+    type: str
+    index: int
+    model: str | None = None
+
+    def xml(self) -> Element:
+        """``<controller>``"""
+        return element("controller", type=self.type, index=self.index, model=self.model)
+
+
+@dataclass(frozen=True)
+class Random:
+    """A virtio generator fed by the hypervisor's."""
+
+    def xml(self) -> Element:
+        """``<rng>``"""
+        return element("rng", element("backend", text="/dev/urandom", model="random"), model="virtio")

@@ -1,0 +1,81 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The domain itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from .element import QEMU_NS, RECORD_NS, Element, element
+
+
+class Device(Protocol):
+    """Anything that goes under ``<devices>``."""
+
+    def xml(self) -> Element:
+        """The device's element."""
+
+
+@dataclass(frozen=True)
+class Domain:
+    """A libvirt domain.
+
+    :param type: ``kvm`` or ``qemu``.
+    :param record: JSON text kept in the metadata.
+    :param arguments: extra arguments of QEMU's command line.
+    """
+
+    type: str
+    name: str
+    uuid: str
+    record: str
+    memory_mib: int
+    vcpus: int
+    max_vcpus: int
+    machine: str
+    kernel: str
+    initrd: str
+    cmdline: str
+    cpu_mode: str
+    devices: tuple[Device, ...]
+    arguments: tuple[str, ...]
+
+    def xml(self) -> Element:
+        """``<domain>``"""
+        return element(
+            "domain",
+            element("name", text=self.name),
+            element("uuid", text=self.uuid),
+            element("genid"),
+            element("metadata", record_element(self.record)),
+            element("memory", text=str(self.memory_mib), unit="MiB"),
+            element("vcpu", text=str(self.max_vcpus), current=self.vcpus),
+            self._os(),
+            element("features", element("acpi"), element("apic")),
+            element("cpu", mode=self.cpu_mode),
+            element("clock", element("timer", name="hpet", present="no"), offset="utc"),
+            element("on_crash", text="destroy"),
+            self._devices(),
+            element(f"{{{QEMU_NS}}}commandline", *(element(f"{{{QEMU_NS}}}arg", value=a) for a in self.arguments)),
+            type=self.type,
+        )
+
+    def _os(self) -> Element:
+        return element(
+            "os",
+            element("type", text="hvm", arch="x86_64", machine=self.machine),
+            element("kernel", text=self.kernel),
+            element("initrd", text=self.initrd),
+            element("cmdline", text=self.cmdline),
+        )
+
+    def _devices(self) -> Element:
+        # A balloon on a private mapping of a template's RAM punches holes into the template's own file.
+        return element("devices", *(d.xml() for d in self.devices), element("memballoon", model="none"))
+
+
+def record_element(record: str) -> Element:
+    """The record as it stands in a domain's metadata."""
+    return element(f"{{{RECORD_NS}}}record", text=record)

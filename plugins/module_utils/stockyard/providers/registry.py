@@ -1,0 +1,32 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""URI scheme to provider. The only place that names providers; imports are explicit, so that Ansible finds them."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from ..core.provider import Provider
+from ..errors import InvalidInput
+
+
+def open_provider(uri: str, storage: str | None = None) -> Provider:
+    """Open a hypervisor.
+
+    :param uri: ``qemu:///session``, ``qemu:///system`` or ``memory:///file``.
+    :param storage: directory for what the hypervisor keeps on disk; the provider's default when not given.
+    :raises InvalidInput: when no provider knows the URI.
+    """
+    scheme = urlsplit(uri).scheme
+    if scheme == "qemu":
+        from .libvirt.provider import open_provider as open_libvirt
+
+        return open_libvirt(uri, storage)
+    if scheme == "memory":
+        from .memory.provider import open_provider as open_memory
+
+        return open_memory(uri)
+    raise InvalidInput(
+        f"{uri!a} names no hypervisor that is known.", remedy="use qemu:///session, qemu:///system or memory:///file"
+    )

@@ -1,0 +1,77 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How users get into a host: endpoints, certificates, pinned keys, and the lines to type."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any
+
+from ..core import codec
+from ..core.host import DOCKER_PORT, SSH_PORT, Host, HostRecord
+from ..core.provider import Template
+from .context import Context
+
+
+def publish(ctx: Context, tenant: str) -> None:
+    """Pin the SSH host keys of all of a tenant's hosts, as they are on record now."""
+    hosts = [h.record for h in ctx.provider.observe(ctx.owner).hosts if h.record.tenant == tenant]
+    ctx.pki(tenant).pin([known_host(r) for r in hosts if r.identity])
+
+
+def known_host(record: HostRecord) -> str:
+    """One line of known_hosts."""
+    key = record.identity.ssh_host_key if record.identity else ""
+    return f"[{record.address}]:{SSH_PORT} {key}"
+
+
+def describe_host(ctx: Context, host: Host) -> dict[str, Any]:
+    """A host as modules return it: facts, endpoints, and how to use them. Nothing secret."""
+    record = host.record
+    pki = ctx.pki(record.tenant)
+    certificates = str(pki.client_directory)
+    endpoint = f"tcp://{record.address}:{DOCKER_PORT}"
+    facts = codec.to_dict(record)
+    del facts["spec"]
+    return {
+        **facts,
+        "state": host.state,
+        "ready": host.serving,
+        "generation": record.generation[:12],
+        "ports": list(record.spec.ports),
+        "fork_mode": record.spec.fork_mode,
+        "engine_identity": record.spec.engine_identity,
+        "ssh": {
+            "host": record.address,
+            "port": SSH_PORT,
+            "user": record.ssh_user,
+            "known_hosts": str(pki.known_hosts),
+            "private_key": str(pki.ssh_key),
+        },
+        "docker": {
+            "endpoint": endpoint,
+            "environment": {"DOCKER_HOST": endpoint, "DOCKER_CERT_PATH": certificates, "DOCKER_TLS_VERIFY": "1"},
+            "context": context_command(record.name, endpoint, certificates),
+        },
+        **ctx.provider.facts(record),
+    }
+
+
+def context_command(name: str, endpoint: str, certificates: str) -> str:
+    """The line that makes a context for Docker's own client."""
+    files = {"ca": "ca.pem", "cert": "cert.pem", "key": "key.pem"}
+    options = ",".join([f"host={endpoint}", *(f"{k}={certificates}/{v}" for k, v in files.items())])
+    return shlex.join(["docker", "context", "create", name, "--docker", options])
+
+
+def describe_template(ctx: Context, template: Template) -> dict[str, Any]:
+    """A template as modules return it."""
+    facts = codec.to_dict(template.record)
+    return {
+        **facts,
+        "generation": template.record.generation[:12],
+        "usable": template.usable,
+        "problem": template.problem,
+        **ctx.provider.facts(template.record),
+    }

@@ -1,0 +1,178 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One host at a time: made, started, restarted, taken away."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from dataclasses import dataclass
+
+from ..core.clock import Deadline
+from ..core.host import MODES, HostRecord, HostSpec
+from ..core.provider import Template
+from ..core.template import TemplateRecord
+from ..errors import Conflict, GuestError, StockyardError, Unsupported
+from .context import Context
+from .identify import identify
+from .reach import wait_for_docker
+
+ADDRESS_TRIES = 8
+BOOT_RETRY = 0.2
+
+
+@dataclass(frozen=True)
+class Order:
+    """A host to be made: whose it is and what it is like."""
+
+    tenant: str
+    fleet: str
+    name: str
+    spec: HostSpec
+    labels: dict[str, str]
+
+
+def provision(ctx: Context, order: Order, template: Template, deadline: Deadline) -> HostRecord:
+    """Make a host and wait until Docker answers in it.
+
+    Whatever goes wrong, the half-made host is taken away again before the error is raised.
+    """
+    record = _reserve(ctx, order, template.record)
+    try:
+        return _bring_up(ctx, record, template.record, deadline)
+    except BaseException as error:
+        _undo(ctx, record, error)
+        raise
+
+
+def _reserve(ctx: Context, order: Order, template: TemplateRecord) -> HostRecord:
+    """Put the host on record under an address that nobody has."""
+    for attempt in range(ADDRESS_TRIES):
+        record = _draft(ctx, order, template)
+        try:
+            ctx.provider.create_host(record, template)
+            return record
+        except Conflict as error:
+            if "address" not in error.message or attempt == ADDRESS_TRIES - 1:
+                raise
+    raise AssertionError("unreachable")
+
+
+def _draft(ctx: Context, order: Order, template: TemplateRecord) -> HostRecord:
+    own = uuid.uuid4()
+    return HostRecord(
+        owner=ctx.owner,
+        tenant=order.tenant,
+        fleet=order.fleet,
+        name=order.name,
+        uuid=str(own),
+        template=template.name,
+        generation=template.generation,
+        spec=order.spec,
+        ssh_user=template.ssh_user,
+        mac=mac_of(own),
+        address=address_of(own),
+        phase="creating",
+        created=ctx.clock.now(),
+        labels=dict(order.labels),
+    )
+
+
+def mac_of(own: uuid.UUID) -> str:
+    """A MAC address out of a uuid, under the prefix that QEMU's guests use."""
+    return "52:54:00:" + ":".join(f"{byte:02x}" for byte in hashlib.sha256(own.bytes).digest()[:3])
+
+
+def address_of(own: uuid.UUID) -> str:
+    """A loopback address out of a uuid: 127.64.0.0/10 has four million, so none comes back soon."""
+    first, second, third = hashlib.sha256(own.bytes).digest()[3:6]
+    return f"127.{64 + first % 64}.{second}.{1 + third % 254}"
+
+
+def _bring_up(ctx: Context, record: HostRecord, template: TemplateRecord, deadline: Deadline) -> HostRecord:
+    start = ctx.clock.monotonic()
+
+    def told(stage: str) -> None:
+        ctx.progress(f"{record.title}: {stage} ({ctx.clock.monotonic() - start:.2f} s)")
+
+    mode, reason = _fork(ctx, record, template, deadline)
+    told(f"{mode} fork runs")
+    channel = ctx.provider.channel(record, deadline)
+    try:
+        identity = identify(ctx, record, channel, deadline)
+    finally:
+        channel.close()
+    told("has its identity")
+    ctx.provider.set_link(record, True)
+    wait_for_docker(record, ctx.pki(record.tenant).client(ctx.today()), deadline)
+    told("Docker answers")
+    return ctx.provider.claim(record, phase="ready", mode=mode, mode_reason=reason, identity=identity)
+
+
+def _fork(ctx: Context, record: HostRecord, template: TemplateRecord, deadline: Deadline) -> tuple[str, str]:
+    """Fork in the mode that was asked for, or the next best one; say which and why."""
+    reason = ""
+    for mode in MODES[MODES.index(record.spec.fork_mode) :]:
+        if mode not in ctx.provider.capabilities.modes:
+            reason = reason or f"this hypervisor has no {mode} forks"
+            continue
+        try:
+            ctx.provider.fork(record, template, mode, deadline)
+            return mode, reason
+        except Unsupported as error:
+            reason = reason or str(error)
+    raise Unsupported("no fork mode is possible.", name=record.title, cause=reason)
+
+
+def _undo(ctx: Context, record: HostRecord, error: BaseException) -> None:
+    try:
+        ctx.provider.destroy(record)
+    except StockyardError as second:
+        raise StockyardError(
+            "it could not be made, and what was made of it could not be taken away.", name=record.title,
+            cause=f"{error}; then {second}", remedy="mend the second cause and run again: the rest is on record",
+        ) from error  # fmt: skip
+
+
+def start(ctx: Context, record: HostRecord, deadline: Deadline) -> None:
+    """Boot a host that is off and wait until it is itself again and Docker answers."""
+    begin = ctx.clock.monotonic()
+    ctx.provider.start(record, deadline)
+    _wait_for_itself(ctx, record, deadline)
+    ctx.provider.set_link(record, True)
+    wait_for_docker(record, ctx.pki(record.tenant).client(ctx.today()), deadline)
+    ctx.progress(f"{record.title}: booted, Docker answers ({ctx.clock.monotonic() - begin:.1f} s)")
+
+
+def _wait_for_itself(ctx: Context, record: HostRecord, deadline: Deadline) -> None:
+    """The agent answers with the uuid of this very host."""
+    channel = ctx.provider.channel(record, deadline)
+    try:
+        found = channel.request({"op": "hello"}, deadline).get("uuid")
+    finally:
+        channel.close()
+    if found != record.uuid:
+        raise GuestError(
+            "its disk holds another identity, or none.", name=record.title, cause=f"the agent says {found!a}",
+            remedy="replace the host",
+        )  # fmt: skip
+
+
+def restart(ctx: Context, record: HostRecord, deadline: Deadline) -> None:
+    """Shut a host down and boot it; it keeps its identity."""
+    ctx.provider.stop(record, deadline)
+    start(ctx, record, deadline)
+
+
+def relabel(ctx: Context, record: HostRecord, labels: dict[str, str]) -> HostRecord:
+    """Change a host's labels where it is."""
+    return ctx.provider.claim(record, labels=dict(labels))
+
+
+def destroy(ctx: Context, record: HostRecord) -> None:
+    """Take a host away: its machine, its disk, its record."""
+    if record.phase == "ready":
+        record = ctx.provider.claim(record, phase="deleting")
+    ctx.provider.destroy(record)
+    ctx.progress(f"{record.title}: destroyed")

@@ -1,0 +1,67 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Making a fork a host of its own, from the controller's side of the channel."""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+import uuid
+from typing import Any
+
+from ..core.clock import Deadline
+from ..core.host import HostRecord, Identity
+from ..core.provider import Channel
+from ..errors import GuestError
+from .context import Context
+
+ENTROPY_BYTES = 64
+# In session mode every guest sits alone behind its own user network; its address inside is always this one.
+GUEST_NETWORK = {"interface": "eth0", "address": "10.0.2.15", "netmask": "255.255.255.0", "gateway": ""}
+# One key as OpenSSH writes it: type, base64, nothing else; no line break can hide in it.
+_HOST_KEY = re.compile(r"ssh-ed25519 [A-Za-z0-9+/]{68}")
+
+
+def identify(ctx: Context, record: HostRecord, channel: Channel, deadline: Deadline) -> Identity:
+    """Give a fork its identity: entropy, names, keys of its own, and a certificate.
+
+    :raises GuestError: when the agent's answer is not what a guest of ours says.
+    """
+    machine_id = uuid.uuid4().hex
+    answer = channel.request(_request(ctx, record, machine_id), deadline)
+    host_key = _host_key(answer, record)
+    if answer.get("mac") != record.mac:
+        raise GuestError(f"the guest's MAC is {answer.get('mac')!a} after it was set.", name=record.title)
+    csr = answer.get("csr")
+    if not isinstance(csr, str):
+        raise GuestError("the guest sent no certificate request.", name=record.title)
+    authority = ctx.pki(record.tenant).authority(ctx.today())
+    certificate = authority.sign_server(csr, record.name, record.address, ctx.today())
+    channel.request({"op": "admit", "ca": authority.pem(), "certificate": certificate.pem}, deadline)
+    return Identity(machine_id, host_key, certificate.serial, certificate.not_after)
+
+
+def _request(ctx: Context, record: HostRecord, machine_id: str) -> dict[str, Any]:
+    return {
+        "op": "identify",
+        "entropy": base64.b64encode(os.urandom(ENTROPY_BYTES)).decode(),
+        "time": ctx.clock.now(),
+        "uuid": record.uuid,
+        "hostname": record.name,
+        "machine_id": machine_id,
+        "network": {**GUEST_NETWORK, "mac": record.mac},
+        # Decided here and not on record: a controller with a new home has a new key, and that changes no declaration.
+        "authorized_keys": list(record.spec.authorized_keys) or [ctx.pki(record.tenant).operator_key()],
+        "engine_identity": record.spec.engine_identity,
+    }
+
+
+def _host_key(answer: dict[str, Any], record: HostRecord) -> str:
+    key = answer.get("ssh_host_key")
+    if not isinstance(key, str) or not _HOST_KEY.fullmatch(key):
+        raise GuestError(
+            "the guest sent no usable SSH host key.", name=record.title, cause=f"it sent {str(key)[:60]!a}"
+        )
+    return key

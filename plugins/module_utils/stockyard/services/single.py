@@ -1,0 +1,100 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One host by name: its own, or a member of a fleet that is restarted, replaced or taken away."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+
+from ..core.clock import Deadline
+from ..core.fleet import HOST_STATES, SingleSpec
+from ..core.host import Host
+from ..core.naming import choice
+from ..core.plan import UNKNOWN_GENERATION, Plan, generations, newest, plan_host
+from ..core.provider import Observation, Template
+from ..errors import NotFound, Refused
+from . import access, hosts, templates
+from .context import Context
+
+LOCK_WAIT = 5.0
+
+
+def plan(ctx: Context, spec: SingleSpec, state: str) -> Plan:
+    """What :func:`converge` would do. Writes nothing."""
+    choice("state", state, HOST_STATES)
+    seen = ctx.provider.observe(ctx.owner)
+    return _planned(spec, state, _find(seen, spec), _template(seen, spec, _find(seen, spec)))
+
+
+def converge(ctx: Context, spec: SingleSpec, state: str, timeout: float) -> Plan:
+    """Bring one host into a state. Returns what was done.
+
+    :raises Refused: when ``present`` names a member of a fleet: the fleet's declaration rules it.
+    :raises Busy: when another controller is at work on it.
+    """
+    choice("state", state, HOST_STATES)
+    deadline = ctx.deadline(timeout)
+    before = _find(ctx.provider.observe(ctx.owner), spec)
+    with _held(ctx, spec, before, deadline):
+        seen = ctx.provider.observe(ctx.owner)
+        host = _find(seen, spec)
+        todo = _planned(spec, state, host, _template(seen, spec, host))
+        for action in todo.actions:
+            _do(ctx, spec, action.verb, host, deadline)
+        access.publish(ctx, spec.tenant)
+        return todo
+
+
+def _planned(spec: SingleSpec, state: str, host: Host | None, template: Template | None) -> Plan:
+    if host is None and state == "restarted" and not spec.template:
+        raise NotFound(
+            "there is no such host to restart.", name=f"host {spec.name}", remedy="name a template to make it"
+        )
+    if host is not None and host.record.fleet and state == "present":
+        raise Refused(
+            f"it belongs to fleet {host.record.fleet}.", name=host.record.title,
+            remedy="change the fleet's declaration, or use restarted, replaced or absent",
+        )  # fmt: skip
+    if state != "absent" and not (host or spec.template):
+        raise NotFound("there is no such host.", name=f"host {spec.name}", remedy="name a template to make it")
+    return plan_host(spec, state, template.record.generation if template else UNKNOWN_GENERATION, host)
+
+
+def _do(ctx: Context, spec: SingleSpec, verb: str, host: Host | None, deadline: Deadline) -> None:
+    if verb == "destroy" and host:
+        hosts.destroy(ctx, host.record)
+    elif verb == "restart" and host:
+        hosts.restart(ctx, host.record, deadline)
+    elif verb == "start" and host:
+        hosts.start(ctx, host.record, deadline)
+    elif verb == "relabel" and host:
+        hosts.relabel(ctx, host.record, spec.labels)
+    else:
+        _make(ctx, spec, host, deadline)
+
+
+def _make(ctx: Context, spec: SingleSpec, old: Host | None, deadline: Deadline) -> None:
+    """Create a host, in the place of an old one if there is one. A member of a fleet stays what its fleet made it."""
+    template = templates.need(ctx, spec.tenant, spec.template or (old.record.template if old else ""))
+    order = hosts.Order(spec.tenant, "", spec.name, spec.host, spec.labels)
+    if old is not None:
+        if old.record.fleet or not spec.template:
+            order = hosts.Order(spec.tenant, old.record.fleet, spec.name, old.record.spec, old.record.labels)
+        hosts.destroy(ctx, old.record)
+    hosts.provision(ctx, order, template, deadline)
+
+
+def _find(seen: Observation, spec: SingleSpec) -> Host | None:
+    return next((h for h in seen.hosts if (h.record.tenant, h.record.name) == (spec.tenant, spec.name)), None)
+
+
+def _template(seen: Observation, spec: SingleSpec, host: Host | None) -> Template | None:
+    name = spec.template or (host.record.template if host else "")
+    return newest(generations(spec.tenant, name, seen.templates))
+
+
+def _held(ctx: Context, spec: SingleSpec, host: Host | None, deadline: Deadline) -> AbstractContextManager[None]:
+    """A member is held with its fleet."""
+    kind, name = ("fleet", host.record.fleet) if host and host.record.fleet else ("host", spec.name)
+    return ctx.provider.exclusive(ctx.lock_name(kind, spec.tenant, name), deadline.within(LOCK_WAIT))

@@ -1,0 +1,153 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Templates: built once for each declaration, booted, warmed up and frozen."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+
+from ..core.clock import Deadline
+from ..core.plan import Plan, generations, newest, plan_destroy, plan_template
+from ..core.provider import Template
+from ..core.template import TemplateRecord, TemplateSpec
+from ..errors import NotFound, StockyardError
+from ..guest.recipe import declared_digest, recipe, template_digest
+from .context import Context
+from .hosts import mac_of
+
+SETTLE = 1.0
+LOCK_WAIT = 5.0
+
+
+def plan(ctx: Context, spec: TemplateSpec) -> Plan:
+    """What :func:`ensure` would do. Writes nothing."""
+    return plan_template(spec, declared_digest(spec), ctx.provider.observe(ctx.owner).templates)
+
+
+def ensure(ctx: Context, spec: TemplateSpec, timeout: float) -> Plan:
+    """Have a frozen template of this declaration. Returns what was done.
+
+    :param timeout: seconds for everything: packages, image, boot, warm-up, freeze.
+    :raises Busy: when another controller builds it and does not end in time.
+    """
+    deadline = ctx.deadline(timeout)
+    with ctx.provider.exclusive(ctx.lock_name("template", spec.tenant, spec.name), deadline):
+        todo = plan(ctx, spec)
+        if todo:
+            _remove_half_made(ctx, spec)
+            _build(ctx, spec, deadline)
+        return todo
+
+
+def current(ctx: Context, tenant: str, name: str) -> Template | None:
+    """The generation that new hosts are forked from."""
+    return newest(generations(tenant, name, ctx.provider.observe(ctx.owner).templates))
+
+
+def need(ctx: Context, tenant: str, name: str) -> Template:
+    """The same, and an error when there is none."""
+    found = current(ctx, tenant, name)
+    if found is None:
+        problems = [
+            t.problem for t in generations(tenant, name, ctx.provider.observe(ctx.owner).templates) if t.problem
+        ]
+        raise NotFound(
+            "there is no such template to fork from.", name=f"template {name}", cause="; ".join(problems),
+            remedy="declare it with the module template, in the same tenant and with the same owner",
+        )  # fmt: skip
+    return found
+
+
+def plan_removal(ctx: Context, tenant: str, name: str) -> Plan:
+    """What :func:`remove` would do."""
+    return plan_destroy(generations(tenant, name, ctx.provider.observe(ctx.owner).templates), (), "it is to be absent")
+
+
+def remove(ctx: Context, tenant: str, name: str, timeout: float) -> Plan:
+    """Take every generation of a template away.
+
+    :raises Refused: when hosts live on one.
+    """
+    with ctx.provider.exclusive(ctx.lock_name("template", tenant, name), ctx.deadline(min(timeout, LOCK_WAIT))):
+        todo = plan_removal(ctx, tenant, name)
+        for template in generations(tenant, name, ctx.provider.observe(ctx.owner).templates):
+            ctx.provider.destroy(template.record)
+            ctx.progress(f"{template.record.title}: destroyed")
+        return todo
+
+
+def _remove_half_made(ctx: Context, spec: TemplateSpec) -> None:
+    """We hold the lock: whatever is not frozen was left by a controller that died."""
+    for template in generations(spec.tenant, spec.name, ctx.provider.observe(ctx.owner).templates):
+        if template.record.phase != "frozen":
+            ctx.provider.destroy(template.record)
+            ctx.progress(f"{template.record.title}: half-made, destroyed")
+
+
+def _build(ctx: Context, spec: TemplateSpec, deadline: Deadline) -> None:
+    begin = ctx.clock.monotonic()
+    told = _teller(ctx, f"template {spec.name}", begin)
+    image = ctx.provider.ensure_image(recipe(spec.image, spec.docker), spec.build, told, deadline)
+    record = _draft(ctx, spec, image)
+    ctx.provider.create_template(record, deadline)
+    try:
+        _boot_and_freeze(ctx, record, told, deadline)
+    except BaseException as error:
+        _undo(ctx, record, error)
+        raise
+
+
+def _boot_and_freeze(ctx: Context, record: TemplateRecord, told: Callable[[str], None], deadline: Deadline) -> None:
+    ctx.provider.start(record, deadline)
+    told("boot the guest")
+    channel = ctx.provider.channel(record, deadline)
+    try:
+        channel.request({"op": "hello"}, deadline)
+        told("wait for Docker and warm up")
+        docker = record.docker == "running"
+        channel.request({"op": "warm-up", "timeout": deadline.left(), "docker": docker}, deadline)
+    finally:
+        channel.close()
+    # The agent goes back to sleep before it is frozen.
+    deadline.pause(SETTLE)
+    told("freeze")
+    ctx.provider.freeze(record, deadline)
+    told("frozen")
+
+
+def _draft(ctx: Context, spec: TemplateSpec, image: str) -> TemplateRecord:
+    own = uuid.uuid4()
+    return TemplateRecord(
+        owner=ctx.owner,
+        tenant=spec.tenant,
+        name=spec.name,
+        uuid=str(own),
+        generation=template_digest(spec, image),
+        recipe=declared_digest(spec),
+        image=image,
+        hardware=spec.hardware,
+        docker=spec.docker,
+        ssh_user=spec.image.ssh_user,
+        phase="booting",
+        created=ctx.clock.now(),
+        mac=mac_of(own),
+    )
+
+
+def _undo(ctx: Context, record: TemplateRecord, error: BaseException) -> None:
+    try:
+        ctx.provider.destroy(record)
+    except StockyardError as second:
+        raise StockyardError(
+            "it could not be made, and what was made of it could not be taken away.", name=record.title,
+            cause=f"{error}; then {second}", remedy="mend the second cause and run again: the rest is on record",
+        ) from error  # fmt: skip
+
+
+def _teller(ctx: Context, title: str, begin: float) -> Callable[[str], None]:
+    def told(stage: str) -> None:
+        ctx.progress(f"{title}: {stage} ({ctx.clock.monotonic() - begin:.0f} s)")
+
+    return told

@@ -1,0 +1,147 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A yard: everything of one owner on one hypervisor. Where the parts are put together, and what users of the SDK hold."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .core import naming
+from .core.clock import Clock, SystemClock
+from .core.fleet import FleetSpec, SingleSpec
+from .core.plan import Plan
+from .core.provider import Progress, Provider
+from .core.template import TemplateSpec
+from .pki import Pki
+from .providers.registry import open_provider
+from .services import access, fleets, single, templates
+from .services.context import Context
+
+DEFAULT_HYPERVISOR = "qemu:///session"
+DEFAULT_OWNER = "stockyard"
+TEMPLATE_TIMEOUT = 1800.0
+FLEET_TIMEOUT = 600.0
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a call did, or would do with ``check=True``.
+
+    :param plan: the actions; empty when all was as declared.
+    :param objects: the hosts or templates as they are now, ready to be shown.
+    """
+
+    plan: Plan
+    objects: list[dict[str, Any]]
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything was (or would be) changed."""
+        return bool(self.plan)
+
+
+class Yard:
+    """Opens a hypervisor and works on one owner's objects. Use it in a ``with`` statement.
+
+    :param hypervisor: its URI; ``STOCKYARD_HYPERVISOR`` when not given, else ``qemu:///session``.
+    :param owner: whose yard it is; two owners never touch each other's objects.
+    :param pki_dir: directory for keys; ``~/.config/stockyard`` when not given.
+    :param storage: directory for templates and hosts on the hypervisor.
+    :param ca_certificate: with ``ca_private_key``, the tenant's CA as PEM instead of one in ``pki_dir``.
+    :param progress: called with a line for every stage that ends.
+    """
+
+    def __init__(
+        self,
+        hypervisor: str = "",
+        *,
+        owner: str = DEFAULT_OWNER,
+        pki_dir: str | None = None,
+        storage: str | None = None,
+        ca_certificate: str = "",
+        ca_private_key: str = "",
+        progress: Progress | None = None,
+        clock: Clock | None = None,
+        provider: Provider | None = None,
+    ) -> None:
+        naming.name("owner", owner)
+        uri = hypervisor or os.environ.get("STOCKYARD_HYPERVISOR") or DEFAULT_HYPERVISOR
+        base = Path(pki_dir).expanduser() if pki_dir else _config_home()
+
+        def pki(tenant: str) -> Pki:
+            return Pki(base / owner / tenant, f"{owner}/{tenant}", ca_certificate, ca_private_key)
+
+        self.context = Context(
+            provider=provider or open_provider(uri, storage), owner=owner, pki=pki, clock=clock or SystemClock(),
+            progress=progress or (lambda _line: None),
+        )  # fmt: skip
+
+    def __enter__(self) -> Yard:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the hypervisor."""
+        self.context.provider.close()
+
+    def template(self, spec: TemplateSpec, *, check: bool = False, timeout: float = TEMPLATE_TIMEOUT) -> Result:
+        """Have a frozen template as declared."""
+        plan = templates.plan(self.context, spec) if check else templates.ensure(self.context, spec, timeout)
+        return Result(plan, self.templates(spec.tenant, spec.name))
+
+    def remove_template(
+        self, name: str, tenant: str = "default", *, check: bool = False, timeout: float = FLEET_TIMEOUT
+    ) -> Result:
+        """Take all generations of a template away."""
+        act = templates.plan_removal if check else None
+        plan = act(self.context, tenant, name) if act else templates.remove(self.context, tenant, name, timeout)
+        return Result(plan, self.templates(tenant, name))
+
+    def fleet(self, spec: FleetSpec, *, check: bool = False, timeout: float = FLEET_TIMEOUT) -> Result:
+        """Make a fleet as declared; wait until Docker answers in every host of it."""
+        plan = fleets.plan(self.context, spec) if check else fleets.converge(self.context, spec, timeout)
+        return Result(plan, self.hosts(spec.tenant, spec.name))
+
+    def remove_fleet(
+        self, name: str, tenant: str = "default", *, check: bool = False, timeout: float = FLEET_TIMEOUT
+    ) -> Result:
+        """Take all hosts of a fleet away."""
+        act = fleets.plan_removal if check else None
+        plan = act(self.context, tenant, name) if act else fleets.remove(self.context, tenant, name, timeout)
+        return Result(plan, self.hosts(tenant, name))
+
+    def host(
+        self, spec: SingleSpec, state: str = "present", *, check: bool = False, timeout: float = FLEET_TIMEOUT
+    ) -> Result:
+        """One host by name: ``present``, ``absent``, ``restarted`` or ``replaced``."""
+        act = single.plan(self.context, spec, state) if check else single.converge(self.context, spec, state, timeout)
+        return Result(act, self.hosts(spec.tenant, name=spec.name))
+
+    def hosts(
+        self, tenant: str | None = None, fleet: str | None = None, name: str | None = None
+    ) -> list[dict[str, Any]]:
+        """Hosts as modules return them, by name."""
+        found = [
+            h for h in self.context.provider.observe(self.context.owner).hosts
+            if tenant in (None, h.record.tenant) and fleet in (None, h.record.fleet) and name in (None, h.record.name)
+        ]  # fmt: skip
+        return [access.describe_host(self.context, h) for h in sorted(found, key=lambda h: h.record.name)]
+
+    def templates(self, tenant: str | None = None, name: str | None = None) -> list[dict[str, Any]]:
+        """Templates as modules return them, all generations, oldest first."""
+        found = [
+            t for t in self.context.provider.observe(self.context.owner).templates
+            if tenant in (None, t.record.tenant) and name in (None, t.record.name)
+        ]  # fmt: skip
+        return [access.describe_template(self.context, t) for t in sorted(found, key=lambda t: t.record.created)]
+
+
+def _config_home() -> Path:
+    base = os.environ.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")
+    return Path(base) / "stockyard"
