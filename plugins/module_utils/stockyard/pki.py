@@ -17,118 +17,26 @@ A tenant's directory::
 from __future__ import annotations
 
 import fcntl
-import ipaddress
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 
-from .errors import GuestError, InvalidInput, MissingDependency, StockyardError
+from .authority import Authority
+from .errors import InvalidInput, MissingDependency, StockyardError
 
 MISSING = ""
 try:
     from cryptography import x509
     from cryptography.exceptions import InvalidSignature
-    from cryptography.hazmat.primitives import hashes, serialization
-    from cryptography.hazmat.primitives.asymmetric import ec, ed25519
-    from cryptography.x509.oid import NameOID
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ed25519
 except ImportError as missing:
     MISSING = str(missing)
 
-CA_DAYS = 3650
-SERVER_DAYS = 365
-CLIENT_DAYS = 90
 # A client certificate is made anew when less than this part of its life is left.
 RENEW_PART = 1 / 3
-SKEW = timedelta(minutes=5)
-
-
-@dataclass(frozen=True)
-class Certificate:
-    """A signed certificate, as PEM, with what is worth recording of it."""
-
-    pem: str
-    serial: str
-    not_after: float
-
-
-class Authority:
-    """A certificate authority of one tenant."""
-
-    def __init__(self, certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> None:
-        self.certificate = certificate
-        self.key = key
-
-    @classmethod
-    def create(cls, name: str, now: datetime) -> Authority:
-        """A new authority with a P-256 key, valid for ten years."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        subject = _name(name)
-        constraints = x509.BasicConstraints(ca=True, path_length=0)
-        builder = _builder(subject, subject, key.public_key(), now, CA_DAYS).add_extension(constraints, critical=True)
-        return cls(_sign(builder.add_extension(_usage(ca=True), critical=True), key), key)
-
-    @classmethod
-    def from_pem(cls, certificate: str, key: str) -> Authority:
-        """An authority out of PEM texts.
-
-        :raises InvalidInput: when they cannot be read or do not belong together.
-        """
-        try:
-            found = x509.load_pem_x509_certificate(certificate.encode())
-            private = serialization.load_pem_private_key(key.encode(), None)
-        except (ValueError, TypeError) as error:
-            raise InvalidInput(
-                "the CA cannot be read.", cause=str(error), remedy="give both as unencrypted PEM"
-            ) from error
-        if not isinstance(private, ec.EllipticCurvePrivateKey):
-            raise InvalidInput("the CA's key is not an elliptic curve key.", remedy="use a P-256 key")
-        if private.public_key() != found.public_key():
-            raise InvalidInput("the CA's certificate and key do not belong together.", remedy="give a matching pair")
-        return cls(found, private)
-
-    def pem(self) -> str:
-        """The authority's certificate."""
-        return _pem(self.certificate)
-
-    def key_pem(self) -> str:
-        """The authority's private key."""
-        return _key_pem(self.key)
-
-    def sign_server(
-        self, csr_pem: str, hostname: str, address: str, now: datetime, days: int = SERVER_DAYS
-    ) -> Certificate:
-        """A server certificate for the key in a request; names come from us, never from the request.
-
-        :raises GuestError: when the request is not one, or is signed with another key.
-        """
-        try:
-            csr = x509.load_pem_x509_csr(csr_pem.encode())
-            valid = csr.is_signature_valid
-        except (ValueError, TypeError) as error:
-            raise GuestError("the guest sent no certificate request.", name=hostname, cause=str(error)) from error
-        key = csr.public_key()
-        if not valid or not isinstance(key, ec.EllipticCurvePublicKey):
-            raise GuestError("the guest's certificate request is not signed with its own P-256 key.", name=hostname)
-        names = x509.SubjectAlternativeName([x509.DNSName(hostname), x509.IPAddress(ipaddress.ip_address(address))])
-        builder = _builder(_name(hostname), self.certificate.subject, key, now, days, self.certificate)
-        return self._issue(builder.add_extension(names, critical=False), "server")
-
-    def issue_client(self, name: str, now: datetime, days: int = CLIENT_DAYS) -> tuple[Certificate, str]:
-        """A client certificate with a new key; returns both, the key as PEM."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        builder = _builder(_name(name), self.certificate.subject, key.public_key(), now, days, self.certificate)
-        return self._issue(builder, "client"), _key_pem(key)
-
-    def _issue(self, builder: x509.CertificateBuilder, role: str) -> Certificate:
-        oid = x509.oid.ExtendedKeyUsageOID
-        purpose = oid.SERVER_AUTH if role == "server" else oid.CLIENT_AUTH
-        builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        builder = builder.add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
-        signed = _sign(builder.add_extension(_usage(ca=False), critical=True), self.key)
-        return Certificate(_pem(signed), f"{signed.serial_number:x}", signed.not_valid_after_utc.timestamp())
 
 
 class Pki:
@@ -256,45 +164,3 @@ def _write(path: Path, text: str, mode: int) -> None:
         handle.flush()
         os.fsync(handle.fileno())
     os.replace(beside, path)
-
-
-def _name(common_name: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name[:64])])
-
-
-def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, now: datetime, days: int,
-    signer: x509.Certificate | None = None,
-) -> x509.CertificateBuilder:  # fmt: skip
-    """What all certificates have in common; none outlives its signer."""
-    end = now + timedelta(days=days)
-    if signer is not None:
-        end = min(end, signer.not_valid_after_utc)
-    builder = x509.CertificateBuilder().subject_name(subject).issuer_name(issuer).public_key(key)
-    builder = builder.serial_number(x509.random_serial_number()).not_valid_before(now - SKEW).not_valid_after(end)
-    builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
-    if signer is not None:
-        own = signer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
-        link = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(own)
-        builder = builder.add_extension(link, critical=False)
-    return builder
-
-
-def _usage(*, ca: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=True, key_cert_sign=ca, crl_sign=ca, content_commitment=False, key_encipherment=False,
-        data_encipherment=False, key_agreement=False, encipher_only=False, decipher_only=False,
-    )  # fmt: skip
-
-
-def _sign(builder: x509.CertificateBuilder, key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
-    return builder.sign(key, hashes.SHA256())
-
-
-def _pem(certificate: x509.Certificate) -> str:
-    return certificate.public_bytes(serialization.Encoding.PEM).decode()
-
-
-def _key_pem(key: ec.EllipticCurvePrivateKey) -> str:
-    form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    return key.private_bytes(*form).decode()

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A yard: everything of one owner on one hypervisor. Where the parts are put together, and what users of the SDK hold."""
+"""A yard: everything of one owner on one hypervisor. The parts are put together here; users of the SDK hold this."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Yard:
     :param progress: called with a line for every stage that ends.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # options of one connection, all by keyword
         self,
         hypervisor: str = "",
         *,

@@ -88,9 +88,8 @@ class Images:
             base = self._base(found, recipe, build, work, progress, deadline, name)
             progress("assemble the disk image")
             debian.write_tar(work / "files.tar", recipe.files)
-            run(
-                [*IN_NAMESPACE, "sh", "-euc", ASSEMBLE, "sh", str(base), f"{recipe.disk_gib}G"], deadline, name=name, error=ImageError, cwd=work,
-            )  # fmt: skip
+            assemble = [*IN_NAMESPACE, "sh", "-euc", ASSEMBLE, "sh", str(base), f"{recipe.disk_gib}G"]
+            run(assemble, deadline, name=name, error=ImageError, cwd=work)
             convert = ["qemu-img", "convert", "-f", "raw", "-O", "qcow2", "disk.raw", "disk.qcow2"]
             run(convert, deadline, name=name, error=ImageError, cwd=work)
             (work / "image.json").write_text(json.dumps({"digest": digest, "suite": recipe.suite, "versions": found}))

@@ -38,7 +38,7 @@ class Machine:
 def choose(accelerator: str, name: str) -> Machine:
     """The machine for a new template.
 
-    KVM is taken where the CPU shows vmx or svm and the device may be opened: the device alone does not mean that it works.
+    KVM is taken where the CPU shows vmx or svm and the device may be opened: the device alone does not mean much.
 
     :raises Unsupported: when ``kvm`` is asked for and cannot be had.
     """
@@ -67,6 +67,5 @@ def _cpu_virtualizes() -> bool:
         flags = CPUINFO.read_text(encoding="ascii", errors="replace")
     except OSError:
         return False
-    return any(
-        word in ("vmx", "svm") for line in flags.splitlines() if line.startswith("flags") for word in line.split()
-    )
+    lines = (line.split() for line in flags.splitlines() if line.startswith("flags"))
+    return any("vmx" in words or "svm" in words for words in lines)

@@ -17,6 +17,7 @@ from ...core.image import BuildOptions
 from ...core.provider import Capabilities, Channel, Observation, Progress, R, Recipe, Record, Template
 from ...core.template import TemplateRecord
 from ...errors import Conflict, HypervisorError, Refused, Unsupported
+from ...guest.agent.wire import PORT_NAME
 from . import designer, fork, machine
 from .channel import SocketChannel
 from .domains import Domains
@@ -140,7 +141,7 @@ class LibvirtProvider:
             live = parse(domain.XMLDesc(0))
         for device in live.findall("./devices/channel"):
             target, source = device.find("target"), device.find("source")
-            if target is not None and source is not None and target.get("name") == designer.PORT_NAME:
+            if target is not None and source is not None and target.get("name") == PORT_NAME:
                 return SocketChannel(source.get("path", ""), record.title, deadline)
         raise HypervisorError("its domain has no channel for the agent.", name=record.title, remedy="replace the host")
 
@@ -201,10 +202,9 @@ class LibvirtProvider:
 
     def _refuse_if_used(self, record: TemplateRecord) -> None:
         found, _ = self.domains.everything()
-        users = [
-            r.name for r, _ in found
-            if isinstance(r, HostRecord) and (r.owner, r.tenant, r.generation) == (record.owner, record.tenant, record.generation)
-        ]  # fmt: skip
+        key = (record.owner, record.tenant, record.generation)
+        hosts = [r for r, _ in found if isinstance(r, HostRecord)]
+        users = [r.name for r in hosts if (r.owner, r.tenant, r.generation) == key]
         if users:
             raise Refused(
                 f"hosts live on it: {', '.join(sorted(users)[:10])}.",
