@@ -74,9 +74,8 @@ def _system_files(user: str) -> dict[str, GuestFile]:
     unit = "/etc/systemd/system/"
     files = {
         unit + "stockyard-agent.service": GuestFile(render(texts.AGENT_UNIT, port=wire.PORT_NAME)),
-        unit + "stockyard-open.path": GuestFile(texts.OPEN_PATH),
-        unit + "stockyard-open.target": GuestFile(texts.OPEN_TARGET),
         unit + "stockyard-tls.service": GuestFile(texts.TLS_UNIT),
+        "/usr/lib/stockyard/front": GuestFile(texts.FRONT, 0o755),
         "/etc/stockyard/stunnel.conf": GuestFile(texts.STUNNEL_CONF),
         "/etc/sysusers.d/stockyard.conf": GuestFile(render(texts.SYSUSERS, user=user)),
         "/etc/tmpfiles.d/stockyard.conf": GuestFile(render(texts.TMPFILES, user=user)),
@@ -91,7 +90,7 @@ def _system_files(user: str) -> dict[str, GuestFile]:
     wants = unit + "multi-user.target.wants/"
     links = {
         wants + "stockyard-agent.service": unit + "stockyard-agent.service",
-        wants + "stockyard-open.path": unit + "stockyard-open.path",
+        wants + "stockyard-tls.service": unit + "stockyard-tls.service",
         **{unit + name: "/dev/null" for name in MASKED},
     }
     return files | {path: GuestFile(target, LINK) for path, target in links.items()}
@@ -100,8 +99,13 @@ def _system_files(user: str) -> dict[str, GuestFile]:
 def _docker_gate(docker: str) -> dict[str, GuestFile]:
     if docker == "running":
         return {}
-    units = ("docker.service", "docker.socket")
-    return {f"/etc/systemd/system/{unit}.d/stockyard.conf": GuestFile(texts.DOCKER_GATE) for unit in units}
+    units = "/etc/systemd/system"
+    gates = {
+        f"{units}/{name}.d/stockyard.conf": GuestFile(texts.DOCKER_GATE) for name in ("docker.service", "docker.socket")
+    }
+    opener = f"{units}/stockyard-open.path"
+    link = GuestFile(opener, LINK)
+    return {**gates, opener: GuestFile(texts.OPEN_PATH), f"{units}/multi-user.target.wants/stockyard-open.path": link}
 
 
 # The mode of a GuestFile whose text is the target of a symbolic link.

@@ -31,22 +31,17 @@ RestartSec=1
 WantedBy=multi-user.target
 """
 
+# For templates with Docker stopped: systemd starts it when the host has its identity.
 OPEN_PATH = """\
 [Unit]
-Description=Wait until this host has its identity
+Description=Start Docker when this host has its identity
 
 [Path]
 PathExists=/run/stockyard/open
-Unit=stockyard-open.target
+Unit=docker.service
 
 [Install]
 WantedBy=multi-user.target
-"""
-
-OPEN_TARGET = """\
-[Unit]
-Description=This host has its identity: let users in
-Wants=ssh.socket stockyard-tls.service docker.service
 """
 
 TLS_UNIT = """\
@@ -57,10 +52,21 @@ After=docker.socket
 [Service]
 User=stockyard-tls
 SupplementaryGroups=docker
-ExecStart=/usr/bin/stunnel4 /etc/stockyard/stunnel.conf
-Restart=on-failure
+ExecStart=/usr/lib/stockyard/front
+Restart=always
 RestartSec=1
 NoNewPrivileges=yes
+
+[Install]
+WantedBy=multi-user.target
+"""
+
+# Frozen while it waits here, as a shell that holds no keys and no generator: stunnel itself starts after the fork, and
+# no service manager is on the way. Once the host is open, a front that is started again goes straight through.
+FRONT = """\
+#!/bin/sh
+[ -e /run/stockyard/open ] || read -r _ < /run/stockyard/gate
+exec /usr/bin/stunnel4 /etc/stockyard/stunnel.conf
 """
 
 STUNNEL_CONF = """\
@@ -89,6 +95,7 @@ m {{ user }} docker
 
 TMPFILES = """\
 d /run/stockyard 0755 root root
+p /run/stockyard/gate 0600 stockyard-tls stockyard-tls
 d /home/{{ user }} 0755 {{ user }} {{ user }}
 """
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from typing import Any
 
 from ..core import codec
@@ -32,6 +33,9 @@ def describe_host(ctx: Context, host: Host) -> dict[str, Any]:
     pki = ctx.pki(record.tenant)
     certificates = str(pki.client_directory)
     endpoint = f"tcp://{record.address}:{DOCKER_PORT}"
+    environment = {"DOCKER_HOST": endpoint, "DOCKER_CERT_PATH": certificates, "DOCKER_TLS_VERIFY": "1"}
+    # Where the declaration names keys, the operator's is not among them.
+    private_key = "" if record.spec.authorized_keys else str(pki.ssh_key)
     facts = codec.to_dict(record)
     del facts["spec"]
     return {
@@ -47,15 +51,25 @@ def describe_host(ctx: Context, host: Host) -> dict[str, Any]:
             "port": SSH_PORT,
             "user": record.ssh_user,
             "known_hosts": str(pki.known_hosts),
-            "private_key": str(pki.ssh_key),
+            "private_key": private_key,
+            "command": ssh_command(record, str(pki.known_hosts), private_key),
         },
         "docker": {
             "endpoint": endpoint,
-            "environment": {"DOCKER_HOST": endpoint, "DOCKER_CERT_PATH": certificates, "DOCKER_TLS_VERIFY": "1"},
+            "environment": environment,
+            "export": " ".join(["export", *(f"{k}={shlex.quote(v)}" for k, v in environment.items())]),
             "context": context_command(record.name, endpoint, certificates),
         },
         **ctx.provider.facts(record),
     }
+
+
+def ssh_command(record: HostRecord, known_hosts: str, private_key: str) -> str:
+    """The line that logs in, with the pinned key and no other."""
+    options = ["-o", "StrictHostKeyChecking=yes", "-o", f"UserKnownHostsFile={known_hosts}"]
+    if private_key:
+        options += ["-o", "IdentitiesOnly=yes", "-i", private_key]
+    return shlex.join(["ssh", "-p", str(SSH_PORT), *options, f"{record.ssh_user}@{record.address}"])
 
 
 def context_command(name: str, endpoint: str, certificates: str) -> str:
@@ -63,6 +77,20 @@ def context_command(name: str, endpoint: str, certificates: str) -> str:
     files = {"ca": "ca.pem", "cert": "cert.pem", "key": "key.pem"}
     options = ",".join([f"host={endpoint}", *(f"{k}={certificates}/{v}" for k, v in files.items())])
     return shlex.join(["docker", "context", "create", name, "--docker", options])
+
+
+def describe_fleet(members: Sequence[Host]) -> dict[str, Any]:
+    """A fleet as modules return it: what its hosts have in common, and how many of them serve."""
+    newest = max((h.record for h in members), key=lambda r: r.created)
+    return {
+        "name": newest.fleet,
+        "tenant": newest.tenant,
+        "template": newest.template,
+        "generations": sorted({h.record.generation[:12] for h in members}),
+        "hosts": sorted(h.record.name for h in members),
+        "ready": sum(h.serving for h in members),
+        "total": len(members),
+    }
 
 
 def describe_template(ctx: Context, template: Template) -> dict[str, Any]:

@@ -24,6 +24,7 @@ class Context:
 
     :param pki: gives the key material of a tenant.
     :param progress: told, in a line, of every stage that ends.
+    :param wait: whether to wait until Docker answers in hosts that were made or started.
     """
 
     provider: Provider
@@ -31,6 +32,7 @@ class Context:
     pki: Callable[[str], Pki]
     clock: Clock = field(default_factory=SystemClock)
     progress: Progress = _silent
+    wait: bool = True
 
     def deadline(self, seconds: float) -> Deadline:
         """A deadline by this context's clock."""

@@ -15,7 +15,7 @@ from ..core.provider import Template
 from ..core.template import TemplateRecord
 from ..errors import Conflict, GuestError, StockyardError, Unsupported
 from .context import Context
-from .identify import identify
+from .identify import identify, settle
 from .reach import wait_for_docker
 
 ADDRESS_TRIES = 8
@@ -101,12 +101,14 @@ def _bring_up(ctx: Context, record: HostRecord, template: TemplateRecord, deadli
     channel = ctx.provider.channel(record, deadline)
     try:
         identity = identify(ctx, record, channel, deadline)
+        told("has its identity")
+        ctx.provider.set_link(record, True)
+        wait_for_docker(record, ctx.pki(record.tenant).client(ctx.today()), deadline)
+        told("Docker answers")
+        settle(channel, deadline)
     finally:
         channel.close()
-    told("has its identity")
-    ctx.provider.set_link(record, True)
-    wait_for_docker(record, ctx.pki(record.tenant).client(ctx.today()), deadline)
-    told("Docker answers")
+    told("ready")
     return ctx.provider.claim(record, phase="ready", mode=mode, mode_reason=reason, identity=identity)
 
 

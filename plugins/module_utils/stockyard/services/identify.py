@@ -43,6 +43,11 @@ def identify(ctx: Context, record: HostRecord, channel: Channel, deadline: Deadl
     return Identity(machine_id, host_key, certificate.serial, certificate.not_after)
 
 
+def settle(channel: Channel, deadline: Deadline) -> None:
+    """Have the guest make its identity durable and restart its journal: the last step before it is ready."""
+    channel.request({"op": "settle"}, deadline)
+
+
 def _request(ctx: Context, record: HostRecord, machine_id: str) -> dict[str, Any]:
     return {
         "op": "identify",

@@ -68,18 +68,22 @@ class Identity:
         audit.append("tls-key")
         kept = {"uuid": request["uuid"], "hostname": request["hostname"], "network": request["network"]}
         self._write(f"{STATE}/identity.json", json.dumps(kept))
-        self.effects.restart_journal()
         if request.get("engine_identity") == "unique":
             self.effects.restart_engine()
             audit.append("engine")
         return {"ssh_host_key": ssh_key, "csr": csr, "mac": mac, "audit": audit}
 
     def admit(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Take the signed certificate, make all of it durable and open the doors."""
+        """Take the signed certificate and let the TLS front start."""
         self._write(f"{STATE}/tls/ca.pem", request["ca"])
         self._write(f"{STATE}/tls/cert.pem", request["certificate"])
-        os.sync()
         self.open_doors()
+        return {}
+
+    def settle(self) -> dict[str, Any]:
+        """What can wait until Docker answers, and must be done before the host is called ready."""
+        self.effects.restart_journal()
+        self.effects.sync()
         return {}
 
     def resume(self) -> bool:
@@ -92,8 +96,9 @@ class Identity:
         return True
 
     def open_doors(self) -> None:
-        """Let systemd start SSH and the TLS front: a path unit waits for this file."""
+        """Let the TLS front start, now and whenever it is started again."""
         self._write(OPEN_FLAG, "")
+        self.effects.open_gate()
 
     def _names(self, request: dict[str, Any]) -> None:
         self.effects.set_hostname(request["hostname"])

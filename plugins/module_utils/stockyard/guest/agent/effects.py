@@ -33,6 +33,7 @@ IFF_UP = 0x1
 RTF_UP_GATEWAY = 0x3
 RTENTRY_SIZE = 120
 ARPHRD_ETHER = 1
+GATE = "/run/stockyard/gate"
 ANY = "0.0.0.0"  # noqa: S104  # no socket: the default route's destination
 
 
@@ -59,6 +60,12 @@ class Effects(Protocol):
 
     def own(self, path: str, user: str) -> None:
         """Make a file or directory belong to a user and its group."""
+
+    def open_gate(self) -> None:
+        """Let the TLS front, which waits at its gate, go on."""
+
+    def sync(self) -> None:
+        """Make everything written durable."""
 
     def restart_journal(self) -> None:
         """Make journald start anew, with the machine ID of now."""
@@ -115,6 +122,14 @@ class LinuxEffects:
 
         entry = pwd.getpwnam(user)
         os.chown(path, entry.pw_uid, entry.pw_gid)
+
+    def open_gate(self) -> None:
+        # Kept open: what is written waits in the pipe for a front that is not there yet.
+        self._gate = os.open(GATE, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        os.write(self._gate, b"\n")
+
+    def sync(self) -> None:
+        os.sync()
 
     def restart_journal(self) -> None:
         for pid in _pids_of("systemd-journal"):

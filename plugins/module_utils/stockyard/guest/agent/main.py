@@ -50,6 +50,8 @@ class Agent:
             return self.identity.identify(request)
         if operation == "admit":
             return self.identity.admit(request)
+        if operation == "settle":
+            return self.identity.settle()
         raise ValueError(f"unknown operation {operation!r}")
 
 

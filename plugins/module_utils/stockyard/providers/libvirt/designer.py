@@ -89,7 +89,7 @@ def _disk(folder: Path) -> Disk:
 
 def _network(mac: str, rules: tuple[str, ...]) -> tuple[str, ...]:
     # restrict=on: the guest reaches nothing outside, not even the hypervisor's loopback; only the forwards come in.
-    netdev = ",".join(("user", "id=net0", "restrict=on", *rules))
+    netdev = ",".join(("user", "id=net0", "restrict=on", "ipv6=off", *rules))
     # Slot 16 of the root bus: far from where libvirt places its own.
     device = f"virtio-net-pci,netdev=net0,id={NIC},mac={mac},romfile=,bus=pcie.0,addr=0x10"
     return ("-netdev", netdev, "-device", device)

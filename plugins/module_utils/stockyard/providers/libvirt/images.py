@@ -32,6 +32,7 @@ tar -xpf files.tar -C root --keep-directory-symlink
 rm -f root/etc/ssh/ssh_host_* root/etc/docker/key.json root/var/lib/dbus/machine-id
 chroot root systemd-sysusers
 chroot root systemctl --quiet disable ssh.service
+chroot root systemctl --quiet enable ssh.socket
 cp root/boot/vmlinuz-* vmlinuz
 cp root/boot/initrd.img-* initrd.img
 mkfs.ext4 -q -L root -d root -E lazy_itable_init=1,lazy_journal_init=1 disk.raw "$2"

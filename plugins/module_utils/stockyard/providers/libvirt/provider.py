@@ -146,25 +146,31 @@ class LibvirtProvider:
         raise HypervisorError("its domain has no channel for the agent.", name=record.title, remedy="replace the host")
 
     def claim(self, record: R, **changes: Any) -> R:
-        with self.store.lock(f"record-{record.uuid}", Deadline(REGISTRY_WAIT)):
+        with self._registry():
             return self.domains.replace_record(record, **changes)
 
     def destroy(self, record: Record) -> None:
-        with self._registry():
-            domain = self.domains.present(record)
-            if isinstance(record, TemplateRecord):
+        if isinstance(record, TemplateRecord):
+            # Held to the end: no host may be reserved on a template that goes.
+            with self._registry():
                 self._refuse_if_used(record)
-            if domain is not None:
-                with translated("destroy the domain", record.title):
-                    if domain.isActive():
-                        domain.destroy()
-            # Files first: what is half destroyed still has its record.
-            folder = self._folder(record)
-            if folder.exists():
-                shutil.rmtree(folder)
-            if domain is not None:
-                with translated("undefine the domain", record.title):
-                    domain.undefine()
+                self._remove(record)
+        else:
+            self._remove(record)
+
+    def _remove(self, record: Record) -> None:
+        domain = self.domains.present(record)
+        if domain is not None:
+            with translated("destroy the domain", record.title):
+                if domain.isActive():
+                    domain.destroy()
+        # Files first: what is half destroyed still has its record.
+        folder = self._folder(record)
+        if folder.exists():
+            shutil.rmtree(folder)
+        if domain is not None:
+            with translated("undefine the domain", record.title):
+                domain.undefine()
 
     def facts(self, record: Record) -> dict[str, Any]:
         return {"console_log": str(self._folder(record) / "console.log"), "storage": str(self.store.root)}

@@ -49,21 +49,27 @@ class Store:
         :raises Busy: when another process holds it until the deadline.
         """
         self.prepare()
-        file = name if len(name) <= 120 else hashlib.sha256(name.encode()).hexdigest()
-        handle = os.open(self._locks / f"{file}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        path = self._locks / f"{name if len(name) <= 120 else hashlib.sha256(name.encode()).hexdigest()}.lock"
+        while (handle := _try_lock(path)) is None:
+            if deadline.passed():
+                raise Busy("another controller is at work on it.", name=name, remedy="wait, then run again")
+            deadline.pause(POLL)
         try:
-            while not _try_lock(handle):
-                if deadline.passed():
-                    raise Busy("another controller is at work on it.", name=name, remedy="wait, then run again")
-                deadline.pause(POLL)
             yield
         finally:
+            # Removed while it is held: whoever waits finds out, below, that the file is no longer the one at its path.
+            path.unlink(missing_ok=True)
             os.close(handle)
 
 
-def _try_lock(handle: int) -> bool:
+def _try_lock(path: Path) -> int | None:
+    """An open, locked descriptor of the file that is at this path now, or nothing."""
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+        if os.path.samestat(os.fstat(handle), path.stat()):
+            return handle
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    os.close(handle)
+    return None

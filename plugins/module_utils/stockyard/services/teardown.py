@@ -1,0 +1,40 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Taking a yard away: everything that is observed, whether anyone still declares it or not."""
+
+from __future__ import annotations
+
+from ..core.fleet import SingleSpec
+from ..core.plan import Plan, plan_destroy
+from ..core.provider import Observation
+from . import fleets, single
+from . import templates as template_service
+from .context import Context
+
+
+def plan(ctx: Context, templates: bool) -> Plan:
+    """What :func:`run` would do. Writes nothing."""
+    return _planned(ctx.provider.observe(ctx.owner), templates)
+
+
+def run(ctx: Context, templates: bool, timeout: float) -> Plan:
+    """Take all hosts of the yard away, and all templates when asked. Returns what was done.
+
+    :raises Busy: when another controller is at work on one of its objects.
+    """
+    deadline = ctx.deadline(timeout)
+    seen = ctx.provider.observe(ctx.owner)
+    for tenant, fleet in sorted({(h.record.tenant, h.record.fleet) for h in seen.hosts if h.record.fleet}):
+        fleets.remove(ctx, tenant, fleet, deadline.left())
+    for host in seen.hosts:
+        if not host.record.fleet:
+            spec = SingleSpec(host.record.name, tenant=host.record.tenant)
+            single.converge(ctx, spec, "absent", deadline.left())
+    for tenant, name in sorted({(t.record.tenant, t.record.name) for t in seen.templates if templates}):
+        template_service.remove(ctx, tenant, name, deadline.left())
+    return _planned(seen, templates)
+
+
+def _planned(seen: Observation, templates: bool) -> Plan:
+    return plan_destroy(seen.templates if templates else (), seen.hosts, "the yard is taken away")
