@@ -6,19 +6,20 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from .core import naming
 from .core.clock import Clock, SystemClock
 from .core.fleet import FleetSpec, SingleSpec
+from .core.host import Host
 from .core.plan import Plan
 from .core.provider import Progress, Provider
 from .core.template import TemplateSpec
 from .pki import Pki
 from .providers.registry import open_provider
-from .services import access, fleets, single, templates
+from .services import access, fleets, single, teardown, templates
 from .services.context import Context
 
 DEFAULT_HYPERVISOR = "qemu:///session"
@@ -103,9 +104,12 @@ class Yard:
         plan = act(self.context, tenant, name) if act else templates.remove(self.context, tenant, name, timeout)
         return Result(plan, self.templates(tenant, name))
 
-    def fleet(self, spec: FleetSpec, *, check: bool = False, timeout: float = FLEET_TIMEOUT) -> Result:
-        """Make a fleet as declared; wait until Docker answers in every host of it."""
-        plan = fleets.plan(self.context, spec) if check else fleets.converge(self.context, spec, timeout)
+    def fleet(
+        self, spec: FleetSpec, *, check: bool = False, timeout: float = FLEET_TIMEOUT, wait: bool = True
+    ) -> Result:
+        """Make a fleet as declared; wait until Docker answers in every host of it, or only for their identities."""
+        context = replace(self.context, wait=wait)
+        plan = fleets.plan(context, spec) if check else fleets.converge(context, spec, timeout)
         return Result(plan, self.hosts(spec.tenant, spec.name))
 
     def remove_fleet(
@@ -117,11 +121,18 @@ class Yard:
         return Result(plan, self.hosts(tenant, name))
 
     def host(
-        self, spec: SingleSpec, state: str = "present", *, check: bool = False, timeout: float = FLEET_TIMEOUT
-    ) -> Result:
+        self, spec: SingleSpec, state: str = "present", *, check: bool = False, timeout: float = FLEET_TIMEOUT,
+        wait: bool = True,
+    ) -> Result:  # fmt: skip
         """One host by name: ``present``, ``absent``, ``restarted`` or ``replaced``."""
-        act = single.plan(self.context, spec, state) if check else single.converge(self.context, spec, state, timeout)
-        return Result(act, self.hosts(spec.tenant, name=spec.name))
+        context = replace(self.context, wait=wait)
+        plan = single.plan(context, spec, state) if check else single.converge(context, spec, state, timeout)
+        return Result(plan, self.hosts(spec.tenant, name=spec.name))
+
+    def teardown(self, *, templates: bool = False, check: bool = False, timeout: float = FLEET_TIMEOUT) -> Result:
+        """Take every host of the yard away, declared or not, and its templates when asked."""
+        act = teardown.plan(self.context, templates) if check else teardown.run(self.context, templates, timeout)
+        return Result(act, self.hosts())
 
     def hosts(
         self, tenant: str | None = None, fleet: str | None = None, name: str | None = None
@@ -132,6 +143,14 @@ class Yard:
             if tenant in (None, h.record.tenant) and fleet in (None, h.record.fleet) and name in (None, h.record.name)
         ]  # fmt: skip
         return [access.describe_host(self.context, h) for h in sorted(found, key=lambda h: h.record.name)]
+
+    def fleets(self, tenant: str | None = None, name: str | None = None) -> list[dict[str, Any]]:
+        """Fleets as modules return them, by tenant and name. A fleet is known by its hosts: one of none is not."""
+        members: dict[tuple[str, str], list[Host]] = {}
+        for host in self.context.provider.observe(self.context.owner).hosts:
+            if host.record.fleet and tenant in (None, host.record.tenant) and name in (None, host.record.fleet):
+                members.setdefault((host.record.tenant, host.record.fleet), []).append(host)
+        return [access.describe_fleet(members[key]) for key in sorted(members)]
 
     def templates(self, tenant: str | None = None, name: str | None = None) -> list[dict[str, Any]]:
         """Templates as modules return them, all generations, oldest first."""
