@@ -1,0 +1,31 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Options for keys and certificates."""
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    """Read by Ansible."""
+
+    DOCUMENTATION = r"""
+options:
+  pki_dir:
+    description:
+      - The directory, where the module runs, for keys and certificates. What belongs to one tenant is in
+        C(OWNER/TENANT) under it.
+      - It is made when it is first needed. By default C(stockyard) in the user's directory for configuration, such as
+        C(~/.config/stockyard).
+    type: path
+  ca_certificate:
+    description:
+      - The certificate of the tenant's certificate authority, as PEM text. It takes the place of one in O(pki_dir).
+      - Needs O(ca_private_key).
+    type: str
+  ca_private_key:
+    description:
+      - The private key of the tenant's certificate authority, as unencrypted PEM text. It is never written to disk.
+      - Needs O(ca_certificate).
+    type: str
+"""

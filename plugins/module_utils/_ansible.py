@@ -1,0 +1,127 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where the SDK meets Ansible: options in, one call, its result or its error out.
+
+Only this file knows AnsibleModule.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NoReturn, TextIO
+
+from ansible.module_utils.basic import AnsibleModule, env_fallback, missing_required_lib
+
+from .stockyard.errors import InvalidInput, MissingDependency, StockyardError
+from .stockyard.yard import DEFAULT_HYPERVISOR, DEFAULT_OWNER, Result, Yard
+
+Params = dict[str, Any]
+
+# What every module takes, so that defaults for the action group fit all of them.
+COMMON: Params = {
+    "hypervisor": {"type": "str", "default": DEFAULT_HYPERVISOR, "fallback": (env_fallback, ["STOCKYARD_HYPERVISOR"])},
+    "owner": {"type": "str", "default": DEFAULT_OWNER, "fallback": (env_fallback, ["STOCKYARD_OWNER"])},
+    "storage": {"type": "path"},
+    "pki_dir": {"type": "path"},
+    "ca_certificate": {"type": "str"},
+    "ca_private_key": {"type": "str", "no_log": True},
+}
+PROGRESS: Params = {"progress_file": {"type": "path"}}
+LIBRARIES = {"cryptography": "cryptography", "libvirt": "libvirt-python", "jinja2": "jinja2"}
+
+
+def changing(options: Params, **rules: Any) -> AnsibleModule:
+    """The module of something that changes a yard, with check mode."""
+    return _module({**COMMON, **PROGRESS, **options}, rules)
+
+
+def asking(options: Params, **rules: Any) -> AnsibleModule:
+    """The module of something that only reads."""
+    return _module({**COMMON, **options}, rules)
+
+
+def change(
+    module: AnsibleModule, act: Callable[[Yard, Params, Params], Result], show: Callable[[list[Params]], Params]
+) -> NoReturn:
+    """Do what a module is for and end it.
+
+    :param act: called with the yard, the module's parameters, and keywords that say how: ``check`` and ``timeout``.
+    :param show: what to return of the objects that the call left.
+    """
+
+    def work(yard: Yard) -> Params:
+        how = {"check": module.check_mode, "timeout": float(module.params["timeout"])}
+        result = act(yard, module.params, how)
+        answer = {"changed": result.changed, "plan": [str(action) for action in result.plan.actions]}
+        if module._diff:
+            answer["diff"] = result.plan.diff()
+        return {**answer, **show(result.objects)}
+
+    _bounded(module, work)
+
+
+def ask(module: AnsibleModule, question: Callable[[Yard, Params], Params]) -> NoReturn:
+    """Answer a question and end the module."""
+    _bounded(module, lambda yard: {"changed": False, **question(yard, module.params)})
+
+
+def _module(options: Params, rules: Params) -> AnsibleModule:
+    together = [("ca_certificate", "ca_private_key")]
+    return AnsibleModule(argument_spec=options, supports_check_mode=True, required_together=together, **rules)
+
+
+def _bounded(module: AnsibleModule, work: Callable[[Yard], Params]) -> NoReturn:
+    """The one place where an error of the SDK becomes a failed task."""
+    lines: list[str] = []
+    told = {"progress": lines} if "progress_file" in module.params else {}
+    try:
+        with _progress(module.params.get("progress_file"), lines) as progress, _open(module.params, progress) as yard:
+            answer = work(yard)
+    except StockyardError as error:
+        module.fail_json(msg=_message(error), error=_structured(error), **told)
+    module.exit_json(**answer, **told)
+
+
+def _open(params: Params, progress: Callable[[str], None]) -> Yard:
+    return Yard(
+        params["hypervisor"],
+        owner=params["owner"],
+        storage=params["storage"],
+        pki_dir=params["pki_dir"],
+        ca_certificate=params["ca_certificate"] or "",
+        ca_private_key=params["ca_private_key"] or "",
+        progress=progress,
+    )
+
+
+@contextmanager
+def _progress(path: str | None, lines: list[str]) -> Iterator[Callable[[str], None]]:
+    """What to tell progress to: every line is kept, and appended to a file as it comes."""
+    with _appending(path or os.devnull) as file:
+
+        def told(line: str) -> None:
+            lines.append(line)
+            file.write(f"{line}\n")
+
+        yield told
+
+
+def _appending(path: str) -> TextIO:
+    try:
+        return open(path, "a", buffering=1, encoding="utf-8")
+    except OSError as error:
+        raise InvalidInput("the progress file cannot be written.", name=path, cause=str(error)) from error
+
+
+def _message(error: StockyardError) -> str:
+    """The error in words; for a missing Python library also in Ansible's own."""
+    missing = isinstance(error, MissingDependency) and isinstance(error.__cause__, ImportError)
+    library = LIBRARIES.get((error.__cause__.name or "").partition(".")[0], "") if missing else ""
+    return f"{error} {missing_required_lib(library)}" if library else str(error)
+
+
+def _structured(error: StockyardError) -> Params:
+    return {"kind": type(error).__name__, "object": error.name, "cause": error.cause, "remedy": error.remedy}

@@ -1,0 +1,82 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Module options and the specifications that they become."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .stockyard.core.fleet import HOST_STATES, FleetSpec, SingleSpec
+from .stockyard.core.host import ENGINE_IDENTITIES, MODES, HostSpec
+from .stockyard.core.image import SUITES, BuildOptions, ImageSpec
+from .stockyard.core.template import ACCELERATORS, DOCKER_KINDS, Hardware, TemplateSpec
+
+__all__ = ["HOST", "HOST_STATES", "TEMPLATE", "fleet_spec", "single_spec", "template_spec"]
+
+Params = dict[str, Any]
+
+TENANT: Params = {"tenant": {"type": "str", "default": "default"}}
+
+HOST: Params = {
+    **TENANT,
+    "template": {"type": "str"},
+    "ports": {"type": "list", "elements": "int", "default": []},
+    "labels": {"type": "dict", "default": {}},
+    "authorized_keys": {"type": "list", "elements": "str", "default": [], "no_log": False},
+    "fork_mode": {"type": "str", "choices": list(MODES), "default": "instant"},
+    "engine_identity": {"type": "str", "choices": list(ENGINE_IDENTITIES), "default": "shared"},
+    "wait": {"type": "bool", "default": True},
+    "timeout": {"type": "int", "default": 600},
+}
+
+TEMPLATE: Params = {
+    **TENANT,
+    "suite": {"type": "str", "choices": list(SUITES), "default": "bookworm"},
+    "packages": {"type": "list", "elements": "str", "default": []},
+    "files": {"type": "dict", "default": {}},
+    "disk_gib": {"type": "int", "default": 8},
+    "ssh_user": {"type": "str", "default": "stockyard"},
+    "mirror": {"type": "str", "default": ""},
+    "security_mirror": {"type": "str", "default": ""},
+    "proxy": {"type": "str", "default": ""},
+    "vcpus": {"type": "int", "default": 1},
+    "max_vcpus": {"type": "int", "default": 4},
+    "memory_mib": {"type": "int", "default": 1024},
+    "spare_ports": {"type": "int", "default": 4},
+    "accelerator": {"type": "str", "choices": list(ACCELERATORS), "default": "auto"},
+    "docker": {"type": "str", "choices": list(DOCKER_KINDS), "default": "running"},
+    "timeout": {"type": "int", "default": 1800},
+}
+
+
+def template_spec(params: Params) -> TemplateSpec:
+    """The template that a task declares."""
+    image = _of(params, "suite", "ssh_user", "disk_gib")
+    hardware = _of(params, "vcpus", "max_vcpus", "memory_mib", "spare_ports", "accelerator")
+    return TemplateSpec(
+        **_of(params, "name", "tenant", "docker"),
+        image=ImageSpec(packages=tuple(params["packages"]), files=params["files"] or None, **image),
+        build=BuildOptions(**_of(params, "mirror", "security_mirror", "proxy")),
+        hardware=Hardware(**hardware),
+    )
+
+
+def fleet_spec(params: Params) -> FleetSpec:
+    """The fleet that a task declares."""
+    return FleetSpec(**_of(params, "name", "template", "count", "tenant", "labels"), host=_host_spec(params))
+
+
+def single_spec(params: Params) -> SingleSpec:
+    """The host that a task declares by its name."""
+    declared = _of(params, "name", "tenant", "labels")
+    return SingleSpec(**declared, template=params["template"] or "", host=_host_spec(params))
+
+
+def _host_spec(params: Params) -> HostSpec:
+    ports, keys = tuple(params["ports"]), tuple(params["authorized_keys"])
+    return HostSpec(ports=ports, authorized_keys=keys, **_of(params, "fork_mode", "engine_identity"))
+
+
+def _of(params: Params, *names: str) -> Params:
+    return {name: params[name] for name in names}

@@ -1,0 +1,222 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The module fleet."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: fleet
+short_description: Have a number of equal container hosts
+version_added: 0.1.0
+description:
+  - Makes a fleet as declared. Hosts that are missing are forked from the newest generation of the template, hosts that
+    are too many are destroyed, hosts that are off are started, and hosts that differ from the declaration are replaced.
+  - Hosts are called after the fleet, as in C(web-1) and C(web-2).
+author:
+  - stockyard contributors (!UNKNOWN)
+extends_documentation_fragment:
+  - stockyard.container_hosts.attributes
+  - stockyard.container_hosts.connection
+  - stockyard.container_hosts.pki
+  - stockyard.container_hosts.progress
+  - stockyard.container_hosts.tenant
+  - stockyard.container_hosts.host
+  - stockyard.container_hosts.wait
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
+options:
+  name:
+    description:
+      - The fleet's name, at most 40 lower-case letters, digits and hyphens.
+    type: str
+    required: true
+  state:
+    description:
+      - V(present) makes the fleet as declared.
+      - V(absent) destroys all its hosts.
+    type: str
+    choices: [present, absent]
+    default: present
+  template:
+    description:
+      - The template that its hosts are forked from, in the same tenant.
+      - Required when O(state=present). In check mode it need not exist yet.
+    type: str
+  count:
+    description:
+      - How many hosts it is to have.
+    type: int
+    default: 1
+seealso:
+  - module: stockyard.container_hosts.fleet_info
+  - module: stockyard.container_hosts.template
+  - module: stockyard.container_hosts.host
+"""
+
+EXAMPLES = r"""
+- name: Have three hosts with a published port
+  stockyard.container_hosts.fleet:
+    name: web
+    template: docker
+    count: 3
+    ports: [8080]
+    labels:
+      stage: test
+  register: web
+
+- name: See how to reach the first
+  ansible.builtin.debug:
+    msg: "{{ web.hosts[0].ssh.command }}"
+
+- name: Destroy them
+  stockyard.container_hosts.fleet:
+    name: web
+    state: absent
+"""
+
+RETURN = r"""
+hosts:
+  description: The fleet's hosts as they are now, by name.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: The host's name, which is also its hostname.
+      type: str
+      sample: web-1
+    fleet:
+      description: The fleet that it belongs to, empty for a host of its own.
+      type: str
+      sample: web
+    tenant:
+      description: The tenant that it belongs to.
+      type: str
+      sample: default
+    template:
+      description: The template that it was forked from.
+      type: str
+      sample: docker
+    generation:
+      description: The generation of that template, as the first twelve digits of its digest.
+      type: str
+      sample: 5f3c6a1d2b9e
+    labels:
+      description: Its labels.
+      type: dict
+      sample: {stage: test}
+    state:
+      description: What its machine does, one of V(running), V(paused), V(off) and V(crashed).
+      type: str
+      sample: running
+    ready:
+      description: Whether it is complete and running.
+      type: bool
+      sample: true
+    mode:
+      description: How it was made, one of V(instant), V(linked) and V(full).
+      type: str
+      sample: instant
+    mode_reason:
+      description: Why it was made so, when that is not what was asked for.
+      type: str
+      sample: ""
+    address:
+      description: The address on the hypervisor where SSH, Docker and published ports answer.
+      type: str
+      sample: 127.77.12.5
+    ports:
+      description: The published ports beside those of SSH and Docker.
+      type: list
+      elements: int
+      sample: [8080]
+    identity:
+      description: What makes it itself. Public facts only.
+      type: dict
+      sample:
+        machine_id: 8c1f3c0b6f8e4b0c9a3a7c6de1f0b2a4
+        ssh_host_key: ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIExampleExampleExampleExampleExampleExample0
+        certificate: 3f8a11c09be2
+        not_after: 1798761600.0
+        engine_id: ""
+    ssh:
+      description: How to log in. RV(ignore:command) checks the host key that was pinned when the host was made.
+      type: dict
+      sample:
+        host: 127.77.12.5
+        port: 2222
+        user: stockyard
+        known_hosts: /home/me/.config/stockyard/stockyard/default/known_hosts
+        private_key: /home/me/.config/stockyard/stockyard/default/ssh/id_ed25519
+        command: >-
+          ssh -p 2222 -o StrictHostKeyChecking=yes
+          -o UserKnownHostsFile=/home/me/.config/stockyard/stockyard/default/known_hosts -o IdentitiesOnly=yes
+          -i /home/me/.config/stockyard/stockyard/default/ssh/id_ed25519 stockyard@127.77.12.5
+    docker:
+      description: How a Docker client gets at it, over mutual TLS.
+      type: dict
+      sample:
+        endpoint: tcp://127.77.12.5:2376
+        environment:
+          DOCKER_HOST: tcp://127.77.12.5:2376
+          DOCKER_CERT_PATH: /home/me/.config/stockyard/stockyard/default/client
+          DOCKER_TLS_VERIFY: "1"
+        export: >-
+          export DOCKER_HOST=tcp://127.77.12.5:2376
+          DOCKER_CERT_PATH=/home/me/.config/stockyard/stockyard/default/client DOCKER_TLS_VERIFY=1
+        context: >-
+          docker context create web-1 --docker
+          host=tcp://127.77.12.5:2376,ca=/home/me/.config/stockyard/stockyard/default/client/ca.pem,cert=/home/me/.config/stockyard/stockyard/default/client/cert.pem,key=/home/me/.config/stockyard/stockyard/default/client/key.pem
+plan:
+  description: What was done, or would be done in check mode. Empty when nothing had to be.
+  returned: success
+  type: list
+  elements: str
+  sample: ["create host web-1: the fleet is short of it"]
+progress:
+  description: The stages that ended, as they were shown.
+  returned: always
+  type: list
+  elements: str
+  sample: ["host web-1: instant fork runs (0.46 s)", "host web-1: has its identity (1.02 s)"]
+error:
+  description: What went wrong, in parts.
+  returned: failure
+  type: dict
+  sample:
+    kind: NotFound
+    object: template docker
+    cause: ""
+    remedy: declare it with the module template, in the same tenant and with the same owner
+"""
+
+from ansible_collections.stockyard.container_hosts.plugins.module_utils._ansible import change, changing
+from ansible_collections.stockyard.container_hosts.plugins.module_utils._specs import HOST, fleet_spec
+
+OPTIONS = {
+    **HOST,
+    "name": {"type": "str", "required": True},
+    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+    "count": {"type": "int", "default": 1},
+}
+
+ACTS = {
+    "present": lambda yard, params, how: yard.fleet(fleet_spec(params), wait=params["wait"], **how),
+    "absent": lambda yard, params, how: yard.remove_fleet(params["name"], params["tenant"], **how),
+}
+
+
+def main() -> None:
+    """Run the module."""
+    module = changing(OPTIONS, required_if=[("state", "present", ["template"])])
+    change(module, ACTS[module.params["state"]], lambda found: {"hosts": found})
+
+
+if __name__ == "__main__":
+    main()

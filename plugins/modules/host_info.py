@@ -1,0 +1,173 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The module host_info."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: host_info
+short_description: List container hosts
+version_added: 0.1.0
+description:
+  - Lists the hosts of a yard, those of fleets and single ones, with what is needed to reach them.
+  - What does not exist is not an error. The list is empty then.
+author:
+  - stockyard contributors (!UNKNOWN)
+extends_documentation_fragment:
+  - stockyard.container_hosts.attributes
+  - stockyard.container_hosts.connection
+  - stockyard.container_hosts.pki
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: none
+  idempotent:
+    support: full
+options:
+  name:
+    description:
+      - Only the host of this name.
+    type: str
+  fleet:
+    description:
+      - Only hosts of this fleet. The empty text stands for hosts that belong to none.
+    type: str
+  tenant:
+    description:
+      - Only hosts of this tenant.
+    type: str
+seealso:
+  - module: stockyard.container_hosts.host
+"""
+
+EXAMPLES = r"""
+- name: Look at the hosts of one fleet
+  stockyard.container_hosts.host_info:
+    fleet: web
+  register: found
+
+- name: Put them into the inventory, with their pinned host keys
+  ansible.builtin.add_host:
+    name: "{{ item.name }}"
+    groups: web
+    ansible_host: "{{ item.ssh.host }}"
+    ansible_port: "{{ item.ssh.port }}"
+    ansible_user: "{{ item.ssh.user }}"
+    ansible_ssh_private_key_file: "{{ item.ssh.private_key }}"
+    ansible_ssh_common_args: "-o UserKnownHostsFile={{ item.ssh.known_hosts }}"
+  loop: "{{ found.hosts }}"
+  loop_control:
+    label: "{{ item.name }}"
+"""
+
+RETURN = r"""
+hosts:
+  description: The hosts that were found, by name.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    name:
+      description: The host's name, which is also its hostname.
+      type: str
+      sample: web-1
+    fleet:
+      description: The fleet that it belongs to, empty for a host of its own.
+      type: str
+      sample: web
+    tenant:
+      description: The tenant that it belongs to.
+      type: str
+      sample: default
+    template:
+      description: The template that it was forked from.
+      type: str
+      sample: docker
+    generation:
+      description: The generation of that template, as the first twelve digits of its digest.
+      type: str
+      sample: 5f3c6a1d2b9e
+    labels:
+      description: Its labels.
+      type: dict
+      sample: {stage: test}
+    state:
+      description: What its machine does, one of V(running), V(paused), V(off) and V(crashed).
+      type: str
+      sample: running
+    ready:
+      description: Whether it is complete and running.
+      type: bool
+      sample: true
+    mode:
+      description: How it was made, one of V(instant), V(linked) and V(full).
+      type: str
+      sample: instant
+    mode_reason:
+      description: Why it was made so, when that is not what was asked for.
+      type: str
+      sample: ""
+    address:
+      description: The address on the hypervisor where SSH, Docker and published ports answer.
+      type: str
+      sample: 127.77.12.5
+    ports:
+      description: The published ports beside those of SSH and Docker.
+      type: list
+      elements: int
+      sample: [8080]
+    identity:
+      description: What makes it itself. Public facts only.
+      type: dict
+      sample:
+        machine_id: 8c1f3c0b6f8e4b0c9a3a7c6de1f0b2a4
+        ssh_host_key: ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIExampleExampleExampleExampleExampleExample0
+        certificate: 3f8a11c09be2
+        not_after: 1798761600.0
+        engine_id: ""
+    ssh:
+      description: How to log in. RV(ignore:command) checks the host key that was pinned when the host was made.
+      type: dict
+      sample:
+        host: 127.77.12.5
+        port: 2222
+        user: stockyard
+        known_hosts: /home/me/.config/stockyard/stockyard/default/known_hosts
+        private_key: /home/me/.config/stockyard/stockyard/default/ssh/id_ed25519
+        command: >-
+          ssh -p 2222 -o StrictHostKeyChecking=yes
+          -o UserKnownHostsFile=/home/me/.config/stockyard/stockyard/default/known_hosts -o IdentitiesOnly=yes
+          -i /home/me/.config/stockyard/stockyard/default/ssh/id_ed25519 stockyard@127.77.12.5
+    docker:
+      description: How a Docker client gets at it, over mutual TLS.
+      type: dict
+      sample:
+        endpoint: tcp://127.77.12.5:2376
+        environment:
+          DOCKER_HOST: tcp://127.77.12.5:2376
+          DOCKER_CERT_PATH: /home/me/.config/stockyard/stockyard/default/client
+          DOCKER_TLS_VERIFY: "1"
+        export: >-
+          export DOCKER_HOST=tcp://127.77.12.5:2376
+          DOCKER_CERT_PATH=/home/me/.config/stockyard/stockyard/default/client DOCKER_TLS_VERIFY=1
+        context: >-
+          docker context create web-1 --docker
+          host=tcp://127.77.12.5:2376,ca=/home/me/.config/stockyard/stockyard/default/client/ca.pem,cert=/home/me/.config/stockyard/stockyard/default/client/cert.pem,key=/home/me/.config/stockyard/stockyard/default/client/key.pem
+"""
+
+from ansible_collections.stockyard.container_hosts.plugins.module_utils._ansible import ask, asking
+
+
+def main() -> None:
+    """Run the module."""
+    module = asking({"name": {"type": "str"}, "fleet": {"type": "str"}, "tenant": {"type": "str"}})
+    ask(
+        module,
+        lambda yard, params: {"hosts": yard.hosts(params["tenant"], params["fleet"], params["name"])},
+    )
+
+
+if __name__ == "__main__":
+    main()

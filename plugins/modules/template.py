@@ -1,0 +1,245 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The module template."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: template
+short_description: Build, boot and freeze a Docker host to fork others from
+version_added: 0.1.0
+description:
+  - Has a template as declared. Where there is none, it builds a guest image from Debian packages, boots it, waits for
+    Docker, warms it up and freezes it, memory and all.
+  - A template never changes. When its declaration does, a new generation is built beside the old one. New hosts are
+    forked from the newest, and the fleets that use it replace their hosts when they are next converged.
+author:
+  - stockyard contributors (!UNKNOWN)
+extends_documentation_fragment:
+  - stockyard.container_hosts.attributes
+  - stockyard.container_hosts.connection
+  - stockyard.container_hosts.pki
+  - stockyard.container_hosts.progress
+  - stockyard.container_hosts.tenant
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
+options:
+  name:
+    description:
+      - The template's name, at most 63 lower-case letters, digits and hyphens.
+    type: str
+    required: true
+  state:
+    description:
+      - V(present) has a frozen template of this declaration.
+      - V(absent) takes all generations of the template away. It fails when hosts live on one.
+    type: str
+    choices: [present, absent]
+    default: present
+  suite:
+    description:
+      - The Debian release of the guest.
+    type: str
+    choices: [bookworm, trixie]
+    default: bookworm
+  packages:
+    description:
+      - Debian packages to install, beside those that every host has.
+    type: list
+    elements: str
+    default: []
+  files:
+    description:
+      - Files to put into the guest, absolute path to text. They belong to root and all may read them.
+      - Every host that is forked has them. Put no secrets here.
+    type: dict
+    default: {}
+  disk_gib:
+    description:
+      - The size of the disk in GiB. Only what is written takes room.
+    type: int
+    default: 8
+  ssh_user:
+    description:
+      - The user that is made in the guest, with password-less C(sudo) and the right to use Docker.
+    type: str
+    default: stockyard
+  mirror:
+    description:
+      - The Debian mirror that the image is built from, by default Debian's own.
+      - A change of it builds no new generation. Nor does one of O(security_mirror) or O(proxy).
+    type: str
+    default: ""
+  security_mirror:
+    description:
+      - The mirror of Debian's security updates that goes with O(mirror).
+    type: str
+    default: ""
+  proxy:
+    description:
+      - An HTTP proxy for the download of packages.
+    type: str
+    default: ""
+  vcpus:
+    description:
+      - Virtual CPUs of each host.
+    type: int
+    default: 1
+  max_vcpus:
+    description:
+      - How many virtual CPUs a host can be given later.
+    type: int
+    default: 4
+  memory_mib:
+    description:
+      - Memory of each host in MiB.
+    type: int
+    default: 1024
+  spare_ports:
+    description:
+      - PCI Express ports that are left free for hot-plug, at most 12.
+    type: int
+    default: 4
+  accelerator:
+    description:
+      - V(auto) takes KVM where the CPU has it, and software emulation elsewhere.
+    type: str
+    choices: [auto, kvm, tcg]
+    default: auto
+  docker:
+    description:
+      - V(running) freezes the guest with Docker up. Hosts answer at once.
+      - V(stopped) freezes it with Docker stopped. It starts in each host.
+    type: str
+    choices: [running, stopped]
+    default: running
+  timeout:
+    description:
+      - Seconds for everything that the module does. When they are over it fails, and a template that is half-made is
+        taken away again.
+    type: int
+    default: 1800
+seealso:
+  - module: stockyard.container_hosts.template_info
+  - module: stockyard.container_hosts.fleet
+"""
+
+EXAMPLES = r"""
+- name: Have a template
+  stockyard.container_hosts.template:
+    name: docker
+
+- name: Have a larger one, with Git in it, built through a proxy
+  stockyard.container_hosts.template:
+    name: builder
+    packages: [git, make]
+    files:
+      /etc/motd: |
+        This host is cattle.
+    vcpus: 2
+    memory_mib: 4096
+    disk_gib: 40
+    proxy: http://proxy.example.com:3128
+
+- name: Take it away, with all its generations
+  stockyard.container_hosts.template:
+    name: builder
+    state: absent
+"""
+
+RETURN = r"""
+template:
+  description: The newest generation, or null when there is none.
+  returned: success
+  type: dict
+  contains:
+    name:
+      description: The template's name.
+      type: str
+      sample: docker
+    tenant:
+      description: The tenant that it belongs to.
+      type: str
+      sample: default
+    generation:
+      description: The first twelve digits of the digest over image and hardware.
+      type: str
+      sample: 5f3c6a1d2b9e
+    usable:
+      description: Whether hosts can be forked from it.
+      type: bool
+      sample: true
+    problem:
+      description: Why it cannot be used, empty when it can.
+      type: str
+      sample: ""
+    image:
+      description: SHA-256 of the image, package versions included.
+      type: str
+      sample: 0d9e4c2f7b1a8e6354c1f0a9d8b7e6f5a4c3b2d1e0f9a8b7c6d5e4f3a2b1c0d9
+    hardware:
+      description: The machine that it was frozen with.
+      type: dict
+      sample: {vcpus: 1, max_vcpus: 4, memory_mib: 1024, spare_ports: 4, accelerator: auto}
+    created:
+      description: When it was made, in seconds since the epoch.
+      type: float
+      sample: 1767225600.0
+templates:
+  description: All generations of the template, oldest first. Each is like RV(template).
+  returned: success
+  type: list
+  elements: dict
+plan:
+  description: What was done, or would be done in check mode. Empty when nothing had to be.
+  returned: success
+  type: list
+  elements: str
+  sample: ["build template docker: there is none"]
+progress:
+  description: The stages that ended, as they were shown.
+  returned: always
+  type: list
+  elements: str
+  sample: ["template docker: freeze (71 s)", "template docker: frozen (74 s)"]
+error:
+  description: What went wrong, in parts.
+  returned: failure
+  type: dict
+  sample:
+    kind: Refused
+    object: template docker (5f3c6a1d2b9e)
+    cause: ""
+    remedy: destroy the hosts first
+"""
+
+from ansible_collections.stockyard.container_hosts.plugins.module_utils._ansible import change, changing
+from ansible_collections.stockyard.container_hosts.plugins.module_utils._specs import TEMPLATE, template_spec
+
+OPTIONS = {
+    **TEMPLATE,
+    "name": {"type": "str", "required": True},
+    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+}
+
+ACTS = {
+    "present": lambda yard, params, how: yard.template(template_spec(params), **how),
+    "absent": lambda yard, params, how: yard.remove_template(params["name"], params["tenant"], **how),
+}
+
+
+def main() -> None:
+    """Run the module."""
+    module = changing(OPTIONS)
+    act = ACTS[module.params["state"]]
+    change(module, act, lambda found: {"template": found[-1] if found else None, "templates": found})
+
+
+if __name__ == "__main__":
+    main()
