@@ -1,0 +1,105 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Long work that is watched: runs a module and shows the lines of its progress file while it does."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ansible import constants
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+
+PERIOD = 0.1
+
+
+class ProgressAction(ActionBase):
+    """Runs the module of its own name.
+
+    Lines are shown on standard error, so that whatever a callback prints on standard output stays what it is. Where
+    they cannot be followed (another machine, another user, a task in the background) they are in the result all the
+    same.
+    """
+
+    _supports_check_mode = True
+    _supports_async = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Called by Ansible."""
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        background = bool(self._task.async_val) and not self._connection.has_native_async
+        with self._arguments(background, task_vars or {}) as arguments:
+            result.update(self._execute_module(module_args=arguments, task_vars=task_vars, wrap_async=background))
+        if not background:
+            self._remove_tmp_path(self._connection._shell.tmpdir)
+        return result
+
+    @contextmanager
+    def _arguments(self, background: bool, task_vars: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        """The module's arguments; where its progress can be followed, with a file that is followed."""
+        arguments = dict(self._task.args)
+        local = self._connection.transport == "local" and not self._connection.become
+        if not local or background or self._task.no_log or self._task.check_mode:
+            yield arguments
+            return
+        folder = Path(tempfile.mkdtemp(prefix="progress-", dir=constants.DEFAULT_LOCAL_TMP))
+        try:
+            path = Path(arguments.setdefault("progress_file", str(folder / "lines"))).expanduser()
+            with followed(path, _teller(task_vars.get("inventory_hostname", ""))):
+                yield arguments
+        finally:
+            shutil.rmtree(folder)
+
+
+def _teller(host: str) -> Callable[[str], None]:
+    # In a worker process, Display hands what it is given over to the main process: threads may use it.
+    display = Display()
+    return lambda line: display.display(f"[{host}] {line}", stderr=True)
+
+
+@contextmanager
+def followed(path: Path, show: Callable[[str], None]) -> Iterator[None]:
+    """Show every whole line that is appended to a file inside the ``with`` block; it need not be there yet."""
+    done = threading.Event()
+    thread = threading.Thread(target=_follow, args=(path, _size(path), show, done), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def _follow(path: Path, start: int, show: Callable[[str], None], done: threading.Event) -> None:
+    rest, last = b"", False
+    while not last:
+        last = done.wait(PERIOD)
+        new = _read(path, start)
+        start += len(new)
+        *lines, rest = (rest + new).split(b"\n")
+        for line in lines:
+            show(line.decode(errors="replace"))
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
+
+
+def _read(path: Path, start: int) -> bytes:
+    """What is in a file from there on; nothing while it cannot be read. If that is an error, the module says so."""
+    try:
+        with path.open("rb") as handle:
+            handle.seek(start)
+            return handle.read()
+    except OSError:
+        return b""
