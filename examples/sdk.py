@@ -1,0 +1,11 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The yard of yard.yml without Ansible: one template, three hosts, and how to reach them."""
+
+from stockyard import FleetSpec, HostSpec, TemplateSpec, Yard
+
+with Yard(progress=print) as yard:
+    yard.template(TemplateSpec("docker"))
+    web = yard.fleet(FleetSpec("web", template="docker", count=3, host=HostSpec(ports=(8080,))))
+    for host in web.objects:
+        print(host["name"], host["ssh"]["command"], host["docker"]["export"], sep="\n")
