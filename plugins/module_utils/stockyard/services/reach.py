@@ -14,7 +14,9 @@ from ..core.host import DOCKER_PORT, HostRecord
 from ..errors import DeadlineExceeded
 
 RETRY = 0.05
-ATTEMPT = 10.0
+# How long one attempt may take: a lost first packet costs little, and a slow guest gets its time in the end.
+FIRST_ATTEMPT = 0.7
+LONGEST_ATTEMPT = 10.0
 
 
 def wait_for_docker(record: HostRecord, client: Path, deadline: Deadline) -> None:
@@ -23,18 +25,26 @@ def wait_for_docker(record: HostRecord, client: Path, deadline: Deadline) -> Non
     :param client: directory with ``ca.pem``, ``cert.pem`` and ``key.pem``.
     :raises DeadlineExceeded: when it never is.
     """
-    context = tls(client)
+    context, patience = tls(client), FIRST_ATTEMPT
     while True:
         try:
-            ping(record.address, context, min(ATTEMPT, max(deadline.left(), 0.1)))
+            ping(record.address, context, min(patience, max(deadline.left(), 0.1)))
             return
+        except TimeoutError:
+            patience = min(2 * patience, LONGEST_ATTEMPT)
+            if deadline.passed():
+                raise _silent(record, deadline, "the last attempt timed out") from None
         except (OSError, http.client.HTTPException) as error:
             if deadline.passed():
-                raise DeadlineExceeded(
-                    f"Docker did not answer over TLS at {record.address}:{DOCKER_PORT} within {deadline.seconds:g} s.",
-                    name=record.title, cause=str(error), remedy="read the host's console log",
-                ) from error  # fmt: skip
+                raise _silent(record, deadline, str(error)) from error
             deadline.pause(RETRY)
+
+
+def _silent(record: HostRecord, deadline: Deadline, cause: str) -> DeadlineExceeded:
+    return DeadlineExceeded(
+        f"Docker did not answer over TLS at {record.address}:{DOCKER_PORT} within {deadline.seconds:g} s.",
+        name=record.title, cause=cause, remedy="read the host's console log",
+    )  # fmt: skip
 
 
 def tls(client: Path) -> ssl.SSLContext:

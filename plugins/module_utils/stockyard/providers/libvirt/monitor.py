@@ -46,6 +46,9 @@ class Monitor:
     def set_link(self, nic: str, up: bool) -> None:
         """Connect or cut a network device's link."""
         self.command("set_link", name=nic, up=up)
+        if up:
+            # The guest says where it is; else the first packet to it waits for ARP, and a lost one for seconds.
+            self.command("announce-self", initial=20, max=200, rounds=3, step=60)
 
     def share_ram(self) -> None:
         """Leave RAM that is a shared file out of the migration stream."""
