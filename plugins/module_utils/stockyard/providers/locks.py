@@ -1,0 +1,64 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Locks between processes on one machine, for providers that keep files there."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+from ..core.clock import Deadline
+from ..errors import Busy, HypervisorError
+
+POLL = 0.05
+
+
+@contextmanager
+def held(folder: Path, name: str, deadline: Deadline, poll: float = POLL) -> Iterator[None]:
+    """Hold a name; the kernel frees it when the holder dies.
+
+    :param folder: where the lock files are; made when needed, for this user alone.
+    :param poll: seconds between two attempts.
+    :raises Busy: when somebody else holds it until the deadline.
+    """
+    path = _path(folder, name)
+    while (handle := _try_lock(path, name)) is None:
+        if deadline.passed():
+            raise Busy("another controller is at work on it.", name=name, remedy="wait, then run again")
+        deadline.pause(poll)
+    try:
+        yield
+    finally:
+        # Removed while it is held: whoever waits finds out that the file is no longer the one at its path.
+        path.unlink(missing_ok=True)
+        os.close(handle)
+
+
+def _path(folder: Path, name: str) -> Path:
+    plain = quote(name, safe="")
+    return folder / f"{plain if len(plain) <= 120 else hashlib.sha256(name.encode()).hexdigest()}.lock"
+
+
+def _try_lock(path: Path, name: str) -> int | None:
+    """An open, locked descriptor of the file that is at this path now, or nothing."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise HypervisorError(
+            "the lock file cannot be used.", name=name, cause=str(error), remedy="give a place that this user may write"
+        ) from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(handle), path.stat()):
+            return handle
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    os.close(handle)
+    return None

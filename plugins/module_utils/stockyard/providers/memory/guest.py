@@ -1,0 +1,103 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What stands in for a guest: the real identity agent, at work in a directory, over the real wire format."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ...core.clock import Deadline
+from ...errors import DeadlineExceeded, GuestError
+from ...guest.agent import wire
+from ...guest.agent.apply import Identity
+from ...guest.agent.main import Agent
+
+ENGINE = "memory"
+
+
+class NoEffects:
+    """A running system that takes everything and does nothing. Its random bytes are this machine's kernel's."""
+
+    def reseed(self, entropy: bytes) -> None:
+        return
+
+    def random(self, count: int) -> bytes:
+        return os.urandom(count)
+
+    def set_clock(self, seconds: float) -> None:
+        return
+
+    def set_hostname(self, name: str) -> None:
+        return
+
+    def set_mac(self, interface: str, mac: str) -> str:
+        return mac
+
+    def set_address(self, interface: str, address: str, netmask: str, gateway: str) -> None:
+        return
+
+    def own(self, path: str, user: str) -> None:
+        return
+
+    def open_gate(self) -> None:
+        return
+
+    def sync(self) -> None:
+        return
+
+    def restart_journal(self) -> None:
+        return
+
+    def restart_engine(self) -> None:
+        return
+
+
+def boot(root: Path) -> None:
+    """Start a guest from its disk: what lived in memory is gone, an identity on disk is taken up."""
+    shutil.rmtree(root / "run", ignore_errors=True)
+    Identity(str(root), NoEffects()).resume()
+
+
+class AgentChannel:
+    """The line to the agent of one guest.
+
+    :param root: the guest's disk, a directory.
+    :param running: whether the guest runs; asked before every request.
+    """
+
+    def __init__(self, name: str, root: Path, running: Callable[[], bool]) -> None:
+        self.name = name
+        self._agent = Agent(Identity(str(root), NoEffects()))
+        self._running = running
+        self._numbers = itertools.count(1)
+
+    def request(self, message: dict[str, Any], deadline: Deadline) -> dict[str, Any]:
+        """Send one message, wait for its answer."""
+        operation = str(message.get("op"))
+        if deadline.passed():
+            raise DeadlineExceeded(f"no time was left to ask the guest's agent to {operation}.", name=self.name)
+        if not self._running():
+            raise GuestError(f"the guest does not run: nobody answers {operation}.", name=self.name)
+        try:
+            line = wire.encode({**message, "id": next(self._numbers)})
+            reply = wire.decode(wire.encode(self._answer(operation, line)))
+        except wire.WireError as error:
+            raise GuestError(
+                f"the guest's agent gave no usable answer to {operation}.", name=self.name, cause=str(error)
+            ) from error
+        if reply.get("ok") is not True:
+            raise GuestError(f"the guest's agent could not {operation}.", name=self.name, cause=str(reply.get("error")))
+        return reply
+
+    def close(self) -> None:
+        """Hang up."""
+
+    def _answer(self, operation: str, line: bytes) -> dict[str, Any]:
+        # dockerd and the TLS front are what this guest does not have: there is nothing to warm up.
+        return {"ok": True, "engine": ENGINE} if operation == "warm-up" else self._agent.answer(line)

@@ -1,0 +1,152 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The memory provider: the port, put together from its parts."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from ...core import codec
+from ...core.clock import Deadline
+from ...core.host import MODES, Host, HostRecord
+from ...core.image import BuildOptions
+from ...core.provider import Capabilities, Channel, Observation, Progress, R, Recipe, Record, Stranger, Template
+from ...core.records import encode
+from ...core.template import TemplateRecord
+from ...errors import Conflict, HypervisorError, InvalidInput, NotFound, Unsupported
+from ..locks import held
+from .disks import Disks
+from .guest import AgentChannel, boot
+from .machines import check_free, check_unused, everything, find
+from .state import Machine, StateFile
+
+
+class MemoryProvider:
+    """A hypervisor in a file. Several processes and threads may use one file at the same time."""
+
+    def __init__(self, uri: str, path: Path) -> None:
+        self.uri = uri
+        self.capabilities = Capabilities(modes=MODES, parallel=2, endpoints=False)
+        self.state = StateFile(path)
+        self.disks = Disks(self.state.folder / "disks")
+
+    def close(self) -> None:
+        self.state.close()
+
+    def exclusive(self, name: str, deadline: Deadline) -> AbstractContextManager[None]:
+        return held(self.state.folder / "locks", name, deadline)
+
+    def observe(self, owner: str) -> Observation:
+        found = list(everything(self.state.read()))
+        mine = [(r, m) for r, m in found if not isinstance(r, Stranger) and r.owner == owner]
+        return Observation(
+            templates=tuple(Template(r) for r, _ in mine if isinstance(r, TemplateRecord)),
+            hosts=tuple(Host(r, m.state) for r, m in mine if isinstance(r, HostRecord)),
+            strangers=tuple(r for r, _ in found if isinstance(r, Stranger)),
+            addresses=frozenset(r.address for r, _ in found if isinstance(r, HostRecord)),
+        )
+
+    def ensure_image(self, recipe: Recipe, build: BuildOptions, progress: Progress, deadline: Deadline) -> str:
+        return codec.digest(recipe)
+
+    def create_template(self, record: TemplateRecord, deadline: Deadline) -> None:
+        with self.state.change() as machines:
+            check_free(machines, record)
+            machines[record.domain] = Machine(encode(record))
+
+    def freeze(self, record: TemplateRecord, deadline: Deadline) -> TemplateRecord:
+        if not self._running(record):
+            raise HypervisorError("only a running machine can be frozen.", name=record.title)
+        self.stop(record, deadline)
+        return self.claim(record, phase="frozen", checksums={"record": codec.digest(record)})
+
+    def create_host(self, record: HostRecord, template: TemplateRecord) -> None:
+        with self.state.change() as machines:
+            find(machines, template)
+            check_free(machines, record)
+            machines[record.domain] = Machine(encode(record))
+
+    def fork(self, host: HostRecord, template: TemplateRecord, mode: str, deadline: Deadline) -> None:
+        with self.state.change() as machines:
+            (_, source), (machine, _) = find(machines, template), find(machines, host)
+            if source.phase != "frozen":
+                raise Unsupported("the template is not frozen.", name=template.title, remedy="build the template")
+            if machine.state == "running":
+                raise Conflict("its machine runs already.", name=host.title)
+            self.disks.remove(host)
+            self.disks.copy(source, host)
+            backing = "" if mode == "full" else source.uuid
+            machines[host.domain] = replace(machine, state="running", link=False, backing=backing)
+
+    def start(self, record: Record, deadline: Deadline) -> None:
+        with self.state.change() as machines:
+            machine, _ = find(machines, record)
+            if machine.state != "running":
+                boot(self.disks.make(record))
+                machines[record.domain] = replace(machine, state="running", link=False)
+
+    def stop(self, record: Record, deadline: Deadline) -> None:
+        self._set(record, state="off", link=False)
+
+    def set_link(self, record: Record, up: bool) -> None:
+        if not self._running(record):
+            raise HypervisorError("its machine does not run.", name=record.title)
+        self._set(record, link=up)
+
+    def channel(self, record: Record, deadline: Deadline) -> Channel:
+        if not self._running(record):
+            raise HypervisorError("its machine does not run: it has no channel.", name=record.title)
+        return AgentChannel(record.title, self.disks.path(record), lambda: self._running(record))
+
+    def claim(self, record: R, **changes: Any) -> R:
+        with self.state.change() as machines:
+            machine, current = find(machines, record)
+            if current.version != record.version:
+                raise Conflict(
+                    "it was changed meanwhile.", name=record.title,
+                    cause=f"version {current.version} is on record, {record.version} was expected", remedy="run again",
+                )  # fmt: skip
+            changed = replace(record, version=record.version + 1, **changes)
+            machines[record.domain] = replace(machine, record=encode(changed))
+        return changed
+
+    def destroy(self, record: Record) -> None:
+        with self.state.change() as machines:
+            if isinstance(record, TemplateRecord):
+                check_unused(machines, record)
+            try:
+                find(machines, record)
+            except NotFound:
+                return
+            # The disk first: what is half destroyed still has its record.
+            self.disks.remove(record)
+            del machines[record.domain]
+
+    def prune_images(self, older_than: float) -> list[str]:
+        return []
+
+    def facts(self, record: Record) -> dict[str, Any]:
+        machine = self.state.read().get(record.domain)
+        link = "up" if machine and machine.link else "down"
+        return {"storage": str(self.state.folder), "disk": str(self.disks.path(record)), "link": link}
+
+    def _running(self, record: Record) -> bool:
+        return find(self.state.read(), record)[0].state == "running"
+
+    def _set(self, record: Record, **changes: Any) -> None:
+        with self.state.change() as machines:
+            machines[record.domain] = replace(find(machines, record)[0], **changes)
+
+
+def open_provider(uri: str) -> MemoryProvider:
+    """Open ``memory:///absolute/file``; the file is made by the first change."""
+    parts = urlsplit(uri)
+    path = Path(unquote(parts.path))
+    if parts.netloc or parts.query or parts.fragment or not path.is_absolute() or not path.name or "\0" in str(path):
+        raise InvalidInput(f"{uri!a} names no absolute file.", remedy="write memory:///directory/file")
+    return MemoryProvider(uri, path)
