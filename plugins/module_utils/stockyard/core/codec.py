@@ -9,6 +9,7 @@ A record that cannot be read whole is never guessed at: its owner sees it as unr
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import types
@@ -32,11 +33,10 @@ def from_dict(kind: type[T], data: Any, where: str = "record") -> T:
     """
     if not isinstance(data, Mapping):
         raise InvalidInput(f"{where}: an object was expected, not {type(data).__name__}.")
-    hints = get_type_hints(kind)
-    fields = {f.name: f for f in dataclasses.fields(cast(Any, kind))}
-    unknown = sorted(str(k) for k in data if k not in fields)
+    hints = _hints(kind)
+    unknown = sorted(str(k) for k in data if k not in hints)
     if unknown:
-        raise InvalidInput(f"{where}: unknown field {unknown[0]!a}.", remedy=f"known are {', '.join(sorted(fields))}")
+        raise InvalidInput(f"{where}: unknown field {unknown[0]!a}.", remedy=f"known are {', '.join(sorted(hints))}")
     values = {key: _read(hints[key], item, f"{where}.{key}") for key, item in data.items()}
     try:
         return kind(**values)
@@ -52,6 +52,13 @@ def dumps(value: Any) -> str:
 def digest(value: Any) -> str:
     """SHA-256 of the canonical JSON, in hex."""
     return hashlib.sha256(dumps(value).encode()).hexdigest()
+
+
+@functools.cache
+def _hints(kind: Any) -> dict[str, Any]:
+    """The type of each field of a dataclass. Finding it out costs more than reading a record does."""
+    hints = get_type_hints(kind)
+    return {f.name: hints[f.name] for f in dataclasses.fields(kind)}
 
 
 def _plain(value: Any) -> Any:
