@@ -33,7 +33,7 @@ def from_dict(kind: type[T], data: Any, where: str = "record") -> T:
     """
     if not isinstance(data, Mapping):
         raise InvalidInput(f"{where}: an object was expected, not {type(data).__name__}.")
-    hints = _hints(kind)
+    hints = _hints(cast("Any", kind))
     unknown = sorted(str(k) for k in data if k not in hints)
     if unknown:
         raise InvalidInput(f"{where}: unknown field {unknown[0]!a}.", remedy=f"known are {', '.join(sorted(hints))}")
