@@ -134,6 +134,10 @@ class Yard:
         act = teardown.plan(self.context, templates) if check else teardown.run(self.context, templates, timeout)
         return Result(act, self.hosts())
 
+    def prune_templates(self) -> list[str]:
+        """Take away old generations that no host lives on, and images that no template is made of."""
+        return templates.prune(self.context)
+
     def hosts(
         self, tenant: str | None = None, fleet: str | None = None, name: str | None = None
     ) -> list[dict[str, Any]]:

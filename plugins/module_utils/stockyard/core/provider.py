@@ -26,10 +26,12 @@ class Capabilities:
 
     :param modes: fork modes, best first.
     :param parallel: how many forks at once it serves well.
+    :param endpoints: whether its hosts answer on the network, at the addresses that are on record.
     """
 
     modes: tuple[str, ...]
     parallel: int
+    endpoints: bool = True
 
 
 @dataclass(frozen=True)
@@ -162,6 +164,12 @@ class Provider(Protocol):
         """Take away the machine, its disks and its record. Nothing there is a success.
 
         :raises Refused: for a template that living hosts refer to.
+        """
+
+    def prune_images(self, older_than: float) -> list[str]:
+        """Remove images that no template of any owner is made of; returns their names.
+
+        :param older_than: seconds since an image was last asked for: a template may be on its way for a younger one.
         """
 
     def facts(self, record: Record) -> dict[str, Any]:

@@ -103,8 +103,8 @@ def _bring_up(ctx: Context, record: HostRecord, template: TemplateRecord, deadli
         identity = identify(ctx, record, channel, deadline)
         told("has its identity")
         ctx.provider.set_link(record, True)
-        wait_for_docker(record, ctx.pki(record.tenant).client(ctx.today()), deadline)
-        told("Docker answers")
+        if _wait_until_reachable(ctx, record, deadline):
+            told("Docker answers")
         settle(channel, deadline)
     finally:
         channel.close()
@@ -127,6 +127,17 @@ def _fork(ctx: Context, record: HostRecord, template: TemplateRecord, deadline: 
     raise Unsupported("no fork mode is possible.", name=record.title, cause=reason)
 
 
+def _wait_until_reachable(ctx: Context, record: HostRecord, deadline: Deadline) -> bool:
+    """Wait until Docker answers at the address that users are told.
+
+    :return: whether that was waited for: not when the caller does not want it, nor where no host answers at all.
+    """
+    wanted = ctx.wait and ctx.provider.capabilities.endpoints
+    if wanted:
+        wait_for_docker(record, ctx.pki(record.tenant).client(ctx.today()), deadline)
+    return wanted
+
+
 def _undo(ctx: Context, record: HostRecord, error: BaseException) -> None:
     try:
         ctx.provider.destroy(record)
@@ -143,8 +154,8 @@ def start(ctx: Context, record: HostRecord, deadline: Deadline) -> None:
     ctx.provider.start(record, deadline)
     _wait_for_itself(ctx, record, deadline)
     ctx.provider.set_link(record, True)
-    wait_for_docker(record, ctx.pki(record.tenant).client(ctx.today()), deadline)
-    ctx.progress(f"{record.title}: booted, Docker answers ({ctx.clock.monotonic() - begin:.1f} s)")
+    reached = _wait_until_reachable(ctx, record, deadline)
+    ctx.progress(f"{record.title}: booted{', Docker answers' * reached} ({ctx.clock.monotonic() - begin:.1f} s)")
 
 
 def _wait_for_itself(ctx: Context, record: HostRecord, deadline: Deadline) -> None:

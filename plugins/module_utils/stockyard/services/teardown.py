@@ -33,6 +33,8 @@ def run(ctx: Context, templates: bool, timeout: float) -> Plan:
             single.converge(ctx, spec, "absent", deadline.left())
     for tenant, name in sorted({(t.record.tenant, t.record.name) for t in seen.templates if templates}):
         template_service.remove(ctx, tenant, name, deadline.left())
+    if templates:
+        ctx.provider.prune_images(0.0)
     return _planned(seen, templates)
 
 

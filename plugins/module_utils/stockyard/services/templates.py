@@ -19,6 +19,8 @@ from .hosts import mac_of
 
 SETTLE = 1.0
 LOCK_WAIT = 5.0
+# Seconds in which a template may still be on its way to being made of an image.
+RECENT = 3600.0
 
 
 def plan(ctx: Context, spec: TemplateSpec) -> Plan:
@@ -76,6 +78,24 @@ def remove(ctx: Context, tenant: str, name: str, timeout: float) -> Plan:
             ctx.provider.destroy(template.record)
             ctx.progress(f"{template.record.title}: destroyed")
         return todo
+
+
+def prune(ctx: Context) -> list[str]:
+    """Take away generations that are neither the newest of their template nor under a host, then unused images.
+
+    :return: what was removed, in words.
+    """
+    seen = ctx.provider.observe(ctx.owner)
+    used = {(h.record.tenant, h.record.template, h.record.generation) for h in seen.hosts}
+    removed = []
+    for template in seen.templates:
+        record = template.record
+        latest = newest(generations(record.tenant, record.name, seen.templates))
+        key = (record.tenant, record.name, record.generation)
+        if template.usable and latest is not None and latest.record.uuid != record.uuid and key not in used:
+            ctx.provider.destroy(record)
+            removed.append(record.title)
+    return removed + [f"image {name}" for name in ctx.provider.prune_images(RECENT)]
 
 
 def _remove_half_made(ctx: Context, spec: TemplateSpec) -> None:

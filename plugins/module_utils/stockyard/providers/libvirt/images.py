@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from .run import run
 from .store import Store
 
 # Stage two runs as root of a user namespace, so that owners and set-uid bits come out right.
+REMOVE = 300.0
 IN_NAMESPACE = ("unshare", "--map-root-user", "--map-auto", "--mount")
 ASSEMBLE = """
 mkdir root
@@ -71,9 +73,23 @@ class Images:
         progress("resolve package versions")
         digest, found = self.resolve(recipe, build, deadline)
         with self.store.lock(f"image-{digest[:32]}", deadline):
-            if not (self.store.images / digest / "image.json").exists():
+            record = self.store.images / digest / "image.json"
+            if not record.exists():
                 self._build(digest, found, recipe, build, progress, deadline)
+            record.touch()
         return digest
+
+    def prune(self, used: set[str], older_than: float) -> list[str]:
+        """Remove every image but those, every base that no image is left of, and what killed builders left behind."""
+        images = {p.name: p for p in self.store.images.iterdir() if (p / "image.json").exists()}
+        used |= {d for d, p in images.items() if time.time() - (p / "image.json").stat().st_mtime < older_than}
+        kept = [json.loads((images[d] / "image.json").read_text())["base"] for d in used if d in images]
+        bases = {p.name: p for p in self.store.images.glob("base-*.tar")}
+        gone = [p for name, p in {**images, **bases}.items() if name not in used and name not in kept]
+        gone += [p for p in self.store.images.glob("work-*") if not _alive(p)]
+        for path in gone:
+            _remove(path)
+        return sorted(p.name for p in gone)
 
     def _build(
         self,
@@ -93,7 +109,8 @@ class Images:
             run(assemble, deadline, name=name, error=ImageError, cwd=work)
             convert = ["qemu-img", "convert", "-f", "raw", "-O", "qcow2", "disk.raw", "disk.qcow2"]
             run(convert, deadline, name=name, error=ImageError, cwd=work)
-            (work / "image.json").write_text(json.dumps({"digest": digest, "suite": recipe.suite, "versions": found}))
+            facts = {"digest": digest, "suite": recipe.suite, "base": base.name, "versions": found}
+            (work / "image.json").write_text(json.dumps(facts))
             self._publish(work, digest)
 
     def _publish(self, work: Path, digest: str) -> None:
@@ -124,9 +141,24 @@ class Images:
     @contextmanager
     def _workshop(self) -> Iterator[Path]:
         """A directory for something half-made; gone afterwards, whatever happens."""
-        work = Path(tempfile.mkdtemp(prefix="work-", dir=self.store.images))
+        work = Path(tempfile.mkdtemp(prefix=f"work-{os.getpid()}-", dir=self.store.images))
         os.chmod(work, 0o755)  # noqa: S103  # mapped users enter it; the store around it is 0700
         try:
             yield work
         finally:
-            shutil.rmtree(work)
+            _remove(work)
+
+
+def _remove(path: Path) -> None:
+    """Remove a file or a directory; a tree that mapped users own, too."""
+    if not path.is_dir():
+        path.unlink()
+    elif (path / "root").exists():
+        run([*IN_NAMESPACE, "rm", "-rf", str(path)], Deadline(REMOVE), name=f"directory {path}")
+    else:
+        shutil.rmtree(path)
+
+
+def _alive(work: Path) -> bool:
+    """Whether the builder that made a directory still runs."""
+    return Path("/proc", work.name.split("-")[1]).exists()

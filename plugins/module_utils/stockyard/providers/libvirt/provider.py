@@ -172,6 +172,15 @@ class LibvirtProvider:
             with translated("undefine the domain", record.title):
                 domain.undefine()
 
+    def prune_images(self, older_than: float) -> list[str]:
+        self.store.prepare()
+        with self._registry():
+            found, strangers = self.domains.everything()
+            if strangers:
+                # One of them may be a template: its image is not known, so none goes.
+                return []
+            return self.images.prune({r.image for r, _ in found if isinstance(r, TemplateRecord)}, older_than)
+
     def facts(self, record: Record) -> dict[str, Any]:
         return {"console_log": str(self._folder(record) / "console.log"), "storage": str(self.store.root)}
 

@@ -1,0 +1,147 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Real guests: one template, frozen once and kept under build/, and one fleet of ten that the tests share."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import tarfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stockyard import FleetSpec, HostSpec, ImageSpec, TemplateSpec, Yard
+
+CHECKOUT = Path(__file__).parents[2]
+WORK = CHECKOUT / "build" / "e2e"
+OWNER = "e2e-" + hashlib.sha256(str(CHECKOUT).encode()).hexdigest()[:8]
+TEMPLATE = TemplateSpec("docker", image=ImageSpec(packages=("busybox-static",)))
+FLEET = FleetSpec("web", "docker", count=10, host=HostSpec(ports=(8080,)), labels={"suite": "e2e"})
+
+
+@pytest.fixture(scope="session")
+def yard(announcement: None) -> Iterator[Yard]:
+    """A yard of this checkout's own, emptied of hosts before and after."""
+    if os.geteuid() == 0:
+        pytest.skip("libvirt's session is for ordinary users: run `make test`, which drops to one")
+    if not shutil.which("qemu-system-x86_64"):
+        pytest.skip("QEMU is not installed: run `make setup`")
+    with Yard("qemu:///session", owner=OWNER, storage=str(WORK / "store"), pki_dir=str(WORK / "pki")) as opened:
+        opened.teardown()
+        yield opened
+        opened.teardown()
+
+
+@pytest.fixture(scope="session")
+def announcement(request: pytest.FixtureRequest) -> None:
+    """Building a template takes minutes: say so."""
+    manager = request.config.pluginmanager.getplugin("capturemanager")
+    with manager.global_and_fixture_disabled():
+        print("\nreal guests: a first run builds an image and boots a template, which takes minutes", flush=True)
+
+
+@pytest.fixture(scope="session")
+def template(yard: Yard) -> dict[str, Any]:
+    """The frozen template; older generations are taken away."""
+    found = yard.template(TEMPLATE).objects
+    yard.prune_templates()
+    return found[-1]
+
+
+@pytest.fixture(scope="session")
+def fleet(yard: Yard, template: dict[str, Any]) -> list[dict[str, Any]]:
+    """Ten hosts, as modules return them."""
+    return yard.fleet(FLEET).objects
+
+
+@dataclass(frozen=True)
+class Docker:
+    """Docker's own client, Debian's, taken out of the packages that the image was made of."""
+
+    client: Path
+    busybox: Path
+
+    def __call__(
+        self,
+        host: dict[str, Any],
+        *arguments: str,
+        stdin: bytes | None = None,
+        check: bool = True,
+        timeout: float = 120,
+    ) -> subprocess.CompletedProcess[bytes]:
+        """Run the client against a host, as its environment variables say."""
+        home = WORK / "docker-home"
+        home.mkdir(exist_ok=True)
+        environment = {"PATH": os.environ["PATH"], "HOME": str(home), "DOCKER_BUILDKIT": "0"}
+        environment |= host["docker"]["environment"]
+        done = subprocess.run(
+            [self.client, *arguments], input=stdin, env=environment, capture_output=True, timeout=120, check=False
+        )
+        if check:
+            assert done.returncode == 0, (arguments, done.stdout, done.stderr)
+        return done
+
+
+@pytest.fixture(scope="session")
+def docker(yard: Yard, template: dict[str, Any]) -> Docker:
+    """The client and a static busybox."""
+    store = WORK / "store" / "images"
+    tools = WORK / "tools"
+    wanted = {"./usr/bin/docker": tools / "docker", "./bin/busybox": tools / "busybox"}
+    if not all(path.exists() for path in wanted.values()):
+        tools.mkdir(exist_ok=True)
+        base = max(store.glob("base-*.tar"), key=lambda p: p.stat().st_mtime)
+        with tarfile.open(base) as archive:
+            for member in archive:
+                name = member.name.replace("./usr/bin/busybox", "./bin/busybox")
+                if name in wanted and member.isreg():
+                    with archive.extractfile(member) as source, wanted[name].open("wb") as target:  # type: ignore[union-attr]
+                        shutil.copyfileobj(source, target)
+                    wanted[name].chmod(0o755)
+    return Docker(tools / "docker", tools / "busybox")
+
+
+@pytest.fixture(scope="session")
+def busybox(docker: Docker) -> bytes:
+    """A tar archive that makes a busybox image by `docker import`."""
+    folder = WORK / "busybox"
+    if not folder.exists():
+        (folder / "bin").mkdir(parents=True)
+        shutil.copy(docker.busybox, folder / "bin" / "busybox")
+        for name in ("sh", "cat", "echo", "httpd", "sleep", "true"):
+            (folder / "bin" / name).symlink_to("busybox")
+    return subprocess.run(["tar", "-C", folder, "-c", "."], capture_output=True, check=True).stdout
+
+
+def ssh(
+    host: dict[str, Any], *command: str, known_hosts: str = "", timeout: float = 60
+) -> subprocess.CompletedProcess[str]:
+    """Run a command over SSH with strict host-key checking, as the result's facts say."""
+    way = host["ssh"]
+    options = {
+        "StrictHostKeyChecking": "yes",
+        "UserKnownHostsFile": known_hosts or way["known_hosts"],
+        "GlobalKnownHostsFile": "/dev/null",
+        "IdentitiesOnly": "yes",
+        "BatchMode": "yes",
+        "ConnectTimeout": "30",
+    }
+    flags = [f"-o{key}={value}" for key, value in options.items()]
+    line = [
+        "ssh",
+        *flags,
+        "-F",
+        "/dev/null",
+        "-i",
+        way["private_key"],
+        "-p",
+        str(way["port"]),
+        f"{way['user']}@{way['host']}",
+    ]
+    return subprocess.run([*line, *command], capture_output=True, text=True, timeout=90, check=False)

@@ -1,0 +1,90 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A vanilla Docker client does over mutual TLS what it does on a socket."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+import threading
+import time
+import urllib.request
+from typing import Any
+
+import pytest
+
+from .conftest import Docker
+
+pytestmark = pytest.mark.real
+
+
+@pytest.fixture(scope="module", params=["web-1", "web-2", "web-3"])
+def host(request: pytest.FixtureRequest, fleet: list[dict[str, Any]], docker: Docker, busybox: bytes) -> dict[str, Any]:
+    """Each of three hosts, with a busybox image imported."""
+    found: dict[str, Any] = next(h for h in fleet if h["name"] == request.param)
+    docker(found, "import", "-", "busybox:latest", stdin=busybox)
+    return found
+
+
+def test_version_and_info_speak_of_the_server(host: dict[str, Any], docker: Docker) -> None:
+    version = json.loads(docker(host, "version", "--format", "{{json .Server}}").stdout)
+    info = json.loads(docker(host, "info", "--format", "{{json .}}").stdout)
+    assert version["Os"] == "linux"
+    assert info["Name"] == host["name"]
+
+
+def test_run_and_its_streams(host: dict[str, Any], docker: Docker) -> None:
+    assert docker(host, "run", "--rm", "busybox", "echo", "hello").stdout == b"hello\n"
+    # The client closes its half of the stream; only then does cat end.
+    assert docker(host, "run", "-i", "--rm", "busybox", "cat", stdin=b"x").stdout == b"x"
+
+
+def test_a_published_port_exec_logs_and_cp(host: dict[str, Any], docker: Docker) -> None:
+    serve = "echo page > /index.html; echo serving; exec httpd -f -p 80 -h /"
+    docker(host, "run", "-d", "--name", "page", "-p", "8080:80", "busybox", "sh", "-c", serve)
+    try:
+        assert fetch(f"http://{host['address']}:8080/") == b"page\n"
+        assert docker(host, "exec", "page", "cat", "/index.html").stdout == b"page\n"
+        with tarfile.open(fileobj=io.BytesIO(docker(host, "cp", "page:/index.html", "-").stdout)) as archive:
+            assert archive.getnames() == ["index.html"]
+        assert followed_logs_end_with_the_container(host, docker) == b"serving\n"
+    finally:
+        docker(host, "rm", "-f", "page", check=False)
+
+
+def test_build(host: dict[str, Any], docker: Docker) -> None:
+    context = io.BytesIO()
+    with tarfile.open(fileobj=context, mode="w") as archive:
+        text = b"FROM busybox\nRUN echo built > /built\n"
+        entry = tarfile.TarInfo("Dockerfile")
+        entry.size = len(text)
+        archive.addfile(entry, io.BytesIO(text))
+    docker(host, "build", "-q", "-t", "built", "-", stdin=context.getvalue())
+    assert docker(host, "run", "--rm", "built", "cat", "/built").stdout == b"built\n"
+
+
+def fetch(url: str) -> bytes:
+    """A page, tried for some seconds: the web server in the container takes a moment."""
+    end = time.monotonic() + 30
+    while True:
+        try:
+            with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310  # our own http URL
+                return bytes(answer.read())
+        except OSError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.5)
+
+
+def followed_logs_end_with_the_container(host: dict[str, Any], docker: Docker) -> bytes:
+    """`logs -f` streams while the container runs and ends when it does."""
+    got: list[bytes] = []
+    reader = threading.Thread(target=lambda: got.append(docker(host, "logs", "-f", "page").stdout))
+    reader.start()
+    time.sleep(1)
+    assert reader.is_alive()
+    docker(host, "kill", "page")
+    reader.join(timeout=60)
+    assert not reader.is_alive()
+    return got[0]

@@ -1,0 +1,135 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Who gets in, and who does not."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+import ssl
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from stockyard import Yard
+from stockyard.authority import Authority
+
+from .conftest import ssh
+
+pytestmark = pytest.mark.real
+
+
+@pytest.fixture
+def host(fleet: list[dict[str, Any]]) -> dict[str, Any]:
+    return fleet[0]
+
+
+def ping(host: dict[str, Any], context: ssl.SSLContext) -> int:
+    connection = http.client.HTTPSConnection(host["address"], 2376, context=context, timeout=20)
+    try:
+        connection.request("GET", "/_ping")
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+def trusting(ca: str) -> ssl.SSLContext:
+    return ssl.create_default_context(cadata=ca)
+
+
+def with_client_of(authority: Authority, ca: str, folder: Path) -> ssl.SSLContext:
+    certificate, key = authority.issue_client("stranger", datetime.now(UTC))
+    (folder / "cert.pem").write_text(certificate.pem)
+    (folder / "key.pem").write_text(key)
+    context = trusting(ca)
+    context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
+    return context
+
+
+def own_ca(host: dict[str, Any]) -> str:
+    return (Path(host["docker"]["environment"]["DOCKER_CERT_PATH"]) / "ca.pem").read_text()
+
+
+def refused(host: dict[str, Any], context: ssl.SSLContext) -> bool:
+    try:
+        ping(host, context)
+    except (ssl.SSLError, ConnectionError, http.client.RemoteDisconnected):
+        return True
+    return False
+
+
+def test_the_tenants_own_client_gets_in(host: dict[str, Any]) -> None:
+    context = trusting(own_ca(host))
+    folder = Path(host["docker"]["environment"]["DOCKER_CERT_PATH"])
+    context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
+    assert ping(host, context) == 200
+
+
+def test_no_certificate_is_refused(host: dict[str, Any]) -> None:
+    assert refused(host, trusting(own_ca(host)))
+
+
+def test_another_authoritys_client_is_refused(host: dict[str, Any], tmp_path: Path) -> None:
+    foreign = Authority.create("somebody else", datetime.now(UTC))
+    assert refused(host, with_client_of(foreign, own_ca(host), tmp_path))
+
+
+def test_another_tenants_client_is_refused(yard: Yard, host: dict[str, Any], tmp_path: Path) -> None:
+    other = yard.context.pki("other").authority(datetime.now(UTC))
+    assert refused(host, with_client_of(other, own_ca(host), tmp_path))
+
+
+def test_a_hosts_own_certificate_opens_no_host(yard: Yard, host: dict[str, Any], tmp_path: Path) -> None:
+    """Who breaks out of a container into a host holds that host's key; it must not open the others."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    csr = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, hashes.SHA256())
+    authority = yard.context.pki("default").authority(datetime.now(UTC))
+    pem = csr.public_bytes(serialization.Encoding.PEM).decode()
+    signed = authority.sign_server(pem, "web-9", "127.64.0.9", datetime.now(UTC))
+    form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    (tmp_path / "cert.pem").write_text(signed.pem)
+    (tmp_path / "key.pem").write_bytes(key.private_bytes(*form))
+    context = trusting(own_ca(host))
+    context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
+    assert refused(host, context)
+
+
+def test_the_certificate_is_for_this_address_alone(fleet: list[dict[str, Any]]) -> None:
+    context = trusting(own_ca(fleet[0]))
+    raw = socket.create_connection((fleet[0]["address"], 2376), timeout=20)
+    with raw, pytest.raises(ssl.SSLCertVerificationError):
+        context.wrap_socket(raw, server_hostname=fleet[1]["address"])
+
+
+@pytest.mark.parametrize("port", [2375, 22, 8081])
+def test_other_ports_are_closed(host: dict[str, Any], port: int) -> None:
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection((host["address"], port), timeout=5)
+
+
+def test_plain_http_is_not_answered(host: dict[str, Any]) -> None:
+    connection = http.client.HTTPConnection(host["address"], 2376, timeout=20)
+    connection.request("GET", "/_ping")
+    with pytest.raises((ConnectionError, http.client.HTTPException)):
+        connection.getresponse()
+
+
+def test_ssh_with_strict_host_keys(fleet: list[dict[str, Any]]) -> None:
+    done = ssh(fleet[1], "hostname")
+    assert (done.stdout, done.returncode) == (fleet[1]["name"] + "\n", 0), done.stderr
+
+
+def test_ssh_refuses_swapped_endpoints(fleet: list[dict[str, Any]], tmp_path: Path) -> None:
+    first, second = fleet[0], fleet[1]
+    swapped = {f"[{first['address']}]": second, f"[{second['address']}]": first}
+    lines = [f"{where}:2222 {whose['identity']['ssh_host_key']}\n" for where, whose in swapped.items()]
+    (tmp_path / "known_hosts").write_text("".join(lines))
+    for host in (first, second):
+        done = ssh(host, "hostname", known_hosts=str(tmp_path / "known_hosts"))
+        assert done.returncode == 255
+        assert "Host key verification failed" in done.stderr

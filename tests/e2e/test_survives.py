@@ -1,0 +1,92 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A host keeps its identity, its endpoint and its containers when its machine goes down and comes back."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stockyard import SingleSpec, Yard
+
+from .conftest import FLEET, Docker, ssh
+
+pytestmark = pytest.mark.real
+SAME = ("uuid", "address", "mac", "identity", "generation", "created")
+
+
+def pid_of(host: dict[str, Any]) -> int:
+    """The QEMU process of a host."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                line = (entry / "cmdline").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if b"qemu-system" in line[0] and host["uuid"].encode() in line:
+                return int(entry.name)
+    raise AssertionError(f"no QEMU runs {host['name']}")
+
+
+def there(yard: Yard, name: str) -> dict[str, Any]:
+    return yard.hosts(name=name)[0]
+
+
+def same(before: dict[str, Any], after: dict[str, Any]) -> None:
+    assert {k: after[k] for k in SAME} == {k: before[k] for k in SAME}
+    assert after["ready"]
+    done = ssh(after, "hostname; cat /etc/machine-id; cat /sys/class/net/eth0/address")
+    assert done.stdout.split() == [before["name"], before["identity"]["machine_id"], before["mac"]], done.stderr
+
+
+def test_a_restarted_host_is_the_same(yard: Yard, fleet: list[dict[str, Any]]) -> None:
+    before = there(yard, "web-4")
+    result = yard.host(SingleSpec("web-4"), "restarted")
+    assert [a.verb for a in result.plan.actions] == ["restart"]
+    same(before, there(yard, "web-4"))
+
+
+def test_a_killed_host_comes_back_with_its_containers(
+    yard: Yard, fleet: list[dict[str, Any]], docker: Docker, busybox: bytes
+) -> None:
+    before = there(yard, "web-5")
+    docker(before, "import", "-", "busybox:latest", stdin=busybox)
+    docker(before, "run", "-d", "--restart", "always", "--name", "always", "busybox", "sleep", "100000")
+    ssh(before, "sync")
+    os.kill(pid_of(before), signal.SIGKILL)
+    wait_until_off(yard, "web-5")
+    plan = yard.fleet(FLEET).plan
+    assert [(a.verb, a.name) for a in plan.actions] == [("start", "web-5")]
+    same(before, there(yard, "web-5"))
+    assert not yard.fleet(FLEET).changed
+    running(docker, before)
+
+
+def wait_until_off(yard: Yard, name: str) -> None:
+    end = time.monotonic() + 20
+    while there(yard, name)["state"] == "running":
+        assert time.monotonic() < end
+        time.sleep(0.2)
+
+
+def running(docker: Docker, host: dict[str, Any]) -> None:
+    end = time.monotonic() + 60
+    while docker(host, "ps", "--format", "{{.Names}}").stdout != b"always\n":
+        assert time.monotonic() < end, "the container with a restart policy does not run"
+        time.sleep(1)
+
+
+def test_a_frozen_template_cannot_be_harmed_by_starting_it(template: dict[str, Any]) -> None:
+    folder = Path(template["storage"]) / "templates" / template["uuid"]
+    before = {part: (folder / part).stat().st_mtime_ns for part in ("disk.qcow2", "ram", "state")}
+    virsh = ["virsh", "-c", "qemu:///session"]
+    subprocess.run([*virsh, "start", template["uuid"]], capture_output=True, check=False)
+    time.sleep(2)
+    subprocess.run([*virsh, "destroy", template["uuid"]], capture_output=True, check=False)
+    assert {part: (folder / part).stat().st_mtime_ns for part in before} == before
