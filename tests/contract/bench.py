@@ -1,0 +1,108 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the contract suite needs of a hypervisor beside the port: how to open it again, and how to do it harm."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from stockyard import TemplateSpec, Yard
+from stockyard.core.provider import Provider, Record
+from stockyard.core.records import encode
+from stockyard.core.template import TemplateRecord
+from stockyard.providers.registry import open_provider
+
+OWNER = "contract"
+
+
+class Bench(Protocol):
+    """A hypervisor under test."""
+
+    uri: str
+    storage: str | None
+    template: TemplateRecord
+
+    def open(self) -> Provider:
+        """One more connection."""
+
+    def corrupt(self, record: Record, text: str) -> None:
+        """Put a text in the place of a record."""
+
+    def kill(self, record: Record) -> None:
+        """End a running machine without asking it."""
+
+
+@dataclass
+class MemoryBench:
+    """A memory hypervisor of our own."""
+
+    path: Path
+    storage: str | None = None
+    uri: str = field(init=False)
+    template: TemplateRecord = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.uri = f"memory://{self.path}"
+        with Yard(self.uri, owner=OWNER, pki_dir=str(self.path.parent / "pki")) as yard:
+            yard.template(TemplateSpec("frozen"))
+            (found,) = yard.context.provider.observe(OWNER).templates
+        self.template = found.record
+
+    def open(self) -> Provider:
+        return open_provider(self.uri)
+
+    def corrupt(self, record: Record, text: str) -> None:
+        self._edit(record.domain, {"record": text})
+
+    def kill(self, record: Record) -> None:
+        self._edit(record.domain, {"state": "off", "link": False})
+
+    def _edit(self, name: str, changes: dict[str, Any]) -> None:
+        """As an editor would: the file is read, changed and written anew."""
+        header, *lines = self.path.read_text().splitlines()
+        machines = dict(json.loads(line) for line in lines)
+        machines[name] = {**machines[name], **changes}
+        self.path.write_text("\n".join([header, *(json.dumps([n, m]) for n, m in machines.items()), ""]))
+
+
+@dataclass
+class LibvirtBench:
+    """libvirt, with a template that is frozen already."""
+
+    uri: str
+    storage: str
+    template: TemplateRecord
+
+    def open(self) -> Provider:
+        return open_provider(self.uri, self.storage)
+
+    def corrupt(self, record: Record, text: str) -> None:
+        import libvirt
+
+        from stockyard.providers.libvirt.xml.element import RECORD_NS, element, serialize
+
+        bare = serialize(element("record", text=text))
+        flags = libvirt.VIR_DOMAIN_AFFECT_CONFIG
+        kind = libvirt.VIR_DOMAIN_METADATA_ELEMENT
+        self._with_domain(record, lambda domain: domain.setMetadata(kind, bare, "stockyard", RECORD_NS, flags))
+
+    def kill(self, record: Record) -> None:
+        self._with_domain(record, lambda domain: domain.destroy())
+
+    def _with_domain(self, record: Record, act: Callable[[Any], Any]) -> None:
+        import libvirt
+
+        connection = libvirt.open(self.uri)
+        try:
+            act(connection.lookupByUUIDString(record.uuid))
+        finally:
+            connection.close()
+
+
+def restore(bench: Bench, record: Record) -> None:
+    """Put a record back that was corrupted."""
+    bench.corrupt(record, encode(record))

@@ -1,0 +1,143 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Every provider runs the same suite. A new one adds a bench here and its name to HYPERVISORS."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from stockyard.core.clock import Deadline
+from stockyard.core.host import HostRecord, HostSpec
+from stockyard.core.provider import Provider
+from stockyard.core.template import TemplateRecord
+from stockyard.pki import Pki
+from stockyard.services.context import Context
+from stockyard.services.hosts import address_of, mac_of
+from tests.contract.bench import Bench, LibvirtBench, MemoryBench
+
+HYPERVISORS = ["memory", pytest.param("libvirt", marks=pytest.mark.real)]
+
+
+@pytest.fixture(scope="session", params=HYPERVISORS)
+def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    """The hypervisor under test."""
+    if request.param == "memory":
+        return MemoryBench(tmp_path_factory.mktemp("memory") / "hypervisor")
+    found: Bench = request.getfixturevalue("libvirt_bench")
+    return found
+
+
+@pytest.fixture(scope="session")
+def libvirt_bench() -> LibvirtBench:
+    """libvirt's session with the template of the end-to-end tests, built if it is not there."""
+    from stockyard import Yard
+    from tests.e2e.conftest import OWNER, TEMPLATE, WORK
+
+    if os.geteuid() == 0:
+        pytest.skip("libvirt's session is for ordinary users: run `make test`, which drops to one")
+    if not shutil.which("qemu-system-x86_64"):
+        pytest.skip("QEMU is not installed: run `make setup`")
+    uri, storage = "qemu:///session", str(WORK / "store")
+    with Yard(uri, owner=OWNER, storage=storage, pki_dir=str(WORK / "pki")) as yard:
+        yard.template(TEMPLATE)
+        found = [t.record for t in yard.context.provider.observe(OWNER).templates if t.usable]
+    return LibvirtBench(uri, storage, max(found, key=lambda record: record.created))
+
+
+@pytest.fixture
+def provider(bench: Bench) -> Iterator[Provider]:
+    """One connection."""
+    opened = bench.open()
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def second(bench: Bench) -> Iterator[Provider]:
+    """Another controller's connection."""
+    opened = bench.open()
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def frozen_template(bench: Bench) -> TemplateRecord:
+    """A template that forks can be made of."""
+    return bench.template
+
+
+@pytest.fixture
+def deadline() -> Deadline:
+    """Time enough for a cold boot under emulation."""
+    return Deadline(240)
+
+
+class Drafts:
+    """Makes records of hosts that do not exist yet, and takes away whatever became of them."""
+
+    def __init__(self, provider: Provider, template: TemplateRecord) -> None:
+        self.provider = provider
+        self.template = template
+        self.made: list[HostRecord] = []
+
+    def __call__(self, name: str = "", **changes: object) -> HostRecord:
+        own = uuid.uuid4()
+        record = HostRecord(
+            owner=self.template.owner, tenant=self.template.tenant, fleet="", name=name or f"contract-{own.hex[:12]}",
+            uuid=str(own), template=self.template.name, generation=self.template.generation, spec=HostSpec(),
+            ssh_user=self.template.ssh_user, mac=mac_of(own), address=address_of(own), phase="creating", created=1.0,
+        )  # fmt: skip
+        record = replace(record, **changes)  # type: ignore[arg-type]
+        self.made.append(record)
+        return record
+
+    def reserved(self, name: str = "", **changes: object) -> HostRecord:
+        """A host that is on record."""
+        record = self(name, **changes)
+        self.provider.create_host(record, self.template)
+        return record
+
+    def forked(self, deadline: Deadline, mode: str = "") -> HostRecord:
+        """A host that runs, without an identity."""
+        record = self.reserved()
+        self.provider.fork(record, self.template, mode or self.provider.capabilities.modes[0], deadline)
+        return record
+
+    def clean(self) -> None:
+        """Take all of them away."""
+        for record in self.made:
+            self.provider.destroy(record)
+
+
+@pytest.fixture
+def drafts(provider: Provider, frozen_template: TemplateRecord) -> Iterator[Drafts]:
+    """Hosts for one test."""
+    made = Drafts(provider, frozen_template)
+    yield made
+    made.clean()
+
+
+@pytest.fixture
+def context(provider: Provider, frozen_template: TemplateRecord, tmp_path: Path) -> Context:
+    """What services need to work on this hypervisor."""
+    owner = frozen_template.owner
+    return Context(provider, owner, lambda tenant: Pki(tmp_path / tenant, f"{owner}/{tenant}"))
+
+
+def state_of(provider: Provider, record: HostRecord) -> str:
+    """What a host's machine does now; empty for a host that is not on record."""
+    hosts = provider.observe(record.owner).hosts
+    return next((h.state for h in hosts if h.record.uuid == record.uuid), "")
+
+
+def on_record(provider: Provider, record: HostRecord) -> HostRecord | None:
+    """A host's record of now."""
+    hosts = provider.observe(record.owner).hosts
+    return next((h.record for h in hosts if h.record.uuid == record.uuid), None)

@@ -1,0 +1,165 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Machines: forked, spoken to, given an identity, taken away."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from stockyard.core.clock import Deadline
+from stockyard.core.host import HostRecord
+from stockyard.core.provider import Channel, Provider
+from stockyard.errors import GuestError, StockyardError
+from stockyard.services.context import Context
+from stockyard.services.identify import identify, settle
+from tests.contract.bench import Bench
+from tests.contract.conftest import Drafts, on_record, state_of
+
+
+class Tapped:
+    """A channel that keeps the answers."""
+
+    def __init__(self, channel: Channel) -> None:
+        self.channel = channel
+        self.answers: list[dict[str, Any]] = []
+
+    def request(self, message: dict[str, Any], deadline: Deadline) -> dict[str, Any]:
+        self.answers.append(self.channel.request(message, deadline))
+        return self.answers[-1]
+
+    def close(self) -> None:
+        self.channel.close()
+
+
+def ask(provider: Provider, record: HostRecord, deadline: Deadline, **message: Any) -> dict[str, Any]:
+    """One question to the agent of a host."""
+    channel = provider.channel(record, deadline)
+    try:
+        return channel.request(message, deadline)
+    finally:
+        channel.close()
+
+
+def identified(context: Context, drafts: Drafts, deadline: Deadline) -> tuple[HostRecord, dict[str, Any]]:
+    """A host with an identity, and what its agent answered to that."""
+    record = drafts.forked(deadline)
+    channel = Tapped(context.provider.channel(record, deadline))
+    try:
+        identity = identify(context, record, channel, deadline)
+        settle(channel, deadline)
+    finally:
+        channel.close()
+    return replace(record, identity=identity), channel.answers[0]
+
+
+def test_a_fork_runs_and_is_nobody_yet(provider: Provider, drafts: Drafts, deadline: Deadline) -> None:
+    record = drafts.forked(deadline)
+    assert state_of(provider, record) == "running"
+    assert ask(provider, record, deadline, op="hello")["uuid"] == ""
+    assert on_record(provider, record) == record
+
+
+def test_an_agent_makes_a_fork_a_host_of_its_own(
+    context: Context, provider: Provider, drafts: Drafts, deadline: Deadline
+) -> None:
+    record, answer = identified(context, drafts, deadline)
+    assert answer["mac"] == record.mac
+    assert re.fullmatch(r"ssh-ed25519 [A-Za-z0-9+/]{68}", answer["ssh_host_key"])
+    request = x509.load_pem_x509_csr(answer["csr"].encode())
+    assert request.is_signature_valid
+    key = request.public_key()
+    assert isinstance(key, ec.EllipticCurvePublicKey)
+    assert key.curve.name == "secp256r1"
+    assert record.identity is not None
+    assert record.identity.ssh_host_key == answer["ssh_host_key"]
+    assert ask(provider, record, deadline, op="hello")["uuid"] == record.uuid
+
+
+def test_nothing_secret_is_made_before_the_reseed(context: Context, drafts: Drafts, deadline: Deadline) -> None:
+    _, answer = identified(context, drafts, deadline)
+    order = answer["audit"]
+    assert order[0] == "reseed"
+    assert order.index("network") < order.index("ssh-key")
+    assert {"reseed", "clock", "names", "network", "ssh-key", "tls-key"} <= set(order)
+
+
+def test_two_forks_share_no_key(context: Context, drafts: Drafts, deadline: Deadline) -> None:
+    (first, one), (second, two) = (identified(context, drafts, deadline) for _ in range(2))
+    assert one["ssh_host_key"] != two["ssh_host_key"]
+    keys = [x509.load_pem_x509_csr(answer["csr"].encode()).public_key() for answer in (one, two)]
+    assert keys[0] != keys[1]
+    assert first.identity is not None
+    assert second.identity is not None
+    assert first.identity.machine_id != second.identity.machine_id
+    assert first.identity.certificate != second.identity.certificate
+
+
+def test_an_agent_outlives_what_it_refuses(provider: Provider, drafts: Drafts, deadline: Deadline) -> None:
+    record = drafts.forked(deadline)
+    channel = provider.channel(record, deadline)
+    try:
+        for message in ({"op": "no-such"}, {"op": "identify"}, {"op": "hello", "padding": "x" * 300_000}, {}):
+            with pytest.raises(GuestError):
+                channel.request(message, deadline)
+        assert channel.request({"op": "hello"}, deadline)["agent"] == 1
+    finally:
+        channel.close()
+
+
+def test_the_link_goes_up_and_down(provider: Provider, drafts: Drafts, deadline: Deadline) -> None:
+    record = drafts.forked(deadline)
+    for up in (True, True, False):
+        provider.set_link(record, up)
+    assert ask(provider, record, deadline, op="hello")["agent"] == 1
+
+
+def test_a_running_machine_is_not_forked_again(provider: Provider, drafts: Drafts, deadline: Deadline) -> None:
+    record = drafts.forked(deadline)
+    with pytest.raises(StockyardError):
+        provider.fork(record, drafts.template, provider.capabilities.modes[0], deadline)
+    assert ask(provider, record, deadline, op="hello")["agent"] == 1
+
+
+def test_a_machine_that_is_off_does_not_answer(provider: Provider, drafts: Drafts) -> None:
+    record = drafts.reserved()
+    with pytest.raises(StockyardError):
+        ask(provider, record, Deadline(1), op="hello")
+    with pytest.raises(StockyardError):
+        provider.set_link(record, True)
+
+
+def test_a_machine_that_is_killed_is_seen_and_stays_on_record(
+    bench: Bench, provider: Provider, drafts: Drafts, deadline: Deadline
+) -> None:
+    record = drafts.forked(deadline)
+    channel = provider.channel(record, deadline)
+    try:
+        bench.kill(record)
+        assert state_of(provider, record) in ("off", "crashed")
+        assert on_record(provider, record) == record
+        with pytest.raises(StockyardError):
+            channel.request({"op": "hello"}, Deadline(2))
+    finally:
+        channel.close()
+
+
+def test_destroy_takes_a_running_machine_away(
+    provider: Provider, second: Provider, drafts: Drafts, deadline: Deadline
+) -> None:
+    record = drafts.forked(deadline)
+    provider.destroy(record)
+    seen = second.observe(record.owner)
+    assert record.uuid not in [h.record.uuid for h in seen.hosts]
+    assert record.domain not in [s.name for s in seen.strangers]
+    assert record.address not in seen.addresses
+
+
+def test_there_are_facts_of_every_machine(provider: Provider, drafts: Drafts) -> None:
+    for record in (drafts.reserved(), drafts.template):
+        assert provider.facts(record)["storage"]

@@ -1,0 +1,267 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is on record: reserved, observed, changed by compare and set, taken away."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+import pytest
+
+from stockyard.core.clock import Deadline
+from stockyard.core.host import HostRecord, HostSpec, Identity
+from stockyard.core.provider import Provider
+from stockyard.core.records import encode
+from stockyard.core.template import TemplateRecord
+from stockyard.errors import Conflict, NotFound, Refused, StockyardError
+from tests.contract.bench import Bench, restore
+from tests.contract.conftest import Drafts, on_record, state_of
+
+OTHER = "contract-other"
+
+
+def test_a_reserved_host_is_on_record_and_off(provider: Provider, second: Provider, drafts: Drafts) -> None:
+    record = drafts.reserved(labels={"note": 'a\'/><b> & "c" – ü'}, spec=HostSpec(ports=(8080,)))
+    assert on_record(second, record) == record
+    assert state_of(second, record) == "off"
+
+
+def test_a_name_is_given_once(provider: Provider, drafts: Drafts) -> None:
+    first = drafts.reserved()
+    rival = drafts(first.name)
+    with pytest.raises(Conflict):
+        provider.create_host(rival, drafts.template)
+    assert on_record(provider, first) == first
+    assert on_record(provider, rival) is None
+
+
+def test_an_address_is_given_once_whoever_has_it(provider: Provider, drafts: Drafts) -> None:
+    first = drafts.reserved(owner=OTHER)
+    rival = drafts(address=first.address)
+    with pytest.raises(Conflict, match="address"):
+        provider.create_host(rival, drafts.template)
+    assert on_record(provider, rival) is None
+
+
+def test_two_reserve_one_name_and_one_gets_it(provider: Provider, second: Provider, drafts: Drafts) -> None:
+    for _ in range(3):
+        name = f"contract-race-{uuid.uuid4().hex[:8]}"
+        rivals = [drafts(name), drafts(name)]
+        won = race(
+            partial(provider.create_host, rivals[0], drafts.template),
+            partial(second.create_host, rivals[1], drafts.template),
+        )
+        assert sorted(won) == [False, True]
+        assert [on_record(provider, r) is not None for r in rivals] == won
+
+
+def test_a_host_needs_its_template(provider: Provider, drafts: Drafts) -> None:
+    missing = replace(drafts.template, uuid=str(uuid.uuid4()), name="not-there")
+    record = drafts()
+    with pytest.raises(NotFound):
+        provider.create_host(record, missing)
+    assert on_record(provider, record) is None
+
+
+def test_another_owner_is_seen_by_its_addresses_alone(provider: Provider, drafts: Drafts) -> None:
+    mine, theirs = drafts.reserved(), drafts.reserved(owner=OTHER)
+    seen = provider.observe(mine.owner)
+    assert mine in [h.record for h in seen.hosts]
+    assert theirs not in [h.record for h in seen.hosts]
+    assert {mine.address, theirs.address} <= seen.addresses
+    assert [h.record for h in provider.observe(OTHER).hosts] == [theirs]
+    assert provider.observe(OTHER).templates == ()
+
+
+@pytest.mark.parametrize("text", ["", "not JSON", "{}", '{"kind":"host"}', "[" * 5000])
+def test_what_cannot_be_read_is_reported_and_left_alone(
+    bench: Bench, provider: Provider, drafts: Drafts, text: str
+) -> None:
+    record = drafts.reserved()
+    bench.corrupt(record, text)
+    try:
+        seen = provider.observe(record.owner)
+        assert record.domain in [s.name for s in seen.strangers]
+        assert record.uuid not in [h.record.uuid for h in seen.hosts]
+        for attempt in (
+            lambda: provider.destroy(record),
+            lambda: provider.claim(record, phase="deleting"),
+            lambda: provider.create_host(drafts(record.name), drafts.template),
+        ):
+            with pytest.raises(StockyardError):
+                attempt()
+        assert record.domain in [s.name for s in provider.observe(record.owner).strangers]
+    finally:
+        restore(bench, record)
+    assert on_record(provider, record) == record
+
+
+def test_a_record_that_was_copied_proves_nothing(bench: Bench, provider: Provider, drafts: Drafts) -> None:
+    original, copy = drafts.reserved(), drafts.reserved()
+    bench.corrupt(copy, encode(original))
+    try:
+        seen = provider.observe(original.owner)
+        assert copy.domain in [s.name for s in seen.strangers]
+        assert [h.record.uuid for h in seen.hosts].count(original.uuid) == 1
+        with pytest.raises(StockyardError):
+            provider.destroy(copy)
+        assert on_record(provider, original) == original
+    finally:
+        restore(bench, copy)
+
+
+def test_claim_writes_what_it_is_told_and_counts(provider: Provider, second: Provider, drafts: Drafts) -> None:
+    record = drafts.reserved()
+    identity = Identity("0" * 32, "ssh-ed25519 AAAA", "1f", 2.0)
+    claimed = provider.claim(record, phase="ready", mode="instant", identity=identity, labels={"a": "b"})
+    wanted = replace(record, phase="ready", mode="instant", identity=identity, labels={"a": "b"}, version=2)
+    assert claimed == wanted
+    assert on_record(second, record) == wanted
+
+
+def test_claim_refuses_what_was_changed_meanwhile(provider: Provider, second: Provider, drafts: Drafts) -> None:
+    record = drafts.reserved()
+    changed = second.claim(record, labels={"by": "second"})
+    with pytest.raises(Conflict):
+        provider.claim(record, labels={"by": "first"})
+    assert on_record(provider, record) == changed
+
+
+def test_of_two_claimers_one_wins(provider: Provider, second: Provider, drafts: Drafts) -> None:
+    record = drafts.reserved()
+    for _ in range(5):
+        now = on_record(provider, record)
+        assert now is not None
+        won = race(
+            partial(provider.claim, now, labels={"by": "0"}),
+            partial(second.claim, now, labels={"by": "1"}),
+        )
+        assert sorted(won) == [False, True]
+        after = on_record(provider, record)
+        assert after == replace(now, version=now.version + 1, labels={"by": str(won.index(True))})
+
+
+def test_nothing_is_claimed_of_a_host_that_is_gone(provider: Provider, drafts: Drafts) -> None:
+    record = drafts.reserved()
+    provider.destroy(record)
+    with pytest.raises(NotFound):
+        provider.claim(record, phase="ready")
+    assert on_record(provider, record) is None
+
+
+def test_a_name_that_was_given_again_is_not_the_old_host(provider: Provider, drafts: Drafts) -> None:
+    old = drafts.reserved()
+    provider.destroy(old)
+    new = drafts.reserved(old.name)
+    with pytest.raises(NotFound):
+        provider.claim(old, phase="ready")
+    provider.destroy(old)
+    assert on_record(provider, new) == new
+
+
+def test_destroy_is_done_when_nothing_is_there(provider: Provider, drafts: Drafts) -> None:
+    record = drafts.reserved()
+    provider.destroy(record)
+    provider.destroy(record)
+    provider.destroy(drafts())
+    seen = provider.observe(record.owner)
+    assert record.address not in seen.addresses
+    assert on_record(provider, record) is None
+
+
+def test_a_template_in_use_is_not_destroyed(
+    provider: Provider, drafts: Drafts, frozen_template: TemplateRecord
+) -> None:
+    drafts.reserved()
+    with pytest.raises(Refused, match=r"contract-"):
+        provider.destroy(frozen_template)
+    assert frozen_template.uuid in usable(provider, frozen_template)
+
+
+def test_a_template_under_a_host_that_cannot_be_read_is_not_destroyed(
+    bench: Bench, provider: Provider, drafts: Drafts, frozen_template: TemplateRecord
+) -> None:
+    record = drafts.forked(Deadline(60))
+    bench.corrupt(record, "not JSON")
+    try:
+        with pytest.raises(Refused):
+            provider.destroy(frozen_template)
+        assert frozen_template.uuid in usable(provider, frozen_template)
+    finally:
+        restore(bench, record)
+
+
+def test_no_host_comes_to_a_template_that_goes(
+    provider: Provider, second: Provider, drafts: Drafts, frozen_template: TemplateRecord
+) -> None:
+    # The template of the suite stays: a record of a template that never booted does for this.
+    for _ in range(3):
+        doomed = spare_template(provider, frozen_template)
+        host = drafts(generation=doomed.generation, template=doomed.name)
+        won = race(
+            partial(provider.destroy, doomed),
+            partial(second.create_host, host, doomed),
+        )
+        assert sorted(won) == [False, True]
+        second.destroy(host)
+        provider.destroy(doomed)
+
+
+def test_a_template_of_the_same_generation_under_another_name_is_not_in_the_way(
+    provider: Provider, drafts: Drafts, frozen_template: TemplateRecord
+) -> None:
+    twin = spare_template(provider, frozen_template, generation=frozen_template.generation)
+    drafts.reserved()
+    provider.destroy(twin)
+    assert twin.uuid not in [t.record.uuid for t in provider.observe(twin.owner).templates]
+
+
+def test_hosts_of_one_name_in_two_tenants_are_two(provider: Provider, drafts: Drafts) -> None:
+    first = drafts.reserved()
+    other: HostRecord = drafts.reserved(first.name, tenant="contract-tenant")
+    assert on_record(provider, first) == first
+    assert on_record(provider, other) == other
+
+
+def spare_template(provider: Provider, like: TemplateRecord, generation: str = "") -> TemplateRecord:
+    """A template that is on record and has never been started."""
+    own = uuid.uuid4()
+    record = replace(
+        like, uuid=str(own), name=f"spare-{own.hex[:8]}", generation=generation or own.hex * 2, phase="booting",
+        version=1, checksums=None,
+    )  # fmt: skip
+    provider.create_template(record, Deadline(60))
+    return record
+
+
+def usable(provider: Provider, template: TemplateRecord) -> list[str]:
+    """The uuids of templates that forks can be made of."""
+    return [t.record.uuid for t in provider.observe(template.owner).templates if t.usable]
+
+
+def race(*attempts: Callable[[], object]) -> list[bool]:
+    """Do all at once; say who succeeded. The losers have to lose by an error of ours."""
+    start, won = threading.Barrier(len(attempts)), [False] * len(attempts)
+    strange: list[Exception] = []
+
+    def run(index: int) -> None:
+        start.wait()
+        try:
+            attempts[index]()
+            won[index] = True
+        except (Conflict, NotFound, Refused):
+            pass
+        except Exception as error:  # noqa: BLE001  # shown by the assertion below
+            strange.append(error)
+
+    threads = [threading.Thread(target=run, args=(index,)) for index in range(len(attempts))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert strange == []
+    return won
