@@ -26,14 +26,14 @@ from pathlib import Path
 from .authority import Authority
 from .errors import InvalidInput, MissingDependency, StockyardError
 
-MISSING = ""
+ABSENT: ImportError | None = None
 try:
     from cryptography import x509
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import ed25519
-except ImportError as missing:
-    MISSING = str(missing)
+except ImportError as absent:
+    ABSENT = absent
 
 # A client certificate is made anew when less than this part of its life is left.
 RENEW_PART = 1 / 3
@@ -48,8 +48,8 @@ class Pki:
     """
 
     def __init__(self, directory: Path, title: str, ca_certificate: str = "", ca_private_key: str = "") -> None:
-        if MISSING:
-            raise MissingDependency("cryptography is not installed.", cause=MISSING, remedy="pip install cryptography")
+        if ABSENT:
+            raise MissingDependency("cryptography is not installed.", remedy="pip install cryptography") from ABSENT
         if bool(ca_certificate) != bool(ca_private_key):
             raise InvalidInput("only one half of the CA was given.", remedy="give ca_certificate and ca_private_key")
         self.directory = directory

@@ -41,7 +41,8 @@ class HostSpec:
         for port in self.ports:
             naming.whole("ports", port, 1, 65535)
             if port in _RESERVED_PORTS:
-                raise InvalidInput(f"ports: {port} is the host's own.", remedy=f"choose others than {_RESERVED_PORTS}")
+                own = f"choose others than {SSH_PORT} and {DOCKER_PORT}"
+                raise InvalidInput(f"ports: {port} is the host's own.", remedy=own)
         if len(set(self.ports)) != len(self.ports):
             raise InvalidInput("ports: a port is named twice.", remedy="name each port once")
         for key in self.authorized_keys:
