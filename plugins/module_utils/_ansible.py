@@ -113,7 +113,10 @@ def _appending(path: str) -> TextIO:
     try:
         return open(path, "a", buffering=1, encoding="utf-8")
     except OSError as error:
-        raise InvalidInput("the progress file cannot be written.", name=path, cause=str(error)) from error
+        raise InvalidInput(
+            "the progress file cannot be written.", name=path, cause=str(error),
+            remedy="name a file in a directory that this user may write",
+        ) from error  # fmt: skip
 
 
 def _message(error: StockyardError) -> str:
