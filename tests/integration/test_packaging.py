@@ -55,11 +55,6 @@ def run(*command: str | Path, home: Path, **environment: str) -> str:
     return done.stdout
 
 
-def needs(path: str) -> pytest.MarkDecorator:
-    """For a test that begins to count on the day that a file is there."""
-    return pytest.mark.skipif(not (CHECKOUT / path).is_file(), reason=f"{path} is not written yet")
-
-
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An empty home directory."""
@@ -99,7 +94,6 @@ def test_the_collection_ships_sources_only(tarball: Path) -> None:
     assert not tops & {"build", "collections", "dist"}
 
 
-@needs("plugins/modules/fleet_info.py")
 def test_an_installed_module_runs(tarball: Path, home: Path, tmp_path: Path) -> None:
     collections = {"ANSIBLE_COLLECTIONS_PATH": str(tmp_path / "collections"), "ANSIBLE_LOCALHOST_WARNING": "False"}
     install = ("ansible-galaxy", "collection", "install", "--offline", "--force")
@@ -110,7 +104,6 @@ def test_an_installed_module_runs(tarball: Path, home: Path, tmp_path: Path) -> 
     assert "failed=0" in run("ansible-playbook", playbook, "--extra-vars", state, home=home, **collections)
 
 
-@needs("plugins/module_utils/stockyard/__init__.py")
 def test_the_sdk_imports_from_its_wheel_alone(wheel: Path, home: Path, tmp_path: Path) -> None:
     # Without dependencies: third-party libraries are imported where they are opened.
     run(sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv", home=home)

@@ -1,0 +1,113 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What users see when something is wrong: one clear message, the same in parts, no traceback and no secret."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from stockyard.authority import Authority
+from stockyard.core.clock import SystemClock
+
+from .conftest import Controller, Played, task
+
+CANARY = "canary-in-a-coal-mine"
+GROUP = "group/stockyard.container_hosts.all"
+
+
+@pytest.fixture(scope="module")
+def authority() -> Authority:
+    """A user's own CA, made elsewhere."""
+    return Authority.create("theirs", datetime.fromtimestamp(SystemClock().now(), UTC))
+
+
+@pytest.fixture(scope="module")
+def told(controller: Controller, authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> Played:
+    bare = tmp_path_factory.mktemp("bare") / "cryptography"
+    bare.mkdir()
+    (bare / "__init__.py").write_text("raise ImportError('No module named cryptography', name='cryptography')\n")
+    theirs = {GROUP: {"ca_certificate": authority.pem(), "ca_private_key": authority.key_pem(), "owner": "theirs"}}
+    given = {"module_defaults": theirs}
+    return controller.play(
+        [
+            task("bad name", "fleet", name="Web_1", template="docker"),
+            task("bad port", "fleet", name="web", template="docker", ports=[2376]),
+            task("no template", "fleet", name="web", template="nothing"),
+            task("no host", "host", name="nobody", state="restarted"),
+            task("bad uri", "host_info", hypervisor="hyperv:///here"),
+            task("bad owner", "host_info", owner="No Body"),
+            task("no file", "template", name="docker", progress_file="/nowhere/at/all"),
+            task("half a ca", "template", name="docker", ca_certificate=authority.pem()),
+            task("template", "template", given, name="docker"),
+            task("fleet", "fleet", given, name="web", template="docker"),
+            task("bad ca", "host", given, name="one", template="docker", ca_certificate="x", ca_private_key=CANARY),
+            task("bare", "host_info", {**given, "environment": {"PYTHONPATH": str(bare.parent)}}),
+            task("single", "host", given, name="web-1"),
+            task("busy template", "template", given, name="docker", state="absent"),
+            task("defaults", "host_info", given),
+            task("other owner", "host_info"),
+        ],
+        "-vvvv",
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "text"),
+    [
+        ("bad name", "InvalidInput", "'Web_1' is not a valid fleet name."),
+        ("bad port", "InvalidInput", "2376 is the host's own"),
+        ("no template", "NotFound", "template nothing: there is no such template to fork from."),
+        ("no host", "NotFound", "host nobody: there is no such host to restart."),
+        ("bad uri", "InvalidInput", "'hyperv:///here' names no hypervisor that is known."),
+        ("bad owner", "InvalidInput", "'No Body' is not a valid owner name."),
+        ("no file", "InvalidInput", "/nowhere/at/all: the progress file cannot be written."),
+        ("bad ca", "InvalidInput", "the CA cannot be read."),
+        ("bare", "MissingDependency", "cryptography is not installed."),
+        ("single", "Refused", "host web-1: it belongs to fleet web."),
+        ("busy template", "Refused", "hosts live on it: "),
+    ],
+)
+def test_an_error_is_told_in_words_and_in_parts(told: Played, name: str, kind: str, text: str) -> None:
+    result = told[name]
+    assert result["failed"] is True
+    assert text in result["msg"]
+    assert set(result["error"]) == {"kind", "object", "cause", "remedy"}
+    assert result["error"]["kind"] == kind
+    assert result["error"]["remedy"] in result["msg"]
+    assert not result.get("exception", "").startswith("Traceback")
+
+
+def test_a_missing_library_is_told_as_ansible_does(told: Played) -> None:
+    assert "Failed to import the required Python library (cryptography)" in told["bare"]["msg"]
+
+
+def test_half_a_ca_is_refused(told: Played) -> None:
+    assert "required together: ca_certificate, ca_private_key" in told["half a ca"]["msg"]
+
+
+def test_no_private_key_is_ever_shown(told: Played, authority: Authority) -> None:
+    assert CANARY not in told.output
+    for line in authority.key_pem().splitlines()[1:-1]:
+        assert line not in told.output
+
+
+def test_a_private_key_that_was_handed_in_is_not_written_to_disk(
+    told: Played, controller: Controller, authority: Authority
+) -> None:
+    assert told["fleet"]["changed"] is True
+    secret = authority.key_pem().splitlines()[1]
+    files = [path for path in controller.root.rglob("*") if path.is_file() and not path.is_relative_to(_collection())]
+    assert any(path.name == "ca.pem" for path in files)
+    assert [path for path in files if path.name != "playbook.yml" and secret in path.read_text(errors="replace")] == []
+
+
+def test_defaults_of_the_action_group_reach_every_module(told: Played) -> None:
+    assert [h["owner"] for h in told["defaults"]["hosts"]] == ["theirs"]
+    assert told["other owner"]["hosts"] == []
+
+
+def _collection() -> Path:
+    return Path(__file__).parents[2]

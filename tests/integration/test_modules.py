@@ -1,0 +1,168 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The modules over the memory hypervisor: one play tells the whole life of a yard, each test looks at a part of it."""
+
+from __future__ import annotations
+
+import pytest
+
+from .conftest import Controller, Played, checksum, task
+
+DRY = {"check_mode": True, "diff": True}
+WEB = {"name": "web", "template": "docker", "ports": [8080]}
+CHANGES = [
+    task("template", "template", name="docker"),
+    task("fleet", "fleet", **WEB, count=2),
+    task("labels", "fleet", **WEB, count=2, labels={"stage": "test"}),
+    task("host", "host", name="builder", template="docker", wait=False),
+    task("restarted", "host", name="builder", state="restarted"),
+    task("replaced", "host", name="builder", state="replaced"),
+    task("member replaced", "host", name="web-2", state="replaced"),
+    task("fewer", "fleet", **WEB, count=1, labels={"stage": "test"}),
+    task("host absent", "host", name="builder", state="absent"),
+    task("fleet absent", "fleet", name="web", state="absent"),
+    task("template absent", "template", name="docker", state="absent"),
+]
+IDEMPOTENT = ("template", "fleet", "labels", "host", "fewer", "host absent", "fleet absent", "template absent")
+
+
+def again(first: dict) -> list[dict]:
+    """A change, and where it should change nothing a second time, that too."""
+    return [first, {**first, "name": f"{first['name']} again"}] if first["name"] in IDEMPOTENT else [first]
+
+
+@pytest.fixture(scope="module")
+def told(controller: Controller) -> Played:
+    infos = [task(f"no {kind}", f"{kind}_info") for kind in ("template", "fleet", "host")]
+    dry = [
+        task("dry template", "template", DRY, name="docker"),
+        task("dry fleet", "fleet", DRY, **WEB, count=2),
+        task("dry host", "host", DRY, name="builder", template="docker"),
+        checksum("empty state", controller.state),
+    ]
+    changes = [step for change in CHANGES for step in again(change)]
+    middle = 1 + next(i for i, step in enumerate(changes) if step["name"] == "replaced")
+    look = [task(f"{kind}s", f"{kind}_info") for kind in ("template", "fleet", "host")]
+    look += [
+        checksum("state before", controller.state),
+        task("dry more", "fleet", DRY, **WEB, count=3, labels={"stage": "test"}),
+        task("dry fewer", "fleet", DRY, **WEB, count=1, labels={"stage": "prod"}),
+        task("dry restart", "host", DRY, name="builder", state="restarted"),
+        task("dry rebuild", "template", DRY, name="docker", packages=["git"]),
+        task("dry yard", "yard", DRY, state="absent", templates=True),
+        checksum("state after", controller.state),
+    ]
+    return controller.play([*infos, *dry, *changes[:middle], *look, *changes[middle:]])
+
+
+def test_it_ends_well(told: Played) -> None:
+    assert told.returncode == 0
+    assert "failed=0" in told.stdout
+    assert "ignored=0" in told.stdout
+
+
+def test_an_empty_yard_has_empty_lists(told: Played) -> None:
+    assert told["no template"]["templates"] == []
+    assert told["no fleet"]["fleets"] == []
+    assert told["no host"]["hosts"] == []
+
+
+def test_check_mode_works_before_there_is_a_template(told: Played) -> None:
+    assert told["dry fleet"]["plan"] == [
+        "create host web-1: the fleet is short of it",
+        "create host web-2: the fleet is short of it",
+    ]
+    assert sorted(told["dry fleet"]["diff"]["after"]) == ["host web-1", "host web-2"]
+    assert told["dry fleet"]["diff"]["before"] == {}
+    assert told["dry template"]["changed"]
+    assert told["dry host"]["changed"]
+    assert told["empty state"]["stat"]["exists"] is False
+
+
+@pytest.mark.parametrize("name", [change["name"] for change in CHANGES])
+def test_a_change_says_so(told: Played, name: str) -> None:
+    assert told[name]["changed"] is True
+    assert told[name]["plan"]
+    assert "diff" not in told[name]
+
+
+@pytest.mark.parametrize("name", IDEMPOTENT)
+def test_a_second_run_changes_nothing(told: Played, name: str) -> None:
+    assert told[f"{name} again"]["changed"] is False
+    assert told[f"{name} again"]["plan"] == []
+    assert told[f"{name} again"]["progress"] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "plan"),
+    [
+        ("dry more", ["create host web-3: the fleet is short of it"]),
+        ("dry fewer", ["destroy host web-2: the fleet is to have 1", "relabel host web-1: labels changed"]),
+        ("dry restart", ["restart host builder: it was asked for"]),
+        ("dry rebuild", ["build template docker: its declaration changed"]),
+    ],
+)
+def test_check_mode_tells_the_plan(told: Played, name: str, plan: list[str]) -> None:
+    assert told[name]["plan"] == plan
+    assert told[name]["changed"] is True
+    assert told[name]["diff"]["before"] or told[name]["diff"]["after"]
+
+
+def test_check_mode_writes_nothing(told: Played) -> None:
+    assert told["state before"]["stat"]["checksum"] == told["state after"]["stat"]["checksum"]
+    assert len(told["dry yard"]["hosts"]) == 3
+    assert len(told["dry yard"]["plan"]) == 4
+
+
+def test_a_fleet_returns_how_to_reach_its_hosts(told: Played) -> None:
+    first, second = told["fleet"]["hosts"]
+    assert (first["name"], second["name"]) == ("web-1", "web-2")
+    assert first["ready"] is True
+    assert first["ports"] == [8080]
+    assert first["docker"]["endpoint"] == f"tcp://{first['address']}:2376"
+    assert first["docker"]["export"].startswith(f"export DOCKER_HOST=tcp://{first['address']}:2376 DOCKER_CERT_PATH=/")
+    assert "StrictHostKeyChecking=yes" in first["ssh"]["command"]
+    assert first["identity"]["ssh_host_key"] != second["identity"]["ssh_host_key"]
+
+
+def test_labels_change_in_place(told: Played) -> None:
+    assert [h["uuid"] for h in told["labels"]["hosts"]] == [h["uuid"] for h in told["fleet"]["hosts"]]
+    assert told["labels"]["hosts"][0]["labels"] == {"stage": "test"}
+
+
+def test_a_restarted_host_keeps_its_identity_and_a_replaced_one_does_not(told: Played) -> None:
+    made, restarted, replaced = (told[name]["host"] for name in ("host", "restarted", "replaced"))
+    assert (restarted["uuid"], restarted["identity"]) == (made["uuid"], made["identity"])
+    assert replaced["uuid"] != made["uuid"]
+    assert replaced["identity"]["machine_id"] != made["identity"]["machine_id"]
+
+
+def test_a_replaced_member_stays_in_its_fleet(told: Played) -> None:
+    host = told["member replaced"]["host"]
+    assert (host["fleet"], host["ports"], host["labels"]) == ("web", [8080], {"stage": "test"})
+
+
+def test_info_modules_list_what_is_there(told: Played) -> None:
+    (template,) = told["templates"]["templates"]
+    assert (template["name"], template["usable"]) == ("docker", True)
+    (fleet,) = told["fleets"]["fleets"]
+    generation = template["generation"]
+    assert fleet == {
+        "name": "web", "tenant": "default", "template": "docker", "generations": [generation],
+        "hosts": ["web-1", "web-2"], "ready": 2, "total": 2,
+    }  # fmt: skip
+    assert [h["name"] for h in told["hosts"]["hosts"]] == ["builder", "web-1", "web-2"]
+    assert told["hosts"]["changed"] is False
+
+
+def test_what_is_absent_is_gone(told: Played) -> None:
+    assert told["host absent"]["host"] is None
+    assert told["fleet absent"]["hosts"] == []
+    assert told["template absent"]["template"] is None
+    assert told["template absent"]["templates"] == []
+
+
+def test_progress_is_in_the_result_and_was_shown(told: Played) -> None:
+    assert any("template docker: frozen" in line for line in told["template"]["progress"])
+    for line in told["fleet"]["progress"]:
+        assert f"[localhost] {line}\n" in told.stderr

@@ -1,0 +1,109 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The playbooks site and teardown, from an empty yard to an empty yard, and the same job through the SDK."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from stockyard import FleetSpec, SingleSpec, Yard
+
+from .conftest import CHECKOUT, Controller, Played
+
+SITE, TEARDOWN = "stockyard.container_hosts.site", "stockyard.container_hosts.teardown"
+DECLARATION = """
+yard_owner: mine
+yard_pki_dir: {pki}
+yard_templates:
+  - name: small
+    memory_mib: 512
+  - name: old
+    state: absent
+yard_fleets:
+  - name: one
+    template: small
+    labels: {{stage: test}}
+  - name: two
+    template: small
+    state: absent
+"""
+
+
+def changed(played: Played, count: int) -> bool:
+    """Whether it ended well and changed so many things."""
+    return played.returncode == 0 and f"changed={count} " in played.stdout
+
+
+def test_a_yard_from_nothing_to_nothing(controller: Controller) -> None:
+    first = controller.run(SITE, "--check", "--diff")
+    assert changed(first, 2), first.output
+    for name in ("template docker", "host web-1", "host web-2", "host web-3"):
+        assert f'"{name}"' in first.stdout
+    assert not list(controller.state.parent.glob("yard.json*"))
+    assert not (controller.home / ".config").exists()
+
+    made = controller.run(SITE)
+    assert changed(made, 2), made.output
+    for host in made["stockyard.container_hosts.yard : Have each fleet"]["results"][0]["hosts"]:
+        for line in (host["ssh"]["command"], host["docker"]["context"], host["docker"]["export"]):
+            assert f'"{line}"' in made.stdout
+
+    again = controller.run(SITE)
+    assert changed(again, 0), again.output
+    assert "web-3: Docker tcp://127." in again.stdout
+
+    # What nothing declares: a fleet that was forgotten, a host of its own, and another owner's host.
+    with Yard(controller.hypervisor, pki_dir=str(controller.root / "pki")) as yard:
+        yard.fleet(FleetSpec("forgotten", template="docker"))
+        yard.host(SingleSpec("alone", template="docker"))
+
+    dry = controller.run(TEARDOWN, "--check")
+    assert changed(dry, 1), dry.output
+    assert sorted(dry["Destroy its hosts"]["hosts"]) == ["alone", "forgotten-1", "web-1", "web-2", "web-3"]
+
+    gone = controller.run(TEARDOWN)
+    assert changed(gone, 1), gone.output
+    assert gone["Destroy its hosts"]["hosts"] == []
+    with Yard(controller.hypervisor, pki_dir=str(controller.root / "pki")) as yard:
+        assert [t["name"] for t in yard.templates()] == ["docker"]
+
+    last = controller.run(TEARDOWN, "-e", "teardown_templates=true")
+    assert changed(last, 1), last.output
+    assert controller.run(TEARDOWN, "-e", "teardown_templates=true")["Destroy its hosts"]["changed"] is False
+    assert not list((controller.root / "yard.json.d" / "disks").iterdir())
+
+
+@pytest.mark.parametrize("how", ["yard={}", "@{}"])
+def test_a_declaration_of_the_users_own(controller: Controller, how: str) -> None:
+    (controller.home / "mine.yml").write_text(DECLARATION.format(pki=controller.root / "mine"))
+    made = controller.run(SITE, "-e", how.format("mine.yml"))
+    assert changed(made, 2 if how.startswith("yard") else 0), made.output
+    with Yard(controller.hypervisor, owner="mine", pki_dir=str(controller.root / "mine")) as yard:
+        assert [(h["name"], h["labels"]) for h in yard.hosts()] == [("one-1", {"stage": "test"})]
+        assert [t["hardware"]["memory_mib"] for t in yard.templates()] == [512]
+    with Yard(controller.hypervisor) as yard:
+        assert yard.templates() == []
+
+
+def test_an_option_that_does_not_exist_is_refused(controller: Controller, tmp_path: Path) -> None:
+    (tmp_path / "bad.yml").write_text("yard_fleets: [{name: web, template: docker, cuont: 3}]\n")
+    bad = controller.run(SITE, "-e", f"yard={tmp_path}/bad.yml")
+    assert bad.returncode != 0
+    assert "cuont" in bad.output
+
+
+def test_the_sdk_does_the_same_in_a_few_lines(controller: Controller, tmp_path: Path) -> None:
+    example = CHECKOUT / "examples" / "sdk.py"
+    assert len(example.read_text().splitlines()) < 25
+    environment = {**controller.environment, "STOCKYARD_HYPERVISOR": f"memory://{tmp_path}/yard.json"}
+    done = subprocess.run(
+        [sys.executable, example], check=False, env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    for name in ("web-1", "web-2", "web-3"):
+        assert f"host {name}: ready" in done.stdout
+        assert f"\n{name}\nssh -p 2222" in done.stdout
