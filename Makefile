@@ -27,7 +27,7 @@ setup: ## install Debian packages and .venv; instant when nothing changed
 	@hack/packages.sh
 	@hack/setup.sh
 
-demo: setup ## build a template, fork hosts, run a container on each
+demo: setup ## build a template, fork three hosts, print how to reach them
 	@hack/playbook.sh site $(ARGS)
 
 teardown: setup ## remove everything that the demo made
