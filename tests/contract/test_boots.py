@@ -32,7 +32,7 @@ def test_every_declared_mode_makes_a_host(provider: Provider, drafts: Drafts, de
 def test_a_host_is_itself_after_a_stop(
     context: Context, provider: Provider, drafts: Drafts, deadline: Deadline
 ) -> None:
-    record, _ = identified(context, drafts, deadline)
+    record, _answer = identified(context, drafts, deadline)
     provider.stop(record, deadline)
     provider.stop(record, deadline)
     assert state_of(provider, record) == "off"
@@ -44,7 +44,7 @@ def test_a_host_is_itself_after_a_stop(
 def test_a_host_is_itself_after_a_kill(
     bench: Bench, context: Context, provider: Provider, drafts: Drafts, deadline: Deadline
 ) -> None:
-    record, _ = identified(context, drafts, deadline)
+    record, _answer = identified(context, drafts, deadline)
     bench.kill(record)
     provider.start(record, deadline)
     assert ask(provider, record, deadline, op="hello")["uuid"] == record.uuid

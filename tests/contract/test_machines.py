@@ -82,7 +82,7 @@ def test_an_agent_makes_a_fork_a_host_of_its_own(
 
 
 def test_nothing_secret_is_made_before_the_reseed(context: Context, drafts: Drafts, deadline: Deadline) -> None:
-    _, answer = identified(context, drafts, deadline)
+    _record, answer = identified(context, drafts, deadline)
     order = answer["audit"]
     assert order[0] == "reseed"
     assert order.index("network") < order.index("ssh-key")
@@ -90,7 +90,7 @@ def test_nothing_secret_is_made_before_the_reseed(context: Context, drafts: Draf
 
 
 def test_two_forks_share_no_key(context: Context, drafts: Drafts, deadline: Deadline) -> None:
-    (first, one), (second, two) = (identified(context, drafts, deadline) for _ in range(2))
+    (first, one), (second, two) = (identified(context, drafts, deadline) for _host in range(2))
     assert one["ssh_host_key"] != two["ssh_host_key"]
     keys = [x509.load_pem_x509_csr(answer["csr"].encode()).public_key() for answer in (one, two)]
     assert keys[0] != keys[1]

@@ -51,7 +51,7 @@ def test_an_address_is_given_once_whoever_has_it(provider: Provider, drafts: Dra
 
 
 def test_two_reserve_one_name_and_one_gets_it(provider: Provider, second: Provider, drafts: Drafts) -> None:
-    for _ in range(3):
+    for _try in range(3):
         name = f"contract-race-{uuid.uuid4().hex[:8]}"
         rivals = [drafts(name), drafts(name)]
         won = race(
@@ -136,7 +136,7 @@ def test_claim_refuses_what_was_changed_meanwhile(provider: Provider, second: Pr
 
 def test_of_two_claimers_one_wins(provider: Provider, second: Provider, drafts: Drafts) -> None:
     record = drafts.reserved()
-    for _ in range(5):
+    for _try in range(5):
         now = on_record(provider, record)
         assert now is not None
         won = race(
@@ -203,7 +203,7 @@ def test_no_host_comes_to_a_template_that_goes(
     provider: Provider, second: Provider, drafts: Drafts, frozen_template: TemplateRecord
 ) -> None:
     # The template of the suite stays: a record of a template that never booted does for this.
-    for _ in range(3):
+    for _try in range(3):
         doomed = spare_template(provider, frozen_template)
         host = drafts(generation=doomed.generation, template=doomed.name)
         won = race(

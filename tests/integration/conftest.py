@@ -109,9 +109,9 @@ class Controller:
         return {entry["task"]: entry["result"] for entry in map(json.loads, lines)}
 
 
-def task(name: str, module: str, keywords: dict[str, Any] | None = None, /, **options: Any) -> dict[str, Any]:
+def task(title: str, module: str, keywords: dict[str, Any] | None = None, /, **options: Any) -> dict[str, Any]:
     """A task that calls a module of this collection."""
-    return {"name": name, f"stockyard.container_hosts.{module}": options, **(keywords or {})}
+    return {"name": title, f"stockyard.container_hosts.{module}": options, **(keywords or {})}
 
 
 def checksum(name: str, path: Path) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from ...core.template import TemplateRecord
 from ...errors import Conflict, NotFound, Refused, StockyardError
 from .state import Machine, Machines
 
-Either = TypeVar("Either", bound=HostRecord | TemplateRecord)
+Either = TypeVar("Either", bound="HostRecord | TemplateRecord")
 
 
 # Text to value, so it is safe to keep: without it, a thousand hosts would be parsed anew for every change of one.
@@ -62,7 +62,7 @@ def check_free(machines: Machines, record: Record) -> None:
     if isinstance(record, HostRecord):
         # Among a thousand hosts it is only worth reading those whose text has the address somewhere.
         likely = {name: machine for name, machine in machines.items() if record.address in machine.record}
-        if any(isinstance(r, HostRecord) and r.address == record.address for r, _ in everything(likely)):
+        if any(isinstance(r, HostRecord) and r.address == record.address for r, _machine in everything(likely)):
             raise Conflict(f"address {record.address} is taken.", name=record.title, remedy="run again")
 
 

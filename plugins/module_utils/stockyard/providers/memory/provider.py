@@ -45,10 +45,10 @@ class MemoryProvider:
         found = list(everything(self.state.read()))
         mine = [(r, m) for r, m in found if not isinstance(r, Stranger) and r.owner == owner]
         return Observation(
-            templates=tuple(Template(r) for r, _ in mine if isinstance(r, TemplateRecord)),
+            templates=tuple(Template(r) for r, _machine in mine if isinstance(r, TemplateRecord)),
             hosts=tuple(Host(r, m.state) for r, m in mine if isinstance(r, HostRecord)),
-            strangers=tuple(r for r, _ in found if isinstance(r, Stranger)),
-            addresses=frozenset(r.address for r, _ in found if isinstance(r, HostRecord)),
+            strangers=tuple(r for r, _machine in found if isinstance(r, Stranger)),
+            addresses=frozenset(r.address for r, _machine in found if isinstance(r, HostRecord)),
         )
 
     def ensure_image(self, recipe: Recipe, build: BuildOptions, progress: Progress, deadline: Deadline) -> str:
@@ -73,7 +73,7 @@ class MemoryProvider:
 
     def fork(self, host: HostRecord, template: TemplateRecord, mode: str, deadline: Deadline) -> None:
         with self.state.change() as machines:
-            (_, source), (machine, _) = find(machines, template), find(machines, host)
+            (_machine, source), (machine, _host) = find(machines, template), find(machines, host)
             if source.phase != "frozen":
                 raise Unsupported("the template is not frozen.", name=template.title, remedy="build the template")
             if machine.state == "running":
@@ -85,7 +85,7 @@ class MemoryProvider:
 
     def start(self, record: Record, deadline: Deadline) -> None:
         with self.state.change() as machines:
-            machine, _ = find(machines, record)
+            machine, _record = find(machines, record)
             if machine.state != "running":
                 boot(self.disks.make(record))
                 machines[record.domain] = replace(machine, state="running", link=False)
