@@ -114,8 +114,12 @@ class HostRecord:
     kind = "host"
 
     def __post_init__(self) -> None:
-        for what, value in (("owner", self.owner), ("tenant", self.tenant), ("host", self.name)):
+        parts = {"owner": self.owner, "tenant": self.tenant, "host": self.name, "template": self.template}
+        for what, value in {**parts, **({"fleet": self.fleet} if self.fleet else {})}.items():
             naming.name(what, value)
+        naming.identifier(self.uuid)
+        naming.mac(self.mac)
+        naming.address(self.address)
         naming.choice("phase", self.phase, HOST_PHASES)
 
     @property

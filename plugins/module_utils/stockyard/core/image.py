@@ -38,8 +38,8 @@ class ImageSpec:
         if self.ssh_user == "root":
             raise InvalidInput("ssh_user cannot be root.", remedy="name an ordinary user; it gets password-less sudo")
         naming.whole("disk_gib", self.disk_gib, 2, 2048)
-        for path in self.files or {}:
-            guest_path(path)
+        for path, text in (self.files or {}).items():
+            guest_text(guest_path(path), text)
 
 
 @dataclass(frozen=True)
@@ -74,3 +74,13 @@ def guest_path(value: object) -> str:
             f"{naming.shown(value)} is not an absolute, normal file path.", remedy="write it as /directory/file"
         )
     return text
+
+
+def guest_text(path: str, value: object) -> str:
+    """Check what a file in the guest is to hold: any text that UTF-8 can carry."""
+    try:
+        if isinstance(value, str) and value.encode() is not None:
+            return value
+    except UnicodeEncodeError:
+        pass
+    raise InvalidInput(f"{path}: {naming.shown(value)} is not text.", remedy="give the file's content as a string")

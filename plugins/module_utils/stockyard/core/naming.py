@@ -9,7 +9,9 @@ No part can hold a dot, so two objects never share a name and none can be mistak
 
 from __future__ import annotations
 
+import ipaddress
 import re
+import uuid
 from collections.abc import Iterable
 from typing import Any
 
@@ -17,7 +19,9 @@ from ..errors import InvalidInput
 
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
-_PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]{1,99}")
+# A hyphen last is apt's way to say "remove it"; no package of Debian's is called so.
+_PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]{0,98}[a-z0-9+.]")
+_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 _LABEL_KEY = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?")
 FLEET_NAME_MAX = 40
 
@@ -43,6 +47,31 @@ def user(value: Any) -> str:
 def package(value: Any) -> str:
     """Check the name of a Debian package (Debian Policy 5.6.1)."""
     return _matching("Debian package name", _PACKAGE, value, "name a package without version or options")
+
+
+def identifier(value: Any) -> str:
+    """Check a uuid in its usual form; directories are named by it."""
+    try:
+        if isinstance(value, str) and str(uuid.UUID(value)) == value:
+            return value
+    except ValueError:
+        pass
+    raise InvalidInput(f"{shown(value)} is not a uuid.")
+
+
+def mac(value: Any) -> str:
+    """Check a MAC address."""
+    return _matching("MAC address", _MAC, value, "write six pairs of lower-case hexadecimal digits")
+
+
+def address(value: Any) -> str:
+    """Check an IPv4 address."""
+    try:
+        if isinstance(value, str):
+            return str(ipaddress.IPv4Address(value))
+    except ValueError:
+        pass
+    raise InvalidInput(f"{shown(value)} is not an IPv4 address.", remedy="write it as four numbers and dots")
 
 
 def labels(value: Any) -> dict[str, str]:

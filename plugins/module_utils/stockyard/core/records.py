@@ -31,6 +31,6 @@ def decode(text: str) -> Record:
     except (ValueError, RecursionError) as error:
         raise InvalidInput("the record is not JSON.", cause=str(error)) from error
     kind = data.pop("kind", None) if isinstance(data, dict) else None
-    if kind not in KINDS:
+    if not isinstance(kind, str) or kind not in KINDS:
         raise InvalidInput(f"a record of kind {kind!a} is not known.")
     return codec.from_dict(KINDS[kind], data, f"{kind} record")

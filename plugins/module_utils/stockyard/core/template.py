@@ -104,6 +104,8 @@ class TemplateRecord:
     def __post_init__(self) -> None:
         for what, value in (("owner", self.owner), ("tenant", self.tenant), ("template", self.name)):
             naming.name(what, value)
+        naming.identifier(self.uuid)
+        naming.mac(self.mac)
         naming.choice("phase", self.phase, TEMPLATE_PHASES)
 
     @property
