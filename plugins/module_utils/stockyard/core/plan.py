@@ -68,14 +68,22 @@ def plan_template(spec: TemplateSpec, declared: str, found: Iterable[Template]) 
         return Plan()
     current = newest(mine)
     if current is None:
-        reason = "it was left half-made" if mine else "there is none"
+        reason = _why_unusable(mine)
         return Plan((Action("build", "template", spec.name, reason, {}, after),))
     before = {
         "recipe": current.record.recipe[:12],
         "docker": current.record.docker,
         **codec.to_dict(current.record.hardware),
     }
-    return Plan((Action("build", "template", spec.name, current.problem or "its declaration changed", before, after),))
+    damaged = next((t for t in reversed(mine) if t.record.recipe == declared and t.problem), None)
+    reason = damaged.problem if damaged else "its declaration changed"
+    return Plan((Action("build", "template", spec.name, reason, before, after),))
+
+
+def _why_unusable(mine: list[Template]) -> str:
+    if not mine:
+        return "there is none"
+    return next((t.problem for t in reversed(mine) if t.problem), "it was left half-made")
 
 
 def generations(tenant: str, name: str, found: Iterable[Template]) -> list[Template]:
@@ -96,25 +104,27 @@ def plan_fleet(spec: FleetSpec, generation: str, found: Iterable[Host]) -> Plan:
     :param generation: the template's generation that hosts are to have; :data:`UNKNOWN_GENERATION` in check mode.
     :param found: all hosts of the yard.
     """
-    mine = {h.record.name: h for h in found if (h.record.tenant, h.record.fleet) == (spec.tenant, spec.name)}
-    kept = _kept(mine.values(), generation, spec.count)
+    tenants = [h for h in found if h.record.tenant == spec.tenant]
+    mine = {h.record.name: h for h in tenants if h.record.fleet == spec.name}
+    wanted = _wanted(spec, generation)
+    kept = _kept(mine.values(), wanted, spec.count)
     gone = [h for name, h in mine.items() if name not in kept]
-    fresh = naming.lowest_free(spec.name, kept, max(0, spec.count - len(kept)))
+    others = {h.record.name for h in tenants} - mine.keys()
+    fresh = naming.lowest_free(spec.name, kept | others, max(0, spec.count - len(kept)))
     # A name that is freed by a destroyed host may be given again in the same run: destroy comes first.
     actions = [_destroy(h, spec.count) for h in sorted(gone, key=_ordinal)]
-    actions += [Action("create", "host", n, "the fleet is short of it", {}, _wanted(spec, generation)) for n in fresh]
+    actions += [Action("create", "host", n, "the fleet is short of it", {}, wanted) for n in fresh]
     for host in sorted((mine[n] for n in kept), key=_ordinal):
-        actions += host_actions(host, _wanted(spec, generation), spec.labels)
+        actions += host_actions(host, wanted, spec.labels)
     return Plan(tuple(actions))
 
 
 def host_actions(host: Host, wanted: dict[str, Any], labels: dict[str, str]) -> list[Action]:
     """What is to be done to one host that stays."""
     record, name = host.record, host.record.name
-    before = {"generation": record.generation[:12], **codec.to_dict(record.spec), "labels": record.labels}
-    changed = sorted(k for k in wanted if k != "labels" and wanted[k] != before[k])
+    changed = _changed(host, wanted)
     if changed:
-        return [Action("replace", "host", name, f"{', '.join(changed)} changed", before, wanted)]
+        return [Action("replace", "host", name, f"{', '.join(changed)} changed", _as_it_is(host), wanted)]
     actions = []
     if host.state != "running":
         actions.append(
@@ -157,11 +167,22 @@ def plan_destroy(templates: Iterable[Template], hosts: Iterable[Host], reason: s
     return Plan(tuple(actions))
 
 
-def _kept(found: Iterable[Host], generation: str, count: int) -> set[str]:
+def _kept(found: Iterable[Host], wanted: dict[str, Any], count: int) -> set[str]:
     """The hosts worth keeping: complete ones; the serving and up-to-date first, then the lowest numbers."""
     whole = [h for h in found if h.record.phase == "ready"]
-    whole.sort(key=lambda h: (not h.serving, h.record.generation != generation, _ordinal(h)))
+    whole.sort(key=lambda h: (not h.serving, bool(_changed(h, wanted)), _ordinal(h)))
     return {h.record.name for h in whole[:count]}
+
+
+def _as_it_is(host: Host) -> dict[str, Any]:
+    record = host.record
+    return {"generation": record.generation[:12], **codec.to_dict(record.spec), "labels": record.labels}
+
+
+def _changed(host: Host, wanted: dict[str, Any]) -> list[str]:
+    """What cannot be changed in place, and differs."""
+    before = _as_it_is(host)
+    return sorted(k for k in wanted if k != "labels" and wanted[k] != before[k])
 
 
 def _ordinal(host: Host) -> tuple[int, str]:
