@@ -10,6 +10,8 @@ import tarfile
 import threading
 import time
 import urllib.request
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -19,49 +21,68 @@ from .conftest import Docker
 pytestmark = pytest.mark.real
 
 
-@pytest.fixture(scope="module", params=["web-1", "web-2", "web-3"])
-def host(request: pytest.FixtureRequest, fleet: list[dict[str, Any]], docker: Docker, busybox: bytes) -> dict[str, Any]:
-    """Each of three hosts, with a busybox image imported."""
-    found: dict[str, Any] = next(h for h in fleet if h["name"] == request.param)
-    docker(found, "import", "-", "busybox:latest", stdin=busybox)
-    return found
+Host = dict[str, Any]
 
 
-def test_version_and_info_speak_of_the_server(host: dict[str, Any], docker: Docker) -> None:
-    version = json.loads(docker(host, "version", "--format", "{{json .Server}}").stdout)
-    info = json.loads(docker(host, "info", "--format", "{{json .}}").stdout)
-    assert version["Os"] == "linux"
-    assert info["Name"] == host["name"]
+@pytest.fixture(scope="module")
+def three(fleet: list[Host], docker: Docker, busybox: bytes) -> list[Host]:
+    """Three hosts, each with a busybox image imported."""
+    on_each(fleet[:3], lambda host: docker(host, "import", "-", "busybox:latest", stdin=busybox))
+    return fleet[:3]
 
 
-def test_run_and_its_streams(host: dict[str, Any], docker: Docker) -> None:
-    assert docker(host, "run", "--rm", "busybox", "echo", "hello").stdout == b"hello\n"
-    # The client closes its half of the stream; only then does cat end.
-    assert docker(host, "run", "-i", "--rm", "busybox", "cat", stdin=b"x").stdout == b"x"
+def on_each(hosts: list[Host], do: Callable[[Host], object]) -> None:
+    """The same on every host, at the same time; whatever fails on one of them fails the test."""
+    with ThreadPoolExecutor(max_workers=len(hosts)) as pool:
+        list(pool.map(do, hosts))
 
 
-def test_a_published_port_exec_logs_and_cp(host: dict[str, Any], docker: Docker) -> None:
-    serve = "echo page > /index.html; echo serving; exec httpd -f -p 80 -h /"
-    docker(host, "run", "-d", "--name", "page", "-p", "8080:80", "busybox", "sh", "-c", serve)
-    try:
+def test_version_and_info_speak_of_the_server(three: list[Host], docker: Docker) -> None:
+    def ask(host: Host) -> None:
+        version = json.loads(docker(host, "version", "--format", "{{json .Server}}").stdout)
+        info = json.loads(docker(host, "info", "--format", "{{json .}}").stdout)
+        assert version["Os"] == "linux"
+        assert info["Name"] == host["name"]
+
+    on_each(three, ask)
+
+
+def test_run_and_its_streams(three: list[Host], docker: Docker) -> None:
+    def run(host: Host) -> None:
+        assert docker(host, "run", "--rm", "busybox", "echo", "hello").stdout == b"hello\n"
+        # The client closes its half of the stream; only then does cat end.
+        assert docker(host, "run", "-i", "--rm", "busybox", "cat", stdin=b"x").stdout == b"x"
+
+    on_each(three, run)
+
+
+def test_a_published_port_exec_logs_and_cp(three: list[Host], docker: Docker) -> None:
+    def serve(host: Host) -> None:
+        script = "echo page > /index.html; echo serving; exec httpd -f -p 80 -h /"
+        docker(host, "run", "-d", "--name", "page", "-p", "8080:80", "busybox", "sh", "-c", script)
         assert fetch(f"http://{host['address']}:8080/") == b"page\n"
         assert docker(host, "exec", "page", "cat", "/index.html").stdout == b"page\n"
         with tarfile.open(fileobj=io.BytesIO(docker(host, "cp", "page:/index.html", "-").stdout)) as archive:
             assert archive.getnames() == ["index.html"]
         assert followed_logs_end_with_the_container(host, docker) == b"serving\n"
-    finally:
-        docker(host, "rm", "-f", "page", check=False)
+        docker(host, "rm", "page")
+
+    on_each(three, serve)
 
 
-def test_build(host: dict[str, Any], docker: Docker) -> None:
+def test_build(three: list[Host], docker: Docker) -> None:
     context = io.BytesIO()
     with tarfile.open(fileobj=context, mode="w") as archive:
         text = b"FROM busybox\nRUN echo built > /built\n"
         entry = tarfile.TarInfo("Dockerfile")
         entry.size = len(text)
         archive.addfile(entry, io.BytesIO(text))
-    docker(host, "build", "-q", "-t", "built", "-", stdin=context.getvalue())
-    assert docker(host, "run", "--rm", "built", "cat", "/built").stdout == b"built\n"
+
+    def build(host: Host) -> None:
+        docker(host, "build", "-q", "-t", "built", "-", stdin=context.getvalue())
+        assert docker(host, "run", "--rm", "built", "cat", "/built").stdout == b"built\n"
+
+    on_each(three, build)
 
 
 def fetch(url: str) -> bytes:
@@ -77,7 +98,7 @@ def fetch(url: str) -> bytes:
             time.sleep(0.5)
 
 
-def followed_logs_end_with_the_container(host: dict[str, Any], docker: Docker) -> bytes:
+def followed_logs_end_with_the_container(host: Host, docker: Docker) -> bytes:
     """`logs -f` streams while the container runs and ends when it does."""
     got: list[bytes] = []
     reader = threading.Thread(target=lambda: got.append(docker(host, "logs", "-f", "page").stdout))

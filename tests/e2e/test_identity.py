@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -14,26 +15,26 @@ from typing import Any
 
 import pytest
 
-from stockyard import FleetSpec, ImageSpec, TemplateSpec, Yard
+from stockyard import FleetSpec, Hardware, TemplateSpec, Yard
 from stockyard.guest.agent import effects
 
 from .conftest import TEMPLATE, WORK, ssh
 
 pytestmark = pytest.mark.real
 
+# One shell, as root, and as few programs as will do: each costs a second under emulation.
 ASK = """
-echo mac=$(cat /sys/class/net/eth0/address)
-echo hostname=$(cat /proc/sys/kernel/hostname)
-echo machine_id=$(cat /etc/machine-id)
-echo dbus_id=$(cat /var/lib/dbus/machine-id)
-echo ssh_key=$(cut -d' ' -f2 /etc/ssh/ssh_host_ed25519_key.pub)
-echo tls_key=$(sudo sha256sum /var/lib/stockyard/tls/key.pem | cut -d' ' -f1)
-echo serial=$(openssl x509 -noout -serial -in /var/lib/stockyard/tls/cert.pem | cut -d= -f2)
-echo clock=$(date +%s.%N)
 logger -t probe line
-sudo journalctl -q --sync
-line=$(sudo journalctl -q -t probe -n 1 -o export --output-fields=_MACHINE_ID | grep ^_MACHINE_ID=)
-echo journal_id=${line#*=}
+for fact in mac=/sys/class/net/eth0/address hostname=/proc/sys/kernel/hostname machine_id=/etc/machine-id \\
+  dbus_id=/var/lib/dbus/machine-id ssh_key=/etc/ssh/ssh_host_ed25519_key.pub; do
+  read -r first rest < ${fact#*=}
+  echo ${fact%%=*}=$first $rest
+done
+echo tls_key=$(sha256sum < /var/lib/stockyard/tls/key.pem)
+openssl x509 -noout -serial -in /var/lib/stockyard/tls/cert.pem
+journalctl -q --sync
+journalctl -q -t probe -n 1 -o export --output-fields=_MACHINE_ID | grep -a ^_MACHINE_ID=
+echo clock=$(date +%s.%N)
 """
 DISTINCT = ("uuid", "mac", "hostname", "machine_id", "ssh_key", "tls_key", "serial")
 
@@ -47,7 +48,7 @@ def facts(fleet: list[dict[str, Any]]) -> list[dict[str, str]]:
 
 def inside(host: dict[str, Any]) -> dict[str, str]:
     asked = time.time()
-    done = ssh(host, ASK)
+    done = ssh(host, f"sudo sh -c {shlex.quote(ASK)}")
     assert done.returncode == 0, done.stderr
     found = dict(line.split("=", 1) for line in done.stdout.splitlines())
     return {**found, "uuid": host["uuid"], "asked": str(asked), "answered": str(time.time())}
@@ -88,7 +89,7 @@ def test_ten_forks_and_their_template_differ_in_everything(
 
 def test_one_machine_id_everywhere_in_a_host(facts: list[dict[str, str]]) -> None:
     for each in facts:
-        assert each["machine_id"] == each["dbus_id"] == each["journal_id"], each
+        assert each["machine_id"] == each["dbus_id"] == each["_MACHINE_ID"], each
 
 
 def test_records_say_what_the_guests_say(facts: list[dict[str, str]], fleet: list[dict[str, Any]]) -> None:
@@ -96,7 +97,7 @@ def test_records_say_what_the_guests_say(facts: list[dict[str, str]], fleet: lis
         assert each["mac"] == host["mac"]
         assert each["hostname"] == host["name"]
         assert each["machine_id"] == host["identity"]["machine_id"]
-        assert host["identity"]["ssh_host_key"] == "ssh-ed25519 " + each["ssh_key"]
+        assert host["identity"]["ssh_host_key"] == " ".join(each["ssh_key"].split()[:2])
         assert int(each["serial"], 16) == int(host["identity"]["certificate"], 16)
 
 
@@ -113,20 +114,15 @@ def test_the_keys_are_equal_when_the_reseed_is_taken_out(yard: Yard) -> None:
     broken = source[:start] + "    def reseed(self, entropy: bytes) -> None:\n        return\n\n" + source[end:]
     path = "/usr/lib/stockyard/stockyard_agent/effects.py"
     image = replace(TEMPLATE.image, files={path: broken})
-    hosts = forks_of(yard, TemplateSpec("unseeded", image=image))
-    assert len({h["identity"]["machine_id"] for h in hosts}) == len(hosts)
-    assert len({h["identity"]["ssh_host_key"] for h in hosts}) == 1
-
-
-def forks_of(yard: Yard, template: TemplateSpec) -> list[dict[str, Any]]:
-    """Three forks of a template of their own; all of it is taken away again."""
-    assert isinstance(template.image, ImageSpec)
     try:
-        yard.template(template)
-        return yard.fleet(FleetSpec("few", template.name, count=3)).objects
+        # Docker is not needed for this, and not waited for: half the boot.
+        yard.template(TemplateSpec("unseeded", image=image, docker="stopped", hardware=Hardware(memory_mib=512)))
+        hosts = yard.fleet(FleetSpec("few", "unseeded", count=3), wait=False).objects
     finally:
         yard.remove_fleet("few")
-        yard.remove_template(template.name)
+        yard.remove_template("unseeded")
+    assert len({h["identity"]["machine_id"] for h in hosts}) == len(hosts) == 3
+    assert len({h["identity"]["ssh_host_key"] for h in hosts}) == 1
 
 
 def test_metadata_holds_no_secret(yard: Yard, fleet: list[dict[str, Any]]) -> None:

@@ -8,16 +8,18 @@ import os
 import signal
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from stockyard import SingleSpec, Yard
+from stockyard import Plan, SingleSpec, Yard
 
 from .conftest import FLEET, Docker, ssh
 
 pytestmark = pytest.mark.real
+Host = dict[str, Any]
 SAME = ("uuid", "address", "mac", "identity", "generation", "created")
 
 
@@ -45,27 +47,36 @@ def same(before: dict[str, Any], after: dict[str, Any]) -> None:
     assert done.stdout.split() == [before["name"], before["identity"]["machine_id"], before["mac"]], done.stderr
 
 
-def test_a_restarted_host_is_the_same(yard: Yard, fleet: list[dict[str, Any]]) -> None:
-    before = there(yard, "web-4")
-    result = yard.host(SingleSpec("web-4"), "restarted")
-    assert [a.verb for a in result.plan.actions] == ["restart"]
-    same(before, there(yard, "web-4"))
+@pytest.fixture(scope="module")
+def ordeal(yard: Yard, fleet: list[Host], docker: Docker, busybox: bytes) -> dict[str, tuple[Host, Plan, Host]]:
+    """Two boots at the same time: a host of its own is restarted, a killed member is brought back by its fleet."""
+    alone = yard.host(SingleSpec("alone", "docker")).objects[0]
+    victim = there(yard, "web-5")
+    docker(victim, "import", "-", "busybox:latest", stdin=busybox)
+    docker(victim, "run", "-d", "--restart", "always", "--name", "always", "busybox", "sleep", "100000")
+    ssh(victim, "sync")
+    os.kill(pid_of(victim), signal.SIGKILL)
+    wait_until_off(yard, "web-5")
+    with ThreadPoolExecutor() as pool:
+        restarted = pool.submit(yard.host, SingleSpec("alone"), "restarted")
+        plans = {"web-5": yard.fleet(FLEET).plan, "alone": restarted.result().plan}
+    return {h["name"]: (h, plans[h["name"]], there(yard, h["name"])) for h in (alone, victim)}
+
+
+def test_a_restarted_host_is_the_same(ordeal: dict[str, tuple[Host, Plan, Host]]) -> None:
+    before, plan, after = ordeal["alone"]
+    assert [(a.verb, a.name) for a in plan.actions] == [("restart", "alone")]
+    same(before, after)
 
 
 def test_a_killed_host_comes_back_with_its_containers(
-    yard: Yard, fleet: list[dict[str, Any]], docker: Docker, busybox: bytes
+    yard: Yard, docker: Docker, ordeal: dict[str, tuple[Host, Plan, Host]]
 ) -> None:
-    before = there(yard, "web-5")
-    docker(before, "import", "-", "busybox:latest", stdin=busybox)
-    docker(before, "run", "-d", "--restart", "always", "--name", "always", "busybox", "sleep", "100000")
-    ssh(before, "sync")
-    os.kill(pid_of(before), signal.SIGKILL)
-    wait_until_off(yard, "web-5")
-    plan = yard.fleet(FLEET).plan
+    before, plan, after = ordeal["web-5"]
     assert [(a.verb, a.name) for a in plan.actions] == [("start", "web-5")]
-    same(before, there(yard, "web-5"))
+    same(before, after)
     assert not yard.fleet(FLEET).changed
-    running(docker, before)
+    running(docker, after)
 
 
 def wait_until_off(yard: Yard, name: str) -> None:

@@ -111,7 +111,15 @@ PermitRootLogin no
 UseDNS no
 """
 
-JOURNALD_CONF = "[Journal]\nStorage=volatile\nRuntimeMaxUse=16M\n"
+# Errors go to the console too: its log is what is left of a guest that nobody can log in to.
+JOURNALD_CONF = """\
+[Journal]
+Storage=volatile
+RuntimeMaxUse=16M
+ForwardToConsole=yes
+TTYPath=/dev/console
+MaxLevelConsole=err
+"""
 
 DOCKER_GATE = "[Unit]\nConditionPathExists=/run/stockyard/open\n"
 

@@ -36,7 +36,8 @@ class Agent:
             number = request.get("id")
             return {"id": number, "ok": True, **self._do(request)}
         except Exception as error:  # noqa: BLE001  # the boundary: the controller learns of it, the next request is served
-            traceback.print_exc(file=sys.stderr)
+            # <3> is how journald is told that a line is an error.
+            sys.stderr.write("".join(f"<3>{line}\n" for line in traceback.format_exc().splitlines()))
             return {"id": number, "ok": False, "error": f"{type(error).__name__}: {error}"[:2000]}
 
     def _do(self, request: dict[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from .xml.devices import Channel, Console, Controller, Disk, Random
 from .xml.domain import Domain
 
 NIC = "nic0"
-CMDLINE = "root=/dev/vda rw console=ttyS0 net.ifnames=0 quiet"
+CMDLINE = "root=/dev/vda rw console=ttyS0 net.ifnames=0 loglevel=5 systemd.show_status=error"
 # Guest-side ports behind the two fixed ones.
 FORWARDS = {SSH_PORT: 22, DOCKER_PORT: 2376}
 

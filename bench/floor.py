@@ -1,0 +1,163 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The floor under a fork: the same frozen state, resumed by QEMU alone.
+
+The template of a bench run has one thing more than others: systemd's socket proxy in front of Docker's socket, on a
+port that the product never forwards, so that plain HTTP can be asked of a bare resumed guest.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import shlex
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+from stockyard import Yard
+
+TEMPLATE = "bench"
+PORT = 2375
+ADDRESS = "127.63.0.1"
+FILES = {
+    "/etc/systemd/system/bench-plain.socket": f"[Socket]\nListenStream={PORT}\n",
+    "/etc/systemd/system/bench-plain.service": (
+        "[Unit]\nRequires=bench-plain.socket docker.service\nAfter=bench-plain.socket docker.service\n"
+        "[Service]\nExecStartPre=ip addr add 10.0.2.15/24 dev eth0\nExecStartPre=ip link set eth0 up\n"
+        "ExecStart=/lib/systemd/systemd-socket-proxyd /run/docker.sock\n"
+    ),
+    "/etc/systemd/system/multi-user.target.d/bench.conf": "[Unit]\nWants=bench-plain.service\n",
+}
+QMP = "{http://libvirt.org/schemas/domain/qemu/1.0}"
+
+
+def seconds(yard: Yard, template: dict[str, Any], work: Path) -> float:
+    """From starting QEMU until `/_ping` is answered."""
+    folder = Path(template["storage"]) / "templates" / template["uuid"]
+    overlay, monitor = work / "floor.qcow2", work / "floor.qmp"
+    create = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", folder / "disk.qcow2", overlay]
+    subprocess.run(create, check=True)
+    argv = bare(yard, template, folder, overlay, monitor)
+    with (folder / "state").open("rb") as state:
+        begin = time.monotonic()
+        monitor.unlink(missing_ok=True)
+        process = subprocess.Popen([*argv, "-incoming", "defer"], pass_fds=[state.fileno()])
+        try:
+            resume(monitor, state.fileno())
+            until_ping()
+            return time.monotonic() - begin
+        finally:
+            process.kill()
+            process.wait()
+            overlay.unlink()
+            monitor.unlink(missing_ok=True)
+
+
+def bare(yard: Yard, template: dict[str, Any], folder: Path, overlay: Path, monitor: Path) -> list[str]:
+    """QEMU's arguments for a fork of this template, as libvirt makes them, less what only libvirt needs."""
+    connection = yard.context.provider.connection  # type: ignore[attr-defined]  # the bench is about this provider
+    domain = connection.lookupByUUIDString(template["uuid"])
+    root = ElementTree.fromstring(domain.XMLDesc(0))  # noqa: S314  # libvirt's own text
+    hardware = template["hardware"]
+    for disk in root.findall("./devices/disk"):
+        for source in disk.findall("source"):
+            source.set("file", str(overlay))
+        for readonly in disk.findall("readonly"):
+            disk.remove(readonly)
+    for arg in root.iter(f"{QMP}arg"):
+        value = arg.get("value", "")
+        if value.startswith("user,"):
+            arg.set("value", f"user,id=net0,restrict=on,ipv6=off,hostfwd=tcp:{ADDRESS}:{PORT}-:{PORT}")
+    text = connection.domainXMLToNative("qemu-argv", ElementTree.tostring(root, encoding="unicode"), 0)
+    argv = unfolded(text, monitor)
+    ram = f"memory-backend-file,id=ram0,size={hardware['memory_mib']}M,mem-path={folder / 'ram'},share=off"
+    return [*argv, "-object", ram, "-machine", "memory-backend=ram0"]
+
+
+def unfolded(text: str, monitor: Path) -> list[str]:
+    """libvirt's command line as arguments: without environment, secret and sandbox, with sockets of our own."""
+    words = [word for word in shlex.split(text) if not word.startswith("LC_ALL=")]
+    words = words[next(n for n, word in enumerate(words) if word.endswith("qemu-system-x86_64")) :]
+    argv = words[:1]
+    rest = iter(words[1:])
+    for word in rest:
+        if word in ("-object", "-sandbox", "-chardev", "-add-fd"):
+            value = next(rest)
+            argv += kept(word, value, monitor)
+        else:
+            argv.append(word)
+    return argv
+
+
+def kept(option: str, value: str, monitor: Path) -> list[str]:
+    """One option with its value, changed or left out."""
+    if option in ("-sandbox", "-add-fd") or '"secret"' in value:
+        return []
+    if option == "-chardev":
+        name = value.split("id=")[1].split(",", maxsplit=1)[0]
+        path = monitor if name == "charmonitor" else monitor.with_suffix(f".{name}")
+        value = f"null,id={name}" if "charserial" in name else f"socket,id={name},path={path},server=on,wait=off"
+    return [option, value]
+
+
+def resume(monitor: Path, state: int) -> None:
+    """The least that QMP has to be told."""
+    with qmp(monitor) as ask:
+        ask("qmp_capabilities")
+        capability = {"capability": "x-ignore-shared", "state": True}
+        ask("migrate-set-capabilities", {"capabilities": [capability]})
+        ask("migrate-incoming", {"uri": f"fd:{state}"})
+        while ask("query-migrate").get("status") != "completed":
+            time.sleep(0.002)
+        ask("cont")
+        ask("set_link", {"name": "nic0", "up": True})
+        ask("announce-self", {"initial": 20, "max": 200, "rounds": 3, "step": 60})
+
+
+@contextmanager
+def qmp(path: Path) -> Iterator[Callable[..., Any]]:
+    """A QMP session."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        while True:
+            try:
+                sock.connect(str(path))
+                break
+            except OSError:
+                time.sleep(0.002)
+        lines = sock.makefile("rw", encoding="utf-8")
+        lines.readline()
+
+        def ask(command: str, arguments: dict[str, Any] | None = None) -> Any:
+            lines.write(json.dumps({"execute": command, "arguments": arguments or {}}) + "\n")
+            lines.flush()
+            while True:
+                reply = json.loads(lines.readline())
+                if "error" in reply:
+                    raise RuntimeError(reply["error"])
+                if "return" in reply:
+                    return reply["return"]
+
+        yield ask
+
+
+def until_ping() -> None:
+    """Ask until it is answered."""
+    end = time.monotonic() + 60
+    while True:
+        connection = http.client.HTTPConnection(ADDRESS, PORT, timeout=1)
+        try:
+            connection.request("GET", "/_ping")
+            if connection.getresponse().status == 200:
+                return
+        except (OSError, http.client.HTTPException):
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.01)
+        finally:
+            connection.close()
