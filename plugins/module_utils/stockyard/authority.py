@@ -16,6 +16,7 @@ from .errors import GuestError, InvalidInput
 
 try:
     from cryptography import x509
+    from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
     from cryptography.x509.oid import NameOID
@@ -62,7 +63,7 @@ class Authority:
         try:
             found = x509.load_pem_x509_certificate(certificate.encode())
             private = serialization.load_pem_private_key(key.encode(), None)
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
             raise InvalidInput(
                 "the CA cannot be read.", cause=str(error), remedy="give both as unencrypted PEM"
             ) from error
@@ -70,6 +71,8 @@ class Authority:
             raise InvalidInput("the CA's key is not an elliptic curve key.", remedy="use a P-256 key")
         if private.public_key() != found.public_key():
             raise InvalidInput("the CA's certificate and key do not belong together.", remedy="give a matching pair")
+        if not _may_sign(found):
+            raise InvalidInput("the CA's certificate is not one of a CA.", remedy="give one with CA:TRUE")
         return cls(found, private)
 
     def pem(self) -> str:
@@ -89,10 +92,9 @@ class Authority:
         """
         try:
             csr = x509.load_pem_x509_csr(csr_pem.encode())
-            valid = csr.is_signature_valid
-        except (ValueError, TypeError) as error:
+            valid, key = csr.is_signature_valid, csr.public_key()
+        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
             raise GuestError("the guest sent no certificate request.", name=hostname, cause=str(error)) from error
-        key = csr.public_key()
         if not valid or not isinstance(key, ec.EllipticCurvePublicKey):
             raise GuestError("the guest's certificate request is not signed with its own P-256 key.", name=hostname)
         names = x509.SubjectAlternativeName([x509.DNSName(hostname), x509.IPAddress(ipaddress.ip_address(address))])
@@ -125,15 +127,38 @@ def _builder(
     """What all certificates have in common; none outlives its signer."""
     end = now + timedelta(days=days)
     if signer is not None:
-        end = min(end, signer.not_valid_after_utc)
+        end = min(end, _end_of(signer, now))
     builder = x509.CertificateBuilder().subject_name(subject).issuer_name(issuer).public_key(key)
     builder = builder.serial_number(x509.random_serial_number()).not_valid_before(now - SKEW).not_valid_after(end)
     builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
-    if signer is not None:
+    return builder if signer is None else _linked(builder, signer)
+
+
+def _end_of(signer: x509.Certificate, now: datetime) -> datetime:
+    end = signer.not_valid_after_utc
+    if end <= now:
+        raise InvalidInput(
+            f"the CA ran out on {end:%Y-%m-%d}.", name=signer.subject.rfc4514_string(),
+            remedy="renew it, or take it away and replace the hosts",
+        )  # fmt: skip
+    return end
+
+
+def _linked(builder: x509.CertificateBuilder, signer: x509.Certificate) -> x509.CertificateBuilder:
+    """Name the signer's key, if it has a name: that of a CA which was handed in may have none."""
+    try:
         own = signer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
-        link = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(own)
-        builder = builder.add_extension(link, critical=False)
-    return builder
+    except x509.ExtensionNotFound:
+        return builder
+    link = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(own)
+    return builder.add_extension(link, critical=False)
+
+
+def _may_sign(certificate: x509.Certificate) -> bool:
+    try:
+        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except (x509.ExtensionNotFound, ValueError):
+        return False
 
 
 def _usage(*, ca: bool) -> x509.KeyUsage:

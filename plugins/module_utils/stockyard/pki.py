@@ -29,7 +29,7 @@ from .errors import InvalidInput, MissingDependency, StockyardError
 ABSENT: ImportError | None = None
 try:
     from cryptography import x509
-    from cryptography.exceptions import InvalidSignature
+    from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import ed25519
 except ImportError as absent:
@@ -79,18 +79,22 @@ class Pki:
         if self._given:
             return self._given
         certificate, key = self.directory / "ca.pem", self.directory / "ca-key.pem"
+        fresh = self.directory / ".ca-key.pem.new"
         with self._locked():
             if not certificate.exists() and not key.exists():
                 made = Authority.create(f"stockyard {self.title}", now)
-                _write(key, made.key_pem(), 0o600)
+                _write(fresh, made.key_pem(), 0o600)
                 _write(certificate, made.pem(), 0o644)
-            elif not (certificate.exists() and key.exists()):
-                lost = certificate if key.exists() else key
-                raise InvalidInput(
-                    f"half of the CA is lost: {lost} is not there.", name=f"tenant {self.title}",
-                    remedy="put it back from a backup, or remove the other half too and replace the hosts",
-                )  # fmt: skip
-            return Authority.from_pem(certificate.read_text(), key.read_text())
+            if certificate.exists() and not key.exists() and fresh.exists():
+                # The last step of the making, ours or that of a controller which died before it.
+                fresh.replace(key)
+            for part in (certificate, key):
+                if not part.exists():
+                    raise InvalidInput(
+                        f"half of the CA is lost: {part} is not there.", name=f"tenant {self.title}",
+                        remedy="put it back from a backup, or remove the other half too and replace the hosts",
+                    )  # fmt: skip
+            return Authority.from_pem(_text(certificate), _text(key))
 
     def client(self, now: datetime) -> Path:
         """The directory with the operator's client certificate, made or renewed when it is due."""
@@ -105,53 +109,79 @@ class Pki:
 
     def operator_key(self) -> str:
         """The public half of the operator's SSH key, made when there is none."""
+        public = self.ssh_key.with_suffix(".pub")
         with self._locked():
             if not self.ssh_key.exists():
-                key = ed25519.Ed25519PrivateKey.generate()
-                form = (serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption())
-                public = key.public_key().public_bytes(
-                    serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
-                )
-                _write(self.ssh_key.with_suffix(".pub"), f"{public.decode()} stockyard-operator\n", 0o644)
-                _write(self.ssh_key, key.private_bytes(*form).decode(), 0o600)
-            return self.ssh_key.with_suffix(".pub").read_text().strip()
+                _write(self.ssh_key, _openssh(ed25519.Ed25519PrivateKey.generate()), 0o600)
+                public.unlink(missing_ok=True)
+            if not public.exists():
+                _write(public, _public_line(self.ssh_key), 0o644)
+            return _text(public).strip()
 
     def pin(self, lines: list[str]) -> None:
         """Write the tenant's known_hosts file."""
         text = "".join(f"{line}\n" for line in sorted(lines))
         with self._locked():
-            if not self.known_hosts.exists() or self.known_hosts.read_text() != text:
+            if not self.known_hosts.exists() or _text(self.known_hosts) != text:
                 _write(self.known_hosts, text, 0o644)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """Hold the directory; short work only, so it is waited for."""
+        """Hold the directory; short work only, so it is waited for.
+
+        :raises StockyardError: for whatever the file system refuses inside the block.
+        """
         try:
             self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             handle = os.open(self.directory / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX)
+                yield
+            finally:
+                os.close(handle)
         except OSError as error:
             raise StockyardError(
                 "the directory for keys cannot be used.", name=str(self.directory), cause=str(error),
                 remedy="give a directory that this user may write, by the option pki_dir",
             ) from error  # fmt: skip
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            yield
-        finally:
-            os.close(handle)
 
 
 def _fresh(folder: Path, authority: Authority, now: datetime) -> bool:
-    """Whether a client certificate is there, of this authority, with enough of its life left."""
+    """Whether a client certificate is there with its key, of this authority, with enough of its life left."""
     try:
         found = x509.load_pem_x509_certificate((folder / "cert.pem").read_bytes())
         found.verify_directly_issued_by(authority.certificate)
-        if (folder / "ca.pem").read_text() != authority.pem() or not (folder / "key.pem").exists():
+        key = serialization.load_pem_private_key((folder / "key.pem").read_bytes(), None)
+        # A controller may have died between the two files.
+        if key.public_key() != found.public_key() or (folder / "ca.pem").read_text() != authority.pem():
             return False
-    except (OSError, ValueError, TypeError, InvalidSignature):
+    except (FileNotFoundError, ValueError, TypeError, InvalidSignature):
         return False
     life = found.not_valid_after_utc - found.not_valid_before_utc
     return found.not_valid_after_utc - now > life * RENEW_PART
+
+
+def _text(path: Path) -> str:
+    """What a file holds; what is not text in it shows as question marks, and is refused by whoever reads it."""
+    return path.read_text(encoding="utf-8", errors="replace")
+
+
+def _openssh(key: ed25519.Ed25519PrivateKey) -> str:
+    form = (serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption())
+    return key.private_bytes(*form).decode()
+
+
+def _public_line(private: Path) -> str:
+    """What belongs into the .pub file beside a private key."""
+    try:
+        key = serialization.load_ssh_private_key(private.read_bytes(), None).public_key()
+        public = key.public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise InvalidInput(
+            "the operator's SSH key cannot be read.", name=str(private), cause=str(error),
+            remedy="put its .pub file beside it, or remove it: a new one is made",
+        ) from error  # fmt: skip
+    return f"{public.decode()} stockyard-operator\n"
 
 
 def _write(path: Path, text: str, mode: int) -> None:
