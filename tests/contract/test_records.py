@@ -77,6 +77,8 @@ def test_another_owner_is_seen_by_its_addresses_alone(provider: Provider, drafts
     assert theirs not in [h.record for h in seen.hosts]
     assert {mine.address, theirs.address} <= seen.addresses
     assert [h.record for h in provider.observe(OTHER).hosts] == [theirs]
+    # An empty set is what a provider says that does not know.
+    assert not seen.names or {mine.domain, theirs.domain} <= seen.names
     assert provider.observe(OTHER).templates == ()
 
 

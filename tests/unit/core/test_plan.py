@@ -139,6 +139,11 @@ def test_a_name_that_a_single_host_has_is_passed_over() -> None:
     assert [a.name for a in plan.actions] == ["ci-2", "ci-3"]
 
 
+def test_a_name_that_something_else_has_is_passed_over() -> None:
+    plan = plan_fleet(FleetSpec("ci", "base", count=2), NEW, [host(name="ci-2", phase="creating")], ["ci-1", "ci-2"])
+    assert [(a.verb, a.name) for a in plan.actions] == [("destroy", "ci-2"), ("create", "ci-2"), ("create", "ci-3")]
+
+
 def test_a_name_that_is_freed_may_be_given_in_the_same_plan() -> None:
     plan = plan_fleet(FleetSpec("ci", "base", count=1), NEW, [host(name="ci-1", phase="creating")])
     assert [(a.verb, a.name) for a in plan.actions] == [("destroy", "ci-1"), ("create", "ci-1")]

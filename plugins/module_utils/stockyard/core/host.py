@@ -125,12 +125,17 @@ class HostRecord:
     @property
     def domain(self) -> str:
         """Its name on the hypervisor."""
-        return f"{self.owner}.{self.tenant}.{self.name}"
+        return host_domain(self.owner, self.tenant, self.name)
 
     @property
     def title(self) -> str:
         """Its name in messages."""
         return f"host {self.name}"
+
+
+def host_domain(owner: str, tenant: str, name: str) -> str:
+    """What a host is called on the hypervisor."""
+    return f"{owner}.{tenant}.{name}"
 
 
 RUN_STATES = ("running", "paused", "off", "crashed")

@@ -98,18 +98,19 @@ def newest(found: Iterable[Template]) -> Template | None:
     return max(usable, key=lambda t: t.record.created, default=None)
 
 
-def plan_fleet(spec: FleetSpec, generation: str, found: Iterable[Host]) -> Plan:
+def plan_fleet(spec: FleetSpec, generation: str, found: Iterable[Host], taken: Iterable[str] = ()) -> Plan:
     """What is to be done for a fleet.
 
     :param generation: the template's generation that hosts are to have; :data:`UNKNOWN_GENERATION` in check mode.
     :param found: all hosts of the yard.
+    :param taken: names that no new host can have, whatever has them.
     """
     tenants = [h for h in found if h.record.tenant == spec.tenant]
     mine = {h.record.name: h for h in tenants if h.record.fleet == spec.name}
     wanted = _wanted(spec, generation)
     kept = _kept(mine.values(), wanted, spec.count)
     gone = [h for name, h in mine.items() if name not in kept]
-    others = {h.record.name for h in tenants} - mine.keys()
+    others = {*taken, *(h.record.name for h in tenants)} - mine.keys()
     fresh = naming.lowest_free(spec.name, kept | others, max(0, spec.count - len(kept)))
     # A name that is freed by a destroyed host may be given again in the same run: destroy comes first.
     actions = [_destroy(h, spec.count) for h in sorted(gone, key=_ordinal)]

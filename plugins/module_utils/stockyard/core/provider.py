@@ -57,12 +57,17 @@ class Template:
 
 @dataclass(frozen=True)
 class Observation:
-    """One reading of a hypervisor: everything of one owner, and every address that any owner uses."""
+    """One reading of a hypervisor: everything of one owner, and what is taken by anyone.
+
+    :param addresses: every address that a host of any owner has.
+    :param names: the name of every machine, ours or not.
+    """
 
     templates: tuple[Template, ...]
     hosts: tuple[Host, ...]
     strangers: tuple[Stranger, ...]
     addresses: frozenset[str]
+    names: frozenset[str] = frozenset()
 
 
 class Channel(Protocol):

@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 
 from ..core.clock import Deadline
 from ..core.fleet import FleetSpec
-from ..core.host import Host
+from ..core.host import Host, host_domain
 from ..core.plan import UNKNOWN_GENERATION, Action, Plan, generations, newest, plan_destroy, plan_fleet
 from ..core.provider import Observation, Template
 from ..errors import StockyardError
@@ -25,7 +25,10 @@ def plan(ctx: Context, spec: FleetSpec, seen: Observation | None = None) -> Plan
     """What :func:`converge` would do. Writes nothing, and works when the template does not exist yet."""
     seen = seen or ctx.provider.observe(ctx.owner)
     template = newest(generations(spec.tenant, spec.template, seen.templates))
-    return plan_fleet(spec, template.record.generation if template else UNKNOWN_GENERATION, seen.hosts)
+    generation = template.record.generation if template else UNKNOWN_GENERATION
+    prefix = host_domain(ctx.owner, spec.tenant, "")
+    taken = (name.removeprefix(prefix) for name in seen.names if name.startswith(prefix))
+    return plan_fleet(spec, generation, seen.hosts, taken)
 
 
 def converge(ctx: Context, spec: FleetSpec, timeout: float) -> Plan:
@@ -36,11 +39,14 @@ def converge(ctx: Context, spec: FleetSpec, timeout: float) -> Plan:
     """
     deadline = ctx.deadline(timeout)
     with _held(ctx, spec.tenant, spec.name, deadline):
-        template = templates.need(ctx, spec.tenant, spec.template) if spec.count else None
         seen = ctx.provider.observe(ctx.owner)
+        template = templates.need(spec.tenant, spec.template, seen) if spec.count else None
         todo = plan(ctx, spec, seen)
-        _apply(ctx, spec, todo, seen.hosts, template, deadline)
-        access.publish(ctx, spec.tenant)
+        try:
+            _apply(ctx, spec, todo, seen.hosts, template, deadline)
+        finally:
+            # Where some failed, the others can be used.
+            access.publish(ctx, spec.tenant)
         return todo
 
 

@@ -42,13 +42,15 @@ class MemoryProvider:
         return held(self.state.folder / "locks", name, deadline)
 
     def observe(self, owner: str) -> Observation:
-        found = list(everything(self.state.read()))
+        machines = self.state.read()
+        found = list(everything(machines))
         mine = [(r, m) for r, m in found if not isinstance(r, Stranger) and r.owner == owner]
         return Observation(
-            templates=tuple(Template(r) for r, _machine in mine if isinstance(r, TemplateRecord)),
+            templates=tuple(Template(r, self._problem(r)) for r, _machine in mine if isinstance(r, TemplateRecord)),
             hosts=tuple(Host(r, m.state) for r, m in mine if isinstance(r, HostRecord)),
             strangers=tuple(r for r, _machine in found if isinstance(r, Stranger)),
             addresses=frozenset(r.address for r, _machine in found if isinstance(r, HostRecord)),
+            names=frozenset(machines),
         )
 
     def ensure_image(self, recipe: Recipe, build: BuildOptions, progress: Progress, deadline: Deadline) -> str:
@@ -134,6 +136,9 @@ class MemoryProvider:
         machine = self.state.read().get(record.domain)
         link = "up" if machine and machine.link else "down"
         return {"storage": str(self.state.folder), "disk": str(self.disks.path(record)), "link": link}
+
+    def _problem(self, record: TemplateRecord) -> str:
+        return "its disk is gone" if record.phase == "frozen" and not self.disks.path(record).exists() else ""
 
     def _running(self, record: Record) -> bool:
         return find(self.state.read(), record)[0].state == "running"
