@@ -16,9 +16,11 @@ from .context import Context
 
 
 def publish(ctx: Context, tenant: str) -> None:
-    """Pin the SSH host keys of all of a tenant's hosts, as they are on record now."""
+    """Pin the SSH host keys of a tenant's hosts, as they are on record now; renew the client certificate when due."""
     hosts = [h.record for h in ctx.provider.observe(ctx.owner).hosts if h.record.tenant == tenant]
     ctx.pki(tenant).pin([known_host(r) for r in hosts if r.identity])
+    if hosts:
+        ctx.pki(tenant).client(ctx.today())
 
 
 def known_host(record: HostRecord) -> str:

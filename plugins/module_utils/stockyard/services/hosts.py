@@ -19,7 +19,6 @@ from .identify import identify, settle
 from .reach import wait_for_docker
 
 ADDRESS_TRIES = 8
-BOOT_RETRY = 0.2
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ def converge(ctx: Context, spec: SingleSpec, state: str, timeout: float) -> Plan
         host = _find(seen, spec)
         todo = _planned(spec, state, host, _template(seen, spec, host))
         for action in todo.actions:
-            _do(ctx, spec, action.verb, host, deadline)
+            _do(ctx, spec, state, action.verb, host, deadline)
         access.publish(ctx, spec.tenant)
         return todo
 
@@ -61,7 +61,7 @@ def _planned(spec: SingleSpec, state: str, host: Host | None, template: Template
     return plan_host(spec, state, template.record.generation if template else UNKNOWN_GENERATION, host)
 
 
-def _do(ctx: Context, spec: SingleSpec, verb: str, host: Host | None, deadline: Deadline) -> None:
+def _do(ctx: Context, spec: SingleSpec, state: str, verb: str, host: Host | None, deadline: Deadline) -> None:
     if verb == "destroy" and host:
         hosts.destroy(ctx, host.record)
     elif verb == "restart" and host:
@@ -71,15 +71,19 @@ def _do(ctx: Context, spec: SingleSpec, verb: str, host: Host | None, deadline: 
     elif verb == "relabel" and host:
         hosts.relabel(ctx, host.record, spec.labels)
     else:
-        _make(ctx, spec, host, deadline)
+        _make(ctx, spec, state, host, deadline)
 
 
-def _make(ctx: Context, spec: SingleSpec, old: Host | None, deadline: Deadline) -> None:
-    """Create a host, in the place of an old one if there is one. A member of a fleet stays what its fleet made it."""
-    template = templates.need(ctx, spec.tenant, spec.template or (old.record.template if old else ""))
+def _make(ctx: Context, spec: SingleSpec, state: str, old: Host | None, deadline: Deadline) -> None:
+    """Create a host, in the place of an old one if there is one.
+
+    A member of a fleet stays what its fleet made it, and so does a host that is only named: nothing was declared of it.
+    """
+    name = spec.template or (old.record.template if old else "")
+    template = templates.need(spec.tenant, name, ctx.provider.observe(ctx.owner))
     order = hosts.Order(spec.tenant, "", spec.name, spec.host, spec.labels)
     if old is not None:
-        if old.record.fleet or not spec.template:
+        if old.record.fleet or (state != "present" and not spec.template):
             order = hosts.Order(spec.tenant, old.record.fleet, spec.name, old.record.spec, old.record.labels)
         hosts.destroy(ctx, old.record)
     hosts.provision(ctx, order, template, deadline)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from ..core.clock import Deadline
 from ..core.plan import Plan, generations, newest, plan_destroy, plan_template
-from ..core.provider import Template
+from ..core.provider import Observation, Template
 from ..core.template import TemplateRecord, TemplateSpec
 from ..errors import NotFound, StockyardError
 from ..guest.recipe import declared_digest, recipe, template_digest
@@ -38,25 +38,22 @@ def ensure(ctx: Context, spec: TemplateSpec, timeout: float) -> Plan:
     with ctx.provider.exclusive(ctx.lock_name("template", spec.tenant, spec.name), deadline):
         todo = plan(ctx, spec)
         if todo:
-            _remove_half_made(ctx, spec)
+            _remove_useless(ctx, spec)
             _build(ctx, spec, deadline)
         return todo
 
 
-def current(ctx: Context, tenant: str, name: str) -> Template | None:
-    """The generation that new hosts are forked from."""
-    return newest(generations(tenant, name, ctx.provider.observe(ctx.owner).templates))
+def need(tenant: str, name: str, seen: Observation) -> Template:
+    """The generation that new hosts are forked from.
 
-
-def need(ctx: Context, tenant: str, name: str) -> Template:
-    """The same, and an error when there is none."""
-    found = current(ctx, tenant, name)
+    :raises NotFound: when there is none.
+    """
+    mine = generations(tenant, name, seen.templates)
+    found = newest(mine)
     if found is None:
-        problems = [
-            t.problem for t in generations(tenant, name, ctx.provider.observe(ctx.owner).templates) if t.problem
-        ]
         raise NotFound(
-            "there is no such template to fork from.", name=f"template {name}", cause="; ".join(problems),
+            "there is no such template to fork from.", name=f"template {name}",
+            cause="; ".join(t.problem for t in mine if t.problem),
             remedy="declare it with the module template, in the same tenant and with the same owner",
         )  # fmt: skip
     return found
@@ -98,12 +95,17 @@ def prune(ctx: Context) -> list[str]:
     return removed + [f"image {name}" for name in ctx.provider.prune_images(RECENT)]
 
 
-def _remove_half_made(ctx: Context, spec: TemplateSpec) -> None:
-    """We hold the lock: whatever is not frozen was left by a controller that died."""
+def _remove_useless(ctx: Context, spec: TemplateSpec) -> None:
+    """Take away what was left by a controller that died (we hold the lock: whatever is not frozen), and what is damaged
+    of this very declaration: the new one may have the same generation.
+
+    :raises Refused: when hosts live on a damaged one.
+    """
     for template in generations(spec.tenant, spec.name, ctx.provider.observe(ctx.owner).templates):
-        if template.record.phase != "frozen":
+        half = template.record.phase != "frozen"
+        if half or (template.problem and template.record.recipe == declared_digest(spec)):
             ctx.provider.destroy(template.record)
-            ctx.progress(f"{template.record.title}: half-made, destroyed")
+            ctx.progress(f"{template.record.title}: {'half-made' if half else template.problem}, destroyed")
 
 
 def _build(ctx: Context, spec: TemplateSpec, deadline: Deadline) -> None:
@@ -111,8 +113,8 @@ def _build(ctx: Context, spec: TemplateSpec, deadline: Deadline) -> None:
     told = _teller(ctx, f"template {spec.name}", begin)
     image = ctx.provider.ensure_image(recipe(spec.image, spec.docker), spec.build, told, deadline)
     record = _draft(ctx, spec, image)
-    ctx.provider.create_template(record, deadline)
     try:
+        ctx.provider.create_template(record, deadline)
         _boot_and_freeze(ctx, record, told, deadline)
     except BaseException as error:
         _undo(ctx, record, error)
