@@ -18,7 +18,7 @@ from ...core.provider import Capabilities, Channel, Observation, Progress, R, Re
 from ...core.template import TemplateRecord
 from ...errors import Conflict, HypervisorError, Refused, Unsupported
 from ...guest.agent.wire import PORT_NAME
-from . import designer, fork, machine
+from . import designer, fork, machine, memory
 from .channel import SocketChannel
 from .domains import Domains
 from .faults import translated
@@ -43,6 +43,7 @@ class LibvirtProvider:
         self.domains = Domains(connection)
         self.store = store
         self.images = Images(store)
+        self._processes: dict[str, int] = {}
 
     def close(self) -> None:
         self.connection.close()
@@ -52,6 +53,7 @@ class LibvirtProvider:
 
     def observe(self, owner: str) -> Observation:
         found, strangers = self.domains.everything()
+        self._processes = {}
         mine = [(record, state) for record, state in found if record.owner == owner]
         return Observation(
             templates=tuple(Template(r, self._problem(r)) for r, _ in mine if isinstance(r, TemplateRecord)),
@@ -179,10 +181,27 @@ class LibvirtProvider:
             if strangers:
                 # One of them may be a template: its image is not known, so none goes.
                 return []
-            return self.images.prune({r.image for r, _ in found if isinstance(r, TemplateRecord)}, older_than)
+            used = {r.image for r, _ in found if isinstance(r, TemplateRecord)}
+            return self.images.prune(used, older_than)
 
     def facts(self, record: Record) -> dict[str, Any]:
-        return {"console_log": str(self._folder(record) / "console.log"), "storage": str(self.store.root)}
+        known: dict[str, Any] = {
+            "console_log": str(self._folder(record) / "console.log"),
+            "storage": str(self.store.root),
+        }
+        if isinstance(record, HostRecord):
+            known["memory"] = self._memory(record)
+        return known
+
+    def _memory(self, record: HostRecord) -> dict[str, float] | None:
+        """What the host's RAM costs now; nothing for a host that is off, or where it may not be read."""
+        if record.uuid not in self._processes:
+            self._processes = memory.processes()
+        pid = self._processes.get(record.uuid)
+        if pid is None:
+            return None
+        with translated("read the domain", record.title):
+            return memory.guest_ram(pid, self.domains.find(record).maxMemory())
 
     def _create_paused(self, shape: Domain, name: str) -> Any:
         import libvirt
