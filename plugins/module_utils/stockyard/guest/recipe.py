@@ -85,6 +85,8 @@ def _system_files(user: str) -> dict[str, GuestFile]:
         "/etc/docker/daemon.json": GuestFile(texts.DAEMON_JSON),
         "/etc/resolv.conf": GuestFile(texts.RESOLV_CONF),
         "/etc/machine-id": GuestFile(""),
+        # PAM complains on the console when it is not there.
+        "/etc/default/locale": GuestFile(""),
         "/etc/hostname": GuestFile("template\n"),
     }
     wants = unit + "multi-user.target.wants/"
