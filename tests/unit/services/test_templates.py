@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from stockyard import (
+    BuildOptions,
     FleetSpec,
     GuestError,
     Hardware,
@@ -59,8 +60,6 @@ def test_the_guest_settles_before_it_is_frozen(bare: Yard, clock: FakeClock) -> 
 
 @pytest.mark.parametrize("build", [{"mirror": "http://mirror/debian"}, {"proxy": "http://proxy:3128"}])
 def test_where_packages_come_from_is_no_part_of_the_declaration(yard: Yard, build: dict[str, str]) -> None:
-    from stockyard import BuildOptions
-
     assert not yard.template(TemplateSpec("base", build=BuildOptions(**build))).changed
 
 

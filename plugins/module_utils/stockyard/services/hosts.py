@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from ..core.clock import Deadline
 from ..core.host import MODES, HostRecord, HostSpec
+from ..core.naming import shown
 from ..core.provider import Template
 from ..core.template import TemplateRecord
 from ..errors import Conflict, GuestError, StockyardError, Unsupported
@@ -166,7 +167,7 @@ def _wait_for_itself(ctx: Context, record: HostRecord, deadline: Deadline) -> No
         channel.close()
     if found != record.uuid:
         raise GuestError(
-            "its disk holds another identity, or none.", name=record.title, cause=f"the agent says {found!a}",
+            "its disk holds another identity, or none.", name=record.title, cause=f"the agent says {shown(found)}",
             remedy="replace the host",
         )  # fmt: skip
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from ..core.clock import Deadline
 from ..core.host import HostRecord, Identity
+from ..core.naming import shown
 from ..core.provider import Channel
 from ..errors import GuestError
 from .context import Context
@@ -33,7 +34,7 @@ def identify(ctx: Context, record: HostRecord, channel: Channel, deadline: Deadl
     answer = channel.request(_request(ctx, record, machine_id), deadline)
     host_key = _host_key(answer, record)
     if answer.get("mac") != record.mac:
-        raise GuestError(f"the guest's MAC is {answer.get('mac')!a} after it was set.", name=record.title)
+        raise GuestError(f"the guest's MAC is {shown(answer.get('mac'))} after it was set.", name=record.title)
     csr = answer.get("csr")
     if not isinstance(csr, str):
         raise GuestError("the guest sent no certificate request.", name=record.title)
