@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import threading
@@ -51,8 +52,11 @@ class ProgressAction(ActionBase):
             return
         folder = Path(tempfile.mkdtemp(prefix="progress-", dir=constants.DEFAULT_LOCAL_TMP))
         try:
-            path = Path(arguments.setdefault("progress_file", str(folder / "lines"))).expanduser()
-            with followed(path, _teller(task_vars.get("inventory_hostname", ""))):
+            path = str(arguments.get("progress_file") or folder / "lines")
+            arguments["progress_file"] = path
+            # The module reads a path in the same way.
+            file = Path(os.path.expanduser(os.path.expandvars(path)))
+            with followed(file, _teller(task_vars.get("inventory_hostname", ""))):
                 yield arguments
         finally:
             shutil.rmtree(folder)

@@ -4,33 +4,29 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from stockyard import FleetSpec, SingleSpec, Yard
+from stockyard.authority import Authority
+from stockyard.core.clock import SystemClock
 
 from .conftest import CHECKOUT, Controller, Played
 
 SITE, TEARDOWN = "stockyard.container_hosts.site", "stockyard.container_hosts.teardown"
-DECLARATION = """
-yard_owner: mine
-yard_pki_dir: {pki}
-yard_templates:
-  - name: small
-    memory_mib: 512
-  - name: old
-    state: absent
-yard_fleets:
-  - name: one
-    template: small
-    labels: {{stage: test}}
-  - name: two
-    template: small
-    state: absent
-"""
+DECLARATION = {
+    "yard_owner": "mine",
+    "yard_templates": [{"name": "small", "memory_mib": 512}, {"name": "old", "state": "absent"}],
+    "yard_fleets": [
+        {"name": "one", "template": "small", "labels": {"stage": "test"}},
+        {"name": "two", "template": "small", "state": "absent"},
+    ],
+}
 
 
 def changed(played: Played, count: int) -> bool:
@@ -56,7 +52,7 @@ def test_a_yard_from_nothing_to_nothing(controller: Controller) -> None:
     assert changed(again, 0), again.output
     assert "web-3: Docker tcp://127." in again.stdout
 
-    # What nothing declares: a fleet that was forgotten, a host of its own, and another owner's host.
+    # What nothing declares: a fleet that was forgotten, and a host of its own.
     with Yard(controller.hypervisor, pki_dir=str(controller.root / "pki")) as yard:
         yard.fleet(FleetSpec("forgotten", template="docker"))
         yard.host(SingleSpec("alone", template="docker"))
@@ -77,15 +73,25 @@ def test_a_yard_from_nothing_to_nothing(controller: Controller) -> None:
     assert not list((controller.root / "yard.json.d" / "disks").iterdir())
 
 
-@pytest.mark.parametrize("how", ["yard={}", "@{}"])
-def test_a_declaration_of_the_users_own(controller: Controller, how: str) -> None:
-    (controller.home / "mine.yml").write_text(DECLARATION.format(pki=controller.root / "mine"))
-    made = controller.run(SITE, "-e", how.format("mine.yml"))
-    assert changed(made, 2 if how.startswith("yard") else 0), made.output
-    with Yard(controller.hypervisor, owner="mine", pki_dir=str(controller.root / "mine")) as yard:
+@pytest.fixture(scope="module")
+def authority() -> Authority:
+    """A CA that is kept elsewhere."""
+    return Authority.create("mine", datetime.fromtimestamp(SystemClock().now(), UTC))
+
+
+@pytest.mark.parametrize(("how", "changes"), [("yard=mine.yml", 2), ("@mine.yml", 0)])
+def test_a_declaration_of_the_users_own(controller: Controller, authority: Authority, how: str, changes: int) -> None:
+    pki = {"pki_dir": str(controller.root / "mine")}
+    keys = {"yard_ca_certificate": authority.pem(), "yard_ca_private_key": authority.key_pem()}
+    mine = {**DECLARATION, **keys, "yard_pki_dir": pki["pki_dir"]}
+    (controller.home / "mine.yml").write_text(json.dumps(mine))
+    made = controller.run(SITE, "-e", how, "-vvvv")
+    assert changed(made, changes), made.output
+    assert authority.key_pem().splitlines()[1] not in made.output
+    with Yard(controller.hypervisor, owner="mine", **pki) as yard:
         assert [(h["name"], h["labels"]) for h in yard.hosts()] == [("one-1", {"stage": "test"})]
         assert [t["hardware"]["memory_mib"] for t in yard.templates()] == [512]
-    with Yard(controller.hypervisor) as yard:
+    with Yard(controller.hypervisor, **pki) as yard:
         assert yard.templates() == []
 
 
