@@ -1,0 +1,107 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The image recipe: the same declaration gives the same digest, and every change of it another."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import jinja2
+import pytest
+
+from stockyard import BuildOptions, Hardware, ImageSpec, TemplateSpec
+from stockyard.guest.recipe import LINK, declared_digest, recipe, render, template_digest
+
+BASE = TemplateSpec("base")
+
+
+def test_a_digest_is_of_what_is_declared_and_of_nothing_else() -> None:
+    assert declared_digest(BASE) == declared_digest(TemplateSpec("other", tenant="x"))
+    assert declared_digest(BASE) == declared_digest(TemplateSpec("base", build=BuildOptions(proxy="http://proxy")))
+    assert declared_digest(BASE) == declared_digest(TemplateSpec("base", image=ImageSpec(packages=("docker.io",))))
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        TemplateSpec("base", image=ImageSpec(suite="trixie")),
+        TemplateSpec("base", image=ImageSpec(packages=("vim",))),
+        TemplateSpec("base", image=ImageSpec(ssh_user="me")),
+        TemplateSpec("base", image=ImageSpec(files={"/etc/x": ""})),
+        TemplateSpec("base", image=ImageSpec(disk_gib=9)),
+        TemplateSpec("base", hardware=Hardware(vcpus=2)),
+        TemplateSpec("base", hardware=Hardware(max_vcpus=8)),
+        TemplateSpec("base", hardware=Hardware(memory_mib=2048)),
+        TemplateSpec("base", hardware=Hardware(spare_ports=5)),
+        TemplateSpec("base", hardware=Hardware(accelerator="tcg")),
+        TemplateSpec("base", docker="stopped"),
+    ],
+)
+def test_every_change_is_another_digest(changed: TemplateSpec) -> None:
+    assert declared_digest(changed) != declared_digest(BASE)
+
+
+def test_a_generation_is_of_the_image_as_it_was_built() -> None:
+    assert template_digest(BASE, "a" * 64) != template_digest(BASE, "b" * 64)
+
+
+def test_packages_do_not_depend_on_their_order() -> None:
+    one, other = (ImageSpec(packages=names) for names in (("vim", "curl"), ("curl", "vim", "vim")))
+    assert recipe(one) == recipe(other)
+    assert list(recipe(one).packages) == sorted(set(recipe(one).packages))
+
+
+def test_a_users_files_are_carried_as_they_are_and_win() -> None:
+    text = "a'/><qemu:arg value='-x {{ 7 * 7 }} $(id)\n"
+    files = recipe(ImageSpec(files={"/etc/odd name": text, "/etc/docker/daemon.json": "{}"})).files
+    assert files["/etc/odd name"].text == text
+    assert files["/etc/docker/daemon.json"].text == "{}"
+
+
+def test_the_login_is_put_where_it_belongs() -> None:
+    files = recipe(ImageSpec(ssh_user="tester")).files
+    for path in ("/etc/sysusers.d/stockyard.conf", "/etc/sudoers.d/stockyard", "/etc/ssh/sshd_config.d/stockyard.conf"):
+        assert "tester" in files[path].text
+    assert files["/etc/sudoers.d/stockyard"].mode == 0o440
+
+
+def test_nothing_secret_and_no_identity_is_in_a_recipe() -> None:
+    made = recipe(ImageSpec())
+    assert not any("PRIVATE KEY" in f.text for f in made.files.values() if "/stockyard_agent/" not in f.text)
+    assert made.files["/etc/machine-id"].text == ""
+    assert not any("ssh_host" in path for path in made.files)
+
+
+def test_docker_waits_for_the_identity_only_where_it_is_stopped() -> None:
+    gate = "/etc/systemd/system/docker.service.d/stockyard.conf"
+    assert gate not in recipe(ImageSpec(), "running").files
+    assert "/run/stockyard/open" in recipe(ImageSpec(), "stopped").files[gate].text
+
+
+def test_links_lead_to_files_of_the_recipe_or_of_the_system() -> None:
+    files = recipe(ImageSpec(), "stopped").files
+    targets = {f.text for f in files.values() if f.mode == LINK}
+    assert "/dev/null" in targets
+    assert targets - {"/dev/null"} <= set(files)
+
+
+def test_the_agent_in_the_image_needs_nothing_of_the_sdk(tmp_path: Path) -> None:
+    files = recipe(ImageSpec()).files
+    prefix = "/usr/lib/stockyard/"
+    for path, file in files.items():
+        if path.startswith(prefix) and path.endswith(".py"):
+            (tmp_path / path.removeprefix(prefix)).parent.mkdir(exist_ok=True)
+            (tmp_path / path.removeprefix(prefix)).write_text(file.text)
+    check = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import stockyard_agent.main as m;"
+        "assert m.Agent and not [n for n in sys.modules if n == 'stockyard' or n.startswith('stockyard.')]"
+    )
+    subprocess.run([sys.executable, "-I", "-c", check], check=True, timeout=60, cwd=tmp_path)
+
+
+def test_a_text_with_a_hole_is_an_error() -> None:
+    assert render("a {{ b }}\n", b="c") == "a c\n"
+    with pytest.raises(jinja2.UndefinedError):
+        render("a {{ b }}")

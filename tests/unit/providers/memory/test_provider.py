@@ -1,0 +1,125 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The memory hypervisor: what is its own beside the contract."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from stockyard import FleetSpec, GuestError, HypervisorError, InvalidInput, TemplateSpec, Yard
+from stockyard.core.clock import Deadline
+from stockyard.providers.registry import open_provider
+from tests.support import FakeClock
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "memory:",
+        "memory://",
+        "memory:///",
+        "memory://host/file",
+        "memory:file",
+        "memory:///a?b",
+        "memory:///a#b",
+        "memory:///a%00b",
+    ],
+)
+def test_a_uri_names_an_absolute_file(uri: str) -> None:
+    with pytest.raises(InvalidInput, match="memory:///"):
+        open_provider(uri)
+
+
+@pytest.mark.parametrize("uri", ["", "xen:///", "memory", "../../etc/x", "qemu+ssh://host/system", "qemu:///embed"])
+def test_a_uri_that_nobody_knows_is_refused(uri: str) -> None:
+    with pytest.raises(InvalidInput):
+        open_provider(uri)
+
+
+def test_opening_and_reading_write_nothing(tmp_path: Path) -> None:
+    provider = open_provider(f"memory://{tmp_path}/with%20space/file")
+    assert provider.observe("stockyard").hosts == ()
+    provider.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_it_says_that_its_hosts_answer_no_network(tmp_path: Path) -> None:
+    assert not open_provider(f"memory://{tmp_path}/file").capabilities.endpoints
+
+
+def test_a_guests_disk_is_there_to_be_looked_at(yard: Yard) -> None:
+    (host,) = yard.fleet(FleetSpec("ci", "base")).objects
+    disk = Path(host["disk"])
+    assert (disk / "etc/hostname").read_text() == "ci-1\n"
+    assert (disk / "run/stockyard/open").exists()
+    assert json.loads((disk / "var/lib/stockyard/identity.json").read_text())["uuid"] == host["uuid"]
+    yard.remove_fleet("ci")
+    assert not disk.exists()
+
+
+def test_nothing_of_a_host_is_in_its_template(yard: Yard) -> None:
+    yard.fleet(FleetSpec("ci", "base"))
+    assert list(Path(yard.templates()[0]["disk"]).iterdir()) == []
+
+
+def test_what_lived_in_memory_is_gone_after_a_stop(yard: Yard) -> None:
+    (host,) = yard.fleet(FleetSpec("ci", "base")).objects
+    provider, deadline = yard.context.provider, Deadline(5)
+    record = provider.observe("stockyard").hosts[0].record
+    (Path(host["disk"]) / "run/x").write_text("")
+    provider.stop(record, deadline)
+    assert provider.facts(record)["link"] == "down"
+    provider.start(record, deadline)
+    assert provider.facts(record)["link"] == "down"
+    assert not (Path(host["disk"]) / "run/x").exists()
+
+
+def test_a_guest_whose_disk_was_wiped_is_nobody(yard: Yard) -> None:
+    (host,) = yard.fleet(FleetSpec("ci", "base")).objects
+    record = yard.context.provider.observe("stockyard").hosts[0].record
+    yard.context.provider.stop(record, Deadline(5))
+    (Path(host["disk"]) / "var/lib/stockyard/identity.json").unlink()
+    with pytest.raises(GuestError, match="another identity, or none"):
+        yard.fleet(FleetSpec("ci", "base"))
+
+
+def test_a_disk_that_cannot_be_made_is_an_error_in_our_words(yard: Yard, tmp_path: Path) -> None:
+    disks = tmp_path / "hypervisor.d" / "disks"
+    disks.rename(disks.with_name("away"))
+    disks.write_text("")
+    with pytest.raises(HypervisorError, match="disk"):
+        yard.context.provider.start(yard.context.provider.observe("stockyard").templates[0].record, Deadline(5))
+
+
+def test_a_file_that_cannot_be_read_stops_everything_and_stays(yard: Yard, tmp_path: Path) -> None:
+    state = tmp_path / "hypervisor"
+    state.write_text("garbage\n")
+    for call in (
+        lambda: yard.fleet(FleetSpec("ci", "base")),
+        lambda: yard.template(TemplateSpec("base")),
+        lambda: yard.teardown(templates=True),
+        yard.hosts,
+    ):
+        with pytest.raises(HypervisorError, match="left as it is"):
+            call()
+    assert state.read_text() == "garbage\n"
+
+
+def test_a_hundred_hosts_are_made_in_seconds(yard: Yard) -> None:
+    # A thousand take ten times as long: what one costs does not grow with how many there are.
+    begin = time.process_time()
+    yard.fleet(FleetSpec("ci", "base", count=100))
+    assert time.process_time() - begin < 10
+    assert yard.fleets()[0]["ready"] == 100
+
+
+def test_it_outlives_the_process_that_opened_it(uri: str, tmp_path: Path) -> None:
+    changed = []
+    for _run in range(2):
+        with Yard(uri, pki_dir=str(tmp_path / "pki"), clock=FakeClock()) as yard:
+            changed += [yard.template(TemplateSpec("base")).changed, yard.fleet(FleetSpec("ci", "base")).changed]
+    assert changed == [True, True, False, False]

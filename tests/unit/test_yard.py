@@ -1,0 +1,97 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The yard: what users of the SDK hold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import stockyard
+from stockyard import FleetSpec, InvalidInput, SingleSpec, TemplateSpec, Yard
+from stockyard.authority import Authority
+from stockyard.core.clock import SystemClock
+from tests.support import HOSTILE, FakeClock, FaultyProvider
+
+
+def test_every_public_name_is_there() -> None:
+    assert sorted(set(stockyard.__all__)) == list(stockyard.__all__)
+    assert all(hasattr(stockyard, name) for name in stockyard.__all__)
+
+
+@pytest.mark.parametrize("owner", HOSTILE)
+def test_a_hostile_owner_is_refused(uri: str, owner: str) -> None:
+    with pytest.raises(InvalidInput):
+        Yard(uri, owner=owner)
+
+
+def test_the_hypervisor_is_named_or_comes_from_the_environment(
+    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STOCKYARD_HYPERVISOR", uri)
+    assert Yard().context.provider.uri == uri
+    named = f"memory://{tmp_path}/named"
+    assert Yard(named).context.provider.uri == named
+
+
+def test_keys_are_under_the_users_configuration(uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    assert Yard(uri).context.pki("t").directory == tmp_path / "home/.config/stockyard/stockyard/t"
+    assert Yard(uri, pki_dir="~/keys").context.pki("t").directory == tmp_path / "home/keys/stockyard/t"
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "xdg"))
+    assert Yard(uri, owner="me").context.pki("t").directory == tmp_path / "xdg/stockyard/me/t"
+
+
+def test_every_tenant_and_owner_has_an_authority_of_its_own(uri: str, tmp_path: Path) -> None:
+    one, other = (Yard(uri, owner=owner, pki_dir=str(tmp_path)) for owner in ("one", "other"))
+    made = [yard.context.pki(t).authority(yard.context.today()).pem() for yard in (one, other) for t in ("a", "b")]
+    assert len(set(made)) == 4
+
+
+def test_a_yard_works_from_an_empty_home_with_an_authority_that_was_given(
+    uri: str, tmp_path: Path, clock: FakeClock
+) -> None:
+    given = Authority.create("vault", Yard(uri, clock=clock).context.today())
+    options = {"ca_certificate": given.pem(), "ca_private_key": given.key_pem()}
+    for run in range(2):
+        with Yard(uri, pki_dir=str(tmp_path / f"home{run}"), clock=clock, **options) as yard:  # type: ignore[arg-type]
+            yard.template(TemplateSpec("base"))
+            assert yard.fleet(FleetSpec("ci", "base")).changed == (run == 0)
+            client = yard.context.pki("default").client_directory
+        assert (client / "ca.pem").read_text() == given.pem()
+        assert not list((tmp_path / f"home{run}").rglob("ca-key.pem"))
+
+
+def test_it_lets_go_of_the_hypervisor(hypervisor: FaultyProvider) -> None:
+    with Yard(provider=hypervisor.as_provider()):
+        pass
+    assert hypervisor.calls["close"] == 1
+
+
+def test_the_clock_is_the_machines_own_unless_another_is_given(uri: str, clock: FakeClock) -> None:
+    assert isinstance(Yard(uri).context.clock, SystemClock)
+    assert Yard(uri, clock=clock).context.deadline(5).clock is clock
+
+
+def test_what_is_done_costs_no_more_observations_the_more_hosts_there_are(
+    yard: Yard, hypervisor: FaultyProvider
+) -> None:
+    seen = []
+    for count in (1, 10):
+        yard.fleet(FleetSpec("ci", "base", count=count))
+        hypervisor.calls.clear()
+        yard.fleet(FleetSpec("ci", "base", count=count))
+        seen.append(hypervisor.calls["observe"])
+    assert seen[0] == seen[1] <= 4
+
+
+def test_a_yard_from_its_first_template_to_its_end(uri: str, tmp_path: Path) -> None:
+    with Yard(uri, pki_dir=str(tmp_path)) as yard:
+        yard.template(TemplateSpec("base"))
+        endpoints = [h["docker"]["endpoint"] for h in yard.fleet(FleetSpec("ci", "base", count=3)).objects]
+        assert len(set(endpoints)) == 3
+        yard.host(SingleSpec("ci-1"), "absent")
+        yard.teardown(templates=True)
+        assert yard.hosts() == []
