@@ -148,7 +148,7 @@ class Provider(Protocol):
         """
 
     def start(self, record: Record, deadline: Deadline) -> None:
-        """Cold-start a machine, its network link down."""
+        """Cold-start a machine, or let a paused one go on, its network link down."""
 
     def stop(self, record: Record, deadline: Deadline) -> None:
         """Shut a machine down, by force when the guest does not follow."""
@@ -170,6 +170,9 @@ class Provider(Protocol):
 
         :raises Refused: for a template that living hosts refer to.
         """
+
+    def keep_log(self, record: Record) -> str:
+        """Keep the console log of a machine that is about to be taken away; returns where, or nothing."""
 
     def prune_images(self, older_than: float) -> list[str]:
         """Remove images that no template of any owner is made of; returns their names.

@@ -14,10 +14,11 @@ from ..core.host import MODES, HostRecord, HostSpec
 from ..core.naming import shown
 from ..core.provider import Template
 from ..core.template import TemplateRecord
-from ..errors import Conflict, GuestError, StockyardError, Unsupported
+from ..errors import Conflict, GuestError, Unsupported
 from .context import Context
 from .identify import identify, settle
 from .reach import wait_for_docker
+from .undo import undo
 
 ADDRESS_TRIES = 8
 
@@ -42,7 +43,7 @@ def provision(ctx: Context, order: Order, template: Template, deadline: Deadline
     try:
         return _bring_up(ctx, record, template.record, deadline)
     except BaseException as error:
-        _undo(ctx, record, error)
+        undo(ctx, record, error)
         raise
 
 
@@ -136,16 +137,6 @@ def _wait_until_reachable(ctx: Context, record: HostRecord, deadline: Deadline) 
     if wanted:
         wait_for_docker(record, ctx.pki(record.tenant).client(ctx.today()), deadline)
     return wanted
-
-
-def _undo(ctx: Context, record: HostRecord, error: BaseException) -> None:
-    try:
-        ctx.provider.destroy(record)
-    except StockyardError as second:
-        raise StockyardError(
-            "it could not be made, and what was made of it could not be taken away.", name=record.title,
-            cause=f"{error}; then {second}", remedy="mend the second cause and run again: the rest is on record",
-        ) from error  # fmt: skip
 
 
 def start(ctx: Context, record: HostRecord, deadline: Deadline) -> None:

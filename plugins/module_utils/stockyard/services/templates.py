@@ -12,10 +12,11 @@ from ..core.clock import Deadline
 from ..core.plan import Plan, generations, newest, plan_destroy, plan_template
 from ..core.provider import Observation, Template
 from ..core.template import TemplateRecord, TemplateSpec
-from ..errors import NotFound, StockyardError
+from ..errors import NotFound
 from ..guest.recipe import declared_digest, recipe, template_digest
 from .context import Context
 from .hosts import mac_of
+from .undo import undo
 
 SETTLE = 1.0
 LOCK_WAIT = 5.0
@@ -117,7 +118,7 @@ def _build(ctx: Context, spec: TemplateSpec, deadline: Deadline) -> None:
         ctx.provider.create_template(record, deadline)
         _boot_and_freeze(ctx, record, told, deadline)
     except BaseException as error:
-        _undo(ctx, record, error)
+        undo(ctx, record, error)
         raise
 
 
@@ -156,16 +157,6 @@ def _draft(ctx: Context, spec: TemplateSpec, image: str) -> TemplateRecord:
         created=ctx.clock.now(),
         mac=mac_of(own),
     )
-
-
-def _undo(ctx: Context, record: TemplateRecord, error: BaseException) -> None:
-    try:
-        ctx.provider.destroy(record)
-    except StockyardError as second:
-        raise StockyardError(
-            "it could not be made, and what was made of it could not be taken away.", name=record.title,
-            cause=f"{error}; then {second}", remedy="mend the second cause and run again: the rest is on record",
-        ) from error  # fmt: skip
 
 
 def _teller(ctx: Context, title: str, begin: float) -> Callable[[str], None]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import random
 import signal
 import socket
 import ssl
@@ -41,7 +42,10 @@ class Effects(Protocol):
     """What the agent asks of the running system."""
 
     def reseed(self, entropy: bytes) -> None:
-        """Feed the kernel's generator and make it reseed now; then this process's OpenSSL."""
+        """Feed the kernel's generator and make it reseed now; then those of this process: OpenSSL's and Python's."""
+
+    def draw(self) -> dict[str, str]:
+        """A fresh draw from every generator that lives in this process, and from the kernel's, in hex."""
 
     def random(self, count: int) -> bytes:
         """Random bytes straight from the kernel."""
@@ -83,6 +87,12 @@ class LinuxEffects:
             fcntl.ioctl(device, RNDADDENTROPY, request)
             fcntl.ioctl(device, RNDRESEEDCRNG)
         ssl.RAND_add(os.urandom(64), 64.0)
+        random.seed(os.urandom(64))
+
+    def draw(self) -> dict[str, str]:
+        python = random.randbytes(32)  # noqa: S311  # what is drawn here is looked at, not used
+        drawn = {"kernel": os.urandom(32), "openssl": ssl.RAND_bytes(32), "python": python}
+        return {name: value.hex() for name, value in drawn.items()}
 
     def random(self, count: int) -> bytes:
         return os.urandom(count)

@@ -45,6 +45,8 @@ class Agent:
         if operation == "hello":
             known = self.identity.known()
             return {"agent": 1, "uuid": known["uuid"] if known else ""}
+        if operation == "draw":
+            return self.identity.effects.draw()
         if operation == "warm-up":
             return dict(warm_up(float(request["timeout"]), bool(request["docker"])))
         if operation == "identify":

@@ -5,12 +5,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from ...errors import ConnectionFailed, InvalidInput, MissingDependency
+
+# Seconds between attempts: a daemon that is just being started again refuses at first.
+PAUSES = (0.2, 0.8, 2.0)
 
 
 def open_connection(uri: str) -> Any:
@@ -28,6 +33,10 @@ def open_connection(uri: str) -> Any:
         ) from error  # fmt: skip
     # libvirt prints errors on standard error beside raising them.
     libvirt.registerErrorHandler(lambda _context, _error: None, None)
+    for pause in PAUSES:
+        with contextlib.suppress(libvirt.libvirtError):
+            return libvirt.open(uri)
+        time.sleep(pause)
     try:
         return libvirt.open(uri)
     except libvirt.libvirtError as error:

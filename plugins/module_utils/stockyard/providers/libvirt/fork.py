@@ -10,7 +10,6 @@ libvirt's sandbox lets it open and spawn nothing of its own.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from pathlib import Path
 from typing import Any
@@ -56,9 +55,3 @@ def resume(domain: Any, state: Path, name: str, deadline: Deadline) -> None:
         os.close(handle)
     with translated("resume", name):
         domain.resume()
-
-
-def checksum(path: Path) -> str:
-    """SHA-256 of a file, in hex; holes are read as zeroes."""
-    with path.open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()

@@ -16,9 +16,9 @@ from ...core.host import Host, HostRecord
 from ...core.image import BuildOptions
 from ...core.provider import Capabilities, Channel, Observation, Progress, R, Recipe, Record, Template
 from ...core.template import TemplateRecord
-from ...errors import Conflict, HypervisorError, Refused, Unsupported
+from ...errors import Conflict, HypervisorError, Refused
 from ...guest.agent.wire import PORT_NAME
-from . import designer, fork, machine, memory
+from . import designer, fork, frozen, logs, machine, memory
 from .channel import SocketChannel
 from .domains import Domains
 from .faults import translated
@@ -80,10 +80,7 @@ class LibvirtProvider:
         domain = self.domains.find(record)
         used = machine.frozen(domain.XMLDesc(0))
         fork.freeze(domain, folder / "state", record.title, deadline)
-        checksums = {part: fork.checksum(folder / part) for part in ("state", "ram")}
-        (folder / "state").chmod(0o400)
-        (folder / "disk.qcow2").chmod(0o400)
-        record = self.claim(record, phase="frozen", checksums=checksums)
+        record = self.claim(record, phase="frozen", checksums=frozen.seal(folder))
         self._define(designer.tombstone(record, used, self.images.path(record.image), folder), record.title)
         return record
 
@@ -100,25 +97,25 @@ class LibvirtProvider:
             self._define(shape, record.title)
 
     def fork(self, host: HostRecord, template: TemplateRecord, mode: str, deadline: Deadline) -> None:
-        folder, frozen = self._folder(host), self._folder(template)
-        if mode == "instant" and not (frozen / "ram").exists():
-            raise Unsupported("the template has no frozen RAM.", name=template.title, remedy="rebuild the template")
+        folder, source = self._folder(host), self._folder(template)
+        frozen.verify(source, template)
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        self._disk(folder / "disk.qcow2", frozen / "disk.qcow2", mode, host.title, deadline)
+        self._disk(folder / "disk.qcow2", source / "disk.qcow2", mode, host.title, deadline)
         if mode != "instant":
             self.start(host, deadline)
             return
         used = machine.frozen(self.domains.find(template).XMLDesc(0))
         image = self.images.path(template.image)
-        shape = designer.incoming(host, template.hardware, used, image, folder, frozen / "ram")
-        fork.resume(self._create_paused(shape, host.title), frozen / "state", host.title, deadline)
+        shape = designer.incoming(host, template.hardware, used, image, folder, source / "ram")
+        fork.resume(self._create_paused(shape, host.title), source / "state", host.title, deadline)
 
     def start(self, record: Record, deadline: Deadline) -> None:
         import libvirt
 
         domain = self.domains.find(record)
         with translated("start the domain", record.title):
-            domain.createWithFlags(libvirt.VIR_DOMAIN_START_PAUSED)
+            if not domain.isActive():
+                domain.createWithFlags(libvirt.VIR_DOMAIN_START_PAUSED)
         Monitor(domain, record.title).set_link(designer.NIC, False)
         with translated("resume the domain", record.title):
             domain.resume()
@@ -193,6 +190,9 @@ class LibvirtProvider:
             known["memory"] = self._memory(record)
         return known
 
+    def keep_log(self, record: Record) -> str:
+        return logs.keep(self._folder(record) / "console.log", self.store.root / "logs", record.domain)
+
     def _memory(self, record: HostRecord) -> dict[str, float] | None:
         """What the host's RAM costs now; nothing for a host that is off, or where it may not be read."""
         if record.uuid not in self._processes:
@@ -231,8 +231,9 @@ class LibvirtProvider:
     def _problem(self, record: TemplateRecord) -> str:
         if record.phase != "frozen":
             return ""
-        missing = [part for part in ("disk.qcow2", "ram", "state") if not (self._folder(record) / part).exists()]
-        return f"its file {missing[0]} is gone" if missing else ""
+        image = self.images.path(record.image)
+        gone = [str(p) for p in (image.disk, image.kernel, image.initrd) if not p.exists()]
+        return f"its image's file {gone[0]} is gone" if gone else frozen.problem(self._folder(record), record)
 
     def _refuse_if_used(self, record: TemplateRecord) -> None:
         found, _ = self.domains.everything()

@@ -27,6 +27,9 @@ class NoEffects:
     def reseed(self, entropy: bytes) -> None:
         return
 
+    def draw(self) -> dict[str, str]:
+        return {"kernel": os.urandom(32).hex()}
+
     def random(self, count: int) -> bytes:
         return os.urandom(count)
 

@@ -129,6 +129,9 @@ class MemoryProvider:
             self.disks.remove(record)
             del machines[record.domain]
 
+    def keep_log(self, record: Record) -> str:
+        return ""
+
     def prune_images(self, older_than: float) -> list[str]:
         return []
 

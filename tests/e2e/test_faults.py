@@ -1,0 +1,236 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Bad days: each ends in an error that names object, cause and remedy; nothing half-made stays; a rerun succeeds."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stockyard import (
+    Hardware,
+    ImageError,
+    ImageSpec,
+    NotFound,
+    Refused,
+    SingleSpec,
+    StockyardError,
+    TemplateSpec,
+    Yard,
+)
+from stockyard.core.host import HostRecord
+
+from .conftest import TEMPLATE, WORK
+from .test_survives import pid_of
+
+pytestmark = pytest.mark.real
+SAMPLE = SingleSpec("sample", "docker")
+Host = dict[str, Any]
+
+
+@pytest.fixture(autouse=True)
+def nothing_stays(yard: Yard, template: Host) -> Iterator[None]:
+    """Whatever a test did to it, the sample host is gone afterwards."""
+    yield
+    yard.host(SAMPLE, "absent")
+
+
+def leaves_nothing(yard: Yard) -> bool:
+    folders = {p.name for p in (WORK / "store" / "hosts").iterdir()}
+    known = {h["uuid"] for h in yard.hosts()}
+    return not yard.hosts(name="sample") and folders == known
+
+
+def folder_of(template: Host) -> Path:
+    return Path(template["storage"]) / "templates" / str(template["uuid"])
+
+
+def kill_after(monkeypatch: pytest.MonkeyPatch, yard: Yard, step: str) -> None:
+    """Kill the host's QEMU as soon as a step of the provider has been done."""
+    provider = yard.context.provider
+    original: Callable[..., Any] = getattr(provider, step)
+
+    def then_kill(record: HostRecord, *rest: Any) -> Any:
+        result = original(record, *rest)
+        os.kill(pid_of({"uuid": record.uuid, "name": record.name}), signal.SIGKILL)
+        return result
+
+    monkeypatch.setattr(provider, step, then_kill)
+
+
+@pytest.mark.parametrize("step", ["fork", "channel", "set_link"])
+def test_qemu_killed_while_a_host_is_made(yard: Yard, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    with monkeypatch.context() as patch:
+        kill_after(patch, yard, step)
+        with pytest.raises(StockyardError) as caught:
+            yard.host(SAMPLE, timeout=20)
+    assert "host sample" in str(caught.value)
+    assert "console log is kept in" in str(caught.value)
+    assert leaves_nothing(yard)
+    assert yard.host(SAMPLE).objects[0]["ready"]
+
+
+def test_a_controller_killed_while_a_host_is_made(yard: Yard, template: Host) -> None:
+    """What it left is taken for half-made, not for whole, and the next run makes it anew."""
+    script = f"""
+import os, signal
+from stockyard import Yard, SingleSpec
+yard = Yard(owner={yard.context.owner!r}, storage={str(WORK / "store")!r}, pki_dir={str(WORK / "pki")!r})
+yard.context.provider.set_link = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+yard.host(SingleSpec("sample", "docker"))
+"""
+    done = subprocess.run([sys.executable, "-c", script], check=False, timeout=60)
+    assert done.returncode == -signal.SIGKILL
+    assert not yard.hosts(name="sample")[0]["ready"]
+    plan = yard.host(SAMPLE).plan
+    assert [a.verb for a in plan.actions] == ["replace"]
+    assert yard.hosts(name="sample")[0]["ready"]
+
+
+def test_a_paused_host_is_not_called_ready_and_runs_again(yard: Yard, template: Host) -> None:
+    made = yard.host(SAMPLE).objects[0]
+    subprocess.run(["virsh", "-c", "qemu:///session", "suspend", made["uuid"]], check=True, capture_output=True)
+    seen = yard.hosts(name="sample")[0]
+    assert (seen["state"], seen["ready"]) == ("paused", False)
+    assert [a.verb for a in yard.host(SAMPLE).plan.actions] == ["start"]
+    assert yard.hosts(name="sample")[0]["ready"]
+    assert yard.hosts(name="sample")[0]["identity"] == made["identity"]
+
+
+@pytest.mark.parametrize("part", ["state", "ram", "disk.qcow2"])
+def test_a_file_of_the_template_changed(yard: Yard, template: Host, part: str) -> None:
+    path = folder_of(template) / part
+    before = path.stat()
+    path.chmod(0o600)
+    with path.open("r+b") as handle:
+        handle.seek(-1, os.SEEK_END)
+        last = handle.read(1)
+        handle.seek(-1, os.SEEK_END)
+        handle.write(bytes([last[0] ^ 1]))
+    try:
+        assert "checksum differs" in yard.templates(name="docker")[-1]["problem"]
+        with pytest.raises((ImageError, NotFound), match="was changed after it was frozen"):
+            yard.host(SAMPLE)
+        assert [a.verb for a in yard.template(TEMPLATE, check=True).plan.actions] == ["build"]
+        assert leaves_nothing(yard)
+    finally:
+        with path.open("r+b") as handle:
+            handle.seek(-1, os.SEEK_END)
+            handle.write(last)
+        path.chmod(before.st_mode & 0o777)
+    # A file that was put back is whole again, whatever its time of change says.
+    assert yard.templates(name="docker")[-1]["usable"]
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+@pytest.mark.parametrize("part", ["state", "ram", "disk.qcow2"])
+def test_a_file_of_the_template_gone(yard: Yard, template: Host, part: str) -> None:
+    path = folder_of(template) / part
+    aside = path.with_name("aside")
+    path.rename(aside)
+    try:
+        with pytest.raises((ImageError, NotFound), match=f"{part} is gone"):
+            yard.host(SAMPLE)
+        assert leaves_nothing(yard)
+    finally:
+        aside.rename(path)
+    assert yard.templates(name="docker")[-1]["usable"]
+
+
+def test_a_template_with_hosts_is_not_removed(yard: Yard, template: Host) -> None:
+    yard.host(SAMPLE)
+    with pytest.raises(Refused, match="hosts live on it"):
+        yard.remove_template("docker")
+    assert yard.templates(name="docker")[-1]["usable"]
+
+
+def test_a_package_that_does_not_exist(yard: Yard) -> None:
+    spec = TemplateSpec("nosuch", image=ImageSpec(packages=("no-such-package-anywhere",)))
+    with pytest.raises(ImageError, match="no-such-package-anywhere"):
+        yard.template(spec)
+    assert not yard.templates(name="nosuch")
+    assert not list((WORK / "store" / "images").glob("work-*"))
+
+
+def test_a_template_that_is_not_ready_in_time(yard: Yard, template: Host) -> None:
+    """The image is at hand: the time runs out while the guest boots."""
+    spec = TemplateSpec("slow", image=TEMPLATE.image, hardware=Hardware(memory_mib=512))
+    with pytest.raises(StockyardError) as caught:
+        yard.template(spec, timeout=25)
+    assert "template slow" in str(caught.value)
+    assert not yard.templates(name="slow")
+    listed = subprocess.run(
+        ["virsh", "-c", "qemu:///session", "list", "--all", "--name"], capture_output=True, text=True, check=True
+    )
+    assert ".slow." not in listed.stdout
+
+
+def test_libvirt_gone_and_back(yard: Yard, template: Host) -> None:
+    """The daemon of this user's session is killed; guests live on, and the next connection finds them."""
+    made = yard.host(SAMPLE).objects[0]
+    for pid in daemons():
+        os.kill(pid, signal.SIGKILL)
+    with Yard(owner=yard.context.owner, storage=str(WORK / "store"), pki_dir=str(WORK / "pki")) as again:
+        assert again.hosts(name="sample")[0]["uuid"] == made["uuid"]
+        assert again.hosts(name="sample")[0]["ready"]
+        assert not again.host(SAMPLE).changed
+    reconnect(yard)
+
+
+def daemons() -> list[int]:
+    found = subprocess.run(
+        ["pgrep", "-u", str(os.getuid()), "-x", "libvirtd|virtqemud"], capture_output=True, text=True, check=False
+    )
+    return [int(pid) for pid in found.stdout.split()]
+
+
+def reconnect(yard: Yard) -> None:
+    """The shared yard's own connection is dead now: give it a new one."""
+    import libvirt
+
+    provider: Any = yard.context.provider
+    provider.connection = provider.domains.connection = libvirt.open("qemu:///session")
+
+
+def test_storage_that_may_not_be_written(tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o500)
+    yard = Yard(owner="closed", storage=str(closed / "store"), pki_dir=str(tmp_path / "pki"))
+    with yard, pytest.raises(StockyardError, match="storage"):
+        yard.template(TEMPLATE)
+
+
+def test_keys_that_may_not_be_written(template: Host, tmp_path: Path, yard: Yard) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o500)
+    owner = yard.context.owner
+    other = Yard(owner=owner, storage=str(WORK / "store"), pki_dir=str(closed / "pki"))
+    with other, pytest.raises(StockyardError, match="pki_dir"):
+        other.host(SAMPLE)
+    assert leaves_nothing(yard)
+
+
+def test_no_space_for_an_image(tmp_path: Path) -> None:
+    """In a name space of its own with a file system of 20 MB."""
+    script = f"""
+from pathlib import Path
+from stockyard.core.clock import Deadline
+from stockyard.core.image import BuildOptions, ImageSpec
+from stockyard.guest.recipe import recipe
+from stockyard.providers.libvirt.images import Images
+from stockyard.providers.libvirt.store import Store
+store = Store(Path({str(tmp_path)!r}))
+store.prepare()
+Images(store).ensure(recipe(ImageSpec()), BuildOptions(), print, Deadline(120))
+"""
+    mount = f'mount -t tmpfs -o size=20m tmpfs {tmp_path} && exec "$@"'
+    line = ["unshare", "--map-root-user", "--mount", "sh", "-c", mount, "sh", sys.executable, "-c", script]
+    done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=180)
+    assert "OutOfSpace" in done.stderr, done.stderr[-2000:]
