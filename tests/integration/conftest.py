@@ -17,7 +17,7 @@ import pytest
 
 CHECKOUT = Path(__file__).parents[2]
 TOOLS = Path(sys.executable).parent
-PATIENCE = 120
+PATIENCE = 300
 
 
 @dataclass
