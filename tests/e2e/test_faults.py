@@ -217,20 +217,18 @@ def test_keys_that_may_not_be_written(template: Host, tmp_path: Path, yard: Yard
     assert leaves_nothing(yard)
 
 
-def test_no_space_for_an_image(tmp_path: Path) -> None:
-    """In a name space of its own with a file system of 20 MB."""
+def test_no_space_for_a_disk(tmp_path: Path) -> None:
+    """In a name space of its own with a file system of 64 KiB."""
     script = f"""
 from pathlib import Path
 from stockyard.core.clock import Deadline
-from stockyard.core.image import BuildOptions, ImageSpec
-from stockyard.guest.recipe import recipe
-from stockyard.providers.libvirt.images import Images
-from stockyard.providers.libvirt.store import Store
-store = Store(Path({str(tmp_path)!r}))
-store.prepare()
-Images(store).ensure(recipe(ImageSpec()), BuildOptions(), print, Deadline(120))
+from stockyard.providers.libvirt.run import run
+folder = Path({str(tmp_path)!r})
+run(["qemu-img", "create", "-q", "-f", "qcow2", str(folder / "disk.qcow2"), "1G"], Deadline(20), name="host sample")
 """
-    mount = f'mount -t tmpfs -o size=20m tmpfs {tmp_path} && exec "$@"'
+    mount = f'mount -t tmpfs -o size=64k tmpfs {tmp_path} && exec "$@"'
     line = ["unshare", "--map-root-user", "--mount", "sh", "-c", mount, "sh", sys.executable, "-c", script]
-    done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=180)
-    assert "OutOfSpace" in done.stderr, done.stderr[-2000:]
+    done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=60)
+    last = done.stderr.splitlines()[-1]
+    assert "OutOfSpace: host sample" in last, done.stderr
+    assert "Remedy: free space in the storage" in last
