@@ -109,6 +109,23 @@ hosts:
       description: Why it was made so, when that is not what was asked for.
       type: str
       sample: ""
+    shared:
+      description:
+        - What it has in common with its template and with every other fork of it, some of V(boot_id), V(dmi_uuid),
+          V(kaslr) and V(docker_engine_id).
+      type: list
+      elements: str
+      sample: [boot_id, dmi_uuid, kaslr, docker_engine_id]
+    memory:
+      description:
+        - What its RAM costs the hypervisor now, in MiB. What is private it has alone, what is shared is its template's.
+          Not there when it is off or may not be read.
+      type: dict
+      sample: {private_mib: 41.2, shared_mib: 166.0}
+    console_log:
+      description: The file on the hypervisor that holds what its kernel and services said on the console.
+      type: str
+      sample: /home/me/.local/share/stockyard/hosts/0f2c7e0e-6d0a-4a3f-a7f5-2d8a1a6f4e55/console.log
     address:
       description: The address on the hypervisor where SSH, Docker and published ports answer.
       type: str

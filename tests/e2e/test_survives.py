@@ -101,3 +101,11 @@ def test_a_frozen_template_cannot_be_harmed_by_starting_it(template: dict[str, A
     time.sleep(2)
     subprocess.run([*virsh, "destroy", template["uuid"]], capture_output=True, check=False)
     assert {part: (folder / part).stat().st_mtime_ns for part in before} == before
+
+
+def test_an_idle_fork_has_little_memory_of_its_own(yard: Yard, ordeal: dict[str, tuple[Host, Plan, Host]]) -> None:
+    """Beside a twin that was booted cold: a fork writes a small part of what a boot touches."""
+    booted = there(yard, "web-5")["memory"]["private_mib"]
+    fork = there(yard, "web-9")["memory"]
+    assert fork["shared_mib"] > fork["private_mib"]
+    assert fork["private_mib"] <= 0.15 * booted

@@ -48,6 +48,7 @@ def describe_host(ctx: Context, host: Host) -> dict[str, Any]:
         "ports": list(record.spec.ports),
         "fork_mode": record.spec.fork_mode,
         "engine_identity": record.spec.engine_identity,
+        "shared": shared_with_template(record),
         "ssh": {
             "host": record.address,
             "port": SSH_PORT,
@@ -64,6 +65,12 @@ def describe_host(ctx: Context, host: Host) -> dict[str, Any]:
         },
         **ctx.provider.facts(record),
     }
+
+
+def shared_with_template(record: HostRecord) -> list[str]:
+    """What a host has in common with its template, and so with every other fork of it."""
+    frozen = ["boot_id", "dmi_uuid", "kaslr"] if record.mode == "instant" else []
+    return frozen + (["docker_engine_id"] if record.spec.engine_identity == "shared" else [])
 
 
 def ssh_command(record: HostRecord, known_hosts: str, private_key: str) -> str:

@@ -68,7 +68,7 @@ def serve(agent: Agent, port: str) -> None:
     poll.register(handle, select.EPOLLIN | select.EPOLLET)
     lines = wire.Lines()
     while True:
-        for _, events in poll.poll():
+        for _handle, events in poll.poll():
             if events & select.EPOLLHUP:
                 lines.reset()
         _drain(agent, handle, lines)

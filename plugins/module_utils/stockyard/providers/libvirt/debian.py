@@ -48,7 +48,7 @@ def versions(recipe: Recipe, build: BuildOptions, work: Path, deadline: Deadline
     out = run(["apt-get", *apt, "--simulate", "install", *wanted], deadline, name=name, error=ImageError)
     found = {}
     for line in out.splitlines():
-        word, _, rest = line.partition(" ")
+        word, _space, rest = line.partition(" ")
         if word == "Inst":
             package, version = rest.split(" (", 1)
             found[package.split()[0]] = version.split()[0]

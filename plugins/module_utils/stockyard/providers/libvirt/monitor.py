@@ -35,7 +35,7 @@ class Monitor:
         text = json.dumps({"execute": execute, "arguments": arguments} if arguments else {"execute": execute})
         with translated(f"QEMU's {execute}", self.name):
             if files:
-                answer, _ = libvirt_qemu.qemuMonitorCommandWithFiles(self.domain, text, files, 0)
+                answer, _files = libvirt_qemu.qemuMonitorCommandWithFiles(self.domain, text, files, 0)
             else:
                 answer = libvirt_qemu.qemuMonitorCommand(self.domain, text, 0)
         reply = json.loads(answer)

@@ -56,10 +56,10 @@ class LibvirtProvider:
         self._processes = {}
         mine = [(record, state) for record, state in found if record.owner == owner]
         return Observation(
-            templates=tuple(Template(r, self._problem(r)) for r, _ in mine if isinstance(r, TemplateRecord)),
+            templates=tuple(Template(r, self._problem(r)) for r, _state in mine if isinstance(r, TemplateRecord)),
             hosts=tuple(Host(r, state) for r, state in mine if isinstance(r, HostRecord)),
             strangers=tuple(strangers),
-            addresses=frozenset(r.address for r, _ in found if isinstance(r, HostRecord)),
+            addresses=frozenset(r.address for r, _state in found if isinstance(r, HostRecord)),
         )
 
     def ensure_image(self, recipe: Recipe, build: BuildOptions, progress: Progress, deadline: Deadline) -> str:
@@ -88,10 +88,10 @@ class LibvirtProvider:
         image, folder = self.images.path(template.image), self._folder(record)
         with self._registry():
             source = self.domains.find(template)
-            found, _ = self.domains.everything()
+            found, _strangers = self.domains.everything()
             if record.domain in self.domains.names():
                 raise Conflict("a domain of this name exists.", name=record.title, cause=record.domain)
-            if any(isinstance(r, HostRecord) and r.address == record.address for r, _ in found):
+            if any(isinstance(r, HostRecord) and r.address == record.address for r, _state in found):
                 raise Conflict(f"address {record.address} is taken.", name=record.title, remedy="run again")
             shape = designer.cold(record, template.hardware, machine.frozen(source.XMLDesc(0)), image, folder)
             self._define(shape, record.title)
@@ -178,7 +178,7 @@ class LibvirtProvider:
             if strangers:
                 # One of them may be a template: its image is not known, so none goes.
                 return []
-            used = {r.image for r, _ in found if isinstance(r, TemplateRecord)}
+            used = {r.image for r, _state in found if isinstance(r, TemplateRecord)}
             return self.images.prune(used, older_than)
 
     def facts(self, record: Record) -> dict[str, Any]:
@@ -236,9 +236,9 @@ class LibvirtProvider:
         return f"its image's file {gone[0]} is gone" if gone else frozen.problem(self._folder(record), record)
 
     def _refuse_if_used(self, record: TemplateRecord) -> None:
-        found, _ = self.domains.everything()
+        found, _strangers = self.domains.everything()
         key = (record.owner, record.tenant, record.generation)
-        hosts = [r for r, _ in found if isinstance(r, HostRecord)]
+        hosts = [r for r, _state in found if isinstance(r, HostRecord)]
         users = [r.name for r in hosts if (r.owner, r.tenant, r.generation) == key]
         if users:
             raise Refused(
