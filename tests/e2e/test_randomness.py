@@ -8,6 +8,7 @@ kernel; its draws name containers and volumes). sshd and the TLS front start aft
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -25,13 +26,11 @@ Host = dict[str, Any]
 
 
 @pytest.fixture(scope="module", params=[10, pytest.param(20, marks=pytest.mark.full)])
-def many(request: pytest.FixtureRequest, yard: Yard, fleet: list[Host]) -> list[Host]:
+def many(request: pytest.FixtureRequest, yard: Yard, fleet: list[Host]) -> Iterator[list[Host]]:
     """The shared ten; in full runs ten more."""
-    if request.param > FLEET.count:
-        more = FleetSpec("more", "docker", count=request.param - FLEET.count)
-        request.addfinalizer(lambda: yard.remove_fleet("more"))
-        return fleet + yard.fleet(more).objects
-    return fleet
+    count = request.param - FLEET.count
+    yield fleet + (yard.fleet(FleetSpec("more", "docker", count=count)).objects if count else [])
+    yard.remove_fleet("more")
 
 
 def all_differ(draws: list[str]) -> bool:
