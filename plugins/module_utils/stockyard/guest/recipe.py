@@ -73,12 +73,13 @@ def _docker_cli(suite: str) -> tuple[str, ...]:
 def _system_files(user: str) -> dict[str, GuestFile]:
     unit = "/etc/systemd/system/"
     files = {
-        unit + "stockyard-agent.service": GuestFile(render(texts.AGENT_UNIT, port=wire.PORT_NAME)),
+        unit + "stockyard-agent.service": GuestFile(texts.AGENT_UNIT),
         unit + "stockyard-tls.service": GuestFile(texts.TLS_UNIT),
         "/usr/lib/stockyard/front": GuestFile(texts.FRONT, 0o755),
         "/etc/stockyard/stunnel.conf": GuestFile(texts.STUNNEL_CONF),
         "/etc/sysusers.d/stockyard.conf": GuestFile(render(texts.SYSUSERS, user=user)),
         "/etc/tmpfiles.d/stockyard.conf": GuestFile(render(texts.TMPFILES, user=user)),
+        "/etc/systemd/system.conf.d/stockyard.conf": GuestFile(texts.SYSTEM_CONF),
         "/etc/sudoers.d/stockyard": GuestFile(render(texts.SUDOERS, user=user), 0o440),
         "/etc/ssh/sshd_config.d/stockyard.conf": GuestFile(render(texts.SSHD_CONF, user=user)),
         "/etc/systemd/journald.conf.d/stockyard.conf": GuestFile(texts.JOURNALD_CONF),

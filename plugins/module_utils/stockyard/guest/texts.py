@@ -18,8 +18,7 @@ manual_add_modules virtio_pci virtio_blk virtio_console ext4 crc32c_generic
 AGENT_UNIT = """\
 [Unit]
 Description=stockyard identity agent
-BindsTo=dev-virtio\\x2dports-{{ port }}.device
-After=dev-virtio\\x2dports-{{ port }}.device local-fs.target systemd-tmpfiles-setup.service
+After=local-fs.target systemd-tmpfiles-setup.service
 
 [Service]
 Environment=PYTHONPATH=/usr/lib/stockyard
@@ -98,6 +97,9 @@ d /run/stockyard 0755 root root
 p /run/stockyard/gate 0600 stockyard-tls stockyard-tls
 d /home/{{ user }} 0755 {{ user }} {{ user }}
 """
+
+# A guest on a busy hypervisor may boot slowly, and a unit that gave up would leave it half a host.
+SYSTEM_CONF = "[Manager]\nDefaultTimeoutStartSec=10min\nDefaultDeviceTimeoutSec=10min\n"
 
 SUDOERS = "{{ user }} ALL=(ALL:ALL) NOPASSWD: ALL\n"
 
