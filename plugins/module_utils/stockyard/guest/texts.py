@@ -19,6 +19,7 @@ AGENT_UNIT = """\
 [Unit]
 Description=stockyard identity agent
 After=local-fs.target systemd-tmpfiles-setup.service
+StartLimitIntervalSec=0
 
 [Service]
 Environment=PYTHONPATH=/usr/lib/stockyard
@@ -47,6 +48,7 @@ TLS_UNIT = """\
 [Unit]
 Description=Mutual TLS in front of the Docker socket
 After=docker.socket
+StartLimitIntervalSec=0
 
 [Service]
 User=stockyard-tls

@@ -34,6 +34,7 @@ IFF_UP = 0x1
 RTF_UP_GATEWAY = 0x3
 RTENTRY_SIZE = 120
 ARPHRD_ETHER = 1
+PATIENCE = 600.0
 GATE = "/run/stockyard/gate"
 ANY = "0.0.0.0"  # noqa: S104  # no socket: the default route's destination
 
@@ -104,6 +105,7 @@ class LinuxEffects:
         socket.sethostname(name)
 
     def set_mac(self, interface: str, mac: str) -> str:
+        wait_for_path(f"/sys/class/net/{interface}")
         wanted = bytes.fromhex(mac.replace(":", ""))
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
             fcntl.ioctl(sock, SIOCSIFHWADDR, struct.pack("16sH14s8x", interface.encode(), ARPHRD_ETHER, wanted))
@@ -151,6 +153,18 @@ class LinuxEffects:
             if os.path.exists(path):
                 os.unlink(path)
         subprocess.run(["systemctl", "start", "docker.service"], check=True, timeout=120)
+
+
+def wait_for_path(path: str) -> None:
+    """Wait for something that udev makes; on a busy machine that takes longer than systemd waits for a device.
+
+    :raises TimeoutError: when it never comes.
+    """
+    end = time.monotonic() + PATIENCE
+    while not os.path.exists(path):
+        if time.monotonic() > end:
+            raise TimeoutError(f"{path} did not appear within {PATIENCE:g} s")
+        time.sleep(0.5)
 
 
 def _inet(address: str) -> bytes:

@@ -11,16 +11,14 @@ from __future__ import annotations
 import os
 import select
 import sys
-import time
 import traceback
 from typing import Any
 
 from . import wire
 from .apply import Identity
-from .effects import LinuxEffects
+from .effects import LinuxEffects, wait_for_path
 from .warmup import warm_up
 
-PATIENCE = 600.0
 PORT = f"/dev/virtio-ports/{wire.PORT_NAME}"
 
 
@@ -65,7 +63,8 @@ def serve(agent: Agent, port: str) -> None:
 
     The port reports a hang-up for as long as nobody is connected; edge-triggered events say only that this changed.
     """
-    handle = _opened(port)
+    wait_for_path(port)
+    handle = os.open(port, os.O_RDWR | os.O_NONBLOCK)
     poll = select.epoll()
     poll.register(handle, select.EPOLLIN | select.EPOLLET)
     lines = wire.Lines()
@@ -74,21 +73,6 @@ def serve(agent: Agent, port: str) -> None:
             if events & select.EPOLLHUP:
                 lines.reset()
         _drain(agent, handle, lines)
-
-
-def _opened(port: str) -> int:
-    """The port, as soon as udev has made it; on a busy machine that takes longer than systemd waits for a device.
-
-    :raises FileNotFoundError: when it never comes; systemd starts the agent again.
-    """
-    end = time.monotonic() + PATIENCE
-    while True:
-        try:
-            return os.open(port, os.O_RDWR | os.O_NONBLOCK)
-        except FileNotFoundError:
-            if time.monotonic() > end:
-                raise
-            time.sleep(0.5)
 
 
 def _drain(agent: Agent, handle: int, lines: wire.Lines) -> None:
