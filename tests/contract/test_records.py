@@ -23,8 +23,6 @@ from tests.contract.conftest import Drafts, on_record, state_of
 
 OTHER = "contract-other"
 # It would take the suite's template away, which takes minutes to make again: run it when the provider is mended.
-HARMFUL = pytest.mark.xfail(run=False, reason="libvirt: a template is only kept for hosts that can be read")
-WRONG = pytest.mark.xfail(run=False, reason="libvirt: a host of another template of the same generation is in the way")
 
 
 def test_a_reserved_host_is_on_record_and_off(provider: Provider, second: Provider, drafts: Drafts) -> None:
@@ -187,7 +185,6 @@ def test_a_template_in_use_is_not_destroyed(
     assert frozen_template.uuid in usable(provider, frozen_template)
 
 
-@pytest.mark.parametrize("bench", ["memory", pytest.param("libvirt", marks=[pytest.mark.real, HARMFUL])], indirect=True)
 def test_a_template_under_a_host_that_cannot_be_read_is_not_destroyed(
     bench: Bench, provider: Provider, drafts: Drafts, frozen_template: TemplateRecord
 ) -> None:
@@ -217,7 +214,6 @@ def test_no_host_comes_to_a_template_that_goes(
         provider.destroy(doomed)
 
 
-@pytest.mark.parametrize("bench", ["memory", pytest.param("libvirt", marks=[pytest.mark.real, WRONG])], indirect=True)
 def test_a_template_of_the_same_generation_under_another_name_is_not_in_the_way(
     provider: Provider, drafts: Drafts, frozen_template: TemplateRecord
 ) -> None:

@@ -108,7 +108,6 @@ def test_only_a_template_that_boots_writes_to_its_ram_file() -> None:
     assert (ram["tombstone"], ram["cold"]) == ([], [])
 
 
-@pytest.mark.xfail(reason="QEMU wants a comma in a value written twice", strict=False)
 def test_a_comma_in_a_path_is_no_option_of_qemus() -> None:
     shape = designer.incoming(HOST, HARDWARE, TCG, IMAGE, STORE, Path("/a,share=on/ram"))
     (ram,) = [a for a in arguments(shape) if "memory-backend-file" in a]

@@ -26,8 +26,6 @@ NO_DOMAIN, FAILED, SYSTEM, RPC, INTERNAL, INVALID = (
     getattr(libvirt, f"VIR_ERR_{name}")
     for name in ("NO_DOMAIN", "OPERATION_FAILED", "SYSTEM_ERROR", "RPC", "INTERNAL_ERROR", "OPERATION_INVALID")
 )
-# OPERATION_FAILED says more than that a name is taken; a lost connection comes as an internal error, or as "recv".
-LATER = pytest.mark.xfail(reason="to be told apart in faults.py", strict=False)
 
 
 @pytest.mark.parametrize(
@@ -35,13 +33,13 @@ LATER = pytest.mark.xfail(reason="to be told apart in faults.py", strict=False)
     [
         (NO_DOMAIN, "Domain not found: no domain with matching uuid", NotFound),
         (FAILED, "domain 'a.b.c' already exists with uuid 5", Conflict),
-        pytest.param(FAILED, "cannot write: No space left on device", OutOfSpace, marks=LATER),
+        (FAILED, "cannot write: No space left on device", OutOfSpace),
         (SYSTEM, "cannot write data: No space left on device", OutOfSpace),
         (SYSTEM, "Failed to connect socket to '/run/libvirt': Connection refused", ConnectionFailed),
-        pytest.param(SYSTEM, "Cannot recv data: Connection reset by peer", ConnectionFailed, marks=LATER),
+        (SYSTEM, "Cannot recv data: Connection reset by peer", ConnectionFailed),
         (RPC, "client socket is closed", ConnectionFailed),
-        pytest.param(INTERNAL, "client socket is closed", ConnectionFailed, marks=LATER),
-        pytest.param(FAILED, "internal error: qemu unexpectedly closed the monitor", HypervisorError, marks=LATER),
+        (INTERNAL, "client socket is closed", ConnectionFailed),
+        (FAILED, "internal error: qemu unexpectedly closed the monitor", HypervisorError),
         (INVALID, "Requested operation is not valid: domain is already running", HypervisorError),
     ],
 )

@@ -98,5 +98,7 @@ def _network(mac: str, rules: tuple[str, ...]) -> tuple[str, ...]:
 def _ram(path: Path, hardware: Hardware, *, share: bool) -> tuple[str, ...]:
     # libvirt cannot say "private mapping of this very file", so QEMU is told; the later -machine option wins.
     shared = "on" if share else "off"
-    backend = f"memory-backend-file,id=ram0,size={hardware.memory_mib}M,mem-path={path},share={shared}"
+    # QEMU reads a comma in a value only when it is written twice.
+    file = str(path).replace(",", ",,")
+    backend = f"memory-backend-file,id=ram0,size={hardware.memory_mib}M,mem-path={file},share={shared}"
     return ("-object", backend, "-machine", "memory-backend=ram0")

@@ -12,8 +12,10 @@ from ...errors import Conflict, ConnectionFailed, HypervisorError, NotFound, Out
 
 # virErrorNumber of libvirt/virterror.h
 NO_DOMAIN = 42
-DOM_EXIST = 9
-LOST = {38: "system call", 39: "RPC", 7: "internal client socket"}
+# libvirt has one number for many failures, so what happened is told by its words.
+LOST = ("Failed to connect", "socket is closed", "Cannot recv data", "Cannot write data: Broken pipe", "keepalive")
+NO_SPACE = "No space left on device"
+TAKEN = "already exists"
 
 
 @contextmanager
@@ -33,12 +35,11 @@ def translated(what: str, name: str = "") -> Iterator[None]:
 def _ours(what: str, name: str, code: int | None, text: str) -> StockyardError:
     if code == NO_DOMAIN:
         return NotFound(f"{what}: there is no such domain.", name=name, cause=text)
-    if code == DOM_EXIST:
-        return Conflict(f"{what}: the name is taken.", name=name, cause=text, remedy="choose another name")
-    if "No space left on device" in text:
+    if NO_SPACE in text:
         return OutOfSpace(f"{what}: the storage is full.", name=name, cause=text, remedy="free space in the storage")
-    if code in LOST and any(w in text for w in ("connect", "socket", "hang", "end of file", "Broken pipe")):
-        return ConnectionFailed(
-            f"{what}: the connection to libvirt was lost.", name=name, cause=text, remedy="start libvirt, run again"
-        )
+    if any(words in text for words in LOST):
+        lost = f"{what}: the connection to libvirt was lost."
+        return ConnectionFailed(lost, name=name, cause=text, remedy="start libvirt, run again")
+    if TAKEN in text:
+        return Conflict(f"{what}: the name is taken.", name=name, cause=text, remedy="choose another name")
     return HypervisorError(f"{what} failed.", name=name, cause=text)

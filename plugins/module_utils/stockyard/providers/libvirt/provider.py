@@ -236,16 +236,18 @@ class LibvirtProvider:
         return f"its image's file {gone[0]} is gone" if gone else frozen.problem(self._folder(record), record)
 
     def _refuse_if_used(self, record: TemplateRecord) -> None:
-        found, _strangers = self.domains.everything()
-        key = (record.owner, record.tenant, record.generation)
+        found, strangers = self.domains.everything()
+        key = (record.owner, record.tenant, record.name, record.generation)
         hosts = [r for r, _state in found if isinstance(r, HostRecord)]
-        users = [r.name for r in hosts if (r.owner, r.tenant, r.generation) == key]
+        users = sorted(r.name for r in hosts if (r.owner, r.tenant, r.template, r.generation) == key)
         if users:
+            lives = f"hosts live on it: {', '.join(users[:10])}."
+            raise Refused(lives, name=record.title, remedy="destroy the hosts first")
+        if strangers:
             raise Refused(
-                f"hosts live on it: {', '.join(sorted(users)[:10])}.",
-                name=record.title,
-                remedy="destroy the hosts first",
-            )
+                "a domain that carries our mark cannot be read, and may live on it.", name=record.title,
+                cause=f"{strangers[0].name}: {strangers[0].reason}", remedy="mend or remove that domain by hand",
+            )  # fmt: skip
 
 
 def open_provider(uri: str, storage: str | None = None) -> LibvirtProvider:
