@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,9 @@ def same(before: dict[str, Any], after: dict[str, Any]) -> None:
 
 
 @pytest.fixture(scope="module")
-def ordeal(yard: Yard, fleet: list[Host], docker: Docker, busybox: bytes) -> dict[str, tuple[Host, Plan, Host]]:
+def ordeal(
+    yard: Yard, fleet: list[Host], docker: Docker, busybox: bytes
+) -> Iterator[dict[str, tuple[Host, Plan, Host]]]:
     """Two boots at the same time: a host of its own is restarted, a killed member is brought back by its fleet."""
     alone = yard.host(SingleSpec("alone", "docker")).objects[0]
     victim = there(yard, "web-5")
@@ -60,7 +63,8 @@ def ordeal(yard: Yard, fleet: list[Host], docker: Docker, busybox: bytes) -> dic
     with ThreadPoolExecutor() as pool:
         restarted = pool.submit(yard.host, SingleSpec("alone"), "restarted")
         plans = {"web-5": yard.fleet(FLEET).plan, "alone": restarted.result().plan}
-    return {h["name"]: (h, plans[h["name"]], there(yard, h["name"])) for h in (alone, victim)}
+    yield {h["name"]: (h, plans[h["name"]], there(yard, h["name"])) for h in (alone, victim)}
+    yard.host(SingleSpec("alone"), "absent")
 
 
 def test_a_restarted_host_is_the_same(ordeal: dict[str, tuple[Host, Plan, Host]]) -> None:
