@@ -35,6 +35,9 @@ class Bench(Protocol):
     def kill(self, record: Record) -> None:
         """End a running machine without asking it."""
 
+    def pause(self, record: Record) -> None:
+        """Stop a running machine where it is, as a full disk does."""
+
 
 @dataclass
 class MemoryBench:
@@ -60,6 +63,9 @@ class MemoryBench:
 
     def kill(self, record: Record) -> None:
         self._edit(record.domain, {"state": "off", "link": False})
+
+    def pause(self, record: Record) -> None:
+        self._edit(record.domain, {"state": "paused"})
 
     def _edit(self, name: str, changes: dict[str, Any]) -> None:
         """As an editor would: the file is read, changed and written anew."""
@@ -92,6 +98,9 @@ class LibvirtBench:
 
     def kill(self, record: Record) -> None:
         self._with_domain(record, lambda domain: domain.destroy())
+
+    def pause(self, record: Record) -> None:
+        self._with_domain(record, lambda domain: domain.suspend())
 
     def _with_domain(self, record: Record, act: Callable[[Any], Any]) -> None:
         import libvirt

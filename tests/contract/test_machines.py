@@ -149,6 +149,17 @@ def test_a_machine_that_is_killed_is_seen_and_stays_on_record(
         channel.close()
 
 
+def test_a_machine_that_is_paused_is_seen_and_goes_on(
+    bench: Bench, context: Context, provider: Provider, drafts: Drafts, deadline: Deadline
+) -> None:
+    record, _answer = identified(context, drafts, deadline)
+    bench.pause(record)
+    assert state_of(provider, record) == "paused"
+    provider.start(record, deadline)
+    assert state_of(provider, record) == "running"
+    assert ask(provider, record, deadline, op="hello")["uuid"] == record.uuid
+
+
 def test_destroy_takes_a_running_machine_away(
     provider: Provider, second: Provider, drafts: Drafts, deadline: Deadline
 ) -> None:

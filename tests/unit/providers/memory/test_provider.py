@@ -78,6 +78,17 @@ def test_what_lived_in_memory_is_gone_after_a_stop(yard: Yard) -> None:
     assert not (Path(host["disk"]) / "run/x").exists()
 
 
+def test_a_paused_guest_goes_on_where_it_was(yard: Yard, tmp_path: Path) -> None:
+    (host,) = yard.fleet(FleetSpec("ci", "base")).objects
+    (Path(host["disk"]) / "run/x").write_text("")
+    state = tmp_path / "hypervisor"
+    state.write_text(state.read_text().replace('"state": "running"', '"state": "paused"'))
+    assert [(h["state"], h["ready"]) for h in yard.hosts()] == [("paused", False)]
+    assert [a.verb for a in yard.fleet(FleetSpec("ci", "base")).plan.actions] == ["start"]
+    assert yard.hosts()[0]["ready"]
+    assert (Path(host["disk"]) / "run/x").exists()
+
+
 def test_a_guest_whose_disk_was_wiped_is_nobody(yard: Yard) -> None:
     (host,) = yard.fleet(FleetSpec("ci", "base")).objects
     record = yard.context.provider.observe("stockyard").hosts[0].record

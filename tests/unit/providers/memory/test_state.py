@@ -106,7 +106,7 @@ def test_a_line_that_a_dying_writer_left_half_written_is_not_there(path: Path) -
     put(file, "a", Machine("A"))
     reader.read()
     with path.open("ab") as handle:
-        handle.write(b'["b", {"record": "B"')
+        handle.write(b'["b", {"record": "B' + b"B" * 5000)
     assert reader.read() == StateFile(path).read() == {"a": Machine("A")}
     put(reader, "c", Machine("C"))
     assert file.read() == StateFile(path).read() == {"a": Machine("A"), "c": Machine("C")}

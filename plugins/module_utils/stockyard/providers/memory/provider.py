@@ -89,7 +89,8 @@ class MemoryProvider:
         with self.state.change() as machines:
             machine, _record = find(machines, record)
             if machine.state != "running":
-                boot(self.disks.make(record))
+                if machine.state != "paused":
+                    boot(self.disks.make(record))
                 machines[record.domain] = replace(machine, state="running", link=False)
 
     def stop(self, record: Record, deadline: Deadline) -> None:
