@@ -21,6 +21,7 @@ from .conftest import FLEET, Docker, ssh
 
 pytestmark = pytest.mark.real
 Host = dict[str, Any]
+Ordeal = dict[str, tuple[Host, Plan, Host]]
 SAME = ("uuid", "address", "mac", "identity", "generation", "created")
 
 
@@ -49,9 +50,7 @@ def same(before: dict[str, Any], after: dict[str, Any]) -> None:
 
 
 @pytest.fixture(scope="module")
-def ordeal(
-    yard: Yard, fleet: list[Host], docker: Docker, busybox: bytes
-) -> Iterator[dict[str, tuple[Host, Plan, Host]]]:
+def ordeal(yard: Yard, fleet: list[Host], docker: Docker, busybox: bytes) -> Iterator[Ordeal]:
     """Two boots at the same time: a host of its own is restarted, a killed member is brought back by its fleet."""
     alone = yard.host(SingleSpec("alone", "docker")).objects[0]
     victim = there(yard, "web-5")
@@ -67,15 +66,13 @@ def ordeal(
     yard.host(SingleSpec("alone"), "absent")
 
 
-def test_a_restarted_host_is_the_same(ordeal: dict[str, tuple[Host, Plan, Host]]) -> None:
+def test_a_restarted_host_is_the_same(ordeal: Ordeal) -> None:
     before, plan, after = ordeal["alone"]
     assert [(a.verb, a.name) for a in plan.actions] == [("restart", "alone")]
     same(before, after)
 
 
-def test_a_killed_host_comes_back_with_its_containers(
-    yard: Yard, docker: Docker, ordeal: dict[str, tuple[Host, Plan, Host]]
-) -> None:
+def test_a_killed_host_comes_back_with_its_containers(yard: Yard, docker: Docker, ordeal: Ordeal) -> None:
     before, plan, after = ordeal["web-5"]
     assert [(a.verb, a.name) for a in plan.actions] == [("start", "web-5")]
     same(before, after)
@@ -107,7 +104,7 @@ def test_a_frozen_template_cannot_be_harmed_by_starting_it(template: dict[str, A
     assert {part: (folder / part).stat().st_mtime_ns for part in before} == before
 
 
-def test_an_idle_fork_has_little_memory_of_its_own(yard: Yard, ordeal: dict[str, tuple[Host, Plan, Host]]) -> None:
+def test_an_idle_fork_has_little_memory_of_its_own(yard: Yard, ordeal: Ordeal) -> None:
     """Beside a twin that was booted cold: a fork writes a small part of what a boot touches."""
     booted = there(yard, "web-5")["memory"]["private_mib"]
     fork = there(yard, "web-9")["memory"]

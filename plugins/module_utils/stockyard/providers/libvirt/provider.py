@@ -60,6 +60,7 @@ class LibvirtProvider:
             hosts=tuple(Host(r, state) for r, state in mine if isinstance(r, HostRecord)),
             strangers=tuple(strangers),
             addresses=frozenset(r.address for r, _state in found if isinstance(r, HostRecord)),
+            names=frozenset(self.domains.names()),
         )
 
     def ensure_image(self, recipe: Recipe, build: BuildOptions, progress: Progress, deadline: Deadline) -> str:
