@@ -161,8 +161,10 @@ def test_one_failure_spoils_one_host(yard: Yard, hypervisor: FaultyProvider, ste
 def test_all_failures_are_told(yard: Yard, hypervisor: FaultyProvider) -> None:
     hypervisor.fail("fork", HypervisorError("first cause."))
     hypervisor.fail("fork", HypervisorError("second cause."), call=2)
-    with pytest.raises(StockyardError, match=r"2 of 3 hosts failed.*first cause.*second cause"):
+    with pytest.raises(StockyardError, match="2 of 3 hosts failed") as caught:
         yard.fleet(fleet())
+    # In whichever order the hosts failed: they are made side by side.
+    assert all(cause in str(caught.value) for cause in ("first cause", "second cause"))
     assert len(hosts(yard)) == 1
 
 
