@@ -28,6 +28,8 @@ from .store import Store
 REMOVE = 300.0
 IN_NAMESPACE = ("unshare", "--map-root-user", "--map-auto", "--mount")
 ASSEMBLE = """
+# Debian gives ordinary users no sbin.
+export PATH="$PATH:/usr/sbin:/sbin"
 mkdir root
 tar -xpf "$1" -C root --exclude='./dev/*'
 tar -xpf files.tar -C root --keep-directory-symlink
