@@ -26,7 +26,8 @@ check_sanity() {
   python=$(python -c 'import sys; print("%d.%d" % sys.version_info[:2])')
   mkdir -p "$HOME/.ansible/test/cache"
   cp "$root/hack/get_pip.py" "$HOME/.ansible/test/cache/get_pip_${pip_version//./_}.py"
-  ansible-test sanity --local --python "$python" --color no
+  ansible-test sanity --local --python "$python" --color no 2>&1 | tee "$work/sanity.out" &&
+    ! grep -q "targets skipped" "$work/sanity.out"
 }
 
 run() {
@@ -54,6 +55,8 @@ main() {
   done
   "$root/hack/sync.sh" "$copy"
   mkdir -p "$work/home"
+  # The copy lies in a directory that git ignores: seen from the checkout it would hold no files to look at.
+  export GIT_CEILING_DIRECTORIES=$work
   export HOME=$work/home PATH=$root/.venv/bin:$PATH ANSIBLE_COLLECTIONS_PATH=$work/collections
   # The slowest check runs beside the others.
   run_each "${sanity[@]}" &

@@ -52,7 +52,7 @@ class Guest:
 @pytest.fixture
 def context(tmp_path: Path) -> Context:
     # There is no hypervisor in it: it is not asked.
-    return Context(cast("Provider", None), "stockyard", lambda tenant: Pki(tmp_path / tenant, tenant), FakeClock())
+    return Context(cast(Provider, None), "stockyard", lambda tenant: Pki(tmp_path / tenant, tenant), FakeClock())
 
 
 @pytest.fixture

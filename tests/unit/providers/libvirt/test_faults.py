@@ -46,7 +46,7 @@ NO_DOMAIN, FAILED, SYSTEM, RPC, INTERNAL, INVALID = (
 def test_an_error_is_told_in_our_words(code: int, text: str, kind: type[StockyardError]) -> None:
     with pytest.raises(StockyardError) as caught, translated("start the domain", "host web-1"):
         raise libvirt_error(code, text)
-    assert type(caught.value) is kind
+    assert caught.type is kind
     assert caught.value.name == "host web-1"
     assert text in str(caught.value)
     assert isinstance(caught.value.__cause__, libvirt.libvirtError)
