@@ -103,7 +103,8 @@ def test_site_then_site_again_then_teardown(yard: Yard, fleet: list[dict[str, An
     assert processes(OWNER) == []
     assert [n for n in domains().split() if n.startswith(f"{OWNER}.") and ".template." not in n] == []
     assert list((WORK / "store" / "hosts").iterdir()) == []
-    assert list((WORK / "store" / "locks").iterdir()) == []
+    # A holder that was killed leaves its file, and no lock on it; other suites kill some.
+    assert [p.name for p in (WORK / "store" / "locks").iterdir() if p.name.startswith(OWNER)] == []
     assert not [p for p in files() if "work-" in p]
     listening = subprocess.run(["ss", "-Hltn"], capture_output=True, text=True, check=True).stdout
     assert not [a for a in addresses if f"{a}:" in listening]
