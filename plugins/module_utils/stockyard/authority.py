@@ -9,6 +9,7 @@ The cryptography library does the work.
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -27,6 +28,8 @@ CA_DAYS = 3650
 SERVER_DAYS = 365
 CLIENT_DAYS = 90
 SKEW = timedelta(minutes=5)
+# A certificate is made anew when less than this part of its life is left.
+RENEW_PART = 1 / 3
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,10 @@ class Authority:
             raise InvalidInput("the CA's certificate and key do not belong together.", remedy="give a matching pair")
         if not _may_sign(found):
             raise InvalidInput("the CA's certificate is not one of a CA.", remedy="give one with CA:TRUE")
+        if not _may_revoke(found):
+            raise InvalidInput(
+                "the CA may not sign lists of revoked certificates.", remedy="give one whose key usage has cRLSign"
+            )
         return cls(found, private)
 
     def pem(self) -> str:
@@ -82,6 +89,18 @@ class Authority:
     def key_pem(self) -> str:
         """The authority's private key."""
         return _key_pem(self.key)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the certificate, in hex: what names this authority on record."""
+        return self.certificate.fingerprint(hashes.SHA256()).hex()
+
+    def server_life(self, now: datetime, days: int = SERVER_DAYS) -> timedelta:
+        """How long a server certificate would last that were signed now.
+
+        :raises InvalidInput: when the authority itself ran out.
+        """
+        return min(now + timedelta(days=days), _end_of(self.certificate, now)) - now
 
     def sign_server(
         self, csr_pem: str, hostname: str, address: str, now: datetime, days: int = SERVER_DAYS
@@ -106,6 +125,22 @@ class Authority:
         key = ec.generate_private_key(ec.SECP256R1())
         builder = _builder(_name(name), self.certificate.subject, key.public_key(), now, days, self.certificate)
         return self._issue(builder, "client"), _key_pem(key)
+
+    def sign_crl(self, serials: Iterable[str], now: datetime) -> str:
+        """The list of revoked certificates, as PEM. It lasts as long as the authority: no host shuts everybody out
+        because nobody brought it a newer one.
+
+        :param serials: in hex.
+        """
+        # A day back: a guest whose clock is behind must not find it a list of the future.
+        builder = x509.CertificateRevocationListBuilder().issuer_name(self.certificate.subject)
+        builder = builder.last_update(now - timedelta(days=1)).next_update(_end_of(self.certificate, now))
+        for serial in sorted(serials):
+            entry = x509.RevokedCertificateBuilder().serial_number(int(serial, 16)).revocation_date(now)
+            builder = builder.add_revoked_certificate(entry.build())
+        number = x509.CRLNumber(int(now.timestamp()))
+        signed = builder.add_extension(number, critical=False).sign(self.key, hashes.SHA256())
+        return signed.public_bytes(serialization.Encoding.PEM).decode()
 
     def _issue(self, builder: x509.CertificateBuilder, role: str) -> Certificate:
         oid = x509.oid.ExtendedKeyUsageOID
@@ -139,7 +174,7 @@ def _end_of(signer: x509.Certificate, now: datetime) -> datetime:
     if end <= now:
         raise InvalidInput(
             f"the CA ran out on {end:%Y-%m-%d}.", name=signer.subject.rfc4514_string(),
-            remedy="renew it, or take it away and replace the hosts",
+            remedy="move it away, or give another: hosts are admitted anew where they are",
         )  # fmt: skip
     return end
 
@@ -159,6 +194,14 @@ def _may_sign(certificate: x509.Certificate) -> bool:
         return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
     except (x509.ExtensionNotFound, ValueError):
         return False
+
+
+def _may_revoke(certificate: x509.Certificate) -> bool:
+    """TLS servers refuse everybody when their list is signed by a CA whose key usage does not allow it."""
+    try:
+        return certificate.extensions.get_extension_for_class(x509.KeyUsage).value.crl_sign
+    except x509.ExtensionNotFound:
+        return True
 
 
 def _usage(*, ca: bool) -> x509.KeyUsage:

@@ -10,6 +10,7 @@ A tenant's directory::
 
     ca.pem  ca-key.pem          the authority (the key is not there when it was handed in as text)
     client/ca.pem cert.pem key.pem   what DOCKER_CERT_PATH wants
+    clients.json revoked.json crl.pem   client certificates: which were issued, which are revoked, the signed list
     ssh/id_ed25519 id_ed25519.pub    the operator's SSH key, put into hosts that name no other
     known_hosts                      SSH host keys, pinned from the hypervisor's channel
 """
@@ -23,20 +24,20 @@ from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
-from .authority import Authority
+from .authority import CLIENT_DAYS, Authority
 from .errors import InvalidInput, MissingDependency, StockyardError
+from .keyfiles import text, write
+from .ledger import Ledger, Serials, fresh
 
 ABSENT: ImportError | None = None
 try:
-    from cryptography import x509
-    from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+    from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.asymmetric import ed25519
 except ImportError as absent:
     ABSENT = absent
 
-# A client certificate is made anew when less than this part of its life is left.
-RENEW_PART = 1 / 3
+OPERATOR = "operator"
 
 
 class Pki:
@@ -54,6 +55,7 @@ class Pki:
             raise InvalidInput("only one half of the CA was given.", remedy="give ca_certificate and ca_private_key")
         self.directory = directory
         self.title = title
+        self._ledger = Ledger(directory)
         self._given = Authority.from_pem(ca_certificate, ca_private_key) if ca_certificate else None
 
     @property
@@ -65,6 +67,10 @@ class Pki:
     def client_directory(self) -> Path:
         """What DOCKER_CERT_PATH is set to."""
         return self.directory / "client"
+
+    def directory_of(self, name: str) -> Path:
+        """Where a named client certificate is put when nobody says otherwise."""
+        return self.directory / "clients" / name
 
     @property
     def ssh_key(self) -> Path:
@@ -78,52 +84,93 @@ class Pki:
         """
         if self._given:
             return self._given
-        certificate, key = self.directory / "ca.pem", self.directory / "ca-key.pem"
-        fresh = self.directory / ".ca-key.pem.new"
+        certificate, key, fresh_key = self._parts()
         with self._locked():
             if not certificate.exists() and not key.exists():
                 made = Authority.create(f"stockyard {self.title}", now)
-                _write(fresh, made.key_pem(), 0o600)
-                _write(certificate, made.pem(), 0o644)
-            if certificate.exists() and not key.exists() and fresh.exists():
+                write(fresh_key, made.key_pem(), 0o600)
+                write(certificate, made.pem(), 0o644)
+            if certificate.exists() and not key.exists() and fresh_key.exists():
                 # The last step of the making, ours or that of a controller which died before it.
-                fresh.replace(key)
-            for part in (certificate, key):
-                if not part.exists():
-                    raise InvalidInput(
-                        f"half of the CA is lost: {part} is not there.", name=f"tenant {self.title}",
-                        remedy="put it back from a backup, or remove the other half too and replace the hosts",
-                    )  # fmt: skip
-            return Authority.from_pem(_text(certificate), _text(key))
+                fresh_key.replace(key)
+            return self._read(certificate, key)
+
+    def found(self) -> Authority | None:
+        """The tenant's authority if there is one. Writes nothing.
+
+        :raises InvalidInput: when only half of it is on disk.
+        """
+        if self._given:
+            return self._given
+        certificate, key, fresh_key = self._parts()
+        try:
+            if not certificate.exists() and not key.exists():
+                return None
+            return self._read(certificate, fresh_key if fresh_key.exists() and not key.exists() else key)
+        except OSError as error:
+            raise self._unusable(error) from error
 
     def client(self, now: datetime) -> Path:
         """The directory with the operator's client certificate, made or renewed when it is due."""
-        authority, folder = self.authority(now), self.client_directory
+        return self.issue(OPERATOR, self.client_directory, now)
+
+    def issue(self, name: str, folder: Path, now: datetime, days: int = CLIENT_DAYS) -> Path:
+        """Have a client certificate in a directory, with its key and the authority's certificate.
+
+        :return: the directory.
+        """
+        authority = self.authority(now)
         with self._locked():
-            if not _fresh(folder, authority, now):
-                certificate, key = authority.issue_client("operator", now)
-                _write(folder / "key.pem", key, 0o600)
-                _write(folder / "cert.pem", certificate.pem, 0o644)
-                _write(folder / "ca.pem", authority.pem(), 0o644)
+            if not fresh(folder, authority, self._ledger.revoked(now), now):
+                certificate, key = authority.issue_client(name, now, days)
+                self._ledger.note(name, certificate.serial, certificate.not_after, now)
+                write(folder / "key.pem", key, 0o600)
+                write(folder / "cert.pem", certificate.pem, 0o644)
+                write(folder / "ca.pem", authority.pem(), 0o644)
         return folder
+
+    def is_issued(self, folder: Path, now: datetime) -> bool:
+        """Whether :meth:`issue` would leave a directory as it is. Writes nothing."""
+        authority = self.found()
+        return authority is not None and fresh(folder, authority, self.revoked(now), now)
+
+    def issued(self, name: str) -> dict[str, float]:
+        """Serial numbers of what was issued to a name here, each with its end."""
+        return self._ledger.issued(name)
+
+    def revoked(self, now: datetime) -> dict[str, float]:
+        """Serial numbers of what is revoked and has not run out, each with its end. Writes nothing."""
+        return self._ledger.revoked(now)
+
+    def revoke(self, serials: Serials, now: datetime) -> None:
+        """Revoke client certificates; hosts refuse them when they have the new :meth:`crl`."""
+        if serials:
+            with self._locked():
+                self._ledger.revoke(serials, now)
+
+    def crl(self, now: datetime) -> str:
+        """The signed list of revoked certificates that hosts get, as PEM."""
+        authority = self.authority(now)
+        with self._locked():
+            return self._ledger.crl(authority, now)
 
     def operator_key(self) -> str:
         """The public half of the operator's SSH key, made when there is none."""
         public = self.ssh_key.with_suffix(".pub")
         with self._locked():
             if not self.ssh_key.exists():
-                _write(self.ssh_key, _openssh(ed25519.Ed25519PrivateKey.generate()), 0o600)
+                write(self.ssh_key, _openssh(ed25519.Ed25519PrivateKey.generate()), 0o600)
                 public.unlink(missing_ok=True)
             if not public.exists():
-                _write(public, _public_line(self.ssh_key), 0o644)
-            return _text(public).strip()
+                write(public, _public_line(self.ssh_key), 0o644)
+            return text(public).strip()
 
     def pin(self, lines: list[str]) -> None:
         """Write the tenant's known_hosts file."""
-        text = "".join(f"{line}\n" for line in sorted(lines))
+        pinned = "".join(f"{line}\n" for line in sorted(lines))
         with self._locked():
-            if not self.known_hosts.exists() or _text(self.known_hosts) != text:
-                _write(self.known_hosts, text, 0o644)
+            if not self.known_hosts.exists() or text(self.known_hosts) != pinned:
+                write(self.known_hosts, pinned, 0o644)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -140,30 +187,26 @@ class Pki:
             finally:
                 os.close(handle)
         except OSError as error:
-            raise StockyardError(
-                "the directory for keys cannot be used.", name=str(self.directory), cause=str(error),
-                remedy="give a directory that this user may write, by the option pki_dir",
-            ) from error  # fmt: skip
+            raise self._unusable(error) from error
 
+    def _parts(self) -> tuple[Path, Path, Path]:
+        """The authority's certificate and key, and the key while it is being made."""
+        return self.directory / "ca.pem", self.directory / "ca-key.pem", self.directory / ".ca-key.pem.new"
 
-def _fresh(folder: Path, authority: Authority, now: datetime) -> bool:
-    """Whether a client certificate is there with its key, of this authority, with enough of its life left."""
-    try:
-        found = x509.load_pem_x509_certificate((folder / "cert.pem").read_bytes())
-        found.verify_directly_issued_by(authority.certificate)
-        key = serialization.load_pem_private_key((folder / "key.pem").read_bytes(), None)
-        # A controller may have died between the two files.
-        if key.public_key() != found.public_key() or (folder / "ca.pem").read_text() != authority.pem():
-            return False
-    except (FileNotFoundError, ValueError, TypeError, InvalidSignature):
-        return False
-    life = found.not_valid_after_utc - found.not_valid_before_utc
-    return found.not_valid_after_utc - now > life * RENEW_PART
+    def _read(self, certificate: Path, key: Path) -> Authority:
+        for part in (certificate, key):
+            if not part.exists():
+                raise InvalidInput(
+                    f"half of the CA is lost: {part} is not there.", name=f"tenant {self.title}",
+                    remedy="put it back from a backup, or move the other half away too: hosts are admitted to a new CA",
+                )  # fmt: skip
+        return Authority.from_pem(text(certificate), text(key))
 
-
-def _text(path: Path) -> str:
-    """What a file holds; what is not text in it shows as question marks, and is refused by whoever reads it."""
-    return path.read_text(encoding="utf-8", errors="replace")
+    def _unusable(self, error: OSError) -> StockyardError:
+        return StockyardError(
+            "the directory for keys cannot be used.", name=str(self.directory), cause=str(error),
+            remedy="give a directory that this user may write, by the option pki_dir",
+        )  # fmt: skip
 
 
 def _openssh(key: ed25519.Ed25519PrivateKey) -> str:
@@ -182,15 +225,3 @@ def _public_line(private: Path) -> str:
             remedy="put its .pub file beside it, or remove it: a new one is made",
         ) from error  # fmt: skip
     return f"{public.decode()} stockyard-operator\n"
-
-
-def _write(path: Path, text: str, mode: int) -> None:
-    """Write a whole file or none."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w", encoding="ascii") as handle:
-        os.fchmod(handle.fileno(), mode)
-        handle.write(text)
-        handle.flush()
-        os.fsync(handle.fileno())
-    os.replace(beside, path)
