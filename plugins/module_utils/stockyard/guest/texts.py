@@ -44,6 +44,7 @@ Unit=docker.service
 WantedBy=multi-user.target
 """
 
+# However often it is started anew (for each list of revoked certificates), systemd does not give up on it.
 TLS_UNIT = """\
 [Unit]
 Description=Mutual TLS in front of the Docker socket
@@ -82,6 +83,7 @@ connect = /run/docker.sock
 cert = /var/lib/stockyard/tls/cert.pem
 key = /var/lib/stockyard/tls/key.pem
 CAfile = /var/lib/stockyard/tls/ca.pem
+CRLfile = /var/lib/stockyard/tls/crl.pem
 verifyChain = yes
 requireCert = yes
 sslVersionMin = TLSv1.2

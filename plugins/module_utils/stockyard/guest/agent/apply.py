@@ -61,7 +61,7 @@ class Identity:
         audit.append("names")
         mac = self._network(request["network"])
         audit.append("network")
-        self._write("etc/ssh/stockyard_authorized_keys", "".join(f"{k}\n" for k in request["authorized_keys"]))
+        self._authorize(request["authorized_keys"])
         ssh_key = self._ssh_host_key(request["hostname"])
         audit.append("ssh-key")
         csr = self._tls_key(request["hostname"])
@@ -73,11 +73,30 @@ class Identity:
             audit.append("engine")
         return {"ssh_host_key": ssh_key, "csr": csr, "mac": mac, "audit": audit}
 
+    def csr(self) -> dict[str, Any]:
+        """A request for a new certificate for the key that is on disk; the key stays here."""
+        with open(self._path(STATE, "tls/key.pem"), "rb") as handle:
+            key = serialization.load_pem_private_key(handle.read(), None)
+        if not isinstance(key, ec.EllipticCurvePrivateKey):
+            raise TypeError("the key on disk is not the P-256 one that was written")
+        return {"csr": _request_of(key, (self.known() or {})["hostname"])}
+
     def admit(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Take the signed certificate and let the TLS front start."""
+        """Take the signed certificate, whose authority it is and what that revoked, and let the TLS front start.
+
+        In a host whose front was let go before, the front takes up the new files; ``cut`` makes it hang up on everybody
+        who is connected now.
+        """
         self._write(f"{STATE}/tls/ca.pem", request["ca"])
+        self._write(f"{STATE}/tls/crl.pem", request["crl"])
         self._write(f"{STATE}/tls/cert.pem", request["certificate"])
-        self.open_doors()
+        if request.get("authorized_keys"):
+            self._authorize(request["authorized_keys"])
+        if os.path.exists(self._path(OPEN_FLAG)):
+            self.effects.sync()
+            self.effects.reload_front(bool(request.get("cut")))
+        else:
+            self.open_doors()
         return {}
 
     def settle(self) -> dict[str, Any]:
@@ -99,6 +118,9 @@ class Identity:
         """Let the TLS front start, now and whenever it is started again."""
         self._write(OPEN_FLAG, "")
         self.effects.open_gate()
+
+    def _authorize(self, keys: list[str]) -> None:
+        self._write("etc/ssh/stockyard_authorized_keys", "".join(f"{key}\n" for key in keys))
 
     def _names(self, request: dict[str, Any]) -> None:
         self.effects.set_hostname(request["hostname"])
@@ -135,9 +157,7 @@ class Identity:
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
         self._write(f"{STATE}/tls/key.pem", private.decode(), 0o600, "stockyard-tls")
-        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, hostname)])
-        csr = x509.CertificateSigningRequestBuilder().subject_name(name).sign(key, hashes.SHA256())
-        return csr.public_bytes(serialization.Encoding.PEM).decode()
+        return _request_of(key, hostname)
 
     def _path(self, *parts: str) -> str:
         return os.path.join(self.root, *parts)
@@ -153,3 +173,10 @@ class Identity:
         if user:
             self.effects.own(beside, user)
         os.replace(beside, target)
+
+
+def _request_of(key: ec.EllipticCurvePrivateKey, hostname: str) -> str:
+    """A certificate request, as PEM. Whoever signs it decides on the names."""
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, hostname)])
+    csr = x509.CertificateSigningRequestBuilder().subject_name(name).sign(key, hashes.SHA256())
+    return csr.public_bytes(serialization.Encoding.PEM).decode()

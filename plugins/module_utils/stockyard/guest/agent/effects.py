@@ -36,6 +36,8 @@ RTENTRY_SIZE = 120
 ARPHRD_ETHER = 1
 PATIENCE = 600.0
 GATE = "/run/stockyard/gate"
+# The front's processes and no others: a container may run a stunnel of its own.
+FRONT_PROCESSES = "/sys/fs/cgroup/system.slice/stockyard-tls.service/cgroup.procs"
 ANY = "0.0.0.0"  # noqa: S104  # no socket: the default route's destination
 
 
@@ -68,6 +70,12 @@ class Effects(Protocol):
 
     def open_gate(self) -> None:
         """Let the TLS front, which waits at its gate, go on."""
+
+    def reload_front(self, cut: bool) -> None:
+        """Make the TLS front, which runs, take up the files on disk.
+
+        :param cut: hang up on everybody who is connected, and start anew.
+        """
 
     def sync(self) -> None:
         """Make everything written durable."""
@@ -139,6 +147,14 @@ class LinuxEffects:
         # Kept open: what is written waits in the pipe for a front that is not there yet.
         self._gate = os.open(GATE, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         os.write(self._gate, b"\n")
+
+    def reload_front(self, cut: bool) -> None:
+        # stunnel(8): SIGHUP reloads the configuration with all its files, for new connections; what is connected stays.
+        # When it ends, systemd starts it again. One that is only being started ends by either, and reads the new files.
+        with contextlib.suppress(FileNotFoundError), open(FRONT_PROCESSES, encoding="ascii") as handle:
+            for pid in handle.read().split():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(pid), signal.SIGTERM if cut else signal.SIGHUP)
 
     def sync(self) -> None:
         os.sync()

@@ -12,6 +12,7 @@ import os
 import select
 import sys
 import traceback
+from collections.abc import Callable
 from typing import Any
 
 from . import wire
@@ -19,6 +20,8 @@ from .apply import Identity
 from .effects import LinuxEffects, wait_for_path
 from .warmup import warm_up
 
+# What this agent understands: 2 can be admitted anew.
+AGENT = 2
 PORT = f"/dev/virtio-ports/{wire.PORT_NAME}"
 
 
@@ -41,21 +44,23 @@ class Agent:
             return {"id": number, "ok": False, "error": f"{type(error).__name__}: {error}"[:2000]}
 
     def _do(self, request: dict[str, Any]) -> dict[str, Any]:
+        operations: dict[Any, Callable[[dict[str, Any]], dict[str, Any]]] = {
+            "hello": self._hello,
+            "draw": lambda _asked: dict(self.identity.effects.draw()),
+            "warm-up": lambda asked: dict(warm_up(float(asked["timeout"]), bool(asked["docker"]))),
+            "identify": self.identity.identify,
+            "csr": lambda _asked: self.identity.csr(),
+            "admit": self.identity.admit,
+            "settle": lambda _asked: self.identity.settle(),
+        }
         operation = request.get("op")
-        if operation == "hello":
-            known = self.identity.known()
-            return {"agent": 1, "uuid": known["uuid"] if known else ""}
-        if operation == "draw":
-            return self.identity.effects.draw()
-        if operation == "warm-up":
-            return dict(warm_up(float(request["timeout"]), bool(request["docker"])))
-        if operation == "identify":
-            return self.identity.identify(request)
-        if operation == "admit":
-            return self.identity.admit(request)
-        if operation == "settle":
-            return self.identity.settle()
-        raise ValueError(f"unknown operation {operation!r}")
+        if not isinstance(operation, str) or operation not in operations:
+            raise ValueError(f"unknown operation {operation!r}")
+        return operations[operation](request)
+
+    def _hello(self, _request: dict[str, Any]) -> dict[str, Any]:
+        known = self.identity.known()
+        return {"agent": AGENT, "uuid": known["uuid"] if known else ""}
 
 
 def serve(agent: Agent, port: str) -> None:

@@ -56,6 +56,9 @@ class _DryEffects(LinuxEffects):
     def open_gate(self) -> None:
         return
 
+    def reload_front(self, cut: bool) -> None:
+        return
+
     def restart_journal(self) -> None:
         return
 
@@ -72,8 +75,8 @@ def warm_up(timeout: float, docker: bool) -> dict[str, str]:
     shutil.rmtree(SCRATCH, ignore_errors=True)
     rehearsal = Identity(SCRATCH, _DryEffects())
     answer = rehearsal.identify(_request())
-    certificate = _self_signed(answer["csr"])
-    rehearsal.admit({"ca": certificate, "certificate": certificate})
+    rehearsal.admit(_self_signed(answer["csr"]))
+    rehearsal.csr()
     rehearsal.settle()
     if docker:
         _rehearse_front(end)
@@ -131,25 +134,29 @@ def _copy_with_owner(source: str, target: str) -> str:
     return target
 
 
-def _self_signed(csr_pem: str) -> str:
+def _self_signed(csr_pem: str) -> dict[str, str]:
+    """An authority of one certificate, its own, and an empty list of what it revoked."""
     with open(f"{SCRATCH}/{STATE}/tls/key.pem", "rb") as handle:
         key = serialization.load_pem_private_key(handle.read(), None)
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise TypeError("the rehearsal's key is not the P-256 one that was written")
     csr = x509.load_pem_x509_csr(csr_pem.encode())
-    now = datetime.now(UTC)
+    yesterday, tomorrow = (datetime.now(UTC) + timedelta(days=days) for days in (-1, 1))
     builder = (
         x509.CertificateBuilder()
         .subject_name(csr.subject)
         .issuer_name(csr.subject)
         .public_key(csr.public_key())
         .serial_number(1)
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
+        .not_valid_before(yesterday)
+        .not_valid_after(tomorrow)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
     )
-    if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise TypeError("the rehearsal's key is not the P-256 one that was written")
-    signed = builder.sign(key, hashes.SHA256())
-    return signed.public_bytes(serialization.Encoding.PEM).decode()
+    crl = x509.CertificateRevocationListBuilder().issuer_name(csr.subject)
+    signed = crl.last_update(yesterday).next_update(tomorrow).sign(key, hashes.SHA256())
+    certificate = builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
+    revoked = signed.public_bytes(serialization.Encoding.PEM).decode()
+    return {"ca": certificate, "certificate": certificate, "crl": revoked}
 
 
 class _UnixConnection(http.client.HTTPConnection):

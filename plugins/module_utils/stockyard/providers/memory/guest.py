@@ -51,6 +51,9 @@ class NoEffects:
     def open_gate(self) -> None:
         return
 
+    def reload_front(self, cut: bool) -> None:
+        return
+
     def sync(self) -> None:
         return
 
