@@ -70,6 +70,8 @@ class Identity:
     :param certificate: serial number of the server certificate, in hex.
     :param not_after: when that certificate ends, seconds since the epoch.
     :param engine_id: Docker engine ID; empty where the engine was not asked.
+    :param authority: fingerprint of the CA that signed the certificate and that the host trusts.
+    :param revoked: serial numbers of the client certificates that the host refuses, each with its end.
     """
 
     machine_id: str
@@ -77,6 +79,8 @@ class Identity:
     certificate: str
     not_after: float
     engine_id: str = ""
+    authority: str = ""
+    revoked: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

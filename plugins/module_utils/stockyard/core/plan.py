@@ -14,6 +14,7 @@ from .fleet import FleetSpec, SingleSpec
 from .host import Host
 from .provider import Template
 from .template import TemplateSpec
+from .trust import Trust, shown
 
 UNKNOWN_GENERATION = "known after the template is built"
 
@@ -22,8 +23,9 @@ UNKNOWN_GENERATION = "known after the template is built"
 class Action:
     """One thing to do to one object.
 
-    :param verb: ``build``, ``create``, ``replace``, ``start``, ``restart``, ``relabel`` or ``destroy``.
-    :param kind: ``template`` or ``host``.
+    :param verb: ``build``, ``create``, ``replace``, ``start``, ``restart``, ``renew``, ``relabel`` or ``destroy``; for
+        a client certificate ``issue`` or ``revoke``.
+    :param kind: ``template``, ``host`` or ``client``.
     :param reason: why, in words.
     :param before: what is there, for a diff.
     :param after: what will be there.
@@ -98,12 +100,15 @@ def newest(found: Iterable[Template]) -> Template | None:
     return max(usable, key=lambda t: t.record.created, default=None)
 
 
-def plan_fleet(spec: FleetSpec, generation: str, found: Iterable[Host], taken: Iterable[str] = ()) -> Plan:
+def plan_fleet(
+    spec: FleetSpec, generation: str, found: Iterable[Host], taken: Iterable[str] = (), trust: Trust | None = None
+) -> Plan:
     """What is to be done for a fleet.
 
     :param generation: the template's generation that hosts are to have; :data:`UNKNOWN_GENERATION` in check mode.
     :param found: all hosts of the yard.
     :param taken: names that no new host can have, whatever has them.
+    :param trust: what its hosts are to be admitted with; not looked at when it is not given.
     """
     tenants = [h for h in found if h.record.tenant == spec.tenant]
     mine = {h.record.name: h for h in tenants if h.record.fleet == spec.name}
@@ -116,11 +121,13 @@ def plan_fleet(spec: FleetSpec, generation: str, found: Iterable[Host], taken: I
     actions = [_destroy(h, spec.count) for h in sorted(gone, key=_ordinal)]
     actions += [Action("create", "host", n, "the fleet is short of it", {}, wanted) for n in fresh]
     for host in sorted((mine[n] for n in kept), key=_ordinal):
-        actions += host_actions(host, wanted, spec.labels)
+        actions += host_actions(host, wanted, spec.labels, trust)
     return Plan(tuple(actions))
 
 
-def host_actions(host: Host, wanted: dict[str, Any], labels: dict[str, str]) -> list[Action]:
+def host_actions(
+    host: Host, wanted: dict[str, Any], labels: dict[str, str], trust: Trust | None = None
+) -> list[Action]:
     """What is to be done to one host that stays."""
     record, name = host.record, host.record.name
     changed = _changed(host, wanted)
@@ -131,6 +138,7 @@ def host_actions(host: Host, wanted: dict[str, Any], labels: dict[str, str]) -> 
         actions.append(
             Action("start", "host", name, f"it is {host.state}", {"state": host.state}, {"state": "running"})
         )
+    actions += plan_renewal(host, trust)
     if record.labels != labels:
         actions.append(
             Action("relabel", "host", name, "labels changed", {"labels": record.labels}, {"labels": dict(labels)})
@@ -138,11 +146,21 @@ def host_actions(host: Host, wanted: dict[str, Any], labels: dict[str, str]) -> 
     return actions
 
 
-def plan_host(spec: SingleSpec, state: str, generation: str, host: Host | None) -> Plan:
+def plan_renewal(host: Host, trust: Trust | None) -> list[Action]:
+    """Admit a host anew where it is, if that is due."""
+    identity = host.record.identity
+    reasons = trust.reasons(identity) if trust else []
+    if not (trust and identity and reasons):
+        return []
+    return [Action("renew", "host", host.record.name, "; ".join(reasons), shown(identity), trust.shown())]
+
+
+def plan_host(spec: SingleSpec, state: str, generation: str, host: Host | None, trust: Trust | None = None) -> Plan:
     """What is to be done for one host by name.
 
     :param state: ``present``, ``absent``, ``restarted`` or ``replaced``.
     :param generation: what a new host would have.
+    :param trust: what it is to be admitted with; not looked at when it is not given.
     """
     if state == "absent":
         return plan_destroy((), [host] if host else [], "it is to be absent")
@@ -157,8 +175,10 @@ def plan_host(spec: SingleSpec, state: str, generation: str, host: Host | None) 
             (Action("replace", "host", spec.name, "it was asked for", before, {"generation": _shown(generation)}),)
         )
     if state == "restarted":
-        return Plan((Action("restart", "host", spec.name, "it was asked for", before, {**before, "state": "running"}),))
-    return Plan(tuple(host_actions(host, wanted, spec.labels)))
+        after = {**before, "state": "running"}
+        restart = Action("restart", "host", spec.name, "it was asked for", before, after)
+        return Plan((restart, *plan_renewal(host, trust)))
+    return Plan(tuple(host_actions(host, wanted, spec.labels, trust)))
 
 
 def plan_destroy(templates: Iterable[Template], hosts: Iterable[Host], reason: str) -> Plan:

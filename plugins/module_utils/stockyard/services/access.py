@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..core import codec
@@ -19,7 +19,7 @@ def publish(ctx: Context, tenant: str) -> None:
     """Pin the SSH host keys of a tenant's hosts, as they are on record now; renew the client certificate when due."""
     hosts = [h.record for h in ctx.provider.observe(ctx.owner).hosts if h.record.tenant == tenant]
     ctx.pki(tenant).pin([known_host(r) for r in hosts if r.identity])
-    if hosts:
+    if hosts and ctx.pki(tenant).found():
         ctx.pki(tenant).client(ctx.today())
 
 
@@ -29,8 +29,11 @@ def known_host(record: HostRecord) -> str:
     return f"[{record.address}]:{SSH_PORT} {key}"
 
 
-def describe_host(ctx: Context, host: Host) -> dict[str, Any]:
-    """A host as modules return it: facts, endpoints, and how to use them. Nothing secret."""
+def describe_host(ctx: Context, host: Host, drift: Sequence[str] = ()) -> dict[str, Any]:
+    """A host as modules return it: facts, endpoints, and how to use them. Nothing secret.
+
+    :param drift: why it has to be admitted anew.
+    """
     record = host.record
     pki = ctx.pki(record.tenant)
     certificates = str(pki.client_directory)
@@ -44,6 +47,7 @@ def describe_host(ctx: Context, host: Host) -> dict[str, Any]:
         **facts,
         "state": host.state,
         "ready": host.serving,
+        "drift": list(drift),
         "generation": record.generation[:12],
         "ports": list(record.spec.ports),
         "fork_mode": record.spec.fork_mode,
@@ -88,8 +92,11 @@ def context_command(name: str, endpoint: str, certificates: str) -> str:
     return shlex.join(["docker", "context", "create", name, "--docker", options])
 
 
-def describe_fleet(members: Sequence[Host]) -> dict[str, Any]:
-    """A fleet as modules return it: what its hosts have in common, and how many of them serve."""
+def describe_fleet(members: Sequence[Host], drift: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """A fleet as modules return it: what its hosts have in common, and how many of them serve.
+
+    :param drift: for each host, by uuid, why it has to be admitted anew.
+    """
     newest = max((h.record for h in members), key=lambda r: r.created)
     return {
         "name": newest.fleet,
@@ -99,6 +106,7 @@ def describe_fleet(members: Sequence[Host]) -> dict[str, Any]:
         "hosts": sorted(h.record.name for h in members),
         "ready": sum(h.serving for h in members),
         "total": len(members),
+        "drift": {h.record.name: list(drift[h.record.uuid]) for h in members if drift.get(h.record.uuid)},
     }
 
 

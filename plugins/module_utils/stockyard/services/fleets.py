@@ -15,10 +15,11 @@ from ..core.host import Host, host_domain
 from ..core.plan import UNKNOWN_GENERATION, Action, Plan, generations, newest, plan_destroy, plan_fleet
 from ..core.provider import Observation, Template
 from ..errors import StockyardError
-from . import access, hosts, templates
+from . import access, hosts, templates, trust
 from .context import Context
 
 LOCK_WAIT = 5.0
+Work = Callable[[], object]
 
 
 def plan(ctx: Context, spec: FleetSpec, seen: Observation | None = None) -> Plan:
@@ -28,7 +29,7 @@ def plan(ctx: Context, spec: FleetSpec, seen: Observation | None = None) -> Plan
     generation = template.record.generation if template else UNKNOWN_GENERATION
     prefix = host_domain(ctx.owner, spec.tenant, "")
     taken = (name.removeprefix(prefix) for name in seen.names if name.startswith(prefix))
-    return plan_fleet(spec, generation, seen.hosts, taken)
+    return plan_fleet(spec, generation, seen.hosts, taken, trust.current(ctx, spec.tenant, seen.hosts))
 
 
 def converge(ctx: Context, spec: FleetSpec, timeout: float) -> Plan:
@@ -42,6 +43,8 @@ def converge(ctx: Context, spec: FleetSpec, timeout: float) -> Plan:
         seen = ctx.provider.observe(ctx.owner)
         template = templates.need(spec.tenant, spec.template, seen) if spec.count else None
         todo = plan(ctx, spec, seen)
+        if spec.count:
+            trust.prepare(ctx, spec.tenant, seen.hosts)
         try:
             _apply(ctx, spec, todo, seen.hosts, template, deadline)
         finally:
@@ -60,7 +63,7 @@ def remove(ctx: Context, tenant: str, name: str, timeout: float) -> Plan:
     deadline = ctx.deadline(timeout)
     with _held(ctx, tenant, name, deadline):
         todo, mine = plan_removal(ctx, tenant, name), members(ctx, tenant, name)
-        _each(ctx, [_destroyer(ctx, h) for h in mine])
+        each(ctx, [_destroyer(ctx, h) for h in mine])
         access.publish(ctx, tenant)
         return todo
 
@@ -80,33 +83,43 @@ def _apply(
     """Destroy first (names may be given again), then all that makes or mends hosts, a few at a time."""
     there = {h.record.name: h for h in found if (h.record.tenant, h.record.fleet) == (spec.tenant, spec.name)}
     first = [a for a in todo.actions if a.verb == "destroy"]
-    _each(ctx, [_destroyer(ctx, there[a.name]) for a in first])
-    rest = [a for a in todo.actions if a.verb != "destroy"]
-    _each(ctx, [_doer(ctx, spec, a, there.get(a.name), template, deadline) for a in rest])
+    each(ctx, [_destroyer(ctx, there[a.name]) for a in first])
+    rest: dict[str, list[Action]] = {}
+    for action in todo.actions:
+        if action.verb != "destroy":
+            rest.setdefault(action.name, []).append(action)
+    each(ctx, [_doer(ctx, spec, do, there.get(name), template, deadline) for name, do in rest.items()])
 
 
 def _doer(
-    ctx: Context, spec: FleetSpec, action: Action, host: Host | None, template: Template | None, deadline: Deadline
-) -> Callable[[], None]:
+    ctx: Context,
+    spec: FleetSpec,
+    actions: list[Action],
+    host: Host | None,
+    template: Template | None,
+    deadline: Deadline,
+) -> Work:
+    """What is to be done to one host, one after the other."""
+
     def do() -> None:
-        if action.verb == "start" and host:
-            hosts.start(ctx, host.record, deadline)
-        elif action.verb == "relabel" and host:
-            hosts.relabel(ctx, host.record, spec.labels)
-        elif template:
-            if host and action.verb == "replace":
-                hosts.destroy(ctx, host.record)
-            order = hosts.Order(spec.tenant, spec.name, action.name, spec.host, spec.labels)
-            hosts.provision(ctx, order, template, deadline)
+        record = host.record if host else None
+        for action in actions:
+            if record and action.verb in hosts.MENDING:
+                record = hosts.mend(ctx, record, action.verb, spec.labels, deadline)
+            elif template:
+                if record and action.verb == "replace":
+                    hosts.destroy(ctx, record)
+                order = hosts.Order(spec.tenant, spec.name, action.name, spec.host, spec.labels)
+                hosts.provision(ctx, order, template, deadline)
 
     return do
 
 
-def _destroyer(ctx: Context, host: Host) -> Callable[[], None]:
+def _destroyer(ctx: Context, host: Host) -> Work:
     return lambda: hosts.destroy(ctx, host.record)
 
 
-def _each(ctx: Context, work: list[Callable[[], None]]) -> None:
+def each(ctx: Context, work: list[Work]) -> None:
     """Do all of it, as many at once as the hypervisor serves well; then raise what went wrong, all of it."""
     with ThreadPoolExecutor(max_workers=max(1, ctx.provider.capabilities.parallel)) as pool:
         futures = [pool.submit(one) for one in work]

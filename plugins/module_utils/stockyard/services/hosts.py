@@ -11,16 +11,18 @@ from dataclasses import dataclass
 
 from ..core.clock import Deadline
 from ..core.host import MODES, HostRecord, HostSpec
-from ..core.naming import shown
 from ..core.provider import Template
 from ..core.template import TemplateRecord
-from ..errors import Conflict, GuestError, Unsupported
+from ..errors import Conflict, Unsupported
+from . import trust
 from .context import Context
-from .identify import identify, settle
+from .identify import READMITTABLE, check, identify, readmit, settle
 from .reach import wait_for_docker
 from .undo import undo
 
 ADDRESS_TRIES = 8
+# What is done to hosts that stay; the verbs of :func:`mend`.
+MENDING = ("start", "restart", "renew", "relabel")
 
 
 @dataclass(frozen=True)
@@ -139,34 +141,59 @@ def _wait_until_reachable(ctx: Context, record: HostRecord, deadline: Deadline) 
     return wanted
 
 
-def start(ctx: Context, record: HostRecord, deadline: Deadline) -> None:
-    """Boot a host that is off and wait until it is itself again and Docker answers."""
+def start(ctx: Context, record: HostRecord, deadline: Deadline) -> HostRecord:
+    """Boot a host that is off and wait until it is itself again and Docker answers.
+
+    What it is to trust by now, and a certificate that is due, it gets before its network link comes up.
+    """
     begin = ctx.clock.monotonic()
     ctx.provider.start(record, deadline)
-    _wait_for_itself(ctx, record, deadline)
+    record = _renewed(ctx, record, deadline)
     ctx.provider.set_link(record, True)
     reached = _wait_until_reachable(ctx, record, deadline)
     ctx.progress(f"{record.title}: booted{', Docker answers' * reached} ({ctx.clock.monotonic() - begin:.1f} s)")
+    return record
 
 
-def _wait_for_itself(ctx: Context, record: HostRecord, deadline: Deadline) -> None:
-    """The agent answers with the uuid of this very host."""
+def renew(ctx: Context, record: HostRecord, deadline: Deadline) -> HostRecord:
+    """Admit a running host anew where that is due, and wait until Docker answers to the operator."""
+    renewed = _renewed(ctx, record, deadline)
+    if renewed is not record:
+        _wait_until_reachable(ctx, renewed, deadline)
+    return renewed
+
+
+def _renewed(ctx: Context, record: HostRecord, deadline: Deadline) -> HostRecord:
+    """Make sure that a guest is this host, and admit it anew where that is due."""
     channel = ctx.provider.channel(record, deadline)
     try:
-        found = channel.request({"op": "hello"}, deadline).get("uuid")
+        agent = check(record, channel, deadline)
+        why = trust.reasons(ctx, record)
+        if not (why and record.identity):
+            return record
+        if agent < READMITTABLE:
+            raise Unsupported(
+                f"it is due ({'; '.join(why)}), and its agent is too old for it.", name=record.title,
+                remedy="rebuild its template and replace the host",
+            )  # fmt: skip
+        identity = readmit(ctx, record, record.identity, channel, deadline)
     finally:
         channel.close()
-    if found != record.uuid:
-        raise GuestError(
-            "its disk holds another identity, or none.", name=record.title, cause=f"the agent says {shown(found)}",
-            remedy="replace the host",
-        )  # fmt: skip
+    ctx.progress(f"{record.title}: admitted anew ({'; '.join(why)})")
+    return ctx.provider.claim(record, identity=identity)
 
 
-def restart(ctx: Context, record: HostRecord, deadline: Deadline) -> None:
+def mend(ctx: Context, record: HostRecord, verb: str, labels: dict[str, str], deadline: Deadline) -> HostRecord:
+    """Do to a host that stays what a plan's verb says; return its record."""
+    if verb == "relabel":
+        return relabel(ctx, record, labels)
+    return {"start": start, "restart": restart, "renew": renew}[verb](ctx, record, deadline)
+
+
+def restart(ctx: Context, record: HostRecord, deadline: Deadline) -> HostRecord:
     """Shut a host down and boot it; it keeps its identity."""
     ctx.provider.stop(record, deadline)
-    start(ctx, record, deadline)
+    return start(ctx, record, deadline)
 
 
 def relabel(ctx: Context, record: HostRecord, labels: dict[str, str]) -> HostRecord:

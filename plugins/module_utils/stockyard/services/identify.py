@@ -9,6 +9,7 @@ import base64
 import os
 import re
 import uuid
+from dataclasses import replace
 from typing import Any
 
 from ..core.clock import Deadline
@@ -21,6 +22,8 @@ from .context import Context
 ENTROPY_BYTES = 64
 # In session mode every guest sits alone behind its own user network; its address inside is always this one.
 GUEST_NETWORK = {"interface": "eth0", "address": "10.0.2.15", "netmask": "255.255.255.0", "gateway": ""}
+# The first agent that answers ``csr``.
+READMITTABLE = 2
 # One key as OpenSSH writes it: type, base64, nothing else; no line break can hide in it.
 _HOST_KEY = re.compile(r"ssh-ed25519 [A-Za-z0-9+/]{68}")
 
@@ -35,13 +38,54 @@ def identify(ctx: Context, record: HostRecord, channel: Channel, deadline: Deadl
     host_key = _host_key(answer, record)
     if answer.get("mac") != record.mac:
         raise GuestError(f"the guest's MAC is {shown(answer.get('mac'))} after it was set.", name=record.title)
+    request, admission = _admission(ctx, record, answer)
+    channel.request(request, deadline)
+    return replace(Identity(machine_id, host_key, "", 0.0), **admission)
+
+
+def readmit(ctx: Context, record: HostRecord, identity: Identity, channel: Channel, deadline: Deadline) -> Identity:
+    """Give a host a new certificate for the key that it has, and what it is to trust; all else of it stays.
+
+    Whom a new CA or list shuts out is cut off. With a new CA the operator's SSH key is put in too, where the
+    declaration names none: who lost the one has lost the other.
+    """
+    request, admission = _admission(ctx, record, channel.request({"op": "csr"}, deadline))
+    same = admission["authority"] == identity.authority
+    request["cut"] = not same or admission["revoked"].keys() != identity.revoked.keys()
+    if not same:
+        request["authorized_keys"] = _authorized_keys(ctx, record)
+    channel.request(request, deadline)
+    return replace(identity, **admission)
+
+
+def check(record: HostRecord, channel: Channel, deadline: Deadline) -> int:
+    """Make sure that the agent at the other end is this very host's; return what it understands."""
+    found = channel.request({"op": "hello"}, deadline)
+    own, agent = found.get("uuid"), found.get("agent")
+    if own != record.uuid:
+        raise GuestError(
+            "its disk holds another identity, or none.", name=record.title, cause=f"the agent says {shown(own)}",
+            remedy="replace the host",
+        )  # fmt: skip
+    return agent if isinstance(agent, int) else 0
+
+
+def _admission(ctx: Context, record: HostRecord, answer: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Sign what the guest asks for: the message that admits it, and what goes on record of it."""
     csr = answer.get("csr")
     if not isinstance(csr, str):
         raise GuestError("the guest sent no certificate request.", name=record.title)
-    authority = ctx.pki(record.tenant).authority(ctx.today())
-    certificate = authority.sign_server(csr, record.name, record.address, ctx.today())
-    channel.request({"op": "admit", "ca": authority.pem(), "certificate": certificate.pem}, deadline)
-    return Identity(machine_id, host_key, certificate.serial, certificate.not_after)
+    pki, now = ctx.pki(record.tenant), ctx.today()
+    authority = pki.authority(now)
+    # The list is read after what goes on record: it may say more, never less.
+    revoked = pki.revoked(now)
+    signed = authority.sign_server(csr, record.name, record.address, now)
+    request = {"op": "admit", "ca": authority.pem(), "certificate": signed.pem, "crl": pki.crl(now)}
+    admission = {
+        "certificate": signed.serial, "not_after": signed.not_after, "authority": authority.fingerprint,
+        "revoked": revoked,
+    }  # fmt: skip
+    return request, admission
 
 
 def settle(channel: Channel, deadline: Deadline) -> None:
@@ -58,10 +102,14 @@ def _request(ctx: Context, record: HostRecord, machine_id: str) -> dict[str, Any
         "hostname": record.name,
         "machine_id": machine_id,
         "network": {**GUEST_NETWORK, "mac": record.mac},
-        # Decided here and not on record: a controller with a new home has a new key, and that changes no declaration.
-        "authorized_keys": list(record.spec.authorized_keys) or [ctx.pki(record.tenant).operator_key()],
+        "authorized_keys": _authorized_keys(ctx, record),
         "engine_identity": record.spec.engine_identity,
     }
+
+
+def _authorized_keys(ctx: Context, record: HostRecord) -> list[str]:
+    """Decided here and not on record: a controller with a new home has a new key, and that changes no declaration."""
+    return list(record.spec.authorized_keys) or [ctx.pki(record.tenant).operator_key()]
 
 
 def _host_key(answer: dict[str, Any], record: HostRecord) -> str:

@@ -14,7 +14,7 @@ from ..core.naming import choice
 from ..core.plan import UNKNOWN_GENERATION, Plan, generations, newest, plan_host
 from ..core.provider import Observation, Template
 from ..errors import NotFound, Refused
-from . import access, hosts, templates
+from . import access, hosts, templates, trust
 from .context import Context
 
 LOCK_WAIT = 5.0
@@ -24,7 +24,7 @@ def plan(ctx: Context, spec: SingleSpec, state: str) -> Plan:
     """What :func:`converge` would do. Writes nothing."""
     choice("state", state, HOST_STATES)
     seen = ctx.provider.observe(ctx.owner)
-    return _planned(spec, state, _find(seen, spec), _template(seen, spec, _find(seen, spec)))
+    return _planned(ctx, spec, state, seen)
 
 
 def converge(ctx: Context, spec: SingleSpec, state: str, timeout: float) -> Plan:
@@ -39,14 +39,23 @@ def converge(ctx: Context, spec: SingleSpec, state: str, timeout: float) -> Plan
     with _held(ctx, spec, before, deadline):
         seen = ctx.provider.observe(ctx.owner)
         host = _find(seen, spec)
-        todo = _planned(spec, state, host, _template(seen, spec, host))
-        for action in todo.actions:
-            _do(ctx, spec, state, action.verb, host, deadline)
+        todo = _planned(ctx, spec, state, seen)
+        if state != "absent":
+            trust.prepare(ctx, spec.tenant, seen.hosts)
+        _apply(ctx, spec, state, todo, host, deadline)
         access.publish(ctx, spec.tenant)
         return todo
 
 
-def _planned(spec: SingleSpec, state: str, host: Host | None, template: Template | None) -> Plan:
+def _planned(ctx: Context, spec: SingleSpec, state: str, seen: Observation) -> Plan:
+    host = _find(seen, spec)
+    template = _template(seen, spec, host)
+    _refuse_nonsense(spec, state, host)
+    wanted = trust.current(ctx, spec.tenant, seen.hosts) if state != "absent" else None
+    return plan_host(spec, state, template.record.generation if template else UNKNOWN_GENERATION, host, wanted)
+
+
+def _refuse_nonsense(spec: SingleSpec, state: str, host: Host | None) -> None:
     if host is None and state == "restarted" and not spec.template:
         raise NotFound(
             "there is no such host to restart.", name=f"host {spec.name}", remedy="name a template to make it"
@@ -58,20 +67,17 @@ def _planned(spec: SingleSpec, state: str, host: Host | None, template: Template
         )  # fmt: skip
     if state != "absent" and not (host or spec.template):
         raise NotFound("there is no such host.", name=f"host {spec.name}", remedy="name a template to make it")
-    return plan_host(spec, state, template.record.generation if template else UNKNOWN_GENERATION, host)
 
 
-def _do(ctx: Context, spec: SingleSpec, state: str, verb: str, host: Host | None, deadline: Deadline) -> None:
-    if verb == "destroy" and host:
-        hosts.destroy(ctx, host.record)
-    elif verb == "restart" and host:
-        hosts.restart(ctx, host.record, deadline)
-    elif verb == "start" and host:
-        hosts.start(ctx, host.record, deadline)
-    elif verb == "relabel" and host:
-        hosts.relabel(ctx, host.record, spec.labels)
-    else:
-        _make(ctx, spec, state, host, deadline)
+def _apply(ctx: Context, spec: SingleSpec, state: str, todo: Plan, host: Host | None, deadline: Deadline) -> None:
+    record = host.record if host else None
+    for action in todo.actions:
+        if record and action.verb in hosts.MENDING:
+            record = hosts.mend(ctx, record, action.verb, spec.labels, deadline)
+        elif record and action.verb == "destroy":
+            hosts.destroy(ctx, record)
+        else:
+            _make(ctx, spec, state, host, deadline)
 
 
 def _make(ctx: Context, spec: SingleSpec, state: str, old: Host | None, deadline: Deadline) -> None:
