@@ -26,12 +26,14 @@ from .errors import (
     StockyardError,
     Unsupported,
 )
+from .services.clients import Client
 from .yard import Result, Yard
 
 __all__ = [
     "Action",
     "BuildOptions",
     "Busy",
+    "Client",
     "Conflict",
     "ConnectionFailed",
     "DeadlineExceeded",

@@ -19,7 +19,8 @@ from .core.provider import Progress, Provider
 from .core.template import TemplateSpec
 from .pki import Pki
 from .providers.registry import open_provider
-from .services import access, fleets, single, teardown, templates
+from .services import access, clients, fleets, single, teardown, templates, trust
+from .services.clients import Client
 from .services.context import Context
 
 DEFAULT_HYPERVISOR = "qemu:///session"
@@ -129,6 +130,23 @@ class Yard:
         plan = single.plan(context, spec, state) if check else single.converge(context, spec, state, timeout)
         return Result(plan, self.hosts(spec.tenant, name=spec.name))
 
+    def client_certificate(self, client: Client, *, check: bool = False) -> Result:
+        """Have a client certificate in a directory, made anew when a third of its life is left, or it was revoked."""
+        plan = (clients.plan_issue if check else clients.issue)(self.context, client)
+        return Result(plan, clients.described(self.context, client))
+
+    def revoke(
+        self, client: Client, *, certificate: str = "", serial: str = "", check: bool = False,
+        timeout: float = FLEET_TIMEOUT,
+    ) -> Result:  # fmt: skip
+        """Have all running hosts of a tenant refuse a client: all certificates that were issued to it here, and one
+        that is given as PEM or by its serial number in hex.
+        """
+        serials = clients.serials_of(self.context, client, certificate, serial)
+        subject = (self.context, client.tenant, client.name, serials)
+        plan = clients.plan_revocation(*subject) if check else clients.revoke(*subject, timeout)
+        return Result(plan, clients.described(self.context, client))
+
     def teardown(self, *, templates: bool = False, check: bool = False, timeout: float = FLEET_TIMEOUT) -> Result:
         """Take every host of the yard away, declared or not, and its templates when asked."""
         act = teardown.plan(self.context, templates) if check else teardown.run(self.context, templates, timeout)
@@ -142,19 +160,23 @@ class Yard:
         self, tenant: str | None = None, fleet: str | None = None, name: str | None = None
     ) -> list[dict[str, Any]]:
         """Hosts as modules return them, by name."""
+        everyone = self.context.provider.observe(self.context.owner).hosts
+        drift = trust.drifts(self.context, everyone)
         found = [
-            h for h in self.context.provider.observe(self.context.owner).hosts
+            h for h in everyone
             if tenant in (None, h.record.tenant) and fleet in (None, h.record.fleet) and name in (None, h.record.name)
         ]  # fmt: skip
-        return [access.describe_host(self.context, h) for h in sorted(found, key=lambda h: h.record.name)]
+        return [access.describe_host(self.context, h, drift[h.record.uuid]) for h in sorted(found, key=_name)]
 
     def fleets(self, tenant: str | None = None, name: str | None = None) -> list[dict[str, Any]]:
         """Fleets as modules return them, by tenant and name. A fleet is known by its hosts: one of none is not."""
         members: dict[tuple[str, str], list[Host]] = {}
-        for host in self.context.provider.observe(self.context.owner).hosts:
+        everyone = self.context.provider.observe(self.context.owner).hosts
+        drift = trust.drifts(self.context, everyone)
+        for host in everyone:
             if host.record.fleet and tenant in (None, host.record.tenant) and name in (None, host.record.fleet):
                 members.setdefault((host.record.tenant, host.record.fleet), []).append(host)
-        return [access.describe_fleet(members[key]) for key in sorted(members)]
+        return [access.describe_fleet(members[key], drift) for key in sorted(members)]
 
     def templates(self, tenant: str | None = None, name: str | None = None) -> list[dict[str, Any]]:
         """Templates as modules return them, all generations, oldest first."""
@@ -163,6 +185,10 @@ class Yard:
             if tenant in (None, t.record.tenant) and name in (None, t.record.name)
         ]  # fmt: skip
         return [access.describe_template(self.context, t) for t in sorted(found, key=lambda t: t.record.created)]
+
+
+def _name(host: Host) -> str:
+    return host.record.name
 
 
 def _config_home() -> Path:
