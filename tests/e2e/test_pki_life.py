@@ -1,0 +1,176 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Keys that are handed over, renewed, revoked and lost, on one host whose machine never changes.
+
+A second controller has the CA as text and a directory of its own: the others' hosts and files are not touched.
+"""
+
+from __future__ import annotations
+
+import http.client
+import ssl
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stockyard import Client, SingleSpec, Yard
+
+from .conftest import FLEET, OWNER, WORK, ssh
+
+pytestmark = pytest.mark.real
+Host = dict[str, Any]
+SPEC = SingleSpec("keys", "docker")
+SAME = ("uuid", "address", "mac", "created", "generation")
+
+
+def second(pki_dir: Path, yard: Yard | None = None) -> Yard:
+    """Another controller, with the first one's CA when that is given."""
+    authority = yard.context.pki("default").authority(datetime.now(UTC)) if yard else None
+    given = {"ca_certificate": authority.pem(), "ca_private_key": authority.key_pem()} if authority else {}
+    return Yard("qemu:///session", owner=OWNER, storage=str(WORK / "store"), pki_dir=str(pki_dir), **given)
+
+
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The second controller's directory for keys."""
+    return tmp_path_factory.mktemp("second")
+
+
+@pytest.fixture(scope="module")
+def other(yard: Yard, fleet: list[Host], empty: Path) -> Iterator[Yard]:
+    """The second controller."""
+    with second(empty, yard) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def host(other: Yard) -> Iterator[Host]:
+    """A host of its own, made by the second controller."""
+    yield other.host(SPEC).objects[0]
+    other.host(SPEC, "absent")
+
+
+def context(folder: Path) -> ssl.SSLContext:
+    made = ssl.create_default_context(cafile=str(folder / "ca.pem"))
+    made.load_cert_chain(folder / "cert.pem", folder / "key.pem")
+    return made
+
+
+def connect(host: Host, folder: Path) -> http.client.HTTPSConnection:
+    return http.client.HTTPSConnection(host["address"], 2376, context=context(folder), timeout=20)
+
+
+def ping(connection: http.client.HTTPSConnection) -> int:
+    connection.request("GET", "/_ping")
+    answer = connection.getresponse()
+    answer.read()
+    return answer.status
+
+
+def refused(host: Host, folder: Path) -> bool:
+    connection = connect(host, folder)
+    try:
+        ping(connection)
+    except (ssl.SSLError, ConnectionError, http.client.HTTPException):
+        return True
+    finally:
+        connection.close()
+    return False
+
+
+def served(host: Host, folder: Path) -> str:
+    """The serial number of the certificate that the host shows."""
+    connection = connect(host, folder)
+    connection.connect()
+    try:
+        return f"{int(connection.sock.getpeercert()['serialNumber'], 16):x}"  # type: ignore[union-attr]
+    finally:
+        connection.close()
+
+
+def soon(what: object, expected: object) -> None:
+    """The front takes up new files a moment after it was told to."""
+    end = time.monotonic() + 10
+    while what() != expected and time.monotonic() < end:  # type: ignore[operator]
+        time.sleep(0.2)
+    assert what() == expected  # type: ignore[operator]
+
+
+def own(host: Host) -> Path:
+    return Path(host["docker"]["environment"]["DOCKER_CERT_PATH"])
+
+
+def same(before: Host, after: Host) -> None:
+    assert {k: after[k] for k in SAME} == {k: before[k] for k in SAME}
+    for fact in ("machine_id", "ssh_host_key"):
+        assert after["identity"][fact] == before["identity"][fact]
+
+
+def test_a_yard_is_converged_from_an_empty_home_with_the_ca_as_text(
+    other: Yard, fleet: list[Host], empty: Path
+) -> None:
+    result = other.fleet(FLEET)
+    assert result.plan.actions == ()
+    assert [h["drift"] for h in result.objects] == [[]] * len(fleet)
+    assert ping(connect(result.objects[0], own(result.objects[0]))) == 200
+    assert Path(result.objects[0]["ssh"]["known_hosts"]).read_text().count("\n") >= len(fleet)
+    assert not list(empty.rglob("ca-key*"))
+
+
+def test_a_certificate_is_renewed_before_it_runs_out(other: Yard, host: Host) -> None:
+    assert served(host, own(host)) == host["identity"]["certificate"]
+    provider = other.context.provider
+    record = next(h.record for h in provider.observe(OWNER).hosts if h.record.name == "keys")
+    assert record.identity
+    end = (datetime.now(UTC) + timedelta(days=100)).timestamp()
+    provider.claim(record, identity=replace(record.identity, not_after=end))
+    assert [a.verb for a in other.host(SPEC, check=True).plan.actions] == ["renew"]
+    live = connect(host, own(host))
+    assert ping(live) == 200
+    after = other.host(SPEC).objects[0]
+    same(host, after)
+    soon(lambda: served(after, own(after)), after["identity"]["certificate"])
+    assert after["identity"]["certificate"] != host["identity"]["certificate"]
+    assert ping(live) == 200, "a renewal hung up on a client"
+    live.close()
+    assert not other.host(SPEC).changed
+
+
+def test_a_revoked_client_is_refused_and_the_operator_is_not(other: Yard, host: Host, tmp_path: Path) -> None:
+    guest = Client("guest", directory=str(tmp_path))
+    other.client_certificate(guest)
+    live = connect(host, tmp_path)
+    assert ping(live) == 200
+    # Only put on record: `revoke` would tell the shared fleet too.
+    other.context.pki("default").revoke(other.context.pki("default").issued("guest"), datetime.now(UTC))
+    assert other.hosts(name="keys")[0]["drift"] == ["its list of revoked certificates is behind"]
+    assert [a.verb for a in other.host(SPEC).plan.actions] == ["renew"]
+    assert refused(host, tmp_path)
+    with pytest.raises((OSError, http.client.HTTPException)):
+        ping(live)
+    assert ping(connect(host, own(host))) == 200
+    assert not other.host(SPEC).changed
+
+
+def test_a_lost_ca_is_replaced_where_the_host_is(other: Yard, host: Host, tmp_path: Path) -> None:
+    """The same as a rotation: there is no CA in the directory."""
+    with second(tmp_path) as heir:
+        assert heir.hosts(name="keys")[0]["drift"] == ["its CA is not here: a new one is made"]
+        assert [a.verb for a in heir.host(SPEC, check=True).plan.actions] == ["renew"]
+        assert list(tmp_path.iterdir()) == []
+        after = heir.host(SPEC).objects[0]
+        same(host, after)
+        assert after["drift"] == []
+        assert ping(connect(after, own(after))) == 200
+        assert served(after, own(after)) == after["identity"]["certificate"]
+        assert refused(host, own(host))
+        done = ssh(after, "hostname")
+        assert (done.stdout, done.returncode) == ("keys\n", 0), done.stderr
+        assert not heir.host(SPEC).changed
+    for fleet_host in other.hosts(fleet="web"):
+        assert fleet_host["drift"] == []
