@@ -14,13 +14,14 @@ options:
   pki_dir:
     description:
       - The directory, where the module runs, for keys and certificates. What belongs to one tenant is in
-        C(OWNER/TENANT) under it.
+        C(OWNER/TENANT) under it. C(docs/pki.md) tells how to back it up.
       - It is made when it is first needed. By default C(stockyard) in the user's directory for configuration, such as
         C(~/.config/stockyard).
     type: path
   ca_certificate:
     description:
       - The certificate of the tenant's certificate authority, as PEM text. It takes the place of one in O(pki_dir).
+        Where it has a key usage, that has to allow signing certificates and revocation lists.
       - Needs O(ca_private_key).
     type: str
   ca_private_key:

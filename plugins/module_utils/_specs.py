@@ -11,8 +11,9 @@ from .stockyard.core.fleet import HOST_STATES, FleetSpec, SingleSpec
 from .stockyard.core.host import ENGINE_IDENTITIES, MODES, HostSpec
 from .stockyard.core.image import SUITES, BuildOptions, ImageSpec
 from .stockyard.core.template import ACCELERATORS, DOCKER_KINDS, Hardware, TemplateSpec
+from .stockyard.services.clients import Client
 
-__all__ = ["HOST", "HOST_STATES", "TEMPLATE", "fleet_spec", "single_spec", "template_spec"]
+__all__ = ["HOST", "HOST_STATES", "TEMPLATE", "TENANT", "client", "fleet_spec", "single_spec", "template_spec"]
 
 Params = dict[str, Any]
 
@@ -71,6 +72,11 @@ def single_spec(params: Params) -> SingleSpec:
     """The host that a task declares by its name."""
     declared = _of(params, "name", "tenant", "labels")
     return SingleSpec(**declared, template=params["template"] or "", host=_host_spec(params))
+
+
+def client(params: Params) -> Client:
+    """The client certificate that a task is about."""
+    return Client(**_of(params, "name", "tenant", "days"), directory=params["directory"] or "")
 
 
 def _host_spec(params: Params) -> HostSpec:

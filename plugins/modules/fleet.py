@@ -12,6 +12,8 @@ version_added: 0.1.0
 description:
   - Makes a fleet as declared. Hosts that are missing are forked from the newest generation of the template, hosts that
     are too many are destroyed, hosts that are off are started, and hosts that differ from the declaration are replaced.
+  - Hosts whose certificate is about to run out, that trust a CA which is not the tenant's, or that do not know yet what
+    was revoked, are admitted anew where they are.
   - Hosts are called after the fleet, as in C(web-1) and C(web-2).
 author:
   - stockyard contributors (!UNKNOWN)
@@ -119,6 +121,14 @@ hosts:
       description: Whether it is complete and running.
       type: bool
       sample: true
+    drift:
+      description:
+        - Why it has to be admitted anew. It trusts a CA that is not the tenant's, its certificate is about to run out,
+          or its list of revoked certificates is behind. Empty when nothing is due.
+        - The next run of M(stockyard.container_hosts.fleet) or M(stockyard.container_hosts.host) mends it where it is.
+      type: list
+      elements: str
+      sample: []
     mode:
       description: How it was made, one of V(instant), V(linked) and V(full).
       type: str
@@ -144,6 +154,8 @@ hosts:
         ssh_host_key: ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIExampleExampleExampleExampleExampleExample0
         certificate: 3f8a11c09be2
         not_after: 1798761600.0
+        authority: 5f1e0c7a94d2
+        revoked: {}
         engine_id: ""
     ssh:
       description: How to log in. RV(ignore:command) checks the host key that was pinned when the host was made.

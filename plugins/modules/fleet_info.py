@@ -86,6 +86,10 @@ fleets:
       description: How many hosts it has.
       type: int
       sample: 3
+    drift:
+      description: The hosts that have to be admitted anew, by name, each with the reasons. Empty when nothing is due.
+      type: dict
+      sample: {web-2: [its list of revoked certificates is behind]}
 """
 
 from ansible_collections.stockyard.container_hosts.plugins.module_utils._ansible import ask, asking

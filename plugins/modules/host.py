@@ -120,6 +120,14 @@ host:
       description: Whether it is complete and running.
       type: bool
       sample: true
+    drift:
+      description:
+        - Why it has to be admitted anew. It trusts a CA that is not the tenant's, its certificate is about to run out,
+          or its list of revoked certificates is behind. Empty when nothing is due.
+        - The next run of M(stockyard.container_hosts.fleet) or M(stockyard.container_hosts.host) mends it where it is.
+      type: list
+      elements: str
+      sample: []
     mode:
       description: How it was made, one of V(instant), V(linked) and V(full).
       type: str
@@ -145,6 +153,8 @@ host:
         ssh_host_key: ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIExampleExampleExampleExampleExampleExample0
         certificate: 3f8a11c09be2
         not_after: 1798761600.0
+        authority: 5f1e0c7a94d2
+        revoked: {}
         engine_id: ""
     ssh:
       description: How to log in. RV(ignore:command) checks the host key that was pinned when the host was made.

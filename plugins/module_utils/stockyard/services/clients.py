@@ -16,7 +16,7 @@ from ..core.plan import Action, Plan, plan_renewal
 from ..core.trust import Trust
 from ..errors import InvalidInput, Refused, StockyardError
 from ..ledger import serial_of
-from . import fleets, hosts, trust
+from . import access, fleets, hosts, trust
 from .context import Context
 
 
@@ -87,7 +87,11 @@ def revoke(ctx: Context, tenant: str, title: str, serials: dict[str, float], tim
     found = ctx.provider.observe(ctx.owner).hosts
     trust.prepare(ctx, tenant, found)
     ctx.pki(tenant).revoke(serials, ctx.today())
-    _push(ctx, tenant, deadline)
+    try:
+        _push(ctx, tenant, deadline)
+    finally:
+        # The operator's own certificate may be among them: there is another one at once.
+        access.publish(ctx, tenant)
     return todo
 
 

@@ -1,0 +1,80 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The module client_certificate, and what the other modules show of keys that are not in order."""
+
+from __future__ import annotations
+
+import pytest
+
+from .conftest import Controller, Played, task
+
+DRY = {"check_mode": True, "diff": True}
+WEB = {"name": "web", "template": "docker", "count": 2}
+BOB = {"name": "bob"}
+
+
+def moved(controller: Controller) -> dict:
+    """A task that moves the CA away."""
+    folder = controller.home / ".config" / "stockyard" / "stockyard" / "default"
+    argv = ["mv", str(folder / "ca.pem"), str(folder / "ca-key.pem"), str(controller.root)]
+    return {"name": "lose the CA", "ansible.builtin.command": {"argv": argv}}
+
+
+@pytest.fixture(scope="module")
+def told(controller: Controller) -> Played:
+    return controller.play(
+        [
+            task("template", "template", name="docker"),
+            task("fleet", "fleet", **WEB),
+            task("dry issue", "client_certificate", DRY, **BOB),
+            task("issued", "client_certificate", **BOB, days=7),
+            task("issued again", "client_certificate", **BOB, days=7),
+            task("dry revoke", "client_certificate", DRY, **BOB, state="absent"),
+            task("revoked", "client_certificate", **BOB, state="absent"),
+            task("revoked again", "client_certificate", **BOB, state="absent"),
+            task("hosts", "host_info"),
+            moved(controller),
+            task("lost", "client_certificate", **BOB, state="absent"),
+            task("lost hosts", "host_info"),
+            task("lost fleet", "fleet_info"),
+            task("dry rotation", "fleet", DRY, **WEB),
+            task("rotation", "fleet", **WEB),
+            task("rotation again", "fleet", **WEB),
+        ]
+    )
+
+
+def test_a_certificate_is_issued_once(told: Played, controller: Controller) -> None:
+    assert told["dry issue"]["plan"] == ["issue client bob: no certificate of it is there that lasts"]
+    assert told["dry issue"]["certificates"] == []
+    assert told["issued"]["changed"] is True
+    assert told["issued again"]["changed"] is False
+    (certificate,) = told["issued again"]["certificates"]
+    assert certificate == told["issued"]["certificates"][0]
+    assert certificate["directory"] == str(controller.home / ".config/stockyard/stockyard/default/clients/bob")
+
+
+def test_a_revoked_certificate_is_known_to_all_hosts(told: Played) -> None:
+    behind = "its list of revoked certificates is behind"
+    assert told["dry revoke"]["plan"] == told["revoked"]["plan"]
+    assert told["revoked"]["plan"] == [
+        "revoke client bob: it is to be absent", f"renew host web-1: {behind}", f"renew host web-2: {behind}",
+    ]  # fmt: skip
+    assert told["revoked"]["certificates"] == []
+    assert told["revoked again"]["changed"] is False
+    serial = told["issued"]["certificates"][0]["serial"]
+    assert [list(h["identity"]["revoked"]) for h in told["hosts"]["hosts"]] == [[serial], [serial]]
+    assert f"host web-1: admitted anew ({behind})" in told["revoked"]["progress"]
+
+
+def test_a_lost_ca_shows_and_is_mended(told: Played) -> None:
+    lost = "its CA is not here: a new one is made"
+    assert told["lost"]["error"]["kind"] == "Refused"
+    assert [h["drift"] for h in told["lost hosts"]["hosts"]] == [[lost], [lost]]
+    assert told["lost fleet"]["fleets"][0]["drift"] == {"web-1": [lost], "web-2": [lost]}
+    assert told["dry rotation"]["plan"] == told["rotation"]["plan"] == [f"renew host web-{n}: {lost}" for n in (1, 2)]
+    before, after = (told[name]["hosts"][0] for name in ("fleet", "rotation"))
+    assert after["uuid"] == before["uuid"]
+    assert after["identity"]["ssh_host_key"] == before["identity"]["ssh_host_key"]
+    assert after["identity"]["authority"] != before["identity"]["authority"]
+    assert told["rotation again"]["changed"] is False

@@ -1,0 +1,138 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The agent admits its host again: its key stays, its front takes up new files."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+
+from stockyard.guest import texts
+from stockyard.guest.agent import effects, wire
+from stockyard.guest.agent.apply import Identity
+from stockyard.guest.agent.main import Agent
+from stockyard.providers.memory.guest import NoEffects
+
+IDENTIFY = {
+    "entropy": "", "time": 0, "hostname": "web-1", "machine_id": "0" * 32, "uuid": "u",
+    "network": {"interface": "eth0", "mac": "m", "address": "a", "netmask": "n", "gateway": ""},
+    "authorized_keys": ["key one"],
+}  # fmt: skip
+ADMIT = {"ca": "CA", "certificate": "CERTIFICATE", "crl": "LIST"}
+
+
+class Watched(NoEffects):
+    """Notes what happens to the front, and what lay on disk then."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.seen: list[tuple[str, str]] = []
+
+    def _note(self, what: str) -> None:
+        tls = self.root / "var/lib/stockyard/tls"
+        self.seen.append((what, " ".join((tls / f"{n}.pem").read_text() for n in ("ca", "crl", "cert"))))
+
+    def open_gate(self) -> None:
+        self._note("open")
+
+    def reload_front(self, cut: bool) -> None:
+        self._note("cut" if cut else "reload")
+
+
+@pytest.fixture
+def watched(tmp_path: Path) -> Watched:
+    return Watched(tmp_path)
+
+
+@pytest.fixture
+def identity(tmp_path: Path, watched: Watched) -> Identity:
+    made = Identity(str(tmp_path), watched)
+    made.identify(IDENTIFY)
+    return made
+
+
+def asked(identity: Identity, **request: Any) -> dict[str, Any]:
+    return Agent(identity).answer(wire.encode({"id": 1, **request}))
+
+
+def test_the_front_is_let_go_once_and_reloads_from_then_on(identity: Identity, watched: Watched) -> None:
+    identity.admit(ADMIT)
+    identity.admit({**ADMIT, "certificate": "SECOND"})
+    identity.admit({"ca": "NEW", "certificate": "THIRD", "crl": "LONGER", "cut": True})
+    assert watched.seen == [
+        ("open", "CA LIST CERTIFICATE"), ("reload", "CA LIST SECOND"), ("cut", "NEW LONGER THIRD"),
+    ]  # fmt: skip
+
+
+def test_after_a_boot_it_reloads_too(identity: Identity, watched: Watched, tmp_path: Path) -> None:
+    identity.admit(ADMIT)
+    (tmp_path / "run/stockyard/open").unlink()
+    again = Identity(str(tmp_path), watched)
+    assert again.resume()
+    again.admit(ADMIT)
+    assert [what for what, _ in watched.seen] == ["open", "open", "reload"]
+
+
+def test_a_request_is_for_the_key_on_disk_and_gives_nothing_else_away(identity: Identity, tmp_path: Path) -> None:
+    identity.admit(ADMIT)
+    private = (tmp_path / "var/lib/stockyard/tls/key.pem").read_bytes()
+    answer = asked(identity, op="csr")
+    assert set(answer) == {"id", "ok", "csr"}
+    csr = x509.load_pem_x509_csr(answer["csr"].encode())
+    assert csr.is_signature_valid
+    assert csr.public_key() == serialization.load_pem_private_key(private, None).public_key()
+    assert (tmp_path / "var/lib/stockyard/tls/key.pem").read_bytes() == private
+    assert "PRIVATE" not in str(answer)
+
+
+def test_without_an_identity_there_is_nothing_to_ask_for(tmp_path: Path, watched: Watched) -> None:
+    answer = asked(Identity(str(tmp_path), watched), op="csr")
+    assert answer["ok"] is False
+    assert "FileNotFoundError" in answer["error"]
+
+
+def test_ssh_keys_change_only_when_they_are_sent(identity: Identity, tmp_path: Path) -> None:
+    keys = tmp_path / "etc/ssh/stockyard_authorized_keys"
+    identity.admit(ADMIT)
+    identity.admit({**ADMIT, "authorized_keys": []})
+    assert keys.read_text() == "key one\n"
+    identity.admit({**ADMIT, "authorized_keys": ["two", "three"]})
+    assert keys.read_text() == "two\nthree\n"
+
+
+@pytest.mark.parametrize("operation", ["", None, 3, [], {}, "identify2"])
+def test_what_is_not_an_operation_is_refused(identity: Identity, operation: object) -> None:
+    answer = asked(identity, op=operation)
+    assert answer["ok"] is False
+    assert "unknown operation" in answer["error"]
+
+
+@pytest.mark.parametrize(("cut", "expected"), [(False, signal.SIGHUP), (True, signal.SIGTERM)])
+def test_only_the_fronts_own_processes_are_signalled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cut: bool, expected: int
+) -> None:
+    sent: list[tuple[int, int]] = []
+
+    def kill(pid: int, number: int) -> None:
+        sent.append((pid, number))
+        if pid == 11:
+            raise ProcessLookupError
+
+    monkeypatch.setattr(effects.os, "kill", kill)
+    monkeypatch.setattr(effects, "FRONT_PROCESSES", str(tmp_path / "cgroup.procs"))
+    effects.LinuxEffects().reload_front(cut)
+    assert sent == []
+    (tmp_path / "cgroup.procs").write_text("11\n12\n")
+    effects.LinuxEffects().reload_front(cut)
+    assert sent == [(11, expected), (12, expected)]
+
+
+def test_the_front_looks_at_the_list_and_is_always_started_again() -> None:
+    assert "CRLfile = /var/lib/stockyard/tls/crl.pem\n" in texts.STUNNEL_CONF
+    assert "StartLimitIntervalSec=0\n" in texts.TLS_UNIT
+    assert "Restart=always\n" in texts.TLS_UNIT
