@@ -68,6 +68,9 @@ class Guest:
     def open_gate(self) -> None:
         self.done.append(("open_gate",))
 
+    def reload_front(self, cut: bool) -> None:
+        self.done.append(("reload_front", str(cut)))
+
     def sync(self) -> None:
         self.done.append(("sync",))
 
@@ -145,7 +148,7 @@ def test_the_reseed_comes_before_everything(agent: Identity, guest: Guest) -> No
 
 def test_effects_come_in_the_order_that_is_promised(agent: Identity, guest: Guest) -> None:
     agent.identify(request())
-    agent.admit({"ca": "CA", "certificate": "CERT"})
+    agent.admit({"ca": "CA", "certificate": "CERT", "crl": "LIST"})
     agent.settle()
     assert guest.done == [
         ("reseed",),
@@ -182,7 +185,7 @@ def test_every_file_and_its_mode(agent: Identity, tmp_path: Path) -> None:
     previous = os.umask(0o077)
     try:
         agent.identify(request())
-        agent.admit({"ca": "CA", "certificate": "CERT"})
+        agent.admit({"ca": "CA", "certificate": "CERT", "crl": "LIST"})
     finally:
         os.umask(previous)
     assert tree(tmp_path) == {
@@ -197,13 +200,14 @@ def test_every_file_and_its_mode(agent: Identity, tmp_path: Path) -> None:
         "var/lib/stockyard/identity.json": 0o644,
         "var/lib/stockyard/tls/ca.pem": 0o644,
         "var/lib/stockyard/tls/cert.pem": 0o644,
+        "var/lib/stockyard/tls/crl.pem": 0o644,
         "var/lib/stockyard/tls/key.pem": 0o600,
     }
 
 
 def test_what_the_files_hold(agent: Identity, tmp_path: Path) -> None:
     agent.identify(request())
-    agent.admit({"ca": "CA", "certificate": "CERT"})
+    agent.admit({"ca": "CA", "certificate": "CERT", "crl": "LIST"})
     assert (tmp_path / "etc/hostname").read_text() == "web-1\n"
     assert "127.0.1.1 web-1\n" in (tmp_path / "etc/hosts").read_text()
     assert (tmp_path / "etc/machine-id").read_text() == "ab" * 16 + "\n"
@@ -285,7 +289,7 @@ def test_the_doors_stay_shut_until_the_certificate_is_there(agent: Identity, gue
     assert not (tmp_path / "run/stockyard/open").exists()
     assert agent.known() is None
     assert not agent.resume()
-    agent.admit({"ca": "CA", "certificate": "CERT"})
+    agent.admit({"ca": "CA", "certificate": "CERT", "crl": "LIST"})
     assert (tmp_path / "run/stockyard/open").exists()
     known = agent.known()
     assert known is not None
@@ -294,7 +298,7 @@ def test_the_doors_stay_shut_until_the_certificate_is_there(agent: Identity, gue
 
 def test_a_guest_that_boots_is_itself_again_and_makes_no_new_keys(agent: Identity, tmp_path: Path) -> None:
     agent.identify(request())
-    agent.admit({"ca": "CA", "certificate": "CERT"})
+    agent.admit({"ca": "CA", "certificate": "CERT", "crl": "LIST"})
     (tmp_path / "run/stockyard/open").unlink()
     before = {name: (tmp_path / name).read_bytes() for name in SECRETS}
     booted = Guest()

@@ -66,7 +66,7 @@ def issue(ctx: Context, client: Client) -> Plan:
 
 def plan_revocation(ctx: Context, tenant: str, title: str, serials: dict[str, float]) -> Plan:
     """What :func:`revoke` would do. Writes nothing."""
-    found = ctx.provider.observe(ctx.owner).hosts
+    found = sorted(ctx.provider.observe(ctx.owner).hosts, key=lambda h: h.record.name)
     now = trust.current(ctx, tenant, found)
     fresh = sorted(serials.keys() - now.revoked.keys())
     after = Trust(now.authority, now.renew_before, {**now.revoked, **serials})
