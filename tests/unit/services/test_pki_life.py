@@ -27,6 +27,7 @@ from stockyard import (
 )
 from stockyard.authority import SERVER_DAYS, Authority
 from stockyard.core.clock import Deadline
+from stockyard.providers.memory.guest import AgentChannel
 from tests.support import FakeClock, FaultyProvider
 
 FLEET = FleetSpec("ci", "base", count=2)
@@ -572,3 +573,25 @@ def test_the_directory_is_the_users_choice(yard: Yard, tmp_path: Path) -> None:
     (made,) = yard.client_certificate(client).objects
     assert sorted(p.name for p in (tmp_path / "handed-out").iterdir()) == ["ca.pem", "cert.pem", "key.pem"]
     assert made["not_after"] == pytest.approx(yard.context.clock.now() + timedelta(days=2).total_seconds(), abs=1)
+
+
+def test_only_those_are_cut_off_whom_something_new_may_shut_out(
+    yard: Yard, controllers: Controllers, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[bool] = []
+    request = AgentChannel.request
+
+    def listening(self: AgentChannel, message: dict[str, Any], deadline: Deadline) -> dict[str, Any]:
+        if message["op"] == "admit":
+            heard.append(bool(message.get("cut")))
+        return request(self, message, deadline)
+
+    monkeypatch.setattr(AgentChannel, "request", listening)
+    yard.host(ALONE)
+    clock.time += 300 * DAY
+    yard.host(ALONE)
+    yard.client_certificate(GUEST)
+    yard.revoke(GUEST)
+    lose(controllers)
+    yard.host(ALONE)
+    assert heard == [False, False, True, True]
