@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from ..errors import InvalidInput
 from . import naming
 from .host import HostSpec
 
@@ -35,6 +36,11 @@ class FleetSpec:
         naming.name("tenant", self.tenant)
         naming.whole("count", self.count, 0, 10000)
         naming.labels(self.labels)
+        if self.count > 1 and self.host.bind and self.host.ports:
+            raise InvalidInput(
+                f"bind: {self.count} hosts cannot all publish port {self.host.ports[0]} on {self.host.bind}.",
+                name=f"fleet {self.name}", remedy="have one host in the fleet, or leave bind out",
+            )  # fmt: skip
 
 
 HOST_STATES = ("present", "absent", "restarted", "replaced")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import InvalidInput
-from . import naming
+from . import naming, network
 
 MODES = ("instant", "linked", "full")
 ENGINE_IDENTITIES = ("shared", "unique")
@@ -26,14 +26,22 @@ class HostSpec:
 
     :param fork_mode: ``instant``, ``linked`` or ``full``: the best that is tried first.
     :param ports: TCP ports of the guest that the hypervisor publishes on the host's address (for ``docker run -p``).
+    :param bind: the hypervisor's address that ``ports`` are published on instead. SSH and Docker stay.
     :param authorized_keys: OpenSSH public keys that may log in as the template's user.
     :param engine_identity: ``shared`` keeps the template's Docker engine ID, ``unique`` restarts dockerd for a new one.
+    :param egress: what the guest reaches: ``none``, ``proxy`` (``egress_proxy`` and nothing else) or ``open``.
+    :param egress_proxy: ``host:port`` of an HTTP proxy, as the hypervisor reaches it.
+    :param network: a libvirt network that the host has an address of; QEMU's user network when empty.
     """
 
     fork_mode: str = "instant"
     ports: tuple[int, ...] = ()
     authorized_keys: tuple[str, ...] = ()
     engine_identity: str = "shared"
+    bind: str = ""
+    egress: str = "none"
+    egress_proxy: str = ""
+    network: str = ""
 
     def __post_init__(self) -> None:
         naming.choice("fork_mode", self.fork_mode, MODES)
@@ -47,6 +55,27 @@ class HostSpec:
             raise InvalidInput("ports: a port is named twice.", remedy="name each port once")
         for key in self.authorized_keys:
             public_key(key)
+        self._check_network()
+
+    def _check_network(self) -> None:
+        naming.choice("egress", self.egress, network.EGRESSES)
+        if self.egress_proxy:
+            network.endpoint(self.egress_proxy)
+        if (self.egress == "proxy") != bool(self.egress_proxy):
+            remedy = "give egress_proxy as host:port with egress proxy, and with no other"
+            raise InvalidInput(
+                f"egress {self.egress} does not go with egress_proxy {self.egress_proxy!a}.", remedy=remedy
+            )
+        if self.egress == "proxy" and network.PROXY_PORT in self.ports:
+            raise InvalidInput(f"ports: {network.PROXY_PORT} leads to the proxy.", remedy="choose another port")
+        if self.bind:
+            naming.address(self.bind)
+        if self.network:
+            network.network_name(self.network)
+        if self.network and self.bind:
+            raise InvalidInput(
+                "bind: a host in a network has an address of its own.", remedy="take bind or network away"
+            )
 
 
 def public_key(value: Any) -> str:
@@ -125,6 +154,17 @@ class HostRecord:
         naming.mac(self.mac)
         naming.address(self.address)
         naming.choice("phase", self.phase, HOST_PHASES)
+
+    @property
+    def ssh_port(self) -> int:
+        """Where SSH answers: behind a forward, or the guest's own port where it has a network address."""
+        return 22 if self.spec.network else SSH_PORT
+
+    @property
+    def published(self) -> network.Published:
+        """The addresses and ports that the hypervisor listens on for it, beside those of SSH and Docker."""
+        ports = () if self.spec.network else self.spec.ports
+        return frozenset((self.spec.bind or self.address, port) for port in ports)
 
     @property
     def domain(self) -> str:

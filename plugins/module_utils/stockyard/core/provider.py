@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 from .clock import Deadline
-from .host import Host, HostRecord
+from .host import Host, HostRecord, HostSpec
 from .image import BuildOptions
+from .network import GuestNetwork
 from .template import TemplateRecord
 
 Record: TypeAlias = "HostRecord | TemplateRecord"
@@ -135,10 +136,22 @@ class Provider(Protocol):
     def freeze(self, record: TemplateRecord, deadline: Deadline) -> TemplateRecord:
         """Freeze a running template for good; returns its record in phase ``frozen``."""
 
-    def create_host(self, record: HostRecord, template: TemplateRecord) -> None:
-        """Reserve name and address and put the host on record. Starts nothing.
+    def check_host(self, spec: HostSpec) -> None:
+        """Look whether a host can be as declared here; nothing is changed.
 
-        :raises Conflict: when name or address is taken.
+        :raises Unsupported: when it cannot, with the reason.
+        """
+
+    def host_address(self, spec: HostSpec, uuid: str) -> str:
+        """An address that is free for a new host; another one at every call is no promise."""
+
+    def guest_network(self, record: HostRecord) -> GuestNetwork:
+        """What the guest of a host is told of its network."""
+
+    def create_host(self, record: HostRecord, template: TemplateRecord) -> None:
+        """Reserve name, address and published ports and put the host on record. Starts nothing.
+
+        :raises Conflict: when one of them is taken, by a host of any owner.
         """
 
     def fork(self, host: HostRecord, template: TemplateRecord, mode: str, deadline: Deadline) -> None:

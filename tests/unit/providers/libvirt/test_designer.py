@@ -40,6 +40,7 @@ HOST = host_record(
     uuid="11111111-2222-4333-8444-555555555555", mac="52:54:00:aa:bb:cc", address="127.64.1.2", phase="creating",
     spec=HostSpec(ports=(8080, 443)), labels={"note": "a'/><qemu:arg value='-x"},
 )  # fmt: skip
+IN_NETWORK = replace(HOST, address="192.168.122.9", spec=HostSpec(ports=(8080,), network="default", egress="open"))
 TEMPLATE = template_record(
     uuid="66666666-7777-4888-8999-000000000000", mac="52:54:00:00:11:22", hardware=HARDWARE, phase="booting"
 )
@@ -54,6 +55,7 @@ def shapes() -> dict[str, Domain]:
         "tombstone": designer.tombstone(TEMPLATE, TCG, IMAGE, frozen),
         "cold": designer.cold(HOST, HARDWARE, KVM, IMAGE, home),
         "incoming": designer.incoming(HOST, HARDWARE, TCG, IMAGE, home, frozen / "ram"),
+        "network": designer.incoming(IN_NETWORK, HARDWARE, TCG, IMAGE, home, frozen / "ram"),
     }
 
 
@@ -63,7 +65,7 @@ def pretty(shape: Domain) -> str:
     return serialize(root) + "\n"
 
 
-@pytest.mark.parametrize("kind", ["template", "tombstone", "cold", "incoming"])
+@pytest.mark.parametrize("kind", ["template", "tombstone", "cold", "incoming", "network"])
 def test_a_domain_is_as_it_was_looked_at(kind: str) -> None:
     path, made = GOLDEN / f"{kind}.xml", pretty(shapes()[kind])
     if os.environ.get("STOCKYARD_WRITE_GOLDEN"):
@@ -83,7 +85,7 @@ def record_in(shape: Domain) -> HostRecord | TemplateRecord:
 
 
 def test_the_record_is_in_the_metadata() -> None:
-    assert [record_in(shape) for shape in shapes().values()] == [TEMPLATE, TEMPLATE, HOST, HOST]
+    assert [record_in(shape) for shape in shapes().values()] == [TEMPLATE, TEMPLATE, HOST, HOST, IN_NETWORK]
 
 
 @given(st.dictionaries(st.text(), st.text()))
@@ -104,7 +106,8 @@ def test_a_host_keeps_its_machine_between_fork_and_boot() -> None:
 def test_only_a_template_that_boots_writes_to_its_ram_file() -> None:
     ram = {kind: [a for a in arguments(shape) if "memory-backend-file" in a] for kind, shape in shapes().items()}
     assert [("share=on" in a, "share=off" in a) for a in ram["template"]] == [(True, False)]
-    assert [("share=on" in a, "share=off" in a) for a in ram["incoming"]] == [(False, True)]
+    for kind in ("incoming", "network"):
+        assert [("share=on" in a, "share=off" in a) for a in ram[kind]] == [(False, True)]
     assert (ram["tombstone"], ram["cold"]) == ([], [])
 
 
@@ -122,6 +125,9 @@ def test_no_domain_has_a_balloon() -> None:
 
 def test_a_template_publishes_nothing_and_a_host_only_on_its_own_address() -> None:
     for kind, shape in shapes().items():
+        if kind == "network":
+            assert not [a for a in arguments(shape) if a.startswith("user,")]
+            continue
         (netdev,) = [a for a in arguments(shape) if a.startswith("user,")]
         rules = [part for part in netdev.split(",") if part.startswith("hostfwd=")]
         assert "restrict=on" in netdev.split(",")
@@ -131,6 +137,22 @@ def test_a_template_publishes_nothing_and_a_host_only_on_its_own_address() -> No
             ]
         else:
             assert rules == []
+
+
+def test_ports_are_published_where_they_are_bound_and_the_fixed_ones_stay() -> None:
+    bound = replace(HOST, spec=HostSpec(ports=(8080,), bind="0.0.0.0"))  # noqa: S104
+    shape = designer.cold(bound, HARDWARE, TCG, IMAGE, STORE)
+    (netdev,) = [a for a in arguments(shape) if a.startswith("user,")]
+    rules = [part.removeprefix("hostfwd=tcp:") for part in netdev.split(",") if part.startswith("hostfwd=")]
+    assert rules == ["127.64.1.2:2222-:22", "127.64.1.2:2376-:2376", "0.0.0.0:8080-:8080"]
+
+
+def test_a_fork_in_a_network_has_its_device_where_the_template_has_it() -> None:
+    made = shapes()
+    (device,) = [a for a in arguments(made["template"]) if a.startswith("virtio-net-pci")]
+    (address,) = parse(serialize(made["network"].xml())).findall("./devices/interface/address")
+    assert f"addr={address.get('slot')}" in device.split(",")
+    assert address.get("bus") == "0x00"
 
 
 @pytest.mark.parametrize("text", ["a\0b", "\x1b[0m", "\ufffe", "\ud800"])

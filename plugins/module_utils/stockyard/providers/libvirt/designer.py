@@ -8,37 +8,35 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from ...core.host import DOCKER_PORT, SSH_PORT, HostRecord
+from ...core.host import HostRecord
 from ...core.provider import Record
 from ...core.records import encode
 from ...core.template import Hardware, TemplateRecord
 from ...guest.agent.wire import PORT_NAME
+from . import network
 from .images import Image
 from .machine import Machine
 from .xml.devices import Channel, Console, Controller, Disk, Random
 from .xml.domain import Domain
 
-NIC = "nic0"
 CMDLINE = "root=/dev/vda rw console=ttyS0 net.ifnames=0 loglevel=5 systemd.show_status=error"
-# Guest-side ports behind the two fixed ones.
-FORWARDS = {SSH_PORT: 22, DOCKER_PORT: 2376}
 
 
 def template(record: TemplateRecord, machine: Machine, image: Image, folder: Path) -> Domain:
     """A template that boots: its RAM is a file that everything it writes goes to."""
-    base = _domain(record, record.hardware, machine, image, folder, ())
+    base = _domain(record, record.hardware, machine, image, folder)
     return replace(base, arguments=base.arguments + _ram(folder / "ram", record.hardware, share=True))
 
 
 def tombstone(record: TemplateRecord, machine: Machine, image: Image, folder: Path) -> Domain:
     """A frozen template: started by mistake it can harm neither the RAM file nor the disk."""
-    base = _domain(record, record.hardware, machine, image, folder, ())
+    base = _domain(record, record.hardware, machine, image, folder)
     return replace(base, devices=(replace(_disk(folder), readonly=True), *base.devices[1:]))
 
 
 def cold(record: HostRecord, hardware: Hardware, machine: Machine, image: Image, folder: Path) -> Domain:
     """A host as it is defined: it boots from its own disk."""
-    return _domain(record, hardware, machine, image, folder, forwards(record))
+    return _domain(record, hardware, machine, image, folder)
 
 
 def incoming(record: HostRecord, hardware: Hardware, machine: Machine, image: Image, folder: Path, ram: Path) -> Domain:
@@ -47,15 +45,8 @@ def incoming(record: HostRecord, hardware: Hardware, machine: Machine, image: Im
     return replace(base, arguments=base.arguments + _ram(ram, hardware, share=False) + ("-incoming", "defer"))
 
 
-def forwards(record: HostRecord) -> tuple[str, ...]:
-    """QEMU's ``hostfwd`` rules: the host's own address only, the two fixed ports and the published ones."""
-    ports = {**FORWARDS, **{port: port for port in record.spec.ports}}
-    return tuple(f"hostfwd=tcp:{record.address}:{outside}-:{inside}" for outside, inside in sorted(ports.items()))
-
-
-def _domain(
-    record: Record, hardware: Hardware, machine: Machine, image: Image, folder: Path, rules: tuple[str, ...]
-) -> Domain:
+def _domain(record: Record, hardware: Hardware, machine: Machine, image: Image, folder: Path) -> Domain:
+    interfaces, arguments = network.attach(record)
     return Domain(
         type=machine.type,
         name=record.domain,
@@ -78,21 +69,14 @@ def _domain(
             # A root port for each device that libvirt places itself (disk, serial bus, generator), and the spare ones.
             *(Controller("pci", n, "pcie-root-port") for n in range(1, 4 + hardware.spare_ports)),
             Random(),
+            *interfaces,
         ),
-        arguments=_network(record.mac, rules),
+        arguments=arguments,
     )
 
 
 def _disk(folder: Path) -> Disk:
     return Disk(str(folder / "disk.qcow2"), "vda")
-
-
-def _network(mac: str, rules: tuple[str, ...]) -> tuple[str, ...]:
-    # restrict=on: the guest reaches nothing outside, not even the hypervisor's loopback; only the forwards come in.
-    netdev = ",".join(("user", "id=net0", "restrict=on", "ipv6=off", *rules))
-    # Slot 16 of the root bus: far from where libvirt places its own.
-    device = f"virtio-net-pci,netdev=net0,id={NIC},mac={mac},romfile=,bus=pcie.0,addr=0x10"
-    return ("-netdev", netdev, "-device", device)
 
 
 def _ram(path: Path, hardware: Hardware, *, share: bool) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from ...errors import Conflict, ConnectionFailed, HypervisorError, NotFound, Out
 
 # virErrorNumber of libvirt/virterror.h
 NO_DOMAIN = 42
+NO_NETWORK = 43
 # libvirt has one number for many failures, so what happened is told by its words.
 LOST = ("Failed to connect", "socket is closed", "Cannot recv data", "Cannot write data: Broken pipe", "keepalive")
 NO_SPACE = "No space left on device"
@@ -35,6 +36,8 @@ def translated(what: str, name: str = "") -> Iterator[None]:
 def _ours(what: str, name: str, code: int | None, text: str) -> StockyardError:
     if code == NO_DOMAIN:
         return NotFound(f"{what}: there is no such domain.", name=name, cause=text)
+    if code == NO_NETWORK:
+        return NotFound(f"{what}: there is no such network.", name=name, cause=text, remedy="see virsh net-list --all")
     if NO_SPACE in text:
         return OutOfSpace(f"{what}: the storage is full.", name=name, cause=text, remedy="free space in the storage")
     if any(words in text for words in LOST):

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from ...core.clock import Deadline
-from ...core.host import Host, HostRecord
+from ...core.host import Host, HostRecord, HostSpec
 from ...core.image import BuildOptions
+from ...core.network import GuestNetwork
 from ...core.provider import Capabilities, Channel, Observation, Progress, R, Recipe, Record, Template
 from ...core.template import TemplateRecord
 from ...errors import Conflict, HypervisorError, Refused
 from ...guest.agent.wire import PORT_NAME
-from . import designer, fork, frozen, logs, machine, memory
+from . import designer, fork, frozen, logs, machine, memory, network
 from .channel import SocketChannel
 from .domains import Domains
 from .faults import translated
@@ -41,6 +42,7 @@ class LibvirtProvider:
         self.capabilities = Capabilities(modes=("instant", "linked", "full"), parallel=os.cpu_count() or 1)
         self.connection = connection
         self.domains = Domains(connection)
+        self.networks = network.Networks(connection, uri.endswith("/system"))
         self.store = store
         self.images = Images(store)
         self._processes: dict[str, int] = {}
@@ -85,15 +87,27 @@ class LibvirtProvider:
         self._define(designer.tombstone(record, used, self.images.path(record.image), folder), record.title)
         return record
 
+    def check_host(self, spec: HostSpec) -> None:
+        self.networks.check(spec)
+
+    def host_address(self, spec: HostSpec, uuid: str) -> str:
+        taken = (
+            (r.address for r, _ in self.domains.everything()[0] if isinstance(r, HostRecord)) if spec.network else ()
+        )
+        return self.networks.address(spec, uuid, taken)
+
+    def guest_network(self, record: HostRecord) -> GuestNetwork:
+        return self.networks.guest(record)
+
     def create_host(self, record: HostRecord, template: TemplateRecord) -> None:
+        self.networks.check(record.spec)
         image, folder = self.images.path(template.image), self._folder(record)
         with self._registry():
             source = self.domains.find(template)
             found, _strangers = self.domains.everything()
             if record.domain in self.domains.names():
                 raise Conflict("a domain of this name exists.", name=record.title, cause=record.domain)
-            if any(isinstance(r, HostRecord) and r.address == record.address for r, _state in found):
-                raise Conflict(f"address {record.address} is taken.", name=record.title, remedy="run again")
+            network.check_free(record, (r for r, _state in found))
             shape = designer.cold(record, template.hardware, machine.frozen(source.XMLDesc(0)), image, folder)
             self._define(shape, record.title)
 
@@ -117,7 +131,7 @@ class LibvirtProvider:
         with translated("start the domain", record.title):
             if not domain.isActive():
                 domain.createWithFlags(libvirt.VIR_DOMAIN_START_PAUSED)
-        Monitor(domain, record.title).set_link(designer.NIC, False)
+        Monitor(domain, record.title).set_link(network.nic(record), False)
         with translated("resume the domain", record.title):
             domain.resume()
 
@@ -133,7 +147,7 @@ class LibvirtProvider:
                 domain.destroy()
 
     def set_link(self, record: Record, up: bool) -> None:
-        Monitor(self.domains.find(record), record.title).set_link(designer.NIC, up)
+        Monitor(self.domains.find(record), record.title).set_link(network.nic(record), up)
 
     def channel(self, record: Record, deadline: Deadline) -> Channel:
         domain = self.domains.find(record)

@@ -13,8 +13,9 @@ from urllib.parse import unquote, urlsplit
 
 from ...core import codec
 from ...core.clock import Deadline
-from ...core.host import MODES, Host, HostRecord
+from ...core.host import MODES, Host, HostRecord, HostSpec
 from ...core.image import BuildOptions
+from ...core.network import USER_NETWORK, GuestNetwork
 from ...core.provider import Capabilities, Channel, Observation, Progress, R, Recipe, Record, Stranger, Template
 from ...core.records import encode
 from ...core.template import TemplateRecord
@@ -66,6 +67,15 @@ class MemoryProvider:
             raise HypervisorError("only a running machine can be frozen.", name=record.title)
         self.stop(record, deadline)
         return self.claim(record, phase="frozen", checksums={"record": codec.digest(record)})
+
+    def check_host(self, spec: HostSpec) -> None:
+        return
+
+    def host_address(self, spec: HostSpec, uuid: str) -> str:
+        return ""
+
+    def guest_network(self, record: HostRecord) -> GuestNetwork:
+        return USER_NETWORK
 
     def create_host(self, record: HostRecord, template: TemplateRecord) -> None:
         with self.state.change() as machines:

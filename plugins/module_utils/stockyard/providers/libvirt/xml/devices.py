@@ -76,3 +76,30 @@ class Random:
     def xml(self) -> Element:
         """``<rng>``"""
         return element("rng", element("backend", text="/dev/urandom", model="random"), model="virtio")
+
+
+@dataclass(frozen=True)
+class Interface:
+    """A virtio network device in a libvirt network, its link down, kept from the network's other guests."""
+
+    network: str
+    mac: str
+    alias: str
+    slot: int
+
+    def xml(self) -> Element:
+        """``<interface>``"""
+        return element(
+            "interface",
+            element("mac", address=self.mac),
+            element("source", network=self.network),
+            element("model", type="virtio"),
+            # QEMU's own and no vhost: the device is then the one that the template was frozen with.
+            element("driver", name="qemu"),
+            element("rom", enabled="no"),
+            element("link", state="down"),
+            element("port", isolated="yes"),
+            element("alias", name=self.alias),
+            element("address", type="pci", domain="0x0000", bus="0x00", slot=f"{self.slot:#04x}", function="0x0"),
+            type="network",
+        )

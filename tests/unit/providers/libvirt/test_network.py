@@ -1,0 +1,122 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What can be had in which network, over a stand-in for libvirt's connection."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+import pytest
+
+from stockyard.core.host import HostSpec
+from stockyard.core.network import USER_NETWORK, GuestNetwork
+from stockyard.errors import Conflict, Unsupported
+from stockyard.providers.libvirt.network import Networks, check_free
+from tests.support import host_record
+
+UUID = "11111111-2222-4333-8444-555555555555"
+BOUND = {"ports": (8080,), "bind": "127.9.9.9"}
+
+
+class Libvirt:
+    """As much of a connection as is asked: one network."""
+
+    def __init__(self, forward: str, active: bool = True) -> None:
+        element = f"<forward mode='{forward}'/>" if forward else ""
+        self.text = f"<network>{element}<ip address='192.168.9.1' prefix='29'/></network>"
+        self.active = active
+
+    def networkLookupByName(self, name: str) -> Libvirt:  # noqa: N802
+        return self
+
+    def isActive(self) -> bool:  # noqa: N802
+        return self.active
+
+    def XMLDesc(self, _flags: int) -> str:  # noqa: N802
+        return self.text
+
+    def DHCPLeases(self) -> list[dict[str, Any]]:  # noqa: N802
+        return [{"ipaddr": "192.168.9.3"}]
+
+
+def networks(forward: str = "", *, system: bool = True, active: bool = True) -> Networks:
+    return Networks(Libvirt(forward, active), system)
+
+
+@pytest.mark.parametrize(
+    ("forward", "spec"),
+    [
+        ("", HostSpec(network="lab")),
+        ("", HostSpec(network="lab", egress="proxy", egress_proxy="proxy:3128")),
+        ("nat", HostSpec(network="lab", egress="open")),
+        ("", HostSpec()),
+        ("", HostSpec(egress="proxy", egress_proxy="127.0.0.1:3128")),
+    ],
+)
+def test_what_can_be_kept(forward: str, spec: HostSpec) -> None:
+    networks(forward).check(spec)
+
+
+@pytest.mark.parametrize(
+    ("forward", "spec", "why"),
+    [
+        ("nat", HostSpec(network="lab"), "forwards"),
+        ("route", HostSpec(network="lab", egress="proxy", egress_proxy="proxy:3128"), "forwards"),
+        ("", HostSpec(network="lab", egress="open"), "isolated"),
+        ("nat", HostSpec(egress="open"), "loopback"),
+    ],
+)
+def test_what_cannot_be_kept_is_refused_and_not_weakened(forward: str, spec: HostSpec, why: str) -> None:
+    with pytest.raises(Unsupported, match=why) as caught:
+        networks(forward).check(spec)
+    assert caught.value.remedy
+
+
+def test_a_session_has_no_networks() -> None:
+    with pytest.raises(Unsupported, match="qemu:///system"):
+        networks("nat", system=False).check(HostSpec(network="lab", egress="open"))
+
+
+def test_a_network_that_is_not_active_is_refused() -> None:
+    with pytest.raises(Unsupported, match="net-start lab"):
+        networks("nat", active=False).check(HostSpec(network="lab", egress="open"))
+
+
+def test_an_address_is_nobodys() -> None:
+    spec = HostSpec(network="lab")
+    assert networks().address(spec, UUID, ["192.168.9.2", "192.168.9.4"]) in ("192.168.9.5", "192.168.9.6")
+    assert networks().address(HostSpec(), UUID, []) == ""
+
+
+def test_a_guest_is_told_of_its_own_network() -> None:
+    record = host_record(address="192.168.9.5", spec=HostSpec(network="lab", egress="open"))
+    assert networks("nat").guest(record) == GuestNetwork("192.168.9.5", "255.255.255.248", "192.168.9.1")
+    assert networks().guest(record).gateway == ""
+    assert networks().guest(host_record()) == USER_NETWORK
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs"),
+    [
+        (BOUND, BOUND),
+        ({"ports": (8080,), "bind": "0.0.0.0"}, {"ports": (8080,)}),  # noqa: S104
+        (BOUND, {**BOUND, "bind": "0.0.0.0"}),  # noqa: S104
+    ],
+)
+def test_a_port_that_another_owners_host_publishes_is_refused(mine: Any, theirs: Any) -> None:
+    other = host_record(name="other", owner="somebody", spec=HostSpec(**theirs))
+    with pytest.raises(Conflict, match=r"8080.*host other of owner somebody"):
+        check_free(host_record(spec=HostSpec(**mine)), [other])
+
+
+def test_a_port_that_no_record_tells_of_is_seen() -> None:
+    with socket.create_server(("127.9.9.9", 0)) as server:
+        port = server.getsockname()[1]
+        with pytest.raises(Conflict, match=f"port {port}.*in use"):
+            check_free(host_record(spec=HostSpec(ports=(port,), bind="127.9.9.9")), [])
+
+
+def test_an_address_that_is_not_the_hypervisors_is_seen() -> None:
+    with pytest.raises(Conflict, match="assign"):
+        check_free(host_record(spec=HostSpec(ports=(8080,), bind="198.51.100.1")), [])
