@@ -320,3 +320,28 @@ def test_files_are_replaced_whole(agent: Identity, tmp_path: Path) -> None:
     assert (tmp_path / "etc/hostname").read_text() == "web-2\n"
     assert (tmp_path / "etc/hostname").stat().st_ino != inode
     assert [name for name in tree(tmp_path) if name.endswith(".new")] == []
+
+
+def identified(root: Path, **more: Any) -> None:
+    request = {
+        "entropy": "", "time": 0, "uuid": "u", "hostname": "web-1", "machine_id": "0" * 32, "network": NETWORK,
+        "authorized_keys": [], **more,
+    }  # fmt: skip
+    Identity(str(root), Guest()).identify(request)
+
+
+def test_a_proxy_is_told_to_logins_beside_what_the_image_says(tmp_path: Path) -> None:
+    environment = tmp_path / "etc/environment"
+    environment.parent.mkdir()
+    environment.write_text("LANG=C.UTF-8")
+    identified(tmp_path, proxy="http://10.0.2.15:3128")
+    lines = environment.read_text().splitlines()
+    assert lines[0] == "LANG=C.UTF-8"
+    assert {"http_proxy=http://10.0.2.15:3128", "HTTPS_PROXY=http://10.0.2.15:3128"} < set(lines)
+    assert "no_proxy=localhost,127.0.0.1,10.0.2.15" in lines
+
+
+@pytest.mark.parametrize("more", [{}, {"proxy": ""}])
+def test_without_a_proxy_the_environment_is_the_images(tmp_path: Path, more: dict[str, str]) -> None:
+    identified(tmp_path, **more)
+    assert not (tmp_path / "etc/environment").exists()

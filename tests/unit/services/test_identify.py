@@ -7,7 +7,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -16,9 +16,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from stockyard.core.clock import Deadline
 from stockyard.core.host import HostRecord, HostSpec
-from stockyard.core.provider import Provider
 from stockyard.errors import GuestError
 from stockyard.pki import Pki
+from stockyard.providers.registry import open_provider
 from stockyard.services.context import Context
 from stockyard.services.identify import ENTROPY_BYTES, identify
 from tests.support import FakeClock, host_record
@@ -51,8 +51,8 @@ class Guest:
 
 @pytest.fixture
 def context(tmp_path: Path) -> Context:
-    # There is no hypervisor in it: it is not asked.
-    return Context(cast(Provider, None), "stockyard", lambda tenant: Pki(tmp_path / tenant, tenant), FakeClock())
+    hypervisor = open_provider(f"memory://{tmp_path}/hypervisor")
+    return Context(hypervisor, "stockyard", lambda tenant: Pki(tmp_path / tenant, tenant), FakeClock())
 
 
 @pytest.fixture

@@ -83,6 +83,7 @@ def _system_files(user: str) -> dict[str, GuestFile]:
         "/etc/sudoers.d/stockyard": GuestFile(render(texts.SUDOERS, user=user), 0o440),
         "/etc/ssh/sshd_config.d/stockyard.conf": GuestFile(render(texts.SSHD_CONF, user=user)),
         "/etc/systemd/journald.conf.d/stockyard.conf": GuestFile(texts.JOURNALD_CONF),
+        unit + "docker.service.d/environment.conf": GuestFile(texts.DOCKER_ENVIRONMENT),
         "/etc/docker/daemon.json": GuestFile(texts.DAEMON_JSON),
         "/etc/resolv.conf": GuestFile(texts.RESOLV_CONF),
         "/etc/machine-id": GuestFile(""),

@@ -115,6 +115,8 @@ PasswordAuthentication no
 KbdInteractiveAuthentication no
 PermitRootLogin no
 UseDNS no
+# For the tunnel to a proxy, which containers use too: whoever opens it says at which of the host's addresses.
+GatewayPorts clientspecified
 """
 
 # Errors go to the console too: its log is what is left of a guest that nobody can log in to.
@@ -128,6 +130,9 @@ MaxLevelConsole=err
 """
 
 DOCKER_GATE = "[Unit]\nConditionPathExists=/run/stockyard/open\n"
+
+# dockerd reads it when it starts. It holds the proxy of a host whose egress is one.
+DOCKER_ENVIRONMENT = "[Service]\nEnvironmentFile=-/etc/environment\n"
 
 DAEMON_JSON = '{"log-driver": "json-file", "log-opts": {"max-size": "10m", "max-file": "3"}}\n'
 

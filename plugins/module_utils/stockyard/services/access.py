@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..core import codec
-from ..core.host import DOCKER_PORT, SSH_PORT, Host, HostRecord
+from ..core.host import DOCKER_PORT, Host, HostRecord
 from ..core.provider import Template
 from .context import Context
 
@@ -26,7 +26,8 @@ def publish(ctx: Context, tenant: str) -> None:
 def known_host(record: HostRecord) -> str:
     """One line of known_hosts."""
     key = record.identity.ssh_host_key if record.identity else ""
-    return f"[{record.address}]:{SSH_PORT} {key}"
+    place = record.address if record.ssh_port == 22 else f"[{record.address}]:{record.ssh_port}"
+    return f"{place} {key}"
 
 
 def describe_host(ctx: Context, host: Host, drift: Sequence[str] = ()) -> dict[str, Any]:
@@ -50,12 +51,16 @@ def describe_host(ctx: Context, host: Host, drift: Sequence[str] = ()) -> dict[s
         "drift": list(drift),
         "generation": record.generation[:12],
         "ports": list(record.spec.ports),
+        "published": [f"{address}:{port}" for address, port in sorted(record.published)],
+        "egress": record.spec.egress,
+        "egress_proxy": record.spec.egress_proxy,
+        "network": record.spec.network,
         "fork_mode": record.spec.fork_mode,
         "engine_identity": record.spec.engine_identity,
         "shared": shared_with_template(record),
         "ssh": {
             "host": record.address,
-            "port": SSH_PORT,
+            "port": record.ssh_port,
             "user": record.ssh_user,
             "known_hosts": str(pki.known_hosts),
             "private_key": private_key,
@@ -82,7 +87,7 @@ def ssh_command(record: HostRecord, known_hosts: str, private_key: str) -> str:
     options = ["-o", "StrictHostKeyChecking=yes", "-o", f"UserKnownHostsFile={known_hosts}"]
     if private_key:
         options += ["-o", "IdentitiesOnly=yes", "-i", private_key]
-    return shlex.join(["ssh", "-p", str(SSH_PORT), *options, f"{record.ssh_user}@{record.address}"])
+    return shlex.join(["ssh", "-p", str(record.ssh_port), *options, f"{record.ssh_user}@{record.address}"])
 
 
 def context_command(name: str, endpoint: str, certificates: str) -> str:

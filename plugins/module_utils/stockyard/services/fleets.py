@@ -15,7 +15,8 @@ from ..core.host import Host, host_domain
 from ..core.plan import UNKNOWN_GENERATION, Action, Plan, generations, newest, plan_destroy, plan_fleet
 from ..core.provider import Observation, Template
 from ..errors import StockyardError
-from . import access, hosts, templates, trust
+from . import access, egress, hosts, templates, trust
+from .admit import admit
 from .context import Context
 
 LOCK_WAIT = 5.0
@@ -29,7 +30,9 @@ def plan(ctx: Context, spec: FleetSpec, seen: Observation | None = None) -> Plan
     generation = template.record.generation if template else UNKNOWN_GENERATION
     prefix = host_domain(ctx.owner, spec.tenant, "")
     taken = (name.removeprefix(prefix) for name in seen.names if name.startswith(prefix))
-    return plan_fleet(spec, generation, seen.hosts, taken, trust.current(ctx, spec.tenant, seen.hosts))
+    todo = plan_fleet(spec, generation, seen.hosts, taken, trust.current(ctx, spec.tenant, seen.hosts))
+    admit(ctx, spec.tenant, spec.host, todo, seen)
+    return todo
 
 
 def converge(ctx: Context, spec: FleetSpec, timeout: float) -> Plan:
@@ -50,6 +53,8 @@ def converge(ctx: Context, spec: FleetSpec, timeout: float) -> Plan:
         finally:
             # Where some failed, the others can be used.
             access.publish(ctx, spec.tenant)
+        if spec.host.egress == "proxy":
+            egress.mend(ctx, members(ctx, spec.tenant, spec.name), deadline)
         return todo
 
 

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..core.clock import Deadline
 from ..core.host import MODES, HostRecord, HostSpec
 from ..core.provider import Template
 from ..core.template import TemplateRecord
 from ..errors import Conflict, Unsupported
-from . import trust
+from . import egress, trust
 from .context import Context
 from .identify import READMITTABLE, check, identify, readmit, settle
 from .reach import wait_for_docker
@@ -75,7 +75,7 @@ def _draft(ctx: Context, order: Order, template: TemplateRecord) -> HostRecord:
         spec=order.spec,
         ssh_user=template.ssh_user,
         mac=mac_of(own),
-        address=address_of(own),
+        address=ctx.provider.host_address(order.spec, str(own)) or address_of(own),
         phase="creating",
         created=ctx.clock.now(),
         labels=dict(order.labels),
@@ -111,6 +111,8 @@ def _bring_up(ctx: Context, record: HostRecord, template: TemplateRecord, deadli
         settle(channel, deadline)
     finally:
         channel.close()
+    if egress.ensure(ctx, replace(record, identity=identity), deadline):
+        told("its way to the proxy is open")
     told("ready")
     return ctx.provider.claim(record, phase="ready", mode=mode, mode_reason=reason, identity=identity)
 
@@ -151,6 +153,7 @@ def start(ctx: Context, record: HostRecord, deadline: Deadline) -> HostRecord:
     record = _renewed(ctx, record, deadline)
     ctx.provider.set_link(record, True)
     reached = _wait_until_reachable(ctx, record, deadline)
+    egress.ensure(ctx, record, deadline)
     ctx.progress(f"{record.title}: booted{', Docker answers' * reached} ({ctx.clock.monotonic() - begin:.1f} s)")
     return record
 
@@ -206,4 +209,5 @@ def destroy(ctx: Context, record: HostRecord) -> None:
     if record.phase == "ready":
         record = ctx.provider.claim(record, phase="deleting")
     ctx.provider.destroy(record)
+    egress.forget(ctx, record)
     ctx.progress(f"{record.title}: destroyed")

@@ -15,13 +15,13 @@ from typing import Any
 from ..core.clock import Deadline
 from ..core.host import HostRecord, Identity
 from ..core.naming import shown
+from ..core.network import GuestNetwork
 from ..core.provider import Channel
 from ..errors import GuestError
+from . import egress
 from .context import Context
 
 ENTROPY_BYTES = 64
-# In session mode every guest sits alone behind its own user network; its address inside is always this one.
-GUEST_NETWORK = {"interface": "eth0", "address": "10.0.2.15", "netmask": "255.255.255.0", "gateway": ""}
 # The first agent that answers ``csr``.
 READMITTABLE = 2
 # One key as OpenSSH writes it: type, base64, nothing else; no line break can hide in it.
@@ -53,7 +53,7 @@ def readmit(ctx: Context, record: HostRecord, identity: Identity, channel: Chann
     same = admission["authority"] == identity.authority
     request["cut"] = not same or admission["revoked"].keys() != identity.revoked.keys()
     if not same:
-        request["authorized_keys"] = _authorized_keys(ctx, record)
+        request["authorized_keys"] = _authorized_keys(ctx, record, ctx.provider.guest_network(record))
     channel.request(request, deadline)
     return replace(identity, **admission)
 
@@ -94,6 +94,7 @@ def settle(channel: Channel, deadline: Deadline) -> None:
 
 
 def _request(ctx: Context, record: HostRecord, machine_id: str) -> dict[str, Any]:
+    network = ctx.provider.guest_network(record)
     return {
         "op": "identify",
         "entropy": base64.b64encode(os.urandom(ENTROPY_BYTES)).decode(),
@@ -101,15 +102,15 @@ def _request(ctx: Context, record: HostRecord, machine_id: str) -> dict[str, Any
         "uuid": record.uuid,
         "hostname": record.name,
         "machine_id": machine_id,
-        "network": {**GUEST_NETWORK, "mac": record.mac},
-        "authorized_keys": _authorized_keys(ctx, record),
+        **egress.guest_side(record, network),
+        "authorized_keys": _authorized_keys(ctx, record, network),
         "engine_identity": record.spec.engine_identity,
     }
 
 
-def _authorized_keys(ctx: Context, record: HostRecord) -> list[str]:
+def _authorized_keys(ctx: Context, record: HostRecord, network: GuestNetwork) -> list[str]:
     """Decided here and not on record: a controller with a new home has a new key, and that changes no declaration."""
-    return list(record.spec.authorized_keys) or [ctx.pki(record.tenant).operator_key()]
+    return egress.authorized_keys(record, network, ctx.pki(record.tenant).operator_key())
 
 
 def _host_key(answer: dict[str, Any], record: HostRecord) -> str:

@@ -14,7 +14,8 @@ from ..core.naming import choice
 from ..core.plan import UNKNOWN_GENERATION, Plan, generations, newest, plan_host
 from ..core.provider import Observation, Template
 from ..errors import NotFound, Refused
-from . import access, hosts, templates, trust
+from . import access, egress, hosts, templates, trust
+from .admit import admit
 from .context import Context
 
 LOCK_WAIT = 5.0
@@ -23,8 +24,7 @@ LOCK_WAIT = 5.0
 def plan(ctx: Context, spec: SingleSpec, state: str) -> Plan:
     """What :func:`converge` would do. Writes nothing."""
     choice("state", state, HOST_STATES)
-    seen = ctx.provider.observe(ctx.owner)
-    return _planned(ctx, spec, state, seen)
+    return _planned(ctx, spec, state, ctx.provider.observe(ctx.owner))
 
 
 def converge(ctx: Context, spec: SingleSpec, state: str, timeout: float) -> Plan:
@@ -44,6 +44,8 @@ def converge(ctx: Context, spec: SingleSpec, state: str, timeout: float) -> Plan
             trust.prepare(ctx, spec.tenant, seen.hosts)
         _apply(ctx, spec, state, todo, host, deadline)
         access.publish(ctx, spec.tenant)
+        if host and not todo:
+            egress.mend(ctx, [host], deadline)
         return todo
 
 
@@ -52,7 +54,9 @@ def _planned(ctx: Context, spec: SingleSpec, state: str, seen: Observation) -> P
     template = _template(seen, spec, host)
     _refuse_nonsense(spec, state, host)
     wanted = trust.current(ctx, spec.tenant, seen.hosts) if state != "absent" else None
-    return plan_host(spec, state, template.record.generation if template else UNKNOWN_GENERATION, host, wanted)
+    todo = plan_host(spec, state, template.record.generation if template else UNKNOWN_GENERATION, host, wanted)
+    admit(ctx, spec.tenant, _order(spec, state, host).spec, todo, seen)
+    return todo
 
 
 def _refuse_nonsense(spec: SingleSpec, state: str, host: Host | None) -> None:
@@ -87,12 +91,15 @@ def _make(ctx: Context, spec: SingleSpec, state: str, old: Host | None, deadline
     """
     name = spec.template or (old.record.template if old else "")
     template = templates.need(spec.tenant, name, ctx.provider.observe(ctx.owner))
-    order = hosts.Order(spec.tenant, "", spec.name, spec.host, spec.labels)
     if old is not None:
-        if old.record.fleet or (state != "present" and not spec.template):
-            order = hosts.Order(spec.tenant, old.record.fleet, spec.name, old.record.spec, old.record.labels)
         hosts.destroy(ctx, old.record)
-    hosts.provision(ctx, order, template, deadline)
+    hosts.provision(ctx, _order(spec, state, old), template, deadline)
+
+
+def _order(spec: SingleSpec, state: str, old: Host | None) -> hosts.Order:
+    if old is not None and (old.record.fleet or (state != "present" and not spec.template)):
+        return hosts.Order(spec.tenant, old.record.fleet, spec.name, old.record.spec, old.record.labels)
+    return hosts.Order(spec.tenant, "", spec.name, spec.host, spec.labels)
 
 
 def _find(seen: Observation, spec: SingleSpec) -> Host | None:

@@ -62,6 +62,7 @@ class Identity:
         mac = self._network(request["network"])
         audit.append("network")
         self._authorize(request["authorized_keys"])
+        self._environment(str(request.get("proxy") or ""), request["network"]["address"])
         ssh_key = self._ssh_host_key(request["hostname"])
         audit.append("ssh-key")
         csr = self._tls_key(request["hostname"])
@@ -138,6 +139,19 @@ class Identity:
         mac = self.effects.set_mac(network["interface"], network["mac"])
         self.effects.set_address(network["interface"], network["address"], network["netmask"], network["gateway"])
         return mac
+
+    def _environment(self, proxy: str, address: str) -> None:
+        """Tell logins, and dockerd when it starts, of a proxy; whatever the image says there stays."""
+        if not proxy:
+            return
+        target = self._path("etc/environment")
+        old = ""
+        if os.path.exists(target):
+            with open(target, encoding="utf-8") as handle:
+                old = handle.read().rstrip("\n") + "\n"
+        values = {"http_proxy": proxy, "https_proxy": proxy, "no_proxy": f"localhost,127.0.0.1,{address}"}
+        lines = [f"{name}={value}\n" for key, value in values.items() for name in (key, key.upper())]
+        self._write("etc/environment", old.lstrip("\n") + "".join(lines))
 
     def _ssh_host_key(self, hostname: str) -> str:
         key = ed25519.Ed25519PrivateKey.from_private_bytes(self.effects.random(32))

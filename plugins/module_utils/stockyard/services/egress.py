@@ -1,0 +1,126 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The one way out of a host whose egress is a proxy: a reverse tunnel of OpenSSH's, from guest to proxy.
+
+The guest has no other way out: its network takes connections in and lets none out. The client on the hypervisor opens
+connections to the one proxy that it was told of and to nothing else, whatever the guest asks for. It ends by itself
+when the host's machine ends, because its connection does.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ..core.clock import Deadline
+from ..core.host import Host, HostRecord
+from ..core.network import PROXY_PORT, GuestNetwork
+from ..errors import HypervisorError, MissingDependency
+from .context import Context
+
+RETRY = 0.5
+# What ssh says where another controller's tunnel, or one that is about to end, holds the port.
+THERE = "remote port forwarding failed for listen port"
+OPTIONS = {
+    "BatchMode": "yes", "ConnectTimeout": "30", "ExitOnForwardFailure": "yes", "GlobalKnownHostsFile": "/dev/null",
+    "IdentitiesOnly": "yes", "IdentityAgent": "none", "StrictHostKeyChecking": "yes", "UpdateHostKeys": "no",
+}  # fmt: skip
+
+
+def guest_side(record: HostRecord, network: GuestNetwork) -> dict[str, Any]:
+    """What the guest is told: its network, and where in it the proxy is."""
+    proxy = f"http://{network.address}:{PROXY_PORT}" if record.spec.egress == "proxy" else ""
+    return {"network": {**asdict(network), "mac": record.mac}, "proxy": proxy}
+
+
+def authorized_keys(record: HostRecord, network: GuestNetwork, operator: str) -> list[str]:
+    """Who may log in. Where that is not the operator, his key may still open the tunnel, and do nothing else."""
+    declared = list(record.spec.authorized_keys)
+    if declared and record.spec.egress == "proxy":
+        listen = f'permitlisten="{network.address}:{PROXY_PORT}"'
+        declared.append(f'restrict,port-forwarding,{listen},command="/bin/false" {operator}')
+    return declared or [operator]
+
+
+def mend(ctx: Context, hosts: Iterable[Host], deadline: Deadline) -> None:
+    """Open the tunnels of all these hosts that serve and have lost theirs."""
+    for host in hosts:
+        if host.serving:
+            ensure(ctx, host.record, deadline)
+
+
+def ensure(ctx: Context, record: HostRecord, deadline: Deadline) -> bool:
+    """Have a host's tunnel; returns whether it was opened now.
+
+    :raises HypervisorError: when it cannot be opened.
+    """
+    if record.spec.egress != "proxy" or not ctx.provider.capabilities.endpoints or record.identity is None:
+        return False
+    if not shutil.which("ssh"):
+        raise MissingDependency("ssh is not installed.", name=record.title, remedy="install openssh-client")
+    folder = _folder(ctx, record)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if _ssh(["-S", record.uuid, "-O", "check", "any"], folder, deadline)[0] == 0:
+        return False
+    (folder / record.uuid).unlink(missing_ok=True)
+    _open(ctx, record, folder, deadline)
+    return True
+
+
+def forget(ctx: Context, record: HostRecord) -> None:
+    """Remove what a tunnel that was killed left behind. One that lives ends with its host."""
+    (_folder(ctx, record) / record.uuid).unlink(missing_ok=True)
+
+
+def command(record: HostRecord, network: GuestNetwork, key: Path, known_hosts: Path) -> list[str]:
+    """The arguments of ssh: a tunnel, no shell, no other forwards, nobody else's configuration."""
+    options = {**OPTIONS, "UserKnownHostsFile": str(known_hosts)}
+    forward = f"{network.address}:{PROXY_PORT}:{record.spec.egress_proxy}"
+    flags = [part for name, value in options.items() for part in ("-o", f"{name}={value}")]
+    target = f"{record.ssh_user}@{record.address}"
+    return ["-f", "-N", "-T", "-M", "-S", record.uuid, *flags, "-i", str(key), "-p", str(record.ssh_port), "-R", forward, target]  # noqa: E501 # fmt: skip
+
+
+def _open(ctx: Context, record: HostRecord, folder: Path, deadline: Deadline) -> None:
+    key = record.identity.ssh_host_key if record.identity else ""
+    with tempfile.TemporaryDirectory() as scratch:
+        known = Path(scratch) / "known_hosts"
+        where = record.address if record.ssh_port == 22 else f"[{record.address}]:{record.ssh_port}"
+        known.write_text(f"{where} {key}\n", encoding="ascii")
+        line = command(record, ctx.provider.guest_network(record), ctx.pki(record.tenant).ssh_key, known)
+        while True:
+            code, said = _ssh(line, folder, deadline)
+            if code == 0 or THERE in said:
+                return
+            if deadline.passed() or "Permission denied" in said or "verification failed" in said:
+                raise HypervisorError(
+                    "the tunnel to its proxy cannot be opened.", name=record.title, cause=said[-500:],
+                    remedy="replace the host if it was made by a controller with another key for the operator",
+                )  # fmt: skip
+            deadline.pause(RETRY)
+
+
+def _ssh(arguments: list[str], folder: Path, deadline: Deadline) -> tuple[int, str]:
+    """Run ssh in the directory of its sockets: a relative path is never too long for one."""
+    # A file and not a pipe: what goes to the background would keep the pipe open.
+    with tempfile.TemporaryFile() as said:
+        try:
+            done = subprocess.run(
+                ["ssh", "-F", "/dev/null", *arguments], cwd=folder, timeout=max(deadline.left(), 1.0), check=False,
+                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=said, start_new_session=True,
+            )  # fmt: skip
+            code = done.returncode
+        except subprocess.TimeoutExpired:
+            code = -1
+        said.seek(0)
+        return code, said.read().decode(errors="replace").strip()
+
+
+def _folder(ctx: Context, record: HostRecord) -> Path:
+    return ctx.pki(record.tenant).directory / "tunnels"
