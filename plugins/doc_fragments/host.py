@@ -18,6 +18,39 @@ options:
     type: list
     elements: int
     default: []
+  bind:
+    description:
+      - The IPv4 address of the hypervisor that O(ports) are published on, such as an address of its local network, or
+        V(0.0.0.0) for all. By default the host's own address, which only the hypervisor itself reaches.
+      - SSH and Docker stay on the host's own address.
+      - Two hosts cannot publish one port on one address. That is an error before anything is made.
+    type: str
+    default: ''
+  egress:
+    description:
+      - What the host reaches outside of itself.
+      - V(none) is nothing. The host answers, and opens no connection.
+      - V(proxy) is the HTTP proxy O(egress_proxy) and nothing else. The host finds it at its own address, port 3128,
+        and has that in C(/etc/environment). Docker takes it from there when it starts. Use O(engine_identity=unique) or
+        a template with stopped Docker, or restart Docker.
+      - V(open) is the network that O(network) leads to. It needs a libvirt network that forwards. Without O(network) it
+        is refused, because the user network would let the host reach the hypervisor's loopback.
+    type: str
+    choices: [none, proxy, open]
+    default: none
+  egress_proxy:
+    description:
+      - The proxy for O(egress=proxy), as C(host:port). It is reached from the hypervisor, so that it may be on the
+        hypervisor's own loopback.
+    type: str
+    default: ''
+  network:
+    description:
+      - The libvirt network that the host gets an address of, as in C(virsh net-list). It is for V(qemu:///system) only.
+      - SSH answers at port 22 of that address, Docker at 2376, and every port of the host without O(ports).
+      - By default the host is alone behind QEMU's user network, with a loopback address on the hypervisor.
+    type: str
+    default: ''
   labels:
     description:
       - Labels that each host carries. Values are strings. A change of labels keeps the host.

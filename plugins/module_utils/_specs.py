@@ -10,6 +10,7 @@ from typing import Any
 from .stockyard.core.fleet import HOST_STATES, FleetSpec, SingleSpec
 from .stockyard.core.host import ENGINE_IDENTITIES, MODES, HostSpec
 from .stockyard.core.image import SUITES, BuildOptions, ImageSpec
+from .stockyard.core.network import EGRESSES
 from .stockyard.core.template import ACCELERATORS, DOCKER_KINDS, Hardware, TemplateSpec
 from .stockyard.services.clients import Client
 
@@ -23,6 +24,10 @@ HOST: Params = {
     **TENANT,
     "template": {"type": "str"},
     "ports": {"type": "list", "elements": "int", "default": []},
+    "bind": {"type": "str", "default": ""},
+    "egress": {"type": "str", "choices": list(EGRESSES), "default": "none"},
+    "egress_proxy": {"type": "str", "default": ""},
+    "network": {"type": "str", "default": ""},
     "labels": {"type": "dict", "default": {}},
     "authorized_keys": {"type": "list", "elements": "str", "default": [], "no_log": False},
     "fork_mode": {"type": "str", "choices": list(MODES), "default": "instant"},
@@ -49,6 +54,10 @@ TEMPLATE: Params = {
     "docker": {"type": "str", "choices": list(DOCKER_KINDS), "default": "running"},
     "timeout": {"type": "int", "default": 1800},
 }
+
+
+# Options that a host's specification has by the same name and type.
+PLAIN = ("fork_mode", "engine_identity", "bind", "egress", "egress_proxy", "network")
 
 
 def template_spec(params: Params) -> TemplateSpec:
@@ -81,7 +90,7 @@ def client(params: Params) -> Client:
 
 def _host_spec(params: Params) -> HostSpec:
     ports, keys = tuple(params["ports"]), tuple(params["authorized_keys"])
-    return HostSpec(ports=ports, authorized_keys=keys, **_of(params, "fork_mode", "engine_identity"))
+    return HostSpec(ports=ports, authorized_keys=keys, **_of(params, *PLAIN))
 
 
 def _of(params: Params, *names: str) -> Params:

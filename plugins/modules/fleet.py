@@ -146,6 +146,23 @@ hosts:
       type: list
       elements: int
       sample: [8080]
+    published:
+      description: Where the hypervisor listens for these ports.
+      type: list
+      elements: str
+      sample: ["127.77.12.5:8080"]
+    egress:
+      description: What the host reaches outside, one of V(none), V(proxy) and V(open).
+      type: str
+      sample: none
+    egress_proxy:
+      description: The proxy that it reaches, as C(host:port). Empty when there is none.
+      type: str
+      sample: ""
+    network:
+      description: The libvirt network that it has its address of. Empty for QEMU's user network.
+      type: str
+      sample: ""
     identity:
       description: What makes it itself. Public facts only.
       type: dict
