@@ -1,0 +1,198 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a guest reaches and what it does not, though its root writes the packets; and where its ports answer."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import json
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stockyard import Conflict, HostSpec, SingleSpec, Unsupported, Yard
+
+from . import probe
+from .conftest import Docker, ssh
+
+pytestmark = pytest.mark.real
+Host = dict[str, Any]
+BOUND, PORT = "127.3.2.1", 8099
+
+
+class Listener:
+    """An HTTP server on the hypervisor's loopback that counts who comes."""
+
+    def __init__(self) -> None:
+        self.came: list[bytes] = []
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self.socket.getsockname()[1]
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                guest = self.socket.accept()[0]
+                with guest:
+                    guest.settimeout(5)
+                    with contextlib.suppress(OSError):
+                        self.came.append(guest.recv(4096).split(b"\r\n")[0])
+                        guest.sendall(b"HTTP/1.0 200 OK\r\nContent-Length: 7\r\n\r\nproxied")
+
+
+@pytest.fixture
+def secret() -> Iterator[Listener]:
+    """A controller's service: no guest may reach it."""
+    made = Listener()
+    yield made
+    made.socket.close()
+
+
+@pytest.fixture(scope="module")
+def proxy() -> Iterator[Listener]:
+    """Answers whatever it is asked for, as a proxy would."""
+    made = Listener()
+    yield made
+    made.socket.close()
+
+
+@pytest.fixture(scope="module")
+def declared(proxy: Listener) -> SingleSpec:
+    egress = HostSpec(egress="proxy", egress_proxy=f"127.0.0.1:{proxy.port}", ports=(PORT,), bind=BOUND)
+    return SingleSpec("proxied", "docker", host=egress)
+
+
+@pytest.fixture(scope="module")
+def proxied(yard: Yard, template: Host, declared: SingleSpec) -> Iterator[Host]:
+    """A host with a way to a proxy, and a port that is published elsewhere."""
+    yield yard.host(declared).objects[0]
+    yard.host(SingleSpec("proxied"), "absent")
+
+
+def reached(host: Host, targets: list[tuple[str, int]]) -> list[list[Any]]:
+    """Those of these places that answer root in a guest, over its sockets or by packets that it makes up."""
+    script = f"{inspect.getsource(probe)}\nmain({targets!r})\n"
+    done = ssh(host, "sudo", "python3", "-", stdin=script)
+    assert done.returncode == 0, done.stderr
+    seen = json.loads(done.stdout)
+    # Else the probe would prove nothing.
+    assert all(seen["control"].values()), seen
+    found: list[list[Any]] = seen["reached"]
+    return found
+
+
+def elsewhere(fleet: list[Host], secret: Listener) -> list[tuple[str, int]]:
+    other = fleet[1]["address"]
+    gateway = [("10.0.2.2", secret.port), ("10.0.2.2", 2222), ("10.0.2.3", 53)]
+    crafted = [(address, secret.port) for address in ("127.0.0.1", "0.0.0.0", "10.0.2.4")]  # noqa: S104
+    return [*gateway, *crafted, (other, 2222), (other, 2376), (other, 8080), ("198.51.100.1", 80)]
+
+
+def test_a_host_without_egress_reaches_nothing(fleet: list[Host], secret: Listener) -> None:
+    assert reached(fleet[0], elsewhere(fleet, secret)) == []
+    assert secret.came == []
+
+
+def test_a_host_with_a_proxy_reaches_nothing_else(proxied: Host, fleet: list[Host], secret: Listener) -> None:
+    assert reached(proxied, elsewhere(fleet, secret)) == []
+    assert secret.came == []
+
+
+def fetch(host: Host) -> str:
+    """A page of somewhere, as a login of the guest finds its way there."""
+    script = "import urllib.request as r; print(r.urlopen('http://outside.example/', timeout=20).read().decode())"
+    done = ssh(host, "python3", "-", stdin=script)
+    return done.stdout + done.stderr
+
+
+def test_the_proxy_is_found_from_a_login(proxied: Host, proxy: Listener) -> None:
+    assert fetch(proxied) == "proxied\n"
+    assert proxy.came[-1] == b"GET http://outside.example/ HTTP/1.1"
+
+
+@pytest.mark.full
+def test_the_proxy_is_found_from_a_container(proxied: Host, docker: Docker, busybox: bytes) -> None:
+    docker(proxied, "import", "-", "busybox:latest", stdin=busybox)
+    wget = ["busybox", "wget", "-q", "-O", "-", "http://10.0.2.15:3128/"]
+    assert docker(proxied, "run", "--rm", "busybox", *wget).stdout == b"proxied"
+
+
+def test_a_published_port_answers_where_it_was_bound(proxied: Host) -> None:
+    assert proxied["published"] == [f"{BOUND}:{PORT}"]
+    serve = f"import socket; s = socket.create_server(('', {PORT})); s.accept()[0].sendall(b'here')"
+    server = threading.Thread(target=lambda: ssh(proxied, "timeout", "40", "python3", "-", stdin=serve))
+    server.start()
+    assert answer(BOUND) == b"here"
+    server.join()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection((proxied["address"], PORT), timeout=5)
+
+
+def answer(address: str) -> bytes:
+    end = time.monotonic() + 30
+    while time.monotonic() < end:
+        with contextlib.suppress(OSError), socket.create_connection((address, PORT), timeout=5) as connection:
+            said = connection.recv(4)
+            if said:
+                return said
+        time.sleep(0.5)
+    raise AssertionError("nobody answers")
+
+
+def test_a_port_is_bound_once(yard: Yard, proxied: Host) -> None:
+    before = yard.hosts()
+    for bind in (BOUND, "0.0.0.0"):  # noqa: S104
+        with pytest.raises(Conflict, match=f"{PORT}.*proxied"):
+            yard.host(SingleSpec("second", "docker", host=HostSpec(ports=(PORT,), bind=bind)))
+    assert yard.hosts() == before
+
+
+def test_a_port_that_somebody_else_has_is_refused(yard: Yard, template: Host, secret: Listener) -> None:
+    before = yard.hosts()
+    with pytest.raises(Conflict, match="in use"):
+        yard.host(SingleSpec("second", "docker", host=HostSpec(ports=(secret.port,), bind="127.0.0.1")))
+    assert yard.hosts() == before
+
+
+def test_what_cannot_be_kept_is_refused(yard: Yard, proxied: Host) -> None:
+    for spec in (HostSpec(egress="open"), HostSpec(network="default")):
+        with pytest.raises(Unsupported, match="Remedy"):
+            yard.host(SingleSpec("proxied", "docker", host=spec))
+    assert yard.hosts(name="proxied")[0]["uuid"] == proxied["uuid"]
+
+
+def tunnels(host: Host) -> list[int]:
+    """ssh processes that lead to a host."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            line = (entry / "cmdline").read_bytes().split(b"\0") if entry.name.isdigit() else []
+            if line and line[0] == b"ssh" and host["uuid"].encode() in line:
+                found.append(int(entry.name))
+    return found
+
+
+def test_a_lost_tunnel_is_mended(yard: Yard, proxied: Host, declared: SingleSpec) -> None:
+    (old,) = tunnels(proxied)
+    os.kill(old, signal.SIGKILL)
+    assert not yard.host(declared).changed
+    assert fetch(proxied) == "proxied\n"
+    assert len(tunnels(proxied)) == 1
+
+
+def test_a_tunnel_ends_with_its_host(yard: Yard, proxied: Host) -> None:
+    assert len(tunnels(proxied)) == 1
+    yard.host(SingleSpec("proxied"), "absent")
+    end = time.monotonic() + 10
+    while tunnels(proxied):
+        assert time.monotonic() < end, "a tunnel outlives its host"
+        time.sleep(0.1)
+    assert list((yard.context.pki("default").directory / "tunnels").iterdir()) == []
