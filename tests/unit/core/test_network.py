@@ -57,7 +57,7 @@ def test_what_contradicts_itself_is_refused(options: dict[str, Any]) -> None:
 def test_equal_hosts_cannot_all_have_one_port() -> None:
     bound = HostSpec(ports=(8080,), bind="127.0.0.1")
     assert FleetSpec("ci", "base", host=bound).count == 1
-    with pytest.raises(InvalidInput, match=r"fleet ci.*8080"):  # noqa: RUF043
+    with pytest.raises(InvalidInput, match=r"fleet ci.*8080"):
         FleetSpec("ci", "base", count=2, host=bound)
 
 
