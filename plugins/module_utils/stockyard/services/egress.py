@@ -25,6 +25,8 @@ from ..errors import HypervisorError, MissingDependency
 from .context import Context
 
 RETRY = 0.5
+# Seconds for a guest that runs to let the tunnel in.
+PATIENCE = 60.0
 # What ssh says where another controller's tunnel, or one that is about to end, holds the port.
 THERE = "remote port forwarding failed for listen port"
 OPTIONS = {
@@ -69,7 +71,7 @@ def ensure(ctx: Context, record: HostRecord, deadline: Deadline) -> bool:
     if _ssh(["-S", record.uuid, "-O", "check", "any"], folder, deadline)[0] == 0:
         return False
     (folder / record.uuid).unlink(missing_ok=True)
-    _open(ctx, record, folder, deadline)
+    _open(ctx, record, folder, deadline.within(PATIENCE))
     return True
 
 
