@@ -147,19 +147,23 @@ def answer(address: str) -> bytes:
     raise AssertionError("nobody answers")
 
 
+def names(yard: Yard) -> list[tuple[str, str]]:
+    return [(host["name"], host["uuid"]) for host in yard.hosts()]
+
+
 def test_a_port_is_bound_once(yard: Yard, proxied: Host) -> None:
-    before = yard.hosts()
+    before = names(yard)
     for bind in (BOUND, "0.0.0.0"):  # noqa: S104
         with pytest.raises(Conflict, match=f"{PORT}.*proxied"):
             yard.host(SingleSpec("second", "docker", host=HostSpec(ports=(PORT,), bind=bind)))
-    assert yard.hosts() == before
+    assert names(yard) == before
 
 
 def test_a_port_that_somebody_else_has_is_refused(yard: Yard, template: Host, secret: Listener) -> None:
-    before = yard.hosts()
+    before = names(yard)
     with pytest.raises(Conflict, match="in use"):
         yard.host(SingleSpec("second", "docker", host=HostSpec(ports=(secret.port,), bind="127.0.0.1")))
-    assert yard.hosts() == before
+    assert names(yard) == before
 
 
 def test_what_cannot_be_kept_is_refused(yard: Yard, proxied: Host) -> None:
