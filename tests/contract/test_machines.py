@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import re
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from stockyard.core.clock import Deadline
 from stockyard.core.host import HostRecord
 from stockyard.core.provider import Channel, Provider
-from stockyard.errors import GuestError, StockyardError
+from stockyard.errors import GuestError, HypervisorError, StockyardError
 from stockyard.services.context import Context
 from stockyard.services.identify import identify, settle
 from tests.contract.bench import Bench
@@ -127,9 +128,12 @@ def test_a_running_machine_is_not_forked_again(provider: Provider, drafts: Draft
 
 
 def test_a_machine_that_is_off_does_not_answer(provider: Provider, drafts: Drafts) -> None:
+    """It is told at once: there is nothing to wait for."""
     record = drafts.reserved()
-    with pytest.raises(StockyardError):
-        ask(provider, record, Deadline(1), op="hello")
+    begin = time.monotonic()
+    with pytest.raises(HypervisorError, match="does not run"):
+        ask(provider, record, Deadline(60), op="hello")
+    assert time.monotonic() - begin < 20
     with pytest.raises(StockyardError):
         provider.set_link(record, True)
 

@@ -11,6 +11,7 @@ from .core.image import BuildOptions, ImageSpec
 from .core.plan import Action, Plan
 from .core.template import Hardware, TemplateSpec
 from .errors import (
+    AddressTaken,
     Busy,
     Conflict,
     ConnectionFailed,
@@ -31,6 +32,7 @@ from .yard import Result, Yard
 
 __all__ = [
     "Action",
+    "AddressTaken",
     "BuildOptions",
     "Busy",
     "Client",

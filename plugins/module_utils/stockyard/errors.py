@@ -10,6 +10,7 @@
     ├── MissingDependency     a library or program that the chosen hypervisor needs is not installed
     ├── NotFound              a named object does not exist
     ├── Conflict              an object changed under us (compare and set failed), or a name is taken
+    │   ├── AddressTaken      the address that a new host was to have is somebody else's
     │   └── Busy              another controller holds the object now
     ├── Refused               doing it would hurt something living or something that is not ours
     ├── Unsupported           this hypervisor, or this template, cannot do it (a declared capability)
@@ -63,6 +64,10 @@ class NotFound(StockyardError):
 
 class Conflict(StockyardError):
     """The object is no longer what the caller saw, or its name is taken."""
+
+
+class AddressTaken(Conflict):
+    """The address that a new host was to have is somebody else's: another one may be free."""
 
 
 class Busy(Conflict):

@@ -125,7 +125,7 @@ def test_a_file_holds_text(text: Any) -> None:
         ImageSpec(files={"/etc/x": text})
 
 
-@pytest.mark.parametrize("user", ["root", *[v for v in HOSTILE if v != "a-"]])
+@pytest.mark.parametrize("user", ["root", "stockyard-tls", "sshd", *[v for v in HOSTILE if v != "a-"]])
 def test_a_login_that_cannot_be_made_is_refused(user: str) -> None:
     with pytest.raises(InvalidInput):
         ImageSpec(ssh_user=user)

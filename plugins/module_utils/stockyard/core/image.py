@@ -11,6 +11,12 @@ from ..errors import InvalidInput
 from . import naming
 
 SUITES = ("bookworm", "trixie")
+# Accounts that the image has anyway: Debian's base-passwd, its packages that are in every image, and our TLS front's.
+RESERVED_USERS = frozenset((
+    "root", "daemon", "bin", "sys", "sync", "games", "man", "lp", "mail", "news", "uucp", "proxy", "www-data", "backup",
+    "list", "irc", "gnats", "nobody", "_apt", "messagebus", "sshd", "stunnel4", "stockyard-tls", "systemd-network",
+    "systemd-resolve", "systemd-timesync", "systemd-coredump", "polkitd",
+))  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -35,8 +41,10 @@ class ImageSpec:
         for item in self.packages:
             naming.package(item)
         naming.user(self.ssh_user)
-        if self.ssh_user == "root":
-            raise InvalidInput("ssh_user cannot be root.", remedy="name an ordinary user; it gets password-less sudo")
+        if self.ssh_user in RESERVED_USERS:
+            raise InvalidInput(
+                f"ssh_user cannot be {self.ssh_user}.", remedy="name an ordinary user; it gets password-less sudo"
+            )
         naming.whole("disk_gib", self.disk_gib, 2, 2048)
         for path, text in (self.files or {}).items():
             guest_text(guest_path(path), text)

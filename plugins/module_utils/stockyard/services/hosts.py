@@ -13,7 +13,7 @@ from ..core.clock import Deadline
 from ..core.host import MODES, HostRecord, HostSpec
 from ..core.provider import Template
 from ..core.template import TemplateRecord
-from ..errors import Conflict, Unsupported
+from ..errors import AddressTaken, Unsupported
 from . import egress, trust
 from .context import Context
 from .identify import READMITTABLE, check, identify, readmit, settle
@@ -56,8 +56,8 @@ def _reserve(ctx: Context, order: Order, template: TemplateRecord) -> HostRecord
         try:
             ctx.provider.create_host(record, template)
             return record
-        except Conflict as error:
-            if "address" not in error.message or attempt == ADDRESS_TRIES - 1:
+        except AddressTaken:
+            if attempt == ADDRESS_TRIES - 1:
                 raise
     raise AssertionError("unreachable")
 

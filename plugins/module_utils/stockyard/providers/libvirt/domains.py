@@ -52,12 +52,13 @@ class Domains:
         """The record's text; ``None`` when the domain has none or is gone."""
         import libvirt
 
-        try:
-            xml = domain.metadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, RECORD_NS, libvirt.VIR_DOMAIN_AFFECT_CURRENT)
-        except libvirt.libvirtError as error:
-            if error.get_error_code() in (libvirt.VIR_ERR_NO_DOMAIN_METADATA, NO_DOMAIN):
-                return None
-            raise
+        with translated("read the domain's record", domain.name()):
+            try:
+                xml = domain.metadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, RECORD_NS, libvirt.VIR_DOMAIN_AFFECT_CURRENT)
+            except libvirt.libvirtError as error:
+                if error.get_error_code() in (libvirt.VIR_ERR_NO_DOMAIN_METADATA, NO_DOMAIN):
+                    return None
+                raise
         return parse(xml).text or ""
 
     def find(self, record: Record) -> Any:

@@ -14,7 +14,7 @@ from uuid import UUID
 from ...core.host import DOCKER_PORT, SSH_PORT, HostRecord, HostSpec
 from ...core.network import USER_NETWORK, GuestNetwork, clash
 from ...core.provider import Record
-from ...errors import Conflict, Unsupported
+from ...errors import AddressTaken, Conflict, Unsupported
 from .faults import translated
 from .subnet import Subnet, read
 from .xml.devices import Interface
@@ -62,7 +62,7 @@ def check_free(record: HostRecord, others: Iterable[Record]) -> None:
     """
     hosts = [other for other in others if isinstance(other, HostRecord)]
     if any(other.address == record.address for other in hosts):
-        raise Conflict(f"address {record.address} is taken.", name=record.title, remedy="run again")
+        raise AddressTaken(f"address {record.address} is taken.", name=record.title, remedy="run again")
     for other in hosts:
         found = clash(record.published, other.published)
         if found:

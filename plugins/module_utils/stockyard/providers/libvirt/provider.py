@@ -26,7 +26,7 @@ from .faults import translated
 from .images import Images
 from .monitor import Monitor
 from .run import run
-from .store import Store
+from .store import Store, make
 from .xml.domain import Domain
 from .xml.element import parse, serialize
 
@@ -74,7 +74,7 @@ class LibvirtProvider:
         image = self.images.path(record.image)
         folder = self._folder(record)
         with self._registry():
-            folder.mkdir(parents=True, mode=0o700)
+            make(folder, record.title)
             self._overlay(folder / "disk.qcow2", image.disk, record.title, deadline)
             self._define(designer.template(record, chosen, image, folder), record.title)
 
@@ -83,9 +83,9 @@ class LibvirtProvider:
         domain = self.domains.find(record)
         used = machine.frozen(domain.XMLDesc(0))
         fork.freeze(domain, folder / "state", record.title, deadline)
-        record = self.claim(record, phase="frozen", checksums=frozen.seal(folder))
+        # Its definition first: a template that is called frozen can never be started so that it writes to its files.
         self._define(designer.tombstone(record, used, self.images.path(record.image), folder), record.title)
-        return record
+        return self.claim(record, phase="frozen", checksums=frozen.seal(folder))
 
     def check_host(self, spec: HostSpec) -> None:
         self.networks.check(spec)
@@ -114,7 +114,7 @@ class LibvirtProvider:
     def fork(self, host: HostRecord, template: TemplateRecord, mode: str, deadline: Deadline) -> None:
         folder, source = self._folder(host), self._folder(template)
         frozen.verify(source, template)
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make(folder, host.title)
         self._disk(folder / "disk.qcow2", source / "disk.qcow2", mode, host.title, deadline)
         if mode != "instant":
             self.start(host, deadline)
@@ -155,8 +155,11 @@ class LibvirtProvider:
             live = parse(domain.XMLDesc(0))
         for device in live.findall("./devices/channel"):
             target, source = device.find("target"), device.find("source")
-            if target is not None and source is not None and target.get("name") == PORT_NAME:
-                return SocketChannel(source.get("path", ""), record.title, deadline)
+            if target is not None and target.get("name") == PORT_NAME:
+                path = "" if source is None else source.get("path", "")
+                if path:
+                    return SocketChannel(path, record.title, deadline)
+                raise HypervisorError("its machine does not run.", name=record.title, remedy="run again")
         raise HypervisorError("its domain has no channel for the agent.", name=record.title, remedy="replace the host")
 
     def claim(self, record: R, **changes: Any) -> R:

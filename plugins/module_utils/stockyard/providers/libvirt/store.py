@@ -5,17 +5,13 @@
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import errno
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from ...core.clock import Deadline
-from ...errors import Busy, HypervisorError
-
-POLL = 0.05
+from ...errors import HypervisorError, OutOfSpace
+from ..locks import held
 
 
 class Store:
@@ -33,43 +29,31 @@ class Store:
 
     def prepare(self) -> None:
         """Make the directories."""
-        try:
-            for folder in (self.images, self.templates, self.hosts, self._locks):
-                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        except OSError as error:
-            raise HypervisorError(
-                "the storage directory cannot be made.", name=str(self.root), cause=str(error),
-                remedy="give a directory that this user may write, by the option storage",
-            ) from error  # fmt: skip
+        for folder in (self.images, self.templates, self.hosts, self._locks):
+            make(folder, str(self.root))
 
-    @contextmanager
-    def lock(self, name: str, deadline: Deadline) -> Iterator[None]:
-        """Hold a lock; the kernel frees it when the holder dies.
+    def lock(self, name: str, deadline: Deadline) -> AbstractContextManager[None]:
+        """Hold a name; the kernel frees it when the holder dies.
 
         :raises Busy: when another process holds it until the deadline.
         """
         self.prepare()
-        path = self._locks / f"{name if len(name) <= 120 else hashlib.sha256(name.encode()).hexdigest()}.lock"
-        while (handle := _try_lock(path)) is None:
-            if deadline.passed():
-                raise Busy("another controller is at work on it.", name=name, remedy="wait, then run again")
-            deadline.pause(POLL)
-        try:
-            yield
-        finally:
-            # Removed while it is held: whoever waits finds out, below, that the file is no longer the one at its path.
-            path.unlink(missing_ok=True)
-            os.close(handle)
+        return held(self._locks, name, deadline)
 
 
-def _try_lock(path: Path) -> int | None:
-    """An open, locked descriptor of the file that is at this path now, or nothing."""
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+def make(folder: Path, name: str) -> None:
+    """Have a directory for this user alone.
+
+    :param name: the object that it is for.
+    """
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.path.samestat(os.fstat(handle), path.stat()):
-            return handle
-    except (BlockingIOError, FileNotFoundError):
-        pass
-    os.close(handle)
-    return None
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise OutOfSpace(
+                "the storage is full.", name=name, cause=str(error), remedy="free space in the storage"
+            ) from error
+        raise HypervisorError(
+            "the storage directory cannot be made.", name=name, cause=str(error),
+            remedy="give a directory that this user may write, by the option storage",
+        ) from error  # fmt: skip

@@ -14,7 +14,7 @@ from ...core.network import clash
 from ...core.provider import Record, Stranger
 from ...core.records import decode
 from ...core.template import TemplateRecord
-from ...errors import Conflict, NotFound, Refused, StockyardError
+from ...errors import AddressTaken, Conflict, NotFound, Refused, StockyardError
 from .state import Machine, Machines
 
 Either = TypeVar("Either", bound="HostRecord | TemplateRecord")
@@ -64,7 +64,7 @@ def check_free(machines: Machines, record: Record) -> None:
         # Among a thousand hosts it is only worth reading those whose text has the address somewhere.
         likely = {name: machine for name, machine in machines.items() if record.address in machine.record}
         if any(isinstance(r, HostRecord) and r.address == record.address for r, _machine in everything(likely)):
-            raise Conflict(f"address {record.address} is taken.", name=record.title, remedy="run again")
+            raise AddressTaken(f"address {record.address} is taken.", name=record.title, remedy="run again")
         _check_published(machines, record)
 
 
