@@ -81,7 +81,7 @@ class Docker:
         environment = {"PATH": os.environ["PATH"], "HOME": str(home), "DOCKER_BUILDKIT": "0"}
         environment |= host["docker"]["environment"]
         done = subprocess.run(
-            [self.client, *arguments], input=stdin, env=environment, capture_output=True, timeout=120, check=False
+            [self.client, *arguments], input=stdin, env=environment, capture_output=True, timeout=timeout, check=False
         )
         if check:
             assert done.returncode == 0, (arguments, done.stdout, done.stderr)
@@ -120,7 +120,7 @@ def busybox(docker: Docker) -> bytes:
 
 
 def ssh(
-    host: dict[str, Any], *command: str, known_hosts: str = "", timeout: float = 60, stdin: str | None = None
+    host: dict[str, Any], *command: str, known_hosts: str = "", timeout: float = 90, stdin: str | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Run a command over SSH with strict host-key checking, as the result's facts say."""
     way = host["ssh"]
@@ -144,4 +144,4 @@ def ssh(
         str(way["port"]),
         f"{way['user']}@{way['host']}",
     ]
-    return subprocess.run([*line, *command], input=stdin, capture_output=True, text=True, timeout=90, check=False)
+    return subprocess.run([*line, *command], input=stdin, capture_output=True, text=True, timeout=timeout, check=False)

@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from stockyard import FleetSpec, Hardware, TemplateSpec, Yard
+from stockyard import FleetSpec, Hardware, SingleSpec, TemplateSpec, Yard
+from stockyard.core.clock import SystemClock
 from stockyard.guest.agent import effects
 
 from .conftest import TEMPLATE, WORK, ssh
@@ -36,6 +37,7 @@ journalctl -q --sync
 journalctl -q -t probe -n 1 -o export --output-fields=_MACHINE_ID | grep -a ^_MACHINE_ID=
 echo clock=$(date +%s.%N)
 """
+DAY = 86400
 DISTINCT = ("uuid", "mac", "hostname", "machine_id", "ssh_key", "tls_key", "serial")
 
 
@@ -104,6 +106,29 @@ def test_records_say_what_the_guests_say(facts: list[dict[str, str]], fleet: lis
 def test_clocks_are_right_though_the_template_is_old(facts: list[dict[str, str]]) -> None:
     for each in facts:
         assert float(each["asked"]) - 1 < float(each["clock"]) < float(each["answered"]) + 1
+
+
+class Tomorrow(SystemClock):
+    """A controller's clock by which every template is a day older."""
+
+    def now(self) -> float:
+        return super().now() + DAY
+
+
+def test_the_clock_is_right_in_a_fork_of_a_day_old_template(
+    yard: Yard, template: dict[str, Any], tmp_path: Path
+) -> None:
+    """A fork's clock goes on where the freeze stopped it; what the controller says a day later counts, not that."""
+    store, owner = template["storage"], yard.context.owner
+    with Yard(owner=owner, storage=store, pki_dir=str(tmp_path / "pki"), clock=Tomorrow()) as later:
+        try:
+            # Docker's certificate is valid from tomorrow on, so it is not waited for.
+            host = later.host(SingleSpec("tomorrow", "docker"), wait=False).objects[0]
+            asked = time.time() + DAY
+            said = ssh(host, "date +%s.%N")
+            assert asked - 1 < float(said.stdout) < time.time() + DAY + 1, said.stderr
+        finally:
+            later.host(SingleSpec("tomorrow"), "absent")
 
 
 def test_the_keys_are_equal_when_the_reseed_is_taken_out(yard: Yard) -> None:

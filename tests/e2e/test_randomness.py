@@ -8,8 +8,12 @@ kernel; its draws name containers and volumes). sshd and the TLS front start aft
 
 from __future__ import annotations
 
+import http.client
+import json
+import ssl
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,11 +21,11 @@ import pytest
 from stockyard import FleetSpec, Yard
 from stockyard.core.clock import Deadline
 
-from .conftest import FLEET, Docker, ssh
+from .conftest import FLEET, ssh
 
 pytestmark = pytest.mark.real
+# A thousand of each where there are ten hosts or more.
 DRAWS = 100
-AGENT_DRAWS = 20
 Host = dict[str, Any]
 
 
@@ -56,7 +60,7 @@ def test_the_agents(yard: Yard, many: list[Host]) -> None:
             continue
         channel = provider.channel(host.record, Deadline(20))
         try:
-            for _each in range(AGENT_DRAWS):
+            for _each in range(DRAWS):
                 for source, value in channel.request({"op": "draw"}, Deadline(20)).items():
                     if isinstance(value, str):
                         drawn.setdefault(source, []).append(value)
@@ -64,17 +68,36 @@ def test_the_agents(yard: Yard, many: list[Host]) -> None:
             channel.close()
     assert set(drawn) == {"kernel", "openssl", "python"}
     for source, values in drawn.items():
-        assert len(values) == AGENT_DRAWS * len(many)
+        assert len(values) == DRAWS * len(many)
         assert all_differ(values), source
 
 
-def test_dockerds(many: list[Host], docker: Docker) -> None:
+def test_dockerds(many: list[Host]) -> None:
     """The name of a volume that is made without one is 32 bytes that dockerd draws."""
-
-    def draw(host: Host) -> str:
-        return docker(host, "volume", "create").stdout.decode().strip()
-
     with ThreadPoolExecutor(max_workers=2) as pool:
-        names = list(pool.map(draw, [*many, *many]))
+        names = [name for each in pool.map(volumes, many) for name in each]
+    assert len(names) == DRAWS * len(many)
     assert all(len(bytes.fromhex(name)) == 32 for name in names)
     assert all_differ(names)
+
+
+def volumes(host: Host) -> list[str]:
+    """Make volumes without names, over one connection, and take them away again."""
+    way = host["docker"]
+    certificates = Path(way["environment"]["DOCKER_CERT_PATH"])
+    context = ssl.create_default_context(cafile=certificates / "ca.pem")
+    context.load_cert_chain(certificates / "cert.pem", certificates / "key.pem")
+    connection = http.client.HTTPSConnection(host["address"], 2376, timeout=60, context=context)
+
+    def ask(method: str, path: str, body: str = "") -> bytes:
+        connection.request(method, path, body, {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        said = answer.read()
+        assert answer.status < 300, said
+        return said
+
+    made = [json.loads(ask("POST", "/volumes/create", "{}"))["Name"] for _each in range(DRAWS)]
+    for name in made:
+        ask("DELETE", f"/volumes/{name}")
+    connection.close()
+    return made

@@ -1,0 +1,133 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Worse days: the disk is full, and the whole hypervisor goes down. On an island, where nobody else is hurt."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from . import island
+
+pytestmark = pytest.mark.real
+
+
+def test_no_space_while_a_host_is_made(template: dict[str, Any], tmp_path: Path) -> None:
+    """Refused with cause and remedy, nothing stays, and with space again the same run makes it."""
+    found = island.run(
+        tmp_path,
+        """
+        limit(STORE / "hosts", "64k")
+        with open_yard() as yard:
+            try:
+                yard.host(SingleSpec("sample", "docker"))
+                error = ""
+            except StockyardError as caught:
+                error = f"{type(caught).__name__}: {caught}"
+            left = [h["name"] for h in yard.hosts()], [p.name for p in (STORE / "hosts").iterdir()]
+            limit(STORE / "hosts", "2g", again=True)
+            ready = yard.host(SingleSpec("sample", "docker")).objects[0]["ready"]
+            print(json.dumps({"error": error, "left": left, "ready": ready}))
+        """,
+    )
+    assert found["error"].startswith("OutOfSpace: host sample"), found
+    assert "free space" in found["error"]
+    assert found["left"] == [[], []]
+    assert found["ready"]
+
+
+def test_no_space_while_a_host_runs(template: dict[str, Any], tmp_path: Path) -> None:
+    """QEMU pauses the guest; it is not called ready; with space again it goes on and has lost nothing."""
+    found = island.run(
+        tmp_path,
+        """
+        limit(STORE / "hosts", "60m")
+        with open_yard() as yard:
+            host = yard.host(SingleSpec("sample", "docker")).objects[0]
+            fill = "dd if=/dev/urandom of=big bs=1M count=80 2>&1; sync; cksum big"
+            filling = ThreadPoolExecutor().submit(ssh, host, fill, timeout=300)
+            end = time.monotonic() + 120
+            while yard.hosts()[0]["state"] == "running" and time.monotonic() < end:
+                time.sleep(0.5)
+            full = yard.hosts()[0]
+            limit(STORE / "hosts", "2g", again=True)
+            again = yard.host(SingleSpec("sample", "docker"))
+            said = filling.result().stdout
+            check = ssh(again.objects[0], "cksum big; wc -c < big").stdout
+            print(json.dumps({
+                "state": full["state"], "was_ready": full["ready"], "verbs": [a.verb for a in again.plan.actions],
+                "ready": again.objects[0]["ready"], "said": said, "check": check,
+            }))
+        """,
+    )
+    assert (found["state"], found["was_ready"]) == ("paused", False), found
+    assert found["verbs"] == ["start"]
+    assert found["ready"]
+    # The guest went on where it was: the file that it was writing is whole.
+    assert found["check"].splitlines()[0] in found["said"]
+    assert found["check"].splitlines()[1] == str(80 << 20)
+
+
+def test_no_space_while_an_image_is_built(template: dict[str, Any], tmp_path: Path) -> None:
+    found = island.run(
+        tmp_path,
+        """
+        from dataclasses import replace
+        bases = {p.name: p for p in (STORE / "images").glob("base-*.tar")}
+        kept = Path(os.environ["XDG_CACHE_HOME"]) / "images"
+        subprocess.run(["cp", "-a", "--reflink=auto", str(STORE / "images"), str(kept)], check=True)
+        limit(STORE / "images", "700m")
+        for path in kept.glob("base-*.tar*"):
+            subprocess.run(["cp", "-a", str(path), str(STORE / "images")], check=True)
+        spec = replace(TEMPLATE, name="big", image=replace(TEMPLATE.image, files={"/etc/new": "new"}))
+        with open_yard() as yard:
+            try:
+                yard.template(spec)
+                error = ""
+            except StockyardError as caught:
+                error = f"{type(caught).__name__}: {caught}"
+            left = [p.name for p in (STORE / "images").iterdir() if not p.name.startswith("base-")]
+            made = [t["name"] for t in yard.templates(name="big")]
+            print(json.dumps({"error": error, "left": left, "templates": made}))
+        """,
+    )
+    assert found["error"].startswith("OutOfSpace"), found
+    assert "free space" in found["error"]
+    assert found["left"] == []
+    assert found["templates"] == []
+
+
+@pytest.mark.full
+def test_the_hypervisor_goes_down_and_comes_back(template: dict[str, Any], tmp_path: Path) -> None:
+    """Every QEMU and the daemon are killed at once; one run brings all hosts back as they were."""
+    found = island.run(
+        tmp_path,
+        """
+        from tests.e2e.island import kill
+        spec = FleetSpec("pair", "docker", count=2)
+        with open_yard() as yard:
+            before = yard.fleet(spec).objects
+        kill("libvirtd")
+        for pid in qemus():
+            os.kill(pid, signal.SIGKILL)
+        while qemus():
+            time.sleep(0.1)
+        with open_yard() as yard:
+            down = [h["ready"] for h in yard.hosts()]
+            again = yard.fleet(spec)
+            third = yard.fleet(spec).changed
+        print(json.dumps({
+            "before": before, "down": down, "after": again.objects, "verbs": [a.verb for a in again.plan.actions],
+            "third": third,
+        }))
+        """,
+    )
+    assert found["down"] == [False, False]
+    assert found["verbs"] == ["start", "start"]
+    assert not found["third"]
+    for before, after in zip(found["before"], found["after"], strict=True):
+        assert after["ready"]
+        for what in ("uuid", "address", "mac", "identity", "created"):
+            assert after[what] == before[what]
