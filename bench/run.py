@@ -6,6 +6,7 @@ One run, one template, one machine: the figures are compared with each other, ne
 
 floor      bare QEMU, no libvirt and no identity: incoming, resume, until plain HTTP answers over a forwarded port
 fork       the product: until Docker answers over mutual TLS in a host with an identity of its own
+many       ten hosts by one call, seconds each
 cold boot  the same disk booted (a linked clone), until the same
 """
 
@@ -27,10 +28,11 @@ from typing import Any
 
 import floor
 
-from stockyard import HostSpec, ImageSpec, SingleSpec, TemplateSpec, Yard
+from stockyard import FleetSpec, HostSpec, ImageSpec, SingleSpec, TemplateSpec, Yard
 
 WORK = Path(__file__).parents[1] / "build" / "bench"
-BOUND_FORK = 3.0
+BOUNDS = {"fork: Docker answers": 3.0, "many, each": 2.5}
+MANY = 10
 STAGE = re.compile(r": (?P<stage>.*) \((?P<seconds>[0-9.]+) s\)")
 
 
@@ -71,6 +73,15 @@ def host_seconds(yard: Yard, stages: Stages, mode: str) -> dict[str, float]:
     return seconds
 
 
+def many_seconds(yard: Yard) -> float:
+    """Make a fleet by one call; how long that took for each of its hosts."""
+    begin = time.monotonic()
+    yard.fleet(FleetSpec("many", floor.TEMPLATE, count=MANY))
+    seconds = time.monotonic() - begin
+    yard.remove_fleet("many")
+    return seconds / MANY
+
+
 def measure(samples: int, boots: int) -> dict[str, Any]:
     """All samples of one run."""
     stages = Stages()
@@ -79,13 +90,16 @@ def measure(samples: int, boots: int) -> dict[str, Any]:
         image = ImageSpec(files=floor.FILES)
         template = yard.template(TemplateSpec(floor.TEMPLATE, image=image)).objects[-1]
         yard.prune_templates()
-        say(f"{samples} forks and {samples} bare ones, in turn; {boots} cold boot")
+        say(f"{samples} forks and {samples} bare ones, in turn")
         forks, floors = [], []
         for _each in range(samples):
             floors.append(floor.seconds(yard, template, WORK))
             forks.append(host_seconds(yard, stages, "instant"))
+        say(f"{MANY} forks by one call")
+        many = [many_seconds(yard)]
+        say(f"{boots} cold boot")
         colds = [host_seconds(yard, stages, "linked") for _each in range(boots)]
-    return {"machine": machine(), "floor": floors, "fork": forks, "cold_boot": colds}
+    return {"machine": machine(), "floor": floors, "fork": forks, "many": many, "cold_boot": colds}
 
 
 def machine() -> dict[str, Any]:
@@ -108,7 +122,9 @@ def summary(result: dict[str, Any]) -> dict[str, float]:
     cold = statistics.median(s[answers] for s in result["cold_boot"])
     bare = statistics.median(result["floor"])
     stages = {f"fork: {s}": statistics.median(x[s] for x in result["fork"]) for s in result["fork"][0]}
-    return {"floor": bare, **stages, "cold boot": cold, "fork / floor": fork / bare, "cold boot / fork": cold / fork}
+    many = {"many, each": statistics.median(result["many"])}
+    ratios = {"fork / floor": fork / bare, "cold boot / fork": cold / fork}
+    return {"floor": bare, **stages, **many, "cold boot": cold, **ratios}
 
 
 def say(line: str) -> None:
@@ -126,7 +142,7 @@ def main() -> int:
     target = WORK / "start.json"
     target.write_text(json.dumps(result, indent=2) + "\n")
     for name, value in result["summary"].items():
-        bound = f"   (bound {BOUND_FORK:g} s)" if name == "fork: Docker answers" else ""
+        bound = f"   (bound {BOUNDS[name]:g} s)" if name in BOUNDS else ""
         print(f"{name:32} {value:8.2f}{bound}")
     print(f"every sample: {target}")
     return 0

@@ -345,3 +345,16 @@ def test_a_proxy_is_told_to_logins_beside_what_the_image_says(tmp_path: Path) ->
 def test_without_a_proxy_the_environment_is_the_images(tmp_path: Path, more: dict[str, str]) -> None:
     identified(tmp_path, **more)
     assert not (tmp_path / "etc/environment").exists()
+
+
+@pytest.mark.parametrize(
+    ("told", "says"), [({}, "nameserver 10.0.2.3\n"), ({"nameserver": "192.0.2.1"}, "nameserver 192.0.2.1\n")]
+)
+def test_names_are_asked_for_where_the_network_has_them(
+    guest: Guest, tmp_path: Path, told: dict[str, str], says: str
+) -> None:
+    """What the image says stays where the network has no server of names."""
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc" / "resolv.conf").write_text("nameserver 10.0.2.3\n")
+    Identity(str(tmp_path), guest).identify(request(network={**NETWORK, **told}))
+    assert (tmp_path / "etc" / "resolv.conf").read_text() == says

@@ -28,12 +28,14 @@ class GuestNetwork:
     """What a guest is told of its network.
 
     :param gateway: empty for a guest that has no way out.
+    :param nameserver: empty for what the image says.
     """
 
     address: str
     netmask: str
     gateway: str = ""
     interface: str = "eth0"
+    nameserver: str = ""
 
 
 # Behind QEMU's user network every guest is alone, and its address inside is always this one.

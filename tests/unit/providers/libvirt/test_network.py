@@ -91,8 +91,10 @@ def test_an_address_is_nobodys() -> None:
 
 def test_a_guest_is_told_of_its_own_network() -> None:
     record = host_record(address="192.168.9.5", spec=HostSpec(network="lab", egress="open"))
-    assert networks("nat").guest(record) == GuestNetwork("192.168.9.5", "255.255.255.248", "192.168.9.1")
-    assert networks().guest(record).gateway == ""
+    told = GuestNetwork("192.168.9.5", "255.255.255.248", "192.168.9.1", nameserver="192.168.9.1")
+    assert networks("nat").guest(record) == told
+    isolated = networks().guest(record)
+    assert (isolated.gateway, isolated.nameserver) == ("", "")
     assert networks().guest(host_record()) == USER_NETWORK
 
 

@@ -138,6 +138,8 @@ class Identity:
     def _network(self, network: dict[str, Any]) -> str:
         mac = self.effects.set_mac(network["interface"], network["mac"])
         self.effects.set_address(network["interface"], network["address"], network["netmask"], network["gateway"])
+        if network.get("nameserver"):
+            self._write("etc/resolv.conf", f"nameserver {network['nameserver']}\n")
         return mac
 
     def _environment(self, proxy: str, address: str) -> None:

@@ -132,7 +132,8 @@ class Networks:
         subnet = self._subnet(record.spec.network)
         gateway = subnet.gateway if subnet.forward else ""
         mask = ipaddress.IPv4Network(subnet.network).netmask
-        return GuestNetwork(record.address, str(mask), gateway)
+        # libvirt's dnsmasq answers names at its own address in the network.
+        return GuestNetwork(record.address, str(mask), gateway, nameserver=gateway)
 
     def _subnet(self, name: str) -> Subnet:
         if not self.system:
