@@ -1,10 +1,13 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A libvirt session of a test's own, where disks are small and everything can be killed.
+"""A libvirt of a test's own, where disks are small and everything can be killed.
 
 It runs in name spaces of its own: processes (all of them end with it), and mounts, so that the hosts' directory can be
-a file system of a size that the test chooses. Definitions are copied from the user's own session, so that the template
-is at hand; what is defined on the island stays there.
+a file system of a size that the test chooses. The template's definition is copied from the user's own session; what is
+defined on the island stays there.
+
+With ``system`` it is the machine's libvirt, as far as a user can be root in a name space of users: qemu:///system, with
+networks, in a name space of networks that holds nothing else.
 """
 
 from __future__ import annotations
@@ -16,42 +19,52 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 from typing import Any
 
 from .conftest import CHECKOUT, OWNER, WORK
 
-UNSHARE = (
-    "unshare", "--user", "--map-current-user", "--keep-caps", "--mount", "--pid", "--fork", "--mount-proc",
-    "--kill-child",
-)  # fmt: skip
+APART = ("--mount", "--pid", "--fork", "--mount-proc", "--kill-child")
+# A shell that waits is an init that reaps: libvirt waits for what it killed until it is reaped.
+INIT = ("sh", "-c", '"$@"; exit $?', "sh", sys.executable, "-c")
+SESSION = ("unshare", "--user", "--map-current-user", "--keep-caps", *APART, *INIT)
+SYSTEM = ("unshare", "--user", "--map-root-user", "--map-auto", "--net", *APART, *INIT)
 PRELUDE = f"""
 import json, os, signal, subprocess, sys, time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 sys.path[:0] = [{str(CHECKOUT / "plugins" / "module_utils")!r}, {str(CHECKOUT)!r}]
-from stockyard import FleetSpec, SingleSpec, StockyardError, TemplateSpec, ImageSpec, Yard
+from stockyard import FleetSpec, HostSpec, SingleSpec, StockyardError, Yard
 from tests.e2e.conftest import TEMPLATE, ssh
-from tests.e2e.island import limit, qemus
+from tests.e2e.island import kill, limit, network, qemus, system_daemon
 
 STORE = Path({str(WORK / "store")!r})
 
-def open_yard():
-    return Yard("qemu:///session", owner={OWNER!r}, storage=str(STORE), pki_dir=os.environ["ISLAND_PKI"])
+def open_yard(uri="qemu:///session"):
+    return Yard(uri, owner={OWNER!r}, storage=str(STORE), pki_dir=os.environ["ISLAND_PKI"])
 """
+QEMU_CONF = """\
+user = "root"
+group = "root"
+security_driver = "none"
+cgroup_controllers = []
+namespaces = []
+remember_owner = 0
+dynamic_ownership = 0
+stdio_handler = "file"
+"""
+ACCOUNTS = {"passwd": "libvirt-qemu:x:0:0::/:/bin/false\n", "group": "libvirt-qemu:x:0:\n"}
 
 
-def run(tmp_path: Path, script: str, timeout: float = 400) -> Any:
-    """Run a script there; returns what it printed last, which is JSON.
-
-    :param tmp_path: where the session keeps its sockets and definitions.
-    """
+def run(tmp_path: Path, script: str, *, system: bool = False, timeout: float = 400) -> Any:
+    """Run a script there; returns what it printed last, which is JSON."""
     # A socket's path has at most 107 letters.
     home = Path("/tmp") / f"island-{os.getpid()}"  # noqa: S108  # made here, for this user alone
     home.mkdir(mode=0o700)
     try:
-        environment = {**os.environ, **_session(home), "ISLAND_PKI": str(tmp_path / "pki")}
-        line = [*UNSHARE, sys.executable, "-c", PRELUDE + textwrap.dedent(script)]
+        environment = {**os.environ, **_session(home), "ISLAND_PKI": str(tmp_path / "pki"), "ISLAND": str(home)}
+        line = [*(SYSTEM if system else SESSION), PRELUDE + textwrap.dedent(script)]
         done = subprocess.run(line, env=environment, capture_output=True, text=True, timeout=timeout, check=False)
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout.splitlines()[-1])
@@ -60,12 +73,15 @@ def run(tmp_path: Path, script: str, timeout: float = 400) -> Any:
 
 
 def _session(home: Path) -> dict[str, str]:
-    """The environment of a session whose definitions are those of the user's own."""
+    """The environment of a session that has the template's definition."""
     wanted = {"XDG_RUNTIME_DIR": home / "run", "XDG_CONFIG_HOME": home / "config", "XDG_CACHE_HOME": home / "cache"}
     for path in wanted.values():
         path.mkdir(mode=0o700)
     own = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "libvirt" / "qemu"
-    shutil.copytree(own, home / "config" / "libvirt" / "qemu", symlinks=True)
+    there = home / "config" / "libvirt" / "qemu"
+    there.mkdir(parents=True)
+    for path in own.glob(f"{OWNER}.default.template.*.xml"):
+        shutil.copy(path, there)
     return {name: str(path) for name, path in wanted.items()}
 
 
@@ -96,3 +112,41 @@ def kill(name: str) -> None:
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and (entry / "comm").read_text().strip() == name:
             os.kill(int(entry.name), signal.SIGKILL)
+
+
+def system_daemon() -> subprocess.Popen[bytes]:
+    """Start the machine's libvirt, with the template defined. On a system island."""
+    for folder in ("/run", "/etc/libvirt", "/var/lib", "/var/cache", "/var/log"):
+        if os.path.isdir(folder):
+            subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=0755", "tmpfs", folder], check=True)
+    subprocess.run(["mount", "-t", "sysfs", "sysfs", "/sys"], check=True)
+    for name, line in ACCOUNTS.items():
+        whole = Path("/run") / name
+        whole.write_text(Path("/etc", name).read_text() + line)
+        subprocess.run(["mount", "--bind", whole, f"/etc/{name}"], check=True)
+    for folder in ("lib/libvirt/dnsmasq", "lib/libvirt/qemu", "log/libvirt/qemu", "cache/libvirt/qemu"):
+        Path("/var", folder).mkdir(parents=True)
+    shutil.copytree(Path(os.environ["XDG_CONFIG_HOME"]) / "libvirt" / "qemu", "/etc/libvirt/qemu")
+    Path("/etc/libvirt/qemu.conf").write_text(QEMU_CONF)
+    Path("/etc/libvirt/libvirtd.conf").write_text('auth_unix_rw = "none"\n')
+    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    with Path(os.environ["ISLAND"], "libvirtd.log").open("wb") as log:
+        daemon = subprocess.Popen(["libvirtd"], stdout=log, stderr=log)
+    end = time.monotonic() + 60
+    while not Path("/run/libvirt/libvirt-sock").exists():
+        if daemon.poll() is not None or time.monotonic() > end:
+            raise AssertionError(Path(log.name).read_text()[-2000:])
+        time.sleep(0.1)
+    return daemon
+
+
+def network(name: str, gateway: str, forward: str = "") -> None:
+    """Start one of libvirt's networks, without DHCP and names. On a system island."""
+    mode = f"<forward mode='{forward}'/>" if forward else ""
+    text = (
+        f"<network><name>{name}</name>{mode}<bridge name='{name}'/><dns enable='no'/>"
+        f"<ip address='{gateway}' netmask='255.255.255.0'/></network>"
+    )
+    path = Path("/run") / f"{name}.xml"
+    path.write_text(text)
+    subprocess.run(["virsh", "-q", "-c", "qemu:///system", "net-create", path], check=True, capture_output=True)

@@ -105,7 +105,6 @@ def test_the_hypervisor_goes_down_and_comes_back(template: dict[str, Any], tmp_p
     found = island.run(
         tmp_path,
         """
-        from tests.e2e.island import kill
         spec = FleetSpec("pair", "docker", count=2)
         with open_yard() as yard:
             before = yard.fleet(spec).objects

@@ -32,7 +32,7 @@ MASKED = (
     "serial-getty@ttyS0.service",
 )  # fmt: skip
 # A device layout or a fork protocol that old templates do not have: counted up by hand, part of the digest.
-LAYOUT = 1
+LAYOUT = 2
 
 
 def recipe(spec: ImageSpec, docker: str = "running") -> Recipe:

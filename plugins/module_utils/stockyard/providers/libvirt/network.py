@@ -26,6 +26,9 @@ NIC, LIBVIRT_NIC = "nic0", "ua-nic0"
 SLOT = 0x10
 # Guest-side ports behind the two fixed ones.
 FORWARDS = {SSH_PORT: 22, DOCKER_PORT: 2376}
+# A template's network card is plugged into nothing. The state of a user network would be frozen with it, and a fork on
+# another kind of network could not take that up.
+NOWHERE = "hubport,id=net0,hubid=0"
 WHY_NOT_OPEN = (
     "QEMU's user network leads to the hypervisor's loopback (10.0.2.2, and whatever else a guest's root writes on a "
     "packet), and so does passt of Debian 12, with --no-map-gw too"
@@ -41,11 +44,14 @@ def attach(record: Record) -> tuple[tuple[Device, ...], tuple[str, ...]]:
     """What connects a machine: devices of the domain, and arguments of QEMU's."""
     if isinstance(record, HostRecord) and record.spec.network:
         return (Interface(record.spec.network, record.mac, LIBVIRT_NIC, SLOT),), ()
-    rules = forwards(record) if isinstance(record, HostRecord) else ()
-    # restrict=on: the guest reaches nothing outside, not even the hypervisor's loopback; only the forwards come in.
-    netdev = ",".join(("user", "id=net0", "restrict=on", "ipv6=off", *rules))
+    netdev = _user(record) if isinstance(record, HostRecord) else NOWHERE
     device = f"virtio-net-pci,netdev=net0,id={NIC},mac={record.mac},romfile=,bus=pcie.0,addr={SLOT:#x}"
     return (), ("-netdev", netdev, "-device", device)
+
+
+def _user(host: HostRecord) -> str:
+    """restrict=on: the guest reaches nothing outside, not even the hypervisor's loopback; only the forwards come in."""
+    return ",".join(("user", "id=net0", "restrict=on", "ipv6=off", *forwards(host)))
 
 
 def forwards(record: HostRecord) -> tuple[str, ...]:
