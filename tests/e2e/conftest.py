@@ -18,7 +18,9 @@ import pytest
 
 from stockyard import FleetSpec, HostSpec, ImageSpec, TemplateSpec, Yard
 
-CHECKOUT = Path(__file__).parents[2]
+from . import prepare
+
+CHECKOUT = prepare.CHECKOUT
 WORK = CHECKOUT / "build" / "e2e"
 OWNER = "e2e-" + hashlib.sha256(str(CHECKOUT).encode()).hexdigest()[:8]
 TEMPLATE = TemplateSpec("docker", image=ImageSpec(packages=("busybox-static",)))
@@ -44,6 +46,7 @@ def announcement(request: pytest.FixtureRequest) -> None:
     manager = request.config.pluginmanager.getplugin("capturemanager")
     with manager.global_and_fixture_disabled():
         print("\nreal guests: a first run builds an image and boots a template, which takes minutes", flush=True)
+        prepare.wait()
 
 
 @pytest.fixture(scope="session")

@@ -54,7 +54,13 @@ remember_owner = 0
 dynamic_ownership = 0
 stdio_handler = "file"
 """
-ACCOUNTS = {"passwd": "libvirt-qemu:x:0:0::/:/bin/false\n", "group": "libvirt-qemu:x:0:\n"}
+SUBORDINATE = "root:1:65534\n"
+ACCOUNTS = {
+    "passwd": "libvirt-qemu:x:0:0::/:/bin/false\n",
+    "group": "libvirt-qemu:x:0:\n",
+    "subuid": SUBORDINATE,
+    "subgid": SUBORDINATE,
+}
 
 
 def run(tmp_path: Path, script: str, *, system: bool = False, timeout: float = 400) -> Any:
@@ -122,7 +128,7 @@ def system_daemon() -> subprocess.Popen[bytes]:
     subprocess.run(["mount", "-t", "sysfs", "sysfs", "/sys"], check=True)
     for name, line in ACCOUNTS.items():
         whole = Path("/run") / name
-        whole.write_text(Path("/etc", name).read_text() + line)
+        whole.write_text(("" if name.startswith("sub") else Path("/etc", name).read_text()) + line)
         subprocess.run(["mount", "--bind", whole, f"/etc/{name}"], check=True)
     for folder in ("lib/libvirt/dnsmasq", "lib/libvirt/qemu", "log/libvirt/qemu", "cache/libvirt/qemu"):
         Path("/var", folder).mkdir(parents=True)

@@ -26,6 +26,7 @@ from stockyard import (
     Yard,
 )
 from stockyard.core.host import HostRecord
+from stockyard.providers.libvirt import fork
 
 from .conftest import TEMPLATE, WORK
 from .test_survives import pid_of
@@ -170,6 +171,27 @@ def test_a_template_that_is_not_ready_in_time(yard: Yard, template: Host) -> Non
         ["virsh", "-c", "qemu:///session", "list", "--all", "--name"], capture_output=True, text=True, check=True
     )
     assert ".slow." not in listed.stdout
+
+
+@pytest.mark.full
+def test_qemu_killed_in_the_freeze(yard: Yard, template: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Docker is not needed for this: half the boot."""
+    spec = TemplateSpec("doomed", image=TEMPLATE.image, docker="stopped", hardware=Hardware(memory_mib=512))
+    original = fork.freeze
+
+    def killed_then(domain: Any, *rest: Any) -> None:
+        os.kill(pid_of({"uuid": domain.UUIDString(), "name": domain.name()}), signal.SIGKILL)
+        original(domain, *rest)
+
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(fork, "freeze", killed_then)
+            with pytest.raises(StockyardError, match="template doomed"):
+                yard.template(spec)
+        assert not yard.templates(name="doomed")
+        assert yard.template(spec).objects[-1]["usable"]
+    finally:
+        yard.remove_template("doomed")
 
 
 def test_libvirt_gone_and_back(yard: Yard, template: Host) -> None:

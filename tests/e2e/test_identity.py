@@ -131,6 +131,7 @@ def test_the_clock_is_right_in_a_fork_of_a_day_old_template(
             later.host(SingleSpec("tomorrow"), "absent")
 
 
+@pytest.mark.full
 def test_the_keys_are_equal_when_the_reseed_is_taken_out(yard: Yard) -> None:
     """So the test above does not pass by luck: the same agent less its reseed gives forks the same keys."""
     source = Path(effects.__file__).read_text()
