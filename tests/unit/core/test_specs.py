@@ -5,13 +5,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stockyard import BuildOptions, FleetSpec, Hardware, HostSpec, ImageSpec, InvalidInput, SingleSpec, TemplateSpec
+from stockyard import (
+    BuildOptions,
+    Client,
+    FleetSpec,
+    Hardware,
+    HostSpec,
+    ImageSpec,
+    InvalidInput,
+    SingleSpec,
+    TemplateSpec,
+)
 from stockyard.core.host import HostRecord
 from stockyard.core.image import guest_path
 from stockyard.core.template import TemplateRecord
@@ -33,6 +44,11 @@ NAMED: dict[str, Callable[[str], Any]] = {
     "fork mode": lambda v: HostSpec(fork_mode=v),
     "engine identity": lambda v: HostSpec(engine_identity=v),
     "authorized key": lambda v: HostSpec(authorized_keys=(v,)),
+    "egress": lambda v: HostSpec(egress=v),
+    "egress proxy": lambda v: HostSpec(egress="proxy", egress_proxy=v),
+    "bind": lambda v: HostSpec(ports=(8080,), bind=v or "x"),
+    "client": Client,
+    "client tenant": lambda v: Client("a", tenant=v),
     "guest path": lambda v: ImageSpec(files={v: "x"}),
     "record owner": lambda v: host_record(owner=v),
     "record tenant": lambda v: host_record(tenant=v),
@@ -52,6 +68,27 @@ NAMED: dict[str, Callable[[str], Any]] = {
 def test_every_option_refuses_hostile_values(option: str, value: str) -> None:
     with pytest.raises(InvalidInput):
         NAMED[option](value)
+
+
+# Text that is refused or carried in tests of its own: here, in test_naming, test_network and test_pki_life.
+ELSEWHERE = {
+    "FleetSpec.labels", "SingleSpec.labels", "SingleSpec.template", "HostSpec.network", "ImageSpec.packages",
+    "ImageSpec.ssh_user", "BuildOptions.mirror", "BuildOptions.security_mirror", "BuildOptions.proxy",
+    "Client.directory",
+}  # fmt: skip
+HERE = {
+    "FleetSpec.name", "FleetSpec.template", "FleetSpec.tenant", "SingleSpec.name", "SingleSpec.tenant", "Client.name",
+    "Client.tenant",
+    "TemplateSpec.name", "TemplateSpec.tenant", "TemplateSpec.docker", "ImageSpec.suite", "ImageSpec.files",
+    "Hardware.accelerator", "HostSpec.fork_mode", "HostSpec.engine_identity", "HostSpec.authorized_keys",
+    "HostSpec.egress", "HostSpec.egress_proxy", "HostSpec.bind",
+}  # fmt: skip
+
+
+def test_no_option_that_takes_text_is_forgotten() -> None:
+    kinds = (FleetSpec, SingleSpec, TemplateSpec, ImageSpec, BuildOptions, Hardware, HostSpec, Client)
+    text = {f"{kind.__name__}.{f.name}" for kind in kinds for f in fields(kind) if "str" in str(f.type)}
+    assert text == HERE | ELSEWHERE
 
 
 @given(st.sampled_from(sorted(NAMED)), st.text())
