@@ -29,6 +29,7 @@ APART = ("--mount", "--pid", "--fork", "--mount-proc", "--kill-child")
 # A shell that waits is an init that reaps: libvirt waits for what it killed until it is reaped.
 INIT = ("sh", "-c", '"$@"; exit $?', "sh", sys.executable, "-c")
 SESSION = ("unshare", "--user", "--map-current-user", "--keep-caps", *APART, *INIT)
+ROOTED = ("unshare", "--user", "--map-root-user", "--map-auto", *APART, *INIT)
 SYSTEM = ("unshare", "--user", "--map-root-user", "--map-auto", "--net", *APART, *INIT)
 PRELUDE = f"""
 import json, os, signal, subprocess, sys, time
@@ -37,7 +38,7 @@ from pathlib import Path
 sys.path[:0] = [{str(CHECKOUT / "plugins" / "module_utils")!r}, {str(CHECKOUT)!r}]
 from stockyard import FleetSpec, HostSpec, SingleSpec, StockyardError, Yard
 from tests.e2e.conftest import TEMPLATE, ssh
-from tests.e2e.island import kill, limit, network, qemus, system_daemon
+from tests.e2e.island import kill, limit, network, qemus, subordinate_ids, system_daemon
 
 STORE = Path({str(WORK / "store")!r})
 
@@ -55,22 +56,21 @@ dynamic_ownership = 0
 stdio_handler = "file"
 """
 SUBORDINATE = "root:1:65534\n"
-ACCOUNTS = {
-    "passwd": "libvirt-qemu:x:0:0::/:/bin/false\n",
-    "group": "libvirt-qemu:x:0:\n",
-    "subuid": SUBORDINATE,
-    "subgid": SUBORDINATE,
-}
+ACCOUNTS = {"passwd": "libvirt-qemu:x:0:0::/:/bin/false\n", "group": "libvirt-qemu:x:0:\n"}
 
 
-def run(tmp_path: Path, script: str, *, system: bool = False, timeout: float = 400) -> Any:
-    """Run a script there; returns what it printed last, which is JSON."""
+def run(tmp_path: Path, script: str, *, system: bool = False, rooted: bool = False, timeout: float = 600) -> Any:
+    """Run a script there; returns what it printed last, which is JSON.
+
+    :param rooted: as root of a name space of users, on the network that all share.
+    """
     # A socket's path has at most 107 letters.
     home = Path("/tmp") / f"island-{os.getpid()}"  # noqa: S108  # made here, for this user alone
     home.mkdir(mode=0o700)
     try:
         environment = {**os.environ, **_session(home), "ISLAND_PKI": str(tmp_path / "pki"), "ISLAND": str(home)}
-        line = [*(SYSTEM if system else SESSION), PRELUDE + textwrap.dedent(script)]
+        way = SYSTEM if system else ROOTED if rooted else SESSION
+        line = [*way, PRELUDE + textwrap.dedent(script)]
         done = subprocess.run(line, env=environment, capture_output=True, text=True, timeout=timeout, check=False)
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout.splitlines()[-1])
@@ -127,9 +127,7 @@ def system_daemon() -> subprocess.Popen[bytes]:
             subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=0755", "tmpfs", folder], check=True)
     subprocess.run(["mount", "-t", "sysfs", "sysfs", "/sys"], check=True)
     for name, line in ACCOUNTS.items():
-        whole = Path("/run") / name
-        whole.write_text(("" if name.startswith("sub") else Path("/etc", name).read_text()) + line)
-        subprocess.run(["mount", "--bind", whole, f"/etc/{name}"], check=True)
+        _put_over(Path("/etc", name), Path("/etc", name).read_text() + line)
     for folder in ("lib/libvirt/dnsmasq", "lib/libvirt/qemu", "log/libvirt/qemu", "cache/libvirt/qemu"):
         Path("/var", folder).mkdir(parents=True)
     shutil.copytree(Path(os.environ["XDG_CONFIG_HOME"]) / "libvirt" / "qemu", "/etc/libvirt/qemu")
@@ -144,6 +142,18 @@ def system_daemon() -> subprocess.Popen[bytes]:
             raise AssertionError(Path(log.name).read_text()[-2000:])
         time.sleep(0.1)
     return daemon
+
+
+def subordinate_ids() -> None:
+    """Give the island's root ids to hand on, of those that it was given. On a rooted island."""
+    for name in ("subuid", "subgid"):
+        _put_over(Path("/etc", name), SUBORDINATE)
+
+
+def _put_over(path: Path, text: str) -> None:
+    whole = Path(os.environ["ISLAND"]) / path.name
+    whole.write_text(text)
+    subprocess.run(["mount", "--bind", whole, path], check=True)
 
 
 def network(name: str, gateway: str, forward: str = "") -> None:
