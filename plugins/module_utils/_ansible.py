@@ -16,7 +16,8 @@ from typing import Any, NoReturn, TextIO
 from ansible.module_utils.basic import AnsibleModule, env_fallback, missing_required_lib
 
 from .stockyard.errors import InvalidInput, MissingDependency, StockyardError
-from .stockyard.yard import DEFAULT_HYPERVISOR, DEFAULT_OWNER, Result, Yard
+from .stockyard.result import Result
+from .stockyard.yard import DEFAULT_HYPERVISOR, DEFAULT_OWNER, Yard
 
 Params = dict[str, Any]
 

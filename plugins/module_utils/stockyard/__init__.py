@@ -8,6 +8,7 @@ from __future__ import annotations
 from .core.fleet import FleetSpec, SingleSpec
 from .core.host import HostSpec
 from .core.image import BuildOptions, ImageSpec
+from .core.lease import LeaseSpec
 from .core.plan import Action, Plan
 from .core.template import Hardware, TemplateSpec
 from .errors import (
@@ -20,6 +21,7 @@ from .errors import (
     HypervisorError,
     ImageError,
     InvalidInput,
+    LeaseOver,
     MissingDependency,
     NotFound,
     OutOfSpace,
@@ -27,8 +29,10 @@ from .errors import (
     StockyardError,
     Unsupported,
 )
+from .leasing import HeldLease
+from .result import Result
 from .services.clients import Client
-from .yard import Result, Yard
+from .yard import Yard
 
 __all__ = [
     "Action",
@@ -42,11 +46,14 @@ __all__ = [
     "FleetSpec",
     "GuestError",
     "Hardware",
+    "HeldLease",
     "HostSpec",
     "HypervisorError",
     "ImageError",
     "ImageSpec",
     "InvalidInput",
+    "LeaseOver",
+    "LeaseSpec",
     "MissingDependency",
     "NotFound",
     "OutOfSpace",

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,12 @@ from .core import naming
 from .core.clock import Clock, SystemClock
 from .core.fleet import FleetSpec, SingleSpec
 from .core.host import Host
-from .core.plan import Plan
 from .core.provider import Progress, Provider
 from .core.template import TemplateSpec
+from .leasing import Leasing
 from .pki import Pki
 from .providers.registry import open_provider
+from .result import Result
 from .services import access, clients, fleets, single, teardown, templates, trust
 from .services.clients import Client
 from .services.context import Context
@@ -29,24 +30,7 @@ TEMPLATE_TIMEOUT = 1800.0
 FLEET_TIMEOUT = 600.0
 
 
-@dataclass(frozen=True)
-class Result:
-    """What a call did, or would do with ``check=True``.
-
-    :param plan: the actions; empty when all was as declared.
-    :param objects: the hosts or templates as they are now, ready to be shown.
-    """
-
-    plan: Plan
-    objects: list[dict[str, Any]]
-
-    @property
-    def changed(self) -> bool:
-        """Whether anything was (or would be) changed."""
-        return bool(self.plan)
-
-
-class Yard:
+class Yard(Leasing):
     """Opens a hypervisor and works on one owner's objects. Use it in a ``with`` statement.
 
     :param hypervisor: its URI; ``STOCKYARD_HYPERVISOR`` when not given, else ``qemu:///session``.

@@ -10,6 +10,7 @@ from typing import Any
 
 from ..errors import InvalidInput
 from . import naming, network
+from .lease import Lease
 
 MODES = ("instant", "linked", "full")
 ENGINE_IDENTITIES = ("shared", "unique")
@@ -101,6 +102,7 @@ class Identity:
     :param engine_id: Docker engine ID; empty where the engine was not asked.
     :param authority: fingerprint of the CA that signed the certificate and that the host trusts.
     :param revoked: serial numbers of the client certificates that the host refuses, each with its end.
+    :param leasable: whether it knows the CA of its leases.
     """
 
     machine_id: str
@@ -110,6 +112,7 @@ class Identity:
     engine_id: str = ""
     authority: str = ""
     revoked: dict[str, float] = field(default_factory=dict)
+    leasable: bool = False
 
 
 @dataclass(frozen=True)
@@ -123,6 +126,8 @@ class HostRecord:
     :param address: where SSH, Docker and published ports answer.
     :param created: seconds since the epoch.
     :param version: counts every change, for compare and set.
+    :param expires: when its time to live is over, in seconds since the epoch; 0 for a host that has no end.
+    :param lease: who holds it; a host that had a holder is never given to another.
     """
 
     owner: str
@@ -143,6 +148,8 @@ class HostRecord:
     labels: dict[str, str] = field(default_factory=dict)
     identity: Identity | None = None
     version: int = 1
+    expires: float = 0.0
+    lease: Lease | None = None
 
     kind = "host"
 

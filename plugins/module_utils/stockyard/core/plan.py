@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from . import codec, naming
+from . import codec, holding, naming
 from .fleet import FleetSpec, SingleSpec
 from .host import Host
 from .provider import Template
@@ -24,8 +24,8 @@ class Action:
     """One thing to do to one object.
 
     :param verb: ``build``, ``create``, ``replace``, ``start``, ``restart``, ``renew``, ``relabel`` or ``destroy``; for
-        a client certificate ``issue`` or ``revoke``.
-    :param kind: ``template``, ``host`` or ``client``.
+        a client certificate ``issue`` or ``revoke``; for a lease ``lease``, ``extend`` or ``issue``.
+    :param kind: ``template``, ``host``, ``client`` or ``lease``.
     :param reason: why, in words.
     :param before: what is there, for a diff.
     :param after: what will be there.
@@ -101,24 +101,29 @@ def newest(found: Iterable[Template]) -> Template | None:
 
 
 def plan_fleet(
-    spec: FleetSpec, generation: str, found: Iterable[Host], taken: Iterable[str] = (), trust: Trust | None = None
-) -> Plan:
+    spec: FleetSpec, generation: str, found: Iterable[Host], taken: Iterable[str] = (), trust: Trust | None = None,
+    now: float = 0.0,
+) -> Plan:  # fmt: skip
     """What is to be done for a fleet.
 
     :param generation: the template's generation that hosts are to have; :data:`UNKNOWN_GENERATION` in check mode.
     :param found: all hosts of the yard.
     :param taken: names that no new host can have, whatever has them.
     :param trust: what its hosts are to be admitted with; not looked at when it is not given.
+    :param now: what leases and times to live are held against.
     """
     tenants = [h for h in found if h.record.tenant == spec.tenant]
     mine = {h.record.name: h for h in tenants if h.record.fleet == spec.name}
     wanted = _wanted(spec, generation)
-    kept = _kept(mine.values(), wanted, spec.count)
+    share = holding.share(spec, mine.values(), now)
+    kept = _kept(share.free, wanted, share.count)
+    fresh_count = max(0, share.count - len(kept))
+    kept |= {h.record.name for h in share.held}
     gone = [h for name, h in mine.items() if name not in kept]
     others = {*taken, *(h.record.name for h in tenants)} - mine.keys()
-    fresh = naming.lowest_free(spec.name, kept | others, max(0, spec.count - len(kept)))
+    fresh = naming.lowest_free(spec.name, kept | others, fresh_count)
     # A name that is freed by a destroyed host may be given again in the same run: destroy comes first.
-    actions = [_destroy(h, spec.count) for h in sorted(gone, key=_ordinal)]
+    actions = [_destroy(h, share.count + len(share.held), now) for h in sorted(gone, key=_ordinal)]
     actions += [Action("create", "host", n, "the fleet is short of it", {}, wanted) for n in fresh]
     for host in sorted((mine[n] for n in kept), key=_ordinal):
         actions += host_actions(host, wanted, spec.labels, trust)
@@ -130,7 +135,8 @@ def host_actions(
 ) -> list[Action]:
     """What is to be done to one host that stays."""
     record, name = host.record, host.record.name
-    changed = _changed(host, wanted)
+    # A leased host is its holder's: what is declared of its fleet now is for the one that comes after it.
+    changed = [] if record.lease else _changed(host, wanted)
     if changed:
         return [Action("replace", "host", name, f"{', '.join(changed)} changed", _as_it_is(host), wanted)]
     actions = []
@@ -215,9 +221,9 @@ def _wanted(spec: FleetSpec, generation: str) -> dict[str, Any]:
     return {"generation": _shown(generation), **codec.to_dict(spec.host), "labels": dict(spec.labels)}
 
 
-def _destroy(host: Host, count: int) -> Action:
-    half = host.record.phase != "ready"
-    reason = f"it was left half-made ({host.record.phase})" if half else f"the fleet is to have {count}"
+def _destroy(host: Host, count: int, now: float) -> Action:
+    half = f"it was left half-made ({host.record.phase})" if host.record.phase != "ready" else ""
+    reason = half or holding.why_over(host.record, now) or f"the fleet is to have {count}"
     return _gone("host", host.record.name, reason, {"state": host.state})
 
 

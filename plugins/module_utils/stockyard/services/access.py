@@ -111,6 +111,7 @@ def describe_fleet(members: Sequence[Host], drift: Mapping[str, Sequence[str]]) 
         "hosts": sorted(h.record.name for h in members),
         "ready": sum(h.serving for h in members),
         "total": len(members),
+        "leased": sum(h.record.lease is not None for h in members),
         "drift": {h.record.name: list(drift[h.record.uuid]) for h in members if drift.get(h.record.uuid)},
     }
 

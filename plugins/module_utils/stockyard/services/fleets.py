@@ -30,7 +30,8 @@ def plan(ctx: Context, spec: FleetSpec, seen: Observation | None = None) -> Plan
     generation = template.record.generation if template else UNKNOWN_GENERATION
     prefix = host_domain(ctx.owner, spec.tenant, "")
     taken = (name.removeprefix(prefix) for name in seen.names if name.startswith(prefix))
-    todo = plan_fleet(spec, generation, seen.hosts, taken, trust.current(ctx, spec.tenant, seen.hosts))
+    wanted = trust.current(ctx, spec.tenant, seen.hosts)
+    todo = plan_fleet(spec, generation, seen.hosts, taken, wanted, ctx.clock.now())
     admit(ctx, spec.tenant, spec.host, todo, seen)
     return todo
 
@@ -44,9 +45,9 @@ def converge(ctx: Context, spec: FleetSpec, timeout: float) -> Plan:
     deadline = ctx.deadline(timeout)
     with _held(ctx, spec.tenant, spec.name, deadline):
         seen = ctx.provider.observe(ctx.owner)
-        template = templates.need(spec.tenant, spec.template, seen) if spec.count else None
+        template = templates.need(spec.tenant, spec.template, seen) if spec.least else None
         todo = plan(ctx, spec, seen)
-        if spec.count:
+        if spec.least:
             trust.prepare(ctx, spec.tenant, seen.hosts)
         try:
             _apply(ctx, spec, todo, seen.hosts, template, deadline)
@@ -114,7 +115,7 @@ def _doer(
             elif template:
                 if record and action.verb == "replace":
                     hosts.destroy(ctx, record)
-                order = hosts.Order(spec.tenant, spec.name, action.name, spec.host, spec.labels)
+                order = hosts.Order(spec.tenant, spec.name, action.name, spec.host, spec.labels, spec.ttl)
                 hosts.provision(ctx, order, template, deadline)
 
     return do

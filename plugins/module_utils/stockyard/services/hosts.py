@@ -27,13 +27,20 @@ MENDING = ("start", "restart", "renew", "relabel")
 
 @dataclass(frozen=True)
 class Order:
-    """A host to be made: whose it is and what it is like."""
+    """A host to be made: whose it is, what it is like, and how many seconds it lives (0: for ever)."""
 
     tenant: str
     fleet: str
     name: str
     spec: HostSpec
     labels: dict[str, str]
+    ttl: float = 0.0
+
+
+def again(record: HostRecord) -> Order:
+    """The order of a host like one that is there."""
+    ttl = record.expires - record.created if record.expires else 0.0
+    return Order(record.tenant, record.fleet, record.name, record.spec, record.labels, ttl)
 
 
 def provision(ctx: Context, order: Order, template: Template, deadline: Deadline) -> HostRecord:
@@ -63,7 +70,7 @@ def _reserve(ctx: Context, order: Order, template: TemplateRecord) -> HostRecord
 
 
 def _draft(ctx: Context, order: Order, template: TemplateRecord) -> HostRecord:
-    own = uuid.uuid4()
+    own, now = uuid.uuid4(), ctx.clock.now()
     return HostRecord(
         owner=ctx.owner,
         tenant=order.tenant,
@@ -77,7 +84,8 @@ def _draft(ctx: Context, order: Order, template: TemplateRecord) -> HostRecord:
         mac=mac_of(own),
         address=ctx.provider.host_address(order.spec, str(own)) or address_of(own),
         phase="creating",
-        created=ctx.clock.now(),
+        created=now,
+        expires=now + order.ttl if order.ttl else 0.0,
         labels=dict(order.labels),
     )
 
@@ -210,4 +218,6 @@ def destroy(ctx: Context, record: HostRecord) -> None:
         record = ctx.provider.claim(record, phase="deleting")
     ctx.provider.destroy(record)
     egress.forget(ctx, record)
+    if record.lease:
+        ctx.pki(record.tenant).forget_lease(record.lease.id)
     ctx.progress(f"{record.title}: destroyed")

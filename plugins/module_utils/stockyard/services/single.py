@@ -98,8 +98,8 @@ def _make(ctx: Context, spec: SingleSpec, state: str, old: Host | None, deadline
 
 def _order(spec: SingleSpec, state: str, old: Host | None) -> hosts.Order:
     if old is not None and (old.record.fleet or (state != "present" and not spec.template)):
-        return hosts.Order(spec.tenant, old.record.fleet, spec.name, old.record.spec, old.record.labels)
-    return hosts.Order(spec.tenant, "", spec.name, spec.host, spec.labels)
+        return hosts.again(old.record)
+    return hosts.Order(spec.tenant, "", spec.name, spec.host, spec.labels, spec.ttl)
 
 
 def _find(seen: Observation, spec: SingleSpec) -> Host | None:
