@@ -10,11 +10,25 @@ from typing import Any
 from .stockyard.core.fleet import HOST_STATES, FleetSpec, SingleSpec
 from .stockyard.core.host import ENGINE_IDENTITIES, MODES, HostSpec
 from .stockyard.core.image import SUITES, BuildOptions, ImageSpec
+from .stockyard.core.lease import LeaseSpec, seconds
 from .stockyard.core.network import EGRESSES
 from .stockyard.core.template import ACCELERATORS, DOCKER_KINDS, Hardware, TemplateSpec
+from .stockyard.result import Result
 from .stockyard.services.clients import Client
+from .stockyard.yard import Yard
 
-__all__ = ["HOST", "HOST_STATES", "TEMPLATE", "TENANT", "client", "fleet_spec", "single_spec", "template_spec"]
+__all__ = [
+    "HOST",
+    "HOST_STATES",
+    "LEASE",
+    "TEMPLATE",
+    "TENANT",
+    "client",
+    "fleet_spec",
+    "leasing",
+    "single_spec",
+    "template_spec",
+]
 
 Params = dict[str, Any]
 
@@ -32,8 +46,17 @@ HOST: Params = {
     "authorized_keys": {"type": "list", "elements": "str", "default": [], "no_log": False},
     "fork_mode": {"type": "str", "choices": list(MODES), "default": "instant"},
     "engine_identity": {"type": "str", "choices": list(ENGINE_IDENTITIES), "default": "shared"},
+    "ttl": {"type": "str", "default": ""},
     "wait": {"type": "bool", "default": True},
     "timeout": {"type": "int", "default": 600},
+}
+
+LEASE: Params = {
+    **TENANT,
+    "holder": {"type": "str"},
+    "fleet": {"type": "str"},
+    "labels": {"type": "dict", "default": {}},
+    "duration": {"type": "str", "default": "1h"},
 }
 
 TEMPLATE: Params = {
@@ -74,18 +97,42 @@ def template_spec(params: Params) -> TemplateSpec:
 
 def fleet_spec(params: Params) -> FleetSpec:
     """The fleet that a task declares."""
-    return FleetSpec(**_of(params, "name", "template", "count", "tenant", "labels"), host=_host_spec(params))
+    declared = _of(params, "name", "template", "count", "tenant", "labels", "min_ready", "max")
+    return FleetSpec(**declared, host=_host_spec(params), ttl=_ttl(params))
 
 
 def single_spec(params: Params) -> SingleSpec:
     """The host that a task declares by its name."""
     declared = _of(params, "name", "tenant", "labels")
-    return SingleSpec(**declared, template=params["template"] or "", host=_host_spec(params))
+    return SingleSpec(**declared, template=params["template"] or "", host=_host_spec(params), ttl=_ttl(params))
 
 
 def client(params: Params) -> Client:
     """The client certificate that a task is about."""
     return Client(**_of(params, "name", "tenant", "days"), directory=params["directory"] or "")
+
+
+def lease_spec(params: Params) -> LeaseSpec:
+    """The lease that a task asks for."""
+    asked = _of(params, "holder", "tenant", "labels")
+    return LeaseSpec(**asked, fleet=params["fleet"] or "", duration=seconds("duration", params["duration"]))
+
+
+def leasing(yard: Yard, params: Params, how: Params) -> Result:
+    """What a task wants of a lease, by its number or by its holder."""
+    back = {"replace": params["replace"], **how}
+    if params["state"] == "released":
+        return (
+            yard.release_lease(params["id"], **back) if params["id"] else yard.release_held(lease_spec(params), **back)
+        )
+    if params["id"]:
+        return yard.renew_lease(params["id"], params["duration"], check=how["check"])
+    wait = how["timeout"] if params["wait"] else 0.0
+    return yard.have_lease(lease_spec(params), extend=params["renew"], check=how["check"], wait=wait)
+
+
+def _ttl(params: Params) -> float:
+    return seconds("ttl", params["ttl"]) if params["ttl"] else 0.0
 
 
 def _host_spec(params: Params) -> HostSpec:

@@ -14,6 +14,8 @@ description:
     are too many are destroyed, hosts that are off are started, and hosts that differ from the declaration are replaced.
   - Hosts whose certificate is about to run out, that trust a CA which is not the tenant's, or that do not know yet what
     was revoked, are admitted anew where they are.
+  - Hosts that are leased stay as they are until their lease is over, whatever is declared. Hosts whose lease or time to
+    live is over are destroyed, and others take their place.
   - Hosts are called after the fleet, as in C(web-1) and C(web-2).
 author:
   - stockyard contributors (!UNKNOWN)
@@ -52,11 +54,23 @@ options:
     type: str
   count:
     description:
-      - How many hosts it is to have.
+      - How many hosts it is to have, leased ones among them.
     type: int
     default: 1
+  min_ready:
+    description:
+      - How many hosts it is to have at least that nobody leased. With every lease another is made by the next run.
+    type: int
+    default: 0
+  max:
+    description:
+      - How many hosts it may have in all, leased ones too. V(0) is any number.
+      - Leased hosts are never taken away for it.
+    type: int
+    default: 0
 seealso:
   - module: stockyard.container_hosts.fleet_info
+  - module: stockyard.container_hosts.lease
   - module: stockyard.container_hosts.template
   - module: stockyard.container_hosts.host
 """
@@ -163,6 +177,19 @@ hosts:
       description: The libvirt network that it has its address of. Empty for QEMU's user network.
       type: str
       sample: ""
+    expires:
+      description: When its time to live is over, in seconds since the epoch. V(0) for a host that has no end.
+      type: float
+      sample: 0.0
+    lease:
+      description: Who has it, and until when. Empty for a host that nobody leased.
+      type: dict
+      sample:
+        id: 0b0a4a86-9c3b-4b0e-9a5e-1c1c7a5a1f10
+        holder: job-17
+        taken: 1798758000.0
+        until: 1798761600.0
+        certificate: 3f8a11c09be2
     identity:
       description: What makes it itself. Public facts only.
       type: dict
@@ -233,6 +260,8 @@ OPTIONS = {
     "name": {"type": "str", "required": True},
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
     "count": {"type": "int", "default": 1},
+    "min_ready": {"type": "int", "default": 0},
+    "max": {"type": "int", "default": 0},
 }
 
 ACTS = {

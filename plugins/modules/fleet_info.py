@@ -86,6 +86,10 @@ fleets:
       description: How many hosts it has.
       type: int
       sample: 3
+    leased:
+      description: How many of its hosts somebody has leased.
+      type: int
+      sample: 1
     drift:
       description: The hosts that have to be admitted anew, by name, each with the reasons. Empty when nothing is due.
       type: dict
