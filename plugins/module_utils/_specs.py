@@ -26,6 +26,7 @@ __all__ = [
     "client",
     "fleet_spec",
     "leasing",
+    "reaping",
     "single_spec",
     "template_spec",
 ]
@@ -129,6 +130,11 @@ def leasing(yard: Yard, params: Params, how: Params) -> Result:
         return yard.renew_lease(params["id"], params["duration"], check=how["check"])
     wait = how["timeout"] if params["wait"] else 0.0
     return yard.have_lease(lease_spec(params), extend=params["renew"], check=how["check"], wait=wait)
+
+
+def reaping(yard: Yard, params: Params, how: Params) -> Result:
+    """What a task wants to be reaped."""
+    return yard.reap(dry_run=how["check"], grace=seconds("grace", params["grace"]), timeout=how["timeout"])
 
 
 def _ttl(params: Params) -> float:

@@ -38,6 +38,9 @@ class Bench(Protocol):
     def pause(self, record: Record) -> None:
         """Stop a running machine where it is, as a full disk does."""
 
+    def forget(self, record: Record) -> None:
+        """Take a machine off the record behind our back, and leave its files."""
+
 
 @dataclass
 class MemoryBench:
@@ -67,11 +70,14 @@ class MemoryBench:
     def pause(self, record: Record) -> None:
         self._edit(record.domain, {"state": "paused"})
 
-    def _edit(self, name: str, changes: dict[str, Any]) -> None:
+    def forget(self, record: Record) -> None:
+        self._edit(record.domain, None)
+
+    def _edit(self, name: str, changes: dict[str, Any] | None) -> None:
         """As an editor would: the file is read, changed and written anew."""
         header, *lines = self.path.read_text().splitlines()
         machines = dict(json.loads(line) for line in lines)
-        machines[name] = {**machines[name], **changes}
+        machines[name] = None if changes is None else {**machines[name], **changes}
         self.path.write_text("\n".join([header, *(json.dumps([n, m]) for n, m in machines.items()), ""]))
 
 
@@ -101,6 +107,9 @@ class LibvirtBench:
 
     def pause(self, record: Record) -> None:
         self._with_domain(record, lambda domain: domain.suspend())
+
+    def forget(self, record: Record) -> None:
+        self._with_domain(record, lambda domain: (domain.isActive() and domain.destroy(), domain.undefine()))
 
     def _with_domain(self, record: Record, act: Callable[[Any], Any]) -> None:
         import libvirt

@@ -20,7 +20,7 @@ from .leasing import Leasing
 from .pki import Pki
 from .providers.registry import open_provider
 from .result import Result
-from .services import access, clients, fleets, single, teardown, templates, trust
+from .services import access, clients, fleets, reap, single, teardown, templates, trust
 from .services.clients import Client
 from .services.context import Context
 
@@ -28,6 +28,7 @@ DEFAULT_HYPERVISOR = "qemu:///session"
 DEFAULT_OWNER = "stockyard"
 TEMPLATE_TIMEOUT = 1800.0
 FLEET_TIMEOUT = 600.0
+REAP_GRACE = 3600.0
 
 
 class Yard(Leasing):
@@ -135,6 +136,14 @@ class Yard(Leasing):
         """Take every host of the yard away, declared or not, and its templates when asked."""
         act = teardown.plan(self.context, templates) if check else teardown.run(self.context, templates, timeout)
         return Result(act, self.hosts())
+
+    def reap(self, *, dry_run: bool = False, grace: float = REAP_GRACE, timeout: float = FLEET_TIMEOUT) -> Result:
+        """Take away what is over, half-made or left behind; the result's objects are what was left alone, and why.
+
+        :param grace: seconds that something may take to be made before it counts as left behind.
+        """
+        plan, left = reap.plan(self.context, grace) if dry_run else reap.run(self.context, grace, timeout)
+        return Result(plan, left)
 
     def prune_templates(self) -> list[str]:
         """Take away old generations that no host lives on, and images that no template is made of."""

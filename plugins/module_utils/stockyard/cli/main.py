@@ -17,7 +17,7 @@ from pathlib import Path
 
 from ..errors import Busy, InvalidInput, LeaseOver, StockyardError
 from ..yard import DEFAULT_OWNER, Yard
-from . import lease
+from . import lease, reap
 
 FAILED, USAGE, OVER, BUSY = 1, 2, 3, 4
 Command = Callable[[Yard, argparse.Namespace], int]
@@ -45,6 +45,7 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="stockyard", description="Container hosts as cattle.")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     lease.add(commands, common)
+    reap.add(commands, common)
     return top
 
 

@@ -71,6 +71,25 @@ class Observation:
     names: frozenset[str] = frozenset()
 
 
+@dataclass(frozen=True)
+class Leftover:
+    """A file or directory that no object on the hypervisor refers to.
+
+    :param reason: why it goes, or why it is left alone.
+    """
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Swept:
+    """What a sweep took away, or would, and what it left alone."""
+
+    gone: tuple[Leftover, ...]
+    left: tuple[Leftover, ...]
+
+
 class Channel(Protocol):
     """A private line to the agent in one guest."""
 
@@ -191,6 +210,15 @@ class Provider(Protocol):
         """Remove images that no template of any owner is made of; returns their names.
 
         :param older_than: seconds since an image was last asked for: a template may be on its way for a younger one.
+        """
+
+    def sweep(self, owner: str, older_than: float, *, check: bool = False) -> Swept:
+        """Remove the files of one owner's that no object refers to, and locks that nobody holds.
+
+        What is not proven to be his is left alone, and so is all where it cannot be seen what refers to what.
+
+        :param older_than: seconds since a file was last changed: it may be part of something on its way.
+        :param check: say what would go, and remove nothing.
         """
 
     def facts(self, record: Record) -> dict[str, Any]:

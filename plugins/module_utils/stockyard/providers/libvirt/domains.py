@@ -115,6 +115,15 @@ class Domains:
         with translated("list the domains"):
             return iter([d.name() for d in self.connection.listAllDomains()])
 
+    def texts(self) -> list[str]:
+        """The definition of every domain, ours or not, as it runs and as it is on disk. Never partial: it raises."""
+        import libvirt
+
+        with translated("read the domains"):
+            domains = self.connection.listAllDomains()
+            stored = [d.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE) for d in domains]
+            return stored + [d.XMLDesc(0) for d in domains]
+
     def _check_place(self, domain: Any, record: Record) -> None:
         """A record that was copied with its domain's XML proves nothing of the copy."""
         if domain.UUIDString() != record.uuid:

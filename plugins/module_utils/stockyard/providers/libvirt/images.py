@@ -88,10 +88,17 @@ class Images:
         kept = [json.loads((images[d] / "image.json").read_text())["base"] for d in used if d in images]
         bases = {p.name: p for p in self.store.images.glob("base-*.tar")}
         gone = [p for name, p in {**images, **bases}.items() if name not in used and name not in kept]
-        gone += [p for p in self.store.images.glob("work-*") if not _alive(p)]
         for path in gone:
             _remove(path)
-        return sorted(p.name for p in gone)
+        return sorted(p.name for p in [*gone, *self.abandoned(0.0, remove=True)])
+
+    def abandoned(self, older_than: float, *, remove: bool) -> list[Path]:
+        """Workshops of builders that were killed."""
+        works, now = sorted(self.store.images.glob("work-*")), time.time()
+        found = [p for p in works if not _alive(p) and now - p.lstat().st_mtime >= older_than]
+        for path in found if remove else ():
+            _remove(path)
+        return found
 
     def _build(
         self,

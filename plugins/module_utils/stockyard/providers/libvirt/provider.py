@@ -15,11 +15,11 @@ from ...core.clock import Deadline
 from ...core.host import Host, HostRecord, HostSpec
 from ...core.image import BuildOptions
 from ...core.network import GuestNetwork
-from ...core.provider import Capabilities, Channel, Observation, Progress, R, Recipe, Record, Template
+from ...core.provider import Capabilities, Channel, Observation, Progress, R, Recipe, Record, Swept, Template
 from ...core.template import TemplateRecord
 from ...errors import Conflict, HypervisorError, Refused
 from ...guest.agent.wire import PORT_NAME
-from . import designer, fork, frozen, logs, machine, memory, network
+from . import designer, fork, frozen, leftovers, logs, machine, memory, network
 from .channel import SocketChannel
 from .domains import Domains
 from .faults import translated
@@ -75,6 +75,7 @@ class LibvirtProvider:
         folder = self._folder(record)
         with self._registry():
             make(folder, record.title)
+            leftovers.note(folder, self.uri, record)
             self._overlay(folder / "disk.qcow2", image.disk, record.title, deadline)
             self._define(designer.template(record, chosen, image, folder), record.title)
 
@@ -115,6 +116,7 @@ class LibvirtProvider:
         folder, source = self._folder(host), self._folder(template)
         frozen.verify(source, template)
         make(folder, host.title)
+        leftovers.note(folder, self.uri, host)
         self._disk(folder / "disk.qcow2", source / "disk.qcow2", mode, host.title, deadline)
         if mode != "instant":
             self.start(host, deadline)
@@ -173,7 +175,9 @@ class LibvirtProvider:
                 self._refuse_if_used(record)
                 self._remove(record)
         else:
-            self._remove(record)
+            # Several may take one host away at the same time: its holder, its fleet's run, and the reaper.
+            with self.store.lock(f"machine-{record.uuid}", Deadline(REGISTRY_WAIT)):
+                self._remove(record)
 
     def _remove(self, record: Record) -> None:
         domain = self.domains.present(record)
@@ -198,6 +202,13 @@ class LibvirtProvider:
                 return []
             used = {r.image for r, _state in found if isinstance(r, TemplateRecord)}
             return self.images.prune(used, older_than)
+
+    def sweep(self, owner: str, older_than: float, *, check: bool = False) -> Swept:
+        self.store.prepare()
+        with self._registry():
+            found, strangers = self.domains.everything()
+            known = leftovers.Domains(tuple(r for r, _ in found), tuple(strangers), tuple(self.domains.texts()))
+            return leftovers.sweep(self.store, self.images, known, self.uri, owner, older_than, check=check)
 
     def facts(self, record: Record) -> dict[str, Any]:
         known: dict[str, Any] = {

@@ -16,10 +16,23 @@ from ...core.clock import Deadline
 from ...core.host import MODES, Host, HostRecord, HostSpec
 from ...core.image import BuildOptions
 from ...core.network import USER_NETWORK, GuestNetwork
-from ...core.provider import Capabilities, Channel, Observation, Progress, R, Recipe, Record, Stranger, Template
+from ...core.provider import (
+    Capabilities,
+    Channel,
+    Leftover,
+    Observation,
+    Progress,
+    R,
+    Recipe,
+    Record,
+    Stranger,
+    Swept,
+    Template,
+)
 from ...core.records import encode
 from ...core.template import TemplateRecord
 from ...errors import Conflict, HypervisorError, InvalidInput, NotFound, Unsupported
+from .. import locks
 from ..locks import held
 from .disks import Disks
 from .guest import AgentChannel, boot
@@ -34,7 +47,7 @@ class MemoryProvider:
         self.uri = uri
         self.capabilities = Capabilities(modes=MODES, parallel=2, endpoints=False)
         self.state = StateFile(path)
-        self.disks = Disks(self.state.folder / "disks")
+        self.disks = Disks(self.state.folder / "disks", uri)
 
     def close(self) -> None:
         self.state.close()
@@ -145,6 +158,17 @@ class MemoryProvider:
 
     def prune_images(self, older_than: float) -> list[str]:
         return []
+
+    def sweep(self, owner: str, older_than: float, *, check: bool = False) -> Swept:
+        if not self.state.folder.exists():
+            return Swept((), ())
+        # Under the lock of all changes: no disk is being made, and no file of machines written.
+        with self.state.change() as machines:
+            texts = [f"{m.record} {m.backing}" for m in machines.values()]
+            unreadable = any(isinstance(record, Stranger) for record, _machine in everything(machines))
+            swept = self.disks.sweep(owner, older_than, texts, unreadable, check=check)
+            rest = locks.free(self.state.folder / "locks", remove=not check) + self.state.rest(remove=not check)
+        return replace(swept, gone=(*swept.gone, *(Leftover(str(p), "nobody holds it") for p in rest)))
 
     def facts(self, record: Record) -> dict[str, Any]:
         machine = self.state.read().get(record.domain)
