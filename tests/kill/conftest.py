@@ -54,7 +54,7 @@ class Ground:
             self.clear()
             self.prepare(name)
             begin = time.monotonic()
-            calls = self._done(*self._started(name, 0))
+            calls = self._done(*self._started(name, -1 if self.by_time else 0))
             self.lengths[name] = time.monotonic() - begin if self.by_time else calls
         return self.lengths[name]
 
@@ -68,7 +68,7 @@ class Ground:
         length = self.length(name)
         self.clear()
         self.prepare(name)
-        process, told = self._started(name, 0 if self.by_time else 1 + int(part * length))
+        process, told = self._started(name, -1 if self.by_time else 1 + int(part * length))
         if self.by_time:
             time.sleep(part * length)
             os.kill(process.pid, signal.SIGKILL)
@@ -151,7 +151,7 @@ class LibvirtGround(Ground):
             "locks": {p.name for p in (store / "locks").iterdir()},
             "secrets": self.secrets(),
             "rest": {p.name for p in (store / "images").glob("work-*")}
-            | {f"QEMU {uuid}" for uuid in processes() if uuid not in domains and self._is_of_store(uuid, folders)},
+            | {f"QEMU {uuid}" for uuid, pid in processes().items() if uuid not in domains and self._mine(pid)},
         }
 
     def _ours(self, folder: Path) -> bool:
@@ -163,8 +163,12 @@ class LibvirtGround(Ground):
         return True
 
     @staticmethod
-    def _is_of_store(uuid: str, folders: set[Path]) -> bool:
-        return uuid in {p.name for p in folders}
+    def _mine(pid: int) -> bool:
+        """Whether a process is of this user, and so of this session."""
+        try:
+            return Path(f"/proc/{pid}").stat().st_uid == os.getuid()
+        except FileNotFoundError:
+            return False
 
 
 def seeds(count: int) -> list[int]:

@@ -187,7 +187,7 @@ class Counter:
 def run(place: Place, name: str, last: int, told: Connection) -> None:
     """Do a job in this process. Tells when it begins, and how many calls it made when it ends.
 
-    :param last: the call that it is killed at; 0 for none.
+    :param last: the call that it is killed at; 0 for none; less where calls are not counted.
     """
     job, counter = JOBS[name], Counter(last)
     with place.open(job.ahead) as yard:
