@@ -176,6 +176,12 @@ def test_destroy_is_done_when_nothing_is_there(provider: Provider, drafts: Draft
     assert on_record(provider, record) is None
 
 
+def test_several_may_take_one_host_away_at_the_same_time(provider: Provider, second: Provider, drafts: Drafts) -> None:
+    record = drafts.forked(Deadline(60))
+    assert race(partial(provider.destroy, record), partial(second.destroy, record)) == [True, True]
+    assert on_record(provider, record) is None
+
+
 def test_a_template_in_use_is_not_destroyed(
     provider: Provider, drafts: Drafts, frozen_template: TemplateRecord
 ) -> None:

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stockyard import FleetSpec, InvalidInput, LeaseSpec, SingleSpec
+from stockyard import FleetSpec, HostSpec, InvalidInput, LeaseSpec, SingleSpec
 from stockyard.core.host import Identity
 from stockyard.core.lease import Lease, holder_name, seconds
 from stockyard.core.records import decode, encode
@@ -106,6 +106,14 @@ def test_a_fleet_says_how_many_there_are_at_least() -> None:
 def test_a_fleet_that_makes_no_sense_is_refused(changes: dict[str, float]) -> None:
     with pytest.raises(InvalidInput):
         replace(FleetSpec("ci", "base", 2), **changes)  # type: ignore[arg-type]
+
+
+def test_a_port_that_is_bound_is_for_one_host() -> None:
+    bound = HostSpec(ports=(8080,), bind="192.0.2.1")
+    FleetSpec("ci", "base", 1, host=bound)
+    for changes in ({"count": 2}, {"min_ready": 1}):
+        with pytest.raises(InvalidInput, match="cannot all publish"):
+            replace(FleetSpec("ci", "base", 1, host=HostSpec()), **changes, host=bound)  # type: ignore[arg-type]
 
 
 def test_a_single_host_has_a_ttl_too() -> None:

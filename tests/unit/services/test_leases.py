@@ -20,6 +20,7 @@ from stockyard import (
     Busy,
     Conflict,
     FleetSpec,
+    HostSpec,
     HypervisorError,
     InvalidInput,
     LeaseOver,
@@ -32,6 +33,7 @@ from stockyard import (
     Yard,
 )
 from stockyard.core.host import HostRecord
+from stockyard.core.lease import Lease
 from stockyard.services import leases
 from tests.fronts import admits
 from tests.support import FakeClock, FaultyProvider
@@ -413,6 +415,28 @@ def test_leases_of_a_host_come_of_one_ca_wherever_it_is_derived(yard: Yard) -> N
     assert first.key_pem() != ca.key_pem()
     assert first.certificate.issuer == first.certificate.subject != ca.certificate.subject
     assert first.certificate.not_valid_after_utc == ca.certificate.not_valid_after_utc
+
+
+@pytest.mark.parametrize("wanted", [replace(FLEET, count=0), replace(FLEET, host=HostSpec(ports=(8080,)))])
+def test_a_host_that_is_leased_while_its_fleet_converges_stays(
+    fleet: Yard, hypervisor: FaultyProvider, monkeypatch: pytest.MonkeyPatch, wanted: FleetSpec
+) -> None:
+    taken: list[HostRecord] = []
+    claim = hypervisor.inner.claim
+
+    def late(record: Any, **changes: Any) -> Any:
+        if changes.get("phase") == "deleting" and record.name == "ci-1" and not taken:
+            monkeypatch.setattr(hypervisor.inner, "claim", claim)
+            mine = next(r for r in records(fleet) if r.name == "ci-1")
+            taken.append(hypervisor.inner.claim(mine, lease=Lease(str(uuid.uuid4()), "job", 1.0, 9e9, "1f")))
+        return claim(record, **changes)
+
+    monkeypatch.setattr(hypervisor.inner, "claim", late)
+    fleet.fleet(wanted)
+    assert [r.name for r in records(fleet) if r.lease] == ["ci-1"]
+    assert host_of(fleet, "ci-1") == taken[0]
+    assert len(records(fleet)) == max(1, wanted.count)
+    assert not fleet.fleet(wanted).changed
 
 
 def test_asking_takes_a_bounded_number_of_calls(fleet: Yard, hypervisor: FaultyProvider) -> None:

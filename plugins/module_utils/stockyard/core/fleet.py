@@ -43,10 +43,12 @@ class FleetSpec:
         naming.whole("count", self.count, 0, 10000)
         naming.labels(self.labels)
         self._check_leases()
-        if self.least > 1 and self.host.bind and self.host.ports:
+        if (self.least > 1 or self.min_ready) and self.host.bind and self.host.ports:
             raise InvalidInput(
-                f"bind: {self.least} hosts cannot all publish port {self.host.ports[0]} on {self.host.bind}.",
-                name=f"fleet {self.name}", remedy="have one host in the fleet, or leave bind out",
+                f"bind: {self.count if self.count > 1 else 'several'} hosts cannot all publish port"
+                f" {self.host.ports[0]} on {self.host.bind}.",
+                name=f"fleet {self.name}",
+                remedy="have one host in the fleet and no min_ready, or leave bind out",
             )  # fmt: skip
 
     @property

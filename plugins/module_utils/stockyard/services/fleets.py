@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager
 
 from ..core.clock import Deadline
 from ..core.fleet import FleetSpec
-from ..core.host import Host, host_domain
+from ..core.host import Host, HostRecord, host_domain
 from ..core.plan import UNKNOWN_GENERATION, Action, Plan, generations, newest, plan_destroy, plan_fleet
 from ..core.provider import Observation, Template
 from ..errors import StockyardError
@@ -69,7 +69,7 @@ def remove(ctx: Context, tenant: str, name: str, timeout: float) -> Plan:
     deadline = ctx.deadline(timeout)
     with _held(ctx, tenant, name, deadline):
         todo, mine = plan_removal(ctx, tenant, name), members(ctx, tenant, name)
-        each(ctx, [_destroyer(ctx, h) for h in mine])
+        each(ctx, [_destroyer(ctx, h, hosts.destroy) for h in mine])
         access.publish(ctx, tenant)
         return todo
 
@@ -89,7 +89,7 @@ def _apply(
     """Destroy first (names may be given again), then all that makes or mends hosts, a few at a time."""
     there = {h.record.name: h for h in found if (h.record.tenant, h.record.fleet) == (spec.tenant, spec.name)}
     first = [a for a in todo.actions if a.verb == "destroy"]
-    each(ctx, [_destroyer(ctx, there[a.name]) for a in first])
+    each(ctx, [_destroyer(ctx, there[a.name], hosts.retire) for a in first])
     rest: dict[str, list[Action]] = {}
     for action in todo.actions:
         if action.verb != "destroy":
@@ -113,16 +113,16 @@ def _doer(
             if record and action.verb in hosts.MENDING:
                 record = hosts.mend(ctx, record, action.verb, spec.labels, deadline)
             elif template:
-                if record and action.verb == "replace":
-                    hosts.destroy(ctx, record)
+                if record and action.verb == "replace" and not hosts.retire(ctx, record):
+                    return
                 order = hosts.Order(spec.tenant, spec.name, action.name, spec.host, spec.labels, spec.ttl)
                 hosts.provision(ctx, order, template, deadline)
 
     return do
 
 
-def _destroyer(ctx: Context, host: Host) -> Work:
-    return lambda: hosts.destroy(ctx, host.record)
+def _destroyer(ctx: Context, host: Host, act: Callable[[Context, HostRecord], object]) -> Work:
+    return lambda: act(ctx, host.record)
 
 
 def each(ctx: Context, work: list[Work]) -> None:

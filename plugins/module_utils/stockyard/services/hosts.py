@@ -221,3 +221,19 @@ def destroy(ctx: Context, record: HostRecord) -> None:
     if record.lease:
         ctx.pki(record.tenant).forget_lease(record.lease.id)
     ctx.progress(f"{record.title}: destroyed")
+
+
+def retire(ctx: Context, record: HostRecord) -> bool:
+    """Take away a host that its fleet does not need as it is, unless somebody leased it since it was looked at.
+
+    :return: whether it is gone.
+    """
+    try:
+        destroy(ctx, record)
+    except Conflict:
+        now = next((h.record for h in ctx.provider.observe(ctx.owner).hosts if h.record.uuid == record.uuid), None)
+        if now is None or now.lease is None:
+            raise
+        ctx.progress(f"{record.title}: leased by {now.lease.holder} meanwhile; left as it is")
+        return False
+    return True
