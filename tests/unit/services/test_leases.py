@@ -147,6 +147,9 @@ def test_renewing_lets_it_last_longer(fleet: Yard, clock: FakeClock) -> None:
     assert second.public_key() == first.public_key()
     lease.renew("1h")
     assert lease.until == clock.now() + 3600
+    # Its certificate is out: it cannot be taken back.
+    lease.renew("1m")
+    assert lease.until == clock.now() + 3600
 
 
 def test_who_comes_back_after_the_end_changes_nothing(fleet: Yard, clock: FakeClock) -> None:

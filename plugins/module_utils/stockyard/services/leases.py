@@ -78,7 +78,8 @@ def take(ctx: Context, spec: LeaseSpec, wait: float) -> HostRecord:
 
 
 def renew(ctx: Context, lease: str, duration: float) -> HostRecord:
-    """Let a lease last from now on as long as is asked for; its holder gets a new certificate.
+    """Let a lease last from now on at least as long as is asked for; its holder gets a new certificate. It never gets
+    shorter: the certificate that he has would outlast it.
 
     :param duration: seconds; 0 leaves its end as it is and gives the certificate alone.
     :raises LeaseOver: when it ended. That is for good: the host is, or will be, taken away.
@@ -87,7 +88,7 @@ def renew(ctx: Context, lease: str, duration: float) -> HostRecord:
     def attempt(record: HostRecord, held: Lease) -> HostRecord:
         if record.phase != "ready":
             raise _over(lease, held)
-        until = ctx.clock.now() + duration if duration else held.until
+        until = max(held.until, ctx.clock.now() + duration)
         return _certified(ctx, record, replace(held, until=until), _authority(ctx, record.tenant))
 
     return _on_living(ctx, lease, attempt)
@@ -219,7 +220,8 @@ def _planned(ctx: Context, spec: LeaseSpec, record: HostRecord, extend: bool) ->
 
 
 def _extending(lease: Lease, until: float) -> Action:
-    return Action("extend", "lease", lease.id, "it was asked for", {"until": lease.until}, {"until": until})
+    after = {"until": max(lease.until, until)}
+    return Action("extend", "lease", lease.id, "it was asked for", {"until": lease.until}, after)
 
 
 def _taking(spec: LeaseSpec, record: HostRecord | None) -> Action:
