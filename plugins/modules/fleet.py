@@ -86,6 +86,15 @@ EXAMPLES = r"""
       stage: test
   register: web
 
+- name: Keep two hosts ready for whoever leases one, ten at most, none older than a working day
+  stockyard.container_hosts.fleet:
+    name: ci
+    template: docker
+    count: 2
+    min_ready: 2
+    max: 10
+    ttl: 8h
+
 - name: See how to reach the first
   ansible.builtin.debug:
     msg: "{{ web.hosts[0].ssh.command }}"

@@ -14,12 +14,12 @@ from stockyard import Busy, Conflict, LeaseOver, StockyardError, Yard
 from tests.kill.jobs import Place
 
 
-def converge(place: Place, number: int, fleet: str, told: Connection) -> None:
+def converge(place: Place, number: int, fleet: str, count: int, told: Connection) -> None:
     """Have a fleet; tell how it ended."""
     with place.open() as yard:
         told.send("ready")
         told.recv()
-        told.send(outcome(lambda: yard.fleet(replace(place.fleet(), name=fleet))))
+        told.send(outcome(lambda: yard.fleet(replace(place.fleet(), name=fleet, count=count))))
 
 
 def ask(place: Place, number: int, marks: str, requests: int, told: Connection) -> None:

@@ -80,7 +80,7 @@ def test_of_two_hundred_requests_each_host_serves_one(ground: Ground, tmp_path: 
 @on_each
 def test_many_controllers_on_one_fleet_end_clean_or_busy(ground: Ground) -> None:
     fleet(ground, 0)
-    told = Counter(together(ground, crowd.converge, [("kill",)] * CROWD))
+    told = Counter(together(ground, crowd.converge, [("kill", ground.place.size)] * CROWD))
     assert told.keys() <= {"done", "busy"}
     assert told["done"] >= 1
     with ground.place.open() as yard:
@@ -94,13 +94,13 @@ def test_many_controllers_on_one_fleet_end_clean_or_busy(ground: Ground) -> None
 @on_each
 def test_many_controllers_on_fleets_of_their_own_all_end_clean(ground: Ground) -> None:
     fleet(ground, 0)
-    names = [f"fleet-{n}" for n in range(CROWD if not ground.place.keep else CROWD // 2)]
-    assert Counter(together(ground, crowd.converge, [(name,) for name in names])) == {"done": len(names)}
+    names = [f"fleet-{n}" for n in range(CROWD)]
+    assert Counter(together(ground, crowd.converge, [(name, 1) for name in names])) == {"done": CROWD}
     with ground.place.open() as yard:
         found = yard.fleets()
         assert sorted(f["name"] for f in found) == sorted(names)
-        assert {f["ready"] for f in found} == {ground.place.size}
-        assert len({h["address"] for h in yard.hosts()}) == len(names) * ground.place.size
+        assert {f["ready"] for f in found} == {1}
+        assert len({h["address"] for h in yard.hosts()}) == CROWD
 
 
 @on_each

@@ -93,7 +93,7 @@ def ran_out(folder: Path, now: datetime) -> bool:
     What holds anything else is not ours to judge.
     """
     try:
-        if not {p.name for p in folder.iterdir()} <= {"ca.pem", "cert.pem", "key.pem"}:
+        if folder.is_symlink() or not {p.name for p in folder.iterdir()} <= {"ca.pem", "cert.pem", "key.pem"}:
             return False
         return x509.load_pem_x509_certificate((folder / "cert.pem").read_bytes()).not_valid_after_utc <= now
     except FileNotFoundError:

@@ -77,6 +77,14 @@ def test_a_lease_is_on_record_with_its_certificate(fleet: Yard, clock: FakeClock
     assert lease.environment["DOCKER_HOST"] == host["docker"]["endpoint"]
 
 
+@pytest.mark.parametrize("holder", ["ü" * 100, "a" * 100, "🐮" * 100, 'o="x", CN=operator', "-"])
+def test_a_holder_may_be_called_anything(fleet: Yard, holder: str) -> None:
+    lease = fleet.lease("ci", holder=holder)
+    (name,) = certificate(lease.facts).subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
+    assert holder.startswith(str(name.value))
+    assert fleet.leases()[0]["holder"] == holder
+
+
 def test_every_call_takes_another_host_until_none_is_free(fleet: Yard) -> None:
     taken = {fleet.lease("ci", holder="me").host for _number in range(2)}
     assert taken == {"ci-1", "ci-2"}
