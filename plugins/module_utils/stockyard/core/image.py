@@ -28,6 +28,7 @@ class ImageSpec:
     :param ssh_user: login that is made in the guest, with password-less sudo and the right to use Docker.
     :param files: extra files: absolute path in the guest to text, owned by root, mode 0644.
     :param disk_gib: virtual size of the disk in GiB; it is sparse.
+    :param source: a machine of the hypervisor's to clone instead of building one; it has the agent in it.
     """
 
     suite: str = "bookworm"
@@ -35,6 +36,7 @@ class ImageSpec:
     ssh_user: str = "stockyard"
     files: dict[str, str] | None = None
     disk_gib: int = 8
+    source: str = ""
 
     def __post_init__(self) -> None:
         naming.choice("suite", self.suite, SUITES)
@@ -48,6 +50,12 @@ class ImageSpec:
         naming.whole("disk_gib", self.disk_gib, 2, 2048)
         for path, text in (self.files or {}).items():
             guest_text(guest_path(path), text)
+        naming.line("source", self.source)
+        if self.source and (self.packages or self.files):
+            raise InvalidInput(
+                "source is a finished machine: packages and files cannot be put into it.",
+                remedy="put them into the source, or leave source out where images are built",
+            )
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,8 @@ from .template import TemplateRecord
 Record: TypeAlias = "HostRecord | TemplateRecord"
 R = TypeVar("R", HostRecord, TemplateRecord)
 Progress = Callable[[str], None]
+# The addresses that QEMU's guests have.
+FIRST_MAC, MACS = "52:54:00:00:00:00", 1 << 24
 
 
 @dataclass(frozen=True)
@@ -28,11 +30,15 @@ class Capabilities:
     :param modes: fork modes, best first.
     :param parallel: how many forks at once it serves well.
     :param endpoints: whether its hosts answer on the network, at the addresses that are on record.
+    :param first_mac: the lowest MAC address that its machines may have; QEMU's guests have their own prefix.
+    :param macs: how many there are from there on.
     """
 
     modes: tuple[str, ...]
     parallel: int
     endpoints: bool = True
+    first_mac: str = FIRST_MAC
+    macs: int = MACS
 
 
 @dataclass(frozen=True)
@@ -111,6 +117,7 @@ class Recipe:
     :param packages: Debian packages, sorted.
     :param files: absolute path to (mode, text).
     :param early: the same, laid down before packages are configured.
+    :param source: a machine of the hypervisor's that is cloned instead, and has all of it already.
     """
 
     suite: str
@@ -118,6 +125,7 @@ class Recipe:
     early: dict[str, GuestFile]
     files: dict[str, GuestFile]
     disk_gib: int
+    source: str = ""
 
 
 @dataclass(frozen=True)
@@ -136,6 +144,9 @@ class Provider(Protocol):
 
     def close(self) -> None:
         """Let go of the connection."""
+
+    def preflight(self) -> list[str]:
+        """What is in the way of a yard here, each in a line; nothing is changed. Empty when all is well."""
 
     def exclusive(self, name: str, deadline: Deadline) -> AbstractContextManager[None]:
         """Hold a name for the length of a ``with`` block; freed when the holder dies.

@@ -53,6 +53,7 @@ def recipe(spec: ImageSpec, docker: str = "running") -> Recipe:
         },
         files={**_system_files(spec.ssh_user), **_docker_gate(docker), **_agent_files(), **_extra_files(spec)},
         disk_gib=spec.disk_gib,
+        source=spec.source,
     )
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from ..core.clock import Deadline
 from ..core.host import MODES, HostRecord, HostSpec
-from ..core.provider import Template
+from ..core.provider import FIRST_MAC, MACS, Capabilities, Template
 from ..core.template import TemplateRecord
 from ..errors import AddressTaken, Unsupported
 from . import egress, trust
@@ -81,7 +81,7 @@ def _draft(ctx: Context, order: Order, template: TemplateRecord) -> HostRecord:
         generation=template.generation,
         spec=order.spec,
         ssh_user=template.ssh_user,
-        mac=mac_of(own),
+        mac=mac_of(own, ctx.provider.capabilities),
         address=ctx.provider.host_address(order.spec, str(own)) or address_of(own),
         phase="creating",
         created=now,
@@ -90,9 +90,11 @@ def _draft(ctx: Context, order: Order, template: TemplateRecord) -> HostRecord:
     )
 
 
-def mac_of(own: uuid.UUID) -> str:
-    """A MAC address out of a uuid, under the prefix that QEMU's guests use."""
-    return "52:54:00:" + ":".join(f"{byte:02x}" for byte in hashlib.sha256(own.bytes).digest()[:3])
+def mac_of(own: uuid.UUID, range_: Capabilities | None = None) -> str:
+    """A MAC address out of a uuid, of those that a hypervisor's machines may have; QEMU's when none is given."""
+    first, count = (range_.first_mac, range_.macs) if range_ else (FIRST_MAC, MACS)
+    chosen = int(first.replace(":", ""), 16) + int.from_bytes(hashlib.sha256(own.bytes).digest()[:3], "big") % count
+    return chosen.to_bytes(6, "big").hex(":")
 
 
 def address_of(own: uuid.UUID) -> str:

@@ -155,7 +155,7 @@ def _draft(ctx: Context, spec: TemplateSpec, image: str) -> TemplateRecord:
         ssh_user=spec.image.ssh_user,
         phase="booting",
         created=ctx.clock.now(),
-        mac=mac_of(own),
+        mac=mac_of(own, ctx.provider.capabilities),
     )
 
 

@@ -3,11 +3,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The agent's line to its controller on vSphere: two values that both sides can read and write.
 
-``guestinfo.stockyard.request`` is the controller's, ``guestinfo.stockyard.answer`` the guest's. Each holds one message of
-:mod:`.wire`, in base64, or nothing of worth. A request is new when its ``id`` is not the one that was taken last; its
-answer has the same ``id``. Every process in the guest can read both, for as long as they are there, so nothing secret
-goes over them but entropy, which is mixed into the kernel's own and is of no use once it was: the agent overwrites a
-request as soon as it has taken it, the controller an answer as soon as it has read it. Values cannot be deleted.
+``guestinfo.stockyard.request`` is the controller's, ``guestinfo.stockyard.answer`` the guest's. Each holds one message
+of :mod:`.wire`, in base64, or nothing of worth. A request is new when its ``id`` is not the one that was taken last;
+its answer has the same ``id``. Every process in the guest can read both, for as long as they are there, so nothing
+secret goes over them but entropy, which is mixed into the kernel's own and of no use once it was: the agent overwrites
+a request as soon as it has taken it, and the controller an answer with its next request. Answers are public. Values
+cannot be deleted.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from ...core.image import BuildOptions
 from ...core.network import GuestNetwork
 from ...core.provider import Capabilities, Channel, Observation, Progress, R, Recipe, Record, Swept, Template
 from ...core.template import TemplateRecord
-from ...errors import Conflict, HypervisorError, Refused
+from ...errors import Conflict, HypervisorError, Refused, Unsupported
 from ...guest.agent.wire import PORT_NAME
 from . import designer, fork, frozen, leftovers, logs, machine, memory, network
 from .channel import SocketChannel
@@ -50,6 +50,9 @@ class LibvirtProvider:
     def close(self) -> None:
         self.connection.close()
 
+    def preflight(self) -> list[str]:
+        return []
+
     def exclusive(self, name: str, deadline: Deadline) -> AbstractContextManager[None]:
         return self.store.lock(name, deadline)
 
@@ -66,6 +69,10 @@ class LibvirtProvider:
         )
 
     def ensure_image(self, recipe: Recipe, build: BuildOptions, progress: Progress, deadline: Deadline) -> str:
+        if recipe.source:
+            raise Unsupported(
+                "images are built here, and not cloned.", name=recipe.source, remedy="leave source out of the template"
+            )
         self.store.prepare()
         return self.images.ensure(recipe, build, progress, deadline)
 

@@ -52,6 +52,9 @@ class MemoryProvider:
     def close(self) -> None:
         self.state.close()
 
+    def preflight(self) -> list[str]:
+        return []
+
     def exclusive(self, name: str, deadline: Deadline) -> AbstractContextManager[None]:
         return held(self.state.folder / "locks", name, deadline)
 
