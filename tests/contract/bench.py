@@ -10,13 +10,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from stockyard import TemplateSpec, Yard
+from stockyard import ImageSpec, TemplateSpec, Yard
 from stockyard.core.provider import Provider, Record
 from stockyard.core.records import encode
 from stockyard.core.template import TemplateRecord
 from stockyard.providers.registry import open_provider
+from tests.vcsim.simulator import SOURCE, Simulator, finished
 
 OWNER = "contract"
+# Where vSphere's provider keeps what has no machine yet.
+REGISTER, RESERVED = "stockyard-register", "stockyard.host."
 
 
 class Bench(Protocol):
@@ -119,6 +122,49 @@ class LibvirtBench:
             act(connection.lookupByUUIDString(record.uuid))
         finally:
             connection.close()
+
+
+@dataclass
+class VsphereBench:
+    """A simulated vCenter of our own."""
+
+    vcenter: Simulator
+    pki: Path
+    storage: str | None = None
+    uri: str = field(init=False)
+    template: TemplateRecord = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.uri = self.vcenter.uri + "?endpoints=false"
+        self._instance = self.vcenter.connect()
+        self.vcenter.prepare(SOURCE)
+        with Yard(self.uri, owner=OWNER, pki_dir=str(self.pki)) as yard:
+            yard.template(TemplateSpec("frozen", image=ImageSpec(source=SOURCE)))
+            (found,) = yard.context.provider.observe(OWNER).templates
+        self.template = found.record
+
+    def open(self) -> Provider:
+        return open_provider(self.uri)
+
+    def corrupt(self, record: Record, text: str) -> None:
+        """In the machine's own settings, or in the register, where a host is that was not forked yet."""
+        from pyVmomi import vim
+
+        where, key = self._machine(record.domain), "stockyard.record"
+        if where is None:
+            where, key = self._machine(REGISTER), f"{RESERVED}{record.domain}"
+        value = vim.option.OptionValue(key=key, value=f"1 {text}")
+        finished(where.ReconfigVM_Task(vim.vm.ConfigSpec(extraConfig=[value])))
+
+    def kill(self, record: Record) -> None:
+        self.vcenter.power(self._machine(record.domain)._moId, "poweredOff")
+
+    def pause(self, record: Record) -> None:
+        self.vcenter.power(self._machine(record.domain)._moId, "suspended")
+
+    def _machine(self, name: str) -> Any:
+        """A machine of the yard's folder; nothing when there is none."""
+        return self._instance.content.searchIndex.FindByInventoryPath(f"DC0/vm/stockyard/{name}")
 
 
 def restore(bench: Bench, record: Record) -> None:

@@ -12,6 +12,7 @@ import ssl
 import subprocess
 import sys
 import tempfile
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,10 @@ GUARDED = {
     "Folder.Create": ("CreateFolder",),
     "Resource.CreatePool": ("CreateResourcePool",),
 }
+
+
+# The machine that is there from the beginning.
+SOURCE = "DC0_C0_RP0_VM0"
 
 
 class Simulator:
@@ -160,6 +165,12 @@ class Simulator:
         instance.content.sessionManager.Login(self.username, self.password)
         return instance
 
+    def prepare(self, name: str) -> None:
+        """Make a machine one that linked clones can be made of: off, and with a snapshot."""
+        machine = self.connect().content.searchIndex.FindByInventoryPath(f"DC0/vm/{name}")
+        finished(machine.PowerOffVM_Task())
+        finished(machine.CreateSnapshot_Task("base", "", False, False))
+
     def log(self) -> list[dict[str, Any]]:
         """Every call since the last reset, in order."""
         found: list[dict[str, Any]] = self._ask("GET", "/log")
@@ -228,6 +239,16 @@ DEFAULTS: dict[str, Any] = {
     "instant_clone": True, "clusters": 1, "hosts": 2, "datastores": 2, "networks": 1, "machines": 1,
     "api_version": "8.0.3.0", "product": "vcenter", "ignore_location": False,
 }  # fmt: skip
+
+
+def finished(task: Any) -> Any:
+    """What a task of pyvmomi's resulted in."""
+    end = time.monotonic() + PATIENCE
+    while task.info.state not in ("success", "error"):
+        assert time.monotonic() < end
+        time.sleep(0.005)
+    assert task.info.state == "success", task.info.error
+    return task.info.result
 
 
 def _end(process: subprocess.Popen[str] | None) -> None:
