@@ -66,6 +66,7 @@ TEMPLATE: Params = {
     "packages": {"type": "list", "elements": "str", "default": []},
     "files": {"type": "dict", "default": {}},
     "disk_gib": {"type": "int", "default": 8},
+    "source": {"type": "str", "default": ""},
     "ssh_user": {"type": "str", "default": "stockyard"},
     "mirror": {"type": "str", "default": ""},
     "security_mirror": {"type": "str", "default": ""},
@@ -86,7 +87,7 @@ PLAIN = ("fork_mode", "engine_identity", "bind", "egress", "egress_proxy", "netw
 
 def template_spec(params: Params) -> TemplateSpec:
     """The template that a task declares."""
-    image = _of(params, "suite", "ssh_user", "disk_gib")
+    image = _of(params, "suite", "ssh_user", "disk_gib", "source")
     hardware = _of(params, "vcpus", "max_vcpus", "memory_mib", "spare_ports", "accelerator")
     return TemplateSpec(
         **_of(params, "name", "tenant", "docker"),

@@ -65,6 +65,13 @@ options:
       - The size of the disk in GiB. Only what is written takes room.
     type: int
     default: 8
+  source:
+    description:
+      - A virtual machine or template of vCenter's, by its name or its path, that is cloned instead of an image that is
+        built. It has the agent in it already, so O(packages) and O(files) cannot be given with it.
+      - On vSphere it has to be given, elsewhere it cannot be.
+    type: str
+    default: ""
   ssh_user:
     description:
       - The user that is made in the guest, with password-less C(sudo) and the right to use Docker.

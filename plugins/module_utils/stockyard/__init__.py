@@ -9,6 +9,7 @@ from .core.fleet import FleetSpec, SingleSpec
 from .core.host import HostSpec
 from .core.image import BuildOptions, ImageSpec
 from .core.lease import LeaseSpec
+from .core.login import Login
 from .core.plan import Action, Plan
 from .core.template import Hardware, TemplateSpec
 from .errors import (
@@ -54,6 +55,7 @@ __all__ = [
     "InvalidInput",
     "LeaseOver",
     "LeaseSpec",
+    "Login",
     "MissingDependency",
     "NotFound",
     "OutOfSpace",

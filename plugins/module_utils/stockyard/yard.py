@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from .core import naming
 from .core.clock import Clock, SystemClock
 from .core.fleet import FleetSpec, SingleSpec
 from .core.host import Host
+from .core.login import NOBODY, Login
 from .core.provider import Progress, Provider
 from .core.template import TemplateSpec
 from .leasing import Leasing
@@ -37,7 +38,8 @@ class Yard(Leasing):
     :param hypervisor: its URI; ``STOCKYARD_HYPERVISOR`` when not given, else ``qemu:///session``.
     :param owner: whose yard it is; two owners never touch each other's objects.
     :param pki_dir: directory for keys; ``~/.config/stockyard`` when not given.
-    :param storage: directory for templates and hosts on the hypervisor.
+    :param storage: where templates and hosts are kept: a directory on the hypervisor, on vSphere a datastore.
+    :param login: who opens a hypervisor that asks, such as vCenter.
     :param ca_certificate: with ``ca_private_key``, the tenant's CA as PEM instead of one in ``pki_dir``.
     :param progress: called with a line for every stage that ends.
     """
@@ -49,6 +51,7 @@ class Yard(Leasing):
         owner: str = DEFAULT_OWNER,
         pki_dir: str | None = None,
         storage: str | None = None,
+        login: Login = NOBODY,
         ca_certificate: str = "",
         ca_private_key: str = "",
         progress: Progress | None = None,
@@ -63,7 +66,7 @@ class Yard(Leasing):
             return Pki(base / owner / tenant, f"{owner}/{tenant}", ca_certificate, ca_private_key)
 
         self.context = Context(
-            provider=provider or open_provider(uri, storage), owner=owner, pki=pki, clock=clock or SystemClock(),
+            provider=provider or open_provider(uri, storage, login), owner=owner, pki=pki, clock=clock or SystemClock(),
             progress=progress or (lambda _line: None),
         )  # fmt: skip
 
@@ -76,6 +79,12 @@ class Yard(Leasing):
     def close(self) -> None:
         """Let go of the hypervisor."""
         self.context.provider.close()
+
+    def preflight(self) -> dict[str, Any]:
+        """What the hypervisor offers, and what is in the way of a yard on it, each in a line. Changes nothing."""
+        provider = self.context.provider
+        offered = {k: v for k, v in asdict(provider.capabilities).items() if k in ("modes", "parallel", "endpoints")}
+        return {**offered, "modes": list(provider.capabilities.modes), "problems": provider.preflight()}
 
     def template(self, spec: TemplateSpec, *, check: bool = False, timeout: float = TEMPLATE_TIMEOUT) -> Result:
         """Have a frozen template as declared."""

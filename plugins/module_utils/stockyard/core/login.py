@@ -14,7 +14,7 @@ class Login:
 
     :param password: never shown, not even by ``repr``.
     :param validate_certs: whether the server has to prove who it is.
-    :param ca_path: file or directory of the authorities that are believed, as PEM; the system's when empty.
+    :param ca_path: file or directory of authorities that are believed beside the system's, as PEM.
     """
 
     username: str = ""

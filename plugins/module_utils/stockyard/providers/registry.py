@@ -5,8 +5,6 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
-
 from ..core.login import NOBODY, Login
 from ..core.provider import Provider
 from ..errors import InvalidInput
@@ -21,7 +19,7 @@ def open_provider(uri: str, storage: str | None = None, login: Login = NOBODY) -
     :param login: who opens it, where that is asked.
     :raises InvalidInput: when no provider knows the URI.
     """
-    scheme = urlsplit(uri).scheme
+    scheme = uri.partition(":")[0].lower()
     if scheme == "qemu":
         from .libvirt.provider import open_provider as open_libvirt
 

@@ -90,7 +90,7 @@ class Forks:
         if mode == "linked" and source.snapshot is None:
             raise Unsupported(
                 "a linked clone needs a snapshot of the source, and it has none.", name=record.title,
-                cause=f"{source.machine.name} has no snapshot", remedy="make one of it in vCenter, with the machine off",
+                cause=f"{source.machine.name} has no snapshot", remedy="make one in vCenter, with the machine off",
             )  # fmt: skip
         snapshot = source.snapshot if mode == "linked" else None
         spec = self.designer.cold(record, source.devices, mode, snapshot)

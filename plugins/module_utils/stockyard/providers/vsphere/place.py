@@ -56,7 +56,10 @@ def parse(uri: str, environment: Mapping[str, str] = os.environ) -> Place:
 
     :raises InvalidInput: when it is none of ours.
     """
-    parts = urlsplit(uri)
+    try:
+        parts = urlsplit(uri)
+    except ValueError as error:
+        raise InvalidInput(f"{shown(uri)} is no URI.", cause=str(error), remedy=USAGE) from error
     path = [unquote(part) for part in parts.path.strip("/").split("/")]
     if parts.username is not None or parts.password is not None:
         raise InvalidInput("the vSphere URI holds a user name or a password.", remedy="use username and password")
