@@ -92,9 +92,21 @@ def _collect(session: Session, spec: Any) -> list[tuple[Any, dict[str, Any]]]:
     page = collector.RetrievePropertiesEx([spec], options)
     found = []
     while page is not None:
-        found += [(o.obj, {p.name: p.val for p in o.propSet or []}) for o in page.objects]
+        found += [(o.obj, {p.name: p.val for p in o.propSet or []}) for o in page.objects if _whole(o)]
         page = collector.ContinueRetrievePropertiesEx(page.token) if page.token else None
     return found
+
+
+def _whole(content: Any) -> bool:
+    """Whether an object was read; not one that went away meanwhile.
+
+    What was kept back is a fault like any other: half a reading would look like machines that are off.
+    """
+    for missing in content.missingSet or []:
+        if is_a(missing.fault, "ManagedObjectNotFound"):
+            return False
+        raise missing.fault
+    return True
 
 
 def machine_of(ref: Any, values: dict[str, Any]) -> Machine:

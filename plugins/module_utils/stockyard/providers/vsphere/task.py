@@ -21,7 +21,7 @@ from .faults import is_a, translated
 from .session import Session
 
 # Seconds for one question.
-LONGEST = 10
+LONGEST = 2
 PROPERTIES = ("info.state", "info.error", "info.result")
 
 
