@@ -17,7 +17,7 @@ from typing import Any
 from ...core.clock import Deadline
 from ...errors import DeadlineExceeded
 from . import api
-from .faults import is_a, translated
+from .faults import LOST, is_a, translated
 from .session import Session
 
 # Seconds for one question.
@@ -130,9 +130,15 @@ class Tasks:
                 watch.shown = set(wanted)
 
     def _rebuilt(self, call: Callable[[], Any]) -> Any:
-        """Do it, with a new view and collector when the old ones went with their session."""
+        """Do it, with a new view and collector when the old ones went with their session.
+
+        So too when the line broke: news that were on it may be lost, and a new collector begins with how things are.
+        """
         try:
             return call()
+        except LOST:
+            self.session.disown("tasks")
+            raise
         except api.vmodl().MethodFault as fault:
             if not is_a(fault, "ManagedObjectNotFound", "InvalidCollectorVersion"):
                 raise
