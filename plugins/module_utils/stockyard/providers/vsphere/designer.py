@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ...core.host import HostRecord
@@ -33,12 +33,12 @@ class Designer:
         """What is written into a new machine: whose it is, and over all that its source had to say to its guest."""
         return {RECORD: to_value(record), **IDLE}
 
-    def instant(self, host: HostRecord, devices: list[Any]) -> Any:
+    def instant(self, host: HostRecord, devices: Iterable[Any]) -> Any:
         """A running fork, off the wire, under its own name, uuid and MAC."""
         where = specs.location(self.lookup.made_folder(), self.lookup.pool, self._store(), self.card(host, devices))
         return specs.instant_clone(host.domain, host.uuid, where, self.values(host))
 
-    def cold(self, record: Record, devices: list[Any], mode: str, snapshot: Any) -> Any:
+    def cold(self, record: Record, devices: Iterable[Any], mode: str, snapshot: Any) -> Any:
         """A copy that is off, with its card off the wire at the first start too."""
         where = specs.location(
             self.lookup.made_folder(), self.lookup.pool, self._store(), self.card(record, devices), move=MOVES[mode]
@@ -46,7 +46,7 @@ class Designer:
         size = (record.hardware.vcpus, record.hardware.memory_mib) if isinstance(record, TemplateRecord) else None
         return specs.cold_clone(where, specs.hardware(record.uuid, self.values(record), size), snapshot)
 
-    def card(self, record: Record, devices: list[Any], connected: bool = False) -> list[Any]:
+    def card(self, record: Record, devices: Iterable[Any]) -> list[Any]:
         """The changes of a machine's network card.
 
         :raises Unsupported: when it has none or several: a host has one.
@@ -56,7 +56,7 @@ class Designer:
             raise Unsupported(
                 f"its machine has {len(cards)} network cards.", name=record.title, remedy="give the source just one"
             )
-        return [specs.link(cards[0], connected, mac=record.mac, backing=self._network())]
+        return [specs.link(cards[0], False, mac=record.mac, backing=self._network())]
 
     def _store(self) -> Any:
         """The datastore when the user named one; else clones stay where their source is."""

@@ -16,7 +16,7 @@ from ...errors import HypervisorError, NotFound, StockyardError, Unsupported
 from . import api, specs
 from .designer import Designer
 from .faults import is_a, said
-from .inventory import PROPERTIES, machine_of, properties
+from .inventory import DEVICES, PROPERTIES, machine_of, properties
 from .lookup import Lookup
 from .records import RECORD, Machine, to_value
 from .session import Session
@@ -36,7 +36,6 @@ class Source:
     """
 
     machine: Machine
-    devices: list[Any]
     snapshot: Any = None
 
 
@@ -52,13 +51,8 @@ class Forks:
 
     def source(self, ref: Any, name: str) -> Source:
         """Read what is to be cloned."""
-        wanted = (*PROPERTIES, "config.hardware.device", "snapshot.currentSnapshot")
-        found = properties(self.session, ref, wanted, name)
-        return Source(
-            machine_of(ref, found),
-            list(found.get("config.hardware.device") or []),
-            found.get("snapshot.currentSnapshot"),
-        )
+        found = properties(self.session, ref, (*PROPERTIES, DEVICES, "snapshot.currentSnapshot"), name)
+        return Source(machine_of(ref, found), found.get("snapshot.currentSnapshot"))
 
     def instant(self, host: HostRecord, template: TemplateRecord, source: Source, deadline: Deadline) -> Any:
         """Fork a running template.
@@ -66,7 +60,7 @@ class Forks:
         :raises Unsupported: when it cannot be, and a cold clone may.
         """
         self._fit(template, source)
-        spec = self.designer.instant(host, source.devices)
+        spec = self.designer.instant(host, source.machine.devices)
         self._check(host, template, source, spec, deadline)
         try:
             ref = self.tasks.run(
@@ -93,7 +87,7 @@ class Forks:
                 cause=f"{source.machine.name} has no snapshot", remedy="make one in vCenter, with the machine off",
             )  # fmt: skip
         snapshot = source.snapshot if mode == "linked" else None
-        spec = self.designer.cold(record, source.devices, mode, snapshot)
+        spec = self.designer.cold(record, source.machine.devices, mode, snapshot)
         folder = self.lookup.made_folder()
         return self.tasks.run(
             "clone the source",
@@ -111,7 +105,7 @@ class Forks:
                 "the template is not frozen.", name=template.title, cause="runtime.instantCloneFrozen is false",
                 remedy="build the template anew, or allow such a source by frozen=false in the URI",
             )  # fmt: skip
-        chain = specs.chain_length(source.devices)
+        chain = specs.chain_length(source.machine.devices)
         if not machine.frozen and chain >= MOST_DELTAS:
             raise Unsupported(
                 f"its disk has {chain} delta disks under it, one for each fork.", name=template.title,
@@ -145,10 +139,10 @@ class Forks:
 
         :raises HypervisorError: when it is not what was asked for: nobody may be told that it is.
         """
-        wanted = (*PROPERTIES, "config.hardware.device", "parent", "resourcePool")
+        wanted = (*PROPERTIES, DEVICES, "parent", "resourcePool")
         found = properties(self.session, ref, wanted, host.title)
         lookup = self.lookup
-        cards = specs.nics(list(found.get("config.hardware.device") or []))
+        cards = specs.nics(found.get(DEVICES) or [])
         told = {
             "folder": (_id(found.get("parent")), _id(lookup.made_folder())),
             "pool": (_id(found.get("resourcePool")), _id(lookup.pool)),

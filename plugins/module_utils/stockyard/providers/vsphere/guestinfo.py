@@ -21,7 +21,7 @@ from .session import Session
 from .task import Tasks
 
 # Seconds between looks: at once at first, then seldom. A look is one small call.
-FIRST_LOOK, LONGEST_LOOK, SLOWER = 0.02, 1.0, 1.3
+FIRST_LOOK, LONGEST_LOOK, SLOWER = 0.03, 1.0, 1.3
 IDLE = {PREFIX + REQUEST: SPENT, PREFIX + ANSWER: SPENT}
 
 
@@ -65,6 +65,7 @@ class GuestinfoChannel:
 
     def _reply(self, operation: str, number: str, deadline: Deadline) -> dict[str, Any]:
         pause = FIRST_LOOK
+        deadline.pause(pause)
         while True:
             found = self._answer(operation)
             if found.get("id") == number:

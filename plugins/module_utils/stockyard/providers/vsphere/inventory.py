@@ -16,8 +16,9 @@ from .session import Session
 
 PROPERTIES = (
     "name", "config.uuid", "config.changeVersion", "config.extraConfig", "runtime.powerState",
-    "runtime.connectionState", "runtime.instantCloneFrozen", "runtime.host",
+    "runtime.connectionState", "runtime.instantCloneFrozen", "runtime.host", "summary.config.vmPathName",
 )  # fmt: skip
+DEVICES = "config.hardware.device"
 PAGE = 1000
 
 
@@ -41,12 +42,13 @@ def machines(session: Session, folder: Any) -> list[Machine]:
     return session.ask("list the machines", "", read_again)
 
 
-def machine(session: Session, ref: Any, name: str) -> Machine:
+def machine(session: Session, ref: Any, name: str, *more: str) -> Machine:
     """One machine.
 
+    :param more: properties to read beside the usual ones.
     :raises NotFound: when it is gone.
     """
-    return machine_of(ref, properties(session, ref, PROPERTIES, name))
+    return machine_of(ref, properties(session, ref, (*PROPERTIES, *more), name))
 
 
 def properties(session: Session, ref: Any, names: Iterable[str], name: str) -> dict[str, Any]:
@@ -122,4 +124,6 @@ def machine_of(ref: Any, values: dict[str, Any]) -> Machine:
         connection=str(values.get("runtime.connectionState", "connected")),
         frozen=bool(values.get("runtime.instantCloneFrozen")),
         host=host._moId if host is not None else "",
+        store=values.get("summary.config.vmPathName", "").partition("]")[0].removeprefix("["),
+        devices=tuple(values.get(DEVICES) or ()),
     )

@@ -32,6 +32,8 @@ class Lookup:
         self.pool = self._need(pool, "pool", place.pool or "Resources", api.vim().ResourcePool)
         self._folder: Any = None
         self._datastore: Any = None
+        self._hosts: dict[str, str] = {}
+        self.folder()
 
     def folder(self) -> Any | None:
         """The yard's folder, if it is there."""
@@ -94,6 +96,14 @@ class Lookup:
     def network(self, name: str) -> Any:
         """A port group of the cluster."""
         return self._one_of("network", name)
+
+    def host_name(self, key: str) -> str:
+        """The name of an ESXi host by its reference's number; all of the cluster's are read at once."""
+        if key and key not in self._hosts:
+            refs = properties(self.session, self.cluster, ("host",), self.place.cluster).get("host", [])
+            found = many(self.session, refs, ("name",), self.place.cluster)
+            self._hosts = {key: "", **{ref._moId: values.get("name", "") for ref, values in found}}
+        return self._hosts.get(key, "")
 
     def _all_machines(self) -> list[tuple[Any, dict[str, Any]]]:
         views = self.session.content.viewManager

@@ -13,10 +13,8 @@ from ...core.clock import Deadline
 from ...core.provider import R, Record, Stranger
 from ...errors import Conflict, NotFound, Refused, StockyardError
 from . import api, specs
-from .designer import Designer
 from .faults import is_a
 from .inventory import machine as read_machine
-from .inventory import properties
 from .lookup import Lookup
 from .records import RECORD, Machine, from_value, record_of, to_value
 from .register import Register, Values
@@ -43,20 +41,21 @@ class Machines:
         """Remember where a machine is."""
         self._refs[record.uuid] = ref
 
-    def need(self, record: Record) -> Machine:
+    def need(self, record: Record, *more: str) -> Machine:
         """The machine of a record.
 
+        :param more: properties to read beside the usual ones.
         :raises NotFound: when there is none.
         :raises Refused: when it cannot be read whose it is.
         """
-        found = self.present(record)
+        found = self.present(record, *more)
         if found is None:
             raise NotFound("it has no machine.", name=record.title, remedy="converge its fleet, or replace it")
         return found
 
-    def present(self, record: Record) -> Machine | None:
+    def present(self, record: Record, *more: str) -> Machine | None:
         """The machine of a record, or nothing; another machine that has its name is none of its."""
-        found = self._read(record)
+        found = self._read(record, *more)
         there = record_of(found) if found else None
         if found is None or there is None:
             return None
@@ -86,11 +85,12 @@ class Machines:
             # Something else of the machine was changed, or the record was: the next look tells.
             deadline.check("write the record", name=record.title, remedy="run again")
 
-    def connect(self, found: Machine, record: Record, designer: Designer, up: bool, deadline: Deadline) -> None:
-        """Put a machine's card on the wire, or take it off."""
-        devices = properties(self.session, found.ref, ("config.hardware.device",), record.title)
-        card = specs.nics(list(devices.get("config.hardware.device") or []))
-        change = [specs.link(nic, up) for nic in card]
+    def connect(self, found: Machine, record: Record, up: bool, deadline: Deadline) -> None:
+        """Put a machine's cards on the wire, or take them off.
+
+        :param found: read with its devices.
+        """
+        change = [specs.link(nic, up) for nic in specs.nics(found.devices)]
         spec = api.vim().vm.ConfigSpec(deviceChange=change)
         what = "connect the network card" if up else "cut the network card off"
         self.tasks.run(what, record.title, lambda: found.ref.ReconfigVM_Task(spec), deadline)
@@ -121,12 +121,12 @@ class Machines:
             pass
         self._refs.pop(record.uuid, None)
 
-    def _read(self, record: Record) -> Machine | None:
+    def _read(self, record: Record, *more: str) -> Machine | None:
         """The machine that has the record's name, in one call if it was seen before."""
         ref = self._refs.get(record.uuid)
         if ref is not None:
             try:
-                found = read_machine(self.session, ref, record.title)
+                found = read_machine(self.session, ref, record.title, *more)
                 if found.name == record.domain:
                     return found
             except NotFound:
@@ -136,7 +136,7 @@ class Machines:
         if ref is None:
             return None
         try:
-            found = read_machine(self.session, ref, record.title)
+            found = read_machine(self.session, ref, record.title, *more)
         except NotFound:
             return None
         if found.uuid == record.uuid:

@@ -31,7 +31,7 @@ from ...errors import HypervisorError, Unsupported
 from . import fork, place, privileges, templates, yardbook
 from .addresses import Range
 from .guestinfo import GuestinfoChannel
-from .inventory import machines, properties
+from .inventory import DEVICES, machines
 from .leases import CLOSING, Leases, anyone
 from .lookup import Lookup
 from .machines import Machines
@@ -67,7 +67,7 @@ class VsphereProvider:
         self._known = yardbook.Known()
         self._allowed = threading.Lock()
         self._may = False
-        self._facts: dict[str, Any] = {}
+        self._seen: dict[str, Machine] = {}
 
     def close(self) -> None:
         self.session.close()
@@ -141,7 +141,8 @@ class VsphereProvider:
     def fork(self, host: HostRecord, template: TemplateRecord, mode: str, deadline: Deadline) -> None:
         self.machines.refuse_running(host)
         if mode == "instant":
-            source = self.forks.source(self.machines.need(template).ref, template.title)
+            machine = self.machines.need(template, DEVICES)
+            source = fork.Source(machine)
             ref = self.forks.instant(host, template, source, deadline)
         else:
             origin, change = fork.origin(self.lookup, template.image, template.title)
@@ -154,20 +155,20 @@ class VsphereProvider:
         self.register.change(self._stamped(lambda values: yardbook.drop(values, host)))
 
     def start(self, record: Record, deadline: Deadline) -> None:
-        machine = self.machines.need(record)
+        machine = self.machines.need(record, DEVICES)
         if machine.power == "poweredOn":
             return
-        self._cut(machine, record, deadline)
+        self.machines.connect(machine, record, False, deadline)
         fork.power_on(self.tasks, record, machine.ref, deadline)
 
     def stop(self, record: Record, deadline: Deadline) -> None:
         self.machines.stop(record, deadline)
 
     def set_link(self, record: Record, up: bool) -> None:
-        machine = self.machines.need(record)
+        machine = self.machines.need(record, DEVICES)
         if machine.power != "poweredOn":
             raise HypervisorError("its machine does not run.", name=record.title)
-        self.machines.connect(machine, record, self.forks.designer, up, Deadline(REMOVAL))
+        self.machines.connect(machine, record, up, Deadline(REMOVAL))
 
     def channel(self, record: Record, deadline: Deadline) -> Channel:
         machine = self.machines.need(record)
@@ -204,14 +205,12 @@ class VsphereProvider:
         return []
 
     def facts(self, record: Record) -> dict[str, Any]:
-        if not self._facts:
-            store = self.lookup.datastore()
-            found = properties(self.session, store, ("summary.name",), "datastore")
-            self._facts = {
-                "storage": found["summary.name"], "folder": self.place.folder, "cluster": self.place.cluster,
-                "pool": self.place.pool,
-            }  # fmt: skip
-        return self._facts
+        machine = self._seen.get(record.domain)
+        place = {"folder": self.place.folder, "cluster": self.place.cluster, "pool": self.place.pool}
+        if machine is None:
+            # Reserved, and not made yet: where it will be.
+            return {"storage": self.lookup.storage or "its source's", "esxi_host": "", **place}
+        return {"storage": machine.store, "esxi_host": self.lookup.host_name(machine.host), **place}
 
     def _close_register(self) -> None:
         """Take the register away, while a lock of its own keeps everybody out."""
@@ -231,6 +230,7 @@ class VsphereProvider:
         values = dict(self.register.read().values)
         read = machines(self.session, folder)
         self._known.learn(values.get(yardbook.STAMP, ""), read)
+        self._seen = {machine.name: machine for machine in read}
         return values, read
 
     def _refreshed(self, values: Any) -> Any:
@@ -258,10 +258,6 @@ class VsphereProvider:
             if not self._may:
                 privileges.demand(self.session, self.lookup)
                 self._may = True
-
-    def _cut(self, machine: Machine, record: Record, deadline: Deadline) -> None:
-        """Have the card off the wire when the machine starts."""
-        self.machines.connect(machine, record, self.forks.designer, False, deadline)
 
 
 def _open_again(values: Values) -> None:

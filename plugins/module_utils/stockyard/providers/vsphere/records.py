@@ -34,6 +34,8 @@ class Machine:
     :param ref: pyvmomi's reference.
     :param values: what of ours its extraConfig holds.
     :param host: the ESXi host's reference number.
+    :param store: the datastore that its configuration is on.
+    :param devices: its virtual hardware, where that was asked for.
     """
 
     ref: Any
@@ -45,6 +47,8 @@ class Machine:
     connection: str = "connected"
     frozen: bool = False
     host: str = ""
+    store: str = ""
+    devices: tuple[Any, ...] = ()
 
     @property
     def state(self) -> str:

@@ -60,7 +60,7 @@ class Register:
         self.session = session
         self.lookup = lookup
         self.tasks = tasks
-        self._ref: Any = None
+        self._ref: Any = lookup.child(NAME)
         self._writing = threading.Lock()
         self._queue = threading.Lock()
         self._wishes: list[_Wish] = []

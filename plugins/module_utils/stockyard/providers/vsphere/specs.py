@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from . import api
@@ -27,12 +27,12 @@ def reconfigure(values: Mapping[str, str], change: str = "") -> Any:
     return spec
 
 
-def nics(devices: list[Any]) -> list[Any]:
+def nics(devices: Iterable[Any]) -> list[Any]:
     """Of a machine's devices, its network cards."""
     return [d for d in devices if isinstance(d, api.vim().vm.device.VirtualEthernetCard)]
 
 
-def chain_length(devices: list[Any]) -> int:
+def chain_length(devices: Iterable[Any]) -> int:
     """How many files lie under the disk that has the most."""
     longest = 0
     for device in devices:
