@@ -6,9 +6,11 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"maps"
 	"net"
 	"net/http"
 	"reflect"
+	"slices"
 	"sync"
 	"time"
 
@@ -23,11 +25,12 @@ type control struct {
 	instantClone bool
 	guests       *guests
 
-	mu     sync.Mutex
-	log    []entry
-	rules  []*rule
-	denied map[string]bool
-	guards map[*simulator.Context]*guard
+	mu       sync.Mutex
+	log      []entry
+	sessions map[string]bool
+	rules    []*rule
+	denied   map[string]bool
+	guards   map[*simulator.Context]*guard
 }
 
 // entry is one call of the API.
@@ -41,7 +44,7 @@ type entry struct {
 
 func newControl(model *simulator.Model, instantClone bool) *control {
 	c := &control{model: model, instantClone: instantClone, denied: map[string]bool{}}
-	c.guards = map[*simulator.Context]*guard{}
+	c.guards, c.sessions = map[*simulator.Context]*guard{}, map[string]bool{}
 	c.guests = newGuests(model)
 	registry := model.Map()
 	for _, entity := range registry.All("VirtualMachine") {
@@ -84,11 +87,12 @@ func (c *control) handle(ctx *simulator.Context, method *simulator.Method) (mo.R
 	}
 	c.mu.Lock()
 	c.log = append(c.log, call)
+	c.sessions[call.Session] = true
 	c.mu.Unlock()
 	if rule := c.match(method.Name, "call"); rule != nil {
 		time.Sleep(time.Duration(rule.Delay * float64(time.Second)))
 		if rule.Fault == "NotAuthenticated" && ctx.Session != nil {
-			c.drop(ctx, []string{ctx.Session.Key})
+			c.drop([]string{ctx.Session.Key})
 		}
 		if fault := rule.fault(); fault != nil {
 			return nil, fault
@@ -134,7 +138,7 @@ func fillRuntime(item mo.Reference) {
 }
 
 // drop ends sessions, as a vCenter does that restarts.
-func (c *control) drop(ctx *simulator.Context, keys []string) {
+func (c *control) drop(keys []string) {
 	manager := c.model.Map().SessionManager()
 	nobody := &simulator.Context{Context: context.Background(), Map: c.model.Map(), Session: &simulator.Session{}}
 	for _, key := range keys {
@@ -185,16 +189,10 @@ func (c *control) serveDeny(w http.ResponseWriter, r *http.Request) {
 
 func (c *control) serveDrop(w http.ResponseWriter, _ *http.Request) {
 	c.mu.Lock()
-	seen := map[string]bool{}
-	for _, call := range c.log {
-		seen[call.Session] = true
-	}
+	keys := slices.Collect(maps.Keys(c.sessions))
+	c.sessions = map[string]bool{}
 	c.mu.Unlock()
-	var keys []string
-	for key := range seen {
-		keys = append(keys, key)
-	}
-	c.drop(nil, keys)
+	c.drop(keys)
 	reply(w, len(keys))
 }
 

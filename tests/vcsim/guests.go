@@ -69,7 +69,11 @@ func (g *guests) UpdateObject(_ *simulator.Context, item mo.Reference, changes [
 	}
 	for _, change := range changes {
 		if strings.HasPrefix(change.Name, "config.extraConfig") || strings.HasPrefix(change.Name, "runtime.") {
-			g.note(vm.Self, func(known *guest) { known.take(vm) })
+			g.note(vm.Self, func(known *guest) {
+				if known.Power != "" { // not of a machine that is being taken apart
+					known.take(vm)
+				}
+			})
 			return
 		}
 	}
@@ -78,7 +82,7 @@ func (g *guests) UpdateObject(_ *simulator.Context, item mo.Reference, changes [
 // RemoveObject takes note that a machine is gone.
 func (g *guests) RemoveObject(_ *simulator.Context, item types.ManagedObjectReference) {
 	if item.Type == "VirtualMachine" {
-		g.note(item, func(known *guest) { known.Gone, known.Info = true, nil })
+		g.note(item, func(known *guest) { known.Gone, known.Info = true, map[string]string{} })
 	}
 }
 
@@ -136,7 +140,7 @@ func (g *guests) serveWait(w http.ResponseWriter, r *http.Request) {
 	for g.counter <= since && time.Now().Before(end) {
 		g.changed.Wait()
 	}
-	var found []*guest
+	found := []*guest{}
 	for name, known := range g.known {
 		if known.seq > since {
 			found = append(found, known)

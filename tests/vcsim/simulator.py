@@ -165,9 +165,37 @@ class Simulator:
         instance.content.sessionManager.Login(self.username, self.password)
         return instance
 
+    def find(self, path: str) -> Any:
+        """A machine or a folder, by its path under the datacenter's folder for machines; nothing when there is none."""
+        return self.connect().content.searchIndex.FindByInventoryPath(f"DC0/vm/{path}")
+
+    def machines(self) -> dict[str, Any]:
+        """All machines by name."""
+        content = self.connect().content
+        view = content.viewManager.CreateContainerView(content.rootFolder, [type(self.find(SOURCE))], True)
+        return {machine.name: machine for machine in view.view}
+
+    def clone(self, source: Any, name: str, folder: Any) -> Any:
+        """An instant clone, behind everybody's back."""
+        from pyVmomi import vim
+
+        where = vim.vm.RelocateSpec(folder=folder)
+        spec = vim.vm.InstantCloneSpec(name=name, location=where)
+        if source.runtime.powerState != "poweredOn":
+            finished(source.PowerOnVM_Task())
+        return finished(source.InstantClone_Task(spec))
+
+    def clear(self, folder: Any) -> None:
+        """Take a folder away, and all machines in it."""
+        for machine in folder.childEntity:
+            if machine.runtime.powerState == "poweredOn":
+                finished(machine.PowerOffVM_Task())
+            finished(machine.Destroy_Task())
+        finished(folder.Destroy_Task())
+
     def prepare(self, name: str) -> None:
         """Make a machine one that linked clones can be made of: off, and with a snapshot."""
-        machine = self.connect().content.searchIndex.FindByInventoryPath(f"DC0/vm/{name}")
+        machine = self.find(name)
         finished(machine.PowerOffVM_Task())
         finished(machine.CreateSnapshot_Task("base", "", False, False))
 
