@@ -15,7 +15,7 @@ from ...core.template import TemplateRecord
 from ...errors import HypervisorError, NotFound, StockyardError, Unsupported
 from . import api, specs
 from .designer import Designer
-from .faults import is_a, said
+from .faults import LOST, is_a, said
 from .inventory import DEVICES, PROPERTIES, machine_of, properties
 from .lookup import Lookup
 from .records import RECORD, Machine, to_value
@@ -54,18 +54,18 @@ class Forks:
         found = properties(self.session, ref, (*PROPERTIES, DEVICES, "snapshot.currentSnapshot"), name)
         return Source(machine_of(ref, found), found.get("snapshot.currentSnapshot"))
 
-    def instant(self, host: HostRecord, template: TemplateRecord, source: Source, deadline: Deadline) -> Any:
-        """Fork a running template.
+    def instant(self, host: HostRecord, template: TemplateRecord, source: Machine, deadline: Deadline) -> Any:
+        """Fork a running template. What became of it says :meth:`verify`.
+
+        :param source: the template's machine, with its devices.
 
         :raises Unsupported: when it cannot be, and a cold clone may.
         """
         self._fit(template, source)
-        spec = self.designer.instant(host, source.machine.devices)
+        spec = self.designer.instant(host, source.devices)
         self._check(host, template, source, spec, deadline)
         try:
-            ref = self.tasks.run(
-                "fork the template", host.title, lambda: source.machine.ref.InstantClone_Task(spec), deadline
-            )
+            ref = self.tasks.run("fork the template", host.title, lambda: source.ref.InstantClone_Task(spec), deadline)
         except StockyardError as error:
             if is_a(error.__cause__, *NO_CLONE):
                 raise Unsupported(
@@ -73,7 +73,6 @@ class Forks:
                     remedy="use vCenter 6.7 or later",
                 ) from error  # fmt: skip
             raise
-        self._verify(host, source, ref, deadline)
         return ref
 
     def cold(self, record: Record, source: Source, mode: str, deadline: Deadline) -> Any:
@@ -96,8 +95,7 @@ class Forks:
             deadline,
         )
 
-    def _fit(self, template: TemplateRecord, source: Source) -> None:
-        machine = source.machine
+    def _fit(self, template: TemplateRecord, machine: Machine) -> None:
         if machine.power != "poweredOn":
             raise Unsupported("the template does not run.", name=template.title, remedy="build the template anew")
         if self.lookup.place.frozen and not machine.frozen:
@@ -105,14 +103,16 @@ class Forks:
                 "the template is not frozen.", name=template.title, cause="runtime.instantCloneFrozen is false",
                 remedy="build the template anew, or allow such a source by frozen=false in the URI",
             )  # fmt: skip
-        chain = specs.chain_length(source.machine.devices)
+        chain = specs.chain_length(machine.devices)
         if not machine.frozen and chain >= MOST_DELTAS:
             raise Unsupported(
                 f"its disk has {chain} delta disks under it, one for each fork.", name=template.title,
                 cause="vSphere fails at 255", remedy="build the template anew, or freeze it",
             )  # fmt: skip
 
-    def _check(self, host: HostRecord, template: TemplateRecord, source: Source, spec: Any, deadline: Deadline) -> None:
+    def _check(
+        self, host: HostRecord, template: TemplateRecord, source: Machine, spec: Any, deadline: Deadline
+    ) -> None:
         """Let vCenter look whether it would work: once for each template, for its forks differ in names alone."""
         if template.uuid in self._checked:
             return
@@ -120,7 +120,7 @@ class Forks:
         try:
             answers = self.tasks.run(
                 "check the fork", host.title,
-                lambda: checker.CheckInstantClone_Task(source.machine.ref, spec, []), deadline,
+                lambda: checker.CheckInstantClone_Task(source.ref, spec, []), deadline,
             )  # fmt: skip
         except StockyardError as error:
             if not is_a(error.__cause__, *NO_CLONE):
@@ -134,8 +134,8 @@ class Forks:
             )  # fmt: skip
         self._checked.add(template.uuid)
 
-    def _verify(self, host: HostRecord, source: Source, ref: Any, deadline: Deadline) -> None:
-        """See where a fork landed and that it is itself.
+    def verify(self, host: HostRecord, source: Machine, ref: Any, deadline: Deadline) -> list[Any]:
+        """See where a fork landed and that it is itself; returns its network cards.
 
         :raises HypervisorError: when it is not what was asked for: nobody may be told that it is.
         """
@@ -146,7 +146,7 @@ class Forks:
         told = {
             "folder": (_id(found.get("parent")), _id(lookup.made_folder())),
             "pool": (_id(found.get("resourcePool")), _id(lookup.pool)),
-            "ESXi host": (_id(found.get("runtime.host")), source.machine.host),
+            "ESXi host": (_id(found.get("runtime.host")), source.host),
             "uuid": (found.get("config.uuid"), host.uuid),
             "MAC": (cards[0].macAddress.lower() if cards else "", host.mac),
             "network link": ([c.connectable.connected for c in cards], [False]),
@@ -158,6 +158,7 @@ class Forks:
                 remedy="look at the fork's events in vCenter",
             )  # fmt: skip
         self._mark(host, ref, found, deadline)
+        return cards
 
     def _mark(self, host: HostRecord, ref: Any, found: dict[str, Any], deadline: Deadline) -> None:
         """Have the fork's own record in it, where vCenter took the guest's values alone."""
@@ -165,6 +166,16 @@ class Forks:
         if values.get(RECORD) != to_value(host):
             spec = specs.reconfigure(self.designer.values(host))
             self.tasks.run("write the record", host.title, lambda: ref.ReconfigVM_Task(spec), deadline)
+
+
+def was_perhaps_made(error: StockyardError) -> bool:
+    """Whether a clone may be there although asking for it ended with an error."""
+    return was_lost(error) or is_a(error.__cause__, "DuplicateName")
+
+
+def was_lost(error: StockyardError) -> bool:
+    """Whether it is the connection that failed."""
+    return isinstance(error.__cause__, LOST)
 
 
 def power_on(tasks: Tasks, record: Record, ref: Any, deadline: Deadline) -> None:

@@ -16,12 +16,13 @@ from ...errors import DeadlineExceeded, GuestError, HypervisorError, NotFound
 from ...guest.agent import guestinfo, wire
 from ...guest.agent.guestinfo import ANSWER, PREFIX, REQUEST, SPENT
 from . import specs
-from .inventory import machine
+from .inventory import machine_of, properties
 from .session import Session
 from .task import Tasks
 
 # Seconds between looks: at once at first, then seldom. A look is one small call.
 FIRST_LOOK, LONGEST_LOOK, SLOWER = 0.03, 1.0, 1.3
+LOOKED_AT = ("config.extraConfig", "runtime.powerState")
 IDLE = {PREFIX + REQUEST: SPENT, PREFIX + ANSWER: SPENT}
 
 
@@ -80,9 +81,10 @@ class GuestinfoChannel:
 
     def _answer(self, operation: str) -> dict[str, Any]:
         try:
-            now = machine(self._session, self._ref, self.name)
+            found = properties(self._session, self._ref, LOOKED_AT, self.name)
         except NotFound as error:
             raise GuestError(f"the guest went away before it answered {operation}.", name=self.name) from error
+        now = machine_of(self._ref, found)
         if now.power != "poweredOn":
             raise HypervisorError(f"its machine does not run: nobody answers {operation}.", name=self.name)
         value = now.values.get(PREFIX + ANSWER, "")

@@ -14,6 +14,7 @@ from ...core.provider import R, Record, Stranger
 from ...errors import Conflict, NotFound, Refused, StockyardError
 from . import api, specs
 from .faults import is_a
+from .inventory import DEVICES
 from .inventory import machine as read_machine
 from .lookup import Lookup
 from .records import RECORD, Machine, from_value, record_of, to_value
@@ -36,10 +37,20 @@ class Machines:
         self.lookup = lookup
         self.register = register
         self._refs: dict[str, Any] = {}
+        self._cards: dict[str, list[Any]] = {}
 
-    def learn(self, record: Record, ref: Any) -> None:
-        """Remember where a machine is."""
+    def learn(self, record: Record, ref: Any, cards: list[Any] | None = None) -> None:
+        """Remember where a machine is, and its network cards: to read its hardware takes longer than all else."""
         self._refs[record.uuid] = ref
+        if cards:
+            self._cards[record.uuid] = cards
+
+    def ref(self, record: Record) -> Any:
+        """The machine of a record, unread if it was read before.
+
+        :raises NotFound: when there is none.
+        """
+        return self._refs.get(record.uuid) or self.need(record).ref
 
     def need(self, record: Record, *more: str) -> Machine:
         """The machine of a record.
@@ -63,14 +74,6 @@ class Machines:
             raise Refused("its record cannot be read: it is left alone.", name=record.title, cause=there.reason)
         return found if there.uuid == record.uuid and there.kind == record.kind else None
 
-    def refuse_running(self, record: Record) -> None:
-        """Look whether a host has no machine yet.
-
-        :raises Conflict: when it has one.
-        """
-        if self.present(record) is not None:
-            raise Conflict("it has a machine already.", name=record.title, remedy="destroy it first")
-
     def claim(self, record: R, **changes: Any) -> R:
         """Compare and set, in the machine or, for a host that has none yet, in the register."""
         deadline = Deadline(PATIENCE)
@@ -86,11 +89,11 @@ class Machines:
             deadline.check("write the record", name=record.title, remedy="run again")
 
     def connect(self, found: Machine, record: Record, up: bool, deadline: Deadline) -> None:
-        """Put a machine's cards on the wire, or take them off.
-
-        :param found: read with its devices.
-        """
-        change = [specs.link(nic, up) for nic in specs.nics(found.devices)]
+        """Put a machine's cards on the wire, or take them off."""
+        cards = self._cards.get(record.uuid)
+        if cards is None:
+            cards = self._cards[record.uuid] = specs.nics(self.need(record, DEVICES).devices)
+        change = [specs.link(nic, up) for nic in cards]
         spec = api.vim().vm.ConfigSpec(deviceChange=change)
         what = "connect the network card" if up else "cut the network card off"
         self.tasks.run(what, record.title, lambda: found.ref.ReconfigVM_Task(spec), deadline)

@@ -31,7 +31,8 @@ from ...errors import HypervisorError, Unsupported
 from . import fork, place, privileges, templates, yardbook
 from .addresses import Range
 from .guestinfo import GuestinfoChannel
-from .inventory import DEVICES, machines
+from .hosts import Hosts
+from .inventory import machines
 from .leases import CLOSING, Leases, anyone
 from .lookup import Lookup
 from .machines import Machines
@@ -64,6 +65,7 @@ class VsphereProvider:
         self.leases = Leases(session, self.register)
         self.forks = fork.Forks(session, self.tasks, lookup)
         self.machines = Machines(session, self.tasks, lookup, self.register)
+        self.hosts = Hosts(self.forks, self.machines, self.register)
         self._known = yardbook.Known()
         self._allowed = threading.Lock()
         self._may = False
@@ -139,23 +141,12 @@ class VsphereProvider:
         )
 
     def fork(self, host: HostRecord, template: TemplateRecord, mode: str, deadline: Deadline) -> None:
-        self.machines.refuse_running(host)
-        if mode == "instant":
-            machine = self.machines.need(template, DEVICES)
-            source = fork.Source(machine)
-            ref = self.forks.instant(host, template, source, deadline)
-        else:
-            origin, change = fork.origin(self.lookup, template.image, template.title)
-            source = self.forks.source(origin, template.title)
-            templates.refuse_changed(source.machine, change, template)
-            ref = self.forks.cold(host, source, mode, deadline)
-            fork.power_on(self.tasks, host, ref, deadline)
-        self.machines.learn(host, ref)
+        self.hosts.make(host, template, mode, deadline)
         self._known.made(host)
         self.register.change(self._stamped(lambda values: yardbook.drop(values, host)))
 
     def start(self, record: Record, deadline: Deadline) -> None:
-        machine = self.machines.need(record, DEVICES)
+        machine = self.machines.need(record)
         if machine.power == "poweredOn":
             return
         self.machines.connect(machine, record, False, deadline)
@@ -165,16 +156,13 @@ class VsphereProvider:
         self.machines.stop(record, deadline)
 
     def set_link(self, record: Record, up: bool) -> None:
-        machine = self.machines.need(record, DEVICES)
+        machine = self.machines.need(record)
         if machine.power != "poweredOn":
             raise HypervisorError("its machine does not run.", name=record.title)
         self.machines.connect(machine, record, up, Deadline(REMOVAL))
 
     def channel(self, record: Record, deadline: Deadline) -> Channel:
-        machine = self.machines.need(record)
-        if machine.power != "poweredOn":
-            raise HypervisorError("its machine does not run: it has no channel.", name=record.title)
-        return GuestinfoChannel(self.session, self.tasks, machine.ref, record.title)
+        return GuestinfoChannel(self.session, self.tasks, self.machines.ref(record), record.title)
 
     def claim(self, record: R, **changes: Any) -> R:
         return self.machines.claim(record, **changes)
