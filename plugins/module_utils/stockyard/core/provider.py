@@ -32,6 +32,7 @@ class Capabilities:
     :param endpoints: whether its hosts answer on the network, at the addresses that are on record.
     :param first_mac: the lowest MAC address that its machines may have; QEMU's guests have their own prefix.
     :param macs: how many there are from there on.
+    :param own_files: whether we keep its machines' files: such may be left behind. vCenter removes them with the machine.
     """
 
     modes: tuple[str, ...]
@@ -39,6 +40,7 @@ class Capabilities:
     endpoints: bool = True
     first_mac: str = FIRST_MAC
     macs: int = MACS
+    own_files: bool = True
 
 
 @dataclass(frozen=True)

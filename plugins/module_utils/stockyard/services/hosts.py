@@ -13,7 +13,7 @@ from ..core.clock import Deadline
 from ..core.host import MODES, HostRecord, HostSpec
 from ..core.provider import FIRST_MAC, MACS, Capabilities, Template
 from ..core.template import TemplateRecord
-from ..errors import AddressTaken, Unsupported
+from ..errors import AddressTaken, Conflict, Unsupported
 from . import egress, trust
 from .context import Context
 from .identify import READMITTABLE, check, identify, readmit, settle

@@ -24,6 +24,7 @@ from ...core.provider import (
     Recipe,
     Record,
     Stranger,
+    Swept,
     Template,
 )
 from ...core.template import TemplateRecord
@@ -56,7 +57,7 @@ class VsphereProvider:
         self.place = lookup.place
         self.capabilities = Capabilities(
             modes=("instant", "linked", "full"), parallel=self.place.parallel, endpoints=self.place.endpoints,
-            first_mac=FIRST_MAC, macs=MACS,
+            first_mac=FIRST_MAC, macs=MACS, own_files=False,
         )  # fmt: skip
         self.session = session
         self.lookup = lookup
@@ -191,6 +192,10 @@ class VsphereProvider:
             return []
         self._close_register()
         return []
+
+    def sweep(self, owner: str, older_than: float, *, check: bool = False) -> Swept:
+        """No file is ours to find: vCenter makes and removes them with their machines."""
+        return Swept((), ())
 
     def facts(self, record: Record) -> dict[str, Any]:
         machine = self._seen.get(record.domain)
