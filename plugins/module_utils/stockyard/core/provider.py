@@ -32,7 +32,7 @@ class Capabilities:
     :param endpoints: whether its hosts answer on the network, at the addresses that are on record.
     :param first_mac: the lowest MAC address that its machines may have; QEMU's guests have their own prefix.
     :param macs: how many there are from there on.
-    :param own_files: whether we keep its machines' files: such may be left behind. vCenter removes them with the machine.
+    :param own_files: whether its machines' files are kept by us: such may be left behind. vCenter removes them itself.
     """
 
     modes: tuple[str, ...]
