@@ -16,12 +16,13 @@ import pytest
 
 from stockyard import FleetSpec, TemplateSpec, Yard
 from stockyard.cli.main import main
+from tests.support import BriskClock
 
 
 @pytest.fixture
 def real(uri: str, tmp_path: Path) -> Iterator[Yard]:
     """A yard with two hosts, by the machine's own clock."""
-    with Yard(uri, pki_dir=str(tmp_path / "pki")) as yard:
+    with Yard(uri, pki_dir=str(tmp_path / "pki"), clock=BriskClock()) as yard:
         yard.template(TemplateSpec("base"))
         yard.fleet(FleetSpec("ci", "base", count=2))
         yield yard

@@ -36,7 +36,7 @@ from stockyard.core.host import HostRecord
 from stockyard.core.lease import Lease
 from stockyard.services import leases
 from tests.fronts import admits
-from tests.support import FakeClock, FaultyProvider
+from tests.support import BriskClock, FakeClock, FaultyProvider
 
 FLEET = FleetSpec("ci", "base", count=2)
 ASKED = LeaseSpec("me", "ci", duration=600.0)
@@ -346,7 +346,7 @@ def test_hosts_whose_time_is_over_are_replaced(yard: Yard, clock: FakeClock) -> 
 
 
 def test_of_many_who_ask_at_once_each_gets_a_host_of_his_own(uri: str, tmp_path: Path) -> None:
-    with Yard(uri, pki_dir=str(tmp_path / "pki")) as yard:
+    with Yard(uri, pki_dir=str(tmp_path / "pki"), clock=BriskClock()) as yard:
         yard.template(TemplateSpec("base"))
         yard.fleet(FleetSpec("ci", "base", count=4))
     got: list[str] = []
@@ -363,7 +363,7 @@ def test_of_many_who_ask_at_once_each_gets_a_host_of_his_own(uri: str, tmp_path:
 
 
 def test_one_holder_who_asks_twice_at_once_gets_one_host(uri: str, tmp_path: Path) -> None:
-    with Yard(uri, pki_dir=str(tmp_path / "pki")) as yard:
+    with Yard(uri, pki_dir=str(tmp_path / "pki"), clock=BriskClock()) as yard:
         yard.template(TemplateSpec("base"))
         yard.fleet(FleetSpec("ci", "base", count=4))
     got: list[str] = []
@@ -386,7 +386,7 @@ def together(work: list[Callable[[], None]]) -> None:
 
 
 def test_a_leases_certificate_opens_its_own_host_and_no_other(uri: str, tmp_path: Path) -> None:
-    with Yard(uri, pki_dir=str(tmp_path / "pki")) as yard:
+    with Yard(uri, pki_dir=str(tmp_path / "pki"), clock=BriskClock()) as yard:
         yard.template(TemplateSpec("base"))
         yard.fleet(FleetSpec("ci", "base", count=2))
         lease = yard.lease("ci", holder="me", duration=2)
@@ -401,7 +401,7 @@ def test_a_leases_certificate_opens_its_own_host_and_no_other(uri: str, tmp_path
 
 def test_what_one_host_knows_opens_no_other(uri: str, tmp_path: Path) -> None:
     """Whoever took one host over has its files, and the holder's key. The CA of its leases is public there."""
-    with Yard(uri, pki_dir=str(tmp_path / "pki")) as yard:
+    with Yard(uri, pki_dir=str(tmp_path / "pki"), clock=BriskClock()) as yard:
         yard.template(TemplateSpec("base"))
         yard.fleet(FleetSpec("ci", "base", count=2))
         lease = yard.lease("ci", holder="me")

@@ -10,7 +10,6 @@ import getpass
 import json
 import os
 import socket
-import sys
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,7 +18,7 @@ from ..errors import InvalidInput, LeaseOver
 from ..leasing import HeldLease
 from ..services.lease_facts import exported
 from ..yard import Yard
-from . import run
+from . import run, say
 
 TEXT = """\
 take prints a line that a POSIX shell takes the environment from:
@@ -86,7 +85,7 @@ def _taken(yard: Yard, options: argparse.Namespace) -> HeldLease:
 
 def _take(yard: Yard, options: argparse.Namespace) -> int:
     facts = _taken(yard, options).facts
-    print(json.dumps(facts, indent=1) if options.json else _line(facts))
+    say.out(json.dumps(facts, indent=1) if options.json else _line(facts))
     return 0
 
 
@@ -104,25 +103,23 @@ def _env(yard: Yard, options: argparse.Namespace) -> int:
     facts = next((f for f in yard.leases() if f["id"] == _id(options) and not f["ended"]), None)
     if facts is None:
         raise LeaseOver("the lease is over.", name=f"lease {_id(options)}", remedy="take another")
-    print(_line(facts))
+    say.out(_line(facts))
     return 0
 
 
 def _list(yard: Yard, options: argparse.Namespace) -> int:
     found = yard.leases(options.tenant, options.fleet, options.holder)
     if options.json:
-        print(json.dumps(found, indent=1))
+        say.out(json.dumps(found, indent=1))
     for facts in () if options.json else found:
         until = "ended" if facts["ended"] else f"{datetime.fromtimestamp(facts['until'], UTC):%Y-%m-%dT%H:%M:%SZ}"
-        print(f"{facts['id']}  {until}  {facts['fleet']}/{facts['host']}  {facts['holder']}")
+        say.out(f"{facts['id']}  {until}  {facts['fleet']}/{facts['host']}  {facts['holder']}")
     return 0
 
 
 def _exec(yard: Yard, options: argparse.Namespace) -> int:
     with _taken(yard, options) as lease:
-        code = run.run(lease, options.command, yard.context.clock)
-        sys.stdout.flush()
-    return code
+        return run.run(lease, options.command, yard.context.clock)
 
 
 def _line(facts: dict[str, Any]) -> str:

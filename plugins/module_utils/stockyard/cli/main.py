@@ -17,7 +17,7 @@ from pathlib import Path
 
 from ..errors import Busy, InvalidInput, LeaseOver, StockyardError
 from ..yard import DEFAULT_OWNER, Yard
-from . import lease, reap
+from . import lease, reap, say
 
 FAILED, USAGE, OVER, BUSY = 1, 2, 3, 4
 Command = Callable[[Yard, argparse.Namespace], int]
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             command: Command = options.run
             return command(yard, options)
     except StockyardError as error:
-        print(f"stockyard: {error}", file=sys.stderr)
+        say.err(f"stockyard: {error}")
         return options.failure or _code(error)
     except BrokenPipeError:
         # Whoever read the output has seen enough; the interpreter must not fail over it at its end either.
@@ -72,7 +72,7 @@ def _open(options: argparse.Namespace) -> Yard:
         pki_dir=options.pki_dir,
         ca_certificate=_read(options.ca_certificate),
         ca_private_key=_read(options.ca_private_key),
-        progress=None if options.quiet else lambda line: print(line, file=sys.stderr),
+        progress=None if options.quiet else say.err,
     )
 
 

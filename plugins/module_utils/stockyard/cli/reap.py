@@ -11,6 +11,7 @@ from typing import Any
 
 from ..core.lease import seconds
 from ..yard import Yard
+from . import say
 
 
 def add(commands: Any, common: argparse.ArgumentParser) -> None:
@@ -28,10 +29,10 @@ def _reap(yard: Yard, options: argparse.Namespace) -> int:
     done = yard.reap(dry_run=options.dry_run, grace=seconds("grace", options.grace))
     if options.json:
         plan = [str(action) for action in done.plan.actions]
-        print(json.dumps({"plan": plan, "left": done.objects}, indent=1))
+        say.out(json.dumps({"plan": plan, "left": done.objects}, indent=1))
         return 0
     for action in done.plan.actions:
-        print(f"{'would ' * options.dry_run}{action}")
+        say.out(f"{'would ' * options.dry_run}{action}")
     for left in done.objects:
-        print(f"left alone: {left['kind']} {left['name']}: {left['reason']}")
+        say.out(f"left alone: {left['kind']} {left['name']}: {left['reason']}")
     return 0

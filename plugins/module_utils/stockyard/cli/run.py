@@ -13,7 +13,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
@@ -21,6 +20,7 @@ from types import FrameType
 from ..core.clock import Clock
 from ..errors import LeaseOver, StockyardError
 from ..leasing import HeldLease
+from . import say
 
 LOST, FAILED, NOT_RUNNABLE, NOT_FOUND = 124, 125, 126, 127
 # Seconds that a command has to end after it was asked to.
@@ -35,7 +35,7 @@ def run(lease: HeldLease, command: Sequence[str], clock: Clock) -> int:
     try:
         child = subprocess.Popen(command, env=environment)
     except OSError as error:
-        print(f"stockyard: {command[0]}: {error.strerror}", file=sys.stderr)
+        say.err(f"stockyard: {command[0]}: {error.strerror}")
         return NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_RUNNABLE
     with _passed_on(child):
         code = _watched(lease, child, clock)
@@ -58,10 +58,10 @@ def _kept(lease: HeldLease, clock: Clock) -> bool:
     try:
         lease.renew()
     except LeaseOver as error:
-        print(f"stockyard: {error}", file=sys.stderr)
+        say.err(f"stockyard: {error}")
         return False
     except StockyardError as error:
-        print(f"stockyard: {error}", file=sys.stderr)
+        say.err(f"stockyard: {error}")
         return lease.until > clock.now()
     return True
 

@@ -214,7 +214,7 @@ class LibvirtProvider:
         self.store.prepare()
         with self._registry():
             found, strangers = self.domains.everything()
-            known = leftovers.Domains(tuple(r for r, _ in found), tuple(strangers), tuple(self.domains.texts()))
+            known = leftovers.Domains(tuple(r for r, _state in found), tuple(strangers), tuple(self.domains.texts()))
             return leftovers.sweep(self.store, self.images, known, self.uri, owner, older_than, check=check)
 
     def facts(self, record: Record) -> dict[str, Any]:
