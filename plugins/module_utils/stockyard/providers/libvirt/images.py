@@ -20,6 +20,7 @@ from ...core.clock import Deadline
 from ...core.image import BuildOptions
 from ...core.provider import Progress, Recipe
 from ...errors import ImageError
+from ...guest.archive import write_tar
 from . import debian
 from .run import run
 from .store import Store
@@ -113,7 +114,7 @@ class Images:
         with self._workshop() as work:
             base = self._base(found, recipe, build, work, progress, deadline, name)
             progress("assemble the disk image")
-            debian.write_tar(work / "files.tar", recipe.files)
+            write_tar(work / "files.tar", recipe.files)
             assemble = [*IN_NAMESPACE, "sh", "-euc", ASSEMBLE, "sh", str(base), f"{recipe.disk_gib}G"]
             run(assemble, deadline, name=name, error=ImageError, cwd=work)
             convert = ["qemu-img", "convert", "-f", "raw", "-O", "qcow2", "disk.raw", "disk.qcow2"]

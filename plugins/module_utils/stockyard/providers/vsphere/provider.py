@@ -28,7 +28,7 @@ from ...core.provider import (
     Template,
 )
 from ...core.template import TemplateRecord
-from ...errors import HypervisorError, Unsupported
+from ...errors import Conflict, HypervisorError, Unsupported
 from . import fork, place, privileges, templates, yardbook
 from .addresses import Range
 from .guestinfo import GuestinfoChannel
@@ -127,9 +127,12 @@ class VsphereProvider:
         range_: Range | None = self.place.addresses
         if range_ is None:
             return ""
-        values = self._refreshed(self.register.read().values)
-        reserved = (r for _name, r in yardbook.reserved(values) if isinstance(r, HostRecord))
-        return range_.free(UUID(uuid).int, [h.address for h in (*self._known.hosts.values(), *reserved)])
+        try:
+            return range_.free(UUID(uuid).int, self._addresses())
+        except Conflict:
+            # Hosts that others destroyed leave no trace in the register.
+            self._known.stamp = None
+            return range_.free(UUID(uuid).int, self._addresses())
 
     def guest_network(self, record: HostRecord) -> GuestNetwork:
         range_: Range | None = self.place.addresses
@@ -204,6 +207,12 @@ class VsphereProvider:
             # Reserved, and not made yet: where it will be.
             return {"storage": self.lookup.storage or "its source's", "esxi_host": "", **place}
         return {"storage": machine.store, "esxi_host": self.lookup.host_name(machine.host), **place}
+
+    def _addresses(self) -> list[str]:
+        """Every address that a host of any owner has."""
+        values = self._refreshed(self.register.read().values)
+        reserved = (r for _name, r in yardbook.reserved(values) if isinstance(r, HostRecord))
+        return [host.address for host in (*self._known.hosts.values(), *reserved)]
 
     def _close_register(self) -> None:
         """Take the register away, while a lock of its own keeps everybody out."""
