@@ -71,7 +71,8 @@ def of_fault(what: str, name: str, fault: Any) -> StockyardError:
     for kind in kinds(fault):
         if kind in MAKERS:
             return MAKERS[kind](what, name, fault)
-    return HypervisorError(f"{what} failed.", name=name, cause=said(fault))
+    remedy = "look at the task in vCenter, mend what it names, and run again"
+    return HypervisorError(f"{what} failed.", name=name, cause=said(fault), remedy=remedy)
 
 
 def said(fault: Any) -> str:
@@ -94,7 +95,8 @@ def _no_permission(what: str, name: str, fault: Any) -> StockyardError:
 
 
 def _not_supported(what: str, name: str, fault: Any) -> StockyardError:
-    return Unsupported(f"{what}: this vCenter cannot do it.", name=name, cause=said(fault))
+    remedy = "use a vCenter that can, or another fork_mode"
+    return Unsupported(f"{what}: this vCenter cannot do it.", name=name, cause=said(fault), remedy=remedy)
 
 
 def _power(what: str, name: str, fault: Any) -> StockyardError:
@@ -102,6 +104,14 @@ def _power(what: str, name: str, fault: Any) -> StockyardError:
     return Conflict(
         f"{what}: its machine is {state or 'in another state'}.", name=name, cause=said(fault), remedy="run again"
     )
+
+
+def _no_space(what: str, name: str, fault: Any) -> StockyardError:
+    store = getattr(fault, "datastore", "") or "of its disks"
+    return OutOfSpace(
+        f"{what}: the datastore {store} is full.", name=name, cause=said(fault),
+        remedy="free space, or name another datastore by storage",
+    )  # fmt: skip
 
 
 def _simple(kind: type[StockyardError], message: str, remedy: str) -> Maker:
@@ -119,7 +129,7 @@ MAKERS: dict[str, Maker] = {
     ),
     "ConcurrentAccess": _simple(Conflict, "it was changed meanwhile.", "run again"),
     "TaskInProgress": _simple(Busy, "vCenter is at work on it.", "wait, then run again"),
-    "NoDiskSpace": _simple(OutOfSpace, "the datastore is full.", "free space, or name another datastore by storage"),
+    "NoDiskSpace": _no_space,
     "InsufficientResourcesFault": _simple(
         HypervisorError, "the cluster or pool has not enough left.", "free some, widen the pool, or add hosts"
     ),

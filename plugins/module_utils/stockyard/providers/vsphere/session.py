@@ -42,10 +42,14 @@ class Session:
         self._owned: dict[str, Any] = {}
         self._generation = 0
         self.instance = _instance(place, trust(login))
-        with translated("open vCenter", place.host):
-            self.content = self.instance.RetrieveContent()
-            self._refuse_esxi()
-            self._enter()
+        try:
+            with translated("open vCenter", place.host):
+                self.content = self.instance.RetrieveContent()
+                self._refuse_esxi()
+                self._enter()
+        except BaseException:
+            self.instance._stub.DropConnections()
+            raise
 
     def ask(self, what: str, name: str, call: Callable[[], T]) -> T:
         """Read something: done again when the session or the connection was lost meanwhile."""

@@ -93,7 +93,9 @@ def reserve(values: Values, known: Known, host: HostRecord, template: TemplateRe
     if template.uuid not in known.templates or LEAVING + template.uuid in values:
         raise NotFound("it is not on record, or it is being taken away.", name=template.title)
     if host.domain in known.names or HOST + host.domain in values:
-        raise Conflict("a machine of this name exists.", name=host.title, cause=host.domain)
+        taken = f"{host.domain} is in the yard's folder"
+        remedy = "choose another name; or rename that machine, if it is no host"
+        raise Conflict("a machine of this name exists.", name=host.title, cause=taken, remedy=remedy)
     for other in (*known.hosts.values(), *(r for _name, r in reserved(values) if isinstance(r, HostRecord))):
         if other.uuid != host.uuid and other.address == host.address:
             raise Conflict(f"address {host.address} is taken.", name=host.title, remedy="run again")
