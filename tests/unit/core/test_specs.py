@@ -73,8 +73,8 @@ def test_every_option_refuses_hostile_values(option: str, value: str) -> None:
 # Text that is refused or carried in tests of its own: here, in test_naming, test_network and test_pki_life.
 ELSEWHERE = {
     "FleetSpec.labels", "SingleSpec.labels", "SingleSpec.template", "HostSpec.network", "ImageSpec.packages",
-    "ImageSpec.source",    "ImageSpec.ssh_user", "BuildOptions.mirror", "BuildOptions.security_mirror", "BuildOptions.proxy",
-    "Client.directory",
+    "ImageSpec.source", "ImageSpec.ssh_user", "BuildOptions.mirror", "BuildOptions.security_mirror",
+    "BuildOptions.proxy", "Client.directory",
 }  # fmt: skip
 HERE = {
     "FleetSpec.name", "FleetSpec.template", "FleetSpec.tenant", "SingleSpec.name", "SingleSpec.tenant", "Client.name",
