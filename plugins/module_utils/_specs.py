@@ -12,9 +12,10 @@ from .stockyard.core.host import ENGINE_IDENTITIES, MODES, HostSpec
 from .stockyard.core.image import SUITES, BuildOptions, ImageSpec
 from .stockyard.core.network import EGRESSES
 from .stockyard.core.template import ACCELERATORS, DOCKER_KINDS, Hardware, TemplateSpec
+from .stockyard.core.update import RECREATE, STRATEGIES, UpdateSpec
 from .stockyard.services.clients import Client
 
-__all__ = ["HOST", "HOST_STATES", "TEMPLATE", "TENANT", "client", "fleet_spec", "single_spec", "template_spec"]
+__all__ = ["FLEET", "HOST", "HOST_STATES", "TEMPLATE", "TENANT", "client", "fleet_spec", "single_spec", "template_spec"]
 
 Params = dict[str, Any]
 
@@ -34,6 +35,23 @@ HOST: Params = {
     "engine_identity": {"type": "str", "choices": list(ENGINE_IDENTITIES), "default": "shared"},
     "wait": {"type": "bool", "default": True},
     "timeout": {"type": "int", "default": 600},
+}
+
+UPDATE: Params = {
+    "strategy": {"type": "str", "choices": list(STRATEGIES), "default": "rolling"},
+    "max_surge": {"type": "int"},
+    "max_unavailable": {"type": "int"},
+    "grace": {"type": "float", "default": 30.0},
+    "hook": {"type": "list", "elements": "str", "default": []},
+}
+
+FLEET: Params = {
+    **HOST,
+    "count": {"type": "int"},
+    "names": {"type": "list", "elements": "str"},
+    "update": {"type": "dict", "options": UPDATE, "apply_defaults": True},
+    "recreate": {"type": "str", "choices": list(RECREATE), "default": "auto"},
+    "replace_on_labels": {"type": "list", "elements": "str", "default": []},
 }
 
 TEMPLATE: Params = {
@@ -74,7 +92,16 @@ def template_spec(params: Params) -> TemplateSpec:
 
 def fleet_spec(params: Params) -> FleetSpec:
     """The fleet that a task declares."""
-    return FleetSpec(**_of(params, "name", "template", "count", "tenant", "labels"), host=_host_spec(params))
+    names, count, update = params["names"], params["count"], params["update"]
+    return FleetSpec(
+        **_of(params, "name", "template", "tenant", "labels", "recreate"),
+        # Where names are declared and there are none, no host is wanted.
+        count=count if count is not None else 1 if names is None else len(names),
+        names=tuple(names or ()),
+        replace_on_labels=tuple(params["replace_on_labels"]),
+        update=UpdateSpec(**{**update, "hook": tuple(update["hook"])}),
+        host=_host_spec(params),
+    )
 
 
 def single_spec(params: Params) -> SingleSpec:

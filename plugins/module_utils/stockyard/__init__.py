@@ -10,6 +10,7 @@ from .core.host import HostSpec
 from .core.image import BuildOptions, ImageSpec
 from .core.plan import Action, Plan
 from .core.template import Hardware, TemplateSpec
+from .core.update import UpdateSpec
 from .errors import (
     Busy,
     Conflict,
@@ -55,5 +56,6 @@ __all__ = [
     "StockyardError",
     "TemplateSpec",
     "Unsupported",
+    "UpdateSpec",
     "Yard",
 ]

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from ..errors import InvalidInput
 from . import naming
 from .host import HostSpec
+from .update import RECREATE, UpdateSpec
 
 
 @dataclass(frozen=True)
@@ -19,8 +20,12 @@ class FleetSpec:
     :param name: at most 40 characters; hosts are called ``name-1``, ``name-2`` and so on.
     :param template: the template that they are forked from, in the same tenant.
     :param count: how many.
+    :param names: their names, instead of a number of them; a host is then replaced under its own name.
     :param host: what each is like.
     :param labels: carried on each host; changed in place.
+    :param replace_on_labels: keys of labels whose change replaces the host.
+    :param update: how hosts are replaced.
+    :param recreate: ``always`` makes every host anew in every run.
     """
 
     name: str
@@ -29,6 +34,10 @@ class FleetSpec:
     tenant: str = "default"
     host: HostSpec = field(default_factory=HostSpec)
     labels: dict[str, str] = field(default_factory=dict)
+    names: tuple[str, ...] = ()
+    replace_on_labels: tuple[str, ...] = ()
+    update: UpdateSpec = field(default_factory=UpdateSpec)
+    recreate: str = "auto"
 
     def __post_init__(self) -> None:
         naming.name("fleet", self.name, naming.FLEET_NAME_MAX)
@@ -36,10 +45,35 @@ class FleetSpec:
         naming.name("tenant", self.tenant)
         naming.whole("count", self.count, 0, 10000)
         naming.labels(self.labels)
-        if self.count > 1 and self.host.bind and self.host.ports:
+        naming.labels(dict.fromkeys(self.replace_on_labels, ""))
+        naming.choice("recreate", self.recreate, RECREATE)
+        self._check_names()
+        if self.size > 1 and self.host.bind and self.host.ports:
             raise InvalidInput(
-                f"bind: {self.count} hosts cannot all publish port {self.host.ports[0]} on {self.host.bind}.",
+                f"bind: {self.size} hosts cannot all publish port {self.host.ports[0]} on {self.host.bind}.",
                 name=f"fleet {self.name}", remedy="have one host in the fleet, or leave bind out",
+            )  # fmt: skip
+        self.update.bounds(self.beside)
+
+    @property
+    def size(self) -> int:
+        """How many hosts it is to have."""
+        return len(self.names) or self.count
+
+    @property
+    def beside(self) -> bool:
+        """Whether a new host can be there while the one is that it takes the place of."""
+        return not self.names and not (self.host.bind and self.host.ports)
+
+    def _check_names(self) -> None:
+        for one in self.names:
+            naming.name("host", one)
+        if len(set(self.names)) != len(self.names):
+            raise InvalidInput("names: a host is named twice.", name=f"fleet {self.name}", remedy="name each once")
+        if self.names and self.count not in (1, len(self.names)):
+            raise InvalidInput(
+                f"count is {self.count}, and {len(self.names)} hosts are named.", name=f"fleet {self.name}",
+                remedy="give count or names",
             )  # fmt: skip
 
 

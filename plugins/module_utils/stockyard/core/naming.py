@@ -105,6 +105,16 @@ def whole(what: str, value: Any, low: int, high: int) -> int:
     return value
 
 
+def seconds(what: str, value: Any, low: float, high: float) -> float:
+    """Check a number of seconds between ``low`` and ``high``, both allowed."""
+    # Not "value < low": nan is neither.
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
+        raise InvalidInput(
+            f"{what}: {shown(value)} is not a time.", remedy=f"give {low:g} to {high:g} seconds, as a number"
+        )
+    return float(value)
+
+
 def choice(what: str, value: Any, allowed: Iterable[str]) -> str:
     """Check that a word is one of the allowed ones."""
     words = tuple(allowed)

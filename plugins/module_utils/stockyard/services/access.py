@@ -37,9 +37,8 @@ def describe_host(ctx: Context, host: Host, drift: Sequence[str] = ()) -> dict[s
     """
     record = host.record
     pki = ctx.pki(record.tenant)
-    certificates = str(pki.client_directory)
-    endpoint = f"tcp://{record.address}:{DOCKER_PORT}"
-    environment = {"DOCKER_HOST": endpoint, "DOCKER_CERT_PATH": certificates, "DOCKER_TLS_VERIFY": "1"}
+    environment = docker_environment(ctx, record)
+    endpoint, certificates = environment["DOCKER_HOST"], environment["DOCKER_CERT_PATH"]
     # Where the declaration names keys, the operator's is not among them.
     private_key = "" if record.spec.authorized_keys else str(pki.ssh_key)
     facts = codec.to_dict(record)
@@ -74,6 +73,13 @@ def describe_host(ctx: Context, host: Host, drift: Sequence[str] = ()) -> dict[s
         },
         **ctx.provider.facts(record),
     }
+
+
+def docker_environment(ctx: Context, record: HostRecord) -> dict[str, str]:
+    """What Docker's own client takes from its environment to reach a host as the operator."""
+    certificates = str(ctx.pki(record.tenant).client_directory)
+    endpoint = f"tcp://{record.address}:{DOCKER_PORT}"
+    return {"DOCKER_HOST": endpoint, "DOCKER_CERT_PATH": certificates, "DOCKER_TLS_VERIFY": "1"}
 
 
 def shared_with_template(record: HostRecord) -> list[str]:

@@ -206,7 +206,7 @@ def relabel(ctx: Context, record: HostRecord, labels: dict[str, str]) -> HostRec
 
 def destroy(ctx: Context, record: HostRecord) -> None:
     """Take a host away: its machine, its disk, its record."""
-    if record.phase == "ready":
+    if record.phase in ("ready", "draining"):
         record = ctx.provider.claim(record, phase="deleting")
     ctx.provider.destroy(record)
     egress.forget(ctx, record)

@@ -9,7 +9,8 @@ import uuid
 from collections.abc import Callable
 
 from ..core.clock import Deadline
-from ..core.plan import Plan, generations, newest, plan_destroy, plan_template
+from ..core.plan import Plan, plan_destroy
+from ..core.plan_template import generations, newest, plan_template
 from ..core.provider import Observation, Template
 from ..core.template import TemplateRecord, TemplateSpec
 from ..errors import NotFound
