@@ -10,8 +10,9 @@ from typing import Any
 from .stockyard.core.fleet import HOST_STATES, FleetSpec, SingleSpec
 from .stockyard.core.host import ENGINE_IDENTITIES, MODES, HostSpec
 from .stockyard.core.image import SUITES, BuildOptions, ImageSpec
+from .stockyard.core.naming import duration
 from .stockyard.core.network import EGRESSES
-from .stockyard.core.template import ACCELERATORS, DOCKER_KINDS, Hardware, TemplateSpec
+from .stockyard.core.template import ACCELERATORS, DOCKER_KINDS, KEEP, Hardware, TemplateSpec
 from .stockyard.core.update import RECREATE, STRATEGIES, UpdateSpec
 from .stockyard.services.clients import Client
 
@@ -70,6 +71,9 @@ TEMPLATE: Params = {
     "spare_ports": {"type": "int", "default": 4},
     "accelerator": {"type": "str", "choices": list(ACCELERATORS), "default": "auto"},
     "docker": {"type": "str", "choices": list(DOCKER_KINDS), "default": "running"},
+    "upgrade": {"type": "bool", "default": False},
+    "max_age": {"type": "str"},
+    "keep_generations": {"type": "int", "default": KEEP},
     "timeout": {"type": "int", "default": 1800},
 }
 
@@ -82,8 +86,10 @@ def template_spec(params: Params) -> TemplateSpec:
     """The template that a task declares."""
     image = _of(params, "suite", "ssh_user", "disk_gib")
     hardware = _of(params, "vcpus", "max_vcpus", "memory_mib", "spare_ports", "accelerator")
+    age = params["max_age"]
     return TemplateSpec(
-        **_of(params, "name", "tenant", "docker"),
+        **_of(params, "name", "tenant", "docker", "upgrade", "keep_generations"),
+        max_age=None if age is None else duration("max_age", age),
         image=ImageSpec(packages=tuple(params["packages"]), files=params["files"] or None, **image),
         build=BuildOptions(**_of(params, "mirror", "security_mirror", "proxy")),
         hardware=Hardware(**hardware),

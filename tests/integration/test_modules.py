@@ -149,7 +149,7 @@ def test_info_modules_list_what_is_there(told: Played) -> None:
     generation = template["generation"]
     assert fleet == {
         "name": "web", "tenant": "default", "template": "docker", "generations": [generation],
-        "hosts": ["web-1", "web-2"], "ready": 2, "total": 2, "drift": {},
+        "hosts": ["web-1", "web-2"], "ready": 2, "total": 2, "outdated": [], "drift": {},
     }  # fmt: skip
     assert [h["name"] for h in told["hosts"]["hosts"]] == ["builder", "web-1", "web-2"]
     assert told["hosts"]["changed"] is False

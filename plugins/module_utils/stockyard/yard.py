@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,13 @@ from typing import Any
 from .core import naming
 from .core.clock import Clock, SystemClock
 from .core.fleet import FleetSpec, SingleSpec
-from .core.host import Host
+from .core.host import Host, HostRecord
 from .core.plan import Plan
-from .core.provider import Progress, Provider
+from .core.provider import Observation, Progress, Provider
 from .core.template import TemplateSpec
 from .pki import Pki
 from .providers.registry import open_provider
-from .services import access, clients, fleets, single, teardown, templates, trust
+from .services import access, clients, fleets, freshness, single, teardown, templates, trust
 from .services.clients import Client
 from .services.context import Context
 
@@ -157,38 +158,49 @@ class Yard:
         return templates.prune(self.context)
 
     def hosts(
-        self, tenant: str | None = None, fleet: str | None = None, name: str | None = None
+        self, tenant: str | None = None, fleet: str | None = None, name: str | None = None, *, behind: bool = False
     ) -> list[dict[str, Any]]:
-        """Hosts as modules return them, by name."""
-        everyone = self.context.provider.observe(self.context.owner).hosts
-        drift = trust.drifts(self.context, everyone)
-        found = [
-            h for h in everyone
-            if tenant in (None, h.record.tenant) and fleet in (None, h.record.fleet) and name in (None, h.record.name)
-        ]  # fmt: skip
-        return [access.describe_host(self.context, h, drift[h.record.uuid]) for h in sorted(found, key=_name)]
+        """Hosts as modules return them, by name.
 
-    def fleets(self, tenant: str | None = None, name: str | None = None) -> list[dict[str, Any]]:
-        """Fleets as modules return them, by tenant and name. A fleet is known by its hosts: one of none is not."""
+        :param behind: whether to ask the mirrors what each host lacks.
+        """
+        seen = self.context.provider.observe(self.context.owner)
+        drift = trust.drifts(self.context, seen.hosts)
+        chosen = _chosen(
+            seen, lambda r: tenant in (None, r.tenant) and fleet in (None, r.fleet) and name in (None, r.name)
+        )
+        found = [access.describe_host(self.context, h, drift[h.record.uuid]) for h in chosen.hosts]
+        lacks = freshness.hosts_behind(self.context, chosen) if behind else {}
+        return [{**h, "behind": lacks[h["uuid"]]} if behind else h for h in found]
+
+    def fleets(
+        self, tenant: str | None = None, name: str | None = None, *, behind: bool = False
+    ) -> list[dict[str, Any]]:
+        """Fleets as modules return them, by tenant and name. A fleet is known by its hosts: one of none is not.
+
+        :param behind: whether to ask the mirrors what each host lacks.
+        """
+        seen = self.context.provider.observe(self.context.owner)
+        chosen = _chosen(seen, lambda r: bool(r.fleet) and tenant in (None, r.tenant) and name in (None, r.fleet))
+        drift, old = trust.drifts(self.context, seen.hosts), freshness.outdated(chosen)
+        lacks = freshness.hosts_behind(self.context, chosen) if behind else None
         members: dict[tuple[str, str], list[Host]] = {}
-        everyone = self.context.provider.observe(self.context.owner).hosts
-        drift = trust.drifts(self.context, everyone)
-        for host in everyone:
-            if host.record.fleet and tenant in (None, host.record.tenant) and name in (None, host.record.fleet):
-                members.setdefault((host.record.tenant, host.record.fleet), []).append(host)
-        return [access.describe_fleet(members[key], drift) for key in sorted(members)]
+        for host in chosen.hosts:
+            members.setdefault((host.record.tenant, host.record.fleet), []).append(host)
+        return [access.describe_fleet(members[key], drift, old, lacks) for key in sorted(members)]
 
     def templates(self, tenant: str | None = None, name: str | None = None) -> list[dict[str, Any]]:
-        """Templates as modules return them, all generations, oldest first."""
+        """Templates as modules return them, all generations; the one that rules comes last of its template."""
         found = [
             t for t in self.context.provider.observe(self.context.owner).templates
             if tenant in (None, t.record.tenant) and name in (None, t.record.name)
         ]  # fmt: skip
-        return [access.describe_template(self.context, t) for t in sorted(found, key=lambda t: t.record.created)]
+        return [access.describe_template(self.context, t) for t in sorted(found, key=lambda t: t.record.since)]
 
 
-def _name(host: Host) -> str:
-    return host.record.name
+def _chosen(seen: Observation, wanted: Callable[[HostRecord], bool]) -> Observation:
+    """The same observation with some of its hosts, by name."""
+    return replace(seen, hosts=tuple(sorted((h for h in seen.hosts if wanted(h.record)), key=lambda h: h.record.name)))
 
 
 def _config_home() -> Path:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from ..core import codec
@@ -103,11 +103,19 @@ def context_command(name: str, endpoint: str, certificates: str) -> str:
     return shlex.join(["docker", "context", "create", name, "--docker", options])
 
 
-def describe_fleet(members: Sequence[Host], drift: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+def describe_fleet(
+    members: Sequence[Host],
+    drift: Mapping[str, Sequence[str]],
+    outdated: Collection[str] = (),
+    behind: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
     """A fleet as modules return it: what its hosts have in common, and how many of them serve.
 
     :param drift: for each host, by uuid, why it has to be admitted anew.
+    :param outdated: hosts, by uuid, that are not of the generation which rules.
+    :param behind: for each host, by uuid, what it lacks, where that was asked.
     """
+    lacks = {} if behind is None else {"behind": {h.record.name: behind[h.record.uuid] for h in members}}
     newest = max((h.record for h in members), key=lambda r: r.created)
     return {
         "name": newest.fleet,
@@ -117,6 +125,8 @@ def describe_fleet(members: Sequence[Host], drift: Mapping[str, Sequence[str]]) 
         "hosts": sorted(h.record.name for h in members),
         "ready": sum(h.serving for h in members),
         "total": len(members),
+        **lacks,
+        "outdated": sorted(h.record.name for h in members if h.record.uuid in outdated),
         "drift": {h.record.name: list(drift[h.record.uuid]) for h in members if drift.get(h.record.uuid)},
     }
 

@@ -69,6 +69,13 @@ class LibvirtProvider:
         self.store.prepare()
         return self.images.ensure(recipe, build, progress, deadline)
 
+    def resolve(self, recipe: Recipe, build: BuildOptions, deadline: Deadline) -> dict[str, str]:
+        self.store.prepare()
+        return self.images.resolve(recipe, build, deadline)[1]
+
+    def versions(self, image: str) -> dict[str, str]:
+        return self.images.versions(image)
+
     def create_template(self, record: TemplateRecord, deadline: Deadline) -> None:
         chosen = machine.choose(record.hardware.accelerator, record.title)
         image = self.images.path(record.image)
