@@ -9,6 +9,7 @@ from .core.fleet import FleetSpec, SingleSpec
 from .core.host import HostSpec
 from .core.image import BuildOptions, ImageSpec
 from .core.plan import Action, Plan
+from .core.spread import Hypervisor
 from .core.template import Hardware, TemplateSpec
 from .core.update import UpdateSpec
 from .errors import (
@@ -42,6 +43,7 @@ __all__ = [
     "GuestError",
     "Hardware",
     "HostSpec",
+    "Hypervisor",
     "HypervisorError",
     "ImageError",
     "ImageSpec",

@@ -8,8 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ..errors import InvalidInput
-from . import naming
+from . import naming, spread
 from .host import HostSpec
+from .spread import Hypervisor
 from .update import RECREATE, UpdateSpec
 
 
@@ -26,6 +27,9 @@ class FleetSpec:
     :param replace_on_labels: keys of labels whose change replaces the host.
     :param update: how hosts are replaced.
     :param recreate: ``always`` makes every host anew in every run.
+    :param hypervisors: those that its hosts are on; hosts are then called ``name-hypervisor-1`` and so on.
+    :param placement: ``spread`` or ``pack``: how its hosts are dealt out among them.
+    :param here: which of them a run is on: it has to do with its share and with no other.
     """
 
     name: str
@@ -38,6 +42,9 @@ class FleetSpec:
     replace_on_labels: tuple[str, ...] = ()
     update: UpdateSpec = field(default_factory=UpdateSpec)
     recreate: str = "auto"
+    hypervisors: tuple[Hypervisor, ...] = ()
+    placement: str = "spread"
+    here: str = ""
 
     def __post_init__(self) -> None:
         naming.name("fleet", self.name, naming.FLEET_NAME_MAX)
@@ -48,6 +55,7 @@ class FleetSpec:
         naming.labels(dict.fromkeys(self.replace_on_labels, ""))
         naming.choice("recreate", self.recreate, RECREATE)
         self._check_names()
+        spread.check(self.hypervisors, self.here, self.placement, len(self.names) or self.count)
         if self.size > 1 and self.host.bind and self.host.ports:
             raise InvalidInput(
                 f"bind: {self.size} hosts cannot all publish port {self.host.ports[0]} on {self.host.bind}.",
@@ -57,8 +65,27 @@ class FleetSpec:
 
     @property
     def size(self) -> int:
-        """How many hosts it is to have."""
+        """How many hosts it is to have here."""
+        if self.hypervisors:
+            return spread.shares(self.hypervisors, self.placement, len(self.names) or self.count)[self.here]
         return len(self.names) or self.count
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """The declared names of its hosts here; empty where they are counted."""
+        if self.hypervisors:
+            return spread.dealt(self.names, self.hypervisors, self.placement, self.here)
+        return self.names
+
+    @property
+    def prefix(self) -> str:
+        """What the names of counted hosts begin with: no two hypervisors give the same."""
+        return f"{self.name}-{self.here}" if self.hypervisors else self.name
+
+    @property
+    def leaving(self) -> bool:
+        """Whether its hosts here are to go because others take the share."""
+        return any(h.name == self.here and h.state != "active" for h in self.hypervisors)
 
     @property
     def beside(self) -> bool:

@@ -75,7 +75,7 @@ def plan_fleet(
 
 
 def _refuse_taken(spec: FleetSpec, others: set[str]) -> None:
-    for name in spec.names:
+    for name in spec.named:
         if name in others:
             raise Conflict(
                 "its name is taken.", name=f"host {name}", cause=f"a host that is not of fleet {spec.name} has it",
@@ -92,9 +92,9 @@ def _sorted_out(spec: FleetSpec, wanted: dict[str, Any], mine: Iterable[Host], u
         elif host.record.phase != "ready":
             crew.useless.append(host)
             crew.reasons[host.record.name] = LEFT[host.record.phase]
-        elif why or (spec.names and host.record.name not in spec.names):
+        elif why or (spec.names and host.record.name not in spec.named):
             stale.append(host)
-            crew.reasons[host.record.name] = why or f"the fleet is to have {', '.join(spec.names)}"
+            crew.reasons[host.record.name] = why or f"the fleet is to have {', '.join(spec.named) or 'none here'}"
         else:
             current.append(host)
     # The serving ones first, then the lowest numbers.
@@ -116,7 +116,7 @@ def _dismissed(
     going = sorted((h for h in stale if h.serving), key=lambda h: (h.record.name not in unhealthy, ordinal(h)))
     swappable = [h for h in going if spec.names or spec.update.strategy == "recreate"]
     if spec.names:
-        swappable = [h for h in swappable if h.record.name in spec.names]
+        swappable = [h for h in swappable if h.record.name in spec.named]
     crew.swap = swappable[: max(0, spec.size - len(crew.stay))]
     names = {h.record.name for h in crew.swap}
     crew.leave = [h for h in going if h.record.name not in names] + [h for h in surplus if h.serving]
@@ -205,7 +205,7 @@ class _Names:
     def __init__(self, spec: FleetSpec, others: set[str], there: Iterable[Host]) -> None:
         self._spec = spec
         self._used = {*others, *(h.record.name for h in there)}
-        self._free = [n for n in spec.names if n not in self._used]
+        self._free = [n for n in spec.named if n not in self._used]
         self._last = 0
         self._freed: list[int] = []
 
@@ -214,10 +214,10 @@ class _Names:
         if self._spec.names:
             return self._free.pop(0)
         if self._freed:
-            return naming.ordinal_name(self._spec.name, heapq.heappop(self._freed))
+            return naming.ordinal_name(self._spec.prefix, heapq.heappop(self._freed))
         while True:
             self._last += 1
-            name = naming.ordinal_name(self._spec.name, self._last)
+            name = naming.ordinal_name(self._spec.prefix, self._last)
             if name not in self._used:
                 return name
 
@@ -228,7 +228,7 @@ class _Names:
             prefix, _hyphen, tail = name.rpartition("-")
             # What lies ahead is found without being told.
             if (
-                prefix == self._spec.name
+                prefix == self._spec.prefix
                 and tail.isdecimal()
                 and str(int(tail)) == tail
                 and 0 < int(tail) <= self._last
