@@ -68,6 +68,46 @@ options:
     type: str
     choices: [auto, always]
     default: auto
+  hypervisors:
+    description:
+      - The hypervisors that the fleet's hosts are on, each by a name. A run works out the share of the one that it is
+        on (O(here)) and makes that. It never touches, nor looks at, the others.
+      - Counted hosts are then called after the fleet and the hypervisor, as in C(web-east-1). O(names) are dealt out in
+        their order.
+      - The list decides alone. A hypervisor that does not answer keeps its share until the list says that it is dead.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description:
+          - Its name, at most 16 lower-case letters, digits and hyphens.
+        type: str
+        required: true
+      state:
+        description:
+          - V(active) has its share.
+          - V(evacuated) and V(dead) have none. The other hypervisors take it, and a run on this one takes its hosts
+            away. Run the others first.
+        type: str
+        choices: [active, evacuated, dead]
+        default: active
+      max:
+        description:
+          - How many hosts of the fleet it takes at most.
+        type: int
+  placement:
+    description:
+      - V(spread) gives each hypervisor the same number of hosts, the first ones one more where that does not come out
+        even. V(pack) fills one up to its C(max) before the next.
+    type: str
+    choices: [spread, pack]
+    default: spread
+  here:
+    description:
+      - The name of the hypervisor that this run is on, among O(hypervisors).
+    type: str
+    default: ''
   replace_on_labels:
     description:
       - Keys of O(labels) that replace a host when they change. All others are changed where the host is.

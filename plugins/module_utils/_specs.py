@@ -7,16 +7,32 @@ from __future__ import annotations
 
 from typing import Any
 
+from ._ansible import checked
+from .stockyard.core.declaration import PRUNE, Declaration, FleetTerm, TemplateTerm
 from .stockyard.core.fleet import HOST_STATES, FleetSpec, SingleSpec
 from .stockyard.core.host import ENGINE_IDENTITIES, MODES, HostSpec
 from .stockyard.core.image import SUITES, BuildOptions, ImageSpec
 from .stockyard.core.naming import duration
 from .stockyard.core.network import EGRESSES
+from .stockyard.core.spread import HYPERVISOR_STATES, PLACEMENTS, Hypervisor
 from .stockyard.core.template import ACCELERATORS, DOCKER_KINDS, KEEP, Hardware, TemplateSpec
 from .stockyard.core.update import RECREATE, STRATEGIES, UpdateSpec
+from .stockyard.errors import InvalidInput
 from .stockyard.services.clients import Client
 
-__all__ = ["FLEET", "HOST", "HOST_STATES", "TEMPLATE", "TENANT", "client", "fleet_spec", "single_spec", "template_spec"]
+__all__ = [
+    "FLEET",
+    "HOST",
+    "HOST_STATES",
+    "PRUNE",
+    "TEMPLATE",
+    "TENANT",
+    "client",
+    "declaration",
+    "fleet_spec",
+    "single_spec",
+    "template_spec",
+]
 
 Params = dict[str, Any]
 
@@ -46,6 +62,12 @@ UPDATE: Params = {
     "hook": {"type": "list", "elements": "str", "default": []},
 }
 
+HYPERVISOR: Params = {
+    "name": {"type": "str", "required": True},
+    "state": {"type": "str", "choices": list(HYPERVISOR_STATES), "default": "active"},
+    "max": {"type": "int"},
+}
+
 FLEET: Params = {
     **HOST,
     "count": {"type": "int"},
@@ -53,6 +75,9 @@ FLEET: Params = {
     "update": {"type": "dict", "options": UPDATE, "apply_defaults": True},
     "recreate": {"type": "str", "choices": list(RECREATE), "default": "auto"},
     "replace_on_labels": {"type": "list", "elements": "str", "default": []},
+    "hypervisors": {"type": "list", "elements": "dict", "default": [], "options": HYPERVISOR},
+    "placement": {"type": "str", "choices": list(PLACEMENTS), "default": "spread"},
+    "here": {"type": "str", "default": ""},
 }
 
 TEMPLATE: Params = {
@@ -78,6 +103,11 @@ TEMPLATE: Params = {
 }
 
 
+ITEM: Params = {
+    "name": {"type": "str", "required": True},
+    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+}
+
 # Options that a host's specification has by the same name and type.
 PLAIN = ("fork_mode", "engine_identity", "bind", "egress", "egress_proxy", "network")
 
@@ -100,14 +130,56 @@ def fleet_spec(params: Params) -> FleetSpec:
     """The fleet that a task declares."""
     names, count, update = params["names"], params["count"], params["update"]
     return FleetSpec(
-        **_of(params, "name", "template", "tenant", "labels", "recreate"),
+        **_of(params, "name", "template", "tenant", "labels", "recreate", "placement", "here"),
         # Where names are declared and there are none, no host is wanted.
         count=count if count is not None else 1 if names is None else len(names),
         names=tuple(names or ()),
+        hypervisors=tuple(Hypervisor(h["name"], h["state"], h["max"]) for h in params["hypervisors"]),
         replace_on_labels=tuple(params["replace_on_labels"]),
         update=UpdateSpec(**{**update, "hook": tuple(update["hook"])}),
         host=_host_spec(params),
     )
+
+
+def declaration(params: Params) -> Declaration:
+    """The yard that a task declares."""
+    declared = params["declaration"] or {}
+    here = params["here"] or ""
+    unknown = sorted(map(str, declared.keys() - {"templates", "fleets"}))
+    if unknown:
+        raise InvalidInput(f"declaration: {unknown[0]} is not known.", remedy="declare templates and fleets")
+    templates, fleets = (
+        _items(declared, kind, options) for kind, options in (("templates", TEMPLATE), ("fleets", FLEET))
+    )
+    found = Declaration(
+        tuple(TemplateTerm(template_spec(t), float(t["timeout"])) for t in templates if t["state"] == "present"),
+        tuple(
+            FleetTerm(fleet_spec(_placed(f, here)), float(f["timeout"]), f["wait"])
+            for f in fleets
+            if f["state"] == "present"
+        ),
+        *(tuple((i["tenant"], i["name"]) for i in kind if i["state"] == "absent") for kind in (templates, fleets)),
+        prune=params["prune"],
+        evacuate=params["evacuate"],
+    )
+    return found.rebuilt() if params["rebuild"] else found
+
+
+def _placed(params: Params, here: str) -> Params:
+    """A fleet over several hypervisors that does not say itself where it is."""
+    return {**params, "here": here} if params["hypervisors"] and not params["here"] else params
+
+
+def _fleet_term(params: Params) -> FleetTerm:
+    return FleetTerm(fleet_spec(params), float(params["timeout"]), params["wait"])
+
+
+def _items(declared: Params, kind: str, options: Params) -> list[Params]:
+    """The items of one list of a declaration, each checked as its module would check it."""
+    items = declared.get(kind) or []
+    if not isinstance(items, list):
+        raise InvalidInput(f"declaration: {kind} is no list.", remedy=f"give {kind} as a list")
+    return [checked({**options, **ITEM}, item, f"{kind} {number}") for number, item in enumerate(items, 1)]
 
 
 def single_spec(params: Params) -> SingleSpec:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from .core.declaration import Declaration, FleetTerm, TemplateTerm
 from .core.fleet import FleetSpec, SingleSpec
 from .core.host import HostSpec
 from .core.image import BuildOptions, ImageSpec
@@ -39,7 +40,9 @@ __all__ = [
     "Conflict",
     "ConnectionFailed",
     "DeadlineExceeded",
+    "Declaration",
     "FleetSpec",
+    "FleetTerm",
     "GuestError",
     "Hardware",
     "HostSpec",
@@ -57,6 +60,7 @@ __all__ = [
     "SingleSpec",
     "StockyardError",
     "TemplateSpec",
+    "TemplateTerm",
     "Unsupported",
     "UpdateSpec",
     "Yard",

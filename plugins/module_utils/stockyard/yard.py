@@ -13,6 +13,7 @@ from typing import Any
 
 from .core import naming
 from .core.clock import Clock, SystemClock
+from .core.declaration import Declaration
 from .core.fleet import FleetSpec, SingleSpec
 from .core.host import Host, HostRecord
 from .core.plan import Plan
@@ -20,7 +21,7 @@ from .core.provider import Observation, Progress, Provider
 from .core.template import TemplateSpec
 from .pki import Pki
 from .providers.registry import open_provider
-from .services import access, clients, fleets, freshness, single, teardown, templates, trust
+from .services import access, clients, fleets, freshness, keep, single, site, teardown, templates, trust
 from .services.clients import Client
 from .services.context import Context
 
@@ -147,6 +148,24 @@ class Yard:
         subject = (self.context, client.tenant, client.name, serials)
         plan = clients.plan_revocation(*subject) if check else clients.revoke(*subject, timeout)
         return Result(plan, clients.described(self.context, client))
+
+    def site(
+        self, declared: Declaration, *, check: bool = False, save_plan: str | Path = "", only_if: str | Path = ""
+    ) -> Result:
+        """Have the whole yard as declared.
+
+        :param save_plan: a file, ending in ``.json``, that the plan is written to; as Markdown too, beside it.
+        :param only_if: a saved plan: nothing is done unless it is still true.
+        """
+        earlier = keep.load(Path(only_if).expanduser()) if only_if else None
+        now = keep.sealed(self.context, declared) if save_plan or earlier or check else None
+        if earlier and now:
+            earlier.check(now)
+        if save_plan and now:
+            keep.save(now, Path(save_plan).expanduser())
+        plan = Plan(now.actions) if check and now else site.converge(self.context, declared)
+        fleets = {(f.spec.tenant, f.spec.name) for f in declared.fleets}
+        return Result(plan, [h for h in self.hosts() if (h["tenant"], h["fleet"]) in fleets])
 
     def teardown(self, *, templates: bool = False, check: bool = False, timeout: float = FLEET_TIMEOUT) -> Result:
         """Take every host of the yard away, declared or not, and its templates when asked."""

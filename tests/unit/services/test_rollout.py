@@ -9,13 +9,16 @@ import shutil
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
 from stockyard import (
+    Declaration,
     FleetSpec,
+    FleetTerm,
     GuestError,
     HostSpec,
     HypervisorError,
@@ -25,6 +28,7 @@ from stockyard import (
     Refused,
     StockyardError,
     TemplateSpec,
+    TemplateTerm,
     UpdateSpec,
     Yard,
 )
@@ -278,7 +282,13 @@ def end(yard: Yard) -> None:
     yard.remove_fleet("ci")
 
 
-@pytest.mark.parametrize("work", [make, roll, recreate, swap, shrink, end])
+def site(yard: Yard) -> None:
+    """Another fleet of a newer template, and nothing else."""
+    template, other = replace(MOVED, keep_generations=1), FleetSpec("web", "base", count=2)
+    yard.site(Declaration((TemplateTerm(template),), (FleetTerm(other),), prune="yes"))
+
+
+@pytest.mark.parametrize("work", [make, roll, recreate, swap, shrink, end, site])
 def test_whenever_the_controller_dies_one_rerun_converges(tmp_path: Path, work: Callable[[Yard], None]) -> None:
     clock, keys = FakeClock(), str(tmp_path / "pki")
     with Yard(f"memory://{tmp_path}/0", pki_dir=keys, clock=clock) as yard:
@@ -301,6 +311,8 @@ def test_whenever_the_controller_dies_one_rerun_converges(tmp_path: Path, work: 
             assert len(list((tmp_path / f"{call}.d" / "disks").iterdir())) == len(found) + len(yard.templates())
             if work in (make, roll):
                 assert not yard.fleet(fleet(2)).changed
+            if work is site:
+                assert (sorted(found), len(yard.templates())) == (["web-1", "web-2"], 1)
         if not died:
             break
     assert call > 5

@@ -23,11 +23,14 @@ from .rollout import Rollout, each
 LOCK_WAIT = 5.0
 
 
-def plan(ctx: Context, spec: FleetSpec, seen: Observation | None = None) -> Plan:
-    """What :func:`converge` would do. Writes nothing, and works when the template does not exist yet."""
+def plan(ctx: Context, spec: FleetSpec, seen: Observation | None = None, generation: str | None = None) -> Plan:
+    """What :func:`converge` would do. Writes nothing, and works when the template does not exist yet.
+
+    :param generation: the one that its template will have, where that is not the one of now.
+    """
     seen = seen or ctx.provider.observe(ctx.owner)
     template = newest(generations(spec.tenant, spec.template, seen.templates))
-    generation = template.record.generation if template else UNKNOWN_GENERATION
+    generation = generation or (template.record.generation if template else UNKNOWN_GENERATION)
     prefix = host_domain(ctx.owner, spec.tenant, "")
     taken = (name.removeprefix(prefix) for name in seen.names if name.startswith(prefix))
     mine = [h for h in seen.hosts if (h.record.tenant, h.record.fleet) == (spec.tenant, spec.name)]
@@ -60,16 +63,16 @@ def converge(ctx: Context, spec: FleetSpec, timeout: float) -> Plan:
         return todo
 
 
-def plan_removal(ctx: Context, tenant: str, name: str) -> Plan:
+def plan_removal(ctx: Context, tenant: str, name: str, reason: str = "it is to be absent") -> Plan:
     """What :func:`remove` would do."""
-    return plan_destroy((), members(ctx, tenant, name), "it is to be absent")
+    return plan_destroy((), members(ctx, tenant, name), reason)
 
 
-def remove(ctx: Context, tenant: str, name: str, timeout: float) -> Plan:
+def remove(ctx: Context, tenant: str, name: str, timeout: float, reason: str = "it is to be absent") -> Plan:
     """Take all hosts of a fleet away."""
     deadline = ctx.deadline(timeout)
     with _held(ctx, tenant, name, deadline):
-        todo, mine = plan_removal(ctx, tenant, name), members(ctx, tenant, name)
+        todo, mine = plan_removal(ctx, tenant, name, reason), members(ctx, tenant, name)
         each(ctx, [partial(hosts.destroy, ctx, h.record) for h in mine])
         access.publish(ctx, tenant)
         return todo

@@ -62,6 +62,12 @@ def ensure(ctx: Context, spec: TemplateSpec, timeout: float) -> Plan:
         return Plan((*(a for a in first.actions if a.verb != "destroy"), *gone))
 
 
+def tidy(ctx: Context, spec: TemplateSpec, timeout: float) -> Plan:
+    """Take away the generations that are not kept and that no host lives on any more."""
+    with ctx.provider.exclusive(ctx.lock_name("template", spec.tenant, spec.name), ctx.deadline(timeout)):
+        return Plan(_remove_surplus(ctx, spec))
+
+
 def need(tenant: str, name: str, seen: Observation) -> Template:
     """The generation that new hosts are forked from.
 
