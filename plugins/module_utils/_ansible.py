@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import Any, NoReturn, TextIO
 
 from ansible.module_utils.basic import AnsibleModule, env_fallback, missing_required_lib
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 from .stockyard.core.login import Login
 from .stockyard.errors import InvalidInput, MissingDependency, StockyardError
@@ -70,6 +71,20 @@ def change(
         return {**answer, **show(result.objects)}
 
     _bounded(module, work)
+
+
+def checked(options: Params, params: Any, where: str) -> Params:
+    """Parameters that were given inside another one, with their defaults.
+
+    :raises InvalidInput: when they are not as the options say.
+    """
+    if not isinstance(params, dict):
+        raise InvalidInput(f"{where}: {params!a} is no mapping.", remedy="give options and their values")
+    result = ArgumentSpecValidator(options).validate(params)
+    if result.error_messages:
+        raise InvalidInput(f"{where}: {'; '.join(result.error_messages)}.", remedy="see the module's documentation")
+    valid: Params = result.validated_parameters
+    return valid
 
 
 def ask(module: AnsibleModule, question: Callable[[Yard, Params], Params]) -> NoReturn:

@@ -11,7 +11,10 @@ short_description: Have a number of equal container hosts
 version_added: 0.1.0
 description:
   - Makes a fleet as declared. Hosts that are missing are forked from the newest generation of the template, hosts that
-    are too many are destroyed, hosts that are off are started, and hosts that differ from the declaration are replaced.
+    are too many are destroyed, hosts that are off are started, and hosts that differ from the declaration, or whose
+    Docker does not answer, are replaced.
+  - Others take their places first (O(update)). When a new host does not get healthy, the module stops and fails while
+    the old ones serve.
   - Hosts whose certificate is about to run out, that trust a CA which is not the tenant's, or that do not know yet what
     was revoked, are admitted anew where they are.
   - Hosts that are leased stay as they are until their lease is over, whatever is declared. Hosts whose lease or time to
@@ -26,6 +29,7 @@ extends_documentation_fragment:
   - stockyard.container_hosts.progress
   - stockyard.container_hosts.tenant
   - stockyard.container_hosts.host
+  - stockyard.container_hosts.fleet
   - stockyard.container_hosts.wait
 attributes:
   check_mode:
@@ -33,7 +37,8 @@ attributes:
   diff_mode:
     support: full
   idempotent:
-    support: full
+    support: partial
+    details: Not with O(recreate=always), which makes every host anew.
 options:
   name:
     description:
@@ -52,22 +57,6 @@ options:
       - The template that its hosts are forked from, in the same tenant.
       - Required when O(state=present). In check mode it need not exist yet.
     type: str
-  count:
-    description:
-      - How many hosts it is to have, leased ones among them.
-    type: int
-    default: 1
-  min_ready:
-    description:
-      - How many hosts it is to have at least that nobody leased. With every lease another is made by the next run.
-    type: int
-    default: 0
-  max:
-    description:
-      - How many hosts it may have in all, leased ones too. V(0) is any number.
-      - Leased hosts are never taken away for it.
-    type: int
-    default: 0
 seealso:
   - module: stockyard.container_hosts.fleet_info
   - module: stockyard.container_hosts.lease
@@ -98,6 +87,22 @@ EXAMPLES = r"""
 - name: See how to reach the first
   ansible.builtin.debug:
     msg: "{{ web.hosts[0].ssh.command }}"
+
+- name: Replace hosts two at a time, each when a load balancer has let it go
+  stockyard.container_hosts.fleet:
+    name: web
+    template: docker
+    count: 10
+    update:
+      max_surge: 2
+      grace: 120
+      hook: [/usr/local/bin/leave-the-balancer, --wait]
+
+- name: Have hosts with names of their own
+  stockyard.container_hosts.fleet:
+    name: ci
+    template: docker
+    names: [linux-a, linux-b]
 
 - name: Destroy them
   stockyard.container_hosts.fleet:
@@ -262,15 +267,12 @@ error:
 """
 
 from ansible_collections.stockyard.container_hosts.plugins.module_utils._ansible import change, changing
-from ansible_collections.stockyard.container_hosts.plugins.module_utils._specs import HOST, fleet_spec
+from ansible_collections.stockyard.container_hosts.plugins.module_utils._specs import FLEET, fleet_spec
 
 OPTIONS = {
-    **HOST,
+    **FLEET,
     "name": {"type": "str", "required": True},
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-    "count": {"type": "int", "default": 1},
-    "min_ready": {"type": "int", "default": 0},
-    "max": {"type": "int", "default": 0},
 }
 
 ACTS = {
@@ -281,7 +283,9 @@ ACTS = {
 
 def main() -> None:
     """Run the module."""
-    module = changing(OPTIONS, required_if=[("state", "present", ["template"])])
+    module = changing(
+        OPTIONS, required_if=[("state", "present", ["template"])], mutually_exclusive=[("count", "names")]
+    )
     change(module, ACTS[module.params["state"]], lambda found: {"hosts": found})
 
 

@@ -38,6 +38,11 @@ options:
     description:
       - Only hosts of this tenant.
     type: str
+  behind:
+    description:
+      - Whether to ask the mirrors that the templates were built from what later packages there are. That takes a while.
+    type: bool
+    default: false
 seealso:
   - module: stockyard.container_hosts.host
 """
@@ -109,6 +114,14 @@ hosts:
       type: list
       elements: str
       sample: []
+    behind:
+      description:
+        - The packages that are to be had in a later version at the mirror that its template was built from, and were
+          not there when it was built. Empty for a host that is up to date, null where it is not known.
+      returned: when O(behind=true)
+      type: list
+      elements: dict
+      sample: [{package: openssl, installed: 3.0.15-1~deb12u1, available: 3.0.16-1~deb12u1}]
     mode:
       description: How it was made, one of V(instant), V(linked) and V(full).
       type: str
@@ -216,14 +229,14 @@ hosts:
 
 from ansible_collections.stockyard.container_hosts.plugins.module_utils._ansible import ask, asking
 
+NAMES = ("tenant", "fleet", "name")
+BEHIND = {"type": "bool", "default": False}
+
 
 def main() -> None:
     """Run the module."""
-    module = asking({"name": {"type": "str"}, "fleet": {"type": "str"}, "tenant": {"type": "str"}})
-    ask(
-        module,
-        lambda yard, params: {"hosts": yard.hosts(params["tenant"], params["fleet"], params["name"])},
-    )
+    module = asking({**{key: {"type": "str"} for key in NAMES}, "behind": BEHIND})
+    ask(module, lambda yard, params: {"hosts": yard.hosts(*(params[n] for n in NAMES), behind=params["behind"])})
 
 
 if __name__ == "__main__":

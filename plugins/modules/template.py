@@ -14,6 +14,7 @@ description:
     Docker, warms it up and freezes it, memory and all.
   - A template never changes. When its declaration does, a new generation is built beside the old one. New hosts are
     forked from the newest, and the fleets that use it replace their hosts when they are next converged.
+  - A declaration that is taken back makes its old generation rule again, if that is still there.
 author:
   - stockyard contributors (!UNKNOWN)
 extends_documentation_fragment:
@@ -126,6 +127,22 @@ options:
     type: str
     choices: [running, stopped]
     default: running
+  upgrade:
+    description:
+      - Whether to ask the mirror what packages it has now, and to build a new generation when some are later than those
+        in the template. The mirror is asked in every run, and in check mode too.
+    type: bool
+    default: false
+  max_age:
+    description:
+      - The age at which a new generation is built from today's packages, whether these moved or not. A number of
+        seconds, or a number with C(m), C(h), C(d) or C(w). At least a minute.
+    type: str
+  keep_generations:
+    description:
+      - How many generations stay, the newest among them. Older ones are removed when no host lives on them.
+    type: int
+    default: 2
   timeout:
     description:
       - Seconds for everything that the module does. When they are over it fails, and a template that is half-made is
@@ -154,6 +171,12 @@ EXAMPLES = r"""
     disk_gib: 40
     proxy: http://proxy.example.com:3128
 
+- name: Have it follow security updates, and never be older than a month
+  stockyard.container_hosts.template:
+    name: docker
+    upgrade: true
+    max_age: 30d
+
 - name: Take it away, with all its generations
   stockyard.container_hosts.template:
     name: builder
@@ -162,7 +185,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 template:
-  description: The newest generation, or null when there is none.
+  description: The generation that hosts are forked from, or null when there is none.
   returned: success
   type: dict
   contains:
@@ -198,8 +221,16 @@ template:
       description: When it was made, in seconds since the epoch.
       type: float
       sample: 1767225600.0
+    promoted:
+      description: When it was made to rule again after later generations, in seconds since the epoch. 0 for never.
+      type: float
+      sample: 0.0
+    source:
+      description: Where its packages came from. Null where that is not known.
+      type: dict
+      sample: {suite: bookworm, packages: [docker.io, sudo], build: {mirror: "", security_mirror: "", proxy: ""}}
 templates:
-  description: All generations of the template, oldest first. Each is like RV(template).
+  description: All generations of the template, the one that hosts are forked from last. Each is like RV(template).
   returned: success
   type: list
   elements: dict

@@ -274,3 +274,9 @@ def race(*attempts: Callable[[], object]) -> list[bool]:
         thread.join()
     assert strange == []
     return won
+
+
+def test_what_is_in_an_image_is_on_record(provider: Provider, frozen_template: TemplateRecord) -> None:
+    found = provider.versions(frozen_template.image)
+    assert found["docker.io"]
+    assert provider.versions("0" * 64) == {}

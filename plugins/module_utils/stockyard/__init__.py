@@ -5,13 +5,16 @@
 
 from __future__ import annotations
 
+from .core.declaration import Declaration, FleetTerm, TemplateTerm
 from .core.fleet import FleetSpec, SingleSpec
 from .core.host import HostSpec
 from .core.image import BuildOptions, ImageSpec
 from .core.lease import LeaseSpec
 from .core.login import Login
 from .core.plan import Action, Plan
+from .core.spread import Hypervisor
 from .core.template import Hardware, TemplateSpec
+from .core.update import UpdateSpec
 from .errors import (
     AddressTaken,
     Busy,
@@ -44,11 +47,14 @@ __all__ = [
     "Conflict",
     "ConnectionFailed",
     "DeadlineExceeded",
+    "Declaration",
     "FleetSpec",
+    "FleetTerm",
     "GuestError",
     "Hardware",
     "HeldLease",
     "HostSpec",
+    "Hypervisor",
     "HypervisorError",
     "ImageError",
     "ImageSpec",
@@ -65,6 +71,8 @@ __all__ = [
     "SingleSpec",
     "StockyardError",
     "TemplateSpec",
+    "TemplateTerm",
     "Unsupported",
+    "UpdateSpec",
     "Yard",
 ]

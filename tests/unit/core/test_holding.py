@@ -16,7 +16,7 @@ from stockyard import FleetSpec, HostSpec, LeaseSpec
 from stockyard.core import holding
 from stockyard.core.host import Host, Identity
 from stockyard.core.lease import Lease
-from stockyard.core.plan import plan_fleet
+from stockyard.core.plan_fleet import plan_fleet
 from tests.support import host
 
 NOW = 1000.0
@@ -151,4 +151,4 @@ def test_a_leased_host_is_not_replaced_when_its_fleet_changes() -> None:
     spec = FleetSpec("ci", "base", 2, labels={"new": "yes"})
     found = [ready("ci-1", lease=lease()), ready("ci-2")]
     todo = plan_fleet(spec, "another", found, now=NOW)
-    assert [(a.verb, a.name) for a in todo.actions] == [("relabel", "ci-1"), ("replace", "ci-2")]
+    assert [(a.verb, a.name) for a in todo.actions] == [("relabel", "ci-1"), ("create", "ci-3"), ("destroy", "ci-2")]

@@ -436,7 +436,7 @@ def test_a_host_that_is_leased_while_its_fleet_converges_stays(
     claim = hypervisor.inner.claim
 
     def late(record: Any, **changes: Any) -> Any:
-        if changes.get("phase") == "deleting" and record.name == "ci-1" and not taken:
+        if changes.get("phase") in ("draining", "deleting") and record.name == "ci-1" and not taken:
             monkeypatch.setattr(hypervisor.inner, "claim", claim)
             mine = next(r for r in records(fleet) if r.name == "ci-1")
             taken.append(hypervisor.inner.claim(mine, lease=Lease(str(uuid.uuid4()), "job", 1.0, 9e9, "1f")))

@@ -37,7 +37,7 @@ def share(spec: FleetSpec, mine: Iterable[Host], now: float) -> Share:
     free: list[Host] = []
     for host in mine:
         (held if is_held(host.record, now) else over if why_over(host.record, now) else free).append(host)
-    return Share(tuple(held), tuple(over), tuple(free), unleased(spec.count, spec.min_ready, spec.max, len(held)))
+    return Share(tuple(held), tuple(over), tuple(free), unleased(spec.size, spec.min_ready, spec.max, len(held)))
 
 
 def unleased(count: int, min_ready: int, most: int, held: int) -> int:

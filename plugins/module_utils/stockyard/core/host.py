@@ -14,7 +14,7 @@ from .lease import Lease
 
 MODES = ("instant", "linked", "full")
 ENGINE_IDENTITIES = ("shared", "unique")
-HOST_PHASES = ("creating", "ready", "deleting")
+HOST_PHASES = ("creating", "ready", "draining", "deleting")
 SSH_PORT = 2222
 DOCKER_PORT = 2376
 _RESERVED_PORTS = {SSH_PORT, DOCKER_PORT}
@@ -122,7 +122,7 @@ class HostRecord:
     :param fleet: its fleet; empty for a host of its own.
     :param generation: the template generation that it was forked from.
     :param mode: how it was really made; ``mode_reason`` says why not as asked.
-    :param phase: ``creating``, ``ready`` or ``deleting``.
+    :param phase: ``creating``, ``ready``, ``draining`` (no new work, what it does is waited for) or ``deleting``.
     :param address: where SSH, Docker and published ports answer.
     :param created: seconds since the epoch.
     :param version: counts every change, for compare and set.

@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from ..errors import InvalidInput
 from . import naming
 
+_USERINFO = re.compile(r"//[^/]*@")
 SUITES = ("bookworm", "trixie")
 # Accounts that the image has anyway: Debian's base-passwd, its packages that are in every image, and our TLS front's.
 RESERVED_USERS = frozenset((
@@ -79,6 +81,11 @@ class BuildOptions:
                 raise InvalidInput(f"{what}: {naming.shown(value)} is not a URL.", remedy="give http://… or https://…")
             if any(c in value for c in " \"'\\<>`$"):
                 raise InvalidInput(f"{what}: {naming.shown(value)} holds white space or quotes.", remedy="encode them")
+
+
+def without_secrets(build: BuildOptions) -> BuildOptions:
+    """The same mirrors without user names and passwords."""
+    return BuildOptions(*(_USERINFO.sub("//", url) for url in (build.mirror, build.security_mirror, build.proxy)))
 
 
 def guest_path(value: object) -> str:

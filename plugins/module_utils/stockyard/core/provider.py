@@ -162,6 +162,15 @@ class Provider(Protocol):
     def ensure_image(self, recipe: Recipe, build: BuildOptions, progress: Progress, deadline: Deadline) -> str:
         """Have the image that the recipe makes of today's packages, built if it is not there; returns its digest."""
 
+    def resolve(self, recipe: Recipe, build: BuildOptions, deadline: Deadline) -> dict[str, str]:
+        """The version of every package that an image of the recipe would have if it were built now. Builds nothing.
+
+        Empty where images are not built of packages.
+        """
+
+    def versions(self, image: str) -> dict[str, str]:
+        """The version of every package in an image, by its digest; empty where that is not known."""
+
     def create_template(self, record: TemplateRecord, deadline: Deadline) -> None:
         """Make the disk of a template whose image is there, and put it on record. Does not start it."""
 

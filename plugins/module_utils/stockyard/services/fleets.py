@@ -5,33 +5,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from functools import partial
 
 from ..core.clock import Deadline
 from ..core.fleet import FleetSpec
-from ..core.host import Host, HostRecord, host_domain
-from ..core.plan import UNKNOWN_GENERATION, Action, Plan, generations, newest, plan_destroy, plan_fleet
-from ..core.provider import Observation, Template
-from ..errors import StockyardError
-from . import access, egress, hosts, templates, trust
+from ..core.host import Host, host_domain
+from ..core.plan import UNKNOWN_GENERATION, Plan, plan_destroy
+from ..core.plan_fleet import plan_fleet
+from ..core.plan_template import generations, newest
+from ..core.provider import Observation
+from . import access, egress, health, hosts, templates, trust
 from .admit import admit
 from .context import Context
+from .rollout import Rollout, each
 
 LOCK_WAIT = 5.0
-Work = Callable[[], object]
 
 
-def plan(ctx: Context, spec: FleetSpec, seen: Observation | None = None) -> Plan:
-    """What :func:`converge` would do. Writes nothing, and works when the template does not exist yet."""
+def plan(ctx: Context, spec: FleetSpec, seen: Observation | None = None, generation: str | None = None) -> Plan:
+    """What :func:`converge` would do. Writes nothing, and works when the template does not exist yet.
+
+    :param generation: the one that its template will have, where that is not the one of now.
+    """
     seen = seen or ctx.provider.observe(ctx.owner)
     template = newest(generations(spec.tenant, spec.template, seen.templates))
-    generation = template.record.generation if template else UNKNOWN_GENERATION
+    generation = generation or (template.record.generation if template else UNKNOWN_GENERATION)
     prefix = host_domain(ctx.owner, spec.tenant, "")
     taken = (name.removeprefix(prefix) for name in seen.names if name.startswith(prefix))
+    mine = [h for h in seen.hosts if (h.record.tenant, h.record.fleet) == (spec.tenant, spec.name)]
+    silent = health.unhealthy(ctx, spec.tenant, mine) if ctx.wait else {}
     wanted = trust.current(ctx, spec.tenant, seen.hosts)
-    todo = plan_fleet(spec, generation, seen.hosts, taken, wanted, ctx.clock.now())
+    todo = plan_fleet(spec, generation, seen.hosts, taken, wanted, silent, ctx.clock.now())
     admit(ctx, spec.tenant, spec.host, todo, seen)
     return todo
 
@@ -50,7 +55,7 @@ def converge(ctx: Context, spec: FleetSpec, timeout: float) -> Plan:
         if spec.least:
             trust.prepare(ctx, spec.tenant, seen.hosts)
         try:
-            _apply(ctx, spec, todo, seen.hosts, template, deadline)
+            Rollout(ctx, spec, template, deadline).apply(todo, seen.hosts)
         finally:
             # Where some failed, the others can be used.
             access.publish(ctx, spec.tenant)
@@ -59,17 +64,17 @@ def converge(ctx: Context, spec: FleetSpec, timeout: float) -> Plan:
         return todo
 
 
-def plan_removal(ctx: Context, tenant: str, name: str) -> Plan:
+def plan_removal(ctx: Context, tenant: str, name: str, reason: str = "it is to be absent") -> Plan:
     """What :func:`remove` would do."""
-    return plan_destroy((), members(ctx, tenant, name), "it is to be absent")
+    return plan_destroy((), members(ctx, tenant, name), reason)
 
 
-def remove(ctx: Context, tenant: str, name: str, timeout: float) -> Plan:
+def remove(ctx: Context, tenant: str, name: str, timeout: float, reason: str = "it is to be absent") -> Plan:
     """Take all hosts of a fleet away."""
     deadline = ctx.deadline(timeout)
     with _held(ctx, tenant, name, deadline):
-        todo, mine = plan_removal(ctx, tenant, name), members(ctx, tenant, name)
-        each(ctx, [_destroyer(ctx, h, hosts.destroy) for h in mine])
+        todo, mine = plan_removal(ctx, tenant, name, reason), members(ctx, tenant, name)
+        each(ctx, [partial(hosts.destroy, ctx, h.record) for h in mine])
         access.publish(ctx, tenant)
         return todo
 
@@ -81,56 +86,3 @@ def members(ctx: Context, tenant: str, name: str) -> list[Host]:
 
 def _held(ctx: Context, tenant: str, name: str, deadline: Deadline) -> AbstractContextManager[None]:
     return ctx.provider.exclusive(ctx.lock_name("fleet", tenant, name), deadline.within(LOCK_WAIT))
-
-
-def _apply(
-    ctx: Context, spec: FleetSpec, todo: Plan, found: Iterable[Host], template: Template | None, deadline: Deadline
-) -> None:
-    """Destroy first (names may be given again), then all that makes or mends hosts, a few at a time."""
-    there = {h.record.name: h for h in found if (h.record.tenant, h.record.fleet) == (spec.tenant, spec.name)}
-    first = [a for a in todo.actions if a.verb == "destroy"]
-    each(ctx, [_destroyer(ctx, there[a.name], hosts.retire) for a in first])
-    rest: dict[str, list[Action]] = {}
-    for action in todo.actions:
-        if action.verb != "destroy":
-            rest.setdefault(action.name, []).append(action)
-    each(ctx, [_doer(ctx, spec, do, there.get(name), template, deadline) for name, do in rest.items()])
-
-
-def _doer(
-    ctx: Context,
-    spec: FleetSpec,
-    actions: list[Action],
-    host: Host | None,
-    template: Template | None,
-    deadline: Deadline,
-) -> Work:
-    """What is to be done to one host, one after the other."""
-
-    def do() -> None:
-        record = host.record if host else None
-        for action in actions:
-            if record and action.verb in hosts.MENDING:
-                record = hosts.mend(ctx, record, action.verb, spec.labels, deadline)
-            elif template:
-                if record and action.verb == "replace" and not hosts.retire(ctx, record):
-                    return
-                order = hosts.Order(spec.tenant, spec.name, action.name, spec.host, spec.labels, spec.ttl)
-                hosts.provision(ctx, order, template, deadline)
-
-    return do
-
-
-def _destroyer(ctx: Context, host: Host, act: Callable[[Context, HostRecord], object]) -> Work:
-    return lambda: act(ctx, host.record)
-
-
-def each(ctx: Context, work: list[Work]) -> None:
-    """Do all of it, as many at once as the hypervisor serves well; then raise what went wrong, all of it."""
-    with ThreadPoolExecutor(max_workers=max(1, ctx.provider.capabilities.parallel)) as pool:
-        futures = [pool.submit(one) for one in work]
-    errors = [e for e in (f.exception() for f in futures) if e is not None]
-    if len(errors) == 1:
-        raise errors[0]
-    if errors:
-        raise StockyardError(f"{len(errors)} of {len(work)} hosts failed.", cause="; ".join(str(e) for e in errors))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from ..core.clock import Deadline
@@ -216,7 +217,7 @@ def relabel(ctx: Context, record: HostRecord, labels: dict[str, str]) -> HostRec
 
 def destroy(ctx: Context, record: HostRecord) -> None:
     """Take a host away: its machine, its disk, its record."""
-    if record.phase == "ready":
+    if record.phase in ("ready", "draining"):
         record = ctx.provider.claim(record, phase="deleting")
     ctx.provider.destroy(record)
     egress.forget(ctx, record)
@@ -225,13 +226,14 @@ def destroy(ctx: Context, record: HostRecord) -> None:
     ctx.progress(f"{record.title}: destroyed")
 
 
-def retire(ctx: Context, record: HostRecord) -> bool:
+def retire(ctx: Context, record: HostRecord, leave: Callable[[], None]) -> bool:
     """Take away a host that its fleet does not need as it is, unless somebody leased it since it was looked at.
 
+    :param leave: takes it away.
     :return: whether it is gone.
     """
     try:
-        destroy(ctx, record)
+        leave()
     except Conflict:
         now = next((h.record for h in ctx.provider.observe(ctx.owner).hosts if h.record.uuid == record.uuid), None)
         if now is None or now.lease is None:

@@ -11,7 +11,8 @@ from ..core.clock import Deadline
 from ..core.fleet import HOST_STATES, SingleSpec
 from ..core.host import Host
 from ..core.naming import choice
-from ..core.plan import UNKNOWN_GENERATION, Plan, generations, newest, plan_host
+from ..core.plan import UNKNOWN_GENERATION, Plan, plan_host
+from ..core.plan_template import generations, newest
 from ..core.provider import Observation, Template
 from ..errors import NotFound, Refused
 from . import access, egress, hosts, templates, trust

@@ -71,6 +71,14 @@ class Images:
             found = debian.versions(recipe, build, work, deadline, "image")
         return codec.digest({"recipe": recipe, "versions": found}), found
 
+    def versions(self, digest: str) -> dict[str, str]:
+        """The package versions in an image; empty where that is not on record."""
+        try:
+            found = json.loads((self.store.images / digest / "image.json").read_text())["versions"]
+            return {str(name): str(version) for name, version in found.items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return {}
+
     def ensure(self, recipe: Recipe, build: BuildOptions, progress: Progress, deadline: Deadline) -> str:
         """Have the image; build it if it is not there. Returns its digest."""
         progress("resolve package versions")

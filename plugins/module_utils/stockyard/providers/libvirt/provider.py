@@ -17,7 +17,7 @@ from ...core.image import BuildOptions
 from ...core.network import GuestNetwork
 from ...core.provider import Capabilities, Channel, Observation, Progress, R, Recipe, Record, Swept, Template
 from ...core.template import TemplateRecord
-from ...errors import Conflict, HypervisorError, Refused, Unsupported
+from ...errors import Conflict, HypervisorError, Unsupported
 from ...guest.agent.wire import PORT_NAME
 from . import designer, fork, frozen, leftovers, logs, machine, memory, network
 from .channel import SocketChannel
@@ -75,6 +75,13 @@ class LibvirtProvider:
             )
         self.store.prepare()
         return self.images.ensure(recipe, build, progress, deadline)
+
+    def resolve(self, recipe: Recipe, build: BuildOptions, deadline: Deadline) -> dict[str, str]:
+        self.store.prepare()
+        return self.images.resolve(recipe, build, deadline)[1]
+
+    def versions(self, image: str) -> dict[str, str]:
+        return self.images.versions(image)
 
     def create_template(self, record: TemplateRecord, deadline: Deadline) -> None:
         chosen = machine.choose(record.hardware.accelerator, record.title)
@@ -179,7 +186,7 @@ class LibvirtProvider:
         if isinstance(record, TemplateRecord):
             # Held to the end: no host may be reserved on a template that goes.
             with self._registry():
-                self._refuse_if_used(record)
+                self.domains.refuse_if_used(record)
                 self._remove(record)
         else:
             # Several may take one host away at the same time: its holder, its fleet's run, and the reaper.
@@ -270,20 +277,6 @@ class LibvirtProvider:
         image = self.images.path(record.image)
         gone = [str(p) for p in (image.disk, image.kernel, image.initrd) if not p.exists()]
         return f"its image's file {gone[0]} is gone" if gone else frozen.problem(self._folder(record), record)
-
-    def _refuse_if_used(self, record: TemplateRecord) -> None:
-        found, strangers = self.domains.everything()
-        key = (record.owner, record.tenant, record.name, record.generation)
-        hosts = [r for r, _state in found if isinstance(r, HostRecord)]
-        users = sorted(r.name for r in hosts if (r.owner, r.tenant, r.template, r.generation) == key)
-        if users:
-            lives = f"hosts live on it: {', '.join(users[:10])}."
-            raise Refused(lives, name=record.title, remedy="destroy the hosts first")
-        if strangers:
-            raise Refused(
-                "a domain that carries our mark cannot be read, and may live on it.", name=record.title,
-                cause=f"{strangers[0].name}: {strangers[0].reason}", remedy="mend or remove that domain by hand",
-            )  # fmt: skip
 
 
 def open_provider(uri: str, storage: str | None = None) -> LibvirtProvider:

@@ -37,6 +37,7 @@ from ..locks import held
 from .disks import Disks
 from .guest import AgentChannel, boot
 from .machines import check_free, check_unused, everything, find
+from .mirror import Mirror
 from .state import Machine, StateFile
 
 
@@ -48,6 +49,7 @@ class MemoryProvider:
         self.capabilities = Capabilities(modes=MODES, parallel=2, endpoints=False)
         self.state = StateFile(path)
         self.disks = Disks(self.state.folder / "disks", uri)
+        self.mirror = Mirror(self.state.folder)
 
     def close(self) -> None:
         self.state.close()
@@ -71,7 +73,13 @@ class MemoryProvider:
         )
 
     def ensure_image(self, recipe: Recipe, build: BuildOptions, progress: Progress, deadline: Deadline) -> str:
-        return codec.digest(recipe)
+        return self.mirror.build(recipe)
+
+    def resolve(self, recipe: Recipe, build: BuildOptions, deadline: Deadline) -> dict[str, str]:
+        return self.mirror.resolve(recipe)
+
+    def versions(self, image: str) -> dict[str, str]:
+        return self.mirror.versions(image)
 
     def create_template(self, record: TemplateRecord, deadline: Deadline) -> None:
         with self.state.change() as machines:
@@ -160,7 +168,11 @@ class MemoryProvider:
         return ""
 
     def prune_images(self, older_than: float) -> list[str]:
-        return []
+        with self.state.change() as machines:
+            found = [record for record, _machine in everything(machines)]
+            if any(isinstance(record, Stranger) for record in found):
+                return []
+            return self.mirror.prune({r.image for r in found if isinstance(r, TemplateRecord)}, older_than)
 
     def sweep(self, owner: str, older_than: float, *, check: bool = False) -> Swept:
         if not self.state.folder.exists():

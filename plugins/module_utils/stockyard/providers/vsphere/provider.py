@@ -105,6 +105,13 @@ class VsphereProvider:
             )  # fmt: skip
         return templates.image(self.lookup, recipe.source)
 
+    def resolve(self, recipe: Recipe, build: BuildOptions, deadline: Deadline) -> dict[str, str]:
+        """What is in a source, nobody but its owner knows."""
+        return {}
+
+    def versions(self, image: str) -> dict[str, str]:
+        return {}
+
     def create_template(self, record: TemplateRecord, deadline: Deadline) -> None:
         self._demand()
         ref, _change = fork.origin(self.lookup, record.image, record.title)
