@@ -80,7 +80,7 @@ def readings(samples: int) -> dict[str, list[float]]:
         yard.template(TemplateSpec("base", image=ImageSpec(source=SOURCE)))
         template = provider.observe("stockyard").templates[0].record
         source = vcenter.find(f"stockyard/{template.domain}")
-        make_hosts(source, template.generation)
+        make_hosts(vcenter, source, template.generation)
         provider.observe("stockyard")
         return {
             "observe": [seconds(lambda: provider.observe("stockyard")) for _sample in range(samples)],

@@ -72,6 +72,7 @@ func (c *control) listen() (string, error) {
 	mux.HandleFunc("POST /sessions/drop", c.serveDrop)
 	mux.HandleFunc("POST /datastore", c.serveDatastore)
 	mux.HandleFunc("POST /power", c.guests.servePower)
+	mux.HandleFunc("POST /clones", c.guests.serveClones)
 	mux.HandleFunc("GET /guests", c.guests.serveWait)
 	mux.HandleFunc("POST /guests", c.guests.serveSet)
 	go func() { _ = http.Serve(listener, mux) }()

@@ -4,7 +4,7 @@
 package main
 
 import (
-	"context"
+	"fmt"
 	"log"
 	"net/http"
 	"runtime/debug"
@@ -211,9 +211,38 @@ func (g *guests) servePower(w http.ResponseWriter, r *http.Request) {
 	reply(w, nil)
 }
 
+// serveClones makes many clones of one machine, each with a name, a BIOS UUID and one option.
+func (g *guests) serveClones(w http.ResponseWriter, r *http.Request) {
+	var wanted struct {
+		Source string              `json:"source"`
+		Clones []map[string]string `json:"clones"`
+	}
+	if !read(w, r, &wanted) {
+		return
+	}
+	var fault types.BaseMethodFault
+	for _, one := range wanted.Clones {
+		g.change(wanted.Source, func(ctx *simulator.Context, vm *simulator.VirtualMachine) {
+			option := &types.OptionValue{Key: one["key"], Value: one["value"]}
+			spec := &types.VirtualMachineInstantCloneSpec{
+				Name: one["name"], BiosUuid: one["uuid"], Config: []types.BaseOptionValue{option},
+			}
+			if problem := vm.InstantClone(ctx, spec); problem != nil {
+				fault = problem
+			}
+		})
+	}
+	if fault != nil {
+		http.Error(w, fmt.Sprintf("%T", fault), http.StatusConflict)
+		return
+	}
+	reply(w, len(wanted.Clones))
+}
+
 func (g *guests) change(machine string, act func(*simulator.Context, *simulator.VirtualMachine)) {
 	registry := g.model.Map()
-	ctx := &simulator.Context{Context: context.Background(), Map: registry}
+	own := *g.model.Service.Context // a context is who holds a lock
+	ctx := &own
 	ref := types.ManagedObjectReference{Type: "VirtualMachine", Value: machine}
 	// A panic would leave the machine locked, and its clients waiting for ever.
 	defer func() {

@@ -185,6 +185,10 @@ class Simulator:
             finished(source.PowerOnVM_Task())
         return finished(source.InstantClone_Task(spec))
 
+    def populate(self, source: Any, clones: list[dict[str, str]]) -> None:
+        """Make many instant clones fast, each of a ``name``, a ``uuid``, and one option: ``key`` and ``value``."""
+        self._ask("POST", "/clones", {"source": source._moId, "clones": clones})
+
     def clear(self, folder: Any) -> None:
         """Take a folder away, and all machines in it."""
         for machine in folder.childEntity:

@@ -69,6 +69,18 @@ func (vm *VirtualMachine) InstantCloneTask(ctx *Context, req *types.InstantClone
 	return &methods.InstantClone_TaskBody{Res: &types.InstantClone_TaskResponse{Returnval: task.Run(ctx)}}
 }
 
+// InstantClone makes a clone at once, without a task: many are made fast for a test that reads many.
+func (vm *VirtualMachine) InstantClone(ctx *Context, spec *types.VirtualMachineInstantCloneSpec) types.BaseMethodFault {
+	var fault types.BaseMethodFault
+	ctx.WithLock(vm, func() {
+		var clone *instantClone
+		if clone, fault = vm.planInstantClone(ctx, spec); fault == nil {
+			_, fault = clone.run(ctx, &Task{ctx: ctx})
+		}
+	})
+	return fault
+}
+
 // CheckInstantCloneTask says what an instant clone would fail of.
 func (c *VmProvisioningChecker) CheckInstantCloneTask(ctx *Context, req *types.CheckInstantClone_Task) soap.HasFault {
 	task := CreateTask(req.Vm, "checkInstantClone", func(*Task) (types.AnyType, types.BaseMethodFault) {
