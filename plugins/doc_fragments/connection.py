@@ -39,26 +39,22 @@ options:
       - The user that logs in to vCenter.
       - If it is not given, the value of the environment variable E(VMWARE_USER) is used.
     type: str
-    version_added: 0.1.0
   password:
     description:
       - The password of O(username).
       - If it is not given, the value of the environment variable E(VMWARE_PASSWORD) is used.
     type: str
-    version_added: 0.1.0
   validate_certs:
     description:
       - Whether vCenter has to prove who it is, on localhost too.
       - If it is not given, the value of the environment variable E(VMWARE_VALIDATE_CERTS) is used.
     type: bool
     default: true
-    version_added: 0.1.0
   ca_path:
     description:
       - A file of PEM certificates, or a directory of them, of the authorities that are believed beside the system's.
       - If it is not given, the value of the environment variable E(VMWARE_CA_PATH) is used.
     type: path
-    version_added: 0.1.0
 requirements:
   - Python 3.11 or later
   - cryptography 42 or later
