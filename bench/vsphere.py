@@ -29,12 +29,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.vcsim.test_speed import bulk_read, make_hosts
-
 from stockyard import FleetSpec, ImageSpec, TemplateSpec, Yard
 from tests.vcsim.bare import Loop
 from tests.vcsim.simulator import SOURCE, Simulator
 from tests.vcsim.test_site import SITE, VsphereController
+from tests.vcsim.test_speed import bulk_read, make_hosts
 
 WORK = Path(__file__).parents[1] / "build" / "bench"
 BOUNDS = {"fleet / loop": 1.5, "observe / bulk read": 2.0, "play / community": 0.05}
