@@ -75,7 +75,7 @@ def test_after_a_boot_it_reloads_too(identity: Identity, watched: Watched, tmp_p
     again = Identity(str(tmp_path), watched)
     assert again.resume()
     again.admit(ADMIT)
-    assert [what for what, _ in watched.seen] == ["open", "open", "reload"]
+    assert [what for what, _rest in watched.seen] == ["open", "open", "reload"]
 
 
 def test_a_request_is_for_the_key_on_disk_and_gives_nothing_else_away(identity: Identity, tmp_path: Path) -> None:
