@@ -107,7 +107,9 @@ class LibvirtProvider:
 
     def host_address(self, spec: HostSpec, uuid: str) -> str:
         taken = (
-            (r.address for r, _state in self.domains.everything()[0] if isinstance(r, HostRecord)) if spec.network else ()
+            (r.address for r, _state in self.domains.everything()[0] if isinstance(r, HostRecord))
+            if spec.network
+            else ()
         )
         return self.networks.address(spec, uuid, taken)
 
