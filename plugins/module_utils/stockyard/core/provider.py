@@ -32,6 +32,7 @@ class Capabilities:
     :param endpoints: whether its hosts answer on the network, at the addresses that are on record.
     :param first_mac: the lowest MAC address that its machines may have; QEMU's guests have their own prefix.
     :param macs: how many there are from there on.
+    :param builds: whether images are built of packages here; else templates are cloned of what there is.
     :param own_files: whether its machines' files are kept by us: such may be left behind. vCenter removes them itself.
     """
 
@@ -41,6 +42,7 @@ class Capabilities:
     first_mac: str = FIRST_MAC
     macs: int = MACS
     own_files: bool = True
+    builds: bool = True
 
 
 @dataclass(frozen=True)

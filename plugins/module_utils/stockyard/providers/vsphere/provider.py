@@ -57,7 +57,7 @@ class VsphereProvider:
         self.place = lookup.place
         self.capabilities = Capabilities(
             modes=("instant", "linked", "full"), parallel=self.place.parallel, endpoints=self.place.endpoints,
-            first_mac=FIRST_MAC, macs=MACS, own_files=False,
+            first_mac=FIRST_MAC, macs=MACS, own_files=False, builds=False,
         )  # fmt: skip
         self.session = session
         self.lookup = lookup
