@@ -21,7 +21,7 @@ from tests.kill.conftest import CONTEXT, Ground
 
 CROWD = 20
 PATIENCE = 600.0
-HYPERVISORS = ["memory", pytest.param("libvirt", marks=pytest.mark.real)]
+HYPERVISORS = ["memory", pytest.param("libvirt", marks=[pytest.mark.real, pytest.mark.full])]
 on_each = pytest.mark.parametrize("ground", HYPERVISORS, indirect=True)
 
 

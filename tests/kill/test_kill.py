@@ -16,16 +16,11 @@ from stockyard import Yard
 from tests.kill.conftest import Ground, seeds
 from tests.kill.jobs import HELD, JOBS, declared
 
-MANY, FEW = 60, 12
-SEEDS = seeds(MANY)
-REAL = [pytest.mark.real]
+SEEDS = seeds(60)
 LONG = [pytest.mark.real, pytest.mark.full]
 INSTANTS = [
     *(pytest.param("memory", seed, id=f"memory-{seed}") for seed in SEEDS),
-    *(
-        pytest.param("libvirt", seed, id=f"libvirt-{seed}", marks=REAL if number < FEW else LONG)
-        for number, seed in enumerate(SEEDS)
-    ),
+    *(pytest.param("libvirt", seed, id=f"libvirt-{seed}", marks=LONG) for seed in SEEDS),
 ]
 
 
