@@ -49,7 +49,7 @@ def test_every_fault_is_an_error_of_ours(fault: Any, kind: type[StockyardError],
     with pytest.raises(StockyardError) as caught, translated("fork the template", "host one"):
         raise fault
     error = caught.value
-    assert type(error) is kind
+    assert error.__class__ is kind
     assert word in str(error)
     assert error.name == "host one"
     assert error.cause

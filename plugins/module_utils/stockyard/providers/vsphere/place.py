@@ -51,9 +51,10 @@ class Place:
     parallel: int = PARALLEL
 
 
-def parse(uri: str, environment: Mapping[str, str] = os.environ) -> Place:
+def parse(uri: str, environment: Mapping[str, str] | None = None) -> Place:
     """Read a URI.
 
+    :param environment: the process's own when not given.
     :raises InvalidInput: when it is none of ours.
     """
     try:
@@ -65,17 +66,19 @@ def parse(uri: str, environment: Mapping[str, str] = os.environ) -> Place:
         raise InvalidInput("the vSphere URI holds a user name or a password.", remedy="use username and password")
     if parts.fragment or len(path) < 2 or not all(path) or any("\0" in part for part in path):
         raise InvalidInput(f"{shown(uri)} names no cluster.", remedy=USAGE)
-    host, port = _server(uri, parts, environment)
+    host, port = _server(uri, parts, os.environ if environment is None else environment)
     # A slash in a name is escaped in vSphere's paths, as it is in its names.
     datacenter, cluster, *pool = (part.replace("/", "%2f") for part in path)
     return Place(host, port, datacenter, cluster, "/".join(pool), **_options(uri, parts.query))
 
 
-def login(given: Login, environment: Mapping[str, str] = os.environ) -> Login:
+def login(given: Login, environment: Mapping[str, str] | None = None) -> Login:
     """What was given, completed from the environment.
 
+    :param environment: the process's own when not given.
     :raises InvalidInput: when there is no user name.
     """
+    environment = os.environ if environment is None else environment
     validate = given.validate_certs
     if validate is None:
         validate = _flag("VMWARE_VALIDATE_CERTS", environment.get("VMWARE_VALIDATE_CERTS", "true"))

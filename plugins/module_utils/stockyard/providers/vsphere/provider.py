@@ -182,8 +182,7 @@ class VsphereProvider:
         if isinstance(record, TemplateRecord):
             if self.machines.present(record) is None:
                 return
-            read = lambda: machines(self.session, self.lookup.made_folder())  # noqa: E731  # one line says it
-            self.register.change(lambda values: yardbook.leave(values, record, read))
+            self.register.change(lambda values: yardbook.leave(values, record, self._made))
             self.machines.remove(record, Deadline(REMOVAL))
             self.register.change(lambda values: yardbook.left(values, record))
         else:
@@ -220,6 +219,9 @@ class VsphereProvider:
         values = self._refreshed(self.register.read().values)
         reserved = (r for _name, r in yardbook.reserved(values) if isinstance(r, HostRecord))
         return [host.address for host in (*self._known.hosts.values(), *reserved)]
+
+    def _made(self) -> list[Machine]:
+        return machines(self.session, self.lookup.made_folder())
 
     def _close_register(self) -> None:
         """Take the register away, while a lock of its own keeps everybody out."""

@@ -24,7 +24,7 @@ from .register import Values
 HOST = "stockyard.host."
 LEAVING = "stockyard.leaving."
 STAMP = "stockyard.stamp"
-Everything = list[tuple["Record | Stranger", Machine | None]]
+Everything = list[tuple["Record | Stranger", "Machine | None"]]
 
 
 def reserved(values: Mapping[str, str]) -> Iterator[tuple[str, Record | Stranger]]:
