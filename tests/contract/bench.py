@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from stockyard import ImageSpec, TemplateSpec, Yard
+from stockyard import ImageSpec, Login, TemplateSpec, Yard
 from stockyard.core.provider import Provider, Record
 from stockyard.core.records import encode
 from stockyard.core.template import TemplateRecord
@@ -138,13 +138,19 @@ class VsphereBench:
         self.uri = self.vcenter.uri + "?endpoints=false"
         self._instance = self.vcenter.connect()
         self.vcenter.prepare(SOURCE)
-        with Yard(self.uri, owner=OWNER, pki_dir=str(self.pki)) as yard:
+        self._login = Login(self.vcenter.username, self.vcenter.password, True, self.vcenter.ca_path)
+        with Yard(self.uri, owner=OWNER, pki_dir=str(self.pki), login=self._login) as yard:
             yard.template(TemplateSpec("frozen", image=ImageSpec(source=SOURCE)))
             (found,) = yard.context.provider.observe(OWNER).templates
         self.template = found.record
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """What another process needs to log in."""
+        return self.vcenter.environment
+
     def open(self) -> Provider:
-        return open_provider(self.uri)
+        return open_provider(self.uri, login=self._login)
 
     def corrupt(self, record: Record, text: str) -> None:
         """In the machine's own settings, or in the register, where a host is that was not forked yet."""

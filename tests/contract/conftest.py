@@ -37,10 +37,8 @@ def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture(scope="session")
 def vsphere_bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VsphereBench]:
-    """A simulated vCenter, whom the environment says how to log in to."""
-    with pytest.MonkeyPatch.context() as patch, Simulator() as vcenter:
-        for name, value in vcenter.environment.items():
-            patch.setenv(name, value)
+    """A simulated vCenter. What logs in to it is not in the environment: the tests that come after see that."""
+    with Simulator() as vcenter:
         yield VsphereBench(vcenter, tmp_path_factory.mktemp("vsphere"))
 
 

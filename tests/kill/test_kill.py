@@ -42,7 +42,8 @@ def test_after_a_kill_one_run_and_one_reap_leave_what_is_declared(ground: Ground
 def check(ground: Ground, yard: Yard, name: str) -> None:
     """What is declared is there, all of it ready, and there is nothing more to do."""
     spec, hosts = declared(ground.place, name), yard.hosts()
-    assert [h["name"] for h in hosts] == [f"kill-{n + 1}" for n in range(spec.count if spec else 0)]
+    # Which numbers they have depends on which were there when others took their places.
+    assert len({h["name"] for h in hosts}) == len(hosts) == (spec.count if spec else 0)
     assert all(h["ready"] and not h["drift"] for h in hosts)
     assert all(h["ports"] == list(spec.host.ports) for h in hosts if spec)
     holders = [h["lease"]["holder"] for h in hosts if h["lease"]]
