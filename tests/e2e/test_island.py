@@ -127,6 +127,7 @@ def test_the_hypervisor_goes_down_and_comes_back(template: dict[str, Any], tmp_p
             down = [h["ready"] for h in yard.hosts()]
             again = yard.fleet(spec)
             third = yard.fleet(spec).changed
+            yard.teardown()
         print(json.dumps({
             "before": before, "down": down, "after": again.objects, "verbs": [a.verb for a in again.plan.actions],
             "third": third,
