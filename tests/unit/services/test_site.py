@@ -101,6 +101,26 @@ def test_what_is_not_declared_any_more_goes_when_asked(bare: Yard, uri: str, tmp
     assert not bare.site(declared(CI, prune="yes")).changed
 
 
+def test_who_leased_a_host_keeps_it_when_its_fleet_is_not_declared_any_more(bare: Yard, clock: FakeClock) -> None:
+    old = TemplateSpec("old")
+    both = (TemplateSpec("base"), old)
+    bare.site(declared(CI, FleetSpec("gone", "old", count=2), templates=both))
+    lease = bare.lease("gone", holder="job", duration=600)
+    (free,) = {"gone-1", "gone-2"} - {lease.host}
+    rest = declared(CI, prune="yes")
+    assert told(bare.site(rest, check=True)) == told(bare.site(rest)) == [f"destroy {free}"]
+    assert not bare.site(rest).changed
+    assert lease.host in names(bare)
+    clock.sleep(601)
+    assert told(bare.site(rest, check=True)) == told(bare.site(rest)) == [f"destroy {lease.host}", "destroy old"]
+
+
+def test_a_fleet_that_is_declared_absent_goes_with_its_leases(bare: Yard) -> None:
+    bare.site(BOTH)
+    bare.lease("web", holder="job", duration=600)
+    assert told(bare.site(declared(CI, absent_fleets=(("default", "web"),)))) == ["destroy web-1"]
+
+
 def test_an_empty_declaration_takes_nothing_unless_forced(bare: Yard) -> None:
     bare.site(BOTH)
     assert not bare.site(declared(templates=(), prune="yes")).changed

@@ -5,10 +5,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from functools import partial
 
+from ..core import holding
 from ..core.clock import Deadline
+from ..core.declaration import ABSENT
 from ..core.fleet import FleetSpec
 from ..core.host import Host, host_domain
 from ..core.plan import UNKNOWN_GENERATION, Plan, plan_destroy
@@ -64,19 +67,27 @@ def converge(ctx: Context, spec: FleetSpec, timeout: float) -> Plan:
         return todo
 
 
-def plan_removal(ctx: Context, tenant: str, name: str, reason: str = "it is to be absent") -> Plan:
+def plan_removal(ctx: Context, tenant: str, name: str, reason: str = ABSENT) -> Plan:
     """What :func:`remove` would do."""
-    return plan_destroy((), members(ctx, tenant, name), reason)
+    return plan_destroy((), going(members(ctx, tenant, name), reason, ctx.clock.now()), reason)
 
 
-def remove(ctx: Context, tenant: str, name: str, timeout: float, reason: str = "it is to be absent") -> Plan:
-    """Take all hosts of a fleet away."""
+def remove(ctx: Context, tenant: str, name: str, timeout: float, reason: str = ABSENT) -> Plan:
+    """Take the hosts of a fleet away.
+
+    :param reason: where it is not that the fleet is to be absent, leased hosts stay until their leases end.
+    """
     deadline = ctx.deadline(timeout)
     with _held(ctx, tenant, name, deadline):
-        todo, mine = plan_removal(ctx, tenant, name, reason), members(ctx, tenant, name)
+        mine = going(members(ctx, tenant, name), reason, ctx.clock.now())
         each(ctx, [partial(hosts.destroy, ctx, h.record) for h in mine])
         access.publish(ctx, tenant)
-        return todo
+        return plan_destroy((), mine, reason)
+
+
+def going(found: Iterable[Host], reason: str, now: float) -> list[Host]:
+    """Those hosts of a fleet which go for this reason. Who has one loses it only to somebody who says so."""
+    return [h for h in found if reason == ABSENT or not holding.is_held(h.record, now)]
 
 
 def members(ctx: Context, tenant: str, name: str) -> list[Host]:

@@ -36,7 +36,7 @@ def plan(ctx: Context, declared: Declaration, seen: Observation | None = None) -
         actions += todo.actions
         _leave(left, (fleet.spec.tenant, fleet.spec.name), gone_by(todo.actions))
     for key, reason in declared.fleets_to_go(seen.hosts).items():
-        members = _members(seen, key)
+        members = fleets.going(_members(seen, key), reason, ctx.clock.now())
         actions += plan_destroy((), members, reason).actions
         _leave(left, key, {h.record.name for h in members})
     used = {(h.record.tenant, h.record.template, h.record.generation[:12]) for h in left.values()}
