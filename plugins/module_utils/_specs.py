@@ -15,6 +15,7 @@ from .stockyard.core.image import SUITES, BuildOptions, ImageSpec
 from .stockyard.core.lease import LeaseSpec, seconds
 from .stockyard.core.naming import duration
 from .stockyard.core.network import EGRESSES
+from .stockyard.core.repository import Repository
 from .stockyard.core.spread import HYPERVISOR_STATES, PLACEMENTS, Hypervisor
 from .stockyard.core.template import ACCELERATORS, DOCKER_KINDS, KEEP, Hardware, TemplateSpec
 from .stockyard.core.update import RECREATE, STRATEGIES, UpdateSpec
@@ -97,6 +98,13 @@ FLEET: Params = {
     "here": {"type": "str", "default": ""},
 }
 
+REPOSITORY: Params = {
+    "url": {"type": "str", "required": True},
+    "signed_by": {"type": "str", "required": True},
+    "suite": {"type": "str", "default": ""},
+    "components": {"type": "list", "elements": "str", "default": ["main"]},
+}
+
 TEMPLATE: Params = {
     **TENANT,
     "suite": {"type": "str", "choices": list(SUITES), "default": "bookworm"},
@@ -108,6 +116,7 @@ TEMPLATE: Params = {
     "mirror": {"type": "str", "default": ""},
     "security_mirror": {"type": "str", "default": ""},
     "proxy": {"type": "str", "default": ""},
+    "repositories": {"type": "list", "elements": "dict", "default": [], "options": REPOSITORY},
     "vcpus": {"type": "int", "default": 1},
     "max_vcpus": {"type": "int", "default": 4},
     "memory_mib": {"type": "int", "default": 1024},
@@ -139,7 +148,12 @@ def template_spec(params: Params) -> TemplateSpec:
         **_of(params, "name", "tenant", "docker", "upgrade", "keep_generations"),
         max_age=None if age is None else duration("max_age", age),
         image=ImageSpec(packages=tuple(params["packages"]), files=params["files"] or None, **image),
-        build=BuildOptions(**_of(params, "mirror", "security_mirror", "proxy")),
+        build=BuildOptions(
+            **_of(params, "mirror", "security_mirror", "proxy"),
+            repositories=tuple(
+                Repository(**{**r, "components": tuple(r["components"])}) for r in params["repositories"]
+            ),
+        ),
         hardware=Hardware(**hardware),
     )
 

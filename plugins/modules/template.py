@@ -18,6 +18,7 @@ description:
 author:
   - stockyard contributors (!UNKNOWN)
 extends_documentation_fragment:
+  - stockyard.container_hosts.packages
   - stockyard.container_hosts.attributes
   - stockyard.container_hosts.connection
   - stockyard.container_hosts.pki
@@ -78,22 +79,6 @@ options:
       - The user that is made in the guest, with password-less C(sudo) and the right to use Docker.
     type: str
     default: stockyard
-  mirror:
-    description:
-      - The Debian mirror that the image is built from, by default Debian's own.
-      - A change of it builds no new generation. Nor does one of O(security_mirror) or O(proxy).
-    type: str
-    default: ""
-  security_mirror:
-    description:
-      - The mirror of Debian's security updates that goes with O(mirror).
-    type: str
-    default: ""
-  proxy:
-    description:
-      - An HTTP proxy for the download of packages.
-    type: str
-    default: ""
   vcpus:
     description:
       - Virtual CPUs of each host.
@@ -171,6 +156,15 @@ EXAMPLES = r"""
     disk_gib: 40
     proxy: http://proxy.example.com:3128
 
+- name: Have one with packages of your own in it, and follow them
+  stockyard.container_hosts.template:
+    name: builder
+    packages: [our-build-tools]
+    repositories:
+      - url: https://packages.example.com/debian
+        signed_by: "{{ lookup('ansible.builtin.file', 'packages.asc') }}"
+    upgrade: true
+
 - name: Have it follow security updates, and never be older than a month
   stockyard.container_hosts.template:
     name: docker
@@ -228,7 +222,10 @@ template:
     source:
       description: Where its packages came from. Null where that is not known.
       type: dict
-      sample: {suite: bookworm, packages: [docker.io, sudo], build: {mirror: "", security_mirror: "", proxy: ""}}
+      sample:
+        suite: bookworm
+        packages: [docker.io, sudo]
+        build: {mirror: "", security_mirror: "", proxy: "", repositories: []}
 templates:
   description: All generations of the template, the one that hosts are forked from last. Each is like RV(template).
   returned: success

@@ -12,6 +12,7 @@ from .core.image import BuildOptions, ImageSpec
 from .core.lease import LeaseSpec
 from .core.login import Login
 from .core.plan import Action, Plan
+from .core.repository import Repository
 from .core.spread import Hypervisor
 from .core.template import Hardware, TemplateSpec
 from .core.update import UpdateSpec
@@ -67,6 +68,7 @@ __all__ = [
     "OutOfSpace",
     "Plan",
     "Refused",
+    "Repository",
     "Result",
     "SingleSpec",
     "StockyardError",

@@ -20,6 +20,7 @@ from stockyard import (
     HostSpec,
     ImageSpec,
     InvalidInput,
+    Repository,
     SingleSpec,
     TemplateSpec,
 )
@@ -77,6 +78,7 @@ ELSEWHERE = {
     "FleetSpec.labels", "FleetSpec.replace_on_labels", "FleetSpec.placement", "FleetSpec.here", "SingleSpec.labels",
     "SingleSpec.template", "HostSpec.network", "ImageSpec.packages", "ImageSpec.source", "ImageSpec.ssh_user",
     "BuildOptions.mirror", "BuildOptions.security_mirror", "BuildOptions.proxy", "Client.directory",
+    "Repository.url", "Repository.signed_by", "Repository.suite", "Repository.components",
 }  # fmt: skip
 HERE = {
     "FleetSpec.name", "FleetSpec.names", "FleetSpec.recreate", "FleetSpec.template", "FleetSpec.tenant",
@@ -89,7 +91,7 @@ HERE = {
 
 
 def test_no_option_that_takes_text_is_forgotten() -> None:
-    kinds = (FleetSpec, SingleSpec, TemplateSpec, ImageSpec, BuildOptions, Hardware, HostSpec, Client)
+    kinds = (FleetSpec, SingleSpec, TemplateSpec, ImageSpec, BuildOptions, Repository, Hardware, HostSpec, Client)
     text = {f"{kind.__name__}.{f.name}" for kind in kinds for f in fields(kind) if "str" in str(f.type)}
     assert text == HERE | ELSEWHERE
 

@@ -19,6 +19,7 @@ from stockyard import (
     ImageError,
     ImageSpec,
     InvalidInput,
+    Repository,
     TemplateSpec,
     Yard,
 )
@@ -260,13 +261,21 @@ def test_what_was_made_before_it_was_recorded_is_not_known(yard: Yard) -> None:
     assert [h["behind"] for h in yard.hosts(behind=True)] == [None, None]
 
 
+KEY = "-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nmDMEZ\n-----END PGP PUBLIC KEY BLOCK-----\n"
+
+
 def test_no_password_of_a_mirror_is_on_record(yard: Yard) -> None:
     options = BuildOptions(
-        "http://me:secret@mirror/debian", "https://secret@mirror/security", "http://u:secret@proxy:1"
+        "http://me:secret@mirror/debian",
+        "https://secret@mirror/security",
+        "http://u:secret@proxy:1",
+        (Repository("https://me:secret@ours/debian", KEY),),
     )
     yard.template(TemplateSpec("other", build=options))
     assert "secret" not in str(yard.templates(name="other"))
     assert yard.templates(name="other")[0]["source"]["build"]["mirror"] == "http://mirror/debian"
+    (ours,) = yard.templates(name="other")[0]["source"]["build"]["repositories"]
+    assert ours["url"] == "https://ours/debian"
 
 
 # Bad input

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from ..errors import InvalidInput
 from . import naming
+from .repository import Repository, web_address
 
 _USERINFO = re.compile(r"//[^/]*@")
 SUITES = ("bookworm", "trixie")
@@ -62,30 +63,30 @@ class ImageSpec:
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """How an image is fetched; not part of its digest.
+    """Where an image's packages come from; not part of its digest, which has their versions.
 
     :param mirror: Debian mirror; empty for Debian's own, with its security updates.
     :param security_mirror: mirror of the security updates that goes with a mirror of your own; empty for none.
     :param proxy: HTTP proxy for the download; empty for none.
+    :param repositories: others beside it. apt takes the latest version of a package, wherever it is.
     """
 
     mirror: str = ""
     security_mirror: str = ""
     proxy: str = ""
+    repositories: tuple[Repository, ...] = ()
 
     def __post_init__(self) -> None:
         urls = {"mirror": self.mirror, "security_mirror": self.security_mirror, "proxy": self.proxy}
         for what, value in urls.items():
-            naming.line(what, value, 1024)
-            if value and not value.startswith(("http://", "https://", "file:///")):
-                raise InvalidInput(f"{what}: {naming.shown(value)} is not a URL.", remedy="give http://… or https://…")
-            if any(c in value for c in " \"'\\<>`$"):
-                raise InvalidInput(f"{what}: {naming.shown(value)} holds white space or quotes.", remedy="encode them")
+            if naming.line(what, value, 1024):
+                web_address(what, value)
 
 
 def without_secrets(build: BuildOptions) -> BuildOptions:
     """The same mirrors without user names and passwords."""
-    return BuildOptions(*(_USERINFO.sub("//", url) for url in (build.mirror, build.security_mirror, build.proxy)))
+    mirror, security, proxy = (_USERINFO.sub("//", url) for url in (build.mirror, build.security_mirror, build.proxy))
+    return BuildOptions(mirror, security, proxy, tuple(r.without_secrets() for r in build.repositories))
 
 
 def guest_path(value: object) -> str:

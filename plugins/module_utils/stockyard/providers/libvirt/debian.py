@@ -24,14 +24,21 @@ KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 LEFT_OUT = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*", "/usr/share/lintian/*")
 
 
-def sources(suite: str, build: BuildOptions) -> list[str]:
-    """Lines of a sources.list."""
+def sources(suite: str, build: BuildOptions, work: Path) -> list[str]:
+    """Lines of a sources.list.
+
+    :param work: a directory for the keys of repositories that are not Debian's.
+    """
     main, security = build.mirror or MIRROR, build.security_mirror or ("" if build.mirror else SECURITY)
     lines = [f"deb [signed-by={KEYRING}] {main} {suite} main"]
     if not build.mirror:
         lines.append(f"deb [signed-by={KEYRING}] {main} {suite}-updates main")
     if security:
         lines.append(f"deb [signed-by={KEYRING}] {security} {suite}-security main")
+    for number, other in enumerate(build.repositories):
+        key = work / f"repository-{number}.asc"
+        key.write_text(other.signed_by.strip() + "\n", encoding="ascii")
+        lines.append(other.line(suite, key))
     return lines
 
 
@@ -58,7 +65,7 @@ def versions(recipe: Recipe, build: BuildOptions, work: Path, deadline: Deadline
 def _apt_options(recipe: Recipe, build: BuildOptions, work: Path) -> list[str]:
     for folder in ("etc/apt/apt.conf.d", "etc/apt/preferences.d", "lists/partial", "cache/archives/partial"):
         (work / folder).mkdir(parents=True)
-    (work / "sources.list").write_text("\n".join(sources(recipe.suite, build)) + "\n")
+    (work / "sources.list").write_text("\n".join(sources(recipe.suite, build, work)) + "\n")
     (work / "status").touch()
     settings = {
         "Dir::Etc": work / "etc/apt", "Dir::Etc::SourceList": work / "sources.list",
@@ -78,7 +85,7 @@ def bootstrap(recipe: Recipe, build: BuildOptions, work: Path, deadline: Deadlin
     :param work: an empty directory; the archive is left in it.
     """
     write_tar(work / "early.tar", recipe.early)
-    (work / "sources.list").write_text("\n".join(sources(recipe.suite, build)) + "\n")
+    (work / "sources.list").write_text("\n".join(sources(recipe.suite, build, work)) + "\n")
     options = [f"--dpkgopt=path-exclude={pattern}" for pattern in LEFT_OUT]
     options += ['--aptopt=APT::Install-Recommends "false"', '--aptopt=Acquire::Languages "none"']
     if build.proxy:
