@@ -8,12 +8,12 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 
-TARGETS := setup demo teardown test test-full lint bench docs
+TARGETS := setup demo teardown test test-full lint bench bench-vsphere docs
 
 .PHONY: help $(TARGETS)
 
 help: ## show this list
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
 	@echo 'Variables: ARGS (passed on to the tool), PYTHON (default /usr/bin/python3), STOCKYARD_USER (for root).'
 
 ifeq ($(shell id -u),0)
@@ -44,6 +44,9 @@ lint: setup ## all checks; ARGS="ruff mypy" runs only those
 
 bench: setup ## measure how fast hosts fork
 	@.venv/bin/python bench/run.py $(ARGS)
+
+bench-vsphere: setup ## measure forks, readings and plays on a simulated vCenter
+	@PYTHONPATH=. .venv/bin/python bench/vsphere.py $(ARGS)
 
 docs: setup ## render the plugins' documentation to build/docs as reStructuredText
 	@hack/docs.sh $(ARGS)

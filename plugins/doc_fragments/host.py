@@ -80,4 +80,12 @@ options:
     type: str
     choices: [shared, unique]
     default: shared
+  ttl:
+    description:
+      - How long a host lives, from its making on, as in V(90m), V(8h) or V(2d). By default for ever.
+      - When its time is over, and nobody has leased it, the module M(stockyard.container_hosts.reap) destroys it. The
+        next run of its fleet does too, and makes another.
+      - A change is for hosts that are made from then on.
+    type: str
+    default: ''
 """

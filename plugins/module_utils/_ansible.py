@@ -14,9 +14,12 @@ from contextlib import contextmanager
 from typing import Any, NoReturn, TextIO
 
 from ansible.module_utils.basic import AnsibleModule, env_fallback, missing_required_lib
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
+from .stockyard.core.login import Login
 from .stockyard.errors import InvalidInput, MissingDependency, StockyardError
-from .stockyard.yard import DEFAULT_HYPERVISOR, DEFAULT_OWNER, Result, Yard
+from .stockyard.result import Result
+from .stockyard.yard import DEFAULT_HYPERVISOR, DEFAULT_OWNER, Yard
 
 Params = dict[str, Any]
 
@@ -25,12 +28,19 @@ COMMON: Params = {
     "hypervisor": {"type": "str", "default": DEFAULT_HYPERVISOR, "fallback": (env_fallback, ["STOCKYARD_HYPERVISOR"])},
     "owner": {"type": "str", "default": DEFAULT_OWNER, "fallback": (env_fallback, ["STOCKYARD_OWNER"])},
     "storage": {"type": "path"},
+    "username": {"type": "str", "fallback": (env_fallback, ["VMWARE_USER"])},
+    "password": {"type": "str", "no_log": True, "fallback": (env_fallback, ["VMWARE_PASSWORD"])},
+    "validate_certs": {"type": "bool", "default": True, "fallback": (env_fallback, ["VMWARE_VALIDATE_CERTS"])},
+    "ca_path": {"type": "path", "fallback": (env_fallback, ["VMWARE_CA_PATH"])},
     "pki_dir": {"type": "path"},
     "ca_certificate": {"type": "str"},
     "ca_private_key": {"type": "str", "no_log": True},
 }
 PROGRESS: Params = {"progress_file": {"type": "path"}}
-LIBRARIES = {"cryptography": "cryptography", "libvirt": "libvirt-python", "jinja2": "jinja2"}
+LIBRARIES = {
+    "cryptography": "cryptography", "libvirt": "libvirt-python", "jinja2": "jinja2", "pyVmomi": "pyvmomi",
+    "pyVim": "pyvmomi",
+}  # fmt: skip
 
 
 def changing(options: Params, **rules: Any) -> AnsibleModule:
@@ -63,6 +73,20 @@ def change(
     _bounded(module, work)
 
 
+def checked(options: Params, params: Any, where: str) -> Params:
+    """Parameters that were given inside another one, with their defaults.
+
+    :raises InvalidInput: when they are not as the options say.
+    """
+    if not isinstance(params, dict):
+        raise InvalidInput(f"{where}: {params!a} is no mapping.", remedy="give options and their values")
+    result = ArgumentSpecValidator(options).validate(params)
+    if result.error_messages:
+        raise InvalidInput(f"{where}: {'; '.join(result.error_messages)}.", remedy="see the module's documentation")
+    valid: Params = result.validated_parameters
+    return valid
+
+
 def ask(module: AnsibleModule, question: Callable[[Yard, Params], Params]) -> NoReturn:
     """Answer a question and end the module."""
     _bounded(module, lambda yard: {"changed": False, **question(yard, module.params)})
@@ -90,6 +114,9 @@ def _open(params: Params, progress: Callable[[str], None]) -> Yard:
         params["hypervisor"],
         owner=params["owner"],
         storage=params["storage"],
+        login=Login(
+            params["username"] or "", params["password"] or "", params["validate_certs"], params["ca_path"] or ""
+        ),
         pki_dir=params["pki_dir"],
         ca_certificate=params["ca_certificate"] or "",
         ca_private_key=params["ca_private_key"] or "",

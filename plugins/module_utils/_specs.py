@@ -7,14 +7,39 @@ from __future__ import annotations
 
 from typing import Any
 
+from ._ansible import checked
+from .stockyard.core.declaration import PRUNE, Declaration, FleetTerm, TemplateTerm
 from .stockyard.core.fleet import HOST_STATES, FleetSpec, SingleSpec
 from .stockyard.core.host import ENGINE_IDENTITIES, MODES, HostSpec
 from .stockyard.core.image import SUITES, BuildOptions, ImageSpec
+from .stockyard.core.lease import LeaseSpec, seconds
+from .stockyard.core.naming import duration
 from .stockyard.core.network import EGRESSES
-from .stockyard.core.template import ACCELERATORS, DOCKER_KINDS, Hardware, TemplateSpec
+from .stockyard.core.repository import Repository
+from .stockyard.core.spread import HYPERVISOR_STATES, PLACEMENTS, Hypervisor
+from .stockyard.core.template import ACCELERATORS, DOCKER_KINDS, KEEP, Hardware, TemplateSpec
+from .stockyard.core.update import RECREATE, STRATEGIES, UpdateSpec
+from .stockyard.errors import InvalidInput
+from .stockyard.result import Result
 from .stockyard.services.clients import Client
+from .stockyard.yard import Yard
 
-__all__ = ["HOST", "HOST_STATES", "TEMPLATE", "TENANT", "client", "fleet_spec", "single_spec", "template_spec"]
+__all__ = [
+    "FLEET",
+    "HOST",
+    "HOST_STATES",
+    "LEASE",
+    "PRUNE",
+    "TEMPLATE",
+    "TENANT",
+    "client",
+    "declaration",
+    "fleet_spec",
+    "leasing",
+    "reaping",
+    "single_spec",
+    "template_spec",
+]
 
 Params = dict[str, Any]
 
@@ -32,8 +57,52 @@ HOST: Params = {
     "authorized_keys": {"type": "list", "elements": "str", "default": [], "no_log": False},
     "fork_mode": {"type": "str", "choices": list(MODES), "default": "instant"},
     "engine_identity": {"type": "str", "choices": list(ENGINE_IDENTITIES), "default": "shared"},
+    "ttl": {"type": "str", "default": ""},
     "wait": {"type": "bool", "default": True},
     "timeout": {"type": "int", "default": 600},
+}
+
+LEASE: Params = {
+    **TENANT,
+    "holder": {"type": "str"},
+    "fleet": {"type": "str"},
+    "labels": {"type": "dict", "default": {}},
+    "duration": {"type": "str", "default": "1h"},
+}
+
+UPDATE: Params = {
+    "strategy": {"type": "str", "choices": list(STRATEGIES), "default": "rolling"},
+    "max_surge": {"type": "int"},
+    "max_unavailable": {"type": "int"},
+    "grace": {"type": "float", "default": 30.0},
+    "hook": {"type": "list", "elements": "str", "default": []},
+}
+
+HYPERVISOR: Params = {
+    "name": {"type": "str", "required": True},
+    "state": {"type": "str", "choices": list(HYPERVISOR_STATES), "default": "active"},
+    "max": {"type": "int"},
+}
+
+FLEET: Params = {
+    **HOST,
+    "count": {"type": "int"},
+    "names": {"type": "list", "elements": "str"},
+    "min_ready": {"type": "int", "default": 0},
+    "max": {"type": "int", "default": 0},
+    "update": {"type": "dict", "options": UPDATE, "apply_defaults": True},
+    "recreate": {"type": "str", "choices": list(RECREATE), "default": "auto"},
+    "replace_on_labels": {"type": "list", "elements": "str", "default": []},
+    "hypervisors": {"type": "list", "elements": "dict", "default": [], "options": HYPERVISOR},
+    "placement": {"type": "str", "choices": list(PLACEMENTS), "default": "spread"},
+    "here": {"type": "str", "default": ""},
+}
+
+REPOSITORY: Params = {
+    "url": {"type": "str", "required": True},
+    "signed_by": {"type": "str", "required": True},
+    "suite": {"type": "str", "default": ""},
+    "components": {"type": "list", "elements": "str", "default": ["main"]},
 }
 
 TEMPLATE: Params = {
@@ -42,19 +111,29 @@ TEMPLATE: Params = {
     "packages": {"type": "list", "elements": "str", "default": []},
     "files": {"type": "dict", "default": {}},
     "disk_gib": {"type": "int", "default": 8},
+    "source": {"type": "str", "default": ""},
     "ssh_user": {"type": "str", "default": "stockyard"},
     "mirror": {"type": "str", "default": ""},
     "security_mirror": {"type": "str", "default": ""},
     "proxy": {"type": "str", "default": ""},
+    "repositories": {"type": "list", "elements": "dict", "default": [], "options": REPOSITORY},
     "vcpus": {"type": "int", "default": 1},
     "max_vcpus": {"type": "int", "default": 4},
     "memory_mib": {"type": "int", "default": 1024},
     "spare_ports": {"type": "int", "default": 4},
     "accelerator": {"type": "str", "choices": list(ACCELERATORS), "default": "auto"},
     "docker": {"type": "str", "choices": list(DOCKER_KINDS), "default": "running"},
+    "upgrade": {"type": "bool", "default": False},
+    "max_age": {"type": "str"},
+    "keep_generations": {"type": "int", "default": KEEP},
     "timeout": {"type": "int", "default": 1800},
 }
 
+
+ITEM: Params = {
+    "name": {"type": "str", "required": True},
+    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+}
 
 # Options that a host's specification has by the same name and type.
 PLAIN = ("fork_mode", "engine_identity", "bind", "egress", "egress_proxy", "network")
@@ -62,30 +141,119 @@ PLAIN = ("fork_mode", "engine_identity", "bind", "egress", "egress_proxy", "netw
 
 def template_spec(params: Params) -> TemplateSpec:
     """The template that a task declares."""
-    image = _of(params, "suite", "ssh_user", "disk_gib")
+    image = _of(params, "suite", "ssh_user", "disk_gib", "source")
     hardware = _of(params, "vcpus", "max_vcpus", "memory_mib", "spare_ports", "accelerator")
+    age = params["max_age"]
     return TemplateSpec(
-        **_of(params, "name", "tenant", "docker"),
+        **_of(params, "name", "tenant", "docker", "upgrade", "keep_generations"),
+        max_age=None if age is None else duration("max_age", age),
         image=ImageSpec(packages=tuple(params["packages"]), files=params["files"] or None, **image),
-        build=BuildOptions(**_of(params, "mirror", "security_mirror", "proxy")),
+        build=BuildOptions(
+            **_of(params, "mirror", "security_mirror", "proxy"),
+            repositories=tuple(
+                Repository(**{**r, "components": tuple(r["components"])}) for r in params["repositories"]
+            ),
+        ),
         hardware=Hardware(**hardware),
     )
 
 
 def fleet_spec(params: Params) -> FleetSpec:
     """The fleet that a task declares."""
-    return FleetSpec(**_of(params, "name", "template", "count", "tenant", "labels"), host=_host_spec(params))
+    names, count, update = params["names"], params["count"], params["update"]
+    return FleetSpec(
+        **_of(params, "name", "template", "tenant", "labels", "recreate", "placement", "here"),
+        # Where names are declared and there are none, no host is wanted.
+        count=count if count is not None else 1 if names is None else len(names),
+        names=tuple(names or ()),
+        hypervisors=tuple(Hypervisor(h["name"], h["state"], h["max"]) for h in params["hypervisors"]),
+        replace_on_labels=tuple(params["replace_on_labels"]),
+        update=UpdateSpec(**{**update, "hook": tuple(update["hook"])}),
+        min_ready=params["min_ready"],
+        max=params["max"],
+        host=_host_spec(params),
+        ttl=_ttl(params),
+    )
+
+
+def declaration(params: Params) -> Declaration:
+    """The yard that a task declares."""
+    declared = params["declaration"] or {}
+    here = params["here"] or ""
+    unknown = sorted(map(str, declared.keys() - {"templates", "fleets"}))
+    if unknown:
+        raise InvalidInput(f"declaration: {unknown[0]} is not known.", remedy="declare templates and fleets")
+    templates, fleets = (
+        _items(declared, kind, options) for kind, options in (("templates", TEMPLATE), ("fleets", FLEET))
+    )
+    found = Declaration(
+        tuple(TemplateTerm(template_spec(t), float(t["timeout"])) for t in templates if t["state"] == "present"),
+        tuple(
+            FleetTerm(fleet_spec(_placed(f, here)), float(f["timeout"]), f["wait"])
+            for f in fleets
+            if f["state"] == "present"
+        ),
+        *(tuple((i["tenant"], i["name"]) for i in kind if i["state"] == "absent") for kind in (templates, fleets)),
+        prune=params["prune"],
+        evacuate=params["evacuate"],
+    )
+    return found.rebuilt() if params["rebuild"] else found
+
+
+def _placed(params: Params, here: str) -> Params:
+    """A fleet over several hypervisors that does not say itself where it is."""
+    return {**params, "here": here} if params["hypervisors"] and not params["here"] else params
+
+
+def _fleet_term(params: Params) -> FleetTerm:
+    return FleetTerm(fleet_spec(params), float(params["timeout"]), params["wait"])
+
+
+def _items(declared: Params, kind: str, options: Params) -> list[Params]:
+    """The items of one list of a declaration, each checked as its module would check it."""
+    items = declared.get(kind) or []
+    if not isinstance(items, list):
+        raise InvalidInput(f"declaration: {kind} is no list.", remedy=f"give {kind} as a list")
+    return [checked({**options, **ITEM}, item, f"{kind} {number}") for number, item in enumerate(items, 1)]
 
 
 def single_spec(params: Params) -> SingleSpec:
     """The host that a task declares by its name."""
     declared = _of(params, "name", "tenant", "labels")
-    return SingleSpec(**declared, template=params["template"] or "", host=_host_spec(params))
+    return SingleSpec(**declared, template=params["template"] or "", host=_host_spec(params), ttl=_ttl(params))
 
 
 def client(params: Params) -> Client:
     """The client certificate that a task is about."""
     return Client(**_of(params, "name", "tenant", "days"), directory=params["directory"] or "")
+
+
+def lease_spec(params: Params) -> LeaseSpec:
+    """The lease that a task asks for."""
+    asked = _of(params, "holder", "tenant", "labels")
+    return LeaseSpec(**asked, fleet=params["fleet"] or "", duration=seconds("duration", params["duration"]))
+
+
+def leasing(yard: Yard, params: Params, how: Params) -> Result:
+    """What a task wants of a lease, by its number or by its holder."""
+    back = {"replace": params["replace"], **how}
+    if params["state"] == "released":
+        return (
+            yard.release_lease(params["id"], **back) if params["id"] else yard.release_held(lease_spec(params), **back)
+        )
+    if params["id"]:
+        return yard.renew_lease(params["id"], params["duration"], check=how["check"])
+    wait = how["timeout"] if params["wait"] else 0.0
+    return yard.have_lease(lease_spec(params), extend=params["renew"], check=how["check"], wait=wait)
+
+
+def reaping(yard: Yard, params: Params, how: Params) -> Result:
+    """What a task wants to be reaped."""
+    return yard.reap(dry_run=how["check"], grace=seconds("grace", params["grace"]), timeout=how["timeout"])
+
+
+def _ttl(params: Params) -> float:
+    return seconds("ttl", params["ttl"]) if params["ttl"] else 0.0
 
 
 def _host_spec(params: Params) -> HostSpec:

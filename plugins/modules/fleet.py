@@ -11,9 +11,14 @@ short_description: Have a number of equal container hosts
 version_added: 0.1.0
 description:
   - Makes a fleet as declared. Hosts that are missing are forked from the newest generation of the template, hosts that
-    are too many are destroyed, hosts that are off are started, and hosts that differ from the declaration are replaced.
+    are too many are destroyed, hosts that are off are started, and hosts that differ from the declaration, or whose
+    Docker does not answer, are replaced.
+  - Others take their places first (O(update)). When a new host does not get healthy, the module stops and fails while
+    the old ones serve.
   - Hosts whose certificate is about to run out, that trust a CA which is not the tenant's, or that do not know yet what
     was revoked, are admitted anew where they are.
+  - Hosts that are leased stay as they are until their lease is over, whatever is declared. Hosts whose lease or time to
+    live is over are destroyed, and others take their place.
   - Hosts are called after the fleet, as in C(web-1) and C(web-2).
 author:
   - stockyard contributors (!UNKNOWN)
@@ -24,6 +29,7 @@ extends_documentation_fragment:
   - stockyard.container_hosts.progress
   - stockyard.container_hosts.tenant
   - stockyard.container_hosts.host
+  - stockyard.container_hosts.fleet
   - stockyard.container_hosts.wait
 attributes:
   check_mode:
@@ -31,7 +37,8 @@ attributes:
   diff_mode:
     support: full
   idempotent:
-    support: full
+    support: partial
+    details: Not with O(recreate=always), which makes every host anew.
 options:
   name:
     description:
@@ -50,13 +57,9 @@ options:
       - The template that its hosts are forked from, in the same tenant.
       - Required when O(state=present). In check mode it need not exist yet.
     type: str
-  count:
-    description:
-      - How many hosts it is to have.
-    type: int
-    default: 1
 seealso:
   - module: stockyard.container_hosts.fleet_info
+  - module: stockyard.container_hosts.lease
   - module: stockyard.container_hosts.template
   - module: stockyard.container_hosts.host
 """
@@ -72,9 +75,34 @@ EXAMPLES = r"""
       stage: test
   register: web
 
+- name: Keep two hosts ready for whoever leases one, ten at most, none older than a working day
+  stockyard.container_hosts.fleet:
+    name: ci
+    template: docker
+    count: 2
+    min_ready: 2
+    max: 10
+    ttl: 8h
+
 - name: See how to reach the first
   ansible.builtin.debug:
     msg: "{{ web.hosts[0].ssh.command }}"
+
+- name: Replace hosts two at a time, each when a load balancer has let it go
+  stockyard.container_hosts.fleet:
+    name: web
+    template: docker
+    count: 10
+    update:
+      max_surge: 2
+      grace: 120
+      hook: [/usr/local/bin/leave-the-balancer, --wait]
+
+- name: Have hosts with names of their own
+  stockyard.container_hosts.fleet:
+    name: ci
+    template: docker
+    names: [linux-a, linux-b]
 
 - name: Destroy them
   stockyard.container_hosts.fleet:
@@ -163,6 +191,19 @@ hosts:
       description: The libvirt network that it has its address of. Empty for QEMU's user network.
       type: str
       sample: ""
+    expires:
+      description: When its time to live is over, in seconds since the epoch. V(0) for a host that has no end.
+      type: float
+      sample: 0.0
+    lease:
+      description: Who has it, and until when. Empty for a host that nobody leased.
+      type: dict
+      sample:
+        id: 0b0a4a86-9c3b-4b0e-9a5e-1c1c7a5a1f10
+        holder: job-17
+        taken: 1798758000.0
+        until: 1798761600.0
+        certificate: 3f8a11c09be2
     identity:
       description: What makes it itself. Public facts only.
       type: dict
@@ -226,13 +267,12 @@ error:
 """
 
 from ansible_collections.stockyard.container_hosts.plugins.module_utils._ansible import change, changing
-from ansible_collections.stockyard.container_hosts.plugins.module_utils._specs import HOST, fleet_spec
+from ansible_collections.stockyard.container_hosts.plugins.module_utils._specs import FLEET, fleet_spec
 
 OPTIONS = {
-    **HOST,
+    **FLEET,
     "name": {"type": "str", "required": True},
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-    "count": {"type": "int", "default": 1},
 }
 
 ACTS = {
@@ -243,7 +283,9 @@ ACTS = {
 
 def main() -> None:
     """Run the module."""
-    module = changing(OPTIONS, required_if=[("state", "present", ["template"])])
+    module = changing(
+        OPTIONS, required_if=[("state", "present", ["template"])], mutually_exclusive=[("count", "names")]
+    )
     change(module, ACTS[module.params["state"]], lambda found: {"hosts": found})
 
 

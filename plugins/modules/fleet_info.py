@@ -34,6 +34,11 @@ options:
     description:
       - Only fleets of this tenant.
     type: str
+  behind:
+    description:
+      - Whether to ask the mirrors that the templates were built from what later packages there are. That takes a while.
+    type: bool
+    default: false
 seealso:
   - module: stockyard.container_hosts.fleet
 """
@@ -43,6 +48,11 @@ EXAMPLES = r"""
   stockyard.container_hosts.fleet_info:
     name: web
   register: found
+
+- name: Find hosts that lack an update
+  stockyard.container_hosts.fleet_info:
+    behind: true
+  register: lacking
 
 - name: See that all its hosts are there
   ansible.builtin.assert:
@@ -86,6 +96,24 @@ fleets:
       description: How many hosts it has.
       type: int
       sample: 3
+    leased:
+      description: How many of its hosts somebody has leased.
+      type: int
+      sample: 1
+    outdated:
+      description: The hosts that are not of the generation which new hosts are forked from.
+      type: list
+      elements: str
+      sample: [web-3]
+    behind:
+      description:
+        - What each host lacks that the mirror has by now, by the host's name. Empty for a host that is up to date, null
+          where it is not known.
+      returned: when O(behind=true)
+      type: dict
+      sample:
+        web-1: []
+        web-3: [{package: openssl, installed: 3.0.15-1~deb12u1, available: 3.0.16-1~deb12u1}]
     drift:
       description: The hosts that have to be admitted anew, by name, each with the reasons. Empty when nothing is due.
       type: dict
@@ -97,8 +125,11 @@ from ansible_collections.stockyard.container_hosts.plugins.module_utils._ansible
 
 def main() -> None:
     """Run the module."""
-    module = asking({"name": {"type": "str"}, "tenant": {"type": "str"}})
-    ask(module, lambda yard, params: {"fleets": yard.fleets(params["tenant"], params["name"])})
+    module = asking({"name": {"type": "str"}, "tenant": {"type": "str"}, "behind": {"type": "bool", "default": False}})
+    ask(
+        module,
+        lambda yard, params: {"fleets": yard.fleets(params["tenant"], params["name"], behind=params["behind"])},
+    )
 
 
 if __name__ == "__main__":

@@ -162,6 +162,19 @@ host:
       description: The libvirt network that it has its address of. Empty for QEMU's user network.
       type: str
       sample: ""
+    expires:
+      description: When its time to live is over, in seconds since the epoch. V(0) for a host that has no end.
+      type: float
+      sample: 0.0
+    lease:
+      description: Who has it, and until when. Empty for a host that nobody leased.
+      type: dict
+      sample:
+        id: 0b0a4a86-9c3b-4b0e-9a5e-1c1c7a5a1f10
+        holder: job-17
+        taken: 1798758000.0
+        until: 1798761600.0
+        certificate: 3f8a11c09be2
     identity:
       description: What makes it itself. Public facts only.
       type: dict

@@ -38,6 +38,11 @@ options:
     description:
       - Only hosts of this tenant.
     type: str
+  behind:
+    description:
+      - Whether to ask the mirrors that the templates were built from what later packages there are. That takes a while.
+    type: bool
+    default: false
 seealso:
   - module: stockyard.container_hosts.host
 """
@@ -109,6 +114,14 @@ hosts:
       type: list
       elements: str
       sample: []
+    behind:
+      description:
+        - The packages that are to be had in a later version at the mirror that its template was built from, and were
+          not there when it was built. Empty for a host that is up to date, null where it is not known.
+      returned: when O(behind=true)
+      type: list
+      elements: dict
+      sample: [{package: openssl, installed: 3.0.15-1~deb12u1, available: 3.0.16-1~deb12u1}]
     mode:
       description: How it was made, one of V(instant), V(linked) and V(full).
       type: str
@@ -160,6 +173,19 @@ hosts:
       description: The libvirt network that it has its address of. Empty for QEMU's user network.
       type: str
       sample: ""
+    expires:
+      description: When its time to live is over, in seconds since the epoch. V(0) for a host that has no end.
+      type: float
+      sample: 0.0
+    lease:
+      description: Who has it, and until when. Empty for a host that nobody leased.
+      type: dict
+      sample:
+        id: 0b0a4a86-9c3b-4b0e-9a5e-1c1c7a5a1f10
+        holder: job-17
+        taken: 1798758000.0
+        until: 1798761600.0
+        certificate: 3f8a11c09be2
     identity:
       description: What makes it itself. Public facts only.
       type: dict
@@ -203,14 +229,14 @@ hosts:
 
 from ansible_collections.stockyard.container_hosts.plugins.module_utils._ansible import ask, asking
 
+NAMES = ("tenant", "fleet", "name")
+BEHIND = {"type": "bool", "default": False}
+
 
 def main() -> None:
     """Run the module."""
-    module = asking({"name": {"type": "str"}, "fleet": {"type": "str"}, "tenant": {"type": "str"}})
-    ask(
-        module,
-        lambda yard, params: {"hosts": yard.hosts(params["tenant"], params["fleet"], params["name"])},
-    )
+    module = asking({**{key: {"type": "str"} for key in NAMES}, "behind": BEHIND})
+    ask(module, lambda yard, params: {"hosts": yard.hosts(*(params[n] for n in NAMES), behind=params["behind"])})
 
 
 if __name__ == "__main__":

@@ -14,9 +14,11 @@ description:
     Docker, warms it up and freezes it, memory and all.
   - A template never changes. When its declaration does, a new generation is built beside the old one. New hosts are
     forked from the newest, and the fleets that use it replace their hosts when they are next converged.
+  - A declaration that is taken back makes its old generation rule again, if that is still there.
 author:
   - stockyard contributors (!UNKNOWN)
 extends_documentation_fragment:
+  - stockyard.container_hosts.packages
   - stockyard.container_hosts.attributes
   - stockyard.container_hosts.connection
   - stockyard.container_hosts.pki
@@ -65,27 +67,18 @@ options:
       - The size of the disk in GiB. Only what is written takes room.
     type: int
     default: 8
+  source:
+    description:
+      - A virtual machine or template of vCenter's, by its name or its path, that is cloned instead of an image that is
+        built. It has the agent in it already, so O(packages) and O(files) cannot be given with it.
+      - On vSphere it has to be given, elsewhere it cannot be.
+    type: str
+    default: ""
   ssh_user:
     description:
       - The user that is made in the guest, with password-less C(sudo) and the right to use Docker.
     type: str
     default: stockyard
-  mirror:
-    description:
-      - The Debian mirror that the image is built from, by default Debian's own.
-      - A change of it builds no new generation. Nor does one of O(security_mirror) or O(proxy).
-    type: str
-    default: ""
-  security_mirror:
-    description:
-      - The mirror of Debian's security updates that goes with O(mirror).
-    type: str
-    default: ""
-  proxy:
-    description:
-      - An HTTP proxy for the download of packages.
-    type: str
-    default: ""
   vcpus:
     description:
       - Virtual CPUs of each host.
@@ -119,6 +112,22 @@ options:
     type: str
     choices: [running, stopped]
     default: running
+  upgrade:
+    description:
+      - Whether to ask the mirror what packages it has now, and to build a new generation when some are later than those
+        in the template. The mirror is asked in every run, and in check mode too.
+    type: bool
+    default: false
+  max_age:
+    description:
+      - The age at which a new generation is built from today's packages, whether these moved or not. A number of
+        seconds, or a number with C(m), C(h), C(d) or C(w). At least a minute.
+    type: str
+  keep_generations:
+    description:
+      - How many generations stay, the newest among them. Older ones are removed when no host lives on them.
+    type: int
+    default: 2
   timeout:
     description:
       - Seconds for everything that the module does. When they are over it fails, and a template that is half-made is
@@ -147,6 +156,21 @@ EXAMPLES = r"""
     disk_gib: 40
     proxy: http://proxy.example.com:3128
 
+- name: Have one with packages of your own in it, and follow them
+  stockyard.container_hosts.template:
+    name: builder
+    packages: [our-build-tools]
+    repositories:
+      - url: https://packages.example.com/debian
+        signed_by: "{{ lookup('ansible.builtin.file', 'packages.asc') }}"
+    upgrade: true
+
+- name: Have it follow security updates, and never be older than a month
+  stockyard.container_hosts.template:
+    name: docker
+    upgrade: true
+    max_age: 30d
+
 - name: Take it away, with all its generations
   stockyard.container_hosts.template:
     name: builder
@@ -155,7 +179,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 template:
-  description: The newest generation, or null when there is none.
+  description: The generation that hosts are forked from, or null when there is none.
   returned: success
   type: dict
   contains:
@@ -191,8 +215,19 @@ template:
       description: When it was made, in seconds since the epoch.
       type: float
       sample: 1767225600.0
+    promoted:
+      description: When it was made to rule again after later generations, in seconds since the epoch. 0 for never.
+      type: float
+      sample: 0.0
+    source:
+      description: Where its packages came from. Null where that is not known.
+      type: dict
+      sample:
+        suite: bookworm
+        packages: [docker.io, sudo]
+        build: {mirror: "", security_mirror: "", proxy: "", repositories: []}
 templates:
-  description: All generations of the template, oldest first. Each is like RV(template).
+  description: All generations of the template, the one that hosts are forked from last. Each is like RV(template).
   returned: success
   type: list
   elements: dict

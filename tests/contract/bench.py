@@ -10,13 +10,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from stockyard import TemplateSpec, Yard
+from stockyard import ImageSpec, Login, TemplateSpec, Yard
 from stockyard.core.provider import Provider, Record
 from stockyard.core.records import encode
 from stockyard.core.template import TemplateRecord
 from stockyard.providers.registry import open_provider
+from tests.vcsim.simulator import SOURCE, Simulator, finished
 
 OWNER = "contract"
+# Where vSphere's provider keeps what has no machine yet.
+REGISTER, RESERVED = "stockyard-register", "stockyard.host."
 
 
 class Bench(Protocol):
@@ -37,6 +40,9 @@ class Bench(Protocol):
 
     def pause(self, record: Record) -> None:
         """Stop a running machine where it is, as a full disk does."""
+
+    def forget(self, record: Record) -> None:
+        """Take a machine off the record behind our back, and leave its files."""
 
 
 @dataclass
@@ -67,11 +73,14 @@ class MemoryBench:
     def pause(self, record: Record) -> None:
         self._edit(record.domain, {"state": "paused"})
 
-    def _edit(self, name: str, changes: dict[str, Any]) -> None:
+    def forget(self, record: Record) -> None:
+        self._edit(record.domain, None)
+
+    def _edit(self, name: str, changes: dict[str, Any] | None) -> None:
         """As an editor would: the file is read, changed and written anew."""
         header, *lines = self.path.read_text().splitlines()
         machines = dict(json.loads(line) for line in lines)
-        machines[name] = {**machines[name], **changes}
+        machines[name] = None if changes is None else {**machines[name], **changes}
         self.path.write_text("\n".join([header, *(json.dumps([n, m]) for n, m in machines.items()), ""]))
 
 
@@ -102,6 +111,9 @@ class LibvirtBench:
     def pause(self, record: Record) -> None:
         self._with_domain(record, lambda domain: domain.suspend())
 
+    def forget(self, record: Record) -> None:
+        self._with_domain(record, lambda domain: (domain.isActive() and domain.destroy(), domain.undefine()))
+
     def _with_domain(self, record: Record, act: Callable[[Any], Any]) -> None:
         import libvirt
 
@@ -110,6 +122,55 @@ class LibvirtBench:
             act(connection.lookupByUUIDString(record.uuid))
         finally:
             connection.close()
+
+
+@dataclass
+class VsphereBench:
+    """A simulated vCenter of our own."""
+
+    vcenter: Simulator
+    pki: Path
+    storage: str | None = None
+    uri: str = field(init=False)
+    template: TemplateRecord = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.uri = self.vcenter.uri + "?endpoints=false"
+        self._instance = self.vcenter.connect()
+        self.vcenter.prepare(SOURCE)
+        self._login = Login(self.vcenter.username, self.vcenter.password, True, self.vcenter.ca_path)
+        with Yard(self.uri, owner=OWNER, pki_dir=str(self.pki), login=self._login) as yard:
+            yard.template(TemplateSpec("frozen", image=ImageSpec(source=SOURCE)))
+            (found,) = yard.context.provider.observe(OWNER).templates
+        self.template = found.record
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What another process needs to log in."""
+        return self.vcenter.environment
+
+    def open(self) -> Provider:
+        return open_provider(self.uri, login=self._login)
+
+    def corrupt(self, record: Record, text: str) -> None:
+        """In the machine's own settings, or in the register, where a host is that was not forked yet."""
+        from pyVmomi import vim
+
+        where, key = self._machine(record.domain), "stockyard.record"
+        if where is None:
+            where, key = self._machine(REGISTER), f"{RESERVED}{record.domain}"
+        value = vim.option.OptionValue(key=key, value=f"1 {text}")
+        finished(where.ReconfigVM_Task(vim.vm.ConfigSpec(extraConfig=[value])))
+
+    def kill(self, record: Record) -> None:
+        self.vcenter.power(self._machine(record.domain)._moId, "poweredOff")
+
+    def pause(self, record: Record) -> None:
+        self.vcenter.power(self._machine(record.domain)._moId, "suspended")
+
+    def _machine(self, name: str) -> Any:
+        """A machine of the yard's folder; nothing when there is none."""
+        return self._instance.content.searchIndex.FindByInventoryPath(f"DC0/vm/stockyard/{name}")
 
 
 def restore(bench: Bench, record: Record) -> None:

@@ -20,9 +20,10 @@ from stockyard.core.template import TemplateRecord
 from stockyard.pki import Pki
 from stockyard.services.context import Context
 from stockyard.services.hosts import address_of, mac_of
-from tests.contract.bench import Bench, LibvirtBench, MemoryBench
+from tests.contract.bench import Bench, LibvirtBench, MemoryBench, VsphereBench
+from tests.vcsim.simulator import Simulator
 
-HYPERVISORS = ["memory", pytest.param("libvirt", marks=pytest.mark.real)]
+HYPERVISORS = ["memory", "vsphere", pytest.param("libvirt", marks=pytest.mark.real)]
 
 
 @pytest.fixture(scope="session", params=HYPERVISORS)
@@ -30,8 +31,15 @@ def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     """The hypervisor under test."""
     if request.param == "memory":
         return MemoryBench(tmp_path_factory.mktemp("memory") / "hypervisor")
-    found: Bench = request.getfixturevalue("libvirt_bench")
+    found: Bench = request.getfixturevalue(f"{request.param}_bench")
     return found
+
+
+@pytest.fixture(scope="session")
+def vsphere_bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VsphereBench]:
+    """A simulated vCenter. What logs in to it is not in the environment: the tests that come after see that."""
+    with Simulator() as vcenter:
+        yield VsphereBench(vcenter, tmp_path_factory.mktemp("vsphere"))
 
 
 @pytest.fixture(scope="session")
@@ -94,7 +102,8 @@ class Drafts:
         record = HostRecord(
             owner=self.template.owner, tenant=self.template.tenant, fleet="", name=name or f"contract-{own.hex[:12]}",
             uuid=str(own), template=self.template.name, generation=self.template.generation, spec=HostSpec(),
-            ssh_user=self.template.ssh_user, mac=mac_of(own), address=address_of(own), phase="creating", created=1.0,
+            ssh_user=self.template.ssh_user, mac=mac_of(own, self.provider.capabilities), address=address_of(own),
+            phase="creating", created=1.0,
         )  # fmt: skip
         record = replace(record, **changes)  # type: ignore[arg-type]
         self.made.append(record)

@@ -16,7 +16,7 @@ from tests.contract.test_machines import ask, identified
 
 # A boot under emulation takes a minute.
 pytestmark = pytest.mark.parametrize(
-    "bench", ["memory", pytest.param("libvirt", marks=[pytest.mark.real, pytest.mark.full])], indirect=True
+    "bench", ["memory", "vsphere", pytest.param("libvirt", marks=[pytest.mark.real, pytest.mark.full])], indirect=True
 )
 
 

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -39,7 +40,8 @@ def name() -> str:
 def holder(bench: Bench, name: str) -> Iterator[subprocess.Popen[str]]:
     """Another process that holds the name."""
     argv = [sys.executable, "-c", HOLDER, bench.uri, bench.storage or "", name]
-    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
+    environment = {**os.environ, **getattr(bench, "environment", {})}
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stdout is not None
         try:
             assert process.stdout.readline() == "held\n"

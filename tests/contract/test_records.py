@@ -176,6 +176,12 @@ def test_destroy_is_done_when_nothing_is_there(provider: Provider, drafts: Draft
     assert on_record(provider, record) is None
 
 
+def test_several_may_take_one_host_away_at_the_same_time(provider: Provider, second: Provider, drafts: Drafts) -> None:
+    record = drafts.forked(Deadline(60))
+    assert race(partial(provider.destroy, record), partial(second.destroy, record)) == [True, True]
+    assert on_record(provider, record) is None
+
+
 def test_a_template_in_use_is_not_destroyed(
     provider: Provider, drafts: Drafts, frozen_template: TemplateRecord
 ) -> None:
@@ -268,3 +274,11 @@ def race(*attempts: Callable[[], object]) -> list[bool]:
         thread.join()
     assert strange == []
     return won
+
+
+def test_what_is_in_an_image_is_on_record(provider: Provider, frozen_template: TemplateRecord) -> None:
+    if not provider.capabilities.builds:
+        pytest.skip("images are not built of packages on this hypervisor (capability builds)")
+    found = provider.versions(frozen_template.image)
+    assert found["docker.io"]
+    assert provider.versions("0" * 64) == {}

@@ -8,6 +8,7 @@ import contextlib
 import inspect
 import json
 import os
+import shlex
 import signal
 import socket
 import threading
@@ -18,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from stockyard import Conflict, HostSpec, SingleSpec, Unsupported, Yard
+from stockyard import Conflict, HostSpec, HypervisorError, SingleSpec, Unsupported, Yard
 
 from . import probe
 from .conftest import Docker, ssh
@@ -190,6 +191,22 @@ def test_a_lost_tunnel_is_mended(yard: Yard, proxied: Host, declared: SingleSpec
     assert not yard.host(declared).changed
     assert fetch(proxied) == "proxied\n"
     assert len(tunnels(proxied)) == 1
+
+
+@pytest.mark.full
+def test_a_program_that_holds_the_proxys_port_is_no_proxy(yard: Yard, proxied: Host, declared: SingleSpec) -> None:
+    """It takes the port while the tunnel is away, and says nothing; when it has gone, all is well again."""
+    (old,) = tunnels(proxied)
+    os.kill(old, signal.SIGKILL)
+    hold = "import socket, time; s = socket.create_server(('10.0.2.15', 3128)); time.sleep(3600)"
+    line = f'until python3 -c "{hold}"; do sleep 0.2; done'
+    pid = ssh(proxied, f"nohup setsid sh -c {shlex.quote(line)} >/dev/null 2>&1 & echo $!").stdout.strip()
+    time.sleep(10)
+    with pytest.raises(HypervisorError, match=r"port 3128 of the guest is held"):
+        yard.host(declared)
+    ssh(proxied, f"kill -- -{pid}")
+    yard.host(declared)
+    assert fetch(proxied) == "proxied\n"
 
 
 def test_a_tunnel_ends_with_its_host(yard: Yard, proxied: Host) -> None:

@@ -112,6 +112,7 @@ def test_the_sdk_imports_from_its_wheel_alone(wheel: Path, home: Path, tmp_path:
     run(*pip, "install", "--no-index", "--no-deps", wheel, home=home)
     where = run(python, "-I", "-c", "import stockyard; print(stockyard.__file__)", home=home)
     assert Path(where.strip()).is_relative_to(tmp_path)
+    assert "lease" in run(tmp_path / "venv" / "bin" / "stockyard", "--help", home=home)
 
 
 def test_the_wheel_says_what_it_is(metadata: Message) -> None:

@@ -5,11 +5,17 @@
 
 from __future__ import annotations
 
+from .core.declaration import Declaration, FleetTerm, TemplateTerm
 from .core.fleet import FleetSpec, SingleSpec
 from .core.host import HostSpec
 from .core.image import BuildOptions, ImageSpec
+from .core.lease import LeaseSpec
+from .core.login import Login
 from .core.plan import Action, Plan
+from .core.repository import Repository
+from .core.spread import Hypervisor
 from .core.template import Hardware, TemplateSpec
+from .core.update import UpdateSpec
 from .errors import (
     AddressTaken,
     Busy,
@@ -20,6 +26,7 @@ from .errors import (
     HypervisorError,
     ImageError,
     InvalidInput,
+    LeaseOver,
     MissingDependency,
     NotFound,
     OutOfSpace,
@@ -27,8 +34,10 @@ from .errors import (
     StockyardError,
     Unsupported,
 )
+from .leasing import HeldLease
+from .result import Result
 from .services.clients import Client
-from .yard import Result, Yard
+from .yard import Yard
 
 __all__ = [
     "Action",
@@ -39,23 +48,33 @@ __all__ = [
     "Conflict",
     "ConnectionFailed",
     "DeadlineExceeded",
+    "Declaration",
     "FleetSpec",
+    "FleetTerm",
     "GuestError",
     "Hardware",
+    "HeldLease",
     "HostSpec",
+    "Hypervisor",
     "HypervisorError",
     "ImageError",
     "ImageSpec",
     "InvalidInput",
+    "LeaseOver",
+    "LeaseSpec",
+    "Login",
     "MissingDependency",
     "NotFound",
     "OutOfSpace",
     "Plan",
     "Refused",
+    "Repository",
     "Result",
     "SingleSpec",
     "StockyardError",
     "TemplateSpec",
+    "TemplateTerm",
     "Unsupported",
+    "UpdateSpec",
     "Yard",
 ]

@@ -20,6 +20,7 @@ try:
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.hazmat.primitives.kdf.hkdf import HKDF
     from cryptography.x509.oid import NameOID
 except ImportError:  # pki.Pki says so, before anything here is called
     pass
@@ -30,6 +31,10 @@ CLIENT_DAYS = 90
 SKEW = timedelta(minutes=5)
 # A certificate is made anew when less than this part of its life is left.
 RENEW_PART = 1 / 3
+# Tells these keys from all others that may ever be derived of a CA's.
+LEASES = b"stockyard lease authority 1"
+# FIPS 186-5: the order of P-256.
+P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 
 
 @dataclass(frozen=True)
@@ -51,10 +56,14 @@ class Authority:
     @classmethod
     def create(cls, name: str, now: datetime) -> Authority:
         """A new authority with a P-256 key, valid for ten years."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        subject = _name(name)
+        return cls._of_its_own(_name(name), ec.generate_private_key(ec.SECP256R1()), now, timedelta(days=CA_DAYS))
+
+    @classmethod
+    def _of_its_own(
+        cls, subject: x509.Name, key: ec.EllipticCurvePrivateKey, now: datetime, life: timedelta
+    ) -> Authority:
         constraints = x509.BasicConstraints(ca=True, path_length=0)
-        builder = _builder(subject, subject, key.public_key(), now, CA_DAYS).add_extension(constraints, critical=True)
+        builder = _builder(subject, subject, key.public_key(), now, life).add_extension(constraints, critical=True)
         return cls(_sign(builder.add_extension(_usage(ca=True), critical=True), key), key)
 
     @classmethod
@@ -117,14 +126,38 @@ class Authority:
         if not valid or not isinstance(key, ec.EllipticCurvePublicKey):
             raise GuestError("the guest's certificate request is not signed with its own P-256 key.", name=hostname)
         names = x509.SubjectAlternativeName([x509.DNSName(hostname), x509.IPAddress(ipaddress.ip_address(address))])
-        builder = _builder(_name(hostname), self.certificate.subject, key, now, days, self.certificate)
+        life = timedelta(days=days)
+        builder = _builder(_name(hostname), self.certificate.subject, key, now, life, self.certificate)
         return self._issue(builder.add_extension(names, critical=False), "server")
 
     def issue_client(self, name: str, now: datetime, days: int = CLIENT_DAYS) -> tuple[Certificate, str]:
         """A client certificate with a new key; returns both, the key as PEM."""
         key = ec.generate_private_key(ec.SECP256R1())
-        builder = _builder(_name(name), self.certificate.subject, key.public_key(), now, days, self.certificate)
-        return self._issue(builder, "client"), _key_pem(key)
+        return self._client(name, key, now, timedelta(days=days)), _key_pem(key)
+
+    def of_leases(self, host: str, now: datetime) -> Authority:
+        """The authority whose client certificates open one host and no other.
+
+        It is derived of this one's key, so nothing of it is kept anywhere: whoever has this one can make it again. It
+        is no intermediate of this one's: a host that trusts this one alone does not let its clients in.
+
+        :param host: the host's uuid.
+        """
+        life = _end_of(self.certificate, now) - now
+        return self._of_its_own(_name(f"stockyard leases {host}"), _derived(self.key, host), now, life)
+
+    def issue_until(self, name: str, now: datetime, until: datetime, key: str = "") -> tuple[Certificate, str]:
+        """A client certificate that ends at a moment; returns it and its key, as PEM.
+
+        :param key: the key that it is for, as PEM; a new one is made when there is none, or it is no P-256 key.
+        """
+        private = _private(key) or ec.generate_private_key(ec.SECP256R1())
+        return self._client(name, private, now, until - now), _key_pem(private)
+
+    def _client(self, name: str, key: ec.EllipticCurvePrivateKey, now: datetime, life: timedelta) -> Certificate:
+        return self._issue(
+            _builder(_name(name), self.certificate.subject, key.public_key(), now, life, self.certificate), "client"
+        )
 
     def sign_crl(self, serials: Iterable[str], now: datetime) -> str:
         """The list of revoked certificates, as PEM. It lasts as long as the authority: no host shuts everybody out
@@ -152,15 +185,17 @@ class Authority:
 
 
 def _name(common_name: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name[:64])])
+    # X.509 has room for 64 bytes (ub-common-name of RFC 5280).
+    fitting = common_name.encode()[:64].decode(errors="ignore")
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, fitting)])
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, now: datetime, days: int,
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, now: datetime, life: timedelta,
     signer: x509.Certificate | None = None,
 ) -> x509.CertificateBuilder:  # fmt: skip
     """What all certificates have in common; none outlives its signer."""
-    end = now + timedelta(days=days)
+    end = now + life
     if signer is not None:
         end = min(end, _end_of(signer, now))
     builder = x509.CertificateBuilder().subject_name(subject).issuer_name(issuer).public_key(key)
@@ -187,6 +222,24 @@ def _linked(builder: x509.CertificateBuilder, signer: x509.Certificate) -> x509.
         return builder
     link = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(own)
     return builder.add_extension(link, critical=False)
+
+
+def _derived(key: ec.EllipticCurvePrivateKey, host: str) -> ec.EllipticCurvePrivateKey:
+    """A P-256 key for one host (RFC 5869). Without the key that it is derived of nobody can tell it."""
+    numbers = key.private_numbers()
+    secret = numbers.private_value.to_bytes((key.curve.key_size + 7) // 8, "big")
+    # 64 bits more than the order needs make the bias of the reduction negligible (FIPS 186-5, A.2.1).
+    drawn = HKDF(hashes.SHA256(), 40, LEASES, host.encode("ascii")).derive(secret)
+    return ec.derive_private_key(int.from_bytes(drawn, "big") % (P256_ORDER - 1) + 1, ec.SECP256R1())
+
+
+def _private(pem: str) -> ec.EllipticCurvePrivateKey | None:
+    """A P-256 key out of PEM; nothing for anything else."""
+    try:
+        found = serialization.load_pem_private_key(pem.encode(), None)
+    except (ValueError, TypeError, UnsupportedAlgorithm):
+        return None
+    return found if isinstance(found, ec.EllipticCurvePrivateKey) and isinstance(found.curve, ec.SECP256R1) else None
 
 
 def _may_sign(certificate: x509.Certificate) -> bool:

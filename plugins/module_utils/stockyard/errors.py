@@ -13,6 +13,7 @@
     │   ├── AddressTaken      the address that a new host was to have is somebody else's
     │   └── Busy              another controller holds the object now
     ├── Refused               doing it would hurt something living or something that is not ours
+    │   └── LeaseOver         the lease ran out, or was given back: its host is the holder's no more
     ├── Unsupported           this hypervisor, or this template, cannot do it (a declared capability)
     ├── DeadlineExceeded      a bounded wait ran out
     ├── GuestError            the guest answered, and the answer is an error or makes no sense
@@ -76,6 +77,10 @@ class Busy(Conflict):
 
 class Refused(StockyardError):
     """Doing it would hurt something living or something that is not ours."""
+
+
+class LeaseOver(Refused):
+    """The lease ran out or was given back."""
 
 
 class Unsupported(StockyardError):

@@ -87,6 +87,21 @@ def fresh(folder: Path, authority: Authority, revoked: Serials, now: datetime) -
     return f"{found.serial_number:x}" not in revoked and found.not_valid_after_utc - now > life * RENEW_PART
 
 
+def ran_out(folder: Path, now: datetime) -> bool:
+    """Whether a directory holds a client certificate whose time is over, or a key that never got one.
+
+    What holds anything else is not ours to judge.
+    """
+    try:
+        if folder.is_symlink() or not {p.name for p in folder.iterdir()} <= {"ca.pem", "cert.pem", "key.pem"}:
+            return False
+        return x509.load_pem_x509_certificate((folder / "cert.pem").read_bytes()).not_valid_after_utc <= now
+    except FileNotFoundError:
+        return folder.is_dir()
+    except (OSError, ValueError):
+        return False
+
+
 def serial_of(pem: str, authority: Authority) -> dict[str, float]:
     """The serial number and the end of a client certificate.
 

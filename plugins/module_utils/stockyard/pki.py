@@ -11,6 +11,7 @@ A tenant's directory::
     ca.pem  ca-key.pem          the authority (the key is not there when it was handed in as text)
     client/ca.pem cert.pem key.pem   what DOCKER_CERT_PATH wants
     clients.json revoked.json crl.pem   client certificates: which were issued, which are revoked, the signed list
+    leases/ID/ca.pem cert.pem key.pem   the same of one lease, while it lasts
     ssh/id_ed25519 id_ed25519.pub    the operator's SSH key, put into hosts that name no other
     known_hosts                      SSH host keys, pinned from the hypervisor's channel
 """
@@ -19,15 +20,17 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
-from .authority import CLIENT_DAYS, Authority
+from .authority import CLIENT_DAYS, Authority, Certificate
 from .errors import InvalidInput, MissingDependency, StockyardError
 from .keyfiles import text, write
-from .ledger import Ledger, Serials, fresh
+from .ledger import Ledger, Serials, fresh, ran_out
 
 ABSENT: ImportError | None = None
 try:
@@ -38,6 +41,8 @@ except ImportError as absent:
     ABSENT = absent
 
 OPERATOR = "operator"
+# What :func:`.keyfiles.write` writes beside a file before it takes its place.
+_BESIDE = re.compile(r"\..+\.[0-9]+")
 
 
 class Pki:
@@ -71,6 +76,10 @@ class Pki:
     def directory_of(self, name: str) -> Path:
         """Where a named client certificate is put when nobody says otherwise."""
         return self.directory / "clients" / name
+
+    def lease_directory(self, lease: str) -> Path:
+        """Where the certificate of a lease is, by the lease's number."""
+        return self.directory / "leases" / lease
 
     @property
     def ssh_key(self) -> Path:
@@ -128,6 +137,49 @@ class Pki:
                 write(folder / "cert.pem", certificate.pem, 0o644)
                 write(folder / "ca.pem", authority.pem(), 0o644)
         return folder
+
+    def lease_key(self, lease: str) -> str:
+        """The private key of a lease, as PEM; nothing where it is not here."""
+        path = self.lease_directory(lease) / "key.pem"
+        try:
+            return text(path)
+        except FileNotFoundError:
+            return ""
+        except OSError as error:
+            raise self._unusable(error) from error
+
+    def keep_lease(self, lease: str, certificate: Certificate, key: str, now: datetime) -> Path:
+        """Put the certificate of a lease where its holder finds it; returns the directory."""
+        folder, authority = self.lease_directory(lease), self.authority(now)
+        with self._locked():
+            write(folder / "key.pem", key, 0o600)
+            write(folder / "cert.pem", certificate.pem, 0o644)
+            write(folder / "ca.pem", authority.pem(), 0o644)
+        return folder
+
+    def forget_lease(self, lease: str) -> None:
+        """Take the certificate and the key of a lease away, if they are here."""
+        if self.lease_directory(lease).exists():
+            with self._locked():
+                shutil.rmtree(self.lease_directory(lease), ignore_errors=True)
+
+    def leftovers(self, now: datetime, *, remove: bool) -> list[Path]:
+        """What nobody needs: certificates of leases that ran out, and what writers that died left half-written.
+
+        A lease may be of a host on another hypervisor, so only its certificate tells. Its last file is written last.
+
+        :param remove: take them away, too.
+        """
+        if not self.directory.exists():
+            return []
+        with self._locked():
+            # Whoever writes here holds the directory, so nothing half-written is being written now.
+            found = [p for p in self.directory.rglob(".*") if _BESIDE.fullmatch(p.name) and p.is_file()]
+            leases = self.directory / "leases"
+            found += [p for p in leases.iterdir() if ran_out(p, now)] if leases.exists() else []
+            for path in found if remove else ():
+                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        return sorted(found)
 
     def is_issued(self, folder: Path, now: datetime) -> bool:
         """Whether :meth:`issue` would leave a directory as it is. Writes nothing."""

@@ -6,20 +6,25 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from .core import naming
 from .core.clock import Clock, SystemClock
+from .core.declaration import Declaration
 from .core.fleet import FleetSpec, SingleSpec
-from .core.host import Host
+from .core.host import Host, HostRecord
+from .core.login import NOBODY, Login
 from .core.plan import Plan
-from .core.provider import Progress, Provider
+from .core.provider import Observation, Progress, Provider
 from .core.template import TemplateSpec
+from .leasing import Leasing
 from .pki import Pki
 from .providers.registry import open_provider
-from .services import access, clients, fleets, single, teardown, templates, trust
+from .result import Result
+from .services import access, clients, fleets, freshness, keep, reap, single, site, teardown, templates, trust
 from .services.clients import Client
 from .services.context import Context
 
@@ -27,32 +32,17 @@ DEFAULT_HYPERVISOR = "qemu:///session"
 DEFAULT_OWNER = "stockyard"
 TEMPLATE_TIMEOUT = 1800.0
 FLEET_TIMEOUT = 600.0
+REAP_GRACE = 3600.0
 
 
-@dataclass(frozen=True)
-class Result:
-    """What a call did, or would do with ``check=True``.
-
-    :param plan: the actions; empty when all was as declared.
-    :param objects: the hosts or templates as they are now, ready to be shown.
-    """
-
-    plan: Plan
-    objects: list[dict[str, Any]]
-
-    @property
-    def changed(self) -> bool:
-        """Whether anything was (or would be) changed."""
-        return bool(self.plan)
-
-
-class Yard:
+class Yard(Leasing):
     """Opens a hypervisor and works on one owner's objects. Use it in a ``with`` statement.
 
     :param hypervisor: its URI; ``STOCKYARD_HYPERVISOR`` when not given, else ``qemu:///session``.
     :param owner: whose yard it is; two owners never touch each other's objects.
     :param pki_dir: directory for keys; ``~/.config/stockyard`` when not given.
-    :param storage: directory for templates and hosts on the hypervisor.
+    :param storage: where templates and hosts are kept: a directory on the hypervisor, on vSphere a datastore.
+    :param login: who opens a hypervisor that asks, such as vCenter.
     :param ca_certificate: with ``ca_private_key``, the tenant's CA as PEM instead of one in ``pki_dir``.
     :param progress: called with a line for every stage that ends.
     """
@@ -64,6 +54,7 @@ class Yard:
         owner: str = DEFAULT_OWNER,
         pki_dir: str | None = None,
         storage: str | None = None,
+        login: Login = NOBODY,
         ca_certificate: str = "",
         ca_private_key: str = "",
         progress: Progress | None = None,
@@ -78,7 +69,7 @@ class Yard:
             return Pki(base / owner / tenant, f"{owner}/{tenant}", ca_certificate, ca_private_key)
 
         self.context = Context(
-            provider=provider or open_provider(uri, storage), owner=owner, pki=pki, clock=clock or SystemClock(),
+            provider=provider or open_provider(uri, storage, login), owner=owner, pki=pki, clock=clock or SystemClock(),
             progress=progress or (lambda _line: None),
         )  # fmt: skip
 
@@ -91,6 +82,12 @@ class Yard:
     def close(self) -> None:
         """Let go of the hypervisor."""
         self.context.provider.close()
+
+    def preflight(self) -> dict[str, Any]:
+        """What the hypervisor offers, and what is in the way of a yard on it, each in a line. Changes nothing."""
+        provider = self.context.provider
+        offered = {k: v for k, v in asdict(provider.capabilities).items() if k in ("modes", "parallel", "endpoints")}
+        return {**offered, "modes": list(provider.capabilities.modes), "problems": provider.preflight()}
 
     def template(self, spec: TemplateSpec, *, check: bool = False, timeout: float = TEMPLATE_TIMEOUT) -> Result:
         """Have a frozen template as declared."""
@@ -147,48 +144,85 @@ class Yard:
         plan = clients.plan_revocation(*subject) if check else clients.revoke(*subject, timeout)
         return Result(plan, clients.described(self.context, client))
 
+    def site(
+        self, declared: Declaration, *, check: bool = False, save_plan: str | Path = "", only_if: str | Path = ""
+    ) -> Result:
+        """Have the whole yard as declared.
+
+        :param save_plan: a file, ending in ``.json``, that the plan is written to; as Markdown too, beside it.
+        :param only_if: a saved plan: nothing is done unless it is still true.
+        """
+        earlier = keep.load(Path(only_if).expanduser()) if only_if else None
+        now = keep.sealed(self.context, declared) if save_plan or earlier or check else None
+        if earlier and now:
+            earlier.check(now)
+        if save_plan and now:
+            keep.save(now, Path(save_plan).expanduser())
+        plan = Plan(now.actions) if check and now else site.converge(self.context, declared)
+        fleets = {(f.spec.tenant, f.spec.name) for f in declared.fleets}
+        return Result(plan, [h for h in self.hosts() if (h["tenant"], h["fleet"]) in fleets])
+
     def teardown(self, *, templates: bool = False, check: bool = False, timeout: float = FLEET_TIMEOUT) -> Result:
         """Take every host of the yard away, declared or not, and its templates when asked."""
         act = teardown.plan(self.context, templates) if check else teardown.run(self.context, templates, timeout)
         return Result(act, self.hosts())
+
+    def reap(self, *, dry_run: bool = False, grace: float = REAP_GRACE, timeout: float = FLEET_TIMEOUT) -> Result:
+        """Take away what is over, half-made or left behind; the result's objects are what was left alone, and why.
+
+        :param grace: seconds that something may take to be made before it counts as left behind.
+        """
+        plan, left = reap.plan(self.context, grace) if dry_run else reap.run(self.context, grace, timeout)
+        return Result(plan, left)
 
     def prune_templates(self) -> list[str]:
         """Take away old generations that no host lives on, and images that no template is made of."""
         return templates.prune(self.context)
 
     def hosts(
-        self, tenant: str | None = None, fleet: str | None = None, name: str | None = None
+        self, tenant: str | None = None, fleet: str | None = None, name: str | None = None, *, behind: bool = False
     ) -> list[dict[str, Any]]:
-        """Hosts as modules return them, by name."""
-        everyone = self.context.provider.observe(self.context.owner).hosts
-        drift = trust.drifts(self.context, everyone)
-        found = [
-            h for h in everyone
-            if tenant in (None, h.record.tenant) and fleet in (None, h.record.fleet) and name in (None, h.record.name)
-        ]  # fmt: skip
-        return [access.describe_host(self.context, h, drift[h.record.uuid]) for h in sorted(found, key=_name)]
+        """Hosts as modules return them, by name.
 
-    def fleets(self, tenant: str | None = None, name: str | None = None) -> list[dict[str, Any]]:
-        """Fleets as modules return them, by tenant and name. A fleet is known by its hosts: one of none is not."""
+        :param behind: whether to ask the mirrors what each host lacks.
+        """
+        seen = self.context.provider.observe(self.context.owner)
+        drift = trust.drifts(self.context, seen.hosts)
+        chosen = _chosen(
+            seen, lambda r: tenant in (None, r.tenant) and fleet in (None, r.fleet) and name in (None, r.name)
+        )
+        found = [access.describe_host(self.context, h, drift[h.record.uuid]) for h in chosen.hosts]
+        lacks = freshness.hosts_behind(self.context, chosen) if behind else {}
+        return [{**h, "behind": lacks[h["uuid"]]} if behind else h for h in found]
+
+    def fleets(
+        self, tenant: str | None = None, name: str | None = None, *, behind: bool = False
+    ) -> list[dict[str, Any]]:
+        """Fleets as modules return them, by tenant and name. A fleet is known by its hosts: one of none is not.
+
+        :param behind: whether to ask the mirrors what each host lacks.
+        """
+        seen = self.context.provider.observe(self.context.owner)
+        chosen = _chosen(seen, lambda r: bool(r.fleet) and tenant in (None, r.tenant) and name in (None, r.fleet))
+        drift, old = trust.drifts(self.context, seen.hosts), freshness.outdated(chosen)
+        lacks = freshness.hosts_behind(self.context, chosen) if behind else None
         members: dict[tuple[str, str], list[Host]] = {}
-        everyone = self.context.provider.observe(self.context.owner).hosts
-        drift = trust.drifts(self.context, everyone)
-        for host in everyone:
-            if host.record.fleet and tenant in (None, host.record.tenant) and name in (None, host.record.fleet):
-                members.setdefault((host.record.tenant, host.record.fleet), []).append(host)
-        return [access.describe_fleet(members[key], drift) for key in sorted(members)]
+        for host in chosen.hosts:
+            members.setdefault((host.record.tenant, host.record.fleet), []).append(host)
+        return [access.describe_fleet(members[key], drift, old, lacks) for key in sorted(members)]
 
     def templates(self, tenant: str | None = None, name: str | None = None) -> list[dict[str, Any]]:
-        """Templates as modules return them, all generations, oldest first."""
+        """Templates as modules return them, all generations; the one that rules comes last of its template."""
         found = [
             t for t in self.context.provider.observe(self.context.owner).templates
             if tenant in (None, t.record.tenant) and name in (None, t.record.name)
         ]  # fmt: skip
-        return [access.describe_template(self.context, t) for t in sorted(found, key=lambda t: t.record.created)]
+        return [access.describe_template(self.context, t) for t in sorted(found, key=lambda t: t.record.since)]
 
 
-def _name(host: Host) -> str:
-    return host.record.name
+def _chosen(seen: Observation, wanted: Callable[[HostRecord], bool]) -> Observation:
+    """The same observation with some of its hosts, by name."""
+    return replace(seen, hosts=tuple(sorted((h for h in seen.hosts if wanted(h.record)), key=lambda h: h.record.name)))
 
 
 def _config_home() -> Path:

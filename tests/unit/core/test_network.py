@@ -29,11 +29,28 @@ def test_a_proxy_is_taken(value: str) -> None:
     assert HostSpec(egress="proxy", egress_proxy=value).egress_proxy == value
 
 
-@pytest.mark.parametrize("value", [v for v in HOSTILE if v not in ("", "a-", "A", "a.b")])
+@pytest.mark.parametrize("value", [v for v in HOSTILE if v not in ("", "a-", "A", "a.b", "a b")])
 @pytest.mark.parametrize("option", ["bind", "network"])
 def test_what_is_no_address_and_no_network_is_refused(option: str, value: str) -> None:
     with pytest.raises(InvalidInput):
         HostSpec(**{option: value})
+
+
+@pytest.mark.parametrize("name", ["virbr0", "VM Network", "DPG 12 (lab)", "a" * 80])
+def test_networks_are_called_as_vsphere_and_libvirt_call_them(name: str) -> None:
+    assert HostSpec(network=name).network == name
+
+
+@pytest.mark.parametrize("value", ["a b", "VM Network"])
+def test_a_bind_address_has_no_blanks(value: str) -> None:
+    with pytest.raises(InvalidInput):
+        HostSpec(bind=value)
+
+
+@pytest.mark.parametrize("value", [" a", "a ", "a\tb", "a/b", "a" * 81])
+def test_a_network_is_called_nothing_else(value: str) -> None:
+    with pytest.raises(InvalidInput):
+        HostSpec(network=value)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import replace
 
 import pytest
@@ -13,16 +12,8 @@ from hypothesis import strategies as st
 
 from stockyard.core.fleet import FleetSpec, SingleSpec
 from stockyard.core.host import HOST_PHASES, RUN_STATES, Host, HostSpec
-from stockyard.core.plan import (
-    UNKNOWN_GENERATION,
-    Plan,
-    generations,
-    newest,
-    plan_destroy,
-    plan_fleet,
-    plan_host,
-    plan_template,
-)
+from stockyard.core.plan import Plan, plan_destroy, plan_host
+from stockyard.core.plan_template import generations, newest, plan_template
 from stockyard.core.provider import Template
 from stockyard.core.template import Hardware, TemplateSpec
 from tests.support import host, template_record
@@ -45,123 +36,6 @@ FLEETS = st.builds(
     lambda count, spec, labels: FleetSpec("ci", "base", count=count, host=spec, labels=labels),
     st.integers(0, 8), SPECS, LABELS,
 )  # fmt: skip
-
-
-def mine(found: Iterable[Host]) -> list[Host]:
-    return [h for h in found if (h.record.tenant, h.record.fleet) == ("default", "ci")]
-
-
-def applied(plan: Plan, spec: FleetSpec, generation: str, found: Iterable[Host]) -> list[Host]:
-    """What is there when a plan was done, action by action. Fails on an action that cannot be done."""
-    there = {(h.record.tenant, h.record.name): h for h in found}
-    for action in plan.actions:
-        key = (spec.tenant, action.name)
-        made = host(fleet=spec.name, name=action.name, generation=generation, spec=spec.host, labels=spec.labels)
-        if action.verb == "create":
-            assert key not in there, f"{action} comes upon a host of that name"
-            there[key] = made
-            continue
-        now = there.pop(key)
-        if action.verb == "replace":
-            there[key] = made
-        elif action.verb == "start":
-            there[key] = Host(now.record, "running")
-        elif action.verb == "relabel":
-            there[key] = replace(now, record=replace(now.record, labels=spec.labels))
-        else:
-            assert action.verb == "destroy"
-    return list(there.values())
-
-
-@given(FLEETS, YARDS)
-def test_one_apply_converges(spec: FleetSpec, found: list[Host]) -> None:
-    after = mine(applied(plan_fleet(spec, NEW, found), spec, NEW, found))
-    assert len(after) == spec.count
-    for one in after:
-        assert one.serving
-        assert (one.record.generation, one.record.spec, one.record.labels) == (NEW, spec.host, spec.labels)
-
-
-@given(FLEETS, YARDS)
-def test_an_applied_plan_leaves_an_empty_one(spec: FleetSpec, found: list[Host]) -> None:
-    after = applied(plan_fleet(spec, NEW, found), spec, NEW, found)
-    assert plan_fleet(spec, NEW, after) == Plan()
-
-
-@given(FLEETS, YARDS)
-def test_nothing_foreign_is_touched(spec: FleetSpec, found: list[Host]) -> None:
-    ours = {h.record.name for h in mine(found)}
-    plan = plan_fleet(spec, NEW, found)
-    assert {a.name for a in plan.actions if a.verb != "create"} <= ours
-    after = applied(plan, spec, NEW, found)
-    assert [h for h in found if h not in mine(found)] == [h for h in after if h not in mine(after)]
-
-
-@given(FLEETS, YARDS)
-def test_no_good_host_is_lost_for_a_worse_one(spec: FleetSpec, found: list[Host]) -> None:
-    good = [h for h in mine(found) if h.serving and (h.record.generation, h.record.spec) == (NEW, spec.host)]
-    names = {h.record.name for h in good}
-    lost = [a for a in plan_fleet(spec, NEW, found).actions if a.name in names and a.verb in ("destroy", "replace")]
-    assert len(lost) == max(0, len(good) - spec.count)
-
-
-@given(FLEETS, YARDS)
-def test_a_plan_does_not_depend_on_the_order_of_the_listing(spec: FleetSpec, found: list[Host]) -> None:
-    assert plan_fleet(spec, NEW, found) == plan_fleet(spec, NEW, list(reversed(found)))
-
-
-@given(FLEETS, YARDS)
-def test_every_action_says_why_and_shows_both_sides(spec: FleetSpec, found: list[Host]) -> None:
-    plan = plan_fleet(spec, NEW, found)
-    for action in plan.actions:
-        assert action.reason
-        assert bool(action.before) == (action.verb != "create")
-        assert bool(action.after) == (action.verb != "destroy")
-        assert action.before != action.after
-    shown = plan.diff()
-    assert {key.split()[1] for key in {**shown["before"], **shown["after"]}} == {a.name for a in plan.actions}
-
-
-def test_serving_hosts_of_the_generation_are_kept_first() -> None:
-    found = [
-        host("off", name="ci-1", generation=NEW),
-        host(name="ci-2", generation=OLD),
-        host(name="ci-3", generation=NEW),
-        host(name="ci-10", generation=NEW),
-    ]
-    plan = plan_fleet(FleetSpec("ci", "base", count=2), NEW, found)
-    assert [(a.verb, a.name) for a in plan.actions] == [("destroy", "ci-1"), ("destroy", "ci-2")]
-
-
-def test_a_name_that_a_single_host_has_is_passed_over() -> None:
-    found = [host(fleet="", name="ci-1"), host(fleet="", name="ci-2", tenant="other")]
-    plan = plan_fleet(FleetSpec("ci", "base", count=2), NEW, found)
-    assert [a.name for a in plan.actions] == ["ci-2", "ci-3"]
-
-
-def test_a_name_that_something_else_has_is_passed_over() -> None:
-    plan = plan_fleet(FleetSpec("ci", "base", count=2), NEW, [host(name="ci-2", phase="creating")], ["ci-1", "ci-2"])
-    assert [(a.verb, a.name) for a in plan.actions] == [("destroy", "ci-2"), ("create", "ci-2"), ("create", "ci-3")]
-
-
-def test_a_name_that_is_freed_may_be_given_in_the_same_plan() -> None:
-    plan = plan_fleet(FleetSpec("ci", "base", count=1), NEW, [host(name="ci-1", phase="creating")])
-    assert [(a.verb, a.name) for a in plan.actions] == [("destroy", "ci-1"), ("create", "ci-1")]
-
-
-def test_a_plan_without_a_template_shows_what_will_be() -> None:
-    plan = plan_fleet(FleetSpec("ci", "base", count=2), UNKNOWN_GENERATION, [])
-    assert [a.after["generation"] for a in plan.actions] == [UNKNOWN_GENERATION] * 2
-
-
-def test_a_thousand_hosts_are_planned_in_a_moment() -> None:
-    import time
-
-    found = [host(name=f"ci-{n}", generation=OLD) for n in range(1, 1001)]
-    begin = time.process_time()
-    plan = plan_fleet(FleetSpec("ci", "base", count=1500), NEW, found)
-    assert time.process_time() - begin < 1
-    assert len(plan.actions) == 1500
 
 
 # Single hosts

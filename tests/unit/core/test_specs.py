@@ -20,6 +20,7 @@ from stockyard import (
     HostSpec,
     ImageSpec,
     InvalidInput,
+    Repository,
     SingleSpec,
     TemplateSpec,
 )
@@ -33,6 +34,8 @@ KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIG5PyObBkKWPqZLiQHfJ8gdhiGJmJUNt8Wlui
 NAMED: dict[str, Callable[[str], Any]] = {
     "fleet": lambda v: FleetSpec(v, "base"),
     "fleet template": lambda v: FleetSpec("ci", v),
+    "fleet's names": lambda v: FleetSpec("ci", "base", names=(v,)),
+    "recreate": lambda v: FleetSpec("ci", "base", recreate=v),
     "fleet tenant": lambda v: FleetSpec("ci", "base", tenant=v),
     "host": SingleSpec,
     "host tenant": lambda v: SingleSpec("a", tenant=v),
@@ -70,14 +73,16 @@ def test_every_option_refuses_hostile_values(option: str, value: str) -> None:
         NAMED[option](value)
 
 
-# Text that is refused or carried in tests of its own: here, in test_naming, test_network and test_pki_life.
+# Text that is refused or carried in tests of its own: here, and in those of naming, network, spread and the PKI.
 ELSEWHERE = {
-    "FleetSpec.labels", "SingleSpec.labels", "SingleSpec.template", "HostSpec.network", "ImageSpec.packages",
-    "ImageSpec.ssh_user", "BuildOptions.mirror", "BuildOptions.security_mirror", "BuildOptions.proxy",
-    "Client.directory",
+    "FleetSpec.labels", "FleetSpec.replace_on_labels", "FleetSpec.placement", "FleetSpec.here", "SingleSpec.labels",
+    "SingleSpec.template", "HostSpec.network", "ImageSpec.packages", "ImageSpec.source", "ImageSpec.ssh_user",
+    "BuildOptions.mirror", "BuildOptions.security_mirror", "BuildOptions.proxy", "Client.directory",
+    "Repository.url", "Repository.signed_by", "Repository.suite", "Repository.components",
 }  # fmt: skip
 HERE = {
-    "FleetSpec.name", "FleetSpec.template", "FleetSpec.tenant", "SingleSpec.name", "SingleSpec.tenant", "Client.name",
+    "FleetSpec.name", "FleetSpec.names", "FleetSpec.recreate", "FleetSpec.template", "FleetSpec.tenant",
+    "SingleSpec.name", "SingleSpec.tenant", "Client.name",
     "Client.tenant",
     "TemplateSpec.name", "TemplateSpec.tenant", "TemplateSpec.docker", "ImageSpec.suite", "ImageSpec.files",
     "Hardware.accelerator", "HostSpec.fork_mode", "HostSpec.engine_identity", "HostSpec.authorized_keys",
@@ -86,7 +91,7 @@ HERE = {
 
 
 def test_no_option_that_takes_text_is_forgotten() -> None:
-    kinds = (FleetSpec, SingleSpec, TemplateSpec, ImageSpec, BuildOptions, Hardware, HostSpec, Client)
+    kinds = (FleetSpec, SingleSpec, TemplateSpec, ImageSpec, BuildOptions, Repository, Hardware, HostSpec, Client)
     text = {f"{kind.__name__}.{f.name}" for kind in kinds for f in fields(kind) if "str" in str(f.type)}
     assert text == HERE | ELSEWHERE
 

@@ -10,7 +10,8 @@ import pytest
 
 from stockyard.core.fleet import FleetSpec, SingleSpec
 from stockyard.core.host import Host, Identity
-from stockyard.core.plan import Plan, plan_fleet, plan_host
+from stockyard.core.plan import Plan, plan_host
+from stockyard.core.plan_fleet import plan_fleet
 from stockyard.core.records import decode, encode
 from stockyard.core.trust import Trust
 from tests.support import host, host_record
@@ -56,7 +57,7 @@ def test_all_reasons_are_told_at_once() -> None:
 
 def test_a_host_that_is_replaced_is_not_renewed() -> None:
     plan = plan_fleet(FleetSpec("ci", "base"), "n" * 64, [one()], trust=Trust("", 0.0))
-    assert [a.verb for a in plan.actions] == ["replace"]
+    assert [a.verb for a in plan.actions] == ["create", "destroy"]
 
 
 def test_a_host_is_started_before_it_is_renewed() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from stockyard.core.clock import Deadline
 from stockyard.errors import Busy, HypervisorError
-from stockyard.providers.locks import held
+from stockyard.providers.locks import free, held
 from tests.support import FakeClock
 
 
@@ -52,3 +52,21 @@ def test_a_place_that_cannot_be_used_is_an_error_in_our_words(tmp_path: Path) ->
     (tmp_path / "file").write_text("")
     with pytest.raises(HypervisorError, match="lock file"), held(tmp_path / "file", "a", Deadline(0)):
         pytest.fail("held")
+
+
+def test_only_what_nobody_holds_is_free(tmp_path: Path) -> None:
+    stale = tmp_path / "stale.lock"
+    stale.write_text("")
+    (tmp_path / "precious").write_text("")
+    with held(tmp_path, "a", Deadline(1)):
+        assert free(tmp_path, remove=False) == [stale]
+        assert stale.exists()
+        assert free(tmp_path, remove=True) == [stale]
+        assert free(tmp_path, remove=True) == []
+        assert (tmp_path / "a.lock").exists()
+    assert [p.name for p in tmp_path.iterdir()] == ["precious"]
+
+
+def test_where_there_are_no_locks_none_is_free(tmp_path: Path) -> None:
+    assert free(tmp_path / "nowhere", remove=True) == []
+    assert not (tmp_path / "nowhere").exists()

@@ -25,6 +25,7 @@ SSH = """#!/bin/sh
 echo "$@" >> {log}
 case " $* " in
 *" -O check "*) test -e {up} ;;
+*" -W "*) cat {there} ;;
 *) cat {answer} >&2; test -e {works} && touch {up} ;;
 esac
 """
@@ -41,9 +42,10 @@ def ssh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "ssh"
     folder.mkdir()
     program = folder / "ssh"
-    program.write_text(SSH.format(**{name: folder / name for name in ("log", "up", "works", "answer")}))
+    program.write_text(SSH.format(**{name: folder / name for name in ("log", "up", "works", "answer", "there")}))
     program.chmod(0o755)
     (folder / "answer").touch()
+    (folder / "there").touch()
     (folder / "works").touch()
     monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
     return folder
@@ -97,7 +99,20 @@ def test_another_controllers_tunnel_is_as_good(
 ) -> None:
     (ssh / "works").unlink()
     (ssh / "answer").write_text("Error: remote port forwarding failed for listen port 3128")
+    (ssh / "there").write_text("HTTP/1.1 400 Bad Request\r\n\r\n")
     assert egress.ensure(context, record, Deadline(3, clock))
+
+
+@pytest.mark.parametrize("said", ["", "SSH-2.0-OpenSSH_9.2"])
+def test_a_program_that_holds_the_port_is_no_way_to_the_proxy(
+    context: Context, record: HostRecord, ssh: Path, clock: FakeClock, said: str
+) -> None:
+    (ssh / "works").unlink()
+    (ssh / "answer").write_text("Error: remote port forwarding failed for listen port 3128")
+    (ssh / "there").write_text(said)
+    with pytest.raises(HypervisorError, match="port 3128 of the guest is held") as caught:
+        egress.ensure(context, record, Deadline(3, clock))
+    assert "3128" in str(caught.value)
 
 
 @pytest.mark.parametrize("spec", [HostSpec(), HostSpec(network="lab", egress="open")])

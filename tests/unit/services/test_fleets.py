@@ -27,6 +27,7 @@ from stockyard import (
     StockyardError,
     TemplateSpec,
     Unsupported,
+    UpdateSpec,
     Yard,
 )
 from stockyard.core.clock import Deadline
@@ -94,7 +95,7 @@ def test_a_fleet_without_its_template_is_an_error(yard: Yard) -> None:
 def test_hosts_are_replaced_when_the_declaration_changes(yard: Yard) -> None:
     before = hosts(yard) or {h["name"]: h["uuid"] for h in yard.fleet(fleet(2)).objects}
     result = yard.fleet(fleet(2, host=HostSpec(ports=(8080,))))
-    assert verbs(result) == ["replace ci-1", "replace ci-2"]
+    assert verbs(result) == ["create ci-3", "destroy ci-1", "create ci-1", "destroy ci-2"]
     assert [h["ports"] for h in result.objects] == [[8080], [8080]]
     assert not {h["uuid"] for h in result.objects} & set(before.values())
 
@@ -103,7 +104,9 @@ def test_hosts_are_replaced_when_the_template_changes(yard: Yard, clock: FakeClo
     yard.fleet(fleet(2))
     clock.sleep(1)
     yard.template(TemplateSpec("base", image=ImageSpec(packages=("busybox",))))
-    assert verbs(yard.fleet(fleet(2))) == ["replace ci-1", "replace ci-2"]
+    recreate = UpdateSpec("recreate")
+    assert verbs(yard.fleet(fleet(2, update=recreate), check=True)) == ["replace ci-1", "replace ci-2"]
+    assert verbs(yard.fleet(fleet(2))) == ["create ci-3", "destroy ci-1", "create ci-1", "destroy ci-2"]
     assert not yard.fleet(fleet(2)).changed
 
 

@@ -67,7 +67,12 @@ def test_a_good_answer_is_an_identity(context: Context, record: HostRecord) -> N
     certificate = x509.load_pem_x509_certificate(admit["certificate"].encode())
     certificate.verify_directly_issued_by(context.pki("default").authority(context.today()).certificate)
     assert admit["op"] == "admit"
-    assert admit["ca"] == context.pki("default").authority(context.today()).pem()
+    first, second = x509.load_pem_x509_certificates(admit["ca"].encode())
+    authority = context.pki("default").authority(context.today())
+    assert first == authority.certificate
+    assert second.public_key() == authority.of_leases(record.uuid, context.today()).certificate.public_key()
+    assert admit["crl"].count("BEGIN X509 CRL") == 2
+    assert identity.leasable
     assert identity.ssh_host_key == KEY
     assert identity.certificate == f"{certificate.serial_number:x}"
     assert identity.not_after == certificate.not_valid_after_utc.timestamp()

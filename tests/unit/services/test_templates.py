@@ -92,9 +92,6 @@ def test_new_hosts_are_made_of_the_newest_generation(yard: Yard, clock: FakeCloc
     assert host["generation"] == templates(yard)[-1].record.generation[:12]
 
 
-@pytest.mark.xfail(
-    reason="an older generation that is declared again is found, but the newest still rules", strict=False
-)
 def test_a_declaration_that_is_taken_back_rules_again(yard: Yard, clock: FakeClock) -> None:
     first = yard.fleet(FleetSpec("ci", "base")).objects[0]["generation"]
     clock.sleep(1)

@@ -86,7 +86,7 @@ def _read(hint: Any, value: Any, where: str) -> Any:
         }
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    return _instance(hint, value, where)
+    return value if hint is Any else _instance(hint, value, where)
 
 
 def _instance(kind: type[Any], value: Any, where: str) -> Any:

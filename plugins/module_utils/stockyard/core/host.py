@@ -10,10 +10,11 @@ from typing import Any
 
 from ..errors import InvalidInput
 from . import naming, network
+from .lease import Lease
 
 MODES = ("instant", "linked", "full")
 ENGINE_IDENTITIES = ("shared", "unique")
-HOST_PHASES = ("creating", "ready", "deleting")
+HOST_PHASES = ("creating", "ready", "draining", "deleting")
 SSH_PORT = 2222
 DOCKER_PORT = 2376
 _RESERVED_PORTS = {SSH_PORT, DOCKER_PORT}
@@ -101,6 +102,7 @@ class Identity:
     :param engine_id: Docker engine ID; empty where the engine was not asked.
     :param authority: fingerprint of the CA that signed the certificate and that the host trusts.
     :param revoked: serial numbers of the client certificates that the host refuses, each with its end.
+    :param leasable: whether it knows the CA of its leases.
     """
 
     machine_id: str
@@ -110,6 +112,7 @@ class Identity:
     engine_id: str = ""
     authority: str = ""
     revoked: dict[str, float] = field(default_factory=dict)
+    leasable: bool = False
 
 
 @dataclass(frozen=True)
@@ -119,10 +122,12 @@ class HostRecord:
     :param fleet: its fleet; empty for a host of its own.
     :param generation: the template generation that it was forked from.
     :param mode: how it was really made; ``mode_reason`` says why not as asked.
-    :param phase: ``creating``, ``ready`` or ``deleting``.
+    :param phase: ``creating``, ``ready``, ``draining`` (no new work, what it does is waited for) or ``deleting``.
     :param address: where SSH, Docker and published ports answer.
     :param created: seconds since the epoch.
     :param version: counts every change, for compare and set.
+    :param expires: when its time to live is over, in seconds since the epoch; 0 for a host that has no end.
+    :param lease: who holds it; a host that had a holder is never given to another.
     """
 
     owner: str
@@ -143,6 +148,8 @@ class HostRecord:
     labels: dict[str, str] = field(default_factory=dict)
     identity: Identity | None = None
     version: int = 1
+    expires: float = 0.0
+    lease: Lease | None = None
 
     kind = "host"
 

@@ -5,11 +5,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from ..errors import InvalidInput
 from . import naming
+from .repository import Repository, web_address
 
+_USERINFO = re.compile(r"//[^/]*@")
 SUITES = ("bookworm", "trixie")
 # Accounts that the image has anyway: Debian's base-passwd, its packages that are in every image, and our TLS front's.
 RESERVED_USERS = frozenset((
@@ -28,6 +31,7 @@ class ImageSpec:
     :param ssh_user: login that is made in the guest, with password-less sudo and the right to use Docker.
     :param files: extra files: absolute path in the guest to text, owned by root, mode 0644.
     :param disk_gib: virtual size of the disk in GiB; it is sparse.
+    :param source: a machine of the hypervisor's to clone instead of building one; it has the agent in it.
     """
 
     suite: str = "bookworm"
@@ -35,6 +39,7 @@ class ImageSpec:
     ssh_user: str = "stockyard"
     files: dict[str, str] | None = None
     disk_gib: int = 8
+    source: str = ""
 
     def __post_init__(self) -> None:
         naming.choice("suite", self.suite, SUITES)
@@ -48,29 +53,40 @@ class ImageSpec:
         naming.whole("disk_gib", self.disk_gib, 2, 2048)
         for path, text in (self.files or {}).items():
             guest_text(guest_path(path), text)
+        naming.line("source", self.source)
+        if self.source and (self.packages or self.files):
+            raise InvalidInput(
+                "source is a finished machine: packages and files cannot be put into it.",
+                remedy="put them into the source, or leave source out where images are built",
+            )
 
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """How an image is fetched; not part of its digest.
+    """Where an image's packages come from; not part of its digest, which has their versions.
 
     :param mirror: Debian mirror; empty for Debian's own, with its security updates.
     :param security_mirror: mirror of the security updates that goes with a mirror of your own; empty for none.
     :param proxy: HTTP proxy for the download; empty for none.
+    :param repositories: others beside it. apt takes the latest version of a package, wherever it is.
     """
 
     mirror: str = ""
     security_mirror: str = ""
     proxy: str = ""
+    repositories: tuple[Repository, ...] = ()
 
     def __post_init__(self) -> None:
         urls = {"mirror": self.mirror, "security_mirror": self.security_mirror, "proxy": self.proxy}
         for what, value in urls.items():
-            naming.line(what, value, 1024)
-            if value and not value.startswith(("http://", "https://", "file:///")):
-                raise InvalidInput(f"{what}: {naming.shown(value)} is not a URL.", remedy="give http://… or https://…")
-            if any(c in value for c in " \"'\\<>`$"):
-                raise InvalidInput(f"{what}: {naming.shown(value)} holds white space or quotes.", remedy="encode them")
+            if naming.line(what, value, 1024):
+                web_address(what, value)
+
+
+def without_secrets(build: BuildOptions) -> BuildOptions:
+    """The same mirrors without user names and passwords."""
+    mirror, security, proxy = (_USERINFO.sub("//", url) for url in (build.mirror, build.security_mirror, build.proxy))
+    return BuildOptions(mirror, security, proxy, tuple(r.without_secrets() for r in build.repositories))
 
 
 def guest_path(value: object) -> str:

@@ -23,6 +23,8 @@ _USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]{0,98}[a-z0-9+.]")
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 _LABEL_KEY = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?")
+_DURATION = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?)([smhdw]?)")
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 FLEET_NAME_MAX = 40
 
 
@@ -103,6 +105,24 @@ def whole(what: str, value: Any, low: int, high: int) -> int:
             remedy=f"give a number from {low} to {high}",
         )
     return value
+
+
+def seconds(what: str, value: Any, low: float, high: float) -> float:
+    """Check a number of seconds between ``low`` and ``high``, both allowed."""
+    # Not "value < low": nan is neither.
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
+        raise InvalidInput(
+            f"{what}: {shown(value)} is not a time.", remedy=f"give {low:g} to {high:g} seconds, as a number"
+        )
+    return float(value)
+
+
+def duration(what: str, value: Any) -> float:
+    """A length of time as users write it: a number of seconds, or a number with ``s``, ``m``, ``h``, ``d`` or ``w``."""
+    found = _DURATION.fullmatch(str(value)) if isinstance(value, (str, int, float)) else None
+    if not found or isinstance(value, bool):
+        raise InvalidInput(f"{what}: {shown(value)} is not a length of time.", remedy="write it as 90s, 45m, 12h or 7d")
+    return float(found[1]) * _UNITS[found[2]]
 
 
 def choice(what: str, value: Any, allowed: Iterable[str]) -> str:

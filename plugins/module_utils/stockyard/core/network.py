@@ -18,7 +18,8 @@ EGRESSES = ("none", "proxy", "open")
 PROXY_PORT = 3128
 EVERYWHERE = "0.0.0.0"  # noqa: S104  # what a user may ask for
 _ENDPOINT = re.compile(r"([A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?):([0-9]{1,5})")
-_NETWORK = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.-]{0,62})")
+# vSphere's port groups have blanks in their names, and brackets.
+_NETWORK = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.() -]{0,78}[A-Za-z0-9_.()-])?")
 
 Published = frozenset[tuple[str, int]]
 
@@ -57,9 +58,11 @@ def endpoint(value: Any) -> tuple[str, int]:
 
 
 def network_name(value: Any) -> str:
-    """Check the name of a libvirt network."""
+    """Check the name of a libvirt network, or of a port group."""
     if not isinstance(value, str) or not _NETWORK.fullmatch(value):
-        raise InvalidInput(f"network: {naming.shown(value)} is not the name of a network.", remedy="see virsh net-list")
+        raise InvalidInput(
+            f"network: {naming.shown(value)} is not the name of a network.", remedy="see virsh net-list, or vCenter"
+        )
     return value
 
 

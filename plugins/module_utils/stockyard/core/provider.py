@@ -19,6 +19,8 @@ from .template import TemplateRecord
 Record: TypeAlias = "HostRecord | TemplateRecord"
 R = TypeVar("R", HostRecord, TemplateRecord)
 Progress = Callable[[str], None]
+# The addresses that QEMU's guests have.
+FIRST_MAC, MACS = "52:54:00:00:00:00", 1 << 24
 
 
 @dataclass(frozen=True)
@@ -28,11 +30,19 @@ class Capabilities:
     :param modes: fork modes, best first.
     :param parallel: how many forks at once it serves well.
     :param endpoints: whether its hosts answer on the network, at the addresses that are on record.
+    :param first_mac: the lowest MAC address that its machines may have; QEMU's guests have their own prefix.
+    :param macs: how many there are from there on.
+    :param builds: whether images are built of packages here; else templates are cloned of what there is.
+    :param own_files: whether its machines' files are kept by us: such may be left behind. vCenter removes them itself.
     """
 
     modes: tuple[str, ...]
     parallel: int
     endpoints: bool = True
+    first_mac: str = FIRST_MAC
+    macs: int = MACS
+    own_files: bool = True
+    builds: bool = True
 
 
 @dataclass(frozen=True)
@@ -71,6 +81,25 @@ class Observation:
     names: frozenset[str] = frozenset()
 
 
+@dataclass(frozen=True)
+class Leftover:
+    """A file or directory that no object on the hypervisor refers to.
+
+    :param reason: why it goes, or why it is left alone.
+    """
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Swept:
+    """What a sweep took away, or would, and what it left alone."""
+
+    gone: tuple[Leftover, ...]
+    left: tuple[Leftover, ...]
+
+
 class Channel(Protocol):
     """A private line to the agent in one guest."""
 
@@ -92,6 +121,7 @@ class Recipe:
     :param packages: Debian packages, sorted.
     :param files: absolute path to (mode, text).
     :param early: the same, laid down before packages are configured.
+    :param source: a machine of the hypervisor's that is cloned instead, and has all of it already.
     """
 
     suite: str
@@ -99,6 +129,7 @@ class Recipe:
     early: dict[str, GuestFile]
     files: dict[str, GuestFile]
     disk_gib: int
+    source: str = ""
 
 
 @dataclass(frozen=True)
@@ -118,6 +149,9 @@ class Provider(Protocol):
     def close(self) -> None:
         """Let go of the connection."""
 
+    def preflight(self) -> list[str]:
+        """What is in the way of a yard here, each in a line; nothing is changed. Empty when all is well."""
+
     def exclusive(self, name: str, deadline: Deadline) -> AbstractContextManager[None]:
         """Hold a name for the length of a ``with`` block; freed when the holder dies.
 
@@ -129,6 +163,15 @@ class Provider(Protocol):
 
     def ensure_image(self, recipe: Recipe, build: BuildOptions, progress: Progress, deadline: Deadline) -> str:
         """Have the image that the recipe makes of today's packages, built if it is not there; returns its digest."""
+
+    def resolve(self, recipe: Recipe, build: BuildOptions, deadline: Deadline) -> dict[str, str]:
+        """The version of every package that an image of the recipe would have if it were built now. Builds nothing.
+
+        Empty where images are not built of packages.
+        """
+
+    def versions(self, image: str) -> dict[str, str]:
+        """The version of every package in an image, by its digest; empty where that is not known."""
 
     def create_template(self, record: TemplateRecord, deadline: Deadline) -> None:
         """Make the disk of a template whose image is there, and put it on record. Does not start it."""
@@ -191,6 +234,15 @@ class Provider(Protocol):
         """Remove images that no template of any owner is made of; returns their names.
 
         :param older_than: seconds since an image was last asked for: a template may be on its way for a younger one.
+        """
+
+    def sweep(self, owner: str, older_than: float, *, check: bool = False) -> Swept:
+        """Remove the files of one owner's that no object refers to, and locks that nobody holds.
+
+        What is not proven to be his is left alone, and so is all where it cannot be seen what refers to what.
+
+        :param older_than: seconds since a file was last changed: it may be part of something on its way.
+        :param check: say what would go, and remove nothing.
         """
 
     def facts(self, record: Record) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from .image import BuildOptions, ImageSpec
 
 ACCELERATORS = ("auto", "kvm", "tcg")
 DOCKER_KINDS = ("running", "stopped")
+KEEP = 2
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,9 @@ class TemplateSpec:
     :param build: how it is fetched; not part of the digest.
     :param hardware: the machine.
     :param docker: ``running`` (frozen with dockerd up) or ``stopped`` (dockerd starts in the fork).
+    :param upgrade: whether later packages at the mirror ask for a new generation; the mirror is asked in every run.
+    :param max_age: seconds after which a new generation is asked for, whether packages moved or not.
+    :param keep_generations: how many stay, the one that rules among them; those that hosts live on stay anyhow.
     """
 
     name: str
@@ -60,11 +64,30 @@ class TemplateSpec:
     build: BuildOptions = field(default_factory=BuildOptions)
     hardware: Hardware = field(default_factory=Hardware)
     docker: str = "running"
+    upgrade: bool = False
+    max_age: float | None = None
+    keep_generations: int = KEEP
 
     def __post_init__(self) -> None:
         naming.name("template", self.name)
         naming.name("tenant", self.tenant)
         naming.choice("docker", self.docker, DOCKER_KINDS)
+        naming.whole("keep_generations", self.keep_generations, 1, 1000)
+        if self.max_age is not None:
+            naming.seconds("max_age", self.max_age, 60, 10 * 366 * 86400)
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the packages of a generation came from: enough to ask what would come today.
+
+    :param packages: those that were asked for; others came because they depend on them.
+    :param build: the mirrors, without user names and passwords.
+    """
+
+    suite: str
+    packages: tuple[str, ...]
+    build: BuildOptions = field(default_factory=BuildOptions)
 
 
 TEMPLATE_PHASES = ("building", "booting", "frozen", "deleting")
@@ -81,6 +104,8 @@ class TemplateRecord:
     :param created: seconds since the epoch.
     :param version: counts every change, for compare and set.
     :param checksums: SHA-256 of state and RAM file, once frozen.
+    :param promoted: when it was made to rule again, though later ones are there; 0 for never.
+    :param source: where its packages came from, where that is known.
     """
 
     owner: str
@@ -98,6 +123,8 @@ class TemplateRecord:
     mac: str
     version: int = 1
     checksums: dict[str, str] | None = None
+    promoted: float = 0.0
+    source: Source | None = None
 
     kind = "template"
 
@@ -107,6 +134,11 @@ class TemplateRecord:
         naming.identifier(self.uuid)
         naming.mac(self.mac)
         naming.choice("phase", self.phase, TEMPLATE_PHASES)
+
+    @property
+    def since(self) -> float:
+        """The moment that decides which generation rules: the latest does."""
+        return max(self.created, self.promoted)
 
     @property
     def domain(self) -> str:

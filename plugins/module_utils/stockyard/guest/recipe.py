@@ -17,7 +17,7 @@ from ..core.provider import GuestFile, Recipe
 from ..core.template import TemplateSpec
 from ..errors import MissingDependency
 from . import agent, texts
-from .agent import apply, effects, main, warmup, wire
+from .agent import apply, effects, guestinfo, main, warmup, wire
 
 PACKAGES = (
     "systemd", "systemd-sysv", "udev", "dbus", "kmod", "procps", "iproute2", "e2fsprogs",
@@ -53,6 +53,7 @@ def recipe(spec: ImageSpec, docker: str = "running") -> Recipe:
         },
         files={**_system_files(spec.ssh_user), **_docker_gate(docker), **_agent_files(), **_extra_files(spec)},
         disk_gib=spec.disk_gib,
+        source=spec.source,
     )
 
 
@@ -122,7 +123,10 @@ LINK = 0o120777
 
 
 def _agent_files() -> dict[str, GuestFile]:
-    modules = {"__init__": agent, "apply": apply, "effects": effects, "main": main, "warmup": warmup, "wire": wire}
+    modules = {
+        "__init__": agent, "apply": apply, "effects": effects, "guestinfo": guestinfo, "main": main, "warmup": warmup,
+        "wire": wire,
+    }  # fmt: skip
     return {f"/usr/lib/stockyard/stockyard_agent/{name}.py": GuestFile(_source(m)) for name, m in modules.items()}
 
 

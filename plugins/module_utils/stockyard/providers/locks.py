@@ -40,16 +40,34 @@ def held(folder: Path, name: str, deadline: Deadline, poll: float = POLL) -> Ite
         os.close(handle)
 
 
+def free(folder: Path, *, remove: bool) -> list[Path]:
+    """Lock files that nobody holds: what holders who were killed left. Taken away only while they are held by us.
+
+    :raises HypervisorError: when one cannot be used.
+    """
+    found = []
+    for path in sorted(folder.glob("*.lock")):
+        handle = _try_lock(path, path.name, os.O_RDWR)
+        if handle is not None:
+            found.append(path)
+            if remove:
+                path.unlink(missing_ok=True)
+            os.close(handle)
+    return found
+
+
 def _path(folder: Path, name: str) -> Path:
     plain = quote(name, safe="")
     return folder / f"{plain if len(plain) <= 120 else hashlib.sha256(name.encode()).hexdigest()}.lock"
 
 
-def _try_lock(path: Path, name: str) -> int | None:
+def _try_lock(path: Path, name: str, how: int = os.O_RDWR | os.O_CREAT) -> int | None:
     """An open, locked descriptor of the file that is at this path now, or nothing."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        handle = os.open(path, how | os.O_CLOEXEC, 0o600)
+    except FileNotFoundError:
+        return None
     except OSError as error:
         raise HypervisorError(
             "the lock file cannot be used.", name=name, cause=str(error), remedy="give a place that this user may write"

@@ -5,28 +5,34 @@
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
-
+from ..core.login import NOBODY, Login
 from ..core.provider import Provider
 from ..errors import InvalidInput
 
 
-def open_provider(uri: str, storage: str | None = None) -> Provider:
+def open_provider(uri: str, storage: str | None = None, login: Login = NOBODY) -> Provider:
     """Open a hypervisor.
 
-    :param uri: ``qemu:///session``, ``qemu:///system`` or ``memory:///file``.
-    :param storage: directory for what the hypervisor keeps on disk; the provider's default when not given.
+    :param uri: ``qemu:///session``, ``qemu:///system``, ``vsphere://vcenter/datacenter/cluster`` or
+        ``memory:///file``.
+    :param storage: where disks are kept: a directory, or a datastore; the provider's default when not given.
+    :param login: who opens it, where that is asked.
     :raises InvalidInput: when no provider knows the URI.
     """
-    scheme = urlsplit(uri).scheme
+    scheme = uri.partition(":")[0].lower()
     if scheme == "qemu":
         from .libvirt.provider import open_provider as open_libvirt
 
         return open_libvirt(uri, storage)
+    if scheme == "vsphere":
+        from .vsphere.provider import open_provider as open_vsphere
+
+        return open_vsphere(uri, storage, login)
     if scheme == "memory":
         from .memory.provider import open_provider as open_memory
 
         return open_memory(uri)
     raise InvalidInput(
-        f"{uri!a} names no hypervisor that is known.", remedy="use qemu:///session, qemu:///system or memory:///file"
+        f"{uri!a} names no hypervisor that is known.",
+        remedy="use qemu:///session, qemu:///system, vsphere://vcenter/datacenter/cluster or memory:///file",
     )

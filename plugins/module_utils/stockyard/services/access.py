@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from ..core import codec
@@ -37,9 +37,8 @@ def describe_host(ctx: Context, host: Host, drift: Sequence[str] = ()) -> dict[s
     """
     record = host.record
     pki = ctx.pki(record.tenant)
-    certificates = str(pki.client_directory)
-    endpoint = f"tcp://{record.address}:{DOCKER_PORT}"
-    environment = {"DOCKER_HOST": endpoint, "DOCKER_CERT_PATH": certificates, "DOCKER_TLS_VERIFY": "1"}
+    environment = docker_environment(ctx, record)
+    endpoint, certificates = environment["DOCKER_HOST"], environment["DOCKER_CERT_PATH"]
     # Where the declaration names keys, the operator's is not among them.
     private_key = "" if record.spec.authorized_keys else str(pki.ssh_key)
     facts = codec.to_dict(record)
@@ -76,6 +75,13 @@ def describe_host(ctx: Context, host: Host, drift: Sequence[str] = ()) -> dict[s
     }
 
 
+def docker_environment(ctx: Context, record: HostRecord) -> dict[str, str]:
+    """What Docker's own client takes from its environment to reach a host as the operator."""
+    certificates = str(ctx.pki(record.tenant).client_directory)
+    endpoint = f"tcp://{record.address}:{DOCKER_PORT}"
+    return {"DOCKER_HOST": endpoint, "DOCKER_CERT_PATH": certificates, "DOCKER_TLS_VERIFY": "1"}
+
+
 def shared_with_template(record: HostRecord) -> list[str]:
     """What a host has in common with its template, and so with every other fork of it."""
     frozen = ["boot_id", "dmi_uuid", "kaslr"] if record.mode == "instant" else []
@@ -97,11 +103,19 @@ def context_command(name: str, endpoint: str, certificates: str) -> str:
     return shlex.join(["docker", "context", "create", name, "--docker", options])
 
 
-def describe_fleet(members: Sequence[Host], drift: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+def describe_fleet(
+    members: Sequence[Host],
+    drift: Mapping[str, Sequence[str]],
+    outdated: Collection[str] = (),
+    behind: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
     """A fleet as modules return it: what its hosts have in common, and how many of them serve.
 
     :param drift: for each host, by uuid, why it has to be admitted anew.
+    :param outdated: hosts, by uuid, that are not of the generation which rules.
+    :param behind: for each host, by uuid, what it lacks, where that was asked.
     """
+    lacks = {} if behind is None else {"behind": {h.record.name: behind[h.record.uuid] for h in members}}
     newest = max((h.record for h in members), key=lambda r: r.created)
     return {
         "name": newest.fleet,
@@ -111,6 +125,9 @@ def describe_fleet(members: Sequence[Host], drift: Mapping[str, Sequence[str]]) 
         "hosts": sorted(h.record.name for h in members),
         "ready": sum(h.serving for h in members),
         "total": len(members),
+        "leased": sum(h.record.lease is not None for h in members),
+        **lacks,
+        "outdated": sorted(h.record.name for h in members if h.record.uuid in outdated),
         "drift": {h.record.name: list(drift[h.record.uuid]) for h in members if drift.get(h.record.uuid)},
     }
 

@@ -16,8 +16,9 @@ from ..core.plan import Action, Plan, plan_renewal
 from ..core.trust import Trust
 from ..errors import InvalidInput, Refused, StockyardError
 from ..ledger import serial_of
-from . import access, fleets, hosts, trust
+from . import access, hosts, trust
 from .context import Context
+from .rollout import Work, each
 
 
 @dataclass(frozen=True)
@@ -133,7 +134,7 @@ def _push(ctx: Context, tenant: str, deadline: Deadline) -> None:
         try:
             with ctx.provider.exclusive(ctx.lock_name("fleet" if fleet else "host", tenant, name), deadline):
                 mine = [h for h in _due(ctx, tenant) if (h.record.fleet or h.record.name) == name]
-                fleets.each(ctx, [_renewer(ctx, h, deadline) for h in mine])
+                each(ctx, [_renewer(ctx, h, deadline) for h in mine])
         except StockyardError as error:
             errors.append(error)
     if errors:
@@ -143,7 +144,7 @@ def _push(ctx: Context, tenant: str, deadline: Deadline) -> None:
         ) from errors[0]  # fmt: skip
 
 
-def _renewer(ctx: Context, host: Host, deadline: Deadline) -> fleets.Work:
+def _renewer(ctx: Context, host: Host, deadline: Deadline) -> Work:
     return lambda: hosts.renew(ctx, host.record, deadline)
 
 

@@ -11,6 +11,7 @@ when the host's machine ends, because its connection does.
 from __future__ import annotations
 
 import shutil
+import socket
 import subprocess
 import tempfile
 from collections.abc import Iterable
@@ -27,8 +28,12 @@ from .context import Context
 RETRY = 0.5
 # Seconds for a guest that runs to let the tunnel in.
 PATIENCE = 60.0
-# What ssh says where another controller's tunnel, or one that is about to end, holds the port.
+# What ssh says where the guest's port is held: by another controller's tunnel, by one that is about to end, or by a
+# program of the guest's.
 THERE = "remote port forwarding failed for listen port"
+# Any proxy answers this, if only to refuse it.
+QUESTION = b"OPTIONS * HTTP/1.0\r\n\r\n"
+ANSWER = 10.0
 OPTIONS = {
     "BatchMode": "yes", "ConnectTimeout": "30", "ExitOnForwardFailure": "yes", "GlobalKnownHostsFile": "/dev/null",
     "IdentitiesOnly": "yes", "IdentityAgent": "none", "StrictHostKeyChecking": "yes", "UpdateHostKeys": "no",
@@ -82,11 +87,19 @@ def forget(ctx: Context, record: HostRecord) -> None:
 
 def command(record: HostRecord, network: GuestNetwork, key: Path, known_hosts: Path) -> list[str]:
     """The arguments of ssh: a tunnel, no shell, no other forwards, nobody else's configuration."""
-    options = {**OPTIONS, "UserKnownHostsFile": str(known_hosts)}
     forward = f"{network.address}:{PROXY_PORT}:{record.spec.egress_proxy}"
+    return ["-f", "-N", "-T", "-M", "-S", record.uuid, "-R", forward, *_target(record, key, known_hosts)]
+
+
+def question(record: HostRecord, network: GuestNetwork, key: Path, known_hosts: Path) -> list[str]:
+    """The arguments of ssh: a connection to the guest's end of a tunnel, whoever keeps that."""
+    return ["-T", "-W", f"{network.address}:{PROXY_PORT}", *_target(record, key, known_hosts)]
+
+
+def _target(record: HostRecord, key: Path, known_hosts: Path) -> list[str]:
+    options = {**OPTIONS, "UserKnownHostsFile": str(known_hosts)}
     flags = [part for name, value in options.items() for part in ("-o", f"{name}={value}")]
-    target = f"{record.ssh_user}@{record.address}"
-    return ["-f", "-N", "-T", "-M", "-S", record.uuid, *flags, "-i", str(key), "-p", str(record.ssh_port), "-R", forward, target]  # noqa: E501 # fmt: skip
+    return [*flags, "-i", str(key), "-p", str(record.ssh_port), f"{record.ssh_user}@{record.address}"]
 
 
 def _open(ctx: Context, record: HostRecord, folder: Path, deadline: Deadline) -> None:
@@ -95,17 +108,47 @@ def _open(ctx: Context, record: HostRecord, folder: Path, deadline: Deadline) ->
         known = Path(scratch) / "known_hosts"
         where = record.address if record.ssh_port == 22 else f"[{record.address}]:{record.ssh_port}"
         known.write_text(f"{where} {key}\n", encoding="ascii")
-        line = command(record, ctx.provider.guest_network(record), ctx.pki(record.tenant).ssh_key, known)
+        way = (record, ctx.provider.guest_network(record), ctx.pki(record.tenant).ssh_key, known)
         while True:
-            code, said = _ssh(line, folder, deadline)
-            if code == 0 or THERE in said:
+            code, said = _ssh(command(*way), folder, deadline)
+            if code == 0 or (THERE in said and _answers(question(*way), folder, deadline)):
                 return
-            if deadline.passed() or "Permission denied" in said or "verification failed" in said:
-                raise HypervisorError(
-                    "the tunnel to its proxy cannot be opened.", name=record.title, cause=said[-500:],
-                    remedy="replace the host if it was made by a controller with another key for the operator",
-                )  # fmt: skip
+            _give_up(record, said, deadline)
             deadline.pause(RETRY)
+
+
+def _give_up(record: HostRecord, said: str, deadline: Deadline) -> None:
+    """:raises HypervisorError: when it is of no use to try again."""
+    if THERE in said and deadline.passed():
+        raise HypervisorError(
+            f"the tunnel to its proxy cannot be opened: port {PROXY_PORT} of the guest is held by something that does "
+            "not answer as a proxy does.", name=record.title, cause=said[-500:],
+            remedy=f"stop what listens on port {PROXY_PORT} in the guest, or replace the host",
+        )  # fmt: skip
+    if deadline.passed() or "Permission denied" in said or "verification failed" in said:
+        raise HypervisorError(
+            "the tunnel to its proxy cannot be opened.", name=record.title, cause=said[-500:],
+            remedy="replace the host if it was made by a controller with another key for the operator",
+        )  # fmt: skip
+
+
+def _answers(line: list[str], folder: Path, deadline: Deadline) -> bool:
+    """Whether a proxy is behind the port that is held: then another controller's tunnel leads there."""
+    ours, theirs = socket.socketpair()
+    ours.settimeout(max(deadline.within(ANSWER).left(), 1.0))
+    with ours, subprocess.Popen(
+        ["ssh", "-F", "/dev/null", *line], cwd=folder, stdin=theirs.fileno(), stdout=theirs.fileno(),
+        stderr=subprocess.DEVNULL, start_new_session=True,
+    ) as asking:  # fmt: skip
+        theirs.close()
+        try:
+            ours.sendall(QUESTION)
+            # A few bytes, whatever the guest has to say.
+            return ours.recv(5) == b"HTTP/"
+        except OSError:
+            return False
+        finally:
+            asking.kill()
 
 
 def _ssh(arguments: list[str], folder: Path, deadline: Deadline) -> tuple[int, str]:

@@ -5,32 +5,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
+from functools import partial
 
+from ..core import holding
 from ..core.clock import Deadline
+from ..core.declaration import ABSENT
 from ..core.fleet import FleetSpec
 from ..core.host import Host, host_domain
-from ..core.plan import UNKNOWN_GENERATION, Action, Plan, generations, newest, plan_destroy, plan_fleet
-from ..core.provider import Observation, Template
-from ..errors import StockyardError
-from . import access, egress, hosts, templates, trust
+from ..core.plan import UNKNOWN_GENERATION, Plan, plan_destroy
+from ..core.plan_fleet import plan_fleet
+from ..core.plan_template import generations, newest
+from ..core.provider import Observation
+from . import access, egress, health, hosts, templates, trust
 from .admit import admit
 from .context import Context
+from .rollout import Rollout, each
 
 LOCK_WAIT = 5.0
-Work = Callable[[], object]
 
 
-def plan(ctx: Context, spec: FleetSpec, seen: Observation | None = None) -> Plan:
-    """What :func:`converge` would do. Writes nothing, and works when the template does not exist yet."""
+def plan(ctx: Context, spec: FleetSpec, seen: Observation | None = None, generation: str | None = None) -> Plan:
+    """What :func:`converge` would do. Writes nothing, and works when the template does not exist yet.
+
+    :param generation: the one that its template will have, where that is not the one of now.
+    """
     seen = seen or ctx.provider.observe(ctx.owner)
     template = newest(generations(spec.tenant, spec.template, seen.templates))
-    generation = template.record.generation if template else UNKNOWN_GENERATION
+    generation = generation or (template.record.generation if template else UNKNOWN_GENERATION)
     prefix = host_domain(ctx.owner, spec.tenant, "")
     taken = (name.removeprefix(prefix) for name in seen.names if name.startswith(prefix))
-    todo = plan_fleet(spec, generation, seen.hosts, taken, trust.current(ctx, spec.tenant, seen.hosts))
+    mine = [h for h in seen.hosts if (h.record.tenant, h.record.fleet) == (spec.tenant, spec.name)]
+    silent = health.unhealthy(ctx, spec.tenant, mine) if ctx.wait else {}
+    wanted = trust.current(ctx, spec.tenant, seen.hosts)
+    todo = plan_fleet(spec, generation, seen.hosts, taken, wanted, silent, ctx.clock.now())
     admit(ctx, spec.tenant, spec.host, todo, seen)
     return todo
 
@@ -44,12 +53,12 @@ def converge(ctx: Context, spec: FleetSpec, timeout: float) -> Plan:
     deadline = ctx.deadline(timeout)
     with _held(ctx, spec.tenant, spec.name, deadline):
         seen = ctx.provider.observe(ctx.owner)
-        template = templates.need(spec.tenant, spec.template, seen) if spec.count else None
+        template = templates.need(spec.tenant, spec.template, seen) if spec.least else None
         todo = plan(ctx, spec, seen)
-        if spec.count:
+        if spec.least:
             trust.prepare(ctx, spec.tenant, seen.hosts)
         try:
-            _apply(ctx, spec, todo, seen.hosts, template, deadline)
+            Rollout(ctx, spec, template, deadline).apply(todo, seen.hosts)
         finally:
             # Where some failed, the others can be used.
             access.publish(ctx, spec.tenant)
@@ -58,19 +67,27 @@ def converge(ctx: Context, spec: FleetSpec, timeout: float) -> Plan:
         return todo
 
 
-def plan_removal(ctx: Context, tenant: str, name: str) -> Plan:
+def plan_removal(ctx: Context, tenant: str, name: str, reason: str = ABSENT) -> Plan:
     """What :func:`remove` would do."""
-    return plan_destroy((), members(ctx, tenant, name), "it is to be absent")
+    return plan_destroy((), going(members(ctx, tenant, name), reason, ctx.clock.now()), reason)
 
 
-def remove(ctx: Context, tenant: str, name: str, timeout: float) -> Plan:
-    """Take all hosts of a fleet away."""
+def remove(ctx: Context, tenant: str, name: str, timeout: float, reason: str = ABSENT) -> Plan:
+    """Take the hosts of a fleet away.
+
+    :param reason: where it is not that the fleet is to be absent, leased hosts stay until their leases end.
+    """
     deadline = ctx.deadline(timeout)
     with _held(ctx, tenant, name, deadline):
-        todo, mine = plan_removal(ctx, tenant, name), members(ctx, tenant, name)
-        each(ctx, [_destroyer(ctx, h) for h in mine])
+        mine = going(members(ctx, tenant, name), reason, ctx.clock.now())
+        each(ctx, [partial(hosts.destroy, ctx, h.record) for h in mine])
         access.publish(ctx, tenant)
-        return todo
+        return plan_destroy((), mine, reason)
+
+
+def going(found: Iterable[Host], reason: str, now: float) -> list[Host]:
+    """Those hosts of a fleet which go for this reason. Who has one loses it only to somebody who says so."""
+    return [h for h in found if reason == ABSENT or not holding.is_held(h.record, now)]
 
 
 def members(ctx: Context, tenant: str, name: str) -> list[Host]:
@@ -80,56 +97,3 @@ def members(ctx: Context, tenant: str, name: str) -> list[Host]:
 
 def _held(ctx: Context, tenant: str, name: str, deadline: Deadline) -> AbstractContextManager[None]:
     return ctx.provider.exclusive(ctx.lock_name("fleet", tenant, name), deadline.within(LOCK_WAIT))
-
-
-def _apply(
-    ctx: Context, spec: FleetSpec, todo: Plan, found: Iterable[Host], template: Template | None, deadline: Deadline
-) -> None:
-    """Destroy first (names may be given again), then all that makes or mends hosts, a few at a time."""
-    there = {h.record.name: h for h in found if (h.record.tenant, h.record.fleet) == (spec.tenant, spec.name)}
-    first = [a for a in todo.actions if a.verb == "destroy"]
-    each(ctx, [_destroyer(ctx, there[a.name]) for a in first])
-    rest: dict[str, list[Action]] = {}
-    for action in todo.actions:
-        if action.verb != "destroy":
-            rest.setdefault(action.name, []).append(action)
-    each(ctx, [_doer(ctx, spec, do, there.get(name), template, deadline) for name, do in rest.items()])
-
-
-def _doer(
-    ctx: Context,
-    spec: FleetSpec,
-    actions: list[Action],
-    host: Host | None,
-    template: Template | None,
-    deadline: Deadline,
-) -> Work:
-    """What is to be done to one host, one after the other."""
-
-    def do() -> None:
-        record = host.record if host else None
-        for action in actions:
-            if record and action.verb in hosts.MENDING:
-                record = hosts.mend(ctx, record, action.verb, spec.labels, deadline)
-            elif template:
-                if record and action.verb == "replace":
-                    hosts.destroy(ctx, record)
-                order = hosts.Order(spec.tenant, spec.name, action.name, spec.host, spec.labels)
-                hosts.provision(ctx, order, template, deadline)
-
-    return do
-
-
-def _destroyer(ctx: Context, host: Host) -> Work:
-    return lambda: hosts.destroy(ctx, host.record)
-
-
-def each(ctx: Context, work: list[Work]) -> None:
-    """Do all of it, as many at once as the hypervisor serves well; then raise what went wrong, all of it."""
-    with ThreadPoolExecutor(max_workers=max(1, ctx.provider.capabilities.parallel)) as pool:
-        futures = [pool.submit(one) for one in work]
-    errors = [e for e in (f.exception() for f in futures) if e is not None]
-    if len(errors) == 1:
-        raise errors[0]
-    if errors:
-        raise StockyardError(f"{len(errors)} of {len(work)} hosts failed.", cause="; ".join(str(e) for e in errors))

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from ..core.clock import Deadline
 from ..core.host import MODES, HostRecord, HostSpec
-from ..core.provider import Template
+from ..core.provider import FIRST_MAC, MACS, Capabilities, Template
 from ..core.template import TemplateRecord
-from ..errors import AddressTaken, Unsupported
+from ..errors import AddressTaken, Conflict, Unsupported
 from . import egress, trust
 from .context import Context
 from .identify import READMITTABLE, check, identify, readmit, settle
@@ -27,13 +28,20 @@ MENDING = ("start", "restart", "renew", "relabel")
 
 @dataclass(frozen=True)
 class Order:
-    """A host to be made: whose it is and what it is like."""
+    """A host to be made: whose it is, what it is like, and how many seconds it lives (0: for ever)."""
 
     tenant: str
     fleet: str
     name: str
     spec: HostSpec
     labels: dict[str, str]
+    ttl: float = 0.0
+
+
+def again(record: HostRecord) -> Order:
+    """The order of a host like one that is there."""
+    ttl = record.expires - record.created if record.expires else 0.0
+    return Order(record.tenant, record.fleet, record.name, record.spec, record.labels, ttl)
 
 
 def provision(ctx: Context, order: Order, template: Template, deadline: Deadline) -> HostRecord:
@@ -63,7 +71,7 @@ def _reserve(ctx: Context, order: Order, template: TemplateRecord) -> HostRecord
 
 
 def _draft(ctx: Context, order: Order, template: TemplateRecord) -> HostRecord:
-    own = uuid.uuid4()
+    own, now = uuid.uuid4(), ctx.clock.now()
     return HostRecord(
         owner=ctx.owner,
         tenant=order.tenant,
@@ -74,17 +82,20 @@ def _draft(ctx: Context, order: Order, template: TemplateRecord) -> HostRecord:
         generation=template.generation,
         spec=order.spec,
         ssh_user=template.ssh_user,
-        mac=mac_of(own),
+        mac=mac_of(own, ctx.provider.capabilities),
         address=ctx.provider.host_address(order.spec, str(own)) or address_of(own),
         phase="creating",
-        created=ctx.clock.now(),
+        created=now,
+        expires=now + order.ttl if order.ttl else 0.0,
         labels=dict(order.labels),
     )
 
 
-def mac_of(own: uuid.UUID) -> str:
-    """A MAC address out of a uuid, under the prefix that QEMU's guests use."""
-    return "52:54:00:" + ":".join(f"{byte:02x}" for byte in hashlib.sha256(own.bytes).digest()[:3])
+def mac_of(own: uuid.UUID, range_: Capabilities | None = None) -> str:
+    """A MAC address out of a uuid, of those that a hypervisor's machines may have; QEMU's when none is given."""
+    first, count = (range_.first_mac, range_.macs) if range_ else (FIRST_MAC, MACS)
+    chosen = int(first.replace(":", ""), 16) + int.from_bytes(hashlib.sha256(own.bytes).digest()[:3], "big") % count
+    return chosen.to_bytes(6, "big").hex(":")
 
 
 def address_of(own: uuid.UUID) -> str:
@@ -206,8 +217,27 @@ def relabel(ctx: Context, record: HostRecord, labels: dict[str, str]) -> HostRec
 
 def destroy(ctx: Context, record: HostRecord) -> None:
     """Take a host away: its machine, its disk, its record."""
-    if record.phase == "ready":
+    if record.phase in ("ready", "draining"):
         record = ctx.provider.claim(record, phase="deleting")
     ctx.provider.destroy(record)
     egress.forget(ctx, record)
+    if record.lease:
+        ctx.pki(record.tenant).forget_lease(record.lease.id)
     ctx.progress(f"{record.title}: destroyed")
+
+
+def retire(ctx: Context, record: HostRecord, leave: Callable[[], None]) -> bool:
+    """Take away a host that its fleet does not need as it is, unless somebody leased it since it was looked at.
+
+    :param leave: takes it away.
+    :return: whether it is gone.
+    """
+    try:
+        leave()
+    except Conflict:
+        now = next((h.record for h in ctx.provider.observe(ctx.owner).hosts if h.record.uuid == record.uuid), None)
+        if now is None or now.lease is None:
+            raise
+        ctx.progress(f"{record.title}: leased by {now.lease.holder} meanwhile; left as it is")
+        return False
+    return True

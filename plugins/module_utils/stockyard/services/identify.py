@@ -80,10 +80,14 @@ def _admission(ctx: Context, record: HostRecord, answer: dict[str, Any]) -> tupl
     # The list is read after what goes on record: it may say more, never less.
     revoked = pki.revoked(now)
     signed = authority.sign_server(csr, record.name, record.address, now)
-    request = {"op": "admit", "ca": authority.pem(), "certificate": signed.pem, "crl": pki.crl(now)}
+    # What comes of the second CA opens this host and no other. It has a list too: a front that looks at lists wants one
+    # of every CA.
+    leases = authority.of_leases(record.uuid, now)
+    ca, crl = authority.pem() + leases.pem(), pki.crl(now) + leases.sign_crl((), now)
+    request = {"op": "admit", "ca": ca, "certificate": signed.pem, "crl": crl}
     admission = {
         "certificate": signed.serial, "not_after": signed.not_after, "authority": authority.fingerprint,
-        "revoked": revoked,
+        "revoked": revoked, "leasable": True,
     }  # fmt: skip
     return request, admission
 

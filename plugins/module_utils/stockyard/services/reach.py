@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import ssl
 from pathlib import Path
 
@@ -17,6 +18,7 @@ RETRY = 0.05
 # How long one attempt may take: a lost first packet costs little, and a slow guest gets its time in the end.
 FIRST_ATTEMPT = 0.7
 LONGEST_ATTEMPT = 10.0
+LONGEST_ANSWER = 1 << 24
 
 
 def wait_for_docker(record: HostRecord, client: Path, deadline: Deadline) -> None:
@@ -59,11 +61,28 @@ def ping(address: str, context: ssl.SSLContext, timeout: float) -> None:
 
     :raises OSError: when it is not answered with 200.
     """
+    _get(address, "/_ping", context, timeout)
+
+
+def running(address: str, context: ssl.SSLContext, timeout: float) -> list[str]:
+    """The names of the containers that run in a host.
+
+    :raises OSError: when Docker does not say.
+    """
+    try:
+        listed = json.loads(_get(address, "/containers/json", context, timeout))
+        return [str((one.get("Names") or [one.get("Id")])[0]).lstrip("/") for one in listed]
+    except (ValueError, AttributeError, TypeError) as error:
+        raise ConnectionError(f"the list of containers makes no sense: {error}") from error
+
+
+def _get(address: str, path: str, context: ssl.SSLContext, timeout: float) -> bytes:
     connection = http.client.HTTPSConnection(address, DOCKER_PORT, timeout=timeout, context=context)
     try:
-        connection.request("GET", "/_ping")
-        status = connection.getresponse().status
-        if status != 200:
-            raise ConnectionError(f"_ping was answered with {status}")
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        if answer.status != 200:
+            raise ConnectionError(f"{path.rpartition('/')[2]} was answered with {answer.status}")
+        return answer.read(LONGEST_ANSWER)
     finally:
         connection.close()

@@ -11,7 +11,8 @@ from ..core.clock import Deadline
 from ..core.fleet import HOST_STATES, SingleSpec
 from ..core.host import Host
 from ..core.naming import choice
-from ..core.plan import UNKNOWN_GENERATION, Plan, generations, newest, plan_host
+from ..core.plan import UNKNOWN_GENERATION, Plan, plan_host
+from ..core.plan_template import generations, newest
 from ..core.provider import Observation, Template
 from ..errors import NotFound, Refused
 from . import access, egress, hosts, templates, trust
@@ -98,8 +99,8 @@ def _make(ctx: Context, spec: SingleSpec, state: str, old: Host | None, deadline
 
 def _order(spec: SingleSpec, state: str, old: Host | None) -> hosts.Order:
     if old is not None and (old.record.fleet or (state != "present" and not spec.template)):
-        return hosts.Order(spec.tenant, old.record.fleet, spec.name, old.record.spec, old.record.labels)
-    return hosts.Order(spec.tenant, "", spec.name, spec.host, spec.labels)
+        return hosts.again(old.record)
+    return hosts.Order(spec.tenant, "", spec.name, spec.host, spec.labels, spec.ttl)
 
 
 def _find(seen: Observation, spec: SingleSpec) -> Host | None:

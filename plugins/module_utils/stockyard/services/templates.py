@@ -7,13 +7,18 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
 
+from ..core import codec
 from ..core.clock import Deadline
-from ..core.plan import Plan, generations, newest, plan_destroy, plan_template
+from ..core.image import without_secrets
+from ..core.plan import Action, Plan, plan_destroy
+from ..core.plan_template import Outside, candidate, generations, newest, plan_template, too_old
 from ..core.provider import Observation, Template
-from ..core.template import TemplateRecord, TemplateSpec
+from ..core.template import Source, TemplateRecord, TemplateSpec
 from ..errors import NotFound
 from ..guest.recipe import declared_digest, recipe, template_digest
+from . import freshness
 from .context import Context
 from .hosts import mac_of
 from .undo import undo
@@ -24,9 +29,18 @@ LOCK_WAIT = 5.0
 RECENT = 3600.0
 
 
-def plan(ctx: Context, spec: TemplateSpec) -> Plan:
-    """What :func:`ensure` would do. Writes nothing."""
-    return plan_template(spec, declared_digest(spec), ctx.provider.observe(ctx.owner).templates)
+def plan(ctx: Context, spec: TemplateSpec, seen: Observation | None = None, used: frozenset[str] | None = None) -> Plan:
+    """What :func:`ensure` would do. Changes nothing; asks the mirror where the declaration says so.
+
+    :param used: generations that hosts will live on, where that is not what is observed.
+    """
+    seen = seen or ctx.provider.observe(ctx.owner)
+    declared, mine = declared_digest(spec), seen.templates
+    lacking = freshness.lacking(ctx, spec, candidate(spec, declared, mine)) if spec.upgrade else ()
+    used = freshness.used(spec.tenant, spec.name, seen.hosts) if used is None else used
+    # Where something cannot be read it may live on any of them: none goes.
+    outside = Outside(ctx.clock.now(), lacking, None if seen.strangers else used)
+    return plan_template(spec, declared, mine, outside)
 
 
 def ensure(ctx: Context, spec: TemplateSpec, timeout: float) -> Plan:
@@ -37,11 +51,21 @@ def ensure(ctx: Context, spec: TemplateSpec, timeout: float) -> Plan:
     """
     deadline = ctx.deadline(timeout)
     with ctx.provider.exclusive(ctx.lock_name("template", spec.tenant, spec.name), deadline):
-        todo = plan(ctx, spec)
-        if todo:
+        first = plan(ctx, spec)
+        verbs = {a.verb for a in first.actions}
+        if "build" in verbs:
             _remove_useless(ctx, spec)
             _build(ctx, spec, deadline)
-        return todo
+        elif "promote" in verbs:
+            _promote(ctx, _mine(ctx, spec), candidate(spec, declared_digest(spec), _mine(ctx, spec)))
+        gone = _remove_surplus(ctx, spec) if verbs else ()
+        return Plan((*(a for a in first.actions if a.verb != "destroy"), *gone))
+
+
+def tidy(ctx: Context, spec: TemplateSpec, timeout: float) -> Plan:
+    """Take away the generations that are not kept and that no host lives on any more."""
+    with ctx.provider.exclusive(ctx.lock_name("template", spec.tenant, spec.name), ctx.deadline(timeout)):
+        return Plan(_remove_surplus(ctx, spec))
 
 
 def need(tenant: str, name: str, seen: Observation) -> Template:
@@ -109,11 +133,51 @@ def _remove_useless(ctx: Context, spec: TemplateSpec) -> None:
             ctx.progress(f"{template.record.title}: {'half-made' if half else template.problem}, destroyed")
 
 
+def _mine(ctx: Context, spec: TemplateSpec) -> list[Template]:
+    return generations(spec.tenant, spec.name, ctx.provider.observe(ctx.owner).templates)
+
+
+def _promote(ctx: Context, mine: list[Template], chosen: Template | None) -> None:
+    """Let a generation rule again, though later ones are there."""
+    if chosen:
+        ctx.provider.claim(chosen.record, promoted=_after(ctx, mine))
+        ctx.progress(f"{chosen.record.title}: rules again")
+
+
+def _after(ctx: Context, mine: list[Template]) -> float:
+    """A moment of now that is later than any that is on record: controllers' clocks differ."""
+    return max([ctx.clock.now(), *(t.record.since + 0.001 for t in mine)])
+
+
+def _remove_surplus(ctx: Context, spec: TemplateSpec) -> tuple[Action, ...]:
+    """Take away the generations that are not kept, as things are now."""
+    seen = ctx.provider.observe(ctx.owner)
+    used = None if seen.strangers else freshness.used(spec.tenant, spec.name, seen.hosts)
+    # No question to the mirror, and none about age: what was to be built is built.
+    quiet = replace(spec, upgrade=False, max_age=None)
+    todo = plan_template(quiet, declared_digest(spec), seen.templates, Outside(used=used))
+    gone = tuple(a for a in todo.actions if a.verb == "destroy")
+    digits = {a.before["generation"] for a in gone}
+    for template in generations(spec.tenant, spec.name, seen.templates):
+        if template.record.generation[:12] in digits:
+            ctx.provider.destroy(template.record)
+            ctx.progress(f"{template.record.title}: destroyed")
+    return gone
+
+
 def _build(ctx: Context, spec: TemplateSpec, deadline: Deadline) -> None:
     begin = ctx.clock.monotonic()
     told = _teller(ctx, f"template {spec.name}", begin)
     image = ctx.provider.ensure_image(recipe(spec.image, spec.docker), spec.build, told, deadline)
-    record = _draft(ctx, spec, image)
+    mine = _mine(ctx, spec)
+    twin = next((t for t in mine if t.record.generation == template_digest(spec, image)), None)
+    if twin and twin.usable and not too_old(spec, twin.record, ctx.clock.now()):
+        # The mirror went back, or an image that was left behind is wanted again.
+        _promote(ctx, mine, twin)
+        return
+    record = _draft(ctx, spec, image, mine)
+    if twin:
+        record = replace(record, generation=codec.digest({"generation": record.generation, "again": record.uuid}))
     try:
         ctx.provider.create_template(record, deadline)
         _boot_and_freeze(ctx, record, told, deadline)
@@ -140,8 +204,9 @@ def _boot_and_freeze(ctx: Context, record: TemplateRecord, told: Callable[[str],
     told("frozen")
 
 
-def _draft(ctx: Context, spec: TemplateSpec, image: str) -> TemplateRecord:
-    own = uuid.uuid4()
+def _draft(ctx: Context, spec: TemplateSpec, image: str, mine: list[Template]) -> TemplateRecord:
+    own, guest = uuid.uuid4(), recipe(spec.image, spec.docker)
+    late = _after(ctx, mine)
     return TemplateRecord(
         owner=ctx.owner,
         tenant=spec.tenant,
@@ -155,7 +220,9 @@ def _draft(ctx: Context, spec: TemplateSpec, image: str) -> TemplateRecord:
         ssh_user=spec.image.ssh_user,
         phase="booting",
         created=ctx.clock.now(),
-        mac=mac_of(own),
+        mac=mac_of(own, ctx.provider.capabilities),
+        promoted=late if late > ctx.clock.now() else 0.0,
+        source=Source(guest.suite, guest.packages, without_secrets(spec.build)),
     )
 
 

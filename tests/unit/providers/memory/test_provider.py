@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from stockyard import FleetSpec, GuestError, HypervisorError, InvalidInput, TemplateSpec, Yard
+from stockyard import FleetSpec, GuestError, HypervisorError, InvalidInput, SingleSpec, TemplateSpec, Yard
 from stockyard.core.clock import Deadline
 from stockyard.providers.registry import open_provider
 from tests.support import FakeClock
@@ -95,7 +95,10 @@ def test_a_guest_whose_disk_was_wiped_is_nobody(yard: Yard) -> None:
     yard.context.provider.stop(record, Deadline(5))
     (Path(host["disk"]) / "var/lib/stockyard/identity.json").unlink()
     with pytest.raises(GuestError, match="another identity, or none"):
-        yard.fleet(FleetSpec("ci", "base"))
+        yard.host(SingleSpec("ci-1"), "restarted")
+    yard.context.provider.stop(record, Deadline(5))
+    # A fleet makes another in its place.
+    assert yard.fleet(FleetSpec("ci", "base")).objects[0]["uuid"] != host["uuid"]
 
 
 def test_a_disk_that_cannot_be_made_is_an_error_in_our_words(yard: Yard, tmp_path: Path) -> None:

@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The agent's loop: reads requests from a virtio-serial port and answers them, one at a time.
 
-It sleeps in ``epoll`` without a time-out: a guest that waits costs nothing, and the freeze finds it there.
+It sleeps in ``epoll`` without a time-out: a guest that waits costs nothing, and the freeze finds it there. On VMware
+there is no such port: :mod:`.guestinfo` brings the requests.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-from . import wire
+from . import guestinfo, wire
 from .apply import Identity
 from .effects import LinuxEffects, wait_for_path
 from .warmup import warm_up
@@ -113,6 +114,8 @@ def main() -> None:
     """Take up an identity that is on disk, then serve."""
     identity = Identity("/", LinuxEffects())
     identity.resume()
+    if guestinfo.is_here():
+        guestinfo.serve(Agent(identity), guestinfo.Rpctool())
     serve(Agent(identity), PORT)
 
 

@@ -8,14 +8,13 @@ mmdebstrap and apt do the work, as an ordinary user (``--mode=unshare``, subordi
 
 from __future__ import annotations
 
-import io
-import tarfile
 from pathlib import Path
 
 from ...core.clock import Deadline
 from ...core.image import BuildOptions
-from ...core.provider import GuestFile, Recipe
+from ...core.provider import Recipe
 from ...errors import ImageError
+from ...guest.archive import write_tar
 from .run import run
 
 MIRROR = "http://deb.debian.org/debian"
@@ -23,17 +22,23 @@ SECURITY = "http://deb.debian.org/debian-security"
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 # Documentation and translations: never read in a disposable host.
 LEFT_OUT = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*", "/usr/share/lintian/*")
-S_IFLNK = 0o120000
 
 
-def sources(suite: str, build: BuildOptions) -> list[str]:
-    """Lines of a sources.list."""
+def sources(suite: str, build: BuildOptions, work: Path) -> list[str]:
+    """Lines of a sources.list.
+
+    :param work: a directory for the keys of repositories that are not Debian's.
+    """
     main, security = build.mirror or MIRROR, build.security_mirror or ("" if build.mirror else SECURITY)
     lines = [f"deb [signed-by={KEYRING}] {main} {suite} main"]
     if not build.mirror:
         lines.append(f"deb [signed-by={KEYRING}] {main} {suite}-updates main")
     if security:
         lines.append(f"deb [signed-by={KEYRING}] {security} {suite}-security main")
+    for number, other in enumerate(build.repositories):
+        key = work / f"repository-{number}.asc"
+        key.write_text(other.signed_by.strip() + "\n", encoding="ascii")
+        lines.append(other.line(suite, key))
     return lines
 
 
@@ -60,7 +65,7 @@ def versions(recipe: Recipe, build: BuildOptions, work: Path, deadline: Deadline
 def _apt_options(recipe: Recipe, build: BuildOptions, work: Path) -> list[str]:
     for folder in ("etc/apt/apt.conf.d", "etc/apt/preferences.d", "lists/partial", "cache/archives/partial"):
         (work / folder).mkdir(parents=True)
-    (work / "sources.list").write_text("\n".join(sources(recipe.suite, build)) + "\n")
+    (work / "sources.list").write_text("\n".join(sources(recipe.suite, build, work)) + "\n")
     (work / "status").touch()
     settings = {
         "Dir::Etc": work / "etc/apt", "Dir::Etc::SourceList": work / "sources.list",
@@ -80,7 +85,7 @@ def bootstrap(recipe: Recipe, build: BuildOptions, work: Path, deadline: Deadlin
     :param work: an empty directory; the archive is left in it.
     """
     write_tar(work / "early.tar", recipe.early)
-    (work / "sources.list").write_text("\n".join(sources(recipe.suite, build)) + "\n")
+    (work / "sources.list").write_text("\n".join(sources(recipe.suite, build, work)) + "\n")
     options = [f"--dpkgopt=path-exclude={pattern}" for pattern in LEFT_OUT]
     options += ['--aptopt=APT::Install-Recommends "false"', '--aptopt=Acquire::Languages "none"']
     if build.proxy:
@@ -91,29 +96,3 @@ def bootstrap(recipe: Recipe, build: BuildOptions, work: Path, deadline: Deadlin
         deadline, name=name, error=ImageError, cwd=work,
     )  # fmt: skip
     return work / "base.tar"
-
-
-def write_tar(target: Path, files: dict[str, GuestFile]) -> None:
-    """Files for the guest as an archive: all owned by root, directories included."""
-    with tarfile.open(target, "w") as archive:
-        for path, content in sorted(files.items()):
-            for parent in reversed(Path(path).parents[:-1]):
-                _add_directory(archive, str(parent))
-            archive.addfile(*_member(path, content))
-
-
-def _add_directory(archive: tarfile.TarFile, path: str) -> None:
-    if path.lstrip("/") not in archive.getnames():
-        entry = tarfile.TarInfo(path.lstrip("/"))
-        entry.type, entry.mode = tarfile.DIRTYPE, 0o755
-        archive.addfile(entry)
-
-
-def _member(path: str, content: GuestFile) -> tuple[tarfile.TarInfo, io.BytesIO]:
-    entry = tarfile.TarInfo(path.lstrip("/"))
-    if content.mode & S_IFLNK == S_IFLNK:
-        entry.type, entry.linkname = tarfile.SYMTYPE, content.text
-        return entry, io.BytesIO()
-    data = content.text.encode()
-    entry.size, entry.mode = len(data), content.mode
-    return entry, io.BytesIO(data)

@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+from ...core.host import HostRecord
 from ...core.provider import R, Record, Stranger
 from ...core.records import decode, encode
+from ...core.template import TemplateRecord
 from ...errors import Conflict, InvalidInput, NotFound, Refused, StockyardError
 from .faults import NO_DOMAIN, translated
 from .xml.element import RECORD_NS, element, parse, serialize
@@ -110,10 +112,37 @@ class Domains:
             domain.setMetadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, bare, "stockyard", RECORD_NS, flags)
         return changed
 
+    def refuse_if_used(self, record: TemplateRecord) -> None:
+        """Refuse where a host lives on a template, or may.
+
+        :raises Refused: naming the hosts.
+        """
+        found, strangers = self.everything()
+        key = (record.owner, record.tenant, record.name, record.generation)
+        hosts = [r for r, _state in found if isinstance(r, HostRecord)]
+        users = sorted(r.name for r in hosts if (r.owner, r.tenant, r.template, r.generation) == key)
+        if users:
+            lives = f"hosts live on it: {', '.join(users[:10])}."
+            raise Refused(lives, name=record.title, remedy="destroy the hosts first")
+        if strangers:
+            raise Refused(
+                "a domain that carries our mark cannot be read, and may live on it.", name=record.title,
+                cause=f"{strangers[0].name}: {strangers[0].reason}", remedy="mend or remove that domain by hand",
+            )  # fmt: skip
+
     def names(self) -> Iterator[str]:
         """Names of all domains, ours or not."""
         with translated("list the domains"):
             return iter([d.name() for d in self.connection.listAllDomains()])
+
+    def texts(self) -> list[str]:
+        """The definition of every domain, ours or not, as it runs and as it is on disk. Never partial: it raises."""
+        import libvirt
+
+        with translated("read the domains"):
+            domains = self.connection.listAllDomains()
+            stored = [d.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE) for d in domains]
+            return stored + [d.XMLDesc(0) for d in domains]
 
     def _check_place(self, domain: Any, record: Record) -> None:
         """A record that was copied with its domain's XML proves nothing of the copy."""

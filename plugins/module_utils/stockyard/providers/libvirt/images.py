@@ -20,6 +20,7 @@ from ...core.clock import Deadline
 from ...core.image import BuildOptions
 from ...core.provider import Progress, Recipe
 from ...errors import ImageError
+from ...guest.archive import write_tar
 from . import debian
 from .run import run
 from .store import Store
@@ -70,6 +71,14 @@ class Images:
             found = debian.versions(recipe, build, work, deadline, "image")
         return codec.digest({"recipe": recipe, "versions": found}), found
 
+    def versions(self, digest: str) -> dict[str, str]:
+        """The package versions in an image; empty where that is not on record."""
+        try:
+            found = json.loads((self.store.images / digest / "image.json").read_text())["versions"]
+            return {str(name): str(version) for name, version in found.items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return {}
+
     def ensure(self, recipe: Recipe, build: BuildOptions, progress: Progress, deadline: Deadline) -> str:
         """Have the image; build it if it is not there. Returns its digest."""
         progress("resolve package versions")
@@ -88,10 +97,17 @@ class Images:
         kept = [json.loads((images[d] / "image.json").read_text())["base"] for d in used if d in images]
         bases = {p.name: p for p in self.store.images.glob("base-*.tar")}
         gone = [p for name, p in {**images, **bases}.items() if name not in used and name not in kept]
-        gone += [p for p in self.store.images.glob("work-*") if not _alive(p)]
         for path in gone:
             _remove(path)
-        return sorted(p.name for p in gone)
+        return sorted(p.name for p in [*gone, *self.abandoned(0.0, remove=True)])
+
+    def abandoned(self, older_than: float, *, remove: bool) -> list[Path]:
+        """Workshops of builders that were killed."""
+        works, now = sorted(self.store.images.glob("work-*")), time.time()
+        found = [p for p in works if not _alive(p) and now - p.lstat().st_mtime >= older_than]
+        for path in found if remove else ():
+            _remove(path)
+        return found
 
     def _build(
         self,
@@ -106,7 +122,7 @@ class Images:
         with self._workshop() as work:
             base = self._base(found, recipe, build, work, progress, deadline, name)
             progress("assemble the disk image")
-            debian.write_tar(work / "files.tar", recipe.files)
+            write_tar(work / "files.tar", recipe.files)
             assemble = [*IN_NAMESPACE, "sh", "-euc", ASSEMBLE, "sh", str(base), f"{recipe.disk_gib}G"]
             run(assemble, deadline, name=name, error=ImageError, cwd=work)
             convert = ["qemu-img", "convert", "-f", "raw", "-O", "qcow2", "disk.raw", "disk.qcow2"]

@@ -15,11 +15,11 @@ from ...core.clock import Deadline
 from ...core.host import Host, HostRecord, HostSpec
 from ...core.image import BuildOptions
 from ...core.network import GuestNetwork
-from ...core.provider import Capabilities, Channel, Observation, Progress, R, Recipe, Record, Template
+from ...core.provider import Capabilities, Channel, Observation, Progress, R, Recipe, Record, Swept, Template
 from ...core.template import TemplateRecord
-from ...errors import Conflict, HypervisorError, Refused
+from ...errors import Conflict, HypervisorError, Unsupported
 from ...guest.agent.wire import PORT_NAME
-from . import designer, fork, frozen, logs, machine, memory, network
+from . import designer, fork, frozen, leftovers, logs, machine, memory, network
 from .channel import SocketChannel
 from .domains import Domains
 from .faults import translated
@@ -50,6 +50,9 @@ class LibvirtProvider:
     def close(self) -> None:
         self.connection.close()
 
+    def preflight(self) -> list[str]:
+        return []
+
     def exclusive(self, name: str, deadline: Deadline) -> AbstractContextManager[None]:
         return self.store.lock(name, deadline)
 
@@ -66,8 +69,19 @@ class LibvirtProvider:
         )
 
     def ensure_image(self, recipe: Recipe, build: BuildOptions, progress: Progress, deadline: Deadline) -> str:
+        if recipe.source:
+            raise Unsupported(
+                "images are built here, and not cloned.", name=recipe.source, remedy="leave source out of the template"
+            )
         self.store.prepare()
         return self.images.ensure(recipe, build, progress, deadline)
+
+    def resolve(self, recipe: Recipe, build: BuildOptions, deadline: Deadline) -> dict[str, str]:
+        self.store.prepare()
+        return self.images.resolve(recipe, build, deadline)[1]
+
+    def versions(self, image: str) -> dict[str, str]:
+        return self.images.versions(image)
 
     def create_template(self, record: TemplateRecord, deadline: Deadline) -> None:
         chosen = machine.choose(record.hardware.accelerator, record.title)
@@ -75,6 +89,7 @@ class LibvirtProvider:
         folder = self._folder(record)
         with self._registry():
             make(folder, record.title)
+            leftovers.note(folder, self.uri, record)
             self._overlay(folder / "disk.qcow2", image.disk, record.title, deadline)
             self._define(designer.template(record, chosen, image, folder), record.title)
 
@@ -117,6 +132,7 @@ class LibvirtProvider:
         folder, source = self._folder(host), self._folder(template)
         frozen.verify(source, template)
         make(folder, host.title)
+        leftovers.note(folder, self.uri, host)
         self._disk(folder / "disk.qcow2", source / "disk.qcow2", mode, host.title, deadline)
         if mode != "instant":
             self.start(host, deadline)
@@ -172,10 +188,12 @@ class LibvirtProvider:
         if isinstance(record, TemplateRecord):
             # Held to the end: no host may be reserved on a template that goes.
             with self._registry():
-                self._refuse_if_used(record)
+                self.domains.refuse_if_used(record)
                 self._remove(record)
         else:
-            self._remove(record)
+            # Several may take one host away at the same time: its holder, its fleet's run, and the reaper.
+            with self.store.lock(f"machine-{record.uuid}", Deadline(REGISTRY_WAIT)):
+                self._remove(record)
 
     def _remove(self, record: Record) -> None:
         domain = self.domains.present(record)
@@ -200,6 +218,13 @@ class LibvirtProvider:
                 return []
             used = {r.image for r, _state in found if isinstance(r, TemplateRecord)}
             return self.images.prune(used, older_than)
+
+    def sweep(self, owner: str, older_than: float, *, check: bool = False) -> Swept:
+        self.store.prepare()
+        with self._registry():
+            found, strangers = self.domains.everything()
+            known = leftovers.Domains(tuple(r for r, _state in found), tuple(strangers), tuple(self.domains.texts()))
+            return leftovers.sweep(self.store, self.images, known, self.uri, owner, older_than, check=check)
 
     def facts(self, record: Record) -> dict[str, Any]:
         known: dict[str, Any] = {
@@ -254,20 +279,6 @@ class LibvirtProvider:
         image = self.images.path(record.image)
         gone = [str(p) for p in (image.disk, image.kernel, image.initrd) if not p.exists()]
         return f"its image's file {gone[0]} is gone" if gone else frozen.problem(self._folder(record), record)
-
-    def _refuse_if_used(self, record: TemplateRecord) -> None:
-        found, strangers = self.domains.everything()
-        key = (record.owner, record.tenant, record.name, record.generation)
-        hosts = [r for r, _state in found if isinstance(r, HostRecord)]
-        users = sorted(r.name for r in hosts if (r.owner, r.tenant, r.template, r.generation) == key)
-        if users:
-            lives = f"hosts live on it: {', '.join(users[:10])}."
-            raise Refused(lives, name=record.title, remedy="destroy the hosts first")
-        if strangers:
-            raise Refused(
-                "a domain that carries our mark cannot be read, and may live on it.", name=record.title,
-                cause=f"{strangers[0].name}: {strangers[0].reason}", remedy="mend or remove that domain by hand",
-            )  # fmt: skip
 
 
 def open_provider(uri: str, storage: str | None = None) -> LibvirtProvider:

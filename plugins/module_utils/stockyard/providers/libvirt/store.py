@@ -25,11 +25,11 @@ class Store:
         self.images = root / "images"
         self.templates = root / "templates"
         self.hosts = root / "hosts"
-        self._locks = root / "locks"
+        self.locks = root / "locks"
 
     def prepare(self) -> None:
         """Make the directories."""
-        for folder in (self.images, self.templates, self.hosts, self._locks):
+        for folder in (self.images, self.templates, self.hosts, self.locks):
             make(folder, str(self.root))
 
     def lock(self, name: str, deadline: Deadline) -> AbstractContextManager[None]:
@@ -38,7 +38,7 @@ class Store:
         :raises Busy: when another process holds it until the deadline.
         """
         self.prepare()
-        return held(self._locks, name, deadline)
+        return held(self.locks, name, deadline)
 
 
 def make(folder: Path, name: str) -> None:

@@ -7,19 +7,23 @@ from __future__ import annotations
 
 import errno
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ...core.provider import Record
-from ...errors import HypervisorError, OutOfSpace
+from ...core.provider import Leftover, Record, Swept
+from ...errors import HypervisorError, InvalidInput, OutOfSpace
+from .. import marker
+
+NOTE = ".json"
 
 
 class Disks:
-    """The disks under one directory, by uuid."""
+    """The disks under one directory, by uuid, each with a note beside it that says whose it is."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, uri: str) -> None:
         self.folder = folder
+        self.uri = uri
 
     def path(self, record: Record) -> Path:
         """Where a machine's disk is."""
@@ -28,18 +32,60 @@ class Disks:
     def make(self, record: Record) -> Path:
         """Have a disk."""
         with _translated(record):
-            self.path(record).mkdir(parents=True, exist_ok=True, mode=0o700)
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._note(record)
+            self.path(record).mkdir(exist_ok=True, mode=0o700)
         return self.path(record)
 
     def copy(self, source: Record, target: Record) -> None:
         """Make a disk that holds what another one holds."""
         with _translated(target):
+            self._note(target)
             shutil.copytree(self.path(source), self.path(target), symlinks=True)
 
     def remove(self, record: Record) -> None:
         """Take a disk away, if there is one."""
         with _translated(record), suppress(FileNotFoundError):
             shutil.rmtree(self.path(record))
+        with _translated(record):
+            self._note_of(record.uuid).unlink(missing_ok=True)
+
+    def sweep(self, owner: str, older_than: float, texts: Iterable[str], unreadable: bool, *, check: bool) -> Swept:
+        """Remove the disks of an owner's that no machine refers to.
+
+        :param texts: all that machines say: a disk whose uuid is in any of it is in use.
+        :param unreadable: whether one of them cannot be read: it may refer to any disk.
+        """
+        gone: list[Leftover] = []
+        left: list[Leftover] = []
+        said = "\n".join(texts)
+        names = {p.name.removesuffix(NOTE).removesuffix(f"{NOTE}.new") for p in self.folder.glob("*")}
+        for name in sorted(names):
+            if name not in said:
+                goes, stays = marker.sorted_out(self.folder / name, self._why_not(name, owner, older_than, unreadable))
+                gone, left = gone + goes, left + stays
+        for name in () if check else (Path(found.path).name for found in gone):
+            shutil.rmtree(self.folder / name, ignore_errors=True)
+            self._note_of(name).unlink(missing_ok=True)
+        return Swept(tuple(gone), tuple(left))
+
+    def _why_not(self, name: str, owner: str, older_than: float, unreadable: bool) -> str:
+        if not marker.is_name(name):
+            return "it is not called as a disk is"
+        if unreadable:
+            return "a machine that cannot be read may refer to it"
+        try:
+            marker.read(self._note_of(name), self.uri, owner, name)
+        except InvalidInput as error:
+            return str(error)
+        there = self.folder / name
+        return marker.too_young(there if there.exists() else self._note_of(name), older_than)
+
+    def _note(self, record: Record) -> None:
+        marker.write(self._note_of(record.uuid), self.uri, record)
+
+    def _note_of(self, name: str) -> Path:
+        return self.folder / f"{name}{NOTE}"
 
 
 @contextmanager

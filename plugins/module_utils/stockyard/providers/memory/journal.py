@@ -27,6 +27,7 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.beside = path.with_name(f".{path.name}.new")
         # Kept open: as long as it is, its inode is no other file's.
         self._handle = -1
         self._stamp: tuple[int, ...] = ()
@@ -81,12 +82,12 @@ class Journal:
     def replace(self, entries: Iterable[Entry]) -> None:
         """Put a file with these entries alone in its place, whole or not at all."""
         # No fsync: it survives the death of any process; that of the machine is not asked of a fake.
-        beside, data = self.path.with_name(f".{self.path.name}.new"), HEADER + _text(entries)
-        with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as handle:
+        data = HEADER + _text(entries)
+        with open(os.open(self.beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as handle:
             handle.write(data)
         self.close()
-        self._handle = os.open(beside, os.O_RDONLY | os.O_CLOEXEC)
-        os.replace(beside, self.path)
+        self._handle = os.open(self.beside, os.O_RDONLY | os.O_CLOEXEC)
+        os.replace(self.beside, self.path)
         self._count(_stamp(os.fstat(self._handle)), data)
 
     def _rest(self, start: bytes) -> list[Entry]:

@@ -16,14 +16,28 @@ from ...core.clock import Deadline
 from ...core.host import MODES, Host, HostRecord, HostSpec
 from ...core.image import BuildOptions
 from ...core.network import USER_NETWORK, GuestNetwork
-from ...core.provider import Capabilities, Channel, Observation, Progress, R, Recipe, Record, Stranger, Template
+from ...core.provider import (
+    Capabilities,
+    Channel,
+    Leftover,
+    Observation,
+    Progress,
+    R,
+    Recipe,
+    Record,
+    Stranger,
+    Swept,
+    Template,
+)
 from ...core.records import encode
 from ...core.template import TemplateRecord
 from ...errors import Conflict, HypervisorError, InvalidInput, NotFound, Unsupported
+from .. import locks
 from ..locks import held
 from .disks import Disks
 from .guest import AgentChannel, boot
 from .machines import check_free, check_unused, everything, find
+from .mirror import Mirror
 from .state import Machine, StateFile
 
 
@@ -34,10 +48,14 @@ class MemoryProvider:
         self.uri = uri
         self.capabilities = Capabilities(modes=MODES, parallel=2, endpoints=False)
         self.state = StateFile(path)
-        self.disks = Disks(self.state.folder / "disks")
+        self.disks = Disks(self.state.folder / "disks", uri)
+        self.mirror = Mirror(self.state.folder)
 
     def close(self) -> None:
         self.state.close()
+
+    def preflight(self) -> list[str]:
+        return []
 
     def exclusive(self, name: str, deadline: Deadline) -> AbstractContextManager[None]:
         return held(self.state.folder / "locks", name, deadline)
@@ -55,7 +73,13 @@ class MemoryProvider:
         )
 
     def ensure_image(self, recipe: Recipe, build: BuildOptions, progress: Progress, deadline: Deadline) -> str:
-        return codec.digest(recipe)
+        return self.mirror.build(recipe)
+
+    def resolve(self, recipe: Recipe, build: BuildOptions, deadline: Deadline) -> dict[str, str]:
+        return self.mirror.resolve(recipe)
+
+    def versions(self, image: str) -> dict[str, str]:
+        return self.mirror.versions(image)
 
     def create_template(self, record: TemplateRecord, deadline: Deadline) -> None:
         with self.state.change() as machines:
@@ -144,7 +168,22 @@ class MemoryProvider:
         return ""
 
     def prune_images(self, older_than: float) -> list[str]:
-        return []
+        with self.state.change() as machines:
+            found = [record for record, _machine in everything(machines)]
+            if any(isinstance(record, Stranger) for record in found):
+                return []
+            return self.mirror.prune({r.image for r in found if isinstance(r, TemplateRecord)}, older_than)
+
+    def sweep(self, owner: str, older_than: float, *, check: bool = False) -> Swept:
+        if not self.state.folder.exists():
+            return Swept((), ())
+        # Under the lock of all changes: no disk is being made, and no file of machines written.
+        with self.state.change() as machines:
+            texts = [f"{m.record} {m.backing}" for m in machines.values()]
+            unreadable = any(isinstance(record, Stranger) for record, _machine in everything(machines))
+            swept = self.disks.sweep(owner, older_than, texts, unreadable, check=check)
+            rest = locks.free(self.state.folder / "locks", remove=not check) + self.state.rest(remove=not check)
+        return replace(swept, gone=(*swept.gone, *(Leftover(str(p), "nobody holds it") for p in rest)))
 
     def facts(self, record: Record) -> dict[str, Any]:
         machine = self.state.read().get(record.domain)

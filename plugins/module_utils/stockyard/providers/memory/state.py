@@ -74,6 +74,13 @@ class StateFile:
             with self._mutex:
                 self._save(changed, after)
 
+    def rest(self, *, remove: bool) -> list[Path]:
+        """What a writer that was killed left beside the file. Call it inside :meth:`change`: nobody writes now."""
+        found = [self._journal.beside] if self._journal.beside.exists() else []
+        for path in found if remove else ():
+            path.unlink(missing_ok=True)
+        return found
+
     def close(self) -> None:
         """Forget what was read."""
         with self._mutex:

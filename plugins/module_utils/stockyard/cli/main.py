@@ -1,0 +1,88 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Options, errors and exit codes of the console command.
+
+Exit codes: 0 done; 1 it failed; 2 it was asked for in a way that makes no sense; 3 the lease is over; 4 nothing is free
+now, or another controller is at work: try again later. ``lease exec`` has its own, see :mod:`.run`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from ..errors import Busy, InvalidInput, LeaseOver, StockyardError
+from ..yard import DEFAULT_OWNER, Yard
+from . import lease, reap, say
+
+FAILED, USAGE, OVER, BUSY = 1, 2, 3, 4
+Command = Callable[[Yard, argparse.Namespace], int]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code."""
+    options = parser().parse_args(arguments)
+    try:
+        with _open(options) as yard:
+            command: Command = options.run
+            return command(yard, options)
+    except StockyardError as error:
+        say.err(f"stockyard: {error}")
+        return options.failure or _code(error)
+    except BrokenPipeError:
+        # Whoever read the output has seen enough; the interpreter must not fail over it at its end either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+
+
+def parser() -> argparse.ArgumentParser:
+    """Everything that can be typed."""
+    common = _common()
+    top = argparse.ArgumentParser(prog="stockyard", description="Container hosts as cattle.")
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+    lease.add(commands, common)
+    reap.add(commands, common)
+    return top
+
+
+def _common() -> argparse.ArgumentParser:
+    found = argparse.ArgumentParser(add_help=False)
+    group = found.add_argument_group("the yard")
+    owner = os.environ.get("STOCKYARD_OWNER") or DEFAULT_OWNER
+    group.add_argument("--hypervisor", default="", metavar="URI", help="by default $STOCKYARD_HYPERVISOR")
+    group.add_argument("--owner", default=owner, help="by default $STOCKYARD_OWNER, else %(default)s")
+    group.add_argument("--storage", metavar="DIR", help="where the hypervisor keeps its files")
+    group.add_argument("--pki-dir", metavar="DIR", help="where keys and certificates are")
+    group.add_argument("--ca-certificate", metavar="FILE", help="the tenant's CA, as PEM, instead of one in --pki-dir")
+    group.add_argument("--ca-private-key", metavar="FILE", help="its private key")
+    group.add_argument("--quiet", action="store_true", help="do not say what is being done")
+    found.set_defaults(failure=0)
+    return found
+
+
+def _open(options: argparse.Namespace) -> Yard:
+    return Yard(
+        options.hypervisor,
+        owner=options.owner,
+        storage=options.storage,
+        pki_dir=options.pki_dir,
+        ca_certificate=_read(options.ca_certificate),
+        ca_private_key=_read(options.ca_private_key),
+        progress=None if options.quiet else say.err,
+    )
+
+
+def _read(path: str | None) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8") if path else ""
+    except (OSError, ValueError) as error:
+        raise InvalidInput("the file cannot be read.", name=str(path), cause=str(error)) from error
+
+
+def _code(error: StockyardError) -> int:
+    kinds = ((LeaseOver, OVER), (Busy, BUSY), (InvalidInput, USAGE))
+    return next((code for kind, code in kinds if isinstance(error, kind)), FAILED)

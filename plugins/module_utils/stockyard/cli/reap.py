@@ -1,0 +1,38 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""``stockyard reap``: takes away what is over, half-made or left behind."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from ..core.lease import seconds
+from ..yard import Yard
+from . import say
+
+
+def add(commands: Any, common: argparse.ArgumentParser) -> None:
+    """Add what can be typed after ``stockyard``."""
+    reap = commands.add_parser("reap", parents=[common], help="take away what is over, half-made or left behind")
+    reap.add_argument("--dry-run", action="store_true", help="say what would go, and take nothing away")
+    reap.add_argument(
+        "--grace", default="1h", help="how long something may take to be made before it counts as left behind: 30m"
+    )
+    reap.add_argument("--json", action="store_true")
+    reap.set_defaults(run=_reap)
+
+
+def _reap(yard: Yard, options: argparse.Namespace) -> int:
+    done = yard.reap(dry_run=options.dry_run, grace=seconds("grace", options.grace))
+    if options.json:
+        plan = [str(action) for action in done.plan.actions]
+        say.out(json.dumps({"plan": plan, "left": done.objects}, indent=1))
+        return 0
+    for action in done.plan.actions:
+        say.out(f"{'would ' * options.dry_run}{action}")
+    for left in done.objects:
+        say.out(f"left alone: {left['kind']} {left['name']}: {left['reason']}")
+    return 0

@@ -1,0 +1,100 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A whole yard as it is declared, and what becomes of the rest of it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, replace
+
+from ..errors import InvalidInput
+from . import naming
+from .fleet import FleetSpec
+from .host import Host
+from .plan import Action
+from .provider import Template
+from .template import TemplateSpec
+
+ABSENT = "it is to be absent"
+PRUNE = ("no", "yes", "force")
+Key = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class TemplateTerm:
+    """A declared template, and the seconds that it may take."""
+
+    spec: TemplateSpec
+    timeout: float = 1800.0
+
+
+@dataclass(frozen=True)
+class FleetTerm:
+    """A declared fleet, the seconds that it may take, and whether its hosts are waited for."""
+
+    spec: FleetSpec
+    timeout: float = 600.0
+    wait: bool = True
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """Everything that a yard is to have.
+
+    :param absent_templates: tenant and name of templates that are declared absent; ``absent_fleets`` likewise.
+    :param evacuate: whether fleets leave a hypervisor that they are declared to leave; else they stay there.
+    :param prune: whether what is not declared goes: ``no``, ``yes``, or ``force`` where the declaration is empty, too.
+    """
+
+    templates: tuple[TemplateTerm, ...] = ()
+    fleets: tuple[FleetTerm, ...] = ()
+    absent_templates: tuple[Key, ...] = ()
+    absent_fleets: tuple[Key, ...] = ()
+    prune: str = "no"
+    evacuate: bool = True
+
+    def __post_init__(self) -> None:
+        naming.choice("prune", self.prune, PRUNE)
+        _once("template", [*((t.spec.tenant, t.spec.name) for t in self.templates), *self.absent_templates])
+        _once("fleet", [*((f.spec.tenant, f.spec.name) for f in self.fleets), *self.absent_fleets])
+
+    def rebuilt(self) -> Declaration:
+        """The same with every template built from the latest packages."""
+        return replace(self, templates=tuple(replace(t, spec=replace(t.spec, upgrade=True)) for t in self.templates))
+
+    @property
+    def working(self) -> tuple[FleetTerm, ...]:
+        """The fleets that a run has to do with."""
+        return tuple(f for f in self.fleets if self.evacuate or not f.spec.leaving)
+
+    def fleets_to_go(self, found: Iterable[Host]) -> dict[Key, str]:
+        """The fleets that are there and are not to be, each with the reason."""
+        there = {(h.record.tenant, h.record.fleet) for h in found if h.record.fleet}
+        declared = {(f.spec.tenant, f.spec.name) for f in self.fleets}
+        return self._to_go(there, declared, self.absent_fleets)
+
+    def templates_to_go(self, found: Iterable[Template]) -> dict[Key, str]:
+        """The templates that are there and are not to be, each with the reason."""
+        there = {(t.record.tenant, t.record.name) for t in found}
+        declared = {(t.spec.tenant, t.spec.name) for t in self.templates}
+        return self._to_go(there, declared, self.absent_templates)
+
+    def _to_go(self, there: set[Key], declared: set[Key], absent: Collection[Key]) -> dict[Key, str]:
+        # A list without entries is more likely lost than meant: nothing goes for its sake.
+        pruned = self.prune == "force" or (self.prune == "yes" and bool(declared))
+        found = {key: ABSENT for key in sorted(there) if key in absent}
+        if pruned:
+            found |= {key: "it is not declared any more" for key in sorted(there - declared) if key not in absent}
+        return found
+
+
+def gone_by(actions: Iterable[Action]) -> set[str]:
+    """Names of the hosts that are not there any more, as they were, when these actions are done."""
+    return {a.name for a in actions if a.kind == "host" and a.verb in ("destroy", "replace")}
+
+
+def _once(kind: str, keys: list[Key]) -> None:
+    for key in keys:
+        if keys.count(key) > 1:
+            raise InvalidInput(f"{kind} {key[1]} is declared twice.", name=f"tenant {key[0]}", remedy="declare it once")

@@ -1,0 +1,47 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Files for a guest as a tar archive: all owned by root, directories included."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from pathlib import Path
+from typing import IO
+
+from ..core.provider import GuestFile
+
+S_IFLNK = 0o120000
+
+
+def write_tar(target: Path, files: dict[str, GuestFile]) -> None:
+    """Write an archive."""
+    with target.open("wb") as handle:
+        pack(handle, files)
+
+
+def pack(target: IO[bytes], files: dict[str, GuestFile]) -> None:
+    """Write an archive to an open file."""
+    with tarfile.open(fileobj=target, mode="w|") as archive:
+        for path, content in sorted(files.items()):
+            for parent in reversed(Path(path).parents[:-1]):
+                _add_directory(archive, str(parent))
+            archive.addfile(*_member(path, content))
+
+
+def _add_directory(archive: tarfile.TarFile, path: str) -> None:
+    if path.lstrip("/") not in archive.getnames():
+        entry = tarfile.TarInfo(path.lstrip("/"))
+        entry.type, entry.mode = tarfile.DIRTYPE, 0o755
+        archive.addfile(entry)
+
+
+def _member(path: str, content: GuestFile) -> tuple[tarfile.TarInfo, io.BytesIO]:
+    entry = tarfile.TarInfo(path.lstrip("/"))
+    if content.mode & S_IFLNK == S_IFLNK:
+        entry.type, entry.linkname = tarfile.SYMTYPE, content.text
+        return entry, io.BytesIO()
+    data = content.text.encode()
+    entry.size, entry.mode = len(data), content.mode
+    return entry, io.BytesIO(data)

@@ -1,0 +1,57 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The agent and all that goes with it as an archive, for a machine that is not built here: a template of vCenter's.
+
+``python3 -m stockyard.guest.bundle > agent.tar`` writes it; the page on vSphere says what to do with it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import IO
+
+from ..core import naming
+from ..core.image import ImageSpec
+from ..core.provider import GuestFile
+from ..errors import StockyardError
+from . import recipe
+from .archive import pack
+
+# What Debian has of what is needed, beside a system that boots.
+PACKAGES = (
+    "ca-certificates", "docker.io", "open-vm-tools", "openssh-server", "python3-cryptography", "python3-minimal",
+    "stunnel4", "sudo",
+)  # fmt: skip
+# The network and the names are the machine's own.
+LEFT_OUT = ("/etc/resolv.conf", "/etc/hostname", "/etc/default/locale")
+# Consoles are left as they are: somebody has to be able to look.
+CONSOLES = ("getty@tty1.service", "serial-getty@ttyS0.service")
+
+
+def files(user: str, docker: str = "running") -> dict[str, GuestFile]:
+    """What goes into the machine, by its path.
+
+    :param user: login that is made in it.
+    """
+    made = recipe.recipe(ImageSpec(ssh_user=naming.user(user)), docker).files
+    masks = {f"/etc/systemd/system/{unit}" for unit in CONSOLES}
+    return {path: file for path, file in made.items() if path not in LEFT_OUT and path not in masks}
+
+
+def main(arguments: list[str] | None = None, output: IO[bytes] | None = None) -> None:
+    """Write the archive to standard output."""
+    parser = argparse.ArgumentParser(prog="python3 -m stockyard.guest.bundle", description=main.__doc__)
+    parser.add_argument("--user", default="stockyard", help="the login that is made in the guest")
+    parser.add_argument("--docker", choices=["running", "stopped"], default="running")
+    chosen = parser.parse_args(arguments)
+    try:
+        found = files(chosen.user, chosen.docker)
+    except StockyardError as error:
+        parser.error(str(error))
+    pack(output or sys.stdout.buffer, found)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,174 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The yard's book: a machine that is never started, whose extraConfig all controllers change by compare and set.
+
+It holds what has to be decided before there is a machine, for all owners of a folder: locks, the records of hosts that
+are reserved and not made yet, and which templates are on their way out. A change is written with the version that was
+read (``ConfigSpec.changeVersion``), and vCenter refuses it when somebody was quicker; then it is thought over again.
+
+Threads of one process that want something at once share one write.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ...core.clock import Deadline
+from ...errors import Busy, StockyardError
+from . import api, specs
+from .faults import is_a
+from .inventory import machine, properties
+from .lookup import Lookup
+from .session import Session
+from .task import Tasks
+
+NAME = "stockyard-register"
+KIND = "stockyard.register"
+PATIENCE = 120.0
+
+Values = dict[str, str]
+Edit = Callable[[Values], None]
+
+
+@dataclass
+class _Wish:
+    """One thread's change, and what became of it."""
+
+    edit: Edit
+    done: bool = False
+    error: BaseException | None = None
+
+
+@dataclass(frozen=True)
+class Book:
+    """The register as it was read."""
+
+    values: Mapping[str, str] = field(default_factory=dict)
+    change: str = ""
+    ref: Any = None
+
+
+class Register:
+    """The register of one folder."""
+
+    def __init__(self, session: Session, lookup: Lookup, tasks: Tasks) -> None:
+        self.session = session
+        self.lookup = lookup
+        self.tasks = tasks
+        self._ref: Any = lookup.child(NAME)
+        self._writing = threading.Lock()
+        self._queue = threading.Lock()
+        self._wishes: list[_Wish] = []
+
+    def read(self) -> Book:
+        """What it holds now; nothing when there is none yet."""
+        for _try in range(2):
+            ref = self._ref = self._ref or self.lookup.child(NAME)
+            if ref is None:
+                return Book()
+            try:
+                found = machine(self.session, ref, NAME)
+                return Book(found.values, found.change, ref)
+            except StockyardError as error:
+                if not _gone(error):
+                    raise
+                self._ref = None
+        return Book()
+
+    def change(self, edit: Edit) -> None:
+        """Change it: ``edit`` is given the values of now to change in place, as often as it takes, or raises.
+
+        :raises Busy: when others were quicker for two minutes.
+        """
+        wish = _Wish(edit)
+        with self._queue:
+            self._wishes.append(wish)
+        with self._writing:
+            if not wish.done:
+                with self._queue:
+                    wishes, self._wishes = self._wishes, []
+                self._grant(wishes)
+        if wish.error is not None:
+            raise wish.error
+
+    def remove(self) -> None:
+        """Take the register itself away. Nobody may be using it."""
+        ref = self.read().ref
+        if ref is not None:
+            self.tasks.run("remove the register", NAME, ref.Destroy_Task, Deadline(PATIENCE))
+            self._ref = None
+
+    def _grant(self, wishes: list[_Wish]) -> None:
+        try:
+            self._commit(wishes)
+        except BaseException as error:
+            for wish in wishes:
+                wish.error = wish.error or error
+            if not isinstance(error, StockyardError):
+                raise
+        finally:
+            for wish in wishes:
+                wish.done = True
+
+    def _commit(self, wishes: list[_Wish]) -> None:
+        deadline = Deadline(PATIENCE)
+        while not self._attempt(wishes, deadline):
+            if deadline.passed():
+                raise Busy("others write to the register all the time.", name=NAME, remedy="wait, then run again")
+            deadline.pause(random.uniform(0.005, 0.05))  # noqa: S311  # so that two do not meet again and again
+
+    def _attempt(self, wishes: list[_Wish], deadline: Deadline) -> bool:
+        book = self.read()
+        before = dict(book.values)
+        after = dict(before)
+        for wish in wishes:
+            after = self._applied(wish, after)
+        # An empty value takes a key away.
+        changes = {k: after.get(k, "") for k in {*before, *after} if before.get(k) != after.get(k)}
+        if not changes:
+            return True
+        if book.ref is None:
+            return self._created(changes, deadline)
+        return self._written(book, changes, deadline)
+
+    def _applied(self, wish: _Wish, values: Values) -> Values:
+        """The values after a change; as they were when it is refused."""
+        own = dict(values)
+        wish.error = None
+        try:
+            wish.edit(own)
+        except StockyardError as error:
+            wish.error = error
+            return values
+        return own
+
+    def _written(self, book: Book, changes: Values, deadline: Deadline) -> bool:
+        spec = specs.reconfigure(changes, book.change)
+        return self._tried(lambda: book.ref.ReconfigVM_Task(spec), deadline)
+
+    def _created(self, values: Values, deadline: Deadline) -> bool:
+        """Make the register with its first values in it."""
+        folder, store = self.lookup.made_folder(), self.lookup.datastore()
+        name = properties(self.session, store, ("summary.name",), "datastore")["summary.name"]
+        spec = specs.empty_machine(NAME, name, {KIND: "1", **{k: v for k, v in values.items() if v}})
+        return self._tried(lambda: folder.CreateVM_Task(spec, self.lookup.pool), deadline)
+
+    def _tried(self, start: Callable[[], Any], deadline: Deadline) -> bool:
+        """Whether it was written; not, when another controller was quicker."""
+        try:
+            self.tasks.run("write the register", NAME, start, deadline)
+        except StockyardError as error:
+            if is_a(error.__cause__, "ConcurrentAccess", "TaskInProgress", "DuplicateName") or _gone(error):
+                self._ref = None if _gone(error) else self._ref
+                return False
+            raise
+        return True
+
+
+def _gone(error: StockyardError) -> bool:
+    return isinstance(error.__cause__, api.vmodl().MethodFault) and is_a(error.__cause__, "ManagedObjectNotFound")

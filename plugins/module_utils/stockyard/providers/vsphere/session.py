@@ -1,0 +1,167 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One login to a vCenter: opened with its certificate checked, renewed once when it was dropped, and logged out."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ...core.login import Login
+from ...errors import ConnectionFailed, InvalidInput, Unsupported
+from . import api
+from .faults import LOST, is_a, lost, translated
+from .place import Place
+
+T = TypeVar("T")
+CONNECT = 15.0
+# The longest that vCenter may take for one answer; waits for tasks ask for shorter ones.
+ANSWER = 120
+# Idle connections are closed before a firewall forgets them.
+IDLE = 60
+PAUSE = 0.5
+
+
+class Session:
+    """A session that several threads use.
+
+    Whatever belongs to the session alone (views, collectors) is kept by :meth:`own`: a new login has none of it.
+    """
+
+    def __init__(self, place: Place, login: Login) -> None:
+        self.place = place
+        self._login = login
+        self._lock = threading.Lock()
+        self._owned: dict[str, Any] = {}
+        self._generation = 0
+        self.instance = _instance(place, trust(login))
+        try:
+            with translated("open vCenter", place.host):
+                self.content = self.instance.RetrieveContent()
+                self._refuse_esxi()
+                self._enter()
+        except BaseException:
+            self.instance._stub.DropConnections()
+            raise
+
+    def ask(self, what: str, name: str, call: Callable[[], T]) -> T:
+        """Read something: done again when the session or the connection was lost meanwhile."""
+        return self._guarded(what, name, call, twice=True)
+
+    def tell(self, what: str, name: str, call: Callable[[], T]) -> T:
+        """Change something: done again only when vCenter refused it for want of a session, so that it was not done."""
+        return self._guarded(what, name, call, twice=False)
+
+    def own(self, key: str, make: Callable[[], T]) -> T:
+        """A thing of this session, made when it has none."""
+        with self._lock:
+            if key not in self._owned:
+                self._owned[key] = make()
+            found: T = self._owned[key]
+            return found
+
+    def disown(self, key: str) -> None:
+        """Forget such a thing."""
+        with self._lock:
+            self._owned.pop(key, None)
+
+    def close(self) -> None:
+        """Log out. Views and collectors end with the session."""
+        with contextlib.suppress(api.vmodl().MethodFault, *LOST):
+            self.content.sessionManager.Logout()
+        self.instance._stub.DropConnections()
+
+    def _guarded(self, what: str, name: str, call: Callable[[], T], *, twice: bool) -> T:
+        with translated(what, name):
+            generation = self._generation
+            try:
+                return call()
+            except api.vmodl().MethodFault as fault:
+                if not is_a(fault, "NotAuthenticated"):
+                    raise
+                self._again(generation)
+            except LOST:
+                if not twice:
+                    raise
+                time.sleep(PAUSE)
+            return call()
+
+    def _again(self, generation: int) -> None:
+        """Log in anew, unless another thread did meanwhile."""
+        with self._lock:
+            if self._generation == generation:
+                self._owned.clear()
+                self._enter()
+
+    def _enter(self) -> None:
+        self.content.sessionManager.Login(self._login.username, self._login.password, None)
+        self._generation += 1
+
+    def _refuse_esxi(self) -> None:
+        about = self.content.about
+        if about.apiType != "VirtualCenter":
+            raise Unsupported(
+                "this is an ESXi host, not a vCenter.", name=self.place.host, cause=f"it says {about.apiType}",
+                remedy="name the vCenter that manages it: clones are made by vCenter alone",
+            )  # fmt: skip
+
+
+def trust(login: Login) -> ssl.SSLContext:
+    """Whom to believe. pyvmomi's own helper believes everybody on localhost; this one does not.
+
+    :raises InvalidInput: when ``ca_path`` cannot be read.
+    """
+    context = ssl.create_default_context()
+    if login.validate_certs is False:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    elif login.ca_path:
+        path = Path(login.ca_path).expanduser()
+        try:
+            context.load_verify_locations(**({"capath": str(path)} if path.is_dir() else {"cafile": str(path)}))
+        except OSError as error:
+            remedy = "name a file of PEM certificates, or a directory of them as openssl rehash leaves it"
+            raise InvalidInput("ca_path cannot be used.", name=str(path), cause=str(error), remedy=remedy) from error
+    return context
+
+
+def _instance(place: Place, context: ssl.SSLContext) -> Any:
+    """The door of the API, in the newest version that both sides know."""
+    vim, adapter = api.vim(), api.adapter()
+    _knock(place, context)
+    with translated("open vCenter", place.host):
+        try:
+            stub = adapter(
+                host=place.host, port=place.port, path="/sdk", sslContext=context, poolSize=place.parallel + 4,
+                httpConnectionTimeout=ANSWER, connectionPoolTimeout=IDLE,
+            )  # fmt: skip
+        except LOST:
+            raise
+        except api.vmodl().MethodFault:
+            raise
+        except Exception as error:  # pyVim raises no narrower one when nothing of vSphere's answers
+            raise ConnectionFailed(
+                "what answers there is no vCenter.", name=f"{place.host}:{place.port}", cause=str(error),
+                remedy="look at host and port",
+            ) from error  # fmt: skip
+        return vim.ServiceInstance("ServiceInstance", stub)
+
+
+def _knock(place: Place, context: ssl.SSLContext) -> None:
+    """Find out in bounded time whether anybody is there and who it is: pyvmomi's first question has no time limit."""
+    name = f"{place.host}:{place.port}"
+    try:
+        with (
+            socket.create_connection((place.host, place.port), CONNECT) as line,
+            context.wrap_socket(line, server_hostname=place.host),
+        ):
+            return
+    except OSError as error:
+        raise lost("connect", name, error) from error

@@ -1,0 +1,110 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Templates on vSphere: what they are made of, how they are frozen, and what keeps forks from being made of one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from ...core.clock import Deadline
+from ...core.host import HostSpec
+from ...core.provider import Channel
+from ...core.template import TemplateRecord
+from ...errors import DeadlineExceeded, HypervisorError, Unsupported
+from .inventory import machine as read_machine
+from .inventory import properties
+from .lookup import Lookup
+from .place import Place
+from .records import Machine
+from .session import Session
+from .yardbook import LEAVING
+
+POLL = 0.1
+FREEZE = 120.0
+
+
+def image(lookup: Lookup, source: str) -> str:
+    """What names the machine that templates are cloned from, and how it is now.
+
+    :raises NotFound: when there is no such machine.
+    """
+    ref = lookup.source(source)
+    found = properties(lookup.session, ref, ("config.instanceUuid", "config.changeVersion"), source)
+    if not found.get("config.instanceUuid"):
+        raise HypervisorError("it cannot be read what it is.", name=source, remedy="look at the machine in vCenter")
+    return f"{found['config.instanceUuid']}@{found.get('config.changeVersion', '')}"
+
+
+def refuse_changed(origin: Machine, change: str, template: TemplateRecord) -> None:
+    """A cold clone is made of the source, not of the frozen machine: it has to be what that was cloned from.
+
+    :raises Unsupported: when it is not.
+    """
+    if change != origin.change:
+        raise Unsupported(
+            "its source was changed since it was built.", name=template.title,
+            cause=f"{origin.name} is at {origin.change}", remedy="build the template anew",
+        )  # fmt: skip
+
+
+def freeze(session: Session, channel: Channel, machine: Machine, name: str, deadline: Deadline) -> None:
+    """Have the guest freeze itself, and see that it is.
+
+    :raises DeadlineExceeded: when it is not in time.
+    """
+    try:
+        channel.request({"op": "freeze"}, deadline)
+    finally:
+        channel.close()
+    limit = deadline.within(FREEZE)
+    while not read_machine(session, machine.ref, name).frozen:
+        if limit.passed():
+            raise DeadlineExceeded(
+                f"the guest did not freeze within {limit.seconds:g} s.", name=name,
+                cause="runtime.instantCloneFrozen stays false",
+                remedy="have open-vm-tools in the source, and a virtual hardware that can be cloned instantly",
+            )  # fmt: skip
+        limit.pause(POLL)
+
+
+def problem(record: TemplateRecord, machine: Machine | None, values: Mapping[str, str], frozen: bool) -> str:
+    """Why no fork can be made of a template; nothing when one can.
+
+    :param values: the register.
+    :param frozen: whether it has to be frozen.
+    """
+    if LEAVING + record.uuid in values:
+        return "it is being taken away"
+    if record.phase != "frozen":
+        return ""
+    if machine is None or machine.power != "poweredOn":
+        return "its machine does not run any more, and what was frozen is lost"
+    return "it is not frozen any more" if frozen and not machine.frozen else ""
+
+
+def check_host(spec: HostSpec, place: Place) -> None:
+    """Refuse what hosts cannot be here.
+
+    :raises Unsupported: with the reason.
+    """
+    if spec.bind:
+        raise Unsupported("bind: hosts on vSphere have addresses of their own.", remedy="leave bind out")
+    if not place.endpoints:
+        return
+    if place.addresses is None:
+        raise Unsupported(
+            "hosts need addresses, and vSphere gives none.", name=place.cluster,
+            remedy="set a range apart in the hypervisor's URI, as in ?addresses=192.0.2.10-192.0.2.99/24",
+        )  # fmt: skip
+    if not place.network or spec.network != place.network:
+        raise Unsupported(
+            f"network: {spec.network or 'none'} is not the one that the addresses are of.", name=place.cluster,
+            remedy=f"say network: {place.network or 'NAME'} for the hosts, and network=NAME in the hypervisor's URI",
+        )  # fmt: skip
+    if bool(place.addresses.gateway) != (spec.egress == "open"):
+        is_ = "it has a gateway" if place.addresses.gateway else "it has no gateway"
+        raise Unsupported(
+            f"egress {spec.egress} cannot be had in network {place.network}.", cause=is_,
+            remedy="egress open goes with a gateway in the hypervisor's URI, none and proxy without one",
+        )  # fmt: skip

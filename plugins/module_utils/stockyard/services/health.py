@@ -1,0 +1,59 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whether hosts that run are of use: Docker in them is asked, side by side, and given time before it is judged."""
+
+from __future__ import annotations
+
+import http.client
+import ssl
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+
+from ..core.host import Host, HostRecord
+from ..errors import StockyardError
+from . import trust
+from .context import Context
+from .reach import RETRY, ping, tls
+
+# Seconds for a host to answer before it counts as unhealthy, and for one attempt.
+PATIENCE = 20.0
+ATTEMPT = 5.0
+AT_ONCE = 16
+
+
+def unhealthy(ctx: Context, tenant: str, hosts: Iterable[Host]) -> dict[str, str]:
+    """Those of a tenant's hosts that run and whose Docker does not answer, by name, each with the reason.
+
+    A host that has to be admitted anew is not judged, and nor is one that refuses who asks: it is alive.
+    """
+    hosts = [h for h in hosts if h.serving]
+    if not ctx.provider.capabilities.endpoints or not hosts:
+        return {}
+    try:
+        current = trust.current(ctx, tenant, hosts)
+        context = tls(ctx.pki(tenant).client_directory)
+    except (OSError, StockyardError):
+        # Whose keys are not here, or not usable, judges nobody.
+        return {}
+    asked = [h.record for h in hosts if not current.reasons(h.record.identity)]
+    with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
+        answers = list(pool.map(lambda record: _problem(ctx, record, context), asked))
+    return {record.name: problem for record, problem in zip(asked, answers, strict=True) if problem}
+
+
+def _problem(ctx: Context, record: HostRecord, context: ssl.SSLContext) -> str:
+    patience = ctx.deadline(PATIENCE)
+    while True:
+        try:
+            ping(record.address, context, ATTEMPT)
+            return ""
+        except (ssl.SSLEOFError, ssl.SSLZeroReturnError, TimeoutError, http.client.HTTPException) as error:
+            problem = str(error) or type(error).__name__
+        except ssl.SSLError:
+            return ""
+        except OSError as error:
+            problem = str(error)
+        if patience.passed():
+            return f"Docker does not answer ({problem})"
+        patience.pause(RETRY)

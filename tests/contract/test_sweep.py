@@ -1,0 +1,113 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Files that no machine refers to: found, removed, and never mistaken."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from stockyard.core.clock import Deadline
+from stockyard.core.host import HostRecord
+from stockyard.core.provider import Provider, Swept
+from stockyard.core.template import TemplateRecord
+from tests.contract.bench import Bench, restore
+from tests.contract.conftest import Drafts
+
+HOUR = 3600.0
+
+
+def gone(swept: Swept, record: HostRecord | TemplateRecord) -> list[Path]:
+    return [Path(found.path) for found in swept.gone if record.uuid in found.path]
+
+
+def left(swept: Swept, record: HostRecord | TemplateRecord) -> list[str]:
+    return [found.reason for found in swept.left if record.uuid in found.path]
+
+
+@pytest.fixture
+def keeper(provider: Provider) -> None:
+    """A hypervisor whose machines' files are kept by us."""
+    if not provider.capabilities.own_files:
+        pytest.skip("this hypervisor removes a machine's files with it (capability own_files)")
+
+
+@pytest.fixture
+def orphan(keeper: None, bench: Bench, drafts: Drafts, deadline: Deadline) -> HostRecord:
+    """A host whose machine somebody removed behind our back."""
+    record = drafts.forked(deadline)
+    bench.forget(record)
+    return record
+
+
+def test_files_without_a_machine_are_found_and_removed(provider: Provider, orphan: HostRecord) -> None:
+    (path,) = gone(provider.sweep(orphan.owner, 0.0, check=True), orphan)
+    assert path.exists()
+    assert gone(provider.sweep(orphan.owner, 0.0), orphan) == [path]
+    assert not path.exists()
+    assert not list(path.parent.glob(f"*{orphan.uuid}*"))
+    assert gone(provider.sweep(orphan.owner, 0.0), orphan) == []
+
+
+def test_young_files_stay(provider: Provider, orphan: HostRecord) -> None:
+    swept = provider.sweep(orphan.owner, HOUR)
+    assert gone(swept, orphan) == []
+    assert "s ago" in left(swept, orphan)[0]
+    assert gone(provider.sweep(orphan.owner, 0.0), orphan)
+
+
+def test_another_owners_files_stay(provider: Provider, orphan: HostRecord) -> None:
+    swept = provider.sweep("somebody-else", 0.0)
+    assert gone(swept, orphan) == []
+    assert left(swept, orphan) == [f"it belongs to another owner ({orphan.owner})"]
+    assert gone(provider.sweep(orphan.owner, 0.0), orphan)
+
+
+def test_what_lives_keeps_its_files(
+    provider: Provider, drafts: Drafts, frozen_template: TemplateRecord, deadline: Deadline
+) -> None:
+    record = drafts.forked(deadline)
+    swept = provider.sweep(record.owner, 0.0)
+    for kept in (record, frozen_template):
+        assert gone(swept, kept) == []
+        assert left(swept, kept) == []
+    assert frozen_template.uuid in [t.record.uuid for t in provider.observe(record.owner).templates if t.usable]
+
+
+def test_what_cannot_be_read_keeps_its_files(
+    keeper: None, bench: Bench, provider: Provider, drafts: Drafts, frozen_template: TemplateRecord, deadline: Deadline
+) -> None:
+    record = drafts.forked(deadline)
+    (where,) = {Path(str(v)) for v in [_files(provider, record)]}
+    bench.corrupt(record, "not JSON")
+    try:
+        swept = provider.sweep(record.owner, 0.0)
+        assert gone(swept, record) == []
+        assert gone(swept, frozen_template) == []
+        assert where.exists()
+    finally:
+        restore(bench, record)
+
+
+def test_a_lock_that_is_held_stays(provider: Provider, second: Provider) -> None:
+    with second.exclusive("contract.sweep.held", Deadline(5)):
+        swept = provider.sweep("contract", 0.0)
+        assert not [found for found in swept.gone if "contract.sweep.held" in found.path]
+        assert not provider_can_have(provider)
+    assert provider_can_have(provider)
+
+
+def provider_can_have(provider: Provider) -> bool:
+    from stockyard.errors import Busy
+
+    try:
+        with provider.exclusive("contract.sweep.held", Deadline(0.1)):
+            return True
+    except Busy:
+        return False
+
+
+def _files(provider: Provider, record: HostRecord) -> Path:
+    facts = provider.facts(record)
+    return Path(facts["disk"]) if "disk" in facts else Path(facts["console_log"]).parent

@@ -1,0 +1,91 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A repository of Debian packages on the hypervisor's loopback, signed with a key of its own."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import http.server
+import os
+import subprocess
+import threading
+from email.utils import formatdate
+from functools import partial
+from pathlib import Path
+
+from stockyard import Repository
+
+CONTROL = """Package: {name}
+Version: {version}
+Architecture: all
+Maintainer: nobody <nobody@localhost>
+Description: shows where packages come from
+"""
+
+
+class LocalRepository:
+    """A directory of packages, and the server that shows it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "packages"
+        self.home = folder / "gnupg"
+        self.folder.mkdir(parents=True)
+        self.home.mkdir(mode=0o700)
+        self._gpg("--quick-gen-key", "tests@localhost", "ed25519", "sign", "never")
+        handler = partial(_Quiet, directory=str(self.folder))
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        """Serve no more, and end the agent that keeps the key."""
+        self.server.shutdown()
+        self.server.server_close()
+        subprocess.run(["gpgconf", "--homedir", self.home, "--kill", "all"], check=False, capture_output=True)
+
+    @property
+    def declared(self) -> Repository:
+        """It, as a template names it."""
+        key = self._gpg("--armor", "--export")
+        return Repository(f"http://127.0.0.1:{self.server.server_port}/", key, "./", ())
+
+    def publish(self, name: str, version: str, files: dict[str, str]) -> None:
+        """Add a version of a package with these files in it."""
+        tree = self.folder.parent / f"{name}-{version}"
+        for path, text in {"DEBIAN/control": CONTROL.format(name=name, version=version), **files}.items():
+            (tree / path).parent.mkdir(parents=True, exist_ok=True)
+            (tree / path).write_text(text)
+        line = ["dpkg-deb", "--root-owner-group", "--build", tree, self.folder / f"{name}_{version}_all.deb"]
+        subprocess.run(line, check=True, capture_output=True)
+        self._index()
+
+    def _index(self) -> None:
+        entries = []
+        for package in sorted(self.folder.glob("*.deb")):
+            control = subprocess.run(
+                ["dpkg-deb", "--field", package], check=True, capture_output=True, text=True
+            ).stdout
+            data = package.read_bytes()
+            facts = f"Filename: ./{package.name}\nSize: {len(data)}\nSHA256: {hashlib.sha256(data).hexdigest()}\n"
+            entries.append(control.rstrip("\n") + "\n" + facts)
+        index = "\n".join(entries).encode()
+        parts = {"Packages": index, "Packages.gz": gzip.compress(index)}
+        sums = []
+        for name, data in parts.items():
+            (self.folder / name).write_bytes(data)
+            sums.append(f" {hashlib.sha256(data).hexdigest()} {len(data)} {name}\n")
+        release = f"Origin: tests\nDate: {formatdate(usegmt=True)}\nSHA256:\n{''.join(sums)}"
+        (self.folder / "InRelease").write_text(self._gpg("--clearsign", given=release))
+
+    def _gpg(self, *arguments: str, given: str = "") -> str:
+        line = ["gpg", "--homedir", self.home, "--batch", "--quiet", "--pinentry-mode", "loopback", "--passphrase", ""]
+        environment = {"PATH": os.environ["PATH"], "LC_ALL": "C"}
+        done = subprocess.run(
+            [*line, *arguments], input=given, env=environment, check=True, capture_output=True, text=True
+        )
+        return done.stdout
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # as the base class names it
+        """Say nothing."""

@@ -1,0 +1,147 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Packages move: who is behind is shown, a rebuild rolls the hosts, and a bad one stops while the old ones serve."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from stockyard import Yard
+from stockyard.core import codec
+
+from .conftest import CHECKOUT, OWNER, WORK, Docker, ssh
+from .repository import LocalRepository
+from .test_faults import daemons, reconnect
+
+pytestmark = [pytest.mark.real, pytest.mark.full]
+PACKAGE = "stockyard-probe"
+Host = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalRepository]:
+    """With the first version of a package in it."""
+    made = LocalRepository(tmp_path_factory.mktemp("repository"))
+    made.publish(PACKAGE, "1.0", {"usr/share/stockyard-probe/version": "1.0\n"})
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def declaration(repository: LocalRepository, yard: Yard) -> Iterator[Path]:
+    """A yard whose template has that package."""
+    template = {
+        "name": "probed", "packages": ["busybox-static", PACKAGE], "keep_generations": 1,
+        "repositories": [codec.to_dict(repository.declared)],
+    }  # fmt: skip
+    fleet = {"name": "probed", "template": "probed", "count": 2, "update": {"max_surge": 1, "max_unavailable": 0}}
+    declared = {
+        "yard_owner": OWNER, "yard_storage": f"{WORK}/store", "yard_pki_dir": f"{WORK}/pki",
+        "yard_templates": [template], "yard_fleets": [fleet],
+    }  # fmt: skip
+    path = WORK / "probed.yml"
+    path.write_text(yaml.safe_dump(declared))
+    yield path
+    yard.remove_fleet("probed")
+    yard.remove_template("probed")
+
+
+def play(name: str, declaration: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    line = [CHECKOUT / "hack" / "playbook.sh", name, "-e", f"yard={declaration}", "-e", "yard_prune=no", *arguments]
+    return subprocess.run(line, capture_output=True, text=True, timeout=1800, check=False)
+
+
+def well(done: subprocess.CompletedProcess[str]) -> int:
+    """How many things it changed."""
+    found = re.search(r"changed=(\d+) .*failed=0", done.stdout)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert found, done.stdout
+    return int(found[1])
+
+
+def versions(yard: Yard) -> dict[str, str]:
+    """What each host has of the package, by its word."""
+    found = {}
+    for host in yard.hosts(fleet="probed"):
+        assert host["ready"]
+        found[host["name"]] = ssh(host, "cat", "/usr/share/stockyard-probe/version").stdout.strip()
+    return found
+
+
+def behind(yard: Yard) -> list[Any]:
+    return [h["behind"] for h in yard.hosts(fleet="probed", behind=True)]
+
+
+def test_a_package_of_ones_own_is_in_the_hosts(yard: Yard, declaration: Path) -> None:
+    assert well(play("site", declaration)) == 1
+    assert versions(yard) == {"probed-1": "1.0", "probed-2": "1.0"}
+    assert behind(yard) == [[], []]
+    assert well(play("rebuild", declaration, "--check")) == 0
+
+
+def test_a_later_one_is_shown_and_rolled_though_the_daemon_is_killed_on_the_way(
+    yard: Yard, declaration: Path, repository: LocalRepository
+) -> None:
+    old = {h["uuid"] for h in yard.hosts(fleet="probed")}
+    repository.publish(PACKAGE, "1.1", {"usr/share/stockyard-probe/version": "1.1\n"})
+    lacks = {"package": PACKAGE, "installed": "1.0", "available": "1.1"}
+    assert behind(yard) == [[lacks], [lacks]]
+    told = play("rebuild", declaration, "--check", "--diff")
+    assert well(told) == 1
+    assert PACKAGE in told.stdout
+    assert {h["uuid"] for h in yard.hosts(fleet="probed")} == old
+
+    killed = threading.Thread(target=kill_daemons_when_a_new_host_is_there, args=(old,))
+    killed.start()
+    first = play("rebuild", declaration)
+    killed.join()
+    reconnect(yard)
+    # It may have lost its connection in the middle; no host was lost, and another run makes it whole.
+    assert all(h["state"] == "running" for h in yard.hosts(fleet="probed")), first.stdout
+    assert len(yard.hosts(fleet="probed")) >= 2
+    well(play("rebuild", declaration))
+    assert set(versions(yard).values()) == {"1.1"}
+    assert len(yard.hosts(fleet="probed")) == 2
+    assert behind(yard) == [[], []]
+    assert not old & {h["uuid"] for h in yard.hosts(fleet="probed")}
+    assert well(play("rebuild", declaration)) == 0
+
+
+def kill_daemons_when_a_new_host_is_there(old: set[str]) -> None:
+    """SIGKILL for the session's libvirtd as soon as the first new host is on record."""
+    with Yard("qemu:///session", owner=OWNER, storage=str(WORK / "store"), pki_dir=str(WORK / "pki")) as mine:
+        end = time.monotonic() + 1200
+        while not {h["uuid"] for h in mine.hosts(fleet="probed")} - old and time.monotonic() < end:
+            time.sleep(0.2)
+    for pid in daemons():
+        os.kill(pid, signal.SIGKILL)
+
+
+def test_a_bad_one_stops_after_one_host_and_the_old_ones_serve(
+    yard: Yard, declaration: Path, repository: LocalRepository, docker: Docker
+) -> None:
+    """Its forks cannot take their identity: something is in the way of one of its files."""
+    old = {h["uuid"]: h for h in yard.hosts(fleet="probed")}
+    bad = {"usr/share/stockyard-probe/version": "1.2\n", "etc/hosts.new/in-the-way": ""}
+    repository.publish(PACKAGE, "1.2", bad)
+    done = play("rebuild", declaration)
+    assert done.returncode != 0
+    assert "probed-3" in done.stdout
+    assert "probed-4" not in done.stdout
+    assert {h["uuid"] for h in yard.hosts(fleet="probed") if h["ready"]} == old.keys()
+    for host in old.values():
+        assert docker(host, "version").returncode == 0
+    repository.publish(PACKAGE, "1.3", {"usr/share/stockyard-probe/version": "1.3\n"})
+    well(play("rebuild", declaration))
+    assert set(versions(yard).values()) == {"1.3"}

@@ -1,0 +1,45 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The module hypervisor_info over the memory hypervisor, and what a vSphere URI says where nobody is."""
+
+from __future__ import annotations
+
+import pytest
+
+from .conftest import Controller, Played, task
+
+NOWHERE = "vsphere://127.0.0.1:9/DC0/DC0_C0"
+SECRET = "correct horse battery staple"
+
+
+@pytest.fixture(scope="module")
+def told(controller: Controller) -> Played:
+    tasks = [
+        task("memory", "hypervisor_info"),
+        task("checked", "hypervisor_info", {"check_mode": True}),
+        task("nobody", "hypervisor_info", hypervisor=NOWHERE, username="u", password=SECRET),
+        task("no name", "hypervisor_info", hypervisor=NOWHERE),
+        task("no cluster", "fleet_info", hypervisor="vsphere://vc", username="u", password=SECRET),
+    ]
+    return controller.play(tasks, "-vvv")
+
+
+def test_it_says_what_a_hypervisor_offers(told: Played) -> None:
+    for name in ("memory", "checked"):
+        assert told[name]["changed"] is False
+        assert told[name]["problems"] == []
+        assert told[name]["modes"] == ["instant", "linked", "full"]
+        assert told[name]["endpoints"] is False
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("nobody", "ConnectionFailed"), ("no name", "InvalidInput"), ("no cluster", "InvalidInput")]
+)
+def test_what_cannot_be_opened_is_a_clear_error(told: Played, name: str, kind: str) -> None:
+    assert told[name]["error"]["kind"] == kind
+    assert told[name]["error"]["remedy"]
+    assert "Traceback" not in told[name]["msg"]
+
+
+def test_a_password_is_nowhere(told: Played) -> None:
+    assert SECRET not in told.output

@@ -1,0 +1,136 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The example pipelines: their steps, run one after the other in a checkout, over the memory hypervisor."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from stockyard import Yard
+
+from .conftest import CHECKOUT, PATIENCE, Controller
+
+PIPELINES = CHECKOUT / "examples" / "pipelines"
+YARD = {"yard_templates": [{"name": "docker"}], "yard_fleets": [{"name": "web", "template": "docker", "count": 2}]}
+
+
+def github(job: str) -> list[str]:
+    found = yaml.safe_load((PIPELINES / "github-actions.yml").read_text())["jobs"][job]
+    return [step["run"] for step in found["steps"] if "run" in step]
+
+
+def gitlab(job: str) -> list[str]:
+    return list(yaml.safe_load((PIPELINES / "gitlab-ci.yml").read_text())[job]["script"])
+
+
+def jenkins(job: str) -> list[str]:
+    text = (PIPELINES / "Jenkinsfile").read_text()
+    stage = text.partition(f"stage('{job.capitalize()}')")[2].partition("stage('")[0]
+    found = re.findall(r"sh (?:'''(.*?)'''|'(.*?)')", stage, re.DOTALL)
+    # A backslash at the end of a line is gone when Groovy hands the text over.
+    return [(several or one).replace("\\\n", "") for several, one in found]
+
+
+SYSTEMS = pytest.mark.parametrize("steps", [github, gitlab, jenkins])
+
+
+class Checkout:
+    """A checkout on a runner."""
+
+    def __init__(self, controller: Controller, folder: Path) -> None:
+        self.folder = folder
+        self.hypervisor = f"memory://{folder}/hypervisor"
+        self.environment = {
+            **controller.environment, "PWD": str(folder), "STOCKYARD_HYPERVISOR": self.hypervisor,
+            "GITHUB_STEP_SUMMARY": str(folder / "summary.md"),
+        }  # fmt: skip
+        self.declare(YARD)
+
+    def declare(self, yard: object) -> None:
+        (self.folder / "yard.yml").write_text(json.dumps(yard))
+
+    def run(self, steps: list[str]) -> tuple[int, str]:
+        """Run steps as a runner does, up to the first that fails."""
+        said = ""
+        assert steps
+        for step in steps:
+            done = subprocess.run(
+                ["sh", "-e", "-c", step], cwd=self.folder, env=self.environment, check=False, capture_output=True,
+                text=True, timeout=PATIENCE, stdin=subprocess.DEVNULL,
+            )  # fmt: skip
+            said += done.stdout + done.stderr
+            if done.returncode:
+                return done.returncode, said
+        return 0, said
+
+    def hosts(self) -> list[str]:
+        with Yard(self.hypervisor, pki_dir=str(self.folder / "pki")) as yard:
+            return [h["name"] for h in yard.hosts()]
+
+
+@SYSTEMS
+def test_a_yard_goes_through_its_pipeline(controller: Controller, tmp_path: Path, steps: object) -> None:
+    assert callable(steps)
+    checkout = Checkout(controller, tmp_path)
+    code, said = checkout.run(steps("plan"))
+    assert code == 0, said
+    assert checkout.hosts() == []
+    assert "| create | host web-2 |" in said + "".join(p.read_text() for p in tmp_path.glob("summary.md"))
+    code, said = checkout.run(steps("apply"))
+    assert code == 0, said
+    assert checkout.hosts() == ["web-1", "web-2"]
+    # Applied a second time it is no longer true, and nothing happens.
+    code, said = checkout.run(steps("apply"))
+    assert code != 0
+    assert "no longer true" in said
+    assert checkout.hosts() == ["web-1", "web-2"]
+
+
+def test_what_was_removed_from_a_checkout_goes_and_an_empty_one_takes_nothing(
+    controller: Controller, tmp_path: Path
+) -> None:
+    checkout = Checkout(controller, tmp_path)
+    checkout.declare({**YARD, "yard_fleets": [*YARD["yard_fleets"], {"name": "old", "template": "docker"}]})
+    site = "ansible-playbook stockyard.container_hosts.site -e yard=yard.yml"
+    assert checkout.run([site])[0] == 0
+    assert checkout.hosts() == ["old-1", "web-1", "web-2"]
+    checkout.declare(YARD)
+    assert checkout.run([f"{site} -e yard_prune=no"])[0] == 0
+    assert checkout.hosts() == ["old-1", "web-1", "web-2"]
+    assert checkout.run([site])[0] == 0
+    assert checkout.hosts() == ["web-1", "web-2"]
+    for text in ("", "{}", "yard_fleets: []", "yard_fleet: []", "{", "[]"):
+        (tmp_path / "yard.yml").write_text(text)
+        checkout.run([site])
+        assert checkout.hosts() == ["web-1", "web-2"], text
+    (tmp_path / "yard.yml").unlink()
+    assert checkout.run([site])[0] != 0
+    assert checkout.hosts() == ["web-1", "web-2"]
+    checkout.declare({})
+    assert checkout.run([f"{site} -e yard_prune=force"])[0] == 0
+    assert checkout.hosts() == []
+
+
+def test_a_yard_is_rebuilt_from_later_packages(controller: Controller, tmp_path: Path) -> None:
+    checkout = Checkout(controller, tmp_path)
+    assert checkout.run(["ansible-playbook stockyard.container_hosts.site -e yard=yard.yml"])[0] == 0
+    (tmp_path / "hypervisor.d" / "mirror.json").write_text('{"docker.io": "2"}')
+    (rebuild,) = gitlab("rebuild")
+    code, said = checkout.run([f"{rebuild} --check --diff"])
+    assert code == 0, said
+    assert "build template docker: packages moved: docker.io 1 -> 2" in said
+    assert "destroy host web-1: generation changed" in said
+    assert checkout.hosts() == ["web-1", "web-2"]
+    with Yard(checkout.hypervisor, pki_dir=str(tmp_path / "pki")) as yard:
+        assert all(h["behind"] for h in yard.hosts(behind=True))
+        code, said = checkout.run([rebuild])
+        assert code == 0, said
+        assert [h["behind"] for h in yard.hosts(behind=True)] == [[], []]
+    code, said = checkout.run([rebuild])
+    assert "changed=0" in said

@@ -1,0 +1,92 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is not proven ours survives every playbook."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stockyard import FleetSpec, TemplateSpec, Yard
+from stockyard.core.records import encode
+
+from .conftest import CHECKOUT, Controller
+
+DECLARATION = {
+    "yard_owner": "mine",
+    "yard_templates": [{"name": "docker", "memory_mib": 512}],
+    "yard_fleets": [{"name": "web", "template": "docker", "count": 2}],
+}
+# What each playbook is given; one that is not named here gets the declaration alone.
+OPTIONS = {
+    "lease": ["-e", "lease_fleet=web", "-e", "lease_holder=me"],
+    "reap": ["-e", "reap_grace=0s"],
+    "teardown": ["-e", "teardown_templates=true"],
+}
+# The one that leaves nothing to do for the others comes last.
+PLAYBOOKS = sorted(
+    (p.stem for p in (CHECKOUT / "playbooks").glob("*.yml")), key=lambda name: (name == "teardown", name)
+)
+
+
+@pytest.fixture(scope="module")
+def declaration(controller: Controller) -> Path:
+    path = controller.root / "yard.yml"
+    path.write_text(json.dumps(DECLARATION))
+    return path
+
+
+def machines(controller: Controller) -> dict[str, Any]:
+    lines = controller.state.read_text().splitlines()[1:]
+    return {name: machine for name, machine in map(json.loads, lines) if machine is not None}
+
+
+@pytest.fixture(scope="module")
+def zoo(controller: Controller, declaration: Path) -> Callable[[], dict[str, Any]]:
+    """A foreign machine with our prefix, one of ours with a corrupt record, a copy of one, and one of another owner."""
+    with Yard(controller.hypervisor, owner="mine", pki_dir=str(controller.root / "pki")) as yard:
+        yard.template(TemplateSpec("docker"))
+        yard.fleet(FleetSpec("web", "docker", 3))
+        ours = {h.record.name: h.record for h in yard.context.provider.observe("mine").hosts}
+    with Yard(controller.hypervisor, owner="theirs", pki_dir=str(controller.root / "pki")) as other:
+        other.template(TemplateSpec("docker"))
+        other.fleet(FleetSpec("web", "docker", 1))
+        (theirs,) = (h.record for h in other.context.provider.observe("theirs").hosts)
+    broken = machines(controller)[ours["web-3"].domain]
+    added = {
+        "mine.default.web-7": {"record": "", "state": "running", "link": True, "backing": ""},
+        "mine.default.web-8": {"record": encode(ours["web-2"]), "state": "off", "link": False, "backing": ""},
+        ours["web-3"].domain: {**broken, "record": broken["record"][:-9]},
+        theirs.domain: {**machines(controller)[theirs.domain], "record": encode(replace(theirs, phase="deleting"))},
+    }
+    with controller.state.open("a") as state:
+        state.writelines(json.dumps([name, machine]) + "\n" for name, machine in added.items())
+    disks = controller.state.with_name(f"{controller.state.name}.d") / "disks"
+    kept = [disks / ours["web-3"].uuid, disks / theirs.uuid]
+
+    def now() -> dict[str, Any]:
+        found = machines(controller)
+        files = {str(path): sorted(p.name for p in path.rglob("*")) for path in kept}
+        return {**{name: found.get(name) for name in added}, **files}
+
+    return now
+
+
+@pytest.mark.parametrize("playbook", PLAYBOOKS)
+def test_what_is_not_proven_ours_survives(
+    controller: Controller, declaration: Path, zoo: Callable[[], dict[str, Any]], playbook: str
+) -> None:
+    before = zoo()
+    assert None not in before.values()
+    done = controller.run(
+        f"stockyard.container_hosts.{playbook}", "-e", f"yard={declaration}", *OPTIONS.get(playbook, [])
+    )
+    assert zoo() == before, done.output
+    if playbook == "reap":
+        for name in ("mine.default.web-7", "mine.default.web-8", "mine.default.web-3", "theirs.default.web-1"):
+            assert f"machine {name}: " in done.stdout

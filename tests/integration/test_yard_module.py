@@ -1,0 +1,82 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The module yard with a declaration: taken whole, or refused before anything is made."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from .conftest import Controller, Played, task
+
+WEB = {"name": "web", "template": "docker"}
+DOCKER = {"name": "docker", "max_age": "30d"}
+YARD = {"templates": [DOCKER], "fleets": [WEB]}
+DRY = {"check_mode": True, "diff": True}
+REFUSED = {
+    "unknown option": ({"fleets": [{**WEB, "cuont": 3}]}, "cuont"),
+    "unknown list": ({"fleet": [WEB]}, "fleet is not known"),
+    "no list": ({"fleets": {"web": WEB}}, "fleets is no list"),
+    "no mapping": ({"fleets": ["web"]}, "is no mapping"),
+    "no name": ({"templates": [{}]}, "name"),
+    "no template": ({"fleets": [{"name": "web"}]}, "template name"),
+    "twice": ({"templates": [DOCKER], "fleets": [WEB, WEB]}, "declared twice"),
+    "wrong type": ({"fleets": [{**WEB, "count": "many"}]}, "count"),
+    "contradiction": ({"fleets": [{**WEB, "count": 2, "names": ["a"]}]}, "count is 2"),
+    "bad age": ({"templates": [{"name": "docker", "max_age": "soon"}]}, "max_age"),
+    "not here": ({"fleets": [{**WEB, "hypervisors": [{"name": "east"}]}]}, "not among the fleet's hypervisors"),
+}
+
+
+def declared(name: str, declaration: object, keywords: dict | None = None, **options: object) -> dict:
+    return task(name, "yard", keywords or {}, state="present", declaration=declaration, **options)
+
+
+@pytest.fixture(scope="module")
+def told(controller: Controller) -> Played:
+    plan = str(controller.root / "plan.json")
+    return controller.play(
+        [
+            *(declared(name, declaration) for name, (declaration, _text) in REFUSED.items()),
+            task("nothing", "yard", state="present"),
+            declared("dry", YARD, DRY, save_plan=plan),
+            declared("made", YARD, only_if=plan),
+            declared("made again", YARD),
+            declared("stale", YARD, only_if=plan),
+            declared("empty", {}, prune=True),
+            declared("null", {"fleets": None, "templates": None}, prune="yes"),
+            declared("absent", {"templates": [DOCKER], "fleets": [{"name": "web", "state": "absent"}]}),
+            declared("forced", {}, prune="force"),
+        ]
+    )
+
+
+@pytest.mark.parametrize("name", list(REFUSED))
+def test_what_makes_no_sense_is_refused_before_anything_is_made(told: Played, name: str) -> None:
+    assert told[name]["failed"]
+    assert REFUSED[name][1] in told[name]["msg"]
+
+
+def test_a_declaration_is_asked_for(told: Played) -> None:
+    assert "declaration" in told["nothing"]["msg"]
+
+
+def test_a_yard_is_made_by_the_plan_that_was_saved(told: Played, controller: Controller) -> None:
+    assert told["dry"]["plan"] == [
+        "build template docker: there is none",
+        "create host web-1: the fleet is short of it",
+    ]
+    assert sorted(told["dry"]["diff"]["after"]) == ["host web-1", "template docker"]
+    assert told["made"]["plan"] == told["dry"]["plan"]
+    assert told["made"]["hosts"] == [h["name"] for h in told["made"]["members"]] == ["web-1"]
+    assert not told["made again"]["changed"]
+    assert told["stale"]["error"]["kind"] == "Refused"
+    assert json.loads((controller.root / "plan.json").read_text())["owner"] == "stockyard"
+
+
+def test_what_is_not_declared_goes_only_when_that_is_meant(told: Played) -> None:
+    assert not told["empty"]["changed"]
+    assert not told["null"]["changed"]
+    assert told["absent"]["plan"] == ["destroy host web-1: it is to be absent"]
+    assert told["forced"]["plan"] == ["destroy template docker: it is not declared any more"]

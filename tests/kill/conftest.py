@@ -1,0 +1,225 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Hypervisors that controllers are killed on, and what there is on them."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stockyard import InvalidInput, TemplateSpec
+from stockyard.providers import marker
+from stockyard.providers.memory.provider import MemoryProvider
+from stockyard.providers.registry import open_provider
+from tests.kill import jobs
+from tests.kill.jobs import JOBS, Place
+
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["tests.kill.jobs"])
+PATIENCE = 300.0
+REPLAY = "STOCKYARD_KILL_SEEDS"
+
+
+@dataclass
+class Ground:
+    """One hypervisor.
+
+    :param by_time: whether a job is killed at a moment, as seen from outside; else at one of the calls that it makes.
+    """
+
+    place: Place
+    by_time: bool
+    lengths: dict[str, float] = field(default_factory=dict)
+
+    def inventory(self) -> dict[str, set[str]]:
+        """Everything that is there and is ours, or nobody's, by kind."""
+        raise NotImplementedError
+
+    def clear(self) -> None:
+        """Begin anew, without help of what is under test."""
+        raise NotImplementedError
+
+    def length(self, name: str) -> float:
+        """How long a job is when nobody kills it: in calls, or in seconds. Found out once."""
+        if name not in self.lengths:
+            self.clear()
+            self.prepare(name)
+            begin = time.monotonic()
+            calls = self._done(*self._started(name, -1 if self.by_time else 0))
+            self.lengths[name] = time.monotonic() - begin if self.by_time else calls
+        return self.lengths[name]
+
+    def prepare(self, name: str) -> None:
+        """Have what is there before a job."""
+        with self.place.open() as yard:
+            JOBS[name].prepare(self.place, yard)
+
+    def kill(self, name: str, part: float) -> None:
+        """Do a part of a job, of its length, and die of SIGKILL."""
+        length = self.length(name)
+        self.clear()
+        self.prepare(name)
+        process, told = self._started(name, -1 if self.by_time else 1 + int(part * length))
+        if self.by_time:
+            time.sleep(part * length)
+            os.kill(process.pid, signal.SIGKILL)
+        process.join(PATIENCE)
+        assert process.exitcode in (0, -signal.SIGKILL), process.exitcode
+        told.close()
+
+    def _started(self, name: str, last: int) -> tuple[Any, Any]:
+        ours, theirs = CONTEXT.Pipe(duplex=False)
+        process = CONTEXT.Process(target=jobs.run, args=(self.place, name, last, theirs))
+        process.start()
+        theirs.close()
+        assert ours.poll(PATIENCE)
+        assert ours.recv() == "begin"
+        return process, ours
+
+    def _done(self, process: Any, told: Any) -> int:
+        assert told.poll(PATIENCE)
+        calls: int = told.recv()
+        process.join(PATIENCE)
+        assert process.exitcode == 0
+        return calls
+
+    def secrets(self) -> set[str]:
+        """Files in the directory for keys that should not outlast a job: by their names."""
+        home = Path(self.place.pki) / self.place.owner / "default"
+        found = {str(p.relative_to(home)) for p in home.rglob("*") if p.name.startswith(".") and p.name != ".lock"}
+        return found | {f"leases/{p.name}" for p in home.glob("leases/*")}
+
+
+class MemoryGround(Ground):
+    """A memory hypervisor."""
+
+    @property
+    def path(self) -> Path:
+        return Path(self.place.uri.removeprefix("memory://"))
+
+    def clear(self) -> None:
+        self.path.unlink(missing_ok=True)
+        for folder in (self.path.with_name(f"{self.path.name}.d"), Path(self.place.pki)):
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def inventory(self) -> dict[str, set[str]]:
+        provider = open_provider(self.place.uri)
+        assert isinstance(provider, MemoryProvider)
+        machines, folder = set(provider.state.read()), provider.state.folder
+        provider.close()
+        beside = {p.name for p in self.path.parent.iterdir()}
+        return {
+            "machines": machines,
+            "files": {p.name.removesuffix(".json") for p in folder.glob("disks/*")},
+            "locks": {p.name for p in folder.rglob("*.lock") if "disks" not in p.parts},
+            "secrets": self.secrets(),
+            "rest": beside - {self.path.name, f"{self.path.name}.d", "pki"},
+        }
+
+
+class LibvirtGround(Ground):
+    """libvirt's session, with a template that is kept from run to run."""
+
+    def clear(self) -> None:
+        with self.place.open() as yard:
+            yard.teardown()
+            yard.reap(grace=0)
+        shutil.rmtree(Path(self.place.pki) / self.place.owner / "default" / "leases", ignore_errors=True)
+
+    def inventory(self) -> dict[str, set[str]]:
+        import libvirt
+
+        from stockyard.providers.libvirt.memory import processes
+
+        connection = libvirt.open(self.place.uri)
+        domains = {d.UUIDString(): d.name() for d in connection.listAllDomains()}
+        connection.close()
+        store = Path(str(self.place.storage))
+        folders = {p for kind in ("hosts", "templates") for p in (store / kind).iterdir()}
+        return {
+            "machines": {name for name in domains.values() if name.startswith(f"{self.place.owner}.")},
+            "files": {p.name for p in folders if self._ours(p)},
+            "locks": {p.name for p in (store / "locks").iterdir()},
+            "secrets": self.secrets(),
+            "rest": {p.name for p in (store / "images").glob("work-*")}
+            | {f"QEMU {uuid}" for uuid, pid in processes().items() if uuid not in domains and self._mine(pid)},
+        }
+
+    def _ours(self, folder: Path) -> bool:
+        """Ours, or nobody's."""
+        try:
+            marker.read(folder / "owner.json", self.place.uri, self.place.owner, folder.name)
+        except InvalidInput as error:
+            return "another owner" not in str(error)
+        return True
+
+    @staticmethod
+    def _mine(pid: int) -> bool:
+        """Whether a process is of this user, and so of this session."""
+        try:
+            return Path(f"/proc/{pid}").stat().st_uid == os.getuid()
+        except FileNotFoundError:
+            return False
+
+
+def seeds(count: int) -> list[int]:
+    """The seeds of this run: those that are to be replayed, or others each time."""
+    given = os.environ.get(REPLAY)
+    if given:
+        return [int(word) for word in given.replace(",", " ").split()]
+    begin = random.SystemRandom().randrange(1, 10**6) * 100
+    return list(range(begin, begin + count))
+
+
+@pytest.fixture(scope="session")
+def grounds() -> dict[str, Ground]:
+    """Those that were asked for so far."""
+    return {}
+
+
+@pytest.fixture
+def ground(
+    request: pytest.FixtureRequest, grounds: dict[str, Ground], tmp_path_factory: pytest.TempPathFactory
+) -> Ground:
+    """The hypervisor under test."""
+    name: str = request.param
+    if name not in grounds:
+        grounds[name] = memory(tmp_path_factory.mktemp("kill")) if name == "memory" else libvirt_session()
+    return grounds[name]
+
+
+def memory(folder: Path) -> MemoryGround:
+    """A memory hypervisor in a directory."""
+    place = Place(
+        f"memory://{folder}/hypervisor",
+        None,
+        str(folder / "pki"),
+        "kill",
+        TemplateSpec("docker"),
+        keep=False,
+        size=3,
+        longest_sleep=0.02,
+    )
+    return MemoryGround(place, by_time=False)
+
+
+def libvirt_session() -> LibvirtGround:
+    """libvirt's session, in the store of the end-to-end tests: its images are there already."""
+    from tests.e2e.conftest import OWNER, TEMPLATE, WORK
+
+    if os.geteuid() == 0:
+        pytest.skip("libvirt's session is for ordinary users: run `make test`, which drops to one")
+    if not shutil.which("qemu-system-x86_64"):
+        pytest.skip("QEMU is not installed: run `make setup`")
+    owner = OWNER.replace("e2e", "kill")
+    place = Place("qemu:///session", str(WORK / "store"), str(WORK / "pki"), owner, TEMPLATE, keep=True, size=2)
+    return LibvirtGround(place, by_time=True)

@@ -1,0 +1,82 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What many controllers do at the same time, each in a process of its own."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import partial
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from stockyard import Busy, Conflict, LeaseOver, StockyardError, Yard
+from tests.kill.jobs import Place
+
+
+def converge(place: Place, number: int, fleet: str, count: int, told: Connection) -> None:
+    """Have a fleet; tell how it ended."""
+    with place.open() as yard:
+        told.send("ready")
+        told.recv()
+        told.send(outcome(lambda: yard.fleet(replace(place.fleet(), name=fleet, count=count))))
+
+
+def ask(place: Place, number: int, marks: str, requests: int, told: Connection) -> None:
+    """Ask for leases; tell how each ended. Every host is marked once, by whoever gets it."""
+    with place.open() as yard:
+        told.send("ready")
+        told.recv()
+        told.send([outcome(partial(mark, yard, f"job-{number}-{turn}", marks, 0.0)) for turn in range(requests)])
+
+
+def churn(place: Place, number: int, marks: str, requests: int, told: Connection) -> None:
+    """Take hosts and give them back, one after the other; tell how each ended."""
+
+    def turn(index: int) -> None:
+        mark(yard, f"job-{number}-{index}", marks, 120.0).release()
+
+    with place.open() as yard:
+        told.send("ready")
+        told.recv()
+        told.send([outcome(partial(turn, index)) for index in range(requests)])
+
+
+def mark(yard: Yard, holder: str, marks: str, wait: float) -> Any:
+    """Take a host and mark it; fails when somebody had it before."""
+    lease = yard.lease("kill", holder=holder, duration=3600, wait=wait)
+    (uuid,) = (h["uuid"] for h in yard.hosts(name=lease.host) if h["lease"] and h["lease"]["id"] == lease.id)
+    with (Path(marks) / uuid).open("x") as file:
+        file.write(holder)
+    return lease
+
+
+def outcome(act: Any) -> str:
+    """``done``, or the kind of error; what is no error of ours is told whole."""
+    try:
+        act()
+    except Busy:
+        return "busy"
+    except Conflict as error:
+        return f"conflict: {error}"
+    except StockyardError as error:
+        return f"failed: {error}"
+    except Exception as error:  # noqa: BLE001  # shown by the assertion
+        return f"strange: {error!r}"
+    return "done"
+
+
+def hold(place: Place, seconds: float, told: Connection) -> None:
+    """Take a host, wait to be told, then act as if it were still ours."""
+    with place.open() as yard:
+        lease = yard.lease("kill", holder="first", duration=seconds)
+        told.send(lease.facts)
+        told.recv()
+        tries = []
+        for act in (lease.renew, lease.release, lambda: yard.renew_lease(lease.id, 600)):
+            try:
+                act()
+                tries.append("done")
+            except LeaseOver:
+                tries.append("over")
+        told.send(tries)

@@ -1,0 +1,208 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What controllers do here: each job with what comes before it, the run that is killed, and the one that follows.
+
+Jobs run in processes of their own, so everything in here can be pickled by name.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import stockyard
+from stockyard import FleetSpec, HostSpec, LeaseSpec, SingleSpec, TemplateSpec, Yard
+from stockyard.core.clock import SystemClock
+
+SDK = str(Path(stockyard.__file__).parent)
+HOUR = 3600.0
+HELD = LeaseSpec("job", "kill", duration=HOUR)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a job is done.
+
+    :param keep: whether its template is too dear to be made anew each time.
+    :param size: how many hosts there are.
+    :param longest_sleep: seconds; guests that are none need no time to settle.
+    """
+
+    uri: str
+    storage: str | None
+    pki: str
+    owner: str
+    template: TemplateSpec
+    keep: bool
+    size: int
+    longest_sleep: float = 60.0
+
+    def open(self, ahead: float = 0.0) -> Yard:
+        """A controller's own yard, its clock so many seconds ahead."""
+        return Yard(
+            self.uri, owner=self.owner, storage=self.storage, pki_dir=self.pki, clock=Ahead(ahead, self.longest_sleep)
+        )
+
+    def fleet(self, *ports: int) -> FleetSpec:
+        """The fleet that is declared."""
+        return FleetSpec("kill", self.template.name, self.size, host=HostSpec(ports=ports))
+
+
+class Ahead(SystemClock):
+    """The machine's clock, put forward."""
+
+    def __init__(self, seconds: float, longest_sleep: float) -> None:
+        self.seconds = seconds
+        self.longest_sleep = longest_sleep
+
+    def now(self) -> float:
+        return time.time() + self.seconds
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(min(seconds, self.longest_sleep))
+
+
+@dataclass(frozen=True)
+class Job:
+    """One kind of work.
+
+    :param prepare: what is there before it.
+    :param act: the run that is killed.
+    :param again: the run that follows, to its end.
+    :param ports: those of the fleet that is declared then; nothing when no fleet is.
+    :param ahead: how many seconds its controllers' clock is ahead.
+    """
+
+    prepare: Callable[[Place, Yard], Any]
+    act: Callable[[Place, Yard], Any]
+    again: Callable[[Place, Yard], Any]
+    ports: tuple[int, ...] | None = ()
+    ahead: float = 0.0
+
+
+def nothing(place: Place, yard: Yard) -> None:
+    """There is nothing but what is too dear to be made anew."""
+    if place.keep:
+        yard.template(place.template)
+
+
+def made(place: Place, yard: Yard) -> None:
+    """There is a fleet."""
+    yard.template(place.template)
+    yard.fleet(place.fleet())
+
+
+def leased(place: Place, yard: Yard) -> None:
+    """One of its hosts is leased."""
+    made(place, yard)
+    yard.have_lease(HELD)
+
+
+def with_another(place: Place, yard: Yard) -> None:
+    """There is a fleet, and a host of its own."""
+    made(place, yard)
+    yard.host(SingleSpec("alone", place.template.name))
+
+
+def roll(place: Place, yard: Yard) -> None:
+    """Replace all hosts of the fleet."""
+    yard.fleet(place.fleet(8081))
+
+
+def lease(place: Place, yard: Yard) -> None:
+    """Have a lease."""
+    yard.have_lease(HELD)
+
+
+def release(place: Place, yard: Yard) -> None:
+    """Give it back."""
+    yard.release_held(HELD, replace=True)
+
+
+def reap(place: Place, yard: Yard) -> None:
+    """Take away what is over."""
+    yard.reap(grace=0)
+
+
+def tear_down(place: Place, yard: Yard) -> None:
+    """Take everything away."""
+    yard.teardown(templates=not place.keep)
+
+
+def then_converge(act: Callable[[Place, Yard], Any], place: Place, yard: Yard) -> None:
+    """The same, and then the fleet as declared."""
+    act(place, yard)
+    made(place, yard)
+
+
+def release_and_converge(place: Place, yard: Yard) -> None:
+    """Give it back, and have the fleet as declared."""
+    then_converge(release, place, yard)
+
+
+def reap_and_converge(place: Place, yard: Yard) -> None:
+    """Take away what is over, and have the fleet as declared."""
+    then_converge(reap, place, yard)
+
+
+JOBS = {
+    "create": Job(nothing, made, made),
+    "replace": Job(made, roll, roll, ports=(8081,)),
+    "lease": Job(made, lease, lease),
+    "release": Job(leased, release, release_and_converge),
+    "reap": Job(leased, reap, reap_and_converge, ahead=2 * HOUR),
+    "teardown": Job(with_another, tear_down, tear_down, ports=None),
+}
+
+
+class Counter:
+    """Counts what the SDK calls, in all threads, and kills this process at the last call that is allowed."""
+
+    def __init__(self, last: int) -> None:
+        self.last = last
+        self.count = 0
+
+    def watch(self) -> None:
+        """Begin. What runs before is not counted."""
+        threading.setprofile(self._event)
+        sys.setprofile(self._event)
+
+    def _event(self, frame: FrameType, event: str, _argument: object) -> None:
+        if event in ("call", "c_call") and frame.f_code.co_filename.startswith(SDK):
+            self.count += 1
+            if self.count == self.last:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+
+def run(place: Place, name: str, last: int, told: Connection) -> None:
+    """Do a job in this process. Tells when it begins, and how many calls it made when it ends.
+
+    :param last: the call that it is killed at; 0 for none; less where calls are not counted.
+    """
+    job, counter = JOBS[name], Counter(last)
+    with place.open(job.ahead) as yard:
+        told.send("begin")
+        if last >= 0:
+            counter.watch()
+        try:
+            job.act(place, yard)
+        finally:
+            sys.setprofile(None)
+            with suppress(OSError):
+                told.send(counter.count)
+
+
+def declared(place: Place, name: str) -> FleetSpec | None:
+    """The fleet that is declared after a job."""
+    ports = JOBS[name].ports
+    return None if ports is None else replace(place.fleet(*ports))

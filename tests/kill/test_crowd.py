@@ -1,0 +1,162 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Many controllers at once, and holders who come back too late."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stockyard import FleetSpec
+from tests.fronts import admits
+from tests.kill import crowd
+from tests.kill.conftest import CONTEXT, Ground
+
+CROWD = 20
+PATIENCE = 600.0
+HYPERVISORS = ["memory", pytest.param("libvirt", marks=[pytest.mark.real, pytest.mark.full])]
+on_each = pytest.mark.parametrize("ground", HYPERVISORS, indirect=True)
+
+
+@pytest.fixture(autouse=True)
+def clear(ground: Ground) -> Iterator[None]:
+    """Nothing is there before and after."""
+    ground.clear()
+    yield
+    ground.clear()
+
+
+def fleet(ground: Ground, count: int) -> None:
+    """Have the template, and a fleet of so many."""
+    with ground.place.open() as yard:
+        yard.template(ground.place.template)
+        if count:
+            yard.fleet(FleetSpec("kill", ground.place.template.name, count))
+
+
+def together(ground: Ground, work: Callable[..., None], each: list[tuple[Any, ...]]) -> list[Any]:
+    """Do a work in many processes that begin at one moment; what they tell."""
+    pipes = []
+    for number, arguments in enumerate(each):
+        ours, theirs = CONTEXT.Pipe()
+        process = CONTEXT.Process(target=work, args=(ground.place, number, *arguments, theirs))
+        process.start()
+        theirs.close()
+        pipes.append((ours, process))
+    for ours, _process in pipes:
+        assert ours.poll(PATIENCE)
+        assert ours.recv() == "ready"
+    for ours, _process in pipes:
+        ours.send("go")
+    told = []
+    for ours, process in pipes:
+        assert ours.poll(PATIENCE)
+        told.append(ours.recv())
+        process.join(PATIENCE)
+        assert process.exitcode == 0
+        ours.close()
+    return told
+
+
+@on_each
+def test_of_two_hundred_requests_each_host_serves_one(ground: Ground, tmp_path: Path) -> None:
+    fleet(ground, 10)
+    told = together(ground, crowd.ask, [(str(tmp_path), 10)] * CROWD)
+    assert Counter(answer for answers in told for answer in answers) == {"done": 10, "busy": 190}
+    with ground.place.open() as yard:
+        hosts = yard.hosts()
+        holders = {h["uuid"]: h["lease"]["holder"] for h in hosts}
+        assert len({h["lease"]["id"] for h in hosts}) == 10
+    assert holders == {p.name: p.read_text() for p in tmp_path.iterdir()}
+
+
+@on_each
+def test_many_controllers_on_one_fleet_end_clean_or_busy(ground: Ground) -> None:
+    fleet(ground, 0)
+    told = Counter(together(ground, crowd.converge, [("kill", ground.place.size)] * CROWD))
+    assert told.keys() <= {"done", "busy"}
+    assert told["done"] >= 1
+    with ground.place.open() as yard:
+        assert [h["name"] for h in yard.hosts()] == [f"kill-{n + 1}" for n in range(ground.place.size)]
+        assert all(h["ready"] for h in yard.hosts())
+        assert not yard.fleet(ground.place.fleet()).changed
+        yard.reap(grace=0)
+    assert ground.inventory()["locks"] == set()
+
+
+@on_each
+def test_many_controllers_on_fleets_of_their_own_all_end_clean(ground: Ground) -> None:
+    fleet(ground, 0)
+    names = [f"fleet-{n}" for n in range(CROWD)]
+    assert Counter(together(ground, crowd.converge, [(name, 1) for name in names])) == {"done": CROWD}
+    with ground.place.open() as yard:
+        found = yard.fleets()
+        assert sorted(f["name"] for f in found) == sorted(names)
+        assert {f["ready"] for f in found} == {1}
+        assert len({h["address"] for h in yard.hosts()}) == CROWD
+
+
+@on_each
+def test_a_holder_who_is_stopped_past_the_end_changes_nothing(ground: Ground) -> None:
+    fleet(ground, 1)
+    ours, theirs = CONTEXT.Pipe()
+    process = CONTEXT.Process(target=crowd.hold, args=(ground.place, 3.0, theirs))
+    process.start()
+    theirs.close()
+    assert ours.poll(PATIENCE)
+    first = ours.recv()
+    os.kill(process.pid, signal.SIGSTOP)
+    keys = Path(first["docker"]["environment"]["DOCKER_CERT_PATH"])
+    kept = {p.name: p.read_bytes() for p in keys.iterdir()}
+    time.sleep(max(0.0, first["until"] - time.time()) + 0.1)
+    with ground.place.open() as yard:
+        yard.fleet(FleetSpec("kill", ground.place.template.name, 1))
+        second = yard.lease("kill", holder="second", duration=600)
+        before = yard.hosts()
+        os.kill(process.pid, signal.SIGCONT)
+        ours.send("go")
+        assert ours.poll(PATIENCE)
+        assert ours.recv() == ["over", "done", "over"]
+        process.join(PATIENCE)
+        strip = [{k: v for k, v in h.items() if k != "memory"} for h in (*before, *yard.hosts())]
+        assert strip[0] == strip[1]
+        assert second.host == first["host"]
+        if not ground.place.keep:
+            # The first one's key is of no use with the host that has his host's name now.
+            keys.mkdir()
+            for name, data in kept.items():
+                (keys / name).write_bytes(data)
+            (disk,) = (Path(h["disk"]) for h in yard.hosts())
+            assert not admits(disk, keys)
+            assert admits(disk, Path(second.environment["DOCKER_CERT_PATH"]))
+
+
+# Two hundred forks of real guests would take an hour.
+@pytest.mark.full
+@pytest.mark.parametrize("ground", ["memory"], indirect=True)
+def test_two_hundred_hosts_are_taken_and_given_back_and_nobody_gets_anothers(ground: Ground, tmp_path: Path) -> None:
+    fleet(ground, 10)
+    spec = FleetSpec("kill", ground.place.template.name, 10)
+    pipes = []
+    for number in range(CROWD):
+        ours, theirs = CONTEXT.Pipe()
+        process = CONTEXT.Process(target=crowd.churn, args=(ground.place, number, str(tmp_path), 10, theirs))
+        process.start()
+        theirs.close()
+        pipes.append(ours)
+    for ours in pipes:
+        assert ours.recv() == "ready"
+        ours.send("go")
+    with ground.place.open() as yard:
+        while any(not ours.poll() for ours in pipes):
+            crowd.outcome(lambda: yard.fleet(spec))
+    told = [answer for ours in pipes for answer in ours.recv()]
+    assert Counter(told) == {"done": 200}
+    assert len(list(tmp_path.iterdir())) == 200

@@ -1,0 +1,74 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A controller dies of SIGKILL at any instant: one more run converges, one reap leaves exactly what is declared.
+
+Each run takes other instants. The seed of one that failed is in its name; ``STOCKYARD_KILL_SEEDS=4711`` replays it, and
+several with commas between them.
+"""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from stockyard import Yard
+from tests.kill.conftest import Ground, seeds
+from tests.kill.jobs import HELD, JOBS, declared
+
+SEEDS = seeds(60)
+# Of real guests so many each time: two of each job.
+SHORT = 12
+REAL, LONG = [pytest.mark.real], [pytest.mark.real, pytest.mark.full]
+INSTANTS = [
+    *(pytest.param("memory", seed, id=f"memory-{seed}") for seed in SEEDS),
+    *(
+        pytest.param("libvirt", seed, id=f"libvirt-{seed}", marks=LONG if number >= SHORT else REAL)
+        for number, seed in enumerate(SEEDS)
+    ),
+]
+
+
+@pytest.mark.parametrize(("ground", "seed"), INSTANTS, indirect=["ground"])
+def test_after_a_kill_one_run_and_one_reap_leave_what_is_declared(ground: Ground, seed: int) -> None:
+    draw = random.Random(seed)  # noqa: S311  # to be drawn again, not to be secret
+    name, part = sorted(JOBS)[seed % len(JOBS)], draw.random()
+    print(f"seed {seed}: {name}, killed at {part:.3f} of it; replay with STOCKYARD_KILL_SEEDS={seed}")
+    ground.kill(name, part)
+    job = JOBS[name]
+    with ground.place.open(job.ahead) as yard:
+        job.again(ground.place, yard)
+        check(ground, yard, name)
+        yard.reap(grace=0)
+        check(ground, yard, name)
+        nothing_else(ground, yard, name)
+
+
+def check(ground: Ground, yard: Yard, name: str) -> None:
+    """What is declared is there, all of it ready, and there is nothing more to do."""
+    spec, hosts = declared(ground.place, name), yard.hosts()
+    # Which numbers they have depends on which were there when others took their places.
+    assert len({h["name"] for h in hosts}) == len(hosts) == (spec.count if spec else 0)
+    assert all(h["ready"] and not h["drift"] for h in hosts)
+    assert all(h["ports"] == list(spec.host.ports) for h in hosts if spec)
+    holders = [h["lease"]["holder"] for h in hosts if h["lease"]]
+    assert holders == ([HELD.holder] if name == "lease" else [])
+    if spec:
+        assert [str(a) for a in yard.fleet(spec, check=True).plan.actions] == []
+    if name == "lease":
+        assert [str(a) for a in yard.have_lease(HELD, check=True).plan.actions] == []
+
+
+def nothing_else(ground: Ground, yard: Yard, name: str) -> None:
+    """No machine, file, lock or key that is not declared."""
+    observed = yard.context.provider.observe(ground.place.owner)
+    records = [h.record for h in observed.hosts] + [t.record for t in observed.templates]
+    assert ground.inventory() == {
+        "machines": {r.domain for r in records},
+        "files": {r.uuid for r in records},
+        "locks": set(),
+        "secrets": {f"leases/{h.record.lease.id}" for h in observed.hosts if h.record.lease},
+        "rest": set(),
+    }
+    kept = ground.place.keep or declared(ground.place, name)
+    assert len(observed.templates) == (1 if kept else 0)

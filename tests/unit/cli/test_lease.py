@@ -1,0 +1,185 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""``stockyard lease``: what it prints, what it ends with, and that a command never outlives its lease."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from stockyard import SingleSpec, Yard
+
+from .conftest import Console
+
+TAKE = ("lease", "take", "--fleet", "ci", "--holder", "me")
+EXEC = ("lease", "exec", "--fleet", "ci", "--holder", "me")
+SHOW = "import os; print(os.environ['DOCKER_HOST'], os.environ['STOCKYARD_LEASE'], os.environ['DOCKER_CERT_PATH'])"
+
+
+def shell(text: str, script: str) -> str:
+    """What a POSIX shell says that took an environment from the command's output."""
+    done = subprocess.run(["sh", "-euc", f"{text}\n{script}"], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def test_a_shell_takes_the_environment(real: Yard, console: Console) -> None:
+    code, said, told = console(*TAKE, "--duration", "10m")
+    assert code == 0
+    assert said.count("\n") == 1
+    assert "leased by me until" in told
+    (facts,) = real.leases()
+    seen = shell(said, 'echo "$STOCKYARD_LEASE $DOCKER_HOST $DOCKER_TLS_VERIFY"; ls "$DOCKER_CERT_PATH"')
+    assert seen == f"{facts['id']} {facts['docker']['endpoint']} 1\nca.pem\ncert.pem\nkey.pem"
+    assert console("lease", "env", facts["id"])[1] == said
+    assert console("lease", "renew", facts["id"], "--duration", "2h")[0] == 0
+    assert real.leases()[0]["until"] - time.time() > 7100
+    assert console("lease", "release", facts["id"])[0] == 0
+    assert real.leases() == []
+    assert len(real.hosts()) == 1
+
+
+def test_a_path_with_anything_in_it_reaches_the_shell_whole(
+    uri: str, tmp_path: Path, real: Yard, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home = tmp_path / 'it\'s $(touch x) `y`; "z"'
+    home.mkdir()
+    (tmp_path / "pki").rename(home / "pki")
+    console = Console(uri, home, capsys)
+    _code, said, _told = console(*TAKE)
+    assert shell(said, 'printf %s "$DOCKER_CERT_PATH"').startswith(str(home / "pki"))
+
+
+def test_the_lease_is_known_by_the_environment(real: Yard, console: Console, monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = console.json(*TAKE)
+    assert facts == real.leases()[0]
+    assert console("lease", "release")[0] == 2
+    monkeypatch.setenv("STOCKYARD_LEASE", facts["id"])
+    assert console("lease", "env")[0] == 0
+    assert console("lease", "release", "--replace")[0] == 0
+    assert len(real.hosts()) == 2
+    assert console("lease", "env")[0] == 3
+    assert console("lease", "renew")[0] == 3
+    # Given back twice is given back.
+    assert console("lease", "release")[0] == 0
+
+
+def test_leases_are_listed(real: Yard, console: Console) -> None:
+    facts = console.json(*TAKE)
+    _code, said, _told = console("lease", "list")
+    assert facts["id"] in said
+    assert f"ci/{facts['host']}  me" in said
+    assert console.json("lease", "list", "--holder", "me") == [facts]
+    assert console.json("lease", "list", "--holder", "you") == []
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "say"),
+    [
+        (("lease", "take"), 2, "nothing says which hosts"),
+        (("lease", "take", "--fleet", "web"), 1, "no such host"),
+        (("lease", "take", "--label", "x"), 2, "KEY=VALUE"),
+        ((*TAKE, "--duration", "soon"), 2, "is not a duration"),
+        ((*TAKE, "--ca-certificate", "/does/not/exist"), 2, "cannot be read"),
+        (("lease",), 2, "usage"),
+        (("fly",), 2, "usage"),
+        (("lease", "exec", "--fleet", "web", "--", "true"), 125, "no such host"),
+    ],
+)
+def test_what_makes_no_sense_is_said_and_changes_nothing(
+    real: Yard, console: Console, words: tuple[str, ...], code: int, say: str
+) -> None:
+    before = real.hosts()
+    found, said, told = console(*words)
+    assert (found, said) == (code, "")
+    assert say in told
+    assert real.hosts() == before
+
+
+def test_when_none_is_free_it_says_so(real: Yard, console: Console) -> None:
+    for _number in range(2):
+        console(*TAKE)
+    code, said, told = console(*TAKE, "--wait", "1s")
+    assert (code, said) == (4, "")
+    assert "none of 2 hosts is free" in told
+
+
+def test_a_command_has_the_environment_and_the_host_goes_with_it(real: Yard, console: Console) -> None:
+    process = console.start(*EXEC, "--", sys.executable, "-c", f"{SHOW}; raise SystemExit(7)")
+    said, told = process.communicate(timeout=60)
+    assert process.returncode == 7, told
+    endpoint, number, folder = said.split()
+    assert endpoint.startswith("tcp://127.")
+    assert number in folder
+    assert not Path(folder).exists()
+    assert real.leases() == []
+    assert len(real.hosts()) == 1
+
+
+@pytest.mark.parametrize(("command", "code"), [("/does/not/exist", 127), ("/etc/passwd", 126)])
+def test_a_command_that_cannot_be_run_costs_a_host_and_says_so(
+    real: Yard, console: Console, command: str, code: int
+) -> None:
+    process = console.start(*EXEC, "--replace", "--", command)
+    _said, told = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert command in told
+    assert [h["lease"] for h in real.hosts()] == [None, None]
+
+
+def test_a_lease_is_kept_for_as_long_as_the_command_runs(real: Yard, console: Console) -> None:
+    process = console.start(*EXEC, "--duration", "1s", "--", "sleep", "3")
+    _said, told = process.communicate(timeout=60)
+    assert process.returncode == 0, told
+
+
+def test_a_signal_ends_the_command_and_the_host_is_given_back(real: Yard, console: Console) -> None:
+    process = console.start(*EXEC, "--", "sh", "-c", "echo up; exec sleep 60")
+    assert process.stdout
+    assert process.stdout.readline() == "up\n"
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert real.leases() == []
+    assert len(real.hosts()) == 1
+
+
+def test_a_command_ends_when_its_lease_is_lost(real: Yard, console: Console) -> None:
+    process = console.start(*EXEC, "--duration", "3s", "--", "sh", "-c", "echo up; exec sleep 60")
+    assert process.stdout
+    assert process.stdout.readline() == "up\n"
+    real.host(SingleSpec(real.leases()[0]["host"]), "absent")
+    _said, told = process.communicate(timeout=60)
+    assert process.returncode == 124
+    assert "the lease is over" in told
+
+
+def test_a_holder_who_was_stopped_past_the_end_changes_nothing(real: Yard, console: Console) -> None:
+    process = console.start(*EXEC, "--duration", "2s", "--", "sh", "-c", "echo up; exec sleep 60")
+    assert process.stdout
+    assert process.stdout.readline() == "up\n"
+    (mine,) = real.leases()
+    os.kill(process.pid, signal.SIGSTOP)
+    while time.time() < mine["until"]:
+        time.sleep(0.1)
+    real.host(SingleSpec(mine["host"]), "replaced")
+    others = [real.lease("ci", holder="other").facts for _number in range(2)]
+    before = real.hosts()
+    os.kill(process.pid, signal.SIGCONT)
+    _said, told = process.communicate(timeout=60)
+    assert process.returncode == 124
+    assert "the lease is over" in told
+    assert real.hosts() == before
+    assert mine["host"] in {o["host"] for o in others}
+
+
+def test_the_line_is_quoted_for_a_shell() -> None:
+    from stockyard.services.lease_facts import exported
+
+    assert shlex.split(exported({"A": "it's", "B": ""})) == ["export", "A=it's", "B="]

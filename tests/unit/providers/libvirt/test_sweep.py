@@ -1,0 +1,99 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The provider's sweep, over libvirt's own test driver: real domains and metadata, no machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import libvirt
+import pytest
+
+from stockyard.core.host import HostRecord
+from stockyard.core.records import encode
+from stockyard.errors import StockyardError
+from stockyard.providers.libvirt import leftovers
+from stockyard.providers.libvirt.provider import LibvirtProvider
+from stockyard.providers.libvirt.store import Store
+from stockyard.providers.libvirt.xml.domain import record_element
+from stockyard.providers.libvirt.xml.element import element, serialize
+from tests.support import host_record
+
+URI = "test:///default"
+
+
+@pytest.fixture
+def provider(tmp_path: Path) -> Iterator[LibvirtProvider]:
+    libvirt.registerErrorHandler(lambda _context, _error: None, None)
+    opened = LibvirtProvider(URI, libvirt.open(URI), Store(tmp_path / "store"))
+    opened.store.prepare()
+    for domain in opened.connection.listAllDomains():
+        domain.destroy()
+        domain.undefine()
+    yield opened
+    opened.close()
+
+
+def files(provider: LibvirtProvider, record: HostRecord) -> Path:
+    folder = provider.store.hosts / record.uuid
+    folder.mkdir()
+    leftovers.note(folder, URI, record)
+    (folder / "disk.qcow2").write_text("x")
+    return folder
+
+
+def defined(provider: LibvirtProvider, record: HostRecord, text: str | None = None, name: str = "") -> Any:
+    """A domain that carries a record, or something else in its place."""
+    metadata = [element("metadata", record_element(encode(record) if text is None else text))]
+    shape = element(
+        "domain", element("name", text=name or record.domain), element("uuid", text=record.uuid),
+        element("memory", text="1024"), element("os", element("type", text="hvm")),
+        *([] if text == "" else metadata), type="test",
+    )  # fmt: skip
+    return provider.connection.defineXML(serialize(shape))
+
+
+def test_only_files_without_a_domain_go(provider: LibvirtProvider) -> None:
+    living, off, corrupt, foreign, gone = (host_record(name=f"ci-{n}") for n in range(5))
+    folders = [files(provider, record) for record in (living, off, corrupt, foreign, gone)]
+    defined(provider, living).create()
+    defined(provider, off)
+    defined(provider, corrupt, "not JSON")
+    defined(provider, foreign, "", name="somebody-elses")
+    swept = provider.sweep("stockyard", 0.0)
+    assert [found.path for found in swept.gone] == [str(folders[-1])]
+    assert swept.left == ()
+    assert [folder.exists() for folder in folders] == [True, True, True, True, False]
+    assert provider.sweep("stockyard", 0.0).gone == ()
+
+
+def test_nothing_goes_where_not_everything_is_listed(
+    provider: LibvirtProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = files(provider, host_record())
+
+    class Broken:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(real, name)
+
+        def listAllDomains(self) -> Any:  # noqa: N802  # libvirt's name
+            raise libvirt.libvirtError("Cannot recv data: connection reset")
+
+    real = provider.domains.connection
+    provider.domains.connection = Broken()
+    with pytest.raises(StockyardError, match="lost"):
+        provider.sweep("stockyard", 0.0)
+    assert folder.exists()
+
+
+def test_a_host_is_taken_away_whole_and_twice(provider: LibvirtProvider) -> None:
+    record = host_record()
+    folder = files(provider, record)
+    defined(provider, record).create()
+    provider.destroy(record)
+    provider.destroy(record)
+    assert not folder.exists()
+    assert provider.observe("stockyard").hosts == ()
+    assert list(provider.store.locks.iterdir()) == []

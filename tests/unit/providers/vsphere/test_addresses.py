@@ -1,0 +1,46 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The range that hosts get their addresses out of."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stockyard import Conflict, InvalidInput
+from stockyard.providers.vsphere.addresses import read
+
+
+def test_addresses_go_round_and_none_is_given_twice() -> None:
+    range_ = read("192.0.2.10-192.0.2.12/24", "192.0.2.11")
+    assert range_.free(0, []) == "192.0.2.10"
+    assert range_.free(2, ["192.0.2.12"]) == "192.0.2.10"
+    assert range_.free(1, []) == "192.0.2.12", "the gateway's own is not given"
+    with pytest.raises(Conflict, match="taken"):
+        range_.free(7, ["192.0.2.10", "192.0.2.12"])
+
+
+@given(st.integers(0, 2**128), st.sets(st.integers(0, 99)))
+def test_what_is_free_is_in_the_range_and_not_taken(start: int, taken: set[int]) -> None:
+    used = [f"192.0.2.{10 + n}" for n in taken]
+    range_ = read("192.0.2.10-192.0.2.150/24")
+    found = range_.free(start, used)
+    assert found not in used
+    assert range_.first <= IPv4Address(found) <= range_.last
+
+
+@pytest.mark.parametrize(
+    ("text", "gateway"),
+    [
+        ("", ""), ("192.0.2.1", ""), ("192.0.2.1-192.0.2.9", ""), ("192.0.2.9-192.0.2.1/24", ""),
+        ("192.0.2.1-192.0.3.1/24", ""), ("192.0.2.0-192.0.2.9/24", ""), ("192.0.2.1-192.0.2.255/24", ""),
+        ("192.0.2.1-192.0.2.9/33", ""), ("192.0.2.1-192.0.2.9/24", "198.51.100.1"), ("192.0.2.1-192.0.2.9/24", "x"),
+        ("2001:db8::1-2001:db8::9/64", ""),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_refused(text: str, gateway: str) -> None:
+    with pytest.raises(InvalidInput, match="addresses"):
+        read(text, gateway)

@@ -1,0 +1,126 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The controller's side of the line, with the guest's own side at its other end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pyVmomi import vim
+
+from stockyard import DeadlineExceeded, GuestError, HypervisorError
+from stockyard.core.clock import Deadline
+from stockyard.guest.agent import guestinfo as guest
+from stockyard.guest.agent import wire
+from stockyard.providers.vsphere import guestinfo
+from stockyard.providers.vsphere.guestinfo import GuestinfoChannel
+from tests.support import FakeClock
+
+
+class Vm:
+    """A machine with a guest in it: what is written is answered at the next look."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, str] = {}
+        self.power = "poweredOn"
+        self.lazy = 0
+        self.line = guest.Guestinfo(self, self)
+        self.reply: dict[str, Any] = {"ok": True, "said": "yes"}
+        self.raw = ""
+
+    def get(self, name: str) -> str:
+        return self.values.get(guest.PREFIX + name, "")
+
+    def set(self, name: str, value: str) -> None:
+        self.values[guest.PREFIX + name] = value
+
+    def freeze(self) -> None:
+        raise AssertionError("nobody asked for it")
+
+    def answer(self, line: bytes) -> dict[str, Any]:
+        return {"id": wire.decode(line)["id"], **self.reply}
+
+    def ReconfigVM_Task(self, spec: Any) -> None:  # noqa: N802  # as the API has it
+        self.values |= {o.key: o.value for o in spec.extraConfig}
+
+    def look(self) -> dict[str, Any]:
+        """What a read of it says."""
+        if self.lazy:
+            self.lazy -= 1
+        elif self.power == "poweredOn":
+            self.line.step()
+            self.values |= {guest.PREFIX + guest.ANSWER: self.raw} if self.raw else {}
+        options = [vim.option.OptionValue(key=k, value=v) for k, v in self.values.items()]
+        return {"config.extraConfig": options, "runtime.powerState": self.power}
+
+
+class Session:
+    """Reads and tasks, without a vCenter."""
+
+    def run(self, _what: str, _name: str, start: Any, _deadline: Deadline) -> None:
+        start()
+
+
+@pytest.fixture
+def vm(monkeypatch: pytest.MonkeyPatch) -> Vm:
+    found = Vm()
+    monkeypatch.setattr(guestinfo, "properties", lambda _session, ref, _names, _name: ref.look())
+    return found
+
+
+@pytest.fixture
+def channel(vm: Vm) -> GuestinfoChannel:
+    return GuestinfoChannel(None, Session(), vm, "host one")  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def deadline() -> Deadline:
+    return Deadline(30, FakeClock())
+
+
+def test_an_answer_is_waited_for(vm: Vm, channel: GuestinfoChannel, deadline: Deadline) -> None:
+    vm.lazy = 5
+    assert channel.request({"op": "hello"}, deadline)["said"] == "yes"
+    assert channel.request({"op": "hello"}, deadline)["said"] == "yes"
+    assert vm.get(guest.REQUEST) == guest.SPENT
+
+
+def test_an_error_of_the_guest_s_is_said(vm: Vm, channel: GuestinfoChannel, deadline: Deadline) -> None:
+    vm.reply = {"ok": False, "error": "no room"}
+    with pytest.raises(GuestError, match="no room"):
+        channel.request({"op": "identify"}, deadline)
+
+
+def test_silence_ends_and_what_was_asked_is_overwritten(vm: Vm, channel: GuestinfoChannel, deadline: Deadline) -> None:
+    vm.lazy = 10_000
+    with pytest.raises(DeadlineExceeded):
+        channel.request({"op": "identify", "entropy": "c2VjcmV0"}, deadline)
+    assert vm.get(guest.REQUEST) != guest.SPENT
+    channel.close()
+    assert vm.get(guest.REQUEST) == guest.SPENT
+
+
+def test_another_one_s_answer_is_not_taken(vm: Vm, channel: GuestinfoChannel, deadline: Deadline) -> None:
+    vm.raw = guest.pack({"id": "another", "ok": True})
+    with pytest.raises(DeadlineExceeded):
+        channel.request({"op": "hello"}, deadline)
+
+
+@pytest.mark.parametrize("raw", ["x", "AAAA", "A" * (guest.MAX_VALUE + 4), "ü"])
+def test_nonsense_is_an_error(vm: Vm, channel: GuestinfoChannel, deadline: Deadline, raw: str) -> None:
+    vm.raw = raw
+    with pytest.raises(GuestError, match="no usable answer"):
+        channel.request({"op": "hello"}, deadline)
+
+
+def test_a_machine_that_is_off_answers_nothing(vm: Vm, channel: GuestinfoChannel, deadline: Deadline) -> None:
+    vm.power = "poweredOff"
+    with pytest.raises(HypervisorError, match="does not run"):
+        channel.request({"op": "hello"}, deadline)
+
+
+def test_what_is_too_long_is_not_sent(vm: Vm, channel: GuestinfoChannel, deadline: Deadline) -> None:
+    with pytest.raises(GuestError, match="limit"):
+        channel.request({"op": "hello", "padding": "x" * guest.MAX_VALUE}, deadline)
+    assert vm.values == {}

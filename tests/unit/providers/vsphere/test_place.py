@@ -1,0 +1,113 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The hypervisor's URI and the environment: what they say, and what is refused before anybody is connected to."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stockyard import InvalidInput, Login
+from stockyard.core.host import HostSpec
+from stockyard.errors import Unsupported
+from stockyard.providers.vsphere.place import Place, login, parse
+from stockyard.providers.vsphere.templates import check_host
+from tests.support import HOSTILE
+
+NET = "network=VM+Network&addresses=192.0.2.10-192.0.2.99/24"
+
+
+def test_a_uri_names_a_cluster() -> None:
+    place = parse("vsphere://vc.example.org:8443/Frankfurt/Build/ci/nightly", {})
+    assert place == Place("vc.example.org", 8443, "Frankfurt", "Build", "ci/nightly")
+    assert parse("vsphere://vc/d/c/", {}).port == 443
+
+
+def test_names_are_decoded_and_slashes_in_them_escaped_as_vsphere_does() -> None:
+    place = parse("vsphere://vc/My%20DC/a%2Fb", {})
+    assert (place.datacenter, place.cluster) == ("My DC", "a%2fb")
+
+
+def test_the_environment_names_what_the_uri_leaves_out() -> None:
+    place = parse("vsphere:///d/c", {"VMWARE_HOST": "vc", "VMWARE_PORT": "444"})
+    assert (place.host, place.port) == ("vc", 444)
+
+
+def test_options_follow_a_question_mark() -> None:
+    place = parse(f"vsphere://vc/d/c?{NET}&folder=lab/yard&endpoints=no&frozen=False&parallel=3&interface=eth0", {})
+    assert (place.network, place.folder, place.endpoints, place.frozen) == ("VM Network", "lab/yard", False, False)
+    assert (place.parallel, place.interface) == (3, "eth0")
+    assert place.addresses is not None
+    assert place.addresses.netmask == "255.255.255.0"
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "vsphere://vc", "vsphere://vc/d", "vsphere://vc//c", "vsphere:///d/c", "vsphere://vc:0x/d/c",
+        "vsphere://vc:70000/d/c", "vsphere://user:secret@vc/d/c", "vsphere://vc/d/c#x", "vsphere://vc/d/c?x=1",
+        "vsphere://vc/d/c?folder=", "vsphere://vc/d/c?folder=a&folder=b", "vsphere://vc/d/c?endpoints=maybe",
+        "vsphere://vc/d/c?parallel=0", "vsphere://vc/d/c?parallel=65", "vsphere://vc/d/c?parallel=x",
+        "vsphere://vc/d/c?addresses=192.0.2.1", "vsphere://vc/d/c?gateway=192.0.2.1", "vsphere://vc/d%00/c",
+        "vsphere://v c/d/c", "vsphere://[/d/c", "vsphere://vc/d/c?folder",
+    ],
+)  # fmt: skip
+def test_what_names_no_cluster_is_refused(uri: str) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        parse(uri, {})
+    assert refused.value.remedy or refused.value.cause or "whole number" in refused.value.message
+    assert "secret" not in str(refused.value)
+
+
+@given(st.text(max_size=60) | st.sampled_from(HOSTILE))
+def test_nothing_breaks_the_reader(text: str) -> None:
+    for uri in (f"vsphere://{text}", f"vsphere://vc/{text}/c", f"vsphere://vc/d/c?{text}"):
+        with suppress(InvalidInput):
+            parse(uri, {})
+
+
+def test_login_is_completed_from_the_environment() -> None:
+    there = {"VMWARE_USER": "u", "VMWARE_PASSWORD": "p", "VMWARE_VALIDATE_CERTS": "no", "VMWARE_CA_PATH": "/ca"}
+    assert login(Login(), there) == Login("u", "p", False, "/ca")
+    assert login(Login("v", "q", True, "/x"), there) == Login("v", "q", True, "/x")
+
+
+def test_certificates_are_looked_at_unless_it_is_said() -> None:
+    assert login(Login("u", "p"), {}).validate_certs is True
+
+
+@pytest.mark.parametrize("given_", [Login(), Login("u"), Login(password="p")])
+def test_nobody_comes_in_without_name_and_password(given_: Login) -> None:
+    with pytest.raises(InvalidInput, match="not given"):
+        login(given_, {})
+
+
+def test_a_password_is_never_shown() -> None:
+    assert "secret" not in repr(Login("u", "secret"))
+
+
+OPEN = "egress=open"
+CASES = [
+    ("endpoints=false", HostSpec(), ""),
+    ("", HostSpec(), "need addresses"),
+    (NET, HostSpec(), "is not the one"),
+    (NET, HostSpec(network="Other"), "is not the one"),
+    (NET, HostSpec(network="VM Network"), ""),
+    (NET, HostSpec(network="VM Network", egress="open"), "cannot be had"),
+    (f"{NET}&gateway=192.0.2.1", HostSpec(network="VM Network", egress="open"), ""),
+    (f"{NET}&gateway=192.0.2.1", HostSpec(network="VM Network"), "cannot be had"),
+    ("endpoints=false", HostSpec(bind="192.0.2.1", ports=(80,)), "addresses of their own"),
+]
+
+
+@pytest.mark.parametrize(("query", "spec", "complaint"), CASES)
+def test_hosts_are_what_their_network_allows(query: str, spec: HostSpec, complaint: str) -> None:
+    place = parse(f"vsphere://vc/d/c{'?' * bool(query)}{query}", {})
+    if not complaint:
+        check_host(spec, place)
+        return
+    with pytest.raises(Unsupported, match=complaint):
+        check_host(spec, place)

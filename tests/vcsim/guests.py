@@ -1,0 +1,168 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The guests of a simulated vCenter: the real agent with its real guestinfo line, a directory for each machine.
+
+A process of its own: it is told on standard input where the simulator's side door is, and ends with its parent.
+"""
+
+from __future__ import annotations
+
+import copy
+import http.client
+import json
+import os
+import shutil
+import sys
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from stockyard.guest.agent import wire
+from stockyard.guest.agent.apply import Identity
+from stockyard.guest.agent.guestinfo import Guestinfo
+from stockyard.guest.agent.main import Agent
+from stockyard.providers.memory.guest import NoEffects, boot
+
+ENGINE = "vcsim"
+WAIT = 20
+KEYS = "stockyard."
+
+
+class Frozen(BaseException):
+    """Where a guest stands that was frozen: nothing of it goes on, but in its clones."""
+
+
+class SideDoor:
+    """``vmware-rpctool`` of one guest."""
+
+    def __init__(self) -> None:
+        self.info: dict[str, str] = {}
+        self.written: dict[str, str] = {}
+        self.freezes = False
+
+    def get(self, name: str) -> str:
+        return self.info.get(KEYS + name, "")
+
+    def set(self, name: str, value: str) -> None:
+        self.info[KEYS + name] = self.written[KEYS + name] = value
+
+    def freeze(self) -> None:
+        self.freezes = True
+        raise Frozen
+
+    def taken(self) -> dict[str, Any]:
+        """What was asked for since the last call."""
+        asked: dict[str, Any] = {"info": self.written, "freeze": self.freezes}
+        self.written, self.freezes = {}, False
+        return asked if asked["info"] or asked["freeze"] else {}
+
+
+class WarmAgent(Agent):
+    """The agent in a guest that has no dockerd to warm up."""
+
+    def answer(self, line: bytes) -> dict[str, Any]:
+        try:
+            request = wire.decode(line)
+        except wire.WireError:
+            request = {}
+        if request.get("op") == "warm-up":
+            return {"id": request.get("id"), "ok": True, "engine": ENGINE}
+        return super().answer(line)
+
+
+class Guest:
+    """One guest: its disk, its agent and how often it was booted."""
+
+    def __init__(self, root: Path, source: Guest | None) -> None:
+        self.root = root
+        self.boots = -1
+        self.door = SideDoor()
+        if source is None:
+            root.mkdir(parents=True)
+            self.line = self._started()
+            return
+        shutil.copytree(source.root, root, symlinks=True)
+        self.line = copy.copy(source.line)
+        self.line.agent, self.line.rpc = self._agent(), self.door
+
+    def serve(self, told: dict[str, Any]) -> dict[str, Any]:
+        """Take what the simulator says of this machine; returns what the guest asks for."""
+        if self.boots not in (-1, told["boots"]):
+            boot(self.root)
+            self.line = self._started()
+        self.boots = told["boots"]
+        self.door.info = dict(told["info"] or {})
+        if told["power"] != "poweredOn" or told["frozen"]:
+            return {}
+        try:
+            while self.line.step():
+                pass
+        except Frozen:
+            pass
+        return self.door.taken()
+
+    def _started(self) -> Guestinfo:
+        return Guestinfo(self._agent(), self.door)
+
+    def _agent(self) -> Agent:
+        return WarmAgent(Identity(str(self.root), NoEffects()))
+
+
+class Guests:
+    """All guests of a simulator."""
+
+    def __init__(self, control: str, directory: Path) -> None:
+        self.directory = directory
+        self.known: dict[str, Guest] = {}
+        self._connection = http.client.HTTPConnection(control, timeout=3 * WAIT)
+        self._seen = 0
+
+    def run(self) -> None:
+        """Serve for as long as there is a simulator."""
+        while True:
+            told = self._ask("GET", f"/guests?since={self._seen}&timeout={WAIT}")
+            self._seen = told["seq"]
+            # In the order in which they came to be: a clone's source is there before it.
+            asked = list(self._served(sorted(told["guests"], key=lambda g: int(g["machine"].rpartition("-")[2]))))
+            if asked:
+                self._ask("POST", "/guests", asked)
+
+    def _served(self, changed: Iterable[dict[str, Any]]) -> Iterable[dict[str, Any]]:
+        for told in changed:
+            machine = told["machine"]
+            if told["gone"]:
+                if self.known.pop(machine, None):
+                    shutil.rmtree(self.directory / machine)
+                continue
+            if not (told["info"] and any(name.startswith(KEYS) for name in told["info"])) and machine not in self.known:
+                continue
+            if machine not in self.known:
+                self.known[machine] = Guest(self.directory / machine, self.known.get(told["source"]))
+            if asked := self.known[machine].serve(told):
+                yield {"machine": machine, **asked}
+
+    def _ask(self, method: str, path: str, body: Any = None) -> Any:
+        self._connection.request(method, path, json.dumps(body))
+        return json.loads(self._connection.getresponse().read())
+
+
+def _end_with_parent() -> None:
+    sys.stdin.read()
+    os._exit(0)
+
+
+def main() -> None:
+    told = json.loads(sys.stdin.readline())
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    directory = Path(told["directory"])
+    directory.mkdir(exist_ok=True)
+    print("up", flush=True)
+    try:
+        Guests(told["control"], directory).run()
+    except (OSError, http.client.HTTPException):
+        return  # the simulator has gone
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,107 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A controller that dies in the middle, and a line that is cut: a rerun makes it right, and nothing is left over."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from stockyard import FleetSpec, ImageSpec, TemplateSpec, Yard
+from stockyard.errors import StockyardError
+from tests.vcsim.cut import Cut
+from tests.vcsim.simulator import SOURCE, Simulator
+
+FLEET = FleetSpec("web", template="base", count=50)
+BASE = TemplateSpec("base", image=ImageSpec(source=SOURCE))
+LEFT = {SOURCE}
+PATIENCE = 60
+# A controller of its own.
+CONTROLLER = """
+import sys
+from stockyard import FleetSpec, Yard
+with Yard(sys.argv[1], pki_dir=sys.argv[2]) as yard:
+    yard.fleet(FleetSpec("web", template="base", count=50))
+"""
+
+
+@pytest.fixture
+def yard(own_vcenter: Simulator, tmp_path: Path) -> Iterator[Yard]:
+    """A yard with a frozen template."""
+    with Yard(own_vcenter.uri + "?endpoints=false", pki_dir=str(tmp_path / "pki")) as opened:
+        opened.template(BASE)
+        own_vcenter.reset()
+        yield opened
+
+
+def converged(vcenter: Simulator, yard: Yard) -> None:
+    """A rerun makes the fleet whole, another finds nothing to do, and a teardown leaves nothing."""
+    hosts = yard.fleet(FLEET, timeout=120).objects
+    assert len(hosts) == 50
+    assert {(h["phase"], h["state"]) for h in hosts} == {("ready", "running")}
+    assert len({h["identity"]["ssh_host_key"] for h in hosts}) == 50
+    assert not yard.fleet(FLEET).changed
+    machines = [name for name in vcenter.machines() if ".web-" in name]
+    assert len(machines) == 50
+    yard.teardown(templates=True)
+    assert set(vcenter.machines()) == LEFT
+    assert yard.context.provider.observe("stockyard").strangers == ()
+
+
+@pytest.mark.parametrize(
+    ("method", "count"),
+    [
+        ("InstantClone_Task", 25),
+        pytest.param("InstantClone_Task", 1, marks=pytest.mark.full),
+        pytest.param("ReconfigVM_Task", 200, marks=pytest.mark.full),
+    ],
+)
+def test_a_controller_is_killed(own_vcenter: Simulator, yard: Yard, tmp_path: Path, method: str, count: int) -> None:
+    argv = [sys.executable, "-c", CONTROLLER, yard.context.provider.uri, str(tmp_path / "pki")]
+    with subprocess.Popen(argv) as controller:
+        wait_for(own_vcenter, method, count)
+        os.kill(controller.pid, signal.SIGKILL)
+    assert controller.returncode == -signal.SIGKILL
+    converged(own_vcenter, yard)
+
+
+@pytest.mark.parametrize(
+    ("method", "count"),
+    [("InstantClone_Task", 25), pytest.param("ReconfigVM_Task", 20, marks=pytest.mark.full)],
+)
+def test_a_line_is_cut(own_vcenter: Simulator, yard: Yard, tmp_path: Path, method: str, count: int) -> None:
+    """Either what was cut is done again, or it is said that it was cut; never half a host that is called ready."""
+    with Cut(own_vcenter) as cut, Yard(cut.uri + "?endpoints=false", pki_dir=str(tmp_path / "pki")) as far:
+        cut.after(method, count)
+        with suppress(StockyardError):
+            far.fleet(FLEET, timeout=90)
+        assert cut.cuts == 1
+    converged(own_vcenter, yard)
+
+
+def test_a_line_is_cut_in_a_teardown(own_vcenter: Simulator, yard: Yard, tmp_path: Path) -> None:
+    yard.fleet(FLEET)
+    own_vcenter.reset()
+    with Cut(own_vcenter) as cut, Yard(cut.uri + "?endpoints=false", pki_dir=str(tmp_path / "pki")) as far:
+        cut.after("Destroy_Task", 20)
+        with suppress(StockyardError):
+            far.teardown(templates=True, timeout=90)
+        assert cut.cuts == 1
+    yard.teardown(templates=True)
+    assert set(own_vcenter.machines()) == LEFT
+
+
+def wait_for(vcenter: Simulator, method: str, count: int) -> None:
+    """Until a method was called so often."""
+    end = time.monotonic() + PATIENCE
+    while vcenter.calls()[method] < count:
+        assert time.monotonic() < end
+        time.sleep(0.005)

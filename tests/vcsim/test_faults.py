@@ -1,0 +1,238 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What goes wrong at a vCenter: one clear error each, nothing made, no password in it."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from stockyard import FleetSpec, ImageSpec, SingleSpec, TemplateSpec, Yard
+from stockyard.core.host import HostSpec
+from stockyard.errors import StockyardError
+from tests.integration.conftest import Controller, task
+from tests.vcsim.conftest import Start
+from tests.vcsim.simulator import SOURCE, Simulator
+
+BASE = TemplateSpec("base", image=ImageSpec(source=SOURCE))
+
+
+@dataclass(frozen=True)
+class Case:
+    """A way to fail.
+
+    :param harm: done to the vCenter, or to what the user says of it; returns the URI.
+    :param words: what the error has to say.
+    """
+
+    options: dict[str, object]
+    harm: Callable[[Simulator, pytest.MonkeyPatch], str]
+    words: tuple[str, ...]
+
+
+def wrong_password(vcenter: Simulator, patch: pytest.MonkeyPatch) -> str:
+    patch.setenv("VMWARE_PASSWORD", "Wr0ng!")
+    return vcenter.uri
+
+
+def only(vcenter: Simulator, _patch: pytest.MonkeyPatch) -> str:
+    return vcenter.uri
+
+
+def elsewhere(part: str, other: str) -> Callable[[Simulator, pytest.MonkeyPatch], str]:
+    return lambda vcenter, _patch: vcenter.uri.replace(part, other)
+
+
+def nobody(vcenter: Simulator, _patch: pytest.MonkeyPatch) -> str:
+    return vcenter.uri_at(1)
+
+
+CASES = {
+    "wrong password": Case({}, wrong_password, ("password",)),
+    "expired certificate": Case({"certificate": "expired"}, only, ("certificate", "expired")),
+    "unknown authority": Case({"certificate": "unknown"}, only, ("certificate", "ca_path")),
+    "no such cluster": Case({}, elsewhere("DC0_C0", "DC0_C9"), ("DC0_C9",)),
+    "no such datacenter": Case({}, elsewhere("/DC0/", "/DC9/"), ("DC9",)),
+    "no such pool": Case({}, elsewhere("DC0_C0", "DC0_C0/none"), ("none",)),
+    "an ESXi host": Case({"product": "esx"}, only, ("ESXi", "vCenter")),
+    "nobody there": Case({}, nobody, ("127.0.0.1",)),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_what_cannot_be_opened_is_said(
+    start: Start, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
+) -> None:
+    case = CASES[name]
+    vcenter = start(**case.options)
+    uri = case.harm(vcenter, monkeypatch)
+    with pytest.raises(StockyardError) as caught, Yard(uri, pki_dir=str(tmp_path)) as yard:
+        yard.template(BASE)
+    said(vcenter, caught.value, *case.words)
+    assert vcenter.changes() == {}
+
+
+def said(vcenter: Simulator, error: StockyardError, *words: str) -> None:
+    """An error names object, cause and remedy, and no password; not even in what a debugger would print."""
+    assert all(word.lower() in str(error).lower() for word in words), str(error)
+    assert "Remedy: " in str(error), str(error)
+    whole = "".join(traceback.format_exception(error))
+    assert vcenter.password.partition("'")[0] not in whole
+    assert "Wr0ng" not in whole
+
+
+def test_a_user_reads_one_line(start: Start, tmp_path: Path) -> None:
+    vcenter = start()
+    controller = Controller(tmp_path / "user")
+    uris = {
+        name: vcenter.uri.replace(*swap)
+        for name, swap in {"place": ("C0", "C9"), "door": ("vsphere://", "vsphere://x.")}.items()
+    }
+    tasks = [task(name, "fleet", name="web", template="base", hypervisor=uri) for name, uri in uris.items()]
+    wrong = task("password", "fleet", name="web", template="base", hypervisor=vcenter.uri, password="Wr0ng!")
+    played = controller.play([*tasks, wrong])
+    for name in (*uris, "password"):
+        assert played[name]["error"]["remedy"], played[name]
+        assert "Traceback" not in str(played[name])
+        assert "\n" not in played[name]["msg"]
+    assert "Traceback" not in played.output
+    assert "Wr0ng" not in played.output
+    assert vcenter.changes() == {}
+
+
+@pytest.fixture
+def yard(own_vcenter: Simulator, tmp_path: Path) -> Yard:
+    """A yard with a frozen template."""
+    with Yard(own_vcenter.uri + "?endpoints=false", pki_dir=str(tmp_path)) as opened:
+        opened.template(BASE)
+        own_vcenter.reset()
+        yield opened
+
+
+def machines(vcenter: Simulator) -> set[str]:
+    return set(vcenter.machines())
+
+
+def test_a_missing_privilege_is_named_before_anything_is_made(own_vcenter: Simulator, tmp_path: Path) -> None:
+    before = machines(own_vcenter)
+    own_vcenter.reset()
+    own_vcenter.deny("VirtualMachine.Provisioning.Clone")
+    with (
+        Yard(own_vcenter.uri + "?endpoints=false", pki_dir=str(tmp_path)) as yard,
+        pytest.raises(StockyardError) as caught,
+    ):
+        yard.template(BASE)
+    said(own_vcenter, caught.value, "VirtualMachine.Provisioning.Clone")
+    assert own_vcenter.changes() == {}
+    assert machines(own_vcenter) == before
+
+
+@pytest.mark.parametrize(
+    ("fault", "details", "word"),
+    [
+        ("NoPermission", {"at": "call", "privilege": "VirtualMachine.Provisioning.Clone"}, "Provisioning.Clone"),
+        ("NoDiskSpace", {"datastore": "LocalDS_0"}, "LocalDS_0"),
+        ("InsufficientResourcesFault", {}, "resources"),
+        ("SystemError", {}, "host one"),
+        ("SystemError", {"at": "after"}, "host one"),
+        ("HostNotConnected", {}, "host one"),
+    ],
+)
+def test_a_fork_that_fails_leaves_nothing(
+    own_vcenter: Simulator, yard: Yard, fault: str, details: dict[str, str], word: str
+) -> None:
+    before = machines(own_vcenter)
+    for method in ("InstantClone_Task", "CloneVM_Task"):
+        own_vcenter.fail(method, fault, times=0, **details)
+    with pytest.raises(StockyardError) as caught:
+        yard.host(SingleSpec("one", template="base"))
+    said(own_vcenter, caught.value, word)
+    assert machines(own_vcenter) == before
+    assert yard.hosts() == []
+    own_vcenter.reset()
+    assert yard.host(SingleSpec("one", template="base")).objects[0]["mode"] == "instant"
+
+
+def test_a_full_datastore_is_named(own_vcenter: Simulator, yard: Yard) -> None:
+    before = machines(own_vcenter)
+    own_vcenter.fill("LocalDS_0")
+    with pytest.raises(StockyardError) as caught:
+        yard.fleet(FleetSpec("web", template="base", count=3))
+    said(own_vcenter, caught.value, "LocalDS_0")
+    assert machines(own_vcenter) == before
+    assert yard.hosts() == []
+
+
+def test_a_dropped_session_is_opened_again(own_vcenter: Simulator, yard: Yard) -> None:
+    own_vcenter.drop_sessions()
+    assert len(yard.fleet(FleetSpec("web", template="base", count=4)).objects) == 4
+    for method in (
+        "InstantClone_Task",
+        "ReconfigVM_Task",
+        "WaitForUpdatesEx",
+        "ModifyListView",
+        "RetrievePropertiesEx",
+    ):
+        own_vcenter.fail(method, "NotAuthenticated", at="call", skip=2)
+    assert len(yard.fleet(FleetSpec("web", template="base", count=12)).objects) == 12
+    names = [name for name in machines(own_vcenter) if ".web-" in name]
+    assert len(names) == len(set(names)) == 12
+
+
+def test_a_session_that_cannot_be_opened_again_is_said(own_vcenter: Simulator, yard: Yard) -> None:
+    own_vcenter.fail("Login", "InvalidLogin", at="call", times=0)
+    own_vcenter.drop_sessions()
+    with pytest.raises(StockyardError) as caught:
+        yard.fleet(FleetSpec("web", template="base", count=2))
+    said(own_vcenter, caught.value)
+    own_vcenter.reset()
+    assert yard.hosts() == []
+
+
+def test_a_name_that_is_another_machines_is_refused(own_vcenter: Simulator, yard: Yard) -> None:
+    """Its own folder is the yard's, but whoever puts a machine there keeps it."""
+    folder = own_vcenter.find("stockyard")
+    own_vcenter.clone(own_vcenter.find(SOURCE), "stockyard.default.one", folder)
+    with pytest.raises(StockyardError) as caught:
+        yard.host(SingleSpec("one", template="base"))
+    said(own_vcenter, caught.value, "one")
+    assert "stockyard.default.one" in machines(own_vcenter)
+
+
+def test_without_instant_clones_the_fallback_is_named(start: Start, tmp_path: Path) -> None:
+    vcenter = start(instant_clone=False)
+    vcenter.prepare(SOURCE)
+    with Yard(vcenter.uri + "?endpoints=false", pki_dir=str(tmp_path)) as yard:
+        yard.template(BASE)
+        hosts = yard.fleet(FleetSpec("web", template="base", count=3)).objects
+        assert {h["mode"] for h in hosts} == {"linked"}
+        assert all("instant" in h["mode_reason"].lower() for h in hosts), hosts[0]["mode_reason"]
+        assert not yard.fleet(FleetSpec("web", template="base", count=3)).changed
+        (full,) = yard.host(SingleSpec("slow", template="base", host=HostSpec(fork_mode="full"))).objects
+        assert full["mode"] == "full"
+        yard.teardown(templates=True)
+    assert machines(vcenter) == {SOURCE}
+
+
+def test_a_clone_that_lands_elsewhere_is_noticed(start: Start, tmp_path: Path) -> None:
+    vcenter = start(ignore_location=True)
+    before = machines(vcenter)
+    with Yard(vcenter.uri + "?endpoints=false", pki_dir=str(tmp_path)) as yard:
+        yard.template(BASE)
+        hosts = yard.fleet(FleetSpec("web", template="base", count=2)).objects
+        assert len(hosts) == 2
+        yard.teardown(templates=True)
+    assert machines(vcenter) == before
+
+
+def test_a_guest_that_does_not_answer_is_taken_away(own_vcenter: Simulator, yard: Yard) -> None:
+    before = machines(own_vcenter)
+    own_vcenter.stop_guests()
+    with pytest.raises(StockyardError) as caught:
+        yard.host(SingleSpec("one", template="base"), timeout=3)
+    said(own_vcenter, caught.value, "one")
+    assert machines(own_vcenter) == before

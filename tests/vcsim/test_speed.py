@@ -1,0 +1,105 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How much the provider adds to the calls that it makes, in one run on one simulator."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pyVmomi import vim, vmodl
+
+from stockyard import FleetSpec, ImageSpec, TemplateSpec, Yard
+from stockyard.core.records import encode
+from tests.support import host_record
+from tests.vcsim.bare import Loop
+from tests.vcsim.simulator import SOURCE, Simulator
+
+FLEET = 50
+HOSTS = 1000
+FORKS_BOUND, OBSERVE_BOUND = 1.5, 2.0
+TRIES = 3
+
+
+@pytest.fixture
+def yard(vcenter: Simulator, tmp_path: Path) -> Iterator[Yard]:
+    """A yard with a frozen template."""
+    with Yard(vcenter.uri + "?endpoints=false", pki_dir=str(tmp_path)) as opened:
+        opened.template(TemplateSpec("base", image=ImageSpec(source=SOURCE)))
+        yield opened
+        opened.teardown(templates=True)
+
+
+def seconds(call: Callable[[], object]) -> float:
+    begin = time.monotonic()
+    call()
+    return time.monotonic() - begin
+
+
+def test_a_fleet_takes_little_more_than_its_calls(vcenter: Simulator, yard: Yard) -> None:
+    """The best of a few rounds: each is measured beside the loop, and what else the machine does hits both."""
+    template = f"DC0/vm/stockyard/{yard.context.provider.observe('stockyard').templates[0].record.domain}"
+    parallel = yard.context.provider.capabilities.parallel
+    register = vcenter.find("stockyard/stockyard-register")._moId
+    ratios = []
+    for _try in range(TRIES):
+        vcenter.reset()
+        ours = seconds(lambda: yard.fleet(FleetSpec("web", template="base", count=FLEET)))
+        log, calls = vcenter.log(), vcenter.calls()
+        assert calls["InstantClone_Task"] == FLEET
+        loop = Loop(vcenter, template, parallel)
+        ratios.append(ours / loop.make(FLEET, calls, log, register))
+        vcenter.clear(loop.folder)
+        yard.remove_fleet("web")
+        if ratios[-1] <= FORKS_BOUND:
+            break
+    print("fleet / bare loop:", ratios)
+    assert min(ratios) <= FORKS_BOUND
+
+
+def test_a_thousand_hosts_are_observed_in_three_calls(own_vcenter: Simulator) -> None:
+    instance = own_vcenter.connect()
+    with Yard(own_vcenter.uri + "?endpoints=false", pki_dir=str(own_vcenter.directory / "pki")) as yard:
+        provider = yard.context.provider
+        yard.template(TemplateSpec("base", image=ImageSpec(source=SOURCE)))
+        template = provider.observe("stockyard").templates[0].record
+        source = own_vcenter.find(f"stockyard/{template.domain}")
+        make_hosts(own_vcenter, source, template.generation)
+    with Yard(own_vcenter.uri + "?endpoints=false", pki_dir=str(own_vcenter.directory / "pki")) as yard:
+        provider = yard.context.provider
+        own_vcenter.reset()
+        assert len(provider.observe("stockyard").hosts) == HOSTS
+        calls = own_vcenter.calls()
+        assert sum(calls[name] for name in calls if name != "CreateContainerView") <= 3, calls
+        ours = min(seconds(lambda: provider.observe("stockyard")) for _try in range(TRIES))
+        bare = min(seconds(lambda: bulk_read(instance, source.parent)) for _try in range(TRIES))
+    print(f"observe {HOSTS}: {ours:.2f} s, bare {bare:.2f} s")
+    assert ours <= OBSERVE_BOUND * bare
+
+
+def make_hosts(vcenter: Simulator, source: Any, generation: str) -> None:
+    """A thousand machines with records."""
+    records = [
+        host_record(name=f"many-{number}", fleet="many", template="base", generation=generation)
+        for number in range(HOSTS)
+    ]
+    vcenter.populate(
+        source,
+        [{"name": r.domain, "uuid": r.uuid, "key": "stockyard.record", "value": f"1 {encode(r)}"} for r in records],
+    )
+
+
+def bulk_read(instance: Any, folder: Any) -> None:
+    """What a provider has to read, and nothing done with it."""
+    content, query = instance.content, vmodl.query.PropertyCollector
+    view = content.viewManager.CreateContainerView(folder, [vim.VirtualMachine], True)
+    walk = query.TraversalSpec(name="view", path="view", skip=False, type=vim.view.ContainerView)
+    wanted = query.PropertySpec(type=vim.VirtualMachine, pathSet=["name", "config.extraConfig", "runtime"])
+    where = query.ObjectSpec(obj=view, skip=True, selectSet=[walk])
+    spec = query.FilterSpec(propSet=[wanted], objectSet=[where])
+    found = content.propertyCollector.RetrievePropertiesEx([spec], query.RetrieveOptions())
+    assert len(found.objects) > HOSTS
+    view.DestroyView()
