@@ -34,7 +34,7 @@ teardown: setup ## remove everything that the demo made
 	@hack/playbook.sh teardown $(ARGS)
 
 test: setup ## all tests but the long ones
-	@.venv/bin/pytest -m "not full" $(ARGS)
+	@.venv/bin/pytest -m "not full" --junitxml=build/junit.xml $(ARGS)
 
 test-full: setup ## all tests, the long ones too
 	@.venv/bin/pytest $(ARGS)
