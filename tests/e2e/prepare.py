@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The template of the real tests, built while the tests that need no guest run."""
+"""The templates of the real tests, built while the tests that need no guest run."""
 
 from __future__ import annotations
 
@@ -44,5 +44,7 @@ if __name__ == "__main__":
     from stockyard import Yard
     from tests.e2e.conftest import OWNER, TEMPLATE, WORK
 
-    with Yard("qemu:///session", owner=OWNER, storage=str(WORK / "store"), pki_dir=str(WORK / "pki")) as yard:
-        yard.template(TEMPLATE)
+    # Controllers are killed in a yard of their own, beside the one that the other tests share.
+    for owner in (OWNER, OWNER.replace("e2e", "kill")):
+        with Yard("qemu:///session", owner=owner, storage=str(WORK / "store"), pki_dir=str(WORK / "pki")) as yard:
+            yard.template(TEMPLATE)

@@ -207,7 +207,7 @@ def memory(folder: Path) -> MemoryGround:
         TemplateSpec("docker"),
         keep=False,
         size=3,
-        longest_sleep=0.02,
+        guests=False,
     )
     return MemoryGround(place, by_time=False)
 
@@ -221,5 +221,7 @@ def libvirt_session() -> LibvirtGround:
     if not shutil.which("qemu-system-x86_64"):
         pytest.skip("QEMU is not installed: run `make setup`")
     owner = OWNER.replace("e2e", "kill")
-    place = Place("qemu:///session", str(WORK / "store"), str(WORK / "pki"), owner, TEMPLATE, keep=True, size=2)
+    place = Place(
+        "qemu:///session", str(WORK / "store"), str(WORK / "pki"), owner, TEMPLATE, keep=True, size=2, guests=True
+    )
     return LibvirtGround(place, by_time=True)

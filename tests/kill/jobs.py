@@ -25,7 +25,7 @@ from stockyard import FleetSpec, HostSpec, LeaseSpec, SingleSpec, TemplateSpec, 
 from stockyard.core.clock import SystemClock
 
 SDK = str(Path(stockyard.__file__).parent)
-HOUR = 3600.0
+HOUR, MOMENT = 3600.0, 2.0
 HELD = LeaseSpec("job", "kill", duration=HOUR)
 
 
@@ -35,7 +35,7 @@ class Place:
 
     :param keep: whether its template is too dear to be made anew each time.
     :param size: how many hosts there are.
-    :param longest_sleep: seconds; guests that are none need no time to settle.
+    :param guests: whether there are some: they need time to settle, and the true time for their certificates.
     """
 
     uri: str
@@ -45,13 +45,12 @@ class Place:
     template: TemplateSpec
     keep: bool
     size: int
-    longest_sleep: float = 60.0
+    guests: bool
 
     def open(self, ahead: float = 0.0) -> Yard:
-        """A controller's own yard, its clock so many seconds ahead."""
-        return Yard(
-            self.uri, owner=self.owner, storage=self.storage, pki_dir=self.pki, clock=Ahead(ahead, self.longest_sleep)
-        )
+        """A controller's own yard, its clock so many seconds ahead where that can be."""
+        clock = SystemClock() if self.guests else Ahead(ahead)
+        return Yard(self.uri, owner=self.owner, storage=self.storage, pki_dir=self.pki, clock=clock)
 
     def fleet(self, *ports: int) -> FleetSpec:
         """The fleet that is declared."""
@@ -59,17 +58,16 @@ class Place:
 
 
 class Ahead(SystemClock):
-    """The machine's clock, put forward."""
+    """The machine's clock, put forward; it sleeps little."""
 
-    def __init__(self, seconds: float, longest_sleep: float) -> None:
+    def __init__(self, seconds: float) -> None:
         self.seconds = seconds
-        self.longest_sleep = longest_sleep
 
     def now(self) -> float:
         return time.time() + self.seconds
 
     def sleep(self, seconds: float) -> None:
-        time.sleep(min(seconds, self.longest_sleep))
+        time.sleep(min(seconds, 0.02))
 
 
 @dataclass(frozen=True)
@@ -80,7 +78,7 @@ class Job:
     :param act: the run that is killed.
     :param again: the run that follows, to its end.
     :param ports: those of the fleet that is declared then; nothing when no fleet is.
-    :param ahead: how many seconds its controllers' clock is ahead.
+    :param ahead: how many seconds its controllers' clock is ahead, where there are no guests.
     """
 
     prepare: Callable[[Place, Yard], Any]
@@ -106,6 +104,13 @@ def leased(place: Place, yard: Yard) -> None:
     """One of its hosts is leased."""
     made(place, yard)
     yard.have_lease(HELD)
+
+
+def ended(place: Place, yard: Yard) -> None:
+    """One of its hosts was leased."""
+    made(place, yard)
+    yard.have_lease(replace(HELD, duration=MOMENT) if place.guests else HELD)
+    time.sleep(MOMENT if place.guests else 0.0)
 
 
 def with_another(place: Place, yard: Yard) -> None:
@@ -160,7 +165,7 @@ JOBS = {
     "replace": Job(made, roll, roll, ports=(8081,)),
     "lease": Job(made, lease, lease),
     "release": Job(leased, release, release_and_converge),
-    "reap": Job(leased, reap, reap_and_converge, ahead=2 * HOUR),
+    "reap": Job(ended, reap, reap_and_converge, ahead=2 * HOUR),
     "teardown": Job(with_another, tear_down, tear_down, ports=None),
 }
 

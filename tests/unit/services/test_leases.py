@@ -213,6 +213,14 @@ def test_a_lease_that_is_being_given_back_is_not_renewed(fleet: Yard, hypervisor
     assert len(records(fleet)) == 1
 
 
+def test_who_dies_while_he_gives_back_leaves_no_key_without_a_record(fleet: Yard, hypervisor: FaultyProvider) -> None:
+    lease = fleet.lease("ci", holder="me", duration=600)
+    hypervisor.fail("destroy", HypervisorError("killed."), after=True)
+    with pytest.raises(HypervisorError):
+        lease.release()
+    assert not Path(lease.environment["DOCKER_CERT_PATH"]).exists()
+
+
 def test_a_conflict_is_tried_again_and_another_host_is_taken(fleet: Yard, hypervisor: FaultyProvider) -> None:
     hypervisor.fail("claim", Conflict("changed"))
     lease = fleet.lease("ci", holder="me")

@@ -219,10 +219,11 @@ def destroy(ctx: Context, record: HostRecord) -> None:
     """Take a host away: its machine, its disk, its record."""
     if record.phase in ("ready", "draining"):
         record = ctx.provider.claim(record, phase="deleting")
-    ctx.provider.destroy(record)
+    # What is here first: whoever dies on the way is followed by somebody who still finds the record.
     egress.forget(ctx, record)
     if record.lease:
         ctx.pki(record.tenant).forget_lease(record.lease.id)
+    ctx.provider.destroy(record)
     ctx.progress(f"{record.title}: destroyed")
 
 
