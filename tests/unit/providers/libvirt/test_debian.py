@@ -7,14 +7,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from stockyard import BuildOptions, Repository
-from stockyard.providers.libvirt.debian import sources
+from stockyard.providers.libvirt.debian import write_sources
 
 KEY = "-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nmDMEZ\n-----END PGP PUBLIC KEY BLOCK-----"
 
 
 def test_every_source_says_whose_signature_it_needs(tmp_path: Path) -> None:
-    ours = Repository("https://ours/debian", KEY)
-    lines = sources("bookworm", BuildOptions(repositories=(ours, ours)), tmp_path)
-    assert all(line.startswith("deb [signed-by=/") for line in lines)
-    assert lines[-1] == f"deb [signed-by={tmp_path}/repository-1.asc] https://ours/debian bookworm main"
-    assert (tmp_path / "repository-0.asc").read_text() == KEY + "\n"
+    build = BuildOptions(repositories=(Repository("https://ours/debian", KEY), Repository("https://theirs", KEY)))
+    mirrors, others = tmp_path / "sources.list", tmp_path / "others.sources"
+    write_sources("bookworm", build, mirrors, others)
+    assert all(line.startswith("deb [signed-by=/") for line in mirrors.read_text().splitlines())
+    paragraphs = others.read_text().split("\n\n")
+    assert [p.count("Signed-By:\n -----BEGIN") for p in paragraphs] == [1, 1]
