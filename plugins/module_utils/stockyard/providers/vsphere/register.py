@@ -24,6 +24,7 @@ from . import api, specs
 from .faults import is_a
 from .inventory import machine, properties
 from .lookup import Lookup
+from .records import OPTIONS
 from .session import Session
 from .task import Tasks
 
@@ -42,6 +43,7 @@ class _Wish:
     edit: Edit
     done: bool = False
     error: BaseException | None = None
+    waits: bool = True
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,7 @@ class Register:
             if ref is None:
                 return Book()
             try:
-                found = machine(self.session, ref, NAME)
+                found = machine(self.session, ref, NAME, OPTIONS)
                 return Book(found.values, found.change, ref)
             except StockyardError as error:
                 if not _gone(error):
@@ -95,6 +97,16 @@ class Register:
                 self._grant(wishes)
         if wish.error is not None:
             raise wish.error
+
+    def later(self, edit: Edit) -> None:
+        """Change it along with the next change, or at :meth:`flush`: for what nobody waits for, and may be lost."""
+        with self._queue:
+            self._wishes.append(_Wish(edit, waits=False))
+
+    def flush(self) -> None:
+        """Make the changes that were left for later."""
+        if self._wishes:
+            self.change(lambda _values: None)
 
     def remove(self) -> None:
         """Take the register itself away. Nobody may be using it."""

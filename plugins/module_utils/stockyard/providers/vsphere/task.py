@@ -22,6 +22,8 @@ from .session import Session
 
 # Seconds for one question.
 LONGEST = 2
+# Seconds that a new task waits for the question that is out to be answered: the next one takes it along.
+GRACE = 0.02
 PROPERTIES = ("info.state", "info.error", "info.result")
 
 
@@ -63,38 +65,54 @@ class Tasks:
         with self._changed:
             self._open[key] = task
         try:
-            self._show(what, name)
+            shown = False
             while not self._ended(key):
                 if deadline.passed():
                     raise DeadlineExceeded(
                         f"{what}: vCenter did not end the task within {deadline.seconds:g} s.", name=name,
                         remedy="look at the task in vCenter, then run again",
                     )  # fmt: skip
-                self._turn(key, what, name, deadline)
+                shown = self._turn(key, what, name, deadline, shown=shown)
             return self._seen[key]
         finally:
             with self._changed:
                 self._open.pop(key, None)
                 self._seen.pop(key, None)
 
+    @property
+    def _asks(self) -> bool:
+        """Whether a thread asks now; others change it meanwhile."""
+        return self._asking
+
     def _ended(self, key: str) -> bool:
         return self._seen.get(key, {}).get("info.state") in ("success", "error")
 
-    def _turn(self, key: str, what: str, name: str, deadline: Deadline) -> None:
-        """Ask for news of all, or wait for whoever does."""
+    def _turn(self, key: str, what: str, name: str, deadline: Deadline, *, shown: bool) -> bool:
+        """Ask for news of all, or wait for whoever does.
+
+        :param shown: whether the question that is out covers this task.
+        :return: the same, of now.
+        """
         with self._changed:
             if self._ended(key):
-                return
+                return True
             if self._asking:
-                self._changed.wait(min(1.0, deadline.left()))
-                return
-            self._asking = True
+                self._changed.wait(min(1.0 if shown else GRACE, deadline.left()))
+                late = self._asks and not shown
+                if not late or self._ended(key):
+                    return shown
+            else:
+                self._asking, late = True, False
+        if late:
+            self._show(what, name)
+            return True
         try:
             self._ask(what, name, deadline)
         finally:
             with self._changed:
                 self._asking = False
                 self._changed.notify_all()
+        return True
 
     def _ask(self, what: str, name: str, deadline: Deadline) -> None:
         seconds = max(1, min(LONGEST, int(deadline.left())))
@@ -105,6 +123,7 @@ class Tasks:
             self._fill(watch)
             return watch, watch.collector.WaitForUpdatesEx(watch.version, options)
 
+        self._show(what, name)
         watch, update = self.session.ask(what, name, lambda: self._rebuilt(question))
         if update is None:
             return
