@@ -146,3 +146,14 @@ def test_a_vcenter_that_knows_no_single_elements_is_asked_for_whole_arrays(own_v
         assert yard.context.provider.session.whole_arrays
         assert {(host["mode"], host["phase"]) for host in hosts} == {("instant", "ready")}
         assert not yard.fleet(FleetSpec("web", template="base", count=3)).changed
+
+
+def test_a_restart_asks_the_guest_to_shut_down(own_vcenter: Simulator, keys: str) -> None:
+    with Yard(f"{own_vcenter.uri}?endpoints=false", pki_dir=keys) as yard:
+        yard.template(BASE)
+        (before,) = yard.host(SingleSpec("one", template="base")).objects
+        own_vcenter.reset()
+        (after,) = yard.host(SingleSpec("one"), "restarted").objects
+        assert own_vcenter.calls()["ShutdownGuest"] == 1
+        assert own_vcenter.calls()["PowerOffVM_Task"] == 0
+        assert (after["uuid"], after["identity"], after["state"]) == (before["uuid"], before["identity"], "running")

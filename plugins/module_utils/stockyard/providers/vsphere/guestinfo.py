@@ -18,15 +18,16 @@ from ...guest.agent import guestinfo, wire
 from ...guest.agent.guestinfo import ANSWER, PREFIX, REQUEST, SPENT
 from . import specs
 from .faults import translated
-from .inventory import PROPERTIES as MACHINE
 from .inventory import machine_of, together
-from .records import Machine, option
+from .records import RECORD, Machine, option
 from .session import Session
 from .task import PROPERTIES as TASK
 
 # Seconds between looks: at once at first, then seldom. A look is one small call.
 FIRST_LOOK, LONGEST_LOOK, SLOWER = 0.03, 1.0, 1.3
-LOOKED_AT = (*MACHINE, option(PREFIX + ANSWER))
+LOOKED_AT = (
+    "name", "config.uuid", "config.changeVersion", "runtime.powerState", option(RECORD), option(PREFIX + ANSWER)
+)  # fmt: skip
 WRITING = "speak to the guest"
 IDLE = {PREFIX + REQUEST: SPENT, PREFIX + ANSWER: SPENT}
 

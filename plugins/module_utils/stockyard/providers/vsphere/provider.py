@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from typing import Any
 from uuid import UUID
 
@@ -27,7 +27,7 @@ from ...core.provider import (
     Template,
 )
 from ...core.template import TemplateRecord
-from ...errors import Conflict, HypervisorError, Unsupported
+from ...errors import Conflict, HypervisorError, StockyardError, Unsupported
 from . import fork, place, templates, yardbook
 from .addresses import Range
 from .guestinfo import GuestinfoChannel
@@ -76,10 +76,11 @@ class VsphereProvider:
         self._seen: dict[str, Machine] = {}
 
     def close(self) -> None:
-        try:
-            self.register.flush()
-        finally:
-            self.session.close()
+        # What is lost of this is harmless, and no reason to hide an error or to wait for a vCenter that is gone.
+        with suppress(StockyardError):
+            if not self.session.down:
+                self.register.flush()
+        self.session.close()
 
     def preflight(self) -> list[str]:
         return self.guard.missing()

@@ -45,6 +45,8 @@ class Session:
         self._lock = threading.Lock()
         self._owned: dict[str, Any] = {}
         self._generation = 0
+        # Whether the line failed when it was used last, or not long before.
+        self.down = False
         # Whether this vCenter was found not to know the paths of single elements of arrays.
         self.whole_arrays = False
         self.instance = _instance(place, trust(login))
@@ -94,18 +96,25 @@ class Session:
 
     def _guarded(self, what: str, name: str, call: Callable[[], T], *, twice: bool) -> T:
         with translated(what, name):
-            generation = self._generation
             try:
-                return call()
-            except api.vmodl().MethodFault as fault:
-                if not is_a(fault, "NotAuthenticated"):
-                    raise
-                self._again(generation)
+                return self._tried(call, twice=twice)
             except LOST:
-                if not twice:
-                    raise
-                time.sleep(PAUSE)
+                self.down = True
+                raise
+
+    def _tried(self, call: Callable[[], T], *, twice: bool) -> T:
+        generation = self._generation
+        try:
             return call()
+        except api.vmodl().MethodFault as fault:
+            if not is_a(fault, "NotAuthenticated"):
+                raise
+            self._again(generation)
+        except LOST:
+            if not twice:
+                raise
+            time.sleep(PAUSE)
+        return call()
 
     def _again(self, generation: int) -> None:
         """Log in anew, unless another thread did meanwhile."""
