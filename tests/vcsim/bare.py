@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a provider is measured against: a loop of plain pyvmomi that makes the same calls and does nothing else.
+"""What a provider is measured against: a loop of plain pyvmomi that makes the same calls, reads the same, and
+does nothing else.
 
 The guests do the same work as for a host: they answer the same requests. Only what is signed for them is not.
 """
@@ -21,12 +22,16 @@ from typing import Any
 from pyVmomi import vim, vmodl
 
 from stockyard.guest.agent.guestinfo import ANSWER, PREFIX, REQUEST, SPENT, pack
-from stockyard.providers.vsphere.records import option
+from stockyard.providers.vsphere.guestinfo import LOOKED_AT
+from stockyard.providers.vsphere.inventory import PROPERTIES, device
+from stockyard.providers.vsphere.records import OPTIONS, option
+from stockyard.providers.vsphere.task import PROPERTIES as TASK
 from tests.vcsim.simulator import Simulator, finished
 
 PEM = "-----BEGIN CERTIFICATE-----\n" + "x" * 900 + "\n-----END CERTIFICATE-----\n"
 RECORD = "x" * 900
-MACHINE = ("name", option("record"), "config.changeVersion", "runtime.powerState", "config.uuid")
+# What is looked at after a fork; the number is that of the first network card of a machine.
+VERIFIED = (*PROPERTIES, device(4000), "parent", "resourcePool")
 # Calls that look at things, or wait for them.
 LOOKS = ("RetrievePropertiesEx", "ModifyListView", "WaitForUpdatesEx")
 # Seconds before each look.
@@ -39,22 +44,26 @@ class Worker:
     def __init__(self, content: Any) -> None:
         self.content = content
 
-    def wait(self, task: Any) -> None:
-        """Wait for the end of one task; they are short here, and seldom looked at twice."""
+    def wait(self, task: Any, *beside: tuple[Any, Sequence[str]]) -> Any:
+        """Wait for the end of one task; they are short here, and seldom looked at twice. Returns what became of it.
+
+        :param beside: what is read along with it.
+        """
         while True:
             time.sleep(LOOK)
-            state = self.read(task, ("info.state",))["info.state"]
-            if state in ("success", "error"):
-                assert state == "success"
-                return
+            found = self.read((task, TASK), *beside)[task]
+            if found["info.state"] in ("success", "error"):
+                assert found["info.state"] == "success"
+                return found.get("info.result")
 
-    def read(self, thing: Any, paths: Sequence[str] = MACHINE) -> dict[str, Any]:
-        """Some properties of an object, in one call."""
+    def read(self, *things: tuple[Any, Sequence[str]]) -> dict[Any, dict[str, Any]]:
+        """Some properties of some objects, in one call."""
         query = vmodl.query.PropertyCollector
-        wanted = [query.PropertySpec(type=type(thing), pathSet=list(paths))]
-        spec = [query.FilterSpec(objectSet=[query.ObjectSpec(obj=thing)], propSet=wanted)]
+        wanted = [query.PropertySpec(type=type(thing), pathSet=list(paths)) for thing, paths in things]
+        objects = [query.ObjectSpec(obj=thing) for thing, _paths in things]
+        spec = [query.FilterSpec(objectSet=objects, propSet=wanted)]
         answer = self.content.propertyCollector.RetrievePropertiesEx(spec, query.RetrieveOptions())
-        return {p.name: p.val for p in answer.objects[0].propSet}
+        return {o.obj: {p.name: p.val for p in o.propSet} for o in answer.objects}
 
     def write(self, machine: Any, **values: str) -> Any:
         """Set options of a machine; returns the task."""
@@ -64,11 +73,11 @@ class Worker:
     def ask(self, machine: Any, message: dict[str, Any]) -> None:
         """Have a guest do something, and read its answer: that it is there says that the question was."""
         number = uuid.uuid4().hex
-        self.write(machine, **{PREFIX + REQUEST: pack({**message, "id": number})})
-        path = option(PREFIX + ANSWER)
+        values = {PREFIX + REQUEST: pack({**message, "id": number}), PREFIX + ANSWER: SPENT}
+        task, path = self.write(machine, **values), option(PREFIX + ANSWER)
         while True:
             time.sleep(LOOK)
-            found = self.read(machine, (path,)).get(path)
+            found = self.read((machine, LOOKED_AT), (task, TASK))[machine].get(path)
             answer = found.value if found else SPENT
             if answer != SPENT and (told := json.loads(base64.b64decode(answer)))["id"] == number:
                 assert told["ok"], told
@@ -116,20 +125,18 @@ class Loop:
             return range(max(0, int(number * plan[what]) - int((number - 1) * plan[what])))
 
         for _each in due("register"):
-            mine.wait(mine.write(register, **{f"host{number}": RECORD}))
+            mine.wait(mine.write(register, **{f"host{number}": RECORD}), (register, (*PROPERTIES, OPTIONS)))
         for _each in due("find"):
             self.content.searchIndex.FindChild(self.folder, f"bare-{number}")
         spec = vim.vm.InstantCloneSpec(name=f"bare-{number}", location=vim.vm.RelocateSpec(folder=self.folder))
         spec.config = [vim.option.OptionValue(key="record", value=RECORD)]
-        task = self.source.InstantClone_Task(spec)
-        mine.wait(task)
-        machine = mine.read(task, ("info.result",))["info.result"]
+        machine = mine.wait(self.source.InstantClone_Task(spec))
         for message in (identify(machine), admit(), {"op": "settle"}):
             mine.ask(machine, message)
         for _each in due("reconfig"):
             mine.wait(mine.write(machine, record=RECORD))
         for _each in due("read"):
-            mine.read(machine)
+            mine.read((machine, VERIFIED))
 
 
 def identify(machine: Any) -> dict[str, Any]:
