@@ -71,6 +71,7 @@ options:
     description:
       - A virtual machine or template of vCenter's, by its name or its path, that is cloned instead of an image that is
         built. It has the agent in it already, so O(packages) and O(files) cannot be given with it.
+      - C(library:LIBRARY/ITEM) names an item of a content library.
       - On vSphere it has to be given, elsewhere it cannot be.
     type: str
     default: ""

@@ -3,13 +3,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The agent and all that goes with it as an archive, for a machine that is not built here: a template of vCenter's.
 
-``python3 -m stockyard.guest.bundle > agent.tar`` writes it; the page on vSphere says what to do with it.
+``python3 -m stockyard.guest.bundle > agent.tar`` writes it; the playbook ``vsphere_template`` puts it into a machine,
+and the page on vSphere says how to do that by hand.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from pathlib import Path
 from typing import IO
 
 from ..core import naming
@@ -17,7 +19,7 @@ from ..core.image import ImageSpec
 from ..core.provider import GuestFile
 from ..errors import StockyardError
 from . import recipe
-from .archive import pack
+from .archive import pack, write_tar
 
 # What Debian has of what is needed, beside a system that boots.
 PACKAGES = (
@@ -41,16 +43,20 @@ def files(user: str, docker: str = "running") -> dict[str, GuestFile]:
 
 
 def main(arguments: list[str] | None = None, output: IO[bytes] | None = None) -> None:
-    """Write the archive to standard output."""
+    """Write the archive to standard output, or to a file."""
     parser = argparse.ArgumentParser(prog="python3 -m stockyard.guest.bundle", description=main.__doc__)
     parser.add_argument("--user", default="stockyard", help="the login that is made in the guest")
     parser.add_argument("--docker", choices=["running", "stopped"], default="running")
+    parser.add_argument("--output", type=Path, help="write to this file")
     chosen = parser.parse_args(arguments)
     try:
         found = files(chosen.user, chosen.docker)
     except StockyardError as error:
         parser.error(str(error))
-    pack(output or sys.stdout.buffer, found)
+    if chosen.output:
+        write_tar(chosen.output, found)
+    else:
+        pack(output or sys.stdout.buffer, found)
 
 
 if __name__ == "__main__":

@@ -79,6 +79,11 @@ def anyone(values: Values, now: float) -> bool:
     return any(alive(value, now) for key, value in values.items() if key.startswith(PREFIX))
 
 
+def open_again(values: Values) -> None:
+    """Let others in: the register stays."""
+    values.pop(CLOSING, None)
+
+
 def whereabouts() -> str:
     """This process: machine and boot, process namespace, number and the moment of its start."""
     try:

@@ -5,8 +5,7 @@
 
 from __future__ import annotations
 
-import threading
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from typing import Any
 from uuid import UUID
 
@@ -28,15 +27,18 @@ from ...core.provider import (
     Template,
 )
 from ...core.template import TemplateRecord
-from ...errors import Conflict, HypervisorError, Unsupported
-from . import fork, place, privileges, templates, yardbook
+from ...errors import Conflict, HypervisorError, StockyardError, Unsupported
+from . import fork, place, templates, yardbook
 from .addresses import Range
 from .guestinfo import GuestinfoChannel
 from .hosts import Hosts
 from .inventory import machines
-from .leases import CLOSING, Leases, anyone
+from .labels import Labels
+from .leases import CLOSING, Leases, anyone, open_again
+from .library import SCHEME, Images, lock_of
 from .lookup import Lookup
 from .machines import Machines
+from .privileges import Guard
 from .records import Machine
 from .register import Edit, Register, Values
 from .session import Session
@@ -64,22 +66,27 @@ class VsphereProvider:
         self.tasks = Tasks(session)
         self.register = Register(session, lookup, self.tasks)
         self.leases = Leases(session, self.register)
+        self.images = Images(session, lookup, self.tasks)
+        self.labels = Labels(session, self.place.attribute)
         self.forks = fork.Forks(session, self.tasks, lookup)
         self.machines = Machines(session, self.tasks, lookup, self.register)
         self.hosts = Hosts(self.forks, self.machines, self.register)
         self._known = yardbook.Known()
-        self._allowed = threading.Lock()
-        self._may = False
+        self.guard = Guard(session, lookup, self.labels)
         self._seen: dict[str, Machine] = {}
 
     def close(self) -> None:
+        # What is lost of this is harmless, and no reason to hide an error or to wait for a vCenter that is gone.
+        with suppress(StockyardError):
+            if not self.session.down:
+                self.register.flush()
         self.session.close()
 
     def preflight(self) -> list[str]:
-        return privileges.missing(self.session, self.lookup)
+        return self.guard.missing()
 
     def exclusive(self, name: str, deadline: Deadline) -> AbstractContextManager[None]:
-        self._demand()
+        self.guard.demand()
         return self.leases.held(name, deadline)
 
     def observe(self, owner: str) -> Observation:
@@ -103,7 +110,12 @@ class VsphereProvider:
                 "images are not built here, but cloned.", name=self.uri,
                 remedy="name by source a machine or a template of vCenter's that has the agent in it",
             )  # fmt: skip
-        return templates.image(self.lookup, recipe.source)
+        if not recipe.source.startswith(SCHEME):
+            return templates.image(self.session, self.lookup.source(recipe.source), recipe.source)
+        self.guard.demand()
+        with self.leases.held(lock_of(recipe.source), deadline):
+            ref = self.images.ensure(recipe.source, progress, deadline)
+        return templates.image(self.session, ref, recipe.source)
 
     def resolve(self, recipe: Recipe, build: BuildOptions, deadline: Deadline) -> dict[str, str]:
         """What is in a source, nobody but its owner knows."""
@@ -113,10 +125,11 @@ class VsphereProvider:
         return {}
 
     def create_template(self, record: TemplateRecord, deadline: Deadline) -> None:
-        self._demand()
+        self.guard.demand()
         ref, _change = fork.origin(self.lookup, record.image, record.title)
         source = self.forks.source(ref, record.title)
-        self.forks.cold(record, source, "linked" if source.snapshot is not None else "full", deadline)
+        made = self.forks.cold(record, source, "linked" if source.snapshot is not None else "full", deadline)
+        self.labels.write(record, made)
         self.register.change(yardbook.stamp)
 
     def freeze(self, record: TemplateRecord, deadline: Deadline) -> TemplateRecord:
@@ -153,8 +166,10 @@ class VsphereProvider:
 
     def fork(self, host: HostRecord, template: TemplateRecord, mode: str, deadline: Deadline) -> None:
         self.hosts.make(host, template, mode, deadline)
+        self.labels.write(host, self.machines.ref(host))
         self._known.made(host)
-        self.register.change(self._stamped(lambda values: yardbook.drop(values, host)))
+        # That it has a machine says that it is made; its reservation goes with whatever is written next.
+        self.register.later(self._stamped(lambda values: yardbook.drop(values, host)))
 
     def start(self, record: Record, deadline: Deadline) -> None:
         machine = self.machines.need(record)
@@ -167,13 +182,14 @@ class VsphereProvider:
         self.machines.stop(record, deadline)
 
     def set_link(self, record: Record, up: bool) -> None:
-        machine = self.machines.need(record)
+        machine = self.machines.lately(record) or self.machines.need(record)
         if machine.power != "poweredOn":
             raise HypervisorError("its machine does not run.", name=record.title)
         self.machines.connect(machine, record, up, Deadline(REMOVAL))
 
     def channel(self, record: Record, deadline: Deadline) -> Channel:
-        return GuestinfoChannel(self.session, self.tasks, self.machines.ref(record), record.title)
+        ref = self.machines.ref(record)
+        return GuestinfoChannel(self.session, ref, record.title, lambda seen: self.machines.saw(record, seen))
 
     def claim(self, record: R, **changes: Any) -> R:
         return self.machines.claim(record, **changes)
@@ -195,12 +211,13 @@ class VsphereProvider:
         return ""
 
     def prune_images(self, older_than: float) -> list[str]:
-        """There are no images; a register that nobody uses any more goes."""
+        """Items of content libraries that were deployed here go; so does a register that nobody uses any more."""
         values, read = self._everything()
-        if not values or yardbook.everything(values, read) or anyone(dict(values), self.leases.now()):
-            return []
-        self._close_register()
-        return []
+        records = [r for r, _machine in yardbook.everything(values, read)]
+        gone = self.images.prune(records, older_than)
+        if values and not (records or anyone(dict(values), self.leases.now())):
+            self._close_register()
+        return gone
 
     def sweep(self, owner: str, older_than: float, *, check: bool = False) -> Swept:
         """No file is ours to find: vCenter makes and removes them with their machines."""
@@ -229,7 +246,7 @@ class VsphereProvider:
         values, read = self._everything()
         others = {k: v for k, v in values.items() if k != CLOSING}
         if yardbook.everything(values, read) or anyone(others, self.leases.now()):
-            self.register.change(_open_again)
+            self.register.change(open_again)
             return
         self.register.remove()
 
@@ -262,17 +279,6 @@ class VsphereProvider:
                 self._known.stamp = values.get(yardbook.STAMP, "")
 
         return stamped
-
-    def _demand(self) -> None:
-        """Look once, before the first change, whether this user may do what has to be done."""
-        with self._allowed:
-            if not self._may:
-                privileges.demand(self.session, self.lookup)
-                self._may = True
-
-
-def _open_again(values: Values) -> None:
-    values.pop(CLOSING, None)
 
 
 def open_provider(uri: str, storage: str | None = None, given: Login = NOBODY) -> VsphereProvider:
