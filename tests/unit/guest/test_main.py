@@ -31,7 +31,7 @@ def answer(agent: main.Agent, **message: Any) -> dict[str, Any]:
 
 
 def test_an_answer_carries_the_number_of_its_question(agent: main.Agent) -> None:
-    assert answer(agent, id=7, op="hello") == {"id": 7, "ok": True, "agent": 2, "uuid": ""}
+    assert answer(agent, id=7, op="hello") == {"id": 7, "ok": True, "agent": main.AGENT, "uuid": ""}
 
 
 @pytest.mark.parametrize(
