@@ -227,10 +227,12 @@ def test_where_there_are_none_they_are_refused(yard: Yard, hypervisor: FaultyPro
 
 def test_a_yard_has_its_volumes_before_its_fleets(bare: Yard) -> None:
     use = HostSpec(volumes=(VolumeUse("{host}-cache", source="gold"),))
+    cache, gold = VolumeSpec("base-cache", size_gib=3), VolumeSpec("gold", source="base-cache", snapshot=True)
     declared = Declaration(
-        (TemplateTerm(TemplateSpec("stopped", docker="stopped")),), (FleetTerm(FleetSpec("web", "stopped", 2, host=use)),),
-        volumes=(VolumeTerm(VolumeSpec("base-cache", size_gib=3)), VolumeTerm(VolumeSpec("gold", source="base-cache", snapshot=True))),
-    )  # fmt: skip
+        (TemplateTerm(TemplateSpec("stopped", docker="stopped")),),
+        (FleetTerm(FleetSpec("web", "stopped", 2, host=use)),),
+        volumes=(VolumeTerm(cache), VolumeTerm(gold)),
+    )
     planned = bare.site(declared, check=True).plan.actions
     assert [(a.verb, a.kind, a.name) for a in planned][1:3] == [
         ("create", "volume", "base-cache"), ("create", "volume", "gold")
