@@ -32,6 +32,7 @@ STATE = FleetSpec("state", "stateful", count=1, host=HostSpec(volumes=(VolumeUse
 SEEDED = FleetSpec(
     "seeded", "stateful", count=2, host=HostSpec(volumes=(VolumeUse("{host}-cache", source="state-1-docker"),))
 )
+PAIR = FleetSpec("pair", "docker", count=2)
 GOLDEN_MIB = 256
 
 
@@ -41,9 +42,15 @@ def stateful(yard: Yard, template: dict[str, Any]) -> Iterator[None]:
     clean(yard)
     yard.template(STATEFUL)
     yield
-    for fleet in (STATE, SEEDED):
+    for fleet in (STATE, SEEDED, PAIR):
         yard.remove_fleet(fleet.name)
     clean(yard)
+
+
+@pytest.fixture(scope="module")
+def pair(yard: Yard, stateful: None) -> list[Host]:
+    """Two hosts without volumes, whose Docker runs."""
+    return yard.fleet(PAIR).objects
 
 
 def clean(yard: Yard) -> None:
@@ -151,7 +158,7 @@ def test_ten_copies_cost_nothing(yard: Yard, stateful: None) -> None:
     assert not any(p.exists() for p in mine)
 
 
-def test_of_two_who_ask_one_gets_it(yard: Yard, fleet: list[Host]) -> None:
+def test_of_two_who_ask_one_gets_it(yard: Yard, pair: list[Host]) -> None:
     """Two controllers, one volume, at once; and QEMU itself lets no second machine write to a disk."""
     spec = VolumeSpec("wanted", size_gib=1)
     yard.volume(spec)
@@ -166,7 +173,7 @@ def test_of_two_who_ask_one_gets_it(yard: Yard, fleet: list[Host]) -> None:
 
     try:
         with ThreadPoolExecutor() as pool:
-            said = dict(zip(("web-1", "web-2"), pool.map(ask, ("web-1", "web-2")), strict=True))
+            said = dict(zip(("pair-1", "pair-2"), pool.map(ask, ("pair-1", "pair-2")), strict=True))
         (winner,) = [name for name, error in said.items() if not error]
         (loser,) = said.keys() - {winner}
         assert f"host {winner} has it" in said[loser]
@@ -183,8 +190,8 @@ def test_of_two_who_ask_one_gets_it(yard: Yard, fleet: list[Host]) -> None:
 
 
 @pytest.mark.parametrize("times", [2, pytest.param(10, marks=pytest.mark.full)])
-def test_a_volume_goes_into_a_fork_and_out_of_it(yard: Yard, fleet: list[Host], tmp_path: Path, times: int) -> None:
-    spec, host = VolumeSpec("moved", size_gib=1), fleet[2]
+def test_a_volume_goes_into_a_fork_and_out_of_it(yard: Yard, pair: list[Host], tmp_path: Path, times: int) -> None:
+    spec, host = VolumeSpec("moved", size_gib=1), pair[1]
     begin = time.monotonic()
     try:
         for number in range(times):
