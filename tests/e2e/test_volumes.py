@@ -191,8 +191,9 @@ def test_of_two_who_ask_one_gets_it(yard: Yard, pair: list[Host]) -> None:
 
 @pytest.mark.parametrize("times", [2, pytest.param(10, marks=pytest.mark.full)])
 def test_a_volume_goes_into_a_fork_and_out_of_it(yard: Yard, pair: list[Host], tmp_path: Path, times: int) -> None:
-    spec, host = VolumeSpec("moved", size_gib=1), pair[1]
+    spec, host = VolumeSpec("moved"), pair[1]
     begin = time.monotonic()
+    yard.volume(replace(spec, size_gib=1))
     try:
         for number in range(times):
             yard.volume(spec, "attached", host=host["name"], path="/data/moved")
