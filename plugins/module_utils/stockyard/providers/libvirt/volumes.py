@@ -198,7 +198,10 @@ class LibvirtVolumes:
         """Layers to go: none while a volume, of whatever owner or hypervisor, cannot be read."""
         if self.files.everything()[1] or not self.files.folder.is_dir():
             return []
-        return self.layers.unused(sorted(p for p in self.files.folder.iterdir() if p.is_dir()))
+        try:
+            return self.layers.unused(sorted(p for p in self.files.folder.iterdir() if p.is_dir()))
+        except HypervisorError:
+            return []
 
 
 def _disk_of(domain: Element, disk: Path) -> Element | None:
