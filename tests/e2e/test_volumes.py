@@ -215,9 +215,7 @@ def test_a_volume_goes_into_a_fork_and_out_of_it(yard: Yard, pair: list[Host], t
 
 
 @pytest.mark.full
-def test_what_is_on_a_volume_outlives_a_kill_and_a_rebuild(
-    yard: Yard, docker: Docker, filled: dict[str, bytes], tmp_path: Path
-) -> None:
+def test_what_is_on_a_volume_outlives_a_kill(yard: Yard, docker: Docker, filled: dict[str, bytes]) -> None:
     (host,) = yard.fleet(STATE).objects
     ssh(host, "sync")
     os.kill(pid_of(host), signal.SIGKILL)
@@ -226,7 +224,14 @@ def test_what_is_on_a_volume_outlives_a_kill_and_a_rebuild(
     assert [a.verb for a in again.plan.actions] == ["start"]
     assert mounts(again.objects[0])["/var/lib/docker"].startswith("/dev/vd")
     assert state_of(docker, again.objects[0]) == filled
-    # Another generation: the host is replaced, its volume goes to the one that comes.
+
+
+@pytest.mark.full
+def test_what_is_on_a_volume_outlives_a_rebuild(
+    yard: Yard, docker: Docker, filled: dict[str, bytes], tmp_path: Path
+) -> None:
+    """Another generation: the host is replaced, and its volume goes to the one that comes."""
+    yard.fleet(STATE)
     changed = replace(STATEFUL, image=replace(STATEFUL.image, files={"/etc/generation": "2\n"}))
     yard.template(changed)
     rolled = yard.fleet(STATE)
