@@ -68,6 +68,8 @@ def change(
         answer = {"changed": result.changed, "plan": [str(action) for action in result.plan.actions]}
         if module._diff:
             answer["diff"] = result.plan.diff()
+        if result.kept:
+            answer["kept"] = list(result.kept)
         return {**answer, **show(result.objects)}
 
     _bounded(module, work)

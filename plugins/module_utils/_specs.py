@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 from ._ansible import checked
-from .stockyard.core.declaration import PRUNE, Declaration, FleetTerm, TemplateTerm
+from ._volumes import USE, VOLUME, volume_spec, volume_uses
+from .stockyard.core.declaration import PRUNE, Declaration, FleetTerm, TemplateTerm, VolumeTerm
 from .stockyard.core.fleet import HOST_STATES, FleetSpec, SingleSpec
 from .stockyard.core.host import ENGINE_IDENTITIES, MODES, HostSpec
 from .stockyard.core.image import SUITES, BuildOptions, ImageSpec
@@ -58,6 +59,7 @@ HOST: Params = {
     "fork_mode": {"type": "str", "choices": list(MODES), "default": "instant"},
     "engine_identity": {"type": "str", "choices": list(ENGINE_IDENTITIES), "default": "shared"},
     "ttl": {"type": "str", "default": ""},
+    "volumes": {"type": "list", "elements": "dict", "default": [], "options": USE},
     "wait": {"type": "bool", "default": True},
     "timeout": {"type": "int", "default": 600},
 }
@@ -180,11 +182,12 @@ def declaration(params: Params) -> Declaration:
     """The yard that a task declares."""
     declared = params["declaration"] or {}
     here = params["here"] or ""
-    unknown = sorted(map(str, declared.keys() - {"templates", "fleets"}))
+    unknown = sorted(map(str, declared.keys() - {"templates", "volumes", "fleets"}))
     if unknown:
-        raise InvalidInput(f"declaration: {unknown[0]} is not known.", remedy="declare templates and fleets")
-    templates, fleets = (
-        _items(declared, kind, options) for kind, options in (("templates", TEMPLATE), ("fleets", FLEET))
+        raise InvalidInput(f"declaration: {unknown[0]} is not known.", remedy="declare templates, volumes and fleets")
+    templates, volumes, fleets = (
+        _items(declared, kind, options)
+        for kind, options in (("templates", TEMPLATE), ("volumes", VOLUME), ("fleets", FLEET))
     )
     found = Declaration(
         tuple(TemplateTerm(template_spec(t), float(t["timeout"])) for t in templates if t["state"] == "present"),
@@ -196,6 +199,8 @@ def declaration(params: Params) -> Declaration:
         *(tuple((i["tenant"], i["name"]) for i in kind if i["state"] == "absent") for kind in (templates, fleets)),
         prune=params["prune"],
         evacuate=params["evacuate"],
+        volumes=tuple(VolumeTerm(volume_spec(v), float(v["timeout"])) for v in volumes if v["state"] == "present"),
+        absent_volumes=tuple((v["tenant"], v["name"]) for v in volumes if v["state"] == "absent"),
     )
     return found.rebuilt() if params["rebuild"] else found
 
@@ -258,7 +263,7 @@ def _ttl(params: Params) -> float:
 
 def _host_spec(params: Params) -> HostSpec:
     ports, keys = tuple(params["ports"]), tuple(params["authorized_keys"])
-    return HostSpec(ports=ports, authorized_keys=keys, **_of(params, *PLAIN))
+    return HostSpec(ports=ports, authorized_keys=keys, volumes=volume_uses(params), **_of(params, *PLAIN))
 
 
 def _of(params: Params, *names: str) -> Params:

@@ -14,7 +14,7 @@ description:
     declared any more. Its plan is one for all. In check mode it shows which hosts are replaced because their template
     will have a new generation.
   - With V(absent) it destroys every host of an owner on a hypervisor, in fleets and single, whether anything still
-    declares it or not.
+    declares it or not. Volumes stay, and are named, unless O(volumes=true).
   - Objects of other owners, and objects whose record cannot be read, are left alone.
 author:
   - stockyard contributors (!UNKNOWN)
@@ -43,12 +43,14 @@ options:
     description:
       - What the yard is to have. Required when O(state=present).
       - C(templates) is a list, each with the options of M(stockyard.container_hosts.template). C(fleets) is a list,
-        each with the options of M(stockyard.container_hosts.fleet). Each has a C(timeout) of its own.
+        each with the options of M(stockyard.container_hosts.fleet). C(volumes) is a list, each with the options of
+        M(stockyard.container_hosts.volume) but C(host) and C(path), and with the states V(present) and V(absent). They
+        are made in their order, before the fleets. Each item has a C(timeout) of its own.
     type: dict
   prune:
     description:
       - What happens to fleets and templates of the owner that are not declared. Single hosts always stay, and so do
-        templates that hosts live on.
+        templates that hosts live on. Volumes always stay.
       - V(no) leaves them. V(yes) takes them away. Where the list of fleets is empty no fleet goes, and where the list
         of templates is empty no template goes, because it is more likely lost than meant.
       - V(force) takes them away even then.
@@ -84,6 +86,11 @@ options:
   templates:
     description:
       - Whether O(state=absent) takes templates away too.
+    type: bool
+    default: false
+  volumes:
+    description:
+      - Whether O(state=absent) deletes volumes and snapshots too, with all that is on them.
     type: bool
     default: false
   timeout:
@@ -143,6 +150,12 @@ members:
   type: list
   elements: dict
   sample: []
+kept:
+  description: What stays although the yard goes. The volumes, unless they were to be deleted.
+  returned: when O(state=absent), and something stays
+  type: list
+  elements: str
+  sample: ["volume results"]
 plan:
   description: What was done, or would be done in check mode. Empty when nothing had to be.
   returned: success
@@ -179,6 +192,7 @@ OPTIONS = {
     "save_plan": {"type": "path"},
     "only_if": {"type": "path"},
     "templates": {"type": "bool", "default": False},
+    "volumes": {"type": "bool", "default": False},
     "timeout": {"type": "int", "default": 600},
 }
 
@@ -189,7 +203,7 @@ ACTS = {
         save_plan=params["save_plan"] or "",
         only_if=params["only_if"] or "",
     ),
-    "absent": lambda yard, params, how: yard.teardown(templates=params["templates"], **how),
+    "absent": lambda yard, params, how: yard.teardown(templates=params["templates"], volumes=params["volumes"], **how),
 }
 
 SHOWS = {

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from .core.declaration import Declaration, FleetTerm, TemplateTerm
+from .core.declaration import Declaration, FleetTerm, TemplateTerm, VolumeTerm
 from .core.fleet import FleetSpec, SingleSpec
 from .core.host import HostSpec
 from .core.image import BuildOptions, ImageSpec
@@ -16,6 +16,7 @@ from .core.repository import Repository
 from .core.spread import Hypervisor
 from .core.template import Hardware, TemplateSpec
 from .core.update import UpdateSpec
+from .core.volume import VolumeSpec, VolumeUse
 from .errors import (
     AddressTaken,
     Busy,
@@ -76,5 +77,8 @@ __all__ = [
     "TemplateTerm",
     "Unsupported",
     "UpdateSpec",
+    "VolumeSpec",
+    "VolumeTerm",
+    "VolumeUse",
     "Yard",
 ]

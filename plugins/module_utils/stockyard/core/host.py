@@ -11,6 +11,7 @@ from typing import Any
 from ..errors import InvalidInput
 from . import naming, network
 from .lease import Lease
+from .volume import VolumeUse, check_uses
 
 MODES = ("instant", "linked", "full")
 ENGINE_IDENTITIES = ("shared", "unique")
@@ -33,6 +34,7 @@ class HostSpec:
     :param egress: what the guest reaches: ``none``, ``proxy`` (``egress_proxy`` and nothing else) or ``open``.
     :param egress_proxy: ``host:port`` of an HTTP proxy, as the hypervisor reaches it.
     :param network: a libvirt network that the host has an address of; QEMU's user network when empty.
+    :param volumes: what it has of data disks that outlive it.
     """
 
     fork_mode: str = "instant"
@@ -43,6 +45,7 @@ class HostSpec:
     egress: str = "none"
     egress_proxy: str = ""
     network: str = ""
+    volumes: tuple[VolumeUse, ...] = ()
 
     def __post_init__(self) -> None:
         naming.choice("fork_mode", self.fork_mode, MODES)
@@ -57,6 +60,7 @@ class HostSpec:
         for key in self.authorized_keys:
             public_key(key)
         self._check_network()
+        check_uses(self.volumes)
 
     def _check_network(self) -> None:
         naming.choice("egress", self.egress, network.EGRESSES)

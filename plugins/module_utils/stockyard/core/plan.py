@@ -23,9 +23,10 @@ class Action:
     """One thing to do to one object.
 
     :param verb: ``build``, ``create``, ``replace``, ``start``, ``restart``, ``renew``, ``relabel`` or ``destroy``; for
+        a volume ``create``, ``grow``, ``attach``, ``detach`` or ``destroy``; for
         a client certificate ``issue`` or ``revoke``; for a lease ``lease``, ``extend`` or ``issue``; for a file
         ``remove``.
-    :param kind: ``template``, ``host``, ``client``, ``lease`` or ``file``.
+    :param kind: ``template``, ``host``, ``volume``, ``client``, ``lease`` or ``file``.
     :param reason: why, in words.
     :param before: what is there, for a diff.
     :param after: what will be there.

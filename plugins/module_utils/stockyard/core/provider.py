@@ -14,6 +14,7 @@ from .clock import Deadline
 from .host import Host, HostRecord, HostSpec
 from .image import BuildOptions
 from .network import GuestNetwork
+from .storage import VolumeStore
 from .template import TemplateRecord
 
 Record: TypeAlias = "HostRecord | TemplateRecord"
@@ -33,6 +34,7 @@ class Capabilities:
     :param first_mac: the lowest MAC address that its machines may have; QEMU's guests have their own prefix.
     :param macs: how many there are from there on.
     :param builds: whether images are built of packages here; else templates are cloned of what there is.
+    :param volumes: whether it has data disks that outlive hosts.
     :param own_files: whether its machines' files are kept by us: such may be left behind. vCenter removes them itself.
     """
 
@@ -43,6 +45,7 @@ class Capabilities:
     macs: int = MACS
     own_files: bool = True
     builds: bool = True
+    volumes: bool = False
 
 
 @dataclass(frozen=True)
@@ -145,6 +148,10 @@ class Provider(Protocol):
 
     uri: str
     capabilities: Capabilities
+
+    @property
+    def volumes(self) -> VolumeStore:
+        """Its data disks; where it has none (``capabilities.volumes``), what says so."""
 
     def close(self) -> None:
         """Let go of the connection."""

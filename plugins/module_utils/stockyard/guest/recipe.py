@@ -17,7 +17,7 @@ from ..core.provider import GuestFile, Recipe
 from ..core.template import TemplateSpec
 from ..errors import MissingDependency
 from . import agent, texts
-from .agent import apply, effects, guestinfo, main, warmup, wire
+from .agent import apply, disks, effects, guestinfo, main, volumes, warmup, wire
 
 PACKAGES = (
     "systemd", "systemd-sysv", "udev", "dbus", "kmod", "procps", "iproute2", "e2fsprogs",
@@ -111,7 +111,10 @@ def _docker_gate(docker: str) -> dict[str, GuestFile]:
         return {}
     units = "/etc/systemd/system"
     gates = {
-        f"{units}/{name}.d/stockyard.conf": GuestFile(texts.DOCKER_GATE) for name in ("docker.service", "docker.socket")
+        f"{units}/{name}.d/stockyard.conf": GuestFile(
+            render(texts.DOCKER_GATE, root=volumes.DOCKER_ROOT, flag=volumes.NOT_MOUNTED)
+        )
+        for name in ("docker.service", "docker.socket")
     }
     opener = f"{units}/stockyard-open.path"
     link = GuestFile(opener, LINK)
@@ -124,8 +127,8 @@ LINK = 0o120777
 
 def _agent_files() -> dict[str, GuestFile]:
     modules = {
-        "__init__": agent, "apply": apply, "effects": effects, "guestinfo": guestinfo, "main": main, "warmup": warmup,
-        "wire": wire,
+        "__init__": agent, "apply": apply, "disks": disks, "effects": effects, "guestinfo": guestinfo, "main": main,
+        "volumes": volumes, "warmup": warmup, "wire": wire,
     }  # fmt: skip
     return {f"/usr/lib/stockyard/stockyard_agent/{name}.py": GuestFile(_source(m)) for name, m in modules.items()}
 

@@ -18,7 +18,7 @@ from ..core.plan import UNKNOWN_GENERATION, Plan, plan_destroy
 from ..core.plan_fleet import plan_fleet
 from ..core.plan_template import generations, newest
 from ..core.provider import Observation
-from . import access, egress, health, hosts, templates, trust
+from . import access, egress, health, hosts, mounts, templates, trust
 from .admit import admit
 from .context import Context
 from .rollout import Rollout, each
@@ -41,6 +41,7 @@ def plan(ctx: Context, spec: FleetSpec, seen: Observation | None = None, generat
     wanted = trust.current(ctx, spec.tenant, seen.hosts)
     todo = plan_fleet(spec, generation, seen.hosts, taken, wanted, silent, ctx.clock.now())
     admit(ctx, spec.tenant, spec.host, todo, seen)
+    mounts.admit(ctx, spec.tenant, spec.template, spec.host, todo, seen)
     return todo
 
 

@@ -32,6 +32,8 @@ def sealed(ctx: Context, declared: Declaration) -> SavedPlan:
         t.record for t in seen.templates if any(k == "template" and n.split(" ")[0] == t.record.name for k, n in names)
     ]
     touches = {f"host {r.tenant}/{r.name}": f"{r.uuid}@{r.version}" for r in touched}
+    volumes = ctx.provider.volumes.observe(ctx.owner).volumes
+    touches |= {f"volume {v.tenant}/{v.name}": f"{v.uuid}@{v.version}" for v in volumes if (v.kind, v.name) in names}
     touches |= {f"template {r.tenant}/{r.name}/{r.generation[:12]}": f"{r.uuid}@{r.version}" for r in ours}
     return saved.seal(ctx.owner, ctx.provider.uri, ctx.today().isoformat(timespec="seconds"), todo, touches)
 

@@ -15,7 +15,7 @@ from ..core.plan import UNKNOWN_GENERATION, Plan, plan_host
 from ..core.plan_template import generations, newest
 from ..core.provider import Observation, Template
 from ..errors import NotFound, Refused
-from . import access, egress, hosts, templates, trust
+from . import access, egress, hosts, mounts, templates, trust
 from .admit import admit
 from .context import Context
 
@@ -56,7 +56,9 @@ def _planned(ctx: Context, spec: SingleSpec, state: str, seen: Observation) -> P
     _refuse_nonsense(spec, state, host)
     wanted = trust.current(ctx, spec.tenant, seen.hosts) if state != "absent" else None
     todo = plan_host(spec, state, template.record.generation if template else UNKNOWN_GENERATION, host, wanted)
-    admit(ctx, spec.tenant, _order(spec, state, host).spec, todo, seen)
+    wanted_host = _order(spec, state, host).spec
+    admit(ctx, spec.tenant, wanted_host, todo, seen)
+    mounts.admit(ctx, spec.tenant, template.record.name if template else "", wanted_host, todo, seen)
     return todo
 
 

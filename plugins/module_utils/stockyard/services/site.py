@@ -9,13 +9,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from ..core.declaration import ABSENT, Declaration, FleetTerm, Key, gone_by
+from ..core.declaration import ABSENT, Declaration, FleetTerm, Key, VolumeTerm, gone_by
 from ..core.host import Host
 from ..core.plan import UNKNOWN_GENERATION, Action, Plan, gone, plan_destroy
 from ..core.plan_template import generations
 from ..core.provider import Observation
 from ..errors import Refused, StockyardError
-from . import fleets, templates
+from . import fleets, templates, volume_site, volumes
 from .context import Context
 
 
@@ -30,6 +30,8 @@ def plan(ctx: Context, declared: Declaration, seen: Observation | None = None) -
         # As if no host lived anywhere: what that takes away too much is put right below.
         built[term.spec.tenant, term.spec.name] = templates.plan(ctx, term.spec, seen, frozenset())
     actions = [a for todo in built.values() for a in todo.actions if a.verb != "destroy"]
+    actions += volume_site.plan(ctx, declared)
+    ctx = volume_site.ahead(ctx, declared)
     left = {h.record.uuid: h for h in seen.hosts}
     for fleet in declared.working:
         todo = _fleet(ctx, fleet, built, seen)
@@ -42,7 +44,8 @@ def plan(ctx: Context, declared: Declaration, seen: Observation | None = None) -
     used = {(h.record.tenant, h.record.template, h.record.generation[:12]) for h in left.values()}
     for key, todo in built.items():
         actions += [a for a in todo.actions if a.verb == "destroy" and (*key, a.before["generation"]) not in used]
-    return Plan((*actions, *_templates_to_go(declared, seen, {u[:2] for u in used})))
+    templates_gone = _templates_to_go(declared, seen, {u[:2] for u in used})
+    return Plan((*actions, *templates_gone, *volume_site.plan_deletions(ctx, declared)))
 
 
 def converge(ctx: Context, declared: Declaration) -> Plan:
@@ -55,6 +58,8 @@ def converge(ctx: Context, declared: Declaration) -> Plan:
     work = _Work()
     for term in declared.templates:
         work.attempt(templates.ensure, ctx, term.spec, term.timeout)
+    for volume in declared.volumes:
+        work.attempt(volumes.ensure, ctx, volume.spec, volume.timeout)
     for fleet in declared.working:
         work.attempt(fleets.converge, replace(ctx, wait=fleet.wait), fleet.spec, fleet.timeout)
     if not work.errors:
@@ -64,6 +69,8 @@ def converge(ctx: Context, declared: Declaration) -> Plan:
         for term in declared.templates:
             work.attempt(templates.tidy, ctx, term.spec, term.timeout)
         work.attempt(_remove_templates, ctx, declared)
+        for tenant, name in declared.absent_volumes:
+            work.attempt(volumes.delete, ctx, tenant, name, VolumeTerm.timeout)
     return work.plan()
 
 

@@ -7,19 +7,23 @@ from __future__ import annotations
 
 from ..core.fleet import SingleSpec
 from ..core.plan import Plan, plan_destroy
+from ..core.plan_volume import plan_removal
 from ..core.provider import Observation
 from . import fleets, single
 from . import templates as template_service
+from . import volumes as volume_service
 from .context import Context
 
+REASON = "the yard is taken away"
 
-def plan(ctx: Context, templates: bool) -> Plan:
+
+def plan(ctx: Context, templates: bool, volumes: bool) -> Plan:
     """What :func:`run` would do. Writes nothing."""
-    return _planned(ctx.provider.observe(ctx.owner), templates)
+    return _planned(ctx, ctx.provider.observe(ctx.owner), templates, volumes)
 
 
-def run(ctx: Context, templates: bool, timeout: float) -> Plan:
-    """Take all hosts of the yard away, and all templates when asked. Returns what was done.
+def run(ctx: Context, templates: bool, volumes: bool, timeout: float) -> Plan:
+    """Take all hosts of the yard away, and all templates and volumes when asked. Returns what was done.
 
     :raises Busy: when another controller is at work on one of its objects.
     """
@@ -35,8 +39,14 @@ def run(ctx: Context, templates: bool, timeout: float) -> Plan:
         template_service.remove(ctx, tenant, name, deadline.left())
     if templates:
         ctx.provider.prune_images(0.0)
-    return _planned(seen, templates)
+    todo = _planned(ctx, seen, templates, volumes)
+    for volume in ctx.provider.volumes.observe(ctx.owner).volumes if volumes else ():
+        volume_service.delete(ctx, volume.tenant, volume.name, deadline.left())
+    return todo
 
 
-def _planned(seen: Observation, templates: bool) -> Plan:
-    return plan_destroy(seen.templates if templates else (), seen.hosts, "the yard is taken away")
+def _planned(ctx: Context, seen: Observation, templates: bool, volumes: bool) -> Plan:
+    todo = plan_destroy(seen.templates if templates else (), seen.hosts, REASON)
+    found = ctx.provider.volumes.observe(ctx.owner).volumes if volumes else ()
+    # Whoever has one of them goes before.
+    return Plan((*todo.actions, *(a for v in found for a in plan_removal(v, (), REASON).actions)))

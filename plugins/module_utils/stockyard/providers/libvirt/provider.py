@@ -27,6 +27,7 @@ from .images import Images
 from .monitor import Monitor
 from .run import run
 from .store import Store, make
+from .volumes import LibvirtVolumes
 from .xml.domain import Domain
 from .xml.element import parse, serialize
 
@@ -39,12 +40,14 @@ class LibvirtProvider:
 
     def __init__(self, uri: str, connection: Any, store: Store) -> None:
         self.uri = uri
-        self.capabilities = Capabilities(modes=("instant", "linked", "full"), parallel=os.cpu_count() or 1)
+        modes = ("instant", "linked", "full")
+        self.capabilities = Capabilities(modes=modes, parallel=os.cpu_count() or 1, volumes=True)
         self.connection = connection
         self.domains = Domains(connection)
         self.networks = network.Networks(connection, uri.endswith("/system"))
         self.store = store
         self.images = Images(store)
+        self.volumes = LibvirtVolumes(store, self.domains, uri, self._registry)
         self._processes: dict[str, int] = {}
 
     def close(self) -> None:

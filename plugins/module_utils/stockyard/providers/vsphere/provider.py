@@ -28,6 +28,7 @@ from ...core.provider import (
 )
 from ...core.template import TemplateRecord
 from ...errors import Conflict, HypervisorError, StockyardError, Unsupported
+from ..novolumes import NoVolumes
 from . import fork, place, templates, yardbook
 from .addresses import Range
 from .guestinfo import GuestinfoChannel
@@ -61,6 +62,9 @@ class VsphereProvider:
             modes=("instant", "linked", "full"), parallel=self.place.parallel, endpoints=self.place.endpoints,
             first_mac=FIRST_MAC, macs=MACS, own_files=False, builds=False,
         )  # fmt: skip
+        self.volumes = NoVolumes(
+            "first class disks are not built in yet; a host of vSphere keeps its data on its own disk"
+        )
         self.session = session
         self.lookup = lookup
         self.tasks = Tasks(session)
