@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from ._ansible import checked
+from ._security import SECURITY, security_spec
 from .stockyard.core.declaration import PRUNE, Declaration, FleetTerm, TemplateTerm
 from .stockyard.core.fleet import HOST_STATES, FleetSpec, SingleSpec
 from .stockyard.core.host import ENGINE_IDENTITIES, MODES, HostSpec
@@ -126,6 +127,7 @@ TEMPLATE: Params = {
     "upgrade": {"type": "bool", "default": False},
     "max_age": {"type": "str"},
     "keep_generations": {"type": "int", "default": KEEP},
+    "security": {"type": "dict", "options": SECURITY, "apply_defaults": True},
     "timeout": {"type": "int", "default": 1800},
 }
 
@@ -155,6 +157,7 @@ def template_spec(params: Params) -> TemplateSpec:
             ),
         ),
         hardware=Hardware(**hardware),
+        security=security_spec(params["security"]),
     )
 
 
