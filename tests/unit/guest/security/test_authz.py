@@ -206,14 +206,10 @@ def test_no_path_makes_it_fall_over_and_none_hides_a_creation(text: str) -> None
     assert "%" not in path
 
 
-@given(
-    st.recursive(
-        st.none() | st.booleans() | st.integers() | st.text(), lambda s: st.lists(s) | st.dictionaries(st.text(), s)
-    )
-)
-def test_values_of_any_shape_are_an_answer(value: Any) -> None:
-    for key in SHUT:
-        answer(OPEN, "/AuthZPlugin.AuthZReq", json.dumps(create({key: value})).encode())
+@given(st.sampled_from(sorted(SHUT)), st.none() | st.booleans() | st.integers() | st.text() | st.just([{"a": [None]}]))
+def test_values_of_any_shape_are_an_answer(key: str, value: Any) -> None:
+    request = json.dumps(create({key: value})).encode()
+    assert isinstance(answer(OPEN, "/AuthZPlugin.AuthZReq", request)["Allow"], bool)
 
 
 def test_keys_fold_as_in_go() -> None:

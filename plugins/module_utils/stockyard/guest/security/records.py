@@ -17,6 +17,10 @@ WATCHED = (
     "/etc/docker/daemon.json", "/etc/containerd/config.toml", "/usr/bin/containerd", "/usr/bin/containerd-shim",
     "/usr/bin/containerd-shim-runc-v1", "/usr/bin/containerd-shim-runc-v2", "/usr/sbin/runc", "/etc/stockyard",
 )  # fmt: skip
+# journald turns the kernel's audit on or off when it starts, as it does in each fork, unless it is told not to; and
+# without its socket it does not write down everything a second time.
+JOURNAL = "/etc/systemd/journald.conf.d/stockyard-audit.conf"
+JOURNAL_SOCKET = "systemd-journald-audit.socket"
 # A failing rule is told, and the others are loaded all the same.
 HEAD = "-D\n-b 8192\n-f 1\n-c\n"
 
@@ -26,4 +30,5 @@ def part(settings: Settings) -> Part:
     if not settings.audit:
         return NOTHING
     lines = "".join(f"-w {path} -p wa -k docker\n" for path in WATCHED)
-    return Part(packages=("auditd",), files={PATH: GuestFile(HEAD + lines)})
+    files = {PATH: GuestFile(HEAD + lines), JOURNAL: GuestFile("[Journal]\nAudit=\n")}
+    return Part(packages=("auditd",), files=files, masked=(JOURNAL_SOCKET,))
