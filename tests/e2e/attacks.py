@@ -87,7 +87,7 @@ def syscalls(disk: tuple[int, int]) -> dict[str, bytes]:
         "core_pattern": program(2, b"/proc/sys/kernel/core_pattern\0", O_WRONLY, 0),
         "sysrq": program(2, b"/proc/sysrq-trigger\0", O_WRONLY, 0),
         "write_sys": program(2, b"/sys/class/net/lo/mtu\0", O_WRONLY, 0),
-        "write_cgroup": program(2, b"/sys/fs/cgroup/cgroup.procs\0", O_WRONLY, 0),
+        "lift_own_limit": program(2, b"/sys/fs/cgroup/pids.max\0", O_WRONLY, 0),
         "host_file_by_proc": program(2, b"/proc/1/root/etc/stockyard/stunnel.conf\0", 0, 0),
         "ptrace_init": program(101, 0x4206, 1, 0, 0),
         "dev_mem": program(2, b"/dev/mem\0", 0, 0),
@@ -103,10 +103,12 @@ def syscalls(disk: tuple[int, int]) -> dict[str, bytes]:
 
 
 # Names without a program, which the shell looks at.
-LOOKS = {"guest_channel": "[ -e /dev/vport* ]", "disk_device": "[ -b /dev/vda ]"}
+LOOKS = {"guest_channel": "set -- /dev/vport*; [ -e $1 ]", "disk_device": "[ -b /dev/vda ]"}
 # Error numbers of calls that were let in and found nothing to do: a bad module, handle or file.
 LET_IN = {"init_module": {8}, "open_by_handle_at": {9, 22}, "swapon": {2}}
 SETUID = program(105, 0)
+# MiB a second that containers may send, all together.
+RATE = 1
 
 
 def image(busybox: Path, disk: tuple[int, int]) -> bytes:
@@ -174,7 +176,7 @@ def address(host: Host, docker: Docker, name: str) -> str:
 def use_up(host: Host, docker: Docker) -> dict[str, bool]:
     """Which bombs went off, and who was reached over the network."""
     count = "i=0; while [ $i -lt 560 ]; do sleep 1000 & i=$((i+1)); done; echo all"
-    found = {
+    return {
         "fork bomb": b"all" in docker(host, "run", "--rm", "attacks", "sh", "-c", count, check=False).stdout,
         "memory bomb": docker(
             host, "run", "--rm", "attacks", "dd", "if=/dev/zero", "of=/dev/null", "bs=600M", "count=1", check=False
@@ -182,10 +184,8 @@ def use_up(host: Host, docker: Docker) -> dict[str, bool]:
         "neighbour": reached(host, docker, address(host, docker, "victim"), 80),
         "the host's SSH": reached(host, docker, "172.17.0.1", 22),
         "the host's Docker": reached(host, docker, "172.17.0.1", 2376),
-        "flood": flood(host, docker) > 4.0,
+        "flood": flood(host, docker) > 1.25 * RATE,
     }  # fmt: skip
-    found["disk filler"] = fill(host, docker)
-    return found
 
 
 def reached(host: Host, docker: Docker, target: str, port: int) -> bool:
@@ -199,34 +199,20 @@ def flood(host: Host, docker: Docker) -> float:
     docker(host, "network", "create", "both")
     listen = "timeout 120 nc -l -p 99 >/dev/null"
     docker(host, "run", "-d", "--rm", "--name", "sink", "--network", "both", "attacks", "sh", "-c", listen)
-    send = f"dd if=/dev/zero bs=64k count=160 | nc {address(host, docker, 'sink')} 99"
-    docker(host, "create", "--name", "source", "--network", "both", "attacks", "sh", "-c", send)
-    begin = time.monotonic()
-    docker(host, "start", "-a", "source")
-    taken = time.monotonic() - begin
-    docker(host, "rm", "-f", "source", "sink", check=False)
+    target = address(host, docker, "sink")
+    send = f"cat /proc/uptime; dd if=/dev/zero bs=64k count=128 2>/dev/null | nc {target} 99; cat /proc/uptime"
+    said = docker(host, "run", "--rm", "--network", "both", "attacks", "sh", "-c", send).stdout.split()
+    docker(host, "rm", "-f", "sink", check=False)
     docker(host, "network", "rm", "both", check=False)
-    return 10 / taken
+    return 8 / max(0.1, float(said[2]) - float(said[0]))
 
 
 def fill(host: Host, docker: Docker) -> bool:
-    """Whether a container can take the last block from the host's root."""
-    docker(
-        host,
-        "run",
-        "--name",
-        "filler",
-        "attacks",
-        "sh",
-        "-c",
-        "fallocate -l 20G /x; dd if=/dev/zero of=/y bs=1M",
-        check=False,
-    )
-    try:
-        return ssh(host, "sudo dd if=/dev/zero of=/var/tmp/own bs=1M count=8 2>&1").returncode != 0
-    finally:
-        docker(host, "rm", "-f", "filler", check=False)
-        ssh(host, "sudo rm -f /var/tmp/own")
+    """Fill the disk from a container; whether it is free again when that is taken away."""
+    line = "fallocate -l 20G /x; dd if=/dev/zero of=/y bs=1M"
+    docker(host, "run", "--name", "filler", "attacks", "sh", "-c", line, check=False)
+    docker(host, "rm", "-f", "filler")
+    return ssh(host, "sudo dd if=/dev/zero of=/var/tmp/own bs=1M count=8 && sudo rm /var/tmp/own").returncode == 0
 
 
 def uid_map(host: Host, docker: Docker, name: str) -> list[int]:

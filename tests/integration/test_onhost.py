@@ -9,9 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from stockyard import SecuritySpec
+from stockyard.guest.security import bundle
+
 from .conftest import Controller, Played, task
 
 QUIET = {"take_up": False}
+BUNDLE = "{{ {'profile': 'hostile', 'limits': {'pids': 7}} | stockyard.container_hosts.security_bundle(user='me') }}"
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +33,7 @@ def told(controller: Controller, path: Path) -> Played:
         task("again", "docker_config", config=config, path=str(path), **QUIET),
         task("range", "subid", {"check_mode": True}, user="stockyard-nobody"),
         task("audit", "audit", security={"profile": "hostile"}),
+        {"name": "bundle", "ansible.builtin.set_fact": {"made": BUNDLE}},
     ]
     return controller.play(steps)
 
@@ -50,3 +55,15 @@ def test_a_range_is_told_and_not_taken_in_check_mode(told: Played) -> None:
 def test_a_machine_that_is_not_shut_is_told_of(told: Played) -> None:
     assert told["audit"]["compliant"] is False
     assert told["audit"]["profile"] == "hostile"
+
+
+def test_roles_put_what_templates_are_baked_with(told: Played) -> None:
+    made = told["bundle"]["ansible_facts"]["made"]
+    same = bundle(SecuritySpec("hostile", limits={"pids": 7}).settings(), "me")
+    assert {f["path"]: (f["text"], int(f["mode"], 8)) for f in made["files"]} == {
+        path: (file.text, file.mode) for path, file in same.files.items()
+    }
+    assert (made["packages"], made["enable"], made["masked"]) == (
+        list(same.packages), list(same.enable), list(same.masked),
+    )  # fmt: skip
+    assert made["daemon"] == same.daemon
