@@ -24,6 +24,7 @@ from tests.integration.conftest import Controller, task
 
 from . import attacks
 from .conftest import Docker, ssh
+from .reach import connection
 
 pytestmark = pytest.mark.real
 Host = dict[str, Any]
@@ -239,17 +240,3 @@ def test_the_audit_finds_all_in_force_and_the_benchmark_kept(hostile: Host, cont
     assert played["look"]["compliant"]
     weak = controller.play([strict], "-i", str(tmp_path / "hosts.json"), hosts=control["name"])
     assert "user namespaces: none instead of remap" in weak["strict"]["msg"]
-
-
-def connection(host: Host) -> dict[str, str]:
-    """How Ansible gets to a host."""
-    way = host["ssh"]
-    flags = f"-F /dev/null -o UserKnownHostsFile={way['known_hosts']} -o StrictHostKeyChecking=yes"
-    return {
-        "ansible_host": way["host"],
-        "ansible_port": str(way["port"]),
-        "ansible_user": way["user"],
-        "ansible_ssh_private_key_file": way["private_key"],
-        "ansible_ssh_common_args": flags,
-        "ansible_python_interpreter": "/usr/bin/python3",
-    }
