@@ -114,7 +114,7 @@ class Audit:
 
     def _configuration(self) -> list[Finding]:
         """Keys of daemon.json that dockerd does not tell: in force if it started after they were written."""
-        path = daemon.PATH if self.settings.user_namespaces != "rootless" else "/etc/docker/rootless.json"
+        path = daemon.PATH if self.settings.user_namespaces != "rootless" else daemon.ROOTLESS
         try:
             said = json.loads(self.machine.read(path) or "{}")
         except ValueError:

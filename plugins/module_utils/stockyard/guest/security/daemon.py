@@ -14,6 +14,7 @@ from . import authorization, limits
 from .part import NOTHING, Part
 
 PATH = "/etc/docker/daemon.json"
+ROOTLESS = "/etc/docker/rootless.json"
 SECCOMP = "/etc/docker/seccomp.json"
 LOGS = {"log-driver": "json-file", "log-opts": {"max-size": "10m", "max-file": "3"}}
 NOFILE = {"Name": "nofile", "Soft": 1024, "Hard": 65536}
@@ -62,12 +63,14 @@ def part(settings: Settings) -> Part:
 
 def rootless(settings: Settings) -> Part:
     """dockerd as an ordinary user: it reads another file."""
-    return Part(files={**_seccomp(settings), "/etc/docker/rootless.json": GuestFile(text(settings))})
+    return Part(files={**_seccomp(settings), ROOTLESS: GuestFile(text(settings))})
 
 
 def text(settings: Settings) -> str:
     """``daemon.json`` as it is written."""
-    return json.dumps(keys(settings), indent=2, sort_keys=True) + "\n"
+    # To a rootless dockerd the group of its user is root's; any other is one that nobody outside is in.
+    group = {"group": "root"} if settings.user_namespaces == "rootless" else {}
+    return json.dumps({**keys(settings), **group}, indent=2, sort_keys=True) + "\n"
 
 
 def _seccomp(settings: Settings) -> dict[str, GuestFile]:
