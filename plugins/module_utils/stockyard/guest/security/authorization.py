@@ -79,5 +79,6 @@ def text(settings: Settings) -> str:
 
 
 def _source(module: Any) -> str:
-    """A module's text, also out of the zip file in which Ansible carries it."""
-    return str(module.__loader__.get_source(module.__name__))
+    """A module's text, also out of the zip file in which Ansible carries it, or by its loader of collections."""
+    found = module.__loader__.get_source(module.__name__)
+    return found.decode() if isinstance(found, bytes) else str(found)
