@@ -83,6 +83,9 @@ def test_a_rootless_host_reads_its_own_configuration() -> None:
     assert "-kernel.unprivileged_userns_clone = 1\n" in files[kernel.SYSCTL]
     assert f"m stockyard {rootless.USER}" in files["/etc/sysusers.d/stockyard-rootless.conf"]
     assert files["/etc/systemd/system/docker.socket"] == "/dev/null"
+    assert told["group"] == "root"
+    assert files[f"{rootless.FOLDER}/dockerd"].startswith("#!/bin/sh\n")
+    assert f"PATH={rootless.FOLDER}:" in files["/etc/systemd/user/docker.service"]
 
 
 def test_what_a_user_says_of_the_kernel_wins() -> None:

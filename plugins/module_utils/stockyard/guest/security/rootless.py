@@ -12,6 +12,7 @@ from .part import UNITS, Part
 USER, UID, HOME = "stockyard-docker", 64100, "/var/lib/stockyard-docker"
 # A disk path: what is under /run is covered inside the name space of the daemon.
 SOCKET = f"{HOME}/run/docker.sock"
+FOLDER = "/usr/lib/stockyard/rootless"
 PROGRAM = "/usr/share/docker.io/contrib/dockerd-rootless.sh"
 FIRST, COUNT = 165536, 65536
 LINK = 0o120777
@@ -25,7 +26,7 @@ ConditionUser={{ user }}
 [Service]
 Type=notify
 NotifyAccess=all
-Environment=PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+Environment=PATH={{ folder }}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 ExecStart={{ program }} --config-file /etc/docker/rootless.json -H unix://{{ socket }}
 ExecReload=/bin/kill -s HUP $MAINPID
 TimeoutStartSec=0
@@ -37,6 +38,21 @@ LimitCORE=infinity
 TasksMax=infinity
 Delegate=yes
 KillMode=mixed
+"""
+# Found first by the script above.
+DOCKERD = """\
+#!/bin/sh
+# dockerd gives a containerd that it starts itself 15 seconds, which is not enough on a busy hypervisor.
+state=$XDG_RUNTIME_DIR/stockyard-containerd
+mkdir -p "$state"
+rm -f "$state/containerd.sock"
+while :; do
+  env -u NOTIFY_SOCKET containerd --config /etc/containerd/config.toml --root "$HOME/.local/share/containerd" \\
+    --state "$state/state" --address "$state/containerd.sock"
+  sleep 1
+done &
+until [ -S "$state/containerd.sock" ]; do sleep 0.2; done
+exec /usr/sbin/dockerd --containerd "$state/containerd.sock" "$@"
 """
 # So that what starts, stops and waits for docker.service does it to this one.
 SYSTEM_UNIT = """\
@@ -52,6 +68,8 @@ User={{ user }}
 Environment=XDG_RUNTIME_DIR=/run/user/{{ uid }}
 ExecStart=/usr/bin/systemctl --user start docker.service
 ExecStop=/usr/bin/systemctl --user stop docker.service
+Restart=on-failure
+RestartSec=2
 TimeoutStartSec=0
 
 [Install]
@@ -77,7 +95,15 @@ def part(login: str) -> Part:
 
     :param login: the login of the host, who may use Docker.
     """
-    values = {"user": USER, "uid": str(UID), "home": HOME, "socket": SOCKET, "login": login, "program": PROGRAM}
+    values = {
+        "user": USER,
+        "uid": str(UID),
+        "home": HOME,
+        "socket": SOCKET,
+        "login": login,
+        "program": PROGRAM,
+        "folder": FOLDER,
+    }
     ranges = f"{USER}:{FIRST}:{COUNT}\n"
     made = {
         "/etc/systemd/user/docker.service": USER_UNIT,
@@ -86,7 +112,7 @@ def part(login: str) -> Part:
         "/etc/sysusers.d/stockyard-rootless.conf": SYSUSERS,
         "/etc/tmpfiles.d/stockyard-rootless.conf": TMPFILES,
         f"{UNITS}/stockyard-tls.service.d/rootless.conf": "[Service]\nSupplementaryGroups={{ user }}\n",
-        "/etc/modules-load.d/stockyard-rootless.conf": "tun\nip_tables\n",
+        "/etc/modules-load.d/stockyard-rootless.conf": "tun\nip_tables\nbr_netfilter\n",
         "/etc/subuid": ranges,
         "/etc/subgid": ranges,
     }
