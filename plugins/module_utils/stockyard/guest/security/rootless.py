@@ -117,6 +117,7 @@ def part(login: str) -> Part:
         "/etc/subgid": ranges,
     }
     files = {path: GuestFile(render(text, **values)) for path, text in made.items()}
+    files[f"{FOLDER}/dockerd"] = GuestFile(DOCKERD, 0o755)
     return Part(
         packages=PACKAGES, files=files, enable=("docker.service",), masked=("docker.socket", "containerd.service")
     )
