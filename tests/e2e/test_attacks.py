@@ -227,6 +227,7 @@ def test_without_the_plugin_nothing_is_let_through(hostile: Host, docker: Docker
     assert docker(hostile, "run", "--rm", "attacks", "true").returncode == 0
 
 
+@pytest.mark.full
 def test_the_audit_finds_all_in_force_and_the_benchmark_kept(hostile: Host, control: Host, tmp_path: Path) -> None:
     """Read from the kernel and the daemon of a real host, by the module, over SSH."""
     inventory = {"all": {"hosts": {host["name"]: connection(host) for host in (hostile, control)}}}
