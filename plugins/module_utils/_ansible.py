@@ -89,6 +89,22 @@ def checked(options: Params, params: Any, where: str) -> Params:
     return valid
 
 
+def here(options: Params, work: Callable[[Params, bool], Params], **rules: Any) -> NoReturn:
+    """A module that knows no yard: it works on the machine that it runs on. Runs it and ends it.
+
+    :param work: called with the module's parameters and whether nothing may be changed; returns what to return. A
+        ``diff`` in it is returned in diff mode only.
+    """
+    module = AnsibleModule(argument_spec=options, supports_check_mode=True, **rules)
+    try:
+        answer = work(module.params, module.check_mode)
+    except StockyardError as error:
+        module.fail_json(msg=_message(error), error=_structured(error))
+    if not module._diff:
+        answer.pop("diff", None)
+    module.exit_json(**answer)
+
+
 def ask(module: AnsibleModule, question: Callable[[Yard, Params], Params]) -> NoReturn:
     """Answer a question and end the module."""
     _bounded(module, lambda yard: {"changed": False, **question(yard, module.params)})

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from ._ansible import checked
+from ._security import SECURITY, security_spec
 from ._volumes import USE, VOLUME, volume_spec, volume_uses
 from .stockyard.core.declaration import PRUNE, Declaration, FleetTerm, TemplateTerm, VolumeTerm
 from .stockyard.core.fleet import HOST_STATES, FleetSpec, SingleSpec
@@ -128,6 +129,7 @@ TEMPLATE: Params = {
     "upgrade": {"type": "bool", "default": False},
     "max_age": {"type": "str"},
     "keep_generations": {"type": "int", "default": KEEP},
+    "security": {"type": "dict", "options": SECURITY, "apply_defaults": True},
     "timeout": {"type": "int", "default": 1800},
 }
 
@@ -157,6 +159,7 @@ def template_spec(params: Params) -> TemplateSpec:
             ),
         ),
         hardware=Hardware(**hardware),
+        security=security_spec(params["security"]),
     )
 
 

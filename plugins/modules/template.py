@@ -23,6 +23,7 @@ extends_documentation_fragment:
   - stockyard.container_hosts.connection
   - stockyard.container_hosts.pki
   - stockyard.container_hosts.progress
+  - stockyard.container_hosts.security
   - stockyard.container_hosts.tenant
 attributes:
   check_mode:
@@ -171,6 +172,15 @@ EXAMPLES = r"""
     name: docker
     upgrade: true
     max_age: 30d
+
+- name: Have one for tenants who are not trusted
+  stockyard.container_hosts.template:
+    name: public
+    security:
+      profile: hostile
+      limits: {container_pids: 200}
+      policy:
+        images: ["registry.example.com/public/*"]
 
 - name: Take it away, with all its generations
   stockyard.container_hosts.template:

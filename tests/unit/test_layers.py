@@ -28,6 +28,7 @@ ALLOWED = {
     "ledger": {"authority", "errors", "keyfiles"},
     "pki": {"authority", "core", "errors", "keyfiles", "ledger"},
     "guest": {"core", "errors"},
+    "onhost": {"core", "errors", "guest"},
     "services": {"authority", "core", "errors", "guest", "ledger", "pki"},
     "providers": {"core", "errors", "guest"},
     "providers.libvirt": {"core", "errors", "guest", "providers"},

@@ -13,6 +13,7 @@ from .core.lease import LeaseSpec
 from .core.login import Login
 from .core.plan import Action, Plan
 from .core.repository import Repository
+from .core.security import Limits, Policy, SecuritySpec
 from .core.spread import Hypervisor
 from .core.template import Hardware, TemplateSpec
 from .core.update import UpdateSpec
@@ -63,14 +64,17 @@ __all__ = [
     "InvalidInput",
     "LeaseOver",
     "LeaseSpec",
+    "Limits",
     "Login",
     "MissingDependency",
     "NotFound",
     "OutOfSpace",
     "Plan",
+    "Policy",
     "Refused",
     "Repository",
     "Result",
+    "SecuritySpec",
     "SingleSpec",
     "StockyardError",
     "TemplateSpec",

@@ -17,6 +17,7 @@ from typing import IO
 from ..core import naming
 from ..core.image import ImageSpec
 from ..core.provider import GuestFile
+from ..core.security import PROFILES, SecuritySpec
 from ..errors import StockyardError
 from . import recipe
 from .archive import pack, write_tar
@@ -32,12 +33,13 @@ LEFT_OUT = ("/etc/resolv.conf", "/etc/hostname", "/etc/default/locale")
 CONSOLES = ("getty@tty1.service", "serial-getty@ttyS0.service")
 
 
-def files(user: str, docker: str = "running") -> dict[str, GuestFile]:
+def files(user: str, docker: str = "running", profile: str = "trusted") -> dict[str, GuestFile]:
     """What goes into the machine, by its path.
 
     :param user: login that is made in it.
+    :param profile: how well its forks are shut; ``shared`` needs the package nftables too, ``hostile`` also auditd.
     """
-    made = recipe.recipe(ImageSpec(ssh_user=naming.user(user)), docker).files
+    made = recipe.recipe(ImageSpec(ssh_user=naming.user(user)), docker, SecuritySpec(profile)).files
     masks = {f"/etc/systemd/system/{unit}" for unit in CONSOLES}
     return {path: file for path, file in made.items() if path not in LEFT_OUT and path not in masks}
 
@@ -48,9 +50,10 @@ def main(arguments: list[str] | None = None, output: IO[bytes] | None = None) ->
     parser.add_argument("--user", default="stockyard", help="the login that is made in the guest")
     parser.add_argument("--docker", choices=["running", "stopped"], default="running")
     parser.add_argument("--output", type=Path, help="write to this file")
+    parser.add_argument("--security", choices=PROFILES, default="trusted", help="the security profile of its forks")
     chosen = parser.parse_args(arguments)
     try:
-        found = files(chosen.user, chosen.docker)
+        found = files(chosen.user, chosen.docker, chosen.security)
     except StockyardError as error:
         parser.error(str(error))
     if chosen.output:

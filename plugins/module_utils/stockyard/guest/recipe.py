@@ -14,10 +14,12 @@ from typing import Any
 from ..core import codec
 from ..core.image import ImageSpec
 from ..core.provider import GuestFile, Recipe
+from ..core.security import SecuritySpec
 from ..core.template import TemplateSpec
-from ..errors import MissingDependency
-from . import agent, texts
+from ..errors import InvalidInput
+from . import agent, security, texts
 from .agent import apply, disks, effects, guestinfo, main, volumes, warmup, wire
+from .rendering import render
 
 PACKAGES = (
     "systemd", "systemd-sysv", "udev", "dbus", "kmod", "procps", "iproute2", "e2fsprogs",
@@ -39,19 +41,27 @@ MASKED = (
 LAYOUT = 2
 
 
-def recipe(spec: ImageSpec, docker: str = "running") -> Recipe:
+def recipe(spec: ImageSpec, docker: str = "running", shut: SecuritySpec | None = None) -> Recipe:
     """Everything that goes into the image.
 
     :param docker: ``stopped`` keeps dockerd from starting before the host has its identity.
+    :param shut: how well its hosts are shut.
     """
+    shutters = security.bundle((shut or SecuritySpec()).settings(), spec.ssh_user)
     return Recipe(
         suite=spec.suite,
-        packages=tuple(sorted({*PACKAGES, *spec.packages, *_docker_cli(spec.suite)})),
+        packages=tuple(sorted({*PACKAGES, *spec.packages, *_docker_cli(spec.suite), *shutters.packages})),
         early={
             "/etc/initramfs-tools/conf.d/stockyard": GuestFile(texts.INITRAMFS_CONF),
             "/etc/initramfs-tools/hooks/stockyard": GuestFile(texts.INITRAMFS_HOOK, 0o755),
         },
-        files={**_system_files(spec.ssh_user), **_docker_gate(docker), **_agent_files(), **_extra_files(spec)},
+        files={
+            **_system_files(spec.ssh_user),
+            **_docker_gate(docker),
+            **_agent_files(),
+            **_shutters(shutters),
+            **_extra_files(spec, shutters),
+        },
         disk_gib=spec.disk_gib,
         source=spec.source,
     )
@@ -67,7 +77,7 @@ def template_digest(spec: TemplateSpec, image: str) -> str:
 
 def declared_digest(spec: TemplateSpec) -> str:
     """The digest of the declaration alone: the same text gives the same digest, whatever packages exist."""
-    return template_digest(spec, codec.digest(recipe(spec.image, spec.docker)))
+    return template_digest(spec, codec.digest(recipe(spec.image, spec.docker, spec.security)))
 
 
 def _docker_cli(suite: str) -> tuple[str, ...]:
@@ -133,22 +143,32 @@ def _agent_files() -> dict[str, GuestFile]:
     return {f"/usr/lib/stockyard/stockyard_agent/{name}.py": GuestFile(_source(m)) for name, m in modules.items()}
 
 
-def _extra_files(spec: ImageSpec) -> dict[str, GuestFile]:
-    return {path: GuestFile(text) for path, text in (spec.files or {}).items()}
+def _shutters(found: security.Bundle) -> dict[str, GuestFile]:
+    """The files of the security profile, and links to the units of it."""
+    unit = "/etc/systemd/system/"
+    wants = {
+        f"{unit}{_target(found.files[unit + name].text)}.wants/{name}": GuestFile(unit + name, LINK)
+        for name in found.enable
+    }
+    return {**found.files, **wants, **{unit + name: GuestFile("/dev/null", LINK) for name in found.masked}}
+
+
+def _target(text: str) -> str:
+    """What wants a unit, by its own words."""
+    return text.split("WantedBy=", 1)[1].split(maxsplit=1)[0]
+
+
+def _extra_files(spec: ImageSpec, shutters: security.Bundle) -> dict[str, GuestFile]:
+    files = {path: GuestFile(text) for path, text in (spec.files or {}).items()}
+    if taken := sorted(files.keys() & shutters.files.keys()):
+        raise InvalidInput(
+            f"files: {taken[0]} is a part of the security profile.",
+            remedy="say under security what is to be otherwise, or put a file beside it",
+        )
+    return files
 
 
 def _source(module: ModuleType) -> str:
     """A module's text, also out of the zip file in which Ansible carries it."""
     loader: Any = module.__loader__
     return str(loader.get_source(module.__name__))
-
-
-def render(text: str, **values: str) -> str:
-    """Fill in a template; every variable has to be there."""
-    try:
-        import jinja2
-    except ImportError as error:
-        raise MissingDependency("Jinja2 is not installed.", remedy="pip install jinja2") from error
-    # What is rendered is configuration, not HTML; every variable in it was checked against a pattern.
-    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)  # noqa: S701
-    return environment.from_string(text).render(values)
