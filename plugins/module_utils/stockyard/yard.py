@@ -24,7 +24,7 @@ from .leasing import Leasing
 from .pki import Pki
 from .providers.registry import open_provider
 from .result import Result
-from .services import access, clients, fleets, freshness, keep, reap, single, site, teardown, templates, trust
+from .services import access, clients, fleets, freshness, keep, listing, reap, single, site, teardown, templates, trust
 from .services.clients import Client
 from .services.context import Context
 
@@ -194,6 +194,10 @@ class Yard(Leasing):
         found = [access.describe_host(self.context, h, drift[h.record.uuid]) for h in chosen.hosts]
         lacks = freshness.hosts_behind(self.context, chosen) if behind else {}
         return [{**h, "behind": lacks[h["uuid"]]} if behind else h for h in found]
+
+    def listing(self) -> listing.Listing:
+        """All hosts by one reading of the hypervisor, for inventories; their SSH host keys are pinned."""
+        return listing.listing(self.context)
 
     def fleets(
         self, tenant: str | None = None, name: str | None = None, *, behind: bool = False

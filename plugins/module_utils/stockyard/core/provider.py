@@ -33,6 +33,7 @@ class Capabilities:
     :param first_mac: the lowest MAC address that its machines may have; QEMU's guests have their own prefix.
     :param macs: how many there are from there on.
     :param builds: whether images are built of packages here; else templates are cloned of what there is.
+    :param guest_agent: whether Ansible's connection ``community.libvirt.libvirt_qemu`` reaches its hosts.
     :param own_files: whether its machines' files are kept by us: such may be left behind. vCenter removes them itself.
     """
 
@@ -43,6 +44,7 @@ class Capabilities:
     macs: int = MACS
     own_files: bool = True
     builds: bool = True
+    guest_agent: bool = False
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,9 @@ class LibvirtProvider:
 
     def __init__(self, uri: str, connection: Any, store: Store) -> None:
         self.uri = uri
-        self.capabilities = Capabilities(modes=("instant", "linked", "full"), parallel=os.cpu_count() or 1)
+        self.capabilities = Capabilities(
+            modes=("instant", "linked", "full"), parallel=os.cpu_count() or 1, guest_agent=True
+        )
         self.connection = connection
         self.domains = Domains(connection)
         self.networks = network.Networks(connection, uri.endswith("/system"))
