@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.collections import others
+from tests.bundle import others
 
 from .conftest import CHECKOUT, OWNER, WORK
 
@@ -33,7 +33,6 @@ def ansible(fleet: list[dict[str, Any]], tmp_path_factory: pytest.TempPathFactor
     common |= {"storage": str(WORK / "store"), "pki_dir": str(WORK / "pki"), "fleets": ["web"]}
     environment = {k: v for k, v in os.environ.items() if not k.startswith("ANSIBLE_")} | {
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-        "HOME": str(root),
         "ANSIBLE_HOME": str(root / "ansible"),
         "ANSIBLE_COLLECTIONS_PATH": f"{root / 'collections'}:{others()}",
         "ANSIBLE_HOST_KEY_CHECKING": "False",
