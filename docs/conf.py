@@ -8,6 +8,7 @@ project = "stockyard.container_hosts"
 author = "stockyard contributors"
 project_copyright = "stockyard contributors, GPL-3.0-or-later"
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_antsibull_ext"]
+exclude_patterns = ["examples/**"]
 myst_heading_anchors = 3
 html_theme = "alabaster"
 html_theme_options = {"description": "Container hosts as cattle", "page_width": "72rem", "sidebar_width": "15rem"}
