@@ -32,5 +32,5 @@ CHECK_CHANGELOG = False
 CFG
 cd "$work/out"
 GALAXY_IMPORTER_CONFIG=$work/importer.cfg python -m galaxy_importer.main ./*.tar.gz 2>&1 | tee "$work/importer.log"
-! grep -qE '^(ERROR|WARNING)' "$work/importer.log"
+if grep -qE '^(ERROR|WARNING)' "$work/importer.log"; then die "Galaxy would not take it as it is"; fi
 say "the importer found nothing"
