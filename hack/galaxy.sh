@@ -23,6 +23,8 @@ export PATH=$venv/bin:$root/.venv/bin:$PATH HOME=$work/home
 # There is no public address of this repository yet, and nothing is imported without one.
 printf 'repository: https://example.org/stockyard\n' >>"$work/source/galaxy.yml"
 ansible-galaxy collection build "$work/source" --output-path "$work/out" >/dev/null
+# Its linter looks for the playbooks that the examples import.
+ansible-galaxy collection install "$work"/out/*.tar.gz --offline --force >/dev/null
 cat >"$work/importer.cfg" <<'CFG'
 [galaxy-importer]
 RUN_ANSIBLE_TEST = False

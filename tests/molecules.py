@@ -50,7 +50,7 @@ class Checkout:
     def declare(self, variables: dict[str, Any], hosts: tuple[str, ...] = ("debian",)) -> None:
         """Write the scenario's inventory."""
         declared = {"molecule": {"hosts": {host: {} for host in hosts}}, "all": {"vars": variables}}
-        (self.role / "molecule" / "default" / "hosts.yml").write_text(json.dumps(declared))
+        (self.role / "molecule" / "default" / "inventory" / "hosts.yml").write_text(json.dumps(declared))
 
     def start(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
         """Start molecule, in a session of its own."""
