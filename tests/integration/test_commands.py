@@ -21,7 +21,7 @@ yard_templates: [{name: docker}]
 yard_fleets: [{name: web, template: docker, count: 2, ports: [8080]}, {name: ci, template: docker, count: 2}]
 """
 HERE = re.compile(
-    r"(eval \W+)?(ansible-playbook stockyard\.|ansible-inventory |stockyard |cat |mkdir |tar -C |cd [~-]|ansible-galaxy )"
+    r"(eval \W+)?(ansible-(playbook stockyard\.|inventory |galaxy )|stockyard |cat |mkdir |tar -C |cd [~-])"
 )
 # Commands that need more than a memory hypervisor: those of a checkout, a guest, a desktop session or a vCenter. Each
 # with the file that does the same, or the reason why none can.
