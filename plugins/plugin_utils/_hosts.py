@@ -57,8 +57,8 @@ def variables(entry: Entry, connection: str) -> dict[str, Any]:
 
 def _by_ssh(entry: Entry) -> dict[str, Any]:
     ssh = entry["ssh"]
+    # SSH is what Ansible takes anyway. Said here, it would win over a play's own `connection: local`.
     found = {
-        "ansible_connection": "ssh",
         "ansible_host": ssh["host"],
         "ansible_port": ssh["port"],
         "ansible_user": ssh["user"],

@@ -38,7 +38,9 @@ def ansible(fleet: list[dict[str, Any]], tmp_path_factory: pytest.TempPathFactor
         "ANSIBLE_HOST_KEY_CHECKING": "False",
         "ANSIBLE_SSH_CONTROL_PATH_DIR": f"/tmp/cp-{os.getpid()}",  # noqa: S108  # a socket's path is short
         "ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED": "True",
-        "ANSIBLE_FORKS": "4",
+        # Guests without KVM take their time to answer.
+        "ANSIBLE_FORKS": "2",
+        "ANSIBLE_TIMEOUT": "60",
     }
 
     def run(*command: str, options: dict[str, Any] | None = None, **more: str) -> subprocess.CompletedProcess[str]:
