@@ -120,14 +120,18 @@ def _bounded(module: AnsibleModule, work: Callable[[Yard], Params]) -> NoReturn:
     lines: list[str] = []
     told = {"progress": lines} if "progress_file" in module.params else {}
     try:
-        with _progress(module.params.get("progress_file"), lines) as progress, _open(module.params, progress) as yard:
+        with (
+            _progress(module.params.get("progress_file"), lines) as progress,
+            open_yard(module.params, progress) as yard,
+        ):
             answer = work(yard)
     except StockyardError as error:
         module.fail_json(msg=_message(error), error=_structured(error), **told)
     module.exit_json(**answer, **told)
 
 
-def _open(params: Params, progress: Callable[[str], None]) -> Yard:
+def open_yard(params: Params, progress: Callable[[str], None] | None = None) -> Yard:
+    """The yard that the common options name."""
     return Yard(
         params["hypervisor"],
         owner=params["owner"],

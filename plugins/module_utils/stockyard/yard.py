@@ -24,7 +24,21 @@ from .leasing import Leasing
 from .pki import Pki
 from .providers.registry import open_provider
 from .result import Result
-from .services import access, clients, fleets, freshness, keep, reap, single, site, teardown, templates, trust
+from .services import (
+    access,
+    clients,
+    fleets,
+    freshness,
+    keep,
+    listing,
+    reap,
+    report,
+    single,
+    site,
+    teardown,
+    templates,
+    trust,
+)
 from .services.clients import Client
 from .services.context import Context
 from .storing import Storing
@@ -203,6 +217,16 @@ class Yard(Leasing, Storing):
         found = [access.describe_host(self.context, h, drift[h.record.uuid]) for h in chosen.hosts]
         lacks = freshness.hosts_behind(self.context, chosen) if behind else {}
         return [{**h, "behind": lacks[h["uuid"]]} if behind else h for h in found]
+
+    def listing(self) -> listing.Listing:
+        """All hosts by one reading of the hypervisor, for inventories; their SSH host keys are pinned."""
+        return listing.listing(self.context)
+
+    def report(self, path: str | Path, form: str = "html", *, check: bool = False) -> dict[str, Any]:
+        """Write the yard as it is to a file: a page for people (``html``), or ``metrics`` for Prometheus."""
+        changed, seen = report.report(self.context, Path(path).expanduser(), form, check=check)
+        figures = {kind: len(found) for kind, found in seen.items() if isinstance(found, list)}
+        return {"changed": changed, "dest": str(path), "figures": figures}
 
     def fleets(
         self, tenant: str | None = None, name: str | None = None, *, behind: bool = False

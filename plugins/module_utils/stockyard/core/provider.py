@@ -35,6 +35,7 @@ class Capabilities:
     :param macs: how many there are from there on.
     :param builds: whether images are built of packages here; else templates are cloned of what there is.
     :param volumes: whether it has data disks that outlive hosts.
+    :param guest_agent: whether Ansible's connection ``community.libvirt.libvirt_qemu`` reaches its hosts.
     :param own_files: whether its machines' files are kept by us: such may be left behind. vCenter removes them itself.
     """
 
@@ -46,6 +47,7 @@ class Capabilities:
     own_files: bool = True
     builds: bool = True
     volumes: bool = False
+    guest_agent: bool = False
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,8 @@ class LibvirtProvider:
     def __init__(self, uri: str, connection: Any, store: Store) -> None:
         self.uri = uri
         modes = ("instant", "linked", "full")
-        self.capabilities = Capabilities(modes=modes, parallel=os.cpu_count() or 1, volumes=True)
+        parallel = os.cpu_count() or 1
+        self.capabilities = Capabilities(modes=modes, parallel=parallel, volumes=True, guest_agent=True)
         self.connection = connection
         self.domains = Domains(connection)
         self.networks = network.Networks(connection, uri.endswith("/system"))
