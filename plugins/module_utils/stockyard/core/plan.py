@@ -25,8 +25,8 @@ class Action:
     :param verb: ``build``, ``create``, ``replace``, ``start``, ``restart``, ``renew``, ``relabel`` or ``destroy``; for
         a volume ``create``, ``grow``, ``attach``, ``detach`` or ``destroy``; for
         a client certificate ``issue`` or ``revoke``; for a lease ``lease``, ``extend`` or ``issue``; for a file
-        ``remove``.
-    :param kind: ``template``, ``host``, ``volume``, ``client``, ``lease`` or ``file``.
+        ``remove``; for a node of a controller also ``update``, ``hold``, ``drain`` or ``resume``.
+    :param kind: ``template``, ``host``, ``volume``, ``client``, ``lease``, ``file`` or ``node``.
     :param reason: why, in words.
     :param before: what is there, for a diff.
     :param after: what will be there.

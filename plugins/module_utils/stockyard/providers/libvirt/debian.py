@@ -21,7 +21,14 @@ MIRROR = "http://deb.debian.org/debian"
 SECURITY = "http://deb.debian.org/debian-security"
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 # Documentation and translations: never read in a disposable host.
-LEFT_OUT = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*", "/usr/share/lintian/*")
+# Of manual pages the directories stay: some packages, Java's among them, put links there.
+LEFT_OUT = (
+    "/usr/share/doc/*",
+    "/usr/share/man/*/?*",
+    "/usr/share/locale/*",
+    "/usr/share/info/*",
+    "/usr/share/lintian/*",
+)
 
 
 def sources(suite: str, build: BuildOptions) -> list[str]:
