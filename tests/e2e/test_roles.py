@@ -46,7 +46,7 @@ def played(host: Host, tmp_path_factory: pytest.TempPathFactory) -> list[Played]
     ]
     plays = [
         controller.play([], "-i", str(root / "hosts.json"), hosts="roles", roles=roles, ignore_errors=False)
-        for _ in range(2)
+        for _turn in range(2)
     ]
     look = task("look", "audit", {"become": True})
     return [*plays, controller.play([look], "-i", str(root / "hosts.json"), hosts="roles")]

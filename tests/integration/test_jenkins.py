@@ -217,6 +217,6 @@ def test_a_pipeline_leases_a_host_for_one_build(controller: Controller, tmp_path
         after = {h["docker"]["endpoint"] for h in yard.hosts(fleet="ci")}
         assert yard.leases() == []
     did = [line.split() for line in (tmp_path / "did").read_text().splitlines()]
-    assert [command for _, command in did] == ["build", "run"]
-    assert {endpoint for endpoint, _ in did} == before - after
+    assert [command for _endpoint, command in did] == ["build", "run"]
+    assert {endpoint for endpoint, _command in did} == before - after
     assert len(after) == 2

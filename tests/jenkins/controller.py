@@ -254,11 +254,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def _let_in(self) -> bool:
         """Whether who asks may. A token needs no crumb; a password does, and the session that it was given in."""
-        kind, _, login = (self.headers.get("Authorization") or "").partition(" ")
+        kind, _space, login = (self.headers.get("Authorization") or "").partition(" ")
         if kind != "Basic":
             self._page(403, "Authentication required", {"X-You-Are-Authenticated-As": "anonymous"})
             return False
-        user, _, secret = base64.b64decode(login).decode().partition(":")
+        user, _colon, secret = base64.b64decode(login).decode().partition(":")
         if user != USER or secret not in (TOKEN, PASSWORD):
             self._page(401, "Invalid password/token for user: " + escape(user))
             return False
@@ -350,7 +350,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             "assignedLabels": [] if computer.removed else [{"name": label} for label in sorted(computer.labels)],
             "description": "" if computer.removed else computer.text("description"),
             "displayName": name,
-            "executors": [{} for _ in range(computer.executors)],
+            "executors": [{} for _number in range(computer.executors)],
             "idle": not computer.builds,
             "jnlpAgent": computer.launcher in CORE_LAUNCHERS,
             "numExecutors": computer.executors,

@@ -344,7 +344,7 @@ def test_two_runs_at_once_register_each_node_once(agents: Make, yard: Yard, jenk
         except StockyardError as error:
             errors.append(error)
 
-    threads = [threading.Thread(target=run) for _ in range(4)]
+    threads = [threading.Thread(target=run) for _number in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -401,12 +401,12 @@ def test_a_plan_never_touches_what_is_at_work(
 ) -> None:
     """Whatever is there: no host goes whose node builds, none without collect, and no node whose host is at work."""
     spec = AgentSpec("ci", launcher="inbound", one_build=one_build)
-    hosts = [host(state, name=f"ci-{n}", phase=phase) for n, (phase, state, *_) in enumerate(shape)]
+    hosts = [host(state, name=f"ci-{n}", phase=phase) for n, (phase, state, *_rest) in enumerate(shape)]
     found = {
         h.record.uuid: Node(
             mark_of(h.record, "").node, idle=idle, held=held, reason=USED if held else "", mark=mark_of(h.record, "")
         )
-        for h, (_, _, has, idle, held) in zip(hosts, shape, strict=True) if has
+        for h, (_a, _b, has, idle, held) in zip(hosts, shape, strict=True) if has
     }  # fmt: skip
     whole = belonging(spec, "stockyard", found.values())
     assert whole == found

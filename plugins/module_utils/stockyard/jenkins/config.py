@@ -112,7 +112,7 @@ def _launcher_element(launcher: Config) -> ElementTree.Element:
     for what, value in PATIENCE.items():
         _set(made, what, value)
     strategy = ElementTree.SubElement(made, "sshHostKeyVerificationStrategy", {"class": PINNED})
-    algorithm, _, text = launcher["key"].partition(" ")
+    algorithm, _space, text = launcher["key"].partition(" ")
     key = ElementTree.SubElement(strategy, "key")
     _set(key, "algorithm", algorithm)
     _set(key, "key", text)

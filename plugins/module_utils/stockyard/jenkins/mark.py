@@ -61,7 +61,7 @@ def read(name: str, description: str) -> Mark | None:
 
     :raises InvalidInput: when it has one that cannot be right: it is another node's, or damaged.
     """
-    _, found, text = description.partition(PREFIX)
+    _before, found, text = description.partition(PREFIX)
     if not found:
         return None
     try:
