@@ -51,6 +51,12 @@ options:
       - By default the host is alone behind QEMU's user network, with a loopback address on the hypervisor.
     type: str
     default: ''
+  pool:
+    description:
+      - The pool that the host is in, of the same tenant. A host that it has no room for is refused with the numbers,
+        before anything is made. See M(stockyard.container_hosts.pool).
+    type: str
+    default: ''
   labels:
     description:
       - Labels that each host carries. Values are strings. A change of labels keeps the host.

@@ -8,13 +8,14 @@ from __future__ import annotations
 from typing import Any
 
 from ._ansible import checked
-from .stockyard.core.declaration import PRUNE, Declaration, FleetTerm, TemplateTerm
+from .stockyard.core.declaration import PRUNE, Declaration, FleetTerm, PoolTerm, TemplateTerm
 from .stockyard.core.fleet import HOST_STATES, FleetSpec, SingleSpec
 from .stockyard.core.host import ENGINE_IDENTITIES, MODES, HostSpec
 from .stockyard.core.image import SUITES, BuildOptions, ImageSpec
 from .stockyard.core.lease import LeaseSpec, seconds
 from .stockyard.core.naming import duration
 from .stockyard.core.network import EGRESSES
+from .stockyard.core.pool import ON_FULL, PoolSpec
 from .stockyard.core.repository import Repository
 from .stockyard.core.spread import HYPERVISOR_STATES, PLACEMENTS, Hypervisor
 from .stockyard.core.template import ACCELERATORS, DOCKER_KINDS, KEEP, Hardware, TemplateSpec
@@ -29,6 +30,7 @@ __all__ = [
     "HOST",
     "HOST_STATES",
     "LEASE",
+    "POOL",
     "PRUNE",
     "TEMPLATE",
     "TENANT",
@@ -36,6 +38,7 @@ __all__ = [
     "declaration",
     "fleet_spec",
     "leasing",
+    "pool_spec",
     "reaping",
     "single_spec",
     "template_spec",
@@ -53,6 +56,7 @@ HOST: Params = {
     "egress": {"type": "str", "choices": list(EGRESSES), "default": "none"},
     "egress_proxy": {"type": "str", "default": ""},
     "network": {"type": "str", "default": ""},
+    "pool": {"type": "str", "default": ""},
     "labels": {"type": "dict", "default": {}},
     "authorized_keys": {"type": "list", "elements": "str", "default": [], "no_log": False},
     "fork_mode": {"type": "str", "choices": list(MODES), "default": "instant"},
@@ -66,6 +70,7 @@ LEASE: Params = {
     **TENANT,
     "holder": {"type": "str"},
     "fleet": {"type": "str"},
+    "pool": {"type": "str"},
     "labels": {"type": "dict", "default": {}},
     "duration": {"type": "str", "default": "1h"},
 }
@@ -96,6 +101,7 @@ FLEET: Params = {
     "hypervisors": {"type": "list", "elements": "dict", "default": [], "options": HYPERVISOR},
     "placement": {"type": "str", "choices": list(PLACEMENTS), "default": "spread"},
     "here": {"type": "str", "default": ""},
+    "on_full": {"type": "str", "choices": list(ON_FULL), "default": "refuse"},
 }
 
 REPOSITORY: Params = {
@@ -129,6 +135,22 @@ TEMPLATE: Params = {
     "timeout": {"type": "int", "default": 1800},
 }
 
+POOL: Params = {
+    **TENANT,
+    "parent": {"type": "str", "default": ""},
+    "hosts": {"type": "int", "default": 0},
+    "vcpus": {"type": "int", "default": 0},
+    "memory_mib": {"type": "int", "default": 0},
+    "memory_overcommit": {"type": "float", "default": 1.0},
+    "disk_gib": {"type": "int", "default": 0},
+    "cpu_shares": {"type": "int", "default": 0},
+    "memory_shares": {"type": "int", "default": 0},
+    "cpu_reservation_mhz": {"type": "int", "default": 0},
+    "memory_reservation_mib": {"type": "int", "default": 0},
+    "expandable": {"type": "bool", "default": True},
+    "force": {"type": "bool", "default": False},
+    "timeout": {"type": "int", "default": 60},
+}
 
 ITEM: Params = {
     "name": {"type": "str", "required": True},
@@ -136,7 +158,7 @@ ITEM: Params = {
 }
 
 # Options that a host's specification has by the same name and type.
-PLAIN = ("fork_mode", "engine_identity", "bind", "egress", "egress_proxy", "network")
+PLAIN = ("fork_mode", "engine_identity", "bind", "egress", "egress_proxy", "network", "pool")
 
 
 def template_spec(params: Params) -> TemplateSpec:
@@ -162,7 +184,7 @@ def fleet_spec(params: Params) -> FleetSpec:
     """The fleet that a task declares."""
     names, count, update = params["names"], params["count"], params["update"]
     return FleetSpec(
-        **_of(params, "name", "template", "tenant", "labels", "recreate", "placement", "here"),
+        **_of(params, "name", "template", "tenant", "labels", "recreate", "placement", "here", "on_full"),
         # Where names are declared and there are none, no host is wanted.
         count=count if count is not None else 1 if names is None else len(names),
         names=tuple(names or ()),
@@ -176,15 +198,21 @@ def fleet_spec(params: Params) -> FleetSpec:
     )
 
 
+def pool_spec(params: Params) -> PoolSpec:
+    """The pool that a task declares."""
+    return PoolSpec(**_of(params, "name", *(k for k in POOL if k not in ("force", "timeout"))))
+
+
 def declaration(params: Params) -> Declaration:
     """The yard that a task declares."""
     declared = params["declaration"] or {}
     here = params["here"] or ""
-    unknown = sorted(map(str, declared.keys() - {"templates", "fleets"}))
+    unknown = sorted(map(str, declared.keys() - {"pools", "templates", "fleets"}))
     if unknown:
-        raise InvalidInput(f"declaration: {unknown[0]} is not known.", remedy="declare templates and fleets")
-    templates, fleets = (
-        _items(declared, kind, options) for kind, options in (("templates", TEMPLATE), ("fleets", FLEET))
+        raise InvalidInput(f"declaration: {unknown[0]} is not known.", remedy="declare pools, templates and fleets")
+    templates, fleets, pools = (
+        _items(declared, kind, options)
+        for kind, options in (("templates", TEMPLATE), ("fleets", FLEET), ("pools", POOL))
     )
     found = Declaration(
         tuple(TemplateTerm(template_spec(t), float(t["timeout"])) for t in templates if t["state"] == "present"),
@@ -194,6 +222,8 @@ def declaration(params: Params) -> Declaration:
             if f["state"] == "present"
         ),
         *(tuple((i["tenant"], i["name"]) for i in kind if i["state"] == "absent") for kind in (templates, fleets)),
+        pools=tuple(PoolTerm(pool_spec(p), p["force"], float(p["timeout"])) for p in pools if p["state"] == "present"),
+        absent_pools=tuple((p["tenant"], p["name"]) for p in pools if p["state"] == "absent"),
         prune=params["prune"],
         evacuate=params["evacuate"],
     )
@@ -231,7 +261,8 @@ def client(params: Params) -> Client:
 def lease_spec(params: Params) -> LeaseSpec:
     """The lease that a task asks for."""
     asked = _of(params, "holder", "tenant", "labels")
-    return LeaseSpec(**asked, fleet=params["fleet"] or "", duration=seconds("duration", params["duration"]))
+    where = {"fleet": params["fleet"] or "", "pool": params["pool"] or ""}
+    return LeaseSpec(**asked, **where, duration=seconds("duration", params["duration"]))
 
 
 def leasing(yard: Yard, params: Params, how: Params) -> Result:

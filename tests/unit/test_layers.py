@@ -38,7 +38,8 @@ ALLOWED = {
     # Where the parts are put together, and the public names: anything but a provider's inside.
     "result": {"core"},
     "leasing": {"core", "errors", "result", "services"},
-    "yard": {"core", "errors", "leasing", "pki", "providers.registry", "result", "services"},
+    "pooling": {"core", "errors", "result", "services"},
+    "yard": {"core", "errors", "leasing", "pki", "pooling", "providers.registry", "result", "services"},
     # What people type: a user of the public parts like any other.
     "cli": {"core", "errors", "leasing", "result", "services", "yard"},
     "": {"core", "errors", "guest", "leasing", "pki", "providers", "providers.registry", "result", "services", "yard"},

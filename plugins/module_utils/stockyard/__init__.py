@@ -12,6 +12,7 @@ from .core.image import BuildOptions, ImageSpec
 from .core.lease import LeaseSpec
 from .core.login import Login
 from .core.plan import Action, Plan
+from .core.pool import PoolSpec
 from .core.repository import Repository
 from .core.spread import Hypervisor
 from .core.template import Hardware, TemplateSpec
@@ -30,6 +31,7 @@ from .errors import (
     MissingDependency,
     NotFound,
     OutOfSpace,
+    PoolFull,
     Refused,
     StockyardError,
     Unsupported,
@@ -67,6 +69,8 @@ __all__ = [
     "NotFound",
     "OutOfSpace",
     "Plan",
+    "PoolFull",
+    "PoolSpec",
     "Refused",
     "Repository",
     "Result",

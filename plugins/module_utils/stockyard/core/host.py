@@ -11,6 +11,7 @@ from typing import Any
 from ..errors import InvalidInput
 from . import naming, network
 from .lease import Lease
+from .size import Size
 
 MODES = ("instant", "linked", "full")
 ENGINE_IDENTITIES = ("shared", "unique")
@@ -33,6 +34,7 @@ class HostSpec:
     :param egress: what the guest reaches: ``none``, ``proxy`` (``egress_proxy`` and nothing else) or ``open``.
     :param egress_proxy: ``host:port`` of an HTTP proxy, as the hypervisor reaches it.
     :param network: a libvirt network that the host has an address of; QEMU's user network when empty.
+    :param pool: the pool that it is in, of the same tenant; none when empty.
     """
 
     fork_mode: str = "instant"
@@ -43,6 +45,7 @@ class HostSpec:
     egress: str = "none"
     egress_proxy: str = ""
     network: str = ""
+    pool: str = ""
 
     def __post_init__(self) -> None:
         naming.choice("fork_mode", self.fork_mode, MODES)
@@ -56,6 +59,8 @@ class HostSpec:
             raise InvalidInput("ports: a port is named twice.", remedy="name each port once")
         for key in self.authorized_keys:
             public_key(key)
+        if self.pool:
+            naming.name("pool", self.pool)
         self._check_network()
 
     def _check_network(self) -> None:
@@ -128,6 +133,7 @@ class HostRecord:
     :param version: counts every change, for compare and set.
     :param expires: when its time to live is over, in seconds since the epoch; 0 for a host that has no end.
     :param lease: who holds it; a host that had a holder is never given to another.
+    :param size: its nominal size, which counts in its pool.
     """
 
     owner: str
@@ -150,6 +156,7 @@ class HostRecord:
     version: int = 1
     expires: float = 0.0
     lease: Lease | None = None
+    size: Size = field(default_factory=Size)
 
     kind = "host"
 

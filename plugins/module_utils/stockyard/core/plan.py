@@ -22,10 +22,10 @@ UNKNOWN_GENERATION = "known after the template is built"
 class Action:
     """One thing to do to one object.
 
-    :param verb: ``build``, ``create``, ``replace``, ``start``, ``restart``, ``renew``, ``relabel`` or ``destroy``; for
-        a client certificate ``issue`` or ``revoke``; for a lease ``lease``, ``extend`` or ``issue``; for a file
-        ``remove``.
-    :param kind: ``template``, ``host``, ``client``, ``lease`` or ``file``.
+    :param verb: ``build``, ``create``, ``change``, ``replace``, ``start``, ``restart``, ``renew``, ``relabel`` or
+        ``destroy``; for a client certificate ``issue`` or ``revoke``; for a lease ``lease``, ``extend`` or ``issue``;
+        for a file ``remove``.
+    :param kind: ``template``, ``pool``, ``host``, ``client``, ``lease`` or ``file``.
     :param reason: why, in words.
     :param before: what is there, for a diff.
     :param after: what will be there.

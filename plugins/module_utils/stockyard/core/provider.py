@@ -14,6 +14,7 @@ from .clock import Deadline
 from .host import Host, HostRecord, HostSpec
 from .image import BuildOptions
 from .network import GuestNetwork
+from .pool import PoolRecord
 from .template import TemplateRecord
 
 Record: TypeAlias = "HostRecord | TemplateRecord"
@@ -72,6 +73,7 @@ class Observation:
 
     :param addresses: every address that a host of any owner has.
     :param names: the name of every machine, ours or not.
+    :param pools: every pool of the owner's.
     """
 
     templates: tuple[Template, ...]
@@ -79,6 +81,7 @@ class Observation:
     strangers: tuple[Stranger, ...]
     addresses: frozenset[str]
     names: frozenset[str] = frozenset()
+    pools: tuple[PoolRecord, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -114,6 +117,33 @@ class Channel(Protocol):
         """Hang up."""
 
 
+class PoolKeeper(Protocol):
+    """The pools of a hypervisor. A host that names one is admitted by :meth:`Provider.create_host`."""
+
+    def keep(self, record: PoolRecord, *, force: bool = False) -> PoolRecord:
+        """Compare and set: put a pool on record (version 0), or change it; returns it in its new version.
+
+        :param force: let it be smaller than what is in it: that stays, and nothing new is let in.
+        :raises Conflict: when the version on record is not the record's.
+        :raises NotFound: when its parent is not there.
+        :raises Refused: when it would be in itself, or smaller than what is in it.
+        """
+
+    def drop(self, record: PoolRecord) -> None:
+        """Take a pool away. None there is a success.
+
+        :raises Refused: when something is in it.
+        """
+
+    def facts(self, record: PoolRecord) -> dict[str, Any]:
+        """How its limits are kept, and what is worth knowing of the machine that its hosts are on.
+
+        ``enforced`` is ``admission`` where a pool only decides what is let in, ``resource pool`` where the hypervisor
+        holds what is in it to its share too; ``enforced_reason`` says why no more. ``available_mib`` is the memory that
+        is left there, or ``None`` where that is not known.
+        """
+
+
 @dataclass(frozen=True)
 class Recipe:
     """Everything that goes into a guest image, as text. Built by :mod:`..guest.recipe`.
@@ -145,6 +175,10 @@ class Provider(Protocol):
 
     uri: str
     capabilities: Capabilities
+
+    @property
+    def pools(self) -> PoolKeeper:
+        """Where its pools are kept."""
 
     def close(self) -> None:
         """Let go of the connection."""
@@ -192,9 +226,10 @@ class Provider(Protocol):
         """What the guest of a host is told of its network."""
 
     def create_host(self, record: HostRecord, template: TemplateRecord) -> None:
-        """Reserve name, address and published ports and put the host on record. Starts nothing.
+        """Reserve name, address, published ports and room in its pool and put the host on record. Starts nothing.
 
         :raises Conflict: when one of them is taken, by a host of any owner.
+        :raises PoolFull: when its pool, or one around it, has no room for it.
         """
 
     def fork(self, host: HostRecord, template: TemplateRecord, mode: str, deadline: Deadline) -> None:

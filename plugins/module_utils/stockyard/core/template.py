@@ -106,6 +106,7 @@ class TemplateRecord:
     :param checksums: SHA-256 of state and RAM file, once frozen.
     :param promoted: when it was made to rule again, though later ones are there; 0 for never.
     :param source: where its packages came from, where that is known.
+    :param disk_gib: virtual size of its disk in GiB; 0 where that is not known.
     """
 
     owner: str
@@ -125,6 +126,7 @@ class TemplateRecord:
     checksums: dict[str, str] | None = None
     promoted: float = 0.0
     source: Source | None = None
+    disk_gib: int = 0
 
     kind = "template"
 

@@ -18,6 +18,7 @@ from ..errors import AddressTaken, Conflict, Unsupported
 from . import egress, trust
 from .context import Context
 from .identify import READMITTABLE, check, identify, readmit, settle
+from .pools import size_of
 from .reach import wait_for_docker
 from .undo import undo
 
@@ -88,6 +89,7 @@ def _draft(ctx: Context, order: Order, template: TemplateRecord) -> HostRecord:
         created=now,
         expires=now + order.ttl if order.ttl else 0.0,
         labels=dict(order.labels),
+        size=size_of(template),
     )
 
 

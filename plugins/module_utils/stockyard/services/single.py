@@ -15,7 +15,7 @@ from ..core.plan import UNKNOWN_GENERATION, Plan, plan_host
 from ..core.plan_template import generations, newest
 from ..core.provider import Observation, Template
 from ..errors import NotFound, Refused
-from . import access, egress, hosts, templates, trust
+from . import access, egress, hosts, pools, templates, trust
 from .admit import admit
 from .context import Context
 
@@ -56,7 +56,11 @@ def _planned(ctx: Context, spec: SingleSpec, state: str, seen: Observation) -> P
     _refuse_nonsense(spec, state, host)
     wanted = trust.current(ctx, spec.tenant, seen.hosts) if state != "absent" else None
     todo = plan_host(spec, state, template.record.generation if template else UNKNOWN_GENERATION, host, wanted)
-    admit(ctx, spec.tenant, _order(spec, state, host).spec, todo, seen)
+    wish = _order(spec, state, host).spec
+    fitted = pools.fit(seen, spec.tenant, wish, template, todo, [host] if host else [])
+    if fitted.left_out:
+        raise pools.refusal(f"host {spec.name}", fitted, "Nothing is changed.")
+    admit(ctx, spec.tenant, wish, todo, seen)
     return todo
 
 

@@ -5,12 +5,17 @@
 
 from __future__ import annotations
 
+from ..core import room
+from ..core.clock import Deadline
 from ..core.fleet import SingleSpec
-from ..core.plan import Plan, plan_destroy
+from ..core.plan import Plan, gone, plan_destroy
+from ..core.pool import PoolRecord
 from ..core.provider import Observation
-from . import fleets, single
+from . import fleets, pools, single
 from . import templates as template_service
 from .context import Context
+
+REASON = "the yard is taken away"
 
 
 def plan(ctx: Context, templates: bool) -> Plan:
@@ -35,8 +40,21 @@ def run(ctx: Context, templates: bool, timeout: float) -> Plan:
         template_service.remove(ctx, tenant, name, deadline.left())
     if templates:
         ctx.provider.prune_images(0.0)
+        _remove_pools(ctx, deadline)
     return _planned(seen, templates)
 
 
+def _remove_pools(ctx: Context, deadline: Deadline) -> None:
+    """The innermost first."""
+    for pool in reversed(_outermost_first(ctx.provider.observe(ctx.owner))):
+        pools.remove(ctx, pool.tenant, pool.name, deadline.left())
+
+
+def _outermost_first(seen: Observation) -> list[PoolRecord]:
+    return sorted(seen.pools, key=lambda p: (len(room.book(seen.pools, ()).chain(p.tenant, p.name)), p.name))
+
+
 def _planned(seen: Observation, templates: bool) -> Plan:
-    return plan_destroy(seen.templates if templates else (), seen.hosts, "the yard is taken away")
+    todo = plan_destroy(seen.templates if templates else (), seen.hosts, REASON)
+    going = reversed(_outermost_first(seen)) if templates else ()
+    return Plan((*todo.actions, *(gone("pool", p.name, REASON, {"hosts": p.spec.hosts}) for p in going)))

@@ -19,7 +19,7 @@ from ...core.provider import Capabilities, Channel, Observation, Progress, R, Re
 from ...core.template import TemplateRecord
 from ...errors import Conflict, HypervisorError, Unsupported
 from ...guest.agent.wire import PORT_NAME
-from . import designer, fork, frozen, leftovers, logs, machine, memory, network
+from . import designer, fork, frozen, leftovers, logs, machine, memory, network, pools
 from .channel import SocketChannel
 from .domains import Domains
 from .faults import translated
@@ -45,6 +45,7 @@ class LibvirtProvider:
         self.networks = network.Networks(connection, uri.endswith("/system"))
         self.store = store
         self.images = Images(store)
+        self.pools = pools.book(store, self.domains, uri)
         self._processes: dict[str, int] = {}
 
     def close(self) -> None:
@@ -57,15 +58,16 @@ class LibvirtProvider:
         return self.store.lock(name, deadline)
 
     def observe(self, owner: str) -> Observation:
-        found, strangers = self.domains.everything()
+        (book, unread), (found, strangers) = self.pools.read(), self.domains.everything()
         self._processes = {}
         mine = [(record, state) for record, state in found if record.owner == owner]
         return Observation(
             templates=tuple(Template(r, self._problem(r)) for r, _state in mine if isinstance(r, TemplateRecord)),
             hosts=tuple(Host(r, state) for r, state in mine if isinstance(r, HostRecord)),
-            strangers=tuple(strangers),
+            strangers=(*strangers, *unread),
             addresses=frozenset(r.address for r, _state in found if isinstance(r, HostRecord)),
             names=frozenset(self.domains.names()),
+            pools=tuple(p for p in book if p.owner == owner),
         )
 
     def ensure_image(self, recipe: Recipe, build: BuildOptions, progress: Progress, deadline: Deadline) -> str:
@@ -125,6 +127,7 @@ class LibvirtProvider:
             if record.domain in self.domains.names():
                 raise Conflict("a domain of this name exists.", name=record.title, cause=record.domain)
             network.check_free(record, (r for r, _state in found))
+            self.pools.admit(record, (r for r, _state in found if isinstance(r, HostRecord)))
             shape = designer.cold(record, template.hardware, machine.frozen(source.XMLDesc(0)), image, folder)
             self._define(shape, record.title)
 

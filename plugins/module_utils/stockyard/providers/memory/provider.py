@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -34,11 +35,16 @@ from ...core.template import TemplateRecord
 from ...errors import Conflict, HypervisorError, InvalidInput, NotFound, Unsupported
 from .. import locks
 from ..locks import held
+from ..poolbook import PoolBook
 from .disks import Disks
 from .guest import AgentChannel, boot
-from .machines import check_free, check_unused, everything, find
+from .machines import check_free, check_unused, everything, find, hosts_of
 from .mirror import Mirror
 from .state import Machine, StateFile
+
+NO_MEMORY: dict[str, Any] = {
+    "enforced": "admission", "enforced_reason": "there are no machines to limit", "available_mib": None,
+}  # fmt: skip
 
 
 class MemoryProvider:
@@ -50,6 +56,7 @@ class MemoryProvider:
         self.state = StateFile(path)
         self.disks = Disks(self.state.folder / "disks", uri)
         self.mirror = Mirror(self.state.folder)
+        self.pools = PoolBook(self.state.folder / "pools", self._reserving, lambda: NO_MEMORY)
 
     def close(self) -> None:
         self.state.close()
@@ -61,15 +68,17 @@ class MemoryProvider:
         return held(self.state.folder / "locks", name, deadline)
 
     def observe(self, owner: str) -> Observation:
+        pools, unreadable = self.pools.read()
         machines = self.state.read()
         found = list(everything(machines))
         mine = [(r, m) for r, m in found if not isinstance(r, Stranger) and r.owner == owner]
         return Observation(
             templates=tuple(Template(r, self._problem(r)) for r, _machine in mine if isinstance(r, TemplateRecord)),
             hosts=tuple(Host(r, m.state) for r, m in mine if isinstance(r, HostRecord)),
-            strangers=tuple(r for r, _machine in found if isinstance(r, Stranger)),
+            strangers=(*(r for r, _machine in found if isinstance(r, Stranger)), *unreadable),
             addresses=frozenset(r.address for r, _machine in found if isinstance(r, HostRecord)),
             names=frozenset(machines),
+            pools=tuple(p for p in pools if p.owner == owner),
         )
 
     def ensure_image(self, recipe: Recipe, build: BuildOptions, progress: Progress, deadline: Deadline) -> str:
@@ -105,6 +114,7 @@ class MemoryProvider:
         with self.state.change() as machines:
             find(machines, template)
             check_free(machines, record)
+            self.pools.admit(record, hosts_of(machines))
             machines[record.domain] = Machine(encode(record))
 
     def fork(self, host: HostRecord, template: TemplateRecord, mode: str, deadline: Deadline) -> None:
@@ -189,6 +199,11 @@ class MemoryProvider:
         machine = self.state.read().get(record.domain)
         link = "up" if machine and machine.link else "down"
         return {"storage": str(self.state.folder), "disk": str(self.disks.path(record)), "link": link}
+
+    @contextmanager
+    def _reserving(self) -> Iterator[list[HostRecord]]:
+        with self.state.change() as machines:
+            yield hosts_of(machines)
 
     def _problem(self, record: TemplateRecord) -> str:
         return "its disk is gone" if record.phase == "frozen" and not self.disks.path(record).exists() else ""

@@ -28,13 +28,13 @@ from ...core.provider import (
     Template,
 )
 from ...core.template import TemplateRecord
-from ...errors import Conflict, HypervisorError, Unsupported
-from . import fork, place, privileges, templates, yardbook
+from ...errors import Conflict, HypervisorError, PoolFull, Unsupported
+from . import fork, place, pools, privileges, templates, yardbook
 from .addresses import Range
 from .guestinfo import GuestinfoChannel
 from .hosts import Hosts
 from .inventory import machines
-from .leases import CLOSING, Leases, anyone
+from .leases import CLOSING, Leases, anyone, open_again
 from .lookup import Lookup
 from .machines import Machines
 from .records import Machine
@@ -68,6 +68,7 @@ class VsphereProvider:
         self.machines = Machines(session, self.tasks, lookup, self.register)
         self.hosts = Hosts(self.forks, self.machines, self.register)
         self._known = yardbook.Known()
+        self.pools = pools.Pools(session, self.tasks, lookup, self.register, self._current)
         self._allowed = threading.Lock()
         self._may = False
         self._seen: dict[str, Machine] = {}
@@ -92,9 +93,10 @@ class VsphereProvider:
                 for r, m in mine if isinstance(r, TemplateRecord)
             ),
             hosts=tuple(Host(r, m.state if m else "off") for r, m in mine if isinstance(r, HostRecord)),
-            strangers=tuple(r for r, _machine in found if isinstance(r, Stranger)),
+            strangers=(*(r for r, _machine in found if isinstance(r, Stranger)), *pools.read(values)[1]),
             addresses=frozenset(r.address for r, _machine in found if isinstance(r, HostRecord)),
             names=frozenset({m.name for m in read} | {name for name, _record in yardbook.reserved(values)}),
+            pools=tuple(pools.read(values, owner)[0]),
         )  # fmt: skip
 
     def ensure_image(self, recipe: Recipe, build: BuildOptions, progress: Progress, deadline: Deadline) -> str:
@@ -147,9 +149,13 @@ class VsphereProvider:
         return GuestNetwork(record.address, mask, gateway if record.spec.egress == "open" else "", self.place.interface)
 
     def create_host(self, record: HostRecord, template: TemplateRecord) -> None:
-        self.register.change(
-            self._stamped(lambda values: yardbook.reserve(values, self._known, record, template), refresh=True)
-        )
+        edit = self._stamped(lambda values: pools.reserve(values, self._known, record, template), refresh=True)
+        try:
+            self.register.change(edit)
+        except PoolFull:
+            # Hosts that others destroyed leave no trace in the register.
+            self._known.stamp = None
+            self.register.change(edit)
 
     def fork(self, host: HostRecord, template: TemplateRecord, mode: str, deadline: Deadline) -> None:
         self.hosts.make(host, template, mode, deadline)
@@ -197,7 +203,8 @@ class VsphereProvider:
     def prune_images(self, older_than: float) -> list[str]:
         """There are no images; a register that nobody uses any more goes."""
         values, read = self._everything()
-        if not values or yardbook.everything(values, read) or anyone(dict(values), self.leases.now()):
+        used = yardbook.everything(values, read) or yardbook.pools(values)
+        if not values or used or anyone(dict(values), self.leases.now()):
             return []
         self._close_register()
         return []
@@ -228,8 +235,8 @@ class VsphereProvider:
         self.leases.take(CLOSING, "the register", Deadline(0.0))
         values, read = self._everything()
         others = {k: v for k, v in values.items() if k != CLOSING}
-        if yardbook.everything(values, read) or anyone(others, self.leases.now()):
-            self.register.change(_open_again)
+        if yardbook.everything(values, read) or yardbook.pools(values) or anyone(others, self.leases.now()):
+            self.register.change(open_again)
             return
         self.register.remove()
 
@@ -250,6 +257,12 @@ class VsphereProvider:
             self._known.learn(values.get(yardbook.STAMP, ""), machines(self.session, self.lookup.made_folder()))
         return values
 
+    def _current(self, values: Values | None = None) -> yardbook.Known:
+        """What all machines are, by a register that was read just now; without one, what is known is forgotten."""
+        self._known.stamp = None if values is None else self._known.stamp
+        self._refreshed(values or {})
+        return self._known
+
     def _stamped(self, edit: Edit, *, refresh: bool = False) -> Edit:
         """A change after which what is known is still all there is, if it was before."""
 
@@ -269,10 +282,6 @@ class VsphereProvider:
             if not self._may:
                 privileges.demand(self.session, self.lookup)
                 self._may = True
-
-
-def _open_again(values: Values) -> None:
-    values.pop(CLOSING, None)
 
 
 def open_provider(uri: str, storage: str | None = None, given: Login = NOBODY) -> VsphereProvider:
