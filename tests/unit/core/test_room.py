@@ -13,7 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stockyard.core import codec, pressure, room
+from stockyard.core.fleet import FleetSpec
 from stockyard.core.host import HostRecord, HostSpec
+from stockyard.core.lease import LeaseSpec
 from stockyard.core.plan import Action, Plan
 from stockyard.core.pool import LIMITS, PoolRecord, PoolSpec
 from stockyard.core.pressure import Held
@@ -24,8 +26,8 @@ from tests.support import HOSTILE, host_record
 SMALL = Size(1, 512, 4)
 SIZES = st.builds(Size, st.integers(0, 4), st.integers(0, 4096), st.integers(0, 20))
 SPECS = st.builds(
-    PoolSpec, st.just("inner"), parent=st.sampled_from(["", "outer"]), hosts=st.integers(0, 6), vcpus=st.integers(0, 12),
-    memory_mib=st.integers(0, 8192), memory_overcommit=st.floats(1, 4), disk_gib=st.integers(0, 60),
+    PoolSpec, st.just("inner"), parent=st.sampled_from(["", "outer"]), hosts=st.integers(0, 6),
+    vcpus=st.integers(0, 12), memory_mib=st.integers(0, 8192), memory_overcommit=st.floats(1, 4), disk_gib=st.integers(0, 60),
 )  # fmt: skip
 
 
@@ -50,6 +52,10 @@ def test_names_that_no_pool_can_have(name: str) -> None:
             PoolSpec("ci", parent=name)
         with pytest.raises(InvalidInput):
             HostSpec(pool=name)
+        with pytest.raises(InvalidInput):
+            LeaseSpec("me", pool=name)
+    with pytest.raises(InvalidInput):
+        FleetSpec("ci", "base", on_full=name)
 
 
 @pytest.mark.parametrize(
@@ -81,17 +87,14 @@ def test_what_is_let_in_is_within_every_limit_and_no_more_is_refused(
     for number, size in enumerate(sizes):
         newcomer = member(f"ci-{number}", "inner", size)
         fits = room.book(pools, there).room("default", "inner", size) > 0
-        try:
+        around = pools if inner.parent else pools[:1]
+        assert fits != any(exceeded(p.spec, [*there, newcomer]) for p in around)
+        if fits:
             room.admit(newcomer, pools, there)
-        except PoolFull as error:
-            assert not fits
-            assert "more asked for" in error.cause
-            over = [*there, newcomer]
-            assert any(exceeded(p.spec, over) for p in (pools if inner.parent else pools[:1]))
-            continue
-        assert fits
-        there.append(newcomer)
-        assert not any(exceeded(p.spec, there) for p in (pools if inner.parent else pools[:1]))
+            there.append(newcomer)
+        else:
+            with pytest.raises(PoolFull, match="more asked for"):
+                room.admit(newcomer, pools, there)
 
 
 def exceeded(spec: PoolSpec, hosts: list[HostRecord]) -> bool:

@@ -192,7 +192,7 @@ def fit(todo: Plan, found: Book, tenant: str, pool: str, size: Size, members: It
 
 
 def _tried(found: Book, tenant: str, pool: str, size: Size, old: HostRecord | None, verb: str) -> str:
-    """Make one host in thought; why there is no room for it. One that is replaced goes first, and stays if that fails."""
+    """Make one host in thought; why there is no room. One that is replaced goes first, and stays if that fails."""
     if verb not in ("create", "replace"):
         return ""
     leaves = old if verb == "replace" else None
