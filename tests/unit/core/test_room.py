@@ -27,7 +27,8 @@ SMALL = Size(1, 512, 4)
 SIZES = st.builds(Size, st.integers(0, 4), st.integers(0, 4096), st.integers(0, 20))
 SPECS = st.builds(
     PoolSpec, st.just("inner"), parent=st.sampled_from(["", "outer"]), hosts=st.integers(0, 6),
-    vcpus=st.integers(0, 12), memory_mib=st.integers(0, 8192), memory_overcommit=st.floats(1, 4), disk_gib=st.integers(0, 60),
+    vcpus=st.integers(0, 12), memory_mib=st.integers(0, 8192), memory_overcommit=st.floats(1, 4),
+    disk_gib=st.integers(0, 60),
 )  # fmt: skip
 
 
