@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from ._ansible import checked
+from ._pools import POOL, PRELOAD, pool_spec, preloads
 from .stockyard.core.declaration import PRUNE, Declaration, FleetTerm, PoolTerm, TemplateTerm
 from .stockyard.core.fleet import HOST_STATES, FleetSpec, SingleSpec
 from .stockyard.core.host import ENGINE_IDENTITIES, MODES, HostSpec
@@ -15,7 +16,7 @@ from .stockyard.core.image import SUITES, BuildOptions, ImageSpec
 from .stockyard.core.lease import LeaseSpec, seconds
 from .stockyard.core.naming import duration
 from .stockyard.core.network import EGRESSES
-from .stockyard.core.pool import ON_FULL, PoolSpec
+from .stockyard.core.pool import ON_FULL
 from .stockyard.core.repository import Repository
 from .stockyard.core.spread import HYPERVISOR_STATES, PLACEMENTS, Hypervisor
 from .stockyard.core.template import ACCELERATORS, DOCKER_KINDS, KEEP, Hardware, TemplateSpec
@@ -57,6 +58,8 @@ HOST: Params = {
     "egress_proxy": {"type": "str", "default": ""},
     "network": {"type": "str", "default": ""},
     "pool": {"type": "str", "default": ""},
+    "vcpus": {"type": "int", "default": 0},
+    "memory_mib": {"type": "int", "default": 0},
     "labels": {"type": "dict", "default": {}},
     "authorized_keys": {"type": "list", "elements": "str", "default": [], "no_log": False},
     "fork_mode": {"type": "str", "choices": list(MODES), "default": "instant"},
@@ -116,6 +119,8 @@ TEMPLATE: Params = {
     "suite": {"type": "str", "choices": list(SUITES), "default": "bookworm"},
     "packages": {"type": "list", "elements": "str", "default": []},
     "files": {"type": "dict", "default": {}},
+    "preload": PRELOAD,
+    "commands": {"type": "list", "elements": "str", "default": []},
     "disk_gib": {"type": "int", "default": 8},
     "source": {"type": "str", "default": ""},
     "ssh_user": {"type": "str", "default": "stockyard"},
@@ -126,6 +131,7 @@ TEMPLATE: Params = {
     "vcpus": {"type": "int", "default": 1},
     "max_vcpus": {"type": "int", "default": 4},
     "memory_mib": {"type": "int", "default": 1024},
+    "max_memory_mib": {"type": "int", "default": 0},
     "spare_ports": {"type": "int", "default": 4},
     "accelerator": {"type": "str", "choices": list(ACCELERATORS), "default": "auto"},
     "docker": {"type": "str", "choices": list(DOCKER_KINDS), "default": "running"},
@@ -135,41 +141,30 @@ TEMPLATE: Params = {
     "timeout": {"type": "int", "default": 1800},
 }
 
-POOL: Params = {
-    **TENANT,
-    "parent": {"type": "str", "default": ""},
-    "hosts": {"type": "int", "default": 0},
-    "vcpus": {"type": "int", "default": 0},
-    "memory_mib": {"type": "int", "default": 0},
-    "memory_overcommit": {"type": "float", "default": 1.0},
-    "disk_gib": {"type": "int", "default": 0},
-    "cpu_shares": {"type": "int", "default": 0},
-    "memory_shares": {"type": "int", "default": 0},
-    "cpu_reservation_mhz": {"type": "int", "default": 0},
-    "memory_reservation_mib": {"type": "int", "default": 0},
-    "expandable": {"type": "bool", "default": True},
-    "force": {"type": "bool", "default": False},
-    "timeout": {"type": "int", "default": 60},
-}
-
 ITEM: Params = {
     "name": {"type": "str", "required": True},
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
 }
 
 # Options that a host's specification has by the same name and type.
-PLAIN = ("fork_mode", "engine_identity", "bind", "egress", "egress_proxy", "network", "pool")
+PLAIN = ("fork_mode", "engine_identity", "bind", "egress", "egress_proxy", "network", "pool", "vcpus", "memory_mib")
 
 
 def template_spec(params: Params) -> TemplateSpec:
     """The template that a task declares."""
     image = _of(params, "suite", "ssh_user", "disk_gib", "source")
-    hardware = _of(params, "vcpus", "max_vcpus", "memory_mib", "spare_ports", "accelerator")
+    hardware = _of(params, "vcpus", "max_vcpus", "memory_mib", "max_memory_mib", "spare_ports", "accelerator")
     age = params["max_age"]
     return TemplateSpec(
         **_of(params, "name", "tenant", "docker", "upgrade", "keep_generations"),
         max_age=None if age is None else duration("max_age", age),
-        image=ImageSpec(packages=tuple(params["packages"]), files=params["files"] or None, **image),
+        image=ImageSpec(
+            packages=tuple(params["packages"]),
+            files=params["files"] or None,
+            preload=preloads(params["preload"]),
+            commands=tuple(params["commands"]),
+            **image,
+        ),
         build=BuildOptions(
             **_of(params, "mirror", "security_mirror", "proxy"),
             repositories=tuple(
@@ -196,11 +191,6 @@ def fleet_spec(params: Params) -> FleetSpec:
         host=_host_spec(params),
         ttl=_ttl(params),
     )
-
-
-def pool_spec(params: Params) -> PoolSpec:
-    """The pool that a task declares."""
-    return PoolSpec(**_of(params, "name", *(k for k in POOL if k not in ("force", "timeout"))))
 
 
 def declaration(params: Params) -> Declaration:

@@ -24,6 +24,7 @@ extends_documentation_fragment:
   - stockyard.container_hosts.pki
   - stockyard.container_hosts.progress
   - stockyard.container_hosts.tenant
+  - stockyard.container_hosts.warm
 attributes:
   check_mode:
     support: full
@@ -94,6 +95,11 @@ options:
       - Memory of each host in MiB.
     type: int
     default: 1024
+  max_memory_mib:
+    description:
+      - How much memory in MiB a host can be given while it runs. None more than O(memory_mib) when it is V(0).
+    type: int
+    default: 0
   spare_ports:
     description:
       - PCI Express ports that are left free for hot-plug, at most 12.
@@ -210,7 +216,7 @@ template:
     hardware:
       description: The machine that it was frozen with.
       type: dict
-      sample: {vcpus: 1, max_vcpus: 4, memory_mib: 1024, spare_ports: 4, accelerator: auto}
+      sample: {vcpus: 1, max_vcpus: 4, memory_mib: 1024, max_memory_mib: 0, spare_ports: 4, accelerator: auto}
     created:
       description: When it was made, in seconds since the epoch.
       type: float

@@ -35,6 +35,8 @@ class HostSpec:
     :param egress_proxy: ``host:port`` of an HTTP proxy, as the hypervisor reaches it.
     :param network: a libvirt network that the host has an address of; QEMU's user network when empty.
     :param pool: the pool that it is in, of the same tenant; none when empty.
+    :param vcpus: virtual CPUs; as its template has when 0. Changed where the host is, if that can be.
+    :param memory_mib: the same for RAM, in MiB.
     """
 
     fork_mode: str = "instant"
@@ -46,6 +48,8 @@ class HostSpec:
     egress_proxy: str = ""
     network: str = ""
     pool: str = ""
+    vcpus: int = 0
+    memory_mib: int = 0
 
     def __post_init__(self) -> None:
         naming.choice("fork_mode", self.fork_mode, MODES)
@@ -61,6 +65,8 @@ class HostSpec:
             public_key(key)
         if self.pool:
             naming.name("pool", self.pool)
+        naming.whole("vcpus", self.vcpus, 0, 255)
+        naming.whole("memory_mib", self.memory_mib, 0, 1 << 20)
         self._check_network()
 
     def _check_network(self) -> None:
@@ -134,6 +140,8 @@ class HostRecord:
     :param expires: when its time to live is over, in seconds since the epoch; 0 for a host that has no end.
     :param lease: who holds it; a host that had a holder is never given to another.
     :param size: its nominal size, which counts in its pool.
+    :param frozen: the size that its template was frozen with: the least that it can have.
+    :param most: what it can be given while it runs; 0 where nothing can be plugged in.
     """
 
     owner: str
@@ -157,6 +165,8 @@ class HostRecord:
     expires: float = 0.0
     lease: Lease | None = None
     size: Size = field(default_factory=Size)
+    frozen: Size = field(default_factory=Size)
+    most: Size = field(default_factory=Size)
 
     kind = "host"
 

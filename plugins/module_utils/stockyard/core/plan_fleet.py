@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..errors import Conflict
-from . import codec, holding, naming, plan
+from . import codec, holding, naming, plan, resize
 from .fleet import FleetSpec
 from .host import HOST_PHASES, Host
 from .network import clash
@@ -141,8 +141,9 @@ def _why(spec: FleetSpec, host: Host, wanted: dict[str, Any], unhealthy: Mapping
     same = (record.spec, record.generation[:12]) == (spec.host, wanted["generation"])
     changed = [] if same else plan.changes(host, wanted)
     changed += [f"label {k}" for k in spec.replace_on_labels if record.labels.get(k) != spec.labels.get(k)]
-    if changed:
-        return f"{', '.join(changed)} changed"
+    why = resize.in_place(record, spec.host) if resize.only_size(changed) else ""
+    if changed and (why or not resize.only_size(changed)):
+        return f"{', '.join(changed)} changed{f', and {why}' * bool(why)}"
     return unhealthy.get(record.name, ALWAYS if spec.recreate == "always" else "")
 
 
@@ -150,7 +151,7 @@ def _first(spec: FleetSpec, crew: Crew, trust: Trust | None) -> list[Action]:
     """What costs nobody anything: useless hosts go, and those that stay are mended where they are."""
     actions = [_goes(h, crew) for h in crew.useless]
     for host in sorted(crew.stay, key=ordinal):
-        actions += plan.mending(host, spec.labels, trust)
+        actions += plan.mending(host, spec.labels, trust, spec.host)
     return actions
 
 

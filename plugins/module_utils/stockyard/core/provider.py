@@ -15,6 +15,7 @@ from .host import Host, HostRecord, HostSpec
 from .image import BuildOptions
 from .network import GuestNetwork
 from .pool import PoolRecord
+from .size import Size
 from .template import TemplateRecord
 
 Record: TypeAlias = "HostRecord | TemplateRecord"
@@ -33,6 +34,8 @@ class Capabilities:
     :param endpoints: whether its hosts answer on the network, at the addresses that are on record.
     :param first_mac: the lowest MAC address that its machines may have; QEMU's guests have their own prefix.
     :param macs: how many there are from there on.
+    :param ram_file: whether a template's RAM is a file in which zeroes take no room.
+    :param resizes: whether running machines can be given more.
     :param builds: whether images are built of packages here; else templates are cloned of what there is.
     :param own_files: whether its machines' files are kept by us: such may be left behind. vCenter removes them itself.
     """
@@ -44,6 +47,8 @@ class Capabilities:
     macs: int = MACS
     own_files: bool = True
     builds: bool = True
+    ram_file: bool = False
+    resizes: bool = False
 
 
 @dataclass(frozen=True)
@@ -152,6 +157,7 @@ class Recipe:
     :param files: absolute path to (mode, text).
     :param early: the same, laid down before packages are configured.
     :param source: a machine of the hypervisor's that is cloned instead, and has all of it already.
+    :param preload: kind, name and SHA-256 of each thing that is put into Docker before the freeze.
     """
 
     suite: str
@@ -160,6 +166,7 @@ class Recipe:
     files: dict[str, GuestFile]
     disk_gib: int
     source: str = ""
+    preload: tuple[tuple[str, str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -243,6 +250,12 @@ class Provider(Protocol):
 
     def stop(self, record: Record, deadline: Deadline) -> None:
         """Shut a machine down, by force when the guest does not follow."""
+
+    def resize(self, record: HostRecord, size: Size, deadline: Deadline) -> None:
+        """Plug into a running machine, or take out of it, what makes its size. What it has already is left as it is.
+
+        :raises HypervisorError: when its guest keeps what it is to give back.
+        """
 
     def set_link(self, record: Record, up: bool) -> None:
         """Connect or cut the guest's network link."""

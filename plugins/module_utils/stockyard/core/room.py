@@ -193,9 +193,9 @@ def fit(todo: Plan, found: Book, tenant: str, pool: str, size: Size, members: It
 
 def _tried(found: Book, tenant: str, pool: str, size: Size, old: HostRecord | None, verb: str) -> str:
     """Make one host in thought; why there is no room. One that is replaced goes first, and stays if that fails."""
-    if verb not in ("create", "replace"):
+    if verb not in ("create", "replace", "resize"):
         return ""
-    leaves = old if verb == "replace" else None
+    leaves = old if verb != "create" else None
     if leaves:
         found.give(leaves)
     why = found.take(tenant, pool, size)

@@ -20,3 +20,13 @@ class Size:
     vcpus: int = 0
     memory_mib: int = 0
     disk_gib: int = 0
+
+
+def grows(before: Size, after: Size) -> bool:
+    """Whether more of anything is wanted than before."""
+    return after.vcpus > before.vcpus or after.memory_mib > before.memory_mib or after.disk_gib > before.disk_gib
+
+
+def larger(one: Size, other: Size) -> Size:
+    """As much of everything as the one or the other has."""
+    return Size(max(one.vcpus, other.vcpus), max(one.memory_mib, other.memory_mib), max(one.disk_gib, other.disk_gib))

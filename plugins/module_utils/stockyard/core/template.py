@@ -23,6 +23,7 @@ class Hardware:
     :param vcpus: virtual CPUs at start.
     :param max_vcpus: how many it can be given later.
     :param memory_mib: RAM in MiB.
+    :param max_memory_mib: how much it can be given later, in MiB; none more when 0.
     :param spare_ports: PCI Express root ports left free for hot-plug.
     :param accelerator: ``auto`` (KVM where the CPU has it, else TCG), ``kvm`` or ``tcg``.
     """
@@ -32,12 +33,19 @@ class Hardware:
     memory_mib: int = 1024
     spare_ports: int = 4
     accelerator: str = "auto"
+    max_memory_mib: int = 0
 
     def __post_init__(self) -> None:
         naming.whole("vcpus", self.vcpus, 1, 255)
         naming.whole("max_vcpus", self.max_vcpus, 1, 255)
         naming.whole("memory_mib", self.memory_mib, 512, 1 << 20)
         naming.whole("spare_ports", self.spare_ports, 0, 12)
+        naming.whole("max_memory_mib", self.max_memory_mib, 0, 1 << 22)
+        if 0 < self.max_memory_mib < self.memory_mib:
+            raise InvalidInput(
+                f"max_memory_mib is {self.max_memory_mib}, under memory_mib {self.memory_mib}.",
+                remedy="raise max_memory_mib, or leave it out",
+            )
         naming.choice("accelerator", self.accelerator, ACCELERATORS)
         if self.vcpus > self.max_vcpus:
             raise InvalidInput(f"vcpus is {self.vcpus}, over max_vcpus {self.max_vcpus}.", remedy="raise max_vcpus")
@@ -72,6 +80,11 @@ class TemplateSpec:
         naming.name("template", self.name)
         naming.name("tenant", self.tenant)
         naming.choice("docker", self.docker, DOCKER_KINDS)
+        if self.docker == "stopped" and self.image.preload:
+            raise InvalidInput(
+                "preload needs a Docker that runs.", name=f"template {self.name}",
+                remedy="leave preload out, or declare docker running",
+            )  # fmt: skip
         naming.whole("keep_generations", self.keep_generations, 1, 1000)
         if self.max_age is not None:
             naming.seconds("max_age", self.max_age, 60, 10 * 366 * 86400)

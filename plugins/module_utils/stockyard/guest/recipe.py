@@ -17,7 +17,7 @@ from ..core.provider import GuestFile, Recipe
 from ..core.template import TemplateSpec
 from ..errors import MissingDependency
 from . import agent, texts
-from .agent import apply, effects, guestinfo, main, warmup, wire
+from .agent import apply, effects, guestinfo, main, provision, thrift, warmup, wire
 
 PACKAGES = (
     "systemd", "systemd-sysv", "udev", "dbus", "kmod", "procps", "iproute2", "e2fsprogs",
@@ -36,7 +36,7 @@ MASKED = (
     "sys-kernel-tracing.mount", "sys-kernel-config.mount", "sys-fs-fuse-connections.mount",
 )  # fmt: skip
 # A device layout or a fork protocol that old templates do not have: counted up by hand, part of the digest.
-LAYOUT = 2
+LAYOUT = 3
 
 
 def recipe(spec: ImageSpec, docker: str = "running") -> Recipe:
@@ -54,6 +54,7 @@ def recipe(spec: ImageSpec, docker: str = "running") -> Recipe:
         files={**_system_files(spec.ssh_user), **_docker_gate(docker), **_agent_files(), **_extra_files(spec)},
         disk_gib=spec.disk_gib,
         source=spec.source,
+        preload=tuple((item.kind, item.name, item.digest) for item in spec.preload),
     )
 
 
@@ -85,6 +86,7 @@ def _system_files(user: str) -> dict[str, GuestFile]:
         "/etc/sysusers.d/stockyard.conf": GuestFile(render(texts.SYSUSERS, user=user)),
         "/etc/tmpfiles.d/stockyard.conf": GuestFile(render(texts.TMPFILES, user=user)),
         "/etc/systemd/system.conf.d/stockyard.conf": GuestFile(texts.SYSTEM_CONF),
+        "/etc/udev/rules.d/80-stockyard.rules": GuestFile(texts.HOTPLUG_RULES),
         "/etc/sudoers.d/stockyard": GuestFile(render(texts.SUDOERS, user=user), 0o440),
         "/etc/ssh/sshd_config.d/stockyard.conf": GuestFile(render(texts.SSHD_CONF, user=user)),
         "/etc/systemd/journald.conf.d/stockyard.conf": GuestFile(texts.JOURNALD_CONF),
@@ -124,14 +126,17 @@ LINK = 0o120777
 
 def _agent_files() -> dict[str, GuestFile]:
     modules = {
-        "__init__": agent, "apply": apply, "effects": effects, "guestinfo": guestinfo, "main": main, "warmup": warmup,
-        "wire": wire,
+        "__init__": agent, "apply": apply, "effects": effects, "guestinfo": guestinfo, "main": main,
+        "provision": provision, "thrift": thrift, "warmup": warmup, "wire": wire,
     }  # fmt: skip
     return {f"/usr/lib/stockyard/stockyard_agent/{name}.py": GuestFile(_source(m)) for name, m in modules.items()}
 
 
 def _extra_files(spec: ImageSpec) -> dict[str, GuestFile]:
-    return {path: GuestFile(text) for path, text in (spec.files or {}).items()}
+    files = {path: GuestFile(text) for path, text in (spec.files or {}).items()}
+    if spec.commands:
+        files[f"/{provision.COMMANDS}"] = GuestFile("\n".join(spec.commands) + "\n", 0o700)
+    return files
 
 
 def _source(module: ModuleType) -> str:

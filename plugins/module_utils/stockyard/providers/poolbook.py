@@ -21,7 +21,8 @@ from typing import Any
 from ..core import codec, room
 from ..core.host import HostRecord
 from ..core.pool import PoolRecord
-from ..core.provider import Stranger
+from ..core.provider import Record, Stranger
+from ..core.size import grows
 from ..errors import Conflict, HypervisorError, InvalidInput, OutOfSpace
 
 SUFFIX = ".json"
@@ -61,6 +62,12 @@ class PoolBook:
         """
         if record.spec.pool:
             room.admit(record, self.read()[0], hosts)
+
+    def readmit(self, record: Record, changes: dict[str, Any], everybody: Callable[[], Iterable[object]]) -> None:
+        """Refuse that a host in a pool grows, where there is no room for that. Call it under the same lock."""
+        if isinstance(record, HostRecord) and record.spec.pool and grows(record.size, changes.get("size", record.size)):
+            hosts = [r for r in everybody() if isinstance(r, HostRecord)]
+            self.admit(replace(record, size=changes["size"]), hosts)
 
     def keep(self, record: PoolRecord, *, force: bool = False) -> PoolRecord:
         """Compare and set: put a pool on record, or change it, if nobody changed it meanwhile.

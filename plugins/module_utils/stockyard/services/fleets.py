@@ -60,7 +60,7 @@ def _planned(
     refused = _refusal(spec, fitted) if fitted.left_out else None
     if refused and spec.on_full == "refuse":
         raise refused
-    admit(ctx, spec.tenant, spec.host, fitted.plan, seen)
+    admit(ctx, spec.tenant, spec.host, fitted.plan, seen, template)
     return fitted.plan, refused
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, replace
 from typing import Any
 
-from ..core import codec, pressure, room
+from ..core import codec, pressure, resize, room
 from ..core.host import Host, HostRecord, HostSpec
 from ..core.plan import Action, Plan, gone
 from ..core.pool import LIMITS, PoolRecord, PoolSpec
@@ -97,11 +97,20 @@ def book(seen: Observation) -> Book:
     return room.book(seen.pools, (h.record for h in seen.hosts))
 
 
-def size_of(template: TemplateRecord | None) -> Size:
+def size_of(spec: HostSpec, template: TemplateRecord | None) -> Size:
     """The nominal size of a new host. Of a template that is not there yet nothing is known."""
-    if template is None:
-        return Size()
+    return resize.wanted(spec, frozen(template)) if template else Size(spec.vcpus, spec.memory_mib)
+
+
+def frozen(template: TemplateRecord) -> Size:
+    """What a template was frozen with."""
     return Size(template.hardware.vcpus, template.hardware.memory_mib, template.disk_gib)
+
+
+def most(ctx: Context, template: TemplateRecord) -> Size:
+    """What can be plugged into its forks."""
+    hardware = template.hardware
+    return Size(hardware.max_vcpus, hardware.max_memory_mib) if ctx.provider.capabilities.resizes else Size()
 
 
 def beside(seen: Observation, tenant: str, spec: HostSpec, template: Template | None) -> int | None:
@@ -109,7 +118,9 @@ def beside(seen: Observation, tenant: str, spec: HostSpec, template: Template | 
 
     :raises NotFound: when the pool is not there.
     """
-    return book(seen).room(tenant, spec.pool, size_of(template.record if template else None)) if spec.pool else None
+    return (
+        book(seen).room(tenant, spec.pool, size_of(spec, template.record if template else None)) if spec.pool else None
+    )
 
 
 def fit(
@@ -117,7 +128,7 @@ def fit(
 ) -> Fitted:
     """A plan as far as its pool has room for it."""
     members = [h.record for h in mine]
-    return room.fit(todo, book(seen), tenant, spec.pool, size_of(template.record if template else None), members)
+    return room.fit(todo, book(seen), tenant, spec.pool, size_of(spec, template.record if template else None), members)
 
 
 def refusal(name: str, fitted: Fitted, rest: str) -> PoolFull:

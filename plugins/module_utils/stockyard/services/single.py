@@ -60,7 +60,7 @@ def _planned(ctx: Context, spec: SingleSpec, state: str, seen: Observation) -> P
     fitted = pools.fit(seen, spec.tenant, wish, template, todo, [host] if host else [])
     if fitted.left_out:
         raise pools.refusal(f"host {spec.name}", fitted, "Nothing is changed.")
-    admit(ctx, spec.tenant, wish, todo, seen)
+    admit(ctx, spec.tenant, wish, todo, seen, template)
     return todo
 
 
@@ -82,7 +82,7 @@ def _apply(ctx: Context, spec: SingleSpec, state: str, todo: Plan, host: Host | 
     record = host.record if host else None
     for action in todo.actions:
         if record and action.verb in hosts.MENDING:
-            record = hosts.mend(ctx, record, action.verb, spec.labels, deadline)
+            record = hosts.mend(ctx, record, action.verb, spec.labels, spec.host, deadline)
         elif record and action.verb == "destroy":
             hosts.destroy(ctx, record)
         else:

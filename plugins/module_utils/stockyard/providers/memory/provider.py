@@ -31,6 +31,7 @@ from ...core.provider import (
     Template,
 )
 from ...core.records import encode
+from ...core.size import Size
 from ...core.template import TemplateRecord
 from ...errors import Conflict, HypervisorError, InvalidInput, NotFound, Unsupported
 from .. import locks
@@ -52,7 +53,7 @@ class MemoryProvider:
 
     def __init__(self, uri: str, path: Path) -> None:
         self.uri = uri
-        self.capabilities = Capabilities(modes=MODES, parallel=2, endpoints=False)
+        self.capabilities = Capabilities(modes=MODES, parallel=2, endpoints=False, resizes=True)
         self.state = StateFile(path)
         self.disks = Disks(self.state.folder / "disks", uri)
         self.mirror = Mirror(self.state.folder)
@@ -140,6 +141,10 @@ class MemoryProvider:
     def stop(self, record: Record, deadline: Deadline) -> None:
         self._set(record, state="off", link=False)
 
+    def resize(self, record: HostRecord, size: Size, deadline: Deadline) -> None:
+        if not self._running(record):
+            raise HypervisorError("its machine does not run.", name=record.title)
+
     def set_link(self, record: Record, up: bool) -> None:
         if not self._running(record):
             raise HypervisorError("its machine does not run.", name=record.title)
@@ -152,6 +157,7 @@ class MemoryProvider:
 
     def claim(self, record: R, **changes: Any) -> R:
         with self.state.change() as machines:
+            self.pools.readmit(record, changes, lambda: hosts_of(machines))
             machine, current = find(machines, record)
             if current.version != record.version:
                 raise Conflict(

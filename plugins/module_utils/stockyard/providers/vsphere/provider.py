@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
 from uuid import UUID
@@ -108,8 +109,7 @@ class VsphereProvider:
         return templates.image(self.lookup, recipe.source)
 
     def resolve(self, recipe: Recipe, build: BuildOptions, deadline: Deadline) -> dict[str, str]:
-        """What is in a source, nobody but its owner knows."""
-        return {}
+        return {}  # what is in a source, nobody but its owner knows
 
     def versions(self, image: str) -> dict[str, str]:
         return {}
@@ -136,12 +136,7 @@ class VsphereProvider:
         range_: Range | None = self.place.addresses
         if range_ is None:
             return ""
-        try:
-            return range_.free(UUID(uuid).int, self._addresses())
-        except Conflict:
-            # Hosts that others destroyed leave no trace in the register.
-            self._known.stamp = None
-            return range_.free(UUID(uuid).int, self._addresses())
+        return str(self._twice(Conflict, lambda: range_.free(UUID(uuid).int, self._addresses())))
 
     def guest_network(self, record: HostRecord) -> GuestNetwork:
         range_: Range | None = self.place.addresses
@@ -150,12 +145,7 @@ class VsphereProvider:
 
     def create_host(self, record: HostRecord, template: TemplateRecord) -> None:
         edit = self._stamped(lambda values: pools.reserve(values, self._known, record, template), refresh=True)
-        try:
-            self.register.change(edit)
-        except PoolFull:
-            # Hosts that others destroyed leave no trace in the register.
-            self._known.stamp = None
-            self.register.change(edit)
+        self._twice(PoolFull, lambda: self.register.change(edit))
 
     def fork(self, host: HostRecord, template: TemplateRecord, mode: str, deadline: Deadline) -> None:
         self.hosts.make(host, template, mode, deadline)
@@ -171,6 +161,9 @@ class VsphereProvider:
 
     def stop(self, record: Record, deadline: Deadline) -> None:
         self.machines.stop(record, deadline)
+
+    def resize(self, record: HostRecord, size: Any, deadline: Deadline) -> None:
+        raise Unsupported("machines are not resized here.", name=record.title, remedy="replace the host")
 
     def set_link(self, record: Record, up: bool) -> None:
         machine = self.machines.need(record)
@@ -257,8 +250,16 @@ class VsphereProvider:
             self._known.learn(values.get(yardbook.STAMP, ""), machines(self.session, self.lookup.made_folder()))
         return values
 
+    def _twice(self, error: type[Exception], act: Callable[[], Any]) -> Any:
+        try:
+            return act()
+        except error:
+            # Hosts that others destroyed leave no trace in the register.
+            self._known.stamp = None
+            return act()
+
     def _current(self, values: Values | None = None) -> yardbook.Known:
-        """What all machines are, by a register that was read just now; without one, what is known is forgotten."""
+        """What all machines are, by a register that was read; without one, it is forgotten."""
         self._known.stamp = None if values is None else self._known.stamp
         self._refreshed(values or {})
         return self._known
