@@ -162,6 +162,14 @@ host:
       description: The libvirt network that it has its address of. Empty for QEMU's user network.
       type: str
       sample: ""
+    pool:
+      description: The pool that it is in, empty for none.
+      type: str
+      sample: ci
+    size:
+      description: Its nominal size, by which it counts in its pool.
+      type: dict
+      sample: {vcpus: 1, memory_mib: 1024, disk_gib: 8}
     expires:
       description: When its time to live is over, in seconds since the epoch. V(0) for a host that has no end.
       type: float
