@@ -35,7 +35,7 @@ from tests.support import host_record, template_record
 GOLDEN = Path(__file__).parent / "golden"
 STORE = Path("/store")
 IMAGE = Image(STORE / "images/i/disk.qcow2", STORE / "images/i/vmlinuz", STORE / "images/i/initrd.img")
-HARDWARE = Hardware(vcpus=2, max_vcpus=4, memory_mib=1536, spare_ports=2)
+HARDWARE = Hardware(vcpus=2, max_vcpus=4, memory_mib=1536, spare_ports=2, max_memory_mib=3072)
 HOST = host_record(
     uuid="11111111-2222-4333-8444-555555555555", mac="52:54:00:aa:bb:cc", address="127.64.1.2", phase="creating",
     spec=HostSpec(ports=(8080, 443)), labels={"note": "a'/><qemu:arg value='-x"},
@@ -170,3 +170,10 @@ def test_an_element_carries_text_faithfully(text: str, attribute: str) -> None:
     assert (found.text or "") == text
     assert found.get("name") == attribute
     assert list(found) == []
+
+
+def test_there_are_slots_for_memory_only_where_more_is_allowed() -> None:
+    fixed = replace(HARDWARE, max_memory_mib=0)
+    assert "-m" not in arguments(designer.cold(HOST, fixed, TCG, IMAGE, STORE))
+    made = arguments(designer.cold(HOST, HARDWARE, TCG, IMAGE, STORE))
+    assert made[made.index("-m") + 1] == "slots=16,maxmem=3072M"
