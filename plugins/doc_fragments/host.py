@@ -60,8 +60,8 @@ options:
   vcpus:
     description:
       - Virtual CPUs of the host. As its template has when it is V(0).
-      - A change is made while the host runs, from the C(vcpus) of its template up to its C(max_vcpus). Where that cannot
-        be, the host is replaced. The plan says which, and why.
+      - A change is made while the host runs, from the C(vcpus) of its template up to its C(max_vcpus). Where that
+        cannot be, the host is replaced. The plan says which, and why.
     type: int
     default: 0
   memory_mib:

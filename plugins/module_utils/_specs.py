@@ -153,10 +153,10 @@ PLAIN = ("fork_mode", "engine_identity", "bind", "egress", "egress_proxy", "netw
 def template_spec(params: Params) -> TemplateSpec:
     """The template that a task declares."""
     image = _of(params, "suite", "ssh_user", "disk_gib", "source")
-    hardware = _of(params, "vcpus", "max_vcpus", "memory_mib", "max_memory_mib", "spare_ports", "accelerator")
+    hardware = _of(params, "vcpus", "max_vcpus", "memory_mib", "spare_ports", "accelerator")
     age = params["max_age"]
     return TemplateSpec(
-        **_of(params, "name", "tenant", "docker", "upgrade", "keep_generations"),
+        **_of(params, "name", "tenant", "docker", "upgrade", "keep_generations", "max_memory_mib"),
         max_age=None if age is None else duration("max_age", age),
         image=ImageSpec(
             packages=tuple(params["packages"]),

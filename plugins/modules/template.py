@@ -216,7 +216,7 @@ template:
     hardware:
       description: The machine that it was frozen with.
       type: dict
-      sample: {vcpus: 1, max_vcpus: 4, memory_mib: 1024, max_memory_mib: 0, spare_ports: 4, accelerator: auto}
+      sample: {vcpus: 1, max_vcpus: 4, memory_mib: 1024, spare_ports: 4, accelerator: auto}
     created:
       description: When it was made, in seconds since the epoch.
       type: float

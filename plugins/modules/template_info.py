@@ -82,7 +82,7 @@ templates:
     hardware:
       description: The machine that it was frozen with.
       type: dict
-      sample: {vcpus: 1, max_vcpus: 4, memory_mib: 1024, max_memory_mib: 0, spare_ports: 4, accelerator: auto}
+      sample: {vcpus: 1, max_vcpus: 4, memory_mib: 1024, spare_ports: 4, accelerator: auto}
     sizes:
       description:
         - MiB that it takes of the disk of the hypervisor. The RAM file is sparse. Other templates may share the image.

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from stockyard import FleetSpec, Hardware, HostSpec, ImageSpec, SingleSpec, Unsupported, Yard
+from stockyard import FleetSpec, HostSpec, ImageSpec, SingleSpec, Unsupported, Yard
 from stockyard.core.preload import Preload
 
 from .conftest import TEMPLATE, WORK, Docker, ssh
@@ -60,7 +60,7 @@ class _Noise(io.RawIOBase):
 def roomy(yard: Yard, template: Host, preload: tuple[Preload, ...]) -> Iterator[Host]:
     """A host of a template with images in it, into which more can be plugged."""
     image = ImageSpec(packages=TEMPLATE.image.packages, preload=preload, commands=("echo was-here > /etc/was-here",))
-    spec = replace(TEMPLATE, name="roomy", image=image, hardware=Hardware(max_memory_mib=2048))
+    spec = replace(TEMPLATE, name="roomy", image=image, max_memory_mib=2048)
     begin = time.monotonic()
     (made,) = yard.template(spec).objects
     print(f"a template with {FILLER} MB preloaded took {time.monotonic() - begin:.0f} s:", made["sizes"])

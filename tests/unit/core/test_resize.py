@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from stockyard import (
     FleetSpec,
-    Hardware,
     HostSpec,
     HypervisorError,
     InvalidInput,
@@ -64,14 +63,15 @@ def test_sizes_that_make_no_sense() -> None:
     for bad in ({"vcpus": -1}, {"vcpus": 256}, {"memory_mib": True}, {"memory_mib": 1.5}):
         with pytest.raises(InvalidInput):
             HostSpec(**bad)
-    with pytest.raises(InvalidInput, match="under memory_mib"):
-        Hardware(memory_mib=1024, max_memory_mib=1023)
+    for bad in ({"max_memory_mib": 1023}, {"max_memory_mib": -1}, {"max_memory_mib": True}):
+        with pytest.raises(InvalidInput):
+            TemplateSpec("base", **bad)
 
 
 @pytest.fixture
 def roomy(bare: Yard) -> Yard:
     """A yard with a template into whose forks memory can be plugged."""
-    bare.template(TemplateSpec("base", hardware=Hardware(max_memory_mib=2048)))
+    bare.template(TemplateSpec("base", max_memory_mib=2048))
     return bare
 
 

@@ -23,7 +23,6 @@ class Hardware:
     :param vcpus: virtual CPUs at start.
     :param max_vcpus: how many it can be given later.
     :param memory_mib: RAM in MiB.
-    :param max_memory_mib: how much it can be given later, in MiB; none more when 0.
     :param spare_ports: PCI Express root ports left free for hot-plug.
     :param accelerator: ``auto`` (KVM where the CPU has it, else TCG), ``kvm`` or ``tcg``.
     """
@@ -33,19 +32,12 @@ class Hardware:
     memory_mib: int = 1024
     spare_ports: int = 4
     accelerator: str = "auto"
-    max_memory_mib: int = 0
 
     def __post_init__(self) -> None:
         naming.whole("vcpus", self.vcpus, 1, 255)
         naming.whole("max_vcpus", self.max_vcpus, 1, 255)
         naming.whole("memory_mib", self.memory_mib, 512, 1 << 20)
         naming.whole("spare_ports", self.spare_ports, 0, 12)
-        naming.whole("max_memory_mib", self.max_memory_mib, 0, 1 << 22)
-        if 0 < self.max_memory_mib < self.memory_mib:
-            raise InvalidInput(
-                f"max_memory_mib is {self.max_memory_mib}, under memory_mib {self.memory_mib}.",
-                remedy="raise max_memory_mib, or leave it out",
-            )
         naming.choice("accelerator", self.accelerator, ACCELERATORS)
         if self.vcpus > self.max_vcpus:
             raise InvalidInput(f"vcpus is {self.vcpus}, over max_vcpus {self.max_vcpus}.", remedy="raise max_vcpus")
@@ -64,6 +56,7 @@ class TemplateSpec:
     :param upgrade: whether later packages at the mirror ask for a new generation; the mirror is asked in every run.
     :param max_age: seconds after which a new generation is asked for, whether packages moved or not.
     :param keep_generations: how many stay, the one that rules among them; those that hosts live on stay anyhow.
+    :param max_memory_mib: how much memory a running host can be given, in MiB; none more when 0.
     """
 
     name: str
@@ -75,11 +68,18 @@ class TemplateSpec:
     upgrade: bool = False
     max_age: float | None = None
     keep_generations: int = KEEP
+    max_memory_mib: int = 0
 
     def __post_init__(self) -> None:
         naming.name("template", self.name)
         naming.name("tenant", self.tenant)
         naming.choice("docker", self.docker, DOCKER_KINDS)
+        naming.whole("max_memory_mib", self.max_memory_mib, 0, 1 << 22)
+        if 0 < self.max_memory_mib < self.hardware.memory_mib:
+            raise InvalidInput(
+                f"max_memory_mib is {self.max_memory_mib}, under memory_mib {self.hardware.memory_mib}.",
+                name=f"template {self.name}", remedy="raise max_memory_mib, or leave it out",
+            )  # fmt: skip
         if self.docker == "stopped" and self.image.preload:
             raise InvalidInput(
                 "preload needs a Docker that runs.", name=f"template {self.name}",
@@ -120,6 +120,7 @@ class TemplateRecord:
     :param promoted: when it was made to rule again, though later ones are there; 0 for never.
     :param source: where its packages came from, where that is known.
     :param disk_gib: virtual size of its disk in GiB; 0 where that is not known.
+    :param max_memory_mib: how much memory a running fork can be given, in MiB; none more when 0.
     """
 
     owner: str
@@ -140,6 +141,7 @@ class TemplateRecord:
     promoted: float = 0.0
     source: Source | None = None
     disk_gib: int = 0
+    max_memory_mib: int = 0
 
     kind = "template"
 

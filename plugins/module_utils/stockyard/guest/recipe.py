@@ -36,7 +36,7 @@ MASKED = (
     "sys-kernel-tracing.mount", "sys-kernel-config.mount", "sys-fs-fuse-connections.mount",
 )  # fmt: skip
 # A device layout or a fork protocol that old templates do not have: counted up by hand, part of the digest.
-LAYOUT = 3
+LAYOUT = 2
 
 
 def recipe(spec: ImageSpec, docker: str = "running") -> Recipe:
@@ -63,7 +63,10 @@ def template_digest(spec: TemplateSpec, image: str) -> str:
 
     :param image: the image's digest, or the recipe's for a declaration whose packages were not resolved.
     """
-    return codec.digest({"image": image, "hardware": spec.hardware, "docker": spec.docker, "layout": LAYOUT})
+    made = {"image": image, "hardware": spec.hardware, "docker": spec.docker, "layout": LAYOUT}
+    # Left out where there is none: templates from before it keep their names.
+    slots = {"max_memory_mib": spec.max_memory_mib} if spec.max_memory_mib else {}
+    return codec.digest(made | slots)
 
 
 def declared_digest(spec: TemplateSpec) -> str:

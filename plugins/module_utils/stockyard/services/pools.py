@@ -109,8 +109,8 @@ def frozen(template: TemplateRecord) -> Size:
 
 def most(ctx: Context, template: TemplateRecord) -> Size:
     """What can be plugged into its forks."""
-    hardware = template.hardware
-    return Size(hardware.max_vcpus, hardware.max_memory_mib) if ctx.provider.capabilities.resizes else Size()
+    resizes = ctx.provider.capabilities.resizes
+    return Size(template.hardware.max_vcpus, template.max_memory_mib) if resizes else Size()
 
 
 def beside(seen: Observation, tenant: str, spec: HostSpec, template: Template | None) -> int | None:

@@ -226,6 +226,7 @@ def _draft(ctx: Context, spec: TemplateSpec, image: str, mine: list[Template]) -
         promoted=late if late > ctx.clock.now() else 0.0,
         source=Source(guest.suite, guest.packages, without_secrets(spec.build)),
         disk_gib=spec.image.disk_gib if ctx.provider.capabilities.builds else 0,
+        max_memory_mib=spec.max_memory_mib,
     )
 
 

@@ -48,7 +48,7 @@ def incoming(record: HostRecord, hardware: Hardware, machine: Machine, image: Im
 
 def _domain(record: Record, hardware: Hardware, machine: Machine, image: Image, folder: Path) -> Domain:
     interfaces, arguments = network.attach(record)
-    arguments += _slots(hardware)
+    arguments += _slots(record, hardware)
     return Domain(
         type=machine.type,
         name=record.domain,
@@ -81,11 +81,10 @@ def _disk(folder: Path) -> Disk:
     return Disk(str(folder / "disk.qcow2"), "vda")
 
 
-def _slots(hardware: Hardware) -> tuple[str, ...]:
+def _slots(record: Record, hardware: Hardware) -> tuple[str, ...]:
     """Where memory is plugged in later. libvirt cannot say it of a machine without NUMA nodes; QEMU adds it up."""
-    if hardware.max_memory_mib <= hardware.memory_mib:
-        return ()
-    return ("-m", f"slots={SLOTS},maxmem={hardware.max_memory_mib}M")
+    most = record.most.memory_mib if isinstance(record, HostRecord) else record.max_memory_mib
+    return ("-m", f"slots={SLOTS},maxmem={most}M") if most > hardware.memory_mib else ()
 
 
 def _ram(path: Path, hardware: Hardware, *, share: bool) -> tuple[str, ...]:
