@@ -13,10 +13,12 @@ import mmap
 import os
 
 DROP = "/proc/sys/vm/drop_caches"
-COMPACT = "/proc/sys/vm/compact_memory"
+COMPACTION = "/proc/sys/vm/compaction_proactiveness"
 MEMINFO = "/proc/meminfo"
 # What is left alone, so that the kernel never has to look for memory, and how much is taken at a time.
 MARGIN, STEP = 24 << 20, 8 << 20
+# Linux 5.14 and later (madvise(2)); Python has no name for it.
+MADV_POPULATE_WRITE = 23
 
 
 def drop_caches() -> None:
@@ -26,16 +28,24 @@ def drop_caches() -> None:
 
 
 def zero_free_memory() -> None:
-    """Take nearly all free memory, which the kernel hands out zeroed, and give it back."""
-    _write(COMPACT, "1")
+    """Take nearly all free memory, which the kernel hands out zeroed, and give it back.
+
+    In small pages, and without the kernel making large ones meanwhile: under emulation that takes minutes.
+    """
+    with open(COMPACTION, encoding="ascii") as handle:
+        before = handle.read()
+    _write(COMPACTION, "0")
     held: list[mmap.mmap] = []
     try:
         while free_bytes() > MARGIN + STEP:
-            flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_POPULATE", 0)
-            held.append(mmap.mmap(-1, STEP, flags=flags))
+            part = mmap.mmap(-1, STEP, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+            held.append(part)
+            part.madvise(mmap.MADV_NOHUGEPAGE)
+            part.madvise(MADV_POPULATE_WRITE)
     finally:
         for part in held:
             part.close()
+        _write(COMPACTION, before)
 
 
 def free_bytes() -> int:
