@@ -8,7 +8,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 
-TARGETS := setup demo teardown test test-full lint bench bench-vsphere docs
+TARGETS := setup demo teardown report test test-full lint bench bench-vsphere docs
 
 .PHONY: help $(TARGETS)
 
@@ -33,6 +33,9 @@ demo: setup ## build a template, fork three hosts, print how to reach them
 teardown: setup ## remove everything that the demo made
 	@hack/playbook.sh teardown $(ARGS)
 
+report: setup ## write a page of the yard to build/yard.html
+	@hack/playbook.sh report -e report_dest="$(CURDIR)/build/yard.html" $(ARGS)
+
 test: setup ## all tests but the long ones
 	@.venv/bin/pytest -m "not full" --junitxml=build/junit.xml $(ARGS)
 
@@ -48,7 +51,7 @@ bench: setup ## measure how fast hosts fork
 bench-vsphere: setup ## measure forks, readings and plays on a simulated vCenter
 	@PYTHONPATH=. .venv/bin/python bench/vsphere.py $(ARGS)
 
-docs: setup ## render the plugins' documentation to build/docs as reStructuredText
+docs: setup ## make the site of documentation, build/docs/html
 	@hack/docs.sh $(ARGS)
 
 endif

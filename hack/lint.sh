@@ -8,7 +8,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 readonly work=$root/build/lint
 readonly copy=$work/collections/ansible_collections/stockyard/container_hosts
-readonly all=(sanity ruff mypy shellcheck yamllint reuse changelog ansible-lint docs)
+readonly all=(sanity ruff mypy shellcheck yamllint reuse changelog ansible-lint docs site galaxy)
 
 check_ruff() { ruff check --quiet --output-format concise . && ruff format --check --quiet --diff .; }
 check_mypy() { cd "$root" && mypy; }
@@ -18,6 +18,8 @@ check_reuse() { reuse lint --quiet || reuse lint --lines; }
 check_changelog() { antsibull-changelog lint; }
 check_ansible-lint() { ansible-lint --nocolor --offline --profile production; }
 check_docs() { antsibull-docs lint-collection-docs --plugin-docs .; }
+check_site() { "$root/hack/docs.sh"; }
+check_galaxy() { "$root/hack/galaxy.sh"; }
 
 check_sanity() {
   local pip_version python

@@ -69,9 +69,9 @@ options:
           - A command, as a list, that is run where the module runs before a host is replaced or taken away. When it
             fails the host stays, and the rollout stops.
           - It finds the host in its environment, in E(STOCKYARD_HOST), E(STOCKYARD_FLEET), E(STOCKYARD_TENANT),
-            E(STOCKYARD_OWNER), E(STOCKYARD_ADDRESS), E(STOCKYARD_SSH_USER), E(STOCKYARD_SSH_PORT),
-            E(STOCKYARD_SSH_KEY), E(STOCKYARD_KNOWN_HOSTS), and E(DOCKER_HOST), E(DOCKER_CERT_PATH) and
-            E(DOCKER_TLS_VERIFY).
+            E(STOCKYARD_OWNER), E(STOCKYARD_UUID), E(STOCKYARD_ADDRESS), E(STOCKYARD_SSH_USER),
+            E(STOCKYARD_SSH_PORT), E(STOCKYARD_SSH_KEY), E(STOCKYARD_KNOWN_HOSTS), and E(DOCKER_HOST),
+            E(DOCKER_CERT_PATH) and E(DOCKER_TLS_VERIFY).
         type: list
         elements: str
         default: []

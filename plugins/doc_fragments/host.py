@@ -101,6 +101,40 @@ options:
     type: str
     choices: [shared, unique]
     default: shared
+  volumes:
+    description:
+      - Data disks that outlive the host. They are plugged in before Docker of the host is opened, made when they are
+        not there, and let go when the host is destroyed. Nothing that happens to a host deletes one.
+      - One host at a time has a volume. A host that is replaced has its volumes handed on to the next of its name, so a
+        fleet with volumes makes no new host beside the old one. O(ignore:update.max_surge) has no effect then.
+      - A change replaces the host. What is on the volumes stays.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description:
+          - The volume's name. C({host}) in it stands for the host's name, so that each host of a fleet has one of its
+            own. In a fleet of more than one host it is needed.
+        type: str
+        required: true
+      path:
+        description:
+          - Where it is mounted. For C(/var/lib/docker) the template needs C(docker=stopped). Docker starts when it is
+            mounted, and never without it.
+        type: str
+        default: /var/lib/docker
+      size_gib:
+        description:
+          - Its size in GiB. A smaller one is grown when the host is made. None is ever shrunk.
+          - By default 10, or that of O(volumes[].source).
+        type: int
+      source:
+        description:
+          - A volume or snapshot that it is a copy of when it is made, such as a cache of images. A copy takes no time
+            and shares what it does not change.
+        type: str
+        default: ''
   ttl:
     description:
       - How long a host lives, from its making on, as in V(90m), V(8h) or V(2d). By default for ever.

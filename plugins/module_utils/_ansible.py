@@ -68,6 +68,8 @@ def change(
         answer = {"changed": result.changed, "plan": [str(action) for action in result.plan.actions]}
         if module._diff:
             answer["diff"] = result.plan.diff()
+        if result.kept:
+            answer["kept"] = list(result.kept)
         return {**answer, **show(result.objects)}
 
     _bounded(module, work)
@@ -87,6 +89,22 @@ def checked(options: Params, params: Any, where: str) -> Params:
     return valid
 
 
+def here(options: Params, work: Callable[[Params, bool], Params], **rules: Any) -> NoReturn:
+    """A module that knows no yard: it works on the machine that it runs on. Runs it and ends it.
+
+    :param work: called with the module's parameters and whether nothing may be changed; returns what to return. A
+        ``diff`` in it is returned in diff mode only.
+    """
+    module = AnsibleModule(argument_spec=options, supports_check_mode=True, **rules)
+    try:
+        answer = work(module.params, module.check_mode)
+    except StockyardError as error:
+        module.fail_json(msg=_message(error), error=_structured(error))
+    if not module._diff:
+        answer.pop("diff", None)
+    module.exit_json(**answer)
+
+
 def ask(module: AnsibleModule, question: Callable[[Yard, Params], Params]) -> NoReturn:
     """Answer a question and end the module."""
     _bounded(module, lambda yard: {"changed": False, **question(yard, module.params)})
@@ -102,14 +120,18 @@ def _bounded(module: AnsibleModule, work: Callable[[Yard], Params]) -> NoReturn:
     lines: list[str] = []
     told = {"progress": lines} if "progress_file" in module.params else {}
     try:
-        with _progress(module.params.get("progress_file"), lines) as progress, _open(module.params, progress) as yard:
+        with (
+            _progress(module.params.get("progress_file"), lines) as progress,
+            open_yard(module.params, progress) as yard,
+        ):
             answer = work(yard)
     except StockyardError as error:
         module.fail_json(msg=_message(error), error=_structured(error), **told)
     module.exit_json(**answer, **told)
 
 
-def _open(params: Params, progress: Callable[[str], None]) -> Yard:
+def open_yard(params: Params, progress: Callable[[str], None] | None = None) -> Yard:
+    """The yard that the common options name."""
     return Yard(
         params["hypervisor"],
         owner=params["owner"],

@@ -9,7 +9,9 @@ from typing import Any
 
 from ._ansible import checked
 from ._pools import POOL, PRELOAD, pool_spec, preloads
-from .stockyard.core.declaration import PRUNE, Declaration, FleetTerm, PoolTerm, TemplateTerm
+from ._security import SECURITY, security_spec
+from ._volumes import USE, VOLUME, volume_spec, volume_uses
+from .stockyard.core.declaration import PRUNE, Declaration, FleetTerm, PoolTerm, TemplateTerm, VolumeTerm
 from .stockyard.core.fleet import HOST_STATES, FleetSpec, SingleSpec
 from .stockyard.core.host import ENGINE_IDENTITIES, MODES, HostSpec
 from .stockyard.core.image import SUITES, BuildOptions, ImageSpec
@@ -65,6 +67,7 @@ HOST: Params = {
     "fork_mode": {"type": "str", "choices": list(MODES), "default": "instant"},
     "engine_identity": {"type": "str", "choices": list(ENGINE_IDENTITIES), "default": "shared"},
     "ttl": {"type": "str", "default": ""},
+    "volumes": {"type": "list", "elements": "dict", "default": [], "options": USE},
     "wait": {"type": "bool", "default": True},
     "timeout": {"type": "int", "default": 600},
 }
@@ -138,6 +141,7 @@ TEMPLATE: Params = {
     "upgrade": {"type": "bool", "default": False},
     "max_age": {"type": "str"},
     "keep_generations": {"type": "int", "default": KEEP},
+    "security": {"type": "dict", "options": SECURITY, "apply_defaults": True},
     "timeout": {"type": "int", "default": 1800},
 }
 
@@ -172,6 +176,7 @@ def template_spec(params: Params) -> TemplateSpec:
             ),
         ),
         hardware=Hardware(**hardware),
+        security=security_spec(params["security"]),
     )
 
 
@@ -197,12 +202,14 @@ def declaration(params: Params) -> Declaration:
     """The yard that a task declares."""
     declared = params["declaration"] or {}
     here = params["here"] or ""
-    unknown = sorted(map(str, declared.keys() - {"pools", "templates", "fleets"}))
+    unknown = sorted(map(str, declared.keys() - {"pools", "templates", "volumes", "fleets"}))
     if unknown:
-        raise InvalidInput(f"declaration: {unknown[0]} is not known.", remedy="declare pools, templates and fleets")
-    templates, fleets, pools = (
+        raise InvalidInput(
+            f"declaration: {unknown[0]} is not known.", remedy="declare pools, templates, volumes and fleets"
+        )
+    pools, templates, volumes, fleets = (
         _items(declared, kind, options)
-        for kind, options in (("templates", TEMPLATE), ("fleets", FLEET), ("pools", POOL))
+        for kind, options in (("pools", POOL), ("templates", TEMPLATE), ("volumes", VOLUME), ("fleets", FLEET))
     )
     found = Declaration(
         tuple(TemplateTerm(template_spec(t), float(t["timeout"])) for t in templates if t["state"] == "present"),
@@ -216,6 +223,8 @@ def declaration(params: Params) -> Declaration:
         absent_pools=tuple((p["tenant"], p["name"]) for p in pools if p["state"] == "absent"),
         prune=params["prune"],
         evacuate=params["evacuate"],
+        volumes=tuple(VolumeTerm(volume_spec(v), float(v["timeout"])) for v in volumes if v["state"] == "present"),
+        absent_volumes=tuple((v["tenant"], v["name"]) for v in volumes if v["state"] == "absent"),
     )
     return found.rebuilt() if params["rebuild"] else found
 
@@ -279,7 +288,7 @@ def _ttl(params: Params) -> float:
 
 def _host_spec(params: Params) -> HostSpec:
     ports, keys = tuple(params["ports"]), tuple(params["authorized_keys"])
-    return HostSpec(ports=ports, authorized_keys=keys, **_of(params, *PLAIN))
+    return HostSpec(ports=ports, authorized_keys=keys, volumes=volume_uses(params), **_of(params, *PLAIN))
 
 
 def _of(params: Params, *names: str) -> Params:

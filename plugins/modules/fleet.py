@@ -191,6 +191,11 @@ hosts:
       description: The libvirt network that it has its address of. Empty for QEMU's user network.
       type: str
       sample: ""
+    volumes:
+      description: The volumes that it is declared to have, each with the place where it is mounted.
+      type: list
+      elements: dict
+      sample: [{name: web-1-docker, path: /var/lib/docker}]
     expires:
       description: When its time to live is over, in seconds since the epoch. V(0) for a host that has no end.
       type: float

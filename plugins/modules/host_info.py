@@ -182,6 +182,11 @@ hosts:
       description: Its nominal size, by which it counts in its pool.
       type: dict
       sample: {vcpus: 1, memory_mib: 1024, disk_gib: 8}
+    volumes:
+      description: The volumes that it is declared to have, each with the place where it is mounted.
+      type: list
+      elements: dict
+      sample: [{name: web-1-docker, path: /var/lib/docker}]
     expires:
       description: When its time to live is over, in seconds since the epoch. V(0) for a host that has no end.
       type: float

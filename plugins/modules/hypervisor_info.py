@@ -60,6 +60,11 @@ endpoints:
   returned: success
   type: bool
   sample: true
+volumes:
+  description: Whether it has volumes.
+  returned: success
+  type: bool
+  sample: true
 problems:
   description: What is in the way, each in a line. Empty when all is well.
   returned: success

@@ -23,6 +23,7 @@ extends_documentation_fragment:
   - stockyard.container_hosts.connection
   - stockyard.container_hosts.pki
   - stockyard.container_hosts.progress
+  - stockyard.container_hosts.security
   - stockyard.container_hosts.tenant
   - stockyard.container_hosts.warm
 attributes:
@@ -72,6 +73,7 @@ options:
     description:
       - A virtual machine or template of vCenter's, by its name or its path, that is cloned instead of an image that is
         built. It has the agent in it already, so O(packages) and O(files) cannot be given with it.
+      - C(library:LIBRARY/ITEM) names an item of a content library.
       - On vSphere it has to be given, elsewhere it cannot be.
     type: str
     default: ""
@@ -176,6 +178,15 @@ EXAMPLES = r"""
     name: docker
     upgrade: true
     max_age: 30d
+
+- name: Have one for tenants who are not trusted
+  stockyard.container_hosts.template:
+    name: public
+    security:
+      profile: hostile
+      limits: {container_pids: 200}
+      policy:
+        images: ["registry.example.com/public/*"]
 
 - name: Take it away, with all its generations
   stockyard.container_hosts.template:

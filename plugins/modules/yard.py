@@ -10,11 +10,11 @@ module: yard
 short_description: Have a whole yard as declared, or take it away
 version_added: 0.1.0
 description:
-  - With V(present) it makes all pools, templates and fleets of a declaration, in this order, and can take away what is
-    not declared any more. Its plan is one for all. In check mode it shows which hosts are replaced because their
-    template will have a new generation.
+  - With V(present) it makes all pools, templates, volumes and fleets of a declaration, in this order, and can take
+    away what is not declared any more. Its plan is one for all. In check mode it shows which hosts are replaced because
+    their template will have a new generation.
   - With V(absent) it destroys every host of an owner on a hypervisor, in fleets and single, whether anything still
-    declares it or not.
+    declares it or not. Volumes stay, and are named, unless O(volumes=true).
   - Objects of other owners, and objects whose record cannot be read, are left alone.
 author:
   - stockyard contributors (!UNKNOWN)
@@ -44,13 +44,15 @@ options:
       - What the yard is to have. Required when O(state=present).
       - C(templates) is a list, each with the options of M(stockyard.container_hosts.template). C(fleets) is a list,
         each with the options of M(stockyard.container_hosts.fleet), and C(pools) one with those of
-        M(stockyard.container_hosts.pool). Each has a C(timeout) of its own.
+        M(stockyard.container_hosts.pool). C(volumes) is a list, each with the options of
+        M(stockyard.container_hosts.volume) but C(host) and C(path), and with the states V(present) and V(absent). They
+        are made in their order, before the fleets. Each item has a C(timeout) of its own.
       - Pools that are made or grow come first, pools that shrink after the fleets.
     type: dict
   prune:
     description:
       - What happens to fleets, templates and pools of the owner that are not declared. Single hosts always stay, and
-        so do templates that hosts live on, and pools that something is in.
+        so do templates that hosts live on, and pools that something is in. Volumes always stay.
       - V(no) leaves them. V(yes) takes them away. Where the list of fleets is empty no fleet goes, and where the list
         of templates is empty no template goes, and so with pools, because it is more likely lost than meant.
       - V(force) takes them away even then.
@@ -86,6 +88,11 @@ options:
   templates:
     description:
       - Whether O(state=absent) takes templates and pools away too.
+    type: bool
+    default: false
+  volumes:
+    description:
+      - Whether O(state=absent) deletes volumes and snapshots too, with all that is on them.
     type: bool
     default: false
   timeout:
@@ -145,6 +152,12 @@ members:
   type: list
   elements: dict
   sample: []
+kept:
+  description: What stays although the yard goes. The volumes, unless they were to be deleted.
+  returned: when O(state=absent), and something stays
+  type: list
+  elements: str
+  sample: ["volume results"]
 plan:
   description: What was done, or would be done in check mode. Empty when nothing had to be.
   returned: success
@@ -181,6 +194,7 @@ OPTIONS = {
     "save_plan": {"type": "path"},
     "only_if": {"type": "path"},
     "templates": {"type": "bool", "default": False},
+    "volumes": {"type": "bool", "default": False},
     "timeout": {"type": "int", "default": 600},
 }
 
@@ -191,7 +205,7 @@ ACTS = {
         save_plan=params["save_plan"] or "",
         only_if=params["only_if"] or "",
     ),
-    "absent": lambda yard, params, how: yard.teardown(templates=params["templates"], **how),
+    "absent": lambda yard, params, how: yard.teardown(templates=params["templates"], volumes=params["volumes"], **how),
 }
 
 SHOWS = {

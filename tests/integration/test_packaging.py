@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -40,11 +41,12 @@ def run(*command: str | Path, home: Path, **environment: str) -> str:
     """Run a command with an empty home and no settings of the caller's Ansible or Python; its output, or a failure."""
     inherited = {key: value for key, value in os.environ.items() if not key.startswith(("ANSIBLE_", "PYTHON", "XDG_"))}
     path = f"{TOOLS}:{os.environ['PATH']}"
+    settings = {"HOME": str(home), "PATH": path, **environment}
     done = subprocess.run(
         [str(word) for word in command],
         check=False,
         cwd=home,
-        env={**inherited, "HOME": str(home), "PATH": path, **environment},
+        env={**inherited, **settings},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -102,6 +104,71 @@ def test_an_installed_module_runs(tarball: Path, home: Path, tmp_path: Path) -> 
     playbook.write_text(PLAYBOOK)
     state = f"state={tmp_path}/yard.json"
     assert "failed=0" in run("ansible-playbook", playbook, "--extra-vars", state, home=home, **collections)
+
+
+@pytest.fixture(scope="module")
+def installed(tarball: Path, home: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The environment of a user who installed the tarball and has nothing else."""
+    place = tmp_path_factory.mktemp("installed")
+    environment = {
+        "ANSIBLE_COLLECTIONS_PATH": str(place / "collections"), "ANSIBLE_LOCALHOST_WARNING": "False",
+        "ANSIBLE_INVENTORY_UNPARSED_WARNING": "False", "PWD": str(home),
+        "STOCKYARD_HYPERVISOR": f"memory://{place}/hypervisor",
+    }  # fmt: skip
+    install = ("ansible-galaxy", "collection", "install", "--offline", "--collections-path", place / "collections")
+    run(*install, tarball, home=home, **environment)
+    return environment
+
+
+def test_the_demo_runs_from_the_tarball(installed: dict[str, str], home: Path) -> None:
+    """Made, listed, shown and taken away, by what is in it."""
+
+    def playbook(name: str, *more: str) -> str:
+        return run("ansible-playbook", f"stockyard.container_hosts.{name}", *more, home=home, **installed)
+
+    assert "create host web-3" in playbook("site")
+    (home / "web.stockyard.yml").write_text("plugin: stockyard.container_hosts.hosts\n")
+    listed = run("ansible-inventory", "-i", home / "web.stockyard.yml", "--graph", home=home, **installed)
+    assert listed.count("--web-3") > 1
+    playbook("report", "-e", "report_dest=yard.html")
+    assert "web-3" in (home / "yard.html").read_text()
+    playbook("teardown")
+    listed = run("ansible-inventory", "-i", home / "web.stockyard.yml", "--graph", home=home, **installed)
+    assert "web-3" not in listed
+
+
+def test_every_module_takes_the_groups_defaults() -> None:
+    groups = yaml.safe_load((CHECKOUT / "meta" / "runtime.yml").read_text())["action_groups"]
+    modules = {path.stem for path in (CHECKOUT / "plugins" / "modules").glob("*.py")}
+    assert set(groups["all"]) == modules
+
+
+def test_what_shows_progress_has_its_action() -> None:
+    """Modules that take progress_file, by their documentation."""
+    texts = {path.stem: path.read_text() for path in (CHECKOUT / "plugins" / "modules").glob("*.py")}
+    actions = {path.stem for path in (CHECKOUT / "plugins" / "action").glob("*.py")}
+    assert {name for name, text in texts.items() if "stockyard.container_hosts.progress" in text} == actions
+
+
+def test_names_are_such_that_galaxy_takes_them() -> None:
+    """Its importer refuses a collection that holds any other Python file in plugins."""
+    stems = {path.stem for path in (CHECKOUT / "plugins").rglob("*.py")} - {"__init__"}
+    assert {stem for stem in stems if not re.fullmatch(r"(?!.*__)_?[a-z]+[0-9a-z_]*", stem)} == set()
+
+
+def test_the_execution_environment_is_defined_by_files_that_are_there() -> None:
+    defined = yaml.safe_load((CHECKOUT / "meta" / "execution-environment.yml").read_text())
+    assert all((CHECKOUT / name).is_file() for name in defined["dependencies"].values())
+
+
+def test_a_source_distribution_makes_the_same_wheel(wheel: Path, home: Path, tmp_path: Path) -> None:
+    run(sys.executable, "-m", "hatchling", "build", "-t", "sdist", "-d", tmp_path, home=CHECKOUT, HOME=str(home))
+    (made,) = tmp_path.glob("*.tar.gz")
+    pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "wheel", "--no-index", "--no-deps")
+    run(*pip, "--no-build-isolation", "--wheel-dir", tmp_path / "again", made, home=home)
+    (again,) = (tmp_path / "again").glob("*.whl")
+    with zipfile.ZipFile(wheel) as first, zipfile.ZipFile(again) as second:
+        assert sorted(first.namelist()) == sorted(second.namelist())
 
 
 def test_the_sdk_imports_from_its_wheel_alone(wheel: Path, home: Path, tmp_path: Path) -> None:

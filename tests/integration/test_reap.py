@@ -67,7 +67,7 @@ def test_the_command_says_the_same(controller: Controller, told: Played) -> None
     environment = {**controller.environment, "PYTHONPATH": str(CHECKOUT / "plugins" / "module_utils")}
 
     def run(*words: str) -> str:
-        argv = [sys.executable, "-m", "stockyard.cli", *words]
+        argv = [sys.executable, "-m", "stockyard.cli.main", *words]
         done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=60, check=False)
         assert done.returncode == 0, done.stderr
         return done.stdout

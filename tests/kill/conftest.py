@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import random
@@ -17,6 +18,7 @@ from typing import Any
 import pytest
 
 from stockyard import InvalidInput, TemplateSpec
+from stockyard.core.volume import decode
 from stockyard.providers import marker
 from stockyard.providers.memory.provider import MemoryProvider
 from stockyard.providers.registry import open_provider
@@ -121,7 +123,8 @@ class MemoryGround(Ground):
         return {
             "machines": machines,
             "files": {p.name.removesuffix(".json") for p in folder.glob("disks/*")},
-            "locks": {p.name for p in folder.rglob("*.lock") if "disks" not in p.parts},
+            "volumes": {p.name for p in folder.glob("volumes/*")},
+            "locks": {p.name for p in folder.rglob("*.lock") if not {"disks", "volumes"} & set(p.parts)},
             "secrets": self.secrets(),
             "rest": beside - {self.path.name, f"{self.path.name}.d", "pki"},
         }
@@ -132,7 +135,7 @@ class LibvirtGround(Ground):
 
     def clear(self) -> None:
         with self.place.open() as yard:
-            yard.teardown()
+            yard.teardown(volumes=True)
             yard.reap(grace=0)
         shutil.rmtree(Path(self.place.pki) / self.place.owner / "default" / "leases", ignore_errors=True)
 
@@ -149,6 +152,7 @@ class LibvirtGround(Ground):
         return {
             "machines": {name for name in domains.values() if name.startswith(f"{self.place.owner}.")},
             "files": {p.name for p in folders if self._ours(p)},
+            "volumes": {p.name for p in (store / "volumes").glob("*") if self._volume_of_ours(p)},
             "locks": {p.name for p in (store / "locks").iterdir()},
             "secrets": self.secrets(),
             "rest": {p.name for p in (store / "images").glob("work-*")}
@@ -162,6 +166,11 @@ class LibvirtGround(Ground):
         except InvalidInput as error:
             return "another owner" not in str(error)
         return True
+
+    def _volume_of_ours(self, folder: Path) -> bool:
+        """Ours, or nobody's."""
+        record = folder / "volume.json"
+        return not record.exists() or decode(json.loads(record.read_text())["record"]).owner == self.place.owner
 
     @staticmethod
     def _mine(pid: int) -> bool:

@@ -14,18 +14,19 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import stockyard
-from stockyard import FleetSpec, HostSpec, LeaseSpec, SingleSpec, TemplateSpec, Yard
+from stockyard import FleetSpec, HostSpec, LeaseSpec, SingleSpec, TemplateSpec, VolumeSpec, VolumeUse, Yard
 from stockyard.core.clock import SystemClock
 
 SDK = str(Path(stockyard.__file__).parent)
 HOUR, MOMENT = 3600.0, 2.0
+GOLDEN = VolumeSpec("golden", size_gib=1)
 HELD = LeaseSpec("job", "kill", duration=HOUR)
 
 
@@ -79,6 +80,7 @@ class Job:
     :param again: the run that follows, to its end.
     :param ports: those of the fleet that is declared then; nothing when no fleet is.
     :param ahead: how many seconds its controllers' clock is ahead, where there are no guests.
+    :param volumes: those that there are then, by name, each with the host that has it.
     """
 
     prepare: Callable[[Place, Yard], Any]
@@ -86,6 +88,7 @@ class Job:
     again: Callable[[Place, Yard], Any]
     ports: tuple[int, ...] | None = ()
     ahead: float = 0.0
+    volumes: dict[str, str] = field(default_factory=dict)
 
 
 def nothing(place: Place, yard: Yard) -> None:
@@ -117,6 +120,38 @@ def with_another(place: Place, yard: Yard) -> None:
     """There is a fleet, and a host of its own."""
     made(place, yard)
     yard.host(SingleSpec("alone", place.template.name))
+
+
+def uses(*ports: int) -> HostSpec:
+    """A host with a volume of its own, that is a copy."""
+    return HostSpec(ports=ports, volumes=(VolumeUse("{host}-data", "/data", source="golden"),))
+
+
+def with_volumes(place: Place, yard: Yard, *ports: int) -> None:
+    """There is a fleet whose hosts have volumes."""
+    yard.template(place.template)
+    yard.volume(GOLDEN)
+    yard.fleet(replace(place.fleet(), host=uses(*ports)))
+
+
+def hand_on(place: Place, yard: Yard) -> None:
+    """Replace all hosts of it: each volume goes to the next of its host's name."""
+    with_volumes(place, yard, 8081)
+
+
+def plugged(place: Place, yard: Yard) -> None:
+    """There is a fleet, and one of its hosts is given a volume."""
+    made(place, yard)
+    yard.volume(GOLDEN)
+    yard.volume(VolumeSpec("kept", source="golden"), "attached", host="kill-1", path="/data")
+
+
+def plug_and_drop(place: Place, yard: Yard) -> None:
+    """Give it one, take it back, keep a snapshot, and delete it."""
+    plugged(place, yard)
+    yard.volume(VolumeSpec("kept"), "detached")
+    yard.volume(VolumeSpec("kept-now", source="kept", snapshot=True))
+    yard.volume(VolumeSpec("kept"), "absent")
 
 
 def roll(place: Place, yard: Yard) -> None:
@@ -160,12 +195,16 @@ def reap_and_converge(place: Place, yard: Yard) -> None:
     then_converge(reap, place, yard)
 
 
+EACH = {"golden": "", **{f"kill-{n}-data": f"kill-{n}" for n in (1, 2, 3)}}
 JOBS = {
     "create": Job(nothing, made, made),
     "replace": Job(made, roll, roll, ports=(8081,)),
     "lease": Job(made, lease, lease),
     "release": Job(leased, release, release_and_converge),
     "reap": Job(ended, reap, reap_and_converge, ahead=2 * HOUR),
+    "volumes": Job(nothing, with_volumes, with_volumes, volumes=EACH),
+    "handing on": Job(with_volumes, hand_on, hand_on, ports=(8081,), volumes=EACH),
+    "plugging": Job(made, plug_and_drop, plug_and_drop, volumes={"golden": "", "kept-now": ""}),
     "teardown": Job(with_another, tear_down, tear_down, ports=None),
 }
 
@@ -209,5 +248,8 @@ def run(place: Place, name: str, last: int, told: Connection) -> None:
 
 def declared(place: Place, name: str) -> FleetSpec | None:
     """The fleet that is declared after a job."""
-    ports = JOBS[name].ports
-    return None if ports is None else replace(place.fleet(*ports))
+    job = JOBS[name]
+    if job.ports is None:
+        return None
+    spec = place.fleet(*job.ports)
+    return replace(spec, host=uses(*job.ports)) if job.volumes is EACH else spec

@@ -53,6 +53,11 @@ def check(ground: Ground, yard: Yard, name: str) -> None:
     assert all(h["ports"] == list(spec.host.ports) for h in hosts if spec)
     holders = [h["lease"]["holder"] for h in hosts if h["lease"]]
     assert holders == ([HELD.holder] if name == "lease" else [])
+    volumes = {v["name"]: v["host"] for v in yard.volumes()}
+    # Of real hosts there are fewer.
+    there = ("", *(h["name"] for h in hosts))
+    assert volumes == {name: host for name, host in JOBS[name].volumes.items() if host in there}
+    assert all(v["phase"] == "ready" and v["mounted"] == bool(v["host"]) for v in yard.volumes())
     if spec:
         assert [str(a) for a in yard.fleet(spec, check=True).plan.actions] == []
     if name == "lease":
@@ -68,6 +73,7 @@ def nothing_else(ground: Ground, yard: Yard, name: str) -> None:
         "files": {r.uuid for r in records},
         "locks": set(),
         "secrets": {f"leases/{h.record.lease.id}" for h in observed.hosts if h.record.lease},
+        "volumes": {v["uuid"] for v in yard.volumes()},
         "rest": set(),
     }
     kept = ground.place.keep or declared(ground.place, name)

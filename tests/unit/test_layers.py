@@ -28,6 +28,7 @@ ALLOWED = {
     "ledger": {"authority", "errors", "keyfiles"},
     "pki": {"authority", "core", "errors", "keyfiles", "ledger"},
     "guest": {"core", "errors"},
+    "onhost": {"core", "errors", "guest"},
     "services": {"authority", "core", "errors", "guest", "ledger", "pki"},
     "providers": {"core", "errors", "guest"},
     "providers.libvirt": {"core", "errors", "guest", "providers"},
@@ -37,11 +38,14 @@ ALLOWED = {
     "providers.registry": {"core", "errors", "providers", "providers.libvirt", "providers.memory", "providers.vsphere"},
     # Where the parts are put together, and the public names: anything but a provider's inside.
     "result": {"core"},
+    # A user of services beside the yard: another system's view of its hosts.
+    "jenkins": {"core", "errors", "result", "services"},
     "leasing": {"core", "errors", "result", "services"},
     "pooling": {"core", "errors", "result", "services"},
-    "yard": {"core", "errors", "leasing", "pki", "pooling", "providers.registry", "result", "services"},
+    "storing": {"core", "result", "services"},
+    "yard": {"core", "errors", "leasing", "pki", "pooling", "providers.registry", "result", "services", "storing"},
     # What people type: a user of the public parts like any other.
-    "cli": {"core", "errors", "leasing", "result", "services", "yard"},
+    "cli": {"core", "errors", "jenkins", "leasing", "result", "services", "yard"},
     "": {"core", "errors", "guest", "leasing", "pki", "providers", "providers.registry", "result", "services", "yard"},
 }
 FORBIDDEN = {"ansible", "ansible_collections", "importlib", "stockyard"}

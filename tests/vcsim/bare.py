@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a provider is measured against: a loop of plain pyvmomi that makes the same calls and does nothing else.
+"""What a provider is measured against: a loop of plain pyvmomi that makes the same calls, reads the same, and
+does nothing else.
 
 The guests do the same work as for a host: they answer the same requests. Only what is signed for them is not.
 """
@@ -11,78 +12,76 @@ import base64
 import itertools
 import json
 import os
-import threading
 import time
 import uuid
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from pyVmomi import vim, vmodl
 
-from stockyard.guest.agent.guestinfo import ANSWER, PREFIX, REQUEST, pack
+from stockyard.guest.agent.guestinfo import ANSWER, PREFIX, REQUEST, SPENT, pack
+from stockyard.providers.vsphere.guestinfo import LOOKED_AT
+from stockyard.providers.vsphere.inventory import PROPERTIES, device
+from stockyard.providers.vsphere.records import OPTIONS, option
+from stockyard.providers.vsphere.task import PROPERTIES as TASK
 from tests.vcsim.simulator import Simulator, finished
 
 PEM = "-----BEGIN CERTIFICATE-----\n" + "x" * 900 + "\n-----END CERTIFICATE-----\n"
 RECORD = "x" * 900
-MACHINE = ("name", "config.extraConfig", "config.changeVersion", "runtime.powerState", "config.uuid")
+# What is looked at after a fork; the number is that of the first network card of a machine.
+VERIFIED = (*PROPERTIES, device(4000), "parent", "resourcePool")
+# Calls that look at things, or wait for them.
+LOOKS = ("RetrievePropertiesEx", "ModifyListView", "WaitForUpdatesEx")
+# Seconds before each look.
+LOOK = 0.03
 
 
 class Worker:
-    """One thread's own way of waiting for tasks."""
+    """Calls, and the waits for what becomes of them."""
 
     def __init__(self, content: Any) -> None:
         self.content = content
-        self.collector = content.propertyCollector.CreatePropertyCollector()
-        self.view = content.viewManager.CreateListView([])
-        query = vmodl.query.PropertyCollector
-        walk = query.TraversalSpec(name="view", path="view", skip=False, type=vim.view.ListView)
-        objects = [query.ObjectSpec(obj=self.view, skip=True, selectSet=[walk])]
-        wanted = [query.PropertySpec(type=vim.Task, pathSet=["info.state"], all=False)]
-        self.collector.CreateFilter(query.FilterSpec(objectSet=objects, propSet=wanted), True)
-        self.version = ""
-        self.last: list[Any] = []
 
-    def wait(self, task: Any) -> None:
-        """Wait for the end of one task."""
-        self.view.ModifyListView([task], self.last)
-        self.last = [task]
-        options = vmodl.query.PropertyCollector.WaitOptions(maxWaitSeconds=5)
-        state = ""
-        while state not in ("success", "error"):
-            update = self.collector.WaitForUpdatesEx(self.version, options)
-            if update:
-                self.version = update.version
-                changed = [o for f in update.filterSet for o in f.objectSet if o.obj == task]
-                state = next((c.val for o in changed for c in o.changeSet or []), state)
-        assert state == "success"
+    def wait(self, task: Any, *beside: tuple[Any, Sequence[str]]) -> Any:
+        """Wait for the end of one task; they are short here, and seldom looked at twice. Returns what became of it.
 
-    def read(self, machine: Any, paths: Sequence[str] = MACHINE) -> dict[str, Any]:
-        """Some properties of a machine, in one call."""
+        :param beside: what is read along with it.
+        """
+        while True:
+            time.sleep(LOOK)
+            found = self.read((task, TASK), *beside)[task]
+            if found["info.state"] in ("success", "error"):
+                assert found["info.state"] == "success"
+                return found.get("info.result")
+
+    def read(self, *things: tuple[Any, Sequence[str]]) -> dict[Any, dict[str, Any]]:
+        """Some properties of some objects, in one call."""
         query = vmodl.query.PropertyCollector
-        objects = [query.ObjectSpec(obj=machine, skip=False)]
-        wanted = [query.PropertySpec(type=vim.VirtualMachine, pathSet=list(paths), all=False)]
+        wanted = [query.PropertySpec(type=type(thing), pathSet=list(paths)) for thing, paths in things]
+        objects = [query.ObjectSpec(obj=thing) for thing, _paths in things]
         spec = [query.FilterSpec(objectSet=objects, propSet=wanted)]
         answer = self.content.propertyCollector.RetrievePropertiesEx(spec, query.RetrieveOptions())
-        return {p.name: p.val for p in answer.objects[0].propSet}
+        return {o.obj: {p.name: p.val for p in o.propSet} for o in answer.objects}
 
-    def write(self, machine: Any, **values: str) -> None:
-        """Set options of a machine."""
+    def write(self, machine: Any, **values: str) -> Any:
+        """Set options of a machine; returns the task."""
         options = [vim.option.OptionValue(key=key, value=value) for key, value in values.items()]
-        self.wait(machine.ReconfigVM_Task(vim.vm.ConfigSpec(extraConfig=options)))
+        return machine.ReconfigVM_Task(vim.vm.ConfigSpec(extraConfig=options))
 
     def ask(self, machine: Any, message: dict[str, Any]) -> None:
-        """Have a guest do something, and read its answer."""
+        """Have a guest do something, and read its answer: that it is there says that the question was."""
         number = uuid.uuid4().hex
-        self.write(machine, **{PREFIX + REQUEST: pack({**message, "id": number})})
+        values = {PREFIX + REQUEST: pack({**message, "id": number}), PREFIX + ANSWER: SPENT}
+        task, path = self.write(machine, **values), option(PREFIX + ANSWER)
         while True:
-            options = {o.key: o.value for o in self.read(machine, ["config.extraConfig"])["config.extraConfig"]}
-            answer = options.get(PREFIX + ANSWER, "-")
-            if answer != "-" and (found := json.loads(base64.b64decode(answer)))["id"] == number:
-                assert found["ok"], found
+            time.sleep(LOOK)
+            found = self.read((machine, LOOKED_AT), (task, TASK))[machine].get(path)
+            answer = found.value if found else SPENT
+            if answer != SPENT and (told := json.loads(base64.b64decode(answer)))["id"] == number:
+                assert told["ok"], told
                 return
-            time.sleep(0.005)
 
 
 class Loop:
@@ -94,7 +93,6 @@ class Loop:
         folder = self.content.rootFolder.childEntity[0].vmFolder
         self.folder = folder.CreateFolder(f"bare-{uuid.uuid4().hex[:8]}")
         self.source = self.content.searchIndex.FindByInventoryPath(source)
-        self._own = threading.local()
         self._numbers = itertools.count(1)
 
     def register(self) -> Any:
@@ -107,9 +105,11 @@ class Loop:
     def make(self, count: int, calls: Counter[str], log: Sequence[dict[str, Any]], register: str) -> float:
         """Make so many machines with as many calls for each as were made before; returns the seconds."""
         own = sum(e["object"] == register for e in log if e["method"] == "ReconfigVM_Task")
+        tasks = count + calls["ReconfigVM_Task"] - 3 * count
         plan = {
-            "register": round(own / count), "reconfig": round((calls["ReconfigVM_Task"] - own) / count),
-            "read": round(calls["RetrievePropertiesEx"] / count), "find": round(calls["FindChild"] / count),
+            "register": own / count, "reconfig": (calls["ReconfigVM_Task"] - own) / count - 3,
+            # What is read beside the answers; and what is asked of tasks goes for what was.
+            "read": (sum(calls[name] for name in LOOKS) - tasks) / count - 3, "find": calls["FindChild"] / count,
         }  # fmt: skip
         target = self.register()
         begin = time.monotonic()
@@ -117,29 +117,26 @@ class Loop:
             list(pool.map(lambda _each: self._one(plan, target), range(count)))
         return time.monotonic() - begin
 
-    def _one(self, plan: dict[str, int], register: Any) -> None:
-        if not hasattr(self._own, "worker"):
-            self._own.worker = Worker(self.content)
-        mine: Worker = self._own.worker
-        number = next(self._numbers)
-        mine.write(register, **{f"host{number}": RECORD})
-        for _each in range(plan["find"]):
+    def _one(self, plan: dict[str, float], register: Any) -> None:
+        mine, number = Worker(self.content), next(self._numbers)
+
+        def due(what: str) -> range:
+            """How many of something this one makes, so that all together make as many as they should."""
+            return range(max(0, int(number * plan[what]) - int((number - 1) * plan[what])))
+
+        for _each in due("register"):
+            mine.wait(mine.write(register, **{f"host{number}": RECORD}), (register, (*PROPERTIES, OPTIONS)))
+        for _each in due("find"):
             self.content.searchIndex.FindChild(self.folder, f"bare-{number}")
         spec = vim.vm.InstantCloneSpec(name=f"bare-{number}", location=vim.vm.RelocateSpec(folder=self.folder))
         spec.config = [vim.option.OptionValue(key="record", value=RECORD)]
-        mine.wait(self.source.InstantClone_Task(spec))
-        machine = self.content.searchIndex.FindChild(self.folder, f"bare-{number}")
-        requests = (identify(machine), admit(), {"op": "settle"})
-        for message in requests:
+        machine = mine.wait(self.source.InstantClone_Task(spec))
+        for message in (identify(machine), admit(), {"op": "settle"}):
             mine.ask(machine, message)
-        _repeat(plan["register"] - 1, lambda: mine.write(register, **{f"host{number}": "-"}))
-        _repeat(plan["reconfig"] - len(requests), lambda: mine.write(machine, record=RECORD))
-        _repeat(plan["read"] - len(requests), lambda: mine.read(machine))
-
-
-def _repeat(count: int, call: Callable[[], object]) -> None:
-    for _each in range(count):
-        call()
+        for _each in due("reconfig"):
+            mine.wait(mine.write(machine, record=RECORD))
+        for _each in due("read"):
+            mine.read((machine, VERIFIED))
 
 
 def identify(machine: Any) -> dict[str, Any]:

@@ -226,9 +226,9 @@ class Simulator:
         rule = {"method": method, "fault": fault, "at": where, "times": times, "skip": skip, **details}
         self._ask("POST", "/rule", rule)
 
-    def delay(self, method: str, seconds: float, times: int = 1) -> None:
-        """Let calls of a method wait before they are carried out."""
-        self._ask("POST", "/rule", {"method": method, "at": "call", "delay": seconds, "times": times})
+    def delay(self, method: str, seconds: float, times: int = 1, at: str = "call") -> None:
+        """Let calls of a method wait before they are carried out, or their tasks, where ``at`` is ``task``."""
+        self._ask("POST", "/rule", {"method": method, "at": at, "delay": seconds, "times": times})
 
     def deny(self, *privileges: str) -> None:
         """Take privileges away: whoever asks is told, and the calls that need them fail."""

@@ -178,7 +178,10 @@ def test_a_dropped_session_is_opened_again(own_vcenter: Simulator, yard: Yard) -
         "RetrievePropertiesEx",
     ):
         own_vcenter.fail(method, "NotAuthenticated", at="call", skip=2)
+    # News are asked for of tasks that take long.
+    own_vcenter.delay("InstantClone_Task", 0.6, times=0, at="task")
     assert len(yard.fleet(FleetSpec("web", template="base", count=12)).objects) == 12
+    assert own_vcenter.calls()["WaitForUpdatesEx"] > 3
     names = [name for name in machines(own_vcenter) if ".web-" in name]
     assert len(names) == len(set(names)) == 12
 

@@ -59,3 +59,11 @@ def test_pools_are_resource_pools_and_hosts_are_in_them(yard: Yard, vcenter: Sim
     yard.remove_pool("all")
     assert found(vcenter, "pools.default.pool.all") is None
     assert yard.pools() == []
+
+
+def test_nothing_is_left_of_a_yard_with_pools(yard: Yard, vcenter: Simulator) -> None:
+    yard.pool(OUTER)
+    yard.pool(INNER)
+    yard.teardown(templates=True)
+    assert found(vcenter, "pools.default.pool.all") is None
+    assert vcenter.find("stockyard/stockyard-register") is None

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from .core.declaration import Declaration, FleetTerm, TemplateTerm
+from .core.declaration import Declaration, FleetTerm, TemplateTerm, VolumeTerm
 from .core.fleet import FleetSpec, SingleSpec
 from .core.host import HostSpec
 from .core.image import BuildOptions, ImageSpec
@@ -14,14 +14,17 @@ from .core.login import Login
 from .core.plan import Action, Plan
 from .core.pool import PoolSpec
 from .core.repository import Repository
+from .core.security import Limits, Policy, SecuritySpec
 from .core.spread import Hypervisor
 from .core.template import Hardware, TemplateSpec
 from .core.update import UpdateSpec
+from .core.volume import VolumeSpec, VolumeUse
 from .errors import (
     AddressTaken,
     Busy,
     Conflict,
     ConnectionFailed,
+    ControllerError,
     DeadlineExceeded,
     GuestError,
     HypervisorError,
@@ -49,6 +52,7 @@ __all__ = [
     "Client",
     "Conflict",
     "ConnectionFailed",
+    "ControllerError",
     "DeadlineExceeded",
     "Declaration",
     "FleetSpec",
@@ -64,21 +68,27 @@ __all__ = [
     "InvalidInput",
     "LeaseOver",
     "LeaseSpec",
+    "Limits",
     "Login",
     "MissingDependency",
     "NotFound",
     "OutOfSpace",
     "Plan",
+    "Policy",
     "PoolFull",
     "PoolSpec",
     "Refused",
     "Repository",
     "Result",
+    "SecuritySpec",
     "SingleSpec",
     "StockyardError",
     "TemplateSpec",
     "TemplateTerm",
     "Unsupported",
     "UpdateSpec",
+    "VolumeSpec",
+    "VolumeTerm",
+    "VolumeUse",
     "Yard",
 ]

@@ -19,6 +19,7 @@
     ├── DeadlineExceeded      a bounded wait ran out
     ├── GuestError            the guest answered, and the answer is an error or makes no sense
     ├── ImageError            a guest image could not be built or is damaged
+    ├── ControllerError       a CI controller could not be reached, or did not do what it was asked
     └── HypervisorError       the hypervisor failed
         ├── ConnectionFailed  it could not be reached
         └── OutOfSpace        its storage is full
@@ -102,6 +103,10 @@ class GuestError(StockyardError):
 
 class ImageError(StockyardError):
     """A guest image could not be built, or is damaged."""
+
+
+class ControllerError(StockyardError):
+    """A CI controller could not be reached, or did not do what it was asked."""
 
 
 class HypervisorError(StockyardError):

@@ -14,11 +14,13 @@ A tenant's directory::
     leases/ID/ca.pem cert.pem key.pem   the same of one lease, while it lasts
     ssh/id_ed25519 id_ed25519.pub    the operator's SSH key, put into hosts that name no other
     known_hosts                      SSH host keys, pinned from the hypervisor's channel
+    known_hosts.d/DIGEST             the same, of one hypervisor each, for inventories
 """
 
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import re
 import shutil
@@ -67,6 +69,10 @@ class Pki:
     def known_hosts(self) -> Path:
         """The tenant's known_hosts file."""
         return self.directory / "known_hosts"
+
+    def known_hosts_of(self, place: str) -> Path:
+        """The known_hosts file of the tenant's hosts in one place, such as a hypervisor."""
+        return self.directory / "known_hosts.d" / hashlib.sha256(place.encode()).hexdigest()[:16]
 
     @property
     def client_directory(self) -> Path:
@@ -217,12 +223,17 @@ class Pki:
                 write(public, _public_line(self.ssh_key), 0o644)
             return text(public).strip()
 
-    def pin(self, lines: list[str]) -> None:
-        """Write the tenant's known_hosts file."""
+    def pin(self, lines: list[str], place: str = "") -> Path:
+        """Write the tenant's known_hosts file, or the one of a place of its own; returns it.
+
+        :param place: several hypervisors can have hosts of one tenant: what is pinned for one leaves the others alone.
+        """
+        path = self.known_hosts_of(place) if place else self.known_hosts
         pinned = "".join(f"{line}\n" for line in sorted(lines))
         with self._locked():
-            if not self.known_hosts.exists() or text(self.known_hosts) != pinned:
-                write(self.known_hosts, pinned, 0o644)
+            if not path.exists() or text(path) != pinned:
+                write(path, pinned, 0o644)
+        return path
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

@@ -17,10 +17,12 @@ class Result:
 
     :param plan: the actions; empty when all was as declared.
     :param objects: what the call was about as it is now, ready to be shown.
+    :param kept: what stays although all else goes, by kind and name.
     """
 
     plan: Plan
     objects: list[dict[str, Any]]
+    kept: tuple[str, ...] = ()
 
     @property
     def changed(self) -> bool:

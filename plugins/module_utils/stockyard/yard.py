@@ -25,9 +25,24 @@ from .pki import Pki
 from .pooling import Pooling
 from .providers.registry import open_provider
 from .result import Result
-from .services import access, clients, fleets, freshness, keep, reap, single, site, teardown, templates, trust
+from .services import (
+    access,
+    clients,
+    fleets,
+    freshness,
+    keep,
+    listing,
+    reap,
+    report,
+    single,
+    site,
+    teardown,
+    templates,
+    trust,
+)
 from .services.clients import Client
 from .services.context import Context
+from .storing import Storing
 
 DEFAULT_HYPERVISOR = "qemu:///session"
 DEFAULT_OWNER = "stockyard"
@@ -36,7 +51,7 @@ FLEET_TIMEOUT = 600.0
 REAP_GRACE = 3600.0
 
 
-class Yard(Leasing, Pooling):
+class Yard(Leasing, Pooling, Storing):
     """Opens a hypervisor and works on one owner's objects. Use it in a ``with`` statement.
 
     :param hypervisor: its URI; ``STOCKYARD_HYPERVISOR`` when not given, else ``qemu:///session``.
@@ -87,7 +102,9 @@ class Yard(Leasing, Pooling):
     def preflight(self) -> dict[str, Any]:
         """What the hypervisor offers, and what is in the way of a yard on it, each in a line. Changes nothing."""
         provider = self.context.provider
-        offered = {k: v for k, v in asdict(provider.capabilities).items() if k in ("modes", "parallel", "endpoints")}
+        offered = {
+            k: v for k, v in asdict(provider.capabilities).items() if k in ("modes", "parallel", "endpoints", "volumes")
+        }
         return {**offered, "modes": list(provider.capabilities.modes), "problems": provider.preflight()}
 
     def template(self, spec: TemplateSpec, *, check: bool = False, timeout: float = TEMPLATE_TIMEOUT) -> Result:
@@ -163,10 +180,16 @@ class Yard(Leasing, Pooling):
         fleets = {(f.spec.tenant, f.spec.name) for f in declared.fleets}
         return Result(plan, [h for h in self.hosts() if (h["tenant"], h["fleet"]) in fleets])
 
-    def teardown(self, *, templates: bool = False, check: bool = False, timeout: float = FLEET_TIMEOUT) -> Result:
-        """Take every host of the yard away, declared or not, and its templates when asked."""
-        act = teardown.plan(self.context, templates) if check else teardown.run(self.context, templates, timeout)
-        return Result(act, self.hosts())
+    def teardown(
+        self, *, templates: bool = False, volumes: bool = False, check: bool = False, timeout: float = FLEET_TIMEOUT
+    ) -> Result:
+        """Take every host of the yard away, declared or not, and its templates and volumes when asked.
+
+        Volumes hold what is meant to outlive hosts: they stay otherwise, and the result names them.
+        """
+        what = (self.context, templates, volumes)
+        act = teardown.plan(*what) if check else teardown.run(*what, timeout)
+        return Result(act, self.hosts(), () if volumes else tuple(f"volume {v['name']}" for v in self.volumes()))
 
     def reap(self, *, dry_run: bool = False, grace: float = REAP_GRACE, timeout: float = FLEET_TIMEOUT) -> Result:
         """Take away what is over, half-made or left behind; the result's objects are what was left alone, and why.
@@ -195,6 +218,16 @@ class Yard(Leasing, Pooling):
         found = [access.describe_host(self.context, h, drift[h.record.uuid]) for h in chosen.hosts]
         lacks = freshness.hosts_behind(self.context, chosen) if behind else {}
         return [{**h, "behind": lacks[h["uuid"]]} if behind else h for h in found]
+
+    def listing(self) -> listing.Listing:
+        """All hosts by one reading of the hypervisor, for inventories; their SSH host keys are pinned."""
+        return listing.listing(self.context)
+
+    def report(self, path: str | Path, form: str = "html", *, check: bool = False) -> dict[str, Any]:
+        """Write the yard as it is to a file: a page for people (``html``), or ``metrics`` for Prometheus."""
+        changed, seen = report.report(self.context, Path(path).expanduser(), form, check=check)
+        figures = {kind: len(found) for kind, found in seen.items() if isinstance(found, list)}
+        return {"changed": changed, "dest": str(path), "figures": figures}
 
     def fleets(
         self, tenant: str | None = None, name: str | None = None, *, behind: bool = False

@@ -20,10 +20,11 @@ KEY = f"{BEGIN}\n\nmDMEZ\n{END}\n"
 URL = "https://packages.example.org/debian"
 
 
-def test_a_repository_is_one_line() -> None:
-    assert Repository(URL, KEY).line("bookworm", "/k") == f"deb [signed-by=/k] {URL} bookworm main"
-    flat = Repository(URL, KEY, "./", ())
-    assert flat.line("bookworm", "/k") == f"deb [signed-by=/k] {URL} ./"
+def test_a_repository_is_one_paragraph_with_its_key() -> None:
+    key = f"Signed-By:\n {BEGIN}\n .\n mDMEZ\n {END}\n"
+    head = f"Types: deb\nURIs: {URL}\nSuites: "
+    assert Repository(URL, KEY).stanza("bookworm") == f"{head}bookworm\nComponents: main\n{key}"
+    assert Repository(URL, KEY, "./", ()).stanza("bookworm") == f"{head}./\n{key}"
 
 
 @pytest.mark.parametrize(
@@ -42,13 +43,14 @@ def test_what_is_none_is_refused(wrong: dict[str, Any]) -> None:
         Repository(**{"url": URL, "signed_by": KEY, **wrong})
 
 
-@given(st.text(), st.text())
-def test_no_text_makes_a_second_word_or_line(suite: str, component: str) -> None:
+@given(st.text(), st.text(), st.text())
+def test_no_text_makes_another_field(suite: str, component: str, inside: str) -> None:
     with suppress(InvalidInput):
-        line = Repository(URL, KEY, suite, (component,)).line("bookworm", "/k")
-        assert len(line.splitlines()) == 1
-        assert len(line.split(" ")) in (4, 5)
-        assert line.startswith(f"deb [signed-by=/k] {URL} ")
+        stanza = Repository(URL, f"{BEGIN}\n{inside}\n{END}", suite, (component,)).stanza("bookworm")
+        lines = stanza.splitlines()
+        assert "" not in lines
+        fields = [line.split(":")[0] for line in lines if not line.startswith(" ")]
+        assert [f for f in fields if f != "Components"] == ["Types", "URIs", "Suites", "Signed-By"]
 
 
 def test_it_goes_on_record_without_its_password() -> None:

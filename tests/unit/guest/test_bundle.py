@@ -47,6 +47,12 @@ def test_docker_waits_for_the_identity_when_asked() -> None:
     assert gate not in members()
 
 
+def test_a_security_profile_goes_with_it_when_asked() -> None:
+    plugin = "etc/systemd/system/multi-user.target.wants/stockyard-authz.service"
+    assert plugin in members("--security", "hostile")
+    assert plugin not in members()
+
+
 def test_a_user_that_is_none_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         members("--user", "a b")

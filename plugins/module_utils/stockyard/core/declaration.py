@@ -16,6 +16,7 @@ from .plan import Action
 from .pool import PoolRecord, PoolSpec
 from .provider import Template
 from .template import TemplateSpec
+from .volume import VolumeSpec
 
 ABSENT = "it is to be absent"
 PRUNE = ("no", "yes", "force")
@@ -49,11 +50,21 @@ class PoolTerm:
 
 
 @dataclass(frozen=True)
+class VolumeTerm:
+    """A declared volume, and the seconds that it may take."""
+
+    spec: VolumeSpec
+    timeout: float = 120.0
+
+
+@dataclass(frozen=True)
 class Declaration:
     """Everything that a yard is to have.
 
     :param absent_templates: tenant and name of templates that are declared absent; ``absent_fleets`` likewise.
     :param absent_pools: likewise.
+    :param volumes: in the order in which they are made: copies after what they are copies of. Those that are not
+        declared stay, whatever ``prune`` says.
     :param evacuate: whether fleets leave a hypervisor that they are declared to leave; else they stay there.
     :param prune: whether what is not declared goes: ``no``, ``yes``, or ``force`` where the declaration is empty, too.
     """
@@ -66,10 +77,13 @@ class Declaration:
     evacuate: bool = True
     pools: tuple[PoolTerm, ...] = ()
     absent_pools: tuple[Key, ...] = ()
+    volumes: tuple[VolumeTerm, ...] = ()
+    absent_volumes: tuple[Key, ...] = ()
 
     def __post_init__(self) -> None:
         naming.choice("prune", self.prune, PRUNE)
         _once("template", [*((t.spec.tenant, t.spec.name) for t in self.templates), *self.absent_templates])
+        _once("volume", [*((v.spec.tenant, v.spec.name) for v in self.volumes), *self.absent_volumes])
         _once("fleet", [*((f.spec.tenant, f.spec.name) for f in self.fleets), *self.absent_fleets])
         _once("pool", [*((p.spec.tenant, p.spec.name) for p in self.pools), *self.absent_pools])
 

@@ -75,7 +75,16 @@ class FleetSpec:
                 name=f"fleet {self.name}",
                 remedy="have one host in the fleet and no min_ready, or leave bind out",
             )  # fmt: skip
+        self._check_volumes()
         self.update.bounds(self.beside)
+
+    def _check_volumes(self) -> None:
+        shared = [use.name for use in self.host.volumes if not use.own]
+        if shared and (self.least > 1 or self.min_ready):
+            raise InvalidInput(
+                f"volumes: {shared[0]} cannot be in several hosts: one has it at a time.", name=f"fleet {self.name}",
+                remedy="write {host} in its name, so that each host has one of its own",
+            )  # fmt: skip
 
     @property
     def size(self) -> int:
@@ -104,7 +113,8 @@ class FleetSpec:
     @property
     def beside(self) -> bool:
         """Whether a new host can be there while the one is that it takes the place of."""
-        return not self.names and not (self.host.bind and self.host.ports)
+        # The volume that it has is for the one that has its name next, and one host at a time has it.
+        return not self.names and not (self.host.bind and self.host.ports) and not self.host.volumes
 
     def _check_names(self) -> None:
         for one in self.names:

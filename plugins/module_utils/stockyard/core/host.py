@@ -12,6 +12,7 @@ from ..errors import InvalidInput
 from . import naming, network
 from .lease import Lease
 from .size import Size
+from .volume import VolumeUse, check_uses
 
 MODES = ("instant", "linked", "full")
 ENGINE_IDENTITIES = ("shared", "unique")
@@ -37,6 +38,7 @@ class HostSpec:
     :param pool: the pool that it is in, of the same tenant; none when empty.
     :param vcpus: virtual CPUs; as its template has when 0. Changed where the host is, if that can be.
     :param memory_mib: the same for RAM, in MiB.
+    :param volumes: what it has of data disks that outlive it.
     """
 
     fork_mode: str = "instant"
@@ -50,6 +52,7 @@ class HostSpec:
     pool: str = ""
     vcpus: int = 0
     memory_mib: int = 0
+    volumes: tuple[VolumeUse, ...] = ()
 
     def __post_init__(self) -> None:
         naming.choice("fork_mode", self.fork_mode, MODES)
@@ -68,6 +71,7 @@ class HostSpec:
         naming.whole("vcpus", self.vcpus, 0, 255)
         naming.whole("memory_mib", self.memory_mib, 0, 1 << 20)
         self._check_network()
+        check_uses(self.volumes)
 
     def _check_network(self) -> None:
         naming.choice("egress", self.egress, network.EGRESSES)

@@ -23,9 +23,10 @@ class Action:
     """One thing to do to one object.
 
     :param verb: ``build``, ``create``, ``change``, ``replace``, ``start``, ``restart``, ``resize``, ``renew``,
-        ``relabel`` or ``destroy``; for a client certificate ``issue`` or ``revoke``; for a lease ``lease``, ``extend``
-        or ``issue``; for a file ``remove``.
-    :param kind: ``template``, ``pool``, ``host``, ``client``, ``lease`` or ``file``.
+        ``relabel`` or ``destroy``; for a volume ``create``, ``grow``, ``attach``, ``detach`` or ``destroy``; for a
+        client certificate ``issue`` or ``revoke``; for a lease ``lease``, ``extend`` or ``issue``; for a file
+        ``remove``; for a node of a controller also ``update``, ``hold``, ``drain`` or ``resume``.
+    :param kind: ``template``, ``pool``, ``host``, ``volume``, ``client``, ``lease``, ``file`` or ``node``.
     :param reason: why, in words.
     :param before: what is there, for a diff.
     :param after: what will be there.

@@ -15,7 +15,9 @@ from .host import Host, HostRecord, HostSpec
 from .image import BuildOptions
 from .network import GuestNetwork
 from .pool import PoolRecord
+from .pool_keeper import PoolKeeper
 from .size import Size
+from .storage import VolumeStore
 from .template import TemplateRecord
 
 Record: TypeAlias = "HostRecord | TemplateRecord"
@@ -37,6 +39,8 @@ class Capabilities:
     :param ram_file: whether a template's RAM is a file in which zeroes take no room.
     :param resizes: whether running machines can be given more.
     :param builds: whether images are built of packages here; else templates are cloned of what there is.
+    :param volumes: whether it has data disks that outlive hosts.
+    :param guest_agent: whether Ansible's connection ``community.libvirt.libvirt_qemu`` reaches its hosts.
     :param own_files: whether its machines' files are kept by us: such may be left behind. vCenter removes them itself.
     """
 
@@ -49,6 +53,8 @@ class Capabilities:
     builds: bool = True
     ram_file: bool = False
     resizes: bool = False
+    volumes: bool = False
+    guest_agent: bool = False
 
 
 @dataclass(frozen=True)
@@ -122,33 +128,6 @@ class Channel(Protocol):
         """Hang up."""
 
 
-class PoolKeeper(Protocol):
-    """The pools of a hypervisor. A host that names one is admitted by :meth:`Provider.create_host`."""
-
-    def keep(self, record: PoolRecord, *, force: bool = False) -> PoolRecord:
-        """Compare and set: put a pool on record (version 0), or change it; returns it in its new version.
-
-        :param force: let it be smaller than what is in it: that stays, and nothing new is let in.
-        :raises Conflict: when the version on record is not the record's.
-        :raises NotFound: when its parent is not there.
-        :raises Refused: when it would be in itself, or smaller than what is in it.
-        """
-
-    def drop(self, record: PoolRecord) -> None:
-        """Take a pool away. None there is a success.
-
-        :raises Refused: when something is in it.
-        """
-
-    def facts(self, record: PoolRecord) -> dict[str, Any]:
-        """How its limits are kept, and what is worth knowing of the machine that its hosts are on.
-
-        ``enforced`` is ``admission`` where a pool only decides what is let in, ``resource pool`` where the hypervisor
-        holds what is in it to its share too; ``enforced_reason`` says why no more. ``available_mib`` is the memory that
-        is left there, or ``None`` where that is not known.
-        """
-
-
 @dataclass(frozen=True)
 class Recipe:
     """Everything that goes into a guest image, as text. Built by :mod:`..guest.recipe`.
@@ -186,6 +165,10 @@ class Provider(Protocol):
     @property
     def pools(self) -> PoolKeeper:
         """Where its pools are kept."""
+
+    @property
+    def volumes(self) -> VolumeStore:
+        """Its data disks; where it has none (``capabilities.volumes``), what says so."""
 
     def close(self) -> None:
         """Let go of the connection."""

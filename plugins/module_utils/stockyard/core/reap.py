@@ -19,7 +19,7 @@ HALF = {"creating": "half-made", "building": "half-made", "booting": "half-made"
 class Left:
     """Something that is left alone.
 
-    :param kind: ``machine``, ``host``, ``template``, ``fleet`` or ``file``.
+    :param kind: ``machine``, ``host``, ``template``, ``volume``, ``fleet`` or ``file``.
     """
 
     kind: str

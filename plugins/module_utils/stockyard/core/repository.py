@@ -19,7 +19,7 @@ _LONGEST_KEY = 100_000
 
 @dataclass(frozen=True)
 class Repository:
-    """One line of a sources.list.
+    """One source of packages.
 
     :param url: where it is.
     :param signed_by: the public key that it is signed with, ASCII-armored. There is no way around a signature.
@@ -51,14 +51,17 @@ class Repository:
                 remedy="give some, or a suite that ends with a slash",
             )
 
-    def line(self, suite: str, key: object) -> str:
-        """Its line.
+    def stanza(self, suite: str) -> str:
+        """It as a paragraph of a ``.sources`` file, the key in it: apt may run as a user who cannot read our files.
 
-        :param suite: the image's suite.
-        :param key: the file that its key is in.
+        See sources.list(5), "deb822-style format"; apt 2.3.10 and later read such keys.
         """
         own = self.suite or suite
-        return " ".join(["deb", f"[signed-by={key}]", self.url, own, *(() if own.endswith("/") else self.components)])
+        fields = ["Types: deb", f"URIs: {self.url}", f"Suites: {own}"]
+        if not own.endswith("/"):
+            fields.append(f"Components: {' '.join(self.components)}")
+        key = [f" {line.rstrip() or '.'}" for line in self.signed_by.strip().splitlines()]
+        return "\n".join([*fields, "Signed-By:", *key]) + "\n"
 
     def without_secrets(self) -> Repository:
         """The same without user name and password."""
@@ -68,7 +71,7 @@ class Repository:
 def _armored(key: object) -> bool:
     text = key.strip() if isinstance(key, str) else ""
     whole = text.startswith(_BEGIN) and text.endswith(_END) and text.isascii()
-    return whole and len(text) <= _LONGEST_KEY and "\0" not in text
+    return whole and len(text) <= _LONGEST_KEY and all(c.isprintable() or c in "\r\n\t" for c in text)
 
 
 def _plain(word: object) -> bool:

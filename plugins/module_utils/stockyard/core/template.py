@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from ..errors import InvalidInput
 from . import naming
 from .image import BuildOptions, ImageSpec
+from .security import SecuritySpec
 
 ACCELERATORS = ("auto", "kvm", "tcg")
 DOCKER_KINDS = ("running", "stopped")
@@ -57,6 +58,7 @@ class TemplateSpec:
     :param max_age: seconds after which a new generation is asked for, whether packages moved or not.
     :param keep_generations: how many stay, the one that rules among them; those that hosts live on stay anyhow.
     :param max_memory_mib: how much memory a running host can be given, in MiB; none more when 0.
+    :param security: how well its hosts are shut; part of the digest.
     """
 
     name: str
@@ -69,6 +71,7 @@ class TemplateSpec:
     max_age: float | None = None
     keep_generations: int = KEEP
     max_memory_mib: int = 0
+    security: SecuritySpec = field(default_factory=SecuritySpec)
 
     def __post_init__(self) -> None:
         naming.name("template", self.name)
@@ -88,6 +91,21 @@ class TemplateSpec:
         naming.whole("keep_generations", self.keep_generations, 1, 1000)
         if self.max_age is not None:
             naming.seconds("max_age", self.max_age, 60, 10 * 366 * 86400)
+        self._refuse_impossible()
+
+    def _refuse_impossible(self) -> None:
+        """Security that cannot be had with the rest."""
+        if self.image.source and self.security != SecuritySpec():
+            raise InvalidInput(
+                "source is a finished machine: security cannot be put into it.",
+                remedy="put it into the source, by the roles or the files that the page on security names",
+            )
+        if self.docker == "stopped" and self.security.settings().user_namespaces == "rootless":
+            raise InvalidInput(
+                "security: a rootless Docker cannot wait for its data.",
+                cause="it keeps them in the home of its user, and docker: stopped is for data at /var/lib/docker",
+                remedy="choose remap, or docker: running",
+            )
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,7 @@ class UpdateSpec:
         if not surge and not lacking:
             raise InvalidInput(
                 "max_unavailable is 0, and a new host cannot be made beside the old one.",
-                cause="it is to have the same name, or to publish the same port at the same address",
+                cause="it is to have the same name or volume, or to publish the same port at the same address",
                 remedy="set max_unavailable to 1 or more",
             )
         return surge, lacking

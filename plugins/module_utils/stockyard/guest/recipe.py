@@ -14,10 +14,12 @@ from typing import Any
 from ..core import codec
 from ..core.image import ImageSpec
 from ..core.provider import GuestFile, Recipe
+from ..core.security import SecuritySpec
 from ..core.template import TemplateSpec
-from ..errors import MissingDependency
-from . import agent, texts
-from .agent import apply, effects, guestinfo, main, provision, thrift, warmup, wire
+from ..errors import InvalidInput
+from . import agent, security, texts
+from .agent import apply, disks, effects, guestinfo, main, provision, thrift, volumes, warmup, wire
+from .rendering import render
 
 PACKAGES = (
     "systemd", "systemd-sysv", "udev", "dbus", "kmod", "procps", "iproute2", "e2fsprogs",
@@ -39,19 +41,27 @@ MASKED = (
 LAYOUT = 2
 
 
-def recipe(spec: ImageSpec, docker: str = "running") -> Recipe:
+def recipe(spec: ImageSpec, docker: str = "running", shut: SecuritySpec | None = None) -> Recipe:
     """Everything that goes into the image.
 
     :param docker: ``stopped`` keeps dockerd from starting before the host has its identity.
+    :param shut: how well its hosts are shut.
     """
+    shutters = security.bundle((shut or SecuritySpec()).settings(), spec.ssh_user)
     return Recipe(
         suite=spec.suite,
-        packages=tuple(sorted({*PACKAGES, *spec.packages, *_docker_cli(spec.suite)})),
+        packages=tuple(sorted({*PACKAGES, *spec.packages, *_docker_cli(spec.suite), *shutters.packages})),
         early={
             "/etc/initramfs-tools/conf.d/stockyard": GuestFile(texts.INITRAMFS_CONF),
             "/etc/initramfs-tools/hooks/stockyard": GuestFile(texts.INITRAMFS_HOOK, 0o755),
         },
-        files={**_system_files(spec.ssh_user), **_docker_gate(docker), **_agent_files(), **_extra_files(spec)},
+        files={
+            **_system_files(spec.ssh_user),
+            **_docker_gate(docker),
+            **_agent_files(),
+            **_shutters(shutters),
+            **_extra_files(spec, shutters),
+        },
         disk_gib=spec.disk_gib,
         source=spec.source,
         preload=tuple((item.kind, item.name, item.digest) for item in spec.preload),
@@ -71,7 +81,7 @@ def template_digest(spec: TemplateSpec, image: str) -> str:
 
 def declared_digest(spec: TemplateSpec) -> str:
     """The digest of the declaration alone: the same text gives the same digest, whatever packages exist."""
-    return template_digest(spec, codec.digest(recipe(spec.image, spec.docker)))
+    return template_digest(spec, codec.digest(recipe(spec.image, spec.docker, spec.security)))
 
 
 def _docker_cli(suite: str) -> tuple[str, ...]:
@@ -116,7 +126,10 @@ def _docker_gate(docker: str) -> dict[str, GuestFile]:
         return {}
     units = "/etc/systemd/system"
     gates = {
-        f"{units}/{name}.d/stockyard.conf": GuestFile(texts.DOCKER_GATE) for name in ("docker.service", "docker.socket")
+        f"{units}/{name}.d/stockyard.conf": GuestFile(
+            render(texts.DOCKER_GATE, root=volumes.DOCKER_ROOT, flag=volumes.NOT_MOUNTED)
+        )
+        for name in ("docker.service", "docker.socket")
     }
     opener = f"{units}/stockyard-open.path"
     link = GuestFile(opener, LINK)
@@ -129,14 +142,34 @@ LINK = 0o120777
 
 def _agent_files() -> dict[str, GuestFile]:
     modules = {
-        "__init__": agent, "apply": apply, "effects": effects, "guestinfo": guestinfo, "main": main,
-        "provision": provision, "thrift": thrift, "warmup": warmup, "wire": wire,
+        "__init__": agent, "apply": apply, "disks": disks, "effects": effects, "guestinfo": guestinfo, "main": main,
+        "provision": provision, "thrift": thrift, "volumes": volumes, "warmup": warmup, "wire": wire,
     }  # fmt: skip
     return {f"/usr/lib/stockyard/stockyard_agent/{name}.py": GuestFile(_source(m)) for name, m in modules.items()}
 
 
-def _extra_files(spec: ImageSpec) -> dict[str, GuestFile]:
+def _shutters(found: security.Bundle) -> dict[str, GuestFile]:
+    """The files of the security profile, and links to the units of it."""
+    unit = "/etc/systemd/system/"
+    wants = {
+        f"{unit}{_target(found.files[unit + name].text)}.wants/{name}": GuestFile(unit + name, LINK)
+        for name in found.enable
+    }
+    return {**found.files, **wants, **{unit + name: GuestFile("/dev/null", LINK) for name in found.masked}}
+
+
+def _target(text: str) -> str:
+    """What wants a unit, by its own words."""
+    return text.split("WantedBy=", 1)[1].split(maxsplit=1)[0]
+
+
+def _extra_files(spec: ImageSpec, shutters: security.Bundle) -> dict[str, GuestFile]:
     files = {path: GuestFile(text) for path, text in (spec.files or {}).items()}
+    if taken := sorted(files.keys() & shutters.files.keys()):
+        raise InvalidInput(
+            f"files: {taken[0]} is a part of the security profile.",
+            remedy="say under security what is to be otherwise, or put a file beside it",
+        )
     if spec.commands:
         files[f"/{provision.COMMANDS}"] = GuestFile("\n".join(spec.commands) + "\n", 0o700)
     return files
@@ -146,14 +179,3 @@ def _source(module: ModuleType) -> str:
     """A module's text, also out of the zip file in which Ansible carries it."""
     loader: Any = module.__loader__
     return str(loader.get_source(module.__name__))
-
-
-def render(text: str, **values: str) -> str:
-    """Fill in a template; every variable has to be there."""
-    try:
-        import jinja2
-    except ImportError as error:
-        raise MissingDependency("Jinja2 is not installed.", remedy="pip install jinja2") from error
-    # What is rendered is configuration, not HTML; every variable in it was checked against a pattern.
-    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)  # noqa: S701
-    return environment.from_string(text).render(values)

@@ -135,7 +135,14 @@ TTYPath=/dev/console
 MaxLevelConsole=err
 """
 
-DOCKER_GATE = "[Unit]\nConditionPathExists=/run/stockyard/open\n"
+# The flag is in the directory under a volume that belongs there: it is seen when the volume is not mounted. At the end
+# Docker stops before the volume is unmounted.
+DOCKER_GATE = """\
+[Unit]
+ConditionPathExists=/run/stockyard/open
+ConditionPathExists=!{{ root }}/{{ flag }}
+RequiresMountsFor={{ root }}
+"""
 
 # dockerd reads it when it starts. It holds the proxy of a host whose egress is one.
 DOCKER_ENVIRONMENT = "[Service]\nEnvironmentFile=-/etc/environment\n"

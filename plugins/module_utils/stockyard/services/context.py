@@ -24,6 +24,7 @@ class Context:
 
     :param pki: gives the key material of a tenant.
     :param progress: told, in a line, of every stage that ends.
+    :param coming: volumes, by tenant and name, that a plan of a whole yard makes before.
     :param wait: whether to wait until Docker answers in hosts that were made or started.
     """
 
@@ -33,6 +34,7 @@ class Context:
     clock: Clock = field(default_factory=SystemClock)
     progress: Progress = _silent
     wait: bool = True
+    coming: frozenset[tuple[str, str]] = frozenset()
 
     def deadline(self, seconds: float) -> Deadline:
         """A deadline by this context's clock."""

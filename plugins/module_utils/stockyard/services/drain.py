@@ -75,7 +75,7 @@ def environment(ctx: Context, record: HostRecord) -> dict[str, str]:
     """What the user's command is told of a host, and what Docker's own client needs to reach it."""
     facts = {
         "owner": record.owner, "tenant": record.tenant, "fleet": record.fleet, "host": record.name,
-        "address": record.address, "ssh_user": record.ssh_user, "ssh_port": str(record.ssh_port),
+        "uuid": record.uuid, "address": record.address, "ssh_user": record.ssh_user, "ssh_port": str(record.ssh_port),
         "known_hosts": str(ctx.pki(record.tenant).known_hosts), "ssh_key": str(ctx.pki(record.tenant).ssh_key),
     }  # fmt: skip
     return {f"STOCKYARD_{key.upper()}": value for key, value in facts.items()} | access.docker_environment(ctx, record)

@@ -20,7 +20,7 @@ from ..core.plan_template import generations, newest
 from ..core.provider import Observation
 from ..core.room import Fitted
 from ..errors import PoolFull
-from . import access, egress, health, hosts, pools, templates, trust
+from . import access, egress, health, hosts, mounts, pools, templates, trust
 from .admit import admit
 from .context import Context
 from .rollout import Rollout, each
@@ -61,6 +61,7 @@ def _planned(
     if refused and spec.on_full == "refuse":
         raise refused
     admit(ctx, spec.tenant, spec.host, fitted.plan, seen, template)
+    mounts.admit(ctx, spec.tenant, spec.template, spec.host, fitted.plan, seen)
     return fitted.plan, refused
 
 

@@ -28,7 +28,7 @@ def lacking(ctx: Context, spec: TemplateSpec, template: Template | None) -> tupl
     """
     if template is None:
         return ()
-    available = ctx.provider.resolve(recipe(spec.image, spec.docker), spec.build, ctx.deadline(PATIENCE))
+    available = ctx.provider.resolve(recipe(spec.image, spec.docker, spec.security), spec.build, ctx.deadline(PATIENCE))
     return behind(ctx.provider.versions(template.record.image), available)
 
 

@@ -17,7 +17,7 @@ from ..core.resize import wanted
 from ..core.size import grows, larger
 from ..core.template import TemplateRecord
 from ..errors import AddressTaken, Conflict, Unsupported
-from . import egress, trust
+from . import egress, mounts, trust
 from .context import Context
 from .identify import READMITTABLE, check, identify, readmit, settle
 from .pools import frozen, most, size_of
@@ -57,6 +57,7 @@ def provision(ctx: Context, order: Order, template: Template, deadline: Deadline
         return _bring_up(ctx, record, template.record, deadline)
     except BaseException as error:
         undo(ctx, record, error)
+        mounts.release(ctx, record)
         raise
 
 
@@ -120,6 +121,9 @@ def _bring_up(ctx: Context, record: HostRecord, template: TemplateRecord, deadli
     told(f"{mode} fork runs")
     channel = ctx.provider.channel(record, deadline)
     try:
+        # Before the identity, with which its doors are opened and Docker may start.
+        if mounts.bring(ctx, record, channel, deadline):
+            told("has its volumes")
         identity = identify(ctx, record, channel, deadline)
         told("has its identity")
         ctx.provider.set_link(record, True)
@@ -170,7 +174,7 @@ def start(ctx: Context, record: HostRecord, deadline: Deadline) -> HostRecord:
     begin = ctx.clock.monotonic()
     ctx.provider.start(record, deadline)
     _plugged(ctx, record, deadline)
-    record = _renewed(ctx, record, deadline)
+    record = _renewed(ctx, record, deadline, booted=True)
     ctx.provider.set_link(record, True)
     reached = _wait_until_reachable(ctx, record, deadline)
     egress.ensure(ctx, record, deadline)
@@ -186,11 +190,13 @@ def renew(ctx: Context, record: HostRecord, deadline: Deadline) -> HostRecord:
     return renewed
 
 
-def _renewed(ctx: Context, record: HostRecord, deadline: Deadline) -> HostRecord:
-    """Make sure that a guest is this host, and admit it anew where that is due."""
+def _renewed(ctx: Context, record: HostRecord, deadline: Deadline, *, booted: bool = False) -> HostRecord:
+    """Make sure that a guest is this host, give it its volumes after a boot, and admit it anew where that is due."""
     channel = ctx.provider.channel(record, deadline)
     try:
         agent = check(record, channel, deadline)
+        if booted:
+            mounts.resume(ctx, record, channel, deadline)
         why = trust.reasons(ctx, record)
         if not (why and record.identity):
             return record
@@ -263,7 +269,9 @@ def destroy(ctx: Context, record: HostRecord) -> None:
     egress.forget(ctx, record)
     if record.lease:
         ctx.pki(record.tenant).forget_lease(record.lease.id)
+    mounts.farewell(ctx, record)
     ctx.provider.destroy(record)
+    mounts.release(ctx, record)
     ctx.progress(f"{record.title}: destroyed")
 
 

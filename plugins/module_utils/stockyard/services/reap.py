@@ -16,10 +16,10 @@ from typing import Any
 from ..core import reap
 from ..core.clock import Deadline
 from ..core.plan import Action, Plan
-from ..core.provider import Leftover, Observation, Record
+from ..core.provider import Leftover, Observation, Record, Swept
 from ..core.reap import Left
 from ..errors import Busy, StockyardError
-from . import access, hosts, litter
+from . import access, hosts, litter, volume_reap
 from .context import Context
 
 LOCK_WAIT = 5.0
@@ -30,10 +30,11 @@ Group = tuple[str, str, str]
 def plan(ctx: Context, grace: float) -> tuple[Plan, list[dict[str, Any]]]:
     """What :func:`run` would do, and what it would leave alone. Removes nothing."""
     seen, now = ctx.provider.observe(ctx.owner), ctx.clock.now()
-    swept = ctx.provider.sweep(ctx.owner, grace, check=True)
+    swept = _swept(ctx, grace, check=True)
     actions = [_goes(record, now, grace) for record in _over(seen, now, grace)]
-    actions += [_removed(found) for found in (*swept.gone, *litter.sweep(ctx, seen, check=True))]
-    left = reap.left_alone(ctx.owner, seen, now, grace) + reap.files_left(swept.left)
+    volumes, kept = volume_reap.run(ctx, grace, check=True)
+    actions += [*volumes, *map(_removed, (*swept.gone, *litter.sweep(ctx, seen, check=True)))]
+    left = reap.left_alone(ctx.owner, seen, now, grace) + kept + reap.files_left(swept.left)
     return Plan(tuple(actions)), [asdict(one) for one in left]
 
 
@@ -56,7 +57,9 @@ def run(ctx: Context, grace: float, timeout: float) -> tuple[Plan, list[dict[str
             errors.append(error)
     for tenant in sorted({tenant for _kind, tenant, _name in groups}):
         access.publish(ctx, tenant)
-    swept = ctx.provider.sweep(ctx.owner, grace)
+    volumes, kept = volume_reap.run(ctx, grace, check=False)
+    actions, left = actions + volumes, left + kept
+    swept = _swept(ctx, grace, check=False)
     files = (*swept.gone, *litter.sweep(ctx, seen, check=False))
     for found in files:
         ctx.progress(f"file {found.path}: removed ({found.reason})")
@@ -64,6 +67,13 @@ def run(ctx: Context, grace: float, timeout: float) -> tuple[Plan, list[dict[str
         raise _failed(errors)
     every = left + reap.files_left(swept.left)
     return Plan((*actions, *map(_removed, files))), [asdict(one) for one in every]
+
+
+def _swept(ctx: Context, grace: float, *, check: bool) -> Swept:
+    """What a sweep takes away of machines' files and of volumes', or would."""
+    volumes = ctx.provider.volumes.sweep(ctx.owner, grace, check=check)
+    machines = ctx.provider.sweep(ctx.owner, grace, check=check)
+    return Swept((*machines.gone, *volumes.gone), (*machines.left, *volumes.left))
 
 
 def _reap(ctx: Context, group: Group, grace: float, deadline: Deadline) -> list[Action]:

@@ -15,7 +15,7 @@ from ..core.plan import UNKNOWN_GENERATION, Plan, plan_host
 from ..core.plan_template import generations, newest
 from ..core.provider import Observation, Template
 from ..errors import NotFound, Refused
-from . import access, egress, hosts, pools, templates, trust
+from . import access, egress, hosts, mounts, pools, templates, trust
 from .admit import admit
 from .context import Context
 
@@ -61,6 +61,7 @@ def _planned(ctx: Context, spec: SingleSpec, state: str, seen: Observation) -> P
     if fitted.left_out:
         raise pools.refusal(f"host {spec.name}", fitted, "Nothing is changed.")
     admit(ctx, spec.tenant, wish, todo, seen, template)
+    mounts.admit(ctx, spec.tenant, template.record.name if template else "", wish, todo, seen)
     return todo
 
 

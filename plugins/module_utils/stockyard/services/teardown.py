@@ -9,22 +9,24 @@ from ..core import room
 from ..core.clock import Deadline
 from ..core.fleet import SingleSpec
 from ..core.plan import Plan, gone, plan_destroy
+from ..core.plan_volume import plan_removal
 from ..core.pool import PoolRecord
 from ..core.provider import Observation
 from . import fleets, pools, single
 from . import templates as template_service
+from . import volumes as volume_service
 from .context import Context
 
 REASON = "the yard is taken away"
 
 
-def plan(ctx: Context, templates: bool) -> Plan:
+def plan(ctx: Context, templates: bool, volumes: bool) -> Plan:
     """What :func:`run` would do. Writes nothing."""
-    return _planned(ctx.provider.observe(ctx.owner), templates)
+    return _planned(ctx, ctx.provider.observe(ctx.owner), templates, volumes)
 
 
-def run(ctx: Context, templates: bool, timeout: float) -> Plan:
-    """Take all hosts of the yard away, and all templates when asked. Returns what was done.
+def run(ctx: Context, templates: bool, volumes: bool, timeout: float) -> Plan:
+    """Take all hosts of the yard away, and all templates and volumes when asked. Returns what was done.
 
     :raises Busy: when another controller is at work on one of its objects.
     """
@@ -39,9 +41,13 @@ def run(ctx: Context, templates: bool, timeout: float) -> Plan:
     for tenant, name in sorted({(t.record.tenant, t.record.name) for t in seen.templates if templates}):
         template_service.remove(ctx, tenant, name, deadline.left())
     if templates:
-        ctx.provider.prune_images(0.0)
+        # Pools first: with the last of them goes what a hypervisor keeps for the yard's sake alone.
         _remove_pools(ctx, deadline)
-    return _planned(seen, templates)
+        ctx.provider.prune_images(0.0)
+    todo = _planned(ctx, seen, templates, volumes)
+    for volume in ctx.provider.volumes.observe(ctx.owner).volumes if volumes else ():
+        volume_service.delete(ctx, volume.tenant, volume.name, deadline.left())
+    return todo
 
 
 def _remove_pools(ctx: Context, deadline: Deadline) -> None:
@@ -54,7 +60,10 @@ def _outermost_first(seen: Observation) -> list[PoolRecord]:
     return sorted(seen.pools, key=lambda p: (len(room.book(seen.pools, ()).chain(p.tenant, p.name)), p.name))
 
 
-def _planned(seen: Observation, templates: bool) -> Plan:
+def _planned(ctx: Context, seen: Observation, templates: bool, volumes: bool) -> Plan:
     todo = plan_destroy(seen.templates if templates else (), seen.hosts, REASON)
     going = reversed(_outermost_first(seen)) if templates else ()
-    return Plan((*todo.actions, *(gone("pool", p.name, REASON, {"hosts": p.spec.hosts}) for p in going)))
+    bounds = (gone("pool", p.name, REASON, {"hosts": p.spec.hosts}) for p in going)
+    found = ctx.provider.volumes.observe(ctx.owner).volumes if volumes else ()
+    # Whoever has one of them goes before.
+    return Plan((*todo.actions, *bounds, *(a for v in found for a in plan_removal(v, (), REASON).actions)))

@@ -169,7 +169,7 @@ def _remove_surplus(ctx: Context, spec: TemplateSpec) -> tuple[Action, ...]:
 def _build(ctx: Context, spec: TemplateSpec, deadline: Deadline) -> None:
     begin = ctx.clock.monotonic()
     told = _teller(ctx, f"template {spec.name}", begin)
-    image = ctx.provider.ensure_image(recipe(spec.image, spec.docker), spec.build, told, deadline)
+    image = ctx.provider.ensure_image(recipe(spec.image, spec.docker, spec.security), spec.build, told, deadline)
     mine = _mine(ctx, spec)
     twin = next((t for t in mine if t.record.generation == template_digest(spec, image)), None)
     if twin and twin.usable and not too_old(spec, twin.record, ctx.clock.now()):
@@ -207,7 +207,7 @@ def _boot_and_freeze(ctx: Context, record: TemplateRecord, told: Callable[[str],
 
 
 def _draft(ctx: Context, spec: TemplateSpec, image: str, mine: list[Template]) -> TemplateRecord:
-    own, guest = uuid.uuid4(), recipe(spec.image, spec.docker)
+    own, guest = uuid.uuid4(), recipe(spec.image, spec.docker, spec.security)
     late = _after(ctx, mine)
     return TemplateRecord(
         owner=ctx.owner,

@@ -7,14 +7,15 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from pyVmomi import vim
+from pyVmomi import vim, vmodl
 
-from stockyard import DeadlineExceeded, GuestError, HypervisorError
+from stockyard import DeadlineExceeded, GuestError, HypervisorError, Unsupported
 from stockyard.core.clock import Deadline
 from stockyard.guest.agent import guestinfo as guest
 from stockyard.guest.agent import wire
 from stockyard.providers.vsphere import guestinfo
 from stockyard.providers.vsphere.guestinfo import GuestinfoChannel
+from stockyard.providers.vsphere.records import Machine
 from tests.support import FakeClock
 
 
@@ -22,6 +23,8 @@ class Vm:
     """A machine with a guest in it: what is written is answered at the next look."""
 
     def __init__(self) -> None:
+        self._moId = "vm-1"
+        self.state = "success"
         self.values: dict[str, str] = {}
         self.power = "poweredOn"
         self.lazy = 0
@@ -41,8 +44,9 @@ class Vm:
     def answer(self, line: bytes) -> dict[str, Any]:
         return {"id": wire.decode(line)["id"], **self.reply}
 
-    def ReconfigVM_Task(self, spec: Any) -> None:  # noqa: N802  # as the API has it
+    def ReconfigVM_Task(self, spec: Any) -> Task:  # noqa: N802  # as the API has it
         self.values |= {o.key: o.value for o in spec.extraConfig}
+        return Task()
 
     def look(self) -> dict[str, Any]:
         """What a read of it says."""
@@ -55,23 +59,40 @@ class Vm:
         return {"config.extraConfig": options, "runtime.powerState": self.power}
 
 
-class Session:
-    """Reads and tasks, without a vCenter."""
+class Task:
+    """The writing of one request."""
 
-    def run(self, _what: str, _name: str, start: Any, _deadline: Deadline) -> None:
-        start()
+    def __init__(self) -> None:
+        self._moId = "task-1"
+
+
+class Session:
+    """Calls, without a vCenter."""
+
+    def tell(self, _what: str, _name: str, call: Any) -> Any:
+        return call()
 
 
 @pytest.fixture
 def vm(monkeypatch: pytest.MonkeyPatch) -> Vm:
     found = Vm()
-    monkeypatch.setattr(guestinfo, "properties", lambda _session, ref, _names, _name: ref.look())
+
+    def together(_session: Any, wanted: Any, _name: str) -> Any:
+        ended = {"info.state": found.state, "info.error": vmodl.fault.NotEnoughLicenses(msg="no licence")}
+        return [(ref, ref.look() if isinstance(ref, Vm) else ended) for ref, _names in wanted]
+
+    monkeypatch.setattr(guestinfo, "together", together)
     return found
 
 
 @pytest.fixture
-def channel(vm: Vm) -> GuestinfoChannel:
-    return GuestinfoChannel(None, Session(), vm, "host one")  # type: ignore[arg-type]
+def seen() -> list[Machine]:
+    return []
+
+
+@pytest.fixture
+def channel(vm: Vm, seen: list[Machine]) -> GuestinfoChannel:
+    return GuestinfoChannel(Session(), vm, "host one", seen.append)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -124,3 +145,21 @@ def test_what_is_too_long_is_not_sent(vm: Vm, channel: GuestinfoChannel, deadlin
     with pytest.raises(GuestError, match="limit"):
         channel.request({"op": "hello", "padding": "x" * guest.MAX_VALUE}, deadline)
     assert vm.values == {}
+
+
+def test_no_answer_counts_before_its_question_is_written(
+    vm: Vm, channel: GuestinfoChannel, deadline: Deadline, seen: list[Machine]
+) -> None:
+    vm.state = "running"
+    with pytest.raises(DeadlineExceeded):
+        channel.request({"op": "hello"}, deadline)
+    assert seen == []
+    vm.state = "success"
+    channel.request({"op": "hello"}, Deadline(30, FakeClock()))
+    assert [one.power for one in seen] == ["poweredOn"]
+
+
+def test_a_question_that_cannot_be_written_is_an_error(vm: Vm, channel: GuestinfoChannel, deadline: Deadline) -> None:
+    vm.state = "error"
+    with pytest.raises(Unsupported, match="no licence"):
+        channel.request({"op": "hello"}, deadline)

@@ -37,9 +37,12 @@ def test_the_environment_names_what_the_uri_leaves_out() -> None:
 
 
 def test_options_follow_a_question_mark() -> None:
-    place = parse(f"vsphere://vc/d/c?{NET}&folder=lab/yard&endpoints=no&frozen=False&parallel=3&interface=eth0", {})
+    place = parse(
+        f"vsphere://vc/d/c?{NET}&folder=lab/yard&endpoints=no&frozen=False&parallel=3&interface=eth0&attribute=A%20b",
+        {},
+    )
     assert (place.network, place.folder, place.endpoints, place.frozen) == ("VM Network", "lab/yard", False, False)
-    assert (place.parallel, place.interface) == (3, "eth0")
+    assert (place.parallel, place.interface, place.attribute) == (3, "eth0", "A b")
     assert place.addresses is not None
     assert place.addresses.netmask == "255.255.255.0"
 

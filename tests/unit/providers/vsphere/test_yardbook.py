@@ -13,7 +13,7 @@ from stockyard import Conflict, NotFound, Refused
 from stockyard.core.host import HostRecord
 from stockyard.core.provider import Record, Stranger
 from stockyard.core.records import encode
-from stockyard.providers.vsphere.records import FORMAT, RECORD, Machine, from_value, ours, record_of, to_value
+from stockyard.providers.vsphere.records import FORMAT, RECORD, Machine, from_value, option, ours, record_of, to_value
 from stockyard.providers.vsphere.yardbook import (
     HOST,
     LEAVING,
@@ -77,8 +77,10 @@ def test_of_an_extra_config_only_ours_is_kept() -> None:
         def __init__(self, key: str) -> None:
             self.key, self.value = key, "v"
 
-    kept = ours([Option("stockyard.record"), Option("guestinfo.stockyard.answer"), Option("guestinfo.metadata")])
-    assert set(kept) == {"stockyard.record", "guestinfo.stockyard.answer"}
+    keys = ("stockyard.record", "guestinfo.stockyard.answer", "guestinfo.metadata")
+    whole = ours({"config.extraConfig": [Option(key) for key in keys], "name": "vm"})
+    single = ours({option(key): Option(key) for key in keys} | {option("stockyard.none"): None})
+    assert set(whole) == set(single) == {"stockyard.record", "guestinfo.stockyard.answer"}
 
 
 @pytest.mark.parametrize(

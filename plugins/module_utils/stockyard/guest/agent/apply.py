@@ -106,14 +106,24 @@ class Identity:
         self.effects.sync()
         return {}
 
-    def resume(self) -> bool:
-        """After a cold boot: take up the identity on disk, if there is one."""
+    def resume(self, *, doors: bool = True) -> bool:
+        """After a cold boot: take up the identity on disk, if there is one.
+
+        :param doors: whether to let users in; else :meth:`reopen` does.
+        """
         kept = self.known()
         if kept is None:
             return False
         self._network(kept["network"])
-        self.open_doors()
+        if doors:
+            self.open_doors()
         return True
+
+    def reopen(self) -> dict[str, Any]:
+        """Let users in to a host that is whole, and was kept closed after a boot."""
+        if self.known() and not os.path.exists(self._path(OPEN_FLAG)):
+            self.open_doors()
+        return {}
 
     def open_doors(self) -> None:
         """Let the TLS front start, now and whenever it is started again."""

@@ -18,19 +18,22 @@ from typing import Any
 
 from . import guestinfo, wire
 from .apply import Identity
+from .disks import LinuxDisks
 from .effects import LinuxEffects, wait_for_path
+from .volumes import Volumes
 from .warmup import warm_up
 
-# What this agent understands: 2 can be admitted anew.
-AGENT = 2
+# What this agent understands: 2 can be admitted anew, 3 has volumes.
+AGENT = 3
 PORT = f"/dev/virtio-ports/{wire.PORT_NAME}"
 
 
 class Agent:
     """Answers requests. Knows nothing of how they arrive."""
 
-    def __init__(self, identity: Identity) -> None:
+    def __init__(self, identity: Identity, volumes: Volumes | None = None) -> None:
         self.identity = identity
+        self.volumes = volumes or Volumes(identity.root, LinuxDisks())
 
     def answer(self, line: bytes) -> dict[str, Any]:
         """The answer to one line, an error included: whatever arrives, the agent lives on."""
@@ -40,9 +43,18 @@ class Agent:
             number = request.get("id")
             return {"id": number, "ok": True, **self._do(request)}
         except Exception as error:  # noqa: BLE001  # the boundary: the controller learns of it, the next request is served
-            # <3> is how journald is told that a line is an error.
-            sys.stderr.write("".join(f"<3>{line}\n" for line in traceback.format_exc().splitlines()))
+            _complain()
             return {"id": number, "ok": False, "error": f"{type(error).__name__}: {error}"[:2000]}
+
+    def resume(self) -> None:
+        """After a boot: be the host that is on disk. Without its volumes it is closed until the controller opens it."""
+        try:
+            self.volumes.resume()
+        except Exception:  # noqa: BLE001  # the boundary: the host is closed, and the controller is told why
+            _complain()
+            self.identity.resume(doors=False)
+        else:
+            self.identity.resume()
 
     def _do(self, request: dict[str, Any]) -> dict[str, Any]:
         operations: dict[Any, Callable[[dict[str, Any]], dict[str, Any]]] = {
@@ -53,6 +65,11 @@ class Agent:
             "csr": lambda _asked: self.identity.csr(),
             "admit": self.identity.admit,
             "settle": lambda _asked: self.identity.settle(),
+            "volume-look": self.volumes.look,
+            "volume-make": self.volumes.make,
+            "volume-mount": self.volumes.mount,
+            "volume-unmount": self.volumes.unmount,
+            "open": lambda _asked: self.identity.reopen(),
         }
         operation = request.get("op")
         if not isinstance(operation, str) or operation not in operations:
@@ -65,6 +82,11 @@ class Agent:
     def _hello(self, _request: dict[str, Any]) -> dict[str, Any]:
         known = self.identity.known()
         return {"agent": AGENT, "uuid": known["uuid"] if known else ""}
+
+
+def _complain() -> None:
+    """Put the error at hand into the journal; <3> is how journald is told that a line is an error."""
+    sys.stderr.write("".join(f"<3>{line}\n" for line in traceback.format_exc().splitlines()))
 
 
 def serve(agent: Agent, port: str) -> None:
@@ -115,11 +137,11 @@ def _send(handle: int, message: dict[str, Any]) -> None:
 
 def main() -> None:
     """Take up an identity that is on disk, then serve."""
-    identity = Identity("/", LinuxEffects())
-    identity.resume()
+    agent = Agent(Identity("/", LinuxEffects()))
+    agent.resume()
     if guestinfo.is_here():
-        guestinfo.serve(Agent(identity), guestinfo.Rpctool())
-    serve(Agent(identity), PORT)
+        guestinfo.serve(agent, guestinfo.Rpctool())
+    serve(agent, PORT)
 
 
 if __name__ == "__main__":

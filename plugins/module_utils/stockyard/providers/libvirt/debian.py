@@ -21,25 +21,31 @@ MIRROR = "http://deb.debian.org/debian"
 SECURITY = "http://deb.debian.org/debian-security"
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 # Documentation and translations: never read in a disposable host.
-LEFT_OUT = ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*", "/usr/share/info/*", "/usr/share/lintian/*")
+# Of manual pages the directories stay: some packages, Java's among them, put links there.
+LEFT_OUT = (
+    "/usr/share/doc/*",
+    "/usr/share/man/*/?*",
+    "/usr/share/locale/*",
+    "/usr/share/info/*",
+    "/usr/share/lintian/*",
+)
 
 
-def sources(suite: str, build: BuildOptions, work: Path) -> list[str]:
-    """Lines of a sources.list.
-
-    :param work: a directory for the keys of repositories that are not Debian's.
-    """
+def sources(suite: str, build: BuildOptions) -> list[str]:
+    """Lines of a sources.list: Debian's own."""
     main, security = build.mirror or MIRROR, build.security_mirror or ("" if build.mirror else SECURITY)
     lines = [f"deb [signed-by={KEYRING}] {main} {suite} main"]
     if not build.mirror:
         lines.append(f"deb [signed-by={KEYRING}] {main} {suite}-updates main")
     if security:
         lines.append(f"deb [signed-by={KEYRING}] {security} {suite}-security main")
-    for number, other in enumerate(build.repositories):
-        key = work / f"repository-{number}.asc"
-        key.write_text(other.signed_by.strip() + "\n", encoding="ascii")
-        lines.append(other.line(suite, key))
     return lines
+
+
+def write_sources(suite: str, build: BuildOptions, mirrors: Path, others: Path) -> None:
+    """Write what apt reads: Debian's own in one file, and the others, with their keys, in one of another format."""
+    mirrors.write_text("\n".join(sources(suite, build)) + "\n")
+    others.write_text("\n".join(r.stanza(suite) for r in build.repositories), encoding="ascii")
 
 
 def versions(recipe: Recipe, build: BuildOptions, work: Path, deadline: Deadline, name: str) -> dict[str, str]:
@@ -63,9 +69,10 @@ def versions(recipe: Recipe, build: BuildOptions, work: Path, deadline: Deadline
 
 
 def _apt_options(recipe: Recipe, build: BuildOptions, work: Path) -> list[str]:
-    for folder in ("etc/apt/apt.conf.d", "etc/apt/preferences.d", "lists/partial", "cache/archives/partial"):
+    parts = ("etc/apt/apt.conf.d", "etc/apt/preferences.d", "etc/apt/sources.list.d")
+    for folder in (*parts, "lists/partial", "cache/archives/partial"):
         (work / folder).mkdir(parents=True)
-    (work / "sources.list").write_text("\n".join(sources(recipe.suite, build, work)) + "\n")
+    write_sources(recipe.suite, build, work / "sources.list", work / "etc/apt/sources.list.d/others.sources")
     (work / "status").touch()
     settings = {
         "Dir::Etc": work / "etc/apt", "Dir::Etc::SourceList": work / "sources.list",
@@ -85,14 +92,15 @@ def bootstrap(recipe: Recipe, build: BuildOptions, work: Path, deadline: Deadlin
     :param work: an empty directory; the archive is left in it.
     """
     write_tar(work / "early.tar", recipe.early)
-    (work / "sources.list").write_text("\n".join(sources(recipe.suite, build, work)) + "\n")
+    write_sources(recipe.suite, build, work / "sources.list", work / "others.sources")
     options = [f"--dpkgopt=path-exclude={pattern}" for pattern in LEFT_OUT]
     options += ['--aptopt=APT::Install-Recommends "false"', '--aptopt=Acquire::Languages "none"']
     if build.proxy:
         options.append(f'--aptopt=Acquire::http::Proxy "{build.proxy}"')
     run(
         ["mmdebstrap", "--mode=unshare", "--variant=minbase", f"--include={','.join(recipe.packages)}", *options,
-         "--essential-hook=tar-in early.tar /", recipe.suite, "base.tar", "sources.list"],
+         "--essential-hook=tar-in early.tar /", recipe.suite, "base.tar", "sources.list",
+         *(["others.sources"] if build.repositories else [])],
         deadline, name=name, error=ImageError, cwd=work,
     )  # fmt: skip
     return work / "base.tar"

@@ -27,6 +27,7 @@ from .faults import translated
 from .images import Images
 from .monitor import Monitor
 from .store import Store, make
+from .volumes import LibvirtVolumes
 from .xml.domain import Domain
 from .xml.element import parse, serialize
 
@@ -40,14 +41,16 @@ class LibvirtProvider:
     def __init__(self, uri: str, connection: Any, store: Store) -> None:
         self.uri = uri
         self.capabilities = Capabilities(
-            modes=("instant", "linked", "full"), parallel=os.cpu_count() or 1, ram_file=True, resizes=True
-        )
+            modes=("instant", "linked", "full"), parallel=os.cpu_count() or 1,
+            ram_file=True, resizes=True, volumes=True, guest_agent=True,
+        )  # fmt: skip
         self.connection = connection
         self.domains = Domains(connection)
         self.networks = network.Networks(connection, uri.endswith("/system"))
         self.store = store
         self.images = Images(store)
         self.pools = pools.book(store, self.domains, uri)
+        self.volumes = LibvirtVolumes(store, self.domains, uri, self._registry)
         self._processes: dict[str, int] = {}
 
     def close(self) -> None:

@@ -17,6 +17,8 @@ from ...errors import DeadlineExceeded, GuestError
 from ...guest.agent import wire
 from ...guest.agent.apply import Identity
 from ...guest.agent.main import Agent
+from ...guest.agent.volumes import Volumes
+from .volumes import FolderDisks
 
 ENGINE = "memory"
 
@@ -64,10 +66,21 @@ class NoEffects:
         return
 
 
-def boot(root: Path) -> None:
-    """Start a guest from its disk: what lived in memory is gone, an identity on disk is taken up."""
+Plugged = Callable[[], dict[str, Path]]
+
+
+def boot(root: Path, plugged: Plugged = dict) -> None:
+    """Start a guest from its disk: what lived in memory is gone, an identity on disk is taken up.
+
+    :param plugged: the volumes that are in it.
+    """
     shutil.rmtree(root / "run", ignore_errors=True)
-    Identity(str(root), NoEffects()).resume()
+    FolderDisks(root, plugged).forget()
+    _agent(root, plugged).resume()
+
+
+def _agent(root: Path, plugged: Plugged) -> Agent:
+    return Agent(Identity(str(root), NoEffects()), Volumes(str(root), FolderDisks(root, plugged)))
 
 
 class AgentChannel:
@@ -75,11 +88,12 @@ class AgentChannel:
 
     :param root: the guest's disk, a directory.
     :param running: whether the guest runs; asked before every request.
+    :param plugged: the volumes that are in it.
     """
 
-    def __init__(self, name: str, root: Path, running: Callable[[], bool]) -> None:
+    def __init__(self, name: str, root: Path, running: Callable[[], bool], plugged: Plugged = dict) -> None:
         self.name = name
-        self._agent = Agent(Identity(str(root), NoEffects()))
+        self._agent = _agent(root, plugged)
         self._running = running
         self._numbers = itertools.count(1)
 

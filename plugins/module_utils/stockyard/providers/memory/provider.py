@@ -42,6 +42,7 @@ from .guest import AgentChannel, boot
 from .machines import check_free, check_unused, everything, find, hosts_of
 from .mirror import Mirror
 from .state import Machine, StateFile
+from .volumes import MemoryVolumes
 
 NO_MEMORY: dict[str, Any] = {
     "enforced": "admission", "enforced_reason": "there are no machines to limit", "available_mib": None,
@@ -53,11 +54,12 @@ class MemoryProvider:
 
     def __init__(self, uri: str, path: Path) -> None:
         self.uri = uri
-        self.capabilities = Capabilities(modes=MODES, parallel=2, endpoints=False, resizes=True)
+        self.capabilities = Capabilities(modes=MODES, parallel=2, endpoints=False, resizes=True, volumes=True)
         self.state = StateFile(path)
         self.disks = Disks(self.state.folder / "disks", uri)
         self.mirror = Mirror(self.state.folder)
         self.pools = PoolBook(self.state.folder / "pools", self._reserving, lambda: NO_MEMORY)
+        self.volumes = MemoryVolumes(self.state, uri)
 
     def close(self) -> None:
         self.state.close()
@@ -135,7 +137,7 @@ class MemoryProvider:
             machine, _record = find(machines, record)
             if machine.state != "running":
                 if machine.state != "paused":
-                    boot(self.disks.make(record))
+                    boot(self.disks.make(record), lambda: self.volumes.in_machine(machine.volumes))
                 machines[record.domain] = replace(machine, state="running", link=False)
 
     def stop(self, record: Record, deadline: Deadline) -> None:
@@ -153,7 +155,9 @@ class MemoryProvider:
     def channel(self, record: Record, deadline: Deadline) -> Channel:
         if not self._running(record):
             raise HypervisorError("its machine does not run: it has no channel.", name=record.title)
-        return AgentChannel(record.title, self.disks.path(record), lambda: self._running(record))
+        return AgentChannel(
+            record.title, self.disks.path(record), lambda: self._running(record), lambda: self._plugged(record)
+        )
 
     def claim(self, record: R, **changes: Any) -> R:
         with self.state.change() as machines:
@@ -216,6 +220,9 @@ class MemoryProvider:
 
     def _running(self, record: Record) -> bool:
         return find(self.state.read(), record)[0].state == "running"
+
+    def _plugged(self, record: Record) -> dict[str, Path]:
+        return self.volumes.in_machine(find(self.state.read(), record)[0].volumes)
 
     def _set(self, record: Record, **changes: Any) -> None:
         with self.state.change() as machines:

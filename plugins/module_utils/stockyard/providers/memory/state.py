@@ -31,12 +31,14 @@ class Machine:
     :param state: ``running``, ``paused``, ``off`` or ``crashed``.
     :param link: whether its network link is up.
     :param backing: uuid of the template whose disk lies under its own; empty for a disk of its own.
+    :param volumes: uuids of the volumes that are plugged in.
     """
 
     record: str
     state: str = "off"
     link: bool = False
     backing: str = ""
+    volumes: tuple[str, ...] = ()
 
 
 Machines = Mapping[str, Machine]

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,7 @@ from ...errors import HypervisorError, NotFound, StockyardError, Unsupported
 from . import api, specs
 from .designer import Designer
 from .faults import LOST, is_a, said
-from .inventory import DEVICES, PROPERTIES, machine_of, properties
+from .inventory import DEVICES, PROPERTIES, device, devices_of, machine_of, properties
 from .lookup import Lookup
 from .records import RECORD, Machine, to_value
 from .session import Session
@@ -48,6 +49,7 @@ class Forks:
         self.lookup = lookup
         self.designer = Designer(lookup)
         self._checked: set[str] = set()
+        self._checking = threading.Lock()
 
     def source(self, ref: Any, name: str) -> Source:
         """Read what is to be cloned."""
@@ -61,7 +63,7 @@ class Forks:
 
         :raises Unsupported: when it cannot be, and a cold clone may.
         """
-        self._fit(template, source)
+        self.fit(template, source)
         spec = self.designer.instant(host, source.devices)
         self._check(host, template, source, spec, deadline)
         try:
@@ -95,7 +97,11 @@ class Forks:
             deadline,
         )
 
-    def _fit(self, template: TemplateRecord, machine: Machine) -> None:
+    def fit(self, template: TemplateRecord, machine: Machine) -> None:
+        """Look whether a template can be forked.
+
+        :raises Unsupported: when it cannot, with the reason.
+        """
         if machine.power != "poweredOn":
             raise Unsupported("the template does not run.", name=template.title, remedy="build the template anew")
         if self.lookup.place.frozen and not machine.frozen:
@@ -114,8 +120,12 @@ class Forks:
         self, host: HostRecord, template: TemplateRecord, source: Machine, spec: Any, deadline: Deadline
     ) -> None:
         """Let vCenter look whether it would work: once for each template, for its forks differ in names alone."""
-        if template.uuid in self._checked:
-            return
+        with self._checking:
+            if template.uuid not in self._checked:
+                self._ask(host, source, spec, deadline)
+                self._checked.add(template.uuid)
+
+    def _ask(self, host: HostRecord, source: Machine, spec: Any, deadline: Deadline) -> None:
         checker = self.session.content.vmProvisioningChecker
         try:
             answers = self.tasks.run(
@@ -132,17 +142,17 @@ class Forks:
                 "vCenter would not make this fork.", name=host.title,
                 cause="; ".join(f"{said(f)}" for f in faults)[:1000], remedy="mend what it names",
             )  # fmt: skip
-        self._checked.add(template.uuid)
 
     def verify(self, host: HostRecord, source: Machine, ref: Any, deadline: Deadline) -> list[Any]:
         """See where a fork landed and that it is itself; returns its network cards.
 
         :raises HypervisorError: when it is not what was asked for: nobody may be told that it is.
         """
-        wanted = (*PROPERTIES, DEVICES, "parent", "resourcePool")
-        found = properties(self.session, ref, wanted, host.title)
+        # A fork's devices have the numbers of its source's. All that is of interest of them is the network card.
+        keys = [device(card.key) for card in specs.nics(source.devices)]
+        found = properties(self.session, ref, (*PROPERTIES, *keys, "parent", "resourcePool"), host.title)
         lookup = self.lookup
-        cards = specs.nics(found.get(DEVICES) or [])
+        cards = specs.nics(devices_of(found))
         told = {
             "folder": (_id(found.get("parent")), _id(lookup.made_folder())),
             "pool": (_id(found.get("resourcePool")), _id(lookup.pool_of(host))),
@@ -162,8 +172,7 @@ class Forks:
 
     def _mark(self, host: HostRecord, ref: Any, found: dict[str, Any], deadline: Deadline) -> None:
         """Have the fork's own record in it, where vCenter took the guest's values alone."""
-        values = {o.key: o.value for o in found.get("config.extraConfig") or []}
-        if values.get(RECORD) != to_value(host):
+        if machine_of(ref, found).values.get(RECORD) != to_value(host):
             spec = specs.reconfigure(self.designer.values(host))
             self.tasks.run("write the record", host.title, lambda: ref.ReconfigVM_Task(spec), deadline)
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +14,7 @@ from ...core.host import HostRecord
 from ...core.template import TemplateRecord
 from ...errors import StockyardError
 from . import fork, templates
+from .faults import is_a
 from .inventory import DEVICES
 from .machines import Machines
 from .records import Machine
@@ -21,6 +23,8 @@ from .yardbook import HOST
 
 # Seconds in which a fork appears whose answer was lost.
 ADOPTION = 15.0
+# Seconds in which forks that are made side by side share one look at their frozen template.
+SHARED = 1.0
 
 
 class Hosts:
@@ -31,6 +35,7 @@ class Hosts:
         self.machines = machines
         self.register = register
         self._hardware: dict[str, tuple[str, tuple[Any, ...]]] = {}
+        self._looked: dict[str, tuple[float, Machine]] = {}
 
     def make(self, host: HostRecord, template: TemplateRecord, mode: str, deadline: Deadline) -> None:
         """Make a host's machine, which runs when this returns.
@@ -42,6 +47,10 @@ class Hosts:
             try:
                 ref = self.forks.instant(host, template, source, deadline)
             except StockyardError as error:
+                if is_a(error.__cause__, "InvalidPowerState"):
+                    # What it was a moment ago it is no more.
+                    self._looked.pop(template.uuid, None)
+                    self.forks.fit(template, self._source(template))
                 ref = self._adopted(host, error, deadline)
             self.machines.learn(host, ref, self.forks.verify(host, source, ref, deadline))
         else:
@@ -54,12 +63,18 @@ class Hosts:
 
     def _source(self, template: TemplateRecord) -> Machine:
         """A template's machine as it is now, with its hardware, which does not change once it is frozen."""
+        seen = self._looked.get(template.uuid)
+        if seen and time.monotonic() - seen[0] < SHARED:
+            return seen[1]
         machine = self.machines.need(template)
         known = self._hardware.get(template.uuid)
         if known is None or known[0] != machine.change or not machine.frozen:
             known = machine.change, self.machines.need(template, DEVICES).devices
             self._hardware[template.uuid] = known
-        return replace(machine, devices=known[1])
+        whole = replace(machine, devices=known[1])
+        if whole.frozen and whole.power == "poweredOn":
+            self._looked[template.uuid] = time.monotonic(), whole
+        return whole
 
     def _adopted(self, host: HostRecord, error: StockyardError, deadline: Deadline) -> Any:
         """The machine of a fork whose answer was lost on the way, if vCenter made it nonetheless.
@@ -69,6 +84,7 @@ class Hosts:
         if not fork.was_perhaps_made(error):
             raise error
         limit = deadline.within(ADOPTION if fork.was_lost(error) else 0.0)
+        self.register.flush()
         while HOST + host.domain in self.register.read().values:
             found = self.machines.present(host)
             if found is not None and found.power == "poweredOn":

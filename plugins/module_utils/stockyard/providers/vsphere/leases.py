@@ -74,14 +74,14 @@ def alive(value: str | None, now: float) -> bool:
     return entry is not None and entry.until > now and not is_dead(entry.where)
 
 
-def open_again(values: Values) -> None:
-    """Let others in, after the register was to go and does not."""
-    values.pop(CLOSING, None)
-
-
 def anyone(values: Values, now: float) -> bool:
     """Whether any name is held."""
     return any(alive(value, now) for key, value in values.items() if key.startswith(PREFIX))
+
+
+def open_again(values: Values) -> None:
+    """Let others in: the register stays."""
+    values.pop(CLOSING, None)
 
 
 def whereabouts() -> str:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -26,6 +27,8 @@ from .yardbook import HOST
 PATIENCE = 300.0
 STOP_GRACE = 60.0
 POLL = 0.2
+# Seconds for which a reading is as good as another one would be.
+LATELY = 1.0
 
 
 class Machines:
@@ -38,6 +41,7 @@ class Machines:
         self.register = register
         self._refs: dict[str, Any] = {}
         self._cards: dict[str, list[Any]] = {}
+        self._seen: dict[str, tuple[float, Machine]] = {}
 
     def learn(self, record: Record, ref: Any, cards: list[Any] | None = None) -> None:
         """Remember where a machine is, and its network cards: to read its hardware takes longer than all else."""
@@ -51,6 +55,17 @@ class Machines:
         :raises NotFound: when there is none.
         """
         return self._refs.get(record.uuid) or self.need(record).ref
+
+    def saw(self, record: Record, machine: Machine) -> None:
+        """Remember, for a moment, how a machine was read by somebody else."""
+        self._seen[record.uuid] = time.monotonic(), machine
+
+    def lately(self, record: Record) -> Machine | None:
+        """A machine as it was read a moment ago, with just this record in it; good for one use."""
+        when, machine = self._seen.pop(record.uuid, (0.0, None))
+        if machine is None or time.monotonic() - when > LATELY or machine.name != record.domain:
+            return None
+        return machine if machine.values.get(RECORD) == to_value(record) else None
 
     def need(self, record: Record, *more: str) -> Machine:
         """The machine of a record.
@@ -78,7 +93,7 @@ class Machines:
         """Compare and set, in the machine or, for a host that has none yet, in the register."""
         deadline = Deadline(PATIENCE)
         while True:
-            found = self.present(record)
+            found = self.lately(record) or self.present(record)
             if found is None:
                 return self._claim_reserved(record, changes)
             changed = _changed(record, found.values[RECORD], changes)

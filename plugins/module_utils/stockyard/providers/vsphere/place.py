@@ -35,6 +35,7 @@ class Place:
     :param endpoints: whether hosts answer at their addresses; not so on a simulator.
     :param frozen: whether templates are frozen in the guest before they are forked.
     :param parallel: how many forks are made at once.
+    :param attribute: a custom attribute that says in vCenter whose machines are; none when empty.
     """
 
     host: str
@@ -49,6 +50,7 @@ class Place:
     endpoints: bool = True
     frozen: bool = True
     parallel: int = PARALLEL
+    attribute: str = ""
 
 
 def parse(uri: str, environment: Mapping[str, str] | None = None) -> Place:
@@ -114,7 +116,8 @@ def _options(uri: str, query: str) -> dict[str, Any]:
         raise InvalidInput(f"{shown(uri)} cannot be read after its question mark.", cause=str(error)) from error
     given = dict(pairs)
     readers: dict[str, Callable[[str, str], Any]] = {
-        "folder": _text, "network": _text, "interface": _text, "endpoints": _flag, "frozen": _flag, "parallel": _count
+        "folder": _text, "network": _text, "interface": _text, "endpoints": _flag, "frozen": _flag, "parallel": _count,
+        "attribute": _text,
     }  # fmt: skip
     unknown = sorted(given.keys() - readers.keys() - {"addresses", "gateway"})
     if unknown or len(given) != len(pairs):

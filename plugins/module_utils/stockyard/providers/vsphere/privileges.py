@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from typing import Any
 
 from ...errors import HypervisorError
+from .labels import Labels
 from .lookup import Lookup
 from .session import Session
 
@@ -37,48 +39,71 @@ NEEDED: Mapping[str, tuple[str, ...]] = {
 }
 
 
-def missing(session: Session, lookup: Lookup) -> list[str]:
-    """Each privilege that this user has not, with the object that he has it not on; in one call."""
-    objects = _objects(lookup)
-    names = sorted({name for kind in objects for name in NEEDED[kind]})
-    manager, sessions = session.content.authorizationManager, session.content.sessionManager
-
-    def ask() -> Any:
-        own = sessions.currentSession.key
-        return manager.HasPrivilegeOnEntities(list(objects.values()), own, names)
-
-    granted = {
-        (answer.entity._moId, item.privId)
-        for answer in session.ask("ask for this user's privileges", session.place.host, ask)
-        for item in answer.privAvailability
-        if item.isGranted
-    }
-    return [
-        f"privilege {name} is missing on the {kind}"
-        for kind, ref in objects.items()
-        for name in NEEDED[kind]
-        if (ref._moId, name) not in granted
-    ]
+def needed(labels: Labels) -> dict[str, tuple[str, ...]]:
+    """The same for a yard that may have a custom attribute: to write it, and to make it when it is not there."""
+    if not labels.name:
+        return dict(NEEDED)
+    found = {**NEEDED, "folder": (*NEEDED["folder"], "Global.SetCustomField")}
+    return found if labels.there() is not None else {**found, "vCenter": ("Global.ManageCustomFields",)}
 
 
-def demand(session: Session, lookup: Lookup) -> None:
-    """Refuse to begin what cannot be ended.
+class Guard:
+    """What this user lacks for a yard at one place."""
 
-    :raises HypervisorError: naming every privilege that is missing.
-    """
-    found = missing(session, lookup)
-    if found:
-        raise HypervisorError(
-            f"{len(found)} privileges are missing; nothing was made.", name=session.place.host, cause="; ".join(found),
-            remedy="give the user a role that has them; the page on vSphere has one to copy",
-        )  # fmt: skip
+    def __init__(self, session: Session, lookup: Lookup, labels: Labels) -> None:
+        self.session = session
+        self.lookup = lookup
+        self.labels = labels
+        self._looking = threading.Lock()
+        self._may = False
 
+    def demand(self) -> None:
+        """Refuse to begin what cannot be ended; looked at once.
 
-def _objects(lookup: Lookup) -> dict[str, Any]:
-    """What is asked on. Where the yard's folder is not there yet, the one that it will be in."""
-    found = {
-        "folder": lookup.folder() or lookup.machines_folder(), "pool": lookup.pool, "datastore": lookup.datastore(),
-    }  # fmt: skip
-    if lookup.place.network:
-        found["network"] = lookup.network(lookup.place.network)
-    return found
+        :raises HypervisorError: naming every privilege that is missing.
+        """
+        with self._looking:
+            found = [] if self._may else self.missing()
+            self._may = not found
+        if found:
+            raise HypervisorError(
+                f"{len(found)} privileges are missing; nothing was made.", name=self.session.place.host,
+                cause="; ".join(found),
+                remedy="give the user a role that has them; the page on vSphere has one to copy",
+            )  # fmt: skip
+
+    def missing(self) -> list[str]:
+        """Each privilege that this user has not, with the object that he has it not on; in one call."""
+        wanted = needed(self.labels)
+        objects = {kind: ref for kind, ref in self._objects().items() if kind in wanted}
+        names = sorted({name for kind in objects for name in wanted[kind]})
+        content = self.session.content
+        manager, sessions = content.authorizationManager, content.sessionManager
+
+        def ask() -> Any:
+            own = sessions.currentSession.key
+            return manager.HasPrivilegeOnEntities(list(objects.values()), own, names)
+
+        granted = {
+            (answer.entity._moId, item.privId)
+            for answer in self.session.ask("ask for this user's privileges", self.session.place.host, ask)
+            for item in answer.privAvailability
+            if item.isGranted
+        }
+        return [
+            f"privilege {name} is missing on the {kind}"
+            for kind, ref in objects.items()
+            for name in wanted[kind]
+            if (ref._moId, name) not in granted
+        ]
+
+    def _objects(self) -> dict[str, Any]:
+        """What is asked on. Where the yard's folder is not there yet, the one that it will be in."""
+        lookup = self.lookup
+        found = {
+            "folder": lookup.folder() or lookup.machines_folder(), "pool": lookup.pool,
+            "datastore": lookup.datastore(), "vCenter": self.session.content.rootFolder,
+        }  # fmt: skip
+        if lookup.place.network:
+            found["network"] = lookup.network(lookup.place.network)
+        return found

@@ -5,9 +5,7 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from typing import Any
 from uuid import UUID
 
@@ -29,17 +27,22 @@ from ...core.provider import (
     Template,
 )
 from ...core.template import TemplateRecord
-from ...errors import Conflict, HypervisorError, PoolFull, Unsupported
-from . import fork, place, pools, privileges, templates, yardbook
+from ...errors import Conflict, HypervisorError, PoolFull, StockyardError, Unsupported
+from ..novolumes import NoVolumes
+from . import fork, place, pools, templates, yardbook
 from .addresses import Range
 from .guestinfo import GuestinfoChannel
 from .hosts import Hosts
 from .inventory import machines
+from .labels import Labels
 from .leases import CLOSING, Leases, anyone, open_again
+from .library import SCHEME, Images, lock_of
 from .lookup import Lookup
 from .machines import Machines
+from .privileges import Guard
+from .reading import Reading
 from .records import Machine
-from .register import Edit, Register, Values
+from .register import Register, Values
 from .session import Session
 from .task import Tasks
 
@@ -60,28 +63,36 @@ class VsphereProvider:
             modes=("instant", "linked", "full"), parallel=self.place.parallel, endpoints=self.place.endpoints,
             first_mac=FIRST_MAC, macs=MACS, own_files=False, builds=False,
         )  # fmt: skip
+        self.volumes = NoVolumes(
+            "first class disks are not built in yet; a host of vSphere keeps its data on its own disk"
+        )
         self.session = session
         self.lookup = lookup
         self.tasks = Tasks(session)
         self.register = Register(session, lookup, self.tasks)
         self.leases = Leases(session, self.register)
+        self.images = Images(session, lookup, self.tasks)
+        self.labels = Labels(session, self.place.attribute)
         self.forks = fork.Forks(session, self.tasks, lookup)
         self.machines = Machines(session, self.tasks, lookup, self.register)
         self.hosts = Hosts(self.forks, self.machines, self.register)
-        self._known = yardbook.Known()
-        self.pools = pools.Pools(session, self.tasks, lookup, self.register, self._current)
-        self._allowed = threading.Lock()
-        self._may = False
+        self.reading = Reading(session, lookup)
+        self.pools = pools.Pools(session, self.tasks, lookup, self.register, self.reading.current)
+        self.guard = Guard(session, lookup, self.labels)
         self._seen: dict[str, Machine] = {}
 
     def close(self) -> None:
+        # What is lost of this is harmless, and no reason to hide an error or to wait for a vCenter that is gone.
+        with suppress(StockyardError):
+            if not self.session.down:
+                self.register.flush()
         self.session.close()
 
     def preflight(self) -> list[str]:
-        return privileges.missing(self.session, self.lookup)
+        return self.guard.missing()
 
     def exclusive(self, name: str, deadline: Deadline) -> AbstractContextManager[None]:
-        self._demand()
+        self.guard.demand()
         return self.leases.held(name, deadline)
 
     def observe(self, owner: str) -> Observation:
@@ -106,19 +117,26 @@ class VsphereProvider:
                 "images are not built here, but cloned.", name=self.uri,
                 remedy="name by source a machine or a template of vCenter's that has the agent in it",
             )  # fmt: skip
-        return templates.image(self.lookup, recipe.source)
+        if not recipe.source.startswith(SCHEME):
+            return templates.image(self.session, self.lookup.source(recipe.source), recipe.source)
+        self.guard.demand()
+        with self.leases.held(lock_of(recipe.source), deadline):
+            ref = self.images.ensure(recipe.source, progress, deadline)
+        return templates.image(self.session, ref, recipe.source)
 
     def resolve(self, recipe: Recipe, build: BuildOptions, deadline: Deadline) -> dict[str, str]:
-        return {}  # what is in a source, nobody but its owner knows
+        """What is in a source, nobody but its owner knows."""
+        return {}
 
     def versions(self, image: str) -> dict[str, str]:
         return {}
 
     def create_template(self, record: TemplateRecord, deadline: Deadline) -> None:
-        self._demand()
+        self.guard.demand()
         ref, _change = fork.origin(self.lookup, record.image, record.title)
         source = self.forks.source(ref, record.title)
-        self.forks.cold(record, source, "linked" if source.snapshot is not None else "full", deadline)
+        made = self.forks.cold(record, source, "linked" if source.snapshot is not None else "full", deadline)
+        self.labels.write(record, made)
         self.register.change(yardbook.stamp)
 
     def freeze(self, record: TemplateRecord, deadline: Deadline) -> TemplateRecord:
@@ -136,7 +154,7 @@ class VsphereProvider:
         range_: Range | None = self.place.addresses
         if range_ is None:
             return ""
-        return str(self._twice(Conflict, lambda: range_.free(UUID(uuid).int, self._addresses())))
+        return str(self.reading.twice(Conflict, lambda: range_.free(UUID(uuid).int, self._addresses())))
 
     def guest_network(self, record: HostRecord) -> GuestNetwork:
         range_: Range | None = self.place.addresses
@@ -144,13 +162,17 @@ class VsphereProvider:
         return GuestNetwork(record.address, mask, gateway if record.spec.egress == "open" else "", self.place.interface)
 
     def create_host(self, record: HostRecord, template: TemplateRecord) -> None:
-        edit = self._stamped(lambda values: pools.reserve(values, self._known, record, template), refresh=True)
-        self._twice(PoolFull, lambda: self.register.change(edit))
+        edit = self.reading.stamped(
+            lambda values: pools.reserve(values, self.reading.known, record, template), refresh=True
+        )
+        self.reading.twice(PoolFull, lambda: self.register.change(edit))
 
     def fork(self, host: HostRecord, template: TemplateRecord, mode: str, deadline: Deadline) -> None:
         self.hosts.make(host, template, mode, deadline)
-        self._known.made(host)
-        self.register.change(self._stamped(lambda values: yardbook.drop(values, host)))
+        self.labels.write(host, self.machines.ref(host))
+        self.reading.known.made(host)
+        # That it has a machine says that it is made; its reservation goes with whatever is written next.
+        self.register.later(self.reading.stamped(lambda values: yardbook.drop(values, host)))
 
     def start(self, record: Record, deadline: Deadline) -> None:
         machine = self.machines.need(record)
@@ -166,13 +188,14 @@ class VsphereProvider:
         raise Unsupported("machines are not resized here.", name=record.title, remedy="replace the host")
 
     def set_link(self, record: Record, up: bool) -> None:
-        machine = self.machines.need(record)
+        machine = self.machines.lately(record) or self.machines.need(record)
         if machine.power != "poweredOn":
             raise HypervisorError("its machine does not run.", name=record.title)
         self.machines.connect(machine, record, up, Deadline(REMOVAL))
 
     def channel(self, record: Record, deadline: Deadline) -> Channel:
-        return GuestinfoChannel(self.session, self.tasks, self.machines.ref(record), record.title)
+        ref = self.machines.ref(record)
+        return GuestinfoChannel(self.session, ref, record.title, lambda seen: self.machines.saw(record, seen))
 
     def claim(self, record: R, **changes: Any) -> R:
         return self.machines.claim(record, **changes)
@@ -181,26 +204,26 @@ class VsphereProvider:
         if isinstance(record, TemplateRecord):
             if self.machines.present(record) is None:
                 return
-            self.register.change(lambda values: yardbook.leave(values, record, self._made))
+            self.register.change(lambda values: yardbook.leave(values, record, self.reading.machines))
             self.machines.remove(record, Deadline(REMOVAL))
             self.register.change(lambda values: yardbook.left(values, record))
         else:
             self.machines.remove(record, Deadline(REMOVAL))
             if yardbook.HOST + record.domain in self.register.read().values:
-                self.register.change(self._stamped(lambda values: yardbook.drop(values, record)))
-        self._known.gone(record)
+                self.register.change(self.reading.stamped(lambda values: yardbook.drop(values, record)))
+        self.reading.known.gone(record)
 
     def keep_log(self, record: Record) -> str:
         return ""
 
     def prune_images(self, older_than: float) -> list[str]:
-        """There are no images; a register that nobody uses any more goes."""
+        """Items of content libraries that were deployed here go; so does a register that nobody uses any more."""
         values, read = self._everything()
-        used = yardbook.everything(values, read) or yardbook.pools(values)
-        if not values or used or anyone(dict(values), self.leases.now()):
-            return []
-        self._close_register()
-        return []
+        records = [r for r, _machine in yardbook.everything(values, read)]
+        gone = self.images.prune(records, older_than)
+        if values and not (records or yardbook.pools(values) or anyone(dict(values), self.leases.now())):
+            self._close_register()
+        return gone
 
     def sweep(self, owner: str, older_than: float, *, check: bool = False) -> Swept:
         """No file is ours to find: vCenter makes and removes them with their machines."""
@@ -216,12 +239,9 @@ class VsphereProvider:
 
     def _addresses(self) -> list[str]:
         """Every address that a host of any owner has."""
-        values = self._refreshed(self.register.read().values)
+        values = self.reading.refreshed(self.register.read().values)
         reserved = (r for _name, r in yardbook.reserved(values) if isinstance(r, HostRecord))
-        return [host.address for host in (*self._known.hosts.values(), *reserved)]
-
-    def _made(self) -> list[Machine]:
-        return machines(self.session, self.lookup.made_folder())
+        return [host.address for host in (*self.reading.known.hosts.values(), *reserved)]
 
     def _close_register(self) -> None:
         """Take the register away, while a lock of its own keeps everybody out."""
@@ -240,49 +260,9 @@ class VsphereProvider:
             return {}, []
         values = dict(self.register.read().values)
         read = machines(self.session, folder)
-        self._known.learn(values.get(yardbook.STAMP, ""), read)
+        self.reading.known.learn(values.get(yardbook.STAMP, ""), read)
         self._seen = {machine.name: machine for machine in read}
         return values, read
-
-    def _refreshed(self, values: Any) -> Any:
-        """Read all machines again, if anything was reserved or made since by somebody else."""
-        if self._known.stamp != values.get(yardbook.STAMP, ""):
-            self._known.learn(values.get(yardbook.STAMP, ""), machines(self.session, self.lookup.made_folder()))
-        return values
-
-    def _twice(self, error: type[Exception], act: Callable[[], Any]) -> Any:
-        try:
-            return act()
-        except error:
-            # Hosts that others destroyed leave no trace in the register.
-            self._known.stamp = None
-            return act()
-
-    def _current(self, values: Values | None = None) -> yardbook.Known:
-        """What all machines are, by a register that was read; without one, it is forgotten."""
-        self._known.stamp = None if values is None else self._known.stamp
-        self._refreshed(values or {})
-        return self._known
-
-    def _stamped(self, edit: Edit, *, refresh: bool = False) -> Edit:
-        """A change after which what is known is still all there is, if it was before."""
-
-        def stamped(values: Values) -> None:
-            if refresh:
-                self._refreshed(values)
-            current = self._known.stamp == values.get(yardbook.STAMP, "")
-            edit(values)
-            if current:
-                self._known.stamp = values.get(yardbook.STAMP, "")
-
-        return stamped
-
-    def _demand(self) -> None:
-        """Look once, before the first change, whether this user may do what has to be done."""
-        with self._allowed:
-            if not self._may:
-                privileges.demand(self.session, self.lookup)
-                self._may = True
 
 
 def open_provider(uri: str, storage: str | None = None, given: Login = NOBODY) -> VsphereProvider:

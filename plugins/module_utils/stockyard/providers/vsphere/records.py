@@ -9,7 +9,7 @@ empty one for none.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
@@ -21,6 +21,8 @@ from ...guest.agent.guestinfo import PREFIX as GUESTINFO
 
 OURS = "stockyard."
 RECORD = f"{OURS}record"
+# All of a machine's extraConfig: some hundred entries on a vCenter.
+OPTIONS = "config.extraConfig"
 FORMAT = "1 "
 STATES = {"poweredOn": "running", "poweredOff": "off", "suspended": "paused"}
 # vCenter knows the machine, and nothing can be done with it.
@@ -77,9 +79,17 @@ def _read(value: str) -> Record:
     return decode(value[len(FORMAT) :])
 
 
-def ours(options: Iterable[Any]) -> dict[str, str]:
-    """Of an extraConfig, what is ours."""
-    return {o.key: str(o.value) for o in options if o.key.startswith((OURS, GUESTINFO))}
+def option(key: str) -> str:
+    """The path of one entry of a machine's extraConfig."""
+    return f'{OPTIONS}["{key}"]'
+
+
+def ours(values: Mapping[str, Any]) -> dict[str, str]:
+    """Of what was read of a machine's extraConfig, whole or by entries, what is ours."""
+    entries = [v for path, v in values.items() if path.startswith(f"{OPTIONS}[") and v is not None]
+    return {
+        o.key: str(o.value) for o in (*entries, *(values.get(OPTIONS) or ())) if o.key.startswith((OURS, GUESTINFO))
+    }
 
 
 def record_of(machine: Machine) -> Record | Stranger | None:

@@ -21,15 +21,20 @@ from typing import Any
 from ...core.clock import Deadline
 from ...errors import Busy, StockyardError
 from . import api, specs
-from .faults import is_a
-from .inventory import machine, properties
+from .faults import is_a, translated
+from .inventory import PROPERTIES, machine, machine_of, properties, together
 from .lookup import Lookup
+from .records import OPTIONS
 from .session import Session
+from .task import PROPERTIES as TASK
 from .task import Tasks
 
 NAME = "stockyard-register"
 KIND = "stockyard.register"
 PATIENCE = 120.0
+WRITING = "write the register"
+# Seconds before the first look at what was written, and the longest between two.
+FIRST_LOOK, LONGEST_LOOK = 0.01, 0.5
 
 Values = dict[str, str]
 Edit = Callable[[Values], None]
@@ -42,6 +47,7 @@ class _Wish:
     edit: Edit
     done: bool = False
     error: BaseException | None = None
+    waits: bool = True
 
 
 @dataclass(frozen=True)
@@ -61,6 +67,7 @@ class Register:
         self.lookup = lookup
         self.tasks = tasks
         self._ref: Any = lookup.child(NAME)
+        self._last: Book | None = None
         self._writing = threading.Lock()
         self._queue = threading.Lock()
         self._wishes: list[_Wish] = []
@@ -72,7 +79,7 @@ class Register:
             if ref is None:
                 return Book()
             try:
-                found = machine(self.session, ref, NAME)
+                found = machine(self.session, ref, NAME, OPTIONS)
                 return Book(found.values, found.change, ref)
             except StockyardError as error:
                 if not _gone(error):
@@ -96,12 +103,22 @@ class Register:
         if wish.error is not None:
             raise wish.error
 
+    def later(self, edit: Edit) -> None:
+        """Change it along with the next change, or at :meth:`flush`: for what nobody waits for, and may be lost."""
+        with self._queue:
+            self._wishes.append(_Wish(edit, waits=False))
+
+    def flush(self) -> None:
+        """Make the changes that were left for later."""
+        if self._wishes:
+            self.change(lambda _values: None)
+
     def remove(self) -> None:
         """Take the register itself away. Nobody may be using it."""
         ref = self.read().ref
         if ref is not None:
             self.tasks.run("remove the register", NAME, ref.Destroy_Task, Deadline(PATIENCE))
-            self._ref = None
+            self._ref = self._last = None
 
     def _grant(self, wishes: list[_Wish]) -> None:
         try:
@@ -117,19 +134,28 @@ class Register:
 
     def _commit(self, wishes: list[_Wish]) -> None:
         deadline = Deadline(PATIENCE)
-        while not self._attempt(wishes, deadline):
+        # How it was when it was written last serves until it turns out that others wrote since.
+        book, self._last = self._last, None
+        if book is not None and self._attempt(wishes, book, deadline, sure=False):
+            return
+        while not self._attempt(wishes, self.read(), deadline, sure=True):
             if deadline.passed():
                 raise Busy("others write to the register all the time.", name=NAME, remedy="wait, then run again")
             deadline.pause(random.uniform(0.005, 0.05))  # noqa: S311  # so that two do not meet again and again
 
-    def _attempt(self, wishes: list[_Wish], deadline: Deadline) -> bool:
-        book = self.read()
+    def _attempt(self, wishes: list[_Wish], book: Book, deadline: Deadline, *, sure: bool) -> bool:
+        """Whether all is done.
+
+        :param sure: whether the register was just read; else no wish is refused, and none found to be granted already.
+        """
         before = dict(book.values)
         after = dict(before)
         for wish in wishes:
             after = self._applied(wish, after)
         # An empty value takes a key away.
         changes = {k: after.get(k, "") for k in {*before, *after} if before.get(k) != after.get(k)}
+        if not sure and (not changes or any(wish.error for wish in wishes)):
+            return False
         if not changes:
             return True
         if book.ref is None:
@@ -149,19 +175,42 @@ class Register:
 
     def _written(self, book: Book, changes: Values, deadline: Deadline) -> bool:
         spec = specs.reconfigure(changes, book.change)
-        return self._tried(lambda: book.ref.ReconfigVM_Task(spec), deadline)
+
+        def write() -> None:
+            task = self.session.tell(WRITING, NAME, lambda: book.ref.ReconfigVM_Task(spec))
+            self._last = self._after(book.ref, task, deadline)
+
+        return self._tried(write)
+
+    def _after(self, ref: Any, task: Any, deadline: Deadline) -> Book | None:
+        """Wait for the end of a task, and see how the register is then: one look tells both, and all wait for it."""
+        pause = FIRST_LOOK
+        while True:
+            deadline.pause(pause)
+            found = dict(together(self.session, [(ref, (*PROPERTIES, OPTIONS)), (task, TASK)], NAME))
+            state = found[task]["info.state"] if task in found else "success"
+            if state == "error":
+                with translated(WRITING, NAME):
+                    raise found[task]["info.error"]
+            if state == "success":
+                now = machine_of(ref, found[ref]) if ref in found else None
+                return Book(now.values, now.change, ref) if now else None
+            deadline.check(WRITING, name=NAME, remedy="look at the task in vCenter, then run again")
+            pause = min(2 * pause, LONGEST_LOOK)
 
     def _created(self, values: Values, deadline: Deadline) -> bool:
         """Make the register with its first values in it."""
         folder, store = self.lookup.made_folder(), self.lookup.datastore()
         name = properties(self.session, store, ("summary.name",), "datastore")["summary.name"]
         spec = specs.empty_machine(NAME, name, {KIND: "1", **{k: v for k, v in values.items() if v}})
-        return self._tried(lambda: folder.CreateVM_Task(spec, self.lookup.pool), deadline)
+        return self._tried(
+            lambda: self.tasks.run(WRITING, NAME, lambda: folder.CreateVM_Task(spec, self.lookup.pool), deadline)
+        )
 
-    def _tried(self, start: Callable[[], Any], deadline: Deadline) -> bool:
+    def _tried(self, write: Callable[[], Any]) -> bool:
         """Whether it was written; not, when another controller was quicker."""
         try:
-            self.tasks.run("write the register", NAME, start, deadline)
+            write()
         except StockyardError as error:
             if is_a(error.__cause__, "ConcurrentAccess", "TaskInProgress", "DuplicateName") or _gone(error):
                 self._ref = None if _gone(error) else self._ref

@@ -6,11 +6,12 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,6 +20,7 @@ from ...errors import ConnectionFailed, InvalidInput, Unsupported
 from . import api
 from .faults import LOST, is_a, lost, translated
 from .place import Place
+from .rest import Rest
 
 T = TypeVar("T")
 CONNECT = 15.0
@@ -27,6 +29,10 @@ ANSWER = 120
 # Idle connections are closed before a firewall forgets them.
 IDLE = 60
 PAUSE = 0.5
+# New sessions for one question: one that is made of several calls may lose more than one.
+LOGINS = 3
+# The end of the path of one element of an array, as in config.hardware.device[4000].
+ELEMENT = re.compile(r"\[[^\]]+\]$")
 
 
 class Session:
@@ -41,6 +47,10 @@ class Session:
         self._lock = threading.Lock()
         self._owned: dict[str, Any] = {}
         self._generation = 0
+        # Whether the line failed when it was used last, or not long before.
+        self.down = False
+        # Whether this vCenter was found not to know the paths of single elements of arrays.
+        self.whole_arrays = False
         self.instance = _instance(place, trust(login))
         try:
             with translated("open vCenter", place.host):
@@ -72,6 +82,14 @@ class Session:
         with self._lock:
             self._owned.pop(key, None)
 
+    def rest(self) -> Rest:
+        """A session of vCenter's other interface."""
+        return Rest(self.place, self._login, trust(self._login))
+
+    def paths(self, names: Iterable[str]) -> list[str]:
+        """Paths of properties as this vCenter can be asked for them, each once."""
+        return list(dict.fromkeys(ELEMENT.sub("", n) if self.whole_arrays else n for n in names))
+
     def close(self) -> None:
         """Log out. Views and collectors end with the session."""
         with contextlib.suppress(api.vmodl().MethodFault, *LOST):
@@ -80,18 +98,27 @@ class Session:
 
     def _guarded(self, what: str, name: str, call: Callable[[], T], *, twice: bool) -> T:
         with translated(what, name):
+            try:
+                return self._tried(call, twice=twice)
+            except LOST:
+                self.down = True
+                raise
+
+    def _tried(self, call: Callable[[], T], *, twice: bool) -> T:
+        for left in range(LOGINS, -1, -1):
             generation = self._generation
             try:
                 return call()
             except api.vmodl().MethodFault as fault:
-                if not is_a(fault, "NotAuthenticated"):
+                if not left or not is_a(fault, "NotAuthenticated"):
                     raise
                 self._again(generation)
             except LOST:
                 if not twice:
                     raise
+                twice = False
                 time.sleep(PAUSE)
-            return call()
+        raise AssertionError("unreachable")
 
     def _again(self, generation: int) -> None:
         """Log in anew, unless another thread did meanwhile."""

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from ...core.clock import Deadline
 from ...core.host import HostSpec
@@ -14,7 +15,6 @@ from ...core.template import TemplateRecord
 from ...errors import DeadlineExceeded, HypervisorError, Unsupported
 from .inventory import machine as read_machine
 from .inventory import properties
-from .lookup import Lookup
 from .place import Place
 from .records import Machine
 from .session import Session
@@ -24,13 +24,9 @@ POLL = 0.1
 FREEZE = 120.0
 
 
-def image(lookup: Lookup, source: str) -> str:
-    """What names the machine that templates are cloned from, and how it is now.
-
-    :raises NotFound: when there is no such machine.
-    """
-    ref = lookup.source(source)
-    found = properties(lookup.session, ref, ("config.instanceUuid", "config.changeVersion"), source)
+def image(session: Session, ref: Any, source: str) -> str:
+    """What names the machine that templates are cloned from, and how it is now."""
+    found = properties(session, ref, ("config.instanceUuid", "config.changeVersion"), source)
     if not found.get("config.instanceUuid"):
         raise HypervisorError("it cannot be read what it is.", name=source, remedy="look at the machine in vCenter")
     return f"{found['config.instanceUuid']}@{found.get('config.changeVersion', '')}"

@@ -12,18 +12,22 @@ from .element import Element, element
 
 @dataclass(frozen=True)
 class Disk:
-    """A qcow2 file on virtio."""
+    """A qcow2 file on virtio.
+
+    :param discard: whether what the guest gives up is given back to the storage.
+    """
 
     path: str
     target: str
     serial: str | None = None
     readonly: bool = False
+    discard: bool = False
 
     def xml(self) -> Element:
         """``<disk>``"""
         return element(
             "disk",
-            element("driver", name="qemu", type="qcow2", discard="unmap"),
+            element("driver", name="qemu", type="qcow2", discard="unmap" if self.discard else None),
             element("source", file=self.path),
             element("target", dev=self.target, bus="virtio"),
             *([element("readonly")] if self.readonly else []),

@@ -1,0 +1,77 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The filter security_bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ansible.errors import AnsibleFilterError
+
+from ansible_collections.stockyard.container_hosts.plugins.module_utils._ansible import checked
+from ansible_collections.stockyard.container_hosts.plugins.module_utils._security import SECURITY, security_spec
+from ansible_collections.stockyard.container_hosts.plugins.module_utils.stockyard.errors import StockyardError
+from ansible_collections.stockyard.container_hosts.plugins.module_utils.stockyard.guest import security
+
+DOCUMENTATION = r"""
+name: security_bundle
+short_description: What a security profile is made of
+version_added: 0.1.0
+description:
+  - Gives the packages, files and units that make a host what a security profile says. They are the same that the module
+    M(stockyard.container_hosts.template) bakes into templates. The roles of this collection put them on hosts.
+positional: _input
+author:
+  - stockyard contributors (!UNKNOWN)
+options:
+  _input:
+    description:
+      - A profile and what is to be otherwise, as the option O(stockyard.container_hosts.template#module:security).
+    type: dict
+    required: true
+  user:
+    description:
+      - The login of the host, who may use a rootless Docker.
+    type: str
+    default: root
+"""
+
+EXAMPLES = r"""
+- name: See what a hostile host has in its daemon.json
+  ansible.builtin.debug:
+    msg: "{{ ({'profile': 'hostile'} | stockyard.container_hosts.security_bundle).daemon }}"
+"""
+
+RETURN = r"""
+_value:
+  description:
+    - C(packages), C(files) (each with C(path), C(text) and C(mode)), C(enable) and C(masked) (units), and C(daemon)
+      (keys of C(daemon.json)).
+  type: dict
+"""
+
+
+def security_bundle(value: Any, user: str = "root") -> dict[str, Any]:
+    """Packages, files and units of a profile."""
+    try:
+        spec = security_spec(checked(SECURITY, value, "security"))
+        found = security.bundle(spec.settings(), user)
+    except StockyardError as error:
+        raise AnsibleFilterError(str(error)) from error
+    return {
+        "packages": list(found.packages),
+        "files": [{"path": p, "text": f.text, "mode": f"{f.mode:04o}"} for p, f in sorted(found.files.items())],
+        "enable": list(found.enable),
+        "masked": list(found.masked),
+        "daemon": found.daemon,
+    }
+
+
+class FilterModule:
+    """Read by Ansible."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        """The filters of this file."""
+        return {"security_bundle": security_bundle}

@@ -1,0 +1,276 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The inventory plugin hosts."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: hosts
+short_description: The hosts of yards as an inventory
+version_added: 0.1.0
+description:
+  - Has every host of a yard, or of several, with what is needed to reach it over SSH and by Docker's API.
+  - Each hypervisor is read once, however many hosts it has.
+  - SSH checks the host keys that the hypervisor has on record, and no setting of the controller's turns that off. They
+    are written to a file in O(pki_dir) when the inventory is read. Nothing else is changed.
+  - The file's name ends in C(.stockyard.yml) or C(.stockyard.yaml), or is C(stockyard.yml) or C(stockyard.yaml).
+author:
+  - stockyard contributors (!UNKNOWN)
+extends_documentation_fragment:
+  - ansible.builtin.constructed
+  - ansible.builtin.inventory_cache
+requirements:
+  - Python 3.11 or later
+  - cryptography 42 or later
+  - jinja2 3.1 or later
+  - libvirt-python 9.0 or later, for V(qemu:///session) and V(qemu:///system)
+  - pyvmomi 8.0.3 or later, for V(vsphere://VCENTER/DATACENTER/CLUSTER)
+options:
+  plugin:
+    description: Says that the file is for this plugin.
+    type: str
+    required: true
+    choices: [stockyard.container_hosts.hosts]
+  hypervisors:
+    description:
+      - The hypervisors, where there are several. Each takes the options O(hypervisor), O(owner), O(storage),
+        O(username), O(password), O(validate_certs), O(ca_path) and O(pki_dir) of its own, with those of the file as its
+        defaults, and C(name), which is what the inventory calls it and by default its URI.
+    type: list
+    elements: dict
+    default: []
+  hypervisor:
+    description: The hypervisor's URI.
+    type: str
+    default: qemu:///session
+    env:
+      - name: STOCKYARD_HYPERVISOR
+  owner:
+    description: Whose yard it is.
+    type: str
+    default: stockyard
+    env:
+      - name: STOCKYARD_OWNER
+  storage:
+    description: The directory, or the datastore, that holds the yard. See M(stockyard.container_hosts.fleet).
+    type: str
+  username:
+    description: The user that logs in to vCenter.
+    type: str
+    env:
+      - name: VMWARE_USER
+  password:
+    description: The password of O(username). It can be a template, such as a lookup. It is never in the inventory.
+    type: str
+    env:
+      - name: VMWARE_PASSWORD
+  validate_certs:
+    description: Whether vCenter has to prove who it is.
+    type: bool
+    default: true
+    env:
+      - name: VMWARE_VALIDATE_CERTS
+  ca_path:
+    description: The authorities that are believed beside the system's.
+    type: path
+    env:
+      - name: VMWARE_CA_PATH
+  pki_dir:
+    description: The directory for keys and certificates, on the controller. By default C(~/.config/stockyard).
+    type: str
+  connection:
+    description:
+      - How Ansible reaches the hosts. V(ssh) is over the network.
+      - V(guest_agent) is the agent in the guest, by the connection P(community.libvirt.libvirt_qemu#connection). It
+        needs no network and no key, works as root, and only for hosts of libvirt on the controller itself.
+    type: str
+    choices: [ssh, guest_agent]
+    default: ssh
+  fleets:
+    description: Only hosts of these fleets. By default all hosts.
+    type: list
+    elements: str
+    default: []
+  tenants:
+    description: Only hosts of these tenants. By default all hosts.
+    type: list
+    elements: str
+    default: []
+  hostname:
+    description:
+      - What a host is called in the inventory, as a Jinja expression over its variables.
+      - Two hosts by one name are an error. Hosts of several tenants or hypervisors may need a longer name.
+    type: str
+    default: stockyard_name
+  group_by:
+    description:
+      - What hosts are grouped by. The groups of a kind begin with its name, as in C(fleet_web), C(template_docker),
+        C(generation_docker_5f3c6a1d2b9e), C(label_stage_test), C(lease_free), C(phase_ready), C(ready_yes).
+      - Other characters than letters and digits become underscores.
+    type: list
+    elements: str
+    choices: [fleet, template, generation, label, lease, phase, ready, tenant, hypervisor]
+    default: [fleet, template, generation, label, lease, phase, ready]
+  on_error:
+    description:
+      - What happens when a hypervisor cannot be read. V(fail) gives no inventory.
+      - V(warn) gives the hosts of the others, a warning, and the list C(stockyard_missing) of the hypervisors that are
+        not in it as a variable of all hosts. Such an inventory is not put into the cache. When no hypervisor can be
+        read, it fails.
+    type: str
+    choices: [fail, warn]
+    default: fail
+notes:
+  - When an inventory fails, Ansible warns and goes on with what other sources have. Set
+    C(ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED) to end there.
+"""
+
+EXAMPLES = r"""
+# web.stockyard.yml: the hosts of your own session
+plugin: stockyard.container_hosts.hosts
+
+# Two hypervisors; a host that is in both yards by one name gets a longer one.
+plugin: stockyard.container_hosts.hosts
+hypervisors:
+  - name: here
+    hypervisor: qemu:///session
+  - name: vcenter
+    hypervisor: vsphere://vcenter.example.org/dc1/cluster1
+    username: ansible
+    password: "{{ lookup('ansible.builtin.env', 'VCENTER_PASSWORD') }}"
+hostname: stockyard_name ~ '.' ~ stockyard_hypervisor
+on_error: warn
+group_by: [fleet, hypervisor]
+keyed_groups:
+  - key: stockyard_labels.stage
+    prefix: stage
+compose:
+  docker_host: stockyard_docker.docker_host
+"""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from ansible.errors import AnsibleError, AnsibleParserError
+from ansible.plugins.inventory import BaseInventoryPlugin, Cacheable, Constructable
+
+from ansible_collections.stockyard.container_hosts.plugins.module_utils.stockyard.errors import StockyardError
+from ansible_collections.stockyard.container_hosts.plugins.plugin_utils._hosts import (
+    Entry,
+    groups,
+    variables,
+)
+from ansible_collections.stockyard.container_hosts.plugins.plugin_utils._trust import marked
+from ansible_collections.stockyard.container_hosts.plugins.plugin_utils._yards import OWN, listing, yards
+
+AT_ONCE = 8
+
+
+class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
+    """Called by Ansible."""
+
+    NAME = "stockyard.container_hosts.hosts"
+
+    def verify_file(self, path: str) -> bool:
+        """Whether a file is for this plugin, by its name."""
+        return super().verify_file(path) and path.endswith(("stockyard.yml", "stockyard.yaml"))
+
+    def parse(self, inventory: Any, loader: Any, path: str, cache: bool = True) -> None:
+        """Put the hosts into the inventory."""
+        super().parse(inventory, loader, path)
+        self._read_config_data(path)
+        wanted = self._wanted()
+        self._names: set[str] = set()
+        entries, missing = self._entries(wanted, path, cache)
+        if missing:
+            self.inventory.set_variable("all", "stockyard_missing", missing)
+        for entry in entries:
+            self._add(entry)
+
+    def _wanted(self) -> list[dict[str, Any]]:
+        """The options of each hypervisor."""
+        own = {name: self._templated(self.get_option(name)) for name in OWN}
+        given = [self._templated(item) for item in self.get_option("hypervisors")] or [{}]
+        try:
+            return yards(own, given)
+        except StockyardError as error:
+            raise AnsibleParserError(str(error)) from error
+
+    def _templated(self, value: Any) -> Any:
+        return self.templar.template(value) if value else value
+
+    def _entries(self, wanted: list[dict[str, Any]], path: str, cache: bool) -> tuple[list[Entry], list[str]]:
+        """All hosts, out of the cache or read anew, and the hypervisors whose hosts are missing."""
+        self.load_cache_plugin()
+        key = self.get_cache_key(path)
+        # What is asked for is part of what is kept: a file that was changed is read anew.
+        asked = [{k: v for k, v in w.items() if k != "password"} for w in wanted]
+        used = self.get_option("cache")
+        if used and cache and isinstance(kept := self._cache.get(key), dict) and kept.get("asked") == asked:
+            return kept["hosts"], []
+        entries, missing = self._read(wanted)
+        if used and not missing:
+            self._cache[key] = {"asked": asked, "hosts": entries}
+        return entries, missing
+
+    def _read(self, wanted: list[dict[str, Any]]) -> tuple[list[Entry], list[str]]:
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            answers = list(pool.map(listing, wanted))
+        failed = {str(answer) for answer in answers if isinstance(answer, StockyardError)}
+        if failed and (self.get_option("on_error") == "fail" or len(failed) == len(answers)):
+            raise AnsibleParserError("; ".join(sorted(failed)))
+        return list(self._told(wanted, answers)), [
+            w["name"] for w, answer in zip(wanted, answers, strict=True) if isinstance(answer, StockyardError)
+        ]
+
+    def _told(self, wanted: list[dict[str, Any]], answers: list[Any]) -> Iterator[Entry]:
+        """The hosts of all answers; what is not a host is warned of."""
+        for options, answer in zip(wanted, answers, strict=True):
+            if isinstance(answer, StockyardError):
+                self.display.warning(f"The hosts of {options['name']} are missing: {answer}")
+                continue
+            for stranger in answer.strangers:
+                self.display.warning(f"{stranger.name} on {options['name']} is left out: {stranger.reason}")
+            yield from ({**entry, "hypervisor": options["name"]} for entry in answer.hosts)
+
+    def _add(self, entry: Entry) -> None:
+        for option, part in (("fleets", "fleet"), ("tenants", "tenant")):
+            if (only := self.get_option(option)) and entry[part] not in only:
+                return
+        connection = self.get_option("connection")
+        if connection == "guest_agent" and not entry["agent"]:
+            raise AnsibleParserError(
+                f"Host {entry['name']} on {entry['hypervisor']} has no guest agent that Ansible could use. Remedy: set "
+                "connection to ssh, or put that hypervisor into another file."
+            )
+        values = marked(variables(entry, connection))
+        name = self._name(values)
+        self.inventory.add_host(name)
+        for variable, value in values.items():
+            self.inventory.set_variable(name, variable, value)
+        for group in groups(entry, self.get_option("group_by")):
+            self.inventory.add_group(group)
+            self.inventory.add_child(group, name)
+        self._construct(name, values)
+
+    def _name(self, values: dict[str, Any]) -> str:
+        rule = self.get_option("hostname")
+        try:
+            name = str(values[rule] if rule == "stockyard_name" else self._compose(rule, values))
+        except AnsibleError as error:
+            raise AnsibleParserError(f"hostname: {error}") from error
+        if not name or name in self._names:
+            raise AnsibleParserError(
+                f"Two hosts would be called {name!a}, one of them on {values['stockyard_hypervisor']}. Remedy: set the "
+                "option hostname, such as: stockyard_name ~ '.' ~ stockyard_tenant ~ '.' ~ stockyard_hypervisor"
+            )
+        self._names.add(name)
+        return name
+
+    def _construct(self, name: str, values: dict[str, Any]) -> None:
+        strict = self.get_option("strict")
+        self._set_composite_vars(self.get_option("compose"), values, name, strict)
+        self._add_host_to_composed_groups(self.get_option("groups"), values, name, strict)
+        self._add_host_to_keyed_groups(self.get_option("keyed_groups"), values, name, strict)

@@ -1,0 +1,95 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Options of the modules for Jenkins, and what they become."""
+
+from __future__ import annotations
+
+import platform
+from typing import Any
+
+from ansible.module_utils.basic import env_fallback
+
+from .stockyard.core.lease import seconds
+from .stockyard.errors import InvalidInput
+from .stockyard.jenkins.agents import Agents
+from .stockyard.jenkins.client import Controller
+from .stockyard.jenkins.plan import Scope
+from .stockyard.jenkins.spec import LAUNCHERS, LOST_HOSTS, AgentSpec
+from .stockyard.result import Result
+from .stockyard.yard import Yard
+
+Params = dict[str, Any]
+
+CONTROLLER: Params = {
+    "controller_url": {"type": "str", "required": True, "fallback": (env_fallback, ["JENKINS_URL"])},
+    "controller_user": {"type": "str", "default": "", "fallback": (env_fallback, ["JENKINS_USER_ID"])},
+    "controller_token": {"type": "str", "no_log": True, "fallback": (env_fallback, ["JENKINS_API_TOKEN"])},
+    "controller_ca_path": {"type": "path"},
+    "fleet": {"type": "str", "required": True},
+    "tenant": {"type": "str", "default": "default"},
+}
+
+NODES: Params = {
+    **CONTROLLER,
+    "state": {"type": "str", "choices": ["present", "drained", "absent"], "default": "present"},
+    "hosts": {"type": "list", "elements": "str"},
+    "launcher": {"type": "str", "choices": list(LAUNCHERS), "default": "ssh"},
+    "credentials_id": {"type": "str", "default": ""},
+    "labels": {"type": "list", "elements": "str", "default": []},
+    "executors": {"type": "int", "default": 1},
+    "work_dir": {"type": "str", "default": "/var/lib/jenkins"},
+    "exclusive": {"type": "bool", "default": True},
+    "java": {"type": "str", "default": ""},
+    "one_build": {"type": "bool", "default": False},
+    "watch": {"type": "str", "default": "0"},
+    "lost_hosts": {"type": "str", "choices": list(LOST_HOSTS), "default": "register"},
+    "grace": {"type": "str", "default": "10m"},
+    "register": {"type": "bool", "default": True},
+    "collect": {"type": "bool", "default": True},
+    "place": {"type": "str"},
+    "timeout": {"type": "int", "default": 1200},
+}
+
+PLAIN = ("fleet", "tenant", "launcher", "credentials_id", "executors", "work_dir", "exclusive", "java", "one_build",
+         "lost_hosts")  # fmt: skip
+
+
+def converging(yard: Yard, params: Params, how: Params) -> Result:
+    """What a task wants of a fleet's nodes."""
+    present = params["state"] == "present"
+    if present and params["hosts"] is not None:
+        raise InvalidInput("hosts: all of a fleet have nodes, or none.", remedy="give hosts with drained or absent")
+    declared = {k: params[k] for k in PLAIN}
+    # Who only takes away need not say how agents are started.
+    how_started = {} if present or params["credentials_id"] else {"launcher": "inbound"}
+    spec = AgentSpec(**{**declared, **how_started}, labels=tuple(params["labels"]), place=_place(params))
+    agents = Agents(yard.context, _controller(params), spec)
+    if present:
+        scope = Scope(params["register"], params["collect"])
+        return agents.converge(**how, scope=scope, watch=seconds("watch", params["watch"]))
+    act = agents.drain if params["state"] == "drained" else agents.remove
+    return act(**how, grace=seconds("grace", params["grace"]), only=params["hosts"])
+
+
+def listing(yard: Yard, params: Params) -> Params:
+    """A fleet's nodes, and those that look like ours and are not."""
+    # Of the specification only whose nodes they are is used.
+    spec = AgentSpec(params["fleet"], params["tenant"], launcher="inbound")
+    agents = Agents(yard.context, _controller(params), spec)
+    return {"nodes": agents.nodes(secrets=params["secrets"]), "left": agents.left()}
+
+
+def _controller(params: Params) -> Controller:
+    return Controller(
+        params["controller_url"], params["controller_user"], params["controller_token"] or "",
+        params["controller_ca_path"] or "",
+    )  # fmt: skip
+
+
+def _place(params: Params) -> str:
+    """Which hypervisor this is, as far as can be told: a local one's URI is the same on every machine."""
+    uri = str(params["hypervisor"]).partition("?")[0]
+    return str(
+        params["place"] or (uri if "://" in uri and not uri.startswith("qemu:///") else f"{uri}@{platform.node()}")
+    )

@@ -1,0 +1,40 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Options of volumes as modules and declarations take them, and what the SDK is asked with them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .stockyard.core.volume import DOCKER_ROOT, VolumeSpec, VolumeUse
+from .stockyard.storing import VOLUME_STATES
+
+__all__ = ["USE", "VOLUME", "VOLUME_STATES", "volume_spec", "volume_uses"]
+
+Params = dict[str, Any]
+
+VOLUME: Params = {
+    "tenant": {"type": "str", "default": "default"},
+    "size_gib": {"type": "int"},
+    "source": {"type": "str", "default": ""},
+    "snapshot": {"type": "bool", "default": False},
+    "timeout": {"type": "int", "default": 120},
+}
+
+USE: Params = {
+    "name": {"type": "str", "required": True},
+    "path": {"type": "str", "default": DOCKER_ROOT},
+    "size_gib": {"type": "int"},
+    "source": {"type": "str", "default": ""},
+}
+
+
+def volume_spec(params: Params) -> VolumeSpec:
+    """The volume that a task declares."""
+    return VolumeSpec(**{name: params[name] for name in ("name", "tenant", "size_gib", "source", "snapshot")})
+
+
+def volume_uses(params: Params) -> tuple[VolumeUse, ...]:
+    """The volumes that a host is declared to have."""
+    return tuple(VolumeUse(**{name: use[name] for name in USE}) for use in params["volumes"])

@@ -1,0 +1,241 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""How well a host is shut: three profiles, what may be set otherwise, and what cannot go together.
+
+Pure: what the values mean inside a host is in :mod:`..guest.security`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from ..errors import InvalidInput
+from . import naming
+from .image import guest_path
+
+PROFILES = ("trusted", "shared", "hostile")
+USER_NAMESPACES = ("none", "remap", "rootless")
+_SYSCTL = re.compile(r"[a-z0-9_]+([./][A-Za-z0-9_*-]+)+")
+_CPUS = re.compile(r"[0-9]{1,4}(-[0-9]{1,4})?(,[0-9]{1,4}(-[0-9]{1,4})?)*")
+_IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@-]{0,254}\*?")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What containers may use. 0 (and empty text) is no limit.
+
+    :param pids: processes of all containers together.
+    :param memory_percent: memory of all containers together, in hundredths of the host's.
+    :param cpu_percent: CPU time of all containers together, in hundredths of one CPU.
+    :param cpus: the CPUs that containers run on, as ``0,2-3``; empty for all.
+    :param read_mib: MiB a second that all containers together read from the disk.
+    :param write_mib: the same for writing.
+    :param network_mib: MiB a second that all containers together send.
+    :param container_pids: processes of a container that asks for no limit of its own.
+    :param container_memory_percent: memory of such a container, in hundredths of the host's.
+    """
+
+    pids: int = 0
+    memory_percent: int = 0
+    cpu_percent: int = 0
+    cpus: str = ""
+    read_mib: int = 0
+    write_mib: int = 0
+    network_mib: int = 0
+    container_pids: int = 0
+    container_memory_percent: int = 0
+
+    def __post_init__(self) -> None:
+        for what in ("pids", "container_pids"):
+            naming.whole(f"limits.{what}", getattr(self, what), 0, 1 << 22)
+        for what in ("memory_percent", "container_memory_percent"):
+            naming.whole(f"limits.{what}", getattr(self, what), 0, 100)
+        naming.whole("limits.cpu_percent", self.cpu_percent, 0, 100 * 1024)
+        for what in ("read_mib", "write_mib", "network_mib"):
+            naming.whole(f"limits.{what}", getattr(self, what), 0, 1 << 20)
+        if self.cpus and not _is(_CPUS, self.cpus):
+            raise InvalidInput(
+                f"limits.cpus: {naming.shown(self.cpus)} is no list of CPUs.", remedy="write it as 0,2-3"
+            )
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What the authorization plugin lets through beside what is harmless.
+
+    :param mounts: paths of the host that containers may mount, exactly these; a path below one is another path.
+    :param images: images that may be pulled and run; a ``*`` at the end stands for anything. Empty: all.
+    :param by_digest: whether images have to be named by their digest.
+    :param build: whether images may be built. No plugin sees all of such a request, so that without ``remap`` it is
+        refused anyhow.
+    """
+
+    mounts: tuple[str, ...] = ()
+    images: tuple[str, ...] = ()
+    by_digest: bool = False
+    build: bool = True
+
+    def __post_init__(self) -> None:
+        for path in self.mounts:
+            guest_path(path)
+        for image in self.images:
+            if not _is(_IMAGE, image):
+                raise InvalidInput(
+                    f"policy.images: {naming.shown(image)} is no image.",
+                    remedy="write it as name, name:tag, name@sha256:… or the beginning of one and *",
+                )
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that is in force in a host, nothing left open.
+
+    :param no_new_privileges: no container gains privileges by a set-uid program.
+    :param icc: containers on Docker's default network reach each other.
+    :param kernel: sysctls that a shared kernel should have, and seldom used protocols shut out.
+    :param audit: the kernel's audit, with rules for Docker's files.
+    :param policy: what the authorization plugin lets through; nothing where there is no plugin.
+    :param sysctls: kernel settings beside the profile's, which they win over.
+    :param seccomp: a seccomp profile for all containers as JSON text; empty for Docker's own.
+    """
+
+    profile: str
+    user_namespaces: str
+    no_new_privileges: bool
+    icc: bool
+    kernel: bool
+    firewall: bool
+    audit: bool
+    policy: Policy | None = None
+    limits: Limits = field(default_factory=Limits)
+    sysctls: dict[str, str] = field(default_factory=dict)
+    seccomp: str = ""
+
+
+_OPEN = Settings("trusted", "none", no_new_privileges=False, icc=True, kernel=False, firewall=False, audit=False)
+_SHARED = Settings(
+    "shared", "remap", no_new_privileges=True, icc=False, kernel=True, firewall=True, audit=False,
+    limits=Limits(pids=4096, memory_percent=80, container_pids=1024),
+)  # fmt: skip
+_HOSTILE = replace(
+    _SHARED, profile="hostile", audit=True, policy=Policy(),
+    limits=Limits(pids=2048, memory_percent=75, container_pids=512, container_memory_percent=50, network_mib=64),
+)  # fmt: skip
+DEFAULTS = {found.profile: found for found in (_OPEN, _SHARED, _HOSTILE)}
+# What may be said beside the profile.
+CHANGES = (
+    "user_namespaces", "no_new_privileges", "icc", "kernel", "firewall", "audit", "authorization", "seccomp", "sysctls",
+    "limits", "policy",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class SecuritySpec:
+    """A profile, and what is to be otherwise. ``None`` is the profile's own.
+
+    :param profile: ``trusted`` (a machine of one's own: privileged containers work), ``shared`` (people who mean well
+        share it) or ``hostile`` (whoever has it tries to get out).
+    :param user_namespaces: ``none``, ``remap`` (the root of containers is no root of the host) or ``rootless`` (dockerd
+        itself is an ordinary user).
+    :param authorization: whether an authorization plugin looks at each request.
+    :param limits: single limits of :class:`Limits`, the others stay the profile's.
+    """
+
+    profile: str = "trusted"
+    user_namespaces: str | None = None
+    no_new_privileges: bool | None = None
+    icc: bool | None = None
+    kernel: bool | None = None
+    firewall: bool | None = None
+    audit: bool | None = None
+    authorization: bool | None = None
+    seccomp: str = ""
+    sysctls: dict[str, str] | None = None
+    limits: dict[str, Any] | None = None
+    policy: Policy | None = None
+
+    def __post_init__(self) -> None:
+        naming.choice("security.profile", self.profile, PROFILES)
+        if self.user_namespaces is not None:
+            naming.choice("security.user_namespaces", self.user_namespaces, USER_NAMESPACES)
+        for key, value in (self.sysctls or {}).items():
+            if not _is(_SYSCTL, key):
+                raise InvalidInput(f"security.sysctls: {naming.shown(key)} is no kernel setting.", remedy="write a.b.c")
+            naming.line(f"security.sysctls {key}", value)
+        _check_seccomp(self.seccomp)
+        _refuse_impossible(self.settings())
+
+    def settings(self) -> Settings:
+        """Profile and changes together."""
+        base = DEFAULTS[self.profile]
+        names = ("user_namespaces", "no_new_privileges", "icc", "kernel", "firewall", "audit")
+        said = {name: value for name in names if (value := getattr(self, name)) is not None}
+        authorized = base.policy is not None if self.authorization is None else self.authorization
+        if self.policy and not authorized:
+            raise InvalidInput(
+                "security.policy is given, and nothing would enforce it.", remedy="set authorization to true as well"
+            )
+        rootless = self.user_namespaces == "rootless" and self.authorization is None
+        policy = (self.policy or base.policy or Policy()) if authorized and not (rootless and not self.policy) else None
+        return replace(
+            base, **said, policy=policy, limits=self._limits(base), sysctls=dict(self.sysctls or {}),
+            seccomp=self.seccomp,
+        )  # fmt: skip
+
+    def _limits(self, base: Settings) -> Limits:
+        """The profile's limits and those that were said. Only a limit that was said is one that cannot be had."""
+        known = set(Limits.__dataclass_fields__)
+        unknown = sorted(str(key) for key in (self.limits or {}) if key not in known)
+        if unknown:
+            raise InvalidInput(
+                f"security.limits: {unknown[0]!a} is not known.", remedy=f"use {', '.join(sorted(known))}"
+            )
+        start = replace(base.limits, network_mib=0) if self.user_namespaces == "rootless" else base.limits
+        return replace(start, **(self.limits or {}))
+
+
+def _is(pattern: re.Pattern[str], value: Any) -> bool:
+    return isinstance(value, str) and bool(pattern.fullmatch(value))
+
+
+def _check_seccomp(text: str) -> None:
+    if not text:
+        return
+    profile: Any = None
+    with suppress(ValueError, TypeError, RecursionError):
+        profile = json.loads(text)
+    whole = isinstance(profile, dict) and isinstance(profile.get("syscalls"), list)
+    if not whole or not isinstance(profile.get("defaultAction"), str):
+        raise InvalidInput(
+            "security.seccomp is no seccomp profile.",
+            remedy="give JSON text with defaultAction and syscalls, as Docker's documentation has it",
+        )
+    if profile["defaultAction"] in ("SCMP_ACT_ALLOW", "SCMP_ACT_LOG", "SCMP_ACT_TRACE"):
+        raise InvalidInput(
+            f"security.seccomp allows by default ({profile['defaultAction']}).",
+            cause="Docker's own profile, which it would replace, forbids by default",
+            remedy="start from Docker's profile, and take away from it",
+        )
+
+
+def _refuse_impossible(chosen: Settings) -> None:
+    """Refuse what cannot be, with the reason."""
+    if chosen.user_namespaces != "rootless":
+        return
+    if chosen.policy is not None:
+        raise InvalidInput(
+            "security: rootless and authorization cannot go together.",
+            cause="a rootless dockerd belongs to the user whom the plugin is to hold back: he can start another",
+            remedy="choose remap with authorization, or rootless with authorization: false",
+        )
+    if chosen.limits.network_mib:
+        raise InvalidInput(
+            "security: rootless and limits.network_mib cannot go together.",
+            cause="packets of a rootless dockerd leave the host as those of an ordinary program",
+            remedy="choose remap, or leave the limit out",
+        )

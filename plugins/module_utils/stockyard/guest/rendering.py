@@ -1,0 +1,21 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Texts with holes in them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..errors import MissingDependency
+
+
+def render(text: str, **values: Any) -> str:
+    """Fill in a template; every variable has to be there."""
+    try:
+        import jinja2
+    except ImportError as error:
+        raise MissingDependency("Jinja2 is not installed.", remedy="pip install jinja2") from error
+    # What is rendered is configuration, not HTML; every variable in it was checked against a pattern.
+    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)  # noqa: S701
+    return environment.from_string(text).render(values)

@@ -1,0 +1,84 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The authorization plugin as it is put into a host: its program, its policy, its unit."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from ...core import codec
+from ...core.provider import GuestFile
+from ...core.security import Policy, Settings
+from . import authz
+from .authz import body, policy, rules, server
+from .part import NOTHING, UNITS, Part
+
+NAME = "stockyard-authz"
+UNIT = f"{NAME}.service"
+POLICY = "/etc/stockyard/authorization.json"
+SOCKET = f"/run/{NAME}/plugin.sock"
+PROGRAM = "/usr/lib/stockyard/stockyard_authz"
+SERVICE = f"""\
+[Unit]
+Description=Docker authorization plugin
+Before=docker.service
+StartLimitIntervalSec=0
+
+[Service]
+User={NAME}
+RuntimeDirectory={NAME}
+RuntimeDirectoryMode=0700
+Environment=PYTHONPATH=/usr/lib/stockyard
+ExecStart=/usr/bin/python3 -m stockyard_authz.server {SOCKET} {POLICY}
+Restart=always
+RestartSec=1
+OOMScoreAdjust=-900
+NoNewPrivileges=yes
+CapabilityBoundingSet=
+ProtectSystem=strict
+ProtectHome=yes
+PrivateTmp=yes
+PrivateDevices=yes
+PrivateNetwork=yes
+RestrictAddressFamilies=AF_UNIX
+MemoryDenyWriteExecute=yes
+SystemCallFilter=@system-service
+
+[Install]
+WantedBy=multi-user.target
+"""
+# dockerd asks the plugin before everything, and refuses everything while it is not there.
+ORDER = f"[Unit]\nWants={UNIT}\nAfter={UNIT}\n"
+
+
+def part(settings: Settings) -> Part:
+    """Its files, where there is a policy."""
+    if settings.policy is None:
+        return NOTHING
+    files = {
+        f"{UNITS}/{UNIT}": GuestFile(SERVICE),
+        f"{UNITS}/docker.service.d/authorization.conf": GuestFile(ORDER),
+        f"/etc/docker/plugins/{NAME}.spec": GuestFile(f"unix://{SOCKET}\n"),
+        "/etc/sysusers.d/stockyard-authz.conf": GuestFile(f'u {NAME} - "Docker authorization plugin"\n'),
+        POLICY: GuestFile(text(settings)),
+    }
+    modules = {"__init__": authz, "body": body, "policy": policy, "rules": rules, "server": server}
+    files |= {f"{PROGRAM}/{name}.py": GuestFile(_source(module)) for name, module in modules.items()}
+    return Part(files=files, enable=(UNIT,))
+
+
+def text(settings: Settings) -> str:
+    """The policy as the plugin reads it."""
+    chosen = settings.policy or Policy()
+    # A build can be told of the host's network in a part of the request that no plugin sees. With remap dockerd itself
+    # refuses it.
+    build = chosen.build and settings.user_namespaces == "remap"
+    return json.dumps({**codec.to_dict(chosen), "build": build}, sort_keys=True) + "\n"
+
+
+def _source(module: Any) -> str:
+    """A module's text, also out of the zip file in which Ansible carries it, or by its loader of collections."""
+    found = module.__loader__.get_source(module.__name__)
+    return found.decode() if isinstance(found, bytes) else str(found)

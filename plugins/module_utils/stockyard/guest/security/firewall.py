@@ -1,0 +1,79 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A firewall that is there before Docker is, in a table of its own: Docker's rules stay Docker's."""
+
+from __future__ import annotations
+
+from ...core.network import PROXY_PORT
+from ...core.provider import GuestFile
+from ...core.security import Settings
+from ..rendering import render
+from .part import NOTHING, UNITS, Part
+
+RULES = "/etc/stockyard/firewall.nft"
+UNIT = "stockyard-firewall.service"
+SSH, DOCKER_TLS = 22, 2376
+TEXT = """\
+#!/usr/sbin/nft -f
+# Made and taken away in one transaction, so that it can be loaded anew at any time.
+table inet stockyard {}
+delete table inet stockyard
+table inet stockyard {
+  chain input {
+    type filter hook input priority -10; policy drop;
+    iif lo accept
+    ct state established,related accept
+    ct state invalid drop
+    # Containers have no business with the host's own services, but for the way out that a proxy is.
+    iifname { "docker0", "br-*", "docker_gwbridge" } tcp dport {{ proxy }} accept
+    iifname { "docker0", "br-*", "docker_gwbridge" } drop
+    meta l4proto { icmp, ipv6-icmp } accept
+    tcp dport { {{ ssh }}, {{ docker }} } accept
+  }
+  chain forward {
+    # Published ports arrive here, translated; Docker's own rules decide about them.
+    type filter hook forward priority -10; policy accept;
+    ct state invalid drop
+{%- if network_mib %}
+    # What containers send, all together: what is over the rate is dropped.
+    iifname { "docker0", "br-*" } limit rate over {{ network_mib }} mbytes/second drop
+{%- endif %}
+  }
+}
+"""
+SERVICE = """\
+[Unit]
+Description=stockyard firewall
+DefaultDependencies=no
+After=systemd-modules-load.service local-fs.target
+Before=network-pre.target docker.service sysinit.target shutdown.target
+Wants=network-pre.target
+Conflicts=shutdown.target
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/usr/sbin/nft -f /etc/stockyard/firewall.nft
+ExecReload=/usr/sbin/nft -f /etc/stockyard/firewall.nft
+
+[Install]
+WantedBy=sysinit.target
+"""
+
+
+def part(settings: Settings) -> Part:
+    """Rules, and the unit that loads them."""
+    if not settings.firewall and not settings.limits.network_mib:
+        return NOTHING
+    return Part(
+        packages=("nftables",),
+        files={RULES: GuestFile(rules(settings)), f"{UNITS}/{UNIT}": GuestFile(SERVICE)},
+        enable=(UNIT,),
+    )
+
+
+def rules(settings: Settings) -> str:
+    """The rules as nft reads them."""
+    text = TEXT if settings.firewall else TEXT.replace("policy drop;", "policy accept;")
+    return render(text, ssh=SSH, docker=DOCKER_TLS, proxy=PROXY_PORT, network_mib=settings.limits.network_mib)

@@ -1,0 +1,33 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Logins: what OpenSSH lets a user do. Who may log in, and that no password opens anything, the image says itself."""
+
+from __future__ import annotations
+
+from ...core.provider import GuestFile
+from ...core.security import Settings
+from .part import NOTHING, Part
+
+PATH = "/etc/ssh/sshd_config.d/stockyard-hardening.conf"
+# Tunnels from here to there stay: the way out through a proxy is one.
+TEXT = """\
+AllowTcpForwarding remote
+AllowStreamLocalForwarding no
+AllowAgentForwarding no
+X11Forwarding no
+PermitTunnel no
+PermitUserEnvironment no
+PermitEmptyPasswords no
+HostbasedAuthentication no
+MaxAuthTries 4
+MaxSessions 10
+LoginGraceTime 60
+ClientAliveInterval 300
+ClientAliveCountMax 3
+"""
+
+
+def part(settings: Settings) -> Part:
+    """Its file."""
+    return Part(files={PATH: GuestFile(TEXT)}) if settings.kernel else NOTHING

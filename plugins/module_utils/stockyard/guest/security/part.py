@@ -1,0 +1,25 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What each theme of a profile contributes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ...core.provider import GuestFile
+
+UNITS = "/etc/systemd/system"
+
+
+@dataclass(frozen=True)
+class Part:
+    """Packages, files, and units of ours to start at boot or to keep from starting."""
+
+    packages: tuple[str, ...] = ()
+    files: dict[str, GuestFile] = field(default_factory=dict)
+    enable: tuple[str, ...] = ()
+    masked: tuple[str, ...] = ()
+
+
+NOTHING = Part()

@@ -1,0 +1,123 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""dockerd as an ordinary user: a unit of that user's own systemd, which lingers, and a socket where all look for it."""
+
+from __future__ import annotations
+
+from ...core.provider import GuestFile
+from ..rendering import render
+from .part import UNITS, Part
+
+USER, UID, HOME = "stockyard-docker", 64100, "/var/lib/stockyard-docker"
+# A disk path: what is under /run is covered inside the name space of the daemon.
+SOCKET = f"{HOME}/run/docker.sock"
+FOLDER = "/usr/lib/stockyard/rootless"
+PROGRAM = "/usr/share/docker.io/contrib/dockerd-rootless.sh"
+FIRST, COUNT = 165536, 65536
+LINK = 0o120777
+PACKAGES = ("rootlesskit", "uidmap", "slirp4netns", "dbus-user-session", "libpam-systemd", "fuse-overlayfs")
+
+USER_UNIT = """\
+[Unit]
+Description=Docker of an ordinary user
+ConditionUser={{ user }}
+
+[Service]
+Type=notify
+NotifyAccess=all
+Environment=PATH={{ folder }}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+ExecStart={{ program }} --config-file /etc/docker/rootless.json -H unix://{{ socket }}
+ExecReload=/bin/kill -s HUP $MAINPID
+TimeoutStartSec=0
+Restart=always
+RestartSec=2
+LimitNOFILE=infinity
+LimitNPROC=infinity
+LimitCORE=infinity
+TasksMax=infinity
+Delegate=yes
+KillMode=mixed
+"""
+# Found first by the script above.
+DOCKERD = """\
+#!/bin/sh
+# dockerd gives a containerd that it starts itself 15 seconds, which is not enough on a busy hypervisor.
+state=$XDG_RUNTIME_DIR/stockyard-containerd
+mkdir -p "$state"
+rm -f "$state/containerd.sock"
+while :; do
+  env -u NOTIFY_SOCKET containerd --config /etc/containerd/config.toml --root "$HOME/.local/share/containerd" \\
+    --state "$state/state" --address "$state/containerd.sock"
+  sleep 1
+done &
+until [ -S "$state/containerd.sock" ]; do sleep 0.2; done
+exec /usr/sbin/dockerd --containerd "$state/containerd.sock" "$@"
+"""
+# So that what starts, stops and waits for docker.service does it to this one.
+SYSTEM_UNIT = """\
+[Unit]
+Description=Docker of the user {{ user }}
+Requires=user@{{ uid }}.service
+After=user@{{ uid }}.service
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+User={{ user }}
+Environment=XDG_RUNTIME_DIR=/run/user/{{ uid }}
+ExecStart=/usr/bin/systemctl --user start docker.service
+ExecStop=/usr/bin/systemctl --user stop docker.service
+Restart=on-failure
+RestartSec=2
+TimeoutStartSec=0
+
+[Install]
+WantedBy=multi-user.target
+"""
+DELEGATE = "[Service]\nDelegate=cpu cpuset io memory pids\n"
+SYSUSERS = """\
+u {{ user }} {{ uid }} "rootless Docker" {{ home }} /bin/sh
+m stockyard-tls {{ user }}
+m {{ login }} {{ user }}
+"""
+TMPFILES = """\
+d {{ home }} 0750 {{ user }} {{ user }}
+d {{ home }}/run 0750 {{ user }} {{ user }}
+d /var/lib/systemd/linger 0755 root root
+f /var/lib/systemd/linger/{{ user }} 0644 root root
+L+ /run/docker.sock - - - - {{ socket }}
+"""
+
+
+def part(login: str) -> Part:
+    """Its files.
+
+    :param login: the login of the host, who may use Docker.
+    """
+    values = {
+        "user": USER,
+        "uid": str(UID),
+        "home": HOME,
+        "socket": SOCKET,
+        "login": login,
+        "program": PROGRAM,
+        "folder": FOLDER,
+    }
+    ranges = f"{USER}:{FIRST}:{COUNT}\n"
+    made = {
+        "/etc/systemd/user/docker.service": USER_UNIT,
+        f"{UNITS}/docker.service": SYSTEM_UNIT,
+        f"{UNITS}/user@{UID}.service.d/delegate.conf": DELEGATE,
+        "/etc/sysusers.d/stockyard-rootless.conf": SYSUSERS,
+        "/etc/tmpfiles.d/stockyard-rootless.conf": TMPFILES,
+        f"{UNITS}/stockyard-tls.service.d/rootless.conf": "[Service]\nSupplementaryGroups={{ user }}\n",
+        "/etc/modules-load.d/stockyard-rootless.conf": "tun\nip_tables\nbr_netfilter\n",
+        "/etc/subuid": ranges,
+        "/etc/subgid": ranges,
+    }
+    files = {path: GuestFile(render(text, **values)) for path, text in made.items()}
+    files[f"{FOLDER}/dockerd"] = GuestFile(DOCKERD, 0o755)
+    return Part(
+        packages=PACKAGES, files=files, enable=("docker.service",), masked=("docker.socket", "containerd.service")
+    )

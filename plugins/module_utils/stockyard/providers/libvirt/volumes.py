@@ -1,0 +1,228 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Volumes on libvirt: sparse qcow2 disks in the store, plugged into machines and out of them while they run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from string import ascii_lowercase
+from typing import Any
+
+from ...core.clock import Deadline
+from ...core.host import HostRecord
+from ...core.provider import Leftover, Swept
+from ...core.storage import VolumesSeen
+from ...core.volume import VolumeRecord
+from ...errors import DeadlineExceeded, HypervisorError, Refused, Unsupported
+from ..volumefiles import VolumeFiles, translated
+from . import faults
+from .domains import Domains
+from .layers import DISK, EQUAL, GIB, SNAPSHOT, Layers, backing, virtual_size
+from .run import run
+from .store import Store
+from .xml.devices import Disk
+from .xml.element import Element, parse, serialize
+
+POLL = 0.1
+# Seconds until a guest that did not let go of a disk is asked again.
+INSIST = 10.0
+NO_ROOM = "No more available PCI slots"
+PENDING = "already in the process of unplug"
+
+
+class LibvirtVolumes:
+    """The volumes of one store.
+
+    :param lock: the store's, under which records change.
+    """
+
+    def __init__(
+        self, store: Store, domains: Domains, uri: str, lock: Callable[[], AbstractContextManager[None]]
+    ) -> None:
+        self.domains = domains
+        self.lock = lock
+        self.files = VolumeFiles(store.root / "volumes", uri, lock)
+        self.layers = Layers(store.root / "layers")
+
+    def observe(self, owner: str) -> VolumesSeen:
+        return self.files.observe(owner)
+
+    def create(self, record: VolumeRecord, source: VolumeRecord | None, deadline: Deadline) -> None:
+        with self.lock():
+            layer = self._layer(source, deadline) if source else ""
+            folder = self.files.add(record)
+            with translated("its disk cannot be made.", record.title):
+                if record.snapshot:
+                    (folder / SNAPSHOT).write_text(layer, encoding="ascii")
+                elif layer:
+                    self.layers.overlay(folder / DISK, layer, record.size_gib, record.title, deadline)
+                    (folder / EQUAL).write_text(layer, encoding="ascii")
+                else:
+                    new = ["qemu-img", "create", "-q", "-f", "qcow2", str(folder / DISK), f"{record.size_gib}G"]
+                    run(new, deadline, name=record.title)
+
+    def claim(self, record: VolumeRecord, **changes: Any) -> VolumeRecord:
+        return self.files.claim(record, **changes)
+
+    def grow(self, record: VolumeRecord, size_gib: int, deadline: Deadline) -> None:
+        disk = self._disk(record)
+        domain = self._running(record.holder.uuid) if record.holder else None
+        if domain and self._place(domain, disk) is not None:
+            import libvirt
+
+            with faults.translated("grow the disk in its machine", record.title):
+                domain.blockResize(str(disk), size_gib * GIB, libvirt.VIR_DOMAIN_BLOCK_RESIZE_BYTES)
+        elif virtual_size(disk) < size_gib * GIB:
+            run(["qemu-img", "resize", "-q", "-f", "qcow2", str(disk), f"{size_gib}G"], deadline, name=record.title)
+
+    def plug(self, host: HostRecord, record: VolumeRecord, deadline: Deadline) -> None:
+        import libvirt
+
+        domain, disk = self.domains.find(host), self._disk(record)
+        # From here on it is not what its layer holds.
+        (disk.parent / EQUAL).unlink(missing_ok=True)
+        for flags, how in (
+            (libvirt.VIR_DOMAIN_AFFECT_LIVE, 0),
+            (libvirt.VIR_DOMAIN_AFFECT_CONFIG, libvirt.VIR_DOMAIN_XML_INACTIVE),
+        ):
+            with faults.translated("read the domain", host.title):
+                found = parse(domain.XMLDesc(how))
+            if _disk_of(found, disk) is None:
+                shape = Disk(str(disk), _target(found), record.serial, discard=True)
+                self._attach(domain, serialize(shape.xml()), flags, host.title)
+
+    def unplug(self, host: HostRecord, record: VolumeRecord, deadline: Deadline) -> None:
+        import libvirt
+
+        domain, disk = self.domains.find(host), self._disk(record)
+        with faults.translated("take the disk out of the machine", host.title):
+            stored = _disk_of(parse(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)), disk)
+            if stored is not None:
+                domain.detachDeviceFlags(serialize(stored), libvirt.VIR_DOMAIN_AFFECT_CONFIG)
+        while domain.isActive() and (there := self._place(domain, disk)) is not None:
+            self._insist(domain, there, disk, host.title, deadline)
+
+    def destroy(self, record: VolumeRecord) -> None:
+        with self.lock():
+            if self.files.remove(record):
+                self._prune()
+
+    def sweep(self, owner: str, older_than: float, *, check: bool = False) -> Swept:
+        with self.lock():
+            swept = self.files.sweep(older_than, check=check)
+            unused = self._unused()
+            for path in () if check else unused:
+                path.unlink(missing_ok=True)
+        return Swept((*swept.gone, *(Leftover(str(p), "no volume lives on it") for p in unused)), swept.left)
+
+    def facts(self, record: VolumeRecord) -> dict[str, Any]:
+        disk = self.files.path(record) / DISK
+        used = disk.stat().st_blocks * 512 if disk.exists() else 0
+        return {"disk": "" if record.snapshot else str(disk), "allocated": used, "shared": _beneath(disk)}
+
+    def _layer(self, source: VolumeRecord, deadline: Deadline) -> str:
+        """The layer that holds what the source holds. Under the lock: nobody gets hold of the source meanwhile."""
+        current = self.files.find(source)
+        if current.holder:
+            raise Refused(
+                f"it cannot be copied: host {current.holder.host} has it.", name=source.title,
+                remedy=f"detach it from {current.holder.host}, or copy a snapshot that was made before",
+            )  # fmt: skip
+        return self.layers.of(self.files.path(source), source.title, deadline)
+
+    def _disk(self, record: VolumeRecord) -> Path:
+        self.files.find(record)
+        disk = self.files.path(record) / DISK
+        if not disk.exists():
+            raise HypervisorError(
+                "its disk is gone.",
+                name=record.title,
+                cause=str(disk),
+                remedy="put it back from a backup, or delete the volume",
+            )
+        return disk
+
+    def _running(self, uuid: str) -> Any | None:
+        """The domain of the host that has a volume, if it runs."""
+        records = [r for r, _state in self.domains.everything()[0] if r.uuid == uuid]
+        domain = self.domains.present(records[0]) if records else None
+        return domain if domain is not None and domain.isActive() else None
+
+    def _place(self, domain: Any, disk: Path) -> Element | None:
+        with faults.translated("read the domain"):
+            return _disk_of(parse(domain.XMLDesc(0)), disk)
+
+    def _attach(self, domain: Any, xml: str, flags: int, name: str) -> None:
+        try:
+            with faults.translated("put the disk into the machine", name):
+                domain.attachDeviceFlags(xml, flags)
+        except HypervisorError as error:
+            if NO_ROOM not in error.cause:
+                raise
+            raise Unsupported(
+                "there is no room for one more volume.", name=name, cause="each takes a spare port of the template's",
+                remedy="raise spare_ports of the template, which makes a new generation",
+            ) from error  # fmt: skip
+
+    def _insist(self, domain: Any, there: Element, disk: Path, name: str, deadline: Deadline) -> None:
+        """Ask the guest to let go of a disk, and wait a while for it."""
+        import libvirt
+
+        try:
+            with faults.translated("take the disk out of the machine", name):
+                domain.detachDeviceFlags(serialize(there), libvirt.VIR_DOMAIN_AFFECT_LIVE)
+        except HypervisorError as error:
+            # It was asked before and did not answer yet, or it let go of it just now.
+            if PENDING not in error.cause and self._place(domain, disk) is not None:
+                raise
+        patience = deadline.within(INSIST)
+        while self._place(domain, disk) is not None:
+            if deadline.passed():
+                raise DeadlineExceeded(
+                    f"its guest did not let go of {disk} within {deadline.seconds:g} s.", name=name,
+                    remedy="run again, or restart the host",
+                )  # fmt: skip
+            if patience.passed():
+                return
+            patience.pause(POLL)
+
+    def _prune(self) -> None:
+        for path in self._unused():
+            path.unlink(missing_ok=True)
+
+    def _unused(self) -> list[Path]:
+        """Layers to go: none while a volume, of whatever owner or hypervisor, cannot be read."""
+        if self.files.everything()[1] or not self.files.folder.is_dir():
+            return []
+        try:
+            return self.layers.unused(sorted(p for p in self.files.folder.iterdir() if p.is_dir()))
+        except HypervisorError:
+            return []
+
+
+def _disk_of(domain: Element, disk: Path) -> Element | None:
+    """The element of a disk in a domain's definition."""
+    for found in domain.findall("./devices/disk"):
+        source = found.find("source")
+        if source is not None and source.get("file") == str(disk):
+            return found
+    return None
+
+
+def _target(domain: Element) -> str:
+    """A name for one more disk. What it is called in the guest, the guest decides."""
+    used = {target.get("dev") for target in domain.findall("./devices/disk/target")}
+    return next(name for letter in ascii_lowercase if (name := f"vd{letter}") not in used)
+
+
+def _beneath(disk: Path) -> int:
+    """What the layers under a disk take of the storage, in bytes; others may live on them too."""
+    used = 0
+    while disk.exists() and (name := backing(disk)):
+        disk = Path(name)
+        used += os.stat(disk).st_blocks * 512 if disk.exists() else 0
+    return used

@@ -1,0 +1,157 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Volumes of the memory hypervisor: a directory each, that a guest finds where it mounts it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ...core.clock import Deadline
+from ...core.host import HostRecord
+from ...core.provider import Swept
+from ...core.storage import VolumesSeen
+from ...core.volume import VolumeRecord
+from ...errors import HypervisorError, Refused, Unsupported
+from ..locks import held
+from ..volumefiles import VolumeFiles, translated
+from .machines import find
+from .state import StateFile
+
+WAIT, POLL = 60.0, 0.002
+CONTENT = "content"
+# As many as a template of ours has room for by default.
+ROOM = 4
+
+
+class MemoryVolumes:
+    """The volumes beside one state file."""
+
+    def __init__(self, state: StateFile, uri: str) -> None:
+        self.state = state
+        self.files = VolumeFiles(state.folder / "volumes", uri, self._lock)
+
+    def observe(self, owner: str) -> VolumesSeen:
+        return self.files.observe(owner)
+
+    def create(self, record: VolumeRecord, source: VolumeRecord | None, deadline: Deadline) -> None:
+        with self._lock():
+            if source and self.files.find(source).holder:
+                raise Refused("its source is in use.", name=record.title, remedy="detach the source first")
+            folder = self.files.add(record)
+            with translated("its disk cannot be made.", record.title):
+                if source:
+                    shutil.copytree(self.files.path(source) / CONTENT, folder / CONTENT, symlinks=True)
+                else:
+                    (folder / CONTENT).mkdir(mode=0o700)
+
+    def claim(self, record: VolumeRecord, **changes: Any) -> VolumeRecord:
+        return self.files.claim(record, **changes)
+
+    def grow(self, record: VolumeRecord, size_gib: int, deadline: Deadline) -> None:
+        self.files.find(record)
+
+    def plug(self, host: HostRecord, record: VolumeRecord, deadline: Deadline) -> None:
+        self._plugged(host, record, True)
+
+    def unplug(self, host: HostRecord, record: VolumeRecord, deadline: Deadline) -> None:
+        self._plugged(host, record, False)
+
+    def destroy(self, record: VolumeRecord) -> None:
+        with self._lock():
+            self.files.remove(record)
+
+    def sweep(self, owner: str, older_than: float, *, check: bool = False) -> Swept:
+        if not self.files.folder.exists():
+            return Swept((), ())
+        with self._lock():
+            return self.files.sweep(older_than, check=check)
+
+    def facts(self, record: VolumeRecord) -> dict[str, Any]:
+        folder = self.files.path(record) / CONTENT
+        used = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file() and not p.is_symlink())
+        return {"disk": str(folder), "allocated": used}
+
+    def in_machine(self, uuids: tuple[str, ...]) -> dict[str, Path]:
+        """The directories of the volumes that are in a machine, by serial number."""
+        return {uuid.replace("-", "")[:20]: self.files.folder / uuid / CONTENT for uuid in uuids}
+
+    def _plugged(self, host: HostRecord, record: VolumeRecord, there: bool) -> None:
+        with self.state.change() as machines:
+            machine, _record = find(machines, host)
+            others = tuple(uuid for uuid in machine.volumes if uuid != record.uuid)
+            if there and machine.state != "running":
+                raise HypervisorError("its machine does not run.", name=host.title)
+            if there and len(others) >= ROOM:
+                raise Unsupported(f"it has {ROOM} volumes: there is no room for one more.", name=host.title)
+            machines[host.domain] = replace(machine, volumes=(*others, record.uuid) if there else others)
+
+    def _lock(self) -> AbstractContextManager[None]:
+        return held(self.state.folder / "locks", "volumes", Deadline(WAIT), POLL)
+
+
+class FolderDisks:
+    """What stands in for the disks of a guest that is a directory: what is mounted is a link to the volume's.
+
+    :param root: the guest's disk.
+    :param plugged: asked each time: the directories that are plugged in, by serial number.
+    """
+
+    def __init__(self, root: Path, plugged: Callable[[], dict[str, Path]]) -> None:
+        self.root = root
+        self._plugged = plugged
+
+    def find(self, serial: str, patience: float) -> str:
+        found = self._plugged().get(serial)
+        if found is None:
+            raise TimeoutError(f"no disk with serial number {serial} is there")
+        return str(found)
+
+    def content(self, device: str) -> str:
+        if Path(device, ".filesystem").exists():
+            return "ext4"
+        return "unknown" if any(Path(device).iterdir()) else "blank"
+
+    def make(self, device: str, uuid: str) -> None:
+        Path(device, ".filesystem").write_text(uuid)
+
+    def check(self, device: str) -> None:
+        return
+
+    def mounted(self, path: str) -> str:
+        return str(Path(path).readlink()) if Path(path).is_symlink() else ""
+
+    def mount(self, device: str, path: str) -> None:
+        place = Path(path)
+        place.rename(_beneath(place))
+        place.symlink_to(device)
+
+    def unmount(self, path: str) -> None:
+        place = Path(path)
+        place.unlink()
+        _beneath(place).rename(place)
+
+    def grow(self, device: str) -> bool:
+        return False
+
+    def stop_engine(self) -> None:
+        return
+
+    def forget(self) -> None:
+        """What a machine that goes down does to what is mounted."""
+        for place in [p.with_name(p.name.removesuffix(BENEATH)) for p in sorted(self.root.rglob(f"*{BENEATH}"))]:
+            if place.is_symlink():
+                place.unlink()
+            _beneath(place).rename(place)
+
+
+BENEATH = ".beneath"
+
+
+def _beneath(place: Path) -> Path:
+    return place.with_name(f"{place.name}{BENEATH}")

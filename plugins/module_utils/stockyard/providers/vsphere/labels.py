@@ -1,0 +1,65 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A custom attribute that says, where people look in vCenter, whose a machine is. Nothing is ever decided by it."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from ...core.host import HostRecord
+from ...core.provider import Record
+from . import api
+from .faults import is_a
+from .inventory import properties
+from .session import Session
+
+
+def text(record: Record) -> str:
+    """What the attribute says: owner, tenant, and fleet, host or template."""
+    kind = f"fleet {record.fleet}" if isinstance(record, HostRecord) and record.fleet else record.title
+    return f"{record.owner}/{record.tenant}: {kind}"
+
+
+class Labels:
+    """The attribute of one name; none where the name is empty."""
+
+    def __init__(self, session: Session, name: str) -> None:
+        self.session = session
+        self.name = name
+        self._key: int | None = None
+        self._looking = threading.Lock()
+
+    def write(self, record: Record, ref: Any) -> None:
+        """Say whose a machine is."""
+        if not self.name:
+            return
+        key, manager = self._known(), self.session.content.customFieldsManager
+        self.session.ask("write the attribute", record.title, lambda: manager.SetField(ref, key, text(record)))
+
+    def there(self) -> int | None:
+        """The attribute's key, if there is one."""
+        found = properties(self.session, self.session.content.customFieldsManager, ("field",), self.name)
+        kinds = (None, api.vim().VirtualMachine)
+        fields = (f for f in found.get("field") or [] if f.name == self.name and f.managedObjectType in kinds)
+        return next((int(f.key) for f in fields), None)
+
+    def _known(self) -> int:
+        with self._looking:
+            if self._key is None:
+                self._key = self.there()
+            if self._key is None:
+                self._key = self.session.tell("make the attribute", self.name, self._made)
+            return self._key
+
+    def _made(self) -> int:
+        try:
+            made = self.session.content.customFieldsManager.AddFieldDefinition(self.name, api.vim().VirtualMachine)
+        except api.vmodl().MethodFault as fault:
+            there = self.there() if is_a(fault, "DuplicateName") else None
+            if there is None:
+                raise
+            # Another controller was quicker.
+            return there
+        return int(made.key)

@@ -1,0 +1,92 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""vCenter's other interface, the one that content libraries have: JSON over HTTPS, with a session of its own."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import http.client
+import json
+import ssl
+from typing import Any
+
+from ...core.login import Login
+from ...core.naming import shown
+from ...errors import ConnectionFailed, HypervisorError, NotFound
+from .faults import LOST, lost
+from .place import Place
+
+SESSION = "/com/vmware/cis/session"
+HEADER = "vmware-api-session-id"
+# Deploying a machine is one request that is answered when it is done.
+PATIENCE = 1800.0
+LONGEST = 1 << 22
+
+
+class Rest:
+    """One session. Use it in a ``with`` statement."""
+
+    def __init__(self, place: Place, login: Login, context: ssl.SSLContext) -> None:
+        self.place = place
+        self._login = login
+        self._context = context
+        self._session = ""
+
+    def __enter__(self) -> Rest:
+        pair = f"{self._login.username}:{self._login.password}".encode()
+        self._session = str(self._sent("POST", SESSION, {"Authorization": f"Basic {base64.b64encode(pair).decode()}"}))
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        with contextlib.suppress(HypervisorError):
+            self.ask("DELETE", SESSION)
+
+    def ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+        """One request.
+
+        :raises NotFound: for what is not there.
+        :raises HypervisorError: for whatever else vCenter does not do.
+        """
+        return self._sent(method, path, {HEADER: self._session}, body)
+
+    def _sent(self, method: str, path: str, headers: dict[str, str], body: dict[str, Any] | None = None) -> Any:
+        line = http.client.HTTPSConnection(self.place.host, self.place.port, timeout=PATIENCE, context=self._context)
+        try:
+            text = json.dumps(body) if body is not None else None
+            line.request(method, f"/rest{path}", text, {"Content-Type": "application/json", **headers})
+            answer = line.getresponse()
+            return _value(self.place.host, answer.status, answer.read(LONGEST))
+        except LOST as error:
+            raise lost("ask vCenter", self.place.host, error) from error
+        finally:
+            line.close()
+
+
+def _value(host: str, status: int, text: bytes) -> Any:
+    """What an answer says."""
+    try:
+        body = json.loads(text or b"null")
+    except (ValueError, RecursionError):
+        body = None
+    value = body.get("value") if isinstance(body, dict) else None
+    if status < http.client.BAD_REQUEST:
+        return value
+    cause = f"HTTP {status}: {shown(said(value))}"
+    if status == http.client.UNAUTHORIZED:
+        remedy = "mend username or password"
+        raise ConnectionFailed("vCenter does not know this user and password.", name=host, cause=cause, remedy=remedy)
+    if status == http.client.NOT_FOUND:
+        raise NotFound("vCenter has no such thing.", name=host, cause=cause, remedy="look at the name")
+    raise HypervisorError(
+        "vCenter refused it.", name=host, cause=cause, remedy="look at the user's privileges on content libraries"
+    )
+
+
+def said(value: Any) -> str:
+    """The words in an answer of vCenter's, wherever they are."""
+    if isinstance(value, dict):
+        own = value.get("default_message")
+        return str(own) if own else "; ".join(filter(None, (said(v) for v in value.values())))
+    return "; ".join(filter(None, map(said, value))) if isinstance(value, list) else ""

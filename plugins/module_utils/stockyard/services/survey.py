@@ -1,0 +1,52 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A yard in one reading: its fleets, hosts, templates and leases as they are at one moment, and what they cost.
+
+What shows it (a page, metrics) takes the tables from here. A new kind of object is a new key here and a table there.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from . import access, freshness, lease_facts, trust
+from .context import Context
+from .listing import lease_state
+
+Survey = dict[str, Any]
+
+
+def survey(ctx: Context) -> Survey:
+    """Look at everything. Changes nothing; asks no mirror. Nothing secret is in it."""
+    seen, now = ctx.provider.observe(ctx.owner), ctx.clock.now()
+    hosts = sorted(seen.hosts, key=lambda h: (h.record.tenant, h.record.name))
+    templates = sorted(seen.templates, key=lambda t: (t.record.tenant, t.record.name, t.record.since))
+    drift, old = trust.drifts(ctx, hosts), freshness.outdated(seen)
+    fleets: dict[tuple[str, str], list[Any]] = {}
+    for host in hosts:
+        if host.record.fleet:
+            fleets.setdefault((host.record.tenant, host.record.fleet), []).append(host)
+    return {
+        "hypervisor": ctx.provider.uri,
+        "owner": ctx.owner,
+        "taken": now,
+        "fleets": [access.describe_fleet(fleets[key], drift, old) for key in sorted(fleets)],
+        "hosts": [
+            {
+                "memory": None,
+                **access.describe_host(ctx, host, drift[host.record.uuid]),
+                "outdated": host.record.uuid in old,
+                "lease_state": lease_state(host.record, now),
+            }
+            for host in hosts
+        ],
+        "templates": [access.describe_template(ctx, template) for template in templates],
+        "leases": [lease_facts.describe_lease(ctx, host.record) for host in hosts if host.record.lease],
+        "strangers": [{"name": stranger.name, "reason": stranger.reason} for stranger in seen.strangers],
+    }
+
+
+def memory(found: Survey, kind: str) -> float:
+    """MiB of guest RAM of all hosts: ``private_mib``, or ``shared_mib`` as each host counts it."""
+    return float(sum(host["memory"][kind] for host in found["hosts"] if host["memory"]))

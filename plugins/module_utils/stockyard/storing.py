@@ -1,0 +1,51 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Volumes, as users of the SDK have them: the part of a yard that is about data disks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .core.naming import choice
+from .core.volume import VolumeSpec
+from .result import Result
+from .services import volumes
+from .services.context import Context
+
+VOLUME_STATES = ("present", "absent", "attached", "detached")
+VOLUME_TIMEOUT = 120.0
+
+
+class Storing:
+    """What a yard does with volumes."""
+
+    context: Context
+
+    def volume(
+        self, spec: VolumeSpec, state: str = "present", *, host: str = "", path: str = "", check: bool = False,
+        timeout: float = VOLUME_TIMEOUT,
+    ) -> Result:  # fmt: skip
+        """One volume by name: ``present``, ``absent``, ``attached`` to a running host, or ``detached`` from whichever.
+
+        :param host: the host that it is attached to.
+        :param path: where it is mounted there.
+        """
+        choice("state", state, VOLUME_STATES)
+        ctx, key = self.context, (spec.tenant, spec.name)
+        if state == "present":
+            plan = volumes.plan(ctx, spec) if check else volumes.ensure(ctx, spec, timeout)
+        elif state == "absent":
+            plan = volumes.plan_deletion(ctx, *key) if check else volumes.delete(ctx, *key, timeout)
+        elif state == "attached":
+            place = (ctx, spec, host, path)
+            plan = volumes.plan_attachment(*place) if check else volumes.attach(*place, timeout)
+        else:
+            plan = volumes.plan_detachment(ctx, *key) if check else volumes.detach(ctx, *key, timeout)
+        return Result(plan, self.volumes(*key))
+
+    def volumes(self, tenant: str | None = None, name: str | None = None) -> list[dict[str, Any]]:
+        """Volumes as modules return them, by tenant and name."""
+        found = self.context.provider.volumes.observe(self.context.owner).volumes
+        chosen = [v for v in found if tenant in (None, v.tenant) and name in (None, v.name)]
+        return [volumes.describe(self.context, v) for v in chosen]

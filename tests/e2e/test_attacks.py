@@ -1,0 +1,243 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Trying to break out: what holds on a shut host, and gets through on one that is not.
+
+The hostile profile is tried in every run, the others in long ones.
+"""
+
+from __future__ import annotations
+
+import functools
+import http.client
+import json
+import ssl
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from stockyard import ImageSpec, SecuritySpec, SingleSpec, TemplateSpec, Yard
+from tests.integration.conftest import Controller, task
+
+from . import attacks
+from .conftest import Docker, ssh
+from .reach import connection
+
+pytestmark = pytest.mark.real
+Host = dict[str, Any]
+IMAGE = ImageSpec(packages=("busybox-static",))
+PROFILES = {
+    "hostile": SecuritySpec("hostile", limits={"network_mib": attacks.RATE}),
+    "shared": SecuritySpec(
+        "shared", limits={"network_mib": attacks.RATE, "container_memory_percent": 50, "container_pids": 512}
+    ),
+}
+# What gets through on a shared host: dockerd does what its users ask, and only the mapping of users is in the way.
+SHARED = {
+    *attacks.OPTIONS.keys(), *attacks.COMMANDS.keys(),
+} - {"a privileged container", "the host's processes", "the host's network"}  # fmt: skip
+EXPECTED: dict[str, set[str]] = {"hostile": set(), "shared": SHARED}
+INSIDE = [*attacks.syscalls((254, 0)), *attacks.LOOKS, "setuid"]
+BOMBS = ["fork bomb", "memory bomb", "neighbour", "the host's SSH", "the host's Docker", "flood"]
+PRIVILEGED: dict[str, Any] = {"Image": "attacks", "Cmd": ["true"], "HostConfig": {"Privileged": True}}
+
+
+def ready(host: Host, docker: Docker) -> Host:
+    """A host with the attackers' image and a container that runs."""
+    docker(host, "import", "-", "attacks", stdin=attacks.image(docker.busybox, attacks.disk_of(host)))
+    docker(host, "run", "-d", "--name", "victim", "attacks", "httpd", "-f", "-p", "80")
+    return host
+
+
+@pytest.fixture(scope="module", params=["hostile", pytest.param("shared", marks=pytest.mark.full)])
+def profile(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def control(yard: Yard, template: Host, docker: Docker) -> Iterator[Host]:
+    """A host where privileged containers work, as in a machine of one's own."""
+    yield ready(yard.host(SingleSpec("control", "docker")).objects[0], docker)
+    yard.host(SingleSpec("control"), "absent")
+
+
+@pytest.fixture(scope="module")
+def hosts(yard: Yard, docker: Docker) -> Iterator[Callable[[str], Host]]:
+    """A host of each profile that is asked for."""
+
+    @functools.cache
+    def make(profile: str) -> Host:
+        yard.template(TemplateSpec(profile, image=IMAGE, security=PROFILES[profile]))
+        return ready(yard.host(SingleSpec(f"shut-{profile}", profile)).objects[0], docker)
+
+    yield make
+    for profile in PROFILES:
+        yard.host(SingleSpec(f"shut-{profile}"), "absent")
+
+
+@pytest.fixture(scope="module")
+def shut(hosts: Callable[[str], Host], profile: str) -> Host:
+    return hosts(profile)
+
+
+@pytest.fixture(scope="module")
+def hostile(hosts: Callable[[str], Host]) -> Host:
+    """The one with an authorization plugin."""
+    return hosts("hostile")
+
+
+Outcomes = dict[str, tuple[bool, bool]]
+
+
+def both(shut: dict[str, bool], control: dict[str, bool]) -> Outcomes:
+    assert shut.keys() == control.keys()
+    return {name: (shut[name], control[name]) for name in shut}
+
+
+@pytest.fixture(scope="module")
+def outcomes(shut: Host, control: Host, docker: Docker) -> Outcomes:
+    """What got through, on the shut host and on the other."""
+
+    def attack(host: Host, *inside: str) -> dict[str, bool]:
+        found = attacks.try_inside(host, docker, *inside)
+        return {**found, **attacks.ask(host, docker), **attacks.use_up(host, docker)}
+
+    with ThreadPoolExecutor() as pool:
+        other = pool.submit(attack, control, "--privileged", "--pid=host")
+        return both(attack(shut), other.result())
+
+
+def test_it_is_many_attempts() -> None:
+    assert len({*INSIDE, *attacks.OPTIONS, *attacks.COMMANDS, *BOMBS}) >= 60
+
+
+@pytest.mark.parametrize("name", [*attacks.OPTIONS, *attacks.COMMANDS])
+def test_requests(outcomes: Outcomes, profile: str, name: str) -> None:
+    assert outcomes[name] == (name in EXPECTED[profile], True)
+
+
+@pytest.mark.parametrize("name", [*INSIDE, *BOMBS])
+def test_inside_and_out(outcomes: Outcomes, name: str) -> None:
+    assert outcomes[name] == (False, True)
+
+
+def test_root_of_a_container_is_nobody_on_the_host(shut: Host, control: Host, docker: Docker) -> None:
+    inside, outside, count = attacks.uid_map(shut, docker, "victim")
+    assert (inside, count) == (0, 65536)
+    assert outside >= 100000
+    assert attacks.uid_map(control, docker, "victim")[1] == 0
+
+
+def test_a_trusted_host_mounts_loop_devices(control: Host, docker: Docker) -> None:
+    line = "dd if=/dev/zero of=/f bs=1M count=4; busybox mke2fs -F /f; busybox mount -o loop /f /mnt && echo mounted"
+    done = docker(control, "run", "--rm", "--privileged", "-v", "/dev:/dev", "attacks", "sh", "-c", line)
+    assert b"mounted" in done.stdout
+
+
+def test_containers_have_limits_that_nobody_asked_for(shut: Host, docker: Docker) -> None:
+    pids = docker(shut, "run", "--rm", "attacks", "cat", "/sys/fs/cgroup/pids.max").stdout
+    asked = docker(shut, "run", "--rm", "--pids-limit", "7", "attacks", "cat", "/sys/fs/cgroup/pids.max").stdout
+    assert (pids, asked) == (b"512\n", b"7\n")
+
+
+def test_a_full_disk_is_free_again_when_its_filler_is_gone(outcomes: Outcomes, shut: Host, docker: Docker) -> None:
+    assert attacks.fill(shut, docker)
+
+
+def test_the_host_serves_on_after_all_that(outcomes: Outcomes, shut: Host, docker: Docker) -> None:
+    assert docker(shut, "run", "--rm", "attacks", "busybox", "echo", "alive").stdout == b"alive\n"
+    failed = ssh(shut, "systemctl --failed --no-legend --plain").stdout
+    assert failed == ""
+
+
+class Raw:
+    """Requests as no client would write them."""
+
+    def __init__(self, host: Host) -> None:
+        environment = host["docker"]["environment"]
+        folder = Path(environment["DOCKER_CERT_PATH"])
+        self.context = ssl.create_default_context(cafile=str(folder / "ca.pem"))
+        self.context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
+        self.target = urlsplit(environment["DOCKER_HOST"])
+
+    def __call__(self, path: str, body: Any = None, method: str = "POST", **headers: str) -> tuple[int, str]:
+        connection = http.client.HTTPSConnection(
+            str(self.target.hostname), self.target.port, context=self.context, timeout=60
+        )
+        try:
+            chunked = not isinstance(body, (bytes, type(None)))
+            connection.request(
+                method, path, body, {"Content-Type": "application/json", **headers}, encode_chunked=chunked
+            )
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode(errors="replace")
+        finally:
+            connection.close()
+
+
+TEXT = json.dumps(PRIVILEGED).encode()
+LOWER = TEXT.replace(b"HostConfig", b"hostconfig").replace(b"Privileged", b"pRIVILEGED")
+TWICE = TEXT[:-1] + b', "hostconfig": {}}'
+PADDED = TEXT[:-1] + b', "Labels": {"a": "' + b"x" * (2 << 20) + b'"}}'
+CREATE = "/containers/create"
+SPELLED: dict[str, tuple[str, Any, dict[str, str]]] = {
+    "plain": (CREATE, TEXT, {}),
+    "version": ("/v1.41" + CREATE, TEXT, {}),
+    "old version": ("/v1.23" + CREATE, TEXT, {}),
+    "keys in lower case": (CREATE, LOWER, {}),
+    "two keys that are one": (CREATE, TEXT.replace(b"HostConfig", b"HOSTCONFIG"), {}),
+    "chunked": (CREATE, [TEXT[:20], TEXT[20:]], {"Transfer-Encoding": "chunked"}),
+    "charset": (CREATE, TEXT, {"Content-Type": "application/json; charset=utf-8"}),
+    "padding of 2 MiB": (CREATE, PADDED, {}),
+    "something behind it": (CREATE, TEXT + b"{}", {}),
+    "query that ends in /auth": (CREATE + "?a=/auth", TEXT, {}),
+    "percent sign": ("/containers/%63reate", TEXT, {}),
+}
+# dockerd sends these elsewhere before it asks anybody.
+REDIRECTED = {"two slashes": "//containers//create", "dots": "/x/../containers/create"}
+
+
+@pytest.mark.parametrize("name", SPELLED)
+def test_what_is_denied_stays_denied_however_it_is_spelled(hostile: Host, control: Host, name: str) -> None:
+    path, body, headers = SPELLED[name]
+    status, said = Raw(hostile)(path, body, **headers)
+    assert (status, "authorization denied" in said) == (403, True), said
+    assert Raw(control)(path, body, **headers)[0] == 201
+
+
+@pytest.mark.parametrize("name", REDIRECTED)
+def test_paths_that_are_not_plain_lead_nowhere(hostile: Host, name: str) -> None:
+    assert Raw(hostile)(REDIRECTED[name], TEXT)[0] in (301, 403)
+    assert Raw(hostile)(CREATE, TEXT)[0] == 403
+
+
+def test_without_the_plugin_nothing_is_let_through(hostile: Host, docker: Docker) -> None:
+    assert Raw(hostile)("/_ping", method="GET")[0] == 200
+    ssh(hostile, "sudo systemctl stop stockyard-authz")
+    try:
+        for path, method in ((CREATE, "POST"), ("/_ping", "GET"), ("/containers/json", "GET")):
+            assert Raw(hostile)(path, TEXT if method == "POST" else None, method)[0] >= 400
+    finally:
+        ssh(hostile, "sudo systemctl start stockyard-authz")
+    ssh(hostile, "sudo systemctl kill -s KILL stockyard-authz; sleep 5")
+    assert Raw(hostile)(CREATE, TEXT)[0] == 403
+    assert docker(hostile, "run", "--rm", "attacks", "true").returncode == 0
+
+
+@pytest.mark.full
+def test_the_audit_finds_all_in_force_and_the_benchmark_kept(hostile: Host, control: Host, tmp_path: Path) -> None:
+    """Read from the kernel and the daemon of a real host, by the module, over SSH."""
+    inventory = {"all": {"hosts": {host["name"]: connection(host) for host in (hostile, control)}}}
+    (tmp_path / "hosts.json").write_text(json.dumps(inventory))
+    controller = Controller(tmp_path / "controller")
+    look = task("look", "audit", {"become": True}, benchmark=True, docker_users=["stockyard"])
+    strict = task("strict", "audit", {"become": True}, security={"profile": "hostile"}, fail=True)
+    played = controller.play([look], "-i", str(tmp_path / "hosts.json"), hosts=hostile["name"])
+    bad = [f for f in played["look"]["findings"] if f["ok"] is not True and not f["waiver"]]
+    assert bad == []
+    assert played["look"]["compliant"]
+    weak = controller.play([strict], "-i", str(tmp_path / "hosts.json"), hosts=control["name"])
+    assert "user namespaces: none instead of remap" in weak["strict"]["msg"]

@@ -1,0 +1,123 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The inventory plugin on ten real forks: SSH with strict keys, the guest's agent, and Docker by community.docker."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.bundle import others
+
+from .conftest import CHECKOUT, OWNER, WORK
+
+pytestmark = pytest.mark.real
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="module")
+def ansible(fleet: list[dict[str, Any]], tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Runs one of Ansible's commands on an inventory of the yard, as a user of it would who is careless about keys."""
+    root = tmp_path_factory.mktemp("inventory")
+    place = root / "collections" / "ansible_collections" / "stockyard"
+    place.mkdir(parents=True)
+    (place / "container_hosts").symlink_to(CHECKOUT)
+    common = {"plugin": "stockyard.container_hosts.hosts", "hypervisor": "qemu:///session", "owner": OWNER}
+    common |= {"storage": str(WORK / "store"), "pki_dir": str(WORK / "pki"), "fleets": ["web"]}
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("ANSIBLE_")} | {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "ANSIBLE_HOME": str(root / "ansible"),
+        "ANSIBLE_COLLECTIONS_PATH": f"{root / 'collections'}:{others()}",
+        "ANSIBLE_HOST_KEY_CHECKING": "False",
+        "ANSIBLE_SSH_CONTROL_PATH_DIR": f"/tmp/cp-{os.getpid()}",  # noqa: S108  # a socket's path is short
+        "ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED": "True",
+        # Guests without KVM take their time to answer.
+        "ANSIBLE_FORKS": "2",
+        "ANSIBLE_TIMEOUT": "60",
+    }
+
+    def run(*command: str, options: dict[str, Any] | None = None, **more: str) -> subprocess.CompletedProcess[str]:
+        file = root / "web.stockyard.yml"
+        file.write_text(json.dumps({**common, **(options or {})}))
+        line = [command[0], "-i", str(file), *command[1:]]
+        return subprocess.run(
+            line, cwd=root, env={**environment, **more}, capture_output=True, text=True, timeout=300, check=False
+        )
+
+    return run
+
+
+def test_the_graph_has_ten_hosts(ansible: Run) -> None:
+    done = ansible("ansible-inventory", "--graph", "fleet_web")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("--web-") == 10
+
+
+def test_the_list_tells_how_to_reach_them(ansible: Run, fleet: list[dict[str, Any]]) -> None:
+    done = ansible("ansible-inventory", "--list")
+    found = json.loads(done.stdout)
+    told = {name: facts["ansible_host"] for name, facts in found["_meta"]["hostvars"].items()}
+    assert told == {host["name"]: host["address"] for host in fleet}
+    assert sorted(found["ready_yes"]["hosts"]) == sorted(told)
+    assert sorted(found["label_suite_e2e"]["hosts"]) == sorted(told)
+    assert "PRIVATE" not in done.stdout
+
+
+def test_all_answer_over_ssh_with_strict_keys(ansible: Run) -> None:
+    done = ansible("ansible", "all", "-m", "ansible.builtin.ping")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count('"ping": "pong"') == 10
+
+
+def test_another_host_at_the_address_is_refused(ansible: Run, fleet: list[dict[str, Any]]) -> None:
+    """The controller's settings say not to check; the inventory's own variables win."""
+    first, second = fleet[0], fleet[1]
+    done = ansible(
+        "ansible", first["name"], "-m", "ansible.builtin.raw", "-a", "true", "-e", f"ansible_host={second['address']}",
+        "-e", "ansible_ssh_common_args='-o StrictHostKeyChecking=yes -o UserKnownHostsFile=/dev/null'",
+        ANSIBLE_SSH_RETRIES="0",
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert "Host key verification failed" in done.stdout
+
+
+def test_a_container_by_community_docker(
+    ansible: Run, fleet: list[dict[str, Any]], docker: Any, busybox: bytes, tmp_path: Path
+) -> None:
+    host = fleet[2]
+    docker(host, "import", "-", "busybox:inventory", stdin=busybox)
+    play = [{
+        "hosts": host["name"], "gather_facts": False, "connection": "local",
+        "vars": {"ansible_python_interpreter": sys.executable},
+        "module_defaults": {"group/community.docker.docker": "{{ stockyard_docker }}"},
+        "tasks": [
+            {"name": "run", "community.docker.docker_container": {
+                "name": "inv", "image": "busybox:inventory", "pull": "never", "command": "/bin/sleep 600"}},
+            {"name": "look", "community.docker.docker_container_info": {"name": "inv"}, "register": "found"},
+            {"ansible.builtin.assert": {"that": ["found.container.State.Running"]}},
+            {"name": "gone", "community.docker.docker_container": {"name": "inv", "state": "absent",
+                                                                   "force_kill": True}},
+        ],
+    }]  # fmt: skip
+    path = tmp_path / "play.yml"
+    path.write_text(json.dumps(play))
+    done = ansible("ansible-playbook", str(path))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "changed=2" in done.stdout
+
+
+def test_the_guest_agent_needs_no_network(ansible: Run, fleet: list[dict[str, Any]]) -> None:
+    """By the connection that community.libvirt has: as root, without a key."""
+    done = ansible(
+        "ansible", fleet[3]["name"], "-m", "ansible.builtin.command", "-a", "id -un",
+        options={"connection": "guest_agent"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1] == "root"

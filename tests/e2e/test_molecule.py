@@ -1,0 +1,117 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Molecule in real forks: the sample role from create to destroy, many at once, the debugging loop, a killed run."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stockyard import Yard
+from tests.molecules import Checkout
+
+from .conftest import OWNER, TEMPLATE, WORK
+
+pytestmark = pytest.mark.real
+VARIABLES = {
+    "yard_owner": OWNER,
+    "yard_storage": str(WORK / "store"),
+    "yard_pki_dir": str(WORK / "pki"),
+    "molecule_template": {"name": TEMPLATE.name, "packages": list(TEMPLATE.image.packages)},
+}
+# The whole of molecule's test, with a template at hand.
+GATE = 90.0
+
+
+@pytest.fixture
+def checkout(template: dict[str, Any], tmp_path: Path) -> Callable[..., Checkout]:
+    """Makes checkouts of the sample role, each in a place of its own."""
+
+    def make(place: str = "one", **more: Any) -> Checkout:
+        (tmp_path / place).mkdir()
+        return Checkout(tmp_path / place, {**VARIABLES, **more})
+
+    return make
+
+
+def forks(yard: Yard) -> list[dict[str, Any]]:
+    return [host for host in yard.hosts() if "molecule" in host["labels"]]
+
+
+def test_the_sample_role_from_create_to_destroy(yard: Yard, checkout: Callable[..., Checkout]) -> None:
+    begin = time.monotonic()
+    said = checkout().ok("test")
+    took = time.monotonic() - begin
+    assert "Idempotence completed successfully" in said or "idempotence: Executed: Successful" in said
+    assert "verify: Executed: Successful" in said
+    assert forks(yard) == []
+    assert took < GATE, f"{took:.0f} s\n{said}"
+
+
+@pytest.mark.full
+def test_three_at_once(yard: Yard, checkout: Callable[..., Checkout]) -> None:
+    runs = [checkout(place).start("test") for place in ("one", "two", "three")]
+    for run in runs:
+        said, _nothing = run.communicate(timeout=600)
+        assert run.returncode == 0, said
+    assert forks(yard) == []
+
+
+@pytest.mark.full
+def test_the_debugging_loop(yard: Yard, checkout: Callable[..., Checkout]) -> None:
+    """Create, converge, fail, log in, fix, converge, destroy: the host stays the same until it is destroyed."""
+    mine = checkout()
+    tasks = mine.role / "tasks" / "main.yml"
+    good = tasks.read_text()
+    tasks.write_text(good.replace("state: started", "state: begun"))
+    mine.ok("create")
+    (host,) = forks(yard)
+    code, said = mine.molecule("converge")
+    assert code != 0
+    assert "begun" in said
+    assert login(mine, host).endswith(host["name"])
+    tasks.write_text(good)
+    mine.ok("converge")
+    mine.ok("verify")
+    assert [again["uuid"] for again in forks(yard)] == [host["uuid"]]
+    mine.ok("destroy")
+    assert forks(yard) == []
+
+
+def login(mine: Checkout, host: dict[str, Any]) -> str:
+    """What the host is called, asked by `molecule login` on a terminal."""
+    molecule = mine.role / "molecule" / "default" / "molecule.yml"
+    kept = "~/.config/stockyard/molecule/default/known_hosts"
+    molecule.write_text(molecule.read_text().replace(kept, host["ssh"]["known_hosts"]))
+    done = subprocess.run(
+        ["script", "--quiet", "--return", "--command", "molecule login --host debian", "/dev/null"],
+        cwd=mine.role, env=mine.environment, input="cat /etc/hostname >/tmp/name; exit\n",
+        capture_output=True, text=True, timeout=120, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    from .conftest import ssh
+
+    return ssh(host, "cat /tmp/name").stdout.strip()
+
+
+@pytest.mark.full
+def test_a_killed_run_leaves_nothing_after_reap(yard: Yard, checkout: Callable[..., Checkout]) -> None:
+    mine = checkout(molecule_ttl="20s")
+    run = mine.start("test")
+    end = time.monotonic() + 120
+    while not any(host["ready"] for host in forks(yard)):
+        assert time.monotonic() < end
+        time.sleep(0.5)
+    os.killpg(run.pid, signal.SIGKILL)
+    run.communicate()
+    (host,) = forks(yard)
+    time.sleep(max(0.0, host["expires"] - time.time()) + 1)
+    yard.reap()
+    assert forks(yard) == []

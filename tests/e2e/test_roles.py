@@ -1,0 +1,71 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The roles on a host that was there before them: converge, change nothing the second time, and hold."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stockyard import SingleSpec, Yard
+from tests.integration.conftest import Controller, Played, task
+
+from .conftest import Docker
+from .reach import connection
+
+pytestmark = [pytest.mark.real, pytest.mark.full]
+Host = dict[str, Any]
+# The host reaches no package mirror: what needs packages that it has not is left out.
+SECURITY = {"profile": "hostile", "firewall": False, "audit": False, "limits": {"network_mib": 0}}
+
+
+def role(name: str, **variables: Any) -> dict[str, Any]:
+    return {"role": f"stockyard.container_hosts.{name}", **variables}
+
+
+@pytest.fixture(scope="module")
+def host(yard: Yard, template: Host) -> Iterator[Host]:
+    yield yard.host(SingleSpec("roles", "docker")).objects[0]
+    yard.host(SingleSpec("roles"), "absent")
+
+
+@pytest.fixture(scope="module")
+def played(host: Host, tmp_path_factory: pytest.TempPathFactory) -> list[Played]:
+    """The roles, twice, then the audit."""
+    root: Path = tmp_path_factory.mktemp("roles")
+    (root / "hosts.json").write_text(json.dumps({"all": {"hosts": {"roles": connection(host)}}}))
+    controller = Controller(root / "controller")
+    roles = [
+        role("docker_engine", docker_engine_packages=[], docker_engine_icc=False),
+        role("user_namespaces"),
+        role("hardening", hardening_security=SECURITY, hardening_install=False),
+    ]
+    plays = [
+        controller.play([], "-i", str(root / "hosts.json"), hosts="roles", roles=roles, ignore_errors=False)
+        for _turn in range(2)
+    ]
+    look = task("look", "audit", {"become": True})
+    return [*plays, controller.play([look], "-i", str(root / "hosts.json"), hosts="roles")]
+
+
+def test_they_converge(played: list[Played]) -> None:
+    assert played[0].returncode == 0, played[0].output[-3000:]
+
+
+def test_a_second_time_nothing_changes(played: list[Played]) -> None:
+    assert "changed=0" in played[1].stdout, played[1].output[-3000:]
+
+
+def test_all_of_it_is_in_force(played: list[Played]) -> None:
+    found = played[2]["look"]
+    assert [f for f in found["findings"] if f["ok"] is not True] == []
+    assert found["profile"] == "hostile"
+
+
+def test_what_leads_out_is_refused(played: list[Played], host: Host, docker: Docker) -> None:
+    done = docker(host, "create", "--privileged", "x", check=False)
+    assert b"authorization denied" in done.stderr

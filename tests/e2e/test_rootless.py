@@ -1,0 +1,70 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A host whose dockerd is an ordinary user: it works, limits bite, and it comes back by itself."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from stockyard import ImageSpec, SecuritySpec, SingleSpec, TemplateSpec, Yard
+
+from . import attacks
+from .conftest import Docker, ssh
+
+pytestmark = [pytest.mark.real, pytest.mark.full]
+Host = dict[str, Any]
+TEMPLATE = TemplateSpec(
+    "rootless",
+    image=ImageSpec(packages=("busybox-static",)),
+    security=SecuritySpec("shared", user_namespaces="rootless"),
+)
+
+
+@pytest.fixture(scope="module")
+def rootless(yard: Yard, template: Host, docker: Docker) -> Iterator[Host]:
+    yard.template(TEMPLATE)
+    host = yard.host(SingleSpec("rootless", "rootless")).objects[0]
+    docker(host, "import", "-", "attacks", stdin=attacks.image(docker.busybox, (254, 0)))
+    yield host
+    yard.host(SingleSpec("rootless"), "absent")
+
+
+def inside(host: Host, docker: Docker, name: str, *options: str) -> str:
+    """A file of a container's cgroup."""
+    return docker(host, "run", "--rm", *options, "attacks", "cat", f"/sys/fs/cgroup/{name}").stdout.decode().strip()
+
+
+def works(host: Host, docker: Docker) -> None:
+    info = json.loads(docker(host, "info", "--format", "{{json .}}").stdout)
+    assert "name=rootless" in info["SecurityOptions"]
+    assert info["CgroupDriver"] == "systemd"
+    assert docker(host, "run", "--rm", "attacks", "busybox", "echo", "hello").stdout == b"hello\n"
+
+
+def test_it_says_so_and_no_dockerd_is_root(rootless: Host, docker: Docker) -> None:
+    works(rootless, docker)
+    assert set(ssh(rootless, "ps -o user:32= -C dockerd").stdout.split()) == {"stockyard-docker"}
+
+
+def test_limits_bite(rootless: Host, docker: Docker) -> None:
+    assert inside(rootless, docker, "memory.max", "--memory", "64m") == str(64 << 20)
+    assert inside(rootless, docker, "cpu.max", "--cpus", "0.5") == "50000 100000"
+    assert inside(rootless, docker, "pids.max", "--pids-limit", "7") == "7"
+    bomb = ("run", "--rm", "--memory", "64m", "attacks", "dd", "if=/dev/zero", "of=/dev/null", "bs=200M", "count=1")
+    assert docker(rootless, *bomb, check=False).returncode == 137
+
+
+def test_root_of_a_privileged_container_is_that_user(rootless: Host, docker: Docker) -> None:
+    docker(rootless, "run", "-d", "--name", "victim", "--privileged", "attacks", "sleep", "1000")
+    assert attacks.uid_map(rootless, docker, "victim")[1] == 64100
+    docker(rootless, "rm", "-f", "victim")
+    read = docker(rootless, "run", "--rm", "-v", "/:/host", "attacks", "cat", "/host/etc/shadow", check=False)
+    assert read.returncode != 0
+
+
+def test_it_works_after_a_cold_boot(rootless: Host, yard: Yard, docker: Docker) -> None:
+    works(yard.host(SingleSpec("rootless"), "restarted").objects[0], docker)

@@ -1,0 +1,298 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Volumes in real guests: what is on them outlives hosts, kills and rebuilds, and one host at a time has it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stockyard import FleetSpec, HostSpec, HypervisorError, Refused, SingleSpec, VolumeSpec, VolumeUse, Yard
+from stockyard.core.clock import Deadline
+
+from . import island
+from .conftest import OWNER, TEMPLATE, WORK, Docker, ssh
+from .test_survives import pid_of, wait_until_off
+
+pytestmark = pytest.mark.real
+Host = dict[str, Any]
+STATEFUL = replace(TEMPLATE, name="stateful", docker="stopped")
+STATE = FleetSpec("state", "stateful", count=1, host=HostSpec(volumes=(VolumeUse("{host}-docker", size_gib=4),)))
+SEEDED = FleetSpec(
+    "seeded", "stateful", count=2, host=HostSpec(volumes=(VolumeUse("{host}-cache", source="state-1-docker"),))
+)
+PAIR = FleetSpec("pair", "docker", count=2)
+GOLDEN_MIB = 256
+
+
+@pytest.fixture(scope="module")
+def stateful(yard: Yard, template: dict[str, Any]) -> Iterator[None]:
+    """A template whose Docker waits for its volume. No volume is left behind."""
+    clean(yard)
+    yard.template(STATEFUL)
+    yield
+    for fleet in (STATE, SEEDED, PAIR):
+        yard.remove_fleet(fleet.name)
+    clean(yard)
+
+
+@pytest.fixture(scope="module")
+def pair(yard: Yard, stateful: None) -> list[Host]:
+    """Two hosts without volumes, whose Docker runs."""
+    return yard.fleet(PAIR).objects
+
+
+def clean(yard: Yard) -> None:
+    for volume in yard.volumes():
+        if not volume["host"]:
+            yard.volume(VolumeSpec(volume["name"]), "absent")
+
+
+@pytest.fixture(scope="module")
+def filled(yard: Yard, stateful: None, docker: Docker, busybox: bytes) -> dict[str, bytes]:
+    """A host with an image, a named volume and a stopped container on its volume: what there is of them."""
+    (host,) = yard.fleet(STATE).objects
+    assert mounts(host)["/var/lib/docker"].startswith("/dev/vd")
+    docker(host, "import", "-", "busybox:latest", stdin=busybox)
+    docker(host, "run", "--name", "stopped", "-v", "named:/data", "busybox", "sh", "-c", "echo kept > /data/file")
+    return state_of(docker, host)
+
+
+def state_of(docker: Docker, host: Host) -> dict[str, bytes]:
+    """What must not change: images, the stopped container, and what is in the named volume."""
+    return {
+        "images": docker(host, "images", "--no-trunc", "--format", "{{.ID}} {{.Repository}}:{{.Tag}}").stdout,
+        "containers": docker(host, "ps", "-a", "--no-trunc", "--format", "{{.ID}} {{.Names}} {{.Image}}").stdout,
+        "named": docker(host, "run", "--rm", "-v", "named:/data", "busybox", "cat", "/data/file").stdout,
+    }
+
+
+def mounts(host: Host) -> dict[str, str]:
+    """Device by mount point."""
+    done = ssh(host, "cat", "/proc/mounts")
+    assert done.returncode == 0, done.stderr
+    return {words[1]: words[0] for words in map(str.split, done.stdout.splitlines())}
+
+
+def fsck(disk: str, tmp_path: Path) -> None:
+    """The file system on a volume that nobody has is whole, to the last block."""
+    raw = tmp_path / "raw"
+    subprocess.run(["qemu-img", "convert", "-O", "raw", disk, raw], check=True)
+    tool = shutil.which("e2fsck", path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
+    assert tool
+    done = subprocess.run([tool, "-f", "-n", raw], capture_output=True, text=True, check=False)
+    raw.unlink()
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def the(yard: Yard, name: str) -> dict[str, Any]:
+    (found,) = yard.volumes(name=name)
+    return found
+
+
+def test_what_is_on_a_volume_outlives_its_host(
+    yard: Yard, docker: Docker, filled: dict[str, bytes], tmp_path: Path
+) -> None:
+    assert filled["named"] == b"kept\n"
+    before = yard.hosts(name="state-1")[0]
+    # Destroyed, and nothing there: the volume is nobody's, whole, and small.
+    yard.remove_fleet("state")
+    volume = the(yard, "state-1-docker")
+    assert (volume["host"], volume["filesystem"]) == ("", "ext4")
+    assert volume["allocated"] < 200 << 20
+    fsck(volume["disk"], tmp_path)
+    (after,) = yard.fleet(STATE).objects
+    assert after["uuid"] != before["uuid"]
+    assert state_of(docker, after) == filled
+    assert not yard.fleet(STATE).changed
+
+
+def test_copies_of_a_cache_hold_what_it_holds(yard: Yard, docker: Docker, filled: dict[str, bytes]) -> None:
+    yard.remove_fleet("state")
+    hosts = yard.fleet(SEEDED).objects
+    assert [state_of(docker, host) for host in hosts] == [filled, filled]
+    docker(hosts[0], "rmi", "-f", "busybox")
+    yard.remove_fleet("seeded")
+    # Neither the original nor the other copy lost it.
+    (host,) = yard.fleet(STATE).objects
+    assert state_of(docker, host) == filled
+
+
+def test_ten_copies_cost_nothing(yard: Yard, stateful: None) -> None:
+    yard.volume(VolumeSpec("golden", size_gib=20))
+    disk = the(yard, "golden")["disk"]
+    write = f"write -P 0xa5 1M {GOLDEN_MIB}M"
+    subprocess.run(["qemu-io", "-f", "qcow2", "-c", write, disk], check=True, capture_output=True)
+    size = the(yard, "golden")["allocated"]
+    assert size >= GOLDEN_MIB << 20
+    begin = time.monotonic()
+    for number in range(10):
+        yard.volume(VolumeSpec(f"copy-{number}", source="golden"))
+    took = time.monotonic() - begin
+    copies = [the(yard, f"copy-{number}") for number in range(10)]
+    part = sum(c["allocated"] for c in copies) / size
+    print(f"ten copies: {took:.2f} s, {100 * part:.2f} % of {size >> 20} MiB")
+    assert took < 2
+    assert part < 0.05
+    for copy in (copies[0], copies[9]):
+        look = ["qemu-io", "-r", "-f", "qcow2", "-c", write.replace("write", "read"), copy["disk"]]
+        assert b"Pattern verification failed" not in subprocess.run(look, check=True, capture_output=True).stdout
+    # The layer goes with the last that lives on it, and not before.
+    layers = WORK / "store" / "layers"
+    mine = [p for p in layers.iterdir() if p.stat().st_size > GOLDEN_MIB << 20]
+    yard.volume(VolumeSpec("golden"), "absent")
+    assert all(p.exists() for p in mine)
+    clean(yard)
+    assert mine
+    assert not any(p.exists() for p in mine)
+
+
+def test_of_two_who_ask_one_gets_it(yard: Yard, pair: list[Host]) -> None:
+    """Two controllers, one volume, at once; and QEMU itself lets no second machine write to a disk."""
+    spec = VolumeSpec("wanted", size_gib=1)
+    yard.volume(spec)
+
+    def ask(name: str) -> str:
+        with Yard("qemu:///session", owner=OWNER, storage=str(WORK / "store"), pki_dir=str(WORK / "pki")) as other:
+            try:
+                other.volume(spec, "attached", host=name, path="/data")
+            except Refused as error:
+                return str(error)
+        return ""
+
+    try:
+        with ThreadPoolExecutor() as pool:
+            said = dict(zip(("pair-1", "pair-2"), pool.map(ask, ("pair-1", "pair-2")), strict=True))
+        (winner,) = [name for name, error in said.items() if not error]
+        (loser,) = said.keys() - {winner}
+        assert f"host {winner} has it" in said[loser]
+        assert the(yard, "wanted")["host"] == winner
+        provider = yard.context.provider
+        second = next(h.record for h in provider.observe(OWNER).hosts if h.record.name == loser)
+        record = next(v for v in provider.volumes.observe(OWNER).volumes if v.name == "wanted")
+        with pytest.raises(HypervisorError, match="lock"):
+            provider.volumes.plug(second, record, Deadline(30))
+    finally:
+        if the(yard, "wanted")["host"]:
+            yard.volume(spec, "detached")
+        yard.volume(spec, "absent")
+
+
+@pytest.mark.parametrize("times", [2, pytest.param(10, marks=pytest.mark.full)])
+def test_a_volume_goes_into_a_fork_and_out_of_it(yard: Yard, pair: list[Host], tmp_path: Path, times: int) -> None:
+    spec, host = VolumeSpec("moved"), pair[1]
+    begin = time.monotonic()
+    yard.volume(replace(spec, size_gib=1))
+    try:
+        for number in range(times):
+            yard.volume(spec, "attached", host=host["name"], path="/data/moved")
+            done = ssh(host, f"sudo sh -c 'echo {number} >> /data/moved/file; cat /data/moved/file'")
+            assert done.stdout.split() == [str(n) for n in range(number + 1)], done.stderr
+            if number == 0:
+                # Grown where it is.
+                assert yard.volume(replace(spec, size_gib=2)).changed
+                blocks = int(ssh(host, "df --output=size -B1M /data/moved | tail -1").stdout)
+                assert blocks > 1700
+            yard.volume(spec, "detached")
+            assert "/data/moved" not in mounts(host)
+        print(f"{times} times in and out: {time.monotonic() - begin:.1f} s")
+        fsck(the(yard, "moved")["disk"], tmp_path)
+    finally:
+        if the(yard, "moved")["host"]:
+            yard.volume(spec, "detached")
+        yard.volume(spec, "absent")
+
+
+@pytest.mark.full
+def test_what_is_on_a_volume_outlives_a_kill(yard: Yard, docker: Docker, filled: dict[str, bytes]) -> None:
+    (host,) = yard.fleet(STATE).objects
+    ssh(host, "sync")
+    os.kill(pid_of(host), signal.SIGKILL)
+    wait_until_off(yard, "state-1")
+    again = yard.fleet(STATE)
+    assert [a.verb for a in again.plan.actions] == ["start"]
+    assert mounts(again.objects[0])["/var/lib/docker"].startswith("/dev/vd")
+    assert state_of(docker, again.objects[0]) == filled
+
+
+@pytest.mark.full
+def test_what_is_on_a_volume_outlives_a_rebuild(
+    yard: Yard, docker: Docker, filled: dict[str, bytes], tmp_path: Path
+) -> None:
+    """Another generation: the host is replaced, and its volume goes to the one that comes."""
+    yard.fleet(STATE)
+    changed = replace(STATEFUL, image=replace(STATEFUL.image, files={"/etc/generation": "2\n"}))
+    yard.template(changed)
+    rolled = yard.fleet(STATE)
+    assert [a.verb for a in rolled.plan.actions] == ["destroy", "create"]
+    (after,) = rolled.objects
+    assert ssh(after, "cat /etc/generation").stdout == "2\n"
+    assert state_of(docker, after) == filled
+    yard.remove_fleet("state")
+    fsck(the(yard, "state-1-docker")["disk"], tmp_path)
+    yard.template(STATEFUL)
+
+
+@pytest.mark.full
+def test_docker_does_not_start_without_its_volume(yard: Yard, docker: Docker, filled: dict[str, bytes]) -> None:
+    """Somebody takes the disk out of the definition: the host that boots is not ready, and nothing is lost by it."""
+    (host,) = yard.fleet(STATE).objects
+    done = ssh(host, "sudo systemctl stop docker.socket docker.service && sudo umount /var/lib/docker")
+    assert done.returncode == 0, done.stderr
+    ssh(host, "sudo systemctl start docker.service")
+    assert ssh(host, "systemctl is-active docker.service").stdout.strip() == "inactive"
+    yard.host(SingleSpec("state-1"), "restarted")
+    assert state_of(docker, yard.hosts(name="state-1")[0]) == filled
+
+
+@pytest.mark.full
+def test_a_hypervisor_that_went_down_comes_back_with_its_volumes(
+    yard: Yard, stateful: None, docker: Docker, busybox: bytes, tmp_path: Path
+) -> None:
+    """Every QEMU and the daemon are killed at once; one run brings the yard back."""
+    found = island.run(
+        tmp_path,
+        """
+        from stockyard import VolumeUse
+        uses = (VolumeUse("{host}-docker", size_gib=2), VolumeUse("{host}-data", path="/data", size_gib=1))
+        spec = FleetSpec("island", "stateful", count=1, host=HostSpec(volumes=uses))
+        with open_yard() as yard:
+            (host,) = yard.fleet(spec).objects
+            wrote = ssh(host, "sudo sh -c 'echo here > /data/file; docker volume create kept; sync'").stdout
+        kill("libvirtd")
+        for pid in qemus():
+            os.kill(pid, signal.SIGKILL)
+        while qemus():
+            time.sleep(0.1)
+        with open_yard() as yard:
+            end = time.monotonic() + 20
+            while any(h["ready"] for h in yard.hosts()) and time.monotonic() < end:
+                time.sleep(0.2)
+            again = yard.fleet(spec)
+            said = ssh(again.objects[0], "cat /data/file; sudo docker volume ls -q; mount | grep -c ^/dev/vd[b-z]")
+            third = yard.fleet(spec).changed
+            kept = yard.teardown().kept
+            yard.teardown(volumes=True)
+            left = yard.volumes()
+        print(json.dumps({
+            "wrote": wrote, "verbs": [a.verb for a in again.plan.actions], "said": said.stdout, "third": third,
+            "kept": kept, "left": left,
+        }))
+        """,
+    )
+    assert found["verbs"] == ["start"], json.dumps(found)
+    assert found["said"].split() == ["here", "kept", "2"], found
+    assert not found["third"]
+    assert found["kept"] == ["volume island-1-data", "volume island-1-docker"]
+    assert found["left"] == []

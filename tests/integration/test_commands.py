@@ -1,0 +1,117 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Every command in README and docs is run: here, over a memory hypervisor, or where this says so."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.commands import PAGES, commands, steps
+
+from .conftest import CHECKOUT, PATIENCE, Controller
+
+# What each page's commands are run on, in the page's order, before and between them.
+YARD = """
+yard_templates: [{name: docker}]
+yard_fleets: [{name: web, template: docker, count: 2, ports: [8080]}, {name: ci, template: docker, count: 2}]
+"""
+HERE = re.compile(
+    r"(eval \W+)?(ansible-(playbook stockyard\.|inventory |galaxy )|stockyard |cat |mkdir |tar -C |cd [~-])"
+)
+# Commands that need more than a memory hypervisor: those of a checkout, a guest, a desktop session or a vCenter. Each
+# with the file that does the same, or the reason why none can.
+ELSEWHERE = {
+    r"make ": "Makefile",
+    r"\.ci/run": ".ci/run",
+    r"source \.venv/bin/activate": "hack/setup.sh",
+    r"virsh -c qemu:///session ": "tests/e2e/test_survives.py",
+    r"ansible -i web\.stockyard\.yml fleet_web -m ansible\.builtin\.ping": "tests/e2e/test_inventory.py",
+    r"ansible-playbook -i web\.stockyard\.yml page\.yml": "tests/e2e/test_newcomer.py",
+    r"ansible-playbook -i inventory ": "tests/integration/test_hypervisors.py",
+    r"docker info": "tests/e2e/test_docker_client.py",
+    r"cd (examples/)?role_sample": "tests/e2e/test_molecule.py",
+    r"molecule (test|create|converge|destroy|login --host debian)": "tests/e2e/test_molecule.py",
+    r"python3 -m pip install ": "tests/integration/test_packaging.py",
+    r"pip install --user ": "tests/integration/test_packaging.py",
+    r"cp examples/systemd/": "examples/systemd/stockyard-reap.timer",
+    r"(systemctl --user|loginctl) ": "examples/systemd/stockyard-reap.timer",
+    r"rm -r ": "tests/integration/test_site.py",
+    r"(export VMWARE|govc )": "docs/vsphere.md",
+    r"ansible-playbook stockyard\.container_hosts\.vsphere_preflight ": "tests/vcsim/test_site.py",
+}
+
+
+def is_elsewhere(command: str) -> bool:
+    return any(re.match(pattern, command) for pattern in ELSEWHERE)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_command_has_its_place(page: Path) -> None:
+    lost = [line for line in commands(page) if not HERE.match(line) and not is_elsewhere(line)]
+    assert lost == []
+
+
+def test_the_places_are_there() -> None:
+    assert [place for place in ELSEWHERE.values() if not (CHECKOUT / place).exists()] == []
+
+
+def test_every_target_that_is_told_is_one() -> None:
+    told = {line.split()[1] for page in PAGES for line in commands(page) if line.startswith("make ")}
+    targets = set(re.search(r"^TARGETS := (.*)$", (CHECKOUT / "Makefile").read_text(), re.MULTILINE)[1].split())  # type: ignore[index]
+    assert told <= targets
+
+
+class Reader:
+    """Somebody who types what a page says, line by line, into one shell."""
+
+    def __init__(self, controller: Controller, folder: Path) -> None:
+        self.folder = folder
+        (folder / "yard.yml").write_text(YARD)
+        (folder / "web.stockyard.yml").write_text("plugin: stockyard.container_hosts.hosts\n")
+        tools = folder / "bin"
+        tools.mkdir()
+        # What the wheel installs.
+        (tools / "stockyard").write_text(f'#!/bin/sh\nexec {sys.executable} -m stockyard.cli.main "$@"\n')
+        (tools / "stockyard").chmod(0o755)
+        self.environment = {
+            **controller.environment,
+            "HOME": str(folder),
+            "PWD": str(folder),
+            "PYTHONPATH": str(CHECKOUT / "plugins" / "module_utils"),
+            "PATH": f"{tools}:{controller.environment['PATH']}",
+            "STOCKYARD_HYPERVISOR": f"memory://{folder}/hypervisor",
+        }
+
+    def type(self, lines: list[str]) -> None:
+        """One shell, as a variable or a directory of one line counts for the next."""
+        script = "set -e\n" + "".join(f'echo "$ {n}" >&2\n{line}\n' for n, line in enumerate(lines))
+        done = subprocess.run(
+            ["bash", "-c", script], cwd=self.folder, env=self.environment, stdin=subprocess.DEVNULL,
+            capture_output=True, text=True, timeout=PATIENCE, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, f"{lines}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+
+
+TYPED = [page for page in PAGES if any(HERE.match(line) and not is_elsewhere(line) for line in commands(page))]
+
+
+@pytest.mark.parametrize("page", TYPED, ids=lambda page: page.name)
+def test_a_page_as_it_is_typed(controller: Controller, tmp_path: Path, page: Path) -> None:
+    reader = Reader(controller, tmp_path)
+    make = ["ansible-playbook stockyard.container_hosts.site -e yard=yard.yml"]
+    if page.name != "newcomers-hour.md":
+        reader.type(make)
+    lines: list[str] = []
+    for name, text in [*steps(page), ("end", "")]:
+        if name:
+            # A file is written between the commands before it and those after it.
+            reader.type(lines)
+            lines = []
+            (tmp_path / name).write_text(text.replace("qemu:///session", reader.environment["STOCKYARD_HYPERVISOR"]))
+        elif not is_elsewhere(text):
+            lines.append(text.replace("collection build", f"collection build {CHECKOUT}"))

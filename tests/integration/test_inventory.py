@@ -1,0 +1,298 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The inventory plugin over memory hypervisors: what it tells, what it refuses, and what it costs."""
+
+from __future__ import annotations
+
+import json
+import resource
+import shlex
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stockyard import FleetSpec, HostSpec, LeaseSpec, SingleSpec, TemplateSpec, Yard
+from stockyard.core.host import Identity
+from stockyard.core.records import encode
+from stockyard.providers.memory.provider import MemoryProvider
+from stockyard.providers.memory.state import Machine
+from tests.support import BriskClock, host_record
+
+from .conftest import Controller
+
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIG5PyObBkKWPqZLiQHfJ8gdhiGJmJUNt8WluiUp+fbmL me@home"
+TEMPLATED = "{{ lookup('ansible.builtin.pipe', 'touch /tmp/owned') }}"
+
+
+class Inventory:
+    """An inventory file on a controller, and what ansible-inventory says of it."""
+
+    def __init__(self, controller: Controller) -> None:
+        self.controller = controller
+        self.pki = controller.home / "pki a'b%h"
+
+    def yard(self, name: str = "east", **options: Any) -> Yard:
+        uri = f"memory://{self.controller.root}/{name}"
+        return Yard(uri, pki_dir=str(self.pki), clock=BriskClock(), **options)
+
+    def uri(self, name: str = "east") -> str:
+        return f"memory://{self.controller.root}/{name}"
+
+    def run(self, *arguments: str, options: Any = None, file: str = "a.stockyard.yml", **environment: str) -> Any:
+        content = {"plugin": "stockyard.container_hosts.hosts", "pki_dir": str(self.pki), "hypervisor": self.uri()}
+        path = self.controller.home / file
+        path.write_text(json.dumps({**content, **(options or {})}))
+        surrounding = {
+            **self.controller.environment,
+            "ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED": "True",
+            "ANSIBLE_INVENTORY_UNPARSED_WARNING": "True",
+            **environment,
+        }
+        surrounding.pop("STOCKYARD_HYPERVISOR")
+        command = ["ansible-inventory", "-i", str(path), *arguments]
+        return subprocess.run(
+            command, cwd=self.controller.home, env=surrounding, capture_output=True, text=True, timeout=120, check=False
+        )
+
+    def read(self, **keywords: Any) -> dict[str, Any]:
+        done = self.run("--list", **keywords)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+
+@pytest.fixture(scope="module")
+def inventory(controller: Controller) -> Inventory:
+    """East has a fleet of three, one of them leased and one off, and a host of its own; west has a fleet."""
+    made = Inventory(controller)
+    labels = {"stage": "te st", "note": TEMPLATED}
+    with made.yard() as yard:
+        yard.template(TemplateSpec("docker"))
+        yard.fleet(FleetSpec("web", "docker", count=3, labels=labels, host=HostSpec(ports=(8080,))))
+        yard.host(SingleSpec("builder", "docker", host=HostSpec(authorized_keys=(KEY,))))
+        taken = yard.have_lease(LeaseSpec(TEMPLATED, fleet="web")).objects[0]
+        made.leased = taken["host"]
+        made.off = next(h for h in ("web-1", "web-2", "web-3") if h != made.leased)
+        seen = yard.context.provider.observe("stockyard").hosts
+        yard.context.provider.stop(next(h.record for h in seen if h.record.name == made.off), yard.context.deadline(9))
+    with made.yard("west") as yard:
+        yard.template(TemplateSpec("docker"))
+        yard.fleet(FleetSpec("web", "docker", count=1))
+    return made
+
+
+@pytest.fixture(scope="module")
+def told(inventory: Inventory) -> dict[str, Any]:
+    return inventory.read()
+
+
+def test_a_host_has_what_reaches_it(told: dict[str, Any], inventory: Inventory) -> None:
+    found = told["_meta"]["hostvars"]["web-1"]
+    keys = inventory.pki / "stockyard" / "default"
+    # A play that says `connection: local`, as for community.docker, is to get it.
+    assert "ansible_connection" not in found
+    assert (found["ansible_port"], found["ansible_user"]) == (2222, "stockyard")
+    assert found["ansible_ssh_private_key_file"] == str(keys / "ssh" / "id_ed25519")
+    assert found["stockyard_docker"] == {
+        "docker_host": f"tcp://{found['ansible_host']}:2376",
+        "tls": True,
+        "validate_certs": True,
+        "ca_path": str(keys / "client" / "ca.pem"),
+        "client_cert": str(keys / "client" / "cert.pem"),
+        "client_key": str(keys / "client" / "key.pem"),
+    }
+    assert found["stockyard_published"] == [f"{found['ansible_host']}:8080"]
+
+
+def test_ssh_takes_its_options_as_they_are_meant(told: dict[str, Any], inventory: Inventory) -> None:
+    """The path has a blank, a quote and a percent sign in it: OpenSSH itself says what it understood."""
+    found = told["_meta"]["hostvars"]["web-1"]
+    options = shlex.split(found["ansible_ssh_common_args"])
+    command = ["ssh", "-F", "/dev/null", "-G", *options, "somewhere"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    said = dict(line.split(" ", 1) for line in done.stdout.splitlines())
+    assert said["stricthostkeychecking"] == "true"
+    assert said["globalknownhostsfile"] == "/dev/null"
+    assert said["identitiesonly"] == "yes"
+    (pinned,) = (inventory.pki / "stockyard" / "default" / "known_hosts.d").glob("*")
+    assert said["userknownhostsfile"].strip('"').replace("%%", "%") == str(pinned)
+
+
+def test_the_keys_on_record_are_pinned(told: dict[str, Any], inventory: Inventory) -> None:
+    with inventory.yard() as yard:
+        keys = {h["address"]: h["identity"]["ssh_host_key"] for h in yard.hosts()}
+    (pinned,) = (inventory.pki / "stockyard" / "default" / "known_hosts.d").glob("*")
+    assert sorted(pinned.read_text().splitlines()) == sorted(f"[{a}]:2222 {key}" for a, key in keys.items())
+
+
+def test_groups(told: dict[str, Any], inventory: Inventory) -> None:
+    members = {name: sorted(group["hosts"]) for name, group in told.items() if "hosts" in group}
+    web = ["web-1", "web-2", "web-3"]
+    assert members["fleet_web"] == members["label_stage_te_st"] == web
+    assert members["template_docker"] == ["builder", *web]
+    assert members["lease_held"] == [inventory.leased]
+    assert members["lease_none"] == ["builder"]
+    assert members["ready_no"] == [inventory.off]
+    assert members["phase_ready"] == ["builder", *web]
+    assert [name for name in members if name.startswith("generation_docker_")]
+    assert not [name for name in told if not name.replace("_", "").isalnum()]
+
+
+def test_where_keys_are_declared_the_operators_is_not_offered(told: dict[str, Any]) -> None:
+    found = told["_meta"]["hostvars"]["builder"]
+    assert "ansible_ssh_private_key_file" not in found
+    assert "IdentitiesOnly" not in found["ansible_ssh_common_args"]
+
+
+def test_what_somebody_wrote_is_no_template(inventory: Inventory, controller: Controller) -> None:
+    inventory.read()
+    shown = [{"name": "shown", "ansible.builtin.debug": {"msg": "{{ [stockyard_labels, stockyard_lease] }}"}}]
+    play = controller.write(shown, hosts=inventory.leased)
+    played = controller.run("-i", controller.home / "a.stockyard.yml", play)
+    assert played.returncode == 0, played.output
+    labels, lease = played["shown"]["msg"]
+    assert (labels["note"], lease["holder"]) == (TEMPLATED, TEMPLATED)
+    assert not Path("/tmp/owned").exists()  # noqa: S108
+
+
+def test_nothing_secret_is_told(inventory: Inventory) -> None:
+    done = inventory.run("--list", options={"password": "hunter2hunter2", "username": "me"})
+    assert done.returncode == 0, done.stderr
+    assert "hunter2" not in done.stdout + done.stderr
+    assert "PRIVATE KEY" not in done.stdout
+
+
+def test_several_hypervisors(inventory: Inventory) -> None:
+    both = [{"name": "east"}, {"name": "west", "hypervisor": inventory.uri("west")}]
+    rule = "stockyard_name ~ '.' ~ stockyard_hypervisor"
+    kinds = ["hypervisor", "fleet"]
+    found = inventory.read(options={"hypervisors": both, "hostname": rule, "group_by": kinds})
+    assert sorted(found["fleet_web"]["hosts"]) == ["web-1.east", "web-1.west", "web-2.east", "web-3.east"]
+    assert found["hypervisor_west"]["hosts"] == ["web-1.west"]
+    assert not any(name.startswith(("lease_", "template_")) for name in found)
+
+
+def test_two_hosts_by_one_name_are_refused(inventory: Inventory) -> None:
+    both = [{"name": "east"}, {"name": "west", "hypervisor": inventory.uri("west")}]
+    done = inventory.run("--list", options={"hypervisors": both})
+    assert done.returncode != 0
+    assert "Two hosts would be called 'web-1', one of them on west" in done.stderr
+    assert "hostname" in done.stderr
+
+
+def dead(inventory: Inventory) -> dict[str, Any]:
+    (inventory.controller.root / "dead").write_text("not JSON")
+    return {"hypervisors": [{"name": "east"}, {"name": "broken", "hypervisor": inventory.uri("dead")}]}
+
+
+def test_a_dead_hypervisor_fails_the_whole(inventory: Inventory) -> None:
+    done = inventory.run("--list", options=dead(inventory))
+    assert done.returncode != 0
+    assert "cannot be read" in done.stderr
+    assert "web-1" not in done.stdout
+
+
+def test_a_dead_hypervisor_is_warned_of_where_that_is_asked(inventory: Inventory) -> None:
+    done = inventory.run("--list", options={**dead(inventory), "on_error": "warn"})
+    assert done.returncode == 0, done.stderr
+    assert "The hosts of broken are missing" in " ".join(done.stderr.split())
+    found = json.loads(done.stdout)
+    assert found["_meta"]["hostvars"]["web-1"]["stockyard_missing"] == ["broken"]
+
+
+def test_when_all_are_dead_it_fails_even_so(inventory: Inventory) -> None:
+    only = dead(inventory)["hypervisors"][1:]
+    assert inventory.run("--list", options={"hypervisors": only, "on_error": "warn"}).returncode != 0
+
+
+def test_an_unreadable_record_is_warned_of(inventory: Inventory) -> None:
+    provider = MemoryProvider(inventory.uri("odd"), inventory.controller.root / "odd")
+    with provider.state.change() as machines:
+        machines["stockyard.default.ghost"] = Machine("{}", state="running")
+    done = inventory.run("--list", options={"hypervisor": inventory.uri("odd")})
+    assert "ghost" in done.stderr
+    assert "is left out" in " ".join(done.stderr.split())
+
+
+def test_the_guest_agent_is_refused_where_there_is_none(inventory: Inventory) -> None:
+    done = inventory.run("--list", options={"connection": "guest_agent"})
+    assert done.returncode != 0
+    assert "no guest agent" in " ".join(done.stderr.split())
+
+
+def test_constructed_variables_and_groups(inventory: Inventory) -> None:
+    found = inventory.read(options={
+        "compose": {"port": "stockyard_published | length"},
+        "groups": {"first": "stockyard_name == 'web-1'"},
+        "keyed_groups": [{"key": "stockyard_labels.stage", "prefix": "in", "default_value": "none"}],
+        "fleets": ["web"], "tenants": ["default"],
+    })  # fmt: skip
+    assert found["_meta"]["hostvars"]["web-1"]["port"] == 1
+    assert found["first"]["hosts"] == ["web-1"]
+    assert "builder" not in found["_meta"]["hostvars"]
+
+
+@pytest.mark.parametrize("wrong", [
+    {"on_error": "silent"}, {"hypervisors": [{"nmae": "x"}]}, {"hypervisors": ["x"]}, {"owner": "../x"},
+    {"hypervisors": [{"name": "x"}, {"name": "x"}]}, {"hypervisor": "ftp://x"}, {"hostname": "nothing.there"},
+    {"group_by": ["colour"]},
+])  # fmt: skip
+def test_bad_options_are_refused(inventory: Inventory, wrong: dict[str, Any]) -> None:
+    done = inventory.run("--list", options=wrong)
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(("file", "taken"), [
+    ("x.stockyard.yml", True), ("stockyard.yaml", True), ("x.yml", True), ("hosts.yaml", True),
+])  # fmt: skip
+def test_files_by_their_names(inventory: Inventory, file: str, taken: bool) -> None:
+    """Only those of its own are taken when the plugin is asked by itself."""
+    wanted = file.endswith(("stockyard.yml", "stockyard.yaml"))
+    only = {"ANSIBLE_INVENTORY_ENABLED": "stockyard.container_hosts.hosts"}
+    assert (inventory.run("--list", file=file, **only).returncode == 0) == wanted
+
+
+def test_the_cache_serves_until_it_is_flushed(inventory: Inventory) -> None:
+    uri = {"hypervisor": inventory.uri("kept"), "cache": True, "cache_plugin": "ansible.builtin.jsonfile",
+           "cache_connection": str(inventory.controller.home / "cache")}  # fmt: skip
+    fill(inventory, "kept", 2)
+    assert len(inventory.read(options=uri)["_meta"]["hostvars"]) == 2
+    (inventory.controller.root / "kept").unlink()
+    assert len(inventory.read(options=uri)["_meta"]["hostvars"]) == 2
+    # A file that asks for another yard does not get this one's hosts.
+    assert inventory.read(options={**uri, "owner": "other"})["_meta"]["hostvars"] == {}
+    done = inventory.run("--list", "--flush-cache", options=uri)
+    assert json.loads(done.stdout)["_meta"]["hostvars"] == {}
+
+
+def fill(inventory: Inventory, name: str, count: int) -> None:
+    """Put hosts on record without making them."""
+    provider = MemoryProvider(inventory.uri(name), inventory.controller.root / name)
+    own = Identity("0" * 32, "ssh-ed25519 AAAA", "1", 2e9, leasable=True)
+    with provider.state.change() as machines:
+        for n in range(1, count + 1):
+            record = replace(host_record(name=f"ci-{n}", identity=own), labels={"number": str(n % 7), "stage": "test"})
+            machines[record.domain] = Machine(encode(record), state="running")
+
+
+def test_a_thousand_hosts_take_less_than_two_seconds(inventory: Inventory) -> None:
+    """Above what an empty inventory takes, without a cache. Seconds of the processor, which others use too."""
+    fill(inventory, "many", 1000)
+
+    def seconds(name: str) -> float:
+        begin = resource.getrusage(resource.RUSAGE_CHILDREN)
+        done = inventory.run("--graph", options={"hypervisor": inventory.uri(name)}, file=f"{name}.stockyard.yml")
+        end = resource.getrusage(resource.RUSAGE_CHILDREN)
+        assert done.returncode == 0, done.stderr
+        assert ("ci-1000" in done.stdout) == (name == "many")
+        return end.ru_utime + end.ru_stime - begin.ru_utime - begin.ru_stime
+
+    above = 9.9
+    for _attempt in range(4):
+        above = min(above, -seconds("empty") + seconds("many"))
+        if above < 2.0:
+            return
+    assert above < 2.0

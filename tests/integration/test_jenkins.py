@@ -1,0 +1,222 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The modules and the playbook for Jenkins, over the memory hypervisor and a stand-in for the controller."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from stockyard import Yard
+from tests.jenkins.controller import TOKEN, USER, Jenkins, serving
+
+from .conftest import CHECKOUT, PATIENCE, Controller, Played, task
+
+PLAYBOOK = "stockyard.container_hosts.jenkins_agents"
+DRY = {"check_mode": True, "diff": True}
+
+
+@pytest.fixture(scope="module")
+def jenkins() -> Iterator[Jenkins]:
+    """One for all tests of this file, each with a fleet of its own."""
+    with serving() as server:
+        yield server
+
+
+class Agents:
+    """A fleet of agents, as a user declares it."""
+
+    def __init__(self, controller: Controller, jenkins: Jenkins, fleet: str, **declared: Any) -> None:
+        self.controller, self.jenkins, self.fleet = controller, jenkins, fleet
+        self.declared = {
+            **yaml.safe_load((CHECKOUT / "examples" / "jenkins.yml").read_text()),
+            "jenkins_url": jenkins.url, "jenkins_user": USER, "jenkins_token": TOKEN, "jenkins_fleet": fleet,
+            "jenkins_labels": [fleet], "jenkins_setup": False, "jenkins_grace": "1s", **declared,
+        }  # fmt: skip
+        self.declare(count=3)
+
+    def declare(self, **fleet: Any) -> None:
+        fleets = [{"name": self.fleet, "template": "agent", **fleet}]
+        self.file.write_text(json.dumps({**self.declared, "yard_fleets": fleets}))
+
+    @property
+    def file(self) -> Path:
+        return self.controller.home / f"{self.fleet}.yml"
+
+    def run(self, *arguments: str, code: int = 0) -> Played:
+        done = self.controller.run(PLAYBOOK, "-e", f"yard={self.file.name}", *arguments)
+        assert done.returncode == code, done.output
+        assert TOKEN not in done.output
+        return done
+
+    def hosts(self) -> list[str]:
+        """The names that the fleet's nodes are to have."""
+        with Yard(self.controller.hypervisor) as yard:
+            return sorted(f"{h['name']}-{h['uuid'][:8]}" for h in yard.hosts(fleet=self.fleet))
+
+    def nodes(self) -> list[str]:
+        return [n for n in self.jenkins.names() if n.startswith(f"{self.fleet}-")]
+
+
+def test_a_fleet_of_agents_lives(controller: Controller, jenkins: Jenkins) -> None:
+    """Registered, one rebuilt while another builds, made smaller: nodes and hosts are equal each time."""
+    agents = Agents(controller, jenkins, "agents")
+    agents.run()
+    first = agents.hosts()
+    assert agents.nodes() == first
+    assert len(first) == 3
+    assert "changed=0 " in agents.run("--diff").stdout
+
+    build = jenkins.build("agents")
+    other = next(n for n in first if n != build.node)
+    agents.run("-e", json.dumps({"jenkins_rebuild": [other.rpartition("-")[0]]}))
+    assert other not in agents.hosts()
+    assert agents.nodes() == agents.hosts()
+    assert {build.node} < set(first) & set(agents.hosts())
+    assert jenkins.computers[build.node].builds == [build]
+    jenkins.finish(build)
+
+    before = agents.hosts()
+    agents.declare(count=2)
+    seen = len(jenkins.requests)
+    settings = Path(agents.run()["Have a file for the settings of the hook"]["path"])
+    assert not settings.exists()
+    assert agents.nodes() == agents.hosts()
+    (gone,) = set(before) - set(agents.hosts())
+    asked = jenkins.requests[seen:]
+    assert asked.index(f"POST /computer/{gone}/changeOfflineCause") < asked.index(f"POST /computer/{gone}/doDelete")
+
+
+@pytest.mark.full
+def test_while_a_fleet_rolls_new_nodes_come_before_old_ones_go(controller: Controller, jenkins: Jenkins) -> None:
+    agents = Agents(controller, jenkins, "rolled")
+    dry = agents.run("--check")
+    assert agents.hosts() == agents.nodes() == []
+    assert "create host rolled-3" in dry.stdout
+    agents.run()
+    before = agents.hosts()
+    agents.declare(count=3, ports=[8080])
+    seen = len(jenkins.requests)
+    agents.run()
+    assert agents.nodes() == agents.hosts()
+    assert not set(agents.hosts()) & set(before)
+    asked = jenkins.requests[seen:]
+    made = asked.index("POST /computer/doCreateItem")
+    for name in before:
+        held = asked.index(f"POST /computer/{name}/changeOfflineCause")
+        assert made < held < asked.index(f"POST /computer/{name}/doDelete")
+
+
+@pytest.mark.full
+def test_a_controller_that_is_off_keeps_the_hosts(controller: Controller, jenkins: Jenkins) -> None:
+    agents = Agents(controller, jenkins, "kept")
+    agents.declare(count=1)
+    agents.run()
+    before = agents.hosts()
+    agents.declare(count=1, ports=[8080])
+    jenkins.broken["POST .*/changeOfflineCause"] = (500, "no")
+    try:
+        done = agents.run(code=2)
+    finally:
+        jenkins.broken.clear()
+    assert "the hook ended with" in done.output
+    assert set(before) < set(agents.hosts())
+    agents.run()
+    assert agents.nodes() == agents.hosts()
+    assert not set(before) & set(agents.hosts())
+
+
+@pytest.fixture(scope="module")
+def told(controller: Controller, jenkins: Jenkins) -> Played:
+    at: dict[str, Any] = {
+        "controller_url": jenkins.url, "controller_user": USER, "controller_token": TOKEN, "fleet": "ci",
+    }  # fmt: skip
+    once = {**at, "launcher": "inbound", "labels": ["one"]}
+    return controller.play(
+        [
+            task("template", "template", name="agent"),
+            task("fleet", "fleet", name="ci", template="agent", count=2),
+            task("dry", "jenkins_nodes", DRY, **once),
+            task("made", "jenkins_nodes", {"diff": True}, **once),
+            task("again", "jenkins_nodes", **once),
+            task("drained", "jenkins_nodes", **at, state="drained", hosts=["ci-1"], grace="1s"),
+            task("listed", "jenkins_nodes_info", **at),
+            task("secret", "jenkins_nodes_info", {"no_log": True}, **at, secrets=True),
+            task("absent", "jenkins_nodes", **at, state="absent", grace="1s"),
+            task("absent again", "jenkins_nodes", **at, state="absent"),
+            task("no credentials", "jenkins_nodes", **at),
+            task("two executors", "jenkins_nodes", **once, one_build=True, executors=2),
+            task("some hosts", "jenkins_nodes", **once, hosts=["ci-1"]),
+            task("bad grace", "jenkins_nodes", **at, state="drained", grace="soon"),
+            task("bad token", "jenkins_nodes", **{**once, "controller_token": "wrong-and-secret"}),
+        ]
+    )
+
+
+def test_the_modules_do_as_they_say(told: Played) -> None:
+    assert told["dry"]["plan"] == told["made"]["plan"]
+    assert [line.split(":")[0].rpartition("-")[0] for line in told["made"]["plan"]] == [
+        "create node ci-1", "create node ci-2"
+    ]  # fmt: skip
+    assert told["again"]["changed"] is False
+    assert [n["labels"] for n in told["made"]["nodes"]] == [["one"], ["one"]]
+    assert told["drained"]["plan"][0].startswith("drain node ci-1-")
+    assert [n["held"] for n in told["listed"]["nodes"]] == [True, False]
+    assert told["listed"]["left"] == []
+    assert len(told["absent"]["plan"]) == 2
+    assert told["absent again"]["changed"] is False
+    assert "secret" not in told["secret"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("no credentials", "name the controller's SSH credentials"),
+        ("two executors", "one_build does not go with 2 executors"),
+        ("some hosts", "give hosts with drained or absent"),
+        ("bad grace", "is not a duration"),
+        ("bad token", "does not let this user"),
+    ],
+)
+def test_nonsense_is_refused(told: Played, name: str, text: str) -> None:
+    assert text in told[name]["msg"]
+    assert "wrong-and-secret" not in json.dumps(told[name])
+
+
+def test_a_pipeline_leases_a_host_for_one_build(controller: Controller, tmp_path: Path, told: Played) -> None:
+    """The example's step, with a stand-in for Docker's client."""
+    tools = tmp_path / "bin"
+    tools.mkdir()
+    sdk = CHECKOUT / "plugins" / "module_utils"
+    scripts = {
+        "stockyard": f'#!/bin/sh\nPYTHONPATH={sdk} exec {sys.executable} -m stockyard.cli "$@"\n',
+        "docker": f'#!/bin/sh\necho "$DOCKER_HOST $1" >>{tmp_path}/did\n',
+    }
+    for name, text in scripts.items():
+        (tools / name).write_text(text)
+        (tools / name).chmod(0o755)
+    environment = {**controller.environment, "BUILD_TAG": "jenkins-app-17"}
+    environment["PATH"] = f"{tools}:{environment['PATH']}"
+    text = (CHECKOUT / "examples" / "pipelines" / "Jenkinsfile.lease").read_text()
+    (step,) = re.findall(r"sh '''(.*?)'''", text, re.DOTALL)
+    with Yard(controller.hypervisor) as yard:
+        before = {h["docker"]["endpoint"] for h in yard.hosts(fleet="ci")}
+        done = subprocess.run(
+            ["sh", "-e", "-c", step.replace("\\\n", "")], env=environment, cwd=tmp_path, check=False,
+            capture_output=True, text=True, timeout=PATIENCE,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        after = {h["docker"]["endpoint"] for h in yard.hosts(fleet="ci")}
+        assert yard.leases() == []
+    did = [line.split() for line in (tmp_path / "did").read_text().splitlines()]
+    assert [command for _endpoint, command in did] == ["build", "run"]
+    assert {endpoint for endpoint, _command in did} == before - after
+    assert len(after) == 2

@@ -1,0 +1,115 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Molecule over a memory hypervisor: whose hosts it makes and takes away. No guest answers here."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stockyard import Yard
+from tests.molecules import CHECKOUT, Checkout
+
+from .conftest import Controller
+
+OWN = "molecule"
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("molecule")
+
+
+def names(root: Path) -> list[str]:
+    with Yard(f"memory://{root}/yard", owner=OWN, pki_dir=str(root / "pki")) as yard:
+        return [host["name"] for host in yard.hosts()]
+
+
+def checkout(root: Path, place: str, **more: Any) -> Checkout:
+    (root / place).mkdir()
+    variables = {"yard_hypervisor": f"memory://{root}/yard", "yard_pki_dir": str(root / "pki"), **more}
+    return Checkout(root / place, variables)
+
+
+def test_the_life_of_a_scenario(root: Path) -> None:
+    """Created, created again, told to the other playbooks, destroyed, destroyed again."""
+    mine = checkout(root, "mine")
+    mine.declare(mine_variables(root), ("debian", "Db_1.example"))
+    said = mine.ok("create")
+    assert "changed=2" in said
+    made = names(root)
+    assert [name.partition("-")[2].partition("-")[2] for name in made] == ["db-1-example", "debian"]
+    (told,) = mine.home.rglob("molecule.stockyard.yml")
+    done = subprocess.run(
+        ["ansible-inventory", "-i", told, "--list"], env=mine.environment, capture_output=True, text=True, check=True
+    )
+    facts = json.loads(done.stdout)["_meta"]["hostvars"]
+    assert {name: found["stockyard_name"] for name, found in facts.items()} == dict(
+        zip(("Db_1.example", "debian"), made, strict=True)
+    )
+    with Yard(f"memory://{root}/yard", owner=OWN, pki_dir=str(root / "pki")) as yard:
+        host = yard.hosts()[0]
+    assert host["labels"] == {"molecule": "role_sample"}
+    assert host["expires"] - host["created"] == 7200
+    mine.ok("destroy")
+    assert names(root) == []
+    mine.ok("destroy")
+
+
+def mine_variables(root: Path) -> dict[str, Any]:
+    return {"yard_hypervisor": f"memory://{root}/yard", "yard_pki_dir": str(root / "pki")}
+
+
+def test_checkouts_of_one_name_keep_their_own_hosts(root: Path) -> None:
+    """Molecule keeps the state of both in one place, as they have one user and one name."""
+    first, second = checkout(root, "first"), checkout(root, "second")
+    second.environment["HOME"] = first.environment["HOME"]
+    first.ok("create")
+    before = names(root)
+    # As molecule sees it, they are created already.
+    second.ok("reset")
+    second.ok("create")
+    assert len(names(root)) == 2
+    second.ok("destroy")
+    assert set(names(root)) <= set(before)
+    with Yard(f"memory://{root}/yard", owner=OWN, pki_dir=str(root / "pki")) as yard:
+        yard.teardown()
+
+
+@pytest.mark.parametrize(("playbook", "environment", "said"), [
+    ("molecule_create", {}, "This playbook is for molecule"),
+    ("molecule_destroy", {}, "This playbook is for molecule"),
+    ("molecule_create", {"MOLECULE_EPHEMERAL_DIRECTORY": "."}, "needs hosts in the group molecule"),
+])  # fmt: skip
+def test_what_is_no_scenario_is_refused(
+    controller: Controller, playbook: str, environment: dict[str, str], said: str
+) -> None:
+    surrounding = {**controller.environment, **environment}
+    line = ["ansible-playbook", f"stockyard.container_hosts.{playbook}"]
+    done = subprocess.run(
+        line, cwd=controller.home, env=surrounding, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode != 0
+    assert said in " ".join(done.stdout.split())
+    assert not controller.state.exists()
+
+
+def test_two_names_that_become_one_are_refused(root: Path) -> None:
+    clash = checkout(root, "clash")
+    clash.declare(mine_variables(root), ("db_1", "db.1"))
+    code, said = clash.molecule("create")
+    assert code != 0
+    assert "names differ in their letters and digits" in " ".join(said.split())
+    assert names(root) == []
+
+
+def test_a_scenario_takes_five_lines() -> None:
+    """That is what the page on molecule promises: one import in each of the two playbooks."""
+    for name in ("create", "destroy"):
+        text = (CHECKOUT / "examples" / "role_sample" / "molecule" / "default" / f"{name}.yml").read_text()
+        lines = [line for line in text.splitlines() if line.strip() and not line.startswith(("#", "---"))]
+        assert len(lines) == 2

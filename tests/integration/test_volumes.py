@@ -1,0 +1,110 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The modules volume and volume_info, and volumes in a declared yard, over the memory hypervisor."""
+
+from __future__ import annotations
+
+import pytest
+
+from .conftest import Controller, Played, checksum, task
+
+DRY = {"check_mode": True, "diff": True}
+DATA = {"name": "data", "size_gib": 5}
+ATTACHED = {"name": "data", "state": "attached", "host": "web-1", "path": "/data"}
+YARD = {
+    "templates": [{"name": "stateful", "docker": "stopped"}],
+    "volumes": [{"name": "golden", "size_gib": 3}],
+    "fleets": [
+        {
+            "name": "web",
+            "template": "stateful",
+            "count": 2,
+            "volumes": [{"name": "{host}-docker", "source": "golden"}],
+        }
+    ],
+}
+
+
+@pytest.fixture(scope="module")
+def told(controller: Controller) -> Played:
+    steps = [
+        task("none", "volume_info"),
+        task("dry yard", "yard", DRY, state="present", declaration=YARD),
+        task("yard", "yard", state="present", declaration=YARD),
+        task("yard again", "yard", state="present", declaration=YARD, prune="yes"),
+        task("present", "volume", {"diff": True}, **DATA),
+        task("present again", "volume", **DATA),
+        checksum("before", controller.state),
+        task("dry attached", "volume", DRY, **ATTACHED),
+        task("dry grown", "volume", DRY, name="data", size_gib=6),
+        task("dry absent", "volume", DRY, name="data", state="absent"),
+        checksum("after", controller.state),
+        task("attached", "volume", **ATTACHED),
+        task("attached again", "volume", **ATTACHED),
+        task("taken", "volume", **{**ATTACHED, "host": "web-2"}),
+        task("held", "volume", name="data", state="absent"),
+        task("smaller", "volume", name="data", size_gib=4),
+        task("no host", "volume", name="data", state="attached"),
+        task("detached", "volume", name="data", state="detached"),
+        task("detached again", "volume", name="data", state="detached"),
+        task("snapshot", "volume", name="data-then", source="data", snapshot=True),
+        task("info", "volume_info", name="data"),
+        task("absent", "volume", name="data", state="absent"),
+        task("absent again", "volume", name="data", state="absent"),
+        task("torn down", "yard", state="absent", templates=True),
+        task("gone", "yard", state="absent", volumes=True),
+        task("none left", "volume_info"),
+    ]
+    return controller.play(steps)
+
+
+def test_a_declared_yard_has_its_volumes(told: Played) -> None:
+    assert not told["dry yard"].get("failed"), told["dry yard"]
+    assert told["yard"]["plan"] == told["dry yard"]["plan"]
+    assert told["yard"]["plan"][1] == "create volume golden: there is none"
+    assert not told["yard again"]["changed"]
+    (first, _second) = told["yard"]["members"]
+    assert first["volumes"] == [{"name": "web-1-docker", "path": "/var/lib/docker"}]
+
+
+def test_it_is_idempotent(told: Played) -> None:
+    for step in ("present", "attached", "detached", "absent"):
+        assert told[step]["changed"], told[step]
+        assert not told[f"{step} again"]["changed"], told[f"{step} again"]
+
+
+def test_check_mode_shows_and_changes_nothing(told: Played) -> None:
+    assert told["dry attached"]["plan"] == ["attach volume data: web-1 is to have it"]
+    assert told["dry grown"]["diff"] == {
+        "before": {"volume data": {"size_gib": 5}},
+        "after": {"volume data": {"size_gib": 6}},
+    }
+    assert told["dry absent"]["plan"] == ["destroy volume data: it is to be absent"]
+    assert told["before"]["stat"]["checksum"] == told["after"]["stat"]["checksum"]
+
+
+def test_a_second_host_is_refused_and_the_holder_is_named(told: Played) -> None:
+    for step in ("taken", "held"):
+        assert told[step]["failed"]
+        assert "host web-1 has it" in told[step]["msg"]
+        assert told[step]["error"]["kind"] == "Refused"
+    assert told["smaller"]["error"]["kind"] == "InvalidInput"
+    assert "host" in told["no host"]["msg"]
+
+
+def test_what_is_returned(told: Played) -> None:
+    assert told["none"]["volumes"] == []
+    assert told["attached"]["volume"]["host"] == "web-1"
+    assert told["attached"]["progress"][-1] == "volume data: mounted at /data in host web-1"
+    (found,) = told["info"]["volumes"]
+    assert (found["size_gib"], found["filesystem"], found["mounted"]) == (5, "ext4", False)
+    assert told["snapshot"]["volume"]["snapshot"]
+    assert told["absent again"]["volume"] is None
+
+
+def test_taking_a_yard_away_keeps_its_volumes_and_says_so(told: Played) -> None:
+    names = ["data-then", "golden", "web-1-docker", "web-2-docker"]
+    assert told["torn down"]["kept"] == [f"volume {name}" for name in names]
+    assert told["gone"]["plan"] == [f"destroy volume {name}: the yard is taken away" for name in names]
+    assert "kept" not in told["gone"]
+    assert told["none left"]["volumes"] == []

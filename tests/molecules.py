@@ -1,0 +1,74 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Checkouts of the sample role, and molecule at work in them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+CHECKOUT = Path(__file__).parents[1]
+SAMPLE = CHECKOUT / "examples" / "role_sample"
+PATIENCE = 600
+
+
+class Checkout:
+    """A copy of the sample role under a name of its own, its home directory, and where its hosts are to be.
+
+    :param variables: of the scenario's inventory, beside those that the sample has.
+    """
+
+    def __init__(self, root: Path, variables: dict[str, Any], name: str = "role_sample", **environment: str) -> None:
+        self.home = root / "home"
+        self.role = root / name
+        collection = root / "collections" / "ansible_collections" / "stockyard" / "container_hosts"
+        collection.parent.mkdir(parents=True, exist_ok=True)
+        collection.exists() or collection.symlink_to(CHECKOUT)
+        self.home.mkdir(exist_ok=True)
+        shutil.copytree(SAMPLE, self.role)
+        self.declare({**variables, "ansible_python_interpreter": "/usr/bin/python3"})
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith(("ANSIBLE_", "MOLECULE_", "STOCKYARD_"))}
+        self.environment = {
+            **inherited,
+            # Where libvirt's session is stays as it is: it has the template.
+            "XDG_CONFIG_HOME": os.environ.get("XDG_CONFIG_HOME", str(Path.home() / ".config")),
+            "XDG_CACHE_HOME": os.environ.get("XDG_CACHE_HOME", str(Path.home() / ".cache")),
+            "HOME": str(self.home),
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "ANSIBLE_COLLECTIONS_PATH": str(root / "collections"),
+            "ANSIBLE_LOCALHOST_WARNING": "False",
+            "ANSIBLE_TIMEOUT": "60",
+            "ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED": "True",
+            "ANSIBLE_SSH_CONTROL_PATH_DIR": f"/tmp/cp-{os.getpid()}",  # noqa: S108  # a socket's path is short
+            **environment,
+        }
+
+    def declare(self, variables: dict[str, Any], hosts: tuple[str, ...] = ("debian",)) -> None:
+        """Write the scenario's inventory."""
+        declared = {"molecule": {"hosts": {host: {} for host in hosts}}, "all": {"vars": variables}}
+        (self.role / "molecule" / "default" / "inventory" / "hosts.yml").write_text(json.dumps(declared))
+
+    def start(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
+        """Start molecule, in a session of its own."""
+        return subprocess.Popen(
+            ["molecule", *arguments], cwd=self.role, env=self.environment, stdin=subprocess.DEVNULL, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True, **options,
+        )  # fmt: skip
+
+    def molecule(self, *arguments: str) -> tuple[int, str]:
+        """Run molecule to its end; what it returned and said. What it passes over in silence is a failure."""
+        process = self.start(*arguments)
+        said, _nothing = process.communicate(timeout=PATIENCE)
+        assert "no hosts matched" not in said, said
+        return process.returncode, said
+
+    def ok(self, *arguments: str) -> str:
+        """The same, and it has to end well."""
+        code, said = self.molecule(*arguments)
+        assert code == 0, said
+        return said

@@ -1,0 +1,261 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the authorization plugin lets through and what it refuses, by every spelling that dockerd would take."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import json
+import socket
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stockyard.core.security import PROFILES, SecuritySpec
+from stockyard.guest.security import authorization
+from stockyard.guest.security.authz.body import Denied, decoded, folded
+from stockyard.guest.security.authz.policy import Policy
+from stockyard.guest.security.authz.rules import check, split
+from stockyard.guest.security.authz.server import answer, read_policy, serve
+
+OPEN = Policy()
+CREATE = "/v1.41/containers/create"
+# What Docker's client of Debian 12 sends for `docker run busybox`, shortened.
+PLAIN: dict[str, Any] = {
+    "Hostname": "", "User": "", "AttachStdin": False, "Env": None, "Cmd": ["true"], "Image": "busybox", "Volumes": {},
+    "Labels": {},
+    "HostConfig": {
+        "Binds": None, "ContainerIDFile": "", "LogConfig": {"Type": "", "Config": {}}, "NetworkMode": "default",
+        "PortBindings": {"80/tcp": [{"HostIp": "", "HostPort": "8080"}]},
+        "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0}, "AutoRemove": True, "VolumeDriver": "",
+        "VolumesFrom": None, "CapAdd": None, "CapDrop": None, "CgroupnsMode": "", "Dns": [], "DnsOptions": [],
+        "DnsSearch": [], "ExtraHosts": None, "GroupAdd": None, "IpcMode": "", "Cgroup": "", "Links": None,
+        "OomScoreAdj": 0, "PidMode": "", "Privileged": False, "PublishAllPorts": False, "ReadonlyRootfs": False,
+        "SecurityOpt": None, "UTSMode": "", "UsernsMode": "", "ShmSize": 0, "ConsoleSize": [0, 0], "Isolation": "",
+        "CpuShares": 0, "Memory": 67108864, "NanoCpus": 0, "CgroupParent": "", "BlkioWeight": 0,
+        "BlkioWeightDevice": [], "BlkioDeviceReadBps": None, "CpuPeriod": 0, "CpusetCpus": "", "Devices": [],
+        "DeviceCgroupRules": None, "DeviceRequests": None, "KernelMemory": 0, "MemorySwappiness": -1,
+        "OomKillDisable": False, "PidsLimit": 0, "Ulimits": None, "CpuCount": 0, "IOMaximumIOps": 0,
+        "MaskedPaths": None, "ReadonlyPaths": None,
+    },
+    "NetworkingConfig": {"EndpointsConfig": {}},
+}  # fmt: skip
+SHUT: dict[str, Any] = {
+    "Privileged": True, "PidMode": "host", "IpcMode": "host", "NetworkMode": "host", "UTSMode": "host",
+    "UsernsMode": "host", "CgroupnsMode": "host", "CapAdd": ["SYS_ADMIN"], "SecurityOpt": ["seccomp=unconfined"],
+    "Devices": [{"PathOnHost": "/dev/vda"}], "DeviceCgroupRules": ["a *:* rwm"], "DeviceRequests": [{"Count": -1}],
+    "Binds": ["/:/host"], "Mounts": [{"Type": "bind", "Source": "/", "Target": "/host"}], "VolumeDriver": "nfs",
+    "Runtime": "kata", "CgroupParent": "system.slice", "OomScoreAdj": -1000, "OomKillDisable": True,
+    "Sysctls": {"kernel.core_pattern": "|/x"}, "MaskedPaths": [], "ReadonlyPaths": [],
+    "LogConfig": {"Type": "fluentd"}, "Isolation": "hyperv", "Annotations": {"a": "b"}, "SomethingNew": True,
+    "Cgroup": "container:x",
+}  # fmt: skip
+
+
+def asked(method: str, uri: str, body: Any = None, **headers: str) -> dict[str, Any]:
+    text = body if isinstance(body, bytes) else json.dumps(body).encode()
+    found: dict[str, Any] = {"RequestMethod": method, "RequestUri": uri, "RequestHeaders": headers}
+    return {**found, "RequestBody": base64.b64encode(text).decode()} if body is not None else found
+
+
+def create(config: dict[str, Any], **top: Any) -> dict[str, Any]:
+    return asked("POST", CREATE, {**PLAIN, **top, "HostConfig": {**PLAIN["HostConfig"], **config}})
+
+
+def refused(policy: Policy, request: dict[str, Any]) -> str:
+    with pytest.raises(Denied) as told:
+        check(policy, request)
+    return str(told.value)
+
+
+def test_an_ordinary_container_is_let_through() -> None:
+    check(OPEN, create({}))
+    check(OPEN, create({"CapAdd": ["CAP_NET_BIND_SERVICE", "chown"], "Binds": ["data:/data", "/data"]}))
+    check(OPEN, create({"SecurityOpt": ["no-new-privileges"], "NetworkMode": "container:abc"}))
+
+
+@pytest.mark.parametrize("key", sorted(SHUT))
+def test_what_leads_out_is_refused(key: str) -> None:
+    refused(OPEN, create({key: SHUT[key]}))
+
+
+@pytest.mark.parametrize("key", sorted(SHUT))
+@pytest.mark.parametrize("spell", [str.lower, str.upper, str.swapcase, lambda k: k.replace("s", "\u017f")])
+def test_go_takes_keys_in_any_case_and_so_does_the_plugin(key: str, spell: Any) -> None:
+    config = {name: value for name, value in PLAIN["HostConfig"].items() if name != key}
+    refused(OPEN, asked("POST", CREATE, {"image": "x", spell("HostConfig"): {**config, spell(key): SHUT[key]}}))
+
+
+def test_two_keys_that_are_one_to_go_are_refused() -> None:
+    text = b'{"Image": "x", "HostConfig": {}, "hostconfig": {"Privileged": true}}'
+    assert "twice" in refused(OPEN, asked("POST", CREATE, text))
+
+
+def test_go_reads_the_first_value_only() -> None:
+    refused(OPEN, asked("POST", CREATE, json.dumps(PLAIN).encode() + b'{"HostConfig": {"Privileged": true}}'))
+
+
+@pytest.mark.parametrize("uri", [
+    "/containers/create", "/v1.41/containers/create", "/v1.24/containers/create?name=x",
+    "/containers/create?x=/auth",
+])  # fmt: skip
+def test_a_body_that_cannot_be_seen_is_refused(uri: str) -> None:
+    assert "cannot be seen" in refused(OPEN, asked("POST", uri))
+    assert "cannot be seen" in refused(OPEN, {**asked("POST", uri), "RequestBody": ""})
+
+
+@pytest.mark.parametrize("uri", [
+    "//containers/create", "/v1.41//containers/create", "/v1.41/./containers/create", "/x/../containers/create",
+    "/v1.41/containers/%63reate", "/v1.41/containers%2fcreate", "/v1.41/containers/create/", "/v1./containers/create",
+    "/v1..41/containers/create", "/v41/containers/create", "/vv1.41/containers/create", "containers/create", "",
+    "http://docker/containers/create", "/v1.41/v1.41/containers/create", "/v1.41/containers/create\x00",
+    "/v1.41/Containers/create", "/v1.41/containers/create;x", "/v1.23/containers/create", "/v0.41/containers/create",
+])  # fmt: skip
+def test_paths_that_are_not_plain_are_refused(uri: str) -> None:
+    refused(OPEN, asked("POST", uri, PLAIN))
+
+
+@pytest.mark.parametrize(("method", "uri"), [
+    ("POST", "/plugins/stockyard-authz/disable"), ("POST", "/plugins/pull?remote=x"), ("DELETE", "/plugins/x"),
+    ("POST", "/plugins/x/set"), ("POST", "/swarm/init"), ("GET", "/swarm/unlockkey"), ("POST", "/services/create"),
+    ("GET", "/secrets"), ("POST", "/session"), ("POST", "/grpc"), ("POST", "/v1.23/containers/x/start"),
+    ("GET", "/debug/pprof/heap"), ("POST", "/containers/x/checkpoints"), ("OPTIONS", "/"), ("post", CREATE),
+    ("POST", "/build?networkmode=host"), ("POST", "/build?version=2"), ("POST", "/build?cgroupparent=x.slice"),
+    ("POST", "/build?networkmode=none&networkmode=host"), ("POST", "/build?a=1;networkmode=host"),
+])  # fmt: skip
+def test_other_ways_out_are_refused(method: str, uri: str) -> None:
+    refused(OPEN, asked(method, uri, PLAIN if method == "post" else None))
+
+
+@pytest.mark.parametrize(("path", "body"), [
+    ("volumes/create", {"Name": "x", "DriverOpts": {"type": "none", "o": "bind", "device": "/"}}),
+    ("volumes/create", {"Name": "x", "Driver": "sshfs"}),
+    ("networks/create", {"Name": "x", "Driver": "macvlan", "Options": {"parent": "eth0"}}),
+    ("networks/create", {"Name": "x", "Options": {"com.docker.network.bridge.name": "docker0"}}),
+    ("containers/x/exec", {"Cmd": ["sh"], "Privileged": True}),
+    ("containers/x/exec", {"Cmd": ["sh"], "privileged": 1}),
+    ("containers/x/update", {"CgroupParent": "x.slice"}),
+    ("containers/x/update", {"Devices": [{"PathOnHost": "/dev/vda"}]}),
+])  # fmt: skip
+def test_other_bodies_are_looked_at(path: str, body: dict[str, Any]) -> None:
+    refused(OPEN, asked("POST", f"/v1.41/{path}", body))
+    refused(OPEN, asked("POST", f"/{path}"))
+
+
+def test_other_parts_of_a_container_are_looked_at() -> None:
+    refused(OPEN, create({}, Volumes={"/etc:/x": {}}))
+    refused(OPEN, create({}, NetworkingConfig={"EndpointsConfig": {"host": {}}}))
+    options = {"DriverConfig": {"Options": {"device": "/", "o": "bind", "type": "none"}}}
+    refused(OPEN, create({"Mounts": [{"Type": "volume", "Source": "x", "Target": "/x", "VolumeOptions": options}]}))
+    refused(OPEN, create({"Binds": "/:/host"}))
+
+
+def test_a_mount_is_let_through_by_its_whole_path_only() -> None:
+    policy = Policy(mounts=("/srv/data",))
+    check(policy, create({"Binds": ["/srv/data:/data:ro"]}))
+    for other in ("/srv/data/x", "/srv/data/..", "/srv//data", "/srv", "/srv/data/"):
+        refused(policy, create({"Binds": [f"{other}:/data"]}))
+
+
+def test_images_are_let_in_by_the_list_or_by_digest() -> None:
+    policy, digest = Policy(images=("busybox", "registry.example/team/*")), "x@sha256:" + "a" * 64
+    check(policy, create({}))
+    check(policy, asked("POST", "/images/create?fromImage=registry.example/team/app&tag=1"))
+    refused(policy, asked("POST", "/images/create?fromImage=evil&tag=1"))
+    refused(policy, asked("POST", "/images/create?fromSrc=-&repo=busybox"))
+    for way in ("/images/load", "/commit?container=x", "/build", "/images/x/tag?repo=busybox"):
+        refused(policy, asked("POST", way))
+    check(Policy(by_digest=True), create({}, Image=digest))
+    refused(Policy(by_digest=True), create({}))
+    check(OPEN, asked("POST", "/images/create?fromImage=any"))
+
+
+def test_forms_are_refused() -> None:
+    kind = {"Content-Type": "application/x-www-form-urlencoded"}
+    assert "forms" in refused(OPEN, {**asked("POST", "/build"), "RequestHeaders": kind})
+    assert "not built" in refused(Policy(build=False), asked("POST", "/build"))
+
+
+@pytest.mark.parametrize("text", [b"", b"[]", b"null", b"1", b"{", b'{"a": NaN}', b"\xff\xfe", b"[" * 100000, b'"x"'])
+def test_bodies_that_are_no_objects_are_refused(text: bytes) -> None:
+    refused(OPEN, asked("POST", CREATE, text or b" "))
+
+
+@given(st.binary(max_size=200))
+def test_no_body_makes_it_fall_over(text: bytes) -> None:
+    try:
+        check(OPEN, asked("POST", CREATE, text))
+    except Denied:
+        return
+    raise AssertionError("random bytes were let through")
+
+
+@given(st.text(max_size=60))
+def test_no_path_makes_it_fall_over_and_none_hides_a_creation(text: str) -> None:
+    try:
+        path, _query = split(text)
+    except Denied:
+        return
+    assert path.startswith("/")
+    assert "//" not in path
+    assert "%" not in path
+
+
+@given(st.sampled_from(sorted(SHUT)), st.none() | st.booleans() | st.integers() | st.text() | st.just([{"a": [None]}]))
+def test_values_of_any_shape_are_an_answer(key: str, value: Any) -> None:
+    request = json.dumps(create({key: value})).encode()
+    assert isinstance(answer(OPEN, "/AuthZPlugin.AuthZReq", request)["Allow"], bool)
+
+
+def test_keys_fold_as_in_go() -> None:
+    assert folded("HO\u017fTCONFIG") == folded("HostConfig")
+    assert folded("PIDMODE\u212a") == "pidmodek"
+    assert decoded(base64.b64encode(b'{"A": {"B": 1}}').decode()) == {"a": {"b": 1}}
+
+
+def test_whatever_fails_is_a_refusal() -> None:
+    for body in (b"", b"{", b"[]", b"null", b'{"RequestMethod": 3, "RequestUri": []}', b"\xff"):
+        assert answer(OPEN, "/AuthZPlugin.AuthZReq", body)["Allow"] is False
+    assert answer(OPEN, "/Other", b"{}")["Allow"] is False
+    assert answer(OPEN, "/Plugin.Activate", b"") == {"Implements": ["authz"]}
+
+
+class Connection(http.client.HTTPConnection):
+    def __init__(self, path: Path) -> None:
+        super().__init__("plugin", timeout=10)
+        self.path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(10)
+        self.sock.connect(str(self.path))
+
+
+def test_it_serves_many_calls_on_one_connection(tmp_path: Path) -> None:
+    (tmp_path / "policy.json").write_text(authorization.text(SecuritySpec("hostile").settings()))
+    policy = read_policy(str(tmp_path / "policy.json"))
+    with serve(str(tmp_path / "s"), policy) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        connection = Connection(tmp_path / "s")
+        for request, allowed in ((create({}), True), (create({"Privileged": True}), False), (create({}), True)):
+            connection.request("POST", "/AuthZPlugin.AuthZReq", json.dumps(request))
+            assert json.loads(connection.getresponse().read())["Allow"] is allowed
+        connection.close()
+        server.shutdown()
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_only_a_host_with_a_policy_has_the_plugin(profile: str) -> None:
+    files = authorization.part(SecuritySpec(profile).settings()).files
+    assert bool(files) == (profile == "hostile")
+
+
+def test_builds_are_left_to_hosts_whose_dockerd_refuses_the_hosts_network_itself() -> None:
+    assert json.loads(authorization.text(SecuritySpec("hostile").settings()))["build"] is True
+    other = SecuritySpec("hostile", user_namespaces="none").settings()
+    assert json.loads(authorization.text(other))["build"] is False

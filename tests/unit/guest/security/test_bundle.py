@@ -1,0 +1,114 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a profile puts into a host."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from stockyard import ImageSpec, InvalidInput, TemplateSpec
+from stockyard.core import codec
+from stockyard.core.security import PROFILES, SecuritySpec, Settings
+from stockyard.guest.recipe import LINK, declared_digest, recipe
+from stockyard.guest.security import MARKER, bundle, daemon, firewall, kernel, limits, rootless
+
+ROOTLESS = SecuritySpec("hostile", user_namespaces="rootless")
+VARIANTS = [*map(SecuritySpec, PROFILES), ROOTLESS, SecuritySpec("trusted", user_namespaces="remap")]
+
+
+def made(spec: SecuritySpec) -> dict[str, str]:
+    return {path: file.text for path, file in recipe(ImageSpec(), "running", spec).files.items()}
+
+
+def test_a_profile_and_every_change_of_it_is_another_digest() -> None:
+    specs = [
+        *VARIANTS,
+        SecuritySpec("hostile", icc=True),
+        SecuritySpec("hostile", limits={"pids": 7}),
+        SecuritySpec("hostile", sysctls={"kernel.sysrq": "1"}),
+        SecuritySpec("hostile", seccomp='{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": []}'),
+        SecuritySpec("hostile", authorization=False),
+    ]
+    digests = {declared_digest(TemplateSpec("a", security=spec)) for spec in specs}
+    assert len(digests) == len(specs)
+
+
+def test_a_trusted_host_is_the_host_that_it_was() -> None:
+    files = bundle(SecuritySpec().settings(), "me").files
+    assert list(files) == [MARKER]
+    assert bundle(SecuritySpec().settings(), "me").packages == ()
+
+
+@pytest.mark.parametrize("spec", VARIANTS)
+def test_the_host_says_itself_what_it_is_to_be(spec: SecuritySpec) -> None:
+    assert codec.from_dict(Settings, json.loads(made(spec)[MARKER])) == spec.settings()
+
+
+@pytest.mark.parametrize("spec", VARIANTS)
+def test_every_unit_that_is_started_is_there_and_wanted_once(spec: SecuritySpec) -> None:
+    found = recipe(ImageSpec(), "running", spec).files
+    for unit in bundle(spec.settings(), "me").enable:
+        links = [p for p, f in found.items() if f.mode == LINK and p.endswith(f".wants/{unit}")]
+        assert len(links) == 1
+        assert found[found[links[0]].text].mode == 0o644
+
+
+def test_a_hostile_host_has_what_the_table_promises() -> None:
+    files = made(SecuritySpec("hostile"))
+    told = json.loads(files[daemon.PATH])
+    assert told["userns-remap"] == "dockremap"
+    assert told["authorization-plugins"] == ["stockyard-authz"]
+    assert (told["icc"], told["userland-proxy"], told["no-new-privileges"]) == (False, False, True)
+    assert told["log-opts"] == {"max-file": "3", "max-size": "10m"}
+    assert files["/etc/subuid"] == "dockremap:100000:65536\n"
+    assert "TasksMax=2048\nMemoryMax=75%\n" in files[f"/etc/systemd/system/{limits.SLICE}"]
+    assert "TasksMax=512\nMemoryMax=50%\n" in files["/etc/systemd/system/docker-.scope.d/10-stockyard.conf"]
+    assert "limit rate over 64 mbytes/second drop" in files[firewall.RULES]
+    assert "policy drop" in files[firewall.RULES]
+    assert "-kernel.unprivileged_userns_clone = 0\n" in files[kernel.SYSCTL]
+
+
+def test_a_rootless_host_reads_its_own_configuration() -> None:
+    files = made(ROOTLESS)
+    told = json.loads(files["/etc/docker/rootless.json"])
+    assert "userns-remap" not in told
+    assert "cgroup-parent" not in told
+    assert f"ConditionUser={rootless.USER}" in files["/etc/systemd/user/docker.service"]
+    assert "-kernel.unprivileged_userns_clone = 1\n" in files[kernel.SYSCTL]
+    assert f"m stockyard {rootless.USER}" in files["/etc/sysusers.d/stockyard-rootless.conf"]
+    assert files["/etc/systemd/system/docker.socket"] == "/dev/null"
+    assert told["group"] == "root"
+    assert files[f"{rootless.FOLDER}/dockerd"].startswith("#!/bin/sh\n")
+    assert f"PATH={rootless.FOLDER}:" in files["/etc/systemd/user/docker.service"]
+
+
+def test_what_a_user_says_of_the_kernel_wins() -> None:
+    files = made(SecuritySpec("hostile", sysctls={"kernel.sysrq": "438"}))
+    assert "-kernel.sysrq = 438\n" in files[kernel.SYSCTL]
+    assert files[kernel.SYSCTL].count("kernel.sysrq") == 1
+
+
+def test_a_users_file_cannot_undo_a_profile_unseen() -> None:
+    with pytest.raises(InvalidInput, match="part of the security profile"):
+        recipe(ImageSpec(files={daemon.PATH: "{}"}), "running", SecuritySpec("hostile"))
+
+
+def test_the_plugin_in_the_image_needs_nothing_of_the_sdk(tmp_path: Path) -> None:
+    prefix = "/usr/lib/stockyard/stockyard_authz/"
+    folder = tmp_path / "stockyard_authz"
+    folder.mkdir()
+    for path, text in made(SecuritySpec("hostile")).items():
+        if path.startswith(prefix):
+            ast.parse(text)
+            (folder / path.removeprefix(prefix)).write_text(text)
+    check = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import stockyard_authz.server as m;"
+        "assert m.main and not [n for n in sys.modules if n == 'stockyard' or n.startswith('stockyard.')]"
+    )
+    subprocess.run([sys.executable, "-I", "-c", check], check=True, timeout=60)

@@ -1,0 +1,131 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Items of content libraries as sources of templates."""
+
+from __future__ import annotations
+
+import http.client
+import ssl
+import time
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from stockyard import FleetSpec, ImageSpec, TemplateSpec, Yard
+from stockyard.core.login import Login
+from stockyard.errors import StockyardError
+from stockyard.providers.vsphere import place
+from stockyard.providers.vsphere.library import ITEMS, NAME, find
+from stockyard.providers.vsphere.rest import Rest
+from tests.vcsim.simulator import SOURCE, Simulator
+
+SESSIONS, FILES = "update-session", "updatesession/file"
+OVF = """<?xml version="1.0"?>
+<Envelope xmlns="http://schemas.dmtf.org/ovf/envelope/1" xmlns:ovf="http://schemas.dmtf.org/ovf/envelope/1"
+  xmlns:rasd="http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/CIM_ResourceAllocationSettingData"
+  xmlns:vssd="http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/CIM_VirtualSystemSettingData">
+<References><File ovf:href="disk.vmdk" ovf:id="file1" ovf:size="1024"/></References>
+<DiskSection><Info/><Disk ovf:capacity="1" ovf:capacityAllocationUnits="byte * 2^30" ovf:diskId="disk1"
+  ovf:fileRef="file1"/></DiskSection>
+<NetworkSection><Info/><Network ovf:name="VM Network"><Description/></Network></NetworkSection>
+<VirtualSystem ovf:id="debian"><Info/><Name>debian</Name><OperatingSystemSection ovf:id="96"><Info/>
+</OperatingSystemSection><VirtualHardwareSection><Info/>
+<System><vssd:ElementName>h</vssd:ElementName><vssd:InstanceID>0</vssd:InstanceID>
+  <vssd:VirtualSystemType>vmx-19</vssd:VirtualSystemType></System>
+<Item><rasd:ElementName>cpu</rasd:ElementName><rasd:InstanceID>1</rasd:InstanceID>
+  <rasd:ResourceType>3</rasd:ResourceType><rasd:VirtualQuantity>1</rasd:VirtualQuantity></Item>
+<Item><rasd:AllocationUnits>byte * 2^20</rasd:AllocationUnits><rasd:ElementName>memory</rasd:ElementName>
+  <rasd:InstanceID>2</rasd:InstanceID><rasd:ResourceType>4</rasd:ResourceType>
+  <rasd:VirtualQuantity>1024</rasd:VirtualQuantity></Item>
+<Item><rasd:ElementName>scsi</rasd:ElementName><rasd:InstanceID>3</rasd:InstanceID>
+  <rasd:ResourceSubType>VirtualSCSI</rasd:ResourceSubType><rasd:ResourceType>6</rasd:ResourceType></Item>
+<Item><rasd:AddressOnParent>0</rasd:AddressOnParent><rasd:ElementName>disk</rasd:ElementName>
+  <rasd:HostResource>ovf:/disk/disk1</rasd:HostResource><rasd:InstanceID>4</rasd:InstanceID>
+  <rasd:Parent>3</rasd:Parent><rasd:ResourceType>17</rasd:ResourceType></Item>
+<Item><rasd:AddressOnParent>7</rasd:AddressOnParent><rasd:Connection>VM Network</rasd:Connection>
+  <rasd:ElementName>card</rasd:ElementName><rasd:InstanceID>5</rasd:InstanceID>
+  <rasd:ResourceSubType>VmxNet3</rasd:ResourceSubType><rasd:ResourceType>10</rasd:ResourceType></Item>
+</VirtualHardwareSection></VirtualSystem></Envelope>
+"""
+
+
+@pytest.fixture
+def rest(own_vcenter: Simulator) -> Rest:
+    """vCenter's other interface, for whoever keeps the library."""
+    login = Login(own_vcenter.username, own_vcenter.password, True, own_vcenter.ca_path)
+    where = place.parse(own_vcenter.uri)
+    return Rest(where, login, ssl.create_default_context(cafile=own_vcenter.ca_path))
+
+
+@pytest.fixture
+def item(own_vcenter: Simulator, rest: Rest) -> str:
+    """An OVF item in a library, as a source is named."""
+    store = next(d for d in own_vcenter.connect().content.rootFolder.childEntity[0].datastore)
+    with rest as asked:
+        backing = [{"datastore_id": store._moId, "type": "DATASTORE"}]
+        spec = {"name": "golden", "type": "LOCAL", "storage_backings": backing}
+        library = asked.ask("POST", "/com/vmware/content/local-library", {"create_spec": spec})
+        spec = {"name": "debian", "type": "ovf", "library_id": library}
+        key = asked.ask("POST", ITEMS, {"create_spec": spec})
+        update = asked.ask("POST", f"{ITEMS}/{SESSIONS}", {"create_spec": {"library_item_id": key}})
+        file = {"file_spec": {"name": "debian.ovf", "source_type": "PUSH", "size": len(OVF)}}
+        told = asked.ask("POST", f"{ITEMS}/{FILES}/id:{update}?~action=add", file)
+        put(rest, told["upload_endpoint"]["uri"])
+        asked.ask("POST", f"{ITEMS}/{SESSIONS}/id:{update}?~action=complete")
+    time.sleep(0.2)
+    return "library:golden/debian"
+
+
+def put(rest: Rest, uri: str) -> None:
+    """Upload the description of the machine."""
+    parts = urlsplit(uri)
+    line = http.client.HTTPSConnection(parts.hostname or "", parts.port, context=rest._context)
+    line.request("PUT", parts.path, OVF, {"vmware-api-session-id": rest._session})
+    assert line.getresponse().status < 300
+    line.close()
+
+
+def test_an_item_is_deployed_once_and_goes_with_its_templates(
+    own_vcenter: Simulator, item: str, tmp_path: Path
+) -> None:
+    before = set(own_vcenter.machines())
+    with Yard(own_vcenter.uri + "?endpoints=false", pki_dir=str(tmp_path)) as yard:
+        spec = TemplateSpec("base", image=ImageSpec(source=item))
+        assert yard.template(spec).changed
+        assert not yard.template(spec).changed
+        (image,) = (name for name in own_vcenter.machines() if name.startswith(NAME))
+        assert own_vcenter.machines()[image].snapshot is not None
+        assert yard.template(TemplateSpec("other", image=ImageSpec(source=item))).changed
+        assert [name for name in own_vcenter.machines() if name.startswith(NAME)] == [image]
+        hosts = yard.fleet(FleetSpec("web", template="base", count=2)).objects
+        assert {host["mode"] for host in hosts} == {"instant"}
+        yard.prune_templates()
+        assert image in own_vcenter.machines()
+        yard.teardown(templates=True)
+    assert set(own_vcenter.machines()) == before
+
+
+def test_a_machine_that_has_an_item_s_name_is_left_alone(
+    own_vcenter: Simulator, rest: Rest, item: str, tmp_path: Path
+) -> None:
+    """A controller that was killed at the wrong moment leaves one, and so may anybody else."""
+    with rest as asked:
+        name = find(asked, item).machine
+    source = own_vcenter.find(SOURCE)
+    own_vcenter.clone(source, name, source.parent.CreateFolder("stockyard"))
+    with Yard(own_vcenter.uri + "?endpoints=false", pki_dir=str(tmp_path)) as yard:
+        with pytest.raises(StockyardError, match="does not say that it is this item"):
+            yard.template(TemplateSpec("base", image=ImageSpec(source=item)))
+        yard.teardown(templates=True)
+    assert name in own_vcenter.machines()
+
+
+def test_an_item_that_is_not_there_is_named(own_vcenter: Simulator, item: str, tmp_path: Path) -> None:
+    wrong = {"library:golden": "LIBRARY/ITEM", "library:none/debian": "library none", "library:golden/x": "item x"}
+    with Yard(own_vcenter.uri + "?endpoints=false", pki_dir=str(tmp_path)) as yard:
+        for source, word in wrong.items():
+            with pytest.raises(StockyardError, match=word) as caught:
+                yard.template(TemplateSpec("base", image=ImageSpec(source=source)))
+            assert "Remedy: " in str(caught.value)
+            assert own_vcenter.password.partition("'")[0] not in str(caught.value)
