@@ -121,6 +121,15 @@ options:
       - The name of the hypervisor that this run is on, among O(hypervisors).
     type: str
     default: ''
+  on_full:
+    description:
+      - What becomes of a run that the pool has not room enough for. The run fails in either case, and says what there
+        was no room for.
+      - V(refuse) changes nothing.
+      - V(fill) first makes as many of the missing hosts as there is room for.
+    type: str
+    choices: [refuse, fill]
+    default: refuse
   replace_on_labels:
     description:
       - Keys of O(labels) that replace a host when they change. All others are changed where the host is.

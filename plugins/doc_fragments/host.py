@@ -51,6 +51,27 @@ options:
       - By default the host is alone behind QEMU's user network, with a loopback address on the hypervisor.
     type: str
     default: ''
+  pool:
+    description:
+      - The pool that the host is in, of the same tenant. A host that it has no room for is refused with the numbers,
+        before anything is made. See M(stockyard.container_hosts.pool).
+    type: str
+    default: ''
+  vcpus:
+    description:
+      - Virtual CPUs of the host. As its template has when it is V(0).
+      - A change is made while the host runs, from the C(vcpus) of its template up to its C(max_vcpus). Where that
+        cannot be, the host is replaced. The plan says which, and why.
+    type: int
+    default: 0
+  memory_mib:
+    description:
+      - Memory of the host in MiB. As its template has when it is V(0).
+      - A change is made while the host runs, from the C(memory_mib) of its template up to its C(max_memory_mib), in
+        steps of a sixteenth of what lies between them, or of 128 MiB if that is more. Otherwise as with O(vcpus).
+      - Memory is given back by the guest. Where it cannot, the module fails and the host keeps what it has.
+    type: int
+    default: 0
   labels:
     description:
       - Labels that each host carries. Values are strings. A change of labels keeps the host.

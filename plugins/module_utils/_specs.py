@@ -8,15 +8,17 @@ from __future__ import annotations
 from typing import Any
 
 from ._ansible import checked
+from ._pools import POOL, PRELOAD, pool_spec, preloads
 from ._security import SECURITY, security_spec
 from ._volumes import USE, VOLUME, volume_spec, volume_uses
-from .stockyard.core.declaration import PRUNE, Declaration, FleetTerm, TemplateTerm, VolumeTerm
+from .stockyard.core.declaration import PRUNE, Declaration, FleetTerm, PoolTerm, TemplateTerm, VolumeTerm
 from .stockyard.core.fleet import HOST_STATES, FleetSpec, SingleSpec
 from .stockyard.core.host import ENGINE_IDENTITIES, MODES, HostSpec
 from .stockyard.core.image import SUITES, BuildOptions, ImageSpec
 from .stockyard.core.lease import LeaseSpec, seconds
 from .stockyard.core.naming import duration
 from .stockyard.core.network import EGRESSES
+from .stockyard.core.pool import ON_FULL
 from .stockyard.core.repository import Repository
 from .stockyard.core.spread import HYPERVISOR_STATES, PLACEMENTS, Hypervisor
 from .stockyard.core.template import ACCELERATORS, DOCKER_KINDS, KEEP, Hardware, TemplateSpec
@@ -31,6 +33,7 @@ __all__ = [
     "HOST",
     "HOST_STATES",
     "LEASE",
+    "POOL",
     "PRUNE",
     "TEMPLATE",
     "TENANT",
@@ -38,6 +41,7 @@ __all__ = [
     "declaration",
     "fleet_spec",
     "leasing",
+    "pool_spec",
     "reaping",
     "single_spec",
     "template_spec",
@@ -55,6 +59,9 @@ HOST: Params = {
     "egress": {"type": "str", "choices": list(EGRESSES), "default": "none"},
     "egress_proxy": {"type": "str", "default": ""},
     "network": {"type": "str", "default": ""},
+    "pool": {"type": "str", "default": ""},
+    "vcpus": {"type": "int", "default": 0},
+    "memory_mib": {"type": "int", "default": 0},
     "labels": {"type": "dict", "default": {}},
     "authorized_keys": {"type": "list", "elements": "str", "default": [], "no_log": False},
     "fork_mode": {"type": "str", "choices": list(MODES), "default": "instant"},
@@ -69,6 +76,7 @@ LEASE: Params = {
     **TENANT,
     "holder": {"type": "str"},
     "fleet": {"type": "str"},
+    "pool": {"type": "str"},
     "labels": {"type": "dict", "default": {}},
     "duration": {"type": "str", "default": "1h"},
 }
@@ -99,6 +107,7 @@ FLEET: Params = {
     "hypervisors": {"type": "list", "elements": "dict", "default": [], "options": HYPERVISOR},
     "placement": {"type": "str", "choices": list(PLACEMENTS), "default": "spread"},
     "here": {"type": "str", "default": ""},
+    "on_full": {"type": "str", "choices": list(ON_FULL), "default": "refuse"},
 }
 
 REPOSITORY: Params = {
@@ -113,6 +122,8 @@ TEMPLATE: Params = {
     "suite": {"type": "str", "choices": list(SUITES), "default": "bookworm"},
     "packages": {"type": "list", "elements": "str", "default": []},
     "files": {"type": "dict", "default": {}},
+    "preload": PRELOAD,
+    "commands": {"type": "list", "elements": "str", "default": []},
     "disk_gib": {"type": "int", "default": 8},
     "source": {"type": "str", "default": ""},
     "ssh_user": {"type": "str", "default": "stockyard"},
@@ -123,6 +134,7 @@ TEMPLATE: Params = {
     "vcpus": {"type": "int", "default": 1},
     "max_vcpus": {"type": "int", "default": 4},
     "memory_mib": {"type": "int", "default": 1024},
+    "max_memory_mib": {"type": "int", "default": 0},
     "spare_ports": {"type": "int", "default": 4},
     "accelerator": {"type": "str", "choices": list(ACCELERATORS), "default": "auto"},
     "docker": {"type": "str", "choices": list(DOCKER_KINDS), "default": "running"},
@@ -133,14 +145,13 @@ TEMPLATE: Params = {
     "timeout": {"type": "int", "default": 1800},
 }
 
-
 ITEM: Params = {
     "name": {"type": "str", "required": True},
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
 }
 
 # Options that a host's specification has by the same name and type.
-PLAIN = ("fork_mode", "engine_identity", "bind", "egress", "egress_proxy", "network")
+PLAIN = ("fork_mode", "engine_identity", "bind", "egress", "egress_proxy", "network", "pool", "vcpus", "memory_mib")
 
 
 def template_spec(params: Params) -> TemplateSpec:
@@ -149,9 +160,15 @@ def template_spec(params: Params) -> TemplateSpec:
     hardware = _of(params, "vcpus", "max_vcpus", "memory_mib", "spare_ports", "accelerator")
     age = params["max_age"]
     return TemplateSpec(
-        **_of(params, "name", "tenant", "docker", "upgrade", "keep_generations"),
+        **_of(params, "name", "tenant", "docker", "upgrade", "keep_generations", "max_memory_mib"),
         max_age=None if age is None else duration("max_age", age),
-        image=ImageSpec(packages=tuple(params["packages"]), files=params["files"] or None, **image),
+        image=ImageSpec(
+            packages=tuple(params["packages"]),
+            files=params["files"] or None,
+            preload=preloads(params["preload"]),
+            commands=tuple(params["commands"]),
+            **image,
+        ),
         build=BuildOptions(
             **_of(params, "mirror", "security_mirror", "proxy"),
             repositories=tuple(
@@ -167,7 +184,7 @@ def fleet_spec(params: Params) -> FleetSpec:
     """The fleet that a task declares."""
     names, count, update = params["names"], params["count"], params["update"]
     return FleetSpec(
-        **_of(params, "name", "template", "tenant", "labels", "recreate", "placement", "here"),
+        **_of(params, "name", "template", "tenant", "labels", "recreate", "placement", "here", "on_full"),
         # Where names are declared and there are none, no host is wanted.
         count=count if count is not None else 1 if names is None else len(names),
         names=tuple(names or ()),
@@ -185,12 +202,14 @@ def declaration(params: Params) -> Declaration:
     """The yard that a task declares."""
     declared = params["declaration"] or {}
     here = params["here"] or ""
-    unknown = sorted(map(str, declared.keys() - {"templates", "volumes", "fleets"}))
+    unknown = sorted(map(str, declared.keys() - {"pools", "templates", "volumes", "fleets"}))
     if unknown:
-        raise InvalidInput(f"declaration: {unknown[0]} is not known.", remedy="declare templates, volumes and fleets")
-    templates, volumes, fleets = (
+        raise InvalidInput(
+            f"declaration: {unknown[0]} is not known.", remedy="declare pools, templates, volumes and fleets"
+        )
+    pools, templates, volumes, fleets = (
         _items(declared, kind, options)
-        for kind, options in (("templates", TEMPLATE), ("volumes", VOLUME), ("fleets", FLEET))
+        for kind, options in (("pools", POOL), ("templates", TEMPLATE), ("volumes", VOLUME), ("fleets", FLEET))
     )
     found = Declaration(
         tuple(TemplateTerm(template_spec(t), float(t["timeout"])) for t in templates if t["state"] == "present"),
@@ -200,6 +219,8 @@ def declaration(params: Params) -> Declaration:
             if f["state"] == "present"
         ),
         *(tuple((i["tenant"], i["name"]) for i in kind if i["state"] == "absent") for kind in (templates, fleets)),
+        pools=tuple(PoolTerm(pool_spec(p), p["force"], float(p["timeout"])) for p in pools if p["state"] == "present"),
+        absent_pools=tuple((p["tenant"], p["name"]) for p in pools if p["state"] == "absent"),
         prune=params["prune"],
         evacuate=params["evacuate"],
         volumes=tuple(VolumeTerm(volume_spec(v), float(v["timeout"])) for v in volumes if v["state"] == "present"),
@@ -239,7 +260,8 @@ def client(params: Params) -> Client:
 def lease_spec(params: Params) -> LeaseSpec:
     """The lease that a task asks for."""
     asked = _of(params, "holder", "tenant", "labels")
-    return LeaseSpec(**asked, fleet=params["fleet"] or "", duration=seconds("duration", params["duration"]))
+    where = {"fleet": params["fleet"] or "", "pool": params["pool"] or ""}
+    return LeaseSpec(**asked, **where, duration=seconds("duration", params["duration"]))
 
 
 def leasing(yard: Yard, params: Params, how: Params) -> Result:

@@ -162,6 +162,14 @@ host:
       description: The libvirt network that it has its address of. Empty for QEMU's user network.
       type: str
       sample: ""
+    pool:
+      description: The pool that it is in, empty for none.
+      type: str
+      sample: ci
+    size:
+      description: Its nominal size, by which it counts in its pool.
+      type: dict
+      sample: {vcpus: 1, memory_mib: 1024, disk_gib: 8}
     volumes:
       description: The volumes that it is declared to have, each with the place where it is mounted.
       type: list

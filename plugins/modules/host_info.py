@@ -141,8 +141,9 @@ hosts:
       description:
         - What its RAM costs the hypervisor now, in MiB. What is private it has alone, what is shared is its template's.
           Not there when it is off or may not be read.
+        - The kernel ends the machine with the highest C(oom_score) first when memory is out.
       type: dict
-      sample: {private_mib: 41.2, shared_mib: 166.0}
+      sample: {private_mib: 41.2, shared_mib: 166.0, oom_score: 671}
     console_log:
       description: The file on the hypervisor that holds what its kernel and services said on the console.
       type: str
@@ -173,6 +174,14 @@ hosts:
       description: The libvirt network that it has its address of. Empty for QEMU's user network.
       type: str
       sample: ""
+    pool:
+      description: The pool that it is in, empty for none.
+      type: str
+      sample: ci
+    size:
+      description: Its nominal size, by which it counts in its pool.
+      type: dict
+      sample: {vcpus: 1, memory_mib: 1024, disk_gib: 8}
     volumes:
       description: The volumes that it is declared to have, each with the place where it is mounted.
       type: list

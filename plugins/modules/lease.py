@@ -53,9 +53,13 @@ options:
   labels:
     description:
       - Labels that the host is to carry. It may carry others too.
-      - At least one of O(fleet) and O(labels) is needed with O(holder).
+      - At least one of O(fleet), O(labels) and O(pool) is needed with O(holder).
     type: dict
     default: {}
+  pool:
+    description:
+      - The pool that the host is to be in.
+    type: str
   duration:
     description:
       - How long the lease lasts, from now on, as in V(90s), V(45m), V(2h) or V(1d). At most 30 days.

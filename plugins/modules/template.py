@@ -25,6 +25,7 @@ extends_documentation_fragment:
   - stockyard.container_hosts.progress
   - stockyard.container_hosts.security
   - stockyard.container_hosts.tenant
+  - stockyard.container_hosts.warm
 attributes:
   check_mode:
     support: full
@@ -96,6 +97,11 @@ options:
       - Memory of each host in MiB.
     type: int
     default: 1024
+  max_memory_mib:
+    description:
+      - How much memory in MiB a host can be given while it runs. None more than O(memory_mib) when it is V(0).
+    type: int
+    default: 0
   spare_ports:
     description:
       - PCI Express ports that are left free for hot-plug, at most 12.

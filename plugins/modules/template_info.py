@@ -83,6 +83,12 @@ templates:
       description: The machine that it was frozen with.
       type: dict
       sample: {vcpus: 1, max_vcpus: 4, memory_mib: 1024, spare_ports: 4, accelerator: auto}
+    sizes:
+      description:
+        - MiB that it takes of the disk of the hypervisor. The RAM file is sparse. Other templates may share the image.
+      returned: where its files are kept by this collection
+      type: dict
+      sample: {disk_mib: 12.4, ram_mib: 231.7, state_mib: 0.7, image_mib: 489.2}
     created:
       description: When it was made, in seconds since the epoch.
       type: float

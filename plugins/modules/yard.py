@@ -10,9 +10,9 @@ module: yard
 short_description: Have a whole yard as declared, or take it away
 version_added: 0.1.0
 description:
-  - With V(present) it makes all templates and fleets of a declaration, in this order, and can take away what is not
-    declared any more. Its plan is one for all. In check mode it shows which hosts are replaced because their template
-    will have a new generation.
+  - With V(present) it makes all pools, templates, volumes and fleets of a declaration, in this order, and can take
+    away what is not declared any more. Its plan is one for all. In check mode it shows which hosts are replaced because
+    their template will have a new generation.
   - With V(absent) it destroys every host of an owner on a hypervisor, in fleets and single, whether anything still
     declares it or not. Volumes stay, and are named, unless O(volumes=true).
   - Objects of other owners, and objects whose record cannot be read, are left alone.
@@ -43,16 +43,18 @@ options:
     description:
       - What the yard is to have. Required when O(state=present).
       - C(templates) is a list, each with the options of M(stockyard.container_hosts.template). C(fleets) is a list,
-        each with the options of M(stockyard.container_hosts.fleet). C(volumes) is a list, each with the options of
+        each with the options of M(stockyard.container_hosts.fleet), and C(pools) one with those of
+        M(stockyard.container_hosts.pool). C(volumes) is a list, each with the options of
         M(stockyard.container_hosts.volume) but C(host) and C(path), and with the states V(present) and V(absent). They
         are made in their order, before the fleets. Each item has a C(timeout) of its own.
+      - Pools that are made or grow come first, pools that shrink after the fleets.
     type: dict
   prune:
     description:
-      - What happens to fleets and templates of the owner that are not declared. Single hosts always stay, and so do
-        templates that hosts live on. Volumes always stay.
+      - What happens to fleets, templates and pools of the owner that are not declared. Single hosts always stay, and
+        so do templates that hosts live on, and pools that something is in. Volumes always stay.
       - V(no) leaves them. V(yes) takes them away. Where the list of fleets is empty no fleet goes, and where the list
-        of templates is empty no template goes, because it is more likely lost than meant.
+        of templates is empty no template goes, and so with pools, because it is more likely lost than meant.
       - V(force) takes them away even then.
       - Nothing goes when a part of the declaration failed.
     type: str
@@ -85,7 +87,7 @@ options:
     type: path
   templates:
     description:
-      - Whether O(state=absent) takes templates away too.
+      - Whether O(state=absent) takes templates and pools away too.
     type: bool
     default: false
   volumes:

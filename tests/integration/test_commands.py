@@ -43,6 +43,10 @@ ELSEWHERE = {
     r"rm -r ": "tests/integration/test_site.py",
     r"(export VMWARE|govc )": "docs/vsphere.md",
     r"ansible-playbook stockyard\.container_hosts\.vsphere_preflight ": "tests/vcsim/test_site.py",
+    r"ansible-playbook stockyard\.container_hosts\.vsphere_template ": "tests/e2e/test_vsphere_template.py",
+    r"(export JENKINS_API_TOKEN|ansible-playbook stockyard\.container_hosts\.jenkins_agents )": (
+        "tests/integration/test_jenkins.py"
+    ),
 }
 
 

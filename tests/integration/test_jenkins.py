@@ -197,7 +197,7 @@ def test_a_pipeline_leases_a_host_for_one_build(controller: Controller, tmp_path
     tools.mkdir()
     sdk = CHECKOUT / "plugins" / "module_utils"
     scripts = {
-        "stockyard": f'#!/bin/sh\nPYTHONPATH={sdk} exec {sys.executable} -m stockyard.cli "$@"\n',
+        "stockyard": f'#!/bin/sh\nPYTHONPATH={sdk} exec {sys.executable} -m stockyard.cli.main "$@"\n',
         "docker": f'#!/bin/sh\necho "$DOCKER_HOST $1" >>{tmp_path}/did\n',
     }
     for name, text in scripts.items():

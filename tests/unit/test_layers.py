@@ -41,8 +41,9 @@ ALLOWED = {
     # A user of services beside the yard: another system's view of its hosts.
     "jenkins": {"core", "errors", "result", "services"},
     "leasing": {"core", "errors", "result", "services"},
+    "pooling": {"core", "errors", "result", "services"},
     "storing": {"core", "result", "services"},
-    "yard": {"core", "errors", "leasing", "pki", "providers.registry", "result", "services", "storing"},
+    "yard": {"core", "errors", "leasing", "pki", "pooling", "providers.registry", "result", "services", "storing"},
     # What people type: a user of the public parts like any other.
     "cli": {"core", "errors", "jenkins", "leasing", "result", "services", "yard"},
     "": {"core", "errors", "guest", "leasing", "pki", "providers", "providers.registry", "result", "services", "yard"},

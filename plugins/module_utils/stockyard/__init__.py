@@ -12,6 +12,7 @@ from .core.image import BuildOptions, ImageSpec
 from .core.lease import LeaseSpec
 from .core.login import Login
 from .core.plan import Action, Plan
+from .core.pool import PoolSpec
 from .core.repository import Repository
 from .core.security import Limits, Policy, SecuritySpec
 from .core.spread import Hypervisor
@@ -33,6 +34,7 @@ from .errors import (
     MissingDependency,
     NotFound,
     OutOfSpace,
+    PoolFull,
     Refused,
     StockyardError,
     Unsupported,
@@ -73,6 +75,8 @@ __all__ = [
     "OutOfSpace",
     "Plan",
     "Policy",
+    "PoolFull",
+    "PoolSpec",
     "Refused",
     "Repository",
     "Result",

@@ -13,7 +13,8 @@
     │   ├── AddressTaken      the address that a new host was to have is somebody else's
     │   └── Busy              another controller holds the object now
     ├── Refused               doing it would hurt something living or something that is not ours
-    │   └── LeaseOver         the lease ran out, or was given back: its host is the holder's no more
+    │   ├── LeaseOver         the lease ran out, or was given back: its host is the holder's no more
+    │   └── PoolFull          the pool, or one around it, has no room for it
     ├── Unsupported           this hypervisor, or this template, cannot do it (a declared capability)
     ├── DeadlineExceeded      a bounded wait ran out
     ├── GuestError            the guest answered, and the answer is an error or makes no sense
@@ -82,6 +83,10 @@ class Refused(StockyardError):
 
 class LeaseOver(Refused):
     """The lease ran out or was given back."""
+
+
+class PoolFull(Refused):
+    """A pool has no room for it; the cause holds the numbers."""
 
 
 class Unsupported(StockyardError):

@@ -75,17 +75,18 @@ class Leasing:
 
     def lease(
         self, fleet: str = "", *, holder: str, duration: float | str = 3600.0, labels: Mapping[str, str] | None = None,
-        tenant: str = "default", wait: float = 0.0, replace: bool = False,
+        tenant: str = "default", pool: str = "", wait: float = 0.0, replace: bool = False,
     ) -> HeldLease:  # fmt: skip
         """Take a ready host. Every call takes another one.
 
         :param fleet: the fleet that it is to be of; any with these labels when empty.
         :param duration: how long, in seconds, or as ``45m``.
+        :param pool: the pool that it is to be in; any when empty.
         :param wait: seconds to wait for one that is free.
         :param replace: make another host at once when this one is given back.
         :raises Busy: when none is free.
         """
-        spec = LeaseSpec(holder, fleet, tenant, dict(labels or {}), _seconds(duration))
+        spec = LeaseSpec(holder, fleet, tenant, dict(labels or {}), _seconds(duration), pool)
         record = leases.take(self.context, spec, wait)
         return HeldLease(self, lease_facts.describe_lease(self.context, record), spec.duration, replace)
 

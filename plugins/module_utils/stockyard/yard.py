@@ -22,6 +22,7 @@ from .core.provider import Observation, Progress, Provider
 from .core.template import TemplateSpec
 from .leasing import Leasing
 from .pki import Pki
+from .pooling import Pooling
 from .providers.registry import open_provider
 from .result import Result
 from .services import (
@@ -50,7 +51,7 @@ FLEET_TIMEOUT = 600.0
 REAP_GRACE = 3600.0
 
 
-class Yard(Leasing, Storing):
+class Yard(Leasing, Pooling, Storing):
     """Opens a hypervisor and works on one owner's objects. Use it in a ``with`` statement.
 
     :param hypervisor: its URI; ``STOCKYARD_HYPERVISOR`` when not given, else ``qemu:///session``.

@@ -76,7 +76,8 @@ def test_every_option_refuses_hostile_values(option: str, value: str) -> None:
 # Text that is refused or carried in tests of its own: here, and in those of naming, network, spread and the PKI.
 ELSEWHERE = {
     "FleetSpec.labels", "FleetSpec.replace_on_labels", "FleetSpec.placement", "FleetSpec.here", "SingleSpec.labels",
-    "SingleSpec.template", "HostSpec.network", "ImageSpec.packages", "ImageSpec.source", "ImageSpec.ssh_user",
+    "SingleSpec.template", "HostSpec.network", "ImageSpec.packages", "ImageSpec.commands", "ImageSpec.source",
+    "ImageSpec.ssh_user", "HostSpec.pool", "FleetSpec.on_full",
     "BuildOptions.mirror", "BuildOptions.security_mirror", "BuildOptions.proxy", "Client.directory",
     "Repository.url", "Repository.signed_by", "Repository.suite", "Repository.components",
 }  # fmt: skip

@@ -35,6 +35,8 @@ def test_a_digest_is_of_what_is_declared_and_of_nothing_else() -> None:
         TemplateSpec("base", hardware=Hardware(max_vcpus=8)),
         TemplateSpec("base", hardware=Hardware(memory_mib=2048)),
         TemplateSpec("base", hardware=Hardware(spare_ports=5)),
+        TemplateSpec("base", max_memory_mib=2048),
+        TemplateSpec("base", image=ImageSpec(commands=("true",))),
         TemplateSpec("base", hardware=Hardware(accelerator="tcg")),
         TemplateSpec("base", docker="stopped"),
     ],

@@ -379,7 +379,7 @@ def test_a_rolling_update_drains_each_node_before_its_host_goes(
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("PYTHONPATH", str(sdk))
     old = nodes(yard)
-    hook = (sys.executable, "-m", "stockyard.cli", "jenkins", "drain", "--grace", "1s")
+    hook = (sys.executable, "-m", "stockyard.cli.main", "jenkins", "drain", "--grace", "1s")
     yard.fleet(FleetSpec("ci", "base", count=3, recreate="always", update=UpdateSpec(hook=hook)))
     assert {jenkins.computers[n].held for n in old} == {DRAINED}
     assert not build.done

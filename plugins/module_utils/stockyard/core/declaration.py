@@ -13,6 +13,7 @@ from . import naming
 from .fleet import FleetSpec
 from .host import Host
 from .plan import Action
+from .pool import PoolRecord, PoolSpec
 from .provider import Template
 from .template import TemplateSpec
 from .volume import VolumeSpec
@@ -40,6 +41,15 @@ class FleetTerm:
 
 
 @dataclass(frozen=True)
+class PoolTerm:
+    """A declared pool, whether it may be smaller than what is in it, and the seconds that it may take."""
+
+    spec: PoolSpec
+    force: bool = False
+    timeout: float = 60.0
+
+
+@dataclass(frozen=True)
 class VolumeTerm:
     """A declared volume, and the seconds that it may take."""
 
@@ -52,6 +62,7 @@ class Declaration:
     """Everything that a yard is to have.
 
     :param absent_templates: tenant and name of templates that are declared absent; ``absent_fleets`` likewise.
+    :param absent_pools: likewise.
     :param volumes: in the order in which they are made: copies after what they are copies of. Those that are not
         declared stay, whatever ``prune`` says.
     :param evacuate: whether fleets leave a hypervisor that they are declared to leave; else they stay there.
@@ -64,6 +75,8 @@ class Declaration:
     absent_fleets: tuple[Key, ...] = ()
     prune: str = "no"
     evacuate: bool = True
+    pools: tuple[PoolTerm, ...] = ()
+    absent_pools: tuple[Key, ...] = ()
     volumes: tuple[VolumeTerm, ...] = ()
     absent_volumes: tuple[Key, ...] = ()
 
@@ -72,6 +85,7 @@ class Declaration:
         _once("template", [*((t.spec.tenant, t.spec.name) for t in self.templates), *self.absent_templates])
         _once("volume", [*((v.spec.tenant, v.spec.name) for v in self.volumes), *self.absent_volumes])
         _once("fleet", [*((f.spec.tenant, f.spec.name) for f in self.fleets), *self.absent_fleets])
+        _once("pool", [*((p.spec.tenant, p.spec.name) for p in self.pools), *self.absent_pools])
 
     def rebuilt(self) -> Declaration:
         """The same with every template built from the latest packages."""
@@ -81,6 +95,18 @@ class Declaration:
     def working(self) -> tuple[FleetTerm, ...]:
         """The fleets that a run has to do with."""
         return tuple(f for f in self.fleets if self.evacuate or not f.spec.leaving)
+
+    @property
+    def outermost_first(self) -> tuple[PoolTerm, ...]:
+        """The pools, each after the one that it is in."""
+        left, done = list(self.pools), list[PoolTerm]()
+        while left:
+            waiting = {(p.spec.tenant, p.spec.name) for p in left}
+            # Pools that are in each other are left for the check that says so.
+            ready = [p for p in left if (p.spec.tenant, p.spec.parent) not in waiting] or left
+            done += ready
+            left = [p for p in left if p not in ready]
+        return tuple(done)
 
     def fleets_to_go(self, found: Iterable[Host]) -> dict[Key, str]:
         """The fleets that are there and are not to be, each with the reason."""
@@ -93,6 +119,11 @@ class Declaration:
         there = {(t.record.tenant, t.record.name) for t in found}
         declared = {(t.spec.tenant, t.spec.name) for t in self.templates}
         return self._to_go(there, declared, self.absent_templates)
+
+    def pools_to_go(self, found: Iterable[PoolRecord]) -> dict[Key, str]:
+        """The pools that are there and are not to be, each with the reason."""
+        there = {(p.tenant, p.name) for p in found}
+        return self._to_go(there, {(p.spec.tenant, p.spec.name) for p in self.pools}, self.absent_pools)
 
     def _to_go(self, there: set[Key], declared: set[Key], absent: Collection[Key]) -> dict[Key, str]:
         # A list without entries is more likely lost than meant: nothing goes for its sake.

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from ..errors import InvalidInput
 from . import naming, spread
 from .host import HostSpec
+from .pool import ON_FULL
 from .spread import Hypervisor
 from .update import RECREATE, UpdateSpec
 
@@ -32,6 +33,8 @@ class FleetSpec:
     :param recreate: ``always`` makes every host anew in every run.
     :param hypervisors: those that its hosts are on; hosts are then called ``name-hypervisor-1`` and so on.
     :param placement: ``spread`` or ``pack``: how its hosts are dealt out among them.
+    :param on_full: what becomes of a run that its pool has not room enough for: ``refuse`` makes none of the hosts that
+        are missing, ``fill`` as many as there is room for. Either is an error.
     :param here: which of them a run is on: it has to do with its share and with no other.
     """
 
@@ -51,6 +54,7 @@ class FleetSpec:
     hypervisors: tuple[Hypervisor, ...] = ()
     placement: str = "spread"
     here: str = ""
+    on_full: str = "refuse"
 
     def __post_init__(self) -> None:
         naming.name("fleet", self.name, naming.FLEET_NAME_MAX)
@@ -61,6 +65,7 @@ class FleetSpec:
         self._check_leases()
         naming.labels(dict.fromkeys(self.replace_on_labels, ""))
         naming.choice("recreate", self.recreate, RECREATE)
+        naming.choice("on_full", self.on_full, ON_FULL)
         self._check_names()
         spread.check(self.hypervisors, self.here, self.placement, len(self.names) or self.count)
         if (self.least > 1 or self.min_ready) and self.host.bind and self.host.ports:

@@ -86,6 +86,7 @@ def asked_for(spec: LeaseSpec, found: Iterable[Host]) -> list[Host]:
     return [
         h for h in found
         if h.record.fleet and h.record.tenant == spec.tenant and spec.fleet in ("", h.record.fleet)
+        and spec.pool in ("", h.record.spec.pool)
         and spec.labels.items() <= h.record.labels.items()
     ]  # fmt: skip
 

@@ -11,6 +11,7 @@ from typing import Any
 from ..errors import InvalidInput
 from . import naming, network
 from .lease import Lease
+from .size import Size
 from .volume import VolumeUse, check_uses
 
 MODES = ("instant", "linked", "full")
@@ -34,6 +35,9 @@ class HostSpec:
     :param egress: what the guest reaches: ``none``, ``proxy`` (``egress_proxy`` and nothing else) or ``open``.
     :param egress_proxy: ``host:port`` of an HTTP proxy, as the hypervisor reaches it.
     :param network: a libvirt network that the host has an address of; QEMU's user network when empty.
+    :param pool: the pool that it is in, of the same tenant; none when empty.
+    :param vcpus: virtual CPUs; as its template has when 0. Changed where the host is, if that can be.
+    :param memory_mib: the same for RAM, in MiB.
     :param volumes: what it has of data disks that outlive it.
     """
 
@@ -45,6 +49,9 @@ class HostSpec:
     egress: str = "none"
     egress_proxy: str = ""
     network: str = ""
+    pool: str = ""
+    vcpus: int = 0
+    memory_mib: int = 0
     volumes: tuple[VolumeUse, ...] = ()
 
     def __post_init__(self) -> None:
@@ -59,6 +66,10 @@ class HostSpec:
             raise InvalidInput("ports: a port is named twice.", remedy="name each port once")
         for key in self.authorized_keys:
             public_key(key)
+        if self.pool:
+            naming.name("pool", self.pool)
+        naming.whole("vcpus", self.vcpus, 0, 255)
+        naming.whole("memory_mib", self.memory_mib, 0, 1 << 20)
         self._check_network()
         check_uses(self.volumes)
 
@@ -132,6 +143,9 @@ class HostRecord:
     :param version: counts every change, for compare and set.
     :param expires: when its time to live is over, in seconds since the epoch; 0 for a host that has no end.
     :param lease: who holds it; a host that had a holder is never given to another.
+    :param size: its nominal size, which counts in its pool.
+    :param frozen: the size that its template was frozen with: the least that it can have.
+    :param most: what it can be given while it runs; 0 where nothing can be plugged in.
     """
 
     owner: str
@@ -154,6 +168,9 @@ class HostRecord:
     version: int = 1
     expires: float = 0.0
     lease: Lease | None = None
+    size: Size = field(default_factory=Size)
+    frozen: Size = field(default_factory=Size)
+    most: Size = field(default_factory=Size)
 
     kind = "host"
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from ..errors import InvalidInput
 from . import naming
+from .preload import Preload
 from .repository import Repository, web_address
 
 _USERINFO = re.compile(r"//[^/]*@")
@@ -32,6 +33,8 @@ class ImageSpec:
     :param files: extra files: absolute path in the guest to text, owned by root, mode 0644.
     :param disk_gib: virtual size of the disk in GiB; it is sparse.
     :param source: a machine of the hypervisor's to clone instead of building one; it has the agent in it.
+    :param preload: images that its Docker has before the freeze.
+    :param commands: what a shell of root's runs in the guest before the freeze, one after the other.
     """
 
     suite: str = "bookworm"
@@ -40,6 +43,8 @@ class ImageSpec:
     files: dict[str, str] | None = None
     disk_gib: int = 8
     source: str = ""
+    preload: tuple[Preload, ...] = ()
+    commands: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         naming.choice("suite", self.suite, SUITES)
@@ -54,9 +59,11 @@ class ImageSpec:
         for path, text in (self.files or {}).items():
             guest_text(guest_path(path), text)
         naming.line("source", self.source)
-        if self.source and (self.packages or self.files):
+        for text in self.commands:
+            guest_text("commands", text)
+        if self.source and (self.packages or self.files or self.preload or self.commands):
             raise InvalidInput(
-                "source is a finished machine: packages and files cannot be put into it.",
+                "source is a finished machine: packages, files, images and commands cannot be put into it.",
                 remedy="put them into the source, or leave source out where images are built",
             )
 
@@ -68,6 +75,7 @@ class BuildOptions:
     :param mirror: Debian mirror; empty for Debian's own, with its security updates.
     :param security_mirror: mirror of the security updates that goes with a mirror of your own; empty for none.
     :param proxy: HTTP proxy for the download; empty for none.
+    :param preload: where what is preloaded comes from.
     :param repositories: others beside it. apt takes the latest version of a package, wherever it is.
     """
 
@@ -75,6 +83,7 @@ class BuildOptions:
     security_mirror: str = ""
     proxy: str = ""
     repositories: tuple[Repository, ...] = ()
+    preload: tuple[Preload, ...] = ()
 
     def __post_init__(self) -> None:
         urls = {"mirror": self.mirror, "security_mirror": self.security_mirror, "proxy": self.proxy}

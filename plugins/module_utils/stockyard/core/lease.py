@@ -53,6 +53,7 @@ class LeaseSpec:
     :param fleet: the fleet that the host is to be of; any when empty.
     :param labels: what the host is to carry, at least.
     :param duration: how long, in seconds.
+    :param pool: the pool that the host is to be in; any when empty.
     """
 
     holder: str
@@ -60,6 +61,7 @@ class LeaseSpec:
     tenant: str = "default"
     labels: dict[str, str] = field(default_factory=dict)
     duration: float = 3600.0
+    pool: str = ""
 
     def __post_init__(self) -> None:
         holder_name(self.holder)
@@ -67,15 +69,18 @@ class LeaseSpec:
         naming.labels(self.labels)
         if self.fleet:
             naming.name("fleet", self.fleet, naming.FLEET_NAME_MAX)
-        if not (self.fleet or self.labels):
-            raise InvalidInput("nothing says which hosts may be leased.", remedy="name a fleet, or labels, or both")
+        if self.pool:
+            naming.name("pool", self.pool)
+        if not (self.fleet or self.labels or self.pool):
+            raise InvalidInput("nothing says which hosts may be leased.", remedy="name a fleet, labels or a pool")
         check_duration(self.duration)
 
     @property
     def title(self) -> str:
         """What is asked for, in messages."""
         labels = ", ".join(f"{key}={value}" for key, value in sorted(self.labels.items()))
-        return " with ".join(part for part in (f"fleet {self.fleet}" if self.fleet else "", labels) if part)
+        named = [f"{what} {name}" for what, name in (("fleet", self.fleet), ("pool", self.pool)) if name]
+        return " with ".join(part for part in (" in ".join(named), labels) if part)
 
 
 def check_duration(duration: float) -> None:

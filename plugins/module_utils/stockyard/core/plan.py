@@ -9,9 +9,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from . import codec
+from . import codec, resize
 from .fleet import SingleSpec
-from .host import Host
+from .host import Host, HostSpec
 from .provider import Template
 from .trust import Trust, shown
 
@@ -22,11 +22,11 @@ UNKNOWN_GENERATION = "known after the template is built"
 class Action:
     """One thing to do to one object.
 
-    :param verb: ``build``, ``create``, ``replace``, ``start``, ``restart``, ``renew``, ``relabel`` or ``destroy``; for
-        a volume ``create``, ``grow``, ``attach``, ``detach`` or ``destroy``; for
-        a client certificate ``issue`` or ``revoke``; for a lease ``lease``, ``extend`` or ``issue``; for a file
+    :param verb: ``build``, ``create``, ``change``, ``replace``, ``start``, ``restart``, ``resize``, ``renew``,
+        ``relabel`` or ``destroy``; for a volume ``create``, ``grow``, ``attach``, ``detach`` or ``destroy``; for a
+        client certificate ``issue`` or ``revoke``; for a lease ``lease``, ``extend`` or ``issue``; for a file
         ``remove``; for a node of a controller also ``update``, ``hold``, ``drain`` or ``resume``.
-    :param kind: ``template``, ``host``, ``volume``, ``client``, ``lease``, ``file`` or ``node``.
+    :param kind: ``template``, ``pool``, ``host``, ``volume``, ``client``, ``lease``, ``file`` or ``node``.
     :param reason: why, in words.
     :param before: what is there, for a diff.
     :param after: what will be there.
@@ -71,31 +71,47 @@ class Plan:
 
 
 def host_actions(
-    host: Host, wanted: dict[str, Any], labels: dict[str, str], trust: Trust | None = None
+    host: Host, spec: HostSpec, wanted: dict[str, Any], labels: dict[str, str], trust: Trust | None = None
 ) -> list[Action]:
     """What is to be done to one host that stays."""
     # A leased host is its holder's: what is declared of its fleet now is for the one that comes after it.
     changed = [] if host.record.lease else changes(host, wanted)
-    if changed:
-        reason = f"{', '.join(changed)} changed"
+    why = resize.in_place(host.record, spec) if resize.only_size(changed) else ""
+    if changed and (why or not resize.only_size(changed)):
+        reason = f"{', '.join(changed)} changed{f', and {why}' * bool(why)}"
         return [Action("replace", "host", host.record.name, reason, as_it_is(host), wanted)]
-    return mending(host, labels, trust)
+    return mending(host, labels, trust, spec)
 
 
-def mending(host: Host, labels: dict[str, str], trust: Trust | None = None) -> list[Action]:
-    """What is to be done to one host where it is."""
+def mending(
+    host: Host, labels: dict[str, str], trust: Trust | None = None, spec: HostSpec | None = None
+) -> list[Action]:
+    """What is to be done to one host where it is.
+
+    :param spec: what is declared of it, if it is to be resized.
+    """
     record, name = host.record, host.record.name
     actions = []
     if host.state != "running":
         actions.append(
             Action("start", "host", name, f"it is {host.state}", {"state": host.state}, {"state": "running"})
         )
+    actions += _resizing(host, spec) if spec and not record.lease else []
     actions += plan_renewal(host, trust)
     if record.labels != labels:
         actions.append(
             Action("relabel", "host", name, "labels changed", {"labels": record.labels}, {"labels": dict(labels)})
         )
     return actions
+
+
+def _resizing(host: Host, spec: HostSpec) -> list[Action]:
+    """Give a host what is declared, where it is: who comes here may have it."""
+    before, after = ({k: getattr(s, k) for k in resize.FIELDS} for s in (host.record.spec, spec))
+    if before == after:
+        return []
+    changed = ", ".join(sorted(k for k in after if after[k] != before[k]))
+    return [Action("resize", "host", host.record.name, f"{changed} changed, while it runs", before, after)]
 
 
 def plan_renewal(host: Host, trust: Trust | None) -> list[Action]:
@@ -130,7 +146,7 @@ def plan_host(spec: SingleSpec, state: str, generation: str, host: Host | None, 
         after = {**before, "state": "running"}
         restart = Action("restart", "host", spec.name, "it was asked for", before, after)
         return Plan((restart, *plan_renewal(host, trust)))
-    return Plan(tuple(host_actions(host, wanted, spec.labels, trust)))
+    return Plan(tuple(host_actions(host, spec.host, wanted, spec.labels, trust)))
 
 
 def plan_destroy(templates: Iterable[Template], hosts: Iterable[Host], reason: str) -> Plan:

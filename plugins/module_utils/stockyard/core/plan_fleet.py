@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..errors import Conflict
-from . import codec, holding, naming, plan
+from . import codec, holding, naming, plan, resize
 from .fleet import FleetSpec
 from .host import HOST_PHASES, Host
 from .network import clash
@@ -36,6 +36,7 @@ class Crew:
     :param reasons: why one does not stay, by name.
     :param stale: names of those that are not as declared.
     :param size: how many there are to be in all, those among them that somebody leased.
+    :param most: how many there can be at any time; ``None`` for any number.
     """
 
     size: int
@@ -45,6 +46,7 @@ class Crew:
     leave: list[Host] = field(default_factory=list)
     reasons: dict[str, str] = field(default_factory=dict)
     stale: set[str] = field(default_factory=set)
+    most: int | None = None
 
 
 def plan_fleet(
@@ -55,6 +57,7 @@ def plan_fleet(
     trust: Trust | None = None,
     unhealthy: Mapping[str, str] | None = None,
     now: float = 0.0,
+    room: int | None = None,
 ) -> Plan:
     """What is to be done for a fleet.
 
@@ -64,6 +67,7 @@ def plan_fleet(
     :param trust: what its hosts are to be admitted with; not looked at when it is not given.
     :param unhealthy: hosts that run and do not answer, by name, each with the reason.
     :param now: what leases and times to live are held against.
+    :param room: how many hosts more its pool has room for; ``None`` for any number.
     :raises Conflict: when a name that is declared is somebody else's.
     :raises InvalidInput: when the rules of its update leave no way to replace a host.
     """
@@ -73,6 +77,7 @@ def plan_fleet(
     _refuse_taken(spec, others)
     wanted = {"generation": plan.as_shown(generation), **codec.to_dict(spec.host), "labels": dict(spec.labels)}
     crew = _sorted_out(spec, wanted, mine.values(), unhealthy or {}, now)
+    crew.most = None if room is None else len(mine) + room
     rolled, swapped = list(_rolled(spec, crew, wanted, others)), list(_swapped(spec, crew, wanted))
     # Where all go at once, nothing is made beside them; else what is missing is made before anything else goes.
     later = [*swapped, *rolled] if spec.update.strategy == "recreate" else [*rolled, *swapped]
@@ -136,8 +141,9 @@ def _why(spec: FleetSpec, host: Host, wanted: dict[str, Any], unhealthy: Mapping
     same = (record.spec, record.generation[:12]) == (spec.host, wanted["generation"])
     changed = [] if same else plan.changes(host, wanted)
     changed += [f"label {k}" for k in spec.replace_on_labels if record.labels.get(k) != spec.labels.get(k)]
-    if changed:
-        return f"{', '.join(changed)} changed"
+    why = resize.in_place(record, spec.host) if resize.only_size(changed) else ""
+    if changed and (why or not resize.only_size(changed)):
+        return f"{', '.join(changed)} changed{f', and {why}' * bool(why)}"
     return unhealthy.get(record.name, ALWAYS if spec.recreate == "always" else "")
 
 
@@ -145,7 +151,7 @@ def _first(spec: FleetSpec, crew: Crew, trust: Trust | None) -> list[Action]:
     """What costs nobody anything: useless hosts go, and those that stay are mended where they are."""
     actions = [_goes(h, crew) for h in crew.useless]
     for host in sorted(crew.stay, key=ordinal):
-        actions += plan.mending(host, spec.labels, trust)
+        actions += plan.mending(host, spec.labels, trust, spec.host)
     return actions
 
 
@@ -186,9 +192,10 @@ def _bounds(spec: FleetSpec, crew: Crew, there: Iterable[Host]) -> tuple[int, in
     ports = () if spec.host.network else spec.host.ports
     wanted = frozenset((spec.host.bind, port) for port in ports)
     surge, lacking = spec.update.bounds(spec.beside and not any(clash(wanted, h.record.published) for h in there))
-    if not spec.max:
+    most = min(n for n in (spec.max or None, crew.most, crew.size + surge) if n is not None)
+    if most >= crew.size + surge:
         return surge, lacking
-    surge = min(surge, max(0, spec.max - crew.size))
+    surge = max(0, most - crew.size)
     return surge, lacking if surge else max(1, lacking)
 
 

@@ -14,6 +14,9 @@ from .clock import Deadline
 from .host import Host, HostRecord, HostSpec
 from .image import BuildOptions
 from .network import GuestNetwork
+from .pool import PoolRecord
+from .pool_keeper import PoolKeeper
+from .size import Size
 from .storage import VolumeStore
 from .template import TemplateRecord
 
@@ -33,6 +36,8 @@ class Capabilities:
     :param endpoints: whether its hosts answer on the network, at the addresses that are on record.
     :param first_mac: the lowest MAC address that its machines may have; QEMU's guests have their own prefix.
     :param macs: how many there are from there on.
+    :param ram_file: whether a template's RAM is a file in which zeroes take no room.
+    :param resizes: whether running machines can be given more.
     :param builds: whether images are built of packages here; else templates are cloned of what there is.
     :param volumes: whether it has data disks that outlive hosts.
     :param guest_agent: whether Ansible's connection ``community.libvirt.libvirt_qemu`` reaches its hosts.
@@ -46,6 +51,8 @@ class Capabilities:
     macs: int = MACS
     own_files: bool = True
     builds: bool = True
+    ram_file: bool = False
+    resizes: bool = False
     volumes: bool = False
     guest_agent: bool = False
 
@@ -77,6 +84,7 @@ class Observation:
 
     :param addresses: every address that a host of any owner has.
     :param names: the name of every machine, ours or not.
+    :param pools: every pool of the owner's.
     """
 
     templates: tuple[Template, ...]
@@ -84,6 +92,7 @@ class Observation:
     strangers: tuple[Stranger, ...]
     addresses: frozenset[str]
     names: frozenset[str] = frozenset()
+    pools: tuple[PoolRecord, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -127,6 +136,7 @@ class Recipe:
     :param files: absolute path to (mode, text).
     :param early: the same, laid down before packages are configured.
     :param source: a machine of the hypervisor's that is cloned instead, and has all of it already.
+    :param preload: kind, name and SHA-256 of each thing that is put into Docker before the freeze.
     """
 
     suite: str
@@ -135,6 +145,7 @@ class Recipe:
     files: dict[str, GuestFile]
     disk_gib: int
     source: str = ""
+    preload: tuple[tuple[str, str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -150,6 +161,10 @@ class Provider(Protocol):
 
     uri: str
     capabilities: Capabilities
+
+    @property
+    def pools(self) -> PoolKeeper:
+        """Where its pools are kept."""
 
     @property
     def volumes(self) -> VolumeStore:
@@ -201,9 +216,10 @@ class Provider(Protocol):
         """What the guest of a host is told of its network."""
 
     def create_host(self, record: HostRecord, template: TemplateRecord) -> None:
-        """Reserve name, address and published ports and put the host on record. Starts nothing.
+        """Reserve name, address, published ports and room in its pool and put the host on record. Starts nothing.
 
         :raises Conflict: when one of them is taken, by a host of any owner.
+        :raises PoolFull: when its pool, or one around it, has no room for it.
         """
 
     def fork(self, host: HostRecord, template: TemplateRecord, mode: str, deadline: Deadline) -> None:
@@ -217,6 +233,12 @@ class Provider(Protocol):
 
     def stop(self, record: Record, deadline: Deadline) -> None:
         """Shut a machine down, by force when the guest does not follow."""
+
+    def resize(self, record: HostRecord, size: Size, deadline: Deadline) -> None:
+        """Plug into a running machine, or take out of it, what makes its size. What it has already is left as it is.
+
+        :raises HypervisorError: when its guest keeps what it is to give back.
+        """
 
     def set_link(self, record: Record, up: bool) -> None:
         """Connect or cut the guest's network link."""

@@ -57,6 +57,7 @@ class TemplateSpec:
     :param upgrade: whether later packages at the mirror ask for a new generation; the mirror is asked in every run.
     :param max_age: seconds after which a new generation is asked for, whether packages moved or not.
     :param keep_generations: how many stay, the one that rules among them; those that hosts live on stay anyhow.
+    :param max_memory_mib: how much memory a running host can be given, in MiB; none more when 0.
     :param security: how well its hosts are shut; part of the digest.
     """
 
@@ -69,12 +70,24 @@ class TemplateSpec:
     upgrade: bool = False
     max_age: float | None = None
     keep_generations: int = KEEP
+    max_memory_mib: int = 0
     security: SecuritySpec = field(default_factory=SecuritySpec)
 
     def __post_init__(self) -> None:
         naming.name("template", self.name)
         naming.name("tenant", self.tenant)
         naming.choice("docker", self.docker, DOCKER_KINDS)
+        naming.whole("max_memory_mib", self.max_memory_mib, 0, 1 << 22)
+        if 0 < self.max_memory_mib < self.hardware.memory_mib:
+            raise InvalidInput(
+                f"max_memory_mib is {self.max_memory_mib}, under memory_mib {self.hardware.memory_mib}.",
+                name=f"template {self.name}", remedy="raise max_memory_mib, or leave it out",
+            )  # fmt: skip
+        if self.docker == "stopped" and self.image.preload:
+            raise InvalidInput(
+                "preload needs a Docker that runs.", name=f"template {self.name}",
+                remedy="leave preload out, or declare docker running",
+            )  # fmt: skip
         naming.whole("keep_generations", self.keep_generations, 1, 1000)
         if self.max_age is not None:
             naming.seconds("max_age", self.max_age, 60, 10 * 366 * 86400)
@@ -124,6 +137,8 @@ class TemplateRecord:
     :param checksums: SHA-256 of state and RAM file, once frozen.
     :param promoted: when it was made to rule again, though later ones are there; 0 for never.
     :param source: where its packages came from, where that is known.
+    :param disk_gib: virtual size of its disk in GiB; 0 where that is not known.
+    :param max_memory_mib: how much memory a running fork can be given, in MiB; none more when 0.
     """
 
     owner: str
@@ -143,6 +158,8 @@ class TemplateRecord:
     checksums: dict[str, str] | None = None
     promoted: float = 0.0
     source: Source | None = None
+    disk_gib: int = 0
+    max_memory_mib: int = 0
 
     kind = "template"
 

@@ -8,11 +8,18 @@ from __future__ import annotations
 import io
 import tarfile
 from pathlib import Path
-from typing import IO
+from typing import IO, Protocol
 
 from ..core.provider import GuestFile
 
 S_IFLNK = 0o120000
+
+
+class Writable(Protocol):
+    """Takes bytes."""
+
+    def write(self, data: bytes, /) -> int:
+        """Take some."""
 
 
 def write_tar(target: Path, files: dict[str, GuestFile]) -> None:
@@ -45,3 +52,18 @@ def _member(path: str, content: GuestFile) -> tuple[tarfile.TarInfo, io.BytesIO]
     data = content.text.encode()
     entry.size, entry.mode = len(data), content.mode
     return entry, io.BytesIO(data)
+
+
+def pack_tree(target: Writable, folder: Path) -> None:
+    """Write a directory as an archive that is the same for the same content: sorted, owned by root, without times."""
+
+    def plain(entry: tarfile.TarInfo) -> tarfile.TarInfo:
+        entry.uid = entry.gid = 0
+        entry.uname = entry.gname = ""
+        entry.mtime = 0
+        entry.mode = 0o755 if entry.isdir() or entry.mode & 0o100 else 0o644
+        return entry
+
+    with tarfile.open(fileobj=target, mode="w|", format=tarfile.PAX_FORMAT) as archive:  # type: ignore[call-overload]
+        for path in sorted(folder.rglob("*")):
+            archive.add(path, str(path.relative_to(folder)), recursive=False, filter=plain)

@@ -18,7 +18,7 @@ from ..core.security import SecuritySpec
 from ..core.template import TemplateSpec
 from ..errors import InvalidInput
 from . import agent, security, texts
-from .agent import apply, disks, effects, guestinfo, main, volumes, warmup, wire
+from .agent import apply, disks, effects, guestinfo, main, provision, thrift, volumes, warmup, wire
 from .rendering import render
 
 PACKAGES = (
@@ -64,6 +64,7 @@ def recipe(spec: ImageSpec, docker: str = "running", shut: SecuritySpec | None =
         },
         disk_gib=spec.disk_gib,
         source=spec.source,
+        preload=tuple((item.kind, item.name, item.digest) for item in spec.preload),
     )
 
 
@@ -72,7 +73,10 @@ def template_digest(spec: TemplateSpec, image: str) -> str:
 
     :param image: the image's digest, or the recipe's for a declaration whose packages were not resolved.
     """
-    return codec.digest({"image": image, "hardware": spec.hardware, "docker": spec.docker, "layout": LAYOUT})
+    made = {"image": image, "hardware": spec.hardware, "docker": spec.docker, "layout": LAYOUT}
+    # Left out where there is none: templates from before it keep their names.
+    slots = {"max_memory_mib": spec.max_memory_mib} if spec.max_memory_mib else {}
+    return codec.digest(made | slots)
 
 
 def declared_digest(spec: TemplateSpec) -> str:
@@ -95,6 +99,7 @@ def _system_files(user: str) -> dict[str, GuestFile]:
         "/etc/sysusers.d/stockyard.conf": GuestFile(render(texts.SYSUSERS, user=user)),
         "/etc/tmpfiles.d/stockyard.conf": GuestFile(render(texts.TMPFILES, user=user)),
         "/etc/systemd/system.conf.d/stockyard.conf": GuestFile(texts.SYSTEM_CONF),
+        "/etc/udev/rules.d/80-stockyard.rules": GuestFile(texts.HOTPLUG_RULES),
         "/etc/sudoers.d/stockyard": GuestFile(render(texts.SUDOERS, user=user), 0o440),
         "/etc/ssh/sshd_config.d/stockyard.conf": GuestFile(render(texts.SSHD_CONF, user=user)),
         "/etc/systemd/journald.conf.d/stockyard.conf": GuestFile(texts.JOURNALD_CONF),
@@ -138,7 +143,7 @@ LINK = 0o120777
 def _agent_files() -> dict[str, GuestFile]:
     modules = {
         "__init__": agent, "apply": apply, "disks": disks, "effects": effects, "guestinfo": guestinfo, "main": main,
-        "volumes": volumes, "warmup": warmup, "wire": wire,
+        "provision": provision, "thrift": thrift, "volumes": volumes, "warmup": warmup, "wire": wire,
     }  # fmt: skip
     return {f"/usr/lib/stockyard/stockyard_agent/{name}.py": GuestFile(_source(m)) for name, m in modules.items()}
 
@@ -165,6 +170,8 @@ def _extra_files(spec: ImageSpec, shutters: security.Bundle) -> dict[str, GuestF
             f"files: {taken[0]} is a part of the security profile.",
             remedy="say under security what is to be otherwise, or put a file beside it",
         )
+    if spec.commands:
+        files[f"/{provision.COMMANDS}"] = GuestFile("\n".join(spec.commands) + "\n", 0o700)
     return files
 
 

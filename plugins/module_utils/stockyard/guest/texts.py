@@ -105,6 +105,12 @@ d /home/{{ user }} 0755 {{ user }} {{ user }}
 # A guest on a busy hypervisor may boot slowly, and a unit that gave up would leave it half a host.
 SYSTEM_CONF = "[Manager]\nDefaultTimeoutStartSec=10min\nDefaultDeviceTimeoutSec=10min\n"
 
+# What is plugged in later is used at once; memory so that it can be given back.
+HOTPLUG_RULES = """\
+SUBSYSTEM=="cpu", ACTION=="add", TEST=="online", ATTR{online}!="1", ATTR{online}="1"
+SUBSYSTEM=="memory", ACTION=="add", TEST=="state", ATTR{state}=="offline", ATTR{state}="online_movable"
+"""
+
 SUDOERS = "{{ user }} ALL=(ALL:ALL) NOPASSWD: ALL\n"
 
 SSHD_CONF = """\

@@ -54,6 +54,7 @@ def describe_host(ctx: Context, host: Host, drift: Sequence[str] = ()) -> dict[s
         "egress": record.spec.egress,
         "egress_proxy": record.spec.egress_proxy,
         "network": record.spec.network,
+        "pool": record.spec.pool,
         "volumes": [{"name": use.of(record.name), "path": use.path} for use in record.spec.volumes],
         "fork_mode": record.spec.fork_mode,
         "engine_identity": record.spec.engine_identity,

@@ -8,14 +8,18 @@ from __future__ import annotations
 from ..core.host import HostSpec
 from ..core.network import clash
 from ..core.plan import Plan
-from ..core.provider import Observation
+from ..core.provider import Observation, Template
+from ..core.resize import check
 from ..errors import Conflict
 from .context import Context
+from .pools import frozen, most
 
 TOUCHED = ("create", "replace", "destroy")
 
 
-def admit(ctx: Context, tenant: str, spec: HostSpec, todo: Plan, seen: Observation) -> None:
+def admit(
+    ctx: Context, tenant: str, spec: HostSpec, todo: Plan, seen: Observation, template: Template | None = None
+) -> None:
     """Refuse a plan that makes hosts which cannot be: an old host is not destroyed for the sake of one.
 
     :raises Unsupported: when the hypervisor cannot do what is declared.
@@ -25,6 +29,8 @@ def admit(ctx: Context, tenant: str, spec: HostSpec, todo: Plan, seen: Observati
     if not made:
         return
     ctx.provider.check_host(spec)
+    if template:
+        check(spec, frozen(template.record), most(ctx, template.record), f"host {made[0]}")
     # A new host's own address is nobody else's, whatever it will be: only a port at every address is in its way.
     wanted = frozenset((spec.bind, port) for port in (() if spec.network else spec.ports))
     goes = {a.name for a in todo.actions if a.verb in TOUCHED}

@@ -18,7 +18,9 @@ from ..core.plan import UNKNOWN_GENERATION, Plan, plan_destroy
 from ..core.plan_fleet import plan_fleet
 from ..core.plan_template import generations, newest
 from ..core.provider import Observation
-from . import access, egress, health, hosts, mounts, templates, trust
+from ..core.room import Fitted
+from ..errors import PoolFull
+from . import access, egress, health, hosts, mounts, pools, templates, trust
 from .admit import admit
 from .context import Context
 from .rollout import Rollout, each
@@ -30,8 +32,21 @@ def plan(ctx: Context, spec: FleetSpec, seen: Observation | None = None, generat
     """What :func:`converge` would do. Writes nothing, and works when the template does not exist yet.
 
     :param generation: the one that its template will have, where that is not the one of now.
+    :raises PoolFull: when its pool has not room for all of it.
     """
-    seen = seen or ctx.provider.observe(ctx.owner)
+    todo, refused = _planned(ctx, spec, seen or ctx.provider.observe(ctx.owner), generation)
+    if refused:
+        raise refused
+    return todo
+
+
+def _planned(
+    ctx: Context, spec: FleetSpec, seen: Observation, generation: str | None = None
+) -> tuple[Plan, PoolFull | None]:
+    """What is to be done, as far as there is room for it; and what says that there is not room for all.
+
+    :raises PoolFull: when there is not, and nothing is to be done then.
+    """
     template = newest(generations(spec.tenant, spec.template, seen.templates))
     generation = generation or (template.record.generation if template else UNKNOWN_GENERATION)
     prefix = host_domain(ctx.owner, spec.tenant, "")
@@ -39,10 +54,20 @@ def plan(ctx: Context, spec: FleetSpec, seen: Observation | None = None, generat
     mine = [h for h in seen.hosts if (h.record.tenant, h.record.fleet) == (spec.tenant, spec.name)]
     silent = health.unhealthy(ctx, spec.tenant, mine) if ctx.wait else {}
     wanted = trust.current(ctx, spec.tenant, seen.hosts)
-    todo = plan_fleet(spec, generation, seen.hosts, taken, wanted, silent, ctx.clock.now())
-    admit(ctx, spec.tenant, spec.host, todo, seen)
-    mounts.admit(ctx, spec.tenant, spec.template, spec.host, todo, seen)
-    return todo
+    room = pools.beside(seen, spec.tenant, spec.host, template)
+    todo = plan_fleet(spec, generation, seen.hosts, taken, wanted, silent, ctx.clock.now(), room)
+    fitted = pools.fit(seen, spec.tenant, spec.host, template, todo, mine)
+    refused = _refusal(spec, fitted) if fitted.left_out else None
+    if refused and spec.on_full == "refuse":
+        raise refused
+    admit(ctx, spec.tenant, spec.host, fitted.plan, seen, template)
+    mounts.admit(ctx, spec.tenant, spec.template, spec.host, fitted.plan, seen)
+    return fitted.plan, refused
+
+
+def _refusal(spec: FleetSpec, fitted: Fitted) -> PoolFull:
+    rest = "Nothing is changed." if spec.on_full == "refuse" else "All else is as declared, or will be."
+    return pools.refusal(f"fleet {spec.name}", fitted, rest)
 
 
 def converge(ctx: Context, spec: FleetSpec, timeout: float) -> Plan:
@@ -50,12 +75,13 @@ def converge(ctx: Context, spec: FleetSpec, timeout: float) -> Plan:
 
     :param timeout: seconds for everything.
     :raises Busy: when another controller is at work on it.
+    :raises PoolFull: when its pool has not room for all of it, before or after the rest is made (``on_full``).
     """
     deadline = ctx.deadline(timeout)
     with _held(ctx, spec.tenant, spec.name, deadline):
         seen = ctx.provider.observe(ctx.owner)
         template = templates.need(spec.tenant, spec.template, seen) if spec.least else None
-        todo = plan(ctx, spec, seen)
+        todo, refused = _planned(ctx, spec, seen)
         if spec.least:
             trust.prepare(ctx, spec.tenant, seen.hosts)
         try:
@@ -65,6 +91,8 @@ def converge(ctx: Context, spec: FleetSpec, timeout: float) -> Plan:
             access.publish(ctx, spec.tenant)
         if spec.host.egress == "proxy":
             egress.mend(ctx, members(ctx, spec.tenant, spec.name), deadline)
+        if refused:
+            raise refused
         return todo
 
 

@@ -13,17 +13,20 @@ from dataclasses import dataclass, replace
 from ..core.clock import Deadline
 from ..core.host import MODES, HostRecord, HostSpec
 from ..core.provider import FIRST_MAC, MACS, Capabilities, Template
+from ..core.resize import wanted
+from ..core.size import grows, larger
 from ..core.template import TemplateRecord
 from ..errors import AddressTaken, Conflict, Unsupported
 from . import egress, mounts, trust
 from .context import Context
 from .identify import READMITTABLE, check, identify, readmit, settle
+from .pools import frozen, most, size_of
 from .reach import wait_for_docker
 from .undo import undo
 
 ADDRESS_TRIES = 8
 # What is done to hosts that stay; the verbs of :func:`mend`.
-MENDING = ("start", "restart", "renew", "relabel")
+MENDING = ("start", "restart", "resize", "renew", "relabel")
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,9 @@ def _draft(ctx: Context, order: Order, template: TemplateRecord) -> HostRecord:
         created=now,
         expires=now + order.ttl if order.ttl else 0.0,
         labels=dict(order.labels),
+        size=size_of(order.spec, template),
+        frozen=frozen(template),
+        most=most(ctx, template),
     )
 
 
@@ -126,6 +132,8 @@ def _bring_up(ctx: Context, record: HostRecord, template: TemplateRecord, deadli
         settle(channel, deadline)
     finally:
         channel.close()
+    if _plugged(ctx, record, deadline):
+        told(f"has {record.size.vcpus} vCPUs and {record.size.memory_mib} MiB")
     if egress.ensure(ctx, replace(record, identity=identity), deadline):
         told("its way to the proxy is open")
     told("ready")
@@ -165,6 +173,7 @@ def start(ctx: Context, record: HostRecord, deadline: Deadline) -> HostRecord:
     """
     begin = ctx.clock.monotonic()
     ctx.provider.start(record, deadline)
+    _plugged(ctx, record, deadline)
     record = _renewed(ctx, record, deadline, booted=True)
     ctx.provider.set_link(record, True)
     reached = _wait_until_reachable(ctx, record, deadline)
@@ -203,10 +212,41 @@ def _renewed(ctx: Context, record: HostRecord, deadline: Deadline, *, booted: bo
     return ctx.provider.claim(record, identity=identity)
 
 
-def mend(ctx: Context, record: HostRecord, verb: str, labels: dict[str, str], deadline: Deadline) -> HostRecord:
+def _plugged(ctx: Context, record: HostRecord, deadline: Deadline) -> bool:
+    """Give a machine what its host has beyond its template; it is not part of what it starts with."""
+    if record.size == record.frozen or not record.frozen.vcpus:
+        return False
+    ctx.provider.resize(record, record.size, deadline)
+    return True
+
+
+def resize(ctx: Context, record: HostRecord, spec: HostSpec, deadline: Deadline) -> HostRecord:
+    """Give a running host the size that is declared. It is let in to its pool before it gets more.
+
+    :raises PoolFull: when its pool has no room for more of it.
+    """
+    before, after = record.size, wanted(spec, record.frozen)
+    if grows(before, after):
+        record = ctx.provider.claim(record, size=larger(before, after))
+    try:
+        ctx.provider.resize(record, after, deadline)
+    except BaseException:
+        # What it has got of it counts until somebody runs again: more may be promised than it has, never less.
+        ctx.progress(f"{record.title}: could not be resized")
+        raise
+    ctx.progress(f"{record.title}: has {after.vcpus} vCPUs and {after.memory_mib} MiB")
+    declared = replace(record.spec, vcpus=spec.vcpus, memory_mib=spec.memory_mib)
+    return ctx.provider.claim(record, size=after, spec=declared)
+
+
+def mend(  # what each verb wants
+    ctx: Context, record: HostRecord, verb: str, labels: dict[str, str], spec: HostSpec, deadline: Deadline
+) -> HostRecord:
     """Do to a host that stays what a plan's verb says; return its record."""
     if verb == "relabel":
         return relabel(ctx, record, labels)
+    if verb == "resize":
+        return resize(ctx, record, spec, deadline)
     return {"start": start, "restart": restart, "renew": renew}[verb](ctx, record, deadline)
 
 

@@ -13,7 +13,9 @@ from pathlib import Path
 from ..core import codec, saved
 from ..core.declaration import Declaration
 from ..core.plan_template import generations, newest
+from ..core.pool import PoolRecord
 from ..core.saved import SavedPlan
+from ..core.volume import VolumeRecord
 from ..errors import InvalidInput
 from . import site
 from .context import Context
@@ -32,8 +34,8 @@ def sealed(ctx: Context, declared: Declaration) -> SavedPlan:
         t.record for t in seen.templates if any(k == "template" and n.split(" ")[0] == t.record.name for k, n in names)
     ]
     touches = {f"host {r.tenant}/{r.name}": f"{r.uuid}@{r.version}" for r in touched}
-    volumes = ctx.provider.volumes.observe(ctx.owner).volumes
-    touches |= {f"volume {v.tenant}/{v.name}": f"{v.uuid}@{v.version}" for v in volumes if (v.kind, v.name) in names}
+    kept: tuple[PoolRecord | VolumeRecord, ...] = (*ctx.provider.volumes.observe(ctx.owner).volumes, *seen.pools)
+    touches |= {f"{r.kind} {r.tenant}/{r.name}": f"{r.uuid}@{r.version}" for r in kept if (r.kind, r.name) in names}
     touches |= {f"template {r.tenant}/{r.name}/{r.generation[:12]}": f"{r.uuid}@{r.version}" for r in ours}
     return saved.seal(ctx.owner, ctx.provider.uri, ctx.today().isoformat(timespec="seconds"), todo, touches)
 

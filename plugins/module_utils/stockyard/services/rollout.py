@@ -82,7 +82,7 @@ class Rollout:
 
     def _mend(self, ctx: Context, record: HostRecord, verb: str) -> HostRecord:
         if verb != "start":
-            return hosts.mend(ctx, record, verb, self.spec.labels, self.deadline)
+            return hosts.mend(ctx, record, verb, self.spec.labels, self.spec.host, self.deadline)
         try:
             return hosts.start(ctx, record, self.deadline.within(REVIVAL))
         except BEYOND_REVIVAL as error:

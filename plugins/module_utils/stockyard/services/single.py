@@ -15,7 +15,7 @@ from ..core.plan import UNKNOWN_GENERATION, Plan, plan_host
 from ..core.plan_template import generations, newest
 from ..core.provider import Observation, Template
 from ..errors import NotFound, Refused
-from . import access, egress, hosts, mounts, templates, trust
+from . import access, egress, hosts, mounts, pools, templates, trust
 from .admit import admit
 from .context import Context
 
@@ -56,9 +56,12 @@ def _planned(ctx: Context, spec: SingleSpec, state: str, seen: Observation) -> P
     _refuse_nonsense(spec, state, host)
     wanted = trust.current(ctx, spec.tenant, seen.hosts) if state != "absent" else None
     todo = plan_host(spec, state, template.record.generation if template else UNKNOWN_GENERATION, host, wanted)
-    wanted_host = _order(spec, state, host).spec
-    admit(ctx, spec.tenant, wanted_host, todo, seen)
-    mounts.admit(ctx, spec.tenant, template.record.name if template else "", wanted_host, todo, seen)
+    wish = _order(spec, state, host).spec
+    fitted = pools.fit(seen, spec.tenant, wish, template, todo, [host] if host else [])
+    if fitted.left_out:
+        raise pools.refusal(f"host {spec.name}", fitted, "Nothing is changed.")
+    admit(ctx, spec.tenant, wish, todo, seen, template)
+    mounts.admit(ctx, spec.tenant, template.record.name if template else "", wish, todo, seen)
     return todo
 
 
@@ -80,7 +83,7 @@ def _apply(ctx: Context, spec: SingleSpec, state: str, todo: Plan, host: Host | 
     record = host.record if host else None
     for action in todo.actions:
         if record and action.verb in hosts.MENDING:
-            record = hosts.mend(ctx, record, action.verb, spec.labels, deadline)
+            record = hosts.mend(ctx, record, action.verb, spec.labels, spec.host, deadline)
         elif record and action.verb == "destroy":
             hosts.destroy(ctx, record)
         else:

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A whole yard made as it is declared: templates, then fleets, then what is to go."""
+"""A whole yard made as it is declared: pools, templates, volumes, then fleets, then what is to go."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..core.plan import UNKNOWN_GENERATION, Action, Plan, gone, plan_destroy
 from ..core.plan_template import generations
 from ..core.provider import Observation
 from ..errors import Refused, StockyardError
-from . import fleets, templates, volume_site, volumes
+from . import fleets, pools, site_pools, templates, volume_site, volumes
 from .context import Context
 
 
@@ -25,11 +25,12 @@ def plan(ctx: Context, declared: Declaration, seen: Observation | None = None) -
     Hosts whose template will have another generation are shown as replaced, though that one is not there yet.
     """
     seen = seen or ctx.provider.observe(ctx.owner)
+    bounds, seen = site_pools.planned(ctx, declared, seen)
     built: dict[Key, Plan] = {}
     for term in declared.templates:
         # As if no host lived anywhere: what that takes away too much is put right below.
         built[term.spec.tenant, term.spec.name] = templates.plan(ctx, term.spec, seen, frozenset())
-    actions = [a for todo in built.values() for a in todo.actions if a.verb != "destroy"]
+    actions = [*bounds, *(a for todo in built.values() for a in todo.actions if a.verb != "destroy")]
     actions += volume_site.plan(ctx, declared)
     ctx = volume_site.ahead(ctx, declared)
     left = {h.record.uuid: h for h in seen.hosts}
@@ -44,8 +45,9 @@ def plan(ctx: Context, declared: Declaration, seen: Observation | None = None) -
     used = {(h.record.tenant, h.record.template, h.record.generation[:12]) for h in left.values()}
     for key, todo in built.items():
         actions += [a for a in todo.actions if a.verb == "destroy" and (*key, a.before["generation"]) not in used]
-    templates_gone = _templates_to_go(declared, seen, {u[:2] for u in used})
-    return Plan((*actions, *templates_gone, *volume_site.plan_deletions(ctx, declared)))
+    actions += _templates_to_go(declared, seen, {u[:2] for u in used})
+    actions += site_pools.planned_last(ctx, declared, seen, left.values())
+    return Plan((*actions, *volume_site.plan_deletions(ctx, declared)))
 
 
 def converge(ctx: Context, declared: Declaration) -> Plan:
@@ -56,21 +58,18 @@ def converge(ctx: Context, declared: Declaration) -> Plan:
     :raises StockyardError: with everything that went wrong.
     """
     work = _Work()
+    for pool in site_pools.early(ctx, declared):
+        work.attempt(pools.ensure, ctx, pool.spec, pool.timeout)
     for term in declared.templates:
         work.attempt(templates.ensure, ctx, term.spec, term.timeout)
     for volume in declared.volumes:
         work.attempt(volumes.ensure, ctx, volume.spec, volume.timeout)
     for fleet in declared.working:
         work.attempt(fleets.converge, replace(ctx, wait=fleet.wait), fleet.spec, fleet.timeout)
+    for pool in site_pools.late(ctx, declared):
+        work.attempt(site_pools.shrink, ctx, pool)
     if not work.errors:
-        seen = ctx.provider.observe(ctx.owner)
-        for (tenant, name), reason in declared.fleets_to_go(seen.hosts).items():
-            work.attempt(fleets.remove, ctx, tenant, name, FleetTerm.timeout, reason)
-        for term in declared.templates:
-            work.attempt(templates.tidy, ctx, term.spec, term.timeout)
-        work.attempt(_remove_templates, ctx, declared)
-        for tenant, name in declared.absent_volumes:
-            work.attempt(volumes.delete, ctx, tenant, name, VolumeTerm.timeout)
+        _clear(ctx, declared, work)
     return work.plan()
 
 
@@ -123,6 +122,19 @@ def _leave(left: dict[str, Host], fleet: Key, names: set[str]) -> None:
     for uuid, host in list(left.items()):
         if (host.record.tenant, host.record.fleet) == fleet and host.record.name in names:
             del left[uuid]
+
+
+def _clear(ctx: Context, declared: Declaration, work: _Work) -> None:
+    """Take away what is not to be there any more: what is in something goes before it."""
+    seen = ctx.provider.observe(ctx.owner)
+    for (tenant, name), reason in declared.fleets_to_go(seen.hosts).items():
+        work.attempt(fleets.remove, ctx, tenant, name, FleetTerm.timeout, reason)
+    for term in declared.templates:
+        work.attempt(templates.tidy, ctx, term.spec, term.timeout)
+    work.attempt(_remove_templates, ctx, declared)
+    work.attempt(site_pools.remove, ctx, declared)
+    for tenant, name in declared.absent_volumes:
+        work.attempt(volumes.delete, ctx, tenant, name, VolumeTerm.timeout)
 
 
 def _templates_to_go(declared: Declaration, seen: Observation, used: set[Key]) -> list[Action]:

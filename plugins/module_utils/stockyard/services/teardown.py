@@ -5,11 +5,14 @@
 
 from __future__ import annotations
 
+from ..core import room
+from ..core.clock import Deadline
 from ..core.fleet import SingleSpec
-from ..core.plan import Plan, plan_destroy
+from ..core.plan import Plan, gone, plan_destroy
 from ..core.plan_volume import plan_removal
+from ..core.pool import PoolRecord
 from ..core.provider import Observation
-from . import fleets, single
+from . import fleets, pools, single
 from . import templates as template_service
 from . import volumes as volume_service
 from .context import Context
@@ -38,6 +41,8 @@ def run(ctx: Context, templates: bool, volumes: bool, timeout: float) -> Plan:
     for tenant, name in sorted({(t.record.tenant, t.record.name) for t in seen.templates if templates}):
         template_service.remove(ctx, tenant, name, deadline.left())
     if templates:
+        # Pools first: with the last of them goes what a hypervisor keeps for the yard's sake alone.
+        _remove_pools(ctx, deadline)
         ctx.provider.prune_images(0.0)
     todo = _planned(ctx, seen, templates, volumes)
     for volume in ctx.provider.volumes.observe(ctx.owner).volumes if volumes else ():
@@ -45,8 +50,20 @@ def run(ctx: Context, templates: bool, volumes: bool, timeout: float) -> Plan:
     return todo
 
 
+def _remove_pools(ctx: Context, deadline: Deadline) -> None:
+    """The innermost first."""
+    for pool in reversed(_outermost_first(ctx.provider.observe(ctx.owner))):
+        pools.remove(ctx, pool.tenant, pool.name, deadline.left())
+
+
+def _outermost_first(seen: Observation) -> list[PoolRecord]:
+    return sorted(seen.pools, key=lambda p: (len(room.book(seen.pools, ()).chain(p.tenant, p.name)), p.name))
+
+
 def _planned(ctx: Context, seen: Observation, templates: bool, volumes: bool) -> Plan:
     todo = plan_destroy(seen.templates if templates else (), seen.hosts, REASON)
+    going = reversed(_outermost_first(seen)) if templates else ()
+    bounds = (gone("pool", p.name, REASON, {"hosts": p.spec.hosts}) for p in going)
     found = ctx.provider.volumes.observe(ctx.owner).volumes if volumes else ()
     # Whoever has one of them goes before.
-    return Plan((*todo.actions, *(a for v in found for a in plan_removal(v, (), REASON).actions)))
+    return Plan((*todo.actions, *bounds, *(a for v in found for a in plan_removal(v, (), REASON).actions)))

@@ -21,6 +21,7 @@ from ..guest.recipe import declared_digest, recipe, template_digest
 from . import freshness
 from .context import Context
 from .hosts import mac_of
+from .preload import resolved
 from .undo import undo
 
 SETTLE = 1.0
@@ -34,7 +35,7 @@ def plan(ctx: Context, spec: TemplateSpec, seen: Observation | None = None, used
 
     :param used: generations that hosts will live on, where that is not what is observed.
     """
-    seen = seen or ctx.provider.observe(ctx.owner)
+    spec, seen = resolved(spec), seen or ctx.provider.observe(ctx.owner)
     declared, mine = declared_digest(spec), seen.templates
     lacking = freshness.lacking(ctx, spec, candidate(spec, declared, mine)) if spec.upgrade else ()
     used = freshness.used(spec.tenant, spec.name, seen.hosts) if used is None else used
@@ -49,7 +50,7 @@ def ensure(ctx: Context, spec: TemplateSpec, timeout: float) -> Plan:
     :param timeout: seconds for everything: packages, image, boot, warm-up, freeze.
     :raises Busy: when another controller builds it and does not end in time.
     """
-    deadline = ctx.deadline(timeout)
+    spec, deadline = resolved(spec), ctx.deadline(timeout)
     with ctx.provider.exclusive(ctx.lock_name("template", spec.tenant, spec.name), deadline):
         first = plan(ctx, spec)
         verbs = {a.verb for a in first.actions}
@@ -65,7 +66,7 @@ def ensure(ctx: Context, spec: TemplateSpec, timeout: float) -> Plan:
 def tidy(ctx: Context, spec: TemplateSpec, timeout: float) -> Plan:
     """Take away the generations that are not kept and that no host lives on any more."""
     with ctx.provider.exclusive(ctx.lock_name("template", spec.tenant, spec.name), ctx.deadline(timeout)):
-        return Plan(_remove_surplus(ctx, spec))
+        return Plan(_remove_surplus(ctx, resolved(spec)))
 
 
 def need(tenant: str, name: str, seen: Observation) -> Template:
@@ -194,7 +195,8 @@ def _boot_and_freeze(ctx: Context, record: TemplateRecord, told: Callable[[str],
         channel.request({"op": "hello"}, deadline)
         told("wait for Docker and warm up")
         docker = record.docker == "running"
-        channel.request({"op": "warm-up", "timeout": deadline.left(), "docker": docker}, deadline)
+        sparse = ctx.provider.capabilities.ram_file
+        channel.request({"op": "warm-up", "timeout": deadline.left(), "docker": docker, "sparse": sparse}, deadline)
     finally:
         channel.close()
     # The agent goes back to sleep before it is frozen.
@@ -223,6 +225,8 @@ def _draft(ctx: Context, spec: TemplateSpec, image: str, mine: list[Template]) -
         mac=mac_of(own, ctx.provider.capabilities),
         promoted=late if late > ctx.clock.now() else 0.0,
         source=Source(guest.suite, guest.packages, without_secrets(spec.build)),
+        disk_gib=spec.image.disk_gib if ctx.provider.capabilities.builds else 0,
+        max_memory_mib=spec.max_memory_mib,
     )
 
 

@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 
 from stockyard.core.host import HostRecord, HostSpec
 from stockyard.core.records import decode
+from stockyard.core.size import Size
 from stockyard.core.template import Hardware, TemplateRecord
 from stockyard.errors import InvalidInput
 from stockyard.providers.libvirt import designer
@@ -38,11 +39,15 @@ IMAGE = Image(STORE / "images/i/disk.qcow2", STORE / "images/i/vmlinuz", STORE /
 HARDWARE = Hardware(vcpus=2, max_vcpus=4, memory_mib=1536, spare_ports=2)
 HOST = host_record(
     uuid="11111111-2222-4333-8444-555555555555", mac="52:54:00:aa:bb:cc", address="127.64.1.2", phase="creating",
-    spec=HostSpec(ports=(8080, 443)), labels={"note": "a'/><qemu:arg value='-x"},
+    spec=HostSpec(ports=(8080, 443)), labels={"note": "a'/><qemu:arg value='-x"}, most=Size(4, 3072),
 )  # fmt: skip
 IN_NETWORK = replace(HOST, address="192.168.122.9", spec=HostSpec(ports=(8080,), network="default", egress="open"))
 TEMPLATE = template_record(
-    uuid="66666666-7777-4888-8999-000000000000", mac="52:54:00:00:11:22", hardware=HARDWARE, phase="booting"
+    uuid="66666666-7777-4888-8999-000000000000",
+    mac="52:54:00:00:11:22",
+    hardware=HARDWARE,
+    phase="booting",
+    max_memory_mib=3072,
 )
 TCG, KVM = Machine("qemu", "pc-q35-7.2"), Machine("kvm", "pc-q35-7.2")
 
@@ -90,7 +95,7 @@ def test_the_record_is_in_the_metadata() -> None:
 
 @given(st.dictionaries(st.text(), st.text()))
 def test_whatever_a_record_holds_comes_back_and_nothing_of_it_is_an_element(labels: dict[str, str]) -> None:
-    record = host_record(labels=labels)
+    record = host_record(labels=labels, most=HOST.most)
     shape = designer.cold(record, HARDWARE, TCG, IMAGE, STORE)
     assert record_in(shape) == record
     assert len(list(shape.xml().iter())) == len(list(shapes()["cold"].xml().iter()))
@@ -170,3 +175,9 @@ def test_an_element_carries_text_faithfully(text: str, attribute: str) -> None:
     assert (found.text or "") == text
     assert found.get("name") == attribute
     assert list(found) == []
+
+
+def test_there_are_slots_for_memory_only_where_more_is_allowed() -> None:
+    assert "-m" not in arguments(designer.cold(replace(HOST, most=Size(4)), HARDWARE, TCG, IMAGE, STORE))
+    made = arguments(designer.cold(HOST, HARDWARE, TCG, IMAGE, STORE))
+    assert made[made.index("-m") + 1] == "slots=16,maxmem=3072M"

@@ -60,7 +60,7 @@ class Agent:
         operations: dict[Any, Callable[[dict[str, Any]], dict[str, Any]]] = {
             "hello": self._hello,
             "draw": lambda _asked: dict(self.identity.effects.draw()),
-            "warm-up": lambda asked: dict(warm_up(float(asked["timeout"]), bool(asked["docker"]))),
+            "warm-up": self._warm_up,
             "identify": self.identity.identify,
             "csr": lambda _asked: self.identity.csr(),
             "admit": self.identity.admit,
@@ -75,6 +75,9 @@ class Agent:
         if not isinstance(operation, str) or operation not in operations:
             raise ValueError(f"unknown operation {operation!r}")
         return operations[operation](request)
+
+    def _warm_up(self, asked: dict[str, Any]) -> dict[str, Any]:
+        return dict(warm_up(float(asked["timeout"]), bool(asked["docker"]), bool(asked.get("sparse"))))
 
     def _hello(self, _request: dict[str, Any]) -> dict[str, Any]:
         known = self.identity.known()

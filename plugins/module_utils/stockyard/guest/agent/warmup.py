@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
+from . import provision, thrift
 from .apply import STATE, Identity
 from .effects import ANY, LinuxEffects
 
@@ -63,15 +64,21 @@ class _DryEffects(LinuxEffects):
         return
 
 
-def warm_up(timeout: float, docker: bool) -> dict[str, str]:
-    """Wait for dockerd, rehearse an identity and the TLS front, and leave nothing of it behind.
+def warm_up(timeout: float, docker: bool, sparse: bool = False) -> dict[str, str]:
+    """Wait for dockerd, do what the user asked for, rehearse an identity and the TLS front, and leave nothing of that.
 
     :param timeout: seconds.
     :param docker: whether dockerd runs in this template.
+    :param sparse: whether memory that nobody needs is given back.
     :raises TimeoutError: when dockerd or the front does not answer by then.
     """
     end = time.monotonic() + timeout
     engine = _until(end, "dockerd", lambda: _ping(_UnixConnection("/run/docker.sock"))) if docker else ""
+    provision.provision("/", end)
+    if docker:
+        provision.load("/", end)
+    if sparse:
+        thrift.drop_caches()
     shutil.rmtree(SCRATCH, ignore_errors=True)
     rehearsal = Identity(SCRATCH, _DryEffects())
     answer = rehearsal.identify(_request())
@@ -82,6 +89,8 @@ def warm_up(timeout: float, docker: bool) -> dict[str, str]:
         _rehearse_front(end)
         _rehearse_container()
     shutil.rmtree(SCRATCH)
+    if sparse:
+        thrift.zero_free_memory()
     return {"engine": engine}
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from ...core.host import HostRecord
 from ...core.provider import Record
 from ...core.records import encode
+from ...core.resize import SLOTS
 from ...core.template import Hardware, TemplateRecord
 from ...guest.agent.wire import PORT_NAME
 from . import network
@@ -47,6 +48,7 @@ def incoming(record: HostRecord, hardware: Hardware, machine: Machine, image: Im
 
 def _domain(record: Record, hardware: Hardware, machine: Machine, image: Image, folder: Path) -> Domain:
     interfaces, arguments = network.attach(record)
+    arguments += _slots(record, hardware)
     return Domain(
         type=machine.type,
         name=record.domain,
@@ -77,6 +79,12 @@ def _domain(record: Record, hardware: Hardware, machine: Machine, image: Image, 
 
 def _disk(folder: Path) -> Disk:
     return Disk(str(folder / "disk.qcow2"), "vda")
+
+
+def _slots(record: Record, hardware: Hardware) -> tuple[str, ...]:
+    """Where memory is plugged in later. libvirt cannot say it of a machine without NUMA nodes; QEMU adds it up."""
+    most = record.most.memory_mib if isinstance(record, HostRecord) else record.max_memory_mib
+    return ("-m", f"slots={SLOTS},maxmem={most}M") if most > hardware.memory_mib else ()
 
 
 def _ram(path: Path, hardware: Hardware, *, share: bool) -> tuple[str, ...]:

@@ -12,18 +12,24 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+from ...core.clock import Deadline
 from ...core.template import TemplateRecord
 from ...errors import ImageError
+from .run import run
 
 PARTS = ("state", "ram", "disk.qcow2")
 STAMP = "stamp:"
+# Seconds to read through a RAM file.
+DIG = 300.0
 
 
-def seal(folder: Path) -> dict[str, str]:
-    """Take checksums and stamps, and the right to write.
+def seal(folder: Path, name: str) -> dict[str, str]:
+    """Make holes of zeroes in the RAM file; take checksums and stamps, and the right to write.
 
     The RAM file keeps 0600: QEMU before 8.2 opens it for writing even to map it privately.
     """
+    # Sparse again, before anybody counts on the file: the guest left its free memory zeroed.
+    run(["fallocate", "--dig-holes", str(folder / "ram")], Deadline(DIG), name=name)
     sums = {part: checksum(folder / part) for part in PARTS}
     for part in ("state", "disk.qcow2"):
         (folder / part).chmod(0o400)
@@ -51,6 +57,19 @@ def verify(folder: Path, record: TemplateRecord) -> None:
     if wrong:
         remedy = "run the module template, which builds a new one, or put the file back from a backup"
         raise ImageError("the template is damaged.", name=record.title, cause=wrong, remedy=remedy)
+
+
+def sizes(folder: Path, image: Path) -> dict[str, float]:
+    """MiB of the hypervisor's disk that a template takes; of its image too, which others may share."""
+    parts = {"disk": folder / "disk.qcow2", "ram": folder / "ram", "state": folder / "state", "image": image}
+    return {f"{name}_mib": _on_disk(path) for name, path in parts.items()}
+
+
+def _on_disk(path: Path) -> float:
+    try:
+        return round(path.stat().st_blocks * 512 / (1 << 20), 1)
+    except FileNotFoundError:
+        return 0.0
 
 
 def checksum(path: Path) -> str:

@@ -22,6 +22,7 @@ from ...core.provider import Progress, Recipe
 from ...errors import ImageError
 from ...guest.archive import write_tar
 from . import debian
+from .preloaded import bring
 from .run import run
 from .store import Store
 
@@ -34,6 +35,7 @@ export PATH="$PATH:/usr/sbin:/sbin"
 mkdir root
 tar -xpf "$1" -C root --exclude='./dev/*'
 tar -xpf files.tar -C root --keep-directory-symlink
+if [ -d preload ]; then mkdir -p root/var/lib/stockyard && cp -r preload root/var/lib/stockyard/; fi
 rm -f root/etc/ssh/ssh_host_* root/etc/docker/key.json root/var/lib/dbus/machine-id
 chroot root systemd-sysusers
 chroot root systemctl --quiet disable ssh.service
@@ -123,6 +125,9 @@ class Images:
             base = self._base(found, recipe, build, work, progress, deadline, name)
             progress("assemble the disk image")
             write_tar(work / "files.tar", recipe.files)
+            if recipe.preload:
+                progress("bring what is preloaded")
+                bring(build.preload, work / "preload", deadline)
             assemble = [*IN_NAMESPACE, "sh", "-euc", ASSEMBLE, "sh", str(base), f"{recipe.disk_gib}G"]
             run(assemble, deadline, name=name, error=ImageError, cwd=work)
             convert = ["qemu-img", "convert", "-f", "raw", "-O", "qcow2", "disk.raw", "disk.qcow2"]

@@ -40,7 +40,16 @@ def guest_ram(pid: int, size_kib: int) -> dict[str, float] | None:
         return None
     ram = max(fitting, key=lambda m: (m.path.endswith("/ram"), m.sizes["Rss"])).sizes
     own = ram["Anonymous"]
-    return {"private_mib": round(own / 1024, 1), "shared_mib": round((ram["Rss"] - own) / 1024, 1)}
+    shared = round((ram["Rss"] - own) / 1024, 1)
+    return {"private_mib": round(own / 1024, 1), "shared_mib": shared, "oom_score": oom_score(pid)}
+
+
+def oom_score(pid: int) -> int:
+    """The kernel's number of a process: the one that has the highest is ended first when memory is out (proc(5))."""
+    try:
+        return int((PROC / str(pid) / "oom_score").read_text(encoding="ascii"))
+    except (OSError, ValueError):
+        return 0
 
 
 @dataclass(frozen=True)

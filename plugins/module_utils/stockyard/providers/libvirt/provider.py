@@ -16,16 +16,16 @@ from ...core.host import Host, HostRecord, HostSpec
 from ...core.image import BuildOptions
 from ...core.network import GuestNetwork
 from ...core.provider import Capabilities, Channel, Observation, Progress, R, Recipe, Record, Swept, Template
+from ...core.size import Size
 from ...core.template import TemplateRecord
 from ...errors import Conflict, HypervisorError, Unsupported
 from ...guest.agent.wire import PORT_NAME
-from . import designer, fork, frozen, leftovers, logs, machine, memory, network
+from . import designer, disks, fork, frozen, grow, leftovers, logs, machine, memory, network, pools
 from .channel import SocketChannel
 from .domains import Domains
 from .faults import translated
 from .images import Images
 from .monitor import Monitor
-from .run import run
 from .store import Store, make
 from .volumes import LibvirtVolumes
 from .xml.domain import Domain
@@ -40,14 +40,16 @@ class LibvirtProvider:
 
     def __init__(self, uri: str, connection: Any, store: Store) -> None:
         self.uri = uri
-        modes = ("instant", "linked", "full")
-        parallel = os.cpu_count() or 1
-        self.capabilities = Capabilities(modes=modes, parallel=parallel, volumes=True, guest_agent=True)
+        self.capabilities = Capabilities(
+            modes=("instant", "linked", "full"), parallel=os.cpu_count() or 1,
+            ram_file=True, resizes=True, volumes=True, guest_agent=True,
+        )  # fmt: skip
         self.connection = connection
         self.domains = Domains(connection)
         self.networks = network.Networks(connection, uri.endswith("/system"))
         self.store = store
         self.images = Images(store)
+        self.pools = pools.book(store, self.domains, uri)
         self.volumes = LibvirtVolumes(store, self.domains, uri, self._registry)
         self._processes: dict[str, int] = {}
 
@@ -61,15 +63,16 @@ class LibvirtProvider:
         return self.store.lock(name, deadline)
 
     def observe(self, owner: str) -> Observation:
-        found, strangers = self.domains.everything()
+        (book, unread), (found, strangers) = self.pools.read(), self.domains.everything()
         self._processes = {}
         mine = [(record, state) for record, state in found if record.owner == owner]
         return Observation(
             templates=tuple(Template(r, self._problem(r)) for r, _state in mine if isinstance(r, TemplateRecord)),
             hosts=tuple(Host(r, state) for r, state in mine if isinstance(r, HostRecord)),
-            strangers=tuple(strangers),
+            strangers=(*strangers, *unread),
             addresses=frozenset(r.address for r, _state in found if isinstance(r, HostRecord)),
             names=frozenset(self.domains.names()),
+            pools=tuple(p for p in book if p.owner == owner),
         )
 
     def ensure_image(self, recipe: Recipe, build: BuildOptions, progress: Progress, deadline: Deadline) -> str:
@@ -94,7 +97,7 @@ class LibvirtProvider:
         with self._registry():
             make(folder, record.title)
             leftovers.note(folder, self.uri, record)
-            self._overlay(folder / "disk.qcow2", image.disk, record.title, deadline)
+            disks.overlay(folder / "disk.qcow2", image.disk, record.title, deadline)
             self._define(designer.template(record, chosen, image, folder), record.title)
 
     def freeze(self, record: TemplateRecord, deadline: Deadline) -> TemplateRecord:
@@ -104,7 +107,7 @@ class LibvirtProvider:
         fork.freeze(domain, folder / "state", record.title, deadline)
         # Its definition first: a template that is called frozen can never be started so that it writes to its files.
         self._define(designer.tombstone(record, used, self.images.path(record.image), folder), record.title)
-        return self.claim(record, phase="frozen", checksums=frozen.seal(folder))
+        return self.claim(record, phase="frozen", checksums=frozen.seal(folder, record.title))
 
     def check_host(self, spec: HostSpec) -> None:
         self.networks.check(spec)
@@ -129,6 +132,7 @@ class LibvirtProvider:
             if record.domain in self.domains.names():
                 raise Conflict("a domain of this name exists.", name=record.title, cause=record.domain)
             network.check_free(record, (r for r, _state in found))
+            self.pools.admit(record, (r for r, _state in found if isinstance(r, HostRecord)))
             shape = designer.cold(record, template.hardware, machine.frozen(source.XMLDesc(0)), image, folder)
             self._define(shape, record.title)
 
@@ -137,7 +141,7 @@ class LibvirtProvider:
         frozen.verify(source, template)
         make(folder, host.title)
         leftovers.note(folder, self.uri, host)
-        self._disk(folder / "disk.qcow2", source / "disk.qcow2", mode, host.title, deadline)
+        disks.make(folder / "disk.qcow2", source / "disk.qcow2", mode, host.title, deadline)
         if mode != "instant":
             self.start(host, deadline)
             return
@@ -168,6 +172,9 @@ class LibvirtProvider:
             if domain.isActive():
                 domain.destroy()
 
+    def resize(self, record: HostRecord, size: Size, deadline: Deadline) -> None:
+        grow.resize(self.domains.find(record), record, size, deadline)
+
     def set_link(self, record: Record, up: bool) -> None:
         Monitor(self.domains.find(record), record.title).set_link(network.nic(record), up)
 
@@ -186,6 +193,7 @@ class LibvirtProvider:
 
     def claim(self, record: R, **changes: Any) -> R:
         with self._registry():
+            self.pools.readmit(record, changes, lambda: (r for r, _s in self.domains.everything()[0]))
             return self.domains.replace_record(record, **changes)
 
     def destroy(self, record: Record) -> None:
@@ -237,6 +245,8 @@ class LibvirtProvider:
         }
         if isinstance(record, HostRecord):
             known["memory"] = self._memory(record)
+        else:
+            known["sizes"] = frozen.sizes(self._folder(record), self.images.path(record.image).disk)
         return known
 
     def keep_log(self, record: Record) -> str:
@@ -260,16 +270,6 @@ class LibvirtProvider:
 
     def _define(self, shape: Domain, name: str) -> None:
         self.domains.define(serialize(shape.xml()), name)
-
-    def _disk(self, target: Path, backing: Path, mode: str, name: str, deadline: Deadline) -> None:
-        if mode == "full":
-            run(["qemu-img", "convert", "-f", "qcow2", "-O", "qcow2", str(backing), str(target)], deadline, name=name)
-        else:
-            self._overlay(target, backing, name, deadline)
-
-    def _overlay(self, target: Path, backing: Path, name: str, deadline: Deadline) -> None:
-        create = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", str(backing), str(target)]
-        run(create, deadline, name=name)
 
     def _folder(self, record: Record) -> Path:
         return (self.store.templates if isinstance(record, TemplateRecord) else self.store.hosts) / record.uuid

@@ -36,6 +36,11 @@ def everything(machines: Machines) -> Iterator[tuple[Record | Stranger, Machine]
     return ((record_of(name, machine.record), machine) for name, machine in machines.items())
 
 
+def hosts_of(machines: Machines) -> list[HostRecord]:
+    """Every host that can be read, of any owner."""
+    return [record for record, _machine in everything(machines) if isinstance(record, HostRecord)]
+
+
 def find(machines: Machines, record: Either) -> tuple[Machine, Either]:
     """The machine of a record, and its record of now.
 

@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -30,16 +31,22 @@ from ...core.provider import (
     Template,
 )
 from ...core.records import encode
+from ...core.size import Size
 from ...core.template import TemplateRecord
 from ...errors import Conflict, HypervisorError, InvalidInput, NotFound, Unsupported
 from .. import locks
 from ..locks import held
+from ..poolbook import PoolBook
 from .disks import Disks
 from .guest import AgentChannel, boot
-from .machines import check_free, check_unused, everything, find
+from .machines import check_free, check_unused, everything, find, hosts_of
 from .mirror import Mirror
 from .state import Machine, StateFile
 from .volumes import MemoryVolumes
+
+NO_MEMORY: dict[str, Any] = {
+    "enforced": "admission", "enforced_reason": "there are no machines to limit", "available_mib": None,
+}  # fmt: skip
 
 
 class MemoryProvider:
@@ -47,10 +54,11 @@ class MemoryProvider:
 
     def __init__(self, uri: str, path: Path) -> None:
         self.uri = uri
-        self.capabilities = Capabilities(modes=MODES, parallel=2, endpoints=False, volumes=True)
+        self.capabilities = Capabilities(modes=MODES, parallel=2, endpoints=False, resizes=True, volumes=True)
         self.state = StateFile(path)
         self.disks = Disks(self.state.folder / "disks", uri)
         self.mirror = Mirror(self.state.folder)
+        self.pools = PoolBook(self.state.folder / "pools", self._reserving, lambda: NO_MEMORY)
         self.volumes = MemoryVolumes(self.state, uri)
 
     def close(self) -> None:
@@ -63,15 +71,17 @@ class MemoryProvider:
         return held(self.state.folder / "locks", name, deadline)
 
     def observe(self, owner: str) -> Observation:
+        pools, unreadable = self.pools.read()
         machines = self.state.read()
         found = list(everything(machines))
         mine = [(r, m) for r, m in found if not isinstance(r, Stranger) and r.owner == owner]
         return Observation(
             templates=tuple(Template(r, self._problem(r)) for r, _machine in mine if isinstance(r, TemplateRecord)),
             hosts=tuple(Host(r, m.state) for r, m in mine if isinstance(r, HostRecord)),
-            strangers=tuple(r for r, _machine in found if isinstance(r, Stranger)),
+            strangers=(*(r for r, _machine in found if isinstance(r, Stranger)), *unreadable),
             addresses=frozenset(r.address for r, _machine in found if isinstance(r, HostRecord)),
             names=frozenset(machines),
+            pools=tuple(p for p in pools if p.owner == owner),
         )
 
     def ensure_image(self, recipe: Recipe, build: BuildOptions, progress: Progress, deadline: Deadline) -> str:
@@ -107,6 +117,7 @@ class MemoryProvider:
         with self.state.change() as machines:
             find(machines, template)
             check_free(machines, record)
+            self.pools.admit(record, hosts_of(machines))
             machines[record.domain] = Machine(encode(record))
 
     def fork(self, host: HostRecord, template: TemplateRecord, mode: str, deadline: Deadline) -> None:
@@ -132,6 +143,10 @@ class MemoryProvider:
     def stop(self, record: Record, deadline: Deadline) -> None:
         self._set(record, state="off", link=False)
 
+    def resize(self, record: HostRecord, size: Size, deadline: Deadline) -> None:
+        if not self._running(record):
+            raise HypervisorError("its machine does not run.", name=record.title)
+
     def set_link(self, record: Record, up: bool) -> None:
         if not self._running(record):
             raise HypervisorError("its machine does not run.", name=record.title)
@@ -146,6 +161,7 @@ class MemoryProvider:
 
     def claim(self, record: R, **changes: Any) -> R:
         with self.state.change() as machines:
+            self.pools.readmit(record, changes, lambda: hosts_of(machines))
             machine, current = find(machines, record)
             if current.version != record.version:
                 raise Conflict(
@@ -193,6 +209,11 @@ class MemoryProvider:
         machine = self.state.read().get(record.domain)
         link = "up" if machine and machine.link else "down"
         return {"storage": str(self.state.folder), "disk": str(self.disks.path(record)), "link": link}
+
+    @contextmanager
+    def _reserving(self) -> Iterator[list[HostRecord]]:
+        with self.state.change() as machines:
+            yield hosts_of(machines)
 
     def _problem(self, record: TemplateRecord) -> str:
         return "its disk is gone" if record.phase == "frozen" and not self.disks.path(record).exists() else ""

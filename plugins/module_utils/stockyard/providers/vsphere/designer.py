@@ -35,13 +35,15 @@ class Designer:
 
     def instant(self, host: HostRecord, devices: Iterable[Any]) -> Any:
         """A running fork, off the wire, under its own name, uuid and MAC."""
-        where = specs.location(self.lookup.made_folder(), self.lookup.pool, self._store(), self.card(host, devices))
+        pool = self.lookup.pool_of(host)
+        where = specs.location(self.lookup.made_folder(), pool, self._store(), self.card(host, devices))
         return specs.instant_clone(host.domain, host.uuid, where, self.values(host))
 
     def cold(self, record: Record, devices: Iterable[Any], mode: str, snapshot: Any) -> Any:
         """A copy that is off, with its card off the wire at the first start too."""
+        pool = self.lookup.pool_of(record)
         where = specs.location(
-            self.lookup.made_folder(), self.lookup.pool, self._store(), self.card(record, devices), move=MOVES[mode]
+            self.lookup.made_folder(), pool, self._store(), self.card(record, devices), move=MOVES[mode]
         )
         size = (record.hardware.vcpus, record.hardware.memory_mib) if isinstance(record, TemplateRecord) else None
         return specs.cold_clone(where, specs.hardware(record.uuid, self.values(record), size), snapshot)

@@ -155,7 +155,7 @@ class Forks:
         cards = specs.nics(devices_of(found))
         told = {
             "folder": (_id(found.get("parent")), _id(lookup.made_folder())),
-            "pool": (_id(found.get("resourcePool")), _id(lookup.pool)),
+            "pool": (_id(found.get("resourcePool")), _id(lookup.pool_of(host))),
             "ESXi host": (_id(found.get("runtime.host")), source.host),
             "uuid": (found.get("config.uuid"), host.uuid),
             "MAC": (cards[0].macAddress.lower() if cards else "", host.mac),

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from ...core.host import HostRecord
+from ...core.pool import pool_domain
+from ...core.provider import Record
 from ...errors import InvalidInput, NotFound
 from . import api
 from .faults import is_a
@@ -33,6 +36,7 @@ class Lookup:
         self._folder: Any = None
         self._datastore: Any = None
         self._hosts: dict[str, str] = {}
+        self._pools: dict[str, Any] = {}
         self.folder()
 
     def folder(self) -> Any | None:
@@ -62,6 +66,32 @@ class Lookup:
         if self._datastore is None:
             self._datastore = self._named_store() if self.storage else self._roomiest()
         return self._datastore
+
+    def pool_of(self, record: Record) -> Any:
+        """The resource pool that a machine is made in: its pool's, or the yard's own.
+
+        :raises NotFound: when it is gone.
+        """
+        if not isinstance(record, HostRecord) or not record.spec.pool:
+            return self.pool
+        name = pool_domain(record.owner, record.tenant, record.spec.pool)
+        found = self.pool_below(name)
+        if found is None:
+            raise NotFound(
+                f"its resource pool {name} is gone.", name=record.title, remedy="run the module pool, which makes it"
+            )
+        return found
+
+    def pool_below(self, name: str) -> Any | None:
+        """A resource pool of this name under the yard's own, however deep."""
+        if name not in self._pools:
+            refs = self.session.ask("list the resource pools", name, self._pools_below)
+            self._pools = {v.get("name", ""): ref for ref, v in many(self.session, refs, ("name",), name)}
+        return self._pools.get(name)
+
+    def forget_pools(self) -> None:
+        """Look again next time."""
+        self._pools = {}
 
     def child(self, name: str) -> Any | None:
         """A machine in the yard's folder."""
@@ -116,6 +146,13 @@ class Lookup:
                 view.DestroyView()
 
         return many(self.session, self.session.ask("list the machines", "", read), ("name",), "source")
+
+    def _pools_below(self) -> list[Any]:
+        view = self.session.content.viewManager.CreateContainerView(self.pool, [api.vim().ResourcePool], True)
+        try:
+            return list(view.view)
+        finally:
+            view.DestroyView()
 
     def _one_of(self, kind: str, name: str) -> Any:
         refs = properties(self.session, self.cluster, (kind,), self.place.cluster).get(kind, [])

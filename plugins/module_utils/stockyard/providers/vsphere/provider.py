@@ -27,9 +27,9 @@ from ...core.provider import (
     Template,
 )
 from ...core.template import TemplateRecord
-from ...errors import Conflict, HypervisorError, StockyardError, Unsupported
+from ...errors import Conflict, HypervisorError, PoolFull, StockyardError, Unsupported
 from ..novolumes import NoVolumes
-from . import fork, place, templates, yardbook
+from . import fork, place, pools, templates, yardbook
 from .addresses import Range
 from .guestinfo import GuestinfoChannel
 from .hosts import Hosts
@@ -40,8 +40,9 @@ from .library import SCHEME, Images, lock_of
 from .lookup import Lookup
 from .machines import Machines
 from .privileges import Guard
+from .reading import Reading
 from .records import Machine
-from .register import Edit, Register, Values
+from .register import Register, Values
 from .session import Session
 from .task import Tasks
 
@@ -75,7 +76,8 @@ class VsphereProvider:
         self.forks = fork.Forks(session, self.tasks, lookup)
         self.machines = Machines(session, self.tasks, lookup, self.register)
         self.hosts = Hosts(self.forks, self.machines, self.register)
-        self._known = yardbook.Known()
+        self.reading = Reading(session, lookup)
+        self.pools = pools.Pools(session, self.tasks, lookup, self.register, self.reading.current)
         self.guard = Guard(session, lookup, self.labels)
         self._seen: dict[str, Machine] = {}
 
@@ -103,9 +105,10 @@ class VsphereProvider:
                 for r, m in mine if isinstance(r, TemplateRecord)
             ),
             hosts=tuple(Host(r, m.state if m else "off") for r, m in mine if isinstance(r, HostRecord)),
-            strangers=tuple(r for r, _machine in found if isinstance(r, Stranger)),
+            strangers=(*(r for r, _machine in found if isinstance(r, Stranger)), *pools.read(values)[1]),
             addresses=frozenset(r.address for r, _machine in found if isinstance(r, HostRecord)),
             names=frozenset({m.name for m in read} | {name for name, _record in yardbook.reserved(values)}),
+            pools=tuple(pools.read(values, owner)[0]),
         )  # fmt: skip
 
     def ensure_image(self, recipe: Recipe, build: BuildOptions, progress: Progress, deadline: Deadline) -> str:
@@ -151,12 +154,7 @@ class VsphereProvider:
         range_: Range | None = self.place.addresses
         if range_ is None:
             return ""
-        try:
-            return range_.free(UUID(uuid).int, self._addresses())
-        except Conflict:
-            # Hosts that others destroyed leave no trace in the register.
-            self._known.stamp = None
-            return range_.free(UUID(uuid).int, self._addresses())
+        return str(self.reading.twice(Conflict, lambda: range_.free(UUID(uuid).int, self._addresses())))
 
     def guest_network(self, record: HostRecord) -> GuestNetwork:
         range_: Range | None = self.place.addresses
@@ -164,16 +162,17 @@ class VsphereProvider:
         return GuestNetwork(record.address, mask, gateway if record.spec.egress == "open" else "", self.place.interface)
 
     def create_host(self, record: HostRecord, template: TemplateRecord) -> None:
-        self.register.change(
-            self._stamped(lambda values: yardbook.reserve(values, self._known, record, template), refresh=True)
+        edit = self.reading.stamped(
+            lambda values: pools.reserve(values, self.reading.known, record, template), refresh=True
         )
+        self.reading.twice(PoolFull, lambda: self.register.change(edit))
 
     def fork(self, host: HostRecord, template: TemplateRecord, mode: str, deadline: Deadline) -> None:
         self.hosts.make(host, template, mode, deadline)
         self.labels.write(host, self.machines.ref(host))
-        self._known.made(host)
+        self.reading.known.made(host)
         # That it has a machine says that it is made; its reservation goes with whatever is written next.
-        self.register.later(self._stamped(lambda values: yardbook.drop(values, host)))
+        self.register.later(self.reading.stamped(lambda values: yardbook.drop(values, host)))
 
     def start(self, record: Record, deadline: Deadline) -> None:
         machine = self.machines.need(record)
@@ -184,6 +183,9 @@ class VsphereProvider:
 
     def stop(self, record: Record, deadline: Deadline) -> None:
         self.machines.stop(record, deadline)
+
+    def resize(self, record: HostRecord, size: Any, deadline: Deadline) -> None:
+        raise Unsupported("machines are not resized here.", name=record.title, remedy="replace the host")
 
     def set_link(self, record: Record, up: bool) -> None:
         machine = self.machines.lately(record) or self.machines.need(record)
@@ -202,14 +204,14 @@ class VsphereProvider:
         if isinstance(record, TemplateRecord):
             if self.machines.present(record) is None:
                 return
-            self.register.change(lambda values: yardbook.leave(values, record, self._made))
+            self.register.change(lambda values: yardbook.leave(values, record, self.reading.machines))
             self.machines.remove(record, Deadline(REMOVAL))
             self.register.change(lambda values: yardbook.left(values, record))
         else:
             self.machines.remove(record, Deadline(REMOVAL))
             if yardbook.HOST + record.domain in self.register.read().values:
-                self.register.change(self._stamped(lambda values: yardbook.drop(values, record)))
-        self._known.gone(record)
+                self.register.change(self.reading.stamped(lambda values: yardbook.drop(values, record)))
+        self.reading.known.gone(record)
 
     def keep_log(self, record: Record) -> str:
         return ""
@@ -219,7 +221,7 @@ class VsphereProvider:
         values, read = self._everything()
         records = [r for r, _machine in yardbook.everything(values, read)]
         gone = self.images.prune(records, older_than)
-        if values and not (records or anyone(dict(values), self.leases.now())):
+        if values and not (records or yardbook.pools(values) or anyone(dict(values), self.leases.now())):
             self._close_register()
         return gone
 
@@ -237,19 +239,16 @@ class VsphereProvider:
 
     def _addresses(self) -> list[str]:
         """Every address that a host of any owner has."""
-        values = self._refreshed(self.register.read().values)
+        values = self.reading.refreshed(self.register.read().values)
         reserved = (r for _name, r in yardbook.reserved(values) if isinstance(r, HostRecord))
-        return [host.address for host in (*self._known.hosts.values(), *reserved)]
-
-    def _made(self) -> list[Machine]:
-        return machines(self.session, self.lookup.made_folder())
+        return [host.address for host in (*self.reading.known.hosts.values(), *reserved)]
 
     def _close_register(self) -> None:
         """Take the register away, while a lock of its own keeps everybody out."""
         self.leases.take(CLOSING, "the register", Deadline(0.0))
         values, read = self._everything()
         others = {k: v for k, v in values.items() if k != CLOSING}
-        if yardbook.everything(values, read) or anyone(others, self.leases.now()):
+        if yardbook.everything(values, read) or yardbook.pools(values) or anyone(others, self.leases.now()):
             self.register.change(open_again)
             return
         self.register.remove()
@@ -261,28 +260,9 @@ class VsphereProvider:
             return {}, []
         values = dict(self.register.read().values)
         read = machines(self.session, folder)
-        self._known.learn(values.get(yardbook.STAMP, ""), read)
+        self.reading.known.learn(values.get(yardbook.STAMP, ""), read)
         self._seen = {machine.name: machine for machine in read}
         return values, read
-
-    def _refreshed(self, values: Any) -> Any:
-        """Read all machines again, if anything was reserved or made since by somebody else."""
-        if self._known.stamp != values.get(yardbook.STAMP, ""):
-            self._known.learn(values.get(yardbook.STAMP, ""), machines(self.session, self.lookup.made_folder()))
-        return values
-
-    def _stamped(self, edit: Edit, *, refresh: bool = False) -> Edit:
-        """A change after which what is known is still all there is, if it was before."""
-
-        def stamped(values: Values) -> None:
-            if refresh:
-                self._refreshed(values)
-            current = self._known.stamp == values.get(yardbook.STAMP, "")
-            edit(values)
-            if current:
-                self._known.stamp = values.get(yardbook.STAMP, "")
-
-        return stamped
 
 
 def open_provider(uri: str, storage: str | None = None, given: Login = NOBODY) -> VsphereProvider:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ...core.pool import PoolSpec
 from . import api
 
 
@@ -110,6 +111,28 @@ def hardware(uuid: str, values: Mapping[str, str], size: tuple[int, int] | None 
         spec.numCPUs, spec.memoryMB = size
         spec.cpuHotAddEnabled = spec.memoryHotAddEnabled = True
     return spec
+
+
+def resource_pool(pool: PoolSpec) -> Any:
+    """What a resource pool is to be like. A limit of -1 is none; CPU limits are admission's alone, in vCPUs."""
+    cpu = allocation(pool.cpu_reservation_mhz, pool.expandable, -1, pool.cpu_shares)
+    memory = allocation(pool.memory_reservation_mib, pool.expandable, pool.memory_mib or -1, pool.memory_shares)
+    return api.vim().ResourceConfigSpec(cpuAllocation=cpu, memoryAllocation=memory)
+
+
+def allocation(reservation: int, expandable: bool, limit: int, weight: int) -> Any:
+    """How much there is of one resource.
+
+    :param weight: shares; the usual number when 0.
+    """
+    shares = (
+        api.vim().SharesInfo(level="custom", shares=weight)
+        if weight
+        else api.vim().SharesInfo(level="normal", shares=0)
+    )
+    return api.vim().ResourceAllocationInfo(
+        reservation=reservation, expandableReservation=expandable, limit=limit, shares=shares
+    )
 
 
 def empty_machine(name: str, datastore: str, values: Mapping[str, str]) -> Any:

@@ -23,6 +23,7 @@ from .register import Values
 
 HOST = "stockyard.host."
 LEAVING = "stockyard.leaving."
+POOL = "stockyard.pool."
 STAMP = "stockyard.stamp"
 Everything = list[tuple["Record | Stranger", "Machine | None"]]
 
@@ -156,6 +157,11 @@ def stamp(values: Values) -> None:
 def empty(values: Mapping[str, str]) -> bool:
     """Whether nothing is reserved and nothing on its way out."""
     return not any(key.startswith((HOST, LEAVING)) for key in values)
+
+
+def pools(values: Mapping[str, str]) -> bool:
+    """Whether there are pools."""
+    return any(key.startswith(POOL) for key in values)
 
 
 def _record(name: str, value: str) -> Record | Stranger:

@@ -1,0 +1,12 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Shows the progress of the module pool while it runs."""
+
+from __future__ import annotations
+
+from ansible_collections.stockyard.container_hosts.plugins.plugin_utils._progress import ProgressAction
+
+
+class ActionModule(ProgressAction):
+    """What is shown, and when, is the same for all."""

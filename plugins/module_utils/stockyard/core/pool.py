@@ -1,0 +1,130 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Pools: what is declared, and what is on record. Whether something has room in one is decided in :mod:`.room`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..errors import InvalidInput
+from . import naming
+
+ON_FULL = ("refuse", "fill")
+# The limits of a pool, by name: what each counts.
+LIMITS = {"hosts": "hosts", "vcpus": "vCPUs", "memory_mib": "MiB of memory", "disk_gib": "GiB of disk"}
+_MOST = {"hosts": 100000, "vcpus": 1 << 20, "memory_mib": 1 << 30, "disk_gib": 1 << 30}
+LARGEST_OVERCOMMIT = 64.0
+LARGEST_SHARES = 1000000
+
+
+@dataclass(frozen=True)
+class PoolSpec:
+    """A declared pool: a boundary around hosts. A limit of 0 is none.
+
+    :param parent: the pool that it is in, of the same tenant; what is in it counts there too.
+    :param hosts: how many hosts there may be.
+    :param vcpus: how many virtual CPUs they may have in all.
+    :param memory_mib: the memory that there is for them, in MiB.
+    :param memory_overcommit: how many times that memory their nominal sizes may come to.
+    :param disk_gib: how large their disks may be in all, in GiB, by virtual size.
+    :param cpu_shares: its weight against pools beside it where the processor is short; 0 for the usual one.
+    :param memory_shares: the same for memory, where the hypervisor shares that out.
+    :param cpu_reservation_mhz: what it is sure of, where the hypervisor can promise that.
+    :param memory_reservation_mib: the same for memory.
+    :param expandable: whether it may borrow what its parent is sure of.
+    """
+
+    name: str
+    tenant: str = "default"
+    parent: str = ""
+    hosts: int = 0
+    vcpus: int = 0
+    memory_mib: int = 0
+    memory_overcommit: float = 1.0
+    disk_gib: int = 0
+    cpu_shares: int = 0
+    memory_shares: int = 0
+    cpu_reservation_mhz: int = 0
+    memory_reservation_mib: int = 0
+    expandable: bool = True
+
+    def __post_init__(self) -> None:
+        naming.name("pool", self.name)
+        naming.name("tenant", self.tenant)
+        if self.parent:
+            naming.name("pool", self.parent)
+        if self.parent == self.name:
+            raise InvalidInput("a pool cannot be in itself.", name=f"pool {self.name}", remedy="name another parent")
+        for limit, most in _MOST.items():
+            naming.whole(limit, getattr(self, limit), 0, most)
+        for weight in ("cpu_shares", "memory_shares"):
+            naming.whole(weight, getattr(self, weight), 0, LARGEST_SHARES)
+        for reservation in ("cpu_reservation_mhz", "memory_reservation_mib"):
+            naming.whole(reservation, getattr(self, reservation), 0, 1 << 30)
+        self._check_memory()
+
+    def _check_memory(self) -> None:
+        times = self.memory_overcommit
+        # Not "times < 1": nan is neither.
+        if isinstance(times, bool) or not 1 <= times <= LARGEST_OVERCOMMIT:
+            raise InvalidInput(
+                f"memory_overcommit: {naming.shown(times)} is not a number from 1 to {LARGEST_OVERCOMMIT:g}.",
+                name=f"pool {self.name}", remedy="give 1 for no more than there is, 2 for twice as much",
+            )  # fmt: skip
+        if self.memory_mib and self.memory_reservation_mib > self.memory_mib:
+            raise InvalidInput(
+                f"memory_reservation_mib is {self.memory_reservation_mib}, over memory_mib {self.memory_mib}.",
+                name=f"pool {self.name}", remedy="lower the reservation",
+            )  # fmt: skip
+
+    def limit(self, name: str) -> int:
+        """How much of something may be given out, overcommit and all; 0 for any amount."""
+        value = int(getattr(self, name))
+        return int(value * self.memory_overcommit) if name == "memory_mib" else value
+
+
+@dataclass(frozen=True)
+class PoolRecord:
+    """What is on record of one pool.
+
+    :param created: seconds since the epoch.
+    :param version: counts every change, for compare and set; 0 for one that is not on record yet.
+    """
+
+    owner: str
+    uuid: str
+    spec: PoolSpec
+    created: float
+    version: int = 0
+
+    kind = "pool"
+
+    def __post_init__(self) -> None:
+        naming.name("owner", self.owner)
+        naming.identifier(self.uuid)
+
+    @property
+    def name(self) -> str:
+        """Its name in its tenant."""
+        return self.spec.name
+
+    @property
+    def tenant(self) -> str:
+        """The trust domain whose hosts it holds."""
+        return self.spec.tenant
+
+    @property
+    def domain(self) -> str:
+        """What it is called on the hypervisor. No host or template is called so: a dot more, and another word."""
+        return pool_domain(self.owner, self.tenant, self.name)
+
+    @property
+    def title(self) -> str:
+        """Its name in messages."""
+        return f"pool {self.name}"
+
+
+def pool_domain(owner: str, tenant: str, name: str) -> str:
+    """What a pool is called on the hypervisor."""
+    return f"{owner}.{tenant}.pool.{name}"

@@ -1,0 +1,50 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The pools of one libvirt connection: records beside the store, and what is known of the machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from ...core.clock import Deadline
+from ...core.host import HostRecord
+from ..poolbook import PoolBook
+from .domains import Domains
+from .store import Store
+
+MEMINFO = Path("/proc/meminfo")
+LOCK_WAIT = 60.0
+SESSION = "an ordinary user's libvirt may not limit a group of machines"
+SYSTEM = "libvirt limits single machines, and no group of them"
+
+
+def book(store: Store, domains: Domains, uri: str) -> PoolBook:
+    """The book of a store, under the lock that hosts are reserved under."""
+
+    @contextmanager
+    def guard() -> Iterator[list[HostRecord]]:
+        with store.lock("registry", Deadline(LOCK_WAIT)):
+            yield [r for r, _state in domains.everything()[0] if isinstance(r, HostRecord)]
+
+    why = SYSTEM if uri.endswith("/system") else SESSION
+
+    def facts() -> dict[str, Any]:
+        return {"enforced": "admission", "enforced_reason": why, "available_mib": available_mib()}
+
+    return PoolBook(store.root / "pools", guard, facts)
+
+
+def available_mib() -> int | None:
+    """The memory that this machine can still give without ending a process (proc(5), MemAvailable)."""
+    try:
+        for line in MEMINFO.read_text(encoding="ascii").splitlines():
+            name, _colon, amount = line.partition(":")
+            if name == "MemAvailable":
+                return int(amount.split()[0]) // 1024
+    except (OSError, ValueError, IndexError):
+        pass
+    return None

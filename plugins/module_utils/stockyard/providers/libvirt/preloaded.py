@@ -1,0 +1,58 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The files that are preloaded, brought to where an image is assembled. Each is held against its digest again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from ...core.clock import Deadline
+from ...core.preload import Preload, reference
+from ...errors import ImageError
+from ...guest.archive import pack_tree
+from ..registries import fetch
+
+LIST = "list.json"
+
+
+def bring(items: Iterable[Preload], folder: Path, deadline: Deadline) -> None:
+    """Write all of them, and the list that the guest's agent reads.
+
+    :raises ImageError: when one is not what it was when the declaration was read.
+    """
+    folder.mkdir()
+    listed = []
+    for number, item in enumerate(items, 1):
+        file = folder / f"{number:03}.tar"
+        if item.kind == "image":
+            fetch(reference(item.source), item.name, file, deadline)
+        else:
+            _copy(item, file)
+        kind = "archive" if item.kind == "image" else item.kind
+        listed.append({"file": file.name, "kind": kind, "name": item.name})
+    (folder / LIST).write_text(json.dumps(listed))
+
+
+def _copy(item: Preload, file: Path) -> None:
+    path = Path(item.source).expanduser()
+    try:
+        if item.kind == "build":
+            with file.open("wb") as handle:
+                pack_tree(handle, path)
+        else:
+            shutil.copyfile(path, file)
+        with file.open("rb") as handle:
+            found = hashlib.file_digest(handle, "sha256").hexdigest()
+    except OSError as error:
+        raise ImageError("what is to be preloaded cannot be read.", name=str(path), cause=str(error)) from error
+    if found != item.digest:
+        raise ImageError(
+            "what is to be preloaded was changed meanwhile.",
+            name=str(path),
+            remedy="run again when nobody writes to it",
+        )

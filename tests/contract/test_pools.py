@@ -1,0 +1,160 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Pools: on record, changed by compare and set, and asked at the moment when a host is reserved."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import pytest
+
+from stockyard.core.clock import Deadline
+from stockyard.core.host import HostRecord, HostSpec
+from stockyard.core.pool import PoolRecord, PoolSpec
+from stockyard.core.provider import Provider
+from stockyard.core.size import Size
+from stockyard.core.template import TemplateRecord
+from stockyard.errors import Conflict, NotFound, PoolFull, Refused
+from tests.contract.conftest import Drafts, on_record
+from tests.contract.test_records import race
+
+SIZE = Size(1, 512, 4)
+
+
+class Pools:
+    """Pools of one test, taken away after it: before that their hosts are."""
+
+    def __init__(self, provider: Provider, owner: str, drafts: Drafts) -> None:
+        self.provider = provider
+        self.owner = owner
+        self.drafts = drafts
+        self.made: list[PoolRecord] = []
+
+    def __call__(self, parent: str = "", **limits: Any) -> PoolRecord:
+        own = uuid.uuid4()
+        spec = PoolSpec(f"contract-{own.hex[:8]}", parent=parent, **limits)
+        record = self.provider.pools.keep(PoolRecord(self.owner, str(own), spec, 1.0))
+        self.made.append(record)
+        return record
+
+    def inside(self, pool: PoolRecord) -> HostRecord:
+        """A host that is to be in a pool."""
+        return self.drafts(spec=HostSpec(pool=pool.name), size=SIZE)
+
+    def reserve(self, provider: Provider, host: HostRecord) -> None:
+        provider.create_host(host, self.drafts.template)
+
+    def found(self, provider: Provider, pool: PoolRecord) -> PoolRecord | None:
+        return next((p for p in provider.observe(self.owner).pools if p.uuid == pool.uuid), None)
+
+
+@pytest.fixture
+def pools(provider: Provider, frozen_template: TemplateRecord, drafts: Drafts) -> Iterator[Pools]:
+    made = Pools(provider, frozen_template.owner, drafts)
+    yield made
+    drafts.clean()
+    for record in reversed(made.made):
+        provider.pools.drop(record)
+        assert made.found(provider, record) is None
+
+
+def test_a_pool_is_on_record_for_its_owner(provider: Provider, second: Provider, pools: Pools) -> None:
+    record = pools(hosts=3, memory_mib=2048, memory_overcommit=1.5)
+    assert record.version == 1
+    assert pools.found(second, record) == record
+    assert record not in provider.observe("contract-other").pools
+    changed = second.pools.keep(replace(record, spec=replace(record.spec, hosts=5)))
+    assert pools.found(provider, record) == changed
+    with pytest.raises(Conflict, match="changed meanwhile"):
+        provider.pools.keep(record)
+    assert provider.pools.facts(changed)["enforced"] in ("admission", "cgroup", "resource pool")
+
+
+def test_a_name_is_given_once(provider: Provider, pools: Pools) -> None:
+    first = pools()
+    with pytest.raises(Conflict):
+        provider.pools.keep(replace(first, uuid=str(uuid.uuid4()), version=0))
+    assert pools.found(provider, first) == first
+
+
+def test_a_full_pool_lets_nobody_in(provider: Provider, pools: Pools) -> None:
+    outer = pools(memory_mib=1024)
+    inner = pools(outer.name, hosts=9)
+    for host in (pools.inside(inner), pools.inside(outer)):
+        pools.reserve(provider, host)
+    refused = pools.inside(inner)
+    with pytest.raises(PoolFull, match="1024 of 1024 MiB of memory are taken, and 512 more asked for"):
+        pools.reserve(provider, refused)
+    assert on_record(provider, refused) is None
+    provider.pools.keep(replace(outer, spec=replace(outer.spec, memory_mib=2048)))
+    pools.reserve(provider, refused)
+
+
+def test_room_is_given_back_with_a_host(provider: Provider, second: Provider, pools: Pools) -> None:
+    pool = pools(hosts=1)
+    first, other = pools.inside(pool), pools.inside(pool)
+    pools.reserve(provider, first)
+    with pytest.raises(PoolFull):
+        pools.reserve(provider, other)
+    second.destroy(first)
+    pools.reserve(provider, other)
+
+
+def test_a_host_that_runs_counts(provider: Provider, second: Provider, pools: Pools, deadline: Deadline) -> None:
+    pool = pools(hosts=1)
+    host = pools.inside(pool)
+    pools.reserve(provider, host)
+    provider.fork(host, pools.drafts.template, provider.capabilities.modes[0], deadline)
+    with pytest.raises(PoolFull):
+        pools.reserve(second, pools.inside(pool))
+    with pytest.raises(Refused):
+        second.pools.drop(pool)
+
+
+def test_of_two_who_ask_for_the_last_place_one_gets_it(provider: Provider, second: Provider, pools: Pools) -> None:
+    for _try in range(3):
+        pool = pools(hosts=1)
+        rivals = [pools.inside(pool), pools.inside(pool)]
+        won = race(partial(pools.reserve, provider, rivals[0]), partial(pools.reserve, second, rivals[1]))
+        assert sorted(won) == [False, True]
+
+
+def test_a_pool_that_shrinks_and_a_host_that_comes_meet_in_one_order(
+    provider: Provider, second: Provider, pools: Pools
+) -> None:
+    for _try in range(3):
+        pool = pools(hosts=2)
+        pools.reserve(provider, pools.inside(pool))
+        smaller = replace(pool, spec=replace(pool.spec, hosts=1))
+        act: list[Callable[[], object]] = [
+            partial(pools.reserve, provider, pools.inside(pool)), partial(second.pools.keep, smaller),
+        ]  # fmt: skip
+        assert sorted(race(*act)) == [False, True]
+
+
+def test_what_is_in_a_pool_keeps_it(provider: Provider, pools: Pools) -> None:
+    outer = pools()
+    inner = pools(outer.name, hosts=2)
+    pools.reserve(provider, pools.inside(inner))
+    for pool in (outer, inner):
+        with pytest.raises(Refused):
+            provider.pools.drop(pool)
+    with pytest.raises(Refused, match="smaller"):
+        provider.pools.keep(replace(inner, spec=replace(inner.spec, memory_mib=256)))
+    forced = provider.pools.keep(replace(inner, spec=replace(inner.spec, memory_mib=256)), force=True)
+    assert pools.found(provider, inner) == forced
+
+
+def test_nobody_gets_into_a_pool_that_is_not_there(provider: Provider, pools: Pools) -> None:
+    pool = pools()
+    host = pools.inside(pool)
+    provider.pools.drop(pool)
+    provider.pools.drop(pool)
+    with pytest.raises(NotFound, match="no such pool"):
+        pools.reserve(provider, host)
+    with pytest.raises(NotFound):
+        pools(pool.name)

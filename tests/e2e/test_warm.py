@@ -1,0 +1,136 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Templates that are warm and small, and hosts that grow and shrink while a container runs in them."""
+
+from __future__ import annotations
+
+import io
+import os
+import tarfile
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stockyard import FleetSpec, HostSpec, ImageSpec, SingleSpec, Unsupported, Yard
+from stockyard.core.preload import Preload
+
+from .conftest import TEMPLATE, WORK, Docker, ssh
+
+pytestmark = pytest.mark.real
+Host = dict[str, Any]
+# MB of what no compression makes smaller.
+FILLER = 300
+LARGEST_RAM = 300e6 / (1 << 20)
+FLEET = FleetSpec("roomy", "roomy", count=1)
+GROWN = replace(FLEET, host=HostSpec(vcpus=2, memory_mib=1280))
+
+
+@pytest.fixture(scope="module")
+def preload(busybox: bytes) -> Iterator[tuple[Preload, ...]]:
+    """A root file system of 300 MB, and something that is built on it."""
+    folder = WORK / "preload"
+    (folder / "context").mkdir(parents=True, exist_ok=True)
+    rootfs = folder / "filler.tar"
+    _filled(busybox, rootfs)
+    (folder / "context" / "Dockerfile").write_text('FROM filler:1\nCOPY said /said\nCMD ["/bin/cat", "/said"]\n')
+    (folder / "context" / "said").write_text("built in the template\n")
+    yield Preload("rootfs", str(rootfs), "filler:1"), Preload("build", str(folder / "context"), "built:1")
+    rootfs.unlink()
+
+
+def _filled(busybox: bytes, target: Path) -> None:
+    with tarfile.open(target, "w") as archive, tarfile.open(fileobj=io.BytesIO(busybox)) as source:
+        for member in source:
+            archive.addfile(member, source.extractfile(member) if member.isreg() else None)
+        entry = tarfile.TarInfo("filler")
+        entry.size = FILLER * 1000 * 1000
+        archive.addfile(entry, _Noise())
+
+
+class _Noise(io.RawIOBase):
+    def read(self, count: int = -1) -> bytes:
+        return os.urandom(count)
+
+
+@pytest.fixture(scope="module")
+def roomy(yard: Yard, template: Host, preload: tuple[Preload, ...]) -> Iterator[Host]:
+    """A host of a template with images in it, into which more can be plugged."""
+    image = ImageSpec(packages=TEMPLATE.image.packages, preload=preload, commands=("echo was-here > /etc/was-here",))
+    spec = replace(TEMPLATE, name="roomy", image=image, max_memory_mib=2048)
+    begin = time.monotonic()
+    (made,) = yard.template(spec).objects
+    print(f"a template with {FILLER} MB preloaded took {time.monotonic() - begin:.0f} s:", made["sizes"])
+    assert not yard.template(spec).changed
+    yield yard.fleet(FLEET).objects[0]
+    yard.remove_fleet("roomy")
+    yard.remove_template("roomy")
+
+
+def test_what_a_template_does_not_need_is_not_in_its_ram_file(template: Host) -> None:
+    print("a template of 1 GiB:", template["sizes"])
+    assert 0 < template["sizes"]["ram_mib"] < LARGEST_RAM
+    assert 0 < template["sizes"]["state_mib"] < 8
+
+
+def test_a_fork_has_what_was_preloaded(roomy: Host, docker: Docker) -> None:
+    listed = docker(roomy, "images", "--format", "{{.Repository}}:{{.Tag}} {{.Size}}").stdout.decode()
+    print(listed)
+    assert {line.split()[0] for line in listed.splitlines()} == {"filler:1", "built:1"}
+    begin = time.monotonic()
+    assert docker(roomy, "run", "--rm", "--pull", "never", "built:1").stdout == b"built in the template\n"
+    print(f"its first container took {time.monotonic() - begin:.1f} s")
+    assert ssh(roomy, "cat", "/etc/was-here").stdout == "was-here\n"
+
+
+def figures(host: Host) -> tuple[int, int]:
+    """Processors, and MiB of memory, as the guest sees them."""
+    said = ssh(host, "nproc; grep MemTotal /proc/meminfo").stdout.split()
+    return int(said[0]), int(said[2]) // 1024
+
+
+def settled(host: Host, vcpus: int, least: int, most: int) -> None:
+    """Wait until the guest has taken note."""
+    end = time.monotonic() + 30
+    while time.monotonic() < end:
+        found = figures(host)
+        if found[0] == vcpus and least < found[1] < most:
+            return
+        time.sleep(1)
+    raise AssertionError(f"the guest has {found}, not {vcpus} and {least} to {most}")
+
+
+def test_a_host_grows_and_shrinks_around_its_container(yard: Yard, roomy: Host, docker: Docker) -> None:
+    docker(roomy, "run", "--detach", "--name", "kept", "filler:1", "/bin/sleep", "3600")
+    began = docker(roomy, "inspect", "kept", "--format", "{{.State.StartedAt}} {{.State.Pid}}").stdout
+    before = figures(roomy)
+    assert before[0] == 1
+    shown = [str(a) for a in yard.fleet(GROWN, check=True).plan.actions]
+    assert shown == ["resize host roomy-1: memory_mib, vcpus changed, while it runs"]
+    begin = time.monotonic()
+    (grown,) = yard.fleet(GROWN).objects
+    print(f"growing took {time.monotonic() - begin:.1f} s")
+    settled(grown, 2, before[1] + 200, before[1] + 300)
+    assert not yard.fleet(GROWN).changed
+    assert grown["uuid"] == roomy["uuid"]
+    begin = time.monotonic()
+    (shrunk,) = yard.fleet(FLEET).objects
+    print(f"shrinking took {time.monotonic() - begin:.1f} s")
+    settled(shrunk, 1, before[1] - 8, before[1] + 8)
+    assert docker(roomy, "inspect", "kept", "--format", "{{.State.StartedAt}} {{.State.Pid}}").stdout == began
+    with pytest.raises(Unsupported, match="4 vCPUs are the most"):
+        yard.fleet(replace(FLEET, host=HostSpec(vcpus=5)))
+    with pytest.raises(Unsupported, match="plugged in by 128 MiB"):
+        yard.fleet(replace(FLEET, host=HostSpec(memory_mib=1100)))
+    assert yard.hosts(fleet="roomy")[0]["uuid"] == roomy["uuid"]
+
+
+@pytest.mark.full
+def test_what_was_plugged_in_is_there_after_a_boot(yard: Yard, roomy: Host) -> None:
+    (grown,) = yard.fleet(GROWN).objects
+    yard.host(SingleSpec("roomy-1"), "restarted", timeout=900)
+    settled(grown, 2, 1150, 1300)
+    yard.fleet(FLEET)
