@@ -320,9 +320,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         fields = {k: v[0] for k, v in parse_qs(self.body.decode()).items()}
         name = fields.get("name", "").strip()
         if BAD_NAME.search(name):
-            self._page(400, f"‘{escape(name)}’ is an unsafe character")
+            self._page(400, f"\u2018{escape(name)}\u2019 is an unsafe character")
         elif name in self.server.computers and not self.server.computers[name].removed:
-            self._page(400, f"Agent called ‘{escape(name)}’ already exists")
+            self._page(400, f"Agent called \u2018{escape(name)}\u2019 already exists")
         elif fields.get("type") != "hudson.slaves.DumbSlave" or "json" not in fields:
             self._page(500, "Oops! A problem occurred while processing the request.")
         else:
