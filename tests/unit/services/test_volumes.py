@@ -303,10 +303,11 @@ def test_who_dies_at_any_step_leaves_what_the_next_run_ends(
     assert not (Path(yard.hosts()[0]["disk"]) / "data.beneath").exists()
 
 
-def test_who_died_while_the_file_system_was_made_has_it_made_again(
-    two: Yard, hypervisor: FaultyProvider, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    hypervisor.tamper("volume-make", lambda _answer: (_ for _ in ()).throw(KeyboardInterrupt()))
+def test_who_died_while_the_file_system_was_made_has_it_made_again(two: Yard, hypervisor: FaultyProvider) -> None:
+    def die(_answer: dict[str, Any]) -> dict[str, Any]:
+        raise KeyboardInterrupt
+
+    hypervisor.tamper("volume-make", die)
     with pytest.raises(KeyboardInterrupt):
         attach(two, "ci-1")
     assert the(two, "data")["filesystem"] == "making"
