@@ -17,6 +17,7 @@ from stockyard.core.clock import Deadline
 from stockyard.core.host import HostRecord
 from stockyard.core.provider import Channel, Provider
 from stockyard.errors import GuestError, StockyardError
+from stockyard.guest.agent.main import AGENT
 from stockyard.services.context import Context
 from stockyard.services.identify import identify, settle
 from tests.contract.bench import Bench
@@ -108,7 +109,7 @@ def test_an_agent_outlives_what_it_refuses(provider: Provider, drafts: Drafts, d
         for message in ({"op": "no-such"}, {"op": "identify"}, {"op": "hello", "padding": "x" * 300_000}, {}):
             with pytest.raises(GuestError):
                 channel.request(message, deadline)
-        assert channel.request({"op": "hello"}, deadline)["agent"] == 2
+        assert channel.request({"op": "hello"}, deadline)["agent"] == AGENT
     finally:
         channel.close()
 
@@ -117,14 +118,14 @@ def test_the_link_goes_up_and_down(provider: Provider, drafts: Drafts, deadline:
     record = drafts.forked(deadline)
     for up in (True, True, False):
         provider.set_link(record, up)
-    assert ask(provider, record, deadline, op="hello")["agent"] == 2
+    assert ask(provider, record, deadline, op="hello")["agent"] == AGENT
 
 
 def test_a_running_machine_is_not_forked_again(provider: Provider, drafts: Drafts, deadline: Deadline) -> None:
     record = drafts.forked(deadline)
     with pytest.raises(StockyardError):
         provider.fork(record, drafts.template, provider.capabilities.modes[0], deadline)
-    assert ask(provider, record, deadline, op="hello")["agent"] == 2
+    assert ask(provider, record, deadline, op="hello")["agent"] == AGENT
 
 
 def test_a_machine_that_is_off_does_not_answer(provider: Provider, drafts: Drafts) -> None:
