@@ -123,7 +123,7 @@ MAKERS: dict[str, Maker] = {
     "InvalidLogin": _simple(
         ConnectionFailed, "vCenter does not know this user and password.", "mend username or password"
     ),
-    "NotAuthenticated": _simple(ConnectionFailed, "vCenter dropped the session, twice.", "run again"),
+    "NotAuthenticated": _simple(ConnectionFailed, "vCenter dropped the session again and again.", "run again"),
     "DuplicateName": _simple(
         Conflict, "a machine of this name is in the folder.", "rename or remove it, if it is yours"
     ),

@@ -29,6 +29,8 @@ ANSWER = 120
 # Idle connections are closed before a firewall forgets them.
 IDLE = 60
 PAUSE = 0.5
+# New sessions for one question: one that is made of several calls may lose more than one.
+LOGINS = 3
 # The end of the path of one element of an array, as in config.hardware.device[4000].
 ELEMENT = re.compile(r"\[[^\]]+\]$")
 
@@ -103,18 +105,20 @@ class Session:
                 raise
 
     def _tried(self, call: Callable[[], T], *, twice: bool) -> T:
-        generation = self._generation
-        try:
-            return call()
-        except api.vmodl().MethodFault as fault:
-            if not is_a(fault, "NotAuthenticated"):
-                raise
-            self._again(generation)
-        except LOST:
-            if not twice:
-                raise
-            time.sleep(PAUSE)
-        return call()
+        for left in range(LOGINS, -1, -1):
+            generation = self._generation
+            try:
+                return call()
+            except api.vmodl().MethodFault as fault:
+                if not left or not is_a(fault, "NotAuthenticated"):
+                    raise
+                self._again(generation)
+            except LOST:
+                if not twice:
+                    raise
+                twice = False
+                time.sleep(PAUSE)
+        raise AssertionError("unreachable")
 
     def _again(self, generation: int) -> None:
         """Log in anew, unless another thread did meanwhile."""
