@@ -20,7 +20,11 @@ from tests.contract.bench import OWNER, Bench
 from tests.contract.conftest import Drafts
 
 HOLDER = Holder("0b0a4a86-9c3b-4b0e-9a5e-1c1c7a5a1f10", "web-1", "/data")
-LATER = Deadline(120)
+
+
+def later() -> Deadline:
+    """Time enough, from now on: this file is read long before its tests run."""
+    return Deadline(120)
 
 
 class Volumes:
@@ -40,7 +44,7 @@ class Volumes:
 
     def __call__(self, name: str = "", source: VolumeRecord | None = None, **changes: object) -> VolumeRecord:
         record = self.draft(name, **changes)
-        self.store.create(record, source, LATER)
+        self.store.create(record, source, later())
         return self.store.claim(record, phase="ready")
 
     def now(self, record: VolumeRecord) -> VolumeRecord | None:
@@ -70,7 +74,7 @@ def test_who_has_no_volumes_says_so(provider: Provider) -> None:
         pytest.skip("this hypervisor has volumes")
     record = VolumeRecord(OWNER, "default", "data", str(uuid.uuid4()), 1, "creating", 1.0)
     with pytest.raises(Unsupported, match="no volumes"):
-        provider.volumes.create(record, None, LATER)
+        provider.volumes.create(record, None, later())
     assert provider.volumes.observe(OWNER).volumes == ()
 
 
@@ -84,7 +88,7 @@ def test_a_volume_is_on_record_for_all_controllers(volumes: Volumes, second: Pro
 def test_a_name_is_given_once(volumes: Volumes, second: Provider) -> None:
     made = volumes()
     with pytest.raises(Conflict, match="exists"):
-        second.volumes.create(volumes.draft(made.name), None, LATER)
+        second.volumes.create(volumes.draft(made.name), None, later())
     assert volumes.now(made) == made
     volumes(made.name, tenant="other")
 
@@ -112,7 +116,7 @@ def test_what_somebody_has_is_neither_copied_nor_destroyed(volumes: Volumes) -> 
     made = volumes()
     held = volumes.store.claim(made, holder=HOLDER)
     with pytest.raises(Refused):
-        volumes.store.create(volumes.draft(), held, LATER)
+        volumes.store.create(volumes.draft(), held, later())
     with pytest.raises(Refused):
         volumes.store.destroy(held)
     assert volumes.now(made) == held
@@ -146,7 +150,7 @@ def test_copies_outlive_what_they_are_copies_of(volumes: Volumes) -> None:
 def test_it_grows(volumes: Volumes) -> None:
     made = volumes()
     for _time in range(2):
-        volumes.store.grow(made, 2, LATER)
+        volumes.store.grow(made, 2, later())
 
 
 def test_it_is_in_a_running_machine_and_out_again(
@@ -192,7 +196,7 @@ def test_what_cannot_be_read_is_reported_and_left_alone(volumes: Volumes, provid
             with pytest.raises(Refused):
                 volumes.store.destroy(made)
             with pytest.raises(Refused):
-                volumes.store.create(volumes.draft(made.name), None, LATER)
+                volumes.store.create(volumes.draft(made.name), None, later())
             assert not any(made.uuid in p.path for p in volumes.store.sweep(volumes.owner, 0.0).gone)
             assert Path(volumes.store.facts(made)["disk"]).exists()
     finally:

@@ -25,7 +25,14 @@ from stockyard.providers.libvirt.volumes import LibvirtVolumes
 from stockyard.providers.libvirt.xml.element import parse, serialize
 from tests.support import host_record
 
-URI, LATER = "qemu:///session", Deadline(60)
+URI = "qemu:///session"
+
+
+def later() -> Deadline:
+    """Time enough, from now on."""
+    return Deadline(60)
+
+
 LIVE, CONFIG = 1, 2
 HOST = host_record()
 
@@ -115,7 +122,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LibvirtVolumes:
         monkeypatch.setattr(module, "run", qemu_img)
     monkeypatch.setattr(volumes, "INSIST", 0.2)
     kept = Store(tmp_path / "store")
-    return LibvirtVolumes(kept, Domains(), URI, lambda: kept.lock("registry", LATER))  # type: ignore[arg-type]
+    return LibvirtVolumes(kept, Domains(), URI, lambda: kept.lock("registry", later()))  # type: ignore[arg-type]
 
 
 def draft(**changes: Any) -> VolumeRecord:
@@ -125,7 +132,7 @@ def draft(**changes: Any) -> VolumeRecord:
 
 def made(store: LibvirtVolumes, source: VolumeRecord | None = None, **changes: Any) -> VolumeRecord:
     record = draft(**changes)
-    store.create(record, source, LATER)
+    store.create(record, source, later())
     return store.claim(record, phase="ready")
 
 
@@ -145,7 +152,7 @@ def test_copies_share_one_layer_as_long_as_nobody_had_the_source(store: LibvirtV
     assert {backing(disk(store, c)) for c in [golden, *copies]} == {str(layer)}
     assert layer.stat().st_mode & 0o777 == 0o400
     held = store.claim(golden, holder=Holder(HOST.uuid, HOST.name, "/data"))
-    store.plug(HOST, held, LATER)
+    store.plug(HOST, held, later())
     assert not (disk(store, golden).parent / EQUAL).exists()
     golden = store.claim(held, holder=None)
     made(store, golden)
@@ -218,7 +225,7 @@ def test_the_source_is_whole_at_whatever_instant_its_copier_dies(
     died = False
     with dying(monkeypatch, at):
         try:
-            store.create(draft(), golden, LATER)
+            store.create(draft(), golden, later())
         except KeyboardInterrupt:
             died = True
     # What it held is in its disk, or in the layer under it.
@@ -243,7 +250,7 @@ def test_it_is_plugged_in_for_now_and_for_every_start(store: LibvirtVolumes) -> 
     domain = store.domains.domain  # type: ignore[attr-defined]
     one, other = made(store), made(store)
     for record in (one, one, other, other):
-        store.plug(HOST, record, LATER)
+        store.plug(HOST, record, later())
     files = [str(disk(store, r)) for r in (one, other)]
     assert domain.files(LIVE) == domain.files(CONFIG) == files
     targets = [t.get("dev") for t in domain.xml[LIVE].findall("./devices/disk/target")]
@@ -253,15 +260,15 @@ def test_it_is_plugged_in_for_now_and_for_every_start(store: LibvirtVolumes) -> 
     assert domain.xml[LIVE].find("./devices/disk/serial").text == one.serial
     domain.stubborn = 1
     store.unplug(HOST, one, Deadline(30))
-    store.unplug(HOST, one, LATER)
+    store.unplug(HOST, one, later())
     assert domain.files(LIVE) == domain.files(CONFIG) == files[1:]
 
 
 def test_one_that_was_only_half_plugged_in_is_plugged_in_whole(store: LibvirtVolumes) -> None:
     domain, one = store.domains.domain, made(store)  # type: ignore[attr-defined]
-    store.plug(HOST, one, LATER)
+    store.plug(HOST, one, later())
     domain.detachDeviceFlags(f"<disk><source file='{disk(store, one)}'/></disk>", CONFIG)
-    store.plug(HOST, one, LATER)
+    store.plug(HOST, one, later())
     assert domain.files(LIVE) == domain.files(CONFIG) == [str(disk(store, one))]
 
 
@@ -273,16 +280,16 @@ def test_no_room_is_said_so(store: LibvirtVolumes, monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(store.domains.domain, "attachDeviceFlags", full)  # type: ignore[attr-defined]
     with pytest.raises(Unsupported, match="spare_ports"):
-        store.plug(HOST, made(store), LATER)
+        store.plug(HOST, made(store), later())
 
 
 def test_it_grows_where_it_is(store: LibvirtVolumes) -> None:
     domain, one = store.domains.domain, made(store)  # type: ignore[attr-defined]
-    store.grow(one, 2, LATER)
+    store.grow(one, 2, later())
     assert virtual_size(disk(store, one)) == 2 << 30
     held = store.claim(one, holder=Holder(HOST.uuid, HOST.name, "/data"))
-    store.plug(HOST, held, LATER)
-    store.grow(held, 3, LATER)
+    store.plug(HOST, held, later())
+    store.grow(held, 3, later())
     assert domain.resized == [(str(disk(store, one)), 3 << 30)]
 
 
@@ -290,12 +297,12 @@ def test_a_disk_that_is_gone_is_an_error_and_not_made_anew(store: LibvirtVolumes
     one = made(store)
     disk(store, one).unlink()
     with pytest.raises(HypervisorError, match="is gone"):
-        store.plug(HOST, one, LATER)
+        store.plug(HOST, one, later())
 
 
 def test_what_is_held_is_not_copied(store: LibvirtVolumes) -> None:
     held = store.claim(made(store), holder=Holder(HOST.uuid, HOST.name, "/data"))
     with pytest.raises(Refused, match=HOST.name):
-        store.create(draft(), held, LATER)
+        store.create(draft(), held, later())
     with pytest.raises(Conflict):
         store.claim(replace(held, version=1), holder=None)
