@@ -11,6 +11,7 @@ import random
 import shutil
 import signal
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -191,9 +192,12 @@ def seeds(count: int) -> list[int]:
 
 
 @pytest.fixture(scope="session")
-def grounds() -> dict[str, Ground]:
-    """Those that were asked for so far."""
-    return {}
+def grounds() -> Iterator[dict[str, Ground]]:
+    """Those that were asked for so far; nothing is left on them at the end."""
+    found: dict[str, Ground] = {}
+    yield found
+    for ground in found.values():
+        ground.clear()
 
 
 @pytest.fixture
