@@ -127,9 +127,11 @@ notes:
 """
 
 EXAMPLES = r"""
+---
 # web.stockyard.yml: the hosts of your own session
 plugin: stockyard.container_hosts.hosts
 
+---
 # Two hypervisors; a host that is in both yards by one name gets a longer one.
 plugin: stockyard.container_hosts.hosts
 hypervisors:
