@@ -29,8 +29,8 @@ PLACES = {"overlay": "/var/tmp", "volume": "/data"}  # noqa: S108  # in the gues
 # Written in the guest: its sequential writes are of 1 MiB, the others of 4 KiB, at places that a seed chooses.
 WRITER = """
 import json, mmap, os, random, sys, time
-path, mib, count = sys.argv[1] + "/bench", int(sys.argv[2]), int(sys.argv[3])
-def timed(offsets, size):
+folder, mib, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+def timed(path, offsets, size):
     block = mmap.mmap(-1, size)
     block.write(os.urandom(size))
     handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_DIRECT)
@@ -42,13 +42,15 @@ def timed(offsets, size):
     os.close(handle)
     return took
 random.seed(7)
-places = [4096 * n for n in random.sample(range(mib * 256), count)]
+scattered = [4096 * n for n in random.sample(range(mib * 256), count)]
 found = {}
-for time_of in ("first", "second"):
-    found[time_of + " random"] = count / timed(places, 4096)
-    os.sync()
-    found[time_of + " sequential"] = mib / timed([n << 20 for n in range(mib)], 1 << 20)
-os.unlink(path)
+for kind, places, size, total in (
+    ("sequential", [n << 20 for n in range(mib)], 1 << 20, mib), ("random", scattered, 4096, count)
+):
+    path = folder + "/bench-" + kind
+    for which in ("first", "second"):
+        found[which + " " + kind] = total / timed(path, places, size)
+    os.unlink(path)
 print(json.dumps(found))
 """
 PINGS, HANDSHAKES = 50, 10
