@@ -43,7 +43,8 @@ def measure(book: Book, options: Options) -> None:
     with opened(options.work) as (yard, template):
         made = []
         for _sample in range(options.samples):
-            book.note(FLOOR, "s", floor.seconds(yard, template, options.work))
+            with book.attempt("floor"):
+                book.note(FLOOR, "s", floor.seconds(yard, template, options.work))
             made.append(_fork(book, yard))
         book.ratio(DOCKER, FLOOR, most=4.0, name="fork / floor")
         book.ratio(FIRST, SECOND, most=2.0, name="first run / second run")
