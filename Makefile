@@ -8,7 +8,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 
-TARGETS := setup demo teardown report test test-full lint bench bench-vsphere docs
+TARGETS := setup demo teardown report test test-full lint bench bench-full docs
 
 .PHONY: help $(TARGETS)
 
@@ -45,11 +45,11 @@ test-full: setup ## all tests, the long ones too
 lint: setup ## all checks; ARGS="ruff mypy" runs only those
 	@hack/lint.sh $(ARGS)
 
-bench: setup ## measure how fast hosts fork
-	@.venv/bin/python bench/run.py $(ARGS)
+bench: setup ## measure how fast it is, in a few minutes; ARGS="start memory" measures some of it
+	@hack/bench.sh $(ARGS)
 
-bench-vsphere: setup ## measure forks, readings and plays on a simulated vCenter
-	@PYTHONPATH=. .venv/bin/python bench/vsphere.py $(ARGS)
+bench-full: setup ## measure all of it, which takes most of an hour
+	@hack/bench.sh --full $(ARGS)
 
 docs: setup ## make the site of documentation, build/docs/html
 	@hack/docs.sh $(ARGS)

@@ -21,6 +21,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from stockyard import Yard
+from stockyard.providers.libvirt.network import NOWHERE
 
 TEMPLATE = "bench"
 PORT = 2375
@@ -71,8 +72,8 @@ def bare(yard: Yard, template: dict[str, Any], folder: Path, overlay: Path, moni
         for readonly in disk.findall("readonly"):
             disk.remove(readonly)
     for arg in root.iter(f"{QMP}arg"):
-        value = arg.get("value", "")
-        if value.startswith("user,"):
+        # The template is plugged into nothing.
+        if arg.get("value") == NOWHERE:
             arg.set("value", f"user,id=net0,restrict=on,ipv6=off,hostfwd=tcp:{ADDRESS}:{PORT}-:{PORT}")
     text = connection.domainXMLToNative("qemu-argv", ElementTree.tostring(root, encoding="unicode"), 0)
     argv = unfolded(text, monitor)

@@ -12,22 +12,18 @@ play       site.yml for that fleet, beside community.vmware.vmware_guest_instant
 The last comparison wants an environment with the PyPI package `ansible`, which has community.vmware in it:
 
     python3 -m venv DIR && DIR/bin/pip install ansible pyvmomi requests cryptography
-    make bench-vsphere ARGS="--ansible DIR"
+    make bench ARGS="vsphere --ansible DIR"
 """
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
-import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from stockyard import FleetSpec, ImageSpec, TemplateSpec, Yard
 from tests.vcsim.bare import Loop
@@ -35,9 +31,24 @@ from tests.vcsim.simulator import SOURCE, Simulator
 from tests.vcsim.test_site import SITE, VsphereController
 from tests.vcsim.test_speed import bulk_read, make_hosts
 
-WORK = Path(__file__).parents[1] / "build" / "bench"
+from .book import Book
+from .options import Options
+
 BOUNDS = {"fleet / loop": 1.5, "observe / bulk read": 2.0, "play / community": 0.05}
 MODULE = "community.vmware.vmware_guest_instant_clone"
+# Clones that the community's module is measured with.
+ITEMS = 10
+
+
+def measure(book: Book, options: Options) -> None:
+    """Each beside what it is held against."""
+    count, samples = (50, 3) if options.full else (20, 2)
+    found = {**forks(count, samples), **readings(samples), **plays(count, ITEMS, options.ansible, samples)}
+    for name, taken in found.items():
+        book.note(name, "s", *taken)
+    for name, most in BOUNDS.items():
+        ours, _slash, theirs = name.partition(" / ")
+        book.ratio(ours, theirs, most=most)
 
 
 def seconds(call: Callable[[], object]) -> float:
@@ -148,35 +159,3 @@ def community(vcenter: Simulator, home: Path, items: int, ansible: str) -> float
         return done.stdout + done.stderr
 
     return run(played)
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--count", type=int, default=50)
-    parser.add_argument("--samples", type=int, default=3)
-    parser.add_argument("--items", type=int, default=10, help="clones that the community's module is measured with")
-    parser.add_argument("--ansible", default="", help="an environment with the PyPI package ansible")
-    given = parser.parse_args()
-    result: dict[str, Any] = {
-        **forks(given.count, given.samples), **readings(given.samples),
-        **plays(given.count, given.items, given.ansible, given.samples), "load": os.getloadavg(), "count": given.count,
-    }  # fmt: skip
-    middle = {name: statistics.median(result[name]) for name in result if isinstance(result[name], list)}
-    result["ratios"] = {
-        name: middle[ours] / middle[theirs]
-        for name in BOUNDS
-        for ours, _slash, theirs in [name.partition(" / ")]
-        if theirs in middle
-    }
-    WORK.mkdir(parents=True, exist_ok=True)
-    (WORK / "vsphere.json").write_text(json.dumps(result, indent=2) + "\n")
-    for name, value in middle.items():
-        print(f"{name:24} {value:8.2f} s   (best {min(result[name]):.2f})")
-    for name, value in result["ratios"].items():
-        print(f"{name:24} {value:8.3f}   (bound {BOUNDS[name]:g})")
-    print(f"every sample: {WORK / 'vsphere.json'}")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

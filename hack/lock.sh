@@ -6,5 +6,6 @@
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 cd "$root"
-exec .venv/bin/uv pip compile pyproject.toml --quiet --group dev --all-extras --python-version 3.11 \
-  --no-header --output-file requirements/dev.txt "$@"
+compile() { .venv/bin/uv pip compile --quiet --python-version 3.11 --no-header "$@"; }
+compile pyproject.toml --group dev --all-extras --output-file requirements/dev.txt "$@"
+compile --group bench --output-file requirements/bench.txt "$@"

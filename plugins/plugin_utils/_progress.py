@@ -19,6 +19,8 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 PERIOD = 0.1
+PLUGINS = Path(__file__).absolute().parents[1]
+RUNNER = "stockyard.container_hosts.run_here"
 
 
 class ProgressAction(ActionBase):
@@ -36,18 +38,44 @@ class ProgressAction(ActionBase):
         """Called by Ansible."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         background = bool(self._task.async_val) and not self._connection.has_native_async
-        with self._arguments(background, task_vars or {}) as arguments:
-            result.update(self._execute_module(module_args=arguments, task_vars=task_vars, wrap_async=background))
+        with self._arguments(background, task_vars or {}) as arguments, self._module(background) as module:
+            result.update(
+                self._execute_module(
+                    module_name=module, module_args=arguments, task_vars=task_vars, wrap_async=background
+                )
+            )
         if not background:
             self._remove_tmp_path(self._connection._shell.tmpdir)
         return result
+
+    @property
+    def _local(self) -> bool:
+        """Whether the module runs on this machine, as this user."""
+        return self._connection.transport == "local" and not self._connection.become
+
+    @contextmanager
+    def _module(self, background: bool) -> Iterator[str]:
+        """What is executed: the module, or where it runs here what runs it without packing it first."""
+        if background or not self._local:
+            yield self._task.action
+            return
+        before = self._task.environment
+        told = {"STOCKYARD_RUN_MODULE": self._task.action.rpartition(".")[2], "STOCKYARD_RUN_PLUGINS": str(PLUGINS)}
+        self._task.environment = [*(before or []), told]
+        try:
+            yield RUNNER
+        finally:
+            self._task.environment = before
+
+    def _update_module_args(self, module_name: str, *arguments: Any, **keywords: Any) -> None:
+        """Errors name the module that was asked for, whatever is executed."""
+        super()._update_module_args(self._task.action if module_name == RUNNER else module_name, *arguments, **keywords)
 
     @contextmanager
     def _arguments(self, background: bool, task_vars: dict[str, Any]) -> Iterator[dict[str, Any]]:
         """The module's arguments; where its progress can be followed, with a file that is followed."""
         arguments = dict(self._task.args)
-        local = self._connection.transport == "local" and not self._connection.become
-        if not local or background or self._task.no_log or self._task.check_mode:
+        if not self._local or background or self._task.no_log or self._task.check_mode:
             yield arguments
             return
         folder = Path(tempfile.mkdtemp(prefix="progress-", dir=constants.DEFAULT_LOCAL_TMP))

@@ -22,6 +22,8 @@ FLEET = 50
 HOSTS = 1000
 FORKS_BOUND, OBSERVE_BOUND = 1.5, 2.0
 TRIES = 3
+# Calls for one host: those that reconfigure it, and all of them, with room for looking again on a busy machine.
+FEW, MANY, RECONFIGURED, CALLS = 5, 20, 5, 25
 
 
 @pytest.fixture
@@ -81,6 +83,31 @@ def test_a_thousand_hosts_are_observed_in_three_calls(own_vcenter: Simulator) ->
         bare = min(seconds(lambda: bulk_read(instance, source.parent)) for _try in range(TRIES))
     print(f"observe {HOSTS}: {ours:.2f} s, bare {bare:.2f} s")
     assert ours <= OBSERVE_BOUND * bare
+
+
+def test_calls_for_each_host_do_not_grow_with_their_number(own_vcenter: Simulator) -> None:
+    """Counted, so that no slow machine makes it fail: what changes something exactly, what looks with room."""
+    changed, looked = {}, {}
+    with Yard(own_vcenter.uri + "?endpoints=false", pki_dir=str(own_vcenter.directory / "pki")) as yard:
+        yard.template(TemplateSpec("base", image=ImageSpec(source=SOURCE)))
+        for count in FEW, MANY:
+            own_vcenter.reset()
+            yard.fleet(FleetSpec("web", template="base", count=count))
+            changed[count], looked[count] = own_vcenter.changes(), own_vcenter.calls().total()
+            register = own_vcenter.find("stockyard/stockyard-register")._moId
+            own = sum(e["object"] == register and e["method"] == "ReconfigVM_Task" for e in own_vcenter.log())
+            # Several hosts may share a line in the register.
+            assert own <= 2 * count + 1
+            changed[count]["ReconfigVM_Task"] -= own
+            yard.remove_fleet("web")
+    more = changed[MANY] - changed[FEW]
+    assert {method: calls / (MANY - FEW) for method, calls in more.items()} == {
+        "InstantClone_Task": 1,
+        "ReconfigVM_Task": RECONFIGURED,
+    }
+    print("calls for each host:", looked[FEW] / FEW, looked[MANY] / MANY)
+    assert looked[MANY] / MANY <= 1.25 * looked[FEW] / FEW
+    assert looked[MANY] / MANY <= CALLS
 
 
 def make_hosts(vcenter: Simulator, source: Any, generation: str) -> None:

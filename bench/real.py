@@ -1,0 +1,76 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The yard of real guests that is measured: one template, kept under build/bench, and hosts that come and go."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from stockyard import ImageSpec, TemplateSpec, Yard
+from stockyard.providers.libvirt.memory import guest_ram, processes
+from tests.e2e.conftest import ssh
+
+from . import floor
+
+OWNER = "bench"
+IMAGE = "busybox:latest"
+# Docker gets an image of one static program, made in the guest of the guest's own package.
+PRELOAD = (
+    "mkdir -p /run/bench/bin && cp /bin/busybox /run/bench/bin/",
+    "for name in sh true sleep; do ln -s busybox /run/bench/bin/$name; done",
+    f"tar -C /run/bench -c . | docker import - {IMAGE}",
+    "rm -r /run/bench",
+)
+TEMPLATE = TemplateSpec(
+    floor.TEMPLATE, image=ImageSpec(packages=("busybox-static",), files=floor.FILES, commands=PRELOAD)
+)
+TICKS = 100.0
+
+
+@contextmanager
+def opened(work: Path) -> Iterator[tuple[Yard, dict[str, Any]]]:
+    """A yard without hosts, and its template; left without hosts again."""
+    with Yard("qemu:///session", owner=OWNER, storage=str(work / "store"), pki_dir=str(work / "pki")) as yard:
+        yard.teardown()
+        template = yard.template(TEMPLATE).objects[-1]
+        yard.prune_templates()
+        try:
+            yield yard, template
+        finally:
+            yard.teardown()
+
+
+def processor_seconds(hosts: list[dict[str, Any]]) -> float:
+    """What the machines of these hosts have taken of the processor so far (proc(5))."""
+    found, total = processes(), 0.0
+    for host in hosts:
+        words = Path("/proc", str(found[host["uuid"]]), "stat").read_text(encoding="ascii").rpartition(")")[2].split()
+        total += (int(words[11]) + int(words[12])) / TICKS
+    return total
+
+
+def private_mib(yard: Yard, host: dict[str, Any]) -> float:
+    """RAM that is this guest's alone."""
+    domain = yard.context.provider.connection.lookupByUUIDString(host["uuid"])  # type: ignore[attr-defined]  # libvirt's
+    found = guest_ram(processes()[host["uuid"]], domain.maxMemory())
+    if found is None:
+        raise RuntimeError(f"the memory of {host['name']} cannot be read")
+    return found["private_mib"]
+
+
+def in_guest(host: dict[str, Any], program: str, *arguments: str, timeout: float = 300) -> str:
+    """Run a Python program as root in a host; returns what it printed."""
+    done = ssh(host, "sudo", "python3", "-", *arguments, stdin=program, timeout=timeout)
+    if done.returncode:
+        raise subprocess.CalledProcessError(done.returncode, "python3", done.stdout, done.stderr)
+    return done.stdout
+
+
+def wait_idle(seconds: float) -> None:
+    """Let the machine settle before something is measured that others would disturb."""
+    time.sleep(seconds)

@@ -1,0 +1,71 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Many forks of real guests: how long each takes when many are asked for, and what they cost when they do nothing."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from stockyard import FleetSpec, SingleSpec, Yard
+
+from . import floor
+from .book import Book, seconds
+from .engine import Engine
+from .options import Options
+from .real import IMAGE, opened, private_mib, processor_seconds, wait_idle
+
+FLEET = "many"
+# Seconds until forks have done what they do after they are made, and for which they are watched then.
+SETTLE, WATCH = 15.0, 20.0
+BUSY = 16
+EACH_OF_16, CORES_OF_32, GROWTH = 2.0, 1.0, 1.5
+
+
+def measure(book: Book, options: Options) -> None:
+    """Fleets of growing size, each made of nothing; then one more beside hosts that are at work."""
+    sizes = (1, 2, 4, 8, 16, 32) if options.full else (1, 4, 16)
+    with opened(options.work) as (yard, _template):
+        for size in sizes:
+            _fleet(book, yard, size)
+            if size == BUSY and options.full:
+                with book.attempt("one more beside busy ones"):
+                    _one_more(book, yard)
+            yard.remove_fleet(FLEET)
+    book.ratio(_each(32), _each(4), most=GROWTH)
+
+
+def _each(size: int) -> str:
+    return f"{size} forks by one task: each"
+
+
+def _fleet(book: Book, yard: Yard, size: int) -> None:
+    begin = time.monotonic()
+    hosts = yard.fleet(FleetSpec(FLEET, floor.TEMPLATE, count=size)).objects
+    took = seconds(begin) / size
+    book.note(_each(size), "s", took, most=EACH_OF_16 if size == 16 else None)
+    book.curve("Time for each fork", "by one task", size, took, axes=("forks", "seconds"))
+    wait_idle(SETTLE)
+    before, begin = processor_seconds(hosts), time.monotonic()
+    wait_idle(WATCH)
+    cores = (processor_seconds(hosts) - before) / seconds(begin)
+    book.note(f"{size} idle forks: of the processor", "cores", cores, most=CORES_OF_32 if size == 32 else None)
+    book.curve("Processor that idle forks take", "all of them", size, cores, axes=("forks", "cores"))
+    own = [private_mib(yard, host) for host in hosts]
+    book.note(f"{size} idle forks: RAM of its own of each", "MiB", *own)
+    book.curve("RAM of their own of idle forks", "all of them", size, sum(own), axes=("forks", "MiB"))
+
+
+def _one_more(book: Book, yard: Yard) -> None:
+    """Every host runs a container that never rests; one more is made."""
+    for host in yard.hosts(fleet=FLEET):
+        _busy(host)
+    begin = time.monotonic()
+    yard.host(SingleSpec("one-more", floor.TEMPLATE))
+    book.note(f"one more while {BUSY} are busy", "s", seconds(begin))
+    yard.host(SingleSpec("one-more"), "absent")
+
+
+def _busy(host: dict[str, Any]) -> None:
+    with Engine(host) as engine:
+        engine.start(IMAGE, "sh", "-c", "while :; do :; done")

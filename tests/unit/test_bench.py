@@ -1,0 +1,104 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What measures is right about what it says: medians, bounds, and the phases that it watches by name."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from pathlib import Path
+
+import pytest
+
+from bench import run, spans
+from bench.book import Book
+from bench.counting import CountingProvider
+from bench.options import Options
+from stockyard import FleetSpec, TemplateSpec, Yard
+from stockyard.providers.registry import open_provider
+from tests.support import BriskClock
+
+
+def test_a_bound_is_met_or_missed_by_the_median(tmp_path: Path) -> None:
+    book = Book("start")
+    book.note("quick", "s", 9.0, 1.0, 2.0, most=2.0)
+    book.note("slow", "s", 3.0, 5.0, most=3.5)
+    book.ratio("slow", "quick", most=4.0)
+    book.ratio("slow", "absent")
+    with book.attempt("what fails"):
+        raise RuntimeError("on purpose")
+    found = json.loads(book.save(tmp_path).read_text())
+    assert [(f["name"], f["median"], f["verdict"]) for f in found["figures"]] == [
+        ("quick", 2.0, "met"), ("slow", 4.0, "MISSED"), ("slow / quick", 2.0, "met"),
+    ]  # fmt: skip
+    assert found["figures"][0]["samples"] == [9.0, 1.0, 2.0]
+    assert found["machine"]["cores"]
+    assert found["failed"] == {"what fails": "RuntimeError: on purpose"}
+    said = "\n".join(book.lines())
+    assert "at most 3.5: MISSED" in said
+    assert "NOT MEASURED what fails: RuntimeError: on purpose" in said
+
+
+@pytest.mark.parametrize("subject", run.SUBJECTS)
+def test_every_subject_can_be_run(subject: str) -> None:
+    assert callable(importlib.import_module(f"bench.{subject}").measure)
+
+
+def test_what_cannot_be_measured_is_told_and_fails_the_run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def broken(book: Book, options: Options) -> None:
+        book.note("before", "s", 1.0)
+        raise OSError("no QEMU")
+
+    monkeypatch.setattr("bench.start.measure", broken)
+    monkeypatch.setattr(run, "WORK", tmp_path)
+    monkeypatch.setattr("sys.argv", ["bench", "start"])
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    assert run.main() == 1
+    assert "NOT MEASURED the rest: OSError: no QEMU" in capsys.readouterr().out
+    assert json.loads((tmp_path / "start.json").read_text())["figures"][0]["name"] == "before"
+    monkeypatch.setattr("sys.argv", ["bench", "stort"])
+    with pytest.raises(SystemExit):
+        run.main()
+
+
+def test_phases_are_noted_once_in_their_order_and_nothing_stays_patched() -> None:
+    class Thing:
+        def outer(self) -> None:
+            self.inner({"op": "hello"})
+
+        def inner(self, message: dict[str, str]) -> None:
+            return
+
+    phases, before = ((Thing, "outer", "outside"), (Thing, "inner", "guest")), Thing.outer
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(spans, "PHASES", phases)
+        with spans.watching() as found:
+            Thing().outer()
+            Thing().inner({"op": "admit"})
+    assert [label for label, _begin, _end in found.found] == ["outside", "guest: admit"]
+    assert 0 <= found.taken("outside") <= found.end_of("outside") <= found.end_of("guest: admit")
+    assert Thing.outer is before
+
+
+def test_calls_for_each_host_do_not_grow_with_their_number(tmp_path: Path) -> None:
+    """What CI gates on where the timing of a machine would flake."""
+    provider = CountingProvider(open_provider(f"memory://{tmp_path}/hypervisor"))
+    counted = {}
+    with Yard(provider=provider.as_provider(), pki_dir=str(tmp_path / "pki"), clock=BriskClock()) as yard:
+        yard.template(TemplateSpec("base"))
+        for count in (10, 40):
+            provider.taken()
+            yard.fleet(FleetSpec("ci", "base", count=count))
+            counted[count] = provider.taken()
+            yard.fleet(FleetSpec("ci", "base", count=count))
+            counted[-count] = provider.taken()
+            yard.remove_fleet("ci")
+    more = counted[40] - counted[10]
+    assert {name: calls / 30 for name, calls in more.items()} == {
+        "host_address": 1, "create_host": 1, "fork": 1, "channel": 1, "guest_network": 1, "guest identify": 1,
+        "guest admit": 1, "guest settle": 1, "set_link": 1, "claim": 1, "facts": 1,
+    }  # fmt: skip
+    # Where nothing is to be done, hosts cost nothing but their lines in the result.
+    assert set(counted[-40] - counted[-10]) == {"facts"}
