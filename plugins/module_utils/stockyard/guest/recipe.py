@@ -18,7 +18,7 @@ from ..core.security import SecuritySpec
 from ..core.template import TemplateSpec
 from ..errors import InvalidInput
 from . import agent, security, texts
-from .agent import apply, disks, effects, guestinfo, main, provision, thrift, volumes, warmup, wire
+from .agent import apply, disks, effects, growth, guestinfo, lift, main, provision, thrift, volumes, warmup, wire
 from .rendering import render
 
 PACKAGES = (
@@ -142,8 +142,9 @@ LINK = 0o120777
 
 def _agent_files() -> dict[str, GuestFile]:
     modules = {
-        "__init__": agent, "apply": apply, "disks": disks, "effects": effects, "guestinfo": guestinfo, "main": main,
-        "provision": provision, "thrift": thrift, "volumes": volumes, "warmup": warmup, "wire": wire,
+        "__init__": agent, "apply": apply, "disks": disks, "effects": effects, "growth": growth, "guestinfo": guestinfo,
+        "lift": lift, "main": main, "provision": provision, "thrift": thrift, "volumes": volumes, "warmup": warmup,
+        "wire": wire,
     }  # fmt: skip
     return {f"/usr/lib/stockyard/stockyard_agent/{name}.py": GuestFile(_source(m)) for name, m in modules.items()}
 
