@@ -61,6 +61,8 @@ class Agent:
             "hello": self._hello,
             "draw": lambda _asked: dict(self.identity.effects.draw()),
             "prepare": lambda asked: dict(prepare(float(asked["timeout"]), bool(asked["docker"]))),
+            "let-in": self.identity.let_in,
+            "let-out": self.identity.let_out,
             "warm-up": self._warm_up,
             "identify": self.identity.identify,
             "csr": lambda _asked: self.identity.csr(),

@@ -66,6 +66,9 @@ class NoEffects:
     def restart_engine(self) -> None:
         return
 
+    def end_sessions(self, user: str, interface: str) -> None:
+        return
+
 
 Plugged = Callable[[], dict[str, Path]]
 
