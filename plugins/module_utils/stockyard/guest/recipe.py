@@ -76,7 +76,8 @@ def template_digest(spec: TemplateSpec, image: str) -> str:
     made = {"image": image, "hardware": spec.hardware, "docker": spec.docker, "layout": LAYOUT}
     # Left out where there is none: templates from before it keep their names.
     slots = {"max_memory_mib": spec.max_memory_mib} if spec.max_memory_mib else {}
-    return codec.digest(made | slots)
+    given = {"provision": spec.provision.sum} if spec.provision else {}
+    return codec.digest(made | slots | given)
 
 
 def declared_digest(spec: TemplateSpec) -> str:
