@@ -26,6 +26,9 @@ Environment=PYTHONPATH=/usr/lib/stockyard
 ExecStart=/usr/bin/python3 -m stockyard_agent.main
 Restart=always
 RestartSec=1
+# Nobody else's hunger for memory ends it, and it lives on when a process that it began is ended for that.
+OOMScoreAdjust=-900
+OOMPolicy=continue
 
 [Install]
 WantedBy=multi-user.target
