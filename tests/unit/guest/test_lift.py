@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,13 @@ def test_what_lets_everything_in_is_left_alone(
     assert restarts == []
 
 
+class Rehearsal:
+    """An identity that is rehearsed by doing nothing."""
+
+    def __init__(self, *_given: Any) -> None:
+        self.identify = self.admit = self.csr = self.settle = lambda *_asked: {"csr": ""}
+
+
 def test_the_order_of_a_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """Images are there before the commands; the policy is back before memory is zeroed, and the plugin was asked."""
     done: list[str] = []
@@ -96,19 +104,22 @@ def test_the_order_of_a_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, name, lambda *_given, **_named: done.append(name) or result)
 
     for module, names in (
-        (warmup, ("_until", "_rehearse_identity", "_rehearse_front", "_rehearse_container", "_docker")),
-        (provision, ("load", "provision")), (thrift, ("drop_caches", "zero_free_memory")),
+        (warmup, ("_until", "_rehearse_front", "_rehearse_container", "_docker")), (provision, ("load", "provision")),
+        (thrift, ("drop_caches", "forget", "zero_free_memory")),
     ):  # fmt: skip
         for name in names:
             noted(module, name)
     noted(lift, "lift", True)
     noted(lift, "restore", True)
+    monkeypatch.setattr(warmup, "Identity", Rehearsal)
+    monkeypatch.setattr(warmup, "_self_signed", lambda _csr: {})
+    monkeypatch.setattr(thrift, "little_read_ahead", nullcontext)
     monkeypatch.setattr(warmup.shutil, "rmtree", lambda *_given, **_named: None)
     warmup.warm_up(5.0, docker=True, sparse=True)
     assert done == [
-        "_until", "lift", "load", "provision", "drop_caches", "_rehearse_identity", "_rehearse_front",
-        "_rehearse_container", "restore", "_docker", "zero_free_memory",
+        "_until", "lift", "load", "provision", "drop_caches", "_rehearse_front", "_rehearse_container", "restore",
+        "_docker", "forget", "zero_free_memory",
     ]  # fmt: skip
     done.clear()
     warmup.warm_up(5.0, docker=False)
-    assert done == ["provision", "_rehearse_identity"]
+    assert done == ["provision"]

@@ -9,8 +9,10 @@ free memory is made to hold zeroes: the hypervisor makes holes of those.
 
 from __future__ import annotations
 
+import glob
 import mmap
 import os
+import shutil
 import signal
 import sys
 import time
@@ -19,12 +21,14 @@ from contextlib import contextmanager
 
 DROP = "/proc/sys/vm/drop_caches"
 MEMINFO = "/proc/meminfo"
+# How much of a file is read beyond what somebody asked for (KiB), and how much while it is rehearsed what forks do.
+READ_AHEAD, LITTLE = "/sys/block/*/queue/read_ahead_kb", "16"
 OOM_SCORE = "/proc/self/oom_score_adj"
 # What the kernel is told meanwhile: to make no large pages of small ones, which takes minutes under emulation, and to
 # look for memory only when it has this much left (KiB). It keeps far more where it has huge pages.
 SETTINGS = {"/proc/sys/vm/compaction_proactiveness": "0", "/proc/sys/vm/min_free_kbytes": "8192"}
 # What is left alone, so that the kernel never has to look for memory, and how much is taken at a time.
-MARGIN, STEP = 32 << 20, 8 << 20
+MARGIN, STEP = 16 << 20, 4 << 20
 # Linux 5.14 and later (madvise(2)); Python has no name for it.
 MADV_POPULATE_WRITE = 23
 
@@ -33,6 +37,23 @@ def drop_caches() -> None:
     """Forget files that were read and nobody has open."""
     os.sync()
     _write(DROP, "3")
+
+
+def forget(program: str) -> None:
+    """Take a program that no fork needs out of memory again."""
+    if path := shutil.which(program):
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
+        finally:
+            os.close(handle)
+
+
+@contextmanager
+def little_read_ahead() -> Iterator[None]:
+    """Have only those parts of files in memory that somebody reads."""
+    with _settings(dict.fromkeys(glob.glob(READ_AHEAD), LITTLE)):
+        yield
 
 
 def zero_free_memory(patience: float) -> bool:
@@ -44,7 +65,7 @@ def zero_free_memory(patience: float) -> bool:
     :param patience: seconds.
     :return: whether it was done by then.
     """
-    with _settings():
+    with _settings(SETTINGS):
         child = os.fork()
         if child == 0:
             _take_and_exit()
@@ -55,10 +76,10 @@ def zero_free_memory(patience: float) -> bool:
 
 
 @contextmanager
-def _settings() -> Iterator[None]:
-    before = {path: _read(path) for path in SETTINGS}
+def _settings(wanted: dict[str, str]) -> Iterator[None]:
+    before = {path: _read(path) for path in wanted}
     try:
-        for path, value in SETTINGS.items():
+        for path, value in wanted.items():
             _write(path, value)
         yield
     finally:

@@ -18,6 +18,7 @@ import subprocess
 import tarfile
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 
 from . import lift, provision, thrift
@@ -94,7 +95,23 @@ def warm_up(timeout: float, docker: bool, sparse: bool = False) -> dict[str, str
     found = prepare(timeout, docker)
     if sparse:
         thrift.drop_caches()
-    _rehearse_identity()
+    with thrift.little_read_ahead() if sparse else nullcontext():
+        _rehearse(end, docker)
+    if sparse:
+        # Forks are reached from outside.
+        thrift.forget("docker")
+        thrift.zero_free_memory(max(1.0, end - time.monotonic()))
+    return found
+
+
+def _rehearse(end: float, docker: bool) -> None:
+    """Do once what each fork will do, so that all of it is in memory, and leave nothing of it."""
+    shutil.rmtree(SCRATCH, ignore_errors=True)
+    rehearsal = Identity(SCRATCH, _DryEffects())
+    answer = rehearsal.identify(_request())
+    rehearsal.admit(_self_signed(answer["csr"]))
+    rehearsal.csr()
+    rehearsal.settle()
     if docker:
         _rehearse_front(end)
         _rehearse_container()
@@ -102,18 +119,6 @@ def warm_up(timeout: float, docker: bool, sparse: bool = False) -> dict[str, str
             # The plugin is a new one: the first question to it is not to be a fork's.
             _docker("ps")
     shutil.rmtree(SCRATCH)
-    if sparse:
-        thrift.zero_free_memory(max(1.0, end - time.monotonic()))
-    return found
-
-
-def _rehearse_identity() -> None:
-    shutil.rmtree(SCRATCH, ignore_errors=True)
-    rehearsal = Identity(SCRATCH, _DryEffects())
-    answer = rehearsal.identify(_request())
-    rehearsal.admit(_self_signed(answer["csr"]))
-    rehearsal.csr()
-    rehearsal.settle()
 
 
 def _request() -> dict[str, object]:
