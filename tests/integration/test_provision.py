@@ -5,11 +5,18 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
-from .conftest import Controller, Played, task
+from stockyard import GuestError
+from stockyard.core.clock import Deadline
+from stockyard.core.provision import Provision
+from stockyard.core.template import Hardware, TemplateRecord
+from stockyard.services.play import Way, play, workshop
+
+from .conftest import TOOLS, Controller, Played, task
 
 DRY = {"check_mode": True, "diff": True}
 RUNS = "and playbook template.yml is run in it"
@@ -82,3 +89,22 @@ def test_a_whole_yard_has_it(controller: Controller, tmp_path: Path) -> None:
     done = controller.run("stockyard.container_hosts.site", "-e", f"@{file}")
     assert done.returncode == 0, done.output
     assert f"build template y: there is none, {RUNS}" in done.output
+
+
+@pytest.mark.parametrize("hosts", ["web", "template:web"])
+def test_a_play_for_others_is_an_error_and_is_not_skipped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hosts: str
+) -> None:
+    """Ansible itself says so, before it reaches for anything."""
+    monkeypatch.setenv("PATH", f"{TOOLS}:{os.environ['PATH']}")
+    book = tmp_path / "book.yml"
+    book.write_text(json.dumps([{"hosts": hosts, "gather_facts": False, "tasks": []}]))
+    digest = "a" * 64
+    record = TemplateRecord(
+        "me", "default", "base", "7f6ee7d0-4a3f-4e2a-9d0b-3f2f5c1c2a11", digest, digest, digest, Hardware(), "running",
+        "stockyard", "booting", 1.0, "52:54:00:00:00:01",
+    )  # fmt: skip
+    with workshop() as work:
+        work.public_key()
+        with pytest.raises(GuestError, match="Could not match supplied host pattern"):
+            play(Provision(str(book)), Way("nobody", "127.0.0.1", 9), work, record, Deadline(60))

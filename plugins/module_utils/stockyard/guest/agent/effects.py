@@ -89,7 +89,7 @@ class Effects(Protocol):
         """Restart dockerd with an engine ID of its own."""
 
     def end_sessions(self, user: str, interface: str) -> None:
-        """End all logins of a user and what was started from them, and take the interface its address."""
+        """End all logins of a user and what was started from them; the interface goes down and has no address."""
 
 
 class LinuxEffects:
@@ -182,7 +182,10 @@ class LinuxEffects:
         own = f"user@{pwd.getpwnam(user).pw_uid}.service"
         subprocess.run(["systemctl", "stop", *SESSIONS, own], check=True, timeout=120)
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-            fcntl.ioctl(sock, SIOCSIFADDR, struct.pack("16s16s8x", interface.encode(), _inet(ANY)))
+            name = interface.encode()
+            fcntl.ioctl(sock, SIOCSIFADDR, struct.pack("16s16s8x", name, _inet(ANY)))
+            flags = struct.unpack("16sH22x", fcntl.ioctl(sock, SIOCGIFFLAGS, struct.pack("16s24x", name)))[1]
+            fcntl.ioctl(sock, SIOCSIFFLAGS, struct.pack("16sH22x", name, flags & ~IFF_UP))
 
 
 def wait_for_path(path: str) -> None:
