@@ -64,22 +64,12 @@ def spec(busybox: bytes, tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 @pytest.fixture(scope="module")
-def host(yard: Yard, template: Host, spec: Any) -> Iterator[Host]:
+def host(yard: Yard, spec: Any) -> Iterator[Host]:
     (found,) = yard.template(spec).objects
     assert found["provision"] == "playbook template.yml"
     yield yard.fleet(FleetSpec("made", "made", count=1)).objects[0]
     yard.remove_fleet("made")
     yard.remove_template("made")
-
-
-def test_a_playbook_that_fails_freezes_nothing(yard: Yard, template: Host, spec: Any, tmp_path: Path) -> None:
-    bad = [{"name": "Break", "ansible.builtin.command": "sh -c 'echo it is broken; exit 3'"}]
-    given = Provision(write(tmp_path / "bad", bad))
-    with pytest.raises(GuestError, match="nothing is frozen") as failed:
-        yard.template(replace(spec, name="never", provision=given))
-    assert "it is broken" in failed.value.cause
-    assert "TASK [Break]" in failed.value.cause
-    assert yard.templates(name="never") == []
 
 
 def test_hosts_have_what_it_left(yard: Yard, host: Host, spec: Any, docker: Docker) -> None:
@@ -108,3 +98,13 @@ def test_the_list_of_images_is_in_force_again(host: Host, docker: Docker, busybo
     assert b"only images of the list are let in" in refused.stderr
     assert b"not on the list" in docker(host, "pull", "evil:1", check=False).stderr
     assert ssh(host, "ls /var/lib/stockyard").stdout.split().count("authorization.json") == 0
+
+
+def test_a_playbook_that_fails_freezes_nothing(yard: Yard, spec: Any, tmp_path: Path) -> None:
+    bad = [{"name": "Break", "ansible.builtin.command": "sh -c 'echo it is broken; exit 3'"}]
+    given = Provision(write(tmp_path / "bad", bad))
+    with pytest.raises(GuestError, match="nothing is frozen") as failed:
+        yard.template(replace(spec, name="never", provision=given))
+    assert "it is broken" in failed.value.cause
+    assert "TASK [Break]" in failed.value.cause
+    assert yard.templates(name="never") == []
