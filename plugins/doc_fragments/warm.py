@@ -47,9 +47,42 @@ options:
         default: ''
   commands:
     description:
-      - Commands that a shell of root's runs in the template, once, when Docker is up and before it is frozen. They have
-        no network. When one fails there is no template.
+      - Commands that a shell of root's runs in the template, once, when Docker is up and what is preloaded is there,
+        and before it is frozen. They have no network. When one fails there is no template.
     type: list
     elements: str
     default: []
+  provision:
+    description:
+      - A playbook of yours, or roles, that Ansible runs against the template before it is frozen, after O(commands).
+        The machine that the module runs on does that, with its C(ansible-playbook), over SSH with a pinned host key.
+      - The template has no network but this connection. Packages come by O(packages).
+      - When it fails there is no template, and what it said is in the error.
+      - Every host has what it puts there. Put no secrets into it.
+    type: dict
+    suboptions:
+      playbook:
+        description:
+          - The playbook's path. Its plays are for the group C(template), which has the template in it and nothing else.
+            A play for hosts that are not there is an error.
+          - All files in its directory are part of the digest of the template, hidden ones left out.
+        type: str
+      roles:
+        description:
+          - Directories of roles, which are applied one after the other, as root. All files in them are part of the
+            digest of the template. Give them or a playbook.
+        type: list
+        elements: str
+      variables:
+        description:
+          - Extra variables, which are part of the digest too.
+        type: dict
+        default: {}
+      files:
+        description:
+          - What is part of the digest instead of all of the playbook's directory. Files and directories, seen from
+            there. The playbook itself always is.
+        type: list
+        elements: str
+        default: []
 """

@@ -9,6 +9,7 @@ from typing import Any
 
 from ._ansible import checked
 from ._pools import POOL, PRELOAD, pool_spec, preloads
+from ._provision import PROVISION, provision_spec
 from ._security import SECURITY, security_spec
 from ._volumes import USE, VOLUME, volume_spec, volume_uses
 from .stockyard.core.declaration import PRUNE, Declaration, FleetTerm, PoolTerm, TemplateTerm, VolumeTerm
@@ -124,6 +125,7 @@ TEMPLATE: Params = {
     "files": {"type": "dict", "default": {}},
     "preload": PRELOAD,
     "commands": {"type": "list", "elements": "str", "default": []},
+    "provision": PROVISION,
     "disk_gib": {"type": "int", "default": 8},
     "source": {"type": "str", "default": ""},
     "ssh_user": {"type": "str", "default": "stockyard"},
@@ -177,6 +179,7 @@ def template_spec(params: Params) -> TemplateSpec:
         ),
         hardware=Hardware(**hardware),
         security=security_spec(params["security"]),
+        provision=provision_spec(params["provision"]),
     )
 
 

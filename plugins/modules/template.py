@@ -21,6 +21,7 @@ extends_documentation_fragment:
   - stockyard.container_hosts.packages
   - stockyard.container_hosts.attributes
   - stockyard.container_hosts.connection
+  - stockyard.container_hosts.hardware
   - stockyard.container_hosts.pki
   - stockyard.container_hosts.progress
   - stockyard.container_hosts.security
@@ -82,37 +83,6 @@ options:
       - The user that is made in the guest, with password-less C(sudo) and the right to use Docker.
     type: str
     default: stockyard
-  vcpus:
-    description:
-      - Virtual CPUs of each host.
-    type: int
-    default: 1
-  max_vcpus:
-    description:
-      - How many virtual CPUs a host can be given later.
-    type: int
-    default: 4
-  memory_mib:
-    description:
-      - Memory of each host in MiB.
-    type: int
-    default: 1024
-  max_memory_mib:
-    description:
-      - How much memory in MiB a host can be given while it runs. None more than O(memory_mib) when it is V(0).
-    type: int
-    default: 0
-  spare_ports:
-    description:
-      - PCI Express ports that are left free for hot-plug, at most 12.
-    type: int
-    default: 4
-  accelerator:
-    description:
-      - V(auto) takes KVM where the CPU has it, and software emulation elsewhere.
-    type: str
-    choices: [auto, kvm, tcg]
-    default: auto
   docker:
     description:
       - V(running) freezes the guest with Docker up. Hosts answer at once.
@@ -188,6 +158,14 @@ EXAMPLES = r"""
       policy:
         images: ["registry.example.com/public/*"]
 
+- name: Have one that a playbook of your own has prepared
+  stockyard.container_hosts.template:
+    name: builder
+    packages: [git, make]
+    provision:
+      playbook: "{{ playbook_dir }}/builder/template.yml"
+      variables: {workers: 4}
+
 - name: Take it away, with all its generations
   stockyard.container_hosts.template:
     name: builder
@@ -236,6 +214,10 @@ template:
       description: When it was made to rule again after later generations, in seconds since the epoch. 0 for never.
       type: float
       sample: 0.0
+    provision:
+      description: What was run in it before it was frozen. Empty for nothing.
+      type: str
+      sample: playbook template.yml
     source:
       description: Where its packages came from. Null where that is not known.
       type: dict

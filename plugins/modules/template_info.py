@@ -83,6 +83,10 @@ templates:
       description: The machine that it was frozen with.
       type: dict
       sample: {vcpus: 1, max_vcpus: 4, memory_mib: 1024, spare_ports: 4, accelerator: auto}
+    provision:
+      description: What was run in it before it was frozen. Empty for nothing.
+      type: str
+      sample: playbook template.yml
     sizes:
       description:
         - MiB that it takes of the disk of the hypervisor. The RAM file is sparse. Other templates may share the image.

@@ -17,6 +17,7 @@ import pytest
 
 from stockyard import FleetSpec, HostSpec, ImageSpec, SingleSpec, Unsupported, Yard
 from stockyard.core.preload import Preload
+from stockyard.core.security import SecuritySpec
 
 from .conftest import TEMPLATE, WORK, Docker, ssh
 
@@ -59,8 +60,13 @@ class _Noise(io.RawIOBase):
 @pytest.fixture(scope="module")
 def roomy(yard: Yard, template: Host, preload: tuple[Preload, ...]) -> Iterator[Host]:
     """A host of a template with images in it, into which more can be plugged."""
-    image = ImageSpec(packages=TEMPLATE.image.packages, preload=preload, commands=("echo was-here > /etc/was-here",))
-    spec = replace(TEMPLATE, name="roomy", image=image, max_memory_mib=2048)
+    image = ImageSpec(
+        packages=TEMPLATE.image.packages,
+        preload=preload,
+        commands=("docker image inspect built:1 >/dev/null", "echo was-here > /etc/was-here"),
+    )
+    shut = SecuritySpec(limits={"memory_percent": 75, "container_memory_percent": 50})
+    spec = replace(TEMPLATE, name="roomy", image=image, max_memory_mib=2048, security=shut)
     begin = time.monotonic()
     (made,) = yard.template(spec).objects
     print(f"a template with {FILLER} MB preloaded took {time.monotonic() - begin:.0f} s:", made["sizes"])
@@ -92,6 +98,13 @@ def figures(host: Host) -> tuple[int, int]:
     return int(said[0]), int(said[2]) // 1024
 
 
+def limits(host: Host) -> tuple[int, int]:
+    """MiB that all containers may have, and that the one which runs may have."""
+    under = "/sys/fs/cgroup/stockyard.slice/stockyard-containers.slice"
+    said = ssh(host, f"cat {under}/memory.max {under}/docker-*.scope/memory.max").stdout.split()
+    return int(said[0]) >> 20, int(said[1]) >> 20
+
+
 def settled(host: Host, vcpus: int, least: int, most: int) -> None:
     """Wait until the guest has taken note."""
     end = time.monotonic() + 30
@@ -106,20 +119,23 @@ def settled(host: Host, vcpus: int, least: int, most: int) -> None:
 def test_a_host_grows_and_shrinks_around_its_container(yard: Yard, roomy: Host, docker: Docker) -> None:
     docker(roomy, "run", "--detach", "--name", "kept", "filler:1", "/bin/sleep", "3600")
     began = docker(roomy, "inspect", "kept", "--format", "{{.State.StartedAt}} {{.State.Pid}}").stdout
-    before = figures(roomy)
+    before, allowed = figures(roomy), limits(roomy)
     assert before[0] == 1
+    assert allowed == pytest.approx((before[1] * 0.75, before[1] * 0.5), abs=2)
     shown = [str(a) for a in yard.fleet(GROWN, check=True).plan.actions]
     assert shown == ["resize host roomy-1: memory_mib, vcpus changed, while it runs"]
     begin = time.monotonic()
     (grown,) = yard.fleet(GROWN).objects
     print(f"growing took {time.monotonic() - begin:.1f} s")
     settled(grown, 2, before[1] + 200, before[1] + 300)
+    assert limits(grown) == pytest.approx((figures(grown)[1] * 0.75, figures(grown)[1] * 0.5), abs=2)
     assert not yard.fleet(GROWN).changed
     assert grown["uuid"] == roomy["uuid"]
     begin = time.monotonic()
     (shrunk,) = yard.fleet(FLEET).objects
     print(f"shrinking took {time.monotonic() - begin:.1f} s")
     settled(shrunk, 1, before[1] - 8, before[1] + 8)
+    assert limits(shrunk) == pytest.approx(allowed, abs=8)
     assert docker(roomy, "inspect", "kept", "--format", "{{.State.StartedAt}} {{.State.Pid}}").stdout == began
     with pytest.raises(Unsupported, match="4 vCPUs are the most"):
         yard.fleet(replace(FLEET, host=HostSpec(vcpus=5)))

@@ -44,6 +44,7 @@ ELSEWHERE = {
     r"(export VMWARE|govc )": "docs/vsphere.md",
     r"ansible-playbook stockyard\.container_hosts\.vsphere_preflight ": "tests/vcsim/test_site.py",
     r"ansible-playbook stockyard\.container_hosts\.vsphere_template ": "tests/e2e/test_vsphere_template.py",
+    r"ansible-playbook stockyard\.container_hosts\.(registry|build_push_dispose) ": "tests/e2e/test_registry.py",
     r"(export JENKINS_API_TOKEN|ansible-playbook stockyard\.container_hosts\.jenkins_agents )": (
         "tests/integration/test_jenkins.py"
     ),

@@ -13,6 +13,7 @@ from .core.lease import LeaseSpec
 from .core.login import Login
 from .core.plan import Action, Plan
 from .core.pool import PoolSpec
+from .core.provision import Provision
 from .core.repository import Repository
 from .core.security import Limits, Policy, SecuritySpec
 from .core.spread import Hypervisor
@@ -77,6 +78,7 @@ __all__ = [
     "Policy",
     "PoolFull",
     "PoolSpec",
+    "Provision",
     "Refused",
     "Repository",
     "Result",

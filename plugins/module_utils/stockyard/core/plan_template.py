@@ -72,15 +72,21 @@ def newest(found: Iterable[Template]) -> Template | None:
 
 
 def _build(spec: TemplateSpec, declared: str, ruling: Template | None, reason: str) -> Action:
-    after = {"recipe": declared[:12], "docker": spec.docker, **codec.to_dict(spec.hardware)}
+    after: dict[str, Any] = {"recipe": declared[:12], "docker": spec.docker, **codec.to_dict(spec.hardware)}
+    title = spec.provision.title if spec.provision else ""
     before: dict[str, Any] = {}
     if ruling:
         record = ruling.record
         before = {"recipe": record.recipe[:12], "docker": record.docker, **codec.to_dict(record.hardware)}
+        if title or record.provision:
+            before, after = {**before, "provision": record.provision}, {**after, "provision": title}
         if before == after:
             # It is the packages that differ, or the time: say what the reason says, in the diff too.
             before, after = {**before, "generation": record.generation[:12]}, {**after, "generation": f"new: {reason}"}
-    return Action("build", "template", spec.name, reason, before, after)
+    elif title:
+        after["provision"] = title
+    runs = f", and {title} is run in it" * bool(title)
+    return Action("build", "template", spec.name, reason + runs, before, after)
 
 
 def _missing(declared: str, mine: list[Template], ruling: Template | None) -> str:

@@ -200,6 +200,12 @@ class Provider(Protocol):
     def create_template(self, record: TemplateRecord, deadline: Deadline) -> None:
         """Make the disk of a template whose image is there, and put it on record. Does not start it."""
 
+    def reach(self, record: TemplateRecord, deadline: Deadline) -> AbstractContextManager[tuple[str, int]]:
+        """For the length of a ``with`` block: where the SSH of a running template answers. It reaches nothing itself.
+
+        :raises Unsupported: where templates cannot be reached.
+        """
+
     def freeze(self, record: TemplateRecord, deadline: Deadline) -> TemplateRecord:
         """Freeze a running template for good; returns its record in phase ``frozen``."""
 

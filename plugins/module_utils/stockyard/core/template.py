@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from ..errors import InvalidInput
 from . import naming
 from .image import BuildOptions, ImageSpec
+from .provision import Provision
 from .security import SecuritySpec
 
 ACCELERATORS = ("auto", "kvm", "tcg")
@@ -59,6 +60,7 @@ class TemplateSpec:
     :param keep_generations: how many stay, the one that rules among them; those that hosts live on stay anyhow.
     :param max_memory_mib: how much memory a running host can be given, in MiB; none more when 0.
     :param security: how well its hosts are shut; part of the digest.
+    :param provision: a playbook or roles that are run against it before the freeze.
     """
 
     name: str
@@ -72,6 +74,7 @@ class TemplateSpec:
     keep_generations: int = KEEP
     max_memory_mib: int = 0
     security: SecuritySpec = field(default_factory=SecuritySpec)
+    provision: Provision | None = None
 
     def __post_init__(self) -> None:
         naming.name("template", self.name)
@@ -99,6 +102,11 @@ class TemplateSpec:
             raise InvalidInput(
                 "source is a finished machine: security cannot be put into it.",
                 remedy="put it into the source, by the roles or the files that the page on security names",
+            )
+        if self.image.source and self.provision:
+            raise InvalidInput(
+                "source is a finished machine: nothing is run in it.",
+                remedy="run the playbook against the source, or leave source out where images are built",
             )
         if self.docker == "stopped" and self.security.settings().user_namespaces == "rootless":
             raise InvalidInput(
@@ -139,6 +147,7 @@ class TemplateRecord:
     :param source: where its packages came from, where that is known.
     :param disk_gib: virtual size of its disk in GiB; 0 where that is not known.
     :param max_memory_mib: how much memory a running fork can be given, in MiB; none more when 0.
+    :param provision: what was run in it before the freeze, in words; empty for nothing.
     """
 
     owner: str
@@ -160,6 +169,7 @@ class TemplateRecord:
     source: Source | None = None
     disk_gib: int = 0
     max_memory_mib: int = 0
+    provision: str = ""
 
     kind = "template"
 

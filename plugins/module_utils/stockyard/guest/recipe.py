@@ -18,7 +18,7 @@ from ..core.security import SecuritySpec
 from ..core.template import TemplateSpec
 from ..errors import InvalidInput
 from . import agent, security, texts
-from .agent import apply, disks, effects, guestinfo, main, provision, thrift, volumes, warmup, wire
+from .agent import apply, disks, effects, growth, guestinfo, lift, main, provision, thrift, volumes, warmup, wire
 from .rendering import render
 
 PACKAGES = (
@@ -76,7 +76,8 @@ def template_digest(spec: TemplateSpec, image: str) -> str:
     made = {"image": image, "hardware": spec.hardware, "docker": spec.docker, "layout": LAYOUT}
     # Left out where there is none: templates from before it keep their names.
     slots = {"max_memory_mib": spec.max_memory_mib} if spec.max_memory_mib else {}
-    return codec.digest(made | slots)
+    given = {"provision": spec.provision.sum} if spec.provision else {}
+    return codec.digest(made | slots | given)
 
 
 def declared_digest(spec: TemplateSpec) -> str:
@@ -142,8 +143,9 @@ LINK = 0o120777
 
 def _agent_files() -> dict[str, GuestFile]:
     modules = {
-        "__init__": agent, "apply": apply, "disks": disks, "effects": effects, "guestinfo": guestinfo, "main": main,
-        "provision": provision, "thrift": thrift, "volumes": volumes, "warmup": warmup, "wire": wire,
+        "__init__": agent, "apply": apply, "disks": disks, "effects": effects, "growth": growth, "guestinfo": guestinfo,
+        "lift": lift, "main": main, "provision": provision, "thrift": thrift, "volumes": volumes, "warmup": warmup,
+        "wire": wire,
     }  # fmt: skip
     return {f"/usr/lib/stockyard/stockyard_agent/{name}.py": GuestFile(_source(m)) for name, m in modules.items()}
 

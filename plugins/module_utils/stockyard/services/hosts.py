@@ -13,8 +13,6 @@ from dataclasses import dataclass, replace
 from ..core.clock import Deadline
 from ..core.host import MODES, HostRecord, HostSpec
 from ..core.provider import FIRST_MAC, MACS, Capabilities, Template
-from ..core.resize import wanted
-from ..core.size import grows, larger
 from ..core.template import TemplateRecord
 from ..errors import AddressTaken, Conflict, Unsupported
 from . import egress, mounts, trust
@@ -22,6 +20,7 @@ from .context import Context
 from .identify import READMITTABLE, check, identify, readmit, settle
 from .pools import frozen, most, size_of
 from .reach import wait_for_docker
+from .sizing import plug_in, recount, resize
 from .undo import undo
 
 ADDRESS_TRIES = 8
@@ -132,7 +131,8 @@ def _bring_up(ctx: Context, record: HostRecord, template: TemplateRecord, deadli
         settle(channel, deadline)
     finally:
         channel.close()
-    if _plugged(ctx, record, deadline):
+    if plug_in(ctx, record, deadline):
+        recount(ctx, record, record.size, deadline)
         told(f"has {record.size.vcpus} vCPUs and {record.size.memory_mib} MiB")
     if egress.ensure(ctx, replace(record, identity=identity), deadline):
         told("its way to the proxy is open")
@@ -173,8 +173,10 @@ def start(ctx: Context, record: HostRecord, deadline: Deadline) -> HostRecord:
     """
     begin = ctx.clock.monotonic()
     ctx.provider.start(record, deadline)
-    _plugged(ctx, record, deadline)
+    more = plug_in(ctx, record, deadline)
     record = _renewed(ctx, record, deadline, booted=True)
+    if more:
+        recount(ctx, record, record.size, deadline)
     ctx.provider.set_link(record, True)
     reached = _wait_until_reachable(ctx, record, deadline)
     egress.ensure(ctx, record, deadline)
@@ -210,33 +212,6 @@ def _renewed(ctx: Context, record: HostRecord, deadline: Deadline, *, booted: bo
         channel.close()
     ctx.progress(f"{record.title}: admitted anew ({'; '.join(why)})")
     return ctx.provider.claim(record, identity=identity)
-
-
-def _plugged(ctx: Context, record: HostRecord, deadline: Deadline) -> bool:
-    """Give a machine what its host has beyond its template; it is not part of what it starts with."""
-    if record.size == record.frozen or not record.frozen.vcpus:
-        return False
-    ctx.provider.resize(record, record.size, deadline)
-    return True
-
-
-def resize(ctx: Context, record: HostRecord, spec: HostSpec, deadline: Deadline) -> HostRecord:
-    """Give a running host the size that is declared. It is let in to its pool before it gets more.
-
-    :raises PoolFull: when its pool has no room for more of it.
-    """
-    before, after = record.size, wanted(spec, record.frozen)
-    if grows(before, after):
-        record = ctx.provider.claim(record, size=larger(before, after))
-    try:
-        ctx.provider.resize(record, after, deadline)
-    except BaseException:
-        # What it has got of it counts until somebody runs again: more may be promised than it has, never less.
-        ctx.progress(f"{record.title}: could not be resized")
-        raise
-    ctx.progress(f"{record.title}: has {after.vcpus} vCPUs and {after.memory_mib} MiB")
-    declared = replace(record.spec, vcpus=spec.vcpus, memory_mib=spec.memory_mib)
-    return ctx.provider.claim(record, size=after, spec=declared)
 
 
 def mend(  # what each verb wants

@@ -16,7 +16,7 @@ from ..core.clock import Deadline
 from ..core.host import HostRecord, Identity
 from ..core.naming import shown
 from ..core.network import GuestNetwork
-from ..core.provider import Channel
+from ..core.provider import Channel, Record
 from ..errors import GuestError
 from . import egress
 from .context import Context
@@ -35,7 +35,7 @@ def identify(ctx: Context, record: HostRecord, channel: Channel, deadline: Deadl
     """
     machine_id = uuid.uuid4().hex
     answer = channel.request(_request(ctx, record, machine_id), deadline)
-    host_key = _host_key(answer, record)
+    host_key = host_key_of(answer, record)
     if answer.get("mac") != record.mac:
         raise GuestError(f"the guest's MAC is {shown(answer.get('mac'))} after it was set.", name=record.title)
     request, admission = _admission(ctx, record, answer)
@@ -117,7 +117,11 @@ def _authorized_keys(ctx: Context, record: HostRecord, network: GuestNetwork) ->
     return egress.authorized_keys(record, network, ctx.pki(record.tenant).operator_key())
 
 
-def _host_key(answer: dict[str, Any], record: HostRecord) -> str:
+def host_key_of(answer: dict[str, Any], record: Record) -> str:
+    """The public half of the SSH host key that a guest made.
+
+    :raises GuestError: when that is not what it sent.
+    """
     key = answer.get("ssh_host_key")
     if not isinstance(key, str) or not _HOST_KEY.fullmatch(key):
         raise GuestError(

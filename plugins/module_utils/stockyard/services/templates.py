@@ -18,16 +18,23 @@ from ..core.provider import Observation, Template
 from ..core.template import Source, TemplateRecord, TemplateSpec
 from ..errors import NotFound
 from ..guest.recipe import declared_digest, recipe, template_digest
-from . import freshness
+from . import freshness, preload, provision
 from .context import Context
 from .hosts import mac_of
-from .preload import resolved
 from .undo import undo
 
 SETTLE = 1.0
 LOCK_WAIT = 5.0
 # Seconds in which a template may still be on its way to being made of an image.
 RECENT = 3600.0
+
+
+def resolved(spec: TemplateSpec) -> TemplateSpec:
+    """The declaration with the digest of every file that it names.
+
+    :raises InvalidInput: when one cannot be read.
+    """
+    return provision.resolved(preload.resolved(spec))
 
 
 def plan(ctx: Context, spec: TemplateSpec, seen: Observation | None = None, used: frozenset[str] | None = None) -> Plan:
@@ -181,20 +188,27 @@ def _build(ctx: Context, spec: TemplateSpec, deadline: Deadline) -> None:
         record = replace(record, generation=codec.digest({"generation": record.generation, "again": record.uuid}))
     try:
         ctx.provider.create_template(record, deadline)
-        _boot_and_freeze(ctx, record, told, deadline)
+        _boot_and_freeze(ctx, spec, record, told, deadline)
     except BaseException as error:
         undo(ctx, record, error)
         raise
 
 
-def _boot_and_freeze(ctx: Context, record: TemplateRecord, told: Callable[[str], None], deadline: Deadline) -> None:
+def _boot_and_freeze(
+    ctx: Context, spec: TemplateSpec, record: TemplateRecord, told: Callable[[str], None], deadline: Deadline
+) -> None:
     ctx.provider.start(record, deadline)
     told("boot the guest")
     channel = ctx.provider.channel(record, deadline)
     try:
         channel.request({"op": "hello"}, deadline)
-        told("wait for Docker and warm up")
         docker = record.docker == "running"
+        if spec.provision:
+            told("wait for Docker")
+            channel.request({"op": "prepare", "timeout": deadline.left(), "docker": docker}, deadline)
+            told(f"run {spec.provision.title}")
+            provision.run(ctx, record, spec.provision, channel, deadline)
+        told("wait for Docker and warm up")
         sparse = ctx.provider.capabilities.ram_file
         channel.request({"op": "warm-up", "timeout": deadline.left(), "docker": docker, "sparse": sparse}, deadline)
     finally:
@@ -227,6 +241,7 @@ def _draft(ctx: Context, spec: TemplateSpec, image: str, mine: list[Template]) -
         source=Source(guest.suite, guest.packages, without_secrets(spec.build)),
         disk_gib=spec.image.disk_gib if ctx.provider.capabilities.builds else 0,
         max_memory_mib=spec.max_memory_mib,
+        provision=spec.provision.title if spec.provision else "",
     )
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import shutil
 from typing import Any
 
 from .effects import Effects
@@ -27,6 +28,8 @@ except ImportError:  # always there in a guest; a controller reads only this fil
 
 STATE = "var/lib/stockyard"
 OPEN_FLAG = "run/stockyard/open"
+AUTHORIZED = "etc/ssh/stockyard_authorized_keys"
+HOST_KEY = "etc/ssh/ssh_host_ed25519_key"
 # FIPS 186-5: the order of P-256.
 P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 
@@ -73,6 +76,23 @@ class Identity:
             self.effects.restart_engine()
             audit.append("engine")
         return {"ssh_host_key": ssh_key, "csr": csr, "mac": mac, "audit": audit}
+
+    def let_in(self, request: dict[str, Any]) -> dict[str, Any]:
+        """In a template that is made: let the holder of a key log in. :meth:`let_out` throws the host key away."""
+        self._network(request["network"])
+        self._authorize(request["authorized_keys"])
+        return {"ssh_host_key": self._ssh_host_key("template")}
+
+    def let_out(self, request: dict[str, Any]) -> dict[str, Any]:
+        """End that: nothing of it is frozen that a fork could be reached by, or known by."""
+        self.effects.end_sessions(request["user"], request["network"]["interface"])
+        for path in (AUTHORIZED, HOST_KEY, f"{HOST_KEY}.pub"):
+            if os.path.lexists(self._path(path)):
+                os.unlink(self._path(path))
+        for home in ("root", f"home/{request['user']}"):
+            shutil.rmtree(self._path(home, ".ansible"), ignore_errors=True)
+        self.effects.sync()
+        return {}
 
     def csr(self) -> dict[str, Any]:
         """A request for a new certificate for the key that is on disk; the key stays here."""
@@ -131,7 +151,7 @@ class Identity:
         self.effects.open_gate()
 
     def _authorize(self, keys: list[str]) -> None:
-        self._write("etc/ssh/stockyard_authorized_keys", "".join(f"{key}\n" for key in keys))
+        self._write(AUTHORIZED, "".join(f"{key}\n" for key in keys))
 
     def _names(self, request: dict[str, Any]) -> None:
         self.effects.set_hostname(request["hostname"])
@@ -171,8 +191,8 @@ class Identity:
             serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
         )
         public = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
-        self._write("etc/ssh/ssh_host_ed25519_key", private.decode(), 0o600)
-        self._write("etc/ssh/ssh_host_ed25519_key.pub", f"{public.decode()} root@{hostname}\n")
+        self._write(HOST_KEY, private.decode(), 0o600)
+        self._write(f"{HOST_KEY}.pub", f"{public.decode()} root@{hostname}\n")
         return public.decode()
 
     def _tls_key(self, hostname: str) -> str:

@@ -38,6 +38,8 @@ PATIENCE = 600.0
 GATE = "/run/stockyard/gate"
 # The front's processes and no others: a container may run a stunnel of its own.
 FRONT_PROCESSES = "/sys/fs/cgroup/system.slice/stockyard-tls.service/cgroup.procs"
+# OpenSSH's connections by systemd's socket, and what logind makes of them where it is there.
+SESSIONS = ("ssh@*.service", "sshd@*.service", "session-*.scope")
 ANY = "0.0.0.0"  # noqa: S104  # no socket: the default route's destination
 
 
@@ -85,6 +87,9 @@ class Effects(Protocol):
 
     def restart_engine(self) -> None:
         """Restart dockerd with an engine ID of its own."""
+
+    def end_sessions(self, user: str, interface: str) -> None:
+        """End all logins of a user and what was started from them; the interface goes down and has no address."""
 
 
 class LinuxEffects:
@@ -169,6 +174,18 @@ class LinuxEffects:
             if os.path.exists(path):
                 os.unlink(path)
         subprocess.run(["systemctl", "start", "docker.service"], check=True, timeout=120)
+
+    def end_sessions(self, user: str, interface: str) -> None:
+        import pwd
+
+        # The manager of this user alone: a rootless dockerd has one, too.
+        own = f"user@{pwd.getpwnam(user).pw_uid}.service"
+        subprocess.run(["systemctl", "stop", *SESSIONS, own], check=True, timeout=120)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+            name = interface.encode()
+            fcntl.ioctl(sock, SIOCSIFADDR, struct.pack("16s16s8x", name, _inet(ANY)))
+            flags = struct.unpack("16sH22x", fcntl.ioctl(sock, SIOCGIFFLAGS, struct.pack("16s24x", name)))[1]
+            fcntl.ioctl(sock, SIOCSIFFLAGS, struct.pack("16sH22x", name, flags & ~IFF_UP))
 
 
 def wait_for_path(path: str) -> None:

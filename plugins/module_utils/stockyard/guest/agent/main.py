@@ -16,15 +16,15 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-from . import guestinfo, wire
+from . import growth, guestinfo, wire
 from .apply import Identity
 from .disks import LinuxDisks
 from .effects import LinuxEffects, wait_for_path
 from .volumes import Volumes
-from .warmup import warm_up
+from .warmup import prepare, warm_up
 
-# What this agent understands: 2 can be admitted anew, 3 has volumes.
-AGENT = 3
+# What this agent understands: 2 can be admitted anew, 3 has volumes, 4 counts its limits anew.
+AGENT = 4
 PORT = f"/dev/virtio-ports/{wire.PORT_NAME}"
 
 
@@ -60,6 +60,9 @@ class Agent:
         operations: dict[Any, Callable[[dict[str, Any]], dict[str, Any]]] = {
             "hello": self._hello,
             "draw": lambda _asked: dict(self.identity.effects.draw()),
+            "prepare": lambda asked: dict(prepare(float(asked["timeout"]), bool(asked["docker"]))),
+            "let-in": self.identity.let_in,
+            "let-out": self.identity.let_out,
             "warm-up": self._warm_up,
             "identify": self.identity.identify,
             "csr": lambda _asked: self.identity.csr(),
@@ -70,6 +73,7 @@ class Agent:
             "volume-mount": self.volumes.mount,
             "volume-unmount": self.volumes.unmount,
             "open": lambda _asked: self.identity.reopen(),
+            "recount": lambda asked: dict(growth.recount(self.identity.root, int(asked["memory_mib"]))),
         }
         operation = request.get("op")
         if not isinstance(operation, str) or operation not in operations:

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a template is given before it is frozen: images in its Docker, and the user's own commands."""
+"""What a template is given before it is frozen: images in its Docker, then the user's commands, which may use them."""
 
 from __future__ import annotations
 

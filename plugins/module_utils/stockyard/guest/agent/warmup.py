@@ -21,7 +21,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 
-from . import provision, thrift
+from . import lift, provision, thrift
 from .apply import STATE, Identity
 from .effects import ANY, LinuxEffects
 
@@ -65,19 +65,34 @@ class _DryEffects(LinuxEffects):
         return
 
 
-def warm_up(timeout: float, docker: bool, sparse: bool = False) -> dict[str, str]:
-    """Wait for dockerd, do what the user asked for, rehearse an identity and the TLS front, and leave nothing of that.
+def prepare(timeout: float, docker: bool) -> dict[str, str]:
+    """Wait for dockerd, and do what the user asked for: images first, then the commands that may use them.
+
+    What is done is not done again. A list of allowed images is lifted until the end of the warm-up.
 
     :param timeout: seconds.
     :param docker: whether dockerd runs in this template.
+    :raises TimeoutError: when dockerd does not answer by then.
+    """
+    end = time.monotonic() + timeout
+    if not docker:
+        provision.provision("/", end)
+        return {"engine": ""}
+    engine = _until(end, "dockerd", lambda: _ping(_UnixConnection("/run/docker.sock")))
+    lift.lift("/")
+    provision.load("/", end)
+    provision.provision("/", end)
+    return {"engine": engine}
+
+
+def warm_up(timeout: float, docker: bool, sparse: bool = False) -> dict[str, str]:
+    """Do what is left to prepare, rehearse an identity and the TLS front, and leave nothing of that.
+
     :param sparse: whether memory that nobody needs is given back.
     :raises TimeoutError: when dockerd or the front does not answer by then.
     """
     end = time.monotonic() + timeout
-    engine = _until(end, "dockerd", lambda: _ping(_UnixConnection("/run/docker.sock"))) if docker else ""
-    provision.provision("/", end)
-    if docker:
-        provision.load("/", end)
+    found = prepare(timeout, docker)
     if sparse:
         thrift.drop_caches()
     with thrift.little_read_ahead() if sparse else nullcontext():
@@ -86,7 +101,7 @@ def warm_up(timeout: float, docker: bool, sparse: bool = False) -> dict[str, str
         # Forks are reached from outside.
         thrift.forget("docker")
         thrift.zero_free_memory(max(1.0, end - time.monotonic()))
-    return {"engine": engine}
+    return found
 
 
 def _rehearse(end: float, docker: bool) -> None:
@@ -100,6 +115,9 @@ def _rehearse(end: float, docker: bool) -> None:
     if docker:
         _rehearse_front(end)
         _rehearse_container()
+        if lift.restore("/"):
+            # The plugin is a new one: the first question to it is not to be a fork's.
+            _docker("ps")
     shutil.rmtree(SCRATCH)
 
 

@@ -20,7 +20,7 @@ from ...core.size import Size
 from ...core.template import TemplateRecord
 from ...errors import Conflict, HypervisorError, Unsupported
 from ...guest.agent.wire import PORT_NAME
-from . import designer, disks, fork, frozen, grow, leftovers, logs, machine, memory, network, pools
+from . import designer, disks, fork, frozen, grow, leftovers, logs, machine, memory, network, pools, visit
 from .channel import SocketChannel
 from .domains import Domains
 from .faults import translated
@@ -99,6 +99,9 @@ class LibvirtProvider:
             leftovers.note(folder, self.uri, record)
             disks.overlay(folder / "disk.qcow2", image.disk, record.title, deadline)
             self._define(designer.template(record, chosen, image, folder), record.title)
+
+    def reach(self, record: TemplateRecord, deadline: Deadline) -> AbstractContextManager[tuple[str, int]]:
+        return visit.reach(Monitor(self.domains.find(record), record.title), network.nic(record), deadline)
 
     def freeze(self, record: TemplateRecord, deadline: Deadline) -> TemplateRecord:
         folder = self._folder(record)

@@ -21,6 +21,7 @@ from ...guest.agent.volumes import Volumes
 from .volumes import FolderDisks
 
 ENGINE = "memory"
+UNHEARD = ("prepare", "warm-up")
 
 
 class NoEffects:
@@ -63,6 +64,9 @@ class NoEffects:
         return
 
     def restart_engine(self) -> None:
+        return
+
+    def end_sessions(self, user: str, interface: str) -> None:
         return
 
 
@@ -120,4 +124,4 @@ class AgentChannel:
 
     def _answer(self, operation: str, line: bytes) -> dict[str, Any]:
         # dockerd and the TLS front are what this guest does not have: there is nothing to warm up.
-        return {"ok": True, "engine": ENGINE} if operation == "warm-up" else self._agent.answer(line)
+        return {"ok": True, "engine": ENGINE} if operation in UNHEARD else self._agent.answer(line)

@@ -98,6 +98,9 @@ class MemoryProvider:
             check_free(machines, record)
             machines[record.domain] = Machine(encode(record))
 
+    def reach(self, record: TemplateRecord, deadline: Deadline) -> AbstractContextManager[tuple[str, int]]:
+        raise Unsupported("there are no machines to reach.", name=record.title)
+
     def freeze(self, record: TemplateRecord, deadline: Deadline) -> TemplateRecord:
         if not self._running(record):
             raise HypervisorError("only a running machine can be frozen.", name=record.title)

@@ -139,6 +139,11 @@ class VsphereProvider:
         self.labels.write(record, made)
         self.register.change(yardbook.stamp)
 
+    def reach(self, record: TemplateRecord, deadline: Deadline) -> AbstractContextManager[tuple[str, int]]:
+        raise Unsupported(
+            "a source is a finished machine, which is not reached.", name=record.title, remedy="put it into the source"
+        )
+
     def freeze(self, record: TemplateRecord, deadline: Deadline) -> TemplateRecord:
         machine = self.machines.need(record)
         frozen = "no"

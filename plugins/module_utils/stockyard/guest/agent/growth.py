@@ -1,0 +1,55 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""After a host was given more memory, or less: limits in per cent are counted anew.
+
+systemd makes bytes of a percentage when it reads a unit, and a fork's systemd read its units in the template.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+
+MARKER = "etc/stockyard/security.json"
+BLOCKS = "sys/devices/system/memory"
+PATIENCE = 30.0
+POLL = 0.2
+PERCENTAGES = ("memory_percent", "container_memory_percent")
+
+
+def recount(root: str, memory_mib: int) -> dict[str, bool]:
+    """Have systemd count again what it has limits for; nothing where there are none in per cent.
+
+    :param memory_mib: what the machine has. udev takes memory into use some time after it was plugged in.
+    """
+    if not _in_percent(root):
+        return {"recounted": False}
+    end = time.monotonic() + PATIENCE
+    while used_mib(root) < memory_mib and time.monotonic() < end:
+        time.sleep(POLL)
+    subprocess.run(["systemctl", "daemon-reload"], check=True, timeout=300)
+    return {"recounted": True}
+
+
+def used_mib(root: str) -> int:
+    """Memory that the kernel has in use, or for the devices and itself, in MiB."""
+    folder = os.path.join(root, BLOCKS)
+    size = int(_read(os.path.join(folder, "block_size_bytes")), 16)
+    states = [os.path.join(folder, name, "state") for name in os.listdir(folder) if name.startswith("memory")]
+    return sum(_read(path) == "online" for path in states) * size >> 20
+
+
+def _in_percent(root: str) -> bool:
+    try:
+        limits = json.loads(_read(os.path.join(root, MARKER))).get("limits") or {}
+    except FileNotFoundError:
+        return False
+    return any(limits.get(name) for name in PERCENTAGES)
+
+
+def _read(path: str) -> str:
+    with open(path, encoding="utf-8") as handle:
+        return handle.read().strip()

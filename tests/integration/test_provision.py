@@ -1,0 +1,110 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The option provision of the module template, and of a whole yard: over a hypervisor without machines."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from stockyard import GuestError
+from stockyard.core.clock import Deadline
+from stockyard.core.provision import Provision
+from stockyard.core.template import Hardware, TemplateRecord
+from stockyard.services.play import Way, play, workshop
+
+from .conftest import TOOLS, Controller, Played, task
+
+DRY = {"check_mode": True, "diff": True}
+RUNS = "and playbook template.yml is run in it"
+
+
+def write(folder: Path, tasks: list[dict[str, object]]) -> str:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "template.yml"
+    path.write_text(json.dumps([{"hosts": "template", "tasks": tasks}]))
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def told(controller: Controller) -> Played:
+    good = write(controller.root / "good", [{"ansible.builtin.command": "true"}])
+    bad = write(controller.root / "bad", [{"ansible.builtin.no_such_module": {}}])
+    role = controller.root / "role"
+    (role / "tasks").mkdir(parents=True)
+    (role / "tasks" / "main.yml").write_text("[]")
+    return controller.play(
+        [
+            task("both", "template", name="t", provision={"playbook": good, "roles": [str(role)]}),
+            task("neither", "template", name="t", provision={"variables": {"a": 1}}),
+            task("elsewhere", "template", name="t", provision={"playbook": good, "variables": {"ansible_host": "x"}}),
+            task("not there", "template", DRY, name="t", provision={"playbook": good + "x"}),
+            task("dry", "template", DRY, name="t", provision={"playbook": good, "variables": {"a": 1}}),
+            task("made", "template", name="t", provision={"playbook": good, "variables": {"a": 1}}),
+            task("again", "template", name="t", provision={"playbook": good, "variables": {"a": 1}}),
+            task("other", "template", DRY, name="t", provision={"playbook": good, "variables": {"a": 2}}),
+            task("broken", "template", name="broken", provision={"playbook": bad}),
+            task("nothing of it", "template_info", name="broken"),
+            task("roles", "template", name="r", provision={"roles": [str(role)]}),
+            task("info", "template_info", name="r"),
+        ]
+    )
+
+
+def test_what_cannot_be_is_refused(told: Played) -> None:
+    assert "mutually exclusive" in told["both"]["msg"]
+    assert "one of the following is required" in told["neither"]["msg"]
+    assert "Ansible's own variable" in told["elsewhere"]["msg"]
+    assert "no such playbook" in told["not there"]["msg"]
+
+
+def test_check_mode_says_that_it_would_run(told: Played) -> None:
+    assert told["dry"]["plan"] == told["made"]["plan"] == [f"build template t: there is none, {RUNS}"]
+    assert told["dry"]["diff"]["after"]["template t"]["provision"] == "playbook template.yml"
+    assert told["made"]["template"]["provision"] == "playbook template.yml"
+    assert told["again"]["changed"] is False
+    assert told["other"]["plan"] == [f"build template t: its declaration changed, {RUNS}"]
+
+
+def test_a_playbook_that_fails_freezes_nothing_and_is_told(told: Played) -> None:
+    assert told["broken"]["error"]["kind"] == "GuestError"
+    assert "no_such_module" in told["broken"]["msg"]
+    assert told["nothing of it"]["templates"] == []
+
+
+def test_roles_are_run_too(told: Played) -> None:
+    assert told["info"]["templates"][0]["provision"] == "roles role"
+
+
+def test_a_whole_yard_has_it(controller: Controller, tmp_path: Path) -> None:
+    book = write(tmp_path / "book", [])
+    declared = {
+        "yard_owner": "site", "yard_fleets": [], "yard_templates": [{"name": "y", "provision": {"playbook": book}}],
+    }  # fmt: skip
+    file = tmp_path / "yard.json"
+    file.write_text(json.dumps(declared))
+    done = controller.run("stockyard.container_hosts.site", "-e", f"@{file}")
+    assert done.returncode == 0, done.output
+    assert f"build template y: there is none, {RUNS}" in done.output
+
+
+@pytest.mark.parametrize("hosts", ["web", "template:web"])
+def test_a_play_for_others_is_an_error_and_is_not_skipped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hosts: str
+) -> None:
+    """Ansible itself says so, before it reaches for anything."""
+    monkeypatch.setenv("PATH", f"{TOOLS}:{os.environ['PATH']}")
+    book = tmp_path / "book.yml"
+    book.write_text(json.dumps([{"hosts": hosts, "gather_facts": False, "tasks": []}]))
+    digest = "a" * 64
+    record = TemplateRecord(
+        "me", "default", "base", "7f6ee7d0-4a3f-4e2a-9d0b-3f2f5c1c2a11", digest, digest, digest, Hardware(), "running",
+        "stockyard", "booting", 1.0, "52:54:00:00:00:01",
+    )  # fmt: skip
+    with workshop() as work:
+        work.public_key()
+        with pytest.raises(GuestError, match="Could not match supplied host pattern"):
+            play(Provision(str(book)), Way("nobody", "127.0.0.1", 9), work, record, Deadline(60))

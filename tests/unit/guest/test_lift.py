@@ -1,0 +1,125 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A list of allowed images holds for those who have the forks, and not for what is put into the template."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stockyard.core.security import Policy, SecuritySpec
+from stockyard.guest.agent import lift, provision, thrift, warmup
+from stockyard.guest.security import authorization
+from stockyard.guest.security.authz.body import Denied
+from stockyard.guest.security.authz.rules import check
+from stockyard.guest.security.authz.server import read_policy
+
+IMPORT = {"RequestMethod": "POST", "RequestUri": "/v1.41/images/create?fromSrc=-&repo=rehearsal"}
+LOAD = {"RequestMethod": "POST", "RequestUri": "/v1.41/images/load?quiet=1"}
+BUILD = {"RequestMethod": "POST", "RequestUri": "/v1.41/build?t=app&networkmode=none&version=1"}
+POLICIES = [Policy(images=("registry.example/*",)), Policy(by_digest=True), Policy(build=False)]
+
+
+@pytest.fixture
+def restarts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """How often the plugin was started anew."""
+    found: list[str] = []
+    monkeypatch.setattr(lift, "_restart", lambda: found.append("restart"))
+    return found
+
+
+@pytest.fixture
+def guest(tmp_path: Path) -> Callable[[Policy], Path]:
+    """The root of a guest with such a policy."""
+
+    def made(policy: Policy) -> Path:
+        settings = SecuritySpec("hostile", policy=policy).settings()
+        for path, text in ((lift.POLICY, authorization.text(settings)), (lift.KEPT, "")):
+            (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+            if text:
+                (tmp_path / path).write_text(text)
+        return tmp_path
+
+    return made
+
+
+def refused(root: Path, request: dict[str, Any]) -> bool:
+    try:
+        check(read_policy(str(root / lift.POLICY)), request)
+    except Denied:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("policy", POLICIES, ids=["images", "by_digest", "build"])
+def test_a_template_takes_in_what_its_forks_refuse(
+    guest: Callable[[Policy], Path], restarts: list[str], policy: Policy
+) -> None:
+    root = guest(policy)
+    before = [refused(root, request) for request in (IMPORT, LOAD, BUILD)]
+    assert any(before)
+    text = (root / lift.POLICY).read_text()
+    assert lift.lift(str(root))
+    assert not lift.lift(str(root))
+    assert not any(refused(root, request) for request in (IMPORT, LOAD, BUILD))
+    assert lift.restore(str(root))
+    assert not lift.restore(str(root))
+    assert restarts == ["restart", "restart"]
+    assert (root / lift.POLICY).read_text() == text
+    assert [refused(root, request) for request in (IMPORT, LOAD, BUILD)] == before
+
+
+def test_all_else_holds_meanwhile(guest: Callable[[Policy], Path], restarts: list[str]) -> None:
+    root = guest(Policy(mounts=("/srv/data",), by_digest=True))
+    lift.lift(str(root))
+    found = read_policy(str(root / lift.POLICY))
+    assert (found.mounts, found.images, found.by_digest, found.build) == (("/srv/data",), (), False, True)
+
+
+def test_what_lets_everything_in_is_left_alone(
+    guest: Callable[[Policy], Path], restarts: list[str], tmp_path: Path
+) -> None:
+    assert not lift.lift(str(guest(Policy())))
+    assert not lift.lift(str(tmp_path / "empty"))
+    assert not lift.restore(str(tmp_path))
+    assert restarts == []
+
+
+class Rehearsal:
+    """An identity that is rehearsed by doing nothing."""
+
+    def __init__(self, *_given: Any) -> None:
+        self.identify = self.admit = self.csr = self.settle = lambda *_asked: {"csr": ""}
+
+
+def test_the_order_of_a_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Images are there before the commands; the policy is back before memory is zeroed, and the plugin was asked."""
+    done: list[str] = []
+
+    def noted(module: Any, name: str, result: Any = None) -> None:
+        monkeypatch.setattr(module, name, lambda *_given, **_named: done.append(name) or result)
+
+    for module, names in (
+        (warmup, ("_until", "_rehearse_front", "_rehearse_container", "_docker")), (provision, ("load", "provision")),
+        (thrift, ("drop_caches", "forget", "zero_free_memory")),
+    ):  # fmt: skip
+        for name in names:
+            noted(module, name)
+    noted(lift, "lift", True)
+    noted(lift, "restore", True)
+    monkeypatch.setattr(warmup, "Identity", Rehearsal)
+    monkeypatch.setattr(warmup, "_self_signed", lambda _csr: {})
+    monkeypatch.setattr(thrift, "little_read_ahead", nullcontext)
+    monkeypatch.setattr(warmup.shutil, "rmtree", lambda *_given, **_named: None)
+    warmup.warm_up(5.0, docker=True, sparse=True)
+    assert done == [
+        "_until", "lift", "load", "provision", "drop_caches", "_rehearse_front", "_rehearse_container", "restore",
+        "_docker", "forget", "zero_free_memory",
+    ]  # fmt: skip
+    done.clear()
+    warmup.warm_up(5.0, docker=False)
+    assert done == ["provision"]
