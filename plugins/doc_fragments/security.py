@@ -93,6 +93,11 @@ options:
           network_mib:
             description: MiB a second that all containers together send.
             type: int
+          disk_percent:
+            description:
+              - What images and containers take of the host's disk, and of its inodes, in hundredths, at most 90. They
+                then have a file system of their own. With C(docker=stopped) the volume is that.
+            type: int
           container_pids:
             description: Processes of a container that asks for no limit of its own.
             type: int

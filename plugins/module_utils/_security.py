@@ -19,6 +19,7 @@ LIMITS: Params = {
     "read_mib": {"type": "int"},
     "write_mib": {"type": "int"},
     "network_mib": {"type": "int"},
+    "disk_percent": {"type": "int"},
     "container_pids": {"type": "int"},
     "container_memory_percent": {"type": "int"},
 }

@@ -41,7 +41,7 @@ def test_what_is_said_wins() -> None:
 def test_a_rootless_host_leaves_out_what_it_cannot_have() -> None:
     found = SecuritySpec("hostile", user_namespaces="rootless").settings()
     assert found.policy is None
-    assert found.limits.network_mib == 0
+    assert (found.limits.network_mib, found.limits.disk_percent) == (0, 0)
 
 
 @pytest.mark.parametrize(
@@ -49,6 +49,8 @@ def test_a_rootless_host_leaves_out_what_it_cannot_have() -> None:
     [
         ({"profile": "hostile", "user_namespaces": "rootless", "authorization": True}, "belongs to the user"),
         ({"profile": "shared", "user_namespaces": "rootless", "limits": {"network_mib": 3}}, "ordinary program"),
+        ({"user_namespaces": "rootless", "limits": {"disk_percent": 50}}, "home of its user"),
+        ({"limits": {"disk_percent": 91}}, "limits.disk_percent"),
         ({"profile": "shared", "policy": Policy(mounts=("/srv",))}, "nothing would enforce it"),
         ({"profile": "paranoid"}, "trusted, shared, hostile"),
         ({"user_namespaces": "some"}, "none, remap, rootless"),

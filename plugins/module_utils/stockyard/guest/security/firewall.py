@@ -41,6 +41,18 @@ table inet stockyard {
 {%- endif %}
   }
 }
+{%- if not icc %}
+# Nothing goes from one container to another on the default network. Docker's own rules see packets of IP alone, and
+# the raw sockets that containers have write other frames too.
+table bridge stockyard {}
+delete table bridge stockyard
+table bridge stockyard {
+  chain forward {
+    type filter hook forward priority -10; policy accept;
+    meta ibrname "docker0" drop
+  }
+}
+{%- endif %}
 """
 SERVICE = """\
 [Unit]
@@ -76,4 +88,5 @@ def part(settings: Settings) -> Part:
 def rules(settings: Settings) -> str:
     """The rules as nft reads them."""
     text = TEXT if settings.firewall else TEXT.replace("policy drop;", "policy accept;")
-    return render(text, ssh=SSH, docker=DOCKER_TLS, proxy=PROXY_PORT, network_mib=settings.limits.network_mib)
+    values = {"network_mib": settings.limits.network_mib, "icc": settings.icc}
+    return render(text, ssh=SSH, docker=DOCKER_TLS, proxy=PROXY_PORT, **values)
