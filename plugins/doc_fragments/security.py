@@ -57,6 +57,12 @@ options:
         description:
           - Whether an authorization plugin looks at each request to dockerd. It fails closed.
         type: bool
+      encrypted_data:
+        description:
+          - Whether all volumes of its hosts are encrypted. It needs O(ignore:docker=stopped), and O(ignore:volume_key)
+            in every task that makes, starts or opens such hosts.
+        type: bool
+        default: false
       seccomp:
         description:
           - A seccomp profile as JSON text, instead of Docker's own. It has to forbid by default.

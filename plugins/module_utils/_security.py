@@ -44,6 +44,7 @@ SECURITY: Params = {
     "sysctls": {"type": "dict", "default": {}},
     "limits": {"type": "dict", "options": LIMITS},
     "policy": {"type": "dict", "options": POLICY},
+    "encrypted_data": {"type": "bool", "default": False},
 }
 
 

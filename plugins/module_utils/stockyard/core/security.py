@@ -105,6 +105,7 @@ class Settings:
     :param policy: what the authorization plugin lets through; nothing where there is no plugin.
     :param sysctls: kernel settings beside the profile's, which they win over.
     :param seccomp: a seccomp profile for all containers as JSON text; empty for Docker's own.
+    :param encrypted_data: every volume of a host is encrypted.
     """
 
     profile: str
@@ -118,6 +119,7 @@ class Settings:
     limits: Limits = field(default_factory=Limits)
     sysctls: dict[str, str] = field(default_factory=dict)
     seccomp: str = ""
+    encrypted_data: bool = False
 
 
 _OPEN = Settings("trusted", "none", no_new_privileges=False, icc=True, kernel=False, firewall=False, audit=False)
@@ -135,7 +137,7 @@ DEFAULTS = {found.profile: found for found in (_OPEN, _SHARED, _HOSTILE)}
 # What may be said beside the profile.
 CHANGES = (
     "user_namespaces", "no_new_privileges", "icc", "kernel", "firewall", "audit", "authorization", "seccomp", "sysctls",
-    "limits", "policy",
+    "limits", "policy", "encrypted_data",
 )  # fmt: skip
 
 
@@ -148,6 +150,7 @@ class SecuritySpec:
     :param user_namespaces: ``none``, ``remap`` (the root of containers is no root of the host) or ``rootless`` (dockerd
         itself is an ordinary user).
     :param authorization: whether an authorization plugin looks at each request.
+    :param encrypted_data: whether the volumes of its hosts are encrypted; with ``docker: stopped``.
     :param limits: single limits of :class:`Limits`, the others stay the profile's.
     """
 
@@ -163,6 +166,7 @@ class SecuritySpec:
     sysctls: dict[str, str] | None = None
     limits: dict[str, Any] | None = None
     policy: Policy | None = None
+    encrypted_data: bool = False
 
     def __post_init__(self) -> None:
         naming.choice("security.profile", self.profile, PROFILES)
@@ -189,7 +193,7 @@ class SecuritySpec:
         policy = (self.policy or base.policy or Policy()) if authorized and not (rootless and not self.policy) else None
         return replace(
             base, **said, policy=policy, limits=self._limits(base), sysctls=dict(self.sysctls or {}),
-            seccomp=self.seccomp,
+            seccomp=self.seccomp, encrypted_data=self.encrypted_data,
         )  # fmt: skip
 
     def _limits(self, base: Settings) -> Limits:

@@ -100,6 +100,12 @@ class TemplateSpec:
                 "source is a finished machine: security cannot be put into it.",
                 remedy="put it into the source, by the roles or the files that the page on security names",
             )
+        if self.docker == "running" and self.security.encrypted_data:
+            raise InvalidInput(
+                "security: encrypted_data needs a Docker that waits for its volume.", name=f"template {self.name}",
+                cause="a Docker that runs when a host is made has its data on the disk of that host, in clear",
+                remedy="declare docker: stopped, and a volume at /var/lib/docker for its hosts",
+            )  # fmt: skip
         if self.docker == "stopped" and self.security.settings().user_namespaces == "rootless":
             raise InvalidInput(
                 "security: a rootless Docker cannot wait for its data.",
@@ -139,6 +145,7 @@ class TemplateRecord:
     :param source: where its packages came from, where that is known.
     :param disk_gib: virtual size of its disk in GiB; 0 where that is not known.
     :param max_memory_mib: how much memory a running fork can be given, in MiB; none more when 0.
+    :param encrypted: whether the volumes of its hosts are encrypted.
     """
 
     owner: str
@@ -160,6 +167,7 @@ class TemplateRecord:
     source: Source | None = None
     disk_gib: int = 0
     max_memory_mib: int = 0
+    encrypted: bool = False
 
     kind = "template"
 

@@ -227,6 +227,7 @@ def _draft(ctx: Context, spec: TemplateSpec, image: str, mine: list[Template]) -
         source=Source(guest.suite, guest.packages, without_secrets(spec.build)),
         disk_gib=spec.image.disk_gib if ctx.provider.capabilities.builds else 0,
         max_memory_mib=spec.max_memory_mib,
+        encrypted=spec.security.encrypted_data,
     )
 
 
