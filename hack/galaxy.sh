@@ -20,6 +20,8 @@ if [[ ! -f $venv/stamp || $(<"$venv/stamp") != "$wanted" ]]; then
   printf '%s\n' "$wanted" >"$venv/stamp"
 fi
 export PATH=$venv/bin:$root/.venv/bin:$PATH HOME=$work/home
+# What is installed below goes into that home, not over the copy that other checks read.
+unset ANSIBLE_COLLECTIONS_PATH
 # There is no public address of this repository yet, and nothing is imported without one.
 printf 'repository: https://example.org/stockyard\n' >>"$work/source/galaxy.yml"
 ansible-galaxy collection build "$work/source" --output-path "$work/out" >/dev/null

@@ -14,8 +14,8 @@ options:
   preload:
     description:
       - Images that Docker has in the template, and so in every host from its first moment. Each is one of
-        O(preload.archive), O(preload.rootfs), O(preload.image) and O(preload.build). Their content is part of the
-        digest of the template.
+        O(preload[].archive), O(preload[].rootfs), O(preload[].image) and O(preload[].build). Their content is part
+        of the digest of the template.
       - Paths are those of the machine that the module runs on. Needs O(docker=running).
     type: list
     elements: dict
@@ -42,7 +42,7 @@ options:
         type: str
       name:
         description:
-          - What Docker is to call it. Required, but for O(preload.archive), which has names of its own.
+          - What Docker is to call it. Required, but for O(preload[].archive), which has names of its own.
         type: str
         default: ''
   commands:
