@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stockyard import ImageSpec, InvalidInput, TemplateSpec
+from stockyard import ImageSpec, InvalidInput, TemplateSpec, Unsupported
 from stockyard.core.security import DEFAULTS, PROFILES, Limits, Policy, SecuritySpec, Settings
 from tests.support import HOSTILE
 
@@ -76,6 +76,13 @@ def test_a_finished_machine_and_a_late_docker_have_limits() -> None:
     with pytest.raises(InvalidInput, match="cannot wait for its data"):
         TemplateSpec("a", docker="stopped", security=SecuritySpec("shared", user_namespaces="rootless"))
     assert TemplateSpec("a", docker="stopped", security=SecuritySpec("hostile")).security.profile == "hostile"
+
+
+@pytest.mark.parametrize(("wish", "reason"), [("vtpm", "one and the same TPM"), ("secure_boot", "no firmware looks")])
+def test_virtual_hardware_that_cannot_be_had_is_refused_with_the_reason(wish: str, reason: str) -> None:
+    with pytest.raises(Unsupported, match=reason):
+        TemplateSpec("a", **{wish: True})
+    assert TemplateSpec("a", **{wish: False}) == TemplateSpec("a")
 
 
 @pytest.mark.parametrize("value", HOSTILE)

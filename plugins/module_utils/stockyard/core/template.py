@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ..errors import InvalidInput
+from ..errors import InvalidInput, Unsupported
 from . import naming
 from .image import BuildOptions, ImageSpec
 from .security import SecuritySpec
@@ -59,6 +59,8 @@ class TemplateSpec:
     :param keep_generations: how many stay, the one that rules among them; those that hosts live on stay anyhow.
     :param max_memory_mib: how much memory a running host can be given, in MiB; none more when 0.
     :param security: how well its hosts are shut; part of the digest.
+    :param secure_boot: refused, with the reason.
+    :param vtpm: refused, with the reason.
     """
 
     name: str
@@ -72,6 +74,8 @@ class TemplateSpec:
     keep_generations: int = KEEP
     max_memory_mib: int = 0
     security: SecuritySpec = field(default_factory=SecuritySpec)
+    secure_boot: bool = False
+    vtpm: bool = False
 
     def __post_init__(self) -> None:
         naming.name("template", self.name)
@@ -94,7 +98,22 @@ class TemplateSpec:
         self._refuse_impossible()
 
     def _refuse_impossible(self) -> None:
-        """Security that cannot be had with the rest."""
+        """Security that cannot be had with the rest, or at all."""
+        if self.vtpm:
+            raise Unsupported(
+                "a virtual TPM cannot be had.", name=f"template {self.name}",
+                cause="its seeds are in the frozen state: all instant forks would have one and the same TPM, and each "
+                "could open what another sealed. Linked forks boot for themselves and could have one each, which is "
+                "not built in",
+                remedy="leave vtpm out; security.encrypted_data keeps data that is at rest",
+            )  # fmt: skip
+        if self.secure_boot:
+            raise Unsupported(
+                "Secure Boot cannot be had.", name=f"template {self.name}",
+                cause="the hypervisor hands kernel and initrd to the machine, and no firmware looks at signatures; "
+                "they are the hypervisor's files, which no guest can change",
+                remedy="leave secure_boot out",
+            )  # fmt: skip
         if self.image.source and self.security != SecuritySpec():
             raise InvalidInput(
                 "source is a finished machine: security cannot be put into it.",
