@@ -236,11 +236,11 @@ def flood(host: Host, docker: Docker) -> float:
     docker(host, "run", "-d", "--rm", "--name", "source", "--network", "both", "attacks", "sh", "-c", serve)
     place = f"http://{address(host, docker, 'source')}:99"
     wait = f"until wget -q -T 5 -O /dev/null {place}/ready; do sleep 0.2; done 2>/dev/null"
-    get = f"{wait}; cat /proc/uptime; timeout 90 wget -q -O /dev/null {place}/big; cat /proc/uptime"
+    get = f"{wait}; cat /proc/uptime; timeout 90 wget -q -O /dev/null {place}/big; echo $?; cat /proc/uptime"
     said = docker(host, "run", "--rm", "--network", "both", "attacks", "sh", "-c", get).stdout.split()
     docker(host, "rm", "-f", "source", check=False)
     docker(host, "network", "rm", "both", check=False)
-    return FLOOD / max(0.1, float(said[2]) - float(said[0]))
+    return FLOOD / max(0.1, float(said[3]) - float(said[0])) if said[2] == b"0" else 0.0
 
 
 def fill(host: Host, docker: Docker) -> bool:

@@ -110,8 +110,8 @@ def test_that_disk_is_made_once_and_never_over_data(tmp_path: Path) -> None:
 
 
 def test_frames_are_dropped_where_containers_do_not_reach_each_other() -> None:
-    assert 'meta ibrname "docker0" drop' in made(SecuritySpec("shared"))[firewall.RULES]
-    assert "ibrname" not in made(SecuritySpec("shared", icc=True))[firewall.RULES]
+    assert 'meta ibrname "docker0" drop' in made(SecuritySpec("shared"))[firewall.BRIDGE]
+    assert "ibrname" not in made(SecuritySpec("shared", icc=True))[firewall.BRIDGE]
 
 
 def test_a_rootless_host_reads_its_own_configuration() -> None:
