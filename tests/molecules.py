@@ -12,6 +12,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 CHECKOUT = Path(__file__).parents[1]
 SAMPLE = CHECKOUT / "examples" / "role_sample"
 PATIENCE = 600
@@ -21,17 +23,25 @@ class Checkout:
     """A copy of the sample role under a name of its own, its home directory, and where its hosts are to be.
 
     :param variables: of the scenario's inventory, beside those that the sample has.
+    :param sample: the role, where it is another one; what its inventory says stays.
     """
 
-    def __init__(self, root: Path, variables: dict[str, Any], name: str = "role_sample", **environment: str) -> None:
+    def __init__(
+        self,
+        root: Path,
+        variables: dict[str, Any],
+        name: str = "role_sample",
+        sample: Path = SAMPLE,
+        **environment: str,
+    ) -> None:
         self.home = root / "home"
         self.role = root / name
         collection = root / "collections" / "ansible_collections" / "stockyard" / "container_hosts"
         collection.parent.mkdir(parents=True, exist_ok=True)
         collection.exists() or collection.symlink_to(CHECKOUT)
         self.home.mkdir(exist_ok=True)
-        shutil.copytree(SAMPLE, self.role)
-        self.declare({**variables, "ansible_python_interpreter": "/usr/bin/python3"})
+        shutil.copytree(sample, self.role)
+        self.declare({**self._declared(), **variables, "ansible_python_interpreter": "/usr/bin/python3"})
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(("ANSIBLE_", "MOLECULE_", "STOCKYARD_"))}
         self.environment = {
             **inherited,
@@ -52,6 +62,12 @@ class Checkout:
         """Write the scenario's inventory."""
         declared = {"molecule": {"hosts": {host: {} for host in hosts}}, "all": {"vars": variables}}
         (self.role / "molecule" / "default" / "inventory" / "hosts.yml").write_text(json.dumps(declared))
+
+    def _declared(self) -> dict[str, Any]:
+        """The variables that the scenario's own inventory has."""
+        file = self.role / "molecule" / "default" / "inventory" / "hosts.yml"
+        found: dict[str, Any] = yaml.safe_load(file.read_text())["molecule"].get("vars", {})
+        return found
 
     def start(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
         """Start molecule, in a session of its own."""

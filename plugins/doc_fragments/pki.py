@@ -29,4 +29,11 @@ options:
       - The private key of the tenant's certificate authority, as unencrypted PEM text. It is never written to disk.
       - Needs O(ca_certificate).
     type: str
+  volume_key:
+    description:
+      - What the keys of encrypted volumes are made of, at least 32 random characters, such as C(openssl rand -hex 32)
+        makes. Each volume has a key of its own, which goes to its host's agent and is written nowhere.
+      - It is needed where hosts whose template has C(security.encrypted_data) are made, started or opened. Who loses it
+        loses what is on the volumes.
+    type: str
 """

@@ -57,6 +57,12 @@ options:
         description:
           - Whether an authorization plugin looks at each request to dockerd. It fails closed.
         type: bool
+      encrypted_data:
+        description:
+          - Whether all volumes of its hosts are encrypted. It needs O(ignore:docker=stopped), and O(ignore:volume_key)
+            in every task that makes, starts or opens such hosts.
+        type: bool
+        default: false
       seccomp:
         description:
           - A seccomp profile as JSON text, instead of Docker's own. It has to forbid by default.
@@ -92,6 +98,11 @@ options:
             type: int
           network_mib:
             description: MiB a second that all containers together send.
+            type: int
+          disk_percent:
+            description:
+              - What images and containers take of the host's disk, and of its inodes, in hundredths, at most 90. They
+                then have a file system of their own. With C(docker=stopped) the volume is that.
             type: int
           container_pids:
             description: Processes of a container that asks for no limit of its own.

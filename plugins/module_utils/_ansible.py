@@ -35,6 +35,7 @@ COMMON: Params = {
     "pki_dir": {"type": "path"},
     "ca_certificate": {"type": "str"},
     "ca_private_key": {"type": "str", "no_log": True},
+    "volume_key": {"type": "str", "no_log": True},
 }
 PROGRESS: Params = {"progress_file": {"type": "path"}}
 LIBRARIES = {
@@ -142,6 +143,7 @@ def open_yard(params: Params, progress: Callable[[str], None] | None = None) -> 
         pki_dir=params["pki_dir"],
         ca_certificate=params["ca_certificate"] or "",
         ca_private_key=params["ca_private_key"] or "",
+        volume_key=params["volume_key"] or "",
         progress=progress,
     )
 

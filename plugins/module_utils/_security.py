@@ -19,6 +19,7 @@ LIMITS: Params = {
     "read_mib": {"type": "int"},
     "write_mib": {"type": "int"},
     "network_mib": {"type": "int"},
+    "disk_percent": {"type": "int"},
     "container_pids": {"type": "int"},
     "container_memory_percent": {"type": "int"},
 }
@@ -43,6 +44,7 @@ SECURITY: Params = {
     "sysctls": {"type": "dict", "default": {}},
     "limits": {"type": "dict", "options": LIMITS},
     "policy": {"type": "dict", "options": POLICY},
+    "encrypted_data": {"type": "bool", "default": False},
 }
 
 

@@ -140,6 +140,8 @@ TEMPLATE: Params = {
     "spare_ports": {"type": "int", "default": 4},
     "accelerator": {"type": "str", "choices": list(ACCELERATORS), "default": "auto"},
     "docker": {"type": "str", "choices": list(DOCKER_KINDS), "default": "running"},
+    "secure_boot": {"type": "bool", "default": False},
+    "vtpm": {"type": "bool", "default": False},
     "upgrade": {"type": "bool", "default": False},
     "max_age": {"type": "str"},
     "keep_generations": {"type": "int", "default": KEEP},
@@ -162,7 +164,9 @@ def template_spec(params: Params) -> TemplateSpec:
     hardware = _of(params, "vcpus", "max_vcpus", "memory_mib", "spare_ports", "accelerator")
     age = params["max_age"]
     return TemplateSpec(
-        **_of(params, "name", "tenant", "docker", "upgrade", "keep_generations", "max_memory_mib"),
+        **_of(
+            params, "name", "tenant", "docker", "upgrade", "keep_generations", "max_memory_mib", "secure_boot", "vtpm"
+        ),
         max_age=None if age is None else duration("max_age", age),
         image=ImageSpec(
             packages=tuple(params["packages"]),

@@ -103,9 +103,15 @@ hosts:
       type: str
       sample: running
     ready:
-      description: Whether it is complete and running.
+      description: Whether it is complete and running, and waits for nothing.
       type: bool
       sample: true
+    waits:
+      description:
+        - Why it serves nobody though it runs. A host with encrypted volumes that booted by itself waits for their keys,
+          which the next run of M(stockyard.container_hosts.fleet) or M(stockyard.container_hosts.host) gives it.
+      type: str
+      sample: ""
     drift:
       description:
         - Why it has to be admitted anew. It trusts a CA that is not the tenant's, its certificate is about to run out,

@@ -91,6 +91,10 @@ volumes:
       description: Whether it is a snapshot.
       type: bool
       sample: false
+    encrypted:
+      description: Whether it is encrypted. A volume is from its first host on, where the template of that says so.
+      type: bool
+      sample: false
     host:
       description: The host that has it. Empty when nobody does.
       type: str

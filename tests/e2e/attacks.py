@@ -107,8 +107,10 @@ LOOKS = {"guest_channel": "set -- /dev/vport*; [ -e $1 ]", "disk_device": "[ -b 
 # Error numbers of calls that were let in and found nothing to do: a bad module, handle or file.
 LET_IN = {"init_module": {8}, "open_by_handle_at": {9, 22}, "swapon": {2}}
 SETUID = program(105, 0)
-# MiB a second that containers may send, all together.
-RATE = 1
+# MiB a second that containers may send, all together, and how many MiB are sent.
+RATE, FLOOD = 1, 8
+# The host, as containers on the default network find it.
+BRIDGE = "172.17.0.1"
 
 
 def image(busybox: Path, disk: tuple[int, int]) -> bytes:
@@ -174,44 +176,79 @@ def address(host: Host, docker: Docker, name: str) -> str:
 
 
 def use_up(host: Host, docker: Docker) -> dict[str, bool]:
-    """Which bombs went off, and who was reached over the network."""
+    """Which bombs went off."""
     count = "i=0; while [ $i -lt 560 ]; do sleep 1000 & i=$((i+1)); done; echo all"
     return {
         "fork bomb": b"all" in docker(host, "run", "--rm", "attacks", "sh", "-c", count, check=False).stdout,
         "memory bomb": docker(
             host, "run", "--rm", "attacks", "dd", "if=/dev/zero", "of=/dev/null", "bs=600M", "count=1", check=False
         ).returncode == 0,
-        "neighbour": reached(host, docker, address(host, docker, "victim"), 80),
-        "the host's SSH": reached(host, docker, "172.17.0.1", 22),
-        "the host's Docker": reached(host, docker, "172.17.0.1", 2376),
         "flood": flood(host, docker) > 1.25 * RATE,
+        **use_up_disk(host, docker),
     }  # fmt: skip
 
 
-def reached(host: Host, docker: Docker, target: str, port: int) -> bool:
-    """Whether a container connects to somebody."""
-    line = f"echo | timeout 4 nc -w 3 {target} {port} >/dev/null; [ $? -eq 0 ]"
-    return docker(host, "run", "--rm", "attacks", "sh", "-c", line, check=False).returncode == 0
+def reach(host: Host, docker: Docker, outside: dict[str, tuple[str, int]]) -> dict[str, bool]:
+    """Who answers a container: its neighbour, its host, and what lies beyond that.
+
+    :param outside: addresses and ports, by a name.
+    """
+    victim = address(host, docker, "victim")
+    own = {"the host's SSH": (BRIDGE, 22), "the host's Docker": (BRIDGE, 2376)}
+    targets = {"neighbour": (victim, 80), **own, **outside}
+    tries = {
+        "a raw packet to a neighbour": f"busybox ping -c 2 -W 8 {victim}",
+        "a frame to a neighbour": f"busybox arping -c 3 -w 8 -I eth0 {victim}",
+        **{name: f"echo | timeout 10 nc -w 8 {target} {port}" for name, (target, port) in targets.items()},
+    }
+    script = "".join(f"({line} >/dev/null 2>&1; echo {number} $?) &\n" for number, line in enumerate(tries.values()))
+    lines = docker(host, "run", "--rm", "attacks", "sh", "-c", script + "wait").stdout.decode().splitlines()
+    codes = dict(map(str.split, lines))
+    return {name: codes[str(number)] == "0" for number, name in enumerate(tries)}
+
+
+def use_up_disk(host: Host, docker: Docker) -> dict[str, bool]:
+    """Whether a container takes the space and the inodes that the host itself lives on."""
+    before = _left(host)
+    script = "mkdir -p $(busybox seq -s / 1 800); mkdir wide; cd wide; mkdir $(busybox seq 1 2000); fallocate -l 20G /x"
+    docker(host, "run", "--name", "hog", "attacks", "sh", "-c", script, check=False)
+    after = _left(host)
+    docker(host, "rm", "-f", "hog")
+    return {
+        "disk filler": after["avail"] < before["avail"] // 10,
+        "recursive mkdir": before["iavail"] - after["iavail"] >= 2800,
+    }
+
+
+def _left(host: Host) -> dict[str, int]:
+    """MiB and inodes that nobody has of the host's disk."""
+    found = ssh(host, "df --block-size=1M --output=avail,iavail / | tail -n 1").stdout.split()
+    return dict(zip(("avail", "iavail"), map(int, found), strict=True))
 
 
 def flood(host: Host, docker: Docker) -> float:
-    """MiB a second from one container to another on a network of their own."""
+    """MiB a second from one container to another on a network of their own.
+
+    By HTTP, which says itself how much there is: neither end of a bare connection tells when all has come.
+    """
     docker(host, "network", "create", "both")
-    listen = "timeout 120 nc -l -p 99 >/dev/null"
-    docker(host, "run", "-d", "--rm", "--name", "sink", "--network", "both", "attacks", "sh", "-c", listen)
-    target = address(host, docker, "sink")
-    send = f"cat /proc/uptime; dd if=/dev/zero bs=64k count=128 2>/dev/null | nc {target} 99; cat /proc/uptime"
-    said = docker(host, "run", "--rm", "--network", "both", "attacks", "sh", "-c", send).stdout.split()
-    docker(host, "rm", "-f", "sink", check=False)
+    serve = f"dd if=/dev/zero of=/big bs=1M count={FLOOD}; echo > /ready; httpd -f -p 99"
+    docker(host, "run", "-d", "--rm", "--name", "source", "--network", "both", "attacks", "sh", "-c", serve)
+    place = f"http://{address(host, docker, 'source')}:99"
+    wait = f"until wget -q -T 5 -O /dev/null {place}/ready; do sleep 0.2; done 2>/dev/null"
+    get = f"{wait}; cat /proc/uptime; timeout 90 wget -q -O /dev/null {place}/big; echo $?; cat /proc/uptime"
+    said = docker(host, "run", "--rm", "--network", "both", "attacks", "sh", "-c", get).stdout.split()
+    docker(host, "rm", "-f", "source", check=False)
     docker(host, "network", "rm", "both", check=False)
-    return 8 / max(0.1, float(said[2]) - float(said[0]))
+    return FLOOD / max(0.1, float(said[3]) - float(said[0])) if said[2] == b"0" else 0.0
 
 
 def fill(host: Host, docker: Docker) -> bool:
-    """Fill the disk from a container; whether it is free again when that is taken away."""
+    """Fill the disk of the containers; whether that is free again when the one that did it is taken away."""
     line = "fallocate -l 20G /x; dd if=/dev/zero of=/y bs=1M"
     docker(host, "run", "--name", "filler", "attacks", "sh", "-c", line, check=False)
     docker(host, "rm", "-f", "filler")
+    docker(host, "run", "--rm", "attacks", "dd", "if=/dev/zero", "of=/own", "bs=1M", "count=8")
     return ssh(host, "sudo dd if=/dev/zero of=/var/tmp/own bs=1M count=8 && sudo rm /var/tmp/own").returncode == 0
 
 

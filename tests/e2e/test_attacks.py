@@ -7,10 +7,13 @@ The hostile profile is tried in every run, the others in long ones.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import http.client
 import json
+import socket
 import ssl
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,7 +22,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from stockyard import ImageSpec, SecuritySpec, SingleSpec, TemplateSpec, Yard
+from stockyard import HostSpec, ImageSpec, SecuritySpec, SingleSpec, TemplateSpec, Yard
+from stockyard.guest.security import disk
+from stockyard.providers.libvirt import network
 from tests.integration.conftest import Controller, task
 
 from . import attacks
@@ -43,15 +48,30 @@ SHARED = {
 } - {"a privileged container", "the host's processes", "the host's network"}  # fmt: skip
 EXPECTED: dict[str, set[str]] = {"hostile": set(), "shared": SHARED}
 INSIDE = [*attacks.syscalls((254, 0)), *attacks.LOOKS, "setuid"]
-BOMBS = ["fork bomb", "memory bomb", "neighbour", "the host's SSH", "the host's Docker", "flood"]
+BOMBS = ["fork bomb", "memory bomb", "flood", "disk filler", "recursive mkdir"]
+# What a session's guest finds of the hypervisor's loopback.
+GATEWAY = "10.0.2.2"
+PUBLISHED = {"control": 8091, "hostile": 8092, "shared": 8093}
+REACHED = [
+    "neighbour", "a raw packet to a neighbour", "a frame to a neighbour", "the host's SSH", "the host's Docker",
+    "the hypervisor's loopback", "the controller", "another host's published port",
+]  # fmt: skip
 PRIVILEGED: dict[str, Any] = {"Image": "attacks", "Cmd": ["true"], "HostConfig": {"Privileged": True}}
 
 
 def ready(host: Host, docker: Docker) -> Host:
     """A host with the attackers' image and a container that runs."""
     docker(host, "import", "-", "attacks", stdin=attacks.image(docker.busybox, attacks.disk_of(host)))
-    docker(host, "run", "-d", "--name", "victim", "attacks", "httpd", "-f", "-p", "80")
+    port = host["published"][0].partition(":")[2]
+    docker(host, "run", "-d", "--name", "victim", "-p", f"{port}:80", "attacks", "httpd", "-f", "-p", "80")
+    # A way out is looked for as if the guest's root had helped.
+    assert ssh(host, "sudo", "ip", "route", "replace", "default", "via", GATEWAY).returncode == 0
     return host
+
+
+def published(name: str) -> HostSpec:
+    """A host with a port at the hypervisor's loopback: one that others might find."""
+    return HostSpec(ports=(PUBLISHED[name],), bind="127.0.0.1")
 
 
 @pytest.fixture(scope="module", params=["hostile", pytest.param("shared", marks=pytest.mark.full)])
@@ -61,9 +81,38 @@ def profile(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def control(yard: Yard, template: Host, docker: Docker) -> Iterator[Host]:
-    """A host where privileged containers work, as in a machine of one's own."""
-    yield ready(yard.host(SingleSpec("control", "docker")).objects[0], docker)
+    """A host where privileged containers work, as in a machine of one's own, and whose network lets everything out."""
+    with pytest.MonkeyPatch.context() as patch:
+        shut = network._user
+        patch.setattr(network, "_user", lambda host: shut(host).replace("restrict=on", "restrict=off"))
+        made = yard.host(SingleSpec("control", "docker", host=published("control"))).objects[0]
+    yield ready(made, docker)
     yard.host(SingleSpec("control"), "absent")
+
+
+@pytest.fixture(scope="module")
+def controller() -> Iterator[int]:
+    """A service of the controller's, at every address that this machine has; its port."""
+    made = socket.create_server(("0.0.0.0", 0))  # noqa: S104
+
+    def serve() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                made.accept()[0].close()
+
+    threading.Thread(target=serve, daemon=True).start()
+    yield int(made.getsockname()[1])
+    made.close()
+
+
+def own_address() -> str:
+    """An address of this machine that is not its loopback; the loopback's where it has no other."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("198.51.100.1", 9))
+        except OSError:
+            return GATEWAY
+        return str(probe.getsockname()[0])
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +122,8 @@ def hosts(yard: Yard, docker: Docker) -> Iterator[Callable[[str], Host]]:
     @functools.cache
     def make(profile: str) -> Host:
         yard.template(TEMPLATES[profile])
-        return ready(yard.host(SingleSpec(f"shut-{profile}", profile)).objects[0], docker)
+        spec = SingleSpec(f"shut-{profile}", profile, host=published(profile))
+        return ready(yard.host(spec).objects[0], docker)
 
     yield make
     for profile in PROFILES:
@@ -100,20 +150,26 @@ def both(shut: dict[str, bool], control: dict[str, bool]) -> Outcomes:
 
 
 @pytest.fixture(scope="module")
-def outcomes(shut: Host, control: Host, docker: Docker) -> Outcomes:
+def outcomes(profile: str, shut: Host, control: Host, docker: Docker, controller: int) -> Outcomes:
     """What got through, on the shut host and on the other."""
 
-    def attack(host: Host, *inside: str) -> dict[str, bool]:
+    def attack(host: Host, other: str, *inside: str) -> dict[str, bool]:
         found = attacks.try_inside(host, docker, *inside)
-        return {**found, **attacks.ask(host, docker), **attacks.use_up(host, docker)}
+        outside = {
+            "the hypervisor's loopback": (GATEWAY, controller),
+            "the controller": (own_address(), controller),
+            "another host's published port": (GATEWAY, PUBLISHED[other]),
+        }
+        reached = attacks.reach(host, docker, outside)
+        return {**found, **reached, **attacks.ask(host, docker), **attacks.use_up(host, docker)}
 
     with ThreadPoolExecutor() as pool:
-        other = pool.submit(attack, control, "--privileged", "--pid=host")
-        return both(attack(shut), other.result())
+        other = pool.submit(attack, control, profile, "--privileged", "--pid=host")
+        return both(attack(shut, "control"), other.result())
 
 
 def test_it_is_many_attempts() -> None:
-    assert len({*INSIDE, *attacks.OPTIONS, *attacks.COMMANDS, *BOMBS}) >= 60
+    assert len({*INSIDE, *attacks.OPTIONS, *attacks.COMMANDS, *BOMBS, *REACHED}) >= 70
 
 
 @pytest.mark.parametrize("name", [*attacks.OPTIONS, *attacks.COMMANDS])
@@ -121,7 +177,7 @@ def test_requests(outcomes: Outcomes, profile: str, name: str) -> None:
     assert outcomes[name] == (name in EXPECTED[profile], True)
 
 
-@pytest.mark.parametrize("name", [*INSIDE, *BOMBS])
+@pytest.mark.parametrize("name", [*INSIDE, *BOMBS, *REACHED])
 def test_inside_and_out(outcomes: Outcomes, name: str) -> None:
     assert outcomes[name] == (False, True)
 
@@ -143,6 +199,24 @@ def test_containers_have_limits_that_nobody_asked_for(shut: Host, docker: Docker
     pids = docker(shut, "run", "--rm", "attacks", "cat", "/sys/fs/cgroup/pids.max").stdout
     asked = docker(shut, "run", "--rm", "--pids-limit", "7", "attacks", "cat", "/sys/fs/cgroup/pids.max").stdout
     assert (pids, asked) == (b"512\n", b"7\n")
+
+
+def test_what_containers_may_have_of_the_disk_is_there_for_them(shut: Host) -> None:
+    """Were all of it full, the host would still have some of its own."""
+    line = f"df -B1M --output=size,avail / | tail -n 1; sudo stat -c '%s %b %B' {disk.IMAGE}"
+    size, free, whole, blocks, block = map(int, ssh(shut, line).stdout.split())
+    assert free - ((whole - blocks * block) >> 20) > size // 20
+
+
+@pytest.mark.full
+def test_what_the_kernel_remembers_of_a_container_counts_as_its_memory(shut: Host, docker: Docker) -> None:
+    """Names and inodes, of which there can be any number: they are let go, and the host's memory is not used up."""
+    count = "for i in 1 2 3 4 5 6; do mkdir $i; (cd $i; mkdir $(busybox seq 1 1000)); done"
+    look = "busybox sed -n 's/^slab //p' /sys/fs/cgroup/memory.stat; cat /sys/fs/cgroup/memory.peak"
+    said = docker(shut, "run", "--rm", "--memory", "16m", "attacks", "sh", "-c", f"{count}; {look}").stdout.split()
+    slab, peak = map(int, said)
+    assert slab > 1 << 20
+    assert peak <= 16 << 20
 
 
 def test_a_full_disk_is_free_again_when_its_filler_is_gone(outcomes: Outcomes, shut: Host, docker: Docker) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from stockyard import Yard
-from tests.molecules import Checkout
+from tests.molecules import CHECKOUT, Checkout
 
 from .conftest import OWNER, TEMPLATE, WORK
 
@@ -122,4 +122,15 @@ def test_a_killed_run_leaves_nothing_after_reap(yard: Yard, checkout: Callable[.
     (host,) = forks(yard)
     time.sleep(max(0.0, host["expires"] - time.time()) + 1)
     yard.reap()
+    assert forks(yard) == []
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("role", ["docker_engine", "user_namespaces", "hardening", "jenkins_agent"])
+def test_the_scenario_of_each_role(yard: Yard, template: dict[str, Any], tmp_path: Path, role: str) -> None:
+    """As it is shipped: created, converged, nothing changed by a second time, verified, destroyed."""
+    variables = {key: VARIABLES[key] for key in ("yard_owner", "yard_storage", "yard_pki_dir")}
+    said = Checkout(tmp_path, variables, role, CHECKOUT / "roles" / role).ok("test")
+    for stage in ("create", "converge", "idempotence", "verify", "destroy"):
+        assert f"{stage}: Executed: Successful" in said, said
     assert forks(yard) == []

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -113,3 +114,21 @@ def test_a_scenario_takes_five_lines() -> None:
         text = (CHECKOUT / "examples" / "role_sample" / "molecule" / "default" / f"{name}.yml").read_text()
         lines = [line for line in text.splitlines() if line.strip() and not line.startswith(("#", "---"))]
         assert len(lines) == 2
+
+
+def test_the_scenario_of_the_role_that_needs_no_guest(tmp_path: Path) -> None:
+    mine = Checkout(tmp_path, {}, "yard", CHECKOUT / "roles" / "yard")
+    shutil.copy(
+        CHECKOUT / "roles" / "yard" / "molecule" / "default" / "inventory" / "hosts.yml",
+        mine.role / "molecule" / "default" / "inventory",
+    )
+    said = mine.ok("test")
+    for stage in ("converge", "idempotence", "verify", "cleanup"):
+        assert f"{stage}: Executed: Successful" in said, said
+
+
+def test_every_role_has_a_scenario() -> None:
+    for role in (CHECKOUT / "roles").iterdir():
+        there = {path.name for path in (role / "molecule" / "default").iterdir()}
+        assert {"molecule.yml", "converge.yml", "verify.yml", "inventory"} <= there, role.name
+        assert (role / "meta" / "argument_specs.yml").is_file()

@@ -34,6 +34,7 @@ from .services import (
     listing,
     reap,
     report,
+    sealing,
     single,
     site,
     teardown,
@@ -60,6 +61,7 @@ class Yard(Leasing, Pooling, Storing):
     :param storage: where templates and hosts are kept: a directory on the hypervisor, on vSphere a datastore.
     :param login: who opens a hypervisor that asks, such as vCenter.
     :param ca_certificate: with ``ca_private_key``, the tenant's CA as PEM instead of one in ``pki_dir``.
+    :param volume_key: what the keys of encrypted volumes are made of, at least 32 random characters.
     :param progress: called with a line for every stage that ends.
     """
 
@@ -73,6 +75,7 @@ class Yard(Leasing, Pooling, Storing):
         login: Login = NOBODY,
         ca_certificate: str = "",
         ca_private_key: str = "",
+        volume_key: str = "",
         progress: Progress | None = None,
         clock: Clock | None = None,
         provider: Provider | None = None,
@@ -86,7 +89,7 @@ class Yard(Leasing, Pooling, Storing):
 
         self.context = Context(
             provider=provider or open_provider(uri, storage, login), owner=owner, pki=pki, clock=clock or SystemClock(),
-            progress=progress or (lambda _line: None),
+            progress=progress or (lambda _line: None), volume_key=sealing.check_secret(volume_key),
         )  # fmt: skip
 
     def __enter__(self) -> Yard:
@@ -215,7 +218,11 @@ class Yard(Leasing, Pooling, Storing):
         chosen = _chosen(
             seen, lambda r: tenant in (None, r.tenant) and fleet in (None, r.fleet) and name in (None, r.name)
         )
-        found = [access.describe_host(self.context, h, drift[h.record.uuid]) for h in chosen.hosts]
+        waits = sealing.locked(self.context, chosen.hosts)
+        found = [
+            access.describe_host(self.context, h, drift[h.record.uuid], waits.get(h.record.name, ""))
+            for h in chosen.hosts
+        ]
         lacks = freshness.hosts_behind(self.context, chosen) if behind else {}
         return [{**h, "behind": lacks[h["uuid"]]} if behind else h for h in found]
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stockyard import ImageSpec, InvalidInput, TemplateSpec
+from stockyard import ImageSpec, InvalidInput, TemplateSpec, Unsupported
 from stockyard.core.security import DEFAULTS, PROFILES, Limits, Policy, SecuritySpec, Settings
 from tests.support import HOSTILE
 
@@ -41,7 +41,7 @@ def test_what_is_said_wins() -> None:
 def test_a_rootless_host_leaves_out_what_it_cannot_have() -> None:
     found = SecuritySpec("hostile", user_namespaces="rootless").settings()
     assert found.policy is None
-    assert found.limits.network_mib == 0
+    assert (found.limits.network_mib, found.limits.disk_percent) == (0, 0)
 
 
 @pytest.mark.parametrize(
@@ -49,6 +49,8 @@ def test_a_rootless_host_leaves_out_what_it_cannot_have() -> None:
     [
         ({"profile": "hostile", "user_namespaces": "rootless", "authorization": True}, "belongs to the user"),
         ({"profile": "shared", "user_namespaces": "rootless", "limits": {"network_mib": 3}}, "ordinary program"),
+        ({"user_namespaces": "rootless", "limits": {"disk_percent": 50}}, "home of its user"),
+        ({"limits": {"disk_percent": 91}}, "limits.disk_percent"),
         ({"profile": "shared", "policy": Policy(mounts=("/srv",))}, "nothing would enforce it"),
         ({"profile": "paranoid"}, "trusted, shared, hostile"),
         ({"user_namespaces": "some"}, "none, remap, rootless"),
@@ -74,6 +76,13 @@ def test_a_finished_machine_and_a_late_docker_have_limits() -> None:
     with pytest.raises(InvalidInput, match="cannot wait for its data"):
         TemplateSpec("a", docker="stopped", security=SecuritySpec("shared", user_namespaces="rootless"))
     assert TemplateSpec("a", docker="stopped", security=SecuritySpec("hostile")).security.profile == "hostile"
+
+
+@pytest.mark.parametrize(("wish", "reason"), [("vtpm", "one and the same TPM"), ("secure_boot", "no firmware looks")])
+def test_virtual_hardware_that_cannot_be_had_is_refused_with_the_reason(wish: str, reason: str) -> None:
+    with pytest.raises(Unsupported, match=reason):
+        TemplateSpec("a", **{wish: True})
+    assert TemplateSpec("a", **{wish: False}) == TemplateSpec("a")
 
 
 @pytest.mark.parametrize("value", HOSTILE)

@@ -30,8 +30,11 @@ def answer(agent: main.Agent, **message: Any) -> dict[str, Any]:
     return agent.answer(wire.encode(message))
 
 
+HELLO = {"agent": main.AGENT, "uuid": "", "missing": []}
+
+
 def test_an_answer_carries_the_number_of_its_question(agent: main.Agent) -> None:
-    assert answer(agent, id=7, op="hello") == {"id": 7, "ok": True, "agent": main.AGENT, "uuid": ""}
+    assert answer(agent, id=7, op="hello") == {"id": 7, "ok": True, **HELLO}
 
 
 @pytest.mark.parametrize(
@@ -105,7 +108,7 @@ def port(agent: main.Agent) -> Iterator[Port]:
 
 def test_questions_are_answered_over_a_port(port: Port) -> None:
     for number in range(3):
-        assert port.ask({"op": "hello", "id": number}) == {"id": number, "ok": True, "agent": main.AGENT, "uuid": ""}
+        assert port.ask({"op": "hello", "id": number}) == {"id": number, "ok": True, **HELLO}
 
 
 def test_a_flood_is_refused_and_the_next_question_answered(port: Port) -> None:

@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
+import json
 import struct
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +51,14 @@ class Guest:
         assert self.ask("volume-make", serial=serial)["ok"]
         assert self.ask("volume-mount", path=path, serial=serial)["ok"]
         return disk
+
+    def whole(self) -> None:
+        """An identity that is on disk."""
+        network = {"interface": "eth0", "mac": "", "address": "10.0.2.15", "netmask": "255.0.0.0", "gateway": ""}
+        state = self.root / "var/lib/stockyard"
+        (state / "tls").mkdir(parents=True)
+        (state / "tls/cert.pem").write_text("")
+        (state / "identity.json").write_text(json.dumps({"uuid": UUID, "network": network}))
 
     def boot(self) -> None:
         self.disks.forget()
@@ -98,13 +108,8 @@ def test_it_is_mounted_again_after_a_boot(guest: Guest) -> None:
 
 
 def test_without_its_volume_a_host_stays_closed_until_it_has_it(guest: Guest) -> None:
-    state = guest.root / "var/lib/stockyard"
     guest.made(DOCKER_ROOT)
-    (state / "tls").mkdir()
-    (state / "tls/cert.pem").write_text("")
-    (state / "identity.json").write_text(
-        '{"network": {"interface": "eth0", "mac": "", "address": "10.0.2.15", "netmask": "255.0.0.0", "gateway": ""}}'
-    )
+    guest.whole()
     opened = guest.root / "run/stockyard/open"
     disk = guest.plugged.pop("data")
     guest.boot()
@@ -205,3 +210,73 @@ def test_a_check_that_is_not_enough_is_an_error(monkeypatch: pytest.MonkeyPatch)
         monkeypatch.setattr(disks.subprocess, "run", lambda *_a, code=code, **_k: Done(code))
         with pytest.raises(OSError, match="INCONSISTENCY"):
             LinuxDisks().check("/dev/vdb")
+
+
+KEY = "5e" * 32
+
+
+def test_an_encrypted_volume_is_opened_by_its_key_alone(guest: Guest) -> None:
+    guest.plug()
+    assert guest.ask("volume-make", key=KEY)["ok"]
+    assert guest.ask("volume-look")["content"] == "luks"
+    for key, reason in (("", "waits for its key"), ("00" * 32, "PermissionError")):
+        said = guest.ask("volume-mount", path="/data", key=key)
+        assert not said["ok"]
+        assert reason in said["error"]
+        assert guest.ask("hello")["missing"] == ["/data"]
+    assert guest.ask("volume-mount", path="/data", key=KEY)["ok"]
+    assert guest.ask("hello")["missing"] == []
+
+
+def test_what_is_to_be_encrypted_is_not_used_in_clear(guest: Guest) -> None:
+    guest.made()
+    assert guest.ask("volume-unmount", path="/data")["ok"]
+    assert "not encrypted" in guest.ask("volume-mount", path="/data", key=KEY)["error"]
+
+
+def test_after_a_boot_an_encrypted_volume_waits_and_the_host_is_closed(guest: Guest) -> None:
+    guest.whole()
+    guest.plug()
+    assert guest.ask("volume-make", key=KEY)["ok"]
+    assert guest.ask("volume-mount", path="/data", key=KEY)["ok"]
+    guest.boot()
+    assert not (guest.root / "run/stockyard/open").exists()
+    assert guest.ask("hello")["missing"] == ["/data"]
+    assert guest.ask("volume-mount", path="/data", key=KEY)["ok"]
+    assert guest.ask("open")["ok"]
+    assert (guest.root / "run/stockyard/open").exists()
+    assert not [p for p in guest.folder.rglob("*") if p.is_file() and KEY.encode() in p.read_bytes()]
+
+
+def test_a_key_goes_to_cryptsetups_input_and_into_no_list_of_processes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(disks, "MAPPER", str(tmp_path))
+    ran: list[tuple[list[str], str]] = []
+    codes = [0]
+
+    def run(argv: list[str], **how: Any) -> subprocess.CompletedProcess[str]:
+        ran.append((argv, how["input"]))
+        if argv[1] == "open" and not codes[0]:
+            (tmp_path / "dm-7").touch()
+            (tmp_path / argv[-3]).symlink_to("dm-7")
+        return subprocess.CompletedProcess(argv, codes[0], "", "wrong")
+
+    monkeypatch.setattr(disks.subprocess, "run", run)
+    real = LinuxDisks()
+    real.seal("/dev/vdb", KEY)
+    assert real.unlock("/dev/vdb", "abc", KEY) == "/dev/dm-7"
+    assert real.unlock("/dev/vdb", "abc", KEY) == "/dev/dm-7"
+    real.lock("abc")
+    assert [argv[1] for argv, _said in ran] == ["luksFormat", "open", "resize", "close"]
+    assert [said for _argv, said in ran] == [KEY, KEY, KEY, ""]
+    assert not any(KEY in word for argv, _said in ran for word in argv)
+    codes[0] = disks.WRONG_KEY
+    with pytest.raises(PermissionError):
+        real.unlock("/dev/vdb", "abc", KEY)
+
+
+def test_a_disk_that_is_encrypted_is_known_by_its_first_bytes(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.write_bytes(b"LUKS\xba\xbe\x00\x02" + bytes(8 * MIB))
+    assert LinuxDisks().content(str(disk)) == "luks"

@@ -45,6 +45,8 @@ def shut(machine: Machine, put: Put, programs: Programs) -> Machine:
     programs.say("docker inspect", out='[{"State": {"Pid": 77}}]')
     programs.say("systemctl is-active", out="active\n")
     programs.say("nft list", out="chain input { type filter hook input priority -10; policy drop; }")
+    programs.say("nft list table bridge", out='chain forward { meta ibrname "docker0" drop }')
+    put("/proc/mounts", "/dev/loop0 /var/lib/docker ext4 rw 0 0\n")
     programs.say("auditctl", out="-w /usr/sbin/dockerd -p wa -k docker\n")
     programs.say("sshd", out=login.TEXT.lower() + "passwordauthentication no\n")
     return machine
@@ -74,6 +76,7 @@ def test_the_host_says_what_it_should_be(shut: Machine, machine: Machine) -> Non
     (f"{SLICE}/memory.max", "max\n", "memory of all containers"),
     ("/etc/docker/daemon.json", "{}", "daemon.json no-new-privileges"),
     ("/sys/kernel/mm/ksm/run", "1\n", "memory is not merged (KSM)"),
+    ("/proc/mounts", "/dev/vda / ext4 rw 0 0\n", "containers have a file system of their own"),
 ])  # fmt: skip
 def test_what_the_kernel_says_counts(shut: Machine, put: Put, name: str, text: str, check: str) -> None:
     put(name, text)
@@ -87,6 +90,7 @@ def test_what_the_kernel_says_counts(shut: Machine, put: Put, name: str, text: s
     ("docker network inspect", '[{"Options": {"com.docker.network.bridge.enable_icc": "true"}}]',
      "containers reach each other"),
     ("nft list", "policy accept", "firewall rules in the kernel"),
+    ("nft list table bridge", "", "frames between containers are dropped"),
     ("auditctl", "No rules\n", "audit rules in the kernel"),
     ("systemctl is-active", "failed\n", "stockyard-authz.service"),
     ("sshd", "x11forwarding yes\n", "sshd X11Forwarding"),

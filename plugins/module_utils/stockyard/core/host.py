@@ -146,6 +146,7 @@ class HostRecord:
     :param size: its nominal size, which counts in its pool.
     :param frozen: the size that its template was frozen with: the least that it can have.
     :param most: what it can be given while it runs; 0 where nothing can be plugged in.
+    :param encrypted: whether its volumes are encrypted.
     """
 
     owner: str
@@ -171,6 +172,7 @@ class HostRecord:
     size: Size = field(default_factory=Size)
     frozen: Size = field(default_factory=Size)
     most: Size = field(default_factory=Size)
+    encrypted: bool = False
 
     kind = "host"
 

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,9 +23,9 @@ class Action:
     """One thing to do to one object.
 
     :param verb: ``build``, ``create``, ``change``, ``replace``, ``start``, ``restart``, ``resize``, ``renew``,
-        ``relabel`` or ``destroy``; for a volume ``create``, ``grow``, ``attach``, ``detach`` or ``destroy``; for a
-        client certificate ``issue`` or ``revoke``; for a lease ``lease``, ``extend`` or ``issue``; for a file
-        ``remove``; for a node of a controller also ``update``, ``hold``, ``drain`` or ``resume``.
+        ``relabel``, ``unlock`` or ``destroy``; for a volume ``create``, ``grow``, ``attach``, ``detach`` or
+        ``destroy``; for a client certificate ``issue`` or ``revoke``; for a lease ``lease``, ``extend`` or ``issue``;
+        for a file ``remove``; for a node of a controller also ``update``, ``hold``, ``drain`` or ``resume``.
     :param kind: ``template``, ``pool``, ``host``, ``volume``, ``client``, ``lease``, ``file`` or ``node``.
     :param reason: why, in words.
     :param before: what is there, for a diff.
@@ -147,6 +147,17 @@ def plan_host(spec: SingleSpec, state: str, generation: str, host: Host | None, 
         restart = Action("restart", "host", spec.name, "it was asked for", before, after)
         return Plan((restart, *plan_renewal(host, trust)))
     return Plan(tuple(host_actions(host, spec.host, wanted, spec.labels, trust)))
+
+
+def unlocking(todo: Plan, locked: Mapping[str, str]) -> Plan:
+    """A plan with hosts let in that wait for the keys of their volumes, and that it leaves running.
+
+    :param locked: why each waits, by name.
+    """
+    busy = {a.name for a in todo.actions if a.kind == "host" and a.verb in ("destroy", "replace", "restart", "start")}
+    before, after = {"state": "locked"}, {"state": "running"}
+    opened = [Action("unlock", "host", n, why, before, after) for n, why in sorted(locked.items()) if n not in busy]
+    return Plan((*opened, *todo.actions))
 
 
 def plan_destroy(templates: Iterable[Template], hosts: Iterable[Host], reason: str) -> Plan:

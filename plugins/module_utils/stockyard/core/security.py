@@ -36,6 +36,7 @@ class Limits:
     :param read_mib: MiB a second that all containers together read from the disk.
     :param write_mib: the same for writing.
     :param network_mib: MiB a second that all containers together send.
+    :param disk_percent: what images and containers take of the host's disk, and of its inodes, in hundredths.
     :param container_pids: processes of a container that asks for no limit of its own.
     :param container_memory_percent: memory of such a container, in hundredths of the host's.
     """
@@ -47,6 +48,7 @@ class Limits:
     read_mib: int = 0
     write_mib: int = 0
     network_mib: int = 0
+    disk_percent: int = 0
     container_pids: int = 0
     container_memory_percent: int = 0
 
@@ -55,6 +57,7 @@ class Limits:
             naming.whole(f"limits.{what}", getattr(self, what), 0, 1 << 22)
         for what in ("memory_percent", "container_memory_percent"):
             naming.whole(f"limits.{what}", getattr(self, what), 0, 100)
+        naming.whole("limits.disk_percent", self.disk_percent, 0, 90)
         naming.whole("limits.cpu_percent", self.cpu_percent, 0, 100 * 1024)
         for what in ("read_mib", "write_mib", "network_mib"):
             naming.whole(f"limits.{what}", getattr(self, what), 0, 1 << 20)
@@ -102,6 +105,7 @@ class Settings:
     :param policy: what the authorization plugin lets through; nothing where there is no plugin.
     :param sysctls: kernel settings beside the profile's, which they win over.
     :param seccomp: a seccomp profile for all containers as JSON text; empty for Docker's own.
+    :param encrypted_data: every volume of a host is encrypted.
     """
 
     profile: str
@@ -115,22 +119,25 @@ class Settings:
     limits: Limits = field(default_factory=Limits)
     sysctls: dict[str, str] = field(default_factory=dict)
     seccomp: str = ""
+    encrypted_data: bool = False
 
 
 _OPEN = Settings("trusted", "none", no_new_privileges=False, icc=True, kernel=False, firewall=False, audit=False)
 _SHARED = Settings(
     "shared", "remap", no_new_privileges=True, icc=False, kernel=True, firewall=True, audit=False,
-    limits=Limits(pids=4096, memory_percent=80, container_pids=1024),
+    limits=Limits(pids=4096, memory_percent=80, container_pids=1024, disk_percent=60),
 )  # fmt: skip
 _HOSTILE = replace(
     _SHARED, profile="hostile", audit=True, policy=Policy(),
-    limits=Limits(pids=2048, memory_percent=75, container_pids=512, container_memory_percent=50, network_mib=64),
+    limits=Limits(
+        pids=2048, memory_percent=75, container_pids=512, container_memory_percent=50, network_mib=64, disk_percent=60
+    ),
 )  # fmt: skip
 DEFAULTS = {found.profile: found for found in (_OPEN, _SHARED, _HOSTILE)}
 # What may be said beside the profile.
 CHANGES = (
     "user_namespaces", "no_new_privileges", "icc", "kernel", "firewall", "audit", "authorization", "seccomp", "sysctls",
-    "limits", "policy",
+    "limits", "policy", "encrypted_data",
 )  # fmt: skip
 
 
@@ -143,6 +150,7 @@ class SecuritySpec:
     :param user_namespaces: ``none``, ``remap`` (the root of containers is no root of the host) or ``rootless`` (dockerd
         itself is an ordinary user).
     :param authorization: whether an authorization plugin looks at each request.
+    :param encrypted_data: whether the volumes of its hosts are encrypted; with ``docker: stopped``.
     :param limits: single limits of :class:`Limits`, the others stay the profile's.
     """
 
@@ -158,6 +166,7 @@ class SecuritySpec:
     sysctls: dict[str, str] | None = None
     limits: dict[str, Any] | None = None
     policy: Policy | None = None
+    encrypted_data: bool = False
 
     def __post_init__(self) -> None:
         naming.choice("security.profile", self.profile, PROFILES)
@@ -184,7 +193,7 @@ class SecuritySpec:
         policy = (self.policy or base.policy or Policy()) if authorized and not (rootless and not self.policy) else None
         return replace(
             base, **said, policy=policy, limits=self._limits(base), sysctls=dict(self.sysctls or {}),
-            seccomp=self.seccomp,
+            seccomp=self.seccomp, encrypted_data=self.encrypted_data,
         )  # fmt: skip
 
     def _limits(self, base: Settings) -> Limits:
@@ -195,7 +204,8 @@ class SecuritySpec:
             raise InvalidInput(
                 f"security.limits: {unknown[0]!a} is not known.", remedy=f"use {', '.join(sorted(known))}"
             )
-        start = replace(base.limits, network_mib=0) if self.user_namespaces == "rootless" else base.limits
+        rootless = self.user_namespaces == "rootless"
+        start = replace(base.limits, network_mib=0, disk_percent=0) if rootless else base.limits
         return replace(start, **(self.limits or {}))
 
 
@@ -237,5 +247,11 @@ def _refuse_impossible(chosen: Settings) -> None:
         raise InvalidInput(
             "security: rootless and limits.network_mib cannot go together.",
             cause="packets of a rootless dockerd leave the host as those of an ordinary program",
+            remedy="choose remap, or leave the limit out",
+        )
+    if chosen.limits.disk_percent:
+        raise InvalidInput(
+            "security: rootless and limits.disk_percent cannot go together.",
+            cause="a rootless dockerd keeps its data in the home of its user",
             remedy="choose remap, or leave the limit out",
         )

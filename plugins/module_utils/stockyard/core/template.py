@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ..errors import InvalidInput
+from ..errors import InvalidInput, Unsupported
 from . import naming
 from .image import BuildOptions, ImageSpec
 from .provision import Provision
@@ -61,6 +61,8 @@ class TemplateSpec:
     :param max_memory_mib: how much memory a running host can be given, in MiB; none more when 0.
     :param security: how well its hosts are shut; part of the digest.
     :param provision: a playbook or roles that are run against it before the freeze.
+    :param secure_boot: refused, with the reason.
+    :param vtpm: refused, with the reason.
     """
 
     name: str
@@ -75,6 +77,8 @@ class TemplateSpec:
     max_memory_mib: int = 0
     security: SecuritySpec = field(default_factory=SecuritySpec)
     provision: Provision | None = None
+    secure_boot: bool = False
+    vtpm: bool = False
 
     def __post_init__(self) -> None:
         naming.name("template", self.name)
@@ -97,7 +101,22 @@ class TemplateSpec:
         self._refuse_impossible()
 
     def _refuse_impossible(self) -> None:
-        """Security that cannot be had with the rest."""
+        """Security that cannot be had with the rest, or at all."""
+        if self.vtpm:
+            raise Unsupported(
+                "a virtual TPM cannot be had.", name=f"template {self.name}",
+                cause="its seeds are in the frozen state: all instant forks would have one and the same TPM, and each "
+                "could open what another sealed. Linked forks boot for themselves and could have one each, which is "
+                "not built in",
+                remedy="leave vtpm out; security.encrypted_data keeps data that is at rest",
+            )  # fmt: skip
+        if self.secure_boot:
+            raise Unsupported(
+                "Secure Boot cannot be had.", name=f"template {self.name}",
+                cause="the hypervisor hands kernel and initrd to the machine, and no firmware looks at signatures; "
+                "they are the hypervisor's files, which no guest can change",
+                remedy="leave secure_boot out",
+            )  # fmt: skip
         if self.image.source and self.security != SecuritySpec():
             raise InvalidInput(
                 "source is a finished machine: security cannot be put into it.",
@@ -108,6 +127,12 @@ class TemplateSpec:
                 "source is a finished machine: nothing is run in it.",
                 remedy="run the playbook against the source, or leave source out where images are built",
             )
+        if self.docker == "running" and self.security.encrypted_data:
+            raise InvalidInput(
+                "security: encrypted_data needs a Docker that waits for its volume.", name=f"template {self.name}",
+                cause="a Docker that runs when a host is made has its data on the disk of that host, in clear",
+                remedy="declare docker: stopped, and a volume at /var/lib/docker for its hosts",
+            )  # fmt: skip
         if self.docker == "stopped" and self.security.settings().user_namespaces == "rootless":
             raise InvalidInput(
                 "security: a rootless Docker cannot wait for its data.",
@@ -148,6 +173,7 @@ class TemplateRecord:
     :param disk_gib: virtual size of its disk in GiB; 0 where that is not known.
     :param max_memory_mib: how much memory a running fork can be given, in MiB; none more when 0.
     :param provision: what was run in it before the freeze, in words; empty for nothing.
+    :param encrypted: whether the volumes of its hosts are encrypted.
     """
 
     owner: str
@@ -170,6 +196,7 @@ class TemplateRecord:
     disk_gib: int = 0
     max_memory_mib: int = 0
     provision: str = ""
+    encrypted: bool = False
 
     kind = "template"
 

@@ -163,6 +163,7 @@ class VolumeRecord:
     :param filesystem: nothing, ``making`` (begun on a blank disk) or ``ext4``. Nobody can write before it is that.
     :param source: what it was copied from.
     :param holder: the one host that may write.
+    :param encryption: the uuid that its key is made for, its own or that of what it is a copy of; empty: in clear.
     """
 
     owner: str
@@ -177,6 +178,7 @@ class VolumeRecord:
     source: str = ""
     snapshot: bool = False
     holder: Holder | None = None
+    encryption: str = ""
 
     kind = "volume"
 
@@ -187,6 +189,8 @@ class VolumeRecord:
         size(self.size_gib)
         naming.choice("phase", self.phase, VOLUME_PHASES)
         naming.choice("filesystem", self.filesystem, (BLANK, MAKING, EXT4))
+        if self.encryption:
+            naming.identifier(self.encryption)
 
     @property
     def key(self) -> tuple[str, str]:

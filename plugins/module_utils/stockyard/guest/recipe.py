@@ -8,13 +8,14 @@ Kept tools do the work in the guest: systemd starts things, stunnel ends TLS, Op
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
 from ..core import codec
 from ..core.image import ImageSpec
 from ..core.provider import GuestFile, Recipe
-from ..core.security import SecuritySpec
+from ..core.security import SecuritySpec, Settings
 from ..core.template import TemplateSpec
 from ..errors import InvalidInput
 from . import agent, security, texts
@@ -47,7 +48,7 @@ def recipe(spec: ImageSpec, docker: str = "running", shut: SecuritySpec | None =
     :param docker: ``stopped`` keeps dockerd from starting before the host has its identity.
     :param shut: how well its hosts are shut.
     """
-    shutters = security.bundle((shut or SecuritySpec()).settings(), spec.ssh_user)
+    shutters = security.bundle(_settings(docker, shut or SecuritySpec()), spec.ssh_user)
     return Recipe(
         suite=spec.suite,
         packages=tuple(sorted({*PACKAGES, *spec.packages, *_docker_cli(spec.suite), *shutters.packages})),
@@ -66,6 +67,12 @@ def recipe(spec: ImageSpec, docker: str = "running", shut: SecuritySpec | None =
         source=spec.source,
         preload=tuple((item.kind, item.name, item.digest) for item in spec.preload),
     )
+
+
+def _settings(docker: str, shut: SecuritySpec) -> Settings:
+    """A Docker that waits for a volume has that as a file system of its own."""
+    found = shut.settings()
+    return found if docker == "running" else replace(found, limits=replace(found.limits, disk_percent=0))
 
 
 def template_digest(spec: TemplateSpec, image: str) -> str:

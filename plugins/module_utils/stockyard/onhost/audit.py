@@ -15,7 +15,7 @@ from typing import Any
 from ..core import codec
 from ..core.security import Settings
 from ..errors import InvalidInput, NotFound
-from ..guest.security import MARKER, authorization, daemon, firewall, kernel, limits, login
+from ..guest.security import MARKER, authorization, daemon, disk, firewall, kernel, limits, login
 from .machine import Machine
 
 PATIENCE = 60.0
@@ -158,6 +158,14 @@ class Audit:
         return [*found, is_("memory is not merged (KSM)", "0", merging)]
 
     def _limits(self) -> list[Finding]:
+        return [*self._disk(), *self._slices()]
+
+    def _disk(self) -> list[Finding]:
+        if not self.settings.limits.disk_percent:
+            return []
+        return [is_("containers have a file system of their own", True, self.machine.mounts(disk.ROOT))]
+
+    def _slices(self) -> list[Finding]:
         chosen = self.settings.limits
         if not limits.for_all(chosen) or self.settings.user_namespaces == "rootless":
             return []
@@ -185,6 +193,9 @@ class Audit:
             done = self.machine.programs(["nft", "list", "table", "inet", "stockyard"], PATIENCE)
             shut = "hook input" in done.out and "policy drop" in done.out
             found.append(Finding("firewall rules in the kernel", "input is dropped", "yes" if shut else "no", shut))
+        if self.settings.firewall and not self.settings.icc:
+            done = self.machine.programs(["nft", "list", "table", "bridge", "stockyard"], PATIENCE)
+            found.append(is_("frames between containers are dropped", True, 'ibrname "docker0" drop' in done.out))
         if self.settings.audit:
             told = self.machine.programs(["auditctl", "-l"], PATIENCE).out
             found.append(Finding("audit rules in the kernel", "some", str(told.count("docker\n")), "docker\n" in told))

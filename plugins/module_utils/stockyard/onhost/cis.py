@@ -20,8 +20,6 @@ from .audit import PATIENCE, Audit, Finding
 from .machine import Machine
 
 WAIVERS = {
-    "1.1.1": "a disposable host has one disk; ids of containers are mapped, so that the blocks reserved for root stay "
-    "root's, and a volume can be attached for Docker's data",
     "2.1": "remap keeps containers off the host's root; a rootless daemon cannot be held by an authorization plugin",
     "2.13": "logs of a disposable host go where its user sends them: the driver is a matter of each container",
     "2.17": "Docker's own profile is in force unless the declaration brings another",
@@ -74,7 +72,7 @@ def findings(audit: Audit, allowed: frozenset[str] = frozenset()) -> list[Findin
     facts = Facts(audit.info, _config(machine), _group(machine, "docker"))
     told = machine.programs(["auditctl", "-l"], PATIENCE).out
     found = [
-        Finding("1.1.1 a file system of its own for containers", "yes", "no", _own_file_system(machine)),
+        _own_file_system(machine),
         _users(facts, allowed | {"stockyard-tls"}),
         *(_rule(machine, told, number, path) for number, path in RULES),
         *(Finding(f"{number} {text}", "yes", "yes" if ok else "no", ok) for number, text, ok in _daemon(facts, audit)),
@@ -170,8 +168,9 @@ def _group(machine: Machine, name: str) -> frozenset[str]:
     return frozenset(user for parts in lines if parts[0] == name for user in parts[3].split(",") if user)
 
 
-def _own_file_system(machine: Machine) -> bool:
-    return any(line.split()[1] == "/var/lib/docker" for line in (machine.read("/proc/mounts") or "").splitlines())
+def _own_file_system(machine: Machine) -> Finding:
+    there = machine.mounts("/var/lib/docker")
+    return Finding("1.1.1 a file system of its own for containers", "yes", "yes" if there else "no", there)
 
 
 def _listens(machine: Machine) -> bool:

@@ -71,6 +71,10 @@ class Machine:
         except OSError:
             return None
 
+    def mounts(self, name: str) -> bool:
+        """Whether a file system is mounted there."""
+        return any(line.split()[1] == name for line in (self.read("/proc/mounts") or "").splitlines())
+
     def stat(self, name: str) -> os.stat_result | None:
         """Owner and mode of what a name leads to."""
         try:

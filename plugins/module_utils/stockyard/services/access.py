@@ -30,10 +30,11 @@ def known_host(record: HostRecord) -> str:
     return f"{place} {key}"
 
 
-def describe_host(ctx: Context, host: Host, drift: Sequence[str] = ()) -> dict[str, Any]:
+def describe_host(ctx: Context, host: Host, drift: Sequence[str] = (), waits: str = "") -> dict[str, Any]:
     """A host as modules return it: facts, endpoints, and how to use them. Nothing secret.
 
     :param drift: why it has to be admitted anew.
+    :param waits: why it serves nobody though it runs.
     """
     record = host.record
     pki = ctx.pki(record.tenant)
@@ -46,7 +47,8 @@ def describe_host(ctx: Context, host: Host, drift: Sequence[str] = ()) -> dict[s
     return {
         **facts,
         "state": host.state,
-        "ready": host.serving,
+        "ready": host.serving and not waits,
+        "waits": waits,
         "drift": list(drift),
         "generation": record.generation[:12],
         "ports": list(record.spec.ports),

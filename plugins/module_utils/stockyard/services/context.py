@@ -26,6 +26,7 @@ class Context:
     :param progress: told, in a line, of every stage that ends.
     :param coming: volumes, by tenant and name, that a plan of a whole yard makes before.
     :param wait: whether to wait until Docker answers in hosts that were made or started.
+    :param volume_key: what the keys of encrypted volumes are made of; secret.
     """
 
     provider: Provider
@@ -35,6 +36,7 @@ class Context:
     progress: Progress = _silent
     wait: bool = True
     coming: frozenset[tuple[str, str]] = frozenset()
+    volume_key: str = field(default="", repr=False)
 
     def deadline(self, seconds: float) -> Deadline:
         """A deadline by this context's clock."""

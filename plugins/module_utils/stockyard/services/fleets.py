@@ -14,13 +14,13 @@ from ..core.clock import Deadline
 from ..core.declaration import ABSENT
 from ..core.fleet import FleetSpec
 from ..core.host import Host, host_domain
-from ..core.plan import UNKNOWN_GENERATION, Plan, plan_destroy
+from ..core.plan import UNKNOWN_GENERATION, Plan, plan_destroy, unlocking
 from ..core.plan_fleet import plan_fleet
 from ..core.plan_template import generations, newest
 from ..core.provider import Observation
 from ..core.room import Fitted
 from ..errors import PoolFull
-from . import access, egress, health, hosts, mounts, pools, templates, trust
+from . import access, egress, health, hosts, mounts, pools, sealing, templates, trust
 from .admit import admit
 from .context import Context
 from .rollout import Rollout, each
@@ -52,10 +52,13 @@ def _planned(
     prefix = host_domain(ctx.owner, spec.tenant, "")
     taken = (name.removeprefix(prefix) for name in seen.names if name.startswith(prefix))
     mine = [h for h in seen.hosts if (h.record.tenant, h.record.fleet) == (spec.tenant, spec.name)]
-    silent = health.unhealthy(ctx, spec.tenant, mine) if ctx.wait else {}
+    locked = sealing.locked(ctx, mine)
+    judged = [h for h in mine if h.record.name not in locked]
+    silent = health.unhealthy(ctx, spec.tenant, judged) if ctx.wait else {}
     wanted = trust.current(ctx, spec.tenant, seen.hosts)
     room = pools.beside(seen, spec.tenant, spec.host, template)
     todo = plan_fleet(spec, generation, seen.hosts, taken, wanted, silent, ctx.clock.now(), room)
+    todo = unlocking(todo, locked)
     fitted = pools.fit(seen, spec.tenant, spec.host, template, todo, mine)
     refused = _refusal(spec, fitted) if fitted.left_out else None
     if refused and spec.on_full == "refuse":

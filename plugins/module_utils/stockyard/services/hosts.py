@@ -25,7 +25,7 @@ from .undo import undo
 
 ADDRESS_TRIES = 8
 # What is done to hosts that stay; the verbs of :func:`mend`.
-MENDING = ("start", "restart", "resize", "renew", "relabel")
+MENDING = ("start", "restart", "resize", "renew", "relabel", "unlock")
 
 
 @dataclass(frozen=True)
@@ -91,10 +91,9 @@ def _draft(ctx: Context, order: Order, template: TemplateRecord) -> HostRecord:
         created=now,
         expires=now + order.ttl if order.ttl else 0.0,
         labels=dict(order.labels),
-        size=size_of(order.spec, template),
-        frozen=frozen(template),
-        most=most(ctx, template),
-    )
+        size=size_of(order.spec, template), frozen=frozen(template),
+        most=most(ctx, template), encrypted=template.encrypted,
+    )  # fmt: skip
 
 
 def mac_of(own: uuid.UUID, range_: Capabilities | None = None) -> str:
@@ -172,6 +171,7 @@ def start(ctx: Context, record: HostRecord, deadline: Deadline) -> HostRecord:
     What it is to trust by now, and a certificate that is due, it gets before its network link comes up.
     """
     begin = ctx.clock.monotonic()
+    mounts.check_keys(ctx, record)
     ctx.provider.start(record, deadline)
     more = plug_in(ctx, record, deadline)
     record = _renewed(ctx, record, deadline, booted=True)
@@ -222,11 +222,19 @@ def mend(  # what each verb wants
         return relabel(ctx, record, labels)
     if verb == "resize":
         return resize(ctx, record, spec, deadline)
-    return {"start": start, "restart": restart, "renew": renew}[verb](ctx, record, deadline)
+    return {"start": start, "restart": restart, "renew": renew, "unlock": unlock}[verb](ctx, record, deadline)
+
+
+def unlock(ctx: Context, record: HostRecord, deadline: Deadline) -> HostRecord:
+    """Give a host that booted by itself the keys of its volumes, and wait until Docker answers."""
+    record = _renewed(ctx, record, deadline, booted=True)
+    _wait_until_reachable(ctx, record, deadline)
+    return record
 
 
 def restart(ctx: Context, record: HostRecord, deadline: Deadline) -> HostRecord:
     """Shut a host down and boot it; it keeps its identity."""
+    mounts.check_keys(ctx, record)
     ctx.provider.stop(record, deadline)
     return start(ctx, record, deadline)
 

@@ -18,10 +18,10 @@ from ..core.host import Host, HostRecord, HostSpec
 from ..core.plan import Plan
 from ..core.plan_template import generations, newest
 from ..core.plan_volume import refuse_if_held
-from ..core.provider import Channel, Observation
+from ..core.provider import Channel, Observation, Template
 from ..core.volume import BLANK, DOCKER_ROOT, EXT4, MAKING, Holder, VolumeRecord, VolumeSpec
 from ..errors import Conflict, NotFound, Refused, StockyardError, Unsupported
-from . import volumes
+from . import sealing, volumes
 from .context import Context
 
 # The first agent that knows volumes.
@@ -40,29 +40,33 @@ def admit(ctx: Context, tenant: str, template: str, spec: HostSpec, todo: Plan, 
     made = [a.name for a in todo.actions if a.verb in ("create", "replace")]
     if not (made and spec.volumes):
         return
-    _check_room(ctx, tenant, template, spec, seen)
+    ruling = _check_room(ctx, tenant, template, spec, seen)
     found = ctx.provider.volumes.observe(ctx.owner)
     goes = {a.name for a in todo.actions if a.verb in ("destroy", "replace")}
     stay = [h.record.uuid for h in seen.hosts if (h.record.tenant != tenant or h.record.name not in goes)]
     for name in made:
         for use in spec.volumes:
-            there = found.find(tenant, use.of(name))
+            there, source = found.find(tenant, use.of(name)), found.find(tenant, use.source)
+            if ruling:
+                origin = [v for v in (there or source,) if v]
+                sealing.check(ctx, f"template {template}", ruling.record.encrypted, origin)
             if there:
                 refuse_if_held(there, stay, f"host {name} cannot have it")
                 check_attachable(there)
             # In the plan of a whole yard its source may be one that is made before.
-            source = "" if (tenant, use.source) in ctx.coming else use.source
-            volumes.plan(ctx, VolumeSpec(use.of(name), tenant, _size(use.size_gib, there), source), found)
+            origin_name = "" if (tenant, use.source) in ctx.coming else use.source
+            volumes.plan(ctx, VolumeSpec(use.of(name), tenant, _size(use.size_gib, there), origin_name), found)
 
 
-def _check_room(ctx: Context, tenant: str, template: str, spec: HostSpec, seen: Observation) -> None:
+def _check_room(ctx: Context, tenant: str, template: str, spec: HostSpec, seen: Observation) -> Template | None:
+    """Refuse what the template has no place for; return the generation that rules, if there is one."""
     if not ctx.provider.capabilities.volumes:
         raise Unsupported(
             "this hypervisor has no volumes.", name=f"volume {spec.volumes[0].name}", remedy="leave volumes out"
         )
     ruling = newest(generations(tenant, template, seen.templates))
     if ruling is None:
-        return
+        return None
     if ruling.record.docker == "running" and any(use.path == DOCKER_ROOT for use in spec.volumes):
         raise Unsupported(
             f"{DOCKER_ROOT} cannot be a volume: Docker runs there when a host is made.", name=ruling.record.title,
@@ -74,6 +78,7 @@ def _check_room(ctx: Context, tenant: str, template: str, spec: HostSpec, seen: 
             f"its hosts have room for {room} volumes, and {len(spec.volumes)} are declared.", name=ruling.record.title,
             remedy="raise spare_ports of the template, at most 12",
         )  # fmt: skip
+    return ruling
 
 
 def bring(ctx: Context, host: HostRecord, channel: Channel, deadline: Deadline) -> list[str]:
@@ -98,11 +103,18 @@ def attach(
     :raises Refused: when another host has it; it is named.
     """
     _check_agent(host, channel, deadline)
+    sealing.check(ctx, host.title, host.encrypted, [volume])
     volume = take(ctx, volume, holder)
     ctx.provider.volumes.plug(host, volume, deadline)
-    volume = _with_file_system(ctx, volume, channel, deadline)
-    channel.request({"op": "volume-mount", "serial": volume.serial, "path": holder.path}, deadline)
+    volume = _with_file_system(ctx, host, volume, channel, deadline)
+    mount(ctx, volume, holder.path, channel, deadline)
     return ctx.provider.volumes.claim(volume, holder=replace(holder, mounted=True))
+
+
+def mount(ctx: Context, volume: VolumeRecord, path: str, channel: Channel, deadline: Deadline) -> None:
+    """Have the guest mount a volume, in its full size; one that is mounted stays so."""
+    request = {"op": "volume-mount", "serial": volume.serial, "path": path}
+    sealing.ask(channel, request, sealing.key_of(ctx, volume), deadline)
 
 
 def take(ctx: Context, volume: VolumeRecord, holder: Holder) -> VolumeRecord:
@@ -144,6 +156,15 @@ def detach(ctx: Context, host: HostRecord, volume: VolumeRecord, channel: Channe
     channel.request({"op": "volume-unmount", "path": volume.holder.path if volume.holder else ""}, deadline)
     ctx.provider.volumes.unplug(host, volume, deadline)
     return ctx.provider.volumes.claim(volume, holder=None)
+
+
+def check_keys(ctx: Context, host: HostRecord) -> None:
+    """Refuse to boot a host whose volumes could not be opened then.
+
+    :raises InvalidInput: when their key is not here.
+    """
+    if host.encrypted and (mine := held_by(ctx, host)):
+        sealing.check(ctx, host.title, host.encrypted, mine)
 
 
 def resume(ctx: Context, host: HostRecord, channel: Channel, deadline: Deadline) -> None:
@@ -209,7 +230,9 @@ def need_running(hosts: Iterable[Host], tenant: str, name: str) -> HostRecord:
     return found.record
 
 
-def _with_file_system(ctx: Context, volume: VolumeRecord, channel: Channel, deadline: Deadline) -> VolumeRecord:
+def _with_file_system(
+    ctx: Context, host: HostRecord, volume: VolumeRecord, channel: Channel, deadline: Deadline
+) -> VolumeRecord:
     """Have a file system on it: made once, on a disk that is blank by its record and by its guest's look at it.
 
     That it is begun is on record before, and that it is there before anybody can write. So one that was begun and not
@@ -220,20 +243,21 @@ def _with_file_system(ctx: Context, volume: VolumeRecord, channel: Channel, dead
     found = channel.request({"op": "volume-look", "serial": volume.serial}, deadline).get("content")
     again = volume.filesystem == MAKING
     if volume.filesystem == BLANK and found == "blank":
-        volume = ctx.provider.volumes.claim(volume, filesystem=MAKING)
+        sealed = volume.uuid if host.encrypted else ""
+        volume = ctx.provider.volumes.claim(volume, filesystem=MAKING, encryption=sealed)
     elif not again:
         raise Unsupported(
             f"its disk is not blank ({str(found)[:40]}), and no file system of it is on record: it is left as it is.",
             name=volume.title, remedy="delete the volume if nothing on it is wanted",
         )  # fmt: skip
     make = {"op": "volume-make", "serial": volume.serial, "uuid": volume.uuid, "again": again}
-    channel.request(make, deadline)
+    sealing.ask(channel, make, sealing.key_of(ctx, volume), deadline)
     return ctx.provider.volumes.claim(volume, filesystem=EXT4)
 
 
 def _check_agent(host: HostRecord, channel: Channel, deadline: Deadline) -> None:
     agent = channel.request({"op": "hello"}, deadline).get("agent")
-    if not isinstance(agent, int) or agent < AGENT:
+    if not isinstance(agent, int) or agent < (sealing.AGENT if host.encrypted else AGENT):
         raise Unsupported(
             "its agent is too old for volumes.", name=host.title, remedy="rebuild its template and replace the host"
         )

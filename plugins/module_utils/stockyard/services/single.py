@@ -11,11 +11,11 @@ from ..core.clock import Deadline
 from ..core.fleet import HOST_STATES, SingleSpec
 from ..core.host import Host
 from ..core.naming import choice
-from ..core.plan import UNKNOWN_GENERATION, Plan, plan_host
+from ..core.plan import UNKNOWN_GENERATION, Plan, plan_host, unlocking
 from ..core.plan_template import generations, newest
 from ..core.provider import Observation, Template
 from ..errors import NotFound, Refused
-from . import access, egress, hosts, mounts, pools, templates, trust
+from . import access, egress, hosts, mounts, pools, sealing, templates, trust
 from .admit import admit
 from .context import Context
 
@@ -56,6 +56,8 @@ def _planned(ctx: Context, spec: SingleSpec, state: str, seen: Observation) -> P
     _refuse_nonsense(spec, state, host)
     wanted = trust.current(ctx, spec.tenant, seen.hosts) if state != "absent" else None
     todo = plan_host(spec, state, template.record.generation if template else UNKNOWN_GENERATION, host, wanted)
+    if host and state != "absent":
+        todo = unlocking(todo, sealing.locked(ctx, [host]))
     wish = _order(spec, state, host).spec
     fitted = pools.fit(seen, spec.tenant, wish, template, todo, [host] if host else [])
     if fitted.left_out:

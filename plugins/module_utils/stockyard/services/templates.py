@@ -242,6 +242,7 @@ def _draft(ctx: Context, spec: TemplateSpec, image: str, mine: list[Template]) -
         disk_gib=spec.image.disk_gib if ctx.provider.capabilities.builds else 0,
         max_memory_mib=spec.max_memory_mib,
         provision=spec.provision.title if spec.provision else "",
+        encrypted=spec.security.encrypted_data,
     )
 
 

@@ -17,7 +17,7 @@ from ..core.plan_volume import plan_removal, plan_volume, refuse_if_held, size_o
 from ..core.storage import VolumesSeen
 from ..core.volume import BLANK, DOCKER_ROOT, EXT4, Holder, VolumeRecord, VolumeSpec, mount_point
 from ..errors import NotFound, Refused, StockyardError, Unsupported
-from . import mounts
+from . import mounts, sealing
 from .context import Context
 
 LOCK_WAIT = 30.0
@@ -76,6 +76,7 @@ def plan_attachment(ctx: Context, spec: VolumeSpec, host: str, path: str) -> Pla
         mounts.check_attachable(found or _draft(ctx, spec, 1))
     seen = ctx.provider.observe(ctx.owner)
     record = mounts.need_running(seen.hosts, spec.tenant, host)
+    sealing.check(ctx, record.title, record.encrypted, [found] if found else [])
     if path == DOCKER_ROOT:
         raise Refused(
             f"Docker runs on {DOCKER_ROOT} of a host that is there.", name=record.title,
@@ -164,7 +165,8 @@ def describe(ctx: Context, found: VolumeRecord) -> dict[str, Any]:
     return {
         "name": found.name, "tenant": found.tenant, "uuid": found.uuid, "size_gib": found.size_gib,
         "phase": found.phase, "created": found.created, "filesystem": found.filesystem, "source": found.source,
-        "snapshot": found.snapshot, "host": holder.host if holder else "", "path": holder.path if holder else "",
+        "snapshot": found.snapshot, "encrypted": bool(found.encryption),
+        "host": holder.host if holder else "", "path": holder.path if holder else "",
         "mounted": bool(holder and holder.mounted), **ctx.provider.volumes.facts(found),
     }  # fmt: skip
 
@@ -179,7 +181,8 @@ def _create(ctx: Context, spec: VolumeSpec, deadline: Deadline) -> None:
         # Whoever had it is gone, else it would have been refused.
         source = ctx.provider.volumes.claim(source, holder=None)
     record = _draft(ctx, spec, size_of(spec, source))
-    record = replace(record, filesystem=source.filesystem if source else BLANK)
+    if source:
+        record = replace(record, filesystem=source.filesystem, encryption=source.encryption)
     try:
         ctx.provider.volumes.create(record, source, deadline)
         ctx.provider.volumes.claim(record, phase="ready")
@@ -208,10 +211,11 @@ def _grow(ctx: Context, spec: VolumeSpec, deadline: Deadline) -> None:
     found = ctx.provider.volumes.claim(found, size_gib=size)
     holder = found.holder
     if holder and holder.mounted:
-        request = {"op": "volume-mount", "serial": found.serial, "path": holder.path}
         seen = ctx.provider.observe(ctx.owner)
         if any(h.record.uuid == holder.uuid and h.serving for h in seen.hosts):
-            _in_host(ctx, spec, holder.host, deadline, lambda _r, _v, channel: channel.request(request, deadline))
+            _in_host(ctx, spec, holder.host, deadline, lambda _r, volume, channel: (
+                mounts.mount(ctx, volume, holder.path, channel, deadline)
+            ))  # fmt: skip
     ctx.progress(f"{found.title}: grown to {size} GiB")
 
 

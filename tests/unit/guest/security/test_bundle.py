@@ -16,7 +16,7 @@ from stockyard import ImageSpec, InvalidInput, TemplateSpec
 from stockyard.core import codec
 from stockyard.core.security import PROFILES, SecuritySpec, Settings
 from stockyard.guest.recipe import LINK, declared_digest, recipe
-from stockyard.guest.security import MARKER, bundle, daemon, firewall, kernel, limits, rootless
+from stockyard.guest.security import MARKER, bundle, daemon, disk, firewall, kernel, limits, rootless
 
 ROOTLESS = SecuritySpec("hostile", user_namespaces="rootless")
 VARIANTS = [*map(SecuritySpec, PROFILES), ROOTLESS, SecuritySpec("trusted", user_namespaces="remap")]
@@ -72,6 +72,46 @@ def test_a_hostile_host_has_what_the_table_promises() -> None:
     assert "limit rate over 64 mbytes/second drop" in files[firewall.RULES]
     assert "policy drop" in files[firewall.RULES]
     assert "-kernel.unprivileged_userns_clone = 0\n" in files[kernel.SYSCTL]
+
+
+def test_containers_have_a_disk_of_their_own_unless_they_have_a_volume() -> None:
+    files = made(SecuritySpec("hostile"))
+    assert "$1 * 60 / 100" in files[disk.PROGRAM]
+    assert f"Requires={disk.UNIT}\n" in files["/etc/systemd/system/docker.service.d/disk.conf"]
+    for spec, docker in ((SecuritySpec("hostile"), "stopped"), (ROOTLESS, "running"), (SecuritySpec(), "running")):
+        assert disk.PROGRAM not in recipe(ImageSpec(), docker, spec).files
+
+
+def test_that_disk_is_made_once_and_never_over_data(tmp_path: Path) -> None:
+    """The script with stand-ins for what needs root; each says what it was asked for."""
+    tools, root, log = tmp_path / "tools", tmp_path / "docker", tmp_path / "log"
+    tools.mkdir()
+    said = f'echo "${{0##*/}} $*" >> {log}'
+    for name, act in (("mountpoint", "exit 1"), ("mkfs.ext4", said), ("mount", said), ("df", "echo '8000 6000'")):
+        (tools / name).write_text(f"#!/bin/sh\n{act}\n")
+        (tools / name).chmod(0o755)
+    image = tmp_path / "state" / "docker.ext4"
+    text = made(SecuritySpec("hostile"))[disk.PROGRAM].replace(disk.IMAGE, str(image)).replace(disk.ROOT, str(root))
+
+    def run() -> list[str]:
+        log.write_text("")
+        path = {"PATH": f"{tools}:/usr/bin:/bin"}
+        subprocess.run(["/bin/sh", "-c", text], check=True, env=path)
+        return [line.split()[0] for line in log.read_text().splitlines()]
+
+    assert run() == ["mkfs.ext4", "mount"]
+    assert image.stat().st_size == 4800 << 20
+    assert image.stat().st_blocks == 0
+    assert run() == ["mount"]
+    image.unlink()
+    (root / "image").mkdir()
+    assert run() == []
+    assert not image.exists()
+
+
+def test_frames_are_dropped_where_containers_do_not_reach_each_other() -> None:
+    assert 'meta ibrname "docker0" drop' in made(SecuritySpec("shared"))[firewall.BRIDGE]
+    assert "ibrname" not in made(SecuritySpec("shared", icc=True))[firewall.BRIDGE]
 
 
 def test_a_rootless_host_reads_its_own_configuration() -> None:

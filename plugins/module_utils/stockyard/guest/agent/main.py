@@ -23,7 +23,7 @@ from .effects import LinuxEffects, wait_for_path
 from .volumes import Volumes
 from .warmup import prepare, warm_up
 
-# What this agent understands: 2 can be admitted anew, 3 has volumes, 4 counts its limits anew.
+# What this agent understands: 2 can be admitted anew, 3 has volumes, 4 encrypted ones, and counts its limits anew.
 AGENT = 4
 PORT = f"/dev/virtio-ports/{wire.PORT_NAME}"
 
@@ -85,7 +85,7 @@ class Agent:
 
     def _hello(self, _request: dict[str, Any]) -> dict[str, Any]:
         known = self.identity.known()
-        return {"agent": AGENT, "uuid": known["uuid"] if known else ""}
+        return {"agent": AGENT, "uuid": known["uuid"] if known else "", "missing": self.volumes.missing()}
 
 
 def _complain() -> None:

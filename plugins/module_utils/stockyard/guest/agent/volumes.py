@@ -3,6 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Volumes in a guest: a file system made once, checked before each use, and mounted before Docker may start.
 
+The key of an encrypted one comes with each request to mount it. It is written nowhere: after a boot such a volume
+waits for the controller.
+
 What is mounted is on disk, so that a host that boots has its volumes again before it opens its doors. Whether a file
 system may be made at all is the controller's word; the agent looks for itself all the same, and makes none over data.
 """
@@ -21,6 +24,7 @@ NOT_MOUNTED = ".stockyard-not-mounted"
 LIST = f"{STATE}/volumes.json"
 BLANK = "blank"
 FILESYSTEM = "ext4"
+SEALED = "luks"
 # Seconds for a disk that was just plugged in to be seen.
 PATIENCE = 60.0
 
@@ -35,7 +39,19 @@ class Disks(Protocol):
         """
 
     def content(self, device: str) -> str:
-        """``blank``, ``ext4``, or ``unknown``: something is on it that is no file system of ours."""
+        """``blank``, ``ext4``, ``luks``, or ``unknown``: something is on it that is nothing of ours."""
+
+    def seal(self, device: str, key: str) -> None:
+        """Make a disk one that is encrypted."""
+
+    def unlock(self, device: str, serial: str, key: str) -> str:
+        """The device with what is in an encrypted one, in clear and in its full size.
+
+        :raises PermissionError: when the key is another one's.
+        """
+
+    def lock(self, serial: str) -> None:
+        """Forget the key, when nothing of the disk is mounted."""
 
     def make(self, device: str, uuid: str) -> None:
         """Make a file system."""
@@ -90,6 +106,10 @@ class Volumes:
         found = self.disks.content(device)
         if found != BLANK and request.get("again") is not True:
             raise ValueError(f"the disk is not blank ({found}): no file system is made on it")
+        if key := str(request.get("key") or ""):
+            self.disks.lock(request["serial"])
+            self.disks.seal(device, key)
+            device = self.disks.unlock(device, request["serial"], key)
         self.disks.make(device, str(request["uuid"]))
         return {}
 
@@ -97,7 +117,7 @@ class Volumes:
         """Have a volume mounted, now and after each boot."""
         serial, path = str(request["serial"]), str(request["path"])
         self._keep({**self._kept(), path: serial})
-        self._mount(serial, path)
+        self._mount(serial, path, str(request.get("key") or ""))
         return {"grown": self.disks.grow(self.disks.mounted(self._place(path)))}
 
     def unmount(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -110,9 +130,14 @@ class Volumes:
         for path in sorted(paths, reverse=True):
             if self.disks.mounted(self._place(path)):
                 self.disks.unmount(self._place(path))
-            kept.pop(path, None)
+            if path in kept:
+                self.disks.lock(kept.pop(path))
             self._keep(kept)
         return {}
+
+    def missing(self) -> list[str]:
+        """Where something is to be mounted, and is not."""
+        return sorted(path for path in self._kept() if not self.disks.mounted(self._place(path)))
 
     def resume(self) -> None:
         """After a boot: mount everything again.
@@ -122,9 +147,9 @@ class Volumes:
         for path, serial in sorted(self._kept().items()):
             self._mount(serial, path)
 
-    def _mount(self, serial: str, path: str) -> None:
+    def _mount(self, serial: str, path: str, key: str = "") -> None:
         place = self._place(path)
-        device = self.disks.find(serial, PATIENCE)
+        device = self._clear(self.disks.find(serial, PATIENCE), serial, path, key)
         there = self.disks.mounted(place)
         if there == device:
             return
@@ -135,6 +160,15 @@ class Volumes:
         self.disks.check(device)
         self._prepare(path)
         self.disks.mount(device, place)
+
+    def _clear(self, device: str, serial: str, path: str, key: str) -> str:
+        """The device that the file system is on. What is to be encrypted is never used in clear."""
+        sealed = self.disks.content(device) == SEALED
+        if sealed and not key:
+            raise ValueError(f"the volume for {path} is encrypted, and waits for its key")
+        if key and not sealed:
+            raise ValueError(f"the disk for {path} is not encrypted, and is left as it is")
+        return self.disks.unlock(device, serial, key) if sealed else device
 
     def _prepare(self, path: str) -> None:
         """The place that it is mounted at; in Docker's, a file that says so where it is not."""

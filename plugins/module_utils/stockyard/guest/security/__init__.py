@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from ...core import codec
 from ...core.provider import GuestFile
 from ...core.security import Settings
-from . import authorization, daemon, firewall, kernel, limits, login, records, rootless
+from . import authorization, daemon, disk, encryption, firewall, kernel, limits, login, records, rootless
 
 MARKER = "/etc/stockyard/security.json"
 
@@ -43,10 +43,11 @@ def bundle(settings: Settings, user: str) -> Bundle:
 
     :param user: the login of the host, who may use Docker.
     """
-    parts = [
-        part(settings)
-        for part in (kernel.part, limits.part, firewall.part, login.part, records.part, authorization.part)
-    ]
+    themes = (
+        kernel.part, limits.part, disk.part, encryption.part, firewall.part, login.part, records.part,
+        authorization.part,
+    )  # fmt: skip
+    parts = [part(settings) for part in themes]
     parts += [rootless.part(user), daemon.rootless(settings)] if settings.user_namespaces == "rootless" else []
     parts += [daemon.part(settings)] if settings.user_namespaces != "rootless" else []
     files = {MARKER: GuestFile(marker(settings))}

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -25,6 +26,8 @@ from .state import StateFile
 
 WAIT, POLL = 60.0, 0.002
 CONTENT = "content"
+# What is in an encrypted disk, and by what its key is known. Nothing here is encrypted: it is a fake.
+SEALED, HEADER = "sealed", ".luks"
 # As many as a template of ours has room for by default.
 ROOM = 4
 
@@ -113,9 +116,24 @@ class FolderDisks:
         return str(found)
 
     def content(self, device: str) -> str:
+        if Path(device, HEADER).exists():
+            return "luks"
         if Path(device, ".filesystem").exists():
             return "ext4"
         return "unknown" if any(Path(device).iterdir()) else "blank"
+
+    def seal(self, device: str, key: str) -> None:
+        shutil.rmtree(Path(device, SEALED), ignore_errors=True)
+        Path(device, SEALED).mkdir()
+        Path(device, HEADER).write_text(hashlib.sha256(key.encode()).hexdigest(), encoding="ascii")
+
+    def unlock(self, device: str, serial: str, key: str) -> str:
+        if Path(device, HEADER).read_text(encoding="ascii") != hashlib.sha256(key.encode()).hexdigest():
+            raise PermissionError(f"no key of {device} is the one that was given")
+        return str(Path(device, SEALED))
+
+    def lock(self, serial: str) -> None:
+        return
 
     def make(self, device: str, uuid: str) -> None:
         Path(device, ".filesystem").write_text(uuid)

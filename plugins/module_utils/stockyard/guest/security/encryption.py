@@ -1,0 +1,19 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a guest needs to open encrypted volumes. The keys come by the channel, each time, and are on no disk."""
+
+from __future__ import annotations
+
+from ...core.provider import GuestFile
+from ...core.security import Settings
+from .part import NOTHING, Part
+
+MODULES = "/etc/modules-load.d/stockyard-encryption.conf"
+
+
+def part(settings: Settings) -> Part:
+    """cryptsetup, and the kernel's part of it."""
+    if not settings.encrypted_data:
+        return NOTHING
+    return Part(packages=("cryptsetup-bin",), files={MODULES: GuestFile("dm_crypt\n")})
