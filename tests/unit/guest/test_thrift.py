@@ -89,6 +89,18 @@ def test_little_is_read_ahead_for_a_while(kernel: Path, monkeypatch: pytest.Monk
     assert disk.read_text() == "128\n"
 
 
+def test_a_program_is_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "docker"
+    program.write_bytes(b"#!")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    told: list[tuple[int, int, int]] = []
+    monkeypatch.setattr(os, "posix_fadvise", lambda _handle, *how: told.append(how))
+    thrift.forget("docker")
+    thrift.forget("no-such-program")
+    assert told == [(0, 0, os.POSIX_FADV_DONTNEED)]
+
+
 def test_it_is_in_small_pages_that_are_there(kernel: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if not hasattr(mmap, "MADV_NOHUGEPAGE"):
         pytest.skip("this system knows no huge pages")

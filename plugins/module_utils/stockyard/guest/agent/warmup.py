@@ -83,6 +83,8 @@ def warm_up(timeout: float, docker: bool, sparse: bool = False) -> dict[str, str
     with thrift.little_read_ahead() if sparse else nullcontext():
         _rehearse(end, docker)
     if sparse:
+        # Forks are reached from outside.
+        thrift.forget("docker")
         thrift.zero_free_memory(max(1.0, end - time.monotonic()))
     return {"engine": engine}
 
