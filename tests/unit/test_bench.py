@@ -6,7 +6,10 @@ from __future__ import annotations
 
 import importlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -80,6 +83,64 @@ def test_phases_are_noted_once_in_their_order_and_nothing_stays_patched() -> Non
     assert [label for label, _begin, _end in found.found] == ["outside", "guest: admit"]
     assert 0 <= found.taken("outside") <= found.end_of("outside") <= found.end_of("guest: admit")
     assert Thing.outer is before
+
+
+class FakeEngine:
+    """Docker where there is none."""
+
+    def __init__(self, host: dict[str, Any]) -> None:
+        self.host = host
+
+    def __enter__(self) -> FakeEngine:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        return
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *_arguments: 0.5
+
+
+@pytest.mark.parametrize(
+    ("subject", "expected"),
+    [
+        (
+            "scale",
+            {"1 forks by one task: each", "4 idle forks: of the processor", "16 idle forks: RAM of its own of each"},
+        ),
+        ("memory", {"a fork, idle for 1 min: RAM of its own", "fork / twin, after 1 min"}),
+        ("io", {"overlay: first writes", "volume: first writes", "TLS front: a question", "TLS front: load of 60 MB"}),
+        ("daytwo", {"rebuild of 4, one beside them", "a lease of a warm spare"}),
+    ],
+)
+def test_subjects_of_real_guests_run_to_their_end(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, subject: str, expected: set[str]
+) -> None:
+    """On a hypervisor without guests, and with stand-ins for what is read of them: no figure, but every step."""
+    uri, pki = f"memory://{tmp_path}/hypervisor", str(tmp_path / "pki")
+
+    @contextmanager
+    def opened(_work: Path) -> Iterator[tuple[Yard, dict[str, Any]]]:
+        with Yard(uri, owner="bench", pki_dir=pki, clock=BriskClock()) as yard:
+            template = yard.template(TemplateSpec("bench")).objects[-1]
+            yield yard, template
+
+    def another(_uri: str, **_options: Any) -> Yard:
+        return Yard(uri, owner="bench", pki_dir=pki, clock=BriskClock())
+
+    stand_ins = {
+        "opened": opened, "Engine": FakeEngine, "processor_seconds": lambda _hosts: 1.0, "Yard": another,
+        "private_mib": lambda _yard, _host: 30.0, "wait_idle": lambda _seconds: None, "_image": lambda _size: b"x",
+        "in_guest": lambda _host, *_rest: '{"first": 1.0}', "seconds": lambda _begin: 61.0,
+    }  # fmt: skip
+    module = importlib.import_module(f"bench.{subject}")
+    for name, stand_in in stand_ins.items():
+        if hasattr(module, name):
+            monkeypatch.setattr(module, name, stand_in)
+    book = Book(subject)
+    module.measure(book, Options(tmp_path, False, 2))
+    assert book.failed == {}
+    assert expected <= book.figures.keys()
 
 
 def test_calls_for_each_host_do_not_grow_with_their_number(tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ HOSTS = 1000
 FORKS_BOUND, OBSERVE_BOUND = 1.5, 2.0
 TRIES = 3
 # Calls for one host: those that reconfigure it, and all of them, with room for looking again on a busy machine.
-FEW, MANY, RECONFIGURED, CALLS = 5, 20, 5, 25
+FEW, MANY, RECONFIGURED, CALLS = 10, 40, 5, 20
 
 
 @pytest.fixture
