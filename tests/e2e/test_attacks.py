@@ -51,7 +51,6 @@ INSIDE = [*attacks.syscalls((254, 0)), *attacks.LOOKS, "setuid"]
 BOMBS = ["fork bomb", "memory bomb", "flood", "disk filler", "recursive mkdir"]
 # What a session's guest finds of the hypervisor's loopback.
 GATEWAY = "10.0.2.2"
-PUBLISHED = {"control": 8091, "hostile": 8092, "shared": 8093}
 REACHED = [
     "neighbour", "a raw packet to a neighbour", "a frame to a neighbour", "the host's SSH", "the host's Docker",
     "the hypervisor's loopback", "the controller", "another host's published port",
@@ -69,9 +68,16 @@ def ready(host: Host, docker: Docker) -> Host:
     return host
 
 
+@functools.cache
+def port_of(_name: str) -> int:
+    """A port that nobody has, for each host."""
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        return int(found.getsockname()[1])
+
+
 def published(name: str) -> HostSpec:
     """A host with a port at the hypervisor's loopback: one that others might find."""
-    return HostSpec(ports=(PUBLISHED[name],), bind="127.0.0.1")
+    return HostSpec(ports=(port_of(name),), bind="127.0.0.1")
 
 
 @pytest.fixture(scope="module", params=["hostile", pytest.param("shared", marks=pytest.mark.full)])
@@ -158,7 +164,7 @@ def outcomes(profile: str, shut: Host, control: Host, docker: Docker, controller
         outside = {
             "the hypervisor's loopback": (GATEWAY, controller),
             "the controller": (own_address(), controller),
-            "another host's published port": (GATEWAY, PUBLISHED[other]),
+            "another host's published port": (GATEWAY, port_of(other)),
         }
         reached = attacks.reach(host, docker, outside)
         return {**found, **reached, **attacks.ask(host, docker), **attacks.use_up(host, docker)}

