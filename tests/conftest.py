@@ -27,7 +27,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Build it where it will be needed, and something can be done meanwhile."""
     if not session.config.option.collectonly and {_real(item) for item in session.items} == {True, False}:
-        prepare.start()
+        prepare.start(sorted({item.module.__name__ for item in session.items if _real(item)}))
 
 
 def pytest_sessionfinish() -> None:

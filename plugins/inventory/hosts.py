@@ -106,12 +106,13 @@ options:
   group_by:
     description:
       - What hosts are grouped by. The groups of a kind begin with its name, as in C(fleet_web), C(template_docker),
-        C(generation_docker_5f3c6a1d2b9e), C(label_stage_test), C(lease_free), C(phase_ready), C(ready_yes).
+        C(generation_docker_5f3c6a1d2b9e), C(pool_batch), C(label_stage_test), C(lease_free), C(phase_ready),
+        C(ready_yes).
       - Other characters than letters and digits become underscores.
     type: list
     elements: str
-    choices: [fleet, template, generation, label, lease, phase, ready, tenant, hypervisor]
-    default: [fleet, template, generation, label, lease, phase, ready]
+    choices: [fleet, template, generation, pool, label, lease, phase, ready, tenant, hypervisor]
+    default: [fleet, template, generation, pool, label, lease, phase, ready]
   on_error:
     description:
       - What happens when a hypervisor cannot be read. V(fail) gives no inventory.

@@ -65,7 +65,7 @@ figures:
   description: How many objects of each kind it shows.
   returned: success
   type: dict
-  sample: {fleets: 1, hosts: 3, templates: 1, leases: 0, strangers: 0}
+  sample: {fleets: 1, hosts: 3, templates: 1, leases: 0, pools: 0, volumes: 0, strangers: 0}
 """
 
 from ansible_collections.stockyard.container_hosts.plugins.module_utils._ansible import ask, asking

@@ -14,8 +14,8 @@ Entry = dict[str, Any]
 
 # What is on a host's variables as it is, each as stockyard_NAME. Every one costs time where there are many hosts.
 FACTS = (
-    "name", "tenant", "fleet", "template", "generation", "labels", "phase", "state", "ready", "expires", "published",
-    "lease", "hypervisor",
+    "name", "tenant", "fleet", "template", "generation", "pool", "labels", "phase", "state", "ready", "expires",
+    "published", "lease", "hypervisor",
 )  # fmt: skip
 
 # A kind of group, and the names of a host's groups of that kind, without their prefix. A new kind is a line here.
@@ -25,6 +25,7 @@ KINDS: dict[str, Callable[[Entry], Iterable[str]]] = {
     "generation": lambda e: [f"{e['template']}_{e['generation']}"],
     "label": lambda e: [f"{key}_{value}" if value else key for key, value in sorted(e["labels"].items())],
     "lease": lambda e: [e["lease"]["state"]],
+    "pool": lambda e: [e["pool"]] if e["pool"] else [],
     "phase": lambda e: [e["phase"]],
     "ready": lambda e: ["yes" if e["ready"] else "no"],
     "tenant": lambda e: [e["tenant"]],

@@ -35,6 +35,8 @@ PROFILES = {
         "shared", limits={"network_mib": attacks.RATE, "container_memory_percent": 50, "container_pids": 512}
     ),
 }
+TEMPLATES = {name: TemplateSpec(name, image=IMAGE, security=security) for name, security in PROFILES.items()}
+PREPARED = (TEMPLATES["hostile"],)
 # What gets through on a shared host: dockerd does what its users ask, and only the mapping of users is in the way.
 SHARED = {
     *attacks.OPTIONS.keys(), *attacks.COMMANDS.keys(),
@@ -70,7 +72,7 @@ def hosts(yard: Yard, docker: Docker) -> Iterator[Callable[[str], Host]]:
 
     @functools.cache
     def make(profile: str) -> Host:
-        yard.template(TemplateSpec(profile, image=IMAGE, security=PROFILES[profile]))
+        yard.template(TEMPLATES[profile])
         return ready(yard.host(SingleSpec(f"shut-{profile}", profile)).objects[0], docker)
 
     yield make

@@ -26,8 +26,8 @@ VARIABLES = {
     "yard_pki_dir": str(WORK / "pki"),
     "molecule_template": {"name": TEMPLATE.name, "packages": list(TEMPLATE.image.packages)},
 }
-# The whole of molecule's test, with a template at hand.
-GATE = 90.0
+# Seconds for the whole of molecule's test, with a template at hand.
+BOUND = 90.0
 
 
 @pytest.fixture
@@ -48,11 +48,19 @@ def forks(yard: Yard) -> list[dict[str, Any]]:
 def test_the_sample_role_from_create_to_destroy(yard: Yard, checkout: Callable[..., Checkout]) -> None:
     begin = time.monotonic()
     said = checkout().ok("test")
-    took = time.monotonic() - begin
+    print(f"create to destroy took {time.monotonic() - begin:.0f} s")
     assert "Idempotence completed successfully" in said or "idempotence: Executed: Successful" in said
     assert "verify: Executed: Successful" in said
     assert forks(yard) == []
-    assert took < GATE, f"{took:.0f} s\n{said}"
+
+
+# Not in each run: it is the machine's time too.
+@pytest.mark.full
+def test_that_takes_less_than_a_minute_and_a_half(yard: Yard, checkout: Callable[..., Checkout]) -> None:
+    begin = time.monotonic()
+    said = checkout().ok("test")
+    took = time.monotonic() - begin
+    assert took < BOUND, f"{took:.0f} s\n{said}"
 
 
 @pytest.mark.full

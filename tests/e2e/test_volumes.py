@@ -28,6 +28,7 @@ from .test_survives import pid_of, wait_until_off
 pytestmark = pytest.mark.real
 Host = dict[str, Any]
 STATEFUL = replace(TEMPLATE, name="stateful", docker="stopped")
+PREPARED = (STATEFUL,)
 STATE = FleetSpec("state", "stateful", count=1, host=HostSpec(volumes=(VolumeUse("{host}-docker", size_gib=4),)))
 SEEDED = FleetSpec(
     "seeded", "stateful", count=2, host=HostSpec(volumes=(VolumeUse("{host}-cache", source="state-1-docker"),))

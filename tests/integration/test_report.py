@@ -51,7 +51,15 @@ def test_the_module(yard: Controller) -> None:
     ])  # fmt: skip
     assert [played[name]["changed"] for name in ("dry", "written", "again")] == [True, True, False]
     assert not played["still none"]["stat"]["exists"]
-    assert played["written"]["figures"] == {"fleets": 1, "hosts": 3, "templates": 1, "leases": 0, "strangers": 0}
+    assert played["written"]["figures"] == {
+        "fleets": 1,
+        "hosts": 3,
+        "templates": 1,
+        "leases": 0,
+        "pools": 0,
+        "volumes": 0,
+        "strangers": 0,
+    }
     assert "cannot be written" in played["nowhere"]["msg"]
 
 

@@ -40,7 +40,7 @@ def entry(**changes: Any) -> dict[str, Any]:
     """A host as a listing has it."""
     return {
         "name": "web-1", "tenant": "default", "fleet": "web", "template": "docker", "generation": "5f3c6a1d2b9e",
-        "labels": {}, "phase": "ready", "state": "running", "ready": True, "expires": 0.0, "published": [],
+        "pool": "", "labels": {}, "phase": "ready", "state": "running", "ready": True, "expires": 0.0, "published": [],
         "lease": {"state": "free", "holder": "", "until": 0.0}, "hypervisor": "here",
         "ssh": {"host": "127.64.0.1", "port": 2222, "user": "me", "private_key": "/k", "known_hosts": "/h"},
         "docker": {"endpoint": "tcp://127.64.0.1:2376", "ca": "/ca", "cert": "/cert", "key": "/key"},
@@ -58,7 +58,8 @@ def test_groups_have_plain_names(labels: dict[str, str]) -> None:
 
 @pytest.mark.parametrize(("changes", "group"), [
     ({}, "fleet_web"), ({}, "generation_docker_5f3c6a1d2b9e"), ({}, "lease_free"), ({}, "ready_yes"),
-    ({"ready": False}, "ready_no"), ({"labels": {"a.b/c": ""}}, "label_a_b_c"), ({"labels": {"a": "b"}}, "label_a_b"),
+    ({"ready": False}, "ready_no"), ({"pool": "fast"}, "pool_fast"),
+    ({"labels": {"a.b/c": ""}}, "label_a_b_c"), ({"labels": {"a": "b"}}, "label_a_b"),
 ])  # fmt: skip
 def test_groups_of_a_host(changes: dict[str, Any], group: str) -> None:
     assert group in hosts.groups(entry(**changes), hosts.KINDS)

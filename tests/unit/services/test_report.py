@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from stockyard import FleetSpec, InvalidInput, LeaseSpec, SingleSpec, Yard
+from stockyard import FleetSpec, HostSpec, InvalidInput, LeaseSpec, PoolSpec, SingleSpec, VolumeSpec, Yard
 from stockyard.services.metrics import METRICS, metrics
 from stockyard.services.page import TABLES, page
 from stockyard.services.survey import survey
@@ -23,7 +23,7 @@ from tests.support import FaultyProvider
 HOSTILE = "</td><script>alert(1)</script>\"'&{{ 7*7 }}{% x %}"
 EMPTY: dict[str, Any] = {
     "hypervisor": "memory:///x", "owner": "me", "taken": 1.0, "fleets": [], "hosts": [], "templates": [], "leases": [],
-    "strangers": [],
+    "pools": [], "volumes": [], "strangers": [],
 }  # fmt: skip
 
 
@@ -55,7 +55,9 @@ class Page(HTMLParser):
 
 @pytest.fixture
 def busy(yard: Yard) -> Yard:
-    yard.fleet(FleetSpec("ci", "base", count=3, labels={"note": HOSTILE}))
+    yard.pool(PoolSpec("fast", hosts=5))
+    yard.volume(VolumeSpec("cache", size_gib=2))
+    yard.fleet(FleetSpec("ci", "base", count=3, labels={"note": HOSTILE}, host=HostSpec(pool="fast")))
     yard.host(SingleSpec("builder", "base"))
     yard.have_lease(LeaseSpec(HOSTILE, fleet="ci"))
     return yard
@@ -64,6 +66,7 @@ def busy(yard: Yard) -> Yard:
 def test_a_page_has_everything(busy: Yard) -> None:
     shown = Page(page(survey(busy.context)))
     assert {"ci-1", "ci-2", "ci-3", "builder", "base", "held", "free", "none", "3 of 3"} <= set(shown.cells)
+    assert {"fast", "3 of 5", "cache"} <= set(shown.cells)
     assert HOSTILE in shown.cells  # the holder
     assert f"note={HOSTILE}" in shown.cells
 

@@ -61,6 +61,7 @@ def _entry(ctx: Context, host: Host, now: float) -> dict[str, Any]:
         "fleet": record.fleet,
         "template": record.template,
         "generation": record.generation[:12],
+        "pool": record.spec.pool,
         "labels": dict(record.labels),
         "phase": record.phase,
         "state": host.state,

@@ -14,6 +14,7 @@ from .survey import Survey
 Labels = dict[str, str]
 Sample = tuple[Labels, float]
 MIB = 1024 * 1024
+GIB = 1024 * MIB
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,15 @@ def _of(kind: str, parts: tuple[str, ...], value: Callable[[Any], float]) -> Cal
 
 def _host(item: dict[str, Any]) -> Labels:
     return {"tenant": item["tenant"], "fleet": item["fleet"], "host": item["name"]}
+
+
+def _pools(found: Survey, part: str) -> list[Sample]:
+    return [
+        ({"tenant": pool["tenant"], "name": pool["name"], "limit": limit}, float(value))
+        for pool in found["pools"]
+        for limit, value in pool[part].items()
+        if value is not None
+    ]
 
 
 FLEET = ("tenant", "name", "template")
@@ -59,6 +69,10 @@ METRICS = (
                        x["until"]) for x in s["leases"]]),
     Metric("template_usable", "Whether forks can be made of a generation of a template.",
            _of("templates", ("tenant", "name", "generation"), lambda t: float(t["usable"]))),
+    Metric("pool_used", "What the hosts in a pool take of it, by their nominal sizes.", lambda s: _pools(s, "used")),
+    Metric("pool_free", "What a pool has room for still, where it has a limit.", lambda s: _pools(s, "free")),
+    Metric("volume_size_bytes", "The size of a volume.",
+           _of("volumes", ("tenant", "name", "host"), lambda v: v["size_gib"] * GIB)),
     Metric("strangers", "Objects with our mark that cannot be read.", lambda s: [({}, float(len(s["strangers"])))]),
 )  # fmt: skip
 

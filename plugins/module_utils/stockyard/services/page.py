@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from ..core.pool import LIMITS
 from ..errors import MissingDependency
 from .page_text import PAGE
 from .survey import Survey, memory
@@ -42,6 +43,15 @@ def _memory(host: dict[str, Any]) -> str:
     return f"{used['private_mib']:.0f} / {used['shared_mib']:.0f}" if used else "–"
 
 
+def _of_limit(pool: dict[str, Any], limit: str) -> str:
+    used, free = pool["used"][limit], pool["free"][limit]
+    return str(used) if free is None else f"{used} of {used + free}"
+
+
+def _held(pool: dict[str, Any]) -> str:
+    return f"{pool['held']['private_mib']:.0f}" if pool["held"] else "–"
+
+
 def _notes(host: dict[str, Any]) -> str:
     notes = [*host["drift"], *(["not of the newest generation"] if host["outdated"] else [])]
     return "; ".join([*notes, *([host["mode_reason"]] if host["mode_reason"] else [])])
@@ -66,6 +76,16 @@ TABLES = (
           lambda x: [x["holder"], x["host"], x["fleet"], x["tenant"], moment(x["taken"]), moment(x["until"]),
                      "yes" if x["ended"] else ""],
           "Nobody holds a lease."),
+    Table("pools", "Pools", ("pool", "tenant", "in", "hosts", "vCPUs", "memory, MiB", "disk, GiB", "held, MiB",
+                             "first to go", "warnings"),
+          lambda p: [p["name"], p["tenant"], p["parent"], *(_of_limit(p, limit) for limit in LIMITS), _held(p),
+                     p["first_to_go"], "; ".join(p["warnings"])],
+          "There is no pool."),
+    Table("volumes", "Volumes", ("volume", "tenant", "size, GiB", "file system", "host", "path", "made", "copy of"),
+          lambda v: [v["name"], v["tenant"], v["size_gib"], v["filesystem"], v["host"],
+                     v["path"] + ("" if v["mounted"] or not v["host"] else " (not mounted)"), moment(v["created"]),
+                     v["source"]],
+          "There is no volume."),
     Table("strangers", "Left alone", ("name", "reason"), lambda s: [s["name"], s["reason"]],
           "Everything that carries our mark could be read."),
 )  # fmt: skip

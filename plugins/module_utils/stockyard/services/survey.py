@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A yard in one reading: its fleets, hosts, templates and leases as they are at one moment, and what they cost.
+"""A yard in one reading: what there is of each kind at one moment, and what it costs.
 
 What shows it (a page, metrics) takes the tables from here. A new kind of object is a new key here and a table there.
 """
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import access, freshness, lease_facts, trust
+from . import access, freshness, lease_facts, pools, trust, volumes
 from .context import Context
 from .listing import lease_state
 
@@ -43,6 +43,8 @@ def survey(ctx: Context) -> Survey:
         ],
         "templates": [access.describe_template(ctx, template) for template in templates],
         "leases": [lease_facts.describe_lease(ctx, host.record) for host in hosts if host.record.lease],
+        "pools": [pools.describe(ctx, seen, pool) for pool in sorted(seen.pools, key=lambda p: (p.tenant, p.name))],
+        "volumes": [volumes.describe(ctx, volume) for volume in ctx.provider.volumes.observe(ctx.owner).volumes],
         "strangers": [{"name": stranger.name, "reason": stranger.reason} for stranger in seen.strangers],
     }
 

@@ -18,6 +18,7 @@ import subprocess
 import tarfile
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 
 from . import provision, thrift
@@ -79,6 +80,17 @@ def warm_up(timeout: float, docker: bool, sparse: bool = False) -> dict[str, str
         provision.load("/", end)
     if sparse:
         thrift.drop_caches()
+    with thrift.little_read_ahead() if sparse else nullcontext():
+        _rehearse(end, docker)
+    if sparse:
+        # Forks are reached from outside.
+        thrift.forget("docker")
+        thrift.zero_free_memory(max(1.0, end - time.monotonic()))
+    return {"engine": engine}
+
+
+def _rehearse(end: float, docker: bool) -> None:
+    """Do once what each fork will do, so that all of it is in memory, and leave nothing of it."""
     shutil.rmtree(SCRATCH, ignore_errors=True)
     rehearsal = Identity(SCRATCH, _DryEffects())
     answer = rehearsal.identify(_request())
@@ -89,9 +101,6 @@ def warm_up(timeout: float, docker: bool, sparse: bool = False) -> dict[str, str
         _rehearse_front(end)
         _rehearse_container()
     shutil.rmtree(SCRATCH)
-    if sparse:
-        thrift.zero_free_memory()
-    return {"engine": engine}
 
 
 def _request() -> dict[str, object]:
