@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pyVmomi import vim
 
-from stockyard import FleetSpec, Hardware, HostSpec, ImageSpec, TemplateSpec, Unsupported, Yard
+from stockyard import FleetSpec, Hardware, HostSpec, ImageSpec, TemplateSpec, Unsupported, UpdateSpec, Yard
 from tests.vcsim.simulator import SOURCE, Simulator, finished
 
 ROOMY = TemplateSpec(
@@ -29,7 +29,8 @@ def yard(vcenter: Simulator, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 def fleet(template: str = "base", **size: Any) -> FleetSpec:
-    return FleetSpec("web", template, count=1, host=HostSpec(**size))
+    update = UpdateSpec(strategy="recreate", grace=0)
+    return FleetSpec("web", template, count=1, host=HostSpec(**size), update=update)
 
 
 def size(vcenter: Simulator) -> tuple[int, int, str]:
