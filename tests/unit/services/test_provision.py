@@ -288,6 +288,14 @@ def test_without_ansible_it_is_said_what_is_missing(book: Path, monkeypatch: pyt
         run(Provision(str(book)), WAY)
 
 
+def test_that_is_said_before_anything_is_built(book: Path, bare: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(playing, "PROGRAM", "ansible-playbook-that-is-not-there")
+    for check in (True, False):
+        with pytest.raises(MissingDependency, match="ansible-core"):
+            bare.template(declared(Provision(str(book))), check=check)
+    assert bare.templates() == []
+
+
 class Guest:
     """A channel that answers as the agent does."""
 

@@ -85,6 +85,19 @@ def workshop() -> Iterator[Workshop]:
         yield Workshop(Path(folder))
 
 
+def find_program() -> str:
+    """The program that does it: the user's, or the one beside the Python that runs this.
+
+    :raises MissingDependency: when there is none.
+    """
+    program = shutil.which(PROGRAM) or shutil.which(PROGRAM, path=str(Path(sys.executable).parent))
+    if not program:
+        raise MissingDependency(
+            f"{PROGRAM} is not installed.", name="provision", remedy="install ansible-core where the module runs"
+        )
+    return program
+
+
 def play(
     provision: Provision, way: Way, work: Workshop, record: TemplateRecord, deadline: Deadline, *, dry: bool = False
 ) -> None:
@@ -93,11 +106,7 @@ def play(
     :param dry: look at it alone, and at no machine.
     :raises GuestError: when it fails.
     """
-    program = shutil.which(PROGRAM) or shutil.which(PROGRAM, path=str(Path(sys.executable).parent))
-    if not program:
-        raise MissingDependency(
-            f"{PROGRAM} is not installed.", name=record.title, remedy="install ansible-core where the module runs"
-        )
+    program = find_program()
     playbook = Path(provision.playbook).expanduser().absolute() if provision.playbook else _of_roles(provision, work)
     inventory = work.write("inventory.json", json.dumps(_inventory(way, work, record)))
     variables = work.write("variables.json", json.dumps(provision.variables or {}))

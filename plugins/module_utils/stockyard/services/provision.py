@@ -24,7 +24,7 @@ from ..core.template import TemplateRecord, TemplateSpec
 from ..errors import Conflict, InvalidInput
 from .context import Context
 from .identify import host_key_of
-from .play import Way, play, workshop
+from .play import Way, find_program, play, workshop
 
 # More is not a playbook's directory, but the one that somebody keeps everything in.
 MOST_FILES, MOST_BYTES = 5000, 256 << 20
@@ -37,9 +37,11 @@ def resolved(spec: TemplateSpec) -> TemplateSpec:
     """The declaration with the digest of the playbook's content.
 
     :raises InvalidInput: when a file cannot be read.
+    :raises MissingDependency: when there is nothing to run it with: not after minutes of building.
     """
     if spec.provision is None or spec.provision.digest:
         return spec
+    find_program()
     return replace(spec, provision=replace(spec.provision, digest=content(spec.provision)))
 
 
