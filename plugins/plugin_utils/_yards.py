@@ -15,8 +15,8 @@ from ansible_collections.stockyard.container_hosts.plugins.module_utils.stockyar
 
 Params = dict[str, Any]
 
-# Those of the common options that an inventory has: it admits nobody, so it needs no CA.
-OWN = tuple(name for name in COMMON if not name.startswith("ca_") or name == "ca_path")
+# Those of the common options that an inventory has: it admits nobody and opens no volume, so it needs neither key.
+OWN = tuple(name for name in COMMON if name == "ca_path" or not name.startswith(("ca_", "volume_key")))
 
 
 def yards(own: Params, given: list[Params]) -> list[Params]:
