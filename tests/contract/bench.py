@@ -18,8 +18,8 @@ from stockyard.providers.registry import open_provider
 from tests.vcsim.simulator import SOURCE, Simulator, finished
 
 OWNER = "contract"
-# Where vSphere's provider keeps what has no machine yet.
-REGISTER, RESERVED = "stockyard-register", "stockyard.host."
+# Where vSphere's provider keeps what has no machine yet, or never has one.
+REGISTER, RESERVED, VOLUME = "stockyard-register", "stockyard.host.", "stockyard.volume."
 
 
 class Bench(Protocol):
@@ -44,9 +44,31 @@ class Bench(Protocol):
     def forget(self, record: Record) -> None:
         """Take a machine off the record behind our back, and leave its files."""
 
+    def has_disk(self, disk: str) -> bool:
+        """Whether a volume's disk is there, by what is said of it."""
+
+    def note(self, disk: str) -> str:
+        """What is written down of the volume that a disk is, as text."""
+
+    def scrawl(self, disk: str, text: str) -> None:
+        """Put a text in the place of that."""
+
+
+class VolumeNotes:
+    """Where a volume's record is a file beside its disk."""
+
+    def has_disk(self, disk: str) -> bool:
+        return Path(disk).exists()
+
+    def note(self, disk: str) -> str:
+        return Path(disk).with_name("volume.json").read_text()
+
+    def scrawl(self, disk: str, text: str) -> None:
+        Path(disk).with_name("volume.json").write_text(text)
+
 
 @dataclass
-class MemoryBench:
+class MemoryBench(VolumeNotes):
     """A memory hypervisor of our own."""
 
     path: Path
@@ -85,7 +107,7 @@ class MemoryBench:
 
 
 @dataclass
-class LibvirtBench:
+class LibvirtBench(VolumeNotes):
     """libvirt, with a template that is frozen already."""
 
     uri: str
@@ -167,6 +189,28 @@ class VsphereBench:
 
     def pause(self, record: Record) -> None:
         self.vcenter.power(self._machine(record.domain)._moId, "suspended")
+
+    def has_disk(self, disk: str) -> bool:
+        from pyVmomi import vim
+
+        content = self._instance.content
+        where = content.searchIndex.FindByInventoryPath("DC0")
+        try:
+            content.virtualDiskManager.QueryVirtualDiskUuid(disk, where)
+        except vim.fault.FileFault:
+            return False
+        return True
+
+    def note(self, disk: str) -> str:
+        found = {o.key: o.value for o in self._machine(REGISTER).config.extraConfig}
+        return str(found[VOLUME + Path(disk).stem]).removeprefix("1 ")
+
+    def scrawl(self, disk: str, text: str) -> None:
+        """In the register's settings; an empty value would take the entry out."""
+        from pyVmomi import vim
+
+        value = vim.option.OptionValue(key=VOLUME + Path(disk).stem, value=f"1 {text}")
+        finished(self._machine(REGISTER).ReconfigVM_Task(vim.vm.ConfigSpec(extraConfig=[value])))
 
     def _machine(self, name: str) -> Any:
         """A machine of the yard's folder; nothing when there is none."""

@@ -30,6 +30,8 @@ type control struct {
 	sessions map[string]bool
 	rules    []*rule
 	denied   map[string]bool
+	uuids    map[string]string
+	clones   map[*simulator.Context]*types.VirtualMachineConfigSpec
 	guards   map[*simulator.Context]*guard
 }
 
@@ -43,7 +45,8 @@ type entry struct {
 }
 
 func newControl(model *simulator.Model, instantClone bool) *control {
-	c := &control{model: model, instantClone: instantClone, denied: map[string]bool{}}
+	c := &control{model: model, instantClone: instantClone, denied: map[string]bool{}, uuids: map[string]string{}}
+	c.clones = map[*simulator.Context]*types.VirtualMachineConfigSpec{}
 	c.guards, c.sessions = map[*simulator.Context]*guard{}, map[string]bool{}
 	c.guests = newGuests(model)
 	registry := model.Map()
@@ -118,6 +121,7 @@ func (c *control) PutObject(_ *simulator.Context, item mo.Reference) {
 		fillRuntime(it)
 	case *simulator.Task:
 		c.release(it)
+		c.complete(it)
 		c.sabotage(it)
 	}
 }

@@ -4,6 +4,8 @@
 package main
 
 import (
+	"strings"
+
 	"github.com/vmware/govmomi/simulator"
 	"github.com/vmware/govmomi/vim25/methods"
 	"github.com/vmware/govmomi/vim25/mo"
@@ -25,13 +27,16 @@ func (c *control) watch(ctx *simulator.Context, method *simulator.Method) {
 	}
 	switch object := ctx.Map.Get(method.This).(type) {
 	case *simulator.VirtualMachine:
-		if req, ok := method.Body.(*types.ReconfigVM_Task); ok && req.Spec.ChangeVersion != "" {
-			c.hold(ctx, object, func() types.BaseMethodFault {
-				if req.Spec.ChangeVersion == object.Config.ChangeVersion {
-					return nil
-				}
-				return &types.ConcurrentAccess{}
-			})
+		if req, ok := method.Body.(*types.ReconfigVM_Task); ok {
+			c.sign(req.Spec.DeviceChange)
+			if req.Spec.ChangeVersion != "" || req.Spec.NumCPUs != 0 || req.Spec.MemoryMB != 0 {
+				c.hold(ctx, object, func() types.BaseMethodFault { return objection(object, &req.Spec) })
+			}
+		}
+		if req, ok := method.Body.(*types.CloneVM_Task); ok && req.Spec.Config != nil {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			c.clones[ctx] = req.Spec.Config
 		}
 	case *simulator.Folder:
 		if req, ok := method.Body.(*types.CreateVM_Task); ok {
@@ -42,9 +47,80 @@ func (c *control) watch(ctx *simulator.Context, method *simulator.Method) {
 				return nil
 			})
 		}
+	case *simulator.VirtualDiskManager:
+		if req, ok := method.Body.(*types.SetVirtualDiskUuid); ok {
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			c.uuids[req.Name] = dashed(req.Uuid)
+		}
 	case *simulator.AuthorizationManager:
 		ctx.Session.Registry.Put(&denyingManager{object, c})
 	}
+}
+
+// complete gives a clone what the simulator forgets of its configuration: whether it can be added to while it runs.
+func (c *control) complete(task *simulator.Task) {
+	ctx := simulator.TaskContext(task)
+	c.mu.Lock()
+	config := c.clones[ctx]
+	delete(c.clones, ctx)
+	c.mu.Unlock()
+	if config == nil {
+		return
+	}
+	work := task.Execute
+	task.Execute = func(t *simulator.Task) (types.AnyType, types.BaseMethodFault) {
+		result, fault := work(t)
+		if ref, ok := result.(types.ManagedObjectReference); ok && fault == nil {
+			vm := ctx.Map.Get(ref).(*simulator.VirtualMachine)
+			vm.Config.CpuHotAddEnabled, vm.Config.MemoryHotAddEnabled = config.CpuHotAddEnabled, config.MemoryHotAddEnabled
+		}
+		return result, fault
+	}
+}
+
+// objection is what a vCenter has against a change of a machine: that it is not what it was, or that it runs.
+func objection(vm *simulator.VirtualMachine, spec *types.VirtualMachineConfigSpec) types.BaseMethodFault {
+	if spec.ChangeVersion != "" && spec.ChangeVersion != vm.Config.ChangeVersion {
+		return &types.ConcurrentAccess{}
+	}
+	if vm.Runtime.PowerState != types.VirtualMachinePowerStatePoweredOn {
+		return nil
+	}
+	hardware := vm.Config.Hardware
+	cpus, memory := spec.NumCPUs != 0 && spec.NumCPUs != hardware.NumCPU, spec.MemoryMB != 0 && spec.MemoryMB != int64(hardware.MemoryMB)
+	adds := func(flag *bool) bool { return flag != nil && *flag }
+	switch {
+	case cpus && (!adds(vm.Config.CpuHotAddEnabled) || spec.NumCPUs < hardware.NumCPU):
+		return &types.CpuHotPlugNotSupported{}
+	case memory && (!adds(vm.Config.MemoryHotAddEnabled) || spec.MemoryMB < int64(hardware.MemoryMB)):
+		return &types.MemoryHotPlugNotSupported{}
+	}
+	return nil
+}
+
+// sign gives disks that are put into a machine the uuids that were set of them: the simulator forgets these.
+func (c *control) sign(changes []types.BaseVirtualDeviceConfigSpec) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, change := range changes {
+		backing, ok := change.GetVirtualDeviceConfigSpec().Device.GetVirtualDevice().Backing.(*types.VirtualDiskFlatVer2BackingInfo)
+		if !ok {
+			continue
+		}
+		if uuid, known := c.uuids[backing.FileName]; known {
+			backing.Uuid = uuid
+		}
+	}
+}
+
+// dashed is a uuid as vCenter shows it of a disk that is in a machine.
+func dashed(uuid string) string {
+	digits := strings.NewReplacer(" ", "", "-", "").Replace(uuid)
+	if len(digits) != 32 {
+		return uuid
+	}
+	return strings.ToUpper(digits[:8]) + "-" + strings.Join([]string{digits[8:12], digits[12:16], digits[16:20], digits[20:]}, "-")
 }
 
 func (c *control) hold(ctx *simulator.Context, object mo.Reference, check func() types.BaseMethodFault) {

@@ -6,7 +6,9 @@ package main
 import (
 	"fmt"
 	"log"
+	"maps"
 	"net/http"
+	"path"
 	"runtime/debug"
 	"strconv"
 	"strings"
@@ -24,6 +26,8 @@ const guestinfo = "guestinfo."
 // the back of the API's clients.
 type guests struct {
 	model *simulator.Model
+	// stores are the directories that datastores are, by their numbers.
+	stores map[string]string
 
 	mu      sync.Mutex
 	changed *sync.Cond
@@ -40,11 +44,16 @@ type guest struct {
 	Boots   int               `json:"boots"`
 	Gone    bool              `json:"gone"`
 	Info    map[string]string `json:"info"`
+	Disks   map[string]string `json:"disks"`
 	seq     int64
 }
 
 func newGuests(model *simulator.Model) *guests {
-	g := &guests{model: model, known: map[string]*guest{}}
+	g := &guests{model: model, known: map[string]*guest{}, stores: map[string]string{}}
+	for _, entity := range model.Map().All("Datastore") {
+		store := entity.(*simulator.Datastore)
+		g.stores[store.Self.Value] = store.Summary.Url
+	}
 	g.changed = sync.NewCond(&g.mu)
 	return g
 }
@@ -57,7 +66,7 @@ func (g *guests) Reference() types.ManagedObjectReference {
 // PutObject takes note of a new machine.
 func (g *guests) PutObject(_ *simulator.Context, item mo.Reference) {
 	if vm, ok := item.(*simulator.VirtualMachine); ok {
-		g.note(vm.Self, func(known *guest) { known.take(&vm.VirtualMachine) })
+		g.take(&vm.VirtualMachine, false)
 	}
 }
 
@@ -68,15 +77,50 @@ func (g *guests) UpdateObject(_ *simulator.Context, item mo.Reference, changes [
 		return
 	}
 	for _, change := range changes {
-		if strings.HasPrefix(change.Name, "config.extraConfig") || strings.HasPrefix(change.Name, "runtime.") {
-			g.note(vm.Self, func(known *guest) {
-				if known.Power != "" { // not of a machine that is being taken apart
-					known.take(vm)
-				}
-			})
+		plugged := change.Name == "config.hardware.device" && g.plugged(vm)
+		if plugged || strings.HasPrefix(change.Name, "config.extraConfig") || strings.HasPrefix(change.Name, "runtime.") {
+			g.take(vm, true)
 			return
 		}
 	}
+}
+
+// take reads a machine; with again only one that is known, not one that is being taken apart.
+func (g *guests) take(vm *mo.VirtualMachine, again bool) {
+	disks := g.disks(vm)
+	g.note(vm.Self, func(known *guest) {
+		if !again || known.Power != "" {
+			known.take(vm)
+			known.Disks = disks
+		}
+	})
+}
+
+// plugged says whether other volumes are in a machine than its guest knows of.
+func (g *guests) plugged(vm *mo.VirtualMachine) bool {
+	disks := g.disks(vm)
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	known, ok := g.known[vm.Self.Value]
+	return ok && !maps.Equal(known.Disks, disks)
+}
+
+// disks are the files of a machine's volumes, by their uuids.
+func (g *guests) disks(vm *mo.VirtualMachine) map[string]string {
+	found := map[string]string{}
+	if vm.Config == nil {
+		return found
+	}
+	for _, device := range vm.Config.Hardware.Device {
+		backing, ok := device.GetVirtualDevice().Backing.(*types.VirtualDiskFlatVer2BackingInfo)
+		if !ok || backing.DiskMode != string(types.VirtualDiskModeIndependent_persistent) || backing.Datastore == nil {
+			continue
+		}
+		_, file, _ := strings.Cut(backing.FileName, "] ")
+		flat := simulator.VirtualDiskBackingFileName(file)
+		found[backing.Uuid] = path.Join(g.stores[backing.Datastore.Value], flat)
+	}
+	return found
 }
 
 // RemoveObject takes note that a machine is gone.

@@ -8,11 +8,13 @@ A process of its own: it is told on standard input where the simulator's side do
 from __future__ import annotations
 
 import copy
+import hashlib
 import http.client
 import json
 import os
 import shutil
 import sys
+import tarfile
 import threading
 from collections.abc import Iterable
 from pathlib import Path
@@ -22,11 +24,14 @@ from stockyard.guest.agent import wire
 from stockyard.guest.agent.apply import Identity
 from stockyard.guest.agent.guestinfo import Guestinfo
 from stockyard.guest.agent.main import Agent
+from stockyard.guest.agent.volumes import Volumes
 from stockyard.providers.memory.guest import NoEffects, boot
+from stockyard.providers.memory.volumes import FolderDisks
 
 ENGINE = "vcsim"
 WAIT = 20
 KEYS = "stockyard."
+SERIAL = 20
 
 
 class Frozen(BaseException):
@@ -58,6 +63,38 @@ class SideDoor:
         return asked if asked["info"] or asked["freeze"] else {}
 
 
+class Platters:
+    """What is on volumes: a directory while one is in a guest, and always, packed, its disk's file, which is copied."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def load(self, file: str) -> Path:
+        """The directory of a disk."""
+        place = self._place(file)
+        if not place.exists():
+            place.mkdir(parents=True)
+            if Path(file).stat().st_size:
+                with tarfile.open(file) as packed:
+                    packed.extractall(place)  # noqa: S202  # it was packed here
+        return place
+
+    def save(self, file: str) -> None:
+        """Pack what is on a disk, unless nobody looked at it, or it was deleted."""
+        if self._place(file).exists() and Path(file).exists():
+            with tarfile.open(file, "w") as packed:
+                packed.add(self._place(file), ".")
+
+    def drop(self, file: str) -> None:
+        """Take a disk's directory away when nobody has it."""
+        if self._place(file).exists():
+            self.save(file)
+            shutil.rmtree(self._place(file))
+
+    def _place(self, file: str) -> Path:
+        return self.directory / hashlib.sha256(file.encode()).hexdigest()
+
+
 class WarmAgent(Agent):
     """The agent in a guest that has no dockerd to warm up."""
 
@@ -74,8 +111,10 @@ class WarmAgent(Agent):
 class Guest:
     """One guest: its disk, its agent and how often it was booted."""
 
-    def __init__(self, root: Path, source: Guest | None) -> None:
+    def __init__(self, root: Path, source: Guest | None, platters: Platters) -> None:
         self.root = root
+        self.platters = platters
+        self.disks: dict[str, str] = {}
         self.boots = -1
         self.door = SideDoor()
         if source is None:
@@ -88,8 +127,9 @@ class Guest:
 
     def serve(self, told: dict[str, Any]) -> dict[str, Any]:
         """Take what the simulator says of this machine; returns what the guest asks for."""
+        self._plug(told["disks"] or {})
         if self.boots not in (-1, told["boots"]):
-            boot(self.root)
+            boot(self.root, self.plugged)
             self.line = self._started()
         self.boots = told["boots"]
         self.door.info = dict(told["info"] or {})
@@ -100,13 +140,27 @@ class Guest:
                 pass
         except Frozen:
             pass
+        # On the disk before anybody hears of it.
+        for file in self.disks.values():
+            self.platters.save(file)
         return self.door.taken()
+
+    def plugged(self) -> dict[str, Path]:
+        """The directories of the volumes that are in it, by serial number: the end of the disk's uuid."""
+        return {uuid.replace("-", "").lower()[-SERIAL:]: self.platters.load(f) for uuid, f in self.disks.items()}
+
+    def _plug(self, disks: dict[str, str]) -> None:
+        gone = [file for uuid, file in self.disks.items() if uuid not in disks]
+        self.disks = disks
+        for file in gone:
+            self.platters.drop(file)
 
     def _started(self) -> Guestinfo:
         return Guestinfo(self._agent(), self.door)
 
     def _agent(self) -> Agent:
-        return WarmAgent(Identity(str(self.root), NoEffects()))
+        volumes = Volumes(str(self.root), FolderDisks(self.root, self.plugged))
+        return WarmAgent(Identity(str(self.root), NoEffects()), volumes)
 
 
 class Guests:
@@ -115,6 +169,7 @@ class Guests:
     def __init__(self, control: str, directory: Path) -> None:
         self.directory = directory
         self.known: dict[str, Guest] = {}
+        self.platters = Platters(directory / "disks")
         self._connection = http.client.HTTPConnection(control, timeout=3 * WAIT)
         self._seen = 0
 
@@ -138,7 +193,8 @@ class Guests:
             if not (told["info"] and any(name.startswith(KEYS) for name in told["info"])) and machine not in self.known:
                 continue
             if machine not in self.known:
-                self.known[machine] = Guest(self.directory / machine, self.known.get(told["source"]))
+                source = self.known.get(told["source"])
+                self.known[machine] = Guest(self.directory / machine, source, self.platters)
             if asked := self.known[machine].serve(told):
                 yield {"machine": machine, **asked}
 

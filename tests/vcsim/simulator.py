@@ -28,7 +28,7 @@ READING = {
     "FetchUserPrivilegeOnEntities", "FindAllByDnsName", "FindAllByUuid", "FindByInventoryPath", "FindByUuid",
     "FindChild", "HasPrivilegeOnEntities", "HasPrivilegeOnEntity", "HasUserPrivilegeOnEntities", "Login", "Logout",
     "ModifyListView", "QueryOptions", "RetrieveProperties", "RetrievePropertiesEx", "RetrieveServiceContent",
-    "SessionIsActive", "WaitForUpdates", "WaitForUpdatesEx",
+    "SearchDatastore_Task", "SessionIsActive", "WaitForUpdates", "WaitForUpdatesEx",
 }  # fmt: skip
 # What a privilege is asked for by, here: a small part of what a vCenter asks.
 GUARDED = {

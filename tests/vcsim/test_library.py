@@ -16,7 +16,7 @@ from stockyard import FleetSpec, ImageSpec, TemplateSpec, Yard
 from stockyard.core.login import Login
 from stockyard.errors import StockyardError
 from stockyard.providers.vsphere import place
-from stockyard.providers.vsphere.library import ITEMS, NAME, find
+from stockyard.providers.vsphere.library import ITEMS, LIBRARIES, NAME, find
 from stockyard.providers.vsphere.rest import Rest
 from tests.vcsim.simulator import SOURCE, Simulator
 
@@ -129,3 +129,25 @@ def test_an_item_that_is_not_there_is_named(own_vcenter: Simulator, item: str, t
                 yard.template(TemplateSpec("base", image=ImageSpec(source=source)))
             assert "Remedy: " in str(caught.value)
             assert own_vcenter.password.partition("'")[0] not in str(caught.value)
+
+
+def test_an_item_of_which_vcenter_does_not_say_the_machine_is_refused(
+    own_vcenter: Simulator, rest: Rest, item: str, tmp_path: Path
+) -> None:
+    """The simulator makes items of type VM template, and does not say which machine one is."""
+    with rest as asked:
+        library = asked.ask("POST", f"{LIBRARIES}?~action=find", {"spec": {"name": "golden"}})[0]
+        source, folder = own_vcenter.find(SOURCE), own_vcenter.find(SOURCE).parent
+        place = {"folder": folder._moId, "resource_pool": source.resourcePool._moId}
+        spec = {"source_vm": source._moId, "name": "whole", "library": library, "placement": place}
+        asked.ask("POST", "/vcenter/vm-template/library-items", {"spec": spec})
+    before = set(own_vcenter.machines())
+    with Yard(own_vcenter.uri + "?endpoints=false", pki_dir=str(tmp_path)) as yard:
+        with pytest.raises(StockyardError, match="does not say which machine") as caught:
+            yard.template(TemplateSpec("base", image=ImageSpec(source="library:golden/whole")))
+        assert "name the VM template itself" in str(caught.value)
+        assert yard.templates() == []
+        # Which is what the machine is called in the inventory.
+        assert yard.template(TemplateSpec("base", image=ImageSpec(source="whole"))).changed
+        yard.teardown(templates=True)
+    assert set(own_vcenter.machines()) == before

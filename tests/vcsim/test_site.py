@@ -159,3 +159,19 @@ def test_the_preflight_names_what_is_missing(user: VsphereController) -> None:
     assert all(privilege in bad.stdout for privilege in missing)
     assert "Traceback" not in bad.output
     assert user.vcenter.changes() == {}
+
+
+def test_the_preflight_asks_for_what_pools_and_volumes_need(user: VsphereController) -> None:
+    """Who wants neither says so, and needs none of it."""
+    user.vcenter.reset()
+    user.vcenter.deny("Resource.CreatePool", "Datastore.FileManagement")
+    run = (PREFLIGHT, "-e", f"yard_hypervisor={user.hypervisor}")
+    bad = user.run(*run)
+    assert bad.returncode == 2
+    assert "privilege Resource.CreatePool is missing on the pool, for pools alone" in bad.stdout
+    assert "privilege Datastore.FileManagement is missing on the datastore, for volumes alone" in bad.stdout
+    half = user.run(*run, "-e", "preflight_pools=false")
+    assert half.returncode == 2
+    assert "Resource.CreatePool" not in half.stdout
+    assert user.run(*run, "-e", "preflight_pools=false", "-e", "preflight_volumes=false").returncode == 0
+    assert user.vcenter.changes() == {}

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -26,7 +27,7 @@ from stockyard import (
 )
 from stockyard.core import resize
 from stockyard.core.size import Size
-from tests.support import FaultyProvider
+from tests.support import FaultyProvider, host_record
 
 FROZEN, MOST = Size(1, 1024, 8), Size(4, 2048)
 
@@ -57,6 +58,16 @@ def test_every_step_fits_and_the_slots_are_enough(least: int, room: int) -> None
 def test_what_cannot_be_is_told(size: Size, why: str) -> None:
     assert why in resize.why_not(size, FROZEN, MOST)
     assert bool(resize.why_not(size, FROZEN, MOST)) == bool(why)
+
+
+def test_a_machine_that_gives_nothing_back_is_replaced_to_have_less() -> None:
+    record = replace(host_record(), size=Size(2, 2048, 8), frozen=FROZEN, most=MOST, resizes="up")
+    for less in (HostSpec(vcpus=1, memory_mib=2048), HostSpec(vcpus=4, memory_mib=1024), HostSpec()):
+        assert "cannot be taken back" in resize.in_place(record, less)
+        assert not resize.in_place(replace(record, resizes="both"), less)
+    assert not resize.in_place(record, HostSpec(vcpus=4, memory_mib=2048))
+    with pytest.raises(InvalidInput):
+        replace(record, resizes="down")
 
 
 def test_sizes_that_make_no_sense() -> None:

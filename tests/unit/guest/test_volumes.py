@@ -191,6 +191,35 @@ def test_a_file_system_is_known_and_its_size(image: Path, monkeypatch: pytest.Mo
     assert ran == [["resize2fs", str(image)]]
 
 
+def test_a_disk_is_known_by_its_serial_number_or_its_world_wide_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one is virtio's, the other that of VMware's SCSI disks."""
+    serial = "0b0a4a869c3b4b0e9a5e"
+    monkeypatch.setattr(disks, "BLOCKS", str(tmp_path))
+    told = {"null": {"serial": serial}, "zero": {"device/wwid": f"naa.6000C295CD00{serial.upper()}"}}
+    for name, files in told.items():
+        for file, text in files.items():
+            (tmp_path / name / file).parent.mkdir(parents=True)
+            (tmp_path / name / file).write_text(f"{text}\n")
+    assert LinuxDisks().find(serial, 0) == "/dev/null"
+    (tmp_path / "null" / "serial").write_text("another")
+    assert LinuxDisks().find(serial, 0) == "/dev/zero"
+    (tmp_path / "zero" / "device" / "wwid").write_text(f"naa.6000c29fcd00{serial}")
+    with pytest.raises(TimeoutError):
+        LinuxDisks().find(serial, 0)
+
+
+def test_a_scsi_disk_is_asked_for_its_size_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, image: Path) -> None:
+    monkeypatch.setattr(disks, "BLOCKS", str(tmp_path / "sys"))
+    monkeypatch.setattr(disks, "_run", lambda _argv, _patience: None)
+    rescan = tmp_path / "sys" / image.name / "device" / "rescan"
+    rescan.parent.mkdir(parents=True)
+    rescan.write_text("")
+    LinuxDisks().grow(str(image))
+    assert rescan.read_text() == "1"
+
+
 def test_a_check_that_is_not_enough_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     class Done:
         stdout, stderr = "UNEXPECTED INCONSISTENCY", ""

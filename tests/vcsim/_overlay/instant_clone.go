@@ -282,6 +282,7 @@ func (c *instantClone) request() *types.CreateVM_Task {
 		NumCPUs: source.Hardware.NumCPU, MemoryMB: int64(source.Hardware.MemoryMB), Uuid: c.bios,
 		NumCoresPerSocket: source.Hardware.NumCoresPerSocket,
 		InstanceUuid:      uuid.NewString(), ExtraConfig: c.config,
+		CpuHotAddEnabled: source.CpuHotAddEnabled, MemoryHotAddEnabled: source.MemoryHotAddEnabled,
 		Files: &types.VirtualMachineFileInfo{VmPathName: fmt.Sprintf("[%s] %s", c.store.Name, c.name)},
 	}
 	if config.Uuid == "" {

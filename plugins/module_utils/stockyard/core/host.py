@@ -16,6 +16,8 @@ from .volume import VolumeUse, check_uses
 
 MODES = ("instant", "linked", "full")
 ENGINE_IDENTITIES = ("shared", "unique")
+# Which way a host's size changes while it runs.
+BOTH, UP = "both", "up"
 HOST_PHASES = ("creating", "ready", "draining", "deleting")
 SSH_PORT = 2222
 DOCKER_PORT = 2376
@@ -146,6 +148,7 @@ class HostRecord:
     :param size: its nominal size, which counts in its pool.
     :param frozen: the size that its template was frozen with: the least that it can have.
     :param most: what it can be given while it runs; 0 where nothing can be plugged in.
+    :param resizes: which way its size changes while it runs: ``both``, or ``up`` alone.
     """
 
     owner: str
@@ -171,6 +174,7 @@ class HostRecord:
     size: Size = field(default_factory=Size)
     frozen: Size = field(default_factory=Size)
     most: Size = field(default_factory=Size)
+    resizes: str = BOTH
 
     kind = "host"
 
@@ -182,6 +186,7 @@ class HostRecord:
         naming.mac(self.mac)
         naming.address(self.address)
         naming.choice("phase", self.phase, HOST_PHASES)
+        naming.choice("resizes", self.resizes, (BOTH, UP))
 
     @property
     def ssh_port(self) -> int:

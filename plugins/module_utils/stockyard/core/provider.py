@@ -38,6 +38,7 @@ class Capabilities:
     :param macs: how many there are from there on.
     :param ram_file: whether a template's RAM is a file in which zeroes take no room.
     :param resizes: whether running machines can be given more.
+    :param shrinks: whether running machines give back what they were given.
     :param builds: whether images are built of packages here; else templates are cloned of what there is.
     :param volumes: whether it has data disks that outlive hosts.
     :param guest_agent: whether Ansible's connection ``community.libvirt.libvirt_qemu`` reaches its hosts.
@@ -53,6 +54,7 @@ class Capabilities:
     builds: bool = True
     ram_file: bool = False
     resizes: bool = False
+    shrinks: bool = True
     volumes: bool = False
     guest_agent: bool = False
 

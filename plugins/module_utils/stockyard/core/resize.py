@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ..errors import Unsupported
-from .host import HostRecord, HostSpec
+from .host import UP, HostRecord, HostSpec
 from .size import Size
 
 # Linux adds and removes memory in blocks of this size on x86 (memory-hotplug.rst).
@@ -53,7 +53,10 @@ def in_place(record: HostRecord, spec: HostSpec) -> str:
     """Why a host that is there cannot take on a declared size where it is; empty when it can."""
     if not record.frozen.vcpus:
         return "it was made before hosts could be resized"
-    return why_not(wanted(spec, record.frozen), record.frozen, record.most)
+    size = wanted(spec, record.frozen)
+    if record.resizes == UP and (size.vcpus < record.size.vcpus or size.memory_mib < record.size.memory_mib):
+        return "what it was given while it ran cannot be taken back here"
+    return why_not(size, record.frozen, record.most)
 
 
 def check(spec: HostSpec, frozen: Size, most: Size, name: str) -> None:

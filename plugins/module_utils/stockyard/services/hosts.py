@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from ..core.clock import Deadline
-from ..core.host import MODES, HostRecord, HostSpec
+from ..core.host import BOTH, MODES, UP, HostRecord, HostSpec
 from ..core.provider import FIRST_MAC, MACS, Capabilities, Template
 from ..core.resize import wanted
 from ..core.size import grows, larger
@@ -95,6 +95,7 @@ def _draft(ctx: Context, order: Order, template: TemplateRecord) -> HostRecord:
         size=size_of(order.spec, template),
         frozen=frozen(template),
         most=most(ctx, template),
+        resizes=BOTH if ctx.provider.capabilities.shrinks else UP,
     )
 
 

@@ -41,12 +41,13 @@ def run(ctx: Context, templates: bool, volumes: bool, timeout: float) -> Plan:
     for tenant, name in sorted({(t.record.tenant, t.record.name) for t in seen.templates if templates}):
         template_service.remove(ctx, tenant, name, deadline.left())
     if templates:
-        # Pools first: with the last of them goes what a hypervisor keeps for the yard's sake alone.
         _remove_pools(ctx, deadline)
-        ctx.provider.prune_images(0.0)
     todo = _planned(ctx, seen, templates, volumes)
     for volume in ctx.provider.volumes.observe(ctx.owner).volumes if volumes else ():
         volume_service.delete(ctx, volume.tenant, volume.name, deadline.left())
+    if templates:
+        # Pools and volumes first: with the last of them goes what a hypervisor keeps for the yard's sake alone.
+        ctx.provider.prune_images(0.0)
     return todo
 
 

@@ -44,3 +44,10 @@ def test_what_is_free_is_in_the_range_and_not_taken(start: int, taken: set[int])
 def test_what_does_not_fit_is_refused(text: str, gateway: str) -> None:
     with pytest.raises(InvalidInput, match="addresses"):
         read(text, gateway)
+
+
+@pytest.mark.parametrize("text", ["dhcp", "DHCP "])
+def test_dhcp_is_refused_with_the_reason(text: str) -> None:
+    with pytest.raises(InvalidInput, match="DHCP") as caught:
+        read(text)
+    assert "certificate" in str(caught.value)

@@ -13,6 +13,8 @@ import time
 from .volumes import BLANK, FILESYSTEM
 
 BLOCKS = "/sys/block"
+# What the SCSI identifiers of volumes begin with on VMware, before the serial number: its own mark, then one of ours.
+NAA = "6000c295cd00"
 MOUNTS = "/proc/self/mountinfo"
 POLL = 0.05
 LOOKED_AT, SAMPLES, SAMPLE = 4 << 20, 64, 4096
@@ -32,7 +34,7 @@ class LinuxDisks:
         end = time.monotonic() + patience
         while True:
             for name in sorted(os.listdir(BLOCKS)):
-                if _text(f"{BLOCKS}/{name}/serial") == serial and os.path.exists(f"/dev/{name}"):
+                if _is(f"{BLOCKS}/{name}", serial) and os.path.exists(f"/dev/{name}"):
                     return f"/dev/{name}"
             if time.monotonic() > end:
                 raise TimeoutError(f"no disk with serial number {serial} appeared within {patience:g} s")
@@ -78,6 +80,7 @@ class LinuxDisks:
         _run(["umount", path], LONG)
 
     def grow(self, device: str) -> bool:
+        _rescan(device)
         with open(device, "rb", buffering=0) as disk:
             size, block = disk.seek(0, os.SEEK_END), _at(disk.fileno(), SUPERBLOCK, 1024)
             shift = struct.unpack_from("<I", block, BLOCK_SIZE)[0]
@@ -90,6 +93,14 @@ class LinuxDisks:
         _run(["systemctl", "stop", "docker.socket", "docker.service"], LONG)
 
 
+def _rescan(device: str) -> None:
+    """Let a SCSI disk be asked for its size again: nobody tells the kernel that it grew."""
+    place = f"{BLOCKS}/{os.path.basename(device)}/device/rescan"
+    if os.path.exists(place):
+        with open(place, "w", encoding="ascii") as handle:
+            handle.write("1")
+
+
 def _blocks(superblock: bytes) -> int:
     low = int(struct.unpack_from("<I", superblock, BLOCKS_LOW)[0])
     wide = struct.unpack_from("<I", superblock, FEATURES)[0] & BITS_64
@@ -99,6 +110,11 @@ def _blocks(superblock: bytes) -> int:
 def _at(handle: int, offset: int, length: int) -> bytes:
     """Bytes of a disk; zeroes where it ends before."""
     return os.pread(handle, length, offset).ljust(min(length, 1024), b"\0")
+
+
+def _is(block: str, serial: str) -> bool:
+    """Whether a disk is the one: a virtio disk has a serial number, a SCSI disk of VMware's a world wide name."""
+    return serial in (_text(f"{block}/serial"), _text(f"{block}/device/wwid").lower().removeprefix(f"naa.{NAA}"))
 
 
 def _text(path: str) -> str:

@@ -15,6 +15,7 @@ from ipaddress import AddressValueError, IPv4Address, IPv4Network, NetmaskValueE
 from ...core.naming import shown
 from ...errors import Conflict, InvalidInput
 
+DHCP = "dhcp"
 USAGE = "write addresses=FIRST-LAST/PREFIX, as in addresses=192.0.2.10-192.0.2.99/24"
 
 
@@ -56,6 +57,11 @@ def read(text: str, gateway: str = "") -> Range:
 
     :raises InvalidInput: when it is anything else, or its parts do not fit together.
     """
+    if text.strip().lower() == DHCP:
+        raise InvalidInput(
+            "addresses: hosts have no addresses of DHCP's.",
+            cause="a host is off the wire until its address is in its certificate", remedy=USAGE,
+        )  # fmt: skip
     span, slash, prefix = text.partition("/")
     first, dash, last = span.partition("-")
     try:

@@ -16,7 +16,7 @@ from . import api, specs
 from .guestinfo import IDLE
 from .inventory import properties
 from .lookup import Lookup
-from .records import RECORD, to_value
+from .records import RECORD, SHOWN, to_value
 
 # A clone's disk is a child of the source's, or a copy of its own without snapshots.
 MOVES = {"linked": "createNewChildDiskBacking", "full": "moveAllDiskBackingsAndDisallowSharing"}
@@ -45,8 +45,12 @@ class Designer:
         where = specs.location(
             self.lookup.made_folder(), pool, self._store(), self.card(record, devices), move=MOVES[mode]
         )
-        size = (record.hardware.vcpus, record.hardware.memory_mib) if isinstance(record, TemplateRecord) else None
-        return specs.cold_clone(where, specs.hardware(record.uuid, self.values(record), size), snapshot)
+        size = record.hardware if isinstance(record, TemplateRecord) else record.frozen
+        return specs.cold_clone(
+            where,
+            specs.hardware(record.uuid, {**self.values(record), SHOWN: "TRUE"}, size.vcpus, size.memory_mib),
+            snapshot,
+        )
 
     def card(self, record: Record, devices: Iterable[Any]) -> list[Any]:
         """The changes of a machine's network card.

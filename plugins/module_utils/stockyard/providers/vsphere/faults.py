@@ -134,6 +134,8 @@ MAKERS: dict[str, Maker] = {
         HypervisorError, "the cluster or pool has not enough left.", "free some, widen the pool, or add hosts"
     ),
     "InvalidPowerState": _power,
+    "FileNotFound": _simple(HypervisorError, "a file of its disk is gone.", "look for it on the datastore"),
+    "FileLocked": _simple(Busy, "another machine has its disk open.", "end that machine, then run again"),
     "ManagedObjectNotFound": _simple(NotFound, "it is not there any more.", "run again"),
     "MethodNotFound": _not_supported,
     "NotSupported": _not_supported,

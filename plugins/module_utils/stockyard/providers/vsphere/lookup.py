@@ -36,6 +36,7 @@ class Lookup:
         self._folder: Any = None
         self._datastore: Any = None
         self._hosts: dict[str, str] = {}
+        self._stores: dict[str, Any] = {}
         self._pools: dict[str, Any] = {}
         self.folder()
 
@@ -66,6 +67,12 @@ class Lookup:
         if self._datastore is None:
             self._datastore = self._named_store() if self.storage else self._roomiest()
         return self._datastore
+
+    def datastore_called(self, name: str) -> Any:
+        """A datastore of the cluster."""
+        if name not in self._stores:
+            self._stores[name] = self._one_of("datastore", name)
+        return self._stores[name]
 
     def pool_of(self, record: Record) -> Any:
         """The resource pool that a machine is made in: its pool's, or the yard's own.

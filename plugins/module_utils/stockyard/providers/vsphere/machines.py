@@ -126,14 +126,18 @@ class Machines:
                 grace.pause(POLL)
         self._off(found, record, deadline)
 
-    def remove(self, record: Record, deadline: Deadline) -> None:
-        """Take a machine and its disks away. Nothing there is a success."""
-        found = self.present(record)
+    def remove(self, record: Record, deadline: Deadline, spare: Callable[[Machine], None]) -> None:
+        """Take a machine and its own disks away. Nothing there is a success.
+
+        :param spare: takes out of it, when it is off, what is to be kept.
+        """
+        found = self.present(record, DEVICES)
         if found is None:
             return
         try:
             if found.power != "poweredOff":
                 self._off(found, record, deadline)
+            spare(found)
             self.tasks.run("destroy the machine", record.title, found.ref.Destroy_Task, deadline)
         except NotFound:
             pass

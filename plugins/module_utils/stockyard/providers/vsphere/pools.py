@@ -24,6 +24,7 @@ from ...errors import Conflict, HypervisorError, InvalidInput
 from . import specs, yardbook
 from .faults import is_a
 from .lookup import Lookup
+from .privileges import Guard
 from .register import Register, Values
 from .session import Session
 from .task import Tasks
@@ -41,16 +42,24 @@ class Pools:
     """
 
     def __init__(
-        self, session: Session, tasks: Tasks, lookup: Lookup, register: Register, known: Callable[..., Known]
+        self,
+        session: Session,
+        tasks: Tasks,
+        lookup: Lookup,
+        register: Register,
+        known: Callable[..., Known],
+        guard: Guard,
     ) -> None:
         self.session = session
         self.lookup = lookup
         self.tasks = tasks
         self.register = register
         self._known = known
+        self._guard = guard
 
     def keep(self, record: PoolRecord, *, force: bool = False) -> PoolRecord:
         """Compare and set, in the register; then the resource pool follows."""
+        self._guard.demand("pools")
         kept = replace(record, version=record.version + 1)
         self._known()
 

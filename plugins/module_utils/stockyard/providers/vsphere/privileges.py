@@ -37,6 +37,18 @@ NEEDED: Mapping[str, tuple[str, ...]] = {
     "datastore": ("Datastore.AllocateSpace",),
     "network": ("Network.Assign",),
 }
+# What pools and volumes need beside: asked for before the first of them is made, and by the preflight.
+FOR: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "pools": {"pool": ("Resource.CreatePool", "Resource.DeletePool", "Resource.EditPool")},
+    "volumes": {
+        "folder": (
+            "VirtualMachine.Config.AddExistingDisk",
+            "VirtualMachine.Config.DiskExtend",
+            "VirtualMachine.Config.RemoveDisk",
+        ),
+        "datastore": ("Datastore.Browse", "Datastore.FileManagement"),
+    },
+}
 
 
 def needed(labels: Labels) -> dict[str, tuple[str, ...]]:
@@ -55,16 +67,18 @@ class Guard:
         self.lookup = lookup
         self.labels = labels
         self._looking = threading.Lock()
-        self._may = False
+        self._may: set[str] = set()
 
-    def demand(self) -> None:
+    def demand(self, purpose: str = "") -> None:
         """Refuse to begin what cannot be ended; looked at once.
 
+        :param purpose: ``pools`` or ``volumes``; nothing for a yard without.
         :raises HypervisorError: naming every privilege that is missing.
         """
         with self._looking:
-            found = [] if self._may else self.missing()
-            self._may = not found
+            found = [] if purpose in self._may else self._lacking(FOR[purpose] if purpose else needed(self.labels))
+            if not found:
+                self._may.add(purpose)
         if found:
             raise HypervisorError(
                 f"{len(found)} privileges are missing; nothing was made.", name=self.session.place.host,
@@ -73,8 +87,14 @@ class Guard:
             )  # fmt: skip
 
     def missing(self) -> list[str]:
-        """Each privilege that this user has not, with the object that he has it not on; in one call."""
-        wanted = needed(self.labels)
+        """Each privilege that this user has not, with the object that he has it not on, and what it is for."""
+        found = self._lacking(needed(self.labels))
+        for purpose, wanted in FOR.items():
+            found += [f"{line}, for {purpose} alone" for line in self._lacking(wanted)]
+        return found
+
+    def _lacking(self, wanted: Mapping[str, tuple[str, ...]]) -> list[str]:
+        """Of some privileges those that this user has not; in one call."""
         objects = {kind: ref for kind, ref in self._objects().items() if kind in wanted}
         names = sorted({name for kind in objects for name in wanted[kind]})
         content = self.session.content

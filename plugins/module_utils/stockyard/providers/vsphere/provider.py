@@ -26,10 +26,10 @@ from ...core.provider import (
     Swept,
     Template,
 )
+from ...core.size import Size
 from ...core.template import TemplateRecord
 from ...errors import Conflict, HypervisorError, PoolFull, StockyardError, Unsupported
-from ..novolumes import NoVolumes
-from . import fork, place, pools, templates, yardbook
+from . import fork, grow, place, pools, templates, yardbook
 from .addresses import Range
 from .guestinfo import GuestinfoChannel
 from .hosts import Hosts
@@ -45,6 +45,7 @@ from .records import Machine
 from .register import Register, Values
 from .session import Session
 from .task import Tasks
+from .volumes import VsphereVolumes
 
 # What vSphere keeps for addresses that are set by hand.
 FIRST_MAC, MACS = "00:50:56:00:00:00", 1 << 22
@@ -61,11 +62,9 @@ class VsphereProvider:
         self.place = lookup.place
         self.capabilities = Capabilities(
             modes=("instant", "linked", "full"), parallel=self.place.parallel, endpoints=self.place.endpoints,
-            first_mac=FIRST_MAC, macs=MACS, own_files=False, builds=False,
+            first_mac=FIRST_MAC, macs=MACS, own_files=False, builds=False, volumes=True,
+            resizes=True, shrinks=False,
         )  # fmt: skip
-        self.volumes = NoVolumes(
-            "first class disks are not built in yet; a host of vSphere keeps its data on its own disk"
-        )
         self.session = session
         self.lookup = lookup
         self.tasks = Tasks(session)
@@ -77,8 +76,11 @@ class VsphereProvider:
         self.machines = Machines(session, self.tasks, lookup, self.register)
         self.hosts = Hosts(self.forks, self.machines, self.register)
         self.reading = Reading(session, lookup)
-        self.pools = pools.Pools(session, self.tasks, lookup, self.register, self.reading.current)
         self.guard = Guard(session, lookup, self.labels)
+        self.pools = pools.Pools(session, self.tasks, lookup, self.register, self.reading.current, self.guard)
+        self.volumes = VsphereVolumes(
+            session, self.tasks, lookup, self.register, self.machines, self.reading, self.guard
+        )
         self._seen: dict[str, Machine] = {}
 
     def close(self) -> None:
@@ -145,7 +147,9 @@ class VsphereProvider:
         if self.place.frozen:
             templates.freeze(self.session, self.channel(record, deadline), machine, record.title, deadline)
             frozen = "yes"
-        return self.claim(record, phase="frozen", checksums={"frozen": frozen})
+        hardware, memory = grow.room(self.session, machine.ref, record)
+        told = {"checksums": {"frozen": frozen}, "hardware": hardware, "max_memory_mib": memory}
+        return self.claim(record, phase="frozen", **told)
 
     def check_host(self, spec: HostSpec) -> None:
         templates.check_host(spec, self.place)
@@ -184,8 +188,8 @@ class VsphereProvider:
     def stop(self, record: Record, deadline: Deadline) -> None:
         self.machines.stop(record, deadline)
 
-    def resize(self, record: HostRecord, size: Any, deadline: Deadline) -> None:
-        raise Unsupported("machines are not resized here.", name=record.title, remedy="replace the host")
+    def resize(self, record: HostRecord, size: Size, deadline: Deadline) -> None:
+        grow.resize(self.session, self.tasks, self.machines.ref(record), record, size, deadline)
 
     def set_link(self, record: Record, up: bool) -> None:
         machine = self.machines.lately(record) or self.machines.need(record)
@@ -205,10 +209,10 @@ class VsphereProvider:
             if self.machines.present(record) is None:
                 return
             self.register.change(lambda values: yardbook.leave(values, record, self.reading.machines))
-            self.machines.remove(record, Deadline(REMOVAL))
+            self._remove(record)
             self.register.change(lambda values: yardbook.left(values, record))
         else:
-            self.machines.remove(record, Deadline(REMOVAL))
+            self._remove(record)
             if yardbook.HOST + record.domain in self.register.read().values:
                 self.register.change(self.reading.stamped(lambda values: yardbook.drop(values, record)))
         self.reading.known.gone(record)
@@ -221,7 +225,7 @@ class VsphereProvider:
         values, read = self._everything()
         records = [r for r, _machine in yardbook.everything(values, read)]
         gone = self.images.prune(records, older_than)
-        if values and not (records or yardbook.pools(values) or anyone(dict(values), self.leases.now())):
+        if values and not (records or yardbook.kept(values) or anyone(dict(values), self.leases.now())):
             self._close_register()
         return gone
 
@@ -237,6 +241,10 @@ class VsphereProvider:
             return {"storage": self.lookup.storage or "its source's", "esxi_host": "", **place}
         return {"storage": machine.store, "esxi_host": self.lookup.host_name(machine.host), **place}
 
+    def _remove(self, record: Record) -> None:
+        deadline = Deadline(REMOVAL)
+        self.machines.remove(record, deadline, lambda machine: self.volumes.spare(record, machine, deadline))
+
     def _addresses(self) -> list[str]:
         """Every address that a host of any owner has."""
         values = self.reading.refreshed(self.register.read().values)
@@ -248,7 +256,7 @@ class VsphereProvider:
         self.leases.take(CLOSING, "the register", Deadline(0.0))
         values, read = self._everything()
         others = {k: v for k, v in values.items() if k != CLOSING}
-        if yardbook.everything(values, read) or yardbook.pools(values) or anyone(others, self.leases.now()):
+        if yardbook.everything(values, read) or yardbook.kept(values) or anyone(others, self.leases.now()):
             self.register.change(open_again)
             return
         self.register.remove()

@@ -20,6 +20,8 @@ from ...errors import InvalidInput, StockyardError
 from ...guest.agent.guestinfo import PREFIX as GUESTINFO
 
 OURS = "stockyard."
+# Of a machine's settings, what lets its guest see the uuids of its disks.
+SHOWN = "disk.EnableUUID"
 RECORD = f"{OURS}record"
 # All of a machine's extraConfig: some hundred entries on a vCenter.
 OPTIONS = "config.extraConfig"
@@ -88,7 +90,9 @@ def ours(values: Mapping[str, Any]) -> dict[str, str]:
     """Of what was read of a machine's extraConfig, whole or by entries, what is ours."""
     entries = [v for path, v in values.items() if path.startswith(f"{OPTIONS}[") and v is not None]
     return {
-        o.key: str(o.value) for o in (*entries, *(values.get(OPTIONS) or ())) if o.key.startswith((OURS, GUESTINFO))
+        o.key: str(o.value)
+        for o in (*entries, *(values.get(OPTIONS) or ()))
+        if o.key.startswith((OURS, GUESTINFO, SHOWN))
     }
 
 

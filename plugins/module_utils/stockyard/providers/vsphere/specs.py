@@ -11,6 +11,9 @@ from typing import Any
 from ...core.pool import PoolSpec
 from . import api
 
+# The mode of disks that no snapshot and no clone of their machine takes along.
+INDEPENDENT = "independent_persistent"
+
 
 def options(values: Mapping[str, str]) -> list[Any]:
     """Values for extraConfig."""
@@ -101,15 +104,15 @@ def cold_clone(where: Any, config: Any, snapshot: Any = None) -> Any:
     return spec
 
 
-def hardware(uuid: str, values: Mapping[str, str], size: tuple[int, int] | None = None) -> Any:
-    """What a cold copy has of its own.
+def hardware(uuid: str, values: Mapping[str, str], cpus: int = 0, memory_mib: int = 0) -> Any:
+    """What a cold copy has of its own; more can be added to it while it runs.
 
-    :param size: CPUs and MiB of memory; the source's when not given.
+    :param cpus: the source's when 0, and so is its memory.
     """
     spec = api.vim().vm.ConfigSpec(uuid=uuid, extraConfig=options(values))
-    if size:
-        spec.numCPUs, spec.memoryMB = size
-        spec.cpuHotAddEnabled = spec.memoryHotAddEnabled = True
+    if cpus and memory_mib:
+        spec.numCPUs, spec.memoryMB = cpus, memory_mib
+    spec.cpuHotAddEnabled = spec.memoryHotAddEnabled = True
     return spec
 
 
@@ -142,3 +145,47 @@ def empty_machine(name: str, datastore: str, values: Mapping[str, str]) -> Any:
         name=name, guestId="otherGuest64", numCPUs=1, memoryMB=4, extraConfig=options(values),
         files=vm.FileInfo(vmPathName=f"[{datastore}]"), annotation="stockyard: locks and reservations. Never started.",
     )  # fmt: skip
+
+
+def thin_disk(capacity_kib: int) -> Any:
+    """A disk of a file that grows with what is on it."""
+    return api.vim().VirtualDiskManager.FileBackedVirtualDiskSpec(
+        diskType="thin", adapterType="lsiLogic", capacityKb=capacity_kib
+    )
+
+
+def disk_search(name: str) -> Any:
+    """A look for one disk's file: what it takes, and how large the disk is."""
+    browser = api.vim().host.DatastoreBrowser
+    size = browser.VmDiskQuery.Details(
+        diskType=False, capacityKb=True, hardwareVersion=False, controllerType=False, diskExtents=False, thin=False
+    )
+    flags = browser.FileInfo.Details(fileType=True, fileSize=True, modification=False, fileOwner=False)
+    return browser.SearchSpec(query=[browser.VmDiskQuery(details=size)], details=flags, matchPattern=[name])
+
+
+def known_disk(file: str, controller: int, unit: int) -> Any:
+    """A disk that is there already, put into a machine, out of the reach of its snapshots and clones."""
+    device = api.vim().vm.device
+    backing = device.VirtualDisk.FlatVer2BackingInfo(fileName=file, diskMode=INDEPENDENT)
+    disk = device.VirtualDisk(key=-1, controllerKey=controller, unitNumber=unit, backing=backing)
+    return device.VirtualDeviceSpec(operation="add", device=disk)
+
+
+def larger_disk(disk: Any, capacity_kib: int) -> Any:
+    """The same disk of a machine, larger."""
+    disk.capacityInKB, disk.capacityInBytes = capacity_kib, capacity_kib << 10
+    return api.vim().vm.device.VirtualDeviceSpec(operation="edit", device=disk)
+
+
+def without(device: Any) -> Any:
+    """A device taken out of a machine; the files under it stay."""
+    return api.vim().vm.device.VirtualDeviceSpec(operation="remove", device=device)
+
+
+def devices(changes: list[Any], change: str) -> Any:
+    """Changes of a machine's devices.
+
+    :param change: the version that the machine has to have still.
+    """
+    return api.vim().vm.ConfigSpec(deviceChange=changes, changeVersion=change)

@@ -91,6 +91,7 @@ def check_host(spec: HostSpec, place: Place) -> None:
     if place.addresses is None:
         raise Unsupported(
             "hosts need addresses, and vSphere gives none.", name=place.cluster,
+            cause="they are off the wire until theirs is in a certificate: DHCP cannot be asked for one",
             remedy="set a range apart in the hypervisor's URI, as in ?addresses=192.0.2.10-192.0.2.99/24",
         )  # fmt: skip
     if not place.network or spec.network != place.network:

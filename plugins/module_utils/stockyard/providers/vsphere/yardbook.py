@@ -24,6 +24,7 @@ from .register import Values
 HOST = "stockyard.host."
 LEAVING = "stockyard.leaving."
 POOL = "stockyard.pool."
+VOLUME = "stockyard.volume."
 STAMP = "stockyard.stamp"
 Everything = list[tuple["Record | Stranger", "Machine | None"]]
 
@@ -159,9 +160,9 @@ def empty(values: Mapping[str, str]) -> bool:
     return not any(key.startswith((HOST, LEAVING)) for key in values)
 
 
-def pools(values: Mapping[str, str]) -> bool:
-    """Whether there are pools."""
-    return any(key.startswith(POOL) for key in values)
+def kept(values: Mapping[str, str]) -> bool:
+    """Whether there are pools or volumes, which nothing but the register knows of."""
+    return any(key.startswith((POOL, VOLUME)) for key in values)
 
 
 def _record(name: str, value: str) -> Record | Stranger:

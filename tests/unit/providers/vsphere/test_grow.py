@@ -1,0 +1,36 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a template says that its forks can be given: no more than vCenter adds to them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from stockyard.core.template import Hardware
+from stockyard.providers.vsphere import grow
+from tests.support import template_record
+
+RECORD = replace(template_record(), hardware=Hardware(vcpus=2, max_vcpus=8), max_memory_mib=8192)
+
+
+@pytest.mark.parametrize(
+    ("cpus", "memory", "limit", "room"),
+    [
+        (True, True, 0, (8, 8192)),
+        (False, True, 16384, (2, 8192)),
+        (True, True, 4096, (8, 4096)),
+        (True, False, 4096, (8, 0)),
+        (None, None, None, (2, 0)),
+    ],
+)
+def test_a_template_promises_what_its_machine_allows(
+    monkeypatch: pytest.MonkeyPatch, cpus: Any, memory: Any, limit: Any, room: tuple[int, int]
+) -> None:
+    told = {grow.ADDS_CPUS: cpus, grow.ADDS_MEMORY: memory, grow.LIMIT: limit}
+    monkeypatch.setattr(grow, "properties", lambda *_what: told)
+    hardware, most = grow.room(None, None, RECORD)  # type: ignore[arg-type]
+    assert (hardware.max_vcpus, most) == room
+    assert replace(hardware, max_vcpus=8) == RECORD.hardware
