@@ -35,8 +35,7 @@ def plan(ctx: Context, spec: FleetSpec, seen: Observation | None = None, generat
     :raises PoolFull: when its pool has not room for all of it.
     """
     todo, refused = _planned(ctx, spec, seen or ctx.provider.observe(ctx.owner), generation)
-    if refused:
-        raise refused
+    _tell(refused)
     return todo
 
 
@@ -58,8 +57,8 @@ def _planned(
     todo = plan_fleet(spec, generation, seen.hosts, taken, wanted, silent, ctx.clock.now(), room)
     fitted = pools.fit(seen, spec.tenant, spec.host, template, todo, mine)
     refused = _refusal(spec, fitted) if fitted.left_out else None
-    if refused and spec.on_full == "refuse":
-        raise refused
+    if spec.on_full == "refuse":
+        _tell(refused)
     admit(ctx, spec.tenant, spec.host, fitted.plan, seen, template)
     mounts.admit(ctx, spec.tenant, spec.template, spec.host, fitted.plan, seen)
     return fitted.plan, refused
@@ -68,6 +67,11 @@ def _planned(
 def _refusal(spec: FleetSpec, fitted: Fitted) -> PoolFull:
     rest = "Nothing is changed." if spec.on_full == "refuse" else "All else is as declared, or will be."
     return pools.refusal(f"fleet {spec.name}", fitted, rest)
+
+
+def _tell(refused: PoolFull | None) -> None:
+    if refused:
+        raise refused
 
 
 def converge(ctx: Context, spec: FleetSpec, timeout: float) -> Plan:
@@ -91,8 +95,7 @@ def converge(ctx: Context, spec: FleetSpec, timeout: float) -> Plan:
             access.publish(ctx, spec.tenant)
         if spec.host.egress == "proxy":
             egress.mend(ctx, members(ctx, spec.tenant, spec.name), deadline)
-        if refused:
-            raise refused
+        _tell(refused)
         return todo
 
 

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -212,8 +212,8 @@ class MemoryProvider:
 
     @contextmanager
     def _reserving(self) -> Iterator[list[HostRecord]]:
-        with self.state.change() as machines:
-            yield hosts_of(machines)
+        with ExitStack() as stack:
+            yield hosts_of(stack.enter_context(self.state.change()))
 
     def _problem(self, record: TemplateRecord) -> str:
         return "its disk is gone" if record.phase == "frozen" and not self.disks.path(record).exists() else ""
