@@ -234,10 +234,6 @@ def _placed(params: Params, here: str) -> Params:
     return {**params, "here": here} if params["hypervisors"] and not params["here"] else params
 
 
-def _fleet_term(params: Params) -> FleetTerm:
-    return FleetTerm(fleet_spec(params), float(params["timeout"]), params["wait"])
-
-
 def _items(declared: Params, kind: str, options: Params) -> list[Params]:
     """The items of one list of a declaration, each checked as its module would check it."""
     items = declared.get(kind) or []
