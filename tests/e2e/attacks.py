@@ -107,8 +107,8 @@ LOOKS = {"guest_channel": "set -- /dev/vport*; [ -e $1 ]", "disk_device": "[ -b 
 # Error numbers of calls that were let in and found nothing to do: a bad module, handle or file.
 LET_IN = {"init_module": {8}, "open_by_handle_at": {9, 22}, "swapon": {2}}
 SETUID = program(105, 0)
-# MiB a second that containers may send, all together.
-RATE = 1
+# MiB a second that containers may send, all together, and how many MiB are sent.
+RATE, FLOOD = 1, 8
 
 
 def image(busybox: Path, disk: tuple[int, int]) -> bytes:
@@ -195,16 +195,21 @@ def reached(host: Host, docker: Docker, target: str, port: int) -> bool:
 
 
 def flood(host: Host, docker: Docker) -> float:
-    """MiB a second from one container to another on a network of their own."""
+    """MiB a second from one container to another on a network of their own.
+
+    By HTTP, which says itself how much there is: neither end of a bare connection tells when all has come.
+    """
     docker(host, "network", "create", "both")
-    listen = "timeout 120 nc -l -p 99 >/dev/null"
-    docker(host, "run", "-d", "--rm", "--name", "sink", "--network", "both", "attacks", "sh", "-c", listen)
-    target = address(host, docker, "sink")
-    send = f"cat /proc/uptime; dd if=/dev/zero bs=64k count=128 2>/dev/null | nc {target} 99; cat /proc/uptime"
-    said = docker(host, "run", "--rm", "--network", "both", "attacks", "sh", "-c", send).stdout.split()
-    docker(host, "rm", "-f", "sink", check=False)
+    serve = f"dd if=/dev/zero of=/big bs=1M count={FLOOD} && echo > /ready && httpd -f -p 99"
+    docker(host, "run", "-d", "--rm", "--name", "source", "--network", "both", "attacks", "sh", "-c", serve)
+    place = f"http://{address(host, docker, 'source')}:99"
+    wait = f"for i in $(busybox seq 60); do wget -q -T 5 -O /dev/null {place}/ready && break; sleep 1; done 2>/dev/null"
+    get = f"{wait}; cat /proc/uptime; timeout 90 wget -q -O /dev/null {place}/big; echo $?; cat /proc/uptime"
+    said = docker(host, "run", "--rm", "--network", "both", "attacks", "sh", "-c", get, timeout=600).stdout.split()
+    docker(host, "rm", "-f", "source", check=False)
     docker(host, "network", "rm", "both", check=False)
-    return 8 / max(0.1, float(said[2]) - float(said[0]))
+    print("flood:", said)
+    return FLOOD / max(0.1, float(said[3]) - float(said[0])) if said[2] == b"0" else 0.0
 
 
 def fill(host: Host, docker: Docker) -> bool:
