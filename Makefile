@@ -37,7 +37,7 @@ report: setup ## write a page of the yard to build/yard.html
 	@hack/playbook.sh report -e report_dest="$(CURDIR)/build/yard.html" $(ARGS)
 
 test: setup ## all tests but the long ones
-	@.venv/bin/pytest -m "not full" --junitxml=build/junit.xml $(ARGS)
+	@.venv/bin/pytest -m "not full" --numprocesses=2 --junitxml=build/junit.xml $(ARGS)
 
 test-full: setup ## all tests, the long ones too
 	@.venv/bin/pytest $(ARGS)

@@ -4,11 +4,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
 from hypothesis.configuration import set_hypothesis_home_dir
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.e2e import prepare
 
@@ -16,23 +19,75 @@ set_hypothesis_home_dir(Path(__file__).parents[1] / "build" / "cache" / "hypothe
 # No deadline: a loaded machine is not a bug. Failures print the line that replays them.
 hypothesis.settings.register_profile("stockyard", deadline=None, print_blob=True, max_examples=50)
 hypothesis.settings.load_profile("stockyard")
+LIBVIRT = re.compile(r"[\[-]libvirt[\]-]")
+
+
+def _on_guests(name: str) -> bool:
+    """Whether a test is on real guests, by its name: all that pytest-xdist knows of it where it hands tests out."""
+    return name.startswith("tests/e2e/") or LIBVIRT.search(name) is not None
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """See that it is named so."""
+    assert not _real(item) or _on_guests(item.nodeid), f"{item.nodeid}: name it as tests on real guests are named"
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that need no guest first: meanwhile the template of the others is built."""
+    """Tests that need no guest first: meanwhile the templates of the others are built."""
     items.sort(key=_real)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Build it where it will be needed, and something can be done meanwhile."""
-    if not session.config.option.collectonly and {_real(item) for item in session.items} == {True, False}:
-        prepare.start(sorted({item.module.__name__ for item in session.items if _real(item)}))
+    """Build them where they will be needed, and something can be done meanwhile."""
+    if not session.config.option.collectonly and not hasattr(session.config, "workerinput"):
+        _prepare([item.path for item in session.items if _real(item)], len(session.items))
 
 
-def pytest_sessionfinish() -> None:
+class Together(LoadScopeScheduling):
+    """Tests on real guests share them, and so one process; the others do the rest. Of an own make, since the names that
+    ``--dist=loadgroup`` gives are lost on pytest 9.2.
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "guests" if _on_guests(nodeid) else nodeid
+
+
+class Distribution:
+    """What is of pytest-xdist, which need not be there."""
+
+    def __init__(self) -> None:
+        self.begun = False
+
+    @pytest.hookimpl
+    def pytest_xdist_make_scheduler(self, config: pytest.Config, log: Any) -> Together:
+        """Who hands tests out."""
+        return Together(config, log)
+
+    @pytest.hookimpl
+    def pytest_xdist_node_collection_finished(self, node: Any, ids: list[str]) -> None:
+        """Each process tells what there is; after that tests are handed out."""
+        if not self.begun:
+            self.begun = True
+            real = [name.partition("::")[0] for name in ids if _on_guests(name)]
+            _prepare([prepare.CHECKOUT / name for name in real], len(ids))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Only in the process that hands tests out."""
+    if config.pluginmanager.hasplugin("xdist") and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Distribution())
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
     """Leave nothing running."""
-    prepare.stop()
+    if not hasattr(session.config, "workerinput"):
+        prepare.stop()
+
+
+def _prepare(real: list[Path], tests: int) -> None:
+    if 0 < len(real) < tests:
+        prepare.start(dict.fromkeys(real))
 
 
 def _real(item: pytest.Item) -> bool:

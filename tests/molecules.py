@@ -52,6 +52,8 @@ class Checkout:
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "ANSIBLE_COLLECTIONS_PATH": str(root / "collections"),
             "ANSIBLE_LOCALHOST_WARNING": "False",
+            # Where a runner says that it is one, molecule writes in colours.
+            "NO_COLOR": "1",
             "ANSIBLE_TIMEOUT": "60",
             "ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED": "True",
             "ANSIBLE_SSH_CONTROL_PATH_DIR": f"/tmp/cp-{os.getpid()}",  # noqa: S108  # a socket's path is short

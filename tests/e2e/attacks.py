@@ -232,14 +232,17 @@ def flood(host: Host, docker: Docker) -> float:
     By HTTP, which says itself how much there is: neither end of a bare connection tells when all has come.
     """
     docker(host, "network", "create", "both")
-    serve = f"dd if=/dev/zero of=/big bs=1M count={FLOOD}; echo > /ready; httpd -f -p 99"
+    serve = f"dd if=/dev/zero of=/big bs=1M count={FLOOD} && echo > /ready && httpd -f -p 99"
     docker(host, "run", "-d", "--rm", "--name", "source", "--network", "both", "attacks", "sh", "-c", serve)
     place = f"http://{address(host, docker, 'source')}:99"
-    wait = f"until wget -q -T 5 -O /dev/null {place}/ready; do sleep 0.2; done 2>/dev/null"
+    ready = f"timeout 5 wget -q -O /dev/null {place}/ready"
+    wait = f"for i in $(busybox seq 20); do {ready} && break; sleep 1; done 2>/dev/null"
     get = f"{wait}; cat /proc/uptime; timeout 90 wget -q -O /dev/null {place}/big; echo $?; cat /proc/uptime"
-    said = docker(host, "run", "--rm", "--network", "both", "attacks", "sh", "-c", get).stdout.split()
+    said = docker(host, "run", "--rm", "--network", "both", "attacks", "sh", "-c", get, timeout=600).stdout.split()
     docker(host, "rm", "-f", "source", check=False)
     docker(host, "network", "rm", "both", check=False)
+    print("flood:", said)
+    assert len(said) == 5, said
     return FLOOD / max(0.1, float(said[3]) - float(said[0])) if said[2] == b"0" else 0.0
 
 

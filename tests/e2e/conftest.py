@@ -21,7 +21,7 @@ from stockyard import FleetSpec, HostSpec, ImageSpec, TemplateSpec, Yard
 from . import prepare
 
 CHECKOUT = prepare.CHECKOUT
-WORK = CHECKOUT / "build" / "e2e"
+WORK = prepare.WORK
 OWNER = "e2e-" + hashlib.sha256(str(CHECKOUT).encode()).hexdigest()[:8]
 TEMPLATE = TemplateSpec("docker", image=ImageSpec(packages=("busybox-static",)))
 FLEET = FleetSpec("web", "docker", count=10, host=HostSpec(ports=(8080,)), labels={"suite": "e2e"})
@@ -46,7 +46,12 @@ def announcement(request: pytest.FixtureRequest) -> None:
     manager = request.config.pluginmanager.getplugin("capturemanager")
     with manager.global_and_fixture_disabled():
         print("\nreal guests: a first run builds an image and boots a template, which takes minutes", flush=True)
-        prepare.wait()
+
+
+@pytest.fixture(scope="session")
+def nothing_is_built() -> None:
+    """For tests that look at all that is there, or take it away: no template is on its way meanwhile."""
+    prepare.wait()
 
 
 @pytest.fixture(scope="session")

@@ -4,60 +4,81 @@
 
 from __future__ import annotations
 
+import fcntl
 import importlib
 import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
 CHECKOUT = Path(__file__).parents[2]
-LOG = CHECKOUT / "build" / "e2e" / "prepare.log"
+WORK = CHECKOUT / "build" / "e2e"
+LOG = WORK / "prepare.log"
+# Held for as long as it goes on, in whichever process.
+LOCK = WORK / "prepare.lock"
+PATIENCE = 1800.0
 _running: list[subprocess.Popen[bytes]] = []
 
 
-def start(modules: Iterable[str]) -> None:
-    """Begin, in a process of its own, with what these modules need: their ``PREPARED``.
+def start(files: Iterable[Path]) -> None:
+    """Begin, in a process of its own, with what these files of tests need: their ``PREPARED``.
 
     Where that cannot be, or fails, the fixture builds it and tells why.
     """
     if os.geteuid() == 0 or not shutil.which("qemu-system-x86_64"):
         return
     environment = {**os.environ, "PYTHONPATH": f"{CHECKOUT / 'plugins' / 'module_utils'}:{CHECKOUT}"}
-    LOG.parent.mkdir(parents=True, exist_ok=True)
-    with LOG.open("wb") as log:
-        line = [sys.executable, "-m", "tests.e2e.prepare", *modules]
-        _running.append(subprocess.Popen(line, cwd=CHECKOUT, env=environment, stdout=log, stderr=log))
+    WORK.mkdir(parents=True, exist_ok=True)
+    modules = [".".join(file.relative_to(CHECKOUT).with_suffix("").parts) for file in files]
+    line = [sys.executable, "-m", "tests.e2e.prepare", *modules]
+    with LOG.open("wb") as log, LOCK.open("wb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        _running.append(
+            subprocess.Popen(line, cwd=CHECKOUT, env=environment, stdout=log, stderr=log, pass_fds=[lock.fileno()])
+        )
 
 
 def wait() -> None:
-    """Wait until it is done."""
-    for process in _running:
-        process.wait(timeout=1800)
-    _running.clear()
+    """Wait until it is done, whoever began it."""
+    WORK.mkdir(parents=True, exist_ok=True)
+    end = time.monotonic() + PATIENCE
+    with LOCK.open("ab") as lock:
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                assert time.monotonic() < end, f"see {LOG}"
+                time.sleep(0.5)
+            else:
+                return
 
 
 def stop() -> None:
     """End what still runs."""
     for process in _running:
         process.terminate()
-    wait()
+        process.wait(PATIENCE)
+    _running.clear()
 
 
 def main(names: list[str]) -> None:
-    """Build what all share, and then what single modules do."""
+    """Build what all share, and then what single modules do, in the order in which they come."""
     from stockyard import Yard
-    from tests.e2e.conftest import OWNER, TEMPLATE, WORK
+    from tests.e2e.conftest import OWNER, TEMPLATE
 
     modules = [importlib.import_module(name) for name in names]
     wanted = [(OWNER, TEMPLATE)] + [(OWNER, spec) for module in modules for spec in getattr(module, "PREPARED", ())]
     if any(name.startswith("tests.kill.") for name in names):
         # Controllers are killed in a yard of their own, beside the one that the other tests share.
-        wanted.insert(1, (OWNER.replace("e2e", "kill"), TEMPLATE))
+        wanted.append((OWNER.replace("e2e", "kill"), TEMPLATE))
     for owner, spec in wanted:
         with Yard("qemu:///session", owner=owner, storage=str(WORK / "store"), pki_dir=str(WORK / "pki")) as yard:
+            began = time.monotonic()
             yard.template(spec)
+            print(f"{owner} {spec.name}: {time.monotonic() - began:.0f} s", flush=True)
 
 
 if __name__ == "__main__":

@@ -109,3 +109,11 @@ def followed_logs_end_with_the_container(host: Host, docker: Docker) -> bytes:
     reader.join(timeout=60)
     assert not reader.is_alive()
     return got[0]
+
+
+@pytest.mark.full
+def test_what_a_container_says_after_a_long_silence_arrives(fleet: list[Host], docker: Docker, busybox: bytes) -> None:
+    """The client has said long ago that it sends no more; the front in between does not take that for the end."""
+    docker(fleet[0], "import", "-", "busybox:latest", stdin=busybox)
+    line = ["run", "--rm", "busybox", "sh", "-c", "sleep 75; echo late"]
+    assert docker(fleet[0], *line, timeout=300).stdout == b"late\n"

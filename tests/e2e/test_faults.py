@@ -31,7 +31,7 @@ from stockyard.providers.libvirt import fork
 from .conftest import TEMPLATE, WORK
 from .test_survives import pid_of
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.usefixtures("nothing_is_built")]
 SAMPLE = SingleSpec("sample", "docker")
 Host = dict[str, Any]
 

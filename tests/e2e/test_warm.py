@@ -116,12 +116,19 @@ def settled(host: Host, vcpus: int, least: int, most: int) -> None:
     raise AssertionError(f"the guest has {found}, not {vcpus} and {least} to {most}")
 
 
-def test_a_host_grows_and_shrinks_around_its_container(yard: Yard, roomy: Host, docker: Docker) -> None:
+STARTED = "{{.State.StartedAt}} {{.State.Pid}}"
+
+
+def test_a_host_grows_around_its_container(yard: Yard, roomy: Host, docker: Docker) -> None:
     docker(roomy, "run", "--detach", "--name", "kept", "filler:1", "/bin/sleep", "3600")
-    began = docker(roomy, "inspect", "kept", "--format", "{{.State.StartedAt}} {{.State.Pid}}").stdout
+    began = docker(roomy, "inspect", "kept", "--format", STARTED).stdout
     before, allowed = figures(roomy), limits(roomy)
     assert before[0] == 1
     assert allowed == pytest.approx((before[1] * 0.75, before[1] * 0.5), abs=2)
+    with pytest.raises(Unsupported, match="4 vCPUs are the most"):
+        yard.fleet(replace(FLEET, host=HostSpec(vcpus=5)))
+    with pytest.raises(Unsupported, match="plugged in by 128 MiB"):
+        yard.fleet(replace(FLEET, host=HostSpec(memory_mib=1100)))
     shown = [str(a) for a in yard.fleet(GROWN, check=True).plan.actions]
     assert shown == ["resize host roomy-1: memory_mib, vcpus changed, while it runs"]
     begin = time.monotonic()
@@ -130,17 +137,23 @@ def test_a_host_grows_and_shrinks_around_its_container(yard: Yard, roomy: Host, 
     settled(grown, 2, before[1] + 200, before[1] + 300)
     assert limits(grown) == pytest.approx((figures(grown)[1] * 0.75, figures(grown)[1] * 0.5), abs=2)
     assert not yard.fleet(GROWN).changed
-    assert grown["uuid"] == roomy["uuid"]
+    assert docker(roomy, "inspect", "kept", "--format", STARTED).stdout == began
+    assert yard.hosts(fleet="roomy")[0]["uuid"] == roomy["uuid"]
+
+
+# A guest takes long to give a processor back, and under emulation may not do it in time.
+@pytest.mark.full
+def test_a_host_shrinks_around_its_container(yard: Yard, roomy: Host, docker: Docker) -> None:
+    (grown,) = yard.fleet(GROWN).objects
+    before = figures(grown)
+    docker(roomy, "run", "--detach", "--name", "left", "filler:1", "/bin/sleep", "3600")
+    began = docker(roomy, "inspect", "left", "--format", STARTED).stdout
     begin = time.monotonic()
     (shrunk,) = yard.fleet(FLEET).objects
     print(f"shrinking took {time.monotonic() - begin:.1f} s")
-    settled(shrunk, 1, before[1] - 8, before[1] + 8)
-    assert limits(shrunk) == pytest.approx(allowed, abs=8)
-    assert docker(roomy, "inspect", "kept", "--format", "{{.State.StartedAt}} {{.State.Pid}}").stdout == began
-    with pytest.raises(Unsupported, match="4 vCPUs are the most"):
-        yard.fleet(replace(FLEET, host=HostSpec(vcpus=5)))
-    with pytest.raises(Unsupported, match="plugged in by 128 MiB"):
-        yard.fleet(replace(FLEET, host=HostSpec(memory_mib=1100)))
+    settled(shrunk, 1, before[1] - 264, before[1] - 248)
+    assert limits(shrunk) == pytest.approx((figures(shrunk)[1] * 0.75, figures(shrunk)[1] * 0.5), abs=8)
+    assert docker(roomy, "inspect", "left", "--format", STARTED).stdout == began
     assert yard.hosts(fleet="roomy")[0]["uuid"] == roomy["uuid"]
 
 

@@ -20,7 +20,7 @@ from stockyard import Yard
 
 from .conftest import CHECKOUT, OWNER, TEMPLATE, WORK
 
-pytestmark = pytest.mark.real
+pytestmark = [pytest.mark.real, pytest.mark.usefixtures("nothing_is_built")]
 DECLARATION = f"""
 yard_owner: {{owner}}
 yard_storage: {WORK}/store

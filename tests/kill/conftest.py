@@ -23,6 +23,7 @@ from stockyard.core.volume import decode
 from stockyard.providers import marker
 from stockyard.providers.memory.provider import MemoryProvider
 from stockyard.providers.registry import open_provider
+from tests.e2e import prepare
 from tests.kill import jobs
 from tests.kill.jobs import JOBS, Place
 
@@ -235,7 +236,14 @@ def libvirt_session() -> LibvirtGround:
     if not shutil.which("qemu-system-x86_64"):
         pytest.skip("QEMU is not installed: run `make setup`")
     owner = OWNER.replace("e2e", "kill")
+    prepare.wait()
     place = Place(
         "qemu:///session", str(WORK / "store"), str(WORK / "pki"), owner, TEMPLATE, keep=True, size=2, guests=True
     )
-    return LibvirtGround(place, by_time=True)
+    ground = LibvirtGround(place, by_time=True)
+    ground.clear()
+    with place.open() as yard:
+        # What an earlier version of this checkout left.
+        yard.template(TEMPLATE)
+        yard.prune_templates()
+    return ground

@@ -32,12 +32,13 @@ PART = 1 / 3
 def run(lease: HeldLease, command: Sequence[str], clock: Clock) -> int:
     """Run a command to its end, and renew the lease meanwhile."""
     environment = {**os.environ, **lease.environment, "STOCKYARD_LEASE": lease.id}
-    try:
-        child = subprocess.Popen(command, env=environment)
-    except OSError as error:
-        say.err(f"stockyard: {command[0]}: {error.strerror}")
-        return NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_RUNNABLE
-    with _passed_on(child):
+    with _signals() as signals:
+        try:
+            child = subprocess.Popen(command, env=environment)
+        except OSError as error:
+            say.err(f"stockyard: {command[0]}: {error.strerror}")
+            return NOT_FOUND if isinstance(error, FileNotFoundError) else NOT_RUNNABLE
+        signals.to(child)
         code = _watched(lease, child, clock)
     return code if code >= 0 else 128 - code
 
@@ -75,20 +76,36 @@ def _end(child: subprocess.Popen[bytes]) -> None:
         child.wait()
 
 
-@contextmanager
-def _passed_on(child: subprocess.Popen[bytes]) -> Iterator[None]:
-    """Signals that are sent to us go to the command; we live on to give the host back. A terminal's interrupt goes to
-    both, so there it is enough not to end of it.
-    """
+class _Signals:
+    """Passes signals on to the command, those too that came while it was being started."""
 
-    def handle(number: int, _frame: FrameType | None) -> None:
-        if number != signal.SIGINT:
+    def __init__(self) -> None:
+        self._child: subprocess.Popen[bytes] | None = None
+        self._early: list[int] = []
+
+    def handle(self, number: int, _frame: FrameType | None) -> None:
+        """Take one. A terminal's interrupt goes to both, so there it is enough not to end of it."""
+        if number == signal.SIGINT:
+            return
+        if self._child is None:
+            self._early.append(number)
+        else:
+            self._child.send_signal(number)
+
+    def to(self, child: subprocess.Popen[bytes]) -> None:
+        """From now on they go there."""
+        self._child = child
+        for number in self._early:
             child.send_signal(number)
 
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, handle) for number in numbers}
+
+@contextmanager
+def _signals() -> Iterator[_Signals]:
+    """Signals that are sent to us go to the command; we live on to give the host back."""
+    signals, numbers = _Signals(), (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, signals.handle) for number in numbers}
     try:
-        yield
+        yield signals
     finally:
         for number, old in before.items():
             signal.signal(number, old)

@@ -74,6 +74,8 @@ FRONT = """\
 exec /usr/bin/stunnel4 /etc/stockyard/stunnel.conf
 """
 
+# Docker's client says at once that it sends no more, and waits. By default stunnel closes after a minute of silence,
+# and what a container says later is lost: here it waits as long as for connections that are idle (stunnel(8)).
 STUNNEL_CONF = """\
 foreground = yes
 pid =
@@ -83,6 +85,7 @@ debug = warning
 [docker]
 accept = :::2376
 connect = /run/docker.sock
+TIMEOUTclose = 43200
 cert = /var/lib/stockyard/tls/cert.pem
 key = /var/lib/stockyard/tls/key.pem
 CAfile = /var/lib/stockyard/tls/ca.pem

@@ -73,6 +73,19 @@ def test_an_answer_is_heard_among_others(call: Call) -> None:
     assert call(agent, 5)["said"] == "ü"
 
 
+def test_what_another_controller_was_owed_is_not_taken_for_an_answer(call: Call) -> None:
+    """Both asked only once; the one that was killed was not answered before."""
+    asked: list[Any] = []
+
+    def note(sock: socket.socket, question: dict[str, Any]) -> None:
+        asked.append(question["id"])
+        say(sock, {"id": asked[0], "ok": True, "said": "to the first"})
+        say(sock, {"id": question["id"], "ok": True, "said": "to the second"})
+
+    assert call(note, 5)["said"] == "to the first"
+    assert call(note, 5)["said"] == "to the second"
+
+
 HOSTILE: dict[str, Agent] = {
     "50 MB on one line": lambda sock, _q: flood(sock, b'{"id": 1, "ok": true, "said": "', b"A" * 65536),
     "50 MB of braces": lambda sock, _q: flood(sock, b"", b"[" * 65536),

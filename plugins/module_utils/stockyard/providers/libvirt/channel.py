@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import itertools
+import secrets
 import socket
 from typing import Any
 
@@ -25,7 +26,8 @@ class SocketChannel:
     def __init__(self, path: str, name: str, deadline: Deadline) -> None:
         self.name = name
         self._lines = wire.Lines()
-        self._numbers = itertools.count(1)
+        # Not from one: what a controller that died had asked may be answered now, and is not for us.
+        self._numbers = itertools.count(secrets.randbits(48))
         self._socket = self._connect(path, deadline)
 
     def request(self, message: dict[str, Any], deadline: Deadline) -> dict[str, Any]:
