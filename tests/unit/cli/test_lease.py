@@ -11,10 +11,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from stockyard import SingleSpec, Yard
+from stockyard.cli import run
+from tests.support import BriskClock
 
 from .conftest import Console
 
@@ -148,6 +152,17 @@ def test_a_signal_ends_the_command_and_the_host_is_given_back(real: Yard, consol
     assert process.returncode == 128 + signal.SIGTERM
     assert real.leases() == []
     assert len(real.hosts()) == 1
+
+
+def test_a_signal_that_comes_while_the_command_starts_ends_it_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Slow(subprocess.Popen[bytes]):
+        def __init__(self, *given: Any, **more: Any) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+            super().__init__(*given, **more)
+
+    monkeypatch.setattr(subprocess, "Popen", Slow)
+    lease: Any = SimpleNamespace(id="1", environment={}, until=time.time() + 60)
+    assert run.run(lease, ["sleep", "60"], BriskClock()) == 128 + signal.SIGTERM
 
 
 def test_a_command_ends_when_its_lease_is_lost(real: Yard, console: Console) -> None:
