@@ -307,7 +307,7 @@ def test_nothing_is_renewed_for_nonsense(fleet: Yard, duration: Any) -> None:
     assert records(fleet) == before
 
 
-@pytest.mark.parametrize("number", ["", "../..", str(uuid.uuid4()), "x" * 5000])
+@pytest.mark.parametrize("number", ["", "../..", "42979848-d37b-4225-9948-beef25577ab1", "x" * 5000])
 def test_a_number_that_is_no_leases_changes_nothing(fleet: Yard, number: str) -> None:
     before = records(fleet)
     with pytest.raises(LeaseOver):
