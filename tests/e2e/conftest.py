@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import shutil
 import subprocess
@@ -96,9 +97,8 @@ class Docker:
         return done
 
 
-@pytest.fixture(scope="session")
-def docker(yard: Yard, template: dict[str, Any]) -> Docker:
-    """The client and a static busybox."""
+def client() -> Docker:
+    """The client and a static busybox. Any process may be the first to take them out."""
     store = WORK / "store" / "images"
     tools = WORK / "tools"
     wanted = {"./usr/bin/docker": tools / "docker", "./bin/busybox": tools / "busybox"}
@@ -109,22 +109,42 @@ def docker(yard: Yard, template: dict[str, Any]) -> Docker:
             for member in archive:
                 name = member.name.replace("./usr/bin/busybox", "./bin/busybox")
                 if name in wanted and member.isreg():
-                    with archive.extractfile(member) as source, wanted[name].open("wb") as target:  # type: ignore[union-attr]
+                    half = wanted[name].with_suffix(f".{os.getpid()}")
+                    with archive.extractfile(member) as source, half.open("wb") as target:  # type: ignore[union-attr]
                         shutil.copyfileobj(source, target)
-                    wanted[name].chmod(0o755)
+                    half.chmod(0o755)
+                    half.rename(wanted[name])
     return Docker(tools / "docker", tools / "busybox")
+
+
+def busybox_root(docker: Docker) -> bytes:
+    """A tar archive that makes a busybox image by `docker import`: the same each time."""
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w") as archive:
+        entry = tarfile.TarInfo("bin")
+        entry.type, entry.mode = tarfile.DIRTYPE, 0o755
+        archive.addfile(entry)
+        entry = tarfile.TarInfo("bin/busybox")
+        entry.size, entry.mode = docker.busybox.stat().st_size, 0o755
+        with docker.busybox.open("rb") as content:
+            archive.addfile(entry, content)
+        for name in ("sh", "cat", "echo", "httpd", "sleep", "true"):
+            entry = tarfile.TarInfo(f"bin/{name}")
+            entry.type, entry.linkname = tarfile.SYMTYPE, "busybox"
+            archive.addfile(entry)
+    return made.getvalue()
+
+
+@pytest.fixture(scope="session")
+def docker(yard: Yard, template: dict[str, Any]) -> Docker:
+    """The client and a static busybox."""
+    return client()
 
 
 @pytest.fixture(scope="session")
 def busybox(docker: Docker) -> bytes:
     """A tar archive that makes a busybox image by `docker import`."""
-    folder = WORK / "busybox"
-    if not folder.exists():
-        (folder / "bin").mkdir(parents=True)
-        shutil.copy(docker.busybox, folder / "bin" / "busybox")
-        for name in ("sh", "cat", "echo", "httpd", "sleep", "true"):
-            (folder / "bin" / name).symlink_to("busybox")
-    return subprocess.run(["tar", "-C", folder, "-c", "."], capture_output=True, check=True).stdout
+    return busybox_root(docker)
 
 
 def ssh(

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 CHECKOUT = Path(__file__).parents[2]
 WORK = CHECKOUT / "build" / "e2e"
@@ -65,18 +66,23 @@ def stop() -> None:
 
 
 def main(names: list[str]) -> None:
-    """Build what all share, and then what single modules do, in the order in which they come."""
+    """Build what all share, and then what single modules do, in the order in which they come.
+
+    What is a function there is called when its turn comes: it may need what was built before.
+    """
     from stockyard import Yard
     from tests.e2e.conftest import OWNER, TEMPLATE
 
     modules = [importlib.import_module(name) for name in names]
-    wanted = [(OWNER, TEMPLATE)] + [(OWNER, spec) for module in modules for spec in getattr(module, "PREPARED", ())]
+    wanted: list[tuple[str, Any]] = [(OWNER, TEMPLATE)]
+    wanted += [(OWNER, spec) for module in modules for spec in getattr(module, "PREPARED", ())]
     if any(name.startswith("tests.kill.") for name in names):
         # Controllers are killed in a yard of their own, beside the one that the other tests share.
         wanted.append((OWNER.replace("e2e", "kill"), TEMPLATE))
-    for owner, spec in wanted:
+    for owner, given in wanted:
         with Yard("qemu:///session", owner=owner, storage=str(WORK / "store"), pki_dir=str(WORK / "pki")) as yard:
             began = time.monotonic()
+            spec = given() if callable(given) else given
             yard.template(spec)
             print(f"{owner} {spec.name}: {time.monotonic() - began:.0f} s", flush=True)
 

@@ -5,21 +5,20 @@
 from __future__ import annotations
 
 import io
-import os
+import random
 import tarfile
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from stockyard import FleetSpec, HostSpec, ImageSpec, SingleSpec, Unsupported, Yard
+from stockyard import FleetSpec, HostSpec, ImageSpec, SingleSpec, TemplateSpec, Unsupported, Yard
 from stockyard.core.preload import Preload
 from stockyard.core.security import SecuritySpec
 
-from .conftest import TEMPLATE, WORK, Docker, ssh
+from .conftest import TEMPLATE, WORK, Docker, busybox_root, client, ssh
 
 pytestmark = pytest.mark.real
 Host = dict[str, Any]
@@ -30,50 +29,57 @@ FLEET = FleetSpec("roomy", "roomy", count=1)
 GROWN = replace(FLEET, host=HostSpec(vcpus=2, memory_mib=1280))
 
 
-@pytest.fixture(scope="module")
-def preload(busybox: bytes) -> Iterator[tuple[Preload, ...]]:
-    """A root file system of 300 MB, and something that is built on it."""
-    folder = WORK / "preload"
-    (folder / "context").mkdir(parents=True, exist_ok=True)
-    rootfs = folder / "filler.tar"
-    _filled(busybox, rootfs)
-    (folder / "context" / "Dockerfile").write_text('FROM filler:1\nCOPY said /said\nCMD ["/bin/cat", "/said"]\n')
-    (folder / "context" / "said").write_text("built in the template\n")
-    yield Preload("rootfs", str(rootfs), "filler:1"), Preload("build", str(folder / "context"), "built:1")
-    rootfs.unlink()
+CONTEXT = WORK / "preload" / "context"
+ROOTFS = WORK / "preload" / "filler.tar"
 
 
-def _filled(busybox: bytes, target: Path) -> None:
-    with tarfile.open(target, "w") as archive, tarfile.open(fileobj=io.BytesIO(busybox)) as source:
-        for member in source:
-            archive.addfile(member, source.extractfile(member) if member.isreg() else None)
-        entry = tarfile.TarInfo("filler")
-        entry.size = FILLER * 1000 * 1000
-        archive.addfile(entry, _Noise())
+def filled() -> None:
+    """Put down a root file system of 300 MB, and something that is built on it: the same each time."""
+    CONTEXT.mkdir(parents=True, exist_ok=True)
+    (CONTEXT / "Dockerfile").write_text('FROM filler:1\nCOPY said /said\nCMD ["/bin/cat", "/said"]\n')
+    (CONTEXT / "said").write_text("built in the template\n")
+    if not ROOTFS.exists():
+        half = ROOTFS.with_suffix(".half")
+        with tarfile.open(half, "w") as archive, tarfile.open(fileobj=io.BytesIO(busybox_root(client()))) as source:
+            for member in source:
+                archive.addfile(member, source.extractfile(member) if member.isreg() else None)
+            entry = tarfile.TarInfo("filler")
+            entry.size = FILLER * 1000 * 1000
+            archive.addfile(entry, _Noise())
+        half.rename(ROOTFS)
 
 
 class _Noise(io.RawIOBase):
+    def __init__(self) -> None:
+        self.draw = random.Random(FILLER)  # noqa: S311  # to be drawn again, not to be secret
+
     def read(self, count: int = -1) -> bytes:
-        return os.urandom(count)
+        return self.draw.randbytes(count)
+
+
+def roomy_template() -> TemplateSpec:
+    """With images in it, and room for more of everything."""
+    filled()
+    preload = (Preload("rootfs", str(ROOTFS), "filler:1"), Preload("build", str(CONTEXT), "built:1"))
+    commands = ("docker image inspect built:1 >/dev/null", "echo was-here > /etc/was-here")
+    image = ImageSpec(packages=TEMPLATE.image.packages, preload=preload, commands=commands)
+    shut = SecuritySpec(limits={"memory_percent": 75, "container_memory_percent": 50})
+    return replace(TEMPLATE, name="roomy", image=image, max_memory_mib=2048, security=shut)
+
+
+PREPARED = (roomy_template,)
 
 
 @pytest.fixture(scope="module")
-def roomy(yard: Yard, template: Host, preload: tuple[Preload, ...]) -> Iterator[Host]:
-    """A host of a template with images in it, into which more can be plugged."""
-    image = ImageSpec(
-        packages=TEMPLATE.image.packages,
-        preload=preload,
-        commands=("docker image inspect built:1 >/dev/null", "echo was-here > /etc/was-here"),
-    )
-    shut = SecuritySpec(limits={"memory_percent": 75, "container_memory_percent": 50})
-    spec = replace(TEMPLATE, name="roomy", image=image, max_memory_mib=2048, security=shut)
+def roomy(yard: Yard, template: Host) -> Iterator[Host]:
+    """A host of that template, into which more can be plugged."""
+    spec = roomy_template()
     begin = time.monotonic()
     (made,) = yard.template(spec).objects
-    print(f"a template with {FILLER} MB preloaded took {time.monotonic() - begin:.0f} s:", made["sizes"])
+    print(f"having a template with {FILLER} MB preloaded took {time.monotonic() - begin:.0f} s:", made["sizes"])
     assert not yard.template(spec).changed
     yield yard.fleet(FLEET).objects[0]
     yard.remove_fleet("roomy")
-    yard.remove_template("roomy")
 
 
 def test_what_a_template_does_not_need_is_not_in_its_ram_file(template: Host) -> None:
