@@ -46,14 +46,12 @@ def vsphere_bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VsphereB
 def libvirt_bench() -> LibvirtBench:
     """libvirt's session with the template of the end-to-end tests, built if it is not there."""
     from stockyard import Yard
-    from tests.e2e import prepare
     from tests.e2e.conftest import OWNER, TEMPLATE, WORK
 
     if os.geteuid() == 0:
         pytest.skip("libvirt's session is for ordinary users: run `make test`, which drops to one")
     if not shutil.which("qemu-system-x86_64"):
         pytest.skip("QEMU is not installed: run `make setup`")
-    prepare.wait()
     uri, storage = "qemu:///session", str(WORK / "store")
     with Yard(uri, owner=OWNER, storage=storage, pki_dir=str(WORK / "pki")) as yard:
         yard.template(TEMPLATE)
