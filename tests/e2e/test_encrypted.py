@@ -92,7 +92,9 @@ def test_the_key_is_in_no_file_process_record_or_log(sealed: Yard, template: Hos
         ["virsh", "-c", "qemu:///session", "dumpxml", f"{OWNER}.default.safe-1"], capture_output=True, check=False
     )
     inside = ssh(host, "ps -eo args; sudo journalctl --no-pager; sudo dmesg; sudo cat /var/lib/stockyard/volumes.json")
-    disk = ssh(host, f"sudo grep -rlF -e {SECRET} -e {found[1].decode()} /etc /run /var /root /home /tmp 2>/dev/null")
+    # Not as words of a command: sudo would write them down.
+    patterns = f"{SECRET}\n{found[1].decode()}\n"
+    disk = ssh(host, "sudo grep -rlF -f - /etc /run /var /root /home /tmp 2>/dev/null", stdin=patterns)
     for text in (lines, domains.stdout, inside.stdout.encode()):
         assert not any(secret in text for secret in found)
     assert inside.stdout

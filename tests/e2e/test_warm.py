@@ -147,8 +147,6 @@ def test_a_host_grows_around_its_container(yard: Yard, roomy: Host, docker: Dock
     assert yard.hosts(fleet="roomy")[0]["uuid"] == roomy["uuid"]
 
 
-# A guest takes long to give a processor back, and under emulation may not do it in time.
-@pytest.mark.full
 def test_a_host_shrinks_around_its_container(yard: Yard, roomy: Host, docker: Docker) -> None:
     (grown,) = yard.fleet(GROWN).objects
     before = figures(grown)

@@ -32,6 +32,8 @@ SETTINGS = {
     "ANSIBLE_HOST_KEY_CHECKING": "True", "ANSIBLE_HOST_PATTERN_MISMATCH": "error", "ANSIBLE_NOCOLOR": "True",
     "ANSIBLE_RETRY_FILES_ENABLED": "False", "ANSIBLE_INVENTORY_ENABLED": "yaml",
 }  # fmt: skip
+# Seconds that Ansible waits for a connection, and for sudo: an emulated machine that just booted needs more than ten.
+DEFAULTS = {"ANSIBLE_TIMEOUT": "60"}
 DROPPED = ("ANSIBLE_FORCE_COLOR", "ANSIBLE_CHECK_MODE_MARKERS", "ANSIBLE_INVENTORY", "ANSIBLE_LIMIT")
 
 
@@ -144,7 +146,7 @@ def _inventory(way: Way, work: Workshop, record: TemplateRecord) -> dict[str, An
 
 def _run(line: list[str], folder: Path, record: TemplateRecord, deadline: Deadline) -> tuple[int, str]:
     """The exit status of a program, and all that it said. It is ended, with its children, when the time is up."""
-    environment = {k: v for k, v in os.environ.items() if k not in DROPPED} | SETTINGS
+    environment = DEFAULTS | {k: v for k, v in os.environ.items() if k not in DROPPED} | SETTINGS
     process = subprocess.Popen(
         line, cwd=folder, env=environment, text=True, errors="replace", start_new_session=True,
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
