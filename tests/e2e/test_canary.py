@@ -24,6 +24,9 @@ from .test_secrets import pieces
 
 pytestmark = [pytest.mark.real, pytest.mark.full]
 CANARY = f"canary-{os.urandom(16).hex()}"
+# Where libvirt's session is, for a controller whose home is another.
+SESSION = {"XDG_CONFIG_HOME": str(Path.home() / ".config"), "XDG_CACHE_HOME": str(Path.home() / ".cache")}
+SESSION |= {name: value for name, value in os.environ.items() if name.startswith("XDG_")}
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +57,7 @@ def made(
     ]
     controller = Controller(root / "controller")
     with Watch(secrets) as watch:
-        played = controller.play(steps, "-vvvv")
+        played = controller.play(steps, "-vvvv", environment=SESSION)
     yield played, watch, root
     yard.host(SingleSpec("canary"), "absent")
 

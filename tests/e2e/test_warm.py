@@ -166,4 +166,3 @@ def test_what_was_plugged_in_is_there_after_a_boot(yard: Yard, roomy: Host) -> N
     (grown,) = yard.fleet(GROWN).objects
     yard.host(SingleSpec("roomy-1"), "restarted", timeout=900)
     settled(grown, 2, 1150, 1300)
-    yard.fleet(FLEET)

@@ -61,20 +61,34 @@ class _Processors:
             if there < count:
                 self.domain.setVcpusFlags(count, live)
             if emulated:
-                self._switch(count, deadline.within(PATIENCE))
+                if there != count or not self._boots():
+                    self._switch(count, deadline.within(PATIENCE))
             elif there > count:
                 self._take_out(count, deadline.within(PATIENCE))
             self.domain.setVcpusFlags(count, libvirt.VIR_DOMAIN_AFFECT_CONFIG)
 
+    def _boots(self) -> bool:
+        """Whether the guest's agent is not there: a guest that boots uses all that is plugged in."""
+        import libvirt
+
+        try:
+            self.domain.vcpusFlags(libvirt.VIR_DOMAIN_VCPU_GUEST)
+        except libvirt.libvirtError:
+            return True
+        return False
+
     def _switch(self, count: int, patience: Deadline) -> None:
-        """Have the guest use so many of those that it has. One that was just plugged in takes its time to show."""
+        """Have the guest use so many of those that it has."""
         import libvirt
 
         guest = libvirt.VIR_DOMAIN_VCPU_GUEST
-        while self.domain.vcpusFlags(guest) != count:
+        while True:
             try:
+                if self.domain.vcpusFlags(guest) == count:
+                    return
                 self.domain.setVcpusFlags(count, guest)
             except libvirt.libvirtError:
+                # What was just plugged in takes its time to show, and after a boot so does the agent.
                 if patience.passed():
                     raise
             if patience.passed():
