@@ -62,9 +62,9 @@ class _Processors:
                 self.domain.setVcpusFlags(count, live)
             if emulated:
                 if there != count or not self._boots():
-                    self._switch(count, deadline.within(PATIENCE))
+                    self._bring_to(count, libvirt.VIR_DOMAIN_VCPU_GUEST, deadline.within(PATIENCE))
             elif there > count:
-                self._take_out(count, deadline.within(PATIENCE))
+                self._bring_to(count, live, deadline.within(PATIENCE))
             self.domain.setVcpusFlags(count, libvirt.VIR_DOMAIN_AFFECT_CONFIG)
 
     def _boots(self) -> bool:
@@ -77,33 +77,17 @@ class _Processors:
             return True
         return False
 
-    def _switch(self, count: int, patience: Deadline) -> None:
-        """Have the guest use so many of those that it has."""
+    def _bring_to(self, count: int, kind: int, patience: Deadline) -> None:
+        """Have so many of those that the guest uses, or of those that are plugged in."""
         import libvirt
 
-        guest = libvirt.VIR_DOMAIN_VCPU_GUEST
         while True:
             try:
-                if self.domain.vcpusFlags(guest) == count:
+                if self.domain.vcpusFlags(kind) == count:
                     return
-                self.domain.setVcpusFlags(count, guest)
+                self.domain.setVcpusFlags(count, kind)
             except libvirt.libvirtError:
-                # What was just plugged in takes its time to show, and after a boot so does the agent.
-                if patience.passed():
-                    raise
-            if patience.passed():
-                raise _kept(self.record, "processors")
-            patience.pause(POLL)
-
-    def _take_out(self, count: int, patience: Deadline) -> None:
-        import libvirt
-
-        live = libvirt.VIR_DOMAIN_AFFECT_LIVE
-        while self.domain.vcpusFlags(live) > count:
-            try:
-                self.domain.setVcpusFlags(count, live)
-            except libvirt.libvirtError:
-                # A guest that is busy answers late; libvirt waits for seconds only.
+                # A busy guest answers late; what was just plugged in comes late, and the agent after a boot.
                 if patience.passed():
                     raise
             if patience.passed():
