@@ -39,7 +39,9 @@ GATE = "/run/stockyard/gate"
 # The front's processes and no others: a container may run a stunnel of its own.
 FRONT_PROCESSES = "/sys/fs/cgroup/system.slice/stockyard-tls.service/cgroup.procs"
 # OpenSSH's connections by systemd's socket, and what logind makes of them where it is there.
-SESSIONS = ("ssh@*.service", "sshd@*.service", "session-*.scope")
+SESSIONS = ("ssh.service", "ssh@*.service", "sshd@*.service", "session-*.scope")
+# Debian's ssh.service has KillMode=process: stopping it ends the listener alone. The file: the kernel's cgroup-v2.rst.
+LEFT_BEHIND = "/sys/fs/cgroup/system.slice/ssh.service/cgroup.kill"
 ANY = "0.0.0.0"  # noqa: S104  # no socket: the default route's destination
 
 
@@ -181,6 +183,9 @@ class LinuxEffects:
         # The manager of this user alone: a rootless dockerd has one, too.
         own = f"user@{pwd.getpwnam(user).pw_uid}.service"
         subprocess.run(["systemctl", "stop", *SESSIONS, own], check=True, timeout=120)
+        # No file: nothing was left.
+        with contextlib.suppress(FileNotFoundError), open(LEFT_BEHIND, "w", encoding="ascii") as handle:
+            handle.write("1")
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
             name = interface.encode()
             fcntl.ioctl(sock, SIOCSIFADDR, struct.pack("16s16s8x", name, _inet(ANY)))
