@@ -81,6 +81,7 @@ class Job:
     :param ports: those of the fleet that is declared then; nothing when no fleet is.
     :param ahead: how many seconds its controllers' clock is ahead, where there are no guests.
     :param volumes: those that there are then, by name, each with the host that has it.
+    :param length: how long it was on real guests, in lengths of UNIT: measured once, all on one machine.
     """
 
     prepare: Callable[[Place, Yard], Any]
@@ -89,6 +90,7 @@ class Job:
     ports: tuple[int, ...] | None = ()
     ahead: float = 0.0
     volumes: dict[str, str] = field(default_factory=dict)
+    length: float = 1.0
 
 
 def nothing(place: Place, yard: Yard) -> None:
@@ -196,16 +198,18 @@ def reap_and_converge(place: Place, yard: Yard) -> None:
 
 
 EACH = {"golden": "", **{f"kill-{n}-data": f"kill-{n}" for n in (1, 2, 3)}}
+# The job that lengths of the others are told in.
+UNIT = "create"
 JOBS = {
-    "create": Job(nothing, made, made),
-    "replace": Job(made, roll, roll, ports=(8081,)),
-    "lease": Job(made, lease, lease),
-    "release": Job(leased, release, release_and_converge),
+    UNIT: Job(nothing, made, made),
+    "replace": Job(made, roll, roll, ports=(8081,), length=4.3),
+    "lease": Job(made, lease, lease, length=0.15),
+    "release": Job(leased, release, release_and_converge, length=2.1),
     "reap": Job(ended, reap, reap_and_converge, ahead=2 * HOUR),
-    "volumes": Job(nothing, with_volumes, with_volumes, volumes=EACH),
-    "handing on": Job(with_volumes, hand_on, hand_on, ports=(8081,), volumes=EACH),
-    "plugging": Job(made, plug_and_drop, plug_and_drop, volumes={"golden": "", "kept-now": ""}),
-    "teardown": Job(with_another, tear_down, tear_down, ports=None),
+    "volumes": Job(nothing, with_volumes, with_volumes, volumes=EACH, length=2.5),
+    "handing on": Job(with_volumes, hand_on, hand_on, ports=(8081,), volumes=EACH, length=4.5),
+    "plugging": Job(made, plug_and_drop, plug_and_drop, volumes={"golden": "", "kept-now": ""}, length=2.0),
+    "teardown": Job(with_another, tear_down, tear_down, ports=None, length=1.6),
 }
 
 

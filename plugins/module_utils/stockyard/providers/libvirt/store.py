@@ -17,11 +17,11 @@ from ..locks import held
 class Store:
     """Paths and locks. Knows nothing of what the files mean.
 
-    :param root: made if it is not there, for this user alone.
+    :param root: made if it is not there, for this user alone. libvirt and apt have no use for a relative path.
     """
 
     def __init__(self, root: Path) -> None:
-        self.root = root
+        self.root = root = root.absolute()
         self.images = root / "images"
         self.templates = root / "templates"
         self.hosts = root / "hosts"
