@@ -23,7 +23,7 @@ from tests.contract.conftest import Drafts
 
 pytestmark = pytest.mark.real
 SECTOR = 512
-PROCESSES, WRITTEN_MIB, OVERLAY_MIB, OWN_MIB = 8, 4.0, 8.0, 64.0
+PROCESSES, WRITTEN_MIB, OVERLAY_MIB, OWN_MIB = 8, 1.0, 4.0, 32.0
 
 
 @dataclass(frozen=True)
