@@ -111,10 +111,11 @@ def login(mine: Checkout, host: dict[str, Any]) -> str:
 
 @pytest.mark.full
 def test_a_killed_run_leaves_nothing_after_reap(yard: Yard, checkout: Callable[..., Checkout]) -> None:
-    mine = checkout(molecule_ttl="20s")
+    mine = checkout(molecule_ttl="1m")
     run = mine.start("test")
     end = time.monotonic() + 600
     while not any(host["ready"] for host in forks(yard)):
+        assert run.poll() is None, run.communicate()[0]
         assert time.monotonic() < end
         time.sleep(0.5)
     os.killpg(run.pid, signal.SIGKILL)
