@@ -13,6 +13,7 @@ import json
 import shlex
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -41,13 +42,14 @@ QMP = "{http://libvirt.org/schemas/domain/qemu/1.0}"
 def seconds(yard: Yard, template: dict[str, Any], work: Path) -> float:
     """From starting QEMU until `/_ping` is answered."""
     folder = Path(template["storage"]) / "templates" / template["uuid"]
-    overlay, monitor = work / "floor.qcow2", work / "floor.qmp"
+    overlay = work / "floor.qcow2"
     create = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", folder / "disk.qcow2", overlay]
     subprocess.run(create, check=True)
-    argv = bare(yard, template, folder, overlay, monitor)
-    with (folder / "state").open("rb") as state:
+    # The path of a socket has at most 107 bytes (unix(7)); the work directory's may have more.
+    with tempfile.TemporaryDirectory(prefix="floor-") as sockets, (folder / "state").open("rb") as state:
+        monitor = Path(sockets, "qmp")
+        argv = bare(yard, template, folder, overlay, monitor)
         begin = time.monotonic()
-        monitor.unlink(missing_ok=True)
         process = subprocess.Popen([*argv, "-incoming", "defer"], pass_fds=[state.fileno()])
         try:
             resume(monitor, state.fileno())
@@ -57,7 +59,6 @@ def seconds(yard: Yard, template: dict[str, Any], work: Path) -> float:
             process.kill()
             process.wait()
             overlay.unlink()
-            monitor.unlink(missing_ok=True)
 
 
 def bare(yard: Yard, template: dict[str, Any], folder: Path, overlay: Path, monitor: Path) -> list[str]:
