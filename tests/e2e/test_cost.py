@@ -80,7 +80,7 @@ class Fresh:
 def fresh(yard: Yard, template: dict[str, Any]) -> Iterator[Fresh]:
     """Both of one template."""
     provider = yard.context.provider
-    record = next(t.record for t in provider.observe(yard.context.owner).templates if t.record.uuid == template["uuid"])
+    (record,) = [t.record for t in provider.observe(yard.context.owner).templates if t.record.uuid == template["uuid"]]
     drafts = Drafts(provider, record)
     try:
         alone = done(yard, drafts.forked(Deadline(120)).uuid)
