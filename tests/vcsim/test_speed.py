@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
+import math
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,7 @@ HOSTS = 1000
 FORKS_BOUND, OBSERVE_BOUND = 1.5, 2.0
 TRIES = 3
 # Calls for one host: those that reconfigure it, and all of them, with room for looking again on a busy machine.
-FEW, MANY, RECONFIGURED, CALLS = 10, 40, 5, 20
+FEW, MANY, RECONFIGURED, CALLS, GROWTH = 10, 40, 5, 20, 1.25
 
 
 @pytest.fixture
@@ -86,28 +88,41 @@ def test_a_thousand_hosts_are_observed_in_three_calls(own_vcenter: Simulator) ->
 
 
 def test_calls_for_each_host_do_not_grow_with_their_number(own_vcenter: Simulator) -> None:
-    """Counted, so that no slow machine makes it fail: what changes something exactly, what looks with room."""
-    changed, looked = {}, {}
+    """Counted: what changes something exactly. Who waits longer looks more often: of looks the least of a few tries."""
+    looked: dict[int, float] = {}
     with Yard(own_vcenter.uri + "?endpoints=false", pki_dir=str(own_vcenter.directory / "pki")) as yard:
         yard.template(TemplateSpec("base", image=ImageSpec(source=SOURCE)))
-        for count in FEW, MANY:
-            own_vcenter.reset()
-            yard.fleet(FleetSpec("web", template="base", count=count))
-            changed[count], looked[count] = own_vcenter.changes(), own_vcenter.calls().total()
-            register = own_vcenter.find("stockyard/stockyard-register")._moId
-            own = sum(e["object"] == register and e["method"] == "ReconfigVM_Task" for e in own_vcenter.log())
-            # Several hosts may share a line in the register.
-            assert own <= 2 * count + 1
-            changed[count]["ReconfigVM_Task"] -= own
-            yard.remove_fleet("web")
-    more = changed[MANY] - changed[FEW]
-    assert {method: calls / (MANY - FEW) for method, calls in more.items()} == {
-        "InstantClone_Task": 1,
-        "ReconfigVM_Task": RECONFIGURED,
-    }
-    print("calls for each host:", looked[FEW] / FEW, looked[MANY] / MANY)
-    assert looked[MANY] / MANY <= 1.25 * looked[FEW] / FEW
-    assert looked[MANY] / MANY <= CALLS
+        for _try in range(TRIES):
+            changed = {count: grown(yard, own_vcenter, count, looked) for count in (FEW, MANY)}
+            more = changed[MANY] - changed[FEW]
+            assert {method: calls / (MANY - FEW) for method, calls in more.items()} == {
+                "InstantClone_Task": 1,
+                "ReconfigVM_Task": RECONFIGURED,
+            }
+            if looked[MANY] <= min(CALLS, GROWTH * looked[FEW]):
+                break
+    print("calls for each host:", looked)
+    assert looked[MANY] <= GROWTH * looked[FEW]
+    assert looked[MANY] <= CALLS
+
+
+def grown(yard: Yard, vcenter: Simulator, count: int, looked: dict[int, float]) -> Counter[str]:
+    """Make a fleet of nothing, and take it away.
+
+    :param looked: the least calls for each host so far, by the number of hosts.
+    :return: the calls that changed something, without those to the register.
+    """
+    vcenter.reset()
+    yard.fleet(FleetSpec("web", template="base", count=count))
+    changed = vcenter.changes()
+    looked[count] = min(looked.get(count, math.inf), vcenter.calls().total() / count)
+    register = vcenter.find("stockyard/stockyard-register")._moId
+    own = sum(e["object"] == register and e["method"] == "ReconfigVM_Task" for e in vcenter.log())
+    # Several hosts may share a line in the register.
+    assert own <= 2 * count + 1
+    changed["ReconfigVM_Task"] -= own
+    yard.remove_fleet("web")
+    return changed
 
 
 def make_hosts(vcenter: Simulator, source: Any, generation: str) -> None:
