@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,11 +40,19 @@ class Done:
 
 
 def ask(domain: Any, execute: str, **arguments: Any) -> Any:
-    """One command of the guest agent's."""
+    """One command of the guest agent's. QEMU tells libvirt a moment after a resume that the agent is connected."""
+    import libvirt
     import libvirt_qemu
 
     text = json.dumps({"execute": execute, "arguments": arguments})
-    return json.loads(libvirt_qemu.qemuAgentCommand(domain, text, 60, 0))["return"]
+    deadline = Deadline(30)
+    while True:
+        try:
+            return json.loads(libvirt_qemu.qemuAgentCommand(domain, text, 60, 0))["return"]
+        except libvirt.libvirtError as error:
+            if error.get_error_code() != libvirt.VIR_ERR_AGENT_UNRESPONSIVE or deadline.passed:
+                raise
+            time.sleep(0.05)
 
 
 def content(domain: Any, path: str) -> str:
