@@ -34,8 +34,8 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that need no guest first: meanwhile the templates of the others are built."""
-    items.sort(key=_real)
+    """Tests that need no guest first: meanwhile the templates of the others are built. Who needs most of them is last."""
+    items.sort(key=_needs)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -83,6 +83,15 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     """Leave nothing running."""
     if not hasattr(session.config, "workerinput"):
         prepare.stop()
+
+
+def _needs(item: pytest.Item) -> int:
+    """How much has to be built before a test: nothing, what all guests share, a template of its own, everything."""
+    if not _real(item):
+        return 0
+    if "nothing_is_built" in getattr(item, "fixturenames", ()) or item.nodeid.startswith("tests/kill/"):
+        return 3
+    return 2 if hasattr(getattr(item, "module", None), "PREPARED") else 1
 
 
 def _prepare(real: list[Path], tests: int) -> None:
