@@ -27,7 +27,10 @@ TEMPLATE = TemplateSpec(
 MEMORY, PIDS, DISK = 400, 256, 400
 LIMITS = {"memory_mib": MEMORY, "cpus": 1, "pids": PIDS, "disk_mib": DISK}
 DAEMONS = "ps -o comm= -C dockerd,containerd,rootlesskit,slirp4netns,docker-proxy,containerd-shim"
-TRACES = f"{DAEMONS} | sort; sudo losetup --list --noheadings; cat /etc/subuid; sudo ls -A /var/lib/stockyard; mount"
+TRACES = (
+    f"{DAEMONS} | sort; sudo losetup --list --noheadings; cat /etc/subuid; sudo ls -A /var/lib/stockyard; "
+    "grep -e overlay -e nested -e loop /proc/mounts"
+)
 
 
 @dataclass
@@ -162,7 +165,8 @@ def test_they_get_no_more_processes_than_all_of_it_has(nested: Nested) -> None:
     """Last: a dockerd that gets no thread any more ends, and then all of it does."""
     forks = "for i in $(busybox seq 400); do sleep 60 & done; sleep 60"
     nested.inside("--detach", "--pids-limit", "5000", "box", "sh", "-c", forks)
-    events = ssh(nested.host, "sleep 15; cat /sys/fs/cgroup/system.slice/docker-*.scope/pids.{max,current,events}")
+    place = "/sys/fs/cgroup/system.slice/docker-*.scope/pids"
+    events = ssh(nested.host, f"sleep 15; cat {place}.max {place}.current {place}.events")
     print(events.stdout)
     maximum, current, _max, refused = events.stdout.split()
     assert maximum == str(PIDS)

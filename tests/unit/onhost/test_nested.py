@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import tarfile
 from collections.abc import Callable
 from typing import Any
@@ -24,7 +25,9 @@ from tests.support import FakeClock
 from .conftest import Programs
 
 Put = Callable[[str, str], None]
-INFO: dict[str, Any] = {"ID": "a", "SecurityOptions": ["name=seccomp,profile=default"], "Plugins": {}}
+INFO: dict[str, Any] = {
+    "ID": "a", "SecurityOptions": ["name=seccomp,profile=default"], "Plugins": {}, "NCPU": 2, "MemTotal": 2 << 30,
+}  # fmt: skip
 REMAP = {**INFO, "SecurityOptions": ["name=userns"], "DockerRootDir": "/var/lib/docker/100000.100000"}
 PID, GROUP = "77", "/system.slice/docker-a.scope"
 ROOTLESS, PRIVILEGED = NestedSpec(), NestedSpec(mode="privileged")
@@ -87,6 +90,10 @@ class Docker(Programs):
 
     def _mount(self, line: list[str]) -> str:
         path = line[-1].removeprefix(str(self.machine.root))
+        if line[0] == "umount":
+            # What was in it is not what is below it.
+            shutil.rmtree(self.machine.path(path))
+            self.machine.path(path).mkdir()
         self.mounted = [m for m in self.mounted if m != path] + ([path] if line[0] == "mount" else [])
         self._write("/proc/mounts", "".join(f"x {path} ext4 rw 0 0\n" for path in self.mounted))
         return ""
@@ -104,8 +111,8 @@ def programs() -> Docker:
 def host(machine: Machine, programs: Docker) -> Machine:
     """One that can have either."""
     programs.machine = machine
-    for path in (*outer.PROGRAMS, *outer.ROOTLESS):
-        machine.write(path, "x")
+    for name in (*outer.PROGRAMS, *outer.ROOTLESS):
+        machine.write(f"/usr/bin/{name}", "x")
     machine.write(outer.CONTROLLERS, "cpu io memory pids\n")
     machine.write("/proc/sys/kernel/unprivileged_userns_clone", "1\n")
     machine.write(f"/proc/{PID}/cgroup", f"0::{GROUP}\n")
@@ -185,6 +192,23 @@ def test_old_cgroups_are_refused(host: Machine) -> None:
     host.path(outer.CONTROLLERS).unlink()
     with pytest.raises(Refused, match="version 1"):
         have(host, ROOTLESS)
+
+
+@pytest.mark.parametrize("size", [{"cpus": 2.5}, {"memory_mib": 2049}, {"disk_mib": 1 << 24}])
+def test_more_than_there_is_is_refused(host: Machine, programs: Docker, size: dict[str, Any]) -> None:
+    with pytest.raises(Refused, match=next(iter(size))):
+        have(host, NestedSpec(**size))
+    assert not programs.image
+
+
+def test_a_mount_that_is_not_seen_is_not_emptied(host: Machine) -> None:
+    """The host's own programs are in there."""
+    have(host, ROOTLESS)
+    host.write(f"{box.PROGRAMS}/bin/sh", "x")
+    host.write("/proc/mounts", "")
+    with pytest.raises(box.NestedFailed, match="cannot be taken away"):
+        have(host, ROOTLESS, present=False)
+    assert host.read(f"{box.PROGRAMS}/bin/sh") == "x"
 
 
 def test_a_host_has_one(host: Machine) -> None:

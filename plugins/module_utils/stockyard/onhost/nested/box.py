@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 
 from ...core.clock import Deadline
@@ -96,7 +96,7 @@ class Box:
             self._unmount(path)
         if self._do("docker", "images", "--quiet", IMAGE).strip():
             self._do("docker", "rmi", "--force", IMAGE)
-        shutil.rmtree(self.machine.path(FOLDER), ignore_errors=True)
+        self._forget()
         subids.converge(self.machine, subids.Wish(SUBID_USER, present=False), check=False)
         if left := self.leftovers():
             raise self._failed(f"{', '.join(left)} cannot be taken away", "", "take the host away instead")
@@ -138,7 +138,7 @@ class Box:
             "docker", "run", "--detach", "--init", "--read-only", "--restart=no", f"--name={spec.name}",
             f"--hostname={spec.name}", f"--label={LABEL}={spec.digest}", f"--memory={memory}",
             f"--memory-swap={memory}", f"--cpus={spec.cpus:g}", f"--pids-limit={spec.pids}",
-            "--tmpfs=/run:mode=1777,exec,size=64m", "--tmpfs=/tmp:mode=1777,exec", f"--workdir={images.WORK}",
+            "--tmpfs=/run:mode=1777,size=64m", "--tmpfs=/tmp:mode=1777,exec", f"--workdir={images.WORK}",
             f"--volume={self._real(STORAGE)}:{images.STORAGE}", f"--volume={self._real(PROGRAMS)}:/usr:ro",
             "--volume=/etc/alternatives:/etc/alternatives:ro", f"--env=PATH={PATH}", "--env=container=docker",
             f"--env=HOME={images.WORK}", f"--env=DOCKER_HOST=unix://{images.SOCKET}",
@@ -180,6 +180,14 @@ class Box:
                 raise self._failed(f"{path} cannot be unmounted", done.err, "take the host away instead")
             if done.code:
                 self.deadline.pause(0.5)
+
+    def _forget(self) -> None:
+        """Take files and directories away by their names: one of them may still be the host's own programs."""
+        for path in (DISK, ARCHIVE):
+            self.machine.path(path).unlink(missing_ok=True)
+        for path in (STORAGE, PROGRAMS, FOLDER):
+            with suppress(OSError):
+                self.machine.path(path).rmdir()
 
     def _do(self, *line: str) -> str:
         done = self.machine.programs(list(line), self._patience())

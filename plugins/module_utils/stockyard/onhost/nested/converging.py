@@ -13,7 +13,7 @@ from ...core.clock import Deadline
 from ...errors import Refused
 from ..machine import Machine
 from .box import Box, Found
-from .outer import look, refuse
+from .outer import look, refuse, refuse_size
 from .spec import NestedSpec
 
 
@@ -52,6 +52,7 @@ def converge(machine: Machine, spec: NestedSpec, *, present: bool, check: bool, 
     wanted = codec.to_dict(spec)
     if mine and mine.running and box.answers():
         return Outcome(wanted, wanted)
+    refuse_size(machine, spec, outer)
     if not check:
         if mine or left:
             box.remove()

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,13 +16,13 @@ from ..machine import Machine
 from .spec import NestedSpec
 
 PATIENCE = 60.0
+# Programs, and Debian's packages of them.
 PROGRAMS = {
-    "/usr/sbin/dockerd": "docker.io", "/usr/bin/containerd": "containerd", "/usr/sbin/runc": "runc",
-    "/usr/sbin/iptables": "iptables", "/sbin/mkfs.ext4": "e2fsprogs",
+    "dockerd": "docker.io", "containerd": "containerd", "runc": "runc", "iptables": "iptables",
+    "mkfs.ext4": "e2fsprogs",
 }  # fmt: skip
 ROOTLESS = {
-    "/usr/bin/rootlesskit": "rootlesskit", "/usr/bin/slirp4netns": "slirp4netns", "/usr/bin/newuidmap": "uidmap",
-    "/usr/bin/newgidmap": "uidmap",
+    "rootlesskit": "rootlesskit", "slirp4netns": "slirp4netns", "newuidmap": "uidmap", "newgidmap": "uidmap",
 }  # fmt: skip
 CONTROLLERS = "/sys/fs/cgroup/cgroup.controllers"
 # Each says by this value that an ordinary user makes no user name spaces, and what would say that he does.
@@ -40,12 +41,16 @@ class Outer:
     :param users: ``none``, ``remap`` or ``rootless``: the user name spaces of its dockerd.
     :param first: the user ID on the host that root of a container has.
     :param plugins: what is asked before dockerd does anything.
+    :param cpus: how many there are.
+    :param memory: how many bytes there are.
     """
 
     profile: str
     users: str
     first: int
     plugins: tuple[str, ...]
+    cpus: int
+    memory: int
 
 
 def look(machine: Machine) -> Outer:
@@ -63,7 +68,10 @@ def look(machine: Machine) -> Outer:
     names = {str(option).removeprefix("name=").partition(",")[0] for option in info.get("SecurityOptions") or ()}
     users = "rootless" if "rootless" in names else "remap" if "userns" in names else "none"
     plugins = (info.get("Plugins") or {}).get("Authorization") or ()
-    return Outer(_profile(machine), users, _first(info) if users == "remap" else 0, tuple(map(str, plugins)))
+    return Outer(
+        _profile(machine), users, _first(info) if users == "remap" else 0, tuple(map(str, plugins)),
+        int(info.get("NCPU") or 0), int(info.get("MemTotal") or 0),
+    )  # fmt: skip
 
 
 def refuse(machine: Machine, spec: NestedSpec, outer: Outer) -> None:
@@ -72,10 +80,10 @@ def refuse(machine: Machine, spec: NestedSpec, outer: Outer) -> None:
     :raises Refused: when it must not be.
     :raises MissingDependency: when a package is not there.
     """
-    for path, package in (PROGRAMS | (ROOTLESS if spec.mode == "rootless" else {})).items():
-        if machine.stat(path) is None:
+    for program, package in (PROGRAMS | (ROOTLESS if spec.mode == "rootless" else {})).items():
+        if not any(machine.stat(f"/usr/{place}/{program}") for place in ("bin", "sbin")):
             raise MissingDependency(
-                f"{path} is not installed.", name=f"nested {spec.name}",
+                f"{program} is not installed.", name=f"nested {spec.name}",
                 remedy=f"install {package}, or put it into the template's packages",
             )  # fmt: skip
     if machine.read(CONTROLLERS) is None:
@@ -91,6 +99,21 @@ def refuse(machine: Machine, spec: NestedSpec, outer: Outer) -> None:
             "give the job a host of its own, with the profile trusted",
         )  # fmt: skip
     (_privileged if spec.mode == "privileged" else _rootless)(machine, spec, outer)
+
+
+def refuse_size(machine: Machine, spec: NestedSpec, outer: Outer) -> None:
+    """Refuse limits that are above what there is: they would hold nothing.
+
+    :raises Refused: then.
+    """
+    free = shutil.disk_usage(machine.root).free >> 20
+    sizes = (
+        ("cpus", spec.cpus, outer.cpus), ("memory_mib", spec.memory_mib, outer.memory >> 20),
+        ("disk_mib", spec.disk_mib, free),
+    )  # fmt: skip
+    for what, wanted, there in sizes:
+        if wanted > there:
+            raise _refused(spec, f"{what} is {wanted:g}, and the host has {there}", "ask for less, or for another host")
 
 
 def _privileged(_machine: Machine, spec: NestedSpec, outer: Outer) -> None:
