@@ -27,6 +27,8 @@ USER, LAST = 1000, 65535
 DELEGATED = ("", "/cgroup.procs", "/cgroup.subtree_control", "/cgroup.threads")
 MODULES = ("tun", "overlay", "br_netfilter", "ip_tables")
 PATH = f"{images.FOLDER}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin"
+# Not Docker's --init: it puts that program where /usr is mounted over it.
+INIT = ("/usr/bin/tini", "--")
 STEP = 60.0
 
 
@@ -135,7 +137,7 @@ class Box:
         """The command that starts it."""
         spec, memory = self.spec, f"{self.spec.memory_mib}m"
         line = [
-            "docker", "run", "--detach", "--init", "--read-only", "--restart=no", f"--name={spec.name}",
+            "docker", "run", "--detach", "--read-only", "--restart=no", f"--name={spec.name}",
             f"--hostname={spec.name}", f"--label={LABEL}={spec.digest}", f"--memory={memory}",
             f"--memory-swap={memory}", f"--cpus={spec.cpus:g}", f"--pids-limit={spec.pids}",
             "--tmpfs=/run:mode=1777,size=64m", "--tmpfs=/tmp:mode=1777,exec", f"--workdir={images.WORK}",
@@ -146,13 +148,13 @@ class Box:
         if self.machine.stat("/etc/ssl/certs"):
             line.append("--volume=/etc/ssl/certs:/etc/ssl/certs:ro")
         if not users.user:
-            return [*line, "--privileged", IMAGE, f"{images.FOLDER}/docker"]
+            return [*line, "--privileged", IMAGE, *INIT, f"{images.FOLDER}/daemons"]
         # What makes a user name space and mounts in it. The user has no capability of his own: the two are for the
         # programs that map his IDs.
         options = ("seccomp=unconfined", "apparmor=unconfined", "systempaths=unconfined", "no-new-privileges=false")
         line += [f"--security-opt={option}" for option in options]
         line += ["--cap-drop=ALL", "--cap-add=SETUID", "--cap-add=SETGID", "--device=/dev/net/tun"]
-        return [*line, f"--user={users.user}:{users.user}", IMAGE, f"{images.FOLDER}/start"]
+        return [*line, f"--user={users.user}:{users.user}", IMAGE, *INIT, f"{images.FOLDER}/start"]
 
     def _delegate(self, users: images.Users) -> None:
         """Let the user divide up what the container has. Its limits are in files that stay root's."""

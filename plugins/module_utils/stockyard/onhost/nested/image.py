@@ -37,9 +37,9 @@ START = """\
 until [ -O /sys/fs/cgroup/cgroup.procs ]; do sleep 0.2; done
 exec rootlesskit --state-dir=/run/rootlesskit --net=slirp4netns --mtu=65520 --slirp4netns-sandbox=false \\
   --slirp4netns-seccomp=false --disable-host-loopback --port-driver=none --copy-up=/etc --copy-up=/run --cgroupns \\
-  /opt/stockyard/docker
+  /opt/stockyard/daemons
 """
-DOCKER = """\
+DAEMONS = """\
 #!/bin/sh
 set -e
 rm -rf /run/docker /run/containerd /run/xtables.lock /storage/run
@@ -124,7 +124,7 @@ def _texts(users: Users, config: dict[str, Any]) -> dict[str, str]:
         "etc/subuid": ranges,
         "etc/subgid": ranges,
         f"{FOLDER[1:]}/start": START,
-        f"{FOLDER[1:]}/docker": DOCKER,
+        f"{FOLDER[1:]}/daemons": DAEMONS,
         f"{FOLDER[1:]}/containerd.toml": CONTAINERD_CONFIG,
         f"{FOLDER[1:]}/daemon.json": json.dumps({**DAEMON, **config}, indent=1, sort_keys=True) + "\n",
     }

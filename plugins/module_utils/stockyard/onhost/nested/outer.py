@@ -19,7 +19,7 @@ PATIENCE = 60.0
 # Programs, and Debian's packages of them.
 PROGRAMS = {
     "dockerd": "docker.io", "containerd": "containerd", "runc": "runc", "iptables": "iptables",
-    "mkfs.ext4": "e2fsprogs",
+    "mkfs.ext4": "e2fsprogs", "tini": "tini",
 }  # fmt: skip
 ROOTLESS = {
     "rootlesskit": "rootlesskit", "slirp4netns": "slirp4netns", "newuidmap": "uidmap", "newgidmap": "uidmap",
