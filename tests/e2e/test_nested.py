@@ -168,15 +168,18 @@ def test_they_get_no_more_processes_than_all_of_it_has(nested: Nested) -> None:
     """Last: a dockerd that gets no thread any more ends, and then all of it does."""
     forks = "for i in $(busybox seq 400); do sleep 60 & done; sleep 60"
     nested.inside("--detach", "--pids-limit", "5000", "box", "sh", "-c", forks)
-    place = "/sys/fs/cgroup/system.slice/docker-*.scope/pids"
+    place = "/sys/fs/cgroup/system.slice/docker-*.scope"
+    # Before Linux 6.11 a refusal is counted where the fork was tried, and not where the limit is (cgroup-v2.rst).
+    events = f"find {place} -name pids.events -exec cat {{}} +"
     end = time.monotonic() + PATIENCE
     refused = 0
     while not refused:
         assert time.monotonic() < end
-        told = ssh(nested.host, f"sleep 5; cat {place}.max {place}.current {place}.events").stdout.split()
-        assert told[0] == str(PIDS)
-        assert int(told[1]) <= PIDS
-        refused = int(told[3])
+        told = ssh(nested.host, f"sleep 5; cat {place}/pids.max {place}/pids.current; {events}").stdout
+        most, now, *counts = told.split()
+        assert most == str(PIDS)
+        assert int(now) <= PIDS
+        refused = sum(int(count) for count in counts if count != "max")
 
 
 def test_a_privileged_one_is_refused_where_the_profile_is_shared(host: Host, play: Callable[..., Played]) -> None:
