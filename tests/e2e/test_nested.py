@@ -178,7 +178,7 @@ def test_they_get_no_more_processes_than_all_of_it_has(nested: Nested) -> None:
 def test_a_privileged_one_is_refused_where_the_profile_is_shared(host: Host, play: Callable[..., Played]) -> None:
     marker = "/etc/stockyard/security.json"
     assert ssh(host, f"sudo sed -i.kept s/trusted/shared/ {marker}").returncode == 0
-    refused = play(task("refused", "nested", mode="privileged"))["refused"]
+    refused = play(task("refused", "nested", name="another", mode="privileged"))["refused"]
     assert ssh(host, f"sudo mv {marker}.kept {marker}").returncode == 0
     assert "profile is shared" in refused["msg"]
-    assert ssh(host, "sudo docker ps --all --quiet").stdout == ""
+    assert "another" not in ssh(host, "sudo docker ps --all --format '{{.Names}}'").stdout
