@@ -9,12 +9,14 @@ A port of its own, so that the whole of the agent can be run in a directory, wit
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import random
 import signal
 import socket
 import ssl
+import stat
 import struct
 import subprocess
 import time
@@ -35,7 +37,12 @@ RTF_UP_GATEWAY = 0x3
 RTENTRY_SIZE = 120
 ARPHRD_ETHER = 1
 PATIENCE = 600.0
-GATE = "/run/stockyard/gate"
+# What the front reads: a pipe while it is to wait, then a copy of its configuration.
+GATE = "/run/stockyard/stunnel.conf"
+CONFIGURATION = "/etc/stockyard/stunnel.conf"
+FRONT_USER = "stockyard-tls"
+# Seconds to wait for a front that was about to open the pipe.
+LATECOMERS = (0.05, 0.0)
 # The front's processes and no others: a container may run a stunnel of its own.
 FRONT_PROCESSES = "/sys/fs/cgroup/system.slice/stockyard-tls.service/cgroup.procs"
 # OpenSSH's connections by systemd's socket, and what logind makes of them where it is there.
@@ -151,9 +158,32 @@ class LinuxEffects:
         os.chown(path, entry.pw_uid, entry.pw_gid)
 
     def open_gate(self) -> None:
-        # Kept open: what is written waits in the pipe for a front that is not there yet.
-        self._gate = os.open(GATE, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-        os.write(self._gate, b"\n")
+        if not stat.S_ISFIFO(os.stat(GATE).st_mode):
+            return
+        pipe = f"{GATE}.pipe"
+        os.link(GATE, pipe)
+        with open(CONFIGURATION, "rb") as handle:
+            text = handle.read()
+        # A front that is started from here on reads the file; one that waits reads the pipe.
+        _replace(GATE, text)
+        for pause in LATECOMERS:
+            try:
+                waiting = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            except OSError as error:
+                if error.errno != errno.ENXIO:
+                    raise
+                time.sleep(pause)
+                continue
+            os.write(waiting, text)
+            os.close(waiting)
+            break
+        os.unlink(pipe)
+
+    def shut_gate(self) -> None:
+        """Have the next front wait at its gate."""
+        os.mkfifo(f"{GATE}.new", 0o600)
+        self.own(f"{GATE}.new", FRONT_USER)
+        os.replace(f"{GATE}.new", GATE)
 
     def reload_front(self, cut: bool) -> None:
         # stunnel(8): SIGHUP reloads the configuration with all its files, for new connections; what is connected stays.
@@ -191,6 +221,15 @@ class LinuxEffects:
             fcntl.ioctl(sock, SIOCSIFADDR, struct.pack("16s16s8x", name, _inet(ANY)))
             flags = struct.unpack("16sH22x", fcntl.ioctl(sock, SIOCGIFFLAGS, struct.pack("16s24x", name)))[1]
             fcntl.ioctl(sock, SIOCSIFFLAGS, struct.pack("16sH22x", name, flags & ~IFF_UP))
+
+
+def _replace(path: str, content: bytes) -> None:
+    """Put a file that everybody may read in the place of whatever is there."""
+    beside = f"{path}.new"
+    with open(beside, "wb") as handle:
+        os.fchmod(handle.fileno(), 0o644)
+        handle.write(content)
+    os.replace(beside, path)
 
 
 def wait_for_path(path: str) -> None:
