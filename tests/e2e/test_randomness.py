@@ -24,6 +24,7 @@ from stockyard import FleetSpec, Yard
 from stockyard.core.clock import Deadline
 
 from .conftest import FLEET, ssh
+from .drawless import waits_without_generator
 
 pytestmark = pytest.mark.real
 # A thousand of each where there are ten hosts or more.
@@ -92,34 +93,7 @@ def test_the_fronts(many: list[Host]) -> None:
 
 
 def test_a_front_that_waits_has_no_generator(many: list[Host]) -> None:
-    """Where nothing can be drawn it waits, and goes no step further than that."""
-    done = ssh(many[0], "sudo", "sh", stdin=DRAWLESS)
-    assert done.returncode == 0, done.stderr
-    waits, ended = done.stdout.splitlines()
-    assert waits == "waits", done.stdout
-    assert ended != "0", "it needs none: this tells nothing"
-
-
-# The C library asks for 8 bytes at its start and does without.
-DRAWLESS = """
-exec 2>&1
-cd /run && rm -f drawless && mkfifo drawless
-systemd-run --quiet --unit=drawless --property=SystemCallFilter=~getrandom --property=SystemCallErrorNumber=EPERM \
-  --property=InaccessiblePaths=/dev/random --property=InaccessiblePaths=/dev/urandom --remain-after-exit \
-  stunnel4 /run/drawless
-sleep 3
-systemctl show --property=SubState --value drawless | sed 's/^running$/waits/'
-sed 's/:2376$/:2399/' /etc/stockyard/stunnel.conf > drawless
-for _ in $(seq 50); do
-  code=$(systemctl show --property=ExecMainStatus --value drawless)
-  [ "$(systemctl show --property=SubState --value drawless)" = running ] || break
-  sleep 0.2
-done
-systemctl stop drawless
-systemctl reset-failed drawless
-rm drawless
-echo "$code"
-"""
+    waits_without_generator(many[0])
 
 
 def greeted(host: Host) -> bytes:

@@ -48,9 +48,9 @@ WantedBy=multi-user.target
 """
 
 # However often it is started anew (for each list of revoked certificates), systemd does not give up on it.
-# It is frozen linked and waiting for its configuration: a pipe until the host has its identity, then a file. Up to there
-# stunnel draws nothing from OpenSSL's generator, which is instantiated when it is first drawn from (EVP_RAND(7)), so that
-# it holds no key and nothing that two forks could share.
+# It is frozen linked and waiting for its configuration: a pipe until the host has its identity, then a file. Up to
+# there stunnel draws nothing from OpenSSL's generator, which is instantiated when it is first drawn from (EVP_RAND(7)):
+# it holds no key, and nothing of which two forks could make the same.
 TLS_UNIT = """\
 [Unit]
 Description=Mutual TLS in front of the Docker socket
