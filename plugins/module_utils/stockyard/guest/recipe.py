@@ -114,7 +114,6 @@ def _system_files(user: str) -> dict[str, GuestFile]:
     files = {
         unit + "stockyard-agent.service": GuestFile(texts.AGENT_UNIT),
         unit + "stockyard-tls.service": GuestFile(texts.TLS_UNIT),
-        "/usr/lib/stockyard/front": GuestFile(texts.FRONT, 0o755),
         "/etc/stockyard/stunnel.conf": GuestFile(texts.STUNNEL_CONF),
         "/etc/sysusers.d/stockyard.conf": GuestFile(render(texts.SYSUSERS, user=user)),
         "/etc/tmpfiles.d/stockyard.conf": GuestFile(render(texts.TMPFILES, user=user)),
