@@ -50,6 +50,12 @@ echo "deb [trusted=yes] file:$parcel/packages ./" > "$work/sources.list"
 apt="apt-get --quiet --yes --no-remove -o Dir::Etc::SourceList=$work/sources.list -o Dir::Etc::SourceParts=-
   -o Dir::State::Lists=$work/lists -o Acquire::Languages=none -o APT::Sandbox::User=root -o DPkg::Lock::Timeout=300
   -o APT::Install-Recommends=false -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold"
+# It has booted with the initramfs that it has: a new one would take minutes, and be no better.
+initramfs=/etc/initramfs-tools/update-initramfs.conf
+if [ -f "$initramfs" ]; then
+  cp -p "$initramfs" "$work/"
+  sed -i 's/^update_initramfs=.*/update_initramfs=no/' "$initramfs"
+fi
 # Nothing is started here: hosts start it.
 printf '#!/bin/sh\\nexit 101\\n' > /usr/sbin/policy-rc.d
 chmod 0755 /usr/sbin/policy-rc.d
@@ -57,6 +63,7 @@ echo "put packages in"
 $apt update
 xargs $apt install < "$parcel/packages/names"
 rm /usr/sbin/policy-rc.d
+if [ -f "$initramfs" ]; then cp -p "$work/update-initramfs.conf" "$initramfs"; fi
 echo "put files in"
 tar -xpf "$parcel/files.tar" -C / --keep-directory-symlink
 if [ -d "$parcel/preload" ]; then mkdir -p /var/lib/stockyard && cp -r "$parcel/preload" /var/lib/stockyard/; fi
