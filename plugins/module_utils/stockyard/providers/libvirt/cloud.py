@@ -104,6 +104,8 @@ def _qemu(name: str) -> list[str]:
     kvm = machine.choose("auto", name).type == "kvm"
     # What boots anything: SeaBIOS, and a disk that each cloud's kernel knows. Without graphics it talks to the console.
     return [
+        # It ends with who builds, however that ends.
+        "setpriv", "--pdeathsig", "KILL", "--",
         "qemu-system-x86_64", "-no-user-config", "-nodefaults", "-display", "none", "-no-reboot",
         # Without one, images wait two minutes for a network: this one gives an address and leads nowhere.
         "-netdev", "user,id=net,restrict=on", "-device", "virtio-net-pci,netdev=net,romfile=",
