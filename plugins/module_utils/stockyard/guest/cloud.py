@@ -29,14 +29,18 @@ MASKED = (
 FILES = {"/etc/cloud/cloud-init.disabled": GuestFile("")}
 # sshd_config(5): what is said first is what counts, and the image has files of its own there.
 LINKS = {"/etc/ssh/sshd_config.d/00-stockyard.conf": "stockyard.conf"}
+# What stands on the console before the script's words, and after them.
+BEGIN, END = "stockyard: first boot", "stockyard: end of the first boot"
 PARCEL = "/run/stockyard-parcel"
 
 FIRST_BOOT = """\
 #!/bin/sh
 # Run by cloud-init as root. All packages are on the medium: the mirror's signature was looked at before.
 set -eu
-# Whatever the image calls its console: this one is read.
+# Whatever the image calls its console: this one is read, from here to there.
 exec > /dev/ttyS0 2>&1
+echo '{{ begin }}'
+trap 'echo "{{ end }}"' EXIT
 parcel={{ parcel }}
 . /etc/os-release
 if [ "$ID ${VERSION_CODENAME:-}" != "debian {{ suite }}" ]; then
@@ -88,7 +92,10 @@ def without_kernel(packages: tuple[str, ...]) -> tuple[str, ...]:
 
 def seed(suite: str) -> dict[str, GuestFile]:
     """What cloud-init is given, the script included, as files at the top of the medium."""
-    values = {"suite": suite, "parcel": PARCEL, "results": RESULTS, "kernel": KERNEL, "initrd": INITRD, "facts": FACTS}
+    values = {
+        "suite": suite, "parcel": PARCEL, "results": RESULTS, "kernel": KERNEL, "initrd": INITRD, "facts": FACTS,
+        "begin": BEGIN, "end": END,
+    }  # fmt: skip
     # JSON is YAML, too.
     return {
         "/meta-data": GuestFile(json.dumps({"instance-id": "stockyard", "local-hostname": "template"})),

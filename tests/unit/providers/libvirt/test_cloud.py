@@ -17,7 +17,7 @@ from stockyard import BuildOptions, CloudImage, ImageError, ImageSpec
 from stockyard.core.clock import Deadline
 from stockyard.core.provider import Recipe
 from stockyard.errors import DeadlineExceeded
-from stockyard.guest.cloud import FACTS, INITRD, KERNEL
+from stockyard.guest.cloud import BEGIN, END, FACTS, INITRD, KERNEL
 from stockyard.guest.recipe import recipe
 from stockyard.providers.libvirt import cloud
 from stockyard.providers.libvirt.images import Images
@@ -103,6 +103,16 @@ def test_the_end_of_the_console_is_in_the_error(tmp_path: Path, machine: list[st
         boot(tmp_path, 0)
     assert "Unable to correct" in late.value.cause
     assert "BIOS" in late.value.remedy
+
+
+def test_what_our_script_said_is_told_and_not_how_the_machine_was_switched_off(
+    tmp_path: Path, machine: list[str]
+) -> None:
+    lines = ["[ OK ] Started", BEGIN, "this is Debian 12", END, *("[ OK ] Stopped" for _each in range(500))]
+    (tmp_path / "console.log").write_text("\r\n".join(lines))
+    with pytest.raises(ImageError) as failed:
+        boot(tmp_path)
+    assert failed.value.cause == "this is Debian 12"
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from ...core.image import BuildOptions
 from ...core.provider import Recipe
 from ...errors import DeadlineExceeded, ImageError
 from ...guest.archive import write_tar
-from ...guest.cloud import FACTS, INITRD, KERNEL, RESULTS, VOLUME
+from ...guest.cloud import BEGIN, END, FACTS, INITRD, KERNEL, RESULTS, VOLUME
 from . import debian, machine
 from .preloaded import bring
 from .run import run
@@ -143,9 +143,10 @@ def _harvest(work: Path, name: str) -> str:
 
 
 def _console(work: Path) -> str:
-    """The end of what the machine said, printable."""
+    """The end of what our script said, or else of what the machine did; printable."""
     try:
-        text = (work / "console.log").read_bytes()[-TAIL:].decode(errors="replace")
+        text = (work / "console.log").read_text(errors="replace")
     except OSError:
         return ""
-    return "".join(c for c in text if c.isprintable() or c == "\n").strip()
+    ours = text.rpartition(BEGIN)[2].partition(END)[0] if BEGIN in text else text
+    return "".join(c for c in ours[-TAIL:] if c.isprintable() or c == "\n").strip()
