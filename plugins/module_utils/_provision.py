@@ -1,15 +1,21 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The option provision and the specification that it becomes."""
+"""The options cloud_image and provision, and the specifications that they become."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from .stockyard.core.cloud_image import CloudImage
 from .stockyard.core.provision import Provision
 
 Params = dict[str, Any]
+
+CLOUD_IMAGE: Params = {
+    "type": "dict",
+    "options": {"location": {"type": "str", "required": True}, "checksum": {"type": "str", "default": ""}},
+}
 
 PROVISION: Params = {
     "type": "dict",
@@ -22,6 +28,11 @@ PROVISION: Params = {
     "mutually_exclusive": [["playbook", "roles"]],
     "required_one_of": [["playbook", "roles"]],
 }
+
+
+def cloud_image_spec(given: Params | None) -> CloudImage | None:
+    """What a template begins with."""
+    return None if given is None else CloudImage(given["location"], given["checksum"])
 
 
 def provision_spec(given: Params | None) -> Provision | None:

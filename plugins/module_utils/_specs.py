@@ -9,7 +9,7 @@ from typing import Any
 
 from ._ansible import checked
 from ._pools import POOL, PRELOAD, pool_spec, preloads
-from ._provision import PROVISION, provision_spec
+from ._provision import CLOUD_IMAGE, PROVISION, cloud_image_spec, provision_spec
 from ._security import SECURITY, security_spec
 from ._volumes import USE, VOLUME, volume_spec, volume_uses
 from .stockyard.core.declaration import PRUNE, Declaration, FleetTerm, PoolTerm, TemplateTerm, VolumeTerm
@@ -121,6 +121,7 @@ REPOSITORY: Params = {
 TEMPLATE: Params = {
     **TENANT,
     "suite": {"type": "str", "choices": list(SUITES), "default": "bookworm"},
+    "cloud_image": CLOUD_IMAGE,
     "packages": {"type": "list", "elements": "str", "default": []},
     "files": {"type": "dict", "default": {}},
     "preload": PRELOAD,
@@ -173,6 +174,7 @@ def template_spec(params: Params) -> TemplateSpec:
             files=params["files"] or None,
             preload=preloads(params["preload"]),
             commands=tuple(params["commands"]),
+            cloud_image=cloud_image_spec(params["cloud_image"]),
             **image,
         ),
         build=BuildOptions(

@@ -50,7 +50,7 @@ options:
     default: present
   suite:
     description:
-      - The Debian release of the guest.
+      - The Debian release of the guest, that of O(cloud_image) too.
     type: str
     choices: [bookworm, trixie]
     default: bookworm
@@ -166,6 +166,14 @@ EXAMPLES = r"""
     provision:
       playbook: "{{ playbook_dir }}/builder/template.yml"
       variables: {workers: 4}
+
+- name: Have one that begins with a cloud image
+  stockyard.container_hosts.template:
+    name: cloudy
+    suite: trixie
+    cloud_image:
+      location: https://images.example.com/debian-13-genericcloud-amd64.qcow2
+      checksum: "sha512:{{ cloud_image_sha512 }}"
 
 - name: Take it away, with all its generations
   stockyard.container_hosts.template:

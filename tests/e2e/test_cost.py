@@ -24,6 +24,8 @@ from tests.contract.conftest import Drafts
 
 pytestmark = pytest.mark.real
 SECTOR = 512
+# libvirt handles what QEMU tells of agents one after another, for all machines: a busy one holds up the others.
+PATIENCE = 120.0
 PROCESSES, WRITTEN_MIB, OVERLAY_MIB, OWN_MIB = 8, 1.0, 4.0, 32.0
 
 
@@ -45,7 +47,7 @@ def ask(domain: Any, execute: str, **arguments: Any) -> Any:
     import libvirt_qemu
 
     text = json.dumps({"execute": execute, "arguments": arguments})
-    deadline = Deadline(30)
+    deadline = Deadline(PATIENCE)
     while True:
         try:
             return json.loads(libvirt_qemu.qemuAgentCommand(domain, text, 60, 0))["return"]

@@ -127,7 +127,7 @@ def test_a_killed_run_leaves_nothing_after_reap(yard: Yard, checkout: Callable[.
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("role", ["docker_engine", "user_namespaces", "hardening", "jenkins_agent"])
+@pytest.mark.parametrize("role", ["docker_engine", "user_namespaces", "hardening", "jenkins_agent", "nested"])
 def test_the_scenario_of_each_role(yard: Yard, template: dict[str, Any], tmp_path: Path, role: str) -> None:
     """As it is shipped: created, converged, nothing changed by a second time, verified, destroyed."""
     variables = {key: VARIABLES[key] for key in ("yard_owner", "yard_storage", "yard_pki_dir")}

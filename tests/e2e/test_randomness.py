@@ -3,13 +3,15 @@
 """No random number comes twice: from the kernel, nor from a process that lived across the freeze and makes secrets.
 
 Which processes those are: the identity agent (OpenSSL's and Python's generators live in it) and dockerd (Go reads the
-kernel; its draws name containers and volumes). sshd and the TLS front start after the reseed.
+kernel; its draws name containers and volumes). sshd starts after the reseed. The TLS front is frozen before it has a
+generator.
 """
 
 from __future__ import annotations
 
 import http.client
 import json
+import socket
 import ssl
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +24,7 @@ from stockyard import FleetSpec, Yard
 from stockyard.core.clock import Deadline
 
 from .conftest import FLEET, ssh
+from .drawless import waits_without_generator
 
 pytestmark = pytest.mark.real
 # A thousand of each where there are ten hosts or more.
@@ -81,13 +84,40 @@ def test_dockerds(many: list[Host]) -> None:
     assert all_differ(names)
 
 
-def volumes(host: Host) -> list[str]:
-    """Make volumes without names, over one connection, and take them away again."""
-    way = host["docker"]
-    certificates = Path(way["environment"]["DOCKER_CERT_PATH"])
+def test_the_fronts(many: list[Host]) -> None:
+    """The random value of a ServerHello, 32 bytes (RFC 8446, section 4.1.3)."""
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        draws = list(pool.map(greeted, [host for host in many for _each in range(5)]))
+    assert all(len(set(value)) > 8 for value in draws)
+    assert all_differ(draws)
+
+
+def test_a_front_that_waits_has_no_generator(many: list[Host]) -> None:
+    waits_without_generator(many[0])
+
+
+def greeted(host: Host) -> bytes:
+    """What a front says first: the random value of it."""
+    begun, said = ssl.MemoryBIO(), ssl.MemoryBIO()
+    with pytest.raises(ssl.SSLWantReadError):
+        trusting(host).wrap_bio(begun, said, server_hostname=host["address"]).do_handshake()
+    with socket.create_connection((host["address"], 2376), 60) as front:
+        front.sendall(said.read())
+        # A record's header has 5 bytes, a handshake message's 4, and its version 2.
+        return front.recv(4096)[11:43]
+
+
+def trusting(host: Host) -> ssl.SSLContext:
+    """What the operator has for a host."""
+    certificates = Path(host["docker"]["environment"]["DOCKER_CERT_PATH"])
     context = ssl.create_default_context(cafile=certificates / "ca.pem")
     context.load_cert_chain(certificates / "cert.pem", certificates / "key.pem")
-    connection = http.client.HTTPSConnection(host["address"], 2376, timeout=60, context=context)
+    return context
+
+
+def volumes(host: Host) -> list[str]:
+    """Make volumes without names, over one connection, and take them away again."""
+    connection = http.client.HTTPSConnection(host["address"], 2376, timeout=60, context=trusting(host))
 
     def ask(method: str, path: str, body: str = "") -> bytes:
         connection.request(method, path, body, {"Content-Type": "application/json"})

@@ -13,6 +13,7 @@ import pytest
 from stockyard import FleetSpec, ImageSpec, Yard
 
 from .conftest import TEMPLATE, Docker, ssh
+from .drawless import waits_without_generator
 
 pytestmark = [pytest.mark.real, pytest.mark.full]
 Host = dict[str, Any]
@@ -62,3 +63,9 @@ def test_nothing_changes_when_they_are_asked_for_again(yard: Yard, fleets: dict[
     assert not yard.template(TRIXIE).changed
     assert not yard.fleet(FLEET).changed
     assert not yard.fleet(BOOKWORM).changed
+
+
+def test_a_front_that_waits_has_no_generator(fleets: dict[str, list[Host]]) -> None:
+    """stunnel and OpenSSL are others in each release."""
+    for hosts in fleets.values():
+        waits_without_generator(hosts[0])

@@ -33,6 +33,7 @@ def told(controller: Controller, path: Path) -> Played:
         task("again", "docker_config", config=config, path=str(path), **QUIET),
         task("range", "subid", {"check_mode": True}, user="stockyard-nobody"),
         task("audit", "audit", security={"profile": "hostile"}),
+        task("nested", "nested", {"check_mode": True}),
         {"name": "bundle", "ansible.builtin.set_fact": {"made": BUNDLE}},
     ]
     return controller.play(steps)
@@ -55,6 +56,11 @@ def test_a_range_is_told_and_not_taken_in_check_mode(told: Played) -> None:
 def test_a_machine_that_is_not_shut_is_told_of(told: Played) -> None:
     assert told["audit"]["compliant"] is False
     assert told["audit"]["profile"] == "hostile"
+
+
+def test_a_nested_docker_needs_root(told: Played) -> None:
+    assert "needs root" in told["nested"]["msg"]
+    assert told["nested"]["error"]["kind"] == "Refused"
 
 
 def test_roles_put_what_templates_are_baked_with(told: Played) -> None:

@@ -143,7 +143,7 @@ def test_every_module_takes_the_groups_defaults() -> None:
     texts = {path.stem: path.read_text() for path in (CHECKOUT / "plugins" / "modules").glob("*.py")}
     # Those that work on a host alone know no hypervisor, and would refuse the options of one.
     assert set(groups["all"]) == {name for name, text in texts.items() if CONNECTION in text}
-    assert sorted(set(texts) - set(groups["all"])) == ["audit", "docker_config", "run_here", "subid"]
+    assert sorted(set(texts) - set(groups["all"])) == ["audit", "docker_config", "nested", "run_here", "subid"]
 
 
 def test_what_shows_progress_has_its_action() -> None:

@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -88,10 +89,10 @@ def test_a_line_is_cut(own_vcenter: Simulator, yard: Yard, tmp_path: Path, metho
 
 
 def test_a_line_is_cut_in_a_teardown(own_vcenter: Simulator, yard: Yard, tmp_path: Path) -> None:
-    yard.fleet(FLEET)
+    yard.fleet(replace(FLEET, count=25))
     own_vcenter.reset()
     with Cut(own_vcenter) as cut, Yard(cut.uri + "?endpoints=false", pki_dir=str(tmp_path / "pki")) as far:
-        cut.after("Destroy_Task", 20)
+        cut.after("Destroy_Task", 12)
         with suppress(StockyardError):
             far.teardown(templates=True, timeout=90)
         assert cut.cuts == 1

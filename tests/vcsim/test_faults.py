@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -105,12 +105,32 @@ def test_a_user_reads_one_line(start: Start, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def yard(own_vcenter: Simulator, tmp_path: Path) -> Yard:
+def yard(own_vcenter: Simulator, tmp_path: Path) -> Iterator[Yard]:
     """A yard with a frozen template."""
     with Yard(own_vcenter.uri + "?endpoints=false", pki_dir=str(tmp_path)) as opened:
         opened.template(BASE)
         own_vcenter.reset()
         yield opened
+
+
+@pytest.fixture(scope="module")
+def templated(vcenter: Simulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Yard]:
+    """Another, which all share who leave it as it was."""
+    keys = tmp_path_factory.mktemp("keys")
+    with Yard(vcenter.uri + "?endpoints=false", pki_dir=str(keys)) as opened:
+        opened.template(BASE)
+        yield opened
+
+
+@pytest.fixture
+def shared(vcenter: Simulator, templated: Yard) -> Iterator[Yard]:
+    """That, without hosts and without harm before and after."""
+    vcenter.reset()
+    before = machines(vcenter)
+    yield templated
+    vcenter.reset()
+    templated.teardown()
+    assert machines(vcenter) == before
 
 
 def machines(vcenter: Simulator) -> set[str]:
@@ -143,18 +163,18 @@ def test_a_missing_privilege_is_named_before_anything_is_made(own_vcenter: Simul
     ],
 )
 def test_a_fork_that_fails_leaves_nothing(
-    own_vcenter: Simulator, yard: Yard, fault: str, details: dict[str, str], word: str
+    vcenter: Simulator, shared: Yard, fault: str, details: dict[str, str], word: str
 ) -> None:
-    before = machines(own_vcenter)
+    before = machines(vcenter)
     for method in ("InstantClone_Task", "CloneVM_Task"):
-        own_vcenter.fail(method, fault, times=0, **details)
+        vcenter.fail(method, fault, times=0, **details)
     with pytest.raises(StockyardError) as caught:
-        yard.host(SingleSpec("one", template="base"))
-    said(own_vcenter, caught.value, word)
-    assert machines(own_vcenter) == before
-    assert yard.hosts() == []
-    own_vcenter.reset()
-    assert yard.host(SingleSpec("one", template="base")).objects[0]["mode"] == "instant"
+        shared.host(SingleSpec("one", template="base"))
+    said(vcenter, caught.value, word)
+    assert machines(vcenter) == before
+    assert shared.hosts() == []
+    vcenter.reset()
+    assert shared.host(SingleSpec("one", template="base")).objects[0]["mode"] == "instant"
 
 
 def test_a_full_datastore_is_named(own_vcenter: Simulator, yard: Yard) -> None:

@@ -81,10 +81,13 @@ def test_a_thousand_hosts_are_observed_in_three_calls(own_vcenter: Simulator) ->
         assert len(provider.observe("stockyard").hosts) == HOSTS
         calls = own_vcenter.calls()
         assert sum(calls[name] for name in calls if name != "CreateContainerView") <= 3, calls
-        ours = min(seconds(lambda: provider.observe("stockyard")) for _try in range(TRIES))
-        bare = min(seconds(lambda: bulk_read(instance, source.parent)) for _try in range(TRIES))
-    print(f"observe {HOSTS}: {ours:.2f} s, bare {bare:.2f} s")
-    assert ours <= OBSERVE_BOUND * bare
+        ratios: list[float] = []
+        while len(ratios) < TRIES and (not ratios or ratios[-1] > OBSERVE_BOUND):
+            ours = seconds(lambda: provider.observe("stockyard"))
+            bare = seconds(lambda: bulk_read(instance, source.parent))
+            print(f"observe {HOSTS}: {ours:.2f} s, bare {bare:.2f} s")
+            ratios.append(ours / bare)
+    assert min(ratios) <= OBSERVE_BOUND
 
 
 def test_calls_for_each_host_do_not_grow_with_their_number(own_vcenter: Simulator) -> None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from .core.cloud_image import CloudImage
 from .core.declaration import Declaration, FleetTerm, TemplateTerm, VolumeTerm
 from .core.fleet import FleetSpec, SingleSpec
 from .core.host import HostSpec
@@ -51,6 +52,7 @@ __all__ = [
     "BuildOptions",
     "Busy",
     "Client",
+    "CloudImage",
     "Conflict",
     "ConnectionFailed",
     "ControllerError",

@@ -13,7 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stockyard.core import codec, records
+from stockyard.core.cloud_image import CloudImage
 from stockyard.core.host import HostRecord, HostSpec, Identity
+from stockyard.core.image import BuildOptions
 from stockyard.core.template import Hardware, TemplateRecord
 from stockyard.errors import InvalidInput
 from tests.support import host_record, template_record
@@ -118,3 +120,13 @@ def test_arbitrary_json_is_a_record_or_refused_in_our_words(data: Any) -> None:
 def test_a_record_holds_only_what_could_have_been_made(change: dict[str, str]) -> None:
     with pytest.raises(InvalidInput):
         records.decode(json.dumps({**plain(HOST), **change}))
+
+
+def test_a_field_that_came_later_is_left_out_at_its_default() -> None:
+    assert codec.to_dict(BuildOptions()) == {
+        "mirror": "", "security_mirror": "", "proxy": "", "repositories": [], "preload": [],
+    }  # fmt: skip
+    given = BuildOptions(cloud_image=CloudImage("/image.qcow2"))
+    assert codec.to_dict(given)["cloud_image"] == {"location": "/image.qcow2", "checksum": ""}
+    assert codec.from_dict(BuildOptions, codec.to_dict(given)) == given
+    assert codec.from_dict(BuildOptions, codec.to_dict(BuildOptions())) == BuildOptions()

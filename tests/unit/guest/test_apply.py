@@ -65,6 +65,9 @@ class Guest:
     def own(self, path: str, user: str) -> None:
         self.done.append(("own", os.path.basename(path), user))
 
+    def hurry(self, on: bool) -> None:
+        self.done.append(("hurry", str(on)))
+
     def open_gate(self) -> None:
         self.done.append(("open_gate",))
 
@@ -160,6 +163,7 @@ def test_effects_come_in_the_order_that_is_promised(agent: Identity, guest: Gues
         ("random",),
         ("own", "key.pem.new", "stockyard-tls"),
         ("open_gate",),
+        ("hurry", "False"),
         ("restart_journal",),
         ("sync",),
     ]

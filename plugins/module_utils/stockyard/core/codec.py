@@ -19,6 +19,8 @@ from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hin
 from ..errors import InvalidInput
 
 T = TypeVar("T")
+# A field that came later and is left out at its default: records and digests from before it stay what they were.
+SPARSE = {"sparse": True}
 
 
 def to_dict(value: Any) -> dict[str, Any]:
@@ -63,12 +65,16 @@ def _hints(kind: Any) -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value) if not _left_out(f, value)}
     if isinstance(value, Mapping):
         return {str(k): _plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(v) for v in value]
     return value
+
+
+def _left_out(field: dataclasses.Field[Any], value: Any) -> bool:
+    return bool(field.metadata.get("sparse")) and getattr(value, field.name) == field.default
 
 
 def _read(hint: Any, value: Any, where: str) -> Any:

@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..errors import InvalidInput
-from . import naming
+from . import codec, naming
+from .cloud_image import CloudImage
 from .preload import Preload
 from .repository import Repository, web_address
 
@@ -35,6 +36,7 @@ class ImageSpec:
     :param source: a machine of the hypervisor's to clone instead of building one; it has the agent in it.
     :param preload: images that its Docker has before the freeze.
     :param commands: what a shell of root's runs in the guest before the freeze, one after the other.
+    :param cloud_image: a disk of this suite to begin with, instead of packages alone.
     """
 
     suite: str = "bookworm"
@@ -45,6 +47,7 @@ class ImageSpec:
     source: str = ""
     preload: tuple[Preload, ...] = ()
     commands: tuple[str, ...] = ()
+    cloud_image: CloudImage | None = None
 
     def __post_init__(self) -> None:
         naming.choice("suite", self.suite, SUITES)
@@ -61,6 +64,8 @@ class ImageSpec:
         naming.line("source", self.source)
         for text in self.commands:
             guest_text("commands", text)
+        if self.source and self.cloud_image:
+            raise InvalidInput("source and cloud_image exclude each other.", remedy="give the one that it begins with")
         if self.source and (self.packages or self.files or self.preload or self.commands):
             raise InvalidInput(
                 "source is a finished machine: packages, files, images and commands cannot be put into it.",
@@ -77,6 +82,7 @@ class BuildOptions:
     :param proxy: HTTP proxy for the download; empty for none.
     :param preload: where what is preloaded comes from.
     :param repositories: others beside it. apt takes the latest version of a package, wherever it is.
+    :param cloud_image: where the cloud image comes from.
     """
 
     mirror: str = ""
@@ -84,6 +90,7 @@ class BuildOptions:
     proxy: str = ""
     repositories: tuple[Repository, ...] = ()
     preload: tuple[Preload, ...] = ()
+    cloud_image: CloudImage | None = field(default=None, metadata=codec.SPARSE)
 
     def __post_init__(self) -> None:
         urls = {"mirror": self.mirror, "security_mirror": self.security_mirror, "proxy": self.proxy}

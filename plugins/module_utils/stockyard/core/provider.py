@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias, TypeVar
 
+from . import codec
 from .clock import Deadline
 from .host import Host, HostRecord, HostSpec
 from .image import BuildOptions
@@ -139,6 +140,7 @@ class Recipe:
     :param early: the same, laid down before packages are configured.
     :param source: a machine of the hypervisor's that is cloned instead, and has all of it already.
     :param preload: kind, name and SHA-256 of each thing that is put into Docker before the freeze.
+    :param cloud_image: the checksum of the cloud image that it begins with; ``early`` is then what cloud-init is given.
     """
 
     suite: str
@@ -148,6 +150,7 @@ class Recipe:
     disk_gib: int
     source: str = ""
     preload: tuple[tuple[str, str, str], ...] = ()
+    cloud_image: str = field(default="", metadata=codec.SPARSE)
 
 
 @dataclass(frozen=True)

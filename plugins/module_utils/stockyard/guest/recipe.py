@@ -18,7 +18,7 @@ from ..core.provider import GuestFile, Recipe
 from ..core.security import SecuritySpec, Settings
 from ..core.template import TemplateSpec
 from ..errors import InvalidInput
-from . import agent, security, texts
+from . import agent, cloud, security, texts
 from .agent import apply, disks, effects, growth, guestinfo, lift, main, provision, thrift, volumes, warmup, wire
 from .rendering import render
 
@@ -49,14 +49,13 @@ def recipe(spec: ImageSpec, docker: str = "running", shut: SecuritySpec | None =
     :param shut: how well its hosts are shut.
     """
     shutters = security.bundle(_settings(docker, shut or SecuritySpec()), spec.ssh_user)
+    own = cloud.without_kernel(PACKAGES) if spec.cloud_image else PACKAGES
     return Recipe(
         suite=spec.suite,
-        packages=tuple(sorted({*PACKAGES, *spec.packages, *_docker_cli(spec.suite), *shutters.packages})),
-        early={
-            "/etc/initramfs-tools/conf.d/stockyard": GuestFile(texts.INITRAMFS_CONF),
-            "/etc/initramfs-tools/hooks/stockyard": GuestFile(texts.INITRAMFS_HOOK, 0o755),
-        },
+        packages=tuple(sorted({*own, *spec.packages, *_docker_cli(spec.suite), *shutters.packages})),
+        early=cloud.seed(spec.suite) if spec.cloud_image else _initramfs(),
         files={
+            **(_cloud_files() if spec.cloud_image else {}),
             **_system_files(spec.ssh_user),
             **_docker_gate(docker),
             **_agent_files(),
@@ -66,6 +65,7 @@ def recipe(spec: ImageSpec, docker: str = "running", shut: SecuritySpec | None =
         disk_gib=spec.disk_gib,
         source=spec.source,
         preload=tuple((item.kind, item.name, item.digest) for item in spec.preload),
+        cloud_image=spec.cloud_image.checksum if spec.cloud_image else "",
     )
 
 
@@ -97,12 +97,23 @@ def _docker_cli(suite: str) -> tuple[str, ...]:
     return () if suite == "bookworm" else ("docker-cli",)
 
 
+def _initramfs() -> dict[str, GuestFile]:
+    return {
+        "/etc/initramfs-tools/conf.d/stockyard": GuestFile(texts.INITRAMFS_CONF),
+        "/etc/initramfs-tools/hooks/stockyard": GuestFile(texts.INITRAMFS_HOOK, 0o755),
+    }
+
+
+def _cloud_files() -> dict[str, GuestFile]:
+    masked = {f"/etc/systemd/system/{name}": GuestFile("/dev/null", LINK) for name in cloud.MASKED}
+    return {**{path: GuestFile(target, LINK) for path, target in cloud.LINKS.items()}, **masked, **cloud.FILES}
+
+
 def _system_files(user: str) -> dict[str, GuestFile]:
     unit = "/etc/systemd/system/"
     files = {
         unit + "stockyard-agent.service": GuestFile(texts.AGENT_UNIT),
         unit + "stockyard-tls.service": GuestFile(texts.TLS_UNIT),
-        "/usr/lib/stockyard/front": GuestFile(texts.FRONT, 0o755),
         "/etc/stockyard/stunnel.conf": GuestFile(texts.STUNNEL_CONF),
         "/etc/sysusers.d/stockyard.conf": GuestFile(render(texts.SYSUSERS, user=user)),
         "/etc/tmpfiles.d/stockyard.conf": GuestFile(render(texts.TMPFILES, user=user)),

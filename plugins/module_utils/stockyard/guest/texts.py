@@ -48,6 +48,9 @@ WantedBy=multi-user.target
 """
 
 # However often it is started anew (for each list of revoked certificates), systemd does not give up on it.
+# It is frozen linked and waiting for its configuration: a pipe until the host has its identity, then a file. Up to
+# there stunnel draws nothing from OpenSSL's generator, which is instantiated when it is first drawn from (EVP_RAND(7)):
+# it holds no key, and nothing of which two forks could make the same.
 TLS_UNIT = """\
 [Unit]
 Description=Mutual TLS in front of the Docker socket
@@ -57,21 +60,13 @@ StartLimitIntervalSec=0
 [Service]
 User=stockyard-tls
 SupplementaryGroups=docker
-ExecStart=/usr/lib/stockyard/front
+ExecStart=/usr/bin/stunnel4 /run/stockyard/stunnel.conf
 Restart=always
 RestartSec=1
 NoNewPrivileges=yes
 
 [Install]
 WantedBy=multi-user.target
-"""
-
-# Frozen while it waits here, as a shell that holds no keys and no generator: stunnel itself starts after the fork, and
-# no service manager is on the way. Once the host is open, a front that is started again goes straight through.
-FRONT = """\
-#!/bin/sh
-[ -e /run/stockyard/open ] || read -r _ < /run/stockyard/gate
-exec /usr/bin/stunnel4 /etc/stockyard/stunnel.conf
 """
 
 # Docker's client says at once that it sends no more, and waits. By default stunnel closes after a minute of silence,
@@ -106,7 +101,7 @@ m {{ user }} docker
 TMPFILES = """\
 w /sys/kernel/mm/transparent_hugepage/enabled - - - - never
 d /run/stockyard 0755 root root
-p /run/stockyard/gate 0600 stockyard-tls stockyard-tls
+p /run/stockyard/stunnel.conf 0600 stockyard-tls stockyard-tls
 d /home/{{ user }} 0755 {{ user }} {{ user }}
 """
 

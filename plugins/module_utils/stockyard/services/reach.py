@@ -14,7 +14,7 @@ from ..core.clock import Deadline
 from ..core.host import DOCKER_PORT, HostRecord
 from ..errors import DeadlineExceeded
 
-RETRY = 0.05
+RETRY = 0.02
 # How long one attempt may take: a lost first packet costs little, and a slow guest gets its time in the end.
 FIRST_ATTEMPT = 0.7
 LONGEST_ATTEMPT = 10.0

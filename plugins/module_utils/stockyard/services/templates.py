@@ -18,7 +18,7 @@ from ..core.provider import Observation, Template
 from ..core.template import Source, TemplateRecord, TemplateSpec
 from ..errors import NotFound
 from ..guest.recipe import declared_digest, recipe, template_digest
-from . import freshness, preload, provision
+from . import cloud_image, freshness, preload, provision
 from .context import Context
 from .hosts import mac_of
 from .undo import undo
@@ -34,7 +34,7 @@ def resolved(spec: TemplateSpec) -> TemplateSpec:
 
     :raises InvalidInput: when one cannot be read.
     """
-    return provision.resolved(preload.resolved(spec))
+    return provision.resolved(cloud_image.resolved(preload.resolved(spec)))
 
 
 def plan(ctx: Context, spec: TemplateSpec, seen: Observation | None = None, used: frozenset[str] | None = None) -> Plan:

@@ -29,6 +29,7 @@ except ImportError:  # always there in a guest; a controller reads only this fil
 STATE = "var/lib/stockyard"
 OPEN_FLAG = "run/stockyard/open"
 AUTHORIZED = "etc/ssh/stockyard_authorized_keys"
+MACHINE_ID = "/etc/machine-id"
 HOST_KEY = "etc/ssh/ssh_host_ed25519_key"
 # FIPS 186-5: the order of P-256.
 P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
@@ -122,6 +123,7 @@ class Identity:
 
     def settle(self) -> dict[str, Any]:
         """What can wait until Docker answers, and must be done before the host is called ready."""
+        self.effects.hurry(False)
         self.effects.restart_journal()
         self.effects.sync()
         return {}
@@ -160,10 +162,12 @@ class Identity:
         self._write("etc/machine-id", request["machine_id"] + "\n", 0o444)
         # D-Bus: one machine, one ID; a link keeps them from ever differing.
         dbus = self._path("var/lib/dbus/machine-id")
+        if os.path.islink(dbus) and os.readlink(dbus) == MACHINE_ID:
+            return
         if os.path.lexists(dbus):
             os.unlink(dbus)
         os.makedirs(os.path.dirname(dbus), exist_ok=True)
-        os.symlink("/etc/machine-id", dbus)
+        os.symlink(MACHINE_ID, dbus)
 
     def _network(self, network: dict[str, Any]) -> str:
         mac = self.effects.set_mac(network["interface"], network["mac"])

@@ -9,12 +9,15 @@ A port of its own, so that the whole of the agent can be run in a directory, wit
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
+import functools
 import os
 import random
 import signal
 import socket
 import ssl
+import stat
 import struct
 import subprocess
 import time
@@ -35,13 +38,20 @@ RTF_UP_GATEWAY = 0x3
 RTENTRY_SIZE = 120
 ARPHRD_ETHER = 1
 PATIENCE = 600.0
-GATE = "/run/stockyard/gate"
+# What the front reads: a pipe while it is to wait, then a copy of its configuration.
+GATE = "/run/stockyard/stunnel.conf"
+CONFIGURATION = "/etc/stockyard/stunnel.conf"
+FRONT_USER = "stockyard-tls"
+# Seconds to wait for a front that was about to open the pipe.
+LATECOMERS = (0.05, 0.0)
 # The front's processes and no others: a container may run a stunnel of its own.
-FRONT_PROCESSES = "/sys/fs/cgroup/system.slice/stockyard-tls.service/cgroup.procs"
+UNITS = "/sys/fs/cgroup/system.slice"
+FRONT_PROCESSES = f"{UNITS}/stockyard-tls.service/cgroup.procs"
+HURRIED = ("stockyard-agent.service", "stockyard-tls.service")
 # OpenSSH's connections by systemd's socket, and what logind makes of them where it is there.
 SESSIONS = ("ssh.service", "ssh@*.service", "sshd@*.service", "session-*.scope")
 # Debian's ssh.service has KillMode=process: stopping it ends the listener alone. The file: the kernel's cgroup-v2.rst.
-LEFT_BEHIND = "/sys/fs/cgroup/system.slice/ssh.service/cgroup.kill"
+LEFT_BEHIND = f"{UNITS}/ssh.service/cgroup.kill"
 ANY = "0.0.0.0"  # noqa: S104  # no socket: the default route's destination
 
 
@@ -71,6 +81,9 @@ class Effects(Protocol):
 
     def own(self, path: str, user: str) -> None:
         """Make a file or directory belong to a user and its group."""
+
+    def hurry(self, on: bool) -> None:
+        """Have this agent and the TLS front come before all else in the guest, or no more."""
 
     def open_gate(self) -> None:
         """Let the TLS front, which waits at its gate, go on."""
@@ -145,23 +158,50 @@ class LinuxEffects:
             fcntl.ioctl(sock, SIOCADDRT, entry.ljust(RTENTRY_SIZE, b"\0"))
 
     def own(self, path: str, user: str) -> None:
-        import pwd
-
-        entry = pwd.getpwnam(user)
-        os.chown(path, entry.pw_uid, entry.pw_gid)
+        os.chown(path, *_ids(user))
 
     def open_gate(self) -> None:
-        # Kept open: what is written waits in the pipe for a front that is not there yet.
-        self._gate = os.open(GATE, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
-        os.write(self._gate, b"\n")
+        if not stat.S_ISFIFO(os.stat(GATE).st_mode):
+            return
+        pipe = f"{GATE}.pipe"
+        os.link(GATE, pipe)
+        with open(CONFIGURATION, "rb") as handle:
+            text = handle.read()
+        # A front that is started from here on reads the file; one that waits reads the pipe.
+        _replace(GATE, text)
+        for pause in LATECOMERS:
+            try:
+                waiting = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            except OSError as error:
+                if error.errno != errno.ENXIO:
+                    raise
+                time.sleep(pause)
+                continue
+            os.write(waiting, text)
+            os.close(waiting)
+            break
+        os.unlink(pipe)
+
+    def shut_gate(self) -> None:
+        """Have the next front wait at its gate."""
+        os.mkfifo(f"{GATE}.new", 0o600)
+        self.own(f"{GATE}.new", FRONT_USER)
+        os.replace(f"{GATE}.new", GATE)
 
     def reload_front(self, cut: bool) -> None:
         # stunnel(8): SIGHUP reloads the configuration with all its files, for new connections; what is connected stays.
         # When it ends, systemd starts it again. One that is only being started ends by either, and reads the new files.
-        with contextlib.suppress(FileNotFoundError), open(FRONT_PROCESSES, encoding="ascii") as handle:
-            for pid in handle.read().split():
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(int(pid), signal.SIGTERM if cut else signal.SIGHUP)
+        for pid in _words(FRONT_PROCESSES):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGTERM if cut else signal.SIGHUP)
+
+    def hurry(self, on: bool) -> None:
+        # A nice value counts within a unit's cgroup alone. Where the kernel allows no such thing, it only takes longer.
+        policy, priority = (os.SCHED_RR, 1) if on else (os.SCHED_OTHER, 0)
+        for unit in HURRIED:
+            for thread in _words(f"{UNITS}/{unit}/cgroup.threads"):
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.sched_setscheduler(int(thread), policy, os.sched_param(priority))
 
     def sync(self) -> None:
         os.sync()
@@ -191,6 +231,33 @@ class LinuxEffects:
             fcntl.ioctl(sock, SIOCSIFADDR, struct.pack("16s16s8x", name, _inet(ANY)))
             flags = struct.unpack("16sH22x", fcntl.ioctl(sock, SIOCGIFFLAGS, struct.pack("16s24x", name)))[1]
             fcntl.ioctl(sock, SIOCSIFFLAGS, struct.pack("16sH22x", name, flags & ~IFF_UP))
+
+
+def _words(path: str) -> list[str]:
+    """What is in a file; nothing where it is not there."""
+    try:
+        with open(path, encoding="ascii") as handle:
+            return handle.read().split()
+    except FileNotFoundError:
+        return []
+
+
+@functools.cache
+def _ids(user: str) -> tuple[int, int]:
+    """Read once: by the rehearsal before the freeze."""
+    import pwd
+
+    entry = pwd.getpwnam(user)
+    return entry.pw_uid, entry.pw_gid
+
+
+def _replace(path: str, content: bytes) -> None:
+    """Put a file that everybody may read in the place of whatever is there."""
+    beside = f"{path}.new"
+    with open(beside, "wb") as handle:
+        os.fchmod(handle.fileno(), 0o644)
+        handle.write(content)
+    os.replace(beside, path)
 
 
 def wait_for_path(path: str) -> None:

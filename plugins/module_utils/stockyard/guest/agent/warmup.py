@@ -23,7 +23,7 @@ from datetime import UTC, datetime, timedelta
 
 from . import lift, provision, thrift
 from .apply import STATE, Identity
-from .effects import ANY, LinuxEffects
+from .effects import ANY, FRONT_PROCESSES, LinuxEffects
 
 try:
     from cryptography import x509
@@ -36,6 +36,9 @@ except ImportError:  # always there in a guest; a controller reads only this fil
 ZEROING = 180.0
 SCRATCH = "/run/stockyard/warm-up"
 FRONT = "stockyard-tls.service"
+FRONT_NAME = "stunnel4"
+# Seconds without work in which a process is taken to wait.
+QUIET = 0.5
 REHEARSAL_IMAGE = "rehearsal"
 DENIED = b"authorization denied by plugin"
 
@@ -62,6 +65,9 @@ class _DryEffects(LinuxEffects):
         return
 
     def reload_front(self, cut: bool) -> None:
+        return
+
+    def hurry(self, on: bool) -> None:
         return
 
     def restart_journal(self) -> None:
@@ -105,6 +111,8 @@ def warm_up(timeout: float, docker: bool, sparse: bool = False) -> dict[str, str
         thrift.forget("docker")
         # Never all that is left: who waits for the answer has a deadline too.
         thrift.zero_free_memory(min(ZEROING, max(1.0, (end - time.monotonic()) / 2)))
+    # Until a fork is a host: the clock that jumps and the name that changes have systemd tell everybody of it.
+    LinuxEffects().hurry(True)
     return found
 
 
@@ -146,7 +154,32 @@ def _rehearse_front(end: float) -> None:
     finally:
         shutil.rmtree(target)
     # A new front, which waits at the gate: the one that shook hands has used its generator.
+    LinuxEffects().shut_gate()
     subprocess.run(["systemctl", "restart", FRONT], check=True, timeout=60)
+    _until(end, "the TLS front", _front_waits)
+
+
+def _front_waits() -> str:
+    """That the front has come as far as the pipe: it sleeps, as what it is, and has done nothing for a while.
+
+    :raises OSError: while it has not.
+    """
+    with open(FRONT_PROCESSES, encoding="ascii") as handle:
+        pids = handle.read().split()
+    before = [_state(pid) for pid in pids]
+    time.sleep(QUIET)
+    if not before or any(name != FRONT_NAME or state != "S" for name, state, _ticks in before):
+        raise OSError("it is still being started")
+    if before != [_state(pid) for pid in pids]:
+        raise OSError("it does not wait")
+    return ""
+
+
+def _state(pid: str) -> tuple[str, str, str]:
+    """A process's name, what it does, and the processor time it took (proc(5))."""
+    with open(f"/proc/{pid}/stat", encoding="utf-8") as handle:
+        head, fields = handle.read().rsplit(")", 1)
+    return head.split("(", 1)[1], fields.split()[0], " ".join(fields.split()[11:13])
 
 
 def _rehearse_container() -> None:

@@ -8,6 +8,7 @@ mmdebstrap and apt do the work, as an ordinary user (``--mode=unshare``, subordi
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 from ...core.clock import Deadline
@@ -84,6 +85,33 @@ def _apt_options(recipe: Recipe, build: BuildOptions, work: Path) -> list[str]:
     if build.proxy:
         settings["Acquire::http::Proxy"] = build.proxy
     return [part for key, value in settings.items() for part in ("-o", f"{key}={value}")]
+
+
+def download(
+    found: dict[str, str], recipe: Recipe, build: BuildOptions, work: Path, target: Path, deadline: Deadline, name: str
+) -> None:
+    """A repository of just those packages in a directory. apt holds them against the mirror's signature.
+
+    :param work: an empty directory.
+    """
+    apt = _apt_options(recipe, build, work)
+    run(["apt-get", *apt, "update"], deadline, name=name, error=ImageError)
+    wanted = [f"{package}={version}" for package, version in found.items()]
+    run(["apt-get", *apt, "--yes", "--download-only", "install", *wanted], deadline, name=name, error=ImageError)
+    (work / "cache/archives").rename(target)
+    # The colon of an epoch is escaped in the cache, and would be once more in a repository.
+    packages = [p.rename(p.with_name(p.name.replace("%3a", "."))) for p in sorted(target.glob("*.deb"))]
+    stanzas = [_stanza(path, deadline, name) for path in packages]
+    (target / "Packages").write_text("\n".join(stanzas))
+    (target / "names").write_text("\n".join(sorted(found)) + "\n")
+
+
+def _stanza(path: Path, deadline: Deadline, name: str) -> str:
+    """A package's paragraph in the index of its repository; see deb(5) and sources.list(5)."""
+    fields = run(["dpkg-deb", "--field", str(path)], deadline, name=name, error=ImageError)
+    with path.open("rb") as handle:
+        summed = hashlib.file_digest(handle, "sha256").hexdigest()
+    return f"{fields.rstrip()}\nFilename: ./{path.name}\nSize: {path.stat().st_size}\nSHA256: {summed}\n"
 
 
 def bootstrap(recipe: Recipe, build: BuildOptions, work: Path, deadline: Deadline, name: str) -> Path:

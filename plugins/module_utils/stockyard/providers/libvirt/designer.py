@@ -20,7 +20,7 @@ from .machine import Machine
 from .xml.devices import Channel, Console, Controller, Disk, Random
 from .xml.domain import Domain
 
-CMDLINE = "root=/dev/vda rw console=ttyS0 net.ifnames=0 loglevel=5 systemd.show_status=error"
+CMDLINE = "rw console=ttyS0 net.ifnames=0 loglevel=5 systemd.show_status=error"
 
 
 def template(record: TemplateRecord, machine: Machine, image: Image, folder: Path) -> Domain:
@@ -60,7 +60,7 @@ def _domain(record: Record, hardware: Hardware, machine: Machine, image: Image, 
         machine=machine.machine,
         kernel=str(image.kernel),
         initrd=str(image.initrd),
-        cmdline=CMDLINE,
+        cmdline=f"root={image.root} {CMDLINE}",
         cpu_mode=machine.cpu_mode,
         devices=(
             _disk(folder),

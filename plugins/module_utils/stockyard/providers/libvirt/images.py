@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ...core import codec
 from ...core.clock import Deadline
@@ -21,13 +22,16 @@ from ...core.image import BuildOptions
 from ...core.provider import Progress, Recipe
 from ...errors import ImageError
 from ...guest.archive import write_tar
-from . import debian
+from ..cloudimages import fetch
+from . import cloud, debian
 from .preloaded import bring
 from .run import run
 from .store import Store
 
 # Stage two runs as root of a user namespace, so that owners and set-uid bits come out right.
 REMOVE = 300.0
+# An image of packages is a file system without partitions.
+WHOLE_DISK = "/dev/vda"
 IN_NAMESPACE = ("unshare", "--map-root-user", "--map-auto", "--mount")
 ASSEMBLE = """
 # Debian gives ordinary users no sbin.
@@ -49,11 +53,15 @@ rm -rf root
 
 @dataclass(frozen=True)
 class Image:
-    """A finished image: a disk, and the kernel and initramfs that boot it."""
+    """A finished image: a disk, and the kernel and initramfs that boot it.
+
+    :param root: the kernel's name for its root file system.
+    """
 
     disk: Path
     kernel: Path
     initrd: Path
+    root: str = WHOLE_DISK
 
 
 class Images:
@@ -65,7 +73,8 @@ class Images:
     def path(self, digest: str) -> Image:
         """Where the parts of an image are."""
         folder = self.store.images / digest
-        return Image(folder / "disk.qcow2", folder / "vmlinuz", folder / "initrd.img")
+        root = str(self._facts(digest).get("root", WHOLE_DISK))
+        return Image(folder / "disk.qcow2", folder / "vmlinuz", folder / "initrd.img", root)
 
     def resolve(self, recipe: Recipe, build: BuildOptions, deadline: Deadline) -> tuple[str, dict[str, str]]:
         """The digest of the image that the recipe makes today, and the package versions in it."""
@@ -76,10 +85,17 @@ class Images:
     def versions(self, digest: str) -> dict[str, str]:
         """The package versions in an image; empty where that is not on record."""
         try:
-            found = json.loads((self.store.images / digest / "image.json").read_text())["versions"]
-            return {str(name): str(version) for name, version in found.items()}
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return {str(name): str(version) for name, version in self._facts(digest)["versions"].items()}
+        except (KeyError, AttributeError):
             return {}
+
+    def _facts(self, digest: str) -> dict[str, Any]:
+        """What is on record of an image; empty where nothing is."""
+        try:
+            found = json.loads((self.store.images / digest / "image.json").read_text())
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
 
     def ensure(self, recipe: Recipe, build: BuildOptions, progress: Progress, deadline: Deadline) -> str:
         """Have the image; build it if it is not there. Returns its digest."""
@@ -97,7 +113,7 @@ class Images:
         images = {p.name: p for p in self.store.images.iterdir() if (p / "image.json").exists()}
         used |= {d for d, p in images.items() if time.time() - (p / "image.json").stat().st_mtime < older_than}
         kept = [json.loads((images[d] / "image.json").read_text())["base"] for d in used if d in images]
-        bases = {p.name: p for p in self.store.images.glob("base-*.tar")}
+        bases = {p.name: p for p in self.store.images.glob("base-*.*")}
         gone = [p for name, p in {**images, **bases}.items() if name not in used and name not in kept]
         for path in gone:
             _remove(path)
@@ -121,20 +137,54 @@ class Images:
         deadline: Deadline,
     ) -> None:
         name = f"image {digest[:12]}"
+        make = self._of_cloud_image if recipe.cloud_image else self._of_packages
         with self._workshop() as work:
-            base = self._base(found, recipe, build, work, progress, deadline, name)
-            progress("assemble the disk image")
-            write_tar(work / "files.tar", recipe.files)
-            if recipe.preload:
-                progress("bring what is preloaded")
-                bring(build.preload, work / "preload", deadline)
-            assemble = [*IN_NAMESPACE, "sh", "-euc", ASSEMBLE, "sh", str(base), f"{recipe.disk_gib}G"]
-            run(assemble, deadline, name=name, error=ImageError, cwd=work)
-            convert = ["qemu-img", "convert", "-f", "raw", "-O", "qcow2", "disk.raw", "disk.qcow2"]
-            run(convert, deadline, name=name, error=ImageError, cwd=work)
-            facts = {"digest": digest, "suite": recipe.suite, "base": base.name, "versions": found}
+            made = make(found, recipe, build, work, progress, deadline, name)
+            facts = {"digest": digest, "suite": recipe.suite, **made, "versions": found}
             (work / "image.json").write_text(json.dumps(facts))
             self._publish(work, digest)
+
+    def _of_packages(
+        self, found: dict[str, str], recipe: Recipe, build: BuildOptions, work: Path,
+        progress: Progress, deadline: Deadline, name: str,
+    ) -> dict[str, str]:  # fmt: skip
+        base = self._base(found, recipe, build, work, progress, deadline, name)
+        progress("assemble the disk image")
+        write_tar(work / "files.tar", recipe.files)
+        if recipe.preload:
+            progress("bring what is preloaded")
+            bring(build.preload, work / "preload", deadline)
+        assemble = [*IN_NAMESPACE, "sh", "-euc", ASSEMBLE, "sh", str(base), f"{recipe.disk_gib}G"]
+        run(assemble, deadline, name=name, error=ImageError, cwd=work)
+        convert = ["qemu-img", "convert", "-f", "raw", "-O", "qcow2", "disk.raw", "disk.qcow2"]
+        run(convert, deadline, name=name, error=ImageError, cwd=work)
+        return {"base": base.name}
+
+    def _of_cloud_image(
+        self, found: dict[str, str], recipe: Recipe, build: BuildOptions, work: Path,
+        progress: Progress, deadline: Deadline, name: str,
+    ) -> dict[str, str]:  # fmt: skip
+        progress("fetch the cloud image")
+        base = self._kept(recipe, build, work, deadline)
+        cloud.check(base, recipe, deadline, name)
+        progress(f"fetch {len(found)} Debian packages")
+        cloud.parcel(found, recipe, build, work, deadline, name)
+        progress("boot the cloud image")
+        return {"base": base.name, "root": cloud.first_boot(base, recipe, work, deadline, name)}
+
+    def _kept(self, recipe: Recipe, build: BuildOptions, work: Path, deadline: Deadline) -> Path:
+        """The cloud image as it came, kept: it is fetched once."""
+        wanted = build.cloud_image
+        if wanted is None or wanted.checksum != recipe.cloud_image:
+            raise ImageError("nobody says where the cloud image is.", name=recipe.cloud_image)
+        key = f"base-{codec.digest(wanted.checksum)[:32]}"
+        kept = self.store.images / f"{key}.qcow2"
+        with self.store.lock(key, deadline):
+            if not kept.exists():
+                fetch(wanted, work / "cloud.qcow2", build.proxy, deadline)
+                (work / "cloud.qcow2").chmod(0o400)
+                (work / "cloud.qcow2").rename(kept)
+        return kept
 
     def _publish(self, work: Path, digest: str) -> None:
         """Move the finished parts into place; the directory appears whole or not at all."""

@@ -51,6 +51,9 @@ class NoEffects:
     def own(self, path: str, user: str) -> None:
         return
 
+    def hurry(self, on: bool) -> None:
+        return
+
     def open_gate(self) -> None:
         return
 

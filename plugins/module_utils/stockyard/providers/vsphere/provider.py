@@ -114,6 +114,11 @@ class VsphereProvider:
         )  # fmt: skip
 
     def ensure_image(self, recipe: Recipe, build: BuildOptions, progress: Progress, deadline: Deadline) -> str:
+        if recipe.cloud_image:
+            raise Unsupported(
+                "cloud images are not booted here: a template is a clone.", name=self.uri,
+                remedy="import it into vCenter, put the agent in, and name that machine by source",
+            )  # fmt: skip
         if not recipe.source:
             raise Unsupported(
                 "images are not built here, but cloned.", name=self.uri,

@@ -1,0 +1,75 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A cloud image that a template is made of, as it is declared. Reads nothing."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from ..errors import InvalidInput
+from . import naming
+from .repository import web_address
+
+# Hexadecimal digits of each kind of checksum that those who make cloud images publish.
+DIGITS = {"sha256": 64, "sha512": 128}
+_USERINFO = re.compile(r"//[^/]*@")
+
+
+@dataclass(frozen=True)
+class CloudImage:
+    """A disk in the format qcow2 with cloud-init in it.
+
+    :param location: an absolute path where the SDK runs, or an ``https://`` URL.
+    :param checksum: ``sha256:`` or ``sha512:`` and the digits; all of it that counts for the template's digest. A file
+        may do without: its own is found out by reading it.
+    """
+
+    location: str
+    checksum: str = ""
+
+    def __post_init__(self) -> None:
+        naming.line("cloud_image: location", self.location, 4096)
+        if self.remote:
+            web_address("cloud_image: location", self.location)
+        elif not self.location.startswith("/"):
+            raise InvalidInput(
+                f"cloud_image: location {naming.shown(self.location)} is neither an absolute path nor a URL.",
+                remedy="give /directory/image.qcow2 or https://…",
+            )
+        if self.remote and not self.checksum:
+            raise InvalidInput(
+                "cloud_image: what is at a URL can be another file tomorrow: it needs a checksum.", name=self.title,
+                remedy="give the checksum that is published beside it, as sha512:… or sha256:…",
+            )  # fmt: skip
+        if self.checksum:
+            self._check()
+
+    def _check(self) -> None:
+        naming.line("cloud_image: checksum", self.checksum)
+        if not re.fullmatch(r"[0-9a-f]+", self.digits) or DIGITS.get(self.algorithm) != len(self.digits):
+            raise InvalidInput(
+                f"cloud_image: {naming.shown(self.checksum)} is not a checksum.", name=self.title,
+                remedy="write it as sha256: and 64, or sha512: and 128 lower-case hexadecimal digits",
+            )  # fmt: skip
+
+    @property
+    def remote(self) -> bool:
+        """Whether it has to be downloaded."""
+        return self.location.startswith("https://")
+
+    @property
+    def algorithm(self) -> str:
+        """What its checksum is made by."""
+        return self.checksum.partition(":")[0]
+
+    @property
+    def digits(self) -> str:
+        """Its checksum without that."""
+        return self.checksum.partition(":")[2]
+
+    @property
+    def title(self) -> str:
+        """Its name in messages, without a password."""
+        return f"cloud image {_USERINFO.sub('//', self.location)}"

@@ -1,0 +1,160 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A cloud image becomes a template, and its forks are hosts like any other. What stands in for one is in cloud.py."""
+
+from __future__ import annotations
+
+import hashlib
+import tarfile
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stockyard import CloudImage, FleetSpec, ImageError, InvalidInput, TemplateSpec, Yard
+from stockyard.core.preload import Preload
+
+from . import cloud
+from .conftest import TEMPLATE, WORK, Docker, ssh
+
+pytestmark = [pytest.mark.real, pytest.mark.full]
+Host = dict[str, Any]
+KEPT = WORK / "cloud"
+
+
+def digest(path: Path) -> str:
+    with path.open("rb") as handle:
+        return f"sha256:{hashlib.file_digest(handle, 'sha256').hexdigest()}"
+
+
+@pytest.fixture(scope="module")
+def disk(yard: Yard) -> Path:
+    """The cloud image's stand-in."""
+    begin = time.monotonic()
+    made = cloud.image(KEPT)
+    print(f"having the stand-in took {time.monotonic() - begin:.0f} s: {made.stat().st_size >> 20} MiB")
+    return made
+
+
+def declared(disk: Path) -> TemplateSpec:
+    """A template that has something of every kind put into the image."""
+    rootfs = KEPT / "data.tar"
+    with tarfile.open(rootfs, "w") as archive:
+        archive.addfile(tarfile.TarInfo("data"))
+    image = replace(
+        TEMPLATE.image, cloud_image=CloudImage(str(disk), digest(disk)), files={"/etc/mine": "it was declared\n"},
+        preload=(Preload("rootfs", str(rootfs), "data:1"),), commands=("echo ran > /etc/commanded",),
+    )  # fmt: skip
+    return replace(TEMPLATE, name="cloudy", image=image)
+
+
+@pytest.fixture(scope="module")
+def spec(disk: Path) -> TemplateSpec:
+    return declared(disk)
+
+
+@pytest.fixture(scope="module")
+def hosts(yard: Yard, spec: TemplateSpec) -> Iterator[list[Host]]:
+    begin = time.monotonic()
+    (made,) = yard.template(spec).objects
+    print(f"having a template of it took {time.monotonic() - begin:.0f} s:", made["sizes"])
+    yield yard.fleet(FleetSpec("cloudy", "cloudy", count=2)).objects
+    yard.remove_fleet("cloudy")
+
+
+def test_forks_of_it_are_hosts(hosts: list[Host], docker: Docker, busybox: bytes) -> None:
+    for host in hosts:
+        assert b"data:1" in docker(host, "images", "--format", "{{.Repository}}:{{.Tag}}").stdout
+        docker(host, "import", "-", "base:1", stdin=busybox)
+        assert host["mode"] == "instant"
+        said = docker(host, "run", "--rm", "--pull", "never", "base:1", "/bin/echo", "from a container").stdout
+        assert said == b"from a container\n"
+        found = ssh(host, "cat /etc/ours /etc/mine /etc/commanded; hostname; sudo id -u; cat /etc/machine-id")
+        assert found.returncode == 0, found.stderr
+        assert found.stdout.splitlines()[:5] == [
+            "it was in the cloud image", "it was declared", "ran", host["name"], "0",
+        ]  # fmt: skip
+    keys = {ssh(host, "cat /etc/ssh/ssh_host_*_key.pub /etc/machine-id").stdout for host in hosts}
+    assert len(keys) == len(hosts)
+
+
+def test_its_own_disk_and_kernel_are_what_they_boot(hosts: list[Host]) -> None:
+    said = ssh(hosts[0], "findmnt -n -o SOURCE,SIZE --bytes /; cat /proc/cmdline; ls /lib/modules; uname -r").stdout
+    first, cmdline, *kernels = said.splitlines()
+    assert first.split()[0] == "/dev/vda1"
+    assert int(first.split()[1]) > 7 << 30, "cloud-init grew its root file system to disk_gib"
+    assert f"root=UUID={cloud.UUID}" in cmdline
+    assert set(kernels) == {kernels[-1]}
+
+
+def test_cloud_init_ran_once_and_never_again(hosts: list[Host]) -> None:
+    host = hosts[0]
+    assert ssh(host, "cloud-init status").stdout == "status: disabled\n"
+    units = "cloud-init-local cloud-init cloud-config cloud-final"
+    assert set(ssh(host, f"systemctl is-active {units}").stdout.split()) == {"inactive"}
+    assert ssh(host, "ls /var/lib/cloud/instances").stdout == "stockyard\n"
+    assert ssh(host, "sudo grep -c \"running 'init-local'\" /var/log/cloud-init.log").stdout == "1\n"
+    assert ssh(host, "ls /var/lib/cloud/instance/boot-finished").returncode == 0, "it came to its end"
+
+
+def test_nothing_of_the_image_is_in_the_agents_way(hosts: list[Host]) -> None:
+    """No network service, no way in but ours, no login that cloud-init made, nothing that failed."""
+    host = hosts[0]
+    active = ssh(host, "systemctl is-active systemd-networkd systemd-resolved; cat /etc/resolv.conf").stdout
+    assert active.split() == ["inactive", "inactive", "nameserver", "10.0.2.3"]
+    sshd = ssh(host, "sudo sshd -T | grep -E '^(permitrootlogin|passwordauthentication|allowusers) '").stdout
+    assert sorted(set(sshd.splitlines())) == ["allowusers stockyard", "passwordauthentication no", "permitrootlogin no"]
+    assert ssh(host, "getent passwd debian").returncode != 0
+    assert ssh(host, "test -e /usr/sbin/policy-rc.d").returncode != 0
+    assert ssh(host, "systemctl list-units --failed --plain --no-legend").stdout == ""
+
+
+def test_a_second_run_changes_nothing(yard: Yard, spec: TemplateSpec, disk: Path) -> None:
+    assert not yard.template(spec).changed
+    elsewhere = disk.with_name("elsewhere.qcow2")
+    elsewhere.unlink(missing_ok=True)
+    elsewhere.hardlink_to(disk)
+    moved = replace(spec, image=replace(spec.image, cloud_image=CloudImage(str(elsewhere))))
+    assert not yard.template(moved).changed
+    elsewhere.unlink()
+
+
+@pytest.mark.parametrize("changed", ["checksum", "content", "missing", "size", "backing"])
+def test_another_image_is_refused_before_anything_is_made(
+    yard: Yard, spec: TemplateSpec, disk: Path, tmp_path: Path, changed: str
+) -> None:
+    bad = tmp_path / "bad.qcow2"
+    # What is in the store by its checksum is not looked for again.
+    given, gib = CloudImage(str(bad), "sha256:" + "1" * 64), 8
+    if changed == "checksum":
+        given = CloudImage(str(disk), "sha512:" + "0" * 128)
+    elif changed == "content":
+        bad.write_bytes(b"QFI\xfb" + bytes(1 << 20))
+    elif changed == "size":
+        given, gib = CloudImage(str(disk)), 2
+    elif changed == "backing":
+        cloud.overlay(bad, disk)
+        given = CloudImage(str(bad))
+    images = sorted(p.name for p in (WORK / "store" / "images").iterdir() if len(p.name) == 64)
+    image = replace(spec.image, cloud_image=given, disk_gib=gib, files={"/etc/what": changed})
+    expected = {
+        "checksum": "its sha512 is", "content": "its sha256 is", "missing": "cannot be had",
+        "size": "declare disk_gib: 3", "backing": "is not whole",
+    }[changed]  # fmt: skip
+    with pytest.raises((ImageError, InvalidInput), match=expected):
+        yard.template(replace(spec, name="never", image=image))
+    assert yard.templates(name="never") == []
+    assert sorted(p.name for p in (WORK / "store" / "images").iterdir() if len(p.name) == 64) == images
+
+
+def test_the_wrong_suite_is_told_by_the_guest(yard: Yard, spec: TemplateSpec) -> None:
+    """And so is whatever else its first boot ends with: the error holds the end of its console."""
+    image = replace(spec.image, suite="trixie", preload=())
+    with pytest.raises(ImageError, match="did not come to its end") as failed:
+        yard.template(replace(spec, name="never", image=image))
+    assert "what is declared is Debian's trixie" in failed.value.cause
+    assert yard.templates(name="never") == []
+    assert not list((WORK / "store" / "images").glob("work-*/first.qcow2"))

@@ -1,0 +1,91 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The TLS front's gate: a pipe while it is to wait, then a file, and never anything in between."""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from stockyard.guest.agent import effects
+from stockyard.guest.agent.effects import LinuxEffects
+
+TEXT = b"[docker]\naccept = :::2376\n"
+
+
+class Own(LinuxEffects):
+    """Whose the pipe is needs a user of the guest's."""
+
+    def own(self, path: str, user: str) -> None:
+        assert (os.path.basename(path), user) == ("stunnel.conf.new", "stockyard-tls")
+
+
+@pytest.fixture
+def gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A gate that is shut."""
+    configuration = tmp_path / "configuration"
+    configuration.write_bytes(TEXT)
+    path = tmp_path / "stunnel.conf"
+    monkeypatch.setattr(effects, "CONFIGURATION", str(configuration))
+    monkeypatch.setattr(effects, "GATE", str(path))
+    Own().shut_gate()
+    return path
+
+
+@pytest.fixture
+def waiting(gate: Path) -> Iterator[Future[bytes]]:
+    """A front that waits at it."""
+    with ThreadPoolExecutor() as pool:
+        front = pool.submit(gate.read_bytes)
+        time.sleep(0.2)
+        assert not front.done()
+        yield front
+
+
+def test_who_waits_reads_all_of_it_and_its_end(waiting: Future[bytes]) -> None:
+    LinuxEffects().open_gate()
+    assert waiting.result(10) == TEXT
+
+
+def test_who_comes_later_reads_a_file(gate: Path) -> None:
+    LinuxEffects().open_gate()
+    assert stat.S_ISREG(gate.stat().st_mode)
+    assert stat.S_IMODE(gate.stat().st_mode) == 0o644
+    assert gate.read_bytes() == TEXT
+    assert [path.name for path in gate.parent.iterdir() if path.name.startswith("stunnel.conf")] == ["stunnel.conf"]
+
+
+def test_it_is_opened_once(gate: Path) -> None:
+    LinuxEffects().open_gate()
+    before = gate.stat().st_ino
+    LinuxEffects().open_gate()
+    assert gate.stat().st_ino == before
+
+
+def test_it_is_shut_again(gate: Path) -> None:
+    LinuxEffects().open_gate()
+    Own().shut_gate()
+    assert stat.S_ISFIFO(gate.stat().st_mode)
+    assert stat.S_IMODE(gate.stat().st_mode) == 0o600
+
+
+def test_who_had_found_the_pipe_and_not_yet_opened_it_is_not_left_behind(
+    gate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late: list[Future[bytes]] = []
+    wait = time.sleep
+    with ThreadPoolExecutor() as pool:
+
+        def meanwhile(_seconds: float) -> None:
+            late.append(pool.submit(Path(f"{gate}.pipe").read_bytes))
+            wait(0.2)
+
+        monkeypatch.setattr(time, "sleep", meanwhile)
+        LinuxEffects().open_gate()
+        assert late[0].result(10) == TEXT

@@ -1,0 +1,166 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a cloud image's first boot hands over, what is said when it does not, and what is kept of it."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import tarfile
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from stockyard import BuildOptions, CloudImage, ImageError, ImageSpec
+from stockyard.core.clock import Deadline
+from stockyard.core.provider import Recipe
+from stockyard.errors import DeadlineExceeded
+from stockyard.guest.cloud import BEGIN, END, FACTS, INITRD, KERNEL
+from stockyard.guest.recipe import recipe
+from stockyard.providers.libvirt import cloud
+from stockyard.providers.libvirt.images import Images
+from stockyard.providers.libvirt.store import Store
+
+DIGEST = "d" * 64
+GUEST = recipe(ImageSpec(cloud_image=CloudImage("/i", "sha256:" + "0" * 64)))
+
+
+def results(work: Path, facts: object, *parts: str) -> None:
+    """What a guest writes to its disk, with zeroes behind it."""
+    with (work / "results.raw").open("wb") as disk:
+        with tarfile.open(fileobj=disk, mode="w") as archive:
+            for part in parts:
+                data = json.dumps(facts).encode() if part == FACTS else part.encode()
+                entry = tarfile.TarInfo(part)
+                entry.size = len(data)
+                archive.addfile(entry, io.BytesIO(data))
+        disk.truncate(1 << 20)
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Programs are not run; their names are kept."""
+    ran: list[str] = []
+
+    def run(argv: list[str], deadline: Deadline, **_how: object) -> str:
+        ran.append(argv[0])
+        if argv[0] == "setpriv" and deadline.passed():
+            raise DeadlineExceeded("it took longer.")
+        return ""
+
+    monkeypatch.setattr(cloud, "run", run)
+    (tmp_path / "console.log").write_bytes(b"\x1b[0mfirst\r\n" + b"x" * 5000 + b"\nE: Unable to correct problems\n")
+    return ran
+
+
+def boot(work: Path, seconds: float = 60.0) -> str:
+    return cloud.first_boot(work / "base.qcow2", GUEST, work, Deadline(seconds), "image x")
+
+
+def test_what_is_handed_over_is_taken(tmp_path: Path, machine: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cloud, "RESULTS_BYTES", 0)
+    ordinary = cloud.run
+
+    def run(argv: list[str], deadline: Deadline, **how: object) -> str:
+        if argv[0] == "setpriv":
+            results(tmp_path, {"root": "UUID=6c1b9a52-0f0e"}, KERNEL, INITRD, FACTS)
+        return ordinary(argv, deadline, **how)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(cloud, "run", run)
+    assert boot(tmp_path) == "UUID=6c1b9a52-0f0e"
+    assert (tmp_path / KERNEL).read_text() == KERNEL
+    assert machine == ["qemu-img", "setpriv", "qemu-img"]
+
+
+@pytest.mark.parametrize(
+    ("facts", "parts"),
+    [
+        ({"root": "UUID=6c1b9a52-0f0e"}, (KERNEL, FACTS)),
+        ({"root": "UUID=1234 init=/bin/sh"}, (KERNEL, INITRD, FACTS)),
+        ({"root": 1}, (KERNEL, INITRD, FACTS)),
+        ({}, (KERNEL, INITRD, FACTS)),
+        ([], (KERNEL, INITRD, FACTS)),
+    ],
+)
+def test_what_is_not_whole_is_refused(
+    tmp_path: Path, machine: list[str], monkeypatch: pytest.MonkeyPatch, facts: object, parts: tuple[str, ...]
+) -> None:
+    results(tmp_path, facts, *parts)
+    with pytest.raises(ImageError, match="did not come to its end") as failed:
+        cloud._harvest(tmp_path, "image x")
+    assert failed.value.cause.endswith("E: Unable to correct problems")
+
+
+def test_the_end_of_the_console_is_in_the_error(tmp_path: Path, machine: list[str]) -> None:
+    with pytest.raises(ImageError, match="did not come to its end") as failed:
+        boot(tmp_path)
+    assert len(failed.value.cause) <= cloud.TAIL
+    assert failed.value.cause.endswith("E: Unable to correct problems")
+    assert "\x1b" not in failed.value.cause
+    with pytest.raises(DeadlineExceeded, match="did not end in time") as late:
+        boot(tmp_path, 0)
+    assert "Unable to correct" in late.value.cause
+    assert "BIOS" in late.value.remedy
+
+
+def test_what_our_script_said_is_told_and_not_how_the_machine_was_switched_off(
+    tmp_path: Path, machine: list[str]
+) -> None:
+    lines = ["[ OK ] Started", BEGIN, "this is Debian 12", END, *("[ OK ] Stopped" for _each in range(500))]
+    (tmp_path / "console.log").write_text("\r\n".join(lines))
+    with pytest.raises(ImageError) as failed:
+        boot(tmp_path)
+    assert failed.value.cause == "this is Debian 12"
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        ({"backing-filename": "/etc/shadow"}, "is not whole"),
+        ({"format-specific": {"data": {"data-file": "/etc/shadow"}}}, "is not whole"),
+        ({"virtual-size": (8 << 30) + 1}, "disk_gib: 9 or more"),
+    ],
+)
+def test_a_disk_that_does_not_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, found: dict[str, object], said: str
+) -> None:
+    described = {"virtual-size": 2 << 30, "format": "qcow2"}
+    monkeypatch.setattr(cloud, "run", lambda *_given, **_how: json.dumps({**described, **found}))
+    with pytest.raises(ImageError, match=said):
+        cloud.check(tmp_path / "disk", GUEST, Deadline(60), "image x")
+    monkeypatch.setattr(cloud, "run", lambda *_given, **_how: json.dumps(described))
+    cloud.check(tmp_path / "disk", GUEST, Deadline(60), "image x")
+
+
+def test_an_image_says_where_its_root_is(tmp_path: Path) -> None:
+    images = Images(Store(tmp_path))
+    assert images.path(DIGEST).root == "/dev/vda"
+    folder = images.store.images / DIGEST
+    folder.mkdir(parents=True)
+    for root, facts in {"/dev/vda": {"base": "base-a.tar"}, "UUID=1234": {"root": "UUID=1234"}}.items():
+        (folder / "image.json").write_text(json.dumps(facts))
+        assert images.path(DIGEST).root == root
+
+
+def test_a_cloud_image_is_fetched_once_and_goes_with_the_last_image_of_it(tmp_path: Path) -> None:
+    file = tmp_path / "image.qcow2"
+    file.write_bytes(b"QFI\xfb")
+    checksum = f"sha256:{subprocess.run(['sha256sum', file], capture_output=True, text=True, check=True).stdout[:64]}"
+    store = Store(tmp_path / "store")
+    store.prepare()
+    images, work = Images(store), tmp_path / "work"
+    work.mkdir()
+    wanted: Recipe = replace(GUEST, cloud_image=checksum)
+    kept = images._kept(wanted, BuildOptions(cloud_image=CloudImage(str(file), checksum)), work, Deadline(60))
+    assert kept.read_bytes() == b"QFI\xfb"
+    file.unlink()
+    assert images._kept(wanted, BuildOptions(cloud_image=CloudImage(str(file), checksum)), work, Deadline(60)) == kept
+    with pytest.raises(ImageError, match="nobody says"):
+        images._kept(wanted, BuildOptions(), work, Deadline(60))
+    folder = store.images / DIGEST
+    folder.mkdir()
+    (folder / "image.json").write_text(json.dumps({"base": kept.name, "root": "UUID=1234"}))
+    assert images.prune({DIGEST}, 0) == []
+    assert images.prune(set(), 0) == [kept.name, DIGEST]
