@@ -34,7 +34,7 @@ def pytest_itemcollected(item: pytest.Item) -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that need no guest first: meanwhile the templates of the others are built. Who needs most of them is last."""
+    """Tests that need no guest first: meanwhile templates are built for the others. Who needs most of those is last."""
     items.sort(key=_needs)
 
 

@@ -1,10 +1,28 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How Ansible gets to a host of a yard."""
+"""How Ansible gets to a host of a yard, and to the hypervisor that has it."""
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Any
+
+from tests.integration.conftest import Controller
+
+# Where libvirt's session is, for a controller whose home is another.
+SESSION = {"XDG_CONFIG_HOME": str(Path.home() / ".config"), "XDG_CACHE_HOME": str(Path.home() / ".cache")}
+SESSION |= {name: value for name, value in os.environ.items() if name.startswith("XDG_")}
+
+
+class OnGuests(Controller):
+    """A user's machine that has this user's hypervisor. What it does in guests takes long."""
+
+    patience = 1200
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return super().environment | SESSION
 
 
 def connection(host: dict[str, Any]) -> dict[str, str]:
@@ -17,5 +35,6 @@ def connection(host: dict[str, Any]) -> dict[str, str]:
         "ansible_user": way["user"],
         "ansible_ssh_private_key_file": way["private_key"],
         "ansible_ssh_common_args": flags,
+        "ansible_timeout": "60",
         "ansible_python_interpreter": "/usr/bin/python3",
     }

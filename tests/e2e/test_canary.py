@@ -20,13 +20,11 @@ from tests.canary import Watch, holders
 from tests.integration.conftest import Controller, Played, task
 
 from .conftest import OWNER, WORK, ssh
+from .reach import SESSION
 from .test_secrets import pieces
 
 pytestmark = [pytest.mark.real, pytest.mark.full]
 CANARY = f"canary-{os.urandom(16).hex()}"
-# Where libvirt's session is, for a controller whose home is another.
-SESSION = {"XDG_CONFIG_HOME": str(Path.home() / ".config"), "XDG_CACHE_HOME": str(Path.home() / ".cache")}
-SESSION |= {name: value for name, value in os.environ.items() if name.startswith("XDG_")}
 
 
 @pytest.fixture(scope="module")

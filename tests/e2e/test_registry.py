@@ -18,6 +18,7 @@ from stockyard import HostSpec, ImageSpec, SingleSpec, Yard
 from tests.integration.conftest import Controller, Played
 
 from .conftest import OWNER, TEMPLATE, WORK, ssh
+from .reach import OnGuests
 from .test_vsphere_template import inventory
 
 pytestmark = [pytest.mark.real, pytest.mark.full]
@@ -38,7 +39,7 @@ MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 
 @pytest.fixture(scope="module")
 def controller(tmp_path_factory: pytest.TempPathFactory) -> Controller:
-    return Controller(tmp_path_factory.mktemp("user"))
+    return OnGuests(tmp_path_factory.mktemp("user"))
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +61,7 @@ def registry(yard: Yard, controller: Controller) -> Iterator[str]:
     assert "changed=0 " in again.stdout, again.output
     yield str(host["ssh"]["host"])
     ssh(host, "sudo journalctl --no-pager -u 'stockyard-registry-*' | tail -20")
-    yard.remove_host("registry")
+    yard.host(SingleSpec("registry"), "absent")
     yard.remove_template("registry")
 
 

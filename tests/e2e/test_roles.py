@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from stockyard import SingleSpec, Yard
-from tests.integration.conftest import Controller, Played, task
+from tests.integration.conftest import Played, task
 
 from .conftest import Docker
-from .reach import connection
+from .reach import OnGuests, connection
 
 pytestmark = [pytest.mark.real, pytest.mark.full]
 Host = dict[str, Any]
@@ -39,7 +39,7 @@ def played(host: Host, tmp_path_factory: pytest.TempPathFactory) -> list[Played]
     """The roles, twice, then the audit."""
     root: Path = tmp_path_factory.mktemp("roles")
     (root / "hosts.json").write_text(json.dumps({"all": {"hosts": {"roles": connection(host)}}}))
-    controller = Controller(root / "controller")
+    controller = OnGuests(root / "controller")
     roles = [
         role("docker_engine", docker_engine_packages=[], docker_engine_icc=False),
         role("user_namespaces"),

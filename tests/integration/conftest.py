@@ -41,6 +41,8 @@ class Played:
 class Controller:
     """A user's machine: home directory, collections, and the hypervisor that ``STOCKYARD_HYPERVISOR`` names."""
 
+    patience = PATIENCE
+
     def __init__(self, root: Path) -> None:
         self.root = root
         self.home = root / "home"
@@ -89,7 +91,7 @@ class Controller:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=PATIENCE,
+            timeout=self.patience,
         )
         return Played(done.returncode, done.stdout, done.stderr, self._recorded())
 

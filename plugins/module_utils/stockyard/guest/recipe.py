@@ -152,7 +152,12 @@ def _docker_gate(docker: str) -> dict[str, GuestFile]:
     }
     opener = f"{units}/stockyard-open.path"
     link = GuestFile(opener, LINK)
-    return {**gates, opener: GuestFile(texts.OPEN_PATH), f"{units}/multi-user.target.wants/stockyard-open.path": link}
+    return {
+        **gates,
+        opener: GuestFile(texts.OPEN_PATH),
+        f"{units}/stockyard-open.service": GuestFile(texts.OPEN_UNIT),
+        f"{units}/multi-user.target.wants/stockyard-open.path": link,
+    }
 
 
 # The mode of a GuestFile whose text is the target of a symbolic link.

@@ -34,17 +34,27 @@ OOMPolicy=continue
 WantedBy=multi-user.target
 """
 
-# For templates with Docker stopped: systemd starts it when the host has its identity.
+# For templates with Docker stopped: systemd starts it when the host has its identity. Once: a path unit starts what has
+# ended again, and somebody may stop Docker.
 OPEN_PATH = """\
 [Unit]
 Description=Start Docker when this host has its identity
 
 [Path]
 PathExists=/run/stockyard/open
-Unit=docker.service
+Unit=stockyard-open.service
 
 [Install]
 WantedBy=multi-user.target
+"""
+OPEN_UNIT = """\
+[Unit]
+Description=Start Docker
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/usr/bin/systemctl --no-block start docker.service
 """
 
 # However often it is started anew (for each list of revoked certificates), systemd does not give up on it.
