@@ -25,11 +25,11 @@ import pytest
 from stockyard import HostSpec, ImageSpec, SecuritySpec, SingleSpec, TemplateSpec, Yard
 from stockyard.guest.security import disk
 from stockyard.providers.libvirt import network
-from tests.integration.conftest import Controller, task
+from tests.integration.conftest import task
 
 from . import attacks
 from .conftest import Docker, ssh
-from .reach import connection
+from .reach import OnGuests, connection
 
 pytestmark = pytest.mark.real
 Host = dict[str, Any]
@@ -311,11 +311,15 @@ def test_without_the_plugin_nothing_is_let_through(hostile: Host, docker: Docker
 
 
 @pytest.mark.full
-def test_the_audit_finds_all_in_force_and_the_benchmark_kept(hostile: Host, control: Host, tmp_path: Path) -> None:
+def test_the_audit_finds_all_in_force_and_the_benchmark_kept(
+    hostile: Host, control: Host, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     """Read from the kernel and the daemon of a real host, by the module, over SSH."""
+    # A short name: ssh puts a socket beneath it, whose path has at most 107 bytes.
+    tmp_path = tmp_path_factory.mktemp("audit")
     inventory = {"all": {"hosts": {host["name"]: connection(host) for host in (hostile, control)}}}
     (tmp_path / "hosts.json").write_text(json.dumps(inventory))
-    controller = Controller(tmp_path / "controller")
+    controller = OnGuests(tmp_path / "controller")
     look = task("look", "audit", {"become": True}, benchmark=True, docker_users=["stockyard"])
     strict = task("strict", "audit", {"become": True}, security={"profile": "hostile"}, fail=True)
     played = controller.play([look], "-i", str(tmp_path / "hosts.json"), hosts=hostile["name"])

@@ -41,7 +41,7 @@ def played(host: Host, tmp_path_factory: pytest.TempPathFactory) -> list[Played]
     (root / "hosts.json").write_text(json.dumps({"all": {"hosts": {"roles": connection(host)}}}))
     controller = OnGuests(root / "controller")
     roles = [
-        role("docker_engine", docker_engine_packages=[], docker_engine_icc=False),
+        role("docker_engine", docker_engine_packages=[], docker_engine_icc=False, docker_engine_no_new_privileges=True),
         role("user_namespaces"),
         role("hardening", hardening_security=SECURITY, hardening_install=False),
     ]

@@ -100,6 +100,13 @@ def test_what_programs_say_counts(shut: Machine, programs: Programs, line: str, 
     assert check in bad(shut)
 
 
+def test_sshd_is_asked_where_it_does_not_run(shut: Machine, programs: Programs) -> None:
+    """It says nothing without the directory that systemd makes for it."""
+    programs.say("sshd", out="")
+    programs.say("systemd-run --quiet --pipe", out=login.TEXT.lower() + "passwordauthentication no\n")
+    assert bad(shut) == []
+
+
 def test_a_trusted_host_has_little_to_hold(machine: Machine, programs: Programs) -> None:
     settings = SecuritySpec().settings()
     programs.say(

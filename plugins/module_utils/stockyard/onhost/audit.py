@@ -19,6 +19,10 @@ from ..guest.security import MARKER, authorization, daemon, disk, firewall, kern
 from .machine import Machine
 
 PATIENCE = 60.0
+IN_ITS_DIRECTORY = (
+    "systemd-run", "--quiet", "--pipe", "--wait", "--collect", "--property=RuntimeDirectory=sshd",
+    "--property=RuntimeDirectoryPreserve=yes",
+)  # fmt: skip
 SLICE = "/sys/fs/cgroup/stockyard.slice/stockyard-containers.slice"
 # What only a kernel that has it can be asked.
 ABSENT = "not known to this kernel"
@@ -208,6 +212,9 @@ class Audit:
         if not self.settings.kernel:
             return []
         told = self.machine.programs(["sshd", "-T"], PATIENCE)
+        if not told.out:
+            # It wants its directory, which is there only while systemd runs it.
+            told = self.machine.programs([*IN_ITS_DIRECTORY, "sshd", "-T"], PATIENCE)
         said = dict(line.split(" ", 1) for line in told.out.splitlines() if " " in line)
         wanted = dict(line.split(" ", 1) for line in login.TEXT.splitlines())
         wanted["PasswordAuthentication"] = "no"

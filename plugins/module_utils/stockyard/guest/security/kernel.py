@@ -9,7 +9,8 @@ from ...core.provider import GuestFile
 from ...core.security import Settings
 from .part import NOTHING, Part
 
-SYSCTL = "/etc/sysctl.d/90-stockyard.conf"
+# After procps' 99-protect-links.conf, which says less of some: the last one counts (sysctl.d(5)).
+SYSCTL = "/etc/sysctl.d/99-stockyard.conf"
 MODPROBE = "/etc/modprobe.d/stockyard.conf"
 # None of them is in the way of Docker. Names and meanings: Documentation/admin-guide/sysctl of the kernel.
 SYSCTLS = {

@@ -21,6 +21,8 @@ WATCHED = (
 # without its socket it does not write down everything a second time.
 JOURNAL = "/etc/systemd/journald.conf.d/stockyard-audit.conf"
 JOURNAL_SOCKET = "systemd-journald-audit.socket"
+# A rule about a socket needs its directory when it is loaded, and containerd starts later: with the mode that it has.
+DIRECTORY = "/etc/tmpfiles.d/stockyard-audit.conf"
 # A failing rule is told, and the others are loaded all the same.
 HEAD = "-D\n-b 8192\n-f 1\n-c\n"
 
@@ -30,5 +32,9 @@ def part(settings: Settings) -> Part:
     if not settings.audit:
         return NOTHING
     lines = "".join(f"-w {path} -p wa -k docker\n" for path in WATCHED)
-    files = {PATH: GuestFile(HEAD + lines), JOURNAL: GuestFile("[Journal]\nAudit=\n")}
+    files = {
+        PATH: GuestFile(HEAD + lines),
+        JOURNAL: GuestFile("[Journal]\nAudit=\n"),
+        DIRECTORY: GuestFile("d /run/containerd 0711 root root\n"),
+    }
     return Part(packages=("auditd",), files=files, masked=(JOURNAL_SOCKET,))
