@@ -68,6 +68,19 @@ def test_it_is_opened_once(gate: Path) -> None:
     assert gate.stat().st_ino == before
 
 
+@pytest.mark.parametrize("replaced", [False, True], ids=["linked", "replaced"])
+def test_an_agent_that_was_ended_on_its_way_is_followed_by_one_that_opens(
+    gate: Path, waiting: Future[bytes], replaced: bool
+) -> None:
+    os.link(gate, f"{gate}.pipe")
+    if replaced:
+        gate.unlink()
+        gate.write_bytes(TEXT)
+    LinuxEffects().open_gate()
+    assert waiting.result(10) == TEXT
+    assert not Path(f"{gate}.pipe").exists()
+
+
 def test_it_is_shut_again(gate: Path) -> None:
     LinuxEffects().open_gate()
     Own().shut_gate()

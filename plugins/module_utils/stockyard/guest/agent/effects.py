@@ -161,14 +161,17 @@ class LinuxEffects:
         os.chown(path, *_ids(user))
 
     def open_gate(self) -> None:
-        if not stat.S_ISFIFO(os.stat(GATE).st_mode):
-            return
         pipe = f"{GATE}.pipe"
-        os.link(GATE, pipe)
         with open(CONFIGURATION, "rb") as handle:
             text = handle.read()
-        # A front that is started from here on reads the file; one that waits reads the pipe.
-        _replace(GATE, text)
+        if stat.S_ISFIFO(os.stat(GATE).st_mode):
+            # It is there already when an agent was ended on its way.
+            with contextlib.suppress(FileExistsError):
+                os.link(GATE, pipe)
+            # A front that is started from here on reads the file; one that waits reads the pipe.
+            _replace(GATE, text)
+        if not os.path.exists(pipe):
+            return
         for pause in LATECOMERS:
             try:
                 waiting = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
