@@ -20,7 +20,7 @@ from ...core.size import Size
 from ...core.template import TemplateRecord
 from ...errors import Conflict, HypervisorError, Unsupported
 from ...guest.agent.wire import PORT_NAME
-from . import designer, disks, fork, frozen, grow, leftovers, logs, machine, memory, network, pools, visit
+from . import designer, disks, fork, frozen, grow, leftovers, logs, machine, memory, network, pools, power, visit
 from .channel import SocketChannel
 from .domains import Domains
 from .faults import translated
@@ -165,15 +165,7 @@ class LibvirtProvider:
             domain.resume()
 
     def stop(self, record: Record, deadline: Deadline) -> None:
-        domain = self.domains.find(record)
-        with translated("stop the domain", record.title):
-            if domain.isActive():
-                domain.shutdown()
-            grace = deadline.within(STOP_GRACE)
-            while domain.isActive() and not grace.passed():
-                grace.pause(0.2)
-            if domain.isActive():
-                domain.destroy()
+        power.stop(self.domains.find(record), record.title, deadline.within(STOP_GRACE))
 
     def resize(self, record: HostRecord, size: Size, deadline: Deadline) -> None:
         grow.resize(self.domains.find(record), record, size, deadline)
@@ -213,9 +205,7 @@ class LibvirtProvider:
     def _remove(self, record: Record) -> None:
         domain = self.domains.present(record)
         if domain is not None:
-            with translated("destroy the domain", record.title):
-                if domain.isActive():
-                    domain.destroy()
+            power.off(domain, record.title)
         # Files first: what is half destroyed still has its record.
         folder = self._folder(record)
         if folder.exists():

@@ -1,0 +1,76 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Machines that end by themselves at the very moment in which they are ended, over libvirt's own test driver."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import libvirt
+import pytest
+
+from stockyard.core.clock import Deadline
+from stockyard.errors import HypervisorError
+from stockyard.providers.libvirt import power
+
+XML = "<domain type='test'><name>racer</name><memory>1024</memory><os><type>hvm</type></os></domain>"
+
+
+class Racer:
+    """A domain that ends after somebody has seen that it runs.
+
+    :param looks: how often it is seen running before.
+    """
+
+    def __init__(self, real: Any, looks: int) -> None:
+        self.real, self.looks = real, looks
+
+    def isActive(self) -> bool:  # noqa: N802  # libvirt's name
+        active = self.real.isActive()
+        self.looks -= 1
+        if active and self.looks == 0:
+            self.real.destroy()
+        return bool(active)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.real, name)
+
+
+@pytest.fixture
+def domain() -> Iterator[Any]:
+    libvirt.registerErrorHandler(lambda _context, _error: None, None)
+    connection = libvirt.open("test:///default")
+    found = connection.defineXML(XML)
+    found.create()
+    yield found
+    if found.isActive():
+        found.destroy()
+    found.undefine()
+    connection.close()
+
+
+def test_what_ends_by_itself_meanwhile_is_ended(domain: Any) -> None:
+    power.off(Racer(domain, 1), "host racer")
+    assert not domain.isActive()
+
+
+@pytest.mark.parametrize("looks", [1, 2])
+def test_and_so_where_it_is_asked_first(domain: Any, looks: int) -> None:
+    power.stop(Racer(domain, looks), "host racer", Deadline(0.5))
+    assert not domain.isActive()
+
+
+def test_what_does_not_shut_down_is_ended(domain: Any) -> None:
+    domain.suspend()
+    power.stop(domain, "host racer", Deadline(0.3))
+    assert not domain.isActive()
+
+
+def test_what_runs_on_is_told(domain: Any) -> None:
+    class Stubborn(Racer):
+        def destroy(self) -> None:
+            self.real.create()
+
+    with pytest.raises(HypervisorError, match="host racer"):
+        power.off(Stubborn(domain, -1), "host racer")
