@@ -20,6 +20,7 @@ set_hypothesis_home_dir(Path(__file__).parents[1] / "build" / "cache" / "hypothe
 hypothesis.settings.register_profile("stockyard", deadline=None, print_blob=True, max_examples=50)
 hypothesis.settings.load_profile("stockyard")
 LIBVIRT = re.compile(r"[\[-]libvirt[\]-]")
+VSPHERE = re.compile(r"^tests/vcsim/|[\[-]vsphere[\]-]")
 
 
 def _on_guests(name: str) -> bool:
@@ -41,7 +42,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Build them where they will be needed, and something can be done meanwhile."""
     if not session.config.option.collectonly and not hasattr(session.config, "workerinput"):
-        _prepare([item.path for item in session.items if _real(item)], len(session.items))
+        _prepare([item.path for item in session.items if _real(item)], [item.nodeid for item in session.items])
 
 
 class Together(LoadScopeScheduling):
@@ -70,7 +71,7 @@ class Distribution:
         if not self.begun:
             self.begun = True
             real = [name.partition("::")[0] for name in ids if _on_guests(name)]
-            _prepare([prepare.CHECKOUT / name for name in real], len(ids))
+            _prepare([prepare.CHECKOUT / name for name in real], ids)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -86,16 +87,21 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def _needs(item: pytest.Item) -> int:
-    """How much has to be built before a test: nothing, what all guests share, a template of its own, everything."""
+    """How much has to be built before a test: nothing, the simulated vCenter; or what all guests share, a template of
+    its own, everything.
+    """
     if not _real(item):
-        return 0
+        return 1 if VSPHERE.search(item.nodeid) else 0
     if "nothing_is_built" in getattr(item, "fixturenames", ()) or item.nodeid.startswith("tests/kill/"):
-        return 3
-    return 2 if hasattr(getattr(item, "module", None), "PREPARED") else 1
+        return 4
+    return 3 if hasattr(getattr(item, "module", None), "PREPARED") else 2
 
 
-def _prepare(real: list[Path], tests: int) -> None:
-    if 0 < len(real) < tests:
+def _prepare(real: list[Path], names: list[str]) -> None:
+    """Begin with what some of the tests need, and not all."""
+    if 0 < sum(bool(VSPHERE.search(name)) for name in names) < len(names):
+        prepare.simulator()
+    if 0 < len(real) < len(names):
         prepare.start(dict.fromkeys(real))
 
 

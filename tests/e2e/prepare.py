@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The templates of the real tests, built while the tests that need no guest run."""
+"""What is built while tests run that need none of it: the templates of the real tests, and the simulated vCenter."""
 
 from __future__ import annotations
 
@@ -40,6 +40,14 @@ def start(files: Iterable[Path]) -> None:
         _running.append(
             subprocess.Popen(line, cwd=CHECKOUT, env=environment, stdout=log, stderr=log, pass_fds=[lock.fileno()])
         )
+
+
+def simulator() -> None:
+    """Begin, in a process of its own, to build the simulated vCenter. Who needs it waits, or builds it and tells why."""
+    WORK.mkdir(parents=True, exist_ok=True)
+    with (WORK / "simulator.log").open("wb") as log:
+        line = [sys.executable, "-m", "tests.vcsim.build"]
+        _running.append(subprocess.Popen(line, cwd=CHECKOUT, stdout=log, stderr=log))
 
 
 def wait() -> None:

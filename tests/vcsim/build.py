@@ -13,6 +13,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -126,4 +127,6 @@ def _installed() -> str:
 
 
 if __name__ == "__main__":
+    # Whoever ends it has the compiler ended, and what it made removed.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     print(binary())
