@@ -43,7 +43,7 @@ def start(files: Iterable[Path]) -> None:
 
 
 def simulator() -> None:
-    """Begin, in a process of its own, to build the simulated vCenter. Who needs it waits, or builds it and tells why."""
+    """Begin, in a process of its own, to build the simulated vCenter. Who needs it waits for it."""
     WORK.mkdir(parents=True, exist_ok=True)
     with (WORK / "simulator.log").open("wb") as log:
         line = [sys.executable, "-m", "tests.vcsim.build"]

@@ -26,6 +26,12 @@ INFO = {
     "Plugins": {"Authorization": ["stockyard-authz"]}, "RegistryConfig": {"InsecureRegistryCIDRs": ["127.0.0.0/8"]},
 }  # fmt: skip
 CONTAINER = "c" * 64
+# What ss says: the TLS front, and ports that containers publish.
+LISTENING = """\
+LISTEN 0 4096 *:2376 *:* users:(("stunnel4",pid=9,fd=7))
+LISTEN 0 4096 0.0.0.0:8080 0.0.0.0:* users:(("dockerd",pid=7,fd=8))
+LISTEN 0 4096 [::]:8081 [::]:* users:(("dockerd",pid=7,fd=9))
+"""
 
 
 @pytest.fixture
@@ -48,6 +54,8 @@ def shut(machine: Machine, put: Put, programs: Programs) -> Machine:
     programs.say("nft list table bridge", out='chain forward { meta ibrname "docker0" drop }')
     put("/proc/mounts", "/dev/loop0 /var/lib/docker ext4 rw 0 0\n")
     programs.say("auditctl", out="-w /usr/sbin/dockerd -p wa -k docker\n")
+    programs.say("ss ", out=LISTENING)
+    programs.say("docker ps --format", out="0.0.0.0:8080-8081->80-81/tcp, :::8080-8081->80-81/tcp, 53/udp\n")
     programs.say("sshd", out=login.TEXT.lower() + "passwordauthentication no\n")
     return machine
 
@@ -139,3 +147,16 @@ def test_whoever_is_in_the_group_of_docker_is_told(shut: Machine, put: Put) -> N
     found = {f.check.split()[0]: f for f in cis.findings(Audit(shut, HOSTILE), frozenset({"stockyard"}))}
     assert found["1.1.2"].found == "mallory"
     assert found["1.1.2"].bad
+
+
+def test_ports_that_containers_publish_are_not_the_daemons(shut: Machine) -> None:
+    assert {f.check.split()[0]: f for f in cis.findings(Audit(shut, HOSTILE))}["2.7"].ok
+
+
+@pytest.mark.parametrize("said", [
+    'LISTEN 0 4096 *:2375 *:* users:(("dockerd",pid=7,fd=8))\n', LISTENING.replace("8081", "53"), None,
+])  # fmt: skip
+def test_a_daemon_that_listens_itself_is_told(shut: Machine, programs: Programs, said: str | None) -> None:
+    programs.say("ss ", out=said or "", code=0 if said else 127)
+    found = {f.check.split()[0]: f for f in cis.findings(Audit(shut, HOSTILE))}
+    assert found["2.7"].bad

@@ -12,6 +12,7 @@ from __future__ import annotations
 import grp
 import json
 import pwd
+import re
 import stat
 from dataclasses import dataclass, replace
 from typing import Any
@@ -90,7 +91,7 @@ def _daemon(facts: Facts, audit: Audit) -> list[tuple[str, str, bool]]:
         ("2.4", "Docker makes its rules of iptables", config.get("iptables", True) is True),
         ("2.5", "no registry is insecure", not audit.insecure()),
         ("2.6", "the storage driver is not aufs", facts.info.get("Driver") not in (None, "aufs")),
-        ("2.7", "over the network, TLS with certificates of both sides alone", not _listens(audit.machine)),
+        ("2.7", "over the network, TLS with certificates of both sides alone", _shut(audit.machine)),
         ("2.8", "there are default ulimits", bool(config.get("default-ulimits"))),
         ("2.9", "user namespaces", "userns" in names or "rootless" in names),
         (
@@ -173,10 +174,23 @@ def _own_file_system(machine: Machine) -> Finding:
     return Finding("1.1.1 a file system of its own for containers", "yes", "yes" if there else "no", there)
 
 
-def _listens(machine: Machine) -> bool:
-    """Whether dockerd itself listens on the network: TLS is ended before it."""
+def _shut(machine: Machine) -> bool:
+    """Whether dockerd itself listens nowhere on the network: TLS is ended before it.
+
+    Ports that containers publish are not counted: without a proxy in user space dockerd holds them itself.
+    """
     done = machine.programs(["ss", "--listening", "--tcp", "--numeric", "--processes", "--no-header"], PATIENCE)
-    return any('"dockerd"' in line for line in done.out.splitlines())
+    if done.code:
+        return False
+    held = {line.split()[3].rpartition(":")[2] for line in done.out.splitlines() if '"dockerd"' in line}
+    return not held or held <= _published(machine)
+
+
+def _published(machine: Machine) -> set[str]:
+    """TCP ports of the host that lead to a container, as docker writes them: ``0.0.0.0:8080-8081->80-81/tcp``."""
+    said = machine.programs(["docker", "ps", "--format", "{{.Ports}}"], PATIENCE).out
+    ranges = re.findall(r":(\d+)(?:-(\d+))?->[\d-]+/tcp", said)
+    return {str(port) for first, last in ranges for port in range(int(first), int(last or first) + 1)}
 
 
 def _option(config: dict[str, Any], name: str) -> bool:
