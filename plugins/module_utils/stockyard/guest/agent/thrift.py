@@ -17,30 +17,26 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 DROP = "/proc/sys/vm/drop_caches"
-RECLAIM = "/sys/fs/cgroup/memory.reclaim"
 MEMINFO = "/proc/meminfo"
 # How much of a file is read beyond what somebody asked for (KiB), and how much while it is rehearsed what forks do.
 READ_AHEAD, LITTLE = "/sys/block/*/queue/read_ahead_kb", "16"
 OOM_SCORE = "/proc/self/oom_score_adj"
 # What the kernel is told meanwhile: to make no large pages of small ones, which takes minutes under emulation, and to
 # look for memory only when it has this much left (KiB). It keeps far more where it has huge pages.
-SETTINGS = {"/proc/sys/vm/compaction_proactiveness": "0", "/proc/sys/vm/min_free_kbytes": "4096"}
+SETTINGS = {"/proc/sys/vm/compaction_proactiveness": "0", "/proc/sys/vm/min_free_kbytes": "1024"}
 # What is left alone, so that the kernel never has to look for memory, and how much is taken at a time.
-MARGIN, STEP = 8 << 20, 1 << 20
+MARGIN, STEP = 10 << 20, 1 << 20
 # Linux 5.14 and later (madvise(2)); Python has no name for it.
 MADV_POPULATE_WRITE = 23
 
 
 def drop_caches() -> None:
-    """Forget what was read of files, also where programs that run have it mapped: they read again what they need."""
+    """Forget files that were read and nobody has open."""
     os.sync()
     _write(DROP, "3")
-    with suppress(OSError):
-        # Linux 5.19 and later. It is refused when there was less to take, which is no news.
-        _write(RECLAIM, str(_meminfo("Mapped")))
 
 
 def forget(program: str) -> None:
@@ -126,12 +122,8 @@ def _end(child: int, end: float) -> bool:
 
 def free_bytes() -> int:
     """Memory that nothing uses at all."""
-    return _meminfo("MemFree")
-
-
-def _meminfo(what: str) -> int:
     for line in _read(MEMINFO).splitlines():
-        if line.startswith(f"{what}:"):
+        if line.startswith("MemFree:"):
             return int(line.split()[1]) * 1024
     return 0
 
