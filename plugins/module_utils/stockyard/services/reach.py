@@ -27,7 +27,7 @@ def wait_for_docker(record: HostRecord, client: Path, deadline: Deadline) -> Non
     :param client: directory with ``ca.pem``, ``cert.pem`` and ``key.pem``.
     :raises DeadlineExceeded: when it never is.
     """
-    context, patience = tls(client), FIRST_ATTEMPT
+    context, patience, before = tls(client), FIRST_ATTEMPT, ""
     while True:
         try:
             ping(record.address, context, min(patience, max(deadline.left(), 0.1)))
@@ -35,10 +35,11 @@ def wait_for_docker(record: HostRecord, client: Path, deadline: Deadline) -> Non
         except TimeoutError:
             patience = min(2 * patience, LONGEST_ATTEMPT)
             if deadline.passed():
-                raise _silent(record, deadline, "the last attempt timed out") from None
+                raise _silent(record, deadline, f"the last attempt timed out{before}") from None
         except (OSError, http.client.HTTPException) as error:
             if deadline.passed():
                 raise _silent(record, deadline, str(error)) from error
+            before = f", one before it: {error}"
             deadline.pause(RETRY)
 
 
