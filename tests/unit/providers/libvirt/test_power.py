@@ -11,10 +11,22 @@ import libvirt
 import pytest
 
 from stockyard.core.clock import Deadline
+from stockyard.core.records import decode, encode
 from stockyard.errors import HypervisorError
 from stockyard.providers.libvirt import power
+from stockyard.providers.libvirt.domains import Domains
+from stockyard.providers.libvirt.xml.domain import record_element
+from stockyard.providers.libvirt.xml.element import element, serialize
+from tests.support import host_record
 
-XML = "<domain type='test'><name>racer</name><memory>1024</memory><os><type>hvm</type></os></domain>"
+RECORD = host_record(name="racer")
+XML = serialize(
+    element(
+        "domain", element("name", text=RECORD.domain), element("uuid", text=RECORD.uuid),
+        element("memory", text="1024"), element("os", element("type", text="hvm")),
+        element("metadata", record_element(encode(RECORD))), type="test",
+    )
+)  # fmt: skip
 
 
 class Racer:
@@ -74,3 +86,16 @@ def test_what_runs_on_is_told(domain: Any) -> None:
 
     with pytest.raises(HypervisorError, match="host racer"):
         power.off(Stubborn(domain, -1), "host racer")
+
+
+@pytest.mark.parametrize("looks", [1, -1])
+def test_a_record_is_written_though_its_machine_ends(domain: Any, looks: int) -> None:
+    class Found(Domains):
+        def find(self, record: Any) -> Any:
+            return Racer(domain, looks)
+
+    found = Found(domain.connect())
+    found.replace_record(RECORD, phase="deleting")
+    assert bool(domain.isActive()) == (looks < 0)
+    written = decode(found.metadata(domain) or "")
+    assert (written.phase, written.version) == ("deleting", RECORD.version + 1)

@@ -15,6 +15,7 @@ from ...core.records import decode, encode
 from ...core.template import TemplateRecord
 from ...errors import Conflict, InvalidInput, NotFound, Refused, StockyardError
 from .faults import NO_DOMAIN, translated
+from .power import or_ended
 from .xml.element import RECORD_NS, element, parse, serialize
 
 # virDomainState of libvirt-domain.h
@@ -103,13 +104,16 @@ class Domains:
                 cause=f"version {current.version} is on record, {record.version} was expected", remedy="run again",
             )  # fmt: skip
         changed = replace(record, version=record.version + 1, **changes)
-        flags = libvirt.VIR_DOMAIN_AFFECT_CONFIG
+        # libvirt puts the namespace on the element itself, and fails when it is there already.
+        bare = serialize(element("record", text=encode(changed)))
+        what = (libvirt.VIR_DOMAIN_METADATA_ELEMENT, bare, "stockyard", RECORD_NS)
+        config, live = libvirt.VIR_DOMAIN_AFFECT_CONFIG, libvirt.VIR_DOMAIN_AFFECT_LIVE
         with translated("write the record", record.title):
             if domain.isActive():
-                flags |= libvirt.VIR_DOMAIN_AFFECT_LIVE
-            # libvirt puts the namespace on the element itself, and fails when it is there already.
-            bare = serialize(element("record", text=encode(changed)))
-            domain.setMetadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, bare, "stockyard", RECORD_NS, flags)
+                with or_ended(domain):
+                    domain.setMetadata(*what, config | live)
+                    return changed
+            domain.setMetadata(*what, config)
         return changed
 
     def refuse_if_used(self, record: TemplateRecord) -> None:

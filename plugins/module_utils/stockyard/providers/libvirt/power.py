@@ -21,7 +21,7 @@ def off(domain: Any, name: str) -> None:
 
     :raises HypervisorError: when it runs on.
     """
-    with translated("destroy the domain", name), _or_ended(domain):
+    with translated("destroy the domain", name), or_ended(domain):
         if domain.isActive():
             domain.destroy()
 
@@ -29,7 +29,7 @@ def off(domain: Any, name: str) -> None:
 def stop(domain: Any, name: str, grace: Deadline) -> None:
     """Ask the guest to shut down, and pull the plug when it has not by then."""
     with translated("stop the domain", name):
-        with _or_ended(domain):
+        with or_ended(domain):
             if domain.isActive():
                 domain.shutdown()
         while domain.isActive() and not grace.passed():
@@ -38,8 +38,8 @@ def stop(domain: Any, name: str, grace: Deadline) -> None:
 
 
 @contextmanager
-def _or_ended(domain: Any) -> Iterator[None]:
-    """Forgive an order that was refused because there is nothing to end any more."""
+def or_ended(domain: Any) -> Iterator[None]:
+    """Forgive an order to a running machine that was refused because it does not run any more."""
     import libvirt
 
     try:
