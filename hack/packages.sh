@@ -5,7 +5,7 @@
 # shellcheck source=hack/lib.sh
 source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
-# What only CI is to have, single tests are skipped without.
+# All that bindep.txt has for dpkg; what has the profile "ci" only in CI.
 wanted() {
   local leave=' \[ci '
   [[ -z ${CI:-} ]] || leave='^$'

@@ -27,6 +27,8 @@ def domain(yard: Yard) -> Iterator[Any]:
     import libvirt
 
     found = yard.context.provider.connection.defineXML(XML)
+    # One that a killed run left may be there.
+    power.off(found, "host racer")
     found.createWithFlags(libvirt.VIR_DOMAIN_START_PAUSED)
     yield found
     power.off(found, "host racer")
