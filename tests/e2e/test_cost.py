@@ -52,7 +52,7 @@ def ask(domain: Any, execute: str, **arguments: Any) -> Any:
         try:
             return json.loads(libvirt_qemu.qemuAgentCommand(domain, text, 60, 0))["return"]
         except libvirt.libvirtError as error:
-            if error.get_error_code() != libvirt.VIR_ERR_AGENT_UNRESPONSIVE or deadline.passed:
+            if error.get_error_code() != libvirt.VIR_ERR_AGENT_UNRESPONSIVE or deadline.passed():
                 raise
             time.sleep(0.05)
 
