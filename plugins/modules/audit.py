@@ -14,7 +14,7 @@ description:
     it runs on, and compares it with a profile. It changes nothing.
   - With O(benchmark) it goes through the checks of the CIS Docker Benchmark 1.6 as well, sections 1 to 3. What does not
     hold there and need not has its reason in C(waiver).
-  - It needs root.
+  - It needs root, and refuses anybody else, who sees too little to say that all is well.
 author:
   - stockyard contributors (!UNKNOWN)
 extends_documentation_fragment:
@@ -107,7 +107,7 @@ from ansible_collections.stockyard.container_hosts.plugins.module_utils._ansible
 from ansible_collections.stockyard.container_hosts.plugins.module_utils._security import SECURITY, security_spec
 from ansible_collections.stockyard.container_hosts.plugins.module_utils.stockyard.errors import Refused
 from ansible_collections.stockyard.container_hosts.plugins.module_utils.stockyard.onhost import audit, cis
-from ansible_collections.stockyard.container_hosts.plugins.module_utils.stockyard.onhost.machine import Machine
+from ansible_collections.stockyard.container_hosts.plugins.module_utils.stockyard.onhost.machine import of_root
 
 OPTIONS = {
     "security": {"type": "dict", "options": SECURITY},
@@ -119,7 +119,7 @@ OPTIONS = {
 
 def work(params: dict[str, Any], _check: bool) -> dict[str, Any]:
     """Look at everything."""
-    machine = Machine()
+    machine = of_root("audit")
     said = params["security"]
     looking = audit.Audit(machine, security_spec(said).settings() if said else audit.settings_of(machine))
     found = looking.findings()

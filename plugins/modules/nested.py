@@ -132,14 +132,12 @@ error:
 """
 
 import json
-import os
 from typing import Any
 
 from ansible_collections.stockyard.container_hosts.plugins.module_utils._ansible import here
 from ansible_collections.stockyard.container_hosts.plugins.module_utils.stockyard.core import naming
 from ansible_collections.stockyard.container_hosts.plugins.module_utils.stockyard.core.clock import Deadline
-from ansible_collections.stockyard.container_hosts.plugins.module_utils.stockyard.errors import Refused
-from ansible_collections.stockyard.container_hosts.plugins.module_utils.stockyard.onhost.machine import Machine
+from ansible_collections.stockyard.container_hosts.plugins.module_utils.stockyard.onhost.machine import of_root
 from ansible_collections.stockyard.container_hosts.plugins.module_utils.stockyard.onhost.nested import converging
 from ansible_collections.stockyard.container_hosts.plugins.module_utils.stockyard.onhost.nested.spec import (
     MODES,
@@ -164,10 +162,8 @@ def work(params: dict[str, Any], check: bool) -> dict[str, Any]:
     timeout = naming.seconds("timeout", params.pop("timeout"), 1, 3600)
     present = params.pop("state") == "present"
     spec = NestedSpec(**params)
-    if os.geteuid() != 0:
-        raise Refused("it needs root.", name=f"nested {spec.name}", remedy="set become: true")
     how = {"present": present, "check": check, "deadline": Deadline(timeout)}
-    outcome = converging.converge(Machine(), spec, **how)
+    outcome = converging.converge(of_root(f"nested {spec.name}"), spec, **how)
     diff = {side: json.dumps(getattr(outcome, side), indent=1, sort_keys=True) + "\n" for side in ("before", "after")}
     return {
         "changed": outcome.changed, "nested": outcome.after, "diff": diff,

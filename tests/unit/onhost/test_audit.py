@@ -43,6 +43,7 @@ def shut(machine: Machine, put: Put, programs: Programs) -> Machine:
         put("/proc/sys/" + key.replace(".", "/"), value + "\n")
     put(f"{SLICE}/pids.max", "2048\n")
     put(f"{SLICE}/memory.max", "786432000\n")
+    put("/proc/meminfo", f"MemTotal: {786432000 * 100 // HOSTILE.limits.memory_percent // 1024} kB\n")
     put("/proc/77/status", "Name:\tsleep\nNoNewPrivs:\t1\nSeccomp:\t2\n")
     put("/proc/77/uid_map", "         0     100000      65536\n")
     programs.say("docker info", out=json.dumps(INFO))
@@ -82,6 +83,8 @@ def test_the_host_says_what_it_should_be(shut: Machine, machine: Machine) -> Non
     ("/proc/77/uid_map", "0 0 4294967295\n", f"container {CONTAINER[:12]}: its root on the host"),
     (f"{SLICE}/pids.max", "max\n", "processes of all containers"),
     (f"{SLICE}/memory.max", "max\n", "memory of all containers"),
+    (f"{SLICE}/memory.max", "900000000\n", "memory of all containers"),
+    ("/proc/meminfo", "", "memory of all containers"),
     ("/etc/docker/daemon.json", "{}", "daemon.json no-new-privileges"),
     ("/sys/kernel/mm/ksm/run", "1\n", "memory is not merged (KSM)"),
     ("/proc/mounts", "/dev/vda / ext4 rw 0 0\n", "containers have a file system of their own"),

@@ -177,9 +177,18 @@ class Audit:
             return [Finding("limits of all containers", "a slice", "no container has run yet", ok=True)]
         found = [is_("processes of all containers", str(chosen.pids), self._slice("pids.max"))] if chosen.pids else []
         if chosen.memory_percent:
-            limit = self._slice("memory.max")
-            found.append(Finding("memory of all containers", f"{chosen.memory_percent} %", limit, limit.isdigit()))
+            found.append(self._memory(chosen.memory_percent))
         return found
+
+    def _memory(self, percent: int) -> Finding:
+        """systemd takes the share when it makes the slice: of a host that grew since it may be less."""
+        told = (line.split() for line in (self.machine.read("/proc/meminfo") or "").splitlines())
+        total = next((int(words[1]) for words in told if words[0] == "MemTotal:"), 0) * 1024
+        limit = self._slice("memory.max")
+        share = round(int(limit) * 100 / total) if limit.isdigit() and total else None
+        shown = limit if share is None else f"{share} %"
+        ok = share is not None and share <= percent
+        return Finding("memory of all containers", f"{percent} % at most", shown, ok)
 
     def _slice(self, name: str) -> str:
         return (self.machine.read(f"{SLICE}/{name}") or "").strip()

@@ -118,3 +118,14 @@ class Machine:
                     "the user database is being changed.", name=name, cause=str(error), remedy="try again"
                 ) from error
             yield
+
+
+def of_root(name: str) -> Machine:
+    """This machine, for what root alone can do or see.
+
+    :param name: what wants to, for the error.
+    :raises Refused: for anybody else.
+    """
+    if os.geteuid() != 0:
+        raise Refused("it needs root.", name=name, remedy="set become: true")
+    return Machine()
