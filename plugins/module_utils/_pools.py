@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ._named import named
 from .stockyard.core.pool import PoolSpec
 from .stockyard.core.preload import KINDS, Preload
 
@@ -39,6 +40,7 @@ PRELOAD: Params = {
 }
 
 
+@named("pool")
 def pool_spec(params: Params) -> PoolSpec:
     """The pool that a task declares."""
     return PoolSpec(name=params["name"], **{k: params[k] for k in POOL if k not in ("force", "timeout")})

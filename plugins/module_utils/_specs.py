@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from ._ansible import checked
+from ._named import named
 from ._pools import POOL, PRELOAD, pool_spec, preloads
 from ._provision import CLOUD_IMAGE, PROVISION, cloud_image_spec, provision_spec
 from ._security import SECURITY, security_spec
@@ -16,7 +17,7 @@ from .stockyard.core.declaration import PRUNE, Declaration, FleetTerm, PoolTerm,
 from .stockyard.core.fleet import HOST_STATES, FleetSpec, SingleSpec
 from .stockyard.core.host import ENGINE_IDENTITIES, MODES, HostSpec
 from .stockyard.core.image import SUITES, BuildOptions, ImageSpec
-from .stockyard.core.lease import LeaseSpec, seconds
+from .stockyard.core.lease import seconds
 from .stockyard.core.naming import duration
 from .stockyard.core.network import EGRESSES
 from .stockyard.core.pool import ON_FULL
@@ -33,7 +34,6 @@ __all__ = [
     "FLEET",
     "HOST",
     "HOST_STATES",
-    "LEASE",
     "POOL",
     "PRUNE",
     "TEMPLATE",
@@ -41,7 +41,6 @@ __all__ = [
     "client",
     "declaration",
     "fleet_spec",
-    "leasing",
     "pool_spec",
     "reaping",
     "single_spec",
@@ -71,15 +70,6 @@ HOST: Params = {
     "volumes": {"type": "list", "elements": "dict", "default": [], "options": USE},
     "wait": {"type": "bool", "default": True},
     "timeout": {"type": "int", "default": 600},
-}
-
-LEASE: Params = {
-    **TENANT,
-    "holder": {"type": "str"},
-    "fleet": {"type": "str"},
-    "pool": {"type": "str"},
-    "labels": {"type": "dict", "default": {}},
-    "duration": {"type": "str", "default": "1h"},
 }
 
 UPDATE: Params = {
@@ -159,6 +149,7 @@ ITEM: Params = {
 PLAIN = ("fork_mode", "engine_identity", "bind", "egress", "egress_proxy", "network", "pool", "vcpus", "memory_mib")
 
 
+@named("template")
 def template_spec(params: Params) -> TemplateSpec:
     """The template that a task declares."""
     image = _of(params, "suite", "ssh_user", "disk_gib", "source")
@@ -189,6 +180,7 @@ def template_spec(params: Params) -> TemplateSpec:
     )
 
 
+@named("fleet")
 def fleet_spec(params: Params) -> FleetSpec:
     """The fleet that a task declares."""
     names, count, update = params["names"], params["count"], params["update"]
@@ -251,6 +243,7 @@ def _items(declared: Params, kind: str, options: Params) -> list[Params]:
     return [checked({**options, **ITEM}, item, f"{kind} {number}") for number, item in enumerate(items, 1)]
 
 
+@named("host")
 def single_spec(params: Params) -> SingleSpec:
     """The host that a task declares by its name."""
     declared = _of(params, "name", "tenant", "labels")
@@ -260,26 +253,6 @@ def single_spec(params: Params) -> SingleSpec:
 def client(params: Params) -> Client:
     """The client certificate that a task is about."""
     return Client(**_of(params, "name", "tenant", "days"), directory=params["directory"] or "")
-
-
-def lease_spec(params: Params) -> LeaseSpec:
-    """The lease that a task asks for."""
-    asked = _of(params, "holder", "tenant", "labels")
-    where = {"fleet": params["fleet"] or "", "pool": params["pool"] or ""}
-    return LeaseSpec(**asked, **where, duration=seconds("duration", params["duration"]))
-
-
-def leasing(yard: Yard, params: Params, how: Params) -> Result:
-    """What a task wants of a lease, by its number or by its holder."""
-    back = {"replace": params["replace"], **how}
-    if params["state"] == "released":
-        return (
-            yard.release_lease(params["id"], **back) if params["id"] else yard.release_held(lease_spec(params), **back)
-        )
-    if params["id"]:
-        return yard.renew_lease(params["id"], params["duration"], check=how["check"])
-    wait = how["timeout"] if params["wait"] else 0.0
-    return yard.have_lease(lease_spec(params), extend=params["renew"], check=how["check"], wait=wait)
 
 
 def reaping(yard: Yard, params: Params, how: Params) -> Result:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ._named import named
 from .stockyard.core.volume import DOCKER_ROOT, VolumeSpec, VolumeUse
 from .stockyard.storing import VOLUME_STATES
 
@@ -30,6 +31,7 @@ USE: Params = {
 }
 
 
+@named("volume")
 def volume_spec(params: Params) -> VolumeSpec:
     """The volume that a task declares."""
     return VolumeSpec(**{name: params[name] for name in ("name", "tenant", "size_gib", "source", "snapshot")})

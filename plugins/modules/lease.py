@@ -204,7 +204,7 @@ error:
 """
 
 from ansible_collections.stockyard.container_hosts.plugins.module_utils._ansible import change, changing
-from ansible_collections.stockyard.container_hosts.plugins.module_utils._specs import LEASE, leasing
+from ansible_collections.stockyard.container_hosts.plugins.module_utils._leases import LEASE, leasing
 
 OPTIONS = {
     **LEASE,

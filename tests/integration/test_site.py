@@ -102,6 +102,22 @@ def test_an_option_that_does_not_exist_is_refused(controller: Controller, tmp_pa
     assert "cuont" in bad.output
 
 
+@pytest.mark.parametrize("playbook", [SITE, TEARDOWN, "stockyard.container_hosts.rebuild"])
+def test_a_variable_that_does_not_exist_is_refused(controller: Controller, tmp_path: Path, playbook: str) -> None:
+    """Else the yard of the default owner would be meant."""
+    (tmp_path / "bad.yml").write_text("yard_ower: mine\nmy_owner: x\nyard_fleets: []\n")
+    bad = controller.run(playbook, "-e", f"yard={tmp_path}/bad.yml")
+    assert bad.returncode != 0
+    assert "bad.yml: yard_ower is not known" in bad.output
+
+
+def test_an_error_names_the_one_of_many_that_it_is_about(controller: Controller, tmp_path: Path) -> None:
+    wrong = "[{name: a, template: docker}, {name: b, template: docker, count: -1}]"
+    (tmp_path / "bad.yml").write_text(f"yard_templates: [{{name: docker}}]\nyard_fleets: {wrong}\n")
+    bad = controller.run(SITE, "-e", f"yard={tmp_path}/bad.yml")
+    assert "fleet b: count: -1 is not a whole number" in bad.output
+
+
 def test_the_sdk_does_the_same_in_a_few_lines(controller: Controller, tmp_path: Path) -> None:
     example = CHECKOUT / "examples" / "sdk.py"
     assert len(example.read_text().splitlines()) < 25

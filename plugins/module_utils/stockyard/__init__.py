@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from .core.cloud_image import CloudImage
-from .core.declaration import Declaration, FleetTerm, TemplateTerm, VolumeTerm
+from .core.declaration import Declaration, FleetTerm, PoolTerm, TemplateTerm, VolumeTerm
 from .core.fleet import FleetSpec, SingleSpec
 from .core.host import HostSpec
 from .core.image import BuildOptions, ImageSpec
@@ -80,6 +80,7 @@ __all__ = [
     "Policy",
     "PoolFull",
     "PoolSpec",
+    "PoolTerm",
     "Provision",
     "Refused",
     "Repository",

@@ -23,13 +23,13 @@ from stockyard import (
     NotFound,
     PoolFull,
     PoolSpec,
+    PoolTerm,
     Refused,
     SingleSpec,
     TemplateSpec,
     UpdateSpec,
     Yard,
 )
-from stockyard.core.declaration import PoolTerm
 from stockyard.providers.registry import open_provider
 from tests.support import BriskClock, FaultyProvider
 

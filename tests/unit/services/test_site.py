@@ -15,9 +15,13 @@ from stockyard import (
     Declaration,
     FleetSpec,
     FleetTerm,
+    HostSpec,
     HypervisorError,
     ImageSpec,
     InvalidInput,
+    NotFound,
+    PoolSpec,
+    PoolTerm,
     Refused,
     SingleSpec,
     StockyardError,
@@ -162,9 +166,57 @@ def test_what_fails_does_not_keep_the_rest_from_being_made_and_nothing_is_pruned
     assert names(bare) == ["ci-1", "ci-2", "web-1"]
 
 
-def test_all_that_fails_is_told(bare: Yard) -> None:
-    with pytest.raises(StockyardError, match=r"2 parts of the yard failed.*not-there.*nor-this"):
-        bare.site(declared(FleetSpec("a", "not-there"), FleetSpec("b", "nor-this")))
+def test_all_that_fails_is_told(bare: Yard, hypervisor: FaultyProvider) -> None:
+    for call in (1, 2):
+        hypervisor.fail("fork", HypervisorError("the disk is on fire."), call=call)
+    with pytest.raises(StockyardError, match=r"2 parts of the yard failed.*on fire.*on fire"):
+        bare.site(declared(FleetSpec("a", "base"), FleetSpec("b", "base")))
+
+
+# Names that stand for nothing
+
+IN_POOL = HostSpec(pool="none")
+GONE = {"absent_templates": (("default", "old"),)}
+
+
+@pytest.mark.parametrize("check", [True, False])
+@pytest.mark.parametrize(("wrong", "said"), [
+    (declared(CI, FleetSpec("a", "not-there")), "fleet a: it needs template not-there"),
+    (declared(FleetSpec("a", "no"), FleetSpec("b", "nor")), "fleet a: .* template no,.*fleet b needs template nor"),
+    (declared(CI, FleetSpec("a", "base", tenant="other")), "fleet a: it needs template base"),
+    (declared(CI, FleetSpec("a", "old"), **GONE), "fleet a: it needs template old"),
+    (declared(CI, FleetSpec("a", "base", host=IN_POOL)), "fleet a: it needs pool none"),
+    (declared(CI, pools=(PoolTerm(PoolSpec("in", parent="none")),)), "pool in: it needs pool none"),
+])  # fmt: skip
+def test_what_needs_a_thing_that_is_not_there_is_refused_before_anything_is_made(
+    bare: Yard, wrong: Declaration, said: str, check: bool
+) -> None:
+    bare.template(TemplateSpec("old"))
+    with pytest.raises(NotFound, match=said):
+        bare.site(wrong, check=check)
+    assert bare.hosts() == bare.pools() == []
+    assert [t["name"] for t in bare.templates()] == ["old"]
+
+
+def test_what_is_there_need_not_be_declared(bare: Yard) -> None:
+    bare.template(TemplateSpec("old"))
+    bare.pool(PoolSpec("outer"))
+    inner = PoolTerm(PoolSpec("inner", parent="outer"))
+    fleet = FleetSpec("a", "old", host=HostSpec(pool="inner"))
+    assert told(bare.site(declared(fleet, FleetSpec("none", "nowhere", count=0), pools=(inner,)))) == [
+        "create inner", "build base", "create a-1"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_what_stays_because_nothing_is_declared_is_told(
+    bare: Yard, uri: str, clock: FakeClock, tmp_path: Path, check: bool
+) -> None:
+    bare.site(BOTH)
+    lines: list[str] = []
+    with Yard(uri, pki_dir=str(tmp_path / "pki"), clock=clock, progress=lines.append) as yard:
+        assert not yard.site(declared(prune="yes"), check=check).changed
+    assert lines == ["no fleets are declared, more likely lost than meant: ci, web will stay (prune: force)"]
 
 
 # Saved plans

@@ -18,6 +18,7 @@ from stockyard import (
     HypervisorError,
     PoolFull,
     PoolSpec,
+    PoolTerm,
     Refused,
     SingleSpec,
     TemplateSpec,
@@ -28,7 +29,6 @@ from stockyard import (
     VolumeUse,
     Yard,
 )
-from stockyard.core.declaration import PoolTerm
 from tests.support import FaultyProvider
 
 ALL = HostSpec(pool="ci", vcpus=2, volumes=(VolumeUse("{host}-data", "/data", 1),))

@@ -58,6 +58,20 @@ class VolumeTerm:
 
 
 @dataclass(frozen=True)
+class Reference:
+    """What something that is declared needs.
+
+    :param whose: the fleet or pool that does, with its kind.
+    :param kind: ``template`` or ``pool``.
+    :param key: its tenant and name.
+    """
+
+    whose: str
+    kind: str
+    key: Key
+
+
+@dataclass(frozen=True)
 class Declaration:
     """Everything that a yard is to have.
 
@@ -107,6 +121,27 @@ class Declaration:
             done += ready
             left = [p for p in left if p not in ready]
         return tuple(done)
+
+    @property
+    def needed(self) -> tuple[Reference, ...]:
+        """What is needed and not declared to be: it has to be there already, and to stay."""
+        declared = {("template", (t.spec.tenant, t.spec.name)) for t in self.templates}
+        declared |= {("pool", (p.spec.tenant, p.spec.name)) for p in self.pools}
+        found = [
+            Reference(f"fleet {spec.name}", kind, (spec.tenant, name))
+            for spec in (f.spec for f in self.working if f.spec.least)
+            for kind, name in (("template", spec.template), ("pool", spec.host.pool))
+            if name
+        ]
+        pools = [p.spec for p in self.pools if p.spec.parent]
+        found += [Reference(f"pool {spec.name}", "pool", (spec.tenant, spec.parent)) for spec in pools]
+        return tuple(r for r in found if (r.kind, r.key) not in declared)
+
+    @property
+    def in_doubt(self) -> tuple[str, ...]:
+        """The lists that are empty though what is not declared is to go: nothing goes for their sake."""
+        lists = {"fleets": self.fleets, "templates": self.templates, "pools": self.pools}
+        return tuple(name for name, terms in lists.items() if self.prune == "yes" and not terms)
 
     def fleets_to_go(self, found: Iterable[Host]) -> dict[Key, str]:
         """The fleets that are there and are not to be, each with the reason."""

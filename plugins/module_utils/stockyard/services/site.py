@@ -15,7 +15,7 @@ from ..core.plan import UNKNOWN_GENERATION, Action, Plan, gone, plan_destroy
 from ..core.plan_template import generations
 from ..core.provider import Observation
 from ..errors import Refused, StockyardError
-from . import fleets, pools, site_pools, templates, volume_site, volumes
+from . import fleets, pools, site_names, site_pools, templates, volume_site, volumes
 from .context import Context
 
 
@@ -23,8 +23,11 @@ def plan(ctx: Context, declared: Declaration, seen: Observation | None = None) -
     """What :func:`converge` would do. Changes nothing.
 
     Hosts whose template will have another generation are shown as replaced, though that one is not there yet.
+
+    :raises NotFound: when it needs a template or a pool that is neither declared nor there.
     """
     seen = seen or ctx.provider.observe(ctx.owner)
+    site_names.check(ctx, declared, seen)
     bounds, seen = site_pools.planned(ctx, declared, seen)
     built: dict[Key, Plan] = {}
     for term in declared.templates:
@@ -46,6 +49,7 @@ def plan(ctx: Context, declared: Declaration, seen: Observation | None = None) -
     for key, todo in built.items():
         actions += [a for a in todo.actions if a.verb == "destroy" and (*key, a.before["generation"]) not in used]
     actions += _templates_to_go(declared, seen, {u[:2] for u in used})
+    site_names.tell_kept(ctx, declared, seen)
     actions += site_pools.planned_last(ctx, declared, seen, left.values())
     return Plan((*actions, *volume_site.plan_deletions(ctx, declared)))
 
@@ -55,8 +59,10 @@ def converge(ctx: Context, declared: Declaration) -> Plan:
 
     What fails does not keep the rest from being made; but then nothing goes because it is not declared.
 
+    :raises NotFound: before anything is changed, when it needs a template or a pool that is neither declared nor there.
     :raises StockyardError: with everything that went wrong.
     """
+    site_names.check(ctx, declared)
     work = _Work()
     for pool in site_pools.early(ctx, declared):
         work.attempt(pools.ensure, ctx, pool.spec, pool.timeout)
@@ -127,6 +133,7 @@ def _leave(left: dict[str, Host], fleet: Key, names: set[str]) -> None:
 def _clear(ctx: Context, declared: Declaration, work: _Work) -> None:
     """Take away what is not to be there any more: what is in something goes before it."""
     seen = ctx.provider.observe(ctx.owner)
+    site_names.tell_kept(ctx, declared, seen)
     for (tenant, name), reason in declared.fleets_to_go(seen.hosts).items():
         work.attempt(fleets.remove, ctx, tenant, name, FleetTerm.timeout, reason)
     for term in declared.templates:
