@@ -12,6 +12,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from stockyard import FleetSpec, ImageSpec, TemplateSpec, Yard
@@ -67,12 +68,12 @@ def _grown(book: Book, where: str, yard: Yard, sizes: tuple[int, ...], taken: Co
             book.note(f"{where}, {size}: {what}", "s", took)
             book.curve(f"{where}: seconds by hosts", what, size, took, axes=AXES)
 
-        timed("plan", lambda spec=spec: yard.fleet(spec, check=True))
+        timed("plan", partial(yard.fleet, spec, check=True))
         taken()
-        timed("apply", lambda spec=spec: yard.fleet(spec, timeout=3600))
+        timed("apply", partial(yard.fleet, spec, timeout=3600))
         book.note(f"{where}, {size}: calls for each host", "calls", taken() / size)
         timed("observe", lambda: yard.context.provider.observe("stockyard"))
-        timed("no-op", lambda spec=spec: yard.fleet(spec))
+        timed("no-op", partial(yard.fleet, spec))
         yard.remove_fleet("web", timeout=3600)
     few, many = (f"{where}, {size}: calls for each host" for size in (10, sizes[-1]))
     book.ratio(many, few, most=CONSTANT)

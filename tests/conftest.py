@@ -45,7 +45,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         _prepare([item.path for item in session.items if _real(item)], [item.nodeid for item in session.items])
 
 
-class Together(LoadScopeScheduling):
+class Together(LoadScopeScheduling):  # type: ignore[misc]  # xdist ships no types
     """Tests on real guests share them, and so one process; the others do the rest. Of an own make, since the names that
     ``--dist=loadgroup`` gives are lost on pytest 9.2.
     """

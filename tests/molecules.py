@@ -38,7 +38,8 @@ class Checkout:
         self.role = root / name
         collection = root / "collections" / "ansible_collections" / "stockyard" / "container_hosts"
         collection.parent.mkdir(parents=True, exist_ok=True)
-        collection.exists() or collection.symlink_to(CHECKOUT)
+        if not collection.exists():
+            collection.symlink_to(CHECKOUT)
         self.home.mkdir(exist_ok=True)
         shutil.copytree(sample, self.role)
         self.declare({**self._declared(), **variables, "ansible_python_interpreter": "/usr/bin/python3"})

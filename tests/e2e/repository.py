@@ -55,7 +55,8 @@ class LocalRepository:
         for path, text in {"DEBIAN/control": CONTROL.format(name=name, version=version), **files}.items():
             (tree / path).parent.mkdir(parents=True, exist_ok=True)
             (tree / path).write_text(text)
-        line = ["dpkg-deb", "--root-owner-group", "--build", tree, self.folder / f"{name}_{version}_all.deb"]
+        package = self.folder / f"{name}_{version}_all.deb"
+        line = ["dpkg-deb", "--root-owner-group", "--build", str(tree), str(package)]
         subprocess.run(line, check=True, capture_output=True)
         self._index()
 
@@ -78,7 +79,8 @@ class LocalRepository:
         (self.folder / "InRelease").write_text(self._gpg("--clearsign", given=release))
 
     def _gpg(self, *arguments: str, given: str = "") -> str:
-        line = ["gpg", "--homedir", self.home, "--batch", "--quiet", "--pinentry-mode", "loopback", "--passphrase", ""]
+        line = ["gpg", "--homedir", str(self.home), "--batch", "--quiet"]
+        line += ["--pinentry-mode", "loopback", "--passphrase", ""]
         environment = {"PATH": os.environ["PATH"], "LC_ALL": "C"}
         done = subprocess.run(
             [*line, *arguments], input=given, env=environment, check=True, capture_output=True, text=True

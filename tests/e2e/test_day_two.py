@@ -58,7 +58,7 @@ def declaration(repository: LocalRepository, yard: Yard) -> Iterator[Path]:
 
 
 def play(name: str, declaration: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    line = [CHECKOUT / "hack" / "playbook.sh", name, "-e", f"yard={declaration}", "-e", "yard_prune=no", *arguments]
+    line = [f"{CHECKOUT}/hack/playbook.sh", name, "-e", f"yard={declaration}", "-e", "yard_prune=no", *arguments]
     return subprocess.run(line, capture_output=True, text=True, timeout=1800, check=False)
 
 

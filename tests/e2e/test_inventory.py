@@ -31,8 +31,10 @@ def ansible(fleet: list[dict[str, Any]], tmp_path_factory: pytest.TempPathFactor
     place = root / "collections" / "ansible_collections" / "stockyard"
     place.mkdir(parents=True)
     (place / "container_hosts").symlink_to(CHECKOUT)
-    common = {"plugin": "stockyard.container_hosts.hosts", "hypervisor": "qemu:///session", "owner": OWNER}
-    common |= {"storage": str(WORK / "store"), "pki_dir": str(WORK / "pki"), "fleets": ["web"]}
+    common = {
+        "plugin": "stockyard.container_hosts.hosts", "hypervisor": "qemu:///session", "owner": OWNER,
+        "storage": str(WORK / "store"), "pki_dir": str(WORK / "pki"), "fleets": ["web"],
+    }  # fmt: skip
     environment = {k: v for k, v in os.environ.items() if not k.startswith("ANSIBLE_") and k not in OVERRIDING} | {
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "ANSIBLE_HOME": str(root / "ansible"),

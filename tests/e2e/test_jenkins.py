@@ -121,7 +121,7 @@ def play(jenkins: Jenkins, launcher: Launcher, **declared: Any) -> str:
     WORK.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(declaration))
     begin = time.monotonic()
-    line = [CHECKOUT / "hack" / "playbook.sh", "jenkins_agents", "-e", f"yard={path}"]
+    line = [f"{CHECKOUT}/hack/playbook.sh", "jenkins_agents", "-e", f"yard={path}"]
     environment = {**os.environ, "ANSIBLE_PIPELINING": "True", "ANSIBLE_TIMEOUT": "60"}
     done = subprocess.run(line, capture_output=True, text=True, timeout=PATIENCE, check=False, env=environment)
     path.unlink()
@@ -244,7 +244,7 @@ def role(host: dict[str, Any], folder: Path, **declared: Any) -> str:
         **os.environ, "ANSIBLE_COLLECTIONS_PATH": str(folder / "collections"), "ANSIBLE_PIPELINING": "True",
         "ANSIBLE_TIMEOUT": "60",
     }  # fmt: skip
-    line = ["ansible-playbook", "-i", folder / "hosts.json", folder / "role.yml"]
+    line = ["ansible-playbook", "-i", f"{folder}/hosts.json", f"{folder}/role.yml"]
     done = subprocess.run(line, capture_output=True, text=True, timeout=PATIENCE, check=False, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
     assert declared["jenkins_agent_secret"] not in done.stdout + done.stderr

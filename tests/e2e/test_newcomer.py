@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -27,7 +28,7 @@ def test_the_hour(yard: Yard, tmp_path: Path) -> None:
     place = tmp_path / "collections" / "ansible_collections" / "stockyard"
     place.mkdir(parents=True)
     (place / "container_hosts").symlink_to(CHECKOUT)
-    where = {"storage": str(WORK / "store"), "pki_dir": str(tmp_path / "pki")}
+    where: dict[str, Any] = {"storage": str(WORK / "store"), "pki_dir": str(tmp_path / "pki")}
     environment = {k: v for k, v in os.environ.items() if not k.startswith("ANSIBLE_")} | {
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "PWD": str(tmp_path),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import http.client
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -31,7 +31,9 @@ SAME = ("uuid", "address", "mac", "created", "generation")
 def second(pki_dir: Path, yard: Yard | None = None) -> Yard:
     """Another controller, with the first one's CA when that is given."""
     authority = yard.context.pki("default").authority(datetime.now(UTC)) if yard else None
-    given = {"ca_certificate": authority.pem(), "ca_private_key": authority.key_pem()} if authority else {}
+    given: dict[str, Any] = {}
+    if authority:
+        given = {"ca_certificate": authority.pem(), "ca_private_key": authority.key_pem()}
     return Yard("qemu:///session", owner=OWNER, storage=str(WORK / "store"), pki_dir=str(pki_dir), **given)
 
 
@@ -93,17 +95,18 @@ def served(host: Host, folder: Path) -> str:
     connection = connect(host, folder)
     connection.connect()
     try:
-        return f"{int(connection.sock.getpeercert()['serialNumber'], 16):x}"  # type: ignore[union-attr]
+        certificate: Any = connection.sock.getpeercert()
+        return f"{int(certificate['serialNumber'], 16):x}"
     finally:
         connection.close()
 
 
-def soon(what: object, expected: object) -> None:
+def soon(what: Callable[[], object], expected: object) -> None:
     """The front takes up new files a moment after it was told to."""
     end = time.monotonic() + 10
-    while what() != expected and time.monotonic() < end:  # type: ignore[operator]
+    while what() != expected and time.monotonic() < end:
         time.sleep(0.2)
-    assert what() == expected  # type: ignore[operator]
+    assert what() == expected
 
 
 def own(host: Host) -> Path:

@@ -26,7 +26,8 @@ XML = f"""<domain type="qemu"><name>stockyard-test-power</name><uuid>{UUID}</uui
 def domain(yard: Yard) -> Iterator[Any]:
     import libvirt
 
-    found = yard.context.provider.connection.defineXML(XML)
+    provider: Any = yard.context.provider
+    found = provider.connection.defineXML(XML)
     # One that a killed run left may be there.
     power.off(found, "host racer")
     found.createWithFlags(libvirt.VIR_DOMAIN_START_PAUSED)

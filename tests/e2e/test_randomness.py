@@ -40,7 +40,7 @@ def many(request: pytest.FixtureRequest, yard: Yard, fleet: list[Host]) -> Itera
     yard.remove_fleet("more")
 
 
-def all_differ(draws: list[str]) -> bool:
+def all_differ(draws: list[str] | list[bytes]) -> bool:
     return len(set(draws)) == len(draws)
 
 

@@ -67,8 +67,8 @@ def secrets(yard: Yard, fleet: list[Host]) -> dict[str, bytes]:
         for path in ("/etc/ssh/ssh_host_ed25519_key", "/var/lib/stockyard/tls/key.pem"):
             found[f"{host['name']}:{path}"] = ssh(host, "sudo", "cat", path).stdout.encode()
     folder = WORK / "pki" / yard.context.owner / "default"
-    for path in (folder / "ca-key.pem", folder / "client" / "key.pem", folder / "ssh" / "id_ed25519"):
-        found[str(path)] = path.read_bytes()
+    for name in ("ca-key.pem", "client/key.pem", "ssh/id_ed25519"):
+        found[str(folder / name)] = (folder / name).read_bytes()
     return {f"{name} ({form})": value for name, pem in found.items() for form, value in forms(pem).items()}
 
 

@@ -114,12 +114,12 @@ def limits(host: Host) -> tuple[int, int]:
 def settled(host: Host, vcpus: int, least: int, most: int) -> None:
     """Wait until the guest has taken note."""
     end = time.monotonic() + 30
-    while time.monotonic() < end:
-        found = figures(host)
-        if found[0] == vcpus and least < found[1] < most:
-            return
+    found = figures(host)
+    while (found[0] != vcpus or not least < found[1] < most) and time.monotonic() < end:
         time.sleep(1)
-    raise AssertionError(f"the guest has {found}, not {vcpus} and {least} to {most}")
+        found = figures(host)
+    assert found[0] == vcpus, found
+    assert least < found[1] < most, found
 
 
 STARTED = "{{.State.StartedAt}} {{.State.Pid}}"

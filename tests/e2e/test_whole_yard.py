@@ -40,7 +40,7 @@ def play(name: str, owner: str, *arguments: str) -> subprocess.CompletedProcess[
     """Run one of the playbooks over a declared yard, as `make demo` does."""
     declaration = WORK / f"{owner}.yml"
     declaration.write_text(DECLARATION.format(owner=owner))
-    line = [CHECKOUT / "hack" / "playbook.sh", name, "-e", f"yard={declaration}", *arguments]
+    line = [f"{CHECKOUT}/hack/playbook.sh", name, "-e", f"yard={declaration}", *arguments]
     done = subprocess.run(line, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from .conftest import Controller, Played, task
@@ -13,7 +15,7 @@ WEB = {"name": "web", "template": "docker", "count": 2}
 BOB = {"name": "bob"}
 
 
-def moved(controller: Controller) -> dict:
+def moved(controller: Controller) -> dict[str, Any]:
     """A task that moves the CA away."""
     folder = controller.home / ".config" / "stockyard" / "stockyard" / "default"
     argv = ["mv", str(folder / "ca.pem"), str(folder / "ca-key.pem"), str(controller.root)]

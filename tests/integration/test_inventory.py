@@ -33,6 +33,7 @@ class Inventory:
     def __init__(self, controller: Controller) -> None:
         self.controller = controller
         self.pki = controller.home / "pki a'b%h"
+        self.leased = self.off = ""
 
     def yard(self, name: str = "east", **options: Any) -> Yard:
         uri = f"memory://{self.controller.root}/{name}"
@@ -60,7 +61,7 @@ class Inventory:
     def read(self, **keywords: Any) -> dict[str, Any]:
         done = self.run("--list", **keywords)
         assert done.returncode == 0, done.stderr
-        return json.loads(done.stdout)
+        return dict(json.loads(done.stdout))
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from .conftest import Controller, Played, checksum, task
@@ -26,7 +28,7 @@ CHANGES = [
 IDEMPOTENT = ("template", "fleet", "labels", "host", "host absent", "fleet absent", "template absent")
 
 
-def again(first: dict) -> list[dict]:
+def again(first: dict[str, Any]) -> list[dict[str, Any]]:
     """A change, and where it should change nothing a second time, that too."""
     return [first, {**first, "name": f"{first['name']} again"}] if first["name"] in IDEMPOTENT else [first]
 

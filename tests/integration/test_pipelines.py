@@ -17,7 +17,8 @@ from stockyard import Yard
 from .conftest import CHECKOUT, PATIENCE, Controller
 
 PIPELINES = CHECKOUT / "examples" / "pipelines"
-YARD = {"yard_templates": [{"name": "docker"}], "yard_fleets": [{"name": "web", "template": "docker", "count": 2}]}
+WEB = {"name": "web", "template": "docker", "count": 2}
+YARD = {"yard_templates": [{"name": "docker"}], "yard_fleets": [WEB]}
 
 
 def github(job: str) -> list[str]:
@@ -96,7 +97,7 @@ def test_what_was_removed_from_a_checkout_goes_and_an_empty_one_takes_nothing(
     controller: Controller, tmp_path: Path
 ) -> None:
     checkout = Checkout(controller, tmp_path)
-    checkout.declare({**YARD, "yard_fleets": [*YARD["yard_fleets"], {"name": "old", "template": "docker"}]})
+    checkout.declare({**YARD, "yard_fleets": [WEB, {"name": "old", "template": "docker"}]})
     site = "ansible-playbook stockyard.container_hosts.site -e yard=yard.yml"
     assert checkout.run([site])[0] == 0
     assert checkout.hosts() == ["old-1", "web-1", "web-2"]

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -81,7 +82,7 @@ def authority() -> Authority:
 
 @pytest.mark.parametrize(("how", "changes"), [("yard=mine.yml", 1), ("@mine.yml", 0)])
 def test_a_declaration_of_the_users_own(controller: Controller, authority: Authority, how: str, changes: int) -> None:
-    pki = {"pki_dir": str(controller.root / "mine")}
+    pki: dict[str, Any] = {"pki_dir": str(controller.root / "mine")}
     keys = {"yard_ca_certificate": authority.pem(), "yard_ca_private_key": authority.key_pem()}
     mine = {**DECLARATION, **keys, "yard_pki_dir": pki["pki_dir"]}
     (controller.home / "mine.yml").write_text(json.dumps(mine))

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -29,7 +30,9 @@ REFUSED = {
 }
 
 
-def declared(name: str, declaration: object, keywords: dict | None = None, **options: object) -> dict:
+def declared(
+    name: str, declaration: object, keywords: dict[str, Any] | None = None, **options: object
+) -> dict[str, Any]:
     return task(name, "yard", keywords or {}, state="present", declaration=declaration, **options)
 
 

@@ -174,7 +174,7 @@ class Jenkins(http.server.ThreadingHTTPServer):
 
 
 def serialised(element: ElementTree.Element) -> bytes:
-    return b"<?xml version='1.1' encoding='UTF-8'?>\n" + ElementTree.tostring(element, encoding="utf-8")
+    return b"<?xml version='1.1' encoding='UTF-8'?>\n" + bytes(ElementTree.tostring(element, encoding="utf-8"))
 
 
 def node_xml(bean: dict[str, Any]) -> ElementTree.Element:

@@ -112,6 +112,7 @@ def test_a_holder_who_is_stopped_past_the_end_changes_nothing(ground: Ground) ->
     theirs.close()
     assert ours.poll(PATIENCE)
     first = ours.recv()
+    assert process.pid is not None
     os.kill(process.pid, signal.SIGSTOP)
     keys = Path(first["docker"]["environment"]["DOCKER_CERT_PATH"])
     kept = {p.name: p.read_bytes() for p in keys.iterdir()}

@@ -22,6 +22,10 @@ from stockyard.providers.registry import open_provider
 from tests.support import BriskClock
 
 
+def fail() -> None:
+    raise RuntimeError("on purpose")
+
+
 def test_a_bound_is_met_or_missed_by_the_median(tmp_path: Path) -> None:
     book = Book("start")
     book.note("quick", "s", 9.0, 1.0, 2.0, most=2.0)
@@ -29,7 +33,7 @@ def test_a_bound_is_met_or_missed_by_the_median(tmp_path: Path) -> None:
     book.ratio("slow", "quick", most=4.0)
     book.ratio("slow", "absent")
     with book.attempt("what fails"):
-        raise RuntimeError("on purpose")
+        fail()
     found = json.loads(book.save(tmp_path).read_text())
     assert [(f["name"], f["median"], f["verdict"]) for f in found["figures"]] == [
         ("quick", 2.0, "met"), ("slow", 4.0, "MISSED"), ("slow / quick", 2.0, "met"),

@@ -161,7 +161,7 @@ class Simulator:
         context = ssl.create_default_context(cafile=self.ca_path)
         stub = SmartStubAdapter(host=self.address, port=port or self.port, sslContext=context)
         self._stubs.append(stub)
-        instance = vim.ServiceInstance("ServiceInstance", stub)
+        instance: Any = vim.ServiceInstance("ServiceInstance", stub)
         instance.content.sessionManager.Login(self.username, self.password)
         return instance
 

@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -163,7 +164,7 @@ def test_a_missing_privilege_is_named_before_anything_is_made(own_vcenter: Simul
     ],
 )
 def test_a_fork_that_fails_leaves_nothing(
-    vcenter: Simulator, shared: Yard, fault: str, details: dict[str, str], word: str
+    vcenter: Simulator, shared: Yard, fault: str, details: dict[str, Any], word: str
 ) -> None:
     before = machines(vcenter)
     for method in ("InstantClone_Task", "CloneVM_Task"):

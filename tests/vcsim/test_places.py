@@ -26,7 +26,8 @@ def keys(tmp_path: Path) -> str:
 
 def disk_of(machine: Any) -> str:
     """The file of a machine's disk."""
-    (disk,) = (d for d in machine.config.hardware.device if isinstance(d, vim.vm.device.VirtualDisk))
+    disks: list[Any] = [d for d in machine.config.hardware.device if isinstance(d, vim.vm.device.VirtualDisk)]
+    (disk,) = disks
     return str(disk.backing.fileName)
 
 
@@ -143,7 +144,8 @@ def test_a_vcenter_that_knows_no_single_elements_is_asked_for_whole_arrays(own_v
         own_vcenter.fail("RetrievePropertiesEx", "InvalidProperty", at="call")
         yard.template(BASE)
         hosts = yard.fleet(FleetSpec("web", template="base", count=3)).objects
-        assert yard.context.provider.session.whole_arrays
+        provider: Any = yard.context.provider
+        assert provider.session.whole_arrays
         assert {(host["mode"], host["phase"]) for host in hosts} == {("instant", "ready")}
         assert not yard.fleet(FleetSpec("web", template="base", count=3)).changed
 

@@ -74,7 +74,7 @@ def test_an_instant_clone_runs_and_is_another(source: Any) -> None:
         [d.macAddress for d in machine.config.hardware.device if isinstance(d, vim.vm.device.VirtualEthernetCard)]
         for machine in (source, made)
     ]
-    disk = next(d for d in made.config.hardware.device if isinstance(d, vim.vm.device.VirtualDisk))
+    disk: Any = next(d for d in made.config.hardware.device if isinstance(d, vim.vm.device.VirtualDisk))
     assert made.runtime.powerState == "poweredOn"
     assert made.runtime.instantCloneFrozen is False
     assert made.runtime.host == source.runtime.host

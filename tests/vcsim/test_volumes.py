@@ -70,7 +70,7 @@ def machine(vcenter: Simulator, name: str) -> Any:
 def files(vcenter: Simulator, name: str) -> list[str]:
     """The files of a machine's disks that no snapshot takes along."""
     devices = machine(vcenter, name).config.hardware.device
-    found = [d for d in devices if isinstance(d, vim.vm.device.VirtualDisk)]
+    found: list[Any] = [d for d in devices if isinstance(d, vim.vm.device.VirtualDisk)]
     return [d.backing.fileName for d in found if d.backing.diskMode == "independent_persistent"]
 
 

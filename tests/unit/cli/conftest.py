@@ -65,8 +65,7 @@ class Console:
     def start(self, *words: str, **options: Any) -> subprocess.Popen[str]:
         """The command in a process of its own."""
         argv = [sys.executable, "-m", "stockyard.cli.main", *self.line(*words)]
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        return subprocess.Popen(argv, **pipes, **options)
+        return subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
 
 
 @pytest.fixture

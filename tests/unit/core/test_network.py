@@ -32,8 +32,9 @@ def test_a_proxy_is_taken(value: str) -> None:
 @pytest.mark.parametrize("value", [v for v in HOSTILE if v not in ("", "a-", "A", "a.b", "a b")])
 @pytest.mark.parametrize("option", ["bind", "network"])
 def test_what_is_no_address_and_no_network_is_refused(option: str, value: str) -> None:
+    wrong: dict[str, Any] = {option: value}
     with pytest.raises(InvalidInput):
-        HostSpec(**{option: value})
+        HostSpec(**wrong)
 
 
 @pytest.mark.parametrize("name", ["virbr0", "VM Network", "DPG 12 (lab)", "a" * 80])
@@ -103,7 +104,7 @@ def test_a_port_is_had_once_at_an_address(wanted: tuple[str, int], taken: tuple[
 
 def test_where_a_host_answers() -> None:
     own = host_record(spec=HostSpec(ports=(80,)))
-    assert (own.published, own.ssh_port) == ({(own.address, 80)}, 2222)
+    assert (own.published, own.ssh_port) == (frozenset({(own.address, 80)}), 2222)
     assert host_record(spec=HostSpec(ports=(80,), bind="127.0.0.1")).published == {("127.0.0.1", 80)}
     routed = host_record(spec=HostSpec(ports=(80,), network="default", egress="open"))
     assert (routed.published, routed.ssh_port) == (frozenset(), 22)

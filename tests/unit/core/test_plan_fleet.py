@@ -48,7 +48,7 @@ def _fleet(
     if names is not None and update.max_unavailable == 0:
         update = replace(update, max_unavailable=1)
     size = {"count": count} if names is None else {"count": len(names), "names": tuple(names)}
-    return FleetSpec("ci", "base", host=spec, labels=labels, update=update, replace_on_labels=("a",), **size)  # type: ignore[arg-type]
+    return FleetSpec("ci", "base", host=spec, labels=labels, update=update, replace_on_labels=("a",), **size)
 
 
 NAMES = st.none() | st.none() | st.lists(st.sampled_from(["a", "b", "c", "ci-2"]), min_size=1, unique=True)

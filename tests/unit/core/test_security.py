@@ -80,9 +80,11 @@ def test_a_finished_machine_and_a_late_docker_have_limits() -> None:
 
 @pytest.mark.parametrize(("wish", "reason"), [("vtpm", "one and the same TPM"), ("secure_boot", "no firmware looks")])
 def test_virtual_hardware_that_cannot_be_had_is_refused_with_the_reason(wish: str, reason: str) -> None:
+    wished: dict[str, Any] = {wish: True}
+    without: dict[str, Any] = {wish: False}
     with pytest.raises(Unsupported, match=reason):
-        TemplateSpec("a", **{wish: True})
-    assert TemplateSpec("a", **{wish: False}) == TemplateSpec("a")
+        TemplateSpec("a", **wished)
+    assert TemplateSpec("a", **without) == TemplateSpec("a")
 
 
 @pytest.mark.parametrize("value", HOSTILE)

@@ -177,8 +177,9 @@ def test_a_login_that_cannot_be_made_is_refused(user: str) -> None:
 @pytest.mark.parametrize("url", ["ftp://x", "http://a b", 'http://a"b', "http://$(id)", "javascript:x", "http://a\nb"])
 @pytest.mark.parametrize("option", ["mirror", "security_mirror", "proxy"])
 def test_what_is_no_url_is_refused(option: str, url: str) -> None:
+    wrong: dict[str, Any] = {option: url}
     with pytest.raises(InvalidInput, match=option):
-        BuildOptions(**{option: url})
+        BuildOptions(**wrong)
 
 
 @pytest.mark.parametrize(

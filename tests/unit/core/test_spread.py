@@ -93,7 +93,7 @@ def test_each_run_plans_its_own_share_under_names_of_its_own() -> None:
 
 
 def test_names_are_dealt_out() -> None:
-    named = {"count": 3, "names": ("x", "y", "z")}
+    named: dict[str, Any] = {"count": 3, "names": ("x", "y", "z")}
     assert [a.name for a in plan_fleet(fleet(here="a", **named), "g" * 64, []).actions] == ["x", "y"]
     assert [a.name for a in plan_fleet(fleet(here="b", **named), "g" * 64, []).actions] == ["z"]
 

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,7 @@ TRUST = Trust("ours", END - 1, {"aa": END})
 GENERATION = "g1" * 32
 
 
-def one(state: str = "running", **changes: object) -> Host:
+def one(state: str = "running", **changes: Any) -> Host:
     return host(state, identity=replace(IDENTITY, **changes))
 
 

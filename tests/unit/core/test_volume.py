@@ -47,9 +47,10 @@ def test_hostile_names_are_refused(name: str) -> None:
     with pytest.raises(InvalidInput):
         VolumeUse(name)
     for field in ("name", "source", "tenant"):
+        wrong: dict[str, Any] = {"name": "data", field: name}
         if name or field != "source":
             with pytest.raises(InvalidInput):
-                VolumeSpec(**{"name": "data", field: name})
+                VolumeSpec(**wrong)
 
 
 @given(st.text(max_size=80))
@@ -211,7 +212,7 @@ def test_what_cannot_become_so_is_refused(spec: VolumeSpec, there: VolumeRecord)
 def test_nonsense_is_refused() -> None:
     for wrong in ({"source": "data"}, {"snapshot": True}):
         with pytest.raises(InvalidInput):
-            VolumeSpec("data", **wrong)  # type: ignore[arg-type]
+            VolumeSpec("data", **wrong)
 
 
 def test_a_held_volume_is_not_deleted_and_its_holder_is_named() -> None:

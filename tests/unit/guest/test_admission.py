@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from pathlib import Path
 from typing import Any
@@ -123,7 +124,7 @@ def test_only_the_fronts_own_processes_are_signalled(
         if pid == 11:
             raise ProcessLookupError
 
-    monkeypatch.setattr(effects.os, "kill", kill)
+    monkeypatch.setattr(os, "kill", kill)
     monkeypatch.setattr(effects, "FRONT_PROCESSES", str(tmp_path / "cgroup.procs"))
     effects.LinuxEffects().reload_front(cut)
     assert sent == []

@@ -83,6 +83,9 @@ class Guest:
     def restart_engine(self) -> None:
         self.done.append(("restart_engine",))
 
+    def end_sessions(self, user: str, interface: str) -> None:
+        self.done.append(("end_sessions", user, interface))
+
     @property
     def order(self) -> list[str]:
         """What was done, by its first word."""
@@ -167,6 +170,13 @@ def test_effects_come_in_the_order_that_is_promised(agent: Identity, guest: Gues
         ("restart_journal",),
         ("sync",),
     ]
+
+
+def test_sessions_end_before_all_is_made_durable(agent: Identity, guest: Guest) -> None:
+    agent.let_in({"network": NETWORK, "authorized_keys": ["ssh-ed25519 AAAA one"]})
+    guest.done.clear()
+    agent.let_out({"user": "stockyard", "network": NETWORK})
+    assert guest.done == [("end_sessions", "stockyard", "eth0"), ("sync",)]
 
 
 def test_the_kernel_is_fed_what_the_controller_sent(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -18,7 +19,7 @@ from stockyard.guest.agent import growth
 @pytest.fixture
 def reloads(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     found: list[list[str]] = []
-    monkeypatch.setattr(growth.subprocess, "run", lambda command, **_named: found.append(command))
+    monkeypatch.setattr(subprocess, "run", lambda command, **_named: found.append(command))
     return found
 
 

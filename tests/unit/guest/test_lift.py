@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
@@ -101,7 +102,11 @@ def test_the_order_of_a_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[str] = []
 
     def noted(module: Any, name: str, result: Any = None) -> None:
-        monkeypatch.setattr(module, name, lambda *_given, **_named: done.append(name) or result)
+        def note(*_given: Any, **_named: Any) -> Any:
+            done.append(name)
+            return result
+
+        monkeypatch.setattr(module, name, note)
 
     for module, names in (
         (warmup, ("_until", "_rehearse_front", "_rehearse_container", "_docker")), (provision, ("load", "provision")),
@@ -114,7 +119,7 @@ def test_the_order_of_a_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(warmup, "Identity", Rehearsal)
     monkeypatch.setattr(warmup, "_self_signed", lambda _csr: {})
     monkeypatch.setattr(thrift, "little_read_ahead", nullcontext)
-    monkeypatch.setattr(warmup.shutil, "rmtree", lambda *_given, **_named: None)
+    monkeypatch.setattr(shutil, "rmtree", lambda *_given, **_named: None)
     warmup.warm_up(5.0, docker=True, sparse=True)
     assert done == [
         "_until", "lift", "load", "provision", "drop_caches", "_rehearse_front", "_rehearse_container", "restore",

@@ -12,7 +12,8 @@ import jinja2
 import pytest
 
 from stockyard import BuildOptions, Hardware, ImageSpec, TemplateSpec
-from stockyard.guest.recipe import LINK, declared_digest, recipe, render, template_digest
+from stockyard.guest.recipe import LINK, declared_digest, recipe, template_digest
+from stockyard.guest.rendering import render
 
 BASE = TemplateSpec("base")
 

@@ -20,10 +20,9 @@ LET_OUT = {"op": "let-out", "network": NETWORK, "user": "stockyard"}
 
 
 class Watched(NoEffects):
-    """Notes whose sessions were ended, and whether a key still let anybody in then."""
+    """Notes whose sessions were ended."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self) -> None:
         self.ended: list[tuple[str, str]] = []
 
     def end_sessions(self, user: str, interface: str) -> None:
@@ -31,8 +30,8 @@ class Watched(NoEffects):
 
 
 @pytest.fixture
-def effects(tmp_path: Path) -> Watched:
-    return Watched(tmp_path)
+def effects() -> Watched:
+    return Watched()
 
 
 def ask(root: Path, effects: Watched, **request: Any) -> dict[str, Any]:

@@ -233,10 +233,10 @@ def test_a_check_that_is_not_enough_is_an_error(monkeypatch: pytest.MonkeyPatch)
             self.returncode = code
 
     for code in (0, 1):
-        monkeypatch.setattr(disks.subprocess, "run", lambda *_a, code=code, **_k: Done(code))
+        monkeypatch.setattr(subprocess, "run", lambda *_a, code=code, **_k: Done(code))
         LinuxDisks().check("/dev/vdb")
     for code in (2, 4, 8, 12):
-        monkeypatch.setattr(disks.subprocess, "run", lambda *_a, code=code, **_k: Done(code))
+        monkeypatch.setattr(subprocess, "run", lambda *_a, code=code, **_k: Done(code))
         with pytest.raises(OSError, match="INCONSISTENCY"):
             LinuxDisks().check("/dev/vdb")
 
@@ -298,7 +298,7 @@ def test_a_key_goes_to_cryptsetups_input_and_into_no_list_of_processes(
             (tmp_path / argv[-3]).symlink_to("dm-7")
         return subprocess.CompletedProcess(argv, codes[0], "", "wrong")
 
-    monkeypatch.setattr(disks.subprocess, "run", run)
+    monkeypatch.setattr(subprocess, "run", run)
     real = LinuxDisks()
     real.seal("/dev/vdb", KEY)
     assert real.unlock("/dev/vdb", "abc", KEY) == "/dev/dm-7"

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,8 @@ class Engine:
 def engine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Engine:
     made, program = Engine(), tmp_path / "docker-init"
     program.write_bytes(b"program")
-    monkeypatch.setattr(warmup.os.path, "realpath", lambda _path: str(program))
-    monkeypatch.setattr(warmup.subprocess, "run", made.run)
+    monkeypatch.setattr(os.path, "realpath", lambda _path: str(program))
+    monkeypatch.setattr(subprocess, "run", made.run)
     return made
 
 

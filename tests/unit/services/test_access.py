@@ -8,6 +8,7 @@ import json
 import shlex
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -106,7 +107,7 @@ def test_a_fleet_is_told_in_sum(yard: Yard) -> None:
 
 
 @pytest.mark.parametrize("filters", [{"tenant": "x"}, {"fleet": "x"}, {"name": "x"}])
-def test_hosts_are_told_by_what_is_asked(yard: Yard, filters: dict[str, str]) -> None:
+def test_hosts_are_told_by_what_is_asked(yard: Yard, filters: dict[str, Any]) -> None:
     yard.fleet(FleetSpec("ci", "base", count=2))
     assert yard.hosts(**filters) == []
     assert len(yard.hosts(tenant="default", fleet="ci")) == 2

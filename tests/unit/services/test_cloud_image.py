@@ -147,7 +147,7 @@ class _Site(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(content)
 
-    def log_message(self, *_said: object) -> None:  # type: ignore[override]
+    def log_message(self, *_said: object) -> None:
         """Say nothing."""
 
 

@@ -72,7 +72,7 @@ def yard(uri: str, tmp_path: Path, lines: list[str], monkeypatch: pytest.MonkeyP
     with Yard(provider=provider.as_provider(), pki_dir=str(tmp_path / "pki"), progress=lines.append) as yard:
         yard.template(TemplateSpec("base"))
         yard.fleet(FleetSpec("ci", "base", count=2))
-        provider.capabilities = Capabilities(("instant",), 2)  # type: ignore[misc]
+        monkeypatch.setattr(provider, "capabilities", Capabilities(("instant",), 2))
         yield yard
 
 

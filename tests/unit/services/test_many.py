@@ -88,7 +88,7 @@ def test_packed_hosts_fill_one_before_the_next(yards: dict[str, Yard]) -> None:
 
 
 def test_names_move_with_their_hypervisor(yards: dict[str, Yard]) -> None:
-    named = {"names": ("one", "two", "three", "four"), "count": 4}
+    named: dict[str, Any] = {"names": ("one", "two", "three", "four"), "count": 4}
     converge(yards, **named)
     assert hosts(yards) == {"a": ["one", "two"], "b": ["three"], "c": ["four"]}
     assert converge(yards, **named) == []

@@ -45,7 +45,9 @@ class Controllers:
         self.lines: list[str] = []
 
     def __call__(self, home: str, authority: Authority | None = None) -> Yard:
-        given = {"ca_certificate": authority.pem(), "ca_private_key": authority.key_pem()} if authority else {}
+        given: dict[str, Any] = {}
+        if authority:
+            given = {"ca_certificate": authority.pem(), "ca_private_key": authority.key_pem()}
         return Yard(
             provider=self.hypervisor.as_provider(), clock=self.clock, pki_dir=str(self.root / home),
             progress=self.lines.append, **given,
@@ -362,8 +364,8 @@ def test_start_renew_and_relabel_of_one_host_do_not_run_into_each_other(
     yard: Yard, clock: FakeClock, hypervisor: FaultyProvider
 ) -> None:
     yard.fleet(FLEET)
-    for host in yard.context.provider.observe("stockyard").hosts:
-        hypervisor.stop(host.record, Deadline(1))
+    for seen in yard.context.provider.observe("stockyard").hosts:
+        hypervisor.stop(seen.record, Deadline(1))
     clock.time += 300 * DAY
     result = yard.fleet(replace(FLEET, labels={"a": "1"}))
     assert plan(result) == [f"{verb} ci-{n}" for n in (1, 2) for verb in ("start", "renew", "relabel")]
@@ -494,14 +496,15 @@ def test_a_certificate_is_revoked_by_its_text_or_by_its_number(
         signed, _key = authority.issue_client("elsewhere", yard.context.today())
         (tmp_path / "cert.pem").write_text(signed.pem)
         text = signed.pem if way == "certificate" else f"0{signed.serial[:3]}:{signed.serial[3:]}".upper()
+        named: dict[str, Any] = {way: text}
         assert Guest(yard.hosts()[0]).admits(tmp_path)
-        assert yard.revoke(Client("elsewhere"), **{way: text}).changed
+        assert yard.revoke(Client("elsewhere"), **named).changed
         assert not Guest(yard.hosts()[0]).admits(tmp_path)
         assert len(yard.hosts()[0]["identity"]["revoked"]) == number + 1
 
 
 @pytest.mark.parametrize("way", [{"serial": "x"}, {"certificate": "nonsense"}])
-def test_what_names_no_certificate_is_refused(yard: Yard, way: dict[str, str]) -> None:
+def test_what_names_no_certificate_is_refused(yard: Yard, way: dict[str, Any]) -> None:
     yard.host(ALONE)
     with pytest.raises(InvalidInput):
         yard.revoke(GUEST, **way)

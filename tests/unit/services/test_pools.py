@@ -67,8 +67,8 @@ def test_too_many_are_refused_before_anything_is_made(yard: Yard, hypervisor: Fa
     for check in (True, False):
         with pytest.raises(PoolFull) as refused:
             yard.fleet(fleet(20), check=check)
-    assert "no room for 10 hosts (host ci-11, " in str(refused.value)
-    assert "pool ci: 10 of 10 hosts are taken, and 1 more asked for" in refused.value.cause
+        assert "no room for 10 hosts (host ci-11, " in str(refused.value)
+        assert "pool ci: 10 of 10 hosts are taken, and 1 more asked for" in refused.value.cause
     assert names(yard) == []
     assert hypervisor.calls["create_host"] == 0
 

@@ -131,11 +131,12 @@ def test_everything_beside_the_playbook_counts(book: Path, change: str) -> None:
     first = digest(Provision(str(book)))
     outside = book.parent.parent / "outside.yml"
     outside.write_text("other\n")
-    {
+    changes: dict[str, Callable[[], object]] = {
         "text": lambda: tasks.write_text("[ ]\n"), "added": lambda: (tasks.parent / "more.yml").write_text(""),
         "gone": tasks.unlink, "renamed": lambda: tasks.rename(tasks.with_name("main.yaml")),
         "mode": lambda: tasks.chmod(0o755), "link": lambda: (tasks.parent / "more.yml").symlink_to(outside),
-    }[change]()  # fmt: skip
+    }  # fmt: skip
+    changes[change]()
     assert digest(Provision(str(book))) != first
     if change == "link":
         second = digest(Provision(str(book)))

@@ -290,6 +290,7 @@ def site(yard: Yard) -> None:
 
 @pytest.mark.parametrize("work", [make, roll, recreate, swap, shrink, end, site])
 def test_whenever_the_controller_dies_one_rerun_converges(tmp_path: Path, work: Callable[[Yard], None]) -> None:
+    left: dict[Callable[[Yard], None], int] = {shrink: 1, end: 0}
     clock, keys = FakeClock(), str(tmp_path / "pki")
     with Yard(f"memory://{tmp_path}/0", pki_dir=keys, clock=clock) as yard:
         yard.template(TemplateSpec("base"))
@@ -305,7 +306,7 @@ def test_whenever_the_controller_dies_one_rerun_converges(tmp_path: Path, work: 
         with Yard(f"memory://{state}", pki_dir=keys, clock=clock) as yard:
             work(yard)
             found = hosts(yard)
-            assert len(found) == {shrink: 1, end: 0}.get(work, 2), call
+            assert len(found) == left.get(work, 2), call
             assert all(h.serving for h in found.values())
             assert all(t["usable"] for t in yard.templates())
             disks = [p for p in (tmp_path / f"{call}.d" / "disks").iterdir() if p.suffix != ".json"]

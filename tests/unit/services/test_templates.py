@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -59,7 +60,7 @@ def test_the_guest_settles_before_it_is_frozen(bare: Yard, clock: FakeClock) -> 
 
 
 @pytest.mark.parametrize("build", [{"mirror": "http://mirror/debian"}, {"proxy": "http://proxy:3128"}])
-def test_where_packages_come_from_is_no_part_of_the_declaration(yard: Yard, build: dict[str, str]) -> None:
+def test_where_packages_come_from_is_no_part_of_the_declaration(yard: Yard, build: dict[str, Any]) -> None:
     assert not yard.template(TemplateSpec("base", build=BuildOptions(**build))).changed
 
 

@@ -38,7 +38,7 @@ def flood(sock: socket.socket, start: bytes, filler: bytes) -> None:
 def call(tmp_path: Path) -> Iterator[Call]:
     """Ask one question of an agent that behaves as a test says."""
     path = str(tmp_path / "agent")
-    server = socket.create_server(path, family=socket.AF_UNIX)  # type: ignore[arg-type]
+    server = socket.create_server(path, family=socket.AF_UNIX)
     threads: list[threading.Thread] = []
 
     def ask(agent: Agent, seconds: float) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import io
 import json
 import subprocess
 import tarfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -61,12 +62,12 @@ def boot(work: Path, seconds: float = 60.0) -> str:
 
 def test_what_is_handed_over_is_taken(tmp_path: Path, machine: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cloud, "RESULTS_BYTES", 0)
-    ordinary = cloud.run
+    ordinary: Callable[..., str] = vars(cloud)["run"]
 
     def run(argv: list[str], deadline: Deadline, **how: object) -> str:
         if argv[0] == "setpriv":
             results(tmp_path, {"root": "UUID=6c1b9a52-0f0e"}, KERNEL, INITRD, FACTS)
-        return ordinary(argv, deadline, **how)  # type: ignore[arg-type]
+        return ordinary(argv, deadline, **how)
 
     monkeypatch.setattr(cloud, "run", run)
     assert boot(tmp_path) == "UUID=6c1b9a52-0f0e"

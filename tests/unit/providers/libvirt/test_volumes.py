@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import struct
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -98,7 +98,7 @@ class Domain:
         self.resized.append((path, size))
 
     def files(self, how: int) -> list[str]:
-        return [s.get("file") for s in self.xml[how].findall("./devices/disk/source")]
+        return [s.attrib["file"] for s in self.xml[how].findall("./devices/disk/source")]
 
 
 class Domains:
@@ -181,10 +181,11 @@ def test_a_copy_is_as_large_as_it_is_declared(store: LibvirtVolumes) -> None:
 def test_none_goes_while_something_cannot_be_read(store: LibvirtVolumes) -> None:
     golden = made(store)
     copy, other = made(store, golden), made(store)
-    for harm in (
+    harms: tuple[Callable[[], object], ...] = (
         lambda: disk(store, other).write_bytes(b"no disk"),
         lambda: (store.files.path(other) / "volume.json").write_text("{"),
-    ):
+    )
+    for harm in harms:
         harm()
         assert store.sweep("stockyard", 0.0).gone == ()
     store.destroy(golden)

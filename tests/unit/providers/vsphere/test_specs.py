@@ -22,7 +22,8 @@ def card() -> Any:
 
 def disk(length: int) -> Any:
     """A disk with so many files under it."""
-    kind, backing = vim.vm.device.VirtualDisk.FlatVer2BackingInfo, None
+    kind: Any = vim.vm.device.VirtualDisk.FlatVer2BackingInfo
+    backing = None
     for number in range(length):
         backing = kind(fileName=f"[ds] x-{number}.vmdk", diskMode="persistent", parent=backing)
     return vim.vm.device.VirtualDisk(key=2000, backing=backing)

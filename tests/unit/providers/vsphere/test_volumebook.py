@@ -16,8 +16,8 @@ from stockyard import Conflict, NotFound, Refused
 from stockyard.core.volume import Holder, VolumeRecord
 from stockyard.providers.vsphere import volumebook
 from stockyard.providers.vsphere.register import Values
-from stockyard.providers.vsphere.volumebook import VOLUME, Entry
-from stockyard.providers.vsphere.yardbook import kept
+from stockyard.providers.vsphere.volumebook import Entry
+from stockyard.providers.vsphere.yardbook import VOLUME, kept
 
 HOLDER = Holder("0b0a4a86-9c3b-4b0e-9a5e-1c1c7a5a1f10", "web-1", "/data")
 

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import pytest
@@ -110,12 +110,13 @@ def test_every_change_leaves_a_new_stamp() -> None:
     values: dict[str, str] = {}
     host = host_record()
     stamps = []
-    for act in (
+    acts: tuple[Callable[[], object], ...] = (
         lambda: reserve(values, known(), host, TEMPLATE),
         lambda: drop(values, host),
         lambda: leave(values, TEMPLATE, list),
         lambda: left(values, TEMPLATE),
-    ):
+    )
+    for act in acts:
         act()
         stamps.append(values[STAMP])
     assert len(set(stamps)) == 4
@@ -131,7 +132,8 @@ def clashes() -> Iterable[tuple[str, HostRecord]]:
 @pytest.mark.parametrize("where", ["reserved", "made"])
 @pytest.mark.parametrize("what", ["name", "address", "mac"])
 def test_nothing_is_given_twice(where: str, what: str) -> None:
-    first, values = host_record(owner="theirs" if what != "name" else "stockyard"), {}
+    first = host_record(owner="theirs" if what != "name" else "stockyard")
+    values: dict[str, str] = {}
     rival = host_record(**{what: getattr(first, what)}, **({} if what == "name" else {"name": "other"}))
     has = known(first) if where == "made" else known()
     if where == "reserved":
