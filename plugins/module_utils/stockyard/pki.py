@@ -267,8 +267,8 @@ class Pki:
 
     def _unusable(self, error: OSError) -> StockyardError:
         return StockyardError(
-            "the directory for keys cannot be used.", name=str(self.directory), cause=str(error),
-            remedy="give a directory that this user may write, by the option pki_dir",
+            "the directory for keys cannot be used.", name=str(error.filename or self.directory), cause=str(error),
+            remedy="give a directory that this user may write, by pki_dir (or directory, of a client certificate)",
         )  # fmt: skip
 
 

@@ -176,7 +176,7 @@ def test_all_that_fails_is_told(bare: Yard, hypervisor: FaultyProvider) -> None:
 # Names that stand for nothing
 
 IN_POOL = HostSpec(pool="none")
-GONE = {"absent_templates": (("default", "old"),)}
+OLD = (("default", "old"),)
 
 
 @pytest.mark.parametrize("check", [True, False])
@@ -184,7 +184,7 @@ GONE = {"absent_templates": (("default", "old"),)}
     (declared(CI, FleetSpec("a", "not-there")), "fleet a: it needs template not-there"),
     (declared(FleetSpec("a", "no"), FleetSpec("b", "nor")), "fleet a: .* template no,.*fleet b needs template nor"),
     (declared(CI, FleetSpec("a", "base", tenant="other")), "fleet a: it needs template base"),
-    (declared(CI, FleetSpec("a", "old"), **GONE), "fleet a: it needs template old"),
+    (declared(CI, FleetSpec("a", "old"), absent_templates=OLD), "fleet a: it needs template old"),
     (declared(CI, FleetSpec("a", "base", host=IN_POOL)), "fleet a: it needs pool none"),
     (declared(CI, pools=(PoolTerm(PoolSpec("in", parent="none")),)), "pool in: it needs pool none"),
 ])  # fmt: skip

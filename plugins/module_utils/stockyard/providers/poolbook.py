@@ -24,6 +24,7 @@ from ..core.pool import PoolRecord
 from ..core.provider import Record, Stranger
 from ..core.size import grows
 from ..errors import Conflict, HypervisorError, InvalidInput, OutOfSpace
+from . import folders
 
 SUFFIX = ".json"
 # Holds the lock of all reservations, and gives every host that is on record, of any owner.
@@ -43,10 +44,16 @@ class PoolBook:
         self._facts = facts
 
     def read(self) -> tuple[tuple[PoolRecord, ...], tuple[Stranger, ...]]:
-        """All pools, of any owner, and what cannot be read. Takes no lock: each file is whole at any time."""
+        """All pools, of any owner, and what cannot be read. Takes no lock: each file is whole at any time.
+
+        :raises HypervisorError: when it cannot be told which there are.
+        """
         found: list[PoolRecord] = []
         strangers: list[Stranger] = []
-        for path in sorted(self.folder.glob(f"*{SUFFIX}")):
+        for name in folders.names(self.folder, "the pools"):
+            if not name.endswith(SUFFIX):
+                continue
+            path = self.folder / name
             try:
                 found.append(_read(path))
             except FileNotFoundError:

@@ -22,7 +22,7 @@ from ..core.provider import Leftover, Stranger, Swept
 from ..core.storage import VolumesSeen
 from ..core.volume import VolumeRecord, decode, encode
 from ..errors import Conflict, HypervisorError, InvalidInput, NotFound, OutOfSpace, Refused
-from . import marker
+from . import folders, marker
 
 RECORD = "volume.json"
 NO_SPACE = (28, 122)  # ENOSPC, EDQUOT
@@ -54,9 +54,7 @@ class VolumeFiles:
         """The volumes of all owners, and what cannot be read."""
         found: list[VolumeRecord] = []
         strangers: list[Stranger] = []
-        with translated("the volumes cannot be read.", str(self.folder)):
-            names = sorted(p.name for p in self.folder.iterdir()) if self.folder.is_dir() else []
-        for name in names:
+        for name in folders.names(self.folder, "the volumes"):
             try:
                 record = self._read(name)
             except InvalidInput as error:
