@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shlex
 import subprocess
@@ -58,16 +59,24 @@ def test_where_keys_are_declared_the_operators_is_not_offered(yard: Yard) -> Non
 def test_lines_can_be_pasted_whatever_the_directory_is_called(
     hypervisor: FaultyProvider, clock: FakeClock, tmp_path: Path
 ) -> None:
-    odd = tmp_path / "a b'$(touch x);\"c"
+    odd = tmp_path / "a b,'$(touch x);\"c"
     with Yard(provider=hypervisor.as_provider(), clock=clock, pki_dir=str(odd)) as yard:
         yard.template(TemplateSpec("base"))
         (host,) = yard.fleet(FleetSpec("ci", "base")).objects
     words = shlex.split(host["ssh"]["command"])
     assert words[0] == "ssh"
     assert words[-1] == f"stockyard@{host['address']}"
-    assert f"UserKnownHostsFile={host['ssh']['known_hosts']}" in words
-    assert "StrictHostKeyChecking=yes" in words
-    assert shlex.split(host["docker"]["context"])[:4] == ["docker", "context", "create", "ci-1"]
+    understood = subprocess.run(
+        [words[0], "-F", "/dev/null", "-G", *words[1:]], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    assert f"userknownhostsfile {host['ssh']['known_hosts']}" in understood
+    assert f"identityfile {host['ssh']['private_key']}" in understood
+    assert "stricthostkeychecking true" in understood
+    context = shlex.split(host["docker"]["context"])
+    assert context[:5] == ["docker", "context", "create", "ci-1", "--docker"]
+    # Docker's client takes it for a line of CSV (pflag, StringToString).
+    (fields,) = csv.reader([context[5]])
+    assert dict(field.split("=", 1) for field in fields)["cert"] == f"{odd}/stockyard/default/client/cert.pem"
     script = host["docker"]["export"] + '; printf %s "$DOCKER_CERT_PATH"'
     said = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True, cwd=tmp_path)
     assert said.stdout == host["docker"]["environment"]["DOCKER_CERT_PATH"]

@@ -94,17 +94,30 @@ def shared_with_template(record: HostRecord) -> list[str]:
 
 def ssh_command(record: HostRecord, known_hosts: str, private_key: str) -> str:
     """The line that logs in, with the pinned key and no other."""
-    options = ["-o", "StrictHostKeyChecking=yes", "-o", f"UserKnownHostsFile={known_hosts}"]
+    options = ["-o", "StrictHostKeyChecking=yes", "-o", f"UserKnownHostsFile={_ssh_path(known_hosts)}"]
     if private_key:
         options += ["-o", "IdentitiesOnly=yes", "-i", private_key]
     return shlex.join(["ssh", "-p", str(record.ssh_port), *options, f"{record.ssh_user}@{record.address}"])
 
 
+def _ssh_path(path: str) -> str:
+    """A path as an option of ssh_config(5) wants it: blanks inside quotes, and a percent sign doubled."""
+    found = path.replace("%", "%%")
+    if not any(char.isspace() or char in "\"\\'#" for char in found):
+        return found
+    return '"' + found.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
 def context_command(name: str, endpoint: str, certificates: str) -> str:
     """The line that makes a context for Docker's own client."""
     files = {"ca": "ca.pem", "cert": "cert.pem", "key": "key.pem"}
-    options = ",".join([f"host={endpoint}", *(f"{k}={certificates}/{v}" for k, v in files.items())])
+    options = ",".join([f"host={endpoint}", *(_field(f"{k}={certificates}/{v}") for k, v in files.items())])
     return shlex.join(["docker", "context", "create", name, "--docker", options])
+
+
+def _field(text: str) -> str:
+    """One of several in an option of Docker's, which reads them as a line of CSV."""
+    return '"' + text.replace('"', '""') + '"' if "," in text or '"' in text else text
 
 
 def describe_fleet(
