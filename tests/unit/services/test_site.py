@@ -29,6 +29,7 @@ from stockyard import (
     TemplateTerm,
     Yard,
 )
+from stockyard.core.network import EVERYWHERE
 from tests.support import FakeClock, FaultyProvider
 
 
@@ -196,6 +197,15 @@ def test_what_needs_a_thing_that_is_not_there_is_refused_before_anything_is_made
         bare.site(wrong, check=check)
     assert bare.hosts() == bare.pools() == []
     assert [t["name"] for t in bare.templates()] == ["old"]
+
+
+@pytest.mark.parametrize("bind", ["127.0.0.1", EVERYWHERE])
+def test_two_fleets_do_not_publish_the_same_port(bind: str) -> None:
+    host = HostSpec(bind="127.0.0.1", ports=(8080,))
+    one, two = FleetSpec("one", "base", host=host), FleetSpec("two", "base", host=replace(host, bind=bind))
+    with pytest.raises(InvalidInput, match=r"fleet two: port 8080 cannot be published on .*another fleet"):
+        declared(one, two)
+    declared(one, replace(two, host=HostSpec(bind="127.0.0.2", ports=(8080,))), replace(two, name="off", count=0))
 
 
 def test_what_is_there_need_not_be_declared(bare: Yard) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 
 from ..errors import InvalidInput
-from . import naming
+from . import naming, network
 from .fleet import FleetSpec
 from .host import Host
 from .plan import Action
@@ -100,6 +100,7 @@ class Declaration:
         _once("volume", [*((v.spec.tenant, v.spec.name) for v in self.volumes), *self.absent_volumes])
         _once("fleet", [*((f.spec.tenant, f.spec.name) for f in self.fleets), *self.absent_fleets])
         _once("pool", [*((p.spec.tenant, p.spec.name) for p in self.pools), *self.absent_pools])
+        _apart([f.spec for f in self.fleets])
 
     def rebuilt(self) -> Declaration:
         """The same with every template built from the latest packages."""
@@ -178,3 +179,18 @@ def _once(kind: str, keys: list[Key]) -> None:
     for key in keys:
         if keys.count(key) > 1:
             raise InvalidInput(f"{kind} {key[1]} is declared twice.", name=f"tenant {key[0]}", remedy="declare it once")
+
+
+def _apart(fleets: Iterable[FleetSpec]) -> None:
+    """Refuse fleets that would publish the same port on the same address."""
+    taken: set[tuple[str, int]] = set()
+    for spec in fleets:
+        own = not spec.host.bind or spec.host.network or not spec.least
+        wanted = frozenset((spec.host.bind, port) for port in (() if own else spec.host.ports))
+        found = network.clash(wanted, taken)
+        if found:
+            raise InvalidInput(
+                f"port {found[1]} cannot be published on {found[0]}: another fleet of the declaration does that.",
+                name=f"fleet {spec.name}", remedy="choose another port or another address (bind)",
+            )  # fmt: skip
+        taken |= wanted

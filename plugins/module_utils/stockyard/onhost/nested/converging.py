@@ -47,8 +47,8 @@ def converge(machine: Machine, spec: NestedSpec, *, present: bool, check: bool, 
         if outcome.changed and not check:
             box.remove()
         return outcome
-    _refuse_others(spec, there, others, mine)
     refuse(machine, spec, outer)
+    _refuse_others(spec, there, others, mine)
     wanted = codec.to_dict(spec)
     if mine and mine.running and box.answers():
         return Outcome(wanted, wanted)
