@@ -1,0 +1,100 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A yard's life with the oldest ansible-core that the collection says it works with."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+import yaml
+
+from .conftest import CHECKOUT, Controller
+
+VERSION = "2.18.0"
+WORK = CHECKOUT / "build" / "oldest"
+PATIENCE = 900
+SITE, TEARDOWN = "stockyard.container_hosts.site", "stockyard.container_hosts.teardown"
+
+
+class OldController(Controller):
+    """A user's machine with that ansible-core, and the libraries of ours."""
+
+    def __init__(self, root: Path, core: Path) -> None:
+        super().__init__(root)
+        self.core = core
+
+    @property
+    def environment(self) -> dict[str, str]:
+        ours = super().environment
+        return {**ours, "PYTHONPATH": str(self.core), "PATH": f"{self.core / 'bin'}:{ours['PATH']}"}
+
+
+@pytest.fixture(scope="module")
+def core() -> Path:
+    """Where it is: fetched once, as pip is set to."""
+    ready = WORK / VERSION
+    WORK.mkdir(parents=True, exist_ok=True)
+    with (WORK / "lock").open("w") as lock, tempfile.TemporaryDirectory(dir=WORK) as folder:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not ready.exists():
+            pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--only-binary=:all:"]
+            line = [*pip, "--target", f"{folder}/core", f"ansible-core=={VERSION}"]
+            subprocess.run(line, check=True, timeout=PATIENCE)
+            shutil.move(f"{folder}/core", ready)
+    return ready
+
+
+@pytest.fixture(scope="module")
+def old(core: Path, tmp_path_factory: pytest.TempPathFactory) -> OldController:
+    return OldController(tmp_path_factory.mktemp("old"), core)
+
+
+def test_it_is_the_one_that_the_collection_names(old: OldController) -> None:
+    assert yaml.safe_load((CHECKOUT / "meta" / "runtime.yml").read_text())["requires_ansible"] == f">={VERSION}"
+    said = subprocess.run(["ansible", "--version"], env=old.environment, capture_output=True, text=True, check=True)
+    assert f"[core {VERSION}]" in said.stdout
+
+
+def test_a_yard_from_nothing_to_nothing(old: OldController) -> None:
+    made = old.run(SITE)
+    assert made.returncode == 0, made.output
+    assert "web-3: Docker tcp://127." in made.stdout
+    again = old.run(SITE)
+    assert "changed=0 " in again.stdout, again.output
+    for other in ("rebuild", "report"):
+        done = old.run(f"stockyard.container_hosts.{other}")
+        assert done.returncode == 0, done.output
+    assert old.run(TEARDOWN, "-e", "teardown_templates=true").returncode == 0
+
+
+@pytest.mark.parametrize(("text", "said"), [
+    (None, "There is no declaration"), ("yard_ower: mine\n", "yard_ower is not known"),
+    ("yard_templates: [{name: docker, memory: 1}]\n", "memory"),
+    ("yard_fleets: [{name: web, template: none}]\n", "it needs template none"),
+])  # fmt: skip
+def test_what_is_wrong_is_told(old: OldController, text: str | None, said: str) -> None:
+    declaration = old.home / "wrong.yml"
+    declaration.unlink(missing_ok=True)
+    if text is not None:
+        declaration.write_text(text)
+    done = old.run(SITE, "-e", f"yard={declaration}")
+    assert done.returncode != 0
+    assert said in done.output
+    assert "Traceback" not in done.output
+
+
+def test_the_inventory_is_read(old: OldController) -> None:
+    source = old.home / "a.stockyard.yml"
+    source.write_text(f"plugin: stockyard.container_hosts.hosts\nhypervisor: {old.hypervisor}\n")
+    assert old.run(SITE).returncode == 0
+    line = ["ansible-inventory", "-i", str(source), "--list"]
+    done = subprocess.run(line, env={**os.environ, **old.environment}, capture_output=True, text=True, check=True)
+    assert sorted(json.loads(done.stdout)["_meta"]["hostvars"]) == ["web-1", "web-2", "web-3"]
