@@ -67,7 +67,7 @@ options:
     default: false
   host:
     description:
-      - The host that has it. Required when O(state=attached).
+      - The host that has it. Required when O(state=attached), and refused otherwise.
     type: str
   path:
     description:

@@ -42,7 +42,7 @@ ALLOWED = {
     "jenkins": {"core", "errors", "result", "services"},
     "leasing": {"core", "errors", "result", "services"},
     "pooling": {"core", "errors", "result", "services"},
-    "storing": {"core", "result", "services"},
+    "storing": {"core", "errors", "result", "services"},
     "yard": {"core", "errors", "leasing", "pki", "pooling", "providers.registry", "result", "services", "storing"},
     # What people type: a user of the public parts like any other.
     "cli": {"core", "errors", "jenkins", "leasing", "result", "services", "yard"},

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from .core.naming import choice
+from .core import naming
 from .core.volume import VolumeSpec
+from .errors import InvalidInput
 from .result import Result
 from .services import volumes
 from .services.context import Context
@@ -30,8 +31,14 @@ class Storing:
 
         :param host: the host that it is attached to.
         :param path: where it is mounted there.
+        :raises InvalidInput: when a host is named in another state than ``attached``: it would be passed over.
         """
-        choice("state", state, VOLUME_STATES)
+        naming.choice("state", state, VOLUME_STATES)
+        if host and state != "attached":
+            raise InvalidInput(
+                f"host {naming.shown(host)} means nothing with state {state}.", name=f"volume {spec.name}",
+                remedy="set state to attached, or leave host out",
+            )  # fmt: skip
         ctx, key = self.context, (spec.tenant, spec.name)
         if state == "present":
             plan = volumes.plan(ctx, spec) if check else volumes.ensure(ctx, spec, timeout)

@@ -172,7 +172,8 @@ def test_check_mode_writes_nothing(two: Yard) -> None:
     for spec, state in (
         (VolumeSpec("new"), "present"), (replace(DATA, size_gib=3), "present"), (DATA, "absent"), (DATA, "attached")
     ):  # fmt: skip
-        assert two.volume(spec, state, host="ci-1", path="/data", check=True).changed
+        host = "ci-1" if state == "attached" else ""
+        assert two.volume(spec, state, host=host, path="/data", check=True).changed
     assert everything() == before
 
 
@@ -185,6 +186,9 @@ def test_what_is_asked_for_and_is_nonsense(two: Yard) -> None:
         two.volume(VolumeSpec("copy", source="nothing"))
     with pytest.raises(InvalidInput):
         two.volume(DATA, "attached", host="ci-1", path="/etc")
+    for state in ("present", "absent", "detached"):
+        with pytest.raises(InvalidInput, match=f"volume data: host 'ci-1' means nothing with state {state}"):
+            two.volume(DATA, state, host="ci-1")
     with pytest.raises(Refused, match="Docker runs"):
         two.volume(DATA, "attached", host="ci-1", path=DOCKER_ROOT)
     two.volume(VolumeSpec("snap", source="data", snapshot=True))
