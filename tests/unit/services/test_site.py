@@ -27,6 +27,8 @@ from stockyard import (
     StockyardError,
     TemplateSpec,
     TemplateTerm,
+    VolumeSpec,
+    VolumeTerm,
     Yard,
 )
 from stockyard.core.network import EVERYWHERE
@@ -188,6 +190,7 @@ OLD = (("default", "old"),)
     (declared(CI, FleetSpec("a", "old"), absent_templates=OLD), "fleet a: it needs template old"),
     (declared(CI, FleetSpec("a", "base", host=IN_POOL)), "fleet a: it needs pool none"),
     (declared(CI, pools=(PoolTerm(PoolSpec("in", parent="none")),)), "pool in: it needs pool none"),
+    (declared(CI, volumes=(VolumeTerm(VolumeSpec("copy", source="none")),)), "volume copy: it needs volume none"),
 ])  # fmt: skip
 def test_what_needs_a_thing_that_is_not_there_is_refused_before_anything_is_made(
     bare: Yard, wrong: Declaration, said: str, check: bool
@@ -197,6 +200,19 @@ def test_what_needs_a_thing_that_is_not_there_is_refused_before_anything_is_made
         bare.site(wrong, check=check)
     assert bare.hosts() == bare.pools() == []
     assert [t["name"] for t in bare.templates()] == ["old"]
+
+
+def test_a_copy_that_is_there_needs_its_source_no_more(bare: Yard) -> None:
+    copies = (VolumeTerm(VolumeSpec("golden")), VolumeTerm(VolumeSpec("copy", source="golden")))
+    bare.site(declared(CI, volumes=copies))
+    bare.volume(VolumeSpec("golden"), "absent")
+    assert not bare.site(declared(CI, volumes=copies[1:])).changed
+
+
+def test_pools_are_not_inside_themselves() -> None:
+    inside = {"a": "b", "b": "c", "c": "a", "d": "a"}
+    with pytest.raises(InvalidInput, match="pool a: it would be inside itself"):
+        declared(pools=tuple(PoolTerm(PoolSpec(name, parent=parent)) for name, parent in inside.items()))
 
 
 @pytest.mark.parametrize("bind", ["127.0.0.1", EVERYWHERE])

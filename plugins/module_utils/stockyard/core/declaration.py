@@ -61,8 +61,8 @@ class VolumeTerm:
 class Reference:
     """What something that is declared needs.
 
-    :param whose: the fleet or pool that does, with its kind.
-    :param kind: ``template`` or ``pool``.
+    :param whose: the fleet, pool or volume that does, with its kind.
+    :param kind: ``template``, ``pool`` or ``volume``.
     :param key: its tenant and name.
     """
 
@@ -101,6 +101,7 @@ class Declaration:
         _once("fleet", [*((f.spec.tenant, f.spec.name) for f in self.fleets), *self.absent_fleets])
         _once("pool", [*((p.spec.tenant, p.spec.name) for p in self.pools), *self.absent_pools])
         _apart([f.spec for f in self.fleets])
+        _no_circle({(p.spec.tenant, p.spec.name): p.spec.parent for p in self.pools})
 
     def rebuilt(self) -> Declaration:
         """The same with every template built from the latest packages."""
@@ -128,6 +129,7 @@ class Declaration:
         """What is needed and not declared to be: it has to be there already, and to stay."""
         declared = {("template", (t.spec.tenant, t.spec.name)) for t in self.templates}
         declared |= {("pool", (p.spec.tenant, p.spec.name)) for p in self.pools}
+        declared |= {("volume", (v.spec.tenant, v.spec.name)) for v in self.volumes}
         found = [
             Reference(f"fleet {spec.name}", kind, (spec.tenant, name))
             for spec in (f.spec for f in self.working if f.spec.least)
@@ -136,6 +138,8 @@ class Declaration:
         ]
         pools = [p.spec for p in self.pools if p.spec.parent]
         found += [Reference(f"pool {spec.name}", "pool", (spec.tenant, spec.parent)) for spec in pools]
+        copies = [v.spec for v in self.volumes if v.spec.source]
+        found += [Reference(f"volume {spec.name}", "volume", (spec.tenant, spec.source)) for spec in copies]
         return tuple(r for r in found if (r.kind, r.key) not in declared)
 
     @property
@@ -194,3 +198,14 @@ def _apart(fleets: Iterable[FleetSpec]) -> None:
                 name=f"fleet {spec.name}", remedy="choose another port or another address (bind)",
             )  # fmt: skip
         taken |= wanted
+
+
+def _no_circle(parents: dict[Key, str]) -> None:
+    """Refuse pools that are inside themselves."""
+    for (tenant, name), parent in parents.items():
+        around, seen = parent, {name}
+        while around and around not in seen:
+            seen.add(around)
+            around = parents.get((tenant, around), "")
+        if around == name:
+            raise InvalidInput("it would be inside itself.", name=f"pool {name}", remedy="name another parent")

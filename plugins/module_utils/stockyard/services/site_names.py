@@ -21,7 +21,7 @@ def check(ctx: Context, declared: Declaration, seen: Observation | None = None) 
     if not declared.needed:
         return
     seen = seen or ctx.provider.observe(ctx.owner)
-    there = _there(declared, seen)
+    there = _there(declared, seen) | _volumes(ctx, declared)
     missing = [r for r in declared.needed if (r.kind, r.key) not in there]
     if missing:
         first, others = missing[0], [f"{r.whose} needs {r.kind} {r.key[1]}" for r in missing[1:]]
@@ -51,3 +51,12 @@ def _there(declared: Declaration, seen: Observation) -> set[tuple[str, Key]]:
     usable = {key for key in templates if newest(generations(*key, seen.templates))} - {*declared.absent_templates}
     pools = {(p.tenant, p.name) for p in seen.pools} - {*declared.absent_pools}
     return {("template", key) for key in usable} | {("pool", key) for key in pools}
+
+
+def _volumes(ctx: Context, declared: Declaration) -> set[tuple[str, Key]]:
+    """The volumes that there are, and the sources of those, which nobody needs any more."""
+    if not any(r.kind == "volume" for r in declared.needed) or not ctx.provider.capabilities.volumes:
+        return {("volume", r.key) for r in declared.needed}
+    found = {v.key for v in ctx.provider.volumes.observe(ctx.owner).volumes}
+    made = {(v.spec.tenant, v.spec.source) for v in declared.volumes if (v.spec.tenant, v.spec.name) in found}
+    return {("volume", key) for key in (found - {*declared.absent_volumes}) | made}
