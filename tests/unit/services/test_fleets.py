@@ -265,6 +265,21 @@ def test_a_client_certificate_is_renewed_though_the_fleet_is_as_declared(yard: Y
     assert serial() != first
 
 
+def test_check_mode_says_when_there_is_no_template_yet(uri: str, tmp_path: Path) -> None:
+    """Another task may make it before: it is no error in check mode, and not passed over either."""
+    lines: list[str] = []
+    with Yard(uri, pki_dir=str(tmp_path / "pki"), clock=FakeClock(), progress=lines.append) as yard:
+        assert yard.fleet(FleetSpec("ci", "typo"), check=True).changed
+        assert yard.host(SingleSpec("one", "typo"), check=True).changed
+        said = "there is no template typo yet, and has to be one before"
+        assert lines == [f"fleet ci: {said}", f"host one: {said}"]
+        yard.template(TemplateSpec("base"))
+        lines.clear()
+        yard.fleet(FleetSpec("ci", "base"), check=True)
+        yard.fleet(FleetSpec("ci", "typo", count=0), check=True)
+    assert lines == []
+
+
 def test_progress_is_told_host_by_host(uri: str, tmp_path: Path) -> None:
     lines: list[str] = []
     with Yard(uri, pki_dir=str(tmp_path / "pki"), clock=FakeClock(), progress=lines.append) as yard:

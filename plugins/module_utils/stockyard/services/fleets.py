@@ -34,8 +34,11 @@ def plan(ctx: Context, spec: FleetSpec, seen: Observation | None = None, generat
     :param generation: the one that its template will have, where that is not the one of now.
     :raises PoolFull: when its pool has not room for all of it.
     """
-    todo, refused = _planned(ctx, spec, seen or ctx.provider.observe(ctx.owner), generation)
+    seen = seen or ctx.provider.observe(ctx.owner)
+    todo, refused = _planned(ctx, spec, seen, generation)
     _tell(refused)
+    if generation is None:
+        templates.tell_missing(ctx, f"fleet {spec.name}", spec.tenant, spec.template, todo, seen)
     return todo
 
 

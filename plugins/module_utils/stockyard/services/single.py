@@ -25,7 +25,11 @@ LOCK_WAIT = 5.0
 def plan(ctx: Context, spec: SingleSpec, state: str) -> Plan:
     """What :func:`converge` would do. Writes nothing."""
     choice("state", state, HOST_STATES)
-    return _planned(ctx, spec, state, ctx.provider.observe(ctx.owner))
+    seen = ctx.provider.observe(ctx.owner)
+    todo = _planned(ctx, spec, state, seen)
+    if spec.template:
+        templates.tell_missing(ctx, f"host {spec.name}", spec.tenant, spec.template, todo, seen)
+    return todo
 
 
 def converge(ctx: Context, spec: SingleSpec, state: str, timeout: float) -> Plan:

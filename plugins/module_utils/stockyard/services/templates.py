@@ -92,6 +92,16 @@ def need(tenant: str, name: str, seen: Observation) -> Template:
     return found
 
 
+def tell_missing(ctx: Context, whose: str, tenant: str, name: str, todo: Plan, seen: Observation) -> None:
+    """Say of a plan that its hosts have nothing yet to be forked from: another task may make it before.
+
+    :param whose: what is planned, with its kind.
+    """
+    makes = any(a.kind == "host" and a.verb in ("create", "replace") for a in todo.actions)
+    if makes and newest(generations(tenant, name, seen.templates)) is None:
+        ctx.progress(f"{whose}: there is no template {name} yet, and has to be one before")
+
+
 def plan_removal(ctx: Context, tenant: str, name: str) -> Plan:
     """What :func:`remove` would do."""
     return plan_destroy(generations(tenant, name, ctx.provider.observe(ctx.owner).templates), (), "it is to be absent")
