@@ -30,7 +30,7 @@ setup: ## install Debian packages and .venv; instant when nothing changed
 demo: setup ## build a template, fork three hosts, print how to reach them
 	@hack/playbook.sh site $(ARGS)
 
-teardown: setup ## remove everything that the demo made
+teardown: setup ## remove everything that the demo made, but the template
 	@hack/playbook.sh teardown $(ARGS)
 
 report: setup ## write a page of the yard to build/yard.html

@@ -51,7 +51,8 @@ options:
         description:
           - How many hosts there may be beside the declared ones while others are replaced. New hosts then have names
             that are free, such as C(web-4) in a fleet of three.
-          - By default one, or none where a new host cannot be beside the old one (O(names), or O(bind) with O(ports)).
+          - By default one, or none where a new host cannot be beside the old one (O(names), O(volumes), or O(bind) with
+            O(ports)).
         type: int
       max_unavailable:
         description:

@@ -33,8 +33,9 @@ options:
       - V(proxy) is the HTTP proxy O(egress_proxy) and nothing else. The host finds it at its own address, port 3128,
         and has that in C(/etc/environment). Docker takes it from there when it starts. Use O(engine_identity=unique) or
         a template with stopped Docker, or restart Docker.
-      - V(open) is the network that O(network) leads to. It needs a libvirt network that forwards. Without O(network) it
-        is refused, because the user network would let the host reach the hypervisor's loopback.
+      - V(open) is the network that O(network) leads to. It needs a libvirt network that forwards, or on vSphere a
+        gateway. Without O(network) it is refused, because the user network would let the host reach the hypervisor's
+        loopback.
     type: str
     choices: [none, proxy, open]
     default: none
@@ -46,7 +47,9 @@ options:
     default: ''
   network:
     description:
-      - The libvirt network that the host gets an address of, as in C(virsh net-list). It is for V(qemu:///system) only.
+      - The libvirt network that the host gets an address of, as in C(virsh net-list). On libvirt it is for
+        V(qemu:///system) only.
+      - On vSphere the port group that the URI of O(hypervisor) names.
       - SSH answers at port 22 of that address, Docker at 2376, and every port of the host without O(ports).
       - By default the host is alone behind QEMU's user network, with a loopback address on the hypervisor.
     type: str
@@ -132,7 +135,7 @@ options:
       source:
         description:
           - A volume or snapshot that it is a copy of when it is made, such as a cache of images. A copy takes no time
-            and shares what it does not change.
+            and shares what it does not change. On vSphere it is a whole one.
         type: str
         default: ''
   ttl:

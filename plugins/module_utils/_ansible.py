@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Where the SDK meets Ansible: options in, one call, its result or its error out.
 
-Only this file knows AnsibleModule.
+Only this file, and the module run_here, knows AnsibleModule.
 """
 
 from __future__ import annotations

@@ -117,7 +117,7 @@ host:
       type: str
       sample: running
     ready:
-      description: Whether it is complete and running.
+      description: Whether it is complete and running, and waits for nothing.
       type: bool
       sample: true
     drift:
@@ -137,7 +137,7 @@ host:
       type: str
       sample: ""
     address:
-      description: The address on the hypervisor where SSH, Docker and published ports answer.
+      description: The address where SSH, Docker and published ports answer.
       type: str
       sample: 127.77.12.5
     ports:
@@ -159,7 +159,7 @@ host:
       type: str
       sample: ""
     network:
-      description: The libvirt network that it has its address of. Empty for QEMU's user network.
+      description: The network that it has its address of, on vSphere a port group. Empty for QEMU's user network.
       type: str
       sample: ""
     pool:

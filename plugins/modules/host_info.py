@@ -146,7 +146,7 @@ hosts:
     memory:
       description:
         - What its RAM costs the hypervisor now, in MiB. What is private it has alone, what is shared is its template's.
-          Not there when it is off or may not be read.
+          Null when it is off or may not be read. Not on every hypervisor.
         - The kernel ends the machine with the highest C(oom_score) first when memory is out.
       type: dict
       sample: {private_mib: 41.2, shared_mib: 166.0, oom_score: 671}
@@ -155,7 +155,7 @@ hosts:
       type: str
       sample: /home/me/.local/share/stockyard/hosts/0f2c7e0e-6d0a-4a3f-a7f5-2d8a1a6f4e55/console.log
     address:
-      description: The address on the hypervisor where SSH, Docker and published ports answer.
+      description: The address where SSH, Docker and published ports answer.
       type: str
       sample: 127.77.12.5
     ports:
@@ -177,7 +177,7 @@ hosts:
       type: str
       sample: ""
     network:
-      description: The libvirt network that it has its address of. Empty for QEMU's user network.
+      description: The network that it has its address of, on vSphere a port group. Empty for QEMU's user network.
       type: str
       sample: ""
     pool:

@@ -68,7 +68,7 @@ left:
   elements: dict
   contains:
     kind:
-      description: What it is, one of V(machine), V(host), V(template), V(fleet) and V(file).
+      description: What it is, one of V(machine), V(host), V(template), V(volume), V(fleet) and V(file).
       type: str
       sample: machine
     name:

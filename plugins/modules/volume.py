@@ -55,7 +55,7 @@ options:
   source:
     description:
       - A volume or snapshot that it is a copy of when it is made. The copy shares what it did not change with its
-        source, takes no time, and stays whole when the source is changed or deleted.
+        source, takes no time, and stays whole when the source is changed or deleted. On vSphere nothing is shared.
       - A volume can be copied while no host has it.
     type: str
     default: ''

@@ -36,7 +36,7 @@ class HostSpec:
     :param engine_identity: ``shared`` keeps the template's Docker engine ID, ``unique`` restarts dockerd for a new one.
     :param egress: what the guest reaches: ``none``, ``proxy`` (``egress_proxy`` and nothing else) or ``open``.
     :param egress_proxy: ``host:port`` of an HTTP proxy, as the hypervisor reaches it.
-    :param network: a libvirt network that the host has an address of; QEMU's user network when empty.
+    :param network: a libvirt network, or a port group, that the host has an address of; QEMU's user network when empty.
     :param pool: the pool that it is in, of the same tenant; none when empty.
     :param vcpus: virtual CPUs; as its template has when 0. Changed where the host is, if that can be.
     :param memory_mib: the same for RAM, in MiB.

@@ -167,7 +167,7 @@ class TemplateRecord:
     :param phase: ``building``, ``booting``, ``frozen`` (forks can be made) or ``deleting``.
     :param created: seconds since the epoch.
     :param version: counts every change, for compare and set.
-    :param checksums: SHA-256 of state and RAM file, once frozen.
+    :param checksums: SHA-256 of state, RAM file and disk, once frozen.
     :param promoted: when it was made to rule again, though later ones are there; 0 for never.
     :param source: where its packages came from, where that is known.
     :param disk_gib: virtual size of its disk in GiB; 0 where that is not known.
