@@ -41,7 +41,11 @@ def inventory(machine: dict[str, Any]) -> dict[str, Any]:
     return {"template": {"hosts": {"golden": reached}}}
 
 
-def test_a_machine_is_made_a_source_and_ends(yard: Yard, machine: dict[str, Any], tmp_path: Path) -> None:
+def test_a_machine_is_made_a_source_and_ends(
+    yard: Yard, machine: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    # A short name: ssh puts a socket beneath it, whose path has at most 107 bytes.
+    tmp_path = tmp_path_factory.mktemp("v")
     controller = Controller(tmp_path / "user")
     hosts = tmp_path / "inventory.json"
     hosts.write_text(json.dumps(inventory(machine)))

@@ -62,6 +62,7 @@ def _common() -> argparse.ArgumentParser:
     group.add_argument("--pki-dir", metavar="DIR", help="where keys and certificates are")
     group.add_argument("--ca-certificate", metavar="FILE", help="the tenant's CA, as PEM, instead of one in --pki-dir")
     group.add_argument("--ca-private-key", metavar="FILE", help="its private key")
+    group.add_argument("--volume-key", metavar="FILE", help="what the keys of encrypted volumes are made of")
     group.add_argument("--quiet", action="store_true", help="do not say what is being done")
     found.set_defaults(failure=0)
     return found
@@ -75,6 +76,7 @@ def _open(options: argparse.Namespace) -> Yard:
         pki_dir=options.pki_dir,
         ca_certificate=_read(options.ca_certificate),
         ca_private_key=_read(options.ca_private_key),
+        volume_key=_read(options.volume_key).strip(),
         progress=None if options.quiet else say.err,
     )
 

@@ -12,6 +12,7 @@ from typing import Any
 from ..core import codec
 from ..core.host import DOCKER_PORT, Host, HostRecord
 from ..core.provider import Template
+from ..core.volume import DOCKER_ROOT
 from .context import Context
 
 
@@ -89,7 +90,9 @@ def docker_environment(ctx: Context, record: HostRecord) -> dict[str, str]:
 def shared_with_template(record: HostRecord) -> list[str]:
     """What a host has in common with its template, and so with every other fork of it."""
     frozen = ["boot_id", "dmi_uuid", "kaslr"] if record.mode == "instant" else []
-    return frozen + (["docker_engine_id"] if record.spec.engine_identity == "shared" else [])
+    # Docker keeps it with its data: where that is a volume's, it is the volume's.
+    own = record.spec.engine_identity == "unique" or any(use.path == DOCKER_ROOT for use in record.spec.volumes)
+    return frozen + ([] if own else ["docker_engine_id"])
 
 
 def ssh_command(record: HostRecord, known_hosts: str, private_key: str) -> str:

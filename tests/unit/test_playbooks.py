@@ -1,0 +1,50 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a declaration says of the hypervisor reaches every module of every playbook."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+CHECKOUT = Path(__file__).parents[2]
+REACHES = {"hypervisor", "owner", "storage", "username", "password", "validate_certs", "ca_path", "pki_dir"}
+MAKES = {"ca_certificate", "ca_private_key", "volume_key"}
+# These make hosts, or open what is theirs.
+MAKERS = {"build_push_dispose.yml", "jenkins_agents.yml", "lease.yml", "molecule_create.yml", "reap.yml", "main.yml"}
+# It asks a hypervisor, and no yard on it.
+ASKS = {"vsphere_preflight.yml": {"owner", "pki_dir"}}
+FILES = sorted([*(CHECKOUT / "playbooks").glob("*.yml"), *(CHECKOUT / "roles" / "yard" / "tasks").glob("*.yml")])
+
+
+def given(found: Any) -> Iterator[dict[str, Any]]:
+    """The options of modules that are told of a declared hypervisor."""
+    if isinstance(found, dict):
+        if "yard_hypervisor" in str(found.get("hypervisor")):
+            yield found
+        for value in found.values():
+            yield from given(value)
+    elif isinstance(found, list):
+        for value in found:
+            yield from given(value)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: f"{p.parent.name}/{p.name}")
+def test_no_option_is_left_out(path: Path) -> None:
+    wanted = (REACHES | (MAKES if path.name in MAKERS else set())) - ASKS.get(path.name, set())
+    for options in given(yaml.safe_load(path.read_text())):
+        assert wanted - set(options) == set()
+        assert all(f"yard_{name}" in str(options[name]) for name in wanted)
+
+
+@pytest.mark.parametrize("path", FILES[:-2], ids=lambda p: p.name)
+def test_who_takes_a_declaration_looks_at_it_first(path: Path) -> None:
+    play = yaml.safe_load(path.read_text())[0]
+    if "{{ yard_file }}" in play.get("vars_files", []):
+        assert play["vars_files"][0] == "vars/declaration.yml"
+        assert "yard_wrong" in str(play["pre_tasks"][0])
+    assert "default(playbook_dir ~ '/../examples" not in str(play.get("vars_files", []))
