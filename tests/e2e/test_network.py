@@ -160,10 +160,13 @@ def test_a_port_is_bound_once(yard: Yard, proxied: Host) -> None:
     assert names(yard) == before
 
 
-def test_a_port_that_somebody_else_has_is_refused(yard: Yard, template: Host, secret: Listener) -> None:
+@pytest.mark.parametrize("name", ["second", "proxied"])
+def test_a_port_that_somebody_else_has_is_refused(yard: Yard, proxied: Host, secret: Listener, name: str) -> None:
+    """A host that would be replaced in its own place for it stays."""
     before = names(yard)
-    with pytest.raises(Conflict, match="in use"):
-        yard.host(SingleSpec("second", "docker", host=HostSpec(ports=(secret.port,), bind="127.0.0.1")))
+    for check in (True, False):
+        with pytest.raises(Conflict, match=f"host {name}: port {secret.port} cannot be published.*in use"):
+            yard.host(SingleSpec(name, "docker", host=HostSpec(ports=(secret.port,), bind="127.0.0.1")), check=check)
     assert names(yard) == before
 
 

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from stockyard import SingleSpec, Yard
-from tests.integration.conftest import Controller
 
 from .conftest import ssh
+from .reach import OnGuests
 
 pytestmark = [pytest.mark.real, pytest.mark.full]
 
@@ -46,7 +46,7 @@ def test_a_machine_is_made_a_source_and_ends(
 ) -> None:
     # A short name: ssh puts a socket beneath it, whose path has at most 107 bytes.
     tmp_path = tmp_path_factory.mktemp("v")
-    controller = Controller(tmp_path / "user")
+    controller = OnGuests(tmp_path / "user")
     hosts = tmp_path / "inventory.json"
     hosts.write_text(json.dumps(inventory(machine)))
     given = {"template_packages": [], "template_seal": False}

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -263,6 +264,23 @@ def test_a_client_certificate_is_renewed_though_the_fleet_is_as_declared(yard: Y
     clock.sleep(80 * 86400)
     assert not yard.fleet(fleet(1)).changed
     assert serial() != first
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_no_host_goes_for_a_port_that_another_owner_has(uri: str, tmp_path: Path, check: bool) -> None:
+    """Its host is replaced in its own place: the old one would be gone before the new one is refused."""
+    spec = fleet(1, host=HostSpec(bind="127.0.0.1", ports=(8080,)))
+    for owner, port in (("mine", 8080), ("theirs", 9090)):
+        with Yard(uri, owner=owner, pki_dir=str(tmp_path / "pki"), clock=FakeClock()) as yard:
+            yard.template(TemplateSpec("base"))
+            yard.fleet(replace(spec, host=replace(spec.host, ports=(port,))))
+    with Yard(uri, owner="mine", pki_dir=str(tmp_path / "pki"), clock=FakeClock()) as yard:
+        before = yard.hosts()
+        for ports in ((9090,), (8080, 9090)):
+            with pytest.raises(Conflict, match=r"host ci-1: port 9090 cannot be published on 127.0.0.1"):
+                yard.fleet(replace(spec, host=replace(spec.host, ports=ports)), check=check)
+        assert yard.hosts() == before
+        assert yard.fleet(replace(spec, host=replace(spec.host, ports=(8080, 8081))), check=check).changed
 
 
 def test_check_mode_says_when_there_is_no_template_yet(uri: str, tmp_path: Path) -> None:

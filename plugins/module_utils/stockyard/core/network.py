@@ -66,6 +66,12 @@ def network_name(value: Any) -> str:
     return value
 
 
+def bound(bind: str, ports: Iterable[int], held: Published) -> Published:
+    """What a host is to publish at an address that it shares with others, but for what is held for it."""
+    wanted = ((bind, port) for port in ports) if bind else ()
+    return frozenset(one for one in wanted if not clash(frozenset([one]), held))
+
+
 def clash(wanted: Published, taken: Iterable[tuple[str, int]]) -> tuple[str, int] | None:
     """The first address and port of ``wanted`` that somebody has: ``0.0.0.0`` has a port at every address."""
     for address, port in sorted(wanted):

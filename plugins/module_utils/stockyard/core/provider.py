@@ -14,7 +14,7 @@ from . import codec
 from .clock import Deadline
 from .host import Host, HostRecord, HostSpec
 from .image import BuildOptions
-from .network import GuestNetwork
+from .network import GuestNetwork, Published
 from .pool import PoolRecord
 from .pool_keeper import PoolKeeper
 from .size import Size
@@ -214,10 +214,12 @@ class Provider(Protocol):
     def freeze(self, record: TemplateRecord, deadline: Deadline) -> TemplateRecord:
         """Freeze a running template for good; returns its record in phase ``frozen``."""
 
-    def check_host(self, spec: HostSpec) -> None:
+    def check_host(self, spec: HostSpec, held: Published = frozenset()) -> None:
         """Look whether a host can be as declared here; nothing is changed.
 
+        :param held: addresses and ports of hosts that go for its sake.
         :raises Unsupported: when it cannot, with the reason.
+        :raises Conflict: when somebody else has an address and port that it is to publish.
         """
 
     def host_address(self, spec: HostSpec, uuid: str) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 from uuid import UUID
 
 from ...core.host import DOCKER_PORT, SSH_PORT, HostRecord, HostSpec
-from ...core.network import USER_NETWORK, GuestNetwork, clash
+from ...core.network import USER_NETWORK, GuestNetwork, Published, clash
 from ...core.provider import Record
 from ...errors import AddressTaken, Conflict, Unsupported
 from .faults import translated
@@ -69,28 +69,39 @@ def check_free(record: HostRecord, others: Iterable[Record]) -> None:
     hosts = [other for other in others if isinstance(other, HostRecord)]
     if any(other.address == record.address for other in hosts):
         raise AddressTaken(f"address {record.address} is taken.", name=record.title, remedy="run again")
-    for other in hosts:
-        found = clash(record.published, other.published)
-        if found:
-            raise _taken(record, found, f"{other.title} of owner {other.owner} publishes it")
+    check_published(record.title, record.published, hosts)
     if record.spec.bind:
-        for found in sorted(record.published):
-            _try(record, found)
+        probe(record.title, record.published)
 
 
-def _try(record: HostRecord, where: tuple[str, int]) -> None:
-    """QEMU would say less, and only when the host is half-made."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(where)
-        except OSError as error:
-            raise _taken(record, where, str(error)) from error
+def check_published(title: str, wanted: Published, others: Iterable[Record]) -> None:
+    """Refuse what a host on record publishes, whoever's it is.
+
+    :raises Conflict: when one does.
+    """
+    for other in others:
+        found = clash(wanted, other.published) if isinstance(other, HostRecord) else None
+        if found:
+            raise _taken(title, found, f"{other.title} of owner {other.owner} publishes it")
 
 
-def _taken(record: HostRecord, where: tuple[str, int], cause: str) -> Conflict:
+def probe(title: str, wanted: Published) -> None:
+    """Refuse what somebody else on this machine has: QEMU would say less, and only when the host is half-made.
+
+    :raises Conflict: when somebody has.
+    """
+    for where in sorted(wanted):
+        with socket.socket() as tried:
+            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                tried.bind(where)
+            except OSError as error:
+                raise _taken(title, where, str(error)) from error
+
+
+def _taken(title: str, where: tuple[str, int], cause: str) -> Conflict:
     return Conflict(
-        f"port {where[1]} cannot be published on {where[0]}.", name=record.title, cause=cause,
+        f"port {where[1]} cannot be published on {where[0]}.", name=title, cause=cause,
         remedy="choose another port, or bind it elsewhere",
     )  # fmt: skip
 

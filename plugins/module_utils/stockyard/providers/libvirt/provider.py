@@ -14,7 +14,7 @@ from typing import Any
 from ...core.clock import Deadline
 from ...core.host import Host, HostRecord, HostSpec
 from ...core.image import BuildOptions
-from ...core.network import GuestNetwork
+from ...core.network import GuestNetwork, Published, bound
 from ...core.provider import Capabilities, Channel, Observation, Progress, R, Recipe, Record, Swept, Template
 from ...core.size import Size
 from ...core.template import TemplateRecord
@@ -112,8 +112,11 @@ class LibvirtProvider:
         self._define(designer.tombstone(record, used, self.images.path(record.image), folder), record.title)
         return self.claim(record, phase="frozen", checksums=frozen.seal(folder, record.title))
 
-    def check_host(self, spec: HostSpec) -> None:
+    def check_host(self, spec: HostSpec, held: Published = frozenset()) -> None:
         self.networks.check(spec)
+        if wanted := bound(spec.bind, spec.ports, held):
+            network.check_published("", wanted, (r for r, _state in self.domains.everything()[0]))
+            network.probe("", wanted)
 
     def host_address(self, spec: HostSpec, uuid: str) -> str:
         taken = (

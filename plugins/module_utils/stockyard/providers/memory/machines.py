@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import TypeVar
 
 from ...core.host import HostRecord
-from ...core.network import clash
+from ...core.network import Published, clash
 from ...core.provider import Record, Stranger
 from ...core.records import decode
 from ...core.template import TemplateRecord
@@ -70,15 +70,19 @@ def check_free(machines: Machines, record: Record) -> None:
         likely = {name: machine for name, machine in machines.items() if record.address in machine.record}
         if any(isinstance(r, HostRecord) and r.address == record.address for r, _machine in everything(likely)):
             raise AddressTaken(f"address {record.address} is taken.", name=record.title, remedy="run again")
-        _check_published(machines, record)
+        check_published(record.title, record.published, machines)
 
 
-def _check_published(machines: Machines, record: HostRecord) -> None:
-    for other, _machine in everything(machines) if record.published else ():
-        found = clash(record.published, other.published) if isinstance(other, HostRecord) else None
+def check_published(title: str, wanted: Published, machines: Machines) -> None:
+    """Refuse what a host publishes, whoever's it is.
+
+    :raises Conflict: when one does.
+    """
+    for other, _machine in everything(machines) if wanted else ():
+        found = clash(wanted, other.published) if isinstance(other, HostRecord) else None
         if found:
             raise Conflict(
-                f"port {found[1]} cannot be published on {found[0]}.", name=record.title, cause=f"{other.name} has it"
+                f"port {found[1]} cannot be published on {found[0]}.", name=title, cause=f"{other.name} has it"
             )
 
 

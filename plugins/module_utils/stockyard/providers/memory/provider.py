@@ -16,7 +16,7 @@ from ...core import codec
 from ...core.clock import Deadline
 from ...core.host import MODES, Host, HostRecord, HostSpec
 from ...core.image import BuildOptions
-from ...core.network import USER_NETWORK, GuestNetwork
+from ...core.network import USER_NETWORK, GuestNetwork, Published, bound
 from ...core.provider import (
     Capabilities,
     Channel,
@@ -39,7 +39,7 @@ from ..locks import held
 from ..poolbook import PoolBook
 from .disks import Disks
 from .guest import AgentChannel, boot
-from .machines import check_free, check_unused, everything, find, hosts_of
+from .machines import check_free, check_published, check_unused, everything, find, hosts_of
 from .mirror import Mirror
 from .state import Machine, StateFile
 from .volumes import MemoryVolumes
@@ -107,8 +107,9 @@ class MemoryProvider:
         self.stop(record, deadline)
         return self.claim(record, phase="frozen", checksums={"record": codec.digest(record)})
 
-    def check_host(self, spec: HostSpec) -> None:
-        return
+    def check_host(self, spec: HostSpec, held: Published = frozenset()) -> None:
+        if wanted := bound(spec.bind, spec.ports, held):
+            check_published("", wanted, self.state.read())
 
     def host_address(self, spec: HostSpec, uuid: str) -> str:
         return ""

@@ -13,7 +13,7 @@ from ...core.clock import Deadline
 from ...core.host import Host, HostRecord, HostSpec
 from ...core.image import BuildOptions
 from ...core.login import NOBODY, Login
-from ...core.network import GuestNetwork
+from ...core.network import GuestNetwork, Published
 from ...core.provider import (
     Capabilities,
     Channel,
@@ -161,7 +161,7 @@ class VsphereProvider:
         told = {"checksums": {"frozen": frozen}, "hardware": hardware, "max_memory_mib": memory}
         return self.claim(record, phase="frozen", **told)
 
-    def check_host(self, spec: HostSpec) -> None:
+    def check_host(self, spec: HostSpec, held: Published = frozenset()) -> None:
         templates.check_host(spec, self.place)
 
     def host_address(self, spec: HostSpec, uuid: str) -> str:
