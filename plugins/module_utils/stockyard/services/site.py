@@ -24,7 +24,7 @@ def plan(ctx: Context, declared: Declaration, seen: Observation | None = None) -
 
     Hosts whose template will have another generation are shown as replaced, though that one is not there yet.
 
-    :raises NotFound: when it needs a template or a pool that is neither declared nor there.
+    :raises NotFound: when it needs a template, pool or volume that is neither declared nor there.
     """
     seen = seen or ctx.provider.observe(ctx.owner)
     site_names.check(ctx, declared, seen)
@@ -59,7 +59,7 @@ def converge(ctx: Context, declared: Declaration) -> Plan:
 
     What fails does not keep the rest from being made; but then nothing goes because it is not declared.
 
-    :raises NotFound: before anything is changed, when it needs a template or a pool that is neither declared nor there.
+    :raises NotFound: before anything is changed, when it needs what is neither declared nor there.
     :raises StockyardError: with everything that went wrong.
     """
     site_names.check(ctx, declared)

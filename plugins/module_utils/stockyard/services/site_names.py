@@ -54,7 +54,10 @@ def _there(declared: Declaration, seen: Observation) -> set[tuple[str, Key]]:
 
 
 def _volumes(ctx: Context, declared: Declaration) -> set[tuple[str, Key]]:
-    """The volumes that there are, and the sources of those, which nobody needs any more."""
+    """The volumes that there are, and the sources of those, which nobody needs any more.
+
+    A hypervisor that has no volumes says so itself.
+    """
     if not any(r.kind == "volume" for r in declared.needed) or not ctx.provider.capabilities.volumes:
         return {("volume", r.key) for r in declared.needed}
     found = {v.key for v in ctx.provider.volumes.observe(ctx.owner).volumes}
