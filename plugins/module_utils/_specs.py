@@ -16,7 +16,7 @@ from ._volumes import USE, VOLUME, volume_spec, volume_uses
 from .stockyard.core.declaration import PRUNE, Declaration, FleetTerm, PoolTerm, TemplateTerm, VolumeTerm
 from .stockyard.core.fleet import HOST_STATES, FleetSpec, SingleSpec
 from .stockyard.core.host import ENGINE_IDENTITIES, MODES, HostSpec
-from .stockyard.core.image import SUITES, BuildOptions, ImageSpec
+from .stockyard.core.image import DEFAULT_SUITE, SUITES, BuildOptions, ImageSpec
 from .stockyard.core.lease import seconds
 from .stockyard.core.naming import duration
 from .stockyard.core.network import EGRESSES
@@ -110,7 +110,7 @@ REPOSITORY: Params = {
 
 TEMPLATE: Params = {
     **TENANT,
-    "suite": {"type": "str", "choices": list(SUITES), "default": "bookworm"},
+    "suite": {"type": "str", "choices": list(SUITES), "default": DEFAULT_SUITE},
     "cloud_image": CLOUD_IMAGE,
     "packages": {"type": "list", "elements": "str", "default": []},
     "files": {"type": "dict", "default": {}},

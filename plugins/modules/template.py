@@ -51,9 +51,11 @@ options:
   suite:
     description:
       - The Debian release of the guest, that of O(cloud_image) too.
+      - The release decides which Docker the hosts have. V(trixie) (Debian 13) has Docker 26.1 with API 1.45, and
+        V(bookworm) (Debian 12) has Docker 20.10 with API 1.41, which refuses newer clients that ask for API 1.44.
     type: str
     choices: [bookworm, trixie]
-    default: bookworm
+    default: trixie
   packages:
     description:
       - Debian packages to install, beside those that every host has.

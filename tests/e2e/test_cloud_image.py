@@ -45,8 +45,9 @@ def declared(disk: Path) -> TemplateSpec:
     with tarfile.open(rootfs, "w") as archive:
         archive.addfile(tarfile.TarInfo("data"))
     image = replace(
-        TEMPLATE.image, cloud_image=CloudImage(str(disk), digest(disk)), files={"/etc/mine": "it was declared\n"},
-        preload=(Preload("rootfs", str(rootfs), "data:1"),), commands=("echo ran > /etc/commanded",),
+        TEMPLATE.image, suite="bookworm", cloud_image=CloudImage(str(disk), digest(disk)),
+        files={"/etc/mine": "it was declared\n"}, preload=(Preload("rootfs", str(rootfs), "data:1"),),
+        commands=("echo ran > /etc/commanded",),
     )  # fmt: skip
     return replace(TEMPLATE, name="cloudy", image=image)
 

@@ -17,20 +17,22 @@ from .drawless import waits_without_generator
 
 pytestmark = [pytest.mark.real, pytest.mark.full]
 Host = dict[str, Any]
-TRIXIE = replace(TEMPLATE, name="trixie", image=ImageSpec(suite="trixie", packages=TEMPLATE.image.packages))
-BOOKWORM = FleetSpec("twelve", "docker", count=2)
-FLEET = FleetSpec("thirteen", "trixie", count=2)
+BOOKWORM = replace(TEMPLATE, name="bookworm", image=ImageSpec(suite="bookworm", packages=TEMPLATE.image.packages))
+TWELVE = FleetSpec("twelve", "bookworm", count=2)
+THIRTEEN = FleetSpec("thirteen", "docker", count=2)
+# What the documentation says that each release has.
+ENGINES = {"12": ("20.10", "1.41"), "13": ("26.1", "1.45")}
 
 
 @pytest.fixture(scope="module")
 def fleets(yard: Yard, template: Host) -> Iterator[dict[str, list[Host]]]:
     """Two hosts of each release."""
-    (made,) = yard.template(TRIXIE).objects
-    print("a template of Debian 13:", made["sizes"])
-    yield {"12": yard.fleet(BOOKWORM).objects, "13": yard.fleet(FLEET).objects}
+    (made,) = yard.template(BOOKWORM).objects
+    print("a template of Debian 12:", made["sizes"], "of Debian 13:", template["sizes"])
+    yield {"12": yard.fleet(TWELVE).objects, "13": yard.fleet(THIRTEEN).objects}
     for name in ("twelve", "thirteen"):
         yard.remove_fleet(name)
-    yard.remove_template("trixie")
+    yard.remove_template("bookworm")
 
 
 def test_fleets_of_both_releases_serve_side_by_side(
@@ -44,6 +46,16 @@ def test_fleets_of_both_releases_serve_side_by_side(
             assert said[:2] == [release, host["name"]]
             docker(host, "import", "-", "busybox", stdin=busybox)
             assert docker(host, "run", "--rm", "busybox", "/bin/echo", "here").stdout == b"here\n"
+
+
+def test_each_release_has_the_docker_that_the_documentation_names(
+    fleets: dict[str, list[Host]], docker: Docker
+) -> None:
+    for release, hosts in fleets.items():
+        line = docker(hosts[0], "version", "--format", "{{.Server.Version}} {{.Server.APIVersion}}").stdout.decode()
+        version, api = line.split()
+        print(f"Debian {release}: Docker {version}, API {api}")
+        assert (version.rpartition(".")[0], api) == ENGINES[release]
 
 
 def test_they_are_hosts_of_their_own(fleets: dict[str, list[Host]]) -> None:
@@ -60,9 +72,9 @@ def test_they_are_hosts_of_their_own(fleets: dict[str, list[Host]]) -> None:
 
 
 def test_nothing_changes_when_they_are_asked_for_again(yard: Yard, fleets: dict[str, list[Host]]) -> None:
-    assert not yard.template(TRIXIE).changed
-    assert not yard.fleet(FLEET).changed
-    assert not yard.fleet(BOOKWORM).changed
+    assert not yard.template(BOOKWORM).changed
+    assert not yard.fleet(THIRTEEN).changed
+    assert not yard.fleet(TWELVE).changed
 
 
 def test_a_front_that_waits_has_no_generator(fleets: dict[str, list[Host]]) -> None:

@@ -27,7 +27,7 @@ def test_a_digest_is_of_what_is_declared_and_of_nothing_else() -> None:
 @pytest.mark.parametrize(
     "changed",
     [
-        TemplateSpec("base", image=ImageSpec(suite="trixie")),
+        TemplateSpec("base", image=ImageSpec(suite="bookworm")),
         TemplateSpec("base", image=ImageSpec(packages=("vim",))),
         TemplateSpec("base", image=ImageSpec(ssh_user="me")),
         TemplateSpec("base", image=ImageSpec(files={"/etc/x": ""})),

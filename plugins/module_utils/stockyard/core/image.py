@@ -16,6 +16,7 @@ from .repository import Repository, web_address
 
 _USERINFO = re.compile(r"//[^/]*@")
 SUITES = ("bookworm", "trixie")
+DEFAULT_SUITE = "trixie"
 # Accounts that the image has anyway: Debian's base-passwd, its packages that are in every image, and our TLS front's.
 RESERVED_USERS = frozenset((
     "root", "daemon", "bin", "sys", "sync", "games", "man", "lp", "mail", "news", "uucp", "proxy", "www-data", "backup",
@@ -39,7 +40,7 @@ class ImageSpec:
     :param cloud_image: a disk of this suite to begin with, instead of packages alone.
     """
 
-    suite: str = "bookworm"
+    suite: str = DEFAULT_SUITE
     packages: tuple[str, ...] = ()
     ssh_user: str = "stockyard"
     files: dict[str, str] | None = None

@@ -24,8 +24,8 @@ from .archive import pack, write_tar
 
 # What Debian has of what is needed, beside a system that boots.
 PACKAGES = (
-    "ca-certificates", "docker.io", "open-vm-tools", "openssh-server", "python3-cryptography", "python3-minimal",
-    "stunnel4", "sudo",
+    "acl", "ca-certificates", "docker.io", "open-vm-tools", "openssh-server", "python3-apt", "python3-cryptography",
+    "python3-minimal", "stunnel4", "sudo",
 )  # fmt: skip
 # The network and the names are the machine's own.
 LEFT_OUT = ("/etc/resolv.conf", "/etc/hostname", "/etc/default/locale")

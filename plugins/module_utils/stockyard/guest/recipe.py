@@ -27,6 +27,8 @@ PACKAGES = (
     "linux-image-cloud-amd64", "initramfs-tools", "zstd",
     "docker.io", "apparmor", "iptables", "ca-certificates", "openssh-server", "stunnel4", "sudo",
     "python3-minimal", "python3-cryptography", "qemu-guest-agent",
+    # Ansible's own needs in a host: become_user of an unprivileged user, and the module apt.
+    "acl", "python3-apt",
 )  # fmt: skip
 # Nothing in a disposable host is upgraded, indexed or trimmed in the background: it is rebuilt.
 MASKED = (
