@@ -14,26 +14,18 @@ import http.client
 import json
 import re
 import ssl
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
 from ..core import naming
+from ..core.clock import Deadline
 from ..errors import Conflict, ControllerError, InvalidInput, NotFound
+from ..web import Answer, Bounds, Connection
 from .node import FIELDS, Node, node
 
 ANSWER_WITHIN = 30.0
 LONGEST_ANSWER = 1 << 25
 _ARGUMENT = re.compile(r"<argument>([0-9a-f]{32,128})</argument>")
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What the controller said."""
-
-    status: int
-    headers: http.client.HTTPMessage
-    body: bytes
 
 
 class Controller:
@@ -139,25 +131,16 @@ class Controller:
         return True
 
     def _send(self, method: str, path: str, body: bytes = b"", kind: str = "") -> Answer:
-        connection = self._connection()
         headers = {**self._headers, **({"Content-Type": kind} if kind else {})}
+        bounds = Bounds(Deadline(ANSWER_WITHIN), LONGEST_ANSWER)
+        connection = Connection(str(self._parts.hostname), self._port, bounds=bounds, context=self._tls)
         try:
-            connection.request(method, self._parts.path + path, body or None, headers)
-            answer = connection.getresponse()
-            return Answer(answer.status, answer.headers, answer.read(LONGEST_ANSWER))
+            return connection.exchange(method, self._parts.path + path, body, headers)
         except (OSError, http.client.HTTPException) as error:
             raise ControllerError(
                 "it does not answer.", name=self.title, cause=str(error) or type(error).__name__,
                 remedy="see that it runs, that this machine reaches it, and that its certificate is believed",
             ) from error  # fmt: skip
-        finally:
-            connection.close()
-
-    def _connection(self) -> http.client.HTTPConnection:
-        host = str(self._parts.hostname)
-        if self._tls:
-            return http.client.HTTPSConnection(host, self._port, timeout=ANSWER_WITHIN, context=self._tls)
-        return http.client.HTTPConnection(host, self._port, timeout=ANSWER_WITHIN)
 
     def _checked(self, method: str, path: str, answer: Answer) -> Answer:
         """The answer, if it is one. A form that was taken is answered with a redirect, which leads nowhere of use."""

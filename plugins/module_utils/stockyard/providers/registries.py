@@ -20,6 +20,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+from .. import web
 from ..core.clock import Deadline
 from ..core.preload import Reference
 from ..errors import DeadlineExceeded, ImageError
@@ -28,7 +29,9 @@ LISTS = ("application/vnd.docker.distribution.manifest.list.v2+json", "applicati
 SINGLE = ("application/vnd.docker.distribution.manifest.v2+json", "application/vnd.oci.image.manifest.v1+json")
 LARGEST_MANIFEST = 4 << 20
 CHUNK = 1 << 20
-ANSWER = 60.0
+# No layer is larger; its own size is in the manifest, which the registry wrote.
+LARGEST_BLOB = 1 << 36
+IDLE = 60.0
 _CHALLENGE = re.compile(r'([a-z]+)="([^"]*)"')
 
 
@@ -78,8 +81,8 @@ class _Pull:
         return found
 
     def _read(self, digest: str) -> dict[str, Any]:
-        with self._open(f"manifests/sha256:{digest}", ", ".join((*LISTS, *SINGLE))) as answer:
-            data = answer.read(LARGEST_MANIFEST)
+        with self._open(f"manifests/sha256:{digest}", ", ".join((*LISTS, *SINGLE)), LARGEST_MANIFEST) as answer:
+            data = answer.read()
         _same(hashlib.sha256(data).hexdigest(), digest)
         found = json.loads(data)
         if not isinstance(found, dict):
@@ -89,7 +92,7 @@ class _Pull:
     def _blob(self, digest: str, work: Path) -> Path:
         wanted, summed = _hex(digest), hashlib.sha256()
         path = work / wanted
-        with self._open(f"blobs/{digest}", "*/*") as answer, path.open("wb") as file:
+        with self._open(f"blobs/{digest}", "*/*", LARGEST_BLOB) as answer, path.open("wb") as file:
             while data := answer.read(CHUNK):
                 self.deadline.check("fetch the image", name=self.source.name)
                 summed.update(data)
@@ -97,33 +100,33 @@ class _Pull:
         _same(summed.hexdigest(), wanted)
         return path
 
-    def _open(self, path: str, accept: str) -> Any:
+    def _open(self, path: str, accept: str, longest: int) -> Any:
         url = f"{self.source.registry}/v2/{self.source.name}/{path}"
         try:
-            return self._ask(url, accept)
+            return self._ask(url, accept, longest)
         except urllib.error.HTTPError as error:
             challenge = error.headers.get("WWW-Authenticate", "")
             if error.code != 401 or self._token or not challenge.startswith("Bearer "):
                 raise
             self._token = self._login(dict(_CHALLENGE.findall(challenge)))
-            return self._ask(url, accept)
+            return self._ask(url, accept, longest)
 
     def _login(self, challenge: dict[str, str]) -> str:
         """The token of nobody in particular, where the registry wants one of everybody."""
         asked: dict[str, str] = {k: v for k, v in challenge.items() if k in ("service", "scope")}
         query = urllib.parse.urlencode(asked)
-        with self._ask(f"{challenge['realm']}?{query}", "application/json") as answer:
-            said = json.loads(answer.read(LARGEST_MANIFEST))
+        with self._ask(f"{challenge['realm']}?{query}", "application/json", LARGEST_MANIFEST) as answer:
+            said = json.loads(answer.read())
         return str(said.get("token") or said["access_token"])
 
-    def _ask(self, url: str, accept: str) -> Any:
+    def _ask(self, url: str, accept: str, longest: int) -> Any:
         if not url.startswith(("http://", "https://")):
             raise ValueError(f"{url!a} is no web address")
         request = urllib.request.Request(url, headers={"Accept": accept})  # noqa: S310  # looked at above
         if self._token:
             # Not sent on where a blob is kept elsewhere.
             request.add_unredirected_header("Authorization", f"Bearer {self._token}")
-        return urllib.request.build_opener().open(request, timeout=max(0.1, min(ANSWER, self.deadline.left())))
+        return web.opener(web.Bounds(self.deadline, longest, IDLE)).open(request)
 
 
 def _tagged(name: str) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from ..core.clock import Deadline
 from ..core.host import DOCKER_PORT, HostRecord
 from ..errors import DeadlineExceeded
+from ..web import Bounds, Connection
 
 RETRY = 0.02
 # How long one attempt may take: a lost first packet costs little, and a slow guest gets its time in the end.
@@ -78,12 +79,8 @@ def running(address: str, context: ssl.SSLContext, timeout: float) -> list[str]:
 
 
 def _get(address: str, path: str, context: ssl.SSLContext, timeout: float) -> bytes:
-    connection = http.client.HTTPSConnection(address, DOCKER_PORT, timeout=timeout, context=context)
-    try:
-        connection.request("GET", path)
-        answer = connection.getresponse()
-        if answer.status != 200:
-            raise ConnectionError(f"{path.rpartition('/')[2]} was answered with {answer.status}")
-        return answer.read(LONGEST_ANSWER)
-    finally:
-        connection.close()
+    bounds = Bounds(Deadline(timeout), LONGEST_ANSWER)
+    answer = Connection(address, DOCKER_PORT, bounds=bounds, context=context).exchange("GET", path)
+    if answer.status != 200:
+        raise ConnectionError(f"{path.rpartition('/')[2]} was answered with {answer.status}")
+    return answer.body

@@ -150,7 +150,7 @@ def _rehearse_front(end: float) -> None:
         context = ssl.create_default_context(cafile=f"{target}/ca.pem")
         context.check_hostname = False
         context.load_cert_chain(f"{target}/cert.pem", f"{target}/key.pem")
-        _until(end, "the TLS front", lambda: _ping(http.client.HTTPSConnection("127.0.0.1", 2376, context=context)))
+        _until(end, "the TLS front", lambda: _ping(_tls_connection(context)))
     finally:
         shutil.rmtree(target)
     # A new front, which waits at the gate: the one that shook hands has used its generator.
@@ -236,6 +236,10 @@ def _self_signed(csr_pem: str) -> dict[str, str]:
     certificate = builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
     revoked = signed.public_bytes(serialization.Encoding.PEM).decode()
     return {"ca": certificate, "certificate": certificate, "crl": revoked}
+
+
+def _tls_connection(context: ssl.SSLContext) -> http.client.HTTPSConnection:
+    return http.client.HTTPSConnection("127.0.0.1", 2376, timeout=10, context=context)
 
 
 class _UnixConnection(http.client.HTTPConnection):

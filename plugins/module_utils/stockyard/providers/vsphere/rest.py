@@ -12,9 +12,11 @@ import json
 import ssl
 from typing import Any
 
+from ...core.clock import Deadline
 from ...core.login import Login
 from ...core.naming import shown
 from ...errors import ConnectionFailed, HypervisorError, NotFound
+from ...web import Bounds, Connection
 from .faults import LOST, lost
 from .place import Place
 
@@ -52,16 +54,16 @@ class Rest:
         return self._sent(method, path, {HEADER: self._session}, body)
 
     def _sent(self, method: str, path: str, headers: dict[str, str], body: dict[str, Any] | None = None) -> Any:
-        line = http.client.HTTPSConnection(self.place.host, self.place.port, timeout=PATIENCE, context=self._context)
+        bounds = Bounds(Deadline(PATIENCE), LONGEST)
+        connection = Connection(self.place.host, self.place.port, bounds=bounds, context=self._context)
+        content = json.dumps(body).encode() if body is not None else b""
         try:
-            text = json.dumps(body) if body is not None else None
-            line.request(method, f"/rest{path}", text, {"Content-Type": "application/json", **headers})
-            answer = line.getresponse()
-            return _value(self.place.host, answer.status, answer.read(LONGEST))
+            answer = connection.exchange(
+                method, f"/rest{path}", content, {"Content-Type": "application/json", **headers}
+            )
         except LOST as error:
             raise lost("ask vCenter", self.place.host, error) from error
-        finally:
-            line.close()
+        return _value(self.place.host, answer.status, answer.body)
 
 
 def _value(host: str, status: int, text: bytes) -> Any:
