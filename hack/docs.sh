@@ -19,6 +19,8 @@ sed -i 's#(\.\./examples/#(examples/#' "$site/source"/*.md
 mkdir -p "$site/source/collections"
 antsibull-docs collection --use-current --squash-hierarchy --fail-on-error --dest-dir "$site/source/collections" \
   stockyard.container_hosts
+python "$root/hack/docs_site.py" sources "$root" "$site/source"
 PYTHONPATH=$root/plugins/module_utils sphinx-build --quiet --fail-on-warning --keep-going "$@" \
   --doctree-dir "$site/trees" "$site/source" "$site/html"
+python "$root/hack/docs_site.py" check "$site/html"
 say "wrote $site/html/index.html"
