@@ -126,7 +126,8 @@ options:
             elements: str
             default: []
           by_digest:
-            description: Whether images have to be named by their digest.
+            description:
+              - Whether images must be named by their digest (C(name@sha256:…)). The bare ID of an image is refused.
             type: bool
             default: false
           build:

@@ -175,6 +175,13 @@ def test_images_are_let_in_by_the_list_or_by_digest() -> None:
     check(OPEN, asked("POST", "/images/create?fromImage=any"))
 
 
+def test_image_named_by_its_id_alone_is_refused_by_digest() -> None:
+    """Any image that was loaded or imported has an id."""
+    policy = Policy(by_digest=True)
+    refused(policy, create({}, Image="sha256:" + "a" * 64))
+    check(policy, create({}, Image="registry.example/app@sha256:" + "a" * 64))
+
+
 def test_forms_are_refused() -> None:
     kind = {"Content-Type": "application/x-www-form-urlencoded"}
     assert "forms" in refused(OPEN, {**asked("POST", "/build"), "RequestHeaders": kind})

@@ -21,7 +21,8 @@ CAPABILITIES = frozenset((
     "CHOWN", "DAC_OVERRIDE", "FSETID", "FOWNER", "MKNOD", "NET_RAW", "SETGID", "SETUID", "SETFCAP", "SETPCAP",
     "NET_BIND_SERVICE", "SYS_CHROOT", "KILL", "AUDIT_WRITE",
 ))  # fmt: skip
-_DIGEST = re.compile(r".+@sha256:[0-9a-f]{64}|sha256:[0-9a-f]{64}")
+# An id alone names any image that was loaded or imported: a registry's digest is behind a name.
+_DIGEST = re.compile(r".+@sha256:[0-9a-f]{64}")
 # Settings that lead nowhere, whatever they are set to.
 HARMLESS = frozenset((
     "autoremove", "blkiodevicereadbps", "blkiodevicereadiops", "blkiodevicewritebps", "blkiodevicewriteiops",
