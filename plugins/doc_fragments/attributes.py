@@ -1,25 +1,26 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What every module says it can do."""
+"""The attributes of all modules."""
 
 from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """Read by Ansible."""
+    """Documentation that Ansible merges into modules."""
 
     DOCUMENTATION = r"""
 options: {}
 attributes:
   check_mode:
-    description: Can run in check mode and return what it would change, without changing anything.
+    description: Can run in check mode and return what it would change, without a change.
   diff_mode:
-    description: Returns what changes, or would change in check mode, when diff mode is on.
+    description: Returns the differences between the states before and after, if diff mode is on.
   idempotent:
-    description: When run twice in a row with the same arguments, the second run changes nothing.
+    description:
+      - If the module runs twice in a row with the same arguments, the second run changes nothing.
   platform:
-    description: Where it runs.
+    description: The operating system of the machine that the module runs on.
     platforms: linux
     support: full
 """

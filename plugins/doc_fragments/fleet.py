@@ -1,139 +1,149 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Options of a fleet: which hosts it has, and how they are replaced."""
+"""Options of a fleet: its hosts, and the rules for their replacement."""
 
 from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """Read by Ansible."""
+    """Documentation that Ansible merges into modules."""
 
     DOCUMENTATION = r"""
 options:
   count:
     description:
-      - How many hosts it is to have, by default one. Mutually exclusive with O(names).
+      - The number of hosts in the fleet, at most 10000. By default one.
+      - Mutually exclusive with O(names).
     type: int
   min_ready:
     description:
-      - How many hosts it is to have at least that nobody leased. With every lease another is made by the next run.
-      - For hosts that are counted, on one hypervisor.
+      - The minimum number of hosts without a lease. For every lease, the next run creates another
+        host, up to O(max).
+      - Cannot be combined with O(names) and O(hypervisors).
     type: int
     default: 0
   max:
     description:
-      - How many hosts it may have in all, leased ones too. V(0) is any number.
-      - Leased hosts are never taken away for it. Where it leaves no room for a new host beside an old one, hosts are
-        replaced with one missing.
+      - The maximum number of hosts in the fleet, including leased hosts. V(0) means no maximum.
+      - Leased hosts are never deleted because of this limit. If the limit leaves no room for an
+        additional host, hosts are replaced with one host missing.
     type: int
     default: 0
   names:
     description:
-      - The names of its hosts, instead of a number of them. A host is then replaced under its own name.
+      - The names of the hosts, instead of their number. A replaced host keeps its name.
     type: list
     elements: str
   update:
-    description:
-      - How hosts are replaced that are no longer as declared.
+    description: The rules for the replacement of hosts that differ from the declaration.
     type: dict
     suboptions:
       strategy:
         description:
-          - V(rolling) replaces a few hosts at a time, and stops when a new one does not get healthy.
-          - V(recreate) replaces all at once, each under its own name.
-          - V(on_release) is V(rolling) without O(update.grace). A host that somebody holds is replaced when it is
-            released, whatever the strategy is.
+          - V(rolling) replaces a few hosts at a time, and stops if a new host does not become
+            healthy.
+          - V(recreate) replaces all hosts at once. Each host keeps its name.
+          - V(on_release) is V(rolling) without O(update.grace).
+          - With every strategy, a leased host is replaced after its release.
         type: str
         choices: [rolling, recreate, on_release]
         default: rolling
       max_surge:
         description:
-          - How many hosts there may be beside the declared ones while others are replaced. New hosts then have names
-            that are free, such as C(web-4) in a fleet of three.
-          - By default one, or none where a new host cannot be beside the old one (O(names), O(volumes), or O(bind) with
-            O(ports)).
+          - The maximum number of additional hosts during a replacement. Additional hosts get free
+            names, such as C(web-4) in a fleet of three.
+          - By default one, or zero if a new host cannot run at the same time as the old one. That
+            is the case with O(names), with O(volumes), and with O(bind) and O(ports) together.
         type: int
       max_unavailable:
         description:
-          - How many of the declared hosts may be missing while they are replaced.
-          - By default none, or one where O(update.max_surge) comes to none.
+          - The maximum number of declared hosts that can be missing during a replacement.
+          - By default zero, or one if O(update.max_surge) is zero. The two limits cannot both be
+            zero.
         type: int
       grace:
         description:
-          - Seconds for which running containers are waited for before their host is destroyed.
-          - It is for hosts that are replaced, or too many. O(state=absent) does not wait.
+          - Seconds to wait for running containers before their host is deleted, at most one day.
+          - Applies to hosts that are replaced and to hosts above O(count). O(state=absent) does not
+            wait.
         type: float
         default: 30.0
       hook:
         description:
-          - A command, as a list, that is run where the module runs before a host is replaced or taken away. When it
-            fails the host stays, and the rollout stops.
-          - It finds the host in its environment, in E(STOCKYARD_HOST), E(STOCKYARD_FLEET), E(STOCKYARD_TENANT),
-            E(STOCKYARD_OWNER), E(STOCKYARD_UUID), E(STOCKYARD_ADDRESS), E(STOCKYARD_SSH_USER),
-            E(STOCKYARD_SSH_PORT), E(STOCKYARD_SSH_KEY), E(STOCKYARD_KNOWN_HOSTS), and E(DOCKER_HOST),
-            E(DOCKER_CERT_PATH) and E(DOCKER_TLS_VERIFY).
+          - A command, as a list, to run before a host is replaced or deleted. It runs on the
+            machine that the module runs on. If it fails, the host stays and the rollout stops.
+          - The environment of the command describes the host in E(STOCKYARD_HOST),
+            E(STOCKYARD_FLEET), E(STOCKYARD_TENANT), E(STOCKYARD_OWNER), E(STOCKYARD_UUID),
+            E(STOCKYARD_ADDRESS), E(STOCKYARD_SSH_USER), E(STOCKYARD_SSH_PORT),
+            E(STOCKYARD_SSH_KEY), E(STOCKYARD_KNOWN_HOSTS), E(DOCKER_HOST), E(DOCKER_CERT_PATH) and
+            E(DOCKER_TLS_VERIFY).
         type: list
         elements: str
         default: []
   recreate:
     description:
-      - V(always) makes every host of the fleet anew in every run, for hosts that are used once.
+      - V(auto) replaces hosts that differ from the declaration.
+      - V(always) replaces every host of the fleet in every run, for hosts that are used once.
     type: str
     choices: [auto, always]
     default: auto
   hypervisors:
     description:
-      - The hypervisors that the fleet's hosts are on, each by a name. A run works out the share of the one that it is
-        on (O(here)) and makes that. It never touches, nor looks at, the others.
-      - Counted hosts are then called after the fleet and the hypervisor, as in C(web-east-1). O(names) are dealt out in
-        their order.
-      - The list decides alone. A hypervisor that does not answer keeps its share until the list says that it is dead.
+      - The hypervisors that the fleet is distributed over. A run calculates the share of its own
+        hypervisor, which O(here) names, and converges that share. It never contacts the other
+        hypervisors.
+      - Hosts that are declared by O(count) are named after the fleet and the hypervisor, as in
+        C(web-east-1). O(names) are assigned in their order.
+      - Only this list decides. A hypervisor that does not answer keeps its share until its
+        O(hypervisors[].state) changes.
     type: list
     elements: dict
     default: []
     suboptions:
       name:
-        description:
-          - Its name, at most 16 lower-case letters, digits and hyphens.
+        description: The name of the hypervisor. At most 16 lower-case letters, digits and hyphens.
         type: str
         required: true
       state:
         description:
-          - V(active) has its share.
-          - V(evacuated) and V(dead) have none. The other hypervisors take it, and a run on this one takes its hosts
-            away. Run the others first.
+          - V(active) gives the hypervisor a share of the hosts.
+          - V(evacuated) and V(dead) give it none. The other hypervisors get its share, and a run on
+            this hypervisor deletes its hosts. Run the other hypervisors first.
         type: str
         choices: [active, evacuated, dead]
         default: active
       max:
         description:
-          - How many hosts of the fleet it takes at most.
+          - The maximum number of the fleet's hosts on this hypervisor. By default no maximum.
         type: int
   placement:
     description:
-      - V(spread) gives each hypervisor the same number of hosts, the first ones one more where that does not come out
-        even. V(pack) fills one up to its C(max) before the next.
+      - V(spread) gives each hypervisor the same number of hosts. If the number cannot be divided
+        evenly, the first hypervisors get one more.
+      - V(pack) fills a hypervisor up to its C(max) before it uses the next one.
     type: str
     choices: [spread, pack]
     default: spread
   here:
     description:
-      - The name of the hypervisor that this run is on, among O(hypervisors).
+      - The name of the hypervisor that this run converges. It must be in O(hypervisors), and is
+        required with them.
     type: str
     default: ''
   on_full:
     description:
-      - What becomes of a run that the pool has not room enough for. The run fails in either case, and says what there
-        was no room for.
+      - Action to take when the pool has insufficient capacity. The run fails in both cases, and the
+        error lists the hosts that do not fit.
       - V(refuse) changes nothing.
-      - V(fill) first makes as many of the missing hosts as there is room for.
+      - V(fill) first creates as many of the missing hosts as the pool has capacity for.
     type: str
     choices: [refuse, fill]
     default: refuse
   replace_on_labels:
     description:
-      - Keys of O(labels) that replace a host when they change. All others are changed where the host is.
+      - Keys of O(labels) whose change replaces the host. Changes of other labels update the
+        existing host.
     type: list
     elements: str
     default: []

@@ -1,44 +1,43 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Options of the machine that a template is frozen with."""
+"""Options of a template's virtual hardware."""
 
 from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """Read by Ansible."""
+    """Documentation that Ansible merges into modules."""
 
     DOCUMENTATION = r"""
 options:
   vcpus:
-    description:
-      - Virtual CPUs of each host.
+    description: The number of virtual CPUs of each host, from 1 to 255.
     type: int
     default: 1
   max_vcpus:
-    description:
-      - How many virtual CPUs a host can be given later.
+    description: The maximum number of virtual CPUs that a running host can get, from 1 to 255.
     type: int
     default: 4
   memory_mib:
-    description:
-      - Memory of each host in MiB.
+    description: The memory of each host in MiB, at least 512.
     type: int
     default: 1024
   max_memory_mib:
     description:
-      - How much memory in MiB a host can be given while it runs. None more than O(memory_mib) when it is V(0).
+      - The maximum memory in MiB that a running host can get. It cannot be smaller than
+        O(memory_mib). V(0) means that the memory of running hosts cannot be increased.
     type: int
     default: 0
   spare_ports:
-    description:
-      - PCI Express ports that are left free for hot-plug, at most 12.
+    description: The number of PCI Express ports that are reserved for hot-plug, at most 12.
     type: int
     default: 4
   accelerator:
     description:
-      - V(auto) takes KVM where the CPU has it, and software emulation elsewhere.
+      - V(auto) uses KVM if the CPU supports it, and software emulation otherwise.
+      - V(kvm) is hardware virtualization.
+      - V(tcg) is software emulation.
     type: str
     choices: [auto, kvm, tcg]
     default: auto

@@ -7,131 +7,150 @@ from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """Read by Ansible."""
+    """Documentation that Ansible merges into modules."""
 
     DOCUMENTATION = r"""
 options:
   security:
     description:
-      - How well the hosts are shut. A profile, and what is to be otherwise. What is left out is as the profile has it.
-      - A change of it builds a new generation.
+      - The security settings of the hosts. A profile, and settings that differ from it. Omitted
+        settings keep the value of the profile.
+      - A change builds a new generation.
     type: dict
     suboptions:
       profile:
         description:
-          - V(trusted) is for a machine of one's own. Privileged containers work.
-          - V(shared) is for people who mean well. The root of a container is no root of the host, containers do not
-            gain privileges, do not reach each other on the default network, and have limits.
-          - V(hostile) is for whoever tries to get out. An authorization plugin looks at each request as well, and the
-            kernel keeps a record of who touches Docker's files.
+          - V(trusted) is for a machine with a single user. Privileged containers work.
+          - V(shared) is for several users who trust each other. The root user of a container is not
+            root on the host. Containers cannot gain privileges, cannot reach each other on the
+            default network, and have limits.
+          - V(hostile) is for users who may try to escape from a container. In addition to
+            V(shared), an authorization plugin checks each request, and the kernel audits access to
+            Docker's files.
         type: str
         choices: [trusted, shared, hostile]
         default: trusted
       user_namespaces:
         description:
-          - V(none), V(remap) (containers have user IDs of their own) or V(rootless) (dockerd runs as an ordinary user).
+          - V(none) uses no user namespaces.
+          - V(remap) gives containers their own range of user IDs.
+          - V(rootless) runs dockerd as an ordinary user. It cannot be combined with
+            O(security.authorization), O(security.limits.network_mib) and
+            O(security.limits.disk_percent).
         type: str
         choices: [none, remap, rootless]
       no_new_privileges:
-        description:
-          - Whether programs in containers are kept from gaining privileges.
+        description: Whether programs in containers are prevented from gaining privileges.
         type: bool
       icc:
-        description:
-          - Whether containers on the default network reach each other.
+        description: Whether containers on the default network can reach each other.
         type: bool
       kernel:
-        description:
-          - Whether the kernel, modules and OpenSSH are hardened.
+        description: Whether the kernel settings, the kernel modules and OpenSSH are hardened.
         type: bool
       firewall:
         description:
-          - Whether there is a firewall that lets SSH, Docker's TLS port and published ports in, and keeps containers
-            from the host's own services.
+          - Whether the host has a firewall. It accepts SSH, Docker's TLS port and published ports,
+            and prevents containers from reaching the host's own services.
         type: bool
       audit:
-        description:
-          - Whether the kernel keeps a record of who changes Docker's programs, files and sockets.
+        description: Whether the kernel audits changes of Docker's programs, files and sockets.
         type: bool
       authorization:
         description:
-          - Whether an authorization plugin looks at each request to dockerd. It fails closed.
+          - Whether an authorization plugin checks each request to dockerd. If the plugin fails,
+            requests are denied.
         type: bool
       encrypted_data:
         description:
-          - Whether all volumes of its hosts are encrypted. It needs O(ignore:docker=stopped), and O(ignore:volume_key)
-            in every task that makes, starts or opens such hosts.
+          - Whether all volumes of the hosts are encrypted. Requires O(ignore:docker=stopped), and
+            O(ignore:volume_key) in every task that creates, starts or unlocks such hosts.
         type: bool
         default: false
       seccomp:
         description:
-          - A seccomp profile as JSON text, instead of Docker's own. It has to forbid by default.
+          - A seccomp profile as JSON text, instead of Docker's own. Its default action must deny
+            system calls.
         type: str
         default: ""
       sysctls:
-        description:
-          - Kernel settings, which win over those of the profile.
+        description: Kernel settings. They override the settings of the profile.
         type: dict
         default: {}
       limits:
-        description:
-          - What containers may use. 0 is no limit.
+        description: The resources that containers can use. V(0) means no limit.
         type: dict
         suboptions:
           pids:
-            description: Processes of all containers together.
+            description: The maximum number of processes of all containers together.
             type: int
           memory_percent:
-            description: Memory of all containers together, in hundredths of the host's.
+            description:
+              - The maximum memory of all containers together, as a percentage of the host's memory.
             type: int
           cpu_percent:
-            description: CPU time of all containers together, in hundredths of one CPU.
+            description:
+              - The maximum CPU time of all containers together, as a percentage of one CPU.
             type: int
           cpus:
-            description: The CPUs that containers run on, such as V(0,2-3).
+            description: The CPUs that containers can run on, such as V(0,2-3). By default all CPUs.
             type: str
           read_mib:
-            description: MiB a second that all containers together read from the disk.
+            description:
+              - The maximum amount of data that all containers together can read from the disk, in
+                MiB per second.
             type: int
           write_mib:
-            description: MiB a second that all containers together write to the disk.
+            description:
+              - The maximum amount of data that all containers together can write to the disk, in
+                MiB per second.
             type: int
           network_mib:
-            description: MiB a second that all containers together send.
+            description:
+              - The maximum amount of data that all containers together can send, in MiB per second.
             type: int
           disk_percent:
             description:
-              - What images and containers take of the host's disk, and of its inodes, in hundredths, at most 90. They
-                then have a file system of their own. With C(docker=stopped) the volume is that.
+              - The share of the host's disk and of its inodes for images and containers, as a
+                percentage, at most 90. They then have their own file system.
+              - With C(docker=stopped) the volume is that file system.
             type: int
           container_pids:
-            description: Processes of a container that asks for no limit of its own.
+            description:
+              - The maximum number of processes of a container that does not request its own limit.
             type: int
           container_memory_percent:
-            description: Memory of such a container, in hundredths of the host's.
+            description:
+              - The maximum memory of a container that does not request its own limit, as a
+                percentage of the host's memory.
             type: int
       policy:
-        description:
-          - What the authorization plugin lets through.
+        description: The rules of the authorization plugin. Requires an authorization plugin.
         type: dict
         suboptions:
           mounts:
-            description: Paths of the host that containers may mount, exactly these.
+            description:
+              - The paths of the host that containers can mount. Paths below them are not included.
             type: list
             elements: str
             default: []
           images:
-            description: Images that may be pulled and run. A V(*) at the end stands for anything. Empty is all.
+            description:
+              - The images that can be pulled and run. A V(*) at the end matches any text. An empty
+                list allows all images.
             type: list
             elements: str
             default: []
           by_digest:
             description:
-              - Whether images must be named by their digest (C(name@sha256:…)). The bare ID of an image is refused.
+              - Whether images must be referenced by their digest (C(name@sha256:…)). The bare ID of
+                an image is refused.
             type: bool
             default: false
           build:
-            description: Whether images may be built. Without V(remap) they may not, whatever is said here.
+            description:
+              - Whether images can be built. Builds are always denied unless
+                O(security.user_namespaces=remap).
             type: bool
             default: true
 """

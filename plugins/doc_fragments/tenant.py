@@ -7,13 +7,14 @@ from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """Read by Ansible."""
+    """Documentation that Ansible merges into modules."""
 
     DOCUMENTATION = r"""
 options:
   tenant:
     description:
-      - The trust domain in the yard that the object belongs to. Each tenant has a certificate authority of its own.
+      - The trust domain in the yard that the object belongs to. Each tenant has its own certificate
+        authority.
     type: str
     default: default
 """

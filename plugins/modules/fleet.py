@@ -7,19 +7,20 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: fleet
-short_description: Have a number of equal container hosts
+short_description: Manage a fleet of identical container hosts
 version_added: 0.1.0
 description:
-  - Makes a fleet as declared. Hosts that are missing are forked from the newest generation of the template, hosts that
-    are too many are destroyed, hosts that are off are started, and hosts that differ from the declaration, or whose
-    Docker does not answer, are replaced.
-  - Others take their places first (O(update)). When a new host does not get healthy, the module stops and fails while
-    the old ones serve.
-  - Hosts whose certificate is about to run out, that trust a CA which is not the tenant's, or that do not know yet what
-    was revoked, are admitted anew where they are.
-  - Hosts that are leased stay as they are until their lease is over, whatever is declared. Hosts whose lease or time to
-    live is over are destroyed, and others take their place.
-  - Hosts are called after the fleet, as in C(web-1) and C(web-2).
+  - Converges a fleet of container hosts. Missing hosts are forked from the newest generation of the
+    template, surplus hosts are deleted, and stopped hosts are started. Hosts that differ from the
+    declaration, or whose Docker does not answer, are replaced.
+  - A replacement starts its new hosts first if O(update) permits it. If a new host does not become
+    healthy, the module stops and fails while the old hosts continue to serve.
+  - If the certificate of a host is about to expire, if the host trusts another CA than the
+    tenant's, or if its list of revoked certificates is out of date, the certificate of the running
+    host is renewed.
+  - Leased hosts do not change until their lease ends, whatever is declared. Hosts whose lease or
+    lifetime has expired are deleted, and new hosts take their place.
+  - Hosts are named after the fleet, as in C(web-1) and C(web-2).
 author:
   - stockyard contributors (!UNKNOWN)
 extends_documentation_fragment:
@@ -38,24 +39,23 @@ attributes:
     support: full
   idempotent:
     support: partial
-    details: Not with O(recreate=always), which makes every host anew.
+    details: Not with O(recreate=always), which replaces every host.
 options:
   name:
-    description:
-      - The fleet's name, at most 40 lower-case letters, digits and hyphens.
+    description: The name of the fleet. At most 40 lower-case letters, digits and hyphens.
     type: str
     required: true
   state:
     description:
-      - V(present) makes the fleet as declared.
-      - V(absent) destroys all its hosts.
+      - V(present) converges the fleet.
+      - V(absent) deletes all hosts of the fleet.
     type: str
     choices: [present, absent]
     default: present
   template:
     description:
-      - The template that its hosts are forked from, in the same tenant.
-      - Required when O(state=present). In check mode it need not exist yet.
+      - The template that the hosts are forked from, in the same tenant.
+      - Required when O(state=present). In check mode it does not need to exist yet.
     type: str
 seealso:
   - module: stockyard.container_hosts.fleet_info
@@ -65,7 +65,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Have three hosts with a published port
+- name: Create a fleet of three hosts with a published port
   stockyard.container_hosts.fleet:
     name: web
     template: docker
@@ -75,7 +75,7 @@ EXAMPLES = r"""
       stage: test
   register: web
 
-- name: Keep two hosts ready for whoever leases one, ten at most, none older than a working day
+- name: Keep two hosts ready for leases, at most ten hosts, none older than eight hours
   stockyard.container_hosts.fleet:
     name: ci
     template: docker
@@ -84,11 +84,11 @@ EXAMPLES = r"""
     max: 10
     ttl: 8h
 
-- name: See how to reach the first
+- name: Show the SSH command of the first host
   ansible.builtin.debug:
     msg: "{{ web.hosts[0].ssh.command }}"
 
-- name: Replace hosts two at a time, each when a load balancer has let it go
+- name: Replace hosts two at a time, after a load balancer has drained each host
   stockyard.container_hosts.fleet:
     name: web
     template: docker
@@ -96,15 +96,15 @@ EXAMPLES = r"""
     update:
       max_surge: 2
       grace: 120
-      hook: [/usr/local/bin/leave-the-balancer, --wait]
+      hook: [/usr/local/bin/drain-from-balancer, --wait]
 
-- name: Have hosts with names of their own
+- name: Create a fleet whose hosts have declared names
   stockyard.container_hosts.fleet:
     name: ci
     template: docker
     names: [linux-a, linux-b]
 
-- name: Destroy them
+- name: Delete the fleet
   stockyard.container_hosts.fleet:
     name: web
     state: absent
@@ -112,7 +112,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 hosts:
-  description: The fleet's hosts as they are now, by name.
+  description: The fleet's hosts after the run, sorted by name.
   returned: success
   type: list
   elements: dict
@@ -122,15 +122,15 @@ hosts:
       type: str
       sample: web-1
     fleet:
-      description: The fleet that it belongs to, empty for a host of its own.
+      description: The fleet that the host belongs to. Empty for a single host.
       type: str
       sample: web
     tenant:
-      description: The tenant that it belongs to.
+      description: The tenant that the host belongs to.
       type: str
       sample: default
     template:
-      description: The template that it was forked from.
+      description: The template that the host was forked from.
       type: str
       sample: docker
     generation:
@@ -138,70 +138,81 @@ hosts:
       type: str
       sample: 5f3c6a1d2b9e
     labels:
-      description: Its labels.
+      description: The host's labels.
       type: dict
       sample: {stage: test}
     state:
-      description: What its machine does, one of V(running), V(paused), V(off) and V(crashed).
+      description:
+        - The state of the host's machine. One of V(running), V(paused), V(off) and V(crashed).
       type: str
       sample: running
     ready:
-      description: Whether it is complete and running, and waits for nothing.
+      description: Whether the host has its identity, runs, and waits for nothing.
       type: bool
       sample: true
     drift:
       description:
-        - Why it has to be admitted anew. It trusts a CA that is not the tenant's, its certificate is about to run out,
-          or its list of revoked certificates is behind. Empty when nothing is due.
-        - The next run of M(stockyard.container_hosts.fleet) or M(stockyard.container_hosts.host) mends it where it is.
+        - The reasons why the host's certificate must be renewed. Empty if it is valid.
+        - A reason is that the host trusts another CA than the tenant's, that less than a third of
+          the life of its certificate is left, or that its list of revoked certificates is out of
+          date.
+        - The next run of M(stockyard.container_hosts.fleet) or M(stockyard.container_hosts.host)
+          renews the certificate of the running host.
       type: list
       elements: str
       sample: []
     mode:
-      description: How it was made, one of V(instant), V(linked) and V(full).
+      description: How the host was created. One of V(instant), V(linked) and V(full).
       type: str
       sample: instant
     mode_reason:
-      description: Why it was made so, when that is not what was asked for.
+      description:
+        - Why the host was created in another mode than the requested one. Empty if the modes are
+          the same.
       type: str
       sample: ""
     address:
-      description: The address where SSH, Docker and published ports answer.
+      description: The address at which SSH, Docker and the published ports answer.
       type: str
       sample: 127.77.12.5
     ports:
-      description: The published ports beside those of SSH and Docker.
+      description: The published ports, without the ports of SSH and Docker.
       type: list
       elements: int
       sample: [8080]
     published:
-      description: Where the hypervisor listens for these ports.
+      description: The addresses and ports of the hypervisor at which the published ports answer.
       type: list
       elements: str
       sample: ["127.77.12.5:8080"]
     egress:
-      description: What the host reaches outside, one of V(none), V(proxy) and V(open).
+      description: The destinations that the host can reach. One of V(none), V(proxy) and V(open).
       type: str
       sample: none
     egress_proxy:
-      description: The proxy that it reaches, as C(host:port). Empty when there is none.
+      description: The proxy that the host can reach, as C(host:port). Empty if there is none.
       type: str
       sample: ""
     network:
-      description: The network that it has its address of, on vSphere a port group. Empty for QEMU's user network.
+      description:
+        - The libvirt network of the host, or on vSphere its port group. Empty for QEMU's user
+          network.
       type: str
       sample: ""
     volumes:
-      description: The volumes that it is declared to have, each with the place where it is mounted.
+      description: The volumes that the host declares, each with the path at which it is mounted.
       type: list
       elements: dict
       sample: [{name: web-1-docker, path: /var/lib/docker}]
     expires:
-      description: When its time to live is over, in seconds since the epoch. V(0) for a host that has no end.
+      description:
+        - The time at which the host expires, in seconds since the epoch. V(0) if it does not
+          expire.
       type: float
       sample: 0.0
     lease:
-      description: Who has it, and until when. Empty for a host that nobody leased.
+      description:
+        - The lease of the host, with its holder and its end. Empty if the host is not leased.
       type: dict
       sample:
         id: 0b0a4a86-9c3b-4b0e-9a5e-1c1c7a5a1f10
@@ -210,18 +221,20 @@ hosts:
         until: 1798761600.0
         certificate: 3f8a11c09be2
     identity:
-      description: What makes it itself. Public facts only.
+      description: The public facts of the host's identity.
       type: dict
       sample:
         machine_id: 8c1f3c0b6f8e4b0c9a3a7c6de1f0b2a4
-        ssh_host_key: ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIExampleExampleExampleExampleExampleExample0
+        ssh_host_key: ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIExampleExampleExampleExample0
         certificate: 3f8a11c09be2
         not_after: 1798761600.0
         authority: 5f1e0c7a94d2
         revoked: {}
         engine_id: ""
     ssh:
-      description: How to log in. RV(ignore:command) checks the host key that was pinned when the host was made.
+      description:
+        - The connection parameters for SSH. RV(ignore:command) checks the host key that was pinned
+          when the host was created.
       type: dict
       sample:
         host: 127.77.12.5
@@ -231,10 +244,11 @@ hosts:
         private_key: /home/me/.config/stockyard/stockyard/default/ssh/id_ed25519
         command: >-
           ssh -p 2222 -o StrictHostKeyChecking=yes
-          -o UserKnownHostsFile=/home/me/.config/stockyard/stockyard/default/known_hosts -o IdentitiesOnly=yes
+          -o UserKnownHostsFile=/home/me/.config/stockyard/stockyard/default/known_hosts
+          -o IdentitiesOnly=yes
           -i /home/me/.config/stockyard/stockyard/default/ssh/id_ed25519 stockyard@127.77.12.5
     docker:
-      description: How a Docker client gets at it, over mutual TLS.
+      description: The connection parameters for a Docker client, over mutual TLS.
       type: dict
       sample:
         endpoint: tcp://127.77.12.5:2376
@@ -244,24 +258,28 @@ hosts:
           DOCKER_TLS_VERIFY: "1"
         export: >-
           export DOCKER_HOST=tcp://127.77.12.5:2376
-          DOCKER_CERT_PATH=/home/me/.config/stockyard/stockyard/default/client DOCKER_TLS_VERIFY=1
+          DOCKER_CERT_PATH=/home/me/.config/stockyard/stockyard/default/client
+          DOCKER_TLS_VERIFY=1
         context: >-
           docker context create web-1 --docker
-          host=tcp://127.77.12.5:2376,ca=/home/me/.config/stockyard/stockyard/default/client/ca.pem,cert=/home/me/.config/stockyard/stockyard/default/client/cert.pem,key=/home/me/.config/stockyard/stockyard/default/client/key.pem
+          host=tcp://127.77.12.5:2376,ca=…,cert=…,key=…
 plan:
-  description: What was done, or would be done in check mode. Empty when nothing had to be.
+  description:
+    - The actions that were taken, or in check mode the actions that would be taken. Empty if
+      nothing changes.
   returned: success
   type: list
   elements: str
   sample: ["create host web-1: the fleet is short of it"]
 progress:
-  description: The stages that ended, as they were shown.
+  description: The stages that ended, in the order in which they were shown.
   returned: always
   type: list
   elements: str
   sample: ["host web-1: instant fork runs (0.46 s)", "host web-1: has its identity (1.02 s)"]
 error:
-  description: What went wrong, in parts.
+  description:
+    - The error with its kind, object, cause and remedy. The cause and the remedy can be empty.
   returned: failure
   type: dict
   sample:

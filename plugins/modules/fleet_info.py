@@ -7,11 +7,11 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: fleet_info
-short_description: List fleets
+short_description: List fleets of container hosts
 version_added: 0.1.0
 description:
-  - Lists the fleets of a yard. A fleet is known by its hosts, so one that has none is not listed.
-  - What does not exist is not an error. The list is empty then.
+  - Lists the fleets of a yard with their hosts. Fleets without hosts are not listed.
+  - If nothing matches, the list is empty and the module succeeds.
 author:
   - stockyard contributors (!UNKNOWN)
 extends_documentation_fragment:
@@ -27,16 +27,15 @@ attributes:
     support: full
 options:
   name:
-    description:
-      - Only the fleet of this name.
+    description: Return only the fleet with this name.
     type: str
   tenant:
-    description:
-      - Only fleets of this tenant.
+    description: Return only fleets of this tenant.
     type: str
   behind:
     description:
-      - Whether to ask the mirrors that the templates were built from what later packages there are. That takes a while.
+      - Whether to compare the installed packages with the mirrors that the templates were built
+        from. The comparison can take minutes.
     type: bool
     default: false
 seealso:
@@ -44,24 +43,24 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Look at one fleet
+- name: List one fleet
   stockyard.container_hosts.fleet_info:
     name: web
-  register: found
+  register: web
 
-- name: Find hosts that lack an update
+- name: List hosts with outdated packages
   stockyard.container_hosts.fleet_info:
     behind: true
-  register: lacking
+  register: fleets
 
-- name: See that all its hosts are there
+- name: Check that all three hosts are ready
   ansible.builtin.assert:
-    that: found.fleets[0].ready == 3
+    that: web.fleets[0].ready == 3
 """
 
 RETURN = r"""
 fleets:
-  description: The fleets that were found, by tenant and name.
+  description: The fleets, sorted by tenant and name.
   returned: success
   type: list
   elements: dict
@@ -71,51 +70,55 @@ fleets:
       type: str
       sample: web
     tenant:
-      description: The tenant that it belongs to.
+      description: The tenant that the fleet belongs to.
       type: str
       sample: default
     template:
-      description: The template that its newest host was forked from.
+      description: The template that the newest host was forked from.
       type: str
       sample: docker
     generations:
-      description: The generations of that template that its hosts have, more than one while they are being replaced.
+      description:
+        - The generations of that template that the hosts were forked from. More than one during a
+          replacement.
       type: list
       elements: str
       sample: [5f3c6a1d2b9e]
     hosts:
-      description: The names of its hosts.
+      description: The names of the hosts.
       type: list
       elements: str
       sample: [web-1, web-2, web-3]
     ready:
-      description: How many of its hosts are complete and running.
+      description: The number of hosts that have their identity and run.
       type: int
       sample: 3
     total:
-      description: How many hosts it has.
+      description: The number of hosts.
       type: int
       sample: 3
     leased:
-      description: How many of its hosts somebody has leased.
+      description: The number of leased hosts.
       type: int
       sample: 1
     outdated:
-      description: The hosts that are not of the generation which new hosts are forked from.
+      description: The hosts that were forked from an earlier generation than the current one.
       type: list
       elements: str
       sample: [web-3]
     behind:
       description:
-        - What each host lacks that the mirror has by now, by the host's name. Empty for a host that is up to date, null
-          where it is not known.
+        - For each host, the packages for which the mirror offers a later version. Empty if the host
+          is up to date, null if the state is not known.
       returned: when O(behind=true)
       type: dict
       sample:
         web-1: []
         web-3: [{package: openssl, installed: 3.0.15-1~deb12u1, available: 3.0.16-1~deb12u1}]
     drift:
-      description: The hosts that have to be admitted anew, by name, each with the reasons. Empty when nothing is due.
+      description:
+        - The hosts whose certificate must be renewed, by name, each with the reasons. Empty if
+          there are none.
       type: dict
       sample: {web-2: [its list of revoked certificates is behind]}
 """

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: host
-short_description: Have, restart or replace one container host
+short_description: Manage a single container host
 version_added: 0.1.0
 description:
-  - Has one host by its name, forked from the newest generation of a template.
-  - A member of a fleet can be restarted, replaced or destroyed by its name. What it is like is its fleet's declaration.
+  - Creates, starts, restarts, replaces or deletes one host by its name. The host is forked from the
+    newest generation of a template.
+  - A member of a fleet can be restarted, replaced or deleted by its name. Its options are declared
+    with its fleet, and O(state=present) is an error for it.
 author:
   - stockyard contributors (!UNKNOWN)
 extends_documentation_fragment:
@@ -29,28 +31,29 @@ attributes:
     support: full
   idempotent:
     support: partial
-    details:
-      - Not for O(state=restarted) and O(state=replaced), which act every time.
+    details: Not for O(state=restarted) and O(state=replaced), which act in every run.
 options:
   name:
     description:
-      - The host's name, at most 63 lower-case letters, digits and hyphens. It is also its hostname.
+      - The name of the host. At most 63 lower-case letters, digits and hyphens. It is also the
+        hostname.
     type: str
     required: true
   state:
     description:
-      - V(present) has the host as declared. It is made when there is none, started when it is off, and replaced when it
-        differs.
-      - V(absent) destroys it.
-      - V(restarted) shuts it down and boots it. It keeps its identity, its disk and its endpoints.
-      - V(replaced) destroys it and forks a new one of the same name, with a new identity.
-      - With V(restarted) and V(replaced), a host that is not there is made, if O(template) is given.
+      - V(present) converges the host. A missing host is created, a stopped host is started, and a
+        host that differs from the declaration is replaced.
+      - V(absent) deletes the host.
+      - V(restarted) shuts the host down and boots it. It keeps its identity, disk and endpoints.
+      - V(replaced) deletes the host and forks a new one with the same name and a new identity.
+      - V(restarted) and V(replaced) create a missing host if O(template) is set.
     type: str
     choices: [present, absent, restarted, replaced]
     default: present
   template:
     description:
-      - The template that it is forked from, in the same tenant. It may be left out when the host is there.
+      - The template that the host is forked from, in the same tenant. It can be omitted if the host
+        exists.
     type: str
 seealso:
   - module: stockyard.container_hosts.host_info
@@ -59,24 +62,24 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Have one host
+- name: Create a host
   stockyard.container_hosts.host:
     name: builder
     template: docker
   register: builder
 
-- name: Ask its Docker engine for its version
+- name: Print the version of its Docker engine
   ansible.builtin.command:
     argv: [docker, version]
   environment: "{{ builder.host.docker.environment }}"
   changed_when: false
 
-- name: Boot it anew
+- name: Restart the host
   stockyard.container_hosts.host:
     name: builder
     state: restarted
 
-- name: Destroy a member of a fleet and fork it again
+- name: Replace a member of a fleet
   stockyard.container_hosts.host:
     name: web-2
     state: replaced
@@ -84,7 +87,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 host:
-  description: The host as it is now, or null when there is none.
+  description: The host after the run, or null if it does not exist.
   returned: success
   type: dict
   contains:
@@ -93,15 +96,15 @@ host:
       type: str
       sample: web-1
     fleet:
-      description: The fleet that it belongs to, empty for a host of its own.
+      description: The fleet that the host belongs to. Empty for a single host.
       type: str
       sample: web
     tenant:
-      description: The tenant that it belongs to.
+      description: The tenant that the host belongs to.
       type: str
       sample: default
     template:
-      description: The template that it was forked from.
+      description: The template that the host was forked from.
       type: str
       sample: docker
     generation:
@@ -109,78 +112,89 @@ host:
       type: str
       sample: 5f3c6a1d2b9e
     labels:
-      description: Its labels.
+      description: The host's labels.
       type: dict
       sample: {stage: test}
     state:
-      description: What its machine does, one of V(running), V(paused), V(off) and V(crashed).
+      description:
+        - The state of the host's machine. One of V(running), V(paused), V(off) and V(crashed).
       type: str
       sample: running
     ready:
-      description: Whether it is complete and running, and waits for nothing.
+      description: Whether the host has its identity, runs, and waits for nothing.
       type: bool
       sample: true
     drift:
       description:
-        - Why it has to be admitted anew. It trusts a CA that is not the tenant's, its certificate is about to run out,
-          or its list of revoked certificates is behind. Empty when nothing is due.
-        - The next run of M(stockyard.container_hosts.fleet) or M(stockyard.container_hosts.host) mends it where it is.
+        - The reasons why the host's certificate must be renewed. Empty if it is valid.
+        - A reason is that the host trusts another CA than the tenant's, that less than a third of
+          the life of its certificate is left, or that its list of revoked certificates is out of
+          date.
+        - The next run of M(stockyard.container_hosts.fleet) or M(stockyard.container_hosts.host)
+          renews the certificate of the running host.
       type: list
       elements: str
       sample: []
     mode:
-      description: How it was made, one of V(instant), V(linked) and V(full).
+      description: How the host was created. One of V(instant), V(linked) and V(full).
       type: str
       sample: instant
     mode_reason:
-      description: Why it was made so, when that is not what was asked for.
+      description:
+        - Why the host was created in another mode than the requested one. Empty if the modes are
+          the same.
       type: str
       sample: ""
     address:
-      description: The address where SSH, Docker and published ports answer.
+      description: The address at which SSH, Docker and the published ports answer.
       type: str
       sample: 127.77.12.5
     ports:
-      description: The published ports beside those of SSH and Docker.
+      description: The published ports, without the ports of SSH and Docker.
       type: list
       elements: int
       sample: [8080]
     published:
-      description: Where the hypervisor listens for these ports.
+      description: The addresses and ports of the hypervisor at which the published ports answer.
       type: list
       elements: str
       sample: ["127.77.12.5:8080"]
     egress:
-      description: What the host reaches outside, one of V(none), V(proxy) and V(open).
+      description: The destinations that the host can reach. One of V(none), V(proxy) and V(open).
       type: str
       sample: none
     egress_proxy:
-      description: The proxy that it reaches, as C(host:port). Empty when there is none.
+      description: The proxy that the host can reach, as C(host:port). Empty if there is none.
       type: str
       sample: ""
     network:
-      description: The network that it has its address of, on vSphere a port group. Empty for QEMU's user network.
+      description:
+        - The libvirt network of the host, or on vSphere its port group. Empty for QEMU's user
+          network.
       type: str
       sample: ""
     pool:
-      description: The pool that it is in, empty for none.
+      description: The pool that the host is in. Empty if it is in none.
       type: str
       sample: ci
     size:
-      description: Its nominal size, by which it counts in its pool.
+      description: The nominal size of the host, which counts against the quota of its pool.
       type: dict
       sample: {vcpus: 1, memory_mib: 1024, disk_gib: 8}
     volumes:
-      description: The volumes that it is declared to have, each with the place where it is mounted.
+      description: The volumes that the host declares, each with the path at which it is mounted.
       type: list
       elements: dict
       sample: [{name: web-1-docker, path: /var/lib/docker}]
     expires:
-      description: When its time to live is over, in seconds since the epoch. V(0) for a host that has no end.
+      description:
+        - The time at which the host expires, in seconds since the epoch. V(0) if it does not
+          expire.
       type: float
       sample: 0.0
     lease:
-      description: Who has it, and until when. Empty for a host that nobody leased.
+      description:
+        - The lease of the host, with its holder and its end. Empty if the host is not leased.
       type: dict
       sample:
         id: 0b0a4a86-9c3b-4b0e-9a5e-1c1c7a5a1f10
@@ -189,18 +203,20 @@ host:
         until: 1798761600.0
         certificate: 3f8a11c09be2
     identity:
-      description: What makes it itself. Public facts only.
+      description: The public facts of the host's identity.
       type: dict
       sample:
         machine_id: 8c1f3c0b6f8e4b0c9a3a7c6de1f0b2a4
-        ssh_host_key: ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIExampleExampleExampleExampleExampleExample0
+        ssh_host_key: ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIExampleExampleExampleExample0
         certificate: 3f8a11c09be2
         not_after: 1798761600.0
         authority: 5f1e0c7a94d2
         revoked: {}
         engine_id: ""
     ssh:
-      description: How to log in. RV(ignore:command) checks the host key that was pinned when the host was made.
+      description:
+        - The connection parameters for SSH. RV(ignore:command) checks the host key that was pinned
+          when the host was created.
       type: dict
       sample:
         host: 127.77.12.5
@@ -210,10 +226,11 @@ host:
         private_key: /home/me/.config/stockyard/stockyard/default/ssh/id_ed25519
         command: >-
           ssh -p 2222 -o StrictHostKeyChecking=yes
-          -o UserKnownHostsFile=/home/me/.config/stockyard/stockyard/default/known_hosts -o IdentitiesOnly=yes
+          -o UserKnownHostsFile=/home/me/.config/stockyard/stockyard/default/known_hosts
+          -o IdentitiesOnly=yes
           -i /home/me/.config/stockyard/stockyard/default/ssh/id_ed25519 stockyard@127.77.12.5
     docker:
-      description: How a Docker client gets at it, over mutual TLS.
+      description: The connection parameters for a Docker client, over mutual TLS.
       type: dict
       sample:
         endpoint: tcp://127.77.12.5:2376
@@ -223,24 +240,28 @@ host:
           DOCKER_TLS_VERIFY: "1"
         export: >-
           export DOCKER_HOST=tcp://127.77.12.5:2376
-          DOCKER_CERT_PATH=/home/me/.config/stockyard/stockyard/default/client DOCKER_TLS_VERIFY=1
+          DOCKER_CERT_PATH=/home/me/.config/stockyard/stockyard/default/client
+          DOCKER_TLS_VERIFY=1
         context: >-
           docker context create web-1 --docker
-          host=tcp://127.77.12.5:2376,ca=/home/me/.config/stockyard/stockyard/default/client/ca.pem,cert=/home/me/.config/stockyard/stockyard/default/client/cert.pem,key=/home/me/.config/stockyard/stockyard/default/client/key.pem
+          host=tcp://127.77.12.5:2376,ca=…,cert=…,key=…
 plan:
-  description: What was done, or would be done in check mode. Empty when nothing had to be.
+  description:
+    - The actions that were taken, or in check mode the actions that would be taken. Empty if
+      nothing changes.
   returned: success
   type: list
   elements: str
   sample: ["restart host builder: it was asked for"]
 progress:
-  description: The stages that ended, as they were shown.
+  description: The stages that ended, in the order in which they were shown.
   returned: always
   type: list
   elements: str
   sample: ["host builder: booted, Docker answers (58.2 s)"]
 error:
-  description: What went wrong, in parts.
+  description:
+    - The error with its kind, object, cause and remedy. The cause and the remedy can be empty.
   returned: failure
   type: dict
   sample:

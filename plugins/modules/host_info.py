@@ -10,8 +10,9 @@ module: host_info
 short_description: List container hosts
 version_added: 0.1.0
 description:
-  - Lists the hosts of a yard, those of fleets and single ones, with what is needed to reach them.
-  - What does not exist is not an error. The list is empty then.
+  - Lists the hosts of a yard, both members of fleets and single hosts, with the parameters for SSH
+    and Docker connections.
+  - If nothing matches, the list is empty and the module succeeds.
 author:
   - stockyard contributors (!UNKNOWN)
 extends_documentation_fragment:
@@ -27,20 +28,18 @@ attributes:
     support: full
 options:
   name:
-    description:
-      - Only the host of this name.
+    description: Return only the host with this name.
     type: str
   fleet:
-    description:
-      - Only hosts of this fleet. The empty text stands for hosts that belong to none.
+    description: Return only hosts of this fleet. An empty string selects single hosts.
     type: str
   tenant:
-    description:
-      - Only hosts of this tenant.
+    description: Return only hosts of this tenant.
     type: str
   behind:
     description:
-      - Whether to ask the mirrors that the templates were built from what later packages there are. That takes a while.
+      - Whether to compare the installed packages with the mirrors that the templates were built
+        from. The comparison can take minutes.
     type: bool
     default: false
 seealso:
@@ -48,12 +47,12 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Look at the hosts of one fleet
+- name: List the hosts of one fleet
   stockyard.container_hosts.host_info:
     fleet: web
-  register: found
+  register: web
 
-- name: Put them into the inventory, with their pinned host keys
+- name: Add the hosts to the inventory, with their pinned host keys
   ansible.builtin.add_host:
     name: "{{ item.name }}"
     groups: web
@@ -62,14 +61,14 @@ EXAMPLES = r"""
     ansible_user: "{{ item.ssh.user }}"
     ansible_ssh_private_key_file: "{{ item.ssh.private_key }}"
     ansible_ssh_common_args: "-o UserKnownHostsFile={{ item.ssh.known_hosts }}"
-  loop: "{{ found.hosts }}"
+  loop: "{{ web.hosts }}"
   loop_control:
     label: "{{ item.name }}"
 """
 
 RETURN = r"""
 hosts:
-  description: The hosts that were found, by name.
+  description: The hosts, sorted by name.
   returned: success
   type: list
   elements: dict
@@ -79,15 +78,15 @@ hosts:
       type: str
       sample: web-1
     fleet:
-      description: The fleet that it belongs to, empty for a host of its own.
+      description: The fleet that the host belongs to. Empty for a single host.
       type: str
       sample: web
     tenant:
-      description: The tenant that it belongs to.
+      description: The tenant that the host belongs to.
       type: str
       sample: default
     template:
-      description: The template that it was forked from.
+      description: The template that the host was forked from.
       type: str
       sample: docker
     generation:
@@ -95,110 +94,130 @@ hosts:
       type: str
       sample: 5f3c6a1d2b9e
     labels:
-      description: Its labels.
+      description: The host's labels.
       type: dict
       sample: {stage: test}
     state:
-      description: What its machine does, one of V(running), V(paused), V(off) and V(crashed).
+      description:
+        - The state of the host's machine. One of V(running), V(paused), V(off) and V(crashed).
       type: str
       sample: running
     ready:
-      description: Whether it is complete and running, and waits for nothing.
+      description: Whether the host has its identity, runs, and waits for nothing.
       type: bool
       sample: true
     waits:
       description:
-        - Why it serves nobody though it runs. A host with encrypted volumes that booted by itself waits for their keys,
-          which the next run of M(stockyard.container_hosts.fleet) or M(stockyard.container_hosts.host) gives it.
+        - The reason why the host runs but does not serve. Empty if it serves.
+        - A host with encrypted volumes that was booted without the module waits for the keys of its
+          volumes. The next run of M(stockyard.container_hosts.fleet) or
+          M(stockyard.container_hosts.host) sends the keys.
       type: str
       sample: ""
     drift:
       description:
-        - Why it has to be admitted anew. It trusts a CA that is not the tenant's, its certificate is about to run out,
-          or its list of revoked certificates is behind. Empty when nothing is due.
-        - The next run of M(stockyard.container_hosts.fleet) or M(stockyard.container_hosts.host) mends it where it is.
+        - The reasons why the host's certificate must be renewed. Empty if it is valid.
+        - A reason is that the host trusts another CA than the tenant's, that less than a third of
+          the life of its certificate is left, or that its list of revoked certificates is out of
+          date.
+        - The next run of M(stockyard.container_hosts.fleet) or M(stockyard.container_hosts.host)
+          renews the certificate of the running host.
       type: list
       elements: str
       sample: []
     behind:
       description:
-        - The packages that are to be had in a later version at the mirror that its template was built from, and were
-          not there when it was built. Empty for a host that is up to date, null where it is not known.
+        - The installed packages for which the mirror of the template offers a later version. Empty
+          if the host is up to date, null if the state is not known.
+        - Packages whose later version was already available when the template was built are not
+          listed.
       returned: when O(behind=true)
       type: list
       elements: dict
       sample: [{package: openssl, installed: 3.0.15-1~deb12u1, available: 3.0.16-1~deb12u1}]
     mode:
-      description: How it was made, one of V(instant), V(linked) and V(full).
+      description: How the host was created. One of V(instant), V(linked) and V(full).
       type: str
       sample: instant
     mode_reason:
-      description: Why it was made so, when that is not what was asked for.
+      description:
+        - Why the host was created in another mode than the requested one. Empty if the modes are
+          the same.
       type: str
       sample: ""
     shared:
       description:
-        - What it has in common with its template and with every other fork of it, some of V(boot_id), V(dmi_uuid),
-          V(kaslr) and V(docker_engine_id).
+        - The facts that all forks of one template share. Some of V(boot_id), V(dmi_uuid), V(kaslr)
+          and V(docker_engine_id).
       type: list
       elements: str
       sample: [boot_id, dmi_uuid, kaslr, docker_engine_id]
     memory:
       description:
-        - What its RAM costs the hypervisor now, in MiB. What is private it has alone, what is shared is its template's.
-          Null when it is off or may not be read. Not on every hypervisor.
-        - The kernel ends the machine with the highest C(oom_score) first when memory is out.
+        - The memory of the hypervisor that the host uses now, in MiB. Private memory belongs to
+          this host alone, shared memory belongs to the template.
+        - Null if the host is off, if the figures cannot be read, or if the hypervisor does not
+          provide them.
+        - When the hypervisor runs out of memory, its kernel ends the machine with the highest
+          C(oom_score) first.
       type: dict
       sample: {private_mib: 41.2, shared_mib: 166.0, oom_score: 671}
     console_log:
-      description: The file on the hypervisor that holds what its kernel and services said on the console.
+      description:
+        - The file on the hypervisor with the output of the host's kernel and services on the
+          console.
       type: str
       sample: /home/me/.local/share/stockyard/hosts/0f2c7e0e-6d0a-4a3f-a7f5-2d8a1a6f4e55/console.log
     address:
-      description: The address where SSH, Docker and published ports answer.
+      description: The address at which SSH, Docker and the published ports answer.
       type: str
       sample: 127.77.12.5
     ports:
-      description: The published ports beside those of SSH and Docker.
+      description: The published ports, without the ports of SSH and Docker.
       type: list
       elements: int
       sample: [8080]
     published:
-      description: Where the hypervisor listens for these ports.
+      description: The addresses and ports of the hypervisor at which the published ports answer.
       type: list
       elements: str
       sample: ["127.77.12.5:8080"]
     egress:
-      description: What the host reaches outside, one of V(none), V(proxy) and V(open).
+      description: The destinations that the host can reach. One of V(none), V(proxy) and V(open).
       type: str
       sample: none
     egress_proxy:
-      description: The proxy that it reaches, as C(host:port). Empty when there is none.
+      description: The proxy that the host can reach, as C(host:port). Empty if there is none.
       type: str
       sample: ""
     network:
-      description: The network that it has its address of, on vSphere a port group. Empty for QEMU's user network.
+      description:
+        - The libvirt network of the host, or on vSphere its port group. Empty for QEMU's user
+          network.
       type: str
       sample: ""
     pool:
-      description: The pool that it is in, empty for none.
+      description: The pool that the host is in. Empty if it is in none.
       type: str
       sample: ci
     size:
-      description: Its nominal size, by which it counts in its pool.
+      description: The nominal size of the host, which counts against the quota of its pool.
       type: dict
       sample: {vcpus: 1, memory_mib: 1024, disk_gib: 8}
     volumes:
-      description: The volumes that it is declared to have, each with the place where it is mounted.
+      description: The volumes that the host declares, each with the path at which it is mounted.
       type: list
       elements: dict
       sample: [{name: web-1-docker, path: /var/lib/docker}]
     expires:
-      description: When its time to live is over, in seconds since the epoch. V(0) for a host that has no end.
+      description:
+        - The time at which the host expires, in seconds since the epoch. V(0) if it does not
+          expire.
       type: float
       sample: 0.0
     lease:
-      description: Who has it, and until when. Empty for a host that nobody leased.
+      description:
+        - The lease of the host, with its holder and its end. Empty if the host is not leased.
       type: dict
       sample:
         id: 0b0a4a86-9c3b-4b0e-9a5e-1c1c7a5a1f10
@@ -207,18 +226,20 @@ hosts:
         until: 1798761600.0
         certificate: 3f8a11c09be2
     identity:
-      description: What makes it itself. Public facts only.
+      description: The public facts of the host's identity.
       type: dict
       sample:
         machine_id: 8c1f3c0b6f8e4b0c9a3a7c6de1f0b2a4
-        ssh_host_key: ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIExampleExampleExampleExampleExampleExample0
+        ssh_host_key: ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIExampleExampleExampleExample0
         certificate: 3f8a11c09be2
         not_after: 1798761600.0
         authority: 5f1e0c7a94d2
         revoked: {}
         engine_id: ""
     ssh:
-      description: How to log in. RV(ignore:command) checks the host key that was pinned when the host was made.
+      description:
+        - The connection parameters for SSH. RV(ignore:command) checks the host key that was pinned
+          when the host was created.
       type: dict
       sample:
         host: 127.77.12.5
@@ -228,10 +249,11 @@ hosts:
         private_key: /home/me/.config/stockyard/stockyard/default/ssh/id_ed25519
         command: >-
           ssh -p 2222 -o StrictHostKeyChecking=yes
-          -o UserKnownHostsFile=/home/me/.config/stockyard/stockyard/default/known_hosts -o IdentitiesOnly=yes
+          -o UserKnownHostsFile=/home/me/.config/stockyard/stockyard/default/known_hosts
+          -o IdentitiesOnly=yes
           -i /home/me/.config/stockyard/stockyard/default/ssh/id_ed25519 stockyard@127.77.12.5
     docker:
-      description: How a Docker client gets at it, over mutual TLS.
+      description: The connection parameters for a Docker client, over mutual TLS.
       type: dict
       sample:
         endpoint: tcp://127.77.12.5:2376
@@ -241,10 +263,11 @@ hosts:
           DOCKER_TLS_VERIFY: "1"
         export: >-
           export DOCKER_HOST=tcp://127.77.12.5:2376
-          DOCKER_CERT_PATH=/home/me/.config/stockyard/stockyard/default/client DOCKER_TLS_VERIFY=1
+          DOCKER_CERT_PATH=/home/me/.config/stockyard/stockyard/default/client
+          DOCKER_TLS_VERIFY=1
         context: >-
           docker context create web-1 --docker
-          host=tcp://127.77.12.5:2376,ca=/home/me/.config/stockyard/stockyard/default/client/ca.pem,cert=/home/me/.config/stockyard/stockyard/default/client/cert.pem,key=/home/me/.config/stockyard/stockyard/default/client/key.pem
+          host=tcp://127.77.12.5:2376,ca=…,cert=…,key=…
 """
 
 from ansible_collections.stockyard.container_hosts.plugins.module_utils._ansible import ask, asking
