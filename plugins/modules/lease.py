@@ -7,15 +7,17 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: lease
-short_description: Take a ready container host for a while
+short_description: Manage a lease of a container host
 version_added: 0.1.0
 description:
-  - Takes a host of a fleet that is ready and that nobody has, for a holder, until a time. However many ask at once, a
-    host has one holder.
-  - The holder gets a client certificate that opens this host and no other, and that ends with the lease.
-  - When the lease is over the host is destroyed, and the next run of M(stockyard.container_hosts.fleet) makes another.
-    A host that somebody had is never given to somebody else.
-  - A lease that ran out cannot be renewed, and giving it back changes nothing.
+  - Leases a ready host of a fleet to a holder until a time. If several holders request hosts at the
+    same time, each host still gets only one holder.
+  - The holder gets a client certificate that is valid for this host only and expires with the
+    lease.
+  - After the end of the lease the host is deleted, and the next run of
+    M(stockyard.container_hosts.fleet) creates another one. A host is never leased to a second
+    holder.
+  - An expired lease cannot be renewed. Its release changes nothing.
 author:
   - stockyard contributors (!UNKNOWN)
 extends_documentation_fragment:
@@ -27,66 +29,68 @@ extends_documentation_fragment:
 attributes:
   check_mode:
     support: full
-    details: Whether a host will be free cannot be told.
+    details: Check mode cannot predict whether a host will be free.
   diff_mode:
     support: full
   idempotent:
     support: partial
-    details: Not with O(renew=true), nor with O(id) and O(state=present), which let the lease last longer every time.
+    details:
+      - Not with O(renew=true), and not with O(id) and O(state=present), which extend the lease in
+        every run.
 options:
   state:
     description:
-      - V(present) has a lease. The one that the O(holder) has of these hosts, or else a new one.
-      - V(released) gives it back. The host is destroyed.
+      - V(present) returns the lease that O(holder) has of the matching hosts, or creates a new
+        lease.
+      - V(released) releases the lease. Its host is deleted.
     type: str
     choices: [present, released]
     default: present
   holder:
     description:
-      - Whose it is, such as the number of a job. A line of at most 100 characters.
-      - One holder has one lease of a fleet. Two jobs of the same name share it.
+      - The holder of the lease, such as the number of a job. One line of at most 100 characters.
+      - A holder has one lease of a fleet. Two jobs with the same holder share the lease.
     type: str
   fleet:
-    description:
-      - The fleet that the host is to be of. Any fleet of the tenant when it is not given.
+    description: The fleet that the host must belong to. By default any fleet of the tenant.
     type: str
   labels:
     description:
-      - Labels that the host is to carry. It may carry others too.
-      - At least one of O(fleet), O(labels) and O(pool) is needed with O(holder).
+      - The labels that the host must have. It can have others too.
+      - With O(holder), at least one of O(fleet), O(labels) and O(pool) is required.
     type: dict
     default: {}
   pool:
-    description:
-      - The pool that the host is to be in.
+    description: The pool that the host must belong to. By default any pool.
     type: str
   duration:
     description:
-      - How long the lease lasts, from now on, as in V(90s), V(45m), V(2h) or V(1d). At most 30 days.
+      - The duration of the lease from now, as in V(90s), V(45m), V(2h) or V(1d). At most 30 days.
     type: str
     default: 1h
   id:
     description:
-      - The number of a lease, instead of O(holder). With O(state=present) it is renewed for O(duration).
+      - The ID of a lease, instead of O(holder). With O(state=present) the lease is renewed for
+        O(duration).
     type: str
   renew:
-    description:
-      - Whether to let the lease that the holder has last for O(duration) from now on.
+    description: Whether to renew the existing lease of the holder for O(duration) from now.
     type: bool
     default: false
   wait:
     description:
-      - Whether to wait, at most O(timeout), until a host is free. Else it is an error when none is.
+      - Whether to wait until a host is free, for at most O(timeout). With V(false) the module fails
+        if no host is free.
     type: bool
     default: false
   replace:
     description:
-      - With O(state=released), whether to make another host at once. Else the next run of the fleet does.
+      - Whether O(state=released) immediately creates another host. With V(false) the next run of
+        the fleet creates it.
     type: bool
     default: false
   timeout:
-    description:
-      - Seconds for everything that the module does.
+    description: Seconds that the whole run of the module can take.
     type: int
     default: 600
 seealso:
@@ -96,57 +100,60 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Take a host for half an hour
+- name: Lease a host for half an hour
   stockyard.container_hosts.lease:
     fleet: ci
     holder: job-17
     duration: 30m
-  register: mine
+  register: leased
 
-- name: Use it
+- name: Use Docker on the host
   ansible.builtin.command: docker info
-  environment: "{{ mine.lease.docker.environment }}"
+  environment: "{{ leased.lease.docker.environment }}"
   changed_when: false
 
-- name: Ask for more time
+- name: Renew the lease
   stockyard.container_hosts.lease:
-    id: "{{ mine.lease.id }}"
+    id: "{{ leased.lease.id }}"
     duration: 30m
 
-- name: Give it back
+- name: Release the lease
   stockyard.container_hosts.lease:
-    id: "{{ mine.lease.id }}"
+    id: "{{ leased.lease.id }}"
     state: released
 """
 
 RETURN = r"""
 lease:
-  description: The lease as it is now. Empty after it was given back, and in check mode where there is none yet.
+  description:
+    - The lease after the run. Empty after its release, and in check mode if it does not exist yet.
   returned: success
   type: dict
   contains:
     id:
-      description: Its number. It asks for more time and gives the host back; it opens nothing.
+      description:
+        - The ID of the lease. With the ID a lease can be renewed and released. It gives no access
+          to the host.
       type: str
       sample: 0b0a4a86-9c3b-4b0e-9a5e-1c1c7a5a1f10
     holder:
-      description: Whose it is.
+      description: The holder of the lease.
       type: str
       sample: job-17
     taken:
-      description: When it began, in seconds since the epoch.
+      description: The time at which the lease began, in seconds since the epoch.
       type: float
       sample: 1798758000.0
     until:
-      description: When it ends, in seconds since the epoch.
+      description: The time at which the lease ends, in seconds since the epoch.
       type: float
       sample: 1798761600.0
     ended:
-      description: Whether it is over. Its host is about to be taken away then.
+      description: Whether the lease has expired. Its host will be deleted.
       type: bool
       sample: false
     certificate:
-      description: The serial number of its client certificate, in hex.
+      description: The serial number of the client certificate of the lease, in hexadecimal digits.
       type: str
       sample: 3f8a11c09be2
     host:
@@ -158,7 +165,7 @@ lease:
       type: str
       sample: ci
     tenant:
-      description: The tenant that it belongs to.
+      description: The tenant that the host belongs to.
       type: str
       sample: default
     address:
@@ -166,34 +173,39 @@ lease:
       type: str
       sample: 127.77.12.5
     docker:
-      description: How a Docker client gets at the host, with a certificate that opens this host and no other.
+      description:
+        - The connection parameters for a Docker client, with a certificate that is valid for this
+          host only.
       type: dict
       sample:
         endpoint: tcp://127.77.12.5:2376
         environment:
           DOCKER_HOST: tcp://127.77.12.5:2376
-          DOCKER_CERT_PATH: /home/me/.config/stockyard/stockyard/default/leases/0b0a4a86-9c3b-4b0e-9a5e-1c1c7a5a1f10
+          DOCKER_CERT_PATH: /home/me/.config/stockyard/stockyard/default/leases/0b0a4a86-9c3b-…
           DOCKER_TLS_VERIFY: "1"
         export: >-
           export DOCKER_HOST=tcp://127.77.12.5:2376
-          DOCKER_CERT_PATH=/home/me/.config/stockyard/stockyard/default/leases/0b0a4a86-9c3b-4b0e-9a5e-1c1c7a5a1f10
+          DOCKER_CERT_PATH=/home/me/.config/stockyard/stockyard/default/leases/0b0a4a86-9c3b-…
           DOCKER_TLS_VERIFY=1
         context: >-
           docker context create ci-1 --docker host=tcp://127.77.12.5:2376,ca=…,cert=…,key=…
 plan:
-  description: What was done, or would be done in check mode. Empty when nothing had to be.
+  description:
+    - The actions that were taken, or in check mode the actions that would be taken. Empty if
+      nothing changes.
   returned: success
   type: list
   elements: str
   sample: ["lease host ci-1: job-17 asks for one"]
 progress:
-  description: The stages that ended, as they were shown.
+  description: The stages that ended, in the order in which they were shown.
   returned: always
   type: list
   elements: str
   sample: ["host ci-1: leased by job-17 until 2026-12-31 23:00:00 UTC"]
 error:
-  description: What went wrong, in parts.
+  description:
+    - The error with its kind, object, cause and remedy. The cause and the remedy can be empty.
   returned: failure
   type: dict
   sample:

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: lease_info
-short_description: List leases
+short_description: List leases of container hosts
 version_added: 0.1.0
 description:
-  - Lists the leases of a yard, those that ended and whose hosts are still there too.
-  - What does not exist is not an error. The list is empty then.
+  - Lists the leases of a yard, including expired leases whose hosts have not been deleted yet.
+  - If nothing matches, the list is empty and the module succeeds.
 author:
   - stockyard contributors (!UNKNOWN)
 extends_documentation_fragment:
@@ -27,57 +27,56 @@ attributes:
     support: full
 options:
   holder:
-    description:
-      - Only leases of this holder.
+    description: Return only leases of this holder.
     type: str
   fleet:
-    description:
-      - Only leases of hosts of this fleet.
+    description: Return only leases of hosts of this fleet.
     type: str
   tenant:
-    description:
-      - Only leases of this tenant.
+    description: Return only leases of this tenant.
     type: str
 seealso:
   - module: stockyard.container_hosts.lease
 """
 
 EXAMPLES = r"""
-- name: See who has hosts of a fleet
+- name: List the leases of a fleet
   stockyard.container_hosts.lease_info:
     fleet: ci
-  register: found
+  register: ci_leases
 """
 
 RETURN = r"""
 leases:
-  description: The leases that were found, by holder.
+  description: The leases, sorted by holder.
   returned: success
   type: list
   elements: dict
   contains:
     id:
-      description: Its number. It asks for more time and gives the host back; it opens nothing.
+      description:
+        - The ID of the lease. With the ID a lease can be renewed and released. It gives no access
+          to the host.
       type: str
       sample: 0b0a4a86-9c3b-4b0e-9a5e-1c1c7a5a1f10
     holder:
-      description: Whose it is.
+      description: The holder of the lease.
       type: str
       sample: job-17
     taken:
-      description: When it began, in seconds since the epoch.
+      description: The time at which the lease began, in seconds since the epoch.
       type: float
       sample: 1798758000.0
     until:
-      description: When it ends, in seconds since the epoch.
+      description: The time at which the lease ends, in seconds since the epoch.
       type: float
       sample: 1798761600.0
     ended:
-      description: Whether it is over. Its host is about to be taken away then.
+      description: Whether the lease has expired. Its host will be deleted.
       type: bool
       sample: false
     certificate:
-      description: The serial number of its client certificate, in hex.
+      description: The serial number of the client certificate of the lease, in hexadecimal digits.
       type: str
       sample: 3f8a11c09be2
     host:
@@ -89,7 +88,7 @@ leases:
       type: str
       sample: ci
     tenant:
-      description: The tenant that it belongs to.
+      description: The tenant that the host belongs to.
       type: str
       sample: default
     address:
@@ -97,17 +96,19 @@ leases:
       type: str
       sample: 127.77.12.5
     docker:
-      description: How a Docker client gets at the host, with a certificate that opens this host and no other.
+      description:
+        - The connection parameters for a Docker client, with a certificate that is valid for this
+          host only.
       type: dict
       sample:
         endpoint: tcp://127.77.12.5:2376
         environment:
           DOCKER_HOST: tcp://127.77.12.5:2376
-          DOCKER_CERT_PATH: /home/me/.config/stockyard/stockyard/default/leases/0b0a4a86-9c3b-4b0e-9a5e-1c1c7a5a1f10
+          DOCKER_CERT_PATH: /home/me/.config/stockyard/stockyard/default/leases/0b0a4a86-9c3b-…
           DOCKER_TLS_VERIFY: "1"
         export: >-
           export DOCKER_HOST=tcp://127.77.12.5:2376
-          DOCKER_CERT_PATH=/home/me/.config/stockyard/stockyard/default/leases/0b0a4a86-9c3b-4b0e-9a5e-1c1c7a5a1f10
+          DOCKER_CERT_PATH=/home/me/.config/stockyard/stockyard/default/leases/0b0a4a86-9c3b-…
           DOCKER_TLS_VERIFY=1
         context: >-
           docker context create ci-1 --docker host=tcp://127.77.12.5:2376,ca=…,cert=…,key=…

@@ -7,14 +7,17 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: pool
-short_description: Have a boundary around container hosts
+short_description: Manage a resource pool with a quota for container hosts
 version_added: 0.1.0
 description:
-  - Makes a pool as declared. A pool is a limit for all hosts in it together, and for pools in it. A host is let in, or
-    refused with the numbers, before anything of it is made, however many controllers ask at once.
-  - It grows and shrinks while its hosts run.
-  - Hosts count by their nominal sizes. What they really hold of the memory says M(stockyard.container_hosts.pool_info).
-  - A limit that is 0 is none.
+  - Creates, changes or deletes a pool. A pool limits all its hosts together, including the hosts of
+    its subordinate pools. A host that exceeds a limit is refused before it is created, and the
+    error contains the figures. This also holds if several controllers create hosts at the same
+    time.
+  - The limits of a pool can be changed while its hosts run.
+  - Hosts count by their nominal sizes. M(stockyard.container_hosts.pool_info) returns the memory
+    that they actually use.
+  - For all limits, V(0) means no limit.
 author:
   - stockyard contributors (!UNKNOWN)
 extends_documentation_fragment:
@@ -32,84 +35,89 @@ attributes:
     support: full
 options:
   name:
-    description:
-      - Its name, at most 63 lower-case letters, digits and hyphens.
+    description: The name of the pool. At most 63 lower-case letters, digits and hyphens.
     type: str
     required: true
   state:
     description:
-      - V(present) has it as declared.
-      - V(absent) takes it away. That is refused while something is in it.
+      - V(present) creates or changes the pool.
+      - V(absent) deletes the pool. It fails while the pool has hosts or subordinate pools.
     type: str
     choices: [present, absent]
     default: present
   parent:
     description:
-      - The pool that it is in, of the same tenant. What is in it counts there too. It cannot be changed.
+      - The parent pool, in the same tenant. The members of a pool also count in its parent. The
+        parent of a pool cannot be changed.
     type: str
     default: ''
   hosts:
-    description:
-      - How many hosts there may be.
+    description: The maximum number of hosts.
     type: int
     default: 0
   vcpus:
-    description:
-      - How many virtual CPUs they may have in all.
+    description: The maximum number of virtual CPUs of all hosts together.
     type: int
     default: 0
   memory_mib:
     description:
-      - The memory in MiB that there is for them.
+      - The maximum memory of all hosts together, in MiB. It is multiplied by O(memory_overcommit).
     type: int
     default: 0
   memory_overcommit:
     description:
-      - How many times O(memory_mib) the nominal sizes of hosts may come to, from 1 to 64. Forks share what they have
-        not written, so that more of them fit than their sizes say, until they write.
+      - The factor by which the nominal memory of all hosts can exceed O(memory_mib), from 1 to 64.
+        Forks share the memory that they have not written, so that their actual use is lower until
+        they write.
     type: float
     default: 1.0
   disk_gib:
     description:
-      - How large their disks may be in all, in GiB, by their virtual sizes. On vSphere, where templates are clones of
-        machines that are not built here, disks are not counted.
+      - The maximum size of all disks together, in GiB, by their virtual sizes.
+      - On vSphere disks are not counted, because the sizes of cloned machines are not declared.
     type: int
     default: 0
   cpu_shares:
     description:
-      - Its weight against pools beside it where the processor is short, V(0) for the usual one. For vSphere. Elsewhere
-        it is kept and has no effect.
+      - The weight of the pool when the pools on one hypervisor compete for CPU time. V(0) is the
+        default weight.
+      - Effective on vSphere only.
     type: int
     default: 0
   memory_shares:
     description:
-      - The same for memory.
+      - The weight of the pool when the pools on one hypervisor compete for memory. V(0) is the
+        default weight.
+      - Effective on vSphere only.
     type: int
     default: 0
   cpu_reservation_mhz:
     description:
-      - What it is sure of, in MHz. For vSphere.
+      - The guaranteed CPU capacity of the pool, in MHz.
+      - Effective on vSphere only.
     type: int
     default: 0
   memory_reservation_mib:
     description:
-      - What it is sure of, in MiB. For vSphere.
+      - The guaranteed memory of the pool, in MiB. It cannot exceed O(memory_mib).
+      - Effective on vSphere only.
     type: int
     default: 0
   expandable:
     description:
-      - Whether it may borrow what its parent is sure of. For vSphere.
+      - Whether the pool can use unreserved capacity of its parent when its own reservation is
+        exhausted.
+      - Effective on vSphere only.
     type: bool
     default: true
   force:
     description:
-      - Whether it may be made smaller than what is in it. That stays, and nothing new is let in. Otherwise it is
-        refused.
+      - Whether the limits can be set below the current use. The existing hosts stay, and new hosts
+        are refused. With V(false) this is an error.
     type: bool
     default: false
   timeout:
-    description:
-      - Seconds for everything that the module does.
+    description: Seconds that the whole run of the module can take.
     type: int
     default: 60
 seealso:
@@ -118,21 +126,21 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Let a team have ten hosts and 8 GiB, given out one and a half times
+- name: Create a pool of ten hosts and 8 GiB with an overcommit of 1.5
   stockyard.container_hosts.pool:
     name: ci
     hosts: 10
     memory_mib: 8192
     memory_overcommit: 1.5
 
-- name: Have hosts in it
+- name: Create a fleet in the pool
   stockyard.container_hosts.fleet:
     name: runner
     template: docker
     count: 10
     pool: ci
 
-- name: Let it grow while they run
+- name: Raise the limits while the hosts run
   stockyard.container_hosts.pool:
     name: ci
     hosts: 20
@@ -142,85 +150,95 @@ EXAMPLES = r"""
 
 RETURN = r"""
 pool:
-  description: The pool as it is now, empty when there is none.
+  description: The pool after the run. Empty if it does not exist.
   returned: success
   type: dict
   contains:
     name:
-      description: The name of the pool.
+      description: The pool's name.
       type: str
       sample: ci
     tenant:
-      description: The tenant that it belongs to.
+      description: The tenant that the pool belongs to.
       type: str
       sample: default
     parent:
-      description: The pool that it is in, empty for none.
+      description: The parent pool. Empty if there is none.
       type: str
       sample: department
     used:
-      description: What the hosts in it, and in pools in it, take of each limit, by their nominal sizes.
+      description:
+        - The used part of each limit, by the nominal sizes of the hosts in this pool and in its
+          subordinate pools.
       type: dict
       sample: {hosts: 4, vcpus: 4, memory_mib: 4096, disk_gib: 32}
     free:
-      description: What is left of each limit, null where there is no limit.
+      description: The free part of each limit. Null if there is no limit.
       type: dict
       sample: {hosts: 6, vcpus: null, memory_mib: 4096, disk_gib: null}
     members:
-      description: The names of the hosts in it, and in pools in it.
+      description: The names of the hosts in this pool and in its subordinate pools.
       type: list
       elements: str
       sample: [ci-1, ci-2, ci-3, ci-4]
     pools:
-      description: The names of the pools in it, directly.
+      description: The names of the direct subordinate pools.
       type: list
       elements: str
       sample: []
     held:
-      description: >-
-        What its running hosts really hold of the memory of the hypervisor, each with the number that the kernel gives
-        its machine (C(oom_score)). Null where the hypervisor does not say.
+      description:
+        - The memory that the running hosts actually use on the hypervisor, and for each host the
+          C(oom_score) of its machine in the kernel. Null if the hypervisor does not provide the
+          figures.
       type: dict
       sample:
         private_mib: 61.5
-        hosts: [{name: ci-1, nominal_mib: 1024, private_mib: 61.5, shared_mib: 118.2, oom_score: 671}]
+        hosts:
+          - {name: ci-1, nominal_mib: 1024, private_mib: 61.5, shared_mib: 118.2, oom_score: 671}
     first_to_go:
-      description: The host whose machine the kernel would end first if memory ran out. Empty where that is not known.
+      description:
+        - The host whose machine the kernel would end first if memory ran out. Empty if it is not
+          known.
       type: str
       sample: ci-1
     warnings:
-      description: What is to be feared, each in a line. Empty when all is well.
+      description: The risks that the current use of memory causes. Empty if there are none.
       type: list
       elements: str
       sample: []
     enforced:
-      description: >-
-        V(admission) where the pool only decides what is let in. V(resource pool) where the hypervisor holds what is in
-        it to its limits and shares too.
+      description:
+        - V(admission) if the pool only decides whether hosts are created.
+        - V(resource pool) if the hypervisor also enforces the limits and shares for running hosts.
       type: str
       sample: admission
     enforced_reason:
-      description: Why it is no more than admission.
+      description: The reason why the hypervisor enforces no more than admission. Empty if it does.
       type: str
       sample: an ordinary user's libvirt may not limit a group of machines
     available_mib:
-      description: The memory in MiB that the hypervisor can still give, null where that is not known.
+      description:
+        - The memory that the hypervisor can still provide, in MiB. Null if it is not known.
       type: int
       sample: 20480
 plan:
-  description: What was done, or would be done in check mode. Empty when nothing had to be.
+  description:
+    - The actions that were taken, or in check mode the actions that would be taken. Empty if
+      nothing changes.
   returned: success
   type: list
   elements: str
   sample: ["change pool ci: hosts, memory_mib changed"]
 progress:
-  description: The stages that ended, as they were shown.
+  description: The stages that ended, in the order in which they were shown.
   returned: always
   type: list
   elements: str
   sample: ["pool ci: changed"]
 error:
-  description: What went wrong, in parts.
+  description:
+    - The error with its kind, object, cause and remedy. The cause and the remedy can be empty.
   returned: failure
   type: dict
   sample:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: pool_info
-short_description: List pools
+short_description: List resource pools of container hosts
 version_added: 0.1.0
 description:
-  - Lists the pools of a yard, what is used of each, what its hosts really hold, and what is to be feared of that.
-  - What does not exist is not an error. The list is empty then.
+  - Lists the pools of a yard with their use, the memory that their hosts actually use, and
+    warnings.
+  - If nothing matches, the list is empty and the module succeeds.
 author:
   - stockyard contributors (!UNKNOWN)
 extends_documentation_fragment:
@@ -27,93 +28,98 @@ attributes:
     support: full
 options:
   name:
-    description:
-      - Only the pool of this name.
+    description: Return only the pool with this name.
     type: str
   tenant:
-    description:
-      - Only pools of this tenant.
+    description: Return only pools of this tenant.
     type: str
 seealso:
   - module: stockyard.container_hosts.pool
 """
 
 EXAMPLES = r"""
-- name: Look at all pools
+- name: List all pools
   stockyard.container_hosts.pool_info:
-  register: found
+  register: all_pools
 
-- name: Say what is to be feared
+- name: Show all warnings
   ansible.builtin.debug:
-    msg: "{{ found.pools | map(attribute='warnings') | flatten }}"
+    msg: "{{ all_pools.pools | map(attribute='warnings') | flatten }}"
 """
 
 RETURN = r"""
 pools:
-  description: The pools that were found, by tenant and name.
+  description: The pools, sorted by tenant and name.
   returned: success
   type: list
   elements: dict
   contains:
     name:
-      description: The name of the pool.
+      description: The pool's name.
       type: str
       sample: ci
     tenant:
-      description: The tenant that it belongs to.
+      description: The tenant that the pool belongs to.
       type: str
       sample: default
     parent:
-      description: The pool that it is in, empty for none.
+      description: The parent pool. Empty if there is none.
       type: str
       sample: department
     used:
-      description: What the hosts in it, and in pools in it, take of each limit, by their nominal sizes.
+      description:
+        - The used part of each limit, by the nominal sizes of the hosts in this pool and in its
+          subordinate pools.
       type: dict
       sample: {hosts: 4, vcpus: 4, memory_mib: 4096, disk_gib: 32}
     free:
-      description: What is left of each limit, null where there is no limit.
+      description: The free part of each limit. Null if there is no limit.
       type: dict
       sample: {hosts: 6, vcpus: null, memory_mib: 4096, disk_gib: null}
     members:
-      description: The names of the hosts in it, and in pools in it.
+      description: The names of the hosts in this pool and in its subordinate pools.
       type: list
       elements: str
       sample: [ci-1, ci-2, ci-3, ci-4]
     pools:
-      description: The names of the pools in it, directly.
+      description: The names of the direct subordinate pools.
       type: list
       elements: str
       sample: []
     held:
-      description: >-
-        What its running hosts really hold of the memory of the hypervisor, each with the number that the kernel gives
-        its machine (C(oom_score)). Null where the hypervisor does not say.
+      description:
+        - The memory that the running hosts actually use on the hypervisor, and for each host the
+          C(oom_score) of its machine in the kernel. Null if the hypervisor does not provide the
+          figures.
       type: dict
       sample:
         private_mib: 61.5
-        hosts: [{name: ci-1, nominal_mib: 1024, private_mib: 61.5, shared_mib: 118.2, oom_score: 671}]
+        hosts:
+          - {name: ci-1, nominal_mib: 1024, private_mib: 61.5, shared_mib: 118.2, oom_score: 671}
     first_to_go:
-      description: The host whose machine the kernel would end first if memory ran out. Empty where that is not known.
+      description:
+        - The host whose machine the kernel would end first if memory ran out. Empty if it is not
+          known.
       type: str
       sample: ci-1
     warnings:
-      description: What is to be feared, each in a line. Empty when all is well.
+      description: The risks that the current use of memory causes. Empty if there are none.
       type: list
       elements: str
       sample: []
     enforced:
-      description: >-
-        V(admission) where the pool only decides what is let in. V(resource pool) where the hypervisor holds what is in
-        it to its limits and shares too.
+      description:
+        - V(admission) if the pool only decides whether hosts are created.
+        - V(resource pool) if the hypervisor also enforces the limits and shares for running hosts.
       type: str
       sample: admission
     enforced_reason:
-      description: Why it is no more than admission.
+      description: The reason why the hypervisor enforces no more than admission. Empty if it does.
       type: str
       sample: an ordinary user's libvirt may not limit a group of machines
     available_mib:
-      description: The memory in MiB that the hypervisor can still give, null where that is not known.
+      description:
+        - The memory that the hypervisor can still provide, in MiB. Null if it is not known.
       type: int
       sample: 20480
 """

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: reap
-short_description: Take away what is over, half-made or left behind
+short_description: Run a clean-up of expired and orphaned container hosts
 version_added: 0.1.0
 description:
-  - Destroys hosts whose lease or time to live is over, hosts and templates that were left half-made or half-destroyed,
-    and removes files, locks and keys that no living object refers to.
-  - Only what is proven to belong to the owner on this hypervisor is touched. What cannot be read, what belongs to
-    somebody else and what another run is at work on is left alone and listed in RV(left).
-  - It needs no declaration, and makes nothing. The next run of M(stockyard.container_hosts.fleet) makes hosts for those
-    that went.
+  - Deletes hosts whose lease or lifetime has expired, and hosts and templates whose creation or
+    deletion was interrupted. Deletes files, locks and keys that no existing object refers to.
+  - Only objects with the owner's marker on this hypervisor are deleted. Unreadable objects, objects
+    of other owners and objects that another run is changing are skipped and listed in RV(left).
+  - It needs no declaration and creates nothing. The next run of M(stockyard.container_hosts.fleet)
+    replaces the deleted hosts.
 author:
   - stockyard contributors (!UNKNOWN)
 extends_documentation_fragment:
@@ -33,14 +33,13 @@ attributes:
 options:
   grace:
     description:
-      - How long a host or template may take to be made before it counts as left behind, and how long ago a file must
-        have been changed last, as in V(30m) or V(2h).
-      - What ended, by its lease or its time to live, goes at once.
+      - The time that the creation of a host or template can take before it counts as interrupted,
+        and the minimum age of a file before it counts as orphaned. As in V(30m) or V(2h).
+      - Expired hosts are deleted without this delay.
     type: str
     default: 1h
   timeout:
-    description:
-      - Seconds for everything that the module does.
+    description: Seconds that the whole run of the module can take.
     type: int
     default: 600
 seealso:
@@ -50,49 +49,55 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Take away what is over
+- name: Delete expired and orphaned objects
   stockyard.container_hosts.reap:
 
-- name: See what would go, and what is left alone
+- name: Show the objects that would be deleted, and the skipped objects
   stockyard.container_hosts.reap:
     grace: 15m
   check_mode: true
-  register: found
+  register: reaped
 """
 
 RETURN = r"""
 left:
-  description: What looks like something that might go and was left alone.
+  description: The objects that might be expired or orphaned, but were skipped.
   returned: success
   type: list
   elements: dict
   contains:
     kind:
-      description: What it is, one of V(machine), V(host), V(template), V(volume), V(fleet) and V(file).
+      description:
+        - The kind of the object. One of V(machine), V(host), V(template), V(volume), V(fleet) and
+          V(file).
       type: str
       sample: machine
     name:
-      description: Its name, or its path.
+      description: The name or the path of the object.
       type: str
       sample: stockyard.default.web-9
     reason:
-      description: Why it was left alone.
+      description: The reason why the object was skipped.
       type: str
       sample: it has a name like ours, and nothing in it says that it is ours
 plan:
-  description: What was done, or would be done in check mode. Empty when nothing had to be.
+  description:
+    - The actions that were taken, or in check mode the actions that would be taken. Empty if
+      nothing changes.
   returned: success
   type: list
   elements: str
   sample: ["destroy host ci-1: its lease by job-17 ended"]
 progress:
-  description: The stages that ended, as they were shown.
+  description: The stages that ended, in the order in which they were shown.
   returned: always
   type: list
   elements: str
   sample: ["host ci-1: destroyed"]
 error:
-  description: What went wrong, in parts. Everything that could be taken away was.
+  description:
+    - The error with its kind, object, cause and remedy. The cause and the remedy can be empty. All
+      other objects were deleted.
   returned: failure
   type: dict
   sample:

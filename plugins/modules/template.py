@@ -7,14 +7,16 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: template
-short_description: Build, boot and freeze a Docker host to fork others from
+short_description: Manage a frozen template of a Docker host
 version_added: 0.1.0
 description:
-  - Has a template as declared. Where there is none, it builds a guest image from Debian packages, boots it, waits for
-    Docker, warms it up and freezes it, memory and all.
-  - A template never changes. When its declaration does, a new generation is built beside the old one. New hosts are
-    forked from the newest, and the fleets that use it replace their hosts when they are next converged.
-  - A declaration that is taken back makes its old generation rule again, if that is still there.
+  - Builds a template if it does not exist. The module builds a guest image from Debian packages,
+    boots it, waits for Docker, runs the warm-up, and freezes the machine with its memory.
+  - A template never changes. If its declaration changes, the module builds a new generation in
+    addition to the old one. New hosts are forked from the newest generation, and fleets replace
+    their hosts in their next run.
+  - If you revert a declaration, its earlier generation becomes current again, provided that it
+    still exists.
 author:
   - stockyard contributors (!UNKNOWN)
 extends_documentation_fragment:
@@ -37,82 +39,89 @@ attributes:
     support: full
 options:
   name:
-    description:
-      - The template's name, at most 63 lower-case letters, digits and hyphens.
+    description: The name of the template. At most 63 lower-case letters, digits and hyphens.
     type: str
     required: true
   state:
     description:
-      - V(present) has a frozen template of this declaration.
-      - V(absent) takes all generations of the template away. It fails when hosts live on one.
+      - V(present) builds a generation for this declaration if there is none.
+      - V(absent) deletes all generations of the template. It fails if a host uses one of them.
     type: str
     choices: [present, absent]
     default: present
   suite:
     description:
-      - The Debian release of the guest, that of O(cloud_image) too.
-      - The release decides which Docker the hosts have. V(trixie) (Debian 13) has Docker 26.1 with API 1.45, and
-        V(bookworm) (Debian 12) has Docker 20.10 with API 1.41, which refuses newer clients that ask for API 1.44.
+      - The Debian release of the guest. A cloud image in O(cloud_image) must have the same release.
+      - The release decides the version of Docker. V(trixie) (Debian 13) has Docker 26.1 with API
+        1.45, and V(bookworm) (Debian 12) has Docker 20.10 with API 1.41, which refuses newer
+        clients that request API 1.44.
     type: str
     choices: [bookworm, trixie]
     default: trixie
   packages:
-    description:
-      - Debian packages to install, beside those that every host has.
+    description: Debian packages to install in addition to the packages that every host needs.
     type: list
     elements: str
     default: []
   files:
     description:
-      - Files to put into the guest, absolute path to text. They belong to root and all may read them.
-      - Every host that is forked has them. Put no secrets here.
+      - Files to create in the guest, as a mapping of absolute paths to texts. They belong to root
+        and are readable for all users.
+      - Every host contains these files. Do not put secrets into them.
     type: dict
     default: {}
   disk_gib:
     description:
-      - The size of the disk in GiB. Only what is written takes room.
+      - The virtual size of the disk in GiB, from 2 to 2048. The disk is sparse. Unused space is not
+        allocated.
     type: int
     default: 8
   source:
     description:
-      - A virtual machine or template of vCenter's, by its name or its path, that is cloned instead of an image that is
-        built. It has the agent in it already, so O(packages) and O(files) cannot be given with it.
-      - C(library:LIBRARY/ITEM) names an item of a content library.
-      - On vSphere it has to be given, elsewhere it cannot be.
+      - The name or path of a virtual machine or template in vCenter to clone, instead of an image
+        that is built. It must contain the agent already. It cannot be combined with O(packages),
+        O(files), O(preload), O(commands), O(provision), O(security) and O(cloud_image).
+      - C(library:LIBRARY/ITEM) selects an item of a content library.
+      - Required on vSphere, and an error on other hypervisors.
     type: str
     default: ""
   ssh_user:
     description:
-      - The user that is made in the guest, with password-less C(sudo) and the right to use Docker.
+      - The user to create in the guest. It gets password-less C(sudo) and the right to use Docker.
+        System users such as C(root) are errors.
     type: str
     default: stockyard
   docker:
     description:
-      - V(running) freezes the guest with Docker up. Hosts answer at once.
-      - V(stopped) freezes it with Docker stopped. It starts in each host.
+      - V(running) freezes the guest with Docker running. Docker answers as soon as a host is
+        forked.
+      - V(stopped) freezes the guest with Docker stopped. Docker starts in each host.
     type: str
     choices: [running, stopped]
     default: running
   upgrade:
     description:
-      - Whether to ask the mirror what packages it has now, and to build a new generation when some are later than those
-        in the template. The mirror is asked in every run, and in check mode too.
+      - Whether to compare the template with the packages on the mirror, and to build a new
+        generation if the mirror has later versions. Every run contacts the mirror, also in check
+        mode.
     type: bool
     default: false
   max_age:
     description:
-      - The age at which a new generation is built from today's packages, whether these moved or not. A number of
-        seconds, or a number with C(m), C(h), C(d) or C(w). At least a minute.
+      - The age at which a new generation is built, even if no package has changed. A number of
+        seconds, or a number with C(s), C(m), C(h), C(d) or C(w). At least one minute and at most
+        ten years.
     type: str
   keep_generations:
     description:
-      - How many generations stay, the newest among them. Older ones are removed when no host lives on them.
+      - The number of generations to keep, including the current one. Older generations are deleted
+        when no host uses them. From 1 to 1000.
     type: int
     default: 2
   timeout:
     description:
-      - Seconds for everything that the module does. When they are over it fails, and a template that is half-made is
-        taken away again.
+      - Seconds that the whole run of the module can take. After that time the module fails, and an
+        incomplete template is deleted.
     type: int
     default: 1800
 seealso:
@@ -121,38 +130,38 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Have a template
+- name: Build a template
   stockyard.container_hosts.template:
     name: docker
 
-- name: Have a larger one, with Git in it, built through a proxy
+- name: Build a larger template with Git, through a proxy
   stockyard.container_hosts.template:
     name: builder
     packages: [git, make]
     files:
       /etc/motd: |
-        This host is cattle.
+        This host is disposable.
     vcpus: 2
     memory_mib: 4096
     disk_gib: 40
     proxy: http://proxy.example.com:3128
 
-- name: Have one with packages of your own in it, and follow them
+- name: Build a template with packages of your own repository, and follow their updates
   stockyard.container_hosts.template:
     name: builder
-    packages: [our-build-tools]
+    packages: [example-build-tools]
     repositories:
       - url: https://packages.example.com/debian
         signed_by: "{{ lookup('ansible.builtin.file', 'packages.asc') }}"
     upgrade: true
 
-- name: Have it follow security updates, and never be older than a month
+- name: Follow security updates, and rebuild the template after 30 days at the latest
   stockyard.container_hosts.template:
     name: docker
     upgrade: true
     max_age: 30d
 
-- name: Have one for tenants who are not trusted
+- name: Build a template for untrusted users
   stockyard.container_hosts.template:
     name: public
     security:
@@ -161,7 +170,7 @@ EXAMPLES = r"""
       policy:
         images: ["registry.example.com/public/*"]
 
-- name: Have one that a playbook of your own has prepared
+- name: Build a template with your own playbook
   stockyard.container_hosts.template:
     name: builder
     packages: [git, make]
@@ -169,15 +178,15 @@ EXAMPLES = r"""
       playbook: "{{ playbook_dir }}/builder/template.yml"
       variables: {workers: 4}
 
-- name: Have one that begins with a cloud image
+- name: Build a template from a cloud image
   stockyard.container_hosts.template:
-    name: cloudy
+    name: cloud
     suite: trixie
     cloud_image:
       location: https://images.example.com/debian-13-genericcloud-amd64.qcow2
       checksum: "sha512:{{ cloud_image_sha512 }}"
 
-- name: Take it away, with all its generations
+- name: Delete a template with all its generations
   stockyard.container_hosts.template:
     name: builder
     state: absent
@@ -185,7 +194,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 template:
-  description: The generation that hosts are forked from, or null when there is none.
+  description: The generation that hosts are forked from, or null if the template does not exist.
   returned: success
   type: dict
   contains:
@@ -194,67 +203,74 @@ template:
       type: str
       sample: docker
     tenant:
-      description: The tenant that it belongs to.
+      description: The tenant that the template belongs to.
       type: str
       sample: default
     generation:
-      description: The first twelve digits of the digest over image and hardware.
+      description: The first twelve digits of the digest of image and hardware.
       type: str
       sample: 5f3c6a1d2b9e
     usable:
-      description: Whether hosts can be forked from it.
+      description: Whether hosts can be forked from this generation.
       type: bool
       sample: true
     problem:
-      description: Why it cannot be used, empty when it can.
+      description: The reason why the generation cannot be used. Empty if it can.
       type: str
       sample: ""
     image:
-      description: SHA-256 of the image, package versions included.
+      description: The SHA-256 digest of the image, including its package versions.
       type: str
       sample: 0d9e4c2f7b1a8e6354c1f0a9d8b7e6f5a4c3b2d1e0f9a8b7c6d5e4f3a2b1c0d9
     hardware:
-      description: The machine that it was frozen with.
+      description: The virtual hardware that was frozen.
       type: dict
       sample: {vcpus: 1, max_vcpus: 4, memory_mib: 1024, spare_ports: 4, accelerator: auto}
     created:
-      description: When it was made, in seconds since the epoch.
+      description: The time of creation, in seconds since the epoch.
       type: float
       sample: 1767225600.0
     promoted:
-      description: When it was made to rule again after later generations, in seconds since the epoch. 0 for never.
+      description:
+        - The time at which this generation became current again after later generations, in seconds
+          since the epoch. V(0) if that never happened.
       type: float
       sample: 0.0
     provision:
-      description: What was run in it before it was frozen. Empty for nothing.
+      description: The playbook or roles that ran before the freeze. Empty if there were none.
       type: str
       sample: playbook template.yml
     source:
-      description: Where its packages came from. Null where that is not known.
+      description: The sources of the packages. Null if they are not known.
       type: dict
       sample:
         suite: bookworm
         packages: [docker.io, sudo]
         build: {mirror: "", security_mirror: "", proxy: "", repositories: []}
 templates:
-  description: All generations of the template, the one that hosts are forked from last. Each is like RV(template).
+  description:
+    - All generations of the template. The last one is the generation that hosts are forked from.
+      Each item has the keys of RV(template).
   returned: success
   type: list
   elements: dict
 plan:
-  description: What was done, or would be done in check mode. Empty when nothing had to be.
+  description:
+    - The actions that were taken, or in check mode the actions that would be taken. Empty if
+      nothing changes.
   returned: success
   type: list
   elements: str
   sample: ["build template docker: there is none"]
 progress:
-  description: The stages that ended, as they were shown.
+  description: The stages that ended, in the order in which they were shown.
   returned: always
   type: list
   elements: str
   sample: ["template docker: freeze (71 s)", "template docker: frozen (74 s)"]
 error:
-  description: What went wrong, in parts.
+  description:
+    - The error with its kind, object, cause and remedy. The cause and the remedy can be empty.
   returned: failure
   type: dict
   sample:

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: template_info
-short_description: List templates
+short_description: List templates of container hosts
 version_added: 0.1.0
 description:
-  - Lists the templates of a yard, all generations, oldest first.
-  - What does not exist is not an error. The list is empty then.
+  - Lists all generations of the templates of a yard, oldest first.
+  - If nothing matches, the list is empty and the module succeeds.
 author:
   - stockyard contributors (!UNKNOWN)
 extends_documentation_fragment:
@@ -27,30 +27,28 @@ attributes:
     support: full
 options:
   name:
-    description:
-      - Only generations of the template of this name.
+    description: Return only generations of the template with this name.
     type: str
   tenant:
-    description:
-      - Only templates of this tenant.
+    description: Return only templates of this tenant.
     type: str
 seealso:
   - module: stockyard.container_hosts.template
 """
 
 EXAMPLES = r"""
-- name: Look at all templates
+- name: List all templates
   stockyard.container_hosts.template_info:
-  register: found
+  register: all_templates
 
-- name: Name those that cannot be used
+- name: Show the templates that cannot be used
   ansible.builtin.debug:
-    msg: "{{ found.templates | rejectattr('usable') | map(attribute='name') }}"
+    msg: "{{ all_templates.templates | rejectattr('usable') | map(attribute='name') }}"
 """
 
 RETURN = r"""
 templates:
-  description: The templates that were found.
+  description: The generations of the templates, oldest first.
   returned: success
   type: list
   elements: dict
@@ -60,41 +58,42 @@ templates:
       type: str
       sample: docker
     tenant:
-      description: The tenant that it belongs to.
+      description: The tenant that the template belongs to.
       type: str
       sample: default
     generation:
-      description: The first twelve digits of the digest over image and hardware.
+      description: The first twelve digits of the digest of image and hardware.
       type: str
       sample: 5f3c6a1d2b9e
     usable:
-      description: Whether hosts can be forked from it.
+      description: Whether hosts can be forked from this generation.
       type: bool
       sample: true
     problem:
-      description: Why it cannot be used, empty when it can.
+      description: The reason why the generation cannot be used. Empty if it can.
       type: str
       sample: ""
     image:
-      description: SHA-256 of the image, package versions included.
+      description: The SHA-256 digest of the image, including its package versions.
       type: str
       sample: 0d9e4c2f7b1a8e6354c1f0a9d8b7e6f5a4c3b2d1e0f9a8b7c6d5e4f3a2b1c0d9
     hardware:
-      description: The machine that it was frozen with.
+      description: The virtual hardware that was frozen.
       type: dict
       sample: {vcpus: 1, max_vcpus: 4, memory_mib: 1024, spare_ports: 4, accelerator: auto}
     provision:
-      description: What was run in it before it was frozen. Empty for nothing.
+      description: The playbook or roles that ran before the freeze. Empty if there were none.
       type: str
       sample: playbook template.yml
     sizes:
       description:
-        - MiB that it takes of the disk of the hypervisor. The RAM file is sparse. Other templates may share the image.
-      returned: where its files are kept by this collection
+        - The disk space that the generation uses on the hypervisor, in MiB. The memory file is
+          sparse. Other templates can share the image.
+      returned: if stockyard stores the files of the template
       type: dict
       sample: {disk_mib: 12.4, ram_mib: 231.7, state_mib: 0.7, image_mib: 489.2}
     created:
-      description: When it was made, in seconds since the epoch.
+      description: The time of creation, in seconds since the epoch.
       type: float
       sample: 1767225600.0
 """

@@ -7,14 +7,18 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: volume
-short_description: Have, grow, copy, attach or delete a data disk that outlives hosts
+short_description: Manage a data volume that outlives container hosts
 version_added: 0.1.0
 description:
-  - Has one volume by its name. It is a sparse disk with a file system of its own, which is made once, when a host first
-    has it.
-  - One host at a time has a volume. Another one that asks is refused, and the error names the holder.
-  - Nothing deletes a volume but O(state=absent) here, and what says so in M(stockyard.container_hosts.yard).
-  - A volume for C(/var/lib/docker) is declared with a host or a fleet, in O(ignore:volumes) there.
+  - Creates, enlarges, copies, attaches, detaches or deletes one volume by its name. A volume is a
+    sparse disk with its own file system, which is created when the volume is first attached to a
+    host.
+  - One host at a time uses a volume. If another host requests it, the module fails and the error
+    names the host that uses it.
+  - Only O(state=absent) of this module, M(stockyard.container_hosts.yard) with
+    O(stockyard.container_hosts.yard#module:volumes=true), and a declaration with C(state=absent)
+    delete a volume.
+  - Declare a volume for C(/var/lib/docker) with its host or fleet, in the option O(ignore:volumes).
 author:
   - stockyard contributors (!UNKNOWN)
 extends_documentation_fragment:
@@ -32,51 +36,55 @@ attributes:
     support: full
 options:
   name:
-    description:
-      - The volume's name, at most 63 lower-case letters, digits and hyphens.
+    description: The name of the volume. At most 63 lower-case letters, digits and hyphens.
     type: str
     required: true
   state:
     description:
-      - V(present) has the volume, at least as large as declared.
-      - V(absent) deletes it and all that is on it. That is refused while a host has it. Copies of it stay whole.
-      - V(attached) has it, plugged into the running host O(host) and mounted at O(path). It is there again whenever the
-        host boots.
-      - V(detached) has it, unmounted and plugged into no host. That is refused while something in the host uses it, and
-        for a volume that is part of the host's declaration.
+      - V(present) creates the volume, and enlarges it if it is smaller than declared.
+      - V(absent) deletes the volume and its data. It fails while the volume is attached to a host.
+        Copies of the volume stay intact.
+      - V(attached) creates the volume if needed, attaches it to the running host O(host) and mounts
+        it at O(path). The mount persists when the host reboots.
+      - V(detached) unmounts the volume and detaches it from its host. It fails while a process in
+        the host uses the volume, and for a volume that is part of the host's declaration.
     type: str
     choices: [present, absent, attached, detached]
     default: present
   size_gib:
     description:
-      - Its size in GiB. A smaller one is grown, in the host that has it, too. None is ever shrunk.
-      - By default an existing one is left as it is, a copy is made as large as its source, and any other with 10 GiB.
+      - The size of the volume in GiB, from 1 to 65536. A smaller volume is enlarged, also while it
+        is attached. A volume is never reduced.
+      - By default an existing volume keeps its size, a copy gets the size of its source, and
+        another new volume gets 10 GiB.
     type: int
   source:
     description:
-      - A volume or snapshot that it is a copy of when it is made. The copy shares what it did not change with its
-        source, takes no time, and stays whole when the source is changed or deleted. On vSphere nothing is shared.
-      - A volume can be copied while no host has it.
+      - The volume or snapshot to copy when the volume is created. On libvirt a copy is immediate
+        and shares its unchanged data with the source. It stays intact if the source is changed or
+        deleted. On vSphere it is a full copy.
+      - A volume can be copied only while it is attached to no host.
     type: str
     default: ''
   snapshot:
     description:
-      - Whether it is a snapshot of O(source), which is never changed and never attached. Copies are made of it at any
-        time.
+      - Whether the volume is a snapshot of O(source). A snapshot never changes and cannot be
+        attached. It can be copied at any time. Requires O(source).
     type: bool
     default: false
   host:
     description:
-      - The host that has it. Required when O(state=attached), and refused otherwise.
+      - The host to attach the volume to. Required when O(state=attached), and an error with other
+        states.
     type: str
   path:
     description:
-      - Where it is mounted in the host. Directories that the host itself lives on are refused.
+      - The path in the host at which the volume is mounted. Directories that the host itself needs
+        are errors, and so is C(/var/lib/docker).
     type: str
     default: /data
   timeout:
-    description:
-      - Seconds for everything.
+    description: Seconds that the whole run of the module can take.
     type: int
     default: 120
 seealso:
@@ -86,30 +94,30 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Have a volume
+- name: Create a volume
   stockyard.container_hosts.volume:
     name: results
     size_gib: 20
 
-- name: Let a running host have it
+- name: Attach the volume to a running host
   stockyard.container_hosts.volume:
     name: results
     state: attached
     host: web-1
     path: /data/results
 
-- name: Take it out again
+- name: Detach the volume
   stockyard.container_hosts.volume:
     name: results
     state: detached
 
-- name: Keep what is on it now
+- name: Create a snapshot of the volume
   stockyard.container_hosts.volume:
     name: results-monday
     source: results
     snapshot: true
 
-- name: Delete it
+- name: Delete the volume
   stockyard.container_hosts.volume:
     name: results
     state: absent
@@ -117,7 +125,9 @@ EXAMPLES = r"""
 
 RETURN = r"""
 volume:
-  description: The volume as it is now, or null when there is none. M(stockyard.container_hosts.volume_info) says more.
+  description:
+    - The volume after the run, or null if it does not exist.
+      M(stockyard.container_hosts.volume_info) describes the keys.
   returned: success
   type: dict
   sample:
@@ -132,19 +142,22 @@ volume:
     mounted: true
     allocated: 73400320
 plan:
-  description: What was done, or would be done in check mode. Empty when nothing had to be.
+  description:
+    - The actions that were taken, or in check mode the actions that would be taken. Empty if
+      nothing changes.
   returned: success
   type: list
   elements: str
   sample: ["attach volume results: web-1 is to have it"]
 progress:
-  description: The stages that ended, as they were shown.
+  description: The stages that ended, in the order in which they were shown.
   returned: always
   type: list
   elements: str
   sample: ["volume results: mounted at /data/results in host web-1"]
 error:
-  description: What went wrong, in parts.
+  description:
+    - The error with its kind, object, cause and remedy. The cause and the remedy can be empty.
   returned: failure
   type: dict
   sample:

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: volume_info
-short_description: List volumes
+short_description: List data volumes and snapshots
 version_added: 0.1.0
 description:
-  - Lists the volumes and snapshots of a yard, by tenant and name.
-  - What does not exist is not an error. The list is empty then.
+  - Lists the volumes and snapshots of a yard.
+  - If nothing matches, the list is empty and the module succeeds.
 author:
   - stockyard contributors (!UNKNOWN)
 extends_documentation_fragment:
@@ -27,30 +27,28 @@ attributes:
     support: full
 options:
   name:
-    description:
-      - Only the volume of this name.
+    description: Return only the volume with this name.
     type: str
   tenant:
-    description:
-      - Only volumes of this tenant.
+    description: Return only volumes of this tenant.
     type: str
 seealso:
   - module: stockyard.container_hosts.volume
 """
 
 EXAMPLES = r"""
-- name: Look at all volumes
+- name: List all volumes
   stockyard.container_hosts.volume_info:
-  register: found
+  register: all_volumes
 
-- name: Name those that no host has
+- name: Show the volumes that are attached to no host
   ansible.builtin.debug:
-    msg: "{{ found.volumes | selectattr('host', 'eq', '') | map(attribute='name') }}"
+    msg: "{{ all_volumes.volumes | selectattr('host', 'eq', '') | map(attribute='name') }}"
 """
 
 RETURN = r"""
 volumes:
-  description: The volumes that were found.
+  description: The volumes and snapshots, sorted by tenant and name.
   returned: success
   type: list
   elements: dict
@@ -60,63 +58,70 @@ volumes:
       type: str
       sample: results
     tenant:
-      description: The tenant that it belongs to.
+      description: The tenant that the volume belongs to.
       type: str
       sample: default
     size_gib:
-      description: How large it is to its host, in GiB.
+      description: The virtual size of the volume, in GiB.
       type: int
       sample: 20
     allocated:
-      description: What it takes of the storage for itself, in bytes.
+      description: The storage that the volume itself uses, in bytes.
       type: int
       sample: 73400320
     shared:
-      description: What it lives on together with its copies or its source, in bytes. Not on every hypervisor.
+      description:
+        - The storage that the volume shares with its copies or its source, in bytes. Not available
+          on every hypervisor.
       type: int
       sample: 0
     disk:
-      description: Its disk. Empty for a snapshot.
+      description: The path of the volume's disk. Empty for a snapshot.
       type: str
-      sample: /home/me/.local/share/stockyard/volumes/0b0a4a86-9c3b-4b0e-9a5e-1c1c7a5a1f10/disk.qcow2
+      sample: /home/me/.local/share/stockyard/volumes/0b0a4a86-9c3b-…/disk.qcow2
     filesystem:
-      description: V(ext4), or empty before a host had it. V(making) where making it was cut short.
+      description:
+        - The file system of the volume. V(ext4), empty before the volume is first attached, or
+          V(making) if its creation was interrupted.
       type: str
       sample: ext4
     source:
-      description: What it was copied from. Empty when it was made empty.
+      description: The volume or snapshot that it was copied from. Empty if it was created empty.
       type: str
       sample: ""
     snapshot:
-      description: Whether it is a snapshot.
+      description: Whether the volume is a snapshot.
       type: bool
       sample: false
     encrypted:
-      description: Whether it is encrypted. A volume is from its first host on, where the template of that says so.
+      description:
+        - Whether the volume is encrypted. The template of the first host that the volume is
+          attached to decides this.
       type: bool
       sample: false
     host:
-      description: The host that has it. Empty when nobody does.
+      description: The host that the volume is attached to. Empty if there is none.
       type: str
       sample: web-1
     path:
-      description: Where it is mounted there.
+      description: The path in the host at which the volume is mounted.
       type: str
       sample: /data/results
     mounted:
-      description: Whether that was done to the end.
+      description: Whether the mount is complete.
       type: bool
       sample: true
     phase:
-      description: One of V(creating), V(ready) and V(deleting).
+      description: The phase of the volume's record. One of V(creating), V(ready) and V(deleting).
       type: str
       sample: ready
     uuid:
-      description: Its uuid. Its first 20 digits are the serial number of its disk in a host.
+      description:
+        - The UUID of the volume. Its first 20 digits are the serial number of the disk in a host.
       type: str
       sample: 0b0a4a86-9c3b-4b0e-9a5e-1c1c7a5a1f10
     created:
-      description: When it was made, in seconds since the epoch.
+      description: The time of creation, in seconds since the epoch.
       type: float
       sample: 1767225600.0
 """

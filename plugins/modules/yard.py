@@ -7,15 +7,17 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: yard
-short_description: Have a whole yard as declared, or take it away
+short_description: Manage a yard of container hosts from a declaration
 version_added: 0.1.0
 description:
-  - With V(present) it makes all pools, templates, volumes and fleets of a declaration, in this order, and can take
-    away what is not declared any more. Its plan is one for all. In check mode it shows which hosts are replaced because
-    their template will have a new generation.
-  - With V(absent) it destroys every host of an owner on a hypervisor, in fleets and single, whether anything still
-    declares it or not. Volumes stay, and are named, unless O(volumes=true).
-  - Objects of other owners, and objects whose record cannot be read, are left alone.
+  - V(present) converges all pools, templates, volumes and fleets of a declaration, in this order,
+    and can delete objects that are no longer declared. One plan covers all objects. In check mode
+    the plan also contains the hosts that are replaced because their template will have a new
+    generation.
+  - V(absent) deletes all hosts of an owner on a hypervisor, members of fleets and single hosts,
+    whether they are declared or not. Volumes stay and are listed in RV(kept), unless
+    O(volumes=true).
+  - Objects of other owners and objects with an unreadable record are never changed.
 author:
   - stockyard contributors (!UNKNOWN)
 extends_documentation_fragment:
@@ -30,74 +32,77 @@ attributes:
     support: full
   idempotent:
     support: partial
-    details: Not with fleets that have C(recreate=always), which makes every host anew.
+    details: Not for fleets with C(recreate=always), which replaces every host.
 options:
   state:
     description:
-      - V(present) has the yard as O(declaration) says.
-      - V(absent) takes the yard away.
+      - V(present) converges the yard to O(declaration).
+      - V(absent) deletes all hosts of the yard.
     type: str
     choices: [present, absent]
     required: true
   declaration:
     description:
-      - What the yard is to have. Required when O(state=present).
-      - C(templates) is a list, each with the options of M(stockyard.container_hosts.template). C(fleets) is a list,
-        each with the options of M(stockyard.container_hosts.fleet), and C(pools) one with those of
-        M(stockyard.container_hosts.pool). C(volumes) is a list, each with the options of
-        M(stockyard.container_hosts.volume) but C(host) and C(path), and with the states V(present) and V(absent). They
-        are made in their order, before the fleets. Each item has a C(timeout) of its own.
-      - Pools that are made or grow come first, pools that shrink after the fleets.
+      - The objects of the yard. Required when O(state=present).
+      - C(templates), C(fleets) and C(pools) are lists. Each item has the options of
+        M(stockyard.container_hosts.template), M(stockyard.container_hosts.fleet) or
+        M(stockyard.container_hosts.pool).
+      - C(volumes) is a list. Each item has the options of M(stockyard.container_hosts.volume),
+        except C(host) and C(path), and the states V(present) and V(absent). Volumes are created in
+        their order, before the fleets.
+      - Each item has its own C(timeout).
+      - Pools that are created or enlarged are changed first. Pools that are reduced are changed
+        after the fleets.
     type: dict
   prune:
     description:
-      - What happens to fleets, templates and pools of the owner that are not declared. Single hosts always stay, and
-        so do templates that hosts live on, and pools that something is in. Volumes always stay.
-      - V(no) leaves them. V(yes) takes them away. Where the list of fleets is empty no fleet goes, and where the list
-        of templates is empty no template goes, and so with pools, because it is more likely lost than meant.
-      - V(force) takes them away even then.
-      - Nothing goes when a part of the declaration failed.
+      - Whether to delete fleets, templates and pools of the owner that are not declared. Volumes,
+        single hosts, templates with hosts, and pools with members are never deleted.
+      - V(no) keeps them.
+      - V(yes) deletes them. A kind of object is kept if its list in the declaration is empty,
+        because an empty list is usually a mistake.
+      - V(force) deletes them even if the list is empty.
+      - Nothing is deleted if a part of the declaration failed.
     type: str
     choices: ["no", "yes", force]
     default: "no"
   rebuild:
     description:
-      - Whether to have every template built from the packages that the mirrors have now, as with C(upgrade=true).
+      - Whether to build every template from the current packages of its mirrors, as with
+        C(upgrade=true).
     type: bool
     default: false
   here:
-    description:
-      - The name of this hypervisor among the C(hypervisors) of fleets.
+    description: The name of this hypervisor in the C(hypervisors) of fleets.
     type: str
   evacuate:
     description:
-      - Whether fleets leave this hypervisor that are declared to leave it. With V(false) they stay as they are, until
-        the other hypervisors have their hosts.
+      - Whether to delete hosts of fleets that declare this hypervisor as evacuated or dead. With
+        V(false) these hosts stay until the other hypervisors have replaced them.
     type: bool
     default: true
   save_plan:
     description:
-      - A file, ending in C(.json), that the plan is saved to, in check mode too. Beside it, with the ending C(.md), it
-        is written as a table.
+      - A file to save the plan in, also in check mode. The name must end in C(.json). A table of
+        the plan is saved in the same directory with the ending C(.md).
     type: path
   only_if:
     description:
-      - A saved plan. Nothing is done unless just that is still to be done, to objects that are as they were. Otherwise
-        the module fails and says what changed.
+      - A saved plan. The module applies it only if the current plan is identical and the objects
+        have not changed since. Otherwise the module fails and lists the differences.
     type: path
   templates:
-    description:
-      - Whether O(state=absent) takes templates and pools away too.
+    description: Whether O(state=absent) also deletes templates and pools.
     type: bool
     default: false
   volumes:
-    description:
-      - Whether O(state=absent) deletes volumes and snapshots too, with all that is on them.
+    description: Whether O(state=absent) also deletes volumes and snapshots, with their data.
     type: bool
     default: false
   timeout:
     description:
-      - Seconds for everything that the module does when O(state=absent).
+      - Seconds that the whole run of the module can take when O(state=absent). With
+        O(state=present) the items of O(declaration) have their own C(timeout).
     type: int
     default: 600
 seealso:
@@ -107,30 +112,30 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Have a yard as a file declares it, and nothing else
+- name: Converge a yard to a declaration in a file, and delete undeclared objects
   stockyard.container_hosts.yard:
     state: present
     declaration: "{{ lookup('ansible.builtin.file', 'yard.yml') | from_yaml }}"
     prune: "yes"
 
-- name: Save what would be done
+- name: Save the plan without applying it
   stockyard.container_hosts.yard:
     state: present
     declaration: "{{ yard }}"
     save_plan: plan.json
   check_mode: true
 
-- name: Do it, if that is still true
+- name: Apply the saved plan if it is still valid
   stockyard.container_hosts.yard:
     state: present
     declaration: "{{ yard }}"
     only_if: plan.json
 
-- name: Destroy all hosts and keep the templates
+- name: Delete all hosts and keep the templates
   stockyard.container_hosts.yard:
     state: absent
 
-- name: Destroy everything that a pipeline made
+- name: Delete all hosts, templates and pools of a pipeline
   stockyard.container_hosts.yard:
     owner: pipeline-42
     state: absent
@@ -140,38 +145,44 @@ EXAMPLES = r"""
 RETURN = r"""
 hosts:
   description:
-    - The names of the hosts of all declared fleets. With O(state=absent) those that are left, which is none after a
-      success outside check mode.
+    - With O(state=present) the names of the hosts of all declared fleets.
+    - With O(state=absent) the names of the remaining hosts. The list is empty after a success
+      outside check mode.
   returned: success
   type: list
   elements: str
   sample: []
 members:
-  description: The hosts of all declared fleets, each as M(stockyard.container_hosts.fleet) returns it.
+  description:
+    - The hosts of all declared fleets. Each item has the keys that
+      M(stockyard.container_hosts.fleet) returns.
   returned: when O(state=present)
   type: list
   elements: dict
   sample: []
 kept:
-  description: What stays although the yard goes. The volumes, unless they were to be deleted.
-  returned: when O(state=absent), and something stays
+  description: The objects that were not deleted with the yard, which are the volumes.
+  returned: when O(state=absent) and objects remain
   type: list
   elements: str
   sample: ["volume results"]
 plan:
-  description: What was done, or would be done in check mode. Empty when nothing had to be.
+  description:
+    - The actions that were taken, or in check mode the actions that would be taken. Empty if
+      nothing changes.
   returned: success
   type: list
   elements: str
   sample: ["destroy host web-1: the yard is taken away"]
 progress:
-  description: The stages that ended, as they were shown.
+  description: The stages that ended, in the order in which they were shown.
   returned: always
   type: list
   elements: str
   sample: ["host web-1: destroyed"]
 error:
-  description: What went wrong, in parts.
+  description:
+    - The error with its kind, object, cause and remedy. The cause and the remedy can be empty.
   returned: failure
   type: dict
   sample:
