@@ -102,7 +102,7 @@ def test_go_reads_the_first_value_only() -> None:
 
 @pytest.mark.parametrize("uri", [
     "/containers/create", "/v1.41/containers/create", "/v1.24/containers/create?name=x",
-    "/containers/create?x=/auth",
+    "/containers/create?name=/auth",
 ])  # fmt: skip
 def test_a_body_that_cannot_be_seen_is_refused(uri: str) -> None:
     assert "cannot be seen" in refused(OPEN, asked("POST", uri))
@@ -222,7 +222,7 @@ def test_values_of_any_shape_are_an_answer(key: str, value: Any) -> None:
 def test_keys_fold_as_in_go() -> None:
     assert folded("HO\u017fTCONFIG") == folded("HostConfig")
     assert folded("PIDMODE\u212a") == "pidmodek"
-    assert decoded(base64.b64encode(b'{"A": {"B": 1}}').decode()) == {"a": {"b": 1}}
+    assert decoded(base64.b64encode(b'{"A": {"B": 1}}').decode()) == [("A", [("B", 1)])]
 
 
 def test_whatever_fails_is_a_refusal() -> None:

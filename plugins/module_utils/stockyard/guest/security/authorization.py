@@ -12,7 +12,7 @@ from ...core import codec
 from ...core.provider import GuestFile
 from ...core.security import Policy, Settings
 from . import authz
-from .authz import body, policy, rules, server
+from .authz import body, policy, rules, schema, server, tables
 from .part import NOTHING, UNITS, Part
 
 NAME = "stockyard-authz"
@@ -64,8 +64,9 @@ def part(settings: Settings) -> Part:
         "/etc/sysusers.d/stockyard-authz.conf": GuestFile(f'u {NAME} - "Docker authorization plugin"\n'),
         POLICY: GuestFile(text(settings)),
     }
-    modules = {"__init__": authz, "body": body, "policy": policy, "rules": rules, "server": server}
-    files |= {f"{PROGRAM}/{name}.py": GuestFile(_source(module)) for name, module in modules.items()}
+    modules = (body, policy, rules, schema, server, tables)
+    files[f"{PROGRAM}/__init__.py"] = GuestFile(_source(authz))
+    files |= {f"{PROGRAM}/{module.__name__.rpartition('.')[2]}.py": GuestFile(_source(module)) for module in modules}
     return Part(files=files, enable=(UNIT,))
 
 

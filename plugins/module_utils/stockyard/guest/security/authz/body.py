@@ -1,10 +1,10 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Bodies as dockerd reads them, and not as Python would: what the two read differently is refused.
+"""Bodies of requests, read as dockerd reads them. A text that Go and Python read differently is refused.
 
-Go's decoder takes the keys of a structure whatever their case, and of two that are the same the last one. It reads the
-first value of a body and nothing behind it.
+Go's decoder matches the keys of a structure in any case and takes the last of two equal ones. The keys of a map are
+exact. It reads the first value of a body and ignores the rest.
 """
 
 from __future__ import annotations
@@ -12,18 +12,21 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Iterable
 from typing import Any
 
 
 class Denied(Exception):
-    """A request that is refused; the text is told to whoever made it."""
+    """A refused request; dockerd passes the text on to the client."""
 
 
-def decoded(encoded: object) -> dict[str, Any]:
-    """The body of a request as dockerd passes it on: base64 of JSON.
+class Pairs(list[tuple[str, Any]]):
+    """A JSON object as its pairs, in order and with doubles: only the schema knows a structure from a map."""
 
-    :raises Denied: when it is not there, though it matters, or cannot be read in one way only.
+
+def decoded(encoded: object) -> Any:
+    """Return the body of a request: base64 of JSON, as dockerd passes it on.
+
+    :raises Denied: if the body is missing or can be read in more than one way.
     """
     if not isinstance(encoded, str) or not encoded:
         raise Denied(
@@ -31,27 +34,35 @@ def decoded(encoded: object) -> dict[str, Any]:
             "chunks, and only application/json."
         )
     try:
-        text = base64.b64decode(encoded, validate=True).decode("utf-8", "strict")
-        found = json.loads(text, object_pairs_hook=_object, parse_constant=_refuse)
-    except (ValueError, binascii.Error, RecursionError) as error:
+        return parsed(base64.b64decode(encoded, validate=True).decode("utf-8", "strict"))
+    except (ValueError, binascii.Error) as error:
         raise Denied(f"the body of this request is not plain JSON: {error}") from error
-    if not isinstance(found, dict):
-        raise Denied("the body of this request is no object")
-    return found
+
+
+def parsed(text: str) -> Any:
+    """Return the value of a JSON text; its objects are :class:`Pairs`.
+
+    :raises Denied: if the text is not JSON.
+    """
+    try:
+        return json.loads(text, object_pairs_hook=Pairs, parse_constant=_refuse)
+    except (ValueError, RecursionError) as error:
+        raise Denied(f"the body of this request is not plain JSON: {error}") from error
 
 
 def folded(key: str) -> str:
-    """A key as Go compares it: U+017F is an s, and U+212A a k."""
+    """Return a key as Go compares it: U+017F is an s, and U+212A a k."""
     return key.replace("\u017f", "s").replace("\u212a", "k").lower()
 
 
-def _object(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for key, value in pairs:
-        if folded(key) in found:
-            raise Denied(f"the body of this request has {key!a} twice")
-        found[folded(key)] = value
-    return found
+def is_zero(value: Any) -> bool:
+    """Return whether a value is what Go writes for a field that nobody set: null, false, 0, or empty.
+
+    A structure without set fields is zero. A list with items is not, whatever its items are.
+    """
+    if isinstance(value, Pairs):
+        return all(is_zero(item) for _key, item in value)
+    return value is None or value is False or value in (0, "", [])
 
 
 def _refuse(word: str) -> None:

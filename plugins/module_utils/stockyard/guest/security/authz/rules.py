@@ -1,115 +1,213 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What of the remote API is let through: a list of routes, each with what has to be looked at. The rest is refused.
+"""The list of routes, each with the names of its query and the table of its body. All other requests are refused.
 
-Paths are those of API 1.24 to 1.51. dockerd takes older versions too, where a request to start a container may carry a
-configuration: these are refused. A path that is not written in the plain way (percent signs, empty or dotted segments)
-is refused and not mended, so that both sides cannot read it differently.
+Paths are those of API 1.24 to 1.53. dockerd takes older versions too, which start a container with a configuration:
+these are refused. A path that is not written in the plain way (percent signs, empty or dotted segments) is refused, so
+that both sides cannot read it differently.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs
 
-from .body import Denied, decoded, folded
-from .policy import Policy, check_build, check_create, check_exec, check_network, check_pull, check_update, check_volume
+from . import tables
+from .body import Denied, decoded, folded, parsed
+from .policy import Policy, image
+from .schema import EMPTY, Kind
 
 _VERSION = re.compile(r"/v([0-9]{1,3})\.([0-9]{1,3})(/.*)")
 _PLAIN = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@/-]*")
+_BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 OLDEST = (1, 24)
+# dockerd reads all values of these, and of all others the first.
+REPEATED = frozenset(("t", "extrahosts", "changes", "names", "platform", "platforms", "securityopt", "type"))
+UNSET = ("", "0", "false", "null", "[]", "{}")
 
 Query = dict[str, list[str]]
-Look = Callable[[Policy, Query, Callable[[], dict[str, Any]]], None]
+Check = Callable[[Policy, Query], None]
 ID = r"[^/]+"
 # An image's name has slashes in it.
 NAME = r".+"
 
 
-def _free(_policy: Policy, _query: Query, _body: Callable[[], dict[str, Any]]) -> None:
-    """Nothing to look at."""
+@dataclass(frozen=True)
+class Route:
+    """A request that is let through.
+
+    :param query: the names that its query may have.
+    :param body: the table of its body; nothing if dockerd does not decode one.
+    :param optional: whether dockerd does without the body.
+    :param check: a check of its query.
+    """
+
+    method: str
+    path: str
+    query: str = ""
+    body: Kind | None = None
+    optional: bool = False
+    check: Check | None = None
 
 
-def _when_all_images(policy: Policy, _query: Query, _body: Callable[[], dict[str, Any]]) -> None:
-    """What brings in images that have no name to look at."""
-    if policy.images or policy.by_digest:
+def no_unnamed_image(policy: Policy, _query: Query) -> None:
+    """Refuse images that have no name to look at, if the policy lists images."""
+    if policy.lists_images:
         raise Denied("only images of the list are let in, and what is in this one cannot be seen")
 
 
-READ = (
-    "_ping", "version", "info", "events", "system/df", "images/json", "images/search", "images/get", "containers/json",
-    "volumes", "networks", f"images/{NAME}/(json|history|get)", f"networks/{ID}", f"volumes/{ID}", f"exec/{ID}/json",
-    f"distribution/{NAME}/json", f"containers/{ID}/(json|top|logs|changes|export|stats|attach/ws|archive)", "plugins",
-)  # fmt: skip
-ROUTES: tuple[tuple[str, str, Look], ...] = (
-    *(("GET", path, _free) for path in READ),
-    ("HEAD", "_ping", _free),
-    ("HEAD", f"containers/{ID}/archive", _free),
-    ("POST", "auth", _free),
-    ("POST", "containers/create", lambda policy, _query, body: check_create(policy, body())),
-    ("POST", f"containers/{ID}/update", lambda policy, _query, body: check_update(policy, body())),
-    ("POST", f"containers/{ID}/exec", lambda policy, _query, body: check_exec(policy, body())),
-    ("POST", f"exec/{ID}/(start|resize)", _free),
-    (
-        "POST",
-        f"containers/{ID}/(start|stop|restart|kill|pause|unpause|wait|resize|rename|attach)",
-        _free,
-    ),
-    ("POST", "containers/prune", _free),
-    ("PUT", f"containers/{ID}/archive", _free),
-    ("DELETE", f"containers/{ID}", _free),
-    ("POST", "images/create", lambda policy, query, _body: check_pull(policy, query)),
-    ("POST", "images/load", _when_all_images),
-    ("POST", "commit", _when_all_images),
-    ("POST", f"images/{NAME}/tag", _when_all_images),
-    ("POST", f"images/{NAME}/push", _free),
-    ("POST", "images/prune", _free),
-    ("DELETE", f"images/{NAME}", _free),
-    ("POST", "build", lambda policy, query, _body: check_build(policy, query)),
-    ("POST", "build/(prune|cancel)", _free),
-    ("POST", "networks/create", lambda policy, _query, body: check_network(policy, body())),
-    ("POST", f"networks/{ID}/(connect|disconnect)", _free),
-    ("POST", "networks/prune", _free),
-    ("DELETE", f"networks/{ID}", _free),
-    ("POST", "volumes/create", lambda policy, _query, body: check_volume(policy, body())),
-    ("POST", "volumes/prune", _free),
-    ("DELETE", f"volumes/{ID}", _free),
+def pull(policy: Policy, query: Query) -> None:
+    """Refuse an image from a registry that the policy does not list, or one out of an archive."""
+    name, tag = query.get("fromImage", [""])[0], query.get("tag", [""])[0]
+    if not name:
+        no_unnamed_image(policy, query)
+        return
+    joint = "@" if tag.startswith("sha256:") else ":"
+    image(policy, name + (joint + tag if tag else ""))
+
+
+def build(policy: Policy, query: Query) -> None:
+    """Refuse a build on the host's side. The Dockerfile is in an archive, which no plugin sees."""
+    if not policy.build:
+        raise Denied("images are not built on this host")
+    no_unnamed_image(policy, query)
+    if query.get("version", ["1"]) not in (["1"], [""]):
+        no_buildkit(policy, query)
+    for name in ("networkmode", "securityopt", "cgroupparent", "outputs", "session"):
+        if any(value not in ("", "default", "none", "bridge", "null", "[]") for value in query.get(name, [])):
+            raise Denied(f"a build may not set {name}")
+    if limits := query.get("ulimits", [""])[0]:
+        tables.ULIMITS.read(policy, "ulimits", parsed(limits))
+
+
+def no_buildkit(_policy: Policy, _query: Query) -> None:
+    """Refuse the sessions of BuildKit, in which a client asks for more than a plugin is shown."""
+    raise Denied("BuildKit's requests cannot be seen: set DOCKER_BUILDKIT=0")
+
+
+_STREAMS = "detachKeys logs stream stdin stdout stderr"
+_COMMIT = "author changes comment container pause repo tag"
+_PRUNE = "filters all keep-storage reserved-space max-used-space min-free-space"
+_BUILD = (
+    "buildargs buildid cachefrom cgroupparent cpuperiod cpuquota cpusetcpus cpusetmems cpushares dockerfile extrahosts "
+    "forcerm isolation labels memory memswap networkmode nocache outputs platform pull q remote rm securityopt session "
+    "shmsize squash t target ulimits version"
 )
-_COMPILED = tuple((method, re.compile(f"/{path}"), look) for method, path, look in ROUTES)
+ROUTES = (
+    Route("GET", "(_ping|version|info)"),
+    Route("HEAD", "_ping"),
+    Route("GET", "events", "since until filters"),
+    Route("GET", "system/df", "type verbose"),
+    Route("GET", "plugins", "filters"),
+    Route("POST", "auth", body=tables.LOGIN),
+    Route("GET", f"distribution/{NAME}/json"),
+    Route("GET", "containers/json", "all before filters limit since size"),
+    Route("GET", f"containers/{ID}/json", "size"),
+    Route("GET", f"containers/{ID}/top", "ps_args"),
+    Route("GET", f"containers/{ID}/logs", "details follow since stderr stdout tail timestamps until"),
+    Route("GET", f"containers/{ID}/(changes|export)"),
+    Route("GET", f"containers/{ID}/stats", "one-shot stream"),
+    Route("GET", f"containers/{ID}/attach/ws", _STREAMS),
+    Route("GET", f"containers/{ID}/archive", "path"),
+    Route("HEAD", f"containers/{ID}/archive", "path"),
+    Route("PUT", f"containers/{ID}/archive", "copyUIDGID noOverwriteDirNonDir path"),
+    Route("POST", "containers/create", "name platform", tables.CONTAINER),
+    Route("POST", f"containers/{ID}/update", body=tables.UPDATE),
+    Route("POST", f"containers/{ID}/exec", body=tables.EXEC),
+    Route("POST", f"containers/{ID}/start", "detachKeys", EMPTY, optional=True),
+    Route("POST", f"containers/{ID}/(stop|restart)", "signal t"),
+    Route("POST", f"containers/{ID}/kill", "signal"),
+    Route("POST", f"containers/{ID}/(pause|unpause)"),
+    Route("POST", f"containers/{ID}/wait", "condition"),
+    Route("POST", f"containers/{ID}/resize", "h w"),
+    Route("POST", f"containers/{ID}/rename", "name"),
+    Route("POST", f"containers/{ID}/attach", _STREAMS),
+    Route("POST", "containers/prune", "filters"),
+    Route("DELETE", f"containers/{ID}", "force link v"),
+    Route("GET", f"exec/{ID}/json"),
+    Route("POST", f"exec/{ID}/start", body=tables.EXEC_START),
+    Route("POST", f"exec/{ID}/resize", "h w"),
+    Route("GET", "images/json", "all digests filter filters identity manifests shared-size"),
+    Route("GET", "images/search", "filters limit term"),
+    Route("GET", f"images/(get|{NAME}/get)", "names platform"),
+    Route("GET", f"images/{NAME}/json", "manifests platform size"),
+    Route("GET", f"images/{NAME}/history", "platform"),
+    Route("POST", "images/create", "changes fromImage fromSrc message platform repo tag", check=pull),
+    Route("POST", "images/load", "platform quiet", check=no_unnamed_image),
+    Route("POST", "commit", _COMMIT, tables.COMMIT, optional=True, check=no_unnamed_image),
+    Route("POST", f"images/{NAME}/tag", "force repo tag", check=no_unnamed_image),
+    Route("POST", f"images/{NAME}/push", "platform tag"),
+    Route("POST", "images/prune", "filters"),
+    Route("DELETE", f"images/{NAME}", "force noprune platforms"),
+    Route("POST", "build", _BUILD, check=build),
+    Route("POST", "build/prune", _PRUNE),
+    Route("POST", "build/cancel", "id"),
+    Route("POST", "(grpc|session)", check=no_buildkit),
+    Route("GET", "networks", "filters"),
+    Route("GET", f"networks/{ID}", "scope verbose"),
+    Route("POST", "networks/create", body=tables.NETWORK),
+    Route("POST", f"networks/{ID}/connect", body=tables.CONNECT),
+    Route("POST", f"networks/{ID}/disconnect", body=tables.DISCONNECT),
+    Route("POST", "networks/prune", "filters"),
+    Route("DELETE", f"networks/{ID}"),
+    Route("GET", "volumes", "filters"),
+    Route("GET", f"volumes/{ID}"),
+    Route("POST", "volumes/create", body=tables.VOLUME),
+    Route("POST", "volumes/prune", "filters"),
+    Route("DELETE", f"volumes/{ID}", "force"),
+)
+_COMPILED = tuple((route, re.compile(f"/{route.path}")) for route in ROUTES)
 
 
 def check(policy: Policy, request: dict[str, Any]) -> None:
-    """Let a request of dockerd's through.
+    """Let a request to dockerd through.
 
     :param request: ``RequestMethod``, ``RequestUri`` and ``RequestBody`` of the plugin's protocol.
-    :raises Denied: when it is not to be done, or nobody can tell.
+    :raises Denied: if the request is not allowed, or cannot be judged.
     """
     method, uri = request.get("RequestMethod"), request.get("RequestUri")
     if not isinstance(method, str) or not isinstance(uri, str):
         raise Denied("this request has no method or no path")
     path, query = split(uri)
     _no_form(request.get("RequestHeaders"))
-    for known, pattern, look in _COMPILED:
-        if known == method and pattern.fullmatch(path):
-            look(policy, query, lambda: decoded(request.get("RequestBody")))
+    for route, pattern in _COMPILED:
+        if route.method == method and pattern.fullmatch(path):
+            _hold(policy, route, query, request.get("RequestBody"))
             return
     raise Denied(f"{method} {path[:80]} is not on the list")
 
 
+def _hold(policy: Policy, route: Route, query: Query, encoded: object) -> None:
+    names = route.query.split()
+    for name, values in query.items():
+        if name not in names and any(value not in UNSET for value in values):
+            raise Denied(f"the query of this request may not set {name[:80]!a}")
+        if len(values) > 1 and name not in REPEATED:
+            raise Denied(f"the query of this request has {name[:80]!a} twice")
+    if route.check:
+        route.check(policy, query)
+    if route.body and (encoded or not route.optional):
+        try:
+            route.body.read(policy, "", decoded(encoded))
+        except RecursionError as error:
+            raise Denied("the body of this request is nested too deeply") from error
+
+
 def _no_form(headers: object) -> None:
     """Go takes a form in the body for a part of the query, and a stronger one. No client of Docker's sends forms."""
-    found = headers if isinstance(headers, dict) else {}
-    if any(folded(str(name)) == "content-type" and "form" in str(value).lower() for name, value in found.items()):
+    pairs = headers.items() if isinstance(headers, dict) else ()
+    if any(folded(str(name)) == "content-type" and "form" in str(value).lower() for name, value in pairs):
         raise Denied("forms are not let through")
 
 
 def split(uri: str) -> tuple[str, Query]:
-    """The path without its version, and the query.
+    """Return the path without its version, and the query.
 
-    :raises Denied: when they are not written plainly.
+    :raises Denied: if they are not written plainly.
     """
     path, _mark, text = uri.partition("?")
     if not _PLAIN.fullmatch(path) or any(part in ("", ".", "..") for part in path[1:].split("/")):
@@ -125,13 +223,10 @@ def split(uri: str) -> tuple[str, Query]:
 
 
 def _query(text: str) -> Query:
-    """The values by name. Go splits at ampersands, and so does this; it refuses semicolons."""
-    if ";" in text:
+    """Return the values by name. Go splits at ampersands only, and drops what is escaped badly: both are refused."""
+    if ";" in text or _BAD_ESCAPE.search(text):
         raise Denied("the query of this request is not written plainly")
     try:
-        found = parse_qs(text, keep_blank_values=True, errors="strict", max_num_fields=200)
+        return parse_qs(text, keep_blank_values=True, errors="strict", max_num_fields=200)
     except (ValueError, UnicodeError) as error:
         raise Denied("the query of this request is not written plainly") from error
-    if len({folded(name) for name in found}) != len(found):
-        raise Denied("the query of this request has a name twice")
-    return found

@@ -27,8 +27,9 @@ MIME = "application/vnd.docker.plugins.v1.2+json"
 def read_policy(path: str) -> Policy:
     """The policy on disk. A broken one ends the plugin, and with it all use of dockerd."""
     with open(path, encoding="utf-8") as handle:
-        found = json.load(handle)
-    return Policy(tuple(found["mounts"]), tuple(found["images"]), bool(found["by_digest"]), bool(found["build"]))
+        fields = json.load(handle)
+    lists = {name: tuple(fields[name]) for name in ("mounts", "images")}
+    return Policy(**lists, by_digest=bool(fields["by_digest"]), build=bool(fields["build"]))
 
 
 def answer(policy: Policy, path: str, body: bytes) -> dict[str, Any]:
