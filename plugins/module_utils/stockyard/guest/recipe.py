@@ -39,6 +39,10 @@ MASKED = (
     # systems has the kernel load it.
     "modprobe@.service", "systemd-binfmt.service", "dev-hugepages.mount", "sys-kernel-debug.mount",
     "sys-kernel-tracing.mount", "sys-kernel-config.mount", "sys-fs-fuse-connections.mount",
+    # What these make is in the image already, as its packages were installed the usual way.
+    "ldconfig.service", "systemd-journal-catalog-update.service",
+    # Debian 13 keeps /tmp in RAM, of which a host has little.
+    "tmp.mount",
 )  # fmt: skip
 # A device layout or a fork protocol that old templates do not have: counted up by hand, part of the digest.
 LAYOUT = 2
@@ -138,6 +142,8 @@ def _system_files(user: str) -> dict[str, GuestFile]:
         wants + "stockyard-agent.service": unit + "stockyard-agent.service",
         wants + "stockyard-tls.service": unit + "stockyard-tls.service",
         **{unit + name: "/dev/null" for name in MASKED},
+        # Debian 13 would listen for SSH on sockets of other kinds too.
+        "/etc/systemd/system-generators/systemd-ssh-generator": "/dev/null",
     }
     return files | {path: GuestFile(target, LINK) for path, target in links.items()}
 
