@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -78,6 +79,28 @@ def test_all_answer_over_ssh_with_strict_keys(ansible: Run) -> None:
     done = ansible("ansible", "all", "-m", "ansible.builtin.ping")
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count('"ping": "pong"') == 10
+
+
+NEEDS = [{
+    "hosts": "web-1", "gather_facts": False, "tasks": [
+        {"name": "Run as an unprivileged user", "ansible.builtin.command": "id -un", "become": True,
+         "become_user": "nobody", "register": "shown", "changed_when": False},
+        {"name": "Show the user", "ansible.builtin.debug": {"msg": "runs as {{ shown.stdout }}"}},
+        {"name": "Install a package that is there", "ansible.builtin.apt": {"name": "sudo"}, "become": True},
+        {"name": "Plan to remove it", "ansible.builtin.apt": {"name": "busybox-static", "state": "absent"},
+         "become": True, "check_mode": True},
+    ],
+}]  # fmt: skip
+
+
+def test_host_has_the_packages_that_become_and_apt_need(ansible: Run, tmp_path: Path) -> None:
+    """become_user needs acl to share a file between two unprivileged users; apt needs python3-apt."""
+    playbook = tmp_path / "needs.yml"
+    playbook.write_text(json.dumps(NEEDS))
+    done = ansible("ansible-playbook", str(playbook))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "runs as nobody" in done.stdout
+    assert re.search(r"ok=4 +changed=1 ", done.stdout), done.stdout
 
 
 def test_another_host_at_the_address_is_refused(ansible: Run, fleet: list[dict[str, Any]]) -> None:
