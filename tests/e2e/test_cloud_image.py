@@ -105,7 +105,7 @@ def test_nothing_of_the_image_is_in_the_agents_way(hosts: list[Host]) -> None:
     """No network service, no way in but ours, no login that cloud-init made, nothing that failed."""
     host = hosts[0]
     active = ssh(host, "systemctl is-active systemd-networkd systemd-resolved; cat /etc/resolv.conf").stdout
-    assert active.split() == ["inactive", "inactive", "nameserver", "10.0.2.3"]
+    assert active.split() == ["inactive", "inactive", "nameserver", "10.0.2.15", "options", "timeout:1", "attempts:1"]
     sshd = ssh(host, "sudo sshd -T | grep -E '^(permitrootlogin|passwordauthentication|allowusers) '").stdout
     assert sorted(set(sshd.splitlines())) == ["allowusers stockyard", "passwordauthentication no", "permitrootlogin no"]
     assert ssh(host, "getent passwd debian").returncode != 0

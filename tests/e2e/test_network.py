@@ -8,6 +8,7 @@ import contextlib
 import inspect
 import json
 import os
+import re
 import shlex
 import signal
 import socket
@@ -100,6 +101,33 @@ def elsewhere(fleet: list[Host], secret: Listener) -> list[tuple[str, int]]:
 def test_a_host_without_egress_reaches_nothing(fleet: list[Host], secret: Listener) -> None:
     assert reached(fleet[0], elsewhere(fleet, secret)) == []
     assert secret.came == []
+
+
+# Seconds for a whole command in emulation; a single question that is not answered costs 20.
+AT_ONCE = 15.0
+IN_CONTAINER = "docker run --rm {} busybox /bin/busybox time {}"
+
+
+@pytest.mark.parametrize(
+    ("command", "reason"),
+    [
+        ("getent hosts example.org", ""),
+        ("docker pull example", "connection refused"),
+        ("sudo apt-get update", "Temporary failure resolving"),
+        (IN_CONTAINER.format("", "nslookup example.org"), "onnection refused|REFUSED|can't resolve|SERVFAIL"),
+        (IN_CONTAINER.format("", "wget -T 60 http://192.0.2.1/"), "Network is unreachable"),
+    ],
+)
+def test_lookup_in_a_host_without_a_way_out_fails_at_once(
+    fleet: list[Host], docker: Docker, busybox: bytes, command: str, reason: str
+) -> None:
+    if "busybox" in command:
+        docker(fleet[0], "import", "-", "busybox:latest", stdin=busybox)
+    done = ssh(fleet[0], f"bash -c 'time {command} 2>&1'")
+    minutes, seconds = re.findall(r"real\s+(\d+)m ?([\d.]+)s", done.stdout + done.stderr)[0]
+    print(command, minutes, seconds)
+    assert re.search(reason, done.stdout + done.stderr), done
+    assert 60 * int(minutes) + float(seconds) < AT_ONCE
 
 
 def test_a_host_with_a_proxy_reaches_nothing_else(proxied: Host, fleet: list[Host], secret: Listener) -> None:

@@ -362,13 +362,33 @@ def test_without_a_proxy_the_environment_is_the_images(tmp_path: Path, more: dic
 
 
 @pytest.mark.parametrize(
-    ("told", "says"), [({}, "nameserver 10.0.2.3\n"), ({"nameserver": "192.0.2.1"}, "nameserver 192.0.2.1\n")]
+    ("told", "says"),
+    [
+        ({}, "nameserver 192.0.2.53\n"),
+        ({"nameserver": "192.0.2.1"}, "nameserver 192.0.2.1\n"),
+        # Its own address: the guest has no way out, and nothing of it may wait.
+        ({"nameserver": NETWORK["address"]}, f"nameserver {NETWORK['address']}\noptions timeout:1 attempts:1\n"),
+    ],
 )
 def test_names_are_asked_for_where_the_network_has_them(
     guest: Guest, tmp_path: Path, told: dict[str, str], says: str
 ) -> None:
     """What the image says stays where the network has no server of names."""
     (tmp_path / "etc").mkdir()
-    (tmp_path / "etc" / "resolv.conf").write_text("nameserver 10.0.2.3\n")
+    (tmp_path / "etc" / "resolv.conf").write_text("nameserver 192.0.2.53\n")
     Identity(str(tmp_path), guest).identify(request(network={**NETWORK, **told}))
     assert (tmp_path / "etc" / "resolv.conf").read_text() == says
+
+
+@pytest.mark.parametrize(
+    ("nameserver", "proxy", "closed"),
+    [
+        (NETWORK["address"], "", True),
+        (NETWORK["address"], "http://10.0.2.15:3128", False),
+        ("192.0.2.1", "", False),
+        ("", "", False),
+    ],
+)
+def test_apt_of_a_host_without_a_way_out_tries_once(tmp_path: Path, nameserver: str, proxy: str, closed: bool) -> None:
+    identified(tmp_path, network={**NETWORK, "nameserver": nameserver}, proxy=proxy)
+    assert (tmp_path / "etc/apt/apt.conf.d/80stockyard").exists() is closed

@@ -29,7 +29,8 @@ class GuestNetwork:
     """What a guest is told of its network.
 
     :param gateway: empty for a guest that has no way out.
-    :param nameserver: empty for what the image says.
+    :param nameserver: server of names. The guest's own address if it has no way out: nothing listens there, so lookups
+        are refused at once instead of timing out. Empty to keep the image's.
     """
 
     address: str
@@ -40,7 +41,7 @@ class GuestNetwork:
 
 
 # Behind QEMU's user network every guest is alone, and its address inside is always this one.
-USER_NETWORK = GuestNetwork("10.0.2.15", "255.255.255.0")
+USER_NETWORK = GuestNetwork("10.0.2.15", "255.255.255.0", nameserver="10.0.2.15")
 
 
 def endpoint(value: Any) -> tuple[str, int]:

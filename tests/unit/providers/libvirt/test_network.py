@@ -94,7 +94,7 @@ def test_a_guest_is_told_of_its_own_network() -> None:
     told = GuestNetwork("192.168.9.5", "255.255.255.248", "192.168.9.1", nameserver="192.168.9.1")
     assert networks("nat").guest(record) == told
     isolated = networks().guest(record)
-    assert (isolated.gateway, isolated.nameserver) == ("", "")
+    assert (isolated.gateway, isolated.nameserver) == ("", isolated.address), "lookups are refused by the guest itself"
     assert networks().guest(host_record()) == USER_NETWORK
 
 

@@ -67,6 +67,9 @@ class Identity:
         audit.append("network")
         self._authorize(request["authorized_keys"])
         self._environment(str(request.get("proxy") or ""), request["network"]["address"])
+        if _closed(request["network"]) and not request.get("proxy"):
+            # By default apt tries three times, and waits in between.
+            self._write("etc/apt/apt.conf.d/80stockyard", 'Acquire::Retries "0";\n')
         ssh_key = self._ssh_host_key(request["hostname"])
         audit.append("ssh-key")
         csr = self._tls_key(request["hostname"])
@@ -173,7 +176,9 @@ class Identity:
         mac = self.effects.set_mac(network["interface"], network["mac"])
         self.effects.set_address(network["interface"], network["address"], network["netmask"], network["gateway"])
         if network.get("nameserver"):
-            self._write("etc/resolv.conf", f"nameserver {network['nameserver']}\n")
+            # Docker copies both lines into containers. Resolvers that ignore a refusal give up after a second.
+            options = "options timeout:1 attempts:1\n" if _closed(network) else ""
+            self._write("etc/resolv.conf", f"nameserver {network['nameserver']}\n{options}")
         return mac
 
     def _environment(self, proxy: str, address: str) -> None:
@@ -223,6 +228,14 @@ class Identity:
         if user:
             self.effects.own(beside, user)
         os.replace(beside, target)
+
+
+def _closed(network: dict[str, Any]) -> bool:
+    """Return whether a guest has no way out: it asks itself for names, and nothing answers.
+
+    Without any server of names Docker would give containers public ones, and lookups would time out.
+    """
+    return bool(network.get("nameserver") == network["address"])
 
 
 def _request_of(key: ec.EllipticCurvePrivateKey, hostname: str) -> str:

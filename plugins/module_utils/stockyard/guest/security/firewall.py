@@ -27,7 +27,8 @@ table inet stockyard {
     ct state invalid drop
     # Containers have no business with the host's own services, but for the way out that a proxy is.
     iifname { "docker0", "br-*", "docker_gwbridge" } tcp dport {{ proxy }} accept
-    iifname { "docker0", "br-*", "docker_gwbridge" } drop
+    # Refused and not dropped: a container that looks up a name in a host without a way out fails at once.
+    iifname { "docker0", "br-*", "docker_gwbridge" } reject
     meta l4proto { icmp, ipv6-icmp } accept
     tcp dport { {{ ssh }}, {{ docker }} } accept
   }

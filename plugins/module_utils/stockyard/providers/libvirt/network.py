@@ -150,7 +150,7 @@ class Networks:
         gateway = subnet.gateway if subnet.forward else ""
         mask = ipaddress.IPv4Network(subnet.network).netmask
         # libvirt's dnsmasq answers names at its own address in the network.
-        return GuestNetwork(record.address, str(mask), gateway, nameserver=gateway)
+        return GuestNetwork(record.address, str(mask), gateway, nameserver=gateway or record.address)
 
     def _subnet(self, name: str) -> Subnet:
         if not self.system:
