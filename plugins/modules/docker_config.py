@@ -11,8 +11,9 @@ short_description: Configure dockerd
 version_added: 0.1.0
 description:
   - Has keys in C(daemon.json) of the machine that it runs on, and has dockerd take them up.
-  - dockerd is asked whether it takes the configuration before anything is changed, where it can be asked (23.0 and
-    later). It is reloaded where that is enough, restarted where it is not, and left alone where nothing changed or
+  - The types of values are checked first. Then dockerd is asked whether it takes the configuration before anything is
+    changed, in check mode too, if it can be asked (23.0 and later).
+  - dockerd is reloaded where that is enough, restarted where it is not, and left alone where nothing changed or
     where it does not run.
   - A configuration that dockerd does not start with is taken back, dockerd is started with the old one, and the module
     fails.
@@ -99,7 +100,7 @@ error:
     kind: DaemonRefused
     object: /etc/docker/daemon.json
     cause: "unable to configure the Docker daemon"
-    remedy: see journalctl -u docker
+    remedy: correct the setting that the cause names; journalctl -u docker has more
 """
 
 from typing import Any
@@ -122,6 +123,8 @@ def work(params: dict[str, Any], check: bool) -> dict[str, Any]:
     machine, path = Machine(), params["path"]
     change = daemon.plan(machine, params["config"], purge=params["purge"], path=path)
     how = {"path": path, "service": params["service"], "take_up": params["take_up"]}
+    if check and change.changed:
+        daemon.validate(machine, change.after)
     action = change.action if check else daemon.apply(machine, change, **how)
     texts = {side: daemon.text(value) for side, value in (("before", change.before), ("after", change.after))}
     diff = {**texts, "before_header": path, "after_header": path}

@@ -31,6 +31,7 @@ def told(controller: Controller, path: Path) -> Played:
         task("dry", "docker_config", {"check_mode": True, "diff": True}, config=config, path=str(path), **QUIET),
         task("first", "docker_config", {"diff": True}, config=config, path=str(path), **QUIET),
         task("again", "docker_config", config=config, path=str(path), **QUIET),
+        task("refused", "docker_config", {"check_mode": True}, config={"mtu": "1400"}, path=str(path), **QUIET),
         task("range", "subid", {"check_mode": True}, user="stockyard-nobody"),
         task("audit", "audit", security={"profile": "hostile"}),
         task("nested", "nested", {"check_mode": True}),
@@ -46,6 +47,11 @@ def test_a_configuration_is_written_once(told: Played, path: Path) -> None:
     assert told["dry"]["action"] == "restart"
     assert told["dry"]["diff"] == told["first"]["diff"]
     assert "diff" not in told["again"]
+
+
+def test_docker_config_with_a_value_of_another_type_fails_in_check_mode(told: Played) -> None:
+    assert 'mtu is "1400", and must be a whole number' in told["refused"]["msg"]
+    assert told["refused"]["error"]["kind"] == "InvalidInput"
 
 
 def test_a_range_is_told_and_not_taken_in_check_mode(told: Played) -> None:

@@ -67,6 +67,20 @@ def test_what_dockerd_does_not_start_with_is_taken_back(machine: Machine, put: P
     assert programs.lines[-1] == "systemctl restart docker"
 
 
+def test_refusal_holds_the_words_of_dockerd(machine: Machine, programs: Programs) -> None:
+    programs.say("systemctl is-active")
+    programs.say("systemctl restart", code=1, err="Job for docker.service failed")
+    programs.say("journalctl", out="failed to start daemon: bad bip\nfailed to start daemon: bad bip\n")
+    with pytest.raises(daemon.DaemonRefused) as caught:
+        daemon.apply(machine, daemon.plan(machine, {"bip": "x"}))
+    assert caught.value.cause == "failed to start daemon: bad bip"
+
+
+def test_value_of_another_type_is_refused_by_the_plan(machine: Machine) -> None:
+    with pytest.raises(InvalidInput, match="mtu"):
+        daemon.plan(machine, {"mtu": "1400"})
+
+
 def test_a_file_that_was_not_there_is_not_there_again(machine: Machine, programs: Programs) -> None:
     programs.say("systemctl is-active")
     programs.say("systemctl restart", code=1)

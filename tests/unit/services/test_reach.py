@@ -20,8 +20,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from stockyard.authority import Authority
 from stockyard.core.clock import Deadline
 from stockyard.core.host import DOCKER_PORT, HostRecord
-from stockyard.errors import DeadlineExceeded
+from stockyard.errors import DeadlineExceeded, GuestError
 from stockyard.pki import Pki
+from stockyard.services import reach
 from stockyard.services.hosts import address_of
 from stockyard.services.reach import wait_for_docker
 from tests.support import host_record
@@ -115,3 +116,12 @@ def test_who_has_a_certificate_of_another_authority_is_not_docker(serve: Serve, 
 def test_who_has_a_certificate_for_another_address_is_not_this_host(serve: Serve, pki: Pki) -> None:
     with pytest.raises(DeadlineExceeded, match="IP address mismatch"):
         wait_for_docker(serve(named="127.0.0.99"), pki.client(NOW), Deadline(0.3))
+
+
+def test_wait_ends_with_the_words_of_a_unit_that_gave_up(pki: Pki, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reach, "LOOK", 0.1)
+    answers = iter(["", "docker.service failed: no space left on device"])
+    record = host_record(address=address_of(uuid.uuid4()))
+    with pytest.raises(GuestError, match="no space left on device") as caught:
+        wait_for_docker(record, pki.client(NOW), Deadline(60), lambda: next(answers))
+    assert caught.value.name == record.title

@@ -17,6 +17,7 @@ from stockyard import (
     Hardware,
     HypervisorError,
     ImageSpec,
+    InvalidInput,
     NotFound,
     Refused,
     StockyardError,
@@ -45,6 +46,14 @@ def test_a_template_is_built_once(bare: Yard, clock: FakeClock) -> None:
     again = bare.template(BASE)
     assert not again.changed
     assert again.objects == first.objects
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_template_with_a_daemon_json_that_dockerd_refuses_is_refused_in_check_mode_too(bare: Yard, check: bool) -> None:
+    spec = TemplateSpec("base", image=ImageSpec(files={"/etc/docker/daemon.json": '{"hosts": ["tcp://:2375"]}'}))
+    with pytest.raises(InvalidInput, match="hosts cannot be set"):
+        bare.template(spec, check=check)
+    assert templates(bare) == []
 
 
 def test_check_mode_writes_nothing(bare: Yard, tmp_path: Path) -> None:

@@ -12,14 +12,14 @@ from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
-from ..core import codec
+from ..core import codec, daemon_json
 from ..core.image import ImageSpec
 from ..core.provider import GuestFile, Recipe
 from ..core.security import SecuritySpec, Settings
 from ..core.template import TemplateSpec
 from ..errors import InvalidInput
 from . import agent, cloud, security, texts
-from .agent import apply, disks, effects, growth, guestinfo, lift, main, provision, thrift, volumes, warmup, wire
+from .agent import apply, disks, effects, growth, guestinfo, lift, main, provision, thrift, units, volumes, warmup, wire
 from .rendering import render
 
 PACKAGES = (
@@ -175,8 +175,8 @@ LINK = 0o120777
 def _agent_files() -> dict[str, GuestFile]:
     modules = {
         "__init__": agent, "apply": apply, "disks": disks, "effects": effects, "growth": growth, "guestinfo": guestinfo,
-        "lift": lift, "main": main, "provision": provision, "thrift": thrift, "volumes": volumes, "warmup": warmup,
-        "wire": wire,
+        "lift": lift, "main": main, "provision": provision, "thrift": thrift, "units": units, "volumes": volumes,
+        "warmup": warmup, "wire": wire,
     }  # fmt: skip
     return {f"/usr/lib/stockyard/stockyard_agent/{name}.py": GuestFile(_source(m)) for name, m in modules.items()}
 
@@ -203,6 +203,8 @@ def _extra_files(spec: ImageSpec, shutters: security.Bundle) -> dict[str, GuestF
             f"files: {taken[0]} is a part of the security profile.",
             remedy="say under security what is to be otherwise, or put a file beside it",
         )
+    if daemon_json.PATH in files:
+        daemon_json.check_file(files[daemon_json.PATH].text)
     if spec.commands:
         files[f"/{provision.COMMANDS}"] = GuestFile("\n".join(spec.commands) + "\n", 0o700)
     return files

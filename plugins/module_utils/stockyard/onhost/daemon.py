@@ -11,10 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import InvalidInput, Refused, StockyardError
+from ..core import daemon_json
+from ..errors import Refused, StockyardError
 from .machine import Machine
 
-PATH = "/etc/docker/daemon.json"
+PATH = daemon_json.PATH
 # What dockerd takes up by SIGHUP; the rest needs a new start. docs.docker.com/reference/cli/dockerd, reload.
 RELOADABLE = frozenset((
     "allow-nondistributable-artifacts", "authorization-plugins", "debug", "default-runtime", "features",
@@ -57,24 +58,14 @@ def plan(machine: Machine, new: Mapping[str, Any], *, purge: bool = False, path:
 
     :raises InvalidInput: when the file that is there is no JSON object, or the new keys cannot be.
     """
-    old = parse(machine.read(path) or "{}", path)
+    old = daemon_json.parse(machine.read(path) or "{}", path)
     after = merged(old, new, purge=purge)
+    daemon_json.check_types(after, path)
     if "hosts" in after:
         _check_hosts(machine)
     keys = tuple(sorted(k for k in old.keys() | after.keys() if old.get(k) != after.get(k)))
     action = "none" if not keys else "reload" if RELOADABLE.issuperset(keys) else "restart"
     return Change(old, after, keys, action)
-
-
-def parse(text: str, name: str) -> dict[str, Any]:
-    """A configuration file's text."""
-    try:
-        found = json.loads(text.strip() or "{}")
-    except ValueError as error:
-        raise InvalidInput("it is no JSON.", name=name, cause=str(error), remedy="mend it, or take it away") from error
-    if not isinstance(found, dict):
-        raise InvalidInput("it is no JSON object.", name=name, remedy="mend it, or take it away")
-    return found
 
 
 def apply(machine: Machine, change: Change, *, path: str = PATH, service: str = "docker", take_up: bool = True) -> str:
@@ -94,10 +85,11 @@ def apply(machine: Machine, change: Change, *, path: str = PATH, service: str = 
         return "none"
     done = machine.programs(["systemctl", change.action, service], PATIENCE)
     if done.code:
+        cause = _last_words(machine, service) or done.err.strip()[-500:]
         _take_back(machine, path, old, service)
         raise DaemonRefused(
-            "dockerd does not take this configuration; the old one is in force again.", name=path,
-            cause=done.err.strip()[-500:], remedy=f"see journalctl -u {service}",
+            "dockerd does not take this configuration; the old one is in force again.", name=path, cause=cause,
+            remedy=f"correct the setting that the cause names; journalctl -u {service} has more",
         )  # fmt: skip
     return change.action
 
@@ -123,6 +115,14 @@ def validate(machine: Machine, config: Mapping[str, Any]) -> bool:
 def text(config: Mapping[str, Any]) -> str:
     """As it is written."""
     return json.dumps(config, indent=2, sort_keys=True) + "\n"
+
+
+def _last_words(machine: Machine, service: str) -> str:
+    """Return what dockerd logged last; nothing if the journal does not say."""
+    unit = service if service.endswith(".service") else f"{service}.service"
+    line = ["journalctl", "--quiet", "--boot", "--output=cat", "--lines=6", f"_SYSTEMD_UNIT={unit}"]
+    # It was started several times, and says the same each time.
+    return "; ".join(dict.fromkeys(machine.programs(line, PATIENCE).out.splitlines()))[-500:]
 
 
 def _take_back(machine: Machine, path: str, old: str | None, service: str) -> None:

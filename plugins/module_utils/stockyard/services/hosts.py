@@ -8,22 +8,25 @@ from __future__ import annotations
 import hashlib
 import uuid
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, replace
 
 from ..core.clock import Deadline
 from ..core.host import BOTH, MODES, UP, HostRecord, HostSpec
-from ..core.provider import FIRST_MAC, MACS, Capabilities, Template
+from ..core.provider import FIRST_MAC, MACS, Capabilities, Channel, Template
 from ..core.template import TemplateRecord
-from ..errors import AddressTaken, Conflict, Unsupported
+from ..errors import AddressTaken, Conflict, StockyardError, Unsupported
 from . import egress, mounts, trust
 from .context import Context
-from .identify import READMITTABLE, check, identify, readmit, settle
+from .identify import READMITTABLE, check, identify, readmit, settle, unit_failures
 from .pools import frozen, most, size_of
 from .reach import wait_for_docker
 from .sizing import plug_in, recount, resize
 from .undo import undo
 
 ADDRESS_TRIES = 8
+# Seconds for a guest to say which units failed.
+ASKING = 20.0
 # What is done to hosts that stay; the verbs of :func:`mend`.
 MENDING = ("start", "restart", "resize", "renew", "relabel", "unlock")
 
@@ -126,7 +129,7 @@ def _bring_up(ctx: Context, record: HostRecord, template: TemplateRecord, deadli
         identity = identify(ctx, record, channel, deadline)
         told("has its identity")
         ctx.provider.set_link(record, True)
-        if _wait_until_reachable(ctx, record, deadline):
+        if _wait_until_reachable(ctx, record, deadline, channel):
             told("Docker answers")
         settle(channel, deadline)
     finally:
@@ -155,15 +158,28 @@ def _fork(ctx: Context, record: HostRecord, template: TemplateRecord, deadline: 
     raise Unsupported("no fork mode is possible.", name=record.title, cause=reason)
 
 
-def _wait_until_reachable(ctx: Context, record: HostRecord, deadline: Deadline) -> bool:
+def _wait_until_reachable(ctx: Context, record: HostRecord, deadline: Deadline, channel: Channel | None = None) -> bool:
     """Wait until Docker answers at the address that users are told.
 
+    :param channel: the line to the guest's agent, if one is open: there is one at a time.
     :return: whether that was waited for: not when the caller does not want it, nor where no host answers at all.
     """
     wanted = ctx.wait and ctx.provider.capabilities.endpoints
     if wanted:
-        wait_for_docker(record, ctx.pki(record.tenant).client(ctx.today()), deadline)
+        client = ctx.pki(record.tenant).client(ctx.today())
+        wait_for_docker(record, client, deadline, lambda: _failures(ctx, record, deadline.within(ASKING), channel))
     return wanted
+
+
+def _failures(ctx: Context, record: HostRecord, deadline: Deadline, channel: Channel | None) -> str:
+    """Return the units of the guest that gave up; nothing if its agent cannot be asked."""
+    if channel is not None:
+        return unit_failures(channel, deadline)
+    try:
+        with closing(ctx.provider.channel(record, deadline)) as opened:
+            return unit_failures(opened, deadline)
+    except StockyardError:
+        return ""
 
 
 def start(ctx: Context, record: HostRecord, deadline: Deadline) -> HostRecord:

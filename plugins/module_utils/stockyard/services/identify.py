@@ -17,7 +17,7 @@ from ..core.host import HostRecord, Identity
 from ..core.naming import shown
 from ..core.network import GuestNetwork
 from ..core.provider import Channel, Record
-from ..errors import GuestError
+from ..errors import GuestError, StockyardError
 from . import egress
 from .context import Context
 
@@ -110,6 +110,15 @@ def _request(ctx: Context, record: HostRecord, machine_id: str) -> dict[str, Any
         "authorized_keys": _authorized_keys(ctx, record, network),
         "engine_identity": record.spec.engine_identity,
     }
+
+
+def unit_failures(channel: Channel, deadline: Deadline) -> str:
+    """Return the units of a guest that gave up, with their last words; nothing if the agent does not say."""
+    try:
+        return " | ".join(str(line) for line in channel.request({"op": "unit-failures"}, deadline)["failures"])
+    # An agent of an older template does not know the request. The caller's own wait ends by its deadline.
+    except (StockyardError, KeyError, TypeError):
+        return ""
 
 
 def _authorized_keys(ctx: Context, record: HostRecord, network: GuestNetwork) -> list[str]:

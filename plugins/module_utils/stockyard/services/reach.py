@@ -8,11 +8,12 @@ from __future__ import annotations
 import http.client
 import json
 import ssl
+from collections.abc import Callable
 from pathlib import Path
 
 from ..core.clock import Deadline
 from ..core.host import DOCKER_PORT, HostRecord
-from ..errors import DeadlineExceeded
+from ..errors import DeadlineExceeded, GuestError
 from ..web import Bounds, Connection
 
 RETRY = 0.02
@@ -20,16 +21,30 @@ RETRY = 0.02
 FIRST_ATTEMPT = 0.7
 LONGEST_ATTEMPT = 10.0
 LONGEST_ANSWER = 1 << 24
+# Seconds of silence before the guest is asked whether a unit failed, and between two questions.
+LOOK = 5.0
 
 
-def wait_for_docker(record: HostRecord, client: Path, deadline: Deadline) -> None:
+def wait_for_docker(
+    record: HostRecord, client: Path, deadline: Deadline, failures: Callable[[], str] = lambda: ""
+) -> None:
     """Wait until ``GET /_ping`` is answered with 200.
 
     :param client: directory with ``ca.pem``, ``cert.pem`` and ``key.pem``.
+    :param failures: asks the guest which units gave up, with their last words; empty for none.
+    :raises GuestError: when a unit gave up that Docker needs.
     :raises DeadlineExceeded: when it never is.
     """
     context, patience, before = tls(client), FIRST_ATTEMPT, ""
+    look = deadline.within(LOOK)
     while True:
+        if look.passed():
+            if cause := failures():
+                raise GuestError(
+                    "Docker does not start in the host.", name=record.title, cause=cause,
+                    remedy="correct the settings that the cause names, then replace the host or restart the unit in it",
+                )  # fmt: skip
+            look = deadline.within(LOOK)
         try:
             ping(record.address, context, min(patience, max(deadline.left(), 0.1)))
             return

@@ -23,6 +23,8 @@ import subprocess
 import time
 from typing import Protocol
 
+from . import units
+
 # linux/random.h and linux/sockios.h
 RNDADDENTROPY = 0x40085203
 RNDRESEEDCRNG = 0x5207
@@ -218,7 +220,8 @@ class LinuxEffects:
         for path in ("/etc/docker/key.json", "/var/lib/docker/engine-id"):
             if os.path.exists(path):
                 os.unlink(path)
-        subprocess.run(["systemctl", "start", "docker.service"], check=True, timeout=120)
+        if subprocess.run(["systemctl", "start", "docker.service"], check=False, timeout=120).returncode:
+            raise RuntimeError(f"docker.service failed: {units.last_words('docker.service')}")
 
     def end_sessions(self, user: str, interface: str) -> None:
         import pwd

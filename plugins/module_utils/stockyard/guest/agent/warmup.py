@@ -17,11 +17,11 @@ import ssl
 import subprocess
 import tarfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 
-from . import lift, provision, thrift
+from . import lift, provision, thrift, units
 from .apply import STATE, Identity
 from .effects import ANY, FRONT_PROCESSES, LinuxEffects
 
@@ -39,6 +39,8 @@ FRONT = "stockyard-tls.service"
 FRONT_NAME = "stunnel4"
 # Seconds without work in which a process is taken to wait.
 QUIET = 0.5
+# Seconds between two looks at the units that something waits for.
+LOOK = 2.0
 REHEARSAL_IMAGE = "rehearsal"
 DENIED = b"authorization denied by plugin"
 
@@ -81,13 +83,16 @@ def prepare(timeout: float, docker: bool) -> dict[str, str]:
 
     :param timeout: seconds.
     :param docker: whether dockerd runs in this template.
+    :raises RuntimeError: if sshd does not take its configuration.
+    :raises UnitFailed: when dockerd, or a unit that it needs, gave up.
     :raises TimeoutError: when dockerd does not answer by then.
     """
     end = time.monotonic() + timeout
+    units.check_sshd()
     if not docker:
         provision.provision("/", end)
         return {"engine": ""}
-    engine = _until(end, "dockerd", lambda: _ping(_UnixConnection("/run/docker.sock")))
+    engine = _until(end, "dockerd", units.DOCKER, lambda: _ping(_UnixConnection("/run/docker.sock")))
     lift.lift("/")
     provision.load("/", end)
     provision.provision("/", end)
@@ -150,13 +155,13 @@ def _rehearse_front(end: float) -> None:
         context = ssl.create_default_context(cafile=f"{target}/ca.pem")
         context.check_hostname = False
         context.load_cert_chain(f"{target}/cert.pem", f"{target}/key.pem")
-        _until(end, "the TLS front", lambda: _ping(_tls_connection(context)))
+        _until(end, "the TLS front", units.FRONT, lambda: _ping(_tls_connection(context)))
     finally:
         shutil.rmtree(target)
     # A new front, which waits at the gate: the one that shook hands has used its generator.
     LinuxEffects().shut_gate()
     subprocess.run(["systemctl", "restart", FRONT], check=True, timeout=60)
-    _until(end, "the TLS front", _front_waits)
+    _until(end, "the TLS front", units.FRONT, _front_waits)
 
 
 def _front_waits() -> str:
@@ -267,12 +272,21 @@ def _ping(connection: http.client.HTTPConnection) -> str:
         connection.close()
 
 
-def _until(end: float, what: str, attempt: Callable[[], str]) -> str:
-    """Try until it works or the time is up."""
+class UnitFailed(Exception):
+    """A unit gave up: waiting for it is of no use."""
+
+
+def _until(end: float, title: str, needed: Sequence[str], attempt: Callable[[], str]) -> str:
+    """Try until it works, a unit that it needs gave up, or the time is up."""
+    look = time.monotonic() + LOOK
     while True:
         try:
             return attempt()
         except (OSError, http.client.HTTPException) as error:
+            if time.monotonic() >= look:
+                if failures := units.failures(needed):
+                    raise UnitFailed(" | ".join(failures)) from error
+                look = time.monotonic() + LOOK
             if time.monotonic() >= end:
-                raise TimeoutError(f"{what} did not answer: {error}") from error
+                raise TimeoutError(f"{title} did not answer: {error}") from error
             time.sleep(0.5)
