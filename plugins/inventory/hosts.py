@@ -160,6 +160,7 @@ from ansible.errors import AnsibleError, AnsibleParserError
 from ansible.plugins.inventory import BaseInventoryPlugin, Cacheable, Constructable
 
 from ansible_collections.stockyard.container_hosts.plugins.module_utils.stockyard.errors import StockyardError
+from ansible_collections.stockyard.container_hosts.plugins.module_utils.stockyard.escaping import one_line
 from ansible_collections.stockyard.container_hosts.plugins.plugin_utils._hosts import (
     Entry,
     groups,
@@ -232,10 +233,10 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         """The hosts of all answers; what is not a host is warned of."""
         for options, answer in zip(wanted, answers, strict=True):
             if isinstance(answer, StockyardError):
-                self.display.warning(f"The hosts of {options['name']} are missing: {answer}")
+                self.display.warning(one_line(f"The hosts of {options['name']} are missing: {answer}"))
                 continue
             for stranger in answer.strangers:
-                self.display.warning(f"{stranger.name} on {options['name']} is left out: {stranger.reason}")
+                self.display.warning(one_line(f"{stranger.name} on {options['name']} is left out: {stranger.reason}"))
             yield from ({**entry, "hypervisor": options["name"]} for entry in answer.hosts)
 
     def _add(self, entry: Entry) -> None:

@@ -18,6 +18,7 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 from .stockyard.core.login import Login
 from .stockyard.errors import InvalidInput, MissingDependency, StockyardError
+from .stockyard.escaping import one_line, printable
 from .stockyard.result import Result
 from .stockyard.yard import DEFAULT_HYPERVISOR, DEFAULT_OWNER, Yard
 
@@ -103,7 +104,7 @@ def here(options: Params, work: Callable[[Params, bool], Params], **rules: Any) 
         module.fail_json(msg=_message(error), error=_structured(error))
     if not module._diff:
         answer.pop("diff", None)
-    module.exit_json(**answer)
+    module.exit_json(**printable(answer))
 
 
 def ask(module: AnsibleModule, question: Callable[[Yard, Params], Params]) -> NoReturn:
@@ -128,7 +129,7 @@ def _bounded(module: AnsibleModule, work: Callable[[Yard], Params]) -> NoReturn:
             answer = work(yard)
     except StockyardError as error:
         module.fail_json(msg=_message(error), error=_structured(error), **told)
-    module.exit_json(**answer, **told)
+    module.exit_json(**printable(answer), **told)
 
 
 def open_yard(params: Params, progress: Callable[[str], None] | None = None) -> Yard:
@@ -154,8 +155,8 @@ def _progress(path: str | None, lines: list[str]) -> Iterator[Callable[[str], No
     with _appending(path or os.devnull) as file:
 
         def told(line: str) -> None:
-            lines.append(line)
-            file.write(f"{line}\n")
+            lines.append(one_line(line))
+            file.write(f"{one_line(line)}\n")
 
         yield told
 

@@ -18,6 +18,8 @@ from ansible import constants
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
+from ..module_utils.stockyard.escaping import one_line
+
 PERIOD = 0.1
 PLUGINS = Path(__file__).absolute().parents[1]
 RUNNER = "stockyard.container_hosts.run_here"
@@ -93,7 +95,7 @@ class ProgressAction(ActionBase):
 def _teller(host: str) -> Callable[[str], None]:
     # In a worker process, Display hands what it is given over to the main process: threads may use it.
     display = Display()
-    return lambda line: display.display(f"[{host}] {line}", stderr=True)
+    return lambda line: display.display(one_line(f"[{host}] {line}"), stderr=True)
 
 
 @contextmanager

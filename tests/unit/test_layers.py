@@ -21,8 +21,10 @@ SDK = PLUGINS / "module_utils" / "stockyard"
 LONGEST_FILE = 300
 
 ALLOWED = {
-    "errors": set(),
-    "core": {"errors"},
+    # How text of others is shown: errors and everything above them need it.
+    "escaping": set(),
+    "errors": {"escaping"},
+    "core": {"errors", "escaping"},
     "web": {"core"},
     "authority": {"errors"},
     "keyfiles": {"errors"},
@@ -30,7 +32,7 @@ ALLOWED = {
     "pki": {"authority", "core", "errors", "keyfiles", "ledger"},
     "guest": {"core", "errors"},
     "onhost": {"core", "errors", "guest"},
-    "services": {"authority", "core", "errors", "guest", "ledger", "pki", "web"},
+    "services": {"escaping", "authority", "core", "errors", "guest", "ledger", "pki", "web"},
     "providers": {"core", "errors", "guest", "web"},
     "providers.libvirt": {"core", "errors", "guest", "providers"},
     "providers.memory": {"core", "errors", "guest", "providers"},
@@ -44,9 +46,20 @@ ALLOWED = {
     "leasing": {"core", "errors", "result", "services"},
     "pooling": {"core", "errors", "result", "services"},
     "storing": {"core", "errors", "result", "services"},
-    "yard": {"core", "errors", "leasing", "pki", "pooling", "providers.registry", "result", "services", "storing"},
+    "yard": {
+        "core",
+        "errors",
+        "escaping",
+        "leasing",
+        "pki",
+        "pooling",
+        "providers.registry",
+        "result",
+        "services",
+        "storing",
+    },
     # What people type: a user of the public parts like any other.
-    "cli": {"core", "errors", "jenkins", "leasing", "result", "services", "yard"},
+    "cli": {"escaping", "core", "errors", "jenkins", "leasing", "result", "services", "yard"},
     "": {"core", "errors", "guest", "leasing", "pki", "providers", "providers.registry", "result", "services", "yard"},
 }
 FORBIDDEN = {"ansible", "ansible_collections", "importlib", "stockyard"}

@@ -122,9 +122,13 @@ class Authority:
             csr = x509.load_pem_x509_csr(csr_pem.encode())
             valid, key = csr.is_signature_valid, csr.public_key()
         except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-            raise GuestError("the guest sent no certificate request.", name=hostname, cause=str(error)) from error
+            raise GuestError(
+                "the guest sent no certificate request.", name=f"host {hostname}", cause=str(error)
+            ) from error
         if not valid or not isinstance(key, ec.EllipticCurvePublicKey):
-            raise GuestError("the guest's certificate request is not signed with its own P-256 key.", name=hostname)
+            raise GuestError(
+                "the guest's certificate request is not signed with its own P-256 key.", name=f"host {hostname}"
+            )
         names = x509.SubjectAlternativeName([x509.DNSName(hostname), x509.IPAddress(ipaddress.ip_address(address))])
         life = timedelta(days=days)
         builder = _builder(_name(hostname), self.certificate.subject, key, now, life, self.certificate)

@@ -17,6 +17,7 @@
     │   └── PoolFull          the pool, or one around it, has no room for it
     ├── Unsupported           this hypervisor, or this template, cannot do it (a declared capability)
     ├── DeadlineExceeded      a bounded wait ran out
+    ├── UnforeseenError       work on one host ended with an error that nobody expected
     ├── GuestError            the guest answered, and the answer is an error or makes no sense
     ├── ImageError            a guest image could not be built or is damaged
     ├── ControllerError       a CI controller could not be reached, or did not do what it was asked
@@ -27,6 +28,8 @@
 
 from __future__ import annotations
 
+from .escaping import one_line
+
 
 class StockyardError(Exception):
     """Base of all errors. Says what happened, to which object, why, and what to do about it.
@@ -35,14 +38,16 @@ class StockyardError(Exception):
     :param name: the object, as ``kind name``.
     :param cause: the underlying reason, as far as it is known.
     :param remedy: what the user can do.
+
+    Each part is one printable line, whatever guests or programs put into it.
     """
 
     def __init__(self, message: str, *, name: str = "", cause: str = "", remedy: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.name = name
-        self.cause = cause
-        self.remedy = remedy
+        self.message = one_line(message)
+        self.name = one_line(name)
+        self.cause = one_line(cause)
+        self.remedy = one_line(remedy)
+        super().__init__(self.message)
 
     def __str__(self) -> str:
         text = f"{self.name}: {self.message}" if self.name else self.message
@@ -95,6 +100,10 @@ class Unsupported(StockyardError):
 
 class DeadlineExceeded(StockyardError):
     """A bounded wait ran out."""
+
+
+class UnforeseenError(StockyardError):
+    """Work on one host ended with an error that nobody expected; the other hosts go on."""
 
 
 class GuestError(StockyardError):

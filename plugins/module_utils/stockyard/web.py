@@ -112,6 +112,11 @@ class Connection(http.client.HTTPConnection):
             self.request(method, path, body or None, dict(headers or {}))
             response = self.getresponse()
             return Answer(response.status, response.headers, response.read())
+        except OSError:
+            # Before ValueError, which a failed check of a certificate is as well.
+            raise
+        except ValueError as error:
+            raise http.client.HTTPException(f"the answer is not HTTP: {error}") from error
         finally:
             self.close()
 

@@ -20,6 +20,7 @@ from .core.login import NOBODY, Login
 from .core.plan import Plan
 from .core.provider import Observation, Progress, Provider
 from .core.template import TemplateSpec
+from .escaping import one_line
 from .leasing import Leasing
 from .pki import Pki
 from .pooling import Pooling
@@ -89,7 +90,7 @@ class Yard(Leasing, Pooling, Storing):
 
         self.context = Context(
             provider=provider or open_provider(uri, storage, login), owner=owner, pki=pki, clock=clock or SystemClock(),
-            progress=progress or (lambda _line: None), volume_key=sealing.check_secret(volume_key),
+            progress=_escaping(progress), volume_key=sealing.check_secret(volume_key),
         )  # fmt: skip
 
     def __enter__(self) -> Yard:
@@ -264,6 +265,11 @@ class Yard(Leasing, Pooling, Storing):
 def _chosen(seen: Observation, wanted: Callable[[HostRecord], bool]) -> Observation:
     """The same observation with some of its hosts, by name."""
     return replace(seen, hosts=tuple(sorted((h for h in seen.hosts if wanted(h.record)), key=lambda h: h.record.name)))
+
+
+def _escaping(progress: Progress | None) -> Progress:
+    """Hold every line of progress to one printable line, whatever guests called their containers."""
+    return (lambda line: progress(one_line(line))) if progress else (lambda _line: None)
 
 
 def _config_home() -> Path:

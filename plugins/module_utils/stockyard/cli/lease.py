@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import getpass
-import json
 import os
 import socket
 from datetime import UTC, datetime
@@ -85,7 +84,10 @@ def _taken(yard: Yard, options: argparse.Namespace) -> HeldLease:
 
 def _take(yard: Yard, options: argparse.Namespace) -> int:
     facts = _taken(yard, options).facts
-    say.out(json.dumps(facts, indent=1) if options.json else _line(facts))
+    if options.json:
+        say.data(facts)
+    else:
+        say.shell(_line(facts))
     return 0
 
 
@@ -103,14 +105,14 @@ def _env(yard: Yard, options: argparse.Namespace) -> int:
     facts = next((f for f in yard.leases() if f["id"] == _id(options) and not f["ended"]), None)
     if facts is None:
         raise LeaseOver("the lease is over.", name=f"lease {_id(options)}", remedy="take another")
-    say.out(_line(facts))
+    say.shell(_line(facts))
     return 0
 
 
 def _list(yard: Yard, options: argparse.Namespace) -> int:
     found = yard.leases(options.tenant, options.fleet, options.holder)
     if options.json:
-        say.out(json.dumps(found, indent=1))
+        say.data(found)
     for facts in () if options.json else found:
         until = "ended" if facts["ended"] else f"{datetime.fromtimestamp(facts['until'], UTC):%Y-%m-%dT%H:%M:%SZ}"
         say.out(f"{facts['id']}  {until}  {facts['fleet']}/{facts['host']}  {facts['holder']}")

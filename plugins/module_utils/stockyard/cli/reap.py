@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from typing import Any
 
 from ..core.lease import seconds
@@ -29,7 +28,7 @@ def _reap(yard: Yard, options: argparse.Namespace) -> int:
     done = yard.reap(dry_run=options.dry_run, grace=seconds("grace", options.grace))
     if options.json:
         plan = [str(action) for action in done.plan.actions]
-        say.out(json.dumps({"plan": plan, "left": done.objects}, indent=1))
+        say.data({"plan": plan, "left": done.objects})
         return 0
     for action in done.plan.actions:
         say.out(f"{'would ' * options.dry_run}{action}")

@@ -5,16 +5,34 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from typing import Any
+
+from ..escaping import one_line
 
 
 def out(line: str) -> None:
-    """A line of the answer."""
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
+    """Write a line of the answer; characters that a terminal would obey are escaped."""
+    _write(one_line(line))
+
+
+def data(value: Any) -> None:
+    """Write an answer as JSON, in ASCII."""
+    _write(json.dumps(value, indent=1))
+
+
+def shell(line: str) -> None:
+    """Write a line that a shell reads: it is quoted for that, and must arrive as it is."""
+    _write(line)
 
 
 def err(line: str) -> None:
-    """A line for whoever watches."""
-    sys.stderr.write(f"{line}\n")
+    """Write a line for whoever watches; characters that a terminal would obey are escaped."""
+    sys.stderr.write(f"{one_line(line)}\n")
     sys.stderr.flush()
+
+
+def _write(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()

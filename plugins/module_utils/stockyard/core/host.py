@@ -231,6 +231,11 @@ class Host:
     state: str
 
     @property
+    def name(self) -> str:
+        """Its name."""
+        return self.record.name
+
+    @property
     def serving(self) -> bool:
         """Whether it is complete and running."""
         return self.record.phase == "ready" and self.state == "running"

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ..escaping import one_line
 from . import codec, resize
 from .fleet import SingleSpec
 from .host import Host, HostSpec
@@ -42,7 +43,7 @@ class Action:
     wave: int = 0
 
     def __str__(self) -> str:
-        return f"{self.verb} {self.kind} {self.name}: {self.reason}"
+        return one_line(f"{self.verb} {self.kind} {self.name}: {self.reason}")
 
 
 @dataclass(frozen=True)

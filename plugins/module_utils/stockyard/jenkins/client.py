@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import base64
 import http.client
-import json
 import re
 import ssl
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
-from ..core import naming
+from ..core import naming, untrusted
 from ..core.clock import Deadline
 from ..errors import Conflict, ControllerError, InvalidInput, NotFound
 from ..web import Answer, Bounds, Connection
@@ -60,8 +59,9 @@ class Controller:
         """All nodes that it has, whoever made them."""
         answer = self._get(f"/computer/api/json?tree=computer[{FIELDS}]")
         try:
-            return [node(one) for one in json.loads(answer.body)["computer"]]
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            listed = untrusted.mapping(untrusted.parse(answer.body, longest=LONGEST_ANSWER), "the answer")
+            return [node(one) for one in untrusted.items(untrusted.item(listed, "computer", "the answer"), "computer")]
+        except untrusted.MalformedData as error:
             raise self._nonsense("its list of nodes", error) from error
 
     def create(self, name: str, form: dict[str, str]) -> None:
@@ -121,10 +121,13 @@ class Controller:
         if answer.status != 200:
             return False
         try:
-            said = json.loads(answer.body)
-            self._headers[naming.line("crumb field", said["crumbRequestField"])] = naming.line("crumb", said["crumb"])
-        except (ValueError, KeyError, TypeError, InvalidInput) as error:
+            issued = untrusted.mapping(untrusted.parse(answer.body), "the crumb")
+            field, crumb = (
+                untrusted.line(untrusted.item(issued, key, "the crumb"), key) for key in ("crumbRequestField", "crumb")
+            )
+        except untrusted.MalformedData as error:
             raise self._nonsense("its crumb", error) from error
+        self._headers[field] = crumb
         cookies = [c.partition(";")[0] for c in answer.headers.get_all("Set-Cookie") or ()]
         if cookies:
             self._headers["Cookie"] = "; ".join(cookies)

@@ -9,10 +9,9 @@ gone apart from that of the next one, and the secret of its agent, which the con
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 
-from ..core import codec, naming
+from ..core import codec, naming, untrusted
 from ..core.host import HostRecord
 from ..errors import InvalidInput
 
@@ -65,8 +64,8 @@ def read(name: str, description: str) -> Mark | None:
     if not found:
         return None
     try:
-        mark = codec.from_dict(Mark, json.loads(text), "mark")
-    except (ValueError, RecursionError) as error:
+        mark = codec.from_dict(Mark, untrusted.parse(text), "mark")
+    except untrusted.MalformedData as error:
         raise InvalidInput("its mark cannot be read.", cause=str(error)) from error
     if mark.node != name:
         raise InvalidInput(f"its mark is that of node {mark.node}.")

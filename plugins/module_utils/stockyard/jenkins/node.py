@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from ..core import untrusted
 from ..errors import InvalidInput
 from .mark import Mark, read
 
@@ -50,19 +51,26 @@ class Node:
         return self.held and self.reason == USED
 
 
-def node(data: dict[str, Any]) -> Node:
-    """One entry of the controller's list.
+def node(data: Any) -> Node:
+    """Return one entry of the controller's list.
 
-    :raises KeyError: when it lacks something; also TypeError, when it is something else.
+    :raises MalformedData: when it is anything else.
     """
-    name, problem, mark = str(data["displayName"]), "", None
+    facts = untrusted.mapping(data, "a node")
+    name, problem, mark = untrusted.words(untrusted.item(facts, "displayName", "a node"), "displayName"), "", None
     try:
-        mark = read(name, str(data.get("description") or ""))
+        mark = read(name, untrusted.words(facts.get("description") or "", "description", 1 << 16))
     except InvalidInput as error:
         problem = str(error)
-    labels = tuple(sorted(str(label["name"]) for label in data.get("assignedLabels") or ()))
-    return Node(
-        name, bool(data["idle"]), bool(data["offline"]), bool(data["temporarilyOffline"]),
-        str(data.get("offlineCauseReason") or ""), tuple(x for x in labels if x != name),
-        int(data["numExecutors"]), mark, problem,
-    )  # fmt: skip
+    idle, offline, held = (
+        untrusted.flag(untrusted.item(facts, key, "a node"), key) for key in ("idle", "offline", "temporarilyOffline")
+    )
+    reason = untrusted.words(facts.get("offlineCauseReason") or "", "offlineCauseReason")
+    executors = untrusted.whole(untrusted.item(facts, "numExecutors", "a node"), "numExecutors")
+    return Node(name, idle, offline, held, reason, _labels(facts, name), executors, mark, problem)
+
+
+def _labels(facts: dict[str, Any], name: str) -> tuple[str, ...]:
+    labels = untrusted.items(facts.get("assignedLabels") or [], "assignedLabels")
+    names = (untrusted.item(untrusted.mapping(label, "a label"), "name", "a label") for label in labels)
+    return tuple(sorted({untrusted.words(text, "a label") for text in names} - {name}))

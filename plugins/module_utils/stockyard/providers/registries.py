@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import web
+from ..core import untrusted
 from ..core.clock import Deadline
 from ..core.preload import Reference
 from ..errors import DeadlineExceeded, ImageError
@@ -32,6 +33,8 @@ CHUNK = 1 << 20
 # No layer is larger; its own size is in the manifest, which the registry wrote.
 LARGEST_BLOB = 1 << 36
 IDLE = 60.0
+# Docker's own limit is 127.
+MOST_LAYERS = 256
 _CHALLENGE = re.compile(r'([a-z]+)="([^"]*)"')
 
 
@@ -45,7 +48,7 @@ def fetch(source: Reference, name: str, target: Path, deadline: Deadline) -> Non
     try:
         with tempfile.TemporaryDirectory(dir=target.parent) as work:
             _Pull(source, deadline).archive(name, Path(work), target)
-    except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError) as error:
+    except (OSError, http.client.HTTPException, ValueError) as error:
         if deadline.passed():
             raise DeadlineExceeded("the registry was too slow.", name=title, cause=str(error)) from error
         raise ImageError(
@@ -63,8 +66,9 @@ class _Pull:
     def archive(self, name: str, work: Path, target: Path) -> None:
         """All parts, and the list of them that ``docker load`` begins with."""
         manifest = self._manifest()
-        config = self._blob(manifest["config"]["digest"], work)
-        layers = [self._blob(layer["digest"], work) for layer in manifest["layers"]]
+        config = self._blob(_digest(untrusted.item(manifest, "config", "the manifest")), work)
+        parts = untrusted.items(untrusted.item(manifest, "layers", "the manifest"), "layers", MOST_LAYERS)
+        layers = [self._blob(_digest(layer), work) for layer in parts]
         listed = [{"Config": config.name, "RepoTags": [_tagged(name)], "Layers": [layer.name for layer in layers]}]
         (work / "manifest.json").write_text(json.dumps(listed))
         with tarfile.open(target, "w") as archive:
@@ -74,20 +78,18 @@ class _Pull:
     def _manifest(self) -> dict[str, Any]:
         found = self._read(self.source.digest)
         if found.get("mediaType") in LISTS or "manifests" in found:
-            fitting = [m for m in found["manifests"] if _fits(m.get("platform", {}))]
+            listed = untrusted.items(untrusted.item(found, "manifests", "the list"), "manifests")
+            fitting = [m for m in listed if _fits(untrusted.mapping(m, "a manifest").get("platform"))]
             if not fitting:
                 raise ValueError("it has no image for linux/amd64")
-            found = self._read(_hex(fitting[0]["digest"]))
+            found = self._read(_hex(_digest(fitting[0])))
         return found
 
     def _read(self, digest: str) -> dict[str, Any]:
         with self._open(f"manifests/sha256:{digest}", ", ".join((*LISTS, *SINGLE)), LARGEST_MANIFEST) as answer:
             data = answer.read()
         _same(hashlib.sha256(data).hexdigest(), digest)
-        found = json.loads(data)
-        if not isinstance(found, dict):
-            raise TypeError("its manifest is no object")
-        return found
+        return untrusted.mapping(untrusted.parse(data, longest=LARGEST_MANIFEST), "the manifest")
 
     def _blob(self, digest: str, work: Path) -> Path:
         wanted, summed = _hex(digest), hashlib.sha256()
@@ -116,8 +118,9 @@ class _Pull:
         asked: dict[str, str] = {k: v for k, v in challenge.items() if k in ("service", "scope")}
         query = urllib.parse.urlencode(asked)
         with self._ask(f"{challenge['realm']}?{query}", "application/json", LARGEST_MANIFEST) as answer:
-            said = json.loads(answer.read())
-        return str(said.get("token") or said["access_token"])
+            issued = untrusted.mapping(untrusted.parse(answer.read(), longest=LARGEST_MANIFEST), "the token")
+        token = issued.get("token") or untrusted.item(issued, "access_token", "the token")
+        return untrusted.line(token, "the token", 1 << 16)
 
     def _ask(self, url: str, accept: str, longest: int) -> Any:
         if not url.startswith(("http://", "https://")):
@@ -133,8 +136,13 @@ def _tagged(name: str) -> str:
     return name if ":" in name.rpartition("/")[2] else f"{name}:latest"
 
 
-def _fits(platform: dict[str, Any]) -> bool:
-    return (platform.get("os"), platform.get("architecture")) == ("linux", "amd64")
+def _fits(platform: Any) -> bool:
+    return isinstance(platform, dict) and (platform.get("os"), platform.get("architecture")) == ("linux", "amd64")
+
+
+def _digest(descriptor: Any) -> str:
+    facts = untrusted.mapping(descriptor, "a descriptor")
+    return untrusted.line(untrusted.item(facts, "digest", "a descriptor"), "digest")
 
 
 def _hex(digest: str) -> str:

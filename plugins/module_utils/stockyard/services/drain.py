@@ -17,11 +17,13 @@ from ..core.update import UpdateSpec
 from ..errors import DeadlineExceeded, Refused, StockyardError
 from . import access
 from .context import Context
+from .failures import host_work
 from .reach import LONGEST_ATTEMPT, running, tls
 
 POLL = 1.0
 
 
+@host_work
 def drain(ctx: Context, host: Host, update: UpdateSpec, deadline: Deadline) -> HostRecord:
     """Prepare a whole host for its end; returns its record. Where that fails it is as ready as it was.
 

@@ -18,6 +18,7 @@ from ..core.template import TemplateRecord
 from ..errors import AddressTaken, Conflict, StockyardError, Unsupported
 from . import egress, mounts, trust
 from .context import Context
+from .failures import host_work
 from .identify import READMITTABLE, check, identify, readmit, settle, unit_failures
 from .pools import frozen, most, size_of
 from .reach import wait_for_docker
@@ -49,6 +50,7 @@ def again(record: HostRecord) -> Order:
     return Order(record.tenant, record.fleet, record.name, record.spec, record.labels, ttl)
 
 
+@host_work
 def provision(ctx: Context, order: Order, template: Template, deadline: Deadline) -> HostRecord:
     """Make a host and wait until Docker answers in it.
 
@@ -182,6 +184,7 @@ def _failures(ctx: Context, record: HostRecord, deadline: Deadline, channel: Cha
         return ""
 
 
+@host_work
 def start(ctx: Context, record: HostRecord, deadline: Deadline) -> HostRecord:
     """Boot a host that is off and wait until it is itself again and Docker answers.
 
@@ -201,6 +204,7 @@ def start(ctx: Context, record: HostRecord, deadline: Deadline) -> HostRecord:
     return record
 
 
+@host_work
 def renew(ctx: Context, record: HostRecord, deadline: Deadline) -> HostRecord:
     """Admit a running host anew where that is due, and wait until Docker answers to the operator."""
     renewed = _renewed(ctx, record, deadline)
@@ -231,6 +235,7 @@ def _renewed(ctx: Context, record: HostRecord, deadline: Deadline, *, booted: bo
     return ctx.provider.claim(record, identity=identity)
 
 
+@host_work
 def mend(  # what each verb wants
     ctx: Context, record: HostRecord, verb: str, labels: dict[str, str], spec: HostSpec, deadline: Deadline
 ) -> HostRecord:
@@ -249,6 +254,7 @@ def unlock(ctx: Context, record: HostRecord, deadline: Deadline) -> HostRecord:
     return record
 
 
+@host_work
 def restart(ctx: Context, record: HostRecord, deadline: Deadline) -> HostRecord:
     """Shut a host down and boot it; it keeps its identity."""
     mounts.check_keys(ctx, record)
@@ -261,6 +267,7 @@ def relabel(ctx: Context, record: HostRecord, labels: dict[str, str]) -> HostRec
     return ctx.provider.claim(record, labels=dict(labels))
 
 
+@host_work
 def destroy(ctx: Context, record: HostRecord) -> None:
     """Take a host away: its machine, its disk, its record."""
     if record.phase in ("ready", "draining"):

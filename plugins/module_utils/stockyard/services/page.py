@@ -12,6 +12,7 @@ from typing import Any
 
 from ..core.pool import LIMITS
 from ..errors import MissingDependency
+from ..escaping import one_line
 from .page_text import PAGE
 from .survey import Survey, memory
 
@@ -97,12 +98,19 @@ def page(found: Survey) -> str:
         import jinja2
     except ImportError as error:
         raise MissingDependency("Jinja2 is not installed.", remedy="pip install jinja2") from error
-    environment = jinja2.Environment(undefined=jinja2.StrictUndefined, autoescape=True, trim_blocks=True)
+    environment = jinja2.Environment(
+        undefined=jinja2.StrictUndefined, autoescape=True, trim_blocks=True, finalize=_plain
+    )
     tables = [(t, [t.row(item) for item in found[t.key]]) for t in TABLES if t.key in found]
     return environment.from_string(PAGE).render(
         owner=found["owner"], hypervisor=found["hypervisor"], taken=moment(found["taken"]), figures=_figures(found),
         tables=tables, memory=_bar(found),
     )  # fmt: skip
+
+
+def _plain(value: Any) -> Any:
+    """Text without what reorders or hides it; marked-up text is the template's own."""
+    return one_line(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
 
 
 def _figures(found: Survey) -> list[tuple[str, Any]]:

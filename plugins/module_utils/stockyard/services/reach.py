@@ -6,11 +6,11 @@
 from __future__ import annotations
 
 import http.client
-import json
 import ssl
 from collections.abc import Callable
 from pathlib import Path
 
+from ..core import untrusted
 from ..core.clock import Deadline
 from ..core.host import DOCKER_PORT, HostRecord
 from ..errors import DeadlineExceeded, GuestError
@@ -86,11 +86,19 @@ def running(address: str, context: ssl.SSLContext, timeout: float) -> list[str]:
 
     :raises OSError: when Docker does not say.
     """
+    answer = _get(address, "/containers/json", context, timeout)
     try:
-        listed = json.loads(_get(address, "/containers/json", context, timeout))
-        return [str((one.get("Names") or [one.get("Id")])[0]).lstrip("/") for one in listed]
-    except (ValueError, AttributeError, TypeError) as error:
+        listed = untrusted.items(untrusted.parse(answer, longest=LONGEST_ANSWER), "the list of containers")
+        return [_container_name(container) for container in listed]
+    except untrusted.MalformedData as error:
         raise ConnectionError(f"the list of containers makes no sense: {error}") from error
+
+
+def _container_name(container: object) -> str:
+    facts = untrusted.mapping(container, "a container")
+    names = untrusted.items(facts.get("Names") or [], "Names")
+    name = names[0] if names else untrusted.item(facts, "Id", "a container")
+    return untrusted.line(name, "a container's name").lstrip("/")
 
 
 def _get(address: str, path: str, context: ssl.SSLContext, timeout: float) -> bytes:

@@ -20,7 +20,9 @@ from ..core.host import Host, HostRecord
 from ..core.provider import Channel
 from ..core.volume import VolumeRecord
 from ..errors import GuestError, InvalidInput, StockyardError, Unsupported
+from ..escaping import one_line
 from .context import Context
+from .failures import of_host
 
 # The first agent that knows encrypted volumes.
 AGENT = 4
@@ -114,11 +116,12 @@ def _missing(ctx: Context, record: HostRecord) -> list[str]:
     """Where the agent of a host has not mounted what it is to mount; nothing where it does not say."""
     deadline = ctx.deadline(PATIENCE)
     try:
-        channel = ctx.provider.channel(record, deadline)
-        try:
-            told = channel.request({"op": "hello"}, deadline).get("missing")
-        finally:
-            channel.close()
+        with of_host(record.title):
+            channel = ctx.provider.channel(record, deadline)
+            try:
+                told = channel.request({"op": "hello"}, deadline).get("missing")
+            finally:
+                channel.close()
     except StockyardError:
         return []
-    return [str(path)[:200] for path in told[:16]] if isinstance(told, list) else []
+    return [one_line(path, 200) for path in told[:16]] if isinstance(told, list) else []

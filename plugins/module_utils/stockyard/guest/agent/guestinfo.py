@@ -123,10 +123,18 @@ def unpack(value: str) -> dict[str, Any]:
 
     :raises WireError: when it is none.
     """
+    return wire.decode(unwrap(value))
+
+
+def unwrap(value: str) -> bytes:
+    """Return the line that a value holds.
+
+    :raises WireError: when it is too long, or not base64.
+    """
     if len(value) > MAX_VALUE:
         raise wire.WireError(f"a value is longer than {MAX_VALUE} bytes")
     try:
-        return wire.decode(base64.b64decode(value, validate=True))
+        return base64.b64decode(value, validate=True)
     except (binascii.Error, ValueError) as error:
         raise wire.WireError(f"not a message in base64: {error}") from error
 

@@ -11,7 +11,9 @@ import socket
 from typing import Any
 
 from ...core.clock import Deadline
+from ...core.untrusted import MalformedData
 from ...errors import DeadlineExceeded, GuestError
+from ...guest import replies
 from ...guest.agent import wire
 
 RETRY = 0.02
@@ -38,18 +40,16 @@ class SocketChannel:
             self._within(deadline).sendall(b"\n" + wire.encode({**message, "id": number}))
             while True:
                 for line in self._lines.feed(self._within(deadline).recv(65536) or self._hung_up()):
-                    reply = wire.decode(line)
+                    reply = replies.decode(line)
                     if reply.get("id") == number:
-                        return self._checked(reply, str(message.get("op")))
+                        return replies.checked(reply, str(message.get("op")), self.name)
         except TimeoutError as error:
             raise DeadlineExceeded(
                 f"the guest's agent did not answer {message.get('op')} within {deadline.seconds:g} s.",
                 name=self.name, remedy="read the guest's console log; the guest may be overloaded",
             ) from error  # fmt: skip
-        except (OSError, wire.WireError) as error:
-            raise GuestError(
-                f"the guest's agent gave no usable answer to {message.get('op')}.", name=self.name, cause=str(error)
-            ) from error
+        except (OSError, wire.WireError, MalformedData) as error:
+            raise replies.unusable(str(message.get("op")), self.name, error) from error
 
     def close(self) -> None:
         """Hang up."""
@@ -78,10 +78,3 @@ class SocketChannel:
 
     def _hung_up(self) -> bytes:
         raise ConnectionResetError("QEMU closed the channel")
-
-    def _checked(self, reply: dict[str, Any], operation: str) -> dict[str, Any]:
-        if reply.get("ok") is not True:
-            raise GuestError(
-                f"the guest's agent could not {operation}.", name=self.name, cause=str(reply.get("error"))[:500]
-            )
-        return reply

@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from ...core.clock import Deadline
+from ...core.untrusted import MalformedData
 from ...errors import DeadlineExceeded, GuestError
+from ...guest import replies
 from ...guest.agent import wire
 from ...guest.agent.apply import Identity
 from ...guest.agent.main import Agent
@@ -113,14 +115,10 @@ class AgentChannel:
             raise GuestError(f"the guest does not run: nobody answers {operation}.", name=self.name)
         try:
             line = wire.encode({**message, "id": next(self._numbers)})
-            reply = wire.decode(wire.encode(self._answer(operation, line)))
-        except wire.WireError as error:
-            raise GuestError(
-                f"the guest's agent gave no usable answer to {operation}.", name=self.name, cause=str(error)
-            ) from error
-        if reply.get("ok") is not True:
-            raise GuestError(f"the guest's agent could not {operation}.", name=self.name, cause=str(reply.get("error")))
-        return reply
+            reply = replies.decode(wire.encode(self._answer(operation, line)))
+        except (wire.WireError, MalformedData) as error:
+            raise replies.unusable(operation, self.name, error) from error
+        return replies.checked(reply, operation, self.name)
 
     def close(self) -> None:
         """Hang up."""

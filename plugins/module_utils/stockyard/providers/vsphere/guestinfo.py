@@ -13,7 +13,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from ...core.clock import Deadline
+from ...core.untrusted import MalformedData
 from ...errors import DeadlineExceeded, GuestError, HypervisorError
+from ...guest import replies
 from ...guest.agent import guestinfo, wire
 from ...guest.agent.guestinfo import ANSWER, PREFIX, REQUEST, SPENT
 from . import specs
@@ -59,10 +61,7 @@ class GuestinfoChannel:
         task = self._write({PREFIX + REQUEST: value, PREFIX + ANSWER: SPENT})
         reply = self._reply(operation, number, task, deadline)
         self._left = ANSWER
-        if reply.get("ok") is not True:
-            cause = str(reply.get("error"))[:500]
-            raise GuestError(f"the guest's agent could not {operation}.", name=self.name, cause=cause)
-        return reply
+        return replies.checked(reply, operation, self.name)
 
     def close(self) -> None:
         """Hang up. What was asked and not taken is overwritten; an answer holds nothing but what is public."""
@@ -122,11 +121,9 @@ class GuestinfoChannel:
         if value in ("", SPENT):
             return {}
         try:
-            return guestinfo.unpack(value)
-        except wire.WireError as error:
-            raise GuestError(
-                f"the guest's agent gave no usable answer to {operation}.", name=self.name, cause=str(error)
-            ) from error
+            return replies.decode(guestinfo.unwrap(value))
+        except (wire.WireError, MalformedData) as error:
+            raise replies.unusable(operation, self.name, error) from error
 
 
 def _pauses(deadline: Deadline) -> Iterator[None]:

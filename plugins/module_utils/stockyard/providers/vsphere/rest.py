@@ -12,6 +12,7 @@ import json
 import ssl
 from typing import Any
 
+from ...core import untrusted
 from ...core.clock import Deadline
 from ...core.login import Login
 from ...core.naming import shown
@@ -69,8 +70,8 @@ class Rest:
 def _value(host: str, status: int, text: bytes) -> Any:
     """What an answer says."""
     try:
-        body = json.loads(text or b"null")
-    except (ValueError, RecursionError):
+        body = untrusted.parse(text or b"null", longest=LONGEST)
+    except untrusted.MalformedData:
         body = None
     value = body.get("value") if isinstance(body, dict) else None
     if status < http.client.BAD_REQUEST:
