@@ -72,7 +72,7 @@ class Player(Controller):
         """Put so many hosts on record without making them."""
         path = self.root / f"many-{count}"
         provider = MemoryProvider(f"memory://{path}", path)
-        own = Identity("0" * 32, "ssh-ed25519 AAAA", "1", 2e9, leasable=True)
+        own = Identity("0" * 32, f"ssh-ed25519 {'A' * 68}", "1", 2e9, leasable=True)
         with provider.state.change() as machines:
             for number in range(1, count + 1):
                 record = replace(host_record(name=f"ci-{number}", identity=own), labels={"number": str(number % 7)})

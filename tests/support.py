@@ -45,6 +45,9 @@ HOSTILE = [
     "%s",
 ]
 
+# A host key as guests make it.
+HOST_KEY = f"ssh-ed25519 {'A' * 68}"
+
 
 class FakeClock:
     """Time that passes only by sleeping."""

@@ -251,7 +251,7 @@ hosts:
           ssh -p 2222 -o StrictHostKeyChecking=yes
           -o UserKnownHostsFile=/home/me/.config/stockyard/stockyard/default/known_hosts
           -o IdentitiesOnly=yes
-          -i /home/me/.config/stockyard/stockyard/default/ssh/id_ed25519 stockyard@127.77.12.5
+          -i /home/me/.config/stockyard/stockyard/default/ssh/id_ed25519 -- stockyard@127.77.12.5
     docker:
       description: The connection parameters for a Docker client, over mutual TLS.
       type: dict

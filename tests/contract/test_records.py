@@ -20,6 +20,7 @@ from stockyard.core.template import TemplateRecord
 from stockyard.errors import Conflict, NotFound, Refused, StockyardError
 from tests.contract.bench import Bench, restore
 from tests.contract.conftest import Drafts, on_record, state_of
+from tests.support import HOST_KEY
 
 OTHER = "contract-other"
 # It would take the suite's template away, which takes minutes to make again: run it when the provider is mended.
@@ -119,7 +120,7 @@ def test_a_record_that_was_copied_proves_nothing(bench: Bench, provider: Provide
 
 def test_claim_writes_what_it_is_told_and_counts(provider: Provider, second: Provider, drafts: Drafts) -> None:
     record = drafts.reserved()
-    identity = Identity("0" * 32, "ssh-ed25519 AAAA", "1f", 2.0)
+    identity = Identity("0" * 32, HOST_KEY, "1f", 2.0)
     claimed = provider.claim(record, phase="ready", mode="instant", identity=identity, labels={"a": "b"})
     wanted = replace(record, phase="ready", mode="instant", identity=identity, labels={"a": "b"}, version=2)
     assert claimed == wanted

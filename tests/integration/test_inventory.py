@@ -19,7 +19,7 @@ from stockyard.core.host import Identity
 from stockyard.core.records import encode
 from stockyard.providers.memory.provider import MemoryProvider
 from stockyard.providers.memory.state import Machine
-from tests.support import BriskClock, host_record
+from tests.support import HOST_KEY, BriskClock, host_record
 
 from .conftest import Controller
 
@@ -272,7 +272,7 @@ def test_the_cache_serves_until_it_is_flushed(inventory: Inventory) -> None:
 def fill(inventory: Inventory, name: str, count: int) -> None:
     """Put hosts on record without making them."""
     provider = MemoryProvider(inventory.uri(name), inventory.controller.root / name)
-    own = Identity("0" * 32, "ssh-ed25519 AAAA", "1", 2e9, leasable=True)
+    own = Identity("0" * 32, HOST_KEY, "1", 2e9, leasable=True)
     with provider.state.change() as machines:
         for n in range(1, count + 1):
             record = replace(host_record(name=f"ci-{n}", identity=own), labels={"number": str(n % 7), "stage": "test"})

@@ -30,6 +30,7 @@ from datetime import datetime
 from pathlib import Path
 
 from .authority import CLIENT_DAYS, Authority, Certificate
+from .core import naming
 from .errors import InvalidInput, MissingDependency, StockyardError
 from .keyfiles import text, write
 from .ledger import Ledger, Serials, fresh, ran_out
@@ -228,6 +229,8 @@ class Pki:
 
         :param place: several hypervisors can have hosts of one tenant: what is pinned for one leaves the others alone.
         """
+        for line in lines:
+            naming.line("known_hosts", line, 1024)
         path = self.known_hosts_of(place) if place else self.known_hosts
         pinned = "".join(f"{line}\n" for line in sorted(lines))
         with self._locked():

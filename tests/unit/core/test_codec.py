@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,28 +13,15 @@ from hypothesis import strategies as st
 
 from stockyard.core import codec, records
 from stockyard.core.cloud_image import CloudImage
-from stockyard.core.host import HostRecord, HostSpec, Identity
+from stockyard.core.host import HostRecord
 from stockyard.core.image import BuildOptions
 from stockyard.core.template import Hardware, TemplateRecord
 from stockyard.errors import InvalidInput
+from tests.records import HOSTS, TEMPLATES
 from tests.support import host_record, template_record
 
 HOST, TEMPLATE = host_record(), template_record()
 TEXT = st.text(st.characters(codec="utf-8"))
-IDENTITIES = st.none() | st.builds(Identity, TEXT, TEXT, TEXT, st.floats(0, 1e11), TEXT)
-SPECS = st.builds(HostSpec, ports=st.lists(st.integers(3000, 65535), unique=True).map(tuple))
-HOSTS = st.builds(
-    lambda spec, labels, identity, reason, version: replace(
-        HOST, spec=spec, labels=labels, identity=identity, mode_reason=reason, version=version
-    ),
-    SPECS, st.dictionaries(TEXT, TEXT), IDENTITIES, TEXT, st.integers(1, 10**9),
-)  # fmt: skip
-TEMPLATES = st.builds(
-    lambda vcpus, checksums, created: replace(
-        TEMPLATE, hardware=Hardware(vcpus=vcpus), checksums=checksums, created=created
-    ),
-    st.integers(1, 4), st.none() | st.dictionaries(TEXT, TEXT), st.floats(0, 1e11),
-)  # fmt: skip
 
 
 @given(HOSTS | TEMPLATES)

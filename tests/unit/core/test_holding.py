@@ -17,11 +17,11 @@ from stockyard.core import holding
 from stockyard.core.host import Host, Identity
 from stockyard.core.lease import Lease
 from stockyard.core.plan_fleet import plan_fleet
-from tests.support import host
+from tests.support import HOST_KEY, host
 
 NOW = 1000.0
 GENERATION = "g1" * 32
-IDENTITY = Identity("m", "k", "1f", 2e9, authority="ca", leasable=True)
+IDENTITY = Identity("m", HOST_KEY, "1f", 2e9, authority="ca", leasable=True)
 
 
 def lease(until: float = NOW + 1, holder: str = "me") -> Lease:

@@ -17,7 +17,7 @@ from stockyard import FleetSpec, HostSpec, InvalidInput, LeaseSpec, SingleSpec
 from stockyard.core.host import Identity
 from stockyard.core.lease import Lease, holder_name, seconds
 from stockyard.core.records import decode, encode
-from tests.support import HOSTILE, host_record
+from tests.support import HOST_KEY, HOSTILE, host_record
 
 LEASE = Lease(str(uuid.uuid4()), "job-17", 100.0, 200.0, "1f")
 
@@ -72,12 +72,12 @@ def test_a_fleet_has_a_name(fleet: str) -> None:
 
 
 def test_a_record_keeps_its_lease_and_its_end() -> None:
-    record = host_record(lease=LEASE, expires=300.0, identity=Identity("m", "k", "1f", 2.0, leasable=True))
+    record = host_record(lease=LEASE, expires=300.0, identity=Identity("m", HOST_KEY, "1f", 2.0, leasable=True))
     assert decode(encode(record)) == record
 
 
 def test_a_record_from_before_there_were_leases_is_read() -> None:
-    record = host_record(identity=Identity("m", "k", "1f", 2.0))
+    record = host_record(identity=Identity("m", HOST_KEY, "1f", 2.0))
     old = json.loads(encode(record))
     for field in ("lease", "expires"):
         del old[field]

@@ -15,10 +15,10 @@ from stockyard.core.plan import Plan, plan_host
 from stockyard.core.plan_fleet import plan_fleet
 from stockyard.core.records import decode, encode
 from stockyard.core.trust import Trust
-from tests.support import host, host_record
+from tests.support import HOST_KEY, host, host_record
 
 END = 1_900_000_000.0
-IDENTITY = Identity("m", "k", "c1", END, authority="ours", revoked={"aa": END})
+IDENTITY = Identity("m", HOST_KEY, "c1", END, authority="ours", revoked={"aa": END})
 TRUST = Trust("ours", END - 1, {"aa": END})
 GENERATION = "g1" * 32
 

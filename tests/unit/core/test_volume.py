@@ -31,6 +31,7 @@ from stockyard.core.volume import (
 from tests.support import HOSTILE, host
 
 OWN = "{host}-docker"
+HOLDER = str(uuid.uuid4())
 
 
 def record(**changes: Any) -> VolumeRecord:
@@ -216,8 +217,8 @@ def test_nonsense_is_refused() -> None:
 
 
 def test_a_held_volume_is_not_deleted_and_its_holder_is_named() -> None:
-    mine = record(holder=Holder("u1", "web-1", "/data"))
-    for living in (["u1"], None):
+    mine = record(holder=Holder(HOLDER, "web-1", "/data"))
+    for living in ([HOLDER], None):
         with pytest.raises(Refused, match="web-1"):
             plan_removal(mine, living)
     assert [a.verb for a in plan_removal(mine, ["u2"]).actions] == ["destroy"]

@@ -17,9 +17,9 @@ from stockyard.core.host import Identity
 from stockyard.errors import Conflict, ControllerError, InvalidInput, NotFound
 from stockyard.jenkins import AgentSpec, Controller, config
 from tests.jenkins.controller import BUILT_IN, PASSWORD, TOKEN, USER, Jenkins, serving
-from tests.support import host_record
+from tests.support import HOST_KEY, host_record
 
-RECORD = host_record(identity=Identity("m" * 32, "ssh-ed25519 AAAA", "1f", 2e9))
+RECORD = host_record(identity=Identity("m" * 32, HOST_KEY, "1f", 2e9))
 FORM = config.form("ci-1", config.wanted(AgentSpec("ci", credentials_id="key", labels=("docker",)), RECORD))
 
 

@@ -17,10 +17,10 @@ from stockyard.pki import Pki
 from stockyard.providers.registry import open_provider
 from stockyard.services import egress
 from stockyard.services.context import Context
-from tests.support import FakeClock, FaultyProvider, host_record
+from tests.support import HOST_KEY, FakeClock, FaultyProvider, host_record
 
 PROXY = HostSpec(egress="proxy", egress_proxy="proxy.example.org:3128")
-IDENTITY = Identity("0" * 32, "ssh-ed25519 AAAA", "1", 1.0)
+IDENTITY = Identity("0" * 32, HOST_KEY, "1", 1.0)
 SSH = """#!/bin/sh
 echo "$@" >> {log}
 case " $* " in

@@ -27,7 +27,7 @@ from stockyard.services import play as playing
 from stockyard.services import provision
 from stockyard.services.play import Way, play, workshop
 from stockyard.services.templates import resolved
-from tests.support import HOSTILE
+from tests.support import HOST_KEY, HOSTILE
 
 DIGEST = "a" * 64
 RECORD = TemplateRecord(
@@ -242,7 +242,7 @@ def run(given: Provision, way: Way, seconds: float = 60, *, dry: bool = False) -
         play(given, way, work, RECORD, Deadline(seconds), dry=dry)
 
 
-WAY = Way("stockyard", "127.0.0.1", 40000, "ssh-ed25519 AAAA")
+WAY = Way("stockyard", "127.0.0.1", 40000, HOST_KEY)
 
 
 def test_only_the_machine_with_this_key_is_reached(
@@ -262,7 +262,7 @@ def test_only_the_machine_with_this_key_is_reached(
     )  # fmt: skip
     for option in ("-F /dev/null", "-oStrictHostKeyChecking=yes", "-oGlobalKnownHostsFile=/dev/null"):
         assert option in reached["ansible_ssh_common_args"]
-    assert found["known_hosts"] == "[127.0.0.1]:40000 ssh-ed25519 AAAA\n"
+    assert found["known_hosts"] == f"[127.0.0.1]:40000 {HOST_KEY}\n"
     assert found["env"]["ANSIBLE_HOST_KEY_CHECKING"] == "True"
     assert found["env"]["ANSIBLE_HOST_PATTERN_MISMATCH"] == "error"
     assert "ANSIBLE_INVENTORY" not in found["env"]
@@ -343,7 +343,7 @@ def test_the_way_in_is_opened_and_closed(bare: Yard, book: Path, ansible: Callab
     else:
         provision.run(ctx, RECORD, given, guest, Deadline(60))
         assert guest.asked == ["let-in", "connected", "let-out", "cut"]
-    assert called()["known_hosts"].startswith("[127.0.0.1]:40000 ssh-ed25519 AAAA")
+    assert called()["known_hosts"].startswith("[127.0.0.1]:40000 ssh-ed25519 ")
 
 
 def test_what_changed_meanwhile_is_not_run(bare: Yard, book: Path, ansible: Callable[..., Any]) -> None:

@@ -91,8 +91,15 @@ def _read(hint: Any, value: Any, where: str) -> Any:
             for key, item in _instance(dict, value, where).items()
         }
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        return _float(value, where)
     return value if hint is Any else _instance(hint, value, where)
+
+
+def _float(value: int, where: str) -> float:
+    try:
+        return float(value)
+    except OverflowError as error:
+        raise InvalidInput(f"{where}: the number is too large.") from error
 
 
 def _instance(kind: type[Any], value: Any, where: str) -> Any:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +23,7 @@ HOST_PHASES = ("creating", "ready", "draining", "deleting")
 SSH_PORT = 2222
 DOCKER_PORT = 2376
 _RESERVED_PORTS = {SSH_PORT, DOCKER_PORT}
+_HOST_KEY = re.compile(r"ssh-ed25519 [A-Za-z0-9+/]{68}")
 _KEY_TYPES = ("ssh-ed25519", "ssh-rsa", "ecdsa-sha2-", "sk-ssh-ed25519@openssh.com", "sk-ecdsa-sha2-")
 
 
@@ -131,6 +133,36 @@ class Identity:
     revoked: dict[str, float] = field(default_factory=dict)
     leasable: bool = False
 
+    def __post_init__(self) -> None:
+        naming.digest("machine_id", self.machine_id)
+        host_key(self.ssh_host_key)
+        naming.serial("certificate", self.certificate)
+        naming.moment("not_after", self.not_after)
+        naming.line("engine_id", self.engine_id)
+        if self.authority:
+            naming.digest("authority", self.authority)
+        for number, end in self.revoked.items():
+            naming.moment(f"revoked {naming.serial('revoked', number)}", end)
+
+
+def host_key(value: Any) -> str:
+    """Check the public half of an SSH host key as stockyard's guests make it: type, base64, nothing else.
+
+    No line break or marker can hide in it, so that a line of known_hosts is about one host.
+    """
+    if not isinstance(value, str) or not _HOST_KEY.fullmatch(value):
+        raise InvalidInput(f"{naming.shown(value)} is not an ed25519 host key.", remedy="replace the host")
+    return value
+
+
+def known_host(address: str, port: int, key: str) -> str:
+    """Return a line of known_hosts about one machine.
+
+    :raises InvalidInput: when the address or the key is anything else, such as a line of its own.
+    """
+    place = naming.address(address)
+    return f"{place if port == 22 else f'[{place}]:{port}'} {host_key(key)}"
+
 
 @dataclass(frozen=True)
 class HostRecord:
@@ -185,15 +217,28 @@ class HostRecord:
         for what, value in {**parts, **({"fleet": self.fleet} if self.fleet else {})}.items():
             naming.name(what, value)
         naming.identifier(self.uuid)
+        naming.digest("generation", self.generation)
+        naming.user(self.ssh_user)
         naming.mac(self.mac)
         naming.address(self.address)
         naming.choice("phase", self.phase, HOST_PHASES)
+        naming.choice("mode", self.mode, ("", *MODES))
+        naming.prose("mode_reason", self.mode_reason)
+        naming.labels(self.labels)
+        for what in ("created", "expires"):
+            naming.moment(what, getattr(self, what))
+        naming.whole("version", self.version, 0, naming.VERSION_MAX)
         naming.choice("resizes", self.resizes, (BOTH, UP))
 
     @property
     def ssh_port(self) -> int:
         """Where SSH answers: behind a forward, or the guest's own port where it has a network address."""
         return 22 if self.spec.network else SSH_PORT
+
+    @property
+    def known_host(self) -> str:
+        """Its line of known_hosts; empty before it has an identity."""
+        return known_host(self.address, self.ssh_port, self.identity.ssh_host_key) if self.identity else ""
 
     @property
     def published(self) -> network.Published:

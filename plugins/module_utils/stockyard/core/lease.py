@@ -40,6 +40,9 @@ class Lease:
     def __post_init__(self) -> None:
         naming.identifier(self.id)
         holder_name(self.holder)
+        naming.moment("taken", self.taken)
+        naming.moment("until", self.until)
+        naming.serial("certificate", self.certificate)
 
     def ended(self, now: float) -> bool:
         """Whether its time is over."""

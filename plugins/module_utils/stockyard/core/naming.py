@@ -23,6 +23,11 @@ _USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]{0,98}[a-z0-9+.]")
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 _LABEL_KEY = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?")
+_DIGEST = re.compile(r"[0-9a-z]{1,128}")
+_SERIAL = re.compile(r"[0-9a-f]{0,64}")
+# Seconds since the epoch that a record can hold: the year 5138.
+LAST_MOMENT = 1e11
+VERSION_MAX = 1 << 53
 _DURATION = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?)([smhdw]?)")
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 FLEET_NAME_MAX = 40
@@ -115,6 +120,28 @@ def seconds(what: str, value: Any, low: float, high: float) -> float:
             f"{what}: {shown(value)} is not a time.", remedy=f"give {low:g} to {high:g} seconds, as a number"
         )
     return float(value)
+
+
+def moment(what: str, value: Any) -> float:
+    """Check a moment in seconds since the epoch."""
+    return seconds(what, value, 0, LAST_MOMENT)
+
+
+def digest(what: str, value: Any) -> str:
+    """Check a digest or the name of a generation: lower-case letters and digits."""
+    return _matching(what, _DIGEST, value, "see that the record was not changed by hand")
+
+
+def serial(what: str, value: Any) -> str:
+    """Check the serial number of a certificate, in hex; empty before there is one."""
+    return _matching(what, _SERIAL, value, "see that the record was not changed by hand")
+
+
+def prose(what: str, value: Any, longest: int = 8192) -> str:
+    """Check text of several lines, such as a reason: no control characters but line breaks and tabs."""
+    if not isinstance(value, str) or len(value) > longest or not re.sub(r"[\n\t]", "", value).isprintable():
+        raise InvalidInput(f"{what}: {shown(value)} is not text.", remedy="take out control characters")
+    return value
 
 
 def duration(what: str, value: Any) -> float:

@@ -103,6 +103,8 @@ class PoolRecord:
     def __post_init__(self) -> None:
         naming.name("owner", self.owner)
         naming.identifier(self.uuid)
+        naming.moment("created", self.created)
+        naming.whole("version", self.version, 0, naming.VERSION_MAX)
 
     @property
     def name(self) -> str:

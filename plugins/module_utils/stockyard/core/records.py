@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 
 from ..errors import InvalidInput
-from . import codec
+from . import codec, untrusted
 from .host import HostRecord
 from .provider import Record
 from .template import TemplateRecord
@@ -27,8 +27,8 @@ def decode(text: str) -> Record:
     :raises InvalidInput: when it is not a whole record of a kind that we know.
     """
     try:
-        data = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        data = untrusted.parse(text)
+    except untrusted.MalformedData as error:
         raise InvalidInput("the record is not JSON.", cause=str(error)) from error
     kind = data.pop("kind", None) if isinstance(data, dict) else None
     if not isinstance(kind, str) or kind not in KINDS:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from . import naming
+
 
 @dataclass(frozen=True)
 class Size:
@@ -20,6 +22,10 @@ class Size:
     vcpus: int = 0
     memory_mib: int = 0
     disk_gib: int = 0
+
+    def __post_init__(self) -> None:
+        for what in ("vcpus", "memory_mib", "disk_gib"):
+            naming.whole(what, getattr(self, what), 0, 1 << 30)
 
 
 def grows(before: Size, after: Size) -> bool:

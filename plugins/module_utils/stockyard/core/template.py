@@ -153,6 +153,11 @@ class Source:
     packages: tuple[str, ...]
     build: BuildOptions = field(default_factory=BuildOptions)
 
+    def __post_init__(self) -> None:
+        naming.name("suite", self.suite)
+        for item in self.packages:
+            naming.package(item)
+
 
 TEMPLATE_PHASES = ("building", "booting", "frozen", "deleting")
 
@@ -204,8 +209,21 @@ class TemplateRecord:
         for what, value in (("owner", self.owner), ("tenant", self.tenant), ("template", self.name)):
             naming.name(what, value)
         naming.identifier(self.uuid)
+        for what in ("generation", "recipe", "image"):
+            naming.digest(what, getattr(self, what))
+        naming.choice("docker", self.docker, DOCKER_KINDS)
+        naming.user(self.ssh_user)
         naming.mac(self.mac)
         naming.choice("phase", self.phase, TEMPLATE_PHASES)
+        for what in ("created", "promoted"):
+            naming.moment(what, getattr(self, what))
+        naming.whole("version", self.version, 0, naming.VERSION_MAX)
+        for part, digest in (self.checksums or {}).items():
+            naming.line("checksums", part)
+            naming.line(f"checksum of {part}", digest)
+        naming.whole("disk_gib", self.disk_gib, 0, 1 << 30)
+        naming.whole("max_memory_mib", self.max_memory_mib, 0, 1 << 30)
+        naming.line("provision", self.provision, 8192)
 
     @property
     def since(self) -> float:

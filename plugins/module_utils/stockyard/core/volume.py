@@ -5,14 +5,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 from ..errors import InvalidInput
-from . import codec, naming
+from . import codec, naming, untrusted
 
 DOCKER_ROOT = "/var/lib/docker"
 SIZE_GIB, MOST_GIB = 10, 64 * 1024
@@ -152,6 +151,11 @@ class Holder:
     mounted: bool = False
     declared: bool = False
 
+    def __post_init__(self) -> None:
+        naming.identifier(self.uuid)
+        naming.name("host", self.host)
+        mount_point(self.path)
+
 
 @dataclass(frozen=True)
 class VolumeRecord:
@@ -189,6 +193,10 @@ class VolumeRecord:
         size(self.size_gib)
         naming.choice("phase", self.phase, VOLUME_PHASES)
         naming.choice("filesystem", self.filesystem, (BLANK, MAKING, EXT4))
+        naming.moment("created", self.created)
+        naming.whole("version", self.version, 0, naming.VERSION_MAX)
+        if self.source:
+            naming.name("source", self.source)
         if self.encryption:
             naming.identifier(self.encryption)
 
@@ -219,8 +227,8 @@ def decode(text: str) -> VolumeRecord:
     :raises InvalidInput: when it is not a whole record of a volume.
     """
     try:
-        data = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        data = untrusted.parse(text)
+    except untrusted.MalformedData as error:
         raise InvalidInput("the record is not JSON.", cause=str(error)) from error
     if not isinstance(data, dict) or data.pop("kind", None) != VolumeRecord.kind:
         raise InvalidInput("the record is not a volume's.")

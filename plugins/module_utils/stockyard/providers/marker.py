@@ -14,6 +14,7 @@ import os
 import time
 from pathlib import Path
 
+from ..core import untrusted
 from ..core.naming import identifier
 from ..core.provider import Leftover, Record
 from ..core.records import decode, encode
@@ -34,11 +35,12 @@ def read(path: Path, uri: str, owner: str, name: str) -> Record:
     :raises InvalidInput: when they are not, saying why.
     """
     try:
-        note = json.loads(path.read_text(encoding="utf-8"))
-        where, record = note["uri"], decode(note["record"])
+        note = untrusted.mapping(untrusted.parse(path.read_bytes()), "the note")
+        where, text = (str(untrusted.item(note, key, "the note")) for key in ("uri", "record"))
+        record = decode(text)
     except FileNotFoundError as error:
         raise InvalidInput("nothing says whose it is") from error
-    except (OSError, ValueError, RecursionError, TypeError, KeyError, InvalidInput) as error:
+    except (OSError, untrusted.MalformedData, InvalidInput) as error:
         raise InvalidInput(f"it cannot be read whose it is ({error})") from error
     if where != uri:
         raise InvalidInput(f"it belongs to another hypervisor ({str(where)[:80]})")

@@ -18,11 +18,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..core import codec, room
+from ..core import codec, room, untrusted
 from ..core.host import HostRecord
 from ..core.pool import PoolRecord
 from ..core.provider import Record, Stranger
 from ..core.size import grows
+from ..core.untrusted import MalformedData
 from ..errors import Conflict, HypervisorError, InvalidInput, OutOfSpace
 from . import folders
 
@@ -58,7 +59,7 @@ class PoolBook:
                 found.append(_read(path))
             except FileNotFoundError:
                 continue
-            except (OSError, ValueError, RecursionError, InvalidInput) as error:
+            except (OSError, MalformedData, InvalidInput) as error:
                 strangers.append(Stranger(path.name, f"it cannot be read: {error}"))
         return tuple(found), tuple(strangers)
 
@@ -112,7 +113,7 @@ class PoolBook:
             version, other = there.version, there.uuid != record.uuid
         except FileNotFoundError:
             version, other = 0, False
-        except (OSError, ValueError, RecursionError, InvalidInput) as error:
+        except (OSError, MalformedData, InvalidInput) as error:
             raise HypervisorError(
                 "its record cannot be read: it is left alone.", name=record.title, cause=str(error),
                 remedy=f"mend or remove {self._path(record)}",
@@ -140,7 +141,7 @@ class PoolBook:
 
 
 def _read(path: Path) -> PoolRecord:
-    record = codec.from_dict(PoolRecord, json.loads(path.read_text(encoding="utf-8")), path.name)
+    record = codec.from_dict(PoolRecord, untrusted.parse(path.read_bytes()), path.name)
     if path.name != f"{record.domain}{SUFFIX}":
         raise InvalidInput("it is a copy: it names another pool.")
     return record

@@ -18,6 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ..core import untrusted
 from ..core.provider import Leftover, Stranger, Swept
 from ..core.storage import VolumesSeen
 from ..core.volume import VolumeRecord, decode, encode
@@ -152,11 +153,12 @@ class VolumeFiles:
         :raises InvalidInput: when it cannot be read.
         """
         try:
-            note = json.loads((self.folder / name / RECORD).read_text(encoding="utf-8"))
-            where, record = note["uri"], decode(note["record"])
+            note = untrusted.mapping(untrusted.parse((self.folder / name / RECORD).read_bytes()), "the note")
+            where, text = (str(untrusted.item(note, key, "the note")) for key in ("uri", "record"))
+            record = decode(text)
         except (FileNotFoundError, NotADirectoryError):
             return None
-        except (OSError, ValueError, RecursionError, TypeError, KeyError) as error:
+        except (OSError, untrusted.MalformedData) as error:
             raise InvalidInput(f"its record cannot be read ({error})") from error
         if where != self.uri:
             return None

@@ -19,16 +19,9 @@ from .context import Context
 def publish(ctx: Context, tenant: str) -> None:
     """Pin the SSH host keys of a tenant's hosts, as they are on record now; renew the client certificate when due."""
     hosts = [h.record for h in ctx.provider.observe(ctx.owner).hosts if h.record.tenant == tenant]
-    ctx.pki(tenant).pin([known_host(r) for r in hosts if r.identity])
+    ctx.pki(tenant).pin([r.known_host for r in hosts if r.identity])
     if hosts and ctx.pki(tenant).found():
         ctx.pki(tenant).client(ctx.today())
-
-
-def known_host(record: HostRecord) -> str:
-    """One line of known_hosts."""
-    key = record.identity.ssh_host_key if record.identity else ""
-    place = record.address if record.ssh_port == 22 else f"[{record.address}]:{record.ssh_port}"
-    return f"{place} {key}"
 
 
 def describe_host(ctx: Context, host: Host, drift: Sequence[str] = (), waits: str = "") -> dict[str, Any]:
@@ -100,7 +93,7 @@ def ssh_command(record: HostRecord, known_hosts: str, private_key: str) -> str:
     options = ["-o", "StrictHostKeyChecking=yes", "-o", f"UserKnownHostsFile={_ssh_path(known_hosts)}"]
     if private_key:
         options += ["-o", "IdentitiesOnly=yes", "-i", private_key]
-    return shlex.join(["ssh", "-p", str(record.ssh_port), *options, f"{record.ssh_user}@{record.address}"])
+    return shlex.join(["ssh", "-p", str(record.ssh_port), *options, "--", f"{record.ssh_user}@{record.address}"])
 
 
 def _ssh_path(path: str) -> str:

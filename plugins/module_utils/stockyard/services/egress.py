@@ -99,15 +99,13 @@ def question(record: HostRecord, network: GuestNetwork, key: Path, known_hosts: 
 def _target(record: HostRecord, key: Path, known_hosts: Path) -> list[str]:
     options = {**OPTIONS, "UserKnownHostsFile": str(known_hosts)}
     flags = [part for name, value in options.items() for part in ("-o", f"{name}={value}")]
-    return [*flags, "-i", str(key), "-p", str(record.ssh_port), f"{record.ssh_user}@{record.address}"]
+    return [*flags, "-i", str(key), "-p", str(record.ssh_port), "--", f"{record.ssh_user}@{record.address}"]
 
 
 def _open(ctx: Context, record: HostRecord, folder: Path, deadline: Deadline) -> None:
-    key = record.identity.ssh_host_key if record.identity else ""
     with tempfile.TemporaryDirectory() as scratch:
         known = Path(scratch) / "known_hosts"
-        where = record.address if record.ssh_port == 22 else f"[{record.address}]:{record.ssh_port}"
-        known.write_text(f"{where} {key}\n", encoding="ascii")
+        known.write_text(f"{record.known_host}\n", encoding="ascii")
         way = (record, ctx.provider.guest_network(record), ctx.pki(record.tenant).ssh_key, known)
         while True:
             code, said = _ssh(command(*way), folder, deadline)

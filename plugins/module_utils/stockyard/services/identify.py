@@ -7,25 +7,23 @@ from __future__ import annotations
 
 import base64
 import os
-import re
 import uuid
 from dataclasses import replace
 from typing import Any
 
+from ..core import untrusted
 from ..core.clock import Deadline
-from ..core.host import HostRecord, Identity
+from ..core.host import HostRecord, Identity, host_key
 from ..core.naming import shown
 from ..core.network import GuestNetwork
 from ..core.provider import Channel, Record
-from ..errors import GuestError, StockyardError
+from ..errors import GuestError, InvalidInput, StockyardError
 from . import egress
 from .context import Context
 
 ENTROPY_BYTES = 64
 # The first agent that answers ``csr``.
 READMITTABLE = 2
-# One key as OpenSSH writes it: type, base64, nothing else; no line break can hide in it.
-_HOST_KEY = re.compile(r"ssh-ed25519 [A-Za-z0-9+/]{68}")
 
 
 def identify(ctx: Context, record: HostRecord, channel: Channel, deadline: Deadline) -> Identity:
@@ -115,9 +113,11 @@ def _request(ctx: Context, record: HostRecord, machine_id: str) -> dict[str, Any
 def unit_failures(channel: Channel, deadline: Deadline) -> str:
     """Return the units of a guest that gave up, with their last words; nothing if the agent does not say."""
     try:
-        return " | ".join(str(line) for line in channel.request({"op": "unit-failures"}, deadline)["failures"])
+        reply = channel.request({"op": "unit-failures"}, deadline)
+        failures = untrusted.items(untrusted.item(reply, "failures", "the reply"), "failures")
+        return " | ".join(untrusted.words(line, "a failure") for line in failures[:20])
     # An agent of an older template does not know the request. The caller's own wait ends by its deadline.
-    except (StockyardError, KeyError, TypeError):
+    except (StockyardError, untrusted.MalformedData):
         return ""
 
 
@@ -131,9 +131,9 @@ def host_key_of(answer: dict[str, Any], record: Record) -> str:
 
     :raises GuestError: when that is not what it sent.
     """
-    key = answer.get("ssh_host_key")
-    if not isinstance(key, str) or not _HOST_KEY.fullmatch(key):
+    try:
+        return host_key(answer.get("ssh_host_key"))
+    except InvalidInput as error:
         raise GuestError(
-            "the guest sent no usable SSH host key.", name=record.title, cause=f"it sent {str(key)[:60]!a}"
-        )
-    return key
+            "the guest sent no usable SSH host key.", name=record.title, cause=error.message, remedy=error.remedy
+        ) from error

@@ -14,7 +14,6 @@ from typing import Any
 from ..core.holding import is_held, why_over
 from ..core.host import DOCKER_PORT, Host, HostRecord
 from ..core.provider import Stranger
-from .access import known_host
 from .context import Context
 
 HELD, OVER, FREE, NOT_FOR_LEASE = "held", "over", "free", "none"
@@ -37,7 +36,7 @@ def listing(ctx: Context) -> Listing:
     hosts = sorted(seen.hosts, key=lambda h: (h.record.tenant, h.record.name))
     place = ctx.provider.uri
     for tenant in {h.record.tenant for h in hosts}:
-        lines = [known_host(h.record) for h in hosts if h.record.tenant == tenant and h.record.identity]
+        lines = [h.record.known_host for h in hosts if h.record.tenant == tenant and h.record.identity]
         ctx.pki(tenant).pin(lines, place)
     now = ctx.clock.now()
     return Listing([_entry(ctx, host, now) for host in hosts], seen.strangers)

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.clock import Deadline
+from ..core.host import known_host
 from ..core.provision import Provision
 from ..core.template import TemplateRecord
 from ..errors import DeadlineExceeded, GuestError, MissingDependency
@@ -128,7 +129,7 @@ def _of_roles(provision: Provision, work: Workshop) -> Path:
 
 def _inventory(way: Way, work: Workshop, record: TemplateRecord) -> dict[str, Any]:
     """The template alone. Neither the user's SSH configuration nor his agent has a say."""
-    known = work.write("known_hosts", f"[{way.address}]:{way.port} {way.host_key}\n" if way.host_key else "")
+    known = work.write("known_hosts", f"{known_host(way.address, way.port, way.host_key)}\n" if way.host_key else "")
     options = {
         "StrictHostKeyChecking": "yes", "UserKnownHostsFile": str(known), "GlobalKnownHostsFile": "/dev/null",
         "IdentitiesOnly": "yes", "IdentityAgent": "none", "UpdateHostKeys": "no", "ConnectTimeout": "60",

@@ -31,6 +31,7 @@ from stockyard.providers.libvirt.images import Image
 from stockyard.providers.libvirt.machine import Machine
 from stockyard.providers.libvirt.xml.domain import Domain
 from stockyard.providers.libvirt.xml.element import QEMU_NS, RECORD_NS, element, parse, serialize
+from tests.records import KEYS, LINES
 from tests.support import host_record, template_record
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -93,7 +94,7 @@ def test_the_record_is_in_the_metadata() -> None:
     assert [record_in(shape) for shape in shapes().values()] == [TEMPLATE, TEMPLATE, HOST, HOST, IN_NETWORK]
 
 
-@given(st.dictionaries(st.text(), st.text()))
+@given(st.dictionaries(KEYS, LINES))
 def test_whatever_a_record_holds_comes_back_and_nothing_of_it_is_an_element(labels: dict[str, str]) -> None:
     record = host_record(labels=labels, most=HOST.most)
     shape = designer.cold(record, HARDWARE, TCG, IMAGE, STORE)

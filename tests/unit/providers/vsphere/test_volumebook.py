@@ -35,7 +35,7 @@ def written(*entries: Entry) -> Values:
 
 
 def test_what_is_written_is_read() -> None:
-    one = entry(of="other", holder=HOLDER)
+    one = entry(of=str(uuid.uuid4()), holder=HOLDER)
     assert volumebook.read(written(one)) == ([one], [])
     assert volumebook.find(written(one), one.record) == one
     assert kept(written(one))

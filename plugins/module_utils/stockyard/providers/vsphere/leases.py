@@ -20,8 +20,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
+from ...core import naming, untrusted
 from ...core.clock import Deadline
-from ...errors import Busy, Conflict, StockyardError
+from ...errors import Busy, Conflict, InvalidInput, StockyardError
 from .register import Register, Values
 from .session import Session
 
@@ -59,9 +60,9 @@ def write(entry: Entry) -> str:
 def read(value: str | None) -> Entry | None:
     """A value as an entry; what is none of ours holds nothing."""
     try:
-        token, until, where = json.loads(value or "")
-        return Entry(str(token), float(until), str(where))
-    except (TypeError, ValueError, RecursionError):
+        token, until, where = untrusted.items(untrusted.parse(value or ""), "the entry")
+        return Entry(untrusted.line(token, "token"), naming.moment("until", until), untrusted.line(where, "where"))
+    except (ValueError, InvalidInput):
         return None
 
 

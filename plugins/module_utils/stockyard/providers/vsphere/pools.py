@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from ...core import codec, room
+from ...core import codec, room, untrusted
 from ...core.clock import Deadline
 from ...core.host import HostRecord
 from ...core.pool import PoolRecord, pool_domain
@@ -137,7 +137,7 @@ def read(values: Mapping[str, str], owner: str | None = None) -> tuple[list[Pool
         try:
             record = _record(key, value)
             found += [record] if owner in (None, record.owner) else []
-        except (ValueError, RecursionError, InvalidInput) as error:
+        except (untrusted.MalformedData, InvalidInput) as error:
             strangers.append(Stranger(key.removeprefix(KEY), f"it cannot be read: {error}"))
     return found, strangers
 
@@ -173,7 +173,7 @@ def _compare(record: PoolRecord, values: Mapping[str, str]) -> None:
 def _record(key: str, value: str) -> PoolRecord:
     if not value.startswith(FORMAT):
         raise InvalidInput("the record is of a format that is not known.")
-    record = codec.from_dict(PoolRecord, json.loads(value[len(FORMAT) :]), key)
+    record = codec.from_dict(PoolRecord, untrusted.parse(value[len(FORMAT) :]), key)
     if key != KEY + record.domain:
         raise InvalidInput("it is a copy: it names another pool.")
     return record

@@ -9,10 +9,12 @@ A volume is in the register before its disk is made, and until that is gone: no 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ...core import naming, untrusted
 from ...core.provider import Stranger
 from ...core.volume import VolumeRecord, decode, encode
 from ...errors import Conflict, InvalidInput, NotFound, Refused
@@ -20,6 +22,10 @@ from .register import Values
 from .yardbook import VOLUME
 
 FORMAT = "1 "
+FIELDS = ("disk", "of", "record")
+LONGEST = 1 << 16
+# As vCenter writes a file: [store] folder/file.vmdk.
+DISK = re.compile(r"\[[^\[\]]{1,80}\] [^\[\]]{1,1000}\.vmdk")
 
 
 @dataclass(frozen=True)
@@ -153,10 +159,15 @@ def _entry(key: str, value: str) -> Entry:
     if not value.startswith(FORMAT):
         raise InvalidInput("the record is of a format that is not known.")
     try:
-        note = json.loads(value[len(FORMAT) :])
-        disk, of, record = str(note["disk"]), str(note["of"]), decode(note["record"])
-    except (ValueError, RecursionError, TypeError, KeyError) as error:
+        note = untrusted.mapping(untrusted.parse(value[len(FORMAT) :]), "the entry")
+        disk, of, text = (untrusted.line(untrusted.item(note, key, "the entry"), key, LONGEST) for key in FIELDS)
+    except untrusted.MalformedData as error:
         raise InvalidInput("its record cannot be read.", cause=str(error)) from error
+    record = decode(text)
+    if not DISK.fullmatch(disk):
+        raise InvalidInput(f"{naming.shown(disk)} is not a disk's file.")
+    if of:
+        naming.identifier(of)
     if record.uuid != key.removeprefix(VOLUME):
         raise InvalidInput("its record is a copy: it names another volume.")
     return Entry(record, disk, of)
