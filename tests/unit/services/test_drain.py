@@ -21,8 +21,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from stockyard import FleetSpec, TemplateSpec, UpdateSpec, Yard
 from stockyard.authority import Authority
+from stockyard.core.clock import Deadline
 from stockyard.core.host import DOCKER_PORT, Host, HostRecord
-from stockyard.core.provider import Capabilities
+from stockyard.core.provider import Capabilities, Channel
 from stockyard.providers.registry import open_provider
 from stockyard.services import health
 from stockyard.services.drain import drain
@@ -188,6 +189,39 @@ def test_a_host_that_hangs_is_unhealthy(yard: Yard, serve: Any) -> None:
     serve(members(yard)[1], well)
     with socket.create_server((members(yard)[0].record.address, DOCKER_PORT)):
         assert list(silent(yard)) == ["ci-1"]
+
+
+@pytest.fixture
+def inside(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Any]]:
+    """The answers of agents about their Docker, by name of the host; others do not know the question."""
+    answers: dict[str, dict[str, Any]] = {}
+    open_channel = yard.context.provider.channel
+
+    def channel(record: HostRecord, deadline: Deadline) -> Channel:
+        opened = open_channel(record, deadline)
+        if record.name in answers:
+            reply = answers[record.name]
+            monkeypatch.setattr(opened, "request", lambda message, _deadline: {**reply, "asked": message["op"]})
+        return opened
+
+    monkeypatch.setattr(yard.context.provider, "channel", channel)
+    return answers
+
+
+def test_host_with_a_full_front_is_kept_and_reported(
+    yard: Yard, inside: dict[str, dict[str, Any]], lines: list[str]
+) -> None:
+    inside["ci-1"] = {"answers": True}
+    inside["ci-2"] = {"answers": False}
+    assert list(silent(yard)) == ["ci-2"]
+    assert [line for line in lines if "ci-1" in line and "answers inside the host" in line]
+    plan = yard.fleet(FleetSpec("ci", "base", count=2), check=True).plan
+    assert [(a.verb, a.name) for a in plan.actions] == [("create", "ci-3"), ("destroy", "ci-2")]
+
+
+def test_host_whose_agent_makes_no_sense_is_unhealthy(yard: Yard, inside: dict[str, dict[str, Any]]) -> None:
+    inside["ci-1"] = {"answers": "yes"}
+    assert "ci-1" in silent(yard)
 
 
 def test_who_does_not_know_us_is_not_judged(yard: Yard, serve: Any) -> None:

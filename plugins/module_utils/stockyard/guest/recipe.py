@@ -19,7 +19,22 @@ from ..core.security import SecuritySpec, Settings
 from ..core.template import TemplateSpec
 from ..errors import InvalidInput
 from . import agent, cloud, security, texts
-from .agent import apply, disks, effects, growth, guestinfo, lift, main, provision, thrift, units, volumes, warmup, wire
+from .agent import (
+    apply,
+    disks,
+    effects,
+    engine,
+    growth,
+    guestinfo,
+    lift,
+    main,
+    provision,
+    thrift,
+    units,
+    volumes,
+    warmup,
+    wire,
+)
 from .rendering import render
 
 PACKAGES = (
@@ -174,9 +189,9 @@ LINK = 0o120777
 
 def _agent_files() -> dict[str, GuestFile]:
     modules = {
-        "__init__": agent, "apply": apply, "disks": disks, "effects": effects, "growth": growth, "guestinfo": guestinfo,
-        "lift": lift, "main": main, "provision": provision, "thrift": thrift, "units": units, "volumes": volumes,
-        "warmup": warmup, "wire": wire,
+        "__init__": agent, "apply": apply, "disks": disks, "effects": effects, "engine": engine, "growth": growth,
+        "guestinfo": guestinfo, "lift": lift, "main": main, "provision": provision, "thrift": thrift, "units": units,
+        "volumes": volumes, "warmup": warmup, "wire": wire,
     }  # fmt: skip
     return {f"/usr/lib/stockyard/stockyard_agent/{name}.py": GuestFile(_source(m)) for name, m in modules.items()}
 

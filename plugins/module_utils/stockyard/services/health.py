@@ -1,7 +1,11 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether hosts that run are of use: Docker in them is asked, side by side, and given time before it is judged."""
+"""Whether hosts that run are of use: Docker in them is asked, side by side, and given time before it is judged.
+
+A TLS front that is full, or out of reach, is not a dead Docker: before a host counts as unhealthy, its agent is asked
+over a channel that needs no network.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +24,8 @@ from .reach import RETRY, ping, tls
 PATIENCE = 20.0
 ATTEMPT = 5.0
 AT_ONCE = 16
+# Seconds for the guest's agent, which gives dockerd ten.
+AGENT = 15.0
 
 
 def unhealthy(ctx: Context, tenant: str, hosts: Iterable[Host]) -> dict[str, str]:
@@ -55,5 +61,25 @@ def _problem(ctx: Context, record: HostRecord, context: ssl.SSLContext) -> str:
         except OSError as error:
             problem = str(error)
         if patience.passed():
-            return f"Docker does not answer ({problem})"
+            break
         patience.pause(RETRY)
+    if not _answers_inside(ctx, record):
+        return f"Docker does not answer ({problem})"
+    ctx.progress(
+        f"{record.title}: Docker answers inside the host, but not over TLS ({problem}). The host is kept. Close"
+        " connections to it, or read the journal of stockyard-tls.service in it."
+    )
+    return ""
+
+
+def _answers_inside(ctx: Context, record: HostRecord) -> bool:
+    """Return whether the guest's agent says that dockerd answers. An agent that says nothing is no proof of it."""
+    deadline = ctx.deadline(AGENT)
+    try:
+        channel = ctx.provider.channel(record, deadline)
+        try:
+            return channel.request({"op": "docker-probe"}, deadline).get("answers") is True
+        finally:
+            channel.close()
+    except StockyardError:
+        return False

@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-from . import growth, guestinfo, units, wire
+from . import engine, growth, guestinfo, units, wire
 from .apply import Identity
 from .disks import LinuxDisks
 from .effects import LinuxEffects, wait_for_path
@@ -74,6 +74,7 @@ class Agent:
             "volume-unmount": self.volumes.unmount,
             "open": lambda _asked: self.identity.reopen(),
             "unit-failures": lambda _asked: {"failures": units.failures((*units.DOCKER, *units.FRONT))},
+            "docker-probe": lambda _asked: engine.probe(),
             "recount": lambda asked: dict(growth.recount(self.identity.root, int(asked["memory_mib"]))),
         }
         operation = request.get("op")

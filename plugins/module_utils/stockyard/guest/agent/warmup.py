@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 
-from . import lift, provision, thrift, units
+from . import engine, lift, provision, thrift, units
 from .apply import STATE, Identity
 from .effects import ANY, FRONT_PROCESSES, LinuxEffects
 
@@ -92,11 +92,11 @@ def prepare(timeout: float, docker: bool) -> dict[str, str]:
     if not docker:
         provision.provision("/", end)
         return {"engine": ""}
-    engine = _until(end, "dockerd", units.DOCKER, lambda: _ping(_UnixConnection("/run/docker.sock")))
+    version = _until(end, "dockerd", units.DOCKER, lambda: engine.ping(engine.UnixConnection(engine.SOCKET)))
     lift.lift("/")
     provision.load("/", end)
     provision.provision("/", end)
-    return {"engine": engine}
+    return {"engine": version}
 
 
 def warm_up(timeout: float, docker: bool, sparse: bool = False) -> dict[str, str]:
@@ -155,7 +155,7 @@ def _rehearse_front(end: float) -> None:
         context = ssl.create_default_context(cafile=f"{target}/ca.pem")
         context.check_hostname = False
         context.load_cert_chain(f"{target}/cert.pem", f"{target}/key.pem")
-        _until(end, "the TLS front", units.FRONT, lambda: _ping(_tls_connection(context)))
+        _until(end, "the TLS front", units.FRONT, lambda: engine.ping(_tls_connection(context)))
     finally:
         shutil.rmtree(target)
     # A new front, which waits at the gate: the one that shook hands has used its generator.
@@ -245,31 +245,6 @@ def _self_signed(csr_pem: str) -> dict[str, str]:
 
 def _tls_connection(context: ssl.SSLContext) -> http.client.HTTPSConnection:
     return http.client.HTTPSConnection("127.0.0.1", 2376, timeout=10, context=context)
-
-
-class _UnixConnection(http.client.HTTPConnection):
-    """HTTP over a Unix socket."""
-
-    def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=10)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(10)
-        self.sock.connect(self._path)
-
-
-def _ping(connection: http.client.HTTPConnection) -> str:
-    try:
-        connection.request("GET", "/_ping")
-        response = connection.getresponse()
-        response.read()
-        if response.status != 200:
-            raise OSError(f"_ping answered {response.status}")
-        return response.headers.get("Server", "")
-    finally:
-        connection.close()
 
 
 class UnitFailed(Exception):

@@ -23,7 +23,7 @@ from ...guest.agent.volumes import Volumes
 from .volumes import FolderDisks
 
 ENGINE = "memory"
-UNHEARD = ("prepare", "warm-up", "unit-failures")
+UNHEARD = ("prepare", "warm-up", "unit-failures", "docker-probe")
 
 
 class NoEffects:
