@@ -61,6 +61,8 @@ ExecStart=/usr/bin/systemctl --no-block start docker.service
 # It is frozen linked and waiting for its configuration: a pipe until the host has its identity, then a file. Up to
 # there stunnel draws nothing from OpenSSL's generator, which is instantiated when it is first drawn from (EVP_RAND(7)):
 # it holds no key, and nothing of which two forks could make the same.
+# stunnel takes two descriptors, a thread and 105 KiB for each connection: these limits let 2,000 in, which a guest of
+# 1 GiB has the memory for.
 TLS_UNIT = """\
 [Unit]
 Description=Mutual TLS in front of the Docker socket
@@ -71,6 +73,8 @@ StartLimitIntervalSec=0
 User=stockyard-tls
 SupplementaryGroups=docker
 ExecStart=/usr/bin/stunnel4 /run/stockyard/stunnel.conf
+LimitNOFILE=4096
+TasksMax=2100
 Restart=always
 RestartSec=1
 NoNewPrivileges=yes
@@ -79,6 +83,8 @@ NoNewPrivileges=yes
 WantedBy=multi-user.target
 """
 
+# A session that is resumed is not verified again: it would outlive the certificate and the list of revoked ones. There
+# are none, by ticket or by number.
 # Docker's client says at once that it sends no more, and waits. By default stunnel closes after a minute of silence,
 # and what a container says later is lost: here it waits as long as for connections that are idle (stunnel(8)).
 STUNNEL_CONF = """\
@@ -98,6 +104,7 @@ CRLfile = /var/lib/stockyard/tls/crl.pem
 verifyChain = yes
 requireCert = yes
 sslVersionMin = TLSv1.2
+sessionResume = no
 """
 
 SYSUSERS = """\
@@ -134,6 +141,9 @@ PasswordAuthentication no
 KbdInteractiveAuthentication no
 PermitRootLogin no
 UseDNS no
+# Docker's client opens a connection for each command (DOCKER_HOST=ssh://…): by default sshd drops those above ten.
+MaxStartups 200
+MaxSessions 200
 # For the tunnel to a proxy, which containers use too: whoever opens it says at which of the host's addresses.
 GatewayPorts clientspecified
 """

@@ -1,0 +1,120 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The TLS front of a real host: sessions are not resumed, and many connections neither stop it nor cost the host."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import socket
+import ssl
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from stockyard import Yard
+from stockyard.services import health
+
+from .conftest import ssh
+
+pytestmark = pytest.mark.real
+Host = dict[str, Any]
+VERSIONS = {"TLS 1.2": ssl.TLSVersion.TLSv1_2, "TLS 1.3": ssl.TLSVersion.TLSv1_3}
+PING = b"GET /_ping HTTP/1.1\r\nHost: docker\r\n\r\n"
+# More than stunnel accepts with the usual limit of 1,024 descriptors, which is 500.
+MANY = 1100
+
+
+def context(folder: Path, version: ssl.TLSVersion) -> ssl.SSLContext:
+    made = ssl.create_default_context(cafile=str(folder / "ca.pem"))
+    made.load_cert_chain(folder / "cert.pem", folder / "key.pem")
+    made.minimum_version = made.maximum_version = version
+    return made
+
+
+def ping(host: Host, made: ssl.SSLContext, session: ssl.SSLSession | None = None) -> tuple[bool, ssl.SSLSession | None]:
+    """Whether a session was resumed, and the one to resume.
+
+    :raises OSError: when the host does not let the client in.
+    """
+    target = urlsplit(host["docker"]["environment"]["DOCKER_HOST"])
+    plain = socket.create_connection((str(target.hostname), int(target.port or 0)), timeout=60)
+    with plain, made.wrap_socket(plain, server_hostname=target.hostname, session=session) as client:
+        client.sendall(PING)
+        answer = client.recv(4096)
+        if not answer.startswith(b"HTTP/1.1 200 "):
+            raise ConnectionError(answer)
+        # TLS 1.3 sends what is needed to resume behind the handshake.
+        return bool(client.session_reused), client.session
+
+
+def certificates(host: Host) -> Path:
+    return Path(host["docker"]["environment"]["DOCKER_CERT_PATH"])
+
+
+@pytest.mark.parametrize("name", VERSIONS)
+def test_session_that_a_client_offers_is_not_resumed(fleet: list[Host], name: str) -> None:
+    made = context(certificates(fleet[0]), VERSIONS[name])
+    _resumed, session = ping(fleet[0], made)
+    for _again in range(2):
+        resumed, session = ping(fleet[0], made, session)
+        assert not resumed
+
+
+@pytest.mark.parametrize("name", VERSIONS)
+def test_expired_certificate_with_a_session_is_refused(
+    yard: Yard, fleet: list[Host], tmp_path: Path, name: str
+) -> None:
+    end = datetime.now(UTC) + timedelta(seconds=8)
+    authority = yard.context.pki("default").authority(datetime.now(UTC))
+    certificate, key = authority.issue_until("short", datetime.now(UTC), end)
+    (tmp_path / "cert.pem").write_text(certificate.pem)
+    (tmp_path / "key.pem").write_text(key)
+    shutil.copy(certificates(fleet[0]) / "ca.pem", tmp_path)
+    made = context(tmp_path, VERSIONS[name])
+    _resumed, session = ping(fleet[0], made)
+    time.sleep(max(0.0, (end - datetime.now(UTC)).total_seconds()) + 2)
+    with pytest.raises((OSError, ssl.SSLError)):
+        ping(fleet[0], made, session)
+
+
+@pytest.fixture
+def crowd(fleet: list[Host]) -> Iterator[list[socket.socket]]:
+    """Connections that are held open: each takes a place in the front from the first byte on."""
+    target = urlsplit(fleet[1]["docker"]["environment"]["DOCKER_HOST"])
+    with contextlib.ExitStack() as stack:
+        place = (str(target.hostname), int(target.port or 0))
+        yield [stack.enter_context(socket.create_connection(place, timeout=60)) for _number in range(MANY)]
+
+
+def test_host_with_many_connections_answers_and_drops_none(fleet: list[Host], crowd: list[socket.socket]) -> None:
+    made = context(certificates(fleet[1]), ssl.TLSVersion.TLSv1_3)
+    assert ping(fleet[1], made)[0] is False
+    dropped = 0
+    for client in crowd:
+        client.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            dropped += client.recv(1) == b""
+    assert dropped == 0
+
+
+def test_host_with_a_front_that_is_stopped_is_kept_and_one_without_docker_is_not(
+    yard: Yard, fleet: list[Host], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the word of the agent inside."""
+    monkeypatch.setattr(health, "PATIENCE", 2.0)
+    host = fleet[2]
+    records = [h for h in yard.context.provider.observe(yard.context.owner).hosts if h.record.name == host["name"]]
+    assert ssh(host, "sudo systemctl stop stockyard-tls").returncode == 0
+    try:
+        assert health.unhealthy(yard.context, "default", records) == {}
+        assert ssh(host, "sudo systemctl stop docker.socket docker").returncode == 0
+        assert list(health.unhealthy(yard.context, "default", records)) == [host["name"]]
+    finally:
+        ssh(host, "sudo systemctl start docker.socket docker stockyard-tls")
+    assert health.unhealthy(yard.context, "default", records) == {}
