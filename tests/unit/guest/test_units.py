@@ -24,14 +24,14 @@ class Systemd:
 
     def __init__(self) -> None:
         self.units: dict[str, dict[str, str]] = {}
-        self.journal = {"_SYSTEMD_UNIT=docker.service": f"{WORDS}\n{WORDS}\n"}
+        self.journal = {("_SYSTEMD_UNIT=docker.service", "_TRANSPORT=stdout"): f"{WORDS}\n{WORDS}\n"}
         self.sshd = subprocess.CompletedProcess[str]([], 1, "", "sshd: no hostkeys available -- exiting.\n")
 
     def run(self, line: Any, **_more: Any) -> subprocess.CompletedProcess[str]:
         if line[0] == "/usr/sbin/sshd":
             return self.sshd
         if line[0] == "journalctl":
-            return subprocess.CompletedProcess(line, 0, self.journal.get(line[-1], ""), "")
+            return subprocess.CompletedProcess(line, 0, self.journal.get((line[-2], line[-1]), ""), "")
         names = line[line.index("--") + 1 :]
         blocks = [{"Id": name, **WELL, **self.units.get(name, {})} for name in names]
         text = "\n\n".join("\n".join(f"{key}={value}" for key, value in block.items()) for block in blocks)
@@ -76,7 +76,7 @@ def test_unit_that_may_still_start_is_not_reported(systemd: Systemd, state: str)
 
 @pytest.mark.parametrize("name", units.DOCKER[1:])
 def test_unit_that_docker_needs_is_reported_when_it_failed_and_not_when_it_is_off(systemd: Systemd, name: str) -> None:
-    systemd.journal[name] = f"{name}: Failed with result 'exit-code'.\n"
+    systemd.journal["--unit", name] = f"{name}: Failed with result 'exit-code'.\n"
     systemd.units[name] = {"ActiveState": "inactive"}
     assert units.failures(units.DOCKER) == []
     systemd.units[name] = {"ActiveState": "failed"}

@@ -120,7 +120,15 @@ def text(config: Mapping[str, Any]) -> str:
 def _last_words(machine: Machine, service: str) -> str:
     """Return what dockerd logged last; nothing if the journal does not say."""
     unit = service if service.endswith(".service") else f"{service}.service"
-    line = ["journalctl", "--quiet", "--boot", "--output=cat", "--lines=6", f"_SYSTEMD_UNIT={unit}"]
+    line = [
+        "journalctl",
+        "--quiet",
+        "--boot",
+        "--output=cat",
+        "--lines=6",
+        f"_SYSTEMD_UNIT={unit}",
+        "_TRANSPORT=stdout",
+    ]
     # It was started several times, and says the same each time.
     return "; ".join(dict.fromkeys(machine.programs(line, PATIENCE).out.splitlines()))[-500:]
 

@@ -37,8 +37,8 @@ def failures(units: Sequence[str]) -> list[str]:
 
 
 def last_words(unit: str) -> str:
-    """Return the end of what a unit logged; of what systemd logged about the unit if it logged nothing itself."""
-    for match in ([f"_SYSTEMD_UNIT={unit}"], ["--unit", unit]):
+    """Return the end of what a unit wrote; of what systemd logged about the unit if it wrote nothing itself."""
+    for match in ([f"_SYSTEMD_UNIT={unit}", "_TRANSPORT=stdout"], ["--unit", unit]):
         lines = _output("journalctl", "--quiet", "--boot", "--output=cat", f"--lines={LINES}", *match).splitlines()
         # A unit that was started again says the same each time.
         if words := "; ".join(dict.fromkeys(line.strip() for line in lines if line.strip())):
