@@ -8,7 +8,9 @@ and to one without a plugin, where it must succeed.
 
 from __future__ import annotations
 
+import io
 import json
+import tarfile
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +28,7 @@ class Attempt:
     """A request.
 
     :param effect: the key of the container's ``HostConfig`` that shows the success, and its value.
+    :param succeeds: whether a Docker without a plugin does it; if not, it fails there for another reason.
     """
 
     uri: str
@@ -33,6 +36,7 @@ class Attempt:
     method: str = "POST"
     headers: dict[str, str] = field(default_factory=lambda: dict(TYPE))
     effect: tuple[str, Any] | None = None
+    succeeds: bool = True
 
 
 # Keys of HostConfig: a name for what each leads to, and the values.
@@ -44,7 +48,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "the host's name": {"UTSMode": "host"},
     "the host's users": {"UsernsMode": "host"},
     "the host's cgroups": {"CgroupnsMode": "host"},
-    "a capability": {"CapAdd": ["SYS_ADMIN"]},
+    "a capability": {"CapAdd": ["CAP_SYS_ADMIN"]},
     "no seccomp": {"SecurityOpt": ["seccomp=unconfined"]},
     "no AppArmor": {"SecurityOpt": ["apparmor=unconfined"]},
     "a bare /proc": {"MaskedPaths": []},
@@ -101,19 +105,36 @@ PLAIN = _json({**IMAGE, "HostConfig": {"Privileged": True}})
 # One request each, written in other ways.
 SPELLED = {
     "another version": Attempt("/v1.41" + CREATE, PLAIN, effect=PRIVILEGED),
-    "all keys in lower case": Attempt(CREATE, PLAIN.replace(b"HostConfig", b"hostconfig").replace(b"Priv", b"pRIV")),
+    "all keys in lower case": Attempt(
+        CREATE, PLAIN.replace(b"HostConfig", b"hostconfig").replace(b"Priv", b"pRIV"), effect=PRIVILEGED
+    ),
     "HostConfig twice": Attempt(CREATE, PLAIN[:-1] + b', "hostconfig": {"Binds": null}}', effect=PRIVILEGED),
     "Privileged twice": Attempt(
         CREATE, PLAIN.replace(b'"Privileged"', b'"Privileged": false, "privileged"'), effect=PRIVILEGED
     ),
-    "a charset": Attempt(CREATE, PLAIN, headers={"Content-Type": "application/json; charset=utf-8"}),
+    "a charset": Attempt(CREATE, PLAIN, headers={"Content-Type": "application/json; charset=utf-8"}, effect=PRIVILEGED),
     "something behind it": Attempt(CREATE, PLAIN + b"{}", effect=PRIVILEGED),
     "a key that no table knows": Attempt(CREATE, _json({**IMAGE, "HostConfig": {"Brandnew": {"Depth": [1]}}})),
     "a capability as a text": Attempt(
-        CREATE, _json({**IMAGE, "HostConfig": {"CapAdd": "SYS_ADMIN"}}), effect=("CapAdd", ["SYS_ADMIN"])
+        CREATE, _json({**IMAGE, "HostConfig": {"CapAdd": "CAP_SYS_ADMIN"}}), effect=("CapAdd", ["CAP_SYS_ADMIN"])
     ),
-    "a query that ends in /auth": Attempt(CREATE + "?name=a/auth", PLAIN.replace(b"attacks", b"attacks")),
+    "a query that ends in /auth": Attempt(CREATE + "?a=/auth", PLAIN, effect=PRIVILEGED),
 }  # fmt: skip
+
+
+def _context() -> bytes:
+    """Return an archive of a Dockerfile that runs nothing."""
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as writer:
+        text = b"FROM attacks\nLABEL a=b\n"
+        entry = tarfile.TarInfo("Dockerfile")
+        entry.size = len(text)
+        writer.addfile(entry, io.BytesIO(text))
+    return archive.getvalue()
+
+
+TAR = {"Content-Type": "application/x-tar"}
+RTPRIO = "%5B%7B%22Name%22%3A%22rtprio%22%2C%22Hard%22%3A99%2C%22Soft%22%3A99%7D%5D"
 EXEC = {"Cmd": ["true"], "Privileged": True}
 OTHERS = {
     "a privileged program": Attempt("/containers/victim/exec", _json(EXEC)),
@@ -136,15 +157,48 @@ OTHERS = {
     "real-time priority by an update": Attempt(
         "/containers/victim/update", _json({"Ulimits": [{"Name": "rtprio", "Hard": 99, "Soft": 99}]})
     ),
-    "a build in another cgroup": Attempt("/build?cgroupparent=system.slice&remote=x", headers={}),
-    "a build on the host's network": Attempt("/build?networkmode=host&remote=x", headers={}),
-    "a build with real-time priority": Attempt(
-        "/build?remote=x&ulimits=%5B%7B%22Name%22%3A%22rtprio%22%2C%22Hard%22%3A99%7D%5D", headers={}
+    "a build in another cgroup": Attempt("/build?cgroupparent=system.slice", _context(), headers=TAR),
+    "a build on the host's network": Attempt("/build?networkmode=host", _context(), headers=TAR),
+    "a build with real-time priority": Attempt(f"/build?ulimits={RTPRIO}", _context(), headers=TAR),
+    "a checkpoint from elsewhere": Attempt(
+        "/containers/victim/start?checkpoint=x&checkpoint-dir=/tmp", headers={}, succeeds=False
     ),
-    "a checkpoint from elsewhere": Attempt("/containers/victim/start?checkpoint=x&checkpoint-dir=/tmp", headers={}),
 }  # fmt: skip
+# Networks that a host may be reached through, by the configuration of the network.
+SUBNETS: dict[str, dict[str, Any]] = {
+    "the network of QEMU's guests": {"Subnet": "10.0.2.0/24"},
+    "a part of the network of QEMU's guests": {"Subnet": "10.0.2.0/29"},
+    "a gateway among QEMU's guests": {"Subnet": "10.0.2.0/24", "Gateway": "10.0.2.2"},
+    "link-local addresses": {"Subnet": "169.254.0.0/16"},
+    "a network elsewhere": {"Subnet": "203.0.113.0/24"},
+    "a network elsewhere, with a gateway": {"Subnet": "198.51.100.0/24", "Gateway": "198.51.100.1"},
+    "a network elsewhere, by an address": {"Subnet": "192.0.2.77/24"},
+    "a network elsewhere, with addresses left out": {
+        "Subnet": "203.0.113.0/24", "AuxiliaryAddresses": {"a": "203.0.113.9"},
+    },
+    "a network of IPv6": {"Subnet": "2001:db8::/64"},
+    "a network that holds a pool": {"Subnet": "172.0.0.0/9"},
+}  # fmt: skip
+# dockerd refuses the last itself. The others here cut a host off for good: only a host that refuses is asked.
+CUTS_OFF = ("the network of QEMU's", "a part of the network of QEMU's", "a gateway among QEMU's", "link-local")
+
+
+def _network(name: str, config: dict[str, Any]) -> dict[str, Attempt]:
+    request = {"Name": "cut", "EnableIPv6": ":" in config["Subnet"], "IPAM": {"Config": [config]}}
+    lower = {"name": "cut", "enableipv6": ":" in config["Subnet"], "ipam": {
+        "config": [{key.lower(): value for key, value in config.items()}],
+    }}  # fmt: skip
+    succeeds = name != "a network that holds a pool"
+    return {
+        name: Attempt("/networks/create", _json(request), succeeds=succeeds),
+        f"{name}, in other case": Attempt("/networks/create", _json(lower), succeeds=succeeds),
+    }
+
+
+NETWORKS = {key: attempt for name, config in SUBNETS.items() for key, attempt in _network(name, config).items()}
 ATTEMPTS: dict[str, Attempt] = {
     **{key: item for name, options in OPTIONS.items() for key, item in _created(name, options).items()},
     **SPELLED,
     **OTHERS,
+    **NETWORKS,
 }

@@ -8,6 +8,7 @@ Kept tools do the work in the guest: systemd starts things, stunnel ends TLS, Op
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from types import ModuleType
 from typing import Any
@@ -145,7 +146,7 @@ def _system_files(user: str) -> dict[str, GuestFile]:
         "/etc/systemd/journald.conf.d/stockyard.conf": GuestFile(texts.JOURNALD_CONF),
         unit + "docker.service.d/environment.conf": GuestFile(texts.DOCKER_ENVIRONMENT),
         "/etc/containerd/config.toml": GuestFile(texts.CONTAINERD_CONFIG),
-        "/etc/docker/daemon.json": GuestFile(texts.DAEMON_JSON),
+        security.daemon.PATH: GuestFile(json.dumps(security.daemon.BASE) + "\n"),
         "/etc/resolv.conf": GuestFile(texts.RESOLV_CONF),
         "/etc/machine-id": GuestFile(""),
         # PAM complains on the console when it is not there.

@@ -183,7 +183,5 @@ disabled_plugins = [
 ]
 """
 
-DAEMON_JSON = '{"log-driver": "json-file", "log-opts": {"max-size": "10m", "max-file": "3"}}\n'
-
 # The guest's own address behind QEMU's user network: lookups are refused at once. The identity replaces it.
 RESOLV_CONF = "nameserver 10.0.2.15\noptions timeout:1 attempts:1\n"

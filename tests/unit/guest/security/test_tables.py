@@ -12,13 +12,14 @@ from typing import Any
 
 import pytest
 
+from stockyard.guest.security import addresses
 from stockyard.guest.security.authz.body import Denied, is_zero, parsed
 from stockyard.guest.security.authz.policy import Policy
 from stockyard.guest.security.authz.rules import ROUTES, Route, check
 from stockyard.guest.security.authz.schema import Kind, Many, Map, Scalar, Struct, Zero
 from tests.attempts import ATTEMPTS, Attempt
 
-POLICY = Policy()
+POLICY = Policy(pools=tuple(base for base, _size in addresses.POOLS))
 RECORDINGS = sorted((Path(__file__).parent / "requests").glob("*.json"))
 ZEROS: list[Any] = [None, False, 0, "", [], {}, {"Deep": {"Deeper": [], "Number": 0}}]
 SET: list[Any] = [True, 1, -1, "x", [0], [None], [{}], {"Deep": {"Deeper": 1}}]
@@ -167,3 +168,29 @@ def test_recordings_are_of_each_client_that_must_work() -> None:
 def test_buildkit_is_refused_with_a_remedy() -> None:
     for path in ("/grpc", "/session"):
         assert "DOCKER_BUILDKIT=0" in verdict("POST", path)
+
+
+SUBNET = "172.18.5.0/24"
+
+
+@pytest.mark.parametrize("config", [
+    {"Subnet": SUBNET}, {"Subnet": SUBNET, "Gateway": "172.18.5.1", "IPRange": "172.18.5.128/25"},
+    {"Subnet": "172.18.5.9/24"}, {"Subnet": "fd5a:7c1e:d0c8:7::/64"}, {}, {"Subnet": ""},
+    {"Subnet": SUBNET, "AuxiliaryAddresses": {"a": "172.18.5.7"}},
+])  # fmt: skip
+def test_network_inside_the_pools_is_let_through(config: dict[str, Any]) -> None:
+    assert verdict("POST", "/networks/create", {"Name": "x", "IPAM": {"Config": [config]}}) == ""
+
+
+@pytest.mark.parametrize("config", [
+    {"Subnet": "10.0.2.0/24"}, {"Subnet": "0.0.0.0/0"}, {"Subnet": "169.254.0.0/16"}, {"Subnet": "127.0.0.0/8"},
+    {"Subnet": "172.16.0.0/12"}, {"Subnet": "192.168.122.0/24"}, {"Subnet": "::/0"}, {"Subnet": "fe80::/64"},
+    {"Subnet": "::ffff:10.0.2.0/120"}, {"Subnet": "fd5a:7c1e:d0c8::/48"}, {"Subnet": "nonsense"},
+    {"subnet": "10.0.2.0/24"},
+    {"Subnet": SUBNET, "Gateway": "10.0.2.2"}, {"Subnet": SUBNET, "IPRange": "10.0.2.0/25"},
+    {"Subnet": SUBNET, "AuxiliaryAddresses": {"a": "10.0.2.3"}}, {"Gateway": "10.0.2.2"},
+    {"Subnet": "fd5a:7c1e:d0c8::%eth0/64"},
+])  # fmt: skip
+def test_network_outside_the_pools_is_refused(config: dict[str, Any]) -> None:
+    refusal = verdict("POST", "/networks/create", {"Name": "x", "IPAM": {"Config": [{"Subnet": SUBNET}, config]}})
+    assert refusal.startswith("IPAM.Config.")

@@ -11,7 +11,7 @@ from typing import Any
 from ...core import codec
 from ...core.provider import GuestFile
 from ...core.security import Policy, Settings
-from . import authz
+from . import addresses, authz
 from .authz import body, policy, rules, schema, server, tables
 from .part import NOTHING, UNITS, Part
 
@@ -76,7 +76,8 @@ def text(settings: Settings) -> str:
     # A build can be told of the host's network in a part of the request that no plugin sees. With remap dockerd itself
     # refuses it.
     build = chosen.build and settings.user_namespaces == "remap"
-    return json.dumps({**codec.to_dict(chosen), "build": build}, sort_keys=True) + "\n"
+    pools = [base for base, _size in addresses.POOLS]
+    return json.dumps({**codec.to_dict(chosen), "build": build, "pools": pools}, sort_keys=True) + "\n"
 
 
 def _source(module: Any) -> str:

@@ -10,13 +10,14 @@ from typing import Any
 
 from ...core.provider import GuestFile
 from ...core.security import Settings
-from . import authorization, limits
+from . import addresses, authorization, limits
 from .part import NOTHING, Part
 
 PATH = "/etc/docker/daemon.json"
 ROOTLESS = "/etc/docker/rootless.json"
 SECCOMP = "/etc/docker/seccomp.json"
-LOGS = {"log-driver": "json-file", "log-opts": {"max-size": "10m", "max-file": "3"}}
+# In every host, whatever its profile.
+BASE = {"log-driver": "json-file", "log-opts": {"max-size": "10m", "max-file": "3"}, **addresses.KEYS}
 NOFILE = {"Name": "nofile", "Soft": 1024, "Hard": 65536}
 # The first id that root of a remapped container has on the host; one range is 65536 wide.
 REMAP_USER, REMAP_FIRST, REMAP_COUNT = "dockremap", 100000, 65536
@@ -38,7 +39,7 @@ def keys(settings: Settings) -> dict[str, Any]:
         found["authorization-plugins"] = [authorization.NAME]
     if settings.user_namespaces != "rootless":
         found |= _as_root(settings)
-    return {**LOGS, "default-ulimits": {"nofile": NOFILE}, **found} if found else dict(LOGS)
+    return {**BASE, "default-ulimits": {"nofile": NOFILE}, **found} if found else dict(BASE)
 
 
 def _as_root(settings: Settings) -> dict[str, Any]:
@@ -56,7 +57,7 @@ def part(settings: Settings) -> Part:
             "/etc/subgid": GuestFile(line),
             "/etc/sysusers.d/stockyard-remap.conf": GuestFile(f'u {REMAP_USER} - "root of containers"\n'),
         }
-    if keys(settings) != LOGS:
+    if keys(settings) != BASE:
         files[PATH] = GuestFile(text(settings))
     return Part(files=files) if files else NOTHING
 

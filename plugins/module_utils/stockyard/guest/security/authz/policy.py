@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -32,12 +33,16 @@ _DIGEST = re.compile(r".+@sha256:[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class Policy:
-    """The user's part of the rules: see the options of the SDK by the same names."""
+    """The user's part of the rules: see the options of the SDK by the same names.
+
+    :param pools: the networks that Docker takes addresses from; a user's own networks must lie inside.
+    """
 
     mounts: tuple[str, ...] = ()
     images: tuple[str, ...] = ()
     by_digest: bool = False
     build: bool = True
+    pools: tuple[str, ...] = ()
 
     @property
     def lists_images(self) -> bool:
@@ -51,6 +56,11 @@ class Policy:
         return not self.images or any(
             name.startswith(item[:-1]) if item.endswith("*") else name == item for item in self.images
         )
+
+    def owns(self, network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> bool:
+        """Return whether a network lies inside one of the pools."""
+        pools = [ipaddress.ip_network(pool) for pool in self.pools]
+        return any(pool.version == network.version and network.subnet_of(pool) for pool in pools)  # type: ignore[arg-type]
 
 
 def one_of(*allowed: Any) -> Check:
@@ -145,3 +155,23 @@ def image(policy: Policy, name: object) -> None:
 def container(policy: Policy, _place: str, value: dict[str, Any]) -> None:
     """Refuse a container of an image that the policy does not list."""
     image(policy, value.get("Image"))
+
+
+def address(policy: Policy, place: str, value: str | None) -> None:
+    """Refuse a network, or an address, outside Docker's own pools.
+
+    A bridge with any other cuts the host off from those who have that address outside.
+    """
+    if not value:
+        return
+    try:
+        network = ipaddress.ip_network(value, strict=False) if "%" not in value else None
+    except ValueError:
+        network = None
+    if network is None:
+        raise Denied(f"{place}: {shown(value)} is no network")
+    if not policy.owns(network):
+        raise Denied(
+            f"{place}: {shown(value)} is not inside the address pools of this host ({', '.join(policy.pools)}). "
+            "Choose a network inside them, or leave it out"
+        )

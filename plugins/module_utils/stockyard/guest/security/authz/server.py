@@ -28,7 +28,7 @@ def read_policy(path: str) -> Policy:
     """The policy on disk. A broken one ends the plugin, and with it all use of dockerd."""
     with open(path, encoding="utf-8") as handle:
         fields = json.load(handle)
-    lists = {name: tuple(fields[name]) for name in ("mounts", "images")}
+    lists = {name: tuple(fields[name]) for name in ("mounts", "images", "pools")}
     return Policy(**lists, by_digest=bool(fields["by_digest"]), build=bool(fields["build"]))
 
 

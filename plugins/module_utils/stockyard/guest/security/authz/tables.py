@@ -28,6 +28,7 @@ def _all(kind: Kind, *names: str) -> dict[str, Kind]:
     return dict.fromkeys(names, kind)
 
 
+ADDRESS = _text(policy.address)
 NAMESPACE = _text(policy.not_the_hosts)
 LOCAL = _text(one_of("", "local"))
 ULIMIT = Struct({"Name": TEXT, "Hard": NUMBER, "Soft": NUMBER}, policy.ulimit)
@@ -154,7 +155,7 @@ NETWORK = Struct({
     "IPAM": Struct({
         "Driver": _text(one_of("", "default")),
         "Options": ZERO,
-        "Config": Many(Struct({**_all(TEXT, "Subnet", "IPRange", "Gateway"), "AuxiliaryAddresses": LABELS})),
+        "Config": Many(Struct({**_all(ADDRESS, "Subnet", "IPRange", "Gateway"), "AuxiliaryAddresses": Map(ADDRESS)})),
     }),
     "Options": Map(TEXT, keys_of(policy.NETWORK_OPTIONS)),
     "Labels": LABELS,
