@@ -11,7 +11,7 @@ import pytest
 
 from stockyard import NotFound
 from stockyard.core.security import SecuritySpec
-from stockyard.guest.security import MARKER, bundle, kernel, login
+from stockyard.guest.security import MARKER, authorization, bundle, kernel, login
 from stockyard.onhost import cis
 from stockyard.onhost.audit import SLICE, Audit, settings_of
 from stockyard.onhost.machine import Machine
@@ -34,6 +34,15 @@ LISTEN 0 4096 [::]:8081 [::]:* users:(("dockerd",pid=7,fd=9))
 """
 
 
+# What the kernel says: the way out, the host's own network, Docker's bridge.
+ROUTES = """\
+Iface Destination Gateway Flags RefCnt Use Metric Mask MTU Window IRTT
+eth0 00000000 0202000A 0003 0 0 0 00000000 0 0 0
+eth0 0002000A 00000000 0001 0 0 0 00FFFFFF 0 0 0
+docker0 000011AC 00000000 0001 0 0 0 0000FFFF 0 0 0
+"""
+
+
 @pytest.fixture
 def shut(machine: Machine, put: Put, programs: Programs) -> Machine:
     """A machine that is what the hostile profile wants."""
@@ -53,6 +62,8 @@ def shut(machine: Machine, put: Put, programs: Programs) -> Machine:
     programs.say("systemctl is-active", out="active\n")
     programs.say("nft list", out="chain input { type filter hook input priority -10; policy drop; }")
     programs.say("nft list table bridge", out='chain forward { meta ibrname "docker0" drop }')
+    put("/proc/net/route", ROUTES)
+    put("/proc/net/ipv6_route", f"{'fe80':0<32} 40 {0:032x} 00 {0:032x} 00000100 00000001 00000000 00000001 eth0\n")
     put("/proc/mounts", "/dev/loop0 /var/lib/docker ext4 rw 0 0\n")
     programs.say("auditctl", out="-w /usr/sbin/dockerd -p wa -k docker\n")
     programs.say("ss ", out=LISTENING)
@@ -109,6 +120,26 @@ def test_what_the_kernel_says_counts(shut: Machine, put: Put, name: str, text: s
 def test_what_programs_say_counts(shut: Machine, programs: Programs, line: str, out: str, check: str) -> None:
     programs.say(line, out=out)
     assert check in bad(shut)
+
+
+@pytest.mark.parametrize("network", ["000012AC 00000000 0001 0 0 0 0000FFFF", "000512AC 00000000 0001 0 0 0 00FFFFFF"])
+def test_host_network_inside_a_pool_is_reported(shut: Machine, put: Put, network: str) -> None:
+    put("/proc/net/route", f"{ROUTES}eth1 {network} 0 0 0\n")
+    collisions = {f.found for f in Audit(shut, HOSTILE).findings() if f.bad}
+    assert collisions in ({"eth1 172.18.0.0/16"}, {"eth1 172.18.5.0/24"})
+
+
+def test_host_network_that_meets_a_bridge_is_reported(shut: Machine, put: Put) -> None:
+    put("/proc/net/route", f"{ROUTES}br-9 0002000A 00000000 0001 0 0 0 00FFFFFF 0 0 0\n")
+    assert bad(shut) == ["the host's networks that meet Docker's"]
+
+
+@pytest.mark.parametrize("name", ["rules", "tables", "policy"])
+def test_plugin_of_another_release_is_reported(shut: Machine, put: Put, name: str) -> None:
+    put(f"{authorization.PROGRAM}/{name}.py", "# older\n")
+    plugin = next(f for f in Audit(shut, HOSTILE).findings() if f.check == "authorization plugin")
+    assert (plugin.bad, plugin.found) == (True, f"{authorization.PROGRAM}/{name}.py")
+    assert "new generation" in plugin.expected
 
 
 def test_sshd_is_asked_where_it_does_not_run(shut: Machine, programs: Programs) -> None:

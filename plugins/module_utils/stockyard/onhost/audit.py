@@ -15,7 +15,8 @@ from typing import Any
 from ..core import codec
 from ..core.security import Settings
 from ..errors import InvalidInput, NotFound
-from ..guest.security import MARKER, authorization, daemon, disk, firewall, kernel, limits, login
+from ..guest.security import MARKER, addresses, authorization, daemon, disk, firewall, kernel, limits, login
+from . import networks
 from .machine import Machine
 
 PATIENCE = 60.0
@@ -83,7 +84,16 @@ class Audit:
 
     def findings(self) -> list[Finding]:
         """Everything that there is to look at."""
-        themes = (self._daemon, self._containers, self._kernel, self._limits, self._units, self._login)
+        themes = (
+            self._daemon,
+            self._networks,
+            self._plugin,
+            self._containers,
+            self._kernel,
+            self._limits,
+            self._units,
+            self._login,
+        )
         return [finding for theme in themes for finding in theme()]
 
     def _daemon(self) -> list[Finding]:
@@ -123,7 +133,23 @@ class Audit:
             said = json.loads(self.machine.read(path) or "{}")
         except ValueError:
             said = {}
-        return [is_(f"daemon.json {key}", value, said.get(key)) for key, value in daemon.keys(self.settings).items()]
+        # Pools may be a user's own: the networks of the host decide, below.
+        keys = {key: value for key, value in daemon.keys(self.settings).items() if key not in addresses.KEYS}
+        return [is_(f"daemon.json {key}", value, said.get(key)) for key, value in keys.items()]
+
+    def _networks(self) -> list[Finding]:
+        collisions = ", ".join(networks.collisions(self.machine))
+        expected = "none: give Docker other default-address-pools"
+        return [Finding("the host's networks that meet Docker's", expected, collisions or "none", not collisions)]
+
+    def _plugin(self) -> list[Finding]:
+        """Compare the authorization plugin with this collection's: an older one lets more through."""
+        files = authorization.part(self.settings).files
+        other = sorted(path for path, file in files.items() if self.machine.read(path) != file.text)
+        if not files:
+            return []
+        expected = "this collection's: build a new generation, or run the role hardening"
+        return [Finding("authorization plugin", expected, ", ".join(other) or "the same", not other)]
 
     def _containers(self) -> list[Finding]:
         """What the kernel says of each container that runs."""

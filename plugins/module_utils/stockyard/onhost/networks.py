@@ -1,0 +1,50 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The networks that a host has of its own, against those that Docker takes addresses from."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+from collections.abc import Iterable, Iterator
+
+from ..guest.security import daemon
+from .machine import Machine
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+DOCKERS = ("docker", "br-", "veth")
+
+
+def collisions(machine: Machine) -> list[str]:
+    """Return each network of the host's own that meets a pool or a network of Docker's."""
+    routes = list(_routes(machine))
+    dockers = [network for interface, network in routes if interface.startswith(DOCKERS)]
+    taken = [*_pools(machine), *dockers]
+    own = {(name, network) for name, network in routes if not name.startswith(DOCKERS) and network.prefixlen}
+    return sorted(f"{name} {network}" for name, network in own if _meets(network, taken))
+
+
+def _meets(network: Network, others: Iterable[Network]) -> bool:
+    return any(other.version == network.version and other.overlaps(network) for other in others)
+
+
+def _pools(machine: Machine) -> list[Network]:
+    """Return the pools of ``daemon.json``. Docker's own avoid each network that the host has."""
+    try:
+        pools = json.loads(machine.read(daemon.PATH) or "{}").get("default-address-pools") or []
+        return [ipaddress.ip_network(pool["base"], strict=False) for pool in pools]
+    except (ValueError, AttributeError, TypeError, KeyError):
+        return []
+
+
+def _routes(machine: Machine) -> Iterator[tuple[str, Network]]:
+    """Yield the interface and the network of each route, the kernel's own of loopback left out."""
+    for line in (machine.read("/proc/net/route") or "").splitlines()[1:]:
+        name, destination, mask = (line.split()[field] for field in (0, 1, 7))
+        address, bits = (int.from_bytes(bytes.fromhex(word), "little") for word in (destination, mask))
+        yield name, ipaddress.IPv4Network((address, bits.bit_count()))
+    for line in (machine.read("/proc/net/ipv6_route") or "").splitlines():
+        fields = line.split()
+        if fields[-1] != "lo":
+            yield fields[-1], ipaddress.IPv6Network((int(fields[0], 16), int(fields[1], 16)))
