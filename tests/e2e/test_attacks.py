@@ -9,16 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import http.client
 import json
 import socket
-import ssl
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 
@@ -29,6 +25,7 @@ from tests.integration.conftest import task
 
 from . import attacks
 from .conftest import Docker, ssh
+from .raw import Raw
 from .reach import OnGuests, connection
 
 pytestmark = pytest.mark.real
@@ -241,31 +238,6 @@ def test_the_host_serves_on_after_all_that(outcomes: Outcomes, shut: Host, docke
     assert docker(shut, "run", "--rm", "attacks", "busybox", "echo", "alive").stdout == b"alive\n"
     failed = ssh(shut, "systemctl --failed --no-legend --plain").stdout
     assert failed == ""
-
-
-class Raw:
-    """Requests as no client would write them."""
-
-    def __init__(self, host: Host) -> None:
-        environment = host["docker"]["environment"]
-        folder = Path(environment["DOCKER_CERT_PATH"])
-        self.context = ssl.create_default_context(cafile=str(folder / "ca.pem"))
-        self.context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
-        self.target = urlsplit(environment["DOCKER_HOST"])
-
-    def __call__(self, path: str, body: Any = None, method: str = "POST", **headers: str) -> tuple[int, str]:
-        connection = http.client.HTTPSConnection(
-            str(self.target.hostname), self.target.port, context=self.context, timeout=60
-        )
-        try:
-            chunked = not isinstance(body, (bytes, type(None)))
-            connection.request(
-                method, path, body, {"Content-Type": "application/json", **headers}, encode_chunked=chunked
-            )
-            answer = connection.getresponse()
-            return answer.status, answer.read().decode(errors="replace")
-        finally:
-            connection.close()
 
 
 TEXT = json.dumps(PRIVILEGED).encode()
