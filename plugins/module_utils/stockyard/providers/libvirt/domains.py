@@ -92,6 +92,21 @@ class Domains:
         with translated("define the domain", name):
             return self.connection.defineXML(xml)
 
+    def undefine(self, domain: Any, name: str) -> None:
+        """Take a domain off the record, with all that libvirt keeps of it: saved memory, snapshots, checkpoints."""
+        import libvirt
+
+        always = libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
+        newer = libvirt.VIR_DOMAIN_UNDEFINE_NVRAM | libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
+        with translated("undefine the domain", name):
+            try:
+                domain.undefineFlags(always | newer)
+            except libvirt.libvirtError as error:
+                # A driver that has no such attachments refuses their flags.
+                if error.get_error_code() != libvirt.VIR_ERR_INVALID_ARG:
+                    raise
+                domain.undefineFlags(always)
+
     def replace_record(self, record: R, **changes: Any) -> R:
         """Write a changed record, if the one on record is still the caller's. Call it under a lock."""
         import libvirt

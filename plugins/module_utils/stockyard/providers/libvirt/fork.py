@@ -27,7 +27,7 @@ def freeze(domain: Any, state: Path, name: str, deadline: Deadline) -> None:
     monitor = Monitor(domain, name)
     with translated("suspend", name):
         domain.suspend()
-    monitor.share_ram()
+    monitor.leave_out_ram(True)
     handle = os.open(state, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
         monitor.pass_file(handle, LABEL)
@@ -42,7 +42,7 @@ def freeze(domain: Any, state: Path, name: str, deadline: Deadline) -> None:
 def resume(domain: Any, state: Path, name: str, deadline: Deadline) -> None:
     """Feed a frozen state to a domain that waits for it, and let it run."""
     monitor = Monitor(domain, name)
-    monitor.share_ram()
+    monitor.leave_out_ram(True)
     try:
         handle = os.open(state, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
@@ -51,6 +51,8 @@ def resume(domain: Any, state: Path, name: str, deadline: Deadline) -> None:
         monitor.pass_file(handle, LABEL)
         monitor.command("migrate-incoming", uri=f"fd:{LABEL}")
         monitor.migrated(deadline)
+        # What libvirt saves of this machine later has to hold its memory.
+        monitor.leave_out_ram(False)
     finally:
         os.close(handle)
     with translated("resume", name):

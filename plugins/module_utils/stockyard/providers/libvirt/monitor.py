@@ -50,9 +50,9 @@ class Monitor:
             # The guest says where it is; else the first packet to it waits for ARP, and a lost one for seconds.
             self.command("announce-self", initial=20, max=200, rounds=3, step=60)
 
-    def share_ram(self) -> None:
-        """Leave RAM that is a shared file out of the migration stream."""
-        self.command("migrate-set-capabilities", capabilities=[{"capability": "x-ignore-shared", "state": True}])
+    def leave_out_ram(self, state: bool) -> None:
+        """Leave RAM that is a file out of migration streams, or include it again, as libvirt's own saves need it."""
+        self.command("migrate-set-capabilities", capabilities=[{"capability": "x-ignore-shared", "state": state}])
 
     def pass_file(self, descriptor: int, label: str) -> None:
         """Hand an open file to QEMU under a name."""
