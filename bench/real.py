@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from stockyard import ImageSpec, TemplateSpec, Yard
-from stockyard.providers.libvirt.memory import guest_ram, processes
+from stockyard.providers.libvirt.memory import guest_ram
+from stockyard.providers.libvirt.processes import running
 from tests.e2e.conftest import ssh
 
 from . import floor
@@ -47,7 +48,7 @@ def opened(work: Path) -> Iterator[tuple[Yard, dict[str, Any]]]:
 
 def processor_seconds(hosts: list[dict[str, Any]]) -> float:
     """What the machines of these hosts have taken of the processor so far (proc(5))."""
-    found, total = processes(), 0.0
+    found, total = running(), 0.0
     for host in hosts:
         words = Path("/proc", str(found[host["uuid"]]), "stat").read_text(encoding="ascii").rpartition(")")[2].split()
         total += (int(words[11]) + int(words[12])) / TICKS
@@ -57,7 +58,7 @@ def processor_seconds(hosts: list[dict[str, Any]]) -> float:
 def private_mib(yard: Yard, host: dict[str, Any]) -> float:
     """RAM that is this guest's alone."""
     domain = yard.context.provider.connection.lookupByUUIDString(host["uuid"])  # type: ignore[attr-defined]  # libvirt's
-    found = guest_ram(processes()[host["uuid"]], domain.maxMemory())
+    found = guest_ram(running()[host["uuid"]], domain.maxMemory())
     if found is None:
         raise RuntimeError(f"the memory of {host['name']} cannot be read")
     return found["private_mib"]

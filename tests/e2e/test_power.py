@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from stockyard import Yard
-from stockyard.providers.libvirt import memory, power
+from stockyard.providers.libvirt import power, processes
 
 pytestmark = pytest.mark.real
 UUID = str(uuid.uuid5(uuid.NAMESPACE_DNS, "power.stockyard.test"))
@@ -38,7 +38,7 @@ def domain(yard: Yard) -> Iterator[Any]:
 
 @pytest.mark.parametrize("later", [0.0, 0.002, 0.02])
 def test_a_machine_whose_qemu_was_killed_is_ended(domain: Any, later: float) -> None:
-    os.kill(memory.processes()[UUID], signal.SIGKILL)
+    os.kill(processes.running()[UUID], signal.SIGKILL)
     time.sleep(later)
     power.off(domain, "host racer")
     assert not domain.isActive()

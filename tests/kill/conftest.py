@@ -149,7 +149,7 @@ class LibvirtGround(Ground):
     def inventory(self) -> dict[str, set[str]]:
         import libvirt
 
-        from stockyard.providers.libvirt.memory import processes
+        from stockyard.providers.libvirt.processes import running
 
         connection = libvirt.open(self.place.uri)
         domains = {d.UUIDString(): d.name() for d in connection.listAllDomains()}
@@ -163,7 +163,7 @@ class LibvirtGround(Ground):
             "locks": {p.name for p in (store / "locks").iterdir()},
             "secrets": self.secrets(),
             "rest": {p.name for p in (store / "images").glob("work-*")}
-            | {f"QEMU {uuid}" for uuid, pid in processes().items() if uuid not in domains and self._mine(pid)},
+            | {f"QEMU {uuid}" for uuid, pid in running().items() if uuid not in domains and self._mine(pid)},
         }
 
     def _ours(self, folder: Path) -> bool:

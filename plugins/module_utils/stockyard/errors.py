@@ -19,6 +19,7 @@
     ├── DeadlineExceeded      a bounded wait ran out
     ├── UnforeseenError       work on one host ended with an error that nobody expected
     ├── GuestError            the guest answered, and the answer is an error or makes no sense
+    │   └── GuestBroken       the guest is proven to be lost: its disk holds another identity, none, or cannot be read
     ├── ImageError            a guest image could not be built or is damaged
     ├── ControllerError       a CI controller could not be reached, or did not do what it was asked
     └── HypervisorError       the hypervisor failed
@@ -108,6 +109,10 @@ class UnforeseenError(StockyardError):
 
 class GuestError(StockyardError):
     """The guest's agent reported an error or said something that makes no sense."""
+
+
+class GuestBroken(GuestError):
+    """The guest is proven to be lost: the only failure that another host may be made for in its place."""
 
 
 class ImageError(StockyardError):

@@ -16,14 +16,19 @@ from typing import Any, cast
 import pytest
 
 from stockyard import (
+    ConnectionFailed,
+    DeadlineExceeded,
     Declaration,
     FleetSpec,
     FleetTerm,
+    GuestBroken,
     GuestError,
     HostSpec,
     HypervisorError,
     ImageSpec,
     InvalidInput,
+    LeaseSpec,
+    MissingDependency,
     OutOfSpace,
     Refused,
     StockyardError,
@@ -36,6 +41,8 @@ from stockyard.core.clock import Deadline
 from stockyard.core.host import Host
 from stockyard.core.provider import Provider
 from stockyard.providers.registry import open_provider
+from stockyard.services import leases
+from stockyard.services.hosts import start as start_host
 from tests.support import HOSTILE, FakeClock, FaultyProvider
 
 MOVED = TemplateSpec("base", image=ImageSpec(packages=("busybox",)))
@@ -156,19 +163,54 @@ def test_pure_cattle_is_made_anew(yard: Yard) -> None:
     assert not before & {h["uuid"] for h in again.objects}
 
 
-def test_a_host_that_cannot_be_brought_back_is_made_anew(yard: Yard, hypervisor: FaultyProvider) -> None:
+@pytest.mark.parametrize(
+    "kind", [HypervisorError, ConnectionFailed, OutOfSpace, DeadlineExceeded, GuestError, Refused, MissingDependency]
+)
+def test_host_whose_start_fails_is_kept_and_the_run_fails(
+    yard: Yard, hypervisor: FaultyProvider, kind: type[StockyardError]
+) -> None:
     before = yard.fleet(fleet(2)).objects
-    for error, kept in ((OutOfSpace("the disk is full."), True), (HypervisorError("its disk is gone."), False)):
-        yard.context.provider.stop(hosts(yard)["ci-2"].record, Deadline(5))
-        hypervisor.fail("start", error)
-        if kept:
-            with pytest.raises(OutOfSpace):
-                yard.fleet(fleet(2))
-        else:
-            assert verbs(yard.fleet(fleet(2))) == ["start ci-2"]
-        assert (yard.hosts()[1]["uuid"] == before[1]["uuid"]) == kept
-        assert yard.hosts()[0] == before[0]
+    yard.context.provider.stop(hosts(yard)["ci-2"].record, Deadline(5))
+    hypervisor.fail("start", kind("the lock is held.", remedy="end its holder"))
+    with pytest.raises(kind, match=r"ci-2: the lock is held.*end its holder; the host and its disk are kept"):
+        yard.fleet(fleet(2))
+    assert hypervisor.calls["destroy"] == 0
+    assert [h["uuid"] for h in yard.hosts()] == [h["uuid"] for h in before]
+    assert verbs(yard.fleet(fleet(2))) == ["start ci-2"]
+    assert yard.hosts() == before
+
+
+def test_host_whose_guest_is_lost_is_replaced(yard: Yard, hypervisor: FaultyProvider) -> None:
+    before = yard.fleet(fleet(2)).objects
+    yard.context.provider.stop(hosts(yard)["ci-2"].record, Deadline(5))
+    hypervisor.fail("start", GuestBroken("its disk is gone."))
+    assert verbs(yard.fleet(fleet(2))) == ["start ci-2"]
+    assert yard.hosts()[0] == before[0]
+    assert yard.hosts()[1]["uuid"] != before[1]["uuid"]
     assert not yard.fleet(fleet(2)).changed
+
+
+def test_leased_host_whose_guest_is_lost_is_kept(yard: Yard, hypervisor: FaultyProvider) -> None:
+    yard.fleet(fleet(1))
+    record = leases.take(yard.context, LeaseSpec(holder="job", fleet="ci", duration=600), 0)
+    yard.context.provider.stop(record, Deadline(5))
+    hypervisor.fail("start", GuestBroken("its disk is gone."))
+    with pytest.raises(GuestBroken):
+        yard.fleet(fleet(1))
+    assert yard.hosts()[0]["uuid"] == record.uuid
+
+
+def test_warning_of_a_start_is_reported_as_progress(
+    yard: Yard, hypervisor: FaultyProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    yard.fleet(fleet(1))
+    record = hosts(yard)["ci-1"].record
+    yard.context.provider.stop(record, Deadline(5))
+    start = hypervisor.inner.start
+    monkeypatch.setattr(hypervisor.inner, "start", lambda *given: start(*given) or "its saved memory was discarded")
+    lines: list[str] = []
+    start_host(replace(yard.context, progress=lines.append), record, Deadline(5))
+    assert "host ci-1: warning: its saved memory was discarded" in lines
 
 
 # The hook

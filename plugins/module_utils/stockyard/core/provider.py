@@ -241,8 +241,13 @@ class Provider(Protocol):
         :raises Unsupported: when this mode cannot be had here; another may be tried.
         """
 
-    def start(self, record: Record, deadline: Deadline) -> None:
-        """Cold-start a machine, or let a paused one go on, its network link down."""
+    def start(self, record: Record, deadline: Deadline) -> str:
+        """Start a machine, or let a paused one go on, its network link down. Saved memory is resumed.
+
+        :return: a warning about saved memory that was lost; usually empty.
+        :raises GuestBroken: if the machine's disk is proven to be unusable. No other failure proves that.
+        :raises Refused: if it runs already, although the hypervisor reports that it is off.
+        """
 
     def stop(self, record: Record, deadline: Deadline) -> None:
         """Shut a machine down, by force when the guest does not follow."""

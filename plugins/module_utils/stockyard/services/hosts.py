@@ -192,7 +192,8 @@ def start(ctx: Context, record: HostRecord, deadline: Deadline) -> HostRecord:
     """
     begin = ctx.clock.monotonic()
     mounts.check_keys(ctx, record)
-    ctx.provider.start(record, deadline)
+    if warning := ctx.provider.start(record, deadline):
+        ctx.progress(f"{record.title}: warning: {warning}")
     more = plug_in(ctx, record, deadline)
     record = _renewed(ctx, record, deadline, booted=True)
     if more:

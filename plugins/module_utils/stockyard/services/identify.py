@@ -17,7 +17,7 @@ from ..core.host import HostRecord, Identity, host_key
 from ..core.naming import shown
 from ..core.network import GuestNetwork
 from ..core.provider import Channel, Record
-from ..errors import GuestError, InvalidInput, StockyardError
+from ..errors import GuestBroken, GuestError, InvalidInput, StockyardError
 from . import egress
 from .context import Context
 
@@ -57,11 +57,14 @@ def readmit(ctx: Context, record: HostRecord, identity: Identity, channel: Chann
 
 
 def check(record: HostRecord, channel: Channel, deadline: Deadline) -> int:
-    """Make sure that the agent at the other end is this very host's; return what it understands."""
+    """Make sure that the agent at the other end is this very host's; return what it understands.
+
+    :raises GuestBroken: if the disk holds another identity, or none.
+    """
     found = channel.request({"op": "hello"}, deadline)
     own, agent = found.get("uuid"), found.get("agent")
     if own != record.uuid:
-        raise GuestError(
+        raise GuestBroken(
             "its disk holds another identity, or none.", name=record.title, cause=f"the agent says {shown(own)}",
             remedy="replace the host",
         )  # fmt: skip

@@ -14,15 +14,13 @@ from ..core.fleet import FleetSpec
 from ..core.host import Host, HostRecord
 from ..core.plan import Action, Plan
 from ..core.provider import Template
-from ..errors import ConnectionFailed, DeadlineExceeded, GuestError, HypervisorError, OutOfSpace, StockyardError
+from ..errors import GuestBroken, StockyardError
 from . import hosts
 from .context import Context
 from .drain import drain
 
 Work = Callable[[], object]
-# Seconds for a dead host to boot before another is made in its place.
-REVIVAL = 300.0
-BEYOND_REVIVAL = (GuestError, HypervisorError, DeadlineExceeded)
+KEPT = "the host and its disk are kept: run again, or replace the host if its guest is broken (host, state: replaced)"
 
 
 @dataclass(frozen=True)
@@ -81,16 +79,22 @@ class Rollout:
         return do
 
     def _mend(self, ctx: Context, record: HostRecord, verb: str) -> HostRecord:
-        if verb != "start":
-            return hosts.mend(ctx, record, verb, self.spec.labels, self.spec.host, self.deadline)
+        """Do to a host what a plan's verb says. The only failure to start that replaces it is that of a guest which is
+        proven to be lost: a taken port or a lost connection is no fault of the host.
+        """
         try:
-            return hosts.start(ctx, record, self.deadline.within(REVIVAL))
-        except BEYOND_REVIVAL as error:
-            if isinstance(error, (ConnectionFailed, OutOfSpace)) or self.template is None or self.deadline.passed():
+            return hosts.mend(ctx, record, verb, self.spec.labels, self.spec.host, self.deadline)
+        except GuestBroken as error:
+            if verb != "start" or record.lease or self.template is None or self.deadline.passed():
                 raise
-            ctx.progress(f"{record.title}: cannot be brought back, another is made in its place: {error}")
+            ctx.progress(f"{record.title}: its guest is lost, the host is replaced: {error}")
             hosts.destroy(ctx, record)
             return self._make(ctx, record.name)
+        except StockyardError as error:
+            if verb == "start":
+                error.name = error.name or record.title
+                error.remedy = "; ".join(part for part in (error.remedy, KEPT) if part)
+            raise
 
     def _make(self, ctx: Context, name: str) -> HostRecord:
         if self.template is None:

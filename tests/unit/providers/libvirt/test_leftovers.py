@@ -13,7 +13,7 @@ import pytest
 from stockyard.core.clock import Deadline
 from stockyard.core.provider import Record, Stranger, Swept
 from stockyard.errors import HypervisorError
-from stockyard.providers.libvirt import leftovers, memory
+from stockyard.providers.libvirt import leftovers, processes
 from stockyard.providers.libvirt.images import Images
 from stockyard.providers.libvirt.leftovers import Domains
 from stockyard.providers.libvirt.store import Store
@@ -25,7 +25,7 @@ NONE = Domains((), (), ())
 
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
-    monkeypatch.setattr(memory, "processes", dict)
+    monkeypatch.setattr(processes, "running", dict)
     made = Store(tmp_path / "store")
     made.prepare()
     return made
@@ -82,7 +82,7 @@ def test_what_a_running_qemu_uses_stays(
     store: Store, sweep: Callable[..., Swept], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     record = host_record()
-    monkeypatch.setattr(memory, "processes", lambda: {record.uuid: 42})
+    monkeypatch.setattr(processes, "running", lambda: {record.uuid: 42})
     folder = files(store, record)
     assert [one.reason for one in sweep().left] == ["QEMU process 42 uses it"]
     assert folder.exists()

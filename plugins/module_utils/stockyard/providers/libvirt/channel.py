@@ -12,11 +12,30 @@ from typing import Any
 
 from ...core.clock import Deadline
 from ...core.untrusted import MalformedData
-from ...errors import DeadlineExceeded, GuestError
+from ...errors import DeadlineExceeded, GuestError, HypervisorError
 from ...guest import replies
 from ...guest.agent import wire
+from .faults import translated
+from .xml.element import parse
 
 RETRY = 0.02
+
+
+def agent_socket(domain: Any, name: str) -> str:
+    """Return the path of the socket that leads to the agent of a running domain.
+
+    :raises HypervisorError: if the machine does not run, or has no such socket.
+    """
+    with translated("read the domain", name):
+        live = parse(domain.XMLDesc(0))
+    for device in live.findall("./devices/channel"):
+        target, source = device.find("target"), device.find("source")
+        if target is not None and target.get("name") == wire.PORT_NAME:
+            path = "" if source is None else source.get("path", "")
+            if path:
+                return path
+            raise HypervisorError("its machine does not run.", name=name, remedy="run again")
+    raise HypervisorError("its domain has no channel for the agent.", name=name, remedy="replace the host")
 
 
 class SocketChannel:

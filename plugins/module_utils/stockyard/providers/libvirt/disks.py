@@ -5,10 +5,15 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 from ...core.clock import Deadline
 from .run import run
+
+MAGIC = b"QFI\xfb"
+# Exit status of qemu-img check for a disk whose tables contradict themselves (qemu-img(1)).
+CORRUPT = 2
 
 
 def make(target: Path, backing: Path, mode: str, name: str, deadline: Deadline) -> None:
@@ -23,3 +28,23 @@ def overlay(target: Path, backing: Path, name: str, deadline: Deadline) -> None:
     """A disk that holds only what differs from another one."""
     create = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", str(backing), str(target)]
     run(create, deadline, name=name)
+
+
+def damage(disk: Path, deadline: Deadline) -> str:
+    """Return why a disk can never be used again; empty if that is not proven.
+
+    A missing directory proves nothing: its file system may not be mounted.
+    """
+    if not disk.parent.is_dir():
+        return ""
+    try:
+        with disk.open("rb") as handle:
+            if handle.read(len(MAGIC)) != MAGIC:
+                return "its disk is not in QEMU's format"
+        check = ["qemu-img", "check", "-q", "-f", "qcow2", str(disk)]
+        done = subprocess.run(check, capture_output=True, text=True, timeout=deadline.left(), check=False)
+    except FileNotFoundError as error:
+        return "its disk is gone" if error.filename == str(disk) else ""
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return f"its disk is damaged ({done.stderr.strip()[-500:]})" if done.returncode == CORRUPT else ""

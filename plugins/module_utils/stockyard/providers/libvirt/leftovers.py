@@ -17,7 +17,7 @@ from ...core.host import HostRecord
 from ...core.provider import Leftover, Record, Stranger, Swept
 from ...errors import HypervisorError, InvalidInput
 from .. import locks, marker
-from . import memory
+from . import processes
 from .images import Images
 from .store import Store
 
@@ -51,7 +51,7 @@ def sweep(
     """
     gone: list[Leftover] = []
     left: list[Leftover] = []
-    said, running = "\n".join(domains.texts), memory.processes()
+    said, running = "\n".join(domains.texts), processes.running()
     for path in sorted([*store.hosts.iterdir(), *store.templates.iterdir()]):
         if path.name in said:
             continue

@@ -15,17 +15,6 @@ from pathlib import Path
 PROC = Path("/proc")
 
 
-def processes() -> dict[str, int]:
-    """The QEMU process of every running domain: uuid to process ID."""
-    found = {}
-    for entry in PROC.iterdir():
-        if entry.name.isdigit():
-            words = _command_line(entry)
-            if words and "qemu" in words[0] and "-uuid" in words[:-1]:
-                found[words[words.index("-uuid") + 1]] = int(entry.name)
-    return found
-
-
 def guest_ram(pid: int, size_kib: int) -> dict[str, float] | None:
     """MiB of guest RAM that are the guest's own and that it shares; nothing when it cannot be read.
 
@@ -68,10 +57,3 @@ def _mappings(text: str) -> list[_Mapping]:
         elif found and len(words) == 3 and words[2] == "kB":
             found[-1].sizes[words[0].rstrip(":")] = int(words[1])
     return found
-
-
-def _command_line(process: Path) -> list[str]:
-    try:
-        return (process / "cmdline").read_bytes().decode(errors="replace").split("\0")
-    except OSError:
-        return []

@@ -18,18 +18,33 @@ from ...core.network import GuestNetwork, Published, bound
 from ...core.provider import Capabilities, Channel, Observation, Progress, R, Recipe, Record, Swept, Template
 from ...core.size import Size
 from ...core.template import TemplateRecord
-from ...errors import Conflict, HypervisorError, Unsupported
-from ...guest.agent.wire import PORT_NAME
-from . import designer, disks, fork, frozen, grow, leftovers, logs, machine, memory, network, pools, power, visit
-from .channel import SocketChannel
+from ...errors import Conflict, Unsupported
+from . import (
+    boot,
+    designer,
+    disks,
+    fork,
+    frozen,
+    grow,
+    leftovers,
+    logs,
+    machine,
+    network,
+    pools,
+    power,
+    processes,
+    visit,
+)
+from .channel import SocketChannel, agent_socket
 from .domains import Domains
+from .facts import Facts
 from .faults import translated
 from .images import Images
 from .monitor import Monitor
 from .store import Store, make
 from .volumes import LibvirtVolumes
 from .xml.domain import Domain
-from .xml.element import parse, serialize
+from .xml.element import serialize
 
 STOP_GRACE = 60.0
 REGISTRY_WAIT = 60.0
@@ -51,7 +66,7 @@ class LibvirtProvider:
         self.images = Images(store)
         self.pools = pools.book(store, self.domains, uri)
         self.volumes = LibvirtVolumes(store, self.domains, uri, self._registry)
-        self._processes: dict[str, int] = {}
+        self._facts = Facts(store, self.images, self.domains)
 
     def close(self) -> None:
         self.connection.close()
@@ -64,7 +79,7 @@ class LibvirtProvider:
 
     def observe(self, owner: str) -> Observation:
         (book, unread), (found, strangers) = self.pools.read(), self.domains.everything()
-        self._processes = {}
+        self._facts.forget()
         mine = [(record, state) for record, state in found if record.owner == owner]
         return Observation(
             templates=tuple(Template(r, self._problem(r)) for r, _state in mine if isinstance(r, TemplateRecord)),
@@ -156,16 +171,9 @@ class LibvirtProvider:
         shape = designer.incoming(host, template.hardware, used, image, folder, source / "ram")
         fork.resume(self._create_paused(shape, host.title), source / "state", host.title, deadline)
 
-    def start(self, record: Record, deadline: Deadline) -> None:
-        import libvirt
-
-        domain = self.domains.find(record)
-        with translated("start the domain", record.title):
-            if not domain.isActive():
-                domain.createWithFlags(libvirt.VIR_DOMAIN_START_PAUSED)
-        Monitor(domain, record.title).set_link(network.nic(record), False)
-        with translated("resume the domain", record.title):
-            domain.resume()
+    def start(self, record: Record, deadline: Deadline) -> str:
+        domain, disk = self.domains.find(record), self._folder(record) / "disk.qcow2"
+        return boot.start(domain, record.title, record.uuid, network.nic(record), disk, deadline)
 
     def stop(self, record: Record, deadline: Deadline) -> None:
         power.stop(self.domains.find(record), record.title, deadline.within(STOP_GRACE))
@@ -177,17 +185,7 @@ class LibvirtProvider:
         Monitor(self.domains.find(record), record.title).set_link(network.nic(record), up)
 
     def channel(self, record: Record, deadline: Deadline) -> Channel:
-        domain = self.domains.find(record)
-        with translated("read the domain", record.title):
-            live = parse(domain.XMLDesc(0))
-        for device in live.findall("./devices/channel"):
-            target, source = device.find("target"), device.find("source")
-            if target is not None and target.get("name") == PORT_NAME:
-                path = "" if source is None else source.get("path", "")
-                if path:
-                    return SocketChannel(path, record.title, deadline)
-                raise HypervisorError("its machine does not run.", name=record.title, remedy="run again")
-        raise HypervisorError("its domain has no channel for the agent.", name=record.title, remedy="replace the host")
+        return SocketChannel(agent_socket(self.domains.find(record), record.title), record.title, deadline)
 
     def claim(self, record: R, **changes: Any) -> R:
         with self._registry():
@@ -211,11 +209,11 @@ class LibvirtProvider:
             power.off(domain, record.title)
         # Files first: what is half destroyed still has its record.
         folder = self._folder(record)
+        processes.refuse_if_running(record.uuid, folder / "disk.qcow2", record.title)
         if folder.exists():
             shutil.rmtree(folder)
         if domain is not None:
-            with translated("undefine the domain", record.title):
-                domain.undefine()
+            self.domains.undefine(domain, record.title)
 
     def prune_images(self, older_than: float) -> list[str]:
         self.store.prepare()
@@ -235,28 +233,10 @@ class LibvirtProvider:
             return leftovers.sweep(self.store, self.images, known, self.uri, owner, older_than, check=check)
 
     def facts(self, record: Record) -> dict[str, Any]:
-        known: dict[str, Any] = {
-            "console_log": str(self._folder(record) / "console.log"),
-            "storage": str(self.store.root),
-        }
-        if isinstance(record, HostRecord):
-            known["memory"] = self._memory(record)
-        else:
-            known["sizes"] = frozen.sizes(self._folder(record), self.images.path(record.image).disk)
-        return known
+        return self._facts.of(record, self._folder(record))
 
     def keep_log(self, record: Record) -> str:
         return logs.keep(self._folder(record) / "console.log", self.store.root / "logs", record.domain)
-
-    def _memory(self, record: HostRecord) -> dict[str, float] | None:
-        """What the host's RAM costs now; nothing for a host that is off, or where it may not be read."""
-        if record.uuid not in self._processes:
-            self._processes = memory.processes()
-        pid = self._processes.get(record.uuid)
-        if pid is None:
-            return None
-        with translated("read the domain", record.title):
-            return memory.guest_ram(pid, self.domains.find(record).maxMemory())
 
     def _create_paused(self, shape: Domain, name: str) -> Any:
         import libvirt

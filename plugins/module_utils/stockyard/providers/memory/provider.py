@@ -136,13 +136,14 @@ class MemoryProvider:
             backing = "" if mode == "full" else source.uuid
             machines[host.domain] = replace(machine, state="running", link=False, backing=backing)
 
-    def start(self, record: Record, deadline: Deadline) -> None:
+    def start(self, record: Record, deadline: Deadline) -> str:
         with self.state.change() as machines:
             machine, _record = find(machines, record)
             if machine.state != "running":
                 if machine.state != "paused":
                     boot(self.disks.make(record), lambda: self.volumes.in_machine(machine.volumes))
                 machines[record.domain] = replace(machine, state="running", link=False)
+        return ""
 
     def stop(self, record: Record, deadline: Deadline) -> None:
         self._set(record, state="off", link=False)

@@ -188,12 +188,12 @@ class VsphereProvider:
         # That it has a machine says that it is made; its reservation goes with whatever is written next.
         self.register.later(self.reading.stamped(lambda values: yardbook.drop(values, host)))
 
-    def start(self, record: Record, deadline: Deadline) -> None:
+    def start(self, record: Record, deadline: Deadline) -> str:
         machine = self.machines.need(record)
-        if machine.power == "poweredOn":
-            return
-        self.machines.connect(machine, record, False, deadline)
-        fork.power_on(self.tasks, record, machine.ref, deadline)
+        if machine.power != "poweredOn":
+            self.machines.connect(machine, record, False, deadline)
+            fork.power_on(self.tasks, record, machine.ref, deadline)
+        return ""
 
     def stop(self, record: Record, deadline: Deadline) -> None:
         self.machines.stop(record, deadline)

@@ -1,0 +1,83 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Starting a machine that is off: from the memory that libvirt saved of it, if it did, else from its disk.
+
+libvirt saves the memory of a machine at the user's word (virsh managedsave, Save in virt-manager) and when the
+hypervisor goes down (libvirt-guests). A start resumes it: the guest has lost nothing but time.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ...core.clock import Deadline
+from ...errors import GuestBroken, HypervisorError, StockyardError
+from . import disks, processes
+from .faults import translated
+from .monitor import Monitor
+
+# The words of QEMU and of libvirt about saved memory that can never be loaded. Any other failure leaves it alone.
+UNLOADABLE = (
+    "load of migration failed", "failed to read qemu header", "image magic is incorrect", "save image is incomplete",
+    "image version is not supported", "domain XML in save image",
+)  # fmt: skip
+
+
+def start(domain: Any, title: str, uuid: str, nic: str, disk: Path, deadline: Deadline) -> str:
+    """Start a machine, or let a paused one go on, its network link down.
+
+    :return: a warning about saved memory that was lost; usually empty.
+    :raises Refused: if a QEMU runs the machine already, although libvirt reports that it is off.
+    :raises GuestBroken: if the disk is proven to be unusable.
+    """
+    warning = ""
+    with translated("read the domain", title):
+        active = domain.isActive()
+    if not active:
+        processes.refuse_if_running(uuid, disk, title)
+        warning = _power_on(domain, title, disk, deadline)
+    Monitor(domain, title).set_link(nic, False)
+    with translated("resume the domain", title):
+        domain.resume()
+    return warning
+
+
+def _power_on(domain: Any, title: str, disk: Path, deadline: Deadline) -> str:
+    try:
+        _create(domain, title)
+    except HypervisorError as error:
+        if _is_saved(domain, title) and any(words in error.cause for words in UNLOADABLE):
+            return _discard(domain, title, error)
+        reason = disks.damage(disk, deadline)
+        if reason:
+            raise GuestBroken(
+                f"{reason}.", name=title, cause=error.cause, remedy="replace the host, or restore its disk"
+            ) from error
+        raise
+    return ""
+
+
+def _create(domain: Any, title: str) -> None:
+    import libvirt
+
+    with translated("start the domain", title):
+        domain.createWithFlags(libvirt.VIR_DOMAIN_START_PAUSED)
+
+
+def _is_saved(domain: Any, title: str) -> bool:
+    with translated("read the domain", title):
+        return bool(domain.hasManagedSaveImage())
+
+
+def _discard(domain: Any, title: str, reason: StockyardError) -> str:
+    """Boot a machine whose saved memory cannot be loaded."""
+    with translated("discard the saved memory", title):
+        memory = domain.maxMemory() // 1024
+        domain.managedSaveRemove()
+    _create(domain, title)
+    return (
+        f"its saved memory ({memory} MiB) could not be loaded and was discarded; the host was booted from its disk, "
+        f"and processes that ran when it was saved are lost. Cause: {reason.cause}"
+    )

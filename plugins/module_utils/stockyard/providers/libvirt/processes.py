@@ -1,0 +1,77 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""QEMU processes of this machine, whatever libvirt says of them.
+
+A user can have several session daemons of libvirt that know nothing of each other. Each shows the machines of another
+as off. The processes and QEMU's locks on disks tell the truth.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import struct
+from pathlib import Path
+
+from ...errors import Refused
+
+PROC = Path("/proc")
+# fcntl(2); Python has no name for it.
+F_OFD_GETLK = 36
+FLOCK = "hhqqi4x"
+# QEMU's block layer locks one byte for each permission that it holds (block/file-posix.c): this one is for writing.
+WRITER = 101
+
+
+def running() -> dict[str, int]:
+    """Return the QEMU process of every running machine: uuid to process ID."""
+    processes = {}
+    for entry in PROC.iterdir():
+        if entry.name.isdigit():
+            words = _command_line(entry)
+            if words and "qemu" in words[0] and "-uuid" in words[:-1]:
+                processes[words[words.index("-uuid") + 1]] = int(entry.name)
+    return processes
+
+
+def is_written(disk: Path) -> bool:
+    """Return whether a QEMU has a disk open for writing."""
+    try:
+        handle = os.open(disk, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        asked = struct.pack(FLOCK, fcntl.F_WRLCK, os.SEEK_SET, WRITER, 1, 0)
+        return bool(struct.unpack(FLOCK, fcntl.fcntl(handle, F_OFD_GETLK, asked))[0] != fcntl.F_UNLCK)
+    finally:
+        os.close(handle)
+
+
+def refuse_if_running(uuid: str, disk: Path, title: str) -> None:
+    """Refuse to touch a machine that libvirt calls off while a QEMU runs it, or writes to its disk.
+
+    :raises Refused: naming the process.
+    """
+    pid = running().get(uuid, 0)
+    if pid or is_written(disk):
+        raise detached(pid, disk, title)
+
+
+def detached(pid: int, disk: Path, title: str) -> Refused:
+    """Return the error about a machine that runs outside of the libvirt that was asked."""
+    runs = f"QEMU process {pid} runs it" if pid else f"a QEMU process writes to {disk}"
+    end = f"end process {pid}" if pid else "end that process"
+    return Refused(
+        f"{runs}, although libvirt reports that it is off.", name=title,
+        cause="another libvirt daemon of this user started it, or its own daemon has lost its runtime directory",
+        remedy="run again with the XDG_RUNTIME_DIR and XDG_CONFIG_HOME of the shell that started it; if that daemon "
+        f"cannot be reached any more, shut the guest down or {end}, and run again",
+    )  # fmt: skip
+
+
+def _command_line(process: Path) -> list[str]:
+    try:
+        return (process / "cmdline").read_bytes().decode(errors="replace").split("\0")
+    except OSError:
+        return []

@@ -1,0 +1,172 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Machines that are started and removed while libvirt keeps something of them, over libvirt's own test driver."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import struct
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import libvirt
+import pytest
+
+from stockyard.core.clock import Deadline
+from stockyard.errors import GuestBroken, HypervisorError, Refused
+from stockyard.providers.libvirt import boot, disks, processes
+from stockyard.providers.libvirt.domains import Domains
+
+from .test_power import RECORD, XML
+
+SNAPSHOT = "<domainsnapshot><name>before</name></domainsnapshot>"
+UUID = RECORD.uuid
+PORT_TAKEN = "Could not set up host forwarding rule 'tcp:127.77.1.2:2376-:2376'"
+LOAD_FAILED = "qemu-system-x86_64: load of migration failed: Invalid argument"
+
+
+class NoMonitor:
+    """A monitor that takes every command."""
+
+    def __init__(self, _domain: Any, _name: str) -> None: ...
+
+    def set_link(self, _nic: str, _up: bool) -> None: ...
+
+
+class Domain:
+    """A domain whose start fails.
+
+    :param failures: the words of libvirt for each start that fails.
+    """
+
+    def __init__(self, *failures: str, saved: bool = False) -> None:
+        self.failures, self.saved, self.active, self.resumed = list(failures), saved, False, False
+
+    def isActive(self) -> bool:  # noqa: N802  # libvirt's name
+        return self.active
+
+    def hasManagedSaveImage(self) -> bool:  # noqa: N802  # libvirt's name
+        return self.saved
+
+    def managedSaveRemove(self) -> None:  # noqa: N802  # libvirt's name
+        self.saved = False
+
+    def maxMemory(self) -> int:  # noqa: N802  # libvirt's name
+        return 1 << 20
+
+    def createWithFlags(self, _flags: int) -> None:  # noqa: N802  # libvirt's name
+        if self.failures:
+            raise libvirt.libvirtError(self.failures.pop(0))
+        self.active = True
+
+    def resume(self) -> None:
+        self.resumed = True
+
+
+@pytest.fixture(autouse=True)
+def no_monitor(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The test driver has no QEMU."""
+    monkeypatch.setattr(boot, "Monitor", NoMonitor)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Path:
+    """A disk that nothing is wrong with."""
+    if not shutil.which("qemu-img"):
+        pytest.skip("qemu-img is not installed: run `make setup`")
+    path = tmp_path / "disk.qcow2"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", str(path), "1M"], check=True)
+    return path
+
+
+def start(domain: Any, disk: Path) -> str:
+    return boot.start(domain, "host racer", UUID, "nic0", disk, Deadline(20))
+
+
+def test_taken_port_is_no_proof_of_a_lost_guest(disk: Path) -> None:
+    with pytest.raises(HypervisorError, match="forwarding rule"):
+        start(Domain(PORT_TAKEN), disk)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"ext4"])
+def test_disk_that_is_gone_or_overwritten_is_proof_of_a_lost_guest(disk: Path, content: bytes | None) -> None:
+    disk.unlink()
+    if content is not None:
+        disk.write_bytes(content)
+    with pytest.raises(GuestBroken, match="its disk is"):
+        start(Domain("Could not open it"), disk)
+
+
+def test_disk_whose_tables_are_damaged_is_proof_of_a_lost_guest(disk: Path) -> None:
+    with disk.open("r+b") as handle:
+        handle.seek(0x30000)
+        handle.write(b"\xff" * 512)
+    with pytest.raises(GuestBroken, match="its disk is damaged"):
+        start(Domain("Image is corrupt"), disk)
+
+
+def test_storage_that_is_not_mounted_is_no_proof_of_a_lost_guest(tmp_path: Path) -> None:
+    assert disks.damage(tmp_path / "hosts" / UUID / "disk.qcow2", Deadline(5)) == ""
+
+
+def test_saved_memory_that_loads_is_resumed_without_a_warning(disk: Path) -> None:
+    domain = Domain(saved=True)
+    assert start(domain, disk) == ""
+    assert domain.resumed
+
+
+def test_saved_memory_that_cannot_be_loaded_is_discarded_with_a_warning(disk: Path) -> None:
+    domain = Domain(LOAD_FAILED, saved=True)
+    assert "saved memory (1024 MiB) could not be loaded" in start(domain, disk)
+    assert domain.resumed
+    assert not domain.saved
+
+
+def test_saved_memory_is_kept_if_the_start_fails_for_another_reason(disk: Path) -> None:
+    domain = Domain(PORT_TAKEN, saved=True)
+    with pytest.raises(HypervisorError):
+        start(domain, disk)
+    assert domain.saved
+
+
+def test_machine_that_a_process_runs_is_not_started(disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(processes, "running", lambda: {UUID: 4711})
+    domain = Domain()
+    with pytest.raises(Refused, match=r"QEMU process 4711 runs it.*end process 4711"):
+        start(domain, disk)
+    assert not domain.active
+
+
+def test_machine_whose_disk_is_locked_is_not_started(disk: Path) -> None:
+    """As QEMU locks it: a shared lock, of an open file and not of a process, on the byte of its right to write."""
+    domain = Domain()
+    with disk.open("r+b") as handle:
+        lock = struct.pack(processes.FLOCK, fcntl.F_RDLCK, os.SEEK_SET, processes.WRITER, 1, 0)
+        fcntl.fcntl(handle, processes.F_OFD_GETLK + 1, lock)
+        with pytest.raises(Refused, match="a QEMU process writes to"):
+            start(domain, disk)
+    start(domain, disk)
+    assert domain.active
+
+
+@pytest.fixture
+def defined() -> Iterator[tuple[Domains, Any]]:
+    """A running domain of libvirt's test driver."""
+    libvirt.registerErrorHandler(lambda _context, _error: None, None)
+    connection = libvirt.open("test:///default")
+    domain = connection.defineXML(XML)
+    domain.create()
+    yield Domains(connection), domain
+    connection.close()
+
+
+def test_domain_with_attachments_of_libvirt_is_undefined(defined: tuple[Domains, Any]) -> None:
+    domains, domain = defined
+    domain.snapshotCreateXML(SNAPSHOT)
+    domain.managedSave(0)
+    domains.undefine(domain, RECORD.title)
+    assert RECORD.domain not in set(domains.names())
