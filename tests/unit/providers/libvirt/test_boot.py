@@ -135,14 +135,16 @@ def test_saved_memory_is_kept_if_the_start_fails_for_another_reason(disk: Path) 
 
 def test_machine_that_a_process_runs_is_not_started(disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "running", lambda: {UUID: 4711})
+    monkeypatch.setattr(processes, "ENDING", 0.1)
     domain = Domain()
     with pytest.raises(Refused, match=r"QEMU process 4711 runs it.*end process 4711"):
         start(domain, disk)
     assert not domain.active
 
 
-def test_machine_whose_disk_is_locked_is_not_started(disk: Path) -> None:
+def test_machine_whose_disk_is_locked_is_not_started(disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As QEMU locks it: a shared lock, of an open file and not of a process, on the byte of its right to write."""
+    monkeypatch.setattr(processes, "ENDING", 0.1)
     domain = Domain()
     with disk.open("r+b") as handle:
         lock = struct.pack(processes.FLOCK, fcntl.F_RDLCK, os.SEEK_SET, processes.WRITER, 1, 0)

@@ -13,26 +13,20 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ...errors import ConnectionFailed, InvalidInput, MissingDependency
+from .session import Session, recorded, successor
+from .store import Store
 
 # Seconds between attempts: a daemon that is just being started again refuses at first.
 PAUSES = (0.2, 0.8, 2.0)
 
 
 def open_connection(uri: str) -> Any:
-    """A ``libvirt.virConnect`` for ``qemu:///session`` or ``qemu:///system``.
+    """Return a ``libvirt.virConnect`` for a URI.
 
-    :raises MissingDependency: when libvirt-python is not installed.
-    :raises ConnectionFailed: when libvirt does not answer.
+    :raises MissingDependency: if libvirt-python is not installed.
+    :raises ConnectionFailed: if libvirt does not answer.
     """
-    try:
-        import libvirt
-    except ImportError as error:
-        raise MissingDependency(
-            "libvirt-python is not installed for this Python.", name=uri,
-            remedy="pip install libvirt-python, or set ansible_python_interpreter to a Python that has it",
-        ) from error  # fmt: skip
-    # libvirt prints errors on standard error beside raising them.
-    libvirt.registerErrorHandler(lambda _context, _error: None, None)
+    libvirt = _library(uri)
     for pause in PAUSES:
         with contextlib.suppress(libvirt.libvirtError):
             return libvirt.open(uri)
@@ -44,6 +38,53 @@ def open_connection(uri: str) -> Any:
             "libvirt cannot be reached.", name=uri, cause=str(error),
             remedy="install libvirt-daemon and libvirt-daemon-driver-qemu; for qemu:///system start libvirtd",
         ) from error  # fmt: skip
+
+
+def open_session(store: Store) -> tuple[Any, Session]:
+    """Return a connection to the daemon that has the machines of a storage directory, and its session.
+
+    :raises ConnectionFailed: if it cannot be reached while machines of the storage run, or no daemon can be.
+    """
+    _library("qemu:///session")
+    old = recorded(store)
+    if old is None:
+        session = Session.of_environment()
+        return _open(session), session
+    try:
+        return _open(old), old
+    except ConnectionFailed as error:
+        session = successor(store, old, error)
+        return _open(session), session
+
+
+def _open(session: Session) -> Any:
+    """Connect to a session's daemon; libvirt starts it if it does not run."""
+    libvirt = _library("qemu:///session")
+    for pause in (0.0, *PAUSES):
+        time.sleep(pause)
+        for uri in session.uris():
+            with contextlib.suppress(libvirt.libvirtError):
+                return libvirt.open(uri)
+        session.start()
+    for uri in session.uris():
+        try:
+            return libvirt.open(uri)
+        except libvirt.libvirtError as error:
+            raise session.unreachable(str(error)) from error
+    raise session.unreachable("its daemon has no socket there")
+
+
+def _library(uri: str) -> Any:
+    try:
+        import libvirt
+    except ImportError as error:
+        raise MissingDependency(
+            "libvirt-python is not installed for this Python.", name=uri,
+            remedy="pip install libvirt-python, or set ansible_python_interpreter to a Python that has it",
+        ) from error  # fmt: skip
+    # libvirt prints errors on standard error beside raising them.
+    libvirt.registerErrorHandler(lambda _context, _error: None, None)
+    return libvirt
 
 
 def checked(uri: str) -> str:

@@ -87,6 +87,14 @@ class Domains:
         except NotFound:
             return None
 
+    def is_active(self, uuid: str) -> bool:
+        """Return whether a domain of this uuid exists and runs."""
+        try:
+            with translated("look up the domain", uuid):
+                return bool(self.connection.lookupByUUIDString(uuid).isActive())
+        except NotFound:
+            return False
+
     def define(self, xml: str, name: str) -> Any:
         """Put a domain on record."""
         with translated("define the domain", name):

@@ -12,8 +12,10 @@ from __future__ import annotations
 import fcntl
 import os
 import struct
+from collections.abc import Callable
 from pathlib import Path
 
+from ...core.clock import Deadline
 from ...errors import Refused
 
 PROC = Path("/proc")
@@ -22,6 +24,8 @@ F_OFD_GETLK = 36
 FLOCK = "hhqqi4x"
 # QEMU's block layer locks one byte for each permission that it holds (block/file-posix.c): this one is for writing.
 WRITER = 101
+# Seconds for a QEMU to be gone after libvirt has reported its machine as off.
+ENDING, POLL = 3.0, 0.1
 
 
 def running() -> dict[str, int]:
@@ -48,14 +52,21 @@ def is_written(disk: Path) -> bool:
         os.close(handle)
 
 
-def refuse_if_running(uuid: str, disk: Path, title: str) -> None:
-    """Refuse to touch a machine that libvirt calls off while a QEMU runs it, or writes to its disk.
+def refuse_if_running(uuid: str, disk: Path, title: str, is_active: Callable[[], bool] = lambda: False) -> None:
+    """Refuse to touch a machine that libvirt reports as off while a QEMU runs it, or writes to its disk.
 
+    A QEMU that is being ended, or that another controller has just started, is waited for.
+
+    :param is_active: whether libvirt reports by now that the machine runs.
     :raises Refused: naming the process.
     """
-    pid = running().get(uuid, 0)
-    if pid or is_written(disk):
-        raise detached(pid, disk, title)
+    end = Deadline(ENDING)
+    while (pid := running().get(uuid, 0)) or is_written(disk):
+        if is_active():
+            return
+        if end.passed():
+            raise detached(pid, disk, title)
+        end.pause(POLL)
 
 
 def detached(pid: int, disk: Path, title: str) -> Refused:

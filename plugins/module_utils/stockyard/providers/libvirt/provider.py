@@ -21,6 +21,7 @@ from ...core.template import TemplateRecord
 from ...errors import Conflict, Unsupported
 from . import (
     boot,
+    consistency,
     designer,
     disks,
     fork,
@@ -41,6 +42,8 @@ from .facts import Facts
 from .faults import translated
 from .images import Images
 from .monitor import Monitor
+from .session import Session
+from .session import record as record_session
 from .store import Store, make
 from .volumes import LibvirtVolumes
 from .xml.domain import Domain
@@ -51,15 +54,19 @@ REGISTRY_WAIT = 60.0
 
 
 class LibvirtProvider:
-    """One libvirt connection and the storage directory that goes with it."""
+    """One libvirt connection and the storage directory that goes with it.
 
-    def __init__(self, uri: str, connection: Any, store: Store) -> None:
+    :param session: the session of a user that the connection leads to; none for ``qemu:///system``.
+    """
+
+    def __init__(self, uri: str, connection: Any, store: Store, session: Session | None = None) -> None:
         self.uri = uri
         self.capabilities = Capabilities(
             modes=("instant", "linked", "full"), parallel=os.cpu_count() or 1,
             ram_file=True, resizes=True, volumes=True, guest_agent=True,
         )  # fmt: skip
         self.connection = connection
+        self.session = session
         self.domains = Domains(connection)
         self.networks = network.Networks(connection, uri.endswith("/system"))
         self.store = store
@@ -75,11 +82,14 @@ class LibvirtProvider:
         return []
 
     def exclusive(self, name: str, deadline: Deadline) -> AbstractContextManager[None]:
+        with self._registry():
+            self._record_session()
         return self.store.lock(name, deadline)
 
     def observe(self, owner: str) -> Observation:
         (book, unread), (found, strangers) = self.pools.read(), self.domains.everything()
         self._facts.forget()
+        consistency.check(self.store, self.domains, found, owner)
         mine = [(record, state) for record, state in found if record.owner == owner]
         return Observation(
             templates=tuple(Template(r, self._problem(r)) for r, _state in mine if isinstance(r, TemplateRecord)),
@@ -110,6 +120,7 @@ class LibvirtProvider:
         image = self.images.path(record.image)
         folder = self._folder(record)
         with self._registry():
+            self._record_session()
             make(folder, record.title)
             leftovers.note(folder, self.uri, record)
             disks.overlay(folder / "disk.qcow2", image.disk, record.title, deadline)
@@ -148,6 +159,7 @@ class LibvirtProvider:
         self.networks.check(record.spec)
         image, folder = self.images.path(template.image), self._folder(record)
         with self._registry():
+            self._record_session()
             source = self.domains.find(template)
             found, _strangers = self.domains.everything()
             if record.domain in self.domains.names():
@@ -250,6 +262,10 @@ class LibvirtProvider:
     def _folder(self, record: Record) -> Path:
         return (self.store.templates if isinstance(record, TemplateRecord) else self.store.hosts) / record.uuid
 
+    def _record_session(self) -> None:
+        if self.session:
+            record_session(self.store, self.session, self.domains)
+
     def _registry(self) -> AbstractContextManager[None]:
         return self.store.lock("registry", Deadline(REGISTRY_WAIT))
 
@@ -267,7 +283,10 @@ def open_provider(uri: str, storage: str | None = None) -> LibvirtProvider:
     :param storage: directory for templates and hosts; ``~/.local/share/stockyard`` for a session, else
         ``/var/lib/stockyard``.
     """
-    from .connection import checked, default_storage, open_connection
+    from .connection import checked, default_storage, open_connection, open_session
 
     store = Store(Path(storage).expanduser() if storage else default_storage(uri))
-    return LibvirtProvider(uri, open_connection(checked(uri)), store)
+    if checked(uri).endswith("/session"):
+        connection, session = open_session(store)
+        return LibvirtProvider(uri, connection, store, session)
+    return LibvirtProvider(uri, open_connection(uri), store)

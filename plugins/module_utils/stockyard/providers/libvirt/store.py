@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -32,6 +33,15 @@ class Store:
         for folder in (self.images, self.templates, self.hosts, self.locks):
             make(folder, str(self.root))
 
+    def machines(self) -> list[str]:
+        """Return the uuids of the machines whose files are here."""
+        return [path.name for folder in (self.hosts, self.templates) if folder.is_dir() for path in folder.iterdir()]
+
+    def disk_of(self, uuid: str) -> Path:
+        """Return the path of a machine's disk: a host's, or else a template's."""
+        folder = self.hosts if (self.hosts / uuid).exists() else self.templates
+        return folder / uuid / "disk.qcow2"
+
     def lock(self, name: str, deadline: Deadline) -> AbstractContextManager[None]:
         """Hold a name; the kernel frees it when the holder dies.
 
@@ -39,6 +49,18 @@ class Store:
         """
         self.prepare()
         return held(self.locks, name, deadline)
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Write a file whole or not at all, for this user alone."""
+    beside = path.with_name(f"{path.name}.new")
+    with open(
+        os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "w", encoding="utf-8"
+    ) as new:
+        new.write(text)
+        new.flush()
+        os.fsync(new.fileno())
+    os.replace(beside, path)
 
 
 def make(folder: Path, name: str) -> None:

@@ -1,0 +1,69 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whether libvirt, the processes of this machine and the storage directory agree about the machines of a yard.
+
+If they do not, the connection leads to another daemon of the user, or the hosts were made in another storage directory.
+A plan that is based on such an observation would replace hosts that run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import partial
+from pathlib import Path
+
+from ...core.host import HostRecord
+from ...core.provider import Record
+from ...errors import Refused
+from . import processes
+from .domains import Domains
+from .faults import translated
+from .store import Store
+from .xml.element import parse
+
+ALIVE = ("running", "paused")
+
+
+def check(store: Store, domains: Domains, found: Iterable[tuple[Record, str]], owner: str) -> None:
+    """Refuse an observation that the processes or the storage contradict.
+
+    :param found: every record with the state that libvirt reports.
+    :raises Refused: naming the host, and the process or the directory.
+    """
+    records = {record.uuid: (record, state) for record, state in found}
+    for record, state in records.values():
+        if record.owner == owner and isinstance(record, HostRecord) and state not in ALIVE:
+            _check_storage(store, domains, record)
+    # In most observations nothing is left to look for.
+    doubtful = [uuid for uuid in store.machines() if _is_doubtful(records.get(uuid), owner)]
+    running = processes.running() if doubtful else {}
+    for uuid in running.keys() & set(doubtful):
+        title = records[uuid][0].title if uuid in records else f"machine {uuid}"
+        processes.refuse_if_running(uuid, store.disk_of(uuid), title, partial(domains.is_active, uuid))
+
+
+def _is_doubtful(known: tuple[Record, str] | None, owner: str) -> bool:
+    """Return whether a process may run a machine that libvirt does not report as running."""
+    if known is None:
+        return True
+    record, state = known
+    return record.owner == owner and state not in ALIVE and record.phase != "frozen"
+
+
+def _check_storage(store: Store, domains: Domains, record: HostRecord) -> None:
+    """Refuse a host whose files are in another directory."""
+    if (store.hosts / record.uuid).exists():
+        return
+    domain = domains.present(record)
+    if domain is None:
+        return
+    with translated("read the domain", record.title):
+        source = parse(domain.XMLDesc(0)).find("./devices/disk/source")
+    disk = Path("" if source is None else source.get("file", ""))
+    if disk.is_file() and store.hosts not in disk.parents:
+        raise Refused(
+            f"its files are in another storage, {disk.parents[2]}.", name=record.title,
+            cause=f"this run uses {store.root}",
+            remedy=f"give storage {disk.parents[2]}, or set HOME and XDG_DATA_HOME as they were when it was made",
+        )  # fmt: skip
