@@ -16,6 +16,7 @@ from typing import Any, cast
 import pytest
 
 from stockyard import (
+    Conflict,
     ConnectionFailed,
     DeadlineExceeded,
     Declaration,
@@ -31,6 +32,7 @@ from stockyard import (
     MissingDependency,
     OutOfSpace,
     Refused,
+    SingleSpec,
     StockyardError,
     TemplateSpec,
     TemplateTerm,
@@ -178,6 +180,20 @@ def test_host_whose_start_fails_is_kept_and_the_run_fails(
     assert [h["uuid"] for h in yard.hosts()] == [h["uuid"] for h in before]
     assert verbs(yard.fleet(fleet(2))) == ["start ci-2"]
     assert yard.hosts() == before
+
+
+def test_host_that_cannot_be_started_is_reported_in_check_mode(yard: Yard, hypervisor: FaultyProvider) -> None:
+    alone = SingleSpec("alone", "base")
+    yard.fleet(fleet(2))
+    yard.host(alone)
+    for name in ("ci-2", "alone"):
+        yard.context.provider.stop(hosts(yard)[name].record, Deadline(5))
+    hypervisor.fail("check_start", Conflict("port 2376 is in use."))
+    with pytest.raises(Conflict, match="port 2376 is in use"):
+        yard.fleet(fleet(2), check=True)
+    hypervisor.fail("check_start", Conflict("port 2376 is in use."))
+    with pytest.raises(Conflict, match="port 2376 is in use"):
+        yard.host(alone, check=True)
 
 
 def test_host_whose_guest_is_lost_is_replaced(yard: Yard, hypervisor: FaultyProvider) -> None:

@@ -241,6 +241,13 @@ class Provider(Protocol):
         :raises Unsupported: when this mode cannot be had here; another may be tried.
         """
 
+    def check_start(self, record: HostRecord) -> None:
+        """Check whether a host that is off can be started; nothing is changed.
+
+        :raises Conflict: if another program listens on one of its ports.
+        :raises Refused: if it runs already, although the hypervisor reports that it is off.
+        """
+
     def start(self, record: Record, deadline: Deadline) -> str:
         """Start a machine, or let a paused one go on, its network link down. Saved memory is resumed.
 

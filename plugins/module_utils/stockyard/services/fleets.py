@@ -37,6 +37,7 @@ def plan(ctx: Context, spec: FleetSpec, seen: Observation | None = None, generat
     seen = seen or ctx.provider.observe(ctx.owner)
     todo, refused = _planned(ctx, spec, seen, generation)
     _tell(refused)
+    hosts.check_starts(ctx, todo, (h for h in seen.hosts if h.record.tenant == spec.tenant))
     if generation is None:
         templates.tell_missing(ctx, f"fleet {spec.name}", spec.tenant, spec.template, todo, seen)
     return todo

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import dataclass, replace
 
 from ..core.clock import Deadline
-from ..core.host import BOTH, MODES, UP, HostRecord, HostSpec
+from ..core.host import BOTH, MODES, UP, Host, HostRecord, HostSpec
+from ..core.plan import Plan
 from ..core.provider import FIRST_MAC, MACS, Capabilities, Channel, Template
 from ..core.template import TemplateRecord
 from ..errors import AddressTaken, Conflict, StockyardError, Unsupported
@@ -182,6 +183,17 @@ def _failures(ctx: Context, record: HostRecord, deadline: Deadline, channel: Cha
             return unit_failures(opened, deadline)
     except StockyardError:
         return ""
+
+
+def check_starts(ctx: Context, todo: Plan, hosts: Iterable[Host]) -> None:
+    """Check, for check mode, whether the hosts that a plan starts can be started.
+
+    :raises StockyardError: as the start of the first one that cannot would.
+    """
+    starting = {a.name for a in todo.actions if a.kind == "host" and a.verb == "start"}
+    for host in hosts:
+        if host.record.name in starting and host.state != "paused":
+            ctx.provider.check_start(host.record)
 
 
 @host_work

@@ -27,6 +27,7 @@ def plan(ctx: Context, spec: SingleSpec, state: str) -> Plan:
     choice("state", state, HOST_STATES)
     seen = ctx.provider.observe(ctx.owner)
     todo = _planned(ctx, spec, state, seen)
+    hosts.check_starts(ctx, todo, (h for h in seen.hosts if h.record.tenant == spec.tenant))
     if spec.template:
         templates.tell_missing(ctx, f"host {spec.name}", spec.tenant, spec.template, todo, seen)
     return todo

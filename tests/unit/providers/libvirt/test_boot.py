@@ -7,6 +7,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
+import socket
 import struct
 import subprocess
 from collections.abc import Iterator
@@ -17,9 +18,11 @@ import libvirt
 import pytest
 
 from stockyard.core.clock import Deadline
-from stockyard.errors import GuestBroken, HypervisorError, Refused
+from stockyard.core.host import HostSpec
+from stockyard.errors import Conflict, GuestBroken, HypervisorError, Refused
 from stockyard.providers.libvirt import boot, disks, processes
 from stockyard.providers.libvirt.domains import Domains
+from tests.support import host_record
 
 from .test_power import RECORD, XML
 
@@ -84,7 +87,7 @@ def disk(tmp_path: Path) -> Path:
 
 
 def start(domain: Any, disk: Path) -> str:
-    return boot.start(domain, "host racer", UUID, "nic0", disk, Deadline(20))
+    return boot.start(domain, RECORD, disk, Deadline(20))
 
 
 def test_taken_port_is_no_proof_of_a_lost_guest(disk: Path) -> None:
@@ -153,6 +156,17 @@ def test_machine_whose_disk_is_locked_is_not_started(disk: Path, monkeypatch: py
             start(domain, disk)
     start(domain, disk)
     assert domain.active
+
+
+@pytest.mark.parametrize("port", [2222, 2376, 8080])
+def test_port_that_another_program_listens_on_is_named_before_the_start(disk: Path, port: int) -> None:
+    record = host_record(spec=HostSpec(ports=(8080,)))
+    boot.check(record, disk)
+    with (
+        socket.create_server((record.address, port)),
+        pytest.raises(Conflict, match=f"port {port} of {record.address}"),
+    ):
+        boot.check(record, disk)
 
 
 @pytest.fixture

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from ...core.clock import Deadline
+from ...core.host import HostRecord
+from ...core.provider import Record
 from ...errors import GuestBroken, HypervisorError, StockyardError
-from . import disks, processes
+from . import disks, network, processes
 from .faults import translated
 from .monitor import Monitor
 
@@ -25,20 +27,31 @@ UNLOADABLE = (
 )  # fmt: skip
 
 
-def start(domain: Any, title: str, uuid: str, nic: str, disk: Path, deadline: Deadline) -> str:
+def check(record: Record, disk: Path) -> None:
+    """Check whether a machine that is off can be started; nothing is changed.
+
+    :raises Refused: if a QEMU runs the machine already, although libvirt reports that it is off.
+    :raises Conflict: if another program listens on one of its ports.
+    """
+    processes.refuse_if_running(record.uuid, disk, record.title)
+    if isinstance(record, HostRecord):
+        network.check_own_ports(record)
+
+
+def start(domain: Any, record: Record, disk: Path, deadline: Deadline) -> str:
     """Start a machine, or let a paused one go on, its network link down.
 
     :return: a warning about saved memory that was lost; usually empty.
-    :raises Refused: if a QEMU runs the machine already, although libvirt reports that it is off.
+    :raises StockyardError: as :func:`check` does.
     :raises GuestBroken: if the disk is proven to be unusable.
     """
-    warning = ""
+    title, warning = record.title, ""
     with translated("read the domain", title):
         active = domain.isActive()
     if not active:
-        processes.refuse_if_running(uuid, disk, title)
+        check(record, disk)
         warning = _power_on(domain, title, disk, deadline)
-    Monitor(domain, title).set_link(nic, False)
+    Monitor(domain, title).set_link(network.nic(record), False)
     with translated("resume the domain", title):
         domain.resume()
     return warning

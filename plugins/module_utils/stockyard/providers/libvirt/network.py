@@ -90,13 +90,36 @@ def probe(title: str, wanted: Published) -> None:
 
     :raises Conflict: when somebody has.
     """
+    taken = _listened_on(wanted)
+    if taken:
+        raise _taken(title, *taken)
+
+
+def check_own_ports(record: HostRecord) -> None:
+    """Refuse to start a host while another program listens on one of its ports.
+
+    :raises Conflict: naming the port.
+    """
+    fixed = () if record.spec.network else FORWARDS
+    taken = _listened_on(frozenset((record.address, port) for port in fixed) | record.published)
+    if taken:
+        (address, port), cause = taken
+        raise Conflict(
+            f"port {port} of {address} is in use, and the host needs it.", name=record.title, cause=cause,
+            remedy=f"find the program (ss -ltnp 'sport = :{port}'), end it, and run again",
+        )  # fmt: skip
+
+
+def _listened_on(wanted: Published) -> tuple[tuple[str, int], str] | None:
+    """Return the first address and port that cannot be bound, and why."""
     for where in sorted(wanted):
         with socket.socket() as tried:
             tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 tried.bind(where)
             except OSError as error:
-                raise _taken(title, where, str(error)) from error
+                return where, str(error)
+    return None
 
 
 def _taken(title: str, where: tuple[str, int], cause: str) -> Conflict:

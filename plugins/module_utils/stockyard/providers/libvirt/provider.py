@@ -183,9 +183,12 @@ class LibvirtProvider:
         shape = designer.incoming(host, template.hardware, used, image, folder, source / "ram")
         fork.resume(self._create_paused(shape, host.title), source / "state", host.title, deadline)
 
+    def check_start(self, record: HostRecord) -> None:
+        boot.check(record, self._folder(record) / "disk.qcow2")
+
     def start(self, record: Record, deadline: Deadline) -> str:
         domain, disk = self.domains.find(record), self._folder(record) / "disk.qcow2"
-        return boot.start(domain, record.title, record.uuid, network.nic(record), disk, deadline)
+        return boot.start(domain, record, disk, deadline)
 
     def stop(self, record: Record, deadline: Deadline) -> None:
         power.stop(self.domains.find(record), record.title, deadline.within(STOP_GRACE))

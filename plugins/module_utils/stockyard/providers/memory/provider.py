@@ -136,6 +136,9 @@ class MemoryProvider:
             backing = "" if mode == "full" else source.uuid
             machines[host.domain] = replace(machine, state="running", link=False, backing=backing)
 
+    def check_start(self, record: HostRecord) -> None:
+        return
+
     def start(self, record: Record, deadline: Deadline) -> str:
         with self.state.change() as machines:
             machine, _record = find(machines, record)

@@ -62,8 +62,7 @@ class VsphereProvider:
         self.place = lookup.place
         self.capabilities = Capabilities(
             modes=("instant", "linked", "full"), parallel=self.place.parallel, endpoints=self.place.endpoints,
-            first_mac=FIRST_MAC, macs=MACS, own_files=False, builds=False, volumes=True,
-            resizes=True, shrinks=False,
+            first_mac=FIRST_MAC, macs=MACS, own_files=False, builds=False, volumes=True, resizes=True, shrinks=False,
         )  # fmt: skip
         self.session = session
         self.lookup = lookup
@@ -187,6 +186,9 @@ class VsphereProvider:
         self.reading.known.made(host)
         # That it has a machine says that it is made; its reservation goes with whatever is written next.
         self.register.later(self.reading.stamped(lambda values: yardbook.drop(values, host)))
+
+    def check_start(self, record: HostRecord) -> None:
+        return
 
     def start(self, record: Record, deadline: Deadline) -> str:
         machine = self.machines.need(record)
