@@ -14,7 +14,7 @@ from stockyard.core.clock import SystemClock
 from stockyard.core.host import Host, HostRecord, HostSpec
 from stockyard.core.provider import Channel, Provider
 from stockyard.core.template import Hardware, TemplateRecord
-from stockyard.services.hosts import address_of, mac_of
+from stockyard.services.reservations import address_of, mac_of
 
 # What no name may be.
 HOSTILE = [

@@ -90,7 +90,7 @@ fleets:
       elements: str
       sample: [web-1, web-2, web-3]
     ready:
-      description: The number of hosts that have their identity and run.
+      description: The number of hosts that have their identity and run with the right time.
       type: int
       sample: 3
     total:
@@ -117,8 +117,8 @@ fleets:
         web-3: [{package: openssl, installed: 3.0.15-1~deb12u1, available: 3.0.16-1~deb12u1}]
     drift:
       description:
-        - The hosts whose certificate must be renewed, by name, each with the reasons. Empty if
-          there are none.
+        - The hosts whose certificate must be renewed, or whose clock must be set, by name, each
+          with the reasons. Empty if there are none.
       type: dict
       sample: {web-2: [its list of revoked certificates is behind]}
 """

@@ -121,15 +121,16 @@ host:
       type: str
       sample: running
     ready:
-      description: Whether the host has its identity, runs, and waits for nothing.
+      description: Whether the host runs, has its identity and the right time, and waits for nothing.
       type: bool
       sample: true
     drift:
       description:
-        - The reasons why the host's certificate must be renewed. Empty if it is valid.
+        - The reasons why the host's certificate must be renewed, or its clock must be set. Empty if
+          both are right.
         - A reason is that the host trusts another CA than the tenant's, that less than a third of
-          the life of its certificate is left, or that its list of revoked certificates is out of
-          date.
+          the life of its certificate is left, that its list of revoked certificates is out of
+          date, or that its clock differs by more than 2 seconds.
         - The next run of M(stockyard.container_hosts.fleet) or M(stockyard.container_hosts.host)
           renews the certificate of the running host.
       type: list

@@ -19,7 +19,7 @@ from stockyard.core.provider import Provider
 from stockyard.core.template import TemplateRecord
 from stockyard.pki import Pki
 from stockyard.services.context import Context
-from stockyard.services.hosts import address_of, mac_of
+from stockyard.services.reservations import address_of, mac_of
 from tests.contract.bench import Bench, LibvirtBench, MemoryBench, VsphereBench
 from tests.vcsim.simulator import Simulator
 

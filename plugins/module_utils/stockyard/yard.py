@@ -31,6 +31,7 @@ from .services import (
     clients,
     fleets,
     freshness,
+    guests,
     keep,
     listing,
     reap,
@@ -219,9 +220,12 @@ class Yard(Leasing, Pooling, Storing):
         chosen = _chosen(
             seen, lambda r: tenant in (None, r.tenant) and fleet in (None, r.fleet) and name in (None, r.name)
         )
-        waits = sealing.locked(self.context, chosen.hosts)
+        answers = guests.statuses(self.context, chosen.hosts)
+        waits, clocks = sealing.locked(chosen.hosts, answers), guests.skewed(chosen.hosts, answers)
         found = [
-            access.describe_host(self.context, h, drift[h.record.uuid], waits.get(h.record.name, ""))
+            access.describe_host(
+                self.context, h, drift[h.record.uuid], waits.get(h.record.name, ""), clocks.get(h.record.uuid, "")
+            )
             for h in chosen.hosts
         ]
         lacks = freshness.hosts_behind(self.context, chosen) if behind else {}
@@ -251,7 +255,8 @@ class Yard(Leasing, Pooling, Storing):
         members: dict[tuple[str, str], list[Host]] = {}
         for host in chosen.hosts:
             members.setdefault((host.record.tenant, host.record.fleet), []).append(host)
-        return [access.describe_fleet(members[key], drift, old, lacks) for key in sorted(members)]
+        clocks = guests.skewed(chosen.hosts, guests.statuses(self.context, chosen.hosts))
+        return [access.describe_fleet(members[key], drift, old, lacks, clocks) for key in sorted(members)]
 
     def templates(self, tenant: str | None = None, name: str | None = None) -> list[dict[str, Any]]:
         """Templates as modules return them, all generations; the one that rules comes last of its template."""

@@ -37,6 +37,13 @@ def test_an_answer_carries_the_number_of_its_question(agent: main.Agent) -> None
     assert answer(agent, id=7, op="hello") == {"id": 7, "ok": True, **HELLO}
 
 
+def test_hello_with_a_time_is_answered_with_the_clock(agent: main.Agent, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.time", lambda: 600.0)
+    assert answer(agent, op="hello", time=1000.5)["ahead"] == -400.5
+    assert answer(agent, op="set-clock", time=1000.5)["ok"]
+    assert not answer(agent, op="set-clock")["ok"]
+
+
 @pytest.mark.parametrize(
     "line",
     [

@@ -21,9 +21,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from stockyard import FleetSpec, TemplateSpec, UpdateSpec, Yard
 from stockyard.authority import Authority
+from stockyard.core.capabilities import Capabilities
 from stockyard.core.clock import Deadline
 from stockyard.core.host import DOCKER_PORT, Host, HostRecord
-from stockyard.core.provider import Capabilities, Channel
+from stockyard.core.provider import Channel
 from stockyard.providers.registry import open_provider
 from stockyard.services import health
 from stockyard.services.drain import drain

@@ -23,8 +23,8 @@ from stockyard.core.host import DOCKER_PORT, HostRecord
 from stockyard.errors import DeadlineExceeded, GuestError
 from stockyard.pki import Pki
 from stockyard.services import reach
-from stockyard.services.hosts import address_of
 from stockyard.services.reach import wait_for_docker
+from stockyard.services.reservations import address_of
 from tests.support import host_record
 
 NOW = datetime.now(UTC)

@@ -100,7 +100,7 @@ def test_a_survey_reads_the_hypervisor_once(busy: Yard, hypervisor: FaultyProvid
     hypervisor.calls.clear()
     json.dumps(survey(busy.context))
     assert hypervisor.calls["observe"] == 1
-    assert set(hypervisor.calls) <= {"observe", "facts"}
+    assert set(hypervisor.calls) <= {"observe", "facts", "channel"}
 
 
 def test_nothing_secret_is_shown(busy: Yard) -> None:

@@ -50,7 +50,7 @@ def test_check_mode_does_nothing(yard: Yard, hypervisor: FaultyProvider, state: 
     yard.host(WEB)
     hypervisor.calls.clear()
     yard.host(SingleSpec("web", "base", labels={"a": "b"}), state, check=True)
-    assert set(hypervisor.calls) <= {"observe", "facts", "check_host"}
+    assert set(hypervisor.calls) <= {"observe", "facts", "check_host", "channel"}
 
 
 def test_a_host_is_taken_away(yard: Yard) -> None:

@@ -50,7 +50,8 @@ def test_only_an_agent_that_understands_is_asked(yard: Yard, record: Any, agent:
     guest = Guest(agent, record.uuid)
     ctx = replace(yard.context, provider=Hypervisor(guest))  # type: ignore[arg-type]
     recount(ctx, record, Size(2, 1280, 8), Deadline(5))
-    wanted = [{"op": "hello"}] + [{"op": "recount", "memory_mib": 1280}] * (agent >= RECOUNTS)
+    wanted: list[dict[str, Any]] = [{"op": "hello", "time": ctx.clock.now()}]
+    wanted += [{"op": "recount", "memory_mib": 1280}] * (agent >= RECOUNTS)
     assert (guest.asked, guest.open) == (wanted, False)
 
 

@@ -32,7 +32,7 @@ from stockyard import (
     VolumeUse,
     Yard,
 )
-from stockyard.core.provider import Capabilities
+from stockyard.core.capabilities import Capabilities
 from stockyard.core.volume import DOCKER_ROOT
 from tests.support import FaultyProvider
 

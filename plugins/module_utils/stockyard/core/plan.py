@@ -24,9 +24,10 @@ class Action:
     """One thing to do to one object.
 
     :param verb: ``build``, ``create``, ``change``, ``replace``, ``start``, ``restart``, ``resize``, ``renew``,
-        ``relabel``, ``unlock`` or ``destroy``; for a volume ``create``, ``grow``, ``attach``, ``detach`` or
-        ``destroy``; for a client certificate ``issue`` or ``revoke``; for a lease ``lease``, ``extend`` or ``issue``;
-        for a file ``remove``; for a node of a controller also ``update``, ``hold``, ``drain`` or ``resume``.
+        ``relabel``, ``unlock``, ``synchronize`` or ``destroy``; for a volume ``create``, ``grow``, ``attach``,
+        ``detach`` or ``destroy``; for a client certificate ``issue`` or ``revoke``; for a lease ``lease``, ``extend``
+        or ``issue``; for a file ``remove``; for a node of a controller also ``update``, ``hold``, ``drain`` or
+        ``resume``.
     :param kind: ``template``, ``pool``, ``host``, ``volume``, ``client``, ``lease``, ``file`` or ``node``.
     :param reason: why, in words.
     :param before: what is there, for a diff.
@@ -159,6 +160,20 @@ def unlocking(todo: Plan, locked: Mapping[str, str]) -> Plan:
     before, after = {"state": "locked"}, {"state": "running"}
     opened = [Action("unlock", "host", n, why, before, after) for n, why in sorted(locked.items()) if n not in busy]
     return Plan((*opened, *todo.actions))
+
+
+def synchronizing(todo: Plan, skewed: Mapping[str, str]) -> Plan:
+    """Return a plan that also sets the clocks of hosts which it leaves running. A start or a renewal sets it anyway.
+
+    :param skewed: the reason for each, by name.
+    """
+    others = ("destroy", "replace", "restart", "start", "renew", "unlock")
+    busy = {a.name for a in todo.actions if a.kind == "host" and a.verb in others}
+    actions = [
+        Action("synchronize", "host", name, reason, {"clock": reason}, {"clock": "it is right"})
+        for name, reason in sorted(skewed.items()) if name not in busy
+    ]  # fmt: skip
+    return Plan((*actions, *todo.actions))
 
 
 def plan_destroy(templates: Iterable[Template], hosts: Iterable[Host], reason: str) -> Plan:

@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 from . import codec
+from .capabilities import Capabilities
 from .clock import Deadline
+from .guest_clock import GuestClock
 from .host import Host, HostRecord, HostSpec
 from .image import BuildOptions
 from .network import GuestNetwork, Published
@@ -24,40 +26,6 @@ from .template import TemplateRecord
 Record: TypeAlias = "HostRecord | TemplateRecord"
 R = TypeVar("R", HostRecord, TemplateRecord)
 Progress = Callable[[str], None]
-# The addresses that QEMU's guests have.
-FIRST_MAC, MACS = "52:54:00:00:00:00", 1 << 24
-
-
-@dataclass(frozen=True)
-class Capabilities:
-    """What a hypervisor can do. Services ask this and never which hypervisor it is.
-
-    :param modes: fork modes, best first.
-    :param parallel: how many forks at once it serves well.
-    :param endpoints: whether its hosts answer on the network, at the addresses that are on record.
-    :param first_mac: the lowest MAC address that its machines may have; QEMU's guests have their own prefix.
-    :param macs: how many there are from there on.
-    :param ram_file: whether a template's RAM is a file in which zeroes take no room.
-    :param resizes: whether running machines can be given more.
-    :param shrinks: whether running machines give back what they were given.
-    :param builds: whether images are built of packages here; else templates are cloned of what there is.
-    :param volumes: whether it has data disks that outlive hosts.
-    :param guest_agent: whether Ansible's connection ``community.libvirt.libvirt_qemu`` reaches its hosts.
-    :param own_files: whether its machines' files are kept by us: such may be left behind. vCenter removes them itself.
-    """
-
-    modes: tuple[str, ...]
-    parallel: int
-    endpoints: bool = True
-    first_mac: str = FIRST_MAC
-    macs: int = MACS
-    own_files: bool = True
-    builds: bool = True
-    ram_file: bool = False
-    resizes: bool = False
-    shrinks: bool = True
-    volumes: bool = False
-    guest_agent: bool = False
 
 
 @dataclass(frozen=True)
@@ -166,6 +134,7 @@ class Provider(Protocol):
 
     uri: str
     capabilities: Capabilities
+    guest_clock: GuestClock | None
 
     @property
     def pools(self) -> PoolKeeper:

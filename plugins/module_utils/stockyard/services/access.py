@@ -24,11 +24,14 @@ def publish(ctx: Context, tenant: str) -> None:
         ctx.pki(tenant).client(ctx.today())
 
 
-def describe_host(ctx: Context, host: Host, drift: Sequence[str] = (), waits: str = "") -> dict[str, Any]:
+def describe_host(
+    ctx: Context, host: Host, drift: Sequence[str] = (), waits: str = "", clock: str = ""
+) -> dict[str, Any]:
     """A host as modules return it: facts, endpoints, and how to use them. Nothing secret.
 
     :param drift: why it has to be admitted anew.
     :param waits: why it serves nobody though it runs.
+    :param clock: why its clock has to be set.
     """
     record = host.record
     pki = ctx.pki(record.tenant)
@@ -41,9 +44,9 @@ def describe_host(ctx: Context, host: Host, drift: Sequence[str] = (), waits: st
     return {
         **facts,
         "state": host.state,
-        "ready": host.serving and not waits,
+        "ready": host.serving and not (waits or clock),
         "waits": waits,
-        "drift": list(drift),
+        "drift": [*drift, *([clock] if clock else [])],
         "generation": record.generation[:12],
         "ports": list(record.spec.ports),
         "published": [f"{address}:{port}" for address, port in sorted(record.published)],
@@ -121,13 +124,19 @@ def describe_fleet(
     drift: Mapping[str, Sequence[str]],
     outdated: Collection[str] = (),
     behind: Mapping[str, Any] | None = None,
+    clocks: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """A fleet as modules return it: what its hosts have in common, and how many of them serve.
 
     :param drift: for each host, by uuid, why it has to be admitted anew.
     :param outdated: hosts, by uuid, that are not of the generation which rules.
     :param behind: for each host, by uuid, what it lacks, where that was asked.
+    :param clocks: hosts, by uuid, whose clocks have to be set, each with the reason.
     """
+    clocks = clocks or {}
+    reasons = {h.record.uuid: [*drift.get(h.record.uuid, ())] for h in members}
+    for uuid in reasons.keys() & clocks.keys():
+        reasons[uuid].append(clocks[uuid])
     lacks = {} if behind is None else {"behind": {h.record.name: behind[h.record.uuid] for h in members}}
     newest = max((h.record for h in members), key=lambda r: r.created)
     return {
@@ -136,12 +145,12 @@ def describe_fleet(
         "template": newest.template,
         "generations": sorted({h.record.generation[:12] for h in members}),
         "hosts": sorted(h.record.name for h in members),
-        "ready": sum(h.serving for h in members),
+        "ready": sum(h.serving and h.record.uuid not in clocks for h in members),
         "total": len(members),
         "leased": sum(h.record.lease is not None for h in members),
         **lacks,
         "outdated": sorted(h.record.name for h in members if h.record.uuid in outdated),
-        "drift": {h.record.name: list(drift[h.record.uuid]) for h in members if drift.get(h.record.uuid)},
+        "drift": {h.record.name: reasons[h.record.uuid] for h in members if reasons[h.record.uuid]},
     }
 
 

@@ -14,13 +14,13 @@ from ..core.clock import Deadline
 from ..core.declaration import ABSENT
 from ..core.fleet import FleetSpec
 from ..core.host import Host, host_domain
-from ..core.plan import UNKNOWN_GENERATION, Plan, plan_destroy, unlocking
+from ..core.plan import UNKNOWN_GENERATION, Plan, plan_destroy, synchronizing, unlocking
 from ..core.plan_fleet import plan_fleet
 from ..core.plan_template import generations, newest
 from ..core.provider import Observation
 from ..core.room import Fitted
 from ..errors import PoolFull
-from . import access, egress, health, hosts, mounts, pools, sealing, templates, trust
+from . import access, egress, guests, health, hosts, mounts, pools, sealing, templates, trust
 from .admit import admit
 from .context import Context
 from .rollout import Rollout, each
@@ -55,13 +55,15 @@ def _planned(
     prefix = host_domain(ctx.owner, spec.tenant, "")
     taken = (name.removeprefix(prefix) for name in seen.names if name.startswith(prefix))
     mine = [h for h in seen.hosts if (h.record.tenant, h.record.fleet) == (spec.tenant, spec.name)]
-    locked = sealing.locked(ctx, mine)
+    answers = guests.statuses(ctx, mine)
+    locked, skewed = sealing.locked(mine, answers), guests.skewed(mine, answers)
     judged = [h for h in mine if h.record.name not in locked]
     silent = health.unhealthy(ctx, spec.tenant, judged) if ctx.wait else {}
     wanted = trust.current(ctx, spec.tenant, seen.hosts)
     room = pools.beside(seen, spec.tenant, spec.host, template)
     todo = plan_fleet(spec, generation, seen.hosts, taken, wanted, silent, ctx.clock.now(), room)
     todo = unlocking(todo, locked)
+    todo = synchronizing(todo, {h.record.name: skewed[h.record.uuid] for h in mine if h.record.uuid in skewed})
     fitted = pools.fit(seen, spec.tenant, spec.host, template, todo, mine)
     refused = _refusal(spec, fitted) if fitted.left_out else None
     if spec.on_full == "refuse":

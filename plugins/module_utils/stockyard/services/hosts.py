@@ -5,50 +5,29 @@
 
 from __future__ import annotations
 
-import hashlib
-import uuid
 from collections.abc import Callable, Iterable
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from ..core.clock import Deadline
-from ..core.host import BOTH, MODES, UP, Host, HostRecord, HostSpec
+from ..core.host import MODES, Host, HostRecord, HostSpec
 from ..core.plan import Plan
-from ..core.provider import FIRST_MAC, MACS, Capabilities, Channel, Template
+from ..core.provider import Channel, Template
 from ..core.template import TemplateRecord
-from ..errors import AddressTaken, Conflict, StockyardError, Unsupported
-from . import egress, mounts, trust
+from ..errors import Conflict, StockyardError, Unsupported
+from . import egress, guests, mounts, trust
 from .context import Context
 from .failures import host_work
 from .identify import READMITTABLE, check, identify, readmit, settle, unit_failures
-from .pools import frozen, most, size_of
 from .reach import wait_for_docker
+from .reservations import Order, reserve
 from .sizing import plug_in, recount, resize
 from .undo import undo
 
-ADDRESS_TRIES = 8
 # Seconds for a guest to say which units failed.
 ASKING = 20.0
 # What is done to hosts that stay; the verbs of :func:`mend`.
-MENDING = ("start", "restart", "resize", "renew", "relabel", "unlock")
-
-
-@dataclass(frozen=True)
-class Order:
-    """A host to be made: whose it is, what it is like, and how many seconds it lives (0: for ever)."""
-
-    tenant: str
-    fleet: str
-    name: str
-    spec: HostSpec
-    labels: dict[str, str]
-    ttl: float = 0.0
-
-
-def again(record: HostRecord) -> Order:
-    """The order of a host like one that is there."""
-    ttl = record.expires - record.created if record.expires else 0.0
-    return Order(record.tenant, record.fleet, record.name, record.spec, record.labels, ttl)
+MENDING = ("start", "restart", "resize", "renew", "relabel", "unlock", "synchronize")
 
 
 @host_work
@@ -57,63 +36,13 @@ def provision(ctx: Context, order: Order, template: Template, deadline: Deadline
 
     Whatever goes wrong, the half-made host is taken away again before the error is raised.
     """
-    record = _reserve(ctx, order, template.record)
+    record = reserve(ctx, order, template.record)
     try:
         return _bring_up(ctx, record, template.record, deadline)
     except BaseException as error:
         undo(ctx, record, error)
         mounts.release(ctx, record)
         raise
-
-
-def _reserve(ctx: Context, order: Order, template: TemplateRecord) -> HostRecord:
-    """Put the host on record under an address that nobody has."""
-    for attempt in range(ADDRESS_TRIES):
-        record = _draft(ctx, order, template)
-        try:
-            ctx.provider.create_host(record, template)
-            return record
-        except AddressTaken:
-            if attempt == ADDRESS_TRIES - 1:
-                raise
-    raise AssertionError("unreachable")
-
-
-def _draft(ctx: Context, order: Order, template: TemplateRecord) -> HostRecord:
-    own, now = uuid.uuid4(), ctx.clock.now()
-    return HostRecord(
-        owner=ctx.owner,
-        tenant=order.tenant,
-        fleet=order.fleet,
-        name=order.name,
-        uuid=str(own),
-        template=template.name,
-        generation=template.generation,
-        spec=order.spec,
-        ssh_user=template.ssh_user,
-        mac=mac_of(own, ctx.provider.capabilities),
-        address=ctx.provider.host_address(order.spec, str(own)) or address_of(own),
-        phase="creating",
-        created=now,
-        expires=now + order.ttl if order.ttl else 0.0,
-        labels=dict(order.labels),
-        size=size_of(order.spec, template), frozen=frozen(template),
-        most=most(ctx, template), encrypted=template.encrypted,
-        resizes=BOTH if ctx.provider.capabilities.shrinks else UP,
-    )  # fmt: skip
-
-
-def mac_of(own: uuid.UUID, range_: Capabilities | None = None) -> str:
-    """A MAC address out of a uuid, of those that a hypervisor's machines may have; QEMU's when none is given."""
-    first, count = (range_.first_mac, range_.macs) if range_ else (FIRST_MAC, MACS)
-    chosen = int(first.replace(":", ""), 16) + int.from_bytes(hashlib.sha256(own.bytes).digest()[:3], "big") % count
-    return chosen.to_bytes(6, "big").hex(":")
-
-
-def address_of(own: uuid.UUID) -> str:
-    """A loopback address out of a uuid: 127.64.0.0/10 has four million, so none comes back soon."""
-    first, second, third = hashlib.sha256(own.bytes).digest()[3:6]
-    return f"127.{64 + first % 64}.{second}.{1 + third % 254}"
 
 
 def _bring_up(ctx: Context, record: HostRecord, template: TemplateRecord, deadline: Deadline) -> HostRecord:
@@ -230,13 +159,15 @@ def _renewed(ctx: Context, record: HostRecord, deadline: Deadline, *, booted: bo
     """Make sure that a guest is this host, give it its volumes after a boot, and admit it anew where that is due."""
     channel = ctx.provider.channel(record, deadline)
     try:
-        agent = check(record, channel, deadline)
+        status = check(ctx, record, channel, deadline)
+        # Before anything is asked of it that has a date.
+        guests.correct(ctx, record, status, channel, deadline)
         if booted:
             mounts.resume(ctx, record, channel, deadline)
         why = trust.reasons(ctx, record)
         if not (why and record.identity):
             return record
-        if agent < READMITTABLE:
+        if status.agent < READMITTABLE:
             raise Unsupported(
                 f"it is due ({'; '.join(why)}), and its agent is too old for it.", name=record.title,
                 remedy="rebuild its template and replace the host",
@@ -257,6 +188,9 @@ def mend(  # what each verb wants
         return relabel(ctx, record, labels)
     if verb == "resize":
         return resize(ctx, record, spec, deadline)
+    if verb == "synchronize":
+        guests.synchronize(ctx, record, deadline)
+        return record
     return {"start": start, "restart": restart, "renew": renew, "unlock": unlock}[verb](ctx, record, deadline)
 
 

@@ -20,6 +20,7 @@ from ..core.provider import Channel, Record
 from ..errors import GuestBroken, GuestError, InvalidInput, StockyardError
 from . import egress
 from .context import Context
+from .guests import Status, greet
 
 ENTROPY_BYTES = 64
 # The first agent that answers ``csr``.
@@ -56,19 +57,18 @@ def readmit(ctx: Context, record: HostRecord, identity: Identity, channel: Chann
     return replace(identity, **admission)
 
 
-def check(record: HostRecord, channel: Channel, deadline: Deadline) -> int:
-    """Make sure that the agent at the other end is this very host's; return what it understands.
+def check(ctx: Context, record: HostRecord, channel: Channel, deadline: Deadline) -> Status:
+    """Make sure that the agent at the other end is this very host's; return its status.
 
     :raises GuestBroken: if the disk holds another identity, or none.
     """
-    found = channel.request({"op": "hello"}, deadline)
-    own, agent = found.get("uuid"), found.get("agent")
-    if own != record.uuid:
+    status = greet(ctx, channel, deadline)
+    if status.uuid != record.uuid:
         raise GuestBroken(
-            "its disk holds another identity, or none.", name=record.title, cause=f"the agent says {shown(own)}",
-            remedy="replace the host",
+            "its disk holds another identity, or none.", name=record.title,
+            cause=f"the agent says {shown(status.uuid)}", remedy="replace the host",
         )  # fmt: skip
-    return agent if isinstance(agent, int) else 0
+    return status
 
 
 def _admission(ctx: Context, record: HostRecord, answer: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:

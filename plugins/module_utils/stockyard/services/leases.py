@@ -22,8 +22,8 @@ from ..core.clock import Deadline
 from ..core.host import Host, HostRecord
 from ..core.lease import Lease, LeaseSpec, check_duration
 from ..core.plan import Action, Plan
-from ..errors import Busy, Conflict, LeaseOver, NotFound, Refused
-from . import access, hosts, templates, trust
+from ..errors import Busy, Conflict, LeaseOver, NotFound, Refused, StockyardError
+from . import access, guests, hosts, reservations, templates, trust
 from .context import Context
 
 LOCK_WAIT = 5.0
@@ -67,13 +67,19 @@ def take(ctx: Context, spec: LeaseSpec, wait: float) -> HostRecord:
     deadline, own = ctx.deadline(wait), str(uuid.uuid4())
     authority = _authority(ctx, spec.tenant)
     while True:
-        found = holding.asked_for(spec, ctx.provider.observe(ctx.owner).hosts)
+        found, silent = holding.asked_for(spec, ctx.provider.observe(ctx.owner).hosts), list[str]()
         for host in holding.in_turn(found, own):
             if not holding.why_not(host, authority.fingerprint, ctx.clock.now()):
+                try:
+                    # A guest that is behind in time refuses every certificate of now.
+                    guests.synchronize(ctx, host.record, ctx.deadline(guests.PATIENCE))
+                except StockyardError as error:
+                    silent.append(str(error))
+                    continue
                 with suppress(Conflict, NotFound):
                     return _take(ctx, spec, host.record, own, authority)
         if deadline.passed():
-            raise _none_free(ctx, spec, found, authority)
+            raise _none_free(ctx, spec, found, authority, silent)
         deadline.pause(POLL)
 
 
@@ -88,6 +94,7 @@ def renew(ctx: Context, lease: str, duration: float) -> HostRecord:
     def attempt(record: HostRecord, held: Lease) -> HostRecord:
         if record.phase != "ready":
             raise _over(lease, held)
+        guests.synchronize(ctx, record, ctx.deadline(guests.PATIENCE))
         until = max(held.until, ctx.clock.now() + duration)
         return _certified(ctx, record, replace(held, until=until), _authority(ctx, record.tenant))
 
@@ -204,7 +211,7 @@ def _make_another(ctx: Context, old: HostRecord, deadline: Deadline) -> None:
             if any((h.record.tenant, h.record.name) == (old.tenant, old.name) for h in seen.hosts):
                 return
             trust.prepare(ctx, old.tenant, seen.hosts)
-            hosts.provision(ctx, hosts.again(old), templates.need(old.tenant, old.template, seen), deadline)
+            hosts.provision(ctx, reservations.again(old), templates.need(old.tenant, old.template, seen), deadline)
     except Busy:
         ctx.progress(f"fleet {old.fleet}: another controller is at work on it; the next run makes {old.title} again")
 
@@ -252,14 +259,20 @@ def _authority(ctx: Context, tenant: str) -> Authority:
     return found
 
 
-def _none_free(ctx: Context, spec: LeaseSpec, found: list[Host], authority: Authority) -> Conflict | NotFound:
+def _none_free(
+    ctx: Context, spec: LeaseSpec, found: list[Host], authority: Authority, silent: list[str]
+) -> Conflict | NotFound:
+    """Return the error about a lease that no host is free for.
+
+    :param silent: why hosts that are free could not be given out.
+    """
     if not found:
         return NotFound(
             "there is no such host to lease.", name=spec.title, remedy="declare a fleet with the module fleet"
         )
     why = sorted({holding.why_not(h, authority.fingerprint, ctx.clock.now()) for h in found} - {""})
     return Busy(
-        f"none of {len(found)} hosts is free.", name=spec.title, cause="; ".join(why[:5]),
+        f"none of {len(found)} hosts is free.", name=spec.title, cause="; ".join([*why, *silent][:5]),
         remedy="wait longer, or raise min_ready and max of the fleet and converge it",
     )  # fmt: skip
 

@@ -15,7 +15,7 @@ from ..core.host import Host, HostRecord
 from ..core.plan import Action, Plan
 from ..core.provider import Template
 from ..errors import GuestBroken, StockyardError
-from . import hosts
+from . import hosts, reservations
 from .context import Context
 from .drain import drain
 
@@ -99,7 +99,9 @@ class Rollout:
     def _make(self, ctx: Context, name: str) -> HostRecord:
         if self.template is None:
             raise AssertionError("a fleet of none has hosts to be made")
-        order = hosts.Order(self.spec.tenant, self.spec.name, name, self.spec.host, self.spec.labels, self.spec.ttl)
+        order = reservations.Order(
+            self.spec.tenant, self.spec.name, name, self.spec.host, self.spec.labels, self.spec.ttl
+        )
         return hosts.provision(ctx, order, self.template, self.deadline)
 
     def _farewell(self, host: Host) -> Callable[[], bool]:

@@ -11,25 +11,20 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..core.clock import Deadline
-from ..core.host import Host, HostRecord
+from ..core.host import Host
 from ..core.provider import Channel
 from ..core.volume import VolumeRecord
 from ..errors import GuestError, InvalidInput, StockyardError, Unsupported
-from ..escaping import one_line
 from .context import Context
-from .failures import of_host
+from .guests import Status
 
 # The first agent that knows encrypted volumes.
 AGENT = 4
 LEAST = 32
-# Seconds for an agent to say what it waits for.
-PATIENCE = 5.0
-AT_ONCE = 16
 # How an agent says that a key does not open a disk.
 WRONG = "PermissionError"
 REMEDY = "give volume_key, from a vault, as it was when the volumes were made"
@@ -98,30 +93,14 @@ def ask(channel: Channel, request: dict[str, Any], key: str, deadline: Deadline)
         raise
 
 
-def locked(ctx: Context, hosts: Iterable[Host]) -> dict[str, str]:
-    """Hosts that run, booted by themselves, and wait for the keys of their volumes, by name, each with the reason."""
-    asked = [h.record for h in hosts if h.serving and h.record.encrypted]
-    if not asked:
-        return {}
-    with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
-        found = list(pool.map(lambda record: _missing(ctx, record), asked))
+def locked(hosts: Iterable[Host], answers: Mapping[str, Status]) -> dict[str, str]:
+    """Return the hosts that booted by themselves and wait for the keys of their volumes, by name, each with the reason.
+
+    :param answers: the status of each host, by uuid.
+    """
+    asked = {h.record.name: answers.get(h.record.uuid, Status()).missing for h in hosts if h.record.encrypted}
     return {
-        record.name: f"it booted, and waits for the key of its volume at {', '.join(paths)}"
-        for record, paths in zip(asked, found, strict=True)
+        name: f"it booted, and waits for the key of its volume at {', '.join(paths)}"
+        for name, paths in asked.items()
         if paths
     }
-
-
-def _missing(ctx: Context, record: HostRecord) -> list[str]:
-    """Where the agent of a host has not mounted what it is to mount; nothing where it does not say."""
-    deadline = ctx.deadline(PATIENCE)
-    try:
-        with of_host(record.title):
-            channel = ctx.provider.channel(record, deadline)
-            try:
-                told = channel.request({"op": "hello"}, deadline).get("missing")
-            finally:
-                channel.close()
-    except StockyardError:
-        return []
-    return [one_line(path, 200) for path in told[:16]] if isinstance(told, list) else []

@@ -11,11 +11,11 @@ from ..core.clock import Deadline
 from ..core.fleet import HOST_STATES, SingleSpec
 from ..core.host import Host
 from ..core.naming import choice
-from ..core.plan import UNKNOWN_GENERATION, Plan, plan_host, unlocking
+from ..core.plan import UNKNOWN_GENERATION, Plan, plan_host, synchronizing, unlocking
 from ..core.plan_template import generations, newest
 from ..core.provider import Observation, Template
 from ..errors import NotFound, Refused
-from . import access, egress, hosts, mounts, pools, sealing, templates, trust
+from . import access, egress, guests, hosts, mounts, pools, reservations, sealing, templates, trust
 from .admit import admit
 from .context import Context
 
@@ -62,7 +62,10 @@ def _planned(ctx: Context, spec: SingleSpec, state: str, seen: Observation) -> P
     wanted = trust.current(ctx, spec.tenant, seen.hosts) if state != "absent" else None
     todo = plan_host(spec, state, template.record.generation if template else UNKNOWN_GENERATION, host, wanted)
     if host and state != "absent":
-        todo = unlocking(todo, sealing.locked(ctx, [host]))
+        answers = guests.statuses(ctx, [host])
+        todo = unlocking(todo, sealing.locked([host], answers))
+        reason = guests.skewed([host], answers).get(host.record.uuid)
+        todo = synchronizing(todo, {host.record.name: reason} if reason else {})
     wish = _order(spec, state, host).spec
     fitted = pools.fit(seen, spec.tenant, wish, template, todo, [host] if host else [])
     if fitted.left_out:
@@ -109,10 +112,10 @@ def _make(ctx: Context, spec: SingleSpec, state: str, old: Host | None, deadline
     hosts.provision(ctx, _order(spec, state, old), template, deadline)
 
 
-def _order(spec: SingleSpec, state: str, old: Host | None) -> hosts.Order:
+def _order(spec: SingleSpec, state: str, old: Host | None) -> reservations.Order:
     if old is not None and (old.record.fleet or (state != "present" and not spec.template)):
-        return hosts.again(old.record)
-    return hosts.Order(spec.tenant, "", spec.name, spec.host, spec.labels, spec.ttl)
+        return reservations.again(old.record)
+    return reservations.Order(spec.tenant, "", spec.name, spec.host, spec.labels, spec.ttl)
 
 
 def _find(seen: Observation, spec: SingleSpec) -> Host | None:

@@ -50,7 +50,7 @@ def recount(ctx: Context, record: HostRecord, size: Size, deadline: Deadline) ->
     """Have the guest count its limits in per cent of the memory that it has now."""
     channel = ctx.provider.channel(record, deadline)
     try:
-        if check(record, channel, deadline) >= RECOUNTS:
+        if check(ctx, record, channel, deadline).agent >= RECOUNTS:
             channel.request({"op": "recount", "memory_mib": size.memory_mib}, deadline)
     finally:
         channel.close()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import access, freshness, lease_facts, pools, trust, volumes
+from . import access, freshness, guests, lease_facts, pools, trust, volumes
 from .context import Context
 from .listing import lease_state
 
@@ -23,6 +23,7 @@ def survey(ctx: Context) -> Survey:
     hosts = sorted(seen.hosts, key=lambda h: (h.record.tenant, h.record.name))
     templates = sorted(seen.templates, key=lambda t: (t.record.tenant, t.record.name, t.record.since))
     drift, old = trust.drifts(ctx, hosts), freshness.outdated(seen)
+    clocks = guests.skewed(hosts, guests.statuses(ctx, hosts))
     fleets: dict[tuple[str, str], list[Any]] = {}
     for host in hosts:
         if host.record.fleet:
@@ -31,11 +32,11 @@ def survey(ctx: Context) -> Survey:
         "hypervisor": ctx.provider.uri,
         "owner": ctx.owner,
         "taken": now,
-        "fleets": [access.describe_fleet(fleets[key], drift, old) for key in sorted(fleets)],
+        "fleets": [access.describe_fleet(fleets[key], drift, old, None, clocks) for key in sorted(fleets)],
         "hosts": [
             {
                 "memory": None,
-                **access.describe_host(ctx, host, drift[host.record.uuid]),
+                **access.describe_host(ctx, host, drift[host.record.uuid], clock=clocks.get(host.record.uuid, "")),
                 "outdated": host.record.uuid in old,
                 "lease_state": lease_state(host.record, now),
             }

@@ -20,7 +20,7 @@ from ..errors import NotFound
 from ..guest.recipe import declared_digest, recipe, template_digest
 from . import cloud_image, freshness, preload, provision
 from .context import Context
-from .hosts import mac_of
+from .reservations import mac_of
 from .undo import undo
 
 SETTLE = 1.0

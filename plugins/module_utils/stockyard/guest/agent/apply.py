@@ -124,6 +124,11 @@ class Identity:
             self.open_doors()
         return {}
 
+    def set_clock(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Set the clock: a guest that stood still, or whose hypervisor slept, is behind."""
+        self.effects.set_clock(float(request["time"]))
+        return {}
+
     def settle(self) -> dict[str, Any]:
         """What can wait until Docker answers, and must be done before the host is called ready."""
         self.effects.hurry(False)

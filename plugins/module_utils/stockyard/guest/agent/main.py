@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import select
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -23,8 +24,9 @@ from .effects import LinuxEffects, wait_for_path
 from .volumes import Volumes
 from .warmup import prepare, warm_up
 
-# What this agent understands: 2 can be admitted anew, 3 has volumes, 4 encrypted ones, and counts its limits anew.
-AGENT = 4
+# What this agent understands: 2 can be admitted anew, 3 has volumes, 4 encrypted ones, and counts its limits anew, 5
+# reads and sets its clock.
+AGENT = 5
 PORT = f"/dev/virtio-ports/{wire.PORT_NAME}"
 
 
@@ -68,6 +70,7 @@ class Agent:
             "csr": lambda _asked: self.identity.csr(),
             "admit": self.identity.admit,
             "settle": lambda _asked: self.identity.settle(),
+            "set-clock": self.identity.set_clock,
             "volume-look": self.volumes.look,
             "volume-make": self.volumes.make,
             "volume-mount": self.volumes.mount,
@@ -85,9 +88,12 @@ class Agent:
     def _warm_up(self, asked: dict[str, Any]) -> dict[str, Any]:
         return dict(warm_up(float(asked["timeout"]), bool(asked["docker"]), bool(asked.get("sparse"))))
 
-    def _hello(self, _request: dict[str, Any]) -> dict[str, Any]:
+    def _hello(self, request: dict[str, Any]) -> dict[str, Any]:
         known = self.identity.known()
-        return {"agent": AGENT, "uuid": known["uuid"] if known else "", "missing": self.volumes.missing()}
+        status = {"agent": AGENT, "uuid": known["uuid"] if known else "", "missing": self.volumes.missing()}
+        if "time" in request:
+            status["ahead"] = time.time() - float(request["time"])
+        return status
 
 
 def _complain() -> None:

@@ -11,11 +11,13 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+from ...core.capabilities import Capabilities
 from ...core.clock import Deadline
+from ...core.guest_clock import GuestClock
 from ...core.host import Host, HostRecord, HostSpec
 from ...core.image import BuildOptions
 from ...core.network import GuestNetwork, Published, bound
-from ...core.provider import Capabilities, Channel, Observation, Progress, R, Recipe, Record, Swept, Template
+from ...core.provider import Channel, Observation, Progress, R, Recipe, Record, Swept, Template
 from ...core.size import Size
 from ...core.template import TemplateRecord
 from ...errors import Conflict, Unsupported
@@ -40,6 +42,7 @@ from .channel import SocketChannel, agent_socket
 from .domains import Domains
 from .facts import Facts
 from .faults import translated
+from .guest_clock import QemuGuestClock
 from .images import Images
 from .monitor import Monitor
 from .session import Session
@@ -68,6 +71,7 @@ class LibvirtProvider:
         self.connection = connection
         self.session = session
         self.domains = Domains(connection)
+        self.guest_clock: GuestClock | None = QemuGuestClock(self.domains)
         self.networks = network.Networks(connection, uri.endswith("/system"))
         self.store = store
         self.images = Images(store)

@@ -79,7 +79,8 @@ class Session:
         """Return the error about a daemon that cannot be reached."""
         return ConnectionFailed(
             f"libvirt cannot be reached in {self.runtime}.", name="qemu:///session", cause=cause,
-            remedy="install libvirt-daemon and libvirt-daemon-driver-qemu",
+            remedy="install libvirt-daemon and libvirt-daemon-driver-qemu, and see that this user may write to "
+            f"{self.runtime} (XDG_RUNTIME_DIR)",
         )  # fmt: skip
 
 

@@ -24,6 +24,8 @@ from .volumes import FolderDisks
 
 ENGINE = "memory"
 UNHEARD = ("prepare", "warm-up", "unit-failures", "docker-probe")
+# A guest's clock is right, unless a test has written into this file of its disk how many seconds it is ahead.
+AHEAD = "run/clock-ahead"
 
 
 class NoEffects:
@@ -103,6 +105,7 @@ class AgentChannel:
     def __init__(self, name: str, root: Path, running: Callable[[], bool], plugged: Plugged = dict) -> None:
         self.name = name
         self._agent = _agent(root, plugged)
+        self._clock = root / AHEAD
         self._running = running
         self._numbers = itertools.count(1)
 
@@ -125,4 +128,12 @@ class AgentChannel:
 
     def _answer(self, operation: str, line: bytes) -> dict[str, Any]:
         # dockerd and the TLS front are what this guest does not have: there is nothing to warm up.
-        return {"ok": True, "engine": ENGINE, "failures": []} if operation in UNHEARD else self._agent.answer(line)
+        if operation in UNHEARD:
+            return {"ok": True, "engine": ENGINE}
+        answer = self._agent.answer(line)
+        if operation == "set-clock" and answer["ok"]:
+            self._clock.unlink(missing_ok=True)
+        if "ahead" in answer:
+            # Time is the controller's: a test may turn its clock by hand.
+            answer["ahead"] = float(self._clock.read_text(encoding="ascii")) if self._clock.exists() else 0.0
+        return answer

@@ -13,23 +13,13 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from ...core import codec
+from ...core.capabilities import Capabilities
 from ...core.clock import Deadline
+from ...core.guest_clock import NoGuestClock
 from ...core.host import MODES, Host, HostRecord, HostSpec
 from ...core.image import BuildOptions
 from ...core.network import USER_NETWORK, GuestNetwork, Published, bound
-from ...core.provider import (
-    Capabilities,
-    Channel,
-    Leftover,
-    Observation,
-    Progress,
-    R,
-    Recipe,
-    Record,
-    Stranger,
-    Swept,
-    Template,
-)
+from ...core.provider import Channel, Leftover, Observation, Progress, R, Recipe, Record, Stranger, Swept, Template
 from ...core.records import encode
 from ...core.size import Size
 from ...core.template import TemplateRecord
@@ -49,7 +39,7 @@ NO_MEMORY: dict[str, Any] = {
 }  # fmt: skip
 
 
-class MemoryProvider:
+class MemoryProvider(NoGuestClock):
     """A hypervisor in a file. Several processes and threads may use one file at the same time."""
 
     def __init__(self, uri: str, path: Path) -> None:

@@ -9,23 +9,14 @@ from contextlib import AbstractContextManager, suppress
 from typing import Any
 from uuid import UUID
 
+from ...core.capabilities import Capabilities
 from ...core.clock import Deadline
+from ...core.guest_clock import NoGuestClock
 from ...core.host import Host, HostRecord, HostSpec
 from ...core.image import BuildOptions
 from ...core.login import NOBODY, Login
 from ...core.network import GuestNetwork, Published
-from ...core.provider import (
-    Capabilities,
-    Channel,
-    Observation,
-    Progress,
-    R,
-    Recipe,
-    Record,
-    Stranger,
-    Swept,
-    Template,
-)
+from ...core.provider import Channel, Observation, Progress, R, Recipe, Record, Stranger, Swept, Template
 from ...core.size import Size
 from ...core.template import TemplateRecord
 from ...errors import Conflict, HypervisorError, PoolFull, StockyardError, Unsupported
@@ -54,7 +45,7 @@ REMOVAL = 600.0
 NOWHERE = "255.0.0.0"
 
 
-class VsphereProvider:
+class VsphereProvider(NoGuestClock):
     """One session on a vCenter, and the folder that the yard is in."""
 
     def __init__(self, uri: str, session: Session, lookup: Lookup) -> None:
@@ -63,6 +54,7 @@ class VsphereProvider:
         self.capabilities = Capabilities(
             modes=("instant", "linked", "full"), parallel=self.place.parallel, endpoints=self.place.endpoints,
             first_mac=FIRST_MAC, macs=MACS, own_files=False, builds=False, volumes=True, resizes=True, shrinks=False,
+            sets_clocks=True,
         )  # fmt: skip
         self.session = session
         self.lookup = lookup
