@@ -1,0 +1,144 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Hosts that run are never lost: other shells, memory that libvirt saved, taken ports, and clocks that stood still."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stockyard import Conflict, SingleSpec, StockyardError, Yard
+from stockyard.providers.libvirt import processes
+
+from .conftest import FLEET, WORK, ssh
+
+pytestmark = pytest.mark.real
+Host = dict[str, Any]
+SAVED = SingleSpec("saved", "docker")
+CONVERGE = """
+import json, sys
+from stockyard import FleetSpec, HostSpec, Yard
+owner, storage, pki = sys.argv[1:]
+with Yard("qemu:///session", owner=owner, storage=storage, pki_dir=pki) as yard:
+    states = [h["state"] for h in yard.hosts(fleet="web")]
+    spec = FleetSpec("web", "docker", count=10, host=HostSpec(ports=(8080,)), labels={"suite": "e2e"})
+    print(json.dumps([states, [str(a) for a in yard.fleet(spec).plan.actions]]))
+"""
+
+
+def virsh(yard: Yard, *arguments: str) -> str:
+    """Run virsh against the daemon that has the yard's machines."""
+    provider: Any = yard.context.provider
+    line = ["virsh", "-q", "-c", provider.connection.getURI(), *arguments]
+    return subprocess.run(line, check=True, capture_output=True, text=True).stdout
+
+
+def processes_in(host: Host) -> list[str]:
+    """The boot and the processes of a guest that are not of this question."""
+    done = ssh(host, "cat /proc/sys/kernel/random/boot_id; pidof dockerd containerd systemd-journald")
+    assert done.returncode == 0, done.stderr
+    return done.stdout.split()
+
+
+@pytest.fixture
+def host(yard: Yard, template: Host) -> Iterator[Host]:
+    """A host of its own."""
+    yield yard.host(SAVED).objects[0]
+    yard.host(SAVED, "absent")
+
+
+@pytest.mark.parametrize("where", ["another", "none", "cron"])
+def test_run_from_another_shell_finds_the_same_hosts(yard: Yard, fleet: list[Host], tmp_path: Path, where: str) -> None:
+    assert FLEET.count == len(fleet)
+    before = processes.running()
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("XDG_")}
+    if where == "another":
+        environment |= {"XDG_RUNTIME_DIR": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path / "config")}
+    if where == "cron":
+        environment = {"HOME": os.environ["HOME"], "PATH": "/usr/bin:/bin"}
+    line = [sys.executable, "-c", CONVERGE, yard.context.owner, str(WORK / "store"), str(WORK / "pki")]
+    done = subprocess.run(line, env=environment, capture_output=True, text=True, check=False, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == [["running"] * len(fleet), []]
+    assert {h["uuid"]: before[h["uuid"]] for h in fleet}.items() <= processes.running().items()
+    assert not list(tmp_path.rglob("*-sock"))
+
+
+def test_host_whose_memory_was_saved_is_resumed_with_its_processes(yard: Yard, host: Host) -> None:
+    before = processes_in(host)
+    virsh(yard, "managedsave", host["uuid"])
+    with socket.create_server((host["address"], 2376)):
+        for check in (True, False):
+            with pytest.raises(Conflict, match="port 2376 of"):
+                yard.host(SAVED, check=check)
+    assert "saved" in virsh(yard, "list", "--all", "--managed-save")
+    (after,) = yard.host(SAVED).objects
+    assert after["ready"]
+    assert after["drift"] == []
+    assert processes_in(after) == before
+    assert (after["uuid"], after["identity"]) == (host["uuid"], host["identity"])
+
+
+def test_host_with_attachments_of_libvirt_is_deleted(yard: Yard, template: Host) -> None:
+    made = yard.host(SAVED).objects[0]
+    virsh(yard, "snapshot-create-as", made["uuid"], "before")
+    virsh(yard, "managedsave", made["uuid"])
+    assert [a.verb for a in yard.host(SAVED, "absent").plan.actions] == ["destroy"]
+    assert not yard.hosts(name="saved")
+    assert made["uuid"] not in virsh(yard, "list", "--all", "--uuid")
+
+
+def test_clock_of_a_host_that_stood_still_is_set(yard: Yard, host: Host) -> None:
+    """As after a sleep of the hypervisor: the guest runs, and is behind."""
+    assert ssh(host, "sudo date -s '400 seconds ago'").returncode == 0
+    (behind,) = yard.hosts(name="saved")
+    assert not behind["ready"]
+    assert "s behind" in behind["drift"][0]
+    assert [a.verb for a in yard.host(SAVED).plan.actions] == ["synchronize"]
+    (after,) = yard.hosts(name="saved")
+    assert (after["ready"], after["drift"]) == (True, [])
+    virsh(yard, "suspend", host["uuid"])
+    assert ssh_is_silent(host)
+    assert [a.verb for a in yard.host(SAVED).plan.actions] == ["start"]
+    assert yard.hosts(name="saved")[0]["drift"] == []
+
+
+def ssh_is_silent(host: Host) -> bool:
+    try:
+        ssh(host, "true", timeout=4)
+    except subprocess.TimeoutExpired:
+        return True
+    return False
+
+
+def test_host_that_runs_although_libvirt_says_that_it_is_off_is_left_alone(
+    yard: Yard, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a daemon that knows nothing of it, as without a record of the session."""
+    record, aside = WORK / "store" / "session.json", WORK / "store" / "session.aside"
+    monkeypatch.setenv("XDG_RUNTIME_DIR", tempfile.mkdtemp())
+    record.rename(aside)
+    pid = processes.running()[host["uuid"]]
+    try:
+        with Yard(owner=yard.context.owner, storage=str(WORK / "store"), pki_dir=str(WORK / "pki")) as stray:
+            attempts: list[Callable[[], object]] = [
+                partial(stray.host, SAVED, check=True), partial(stray.host, SAVED),
+                partial(stray.host, SAVED, "absent"), stray.teardown,
+            ]  # fmt: skip
+            for attempt in attempts:
+                with pytest.raises(StockyardError, match=r"QEMU process \d+ runs it, although libvirt reports"):
+                    attempt()
+    finally:
+        aside.rename(record)
+    assert processes.running()[host["uuid"]] == pid
+    assert not yard.host(SAVED).changed
