@@ -25,7 +25,8 @@ class Capabilities:
     :param shrinks: whether running machines give back what they were given.
     :param builds: whether images are built of packages here; else templates are cloned of what there is.
     :param volumes: whether it has data disks that outlive hosts.
-    :param guest_agent: whether Ansible's connection ``community.libvirt.libvirt_qemu`` reaches its hosts.
+    :param guest_agent: the URI by which Ansible's connection ``community.libvirt.libvirt_qemu`` reaches its hosts from
+        any shell; empty if it cannot.
     :param sets_clocks: whether it corrects the clocks of guests that stood still by itself, as VMware Tools do.
     :param own_files: whether its machines' files are kept by us: such may be left behind. vCenter removes them itself.
     """
@@ -41,5 +42,5 @@ class Capabilities:
     resizes: bool = False
     shrinks: bool = True
     volumes: bool = False
-    guest_agent: bool = False
+    guest_agent: str = ""
     sets_clocks: bool = False

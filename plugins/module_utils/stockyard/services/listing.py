@@ -82,7 +82,8 @@ def _ways(ctx: Context, record: HostRecord) -> dict[str, Any]:
     # Where the declaration names keys, the operator's is not among them.
     key = "" if record.spec.authorized_keys else str(pki.ssh_key)
     certificates = {part: str(pki.client_directory / f"{part}.pem") for part in ("ca", "cert", "key")}
-    agent = {"uri": ctx.provider.uri, "domain": record.domain} if ctx.provider.capabilities.guest_agent else None
+    agent_uri = ctx.provider.capabilities.guest_agent
+    agent = {"uri": agent_uri, "domain": record.domain} if agent_uri else None
     return {
         "ssh": {
             "host": record.address,

@@ -66,7 +66,7 @@ class LibvirtProvider:
         self.uri = uri
         self.capabilities = Capabilities(
             modes=("instant", "linked", "full"), parallel=os.cpu_count() or 1,
-            ram_file=True, resizes=True, volumes=True, guest_agent=True,
+            ram_file=True, resizes=True, volumes=True, guest_agent=connection.getURI(),
         )  # fmt: skip
         self.connection = connection
         self.session = session
