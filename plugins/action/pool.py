@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Shows the progress of the module pool while it runs."""
+"""Action plugin of the module pool: shows its progress while it runs."""
 
 from __future__ import annotations
 
@@ -9,4 +9,4 @@ from ansible_collections.stockyard.container_hosts.plugins.plugin_utils._progres
 
 
 class ActionModule(ProgressAction):
-    """What is shown, and when, is the same for all."""
+    """Progress of the module, as all action plugins of this collection show it."""

@@ -17,29 +17,30 @@ from ansible_collections.stockyard.container_hosts.plugins.module_utils.stockyar
 
 DOCUMENTATION = r"""
 name: security_bundle
-short_description: What a security profile is made of
+short_description: Return the packages, files and units of a security profile
 version_added: 0.1.0
 description:
-  - Gives the packages, files and units that make a host what a security profile says. They are the same that the module
-    M(stockyard.container_hosts.template) bakes into templates. The roles of this collection put them on hosts.
+  - Returns the packages, files and units that put a security profile into force on a host. The
+    module M(stockyard.container_hosts.template) installs the same files in templates, and the roles
+    of this collection install them on hosts.
 positional: _input
 author:
   - stockyard contributors (!UNKNOWN)
 options:
   _input:
     description:
-      - A profile and what is to be otherwise, as the option O(stockyard.container_hosts.template#module:security).
+      - A profile, and settings that differ from it, as in the option
+        O(stockyard.container_hosts.template#module:security).
     type: dict
     required: true
   user:
-    description:
-      - The login of the host, who may use a rootless Docker.
+    description: The login user of the host, who can use a rootless Docker.
     type: str
     default: root
 """
 
 EXAMPLES = r"""
-- name: See what a hostile host has in its daemon.json
+- name: Show the keys of daemon.json for the profile hostile
   ansible.builtin.debug:
     msg: "{{ ({'profile': 'hostile'} | stockyard.container_hosts.security_bundle).daemon }}"
 """
@@ -47,14 +48,14 @@ EXAMPLES = r"""
 RETURN = r"""
 _value:
   description:
-    - C(packages), C(files) (each with C(path), C(text) and C(mode)), C(enable) and C(masked) (units), and C(daemon)
-      (keys of C(daemon.json)).
+    - A mapping with C(packages), C(files) (each with C(path), C(text) and C(mode)), C(enable) and
+      C(masked) (units), and C(daemon) (keys of C(daemon.json)).
   type: dict
 """
 
 
 def security_bundle(value: Any, user: str = "root") -> dict[str, Any]:
-    """Packages, files and units of a profile."""
+    """Return the packages, files and units of a profile."""
     try:
         spec = security_spec(checked(SECURITY, value, "security"))
         found = security.bundle(spec.settings(), user)
@@ -70,8 +71,8 @@ def security_bundle(value: Any, user: str = "root") -> dict[str, Any]:
 
 
 class FilterModule:
-    """Read by Ansible."""
+    """Filters for security profiles."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
-        """The filters of this file."""
+        """Return the filters of this file."""
         return {"security_bundle": security_bundle}

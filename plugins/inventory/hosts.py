@@ -7,14 +7,17 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: hosts
-short_description: The hosts of yards as an inventory
+short_description: List the hosts of yards as an inventory
 version_added: 0.1.0
 description:
-  - Has every host of a yard, or of several, with what is needed to reach it over SSH and by Docker's API.
-  - Each hypervisor is read once, however many hosts it has.
-  - SSH checks the host keys that the hypervisor has on record, and no setting of the controller's turns that off. They
-    are written to a file in O(pki_dir) when the inventory is read. Nothing else is changed.
-  - The file's name ends in C(.stockyard.yml) or C(.stockyard.yaml), or is C(stockyard.yml) or C(stockyard.yaml).
+  - Lists every host of one or more yards, with the connection parameters for SSH and for Docker's
+    API.
+  - Each hypervisor is read once, independent of the number of its hosts.
+  - SSH checks the host keys that are recorded on the hypervisor, and settings of the Ansible
+    controller cannot disable this check. Reading the inventory writes the keys to a file in
+    O(pki_dir). Nothing else changes.
+  - The name of the inventory file must be C(stockyard.yml) or C(stockyard.yaml), or end in
+    C(.stockyard.yml) or C(.stockyard.yaml).
 author:
   - stockyard contributors (!UNKNOWN)
 extends_documentation_fragment:
@@ -28,103 +31,111 @@ requirements:
   - pyvmomi 8.0.3 or later, for V(vsphere://VCENTER/DATACENTER/CLUSTER)
 options:
   plugin:
-    description: Says that the file is for this plugin.
+    description: The name of this plugin. It marks the file as an inventory of this plugin.
     type: str
     required: true
     choices: [stockyard.container_hosts.hosts]
   hypervisors:
     description:
-      - The hypervisors, where there are several. Each takes the options O(hypervisor), O(owner), O(storage),
-        O(username), O(password), O(validate_certs), O(ca_path) and O(pki_dir) of its own, with those of the file as its
-        defaults, and C(name), which is what the inventory calls it and by default its URI.
+      - The hypervisors, if there are several. Each item can have its own O(hypervisor), O(owner),
+        O(storage), O(username), O(password), O(validate_certs), O(ca_path) and O(pki_dir). The
+        options of the file are the defaults.
+      - C(name) is the name of the hypervisor in the inventory. By default the URI.
     type: list
     elements: dict
     default: []
   hypervisor:
-    description: The hypervisor's URI.
+    description: The URI of the hypervisor.
     type: str
     default: qemu:///session
     env:
       - name: STOCKYARD_HYPERVISOR
   owner:
-    description: Whose yard it is.
+    description: The owner of the yard.
     type: str
     default: stockyard
     env:
       - name: STOCKYARD_OWNER
   storage:
-    description: The directory, or the datastore, that holds the yard. See M(stockyard.container_hosts.fleet).
+    description: The directory or the datastore of the yard. See M(stockyard.container_hosts.fleet).
     type: str
   username:
-    description: The user that logs in to vCenter.
+    description: The user for the login to vCenter.
     type: str
     env:
       - name: VMWARE_USER
   password:
-    description: The password of O(username). It can be a template, such as a lookup. It is never in the inventory.
+    description:
+      - The password of O(username). It can be a template, such as a lookup. The inventory does not
+        contain it.
     type: str
     env:
       - name: VMWARE_PASSWORD
   validate_certs:
-    description: Whether vCenter has to prove who it is.
+    description: Whether to validate the certificate of vCenter.
     type: bool
     default: true
     env:
       - name: VMWARE_VALIDATE_CERTS
   ca_path:
-    description: The authorities that are believed beside the system's.
+    description: The authorities to trust in addition to the system's.
     type: path
     env:
       - name: VMWARE_CA_PATH
   pki_dir:
-    description: The directory for keys and certificates, on the controller. By default C(~/.config/stockyard).
+    description:
+      - The directory for keys and certificates on the Ansible controller. By default
+        C(~/.config/stockyard).
     type: str
   connection:
     description:
-      - How Ansible reaches the hosts. V(ssh) is over the network.
-      - V(guest_agent) is the agent in the guest, by the connection P(community.libvirt.libvirt_qemu#connection). It
-        needs no network and no key, works as root, and only for hosts of libvirt on the controller itself.
+      - The connection from Ansible to the hosts. V(ssh) uses the network.
+      - V(guest_agent) uses the agent in the guest, through the connection plugin
+        P(community.libvirt.libvirt_qemu#connection). It needs no network and no key, and works as
+        root. It is available only for hosts of libvirt on the Ansible controller itself.
     type: str
     choices: [ssh, guest_agent]
     default: ssh
   fleets:
-    description: Only hosts of these fleets. By default all hosts.
+    description: Return only hosts of these fleets. By default all hosts.
     type: list
     elements: str
     default: []
   tenants:
-    description: Only hosts of these tenants. By default all hosts.
+    description: Return only hosts of these tenants. By default all hosts.
     type: list
     elements: str
     default: []
   hostname:
     description:
-      - What a host is called in the inventory, as a Jinja expression over its variables.
-      - Two hosts by one name are an error. Hosts of several tenants or hypervisors may need a longer name.
+      - A Jinja expression for the name of a host in the inventory. It can use the variables of the
+        host.
+      - If two hosts get the same name, the inventory fails. Hosts of several tenants or hypervisors
+        may need a longer name.
     type: str
     default: stockyard_name
   group_by:
     description:
-      - What hosts are grouped by. The groups of a kind begin with its name, as in C(fleet_web), C(template_docker),
-        C(generation_docker_5f3c6a1d2b9e), C(pool_batch), C(label_stage_test), C(lease_free), C(phase_ready),
-        C(ready_yes).
-      - Other characters than letters and digits become underscores.
+      - The properties by which hosts are grouped. The name of a group begins with the property, as
+        in C(fleet_web), C(template_docker), C(generation_docker_5f3c6a1d2b9e), C(pool_batch),
+        C(label_stage_test), C(lease_free), C(phase_ready) and C(ready_yes).
+      - Characters other than letters and digits become underscores.
     type: list
     elements: str
     choices: [fleet, template, generation, pool, label, lease, phase, ready, tenant, hypervisor]
     default: [fleet, template, generation, pool, label, lease, phase, ready]
   on_error:
     description:
-      - What happens when a hypervisor cannot be read. V(fail) gives no inventory.
-      - V(warn) gives the hosts of the others, a warning, and the list C(stockyard_missing) of the hypervisors that are
-        not in it as a variable of all hosts. Such an inventory is not put into the cache. When no hypervisor can be
-        read, it fails.
+      - Action to take when a hypervisor cannot be read. V(fail) fails without an inventory.
+      - V(warn) returns the hosts of the other hypervisors with a warning. The variable
+        C(stockyard_missing) of all hosts lists the missing hypervisors. Such an inventory is not
+        cached. If no hypervisor can be read, the inventory fails.
     type: str
     choices: [fail, warn]
     default: fail
 notes:
-  - When an inventory fails, Ansible warns and goes on with what other sources have. Set
-    C(ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED) to end there.
+  - When an inventory fails, Ansible prints a warning and continues with its other sources. Set
+    C(ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED) to stop instead.
 """
 
 EXAMPLES = r"""
@@ -133,7 +144,7 @@ EXAMPLES = r"""
 plugin: stockyard.container_hosts.hosts
 
 ---
-# Two hypervisors; a host that is in both yards by one name gets a longer one.
+# Two hypervisors. The longer names keep hosts with the same name in both yards apart.
 plugin: stockyard.container_hosts.hosts
 hypervisors:
   - name: here
@@ -173,16 +184,16 @@ AT_ONCE = 8
 
 
 class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
-    """Called by Ansible."""
+    """Inventory of the hosts of one or more yards."""
 
     NAME = "stockyard.container_hosts.hosts"
 
     def verify_file(self, path: str) -> bool:
-        """Whether a file is for this plugin, by its name."""
+        """Return whether the name of a file marks it as an inventory of this plugin."""
         return super().verify_file(path) and path.endswith(("stockyard.yml", "stockyard.yaml"))
 
     def parse(self, inventory: Any, loader: Any, path: str, cache: bool = True) -> None:
-        """Put the hosts into the inventory."""
+        """Add the hosts to the inventory."""
         super().parse(inventory, loader, path)
         self._read_config_data(path)
         wanted = self._wanted()
@@ -194,7 +205,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
             self._add(entry)
 
     def _wanted(self) -> list[dict[str, Any]]:
-        """The options of each hypervisor."""
+        """Return the options of each hypervisor."""
         own = {name: self._templated(self.get_option(name)) for name in OWN}
         given = [self._templated(item) for item in self.get_option("hypervisors")] or [{}]
         try:
@@ -206,10 +217,10 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         return self.templar.template(value) if value else value
 
     def _entries(self, wanted: list[dict[str, Any]], path: str, cache: bool) -> tuple[list[Entry], list[str]]:
-        """All hosts, out of the cache or read anew, and the hypervisors whose hosts are missing."""
+        """Return all hosts, from the cache or the hypervisors, and the names of unreadable hypervisors."""
         self.load_cache_plugin()
         key = self.get_cache_key(path)
-        # What is asked for is part of what is kept: a file that was changed is read anew.
+        # The cache contains the options, so that a changed file is read again.
         asked = [{k: v for k, v in w.items() if k != "password"} for w in wanted]
         used = self.get_option("cache")
         if used and cache and isinstance(kept := self._cache.get(key), dict) and kept.get("asked") == asked:
@@ -230,7 +241,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         ]
 
     def _told(self, wanted: list[dict[str, Any]], answers: list[Any]) -> Iterator[Entry]:
-        """The hosts of all answers; what is not a host is warned of."""
+        """Yield the hosts of all answers, and warn of unreadable hypervisors and objects."""
         for options, answer in zip(wanted, answers, strict=True):
             if isinstance(answer, StockyardError):
                 self.display.warning(one_line(f"The hosts of {options['name']} are missing: {answer}"))

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: audit
-short_description: Compare the security that is in force in a host with the one it should have
+short_description: Run a security audit of a Docker host
 version_added: 0.1.0
 description:
-  - Reads from the kernel, from dockerd and from each container that runs what is really in force on the machine that
-    it runs on, and compares it with a profile. It changes nothing.
-  - With O(benchmark) it goes through the checks of the CIS Docker Benchmark 1.6 as well, sections 1 to 3. What does not
-    hold there and need not has its reason in C(waiver).
-  - It needs root, and refuses anybody else, who sees too little to say that all is well.
+  - Compares the settings that are in force on the machine with a security profile. The settings are
+    read from the kernel, from dockerd and from each running container. The module changes nothing.
+  - With O(benchmark=true) the module also runs the checks of the CIS Docker Benchmark 1.6, sections
+    1 to 3. A check that does not hold but is not required has a reason in C(waiver).
+  - The module must run as root. For other users it fails, because they cannot read all settings.
 author:
   - stockyard contributors (!UNKNOWN)
 extends_documentation_fragment:
@@ -33,27 +33,25 @@ requirements:
 options:
   security:
     description:
-      - What the host should be like. By default what its template or the roles wrote down there.
+      - The expected settings. By default the settings that the template or the roles recorded on
+        the machine.
   benchmark:
-    description:
-      - Whether to go through the CIS Docker Benchmark too.
+    description: Whether to run the checks of the CIS Docker Benchmark.
     type: bool
     default: false
   docker_users:
-    description:
-      - Who may be in the group C(docker), for the benchmark.
+    description: The users that can be members of the group C(docker), for the benchmark.
     type: list
     elements: str
     default: []
   fail:
-    description:
-      - Whether anything that is not as it should be fails the task.
+    description: Whether the task fails if a check does not hold.
     type: bool
     default: false
 """
 
 EXAMPLES = r"""
-- name: Have only hosts that are what they should be
+- name: Check that the host complies with its profile and with the benchmark
   stockyard.container_hosts.audit:
     benchmark: true
     docker_users: [stockyard]
@@ -63,39 +61,39 @@ EXAMPLES = r"""
 
 RETURN = r"""
 compliant:
-  description: Whether everything is as it should be, or has a waiver.
+  description: Whether every check holds or has a waiver.
   returned: always
   type: bool
   sample: true
 profile:
-  description: The profile that the host was compared with.
+  description: The profile that the machine was compared with.
   returned: always
   type: str
   sample: hostile
 findings:
-  description: Everything that was looked at.
+  description: The results of all checks.
   returned: always
   type: list
   elements: dict
   contains:
     check:
-      description: What was looked at.
+      description: The name of the check.
       type: str
       sample: user namespaces
     expected:
-      description: How it should be.
+      description: The expected value.
       type: str
       sample: remap
     found:
-      description: How it is.
+      description: The value in force.
       type: str
       sample: none
     ok:
-      description: Whether that is well. Null where it could not be told.
+      description: Whether the check holds. Null if it cannot be determined.
       type: bool
       sample: false
     waiver:
-      description: Why it need not be. Empty where it should be.
+      description: The reason why the check is not required. Empty if it is required.
       type: str
       sample: ""
 """
@@ -118,7 +116,7 @@ OPTIONS = {
 
 
 def work(params: dict[str, Any], _check: bool) -> dict[str, Any]:
-    """Look at everything."""
+    """Run all checks."""
     machine = of_root("audit")
     said = params["security"]
     looking = audit.Audit(machine, security_spec(said).settings() if said else audit.settings_of(machine))

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: client_certificate
-short_description: Issue and revoke client certificates for Docker
+short_description: Manage a TLS client certificate for Docker hosts
 version_added: 0.1.0
 description:
-  - Issues a client certificate that the hosts of a tenant let in, into a directory as E(DOCKER_CERT_PATH) wants it.
-  - Revokes such a certificate. Every running host of the tenant refuses it from then on and hangs up on whoever is
-    connected. Hosts that are off refuse it before their network link comes up again.
-  - A certificate is made anew when less than a third of its life is left.
+  - Issues a client certificate that is valid for all hosts of a tenant, in a directory with the
+    layout of E(DOCKER_CERT_PATH).
+  - Revokes client certificates. All running hosts of the tenant then refuse the certificate and
+    close its connections. Stopped hosts refuse it before their network link comes up again.
+  - A certificate is renewed if less than a third of its life is left.
 author:
   - stockyard contributors (!UNKNOWN)
 extends_documentation_fragment:
@@ -32,39 +33,43 @@ attributes:
 options:
   name:
     description:
-      - Whom it is for. It is the certificate's common name. The one of V(operator) is what the other modules use.
+      - The user or job that the certificate is for. It becomes the common name of the certificate.
+        The other modules use the certificate of V(operator).
     type: str
     required: true
   state:
     description:
-      - V(present) has a certificate that is valid.
-      - V(absent) revokes every certificate that was issued to this name with the same O(pki_dir), and the one that
-        O(serial) or O(certificate) names. The files in O(directory) are left where they are.
+      - V(present) issues a certificate if there is no valid one.
+      - V(absent) revokes every certificate that was issued for this name with the same O(pki_dir),
+        and the certificate that O(serial) or O(certificate) identifies. The files in O(directory)
+        are not deleted.
     type: str
     choices: [present, absent]
     default: present
   directory:
     description:
-      - Where C(ca.pem), C(cert.pem) and C(key.pem) are put. By default C(clients/NAME) in the tenant's part of
-        O(pki_dir).
+      - The directory for C(ca.pem), C(cert.pem) and C(key.pem). By default C(clients/NAME) in the
+        tenant's directory in O(pki_dir).
     type: path
   days:
     description:
-      - How long the certificate lasts, at most as long as its CA.
+      - The validity of the certificate in days, from 1 to 3650. It cannot exceed the validity of
+        its CA.
     type: int
     default: 90
   serial:
     description:
-      - With O(state=absent), the serial number of a certificate in hex, for one that was issued elsewhere.
-      - Write it in quotes.
+      - With O(state=absent), the serial number of a certificate that was issued elsewhere, in
+        hexadecimal digits.
+      - Write the number in quotes.
     type: str
   certificate:
-    description:
-      - With O(state=absent), a certificate as PEM text, for one that was issued elsewhere.
+    description: With O(state=absent), a certificate that was issued elsewhere, as PEM text.
     type: str
   timeout:
     description:
-      - Seconds for everything that the module does. It waits for hosts that another run is at work on.
+      - Seconds that the whole run of the module can take.
+      - The module waits for hosts that another run is changing.
     type: int
     default: 600
 seealso:
@@ -73,18 +78,18 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Let a pipeline in for a week
+- name: Issue a certificate for a pipeline, valid for a week
   stockyard.container_hosts.client_certificate:
     name: pipeline
     days: 7
     directory: /var/lib/pipeline/docker
 
-- name: Shut it out again
+- name: Revoke all certificates of the pipeline
   stockyard.container_hosts.client_certificate:
     name: pipeline
     state: absent
 
-- name: Shut out whoever has this certificate
+- name: Revoke a certificate that was issued elsewhere
   stockyard.container_hosts.client_certificate:
     name: lost-laptop
     certificate: "{{ lookup('ansible.builtin.file', 'laptop.pem') }}"
@@ -93,45 +98,50 @@ EXAMPLES = r"""
 
 RETURN = r"""
 certificates:
-  description: The certificates that were issued to this name here and are valid, the one that lasts longest at the end.
+  description:
+    - The valid certificates that were issued for this name in this O(pki_dir). The last one has the
+      latest end.
   returned: success
   type: list
   elements: dict
   contains:
     name:
-      description: Whom it is for.
+      description: The user or job that the certificate is for.
       type: str
       sample: pipeline
     tenant:
-      description: The tenant whose hosts it opens.
+      description: The tenant whose hosts accept the certificate.
       type: str
       sample: default
     directory:
-      description: Where the newest one of this name is put.
+      description: The directory of the newest certificate for this name.
       type: str
       sample: /var/lib/pipeline/docker
     serial:
-      description: Its serial number, in hex.
+      description: The serial number, in hexadecimal digits.
       type: str
       sample: 3f8a11c09be2
     not_after:
-      description: When it ends, in seconds since the epoch.
+      description: The end of the validity, in seconds since the epoch.
       type: float
       sample: 1798761600.0
 plan:
-  description: What was done, or would be done in check mode. Empty when nothing had to be.
+  description:
+    - The actions that were taken, or in check mode the actions that would be taken. Empty if
+      nothing changes.
   returned: success
   type: list
   elements: str
   sample: ["revoke client pipeline: it is to be absent"]
 progress:
-  description: The stages that ended, as they were shown.
+  description: The stages that ended, in the order in which they were shown.
   returned: always
   type: list
   elements: str
   sample: ["host web-1: admitted anew (its list of revoked certificates is behind)"]
 error:
-  description: What went wrong, in parts.
+  description:
+    - The error with its kind, object, cause and remedy. The cause and the remedy can be empty.
   returned: failure
   type: dict
   sample:

@@ -7,16 +7,16 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: docker_config
-short_description: Configure dockerd
+short_description: Manage the configuration of dockerd in daemon.json
 version_added: 0.1.0
 description:
-  - Has keys in C(daemon.json) of the machine that it runs on, and has dockerd take them up.
-  - The types of values are checked first. Then dockerd is asked whether it takes the configuration before anything is
-    changed, in check mode too, if it can be asked (23.0 and later).
-  - dockerd is reloaded where that is enough, restarted where it is not, and left alone where nothing changed or
-    where it does not run.
-  - A configuration that dockerd does not start with is taken back, dockerd is started with the old one, and the module
-    fails.
+  - Sets keys in C(daemon.json) of the machine that it runs on, and applies the change to dockerd.
+  - The types of the values are checked first. Then dockerd validates the configuration before the
+    file changes, also in check mode, if it supports that (Docker 23.0 or later).
+  - dockerd is reloaded if that is sufficient, and restarted otherwise. It is not touched if nothing
+    changed or if it is not running.
+  - If dockerd does not start with the new configuration, the module restores the old one, starts
+    dockerd and fails.
 author:
   - stockyard contributors (!UNKNOWN)
 extends_documentation_fragment:
@@ -34,27 +34,25 @@ requirements:
 options:
   config:
     description:
-      - Keys and values, each as a whole. One that is null is taken away.
+      - The keys and their values. A value replaces the whole key. A null value removes the key.
     type: dict
     required: true
   purge:
-    description:
-      - Whether keys that are not in O(config) are taken away.
+    description: Whether to remove keys that are not in O(config).
     type: bool
     default: false
   path:
-    description:
-      - The file.
+    description: The path of the configuration file.
     type: path
     default: /etc/docker/daemon.json
   service:
-    description:
-      - The unit of dockerd.
+    description: The systemd unit of dockerd.
     type: str
     default: docker
   take_up:
     description:
-      - Whether dockerd is told of the change. V(false) leaves that to a handler or to the next boot.
+      - Whether to apply the change to dockerd. With V(false) a handler or the next boot must apply
+        it.
     type: bool
     default: true
 seealso:
@@ -63,21 +61,22 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Keep logs small, and containers apart
+- name: Limit the size of logs and isolate containers
   stockyard.container_hosts.docker_config:
     config:
       log-driver: json-file
       log-opts: {max-size: 10m, max-file: "3"}
       icc: false
 
-- name: Use no mirror any more
+- name: Remove the registry mirrors
   stockyard.container_hosts.docker_config:
     config: {registry-mirrors: null}
 """
 
 RETURN = r"""
 config:
-  description: The configuration as it is, or would be in check mode.
+  description:
+    - The configuration after the run, or in check mode the configuration that would result.
   returned: success
   type: dict
   sample: {icc: false, log-driver: json-file}
@@ -88,12 +87,15 @@ keys:
   elements: str
   sample: [icc]
 action:
-  description: What was done to dockerd, or would be in check mode. V(none), V(reload) or V(restart).
+  description:
+    - The action on dockerd, or in check mode the action that would be taken. One of V(none),
+      V(reload) and V(restart).
   returned: success
   type: str
   sample: restart
 error:
-  description: What went wrong, in parts.
+  description:
+    - The error with its kind, object, cause and remedy. The cause and the remedy can be empty.
   returned: failure
   type: dict
   sample:
@@ -119,7 +121,7 @@ OPTIONS = {
 
 
 def work(params: dict[str, Any], check: bool) -> dict[str, Any]:
-    """Plan, and do it unless that is all."""
+    """Plan the change, and apply it outside check mode."""
     machine, path = Machine(), params["path"]
     change = daemon.plan(machine, params["config"], purge=params["purge"], path=path)
     how = {"path": path, "service": params["service"], "take_up": params["take_up"]}

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: hypervisor_info
-short_description: Look whether a yard can be made on a hypervisor
+short_description: Return the capabilities and problems of a hypervisor
 version_added: 0.1.0
 description:
-  - Opens a hypervisor and says what it offers, and what is in the way of a yard on it. Nothing is changed.
-  - On vSphere it names every privilege that the user has not.
-  - A hypervisor that cannot be reached, or a cluster that is not there, is an error.
+  - Connects to a hypervisor, and returns its capabilities and everything that prevents a yard on
+    it. The module changes nothing.
+  - On vSphere it lists every privilege that the user lacks.
+  - A hypervisor that cannot be reached, or a cluster that does not exist, is an error.
 author:
   - stockyard contributors (!UNKNOWN)
 extends_documentation_fragment:
@@ -31,42 +32,42 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Look at a cluster
+- name: Check a cluster
   stockyard.container_hosts.hypervisor_info:
     hypervisor: vsphere://vcenter.example.org/Frankfurt/Build
     username: stockyard@vsphere.local
     password: "{{ vault_vcenter_password }}"
-  register: found
+  register: cluster
 
-- name: See that nothing is in the way
+- name: Check that there are no problems
   ansible.builtin.assert:
-    that: not found.problems
+    that: not cluster.problems
 """
 
 RETURN = r"""
 modes:
-  description: The fork modes that it has, best first.
+  description: The fork modes that the hypervisor supports, best first.
   returned: success
   type: list
   elements: str
   sample: [instant, linked, full]
 parallel:
-  description: How many hosts are made on it at once.
+  description: The number of hosts that are created at the same time.
   returned: success
   type: int
   sample: 8
 endpoints:
-  description: Whether hosts on it answer on the network.
+  description: Whether hosts on the hypervisor have network endpoints.
   returned: success
   type: bool
   sample: true
 volumes:
-  description: Whether it has volumes.
+  description: Whether the hypervisor supports volumes.
   returned: success
   type: bool
   sample: true
 problems:
-  description: What is in the way, each in a line. Empty when all is well.
+  description: The problems that prevent a yard, one line each. Empty if there are none.
   returned: success
   type: list
   elements: str

@@ -7,16 +7,19 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: jenkins_nodes
-short_description: Have the hosts of a fleet as nodes of a Jenkins controller
+short_description: Manage the Jenkins nodes for the hosts of a fleet
 version_added: 0.1.0
 description:
-  - Registers a node for every host of a fleet that serves, and removes the nodes of hosts that are gone.
-  - Takes nodes out of service and waits for what they build, before their hosts are replaced.
-  - Only nodes that carry our mark in their description are touched. It says the owner, the tenant, the fleet and the
-    host. A node that somebody copied or that has a damaged mark is left alone.
-  - A node is called after its host and a part of the host's uuid, so a new host never has the node of an old one. Jobs
-    find it by its labels.
-  - A host that is leased is its holder's, and has no node.
+  - Creates a node for every ready host of a fleet, and deletes the nodes of hosts that no longer
+    exist.
+  - Drains nodes before their hosts are replaced. A draining node is offline and finishes its
+    builds.
+  - Only nodes with a marker of stockyard in their description are changed. The marker contains the
+    owner, the tenant, the fleet and the host. Copied nodes and nodes with a damaged marker are
+    skipped.
+  - The name of a node consists of the name of its host and a part of the host's UUID, so that a new
+    host never uses the node of an old host. Jobs select nodes by labels.
+  - A leased host has no node.
 author:
   - stockyard contributors (!UNKNOWN)
 extends_documentation_fragment:
@@ -28,7 +31,7 @@ extends_documentation_fragment:
 attributes:
   check_mode:
     support: full
-    details: Hosts that are not made yet have no nodes in the plan.
+    details: The plan does not contain nodes of hosts that do not exist yet.
   diff_mode:
     support: full
   idempotent:
@@ -36,103 +39,107 @@ attributes:
 options:
   state:
     description:
-      - V(present) has a node for each host. Nodes that were drained come back if their hosts are still there.
-      - V(drained) takes nodes out of service and waits until they are idle, O(grace) at most.
-      - V(absent) drains nodes and removes them. Hosts stay.
+      - V(present) creates a node for each host. Drained nodes of existing hosts become online
+        again.
+      - V(drained) takes nodes offline and waits until their builds end, for at most O(grace).
+      - V(absent) drains nodes and deletes them. The hosts stay.
     type: str
     choices: [present, drained, absent]
     default: present
   hosts:
     description:
-      - The names of the hosts whose nodes are drained or removed. All of the fleet when it is not given.
-      - Not for O(state=present).
+      - The hosts whose nodes are drained or deleted. By default all hosts of the fleet.
+      - Cannot be combined with O(state=present).
     type: list
     elements: str
   launcher:
     description:
-      - V(ssh) has the controller log in to the host and start the agent. It needs the plugin C(ssh-slaves). The host
-        key is pinned.
-      - V(inbound) waits for the agent to connect. It needs no plugin.
+      - With V(ssh) the Jenkins controller logs in to the host and starts the agent. It needs the
+        plugin C(ssh-slaves). The host key is pinned.
+      - With V(inbound) the agent connects to the Jenkins controller. It needs no plugin.
     type: str
     choices: [ssh, inbound]
     default: ssh
   credentials_id:
     description:
-      - The ID of the controller's credentials, a user and his private key, for O(launcher=ssh).
+      - The ID of the credentials on the Jenkins controller, with a user name and a private key.
+        Required with O(launcher=ssh) and O(state=present).
     type: str
     default: ""
   labels:
     description:
-      - What jobs ask for.
+      - The labels of the nodes, by which jobs select them. Each label has at most 63 letters,
+        digits and the characters C(.), C(_) and C(-).
     type: list
     elements: str
     default: []
   executors:
-    description:
-      - How many builds a host runs at a time.
+    description: The number of builds that run on a host at the same time, from 1 to 100.
     type: int
     default: 1
   work_dir:
-    description:
-      - The directory of builds in the host.
+    description: The directory of the agent in the host.
     type: str
     default: /var/lib/jenkins
   exclusive:
-    description:
-      - Whether only jobs that ask for one of the O(labels) get these nodes.
+    description: Whether the nodes run only jobs that request one of their O(labels).
     type: bool
     default: true
   java:
     description:
-      - The path of Java in the host, for O(launcher=ssh). The controller looks for it when it is not given.
+      - The path of Java in the host, for O(launcher=ssh). By default the Jenkins controller
+        searches for it.
     type: str
     default: ""
   one_build:
     description:
-      - Whether a host is destroyed after one build. Its node is taken out of service while the build runs. When the
-        build has ended, the next run of the module destroys the host and removes the node.
-      - It is seen only when the module looks. A build that begins and ends between two looks may be followed by another
-        on the same host. Use O(watch), or lease a host for each build.
-      - It implies O(lost_hosts=replace).
+      - Whether a host is deleted after one build. Its node is taken offline while the build runs.
+        After the build, the next run of the module deletes the host and the node.
+      - A build is detected only while the module observes the node. If a build starts and ends
+        between two observations, another build can run on the same host. Use O(watch), or lease a
+        host for each build.
+      - Implies O(lost_hosts=replace), and requires O(executors=1).
     type: bool
     default: false
   watch:
     description:
-      - How long to keep looking for builds that begin, once a second, with O(one_build=true).
+      - The time to observe the nodes for new builds, once per second, with O(one_build=true). As in
+        V(90s) or V(10m). V(0) observes them once.
     type: str
     default: "0"
   lost_hosts:
     description:
-      - What becomes of a host that has no node. V(register) gives it one.
-      - V(replace) destroys it when it is older than ten minutes. The next run of M(stockyard.container_hosts.fleet)
-        makes another.
+      - Action to take for a host that has no node.
+      - V(register) creates a node.
+      - V(replace) deletes the host if it is older than ten minutes. The next run of
+        M(stockyard.container_hosts.fleet) creates another host.
     type: str
     choices: [register, replace]
     default: register
   grace:
     description:
-      - How long running builds are waited for. After that the node counts as drained.
+      - The time to wait for running builds, as in V(90s) or V(30m). After that time the node counts
+        as drained.
     type: str
     default: 10m
   register:
     description:
-      - Whether nodes are made, changed and brought back. Else only those are taken away that have to go.
+      - Whether to create and change nodes, and to take drained nodes online. With V(false) nodes
+        are only taken offline and deleted.
     type: bool
     default: true
   collect:
-    description:
-      - Whether hosts are destroyed, because of O(one_build) or O(lost_hosts).
+    description: Whether to delete hosts because of O(one_build) or O(lost_hosts).
     type: bool
     default: true
   place:
     description:
-      - A name for this hypervisor. A node whose host is gone is removed only by a run at the place where the host was,
-        so that a run on the wrong hypervisor removes nothing.
-      - By default made of O(hypervisor), and for libvirt of the machine's name.
+      - A name for this hypervisor. The node of a deleted host is deleted only by a run with the
+        same name, so that a run on a wrong hypervisor deletes no nodes.
+      - By default derived from O(hypervisor), and for libvirt also from the name of the machine.
     type: str
   timeout:
-    description:
-      - Seconds for everything that the module does.
+    description: Seconds that the whole run of the module can take.
     type: int
     default: 1200
 seealso:
@@ -141,7 +148,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Have every host of the fleet as an agent
+- name: Create a node for every host of the fleet
   stockyard.container_hosts.jenkins_nodes:
     controller_url: https://jenkins.example.com
     controller_user: stockyard
@@ -150,7 +157,7 @@ EXAMPLES = r"""
     credentials_id: agents
     labels: [docker]
 
-- name: Let one host finish its builds
+- name: Drain the node of one host
   stockyard.container_hosts.jenkins_nodes:
     controller_url: https://jenkins.example.com
     controller_user: stockyard
@@ -163,7 +170,9 @@ EXAMPLES = r"""
 
 RETURN = r"""
 nodes:
-  description: The fleet's nodes, and after them its hosts that have none. The module jenkins_nodes_info describes them.
+  description:
+    - The nodes of the fleet, followed by the hosts without a node.
+      M(stockyard.container_hosts.jenkins_nodes_info) describes the keys.
   returned: success
   type: list
   elements: dict
@@ -180,19 +189,22 @@ nodes:
       held: false
       reason: ""
 plan:
-  description: What was done, or would be done in check mode. Empty when nothing had to be.
+  description:
+    - The actions that were taken, or in check mode the actions that would be taken. Empty if
+      nothing changes.
   returned: success
   type: list
   elements: str
   sample: ["create node agents-1-6a0e4c5d: host agents-1 has none"]
 progress:
-  description: The stages that ended, as they were shown.
+  description: The stages that ended, in the order in which they were shown.
   returned: always
   type: list
   elements: str
   sample: ["node agents-1-6a0e4c5d: registered"]
 error:
-  description: What went wrong, in parts.
+  description:
+    - The error with its kind, object, cause and remedy. The cause and the remedy can be empty.
   returned: failure
   type: dict
   sample:

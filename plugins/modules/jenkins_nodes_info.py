@@ -7,10 +7,10 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: jenkins_nodes_info
-short_description: List the nodes that the hosts of a fleet have on a Jenkins controller
+short_description: List the Jenkins nodes for the hosts of a fleet
 version_added: 0.1.0
 description:
-  - Lists a fleet's nodes on a Jenkins controller, and its hosts that have none.
+  - Lists the nodes of a fleet on a Jenkins controller, and the hosts of the fleet without a node.
 author:
   - stockyard contributors (!UNKNOWN)
 extends_documentation_fragment:
@@ -28,7 +28,8 @@ attributes:
 options:
   secrets:
     description:
-      - Whether to return what inbound agents prove with that they are a node's. Say C(no_log) in the task then.
+      - Whether to return the secrets with which inbound agents authenticate. Set C(no_log) for the
+        task if you use this option.
     type: bool
     default: false
 seealso:
@@ -36,88 +37,88 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: See which hosts build
+- name: List the nodes of a fleet
   stockyard.container_hosts.jenkins_nodes_info:
     controller_url: https://jenkins.example.com
     controller_user: stockyard
     controller_token: "{{ vaulted_token }}"
     fleet: agents
-  register: found
+  register: agents
 """
 
 RETURN = r"""
 nodes:
-  description: The fleet's nodes by name, and after them its hosts that have none.
+  description: The nodes of the fleet, sorted by name, followed by the hosts without a node.
   returned: success
   type: list
   elements: dict
   contains:
     name:
-      description: The node's name. Empty where a host has none.
+      description: The name of the node. Empty for a host without a node.
       type: str
       sample: agents-1-6a0e4c5d
     host:
-      description: The name of its host.
+      description: The name of the host.
       type: str
       sample: agents-1
     uuid:
-      description: The uuid of its host.
+      description: The UUID of the host.
       type: str
       sample: 6a0e4c5d-1f0e-4b4e-9d63-0c7a5d7e2f11
     address:
-      description: The address of its host. Empty when the host is gone.
+      description: The address of the host. Empty if the host does not exist.
       type: str
       sample: 127.77.12.5
     host_state:
-      description: What the host does, V(gone) when there is none.
+      description: The state of the host. V(gone) if it does not exist.
       type: str
       sample: running
     labels:
-      description: What jobs ask for.
+      description: The labels of the node.
       type: list
       elements: str
       sample: [docker]
     executors:
-      description: How many builds it runs at a time.
+      description: The number of builds that run at the same time.
       type: int
       sample: 1
     idle:
-      description: Whether no build runs on it.
+      description: Whether no build is running.
       type: bool
       sample: true
     online:
-      description: Whether it gets builds.
+      description: Whether the node accepts builds.
       type: bool
       sample: true
     held:
-      description: Whether it was taken out of service.
+      description: Whether the node was taken offline.
       type: bool
       sample: false
     reason:
-      description: Why it gets no builds.
+      description: The reason why the node accepts no builds.
       type: str
       sample: "stockyard: drained, its host is to go"
     secret:
-      description: What its inbound agent proves with that it is this node's.
+      description: The secret with which the inbound agent authenticates.
       type: str
       returned: with O(secrets=true)
       sample: 3b1f…
 left:
-  description: Nodes that look like ours and are left alone.
+  description: Nodes that resemble nodes of stockyard but are skipped.
   returned: success
   type: list
   elements: dict
   contains:
     kind:
-      description: What it is.
+      description: The kind of the object.
       type: str
       sample: node
     name:
-      description: Its name.
+      description: The name of the node.
       type: str
       sample: agents-1-copy
     reason:
-      description: Why it is left alone.
+      description: The reason why the node is skipped.
       type: str
       sample: its mark is that of node agents-1-6a0e4c5d.
 """

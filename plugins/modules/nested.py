@@ -7,15 +7,18 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: nested
-short_description: Have a container with a Docker of its own, for one CI job
+short_description: Manage a nested Docker daemon for one CI job
 version_added: 0.1.0
 description:
-  - Has a container on the machine that it runs on, and in it a dockerd of its own. A job that runs there, by
-    C(docker exec), has Docker without the host's, whose socket is not in it. Its containers are not among the host's.
-  - Memory, CPU time, processes and disk are limited for all of it together. The job may give its containers less.
-  - No registry is asked. The programs are the host's own, those of its packages, mounted read-only.
-  - With O(state=absent) nothing of it is left, no container, image, volume, mount, file or process.
-  - A host has one at a time. It needs root.
+  - Runs a container with its own dockerd on the machine that the module runs on. A job that runs in
+    the container through C(docker exec) uses this dockerd. It has no access to the host's Docker
+    socket, and its containers are not listed by the host's Docker.
+  - Memory, CPU time, processes and disk are limited for all of it together. The job can set lower
+    limits for its containers.
+  - No registry is contacted. The container uses the programs of the host's packages, mounted
+    read-only.
+  - O(state=absent) deletes the container and all its images, volumes, mounts, files and processes.
+  - A host can have one nested daemon at a time. The module must run as root.
 author:
   - stockyard contributors (!UNKNOWN)
 extends_documentation_fragment:
@@ -30,57 +33,58 @@ attributes:
 requirements:
   - Python 3.11 or later on the machine
   - cgroups of version 2
-  - Debian's packages C(docker.io), C(iptables) and C(e2fsprogs), for V(rootless) also C(rootlesskit), C(slirp4netns)
-    and C(uidmap)
+  - The Debian packages C(docker.io), C(iptables) and C(e2fsprogs), and for O(mode=rootless) also
+    C(rootlesskit), C(slirp4netns) and C(uidmap)
 options:
   name:
-    description:
-      - The name of the container.
+    description: The name of the container.
     type: str
     default: nested
   mode:
     description:
-      - V(rootless) runs all of it as a user without rights, in a user name space. It is refused where the kernel lets
-        ordinary users make none, as with the profiles V(shared) and V(hostile) unless C(sysctls) say otherwise, and
-        where an authorization plugin would refuse it.
-      - V(privileged) runs it as root of the host. It is refused where the host's profile is not V(trusted).
+      - V(rootless) runs everything as an unprivileged user in a user namespace. It is an error if
+        the kernel does not let ordinary users create user namespaces, as with the profiles
+        V(shared) and V(hostile) unless C(sysctls) permit them, or if an authorization plugin would
+        deny it.
+      - V(privileged) runs everything as root of the host. It is an error unless the host's profile
+        is V(trusted).
     type: str
     choices: [rootless, privileged]
     default: rootless
   memory_mib:
     description:
-      - Memory of all of it together, in MiB. There is no swap beside it.
+      - The memory limit for the job, its dockerd and its containers together, in MiB. At least 256.
+        Swap is not available.
     type: int
     default: 1024
   cpus:
-    description:
-      - CPU time of all of it together, in CPUs.
+    description: The CPU limit for all of it together, as a number of CPUs from 0.01 to 1024.
     type: float
     default: 1.0
   pids:
-    description:
-      - Processes and threads of all of it together.
+    description: The limit of processes and threads for all of it together. At least 128.
     type: int
     default: 1024
   disk_mib:
     description:
-      - The file system that has its images, containers and the job's files, in MiB. It is a sparse file on the host's
-        disk, which goes with it.
+      - The size of the file system for images, containers and files of the job, in MiB. At least
+        256. It is a sparse file on the host's disk, and is deleted with the container.
     type: int
     default: 4096
   config:
     description:
-      - Keys of its C(daemon.json), such as C(registry-mirrors).
+      - Keys of the nested daemon's C(daemon.json), such as C(registry-mirrors). Keys that the
+        container itself depends on, such as C(data-root), are errors.
     type: dict
     default: {}
   timeout:
-    description:
-      - Seconds until its Docker has to answer.
+    description: Seconds to wait until the nested daemon answers, from 1 to 3600.
     type: float
     default: 300
   state:
     description:
-      - V(absent) ends it, and whatever runs in it.
+      - V(present) creates and starts the container, and replaces it if it differs.
+      - V(absent) stops and deletes the container and everything that runs in it.
     type: str
     choices: [present, absent]
     default: present
@@ -90,7 +94,7 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Have a Docker for this job
+- name: Create a nested Docker daemon for this job
   stockyard.container_hosts.nested:
     memory_mib: 2048
     cpus: 2
@@ -98,11 +102,11 @@ EXAMPLES = r"""
   become: true
   register: nested
 
-- name: Build in it
+- name: Build an image with the nested daemon
   ansible.builtin.command:
     argv: "{{ nested.exec + ['docker', 'build', '-t', 'app', '.'] }}"
 
-- name: Leave nothing
+- name: Delete the nested daemon and all its data
   stockyard.container_hosts.nested:
     state: absent
   become: true
@@ -110,18 +114,30 @@ EXAMPLES = r"""
 
 RETURN = r"""
 exec:
-  description: What to put before a command that is to run in it. Empty when it is absent.
+  description:
+    - The words to put before a command to run it in the container. Empty if the container is
+      absent.
   returned: success
   type: list
   elements: str
   sample: [docker, exec, --interactive, nested]
 nested:
-  description: What it is like, or would be in check mode. Empty when it is absent.
+  description:
+    - The settings of the container after the run, or in check mode the settings that would result.
+      Empty if the container is absent.
   returned: success
   type: dict
-  sample: {name: nested, mode: rootless, memory_mib: 1024, cpus: 1.0, pids: 1024, disk_mib: 4096, config: {}}
+  sample:
+    name: nested
+    mode: rootless
+    memory_mib: 1024
+    cpus: 1.0
+    pids: 1024
+    disk_mib: 4096
+    config: {}
 error:
-  description: What went wrong, in parts.
+  description:
+    - The error with its kind, object, cause and remedy. The cause and the remedy can be empty.
   returned: failure
   type: dict
   sample:
@@ -158,7 +174,7 @@ OPTIONS = {
 
 
 def work(params: dict[str, Any], check: bool) -> dict[str, Any]:
-    """Have it, or say what would be done."""
+    """Converge the container, or return the plan in check mode."""
     timeout = naming.seconds("timeout", params.pop("timeout"), 1, 3600)
     present = params.pop("state") == "present"
     spec = NestedSpec(**params)

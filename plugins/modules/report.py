@@ -7,12 +7,12 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: report
-short_description: Show a yard as a page, or as metrics
+short_description: Create an HTML report or Prometheus metrics of a yard
 version_added: 0.1.0
 description:
-  - Writes a file that shows a yard as it is. That is one page of HTML that needs nothing else, or metrics in the text
-    form of Prometheus, for its node exporter's directory of text files.
-  - The file is replaced in one step. Nothing in the yard is changed.
+  - Writes the state of a yard to a file, as one self-contained HTML page, or as metrics in the text
+    format of Prometheus for the textfile collector of its node exporter.
+  - The file is replaced atomically. The yard does not change.
 author:
   - stockyard contributors (!UNKNOWN)
 extends_documentation_fragment:
@@ -26,16 +26,16 @@ attributes:
     support: none
   idempotent:
     support: partial
-    details: A page says when it was made. Metrics change when the yard does.
+    details: An HTML page contains the time of its creation. Metrics change only with the yard.
 options:
   dest:
-    description:
-      - The file, in a directory that is there.
+    description: The path of the file. Its directory must exist.
     type: path
     required: true
   format:
     description:
-      - V(html) is a page, V(metrics) are metrics.
+      - V(html) writes an HTML page.
+      - V(metrics) writes metrics.
     type: str
     choices: [html, metrics]
     default: html
@@ -45,11 +45,11 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Have a page of the yard
+- name: Write an HTML page
   stockyard.container_hosts.report:
     dest: /var/www/html/yard.html
 
-- name: Have metrics for Prometheus
+- name: Write metrics for Prometheus
   stockyard.container_hosts.report:
     dest: /var/lib/prometheus/node-exporter/stockyard.prom
     format: metrics
@@ -57,12 +57,12 @@ EXAMPLES = r"""
 
 RETURN = r"""
 dest:
-  description: The file.
+  description: The path of the file.
   returned: success
   type: str
   sample: /var/www/html/yard.html
 figures:
-  description: How many objects of each kind it shows.
+  description: The number of objects of each kind.
   returned: success
   type: dict
   sample: {fleets: 1, hosts: 3, templates: 1, leases: 0, pools: 0, volumes: 0, strangers: 0}

@@ -10,10 +10,10 @@ module: run_here
 short_description: Run another module of this collection on the controller
 version_added: 0.1.0
 description:
-  - It is for the action plugins of this collection, and of no use in a play.
-  - Ansible packs a module and all that it imports anew for each task, and Python compiles all of it. A module that runs
-    on the controller itself is already there. It is run out of the collection's own directory, where Python keeps
-    what it compiled. That takes a second off each task.
+  - Action plugins of this collection use this module. It cannot be used in a play.
+  - Ansible packs a module and all its imports for each task, and Python compiles them again. On the
+    controller this module runs the other module from the collection's own directory, where Python
+    caches the compiled files. That saves about a second for each task.
 author:
   - stockyard contributors (!UNKNOWN)
 extends_documentation_fragment:
@@ -21,18 +21,18 @@ extends_documentation_fragment:
 attributes:
   check_mode:
     support: full
-    details: As the module that is run.
+    details: Depends on the module that is run.
   diff_mode:
     support: full
-    details: As the module that is run.
+    details: Depends on the module that is run.
   idempotent:
     support: full
-    details: As the module that is run.
+    details: Depends on the module that is run.
 options: {}
 """
 
 EXAMPLES = r"""
-- name: Make a fleet, which is done by this module
+- name: Create a fleet, whose action plugin uses this module
   stockyard.container_hosts.fleet:
     name: web
     template: docker
@@ -47,13 +47,13 @@ import sys
 from ansible.module_utils.basic import AnsibleModule, env_fallback, missing_required_lib
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
-# What the modules that are run want of Ansible: it is packed with this one.
+# Ansible packs these imports with this module, for the modules that it runs.
 PACKED = (AnsibleModule, ArgumentSpecValidator, env_fallback, missing_required_lib)
 PLUGINS = "ansible_collections.stockyard.container_hosts.plugins"
 
 
 def main() -> None:
-    """Run the module that the environment names, in this process and with this one's arguments."""
+    """Run the module that the environment names, in this process and with the same arguments."""
     name, folder = (os.environ.pop(f"STOCKYARD_RUN_{what}", "") for what in ("MODULE", "PLUGINS"))
     if not (name.isidentifier() and os.path.isabs(folder)):
         AnsibleModule(argument_spec={}, supports_check_mode=True).fail_json(

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: subid
-short_description: Allot subordinate user and group IDs
+short_description: Manage subordinate user and group IDs
 version_added: 0.1.0
 description:
-  - Has a range of subordinate IDs for a user of the machine that it runs on, the same in C(/etc/subuid) and
-    C(/etc/subgid), and over nobody else's. Containers of two tenants with ranges of their own are strangers to each
-    other and to the host, whatever they run as.
-  - A range that is there and fits stays where it is. Lines of others are never touched.
-  - It takes the lock of the user database that C(useradd) takes too, so that two runs at once allot two ranges.
+  - Allocates a range of subordinate IDs to a user of the machine that it runs on. The range is the
+    same in C(/etc/subuid) and C(/etc/subgid), and overlaps no range of another user. Containers of
+    two tenants with separate ranges cannot access each other's files and processes.
+  - An existing range of the right size stays. Lines of other users never change.
+  - The module holds the lock of the user database, which C(useradd) also uses. Two runs at the same
+    time therefore allocate two ranges.
 author:
   - stockyard contributors (!UNKNOWN)
 extends_documentation_fragment:
@@ -31,22 +32,25 @@ requirements:
 options:
   user:
     description:
-      - The user, such as C(dockremap) or the user of a rootless Docker. It need not exist yet.
+      - The user, such as C(dockremap) or the user of a rootless Docker. The user does not need to
+        exist yet.
     type: str
     required: true
   count:
-    description:
-      - How many IDs.
+    description: The number of IDs, at least 1.
     type: int
     default: 65536
   first:
     description:
-      - The first one. By default the lowest place from 100000 on that is free.
-      - Files that belong to the IDs of an earlier range stay theirs.
+      - The first ID of the range, at least 65536. By default the lowest free range from 100000 is
+        used.
+      - If another user's range overlaps, the module fails.
+      - Files keep the IDs of an earlier range.
     type: int
   state:
     description:
-      - V(absent) gives the user's ranges back.
+      - V(present) allocates a range.
+      - V(absent) removes all ranges of the user.
     type: str
     choices: [present, absent]
     default: present
@@ -55,12 +59,12 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Have a range for each tenant's rootless Docker
+- name: Allocate a range for each tenant's rootless Docker
   stockyard.container_hosts.subid:
     user: "docker-{{ item }}"
   loop: [red, blue]
 
-- name: Have the range that Docker remaps to
+- name: Allocate the range for the user namespaces of Docker
   stockyard.container_hosts.subid:
     user: dockremap
     first: 100000
@@ -68,17 +72,18 @@ EXAMPLES = r"""
 
 RETURN = r"""
 first:
-  description: The first ID of the range, or null when there is none.
+  description: The first ID of the range, or null if there is none.
   returned: success
   type: int
   sample: 100000
 count:
-  description: How many IDs are in it, or 0.
+  description: The number of IDs in the range, or V(0) if there is none.
   returned: success
   type: int
   sample: 65536
 error:
-  description: What went wrong, in parts.
+  description:
+    - The error with its kind, object, cause and remedy. The cause and the remedy can be empty.
   returned: failure
   type: dict
   sample:
@@ -103,7 +108,7 @@ OPTIONS = {
 
 
 def work(params: dict[str, Any], check: bool) -> dict[str, Any]:
-    """Allot a range, or say which it would be."""
+    """Allocate a range, or return the range that would be allocated."""
     wish = subids.Wish(params["user"], params["count"], params["first"], params["state"] == "present")
     outcome = subids.converge(Machine(), wish, check=check)
     diff = [
