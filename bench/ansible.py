@@ -41,7 +41,7 @@ def _site(book: Book, user: Player, options: Options) -> None:
     declared.write_text(json.dumps({"yard_templates": [{"name": name} for name in HOSTS], "yard_fleets": fleets}))
     user.seconds(SITE, "-e", f"yard={declared}")
     played = user.run(SITE, "-e", f"yard={declared}")
-    tasks = [PING if f"{OURS}yard : Have the yard" in name else DEBUG for name in played.results]
+    tasks = [PING if f"{OURS}yard : Converge the yard" in name else DEBUG for name in played.results]
     empty, nothing = user.empty(tasks), user.empty([])
     for _sample in range(options.samples):
         book.note(NO_OP, "s", user.seconds(SITE, "-e", f"yard={declared}"))

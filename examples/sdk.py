@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The yard of yard.yml without Ansible: one template, three hosts, and how to reach them."""
+"""Create the yard of yard.yml without Ansible: one template, three hosts and their connections."""
 
 from stockyard import FleetSpec, HostSpec, TemplateSpec, Yard
 

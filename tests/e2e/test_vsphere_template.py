@@ -58,7 +58,7 @@ def test_a_machine_is_made_a_source_and_ends(
 
     ended = controller.run(PLAYBOOK, "-i", hosts, "-e", json.dumps({**given, "template_seal": True}))
     assert ended.returncode == 0, ended.output
-    assert not ended["Put it into the machine"]["changed"]
+    assert not ended["Extract the archive on the machine"]["changed"]
     end = time.monotonic() + PATIENCE
     while yard.hosts(name="golden")[0]["state"] != "off":
         assert time.monotonic() < end

@@ -40,8 +40,8 @@ def test_a_host_that_cannot_be_reached_is_taken_away(controller: Controller, con
     assert made.returncode == 0, made.output
     done = controller.run(PLAYBOOK, "-e", json.dumps({"build_context": str(context), "build_image": "a"}))
     assert done.returncode != 0
-    assert done["Take the host away"]["changed"] is True
-    assert done["Take the host away"]["plan"][0].startswith("destroy host build-")
+    assert done["Delete the host"]["changed"] is True
+    assert done["Delete the host"]["plan"][0].startswith("destroy host build-")
 
 
 def test_a_mirror_of_what_is_no_registry_is_refused(controller: Controller) -> None:

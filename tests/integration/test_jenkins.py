@@ -87,7 +87,7 @@ def test_a_fleet_of_agents_lives(controller: Controller, jenkins: Jenkins) -> No
     before = agents.hosts()
     agents.declare(count=2)
     seen = len(jenkins.requests)
-    settings = Path(agents.run()["Have a file for the settings of the hook, for this user alone"]["path"])
+    settings = Path(agents.run()["Create a private file for the settings of the hook"]["path"])
     assert not settings.exists()
     assert agents.nodes() == agents.hosts()
     (gone,) = set(before) - set(agents.hosts())

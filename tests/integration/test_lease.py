@@ -100,7 +100,7 @@ def test_the_playbook_takes_and_gives_back(controller: Controller, told: Played,
         PLAYBOOK, *common, "-e", "lease_fleet=ci", "-e", "lease_holder=job", "-e", "lease_duration=5m"
     )
     assert made.returncode == 0, made.output
-    lease = made["Have the lease as asked for"]["lease"]
+    lease = made["Create, renew or release the lease"]["lease"]
     assert lease["docker"]["export"] in made.stdout
     back = controller.run(PLAYBOOK, *common, "-e", f"lease_id={lease['id']}", "-e", "lease_state=released")
     assert back.returncode == 0, back.output

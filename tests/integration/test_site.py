@@ -45,7 +45,7 @@ def test_a_yard_from_nothing_to_nothing(controller: Controller) -> None:
 
     made = controller.run(SITE)
     assert changed(made, 1), made.output
-    for host in made["stockyard.container_hosts.yard : Have the yard"]["members"]:
+    for host in made["stockyard.container_hosts.yard : Converge the yard"]["members"]:
         for line in (host["ssh"]["command"], host["docker"]["context"], host["docker"]["export"]):
             assert f'"{line}"' in made.stdout
 
@@ -60,17 +60,17 @@ def test_a_yard_from_nothing_to_nothing(controller: Controller) -> None:
 
     dry = controller.run(TEARDOWN, "--check")
     assert changed(dry, 1), dry.output
-    assert sorted(dry["Destroy its hosts"]["hosts"]) == ["alone", "forgotten-1", "web-1", "web-2", "web-3"]
+    assert sorted(dry["Delete all hosts"]["hosts"]) == ["alone", "forgotten-1", "web-1", "web-2", "web-3"]
 
     gone = controller.run(TEARDOWN)
     assert changed(gone, 1), gone.output
-    assert gone["Destroy its hosts"]["hosts"] == []
+    assert gone["Delete all hosts"]["hosts"] == []
     with Yard(controller.hypervisor, pki_dir=str(controller.root / "pki")) as yard:
         assert [t["name"] for t in yard.templates()] == ["docker"]
 
     last = controller.run(TEARDOWN, "-e", "teardown_templates=true")
     assert changed(last, 1), last.output
-    assert controller.run(TEARDOWN, "-e", "teardown_templates=true")["Destroy its hosts"]["changed"] is False
+    assert controller.run(TEARDOWN, "-e", "teardown_templates=true")["Delete all hosts"]["changed"] is False
     assert not list((controller.root / "yard.json.d" / "disks").iterdir())
 
 

@@ -19,7 +19,7 @@ from tests.vcsim.simulator import SOURCE, Simulator
 
 SITE, TEARDOWN = "stockyard.container_hosts.site", "stockyard.container_hosts.teardown"
 PREFLIGHT = "stockyard.container_hosts.vsphere_preflight"
-YARD = "stockyard.container_hosts.yard : Have the yard"
+YARD = "stockyard.container_hosts.yard : Converge the yard"
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA new"
 
 
@@ -146,7 +146,7 @@ def test_the_preflight_tries_and_takes_away(user: VsphereController) -> None:
     before = set(user.vcenter.machines())
     good = user.run(PREFLIGHT, "-e", f"yard_hypervisor={user.hypervisor}", "-e", f"preflight_source={SOURCE}")
     assert good.returncode == 0, good.output
-    assert "Nothing is in the way" in good.stdout
+    assert "No problems" in good.stdout
     assert set(user.vcenter.machines()) == before
 
 
