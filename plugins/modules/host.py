@@ -95,6 +95,10 @@ host:
       description: The host's name, which is also its hostname.
       type: str
       sample: web-1
+    uuid:
+      description: The UUID of the host on the hypervisor.
+      type: str
+      sample: 0f2c7e0e-6d0a-4a3f-a7f5-2d8a1a6f4e55
     fleet:
       description: The fleet that the host belongs to. Empty for a single host.
       type: str
@@ -103,6 +107,10 @@ host:
       description: The tenant that the host belongs to.
       type: str
       sample: default
+    owner:
+      description: The owner of the yard.
+      type: str
+      sample: stockyard
     template:
       description: The template that the host was forked from.
       type: str
@@ -120,10 +128,23 @@ host:
         - The state of the host's machine. One of V(running), V(paused), V(off) and V(crashed).
       type: str
       sample: running
+    phase:
+      description:
+        - The phase of the host's record. One of V(creating), V(ready), V(draining) and V(deleting).
+      type: str
+      sample: ready
     ready:
       description: Whether the host runs, has its identity and the right time, and waits for nothing.
       type: bool
       sample: true
+    waits:
+      description:
+        - The reason why the host runs but does not serve. Empty if it serves.
+        - A host with encrypted volumes that was booted without the module waits for the keys of its
+          volumes. The next run of M(stockyard.container_hosts.fleet) or
+          M(stockyard.container_hosts.host) sends the keys.
+      type: str
+      sample: ""
     drift:
       description:
         - The reasons why the host's certificate must be renewed, or its clock must be set. Empty if
@@ -136,6 +157,26 @@ host:
       type: list
       elements: str
       sample: []
+    created:
+      description: The time of creation, in seconds since the epoch.
+      type: float
+      sample: 1767225600.0
+    expires:
+      description:
+        - The time at which the host expires, in seconds since the epoch. V(0) if it does not
+          expire.
+      type: float
+      sample: 0.0
+    lease:
+      description:
+        - The lease of the host, with its holder and its end. Null if the host is not leased.
+      type: dict
+      sample:
+        id: 0b0a4a86-9c3b-4b0e-9a5e-1c1c7a5a1f10
+        holder: job-17
+        taken: 1798758000.0
+        until: 1798761600.0
+        certificate: 3f8a11c09be2
     mode:
       description: How the host was created. One of V(instant), V(linked) and V(full).
       type: str
@@ -146,10 +187,68 @@ host:
           the same.
       type: str
       sample: ""
+    fork_mode:
+      description: The requested fork mode. RV(host.mode) is the actual one.
+      type: str
+      sample: instant
+    engine_identity:
+      description:
+        - Whether the host shares the Docker engine ID of its template. V(shared) or V(unique).
+      type: str
+      sample: shared
+    shared:
+      description:
+        - The facts that all forks of one template share. Some of V(boot_id), V(dmi_uuid), V(kaslr)
+          and V(docker_engine_id).
+      type: list
+      elements: str
+      sample: [boot_id, dmi_uuid, kaslr, docker_engine_id]
+    memory:
+      description:
+        - The memory of the hypervisor that the host uses now, in MiB. Private memory belongs to
+          this host alone, shared memory belongs to the template.
+        - Null if the host is off or if the figures cannot be read.
+        - When the hypervisor runs out of memory, its kernel ends the machine with the highest
+          C(oom_score) first.
+      returned: on libvirt
+      type: dict
+      sample: {private_mib: 41.2, shared_mib: 166.0, oom_score: 671}
+    console_log:
+      description:
+        - The file on the hypervisor with the output of the host's kernel and services on the
+          console.
+      returned: on libvirt
+      type: str
+      sample: /home/me/.local/share/stockyard/hosts/0f2c7e0e-6d0a-4a3f-a7f5-2d8a1a6f4e55/console.log
+    storage:
+      description:
+        - The directory or datastore of the yard. With V(memory:///FILE) the directory of the
+          simulated hypervisor.
+      type: str
+      sample: /home/me/.local/share/stockyard
+    esxi_host:
+      description: The ESXi host that the machine runs on. Empty if the machine does not exist yet.
+      returned: on vSphere
+      type: str
+      sample: esxi-3.example.org
+    cluster:
+      description: The cluster of the machine.
+      returned: on vSphere
+      type: str
+      sample: cluster1
+    folder:
+      description: The folder of the machine in vCenter.
+      returned: on vSphere
+      type: str
+      sample: Build/CI
     address:
       description: The address at which SSH, Docker and the published ports answer.
       type: str
       sample: 127.77.12.5
+    mac:
+      description: The MAC address of the host.
+      type: str
+      sample: "52:54:00:1f:7a:03"
     ports:
       description: The published ports, without the ports of SSH and Docker.
       type: list
@@ -187,24 +286,12 @@ host:
       type: list
       elements: dict
       sample: [{name: web-1-docker, path: /var/lib/docker}]
-    expires:
-      description:
-        - The time at which the host expires, in seconds since the epoch. V(0) if it does not
-          expire.
-      type: float
-      sample: 0.0
-    lease:
-      description:
-        - The lease of the host, with its holder and its end. Empty if the host is not leased.
-      type: dict
-      sample:
-        id: 0b0a4a86-9c3b-4b0e-9a5e-1c1c7a5a1f10
-        holder: job-17
-        taken: 1798758000.0
-        until: 1798761600.0
-        certificate: 3f8a11c09be2
+    encrypted:
+      description: Whether the host's volumes are encrypted.
+      type: bool
+      sample: false
     identity:
-      description: The public facts of the host's identity.
+      description: The public facts of the host's identity. Null before the host has its identity.
       type: dict
       sample:
         machine_id: 8c1f3c0b6f8e4b0c9a3a7c6de1f0b2a4
@@ -214,6 +301,10 @@ host:
         authority: 5f1e0c7a94d2
         revoked: {}
         engine_id: ""
+    ssh_user:
+      description: The user for SSH logins.
+      type: str
+      sample: stockyard
     ssh:
       description:
         - The connection parameters for SSH. RV(ignore:command) checks the host key that was pinned
