@@ -13,7 +13,7 @@ description:
   - Compares the settings that are in force on the machine with a security profile. The settings are
     read from the kernel, from dockerd and from each running container. The module changes nothing.
   - With O(benchmark=true) the module also runs the checks of the CIS Docker Benchmark 1.6, sections
-    1 to 3. A check that does not hold but is not required has a reason in C(waiver).
+    1 to 3. A check that fails but is not required has a reason in C(waiver).
   - The module must run as root. For other users it fails, because they cannot read all settings.
 author:
   - stockyard contributors (!UNKNOWN)
@@ -45,7 +45,7 @@ options:
     elements: str
     default: []
   fail:
-    description: Whether the task fails if a check does not hold.
+    description: Whether the task fails if a check fails.
     type: bool
     default: false
 """
@@ -61,7 +61,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 compliant:
-  description: Whether every check holds or has a waiver.
+  description: Whether every check passes or has a waiver.
   returned: always
   type: bool
   sample: true
@@ -89,7 +89,7 @@ findings:
       type: str
       sample: none
     ok:
-      description: Whether the check holds. Null if it cannot be determined.
+      description: Whether the check passes. Null if it cannot be determined.
       type: bool
       sample: false
     waiver:

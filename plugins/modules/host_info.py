@@ -175,8 +175,7 @@ hosts:
       sample: instant
     mode_reason:
       description:
-        - Why the host was created in another mode than the requested one. Empty if the modes are
-          the same.
+        - The reason for a mode other than the requested one. Empty if the modes are the same.
       type: str
       sample: ""
     fork_mode:

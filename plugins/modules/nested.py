@@ -13,8 +13,8 @@ description:
   - Runs a container with its own dockerd on the machine that the module runs on. A job that runs in
     the container through C(docker exec) uses this dockerd. It has no access to the host's Docker
     socket, and its containers are not listed by the host's Docker.
-  - Memory, CPU time, processes and disk are limited for all of it together. The job can set lower
-    limits for its containers.
+  - Memory, CPU time, processes and disk are limited for the whole container, including the job. The
+    job can set lower limits for its containers.
   - No registry is contacted. The container uses the programs of the host's packages, mounted
     read-only.
   - O(state=absent) deletes the container and all its images, volumes, mounts, files and processes.
@@ -53,16 +53,16 @@ options:
     default: rootless
   memory_mib:
     description:
-      - The memory limit for the job, its dockerd and its containers together, in MiB. At least 256.
-        Swap is not available.
+      - The memory limit for the whole container, in MiB. It includes the job, the nested daemon and
+        its containers. At least 256. Swap is not available.
     type: int
     default: 1024
   cpus:
-    description: The CPU limit for all of it together, as a number of CPUs from 0.01 to 1024.
+    description: The CPU limit for the whole container, as a number of CPUs from 0.01 to 1024.
     type: float
     default: 1.0
   pids:
-    description: The limit of processes and threads for all of it together. At least 128.
+    description: The limit of processes and threads for the whole container. At least 128.
     type: int
     default: 1024
   disk_mib:
