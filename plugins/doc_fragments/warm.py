@@ -65,8 +65,8 @@ options:
     suboptions:
       playbook:
         description:
-          - The path of the playbook. Its plays must use the group C(template), which contains only
-            the template. A play for a host that does not exist is an error.
+          - The path of the playbook. Its plays must use the group C(template) or C(all), which
+            contain only the template. A play for a host that does not exist is an error.
           - All files in the playbook's directory are part of the template's digest, except hidden
             files.
           - Mutually exclusive with O(provision.roles).

@@ -102,7 +102,7 @@ fleets:
       type: int
       sample: 1
     outdated:
-      description: The hosts that were forked from an earlier generation than the current one.
+      description: The hosts that were forked from another generation than the current one.
       type: list
       elements: str
       sample: [web-3]
