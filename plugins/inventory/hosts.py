@@ -217,7 +217,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         return self.templar.template(value) if value else value
 
     def _entries(self, wanted: list[dict[str, Any]], path: str, cache: bool) -> tuple[list[Entry], list[str]]:
-        """Return all hosts, from the cache or the hypervisors, and the names of unreadable hypervisors."""
+        """Return all hosts, cached or read, and the names of unreadable hypervisors."""
         self.load_cache_plugin()
         key = self.get_cache_key(path)
         # The cache contains the options, so that a changed file is read again.

@@ -18,8 +18,8 @@ description:
   - If the certificate of a host is about to expire, if the host trusts another CA than the
     tenant's, or if its list of revoked certificates is out of date, the certificate of the running
     host is renewed.
-  - Leased hosts do not change until their lease ends, whatever is declared. Hosts whose lease or
-    lifetime has expired are deleted, and new hosts take their place.
+  - Leased hosts do not change until their lease ends, even if the declaration changes. Hosts whose
+    lease or lifetime has expired are deleted, and new hosts take their place.
   - Hosts are named after the fleet, as in C(web-1) and C(web-2).
 author:
   - stockyard contributors (!UNKNOWN)
