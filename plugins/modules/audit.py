@@ -128,7 +128,7 @@ def work(params: dict[str, Any], _check: bool) -> dict[str, Any]:
         raise Refused(
             f"{len(bad)} of {len(found)} checks do not hold.",
             cause="; ".join(f"{f.check}: {f.found} instead of {f.expected}" for f in bad[:20]),
-            remedy="put the profile on the host again, or look who changed it",
+            remedy="apply the profile again, and find the cause of the change",
         )
     told = {"compliant": not bad, "profile": looking.settings.profile, "findings": [asdict(f) for f in found]}
     return {"changed": False, **told}

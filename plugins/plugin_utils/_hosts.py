@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What Ansible is told of a host: the variables that reach it, and the groups that it is in. Pure."""
+"""Variables and groups of a host in the inventory. Pure functions."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from typing import Any
 
 Entry = dict[str, Any]
 
-# What is on a host's variables as it is, each as stockyard_NAME. Every one costs time where there are many hosts.
+# Facts that become variables stockyard_NAME. Each one costs time in a large inventory.
 FACTS = (
     "name", "tenant", "fleet", "template", "generation", "pool", "labels", "phase", "state", "ready", "expires",
     "published", "lease", "hypervisor",
 )  # fmt: skip
 
-# A kind of group, and the names of a host's groups of that kind, without their prefix. A new kind is a line here.
+# For each kind of group a function that returns the names of a host's groups without the prefix.
 KINDS: dict[str, Callable[[Entry], Iterable[str]]] = {
     "fleet": lambda e: [e["fleet"]] if e["fleet"] else [],
     "template": lambda e: [e["template"]],
@@ -34,12 +34,15 @@ KINDS: dict[str, Callable[[Entry], Iterable[str]]] = {
 
 
 def groups(entry: Entry, kinds: Iterable[str]) -> list[str]:
-    """The groups of a host: letters, digits and underscores, whatever its labels hold. No host's name has the last."""
+    """Return the groups of a host.
+
+    Names contain letters, digits and underscores only. Names of hosts contain no underscores.
+    """
     return [re.sub(r"[^A-Za-z0-9_]", "_", f"{kind}_{name}") for kind in kinds for name in KINDS[kind](entry)]
 
 
 def variables(entry: Entry, connection: str) -> dict[str, Any]:
-    """A host's variables. Keys and certificates are named by their paths; nothing secret is in here."""
+    """Return the variables of a host: paths of keys and certificates, but no secrets."""
     reach = _by_agent if connection == "guest_agent" else _by_ssh
     docker = entry["docker"]
     return {
@@ -58,12 +61,12 @@ def variables(entry: Entry, connection: str) -> dict[str, Any]:
 
 def _by_ssh(entry: Entry) -> dict[str, Any]:
     ssh = entry["ssh"]
-    # SSH is what Ansible takes anyway. Said here, it would win over a play's own `connection: local`.
+    # Ansible uses SSH by default. A variable would override `connection: local` of a play.
     found = {
         "ansible_host": ssh["host"],
         "ansible_port": ssh["port"],
         "ansible_user": ssh["user"],
-        # A variable, so that no setting of the controller's turns it off.
+        # A variable overrides the settings of the Ansible controller.
         "ansible_host_key_checking": True,
         "ansible_ssh_common_args": ssh_arguments(ssh["known_hosts"], own_key=bool(ssh["private_key"])),
     }
@@ -71,7 +74,7 @@ def _by_ssh(entry: Entry) -> dict[str, Any]:
 
 
 def ssh_arguments(known_hosts: str, *, own_key: bool) -> str:
-    """SSH's options: the pinned keys count and no others, and with a key of ours no other is offered."""
+    """Return the options of SSH: pinned host keys only, and no other than the own key."""
     options = {
         "StrictHostKeyChecking": "yes",
         "UserKnownHostsFile": _ssh_path(known_hosts),
@@ -82,7 +85,7 @@ def ssh_arguments(known_hosts: str, *, own_key: bool) -> str:
 
 
 def _ssh_path(path: str) -> str:
-    """A path as ssh_config(5) wants it: blanks inside quotes, and a percent sign doubled."""
+    """Quote a path for ssh_config(5): blanks inside quotes, and percent signs doubled."""
     return '"' + path.replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%") + '"'
 
 

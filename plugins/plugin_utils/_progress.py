@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Long work that is watched: runs a module and shows the lines of its progress file while it does."""
+"""Action plugins that run a module and show the lines of its progress file at the same time."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ RUNNER = "stockyard.container_hosts.run_here"
 
 
 class ProgressAction(ActionBase):
-    """Runs the module of its own name.
+    """Action plugin that runs the module of the same name.
 
-    Lines are shown on standard error, so that whatever a callback prints on standard output stays what it is. Where
-    they cannot be followed (another machine, another user, a task in the background) they are in the result all the
-    same.
+    Lines are shown on standard error, so that the output of callbacks on standard output does not
+    change. If the progress file cannot be read (another machine, another user, a task in the
+    background), only the result contains the lines.
     """
 
     _supports_check_mode = True
     _supports_async = True
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Called by Ansible."""
+        """Run the module and return its result."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         background = bool(self._task.async_val) and not self._connection.has_native_async
         with self._arguments(background, task_vars or {}) as arguments, self._module(background) as module:
@@ -52,12 +52,15 @@ class ProgressAction(ActionBase):
 
     @property
     def _local(self) -> bool:
-        """Whether the module runs on this machine, as this user."""
+        """Return whether the module runs on this machine as this user."""
         return self._connection.transport == "local" and not self._connection.become
 
     @contextmanager
     def _module(self, background: bool) -> Iterator[str]:
-        """What is executed: the module, or where it runs here what runs it without packing it first."""
+        """Yield the name of the module to execute.
+
+        On this machine that is a runner, which does not need to be packed for each task.
+        """
         if background or not self._local:
             yield self._task.action
             return
@@ -70,12 +73,12 @@ class ProgressAction(ActionBase):
             self._task.environment = before
 
     def _update_module_args(self, module_name: str, *arguments: Any, **keywords: Any) -> None:
-        """Errors name the module that was asked for, whatever is executed."""
+        """Use the name of the requested module in errors, also if the runner is executed."""
         super()._update_module_args(self._task.action if module_name == RUNNER else module_name, *arguments, **keywords)
 
     @contextmanager
     def _arguments(self, background: bool, task_vars: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        """The module's arguments; where its progress can be followed, with a file that is followed."""
+        """Yield the module's arguments, with a progress file if it can be read from here."""
         arguments = dict(self._task.args)
         if not self._local or background or self._task.no_log or self._task.check_mode:
             yield arguments
@@ -84,7 +87,7 @@ class ProgressAction(ActionBase):
         try:
             path = str(arguments.get("progress_file") or folder / "lines")
             arguments["progress_file"] = path
-            # The module reads a path in the same way.
+            # The module expands the path in the same way.
             file = Path(os.path.expanduser(os.path.expandvars(path)))
             with followed(file, _teller(task_vars.get("inventory_hostname", ""))):
                 yield arguments
@@ -93,14 +96,17 @@ class ProgressAction(ActionBase):
 
 
 def _teller(host: str) -> Callable[[str], None]:
-    # In a worker process, Display hands what it is given over to the main process: threads may use it.
+    # In a worker process, Display passes its lines to the main process, so that threads can use it.
     display = Display()
     return lambda line: display.display(one_line(f"[{host}] {line}"), stderr=True)
 
 
 @contextmanager
 def followed(path: Path, show: Callable[[str], None]) -> Iterator[None]:
-    """Show every whole line that is appended to a file inside the ``with`` block; it need not be there yet."""
+    """Show each complete line that is appended to a file inside the ``with`` block.
+
+    The file does not need to exist yet.
+    """
     done = threading.Event()
     thread = threading.Thread(target=_follow, args=(path, _size(path), show, done), daemon=True)
     thread.start()
@@ -130,7 +136,10 @@ def _size(path: Path) -> int:
 
 
 def _read(path: Path, start: int) -> bytes:
-    """What is in a file from there on; nothing while it cannot be read. If that is an error, the module says so."""
+    """Return the content of a file from an offset, or nothing if it cannot be read.
+
+    If a missing file is an error, the module reports it.
+    """
     try:
         with path.open("rb") as handle:
             handle.seek(start)

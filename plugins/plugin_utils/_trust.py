@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Text that somebody wrote, such as labels, is never a template, whichever ansible-core reads it."""
+"""Marks that keep users' text, such as labels, from being templates in every ansible-core."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from functools import lru_cache
 from typing import Any
 
 try:
-    # Since ansible-core 2.19 nothing is a template that is not marked as one, and ansible-inventory shows what is not
-    # marked as unsafe. Text without a brace can be no template: it is marked, to be shown as it is.
+    # Since ansible-core 2.19 only marked text is a template, and ansible-inventory shows unmarked
+    # text as unsafe. Text without a brace cannot be a template. It is marked and shown plainly.
     from ansible.template import trust_as_template
 
-    # A thousand hosts have most of it in common.
+    # Large inventories repeat most texts.
     @lru_cache(4096)
     def _text(value: str) -> str:
         return value if "{" in value else trust_as_template(value)
 
 except ImportError:
-    # Before, everything is one that is not marked as unsafe.
+    # Before 2.19 all text is a template unless it is marked as unsafe.
     from ansible.utils.unsafe_proxy import wrap_var
 
     def _text(value: str) -> str:
@@ -27,7 +27,7 @@ except ImportError:
 
 
 def marked(value: Any) -> Any:
-    """A value for a variable, with every text in it marked as what it is."""
+    """Return a value for a variable with all its texts marked."""
     if isinstance(value, str):
         return _text(value)
     if isinstance(value, dict):

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The yards that an inventory is of: their options, checked, and what is in them."""
+"""Options and contents of the yards of an inventory."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from ansible_collections.stockyard.container_hosts.plugins.module_utils.stockyar
 
 Params = dict[str, Any]
 
-# Those of the common options that an inventory has: it admits nobody and opens no volume, so it needs neither key.
+# The common options without the keys of authorities and volumes, which an inventory does not use.
 OWN = tuple(name for name in COMMON if name == "ca_path" or not name.startswith(("ca_", "volume_key")))
 
 
 def yards(own: Params, given: list[Params]) -> list[Params]:
-    """The options of each yard, with those of the file as defaults.
+    """Validate the options of each yard, with the options of the file as defaults.
 
-    :raises InvalidInput: when one is wrong, or two have one name.
+    :raises InvalidInput: if an option is invalid, or if two yards have the same name.
     """
     known = {**COMMON, "name": {"type": "str"}}
     found = [
@@ -32,12 +32,15 @@ def yards(own: Params, given: list[Params]) -> list[Params]:
     named = [{**item, "name": item["name"] or item["hypervisor"]} for item in found]
     names = [item["name"] for item in named]
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise InvalidInput(f"hypervisors: {twice[0]} is there twice.", remedy="give each a name of its own")
+        raise InvalidInput(f"hypervisors: {twice[0]} is declared twice.", remedy="give each hypervisor a unique name")
     return named
 
 
 def listing(options: Params) -> Any:
-    """All hosts of one yard; where it cannot be read, the error, as an answer: others may be read at the same time."""
+    """Return all hosts of one yard, or the error if the yard cannot be read.
+
+    Other yards are read at the same time, so that the error is no exception.
+    """
     try:
         with open_yard(options) as yard:
             return yard.listing()
@@ -47,5 +50,5 @@ def listing(options: Params) -> Any:
 
 def _mapping(item: Any, number: int) -> Params:
     if not isinstance(item, dict):
-        raise InvalidInput(f"hypervisors {number}: {item!a} is no mapping.", remedy="give options and their values")
+        raise InvalidInput(f"hypervisors {number}: {item!a} is not a mapping.", remedy="give options and their values")
     return item
