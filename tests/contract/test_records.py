@@ -4,11 +4,13 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import uuid
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -85,11 +87,30 @@ def test_another_owner_is_seen_by_its_addresses_alone(provider: Provider, drafts
 def test_what_cannot_be_read_is_reported_and_left_alone(
     bench: Bench, provider: Provider, drafts: Drafts, text: str
 ) -> None:
+    left_alone(bench, provider, drafts, drafts.reserved(), text)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"ssh_user": "-oProxyCommand=touch /tmp/owned"}, {"labels": {"a": "\x1b[2J"}}, {"generation": "../x"},
+        {"mode_reason": "\ud800"}, {"created": -1},
+    ],
+)  # fmt: skip
+def test_record_with_a_field_that_was_never_written_is_reported_and_left_alone(
+    bench: Bench, provider: Provider, drafts: Drafts, change: dict[str, Any]
+) -> None:
     record = drafts.reserved()
+    left_alone(bench, provider, drafts, record, json.dumps({**json.loads(encode(record)), **change}))
+
+
+def left_alone(bench: Bench, provider: Provider, drafts: Drafts, record: HostRecord, text: str) -> None:
+    """Check that a host with a bad record is reported, and that nothing is done to it."""
     bench.corrupt(record, text)
     try:
         seen = provider.observe(record.owner)
         assert record.domain in [s.name for s in seen.strangers]
+        assert all(s.reason.isprintable() for s in seen.strangers)
         assert record.uuid not in [h.record.uuid for h in seen.hosts]
         for attempt in (
             lambda: provider.destroy(record),
