@@ -85,6 +85,14 @@ def test_record_of_an_earlier_version_is_read(data: dict[str, Any]) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    "image", ["92d04c2b-0142-5fa3-9cd0-fd78cc9971fc@1795958481006846046", "4b0e@2026-01-31T12:00:00.000000Z", "4b0e@"]
+)
+def test_record_of_a_source_on_vsphere_is_read(image: str) -> None:
+    data = {**plain(full_template()), "image": image, "checksums": {"frozen": "yes"}}
+    assert codec.to_dict(decoded(data)) == {k: v for k, v in data.items() if k != "kind"}
+
+
 @pytest.mark.parametrize("data", FULL, ids=lambda d: str(d["kind"]))
 def test_record_with_every_field_in_use_is_read(data: dict[str, Any]) -> None:
     assert codec.to_dict(decoded(data)) == {k: v for k, v in data.items() if k != "kind"}

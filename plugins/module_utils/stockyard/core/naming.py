@@ -24,6 +24,8 @@ _PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]{0,98}[a-z0-9+.]")
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 _LABEL_KEY = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?")
 _DIGEST = re.compile(r"[0-9a-z]{1,128}")
+# A digest, or on vSphere a machine and its version: 4b0e…@2026-01-31T12:00:00.000000Z. It can be a directory's name.
+_IMAGE = re.compile(r"[0-9A-Za-z][0-9A-Za-z@:.+_-]{0,254}")
 _SERIAL = re.compile(r"[0-9a-f]{0,64}")
 # Seconds since the epoch that a record can hold: the year 5138.
 LAST_MOMENT = 1e11
@@ -130,6 +132,11 @@ def moment(what: str, value: Any) -> float:
 def digest(what: str, value: Any) -> str:
     """Check a digest or the name of a generation: lower-case letters and digits."""
     return _matching(what, _DIGEST, value, "see that the record was not changed by hand")
+
+
+def image(value: Any) -> str:
+    """Check the name of an image."""
+    return _matching("image", _IMAGE, value, "see that the record was not changed by hand")
 
 
 def serial(what: str, value: Any) -> str:

@@ -209,8 +209,9 @@ class TemplateRecord:
         for what, value in (("owner", self.owner), ("tenant", self.tenant), ("template", self.name)):
             naming.name(what, value)
         naming.identifier(self.uuid)
-        for what in ("generation", "recipe", "image"):
+        for what in ("generation", "recipe"):
             naming.digest(what, getattr(self, what))
+        naming.image(self.image)
         naming.choice("docker", self.docker, DOCKER_KINDS)
         naming.user(self.ssh_user)
         naming.mac(self.mac)
