@@ -24,7 +24,7 @@ from stockyard.core.preload import Reference
 from stockyard.errors import StockyardError
 from stockyard.jenkins import client as jenkins
 from stockyard.providers import cloudimages, registries
-from stockyard.providers.vsphere import rest
+from stockyard.providers.vsphere import rest, session, soap
 from stockyard.providers.vsphere.place import parse
 from stockyard.services import reach
 from stockyard.web import Bounds, Connection, opener
@@ -77,6 +77,9 @@ def limits(monkeypatch: pytest.MonkeyPatch, ca: Path) -> None:
     monkeypatch.setattr(jenkins, "LONGEST_ANSWER", SMALL)
     monkeypatch.setattr(rest, "PATIENCE", TIME)
     monkeypatch.setattr(rest, "LONGEST", SMALL)
+    monkeypatch.setattr(session, "CONNECT", TIME)
+    monkeypatch.setattr(soap, "ANSWER", TIME)
+    monkeypatch.setattr(soap, "LONGEST", SMALL)
     monkeypatch.setattr(cloudimages, "LARGEST", SMALL)
     monkeypatch.setattr(registries, "LARGEST_MANIFEST", SMALL)
     monkeypatch.setattr(registries, "LARGEST_BLOB", SMALL)
@@ -105,6 +108,16 @@ def ask_vcenter(port: int, ca: Path) -> object:
         return None
 
 
+def knock_vcenter(port: int, ca: Path) -> object:
+    place = parse(f"vsphere://127.0.0.1:{port}/dc/cluster", {})
+    return session.Session(place, Login("u", "p", ca_path=str(ca)))
+
+
+def call_vcenter(port: int, ca: Path) -> object:
+    connection = soap.SoapConnection("127.0.0.1", port, ssl.create_default_context(cafile=str(ca)))
+    return connection.exchange("POST", "/sdk", b"<x/>")
+
+
 def fetch_image(port: int, ca: Path) -> object:
     image = CloudImage(f"https://127.0.0.1:{port}/disk.qcow2", f"sha256:{'0' * 64}")
     cloudimages.fetch(image, ca.parent / "disk.qcow2", "", Deadline(TIME))
@@ -117,7 +130,16 @@ def fetch_preload(port: int, ca: Path) -> object:
     return None
 
 
-CLIENTS: list[Client] = [ask_ping, ask_containers, ask_jenkins, ask_vcenter, fetch_image, fetch_preload]
+CLIENTS: list[Client] = [
+    ask_ping,
+    ask_containers,
+    ask_jenkins,
+    ask_vcenter,
+    knock_vcenter,
+    call_vcenter,
+    fetch_image,
+    fetch_preload,
+]
 
 
 @pytest.mark.parametrize("script", ENDLESS, ids=lambda s: s.__name__)

@@ -80,7 +80,7 @@ class Connection(http.client.HTTPConnection):
     ) -> None:
         self.default_port = http.client.HTTPS_PORT if context else http.client.HTTP_PORT
         super().__init__(host, port)
-        self._bounds = bounds
+        self.bounds = bounds
         self._tls = context
         self._create_connection = self._dial
         self.response_class = self._response  # type: ignore[assignment]  # any callable will do
@@ -89,7 +89,7 @@ class Connection(http.client.HTTPConnection):
         """Connect, and shake hands if the connection has TLS."""
         super().connect()
         if self._tls:
-            self.sock.settimeout(self._bounds.remaining())
+            self.sock.settimeout(self.bounds.remaining())
             tunnel: str | None = getattr(self, "_tunnel_host", None)
             self.sock = self._tls.wrap_socket(self.sock, server_hostname=tunnel or self.host)
 
@@ -99,7 +99,7 @@ class Connection(http.client.HTTPConnection):
             self.connect()
         view = memoryview(data)
         for start in range(0, len(view), RECORD):
-            self.sock.settimeout(self._bounds.remaining())
+            self.sock.settimeout(self.bounds.remaining())
             self.sock.sendall(view[start : start + RECORD])
 
     def exchange(self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None) -> Answer:
@@ -126,7 +126,7 @@ class Connection(http.client.HTTPConnection):
         for family, kind, protocol, _name, place in socket.getaddrinfo(*address, type=socket.SOCK_STREAM):
             sock = socket.socket(family, kind, protocol)
             try:
-                sock.settimeout(self._bounds.remaining())
+                sock.settimeout(self.bounds.remaining())
                 sock.connect(place)
                 return sock
             except OSError as refusal:
@@ -135,7 +135,7 @@ class Connection(http.client.HTTPConnection):
         raise error
 
     def _response(self, sock: socket.socket, *arguments: Any, **options: Any) -> http.client.HTTPResponse:
-        return _Response(sock, self._bounds, *arguments, **options)
+        return _Response(sock, self.bounds, *arguments, **options)
 
 
 class _Response(http.client.HTTPResponse):

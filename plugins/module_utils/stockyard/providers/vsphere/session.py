@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import socket
 import ssl
 import threading
 import time
@@ -17,15 +16,13 @@ from typing import Any, TypeVar
 
 from ...core.login import Login
 from ...errors import ConnectionFailed, InvalidInput, Unsupported
-from . import api
+from . import api, soap
 from .faults import LOST, is_a, lost, translated
 from .place import Place
 from .rest import Rest
 
 T = TypeVar("T")
 CONNECT = 15.0
-# The longest that vCenter may take for one answer; waits for tasks ask for shorter ones.
-ANSWER = 120
 # Idle connections are closed before a firewall forgets them.
 IDLE = 60
 PAUSE = 0.5
@@ -167,8 +164,9 @@ def _instance(place: Place, context: ssl.SSLContext) -> Any:
         try:
             stub = adapter(
                 host=place.host, port=place.port, path="/sdk", sslContext=context, poolSize=place.parallel + 4,
-                httpConnectionTimeout=ANSWER, connectionPoolTimeout=IDLE,
+                httpConnectionTimeout=soap.SILENCE, connectionPoolTimeout=IDLE,
             )  # fmt: skip
+            stub.scheme = soap.SoapConnection
         except LOST:
             raise
         except api.vmodl().MethodFault:
@@ -182,13 +180,9 @@ def _instance(place: Place, context: ssl.SSLContext) -> Any:
 
 
 def _knock(place: Place, context: ssl.SSLContext) -> None:
-    """Find out in bounded time whether anybody is there and who it is: pyvmomi's first question has no time limit."""
+    """Find out in bounded time whether a server is there and which one: pyvmomi's first question has no time limit."""
     name = f"{place.host}:{place.port}"
     try:
-        with (
-            socket.create_connection((place.host, place.port), CONNECT) as line,
-            context.wrap_socket(line, server_hostname=place.host),
-        ):
-            return
-    except OSError as error:
+        soap.ask_versions(place.host, place.port, context, CONNECT)
+    except LOST as error:
         raise lost("connect", name, error) from error
