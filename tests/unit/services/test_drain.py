@@ -23,11 +23,13 @@ from stockyard import FleetSpec, TemplateSpec, UpdateSpec, Yard
 from stockyard.authority import Authority
 from stockyard.core.capabilities import Capabilities
 from stockyard.core.clock import Deadline
+from stockyard.core.declaration import Declaration, FleetTerm, TemplateTerm
 from stockyard.core.host import DOCKER_PORT, Host, HostRecord
 from stockyard.core.provider import Channel
 from stockyard.providers.registry import open_provider
 from stockyard.services import health
 from stockyard.services.drain import drain
+from tests import hostile
 from tests.support import FaultyProvider
 
 Answer = Callable[[str], tuple[int, bytes]]
@@ -159,6 +161,34 @@ def test_they_are_not_waited_for_longer_than_the_grace_period(yard: Yard, serve:
 def test_who_says_nothing_of_containers_has_its_grace_and_goes(yard: Yard, serve: Any) -> None:
     serve(members(yard)[0], lambda _path: (200, b"<html>"))
     assert 0.2 <= drained(yard, members(yard)[0], 0.2) < 10
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"[" * 100_000, b'[{"Names": ["/\\ud800"]}]', b'[{"Names": ["/\\u001b]0;owned\\u0007\\r\\nhost ci-2: ready"]}]',
+        b'[{"Id": 5}]', b'[{"Names": {}}]', b"[7]", b"{}", b"\xff",
+    ],
+    ids=range(8),
+)  # fmt: skip
+def test_host_whose_containers_are_nonsense_has_its_grace_and_goes(
+    yard: Yard, serve: Any, lines: list[str], body: bytes
+) -> None:
+    serve(members(yard)[0], lambda _path: (200, body))
+    assert 0.2 <= drained(yard, members(yard)[0], 0.2) < 10
+    assert any("makes no sense" in line for line in lines)
+    assert all(line.isprintable() for line in lines)
+
+
+def test_site_with_a_host_that_answers_slowly_ends_in_time(yard: Yard, serve: Any, tmp_path: Path) -> None:
+    slow, other = members(yard)
+    serve(other, well)
+    context = _context(yard.context.pki("default").authority(datetime.now(UTC)), slow.record, tmp_path)
+    fleet = FleetTerm(FleetSpec("ci", "base", count=2))
+    with hostile.served(hostile.slow_head, context, slow.record.address, DOCKER_PORT):
+        begin = yard.context.clock.monotonic()
+        yard.site(Declaration((TemplateTerm(TemplateSpec("base")),), (fleet,)), check=True)
+        assert yard.context.clock.monotonic() - begin < 10
 
 
 def test_without_a_grace_period_nobody_is_asked(yard: Yard) -> None:
