@@ -10,9 +10,9 @@ import json
 from collections.abc import Iterable, Iterator
 
 from ..guest.security import daemon
+from ..guest.security.addresses import Network
 from .machine import Machine
 
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 DOCKERS = ("docker", "br-", "veth")
 
 

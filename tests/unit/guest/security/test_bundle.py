@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import ast
+import ipaddress
 import json
 import subprocess
 import sys
@@ -16,7 +17,18 @@ from stockyard import ImageSpec, InvalidInput, TemplateSpec
 from stockyard.core import codec
 from stockyard.core.security import PROFILES, SecuritySpec, Settings
 from stockyard.guest.recipe import LINK, declared_digest, recipe
-from stockyard.guest.security import MARKER, bundle, daemon, disk, firewall, kernel, limits, rootless
+from stockyard.guest.security import (
+    MARKER,
+    addresses,
+    authorization,
+    bundle,
+    daemon,
+    disk,
+    firewall,
+    kernel,
+    limits,
+    rootless,
+)
 
 ROOTLESS = SecuritySpec("hostile", user_namespaces="rootless")
 VARIANTS = [*map(SecuritySpec, PROFILES), ROOTLESS, SecuritySpec("trusted", user_namespaces="remap")]
@@ -152,3 +164,25 @@ def test_the_plugin_in_the_image_needs_nothing_of_the_sdk(tmp_path: Path) -> Non
         "assert m.main and not [n for n in sys.modules if n == 'stockyard' or n.startswith('stockyard.')]"
     )
     subprocess.run([sys.executable, "-I", "-c", check], check=True, timeout=60)
+
+
+def test_plugin_of_another_release_is_another_generation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hosts with the plugin are replaced by the next run of ``site``, and ``site --check`` reports it."""
+    specs = [TemplateSpec("a", security=SecuritySpec(profile)) for profile in ("trusted", "shared", "hostile")]
+    before = [declared_digest(spec) for spec in specs]
+    source = authorization._source
+    monkeypatch.setattr(authorization, "_source", lambda module: source(module) + "# older\n")
+    after = [declared_digest(spec) for spec in specs]
+    assert [old == new for old, new in zip(before, after, strict=True)] == [True, True, False]
+
+
+@pytest.mark.parametrize("spec", [*VARIANTS, SecuritySpec()])
+def test_docker_takes_addresses_from_the_pools_in_every_profile(spec: SecuritySpec) -> None:
+    path = daemon.ROOTLESS if spec.user_namespaces == "rootless" else daemon.PATH
+    assert json.loads(made(spec)[path])["default-address-pools"] == addresses.KEYS["default-address-pools"]
+
+
+def test_pools_meet_no_network_that_hosts_are_given() -> None:
+    given = ("10.0.2.0/24", "192.168.122.0/24", "169.254.0.0/16", "127.0.0.0/8", "fe80::/10", "fec0::/64", "::1/128")
+    assert [net for net in given if addresses.meeting(ipaddress.ip_network(net))] == []
+    assert addresses.meeting(ipaddress.ip_network("172.16.0.0/12")) == "172.17.0.0/16"

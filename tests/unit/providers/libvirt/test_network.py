@@ -22,9 +22,9 @@ BOUND = {"ports": (8080,), "bind": "127.9.9.9"}
 class Libvirt:
     """As much of a connection as is asked: one network."""
 
-    def __init__(self, forward: str, active: bool = True) -> None:
+    def __init__(self, forward: str, active: bool = True, address: str = "192.168.9.1") -> None:
         element = f"<forward mode='{forward}'/>" if forward else ""
-        self.text = f"<network>{element}<ip address='192.168.9.1' prefix='29'/></network>"
+        self.text = f"<network>{element}<ip address='{address}' prefix='29'/></network>"
         self.active = active
 
     def networkLookupByName(self, name: str) -> Libvirt:  # noqa: N802
@@ -70,6 +70,19 @@ def test_what_can_be_kept(forward: str, spec: HostSpec) -> None:
 def test_what_cannot_be_kept_is_refused_and_not_weakened(forward: str, spec: HostSpec, why: str) -> None:
     with pytest.raises(Unsupported, match=why) as caught:
         networks(forward).check(spec)
+    assert caught.value.remedy
+
+
+@pytest.mark.parametrize(("address", "meets"), [
+    ("172.17.3.1", True), ("172.18.200.1", True), ("172.19.0.1", False), ("10.0.2.1", False),
+])  # fmt: skip
+def test_network_with_addresses_of_a_docker_pool_is_refused(address: str, meets: bool) -> None:
+    asked = Networks(Libvirt("", active=True, address=address), system=True)
+    if not meets:
+        asked.check(HostSpec(network="lab"))
+        return
+    with pytest.raises(Unsupported, match="Docker's pool 172") as caught:
+        asked.check(HostSpec(network="lab"))
     assert caught.value.remedy
 
 

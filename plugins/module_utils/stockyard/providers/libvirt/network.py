@@ -15,6 +15,7 @@ from ...core.host import DOCKER_PORT, SSH_PORT, HostRecord, HostSpec
 from ...core.network import USER_NETWORK, GuestNetwork, Published, clash
 from ...core.provider import Record
 from ...errors import AddressTaken, Conflict, Unsupported
+from ...guest.security import addresses
 from .faults import translated
 from .subnet import Subnet, read
 from .xml.devices import Interface
@@ -150,7 +151,14 @@ class Networks:
                 remedy = "use egress proxy, or qemu:///system with a network"
                 raise Unsupported("egress open cannot be had safely here.", cause=WHY_NOT_OPEN, remedy=remedy)
             return
-        forward = self._subnet(spec.network).forward
+        subnet = self._subnet(spec.network)
+        if pool := addresses.meeting(ipaddress.IPv4Network(subnet.network)):
+            raise Unsupported(
+                f"network {spec.network} has addresses that Docker takes for containers.",
+                cause=f"its {subnet.network} meets Docker's pool {pool}",
+                remedy="use a network with other addresses",
+            )
+        forward = subnet.forward
         if bool(forward) != (spec.egress == "open"):
             is_ = f"it forwards ({forward})" if forward else "it is isolated"
             raise Unsupported(
