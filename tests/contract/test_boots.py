@@ -36,7 +36,9 @@ def test_a_host_is_itself_after_a_stop(
     provider.stop(record, deadline)
     provider.stop(record, deadline)
     assert state_of(provider, record) == "off"
-    provider.start(record, deadline)
+    provider.check_start(record)
+    assert state_of(provider, record) == "off"
+    assert provider.start(record, deadline) == ""
     assert state_of(provider, record) == "running"
     assert ask(provider, record, deadline, op="hello")["uuid"] == record.uuid
 
