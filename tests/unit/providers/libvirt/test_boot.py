@@ -67,7 +67,10 @@ class Domain:
         self.active = True
 
     def resume(self) -> None:
-        self.resumed = True
+        self.resumed, self.saved = True, False
+
+    def shutdown(self) -> None:
+        self.active = False
 
 
 @pytest.fixture(autouse=True)
@@ -134,6 +137,13 @@ def test_saved_memory_is_kept_if_the_start_fails_for_another_reason(disk: Path) 
     with pytest.raises(HypervisorError):
         start(domain, disk)
     assert domain.saved
+
+
+def test_machine_with_saved_memory_is_resumed_before_it_is_shut_down(disk: Path) -> None:
+    domain = Domain(saved=True)
+    boot.stop(domain, RECORD, disk, Deadline(5))
+    assert domain.resumed
+    assert not domain.active
 
 
 def test_machine_that_a_process_runs_is_not_started(disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:

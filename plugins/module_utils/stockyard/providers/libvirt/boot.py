@@ -16,7 +16,7 @@ from ...core.clock import Deadline
 from ...core.host import HostRecord
 from ...core.provider import Record
 from ...errors import GuestBroken, HypervisorError, StockyardError
-from . import disks, network, processes
+from . import disks, network, power, processes
 from .faults import translated
 from .monitor import Monitor
 
@@ -55,6 +55,15 @@ def start(domain: Any, record: Record, disk: Path, deadline: Deadline) -> str:
     with translated("resume the domain", title):
         domain.resume()
     return warning
+
+
+def stop(domain: Any, record: Record, disk: Path, grace: Deadline) -> None:
+    """Shut a machine down. One whose memory is saved is resumed first: else its next start would undo the shutdown."""
+    with translated("read the domain", record.title):
+        saved = not domain.isActive() and domain.hasManagedSaveImage()
+    if saved:
+        start(domain, record, disk, grace)
+    power.stop(domain, record.title, grace)
 
 
 def _power_on(domain: Any, title: str, disk: Path, deadline: Deadline) -> str:

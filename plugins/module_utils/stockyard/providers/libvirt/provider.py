@@ -195,7 +195,8 @@ class LibvirtProvider:
         return boot.start(domain, record, disk, deadline)
 
     def stop(self, record: Record, deadline: Deadline) -> None:
-        power.stop(self.domains.find(record), record.title, deadline.within(STOP_GRACE))
+        disk = self._folder(record) / "disk.qcow2"
+        boot.stop(self.domains.find(record), record, disk, deadline.within(STOP_GRACE))
 
     def resize(self, record: HostRecord, size: Size, deadline: Deadline) -> None:
         grow.resize(self.domains.find(record), record, size, deadline)
