@@ -27,14 +27,18 @@ setup: ## install Debian packages and .venv; instant when nothing changed
 	@hack/packages.sh
 	@hack/setup.sh
 
+# The yard of the demo has an owner of its own. ARGS="-e yard=FILE" names another declaration.
+DEMO := -e yard=$(CURDIR)/examples/yard.yml
+
 demo: setup ## build a template, fork three hosts, print how to reach them
-	@hack/playbook.sh site $(ARGS)
+	@hack/playbook.sh site $(DEMO) $(ARGS)
+	@hack/where.sh
 
-teardown: setup ## remove everything that the demo made, but the template
-	@hack/playbook.sh teardown $(ARGS)
+teardown: setup ## remove all hosts of the demo, but not the template
+	@hack/playbook.sh teardown $(DEMO) $(ARGS)
 
-report: setup ## write a page of the yard to build/yard.html
-	@hack/playbook.sh report -e report_dest="$(CURDIR)/build/yard.html" $(ARGS)
+report: setup ## write a page of the demo's yard to build/yard.html
+	@hack/playbook.sh report $(DEMO) -e report_dest="$(CURDIR)/build/yard.html" $(ARGS)
 
 test: setup ## all tests but the long ones
 	@.venv/bin/pytest -m "not full" --numprocesses=2 --junitxml=build/junit.xml $(ARGS)

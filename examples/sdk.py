@@ -4,7 +4,7 @@
 
 from stockyard import FleetSpec, HostSpec, TemplateSpec, Yard
 
-with Yard(progress=print) as yard:
+with Yard(owner="demo", progress=print) as yard:
     yard.template(TemplateSpec("docker"))
     web = yard.fleet(FleetSpec("web", template="docker", count=3, host=HostSpec(ports=(8080,))))
     for host in web.objects:

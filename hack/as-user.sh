@@ -39,7 +39,8 @@ as_user() {
       *) [[ ${!name} != "${HOME:-/root}"/* ]] || drop+=(-u "$name") ;;
     esac
   done < <(compgen -e)
-  runuser -u "$user" -- env --chdir=/ "${drop[@]}" HOME="$home" USER="$user" LOGNAME="$user" SHELL=/bin/bash PATH="$path" "$@"
+  runuser -u "$user" -- env --chdir=/ "${drop[@]}" HOME="$home" USER="$user" LOGNAME="$user" SHELL=/bin/bash PATH="$path" \
+    STOCKYARD_BECOME="su - $user" "$@"
 }
 
 # The copy has one place, so that its .venv and templates stay warm. Runs of one checkout share it, as they would share

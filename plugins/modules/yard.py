@@ -59,9 +59,13 @@ options:
       - Whether to delete fleets, templates and pools of the owner that are not declared. Volumes,
         single hosts, templates with hosts, and pools with members are never deleted.
       - V(no) keeps them.
-      - V(yes) deletes them. A kind of object is kept if its list in the declaration is empty,
-        because an empty list is usually a mistake.
-      - V(force) deletes them even if the list is empty.
+      - V(yes) deletes templates and pools. If it would delete hosts because their fleet is not
+        declared, the module fails before anything is changed, in check mode too, unless the plan
+        is saved in check mode with O(save_plan), or a saved plan is applied with O(only_if). A
+        fleet that is declared with the state C(absent) or the count 0 is deleted without that.
+      - With V(yes), a kind of object is kept if its list in the declaration is empty, because an
+        empty list is usually a mistake.
+      - V(force) deletes all of them, fleets with hosts too, even if the list is empty.
       - Nothing is deleted if a part of the declaration failed.
     type: str
     choices: ["no", "yes", force]

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from .conftest import Controller
+from .conftest import CHECKOUT, Controller
 
 PLAYBOOK = "stockyard.container_hosts.build_push_dispose"
+DEMO = ("-e", f"yard={CHECKOUT}/examples/yard.yml")
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def context(tmp_path: Path) -> Path:
     ],
 )  # fmt: skip
 def test_what_cannot_be_built_is_refused_first(controller: Controller, context: Path, wrong: dict[str, str]) -> None:
-    done = controller.run(PLAYBOOK, "-e", json.dumps({"build_context": str(context), **wrong}))
+    done = controller.run(PLAYBOOK, *DEMO, "-e", json.dumps({"build_context": str(context), **wrong}))
     assert done.returncode != 0
     assert "Give build_context" in done.output
     assert "Fork the host" not in done.output
@@ -36,9 +37,9 @@ def test_what_cannot_be_built_is_refused_first(controller: Controller, context: 
 
 def test_a_host_that_cannot_be_reached_is_taken_away(controller: Controller, context: Path) -> None:
     """Over a hypervisor without machines nothing answers, and the host goes all the same."""
-    made = controller.run("stockyard.container_hosts.site")
+    made = controller.run("stockyard.container_hosts.site", *DEMO)
     assert made.returncode == 0, made.output
-    done = controller.run(PLAYBOOK, "-e", json.dumps({"build_context": str(context), "build_image": "a"}))
+    done = controller.run(PLAYBOOK, *DEMO, "-e", json.dumps({"build_context": str(context), "build_image": "a"}))
     assert done.returncode != 0
     assert done["Delete the host"]["changed"] is True
     assert done["Delete the host"]["plan"][0].startswith("destroy host build-")

@@ -22,6 +22,7 @@ VERSION = "2.18.0"
 WORK = CHECKOUT / "build" / "oldest"
 PATIENCE = 900
 SITE, TEARDOWN = "stockyard.container_hosts.site", "stockyard.container_hosts.teardown"
+DEMO = ("-e", f"yard={CHECKOUT}/examples/yard.yml")
 
 
 class OldController(Controller):
@@ -64,15 +65,15 @@ def test_it_is_the_one_that_the_collection_names(old: OldController) -> None:
 
 
 def test_a_yard_from_nothing_to_nothing(old: OldController) -> None:
-    made = old.run(SITE)
+    made = old.run(SITE, *DEMO)
     assert made.returncode == 0, made.output
     assert "web-3: Docker tcp://127." in made.stdout
-    again = old.run(SITE)
+    again = old.run(SITE, *DEMO)
     assert "changed=0 " in again.stdout, again.output
     for other in ("rebuild", "report"):
-        done = old.run(f"stockyard.container_hosts.{other}")
+        done = old.run(f"stockyard.container_hosts.{other}", *DEMO)
         assert done.returncode == 0, done.output
-    assert old.run(TEARDOWN, "-e", "teardown_templates=true").returncode == 0
+    assert old.run(TEARDOWN, *DEMO, "-e", "teardown_templates=true").returncode == 0
 
 
 @pytest.mark.parametrize(("text", "said"), [
@@ -86,6 +87,7 @@ def test_what_is_wrong_is_told(old: OldController, text: str | None, said: str) 
     if text is not None:
         declaration.write_text(text)
     done = old.run(SITE, "-e", f"yard={declaration}")
+    assert "No declaration is named" in old.run(SITE).output
     assert done.returncode != 0
     assert said in done.output
     assert "Traceback" not in done.output
@@ -93,8 +95,8 @@ def test_what_is_wrong_is_told(old: OldController, text: str | None, said: str) 
 
 def test_the_inventory_is_read(old: OldController) -> None:
     source = old.home / "a.stockyard.yml"
-    source.write_text(f"plugin: stockyard.container_hosts.hosts\nhypervisor: {old.hypervisor}\n")
-    assert old.run(SITE).returncode == 0
+    source.write_text(f"plugin: stockyard.container_hosts.hosts\nowner: demo\nhypervisor: {old.hypervisor}\n")
+    assert old.run(SITE, *DEMO).returncode == 0
     line = ["ansible-inventory", "-i", str(source), "--list"]
     done = subprocess.run(line, env={**os.environ, **old.environment}, capture_output=True, text=True, check=True)
     assert sorted(json.loads(done.stdout)["_meta"]["hostvars"]) == ["web-1", "web-2", "web-3"]

@@ -125,10 +125,12 @@ def test_the_demo_runs_from_the_tarball(installed: dict[str, str], home: Path) -
     """Made, listed, shown and taken away, by what is in it."""
 
     def playbook(name: str, *more: str) -> str:
-        return run("ansible-playbook", f"stockyard.container_hosts.{name}", *more, home=home, **installed)
+        return run("ansible-playbook", f"stockyard.container_hosts.{name}", *demo, *more, home=home, **installed)
 
+    collection = Path(installed["ANSIBLE_COLLECTIONS_PATH"]) / "ansible_collections" / "stockyard" / "container_hosts"
+    demo = ("-e", f"yard={collection}/examples/yard.yml")
     assert "create host web-3" in playbook("site")
-    (home / "web.stockyard.yml").write_text("plugin: stockyard.container_hosts.hosts\n")
+    (home / "web.stockyard.yml").write_text("plugin: stockyard.container_hosts.hosts\nowner: demo\n")
     listed = run("ansible-inventory", "-i", home / "web.stockyard.yml", "--graph", home=home, **installed)
     assert listed.count("--web-3") > 1
     playbook("report", "-e", "report_dest=yard.html")

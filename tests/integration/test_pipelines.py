@@ -104,7 +104,12 @@ def test_what_was_removed_from_a_checkout_goes_and_an_empty_one_takes_nothing(
     checkout.declare(YARD)
     assert checkout.run([f"{site} -e yard_prune=no"])[0] == 0
     assert checkout.hosts() == ["old-1", "web-1", "web-2"]
-    assert checkout.run([site])[0] == 0
+    code, said = checkout.run([site])
+    assert code != 0
+    assert "not declared: fleet old" in said
+    assert checkout.hosts() == ["old-1", "web-1", "web-2"]
+    steps = [f"{site} --check -e yard_save_plan=plan.json", f"{site} -e yard_only_if=plan.json"]
+    assert checkout.run(steps)[0] == 0
     assert checkout.hosts() == ["web-1", "web-2"]
     for text in ("", "{}", "yard_fleets: []", "yard_fleet: []", "{", "[]"):
         (tmp_path / "yard.yml").write_text(text)

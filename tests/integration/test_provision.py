@@ -86,7 +86,7 @@ def test_a_whole_yard_has_it(controller: Controller, tmp_path: Path) -> None:
     }  # fmt: skip
     file = tmp_path / "yard.json"
     file.write_text(json.dumps(declared))
-    done = controller.run("stockyard.container_hosts.site", "-e", f"@{file}")
+    done = controller.run("stockyard.container_hosts.site", "-e", f"yard={file}")
     assert done.returncode == 0, done.output
     assert f"build template y: there is none, {RUNS}" in done.output
 

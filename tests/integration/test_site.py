@@ -20,6 +20,8 @@ from stockyard.core.clock import SystemClock
 from .conftest import CHECKOUT, Controller, Played
 
 SITE, TEARDOWN = "stockyard.container_hosts.site", "stockyard.container_hosts.teardown"
+DEMO = ("-e", f"yard={CHECKOUT}/examples/yard.yml")
+TAKERS = sorted(p.stem for p in (CHECKOUT / "playbooks").glob("*.yml") if "declaration.yml" in p.read_text())
 DECLARATION = {
     "yard_owner": "mine",
     "yard_templates": [{"name": "small", "memory_mib": 512}, {"name": "old", "state": "absent"}],
@@ -36,41 +38,41 @@ def changed(played: Played, count: int) -> bool:
 
 
 def test_a_yard_from_nothing_to_nothing(controller: Controller) -> None:
-    first = controller.run(SITE, "--check", "--diff")
+    first = controller.run(SITE, *DEMO, "--check", "--diff")
     assert changed(first, 1), first.output
     for name in ("template docker", "host web-1", "host web-2", "host web-3"):
         assert f'"{name}"' in first.stdout
     assert not list(controller.state.parent.glob("yard.json*"))
     assert not (controller.home / ".config").exists()
 
-    made = controller.run(SITE)
+    made = controller.run(SITE, *DEMO)
     assert changed(made, 1), made.output
     for host in made["stockyard.container_hosts.yard : Converge the yard"]["members"]:
         for line in (host["ssh"]["command"], host["docker"]["context"], host["docker"]["export"]):
             assert f'"{line}"' in made.stdout
 
-    again = controller.run(SITE)
+    again = controller.run(SITE, *DEMO)
     assert changed(again, 0), again.output
     assert "web-3: Docker tcp://127." in again.stdout
 
     # What nothing declares: a fleet that was forgotten, and a host of its own.
-    with Yard(controller.hypervisor, pki_dir=str(controller.root / "pki")) as yard:
+    with Yard(controller.hypervisor, owner="demo", pki_dir=str(controller.root / "pki")) as yard:
         yard.fleet(FleetSpec("forgotten", template="docker"))
         yard.host(SingleSpec("alone", template="docker"))
 
-    dry = controller.run(TEARDOWN, "--check")
+    dry = controller.run(TEARDOWN, *DEMO, "--check")
     assert changed(dry, 1), dry.output
     assert sorted(dry["Delete all hosts"]["hosts"]) == ["alone", "forgotten-1", "web-1", "web-2", "web-3"]
 
-    gone = controller.run(TEARDOWN)
+    gone = controller.run(TEARDOWN, *DEMO)
     assert changed(gone, 1), gone.output
     assert gone["Delete all hosts"]["hosts"] == []
-    with Yard(controller.hypervisor, pki_dir=str(controller.root / "pki")) as yard:
+    with Yard(controller.hypervisor, owner="demo", pki_dir=str(controller.root / "pki")) as yard:
         assert [t["name"] for t in yard.templates()] == ["docker"]
 
-    last = controller.run(TEARDOWN, "-e", "teardown_templates=true")
+    last = controller.run(TEARDOWN, *DEMO, "-e", "teardown_templates=true")
     assert changed(last, 1), last.output
-    assert controller.run(TEARDOWN, "-e", "teardown_templates=true")["Delete all hosts"]["changed"] is False
+    assert controller.run(TEARDOWN, *DEMO, "-e", "teardown_templates=true")["Delete all hosts"]["changed"] is False
     assert not list((controller.root / "yard.json.d" / "disks").iterdir())
 
 
@@ -80,14 +82,14 @@ def authority() -> Authority:
     return Authority.create("mine", datetime.fromtimestamp(SystemClock().now(), UTC))
 
 
-@pytest.mark.parametrize(("how", "changes"), [("yard=mine.yml", 1), ("@mine.yml", 0)])
-def test_a_declaration_of_the_users_own(controller: Controller, authority: Authority, how: str, changes: int) -> None:
+def test_a_declaration_of_the_users_own(controller: Controller, authority: Authority) -> None:
     pki: dict[str, Any] = {"pki_dir": str(controller.root / "mine")}
     keys = {"yard_ca_certificate": authority.pem(), "yard_ca_private_key": authority.key_pem()}
     mine = {**DECLARATION, **keys, "yard_pki_dir": pki["pki_dir"]}
     (controller.home / "mine.yml").write_text(json.dumps(mine))
-    made = controller.run(SITE, "-e", how, "-vvvv")
-    assert changed(made, changes), made.output
+    made = controller.run(SITE, "-e", "yard=mine.yml", "-vvvv")
+    assert changed(made, 1), made.output
+    assert changed(controller.run(SITE, "-e", "yard=mine.yml"), 0)
     assert authority.key_pem().splitlines()[1] not in made.output
     with Yard(controller.hypervisor, owner="mine", **pki) as yard:
         assert [(h["name"], h["labels"]) for h in yard.hosts()] == [("one-1", {"stage": "test"})]
@@ -109,7 +111,37 @@ def test_a_variable_that_does_not_exist_is_refused(controller: Controller, tmp_p
     (tmp_path / "bad.yml").write_text("yard_ower: mine\nmy_owner: x\nyard_fleets: []\n")
     bad = controller.run(playbook, "-e", f"yard={tmp_path}/bad.yml")
     assert bad.returncode != 0
-    assert "bad.yml: yard_ower is not known" in bad.output
+    assert "yard_ower is not known" in bad.output
+    assert "bad.yml" in bad.output
+
+
+@pytest.mark.parametrize(("playbook", "named"), [
+    *((playbook, []) for playbook in TAKERS),
+    *(("site", ["-e", given]) for given in ("yards=mine.yml", "yard_file=mine.yml", "@mine.yml")),
+])  # fmt: skip
+def test_playbook_without_declaration_is_refused(controller: Controller, playbook: str, named: list[str]) -> None:
+    """No file is a default: its owner would be another user."""
+    (controller.home / "mine.yml").write_text(json.dumps(DECLARATION))
+    before = controller.state.read_bytes() if controller.state.exists() else b""
+    refused = controller.run(f"stockyard.container_hosts.{playbook}", *named)
+    assert refused.returncode != 0
+    assert "-e yard=FILE" in refused.output
+    assert "Traceback" not in refused.output
+    assert (controller.state.read_bytes() if controller.state.exists() else b"") == before
+
+
+@pytest.mark.parametrize("arguments", [["--check"], []])
+def test_site_with_the_declaration_of_another_yard_is_refused(controller: Controller, arguments: list[str]) -> None:
+    """The owner is the same, and the fleets are not: nothing is deleted, and check mode says so."""
+    (controller.home / "mine.yml").write_text(json.dumps(DECLARATION))
+    assert controller.run(SITE, "-e", "yard=mine.yml").returncode == 0
+    other = {**DECLARATION, "yard_fleets": [{"name": "three", "template": "small"}]}
+    (controller.home / "other.yml").write_text(json.dumps(other))
+    before = controller.state.read_bytes()
+    refused = controller.run(SITE, "-e", "yard=other.yml", *arguments)
+    assert refused.returncode != 0
+    assert "the run would delete 1 of 1 hosts (one-1). Nothing was changed." in refused.output
+    assert controller.state.read_bytes() == before
 
 
 def test_an_error_names_the_one_of_many_that_it_is_about(controller: Controller, tmp_path: Path) -> None:

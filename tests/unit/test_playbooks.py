@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,21 @@ def test_no_option_is_left_out(path: Path) -> None:
 @pytest.mark.parametrize("path", FILES[:-2], ids=lambda p: p.name)
 def test_who_takes_a_declaration_looks_at_it_first(path: Path) -> None:
     play = yaml.safe_load(path.read_text())[0]
-    if "{{ yard_file }}" in play.get("vars_files", []):
+    if "{{ declaration_file }}" in play.get("vars_files", []):
         assert play["vars_files"][0] == "vars/declaration.yml"
-        assert "yard_wrong" in str(play["pre_tasks"][0])
-    assert "default(playbook_dir ~ '/../examples" not in str(play.get("vars_files", []))
+        assert "declaration_problem" in str(play["pre_tasks"][0])
+    assert "examples" not in str(play)
+
+
+def test_names_that_the_role_sets_are_known_to_a_later_play() -> None:
+    known = yaml.safe_load((CHECKOUT / "playbooks" / "vars" / "declaration.yml").read_text())["declaration_results"]
+    texts = [p.read_text() for p in (CHECKOUT / "roles" / "yard" / "tasks").glob("*.yml")]
+    registered = {name for text in texts for name in re.findall(r"register: (yard_\w+)", text)}
+    facts = {
+        name
+        for text in texts
+        for task in yaml.safe_load(text)
+        for one in (task, *task.get("block", []))
+        for name in one.get("ansible.builtin.set_fact", {})
+    }
+    assert sorted(registered | facts) == known

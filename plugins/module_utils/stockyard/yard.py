@@ -174,14 +174,16 @@ class Yard(Leasing, Pooling, Storing):
 
         :param save_plan: a file, ending in ``.json``, that the plan is written to; as Markdown too, beside it.
         :param only_if: a saved plan: nothing is done unless it is still true.
+        :raises Refused: if it would delete a fleet that is not declared, by no saved plan and without ``force``.
         """
         earlier = keep.load(Path(only_if).expanduser()) if only_if else None
-        now = keep.sealed(self.context, declared) if save_plan or earlier or check else None
+        confirmed = earlier is not None or (check and bool(save_plan))
+        now = keep.sealed(self.context, declared, confirmed=confirmed) if save_plan or earlier or check else None
         if earlier and now:
             earlier.check(now)
         if save_plan and now:
             keep.save(now, Path(save_plan).expanduser())
-        plan = Plan(now.actions) if check and now else site.converge(self.context, declared)
+        plan = Plan(now.actions) if check and now else site.converge(self.context, declared, confirmed=confirmed)
         fleets = {(f.spec.tenant, f.spec.name) for f in declared.fleets}
         return Result(plan, [h for h in self.hosts() if (h["tenant"], h["fleet"]) in fleets])
 

@@ -343,7 +343,7 @@ def end(yard: Yard) -> None:
 def site(yard: Yard) -> None:
     """Another fleet of a newer template, and nothing else."""
     template, other = replace(MOVED, keep_generations=1), FleetSpec("web", "base", count=2)
-    yard.site(Declaration((TemplateTerm(template),), (FleetTerm(other),), prune="yes"))
+    yard.site(Declaration((TemplateTerm(template),), (FleetTerm(other),), prune="force"))
 
 
 @pytest.mark.parametrize("work", [make, roll, recreate, swap, shrink, end, site])

@@ -99,9 +99,9 @@ def test_what_is_not_declared_any_more_goes_when_asked(bare: Yard, uri: str, tmp
     with Yard(uri, owner="neighbour", pki_dir=str(tmp_path / "theirs")) as theirs:
         theirs.site(declared(FleetSpec("gone", "base")))
         assert not bare.site(declared(CI)).changed
-        dry = bare.site(declared(CI, prune="yes"), check=True)
+        dry = bare.site(declared(CI, prune="force"), check=True)
         assert told(dry) == ["destroy gone-1", "destroy web-1", "destroy old"]
-        assert told(bare.site(declared(CI, prune="yes"))) == told(dry)
+        assert told(bare.site(declared(CI, prune="force"))) == told(dry)
         assert names(bare) == ["alone", "ci-1", "ci-2"]
         assert names(theirs) == ["gone-1"]
         assert [t["name"] for t in theirs.templates()] == ["base"]
@@ -114,7 +114,7 @@ def test_who_leased_a_host_keeps_it_when_its_fleet_is_not_declared_any_more(bare
     bare.site(declared(CI, FleetSpec("gone", "old", count=2), templates=both))
     lease = bare.lease("gone", holder="job", duration=600)
     (free,) = {"gone-1", "gone-2"} - {lease.host}
-    rest = declared(CI, prune="yes")
+    rest = declared(CI, prune="force")
     assert told(bare.site(rest, check=True)) == told(bare.site(rest)) == [f"destroy {free}"]
     assert not bare.site(rest).changed
     assert lease.host in names(bare)
@@ -126,6 +126,51 @@ def test_a_fleet_that_is_declared_absent_goes_with_its_leases(bare: Yard) -> Non
     bare.site(BOTH)
     bare.lease("web", holder="job", duration=600)
     assert told(bare.site(declared(CI, absent_fleets=(("default", "web"),)))) == ["destroy web-1"]
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_fleet_that_is_not_declared_is_deleted_only_when_confirmed(bare: Yard, check: bool) -> None:
+    bare.site(declared(CI, WEB, templates=(TemplateSpec("base"), TemplateSpec("old"))))
+    larger = replace(CI, count=3)
+    with pytest.raises(Refused, match=r"delete 1 of 3 hosts \(web-1\)\. Nothing was changed.*fleet web of") as refused:
+        bare.site(declared(larger, prune="yes"), check=check)
+    assert "state: absent" in refused.value.remedy
+    assert names(bare) == ["ci-1", "ci-2", "web-1"]
+    assert {t["name"] for t in bare.templates()} == {"base", "old"}
+
+
+@pytest.mark.parametrize("explicit", [
+    declared(CI, absent_fleets=(("default", "web"),), prune="yes"), declared(CI, replace(WEB, count=0), prune="yes"),
+    declared(CI, prune="force"),
+])  # fmt: skip
+def test_fleet_that_is_declared_absent_or_empty_is_deleted(bare: Yard, explicit: Declaration) -> None:
+    bare.site(BOTH)
+    assert told(bare.site(explicit)) == ["destroy web-1"]
+
+
+def test_fleet_that_is_not_declared_is_deleted_by_a_saved_plan(bare: Yard, tmp_path: Path) -> None:
+    bare.site(BOTH)
+    path, rest = tmp_path / "plan.json", declared(CI, prune="yes")
+    lines: list[str] = []
+    bare.context = replace(bare.context, progress=lines.append)
+    assert told(bare.site(rest, check=True, save_plan=path)) == ["destroy web-1"]
+    (line,) = lines
+    assert "the plan deletes 1 of 3 hosts because their fleets are not declared: fleet web of tenant default" in line
+    with pytest.raises(Refused, match="Nothing was changed"):
+        bare.site(rest, save_plan=tmp_path / "other.json")
+    assert told(bare.site(rest, only_if=path)) == ["destroy web-1"]
+
+
+def test_fleet_that_another_run_makes_meanwhile_stays(bare: Yard, uri: str, tmp_path: Path) -> None:
+    bare.site(BOTH)
+
+    def make_another(_line: str) -> None:
+        with Yard(uri, pki_dir=str(tmp_path / "pki")) as other:
+            other.fleet(replace(WEB, name="late"))
+
+    bare.context = replace(bare.context, progress=make_another)
+    bare.site(declared(replace(CI, count=3), WEB, prune="yes"))
+    assert "late-1" in names(bare)
 
 
 def test_an_empty_declaration_takes_nothing_unless_forced(bare: Yard) -> None:
@@ -162,10 +207,10 @@ def test_what_fails_does_not_keep_the_rest_from_being_made_and_nothing_is_pruned
     bare.site(declared(FleetSpec("old", "base")))
     hypervisor.fail("fork", HypervisorError("the disk is on fire."))
     with pytest.raises(HypervisorError, match="on fire"):
-        bare.site(declared(CI, WEB, prune="yes"))
+        bare.site(declared(CI, WEB, prune="force"))
     assert len(names(bare)) == 3
     assert {"web-1", "old-1"} <= set(names(bare))
-    assert bare.site(declared(CI, WEB, prune="yes")).changed
+    assert bare.site(declared(CI, WEB, prune="force")).changed
     assert names(bare) == ["ci-1", "ci-2", "web-1"]
 
 

@@ -80,7 +80,8 @@ class Declaration:
     :param volumes: in the order in which they are made: copies after what they are copies of. Those that are not
         declared stay, whatever ``prune`` says.
     :param evacuate: whether fleets leave a hypervisor that they are declared to leave; else they stay there.
-    :param prune: whether what is not declared goes: ``no``, ``yes``, or ``force`` where the declaration is empty, too.
+    :param prune: whether objects that are not declared are deleted: ``no``; ``yes``, but no fleet with hosts unless a
+        saved plan is applied; or ``force``, if the declaration is empty, too.
     """
 
     templates: tuple[TemplateTerm, ...] = ()

@@ -21,10 +21,13 @@ from . import site
 from .context import Context
 
 
-def sealed(ctx: Context, declared: Declaration) -> SavedPlan:
-    """The plan of now with the state of everything that it touches."""
+def sealed(ctx: Context, declared: Declaration, *, confirmed: bool) -> SavedPlan:
+    """The plan of now with the state of everything that it touches.
+
+    :param confirmed: see :func:`.site.plan`.
+    """
     seen = ctx.provider.observe(ctx.owner)
-    todo = site.plan(ctx, declared, seen)
+    todo = site.plan(ctx, declared, seen, confirmed=confirmed)
     names = {(a.kind, a.name) for a in todo.actions if a.before}
     touched = [h.record for h in seen.hosts if ("host", h.record.name) in names]
     # New hosts are made of whatever rules: that is touched by all of them.

@@ -15,19 +15,22 @@ from ..core.plan import UNKNOWN_GENERATION, Action, Plan, gone, plan_destroy
 from ..core.plan_template import generations
 from ..core.provider import Observation
 from ..errors import Refused, StockyardError
-from . import fleets, pools, site_names, site_pools, templates, volume_site, volumes
+from . import fleets, pools, site_names, site_pools, site_prune, templates, volume_site, volumes
 from .context import Context
 
 
-def plan(ctx: Context, declared: Declaration, seen: Observation | None = None) -> Plan:
+def plan(ctx: Context, declared: Declaration, seen: Observation | None = None, *, confirmed: bool = False) -> Plan:
     """What :func:`converge` would do. Changes nothing.
 
     Hosts whose template will have another generation are shown as replaced, though that one is not there yet.
 
+    :param confirmed: whether the plan is saved, or held against a saved one.
     :raises NotFound: when it needs a template, pool or volume that is neither declared nor there.
+    :raises Refused: if it would delete a fleet that is not declared.
     """
     seen = seen or ctx.provider.observe(ctx.owner)
     site_names.check(ctx, declared, seen)
+    site_prune.check(ctx, declared, seen, confirmed=confirmed)
     bounds, seen = site_pools.planned(ctx, declared, seen)
     built: dict[Key, Plan] = {}
     for term in declared.templates:
@@ -54,15 +57,21 @@ def plan(ctx: Context, declared: Declaration, seen: Observation | None = None) -
     return Plan((*actions, *volume_site.plan_deletions(ctx, declared)))
 
 
-def converge(ctx: Context, declared: Declaration) -> Plan:
+def converge(ctx: Context, declared: Declaration, *, confirmed: bool = False) -> Plan:
     """Make a yard as it is declared. Returns what was done.
 
     What fails does not keep the rest from being made; but then nothing goes because it is not declared.
 
+    :param confirmed: whether the user applies a saved plan, with the fleets in it that are not declared.
     :raises NotFound: before anything is changed, when it needs what is neither declared nor there.
+    :raises Refused: before anything is changed, if it would delete a fleet that is not declared.
     :raises StockyardError: with everything that went wrong.
     """
-    site_names.check(ctx, declared)
+    seen = ctx.provider.observe(ctx.owner)
+    site_names.check(ctx, declared, seen)
+    if not confirmed:
+        site_prune.check(ctx, declared, seen, confirmed=False)
+    leaving = declared.fleets_to_go(seen.hosts)
     work = _Work()
     for pool in site_pools.early(ctx, declared):
         work.attempt(pools.ensure, ctx, pool.spec, pool.timeout)
@@ -75,7 +84,7 @@ def converge(ctx: Context, declared: Declaration) -> Plan:
     for pool in site_pools.late(ctx, declared):
         work.attempt(site_pools.shrink, ctx, pool)
     if not work.errors:
-        _clear(ctx, declared, work)
+        _clear(ctx, declared, work, leaving)
     return work.plan()
 
 
@@ -130,11 +139,14 @@ def _leave(left: dict[str, Host], fleet: Key, names: set[str]) -> None:
             del left[uuid]
 
 
-def _clear(ctx: Context, declared: Declaration, work: _Work) -> None:
-    """Take away what is not to be there any more: what is in something goes before it."""
+def _clear(ctx: Context, declared: Declaration, work: _Work, leaving: dict[Key, str]) -> None:
+    """Take away what is not to be there any more: what is in something goes before it.
+
+    :param leaving: the fleets that were to go when the run began. A fleet that another run made since then stays.
+    """
     seen = ctx.provider.observe(ctx.owner)
     site_names.tell_kept(ctx, declared, seen)
-    for (tenant, name), reason in declared.fleets_to_go(seen.hosts).items():
+    for (tenant, name), reason in leaving.items():
         work.attempt(fleets.remove, ctx, tenant, name, FleetTerm.timeout, reason)
     for term in declared.templates:
         work.attempt(templates.tidy, ctx, term.spec, term.timeout)
