@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from stockyard import Conflict, HostSpec, HypervisorError, SingleSpec, TemplateSpec, Unsupported, Yard
+from stockyard import Conflict, HostSpec, HypervisorError, SingleSpec, TemplateSpec, Yard
 from stockyard.core.clock import Deadline
 from stockyard.core.host import HostRecord, Identity
 from stockyard.core.network import USER_NETWORK
@@ -17,7 +17,7 @@ from stockyard.pki import Pki
 from stockyard.providers.registry import open_provider
 from stockyard.services import egress
 from stockyard.services.context import Context
-from tests.support import HOST_KEY, FakeClock, FaultyProvider, host_record
+from tests.support import HOST_KEY, FakeClock, host_record
 
 PROXY = HostSpec(egress="proxy", egress_proxy="proxy.example.org:3128")
 IDENTITY = Identity("0" * 32, HOST_KEY, "1", 1.0)
@@ -135,14 +135,6 @@ def test_what_a_guest_is_told() -> None:
     assert told["proxy"] == "http://10.0.2.15:3128"
     assert told["network"]["gateway"] == ""
     assert egress.guest_side(host_record(), USER_NETWORK)["proxy"] == ""
-
-
-def test_a_host_that_cannot_be_is_refused_before_the_old_one_goes(yard: Yard, hypervisor: FaultyProvider) -> None:
-    before = yard.host(SingleSpec("web", "base")).objects
-    hypervisor.fail("check_host", Unsupported("no."))
-    with pytest.raises(Unsupported):
-        yard.host(SingleSpec("web", "base", host=HostSpec(egress="open")))
-    assert yard.hosts() == before
 
 
 def test_a_port_that_a_host_of_the_yard_publishes_is_refused_in_check_mode_too(yard: Yard) -> None:

@@ -16,7 +16,7 @@ from .clock import Deadline
 from .guest_clock import GuestClock
 from .host import Host, HostRecord, HostSpec
 from .image import BuildOptions
-from .network import GuestNetwork, Published
+from .network import GuestNetwork
 from .pool import PoolRecord
 from .pool_keeper import PoolKeeper
 from .size import Size
@@ -130,9 +130,13 @@ class GuestFile:
 
 
 class Provider(Protocol):
-    """A hypervisor. Methods that change something are idempotent or say what they found instead."""
+    """A hypervisor. Methods that change something are idempotent or say what they found instead.
+
+    :param site: the hypervisor and the storage on it, by which yards of one owner differ.
+    """
 
     uri: str
+    site: str
     capabilities: Capabilities
     guest_clock: GuestClock | None
 
@@ -183,12 +187,12 @@ class Provider(Protocol):
     def freeze(self, record: TemplateRecord, deadline: Deadline) -> TemplateRecord:
         """Freeze a running template for good; returns its record in phase ``frozen``."""
 
-    def check_host(self, spec: HostSpec, held: Published = frozenset()) -> None:
-        """Look whether a host can be as declared here; nothing is changed.
+    def check_host(self, spec: HostSpec, template: TemplateRecord | None, gone: list[HostRecord], count: int) -> None:
+        """Refuse hosts that :meth:`create_host` and :meth:`fork` would refuse, before others are deleted for them.
 
-        :param held: addresses and ports of hosts that go for its sake.
-        :raises Unsupported: when it cannot, with the reason.
-        :raises Conflict: when somebody else has an address and port that it is to publish.
+        :param template: what they are forked from; ``None`` if it is not there yet.
+        :param gone: hosts that are deleted first.
+        :raises StockyardError: with the reason. Nothing is changed.
         """
 
     def host_address(self, spec: HostSpec, uuid: str) -> str:

@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
-from ..core.host import HostSpec
+from ..core.host import HostSpec, host_domain
 from ..core.network import clash
 from ..core.plan import Plan
 from ..core.provider import Observation, Template
 from ..core.resize import check
-from ..errors import Conflict
+from ..errors import Conflict, StockyardError
+from . import egress
 from .context import Context
 from .pools import frozen, most
 
@@ -20,16 +21,18 @@ TOUCHED = ("create", "replace", "destroy")
 def admit(
     ctx: Context, tenant: str, spec: HostSpec, todo: Plan, seen: Observation, template: Template | None = None
 ) -> None:
-    """Refuse a plan that makes hosts which cannot be: an old host is not destroyed for the sake of one.
+    """Refuse a plan with hosts that cannot be created, before an old host is deleted for the sake of one.
 
-    :raises Unsupported: when the hypervisor cannot do what is declared.
-    :raises Conflict: when a port is published by a host that stays, or is somebody else's.
+    :raises Unsupported: if the hypervisor cannot do what is declared.
+    :raises Conflict: if a name, an address or a port belongs to a machine that stays.
+    :raises StockyardError: if the provider refuses them, see :meth:`..core.provider.Provider.check_host`.
     """
     made = [a.name for a in todo.actions if a.verb in ("create", "replace")]
     if not made:
         return
     goes = {(tenant, a.name) for a in todo.actions if a.verb in TOUCHED}
     going = [h.record for h in seen.hosts if (h.record.tenant, h.record.name) in goes]
+    _check_names(ctx, tenant, made, seen)
     if template:
         check(spec, frozen(template.record), most(ctx, template.record), f"host {made[0]}")
     # A new host's own address is nobody else's, whatever it will be: only a port at every address is in its way.
@@ -44,7 +47,21 @@ def admit(
                 cause=f"{record.title} publishes it", remedy="choose another port or another address (bind)",
             )  # fmt: skip
     try:
-        ctx.provider.check_host(spec, frozenset().union(*(record.published for record in going)))
-    except Conflict as error:
-        error.name = f"host {made[0]}"
+        egress.check(ctx, spec)
+        ctx.provider.check_host(spec, template.record if template else None, going, len(made))
+    except StockyardError as error:
+        error.name = error.name or f"host {made[0]}"
         raise
+
+
+def _check_names(ctx: Context, tenant: str, made: list[str], seen: Observation) -> None:
+    """Refuse a name that a machine has which is no host of this yard."""
+    own = {h.record.domain for h in seen.hosts}
+    for name in made:
+        domain = host_domain(ctx.owner, tenant, name)
+        if domain in seen.names - own:
+            raise Conflict(
+                "a machine of this name exists.", name=f"host {name}",
+                cause=f"the machine {domain} has no record of a host of this yard",
+                remedy="choose another name, or remove that machine",
+            )  # fmt: skip

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ..core.clock import Deadline
-from ..core.host import Host, HostRecord
+from ..core.host import Host, HostRecord, HostSpec
 from ..core.network import PROXY_PORT, GuestNetwork
 from ..errors import HypervisorError, MissingDependency
 from .context import Context
@@ -62,6 +62,15 @@ def mend(ctx: Context, hosts: Iterable[Host], deadline: Deadline) -> None:
             ensure(ctx, host.record, deadline)
 
 
+def check(ctx: Context, spec: HostSpec) -> None:
+    """Refuse hosts that need a tunnel if the program for it is not installed.
+
+    :raises MissingDependency: naming it.
+    """
+    if spec.egress == "proxy" and ctx.provider.capabilities.endpoints and not shutil.which("ssh"):
+        raise MissingDependency("ssh is not installed.", remedy="install openssh-client")
+
+
 def ensure(ctx: Context, record: HostRecord, deadline: Deadline) -> bool:
     """Have a host's tunnel; returns whether it was opened now.
 
@@ -69,8 +78,7 @@ def ensure(ctx: Context, record: HostRecord, deadline: Deadline) -> bool:
     """
     if record.spec.egress != "proxy" or not ctx.provider.capabilities.endpoints or record.identity is None:
         return False
-    if not shutil.which("ssh"):
-        raise MissingDependency("ssh is not installed.", name=record.title, remedy="install openssh-client")
+    check(ctx, record.spec)
     folder = _folder(ctx, record)
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     if _ssh(["-S", record.uuid, "-O", "check", "any"], folder, deadline)[0] == 0:

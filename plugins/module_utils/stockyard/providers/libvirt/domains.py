@@ -157,6 +157,10 @@ class Domains:
                 cause=f"{strangers[0].name}: {strangers[0].reason}", remedy="mend or remove that domain by hand",
             )  # fmt: skip
 
+    def addresses(self) -> set[str]:
+        """Return the address of every host, of any owner."""
+        return {r.address for r, _state in self.everything()[0] if isinstance(r, HostRecord)}
+
     def names(self) -> Iterator[str]:
         """Names of all domains, ours or not."""
         with translated("list the domains"):

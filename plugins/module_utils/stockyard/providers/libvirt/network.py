@@ -173,6 +173,19 @@ class Networks:
         leased = [str(lease.get("ipaddr")) for lease in self._leases(spec.network)]
         return self._subnet(spec.network).free(UUID(uuid).int, taken, leased)
 
+    def check_room(self, name: str, count: int, taken: Iterable[str]) -> None:
+        """Refuse more hosts than a network has addresses for.
+
+        :raises Conflict: with the number of free addresses.
+        """
+        leased = [str(lease.get("ipaddr")) for lease in self._leases(name)]
+        room = len(self._subnet(name).unused(0, taken, leased))
+        if room < count:
+            raise Conflict(
+                f"{count} hosts need an address, and {room} are free.", name=f"network {name}",
+                remedy="use a larger network, or delete hosts in it",
+            )  # fmt: skip
+
     def guest(self, record: HostRecord) -> GuestNetwork:
         """What the guest is told."""
         if not record.spec.network:

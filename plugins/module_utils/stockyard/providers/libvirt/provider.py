@@ -16,7 +16,7 @@ from ...core.clock import Deadline
 from ...core.guest_clock import GuestClock
 from ...core.host import Host, HostRecord, HostSpec
 from ...core.image import BuildOptions
-from ...core.network import GuestNetwork, Published, bound
+from ...core.network import GuestNetwork
 from ...core.provider import Channel, Observation, Progress, R, Recipe, Record, Swept, Template
 from ...core.size import Size
 from ...core.template import TemplateRecord
@@ -38,6 +38,7 @@ from . import (
     processes,
     visit,
 )
+from .admission import Admission
 from .channel import SocketChannel, agent_socket
 from .domains import Domains
 from .facts import Facts
@@ -64,6 +65,7 @@ class LibvirtProvider:
 
     def __init__(self, uri: str, connection: Any, store: Store, session: Session | None = None) -> None:
         self.uri = uri
+        self.site = f"{uri} {store.root.resolve()}"
         self.capabilities = Capabilities(
             modes=("instant", "linked", "full"), parallel=os.cpu_count() or 1,
             ram_file=True, resizes=True, volumes=True, guest_agent=connection.getURI(),
@@ -75,6 +77,7 @@ class LibvirtProvider:
         self.networks = network.Networks(connection, uri.endswith("/system"))
         self.store = store
         self.images = Images(store)
+        self.admission = Admission(self.networks, self.domains, store, self.images)
         self.pools = pools.book(store, self.domains, uri)
         self.volumes = LibvirtVolumes(store, self.domains, uri, self._registry)
         self._facts = Facts(store, self.images, self.domains)
@@ -142,19 +145,11 @@ class LibvirtProvider:
         self._define(designer.tombstone(record, used, self.images.path(record.image), folder), record.title)
         return self.claim(record, phase="frozen", checksums=frozen.seal(folder, record.title))
 
-    def check_host(self, spec: HostSpec, held: Published = frozenset()) -> None:
-        self.networks.check(spec)
-        if wanted := bound(spec.bind, spec.ports, held):
-            network.check_published("", wanted, (r for r, _state in self.domains.everything()[0]))
-            network.probe("", wanted)
+    def check_host(self, spec: HostSpec, template: TemplateRecord | None, gone: list[HostRecord], count: int) -> None:
+        self.admission.check(spec, template, gone, count)
 
     def host_address(self, spec: HostSpec, uuid: str) -> str:
-        taken = (
-            (r.address for r, _state in self.domains.everything()[0] if isinstance(r, HostRecord))
-            if spec.network
-            else ()
-        )
-        return self.networks.address(spec, uuid, taken)
+        return self.networks.address(spec, uuid, self.domains.addresses() if spec.network else ())
 
     def guest_network(self, record: HostRecord) -> GuestNetwork:
         return self.networks.guest(record)
@@ -220,7 +215,7 @@ class LibvirtProvider:
                 self._remove(record)
         else:
             # Several may take one host away at the same time: its holder, its fleet's run, and the reaper.
-            with self.store.lock(f"machine-{record.uuid}", Deadline(REGISTRY_WAIT)):
+            with self.store.lock(f"{record.owner}.machine.{record.uuid}", Deadline(REGISTRY_WAIT)):
                 self._remove(record)
 
     def _remove(self, record: Record) -> None:

@@ -40,15 +40,17 @@ class Subnet:
         :param start: any number; says where the search begins, so that an address seldom comes back soon.
         :raises Conflict: when there is none.
         """
-        used = {self.gateway, *self.reserved, *taken}
-        candidates = [address for address in self._addresses(start) if str(address) not in used]
-        leases = set(leased)
+        candidates = self.unused(start, taken, leased)
         for address in (*(a for a in candidates if not self._dynamic(a)), *candidates):
-            if str(address) not in leases:
-                return str(address)
+            return str(address)
         raise Conflict(
             "every one of its hosts' places is taken.", name=f"network {self.name}", remedy="use a larger one"
         )
+
+    def unused(self, start: int, taken: Iterable[str], leased: Iterable[str]) -> list[IPv4Address]:
+        """Return the addresses that a new host can get, those after ``start`` first."""
+        used = {self.gateway, *self.reserved, *taken, *leased}
+        return [address for address in self._addresses(start) if str(address) not in used]
 
     def _addresses(self, start: int) -> Iterator[IPv4Address]:
         whole = IPv4Network(self.network)

@@ -14,7 +14,7 @@ from ...core.network import Published, clash
 from ...core.provider import Record, Stranger
 from ...core.records import decode
 from ...core.template import TemplateRecord
-from ...errors import AddressTaken, Conflict, NotFound, Refused, StockyardError
+from ...errors import AddressTaken, Conflict, NotFound, Refused, StockyardError, Unsupported
 from .state import Machine, Machines
 
 Either = TypeVar("Either", bound="HostRecord | TemplateRecord")
@@ -56,6 +56,17 @@ def find(machines: Machines, record: Either) -> tuple[Machine, Either]:
     if not isinstance(there, type(record)) or there.uuid != record.uuid:
         raise NotFound("it is not on record; another machine has its name.", name=record.title)
     return machine, there
+
+
+def check_frozen(machines: Machines, template: TemplateRecord) -> TemplateRecord:
+    """Refuse a template that no host can be forked from; return its record of now.
+
+    :raises Unsupported: if it is not frozen.
+    """
+    current = find(machines, template)[1]
+    if current.phase != "frozen":
+        raise Unsupported("the template is not frozen.", name=template.title, remedy="build the template")
+    return current
 
 
 def check_free(machines: Machines, record: Record) -> None:

@@ -18,7 +18,7 @@ from ...core.clock import Deadline
 from ...core.guest_clock import NoGuestClock
 from ...core.host import MODES, Host, HostRecord, HostSpec
 from ...core.image import BuildOptions
-from ...core.network import USER_NETWORK, GuestNetwork, Published, bound
+from ...core.network import USER_NETWORK, GuestNetwork, bound
 from ...core.provider import Channel, Leftover, Observation, Progress, R, Recipe, Record, Stranger, Swept, Template
 from ...core.records import encode
 from ...core.size import Size
@@ -29,7 +29,7 @@ from ..locks import held
 from ..poolbook import PoolBook
 from .disks import Disks
 from .guest import AgentChannel, boot
-from .machines import check_free, check_published, check_unused, everything, find, hosts_of
+from .machines import check_free, check_frozen, check_published, check_unused, everything, find, hosts_of
 from .mirror import Mirror
 from .state import Machine, StateFile
 from .volumes import MemoryVolumes
@@ -44,6 +44,7 @@ class MemoryProvider(NoGuestClock):
 
     def __init__(self, uri: str, path: Path) -> None:
         self.uri = uri
+        self.site = f"memory {path.resolve()}"
         self.capabilities = Capabilities(modes=MODES, parallel=2, endpoints=False, resizes=True, volumes=True)
         self.state = StateFile(path)
         self.disks = Disks(self.state.folder / "disks", uri)
@@ -97,7 +98,10 @@ class MemoryProvider(NoGuestClock):
         self.stop(record, deadline)
         return self.claim(record, phase="frozen", checksums={"record": codec.digest(record)})
 
-    def check_host(self, spec: HostSpec, held: Published = frozenset()) -> None:
+    def check_host(self, spec: HostSpec, template: TemplateRecord | None, gone: list[HostRecord], count: int) -> None:
+        if template:
+            check_frozen(self.state.read(), template)
+        held = frozenset().union(*(record.published for record in gone))
         if wanted := bound(spec.bind, spec.ports, held):
             check_published("", wanted, self.state.read())
 
@@ -116,9 +120,7 @@ class MemoryProvider(NoGuestClock):
 
     def fork(self, host: HostRecord, template: TemplateRecord, mode: str, deadline: Deadline) -> None:
         with self.state.change() as machines:
-            (_machine, source), (machine, _host) = find(machines, template), find(machines, host)
-            if source.phase != "frozen":
-                raise Unsupported("the template is not frozen.", name=template.title, remedy="build the template")
+            source, (machine, _host) = check_frozen(machines, template), find(machines, host)
             if machine.state == "running":
                 raise Conflict("its machine runs already.", name=host.title)
             self.disks.remove(host)
@@ -200,7 +202,8 @@ class MemoryProvider(NoGuestClock):
             texts = [f"{m.record} {m.backing}" for m in machines.values()]
             unreadable = any(isinstance(record, Stranger) for record, _machine in everything(machines))
             swept = self.disks.sweep(owner, older_than, texts, unreadable, check=check)
-            rest = locks.free(self.state.folder / "locks", remove=not check) + self.state.rest(remove=not check)
+            rest = locks.free(self.state.folder / "locks", owner, remove=not check)
+            rest += self.state.rest(remove=not check)
         return replace(swept, gone=(*swept.gone, *(Leftover(str(p), "nobody holds it") for p in rest)))
 
     def facts(self, record: Record) -> dict[str, Any]:

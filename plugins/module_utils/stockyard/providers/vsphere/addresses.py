@@ -42,7 +42,7 @@ class Range:
         :param start: any number; says where the search begins, so that an address seldom comes back soon.
         :raises Conflict: when there is none.
         """
-        used, size = set(taken), int(self.last) - int(self.first) + 1
+        used, size = set(taken), self._size
         for step in range(size):
             found = str(self.first + (start + step) % size)
             if found not in used and found != self.gateway:
@@ -50,6 +50,23 @@ class Range:
         raise Conflict(
             f"all {size} of its places are taken.", name=f"range {self.first}-{self.last}", remedy="widen addresses"
         )
+
+    def check_room(self, count: int, taken: Iterable[str]) -> None:
+        """Refuse more hosts than there are addresses for.
+
+        :raises Conflict: with the number of free addresses.
+        """
+        used = {int(IPv4Address(one)) for one in {*taken, *filter(None, [self.gateway])}}
+        room = self._size - sum(1 for one in used if int(self.first) <= one <= int(self.last))
+        if room < count:
+            raise Conflict(
+                f"{count} hosts need an address, and {room} are free.", name=f"range {self.first}-{self.last}",
+                remedy="widen addresses, or delete hosts",
+            )  # fmt: skip
+
+    @property
+    def _size(self) -> int:
+        return int(self.last) - int(self.first) + 1
 
 
 def read(text: str, gateway: str = "") -> Range:

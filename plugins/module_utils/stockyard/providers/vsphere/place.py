@@ -52,6 +52,11 @@ class Place:
     parallel: int = PARALLEL
     attribute: str = ""
 
+    @property
+    def site(self) -> str:
+        """What tells it from other places, in whatever way the URI was written."""
+        return f"vsphere {self.host.lower()}:{self.port} {self.datacenter} {self.cluster} {self.folder}"
+
 
 def parse(uri: str, environment: Mapping[str, str] | None = None) -> Place:
     """Read a URI.

@@ -15,13 +15,12 @@ from ...core.guest_clock import NoGuestClock
 from ...core.host import Host, HostRecord, HostSpec
 from ...core.image import BuildOptions
 from ...core.login import NOBODY, Login
-from ...core.network import GuestNetwork, Published
+from ...core.network import GuestNetwork
 from ...core.provider import Channel, Observation, Progress, R, Recipe, Record, Stranger, Swept, Template
 from ...core.size import Size
 from ...core.template import TemplateRecord
 from ...errors import Conflict, HypervisorError, PoolFull, StockyardError, Unsupported
 from . import fork, grow, place, pools, templates, yardbook
-from .addresses import Range
 from .guestinfo import GuestinfoChannel
 from .hosts import Hosts
 from .inventory import machines
@@ -51,6 +50,7 @@ class VsphereProvider(NoGuestClock):
     def __init__(self, uri: str, session: Session, lookup: Lookup) -> None:
         self.uri = uri
         self.place = lookup.place
+        self.site = self.place.site
         self.capabilities = Capabilities(
             modes=("instant", "linked", "full"), parallel=self.place.parallel, endpoints=self.place.endpoints,
             first_mac=FIRST_MAC, macs=MACS, own_files=False, builds=False, volumes=True, resizes=True, shrinks=False,
@@ -152,17 +152,19 @@ class VsphereProvider(NoGuestClock):
         told = {"checksums": {"frozen": frozen}, "hardware": hardware, "max_memory_mib": memory}
         return self.claim(record, phase="frozen", **told)
 
-    def check_host(self, spec: HostSpec, held: Published = frozenset()) -> None:
+    def check_host(self, spec: HostSpec, template: TemplateRecord | None, gone: list[HostRecord], count: int) -> None:
         templates.check_host(spec, self.place)
+        if range_ := self.place.addresses:
+            left = {record.address for record in gone}
+            self.reading.twice(Conflict, lambda: range_.check_room(count, {*self._addresses()} - left))
 
     def host_address(self, spec: HostSpec, uuid: str) -> str:
-        range_: Range | None = self.place.addresses
-        if range_ is None:
+        if (range_ := self.place.addresses) is None:
             return ""
         return str(self.reading.twice(Conflict, lambda: range_.free(UUID(uuid).int, self._addresses())))
 
     def guest_network(self, record: HostRecord) -> GuestNetwork:
-        range_: Range | None = self.place.addresses
+        range_ = self.place.addresses
         mask, gateway = (range_.netmask, range_.gateway) if range_ else (NOWHERE, "")
         return GuestNetwork(record.address, mask, gateway if record.spec.egress == "open" else "", self.place.interface)
 
