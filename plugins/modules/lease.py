@@ -72,6 +72,8 @@ options:
     description:
       - The ID of a lease, instead of O(holder). With O(state=present) the lease is renewed for
         O(duration).
+      - With O(state=released), a lease that has ended changes nothing. An ID that this yard never
+        issued is an error.
     type: str
   renew:
     description: Whether to renew the existing lease of the holder for O(duration) from now.

@@ -14,6 +14,7 @@ from .conftest import Controller, Played, task
 DRY = {"check_mode": True, "diff": True}
 CI = {"name": "ci", "template": "docker", "count": 1, "min_ready": 1, "max": 2, "ttl": "8h"}
 MINE = {"fleet": "ci", "holder": "me"}
+NEVER = "11111111-2222-4333-8444-555555555555"
 PLAYBOOK = "stockyard.container_hosts.lease"
 
 
@@ -39,6 +40,8 @@ def told(controller: Controller) -> Played:
             task("dry back", "lease", DRY, id=number, state="released"),
             task("back", "lease", id=number, state="released"),
             task("back again", "lease", id=number, state="released"),
+            task("never", "lease", id=NEVER, state="released"),
+            task("dry never", "lease", DRY, id=NEVER, state="released"),
             task("too late", "lease", id=number),
             task("yours back", "lease", fleet="ci", holder="you", state="released", replace=True),
             task("list again", "lease_info"),
@@ -82,6 +85,7 @@ def test_a_host_is_given_back_once(told: Played) -> None:
     assert (told["dry back"]["lease"]["id"], told["back"]["lease"]) == (told["taken"]["lease"]["id"], {})
     assert told["back again"]["changed"] is False
     assert told["too late"]["error"]["kind"] == "LeaseOver"
+    assert told["never"]["error"]["kind"] == told["dry never"]["error"]["kind"] == "NotFound"
     assert told["yours back"]["changed"] is True
     assert told["list again"]["leases"] == []
 

@@ -111,12 +111,15 @@ class Leasing:
     def release_lease(
         self, lease: str, *, replace: bool = False, check: bool = False, timeout: float = RELEASE_TIMEOUT
     ) -> Result:
-        """Give a lease back: its host is destroyed. Nothing is done for a lease that is over.
+        """Release a lease: its host is deleted. A lease that has ended changes nothing.
 
         :param replace: make another host in its place at once.
+        :raises NotFound: if no lease of this yard ever had this number.
         """
         plan = (
-            leases.plan_release(self.context, lease) if check else leases.release(self.context, lease, replace, timeout)
+            leases.plan_release(self.context, lease, replace)
+            if check
+            else leases.release(self.context, lease, replace, timeout)
         )
         return Result(plan, [found for found in self.leases() if found["id"] == lease])
 

@@ -74,6 +74,14 @@ def test_the_lease_is_known_by_the_environment(real: Yard, console: Console, mon
     assert console("lease", "release")[0] == 0
 
 
+@pytest.mark.parametrize("action", ["release", "renew", "env"])
+def test_number_of_another_yard_is_an_error(real: Yard, console: Console, action: str) -> None:
+    code, said, told = console("lease", action, "11111111-2222-4333-8444-555555555555")
+    assert code == 1
+    assert said == ""
+    assert "no lease of this yard has this number" in told
+
+
 def test_leases_are_listed(real: Yard, console: Console) -> None:
     facts = console.json(*TAKE)
     _code, said, _told = console("lease", "list")

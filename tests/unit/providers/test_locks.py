@@ -10,7 +10,7 @@ import pytest
 
 from stockyard.core.clock import Deadline
 from stockyard.errors import Busy, HypervisorError
-from stockyard.providers.locks import free, held
+from stockyard.providers.locks import _path, free, held
 from tests.support import FakeClock
 
 
@@ -55,18 +55,28 @@ def test_a_place_that_cannot_be_used_is_an_error_in_our_words(tmp_path: Path) ->
 
 
 def test_only_what_nobody_holds_is_free(tmp_path: Path) -> None:
-    stale = tmp_path / "stale.lock"
+    stale = tmp_path / "own.stale.lock"
     stale.write_text("")
-    (tmp_path / "precious").write_text("")
-    with held(tmp_path, "a", Deadline(1)):
-        assert free(tmp_path, remove=False) == [stale]
+    (tmp_path / "own.precious").write_text("")
+    with held(tmp_path, "own.a", Deadline(1)):
+        assert free(tmp_path, "own", remove=False) == [stale]
         assert stale.exists()
-        assert free(tmp_path, remove=True) == [stale]
-        assert free(tmp_path, remove=True) == []
-        assert (tmp_path / "a.lock").exists()
-    assert [p.name for p in tmp_path.iterdir()] == ["precious"]
+        assert free(tmp_path, "own", remove=True) == [stale]
+        assert free(tmp_path, "own", remove=True) == []
+        assert (tmp_path / "own.a.lock").exists()
+    assert [p.name for p in tmp_path.iterdir()] == ["own.precious"]
+
+
+def test_lock_of_another_owner_is_not_free(tmp_path: Path) -> None:
+    """Long names keep their owner, though the rest of the file name is a digest."""
+    others = ["b.default.fleet.x", "ab.default.fleet.x", f"b.default.fleet.{'x' * 200}", "registry", "a"]
+    paths = [_path(tmp_path, name) for name in [*others, f"a.default.fleet.{'x' * 200}"]]
+    for path in paths:
+        path.write_text("")
+    assert free(tmp_path, "a", remove=True) == paths[-1:]
+    assert sorted(tmp_path.iterdir()) == sorted(paths[:-1])
 
 
 def test_where_there_are_no_locks_none_is_free(tmp_path: Path) -> None:
-    assert free(tmp_path / "nowhere", remove=True) == []
+    assert free(tmp_path / "nowhere", "own", remove=True) == []
     assert not (tmp_path / "nowhere").exists()

@@ -132,6 +132,32 @@ def test_another_is_made_at_once_when_that_is_asked_for(fleet: Yard) -> None:
     assert (new.spec, new.fleet, new.lease, new.phase) == (old.spec, "ci", None, "ready")
 
 
+@pytest.mark.parametrize("check", [True, False])
+def test_number_that_was_never_given_is_not_released(fleet: Yard, check: bool) -> None:
+    with Yard(provider=fleet.context.provider, owner="other", clock=fleet.context.clock) as other:
+        other.template(TemplateSpec("base"))
+        other.fleet(FLEET)
+        number = other.lease("ci", holder="me").id
+    ours = fleet.lease("ci", holder="me").id
+    before = records(fleet)
+    for wrong in (number, "11111111-2222-4333-8444-555555555555", ours.upper(), ours[:-1], "", "../..", "x" * 5000):
+        with pytest.raises(NotFound, match=r"no lease of this yard has this number.*owner stockyard") as refused:
+            fleet.release_lease(wrong, check=check)
+        assert "list of leases" in refused.value.remedy
+        assert len(str(refused.value)) < 500
+        with pytest.raises(NotFound, match="no lease of this yard has this number"):
+            fleet.renew_lease(wrong, 60, check=check)
+    assert records(fleet) == before
+
+
+def test_number_that_was_given_is_released_twice_on_any_controller(fleet: Yard, tmp_path: Path) -> None:
+    lease = fleet.lease("ci", holder="me")
+    assert fleet.release_lease(lease.id).changed
+    with Yard(provider=fleet.context.provider, pki_dir=str(tmp_path / "elsewhere"), clock=fleet.context.clock) as yard:
+        assert not yard.release_lease(lease.id, check=True).changed
+        assert not yard.release_lease(lease.id).changed
+
+
 def test_nothing_is_made_twice_where_another_is_at_work(fleet: Yard, hypervisor: FaultyProvider) -> None:
     lines: list[str] = []
     yard = Yard(provider=hypervisor.as_provider(), clock=fleet.context.clock, progress=lines.append,
@@ -304,15 +330,6 @@ def test_nothing_is_renewed_for_nonsense(fleet: Yard, duration: Any) -> None:
     before = records(fleet)
     with pytest.raises(InvalidInput, match="duration"):
         fleet.renew_lease(lease.id, duration)
-    assert records(fleet) == before
-
-
-@pytest.mark.parametrize("number", ["", "../..", "42979848-d37b-4225-9948-beef25577ab1", "x" * 5000])
-def test_a_number_that_is_no_leases_changes_nothing(fleet: Yard, number: str) -> None:
-    before = records(fleet)
-    with pytest.raises(LeaseOver):
-        fleet.renew_lease(number, 60)
-    assert not fleet.release_lease(number).changed
     assert records(fleet) == before
 
 

@@ -211,11 +211,12 @@ def test_files_that_nothing_refers_to_go(fleet: Yard, inner: MemoryProvider, tmp
     with inner.state.change() as machines:
         del machines[gone.domain]
     locks = inner.state.folder / "locks"
-    (locks / "left.lock").write_text("")
+    (locks / "stockyard.left.lock").write_text("")
+    (locks / "neighbour.left.lock").write_text("")
     (tmp_path / ".hypervisor.new").write_text("half")
     young = fleet.reap()
     assert "s ago" in left(young)[str(inner.disks.path(gone))]
-    assert not (locks / "left.lock").exists()
+    assert [path.name for path in locks.iterdir()] == ["neighbour.left.lock"]
     assert not (tmp_path / ".hypervisor.new").exists()
     done = fleet.reap(grace=0)
     assert plan(done) == [f"remove file {inner.disks.path(gone)}: nothing refers to it"]

@@ -13,8 +13,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ..core.lease import seconds
-from ..errors import InvalidInput, LeaseOver
+from ..errors import InvalidInput
 from ..leasing import HeldLease
+from ..services import lease_numbers
 from ..services.lease_facts import exported
 from ..yard import Yard
 from . import run, say
@@ -104,7 +105,7 @@ def _release(yard: Yard, options: argparse.Namespace) -> int:
 def _env(yard: Yard, options: argparse.Namespace) -> int:
     facts = next((f for f in yard.leases() if f["id"] == _id(options) and not f["ended"]), None)
     if facts is None:
-        raise LeaseOver("the lease is over.", name=f"lease {_id(options)}", remedy="take another")
+        raise lease_numbers.over(yard.context, _id(options))
     say.shell(_line(facts))
     return 0
 

@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import UUID
 
 from ..errors import InvalidInput
 from . import naming
@@ -15,6 +17,8 @@ from . import naming
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 LONGEST = 30 * UNITS["d"]
 HOLDER_MAX = 100
+# Bytes of the check value in the number of a lease.
+CHECKED = 6
 _DURATION = re.compile(r"([0-9]{1,9})([smhd]?)")
 
 
@@ -24,7 +28,7 @@ class Lease:
 
     Who knows its number may ask for more time or give the host back. It opens nothing: the key to the host is apart.
 
-    :param id: a uuid, never given again.
+    :param id: a uuid, never given again; see :func:`lease_id`.
     :param holder: whose it is, in words.
     :param taken: when it began, in seconds since the epoch.
     :param until: when it ends. From then on nobody renews it: the host is taken away.
@@ -84,6 +88,26 @@ class LeaseSpec:
         labels = ", ".join(f"{key}={value}" for key, value in sorted(self.labels.items()))
         named = [f"{what} {name}" for what, name in (("fleet", self.fleet), ("pool", self.pool)) if name]
         return " with ".join(part for part in (" in ".join(named), labels) if part)
+
+
+def lease_id(drawn: UUID, yard: str) -> str:
+    """Return the number of a new lease: a random uuid whose last part is a check value of the rest and of the yard.
+
+    The record of a lease goes with its host. The check value tells a lease that ended from a number that the yard never
+    gave, on every controller, and nothing has to be kept for that.
+
+    :param drawn: a random uuid.
+    """
+    head = drawn.bytes[:-CHECKED]
+    return str(UUID(bytes=head + hashlib.sha256(head + yard.encode()).digest()[:CHECKED]))
+
+
+def is_issued(lease: str, yard: str) -> bool:
+    """Return whether a yard gave this number to a lease."""
+    try:
+        return lease_id(UUID(lease), yard) == lease
+    except ValueError:
+        return False
 
 
 def check_duration(duration: float) -> None:

@@ -17,6 +17,7 @@ from ..core.clock import Deadline
 from ..errors import Busy, HypervisorError
 
 POLL = 0.05
+LONGEST = 120
 
 
 @contextmanager
@@ -40,13 +41,16 @@ def held(folder: Path, name: str, deadline: Deadline, poll: float = POLL) -> Ite
         os.close(handle)
 
 
-def free(folder: Path, *, remove: bool) -> list[Path]:
-    """Lock files that nobody holds: what holders who were killed left. Taken away only while they are held by us.
+def free(folder: Path, owner: str, *, remove: bool) -> list[Path]:
+    """Return the lock files of one owner that no process holds: killed controllers leave them.
 
+    A lock's name begins with the owner. One that all owners share has no owner in its name: its next holder removes it.
+
+    :param remove: remove them, each while it is held here.
     :raises HypervisorError: when one cannot be used.
     """
     found = []
-    for path in sorted(folder.glob("*.lock")):
+    for path in sorted(folder.glob(f"{quote(owner, safe='')}.*.lock")):
         handle = _try_lock(path, path.name, os.O_RDWR)
         if handle is not None:
             found.append(path)
@@ -58,7 +62,11 @@ def free(folder: Path, *, remove: bool) -> list[Path]:
 
 def _path(folder: Path, name: str) -> Path:
     plain = quote(name, safe="")
-    return folder / f"{plain if len(plain) <= 120 else hashlib.sha256(name.encode()).hexdigest()}.lock"
+    if len(plain) > LONGEST:
+        # A file name has at most 255 bytes. The owner stays: see free().
+        owner, dot, _rest = plain.partition(".")
+        plain = f"{owner[:LONGEST]}{dot}{hashlib.sha256(name.encode()).hexdigest()}"
+    return folder / f"{plain}.lock"
 
 
 def _try_lock(path: Path, name: str, how: int = os.O_RDWR | os.O_CREAT) -> int | None:

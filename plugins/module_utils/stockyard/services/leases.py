@@ -10,7 +10,6 @@ over, by its time or by the holder's word, the host is taken away: nobody gets a
 from __future__ import annotations
 
 import hashlib
-import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -22,8 +21,10 @@ from ..core.clock import Deadline
 from ..core.host import Host, HostRecord
 from ..core.lease import Lease, LeaseSpec, check_duration
 from ..core.plan import Action, Plan
+from ..core.provider import Observation
 from ..errors import Busy, Conflict, LeaseOver, NotFound, Refused, StockyardError
-from . import access, guests, hosts, reservations, templates, trust
+from . import access, guests, hosts, lease_numbers, mounts, reservations, templates, trust
+from .admit import admit
 from .context import Context
 
 LOCK_WAIT = 5.0
@@ -64,7 +65,7 @@ def take(ctx: Context, spec: LeaseSpec, wait: float) -> HostRecord:
     :raises Busy: when none is free.
     :raises NotFound: when there is none at all of what was asked for.
     """
-    deadline, own = ctx.deadline(wait), str(uuid.uuid4())
+    deadline, own = ctx.deadline(wait), lease_numbers.draw(ctx)
     authority = _authority(ctx, spec.tenant)
     while True:
         found, silent = holding.asked_for(spec, ctx.provider.observe(ctx.owner).hosts), list[str]()
@@ -93,7 +94,7 @@ def renew(ctx: Context, lease: str, duration: float) -> HostRecord:
 
     def attempt(record: HostRecord, held: Lease) -> HostRecord:
         if record.phase != "ready":
-            raise _over(lease, held)
+            raise lease_numbers.ended(lease, held)
         guests.synchronize(ctx, record, ctx.deadline(guests.PATIENCE))
         until = max(held.until, ctx.clock.now() + duration)
         return _certified(ctx, record, replace(held, until=until), _authority(ctx, record.tenant))
@@ -116,21 +117,32 @@ def plan_extension(ctx: Context, lease: str, duration: float) -> tuple[Plan, Hos
     return Plan((_extending(held, ctx.clock.now() + duration),)), record
 
 
-def plan_release(ctx: Context, lease: str) -> Plan:
-    """What :func:`release` would do. Writes nothing."""
-    record = _find(ctx, lease)
+def plan_release(ctx: Context, lease: str, again: bool) -> Plan:
+    """What :func:`release` would do. Writes nothing.
+
+    :raises NotFound: if no lease of this yard ever had this number.
+    :raises StockyardError: if no other host can be made in its place, and that is asked for.
+    """
+    seen = ctx.provider.observe(ctx.owner)
+    record = lease_numbers.find(lease, seen)
+    if record is None:
+        lease_numbers.check(ctx, lease)
     if record is None or record.lease is None or record.lease.ended(ctx.clock.now()):
         return Plan()
+    if again:
+        _check_replacement(ctx, record, seen)
     state = {"lease": lease, "holder": record.lease.holder}
     return Plan((Action("destroy", "host", record.name, "its lease is given back", state, {}),))
 
 
 def release(ctx: Context, lease: str, again: bool, timeout: float) -> Plan:
-    """Give a host back: it is destroyed. A lease that is over, or not known, changes nothing.
+    """Delete the host of a lease. A lease that has ended changes nothing.
 
     :param again: make another host in its place at once; else the next run of its fleet does.
+    :raises NotFound: if no lease of this yard ever had this number.
+    :raises StockyardError: before anything is changed, if no other host can be made, and that is asked for.
     """
-    deadline, todo = ctx.deadline(timeout), plan_release(ctx, lease)
+    deadline, todo = ctx.deadline(timeout), plan_release(ctx, lease, again)
     record = None
     with suppress(LeaseOver):
         # From here on nobody else can have it, and whoever finds it half-destroyed goes on with it.
@@ -160,7 +172,7 @@ def _certified(ctx: Context, record: HostRecord, lease: Lease, authority: Author
     try:
         # Whoever was stopped on the way here comes too late.
         if before and before.ended(ctx.clock.now()):
-            raise _over(lease.id, before)
+            raise lease_numbers.ended(lease.id, before)
         pki.keep_lease(lease.id, certificate, key, now)
     except BaseException:
         # Nobody got it: the host is as it was.
@@ -189,7 +201,7 @@ def _on_living(ctx: Context, lease: str, attempt: Callable[[HostRecord, Lease], 
         try:
             return attempt(record, held)
         except NotFound as error:
-            raise _over(lease, held) from error
+            raise lease_numbers.ended(lease, held) from error
         except Conflict:
             if number == TRIES - 1:
                 raise
@@ -197,10 +209,25 @@ def _on_living(ctx: Context, lease: str, attempt: Callable[[HostRecord, Lease], 
 
 
 def _living(ctx: Context, lease: str) -> tuple[HostRecord, Lease]:
-    record = _find(ctx, lease)
+    record = lease_numbers.find(lease, ctx.provider.observe(ctx.owner))
+    if record is None:
+        lease_numbers.check(ctx, lease)
     if record is None or record.lease is None or record.lease.ended(ctx.clock.now()):
-        raise _over(lease, record.lease if record else None)
+        raise lease_numbers.ended(lease, record.lease if record else None)
     return record, record.lease
+
+
+def _check_replacement(ctx: Context, old: HostRecord, seen: Observation) -> None:
+    """Refuse a release whose host cannot be replaced: the holder can release it without that."""
+    replacing = Plan((Action("replace", "host", old.name, "its lease is given back", {}, {}),))
+    try:
+        trust.current(ctx, old.tenant, seen.hosts)
+        template = templates.need(old.tenant, old.template, seen)
+        admit(ctx, old.tenant, old.spec, replacing, seen, template)
+        mounts.admit(ctx, old.tenant, old.template, old.spec, replacing, seen)
+    except StockyardError as error:
+        error.remedy = "; ".join(filter(None, (error.remedy, "or release the lease without replacing its host")))
+        raise
 
 
 def _make_another(ctx: Context, old: HostRecord, deadline: Deadline) -> None:
@@ -244,11 +271,6 @@ def held_by(ctx: Context, spec: LeaseSpec) -> HostRecord | None:
     return max(mine, key=lambda r: r.lease.until if r.lease else 0.0, default=None)
 
 
-def _find(ctx: Context, lease: str) -> HostRecord | None:
-    records = (h.record for h in ctx.provider.observe(ctx.owner).hosts)
-    return next((r for r in records if r.lease and r.lease.id == lease), None)
-
-
 def _authority(ctx: Context, tenant: str) -> Authority:
     found = ctx.pki(tenant).found()
     if found is None:
@@ -275,8 +297,3 @@ def _none_free(
         f"none of {len(found)} hosts is free.", name=spec.title, cause="; ".join([*why, *silent][:5]),
         remedy="wait longer, or raise min_ready and max of the fleet and converge it",
     )  # fmt: skip
-
-
-def _over(lease: str, held: Lease | None) -> LeaseOver:
-    ended = f"it ended at {datetime.fromtimestamp(held.until, UTC):%Y-%m-%d %H:%M:%S} UTC" if held else "no host has it"
-    return LeaseOver("the lease is over.", name=f"lease {lease}", cause=ended, remedy="take another")

@@ -157,10 +157,10 @@ def test_workshops_of_dead_builders_and_free_locks_go(store: Store, sweep: Calla
     image = store.images / ("a" * 64)
     for folder in (dead, alive, image):
         folder.mkdir()
-    stale = store.locks / "left.lock"
+    stale = store.locks / "stockyard.left.lock"
     stale.write_text("")
     with store.lock("held", Deadline(1)):
-        assert sorted(names(sweep(check=True).gone)) == ["left.lock", dead.name]
+        assert sorted(names(sweep(check=True).gone)) == ["stockyard.left.lock", dead.name]
         sweep()
     assert not dead.exists()
     assert not stale.exists()

@@ -62,7 +62,7 @@ def sweep(
     for found in () if check else gone:
         shutil.rmtree(found.path)
     gone += [Leftover(str(p), "who built it died") for p in images.abandoned(older_than, remove=not check)]
-    gone += [Leftover(str(p), "nobody holds it") for p in locks.free(store.locks, remove=not check)]
+    gone += [Leftover(str(p), "nobody holds it") for p in locks.free(store.locks, owner, remove=not check)]
     return Swept(tuple(gone), tuple(left))
 
 
