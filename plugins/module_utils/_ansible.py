@@ -101,6 +101,7 @@ def here(options: Params, work: Callable[[Params, bool], Params], **rules: Any) 
     try:
         answer = work(module.params, module.check_mode)
     except StockyardError as error:
+        _for_ansible(error)
         module.fail_json(msg=_message(error), error=_structured(error))
     if not module._diff:
         answer.pop("diff", None)
@@ -128,6 +129,7 @@ def _bounded(module: AnsibleModule, work: Callable[[Yard], Params]) -> NoReturn:
         ):
             answer = work(yard)
     except StockyardError as error:
+        _for_ansible(error)
         module.fail_json(msg=_message(error), error=_structured(error), **told)
     module.exit_json(**printable(answer), **told)
 
@@ -171,11 +173,23 @@ def _appending(path: str) -> TextIO:
         ) from error  # fmt: skip
 
 
+def _for_ansible(error: StockyardError) -> None:
+    """Add the remedy that only users of Ansible have: the SDK's errors name none, as the console command shows them."""
+    if _library(error):
+        error.remedy += ", or set ansible_python_interpreter to a Python that has it"
+
+
 def _message(error: StockyardError) -> str:
     """The error in words; for a missing Python library also in Ansible's own."""
-    missing = isinstance(error, MissingDependency) and isinstance(error.__cause__, ImportError)
-    library = LIBRARIES.get((error.__cause__.name or "").partition(".")[0], "") if missing else ""
+    library = _library(error)
     return f"{error} {missing_required_lib(library)}" if library else str(error)
+
+
+def _library(error: StockyardError) -> str:
+    """Return the Python package that is missing; empty if it is not for that."""
+    if not (isinstance(error, MissingDependency) and isinstance(error.__cause__, ImportError)):
+        return ""
+    return LIBRARIES.get((error.__cause__.name or "").partition(".")[0], "")
 
 
 def _structured(error: StockyardError) -> Params:

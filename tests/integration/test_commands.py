@@ -37,7 +37,9 @@ ELSEWHERE = {
     r"cd (examples/)?role_sample": "tests/e2e/test_molecule.py",
     r"molecule (test|create|converge|destroy|login --host debian)": "tests/e2e/test_molecule.py",
     r"python3 -m pip install ": "tests/integration/test_packaging.py",
-    r"pip install --user ": "tests/integration/test_packaging.py",
+    r"(python3 -m venv|~/\.local/lib/stockyard/bin/pip|mkdir -p ~/\.local/bin|ln -sf) ": (
+        "tests/integration/test_packaging.py"
+    ),
     r"cp examples/systemd/": "examples/systemd/stockyard-reap.timer",
     r"(systemctl --user|loginctl) ": "examples/systemd/stockyard-reap.timer",
     r"rm -r ": "tests/integration/test_site.py",
@@ -63,6 +65,24 @@ def test_every_command_has_its_place(page: Path) -> None:
 
 def test_the_places_are_there() -> None:
     assert [place for place in ELSEWHERE.values() if not (CHECKOUT / place).exists()] == []
+
+
+@pytest.mark.parametrize("become", ["", "su - stockyard"])
+def test_lines_that_the_demo_ends_with_lead_to_its_tools(controller: Controller, become: str) -> None:
+    """Typed as they are printed, but for the one that root needs first."""
+    environment = {**controller.environment, "STOCKYARD_BECOME": become}
+    where = [CHECKOUT / "hack" / "where.sh"]
+    done = subprocess.run(where, env=environment, capture_output=True, text=True, check=True, cwd=controller.home)
+    assert f"keys are in {controller.home}/.config/stockyard" in done.stderr
+    lines = [line.strip() for line in done.stdout.splitlines()]
+    assert lines[:-4] == [become] * bool(become)
+    subprocess.run([CHECKOUT / "hack" / "playbook.sh", "site", "--version"], check=True, capture_output=True)
+    typed = subprocess.run(
+        ["bash", "-euc", "\n".join([*lines[-4:-1], f"{lines[-1]} --check"])], env=environment, check=False,
+        capture_output=True, text=True, timeout=PATIENCE,
+    )  # fmt: skip
+    assert typed.returncode == 0, typed.stdout + typed.stderr
+    assert "create host web-3" in typed.stdout
 
 
 def test_every_target_that_is_told_is_one() -> None:

@@ -80,6 +80,10 @@ def test_an_error_is_told_in_words_and_in_parts(told: Played, name: str, kind: s
     assert not result.get("exception", "").startswith("Traceback")
 
 
+def test_missing_library_has_the_remedy_of_ansible(told: Played) -> None:
+    assert "set ansible_python_interpreter to a Python that has it" in told["bare"]["error"]["remedy"]
+
+
 def test_a_missing_library_is_told_as_ansible_does(told: Played) -> None:
     assert "Failed to import the required Python library (cryptography)" in told["bare"]["msg"]
 

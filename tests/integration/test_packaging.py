@@ -17,6 +17,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.commands import commands
+
 CHECKOUT = Path(__file__).parents[2]
 TOOLS = Path(sys.executable).parent
 GALAXY = yaml.safe_load((CHECKOUT / "galaxy.yml").read_text())
@@ -35,6 +37,18 @@ PLAYBOOK = """
     - name: See that there are none
       ansible.builtin.assert:
         that: answer.fleets == []
+"""
+
+
+SOURCES = (".md", ".yml", ".yaml", ".py", ".sh", ".txt", ".toml", ".service", ".lease")
+WITHOUT_LIBVIRT = """
+import sys
+sys.modules["libvirt"] = None
+from stockyard.providers.libvirt.connection import open_connection
+try:
+    open_connection("qemu:///session")
+except Exception as error:
+    print(error)
 """
 
 
@@ -185,6 +199,56 @@ def test_the_sdk_imports_from_its_wheel_alone(wheel: Path, home: Path, tmp_path:
     where = run(python, "-I", "-c", "import stockyard; print(stockyard.__file__)", home=home)
     assert Path(where.strip()).is_relative_to(tmp_path)
     assert "lease" in run(tmp_path / "venv" / "bin" / "stockyard", "--help", home=home)
+
+
+def test_console_command_is_installed_as_the_readme_says(home: Path, tmp_path: Path) -> None:
+    """Into an empty home; without the libraries, which are not what is tried. Then it says which one is missing."""
+    readme = CHECKOUT / "README.md"
+    lines = [line for line in commands(readme) if ".local" in line]
+    assert len(lines) == 4
+    place = tmp_path / "home"
+    place.mkdir()
+    # As the checkout is: where its own files are, not those that tests leave there.
+    run(CHECKOUT / "hack" / "sync.sh", tmp_path / "checkout", home=place)
+    script = f"cd {tmp_path}/checkout\n" + "\n".join(lines)
+    run("bash", "-euc", script, home=place, PIP_NO_DEPS="1", PIP_DISABLE_PIP_VERSION_CHECK="1")
+    command = str(place / ".local" / "bin" / "stockyard")
+    assert "lease" in run(command, "--help", home=place)
+    python = place / ".local" / "lib" / "stockyard" / "bin" / "python"
+    hidden = [str(python), "-c", WITHOUT_LIBVIRT]
+    done = subprocess.run(hidden, capture_output=True, text=True, check=False, env={"HOME": str(place)}, timeout=60)
+    assert "pip install libvirt-python" in done.stdout, done.stderr
+    assert "ansible" not in done.stdout.lower()
+
+
+UNPUBLISHED = re.compile(
+    r"pip3? install [^\n`]*?(?<![./-])\bstockyard\b(?![/\w.-])|collection install (--?\S+ +)*stockyard\.container_hosts"
+    r"|^\s*- (name: )?stockyard\.container_hosts\s*$|^stockyard\[?.*[=<>]"
+)
+
+
+@pytest.mark.parametrize("folder", ["README.md", "docs", "examples", "roles", "playbooks", "plugins", "meta", "hack"])
+def test_packages_that_are_not_published_are_installed_from_no_registry(folder: str) -> None:
+    """A stranger could publish something of these names."""
+    top = CHECKOUT / folder
+    paths = [top] if top.is_file() else sorted(p for p in top.rglob("*") if p.suffix in SOURCES or not p.suffix)
+    lines = [
+        f"{path.relative_to(CHECKOUT)}: {line}"
+        for path in paths
+        if path.is_file()
+        for line in path.read_text(errors="replace").splitlines()
+        if UNPUBLISHED.search(line)
+    ]
+    assert lines == []
+
+
+@pytest.mark.parametrize("line", [
+    "pip install stockyard", "run `pip install --user 'stockyard[libvirt]'`.", "python3 -m pip install -U stockyard==1",
+    "ansible-galaxy collection install stockyard.container_hosts", "  - name: stockyard.container_hosts",
+    "ansible-galaxy collection install --force stockyard.container_hosts",
+])  # fmt: skip
+def test_line_that_installs_them_from_a_registry_is_recognized(line: str) -> None:
+    assert UNPUBLISHED.search(line)
 
 
 def test_the_wheel_says_what_it_is(metadata: Message) -> None:

@@ -47,7 +47,7 @@ class Book:
                 inside = f"pool {found[-1].name} is in it" if found else ""
                 raise NotFound(
                     "there is no such pool.", name=f"pool {name}", cause=inside,
-                    remedy="declare it with the module pool, in the same tenant and with the same owner",
+                    remedy="create the pool, in the same tenant and with the same owner",
                 )  # fmt: skip
             if len(found) >= DEEPEST:
                 raise Refused(

@@ -58,7 +58,7 @@ def settings_of(machine: Machine) -> Settings:
     if text is None:
         raise NotFound(
             "this host does not say what it should be.", name=MARKER,
-            remedy="give security, or put a profile on the host with the role hardening",
+            remedy="give security, or put a profile on the host, as the role hardening does",
         )  # fmt: skip
     try:
         return codec.from_dict(Settings, json.loads(text))

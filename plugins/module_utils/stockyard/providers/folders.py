@@ -24,5 +24,5 @@ def names(folder: Path, what: str) -> list[str]:
     except OSError as error:
         raise HypervisorError(
             f"{what} cannot be read.", name=str(folder), cause=str(error),
-            remedy="let this user read the directory, or give another by the option storage",
+            remedy="let this user read the directory, or name another storage",
         ) from error  # fmt: skip

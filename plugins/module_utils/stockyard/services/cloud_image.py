@@ -36,5 +36,5 @@ def _checksum(image: CloudImage) -> str:
     except OSError as error:
         raise InvalidInput(
             "it cannot be read.", name=image.title, cause=str(error),
-            remedy="name a path on the machine that the module runs on",
+            remedy="name a path on the machine that opens the hypervisor",
         ) from error  # fmt: skip

@@ -289,9 +289,7 @@ def _none_free(
     :param silent: why hosts that are free could not be given out.
     """
     if not found:
-        return NotFound(
-            "there is no such host to lease.", name=spec.title, remedy="declare a fleet with the module fleet"
-        )
+        return NotFound("there is no such host to lease.", name=spec.title, remedy="create a fleet first")
     why = sorted({holding.why_not(h, authority.fingerprint, ctx.clock.now()) for h in found} - {""})
     return Busy(
         f"none of {len(found)} hosts is free.", name=spec.title, cause="; ".join([*why, *silent][:5]),

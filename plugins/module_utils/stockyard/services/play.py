@@ -96,7 +96,9 @@ def find_program() -> str:
     program = shutil.which(PROGRAM) or shutil.which(PROGRAM, path=str(Path(sys.executable).parent))
     if not program:
         raise MissingDependency(
-            f"{PROGRAM} is not installed.", name="provision", remedy="install ansible-core where the module runs"
+            f"{PROGRAM} is not installed.",
+            name="provision",
+            remedy="install ansible-core on the machine that opens the hypervisor",
         )
     return program
 

@@ -38,7 +38,7 @@ def _digest(item: Preload) -> str:
     except OSError as error:
         raise InvalidInput(
             f"preload: {item.kind} cannot be read.", name=str(path), cause=str(error),
-            remedy="name a path on the machine that the module runs on",
+            remedy="name a path on the machine that opens the hypervisor",
         ) from error  # fmt: skip
 
 

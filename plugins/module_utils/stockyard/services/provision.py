@@ -122,7 +122,7 @@ def _tree(prefix: str, folder: Path) -> Iterator[tuple[str, Path]]:
                 yield f"{prefix}/{path.relative_to(folder)}", path
 
 
-WHERE = "name a path on the machine that the module runs on"
+WHERE = "name a path on the machine that opens the hypervisor"
 
 
 def _stop(error: OSError) -> None:

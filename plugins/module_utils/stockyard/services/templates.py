@@ -87,7 +87,7 @@ def need(tenant: str, name: str, seen: Observation) -> Template:
         raise NotFound(
             "there is no such template to fork from.", name=f"template {name}",
             cause="; ".join(t.problem for t in mine if t.problem),
-            remedy="declare it with the module template, in the same tenant and with the same owner",
+            remedy="create the template, in the same tenant and with the same owner",
         )  # fmt: skip
     return found
 

@@ -155,7 +155,7 @@ def need(ctx: Context, tenant: str, name: str) -> VolumeRecord:
     """
     found = ctx.provider.volumes.observe(ctx.owner).find(tenant, name)
     if found is None:
-        raise NotFound("there is no such volume.", name=f"volume {name}", remedy="make it with the module volume")
+        raise NotFound("there is no such volume.", name=f"volume {name}", remedy="create the volume first")
     return found
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -80,7 +81,7 @@ def _library(uri: str) -> Any:
     except ImportError as error:
         raise MissingDependency(
             "libvirt-python is not installed for this Python.", name=uri,
-            remedy="pip install libvirt-python, or set ansible_python_interpreter to a Python that has it",
+            remedy=f"install it for {sys.executable}: pip install libvirt-python, or Debian's python3-libvirt",
         ) from error  # fmt: skip
     # libvirt prints errors on standard error beside raising them.
     libvirt.registerErrorHandler(lambda _context, _error: None, None)
@@ -93,7 +94,7 @@ def checked(uri: str) -> str:
     if parts.netloc or parts.path not in ("/session", "/system") or parts.query:
         raise InvalidInput(
             f"{uri!a} is not a local QEMU hypervisor.",
-            remedy="use qemu:///session or qemu:///system, and run the play on the hypervisor (hosts: hypervisors)",
+            remedy="use qemu:///session or qemu:///system, on the hypervisor itself",
         )
     return uri
 

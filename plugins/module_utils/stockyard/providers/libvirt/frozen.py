@@ -55,7 +55,7 @@ def verify(folder: Path, record: TemplateRecord) -> None:
     """
     wrong = problem(folder, record)
     if wrong:
-        remedy = "run the module template, which builds a new one, or put the file back from a backup"
+        remedy = "build the template again, or restore the file from a backup"
         raise ImageError("the template is damaged.", name=record.title, cause=wrong, remedy=remedy)
 
 

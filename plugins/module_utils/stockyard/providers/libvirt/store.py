@@ -77,5 +77,5 @@ def make(folder: Path, name: str) -> None:
             ) from error
         raise HypervisorError(
             "the storage directory cannot be made.", name=name, cause=str(error),
-            remedy="give a directory that this user may write, by the option storage",
+            remedy="name a storage that this user may write to",
         ) from error  # fmt: skip

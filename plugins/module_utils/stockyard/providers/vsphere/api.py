@@ -8,6 +8,7 @@ pyvmomi says nothing of its types to type checkers, so ``Any`` is what leaves th
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from ...errors import MissingDependency
@@ -43,5 +44,5 @@ def adapter() -> Any:
 def _missing() -> MissingDependency:
     return MissingDependency(
         "pyvmomi is not installed for this Python.", name="vsphere",
-        remedy="pip install 'pyvmomi>=8.0.3', or set ansible_python_interpreter to a Python that has it",
+        remedy=f"install it for {sys.executable}: pip install 'pyvmomi>=8.0.3'",
     )  # fmt: skip

@@ -90,7 +90,7 @@ def _no_permission(what: str, name: str, fault: Any) -> StockyardError:
     where = f" on {type(ref).__name__.rpartition('.')[2]} {ref._moId}" if ref is not None else ""
     return HypervisorError(
         f"{what}: the privilege {privilege} is missing{where}.", name=name, cause=said(fault),
-        remedy="give the user's role that privilege; playbooks/vsphere_preflight.yml names all that are missing",
+        remedy="give the user's role that privilege; a look at the hypervisor's problems names all that are missing",
     )  # fmt: skip
 
 

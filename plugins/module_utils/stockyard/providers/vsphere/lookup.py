@@ -84,9 +84,7 @@ class Lookup:
         name = pool_domain(record.owner, record.tenant, record.spec.pool)
         found = self.pool_below(name)
         if found is None:
-            raise NotFound(
-                f"its resource pool {name} is gone.", name=record.title, remedy="run the module pool, which makes it"
-            )
+            raise NotFound(f"its resource pool {name} is gone.", name=record.title, remedy="create the pool again")
         return found
 
     def pool_below(self, name: str) -> Any | None:

@@ -122,7 +122,7 @@ class Pools:
         if found is None:
             raise HypervisorError(
                 f"its parent's resource pool {name} is gone.", name=record.title,
-                remedy="run the module pool for the parent first",
+                remedy="create the parent first",
             )  # fmt: skip
         return found
 
