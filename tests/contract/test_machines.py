@@ -14,7 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from stockyard.core.clock import Deadline
-from stockyard.core.host import HostRecord
+from stockyard.core.host import HostRecord, HostSpec
 from stockyard.core.provider import Channel, Provider
 from stockyard.errors import GuestError, StockyardError
 from stockyard.guest.agent.main import AGENT
@@ -65,6 +65,14 @@ def test_a_fork_runs_and_is_nobody_yet(provider: Provider, drafts: Drafts, deadl
     assert state_of(provider, record) == "running"
     assert ask(provider, record, deadline, op="hello")["uuid"] == ""
     assert on_record(provider, record) == record
+
+
+def test_host_that_passes_the_check_can_be_made(provider: Provider, drafts: Drafts, deadline: Deadline) -> None:
+    """Nothing is changed by the check, though it has all that making the host needs."""
+    before = provider.observe(drafts.template.owner)
+    provider.check_host(HostSpec(), drafts.template, [], 2)
+    assert provider.observe(drafts.template.owner) == before
+    drafts.forked(deadline)
 
 
 def test_an_agent_makes_a_fork_a_host_of_its_own(

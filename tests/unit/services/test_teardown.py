@@ -71,3 +71,13 @@ def test_what_somebody_works_on_is_busy(yard: Yard) -> None:
         yard.teardown()
     yard.teardown()
     assert yard.hosts() == []
+
+
+def test_image_that_another_owner_is_about_to_use_stays(yard: Yard, tmp_path: Path) -> None:
+    images = tmp_path / "hypervisor.d" / "images"
+    (own,) = images.iterdir()
+    other = images / f"{'0' * 64}.json"
+    other.write_text("{}")
+    yard.teardown(templates=True)
+    assert list(images.iterdir()) == [other]
+    assert not own.exists()

@@ -259,10 +259,11 @@ class Provider(Protocol):
     def keep_log(self, record: Record) -> str:
         """Keep the console log of a machine that is about to be taken away; returns where, or nothing."""
 
-    def prune_images(self, older_than: float) -> list[str]:
+    def prune_images(self, older_than: float, own: frozenset[str] = frozenset()) -> list[str]:
         """Remove images that no template of any owner is made of; returns their names.
 
-        :param older_than: seconds since an image was last asked for: a template may be on its way for a younger one.
+        :param older_than: seconds since an image was last asked for: a younger one may be for a template on its way.
+        :param own: images of templates that the caller deleted: they go at any age.
         """
 
     def sweep(self, owner: str, older_than: float, *, check: bool = False) -> Swept:

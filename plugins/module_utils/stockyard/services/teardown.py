@@ -47,7 +47,7 @@ def run(ctx: Context, templates: bool, volumes: bool, timeout: float) -> Plan:
         volume_service.delete(ctx, volume.tenant, volume.name, deadline.left())
     if templates:
         # Pools and volumes first: with the last of them goes what a hypervisor keeps for the yard's sake alone.
-        ctx.provider.prune_images(0.0)
+        ctx.provider.prune_images(template_service.RECENT, frozenset(t.record.image for t in seen.templates))
     return todo
 
 

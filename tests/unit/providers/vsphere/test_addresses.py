@@ -23,6 +23,14 @@ def test_addresses_go_round_and_none_is_given_twice() -> None:
         range_.free(7, ["192.0.2.10", "192.0.2.12"])
 
 
+def test_more_hosts_than_the_range_has_addresses_are_refused() -> None:
+    """Three, of which the gateway has one; others are elsewhere."""
+    range_ = read("192.0.2.10-192.0.2.12/24", "192.0.2.11")
+    range_.check_room(2, ["192.0.2.99", "127.64.0.1"])
+    with pytest.raises(Conflict, match="2 hosts need an address, and 1 are free"):
+        range_.check_room(2, ["192.0.2.12"])
+
+
 @given(st.integers(0, 2**128), st.sets(st.integers(0, 99)))
 def test_what_is_free_is_in_the_range_and_not_taken(start: int, taken: set[int]) -> None:
     used = [f"192.0.2.{10 + n}" for n in taken]

@@ -113,12 +113,19 @@ class Images:
             record.touch()
         return digest
 
-    def prune(self, used: set[str], older_than: float) -> list[str]:
-        """Remove every image but those, every base that no image is left of, and what killed builders left behind."""
+    def prune(self, used: set[str], older_than: float, own: frozenset[str] = frozenset()) -> list[str]:
+        """Remove every image but those, every base that no image is left of, and what killed builders left behind.
+
+        :param older_than: seconds for which an image or a base stays that was just asked for or built.
+        :param own: images that go at any age, with their bases.
+        """
         images = {p.name: p for p in self.store.images.iterdir() if (p / "image.json").exists()}
-        used |= {d for d, p in images.items() if time.time() - (p / "image.json").stat().st_mtime < older_than}
-        kept = [json.loads((images[d] / "image.json").read_text())["base"] for d in used if d in images]
+        used |= {d for d, p in images.items() if d not in own and _age(p / "image.json") < older_than}
+        base_of = {d: str(json.loads((p / "image.json").read_text())["base"]) for d, p in images.items()}
+        kept = {base_of[d] for d in used if d in images}
+        freed = {base_of[d] for d in own if d in images}
         bases = {p.name: p for p in self.store.images.glob("base-*.*")}
+        kept |= {name for name, p in bases.items() if name not in freed and _age(p) < older_than}
         gone = [p for name, p in {**images, **bases}.items() if name not in used and name not in kept]
         for path in gone:
             _remove(path)
@@ -235,6 +242,10 @@ def _remove(path: Path) -> None:
         run([*IN_NAMESPACE, "rm", "-rf", str(path)], Deadline(REMOVE), name=f"directory {path}")
     else:
         shutil.rmtree(path)
+
+
+def _age(path: Path) -> float:
+    return time.time() - path.stat().st_mtime
 
 
 def _alive(work: Path) -> bool:

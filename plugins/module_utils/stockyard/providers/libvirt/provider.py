@@ -230,7 +230,7 @@ class LibvirtProvider:
         if domain is not None:
             self.domains.undefine(domain, record.title)
 
-    def prune_images(self, older_than: float) -> list[str]:
+    def prune_images(self, older_than: float, own: frozenset[str] = frozenset()) -> list[str]:
         self.store.prepare()
         with self._registry():
             found, strangers = self.domains.everything()
@@ -238,7 +238,7 @@ class LibvirtProvider:
                 # One of them may be a template: its image is not known, so none goes.
                 return []
             used = {r.image for r, _state in found if isinstance(r, TemplateRecord)}
-            return self.images.prune(used, older_than)
+            return self.images.prune(used, older_than, own)
 
     def sweep(self, owner: str, older_than: float, *, check: bool = False) -> Swept:
         self.store.prepare()

@@ -57,10 +57,11 @@ class Mirror:
         except (OSError, ValueError, AttributeError):
             return {}
 
-    def prune(self, used: set[str], older_than: float) -> list[str]:
-        """Remove every image but those and young ones; returns their names."""
+    def prune(self, used: set[str], older_than: float, own: frozenset[str]) -> list[str]:
+        """Remove every image but those and young ones, unless these are the caller's; returns their names."""
         there = self._images.glob("*.json") if self._images.exists() else ()
-        gone = [p for p in there if p.stem not in used and time.time() - p.stat().st_mtime >= older_than]
+        unused = [p for p in there if p.stem not in used]
+        gone = [p for p in unused if p.stem in own or time.time() - p.stat().st_mtime >= older_than]
         for path in gone:
             path.unlink(missing_ok=True)
         return sorted(path.stem for path in gone)

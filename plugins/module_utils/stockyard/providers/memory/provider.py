@@ -187,12 +187,12 @@ class MemoryProvider(NoGuestClock):
     def keep_log(self, record: Record) -> str:
         return ""
 
-    def prune_images(self, older_than: float) -> list[str]:
+    def prune_images(self, older_than: float, own: frozenset[str] = frozenset()) -> list[str]:
         with self.state.change() as machines:
             found = [record for record, _machine in everything(machines)]
             if any(isinstance(record, Stranger) for record in found):
                 return []
-            return self.mirror.prune({r.image for r in found if isinstance(r, TemplateRecord)}, older_than)
+            return self.mirror.prune({r.image for r in found if isinstance(r, TemplateRecord)}, older_than, own)
 
     def sweep(self, owner: str, older_than: float, *, check: bool = False) -> Swept:
         if not self.state.folder.exists():

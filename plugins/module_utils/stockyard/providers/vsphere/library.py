@@ -114,24 +114,25 @@ class Images:
                 self._mark(ref, item, source, deadline)
         return self._whole(ref, item, source, deadline)
 
-    def prune(self, records: Iterable[Record | Stranger], older_than: float) -> list[str]:
-        """Take away the deployed items that no template of any owner is made of; returns their names.
+    def prune(self, records: Iterable[Record | Stranger], older_than: float, own: frozenset[str]) -> list[str]:
+        """Remove the deployed items that no template of any owner is made of; returns their names.
 
         :param older_than: seconds since they were deployed.
+        :param own: images whose items go at any age.
         """
         records, folder = list(records), self.lookup.folder()
         if folder is None or any(isinstance(r, Stranger) for r in records):
             # What cannot be read may be made of any of them.
             return []
         going = self._unused(folder, {r.image.partition("@")[0] for r in records if isinstance(r, TemplateRecord)})
-        gone = []
-        for machine in (m for m, age in going if age >= older_than):
+        gone, uuids = [], {image.partition("@")[0] for image in own}
+        for machine in (m for m, uuid, age in going if uuid in uuids or age >= older_than):
             self.tasks.run("remove the image", machine.name, machine.ref.Destroy_Task, Deadline(REMOVAL))
             gone.append(machine.name)
         return gone
 
-    def _unused(self, folder: Any, used: set[str]) -> Iterator[tuple[Machine, float]]:
-        """The deployed items that no template is made of, each with its age.
+    def _unused(self, folder: Any, used: set[str]) -> Iterator[tuple[Machine, str, float]]:
+        """The deployed items that no template is made of, each with its uuid and its age.
 
         :param used: the uuids of machines that templates are made of.
         """
@@ -139,7 +140,7 @@ class Images:
             told = properties(self.session, machine.ref, (option(IMAGE), "config.instanceUuid"), machine.name)
             mark = told.get(option(IMAGE))
             if mark is not None and told.get("config.instanceUuid") not in used:
-                yield machine, time.time() - _made(str(mark.value))
+                yield machine, str(told.get("config.instanceUuid")), time.time() - _made(str(mark.value))
 
     def _deployed(self, rest: Rest, item: Item, source: str) -> Any:
         place = {"resource_pool_id": self.lookup.pool._moId, "folder_id": self.lookup.made_folder()._moId}

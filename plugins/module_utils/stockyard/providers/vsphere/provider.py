@@ -226,11 +226,11 @@ class VsphereProvider(NoGuestClock):
     def keep_log(self, record: Record) -> str:
         return ""
 
-    def prune_images(self, older_than: float) -> list[str]:
+    def prune_images(self, older_than: float, own: frozenset[str] = frozenset()) -> list[str]:
         """Items of content libraries that were deployed here go; so does a register that nobody uses any more."""
         values, read = self._everything()
         records = [r for r, _machine in yardbook.everything(values, read)]
-        gone = self.images.prune(records, older_than)
+        gone = self.images.prune(records, older_than, own)
         if values and not (records or yardbook.kept(values) or anyone(dict(values), self.leases.now())):
             self._close_register()
         return gone
