@@ -86,7 +86,7 @@ def test_an_empty_fleet_needs_no_template(bare: Yard) -> None:
 
 
 def test_a_fleet_without_its_template_is_an_error(yard: Yard) -> None:
-    with pytest.raises(NotFound, match="module template"):
+    with pytest.raises(NotFound, match="create the template"):
         yard.fleet(FleetSpec("ci", "not-there"))
     with pytest.raises(NotFound):
         yard.fleet(FleetSpec("ci", "base", tenant="other"))
