@@ -170,6 +170,7 @@ def ssh(
         way["private_key"],
         "-p",
         str(way["port"]),
+        "--",
         f"{way['user']}@{way['host']}",
     ]
     return subprocess.run([*line, *command], input=stdin, capture_output=True, text=True, timeout=timeout, check=False)

@@ -67,7 +67,7 @@ class Launcher:
         }  # fmt: skip
         flags = [f"-o{key}={value}" for key, value in options.items()]
         return ["ssh", "-F", "/dev/null", *flags, "-i", str(self.key), "-p", launcher["port"],
-                f"jenkins@{launcher['host']}"]  # fmt: skip
+                "--", f"jenkins@{launcher['host']}"]  # fmt: skip
 
     def run(self, node: Element, *command: str) -> subprocess.CompletedProcess[str]:
         line = [*self.line(node), "cd /var/lib/jenkins &&", *command]

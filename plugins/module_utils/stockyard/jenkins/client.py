@@ -195,7 +195,7 @@ def _tls(ca_path: str) -> ssl.SSLContext:
 
 def _said(answer: Answer) -> str:
     """What an error page says, without what is around it."""
-    text = answer.body[:65536].decode(errors="replace")
+    text = answer.body[:8192].decode(errors="replace")
     page = text[max(text.find("<h1"), 0) :]
     words = re.sub(r"<(style|script).*?</\1>|<[^>]*>", " ", page, flags=re.DOTALL)
     return (answer.headers.get("X-Error") or " ".join(words.split()))[:300]

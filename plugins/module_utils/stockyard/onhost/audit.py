@@ -12,7 +12,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from ..core import codec
+from ..core import codec, untrusted
 from ..core.security import Settings
 from ..errors import InvalidInput, NotFound
 from ..guest.security import MARKER, addresses, authorization, daemon, disk, firewall, kernel, limits, login
@@ -61,7 +61,7 @@ def settings_of(machine: Machine) -> Settings:
             remedy="give security, or put a profile on the host, as the role hardening does",
         )  # fmt: skip
     try:
-        return codec.from_dict(Settings, json.loads(text))
+        return codec.from_dict(Settings, untrusted.parse(text))
     except ValueError as error:
         raise InvalidInput("it is no JSON.", name=MARKER, cause=str(error)) from error
 
@@ -78,7 +78,7 @@ class Audit:
         """What Docker's client says, as JSON; nothing where it says nothing of use."""
         done = self.machine.programs(["docker", *arguments], PATIENCE)
         try:
-            return json.loads(done.out) if done.code == 0 else None
+            return untrusted.parse(done.out) if done.code == 0 else None
         except ValueError:
             return None
 
@@ -130,7 +130,7 @@ class Audit:
         """Keys of daemon.json that dockerd does not tell: in force if it started after they were written."""
         path = daemon.PATH if self.settings.user_namespaces != "rootless" else daemon.ROOTLESS
         try:
-            said = json.loads(self.machine.read(path) or "{}")
+            said = untrusted.parse(self.machine.read(path) or "{}")
         except ValueError:
             said = {}
         # Pools may be a user's own: the networks of the host decide, below.

@@ -10,13 +10,13 @@ that is accepted, is in :data:`WAIVERS`.
 from __future__ import annotations
 
 import grp
-import json
 import pwd
 import re
 import stat
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ..core import untrusted
 from .audit import PATIENCE, Audit, Finding
 from .machine import Machine
 
@@ -158,7 +158,7 @@ def _group_name(gid: int) -> str:
 
 def _config(machine: Machine) -> dict[str, Any]:
     try:
-        found = json.loads(machine.read("/etc/docker/daemon.json") or "{}")
+        found = untrusted.parse(machine.read("/etc/docker/daemon.json") or "{}")
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}

@@ -5,11 +5,11 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import dataclass
 from typing import Any
 
+from ...core import untrusted
 from ...errors import InvalidInput, MissingDependency, NotFound, Refused
 from ..audit import settings_of
 from ..machine import Machine
@@ -159,7 +159,7 @@ def _first(info: dict[str, Any]) -> int:
 
 def _parsed(text: str) -> dict[str, Any]:
     try:
-        found = json.loads(text)
+        found = untrusted.parse(text)
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}

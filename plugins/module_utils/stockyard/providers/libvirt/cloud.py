@@ -9,12 +9,12 @@ What the guest hands over beside its disk, kernel and initramfs, lets templates 
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import tarfile
 from pathlib import Path
 
+from ...core import untrusted
 from ...core.clock import Deadline
 from ...core.image import BuildOptions
 from ...core.provider import Recipe
@@ -26,6 +26,7 @@ from .preloaded import bring
 from .run import run
 
 MEMORY_MIB = 1024
+LONGEST_FACTS = 1 << 16
 # Sparse: it takes what is written to it.
 RESULTS_BYTES = 1 << 30
 TAIL = 3000
@@ -45,7 +46,7 @@ def check(disk: Path, recipe: Recipe, deadline: Deadline, name: str) -> None:
     described = run(
         ["qemu-img", "info", "-f", "qcow2", "--output=json", str(disk)], deadline, name=name, error=ImageError
     )
-    found = json.loads(described)
+    found = untrusted.mapping(untrusted.parse(described), "what qemu-img says")
     data_file = found.get("format-specific", {}).get("data", {}).get("data-file")
     if other := found.get("backing-filename") or data_file:
         raise ImageError(
@@ -131,15 +132,16 @@ def _harvest(work: Path, name: str) -> str:
                 if source is None:
                     raise ValueError(f"{part} is no file")
                 (work / part).write_bytes(source.read())
-        root = json.loads((work / FACTS).read_text())["root"]
+        facts = untrusted.mapping(untrusted.parse((work / FACTS).read_bytes(), longest=LONGEST_FACTS), FACTS)
+        root = untrusted.line(untrusted.item(facts, "root", FACTS), "root")
         if not _ROOT.fullmatch(root):
             raise ValueError(f"its root file system is {root!a}")
-    except (tarfile.TarError, OSError, ValueError, KeyError, TypeError) as error:
+    except (tarfile.TarError, OSError, ValueError, KeyError) as error:
         raise ImageError(
             "the cloud image's first boot did not come to its end.", name=name,
             cause=_console(work) or str(error), remedy=REMEDY,
         ) from error  # fmt: skip
-    return str(root)
+    return root
 
 
 def _console(work: Path) -> str:

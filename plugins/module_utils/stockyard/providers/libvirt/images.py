@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...core import codec
+from ...core import codec, untrusted
 from ...core.clock import Deadline
 from ...core.image import BuildOptions
 from ...core.provider import Progress, Recipe
@@ -97,10 +97,10 @@ class Images:
     def _facts(self, digest: str) -> dict[str, Any]:
         """What is on record of an image; empty where nothing is."""
         try:
-            found = json.loads((self.store.images / digest / "image.json").read_text())
-        except (OSError, ValueError):
+            path = self.store.images / digest / "image.json"
+            return untrusted.mapping(untrusted.parse(path.read_bytes()), "the record")
+        except (OSError, untrusted.MalformedData):
             return {}
-        return found if isinstance(found, dict) else {}
 
     def ensure(self, recipe: Recipe, build: BuildOptions, progress: Progress, deadline: Deadline) -> str:
         """Have the image; build it if it is not there. Returns its digest."""
@@ -121,11 +121,12 @@ class Images:
         """
         images = {p.name: p for p in self.store.images.iterdir() if (p / "image.json").exists()}
         used |= {d for d, p in images.items() if d not in own and _age(p / "image.json") < older_than}
-        base_of = {d: str(json.loads((p / "image.json").read_text())["base"]) for d, p in images.items()}
+        base_of = {d: str(self._facts(d).get("base") or "") for d in images}
         kept = {base_of[d] for d in used if d in images}
         freed = {base_of[d] for d in own if d in images}
         bases = {p.name: p for p in self.store.images.glob("base-*.*")}
-        kept |= {name for name, p in bases.items() if name not in freed and _age(p) < older_than}
+        # An image whose record cannot be read may be made of any base.
+        kept |= {name for name, p in bases.items() if "" in kept or (name not in freed and _age(p) < older_than)}
         gone = [p for name, p in {**images, **bases}.items() if name not in used and name not in kept]
         for path in gone:
             _remove(path)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from ...core import untrusted
 from ...core.clock import Deadline
 from ...errors import HypervisorError
 from .faults import translated
@@ -38,9 +39,14 @@ class Monitor:
                 answer, _files = libvirt_qemu.qemuMonitorCommandWithFiles(self.domain, text, files, 0)
             else:
                 answer = libvirt_qemu.qemuMonitorCommand(self.domain, text, 0)
-        reply = json.loads(answer)
+        try:
+            reply = untrusted.mapping(untrusted.parse(answer), "the answer")
+        except untrusted.MalformedData as error:
+            raise HypervisorError(
+                f"QEMU answered {execute} with nonsense.", name=self.name, cause=str(error)
+            ) from error
         if "error" in reply:
-            raise HypervisorError(f"QEMU refused {execute}.", name=self.name, cause=reply["error"].get("desc", ""))
+            raise HypervisorError(f"QEMU refused {execute}.", name=self.name, cause=_description(reply["error"]))
         return reply.get("return")
 
     def set_link(self, nic: str, up: bool) -> None:
@@ -68,3 +74,7 @@ class Monitor:
                 raise HypervisorError(f"the migration stream {status}.", name=self.name)
             deadline.check("the migration stream", name=self.name)
             deadline.pause(POLL)
+
+
+def _description(error: Any) -> str:
+    return str(error.get("desc", "")) if isinstance(error, dict) else str(error)
