@@ -40,6 +40,7 @@ from .errors import (
     PoolFull,
     Refused,
     StockyardError,
+    UnforeseenError,
     Unsupported,
 )
 from .leasing import HeldLease
@@ -92,6 +93,7 @@ __all__ = [
     "StockyardError",
     "TemplateSpec",
     "TemplateTerm",
+    "UnforeseenError",
     "Unsupported",
     "UpdateSpec",
     "VolumeSpec",
