@@ -13,7 +13,7 @@ from pathlib import Path
 from ...core.host import HostRecord, HostSpec
 from ...core.network import Published, bound
 from ...core.template import TemplateRecord
-from ...errors import MissingDependency, OutOfSpace, Unsupported
+from ...errors import Conflict, MissingDependency, OutOfSpace, Unsupported
 from . import frozen, network
 from .domains import Domains
 from .images import Images
@@ -84,7 +84,14 @@ def check_ports(spec: HostSpec, going: Iterable[HostRecord], *, system: bool) ->
             f"{low[0]}",
         )  # fmt: skip
     own = () if spec.bind else spec.ports
-    network.probe("", bound(ANYWHERE, (*own, *network.FORWARDS), published(going)))
+    for wanted in bound(ANYWHERE, (*own, *network.FORWARDS), published(going)):
+        try:
+            network.probe("", frozenset([wanted]))
+        except Conflict as error:
+            raise Conflict(
+                f"port {wanted[1]} cannot be published.", cause="a program of this machine has it at every address",
+                remedy="choose another port, or let that program listen on one address",
+            ) from error  # fmt: skip
 
 
 def check_memory(spec: HostSpec, template: TemplateRecord, *, meminfo: Path = MEMINFO) -> None:
