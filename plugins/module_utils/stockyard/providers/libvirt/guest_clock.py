@@ -9,6 +9,9 @@ from ...core.host import HostRecord
 from .domains import Domains
 from .faults import translated
 
+# Seconds for the agent to answer. Without it libvirt waits for as long as the guest likes.
+PATIENCE = 5
+
 
 class QemuGuestClock:
     """Reads and sets the clocks of the guests of one connection."""
@@ -19,10 +22,12 @@ class QemuGuestClock:
     def ahead(self, record: HostRecord, now: float) -> float:
         domain = self.domains.find(record)
         with translated("read the guest's clock", record.title):
+            domain.agentSetResponseTimeout(PATIENCE)
             time = domain.getTime()
         return float(time["seconds"] + time["nseconds"] / 1e9 - now)
 
     def set(self, record: HostRecord, now: float) -> None:
         domain = self.domains.find(record)
         with translated("set the guest's clock", record.title):
+            domain.agentSetResponseTimeout(PATIENCE)
             domain.setTime({"seconds": int(now), "nseconds": int(now % 1 * 1e9)})
