@@ -60,6 +60,7 @@ def shut(machine: Machine, put: Put, programs: Programs) -> Machine:
     programs.say("docker ps", out=CONTAINER + "\n")
     programs.say("docker inspect", out='[{"State": {"Pid": 77}}]')
     programs.say("systemctl is-active", out="active\n")
+    programs.say("systemctl show --property=Listen", out="/run/stockyard-docker/docker.sock (Stream)\n")
     programs.say("nft list", out="chain input { type filter hook input priority -10; policy drop; }")
     programs.say("nft list table bridge", out='chain forward { meta ibrname "docker0" drop }')
     put("/proc/net/route", ROUTES)
@@ -115,6 +116,8 @@ def test_what_the_kernel_says_counts(shut: Machine, put: Put, name: str, text: s
     ("nft list table bridge", "", "frames between containers are dropped"),
     ("auditctl", "No rules\n", "audit rules in the kernel"),
     ("systemctl is-active", "failed\n", "stockyard-authz.service"),
+    ("systemctl is-active", "failed\n", "stockyard-reader.service"),
+    ("systemctl show --property=Listen", "/run/docker.sock (Stream)\n", "dockerd listens for the HTTP reader alone"),
     ("sshd", "x11forwarding yes\n", "sshd X11Forwarding"),
 ])  # fmt: skip
 def test_what_programs_say_counts(shut: Machine, programs: Programs, line: str, out: str, check: str) -> None:

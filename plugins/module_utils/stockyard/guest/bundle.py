@@ -37,7 +37,8 @@ def files(user: str, docker: str = "running", profile: str = "trusted") -> dict[
     """What goes into the machine, by its path.
 
     :param user: login that is made in it.
-    :param profile: how well its forks are shut; ``shared`` needs the package nftables too, ``hostile`` also auditd.
+    :param profile: how well its forks are shut; ``shared`` needs the package nftables too, ``hostile`` also auditd
+        and python3-h11.
     """
     made = recipe.recipe(ImageSpec(ssh_user=naming.user(user)), docker, SecuritySpec(profile)).files
     masks = {f"/etc/systemd/system/{unit}" for unit in CONSOLES}

@@ -15,7 +15,18 @@ from typing import Any
 from ..core import codec, untrusted
 from ..core.security import Settings
 from ..errors import InvalidInput, NotFound
-from ..guest.security import MARKER, addresses, authorization, daemon, disk, firewall, kernel, limits, login
+from ..guest.security import (
+    MARKER,
+    addresses,
+    authorization,
+    daemon,
+    disk,
+    firewall,
+    kernel,
+    limits,
+    login,
+    request_reader,
+)
 from . import networks
 from .machine import Machine
 
@@ -224,10 +235,12 @@ class Audit:
         if self.settings.firewall or self.settings.limits.network_mib:
             units.append(firewall.UNIT)
         if self.settings.policy is not None:
-            units.append(authorization.UNIT)
+            units += [authorization.UNIT, request_reader.UNIT]
         if self.settings.audit:
             units.append("auditd.service")
         found = [is_(unit, "active", self._active(unit)) for unit in units]
+        if self.settings.policy is not None:
+            found.append(self._socket())
         if self.settings.firewall:
             done = self.machine.programs(["nft", "list", "table", "inet", "stockyard"], PATIENCE)
             shut = "hook input" in done.out and "policy drop" in done.out
@@ -239,6 +252,12 @@ class Audit:
             told = self.machine.programs(["auditctl", "-l"], PATIENCE).out
             found.append(Finding("audit rules in the kernel", "some", str(told.count("docker\n")), "docker\n" in told))
         return found
+
+    def _socket(self) -> Finding:
+        """Return whether all requests pass the HTTP reader: dockerd listens where nobody else may connect."""
+        line = ["systemctl", "show", "--property=Listen", "--value", "docker.socket"]
+        places = self.machine.programs(line, PATIENCE).out.strip()
+        return is_("dockerd listens for the HTTP reader alone", f"{request_reader.DOCKER} (Stream)", places)
 
     def _active(self, unit: str) -> str:
         return self.machine.programs(["systemctl", "is-active", unit], PATIENCE).out.strip()

@@ -10,7 +10,14 @@ import subprocess
 import time
 from collections.abc import Sequence
 
-DOCKER = ("docker.service", "docker.socket", "containerd.service", "stockyard-authz.service")
+DOCKER = (
+    "docker.service",
+    "docker.socket",
+    "containerd.service",
+    "stockyard-authz.service",
+    "stockyard-reader.socket",
+    "stockyard-reader.service",
+)
 FRONT = ("stockyard-tls.service",)
 PROPERTIES = (
     "Id", "LoadState", "ActiveState", "NRestarts", "Job", "ConditionResult", "ConditionTimestampMonotonic",

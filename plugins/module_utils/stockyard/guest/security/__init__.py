@@ -15,7 +15,19 @@ from dataclasses import dataclass, field
 from ...core import codec
 from ...core.provider import GuestFile
 from ...core.security import Settings
-from . import authorization, daemon, disk, encryption, firewall, kernel, limits, login, records, rootless
+from . import (
+    authorization,
+    daemon,
+    disk,
+    encryption,
+    firewall,
+    kernel,
+    limits,
+    login,
+    records,
+    request_reader,
+    rootless,
+)
 
 MARKER = "/etc/stockyard/security.json"
 
@@ -45,7 +57,7 @@ def bundle(settings: Settings, user: str) -> Bundle:
     """
     themes = (
         kernel.part, limits.part, disk.part, encryption.part, firewall.part, login.part, records.part,
-        authorization.part,
+        authorization.part, request_reader.part,
     )  # fmt: skip
     parts = [part(settings) for part in themes]
     parts += [rootless.part(user), daemon.rootless(settings)] if settings.user_namespaces == "rootless" else []

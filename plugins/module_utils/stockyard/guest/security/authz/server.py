@@ -81,7 +81,8 @@ class Server(socketserver.ThreadingUnixStreamServer):
     """A thread for each connection of dockerd's."""
 
     daemon_threads = True
-    request_queue_size = 128
+    # As many as there may be requests of clients at once.
+    request_queue_size = 4096
 
 
 def serve(socket: str, policy: Policy) -> Server:

@@ -1,0 +1,147 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The server: each connection of a client has one of its own to dockerd, and no byte passes that was not judged."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import json
+import socket
+import sys
+from http import HTTPStatus
+
+from .exchange import LINGER, Exchange
+from .grammar import HEAD_END, LINE_END, Refusal, parse_request
+from .streams import LIMIT, Peer, Stream, connect
+
+# systemd's first socket (sd_listen_fds(3)).
+LISTENER = 3
+BACKLOG = 4096
+# More than the TLS front accepts: users inside the host can always ask.
+MAX_CONNECTIONS = 4096
+# Seconds between two requests, and for a head once it has begun.
+IDLE, HEAD = 43200.0, 60.0
+NOT_RUNNING = "Docker on this host does not run or is being started. Try again; if it stays so, read its journal."
+FULL = f"This host has {MAX_CONNECTIONS} open connections, which is its limit. Close some of them."
+
+
+class Reader:
+    """Judges requests and passes them on.
+
+    :param docker: the path of dockerd's own socket.
+    """
+
+    def __init__(self, docker: str) -> None:
+        self.docker = docker
+        self.connections = 0
+
+    async def serve(self, client: Peer) -> None:
+        """Serve one client until either end hangs up."""
+        self.connections += 1
+        try:
+            if self.connections > MAX_CONNECTIONS:
+                raise Refusal(FULL, HTTPStatus.SERVICE_UNAVAILABLE)
+            await self._requests(client)
+        except Refusal as refusal:
+            await _refuse(client, refusal)
+        except (OSError, EOFError, TimeoutError):
+            pass  # the client is gone, or takes too long
+        finally:
+            self.connections -= 1
+            client.writer.close()
+
+    async def _requests(self, client: Peer) -> None:
+        docker: Peer | None = None
+        try:
+            while raw := await _read_head(client.reader):
+                request = parse_request(raw)
+                if docker is None or docker.reader.at_eof():
+                    docker = await self._connect(docker)
+                if not await Exchange(client, docker, request).run():
+                    return
+        finally:
+            if docker:
+                docker.abort()
+
+    async def _connect(self, old: Peer | None) -> Peer:
+        if old:
+            old.abort()
+        try:
+            return await connect(self.docker)
+        except OSError as error:
+            raise Refusal(NOT_RUNNING, HTTPStatus.SERVICE_UNAVAILABLE) from error
+
+
+async def _read_head(reader: Stream) -> bytes:
+    """Return the next head; nothing at the end.
+
+    :raises Refusal: when it is too long.
+    """
+    try:
+        async with asyncio.timeout(IDLE) as patience:
+            first = await reader.read(1)
+            if not first:
+                return b""
+            patience.reschedule(asyncio.get_running_loop().time() + HEAD)
+            return first + await reader.readuntil(HEAD_END)
+    except asyncio.LimitOverrunError as error:
+        raise Refusal(
+            f"The head of the request is longer than {LIMIT} bytes.", HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+        ) from error
+
+
+async def _refuse(client: Peer, refusal: Refusal) -> None:
+    """Answer as dockerd does, and hang up: where the next request begins is not known."""
+    body = json.dumps({"message": str(refusal)}).encode() + b"\n"
+    status = HTTPStatus(refusal.status)
+    lines = [
+        f"HTTP/1.1 {status.value} {status.phrase}",
+        "Content-Type: application/json",
+        f"Content-Length: {len(body)}",
+        "Connection: close",
+    ]
+    with contextlib.suppress(OSError, TimeoutError):
+        await client.send(LINE_END.join(map(str.encode, lines)) + HEAD_END + body)
+        client.end()
+        # A connection that is closed with bytes unread takes the answer with it.
+        async with asyncio.timeout(LINGER):
+            while await client.reader.read(LIMIT):
+                pass
+
+
+async def listen(listener: socket.socket, docker: str) -> asyncio.Server:
+    """Serve a listening socket.
+
+    :param docker: the path of dockerd's own socket.
+    """
+    loop, judge = asyncio.get_running_loop(), Reader(docker)
+
+    def accept() -> asyncio.StreamReaderProtocol:
+        reader = Stream(LIMIT, loop)
+        return asyncio.StreamReaderProtocol(
+            reader, lambda _reader, writer: judge.serve(Peer(reader, writer)), loop=loop
+        )
+
+    return await loop.create_unix_server(accept, sock=listener, backlog=BACKLOG)
+
+
+async def _main(docker: str) -> None:
+    server = await listen(socket.socket(fileno=LISTENER), docker)
+    # Objects that live for ever are not looked at again: their pages stay shared with the template.
+    gc.collect()
+    gc.freeze()
+    async with server:
+        await server.serve_forever()
+
+
+def main(arguments: list[str]) -> None:
+    """Serve for ever."""
+    (docker,) = arguments
+    asyncio.run(_main(docker))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
