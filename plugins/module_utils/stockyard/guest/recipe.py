@@ -143,6 +143,7 @@ def _system_files(user: str) -> dict[str, GuestFile]:
         "/etc/udev/rules.d/80-stockyard.rules": GuestFile(texts.HOTPLUG_RULES),
         "/etc/sudoers.d/stockyard": GuestFile(render(texts.SUDOERS, user=user), 0o440),
         "/etc/ssh/sshd_config.d/stockyard.conf": GuestFile(render(texts.SSHD_CONF, user=user)),
+        unit + "ssh.socket.d/stockyard.conf": GuestFile(texts.SSH_SOCKET),
         "/etc/systemd/journald.conf.d/stockyard.conf": GuestFile(texts.JOURNALD_CONF),
         unit + "docker.service.d/environment.conf": GuestFile(texts.DOCKER_ENVIRONMENT),
         "/etc/containerd/config.toml": GuestFile(texts.CONTAINERD_CONFIG),

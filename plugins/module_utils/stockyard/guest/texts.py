@@ -148,6 +148,9 @@ MaxSessions 200
 GatewayPorts clientspecified
 """
 
+# Where sshd is started for each connection, systemd lets 64 in.
+SSH_SOCKET = "[Socket]\nMaxConnections=256\n"
+
 # Errors go to the console too: its log is what is left of a guest that nobody can log in to.
 JOURNALD_CONF = """\
 [Journal]

@@ -9,8 +9,10 @@ as off. The processes and QEMU's locks on disks tell the truth.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
+import resource
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -37,6 +39,20 @@ def running() -> dict[str, int]:
             if words and "qemu" in words[0] and "-uuid" in words[:-1]:
                 processes[words[words.index("-uuid") + 1]] = int(entry.name)
     return processes
+
+
+def raise_descriptors(uuid: str) -> None:
+    """Let the QEMU of a machine open as many descriptors as its user may. Each forwarded connection takes one.
+
+    The usual limit of 1,024 is below the number of connections that the TLS front of a host serves.
+    """
+    pid = running().get(uuid)
+    if pid is None:
+        return
+    # The QEMU of another user, as the system's libvirt starts it, forwards nothing.
+    with contextlib.suppress(OSError):
+        _soft, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def is_written(disk: Path) -> bool:

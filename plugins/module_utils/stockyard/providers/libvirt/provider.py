@@ -197,6 +197,7 @@ class LibvirtProvider:
         grow.resize(self.domains.find(record), record, size, deadline)
 
     def set_link(self, record: Record, up: bool) -> None:
+        processes.raise_descriptors(record.uuid)
         Monitor(self.domains.find(record), record.title).set_link(network.nic(record), up)
 
     def channel(self, record: Record, deadline: Deadline) -> Channel:
