@@ -6,6 +6,7 @@
 A socket's timeout counts from byte to byte, and ``http.client`` reads a head line by line: a peer that sends one byte
 every second holds an ordinary client for ever. Here every read and write gets the time that is left of one deadline,
 from the connection over the TLS handshake to the last byte of the body. A head or body over its limit ends it.
+The look-up of a name before that has the limits of the system's resolver; hosts are reached by their addresses.
 """
 
 from __future__ import annotations

@@ -216,6 +216,12 @@ def test_a_front_without_docker_behind_it_is_unhealthy(yard: Yard, serve: Any, a
     assert list(silent(yard)) == ["ci-1"]
 
 
+def test_hosts_whose_turn_comes_too_late_are_not_judged(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "ALL", 0.2)
+    monkeypatch.setattr(health, "AT_ONCE", 1)
+    assert list(silent(yard)) == ["ci-1"]
+
+
 def test_a_host_that_hangs_is_unhealthy(yard: Yard, serve: Any) -> None:
     serve(members(yard)[1], well)
     with socket.create_server((members(yard)[0].record.address, DOCKER_PORT)):
