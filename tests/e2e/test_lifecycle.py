@@ -81,7 +81,7 @@ def test_host_whose_memory_was_saved_is_resumed_with_its_processes(yard: Yard, h
         for check in (True, False):
             with pytest.raises(Conflict, match="port 2376 of"):
                 yard.host(SAVED, check=check)
-    assert "saved" in virsh(yard, "list", "--all", "--managed-save")
+    assert host["uuid"] in virsh(yard, "list", "--all", "--with-managed-save", "--uuid")
     (after,) = yard.host(SAVED).objects
     assert after["ready"]
     assert after["drift"] == []
