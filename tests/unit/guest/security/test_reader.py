@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import http.client
 import json
@@ -54,6 +55,15 @@ class Docker(BaseHTTPRequestHandler):
 
     def do_HEAD(self) -> None:
         self.do_GET()
+
+    def do_PUT(self) -> None:
+        """Answer at once, and go: as Go does, the end comes a while later."""
+        self.send_response(413)
+        self.send_header("Connection", "close")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+        self.connection.shutdown(socket.SHUT_WR)
+        time.sleep(0.5)
 
     def do_POST(self) -> None:
         if self.headers.get("Expect") == "100-continue":
@@ -424,3 +434,11 @@ def test_reader_uses_no_more_of_python_than_a_guest_has() -> None:
     for name in ("exchange", "grammar", "server", "streams"):
         text = Path(server.__file__).with_name(f"{name}.py").read_text(encoding="utf-8")
         assert "from .." not in text
+
+
+def test_answer_to_a_body_that_docker_does_not_read_reaches_the_client(bench: Bench) -> None:
+    with bench.connect() as client:
+        client.sendall(b"PUT /early HTTP/1.1\r\n" + HOST + b"Content-Length: %d\r\n\r\n" % (8 * MIB))
+        with contextlib.suppress(OSError):
+            client.sendall(bytes(8 * MIB))
+        assert read_answer(client)[0] == 413

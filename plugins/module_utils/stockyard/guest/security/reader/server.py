@@ -61,6 +61,7 @@ class Reader:
                 if docker is None or docker.reader.at_eof():
                     docker = await self._connect(docker)
                 if not await Exchange(client, docker, request).run():
+                    await _hang_up(client)
                     return
         finally:
             if docker:
@@ -103,10 +104,15 @@ async def _refuse(client: Peer, refusal: Refusal) -> None:
         f"Content-Length: {len(body)}",
         "Connection: close",
     ]
-    with contextlib.suppress(OSError, TimeoutError):
+    with contextlib.suppress(OSError):
         await client.send(LINE_END.join(map(str.encode, lines)) + HEAD_END + body)
-        client.end()
-        # A connection that is closed with bytes unread takes the answer with it.
+        await _hang_up(client)
+
+
+async def _hang_up(client: Peer) -> None:
+    """Let a client read its answer: a connection that is closed with bytes unread takes the answer with it."""
+    client.end()
+    with contextlib.suppress(OSError, TimeoutError):
         async with asyncio.timeout(LINGER):
             while await client.reader.read(LIMIT):
                 pass
