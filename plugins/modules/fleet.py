@@ -266,6 +266,10 @@ hosts:
       returned: on vSphere
       type: str
       sample: Build/CI
+    resource_pool:
+      description: The resource pool of the hypervisor's URI. Empty for the cluster's own.
+      returned: on vSphere
+      type: str
     address:
       description: The address at which SSH, Docker and the published ports answer.
       type: str

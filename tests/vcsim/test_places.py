@@ -48,7 +48,7 @@ def test_a_host_is_where_the_uri_says(vcenter: Simulator, keys: str) -> None:
         assert made.resourcePool == pool
         assert disk_of(made).startswith("[LocalDS_1]")
         assert card_of(made).backing.port.portgroupKey == card_of(made).backing.port.portgroupKey
-        assert (host["storage"], host["folder"], host["pool"]) == ("LocalDS_1", "Build/CI", "deep/er")
+        assert (host["storage"], host["folder"], host["resource_pool"]) == ("LocalDS_1", "Build/CI", "deep/er")
         assert host["esxi_host"] == made.runtime.host.name
         yard.teardown(templates=True)
     assert vcenter.find("Build/CI").childEntity == []

@@ -43,7 +43,8 @@ def test_pools_are_resource_pools_and_hosts_are_in_them(yard: Yard, vcenter: Sim
     fleet = FleetSpec("ci", "base", count=3, host=HostSpec(pool="ci"))
     with pytest.raises(PoolFull, match="2 of 2 hosts"):
         yard.fleet(fleet)
-    yard.fleet(replace(fleet, count=2))
+    hosts = yard.fleet(replace(fleet, count=2)).objects
+    assert [host["pool"] for host in hosts] == ["ci", "ci"]
     assert sorted(vm.name for vm in found(vcenter, path).vm) == ["pools.default.ci-1", "pools.default.ci-2"]
     (known,) = yard.pools(name="ci")
     assert (known["enforced"], known["used"]["hosts"]) == ("resource pool", 2)

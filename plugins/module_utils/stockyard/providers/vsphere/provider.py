@@ -241,7 +241,7 @@ class VsphereProvider(NoGuestClock):
 
     def facts(self, record: Record) -> dict[str, Any]:
         machine = self._seen.get(record.domain)
-        place = {"folder": self.place.folder, "cluster": self.place.cluster, "pool": self.place.pool}
+        place = {"folder": self.place.folder, "cluster": self.place.cluster, "resource_pool": self.place.pool}
         if machine is None:
             # Reserved, and not made yet: where it will be.
             return {"storage": self.lookup.storage or "its source's", "esxi_host": "", **place}
