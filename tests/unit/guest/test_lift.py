@@ -110,7 +110,7 @@ def test_the_order_of_a_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
 
     for module, names in (
         (warmup, ("_until", "_rehearse_front", "_rehearse_container", "_docker")), (provision, ("load", "provision")),
-        (thrift, ("drop_caches", "forget", "zero_free_memory")), (units, ("check_sshd",)),
+        (thrift, ("drop_caches", "reclaim", "forget", "zero_free_memory")), (units, ("check_sshd",)),
     ):  # fmt: skip
         for name in names:
             noted(module, name)
@@ -122,8 +122,8 @@ def test_the_order_of_a_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "rmtree", lambda *_given, **_named: None)
     warmup.warm_up(5.0, docker=True, sparse=True)
     assert done == [
-        "check_sshd", "_until", "lift", "load", "provision", "drop_caches", "_rehearse_front", "_rehearse_container",
-        "restore", "_docker", "forget", "zero_free_memory",
+        "check_sshd", "_until", "lift", "load", "provision", "drop_caches", "reclaim", "_rehearse_front",
+        "_rehearse_container", "restore", "_docker", "forget", "zero_free_memory",
     ]  # fmt: skip
     done.clear()
     warmup.warm_up(5.0, docker=False)

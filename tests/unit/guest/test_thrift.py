@@ -117,3 +117,13 @@ def test_it_is_in_small_pages_that_are_there(kernel: Path, monkeypatch: pytest.M
     monkeypatch.setattr(thrift, "MARGIN", (64 << 20) - 2 * thrift.STEP)
     monkeypatch.setattr(thrift, "free_bytes", iter([64 << 20, 0]).__next__)
     assert thrift.zero_free_memory(PATIENCE)
+
+
+def test_reclaim_asks_the_kernel_for_each_group_and_takes_no_for_an_answer(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "system.slice").mkdir()
+    monkeypatch.setattr(thrift, "RECLAIM", f"{tmp_path}/{{}}/memory.reclaim")
+    monkeypatch.setattr(thrift, "GROUPS", ("init.scope", "system.slice"))
+    thrift.reclaim()
+    assert (tmp_path / "system.slice" / "memory.reclaim").read_text() == str(1 << 30)

@@ -110,6 +110,8 @@ def warm_up(timeout: float, docker: bool, sparse: bool = False) -> dict[str, str
     if sparse:
         thrift.drop_caches()
     with thrift.little_read_ahead() if sparse else nullcontext():
+        if sparse:
+            thrift.reclaim()
         _rehearse(end, docker)
     if sparse:
         # Forks are reached from outside.
