@@ -12,7 +12,8 @@ import jinja2
 import pytest
 
 from stockyard import BuildOptions, Hardware, ImageSpec, TemplateSpec
-from stockyard.guest.recipe import LINK, declared_digest, recipe, template_digest
+from stockyard.guest import bundle
+from stockyard.guest.recipe import LINK, SSHD_SOURCES, declared_digest, recipe, template_digest
 from stockyard.guest.rendering import render
 
 BASE = TemplateSpec("base")
@@ -68,6 +69,13 @@ def test_the_login_is_put_where_it_belongs() -> None:
     for path in ("/etc/sysusers.d/stockyard.conf", "/etc/sudoers.d/stockyard", "/etc/ssh/sshd_config.d/stockyard.conf"):
         assert "tester" in files[path].text
     assert files["/etc/sudoers.d/stockyard"].mode == 0o440
+
+
+def test_sshd_of_each_release_is_told_what_it_knows() -> None:
+    """All clients have one address: Debian 13 must not penalize it, and sshd of Debian 12 refuses the word."""
+    assert recipe(ImageSpec()).files[SSHD_SOURCES].text == "PerSourcePenalties no\n"
+    assert SSHD_SOURCES not in recipe(ImageSpec(suite="bookworm")).files
+    assert SSHD_SOURCES not in bundle.files("stockyard")
 
 
 def test_nothing_secret_and_no_identity_is_in_a_recipe() -> None:

@@ -27,8 +27,8 @@ PACKAGES = (
     "acl", "ca-certificates", "docker.io", "open-vm-tools", "openssh-server", "python3-apt", "python3-cryptography",
     "python3-minimal", "stunnel4", "sudo",
 )  # fmt: skip
-# The network and the names are the machine's own.
-LEFT_OUT = ("/etc/resolv.conf", "/etc/hostname", "/etc/default/locale")
+# The network and the names are the machine's own, and so is its release.
+LEFT_OUT = ("/etc/resolv.conf", "/etc/hostname", "/etc/default/locale", recipe.SSHD_SOURCES)
 # Consoles are left as they are: somebody has to be able to look.
 CONSOLES = ("getty@tty1.service", "serial-getty@ttyS0.service")
 

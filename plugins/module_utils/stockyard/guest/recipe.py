@@ -62,6 +62,7 @@ MASKED = (
 )  # fmt: skip
 # A device layout or a fork protocol that old templates do not have: counted up by hand, part of the digest.
 LAYOUT = 2
+SSHD_SOURCES = "/etc/ssh/sshd_config.d/stockyard-sources.conf"
 
 
 def recipe(spec: ImageSpec, docker: str = "running", shut: SecuritySpec | None = None) -> Recipe:
@@ -79,6 +80,7 @@ def recipe(spec: ImageSpec, docker: str = "running", shut: SecuritySpec | None =
         files={
             **(_cloud_files() if spec.cloud_image else {}),
             **_system_files(spec.ssh_user),
+            **({SSHD_SOURCES: GuestFile(texts.SSHD_SOURCES)} if spec.suite != "bookworm" else {}),
             **_docker_gate(docker),
             **_agent_files(),
             **_shutters(shutters),

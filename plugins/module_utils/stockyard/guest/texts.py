@@ -151,6 +151,10 @@ GatewayPorts clientspecified
 # Where sshd is started for each connection, systemd lets 64 in.
 SSH_SOCKET = "[Socket]\nMaxConnections=256\n"
 
+# Behind QEMU's user network all clients come from one address: a client that fails would lock out all others.
+# OpenSSH of Debian 12 has no penalties, and does not know the word.
+SSHD_SOURCES = "PerSourcePenalties no\n"
+
 # Errors go to the console too: its log is what is left of a guest that nobody can log in to.
 JOURNALD_CONF = """\
 [Journal]
