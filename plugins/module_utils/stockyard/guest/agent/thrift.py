@@ -25,7 +25,7 @@ MEMINFO = "/proc/meminfo"
 RECLAIM, EVERYTHING = "/sys/fs/cgroup/{}/memory.reclaim", 1 << 30
 GROUPS = ("system.slice", "user.slice", "init.scope")
 # How much of a file is read beyond what somebody asked for (KiB), and how much while it is rehearsed what forks do.
-READ_AHEAD, LITTLE = "/sys/block/*/queue/read_ahead_kb", "16"
+READ_AHEAD, LITTLE = "/sys/block/*/queue/read_ahead_kb", "4"
 OOM_SCORE = "/proc/self/oom_score_adj"
 # What the kernel is told meanwhile: to make no large pages of small ones, which takes minutes under emulation, and to
 # look for memory only when it has this much left (KiB). It keeps far more where it has huge pages.
