@@ -151,7 +151,7 @@ host:
           both are right.
         - A reason is that the host trusts another CA than the tenant's, that less than a third of
           the life of its certificate is left, that its list of revoked certificates is out of
-          date, or that its clock differs by more than 2 seconds.
+          date, or that its clock differs by more than 10 seconds.
         - The next run of M(stockyard.container_hosts.fleet) or M(stockyard.container_hosts.host)
           renews the certificate of the running host.
       type: list

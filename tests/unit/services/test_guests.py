@@ -144,6 +144,24 @@ def test_older_agent_gets_its_clock_set_by_the_hypervisor(yard: Yard, hypervisor
     assert not yard.fleet(FLEET).changed
 
 
+def test_clock_that_was_set_before_the_older_agent_failed_is_right(
+    yard: Yard, hypervisor: FaultyProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As qemu-guest-agent does in a guest without hwclock."""
+    yard.fleet(FLEET)
+    hypervisor.tamper("hello", lambda answer: {"agent": 4, "uuid": answer["uuid"], "missing": []})
+    hypervisor.inner.guest_clock = clock = QemuAgent()
+
+    def set_and_fail(record: HostRecord, _now: float) -> None:
+        clock.difference = 0.0
+        raise HypervisorError("failed to exec /sbin/hwclock.", name=record.title)
+
+    monkeypatch.setattr(clock, "set", set_and_fail)
+    lines: list[str] = []
+    guests.synchronize(replace(yard.context, progress=lines.append), hold_back(yard, "ci-1"), Deadline(5))
+    assert lines == [f"host ci-1: {REASON}: it was set"]
+
+
 def test_hypervisor_that_sets_clocks_itself_is_not_asked(
     yard: Yard, hypervisor: FaultyProvider, clock: FakeClock
 ) -> None:
