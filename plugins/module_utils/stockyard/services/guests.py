@@ -151,10 +151,10 @@ def _correct_by_hypervisor(ctx: Context, record: HostRecord) -> None:
     clock = ctx.provider.guest_clock
     if clock is None:
         return
+    status = _by_hypervisor(ctx, record, Status())
+    if not status.clock:
+        return
     try:
-        status = _by_hypervisor(ctx, record, Status())
-        if not status.clock:
-            return
         clock.set(record, ctx.clock.now())
     except StockyardError as error:
         # qemu-guest-agent sets the clock, and then fails in a guest without hwclock.
