@@ -36,13 +36,15 @@ class Reader:
 
     def __init__(self, docker: str) -> None:
         self.docker = docker
-        self.connections = 0
+        # asyncio itself forgets a task whose connection is lost.
+        self.clients: set[asyncio.Task[None] | None] = set()
 
     async def serve(self, client: Peer) -> None:
         """Serve one client until either end hangs up."""
-        self.connections += 1
+        task = asyncio.current_task()
+        self.clients.add(task)
         try:
-            if self.connections > MAX_CONNECTIONS:
+            if len(self.clients) > MAX_CONNECTIONS:
                 raise Refusal(FULL, HTTPStatus.SERVICE_UNAVAILABLE)
             await self._requests(client)
         except Refusal as refusal:
@@ -50,7 +52,7 @@ class Reader:
         except (OSError, EOFError, TimeoutError):
             pass  # the client is gone, or takes too long
         finally:
-            self.connections -= 1
+            self.clients.discard(task)
             client.writer.close()
 
     async def _requests(self, client: Peer) -> None:
