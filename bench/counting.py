@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, cast
 
-from stockyard.core.provider import Channel, Provider
+from stockyard.hypervisor.provider import Channel, Provider
 
 
 class CountingProvider:

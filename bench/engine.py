@@ -13,8 +13,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from stockyard.core.host import DOCKER_PORT
-from stockyard.services.reach import tls
+from stockyard.model.host import DOCKER_PORT
+from stockyard.resources.hosts.docker_api import tls
 
 PATIENCE = 300.0
 JSON = {"Content-Type": "application/json"}

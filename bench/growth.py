@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any
 
 from stockyard import FleetSpec, ImageSpec, TemplateSpec, Yard
-from stockyard.providers.registry import open_provider
+from stockyard.providers.open import open_provider
 from tests.support import BriskClock
 from tests.vcsim.simulator import SOURCE, Simulator
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from stockyard import Yard
-from stockyard.core.host import Identity
-from stockyard.core.records import encode
+from stockyard.hypervisor.records import encode
+from stockyard.model.host import Identity
 from stockyard.providers.memory.provider import MemoryProvider
 from stockyard.providers.memory.state import Machine
 from tests.integration.conftest import Controller

@@ -17,7 +17,7 @@ from unittest import mock
 from stockyard.providers.libvirt import disks, fork, frozen
 from stockyard.providers.libvirt.channel import SocketChannel
 from stockyard.providers.libvirt.provider import LibvirtProvider
-from stockyard.services import access, hosts, identify
+from stockyard.resources.hosts import access, host_lifecycle, identity
 
 # What is watched: where it is, what it is called there, and the phase that it is.
 PHASES: tuple[tuple[Any, str, str], ...] = (
@@ -29,9 +29,9 @@ PHASES: tuple[tuple[Any, str, str], ...] = (
     (fork, "resume", "take the state in, resume"),
     (LibvirtProvider, "channel", "open the channel"),
     (SocketChannel, "request", "guest"),
-    (identify, "_admission", "sign its certificate"),
+    (identity, "_admission", "sign its certificate"),
     (LibvirtProvider, "set_link", "raise its link"),
-    (hosts, "wait_for_docker", "TLS and Docker"),
+    (host_lifecycle, "wait_for_docker", "TLS and Docker"),
     (LibvirtProvider, "claim", "write the record"),
     (LibvirtProvider, "destroy", "destroy"),
     (access, "publish", "pin its SSH key"),

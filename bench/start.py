@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from stockyard import HostSpec, SingleSpec, Yard
-from stockyard.core.clock import Deadline
-from stockyard.services.reach import wait_for_docker
+from stockyard.clock import Deadline
+from stockyard.resources.hosts.docker_api import wait_for_docker
 
 from . import floor
 from .book import Book, seconds

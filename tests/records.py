@@ -9,13 +9,13 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from stockyard.core.host import HostRecord, HostSpec, Identity
-from stockyard.core.image import BuildOptions
-from stockyard.core.lease import Lease
-from stockyard.core.pool import PoolRecord, PoolSpec
-from stockyard.core.size import Size
-from stockyard.core.template import Hardware, Source, TemplateRecord
-from stockyard.core.volume import Holder, VolumeRecord, VolumeUse
+from stockyard.model.host import HostRecord, HostSpec, Identity
+from stockyard.model.image import BuildOptions
+from stockyard.model.lease import Lease
+from stockyard.model.pool import PoolRecord, PoolSpec
+from stockyard.model.size import Size
+from stockyard.model.template import Hardware, Source, TemplateRecord
+from stockyard.model.volume import Holder, VolumeRecord, VolumeUse
 from tests.support import HOST_KEY, host_record, template_record
 
 UUID = "0b0a4a86-9c3b-4b0e-9a5e-1c1c7a5a1f10"

@@ -10,11 +10,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, cast
 
-from stockyard.core.clock import SystemClock
-from stockyard.core.host import Host, HostRecord, HostSpec
-from stockyard.core.provider import Channel, Provider
-from stockyard.core.template import Hardware, TemplateRecord
-from stockyard.services.reservations import address_of, mac_of
+from stockyard.clock import SystemClock
+from stockyard.hypervisor.provider import Channel, Provider
+from stockyard.model.host import Host, HostRecord, HostSpec
+from stockyard.model.template import Hardware, TemplateRecord
+from stockyard.resources.hosts.reservation import address_of, mac_of
 
 # What no name may be.
 HOSTILE = [

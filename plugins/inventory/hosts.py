@@ -246,7 +246,7 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
             if isinstance(answer, StockyardError):
                 self.display.warning(one_line(f"The hosts of {options['name']} are missing: {answer}"))
                 continue
-            for stranger in answer.strangers:
+            for stranger in answer.unreadable:
                 self.display.warning(one_line(f"{stranger.name} on {options['name']} is left out: {stranger.reason}"))
             yield from ({**entry, "hypervisor": options["name"]} for entry in answer.hosts)
 

@@ -16,9 +16,9 @@ from typing import Any, NoReturn, TextIO
 from ansible.module_utils.basic import AnsibleModule, env_fallback, missing_required_lib
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
-from .stockyard.core.login import Login
 from .stockyard.errors import InvalidInput, MissingDependency, StockyardError
 from .stockyard.escaping import one_line, printable
+from .stockyard.model.login import Login
 from .stockyard.result import Result
 from .stockyard.yard import DEFAULT_HYPERVISOR, DEFAULT_OWNER, Yard
 

@@ -10,12 +10,12 @@ from typing import Any
 
 from ansible.module_utils.basic import env_fallback
 
-from .stockyard.core.lease import seconds
 from .stockyard.errors import InvalidInput
-from .stockyard.jenkins.agents import Agents
-from .stockyard.jenkins.client import Controller
-from .stockyard.jenkins.plan import Scope
-from .stockyard.jenkins.spec import LAUNCHERS, LOST_HOSTS, AgentSpec
+from .stockyard.integrations.jenkins.agents import Agents
+from .stockyard.integrations.jenkins.client import Controller
+from .stockyard.integrations.jenkins.plan import Scope
+from .stockyard.integrations.jenkins.spec import LAUNCHERS, LOST_HOSTS, AgentSpec
+from .stockyard.model.lease import seconds
 from .stockyard.result import Result
 from .stockyard.yard import Yard
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 from ._named import named
-from .stockyard.core.pool import PoolSpec
-from .stockyard.core.preload import KINDS, Preload
+from .stockyard.model.pool import PoolSpec
+from .stockyard.model.preload import KINDS, Preload
 
 Params = dict[str, Any]
 

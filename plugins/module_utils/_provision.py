@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from .stockyard.core.cloud_image import CloudImage
-from .stockyard.core.provision import Provision
+from .stockyard.model.cloud_image import CloudImage
+from .stockyard.model.provision import Provision
 
 Params = dict[str, Any]
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .stockyard.core.security import PROFILES, USER_NAMESPACES, Policy, SecuritySpec
+from .stockyard.model.security import PROFILES, USER_NAMESPACES, Policy, SecuritySpec
 
 Params = dict[str, Any]
 

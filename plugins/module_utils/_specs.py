@@ -13,21 +13,21 @@ from ._pools import POOL, PRELOAD, pool_spec, preloads
 from ._provision import CLOUD_IMAGE, PROVISION, cloud_image_spec, provision_spec
 from ._security import SECURITY, security_spec
 from ._volumes import USE, VOLUME, volume_spec, volume_uses
-from .stockyard.core.declaration import PRUNE, Declaration, FleetTerm, PoolTerm, TemplateTerm, VolumeTerm
-from .stockyard.core.fleet import HOST_STATES, FleetSpec, SingleSpec
-from .stockyard.core.host import ENGINE_IDENTITIES, MODES, HostSpec
-from .stockyard.core.image import DEFAULT_SUITE, SUITES, BuildOptions, ImageSpec
-from .stockyard.core.lease import seconds
-from .stockyard.core.naming import duration
-from .stockyard.core.network import EGRESSES
-from .stockyard.core.pool import ON_FULL
-from .stockyard.core.repository import Repository
-from .stockyard.core.spread import HYPERVISOR_STATES, PLACEMENTS, Hypervisor
-from .stockyard.core.template import ACCELERATORS, DOCKER_KINDS, KEEP, Hardware, TemplateSpec
-from .stockyard.core.update import RECREATE, STRATEGIES, UpdateSpec
 from .stockyard.errors import InvalidInput
+from .stockyard.model.fleet import HOST_STATES, FleetSpec, SingleSpec
+from .stockyard.model.host import ENGINE_IDENTITIES, MODES, HostSpec
+from .stockyard.model.image import DEFAULT_SUITE, SUITES, BuildOptions, ImageSpec
+from .stockyard.model.lease import seconds
+from .stockyard.model.naming import duration
+from .stockyard.model.network import EGRESSES
+from .stockyard.model.placements import HYPERVISOR_STATES, PLACEMENTS, Hypervisor
+from .stockyard.model.pool import ON_FULL
+from .stockyard.model.repository import Repository
+from .stockyard.model.template import ACCELERATORS, DOCKER_KINDS, KEEP, Hardware, TemplateSpec
+from .stockyard.model.update import RECREATE, STRATEGIES, UpdateSpec
+from .stockyard.planning.declaration import PRUNE, Declaration, FleetTerm, PoolTerm, TemplateTerm, VolumeTerm
+from .stockyard.resources.certificates.clients import Client
 from .stockyard.result import Result
-from .stockyard.services.clients import Client
 from .stockyard.yard import Yard
 
 __all__ = [

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from ._named import named
-from .stockyard.core.volume import DOCKER_ROOT, VolumeSpec, VolumeUse
+from .stockyard.model.volume import DOCKER_ROOT, VolumeSpec, VolumeUse
 from .stockyard.storing import VOLUME_STATES
 
 __all__ = ["USE", "VOLUME", "VOLUME_STATES", "volume_spec", "volume_uses"]

@@ -103,9 +103,9 @@ from typing import Any
 
 from ansible_collections.stockyard.container_hosts.plugins.module_utils._ansible import here
 from ansible_collections.stockyard.container_hosts.plugins.module_utils._security import SECURITY, security_spec
-from ansible_collections.stockyard.container_hosts.plugins.module_utils.stockyard.errors import Refused
-from ansible_collections.stockyard.container_hosts.plugins.module_utils.stockyard.onhost import audit, cis
-from ansible_collections.stockyard.container_hosts.plugins.module_utils.stockyard.onhost.machine import of_root
+from ansible_collections.stockyard.container_hosts.plugins.module_utils.stockyard.errors import OperationRefused
+from ansible_collections.stockyard.container_hosts.plugins.module_utils.stockyard.hostconfig import audit, cis
+from ansible_collections.stockyard.container_hosts.plugins.module_utils.stockyard.hostconfig.machine import of_root
 
 OPTIONS = {
     "security": {"type": "dict", "options": SECURITY},
@@ -125,7 +125,7 @@ def work(params: dict[str, Any], _check: bool) -> dict[str, Any]:
         found += cis.findings(looking, frozenset(params["docker_users"]))
     bad = [finding for finding in found if finding.bad]
     if bad and params["fail"]:
-        raise Refused(
+        raise OperationRefused(
             f"{len(bad)} of {len(found)} checks do not hold.",
             cause="; ".join(f"{f.check}: {f.found} instead of {f.expected}" for f in bad[:20]),
             remedy="apply the profile again, and find the cause of the change",

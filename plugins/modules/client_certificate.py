@@ -145,7 +145,7 @@ error:
   returned: failure
   type: dict
   sample:
-    kind: Refused
+    kind: OperationRefused
     object: tenant default
     cause: ""
     remedy: "bring it back, or converge the yard first: hosts are admitted to a new one"

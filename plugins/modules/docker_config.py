@@ -108,8 +108,8 @@ error:
 from typing import Any
 
 from ansible_collections.stockyard.container_hosts.plugins.module_utils._ansible import here
-from ansible_collections.stockyard.container_hosts.plugins.module_utils.stockyard.onhost import daemon
-from ansible_collections.stockyard.container_hosts.plugins.module_utils.stockyard.onhost.machine import Machine
+from ansible_collections.stockyard.container_hosts.plugins.module_utils.stockyard.hostconfig import daemon
+from ansible_collections.stockyard.container_hosts.plugins.module_utils.stockyard.hostconfig.machine import Machine
 
 OPTIONS = {
     "config": {"type": "dict", "required": True},

@@ -360,7 +360,7 @@ error:
   returned: failure
   type: dict
   sample:
-    kind: Refused
+    kind: OperationRefused
     object: host web-2
     cause: ""
     remedy: change the fleet's declaration, or use restarted, replaced or absent

@@ -141,7 +141,7 @@ error:
   returned: failure
   type: dict
   sample:
-    kind: Refused
+    kind: OperationRefused
     object: nested nested
     cause: "this host's profile is shared, and root of a privileged container is root of the host"
     remedy: choose mode rootless, or a host with the profile trusted that nobody else has
@@ -151,14 +151,14 @@ import json
 from typing import Any
 
 from ansible_collections.stockyard.container_hosts.plugins.module_utils._ansible import here
-from ansible_collections.stockyard.container_hosts.plugins.module_utils.stockyard.core import naming
-from ansible_collections.stockyard.container_hosts.plugins.module_utils.stockyard.core.clock import Deadline
-from ansible_collections.stockyard.container_hosts.plugins.module_utils.stockyard.onhost.machine import of_root
-from ansible_collections.stockyard.container_hosts.plugins.module_utils.stockyard.onhost.nested import converging
-from ansible_collections.stockyard.container_hosts.plugins.module_utils.stockyard.onhost.nested.spec import (
+from ansible_collections.stockyard.container_hosts.plugins.module_utils.stockyard.clock import Deadline
+from ansible_collections.stockyard.container_hosts.plugins.module_utils.stockyard.hostconfig.machine import of_root
+from ansible_collections.stockyard.container_hosts.plugins.module_utils.stockyard.hostconfig.nested import converge
+from ansible_collections.stockyard.container_hosts.plugins.module_utils.stockyard.hostconfig.nested.spec import (
     MODES,
     NestedSpec,
 )
+from ansible_collections.stockyard.container_hosts.plugins.module_utils.stockyard.model import naming
 
 OPTIONS = {
     "name": {"type": "str", "default": "nested"},
@@ -179,7 +179,7 @@ def work(params: dict[str, Any], check: bool) -> dict[str, Any]:
     present = params.pop("state") == "present"
     spec = NestedSpec(**params)
     how = {"present": present, "check": check, "deadline": Deadline(timeout)}
-    outcome = converging.converge(of_root(f"nested {spec.name}"), spec, **how)
+    outcome = converge.converge(of_root(f"nested {spec.name}"), spec, **how)
     diff = {side: json.dumps(getattr(outcome, side), indent=1, sort_keys=True) + "\n" for side in ("before", "after")}
     return {
         "changed": outcome.changed, "nested": outcome.after, "diff": diff,

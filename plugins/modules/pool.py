@@ -242,7 +242,7 @@ error:
   returned: failure
   type: dict
   sample:
-    kind: Refused
+    kind: OperationRefused
     object: pool ci
     cause: 10 of 5 hosts are taken
     remedy: "take hosts away first, or force it: then nothing new is let in"

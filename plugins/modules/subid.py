@@ -87,7 +87,7 @@ error:
   returned: failure
   type: dict
   sample:
-    kind: Refused
+    kind: OperationRefused
     object: user blue
     cause: containers of both could be each other's files and processes
     remedy: leave first out
@@ -96,8 +96,8 @@ error:
 from typing import Any
 
 from ansible_collections.stockyard.container_hosts.plugins.module_utils._ansible import here
-from ansible_collections.stockyard.container_hosts.plugins.module_utils.stockyard.onhost import subids
-from ansible_collections.stockyard.container_hosts.plugins.module_utils.stockyard.onhost.machine import Machine
+from ansible_collections.stockyard.container_hosts.plugins.module_utils.stockyard.hostconfig import subids
+from ansible_collections.stockyard.container_hosts.plugins.module_utils.stockyard.hostconfig.machine import Machine
 
 OPTIONS = {
     "user": {"type": "str", "required": True},

@@ -274,7 +274,7 @@ error:
   returned: failure
   type: dict
   sample:
-    kind: Refused
+    kind: OperationRefused
     object: template docker (5f3c6a1d2b9e)
     cause: ""
     remedy: destroy the hosts first

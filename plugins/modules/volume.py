@@ -161,7 +161,7 @@ error:
   returned: failure
   type: dict
   sample:
-    kind: Refused
+    kind: OperationRefused
     object: volume results
     cause: it is for /data/results there
     remedy: detach it from web-1, or destroy that host; the volume stays

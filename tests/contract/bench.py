@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from stockyard import ImageSpec, Login, TemplateSpec, Yard
-from stockyard.core.provider import Provider, Record
-from stockyard.core.records import encode
-from stockyard.core.template import TemplateRecord
-from stockyard.providers.registry import open_provider
+from stockyard.hypervisor.provider import Provider
+from stockyard.hypervisor.records import encode
+from stockyard.model.observation import Record
+from stockyard.model.template import TemplateRecord
+from stockyard.providers.open import open_provider
 from tests.vcsim.simulator import SOURCE, Simulator, finished
 
 OWNER = "contract"

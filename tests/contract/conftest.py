@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from stockyard.core.clock import Deadline
-from stockyard.core.host import HostRecord, HostSpec
-from stockyard.core.provider import Provider
-from stockyard.core.template import TemplateRecord
-from stockyard.pki import Pki
-from stockyard.services.context import Context
-from stockyard.services.reservations import address_of, mac_of
+from stockyard.clock import Deadline
+from stockyard.hypervisor.provider import Provider
+from stockyard.model.host import HostRecord, HostSpec
+from stockyard.model.template import TemplateRecord
+from stockyard.pki.store import Pki
+from stockyard.resources.context import Context
+from stockyard.resources.hosts.reservation import address_of, mac_of
 from tests.contract.bench import Bench, LibvirtBench, MemoryBench, VsphereBench
 from tests.vcsim.simulator import Simulator
 

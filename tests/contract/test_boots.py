@@ -6,10 +6,10 @@ from __future__ import annotations
 
 import pytest
 
-from stockyard.core.clock import Deadline
-from stockyard.core.host import MODES
-from stockyard.core.provider import Provider
-from stockyard.services.context import Context
+from stockyard.clock import Deadline
+from stockyard.hypervisor.provider import Provider
+from stockyard.model.host import MODES
+from stockyard.resources.context import Context
 from tests.contract.bench import Bench
 from tests.contract.conftest import Drafts, state_of
 from tests.contract.test_machines import ask, identified

@@ -14,16 +14,16 @@ from collections.abc import Iterator
 
 import pytest
 
-from stockyard.core.clock import Deadline
-from stockyard.core.provider import Provider
+from stockyard.clock import Deadline
 from stockyard.errors import Busy
+from stockyard.hypervisor.provider import Provider
 from tests.contract.bench import Bench
 
 # A controller of its own: takes a name, says so, and then only its death lets go of it.
 HOLDER = """
 import sys, time
-from stockyard.core.clock import Deadline
-from stockyard.providers.registry import open_provider
+from stockyard.clock import Deadline
+from stockyard.providers.open import open_provider
 with open_provider(sys.argv[1], sys.argv[2] or None).exclusive(sys.argv[3], Deadline(10)):
     print("held", flush=True)
     time.sleep(600)

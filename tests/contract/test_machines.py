@@ -13,13 +13,13 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from stockyard.core.clock import Deadline
-from stockyard.core.host import HostRecord, HostSpec
-from stockyard.core.provider import Channel, Provider
+from stockyard.clock import Deadline
 from stockyard.errors import GuestError, StockyardError
 from stockyard.guest.agent.main import AGENT
-from stockyard.services.context import Context
-from stockyard.services.identify import identify, settle
+from stockyard.hypervisor.provider import Channel, Provider
+from stockyard.model.host import HostRecord, HostSpec
+from stockyard.resources.context import Context
+from stockyard.resources.hosts.identity import identify, settle
 from tests.contract.bench import Bench
 from tests.contract.conftest import Drafts, on_record, state_of
 
@@ -180,7 +180,7 @@ def test_destroy_takes_a_running_machine_away(
     provider.destroy(record)
     seen = second.observe(record.owner)
     assert record.uuid not in [h.record.uuid for h in seen.hosts]
-    assert record.domain not in [s.name for s in seen.strangers]
+    assert record.domain not in [s.name for s in seen.unreadable]
     assert record.address not in seen.addresses
 
 

@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from stockyard.core.clock import Deadline
-from stockyard.core.host import HostRecord, HostSpec
-from stockyard.core.pool import PoolRecord, PoolSpec
-from stockyard.core.provider import Provider
-from stockyard.core.size import Size
-from stockyard.core.template import TemplateRecord
-from stockyard.errors import Conflict, NotFound, PoolFull, Refused
+from stockyard.clock import Deadline
+from stockyard.errors import Conflict, NotFound, OperationRefused, PoolQuotaExceeded
+from stockyard.hypervisor.provider import Provider
+from stockyard.model.host import HostRecord, HostSpec
+from stockyard.model.pool import PoolRecord, PoolSpec
+from stockyard.model.size import Size
+from stockyard.model.template import TemplateRecord
 from tests.contract.conftest import Drafts, on_record
 from tests.contract.test_records import race
 
@@ -37,7 +37,7 @@ class Pools:
     def __call__(self, parent: str = "", **limits: Any) -> PoolRecord:
         own = uuid.uuid4()
         spec = PoolSpec(f"contract-{own.hex[:8]}", parent=parent, **limits)
-        record = self.provider.pools.keep(PoolRecord(self.owner, str(own), spec, 1.0))
+        record = self.provider.pools.put(PoolRecord(self.owner, str(own), spec, 1.0))
         self.made.append(record)
         return record
 
@@ -58,7 +58,7 @@ def pools(provider: Provider, frozen_template: TemplateRecord, drafts: Drafts) -
     yield made
     drafts.clean()
     for record in reversed(made.made):
-        provider.pools.drop(record)
+        provider.pools.delete(record)
         assert made.found(provider, record) is None
 
 
@@ -67,17 +67,17 @@ def test_a_pool_is_on_record_for_its_owner(provider: Provider, second: Provider,
     assert record.version == 1
     assert pools.found(second, record) == record
     assert record not in provider.observe("contract-other").pools
-    changed = second.pools.keep(replace(record, spec=replace(record.spec, hosts=5)))
+    changed = second.pools.put(replace(record, spec=replace(record.spec, hosts=5)))
     assert pools.found(provider, record) == changed
     with pytest.raises(Conflict, match="changed meanwhile"):
-        provider.pools.keep(record)
+        provider.pools.put(record)
     assert provider.pools.facts(changed)["enforced"] in ("admission", "cgroup", "resource pool")
 
 
 def test_a_name_is_given_once(provider: Provider, pools: Pools) -> None:
     first = pools()
     with pytest.raises(Conflict):
-        provider.pools.keep(replace(first, uuid=str(uuid.uuid4()), version=0))
+        provider.pools.put(replace(first, uuid=str(uuid.uuid4()), version=0))
     assert pools.found(provider, first) == first
 
 
@@ -87,10 +87,10 @@ def test_a_full_pool_lets_nobody_in(provider: Provider, pools: Pools) -> None:
     for host in (pools.inside(inner), pools.inside(outer)):
         pools.reserve(provider, host)
     refused = pools.inside(inner)
-    with pytest.raises(PoolFull, match="1024 of 1024 MiB of memory are taken, and 512 more asked for"):
+    with pytest.raises(PoolQuotaExceeded, match="1024 of 1024 MiB of memory are taken, and 512 more asked for"):
         pools.reserve(provider, refused)
     assert on_record(provider, refused) is None
-    provider.pools.keep(replace(outer, spec=replace(outer.spec, memory_mib=2048)))
+    provider.pools.put(replace(outer, spec=replace(outer.spec, memory_mib=2048)))
     pools.reserve(provider, refused)
 
 
@@ -98,7 +98,7 @@ def test_room_is_given_back_with_a_host(provider: Provider, second: Provider, po
     pool = pools(hosts=1)
     first, other = pools.inside(pool), pools.inside(pool)
     pools.reserve(provider, first)
-    with pytest.raises(PoolFull):
+    with pytest.raises(PoolQuotaExceeded):
         pools.reserve(provider, other)
     second.destroy(first)
     pools.reserve(provider, other)
@@ -109,10 +109,10 @@ def test_a_host_that_runs_counts(provider: Provider, second: Provider, pools: Po
     host = pools.inside(pool)
     pools.reserve(provider, host)
     provider.fork(host, pools.drafts.template, provider.capabilities.modes[0], deadline)
-    with pytest.raises(PoolFull):
+    with pytest.raises(PoolQuotaExceeded):
         pools.reserve(second, pools.inside(pool))
-    with pytest.raises(Refused):
-        second.pools.drop(pool)
+    with pytest.raises(OperationRefused):
+        second.pools.delete(pool)
 
 
 def test_of_two_who_ask_for_the_last_place_one_gets_it(provider: Provider, second: Provider, pools: Pools) -> None:
@@ -131,7 +131,7 @@ def test_a_pool_that_shrinks_and_a_host_that_comes_meet_in_one_order(
         pools.reserve(provider, pools.inside(pool))
         smaller = replace(pool, spec=replace(pool.spec, hosts=1))
         act: list[Callable[[], object]] = [
-            partial(pools.reserve, provider, pools.inside(pool)), partial(second.pools.keep, smaller),
+            partial(pools.reserve, provider, pools.inside(pool)), partial(second.pools.put, smaller),
         ]  # fmt: skip
         assert sorted(race(*act)) == [False, True]
 
@@ -141,19 +141,19 @@ def test_what_is_in_a_pool_keeps_it(provider: Provider, pools: Pools) -> None:
     inner = pools(outer.name, hosts=2)
     pools.reserve(provider, pools.inside(inner))
     for pool in (outer, inner):
-        with pytest.raises(Refused):
-            provider.pools.drop(pool)
-    with pytest.raises(Refused, match="smaller"):
-        provider.pools.keep(replace(inner, spec=replace(inner.spec, memory_mib=256)))
-    forced = provider.pools.keep(replace(inner, spec=replace(inner.spec, memory_mib=256)), force=True)
+        with pytest.raises(OperationRefused):
+            provider.pools.delete(pool)
+    with pytest.raises(OperationRefused, match="smaller"):
+        provider.pools.put(replace(inner, spec=replace(inner.spec, memory_mib=256)))
+    forced = provider.pools.put(replace(inner, spec=replace(inner.spec, memory_mib=256)), force=True)
     assert pools.found(provider, inner) == forced
 
 
 def test_nobody_gets_into_a_pool_that_is_not_there(provider: Provider, pools: Pools) -> None:
     pool = pools()
     host = pools.inside(pool)
-    provider.pools.drop(pool)
-    provider.pools.drop(pool)
+    provider.pools.delete(pool)
+    provider.pools.delete(pool)
     with pytest.raises(NotFound, match="no such pool"):
         pools.reserve(provider, host)
     with pytest.raises(NotFound):

@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
-from stockyard.core.clock import Deadline
-from stockyard.core.host import HostRecord, HostSpec, Identity
-from stockyard.core.provider import Provider
-from stockyard.core.records import encode
-from stockyard.core.template import TemplateRecord
-from stockyard.errors import Conflict, NotFound, Refused, StockyardError
+from stockyard.clock import Deadline
+from stockyard.errors import Conflict, NotFound, OperationRefused, StockyardError
+from stockyard.hypervisor.provider import Provider
+from stockyard.hypervisor.records import encode
+from stockyard.model.host import HostRecord, HostSpec, Identity
+from stockyard.model.template import TemplateRecord
 from tests.contract.bench import Bench, restore
 from tests.contract.conftest import Drafts, on_record, state_of
 from tests.support import HOST_KEY
@@ -109,8 +109,8 @@ def left_alone(bench: Bench, provider: Provider, drafts: Drafts, record: HostRec
     bench.corrupt(record, text)
     try:
         seen = provider.observe(record.owner)
-        assert record.domain in [s.name for s in seen.strangers]
-        assert all(s.reason.isprintable() for s in seen.strangers)
+        assert record.domain in [s.name for s in seen.unreadable]
+        assert all(s.reason.isprintable() for s in seen.unreadable)
         assert record.uuid not in [h.record.uuid for h in seen.hosts]
         for attempt in (
             lambda: provider.destroy(record),
@@ -119,7 +119,7 @@ def left_alone(bench: Bench, provider: Provider, drafts: Drafts, record: HostRec
         ):
             with pytest.raises(StockyardError):
                 attempt()
-        assert record.domain in [s.name for s in provider.observe(record.owner).strangers]
+        assert record.domain in [s.name for s in provider.observe(record.owner).unreadable]
     finally:
         restore(bench, record)
     assert on_record(provider, record) == record
@@ -130,7 +130,7 @@ def test_a_record_that_was_copied_proves_nothing(bench: Bench, provider: Provide
     bench.corrupt(copy, encode(original))
     try:
         seen = provider.observe(original.owner)
-        assert copy.domain in [s.name for s in seen.strangers]
+        assert copy.domain in [s.name for s in seen.unreadable]
         assert [h.record.uuid for h in seen.hosts].count(original.uuid) == 1
         with pytest.raises(StockyardError):
             provider.destroy(copy)
@@ -208,7 +208,7 @@ def test_a_template_in_use_is_not_destroyed(
     provider: Provider, drafts: Drafts, frozen_template: TemplateRecord
 ) -> None:
     drafts.reserved()
-    with pytest.raises(Refused, match=r"contract-"):
+    with pytest.raises(OperationRefused, match=r"contract-"):
         provider.destroy(frozen_template)
     assert frozen_template.uuid in usable(provider, frozen_template)
 
@@ -219,7 +219,7 @@ def test_a_template_under_a_host_that_cannot_be_read_is_not_destroyed(
     record = drafts.forked(Deadline(60))
     bench.corrupt(record, "not JSON")
     try:
-        with pytest.raises(Refused):
+        with pytest.raises(OperationRefused):
             provider.destroy(frozen_template)
         assert frozen_template.uuid in usable(provider, frozen_template)
     finally:
@@ -284,7 +284,7 @@ def race(*attempts: Callable[[], object]) -> list[bool]:
         try:
             attempts[index]()
             won[index] = True
-        except (Conflict, NotFound, Refused):
+        except (Conflict, NotFound, OperationRefused):
             pass
         except Exception as error:  # noqa: BLE001  # shown by the assertion below
             strange.append(error)

@@ -8,22 +8,23 @@ from pathlib import Path
 
 import pytest
 
-from stockyard.core.clock import Deadline
-from stockyard.core.host import HostRecord
-from stockyard.core.provider import Provider, Swept
-from stockyard.core.template import TemplateRecord
+from stockyard.clock import Deadline
+from stockyard.hypervisor.provider import Provider
+from stockyard.model.host import HostRecord
+from stockyard.model.observation import SweepResult
+from stockyard.model.template import TemplateRecord
 from tests.contract.bench import Bench, restore
 from tests.contract.conftest import Drafts
 
 HOUR = 3600.0
 
 
-def gone(swept: Swept, record: HostRecord | TemplateRecord) -> list[Path]:
-    return [Path(found.path) for found in swept.gone if record.uuid in found.path]
+def gone(swept: SweepResult, record: HostRecord | TemplateRecord) -> list[Path]:
+    return [Path(found.path) for found in swept.removed if record.uuid in found.path]
 
 
-def left(swept: Swept, record: HostRecord | TemplateRecord) -> list[str]:
-    return [found.reason for found in swept.left if record.uuid in found.path]
+def left(swept: SweepResult, record: HostRecord | TemplateRecord) -> list[str]:
+    return [found.reason for found in swept.skipped if record.uuid in found.path]
 
 
 @pytest.fixture
@@ -93,7 +94,7 @@ def test_what_cannot_be_read_keeps_its_files(
 def test_a_lock_that_is_held_stays(provider: Provider, second: Provider) -> None:
     with second.exclusive("contract.sweep.held", Deadline(5)):
         swept = provider.sweep("contract", 0.0)
-        assert not [found for found in swept.gone if "contract.sweep.held" in found.path]
+        assert not [found for found in swept.removed if "contract.sweep.held" in found.path]
         assert not provider_can_have(provider)
     assert provider_can_have(provider)
 

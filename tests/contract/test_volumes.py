@@ -11,10 +11,10 @@ from dataclasses import replace
 
 import pytest
 
-from stockyard.core.clock import Deadline
-from stockyard.core.provider import Provider
-from stockyard.core.volume import Holder, VolumeRecord
-from stockyard.errors import Conflict, NotFound, Refused
+from stockyard.clock import Deadline
+from stockyard.errors import Conflict, NotFound, OperationRefused
+from stockyard.hypervisor.provider import Provider
+from stockyard.model.volume import Holder, VolumeRecord
 from tests.contract.bench import Bench
 from tests.contract.conftest import Drafts
 
@@ -105,9 +105,9 @@ def test_of_many_who_claim_one_gets_it(volumes: Volumes, provider: Provider, sec
 def test_what_somebody_has_is_neither_copied_nor_destroyed(volumes: Volumes) -> None:
     made = volumes()
     held = volumes.store.claim(made, holder=HOLDER)
-    with pytest.raises(Refused):
+    with pytest.raises(OperationRefused):
         volumes.store.create(volumes.draft(), held, later())
-    with pytest.raises(Refused):
+    with pytest.raises(OperationRefused):
         volumes.store.destroy(held)
     assert volumes.now(made) == held
 
@@ -134,7 +134,7 @@ def test_copies_outlive_what_they_are_copies_of(volumes: Volumes, bench: Bench) 
         assert bench.has_disk(volumes.store.facts(copy)["disk"])
     volumes(source=one)
     swept = volumes.store.sweep(volumes.owner, 0.0)
-    assert swept.gone == ()
+    assert swept.removed == ()
 
 
 def test_it_grows(volumes: Volumes) -> None:
@@ -182,12 +182,12 @@ def test_what_cannot_be_read_is_reported_and_left_alone(volumes: Volumes, bench:
         for text in ("", "{", whole.replace(made.uuid, str(uuid.uuid4())), '{"uri": 1}', whole[:-20]):
             bench.scrawl(disk, text)
             found = volumes.store.observe(volumes.owner)
-            assert [s.name for s in found.strangers] == [f"volume {made.uuid}"]
-            with pytest.raises(Refused):
+            assert [s.name for s in found.unreadable] == [f"volume {made.uuid}"]
+            with pytest.raises(OperationRefused):
                 volumes.store.destroy(made)
-            with pytest.raises(Refused):
+            with pytest.raises(OperationRefused):
                 volumes.store.create(volumes.draft(made.name), None, later())
-            assert not any(made.uuid in p.path for p in volumes.store.sweep(volumes.owner, 0.0).gone)
+            assert not any(made.uuid in p.path for p in volumes.store.sweep(volumes.owner, 0.0).removed)
             assert bench.has_disk(disk)
     finally:
         bench.scrawl(disk, whole)

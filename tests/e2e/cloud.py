@@ -14,10 +14,10 @@ import struct
 import tempfile
 from pathlib import Path
 
-from stockyard.core.clock import Deadline
-from stockyard.core.image import BuildOptions
-from stockyard.core.provider import GuestFile, Recipe
+from stockyard.clock import Deadline
 from stockyard.guest.archive import write_tar
+from stockyard.model.image import BuildOptions
+from stockyard.model.recipe import GuestFile, Recipe
 from stockyard.providers.libvirt import debian
 from stockyard.providers.libvirt.images import IN_NAMESPACE
 from stockyard.providers.libvirt.run import run

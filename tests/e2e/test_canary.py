@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from stockyard import SingleSpec, Yard
-from stockyard.authority import Authority
-from stockyard.core.clock import SystemClock
+from stockyard.clock import SystemClock
+from stockyard.pki.authority import Authority
 from tests.canary import Watch, holders
 from tests.integration.conftest import Controller, Played, task
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from stockyard import CloudImage, FleetSpec, ImageError, InvalidInput, TemplateSpec, Yard
-from stockyard.core.preload import Preload
+from stockyard.model.preload import Preload
 
 from . import cloud
 from .conftest import TEMPLATE, WORK, Docker, ssh

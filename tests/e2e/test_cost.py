@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from stockyard import SingleSpec, Yard
-from stockyard.core.clock import Deadline
+from stockyard.clock import Deadline
 from tests.contract.conftest import Drafts
 
 pytestmark = pytest.mark.real

@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from stockyard import Yard
-from stockyard.core import codec
+from stockyard.model import codec
 
 from .conftest import CHECKOUT, OWNER, WORK, Docker, ssh
 from .repository import LocalRepository

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from stockyard import Yard
-from stockyard.authority import Authority
+from stockyard.pki.authority import Authority
 
 from .conftest import ssh
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from stockyard import FleetSpec, HostSpec, InvalidInput, SecuritySpec, VolumeSpec, VolumeUse, Yard
-from stockyard.services import sealing
+from stockyard.resources.volumes import encryption
 
 from .conftest import OWNER, TEMPLATE, WORK, Docker, ssh
 from .test_secrets import pieces
@@ -62,7 +62,7 @@ def kept(docker: Docker, host: Host) -> bytes:
 def secrets(sealed: Yard) -> list[bytes]:
     """The secret and what is made of it, as text and as bytes."""
     (record,) = [v for v in sealed.context.provider.volumes.observe(OWNER).volumes if v.name == "safe-1-docker"]
-    key = sealing.key_of(sealed.context, record)
+    key = encryption.key_of(sealed.context, record)
     return [SECRET.encode(), key.encode(), bytes.fromhex(key)]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from stockyard import GuestError, SingleSpec, Yard
-from stockyard.core import daemon_json
+from stockyard.model import daemon_json
 
 from .conftest import TEMPLATE, ssh
 

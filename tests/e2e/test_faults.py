@@ -19,13 +19,13 @@ from stockyard import (
     ImageError,
     ImageSpec,
     NotFound,
-    Refused,
+    OperationRefused,
     SingleSpec,
     StockyardError,
     TemplateSpec,
     Yard,
 )
-from stockyard.core.host import HostRecord
+from stockyard.model.host import HostRecord
 from stockyard.providers.libvirt import fork
 
 from .conftest import TEMPLATE, WORK
@@ -147,7 +147,7 @@ def test_a_file_of_the_template_gone(yard: Yard, template: Host, part: str) -> N
 
 def test_a_template_with_hosts_is_not_removed(yard: Yard, template: Host) -> None:
     yard.host(SAMPLE)
-    with pytest.raises(Refused, match="hosts live on it"):
+    with pytest.raises(OperationRefused, match="hosts live on it"):
         yard.remove_template("docker")
     assert yard.templates(name="docker")[-1]["usable"]
 
@@ -243,7 +243,7 @@ def test_no_space_for_a_disk(tmp_path: Path) -> None:
     """In a name space of its own with a file system of 64 KiB."""
     script = f"""
 from pathlib import Path
-from stockyard.core.clock import Deadline
+from stockyard.clock import Deadline
 from stockyard.providers.libvirt.run import run
 folder = Path({str(tmp_path)!r})
 run(["qemu-img", "create", "-q", "-f", "qcow2", str(folder / "disk.qcow2"), "1G"], Deadline(20), name="host sample")

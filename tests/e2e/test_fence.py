@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from stockyard import SingleSpec, Yard
-from stockyard.core.host import HostRecord
+from stockyard.model.host import HostRecord
 from stockyard.providers.libvirt.monitor import Monitor
 
 from .conftest import WORK

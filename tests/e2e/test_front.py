@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from stockyard import Yard
-from stockyard.services import health
+from stockyard.resources.hosts import health
 
 from .conftest import ssh
 

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from stockyard import FleetSpec, Hardware, SingleSpec, TemplateSpec, Yard
-from stockyard.core.clock import SystemClock
+from stockyard.clock import SystemClock
 from stockyard.guest.agent import effects
 
 from .conftest import TEMPLATE, WORK, ssh

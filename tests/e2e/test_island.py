@@ -76,7 +76,7 @@ def test_no_space_while_an_image_is_built(template: dict[str, Any], tmp_path: Pa
         tmp_path,
         """
         from stockyard import BuildOptions, ImageSpec
-        from stockyard.core.clock import Deadline
+        from stockyard.clock import Deadline
         from stockyard.guest.recipe import recipe
         from stockyard.providers.libvirt.images import Images
         from stockyard.providers.libvirt.store import Store

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from stockyard import Client, FleetSpec, HeldLease, LeaseOver, Yard
+from stockyard import Client, FleetSpec, HeldLease, LeaseExpired, Yard
 
 from .conftest import Docker
 from .test_pki_life import answers, own, refused
@@ -64,7 +64,7 @@ def test_after_the_end_nothing_opens_the_host_and_it_is_replaced(lent: Yard) -> 
     assert answers(host, certificates(lease))
     time.sleep(max(0.0, lease.until - time.time()) + 2)
     assert refused(host, certificates(lease))
-    with pytest.raises(LeaseOver):
+    with pytest.raises(LeaseExpired):
         lease.renew()
     done = [str(a) for a in lent.reap().plan.actions]
     assert f"destroy host {lease.host}: its lease by e2e ended" in done

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from stockyard import FleetSpec, HostSpec, PoolFull, PoolSpec, Refused, Yard
+from stockyard import FleetSpec, HostSpec, OperationRefused, PoolQuotaExceeded, PoolSpec, Yard
 
 from .conftest import OWNER, WORK, Docker, ssh
 
@@ -35,11 +35,11 @@ def uuids(yard: Yard) -> dict[str, str]:
 
 
 def test_a_pool_lets_in_what_it_has_room_for_and_grows_around_it(pool: Yard) -> None:
-    with pytest.raises(PoolFull, match=r"no room for 2 hosts \(host fenced-3, host fenced-4\)") as refused:
+    with pytest.raises(PoolQuotaExceeded, match=r"no room for 2 hosts \(host fenced-3, host fenced-4\)") as refused:
         pool.fleet(FLEET)
     assert "2 of 2 hosts are taken" in refused.value.cause
     assert uuids(pool) == {}
-    with pytest.raises(PoolFull):
+    with pytest.raises(PoolQuotaExceeded):
         pool.fleet(replace(FLEET, on_full="fill"))
     first = uuids(pool)
     assert sorted(first) == ["fenced-1", "fenced-2"]
@@ -50,24 +50,24 @@ def test_a_pool_lets_in_what_it_has_room_for_and_grows_around_it(pool: Yard) -> 
     assert known["first_to_go"] in first
     assert all(h["oom_score"] > 0 for h in known["held"]["hosts"])
     assert (known["enforced"], bool(known["enforced_reason"])) == ("admission", True)
-    with pytest.raises(Refused, match="smaller"):
+    with pytest.raises(OperationRefused, match="smaller"):
         pool.pool(replace(POOL, hosts=1))
     pool.pool(replace(POOL, hosts=3))
     pool.fleet(replace(FLEET, count=3))
     assert uuids(pool).items() > first.items()
     # 3 x 1024 MiB are all that 1536 MiB twice over hold, however many hosts there may be.
     pool.pool(replace(POOL, hosts=9))
-    with pytest.raises(PoolFull, match="3072 of 3072 MiB"):
+    with pytest.raises(PoolQuotaExceeded, match="3072 of 3072 MiB"):
         pool.fleet(FLEET)
 
 
 @pytest.mark.full
 def test_twenty_in_a_pool_of_ten(pool: Yard) -> None:
     pool.pool(PoolSpec("fenced", hosts=10))
-    with pytest.raises(PoolFull, match="no room for 10 hosts"):
+    with pytest.raises(PoolQuotaExceeded, match="no room for 10 hosts"):
         pool.fleet(replace(FLEET, count=20))
     assert uuids(pool) == {}
-    with pytest.raises(PoolFull, match="no room for 10 hosts"):
+    with pytest.raises(PoolQuotaExceeded, match="no room for 10 hosts"):
         pool.fleet(replace(FLEET, count=20, on_full="fill"), timeout=900)
     first = uuids(pool)
     assert len(first) == 10
@@ -93,7 +93,7 @@ def test_two_controllers_share_a_pool(pool: Yard) -> None:
     for rival in rivals:
         rival.join()
     try:
-        assert [type(error) for error in errors] == [PoolFull]
+        assert [type(error) for error in errors] == [PoolQuotaExceeded]
         assert pool.pools(name="fenced")[0]["used"]["hosts"] == 1
     finally:
         pool.remove_fleet("rival")

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 
 from stockyard import FleetSpec, GuestError, ImageSpec, Yard
-from stockyard.core.preload import Preload
-from stockyard.core.provision import Provision
-from stockyard.core.security import Policy, SecuritySpec
+from stockyard.model.preload import Preload
+from stockyard.model.provision import Provision
+from stockyard.model.security import Policy, SecuritySpec
 
 from .conftest import TEMPLATE, Docker, ssh
 

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 from stockyard import FleetSpec, Yard
-from stockyard.core.clock import Deadline
+from stockyard.clock import Deadline
 
 from .conftest import FLEET, ssh
 from .drawless import waits_without_generator

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from stockyard import SingleSpec, Yard
-from stockyard.services.reach import tls
+from stockyard.resources.hosts.docker_api import tls
 
 from .conftest import Docker, ssh
 from .test_attacks import TEMPLATES

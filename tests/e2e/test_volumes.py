@@ -18,8 +18,8 @@ from typing import Any
 
 import pytest
 
-from stockyard import FleetSpec, HostSpec, HypervisorError, Refused, SingleSpec, VolumeSpec, VolumeUse, Yard
-from stockyard.core.clock import Deadline
+from stockyard import FleetSpec, HostSpec, HypervisorError, OperationRefused, SingleSpec, VolumeSpec, VolumeUse, Yard
+from stockyard.clock import Deadline
 
 from . import island
 from .conftest import OWNER, TEMPLATE, WORK, Docker, ssh
@@ -168,7 +168,7 @@ def test_of_two_who_ask_one_gets_it(yard: Yard, pair: list[Host]) -> None:
         with Yard("qemu:///session", owner=OWNER, storage=str(WORK / "store"), pki_dir=str(WORK / "pki")) as other:
             try:
                 other.volume(spec, "attached", host=name, path="/data")
-            except Refused as error:
+            except OperationRefused as error:
                 return str(error)
         return ""
 

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from stockyard import FleetSpec, HostSpec, ImageSpec, SingleSpec, TemplateSpec, Unsupported, Yard
-from stockyard.core.preload import Preload
-from stockyard.core.security import SecuritySpec
+from stockyard.model.preload import Preload
+from stockyard.model.security import SecuritySpec
 
 from .conftest import TEMPLATE, WORK, Docker, busybox_root, client, ssh
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from stockyard.authority import Authority
-from stockyard.core.clock import SystemClock
+from stockyard.clock import SystemClock
+from stockyard.pki.authority import Authority
 from tests.canary import Watch, holders, secret_options
 from tests.jenkins.controller import TOKEN, USER, serving
 

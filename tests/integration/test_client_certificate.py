@@ -71,7 +71,7 @@ def test_a_revoked_certificate_is_known_to_all_hosts(told: Played) -> None:
 
 def test_a_lost_ca_shows_and_is_mended(told: Played) -> None:
     lost = "its CA is not here: a new one is made"
-    assert told["lost"]["error"]["kind"] == "Refused"
+    assert told["lost"]["error"]["kind"] == "OperationRefused"
     assert [h["drift"] for h in told["lost hosts"]["hosts"]] == [[lost], [lost]]
     assert told["lost fleet"]["fleets"][0]["drift"] == {"web-1": [lost], "web-2": [lost]}
     assert told["dry rotation"]["plan"] == told["rotation"]["plan"] == [f"renew host web-{n}: {lost}" for n in (1, 2)]

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from stockyard.authority import Authority
-from stockyard.core.clock import SystemClock
+from stockyard.clock import SystemClock
+from stockyard.pki.authority import Authority
 
 from .conftest import Controller, Played, task
 
@@ -66,8 +66,8 @@ def told(controller: Controller, authority: Authority, tmp_path_factory: pytest.
         ("no file", "InvalidInput", "/nowhere/at/all: the progress file cannot be written."),
         ("bad ca", "InvalidInput", "the CA cannot be read."),
         ("bare", "MissingDependency", "cryptography is not installed."),
-        ("single", "Refused", "host web-1: it belongs to fleet web."),
-        ("busy template", "Refused", "hosts live on it: "),
+        ("single", "OperationRefused", "host web-1: it belongs to fleet web."),
+        ("busy template", "OperationRefused", "hosts live on it: "),
     ],
 )
 def test_an_error_is_told_in_words_and_in_parts(told: Played, name: str, kind: str, text: str) -> None:

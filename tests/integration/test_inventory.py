@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from stockyard import FleetSpec, HostSpec, LeaseSpec, SingleSpec, TemplateSpec, Yard
-from stockyard.core.host import Identity
-from stockyard.core.records import encode
+from stockyard.hypervisor.records import encode
+from stockyard.model.host import Identity
 from stockyard.providers.memory.provider import MemoryProvider
 from stockyard.providers.memory.state import Machine
 from tests.support import HOST_KEY, BriskClock, host_record

@@ -84,7 +84,7 @@ def test_a_host_is_given_back_once(told: Played) -> None:
     assert told["dry back"]["plan"] == told["back"]["plan"] == ["destroy host ci-1: its lease is given back"]
     assert (told["dry back"]["lease"]["id"], told["back"]["lease"]) == (told["taken"]["lease"]["id"], {})
     assert told["back again"]["changed"] is False
-    assert told["too late"]["error"]["kind"] == "LeaseOver"
+    assert told["too late"]["error"]["kind"] == "LeaseExpired"
     assert told["never"]["error"]["kind"] == told["dry never"]["error"]["kind"] == "NotFound"
     assert told["yours back"]["changed"] is True
     assert told["list again"]["leases"] == []

@@ -63,7 +63,7 @@ def test_a_range_is_told_and_not_taken_in_check_mode(told: Played) -> None:
 def test_what_needs_root_says_so(told: Played, name: str) -> None:
     """Whoever sees too little is not told that all is well."""
     assert "needs root" in told[name]["msg"]
-    assert told[name]["error"]["kind"] == "Refused"
+    assert told[name]["error"]["kind"] == "OperationRefused"
 
 
 def test_roles_put_what_templates_are_baked_with(told: Played) -> None:

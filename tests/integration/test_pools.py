@@ -63,12 +63,12 @@ def test_a_pool_is_kept_as_declared(told: Played) -> None:
 
 
 def test_what_has_no_room_is_refused_with_the_numbers(told: Played) -> None:
-    assert told["too many"]["error"]["kind"] == told["filled"]["error"]["kind"] == "PoolFull"
+    assert told["too many"]["error"]["kind"] == told["filled"]["error"]["kind"] == "PoolQuotaExceeded"
     assert "2 of 2 hosts are taken, and 1 more asked for" in told["too many"]["msg"]
     assert told["none"]["fleets"] == []
     assert told["two"]["fleets"][0]["hosts"] == ["ci-1", "ci-2"]
     assert told["third"]["plan"] == ["create host ci-3: the fleet is short of it"]
-    assert told["smaller"]["error"]["kind"] == told["in use"]["error"]["kind"] == "Refused"
+    assert told["smaller"]["error"]["kind"] == told["in use"]["error"]["kind"] == "OperationRefused"
 
 
 def test_what_is_used_is_shown(told: Played) -> None:

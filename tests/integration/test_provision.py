@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from stockyard import GuestError
-from stockyard.core.clock import Deadline
-from stockyard.core.provision import Provision
-from stockyard.core.template import Hardware, TemplateRecord
-from stockyard.services.play import Way, play, workshop
+from stockyard.clock import Deadline
+from stockyard.model.provision import Provision
+from stockyard.model.template import Hardware, TemplateRecord
+from stockyard.resources.templates.playbook import SshTarget, play, workshop
 
 from .conftest import TOOLS, Controller, Played, task
 
@@ -107,4 +107,4 @@ def test_a_play_for_others_is_an_error_and_is_not_skipped(
     with workshop() as work:
         work.public_key()
         with pytest.raises(GuestError, match="Could not match supplied host pattern"):
-            play(Provision(str(book)), Way("nobody", "127.0.0.1", 9), work, record, Deadline(60))
+            play(Provision(str(book)), SshTarget("nobody", "127.0.0.1", 9), work, record, Deadline(60))

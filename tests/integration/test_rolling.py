@@ -58,7 +58,7 @@ def test_the_hook_ran_for_those_that_went(told: Played, controller: Controller) 
 
 def test_a_hook_that_fails_stops_the_rollout(told: Played) -> None:
     assert told["refused"]["failed"]
-    assert told["refused"]["error"]["kind"] == "Refused"
+    assert told["refused"]["error"]["kind"] == "OperationRefused"
     assert "actions were not taken" in told["refused"]["error"]["remedy"]
 
 

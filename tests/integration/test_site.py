@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from stockyard import FleetSpec, SingleSpec, Yard
-from stockyard.authority import Authority
-from stockyard.core.clock import SystemClock
+from stockyard.clock import SystemClock
+from stockyard.pki.authority import Authority
 
 from .conftest import CHECKOUT, Controller, Played
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from stockyard import FleetSpec, TemplateSpec, Yard
-from stockyard.core.records import encode
+from stockyard.hypervisor.records import encode
 
 from .conftest import CHECKOUT, Controller
 

@@ -87,7 +87,7 @@ def test_a_second_host_is_refused_and_the_holder_is_named(told: Played) -> None:
     for step in ("taken", "held"):
         assert told[step]["failed"]
         assert "host web-1 has it" in told[step]["msg"]
-        assert told[step]["error"]["kind"] == "Refused"
+        assert told[step]["error"]["kind"] == "OperationRefused"
     assert told["smaller"]["error"]["kind"] == "InvalidInput"
     assert "host" in told["no host"]["msg"]
 

@@ -74,7 +74,7 @@ def test_a_yard_is_made_by_the_plan_that_was_saved(told: Played, controller: Con
     assert told["made"]["plan"] == told["dry"]["plan"]
     assert told["made"]["hosts"] == [h["name"] for h in told["made"]["members"]] == ["web-1"]
     assert not told["made again"]["changed"]
-    assert told["stale"]["error"]["kind"] == "Refused"
+    assert told["stale"]["error"]["kind"] == "OperationRefused"
     assert json.loads((controller.root / "plan.json").read_text())["owner"] == "stockyard"
 
 

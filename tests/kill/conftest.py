@@ -19,10 +19,10 @@ from typing import Any
 import pytest
 
 from stockyard import InvalidInput, TemplateSpec
-from stockyard.core.volume import decode
-from stockyard.providers import marker
+from stockyard.model.volume import decode
+from stockyard.providers.common import ownership
 from stockyard.providers.memory.provider import MemoryProvider
-from stockyard.providers.registry import open_provider
+from stockyard.providers.open import open_provider
 from tests.e2e import prepare
 from tests.kill import jobs
 from tests.kill.jobs import JOBS, UNIT, Place
@@ -169,7 +169,7 @@ class LibvirtGround(Ground):
     def _ours(self, folder: Path) -> bool:
         """Ours, or nobody's."""
         try:
-            marker.read(folder / "owner.json", self.place.uri, self.place.owner, folder.name)
+            ownership.read(folder / "owner.json", self.place.uri, self.place.owner, folder.name)
         except InvalidInput as error:
             return "another owner" not in str(error)
         return True

@@ -10,7 +10,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from stockyard import Busy, Conflict, LeaseOver, StockyardError, Yard
+from stockyard import Busy, Conflict, LeaseExpired, StockyardError, Yard
 from tests.kill.jobs import Place
 
 
@@ -77,6 +77,6 @@ def hold(place: Place, seconds: float, told: Connection) -> None:
             try:
                 act()
                 tries.append("done")
-            except LeaseOver:
+            except LeaseExpired:
                 tries.append("over")
         told.send(tries)

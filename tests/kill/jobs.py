@@ -22,7 +22,7 @@ from typing import Any
 
 import stockyard
 from stockyard import FleetSpec, HostSpec, LeaseSpec, SingleSpec, TemplateSpec, VolumeSpec, VolumeUse, Yard
-from stockyard.core.clock import SystemClock
+from stockyard.clock import SystemClock
 
 SDK = str(Path(stockyard.__file__).parent)
 HOUR, MOMENT = 3600.0, 2.0

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from stockyard import TemplateSpec, Yard
-from stockyard.providers.registry import open_provider
+from stockyard.providers.open import open_provider
 from tests.support import FakeClock, FaultyProvider
 
 

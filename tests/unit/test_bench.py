@@ -18,7 +18,7 @@ from bench.book import Book
 from bench.counting import CountingProvider
 from bench.options import Options
 from stockyard import FleetSpec, TemplateSpec, Yard
-from stockyard.providers.registry import open_provider
+from stockyard.providers.open import open_provider
 from tests.support import BriskClock
 
 

@@ -16,17 +16,17 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from stockyard.authority import Authority
-from stockyard.core.clock import Deadline
-from stockyard.core.cloud_image import CloudImage
-from stockyard.core.login import Login
-from stockyard.core.preload import Reference
+from stockyard.clock import Deadline
 from stockyard.errors import StockyardError
-from stockyard.jenkins import client as jenkins
-from stockyard.providers import cloudimages, registries
+from stockyard.integrations.jenkins import client as jenkins
+from stockyard.model.cloud_image import CloudImage
+from stockyard.model.login import Login
+from stockyard.model.preload import Reference
+from stockyard.pki.authority import Authority
+from stockyard.providers.common import cloud_images, registry_images
 from stockyard.providers.vsphere import rest, session, soap
 from stockyard.providers.vsphere.place import parse
-from stockyard.services import reach
+from stockyard.resources.hosts import docker_api
 from stockyard.web import Bounds, Connection, opener
 from tests import hostile
 
@@ -72,7 +72,7 @@ def front(authority: Authority, ca: Path) -> ssl.SSLContext:
 def limits(monkeypatch: pytest.MonkeyPatch, ca: Path) -> None:
     """Small limits, so that the tests are short."""
     monkeypatch.setenv("SSL_CERT_FILE", str(ca))
-    monkeypatch.setattr(reach, "LONGEST_ANSWER", SMALL)
+    monkeypatch.setattr(docker_api, "LONGEST_ANSWER", SMALL)
     monkeypatch.setattr(jenkins, "ANSWER_WITHIN", TIME)
     monkeypatch.setattr(jenkins, "LONGEST_ANSWER", SMALL)
     monkeypatch.setattr(rest, "PATIENCE", TIME)
@@ -80,22 +80,22 @@ def limits(monkeypatch: pytest.MonkeyPatch, ca: Path) -> None:
     monkeypatch.setattr(session, "CONNECT", TIME)
     monkeypatch.setattr(soap, "ANSWER", TIME)
     monkeypatch.setattr(soap, "LONGEST", SMALL)
-    monkeypatch.setattr(cloudimages, "LARGEST", SMALL)
-    monkeypatch.setattr(registries, "LARGEST_MANIFEST", SMALL)
-    monkeypatch.setattr(registries, "LARGEST_BLOB", SMALL)
+    monkeypatch.setattr(cloud_images, "LARGEST", SMALL)
+    monkeypatch.setattr(registry_images, "LARGEST_MANIFEST", SMALL)
+    monkeypatch.setattr(registry_images, "LARGEST_BLOB", SMALL)
 
 
 def ask_ping(port: int, ca: Path) -> object:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reach, "DOCKER_PORT", port)
-        reach.ping("127.0.0.1", ssl.create_default_context(cafile=str(ca)), TIME)
+        patch.setattr(docker_api, "DOCKER_PORT", port)
+        docker_api.ping("127.0.0.1", ssl.create_default_context(cafile=str(ca)), TIME)
     return None
 
 
 def ask_containers(port: int, ca: Path) -> object:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reach, "DOCKER_PORT", port)
-        return reach.running("127.0.0.1", ssl.create_default_context(cafile=str(ca)), TIME)
+        patch.setattr(docker_api, "DOCKER_PORT", port)
+        return docker_api.running("127.0.0.1", ssl.create_default_context(cafile=str(ca)), TIME)
 
 
 def ask_jenkins(port: int, ca: Path) -> object:
@@ -120,13 +120,13 @@ def call_vcenter(port: int, ca: Path) -> object:
 
 def fetch_image(port: int, ca: Path) -> object:
     image = CloudImage(f"https://127.0.0.1:{port}/disk.qcow2", f"sha256:{'0' * 64}")
-    cloudimages.fetch(image, ca.parent / "disk.qcow2", "", Deadline(TIME))
+    cloud_images.fetch(image, ca.parent / "disk.qcow2", "", Deadline(TIME))
     return None
 
 
 def fetch_preload(port: int, ca: Path) -> object:
     source = Reference(f"https://127.0.0.1:{port}", "team/app", "0" * 64)
-    registries.fetch(source, "app", ca.parent / "app.tar", Deadline(TIME))
+    registry_images.fetch(source, "app", ca.parent / "app.tar", Deadline(TIME))
     return None
 
 

@@ -10,8 +10,8 @@ import pytest
 
 import stockyard
 from stockyard import FleetSpec, InvalidInput, SingleSpec, TemplateSpec, Yard
-from stockyard.authority import Authority
-from stockyard.core.clock import SystemClock
+from stockyard.clock import SystemClock
+from stockyard.pki.authority import Authority
 from tests.support import HOSTILE, FakeClock, FaultyProvider
 
 

@@ -54,7 +54,7 @@ def converged(vcenter: Simulator, yard: Yard) -> None:
     assert len(machines) == 50
     yard.teardown(templates=True)
     assert set(vcenter.machines()) == LEFT
-    assert yard.context.provider.observe("stockyard").strangers == ()
+    assert yard.context.provider.observe("stockyard").unreadable == ()
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from stockyard import FleetSpec, ImageSpec, SingleSpec, TemplateSpec, Yard
-from stockyard.core.host import HostSpec
 from stockyard.errors import StockyardError
+from stockyard.model.host import HostSpec
 from tests.integration.conftest import Controller, task
 from tests.vcsim.conftest import Start
 from tests.vcsim.simulator import SOURCE, Simulator

@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from stockyard import FleetSpec, ImageSpec, TemplateSpec, Yard
-from stockyard.core.login import Login
 from stockyard.errors import StockyardError
+from stockyard.model.login import Login
 from stockyard.providers.vsphere import place
 from stockyard.providers.vsphere.library import ITEMS, LIBRARIES, NAME, find
 from stockyard.providers.vsphere.rest import Rest

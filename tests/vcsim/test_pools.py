@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from stockyard import FleetSpec, HostSpec, ImageSpec, PoolFull, PoolSpec, Refused, TemplateSpec, Yard
+from stockyard import FleetSpec, HostSpec, ImageSpec, OperationRefused, PoolQuotaExceeded, PoolSpec, TemplateSpec, Yard
 from tests.vcsim.simulator import SOURCE, Simulator
 
 OUTER = PoolSpec("all", memory_mib=8192, memory_reservation_mib=1024, cpu_shares=2000)
@@ -41,14 +41,14 @@ def test_pools_are_resource_pools_and_hosts_are_in_them(yard: Yard, vcenter: Sim
     assert found(vcenter, path).config.memoryAllocation.expandableReservation is False
     assert found(vcenter, path).config.memoryAllocation.limit == -1
     fleet = FleetSpec("ci", "base", count=3, host=HostSpec(pool="ci"))
-    with pytest.raises(PoolFull, match="2 of 2 hosts"):
+    with pytest.raises(PoolQuotaExceeded, match="2 of 2 hosts"):
         yard.fleet(fleet)
     hosts = yard.fleet(replace(fleet, count=2)).objects
     assert [host["pool"] for host in hosts] == ["ci", "ci"]
     assert sorted(vm.name for vm in found(vcenter, path).vm) == ["pools.default.ci-1", "pools.default.ci-2"]
     (known,) = yard.pools(name="ci")
     assert (known["enforced"], known["used"]["hosts"]) == ("resource pool", 2)
-    with pytest.raises(Refused):
+    with pytest.raises(OperationRefused):
         yard.remove_pool("all")
     yard.pool(replace(INNER, hosts=3))
     yard.pool(replace(OUTER, memory_mib=16384))

@@ -15,7 +15,7 @@ import pytest
 from pyVmomi import vim, vmodl
 
 from stockyard import FleetSpec, ImageSpec, TemplateSpec, Yard
-from stockyard.core.records import encode
+from stockyard.hypervisor.records import encode
 from tests.support import host_record
 from tests.vcsim.bare import Loop
 from tests.vcsim.simulator import SOURCE, Simulator

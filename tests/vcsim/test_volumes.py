@@ -17,15 +17,15 @@ from stockyard import (
     HostSpec,
     HypervisorError,
     ImageSpec,
+    OperationRefused,
     OutOfSpace,
-    Refused,
     TemplateSpec,
     Unsupported,
     VolumeSpec,
     VolumeUse,
     Yard,
 )
-from stockyard.core.clock import Deadline
+from stockyard.clock import Deadline
 from tests.vcsim.simulator import SOURCE, Simulator, finished
 
 BASE = TemplateSpec("base", image=ImageSpec(source=SOURCE))
@@ -99,7 +99,7 @@ def test_a_volume_goes_from_a_host_to_the_next_of_its_name(yard: Yard, vcenter: 
 def test_copies_hold_what_their_source_held_and_are_the_hosts_own(yard: Yard, vcenter: Simulator) -> None:
     yard.fleet(fleet(1))
     (guest(vcenter, "web-1") / "data" / "seed").write_text("seed")
-    with pytest.raises(Refused, match="web-1"):
+    with pytest.raises(OperationRefused, match="web-1"):
         yard.volume(VolumeSpec("early", source="web-1-data"))
     yard.remove_fleet("web")
     yard.volume(VolumeSpec("frozen", source="web-1-data", snapshot=True))
@@ -116,7 +116,7 @@ def test_it_is_attached_grown_and_detached_while_its_host_runs(yard: Yard, vcent
     spec = VolumeSpec("data", size_gib=1)
     yard.volume(spec, "attached", host="web-2", path="/data")
     assert not yard.volume(spec, "attached", host="web-2", path="/data").changed
-    with pytest.raises(Refused, match="web-2"):
+    with pytest.raises(OperationRefused, match="web-2"):
         yard.volume(spec, "attached", host="web-1", path="/data")
     yard.volume(replace(spec, size_gib=5))
     disks = [d for d in machine(vcenter, "web-2").config.hardware.device if isinstance(d, vim.vm.device.VirtualDisk)]

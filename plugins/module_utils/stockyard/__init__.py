@@ -5,22 +5,6 @@
 
 from __future__ import annotations
 
-from .core.cloud_image import CloudImage
-from .core.declaration import Declaration, FleetTerm, PoolTerm, TemplateTerm, VolumeTerm
-from .core.fleet import FleetSpec, SingleSpec
-from .core.host import HostSpec
-from .core.image import BuildOptions, ImageSpec
-from .core.lease import LeaseSpec
-from .core.login import Login
-from .core.plan import Action, Plan
-from .core.pool import PoolSpec
-from .core.provision import Provision
-from .core.repository import Repository
-from .core.security import Limits, Policy, SecuritySpec
-from .core.spread import Hypervisor
-from .core.template import Hardware, TemplateSpec
-from .core.update import UpdateSpec
-from .core.volume import VolumeSpec, VolumeUse
 from .errors import (
     AddressTaken,
     Busy,
@@ -33,19 +17,35 @@ from .errors import (
     HypervisorError,
     ImageError,
     InvalidInput,
-    LeaseOver,
+    LeaseExpired,
     MissingDependency,
     NotFound,
+    OperationRefused,
     OutOfSpace,
-    PoolFull,
-    Refused,
+    PoolQuotaExceeded,
     StockyardError,
     UnforeseenError,
     Unsupported,
 )
 from .leasing import HeldLease
+from .model.cloud_image import CloudImage
+from .model.fleet import FleetSpec, SingleSpec
+from .model.host import HostSpec
+from .model.image import BuildOptions, ImageSpec
+from .model.lease import LeaseSpec
+from .model.login import Login
+from .model.placements import Hypervisor
+from .model.pool import PoolSpec
+from .model.provision import Provision
+from .model.repository import Repository
+from .model.security import Limits, Policy, SecuritySpec
+from .model.template import Hardware, TemplateSpec
+from .model.update import UpdateSpec
+from .model.volume import VolumeSpec, VolumeUse
+from .planning.declaration import Declaration, FleetTerm, PoolTerm, TemplateTerm, VolumeTerm
+from .planning.plan import Action, Plan
+from .resources.certificates.clients import Client
 from .result import Result
-from .services.clients import Client
 from .yard import Yard
 
 __all__ = [
@@ -72,20 +72,20 @@ __all__ = [
     "ImageError",
     "ImageSpec",
     "InvalidInput",
-    "LeaseOver",
+    "LeaseExpired",
     "LeaseSpec",
     "Limits",
     "Login",
     "MissingDependency",
     "NotFound",
+    "OperationRefused",
     "OutOfSpace",
     "Plan",
     "Policy",
-    "PoolFull",
+    "PoolQuotaExceeded",
     "PoolSpec",
     "PoolTerm",
     "Provision",
-    "Refused",
     "Repository",
     "Result",
     "SecuritySpec",

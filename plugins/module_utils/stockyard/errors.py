@@ -12,9 +12,9 @@
     ├── Conflict              an object changed under us (compare and set failed), or a name is taken
     │   ├── AddressTaken      the address that a new host was to have is somebody else's
     │   └── Busy              another controller holds the object now
-    ├── Refused               doing it would hurt something living or something that is not ours
-    │   ├── LeaseOver         the lease ran out, or was given back: its host is the holder's no more
-    │   └── PoolFull          the pool, or one around it, has no room for it
+    ├── OperationRefused      doing it would hurt something living or something that is not ours
+    │   ├── LeaseExpired      the lease ran out, or was given back: its host is the holder's no more
+    │   └── PoolQuotaExceeded the pool, or one around it, has no room for it
     ├── Unsupported           this hypervisor, or this template, cannot do it (a declared capability)
     ├── DeadlineExceeded      a bounded wait ran out
     ├── UnforeseenError       work on one host ended with an error that nobody expected
@@ -83,15 +83,15 @@ class Busy(Conflict):
     """Another controller holds the object now."""
 
 
-class Refused(StockyardError):
+class OperationRefused(StockyardError):
     """Doing it would hurt something living or something that is not ours."""
 
 
-class LeaseOver(Refused):
+class LeaseExpired(OperationRefused):
     """The lease ran out or was given back."""
 
 
-class PoolFull(Refused):
+class PoolQuotaExceeded(OperationRefused):
     """A pool has no room for it; the cause holds the numbers."""
 
 

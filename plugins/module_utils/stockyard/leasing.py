@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from .core.lease import LeaseSpec, seconds
-from .core.plan import Plan
+from .model.lease import LeaseSpec, seconds
+from .planning.plan import Plan
+from .resources.context import Context
+from .resources.leases import lease_info, lease_lifecycle
 from .result import Result
-from .services import lease_facts, leases
-from .services.context import Context
 
 RELEASE_TIMEOUT = 600.0
 
@@ -58,7 +58,7 @@ class HeldLease:
     def renew(self, duration: float | str | None = None) -> None:
         """Let it last from now on as long as at first, or as is said.
 
-        :raises LeaseOver: when it ended. Nothing of the host may be relied on from then on.
+        :raises LeaseExpired: when it ended. Nothing of the host may be relied on from then on.
         """
         wanted = self._duration if duration is None else _seconds(duration)
         self.facts = self._yard.renew_lease(self.id, wanted).objects[0]
@@ -87,26 +87,27 @@ class Leasing:
         :raises Busy: when none is free.
         """
         spec = LeaseSpec(holder, fleet, tenant, dict(labels or {}), _seconds(duration), pool)
-        record = leases.take(self.context, spec, wait)
-        return HeldLease(self, lease_facts.describe_lease(self.context, record), spec.duration, replace)
+        record = lease_lifecycle.take(self.context, spec, wait)
+        return HeldLease(self, lease_info.describe_lease(self.context, record), spec.duration, replace)
 
     def have_lease(self, spec: LeaseSpec, *, extend: bool = False, check: bool = False, wait: float = 0.0) -> Result:
         """Have a lease for a holder: the one that he has, or else a new one."""
         if check:
             return Result(
-                leases.plan(self.context, spec, extend), self.leases(spec.tenant, spec.fleet or None, spec.holder)
+                lease_lifecycle.plan(self.context, spec, extend),
+                self.leases(spec.tenant, spec.fleet or None, spec.holder),
             )
-        plan, record = leases.ensure(self.context, spec, extend, wait)
-        return Result(plan, [lease_facts.describe_lease(self.context, record)])
+        plan, record = lease_lifecycle.ensure(self.context, spec, extend, wait)
+        return Result(plan, [lease_info.describe_lease(self.context, record)])
 
     def renew_lease(self, lease: str, duration: float | str, *, check: bool = False) -> Result:
         """Let a lease last from now on as long as is said.
 
-        :raises LeaseOver: when it ended.
+        :raises LeaseExpired: when it ended.
         """
-        act = leases.plan_extension if check else leases.extend
+        act = lease_lifecycle.plan_extension if check else lease_lifecycle.extend
         plan, record = act(self.context, lease, _seconds(duration))
-        return Result(plan, [lease_facts.describe_lease(self.context, record)])
+        return Result(plan, [lease_info.describe_lease(self.context, record)])
 
     def release_lease(
         self, lease: str, *, replace: bool = False, check: bool = False, timeout: float = RELEASE_TIMEOUT
@@ -117,9 +118,9 @@ class Leasing:
         :raises NotFound: if no lease of this yard ever had this number.
         """
         plan = (
-            leases.plan_release(self.context, lease, replace)
+            lease_lifecycle.plan_release(self.context, lease, replace)
             if check
-            else leases.release(self.context, lease, replace, timeout)
+            else lease_lifecycle.release(self.context, lease, replace, timeout)
         )
         return Result(plan, [found for found in self.leases() if found["id"] == lease])
 
@@ -127,7 +128,7 @@ class Leasing:
         self, spec: LeaseSpec, *, replace: bool = False, check: bool = False, timeout: float = RELEASE_TIMEOUT
     ) -> Result:
         """Give back the lease that a holder has of what he once asked for, if he has one."""
-        held = leases.held_by(self.context, spec)
+        held = lease_lifecycle.held_by(self.context, spec)
         if held is None or held.lease is None:
             return Result(Plan(), [])
         return self.release_lease(held.lease.id, replace=replace, check=check, timeout=timeout)
@@ -136,8 +137,8 @@ class Leasing:
         self, tenant: str | None = None, fleet: str | None = None, holder: str | None = None
     ) -> list[dict[str, Any]]:
         """Leases as modules return them, those that ended and whose hosts are still there too."""
-        found = lease_facts.leases(self.context, tenant, fleet, holder)
-        return [lease_facts.describe_lease(self.context, record) for record in found]
+        found = lease_info.leases(self.context, tenant, fleet, holder)
+        return [lease_info.describe_lease(self.context, record) for record in found]
 
 
 def _seconds(duration: float | str) -> float:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from .core.pool import PoolSpec
+from .model.pool import PoolSpec
+from .resources.context import Context
+from .resources.pools import pool_lifecycle
 from .result import Result
-from .services import pools
-from .services.context import Context
 
 POOL_TIMEOUT = 60.0
 
@@ -29,9 +29,9 @@ class Pooling:
         :raises Refused: when it would be smaller, and that is not forced.
         """
         plan = (
-            pools.plan(self.context, spec, force=force)
+            pool_lifecycle.plan(self.context, spec, force=force)
             if check
-            else pools.ensure(self.context, spec, timeout, force=force)
+            else pool_lifecycle.ensure(self.context, spec, timeout, force=force)
         )
         return Result(plan, self.pools(spec.tenant, spec.name))
 
@@ -43,9 +43,9 @@ class Pooling:
         :raises Refused: when something is in it.
         """
         plan = (
-            pools.plan_removal(self.context, tenant, name)
+            pool_lifecycle.plan_removal(self.context, tenant, name)
             if check
-            else pools.remove(self.context, tenant, name, timeout)
+            else pool_lifecycle.remove(self.context, tenant, name, timeout)
         )
         return Result(plan, self.pools(tenant, name))
 
@@ -53,4 +53,6 @@ class Pooling:
         """Pools as modules return them, by tenant and name, with what is used and what is held."""
         seen = self.context.provider.observe(self.context.owner)
         chosen = [p for p in seen.pools if tenant in (None, p.tenant) and name in (None, p.name)]
-        return [pools.describe(self.context, seen, p) for p in sorted(chosen, key=lambda p: (p.tenant, p.name))]
+        return [
+            pool_lifecycle.describe(self.context, seen, p) for p in sorted(chosen, key=lambda p: (p.tenant, p.name))
+        ]

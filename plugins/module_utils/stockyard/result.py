@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from .core.plan import Plan
+from .planning.plan import Plan
 
 
 @dataclass(frozen=True)

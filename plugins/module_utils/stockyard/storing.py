@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from .core import naming
-from .core.volume import VolumeSpec
 from .errors import InvalidInput
+from .model import naming
+from .model.volume import VolumeSpec
+from .resources.context import Context
+from .resources.volumes import volume_lifecycle
 from .result import Result
-from .services import volumes
-from .services.context import Context
 
 VOLUME_STATES = ("present", "absent", "attached", "detached")
 VOLUME_TIMEOUT = 120.0
@@ -41,18 +41,18 @@ class Storing:
             )  # fmt: skip
         ctx, key = self.context, (spec.tenant, spec.name)
         if state == "present":
-            plan = volumes.plan(ctx, spec) if check else volumes.ensure(ctx, spec, timeout)
+            plan = volume_lifecycle.plan(ctx, spec) if check else volume_lifecycle.ensure(ctx, spec, timeout)
         elif state == "absent":
-            plan = volumes.plan_deletion(ctx, *key) if check else volumes.delete(ctx, *key, timeout)
+            plan = volume_lifecycle.plan_deletion(ctx, *key) if check else volume_lifecycle.delete(ctx, *key, timeout)
         elif state == "attached":
             place = (ctx, spec, host, path)
-            plan = volumes.plan_attachment(*place) if check else volumes.attach(*place, timeout)
+            plan = volume_lifecycle.plan_attachment(*place) if check else volume_lifecycle.attach(*place, timeout)
         else:
-            plan = volumes.plan_detachment(ctx, *key) if check else volumes.detach(ctx, *key, timeout)
+            plan = volume_lifecycle.plan_detachment(ctx, *key) if check else volume_lifecycle.detach(ctx, *key, timeout)
         return Result(plan, self.volumes(*key))
 
     def volumes(self, tenant: str | None = None, name: str | None = None) -> list[dict[str, Any]]:
         """Volumes as modules return them, by tenant and name."""
         found = self.context.provider.volumes.observe(self.context.owner).volumes
         chosen = [v for v in found if tenant in (None, v.tenant) and name in (None, v.name)]
-        return [volumes.describe(self.context, v) for v in chosen]
+        return [volume_lifecycle.describe(self.context, v) for v in chosen]

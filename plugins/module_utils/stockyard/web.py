@@ -21,7 +21,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .core.clock import Deadline
+from .clock import Deadline
 
 LONGEST_HEAD = 1 << 16
 # A write of this size fits into one TLS record, which is sent under one timeout.

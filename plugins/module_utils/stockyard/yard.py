@@ -11,41 +11,33 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from .core import naming
-from .core.clock import Clock, SystemClock
-from .core.declaration import Declaration
-from .core.fleet import FleetSpec, SingleSpec
-from .core.host import Host, HostRecord
-from .core.login import NOBODY, Login
-from .core.plan import Plan
-from .core.provider import Observation, Progress, Provider
-from .core.template import TemplateSpec
+from .clock import Clock, SystemClock
 from .escaping import one_line
+from .hypervisor.provider import Progress, Provider
 from .leasing import Leasing
-from .pki import Pki
+from .model import naming
+from .model.fleet import FleetSpec, SingleSpec
+from .model.host import Host, HostRecord
+from .model.login import NOBODY, Login
+from .model.observation import Observation
+from .model.template import TemplateSpec
+from .pki.store import Pki
+from .planning.declaration import Declaration
+from .planning.plan import Plan
 from .pooling import Pooling
-from .providers.registry import open_provider
+from .providers.open import open_provider
+from .resources import guest_status
+from .resources.certificates import clients
+from .resources.certificates.clients import Client
+from .resources.context import Context
+from .resources.fleets import converge_fleet, single_host
+from .resources.hosts import access, trust
+from .resources.templates import build_template, freshness
+from .resources.volumes import encryption
+from .resources.yard import converge_yard, reap_yard, saved_plans, teardown
 from .result import Result
-from .services import (
-    access,
-    clients,
-    fleets,
-    freshness,
-    guests,
-    keep,
-    listing,
-    reap,
-    report,
-    sealing,
-    single,
-    site,
-    teardown,
-    templates,
-    trust,
-)
-from .services.clients import Client
-from .services.context import Context
 from .storing import Storing
+from .views import inventory, report
 
 DEFAULT_HYPERVISOR = "qemu:///session"
 DEFAULT_OWNER = "stockyard"
@@ -91,7 +83,7 @@ class Yard(Leasing, Pooling, Storing):
 
         self.context = Context(
             provider=provider or open_provider(uri, storage, login), owner=owner, pki=pki, clock=clock or SystemClock(),
-            progress=_escaping(progress), volume_key=sealing.check_secret(volume_key),
+            progress=_escaping(progress), volume_key=encryption.check_secret(volume_key),
         )  # fmt: skip
 
     def __enter__(self) -> Yard:
@@ -114,15 +106,15 @@ class Yard(Leasing, Pooling, Storing):
 
     def template(self, spec: TemplateSpec, *, check: bool = False, timeout: float = TEMPLATE_TIMEOUT) -> Result:
         """Have a frozen template as declared."""
-        plan = templates.plan(self.context, spec) if check else templates.ensure(self.context, spec, timeout)
+        plan = build_template.plan(self.context, spec) if check else build_template.ensure(self.context, spec, timeout)
         return Result(plan, self.templates(spec.tenant, spec.name))
 
     def remove_template(
         self, name: str, tenant: str = "default", *, check: bool = False, timeout: float = FLEET_TIMEOUT
     ) -> Result:
         """Take all generations of a template away."""
-        act = templates.plan_removal if check else None
-        plan = act(self.context, tenant, name) if act else templates.remove(self.context, tenant, name, timeout)
+        act = build_template.plan_removal if check else None
+        plan = act(self.context, tenant, name) if act else build_template.remove(self.context, tenant, name, timeout)
         return Result(plan, self.templates(tenant, name))
 
     def fleet(
@@ -130,15 +122,15 @@ class Yard(Leasing, Pooling, Storing):
     ) -> Result:
         """Make a fleet as declared; wait until Docker answers in every host of it, or only for their identities."""
         context = replace(self.context, wait=wait)
-        plan = fleets.plan(context, spec) if check else fleets.converge(context, spec, timeout)
+        plan = converge_fleet.plan(context, spec) if check else converge_fleet.converge(context, spec, timeout)
         return Result(plan, self.hosts(spec.tenant, spec.name))
 
     def remove_fleet(
         self, name: str, tenant: str = "default", *, check: bool = False, timeout: float = FLEET_TIMEOUT
     ) -> Result:
         """Take all hosts of a fleet away."""
-        act = fleets.plan_removal if check else None
-        plan = act(self.context, tenant, name) if act else fleets.remove(self.context, tenant, name, timeout)
+        act = converge_fleet.plan_removal if check else None
+        plan = act(self.context, tenant, name) if act else converge_fleet.remove(self.context, tenant, name, timeout)
         return Result(plan, self.hosts(tenant, name))
 
     def host(
@@ -147,7 +139,7 @@ class Yard(Leasing, Pooling, Storing):
     ) -> Result:  # fmt: skip
         """One host by name: ``present``, ``absent``, ``restarted`` or ``replaced``."""
         context = replace(self.context, wait=wait)
-        plan = single.plan(context, spec, state) if check else single.converge(context, spec, state, timeout)
+        plan = single_host.plan(context, spec, state) if check else single_host.converge(context, spec, state, timeout)
         return Result(plan, self.hosts(spec.tenant, name=spec.name))
 
     def client_certificate(self, client: Client, *, check: bool = False) -> Result:
@@ -176,14 +168,16 @@ class Yard(Leasing, Pooling, Storing):
         :param only_if: a saved plan: nothing is done unless it is still true.
         :raises Refused: if it would delete a fleet that is not declared, by no saved plan and without ``force``.
         """
-        earlier = keep.load(Path(only_if).expanduser()) if only_if else None
+        earlier = saved_plans.load(Path(only_if).expanduser()) if only_if else None
         confirmed = earlier is not None or (check and bool(save_plan))
-        now = keep.sealed(self.context, declared, confirmed=confirmed) if save_plan or earlier or check else None
+        now = saved_plans.sealed(self.context, declared, confirmed=confirmed) if save_plan or earlier or check else None
         if earlier and now:
             earlier.check(now)
         if save_plan and now:
-            keep.save(now, Path(save_plan).expanduser())
-        plan = Plan(now.actions) if check and now else site.converge(self.context, declared, confirmed=confirmed)
+            saved_plans.save(now, Path(save_plan).expanduser())
+        plan = (
+            Plan(now.actions) if check and now else converge_yard.converge(self.context, declared, confirmed=confirmed)
+        )
         fleets = {(f.spec.tenant, f.spec.name) for f in declared.fleets}
         return Result(plan, [h for h in self.hosts() if (h["tenant"], h["fleet"]) in fleets])
 
@@ -203,12 +197,12 @@ class Yard(Leasing, Pooling, Storing):
 
         :param grace: seconds that something may take to be made before it counts as left behind.
         """
-        plan, left = reap.plan(self.context, grace) if dry_run else reap.run(self.context, grace, timeout)
+        plan, left = reap_yard.plan(self.context, grace) if dry_run else reap_yard.run(self.context, grace, timeout)
         return Result(plan, left)
 
     def prune_templates(self) -> list[str]:
         """Take away old generations that no host lives on, and images that no template is made of."""
-        return templates.prune(self.context)
+        return build_template.prune(self.context)
 
     def hosts(
         self, tenant: str | None = None, fleet: str | None = None, name: str | None = None, *, behind: bool = False
@@ -222,8 +216,8 @@ class Yard(Leasing, Pooling, Storing):
         chosen = _chosen(
             seen, lambda r: tenant in (None, r.tenant) and fleet in (None, r.fleet) and name in (None, r.name)
         )
-        answers = guests.statuses(self.context, chosen.hosts)
-        waits, clocks = sealing.locked(chosen.hosts, answers), guests.skewed(chosen.hosts, answers)
+        answers = guest_status.statuses(self.context, chosen.hosts)
+        waits, clocks = encryption.locked(chosen.hosts, answers), guest_status.skewed(chosen.hosts, answers)
         found = [
             access.describe_host(
                 self.context, h, drift[h.record.uuid], waits.get(h.record.name, ""), clocks.get(h.record.uuid, "")
@@ -233,9 +227,9 @@ class Yard(Leasing, Pooling, Storing):
         lacks = freshness.hosts_behind(self.context, chosen) if behind else {}
         return [{**h, "behind": lacks[h["uuid"]]} if behind else h for h in found]
 
-    def listing(self) -> listing.Listing:
+    def listing(self) -> inventory.Listing:
         """All hosts by one reading of the hypervisor, for inventories; their SSH host keys are pinned."""
-        return listing.listing(self.context)
+        return inventory.listing(self.context)
 
     def report(self, path: str | Path, form: str = "html", *, check: bool = False) -> dict[str, Any]:
         """Write the yard as it is to a file: a page for people (``html``), or ``metrics`` for Prometheus."""
@@ -257,7 +251,7 @@ class Yard(Leasing, Pooling, Storing):
         members: dict[tuple[str, str], list[Host]] = {}
         for host in chosen.hosts:
             members.setdefault((host.record.tenant, host.record.fleet), []).append(host)
-        clocks = guests.skewed(chosen.hosts, guests.statuses(self.context, chosen.hosts))
+        clocks = guest_status.skewed(chosen.hosts, guest_status.statuses(self.context, chosen.hosts))
         return [access.describe_fleet(members[key], drift, old, lacks, clocks) for key in sorted(members)]
 
     def templates(self, tenant: str | None = None, name: str | None = None) -> list[dict[str, Any]]:

@@ -203,6 +203,6 @@ def test_a_holder_who_was_stopped_past_the_end_changes_nothing(real: Yard, conso
 
 
 def test_the_line_is_quoted_for_a_shell() -> None:
-    from stockyard.services.lease_facts import exported
+    from stockyard.resources.leases.lease_info import exported
 
     assert shlex.split(exported({"A": "it's", "B": ""})) == ["export", "A=it's", "B="]

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from stockyard.core.security import SecuritySpec
 from stockyard.guest import security
 from stockyard.guest.agent import growth
+from stockyard.model.security import SecuritySpec
 
 
 @pytest.fixture

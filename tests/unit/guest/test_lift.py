@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from stockyard.core.security import Policy, SecuritySpec
 from stockyard.guest.agent import lift, provision, thrift, units, warmup
 from stockyard.guest.security import authorization
 from stockyard.guest.security.authz.body import Denied
 from stockyard.guest.security.authz.rules import check
 from stockyard.guest.security.authz.server import read_policy
+from stockyard.model.security import Policy, SecuritySpec
 
 IMPORT = {"RequestMethod": "POST", "RequestUri": "/v1.41/images/create?fromSrc=-&repo=rehearsal"}
 LOAD = {"RequestMethod": "POST", "RequestUri": "/v1.41/images/load?quiet=1"}

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stockyard import FleetSpec, TemplateSpec, Yard
-from stockyard.services.listing import lease_state
+from stockyard.views.inventory import lease_state
 from tests.support import host_record
 
 from ..test_layers import PLUGINS

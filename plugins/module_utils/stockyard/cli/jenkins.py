@@ -14,12 +14,12 @@ import os
 from pathlib import Path
 from typing import Any
 
-from ..core.clock import Deadline
-from ..core.lease import seconds
+from ..clock import Deadline
 from ..errors import InvalidInput
-from ..jenkins.client import Controller
-from ..jenkins.drain import drain
-from ..jenkins.node import Node
+from ..integrations.jenkins.client import Controller
+from ..integrations.jenkins.drain import drain
+from ..integrations.jenkins.node import Node
+from ..model.lease import seconds
 from . import say
 
 HOST = ("owner", "tenant", "fleet", "host")

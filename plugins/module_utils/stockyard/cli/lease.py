@@ -12,11 +12,11 @@ import socket
 from datetime import UTC, datetime
 from typing import Any
 
-from ..core.lease import seconds
 from ..errors import InvalidInput
 from ..leasing import HeldLease
-from ..services import lease_numbers
-from ..services.lease_facts import exported
+from ..model.lease import seconds
+from ..resources.leases import lease_numbers
+from ..resources.leases.lease_info import exported
 from ..yard import Yard
 from . import run, say
 

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ..errors import Busy, InvalidInput, LeaseOver, StockyardError
+from ..errors import Busy, InvalidInput, LeaseExpired, StockyardError
 from ..yard import DEFAULT_OWNER, Yard
 from . import jenkins, lease, reap, say
 
@@ -89,7 +89,7 @@ def _read(path: str | None) -> str:
 
 
 def _code(error: StockyardError) -> int:
-    kinds = ((LeaseOver, OVER), (Busy, BUSY), (InvalidInput, USAGE))
+    kinds = ((LeaseExpired, OVER), (Busy, BUSY), (InvalidInput, USAGE))
     return next((code for kind, code in kinds if isinstance(error, kind)), FAILED)
 
 

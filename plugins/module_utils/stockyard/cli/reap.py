@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from ..core.lease import seconds
+from ..model.lease import seconds
 from ..yard import Yard
 from . import say
 

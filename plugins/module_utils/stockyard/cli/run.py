@@ -17,8 +17,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
-from ..core.clock import Clock
-from ..errors import LeaseOver, StockyardError
+from ..clock import Clock
+from ..errors import LeaseExpired, StockyardError
 from ..leasing import HeldLease
 from . import say
 
@@ -58,7 +58,7 @@ def _kept(lease: HeldLease, clock: Clock) -> bool:
     """Renew the lease; whether it is still ours. A hypervisor that does not answer now may answer later."""
     try:
         lease.renew()
-    except LeaseOver as error:
+    except LeaseExpired as error:
         say.err(f"stockyard: {error}")
         return False
     except StockyardError as error:

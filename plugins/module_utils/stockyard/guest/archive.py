@@ -10,7 +10,7 @@ import tarfile
 from pathlib import Path
 from typing import IO, Protocol
 
-from ..core.provider import GuestFile
+from ..model.recipe import GuestFile
 
 S_IFLNK = 0o120000
 

@@ -14,11 +14,11 @@ import sys
 from pathlib import Path
 from typing import IO
 
-from ..core import naming
-from ..core.image import ImageSpec
-from ..core.provider import GuestFile
-from ..core.security import PROFILES, SecuritySpec
 from ..errors import StockyardError
+from ..model import naming
+from ..model.image import ImageSpec
+from ..model.recipe import GuestFile
+from ..model.security import PROFILES, SecuritySpec
 from . import recipe
 from .archive import pack, write_tar
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 
-from ..core.provider import GuestFile
+from ..model.recipe import GuestFile
 from .rendering import render
 
 # The volume's name is what cloud-init looks for. The script finds the disk that its results go to by the serial.

@@ -13,12 +13,12 @@ from dataclasses import replace
 from types import ModuleType
 from typing import Any
 
-from ..core import codec, daemon_json
-from ..core.image import ImageSpec
-from ..core.provider import GuestFile, Recipe
-from ..core.security import SecuritySpec, Settings
-from ..core.template import TemplateSpec
 from ..errors import InvalidInput
+from ..model import codec, daemon_json
+from ..model.image import ImageSpec
+from ..model.recipe import GuestFile, Recipe
+from ..model.security import SecuritySpec, Settings
+from ..model.template import TemplateSpec
 from . import agent, cloud, security, texts
 from .agent import (
     apply,

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..core import untrusted
 from ..errors import GuestError
+from ..model import untrusted
 from .agent import wire
 
 LONGEST_ERROR = 500

@@ -16,12 +16,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stockyard.core.security import PROFILES, SecuritySpec
 from stockyard.guest.security import authorization
 from stockyard.guest.security.authz.body import Denied, decoded, folded
 from stockyard.guest.security.authz.policy import Policy
 from stockyard.guest.security.authz.rules import check, split
 from stockyard.guest.security.authz.server import answer, read_policy, serve
+from stockyard.model.security import PROFILES, SecuritySpec
 
 OPEN = Policy()
 CREATE = "/v1.41/containers/create"

@@ -14,8 +14,6 @@ from pathlib import Path
 import pytest
 
 from stockyard import ImageSpec, InvalidInput, TemplateSpec
-from stockyard.core import codec
-from stockyard.core.security import PROFILES, SecuritySpec, Settings
 from stockyard.guest.recipe import LINK, declared_digest, recipe
 from stockyard.guest.security import (
     MARKER,
@@ -29,6 +27,8 @@ from stockyard.guest.security import (
     limits,
     rootless,
 )
+from stockyard.model import codec
+from stockyard.model.security import PROFILES, SecuritySpec, Settings
 
 ROOTLESS = SecuritySpec("hostile", user_namespaces="rootless")
 VARIANTS = [*map(SecuritySpec, PROFILES), ROOTLESS, SecuritySpec("trusted", user_namespaces="remap")]

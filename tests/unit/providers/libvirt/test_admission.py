@@ -12,9 +12,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from stockyard.core.host import HostSpec
-from stockyard.core.network import EVERYWHERE
 from stockyard.errors import Conflict, MissingDependency, OutOfSpace, Unsupported
+from stockyard.model.host import HostSpec
+from stockyard.model.network import EVERYWHERE
 from stockyard.providers.libvirt import admission, network
 from stockyard.providers.libvirt.images import Images
 from stockyard.providers.libvirt.store import Store

@@ -17,9 +17,9 @@ from typing import Any
 import libvirt
 import pytest
 
-from stockyard.core.clock import Deadline
-from stockyard.core.host import HostSpec
-from stockyard.errors import Conflict, GuestBroken, HypervisorError, Refused
+from stockyard.clock import Deadline
+from stockyard.errors import Conflict, GuestBroken, HypervisorError, OperationRefused
+from stockyard.model.host import HostSpec
 from stockyard.providers.libvirt import boot, disks, processes
 from stockyard.providers.libvirt.domains import Domains
 from tests.support import host_record
@@ -150,7 +150,7 @@ def test_machine_that_a_process_runs_is_not_started(disk: Path, monkeypatch: pyt
     monkeypatch.setattr(processes, "running", lambda: {UUID: 4711})
     monkeypatch.setattr(processes, "ENDING", 0.1)
     domain = Domain()
-    with pytest.raises(Refused, match=r"QEMU process 4711 runs it.*end process 4711"):
+    with pytest.raises(OperationRefused, match=r"QEMU process 4711 runs it.*end process 4711"):
         start(domain, disk)
     assert not domain.active
 
@@ -162,7 +162,7 @@ def test_machine_whose_disk_is_locked_is_not_started(disk: Path, monkeypatch: py
     with disk.open("r+b") as handle:
         lock = struct.pack(processes.FLOCK, fcntl.F_RDLCK, os.SEEK_SET, processes.WRITER, 1, 0)
         fcntl.fcntl(handle, processes.F_OFD_GETLK + 1, lock)
-        with pytest.raises(Refused, match="a QEMU process writes to"):
+        with pytest.raises(OperationRefused, match="a QEMU process writes to"):
             start(domain, disk)
     start(domain, disk)
     assert domain.active

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from stockyard.core.clock import Deadline
+from stockyard.clock import Deadline
 from stockyard.errors import DeadlineExceeded, GuestError
 from stockyard.providers.libvirt.channel import SocketChannel
 

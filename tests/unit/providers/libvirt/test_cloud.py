@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 
 from stockyard import BuildOptions, CloudImage, ImageError, ImageSpec
-from stockyard.core.clock import Deadline
-from stockyard.core.provider import Recipe
+from stockyard.clock import Deadline
 from stockyard.errors import DeadlineExceeded
 from stockyard.guest.cloud import BEGIN, END, FACTS, INITRD, KERNEL
 from stockyard.guest.recipe import recipe
+from stockyard.model.recipe import Recipe
 from stockyard.providers.libvirt import cloud
 from stockyard.providers.libvirt.images import Images
 from stockyard.providers.libvirt.store import Store

@@ -21,11 +21,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stockyard.core.host import HostRecord, HostSpec
-from stockyard.core.records import decode
-from stockyard.core.size import Size
-from stockyard.core.template import Hardware, TemplateRecord
 from stockyard.errors import InvalidInput
+from stockyard.hypervisor.records import decode
+from stockyard.model.host import HostRecord, HostSpec
+from stockyard.model.size import Size
+from stockyard.model.template import Hardware, TemplateRecord
 from stockyard.providers.libvirt import designer
 from stockyard.providers.libvirt.images import Image
 from stockyard.providers.libvirt.machine import Machine
@@ -58,10 +58,10 @@ def shapes() -> dict[str, Domain]:
     home, frozen = STORE / "hosts" / HOST.uuid, STORE / "templates" / TEMPLATE.uuid
     return {
         "template": designer.template(TEMPLATE, Machine("qemu"), IMAGE, frozen),
-        "tombstone": designer.tombstone(TEMPLATE, TCG, IMAGE, frozen),
-        "cold": designer.cold(HOST, HARDWARE, KVM, IMAGE, home),
-        "incoming": designer.incoming(HOST, HARDWARE, TCG, IMAGE, home, frozen / "ram"),
-        "network": designer.incoming(IN_NETWORK, HARDWARE, TCG, IMAGE, home, frozen / "ram"),
+        "tombstone": designer.frozen_domain(TEMPLATE, TCG, IMAGE, frozen),
+        "cold": designer.boot_domain(HOST, HARDWARE, KVM, IMAGE, home),
+        "incoming": designer.restore_domain(HOST, HARDWARE, TCG, IMAGE, home, frozen / "ram"),
+        "network": designer.restore_domain(IN_NETWORK, HARDWARE, TCG, IMAGE, home, frozen / "ram"),
     }
 
 
@@ -97,14 +97,14 @@ def test_the_record_is_in_the_metadata() -> None:
 @given(st.dictionaries(KEYS, LINES))
 def test_whatever_a_record_holds_comes_back_and_nothing_of_it_is_an_element(labels: dict[str, str]) -> None:
     record = host_record(labels=labels, most=HOST.most)
-    shape = designer.cold(record, HARDWARE, TCG, IMAGE, STORE)
+    shape = designer.boot_domain(record, HARDWARE, TCG, IMAGE, STORE)
     assert record_in(shape) == record
     assert len(list(shape.xml().iter())) == len(list(shapes()["cold"].xml().iter()))
 
 
 def test_a_host_keeps_its_machine_between_fork_and_boot() -> None:
     made = shapes()
-    fork, boot = made["incoming"], designer.cold(HOST, HARDWARE, TCG, IMAGE, STORE / "hosts" / HOST.uuid)
+    fork, boot = made["incoming"], designer.boot_domain(HOST, HARDWARE, TCG, IMAGE, STORE / "hosts" / HOST.uuid)
     assert fork.arguments[: len(boot.arguments)] == boot.arguments
     assert serialize(boot.xml()) == serialize(replace(fork, arguments=boot.arguments).xml())
 
@@ -118,7 +118,7 @@ def test_only_a_template_that_boots_writes_to_its_ram_file() -> None:
 
 
 def test_a_comma_in_a_path_is_no_option_of_qemus() -> None:
-    shape = designer.incoming(HOST, HARDWARE, TCG, IMAGE, STORE, Path("/a,share=on/ram"))
+    shape = designer.restore_domain(HOST, HARDWARE, TCG, IMAGE, STORE, Path("/a,share=on/ram"))
     (ram,) = [a for a in arguments(shape) if "memory-backend-file" in a]
     assert "mem-path=/a,,share=on/ram," in ram
 
@@ -148,7 +148,7 @@ def test_a_template_publishes_nothing_and_a_host_only_on_its_own_address() -> No
 
 def test_ports_are_published_where_they_are_bound_and_the_fixed_ones_stay() -> None:
     bound = replace(HOST, spec=HostSpec(ports=(8080,), bind="0.0.0.0"))  # noqa: S104
-    shape = designer.cold(bound, HARDWARE, TCG, IMAGE, STORE)
+    shape = designer.boot_domain(bound, HARDWARE, TCG, IMAGE, STORE)
     (netdev,) = [a for a in arguments(shape) if a.startswith("user,")]
     rules = [part.removeprefix("hostfwd=tcp:") for part in netdev.split(",") if part.startswith("hostfwd=")]
     assert rules == ["127.64.1.2:2222-:22", "127.64.1.2:2376-:2376", "0.0.0.0:8080-:8080"]
@@ -179,6 +179,6 @@ def test_an_element_carries_text_faithfully(text: str, attribute: str) -> None:
 
 
 def test_there_are_slots_for_memory_only_where_more_is_allowed() -> None:
-    assert "-m" not in arguments(designer.cold(replace(HOST, most=Size(4)), HARDWARE, TCG, IMAGE, STORE))
-    made = arguments(designer.cold(HOST, HARDWARE, TCG, IMAGE, STORE))
+    assert "-m" not in arguments(designer.boot_domain(replace(HOST, most=Size(4)), HARDWARE, TCG, IMAGE, STORE))
+    made = arguments(designer.boot_domain(HOST, HARDWARE, TCG, IMAGE, STORE))
     assert made[made.index("-m") + 1] == "slots=16,maxmem=3072M"

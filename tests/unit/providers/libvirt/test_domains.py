@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from stockyard.core.records import encode
+from stockyard.hypervisor.records import encode
 from stockyard.providers.libvirt.domains import Domains
 from stockyard.providers.libvirt.xml.element import RECORD_NS
 from tests.support import host_record
@@ -53,8 +53,8 @@ class Domain:
 @pytest.mark.parametrize("count", [1, 100])
 def test_all_are_read_by_one_listing_and_one_reading_of_each_record(count: int) -> None:
     connection = Connection(count)
-    found, strangers = Domains(connection).everything()
-    assert (len(found), strangers) == (count, [])
+    found, unreadable = Domains(connection).everything()
+    assert (len(found), unreadable) == (count, [])
     # libvirt has no call that returns the metadata of many domains.
     assert connection.calls == {"list": 1, "metadata": count}
     assert len(list(Domains(connection).names())) == count

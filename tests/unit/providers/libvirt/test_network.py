@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from stockyard.core.host import HostSpec
-from stockyard.core.network import USER_NETWORK, GuestNetwork
 from stockyard.errors import Conflict, Unsupported
+from stockyard.model.host import HostSpec
+from stockyard.model.network import USER_NETWORK, GuestNetwork
 from stockyard.providers.libvirt.network import Networks, check_free
 from tests.support import host_record
 

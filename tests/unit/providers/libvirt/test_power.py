@@ -10,9 +10,9 @@ from typing import Any
 import libvirt
 import pytest
 
-from stockyard.core.clock import Deadline
-from stockyard.core.records import decode, encode
+from stockyard.clock import Deadline
 from stockyard.errors import HypervisorError
+from stockyard.hypervisor.records import decode, encode
 from stockyard.providers.libvirt import power
 from stockyard.providers.libvirt.domains import Domains
 from stockyard.providers.libvirt.xml.domain import record_element

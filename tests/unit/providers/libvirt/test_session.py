@@ -13,7 +13,7 @@ from typing import Any
 import libvirt
 import pytest
 
-from stockyard.errors import ConnectionFailed, Refused
+from stockyard.errors import ConnectionFailed, OperationRefused
 from stockyard.providers.libvirt import connection, consistency, processes, session
 from stockyard.providers.libvirt.domains import Domains
 from stockyard.providers.libvirt.session import Session
@@ -129,7 +129,7 @@ def test_session_is_not_recorded_while_another_one_runs_the_machines(
     daemons: Daemons, store: Store, domains: Domains, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(processes, "running", lambda: {OWN: 4711})
-    with pytest.raises(Refused, match=r"QEMU process 4711 runs it.*XDG_RUNTIME_DIR"):
+    with pytest.raises(OperationRefused, match=r"QEMU process 4711 runs it.*XDG_RUNTIME_DIR"):
         session.record(store, Session.of_environment(), domains)
     assert session.recorded(store) is None
 
@@ -137,7 +137,7 @@ def test_session_is_not_recorded_while_another_one_runs_the_machines(
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"runtime": "/run"}'])
 def test_damaged_record_is_refused(daemons: Daemons, store: Store, text: str) -> None:
     (store.root / session.RECORD).write_text(text)
-    with pytest.raises(Refused, match="record of libvirt's session cannot be read"):
+    with pytest.raises(OperationRefused, match="record of libvirt's session cannot be read"):
         connection.open_session(store)
 
 
@@ -147,10 +147,10 @@ def test_host_that_a_process_runs_is_not_observed_as_off(
     known = domains.everything()[0]
     consistency.check(store, domains, known, RECORD.owner)
     monkeypatch.setattr(processes, "running", lambda: {OWN: 4711})
-    with pytest.raises(Refused, match="host racer: QEMU process 4711 runs it"):
+    with pytest.raises(OperationRefused, match="host racer: QEMU process 4711 runs it"):
         consistency.check(store, domains, known, RECORD.owner)
     # A daemon that read other definitions knows nothing of the machine at all.
-    with pytest.raises(Refused, match=f"machine {OWN}: QEMU process 4711 runs it"):
+    with pytest.raises(OperationRefused, match=f"machine {OWN}: QEMU process 4711 runs it"):
         consistency.check(store, domains, (), RECORD.owner)
     # Another owner's hosts are theirs to look after.
     consistency.check(store, domains, known, "another")
@@ -174,13 +174,13 @@ def test_host_whose_files_are_in_another_storage_is_refused(
     (store.hosts / OWN).rmdir()
     with_disk = f"<domain><devices><disk><source file='{disk}'/></disk></devices></domain>"
 
-    class Known:
+    class MachineIndex:
         def XMLDesc(self, _flags: int) -> str:  # noqa: N802  # libvirt's name
             return with_disk
 
-    monkeypatch.setattr(domains, "present", lambda _record: Known())
+    monkeypatch.setattr(domains, "present", lambda _record: MachineIndex())
     known: list[Any] = [(RECORD, "off")]
-    with pytest.raises(Refused, match=f"another storage, {tmp_path}/other"):
+    with pytest.raises(OperationRefused, match=f"another storage, {tmp_path}/other"):
         consistency.check(store, domains, known, RECORD.owner)
     disk.unlink()
     consistency.check(store, domains, known, RECORD.owner)

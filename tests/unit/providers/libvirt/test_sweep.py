@@ -11,10 +11,10 @@ from typing import Any
 import libvirt
 import pytest
 
-from stockyard.core.host import HostRecord
-from stockyard.core.records import encode
 from stockyard.errors import StockyardError
-from stockyard.providers.libvirt import leftovers
+from stockyard.hypervisor.records import encode
+from stockyard.model.host import HostRecord
+from stockyard.providers.libvirt import orphaned_files
 from stockyard.providers.libvirt.provider import LibvirtProvider
 from stockyard.providers.libvirt.store import Store
 from stockyard.providers.libvirt.xml.domain import record_element
@@ -39,7 +39,7 @@ def provider(tmp_path: Path) -> Iterator[LibvirtProvider]:
 def files(provider: LibvirtProvider, record: HostRecord) -> Path:
     folder = provider.store.hosts / record.uuid
     folder.mkdir()
-    leftovers.note(folder, URI, record)
+    orphaned_files.note(folder, URI, record)
     (folder / "disk.qcow2").write_text("x")
     return folder
 
@@ -63,10 +63,10 @@ def test_only_files_without_a_domain_go(provider: LibvirtProvider) -> None:
     defined(provider, corrupt, "not JSON")
     defined(provider, foreign, "", name="somebody-elses")
     swept = provider.sweep("stockyard", 0.0)
-    assert [found.path for found in swept.gone] == [str(folders[-1])]
-    assert swept.left == ()
+    assert [found.path for found in swept.removed] == [str(folders[-1])]
+    assert swept.skipped == ()
     assert [folder.exists() for folder in folders] == [True, True, True, True, False]
-    assert provider.sweep("stockyard", 0.0).gone == ()
+    assert provider.sweep("stockyard", 0.0).removed == ()
 
 
 def test_nothing_goes_where_not_everything_is_listed(

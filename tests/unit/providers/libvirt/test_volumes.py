@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from stockyard.core.clock import Deadline
-from stockyard.core.volume import Holder, VolumeRecord
-from stockyard.errors import Conflict, HypervisorError, Refused, Unsupported
+from stockyard.clock import Deadline
+from stockyard.errors import Conflict, HypervisorError, OperationRefused, Unsupported
+from stockyard.model.volume import Holder, VolumeRecord
 from stockyard.providers.libvirt import layers, volumes
 from stockyard.providers.libvirt.layers import EQUAL, backing, virtual_size
 from stockyard.providers.libvirt.store import Store
@@ -187,7 +187,7 @@ def test_none_goes_while_something_cannot_be_read(store: LibvirtVolumes) -> None
     )
     for harm in harms:
         harm()
-        assert store.sweep("stockyard", 0.0).gone == ()
+        assert store.sweep("stockyard", 0.0).removed == ()
     store.destroy(golden)
     store.destroy(copy)
     assert len(kept(store)) == 1
@@ -303,7 +303,7 @@ def test_a_disk_that_is_gone_is_an_error_and_not_made_anew(store: LibvirtVolumes
 
 def test_what_is_held_is_not_copied(store: LibvirtVolumes) -> None:
     held = store.claim(made(store), holder=Holder(HOST.uuid, HOST.name, "/data"))
-    with pytest.raises(Refused, match=HOST.name):
+    with pytest.raises(OperationRefused, match=HOST.name):
         store.create(draft(), held, later())
     with pytest.raises(Conflict):
         store.claim(replace(held, version=1), holder=None)

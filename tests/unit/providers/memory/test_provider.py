@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from stockyard import FleetSpec, GuestError, HypervisorError, InvalidInput, SingleSpec, TemplateSpec, Yard
-from stockyard.core.clock import Deadline
-from stockyard.providers.registry import open_provider
+from stockyard.clock import Deadline
+from stockyard.providers.open import open_provider
 from tests.support import FakeClock
 
 

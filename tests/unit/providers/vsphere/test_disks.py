@@ -10,7 +10,7 @@ import pytest
 from pyVmomi import vim
 
 from stockyard import Unsupported
-from stockyard.core.volume import VolumeRecord
+from stockyard.model.volume import VolumeRecord
 from stockyard.providers.vsphere import disks, specs
 
 RECORD = VolumeRecord("stockyard", "default", "data", "0b0a4a86-9c3b-4b0e-9a5e-1c1c7a5a1f10", 1, "ready", 1.0)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from stockyard.core.template import Hardware
+from stockyard.model.template import Hardware
 from stockyard.providers.vsphere import grow
 from tests.support import template_record
 

@@ -10,7 +10,7 @@ import pytest
 from pyVmomi import vim, vmodl
 
 from stockyard import DeadlineExceeded, GuestError, HypervisorError, Unsupported
-from stockyard.core.clock import Deadline
+from stockyard.clock import Deadline
 from stockyard.guest.agent import guestinfo as guest
 from stockyard.guest.agent import wire
 from stockyard.providers.vsphere import guestinfo

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stockyard import InvalidInput, Login
-from stockyard.core.host import HostSpec
 from stockyard.errors import Unsupported
+from stockyard.model.host import HostSpec
 from stockyard.providers.vsphere.place import Place, login, parse
 from stockyard.providers.vsphere.templates import check_host
 from tests.support import HOSTILE

@@ -12,9 +12,9 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 
-from ...core import codec
-from ...core.provider import GuestFile
-from ...core.security import Settings
+from ...model import codec
+from ...model.recipe import GuestFile
+from ...model.security import Settings
 from . import (
     authorization,
     daemon,

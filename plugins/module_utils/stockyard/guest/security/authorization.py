@@ -8,9 +8,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from ...core import codec
-from ...core.provider import GuestFile
-from ...core.security import Policy, Settings
+from ...model import codec
+from ...model.recipe import GuestFile
+from ...model.security import Policy, Settings
 from . import addresses, authz
 from .authz import body, policy, rules, schema, server, tables
 from .part import NOTHING, UNITS, Part

@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from ...core.provider import GuestFile
-from ...core.security import Settings
+from ...model.recipe import GuestFile
+from ...model.security import Settings
 from . import addresses, authorization, limits
 from .part import NOTHING, Part
 

@@ -9,8 +9,8 @@ is in a file system of its own uses up the space, and the inodes, of that one al
 
 from __future__ import annotations
 
-from ...core.provider import GuestFile
-from ...core.security import Settings
+from ...model.recipe import GuestFile
+from ...model.security import Settings
 from ..rendering import render
 from .part import NOTHING, UNITS, Part
 

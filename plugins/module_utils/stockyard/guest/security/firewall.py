@@ -5,9 +5,9 @@
 
 from __future__ import annotations
 
-from ...core.network import PROXY_PORT
-from ...core.provider import GuestFile
-from ...core.security import Settings
+from ...model.network import PROXY_PORT
+from ...model.recipe import GuestFile
+from ...model.security import Settings
 from ..rendering import render
 from .part import NOTHING, UNITS, Part
 

@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-from ...core.provider import GuestFile
-from ...core.security import Settings
+from ...model.recipe import GuestFile
+from ...model.security import Settings
 from .part import NOTHING, Part
 
 # After procps' 99-protect-links.conf, which says less of some: the last one counts (sysctl.d(5)).

@@ -9,8 +9,8 @@ dockerd are on the slice of its user.
 
 from __future__ import annotations
 
-from ...core.provider import GuestFile
-from ...core.security import Limits, Settings
+from ...model.recipe import GuestFile
+from ...model.security import Limits, Settings
 from ..rendering import render
 from .part import NOTHING, UNITS, Part
 

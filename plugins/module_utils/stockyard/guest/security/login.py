@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-from ...core.provider import GuestFile
-from ...core.security import Settings
+from ...model.recipe import GuestFile
+from ...model.security import Settings
 from .part import NOTHING, Part
 
 PATH = "/etc/ssh/sshd_config.d/stockyard-hardening.conf"

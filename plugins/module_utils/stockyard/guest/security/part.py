@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ...core.provider import GuestFile
+from ...model.recipe import GuestFile
 
 UNITS = "/etc/systemd/system"
 

@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-from ...core.provider import GuestFile
-from ...core.security import Settings
+from ...model.recipe import GuestFile
+from ...model.security import Settings
 from . import reader
 from .authorization import _source
 from .part import NOTHING, UNITS, Part

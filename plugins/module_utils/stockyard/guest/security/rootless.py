@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from ...core.provider import GuestFile
+from ...model.recipe import GuestFile
 from ..rendering import render
 from .part import UNITS, Part
 

@@ -10,10 +10,10 @@ import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from ...core.host import HostRecord, HostSpec
-from ...core.network import Published, bound
-from ...core.template import TemplateRecord
 from ...errors import Conflict, MissingDependency, OutOfSpace, Unsupported
+from ...model.host import HostRecord, HostSpec
+from ...model.network import Published, bound
+from ...model.template import TemplateRecord
 from . import frozen, network
 from .domains import Domains
 from .images import Images

@@ -12,10 +12,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ...core.clock import Deadline
-from ...core.host import HostRecord
-from ...core.provider import Record
+from ...clock import Deadline
 from ...errors import GuestBroken, HypervisorError, StockyardError
+from ...model.host import HostRecord
+from ...model.observation import Record
 from . import disks, network, power, processes
 from .faults import translated
 from .monitor import Monitor

@@ -10,11 +10,11 @@ import secrets
 import socket
 from typing import Any
 
-from ...core.clock import Deadline
-from ...core.untrusted import MalformedData
+from ...clock import Deadline
 from ...errors import DeadlineExceeded, GuestError, HypervisorError
 from ...guest import replies
 from ...guest.agent import wire
+from ...model.untrusted import MalformedData
 from .faults import translated
 from .xml.element import parse
 

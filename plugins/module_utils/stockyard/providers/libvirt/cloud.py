@@ -14,13 +14,13 @@ import re
 import tarfile
 from pathlib import Path
 
-from ...core import untrusted
-from ...core.clock import Deadline
-from ...core.image import BuildOptions
-from ...core.provider import Recipe
+from ...clock import Deadline
 from ...errors import DeadlineExceeded, ImageError
 from ...guest.archive import write_tar
 from ...guest.cloud import BEGIN, END, FACTS, INITRD, KERNEL, RESULTS, VOLUME
+from ...model import untrusted
+from ...model.image import BuildOptions
+from ...model.recipe import Recipe
 from . import debian, machine
 from .preloaded import bring
 from .run import run

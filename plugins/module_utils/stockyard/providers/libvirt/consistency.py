@@ -13,9 +13,9 @@ from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
-from ...core.host import HostRecord
-from ...core.provider import Record
-from ...errors import Refused
+from ...errors import OperationRefused
+from ...model.host import HostRecord
+from ...model.observation import Record
 from . import processes
 from .domains import Domains
 from .faults import translated
@@ -62,7 +62,7 @@ def _check_storage(store: Store, domains: Domains, record: HostRecord) -> None:
         source = parse(domain.XMLDesc(0)).find("./devices/disk/source")
     disk = Path("" if source is None else source.get("file", ""))
     if disk.is_file() and store.hosts not in disk.parents:
-        raise Refused(
+        raise OperationRefused(
             f"its files are in another storage, {disk.parents[2]}.", name=record.title,
             cause=f"this run uses {store.root}",
             remedy=f"give storage {disk.parents[2]}, or set HOME and XDG_DATA_HOME as they were when it was made",

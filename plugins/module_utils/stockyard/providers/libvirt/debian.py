@@ -11,11 +11,11 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from ...core.clock import Deadline
-from ...core.image import BuildOptions
-from ...core.provider import Recipe
+from ...clock import Deadline
 from ...errors import ImageError
 from ...guest.archive import write_tar
+from ...model.image import BuildOptions
+from ...model.recipe import Recipe
 from .run import run
 
 MIRROR = "http://deb.debian.org/debian"

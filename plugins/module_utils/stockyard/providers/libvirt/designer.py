@@ -8,12 +8,12 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from ...core.host import HostRecord
-from ...core.provider import Record
-from ...core.records import encode
-from ...core.resize import SLOTS
-from ...core.template import Hardware, TemplateRecord
 from ...guest.agent.wire import PORT_NAME
+from ...hypervisor.records import encode
+from ...model.host import HostRecord
+from ...model.observation import Record
+from ...model.template import Hardware, TemplateRecord
+from ...planning.resize import SLOTS
 from . import network
 from .images import Image
 from .machine import Machine
@@ -29,20 +29,22 @@ def template(record: TemplateRecord, machine: Machine, image: Image, folder: Pat
     return replace(base, arguments=base.arguments + _ram(folder / "ram", record.hardware, share=True))
 
 
-def tombstone(record: TemplateRecord, machine: Machine, image: Image, folder: Path) -> Domain:
+def frozen_domain(record: TemplateRecord, machine: Machine, image: Image, folder: Path) -> Domain:
     """A frozen template: started by mistake it can harm neither the RAM file nor the disk."""
     base = _domain(record, record.hardware, machine, image, folder)
     return replace(base, devices=(replace(_disk(folder), readonly=True), *base.devices[1:]))
 
 
-def cold(record: HostRecord, hardware: Hardware, machine: Machine, image: Image, folder: Path) -> Domain:
+def boot_domain(record: HostRecord, hardware: Hardware, machine: Machine, image: Image, folder: Path) -> Domain:
     """A host as it is defined: it boots from its own disk."""
     return _domain(record, hardware, machine, image, folder)
 
 
-def incoming(record: HostRecord, hardware: Hardware, machine: Machine, image: Image, folder: Path, ram: Path) -> Domain:
+def restore_domain(
+    record: HostRecord, hardware: Hardware, machine: Machine, image: Image, folder: Path, ram: Path
+) -> Domain:
     """The same host as a fork: it waits for the template's device state and maps the template's RAM privately."""
-    base = cold(record, hardware, machine, image, folder)
+    base = boot_domain(record, hardware, machine, image, folder)
     return replace(base, arguments=base.arguments + _ram(ram, hardware, share=False) + ("-incoming", "defer"))
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from ...core.clock import Deadline
+from ...clock import Deadline
 from .run import run
 
 MAGIC = b"QFI\xfb"

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from ...core.host import HostRecord
-from ...core.provider import R, Record, Stranger
-from ...core.records import decode, encode
-from ...core.template import TemplateRecord
-from ...errors import Conflict, InvalidInput, NotFound, Refused, StockyardError
+from ...errors import Conflict, InvalidInput, NotFound, OperationRefused, StockyardError
+from ...hypervisor.records import decode, encode
+from ...model.host import HostRecord
+from ...model.observation import R, Record, UnreadableObject
+from ...model.template import TemplateRecord
 from .faults import NO_DOMAIN, translated
 from .power import or_ended
 from .xml.element import RECORD_NS, element, parse, serialize
@@ -31,12 +31,12 @@ class Domains:
     def __init__(self, connection: Any) -> None:
         self.connection = connection
 
-    def everything(self) -> tuple[list[tuple[Record, str]], list[Stranger]]:
+    def everything(self) -> tuple[list[tuple[Record, str]], list[UnreadableObject]]:
         """Every record of any owner with its domain's state, and what carries our mark but cannot be read."""
         import libvirt
 
         found: list[tuple[Record, str]] = []
-        strangers: list[Stranger] = []
+        unreadable: list[UnreadableObject] = []
         with translated("list the domains"):
             stats = self.connection.getAllDomainStats(libvirt.VIR_DOMAIN_STATS_STATE)
         for domain, values in stats:
@@ -48,8 +48,8 @@ class Domains:
                 self._check_place(domain, record)
                 found.append((record, STATES.get(values.get("state.state"), "off")))
             except StockyardError as error:
-                strangers.append(Stranger(domain.name(), str(error)))
-        return found, strangers
+                unreadable.append(UnreadableObject(domain.name(), str(error)))
+        return found, unreadable
 
     def metadata(self, domain: Any) -> str | None:
         """The record's text; ``None`` when the domain has none or is gone."""
@@ -74,10 +74,10 @@ class Domains:
             domain = self.connection.lookupByUUIDString(record.uuid)
         text = self.metadata(domain)
         if text is None:
-            raise Refused("the domain with its uuid does not carry our mark.", name=record.title)
+            raise OperationRefused("the domain with its uuid does not carry our mark.", name=record.title)
         there = decode(text)
         if (there.owner, there.kind, there.uuid) != (record.owner, record.kind, record.uuid):
-            raise Refused("the domain with its uuid belongs to somebody else.", name=record.title)
+            raise OperationRefused("the domain with its uuid belongs to somebody else.", name=record.title)
         return domain
 
     def present(self, record: Record) -> Any | None:
@@ -144,17 +144,17 @@ class Domains:
 
         :raises Refused: naming the hosts.
         """
-        found, strangers = self.everything()
+        found, unreadable = self.everything()
         key = (record.owner, record.tenant, record.name, record.generation)
         hosts = [r for r, _state in found if isinstance(r, HostRecord)]
         users = sorted(r.name for r in hosts if (r.owner, r.tenant, r.template, r.generation) == key)
         if users:
             lives = f"hosts live on it: {', '.join(users[:10])}."
-            raise Refused(lives, name=record.title, remedy="destroy the hosts first")
-        if strangers:
-            raise Refused(
+            raise OperationRefused(lives, name=record.title, remedy="destroy the hosts first")
+        if unreadable:
+            raise OperationRefused(
                 "a domain that carries our mark cannot be read, and may live on it.", name=record.title,
-                cause=f"{strangers[0].name}: {strangers[0].reason}", remedy="mend or remove that domain by hand",
+                cause=f"{unreadable[0].name}: {unreadable[0].reason}", remedy="mend or remove that domain by hand",
             )  # fmt: skip
 
     def addresses(self) -> set[str]:

@@ -8,8 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ...core.host import HostRecord
-from ...core.provider import Record
+from ...model.host import HostRecord
+from ...model.observation import Record
 from . import frozen, memory, processes
 from .domains import Domains
 from .faults import translated

@@ -14,7 +14,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from ...core.clock import Deadline
+from ...clock import Deadline
 from ...errors import HypervisorError
 from .faults import translated
 from .monitor import Monitor

@@ -12,9 +12,9 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from ...core.clock import Deadline
-from ...core.template import TemplateRecord
+from ...clock import Deadline
 from ...errors import ImageError
+from ...model.template import TemplateRecord
 from .run import run
 
 PARTS = ("state", "ram", "disk.qcow2")

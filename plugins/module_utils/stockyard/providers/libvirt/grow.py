@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...core.clock import Deadline
-from ...core.host import HostRecord
-from ...core.resize import step
-from ...core.size import Size
+from ...clock import Deadline
 from ...errors import HypervisorError
+from ...model.host import HostRecord
+from ...model.size import Size
+from ...planning.resize import step
 from .faults import translated
 from .monitor import Monitor
 

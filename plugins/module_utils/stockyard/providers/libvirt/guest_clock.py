@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from ...core.host import HostRecord
+from ...model.host import HostRecord
 from .domains import Domains
 from .faults import translated
 

@@ -16,13 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...core import codec, untrusted
-from ...core.clock import Deadline
-from ...core.image import BuildOptions
-from ...core.provider import Progress, Recipe
+from ...clock import Deadline
 from ...errors import ImageError
 from ...guest.archive import write_tar
-from ..cloudimages import fetch
+from ...hypervisor.provider import Progress
+from ...model import codec, untrusted
+from ...model.image import BuildOptions
+from ...model.recipe import Recipe
+from ..common.cloud_images import fetch
 from . import cloud, debian
 from .preloaded import bring
 from .run import run

@@ -15,7 +15,7 @@ import uuid
 from collections.abc import Iterable
 from pathlib import Path
 
-from ...core.clock import Deadline
+from ...clock import Deadline
 from ...errors import HypervisorError
 from .run import run
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from ...core import untrusted
-from ...core.clock import Deadline
+from ...clock import Deadline
 from ...errors import HypervisorError
+from ...model import untrusted
 from .faults import translated
 
 POLL = 0.005

@@ -11,11 +11,11 @@ from collections.abc import Iterable
 from typing import Any
 from uuid import UUID
 
-from ...core.host import DOCKER_PORT, SSH_PORT, HostRecord, HostSpec
-from ...core.network import USER_NETWORK, GuestNetwork, Published, clash
-from ...core.provider import Record
 from ...errors import AddressTaken, Conflict, Unsupported
 from ...guest.security import addresses
+from ...model.host import DOCKER_PORT, SSH_PORT, HostRecord, HostSpec
+from ...model.network import USER_NETWORK, GuestNetwork, Published, clash
+from ...model.observation import Record
 from .faults import translated
 from .subnet import Subnet, read
 from .xml.devices import Interface

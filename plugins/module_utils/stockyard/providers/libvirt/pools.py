@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ...core.clock import Deadline
-from ...core.host import HostRecord
-from ..poolbook import PoolBook
+from ...clock import Deadline
+from ...model.host import HostRecord
+from ..common.pool_files import FilePoolStore
 from .domains import Domains
 from .store import Store
 
@@ -22,7 +22,7 @@ SESSION = "an ordinary user's libvirt may not limit a group of machines"
 SYSTEM = "libvirt limits single machines, and no group of them"
 
 
-def book(store: Store, domains: Domains, uri: str) -> PoolBook:
+def book(store: Store, domains: Domains, uri: str) -> FilePoolStore:
     """The book of a store, under the lock that hosts are reserved under."""
 
     @contextmanager
@@ -35,7 +35,7 @@ def book(store: Store, domains: Domains, uri: str) -> PoolBook:
     def facts() -> dict[str, Any]:
         return {"enforced": "admission", "enforced_reason": why, "available_mib": available_mib()}
 
-    return PoolBook(store.root / "pools", guard, facts)
+    return FilePoolStore(store.root / "pools", guard, facts)
 
 
 def available_mib() -> int | None:

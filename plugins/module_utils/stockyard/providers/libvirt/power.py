@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from ...core.clock import Deadline
+from ...clock import Deadline
 from .faults import translated
 
 

@@ -11,11 +11,11 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from ...core.clock import Deadline
-from ...core.preload import Preload, reference
+from ...clock import Deadline
 from ...errors import ImageError
 from ...guest.archive import pack_tree
-from ..registries import fetch
+from ...model.preload import Preload, reference
+from ..common.registry_images import fetch
 
 LIST = "list.json"
 

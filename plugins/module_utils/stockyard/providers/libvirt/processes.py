@@ -17,8 +17,8 @@ import struct
 from collections.abc import Callable
 from pathlib import Path
 
-from ...core.clock import Deadline
-from ...errors import Refused
+from ...clock import Deadline
+from ...errors import OperationRefused
 
 PROC = Path("/proc")
 # fcntl(2); Python has no name for it.
@@ -85,11 +85,11 @@ def refuse_if_running(uuid: str, disk: Path, title: str, is_active: Callable[[],
         end.pause(POLL)
 
 
-def detached(pid: int, disk: Path, title: str) -> Refused:
+def detached(pid: int, disk: Path, title: str) -> OperationRefused:
     """Return the error about a machine that runs outside of the libvirt that was asked."""
     runs = f"QEMU process {pid} runs it" if pid else f"a QEMU process writes to {disk}"
     end = f"end process {pid}" if pid else "end that process"
-    return Refused(
+    return OperationRefused(
         f"{runs}, although libvirt reports that it is off.", name=title,
         cause="another libvirt daemon of this user started it, or its own daemon has lost its runtime directory",
         remedy="run again with the XDG_RUNTIME_DIR and XDG_CONFIG_HOME of the shell that started it; if that daemon "

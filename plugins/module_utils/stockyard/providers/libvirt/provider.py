@@ -11,16 +11,18 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from ...core.capabilities import Capabilities
-from ...core.clock import Deadline
-from ...core.guest_clock import GuestClock
-from ...core.host import Host, HostRecord, HostSpec
-from ...core.image import BuildOptions
-from ...core.network import GuestNetwork
-from ...core.provider import Channel, Observation, Progress, R, Recipe, Record, Swept, Template
-from ...core.size import Size
-from ...core.template import TemplateRecord
+from ...clock import Deadline
 from ...errors import Conflict, Unsupported
+from ...hypervisor.capabilities import Capabilities
+from ...hypervisor.guest_clock import GuestClock
+from ...hypervisor.provider import Channel, Progress
+from ...model.host import Host, HostRecord, HostSpec
+from ...model.image import BuildOptions
+from ...model.network import GuestNetwork
+from ...model.observation import Observation, R, Record, SweepResult, Template
+from ...model.recipe import Recipe
+from ...model.size import Size
+from ...model.template import TemplateRecord
 from . import (
     boot,
     consistency,
@@ -29,14 +31,14 @@ from . import (
     fork,
     frozen,
     grow,
-    leftovers,
     logs,
     machine,
     network,
+    orphaned_files,
     pools,
     power,
     processes,
-    visit,
+    template_ssh,
 )
 from .admission import Admission
 from .channel import SocketChannel, agent_socket
@@ -94,14 +96,14 @@ class LibvirtProvider:
         return self.store.lock(name, deadline)
 
     def observe(self, owner: str) -> Observation:
-        (book, unread), (found, strangers) = self.pools.read(), self.domains.everything()
+        (book, unread), (found, unreadable) = self.pools.read(), self.domains.everything()
         self._facts.forget()
         consistency.check(self.store, self.domains, found, owner)
         mine = [(record, state) for record, state in found if record.owner == owner]
         return Observation(
             templates=tuple(Template(r, self._problem(r)) for r, _state in mine if isinstance(r, TemplateRecord)),
             hosts=tuple(Host(r, state) for r, state in mine if isinstance(r, HostRecord)),
-            strangers=(*strangers, *unread),
+            unreadable=(*unreadable, *unread),
             addresses=frozenset(r.address for r, _state in found if isinstance(r, HostRecord)),
             names=frozenset(self.domains.names()),
             pools=tuple(p for p in book if p.owner == owner),
@@ -129,12 +131,12 @@ class LibvirtProvider:
         with self._registry():
             self._record_session()
             make(folder, record.title)
-            leftovers.note(folder, self.uri, record)
+            orphaned_files.note(folder, self.uri, record)
             disks.overlay(folder / "disk.qcow2", image.disk, record.title, deadline)
             self._define(designer.template(record, chosen, image, folder), record.title)
 
     def reach(self, record: TemplateRecord, deadline: Deadline) -> AbstractContextManager[tuple[str, int]]:
-        return visit.reach(Monitor(self.domains.find(record), record.title), network.nic(record), deadline)
+        return template_ssh.reach(Monitor(self.domains.find(record), record.title), network.nic(record), deadline)
 
     def freeze(self, record: TemplateRecord, deadline: Deadline) -> TemplateRecord:
         folder = self._folder(record)
@@ -142,7 +144,7 @@ class LibvirtProvider:
         used = machine.frozen(domain.XMLDesc(0))
         fork.freeze(domain, folder / "state", record.title, deadline)
         # Its definition first: a template that is called frozen can never be started so that it writes to its files.
-        self._define(designer.tombstone(record, used, self.images.path(record.image), folder), record.title)
+        self._define(designer.frozen_domain(record, used, self.images.path(record.image), folder), record.title)
         return self.claim(record, phase="frozen", checksums=frozen.seal(folder, record.title))
 
     def check_host(self, spec: HostSpec, template: TemplateRecord | None, gone: list[HostRecord], count: int) -> None:
@@ -165,21 +167,21 @@ class LibvirtProvider:
                 raise Conflict("a domain of this name exists.", name=record.title, cause=record.domain)
             network.check_free(record, (r for r, _state in found))
             self.pools.admit(record, (r for r, _state in found if isinstance(r, HostRecord)))
-            shape = designer.cold(record, template.hardware, machine.frozen(source.XMLDesc(0)), image, folder)
+            shape = designer.boot_domain(record, template.hardware, machine.frozen(source.XMLDesc(0)), image, folder)
             self._define(shape, record.title)
 
     def fork(self, host: HostRecord, template: TemplateRecord, mode: str, deadline: Deadline) -> None:
         folder, source = self._folder(host), self._folder(template)
         frozen.verify(source, template)
         make(folder, host.title)
-        leftovers.note(folder, self.uri, host)
+        orphaned_files.note(folder, self.uri, host)
         disks.make(folder / "disk.qcow2", source / "disk.qcow2", mode, host.title, deadline)
         if mode != "instant":
             self.start(host, deadline)
             return
         used = machine.frozen(self.domains.find(template).XMLDesc(0))
         image = self.images.path(template.image)
-        shape = designer.incoming(host, template.hardware, used, image, folder, source / "ram")
+        shape = designer.restore_domain(host, template.hardware, used, image, folder, source / "ram")
         fork.resume(self._create_paused(shape, host.title), source / "state", host.title, deadline)
 
     def check_start(self, record: HostRecord) -> None:
@@ -234,19 +236,21 @@ class LibvirtProvider:
     def prune_images(self, older_than: float, own: frozenset[str] = frozenset()) -> list[str]:
         self.store.prepare()
         with self._registry():
-            found, strangers = self.domains.everything()
-            if strangers:
+            found, unreadable = self.domains.everything()
+            if unreadable:
                 # One of them may be a template: its image is not known, so none goes.
                 return []
             used = {r.image for r, _state in found if isinstance(r, TemplateRecord)}
             return self.images.prune(used, older_than, own)
 
-    def sweep(self, owner: str, older_than: float, *, check: bool = False) -> Swept:
+    def sweep(self, owner: str, older_than: float, *, check: bool = False) -> SweepResult:
         self.store.prepare()
         with self._registry():
-            found, strangers = self.domains.everything()
-            known = leftovers.Domains(tuple(r for r, _state in found), tuple(strangers), tuple(self.domains.texts()))
-            return leftovers.sweep(self.store, self.images, known, self.uri, owner, older_than, check=check)
+            found, unreadable = self.domains.everything()
+            known = orphaned_files.Domains(
+                tuple(r for r, _state in found), tuple(unreadable), tuple(self.domains.texts())
+            )
+            return orphaned_files.sweep(self.store, self.images, known, self.uri, owner, older_than, check=check)
 
     def facts(self, record: Record) -> dict[str, Any]:
         return self._facts.of(record, self._folder(record))

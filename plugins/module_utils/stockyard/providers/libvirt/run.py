@@ -12,7 +12,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from ...core.clock import Deadline
+from ...clock import Deadline
 from ...errors import DeadlineExceeded, HypervisorError, MissingDependency, OutOfSpace, StockyardError
 
 TAIL = 2000

@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
-from ...errors import ConnectionFailed, Refused
+from ...errors import ConnectionFailed, OperationRefused
 from . import processes
 from .domains import Domains
 from .store import Store, write_atomic
@@ -92,7 +92,7 @@ def recorded(store: Store) -> Session | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise Refused(
+        raise OperationRefused(
             "the record of libvirt's session cannot be read.", name=str(store.root / RECORD), cause=str(error),
             remedy="remove the file while no host runs, and run again",
         ) from error  # fmt: skip

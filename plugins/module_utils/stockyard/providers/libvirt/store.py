@@ -10,9 +10,9 @@ import os
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from ...core.clock import Deadline
+from ...clock import Deadline
 from ...errors import HypervisorError, OutOfSpace
-from ..locks import held
+from ..common.locks import held
 
 
 class Store:

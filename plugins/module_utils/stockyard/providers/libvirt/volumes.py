@@ -12,13 +12,12 @@ from pathlib import Path
 from string import ascii_lowercase
 from typing import Any
 
-from ...core.clock import Deadline
-from ...core.host import HostRecord
-from ...core.provider import Leftover, Swept
-from ...core.storage import VolumesSeen
-from ...core.volume import VolumeRecord
-from ...errors import DeadlineExceeded, HypervisorError, Refused, Unsupported
-from ..volumefiles import VolumeFiles, translated
+from ...clock import Deadline
+from ...errors import DeadlineExceeded, HypervisorError, OperationRefused, Unsupported
+from ...model.host import HostRecord
+from ...model.observation import OrphanedFile, SweepResult, VolumeObservation
+from ...model.volume import VolumeRecord
+from ..common.volume_files import VolumeFiles, translated
 from . import faults
 from .domains import Domains
 from .layers import DISK, EQUAL, GIB, SNAPSHOT, Layers, backing, virtual_size
@@ -48,7 +47,7 @@ class LibvirtVolumes:
         self.files = VolumeFiles(store.root / "volumes", uri, lock)
         self.layers = Layers(store.root / "layers")
 
-    def observe(self, owner: str) -> VolumesSeen:
+    def observe(self, owner: str) -> VolumeObservation:
         return self.files.observe(owner)
 
     def create(self, record: VolumeRecord, source: VolumeRecord | None, deadline: Deadline) -> None:
@@ -111,13 +110,15 @@ class LibvirtVolumes:
             if self.files.remove(record):
                 self._prune()
 
-    def sweep(self, owner: str, older_than: float, *, check: bool = False) -> Swept:
+    def sweep(self, owner: str, older_than: float, *, check: bool = False) -> SweepResult:
         with self.lock():
             swept = self.files.sweep(older_than, check=check)
             unused = self._unused()
             for path in () if check else unused:
                 path.unlink(missing_ok=True)
-        return Swept((*swept.gone, *(Leftover(str(p), "no volume lives on it") for p in unused)), swept.left)
+        return SweepResult(
+            (*swept.removed, *(OrphanedFile(str(p), "no volume lives on it") for p in unused)), swept.skipped
+        )
 
     def facts(self, record: VolumeRecord) -> dict[str, Any]:
         disk = self.files.path(record) / DISK
@@ -128,7 +129,7 @@ class LibvirtVolumes:
         """The layer that holds what the source holds. Under the lock: nobody gets hold of the source meanwhile."""
         current = self.files.find(source)
         if current.holder:
-            raise Refused(
+            raise OperationRefused(
                 f"it cannot be copied: host {current.holder.host} has it.", name=source.title,
                 remedy=f"detach it from {current.holder.host}, or copy a snapshot that was made before",
             )  # fmt: skip

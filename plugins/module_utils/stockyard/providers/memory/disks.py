@@ -11,9 +11,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ...core.provider import Leftover, Record, Swept
 from ...errors import HypervisorError, InvalidInput, OutOfSpace
-from .. import marker
+from ...model.observation import OrphanedFile, Record, SweepResult
+from ..common import ownership
 
 NOTE = ".json"
 
@@ -50,39 +50,43 @@ class Disks:
         with _translated(record):
             self._note_of(record.uuid).unlink(missing_ok=True)
 
-    def sweep(self, owner: str, older_than: float, texts: Iterable[str], unreadable: bool, *, check: bool) -> Swept:
+    def sweep(
+        self, owner: str, older_than: float, texts: Iterable[str], unreadable: bool, *, check: bool
+    ) -> SweepResult:
         """Remove the disks of an owner's that no machine refers to.
 
         :param texts: all that machines say: a disk whose uuid is in any of it is in use.
         :param unreadable: whether one of them cannot be read: it may refer to any disk.
         """
-        gone: list[Leftover] = []
-        left: list[Leftover] = []
+        gone: list[OrphanedFile] = []
+        left: list[OrphanedFile] = []
         said = "\n".join(texts)
         names = {p.name.removesuffix(NOTE).removesuffix(f"{NOTE}.new") for p in self.folder.glob("*")}
         for name in sorted(names):
             if name not in said:
-                goes, stays = marker.sorted_out(self.folder / name, self._why_not(name, owner, older_than, unreadable))
+                goes, stays = ownership.sorted_out(
+                    self.folder / name, self._why_not(name, owner, older_than, unreadable)
+                )
                 gone, left = gone + goes, left + stays
         for name in () if check else (Path(found.path).name for found in gone):
             shutil.rmtree(self.folder / name, ignore_errors=True)
             self._note_of(name).unlink(missing_ok=True)
-        return Swept(tuple(gone), tuple(left))
+        return SweepResult(tuple(gone), tuple(left))
 
     def _why_not(self, name: str, owner: str, older_than: float, unreadable: bool) -> str:
-        if not marker.is_name(name):
+        if not ownership.is_name(name):
             return "it is not called as a disk is"
         if unreadable:
             return "a machine that cannot be read may refer to it"
         try:
-            marker.read(self._note_of(name), self.uri, owner, name)
+            ownership.read(self._note_of(name), self.uri, owner, name)
         except InvalidInput as error:
             return str(error)
         there = self.folder / name
-        return marker.too_young(there if there.exists() else self._note_of(name), older_than)
+        return ownership.too_young(there if there.exists() else self._note_of(name), older_than)
 
     def _note(self, record: Record) -> None:
-        marker.write(self._note_of(record.uuid), self.uri, record)
+        ownership.write(self._note_of(record.uuid), self.uri, record)
 
     def _note_of(self, name: str) -> Path:
         return self.folder / f"{name}{NOTE}"

@@ -12,14 +12,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ...core.clock import Deadline
-from ...core.untrusted import MalformedData
+from ...clock import Deadline
 from ...errors import DeadlineExceeded, GuestError
 from ...guest import replies
 from ...guest.agent import wire
 from ...guest.agent.apply import Identity
 from ...guest.agent.main import Agent
 from ...guest.agent.volumes import Volumes
+from ...model.untrusted import MalformedData
 from .volumes import FolderDisks
 
 ENGINE = "memory"

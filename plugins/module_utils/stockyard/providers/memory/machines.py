@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import TypeVar
 
-from ...core.host import HostRecord
-from ...core.network import Published, clash
-from ...core.provider import Record, Stranger
-from ...core.records import decode
-from ...core.template import TemplateRecord
-from ...errors import AddressTaken, Conflict, NotFound, Refused, StockyardError, Unsupported
+from ...errors import AddressTaken, Conflict, NotFound, OperationRefused, StockyardError, Unsupported
+from ...hypervisor.records import decode
+from ...model.host import HostRecord
+from ...model.network import Published, clash
+from ...model.observation import Record, UnreadableObject
+from ...model.template import TemplateRecord
 from .state import Machine, Machines
 
 Either = TypeVar("Either", bound="HostRecord | TemplateRecord")
@@ -22,16 +22,18 @@ Either = TypeVar("Either", bound="HostRecord | TemplateRecord")
 
 # Text to value, so it is safe to keep: without it, a thousand hosts would be parsed anew for every change of one.
 @lru_cache(maxsize=1 << 14)
-def record_of(name: str, text: str) -> Record | Stranger:
+def record_of(name: str, text: str) -> Record | UnreadableObject:
     """The record of the machine of this name, or why it proves nothing."""
     try:
         record = decode(text)
     except StockyardError as error:
-        return Stranger(name, str(error))
-    return record if record.domain == name else Stranger(name, "its record is a copy: it names another machine.")
+        return UnreadableObject(name, str(error))
+    return (
+        record if record.domain == name else UnreadableObject(name, "its record is a copy: it names another machine.")
+    )
 
 
-def everything(machines: Machines) -> Iterator[tuple[Record | Stranger, Machine]]:
+def everything(machines: Machines) -> Iterator[tuple[Record | UnreadableObject, Machine]]:
     """All machines, with their records."""
     return ((record_of(name, machine.record), machine) for name, machine in machines.items())
 
@@ -51,8 +53,8 @@ def find(machines: Machines, record: Either) -> tuple[Machine, Either]:
     if machine is None:
         raise NotFound("it is not on record.", name=record.title)
     there = record_of(record.domain, machine.record)
-    if isinstance(there, Stranger):
-        raise Refused("its record cannot be read: it is left alone.", name=record.title, cause=there.reason)
+    if isinstance(there, UnreadableObject):
+        raise OperationRefused("its record cannot be read: it is left alone.", name=record.title, cause=there.reason)
     if not isinstance(there, type(record)) or there.uuid != record.uuid:
         raise NotFound("it is not on record; another machine has its name.", name=record.title)
     return machine, there
@@ -108,12 +110,12 @@ def check_unused(machines: Machines, template: TemplateRecord) -> None:
         if machine.backing == template.uuid or _made_of(record_of(name, machine.record)) == key
     ]  # fmt: skip
     if users:
-        raise Refused(
+        raise OperationRefused(
             f"hosts live on it: {', '.join(sorted(users)[:10])}.", name=template.title, remedy="destroy the hosts first"
         )
 
 
-def _made_of(record: Record | Stranger) -> tuple[str, str, str, str] | None:
+def _made_of(record: Record | UnreadableObject) -> tuple[str, str, str, str] | None:
     """The template that a host was forked from."""
     if not isinstance(record, HostRecord):
         return None

@@ -9,9 +9,9 @@ import json
 import time
 from pathlib import Path
 
-from ...core import codec
-from ...core.provider import Recipe
 from ...errors import ImageError
+from ...model import codec
+from ...model.recipe import Recipe
 
 VERSION = "1"
 

@@ -12,21 +12,23 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from ...core import codec
-from ...core.capabilities import Capabilities
-from ...core.clock import Deadline
-from ...core.guest_clock import NoGuestClock
-from ...core.host import MODES, Host, HostRecord, HostSpec
-from ...core.image import BuildOptions
-from ...core.network import USER_NETWORK, GuestNetwork, bound
-from ...core.provider import Channel, Leftover, Observation, Progress, R, Recipe, Record, Stranger, Swept, Template
-from ...core.records import encode
-from ...core.size import Size
-from ...core.template import TemplateRecord
+from ...clock import Deadline
 from ...errors import Conflict, HypervisorError, InvalidInput, NotFound, Unsupported
-from .. import locks
-from ..locks import held
-from ..poolbook import PoolBook
+from ...hypervisor.capabilities import Capabilities
+from ...hypervisor.guest_clock import NoGuestClock
+from ...hypervisor.provider import Channel, Progress
+from ...hypervisor.records import encode
+from ...model import codec
+from ...model.host import MODES, Host, HostRecord, HostSpec
+from ...model.image import BuildOptions
+from ...model.network import USER_NETWORK, GuestNetwork, bound
+from ...model.observation import Observation, OrphanedFile, R, Record, SweepResult, Template, UnreadableObject
+from ...model.recipe import Recipe
+from ...model.size import Size
+from ...model.template import TemplateRecord
+from ..common import locks
+from ..common.locks import held
+from ..common.pool_files import FilePoolStore
 from .disks import Disks
 from .guest import AgentChannel, boot
 from .machines import check_free, check_frozen, check_published, check_unused, everything, find, hosts_of
@@ -49,7 +51,7 @@ class MemoryProvider(NoGuestClock):
         self.state = StateFile(path)
         self.disks = Disks(self.state.folder / "disks", uri)
         self.mirror = Mirror(self.state.folder)
-        self.pools = PoolBook(self.state.folder / "pools", self._reserving, lambda: NO_MEMORY)
+        self.pools = FilePoolStore(self.state.folder / "pools", self._reserving, lambda: NO_MEMORY)
         self.volumes = MemoryVolumes(self.state, uri)
 
     def close(self) -> None:
@@ -65,11 +67,11 @@ class MemoryProvider(NoGuestClock):
         pools, unreadable = self.pools.read()
         machines = self.state.read()
         found = list(everything(machines))
-        mine = [(r, m) for r, m in found if not isinstance(r, Stranger) and r.owner == owner]
+        mine = [(r, m) for r, m in found if not isinstance(r, UnreadableObject) and r.owner == owner]
         return Observation(
             templates=tuple(Template(r, self._problem(r)) for r, _machine in mine if isinstance(r, TemplateRecord)),
             hosts=tuple(Host(r, m.state) for r, m in mine if isinstance(r, HostRecord)),
-            strangers=(*(r for r, _machine in found if isinstance(r, Stranger)), *unreadable),
+            unreadable=(*(r for r, _machine in found if isinstance(r, UnreadableObject)), *unreadable),
             addresses=frozenset(r.address for r, _machine in found if isinstance(r, HostRecord)),
             names=frozenset(machines),
             pools=tuple(p for p in pools if p.owner == owner),
@@ -190,21 +192,21 @@ class MemoryProvider(NoGuestClock):
     def prune_images(self, older_than: float, own: frozenset[str] = frozenset()) -> list[str]:
         with self.state.change() as machines:
             found = [record for record, _machine in everything(machines)]
-            if any(isinstance(record, Stranger) for record in found):
+            if any(isinstance(record, UnreadableObject) for record in found):
                 return []
             return self.mirror.prune({r.image for r in found if isinstance(r, TemplateRecord)}, older_than, own)
 
-    def sweep(self, owner: str, older_than: float, *, check: bool = False) -> Swept:
+    def sweep(self, owner: str, older_than: float, *, check: bool = False) -> SweepResult:
         if not self.state.folder.exists():
-            return Swept((), ())
+            return SweepResult((), ())
         # Under the lock of all changes: no disk is being made, and no file of machines written.
         with self.state.change() as machines:
             texts = [f"{m.record} {m.backing}" for m in machines.values()]
-            unreadable = any(isinstance(record, Stranger) for record, _machine in everything(machines))
+            unreadable = any(isinstance(record, UnreadableObject) for record, _machine in everything(machines))
             swept = self.disks.sweep(owner, older_than, texts, unreadable, check=check)
             rest = locks.free(self.state.folder / "locks", owner, remove=not check)
             rest += self.state.rest(remove=not check)
-        return replace(swept, gone=(*swept.gone, *(Leftover(str(p), "nobody holds it") for p in rest)))
+        return replace(swept, removed=(*swept.removed, *(OrphanedFile(str(p), "nobody holds it") for p in rest)))
 
     def facts(self, record: Record) -> dict[str, Any]:
         machine = self.state.read().get(record.domain)

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ...core import codec
-from ...core.clock import Deadline
+from ...clock import Deadline
 from ...errors import HypervisorError, InvalidInput, OutOfSpace
-from ..locks import held
+from ...model import codec
+from ..common.locks import held
 from .journal import Journal
 
 WAIT = 60.0

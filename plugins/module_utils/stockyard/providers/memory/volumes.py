@@ -13,14 +13,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ...core.clock import Deadline
-from ...core.host import HostRecord
-from ...core.provider import Swept
-from ...core.storage import VolumesSeen
-from ...core.volume import VolumeRecord
-from ...errors import HypervisorError, Refused, Unsupported
-from ..locks import held
-from ..volumefiles import VolumeFiles, translated
+from ...clock import Deadline
+from ...errors import HypervisorError, OperationRefused, Unsupported
+from ...model.host import HostRecord
+from ...model.observation import SweepResult, VolumeObservation
+from ...model.volume import VolumeRecord
+from ..common.locks import held
+from ..common.volume_files import VolumeFiles, translated
 from .machines import find
 from .state import StateFile
 
@@ -39,13 +38,13 @@ class MemoryVolumes:
         self.state = state
         self.files = VolumeFiles(state.folder / "volumes", uri, self._lock)
 
-    def observe(self, owner: str) -> VolumesSeen:
+    def observe(self, owner: str) -> VolumeObservation:
         return self.files.observe(owner)
 
     def create(self, record: VolumeRecord, source: VolumeRecord | None, deadline: Deadline) -> None:
         with self._lock():
             if source and self.files.find(source).holder:
-                raise Refused("its source is in use.", name=record.title, remedy="detach the source first")
+                raise OperationRefused("its source is in use.", name=record.title, remedy="detach the source first")
             folder = self.files.add(record)
             with translated("its disk cannot be made.", record.title):
                 if source:
@@ -69,9 +68,9 @@ class MemoryVolumes:
         with self._lock():
             self.files.remove(record)
 
-    def sweep(self, owner: str, older_than: float, *, check: bool = False) -> Swept:
+    def sweep(self, owner: str, older_than: float, *, check: bool = False) -> SweepResult:
         if not self.files.folder.exists():
-            return Swept((), ())
+            return SweepResult((), ())
         with self._lock():
             return self.files.sweep(older_than, check=check)
 

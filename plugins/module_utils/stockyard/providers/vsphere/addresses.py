@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv4Address, IPv4Network, NetmaskValueError
 
-from ...core.naming import shown
 from ...errors import Conflict, InvalidInput
+from ...model.naming import shown
 
 DHCP = "dhcp"
 USAGE = "write addresses=FIRST-LAST/PREFIX, as in addresses=192.0.2.10-192.0.2.99/24"

@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ...core.host import HostRecord
-from ...core.provider import Record
-from ...core.template import TemplateRecord
 from ...errors import Unsupported
+from ...model.host import HostRecord
+from ...model.observation import Record
+from ...model.template import TemplateRecord
 from . import api, specs
 from .guestinfo import IDLE
 from .inventory import properties

@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from ...core.clock import Deadline
-from ...core.volume import VolumeRecord
+from ...clock import Deadline
 from ...errors import HypervisorError, StockyardError, Unsupported
 from ...guest.agent.disks import NAA
+from ...model.volume import VolumeRecord
 from . import api, specs
 from .faults import is_a
 from .inventory import properties

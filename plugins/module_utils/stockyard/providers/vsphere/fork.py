@@ -9,11 +9,11 @@ import threading
 from dataclasses import dataclass
 from typing import Any
 
-from ...core.clock import Deadline
-from ...core.host import HostRecord
-from ...core.provider import Record
-from ...core.template import TemplateRecord
+from ...clock import Deadline
 from ...errors import HypervisorError, NotFound, StockyardError, Unsupported
+from ...model.host import HostRecord
+from ...model.observation import Record
+from ...model.template import TemplateRecord
 from . import api, specs
 from .designer import Designer
 from .faults import LOST, is_a, said

@@ -11,11 +11,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from ...core.clock import Deadline
-from ...core.host import HostRecord
-from ...core.size import Size
-from ...core.template import Hardware, TemplateRecord
+from ...clock import Deadline
 from ...errors import Unsupported
+from ...model.host import HostRecord
+from ...model.size import Size
+from ...model.template import Hardware, TemplateRecord
 from . import api
 from .inventory import properties
 from .session import Session

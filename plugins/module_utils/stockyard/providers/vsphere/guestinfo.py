@@ -12,12 +12,12 @@ import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from ...core.clock import Deadline
-from ...core.untrusted import MalformedData
+from ...clock import Deadline
 from ...errors import DeadlineExceeded, GuestError, HypervisorError
 from ...guest import replies
 from ...guest.agent import guestinfo, wire
 from ...guest.agent.guestinfo import ANSWER, PREFIX, REQUEST, SPENT
+from ...model.untrusted import MalformedData
 from . import specs
 from .faults import translated
 from .inventory import machine_of, together

@@ -9,17 +9,17 @@ import time
 from dataclasses import replace
 from typing import Any
 
-from ...core.clock import Deadline
-from ...core.host import HostRecord
-from ...core.template import TemplateRecord
+from ...clock import Deadline
 from ...errors import StockyardError
+from ...model.host import HostRecord
+from ...model.template import TemplateRecord
 from . import fork, templates
 from .faults import is_a
 from .inventory import DEVICES
 from .machines import Machines
 from .records import Machine
 from .register import Register
-from .yardbook import HOST
+from .reservations import HOST
 
 # Seconds in which a fork appears whose answer was lost.
 ADOPTION = 15.0

@@ -8,8 +8,8 @@ from __future__ import annotations
 import threading
 from typing import Any
 
-from ...core.host import HostRecord
-from ...core.provider import Record
+from ...model.host import HostRecord
+from ...model.observation import Record
 from . import api
 from .faults import is_a
 from .inventory import properties

@@ -16,10 +16,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from ...core.clock import Deadline
-from ...core.provider import Progress, Record, Stranger
-from ...core.template import TemplateRecord
-from ...errors import HypervisorError, InvalidInput, NotFound, Refused, Unsupported
+from ...clock import Deadline
+from ...errors import HypervisorError, InvalidInput, NotFound, OperationRefused, Unsupported
+from ...hypervisor.provider import Progress
+from ...model.observation import Record, UnreadableObject
+from ...model.template import TemplateRecord
 from . import api, specs
 from .inventory import machines, properties
 from .lookup import Lookup
@@ -114,14 +115,14 @@ class Images:
                 self._mark(ref, item, source, deadline)
         return self._whole(ref, item, source, deadline)
 
-    def prune(self, records: Iterable[Record | Stranger], older_than: float, own: frozenset[str]) -> list[str]:
+    def prune(self, records: Iterable[Record | UnreadableObject], older_than: float, own: frozenset[str]) -> list[str]:
         """Remove the deployed items that no template of any owner is made of; returns their names.
 
         :param older_than: seconds since they were deployed.
         :param own: images whose items go at any age.
         """
         records, folder = list(records), self.lookup.folder()
-        if folder is None or any(isinstance(r, Stranger) for r in records):
+        if folder is None or any(isinstance(r, UnreadableObject) for r in records):
             # What cannot be read may be made of any of them.
             return []
         going = self._unused(folder, {r.image.partition("@")[0] for r in records if isinstance(r, TemplateRecord)})
@@ -175,7 +176,7 @@ class Images:
         """See that it is ours, and end what a controller that died left undone."""
         found = properties(self.session, ref, (option(IMAGE), SNAPSHOT), source)
         if found.get(option(IMAGE)) is None:
-            raise Refused(
+            raise OperationRefused(
                 f"a machine called {item.machine} is there, and it does not say that it is this item.", name=source,
                 remedy="remove it in vCenter: a controller may have been killed while it was deployed",
             )  # fmt: skip

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...core.host import HostRecord
-from ...core.pool import pool_domain
-from ...core.provider import Record
 from ...errors import InvalidInput, NotFound
+from ...model.host import HostRecord
+from ...model.observation import Record
+from ...model.pool import pool_domain
 from . import api
 from .faults import is_a
 from .inventory import many, properties

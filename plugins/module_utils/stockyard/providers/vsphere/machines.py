@@ -10,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-from ...core.clock import Deadline
-from ...core.provider import R, Record, Stranger
-from ...errors import Conflict, NotFound, Refused, StockyardError
+from ...clock import Deadline
+from ...errors import Conflict, NotFound, OperationRefused, StockyardError
+from ...model.observation import R, Record, UnreadableObject
 from . import api, specs
 from .faults import is_a
 from .inventory import DEVICES
@@ -20,9 +20,9 @@ from .inventory import machine as read_machine
 from .lookup import Lookup
 from .records import RECORD, Machine, from_value, record_of, to_value
 from .register import Register, Values
+from .reservations import HOST
 from .session import Session
 from .task import Tasks
-from .yardbook import HOST
 
 PATIENCE = 300.0
 STOP_GRACE = 60.0
@@ -85,8 +85,10 @@ class Machines:
         there = record_of(found) if found else None
         if found is None or there is None:
             return None
-        if isinstance(there, Stranger):
-            raise Refused("its record cannot be read: it is left alone.", name=record.title, cause=there.reason)
+        if isinstance(there, UnreadableObject):
+            raise OperationRefused(
+                "its record cannot be read: it is left alone.", name=record.title, cause=there.reason
+            )
         return found if there.uuid == record.uuid and there.kind == record.kind else None
 
     def claim(self, record: R, **changes: Any) -> R:
@@ -211,7 +213,9 @@ def _changed(record: R, value: str, changes: dict[str, Any]) -> R:
     try:
         there = from_value(value)
     except StockyardError as error:
-        raise Refused("its record cannot be read: it is left alone.", name=record.title, cause=str(error)) from error
+        raise OperationRefused(
+            "its record cannot be read: it is left alone.", name=record.title, cause=str(error)
+        ) from error
     if there.uuid != record.uuid or there.kind != record.kind:
         raise NotFound("it is not on record; another one has its name.", name=record.title)
     if there.version != record.version:

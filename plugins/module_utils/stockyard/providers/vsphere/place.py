@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
-from ...core.login import Login
-from ...core.naming import shown
 from ...errors import InvalidInput
+from ...model.login import Login
+from ...model.naming import shown
 from .addresses import Range, read
 
 USAGE = "write vsphere://vcenter[:port]/datacenter/cluster[/pool]"

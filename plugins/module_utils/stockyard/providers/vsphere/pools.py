@@ -14,22 +14,23 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from ...core import codec, room, untrusted
-from ...core.clock import Deadline
-from ...core.host import HostRecord
-from ...core.pool import PoolRecord, pool_domain
-from ...core.provider import Stranger
-from ...core.template import TemplateRecord
+from ...clock import Deadline
 from ...errors import Conflict, HypervisorError, InvalidInput
-from . import specs, yardbook
+from ...model import codec, untrusted
+from ...model.host import HostRecord
+from ...model.observation import UnreadableObject
+from ...model.pool import PoolRecord, pool_domain
+from ...model.template import TemplateRecord
+from ...planning import quota
+from . import reservations, specs
 from .faults import is_a
 from .lookup import Lookup
 from .privileges import Guard
 from .register import Register, Values
+from .reservations import POOL as KEY
+from .reservations import MachineIndex, reserved
 from .session import Session
 from .task import Tasks
-from .yardbook import POOL as KEY
-from .yardbook import Known, reserved
 
 FORMAT = "1 "
 REMOVAL = 300.0
@@ -47,7 +48,7 @@ class Pools:
         tasks: Tasks,
         lookup: Lookup,
         register: Register,
-        known: Callable[..., Known],
+        known: Callable[..., MachineIndex],
         guard: Guard,
     ) -> None:
         self.session = session
@@ -57,7 +58,7 @@ class Pools:
         self._known = known
         self._guard = guard
 
-    def keep(self, record: PoolRecord, *, force: bool = False) -> PoolRecord:
+    def put(self, record: PoolRecord, *, force: bool = False) -> PoolRecord:
         """Compare and set, in the register; then the resource pool follows."""
         self._guard.demand("pools")
         kept = replace(record, version=record.version + 1)
@@ -66,21 +67,21 @@ class Pools:
         def edit(values: Values) -> None:
             _compare(record, values)
             hosts = [h for h in hosts_of(self._known(values), values) if h.owner == record.owner]
-            room.check_change(kept, read(values, record.owner)[0], hosts, force=force)
+            quota.check_change(kept, read(values, record.owner)[0], hosts, force=force)
             values[KEY + record.domain] = FORMAT + json.dumps(codec.to_dict(kept), sort_keys=True)
 
         self.register.change(edit)
         self._shape(kept)
         return kept
 
-    def drop(self, record: PoolRecord) -> None:
+    def delete(self, record: PoolRecord) -> None:
         """Take a pool away: its record, then its resource pool, if nothing is in that."""
         self._known()
 
         def edit(values: Values) -> None:
             if KEY + record.domain in values:
                 hosts = [h for h in hosts_of(self._known(values), values) if h.owner == record.owner]
-                room.check_removal(record, read(values, record.owner)[0], hosts)
+                quota.check_removal(record, read(values, record.owner)[0], hosts)
                 del values[KEY + record.domain]
 
         self.register.change(edit)
@@ -127,10 +128,10 @@ class Pools:
         return found
 
 
-def read(values: Mapping[str, str], owner: str | None = None) -> tuple[list[PoolRecord], list[Stranger]]:
+def read(values: Mapping[str, str], owner: str | None = None) -> tuple[list[PoolRecord], list[UnreadableObject]]:
     """All pools, and what cannot be read."""
     found: list[PoolRecord] = []
-    strangers: list[Stranger] = []
+    unreadable: list[UnreadableObject] = []
     for key, value in sorted(values.items()):
         if not key.startswith(KEY):
             continue
@@ -138,21 +139,21 @@ def read(values: Mapping[str, str], owner: str | None = None) -> tuple[list[Pool
             record = _record(key, value)
             found += [record] if owner in (None, record.owner) else []
         except (untrusted.MalformedData, InvalidInput) as error:
-            strangers.append(Stranger(key.removeprefix(KEY), f"it cannot be read: {error}"))
-    return found, strangers
+            unreadable.append(UnreadableObject(key.removeprefix(KEY), f"it cannot be read: {error}"))
+    return found, unreadable
 
 
-def reserve(values: Values, known: Known, host: HostRecord, template: TemplateRecord) -> None:
+def reserve(values: Values, known: MachineIndex, host: HostRecord, template: TemplateRecord) -> None:
     """Put a host into the book, if there is room for it.
 
-    :raises PoolFull: with the numbers.
+    :raises PoolQuotaExceeded: with the numbers.
     """
     if host.spec.pool:
-        room.admit(host, read(values, host.owner)[0], hosts_of(known, values))
-    yardbook.reserve(values, known, host, template)
+        quota.admit(host, read(values, host.owner)[0], hosts_of(known, values))
+    reservations.reserve(values, known, host, template)
 
 
-def hosts_of(known: Known, values: Mapping[str, str]) -> Iterable[HostRecord]:
+def hosts_of(known: MachineIndex, values: Mapping[str, str]) -> Iterable[HostRecord]:
     """Every host that has a machine or is reserved, of any owner, once."""
     there = {**known.hosts}
     there |= {r.uuid: r for _name, r in reserved(values) if isinstance(r, HostRecord)}

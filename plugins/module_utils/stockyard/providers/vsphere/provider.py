@@ -9,28 +9,30 @@ from contextlib import AbstractContextManager, suppress
 from typing import Any
 from uuid import UUID
 
-from ...core.capabilities import Capabilities
-from ...core.clock import Deadline
-from ...core.guest_clock import NoGuestClock
-from ...core.host import Host, HostRecord, HostSpec
-from ...core.image import BuildOptions
-from ...core.login import NOBODY, Login
-from ...core.network import GuestNetwork
-from ...core.provider import Channel, Observation, Progress, R, Recipe, Record, Stranger, Swept, Template
-from ...core.size import Size
-from ...core.template import TemplateRecord
-from ...errors import Conflict, HypervisorError, PoolFull, StockyardError, Unsupported
-from . import fork, grow, place, pools, templates, yardbook
+from ...clock import Deadline
+from ...errors import Conflict, HypervisorError, PoolQuotaExceeded, StockyardError, Unsupported
+from ...hypervisor.capabilities import Capabilities
+from ...hypervisor.guest_clock import NoGuestClock
+from ...hypervisor.provider import Channel, Progress
+from ...model.host import Host, HostRecord, HostSpec
+from ...model.image import BuildOptions
+from ...model.login import NOBODY, Login
+from ...model.network import GuestNetwork
+from ...model.observation import Observation, R, Record, SweepResult, Template, UnreadableObject
+from ...model.recipe import Recipe
+from ...model.size import Size
+from ...model.template import TemplateRecord
+from . import fork, grow, place, pools, reservations, templates
 from .guestinfo import GuestinfoChannel
 from .hosts import Hosts
 from .inventory import machines
 from .labels import Labels
-from .leases import CLOSING, Leases, anyone, open_again
 from .library import SCHEME, Images, lock_of
+from .locks import CLOSING, DistributedLocks, anyone, open_again
 from .lookup import Lookup
+from .machine_cache import Reading
 from .machines import Machines
 from .privileges import Guard
-from .reading import Reading
 from .records import Machine
 from .register import Register, Values
 from .session import Session
@@ -60,7 +62,7 @@ class VsphereProvider(NoGuestClock):
         self.lookup = lookup
         self.tasks = Tasks(session)
         self.register = Register(session, lookup, self.tasks)
-        self.leases = Leases(session, self.register)
+        self.leases = DistributedLocks(session, self.register)
         self.images = Images(session, lookup, self.tasks)
         self.labels = Labels(session, self.place.attribute)
         self.forks = fork.Forks(session, self.tasks, lookup)
@@ -90,17 +92,17 @@ class VsphereProvider(NoGuestClock):
 
     def observe(self, owner: str) -> Observation:
         values, read = self._everything()
-        found = yardbook.everything(values, read)
-        mine = [(r, m) for r, m in found if not isinstance(r, Stranger) and r.owner == owner]
+        found = reservations.everything(values, read)
+        mine = [(r, m) for r, m in found if not isinstance(r, UnreadableObject) and r.owner == owner]
         return Observation(
             templates=tuple(
                 Template(r, templates.problem(r, m, values, self.place.frozen))
                 for r, m in mine if isinstance(r, TemplateRecord)
             ),
             hosts=tuple(Host(r, m.state if m else "off") for r, m in mine if isinstance(r, HostRecord)),
-            strangers=(*(r for r, _machine in found if isinstance(r, Stranger)), *pools.read(values)[1]),
+            unreadable=(*(r for r, _machine in found if isinstance(r, UnreadableObject)), *pools.read(values)[1]),
             addresses=frozenset(r.address for r, _machine in found if isinstance(r, HostRecord)),
-            names=frozenset({m.name for m in read} | {name for name, _record in yardbook.reserved(values)}),
+            names=frozenset({m.name for m in read} | {name for name, _record in reservations.reserved(values)}),
             pools=tuple(pools.read(values, owner)[0]),
         )  # fmt: skip
 
@@ -135,7 +137,7 @@ class VsphereProvider(NoGuestClock):
         source = self.forks.source(ref, record.title)
         made = self.forks.cold(record, source, "linked" if source.snapshot is not None else "full", deadline)
         self.labels.write(record, made)
-        self.register.change(yardbook.stamp)
+        self.register.change(reservations.stamp)
 
     def reach(self, record: TemplateRecord, deadline: Deadline) -> AbstractContextManager[tuple[str, int]]:
         raise Unsupported(
@@ -172,14 +174,14 @@ class VsphereProvider(NoGuestClock):
         edit = self.reading.stamped(
             lambda values: pools.reserve(values, self.reading.known, record, template), refresh=True
         )
-        self.reading.twice(PoolFull, lambda: self.register.change(edit))
+        self.reading.twice(PoolQuotaExceeded, lambda: self.register.change(edit))
 
     def fork(self, host: HostRecord, template: TemplateRecord, mode: str, deadline: Deadline) -> None:
         self.hosts.make(host, template, mode, deadline)
         self.labels.write(host, self.machines.ref(host))
         self.reading.known.made(host)
         # That it has a machine says that it is made; its reservation goes with whatever is written next.
-        self.register.later(self.reading.stamped(lambda values: yardbook.drop(values, host)))
+        self.register.later(self.reading.stamped(lambda values: reservations.drop(values, host)))
 
     def check_start(self, record: HostRecord) -> None:
         return
@@ -214,13 +216,13 @@ class VsphereProvider(NoGuestClock):
         if isinstance(record, TemplateRecord):
             if self.machines.present(record) is None:
                 return
-            self.register.change(lambda values: yardbook.leave(values, record, self.reading.machines))
+            self.register.change(lambda values: reservations.leave(values, record, self.reading.machines))
             self._remove(record)
-            self.register.change(lambda values: yardbook.left(values, record))
+            self.register.change(lambda values: reservations.left(values, record))
         else:
             self._remove(record)
-            if yardbook.HOST + record.domain in self.register.read().values:
-                self.register.change(self.reading.stamped(lambda values: yardbook.drop(values, record)))
+            if reservations.HOST + record.domain in self.register.read().values:
+                self.register.change(self.reading.stamped(lambda values: reservations.drop(values, record)))
         self.reading.known.gone(record)
 
     def keep_log(self, record: Record) -> str:
@@ -229,15 +231,15 @@ class VsphereProvider(NoGuestClock):
     def prune_images(self, older_than: float, own: frozenset[str] = frozenset()) -> list[str]:
         """Items of content libraries that were deployed here go; so does a register that nobody uses any more."""
         values, read = self._everything()
-        records = [r for r, _machine in yardbook.everything(values, read)]
+        records = [r for r, _machine in reservations.everything(values, read)]
         gone = self.images.prune(records, older_than, own)
-        if values and not (records or yardbook.kept(values) or anyone(dict(values), self.leases.now())):
+        if values and not (records or reservations.kept(values) or anyone(dict(values), self.leases.now())):
             self._close_register()
         return gone
 
-    def sweep(self, owner: str, older_than: float, *, check: bool = False) -> Swept:
+    def sweep(self, owner: str, older_than: float, *, check: bool = False) -> SweepResult:
         """No file is ours to find: vCenter makes and removes them with their machines."""
-        return Swept((), ())
+        return SweepResult((), ())
 
     def facts(self, record: Record) -> dict[str, Any]:
         machine = self._seen.get(record.domain)
@@ -254,7 +256,7 @@ class VsphereProvider(NoGuestClock):
     def _addresses(self) -> list[str]:
         """Every address that a host of any owner has."""
         values = self.reading.refreshed(self.register.read().values)
-        reserved = (r for _name, r in yardbook.reserved(values) if isinstance(r, HostRecord))
+        reserved = (r for _name, r in reservations.reserved(values) if isinstance(r, HostRecord))
         return [host.address for host in (*self.reading.known.hosts.values(), *reserved)]
 
     def _close_register(self) -> None:
@@ -262,7 +264,7 @@ class VsphereProvider(NoGuestClock):
         self.leases.take(CLOSING, "the register", Deadline(0.0))
         values, read = self._everything()
         others = {k: v for k, v in values.items() if k != CLOSING}
-        if yardbook.everything(values, read) or yardbook.kept(values) or anyone(others, self.leases.now()):
+        if reservations.everything(values, read) or reservations.kept(values) or anyone(others, self.leases.now()):
             self.register.change(open_again)
             return
         self.register.remove()
@@ -274,7 +276,7 @@ class VsphereProvider(NoGuestClock):
             return {}, []
         values = dict(self.register.read().values)
         read = machines(self.session, folder)
-        self.reading.known.learn(values.get(yardbook.STAMP, ""), read)
+        self.reading.known.learn(values.get(reservations.STAMP, ""), read)
         self._seen = {machine.name: machine for machine in read}
         return values, read
 

@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from ...core.provider import Record, Stranger
-from ...core.records import decode, encode
 from ...errors import InvalidInput, StockyardError
 from ...guest.agent.guestinfo import PREFIX as GUESTINFO
+from ...hypervisor.records import decode, encode
+from ...model.observation import Record, UnreadableObject
 
 OURS = "stockyard."
 # Of a machine's settings, what lets its guest see the uuids of its disks.
@@ -96,7 +96,7 @@ def ours(values: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def record_of(machine: Machine) -> Record | Stranger | None:
+def record_of(machine: Machine) -> Record | UnreadableObject | None:
     """The record of a machine; why it proves nothing; or nothing, for a machine that is not ours."""
     value = machine.values.get(RECORD)
     if value is None:
@@ -104,7 +104,7 @@ def record_of(machine: Machine) -> Record | Stranger | None:
     try:
         record = from_value(value)
     except StockyardError as error:
-        return Stranger(machine.name, str(error))
+        return UnreadableObject(machine.name, str(error))
     if record.domain != machine.name or record.uuid != machine.uuid:
-        return Stranger(machine.name, "its record is a copy: it names another machine.")
+        return UnreadableObject(machine.name, "its record is a copy: it names another machine.")
     return record

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ...core.clock import Deadline
+from ...clock import Deadline
 from ...errors import Busy, StockyardError
 from . import api, specs
 from .faults import is_a, translated
@@ -41,7 +41,7 @@ Edit = Callable[[Values], None]
 
 
 @dataclass
-class _Wish:
+class _PendingEdit:
     """One thread's change, and what became of it."""
 
     edit: Edit
@@ -70,7 +70,7 @@ class Register:
         self._last: Book | None = None
         self._writing = threading.Lock()
         self._queue = threading.Lock()
-        self._wishes: list[_Wish] = []
+        self._pending_edits: list[_PendingEdit] = []
 
     def read(self) -> Book:
         """What it holds now; nothing when there is none yet."""
@@ -92,25 +92,25 @@ class Register:
 
         :raises Busy: when others were quicker for two minutes.
         """
-        wish = _Wish(edit)
+        wish = _PendingEdit(edit)
         with self._queue:
-            self._wishes.append(wish)
+            self._pending_edits.append(wish)
         with self._writing:
             if not wish.done:
                 with self._queue:
-                    wishes, self._wishes = self._wishes, []
-                self._grant(wishes)
+                    wishes, self._pending_edits = self._pending_edits, []
+                self._commit_batch(wishes)
         if wish.error is not None:
             raise wish.error
 
     def later(self, edit: Edit) -> None:
         """Change it along with the next change, or at :meth:`flush`: for what nobody waits for, and may be lost."""
         with self._queue:
-            self._wishes.append(_Wish(edit, waits=False))
+            self._pending_edits.append(_PendingEdit(edit, waits=False))
 
     def flush(self) -> None:
         """Make the changes that were left for later."""
-        if self._wishes:
+        if self._pending_edits:
             self.change(lambda _values: None)
 
     def remove(self) -> None:
@@ -120,7 +120,7 @@ class Register:
             self.tasks.run("remove the register", NAME, ref.Destroy_Task, Deadline(PATIENCE))
             self._ref = self._last = None
 
-    def _grant(self, wishes: list[_Wish]) -> None:
+    def _commit_batch(self, wishes: list[_PendingEdit]) -> None:
         try:
             self._commit(wishes)
         except BaseException as error:
@@ -132,7 +132,7 @@ class Register:
             for wish in wishes:
                 wish.done = True
 
-    def _commit(self, wishes: list[_Wish]) -> None:
+    def _commit(self, wishes: list[_PendingEdit]) -> None:
         deadline = Deadline(PATIENCE)
         # How it was when it was written last serves until it turns out that others wrote since.
         book, self._last = self._last, None
@@ -143,7 +143,7 @@ class Register:
                 raise Busy("others write to the register all the time.", name=NAME, remedy="wait, then run again")
             deadline.pause(random.uniform(0.005, 0.05))  # noqa: S311  # so that two do not meet again and again
 
-    def _attempt(self, wishes: list[_Wish], book: Book, deadline: Deadline, *, sure: bool) -> bool:
+    def _attempt(self, wishes: list[_PendingEdit], book: Book, deadline: Deadline, *, sure: bool) -> bool:
         """Whether all is done.
 
         :param sure: whether the register was just read; else no wish is refused, and none found to be granted already.
@@ -162,7 +162,7 @@ class Register:
             return self._created(changes, deadline)
         return self._written(book, changes, deadline)
 
-    def _applied(self, wish: _Wish, values: Values) -> Values:
+    def _applied(self, wish: _PendingEdit, values: Values) -> Values:
         """The values after a change; as they were when it is refused."""
         own = dict(values)
         wish.error = None

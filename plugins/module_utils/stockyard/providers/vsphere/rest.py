@@ -12,11 +12,11 @@ import json
 import ssl
 from typing import Any
 
-from ...core import untrusted
-from ...core.clock import Deadline
-from ...core.login import Login
-from ...core.naming import shown
+from ...clock import Deadline
 from ...errors import ConnectionFailed, HypervisorError, NotFound
+from ...model import untrusted
+from ...model.login import Login
+from ...model.naming import shown
 from ...web import Bounds, Connection
 from .faults import LOST, lost
 from .place import Place

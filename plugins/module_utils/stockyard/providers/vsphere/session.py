@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ...core.login import Login
 from ...errors import ConnectionFailed, InvalidInput, Unsupported
+from ...model.login import Login
 from . import api, soap
 from .faults import LOST, is_a, lost, translated
 from .place import Place

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ssl
 from typing import Any
 
-from ...core.clock import Deadline
+from ...clock import Deadline
 from ...web import Bounds, Connection
 
 # The longest that vCenter can take for one answer, and the longest without any byte of it.

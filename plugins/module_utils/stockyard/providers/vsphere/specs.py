@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ...core.pool import PoolSpec
+from ...model.pool import PoolSpec
 from . import api
 
 # The mode of disks that no snapshot and no clone of their machine takes along.

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from ...core.clock import Deadline
+from ...clock import Deadline
 from ...errors import DeadlineExceeded
 from . import api
 from .faults import LOST, is_a, translated

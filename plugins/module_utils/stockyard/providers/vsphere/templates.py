@@ -8,17 +8,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ...core.clock import Deadline
-from ...core.host import HostSpec
-from ...core.provider import Channel
-from ...core.template import TemplateRecord
+from ...clock import Deadline
 from ...errors import DeadlineExceeded, HypervisorError, Unsupported
+from ...hypervisor.provider import Channel
+from ...model.host import HostSpec
+from ...model.template import TemplateRecord
 from .inventory import machine as read_machine
 from .inventory import properties
 from .place import Place
 from .records import Machine
+from .reservations import LEAVING
 from .session import Session
-from .yardbook import LEAVING
 
 POLL = 0.1
 FREEZE = 120.0

@@ -12,25 +12,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ...core.clock import Deadline
-from ...core.host import HostRecord
-from ...core.provider import Record, Swept
-from ...core.storage import VolumesSeen
-from ...core.volume import VolumeRecord
+from ...clock import Deadline
 from ...errors import NotFound, StockyardError, Unsupported
-from . import disks, specs, volumebook
+from ...model.host import HostRecord
+from ...model.observation import Record, SweepResult, VolumeObservation
+from ...model.volume import VolumeRecord
+from . import disks, specs, volume_records
 from .disks import Disks
 from .faults import is_a
 from .inventory import DEVICES
 from .lookup import Lookup
+from .machine_cache import Reading
 from .machines import Machines
 from .privileges import Guard
-from .reading import Reading
 from .records import SHOWN, Machine, option
 from .register import Register, Values
 from .session import Session
 from .task import Tasks
-from .volumebook import Entry
+from .volume_records import Entry
 
 PATIENCE = 300.0
 RETRY = 0.05
@@ -58,10 +57,10 @@ class VsphereVolumes:
         self.guard = guard
         self.disks = Disks(session, tasks, lookup)
 
-    def observe(self, owner: str) -> VolumesSeen:
-        found, strangers = volumebook.read(self.register.read().values)
+    def observe(self, owner: str) -> VolumeObservation:
+        found, unreadable = volume_records.read(self.register.read().values)
         mine = sorted((e.record for e in found if e.record.owner == owner), key=lambda r: r.key)
-        return VolumesSeen(tuple(mine), tuple(strangers))
+        return VolumeObservation(tuple(mine), tuple(unreadable))
 
     def create(self, record: VolumeRecord, source: VolumeRecord | None, deadline: Deadline) -> None:
         self.guard.demand("volumes")
@@ -69,8 +68,8 @@ class VsphereVolumes:
         seen: list[Entry] = []
 
         def edit(values: Values) -> None:
-            volumebook.add(values, new, source)
-            seen[:] = [volumebook.find(values, source)] if source else []
+            volume_records.add(values, new, source)
+            seen[:] = [volume_records.find(values, source)] if source else []
 
         self.register.change(edit)
         if not seen:
@@ -82,13 +81,13 @@ class VsphereVolumes:
 
     def claim(self, record: VolumeRecord, **changes: Any) -> VolumeRecord:
         written: list[VolumeRecord] = []
-        self.register.change(lambda values: written.append(volumebook.claim(values, record, changes)))
+        self.register.change(lambda values: written.append(volume_records.claim(values, record, changes)))
         return written[-1]
 
     def grow(self, record: VolumeRecord, size_gib: int, deadline: Deadline) -> None:
         values = self.register.read().values
-        there = volumebook.find(values, record)
-        volumebook.refuse_copied(values, record)
+        there = volume_records.find(values, record)
+        volume_records.refuse_copied(values, record)
         want = size_gib * disks.GIB_IN_KIB
         while machine := self._holding(there, values):
             device = disks.in_machine(machine.devices, record, there.disk)
@@ -101,7 +100,7 @@ class VsphereVolumes:
     def plug(self, host: HostRecord, record: VolumeRecord, deadline: Deadline) -> None:
         self.guard.demand("volumes")
         while True:
-            file = volumebook.find(self.register.read().values, record).disk
+            file = volume_records.find(self.register.read().values, record).disk
             machine = self.machines.need(host, DEVICES, option(SHOWN))
             there = disks.in_machine(machine.devices, record, file)
             if there is not None:
@@ -117,7 +116,7 @@ class VsphereVolumes:
 
     def unplug(self, host: HostRecord, record: VolumeRecord, deadline: Deadline) -> None:
         while True:
-            file = volumebook.find(self.register.read().values, record).disk
+            file = volume_records.find(self.register.read().values, record).disk
             machine = self.machines.need(host, DEVICES)
             there = disks.in_machine(machine.devices, record, file)
             if there is None:
@@ -133,19 +132,19 @@ class VsphereVolumes:
     def destroy(self, record: VolumeRecord) -> None:
         gone: list[Entry] = []
         try:
-            self.register.change(lambda values: gone.append(volumebook.leave(values, record)))
+            self.register.change(lambda values: gone.append(volume_records.leave(values, record)))
         except NotFound:
             return
         self.disks.delete(gone[-1].disk, record.title, Deadline(PATIENCE))
-        self.register.change(lambda values: volumebook.drop(values, record))
+        self.register.change(lambda values: volume_records.drop(values, record))
 
-    def sweep(self, owner: str, older_than: float, *, check: bool = False) -> Swept:
+    def sweep(self, owner: str, older_than: float, *, check: bool = False) -> SweepResult:
         """A disk has an entry in the register from before it is made until it is gone: there is no other."""
-        return Swept((), ())
+        return SweepResult((), ())
 
     def facts(self, record: VolumeRecord) -> dict[str, Any]:
         try:
-            there = volumebook.find(self.register.read().values, record)
+            there = volume_records.find(self.register.read().values, record)
         except NotFound:
             return {}
         look = self.disks.look(there.disk, record.title, Deadline(PATIENCE))
@@ -168,12 +167,12 @@ class VsphereVolumes:
 
     def _moved(self, files: dict[str, str]) -> None:
         def edit(values: Values) -> None:
-            for entry in volumebook.read(values)[0]:
+            for entry in volume_records.read(values)[0]:
                 file = files.get(disks.uuid_of(entry.record), entry.disk)
                 if file != entry.disk:
-                    volumebook.write(values, replace(entry, disk=file))
+                    volume_records.write(values, replace(entry, disk=file))
 
-        found = volumebook.read(self.register.read().values)[0]
+        found = volume_records.read(self.register.read().values)[0]
         if any(files.get(disks.uuid_of(e.record), e.disk) != e.disk for e in found):
             self.register.change(edit)
 

@@ -1,0 +1,165 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The host of a nested Docker: what is in force there, and what it therefore cannot have. Changes nothing."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from typing import Any
+
+from ...errors import InvalidInput, MissingDependency, NotFound, OperationRefused
+from ...model import untrusted
+from ..audit import settings_of
+from ..machine import Machine
+from .spec import NestedSpec
+
+PATIENCE = 60.0
+# Programs, and Debian's packages of them.
+PROGRAMS = {
+    "dockerd": "docker.io", "containerd": "containerd", "runc": "runc", "iptables": "iptables",
+    "mkfs.ext4": "e2fsprogs", "tini": "tini",
+}  # fmt: skip
+ROOTLESS = {
+    "rootlesskit": "rootlesskit", "slirp4netns": "slirp4netns", "newuidmap": "uidmap", "newgidmap": "uidmap",
+}  # fmt: skip
+CONTROLLERS = "/sys/fs/cgroup/cgroup.controllers"
+# Each says by this value that an ordinary user makes no user name spaces, and what would say that he does.
+SHUT = {
+    "kernel.unprivileged_userns_clone": ("0", "1"),
+    "user.max_user_namespaces": ("0", "15000"),
+    "kernel.apparmor_restrict_unprivileged_userns": ("1", "0"),
+}
+
+
+@dataclass(frozen=True)
+class Outer:
+    """What is in force.
+
+    :param profile: of the host's security. A host that says nothing of it is shut by nobody: ``trusted``.
+    :param users: ``none``, ``remap`` or ``rootless``: the user name spaces of its dockerd.
+    :param first: the user ID on the host that root of a container has.
+    :param plugins: what is asked before dockerd does anything.
+    :param cpus: how many there are.
+    :param memory: how many bytes there are.
+    """
+
+    profile: str
+    users: str
+    first: int
+    plugins: tuple[str, ...]
+    cpus: int
+    memory: int
+
+
+def look(machine: Machine) -> Outer:
+    """What is in force on this host.
+
+    :raises Refused: when its Docker does not answer.
+    """
+    done = machine.programs(["docker", "info", "--format", "{{json .}}"], PATIENCE)
+    info = _parsed(done.out)
+    if done.code or not info.get("ID"):
+        raise OperationRefused(
+            "Docker of this host does not answer.", name="docker", cause=done.err.strip()[-300:],
+            remedy="start it, and run this as root",
+        )  # fmt: skip
+    names = {str(option).removeprefix("name=").partition(",")[0] for option in info.get("SecurityOptions") or ()}
+    users = "rootless" if "rootless" in names else "remap" if "userns" in names else "none"
+    plugins = (info.get("Plugins") or {}).get("Authorization") or ()
+    return Outer(
+        _profile(machine), users, _first(info) if users == "remap" else 0, tuple(map(str, plugins)),
+        int(info.get("NCPU") or 0), int(info.get("MemTotal") or 0),
+    )  # fmt: skip
+
+
+def refuse(machine: Machine, spec: NestedSpec, outer: Outer) -> None:
+    """Refuse what this host cannot have, with the reason.
+
+    :raises Refused: when it must not be.
+    :raises MissingDependency: when a package is not there.
+    """
+    for program, package in (PROGRAMS | (ROOTLESS if spec.mode == "rootless" else {})).items():
+        if not any(machine.stat(f"/usr/{place}/{program}") for place in ("bin", "sbin")):
+            raise MissingDependency(
+                f"{program} is not installed.", name=f"nested {spec.name}",
+                remedy=f"install {package}, or put it into the template's packages",
+            )  # fmt: skip
+    if machine.read(CONTROLLERS) is None:
+        raise _refused(spec, "it has cgroups of version 1, which cannot be handed over", "boot it with version 2")
+    if outer.users == "rootless":
+        raise _refused(
+            spec, "the host's own dockerd is rootless, and can give no container a part of its cgroups",
+            "choose user_namespaces none or remap for the host",
+        )  # fmt: skip
+    if outer.plugins:
+        raise _refused(
+            spec, f"the plugin {outer.plugins[0]} refuses every container that is less shut than others",
+            "give the job a host of its own, with the profile trusted",
+        )  # fmt: skip
+    (_privileged if spec.mode == "privileged" else _rootless)(machine, spec, outer)
+
+
+def refuse_size(machine: Machine, spec: NestedSpec, outer: Outer) -> None:
+    """Refuse limits that are above what there is: they would hold nothing.
+
+    :raises Refused: then.
+    """
+    free = shutil.disk_usage(machine.root).free >> 20
+    sizes = (
+        ("cpus", spec.cpus, outer.cpus), ("memory_mib", spec.memory_mib, outer.memory >> 20),
+        ("disk_mib", spec.disk_mib, free),
+    )  # fmt: skip
+    for what, wanted, there in sizes:
+        if wanted > there:
+            raise _refused(spec, f"{what} is {wanted:g}, and the host has {there}", "ask for less, or for another host")
+
+
+def _privileged(_machine: Machine, spec: NestedSpec, outer: Outer) -> None:
+    if outer.profile != "trusted":
+        raise _refused(
+            spec, f"this host's profile is {outer.profile}, and root of a privileged container is root of the host",
+            "choose mode rootless, or a host with the profile trusted that nobody else has",
+        )  # fmt: skip
+    if outer.users != "none":
+        raise _refused(
+            spec, "dockerd of this host remaps users, and has no privileged containers then",
+            "choose mode rootless, or user_namespaces none",
+        )  # fmt: skip
+
+
+def _rootless(machine: Machine, spec: NestedSpec, _outer: Outer) -> None:
+    for key, (shut, opened) in SHUT.items():
+        if (machine.read("/proc/sys/" + key.replace(".", "/")) or "").strip() == shut:
+            raise _refused(
+                spec, f"{key} is {shut}: an ordinary user makes no user name spaces here",
+                f"set sysctls: {{{key}: '{opened}'}} in the host's security, or choose the profile trusted",
+            )  # fmt: skip
+
+
+def _refused(spec: NestedSpec, cause: str, remedy: str) -> OperationRefused:
+    return OperationRefused(f"no {spec.mode} Docker can be had in a container here.", name=f"nested {spec.name}", cause=cause, remedy=remedy)  # noqa: E501 # fmt: skip
+
+
+def _profile(machine: Machine) -> str:
+    try:
+        return settings_of(machine).profile
+    except NotFound:
+        return "trusted"
+
+
+def _first(info: dict[str, Any]) -> int:
+    """With remap Docker's directory is called after the first ids: ``100000.100000``."""
+    owner = str(info.get("DockerRootDir", "")).rpartition("/")[2].partition(".")[0]
+    if not owner.isdigit():
+        raise InvalidInput("it does not tell which ids it maps to.", name="docker")
+    return int(owner)
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    try:
+        found = untrusted.parse(text)
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,61 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a nested Docker is to be like. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from ...errors import InvalidInput
+from ...model import codec, naming
+
+MODES = ("rootless", "privileged")
+# What the container itself depends on: where it listens, where its data are, and how its limits are kept.
+OURS = (
+    "cgroup-parent", "containerd", "data-root", "exec-opts", "exec-root", "hosts", "pidfile", "storage-driver",
+    "userns-remap",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class NestedSpec:
+    """A nested Docker.
+
+    :param name: of its container.
+    :param mode: ``rootless``, or ``privileged``, which is root of the host.
+    :param memory_mib: for everything in it: the job, its dockerd and all containers of that.
+    :param cpus: CPU time of the same, in CPUs.
+    :param pids: processes and threads of the same.
+    :param disk_mib: for images, containers and files of the job.
+    :param config: keys of its ``daemon.json``.
+    """
+
+    name: str = "nested"
+    mode: str = "rootless"
+    memory_mib: int = 1024
+    cpus: float = 1.0
+    pids: int = 1024
+    disk_mib: int = 4096
+    config: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        naming.name("container", self.name)
+        naming.choice("mode", self.mode, MODES)
+        # dockerd and containerd alone take about 130 MiB and 40 threads.
+        naming.whole("memory_mib", self.memory_mib, 256, 1 << 22)
+        naming.whole("pids", self.pids, 128, 1 << 22)
+        naming.whole("disk_mib", self.disk_mib, 256, 1 << 24)
+        if not 0.01 <= self.cpus <= 1024:
+            raise InvalidInput(f"cpus: {naming.shown(self.cpus)} is no number of CPUs.", remedy="give 0.01 to 1024")
+        taken = sorted(set(OURS) & set(self.config))
+        if taken:
+            raise InvalidInput(
+                f"config: {taken[0]} cannot be set.", cause="the container itself depends on it", remedy="leave it out"
+            )
+
+    @property
+    def digest(self) -> str:
+        """What tells one that is there from one that is to be."""
+        return codec.digest(self)

@@ -1,0 +1,201 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A Jenkins controller, over its remote access API: what is asked of it, and what its refusals mean.
+
+It needs no plugin of the controller's, but for nodes of the launcher ``ssh``. Addresses and answers are those of
+https://www.jenkins.io/doc/book/using/remote-access-api/ and of hudson.model.ComputerSet and hudson.model.Computer.
+"""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import re
+import ssl
+from typing import Any
+from urllib.parse import quote, urlencode, urlsplit
+
+from ...clock import Deadline
+from ...errors import Conflict, ControllerError, InvalidInput, NotFound
+from ...model import naming, untrusted
+from ...web import Answer, Bounds, Connection
+from .node import FIELDS, Node, node
+
+ANSWER_WITHIN = 30.0
+LONGEST_ANSWER = 1 << 25
+_ARGUMENT = re.compile(r"<argument>([0-9a-f]{32,128})</argument>")
+
+
+class Controller:
+    """Speaks to one controller as one user.
+
+    :param url: where it is, with its path if it has one.
+    :param user: who asks; nobody when empty.
+    :param token: the user's API token, or his password.
+    :param ca_path: PEM certificates of the authorities that are believed, instead of the system's.
+    """
+
+    def __init__(self, url: str, user: str = "", token: str = "", ca_path: str = "") -> None:
+        self._parts = urlsplit(naming.line("controller url", url, 2000).rstrip("/"))
+        if self._parts.scheme not in ("http", "https") or not self._parts.hostname or self._parts.username:
+            raise InvalidInput(
+                f"{naming.shown(url)} is not the URL of a controller.",
+                remedy="give https://NAME or https://NAME/PATH; user and token have options of their own",
+            )
+        naming.line("controller token", token, 1000)
+        login = base64.b64encode(f"{naming.line('controller user', user)}:{token}".encode()).decode()
+        # What it complains of is read here: in English.
+        self._headers = {"Accept-Language": "en", **({"Authorization": f"Basic {login}"} if user else {})}
+        self._tls = _tls(ca_path) if self._parts.scheme == "https" else None
+        self._port = _port(url, self._parts)
+
+    @property
+    def title(self) -> str:
+        """Its name in messages."""
+        return f"controller {self._parts.hostname}"
+
+    def nodes(self) -> list[Node]:
+        """All nodes that it has, whoever made them."""
+        answer = self._get(f"/computer/api/json?tree=computer[{FIELDS}]")
+        try:
+            listed = untrusted.mapping(untrusted.parse(answer.body, longest=LONGEST_ANSWER), "the answer")
+            return [node(one) for one in untrusted.items(untrusted.item(listed, "computer", "the answer"), "computer")]
+        except untrusted.MalformedData as error:
+            raise self._nonsense("its list of nodes", error) from error
+
+    def create(self, name: str, form: dict[str, str]) -> None:
+        """Make a node.
+
+        :raises Conflict: when there is one of this name.
+        """
+        try:
+            self._post("/computer/doCreateItem", urlencode(form).encode(), "application/x-www-form-urlencoded")
+        except ControllerError as error:
+            if "already exists" not in error.cause:
+                raise
+            raise Conflict("there is one of this name.", name=f"node {name}", remedy="run again") from error
+
+    def config(self, name: str) -> bytes:
+        """A node's configuration, as XML."""
+        return self._get(f"{_path(name)}/config.xml").body
+
+    def configure(self, name: str, xml: bytes) -> None:
+        """Replace a node's configuration."""
+        self._post(f"{_path(name)}/config.xml", xml, "application/xml")
+
+    def delete(self, name: str) -> None:
+        """Remove a node."""
+        self._post(f"{_path(name)}/doDelete")
+
+    def hold(self, name: str, reason: str) -> None:
+        """Take a node out of service. What it builds it builds to the end.
+
+        Its other form, toggleOffline, brings a node back that somebody else took out of service meanwhile.
+        """
+        self._post(f"{_path(name)}/changeOfflineCause?{urlencode({'offlineMessage': reason})}")
+
+    def resume(self, name: str) -> None:
+        """Bring a node back that is out of service: the controller knows no other way than to turn it over."""
+        self._post(f"{_path(name)}/toggleOffline")
+
+    def secret(self, name: str) -> str:
+        """What an inbound agent proves with that it is this node's."""
+        found = _ARGUMENT.search(self._get(f"{_path(name)}/jenkins-agent.jnlp").body.decode(errors="replace"))
+        if not found:
+            raise self._nonsense(f"the secret of node {name}", "there is none in what it says")
+        return found[1]
+
+    def _get(self, path: str) -> Answer:
+        return self._checked("GET", path, self._send("GET", path))
+
+    def _post(self, path: str, body: bytes = b"", kind: str = "application/x-www-form-urlencoded") -> None:
+        answer = self._send("POST", path, body, kind)
+        # Who shows a password, not a token, has to bring a crumb, from the same session.
+        if answer.status == 403 and b"crumb" in answer.body and self._fetch_crumb():
+            answer = self._send("POST", path, body, kind)
+        self._checked("POST", path, answer)
+
+    def _fetch_crumb(self) -> bool:
+        answer = self._send("GET", "/crumbIssuer/api/json")
+        if answer.status != 200:
+            return False
+        try:
+            issued = untrusted.mapping(untrusted.parse(answer.body), "the crumb")
+            field, crumb = (
+                untrusted.line(untrusted.item(issued, key, "the crumb"), key) for key in ("crumbRequestField", "crumb")
+            )
+        except untrusted.MalformedData as error:
+            raise self._nonsense("its crumb", error) from error
+        self._headers[field] = crumb
+        cookies = [c.partition(";")[0] for c in answer.headers.get_all("Set-Cookie") or ()]
+        if cookies:
+            self._headers["Cookie"] = "; ".join(cookies)
+        return True
+
+    def _send(self, method: str, path: str, body: bytes = b"", kind: str = "") -> Answer:
+        headers = {**self._headers, **({"Content-Type": kind} if kind else {})}
+        bounds = Bounds(Deadline(ANSWER_WITHIN), LONGEST_ANSWER)
+        connection = Connection(str(self._parts.hostname), self._port, bounds=bounds, context=self._tls)
+        try:
+            return connection.exchange(method, self._parts.path + path, body, headers)
+        except (OSError, http.client.HTTPException) as error:
+            raise ControllerError(
+                "it does not answer.", name=self.title, cause=str(error) or type(error).__name__,
+                remedy="see that it runs, that this machine reaches it, and that its certificate is believed",
+            ) from error  # fmt: skip
+
+    def _checked(self, method: str, path: str, answer: Answer) -> Answer:
+        """The answer, if it is one. A form that was taken is answered with a redirect, which leads nowhere of use."""
+        to = answer.headers.get("Location") or ""
+        asks = "/login" in to or "/securityRealm/" in to
+        if answer.status == 200 or (method == "POST" and answer.status in (201, 302, 303) and not asks):
+            return answer
+        where = path.partition("?")[0]
+        if answer.status == 404:
+            raise NotFound(
+                f"{where} is not there.", name=self.title, remedy="see that the URL is that of a Jenkins controller"
+            )
+        if answer.status in (401, 403) or asks:
+            raise ControllerError(
+                f"it does not let this user do {where}.", name=self.title, cause=_said(answer),
+                remedy="give a user and his API token, with the permissions that the page on Jenkins lists",
+            )  # fmt: skip
+        raise ControllerError(
+            f"it answers {where} with {answer.status}.", name=self.title, cause=_said(answer),
+            remedy="read the controller's log",
+        )  # fmt: skip
+
+    def _nonsense(self, what: str, why: object) -> ControllerError:
+        return ControllerError(
+            f"{what} makes no sense.", name=self.title, cause=str(why), remedy="see that the URL is a controller's"
+        )
+
+
+def _path(name: str) -> str:
+    return f"/computer/{quote(name, safe='')}"
+
+
+def _port(url: str, parts: Any) -> int | None:
+    try:
+        port: int | None = parts.port
+    except ValueError as error:
+        raise InvalidInput(f"{naming.shown(url)}: the port is none.", remedy="give a number up to 65535") from error
+    return port
+
+
+def _tls(ca_path: str) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=ca_path or None)
+    except OSError as error:
+        raise InvalidInput(
+            "the certificates cannot be read.", name=ca_path, cause=str(error), remedy="name a file of PEM certificates"
+        ) from error
+
+
+def _said(answer: Answer) -> str:
+    """What an error page says, without what is around it."""
+    text = answer.body[:8192].decode(errors="replace")
+    page = text[max(text.find("<h1"), 0) :]
+    words = re.sub(r"<(style|script).*?</\1>|<[^>]*>", " ", page, flags=re.DOTALL)
+    return (answer.headers.get("X-Error") or " ".join(words.split()))[:300]

@@ -1,0 +1,83 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the nodes of a fleet are to be like."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from ...errors import InvalidInput
+from ...model import naming
+
+LAUNCHERS = ("ssh", "inbound")
+LOST_HOSTS = ("register", "replace")
+# Jenkins splits labels at white space, and reads ! & | > ( ) " in them as operators.
+_LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]{0,61}[A-Za-z0-9_])?")
+_PATH = re.compile(r"/[A-Za-z0-9._/-]{1,200}")
+_CREDENTIALS = re.compile(r"[A-Za-z0-9_.-]{1,128}")
+
+
+@dataclass(frozen=True)
+class AgentSpec:
+    """The declared nodes of one fleet.
+
+    :param place: which hypervisor this is. A node whose host is gone is removed only where its host was.
+    :param launcher: ``ssh``: the controller logs in and starts the agent; ``inbound``: the agent connects.
+    :param labels: what jobs ask for.
+    :param executors: how many builds a host runs at a time.
+    :param work_dir: where builds are, in the host.
+    :param exclusive: whether only jobs that ask for a label get the node.
+    :param credentials_id: the controller's credentials for ``ssh``: a user and his private key.
+    :param java: the path of Java in the host, for ``ssh``; the controller looks for it where it is empty.
+    :param one_build: whether a host is destroyed after its first build.
+    :param lost_hosts: ``register`` or ``replace`` hosts that have no node though they are not new.
+    """
+
+    fleet: str
+    tenant: str = "default"
+    place: str = ""
+    launcher: str = "ssh"
+    labels: tuple[str, ...] = ()
+    executors: int = 1
+    work_dir: str = "/var/lib/jenkins"
+    exclusive: bool = True
+    credentials_id: str = ""
+    java: str = ""
+    one_build: bool = False
+    lost_hosts: str = "register"
+
+    def __post_init__(self) -> None:
+        naming.name("fleet", self.fleet, naming.FLEET_NAME_MAX)
+        naming.name("tenant", self.tenant)
+        naming.line("place", self.place)
+        naming.choice("launcher", self.launcher, LAUNCHERS)
+        naming.choice("lost_hosts", self.lost_hosts, LOST_HOSTS)
+        naming.whole("executors", self.executors, 1, 100)
+        for label in self.labels:
+            _matching("labels", _LABEL, label, "use letters, digits and . _ -, at most 63")
+        _matching("work_dir", _PATH, self.work_dir, "give an absolute path of letters, digits and . _ - /")
+        if self.java:
+            _matching("java", _PATH, self.java, "give an absolute path of letters, digits and . _ - /")
+        self._check_together()
+
+    def _check_together(self) -> None:
+        if self.launcher == "ssh":
+            remedy = "name the controller's SSH credentials, by their ID"
+            _matching("credentials_id", _CREDENTIALS, self.credentials_id, remedy)
+        if self.one_build and self.executors != 1:
+            raise InvalidInput(
+                f"one_build does not go with {self.executors} executors.", name=f"fleet {self.fleet}",
+                remedy="leave executors at 1",
+            )  # fmt: skip
+
+    @property
+    def replaces_lost(self) -> bool:
+        """Whether a host without a node is destroyed. One that is for one build may have had it."""
+        return self.one_build or self.lost_hosts == "replace"
+
+
+def _matching(what: str, pattern: re.Pattern[str], value: object, remedy: str) -> None:
+    if not isinstance(value, str) or not pattern.fullmatch(value) or "/../" in f"{value}/":
+        raise InvalidInput(f"{what}: {naming.shown(value)} is not allowed.", remedy=remedy)

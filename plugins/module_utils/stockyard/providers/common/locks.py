@@ -1,0 +1,90 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Locks between processes on one machine, for providers that keep files there."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+from ...clock import Deadline
+from ...errors import Busy, HypervisorError
+
+POLL = 0.05
+LONGEST = 120
+
+
+@contextmanager
+def held(folder: Path, name: str, deadline: Deadline, poll: float = POLL) -> Iterator[None]:
+    """Hold a name; the kernel frees it when the holder dies.
+
+    :param folder: where the lock files are; made when needed, for this user alone.
+    :param poll: seconds between two attempts.
+    :raises Busy: when somebody else holds it until the deadline.
+    """
+    path = _path(folder, name)
+    while (handle := _try_lock(path, name)) is None:
+        if deadline.passed():
+            raise Busy("another controller is at work on it.", name=name, remedy="wait, then run again")
+        deadline.pause(poll)
+    try:
+        yield
+    finally:
+        # Removed while it is held: whoever waits finds out that the file is no longer the one at its path.
+        path.unlink(missing_ok=True)
+        os.close(handle)
+
+
+def free(folder: Path, owner: str, *, remove: bool) -> list[Path]:
+    """Return the lock files of one owner that no process holds: killed controllers leave them.
+
+    A lock's name begins with the owner. One that all owners share has no owner in its name: its next holder removes it.
+
+    :param remove: remove them, each while it is held here.
+    :raises HypervisorError: when one cannot be used.
+    """
+    found = []
+    for path in sorted(folder.glob(f"{quote(owner, safe='')}.*.lock")):
+        handle = _try_lock(path, path.name, os.O_RDWR)
+        if handle is not None:
+            found.append(path)
+            if remove:
+                path.unlink(missing_ok=True)
+            os.close(handle)
+    return found
+
+
+def _path(folder: Path, name: str) -> Path:
+    plain = quote(name, safe="")
+    if len(plain) > LONGEST:
+        # A file name has at most 255 bytes. The owner stays: see free().
+        owner, dot, _rest = plain.partition(".")
+        plain = f"{owner[:LONGEST]}{dot}{hashlib.sha256(name.encode()).hexdigest()}"
+    return folder / f"{plain}.lock"
+
+
+def _try_lock(path: Path, name: str, how: int = os.O_RDWR | os.O_CREAT) -> int | None:
+    """An open, locked descriptor of the file that is at this path now, or nothing."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        handle = os.open(path, how | os.O_CLOEXEC, 0o600)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise HypervisorError(
+            "the lock file cannot be used.", name=name, cause=str(error), remedy="give a place that this user may write"
+        ) from error
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.path.samestat(os.fstat(handle), path.stat()):
+            return handle
+    except (BlockingIOError, FileNotFoundError):
+        pass
+    os.close(handle)
+    return None

@@ -1,0 +1,156 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Images out of a registry, by digest, as archives that ``docker load`` takes (OCI distribution specification 1.1).
+
+Every part is held against its digest, so that it does not matter who delivers it or over what.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import json
+import re
+import tarfile
+import tempfile
+import urllib.error
+import urllib.parse
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from ... import web
+from ...clock import Deadline
+from ...errors import DeadlineExceeded, ImageError
+from ...model import untrusted
+from ...model.preload import Reference
+
+LISTS = ("application/vnd.docker.distribution.manifest.list.v2+json", "application/vnd.oci.image.index.v1+json")
+SINGLE = ("application/vnd.docker.distribution.manifest.v2+json", "application/vnd.oci.image.manifest.v1+json")
+LARGEST_MANIFEST = 4 << 20
+CHUNK = 1 << 20
+# No layer is larger; its own size is in the manifest, which the registry wrote.
+LARGEST_BLOB = 1 << 36
+IDLE = 60.0
+# Docker's own limit is 127.
+MOST_LAYERS = 256
+_CHALLENGE = re.compile(r'([a-z]+)="([^"]*)"')
+
+
+def fetch(source: Reference, name: str, target: Path, deadline: Deadline) -> None:
+    """Write an image as an archive.
+
+    :param name: what Docker is to call it.
+    :raises ImageError: when the registry does not give it, or something else.
+    """
+    title = f"image {source.name}@sha256:{source.digest[:12]}"
+    try:
+        with tempfile.TemporaryDirectory(dir=target.parent) as work:
+            _Pull(source, deadline).archive(name, Path(work), target)
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        if deadline.passed():
+            raise DeadlineExceeded("the registry was too slow.", name=title, cause=str(error)) from error
+        raise ImageError(
+            "the registry does not give it.", name=title, cause=f"{source.registry}: {error}"[:1000],
+            remedy="see that the registry is reached from here and has this digest",
+        ) from error  # fmt: skip
+
+
+class _Pull:
+    def __init__(self, source: Reference, deadline: Deadline) -> None:
+        self.source = source
+        self.deadline = deadline
+        self._token = ""
+
+    def archive(self, name: str, work: Path, target: Path) -> None:
+        """All parts, and the list of them that ``docker load`` begins with."""
+        manifest = self._manifest()
+        config = self._blob(_digest(untrusted.item(manifest, "config", "the manifest")), work)
+        parts = untrusted.items(untrusted.item(manifest, "layers", "the manifest"), "layers", MOST_LAYERS)
+        layers = [self._blob(_digest(layer), work) for layer in parts]
+        listed = [{"Config": config.name, "RepoTags": [_tagged(name)], "Layers": [layer.name for layer in layers]}]
+        (work / "manifest.json").write_text(json.dumps(listed))
+        with tarfile.open(target, "w") as archive:
+            for path in dict.fromkeys((work / "manifest.json", config, *layers)):
+                archive.add(path, path.name)
+
+    def _manifest(self) -> dict[str, Any]:
+        found = self._read(self.source.digest)
+        if found.get("mediaType") in LISTS or "manifests" in found:
+            listed = untrusted.items(untrusted.item(found, "manifests", "the list"), "manifests")
+            fitting = [m for m in listed if _fits(untrusted.mapping(m, "a manifest").get("platform"))]
+            if not fitting:
+                raise ValueError("it has no image for linux/amd64")
+            found = self._read(_hex(_digest(fitting[0])))
+        return found
+
+    def _read(self, digest: str) -> dict[str, Any]:
+        with self._open(f"manifests/sha256:{digest}", ", ".join((*LISTS, *SINGLE)), LARGEST_MANIFEST) as answer:
+            data = answer.read()
+        _same(hashlib.sha256(data).hexdigest(), digest)
+        return untrusted.mapping(untrusted.parse(data, longest=LARGEST_MANIFEST), "the manifest")
+
+    def _blob(self, digest: str, work: Path) -> Path:
+        wanted, summed = _hex(digest), hashlib.sha256()
+        path = work / wanted
+        with self._open(f"blobs/{digest}", "*/*", LARGEST_BLOB) as answer, path.open("wb") as file:
+            while data := answer.read(CHUNK):
+                self.deadline.check("fetch the image", name=self.source.name)
+                summed.update(data)
+                file.write(data)
+        _same(summed.hexdigest(), wanted)
+        return path
+
+    def _open(self, path: str, accept: str, longest: int) -> Any:
+        url = f"{self.source.registry}/v2/{self.source.name}/{path}"
+        try:
+            return self._ask(url, accept, longest)
+        except urllib.error.HTTPError as error:
+            challenge = error.headers.get("WWW-Authenticate", "")
+            if error.code != 401 or self._token or not challenge.startswith("Bearer "):
+                raise
+            self._token = self._login(dict(_CHALLENGE.findall(challenge)))
+            return self._ask(url, accept, longest)
+
+    def _login(self, challenge: dict[str, str]) -> str:
+        """The token of nobody in particular, where the registry wants one of everybody."""
+        asked: dict[str, str] = {k: v for k, v in challenge.items() if k in ("service", "scope")}
+        query = urllib.parse.urlencode(asked)
+        with self._ask(f"{challenge['realm']}?{query}", "application/json", LARGEST_MANIFEST) as answer:
+            issued = untrusted.mapping(untrusted.parse(answer.read(), longest=LARGEST_MANIFEST), "the token")
+        token = issued.get("token") or untrusted.item(issued, "access_token", "the token")
+        return untrusted.line(token, "the token", 1 << 16)
+
+    def _ask(self, url: str, accept: str, longest: int) -> Any:
+        if not url.startswith(("http://", "https://")):
+            raise ValueError(f"{url!a} is no web address")
+        request = urllib.request.Request(url, headers={"Accept": accept})  # noqa: S310  # looked at above
+        if self._token:
+            # Not sent on where a blob is kept elsewhere.
+            request.add_unredirected_header("Authorization", f"Bearer {self._token}")
+        return web.opener(web.Bounds(self.deadline, longest, IDLE)).open(request)
+
+
+def _tagged(name: str) -> str:
+    return name if ":" in name.rpartition("/")[2] else f"{name}:latest"
+
+
+def _fits(platform: Any) -> bool:
+    return isinstance(platform, dict) and (platform.get("os"), platform.get("architecture")) == ("linux", "amd64")
+
+
+def _digest(descriptor: Any) -> str:
+    facts = untrusted.mapping(descriptor, "a descriptor")
+    return untrusted.line(untrusted.item(facts, "digest", "a descriptor"), "digest")
+
+
+def _hex(digest: str) -> str:
+    if not re.fullmatch(r"sha256:[0-9a-f]{64}", digest):
+        raise ValueError(f"{digest!a} is no SHA-256 digest")
+    return digest.removeprefix("sha256:")
+
+
+def _same(found: str, wanted: str) -> None:
+    if found != wanted:
+        raise ValueError(f"what it gives has the digest {found[:12]}, not {wanted[:12]}")

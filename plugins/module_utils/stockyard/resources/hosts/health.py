@@ -1,0 +1,88 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whether hosts that run are of use: Docker in them is asked, side by side, and given time before it is judged.
+
+A TLS front that is full, or out of reach, is not a dead Docker: before a host counts as unhealthy, its agent is asked
+over a channel that needs no network.
+"""
+
+from __future__ import annotations
+
+import http.client
+import ssl
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+
+from ...errors import StockyardError
+from ...model.host import Host, HostRecord
+from ..context import Context
+from . import trust
+from .docker_api import RETRY, ping, tls
+
+# Seconds for a host to answer before it counts as unhealthy, and for one attempt.
+PATIENCE = 20.0
+ATTEMPT = 5.0
+AT_ONCE = 16
+# Seconds for all hosts together: those whose turn comes later are not judged, so that many silent hosts hold no run up.
+ALL = 60.0
+# Seconds for the guest's agent, which gives dockerd ten.
+AGENT = 15.0
+
+
+def unhealthy(ctx: Context, tenant: str, hosts: Iterable[Host]) -> dict[str, str]:
+    """Those of a tenant's hosts that run and whose Docker does not answer, by name, each with the reason.
+
+    A host that has to be admitted anew is not judged, and nor is one that refuses who asks: it is alive.
+    """
+    hosts = [h for h in hosts if h.serving]
+    if not ctx.provider.capabilities.endpoints or not hosts:
+        return {}
+    try:
+        current = trust.current(ctx, tenant, hosts)
+        context = tls(ctx.pki(tenant).client_directory)
+    except (OSError, StockyardError):
+        # Whose keys are not here, or not usable, judges nobody.
+        return {}
+    asked = [h.record for h in hosts if not current.reasons(h.record.identity)]
+    turn = ctx.deadline(ALL)
+    with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
+        answers = list(pool.map(lambda record: "" if turn.passed() else _problem(ctx, record, context), asked))
+    return {record.name: problem for record, problem in zip(asked, answers, strict=True) if problem}
+
+
+def _problem(ctx: Context, record: HostRecord, context: ssl.SSLContext) -> str:
+    patience = ctx.deadline(PATIENCE)
+    while True:
+        try:
+            ping(record.address, context, ATTEMPT)
+            return ""
+        except (ssl.SSLEOFError, ssl.SSLZeroReturnError, TimeoutError, http.client.HTTPException) as error:
+            problem = str(error) or type(error).__name__
+        except ssl.SSLError:
+            return ""
+        except OSError as error:
+            problem = str(error)
+        if patience.passed():
+            break
+        patience.pause(RETRY)
+    if not _answers_inside(ctx, record):
+        return f"Docker does not answer ({problem})"
+    ctx.progress(
+        f"{record.title}: Docker answers inside the host, but not over TLS ({problem}). The host is kept. Close"
+        " connections to it, or read the journal of stockyard-tls.service in it."
+    )
+    return ""
+
+
+def _answers_inside(ctx: Context, record: HostRecord) -> bool:
+    """Return whether the guest's agent says that dockerd answers. An agent that says nothing is no proof of it."""
+    deadline = ctx.deadline(AGENT)
+    try:
+        channel = ctx.provider.channel(record, deadline)
+        try:
+            return channel.request({"op": "docker-probe"}, deadline).get("answers") is True
+        finally:
+            channel.close()
+    except StockyardError:
+        return False

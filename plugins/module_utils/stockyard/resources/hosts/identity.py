@@ -1,0 +1,145 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Making a fork a host of its own, from the controller's side of the channel."""
+
+from __future__ import annotations
+
+import base64
+import os
+import uuid
+from dataclasses import replace
+from typing import Any
+
+from ...clock import Deadline
+from ...errors import GuestBroken, GuestError, InvalidInput, StockyardError
+from ...hypervisor.provider import Channel
+from ...model import untrusted
+from ...model.host import HostRecord, Identity, host_key
+from ...model.naming import shown
+from ...model.network import GuestNetwork
+from ...model.observation import Record
+from ..context import Context
+from ..guest_status import Status, greet
+from . import egress
+
+ENTROPY_BYTES = 64
+# The first agent that answers ``csr``.
+RENEWABLE = 2
+
+
+def identify(ctx: Context, record: HostRecord, channel: Channel, deadline: Deadline) -> Identity:
+    """Give a fork its identity: entropy, names, keys of its own, and a certificate.
+
+    :raises GuestError: when the agent's answer is not what a guest of ours says.
+    """
+    machine_id = uuid.uuid4().hex
+    answer = channel.request(_request(ctx, record, machine_id), deadline)
+    host_key = host_key_of(answer, record)
+    if answer.get("mac") != record.mac:
+        raise GuestError(f"the guest's MAC is {shown(answer.get('mac'))} after it was set.", name=record.title)
+    request, admission = _admission(ctx, record, answer)
+    channel.request(request, deadline)
+    return replace(Identity(machine_id, host_key, "", 0.0), **admission)
+
+
+def renew_certificate(
+    ctx: Context, record: HostRecord, identity: Identity, channel: Channel, deadline: Deadline
+) -> Identity:
+    """Give a host a new certificate for the key that it has, and what it is to trust; all else of it stays.
+
+    Whom a new CA or list shuts out is cut off. With a new CA the operator's SSH key is put in too, where the
+    declaration names none: who lost the one has lost the other.
+    """
+    request, admission = _admission(ctx, record, channel.request({"op": "csr"}, deadline))
+    same = admission["authority"] == identity.authority
+    request["cut"] = not same or admission["revoked"].keys() != identity.revoked.keys()
+    if not same:
+        request["authorized_keys"] = _authorized_keys(ctx, record, ctx.provider.guest_network(record))
+    channel.request(request, deadline)
+    return replace(identity, **admission)
+
+
+def check(ctx: Context, record: HostRecord, channel: Channel, deadline: Deadline) -> Status:
+    """Make sure that the agent at the other end is this very host's; return its status.
+
+    :raises GuestBroken: if the disk holds another identity, or none.
+    """
+    status = greet(ctx, channel, deadline)
+    if status.uuid != record.uuid:
+        raise GuestBroken(
+            "its disk holds another identity, or none.", name=record.title,
+            cause=f"the agent says {shown(status.uuid)}", remedy="replace the host",
+        )  # fmt: skip
+    return status
+
+
+def _admission(ctx: Context, record: HostRecord, answer: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Sign what the guest asks for: the message that admits it, and what goes on record of it."""
+    csr = answer.get("csr")
+    if not isinstance(csr, str):
+        raise GuestError("the guest sent no certificate request.", name=record.title)
+    pki, now = ctx.pki(record.tenant), ctx.today()
+    authority = pki.authority(now)
+    # The list is read after what goes on record: it may say more, never less.
+    revoked = pki.revoked(now)
+    signed = authority.sign_server(csr, record.name, record.address, now)
+    # What comes of the second CA opens this host and no other. It has a list too: a front that looks at lists wants one
+    # of every CA.
+    leases = authority.of_leases(record.uuid, now)
+    ca, crl = authority.pem() + leases.pem(), pki.crl(now) + leases.sign_crl((), now)
+    request = {"op": "admit", "ca": ca, "certificate": signed.pem, "crl": crl}
+    admission = {
+        "certificate": signed.serial, "not_after": signed.not_after, "authority": authority.fingerprint,
+        "revoked": revoked, "leasable": True,
+    }  # fmt: skip
+    return request, admission
+
+
+def settle(channel: Channel, deadline: Deadline) -> None:
+    """Have the guest make its identity durable and restart its journal: the last step before it is ready."""
+    channel.request({"op": "settle"}, deadline)
+
+
+def _request(ctx: Context, record: HostRecord, machine_id: str) -> dict[str, Any]:
+    network = ctx.provider.guest_network(record)
+    return {
+        "op": "identify",
+        "entropy": base64.b64encode(os.urandom(ENTROPY_BYTES)).decode(),
+        "time": ctx.clock.now(),
+        "uuid": record.uuid,
+        "hostname": record.name,
+        "machine_id": machine_id,
+        **egress.guest_side(record, network),
+        "authorized_keys": _authorized_keys(ctx, record, network),
+        "engine_identity": record.spec.engine_identity,
+    }
+
+
+def unit_failures(channel: Channel, deadline: Deadline) -> str:
+    """Return the units of a guest that gave up, with their last words; nothing if the agent does not say."""
+    try:
+        reply = channel.request({"op": "unit-failures"}, deadline)
+        failures = untrusted.items(untrusted.item(reply, "failures", "the reply"), "failures")
+        return " | ".join(untrusted.words(line, "a failure") for line in failures[:20])
+    # An agent of an older template does not know the request. The caller's own wait ends by its deadline.
+    except (StockyardError, untrusted.MalformedData):
+        return ""
+
+
+def _authorized_keys(ctx: Context, record: HostRecord, network: GuestNetwork) -> list[str]:
+    """Decided here and not on record: a controller with a new home has a new key, and that changes no declaration."""
+    return egress.authorized_keys(record, network, ctx.pki(record.tenant).operator_key())
+
+
+def host_key_of(answer: dict[str, Any], record: Record) -> str:
+    """The public half of the SSH host key that a guest made.
+
+    :raises GuestError: when that is not what it sent.
+    """
+    try:
+        return host_key(answer.get("ssh_host_key"))
+    except InvalidInput as error:
+        raise GuestError(
+            "the guest sent no usable SSH host key.", name=record.title, cause=error.message, remedy=error.remedy
+        ) from error

@@ -1,0 +1,61 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is preloaded into a template, found out: what its files hold now, and so whether it is another template."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+
+from ...errors import InvalidInput
+from ...guest.archive import pack_tree
+from ...model.preload import Preload, reference
+from ...model.template import TemplateSpec
+
+
+def resolved(spec: TemplateSpec) -> TemplateSpec:
+    """The declaration with the digest of everything that it names.
+
+    :raises InvalidInput: when a file cannot be read.
+    """
+    if all(item.digest for item in spec.image.preload):
+        return spec
+    found = tuple(replace(item, digest=_digest(item)) for item in spec.image.preload)
+    return replace(spec, image=replace(spec.image, preload=found), build=replace(spec.build, preload=found))
+
+
+def _digest(item: Preload) -> str:
+    if item.kind == "image":
+        return reference(item.source).digest
+    path = Path(item.source).expanduser()
+    try:
+        if item.kind == "build":
+            return _of_tree(path)
+        with path.open("rb") as handle:
+            return hashlib.file_digest(handle, "sha256").hexdigest()
+    except OSError as error:
+        raise InvalidInput(
+            f"preload: {item.kind} cannot be read.", name=str(path), cause=str(error),
+            remedy="name a path on the machine that opens the hypervisor",
+        ) from error  # fmt: skip
+
+
+def _of_tree(path: Path) -> str:
+    if not (path / "Dockerfile").is_file():
+        raise InvalidInput("preload: there is no Dockerfile in it.", name=str(path), remedy="name its directory")
+    summed = _Summed()
+    pack_tree(summed, path)
+    return summed.sum.hexdigest()
+
+
+class _Summed:
+    """Takes an archive's bytes and keeps their sum alone."""
+
+    def __init__(self) -> None:
+        self.sum = hashlib.sha256()
+
+    def write(self, data: bytes) -> int:
+        self.sum.update(data)
+        return len(data)

@@ -1,0 +1,106 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Encrypted volumes: which are, the key of each, and hosts that wait for theirs.
+
+One secret is given, and each volume has a key of its own made of it, so that a guest which gives its own away opens no
+other. Keys travel by the hypervisor's channel to a host's agent and are on record nowhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ...clock import Deadline
+from ...errors import GuestError, InvalidInput, StockyardError, Unsupported
+from ...hypervisor.provider import Channel
+from ...model.host import Host
+from ...model.volume import VolumeRecord
+from ..context import Context
+from ..guest_status import Status
+
+# The first agent that knows encrypted volumes.
+AGENT = 4
+LEAST = 32
+# How an agent says that a key does not open a disk.
+WRONG = "PermissionError"
+REMEDY = "give volume_key, from a vault, as it was when the volumes were made"
+
+
+def check_secret(secret: str) -> str:
+    """Refuse one that could be guessed.
+
+    :raises InvalidInput: saying how to make one.
+    """
+    if secret and (len(secret) < LEAST or len(set(secret)) < 8):
+        raise InvalidInput(
+            f"volume_key is too short: it needs {LEAST} random characters.", remedy="make one with openssl rand -hex 32"
+        )
+    return secret
+
+
+def key_of(ctx: Context, volume: VolumeRecord) -> str:
+    """The key of an encrypted volume, in hex; nothing for one in clear.
+
+    :raises InvalidInput: when there is nothing to make it of.
+    """
+    if not volume.encryption:
+        return ""
+    if not ctx.volume_key:
+        raise InvalidInput("it is encrypted, and its key is not here.", name=volume.title, remedy=REMEDY)
+    said = f"stockyard volume {volume.encryption}".encode()
+    return hmac.new(ctx.volume_key.encode(), said, hashlib.sha256).hexdigest()
+
+
+def check(ctx: Context, title: str, encrypted: bool, found: Iterable[VolumeRecord]) -> None:
+    """Refuse volumes that a host cannot have: its volumes are all encrypted, or none is.
+
+    :param title: the host, or its template, as messages name it.
+    :raises Unsupported: saying what to do instead.
+    :raises InvalidInput: when the key is missing.
+    """
+    if encrypted and not ctx.volume_key:
+        raise InvalidInput("its volumes are encrypted, and their key is not here.", name=title, remedy=REMEDY)
+    for volume in found:
+        if encrypted and volume.filesystem and not volume.encryption:
+            raise Unsupported(
+                f"it is in clear, and all volumes of {title} are encrypted.", name=volume.title,
+                remedy="make another, and copy what is on this one",
+            )  # fmt: skip
+        if volume.encryption and not encrypted:
+            raise Unsupported(
+                f"it is encrypted, and hosts of {title} cannot open it.", name=volume.title,
+                remedy="declare the template with security.encrypted_data",
+            )  # fmt: skip
+
+
+def ask(channel: Channel, request: dict[str, Any], key: str, deadline: Deadline) -> dict[str, Any]:
+    """Send a request with a key in it. Whatever the guest answers, the key comes back in no message.
+
+    :raises InvalidInput: when it is the key of something else.
+    :raises GuestError: as the channel does.
+    """
+    try:
+        return channel.request({**request, **({"key": key} if key else {})}, deadline)
+    except StockyardError as error:
+        if key and key in f"{error} {error.cause}":
+            raise GuestError(f"the guest's agent could not {request['op']}, and gave its key away.") from None
+        if key and WRONG in error.cause:
+            raise InvalidInput("volume_key is not the one that it was encrypted with.", remedy=REMEDY) from error
+        raise
+
+
+def locked(hosts: Iterable[Host], answers: Mapping[str, Status]) -> dict[str, str]:
+    """Return the hosts that booted by themselves and wait for the keys of their volumes, by name, each with the reason.
+
+    :param answers: the status of each host, by uuid.
+    """
+    asked = {h.record.name: answers.get(h.record.uuid, Status()).missing for h in hosts if h.record.encrypted}
+    return {
+        name: f"it booted, and waits for the key of its volume at {', '.join(paths)}"
+        for name, paths in asked.items()
+        if paths
+    }

@@ -1,0 +1,97 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""All hosts of a yard by one reading of the hypervisor: what an inventory wants to know of each, and no more.
+
+``access.describe_host`` tells more of a host, and asks the hypervisor for each one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ..model.host import DOCKER_PORT, Host, HostRecord
+from ..model.observation import UnreadableObject
+from ..planning.lease_policy import is_held, why_over
+from ..resources.context import Context
+
+HELD, OVER, FREE, NOT_FOR_LEASE = "held", "over", "free", "none"
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The hosts of a yard, by tenant and name, and what carries our mark and cannot be read.
+
+    :param hosts: public facts of each host, paths of keys and certificates, and nothing secret.
+    """
+
+    hosts: list[dict[str, Any]]
+    unreadable: tuple[UnreadableObject, ...]
+
+
+def listing(ctx: Context) -> Listing:
+    """Read the yard, and pin the SSH host keys that are on record. Otherwise nothing is changed."""
+    seen = ctx.provider.observe(ctx.owner)
+    hosts = sorted(seen.hosts, key=lambda h: (h.record.tenant, h.record.name))
+    place = ctx.provider.uri
+    for tenant in {h.record.tenant for h in hosts}:
+        lines = [h.record.known_host for h in hosts if h.record.tenant == tenant and h.record.identity]
+        ctx.pki(tenant).pin(lines, place)
+    now = ctx.clock.now()
+    return Listing([_entry(ctx, host, now) for host in hosts], seen.unreadable)
+
+
+def lease_state(record: HostRecord, now: float) -> str:
+    """What may be done with a host: it is ``held``, ``over``, ``free`` to be leased, or of no fleet (``none``)."""
+    if is_held(record, now):
+        return HELD
+    if why_over(record, now) or record.lease:
+        return OVER
+    return FREE if record.fleet else NOT_FOR_LEASE
+
+
+def _entry(ctx: Context, host: Host, now: float) -> dict[str, Any]:
+    record = host.record
+    lease = record.lease
+    return {
+        "name": record.name,
+        "tenant": record.tenant,
+        "fleet": record.fleet,
+        "template": record.template,
+        "generation": record.generation[:12],
+        "pool": record.spec.pool,
+        "labels": dict(record.labels),
+        "phase": record.phase,
+        "state": host.state,
+        "ready": host.serving,
+        "expires": record.expires,
+        "published": [f"{address}:{port}" for address, port in sorted(record.published)],
+        "lease": {
+            "state": lease_state(record, now),
+            "holder": lease.holder if lease else "",
+            "until": lease.until if lease else 0.0,
+        },
+        **_ways(ctx, record),
+    }
+
+
+def _ways(ctx: Context, record: HostRecord) -> dict[str, Any]:
+    """How a host is reached: by SSH, by Docker's API, and where that is possible by the guest's agent."""
+    pki = ctx.pki(record.tenant)
+    # Where the declaration names keys, the operator's is not among them.
+    key = "" if record.spec.authorized_keys else str(pki.ssh_key)
+    certificates = {part: str(pki.client_directory / f"{part}.pem") for part in ("ca", "cert", "key")}
+    agent_uri = ctx.provider.capabilities.guest_agent
+    agent = {"uri": agent_uri, "domain": record.domain} if agent_uri else None
+    return {
+        "ssh": {
+            "host": record.address,
+            "port": record.ssh_port,
+            "user": record.ssh_user,
+            "private_key": key,
+            "known_hosts": str(pki.known_hosts_of(ctx.provider.uri)),
+        },
+        "docker": {"endpoint": f"tcp://{record.address}:{DOCKER_PORT}", **certificates},
+        "agent": agent,
+    }

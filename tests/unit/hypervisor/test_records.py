@@ -1,0 +1,155 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Every field of every record is checked where the record is decoded; whatever stockyard ever wrote is accepted."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+
+from stockyard.errors import InvalidInput
+from stockyard.hypervisor import records
+from stockyard.model import codec, volume
+from stockyard.model.observation import Record
+from stockyard.model.pool import PoolRecord
+from stockyard.model.volume import VolumeRecord
+from tests.records import HOSTS, TEMPLATES, VOLUMES, full_host, full_pool, full_template, full_volume
+
+RECORDED = json.loads(Path(__file__).with_name("recorded.json").read_text(encoding="utf-8"))
+Path_ = tuple[str | int, ...]
+# Text that no field can hold.
+CONTROL = ["a\x1b]0;owned\x07", "a\rb", "a\x9b2Jb", "a\u202eb", "a\ud800b", "a\0b"]
+LINE_BREAK = "a\n@cert-authority * ssh-ed25519 AAAA"
+OPTION = "-oProxyCommand=touch /tmp/owned"
+# Fields of free text: a line of any printable words, and one of several lines.
+FREE = {
+    "labels", "engine_id", "holder", "checksums", "provision",
+}  # fmt: skip
+SEVERAL_LINES = {"mode_reason"}
+
+
+def decoded(data: dict[str, Any]) -> object:
+    """Return the record that plain data holds."""
+    if data.get("kind") == "pool":
+        return codec.from_dict(PoolRecord, {k: v for k, v in data.items() if k != "kind"})
+    return (volume.decode if data.get("kind") == "volume" else records.decode)(json.dumps(data))
+
+
+def plain(record: Record | VolumeRecord | PoolRecord) -> dict[str, Any]:
+    return {"kind": record.kind, **codec.to_dict(record)}
+
+
+FULL = [plain(full_host()), plain(full_template()), plain(full_volume()), plain(full_pool())]
+
+
+def leaves(value: Any, path: Path_ = ()) -> Iterator[tuple[Path_, Any]]:
+    """Yield every value that is inside no other, with the way to it."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from leaves(inner, (*path, key))
+    elif isinstance(value, list):
+        for number, inner in enumerate(value):
+            yield from leaves(inner, (*path, number))
+    else:
+        yield path, value
+
+
+def changed(value: Any, path: Path_, new: Any) -> Any:
+    """Return a copy with another value in one place."""
+    if not path:
+        return new
+    copy: Any = dict(value) if isinstance(value, dict) else list(value)
+    copy[path[0]] = changed(value[path[0]], path[1:], new)
+    return copy
+
+
+def fields(kind: type) -> list[Any]:
+    return [
+        pytest.param(data, path, id=f"{data['kind']}-{'-'.join(map(str, path))}")
+        for data in FULL
+        for path, value in leaves(data)
+        if type(value) is kind and path != ("kind",)
+    ]
+
+
+@pytest.mark.parametrize("data", RECORDED, ids=lambda d: f"{d['kind']}-{d.get('name') or d['spec']['name']}")
+def test_record_of_an_earlier_version_is_read(data: dict[str, Any]) -> None:
+    record = decoded(data)
+    assert record is not None
+    assert {k: v for k, v in codec.to_dict(record).items() if k in data} == {
+        k: v for k, v in data.items() if k != "kind"
+    }
+
+
+@pytest.mark.parametrize(
+    "image", ["92d04c2b-0142-5fa3-9cd0-fd78cc9971fc@1795958481006846046", "4b0e@2026-01-31T12:00:00.000000Z", "4b0e@"]
+)
+def test_record_of_a_source_on_vsphere_is_read(image: str) -> None:
+    data = {**plain(full_template()), "image": image, "checksums": {"frozen": "yes"}}
+    assert codec.to_dict(decoded(data)) == {k: v for k, v in data.items() if k != "kind"}
+
+
+@pytest.mark.parametrize("data", FULL, ids=lambda d: str(d["kind"]))
+def test_record_with_every_field_in_use_is_read(data: dict[str, Any]) -> None:
+    assert codec.to_dict(decoded(data)) == {k: v for k, v in data.items() if k != "kind"}
+    assert all(value not in (None, "", [], {}) for value in data.values() if value is not False)
+
+
+@pytest.mark.parametrize(("data", "path"), fields(str))
+def test_field_of_text_that_could_not_have_been_written_is_refused(data: dict[str, Any], path: Path_) -> None:
+    hostile = [*CONTROL, *([] if SEVERAL_LINES & set(path) else [LINE_BREAK])]
+    hostile += [] if (FREE | SEVERAL_LINES) & set(path) else [OPTION]
+    for text in hostile:
+        with pytest.raises(InvalidInput):
+            decoded(changed(data, path, text))
+
+
+@pytest.mark.parametrize("key", [*CONTROL, LINE_BREAK, OPTION])
+def test_key_of_a_mapping_that_could_not_have_been_written_is_refused(key: str) -> None:
+    host, template = plain(full_host()), plain(full_template())
+    for data in (
+        {**host, "labels": {key: "x"}},
+        changed(host, ("identity", "revoked"), {key: 1.0}),
+        *([] if key == OPTION else [{**template, "checksums": {key: "x"}}]),
+    ):
+        with pytest.raises(InvalidInput):
+            decoded(data)
+
+
+@pytest.mark.parametrize(("data", "path"), [*fields(int), *fields(float)])
+def test_field_of_a_number_out_of_bounds_is_refused(data: dict[str, Any], path: Path_) -> None:
+    for number in (-1, 10**30, 10**400, True, "1"):
+        with pytest.raises(InvalidInput):
+            decoded(changed(data, path, number))
+
+
+@pytest.mark.parametrize("text", ["NaN", "Infinity", "-Infinity", "1e999"])
+def test_moment_that_is_no_number_is_refused(text: str) -> None:
+    data = json.dumps(plain(full_host())).replace('"expires": 2.0', f'"expires": {text}')
+    assert text in data
+    with pytest.raises(InvalidInput):
+        records.decode(data)
+
+
+def test_record_with_a_field_twice_is_refused() -> None:
+    data = json.dumps(plain(full_host()))
+    with pytest.raises(InvalidInput, match="twice"):
+        records.decode(data[:-1] + ', "ssh_user": "root"}')
+
+
+Coders = tuple[Callable[[Any], str], Callable[[str], Any]]
+
+
+@given(HOSTS | TEMPLATES)
+def test_valid_record_of_a_machine_comes_back_as_it_was(record: Record) -> None:
+    assert records.decode(records.encode(record)) == record
+
+
+@given(VOLUMES)
+def test_valid_record_of_a_volume_comes_back_as_it_was(record: VolumeRecord) -> None:
+    assert volume.decode(volume.encode(record)) == record

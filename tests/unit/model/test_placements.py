@@ -1,0 +1,126 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Shares of a fleet: every host is somewhere, and nowhere twice."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import chain
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stockyard import FleetSpec, Hypervisor, InvalidInput
+from stockyard.model.placements import HYPERVISOR_STATES, PLACEMENTS, dealt, shares
+from stockyard.planning.fleets import plan_fleet
+from tests.support import HOSTILE
+
+SITES = st.lists(
+    st.builds(Hypervisor, st.sampled_from("abcdef"), st.sampled_from(HYPERVISOR_STATES), st.none() | st.integers(0, 9)),
+    min_size=1, max_size=6, unique_by=lambda h: h.name,
+)  # fmt: skip
+PLACED = st.sampled_from(PLACEMENTS)
+COUNTS = st.integers(0, 40)
+
+
+def room(sites: list[Hypervisor], count: int) -> int:
+    return sum(count if h.most is None else min(h.most, count) for h in sites if h.state == "active")
+
+
+@given(SITES, PLACED, COUNTS)
+def test_every_host_is_somewhere_and_none_where_it_cannot_be(sites: list[Hypervisor], how: str, count: int) -> None:
+    if room(sites, count) < count:
+        with pytest.raises(InvalidInput):
+            shares(sites, how, count)
+        return
+    found = shares(sites, how, count)
+    assert sum(found.values()) == count
+    assert list(found) == [h.name for h in sites]
+    for site in sites:
+        assert found[site.name] <= (count if site.most is None else site.most)
+        assert site.state == "active" or found[site.name] == 0
+
+
+@given(SITES, COUNTS)
+def test_spread_is_even_as_far_as_there_is_room(sites: list[Hypervisor], count: int) -> None:
+    if room(sites, count) >= count:
+        found = shares(sites, "spread", count)
+        most = max(found.values())
+        for site in sites:
+            full = site.state != "active" or found[site.name] == site.most
+            assert full or found[site.name] >= most - 1
+
+
+@given(SITES, COUNTS)
+def test_pack_fills_one_before_the_next(sites: list[Hypervisor], count: int) -> None:
+    if room(sites, count) >= count:
+        found = shares(sites, "pack", count)
+        used = [h for h in sites if found[h.name]]
+        assert all(found[h.name] == h.most for h in used[:-1])
+        active = [h for h in sites if h.state == "active" and h.most != 0]
+        assert used == active[: len(used)]
+
+
+@given(SITES, PLACED, st.lists(st.integers(0, 99).map(lambda n: f"n{n}"), unique=True, max_size=12))
+def test_every_name_is_dealt_once(sites: list[Hypervisor], how: str, names: list[str]) -> None:
+    if room(sites, len(names)) >= len(names):
+        assert list(chain.from_iterable(dealt(names, sites, how, h.name) for h in sites)) == names
+
+
+@given(SITES, PLACED, COUNTS)
+def test_a_share_stays_where_it_is_when_a_hypervisor_is_silent(sites: list[Hypervisor], how: str, count: int) -> None:
+    """The declaration alone decides: what is not said changes nothing, and what is said moves one share."""
+    if room(sites, count) < count:
+        return
+    first = sites[0]
+    dead = [replace(first, state="dead"), *sites[1:]]
+    if room(dead, count) >= count:
+        after = shares(dead, how, count)
+        assert after[first.name] == 0
+        assert all(after[h.name] >= shares(sites, how, count)[h.name] for h in sites[1:])
+
+
+def fleet(count: int = 5, here: str = "a", **options: Any) -> FleetSpec:
+    return FleetSpec("ci", "base", count=count, hypervisors=(Hypervisor("a"), Hypervisor("b")), here=here, **options)
+
+
+def test_each_run_plans_its_own_share_under_names_of_its_own() -> None:
+    plans = {here: plan_fleet(fleet(here=here), "g" * 64, []) for here in "ab"}
+    assert [a.name for a in plans["a"].actions] == ["ci-a-1", "ci-a-2", "ci-a-3"]
+    assert [a.name for a in plans["b"].actions] == ["ci-b-1", "ci-b-2"]
+
+
+def test_names_are_dealt_out() -> None:
+    named: dict[str, Any] = {"count": 3, "names": ("x", "y", "z")}
+    assert [a.name for a in plan_fleet(fleet(here="a", **named), "g" * 64, []).actions] == ["x", "y"]
+    assert [a.name for a in plan_fleet(fleet(here="b", **named), "g" * 64, []).actions] == ["z"]
+
+
+@pytest.mark.parametrize("name", [*HOSTILE, "a" * 17])
+def test_a_hostile_hypervisor_is_refused(name: str) -> None:
+    with pytest.raises(InvalidInput):
+        Hypervisor(name)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"here": "c"},
+        {"here": ""},
+        {"placement": "pile"},
+        {"hypervisors": (Hypervisor("a"), Hypervisor("a"))},
+        {"hypervisors": (Hypervisor("a", most=2), Hypervisor("b", most=2))},
+        {"hypervisors": (Hypervisor("a", "dead"), Hypervisor("b", "evacuated"))},
+    ],
+)
+def test_a_list_that_does_not_fit_is_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(InvalidInput):
+        FleetSpec(**{**vars(fleet()), **options})
+
+
+@pytest.mark.parametrize("options", [{"state": "tired"}, {"most": -1}, {"most": True}])
+def test_a_hypervisor_that_makes_no_sense_is_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(InvalidInput):
+        Hypervisor("a", **options)

@@ -1,0 +1,53 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Package versions, as Debian orders them."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stockyard.model.versions import Behind, behind, later
+
+# Each is later than the one before it.
+RISING = [
+    "0~~", "0~", "0", "0.1~rc1-1", "0.1", "0.1-1", "0.1-1+deb12u1", "0.1-1+deb12u2", "0.1-1+deb12u10", "0.1a", "0.1+",
+    "0.2", "0.10", "1.0-2", "1:0.1", "2:0",
+]  # fmt: skip
+
+
+def test_versions_are_ordered_as_the_policy_says() -> None:
+    for number, low in enumerate(RISING):
+        for high in RISING[number + 1 :]:
+            assert later(high, low), (high, low)
+            assert not later(low, high), (high, low)
+
+
+@pytest.mark.parametrize(("one", "other"), [("1.0", "1.00"), ("0:1", "1"), ("1-0", "1")])
+def test_versions_that_are_written_differently_and_equal(one: str, other: str) -> None:
+    assert not later(one, other)
+    assert not later(other, one)
+
+
+@pytest.mark.skipif(not shutil.which("dpkg"), reason="dpkg is not here to ask")
+@given(*[st.from_regex(r"[0-9][0-9a-b.+~-]{0,6}[0-9]", fullmatch=True)] * 2)
+def test_dpkg_says_the_same(one: str, other: str) -> None:
+    asked = subprocess.run(["dpkg", "--compare-versions", one, "gt", other], check=False, capture_output=True)
+    assert later(one, other) == (asked.returncode == 0)
+
+
+@given(st.text(), st.text())
+def test_whatever_is_compared_one_is_not_later_than_the_other_and_earlier(one: str, other: str) -> None:
+    assert not (later(one, other) and later(other, one))
+
+
+def test_what_an_image_lacks_is_what_is_later_or_new() -> None:
+    installed = {"a": "1", "b": "2", "c": "3", "gone": "1"}
+    assert behind(installed, {"a": "1", "b": "1", "c": "3.1", "new": "1"}) == (
+        Behind("c", "3", "3.1"), Behind("new", "", "1")
+    )  # fmt: skip
+    assert [str(b) for b in behind(installed, {"c": "4", "d": "1"})] == ["c 3 -> 4", "d (none) -> 1"]

@@ -1,0 +1,225 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Volumes as values: names, sizes and paths that are refused, and what has to be done for one."""
+
+from __future__ import annotations
+
+import posixpath
+import uuid
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stockyard import FleetSpec, HostSpec, InvalidInput, OperationRefused, UpdateSpec, VolumeSpec, VolumeUse
+from stockyard.model.observation import VolumeObservation
+from stockyard.model.volume import (
+    DOCKER_ROOT,
+    MOST_GIB,
+    PARENTS,
+    SYSTEM,
+    Holder,
+    VolumeRecord,
+    decode,
+    encode,
+    mount_point,
+)
+from stockyard.planning.fleets import plan_fleet
+from stockyard.planning.volumes import plan_removal, plan_volume
+from tests.support import HOSTILE, host
+
+OWN = "{host}-docker"
+HOLDER = str(uuid.uuid4())
+
+
+def record(**changes: Any) -> VolumeRecord:
+    made = VolumeRecord("stockyard", "default", "data", str(uuid.uuid4()), 10, "ready", 1.0)
+    return replace(made, **changes)
+
+
+def seen(*records: VolumeRecord) -> VolumeObservation:
+    return VolumeObservation(tuple(records))
+
+
+@pytest.mark.parametrize("name", [*HOSTILE, "{host}{host}", "{host}/x", "{other}-x", "{host.uuid}", "{0}", "{host!r}"])
+def test_hostile_names_are_refused(name: str) -> None:
+    with pytest.raises(InvalidInput):
+        VolumeUse(name)
+    for field in ("name", "source", "tenant"):
+        wrong: dict[str, Any] = {"name": "data", field: name}
+        if name or field != "source":
+            with pytest.raises(InvalidInput):
+                VolumeSpec(**wrong)
+
+
+@given(st.text(max_size=80))
+def test_a_name_is_of_a_volume_or_refused(name: str) -> None:
+    try:
+        use = VolumeUse(name)
+    except InvalidInput:
+        return
+    assert set(use.of("web-1")) <= set("abcdefghijklmnopqrstuvwxyz0123456789-")
+
+
+@given(st.from_regex(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", fullmatch=True))
+def test_the_volume_of_a_host_has_a_valid_name_or_is_refused(name: str) -> None:
+    try:
+        assert VolumeUse(OWN).of(name) == f"{name}-docker"
+    except InvalidInput:
+        assert len(name) + len("-docker") > 63
+
+
+@given(st.one_of(st.integers(), st.floats(), st.booleans(), st.text(max_size=5), st.none()))
+def test_a_size_is_a_whole_number_of_gib(size: Any) -> None:
+    whole = isinstance(size, int) and not isinstance(size, bool) and 1 <= size <= MOST_GIB
+    try:
+        VolumeSpec("data", size_gib=size)
+        VolumeUse("data", size_gib=size)
+        assert whole or size is None
+    except InvalidInput:
+        assert not whole
+
+
+@given(st.one_of(st.text(max_size=60), st.from_regex(r"(/[a-z./~-]{0,8}){1,5}", fullmatch=True)))
+def test_a_path_is_plain_and_covers_nothing_of_the_hosts(path: str) -> None:
+    try:
+        mount_point(path)
+    except InvalidInput:
+        return
+    assert posixpath.normpath(path) == path
+    assert path.startswith("/")
+    assert path.isascii()
+    assert path.isprintable()
+    assert " " not in path
+    assert path not in ("/", *PARENTS)
+    assert not any(path == taken or path.startswith(f"{taken}/") for taken in SYSTEM)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "", "/", "data", "/data/", "//data", "/data/../etc", "/..", "/.", "/a/./b", "/da ta", "/data\n", "/data\0",
+        "/dätä", "/etc", "/etc/docker", "/usr/local", "/var", "/var/lib", "/var/lib/stockyard/tls", "/run/x", "/proc/1",
+        "/sys/x", "/home", "/root/x", "/" + "a" * 65, "/a" * 17, "$(id)", "/$(id)", "/-o", "/{host}", 7, None,
+    ],
+)  # fmt: skip
+def test_paths_that_are_refused(path: Any) -> None:
+    with pytest.raises(InvalidInput):
+        mount_point(path)
+
+
+@pytest.mark.parametrize("path", [DOCKER_ROOT, "/data", "/data/db_1", "/srv/x", "/mnt/v.1", "/home/me/x", "/opt/cache"])
+def test_paths_that_are_taken(path: str) -> None:
+    assert mount_point(path) == path
+
+
+@pytest.mark.parametrize(
+    "uses",
+    [
+        (VolumeUse("a", "/data"), VolumeUse("a", "/other")),
+        (VolumeUse("a", "/data"), VolumeUse("b", "/data")),
+        (VolumeUse("a", "/data"), VolumeUse("b", "/data/in")),
+        (VolumeUse("a", "/data/in/deep"), VolumeUse("b", "/data-1"), VolumeUse("c", "/data/in")),
+    ],
+)
+def test_volumes_that_cannot_be_in_one_host(uses: tuple[VolumeUse, ...]) -> None:
+    with pytest.raises(InvalidInput, match="volumes"):
+        HostSpec(volumes=uses)
+
+
+def test_a_fleet_of_several_needs_a_volume_for_each() -> None:
+    with pytest.raises(InvalidInput, match=r"\{host\}"):
+        FleetSpec("web", "docker", count=2, host=HostSpec(volumes=(VolumeUse("shared"),)))
+    FleetSpec("web", "docker", count=1, host=HostSpec(volumes=(VolumeUse("shared"),)))
+    FleetSpec("web", "docker", count=9, host=HostSpec(volumes=(VolumeUse(OWN),)))
+
+
+def test_with_volumes_old_hosts_go_before_new_ones_come_under_their_names() -> None:
+    spec = FleetSpec(
+        "ci",
+        "base",
+        count=3,
+        host=HostSpec(volumes=(VolumeUse(OWN),)),
+        update=UpdateSpec(max_unavailable=2, max_surge=1),
+    )
+    old = [host(name=f"ci-{n}", fleet="ci") for n in (1, 2, 3)]
+    plan = plan_fleet(spec, "g2" * 32, old)
+    there = {"ci-1", "ci-2", "ci-3"}
+    for action in plan.actions:
+        if action.verb == "destroy":
+            there.remove(action.name)
+        else:
+            assert action.verb == "create"
+            assert action.name not in there
+            there.add(action.name)
+        assert len(there) >= 1
+    assert there == {"ci-1", "ci-2", "ci-3"}
+
+
+def test_a_new_host_cannot_be_made_beside_the_one_that_has_its_volume() -> None:
+    with pytest.raises(InvalidInput, match="max_unavailable"):
+        FleetSpec("ci", "b", host=HostSpec(volumes=(VolumeUse(OWN),)), update=UpdateSpec(max_unavailable=0))
+
+
+@given(
+    st.builds(
+        record,
+        size_gib=st.integers(1, MOST_GIB),
+        holder=st.none() | st.builds(Holder, st.uuids().map(str), st.just("web-1"), st.just("/data"), st.booleans()),
+        filesystem=st.sampled_from(["", "making", "ext4"]),
+        snapshot=st.booleans(),
+    )
+)
+def test_a_record_comes_back_as_it_was(made: VolumeRecord) -> None:
+    assert decode(encode(made)) == made
+    assert len(made.serial) == 20
+
+
+@given(st.text(max_size=40) | st.sampled_from(["{}", "[]", '{"kind": "host"}', '{"kind": "volume"}', "[" * 9999]))
+def test_what_is_no_record_is_refused(text: str) -> None:
+    with pytest.raises(InvalidInput):
+        decode(text)
+
+
+def test_what_has_to_be_done() -> None:
+    spec = VolumeSpec("data")
+    assert [a.verb for a in plan_volume(spec, seen()).actions] == ["create"]
+    assert not plan_volume(spec, seen(record()))
+    assert not plan_volume(replace(spec, size_gib=10), seen(record()))
+    assert [a.verb for a in plan_volume(replace(spec, size_gib=11), seen(record())).actions] == ["grow"]
+    for phase in ("creating", "deleting"):
+        assert [a.verb for a in plan_volume(spec, seen(record(phase=phase))).actions] == ["create"]
+    assert [a.verb for a in plan_volume(spec, seen(record(tenant="other"))).actions] == ["create"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "there"),
+    [
+        (VolumeSpec("data", size_gib=9), record()),
+        (VolumeSpec("data"), record(snapshot=True)),
+        (VolumeSpec("data", source="x", snapshot=True), record()),
+        (VolumeSpec("data", size_gib=11, source="x", snapshot=True), record(snapshot=True)),
+        (VolumeSpec("new", size_gib=9, source="data"), record()),
+        (VolumeSpec("new", size_gib=11, source="data", snapshot=True), record()),
+    ],
+)
+def test_what_cannot_become_so_is_refused(spec: VolumeSpec, there: VolumeRecord) -> None:
+    with pytest.raises(InvalidInput):
+        plan_volume(spec, seen(there))
+
+
+def test_nonsense_is_refused() -> None:
+    for wrong in ({"source": "data"}, {"snapshot": True}):
+        with pytest.raises(InvalidInput):
+            VolumeSpec("data", **wrong)
+
+
+def test_a_held_volume_is_not_deleted_and_its_holder_is_named() -> None:
+    mine = record(holder=Holder(HOLDER, "web-1", "/data"))
+    for living in ([HOLDER], None):
+        with pytest.raises(OperationRefused, match="web-1"):
+            plan_removal(mine, living)
+    assert [a.verb for a in plan_removal(mine, ["u2"]).actions] == ["destroy"]
+    assert not plan_removal(None, [])

@@ -1,0 +1,200 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What an authority signs, for how long, and what it refuses."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from stockyard.errors import GuestError, InvalidInput
+from stockyard.pki.authority import CA_DAYS, CLIENT_DAYS, SERVER_DAYS, SKEW, Authority
+
+NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
+CN = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "evil")])
+
+
+@pytest.fixture(scope="module")
+def authority() -> Authority:
+    return Authority.create("stockyard owner/tenant", NOW)
+
+
+def request(key: Any, algorithm: Any = None) -> str:
+    """A certificate request that asks for more than it should get."""
+    names = x509.SubjectAlternativeName(
+        [x509.DNSName("evil.example"), x509.IPAddress(ipaddress.ip_address("10.0.0.1"))]
+    )
+    builder = x509.CertificateSigningRequestBuilder().subject_name(CN).add_extension(names, critical=False)
+    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+    return builder.sign(key, algorithm).public_bytes(serialization.Encoding.PEM).decode()
+
+
+def p256() -> ec.EllipticCurvePrivateKey:
+    return ec.generate_private_key(ec.SECP256R1())
+
+
+def load(pem: str) -> x509.Certificate:
+    return x509.load_pem_x509_certificate(pem.encode())
+
+
+def usages(certificate: x509.Certificate) -> list[Any]:
+    return list(certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value)
+
+
+def key_pem(key: Any) -> str:
+    form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    return str(key.private_bytes(*form).decode())
+
+
+def ca(key: Any, constraints: x509.BasicConstraints | None = None, end: timedelta = timedelta(days=30)) -> str:
+    """A certificate that somebody else made."""
+    builder = (
+        x509.CertificateBuilder().subject_name(CN).issuer_name(CN).public_key(key.public_key())
+        .serial_number(1).not_valid_before(NOW - timedelta(days=60)).not_valid_after(NOW + end)
+    )  # fmt: skip
+    if constraints:
+        builder = builder.add_extension(constraints, critical=True)
+    return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
+
+
+CA_TRUE = x509.BasicConstraints(ca=True, path_length=None)
+
+
+def test_a_server_certificate_has_our_names_and_the_guests_key(authority: Authority) -> None:
+    key = p256()
+    made = authority.sign_server(request(key, hashes.SHA256()), "web-1", "127.64.1.2", NOW)
+    found = load(made.pem)
+    names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert found.public_key() == key.public_key()
+    assert names.get_values_for_type(x509.DNSName) == ["web-1"]
+    assert names.get_values_for_type(x509.IPAddress) == [ipaddress.ip_address("127.64.1.2")]
+    assert found.subject.rfc4514_string() == "CN=web-1"
+    assert not found.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    assert usages(found) == [ExtendedKeyUsageOID.SERVER_AUTH]
+    found.verify_directly_issued_by(authority.certificate)
+    assert made.serial == f"{found.serial_number:x}"
+    assert made.not_after == found.not_valid_after_utc.timestamp()
+
+
+def test_a_client_certificate_is_for_clients_alone(authority: Authority) -> None:
+    made, key = authority.issue_client("operator", NOW)
+    found = load(made.pem)
+    private = serialization.load_pem_private_key(key.encode(), None)
+    assert private.public_key() == found.public_key()
+    assert usages(found) == [ExtendedKeyUsageOID.CLIENT_AUTH]
+    assert not found.extensions.get_extension_for_class(x509.KeyUsage).value.key_cert_sign
+
+
+def test_every_certificate_has_its_term_and_a_clock_may_be_a_little_off(authority: Authority) -> None:
+    server = load(authority.sign_server(request(p256(), hashes.SHA256()), "a", "127.0.0.1", NOW).pem)
+    client = load(authority.issue_client("a", NOW)[0].pem)
+    for found, days in ((authority.certificate, CA_DAYS), (server, SERVER_DAYS), (client, CLIENT_DAYS)):
+        assert found.not_valid_before_utc == NOW - SKEW
+        assert found.not_valid_after_utc == NOW + timedelta(days=days)
+
+
+def test_nothing_outlives_its_authority(authority: Authority) -> None:
+    late = NOW + timedelta(days=CA_DAYS - 1)
+    end = authority.certificate.not_valid_after_utc
+    assert load(authority.issue_client("a", late)[0].pem).not_valid_after_utc == end
+    made = authority.sign_server(request(p256(), hashes.SHA256()), "a", "127.0.0.1", late)
+    assert load(made.pem).not_valid_after_utc == end
+
+
+def test_an_authority_that_ran_out_says_so(authority: Authority) -> None:
+    with pytest.raises(InvalidInput, match="ran out on 2036-11-19"):
+        authority.issue_client("a", NOW + timedelta(days=CA_DAYS))
+
+
+def test_serial_numbers_differ(authority: Authority) -> None:
+    assert len({authority.issue_client("a", NOW)[0].serial for _number in range(5)}) == 5
+
+
+def swapped() -> str:
+    """A request for one key, signed with another."""
+    honest, other = request(p256(), hashes.SHA256()), p256()
+    der = x509.load_pem_x509_csr(honest.encode()).public_bytes(serialization.Encoding.DER)
+    form = (serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    mine = x509.load_pem_x509_csr(honest.encode()).public_key().public_bytes(*form)
+    return pem(der.replace(mine, other.public_key().public_bytes(*form)))
+
+
+def unknown_key() -> str:
+    """A request with a key of a kind that nobody knows."""
+    der = x509.load_pem_x509_csr(request(p256(), hashes.SHA256()).encode()).public_bytes(serialization.Encoding.DER)
+    known = bytes.fromhex("06072a8648ce3d0201")
+    assert known in der
+    return pem(der.replace(known, bytes.fromhex("06072a8648ce3d027f")))
+
+
+def pem(der: bytes) -> str:
+    import base64
+
+    body = base64.encodebytes(der).decode()
+    return f"-----BEGIN CERTIFICATE REQUEST-----\n{body}-----END CERTIFICATE REQUEST-----\n"
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: "",
+        lambda: "garbage",
+        lambda: "\ud800",
+        lambda: "-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----\n",
+        lambda: ca(p256(), CA_TRUE),
+        lambda: request(rsa.generate_private_key(65537, 2048), hashes.SHA256()),
+        lambda: request(ed25519.Ed25519PrivateKey.generate()),
+        swapped,
+        unknown_key,
+    ],
+    ids=["empty", "garbage", "surrogate", "no-der", "certificate", "rsa", "ed25519", "swapped", "unknown-key"],
+)
+def test_a_request_that_is_none_of_ours_is_not_signed(authority: Authority, make: Callable[[], str]) -> None:
+    with pytest.raises(GuestError):
+        authority.sign_server(make(), "web-1", "127.0.0.1", NOW)
+
+
+def test_a_pair_that_was_given_comes_back(authority: Authority) -> None:
+    again = Authority.from_pem(authority.pem(), authority.key_pem())
+    assert (again.pem(), again.key_pem()) == (authority.pem(), authority.key_pem())
+
+
+def test_a_wrong_pair_is_refused(authority: Authority) -> None:
+    with pytest.raises(InvalidInput, match="do not belong together"):
+        Authority.from_pem(authority.pem(), Authority.create("other", NOW).key_pem())
+
+
+def test_an_rsa_key_is_refused() -> None:
+    key = rsa.generate_private_key(65537, 2048)
+    with pytest.raises(InvalidInput, match="elliptic curve"):
+        Authority.from_pem(ca(key, CA_TRUE), key_pem(key))
+
+
+def test_a_key_under_a_passphrase_is_refused() -> None:
+    key = p256()
+    locked = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.BestAvailableEncryption(b"x")
+    )
+    with pytest.raises(InvalidInput, match="unencrypted"):
+        Authority.from_pem(ca(key, CA_TRUE), locked.decode())
+
+
+@pytest.mark.parametrize("constraints", [None, x509.BasicConstraints(ca=False, path_length=None)])
+def test_a_certificate_that_may_not_sign_is_refused(constraints: x509.BasicConstraints | None) -> None:
+    key = p256()
+    with pytest.raises(InvalidInput, match="not one of a CA"):
+        Authority.from_pem(ca(key, constraints), key_pem(key))
+
+
+def test_an_authority_without_a_key_identifier_signs_all_the_same() -> None:
+    key = p256()
+    given = Authority.from_pem(ca(key, CA_TRUE), key_pem(key))
+    load(given.issue_client("a", NOW)[0].pem).verify_directly_issued_by(given.certificate)

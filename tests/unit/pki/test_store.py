@@ -1,0 +1,206 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A tenant's keys on disk: made once, renewed when due, lost and found."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import serialization
+
+from stockyard.errors import InvalidInput, StockyardError
+from stockyard.pki.authority import CLIENT_DAYS, Authority
+from stockyard.pki.store import Pki
+
+NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def pki(tmp_path: Path) -> Pki:
+    return Pki(tmp_path / "home" / "tenant", "owner/tenant")
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def certificate(folder: Path) -> x509.Certificate:
+    return x509.load_pem_x509_certificate((folder / "cert.pem").read_bytes())
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_an_authority_is_made_once(pki: Pki) -> None:
+    first = pki.authority(NOW)
+    assert pki.authority(NOW + timedelta(days=1)).pem() == first.pem()
+    assert Pki(pki.directory, "owner/tenant").authority(NOW).key_pem() == first.key_pem()
+    assert "owner/tenant" in first.certificate.subject.rfc4514_string()
+
+
+def test_nobody_else_reads_private_keys(pki: Pki) -> None:
+    pki.client(NOW)
+    pki.operator_key()
+    assert mode(pki.directory) == 0o700
+    for path in (pki.directory / "ca-key.pem", pki.client_directory / "key.pem", pki.ssh_key):
+        assert mode(path) == 0o600
+    leftovers = [name for name in files(pki.directory) if name.startswith(".") and name != ".lock"]
+    assert leftovers == []
+
+
+@pytest.mark.parametrize("lost", ["ca.pem", "ca-key.pem"])
+def test_half_a_lost_authority_is_an_error_and_nothing_is_made_anew(pki: Pki, lost: str) -> None:
+    pki.client(NOW)
+    (pki.directory / lost).unlink()
+    before = files(pki.directory)
+    with pytest.raises(InvalidInput, match=f"{lost} is not there"):
+        pki.authority(NOW)
+    with pytest.raises(InvalidInput):
+        pki.client(NOW)
+    assert files(pki.directory) == before
+
+
+def test_an_authority_that_was_being_made_when_its_maker_died_is_made_or_finished(pki: Pki) -> None:
+    whole = Pki(pki.directory.parent / "other", "owner/tenant").authority(NOW)
+    pki.directory.mkdir(parents=True)
+    (pki.directory / ".ca-key.pem.new").write_text(whole.key_pem())
+    (pki.directory / "ca.pem").write_text(whole.pem())
+    assert pki.authority(NOW).key_pem() == whole.key_pem()
+    for part in ("ca.pem", "ca-key.pem"):
+        (pki.directory / part).unlink()
+    (pki.directory / ".ca-key.pem.new").write_text("half a k")
+    assert pki.authority(NOW).pem() != whole.pem()
+
+
+def test_many_controllers_make_one_authority(pki: Pki) -> None:
+    # Each opens the lock file for itself, as processes do.
+    with ThreadPoolExecutor(8) as pool:
+        made = set(pool.map(lambda number: Pki(pki.directory, f"owner/{number}").authority(NOW).pem(), range(8)))
+    assert len(made) == 1
+
+
+@pytest.mark.parametrize("text", [b"", b"garbage", b"\xff\xfe\x00"])
+@pytest.mark.parametrize("part", ["ca.pem", "ca-key.pem"])
+def test_a_damaged_authority_is_an_error_in_our_words(pki: Pki, part: str, text: bytes) -> None:
+    pki.authority(NOW)
+    (pki.directory / part).write_bytes(text)
+    with pytest.raises(InvalidInput, match="cannot be read"):
+        pki.authority(NOW)
+    assert (pki.directory / part).read_bytes() == text
+
+
+def test_an_authority_that_was_given_is_used_and_never_written(pki: Pki) -> None:
+    given = Authority.create("given", NOW)
+    mine = Pki(pki.directory, "owner/tenant", given.pem(), given.key_pem())
+    assert mine.authority(NOW).pem() == given.pem()
+    folder = mine.client(NOW)
+    certificate(folder).verify_directly_issued_by(given.certificate)
+    assert (folder / "ca.pem").read_text() == given.pem()
+    key = given.key_pem().encode()
+    assert not any(key in content or b"EC PRIVATE" in content for content in files(pki.directory).values())
+    assert not (pki.directory / "ca-key.pem").exists()
+
+
+@pytest.mark.parametrize("half", [("x", ""), ("", "x")])
+def test_half_a_given_authority_is_refused(tmp_path: Path, half: tuple[str, str]) -> None:
+    with pytest.raises(InvalidInput, match="one half"):
+        Pki(tmp_path, "owner/tenant", *half)
+
+
+def test_a_client_certificate_is_kept_until_it_is_due(pki: Pki) -> None:
+    first = certificate(pki.client(NOW)).serial_number
+    due = NOW + timedelta(days=CLIENT_DAYS * 2 / 3)
+    assert certificate(pki.client(due - timedelta(hours=1))).serial_number == first
+    renewed = certificate(pki.client(due + timedelta(hours=1)))
+    assert renewed.serial_number != first
+    assert renewed.not_valid_after_utc > due + timedelta(days=CLIENT_DAYS - 1)
+
+
+def test_a_client_certificate_goes_with_its_key(pki: Pki) -> None:
+    folder = pki.client(NOW)
+    key = serialization.load_pem_private_key((folder / "key.pem").read_bytes(), None)
+    assert key.public_key() == certificate(folder).public_key()
+
+
+@pytest.mark.parametrize("part", ["cert.pem", "key.pem", "ca.pem"])
+@pytest.mark.parametrize("text", [None, "", "garbage"])
+def test_a_damaged_client_certificate_is_made_anew(pki: Pki, part: str, text: str | None) -> None:
+    folder = pki.client(NOW)
+    (folder / part).unlink() if text is None else (folder / part).write_text(text)
+    test_a_client_certificate_goes_with_its_key(pki)
+    assert (folder / "ca.pem").read_text() == pki.authority(NOW).pem()
+
+
+def test_a_key_of_another_certificate_is_noticed(pki: Pki) -> None:
+    # As a controller leaves it that dies between the two files.
+    folder = pki.client(NOW)
+    (folder / "key.pem").write_text(pki.authority(NOW).issue_client("other", NOW)[1])
+    test_a_client_certificate_goes_with_its_key(pki)
+
+
+def test_another_authority_means_another_client_certificate(pki: Pki) -> None:
+    folder = pki.client(NOW)
+    first = certificate(folder).serial_number
+    given = Authority.create("given", NOW)
+    Pki(pki.directory, "owner/tenant", given.pem(), given.key_pem()).client(NOW)
+    assert certificate(folder).serial_number != first
+    certificate(folder).verify_directly_issued_by(given.certificate)
+
+
+def test_the_operator_has_one_ssh_key(pki: Pki) -> None:
+    public = pki.operator_key()
+    assert public.startswith("ssh-ed25519 ")
+    assert "\n" not in public
+    assert pki.operator_key() == public
+    pki.ssh_key.with_suffix(".pub").unlink()
+    assert pki.operator_key() == public
+
+
+def test_a_public_key_without_its_private_one_is_of_no_use(pki: Pki) -> None:
+    public = pki.operator_key()
+    pki.ssh_key.unlink()
+    assert pki.operator_key() != public
+
+
+def test_an_operator_key_that_cannot_be_read_is_an_error(pki: Pki) -> None:
+    pki.operator_key()
+    pki.ssh_key.write_text("garbage")
+    pki.ssh_key.with_suffix(".pub").unlink()
+    with pytest.raises(InvalidInput, match="SSH key"):
+        pki.operator_key()
+
+
+def test_pinned_keys_are_written_sorted_and_only_when_they_changed(pki: Pki) -> None:
+    pki.pin(["b", "a"])
+    assert pki.known_hosts.read_text() == "a\nb\n"
+    inode = pki.known_hosts.stat().st_ino
+    pki.pin(["a", "b"])
+    assert pki.known_hosts.stat().st_ino == inode
+    pki.pin([])
+    assert pki.known_hosts.read_text() == ""
+
+
+@pytest.mark.parametrize(
+    "call",
+    [lambda p: p.authority(NOW), lambda p: p.client(NOW), lambda p: p.operator_key(), lambda p: p.pin(["a"])],
+    ids=["authority", "client", "operator_key", "pin"],
+)
+def test_a_place_that_cannot_be_used_is_an_error_in_our_words(tmp_path: Path, call: Callable[[Pki], object]) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StockyardError, match="pki_dir"):
+        call(Pki(tmp_path / "file" / "tenant", "owner/tenant"))
+
+
+def test_what_stands_in_the_place_of_a_file_is_an_error_in_our_words(pki: Pki) -> None:
+    pki.authority(NOW)
+    (pki.directory / "ca.pem").unlink()
+    (pki.directory / "ca.pem").mkdir()
+    with pytest.raises(StockyardError, match="cannot be used"):
+        pki.authority(NOW)

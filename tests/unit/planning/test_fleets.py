@@ -1,0 +1,379 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Plans of fleets, against a model of a hypervisor that does exactly what a plan says, in the worst order."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from stockyard.errors import Conflict, InvalidInput
+from stockyard.model.fleet import FleetSpec
+from stockyard.model.host import HOST_PHASES, RUN_STATES, Host, HostSpec
+from stockyard.model.lease import Lease
+from stockyard.model.update import UpdateSpec
+from stockyard.planning.fleets import ALWAYS, plan_fleet
+from stockyard.planning.plan import UNKNOWN_GENERATION, Action, Plan
+from tests.support import host
+
+OLD, NEW = "a" * 64, "b" * 64
+SPECS = st.sampled_from([HostSpec(), HostSpec(ports=(80,)), HostSpec(engine_identity="unique")])
+LABELS = st.sampled_from([{}, {"a": "1"}, {"a": "2", "b": ""}])
+HOSTS = st.builds(
+    lambda tenant, fleet, name, phase, state, generation, spec, labels: host(
+        state, tenant=tenant, fleet=fleet, name=name, phase=phase, generation=generation, spec=spec, labels=labels,
+    ),
+    st.sampled_from(["default", "default", "default", "other"]), st.sampled_from(["ci", "ci", "ci", "ci", "web", ""]),
+    st.integers(1, 9).map(lambda n: f"ci-{n}") | st.sampled_from(["a", "b", "c"]),
+    st.sampled_from([*HOST_PHASES, "ready", "ready", "ready"]), st.sampled_from([*RUN_STATES, "running", "running"]),
+    st.sampled_from([OLD, NEW]), SPECS, LABELS,
+)  # fmt: skip
+# On one hypervisor a name is there once in a tenant.
+YARDS = st.lists(HOSTS, max_size=12, unique_by=lambda h: (h.record.tenant, h.record.name))
+UPDATES = st.builds(
+    UpdateSpec, st.sampled_from(["rolling", "rolling", "on_release", "recreate"]), st.none() | st.integers(1, 3),
+    st.none() | st.integers(0, 4),
+)  # fmt: skip
+
+
+def _fleet(
+    count: int, names: list[str] | None, spec: HostSpec, labels: dict[str, str], update: UpdateSpec
+) -> FleetSpec:
+    if names is not None and update.max_unavailable == 0:
+        update = replace(update, max_unavailable=1)
+    size = {"count": count} if names is None else {"count": len(names), "names": tuple(names)}
+    return FleetSpec("ci", "base", host=spec, labels=labels, update=update, replace_on_labels=("a",), **size)
+
+
+NAMES = st.none() | st.none() | st.lists(st.sampled_from(["a", "b", "c", "ci-2"]), min_size=1, unique=True)
+FLEETS = st.builds(_fleet, st.integers(0, 8), NAMES, SPECS, LABELS, UPDATES)
+
+
+def mine(found: Iterable[Host]) -> list[Host]:
+    return [h for h in found if (h.record.tenant, h.record.fleet) == ("default", "ci")]
+
+
+def planned(spec: FleetSpec, found: Iterable[Host], unhealthy: dict[str, str] | None = None) -> Plan:
+    """The plan; not for a fleet whose names are somebody else's."""
+    others = {h.record.name for h in found if h.record.tenant == "default" and h.record.fleet != "ci"}
+    assume(not others & set(spec.names))
+    return plan_fleet(spec, NEW, found, unhealthy=unhealthy)
+
+
+class Model:
+    """What is there. Fails on an action that cannot be done."""
+
+    def __init__(self, spec: FleetSpec, found: Iterable[Host]) -> None:
+        self.spec = spec
+        self.there = {(h.record.tenant, h.record.name): h for h in found}
+
+    def run(self, plan: Plan) -> None:
+        for action in plan.actions:
+            self.take(action)
+
+    def take(self, action: Action, half: bool = False) -> None:
+        """Do one action, or the first half of a replacement."""
+        key, spec = (self.spec.tenant, action.name), self.spec
+        made = host(fleet=spec.name, name=action.name, generation=NEW, spec=spec.host, labels=spec.labels)
+        if action.verb == "create":
+            assert key not in self.there, f"{action} comes upon a host of that name"
+            self.there[key] = made
+            return
+        now = self.there.pop(key)
+        if action.verb == "replace" and not half:
+            self.there[key] = made
+        elif action.verb == "start":
+            self.there[key] = Host(now.record, "running")
+        elif action.verb == "relabel":
+            self.there[key] = replace(now, record=replace(now.record, labels=spec.labels))
+        else:
+            assert action.verb in ("destroy", "replace")
+
+    def worst(self, wave: Iterable[Action]) -> Iterator[tuple[int, int]]:
+        """How many there are and how many serve, at the worst moments of a wave."""
+        wave = list(wave)
+        # Within a wave all goes before anything comes; replacements are side by side.
+        for action in wave:
+            if action.verb == "destroy":
+                self.take(action)
+        yield self.counted()
+        swaps = [a for a in wave if a.verb == "replace"]
+        missing = len(swaps)
+        total, serving = self.counted()
+        yield total - missing, serving - sum(self.there["default", a.name].serving for a in swaps)
+        for action in wave:
+            if action.verb != "destroy":
+                self.take(action)
+        yield self.counted()
+
+    def counted(self) -> tuple[int, int]:
+        """How many hosts the fleet has, and how many of them serve."""
+        members = mine(self.there.values())
+        return len(members), sum(h.serving for h in members)
+
+
+def applied(plan: Plan, spec: FleetSpec, found: Iterable[Host]) -> list[Host]:
+    """What is there when a plan was done."""
+    model = Model(spec, found)
+    for action in plan.actions:
+        model.take(action)
+    return list(model.there.values())
+
+
+@given(FLEETS, YARDS)
+def test_one_apply_converges(spec: FleetSpec, found: list[Host]) -> None:
+    after = mine(applied(planned(spec, found), spec, found))
+    assert len(after) == spec.size
+    assert not spec.names or {h.record.name for h in after} == set(spec.names)
+    for one in after:
+        assert one.serving
+        assert (one.record.generation, one.record.spec, one.record.labels) == (NEW, spec.host, spec.labels)
+
+
+@given(FLEETS, YARDS)
+def test_an_applied_plan_leaves_an_empty_one(spec: FleetSpec, found: list[Host]) -> None:
+    after = applied(planned(spec, found), spec, found)
+    assert plan_fleet(spec, NEW, after) == Plan()
+
+
+@given(FLEETS, YARDS, st.integers(0, 30))
+def test_whenever_the_controller_dies_one_apply_converges(spec: FleetSpec, found: list[Host], moment: int) -> None:
+    model = Model(spec, found)
+    for action in planned(spec, found).actions[:moment]:
+        model.take(action)
+    left = list(model.there.values())
+    after = applied(plan_fleet(spec, NEW, left), spec, left)
+    assert len(mine(after)) == spec.size
+    assert plan_fleet(spec, NEW, after) == Plan()
+
+
+@given(FLEETS, YARDS)
+def test_there_are_never_too_many_and_never_too_few(spec: FleetSpec, found: list[Host]) -> None:
+    if spec.update.strategy == "recreate":
+        surge, lacking = 0, spec.size
+    else:
+        surge, lacking = spec.update.bounds(spec.beside)
+    model = Model(spec, found)
+    total, serving = model.counted()
+    # What is too many or too few before the run began is mended, and never made worse.
+    most, least = max(total, spec.size + surge), min(serving, spec.size - lacking)
+    for wave in planned(spec, found).waves():
+        for there, up in model.worst(wave):
+            assert there <= most
+            assert up >= least
+        total, serving = model.counted()
+        most, least = max(min(most, total), spec.size + surge), min(max(least, serving), spec.size - lacking)
+
+
+@given(FLEETS, YARDS)
+def test_nothing_foreign_is_touched(spec: FleetSpec, found: list[Host]) -> None:
+    ours = {h.record.name for h in mine(found)}
+    plan = planned(spec, found)
+    made = {a.name for a in plan.actions if a.verb == "create"}
+    assert {a.name for a in plan.actions} - made <= ours
+    after = applied(plan, spec, found)
+    assert [h for h in found if h not in mine(found)] == [h for h in after if h not in mine(after)]
+
+
+@given(FLEETS, YARDS)
+def test_no_good_host_is_lost_for_a_worse_one(spec: FleetSpec, found: list[Host]) -> None:
+    assume(not spec.names)
+    plan = planned(spec, found)
+    first = [
+        h for h in mine(found)
+        if h.serving and (h.record.generation, h.record.spec) == (NEW, spec.host)
+        and h.record.labels.get("a") == spec.labels.get("a")
+    ]  # fmt: skip
+    before = {h.record.name: True for h in first}
+    lost = [a for a in plan.actions if a.verb in ("destroy", "replace") and before.pop(a.name, False)]
+    assert len(lost) == max(0, len(first) - spec.size)
+
+
+@given(FLEETS, YARDS)
+def test_a_plan_does_not_depend_on_the_order_of_the_listing(spec: FleetSpec, found: list[Host]) -> None:
+    assert planned(spec, found) == planned(spec, list(reversed(found)))
+
+
+@given(FLEETS, YARDS)
+def test_every_action_says_why_and_shows_both_sides(spec: FleetSpec, found: list[Host]) -> None:
+    plan = planned(spec, found)
+    for action in plan.actions:
+        assert action.reason
+        assert bool(action.before) == (action.verb != "create")
+        assert bool(action.after) == (action.verb != "destroy")
+        assert action.before != action.after
+    shown = plan.diff()
+    assert {key.split()[1] for key in {**shown["before"], **shown["after"]}} == {a.name for a in plan.actions}
+
+
+@given(FLEETS, YARDS, st.integers(0, 3))
+def test_who_leased_a_host_keeps_it(spec: FleetSpec, found: list[Host], room: int) -> None:
+    """Whatever is declared; and where there is a limit, no wave is over it but by what is leased."""
+    spec = replace(spec, max=spec.size + room) if room else spec
+    taken = {h.record.uuid for h in mine(found) if h.serving and h.record.name in ("ci-1", "ci-4", "a")}
+    found = [leased(h) if h.record.uuid in taken else h for h in found]
+    others = {h.record.name for h in found if h.record.tenant == "default" and h.record.fleet != "ci"}
+    assume(not others & set(spec.names))
+    plan = plan_fleet(spec, NEW, found, now=THEN)
+    model, most = Model(spec, found), max(spec.max, len(taken), len(mine(found)))
+    for wave in plan.waves():
+        for action in wave:
+            model.take(action)
+        assert not spec.max or len(mine(model.there.values())) <= most
+    after = mine(model.there.values())
+    assert taken <= {h.record.uuid for h in after}
+    assert len(after) == max(spec.size, len(taken))
+    assert plan_fleet(spec, NEW, model.there.values(), now=THEN) == Plan()
+    ended = plan_fleet(spec, NEW, model.there.values(), now=THEN + 2)
+    model.run(ended)
+    assert len(mine(model.there.values())) == spec.size
+    assert not taken & {h.record.uuid for h in mine(model.there.values())}
+
+
+THEN = 1000.0
+
+
+def leased(host: Host) -> Host:
+    lease = Lease("12345678-1234-5678-1234-567812345678", "job", 0.0, THEN + 1, "1f")
+    return replace(host, record=replace(host.record, lease=lease))
+
+
+def told(plan: Plan) -> list[str]:
+    """A plan in short, a bar between waves."""
+    return " | ".join(" ".join(f"{a.verb} {a.name}" for a in wave) for wave in plan.waves()).split(" | ")
+
+
+def old(count: int, **options: Any) -> list[Host]:
+    return [host(name=f"ci-{n}", generation=OLD, **options) for n in range(1, count + 1)]
+
+
+def fleet(count: int, strategy: str = "rolling", surge: int | None = None, lacking: int | None = None) -> FleetSpec:
+    return FleetSpec("ci", "base", count=count, update=UpdateSpec(strategy, surge, lacking))
+
+
+@pytest.mark.parametrize(
+    ("spec", "waves"),
+    [
+        (fleet(2), ["create ci-3", "destroy ci-1", "create ci-1", "destroy ci-2"]),
+        (fleet(2, surge=2), ["create ci-3 create ci-4", "destroy ci-1 destroy ci-2"]),
+        (fleet(2, surge=0), ["destroy ci-1", "create ci-1", "destroy ci-2", "create ci-2"]),
+        (fleet(2, surge=1, lacking=1), ["create ci-3", "destroy ci-1 destroy ci-2", "create ci-1"]),
+        (fleet(2, "recreate"), ["replace ci-1 replace ci-2"]),
+        (fleet(2, "on_release"), ["create ci-3", "destroy ci-1", "create ci-1", "destroy ci-2"]),
+        (fleet(1), ["destroy ci-1", "create ci-1", "destroy ci-2"]),
+        (fleet(3), ["create ci-3 create ci-4", "destroy ci-1", "create ci-1", "destroy ci-2"]),
+        (FleetSpec("ci", "base", names=("ci-1", "ci-2")), ["replace ci-1", "replace ci-2"]),
+        (FleetSpec("ci", "base", names=("ci-1", "b")), ["destroy ci-2", "create b", "replace ci-1"]),
+        (FleetSpec("ci", "base", names=("ci-1", "ci-2"), update=UpdateSpec(max_unavailable=2)),
+         ["replace ci-1 replace ci-2"]),
+    ],
+)  # fmt: skip
+def test_how_two_old_hosts_are_replaced(spec: FleetSpec, waves: list[str]) -> None:
+    assert told(plan_fleet(spec, NEW, old(2))) == waves
+
+
+def test_a_second_rollout_gives_the_first_names_back() -> None:
+    found = [host(name="ci-1", generation=OLD), host(name="ci-3", generation=OLD)]
+    assert told(plan_fleet(fleet(2), NEW, found)) == ["create ci-2", "destroy ci-1", "create ci-1", "destroy ci-3"]
+
+
+def test_a_fleet_of_one_bound_port_is_replaced_in_its_place() -> None:
+    spec = FleetSpec("ci", "base", host=HostSpec(ports=(80,), bind="127.0.0.1"))
+    assert told(plan_fleet(spec, NEW, old(1))) == ["destroy ci-1", "create ci-1"]
+
+
+def test_a_port_that_the_old_host_publishes_everywhere_is_freed_first() -> None:
+    spec = FleetSpec("ci", "base", host=HostSpec(ports=(80,)))
+    there = old(1, spec=HostSpec(ports=(80,), bind="0.0.0.0"))  # noqa: S104
+    assert told(plan_fleet(spec, NEW, there)) == ["destroy ci-1", "create ci-1"]
+    with pytest.raises(InvalidInput, match="max_unavailable is 0"):
+        plan_fleet(replace(spec, update=UpdateSpec(max_unavailable=0)), NEW, there)
+
+
+def test_who_does_not_answer_goes_first_and_after_another_has_come() -> None:
+    found = [host(name=f"ci-{n}", generation=NEW) for n in (1, 2, 3)]
+    plan = plan_fleet(fleet(3), NEW, found, unhealthy={"ci-2": "Docker does not answer"})
+    assert told(plan) == ["create ci-4", "destroy ci-2"]
+    assert plan.actions[0].reason == "in the place of ci-2: Docker does not answer"
+    assert plan.actions[1].reason == "Docker does not answer"
+    both = plan_fleet(fleet(3), NEW, [*old(2), found[2]], unhealthy={"ci-2": "Docker does not answer"})
+    assert told(both) == ["create ci-4", "destroy ci-2", "create ci-2", "destroy ci-1"]
+
+
+def test_whoever_asks_from_where_no_host_answers_loses_none() -> None:
+    """Not one goes before a new one was reached."""
+    silent = {f"ci-{n}": "no route to host" for n in (1, 2, 3)}
+    plan = plan_fleet(fleet(3), NEW, [host(name=n, generation=NEW) for n in silent], unhealthy=silent)
+    assert told(plan)[0] == "create ci-4"
+
+
+def test_pure_cattle_is_made_anew_by_every_run() -> None:
+    found = [host(name=f"ci-{n}", generation=NEW) for n in (1, 2)]
+    plan = plan_fleet(replace(fleet(2), recreate="always"), NEW, found)
+    assert told(plan) == ["create ci-3", "destroy ci-1", "create ci-1", "destroy ci-2"]
+    assert {a.reason for a in plan.actions if a.verb == "destroy"} == {ALWAYS}
+
+
+def test_labels_that_matter_replace_a_host_and_others_do_not() -> None:
+    spec = FleetSpec("ci", "base", labels={"zone": "b", "note": "x"}, replace_on_labels=("zone",))
+    assert told(plan_fleet(spec, NEW, [host(generation=NEW, labels={"zone": "b"})])) == ["relabel ci-1"]
+    plan = plan_fleet(spec, NEW, [host(generation=NEW, labels={"note": "x"})])
+    assert [(a.verb, a.reason) for a in plan.actions] == [
+        ("create", "in the place of ci-1: label zone changed"), ("destroy", "label zone changed")
+    ]  # fmt: skip
+
+
+def test_a_declared_name_that_somebody_else_has_is_refused() -> None:
+    spec = FleetSpec("ci", "base", names=("a", "b"))
+    for found, taken in (([host(name="b", fleet="")], []), ([], ["b"])):
+        with pytest.raises(Conflict, match="host b: its name is taken"):
+            plan_fleet(spec, NEW, found, taken)
+
+
+def test_serving_hosts_of_the_generation_are_kept_first() -> None:
+    found = [
+        host("off", name="ci-1", generation=NEW),
+        host(name="ci-2", generation=OLD),
+        host(name="ci-3", generation=NEW),
+        host(name="ci-10", generation=NEW),
+    ]
+    plan = plan_fleet(FleetSpec("ci", "base", count=2), NEW, found)
+    assert [(a.verb, a.name) for a in plan.actions] == [("destroy", "ci-1"), ("destroy", "ci-2")]
+
+
+def test_a_name_that_a_single_host_has_is_passed_over() -> None:
+    found = [host(fleet="", name="ci-1"), host(fleet="", name="ci-2", tenant="other")]
+    plan = plan_fleet(FleetSpec("ci", "base", count=2), NEW, found)
+    assert [a.name for a in plan.actions] == ["ci-2", "ci-3"]
+
+
+def test_a_name_that_something_else_has_is_passed_over() -> None:
+    plan = plan_fleet(FleetSpec("ci", "base", count=2), NEW, [host(name="ci-2", phase="creating")], ["ci-1", "ci-2"])
+    assert [(a.verb, a.name) for a in plan.actions] == [("destroy", "ci-2"), ("create", "ci-2"), ("create", "ci-3")]
+
+
+def test_a_name_that_is_freed_may_be_given_in_the_same_plan() -> None:
+    plan = plan_fleet(FleetSpec("ci", "base", count=1), NEW, [host(name="ci-1", phase="creating")])
+    assert [(a.verb, a.name) for a in plan.actions] == [("destroy", "ci-1"), ("create", "ci-1")]
+
+
+def test_a_plan_without_a_template_shows_what_will_be() -> None:
+    plan = plan_fleet(FleetSpec("ci", "base", count=2), UNKNOWN_GENERATION, [])
+    assert [a.after["generation"] for a in plan.actions] == [UNKNOWN_GENERATION] * 2
+
+
+@pytest.mark.parametrize("strategy", ["rolling", "recreate"])
+def test_a_thousand_hosts_are_planned_in_a_moment(strategy: str) -> None:
+    found = [host(name=f"ci-{n}", generation=OLD) for n in range(1, 1001)]
+    begin = time.process_time()
+    plan = plan_fleet(fleet(1000, strategy), NEW, found)
+    # The promise is one second.
+    assert time.process_time() - begin < 0.5
+    assert {a.name for a in plan.actions if a.before} == {h.record.name for h in found}
+    assert len({a.name for a in plan.actions}) <= 1001

@@ -1,0 +1,154 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which hosts are held, over and free, and what a fleet's plan makes of it."""
+
+from __future__ import annotations
+
+import uuid
+from collections import Counter
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stockyard import FleetSpec, HostSpec, LeaseSpec
+from stockyard.model.host import Host, Identity
+from stockyard.model.lease import Lease
+from stockyard.planning import lease_policy
+from stockyard.planning.fleets import plan_fleet
+from tests.support import HOST_KEY, host
+
+NOW = 1000.0
+GENERATION = "g1" * 32
+IDENTITY = Identity("m", HOST_KEY, "1f", 2e9, authority="ca", leasable=True)
+
+
+def lease(until: float = NOW + 1, holder: str = "me") -> Lease:
+    return Lease(str(uuid.uuid4()), holder, NOW - 100, until, "1f")
+
+
+def ready(name: str = "ci-1", **changes: Any) -> Host:
+    return host(name=name, identity=IDENTITY, **changes)
+
+
+counts = st.integers(0, 20)
+
+
+@given(counts, counts, counts, counts)
+def test_spares_are_there_up_to_the_most(count: int, spare: int, most: int, held: int) -> None:
+    free = lease_policy.unleased(count, spare, most, held)
+    assert free >= 0
+    if most:
+        assert free + held <= max(most, held)
+        assert free >= min(spare, max(0, most - held))
+    else:
+        assert free >= spare
+        assert free + held >= count
+    # No more than are asked for by anything.
+    assert free + held <= max(count, spare + held)
+
+
+@given(counts, counts)
+def test_without_leases_a_fleet_has_what_is_declared(count: int, spare: int) -> None:
+    assert lease_policy.unleased(count, spare, 0, 0) == max(count, spare)
+
+
+def test_a_lease_outlasts_a_time_to_live() -> None:
+    record = ready(lease=lease(), expires=NOW - 1).record
+    assert lease_policy.is_held(record, NOW)
+    assert lease_policy.why_over(record, NOW) == ""
+    assert lease_policy.why_over(record, NOW + 1) == "its lease by me ended"
+    assert lease_policy.why_over(ready(expires=NOW).record, NOW) == "its time to live is over"
+    assert lease_policy.why_over(ready(expires=NOW + 1).record, NOW) == ""
+    assert lease_policy.why_over(ready().record, NOW) == ""
+
+
+def test_a_host_that_is_taken_away_is_nobodys() -> None:
+    assert not lease_policy.is_held(ready(lease=lease(), phase="deleting").record, NOW)
+
+
+@pytest.mark.parametrize(
+    ("found", "why"),
+    [
+        (ready(), ""),
+        (ready(state="off"), "it is off"),
+        (ready(phase="creating"), "it is creating"),
+        (ready(lease=lease()), "me has it"),
+        (ready(lease=lease(NOW)), "its lease by me ended"),
+        (ready(expires=NOW), "its time to live is over"),
+        (host(), "it was admitted before there were leases: replace it"),
+    ],
+)
+def test_only_what_is_ready_and_nobodys_is_leased(found: Host, why: str) -> None:
+    assert lease_policy.why_not(found, "ca", NOW) == why
+
+
+def test_a_host_of_another_ca_is_not_leased() -> None:
+    assert "another CA" in lease_policy.why_not(ready(), "other", NOW)
+
+
+def test_a_lease_is_of_what_is_asked_for() -> None:
+    found = [
+        ready("ci-1", labels={"a": "1", "b": "2"}), ready("web-1", fleet="web", labels={"a": "1"}),
+        ready("alone", fleet="", labels={"a": "1"}), ready("ci-1", tenant="other", labels={"a": "1"}),
+    ]  # fmt: skip
+
+    def asked(**what: Any) -> list[tuple[str, str]]:
+        return [(h.record.tenant, h.record.name) for h in lease_policy.asked_for(LeaseSpec("me", **what), found)]
+
+    assert asked(fleet="ci") == [("default", "ci-1")]
+    assert asked(labels={"a": "1"}) == [("default", "ci-1"), ("default", "web-1")]
+    assert asked(labels={"a": "1"}, tenant="other") == [("other", "ci-1")]
+    assert asked(fleet="web", labels={"b": "2"}) == []
+
+
+def test_newer_hosts_are_tried_first_and_those_alike_in_any_order() -> None:
+    old = [ready(f"old-{n}", generation="old", created=1.0) for n in range(5)]
+    new = [ready(f"new-{n}", generation="new", created=2.0) for n in range(5)]
+    orders = {tuple(h.record.name for h in lease_policy.in_turn(old + new, str(n))) for n in range(20)}
+    assert all(name.startswith("new") for order in orders for name in order[:5])
+    assert len(orders) > 10
+
+
+kinds = st.sampled_from(["free", "held", "over", "dead", "half", "old", "off"])
+
+
+def made(number: int, kind: str) -> Host:
+    name = f"ci-{number + 1}"
+    return {
+        "free": ready(name), "held": ready(name, lease=lease(), expires=NOW - 5), "over": ready(name, lease=lease(NOW)),
+        "dead": ready(name, expires=NOW), "half": ready(name, phase="deleting", lease=lease()),
+        "old": ready(name, generation="old"), "off": ready(name, state="off", lease=lease()),
+    }[kind]  # fmt: skip
+
+
+@given(st.lists(kinds, max_size=12), counts, counts, st.integers(0, 5))
+def test_a_plan_leaves_leased_hosts_and_takes_away_what_is_over(
+    what: list[str], count: int, spare: int, room: int
+) -> None:
+    spec = FleetSpec("ci", "base", count, min_ready=spare, max=max(count, spare) + room, host=HostSpec())
+    found = [made(number, kind) for number, kind in enumerate(what)]
+    todo = plan_fleet(spec, GENERATION, found, now=NOW)
+    kinds_of = {h.record.name: kind for h, kind in zip(found, what, strict=True)}
+    done = Counter(action.verb for action in todo.actions)
+    for action in todo.actions:
+        kind = kinds_of.get(action.name, "")
+        if kind in ("held", "off"):
+            assert action.verb in ("start", "relabel", "renew"), action
+    destroyed = {action.name for action in todo.actions if action.verb == "destroy"}
+    assert {n for n, kind in kinds_of.items() if kind in ("over", "dead", "half")} <= destroyed
+    held = sum(kind in ("held", "off") for kind in what)
+    total = len(found) - done["destroy"] + done["create"]
+    assert total == held + lease_policy.unleased(count, spare, spec.max, held)
+    assert total <= max(spec.max, held)
+    made_names = [action.name for action in todo.actions if action.verb == "create"]
+    assert len(set(made_names)) == len(made_names)
+    assert not set(made_names) & (kinds_of.keys() - destroyed)
+
+
+def test_a_leased_host_is_not_replaced_when_its_fleet_changes() -> None:
+    spec = FleetSpec("ci", "base", 2, labels={"new": "yes"})
+    found = [ready("ci-1", lease=lease()), ready("ci-2")]
+    todo = plan_fleet(spec, "another", found, now=NOW)
+    assert [(a.verb, a.name) for a in todo.actions] == [("relabel", "ci-1"), ("create", "ci-3"), ("destroy", "ci-2")]

@@ -1,0 +1,125 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Plans, against a model of a hypervisor that does exactly what a plan says."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stockyard.model.fleet import FleetSpec, SingleSpec
+from stockyard.model.host import HOST_PHASES, RUN_STATES, Host, HostSpec
+from stockyard.model.observation import Template
+from stockyard.model.template import Hardware, TemplateSpec
+from stockyard.planning.plan import Plan, plan_destroy, plan_host
+from stockyard.planning.templates import generations, newest, plan_template
+from tests.support import host, template_record
+
+OLD, NEW = "a" * 64, "b" * 64
+SPECS = st.sampled_from([HostSpec(), HostSpec(ports=(80,)), HostSpec(engine_identity="unique")])
+LABELS = st.sampled_from([{}, {"a": "1"}, {"a": "2", "b": ""}])
+HOSTS = st.builds(
+    lambda tenant, fleet, number, phase, state, generation, spec, labels: host(
+        state, tenant=tenant, fleet=fleet, name=f"{fleet or 'ci'}-{number}", phase=phase, generation=generation,
+        spec=spec, labels=labels,
+    ),
+    st.sampled_from(["default", "default", "other"]), st.sampled_from(["ci", "ci", "ci", "web", ""]), st.integers(1, 9),
+    st.sampled_from([*HOST_PHASES, "ready", "ready"]), st.sampled_from([*RUN_STATES, "running"]),
+    st.sampled_from([OLD, NEW]), SPECS, LABELS,
+)  # fmt: skip
+# On one hypervisor a name is there once in a tenant.
+YARDS = st.lists(HOSTS, max_size=12, unique_by=lambda h: (h.record.tenant, h.record.name))
+FLEETS = st.builds(
+    lambda count, spec, labels: FleetSpec("ci", "base", count=count, host=spec, labels=labels),
+    st.integers(0, 8), SPECS, LABELS,
+)  # fmt: skip
+
+
+# Single hosts
+
+SINGLES = st.builds(lambda spec, labels: SingleSpec("ci-1", "base", host=spec, labels=labels), SPECS, LABELS)
+ONE = HOSTS.map(lambda h: replace(h, record=replace(h.record, name="ci-1", fleet="", tenant="default")))
+
+
+@given(SINGLES, st.none() | ONE)
+def test_a_single_host_converges_in_one_apply(spec: SingleSpec, there: Host | None) -> None:
+    now = there
+    for action in plan_host(spec, "present", NEW, there).actions:
+        if action.verb in ("create", "replace"):
+            now = host(fleet="", name=spec.name, generation=NEW, spec=spec.host, labels=spec.labels)
+        elif now and action.verb == "start":
+            now = Host(now.record, "running")
+        elif now and action.verb == "relabel":
+            now = replace(now, record=replace(now.record, labels=spec.labels))
+    assert now is not None
+    assert now.serving
+    assert (now.record.spec, now.record.labels) == (spec.host, spec.labels)
+    assert plan_host(spec, "present", NEW, now) == Plan()
+
+
+@given(SINGLES, ONE)
+def test_what_is_asked_for_is_done_however_the_host_is(spec: SingleSpec, there: Host) -> None:
+    half = there.record.phase != "ready"
+    assert [a.verb for a in plan_host(spec, "restarted", NEW, there).actions] == ["replace" if half else "restart"]
+    assert [a.verb for a in plan_host(spec, "replaced", NEW, there).actions] == ["replace"]
+    assert [a.verb for a in plan_host(spec, "absent", NEW, there).actions] == ["destroy"]
+    assert plan_host(spec, "absent", NEW, None) == Plan()
+
+
+# Templates
+
+TEMPLATE = TemplateSpec("base")
+DECLARED = "r" * 64
+
+
+def template(problem: str = "", **changes: object) -> Template:
+    return Template(template_record(**changes), problem)
+
+
+def test_a_template_as_declared_needs_nothing() -> None:
+    assert plan_template(TEMPLATE, DECLARED, [template(recipe=DECLARED)]) == Plan()
+
+
+@pytest.mark.parametrize(
+    ("found", "reason"),
+    [
+        ([], "there is none"),
+        ([template(recipe=DECLARED, phase="booting")], "it was left half-made"),
+        ([template(recipe=DECLARED, problem="its file ram is gone")], "its file ram is gone"),
+        ([template(recipe="other")], "its declaration changed"),
+        ([template(recipe="other", created=5.0), template("its file ram is gone", recipe=DECLARED)],
+         "its file ram is gone"),
+        ([template(recipe=DECLARED, tenant="other")], "there is none"),
+        ([template(recipe=DECLARED, name="other")], "there is none"),
+    ],
+)  # fmt: skip
+def test_a_template_that_is_not_there_is_built_and_why(found: list[Template], reason: str) -> None:
+    (action,) = plan_template(TEMPLATE, DECLARED, found).actions
+    assert (action.verb, action.name, action.reason) == ("build", "base", reason)
+
+
+def test_a_change_of_the_hardware_shows_in_the_diff() -> None:
+    spec = TemplateSpec("base", hardware=Hardware(memory_mib=2048))
+    (action,) = plan_template(spec, DECLARED, [template(recipe="other")]).actions
+    assert action.before["memory_mib"] == 1024
+    assert action.after["memory_mib"] == 2048
+
+
+def test_hosts_are_made_of_the_newest_whole_generation() -> None:
+    found = [
+        template(created=1.0),
+        template(created=3.0, generation=NEW),
+        template(created=4.0, phase="booting"),
+        template("gone", created=5.0),
+    ]
+    assert newest(found) == found[1]
+    assert newest([]) is None
+    assert generations("default", "base", reversed(found)) == found
+
+
+def test_hosts_are_destroyed_before_their_templates() -> None:
+    plan = plan_destroy([template()], [host(), host(name="ci-2")], "the end")
+    assert [a.kind for a in plan.actions] == ["host", "host", "template"]

@@ -1,0 +1,167 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Sizes that a host can take on where it is, and what a plan says of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stockyard import (
+    FleetSpec,
+    HostSpec,
+    HypervisorError,
+    InvalidInput,
+    LeaseSpec,
+    PoolQuotaExceeded,
+    PoolSpec,
+    SingleSpec,
+    TemplateSpec,
+    Unsupported,
+    UpdateSpec,
+    Yard,
+)
+from stockyard.model.size import Size
+from stockyard.planning import resize
+from tests.support import FaultyProvider, host_record
+
+FROZEN, MOST = Size(1, 1024, 8), Size(4, 2048)
+
+
+@given(st.integers(512, 8192), st.integers(0, 32768))
+def test_every_step_fits_and_the_slots_are_enough(least: int, room: int) -> None:
+    stride = resize.step(least, least + room)
+    assert stride % resize.BLOCK_MIB == 0
+    assert (stride == 0) == (room < resize.BLOCK_MIB)
+    if stride:
+        assert room // stride <= resize.SLOTS
+        assert resize.why_not(Size(1, least + stride), Size(1, least), Size(1, least + room)) == "" or stride > room
+
+
+@pytest.mark.parametrize(
+    ("size", "why"),
+    [
+        (Size(1, 1024), ""),
+        (Size(4, 2048), ""),
+        (Size(2, 1152), ""),
+        (Size(5, 1024), "4 vCPUs are the most"),
+        (Size(0, 1024), "frozen with 1 vCPUs"),
+        (Size(1, 1023), "frozen with 1024 MiB"),
+        (Size(1, 2049), "2048 MiB of memory are the most"),
+        (Size(1, 1100), "plugged in by 128 MiB"),
+    ],
+)
+def test_what_cannot_be_is_told(size: Size, why: str) -> None:
+    assert why in resize.why_not(size, FROZEN, MOST)
+    assert bool(resize.why_not(size, FROZEN, MOST)) == bool(why)
+
+
+def test_a_machine_that_gives_nothing_back_is_replaced_to_have_less() -> None:
+    record = replace(host_record(), size=Size(2, 2048, 8), frozen=FROZEN, most=MOST, resizes="up")
+    for less in (HostSpec(vcpus=1, memory_mib=2048), HostSpec(vcpus=4, memory_mib=1024), HostSpec()):
+        assert "cannot be taken back" in resize.in_place(record, less)
+        assert not resize.in_place(replace(record, resizes="both"), less)
+    assert not resize.in_place(record, HostSpec(vcpus=4, memory_mib=2048))
+    with pytest.raises(InvalidInput):
+        replace(record, resizes="down")
+
+
+def test_sizes_that_make_no_sense() -> None:
+    for bad in ({"vcpus": -1}, {"vcpus": 256}, {"memory_mib": True}, {"memory_mib": 1.5}):
+        with pytest.raises(InvalidInput):
+            HostSpec(**bad)
+    for bad in ({"max_memory_mib": 1023}, {"max_memory_mib": -1}, {"max_memory_mib": True}):
+        with pytest.raises(InvalidInput):
+            TemplateSpec("base", **bad)
+
+
+@pytest.fixture
+def roomy(bare: Yard) -> Yard:
+    """A yard with a template into whose forks memory can be plugged."""
+    bare.template(TemplateSpec("base", max_memory_mib=2048))
+    return bare
+
+
+def fleet(count: int = 2, **size: Any) -> FleetSpec:
+    return FleetSpec("ci", "base", count=count, host=HostSpec(**size), update=UpdateSpec(grace=0))
+
+
+def verbs(result: Any) -> list[str]:
+    return [str(a) for a in result.plan.actions]
+
+
+def test_hosts_are_resized_where_they_are(roomy: Yard) -> None:
+    before = roomy.fleet(fleet()).objects
+    shown = verbs(roomy.fleet(fleet(vcpus=2, memory_mib=1280), check=True))
+    assert shown == [f"resize host ci-{n}: memory_mib, vcpus changed, while it runs" for n in (1, 2)]
+    after = roomy.fleet(fleet(vcpus=2, memory_mib=1280))
+    assert verbs(after) == shown
+    assert [h["uuid"] for h in after.objects] == [h["uuid"] for h in before]
+    assert [h["size"] for h in after.objects] == [{"vcpus": 2, "memory_mib": 1280, "disk_gib": 8}] * 2
+    assert not roomy.fleet(fleet(vcpus=2, memory_mib=1280)).changed
+    roomy.fleet(fleet())
+    assert [h["size"]["vcpus"] for h in roomy.hosts()] == [1, 1]
+
+
+def test_another_change_beside_it_replaces(roomy: Yard) -> None:
+    roomy.fleet(fleet(1))
+    plan = roomy.fleet(fleet(1, vcpus=2, ports=(80,)), check=True).plan
+    assert "ports, vcpus changed" in str(plan.actions[0])
+    assert "resize" not in {a.verb for a in plan.actions}
+
+
+def test_a_size_that_no_host_can_have_is_refused_before_anything_is_done(roomy: Yard) -> None:
+    before = roomy.fleet(fleet()).objects
+    for size in ({"vcpus": 5}, {"memory_mib": 4096}, {"memory_mib": 1100}, {"memory_mib": 512}):
+        with pytest.raises(Unsupported):
+            roomy.fleet(fleet(**size))
+    assert roomy.hosts() == before
+
+
+def test_new_hosts_have_the_size_from_the_beginning(roomy: Yard, hypervisor: FaultyProvider) -> None:
+    (made,) = roomy.fleet(fleet(1, vcpus=2)).objects
+    assert made["size"]["vcpus"] == 2
+    assert hypervisor.calls["resize"] == 1
+    roomy.host(SingleSpec("ci-1"), "restarted")
+    assert hypervisor.calls["resize"] == 2
+
+
+def test_a_host_that_is_leased_keeps_its_size(roomy: Yard) -> None:
+    roomy.fleet(fleet(1))
+    roomy.have_lease(LeaseSpec("me", "ci"))
+    assert not roomy.fleet(fleet(1, vcpus=2)).changed
+
+
+def test_growing_needs_room_in_the_pool(roomy: Yard) -> None:
+    roomy.pool(PoolSpec("ci", memory_mib=2304))
+    roomy.fleet(fleet(2, pool="ci"))
+    with pytest.raises(PoolQuotaExceeded, match="no room for 1 host "):
+        roomy.fleet(fleet(2, pool="ci", memory_mib=1280))
+    assert roomy.pools()[0]["used"]["memory_mib"] == 2048
+    roomy.fleet(fleet(2, pool="ci", memory_mib=1152))
+    assert roomy.pools()[0]["used"]["memory_mib"] == 2304
+    roomy.fleet(fleet(2, pool="ci"))
+    assert roomy.pools()[0]["used"]["memory_mib"] == 2048
+
+
+def test_what_a_guest_keeps_counts_on(roomy: Yard, hypervisor: FaultyProvider) -> None:
+    roomy.pool(PoolSpec("ci", memory_mib=1280))
+    roomy.fleet(fleet(1, pool="ci", memory_mib=1280))
+    hypervisor.fail("resize", HypervisorError("it is kept"))
+    with pytest.raises(HypervisorError):
+        roomy.fleet(fleet(1, pool="ci"))
+    assert roomy.pools()[0]["used"]["memory_mib"] == 1280
+    assert verbs(roomy.fleet(fleet(1, pool="ci"))) == ["resize host ci-1: memory_mib changed, while it runs"]
+    assert roomy.pools()[0]["used"]["memory_mib"] == 1024
+
+
+def test_one_host_is_resized_too(roomy: Yard) -> None:
+    before = roomy.host(SingleSpec("one", "base")).objects[0]
+    spec = SingleSpec("one", "base", host=HostSpec(vcpus=3))
+    assert verbs(roomy.host(spec, check=True)) == ["resize host one: vcpus changed, while it runs"]
+    after = roomy.host(spec).objects[0]
+    assert (after["uuid"], after["size"]["vcpus"]) == (before["uuid"], 3)

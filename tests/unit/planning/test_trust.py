@@ -1,0 +1,87 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is due, by a host's record alone, and how it is planned."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from stockyard.hypervisor.records import decode, encode
+from stockyard.model.fleet import FleetSpec, SingleSpec
+from stockyard.model.host import Host, Identity
+from stockyard.planning.fleets import plan_fleet
+from stockyard.planning.plan import Plan, plan_host
+from stockyard.planning.trust import Trust
+from tests.support import HOST_KEY, host, host_record
+
+END = 1_900_000_000.0
+IDENTITY = Identity("m", HOST_KEY, "c1", END, authority="ours", revoked={"aa": END})
+TRUST = Trust("ours", END - 1, {"aa": END})
+GENERATION = "g1" * 32
+
+
+def one(state: str = "running", **changes: Any) -> Host:
+    return host(state, identity=replace(IDENTITY, **changes))
+
+
+@pytest.mark.parametrize(
+    ("trust", "expected"),
+    [
+        (TRUST, []),
+        (replace(TRUST, renew_before=END), []),
+        (replace(TRUST, renew_before=END + 1), ["its certificate ends on 2030-03-17"]),
+        (replace(TRUST, authority="t" * 64), ["it trusts another CA (ours)"]),
+        (replace(TRUST, authority=""), ["its CA is not here: a new one is made"]),
+        (replace(TRUST, revoked={"aa": END, "bb": END}), ["its list of revoked certificates is behind"]),
+        (replace(TRUST, revoked={}), []),
+    ],
+)
+def test_reasons(trust: Trust, expected: list[str]) -> None:
+    assert trust.reasons(IDENTITY) == expected
+    assert trust.reasons(None) == []
+    plan = plan_fleet(FleetSpec("ci", "base"), GENERATION, [one()], trust=trust)
+    assert [(a.verb, a.reason) for a in plan.actions] == [("renew", r) for r in expected]
+    assert all(a.before != a.after for a in plan.actions)
+
+
+def test_a_host_that_says_nothing_of_its_ca_is_left_alone() -> None:
+    assert TRUST.reasons(replace(IDENTITY, authority="")) == []
+    assert replace(TRUST, authority="").reasons(replace(IDENTITY, authority="")) == []
+
+
+def test_all_reasons_are_told_at_once() -> None:
+    assert len(Trust("theirs", END + 1, {"bb": END}).reasons(IDENTITY)) == 3
+
+
+def test_a_host_that_is_replaced_is_not_renewed() -> None:
+    plan = plan_fleet(FleetSpec("ci", "base"), "n" * 64, [one()], trust=Trust("", 0.0))
+    assert [a.verb for a in plan.actions] == ["create", "destroy"]
+
+
+def test_a_host_is_started_before_it_is_renewed() -> None:
+    plan = plan_fleet(FleetSpec("ci", "base", labels={"a": "1"}), GENERATION, [one("off")], trust=Trust("", 0.0))
+    assert [a.verb for a in plan.actions] == ["start", "renew", "relabel"]
+
+
+@pytest.mark.parametrize(
+    ("state", "verbs"), [("present", ["renew"]), ("restarted", ["restart", "renew"]), ("replaced", ["replace"])]
+)
+def test_a_host_of_its_own(state: str, verbs: list[str]) -> None:
+    alone = replace(one(), record=replace(one().record, fleet="", name="ci-1"))
+    plan = plan_host(SingleSpec("ci-1", "base"), state, GENERATION, alone, Trust("", 0.0))
+    assert [a.verb for a in plan.actions] == verbs
+
+
+def test_where_nobody_asks_nothing_is_renewed() -> None:
+    assert plan_fleet(FleetSpec("ci", "base"), GENERATION, [one()]) == Plan()
+
+
+def test_a_record_of_before_still_reads() -> None:
+    text = encode(host_record(identity=IDENTITY))
+    assert decode(text).identity == IDENTITY  # type: ignore[union-attr]
+    old = text.replace('"authority":"ours",', "").replace(',"revoked":{"aa":1900000000.0}', "")
+    assert old != text
+    assert decode(old).identity == replace(IDENTITY, authority="", revoked={})  # type: ignore[union-attr]

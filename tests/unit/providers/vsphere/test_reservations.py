@@ -1,0 +1,188 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Records in machines and in the register: what proves anything, and what is decided before there is a machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+import pytest
+
+from stockyard import Conflict, NotFound, OperationRefused
+from stockyard.hypervisor.records import encode
+from stockyard.model.host import HostRecord
+from stockyard.model.observation import Record, UnreadableObject
+from stockyard.providers.vsphere.records import FORMAT, RECORD, Machine, from_value, option, ours, record_of, to_value
+from stockyard.providers.vsphere.reservations import (
+    HOST,
+    LEAVING,
+    STAMP,
+    MachineIndex,
+    drop,
+    everything,
+    leave,
+    left,
+    reserve,
+)
+from tests.support import host_record, template_record
+
+TEMPLATE = template_record()
+
+
+def machine(record: Record, **changes: object) -> Machine:
+    """The machine that a record is in."""
+    found = Machine(None, record.domain, record.uuid, "1", {RECORD: to_value(record)}, "poweredOn")
+    return replace(found, **changes)  # type: ignore[arg-type]
+
+
+def known(*records: Record) -> MachineIndex:
+    """What a controller knows."""
+    found = MachineIndex()
+    found.learn("", [machine(r) for r in (TEMPLATE, *records)])
+    return found
+
+
+def like(record: HostRecord, **changes: object) -> HostRecord:
+    """Another host."""
+    return replace(host_record(name="other"), **changes)  # type: ignore[arg-type]
+
+
+def test_a_record_comes_back() -> None:
+    record = host_record(labels={"a": "ü\"<&>'"})
+    assert from_value(to_value(record)) == record
+    assert record_of(machine(record)) == record
+
+
+@pytest.mark.parametrize(
+    "value", ["", FORMAT, "2 {}", FORMAT + "[" * 5000, FORMAT + '{"kind":"host"}', encode(TEMPLATE)]
+)
+def test_what_cannot_be_read_is_a_stranger(value: str) -> None:
+    found = record_of(Machine(None, "x", "u", "1", {RECORD: value}))
+    assert isinstance(found, UnreadableObject)
+
+
+def test_a_copy_proves_nothing() -> None:
+    record = host_record()
+    for copy in (machine(record, name="copy"), machine(record, uuid="another")):
+        assert isinstance(record_of(copy), UnreadableObject)
+
+
+def test_a_machine_without_our_mark_is_nobody_of_ours() -> None:
+    assert record_of(Machine(None, "theirs")) is None
+
+
+def test_of_an_extra_config_only_ours_is_kept() -> None:
+    class Option:
+        def __init__(self, key: str) -> None:
+            self.key, self.value = key, "v"
+
+    keys = ("stockyard.record", "guestinfo.stockyard.answer", "guestinfo.metadata")
+    whole = ours({"config.extraConfig": [Option(key) for key in keys], "name": "vm"})
+    single = ours({option(key): Option(key) for key in keys} | {option("stockyard.none"): None})
+    assert set(whole) == set(single) == {"stockyard.record", "guestinfo.stockyard.answer"}
+
+
+@pytest.mark.parametrize(
+    ("power", "connection", "state"),
+    [
+        ("poweredOn", "connected", "running"), ("poweredOff", "connected", "off"),
+        ("suspended", "connected", "paused"), ("poweredOn", "orphaned", "crashed"),
+        ("poweredOn", "disconnected", "running"),
+    ],
+)  # fmt: skip
+def test_states(power: str, connection: str, state: str) -> None:
+    assert Machine(None, "x", power=power, connection=connection).state == state
+
+
+def test_a_reservation_is_seen_until_its_machine_is_there() -> None:
+    values: dict[str, str] = {}
+    host = host_record(phase="creating")
+    reserve(values, known(), host, TEMPLATE)
+    assert everything(values, []) == [(host, None)]
+    there = machine(host)
+    assert everything(values, [there]) == [(host, there)]
+    drop(values, host)
+    assert everything(values, []) == []
+
+
+def test_every_change_leaves_a_new_stamp() -> None:
+    values: dict[str, str] = {}
+    host = host_record()
+    stamps = []
+    acts: tuple[Callable[[], object], ...] = (
+        lambda: reserve(values, known(), host, TEMPLATE),
+        lambda: drop(values, host),
+        lambda: leave(values, TEMPLATE, list),
+        lambda: left(values, TEMPLATE),
+    )
+    for act in acts:
+        act()
+        stamps.append(values[STAMP])
+    assert len(set(stamps)) == 4
+
+
+def clashes() -> Iterable[tuple[str, HostRecord]]:
+    first = host_record()
+    yield "name", like(first, name=first.name)
+    yield "address", like(first, address=first.address)
+    yield "MAC address", like(first, mac=first.mac)
+
+
+@pytest.mark.parametrize("where", ["reserved", "made"])
+@pytest.mark.parametrize("what", ["name", "address", "mac"])
+def test_nothing_is_given_twice(where: str, what: str) -> None:
+    first = host_record(owner="theirs" if what != "name" else "stockyard")
+    values: dict[str, str] = {}
+    rival = host_record(**{what: getattr(first, what)}, **({} if what == "name" else {"name": "other"}))
+    has = known(first) if where == "made" else known()
+    if where == "reserved":
+        reserve(values, has, first, TEMPLATE)
+    before = dict(values)
+    with pytest.raises(Conflict, match="address" if what != "name" else "name"):
+        reserve(values, has, rival, TEMPLATE)
+    assert values == before
+
+
+def test_a_host_needs_its_template() -> None:
+    with pytest.raises(NotFound):
+        reserve({}, MachineIndex("", set()), host_record(), TEMPLATE)
+    with pytest.raises(NotFound):
+        reserve({LEAVING + TEMPLATE.uuid: "1"}, known(), host_record(), TEMPLATE)
+
+
+@pytest.mark.parametrize("where", ["reserved", "made"])
+def test_a_template_that_is_lived_on_does_not_go(where: str) -> None:
+    values: dict[str, str] = {}
+    host = host_record(template=TEMPLATE.name, generation=TEMPLATE.generation)
+    if where == "reserved":
+        reserve(values, known(), host, TEMPLATE)
+    machines = [machine(host)] if where == "made" else []
+    with pytest.raises(OperationRefused, match="ci-1"):
+        leave(values, TEMPLATE, lambda: machines)
+
+
+def test_a_template_does_not_go_from_under_what_cannot_be_read() -> None:
+    broken = Machine(None, "x", "u", "1", {RECORD: "?"})
+    with pytest.raises(OperationRefused, match="cannot be read"):
+        leave({}, TEMPLATE, lambda: [broken])
+    with pytest.raises(OperationRefused, match="cannot be read"):
+        leave({HOST + "a.b.c": "?"}, TEMPLATE, list)
+
+
+def test_a_reservation_that_cannot_be_read_is_left_alone() -> None:
+    host = host_record()
+    values = {HOST + host.domain: "?"}
+    with pytest.raises(OperationRefused):
+        drop(values, host)
+    with pytest.raises(Conflict):
+        reserve(values, known(), host, TEMPLATE)
+    assert values == {HOST + host.domain: "?"}
+
+
+def test_another_host_of_the_name_keeps_its_reservation() -> None:
+    values: dict[str, str] = {}
+    old, new = host_record(), host_record()
+    reserve(values, known(), new, TEMPLATE)
+    drop(values, old)
+    assert everything(values, []) == [(new, None)]

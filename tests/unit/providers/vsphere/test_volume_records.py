@@ -1,0 +1,122 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Volumes in the register: one of a name, one holder, and nothing copied while somebody may write to it."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stockyard import Conflict, NotFound, OperationRefused
+from stockyard.model.volume import Holder, VolumeRecord
+from stockyard.providers.vsphere import volume_records
+from stockyard.providers.vsphere.register import Values
+from stockyard.providers.vsphere.reservations import VOLUME, kept
+from stockyard.providers.vsphere.volume_records import Entry
+
+HOLDER = Holder("0b0a4a86-9c3b-4b0e-9a5e-1c1c7a5a1f10", "web-1", "/data")
+
+
+def entry(name: str = "data", of: str = "", **changes: Any) -> Entry:
+    own = str(uuid.uuid4())
+    return Entry(VolumeRecord("stockyard", "default", name, own, 1, "ready", 1.0, **changes), f"[ds] {own}.vmdk", of)
+
+
+def written(*entries: Entry) -> Values:
+    values: Values = {}
+    for one in entries:
+        volume_records.write(values, one)
+    return values
+
+
+def test_what_is_written_is_read() -> None:
+    one = entry(of=str(uuid.uuid4()), holder=HOLDER)
+    assert volume_records.read(written(one)) == ([one], [])
+    assert volume_records.find(written(one), one.record) == one
+    assert kept(written(one))
+    assert not kept({})
+
+
+@given(value=st.one_of(st.text(), st.text().map(lambda text: f"1 {text}")))
+def test_whatever_cannot_be_read_is_a_stranger(value: str) -> None:
+    one = entry()
+    values = {VOLUME + one.record.uuid: value}
+    found, unreadable = volume_records.read(values)
+    assert (found, [s.name for s in unreadable]) == ([], [f"volume {one.record.uuid}"])
+    with pytest.raises(OperationRefused):
+        volume_records.find(values, one.record)
+    with pytest.raises(OperationRefused):
+        volume_records.leave(values, one.record)
+    with pytest.raises(OperationRefused, match="may have its name"):
+        volume_records.add(values, entry("other"), None)
+    assert kept(values)
+
+
+def test_a_copy_of_an_entry_is_none() -> None:
+    one, other = entry(), entry("other")
+    values = {VOLUME + other.record.uuid: written(one)[VOLUME + one.record.uuid]}
+    assert "copy" in volume_records.read(values)[1][0].reason
+
+
+def test_a_name_is_given_once_for_each_owner() -> None:
+    one = entry()
+    values = written(one)
+    with pytest.raises(Conflict, match="exists"):
+        volume_records.add(values, entry(), None)
+    assert values == written(one)
+    theirs = entry()
+    volume_records.add(values, replace(theirs, record=replace(theirs.record, owner="another")), None)
+    assert len(volume_records.read(values)[0]) == 2
+
+
+def test_another_owner_s_volume_is_not_there() -> None:
+    one = entry()
+    with pytest.raises(NotFound):
+        volume_records.find(written(one), replace(one.record, owner="another"))
+
+
+def test_what_somebody_has_is_neither_copied_nor_deleted() -> None:
+    held = entry(holder=HOLDER)
+    values = written(held)
+    for act in (
+        lambda: volume_records.add(values, entry("copy", held.record.uuid), held.record),
+        lambda: volume_records.leave(values, held.record),
+    ):
+        with pytest.raises(OperationRefused, match="web-1"):
+            act()
+    assert values == written(held)
+
+
+def test_what_is_being_copied_is_nobody_s_to_write_to() -> None:
+    one = entry()
+    copy = replace(entry("copy", one.record.uuid))
+    copy = replace(copy, record=replace(copy.record, phase="creating"))
+    values = written(one)
+    volume_records.add(values, copy, one.record)
+    for act in (
+        lambda: volume_records.claim(values, one.record, {"holder": HOLDER}),
+        lambda: volume_records.leave(values, one.record),
+        lambda: volume_records.refuse_copied(values, one.record),
+    ):
+        with pytest.raises(OperationRefused, match="copy"):
+            act()
+    ready = volume_records.claim(values, copy.record, {"phase": "ready"})
+    assert volume_records.find(values, ready).of == ""
+    volume_records.claim(values, one.record, {"holder": HOLDER})
+
+
+def test_a_volume_that_goes_is_not_claimed_as_it_was() -> None:
+    one = entry()
+    values = written(one)
+    gone = volume_records.leave(values, one.record)
+    assert gone.record.phase == "deleting"
+    assert volume_records.leave(values, one.record) == gone
+    with pytest.raises(Conflict):
+        volume_records.claim(values, one.record, {"holder": HOLDER})
+    volume_records.drop(values, one.record)
+    assert values == {}

@@ -1,0 +1,210 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Templates: one for each declaration, whole or not at all."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stockyard import (
+    BuildOptions,
+    FleetSpec,
+    GuestError,
+    Hardware,
+    HypervisorError,
+    ImageSpec,
+    InvalidInput,
+    NotFound,
+    OperationRefused,
+    StockyardError,
+    TemplateSpec,
+    Yard,
+)
+from stockyard.model.observation import Template
+from stockyard.resources.templates.build_template import SETTLE
+from tests.support import FakeClock, FaultyProvider
+
+BASE = TemplateSpec("base")
+CHANGED = TemplateSpec("base", image=ImageSpec(packages=("busybox",)))
+
+
+def templates(yard: Yard) -> list[Template]:
+    return sorted(yard.context.provider.observe(yard.context.owner).templates, key=lambda t: t.record.created)
+
+
+def test_a_template_is_built_once(bare: Yard, clock: FakeClock) -> None:
+    first = bare.template(BASE)
+    assert [(a.verb, a.name) for a in first.plan.actions] == [("build", "base")]
+    (made,) = first.objects
+    assert made["usable"]
+    assert made["phase"] == "frozen"
+    assert made["created"] <= clock.now()
+    again = bare.template(BASE)
+    assert not again.changed
+    assert again.objects == first.objects
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_template_with_a_daemon_json_that_dockerd_refuses_is_refused_in_check_mode_too(bare: Yard, check: bool) -> None:
+    spec = TemplateSpec("base", image=ImageSpec(files={"/etc/docker/daemon.json": '{"hosts": ["tcp://:2375"]}'}))
+    with pytest.raises(InvalidInput, match="hosts cannot be set"):
+        bare.template(spec, check=check)
+    assert templates(bare) == []
+
+
+def test_check_mode_writes_nothing(bare: Yard, tmp_path: Path) -> None:
+    result = bare.template(BASE, check=True)
+    assert result.changed
+    assert result.objects == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_guest_settles_before_it_is_frozen(bare: Yard, clock: FakeClock) -> None:
+    bare.template(BASE)
+    assert SETTLE in clock.slept
+
+
+@pytest.mark.parametrize("build", [{"mirror": "http://mirror/debian"}, {"proxy": "http://proxy:3128"}])
+def test_where_packages_come_from_is_no_part_of_the_declaration(yard: Yard, build: dict[str, Any]) -> None:
+    assert not yard.template(TemplateSpec("base", build=BuildOptions(**build))).changed
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        CHANGED,
+        TemplateSpec("base", image=ImageSpec(files={"/etc/x": "y"})),
+        TemplateSpec("base", hardware=Hardware(memory_mib=2048)),
+        TemplateSpec("base", docker="stopped"),
+    ],
+)
+def test_a_changed_declaration_is_a_generation_beside_the_old(
+    yard: Yard, clock: FakeClock, changed: TemplateSpec
+) -> None:
+    (old,) = templates(yard)
+    clock.sleep(1)
+    result = yard.template(changed)
+    assert [a.reason for a in result.plan.actions] == ["its declaration changed"]
+    kept, new = templates(yard)
+    assert kept == old
+    assert new.record.generation != old.record.generation
+    assert not yard.template(changed).changed
+
+
+def test_new_hosts_are_made_of_the_newest_generation(yard: Yard, clock: FakeClock) -> None:
+    clock.sleep(1)
+    yard.template(CHANGED)
+    (host,) = yard.fleet(FleetSpec("ci", "base")).objects
+    assert host["generation"] == templates(yard)[-1].record.generation[:12]
+
+
+def test_a_declaration_that_is_taken_back_rules_again(yard: Yard, clock: FakeClock) -> None:
+    first = yard.fleet(FleetSpec("ci", "base")).objects[0]["generation"]
+    clock.sleep(1)
+    yard.template(CHANGED)
+    clock.sleep(1)
+    yard.template(BASE)
+    assert yard.fleet(FleetSpec("ci", "base")).objects[0]["generation"] == first
+
+
+@pytest.mark.parametrize("step", ["create_template", "start", "channel", "freeze"])
+@pytest.mark.parametrize("after", [False, True])
+def test_a_failure_leaves_nothing_behind(bare: Yard, hypervisor: FaultyProvider, step: str, after: bool) -> None:
+    hypervisor.fail(step, HypervisorError("the disk is on fire."), after=after)
+    with pytest.raises(HypervisorError, match="on fire"):
+        bare.template(BASE)
+    assert templates(bare) == []
+    assert bare.template(BASE).objects[0]["usable"]
+
+
+@pytest.mark.parametrize("operation", ["hello", "warm-up"])
+def test_a_guest_that_fails_leaves_nothing_behind(bare: Yard, hypervisor: FaultyProvider, operation: str) -> None:
+    def fail(_answer: object) -> dict[str, object]:
+        raise GuestError("dockerd does not start.")
+
+    hypervisor.tamper(operation, fail)
+    with pytest.raises(GuestError):
+        bare.template(BASE)
+    assert templates(bare) == []
+
+
+def test_an_interrupt_leaves_nothing_behind(bare: Yard, hypervisor: FaultyProvider) -> None:
+    hypervisor.fail("freeze", KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        bare.template(BASE)
+    assert templates(bare) == []
+
+
+def test_what_could_not_be_taken_away_is_named_and_taken_away_by_the_next_run(
+    bare: Yard, hypervisor: FaultyProvider
+) -> None:
+    hypervisor.fail("freeze", HypervisorError("first cause."))
+    hypervisor.fail("destroy", HypervisorError("second cause."))
+    with pytest.raises(StockyardError, match=r"first cause.*second cause"):
+        bare.template(BASE)
+    assert [t.usable for t in templates(bare)] == [False]
+    result = bare.template(BASE)
+    assert [a.reason for a in result.plan.actions] == ["it was left half-made"]
+    assert [t.usable for t in templates(bare)] == [True]
+
+
+def damage(yard: Yard) -> None:
+    shutil.rmtree(yard.templates()[-1]["disk"])
+
+
+def test_a_damaged_template_is_built_anew(yard: Yard) -> None:
+    damage(yard)
+    assert yard.templates()[0]["problem"] == "its disk is gone"
+    with pytest.raises(NotFound, match="its disk is gone"):
+        yard.fleet(FleetSpec("ci", "base"))
+    result = yard.template(BASE)
+    assert [a.reason for a in result.plan.actions] == ["its disk is gone"]
+    assert [t.usable for t in templates(yard)] == [True]
+
+
+def test_a_damaged_template_under_living_hosts_is_not_taken_away(yard: Yard) -> None:
+    yard.fleet(FleetSpec("ci", "base"))
+    damage(yard)
+    with pytest.raises(OperationRefused, match="hosts live on it"):
+        yard.template(BASE)
+    assert len(templates(yard)) == 1
+
+
+def test_a_template_in_use_stays(yard: Yard) -> None:
+    yard.fleet(FleetSpec("ci", "base"))
+    with pytest.raises(OperationRefused, match="ci-1"):
+        yard.remove_template("base")
+    yard.remove_fleet("ci")
+    assert yard.remove_template("base").changed
+    assert not yard.remove_template("base").changed
+    assert templates(yard) == []
+
+
+def test_all_generations_are_removed(yard: Yard, clock: FakeClock) -> None:
+    clock.sleep(1)
+    yard.template(CHANGED)
+    assert len(yard.remove_template("base", check=True).plan.actions) == 2
+    assert len(templates(yard)) == 2
+    assert len(yard.remove_template("base").plan.actions) == 2
+    assert templates(yard) == []
+
+
+def test_old_generations_that_nobody_uses_are_pruned(yard: Yard, clock: FakeClock) -> None:
+    yard.fleet(FleetSpec("ci", "base"))
+    clock.sleep(1)
+    yard.template(CHANGED)
+    assert yard.prune_templates() == []
+    yard.remove_fleet("ci")
+    assert len(yard.prune_templates()) == 1
+    assert [t.record.recipe for t in templates(yard)] == [yard.templates()[-1]["recipe"]]
+    assert not yard.template(CHANGED).changed
+
+
+def test_tenants_have_templates_of_their_own(yard: Yard) -> None:
+    assert yard.template(TemplateSpec("base", tenant="other")).changed
+    yard.remove_template("base", "other")
+    assert [t.record.tenant for t in templates(yard)] == ["default"]

@@ -1,0 +1,302 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Generations: new ones when packages moved or time passed, old ones until nobody needs them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stockyard import (
+    BuildOptions,
+    FleetSpec,
+    GuestError,
+    HypervisorError,
+    ImageError,
+    ImageSpec,
+    InvalidInput,
+    Repository,
+    TemplateSpec,
+    Yard,
+)
+from stockyard.model.naming import duration
+from stockyard.model.observation import Template
+from tests.support import FakeClock, FaultyProvider
+
+DAY = 86400.0
+BASE = TemplateSpec("base")
+FRESH = replace(BASE, upgrade=True)
+CHANGED = replace(BASE, image=ImageSpec(packages=("busybox",)))
+FLEET = FleetSpec("ci", "base", count=2)
+
+
+@pytest.fixture
+def mirror(tmp_path: Path) -> Path:
+    """The mirror of the test's hypervisor."""
+    return tmp_path / "hypervisor.d" / "mirror.json"
+
+
+def move(mirror: Path, **versions: str) -> None:
+    mirror.write_text(json.dumps(versions))
+
+
+def verbs(result: Any) -> list[str]:
+    return [f"{a.verb} {a.name}" for a in result.plan.actions]
+
+
+def templates(yard: Yard) -> list[Template]:
+    return sorted(yard.context.provider.observe("stockyard").templates, key=lambda t: t.record.since)
+
+
+def ruling(yard: Yard) -> str:
+    return str(yard.templates()[-1]["generation"])
+
+
+def test_later_packages_build_a_new_generation_and_the_fleet_moves(yard: Yard, mirror: Path, clock: FakeClock) -> None:
+    yard.fleet(FLEET)
+    assert not yard.template(FRESH).changed
+    clock.sleep(1)
+    move(mirror, **{"openssh-server": "2", "sudo": "1~rc1"})
+    dry = yard.template(FRESH, check=True)
+    assert [a.reason for a in dry.plan.actions] == ["packages moved: openssh-server 1 -> 2"]
+    assert len(templates(yard)) == 1
+    assert not yard.template(BASE).changed
+    assert verbs(yard.template(FRESH)) == ["build base"]
+    assert not yard.template(FRESH).changed
+    assert yard.fleets()[0]["outdated"] == ["ci-1", "ci-2"]
+    assert yard.fleet(FLEET).changed
+    assert {h["generation"] for h in yard.hosts()} == {ruling(yard)}
+    assert yard.fleets()[0]["outdated"] == []
+
+
+def test_a_mirror_that_went_back_builds_nothing(yard: Yard, mirror: Path) -> None:
+    move(mirror, sudo="1~rc1")
+    assert not yard.template(FRESH).changed
+
+
+def test_a_generation_that_is_there_already_is_not_built_again(
+    yard: Yard, mirror: Path, hypervisor: FaultyProvider, clock: FakeClock
+) -> None:
+    first = ruling(yard)
+    clock.sleep(1)
+    move(mirror, sudo="2")
+    yard.template(FRESH)
+    clock.sleep(1)
+    # A declaration that changes and comes back, while the mirror went back.
+    move(mirror, sudo="1")
+    yard.template(CHANGED)
+    clock.sleep(1)
+    hypervisor.calls.clear()
+    yard.template(replace(BASE, keep_generations=3))
+    assert ruling(yard) != first
+    assert hypervisor.calls["freeze"] == 0
+
+
+def test_a_mirror_that_cannot_be_read_is_an_error_and_changes_nothing(yard: Yard, mirror: Path) -> None:
+    mirror.write_text("[")
+    with pytest.raises(ImageError, match="mirror"):
+        yard.template(FRESH)
+    assert len(templates(yard)) == 1
+    assert not yard.template(BASE).changed
+
+
+def test_an_image_whose_packages_nobody_knows_is_built_anew(yard: Yard, mirror: Path, clock: FakeClock) -> None:
+    for image in (mirror.parent / "images").iterdir():
+        image.unlink()
+    clock.sleep(1)
+    assert yard.template(FRESH, check=True).changed
+
+
+def test_age_alone_builds_a_new_generation(yard: Yard, clock: FakeClock) -> None:
+    aging = replace(BASE, max_age=7 * DAY)
+    first = ruling(yard)
+    clock.sleep(6 * DAY)
+    assert not yard.template(aging).changed
+    clock.sleep(DAY)
+    result = yard.template(aging)
+    assert [a.reason for a in result.plan.actions] == ["it is older than 7 days, 0:00:00"]
+    assert ruling(yard) != first
+    assert {t.record.image for t in templates(yard)} == {templates(yard)[0].record.image}
+    assert not yard.template(aging).changed
+    clock.sleep(7 * DAY)
+    assert yard.template(aging).changed
+
+
+def test_a_declaration_that_comes_back_is_promoted(yard: Yard, clock: FakeClock, hypervisor: FaultyProvider) -> None:
+    first = ruling(yard)
+    for spec, verb in ((CHANGED, "build base"), (BASE, "promote base"), (CHANGED, "promote base")):
+        clock.sleep(1)
+        assert verbs(yard.template(spec, check=True)) == [verb]
+        assert verbs(yard.template(spec)) == [verb]
+        assert not yard.template(spec).changed
+        assert (ruling(yard) == first) == (spec is BASE)
+        assert yard.fleet(FLEET).objects[0]["generation"] == ruling(yard)
+
+
+def test_a_clock_that_is_behind_does_not_keep_a_generation_from_ruling(yard: Yard, clock: FakeClock) -> None:
+    yard.template(CHANGED)
+    clock.sleep(-3600)
+    yard.template(BASE)
+    assert not yard.template(BASE).changed
+    later = TemplateSpec("base", image=ImageSpec(files={"/etc/x": "y"}))
+    yard.template(later)
+    assert not yard.template(later).changed
+    assert yard.templates()[-1]["recipe"] == templates(yard)[-1].record.recipe
+
+
+# Old generations
+
+
+def generation(number: int) -> TemplateSpec:
+    return TemplateSpec("base", image=ImageSpec(files={"/etc/number": str(number)}))
+
+
+def test_old_generations_go_when_no_host_lives_on_them(yard: Yard, clock: FakeClock) -> None:
+    yard.fleet(FLEET)
+    first = ruling(yard)
+    for number in range(3):
+        clock.sleep(1)
+        yard.template(generation(number))
+    assert [t.record.generation[:12] == first for t in templates(yard)] == [True, False, False]
+    yard.fleet(FLEET)
+    dry = yard.template(generation(2), check=True)
+    assert verbs(dry) == [f"destroy base ({first})"]
+    assert len(templates(yard)) == 3
+    assert verbs(yard.template(generation(2))) == verbs(dry)
+    assert len(templates(yard)) == 2
+    assert not yard.template(generation(2)).changed
+    assert verbs(yard.template(replace(generation(2), keep_generations=1)))[0].startswith("destroy base (")
+    assert len(templates(yard)) == 1
+
+
+def test_a_plan_with_a_build_says_what_goes_with_it(yard: Yard, clock: FakeClock) -> None:
+    first = ruling(yard)
+    clock.sleep(1)
+    yard.template(generation(1))
+    clock.sleep(1)
+    dry = yard.template(generation(2), check=True)
+    assert verbs(dry) == ["build base", f"destroy base ({first})"]
+    assert verbs(yard.template(generation(2))) == verbs(dry)
+
+
+def test_none_goes_while_something_cannot_be_read(yard: Yard, clock: FakeClock, tmp_path: Path) -> None:
+    state = tmp_path / "hypervisor"
+    state.write_text(state.read_text() + json.dumps(["stockyard.default.lost", {"record": "garbage"}]) + "\n")
+    for number in range(3):
+        clock.sleep(1)
+        yard.template(generation(number))
+    assert len(templates(yard)) == 4
+    assert not yard.template(generation(2)).changed
+
+
+def test_a_controller_that_dies_between_the_new_and_the_old_is_followed_by_one_that_ends_it(
+    yard: Yard, clock: FakeClock, hypervisor: FaultyProvider
+) -> None:
+    clock.sleep(1)
+    yard.template(generation(1))
+    clock.sleep(1)
+    hypervisor.fail("destroy", HypervisorError("the controller is dead."))
+    with pytest.raises(HypervisorError):
+        yard.template(generation(2))
+    assert len(templates(yard)) == 3
+    assert [a.verb for a in yard.template(generation(2)).plan.actions] == ["destroy"]
+    assert not yard.template(generation(2)).changed
+
+
+def test_a_broken_generation_costs_one_host_that_nobody_had(
+    yard: Yard, mirror: Path, clock: FakeClock, hypervisor: FaultyProvider
+) -> None:
+    before = yard.fleet(FLEET).objects
+    clock.sleep(1)
+    move(mirror, **{"docker.io": "2"})
+    yard.template(FRESH)
+    hypervisor.calls.clear()
+
+    def broken(_answer: object) -> dict[str, Any]:
+        raise GuestError("dockerd does not start.")
+
+    hypervisor.tamper("settle", broken)
+    with pytest.raises(GuestError):
+        yard.fleet(FLEET)
+    assert hypervisor.calls["create_host"] == 1
+    assert yard.hosts() == before
+
+
+# What hosts lack
+
+
+def test_a_host_that_lacks_an_update_is_seen(yard: Yard, mirror: Path, clock: FakeClock) -> None:
+    yard.fleet(FLEET)
+    assert [h["behind"] for h in yard.hosts(behind=True)] == [[], []]
+    assert "behind" not in yard.hosts()[0]
+    move(mirror, sudo="2")
+    lacks = [{"package": "sudo", "installed": "1", "available": "2"}]
+    assert [h["behind"] for h in yard.hosts(behind=True)] == [lacks, lacks]
+    assert yard.fleets(behind=True)[0]["behind"] == {"ci-1": lacks, "ci-2": lacks}
+    clock.sleep(1)
+    yard.template(FRESH)
+    yard.fleet(replace(FLEET, name="web", count=1))
+    assert yard.fleets(behind=True)[1]["behind"] == {"web-1": []}
+    assert yard.fleets(behind=True)[0]["behind"] == {"ci-1": lacks, "ci-2": lacks}
+
+
+def test_each_mirror_is_asked_once(yard: Yard, hypervisor: FaultyProvider, clock: FakeClock) -> None:
+    clock.sleep(1)
+    yard.template(generation(1))
+    yard.fleet(replace(FLEET, count=4))
+    hypervisor.calls.clear()
+    yard.hosts(behind=True)
+    assert hypervisor.calls["resolve"] == 1
+    yard.hosts()
+    assert hypervisor.calls["resolve"] == 1
+
+
+def test_what_was_made_before_it_was_recorded_is_not_known(yard: Yard) -> None:
+    yard.fleet(FLEET)
+    yard.context.provider.claim(templates(yard)[0].record, source=None)
+    assert [h["behind"] for h in yard.hosts(behind=True)] == [None, None]
+
+
+KEY = "-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nmDMEZ\n-----END PGP PUBLIC KEY BLOCK-----\n"
+
+
+def test_no_password_of_a_mirror_is_on_record(yard: Yard) -> None:
+    options = BuildOptions(
+        "http://me:secret@mirror/debian",
+        "https://secret@mirror/security",
+        "http://u:secret@proxy:1",
+        (Repository("https://me:secret@ours/debian", KEY),),
+    )
+    yard.template(TemplateSpec("other", build=options))
+    assert "secret" not in str(yard.templates(name="other"))
+    assert yard.templates(name="other")[0]["source"]["build"]["mirror"] == "http://mirror/debian"
+    (ours,) = yard.templates(name="other")[0]["source"]["build"]["repositories"]
+    assert ours["url"] == "https://ours/debian"
+
+
+# Bad input
+
+
+@pytest.mark.parametrize(
+    "options", [{"max_age": 0.0}, {"max_age": float("nan")}, {"keep_generations": 0}, {"keep_generations": True}]
+)
+def test_a_template_that_makes_no_sense_is_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(InvalidInput):
+        TemplateSpec("base", **options)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90", 90), (90, 90), ("90s", 90), ("1.5h", 5400), ("7d", 7 * DAY), ("2w", 14 * DAY)]
+)
+def test_lengths_of_time(text: str, seconds: float) -> None:
+    assert duration("max_age", text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "d", "-1d", "1 d", "1y", "1e3", "nan", "inf", "９d", True, None, [], "1" * 40])
+def test_what_is_no_length_of_time(text: Any) -> None:
+    with pytest.raises(InvalidInput):
+        duration("max_age", text)

@@ -1,0 +1,197 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Encrypted volumes over the memory hypervisor: none in clear, no key anywhere, and a host that waits for its own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stockyard import (
+    FleetSpec,
+    GuestError,
+    HostSpec,
+    InvalidInput,
+    SecuritySpec,
+    SingleSpec,
+    TemplateSpec,
+    Unsupported,
+    VolumeSpec,
+    VolumeUse,
+    Yard,
+)
+from stockyard.clock import Deadline
+from stockyard.providers.memory.guest import boot
+from stockyard.resources.volumes import encryption
+from tests.support import FaultyProvider
+
+SECRET = "0f1e2d3c4b5a69788796a5b4c3d2e1ff"
+SEALED = TemplateSpec("sealed", docker="stopped", security=SecuritySpec(encrypted_data=True))
+FLEET = FleetSpec("web", "sealed", host=HostSpec(volumes=(VolumeUse("{host}-docker"),)))
+
+
+def opened(hypervisor: FaultyProvider, root: Path, secret: str) -> Yard:
+    return Yard(provider=hypervisor.as_provider(), pki_dir=str(root / "pki"), volume_key=secret)
+
+
+@pytest.fixture
+def sealed(hypervisor: FaultyProvider, tmp_path: Path) -> Iterator[Yard]:
+    """A yard with a fleet of one, whose volume is encrypted."""
+    with opened(hypervisor, tmp_path, SECRET) as yard:
+        yard.template(SEALED)
+        yard.fleet(FLEET)
+        yield yard
+
+
+def root_of(yard: Yard) -> Path:
+    return Path(yard.hosts(name="web-1")[0]["disk"])
+
+
+def reboot(yard: Yard) -> None:
+    """As the guest does it by itself: the hypervisor sees a machine that runs."""
+    serial = next(iter(yard.context.provider.volumes.observe("stockyard").volumes)).serial
+    boot(root_of(yard), lambda: {serial: Path(yard.volumes(name="web-1-docker")[0]["disk"])})
+
+
+def is_open(yard: Yard) -> bool:
+    return (root_of(yard) / "run/stockyard/open").exists()
+
+
+def test_a_volume_of_such_a_host_is_encrypted(sealed: Yard) -> None:
+    (volume,) = sealed.volumes()
+    assert (volume["encrypted"], volume["filesystem"], volume["mounted"]) == (True, "ext4", True)
+    assert not sealed.fleet(FLEET).changed
+
+
+def test_its_key_is_in_no_file(sealed: Yard, tmp_path: Path) -> None:
+    (record,) = sealed.context.provider.volumes.observe("stockyard").volumes
+    keys = [SECRET.encode(), encryption.key_of(sealed.context, record).encode()]
+    found = [Path(folder, name) for folder, _folders, names in os.walk(tmp_path) for name in names]
+    assert len(found) > 20
+    assert [p for p in found if any(key in p.read_bytes() for key in keys)] == []
+    assert SECRET not in repr(sealed.context)
+
+
+def test_a_host_that_booted_by_itself_waits_until_the_next_run(sealed: Yard) -> None:
+    assert is_open(sealed)
+    reboot(sealed)
+    assert not is_open(sealed)
+    (host,) = sealed.hosts()
+    assert (host["state"], host["ready"]) == ("running", False)
+    assert host["waits"] == "it booted, and waits for the key of its volume at /var/lib/docker"
+    assert [str(a) for a in sealed.fleet(FLEET, check=True).plan.actions] == [f"unlock host web-1: {host['waits']}"]
+    assert not is_open(sealed)
+    assert [a.verb for a in sealed.fleet(FLEET).plan.actions] == ["unlock"]
+    assert is_open(sealed)
+    assert sealed.hosts()[0]["ready"]
+    assert not sealed.fleet(FLEET).changed
+
+
+def test_a_host_that_was_off_is_given_its_key_when_it_is_started(sealed: Yard) -> None:
+    provider, before = sealed.context.provider, sealed.hosts()[0]["uuid"]
+    provider.stop(provider.observe("stockyard").hosts[0].record, Deadline(10))
+    assert not sealed.hosts()[0]["ready"]
+    assert [a.verb for a in sealed.fleet(FLEET).plan.actions] == ["start"]
+    assert is_open(sealed)
+    assert sealed.hosts()[0]["uuid"] == before
+    sealed.host(SingleSpec("web-1"), "restarted")
+    assert is_open(sealed)
+
+
+@pytest.mark.parametrize(("secret", "reason"), [("", "key is not here"), (SECRET[::-1], "is not the one")])
+@pytest.mark.parametrize("how", ["reboot", "stop"])
+def test_without_the_right_key_nothing_is_opened_and_nothing_destroyed(
+    sealed: Yard, hypervisor: FaultyProvider, tmp_path: Path, secret: str, reason: str, how: str
+) -> None:
+    before = sealed.hosts()[0]["uuid"]
+    if how == "reboot":
+        reboot(sealed)
+    else:
+        sealed.context.provider.stop(sealed.context.provider.observe("stockyard").hosts[0].record, Deadline(10))
+    with opened(hypervisor, tmp_path, secret) as other, pytest.raises(InvalidInput, match=reason):
+        other.fleet(FLEET)
+    assert not sealed.hosts()[0]["ready"]
+    assert sealed.fleet(FLEET).changed
+    assert is_open(sealed)
+    assert sealed.hosts()[0]["uuid"] == before
+
+
+def test_a_new_host_is_refused_before_anything_changes(
+    sealed: Yard, hypervisor: FaultyProvider, tmp_path: Path
+) -> None:
+    before = [h["uuid"] for h in sealed.hosts()]
+    with opened(hypervisor, tmp_path, "") as other:
+        for spec in (replace(FLEET, count=2), replace(FLEET, host=replace(FLEET.host, ports=(8080,)))):
+            with pytest.raises(InvalidInput, match="volume_key"):
+                other.fleet(spec, check=True)
+            with pytest.raises(InvalidInput, match="volume_key"):
+                other.fleet(spec)
+    assert [h["uuid"] for h in sealed.hosts()] == before
+    assert len(sealed.volumes()) == 1
+
+
+def test_nothing_is_ever_used_in_clear(sealed: Yard) -> None:
+    sealed.template(TemplateSpec("plain", docker="stopped"))
+    sealed.host(SingleSpec("plain", "plain", host=HostSpec(volumes=(VolumeUse("clear"),))))
+    sealed.host(SingleSpec("plain"), "absent")
+    for template, name, reason in (("sealed", "clear", "in clear"), ("plain", "web-1-docker", "cannot open it")):
+        sealed.remove_fleet("web")
+        spec = SingleSpec("other", template, host=HostSpec(volumes=(VolumeUse(name),)))
+        with pytest.raises(Unsupported, match=reason):
+            sealed.host(spec)
+        copied = replace(spec, host=HostSpec(volumes=(VolumeUse("copy", source=name),)))
+        with pytest.raises(Unsupported, match=reason):
+            sealed.host(copied)
+    assert [h["name"] for h in sealed.hosts()] == []
+
+
+def test_volumes_are_attached_and_detached_by_hand(sealed: Yard) -> None:
+    spec = VolumeSpec("more", size_gib=1)
+    sealed.volume(spec, "attached", host="web-1", path="/data")
+    assert sealed.volumes(name="more")[0]["encrypted"]
+    assert sealed.volume(replace(spec, size_gib=2)).changed
+    sealed.volume(spec, "detached")
+    sealed.volume(VolumeSpec("copy", source="more"))
+    sealed.volume(VolumeSpec("copy"), "attached", host="web-1", path="/data")
+    assert sealed.volumes(name="copy")[0]["mounted"]
+
+
+def test_each_volume_has_a_key_of_its_own_and_its_copies_have_it(sealed: Yard) -> None:
+    sealed.fleet(replace(FLEET, count=2))
+    sealed.remove_fleet("web")
+    sealed.volume(VolumeSpec("copy", source="web-1-docker"))
+    records = {v.name: v for v in sealed.context.provider.volumes.observe("stockyard").volumes}
+    keys = {name: encryption.key_of(sealed.context, record) for name, record in records.items()}
+    assert keys["copy"] == keys["web-1-docker"] != keys["web-2-docker"]
+    assert all(len(key) == 64 for key in keys.values())
+
+
+def test_a_guest_that_gives_its_key_away_is_not_repeated() -> None:
+    class Mean:
+        def request(self, message: dict[str, Any], deadline: Deadline) -> dict[str, Any]:
+            raise GuestError("could not.", name="host x", cause=f"ValueError: {message['key']}")
+
+        def close(self) -> None:
+            return
+
+    with pytest.raises(GuestError) as caught:
+        encryption.ask(Mean(), {"op": "volume-mount"}, SECRET, Deadline(1))
+    assert SECRET not in str(caught.value)
+    assert caught.value.__suppress_context__
+
+
+@pytest.mark.parametrize("secret", ["s3cr3t", "a" * 64])
+def test_a_key_that_could_be_guessed_is_refused(tmp_path: Path, secret: str) -> None:
+    with pytest.raises(InvalidInput, match="openssl rand") as caught:
+        Yard("memory:///" + str(tmp_path / "x"), volume_key=secret)
+    assert secret not in str(caught.value)
+
+
+def test_docker_that_runs_in_the_template_has_its_data_in_clear() -> None:
+    with pytest.raises(InvalidInput, match="docker: stopped"):
+        TemplateSpec("a", security=SecuritySpec(encrypted_data=True))

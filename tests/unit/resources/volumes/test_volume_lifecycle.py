@@ -1,0 +1,401 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Volumes over the memory hypervisor: they outlive hosts, one host at a time has one, and no death leaves a mess."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stockyard import (
+    Declaration,
+    FleetSpec,
+    FleetTerm,
+    GuestError,
+    HostSpec,
+    HypervisorError,
+    InvalidInput,
+    NotFound,
+    OperationRefused,
+    SingleSpec,
+    StockyardError,
+    TemplateSpec,
+    TemplateTerm,
+    Unsupported,
+    UpdateSpec,
+    VolumeSpec,
+    VolumeTerm,
+    VolumeUse,
+    Yard,
+)
+from stockyard.hypervisor.capabilities import Capabilities
+from stockyard.model.volume import DOCKER_ROOT
+from tests.support import FaultyProvider
+
+OWN = VolumeUse("{host}-docker")
+DATA = VolumeSpec("data", size_gib=2)
+
+
+def fleet(count: int = 2, **host: Any) -> FleetSpec:
+    return FleetSpec("web", "stopped", count=count, host=HostSpec(volumes=(OWN,), **host))
+
+
+@pytest.fixture
+def stopped(yard: Yard) -> Yard:
+    """The yard, with a template whose Docker waits."""
+    yard.template(TemplateSpec("stopped", docker="stopped"))
+    return yard
+
+
+@pytest.fixture
+def two(yard: Yard) -> Yard:
+    """The yard with two hosts, and a volume that nobody has."""
+    yard.fleet(FleetSpec("ci", "base", count=2))
+    yard.volume(DATA)
+    return yard
+
+
+def the(yard: Yard, name: str) -> dict[str, Any]:
+    (found,) = yard.volumes(name=name)
+    return found
+
+
+def disk(yard: Yard, name: str) -> Path:
+    return Path(the(yard, name)["disk"])
+
+
+def attach(yard: Yard, host: str, name: str = "data", **how: Any) -> Any:
+    return yard.volume(replace(DATA, name=name), "attached", host=host, path="/data", **how)
+
+
+def test_each_host_has_its_own_and_the_next_of_its_name_has_it_after(stopped: Yard) -> None:
+    stopped.fleet(fleet())
+    assert [(v["name"], v["host"], v["mounted"]) for v in stopped.volumes()] == [
+        ("web-1-docker", "web-1", True), ("web-2-docker", "web-2", True)
+    ]  # fmt: skip
+    (disk(stopped, "web-2-docker") / "kept").write_text("")
+    before = {h["uuid"] for h in stopped.hosts()}
+    stopped.fleet(fleet(ports=(8080,)))
+    assert not before & {h["uuid"] for h in stopped.hosts()}
+    assert the(stopped, "web-2-docker")["host"] == "web-2"
+    assert (disk(stopped, "web-2-docker") / "kept").exists()
+    stopped.fleet(fleet(1, ports=(8080,)))
+    assert the(stopped, "web-2-docker")["host"] == ""
+    stopped.fleet(fleet(2, ports=(8080,)))
+    assert the(stopped, "web-2-docker")["host"] == "web-2"
+    assert (disk(stopped, "web-2-docker") / "kept").exists()
+    assert not stopped.fleet(fleet(2, ports=(8080,))).changed
+
+
+@pytest.mark.parametrize("strategy", ["rolling", "recreate"])
+def test_never_are_two_hosts_at_one_volume(stopped: Yard, hypervisor: FaultyProvider, strategy: str) -> None:
+    spec = replace(fleet(3), update=UpdateSpec(strategy))
+    stopped.fleet(spec)
+    stopped.template(
+        TemplateSpec("stopped", docker="stopped", image=replace(TemplateSpec("x").image, packages=("vim",)))
+    )
+    stopped.fleet(spec)
+    assert {v["name"]: v["host"] for v in stopped.volumes()} == {f"web-{n}-docker": f"web-{n}" for n in (1, 2, 3)}
+    assert len({h["generation"] for h in stopped.hosts()}) == 1
+
+
+def test_a_host_that_boots_has_its_volumes_before_it_opens(stopped: Yard) -> None:
+    stopped.host(SingleSpec("one", "stopped", host=HostSpec(volumes=(VolumeUse("mine"),))))
+    stopped.host(SingleSpec("one"), "restarted")
+    assert the(stopped, "mine")["mounted"]
+    root = Path(stopped.hosts(name="one")[0]["disk"])
+    assert (root / "run/stockyard/open").exists()
+    assert (root / DOCKER_ROOT.lstrip("/")).resolve() == disk(stopped, "mine").resolve()
+
+
+def test_one_host_at_a_time(two: Yard) -> None:
+    assert [a.verb for a in attach(two, "ci-1").plan.actions] == ["attach"]
+    assert not attach(two, "ci-1").changed
+    for check in (True, False):
+        with pytest.raises(OperationRefused, match="host ci-1 has it"):
+            attach(two, "ci-2", check=check)
+    with pytest.raises(OperationRefused, match="ci-1"):
+        two.volume(DATA, "absent")
+    with pytest.raises(OperationRefused, match="ci-1"):
+        two.volume(VolumeSpec("copy", source="data"))
+    assert two.volume(DATA, "detached").changed
+    assert not two.volume(DATA, "detached").changed
+    assert attach(two, "ci-2").changed
+
+
+def test_a_host_that_asks_for_anothers_volume_is_refused_before_anything_is_made(stopped: Yard) -> None:
+    use = HostSpec(volumes=(VolumeUse("mine"),))
+    stopped.host(SingleSpec("one", "stopped", host=use))
+    stopped.host(SingleSpec("two", "stopped"))
+    for spec in (SingleSpec("three", "stopped", host=use), SingleSpec("two", "stopped", host=use)):
+        for check in (True, False):
+            with pytest.raises(OperationRefused, match="host one has it"):
+                stopped.host(spec, check=check)
+    assert [h["name"] for h in stopped.hosts()] == ["one", "two"]
+    assert the(stopped, "mine")["host"] == "one"
+
+
+def test_the_end_of_a_host_lets_go_of_what_was_attached_to_it(two: Yard) -> None:
+    attach(two, "ci-1")
+    two.host(SingleSpec("ci-1"), "replaced")
+    assert (the(two, "data")["host"], the(two, "data")["mounted"]) == ("", False)
+
+
+def test_nothing_that_happens_to_hosts_deletes_one(stopped: Yard) -> None:
+    stopped.fleet(fleet())
+    disks = [disk(stopped, f"web-{n}-docker") for n in (1, 2)]
+    (disks[0] / "kept").write_text("")
+    stopped.remove_fleet("web")
+    stopped.reap(grace=0)
+    result = stopped.teardown(templates=True)
+    assert result.kept == ("volume web-1-docker", "volume web-2-docker")
+    stopped.site(Declaration(prune="force"))
+    stopped.reap(grace=0)
+    assert all(d.exists() for d in disks)
+    assert (disks[0] / "kept").exists()
+    planned = stopped.teardown(volumes=True, check=True)
+    assert [(a.verb, a.kind) for a in planned.plan.actions] == [("destroy", "volume")] * 2
+    assert stopped.teardown(volumes=True).kept == ()
+    assert not any(d.exists() for d in disks)
+
+
+def test_check_mode_writes_nothing(two: Yard) -> None:
+    def everything() -> dict[str, str]:
+        folder = disk(two, "data").parent.parent
+        return {str(p): p.read_text() for p in folder.rglob("*") if p.is_file()}
+
+    before = everything()
+    for spec, state in (
+        (VolumeSpec("new"), "present"), (replace(DATA, size_gib=3), "present"), (DATA, "absent"), (DATA, "attached")
+    ):  # fmt: skip
+        host = "ci-1" if state == "attached" else ""
+        assert two.volume(spec, state, host=host, path="/data", check=True).changed
+    assert everything() == before
+
+
+def test_what_is_asked_for_and_is_nonsense(two: Yard) -> None:
+    with pytest.raises(NotFound):
+        attach(two, "nobody")
+    with pytest.raises(NotFound):
+        two.volume(VolumeSpec("nothing"), "detached")
+    with pytest.raises(NotFound):
+        two.volume(VolumeSpec("copy", source="nothing"))
+    with pytest.raises(InvalidInput):
+        two.volume(DATA, "attached", host="ci-1", path="/etc")
+    for state in ("present", "absent", "detached"):
+        with pytest.raises(InvalidInput, match=f"volume data: host 'ci-1' means nothing with state {state}"):
+            two.volume(DATA, state, host="ci-1")
+    with pytest.raises(OperationRefused, match="Docker runs"):
+        two.volume(DATA, "attached", host="ci-1", path=DOCKER_ROOT)
+    two.volume(VolumeSpec("snap", source="data", snapshot=True))
+    with pytest.raises(Unsupported, match="snapshot"):
+        two.volume(VolumeSpec("snap", source="data", snapshot=True), "attached", host="ci-1", path="/data")
+    attach(two, "ci-1")
+    with pytest.raises(OperationRefused, match="mounted at /data"):
+        two.volume(DATA, "attached", host="ci-1", path="/other")
+    assert not two.volume(VolumeSpec("nothing"), "absent").changed
+
+
+def test_a_declared_volume_is_not_detached_by_hand(stopped: Yard) -> None:
+    stopped.host(SingleSpec("one", "stopped", host=HostSpec(volumes=(VolumeUse("mine"),))))
+    with pytest.raises(OperationRefused, match="declared"):
+        stopped.volume(VolumeSpec("mine"), "detached")
+
+
+def test_docker_root_needs_a_template_whose_docker_waits(yard: Yard) -> None:
+    with pytest.raises(Unsupported, match="docker: stopped"):
+        yard.host(SingleSpec("one", "base", host=HostSpec(volumes=(VolumeUse("mine"),))))
+    assert yard.volumes() == []
+    assert yard.hosts() == []
+    yard.host(SingleSpec("one", "base", host=HostSpec(volumes=(VolumeUse("mine", "/data"),))))
+
+
+def test_there_is_room_for_as_many_as_there_are_ports(stopped: Yard) -> None:
+    uses = tuple(VolumeUse(f"v-{n}", f"/data-{n}") for n in range(5))
+    with pytest.raises(Unsupported, match="spare_ports"):
+        stopped.host(SingleSpec("one", "stopped", host=HostSpec(volumes=uses)))
+    assert stopped.hosts() == []
+
+
+def test_where_there_are_none_they_are_refused(yard: Yard, hypervisor: FaultyProvider) -> None:
+    hypervisor.inner.capabilities = Capabilities(modes=("instant",), parallel=1)
+    with pytest.raises(Unsupported):
+        yard.volume(DATA)
+    with pytest.raises(Unsupported):
+        yard.host(SingleSpec("one", "base", host=HostSpec(volumes=(VolumeUse("mine", "/data"),))))
+
+
+def test_a_yard_has_its_volumes_before_its_fleets(bare: Yard) -> None:
+    use = HostSpec(volumes=(VolumeUse("{host}-cache", source="gold"),))
+    cache, gold = VolumeSpec("base-cache", size_gib=3), VolumeSpec("gold", source="base-cache", snapshot=True)
+    declared = Declaration(
+        (TemplateTerm(TemplateSpec("stopped", docker="stopped")),),
+        (FleetTerm(FleetSpec("web", "stopped", 2, host=use)),),
+        volumes=(VolumeTerm(cache), VolumeTerm(gold)),
+    )
+    planned = bare.site(declared, check=True).plan.actions
+    assert [(a.verb, a.kind, a.name) for a in planned][1:3] == [
+        ("create", "volume", "base-cache"), ("create", "volume", "gold")
+    ]  # fmt: skip
+    done = bare.site(declared).plan.actions
+    assert [(a.verb, a.kind, a.name) for a in done] == [(a.verb, a.kind, a.name) for a in planned]
+    assert bare.site(declared).plan.actions == ()
+    assert bare.site(declared, check=True).plan.actions == ()
+    assert the(bare, "web-2-cache")["size_gib"] == 3
+    absent = replace(
+        declared, fleets=(), volumes=(), absent_volumes=(("default", "gold"),), absent_fleets=(("default", "web"),)
+    )
+    assert "destroy volume gold: it is to be absent" in map(str, bare.site(absent, check=True).plan.actions)
+    bare.site(absent)
+    assert [v["name"] for v in bare.volumes()] == ["base-cache", "web-1-cache", "web-2-cache"]
+
+
+def test_a_saved_plan_does_not_survive_a_change_of_a_volume(bare: Yard, tmp_path: Path) -> None:
+    bare.volume(DATA)
+    declared = Declaration(volumes=(VolumeTerm(replace(DATA, size_gib=5)),))
+    bare.site(declared, check=True, save_plan=tmp_path / "plan.json")
+    bare.volume(replace(DATA, size_gib=3))
+    with pytest.raises(OperationRefused, match="no longer true"):
+        bare.site(declared, only_if=tmp_path / "plan.json")
+
+
+def dying(hypervisor: FaultyProvider, yard: Yard, monkeypatch: pytest.MonkeyPatch, method: str, nth: int) -> None:
+    """Let the controller die at the n-th call of a method of the volumes' part of the port, after it took effect."""
+    store = hypervisor.inner.volumes
+    real, count = getattr(store, method), 0
+
+    def call(*arguments: Any, **options: Any) -> Any:
+        nonlocal count
+        count += 1
+        answer = real(*arguments, **options)
+        if count == nth:
+            raise KeyboardInterrupt
+        return answer
+
+    monkeypatch.setattr(store, method, call)
+
+
+@pytest.mark.parametrize(
+    ("method", "nth"),
+    [("create", 1), *(("claim", n) for n in range(1, 6)), ("plug", 1), ("unplug", 1), ("destroy", 1)],
+)
+def test_who_dies_at_any_step_leaves_what_the_next_run_ends(
+    yard: Yard, hypervisor: FaultyProvider, monkeypatch: pytest.MonkeyPatch, method: str, nth: int
+) -> None:
+    yard.fleet(FleetSpec("ci", "base", count=1))
+    steps: list[Callable[[], Any]] = [
+        lambda: attach(yard, "ci-1"), lambda: yard.volume(DATA, "detached"), lambda: yard.volume(DATA, "absent")
+    ]  # fmt: skip
+    dying(hypervisor, yard, monkeypatch, method, nth)
+    died = 0
+    for step in steps:
+        try:
+            step()
+        except KeyboardInterrupt:
+            died += 1
+            yard.reap(grace=3600)
+            if yard.volumes(name="data") or step is steps[0]:
+                step()
+    assert died == 1
+    assert yard.volumes() == []
+    folder = Path(yard.hosts()[0]["storage"]) / "volumes"
+    assert list(folder.iterdir()) == []
+    assert not (Path(yard.hosts()[0]["disk"]) / "data.beneath").exists()
+
+
+def test_who_died_while_the_file_system_was_made_has_it_made_again(two: Yard, hypervisor: FaultyProvider) -> None:
+    def die(_answer: dict[str, Any]) -> dict[str, Any]:
+        raise KeyboardInterrupt
+
+    hypervisor.tamper("volume-make", die)
+    with pytest.raises(KeyboardInterrupt):
+        attach(two, "ci-1")
+    assert the(two, "data")["filesystem"] == "making"
+    (disk(two, "data") / ".filesystem").unlink()
+    (disk(two, "data") / "torn").write_text("half of it")
+    hypervisor.tamper("volume-make", lambda answer: answer)
+    attach(two, "ci-1")
+    assert the(two, "data")["filesystem"] == "ext4"
+
+
+def test_data_that_no_record_knows_of_is_never_written_over(two: Yard) -> None:
+    (disk(two, "data") / "precious").write_text("put there by hand")
+    with pytest.raises(Unsupported, match="not blank"):
+        attach(two, "ci-1")
+    assert (disk(two, "data") / "precious").exists()
+    assert not (disk(two, "data") / ".filesystem").exists()
+
+
+def test_a_lost_file_system_is_not_made_anew(two: Yard) -> None:
+    attach(two, "ci-1")
+    two.volume(DATA, "detached")
+    (disk(two, "data") / ".filesystem").unlink()
+    with pytest.raises(GuestError, match="left as it is"):
+        attach(two, "ci-1")
+    assert list(disk(two, "data").iterdir()) == []
+
+
+def test_a_host_that_is_gone_holds_nothing(two: Yard, hypervisor: FaultyProvider) -> None:
+    attach(two, "ci-1")
+    record = next(h.record for h in hypervisor.inner.observe("stockyard").hosts if h.record.name == "ci-1")
+    hypervisor.inner.destroy(record)
+    assert the(two, "data")["host"] == "ci-1"
+    planned = [str(a) for a in two.reap(dry_run=True, grace=3600).plan.actions]
+    assert "detach volume data: the host that had it is gone" in planned
+    attach(two, "ci-2")
+    assert the(two, "data")["host"] == "ci-2"
+    hypervisor.inner.destroy(next(h.record for h in hypervisor.inner.observe("stockyard").hosts))
+    two.reap(grace=3600)
+    assert the(two, "data")["host"] == ""
+
+
+def test_half_made_ones_are_reaped_when_they_are_old(
+    yard: Yard, hypervisor: FaultyProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dying(hypervisor, yard, monkeypatch, "create", 1)
+    with pytest.raises(KeyboardInterrupt):
+        yard.volume(DATA)
+    assert not yard.reap(grace=3600).changed
+    assert [v["phase"] for v in yard.volumes()] == ["creating"]
+    assert [str(a) for a in yard.reap(grace=0).plan.actions] == ["destroy volume data: it was left half-made"]
+    assert yard.volumes() == []
+
+
+def test_a_host_that_cannot_have_its_volume_is_taken_away_and_the_volume_stays(
+    stopped: Yard, hypervisor: FaultyProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_arguments: Any) -> None:
+        raise HypervisorError("no")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(hypervisor.inner.volumes, "plug", fail)
+        with pytest.raises(HypervisorError):
+            stopped.fleet(fleet(1))
+    assert stopped.hosts() == []
+    assert [(v["name"], v["host"]) for v in stopped.volumes()] == [("web-1-docker", "")]
+    stopped.fleet(fleet(1))
+
+
+def test_a_guest_that_does_not_let_go_does_not_keep_its_host(stopped: Yard, hypervisor: FaultyProvider) -> None:
+    stopped.fleet(fleet(1))
+
+    def stuck(_answer: dict[str, Any]) -> dict[str, Any]:
+        raise GuestError("target is busy")
+
+    hypervisor.tamper("volume-unmount", stuck)
+    stopped.remove_fleet("web")
+    assert the(stopped, "web-1-docker")["host"] == ""
+
+
+def test_another_tenants_volume_is_another_one(two: Yard) -> None:
+    two.template(TemplateSpec("base", tenant="other"))
+    two.host(SingleSpec("ci-9", "base", tenant="other"))
+    attach(two, "ci-1")
+    two.volume(replace(DATA, tenant="other"), "attached", host="ci-9", path="/data")
+    assert {(v["tenant"], v["host"]) for v in two.volumes()} == {("default", "ci-1"), ("other", "ci-9")}
+    with pytest.raises(StockyardError):
+        two.volume(DATA, "attached", host="ci-9", path="/data")

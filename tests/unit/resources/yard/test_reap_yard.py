@@ -1,0 +1,261 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Reaping over the memory hypervisor: what goes, what stays, and what is said of it."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from stockyard import FleetSpec, HypervisorError, Result, SingleSpec, StockyardError, Yard
+from stockyard.hypervisor import records
+from stockyard.model.host import HostRecord
+from stockyard.providers.memory.provider import MemoryProvider
+from stockyard.providers.memory.state import Machine
+from tests.support import FakeClock, FaultyProvider, host_record, template_record
+
+FLEET = FleetSpec("ci", "base", count=2)
+
+
+@pytest.fixture
+def fleet(yard: Yard) -> Yard:
+    """A yard with a fleet of two and a host of its own."""
+    yard.fleet(FLEET)
+    yard.host(SingleSpec("alone", "base", ttl=3600.0))
+    return yard
+
+
+@pytest.fixture
+def inner(hypervisor: FaultyProvider) -> MemoryProvider:
+    assert isinstance(hypervisor.inner, MemoryProvider)
+    return hypervisor.inner
+
+
+def names(yard: Yard) -> list[str]:
+    return [h["name"] for h in yard.hosts()]
+
+
+def plan(done: Result) -> list[str]:
+    return [str(action) for action in done.plan.actions]
+
+
+def left(done: Result) -> dict[str, str]:
+    return {one["name"]: one["reason"] for one in done.objects}
+
+
+def test_where_all_is_well_nothing_is_done(fleet: Yard) -> None:
+    before = fleet.hosts()
+    done = fleet.reap(grace=0)
+    assert (plan(done), done.objects) == ([], [])
+    assert fleet.hosts() == before
+
+
+def test_an_empty_hypervisor_stays_empty(bare: Yard, tmp_path: Path) -> None:
+    done = bare.reap(dry_run=True, grace=0)
+    assert (plan(done), done.objects) == ([], [])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_over_goes(fleet: Yard, clock: FakeClock) -> None:
+    lease = fleet.lease("ci", holder="job", duration=60)
+    keys = Path(lease.environment["DOCKER_CERT_PATH"])
+    clock.time += 59
+    assert plan(fleet.reap(dry_run=True)) == []
+    clock.time += 1
+    dry = fleet.reap(dry_run=True)
+    assert dry.plan.diff()["before"][f"host {lease.host}"] == {"phase": "ready"}
+    assert keys.exists()
+    assert len(names(fleet)) == 3
+    assert plan(fleet.reap())[0] == plan(dry)[0] == f"destroy host {lease.host}: its lease by job ended"
+    assert not keys.exists()
+    clock.time += 3600
+    assert plan(fleet.reap()) == ["destroy host alone: its time to live is over"]
+    assert len(names(fleet)) == 1
+    assert plan(fleet.reap()) == []
+
+
+def test_a_leased_host_is_not_reaped_for_its_age(yard: Yard, clock: FakeClock) -> None:
+    yard.fleet(replace(FLEET, ttl=60.0))
+    lease = yard.lease("ci", holder="job", duration=600)
+    clock.time += 100
+    yard.reap()
+    assert names(yard) == [lease.host]
+
+
+def half(fleet: Yard, hypervisor: FaultyProvider, phase: str, name: str = "ci-1") -> HostRecord:
+    record = next(h.record for h in hypervisor.observe("stockyard").hosts if h.record.name == name)
+    found: HostRecord = hypervisor.claim(record, phase=phase)
+    return found
+
+
+def test_what_is_half_made_goes_after_a_while(fleet: Yard, hypervisor: FaultyProvider, clock: FakeClock) -> None:
+    half(fleet, hypervisor, "creating")
+    half(fleet, hypervisor, "deleting", "ci-2")
+    assert left(fleet.reap(dry_run=True)) == {"ci-1": "it has been creating for 0 s only"}
+    done = fleet.reap()
+    assert plan(done) == ["destroy host ci-2: it was left half-destroyed"]
+    assert left(done) == {"ci-1": "it has been creating for 0 s only"}
+    clock.time += 3600
+    assert plan(fleet.reap())[0] == "destroy host ci-1: it was left half-made"
+    assert names(fleet) == []
+
+
+def test_half_made_templates_go_and_those_under_hosts_stay(
+    fleet: Yard, hypervisor: FaultyProvider, clock: FakeClock
+) -> None:
+    record = template_record(name="half", phase="booting", created=clock.now())
+    hypervisor.create_template(record, fleet.context.deadline(1))
+    assert plan(fleet.reap()) == []
+    clock.time += 3600
+    done = fleet.reap()
+    assert "destroy template half: it was left half-made" in plan(done)
+    assert [t["name"] for t in fleet.templates()] == ["base"]
+
+
+def test_what_another_is_at_work_on_is_left(fleet: Yard, hypervisor: FaultyProvider) -> None:
+    half(fleet, hypervisor, "deleting")
+    with hypervisor.exclusive("stockyard.default.fleet.ci", fleet.context.deadline(1)):
+        done = fleet.reap()
+    assert plan(done) == []
+    assert "another controller is at work" in left(done)["ci"]
+    assert "ci-1" in names(fleet)
+
+
+def test_what_is_not_over_any_more_when_it_is_held_stays(
+    fleet: Yard, hypervisor: FaultyProvider, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    half(fleet, hypervisor, "creating")
+    clock.time += 3600
+    exclusive = hypervisor.inner.exclusive
+
+    def mended(name: str, deadline: object) -> object:
+        found = next(h.record for h in hypervisor.inner.observe("stockyard").hosts if h.record.name == "ci-1")
+        if found.phase != "ready":
+            hypervisor.inner.claim(found, phase="ready")
+        return exclusive(name, deadline)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(hypervisor.inner, "exclusive", mended)
+    fleet.reap()
+    assert "ci-1" in names(fleet)
+
+
+def test_one_that_cannot_go_does_not_keep_the_others(
+    fleet: Yard, hypervisor: FaultyProvider, clock: FakeClock, inner: MemoryProvider
+) -> None:
+    half(fleet, hypervisor, "deleting")
+    clock.time += 3600
+    hypervisor.fail("destroy", HypervisorError("the disk is busy"))
+    with pytest.raises(StockyardError, match="the disk is busy"):
+        fleet.reap()
+    assert names(fleet) == ["ci-1", "ci-2"]
+    assert plan(fleet.reap())[0].startswith("destroy host ci-1")
+
+
+@pytest.fixture
+def zoo(fleet: Yard, inner: MemoryProvider) -> Callable[[], dict[str, Machine]]:
+    """A foreign machine with our prefix, one of ours that cannot be read, a copy, and two of another owner."""
+    other = host_record(owner="other", name="theirs", phase="deleting", created=1.0)
+    damaged = next(h.record for h in inner.observe("stockyard").hosts if h.record.name == "ci-2")
+    with inner.state.change() as machines:
+        machines["stockyard.default.foreign-1"] = Machine("", "running")
+        machines["stockyard.default.copy"] = Machine(records.encode(damaged))
+        machines[other.domain] = Machine(records.encode(other))
+        there = machines[damaged.domain]
+        machines[damaged.domain] = replace(there, record=there.record[:-5])
+    kept = ["stockyard.default.foreign-1", "stockyard.default.copy", other.domain, damaged.domain]
+
+    def now() -> dict[str, Machine]:
+        found = inner.state.read()
+        return {name: found[name] for name in kept if name in found}
+
+    return now
+
+
+def test_what_is_not_proven_ours_survives_everything(
+    fleet: Yard, zoo: Callable[[], dict[str, Machine]], inner: MemoryProvider, clock: FakeClock
+) -> None:
+    before, damaged = zoo(), inner.state.read()["stockyard.default.ci-2"]
+    disks = {p.name for p in inner.disks.folder.iterdir()}
+    clock.time += 1e7
+    done = fleet.reap(grace=0)
+    said = left(done)
+    assert set(said) >= {*before}
+    assert "another owner" in said["other.default.theirs"]
+    assert "copy" in said["stockyard.default.copy"]
+    fleet.fleet(replace(FLEET, count=0))
+    fleet.teardown(templates=False)
+    fleet.reap(grace=0)
+    fleet.prune_templates()
+    assert zoo() == before
+    assert names(fleet) == []
+    uuid = next(name for name in disks if name in damaged.record and not name.endswith(".json"))
+    assert (inner.disks.folder / uuid).is_dir()
+
+
+def test_a_file_of_nobodys_is_not_taken_while_a_machine_cannot_be_read(
+    fleet: Yard, zoo: Callable[[], dict[str, Machine]], inner: MemoryProvider
+) -> None:
+    with inner.state.change() as machines:
+        del machines["stockyard.default.ci-1"]
+    done = fleet.reap(grace=0)
+    assert "cannot be read may refer to it" in " ".join(left(done).values())
+    assert not [action for action in plan(done) if "disks" in action]
+
+
+def test_files_that_nothing_refers_to_go(fleet: Yard, inner: MemoryProvider, tmp_path: Path) -> None:
+    gone = next(h.record for h in inner.observe("stockyard").hosts if h.record.name == "ci-1")
+    with inner.state.change() as machines:
+        del machines[gone.domain]
+    locks = inner.state.folder / "locks"
+    (locks / "stockyard.left.lock").write_text("")
+    (locks / "neighbour.left.lock").write_text("")
+    (tmp_path / ".hypervisor.new").write_text("half")
+    young = fleet.reap()
+    assert "s ago" in left(young)[str(inner.disks.path(gone))]
+    assert [path.name for path in locks.iterdir()] == ["neighbour.left.lock"]
+    assert not (tmp_path / ".hypervisor.new").exists()
+    done = fleet.reap(grace=0)
+    assert plan(done) == [f"remove file {inner.disks.path(gone)}: nothing refers to it"]
+    assert not list(inner.disks.folder.glob(f"{gone.uuid}*"))
+    assert len(names(fleet)) == 2
+
+
+def test_what_is_left_on_the_controller_goes(fleet: Yard, clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    home = fleet.context.pki("default").directory
+    lease = fleet.lease("ci", holder="me", duration=60)
+    living = fleet.lease("ci", holder="me", duration=7200)
+    keys = Path(lease.environment["DOCKER_CERT_PATH"])
+    clock.time += 61
+    # As if the host were on another hypervisor: nothing here knows of the lease.
+    moved = keys.with_name("elsewhere")
+    keys.rename(moved)
+    (keys.parent / "half").mkdir()
+    (keys.parent / "half" / "key.pem").write_text("x")
+    (keys.parent / "precious").mkdir()
+    (keys.parent / "precious" / "notes.txt").write_text("x")
+    for name in (".crl.pem.123", "client/.key.pem.99", "..ca-key.pem.new.7"):
+        (home / name).write_text("half")
+    (home / ".mine").write_text("x")
+    ca = (home / "ca-key.pem").read_text()
+    (home / "tunnels").mkdir()
+    dead, alive = socket.socket(socket.AF_UNIX), socket.socket(socket.AF_UNIX)
+    monkeypatch.chdir(home / "tunnels")
+    dead.bind("dead")
+    dead.close()
+    alive.bind("alive")
+    alive.listen()
+    dry = plan(fleet.reap(dry_run=True, grace=0))
+    assert moved.exists()
+    assert [a for a in plan(fleet.reap(grace=0)) if a.startswith("remove")] == [
+        a for a in dry if a.startswith("remove")
+    ]
+    alive.close()
+    assert sorted(p.name for p in keys.parent.iterdir()) == sorted([living.id, "precious"])
+    assert sorted(p.name for p in (home / "tunnels").iterdir()) == ["alive"]
+    assert not [p for p in home.rglob(".*") if p.name[-1].isdigit()]
+    assert (home / ".mine").exists()
+    assert (home / "ca-key.pem").read_text() == ca

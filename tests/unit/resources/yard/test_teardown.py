@@ -1,0 +1,83 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Taking a whole yard away, and nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from stockyard import Busy, FleetSpec, HypervisorError, SingleSpec, StockyardError, TemplateSpec, Yard
+from stockyard.clock import Deadline
+from tests.support import FaultyProvider
+
+
+def fill(yard: Yard) -> None:
+    yard.template(TemplateSpec("base", tenant="other"))
+    yard.fleet(FleetSpec("ci", "base", count=2))
+    yard.fleet(FleetSpec("web", "base", tenant="other"))
+    yard.host(SingleSpec("solo", "base"))
+
+
+def test_everything_of_the_yard_goes(yard: Yard) -> None:
+    fill(yard)
+    checked = yard.teardown(templates=True, check=True)
+    assert (len(yard.hosts()), len(yard.templates())) == (4, 2)
+    done = yard.teardown(templates=True)
+    assert done.plan == checked.plan
+    assert len(done.plan.actions) == 6
+    assert (yard.hosts(), yard.templates()) == ([], [])
+    assert not yard.teardown(templates=True).changed
+
+
+def test_templates_stay_unless_asked_for(yard: Yard) -> None:
+    fill(yard)
+    assert [a.kind for a in yard.teardown().plan.actions] == ["host"] * 4
+    assert (yard.hosts(), len(yard.templates())) == ([], 2)
+
+
+def test_nothing_is_left_on_the_hypervisors_disk(yard: Yard, tmp_path: Path) -> None:
+    fill(yard)
+    yard.teardown(templates=True)
+    left = [p for p in (tmp_path / "hypervisor.d").rglob("*") if not p.is_dir()]
+    assert left == []
+    assert list((tmp_path / "hypervisor.d" / "disks").iterdir()) == []
+
+
+def test_half_made_hosts_go_too(yard: Yard, hypervisor: FaultyProvider) -> None:
+    for step in ("fork", "destroy"):
+        hypervisor.fail(step, HypervisorError("no."))
+    with pytest.raises(StockyardError):
+        yard.fleet(FleetSpec("ci", "base"))
+    assert len(yard.hosts()) == 1
+    yard.teardown()
+    assert yard.hosts() == []
+
+
+def test_a_neighbours_yard_stays(yard: Yard, uri: str, tmp_path: Path) -> None:
+    with Yard(uri, owner="neighbour", pki_dir=str(tmp_path / "theirs")) as theirs:
+        theirs.template(TemplateSpec("base"))
+        before = theirs.fleet(FleetSpec("ci", "base")).objects
+        fill(yard)
+        yard.teardown(templates=True)
+        assert theirs.hosts() == before
+        assert len(theirs.templates()) == 1
+
+
+def test_what_somebody_works_on_is_busy(yard: Yard) -> None:
+    fill(yard)
+    with yard.context.provider.exclusive("stockyard.default.fleet.ci", Deadline(1)), pytest.raises(Busy):
+        yard.teardown()
+    yard.teardown()
+    assert yard.hosts() == []
+
+
+def test_image_that_another_owner_is_about_to_use_stays(yard: Yard, tmp_path: Path) -> None:
+    images = tmp_path / "hypervisor.d" / "images"
+    (own,) = images.iterdir()
+    other = images / f"{'0' * 64}.json"
+    other.write_text("{}")
+    yard.teardown(templates=True)
+    assert list(images.iterdir()) == [other]
+    assert not own.exists()

@@ -1,0 +1,161 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A yard as a page and as metrics: all of it is there, and what people wrote in it stays text."""
+
+from __future__ import annotations
+
+import json
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client.parser import text_string_to_metric_families
+
+from stockyard import FleetSpec, HostSpec, InvalidInput, LeaseSpec, PoolSpec, SingleSpec, VolumeSpec, Yard
+from stockyard.views.html import TABLES, page
+from stockyard.views.metrics import METRICS, metrics
+from stockyard.views.snapshot import take_snapshot
+from tests.support import FaultyProvider
+
+HOSTILE = "</td><script>alert(1)</script>\"'&{{ 7*7 }}{% x %}"
+EMPTY: dict[str, Any] = {
+    "hypervisor": "memory:///x", "owner": "me", "taken": 1.0, "fleets": [], "hosts": [], "templates": [], "leases": [],
+    "pools": [], "volumes": [], "strangers": [],
+}  # fmt: skip
+
+
+class Page(HTMLParser):
+    """What a browser would make of a page: its elements, and the text of each cell."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.links: list[str] = []
+        self.cells: list[str] = []
+        self._open = False
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.links += [name for name, _value in attrs if name in ("src", "href", "srcset") or name.startswith("on")]
+        self._open = tag == "td"
+        if self._open:
+            self.cells.append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        self._open = False
+
+    def handle_data(self, data: str) -> None:
+        if self._open:
+            self.cells[-1] += data
+
+
+@pytest.fixture
+def busy(yard: Yard) -> Yard:
+    yard.pool(PoolSpec("fast", hosts=5))
+    yard.volume(VolumeSpec("cache", size_gib=2))
+    yard.fleet(FleetSpec("ci", "base", count=3, labels={"note": HOSTILE}, host=HostSpec(pool="fast")))
+    yard.host(SingleSpec("builder", "base"))
+    yard.have_lease(LeaseSpec(HOSTILE, fleet="ci"))
+    return yard
+
+
+def test_a_page_has_everything(busy: Yard) -> None:
+    shown = Page(page(take_snapshot(busy.context)))
+    assert {"ci-1", "ci-2", "ci-3", "builder", "base", "held", "free", "none", "3 of 3"} <= set(shown.cells)
+    assert {"fast", "3 of 5", "cache"} <= set(shown.cells)
+    assert HOSTILE in shown.cells  # the holder
+    assert f"note={HOSTILE}" in shown.cells
+
+
+def test_a_page_is_self_contained(busy: Yard) -> None:
+    text = page(take_snapshot(busy.context))
+    shown = Page(text)
+    assert "script" not in shown.tags
+    assert shown.links == []
+    assert "url(" not in text
+    assert "@import" not in text
+    assert "default-src 'none'" in text
+
+
+@given(st.text(max_size=60))
+def test_what_people_wrote_stays_text(written: str) -> None:
+    found = {**EMPTY, "strangers": [{"name": written, "reason": written}]}
+    text = page(found)
+    assert Page(text).tags.count("td") == 2
+    assert Page(text).tags.count("script") == 0
+
+
+def test_a_kind_that_a_survey_lacks_has_no_table() -> None:
+    """So that a new kind can be added, and an older survey still be shown."""
+    without = {key: value for key, value in EMPTY.items() if key != "strangers"}
+    assert "Left alone" not in page(without)
+    assert all(table.title in page(EMPTY) for table in TABLES)
+
+
+def test_a_survey_reads_the_hypervisor_once(busy: Yard, hypervisor: FaultyProvider) -> None:
+    hypervisor.calls.clear()
+    json.dumps(take_snapshot(busy.context))
+    assert hypervisor.calls["observe"] == 1
+    assert set(hypervisor.calls) <= {"observe", "facts", "channel"}
+
+
+def test_nothing_secret_is_shown(busy: Yard) -> None:
+    found = take_snapshot(busy.context)
+    assert "PRIVATE" not in page(found) + metrics(found) + json.dumps(found)
+
+
+def parsed(found: dict[str, Any]) -> dict[str, list[Any]]:
+    return {family.name: family.samples for family in text_string_to_metric_families(metrics(found))}
+
+
+def test_metrics_are_what_prometheus_reads(busy: Yard) -> None:
+    found = parsed(take_snapshot(busy.context))
+    assert set(found) == {f"stockyard_{metric.name}" for metric in METRICS}
+    (total,) = found["stockyard_fleet_hosts"]
+    assert total.value == 3.0
+    assert total.labels == {
+        "owner": "stockyard", "hypervisor": busy.context.provider.uri, "tenant": "default", "name": "ci",
+        "template": "base",
+    }  # fmt: skip
+    (lease,) = found["stockyard_lease_until_timestamp_seconds"]
+    assert lease.labels["holder"] == HOSTILE
+    assert lease.value == busy.leases()[0]["until"]
+    assert len(found["stockyard_host_ready"]) == 4
+
+
+@given(st.text(st.characters(blacklist_categories=("Cs", "Cc", "Zl", "Zp")), max_size=60))
+def test_metrics_keep_what_people_wrote(written: str) -> None:
+    lease = {"tenant": "default", "fleet": "ci", "host": "ci-1", "holder": written, "until": 5.5}
+    (sample,) = parsed({**EMPTY, "leases": [lease]})["stockyard_lease_until_timestamp_seconds"]
+    assert sample.labels["holder"] == written
+
+
+def test_memory_is_bytes_where_it_is_known() -> None:
+    host = {"tenant": "t", "fleet": "f", "name": "h", "phase": "ready", "state": "running", "ready": True,
+            "created": 1.0, "expires": 0.0, "drift": [], "memory": {"private_mib": 1.5, "shared_mib": 2.0}}  # fmt: skip
+    found = parsed({**EMPTY, "hosts": [host, {**host, "name": "off", "memory": None}]})
+    assert [(s.labels["kind"], s.value) for s in found["stockyard_host_memory_bytes"]] == [
+        ("private", 1.5 * 2**20),
+        ("shared", 2.0 * 2**20),
+    ]
+
+
+def test_a_file_is_replaced_when_the_yard_changed(busy: Yard, tmp_path: Path) -> None:
+    path = tmp_path / "yard.prom"
+    assert busy.report(path, "metrics", check=True)["changed"]
+    assert not path.exists()
+    assert busy.report(path, "metrics")["changed"]
+    assert not busy.report(path, "metrics")["changed"]
+    busy.remove_fleet("ci", timeout=60.0)
+    assert busy.report(path, "metrics")["changed"]
+    assert [entry.name for entry in tmp_path.glob("*yard*")] == ["yard.prom"]
+
+
+@pytest.mark.parametrize(("place", "form"), [("missing/yard.html", "html"), (".", "html"), ("yard.html", "pdf")])
+def test_what_cannot_be_written_is_refused(busy: Yard, tmp_path: Path, place: str, form: str) -> None:
+    with pytest.raises(InvalidInput):
+        busy.report(tmp_path / place, form)
