@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What Ansible adds, on the memory hypervisor: there is no guest to wait for, so all of it is Ansible's and ours."""
+"""What Ansible adds, on the memory hypervisor: there is no guest to wait for, so all of it is
+Ansible's and ours.
+"""
 
 from __future__ import annotations
 
@@ -35,13 +37,19 @@ def measure(book: Book, options: Options) -> None:
 
 
 def _site(book: Book, user: Player, options: Options) -> None:
-    """A play that finds all as declared, beside one of empty tasks: as many, and of the same kinds."""
+    """A play that finds all as declared, beside one of empty tasks: as many, and of the
+    same kinds.
+    """
     declared = user.home / "mine.yml"
     fleets = [{"name": name, "template": name, "count": count} for name, count in HOSTS.items()]
-    declared.write_text(json.dumps({"yard_templates": [{"name": name} for name in HOSTS], "yard_fleets": fleets}))
+    declared.write_text(
+        json.dumps({"yard_templates": [{"name": name} for name in HOSTS], "yard_fleets": fleets})
+    )
     user.seconds(SITE, "-e", f"yard={declared}")
     played = user.run(SITE, "-e", f"yard={declared}")
-    tasks = [PING if f"{OURS}yard : Converge the yard" in name else DEBUG for name in played.results]
+    tasks = [
+        PING if f"{OURS}yard : Converge the yard" in name else DEBUG for name in played.results
+    ]
     empty, nothing = user.empty(tasks), user.empty([])
     for _sample in range(options.samples):
         book.note(NO_OP, "s", user.seconds(SITE, "-e", f"yard={declared}"))
@@ -56,12 +64,21 @@ def _fleet(book: Book, user: Player, options: Options) -> None:
     count = 50 if options.full else 10
     with user.yard() as yard:
         yard.template(TemplateSpec("docker"))
-    one = {"name": "One for all", f"{OURS}fleet": {"name": "web", "template": "docker", "count": count}}
+    one = {
+        "name": "One for all",
+        f"{OURS}fleet": {"name": "web", "template": "docker", "count": count},
+    }
     loop = [f"single-{number}" for number in range(count)]
-    each = {"name": "One each", f"{OURS}host": {"name": "{{ item }}", "template": "docker"}, "loop": loop}
+    each = {
+        "name": "One each",
+        f"{OURS}host": {"name": "{{ item }}", "template": "docker"},
+        "loop": loop,
+    }
     by_one, by_each = (user.root / f"{name}.yml" for name in ("one", "each"))
     for path, task in ((by_one, one), (by_each, each)):
-        path.write_text(json.dumps([{"hosts": "localhost", "gather_facts": False, "tasks": [task]}]))
+        path.write_text(
+            json.dumps([{"hosts": "localhost", "gather_facts": False, "tasks": [task]}])
+        )
     book.note(f"{count} hosts by one task", "s", user.seconds(by_one))
     book.note(f"{count} hosts by a task each", "s", user.seconds(by_each))
     book.ratio(f"{count} hosts by one task", f"{count} hosts by a task each")
@@ -96,5 +113,7 @@ def _inventory(book: Book, user: Player, options: Options) -> None:
     for _sample in range(min(options.samples, 5)):
         book.note("an inventory of none", "s", user.inventory_seconds(0))
         book.note("an inventory of 1,000", "s", user.inventory_seconds(1000))
-    above = book.figures["an inventory of 1,000"].median - book.figures["an inventory of none"].median
+    above = (
+        book.figures["an inventory of 1,000"].median - book.figures["an inventory of none"].median
+    )
     book.note("1,000 hosts above none", "s", above)

@@ -1,8 +1,10 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What one subject's run found: every sample, its median, and the bound that it is held against, met or missed.
+"""What one subject's run found: every sample, its median, and the bound that it is held against,
+met or missed.
 
-Bounds are stated, not enforced: a timing is of one machine at one time. What CI gates on is counted in the tests.
+Bounds are stated, not enforced: a timing is of one machine at one time. What CI gates on is counted
+in the tests.
 """
 
 from __future__ import annotations
@@ -78,7 +80,9 @@ class Book:
         return figure
 
     def ratio(self, upper: str, lower: str, *, most: float | None = None, name: str = "") -> None:
-        """Set the medians of two figures of this run in relation; nothing where one of them is missing."""
+        """Set the medians of two figures of this run in relation; nothing where one of them is
+        missing.
+        """
         if upper in self.figures and lower in self.figures:
             value = self.figures[upper].median / self.figures[lower].median
             self.note(name or f"{upper} / {lower}", "", value, most=most)
@@ -102,7 +106,9 @@ class Book:
 
     @contextmanager
     def attempt(self, what: str) -> Iterator[None]:
-        """A part that the rest can do without: what goes wrong in it is told at the end, and fails the run."""
+        """A part that the rest can do without: what goes wrong in it is told at the end, and fails
+        the run.
+        """
         try:
             yield
         except Exception as error:  # noqa: BLE001  # whatever it is, it is told
@@ -136,7 +142,10 @@ class Book:
         shown += [f"{name}: {text}" for name, text in self.remarks.items()]
         shown += [f"NOT MEASURED {what}: {error}" for what, error in self.failed.items()]
         before, after = self._before[0], os.getloadavg()[0]
-        return [f"{self.subject} (load {before:.2f} before, {after:.2f} after)", *(f"  {line}" for line in shown)]
+        return [
+            f"{self.subject} (load {before:.2f} before, {after:.2f} after)",
+            *(f"  {line}" for line in shown),
+        ]
 
 
 def seconds(begin: float) -> float:

@@ -1,9 +1,10 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Real guests after their first day: all hosts of a fleet replaced while it serves, and hosts that are leased.
+"""Real guests after their first day: all hosts of a fleet replaced while it serves, and hosts that
+are leased.
 
-The rebuild is one in which every host is made anew of the same template (``recreate: always``): what a new generation
-costs beside it is a build, which nobody waits for.
+The rebuild is one in which every host is made anew of the same template (``recreate: always``):
+what a new generation costs beside it is a build, which nobody waits for.
 """
 
 from __future__ import annotations
@@ -35,11 +36,19 @@ def measure(book: Book, options: Options) -> None:
         one = max(1, count // 4)
         ways = {
             "one beside them": UpdateSpec(max_surge=1, max_unavailable=0, grace=0),
-            f"{one} at a time, none beside them": UpdateSpec(max_surge=0, max_unavailable=one, grace=0),
+            f"{one} at a time, none beside them": UpdateSpec(
+                max_surge=0, max_unavailable=one, grace=0
+            ),
         }
         for name, update in ways.items():
             with book.attempt(f"rebuild, {name}"):
-                _rebuild(book, yard, options.work, replace(spec, update=update), f"rebuild of {count}, {name}")
+                _rebuild(
+                    book,
+                    yard,
+                    options.work,
+                    replace(spec, update=update),
+                    f"rebuild of {count}, {name}",
+                )
         with book.attempt("leases"):
             _leases(book, yard, min(options.samples, count))
 
@@ -61,7 +70,9 @@ def _watched(work: Path, count: int) -> Iterator[list[float]]:
     ended, out = threading.Event(), list[float]()
 
     def look() -> None:
-        with Yard("qemu:///session", owner=OWNER, storage=str(work / "store"), pki_dir=str(work / "pki")) as other:
+        with Yard(
+            "qemu:///session", owner=OWNER, storage=str(work / "store"), pki_dir=str(work / "pki")
+        ) as other:
             last = time.monotonic()
             while not ended.wait(PERIOD):
                 serving = sum(h.serving for h in other.context.provider.observe(OWNER).hosts)

@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Docker in a host, over mutual TLS, by its API: no client of Docker's is started, so none is measured."""
+"""Docker in a host, over mutual TLS, by its API: no client of Docker's is started, so none is
+measured.
+"""
 
 from __future__ import annotations
 
@@ -34,12 +36,16 @@ class Engine:
     def __enter__(self) -> Engine:
         return self
 
-    def __exit__(self, _kind: type[BaseException] | None, _error: object, _trace: TracebackType | None) -> None:
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: object, _trace: TracebackType | None
+    ) -> None:
         self._connection.close()
 
     def connection(self) -> http.client.HTTPSConnection:
         """Another one, which shakes hands anew at its first request."""
-        return http.client.HTTPSConnection(self._address, DOCKER_PORT, timeout=PATIENCE, context=self._context)
+        return http.client.HTTPSConnection(
+            self._address, DOCKER_PORT, timeout=PATIENCE, context=self._context
+        )
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
         """One request; what it is answered with, decoded.

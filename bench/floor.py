@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The floor under a fork: the same frozen state, resumed by QEMU alone.
 
-The template of a bench run has one thing more than others: systemd's socket proxy in front of Docker's socket, on a
-port that the product never forwards, so that plain HTTP can be asked of a bare resumed guest.
+The template of a bench run has one thing more than others: systemd's socket proxy in front of
+Docker's socket, on a port that the product never forwards, so that plain HTTP can be asked of a
+bare resumed guest.
 """
 
 from __future__ import annotations
@@ -30,8 +31,10 @@ ADDRESS = "127.63.0.1"
 FILES = {
     "/etc/systemd/system/bench-plain.socket": f"[Socket]\nListenStream={PORT}\n",
     "/etc/systemd/system/bench-plain.service": (
-        "[Unit]\nRequires=bench-plain.socket docker.service\nAfter=bench-plain.socket docker.service\n"
-        "[Service]\nExecStartPre=ip addr add 10.0.2.15/24 dev eth0\nExecStartPre=ip link set eth0 up\n"
+        "[Unit]\nRequires=bench-plain.socket docker.service\nAfter=bench-plain.socket "
+        "docker.service\n"
+        "[Service]\nExecStartPre=ip addr add 10.0.2.15/24 dev eth0\nExecStartPre=ip link set eth0 "
+        "up\n"
         "ExecStart=/lib/systemd/systemd-socket-proxyd /run/docker.sock\n"
     ),
     "/etc/systemd/system/multi-user.target.d/bench.conf": "[Unit]\nWants=bench-plain.service\n",
@@ -43,10 +46,24 @@ def seconds(yard: Yard, template: dict[str, Any], work: Path) -> float:
     """From starting QEMU until `/_ping` is answered."""
     folder = Path(template["storage"]) / "templates" / template["uuid"]
     overlay = work / "floor.qcow2"
-    create = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", folder / "disk.qcow2", overlay]
+    create = [
+        "qemu-img",
+        "create",
+        "-q",
+        "-f",
+        "qcow2",
+        "-F",
+        "qcow2",
+        "-b",
+        folder / "disk.qcow2",
+        overlay,
+    ]
     subprocess.run(create, check=True)
     # The path of a socket has at most 107 bytes (unix(7)); the work directory's may have more.
-    with tempfile.TemporaryDirectory(prefix="floor-") as sockets, (folder / "state").open("rb") as state:
+    with (
+        tempfile.TemporaryDirectory(prefix="floor-") as sockets,
+        (folder / "state").open("rb") as state,
+    ):
         monitor = Path(sockets, "qmp")
         argv = bare(yard, template, folder, overlay, monitor)
         begin = time.monotonic()
@@ -61,9 +78,14 @@ def seconds(yard: Yard, template: dict[str, Any], work: Path) -> float:
             overlay.unlink()
 
 
-def bare(yard: Yard, template: dict[str, Any], folder: Path, overlay: Path, monitor: Path) -> list[str]:
-    """QEMU's arguments for a fork of this template, as libvirt makes them, less what only libvirt needs."""
-    connection = yard.context.provider.connection  # type: ignore[attr-defined]  # the bench is about this provider
+def bare(
+    yard: Yard, template: dict[str, Any], folder: Path, overlay: Path, monitor: Path
+) -> list[str]:
+    """QEMU's arguments for a fork of this template, as libvirt makes them, less what only libvirt
+    needs.
+    """
+    # the bench is about this provider
+    connection = yard.context.provider.connection  # type: ignore[attr-defined]
     domain = connection.lookupByUUIDString(template["uuid"])
     root = ElementTree.fromstring(domain.XMLDesc(0))  # noqa: S314  # libvirt's own text
     hardware = template["hardware"]
@@ -75,15 +97,22 @@ def bare(yard: Yard, template: dict[str, Any], folder: Path, overlay: Path, moni
     for arg in root.iter(f"{QMP}arg"):
         # The template is plugged into nothing.
         if arg.get("value") == NOWHERE:
-            arg.set("value", f"user,id=net0,restrict=on,ipv6=off,hostfwd=tcp:{ADDRESS}:{PORT}-:{PORT}")
-    text = connection.domainXMLToNative("qemu-argv", ElementTree.tostring(root, encoding="unicode"), 0)
+            arg.set(
+                "value", f"user,id=net0,restrict=on,ipv6=off,hostfwd=tcp:{ADDRESS}:{PORT}-:{PORT}"
+            )
+    text = connection.domainXMLToNative(
+        "qemu-argv", ElementTree.tostring(root, encoding="unicode"), 0
+    )
     argv = unfolded(text, monitor)
-    ram = f"memory-backend-file,id=ram0,size={hardware['memory_mib']}M,mem-path={folder / 'ram'},share=off"
+    size, path = f"{hardware['memory_mib']}M", folder / "ram"
+    ram = f"memory-backend-file,id=ram0,size={size},mem-path={path},share=off"
     return [*argv, "-object", ram, "-machine", "memory-backend=ram0"]
 
 
 def unfolded(text: str, monitor: Path) -> list[str]:
-    """libvirt's command line as arguments: without environment, secret and sandbox, with sockets of our own."""
+    """libvirt's command line as arguments: without environment, secret and sandbox, with sockets of
+    our own.
+    """
     words = [word for word in shlex.split(text) if not word.startswith("LC_ALL=")]
     words = words[next(n for n, word in enumerate(words) if word.endswith("qemu-system-x86_64")) :]
     argv = words[:1]
@@ -104,7 +133,11 @@ def kept(option: str, value: str, monitor: Path) -> list[str]:
     if option == "-chardev":
         name = value.split("id=")[1].split(",", maxsplit=1)[0]
         path = monitor if name == "charmonitor" else monitor.with_suffix(f".{name}")
-        value = f"null,id={name}" if "charserial" in name else f"socket,id={name},path={path},server=on,wait=off"
+        value = (
+            f"null,id={name}"
+            if "charserial" in name
+            else f"socket,id={name},path={path},server=on,wait=off"
+        )
     return [option, value]
 
 

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """How cost grows from one host to a thousand, where no guest has to be waited for.
 
-What is counted on the memory hypervisor are calls of the port and requests to guests; on the simulated vCenter calls
-of vSphere's API, as the simulator saw them.
+What is counted on the memory hypervisor are calls of the port and requests to guests; on the
+simulated vCenter calls of vSphere's API, as the simulator saw them.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ def measure(book: Book, options: Options) -> None:
     sizes = (1, 10, 100, 1000) if options.full else (1, 10, 100)
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         provider = CountingProvider(open_provider(f"memory://{folder}/hypervisor"))
-        with Yard(provider=provider.as_provider(), pki_dir=f"{folder}/pki", clock=BriskClock()) as yard:
+        with Yard(
+            provider=provider.as_provider(), pki_dir=f"{folder}/pki", clock=BriskClock()
+        ) as yard:
             yard.template(TemplateSpec("base"))
             _grown(book, "memory", yard, sizes, lambda: provider.taken().total())
     with book.attempt("the simulated vCenter"):

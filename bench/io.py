@@ -1,9 +1,10 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What disks and network of a real guest take: the first write of a block and the next one, in the overlay and on a
-volume; and what passes the TLS front.
+"""What disks and network of a real guest take: the first write of a block and the next one, in the
+overlay and on a volume; and what passes the TLS front.
 
-Blocks are written by a small program of ours, past the guest's cache: the image needs no fio for it.
+Blocks are written by a small program of ours, past the guest's cache: the image needs no fio for
+it.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ from .options import Options
 from .real import in_guest, opened
 
 PLACES = {"overlay": "/var/tmp", "volume": "/data"}  # noqa: S108  # in the guest
-# Written in the guest: its sequential writes are of 1 MiB, the others of 4 KiB, at places that a seed chooses.
+# Written in the guest: its sequential writes are of 1 MiB, the others of 4 KiB, at places that a
+# seed chooses.
 WRITER = """
 import json, mmap, os, random, sys, time
 folder, mib, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
@@ -79,20 +81,32 @@ def _writes(book: Book, host: dict[str, Any], name: str, path: str, mib: int, co
 
 
 def _front(book: Book, host: dict[str, Any], megabytes: int) -> None:
-    """What a question takes over a connection that is there, and over a new one; then an image of some size."""
+    """What a question takes over a connection that is there, and over a new one; then an image of
+    some size.
+    """
     with Engine(host) as engine:
         engine.ping()
         book.note("TLS front: a question", "s", *(engine.ping() for _each in range(PINGS)))
-        book.note("TLS front: a question with its handshake", "s", *(engine.handshake() for _each in range(HANDSHAKES)))
+        book.note(
+            "TLS front: a question with its handshake",
+            "s",
+            *(engine.handshake() for _each in range(HANDSHAKES)),
+        )
         archive = _image(megabytes)
         begin = time.monotonic()
         engine.load(_pieces(archive), len(archive))
         book.note(f"TLS front: load of {megabytes} MB", "s", seconds(begin))
-        book.note("TLS front: load", "MB/s", megabytes / book.figures[f"TLS front: load of {megabytes} MB"].median)
+        book.note(
+            "TLS front: load",
+            "MB/s",
+            megabytes / book.figures[f"TLS front: load of {megabytes} MB"].median,
+        )
 
 
 def _image(megabytes: int) -> bytes:
-    """A file as `docker save` writes it: one layer with one file that no compression makes smaller."""
+    """A file as `docker save` writes it: one layer with one file that no compression
+    makes smaller.
+    """
     layer = _tar({"filler": os.urandom(megabytes * 1_000_000)})
     digest = hashlib.sha256(layer).hexdigest()
     config = {
@@ -103,7 +117,11 @@ def _image(megabytes: int) -> bytes:
     }
     manifest = [{"Config": "config.json", "RepoTags": ["filler:1"], "Layers": ["layer.tar"]}]
     return _tar(
-        {"config.json": json.dumps(config).encode(), "manifest.json": json.dumps(manifest).encode(), "layer.tar": layer}
+        {
+            "config.json": json.dumps(config).encode(),
+            "manifest.json": json.dumps(manifest).encode(),
+            "layer.tar": layer,
+        }
     )
 
 

@@ -1,9 +1,10 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a fork that does nothing has of RAM of its own as time passes, beside a twin booted from the same disk.
+"""What a fork that does nothing has of RAM of its own as time passes, beside a twin booted from the
+same disk.
 
-A page of a fork is its own when the guest has written to it since the fork; all others are the template's, once for
-all. A booted guest shares nothing: all that it has touched is its own.
+A page of a fork is its own when the guest has written to it since the fork; all others are the
+template's, once for all. A booted guest shares nothing: all that it has touched is its own.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ PLOT, AXES = "RAM of its own of an idle host", ("seconds", "MiB")
 PERIOD = 15.0
 MOST = 0.10
 TWIN = "its cold-booted twin: RAM"
-# Processes by the processor time that they have taken in the guest, in seconds; the first of its time goes to the boot.
+# Processes by the processor time that they have taken in the guest, in seconds; the first of its
+# time goes to the boot.
 WHO = """
 import os
 found = []
@@ -54,22 +56,35 @@ def measure(book: Book, options: Options) -> None:
                 for line, host in (("fork", fork), ("cold-booted twin", twin)):
                     book.curve(PLOT, line, seconds(begin), private_mib(yard, host), axes=AXES)
             _compare(book, yard, minute, fork, twin)
-        book.note("an idle fork: of the processor", "cores", (processor_seconds([fork]) - used) / seconds(begin))
+        book.note(
+            "an idle fork: of the processor",
+            "cores",
+            (processor_seconds([fork]) - used) / seconds(begin),
+        )
         _under_load(book, yard, fork)
 
 
-def _compare(book: Book, yard: Yard, minute: int, fork: dict[str, object], twin: dict[str, object]) -> None:
+def _compare(
+    book: Book, yard: Yard, minute: int, fork: dict[str, object], twin: dict[str, object]
+) -> None:
     own = f"a fork, idle for {minute} min: RAM of its own"
     book.note(own, "MiB", private_mib(yard, fork))
     book.note(f"{TWIN} after {minute} min", "MiB", private_mib(yard, twin))
     most = MOST if minute == 5 else None
-    book.ratio(own, f"{TWIN} after {minute} min", most=most, name=f"fork / twin, after {minute} min")
+    book.ratio(
+        own, f"{TWIN} after {minute} min", most=most, name=f"fork / twin, after {minute} min"
+    )
 
 
 def _under_load(book: Book, yard: Yard, fork: dict[str, object]) -> None:
-    """Containers one after the other; then who in the guest took processor time since it was booted."""
+    """Containers one after the other; then who in the guest took processor time since it was
+    booted.
+    """
     with Engine(fork) as engine:
         for _each in range(5):
             engine.run(IMAGE, "true")
     book.note("a fork after five containers: RAM of its own", "MiB", private_mib(yard, fork))
-    book.remark("processor time in the guest since its template booted (1/100 s)", in_guest(fork, WHO).strip())
+    book.remark(
+        "processor time in the guest since its template booted (1/100 s)",
+        in_guest(fork, WHO).strip(),
+    )

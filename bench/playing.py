@@ -33,7 +33,9 @@ class Player(Controller):
 
     def yard(self) -> Yard:
         """The same yard, through the SDK."""
-        return Yard(self.hypervisor, pki_dir=str(self.home / ".config" / "stockyard"), clock=BriskClock())
+        return Yard(
+            self.hypervisor, pki_dir=str(self.home / ".config" / "stockyard"), clock=BriskClock()
+        )
 
     def seconds(self, *arguments: str | Path) -> float:
         """How long a playbook takes.
@@ -50,19 +52,28 @@ class Player(Controller):
     def empty(self, tasks: Sequence[dict[str, Any]]) -> Path:
         """A playbook of such tasks, in a file of its own."""
         path = self.root / f"empty-{len(tasks)}.yml"
-        path.write_text(json.dumps([{"hosts": "localhost", "gather_facts": False, "tasks": list(tasks)}]))
+        path.write_text(
+            json.dumps([{"hosts": "localhost", "gather_facts": False, "tasks": list(tasks)}])
+        )
         return path
 
     def inventory_seconds(self, count: int) -> float:
         """How long ``ansible-inventory`` takes for a yard of so many hosts."""
         path = self.home / f"many-{count}.stockyard.yml"
-        content = {"plugin": "stockyard.container_hosts.hosts", "hypervisor": f"memory://{self.root}/many-{count}"}
+        content = {
+            "plugin": "stockyard.container_hosts.hosts",
+            "hypervisor": f"memory://{self.root}/many-{count}",
+        }
         path.write_text(json.dumps(content))
         begin = time.monotonic()
         done = subprocess.run(
-            ["ansible-inventory", "-i", str(path), "--list"], cwd=self.home, env=self.environment, check=True,
-            capture_output=True, text=True,
-        )  # fmt: skip
+            ["ansible-inventory", "-i", str(path), "--list"],
+            cwd=self.home,
+            env=self.environment,
+            check=True,
+            capture_output=True,
+            text=True,
+        )
         took = time.monotonic() - begin
         if len(json.loads(done.stdout)["_meta"]["hostvars"]) != count:
             raise RuntimeError(done.stderr[-2000:])
@@ -75,7 +86,10 @@ class Player(Controller):
         own = Identity("0" * 32, f"ssh-ed25519 {'A' * 68}", "1", 2e9, leasable=True)
         with provider.state.change() as machines:
             for number in range(1, count + 1):
-                record = replace(host_record(name=f"ci-{number}", identity=own), labels={"number": str(number % 7)})
+                record = replace(
+                    host_record(name=f"ci-{number}", identity=own),
+                    labels={"number": str(number % 7)},
+                )
                 machines[record.domain] = Machine(encode(record), state="running")
 
 

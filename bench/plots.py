@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Draws what build/bench/*.json hold, as SVG in build/bench/plots. ``python -m bench.plots [TARGET]`` says where else.
+"""Draws what build/bench/*.json hold, as SVG in build/bench/plots. ``python -m bench.plots
+[TARGET]`` says where else.
 
 It runs in an environment of its own, with matplotlib and nothing of ours.
 """
@@ -24,10 +25,15 @@ from matplotlib import pyplot as plt  # noqa: E402  # after what draws was chose
 WORK = Path(__file__).parents[1] / "build" / "bench"
 # Of the subject start, from the quickest to the slowest.
 BARS = (
-    "floor: bare QEMU answers", "fork: resumed", "fork: identity done", "fork: Docker over mutual TLS",
-    "fork: second run of a container", "fork: first run of a container", "restore: Docker over mutual TLS",
+    "floor: bare QEMU answers",
+    "fork: resumed",
+    "fork: identity done",
+    "fork: Docker over mutual TLS",
+    "fork: second run of a container",
+    "fork: first run of a container",
+    "restore: Docker over mutual TLS",
     "cold boot: Docker over mutual TLS",
-)  # fmt: skip
+)
 Facts = dict[str, Any]
 
 
@@ -44,7 +50,9 @@ def main() -> int:
 def draw(found: Facts, target: Path) -> list[Path]:
     """All plots of one subject."""
     drawn = [_timeline(found, line, target) for line in found["timelines"]]
-    drawn += [_curves(found, name, target) for name in dict.fromkeys(c["plot"] for c in found["curves"])]
+    drawn += [
+        _curves(found, name, target) for name in dict.fromkeys(c["plot"] for c in found["curves"])
+    ]
     return drawn + ([_bars(found, target)] if found["subject"] == "start" else [])
 
 
@@ -52,14 +60,29 @@ def _timeline(found: Facts, line: Facts, target: Path) -> Path:
     """What took place when: a bar for each phase, one under the other."""
     spans = line["spans"]
     figure, axes = plt.subplots(figsize=(8, 0.28 * len(spans) + 1.2))
-    axes.barh(range(len(spans)), [s["end"] - s["begin"] for s in spans], left=[s["begin"] for s in spans], height=0.7)
+    axes.barh(
+        range(len(spans)),
+        [s["end"] - s["begin"] for s in spans],
+        left=[s["begin"] for s in spans],
+        height=0.7,
+    )
     for row, span in enumerate(spans):
-        axes.annotate(f" {1000 * (span['end'] - span['begin']):.0f} ms", (span["end"], row), va="center", fontsize=7)
+        axes.annotate(
+            f" {1000 * (span['end'] - span['begin']):.0f} ms",
+            (span["end"], row),
+            va="center",
+            fontsize=7,
+        )
     axes.set_yticks(range(len(spans)), [s["label"] for s in spans])
     axes.invert_yaxis()
     axes.set_xlabel("seconds after the call")
     axes.margins(x=0.12)
-    return _save(figure, found, f"One {line['name']}, phase by phase", target / f"{found['subject']}-phases.svg")
+    return _save(
+        figure,
+        found,
+        f"One {line['name']}, phase by phase",
+        target / f"{found['subject']}-phases.svg",
+    )
 
 
 def _curves(found: Facts, name: str, target: Path) -> Path:
@@ -68,7 +91,9 @@ def _curves(found: Facts, name: str, target: Path) -> Path:
     figure, axes = plt.subplots(figsize=(7, 3.6))
     for line in dict.fromkeys(c["line"] for c in points):
         mine = sorted((c["x"], c["y"]) for c in points if c["line"] == line)
-        axes.plot([x for x, _y in mine], [y for _x, y in mine], marker="o", markersize=3, label=line)
+        axes.plot(
+            [x for x, _y in mine], [y for _x, y in mine], marker="o", markersize=3, label=line
+        )
     along = sorted({c["x"] for c in points})
     if along[0] > 0 and along[-1] >= 30 * along[0] and len(along) < 10:
         axes.set_xscale("log")
@@ -94,21 +119,28 @@ def _bars(found: Facts, target: Path) -> Path:
     for row, name in enumerate(names):
         samples = figures[name]["samples"]
         axes.plot(samples, [row] * len(samples), ".", color="#1f3b57", markersize=3)
-        axes.annotate(f" {figures[name]['median']:.2f} s", (max(samples), row), va="center", fontsize=8)
+        axes.annotate(
+            f" {figures[name]['median']:.2f} s", (max(samples), row), va="center", fontsize=8
+        )
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
     axes.set_xscale("log")
     axes.set_xlabel("seconds (each step to the right is ten times as long)")
     axes.margins(x=0.15)
-    return _save(figure, found, "From the call to a container, and what it replaces", target / "start.svg")
+    return _save(
+        figure, found, "From the call to a container, and what it replaces", target / "start.svg"
+    )
 
 
 def _save(figure: Any, found: Facts, title: str, path: Path) -> Path:
     """Write it, with what it was measured on."""
     machine = found["machine"]
-    where = f"{machine['cores']} cores, {machine['accelerator']}, load {found['load']['before'][0]:.1f} before"
+    load = f"load {found['load']['before'][0]:.1f} before"
+    where = f"{machine['cores']} cores, {machine['accelerator']}, {load}"
     figure.suptitle(title, fontsize=11)
-    figure.text(0.99, 0.01, f"{where}; {machine['time'][:10]}", ha="right", fontsize=7, color="#666666")
+    figure.text(
+        0.99, 0.01, f"{where}; {machine['time'][:10]}", ha="right", fontsize=7, color="#666666"
+    )
     figure.tight_layout(rect=(0, 0.03, 1, 1))
     figure.savefig(path, metadata={"Date": None})
     plt.close(figure)

@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The yard of real guests that is measured: one template, kept under build/bench, and hosts that come and go."""
+"""The yard of real guests that is measured: one template, kept under build/bench, and hosts that
+come and go.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,8 @@ PRELOAD = (
     "rm -r /run/bench",
 )
 TEMPLATE = TemplateSpec(
-    floor.TEMPLATE, image=ImageSpec(packages=("busybox-static",), files=floor.FILES, commands=PRELOAD)
+    floor.TEMPLATE,
+    image=ImageSpec(packages=("busybox-static",), files=floor.FILES, commands=PRELOAD),
 )
 TICKS = 100.0
 
@@ -36,7 +39,9 @@ TICKS = 100.0
 @contextmanager
 def opened(work: Path) -> Iterator[tuple[Yard, dict[str, Any]]]:
     """A yard without hosts, and its template; left without hosts again."""
-    with Yard("qemu:///session", owner=OWNER, storage=str(work / "store"), pki_dir=str(work / "pki")) as yard:
+    with Yard(
+        "qemu:///session", owner=OWNER, storage=str(work / "store"), pki_dir=str(work / "pki")
+    ) as yard:
         yard.teardown()
         template = yard.template(TEMPLATE).objects[-1]
         yard.prune_templates()
@@ -50,14 +55,20 @@ def processor_seconds(hosts: list[dict[str, Any]]) -> float:
     """What the machines of these hosts have taken of the processor so far (proc(5))."""
     found, total = running(), 0.0
     for host in hosts:
-        words = Path("/proc", str(found[host["uuid"]]), "stat").read_text(encoding="ascii").rpartition(")")[2].split()
+        words = (
+            Path("/proc", str(found[host["uuid"]]), "stat")
+            .read_text(encoding="ascii")
+            .rpartition(")")[2]
+            .split()
+        )
         total += (int(words[11]) + int(words[12])) / TICKS
     return total
 
 
 def private_mib(yard: Yard, host: dict[str, Any]) -> float:
     """RAM that is this guest's alone."""
-    domain = yard.context.provider.connection.lookupByUUIDString(host["uuid"])  # type: ignore[attr-defined]  # libvirt's
+    # libvirt's
+    domain = yard.context.provider.connection.lookupByUUIDString(host["uuid"])  # type: ignore[attr-defined]
     found = guest_ram(running()[host["uuid"]], domain.maxMemory())
     if found is None:
         raise RuntimeError(f"the memory of {host['name']} cannot be read")

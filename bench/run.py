@@ -1,20 +1,20 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Measures how fast stockyard is, one subject after the other. ``make bench`` runs it in a few minutes, ``make
-bench-full`` whole; ``ARGS="start memory"`` runs some subjects.
+"""Measures how fast stockyard is, one subject after the other. ``make bench`` runs it in a few
+minutes, ``make bench-full`` whole; ``ARGS="start memory"`` runs some subjects.
 
 One run, one machine: figures are compared with each other, never with those of another machine.
 
-ansible   what Ansible adds: a site that is as declared, one task for a fleet, a large inventory, a lease
-growth    1 to 1,000 hosts on the memory hypervisor and a simulated vCenter: time, and calls to the hypervisor
-vsphere   forks, readings and plays on a simulated vCenter, beside the bare calls
-start     one fork of a real guest, phase by phase, beside bare QEMU, a cold boot, and a saved machine
-scale     1 to 32 forks: time, what they take of the processor when idle, memory
-memory    what an idle fork has of RAM of its own, beside its cold-booted twin
-io        the first write on an overlay and on a volume, and what passes the TLS front
-daytwo    a rolling rebuild, and leases
+ansible   what Ansible adds: a site that is as declared, one task for a fleet, a large inventory, a
+lease growth    1 to 1,000 hosts on the memory hypervisor and a simulated vCenter: time, and calls
+to the hypervisor vsphere   forks, readings and plays on a simulated vCenter, beside the bare calls
+start     one fork of a real guest, phase by phase, beside bare QEMU, a cold boot, and a saved
+machine scale     1 to 32 forks: time, what they take of the processor when idle, memory memory
+what an idle fork has of RAM of its own, beside its cold-booted twin io        the first write on an
+overlay and on a volume, and what passes the TLS front daytwo    a rolling rebuild, and leases
 
-The last five need QEMU and libvirt. Each subject's figures are in build/bench/SUBJECT.json, every sample of them.
+The last five need QEMU and libvirt. Each subject's figures are in build/bench/SUBJECT.json, every
+sample of them.
 """
 
 from __future__ import annotations
@@ -53,16 +53,31 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("subjects", nargs="*", metavar="SUBJECT", help=f"{', '.join(SUBJECTS)}; all when none is named")
-    parser.add_argument("--full", action="store_true", help="all sizes, which takes most of an hour")
-    parser.add_argument("--samples", type=int, default=0, help="how often what is short is measured")
-    parser.add_argument("--minutes", type=int, nargs="+", default=[], help="when memory looks at an idle fork")
-    parser.add_argument("--ansible", default="", help="an environment with the PyPI package ansible, for vsphere")
+    parser.add_argument(
+        "subjects",
+        nargs="*",
+        metavar="SUBJECT",
+        help=f"{', '.join(SUBJECTS)}; all when none is named",
+    )
+    parser.add_argument(
+        "--full", action="store_true", help="all sizes, which takes most of an hour"
+    )
+    parser.add_argument(
+        "--samples", type=int, default=0, help="how often what is short is measured"
+    )
+    parser.add_argument(
+        "--minutes", type=int, nargs="+", default=[], help="when memory looks at an idle fork"
+    )
+    parser.add_argument(
+        "--ansible", default="", help="an environment with the PyPI package ansible, for vsphere"
+    )
     given = parser.parse_args()
     if unknown := set(given.subjects) - set(SUBJECTS):
         parser.error(f"there is no subject {', '.join(sorted(unknown))}")
     if os.geteuid() == 0:
-        parser.error("libvirt's session is for ordinary users: run `make bench`, which drops to one")
+        parser.error(
+            "libvirt's session is for ordinary users: run `make bench`, which drops to one"
+        )
     WORK.mkdir(parents=True, exist_ok=True)
     samples = given.samples or (10 if given.full else 5)
     options = Options(WORK, given.full, samples, tuple(given.minutes), given.ansible)

@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Many forks of real guests: how long each takes when many are asked for, and what they cost when they do nothing."""
+"""Many forks of real guests: how long each takes when many are asked for, and what they cost when
+they do nothing.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,8 @@ from .options import Options
 from .real import IMAGE, opened, private_mib, processor_seconds, wait_idle
 
 FLEET = "many"
-# Seconds until forks have done what they do after they are made, and for which they are watched then.
+# Seconds until forks have done what they do after they are made, and for which they are watched
+# then.
 SETTLE, WATCH = 15.0, 20.0
 BUSY = 16
 EACH_OF_16, CORES_OF_32, GROWTH = 2.0, 1.0, 1.5
@@ -50,11 +53,20 @@ def _fleet(book: Book, yard: Yard, size: int) -> None:
     before, begin = processor_seconds(hosts), time.monotonic()
     wait_idle(WATCH)
     cores = (processor_seconds(hosts) - before) / seconds(begin)
-    book.note(f"{size} idle forks: of the processor", "cores", cores, most=CORES_OF_32 if size == 32 else None)
-    book.curve("Processor that idle forks take", "all of them", size, cores, axes=("forks", "cores"))
+    book.note(
+        f"{size} idle forks: of the processor",
+        "cores",
+        cores,
+        most=CORES_OF_32 if size == 32 else None,
+    )
+    book.curve(
+        "Processor that idle forks take", "all of them", size, cores, axes=("forks", "cores")
+    )
     own = [private_mib(yard, host) for host in hosts]
     book.note(f"{size} idle forks: RAM of its own of each", "MiB", *own)
-    book.curve("RAM of their own of idle forks", "all of them", size, sum(own), axes=("forks", "MiB"))
+    book.curve(
+        "RAM of their own of idle forks", "all of them", size, sum(own), axes=("forks", "MiB")
+    )
 
 
 def _one_more(book: Book, yard: Yard) -> None:

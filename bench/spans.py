@@ -1,8 +1,10 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""When each phase of a fork began and ended, seen from outside: the product's own functions are watched by name.
+"""When each phase of a fork began and ended, seen from outside: the product's own functions are
+watched by name.
 
-Nothing is added to the product for it. Phases do not nest: what is called inside of one belongs to that one.
+Nothing is added to the product for it. Phases do not nest: what is called inside of one belongs to
+that one.
 """
 
 from __future__ import annotations
@@ -78,7 +80,9 @@ def watching() -> Iterator[Spans]:
     spans = Spans()
     with ExitStack() as stack:
         for owner, name, label in PHASES:
-            stack.enter_context(mock.patch.object(owner, name, spans.watch(getattr(owner, name), label)))
+            stack.enter_context(
+                mock.patch.object(owner, name, spans.watch(getattr(owner, name), label))
+            )
         spans.begin = time.monotonic()
         yield spans
 

@@ -1,11 +1,13 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One fork of a real guest, from the call until a container has run in it, beside what it is made of and replaces.
+"""One fork of a real guest, from the call until a container has run in it, beside what it is made
+of and replaces.
 
-floor       bare QEMU, no libvirt and no identity: incoming, resume, until plain HTTP answers over a forwarded port
-fork        the product: until Docker answers over mutual TLS in a host with an identity of its own
-cold boot   the same disk booted (a linked clone), until the same: what other tools make of a template
-restore     a booted host that libvirt saved to a file, brought back: one host, with the identity that it had
+floor       bare QEMU, no libvirt and no identity: incoming, resume, until plain HTTP answers over a
+forwarded port fork        the product: until Docker answers over mutual TLS in a host with an
+identity of its own cold boot   the same disk booted (a linked clone), until the same: what other
+tools make of a template restore     a booted host that libvirt saved to a file, brought back: one
+host, with the identity that it had
 """
 
 from __future__ import annotations
@@ -25,7 +27,11 @@ from .options import Options
 from .real import IMAGE, opened
 from .spans import Spans, watching
 
-FLOOR, DOCKER, COLD = "floor: bare QEMU answers", "fork: Docker over mutual TLS", "cold boot: Docker over mutual TLS"
+FLOOR, DOCKER, COLD = (
+    "floor: bare QEMU answers",
+    "fork: Docker over mutual TLS",
+    "cold boot: Docker over mutual TLS",
+)
 FIRST, SECOND = "fork: first run of a container", "fork: second run of a container"
 # What has happened when the last phase of this name has ended.
 RESUME, ADMIT, ANSWER = "take the state in, resume", "guest: admit", "TLS and Docker"
@@ -77,7 +83,9 @@ def _fork(book: Book, yard: Yard) -> Spans:
 def _boot(book: Book, yard: Yard, work: Path) -> None:
     """A linked clone, its containers, and what saving and restoring it takes."""
     with watching() as spans:
-        (host,) = yard.host(SingleSpec("booted", floor.TEMPLATE, host=HostSpec(fork_mode="linked"))).objects
+        (host,) = yard.host(
+            SingleSpec("booted", floor.TEMPLATE, host=HostSpec(fork_mode="linked"))
+        ).objects
     book.note(COLD, "s", spans.end_of(ANSWER))
     with Engine(host) as engine:
         book.note("cold boot: first run of a container", "s", engine.run(IMAGE, "true"))
@@ -89,9 +97,12 @@ def _boot(book: Book, yard: Yard, work: Path) -> None:
 
 def _restore(book: Book, yard: Yard, host: dict[str, Any], file: Path) -> None:
     """As `virsh save` and `virsh restore` do."""
-    connection = yard.context.provider.connection  # type: ignore[attr-defined]  # the bench is about this provider
+    # the bench is about this provider
+    connection = yard.context.provider.connection  # type: ignore[attr-defined]
     record = next(
-        h.record for h in yard.context.provider.observe(yard.context.owner).hosts if h.record.uuid == host["uuid"]
+        h.record
+        for h in yard.context.provider.observe(yard.context.owner).hosts
+        if h.record.uuid == host["uuid"]
     )
     begin = time.monotonic()
     connection.lookupByUUIDString(host["uuid"]).save(str(file))
@@ -99,7 +110,9 @@ def _restore(book: Book, yard: Yard, host: dict[str, Any], file: Path) -> None:
     try:
         begin = time.monotonic()
         connection.restore(str(file))
-        wait_for_docker(record, Path(host["docker"]["environment"]["DOCKER_CERT_PATH"]), Deadline(BOOT))
+        wait_for_docker(
+            record, Path(host["docker"]["environment"]["DOCKER_CERT_PATH"]), Deadline(BOOT)
+        )
         book.note("restore: Docker over mutual TLS", "s", seconds(begin))
         book.ratio("restore: Docker over mutual TLS", DOCKER, name="restore / fork")
     finally:

@@ -1,15 +1,18 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What forks, readings and whole plays take on a simulated vCenter, beside what they are made of and what they replace.
+"""What forks, readings and whole plays take on a simulated vCenter, beside what they are made of
+and what they replace.
 
-One run, one simulator, one machine: the figures are compared with each other, never with those of another machine or
-of a real vCenter.
+One run, one simulator, one machine: the figures are compared with each other, never with those of
+another machine or of a real vCenter.
 
-fleet      one fleet through the SDK, beside a loop of plain pyvmomi that makes the same calls with the same parallelism
-observe    everything of a yard, beside a bare bulk read of the same machines
-play       site.yml for that fleet, beside community.vmware.vmware_guest_instant_clone in a loop, scaled from a few
+fleet      one fleet through the SDK, beside a loop of plain pyvmomi that makes the same calls with
+the same parallelism observe    everything of a yard, beside a bare bulk read of the same machines
+play       site.yml for that fleet, beside community.vmware.vmware_guest_instant_clone in a loop,
+scaled from a few
 
-The last comparison wants an environment with the PyPI package `ansible`, which has community.vmware in it:
+The last comparison wants an environment with the PyPI package `ansible`, which has community.vmware
+in it:
 
     python3 -m venv DIR && DIR/bin/pip install ansible pyvmomi requests cryptography
     make bench ARGS="vsphere --ansible DIR"
@@ -43,7 +46,11 @@ ITEMS = 10
 def measure(book: Book, options: Options) -> None:
     """Each beside what it is held against."""
     count, samples = (50, 3) if options.full else (20, 2)
-    found = {**forks(count, samples), **readings(samples), **plays(count, ITEMS, options.ansible, samples)}
+    found = {
+        **forks(count, samples),
+        **readings(samples),
+        **plays(count, ITEMS, options.ansible, samples),
+    }
     for name, taken in found.items():
         book.note(name, "s", *taken)
     for name, most in BOUNDS.items():
@@ -72,10 +79,14 @@ def forks(count: int, samples: int) -> dict[str, list[float]]:
         register = vcenter.find("stockyard/stockyard-register")._moId
         for _sample in range(samples):
             vcenter.reset()
-            found["fleet"].append(seconds(lambda: yard.fleet(FleetSpec("web", template="base", count=count))))
+            found["fleet"].append(
+                seconds(lambda: yard.fleet(FleetSpec("web", template="base", count=count)))
+            )
             log, calls = vcenter.log(), vcenter.calls()
             loop = Loop(
-                vcenter, f"DC0/vm/stockyard/{template.record.domain}", yard.context.provider.capabilities.parallel
+                vcenter,
+                f"DC0/vm/stockyard/{template.record.domain}",
+                yard.context.provider.capabilities.parallel,
             )
             found["loop"].append(loop.make(count, calls, log, register))
             vcenter.clear(loop.folder)
@@ -93,13 +104,19 @@ def readings(samples: int) -> dict[str, list[float]]:
         make_hosts(vcenter, source, template.generation)
         provider.observe("stockyard")
         return {
-            "observe": [seconds(lambda: provider.observe("stockyard")) for _sample in range(samples)],
-            "bulk read": [seconds(lambda: bulk_read(instance, source.parent)) for _sample in range(samples)],
+            "observe": [
+                seconds(lambda: provider.observe("stockyard")) for _sample in range(samples)
+            ],
+            "bulk read": [
+                seconds(lambda: bulk_read(instance, source.parent)) for _sample in range(samples)
+            ],
         }
 
 
 def plays(count: int, items: int, ansible: str, samples: int) -> dict[str, list[float]]:
-    """The site playbook with its template at hand, and the module that is there for it otherwise."""
+    """The site playbook with its template at hand, and the module that is there for it
+    otherwise.
+    """
     found: dict[str, list[float]] = {"play": []}
     with Simulator() as vcenter, tempfile.TemporaryDirectory() as home:
         os.environ.update(vcenter.environment)
@@ -119,14 +136,20 @@ def plays(count: int, items: int, ansible: str, samples: int) -> dict[str, list[
 def looped(count: int, items: int, ansible: str) -> float:
     """A loop of so many clones, scaled from one of a few items.
 
-    The start of Ansible counts once. The module looks at all machines several times for each item: there are as many
-    here as there are half-way through the whole loop.
+    The start of Ansible counts once. The module looks at all machines several times for each item:
+    there are as many here as there are half-way through the whole loop.
     """
     with Simulator(guests=False) as vcenter, tempfile.TemporaryDirectory() as home:
         os.environ.update(vcenter.environment)
-        there = [{"name": f"there-{n}", "uuid": "", "key": "k", "value": "v"} for n in range((count - items) // 2)]
+        there = [
+            {"name": f"there-{n}", "uuid": "", "key": "k", "value": "v"}
+            for n in range((count - items) // 2)
+        ]
         vcenter.populate(vcenter.find(SOURCE), there)
-        start, some = community(vcenter, Path(home), 0, ansible), community(vcenter, Path(home), items, ansible)
+        start, some = (
+            community(vcenter, Path(home), 0, ansible),
+            community(vcenter, Path(home), items, ansible),
+        )
     return start + (some - start) * count / items
 
 
@@ -142,12 +165,20 @@ def run(play: Callable[[], str]) -> float:
 def community(vcenter: Simulator, home: Path, items: int, ansible: str) -> float:
     """So many clones by the community's module, one after the other, as it does them."""
     options = {
-        "hostname": vcenter.address, "port": vcenter.port, "username": vcenter.username,
-        "password": "{{ lookup('ansible.builtin.env', 'VMWARE_PASSWORD') }}", "validate_certs": False,
-        "parent_vm": SOURCE, "datacenter": "DC0", "datastore": "LocalDS_0", "folder": "/DC0/vm",
-        "host": vcenter.find(SOURCE).runtime.host.name, "resource_pool": "Resources", "wait_vm_tools": False,
+        "hostname": vcenter.address,
+        "port": vcenter.port,
+        "username": vcenter.username,
+        "password": "{{ lookup('ansible.builtin.env', 'VMWARE_PASSWORD') }}",
+        "validate_certs": False,
+        "parent_vm": SOURCE,
+        "datacenter": "DC0",
+        "datastore": "LocalDS_0",
+        "folder": "/DC0/vm",
+        "host": vcenter.find(SOURCE).runtime.host.name,
+        "resource_pool": "Resources",
+        "wait_vm_tools": False,
         "name": "community-{{ item }}",
-    }  # fmt: skip
+    }
     task = {"name": "Clone", MODULE: options, "loop": list(range(items))}
     play = [{"hosts": "localhost", "connection": "local", "gather_facts": False, "tasks": [task]}]
     (home / "community.yml").write_text(json.dumps(play))
@@ -155,7 +186,9 @@ def community(vcenter: Simulator, home: Path, items: int, ansible: str) -> float
     argv = [f"{ansible}/bin/ansible-playbook", "-i", "localhost,", str(home / "community.yml")]
 
     def played() -> str:
-        done = subprocess.run(argv, env=environment, cwd=home, check=False, capture_output=True, text=True)
+        done = subprocess.run(
+            argv, env=environment, cwd=home, check=False, capture_output=True, text=True
+        )
         return done.stdout + done.stderr
 
     return run(played)

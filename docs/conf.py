@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Configure the documentation site. The build fetches nothing: no inventory of other sites, no font."""
+"""Configure the documentation site. The build fetches nothing: no inventory of other sites, no
+font.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,13 @@ if TYPE_CHECKING:
 project = "stockyard"
 author = "stockyard contributors"
 project_copyright = "stockyard contributors, GPL-3.0-or-later"
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_antsibull_ext", "sphinx_copybutton", "sphinx_design"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx_antsibull_ext",
+    "sphinx_copybutton",
+    "sphinx_design",
+]
 exclude_patterns = ["examples/**"]
 myst_enable_extensions = ["colon_fence"]
 myst_heading_anchors = 3
@@ -38,7 +46,9 @@ suppress_warnings = ["ref.ref", "docutils"]
 
 
 class DarkPictures(SphinxTransform):
-    """Give each SVG picture a second file for dark mode. ``hack/docs_site.py`` writes those files."""
+    """Give each SVG picture a second file for dark mode. ``hack/docs_site.py`` writes
+    those files.
+    """
 
     default_priority = 400
 

@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Write the generated sources of the documentation site, and check its search.
 
-``docs_site.py sources CHECKOUT SOURCE`` writes dark pictures and the reference of playbook variables below SOURCE.
-``docs_site.py check HTML`` fails if the search of the built site does not lead from an option to its module.
+``docs_site.py sources CHECKOUT SOURCE`` writes dark pictures and the reference of playbook
+variables below SOURCE. ``docs_site.py check HTML`` fails if the search of the built site does not
+lead from an option to its module.
 """
 
 from __future__ import annotations
@@ -19,19 +20,32 @@ from sphinx.search.en import SearchEnglish
 
 # The colours of the pictures and plots, each with its counterpart on a dark page.
 DARK = {
-    "#fffdfa": "#131416", "#f4ece4": "#2b2622", "#6b5b4b": "#b8a896", "#f0c8ac": "#5c3420", "#b5562b": "#e08a5f",
-    "#cfe0e4": "#23393f", "#4d7c8a": "#7fb3c2", "#2b2622": "#eee6de",
-    "#000000": "#e6e6e6", "#ffffff": "#131416", "#b0b0b0": "#555555", "#cccccc": "#555555", "#666666": "#aaaaaa",
-    "#1f77b4": "#6cb2eb", "#d62728": "#f2777a",
-}  # fmt: skip
+    "#fffdfa": "#131416",
+    "#f4ece4": "#2b2622",
+    "#6b5b4b": "#b8a896",
+    "#f0c8ac": "#5c3420",
+    "#b5562b": "#e08a5f",
+    "#cfe0e4": "#23393f",
+    "#4d7c8a": "#7fb3c2",
+    "#2b2622": "#eee6de",
+    "#000000": "#e6e6e6",
+    "#ffffff": "#131416",
+    "#b0b0b0": "#555555",
+    "#cccccc": "#555555",
+    "#666666": "#aaaaaa",
+    "#1f77b4": "#6cb2eb",
+    "#d62728": "#f2777a",
+}
 MARKUP = re.compile(r"\b([A-Z]+)\(([^()]*)\)")
 PAGE = """\
 # Variables of a declaration
 
-The role `yard` and the playbooks read these variables. A file of them is a declaration: name it with `-e yard=FILE`.
+The role `yard` and the playbooks read these variables. A file of them is a declaration: name it
+with `-e yard=FILE`.
 `site` refuses a name that starts with `yard_` and is not in this list.
 
-The options inside `yard_templates`, `yard_fleets`, `yard_pools` and `yard_volumes` are the options of the modules
+The options inside `yard_templates`, `yard_fleets`, `yard_pools` and `yard_volumes` are the options
+of the modules
 {ansplugin}`template <stockyard.container_hosts.template#module>`,
 {ansplugin}`fleet <stockyard.container_hosts.fleet#module>`,
 {ansplugin}`pool <stockyard.container_hosts.pool#module>` and
@@ -49,11 +63,19 @@ SEARCHED = {
 
 def check(html: Path) -> None:
     """Exit with an error if the search index misses an option."""
-    text = (html / "searchindex.js").read_text().removeprefix("Search.setIndex(").rstrip().removesuffix(")")
+    text = (
+        (html / "searchindex.js")
+        .read_text()
+        .removeprefix("Search.setIndex(")
+        .rstrip()
+        .removesuffix(")")
+    )
     index, stem = json.loads(text), SearchEnglish({}).stem
     for word, page in SEARCHED.items():
         entries = index["terms"].get(stem(word), []), index["titleterms"].get(stem(word), [])
-        documents = [n for entry in entries for n in (entry if isinstance(entry, list) else [entry])]
+        documents = [
+            n for entry in entries for n in (entry if isinstance(entry, list) else [entry])
+        ]
         if page not in [index["docnames"][n] for n in documents]:
             sys.exit(f"The search of the site does not lead from {word} to {page}.")
 
@@ -63,7 +85,9 @@ def write_sources(checkout: Path, source: Path) -> None:
     for picture in sorted((source / "pictures").rglob("*.svg")):
         picture.with_name(f"{picture.stem}-dark.svg").write_text(darkened(picture.read_text()))
     specification = yaml.safe_load((checkout / "roles/yard/meta/argument_specs.yml").read_text())
-    (source / "variables.md").write_text(variables(specification["argument_specs"]["main"]["options"]))
+    (source / "variables.md").write_text(
+        variables(specification["argument_specs"]["main"]["options"])
+    )
 
 
 def darkened(picture: str) -> str:

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Other people's collections, for tests of how ours goes with them: taken out of the PyPI package ansible, once.
+"""Other people's collections, for tests of how ours goes with them: taken out of the PyPI package
+ansible, once.
 
 Only those that are named here: the whole package has ten thousand files.
 """
@@ -39,12 +40,22 @@ def _unpack(ready: Path) -> None:
     """Fetch the package as pip is set to, take the collections out, then a rename."""
     with tempfile.TemporaryDirectory(dir=WORK) as folder:
         place = Path(folder)
-        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
+        pip = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--no-deps",
+            "--only-binary=:all:",
+        ]
         subprocess.run([*pip, "--dest", folder, PACKAGE], check=True, timeout=PATIENCE)
         (wheel,) = place.glob("*.whl")
         prefixes = tuple(f"ansible_collections/{name}" for name in WANTED)
         with zipfile.ZipFile(wheel) as archive:
-            archive.extractall(place / "out", [n for n in archive.namelist() if n.startswith(prefixes)])
+            archive.extractall(
+                place / "out", [n for n in archive.namelist() if n.startswith(prefixes)]
+            )
         if ready.exists():
             shutil.rmtree(ready)
         os.replace(place / "out", ready)

@@ -28,7 +28,9 @@ def secret_options() -> set[str]:
 
 
 class Watch:
-    """Reads every command line and environment of this machine's processes, again and again, for canaries."""
+    """Reads every command line and environment of this machine's processes, again and again, for
+    canaries.
+    """
 
     def __init__(self, canaries: list[str]) -> None:
         self.canaries = [canary.encode() for canary in canaries]
@@ -41,7 +43,9 @@ class Watch:
         self._thread.start()
         return self
 
-    def __exit__(self, _kind: type[BaseException] | None, _error: object, _trace: TracebackType | None) -> None:
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: object, _trace: TracebackType | None
+    ) -> None:
         self._end.set()
         self._thread.join()
 
@@ -62,5 +66,7 @@ class Watch:
 
 def holders(root: Path, canaries: list[str], *besides: str) -> list[Path]:
     """Files under a directory that hold one."""
-    files = [p for p in root.rglob("*") if p.is_file() and not p.is_symlink() and p.name not in besides]
+    files = [
+        p for p in root.rglob("*") if p.is_file() and not p.is_symlink() and p.name not in besides
+    ]
     return [p for p in files if any(canary.encode() in p.read_bytes() for canary in canaries)]

@@ -8,13 +8,21 @@ import re
 from pathlib import Path
 
 CHECKOUT = Path(__file__).parents[1]
-PAGES = [CHECKOUT / "README.md", CHECKOUT / "CONTRIBUTING.md", *sorted((CHECKOUT / "docs").glob("*.md"))]
-_BLOCK = re.compile(r"^(?P<before>[^\n]*)\n\n?```(?P<kind>[a-z]+)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE)
+PAGES = [
+    CHECKOUT / "README.md",
+    CHECKOUT / "CONTRIBUTING.md",
+    *sorted((CHECKOUT / "docs").glob("*.md")),
+]
+_BLOCK = re.compile(
+    r"^(?P<before>[^\n]*)\n\n?```(?P<kind>[a-z]+)\n(?P<text>.*?)^```$", re.DOTALL | re.MULTILINE
+)
 _FILE = re.compile(r"Write\s+this\s+to\s+`(?P<name>[^`/]+)`:\s*$")
 
 
 def steps(page: Path) -> list[tuple[str, str]]:
-    """A page from top to bottom: a command as ("", line), a file that is to be written as (name, text)."""
+    """A page from top to bottom: a command as ("", line), a file that is to be written as (name,
+    text).
+    """
     text, found = page.read_text(), []
     for block in _BLOCK.finditer(text):
         named = _FILE.search(text[: block.start("kind") - 3].rstrip()[-200:])
@@ -31,6 +39,12 @@ def commands(page: Path) -> list[str]:
 
 
 def _lines(text: str) -> list[str]:
-    """The lines after a dollar sign, without the remark behind them; a line that goes on belongs to its first."""
+    """The lines after a dollar sign, without the remark behind them; a line that goes on belongs to
+    its first.
+    """
     joined = text.replace("\\\n", " ")
-    return [re.sub(r"\s+#\s.*$", "", line[2:]).strip() for line in joined.splitlines() if line.startswith("$ ")]
+    return [
+        re.sub(r"\s+#\s.*$", "", line[2:]).strip()
+        for line in joined.splitlines()
+        if line.startswith("$ ")
+    ]

@@ -24,30 +24,39 @@ VSPHERE = re.compile(r"^tests/vcsim/|[\[-]vsphere[\]-]")
 
 
 def _on_guests(name: str) -> bool:
-    """Whether a test is on real guests, by its name: all that pytest-xdist knows of it where it hands tests out."""
+    """Whether a test is on real guests, by its name: all that pytest-xdist knows of it where it
+    hands tests out.
+    """
     return name.startswith("tests/e2e/") or LIBVIRT.search(name) is not None
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
     """See that it is named so."""
-    assert not _real(item) or _on_guests(item.nodeid), f"{item.nodeid}: name it as tests on real guests are named"
+    assert not _real(item) or _on_guests(item.nodeid), (
+        f"{item.nodeid}: name it as tests on real guests are named"
+    )
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests that need no guest first: meanwhile templates are built for the others. Who needs most of those is last."""
+    """Tests that need no guest first: meanwhile templates are built for the others. Who needs most
+    of those is last.
+    """
     items.sort(key=_needs)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Build them where they will be needed, and something can be done meanwhile."""
     if not session.config.option.collectonly and not hasattr(session.config, "workerinput"):
-        _prepare([item.path for item in session.items if _real(item)], [item.nodeid for item in session.items])
+        _prepare(
+            [item.path for item in session.items if _real(item)],
+            [item.nodeid for item in session.items],
+        )
 
 
 class Together(LoadScopeScheduling):  # type: ignore[misc]  # xdist ships no types
-    """Tests on real guests share them, and so one process; the others do the rest. Of an own make, since the names that
-    ``--dist=loadgroup`` gives are lost on pytest 9.2.
+    """Tests on real guests share them, and so one process; the others do the rest. Of an own make,
+    since the names that ``--dist=loadgroup`` gives are lost on pytest 9.2.
     """
 
     def _split_scope(self, nodeid: str) -> str:
@@ -87,12 +96,14 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def _needs(item: pytest.Item) -> int:
-    """How much has to be built before a test: nothing, the simulated vCenter; or what all guests share, a template of
-    its own, everything.
+    """How much has to be built before a test: nothing, the simulated vCenter; or what all guests
+    share, a template of its own, everything.
     """
     if not _real(item):
         return 1 if VSPHERE.search(item.nodeid) else 0
-    if "nothing_is_built" in getattr(item, "fixturenames", ()) or item.nodeid.startswith("tests/kill/"):
+    if "nothing_is_built" in getattr(item, "fixturenames", ()) or item.nodeid.startswith(
+        "tests/kill/"
+    ):
         return 4
     return 3 if hasattr(getattr(item, "module", None), "PREPARED") else 2
 

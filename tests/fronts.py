@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The TLS front of a host, as stunnel makes it of the files on the host's disk: who is let in, by real handshakes."""
+"""The TLS front of a host, as stunnel makes it of the files on the host's disk: who is let in, by
+real handshakes.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,8 @@ from pathlib import Path
 def admits(disk: Path, client: Path) -> bool:
     """Whether a host lets a client in, and the client trusts the host.
 
-    stunnel's ``CRLfile`` makes OpenSSL look at a list of every authority, as ``VERIFY_CRL_CHECK_CHAIN`` does.
+    stunnel's ``CRLfile`` makes OpenSSL look at a list of every authority, as
+    ``VERIFY_CRL_CHECK_CHAIN`` does.
 
     :param disk: the root of the host's disk.
     :param client: a directory with ca.pem, cert.pem and key.pem.

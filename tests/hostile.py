@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Servers that answer as no honest one does: slowly, without end, or with lengths that are not true."""
+"""Servers that answer as no honest one does: slowly, without end, or with lengths that are not
+true.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,9 @@ def endless_body() -> Iterator[tuple[float, bytes]]:
 def endless_chunks() -> Iterator[tuple[float, bytes]]:
     """Send chunks without end."""
     start = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
-    return itertools.chain([(0.0, start)], itertools.repeat((0.0, b"10000\r\n" + b" " * 65536 + b"\r\n")))
+    return itertools.chain(
+        [(0.0, start)], itertools.repeat((0.0, b"10000\r\n" + b" " * 65536 + b"\r\n"))
+    )
 
 
 def huge_length() -> Iterator[tuple[float, bytes]]:
@@ -74,7 +78,9 @@ def served(
     """
     end = threading.Event()
     with socket.create_server((address, port)) as listener:
-        thread = threading.Thread(target=_accept, args=(listener, script, context, end), daemon=True)
+        thread = threading.Thread(
+            target=_accept, args=(listener, script, context, end), daemon=True
+        )
         thread.start()
         try:
             yield listener.getsockname()[1]
@@ -85,7 +91,9 @@ def served(
             thread.join()
 
 
-def _accept(listener: socket.socket, script: Script, context: ssl.SSLContext | None, end: threading.Event) -> None:
+def _accept(
+    listener: socket.socket, script: Script, context: ssl.SSLContext | None, end: threading.Event
+) -> None:
     while not end.is_set():
         try:
             line, _peer = listener.accept()
@@ -94,7 +102,9 @@ def _accept(listener: socket.socket, script: Script, context: ssl.SSLContext | N
         threading.Thread(target=_answer, args=(line, script, context, end), daemon=True).start()
 
 
-def _answer(line: socket.socket, script: Script, context: ssl.SSLContext | None, end: threading.Event) -> None:
+def _answer(
+    line: socket.socket, script: Script, context: ssl.SSLContext | None, end: threading.Event
+) -> None:
     with contextlib.suppress(OSError), line:
         line.settimeout(10)
         with context.wrap_socket(line, server_side=True) if context else line as peer:

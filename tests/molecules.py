@@ -20,7 +20,8 @@ PATIENCE = 600
 
 
 class Checkout:
-    """A copy of the sample role under a name of its own, its home directory, and where its hosts are to be.
+    """A copy of the sample role under a name of its own, its home directory, and where its hosts
+    are to be.
 
     :param variables: of the scenario's inventory, beside those that the sample has.
     :param sample: the role, where it is another one; what its inventory says stays.
@@ -42,8 +43,14 @@ class Checkout:
             collection.symlink_to(CHECKOUT)
         self.home.mkdir(exist_ok=True)
         shutil.copytree(sample, self.role)
-        self.declare({**self._declared(), **variables, "ansible_python_interpreter": "/usr/bin/python3"})
-        inherited = {k: v for k, v in os.environ.items() if not k.startswith(("ANSIBLE_", "MOLECULE_", "STOCKYARD_"))}
+        self.declare(
+            {**self._declared(), **variables, "ansible_python_interpreter": "/usr/bin/python3"}
+        )
+        inherited = {
+            k: v
+            for k, v in os.environ.items()
+            if not k.startswith(("ANSIBLE_", "MOLECULE_", "STOCKYARD_"))
+        }
         self.environment = {
             **inherited,
             # Where libvirt's session is stays as it is: it has the template.
@@ -57,14 +64,17 @@ class Checkout:
             "NO_COLOR": "1",
             "ANSIBLE_TIMEOUT": "60",
             "ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED": "True",
-            "ANSIBLE_SSH_CONTROL_PATH_DIR": f"/tmp/cp-{os.getpid()}",  # noqa: S108  # a socket's path is short
+            # a socket's path is short
+            "ANSIBLE_SSH_CONTROL_PATH_DIR": f"/tmp/cp-{os.getpid()}",  # noqa: S108
             **environment,
         }
 
     def declare(self, variables: dict[str, Any], hosts: tuple[str, ...] = ("debian",)) -> None:
         """Write the scenario's inventory."""
         declared = {"molecule": {"hosts": {host: {} for host in hosts}}, "all": {"vars": variables}}
-        (self.role / "molecule" / "default" / "inventory" / "hosts.yml").write_text(json.dumps(declared))
+        (self.role / "molecule" / "default" / "inventory" / "hosts.yml").write_text(
+            json.dumps(declared)
+        )
 
     def _declared(self) -> dict[str, Any]:
         """The variables that the scenario's own inventory has."""
@@ -75,12 +85,21 @@ class Checkout:
     def start(self, *arguments: str, **options: Any) -> subprocess.Popen[str]:
         """Start molecule, in a session of its own."""
         return subprocess.Popen(
-            ["molecule", *arguments], cwd=self.role, env=self.environment, stdin=subprocess.DEVNULL, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True, **options,
-        )  # fmt: skip
+            ["molecule", *arguments],
+            cwd=self.role,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            **options,
+        )
 
     def molecule(self, *arguments: str) -> tuple[int, str]:
-        """Run molecule to its end; what it returned and said. What it passes over in silence is a failure."""
+        """Run molecule to its end; what it returned and said. What it passes over in silence is a
+        failure.
+        """
         process = self.start(*arguments)
         said, _nothing = process.communicate(timeout=PATIENCE)
         assert "no hosts matched" not in said, said

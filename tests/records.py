@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Records as stockyard writes them, of every kind and with every field in use: strategies for property tests."""
+"""Records as stockyard writes them, of every kind and with every field in use: strategies for
+property tests.
+"""
 
 from __future__ import annotations
 
@@ -29,27 +31,47 @@ MOMENTS = st.floats(0, 1e11)
 UUIDS = st.uuids().map(str)
 HOST_KEYS = st.from_regex(r"ssh-ed25519 [A-Za-z0-9+/]{68}", fullmatch=True)
 IDENTITIES = st.builds(
-    Identity, st.from_regex(r"[0-9a-f]{32}", fullmatch=True), HOST_KEYS, SERIALS, MOMENTS, LINES,
-    st.from_regex(r"([0-9a-f]{64})?", fullmatch=True), st.dictionaries(SERIALS, MOMENTS), st.booleans(),
-)  # fmt: skip
-LEASES = st.builds(Lease, UUIDS, LINES.map(lambda text: f"job {text}"[:100].rstrip()), MOMENTS, MOMENTS, SERIALS)
+    Identity,
+    st.from_regex(r"[0-9a-f]{32}", fullmatch=True),
+    HOST_KEYS,
+    SERIALS,
+    MOMENTS,
+    LINES,
+    st.from_regex(r"([0-9a-f]{64})?", fullmatch=True),
+    st.dictionaries(SERIALS, MOMENTS),
+    st.booleans(),
+)
+LEASES = st.builds(
+    Lease, UUIDS, LINES.map(lambda text: f"job {text}"[:100].rstrip()), MOMENTS, MOMENTS, SERIALS
+)
 SIZES = st.builds(Size, st.integers(0, 255), st.integers(0, 1 << 20), st.integers(0, 2048))
 SPECS = st.builds(HostSpec, ports=st.lists(st.integers(3000, 65535), unique=True).map(tuple))
 HOSTS = st.builds(
     lambda **fields: replace(host_record(), **fields),
-    spec=SPECS, labels=st.dictionaries(KEYS, LINES, max_size=5), identity=st.none() | IDENTITIES, mode_reason=PROSE,
-    version=st.integers(1, 10**9), lease=st.none() | LEASES, expires=MOMENTS, size=SIZES,
-)  # fmt: skip
+    spec=SPECS,
+    labels=st.dictionaries(KEYS, LINES, max_size=5),
+    identity=st.none() | IDENTITIES,
+    mode_reason=PROSE,
+    version=st.integers(1, 10**9),
+    lease=st.none() | LEASES,
+    expires=MOMENTS,
+    size=SIZES,
+)
 TEMPLATES = st.builds(
     lambda **fields: replace(template_record(), **fields),
-    hardware=st.builds(Hardware, vcpus=st.integers(1, 4)), created=MOMENTS, provision=LINES,
+    hardware=st.builds(Hardware, vcpus=st.integers(1, 4)),
+    created=MOMENTS,
+    provision=LINES,
     checksums=st.none() | st.dictionaries(LINES, LINES),
-)  # fmt: skip
+)
 HOLDERS = st.builds(Holder, UUIDS, NAMES, st.just("/data"), st.booleans(), st.booleans())
 VOLUMES = st.builds(
     lambda **fields: replace(volume_record(), **fields),
-    name=NAMES, created=MOMENTS, holder=st.none() | HOLDERS, encryption=st.just("") | UUIDS,
-)  # fmt: skip
+    name=NAMES,
+    created=MOMENTS,
+    holder=st.none() | HOLDERS,
+    encryption=st.just("") | UUIDS,
+)
 
 
 def volume_record(**changes: Any) -> VolumeRecord:
@@ -60,22 +82,39 @@ def volume_record(**changes: Any) -> VolumeRecord:
 def full_host() -> HostRecord:
     """Return a host every field of which is in use."""
     spec = HostSpec(
-        ports=(8080,), authorized_keys=(f"{HOST_KEY} me@home",), egress="proxy", egress_proxy="proxy.example:3128",
-        pool="gold", vcpus=2, memory_mib=2048, volumes=(VolumeUse("data", "/data", 10, "golden"),), bind="127.0.0.9",
-    )  # fmt: skip
+        ports=(8080,),
+        authorized_keys=(f"{HOST_KEY} me@home",),
+        egress="proxy",
+        egress_proxy="proxy.example:3128",
+        pool="gold",
+        vcpus=2,
+        memory_mib=2048,
+        volumes=(VolumeUse("data", "/data", 10, "golden"),),
+        bind="127.0.0.9",
+    )
     return host_record(
-        spec=spec, mode="instant", mode_reason="why", labels={"os/name": "debian"}, expires=2.0,
+        spec=spec,
+        mode="instant",
+        mode_reason="why",
+        labels={"os/name": "debian"},
+        expires=2.0,
         identity=Identity("0" * 32, HOST_KEY, "1f", 2.0, "ABCD:EFGH", "ab" * 32, {"2f": 3.0}, True),
-        lease=Lease(UUID, "job-17", 1.0, 2.0, "3f"), size=Size(1, 2, 3), frozen=Size(1, 2, 3), most=Size(4, 5, 6),
-    )  # fmt: skip
+        lease=Lease(UUID, "job-17", 1.0, 2.0, "3f"),
+        size=Size(1, 2, 3),
+        frozen=Size(1, 2, 3),
+        most=Size(4, 5, 6),
+    )
 
 
 def full_template() -> TemplateRecord:
     """Return a template every field of which is in use."""
     source = Source("trixie", ("docker.io",), BuildOptions(mirror="http://deb.example/debian"))
     return template_record(
-        checksums={"ram": "ab" * 32, "stamp:ram": "1024:17"}, source=source, provision="playbook warm.yml", disk_gib=8,
-    )  # fmt: skip
+        checksums={"ram": "ab" * 32, "stamp:ram": "1024:17"},
+        source=source,
+        provision="playbook warm.yml",
+        disk_gib=8,
+    )
 
 
 def full_pool() -> PoolRecord:
@@ -85,4 +124,6 @@ def full_pool() -> PoolRecord:
 
 def full_volume() -> VolumeRecord:
     """Return a volume every field of which is in use."""
-    return volume_record(holder=Holder(UUID, "web-1", "/data"), source="golden", encryption=UUID, filesystem="ext4")
+    return volume_record(
+        holder=Holder(UUID, "web-1", "/data"), source="golden", encryption=UUID, filesystem="ext4"
+    )

@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Stand-ins for tests: a clock that is turned by hand, a hypervisor that fails when told to, and hostile text."""
+"""Stand-ins for tests: a clock that is turned by hand, a hypervisor that fails when told to, and
+hostile text.
+"""
 
 from __future__ import annotations
 
@@ -84,7 +86,9 @@ class FaultyProvider:
         self._after: dict[tuple[str, int], BaseException] = {}
         self._tamper: dict[str, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 
-    def fail(self, method: str, error: BaseException, *, call: int = 1, after: bool = False) -> None:
+    def fail(
+        self, method: str, error: BaseException, *, call: int = 1, after: bool = False
+    ) -> None:
         """Let the n-th call from now of a method fail: instead of its work, or after it."""
         faults = self._after if after else self._before
         faults[method, self.calls[method] + call] = error
@@ -98,7 +102,9 @@ class FaultyProvider:
         return cast("Provider", self)
 
     def channel(self, *arguments: Any) -> Channel:
-        return _TamperedChannel(self._guarded("channel", self.inner.channel)(*arguments), self._tamper)
+        return _TamperedChannel(
+            self._guarded("channel", self.inner.channel)(*arguments), self._tamper
+        )
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self.inner, name)
@@ -119,7 +125,9 @@ class FaultyProvider:
 
 
 class _TamperedChannel:
-    def __init__(self, inner: Channel, tamper: dict[str, Callable[[dict[str, Any]], dict[str, Any]]]) -> None:
+    def __init__(
+        self, inner: Channel, tamper: dict[str, Callable[[dict[str, Any]], dict[str, Any]]]
+    ) -> None:
         self._inner = inner
         self._tamper = tamper
 
@@ -136,10 +144,20 @@ def host_record(**changes: Any) -> HostRecord:
     """A host as it may be on record."""
     own = uuid.uuid4()
     record = HostRecord(
-        owner="stockyard", tenant="default", fleet="ci", name="ci-1", uuid=str(own), template="base",
-        generation="g1" * 32, spec=HostSpec(), ssh_user="stockyard", mac=mac_of(own), address=address_of(own),
-        phase="ready", created=1.0,
-    )  # fmt: skip
+        owner="stockyard",
+        tenant="default",
+        fleet="ci",
+        name="ci-1",
+        uuid=str(own),
+        template="base",
+        generation="g1" * 32,
+        spec=HostSpec(),
+        ssh_user="stockyard",
+        mac=mac_of(own),
+        address=address_of(own),
+        phase="ready",
+        created=1.0,
+    )
     return replace(record, **changes)
 
 
@@ -152,8 +170,18 @@ def template_record(**changes: Any) -> TemplateRecord:
     """A template as it may be on record."""
     own = uuid.uuid4()
     record = TemplateRecord(
-        owner="stockyard", tenant="default", name="base", uuid=str(own), generation="g1" * 32, recipe="r1" * 32,
-        image="i1" * 32, hardware=Hardware(), docker="running", ssh_user="stockyard", phase="frozen", created=1.0,
+        owner="stockyard",
+        tenant="default",
+        name="base",
+        uuid=str(own),
+        generation="g1" * 32,
+        recipe="r1" * 32,
+        image="i1" * 32,
+        hardware=Hardware(),
+        docker="running",
+        ssh_user="stockyard",
+        phase="frozen",
+        created=1.0,
         mac=mac_of(own),
-    )  # fmt: skip
+    )
     return replace(record, **changes)

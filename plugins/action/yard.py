@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
-from ansible_collections.stockyard.container_hosts.plugins.plugin_utils._progress import ProgressAction
+from ansible_collections.stockyard.container_hosts.plugins.plugin_utils._progress import (
+    ProgressAction,
+)
 
 
 class ActionModule(ProgressAction):

@@ -11,9 +11,16 @@ from typing import Any
 from ansible.errors import AnsibleFilterError
 
 from ansible_collections.stockyard.container_hosts.plugins.module_utils._ansible import checked
-from ansible_collections.stockyard.container_hosts.plugins.module_utils._security import SECURITY, security_spec
-from ansible_collections.stockyard.container_hosts.plugins.module_utils.stockyard.errors import StockyardError
-from ansible_collections.stockyard.container_hosts.plugins.module_utils.stockyard.guest import security
+from ansible_collections.stockyard.container_hosts.plugins.module_utils._security import (
+    SECURITY,
+    security_spec,
+)
+from ansible_collections.stockyard.container_hosts.plugins.module_utils.stockyard.errors import (
+    StockyardError,
+)
+from ansible_collections.stockyard.container_hosts.plugins.module_utils.stockyard.guest import (
+    security,
+)
 
 DOCUMENTATION = r"""
 name: security_bundle
@@ -63,7 +70,10 @@ def security_bundle(value: Any, user: str = "root") -> dict[str, Any]:
         raise AnsibleFilterError(str(error)) from error
     return {
         "packages": list(found.packages),
-        "files": [{"path": p, "text": f.text, "mode": f"{f.mode:04o}"} for p, f in sorted(found.files.items())],
+        "files": [
+            {"path": p, "text": f.text, "mode": f"{f.mode:04o}"}
+            for p, f in sorted(found.files.items())
+        ],
         "enable": list(found.enable),
         "masked": list(found.masked),
         "daemon": found.daemon,

@@ -170,15 +170,23 @@ from typing import Any
 from ansible.errors import AnsibleError, AnsibleParserError
 from ansible.plugins.inventory import BaseInventoryPlugin, Cacheable, Constructable
 
-from ansible_collections.stockyard.container_hosts.plugins.module_utils.stockyard.errors import StockyardError
-from ansible_collections.stockyard.container_hosts.plugins.module_utils.stockyard.escaping import one_line
+from ansible_collections.stockyard.container_hosts.plugins.module_utils.stockyard.errors import (
+    StockyardError,
+)
+from ansible_collections.stockyard.container_hosts.plugins.module_utils.stockyard.escaping import (
+    one_line,
+)
 from ansible_collections.stockyard.container_hosts.plugins.plugin_utils._hosts import (
     Entry,
     groups,
     variables,
 )
 from ansible_collections.stockyard.container_hosts.plugins.plugin_utils._trust import marked
-from ansible_collections.stockyard.container_hosts.plugins.plugin_utils._yards import OWN, listing, yards
+from ansible_collections.stockyard.container_hosts.plugins.plugin_utils._yards import (
+    OWN,
+    listing,
+    yards,
+)
 
 AT_ONCE = 8
 
@@ -216,14 +224,21 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
     def _templated(self, value: Any) -> Any:
         return self.templar.template(value) if value else value
 
-    def _entries(self, wanted: list[dict[str, Any]], path: str, cache: bool) -> tuple[list[Entry], list[str]]:
+    def _entries(
+        self, wanted: list[dict[str, Any]], path: str, cache: bool
+    ) -> tuple[list[Entry], list[str]]:
         """Return all hosts, cached or read, and the names of unreadable hypervisors."""
         self.load_cache_plugin()
         key = self.get_cache_key(path)
         # The cache contains the options, so that a changed file is read again.
         asked = [{k: v for k, v in w.items() if k != "password"} for w in wanted]
         used = self.get_option("cache")
-        if used and cache and isinstance(kept := self._cache.get(key), dict) and kept.get("asked") == asked:
+        if (
+            used
+            and cache
+            and isinstance(kept := self._cache.get(key), dict)
+            and kept.get("asked") == asked
+        ):
             return kept["hosts"], []
         entries, missing = self._read(wanted)
         if used and not missing:
@@ -237,17 +252,23 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         if failed and (self.get_option("on_error") == "fail" or len(failed) == len(answers)):
             raise AnsibleParserError("; ".join(sorted(failed)))
         return list(self._told(wanted, answers)), [
-            w["name"] for w, answer in zip(wanted, answers, strict=True) if isinstance(answer, StockyardError)
+            w["name"]
+            for w, answer in zip(wanted, answers, strict=True)
+            if isinstance(answer, StockyardError)
         ]
 
     def _told(self, wanted: list[dict[str, Any]], answers: list[Any]) -> Iterator[Entry]:
         """Yield the hosts of all answers, and warn of unreadable hypervisors and objects."""
         for options, answer in zip(wanted, answers, strict=True):
             if isinstance(answer, StockyardError):
-                self.display.warning(one_line(f"The hosts of {options['name']} are missing: {answer}"))
+                self.display.warning(
+                    one_line(f"The hosts of {options['name']} are missing: {answer}")
+                )
                 continue
             for stranger in answer.unreadable:
-                self.display.warning(one_line(f"{stranger.name} on {options['name']} is left out: {stranger.reason}"))
+                self.display.warning(
+                    one_line(f"{stranger.name} on {options['name']} is left out: {stranger.reason}")
+                )
             yield from ({**entry, "hypervisor": options["name"]} for entry in answer.hosts)
 
     def _add(self, entry: Entry) -> None:
@@ -257,7 +278,8 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         connection = self.get_option("connection")
         if connection == "guest_agent" and not entry["agent"]:
             raise AnsibleParserError(
-                f"Host {entry['name']} on {entry['hypervisor']} has no guest agent that Ansible could use. Remedy: set "
+                f"Host {entry['name']} on {entry['hypervisor']} has no guest agent that Ansible "
+                f"could use. Remedy: set "
                 "connection to ssh, or put that hypervisor into another file."
             )
         values = marked(variables(entry, connection))
@@ -278,8 +300,10 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
             raise AnsibleParserError(f"hostname: {error}") from error
         if not name or name in self._names:
             raise AnsibleParserError(
-                f"Two hosts would be called {name!a}, one of them on {values['stockyard_hypervisor']}. Remedy: set the "
-                "option hostname, such as: stockyard_name ~ '.' ~ stockyard_tenant ~ '.' ~ stockyard_hypervisor"
+                f"Two hosts would be called {name!a}, one of them on "
+                f"{values['stockyard_hypervisor']}. Remedy: set the "
+                "option hostname, such as: stockyard_name ~ '.' ~ stockyard_tenant ~ '.' ~ "
+                "stockyard_hypervisor"
             )
         self._names.add(name)
         return name

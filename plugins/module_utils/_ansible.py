@@ -26,12 +26,24 @@ Params = dict[str, Any]
 
 # What every module takes, so that defaults for the action group fit all of them.
 COMMON: Params = {
-    "hypervisor": {"type": "str", "default": DEFAULT_HYPERVISOR, "fallback": (env_fallback, ["STOCKYARD_HYPERVISOR"])},
-    "owner": {"type": "str", "default": DEFAULT_OWNER, "fallback": (env_fallback, ["STOCKYARD_OWNER"])},
+    "hypervisor": {
+        "type": "str",
+        "default": DEFAULT_HYPERVISOR,
+        "fallback": (env_fallback, ["STOCKYARD_HYPERVISOR"]),
+    },
+    "owner": {
+        "type": "str",
+        "default": DEFAULT_OWNER,
+        "fallback": (env_fallback, ["STOCKYARD_OWNER"]),
+    },
     "storage": {"type": "path"},
     "username": {"type": "str", "fallback": (env_fallback, ["VMWARE_USER"])},
     "password": {"type": "str", "no_log": True, "fallback": (env_fallback, ["VMWARE_PASSWORD"])},
-    "validate_certs": {"type": "bool", "default": True, "fallback": (env_fallback, ["VMWARE_VALIDATE_CERTS"])},
+    "validate_certs": {
+        "type": "bool",
+        "default": True,
+        "fallback": (env_fallback, ["VMWARE_VALIDATE_CERTS"]),
+    },
     "ca_path": {"type": "path", "fallback": (env_fallback, ["VMWARE_CA_PATH"])},
     "pki_dir": {"type": "path"},
     "ca_certificate": {"type": "str"},
@@ -40,9 +52,12 @@ COMMON: Params = {
 }
 PROGRESS: Params = {"progress_file": {"type": "path"}}
 LIBRARIES = {
-    "cryptography": "cryptography", "libvirt": "libvirt-python", "jinja2": "jinja2", "pyVmomi": "pyvmomi",
+    "cryptography": "cryptography",
+    "libvirt": "libvirt-python",
+    "jinja2": "jinja2",
+    "pyVmomi": "pyvmomi",
     "pyVim": "pyvmomi",
-}  # fmt: skip
+}
 
 
 def changing(options: Params, **rules: Any) -> AnsibleModule:
@@ -56,18 +71,24 @@ def asking(options: Params, **rules: Any) -> AnsibleModule:
 
 
 def change(
-    module: AnsibleModule, act: Callable[[Yard, Params, Params], Result], show: Callable[[list[Params]], Params]
+    module: AnsibleModule,
+    act: Callable[[Yard, Params, Params], Result],
+    show: Callable[[list[Params]], Params],
 ) -> NoReturn:
     """Do what a module is for and end it.
 
-    :param act: called with the yard, the module's parameters, and keywords that say how: ``check`` and ``timeout``.
+    :param act: called with the yard, the module's parameters, and keywords that say how: ``check``
+        and ``timeout``.
     :param show: what to return of the objects that the call left.
     """
 
     def work(yard: Yard) -> Params:
         how = {"check": module.check_mode, "timeout": float(module.params["timeout"])}
         result = act(yard, module.params, how)
-        answer = {"changed": result.changed, "plan": [str(action) for action in result.plan.actions]}
+        answer = {
+            "changed": result.changed,
+            "plan": [str(action) for action in result.plan.actions],
+        }
         if module._diff:
             answer["diff"] = result.plan.diff()
         if result.kept:
@@ -83,10 +104,14 @@ def checked(options: Params, params: Any, where: str) -> Params:
     :raises InvalidInput: when they are not as the options say.
     """
     if not isinstance(params, dict):
-        raise InvalidInput(f"{where}: {params!a} is no mapping.", remedy="give options and their values")
+        raise InvalidInput(
+            f"{where}: {params!a} is no mapping.", remedy="give options and their values"
+        )
     result = ArgumentSpecValidator(options).validate(params)
     if result.error_messages:
-        raise InvalidInput(f"{where}: {'; '.join(result.error_messages)}.", remedy="see the module's documentation")
+        raise InvalidInput(
+            f"{where}: {'; '.join(result.error_messages)}.", remedy="see the module's documentation"
+        )
     valid: Params = result.validated_parameters
     return valid
 
@@ -94,8 +119,8 @@ def checked(options: Params, params: Any, where: str) -> Params:
 def here(options: Params, work: Callable[[Params, bool], Params], **rules: Any) -> NoReturn:
     """A module that knows no yard: it works on the machine that it runs on. Runs it and ends it.
 
-    :param work: called with the module's parameters and whether nothing may be changed; returns what to return. A
-        ``diff`` in it is returned in diff mode only.
+    :param work: called with the module's parameters and whether nothing may be changed; returns
+        what to return. A ``diff`` in it is returned in diff mode only.
     """
     module = AnsibleModule(argument_spec=options, supports_check_mode=True, **rules)
     try:
@@ -115,7 +140,9 @@ def ask(module: AnsibleModule, question: Callable[[Yard, Params], Params]) -> No
 
 def _module(options: Params, rules: Params) -> AnsibleModule:
     together = [("ca_certificate", "ca_private_key")]
-    return AnsibleModule(argument_spec=options, supports_check_mode=True, required_together=together, **rules)
+    return AnsibleModule(
+        argument_spec=options, supports_check_mode=True, required_together=together, **rules
+    )
 
 
 def _bounded(module: AnsibleModule, work: Callable[[Yard], Params]) -> NoReturn:
@@ -141,7 +168,10 @@ def open_yard(params: Params, progress: Callable[[str], None] | None = None) -> 
         owner=params["owner"],
         storage=params["storage"],
         login=Login(
-            params["username"] or "", params["password"] or "", params["validate_certs"], params["ca_path"] or ""
+            params["username"] or "",
+            params["password"] or "",
+            params["validate_certs"],
+            params["ca_path"] or "",
         ),
         pki_dir=params["pki_dir"],
         ca_certificate=params["ca_certificate"] or "",
@@ -168,13 +198,17 @@ def _appending(path: str) -> TextIO:
         return open(path, "a", buffering=1, encoding="utf-8")
     except OSError as error:
         raise InvalidInput(
-            "the progress file cannot be written.", name=path, cause=str(error),
+            "the progress file cannot be written.",
+            name=path,
+            cause=str(error),
             remedy="name a file in a directory that this user may write",
-        ) from error  # fmt: skip
+        ) from error
 
 
 def _for_ansible(error: StockyardError) -> None:
-    """Add the remedy that only users of Ansible have: the SDK's errors name none, as the console command shows them."""
+    """Add the remedy that only users of Ansible have: the SDK's errors name none, as the console
+    command shows them.
+    """
     if _library(error):
         error.remedy += ", or set ansible_python_interpreter to a Python that has it"
 
@@ -193,4 +227,9 @@ def _library(error: StockyardError) -> str:
 
 
 def _structured(error: StockyardError) -> Params:
-    return {"kind": type(error).__name__, "object": error.name, "cause": error.cause, "remedy": error.remedy}
+    return {
+        "kind": type(error).__name__,
+        "object": error.name,
+        "cause": error.cause,
+        "remedy": error.remedy,
+    }

@@ -22,9 +22,21 @@ from .stockyard.yard import Yard
 Params = dict[str, Any]
 
 CONTROLLER: Params = {
-    "controller_url": {"type": "str", "required": True, "fallback": (env_fallback, ["JENKINS_URL"])},
-    "controller_user": {"type": "str", "default": "", "fallback": (env_fallback, ["JENKINS_USER_ID"])},
-    "controller_token": {"type": "str", "no_log": True, "fallback": (env_fallback, ["JENKINS_API_TOKEN"])},
+    "controller_url": {
+        "type": "str",
+        "required": True,
+        "fallback": (env_fallback, ["JENKINS_URL"]),
+    },
+    "controller_user": {
+        "type": "str",
+        "default": "",
+        "fallback": (env_fallback, ["JENKINS_USER_ID"]),
+    },
+    "controller_token": {
+        "type": "str",
+        "no_log": True,
+        "fallback": (env_fallback, ["JENKINS_API_TOKEN"]),
+    },
     "controller_ca_path": {"type": "path"},
     "fleet": {"type": "str", "required": True},
     "tenant": {"type": "str", "default": "default"},
@@ -51,19 +63,33 @@ NODES: Params = {
     "timeout": {"type": "int", "default": 1200},
 }
 
-PLAIN = ("fleet", "tenant", "launcher", "credentials_id", "executors", "work_dir", "exclusive", "java", "one_build",
-         "lost_hosts")  # fmt: skip
+PLAIN = (
+    "fleet",
+    "tenant",
+    "launcher",
+    "credentials_id",
+    "executors",
+    "work_dir",
+    "exclusive",
+    "java",
+    "one_build",
+    "lost_hosts",
+)
 
 
 def converging(yard: Yard, params: Params, how: Params) -> Result:
     """What a task wants of a fleet's nodes."""
     present = params["state"] == "present"
     if present and params["hosts"] is not None:
-        raise InvalidInput("hosts: all of a fleet have nodes, or none.", remedy="give hosts with drained or absent")
+        raise InvalidInput(
+            "hosts: all of a fleet have nodes, or none.", remedy="give hosts with drained or absent"
+        )
     declared = {k: params[k] for k in PLAIN}
     # Who only takes away need not say how agents are started.
     how_started = {} if present or params["credentials_id"] else {"launcher": "inbound"}
-    spec = AgentSpec(**{**declared, **how_started}, labels=tuple(params["labels"]), place=_place(params))
+    spec = AgentSpec(
+        **{**declared, **how_started}, labels=tuple(params["labels"]), place=_place(params)
+    )
     agents = Agents(yard.context, _controller(params), spec)
     if present:
         scope = Scope(params["register"], params["collect"])
@@ -82,14 +108,19 @@ def listing(yard: Yard, params: Params) -> Params:
 
 def _controller(params: Params) -> Controller:
     return Controller(
-        params["controller_url"], params["controller_user"], params["controller_token"] or "",
+        params["controller_url"],
+        params["controller_user"],
+        params["controller_token"] or "",
         params["controller_ca_path"] or "",
-    )  # fmt: skip
+    )
 
 
 def _place(params: Params) -> str:
-    """Which hypervisor this is, as far as can be told: a local one's URI is the same on every machine."""
+    """Which hypervisor this is, as far as can be told: a local one's URI is the same on every
+    machine.
+    """
     uri = str(params["hypervisor"]).partition("?")[0]
     return str(
-        params["place"] or (uri if "://" in uri and not uri.startswith("qemu:///") else f"{uri}@{platform.node()}")
+        params["place"]
+        or (uri if "://" in uri and not uri.startswith("qemu:///") else f"{uri}@{platform.node()}")
     )

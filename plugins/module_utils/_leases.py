@@ -35,9 +35,13 @@ def leasing(yard: Yard, params: Params, how: Params) -> Result:
     back = {"replace": params["replace"], **how}
     if params["state"] == "released":
         return (
-            yard.release_lease(params["id"], **back) if params["id"] else yard.release_held(lease_spec(params), **back)
+            yard.release_lease(params["id"], **back)
+            if params["id"]
+            else yard.release_held(lease_spec(params), **back)
         )
     if params["id"]:
         return yard.renew_lease(params["id"], params["duration"], check=how["check"])
     wait = how["timeout"] if params["wait"] else 0.0
-    return yard.have_lease(lease_spec(params), extend=params["renew"], check=how["check"], wait=wait)
+    return yard.have_lease(
+        lease_spec(params), extend=params["renew"], check=how["check"], wait=wait
+    )

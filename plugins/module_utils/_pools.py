@@ -34,7 +34,10 @@ PRELOAD: Params = {
     "type": "list",
     "elements": "dict",
     "default": [],
-    "options": {**{kind: {"type": "str"} for kind in KINDS}, "name": {"type": "str", "default": ""}},
+    "options": {
+        **{kind: {"type": "str"} for kind in KINDS},
+        "name": {"type": "str", "default": ""},
+    },
     "mutually_exclusive": [KINDS],
     "required_one_of": [KINDS],
 }
@@ -43,7 +46,9 @@ PRELOAD: Params = {
 @named("pool")
 def pool_spec(params: Params) -> PoolSpec:
     """The pool that a task declares."""
-    return PoolSpec(name=params["name"], **{k: params[k] for k in POOL if k not in ("force", "timeout")})
+    return PoolSpec(
+        name=params["name"], **{k: params[k] for k in POOL if k not in ("force", "timeout")}
+    )
 
 
 def preloads(items: list[Params]) -> tuple[Preload, ...]:

@@ -14,7 +14,10 @@ Params = dict[str, Any]
 
 CLOUD_IMAGE: Params = {
     "type": "dict",
-    "options": {"location": {"type": "str", "required": True}, "checksum": {"type": "str", "default": ""}},
+    "options": {
+        "location": {"type": "str", "required": True},
+        "checksum": {"type": "str", "default": ""},
+    },
 }
 
 PROVISION: Params = {

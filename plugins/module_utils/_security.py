@@ -53,9 +53,11 @@ def security_spec(params: Params) -> SecuritySpec:
     limits = {name: value for name, value in (params["limits"] or {}).items() if value is not None}
     policy = params["policy"]
     lists = {name: tuple(policy[name]) for name in ("mounts", "images")} if policy else {}
-    return SecuritySpec(**{
-        **params,
-        "sysctls": {name: str(value) for name, value in params["sysctls"].items()} or None,
-        "limits": limits or None,
-        "policy": Policy(**{**policy, **lists}) if policy else None,
-    })  # fmt: skip
+    return SecuritySpec(
+        **{
+            **params,
+            "sysctls": {name: str(value) for name, value in params["sysctls"].items()} or None,
+            "limits": limits or None,
+            "policy": Policy(**{**policy, **lists}) if policy else None,
+        }
+    )

@@ -25,7 +25,14 @@ from .stockyard.model.pool import ON_FULL
 from .stockyard.model.repository import Repository
 from .stockyard.model.template import ACCELERATORS, DOCKER_KINDS, KEEP, Hardware, TemplateSpec
 from .stockyard.model.update import RECREATE, STRATEGIES, UpdateSpec
-from .stockyard.planning.declaration import PRUNE, Declaration, FleetTerm, PoolTerm, TemplateTerm, VolumeTerm
+from .stockyard.planning.declaration import (
+    PRUNE,
+    Declaration,
+    FleetTerm,
+    PoolTerm,
+    TemplateTerm,
+    VolumeTerm,
+)
 from .stockyard.resources.certificates.clients import Client
 from .stockyard.result import Result
 from .stockyard.yard import Yard
@@ -146,7 +153,17 @@ ITEM: Params = {
 }
 
 # Options that a host's specification has by the same name and type.
-PLAIN = ("fork_mode", "engine_identity", "bind", "egress", "egress_proxy", "network", "pool", "vcpus", "memory_mib")
+PLAIN = (
+    "fork_mode",
+    "engine_identity",
+    "bind",
+    "egress",
+    "egress_proxy",
+    "network",
+    "pool",
+    "vcpus",
+    "memory_mib",
+)
 
 
 @named("template")
@@ -157,7 +174,15 @@ def template_spec(params: Params) -> TemplateSpec:
     age = params["max_age"]
     return TemplateSpec(
         **_of(
-            params, "name", "tenant", "docker", "upgrade", "keep_generations", "max_memory_mib", "secure_boot", "vtpm"
+            params,
+            "name",
+            "tenant",
+            "docker",
+            "upgrade",
+            "keep_generations",
+            "max_memory_mib",
+            "secure_boot",
+            "vtpm",
         ),
         max_age=None if age is None else duration("max_age", age),
         image=ImageSpec(
@@ -171,7 +196,8 @@ def template_spec(params: Params) -> TemplateSpec:
         build=BuildOptions(
             **_of(params, "mirror", "security_mirror", "proxy"),
             repositories=tuple(
-                Repository(**{**r, "components": tuple(r["components"])}) for r in params["repositories"]
+                Repository(**{**r, "components": tuple(r["components"])})
+                for r in params["repositories"]
             ),
         ),
         hardware=Hardware(**hardware),
@@ -185,11 +211,23 @@ def fleet_spec(params: Params) -> FleetSpec:
     """The fleet that a task declares."""
     names, count, update = params["names"], params["count"], params["update"]
     return FleetSpec(
-        **_of(params, "name", "template", "tenant", "labels", "recreate", "placement", "here", "on_full"),
+        **_of(
+            params,
+            "name",
+            "template",
+            "tenant",
+            "labels",
+            "recreate",
+            "placement",
+            "here",
+            "on_full",
+        ),
         # Where names are declared and there are none, no host is wanted.
         count=count if count is not None else 1 if names is None else len(names),
         names=tuple(names or ()),
-        hypervisors=tuple(Hypervisor(h["name"], h["state"], h["max"]) for h in params["hypervisors"]),
+        hypervisors=tuple(
+            Hypervisor(h["name"], h["state"], h["max"]) for h in params["hypervisors"]
+        ),
         replace_on_labels=tuple(params["replace_on_labels"]),
         update=UpdateSpec(**{**update, "hook": tuple(update["hook"])}),
         min_ready=params["min_ready"],
@@ -206,25 +244,46 @@ def declaration(params: Params) -> Declaration:
     unknown = sorted(map(str, declared.keys() - {"pools", "templates", "volumes", "fleets"}))
     if unknown:
         raise InvalidInput(
-            f"declaration: {unknown[0]} is not known.", remedy="declare pools, templates, volumes and fleets"
+            f"declaration: {unknown[0]} is not known.",
+            remedy="declare pools, templates, volumes and fleets",
         )
     pools, templates, volumes, fleets = (
         _items(declared, kind, options)
-        for kind, options in (("pools", POOL), ("templates", TEMPLATE), ("volumes", VOLUME), ("fleets", FLEET))
+        for kind, options in (
+            ("pools", POOL),
+            ("templates", TEMPLATE),
+            ("volumes", VOLUME),
+            ("fleets", FLEET),
+        )
     )
     found = Declaration(
-        tuple(TemplateTerm(template_spec(t), float(t["timeout"])) for t in templates if t["state"] == "present"),
+        tuple(
+            TemplateTerm(template_spec(t), float(t["timeout"]))
+            for t in templates
+            if t["state"] == "present"
+        ),
         tuple(
             FleetTerm(fleet_spec(_placed(f, here)), float(f["timeout"]), f["wait"])
             for f in fleets
             if f["state"] == "present"
         ),
-        *(tuple((i["tenant"], i["name"]) for i in kind if i["state"] == "absent") for kind in (templates, fleets)),
-        pools=tuple(PoolTerm(pool_spec(p), p["force"], float(p["timeout"])) for p in pools if p["state"] == "present"),
+        *(
+            tuple((i["tenant"], i["name"]) for i in kind if i["state"] == "absent")
+            for kind in (templates, fleets)
+        ),
+        pools=tuple(
+            PoolTerm(pool_spec(p), p["force"], float(p["timeout"]))
+            for p in pools
+            if p["state"] == "present"
+        ),
         absent_pools=tuple((p["tenant"], p["name"]) for p in pools if p["state"] == "absent"),
         prune=params["prune"],
         evacuate=params["evacuate"],
-        volumes=tuple(VolumeTerm(volume_spec(v), float(v["timeout"])) for v in volumes if v["state"] == "present"),
+        volumes=tuple(
+            VolumeTerm(volume_spec(v), float(v["timeout"]))
+            for v in volumes
+            if v["state"] == "present"
+        ),
         absent_volumes=tuple((v["tenant"], v["name"]) for v in volumes if v["state"] == "absent"),
     )
     return found.rebuilt() if params["rebuild"] else found
@@ -240,14 +299,19 @@ def _items(declared: Params, kind: str, options: Params) -> list[Params]:
     items = declared.get(kind) or []
     if not isinstance(items, list):
         raise InvalidInput(f"declaration: {kind} is no list.", remedy=f"give {kind} as a list")
-    return [checked({**options, **ITEM}, item, f"{kind} {number}") for number, item in enumerate(items, 1)]
+    return [
+        checked({**options, **ITEM}, item, f"{kind} {number}")
+        for number, item in enumerate(items, 1)
+    ]
 
 
 @named("host")
 def single_spec(params: Params) -> SingleSpec:
     """The host that a task declares by its name."""
     declared = _of(params, "name", "tenant", "labels")
-    return SingleSpec(**declared, template=params["template"] or "", host=_host_spec(params), ttl=_ttl(params))
+    return SingleSpec(
+        **declared, template=params["template"] or "", host=_host_spec(params), ttl=_ttl(params)
+    )
 
 
 def client(params: Params) -> Client:
@@ -257,7 +321,9 @@ def client(params: Params) -> Client:
 
 def reaping(yard: Yard, params: Params, how: Params) -> Result:
     """What a task wants to be reaped."""
-    return yard.reap(dry_run=how["check"], grace=seconds("grace", params["grace"]), timeout=how["timeout"])
+    return yard.reap(
+        dry_run=how["check"], grace=seconds("grace", params["grace"]), timeout=how["timeout"]
+    )
 
 
 def _ttl(params: Params) -> float:
@@ -266,7 +332,9 @@ def _ttl(params: Params) -> float:
 
 def _host_spec(params: Params) -> HostSpec:
     ports, keys = tuple(params["ports"]), tuple(params["authorized_keys"])
-    return HostSpec(ports=ports, authorized_keys=keys, volumes=volume_uses(params), **_of(params, *PLAIN))
+    return HostSpec(
+        ports=ports, authorized_keys=keys, volumes=volume_uses(params), **_of(params, *PLAIN)
+    )
 
 
 def _of(params: Params, *names: str) -> Params:

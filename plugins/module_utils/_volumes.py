@@ -34,7 +34,9 @@ USE: Params = {
 @named("volume")
 def volume_spec(params: Params) -> VolumeSpec:
     """The volume that a task declares."""
-    return VolumeSpec(**{name: params[name] for name in ("name", "tenant", "size_gib", "source", "snapshot")})
+    return VolumeSpec(
+        **{name: params[name] for name in ("name", "tenant", "size_gib", "source", "snapshot")}
+    )
 
 
 def volume_uses(params: Params) -> tuple[VolumeUse, ...]:

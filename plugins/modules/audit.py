@@ -101,11 +101,21 @@ findings:
 from dataclasses import asdict
 from typing import Any
 
-from ansible_collections.stockyard.container_hosts.plugins.module_utils._ansible import here
-from ansible_collections.stockyard.container_hosts.plugins.module_utils._security import SECURITY, security_spec
-from ansible_collections.stockyard.container_hosts.plugins.module_utils.stockyard.errors import OperationRefused
-from ansible_collections.stockyard.container_hosts.plugins.module_utils.stockyard.hostconfig import audit, cis
-from ansible_collections.stockyard.container_hosts.plugins.module_utils.stockyard.hostconfig.machine import of_root
+from ..module_utils._ansible import here
+from ..module_utils._security import (
+    SECURITY,
+    security_spec,
+)
+from ..module_utils.stockyard.errors import (
+    OperationRefused,
+)
+from ..module_utils.stockyard.hostconfig import (
+    audit,
+    cis,
+)
+from ..module_utils.stockyard.hostconfig.machine import (
+    of_root,
+)
 
 OPTIONS = {
     "security": {"type": "dict", "options": SECURITY},
@@ -119,7 +129,9 @@ def work(params: dict[str, Any], _check: bool) -> dict[str, Any]:
     """Run all checks."""
     machine = of_root("audit")
     said = params["security"]
-    looking = audit.Audit(machine, security_spec(said).settings() if said else audit.settings_of(machine))
+    looking = audit.Audit(
+        machine, security_spec(said).settings() if said else audit.settings_of(machine)
+    )
     found = looking.findings()
     if params["benchmark"]:
         found += cis.findings(looking, frozenset(params["docker_users"]))
@@ -130,7 +142,11 @@ def work(params: dict[str, Any], _check: bool) -> dict[str, Any]:
             cause="; ".join(f"{f.check}: {f.found} instead of {f.expected}" for f in bad[:20]),
             remedy="apply the profile again, and find the cause of the change",
         )
-    told = {"compliant": not bad, "profile": looking.settings.profile, "findings": [asdict(f) for f in found]}
+    told = {
+        "compliant": not bad,
+        "profile": looking.settings.profile,
+        "findings": [asdict(f) for f in found],
+    }
     return {"changed": False, **told}
 
 

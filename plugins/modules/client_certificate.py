@@ -151,8 +151,11 @@ error:
     remedy: "bring it back, or converge the yard first: hosts are admitted to a new one"
 """
 
-from ansible_collections.stockyard.container_hosts.plugins.module_utils._ansible import change, changing
-from ansible_collections.stockyard.container_hosts.plugins.module_utils._specs import TENANT, client
+from ..module_utils._ansible import (
+    change,
+    changing,
+)
+from ..module_utils._specs import TENANT, client
 
 OPTIONS = {
     **TENANT,
@@ -166,9 +169,14 @@ OPTIONS = {
 }
 
 ACTS = {
-    "present": lambda yard, params, how: yard.client_certificate(client(params), check=how["check"]),
+    "present": lambda yard, params, how: yard.client_certificate(
+        client(params), check=how["check"]
+    ),
     "absent": lambda yard, params, how: yard.revoke(
-        client(params), serial=params["serial"] or "", certificate=params["certificate"] or "", **how
+        client(params),
+        serial=params["serial"] or "",
+        certificate=params["certificate"] or "",
+        **how,
     ),
 }
 

@@ -107,9 +107,13 @@ error:
 
 from typing import Any
 
-from ansible_collections.stockyard.container_hosts.plugins.module_utils._ansible import here
-from ansible_collections.stockyard.container_hosts.plugins.module_utils.stockyard.hostconfig import daemon
-from ansible_collections.stockyard.container_hosts.plugins.module_utils.stockyard.hostconfig.machine import Machine
+from ..module_utils._ansible import here
+from ..module_utils.stockyard.hostconfig import (
+    daemon,
+)
+from ..module_utils.stockyard.hostconfig.machine import (
+    Machine,
+)
 
 OPTIONS = {
     "config": {"type": "dict", "required": True},
@@ -128,9 +132,18 @@ def work(params: dict[str, Any], check: bool) -> dict[str, Any]:
     if check and change.changed:
         daemon.validate(machine, change.after)
     action = change.action if check else daemon.apply(machine, change, **how)
-    texts = {side: daemon.text(value) for side, value in (("before", change.before), ("after", change.after))}
+    texts = {
+        side: daemon.text(value)
+        for side, value in (("before", change.before), ("after", change.after))
+    }
     diff = {**texts, "before_header": path, "after_header": path}
-    return {"changed": change.changed, "config": change.after, "keys": change.keys, "action": action, "diff": diff}
+    return {
+        "changed": change.changed,
+        "config": change.after,
+        "keys": change.keys,
+        "action": action,
+        "diff": diff,
+    }
 
 
 def main() -> None:

@@ -160,7 +160,8 @@ hosts:
       type: str
       sample: ready
     ready:
-      description: Whether the host runs, has its identity and the right time, and waits for nothing.
+      description: Whether the host runs, has its identity and the right time, and waits for
+        nothing.
       type: bool
       sample: true
     waits:
@@ -392,8 +393,14 @@ error:
     remedy: declare it with the module template, in the same tenant and with the same owner
 """
 
-from ansible_collections.stockyard.container_hosts.plugins.module_utils._ansible import change, changing
-from ansible_collections.stockyard.container_hosts.plugins.module_utils._specs import FLEET, fleet_spec
+from ..module_utils._ansible import (
+    change,
+    changing,
+)
+from ..module_utils._specs import (
+    FLEET,
+    fleet_spec,
+)
 
 OPTIONS = {
     **FLEET,
@@ -410,7 +417,9 @@ ACTS = {
 def main() -> None:
     """Run the module."""
     module = changing(
-        OPTIONS, required_if=[("state", "present", ["template"])], mutually_exclusive=[("count", "names")]
+        OPTIONS,
+        required_if=[("state", "present", ["template"])],
+        mutually_exclusive=[("count", "names")],
     )
     change(module, ACTS[module.params["state"]], lambda found: {"hosts": found})
 

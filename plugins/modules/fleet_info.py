@@ -123,15 +123,23 @@ fleets:
       sample: {web-2: [its list of revoked certificates is behind]}
 """
 
-from ansible_collections.stockyard.container_hosts.plugins.module_utils._ansible import ask, asking
+from ..module_utils._ansible import ask, asking
 
 
 def main() -> None:
     """Run the module."""
-    module = asking({"name": {"type": "str"}, "tenant": {"type": "str"}, "behind": {"type": "bool", "default": False}})
+    module = asking(
+        {
+            "name": {"type": "str"},
+            "tenant": {"type": "str"},
+            "behind": {"type": "bool", "default": False},
+        }
+    )
     ask(
         module,
-        lambda yard, params: {"fleets": yard.fleets(params["tenant"], params["name"], behind=params["behind"])},
+        lambda yard, params: {
+            "fleets": yard.fleets(params["tenant"], params["name"], behind=params["behind"])
+        },
     )
 
 

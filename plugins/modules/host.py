@@ -134,7 +134,8 @@ host:
       type: str
       sample: ready
     ready:
-      description: Whether the host runs, has its identity and the right time, and waits for nothing.
+      description: Whether the host runs, has its identity and the right time, and waits for
+        nothing.
       type: bool
       sample: true
     waits:
@@ -366,8 +367,15 @@ error:
     remedy: change the fleet's declaration, or use restarted, replaced or absent
 """
 
-from ansible_collections.stockyard.container_hosts.plugins.module_utils._ansible import change, changing
-from ansible_collections.stockyard.container_hosts.plugins.module_utils._specs import HOST, HOST_STATES, single_spec
+from ..module_utils._ansible import (
+    change,
+    changing,
+)
+from ..module_utils._specs import (
+    HOST,
+    HOST_STATES,
+    single_spec,
+)
 
 OPTIONS = {
     **HOST,
@@ -380,7 +388,9 @@ def main() -> None:
     """Run the module."""
     change(
         changing(OPTIONS),
-        lambda yard, params, how: yard.host(single_spec(params), params["state"], wait=params["wait"], **how),
+        lambda yard, params, how: yard.host(
+            single_spec(params), params["state"], wait=params["wait"], **how
+        ),
         lambda found: {"host": found[0] if found else None},
     )
 

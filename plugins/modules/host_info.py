@@ -116,7 +116,8 @@ hosts:
       type: str
       sample: ready
     ready:
-      description: Whether the host runs, has its identity and the right time, and waits for nothing.
+      description: Whether the host runs, has its identity and the right time, and waits for
+        nothing.
       type: bool
       sample: true
     waits:
@@ -334,7 +335,7 @@ hosts:
           host=tcp://127.77.12.5:2376,ca=…,cert=…,key=…
 """
 
-from ansible_collections.stockyard.container_hosts.plugins.module_utils._ansible import ask, asking
+from ..module_utils._ansible import ask, asking
 
 NAMES = ("tenant", "fleet", "name")
 BEHIND = {"type": "bool", "default": False}
@@ -343,7 +344,12 @@ BEHIND = {"type": "bool", "default": False}
 def main() -> None:
     """Run the module."""
     module = asking({**{key: {"type": "str"} for key in NAMES}, "behind": BEHIND})
-    ask(module, lambda yard, params: {"hosts": yard.hosts(*(params[n] for n in NAMES), behind=params["behind"])})
+    ask(
+        module,
+        lambda yard, params: {
+            "hosts": yard.hosts(*(params[n] for n in NAMES), behind=params["behind"])
+        },
+    )
 
 
 if __name__ == "__main__":

@@ -74,7 +74,7 @@ problems:
   sample: [privilege VirtualMachine.Provisioning.Clone is missing on the folder]
 """
 
-from ansible_collections.stockyard.container_hosts.plugins.module_utils._ansible import ask, asking
+from ..module_utils._ansible import ask, asking
 
 
 def main() -> None:

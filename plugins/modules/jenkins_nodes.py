@@ -214,8 +214,14 @@ error:
     remedy: give a user and his API token, with the permissions that the page on Jenkins lists
 """
 
-from ansible_collections.stockyard.container_hosts.plugins.module_utils._ansible import change, changing
-from ansible_collections.stockyard.container_hosts.plugins.module_utils._jenkins import NODES, converging
+from ..module_utils._ansible import (
+    change,
+    changing,
+)
+from ..module_utils._jenkins import (
+    NODES,
+    converging,
+)
 
 
 def main() -> None:

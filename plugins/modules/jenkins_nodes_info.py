@@ -123,13 +123,19 @@ left:
       sample: its mark is that of node agents-1-6a0e4c5d.
 """
 
-from ansible_collections.stockyard.container_hosts.plugins.module_utils._ansible import ask, asking
-from ansible_collections.stockyard.container_hosts.plugins.module_utils._jenkins import CONTROLLER, listing
+from ..module_utils._ansible import ask, asking
+from ..module_utils._jenkins import (
+    CONTROLLER,
+    listing,
+)
 
 
 def main() -> None:
     """Run the module."""
-    ask(asking({**CONTROLLER, "secrets": {"type": "bool", "default": False, "no_log": False}}), listing)
+    ask(
+        asking({**CONTROLLER, "secrets": {"type": "bool", "default": False, "no_log": False}}),
+        listing,
+    )
 
 
 if __name__ == "__main__":

@@ -217,8 +217,14 @@ error:
     remedy: wait longer, or raise min_ready and max of the fleet and converge it
 """
 
-from ansible_collections.stockyard.container_hosts.plugins.module_utils._ansible import change, changing
-from ansible_collections.stockyard.container_hosts.plugins.module_utils._leases import LEASE, leasing
+from ..module_utils._ansible import (
+    change,
+    changing,
+)
+from ..module_utils._leases import (
+    LEASE,
+    leasing,
+)
 
 OPTIONS = {
     **LEASE,
@@ -233,7 +239,9 @@ OPTIONS = {
 
 def main() -> None:
     """Run the module."""
-    module = changing(OPTIONS, required_one_of=[("id", "holder")], mutually_exclusive=[("id", "holder")])
+    module = changing(
+        OPTIONS, required_one_of=[("id", "holder")], mutually_exclusive=[("id", "holder")]
+    )
     change(module, leasing, lambda found: {"lease": found[0] if found else {}})
 
 

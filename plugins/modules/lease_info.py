@@ -114,13 +114,20 @@ leases:
           docker context create ci-1 --docker host=tcp://127.77.12.5:2376,ca=…,cert=…,key=…
 """
 
-from ansible_collections.stockyard.container_hosts.plugins.module_utils._ansible import ask, asking
+from ..module_utils._ansible import ask, asking
 
 
 def main() -> None:
     """Run the module."""
-    module = asking({"holder": {"type": "str"}, "fleet": {"type": "str"}, "tenant": {"type": "str"}})
-    ask(module, lambda yard, params: {"leases": yard.leases(params["tenant"], params["fleet"], params["holder"])})
+    module = asking(
+        {"holder": {"type": "str"}, "fleet": {"type": "str"}, "tenant": {"type": "str"}}
+    )
+    ask(
+        module,
+        lambda yard, params: {
+            "leases": yard.leases(params["tenant"], params["fleet"], params["holder"])
+        },
+    )
 
 
 if __name__ == "__main__":

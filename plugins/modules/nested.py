@@ -150,15 +150,23 @@ error:
 import json
 from typing import Any
 
-from ansible_collections.stockyard.container_hosts.plugins.module_utils._ansible import here
-from ansible_collections.stockyard.container_hosts.plugins.module_utils.stockyard.clock import Deadline
-from ansible_collections.stockyard.container_hosts.plugins.module_utils.stockyard.hostconfig.machine import of_root
-from ansible_collections.stockyard.container_hosts.plugins.module_utils.stockyard.hostconfig.nested import converge
-from ansible_collections.stockyard.container_hosts.plugins.module_utils.stockyard.hostconfig.nested.spec import (
+from ..module_utils._ansible import here
+from ..module_utils.stockyard.clock import (
+    Deadline,
+)
+from ..module_utils.stockyard.hostconfig.machine import (
+    of_root,
+)
+from ..module_utils.stockyard.hostconfig.nested import (
+    converge,
+)
+from ..module_utils.stockyard.hostconfig.nested.spec import (
     MODES,
     NestedSpec,
 )
-from ansible_collections.stockyard.container_hosts.plugins.module_utils.stockyard.model import naming
+from ..module_utils.stockyard.model import (
+    naming,
+)
 
 OPTIONS = {
     "name": {"type": "str", "default": "nested"},
@@ -180,11 +188,16 @@ def work(params: dict[str, Any], check: bool) -> dict[str, Any]:
     spec = NestedSpec(**params)
     how = {"present": present, "check": check, "deadline": Deadline(timeout)}
     outcome = converge.converge(of_root(f"nested {spec.name}"), spec, **how)
-    diff = {side: json.dumps(getattr(outcome, side), indent=1, sort_keys=True) + "\n" for side in ("before", "after")}
+    diff = {
+        side: json.dumps(getattr(outcome, side), indent=1, sort_keys=True) + "\n"
+        for side in ("before", "after")
+    }
     return {
-        "changed": outcome.changed, "nested": outcome.after, "diff": diff,
+        "changed": outcome.changed,
+        "nested": outcome.after,
+        "diff": diff,
         "exec": ["docker", "exec", "--interactive", spec.name] if present else [],
-    }  # fmt: skip
+    }
 
 
 def main() -> None:

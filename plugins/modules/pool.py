@@ -248,8 +248,14 @@ error:
     remedy: "take hosts away first, or force it: then nothing new is let in"
 """
 
-from ansible_collections.stockyard.container_hosts.plugins.module_utils._ansible import change, changing
-from ansible_collections.stockyard.container_hosts.plugins.module_utils._specs import POOL, pool_spec
+from ..module_utils._ansible import (
+    change,
+    changing,
+)
+from ..module_utils._specs import (
+    POOL,
+    pool_spec,
+)
 
 OPTIONS = {
     **POOL,

@@ -124,7 +124,7 @@ pools:
       sample: 20480
 """
 
-from ansible_collections.stockyard.container_hosts.plugins.module_utils._ansible import ask, asking
+from ..module_utils._ansible import ask, asking
 
 
 def main() -> None:

@@ -107,8 +107,11 @@ error:
     remedy: run again
 """
 
-from ansible_collections.stockyard.container_hosts.plugins.module_utils._ansible import change, changing
-from ansible_collections.stockyard.container_hosts.plugins.module_utils._specs import reaping
+from ..module_utils._ansible import (
+    change,
+    changing,
+)
+from ..module_utils._specs import reaping
 
 OPTIONS = {
     "grace": {"type": "str", "default": "1h"},

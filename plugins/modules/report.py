@@ -68,7 +68,7 @@ figures:
   sample: {fleets: 1, hosts: 3, templates: 1, leases: 0, pools: 0, volumes: 0, strangers: 0}
 """
 
-from ansible_collections.stockyard.container_hosts.plugins.module_utils._ansible import ask, asking
+from ..module_utils._ansible import ask, asking
 
 OPTIONS = {
     "dest": {"type": "path", "required": True},
@@ -79,7 +79,10 @@ OPTIONS = {
 def main() -> None:
     """Run the module."""
     module = asking(OPTIONS)
-    ask(module, lambda yard, params: yard.report(params["dest"], params["format"], check=module.check_mode))
+    ask(
+        module,
+        lambda yard, params: yard.report(params["dest"], params["format"], check=module.check_mode),
+    )
 
 
 if __name__ == "__main__":

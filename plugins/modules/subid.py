@@ -95,9 +95,13 @@ error:
 
 from typing import Any
 
-from ansible_collections.stockyard.container_hosts.plugins.module_utils._ansible import here
-from ansible_collections.stockyard.container_hosts.plugins.module_utils.stockyard.hostconfig import subids
-from ansible_collections.stockyard.container_hosts.plugins.module_utils.stockyard.hostconfig.machine import Machine
+from ..module_utils._ansible import here
+from ..module_utils.stockyard.hostconfig import (
+    subids,
+)
+from ..module_utils.stockyard.hostconfig.machine import (
+    Machine,
+)
 
 OPTIONS = {
     "user": {"type": "str", "required": True},
@@ -109,17 +113,26 @@ OPTIONS = {
 
 def work(params: dict[str, Any], check: bool) -> dict[str, Any]:
     """Allocate a range, or return the range that would be allocated."""
-    wish = subids.Wish(params["user"], params["count"], params["first"], params["state"] == "present")
+    wish = subids.Wish(
+        params["user"], params["count"], params["first"], params["state"] == "present"
+    )
     outcome = subids.converge(Machine(), wish, check=check)
     diff = [
-        {"before": outcome.before[name], "after": outcome.after[name], "before_header": name, "after_header": name}
+        {
+            "before": outcome.before[name],
+            "after": outcome.after[name],
+            "before_header": name,
+            "after_header": name,
+        }
         for name in subids.FILES
     ]
     found = outcome.range
     return {
-        "changed": outcome.changed, "first": found.first if found else None, "count": found.count if found else 0,
+        "changed": outcome.changed,
+        "first": found.first if found else None,
+        "count": found.count if found else 0,
         "diff": diff,
-    }  # fmt: skip
+    }
 
 
 def main() -> None:

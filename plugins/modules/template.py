@@ -280,8 +280,14 @@ error:
     remedy: destroy the hosts first
 """
 
-from ansible_collections.stockyard.container_hosts.plugins.module_utils._ansible import change, changing
-from ansible_collections.stockyard.container_hosts.plugins.module_utils._specs import TEMPLATE, template_spec
+from ..module_utils._ansible import (
+    change,
+    changing,
+)
+from ..module_utils._specs import (
+    TEMPLATE,
+    template_spec,
+)
 
 OPTIONS = {
     **TEMPLATE,
@@ -291,7 +297,9 @@ OPTIONS = {
 
 ACTS = {
     "present": lambda yard, params, how: yard.template(template_spec(params), **how),
-    "absent": lambda yard, params, how: yard.remove_template(params["name"], params["tenant"], **how),
+    "absent": lambda yard, params, how: yard.remove_template(
+        params["name"], params["tenant"], **how
+    ),
 }
 
 
@@ -299,7 +307,9 @@ def main() -> None:
     """Run the module."""
     module = changing(OPTIONS)
     act = ACTS[module.params["state"]]
-    change(module, act, lambda found: {"template": found[-1] if found else None, "templates": found})
+    change(
+        module, act, lambda found: {"template": found[-1] if found else None, "templates": found}
+    )
 
 
 if __name__ == "__main__":

@@ -98,13 +98,15 @@ templates:
       sample: 1767225600.0
 """
 
-from ansible_collections.stockyard.container_hosts.plugins.module_utils._ansible import ask, asking
+from ..module_utils._ansible import ask, asking
 
 
 def main() -> None:
     """Run the module."""
     module = asking({"name": {"type": "str"}, "tenant": {"type": "str"}})
-    ask(module, lambda yard, params: {"templates": yard.templates(params["tenant"], params["name"])})
+    ask(
+        module, lambda yard, params: {"templates": yard.templates(params["tenant"], params["name"])}
+    )
 
 
 if __name__ == "__main__":

@@ -167,8 +167,11 @@ error:
     remedy: detach it from web-1, or destroy that host; the volume stays
 """
 
-from ansible_collections.stockyard.container_hosts.plugins.module_utils._ansible import change, changing
-from ansible_collections.stockyard.container_hosts.plugins.module_utils._volumes import (
+from ..module_utils._ansible import (
+    change,
+    changing,
+)
+from ..module_utils._volumes import (
     VOLUME,
     VOLUME_STATES,
     volume_spec,
@@ -188,7 +191,11 @@ def main() -> None:
     change(
         changing(OPTIONS, required_if=[("state", "attached", ["host"])]),
         lambda yard, params, how: yard.volume(
-            volume_spec(params), params["state"], host=params["host"] or "", path=params["path"], **how
+            volume_spec(params),
+            params["state"],
+            host=params["host"] or "",
+            path=params["path"],
+            **how,
         ),
         lambda found: {"volume": found[0] if found else None},
     )

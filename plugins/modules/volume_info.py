@@ -126,7 +126,7 @@ volumes:
       sample: 1767225600.0
 """
 
-from ansible_collections.stockyard.container_hosts.plugins.module_utils._ansible import ask, asking
+from ..module_utils._ansible import ask, asking
 
 
 def main() -> None:

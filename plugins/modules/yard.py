@@ -196,8 +196,14 @@ error:
     remedy: wait, then run again
 """
 
-from ansible_collections.stockyard.container_hosts.plugins.module_utils._ansible import change, changing
-from ansible_collections.stockyard.container_hosts.plugins.module_utils._specs import PRUNE, declaration
+from ..module_utils._ansible import (
+    change,
+    changing,
+)
+from ..module_utils._specs import (
+    PRUNE,
+    declaration,
+)
 
 OPTIONS = {
     "state": {"type": "str", "choices": ["present", "absent"], "required": True},
@@ -220,7 +226,9 @@ ACTS = {
         save_plan=params["save_plan"] or "",
         only_if=params["only_if"] or "",
     ),
-    "absent": lambda yard, params, how: yard.teardown(templates=params["templates"], volumes=params["volumes"], **how),
+    "absent": lambda yard, params, how: yard.teardown(
+        templates=params["templates"], volumes=params["volumes"], **how
+    ),
 }
 
 SHOWS = {

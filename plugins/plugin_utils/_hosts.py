@@ -14,16 +14,30 @@ Entry = dict[str, Any]
 
 # Facts that become variables stockyard_NAME. Each one costs time in a large inventory.
 FACTS = (
-    "name", "tenant", "fleet", "template", "generation", "pool", "labels", "phase", "state", "ready", "expires",
-    "published", "lease", "hypervisor",
-)  # fmt: skip
+    "name",
+    "tenant",
+    "fleet",
+    "template",
+    "generation",
+    "pool",
+    "labels",
+    "phase",
+    "state",
+    "ready",
+    "expires",
+    "published",
+    "lease",
+    "hypervisor",
+)
 
 # For each kind of group a function that returns the names of a host's groups without the prefix.
 KINDS: dict[str, Callable[[Entry], Iterable[str]]] = {
     "fleet": lambda e: [e["fleet"]] if e["fleet"] else [],
     "template": lambda e: [e["template"]],
     "generation": lambda e: [f"{e['template']}_{e['generation']}"],
-    "label": lambda e: [f"{key}_{value}" if value else key for key, value in sorted(e["labels"].items())],
+    "label": lambda e: [
+        f"{key}_{value}" if value else key for key, value in sorted(e["labels"].items())
+    ],
     "lease": lambda e: [e["lease"]["state"]],
     "pool": lambda e: [e["pool"]] if e["pool"] else [],
     "phase": lambda e: [e["phase"]],
@@ -38,7 +52,11 @@ def groups(entry: Entry, kinds: Iterable[str]) -> list[str]:
 
     Names contain letters, digits and underscores only. Names of hosts contain no underscores.
     """
-    return [re.sub(r"[^A-Za-z0-9_]", "_", f"{kind}_{name}") for kind in kinds for name in KINDS[kind](entry)]
+    return [
+        re.sub(r"[^A-Za-z0-9_]", "_", f"{kind}_{name}")
+        for kind in kinds
+        for name in KINDS[kind](entry)
+    ]
 
 
 def variables(entry: Entry, connection: str) -> dict[str, Any]:
@@ -68,9 +86,15 @@ def _by_ssh(entry: Entry) -> dict[str, Any]:
         "ansible_user": ssh["user"],
         # A variable overrides the settings of the Ansible controller.
         "ansible_host_key_checking": True,
-        "ansible_ssh_common_args": ssh_arguments(ssh["known_hosts"], own_key=bool(ssh["private_key"])),
+        "ansible_ssh_common_args": ssh_arguments(
+            ssh["known_hosts"], own_key=bool(ssh["private_key"])
+        ),
     }
-    return {**found, "ansible_ssh_private_key_file": ssh["private_key"]} if ssh["private_key"] else found
+    return (
+        {**found, "ansible_ssh_private_key_file": ssh["private_key"]}
+        if ssh["private_key"]
+        else found
+    )
 
 
 def ssh_arguments(known_hosts: str, *, own_key: bool) -> str:

@@ -36,14 +36,22 @@ class ProgressAction(ActionBase):
     _supports_check_mode = True
     _supports_async = True
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+    def run(
+        self, tmp: str | None = None, task_vars: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
         """Run the module and return its result."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         background = bool(self._task.async_val) and not self._connection.has_native_async
-        with self._arguments(background, task_vars or {}) as arguments, self._module(background) as module:
+        with (
+            self._arguments(background, task_vars or {}) as arguments,
+            self._module(background) as module,
+        ):
             result.update(
                 self._execute_module(
-                    module_name=module, module_args=arguments, task_vars=task_vars, wrap_async=background
+                    module_name=module,
+                    module_args=arguments,
+                    task_vars=task_vars,
+                    wrap_async=background,
                 )
             )
         if not background:
@@ -65,7 +73,10 @@ class ProgressAction(ActionBase):
             yield self._task.action
             return
         before = self._task.environment
-        told = {"STOCKYARD_RUN_MODULE": self._task.action.rpartition(".")[2], "STOCKYARD_RUN_PLUGINS": str(PLUGINS)}
+        told = {
+            "STOCKYARD_RUN_MODULE": self._task.action.rpartition(".")[2],
+            "STOCKYARD_RUN_PLUGINS": str(PLUGINS),
+        }
         self._task.environment = [*(before or []), told]
         try:
             yield RUNNER
@@ -74,7 +85,9 @@ class ProgressAction(ActionBase):
 
     def _update_module_args(self, module_name: str, *arguments: Any, **keywords: Any) -> None:
         """Use the name of the requested module in errors, also if the runner is executed."""
-        super()._update_module_args(self._task.action if module_name == RUNNER else module_name, *arguments, **keywords)
+        super()._update_module_args(
+            self._task.action if module_name == RUNNER else module_name, *arguments, **keywords
+        )
 
     @contextmanager
     def _arguments(self, background: bool, task_vars: dict[str, Any]) -> Iterator[dict[str, Any]]:

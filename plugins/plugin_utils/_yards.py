@@ -7,7 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible_collections.stockyard.container_hosts.plugins.module_utils._ansible import COMMON, checked, open_yard
+from ansible_collections.stockyard.container_hosts.plugins.module_utils._ansible import (
+    COMMON,
+    checked,
+    open_yard,
+)
 from ansible_collections.stockyard.container_hosts.plugins.module_utils.stockyard.errors import (
     InvalidInput,
     StockyardError,
@@ -16,7 +20,9 @@ from ansible_collections.stockyard.container_hosts.plugins.module_utils.stockyar
 Params = dict[str, Any]
 
 # The common options without the keys of authorities and volumes, which an inventory does not use.
-OWN = tuple(name for name in COMMON if name == "ca_path" or not name.startswith(("ca_", "volume_key")))
+OWN = tuple(
+    name for name in COMMON if name == "ca_path" or not name.startswith(("ca_", "volume_key"))
+)
 
 
 def yards(own: Params, given: list[Params]) -> list[Params]:
@@ -26,13 +32,20 @@ def yards(own: Params, given: list[Params]) -> list[Params]:
     """
     known = {**COMMON, "name": {"type": "str"}}
     found = [
-        checked(known, {k: v for k, v in {**own, **_mapping(item, n)}.items() if v is not None}, f"hypervisors {n}")
+        checked(
+            known,
+            {k: v for k, v in {**own, **_mapping(item, n)}.items() if v is not None},
+            f"hypervisors {n}",
+        )
         for n, item in enumerate(given, 1)
     ]
     named = [{**item, "name": item["name"] or item["hypervisor"]} for item in found]
     names = [item["name"] for item in named]
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise InvalidInput(f"hypervisors: {twice[0]} is declared twice.", remedy="give each hypervisor a unique name")
+        raise InvalidInput(
+            f"hypervisors: {twice[0]} is declared twice.",
+            remedy="give each hypervisor a unique name",
+        )
     return named
 
 
@@ -50,5 +63,8 @@ def listing(options: Params) -> Any:
 
 def _mapping(item: Any, number: int) -> Params:
     if not isinstance(item, dict):
-        raise InvalidInput(f"hypervisors {number}: {item!a} is not a mapping.", remedy="give options and their values")
+        raise InvalidInput(
+            f"hypervisors {number}: {item!a} is not a mapping.",
+            remedy="give options and their values",
+        )
     return item

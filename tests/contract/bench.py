@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the contract suite needs of a hypervisor beside the port: how to open it again, and how to do it harm."""
+"""What the contract suite needs of a hypervisor beside the port: how to open it again, and how to
+do it harm.
+"""
 
 from __future__ import annotations
 
@@ -104,7 +106,9 @@ class MemoryBench(VolumeNotes):
         header, *lines = self.path.read_text().splitlines()
         machines = dict(json.loads(line) for line in lines)
         machines[name] = None if changes is None else {**machines[name], **changes}
-        self.path.write_text("\n".join([header, *(json.dumps([n, m]) for n, m in machines.items()), ""]))
+        self.path.write_text(
+            "\n".join([header, *(json.dumps([n, m]) for n, m in machines.items()), ""])
+        )
 
 
 @dataclass
@@ -126,7 +130,9 @@ class LibvirtBench(VolumeNotes):
         bare = serialize(element("record", text=text))
         flags = libvirt.VIR_DOMAIN_AFFECT_CONFIG
         kind = libvirt.VIR_DOMAIN_METADATA_ELEMENT
-        self._with_domain(record, lambda domain: domain.setMetadata(kind, bare, "stockyard", RECORD_NS, flags))
+        self._with_domain(
+            record, lambda domain: domain.setMetadata(kind, bare, "stockyard", RECORD_NS, flags)
+        )
 
     def kill(self, record: Record) -> None:
         self._with_domain(record, lambda domain: domain.destroy())
@@ -135,7 +141,9 @@ class LibvirtBench(VolumeNotes):
         self._with_domain(record, lambda domain: domain.suspend())
 
     def forget(self, record: Record) -> None:
-        self._with_domain(record, lambda domain: (domain.isActive() and domain.destroy(), domain.undefine()))
+        self._with_domain(
+            record, lambda domain: (domain.isActive() and domain.destroy(), domain.undefine())
+        )
 
     def _with_domain(self, record: Record, act: Callable[[Any], Any]) -> None:
         import libvirt
@@ -161,7 +169,9 @@ class VsphereBench:
         self.uri = self.vcenter.uri + "?endpoints=false"
         self._instance = self.vcenter.connect()
         self.vcenter.prepare(SOURCE)
-        self._login = Login(self.vcenter.username, self.vcenter.password, True, self.vcenter.ca_path)
+        self._login = Login(
+            self.vcenter.username, self.vcenter.password, True, self.vcenter.ca_path
+        )
         with Yard(self.uri, owner=OWNER, pki_dir=str(self.pki), login=self._login) as yard:
             yard.template(TemplateSpec("frozen", image=ImageSpec(source=SOURCE)))
             (found,) = yard.context.provider.observe(OWNER).templates
@@ -176,7 +186,9 @@ class VsphereBench:
         return open_provider(self.uri, login=self._login)
 
     def corrupt(self, record: Record, text: str) -> None:
-        """In the machine's own settings, or in the register, where a host is that was not forked yet."""
+        """In the machine's own settings, or in the register, where a host is that was not forked
+        yet.
+        """
         from pyVmomi import vim
 
         where, key = self._machine(record.domain), "stockyard.record"

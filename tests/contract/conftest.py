@@ -37,7 +37,9 @@ def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture(scope="session")
 def vsphere_bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VsphereBench]:
-    """A simulated vCenter. What logs in to it is not in the environment: the tests that come after see that."""
+    """A simulated vCenter. What logs in to it is not in the environment: the tests that come after
+    see that.
+    """
     with Simulator() as vcenter:
         yield VsphereBench(vcenter, tmp_path_factory.mktemp("vsphere"))
 
@@ -98,11 +100,20 @@ class Drafts:
     def __call__(self, name: str = "", **changes: object) -> HostRecord:
         own = uuid.uuid4()
         record = HostRecord(
-            owner=self.template.owner, tenant=self.template.tenant, fleet="", name=name or f"contract-{own.hex[:12]}",
-            uuid=str(own), template=self.template.name, generation=self.template.generation, spec=HostSpec(),
-            ssh_user=self.template.ssh_user, mac=mac_of(own, self.provider.capabilities), address=address_of(own),
-            phase="creating", created=1.0,
-        )  # fmt: skip
+            owner=self.template.owner,
+            tenant=self.template.tenant,
+            fleet="",
+            name=name or f"contract-{own.hex[:12]}",
+            uuid=str(own),
+            template=self.template.name,
+            generation=self.template.generation,
+            spec=HostSpec(),
+            ssh_user=self.template.ssh_user,
+            mac=mac_of(own, self.provider.capabilities),
+            address=address_of(own),
+            phase="creating",
+            created=1.0,
+        )
         record = replace(record, **changes)  # type: ignore[arg-type]
         self.made.append(record)
         return record
@@ -116,7 +127,9 @@ class Drafts:
     def forked(self, deadline: Deadline, mode: str = "") -> HostRecord:
         """A host that runs, without an identity."""
         record = self.reserved()
-        self.provider.fork(record, self.template, mode or self.provider.capabilities.modes[0], deadline)
+        self.provider.fork(
+            record, self.template, mode or self.provider.capabilities.modes[0], deadline
+        )
         return record
 
     def clean(self) -> None:

@@ -16,12 +16,16 @@ from tests.contract.test_machines import ask, identified
 
 # A boot under emulation takes a minute.
 pytestmark = pytest.mark.parametrize(
-    "bench", ["memory", "vsphere", pytest.param("libvirt", marks=[pytest.mark.real, pytest.mark.full])], indirect=True
+    "bench",
+    ["memory", "vsphere", pytest.param("libvirt", marks=[pytest.mark.real, pytest.mark.full])],
+    indirect=True,
 )
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_every_declared_mode_makes_a_host(provider: Provider, drafts: Drafts, deadline: Deadline, mode: str) -> None:
+def test_every_declared_mode_makes_a_host(
+    provider: Provider, drafts: Drafts, deadline: Deadline, mode: str
+) -> None:
     if mode not in provider.capabilities.modes:
         pytest.skip(f"this hypervisor declares no {mode} forks")
     record = drafts.forked(deadline, mode)

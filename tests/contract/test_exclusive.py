@@ -115,7 +115,9 @@ def test_never_two_at_once(provider: Provider, second: Provider, name: str) -> N
                 time.sleep(0.001)
                 inside -= 1
 
-    threads = [threading.Thread(target=work, args=(p,)) for p in (provider, second, provider, second)]
+    threads = [
+        threading.Thread(target=work, args=(p,)) for p in (provider, second, provider, second)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -123,12 +125,16 @@ def test_never_two_at_once(provider: Provider, second: Provider, name: str) -> N
     assert worst == 1
 
 
-def test_another_process_holds_it(provider: Provider, holder: subprocess.Popen[str], name: str) -> None:
+def test_another_process_holds_it(
+    provider: Provider, holder: subprocess.Popen[str], name: str
+) -> None:
     with pytest.raises(Busy), provider.exclusive(name, Deadline(0.2)):
         pytest.fail("two hold one name")
 
 
-def test_a_holder_that_is_killed_lets_go(provider: Provider, holder: subprocess.Popen[str], name: str) -> None:
+def test_a_holder_that_is_killed_lets_go(
+    provider: Provider, holder: subprocess.Popen[str], name: str
+) -> None:
     holder.kill()
     with provider.exclusive(name, Deadline(5)):
         pass

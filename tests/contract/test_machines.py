@@ -39,7 +39,9 @@ class Tapped:
         self.channel.close()
 
 
-def ask(provider: Provider, record: HostRecord, deadline: Deadline, **message: Any) -> dict[str, Any]:
+def ask(
+    provider: Provider, record: HostRecord, deadline: Deadline, **message: Any
+) -> dict[str, Any]:
     """One question to the agent of a host."""
     channel = provider.channel(record, deadline)
     try:
@@ -48,7 +50,9 @@ def ask(provider: Provider, record: HostRecord, deadline: Deadline, **message: A
         channel.close()
 
 
-def identified(context: Context, drafts: Drafts, deadline: Deadline) -> tuple[HostRecord, dict[str, Any]]:
+def identified(
+    context: Context, drafts: Drafts, deadline: Deadline
+) -> tuple[HostRecord, dict[str, Any]]:
     """A host with an identity, and what its agent answered to that."""
     record = drafts.forked(deadline)
     channel = Tapped(context.provider.channel(record, deadline))
@@ -60,14 +64,18 @@ def identified(context: Context, drafts: Drafts, deadline: Deadline) -> tuple[Ho
     return replace(record, identity=identity), channel.answers[0]
 
 
-def test_a_fork_runs_and_is_nobody_yet(provider: Provider, drafts: Drafts, deadline: Deadline) -> None:
+def test_a_fork_runs_and_is_nobody_yet(
+    provider: Provider, drafts: Drafts, deadline: Deadline
+) -> None:
     record = drafts.forked(deadline)
     assert state_of(provider, record) == "running"
     assert ask(provider, record, deadline, op="hello")["uuid"] == ""
     assert on_record(provider, record) == record
 
 
-def test_host_that_passes_the_check_can_be_made(provider: Provider, drafts: Drafts, deadline: Deadline) -> None:
+def test_host_that_passes_the_check_can_be_made(
+    provider: Provider, drafts: Drafts, deadline: Deadline
+) -> None:
     """Nothing is changed by the check, though it has all that making the host needs."""
     before = provider.observe(drafts.template.owner)
     provider.check_host(HostSpec(), drafts.template, [], 2)
@@ -91,7 +99,9 @@ def test_an_agent_makes_a_fork_a_host_of_its_own(
     assert ask(provider, record, deadline, op="hello")["uuid"] == record.uuid
 
 
-def test_nothing_secret_is_made_before_the_reseed(context: Context, drafts: Drafts, deadline: Deadline) -> None:
+def test_nothing_secret_is_made_before_the_reseed(
+    context: Context, drafts: Drafts, deadline: Deadline
+) -> None:
     _record, answer = identified(context, drafts, deadline)
     order = answer["audit"]
     assert order[0] == "reseed"
@@ -110,11 +120,18 @@ def test_two_forks_share_no_key(context: Context, drafts: Drafts, deadline: Dead
     assert first.identity.certificate != second.identity.certificate
 
 
-def test_an_agent_outlives_what_it_refuses(provider: Provider, drafts: Drafts, deadline: Deadline) -> None:
+def test_an_agent_outlives_what_it_refuses(
+    provider: Provider, drafts: Drafts, deadline: Deadline
+) -> None:
     record = drafts.forked(deadline)
     channel = provider.channel(record, deadline)
     try:
-        for message in ({"op": "no-such"}, {"op": "identify"}, {"op": "hello", "padding": "x" * 300_000}, {}):
+        for message in (
+            {"op": "no-such"},
+            {"op": "identify"},
+            {"op": "hello", "padding": "x" * 300_000},
+            {},
+        ):
             with pytest.raises(GuestError):
                 channel.request(message, deadline)
         assert channel.request({"op": "hello"}, deadline)["agent"] == AGENT
@@ -129,7 +146,9 @@ def test_the_link_goes_up_and_down(provider: Provider, drafts: Drafts, deadline:
     assert ask(provider, record, deadline, op="hello")["agent"] == AGENT
 
 
-def test_a_running_machine_is_not_forked_again(provider: Provider, drafts: Drafts, deadline: Deadline) -> None:
+def test_a_running_machine_is_not_forked_again(
+    provider: Provider, drafts: Drafts, deadline: Deadline
+) -> None:
     record = drafts.forked(deadline)
     with pytest.raises(StockyardError):
         provider.fork(record, drafts.template, provider.capabilities.modes[0], deadline)

@@ -62,7 +62,9 @@ def pools(provider: Provider, frozen_template: TemplateRecord, drafts: Drafts) -
         assert made.found(provider, record) is None
 
 
-def test_a_pool_is_on_record_for_its_owner(provider: Provider, second: Provider, pools: Pools) -> None:
+def test_a_pool_is_on_record_for_its_owner(
+    provider: Provider, second: Provider, pools: Pools
+) -> None:
     record = pools(hosts=3, memory_mib=2048, memory_overcommit=1.5)
     assert record.version == 1
     assert pools.found(second, record) == record
@@ -87,7 +89,9 @@ def test_a_full_pool_lets_nobody_in(provider: Provider, pools: Pools) -> None:
     for host in (pools.inside(inner), pools.inside(outer)):
         pools.reserve(provider, host)
     refused = pools.inside(inner)
-    with pytest.raises(PoolQuotaExceeded, match="1024 of 1024 MiB of memory are taken, and 512 more asked for"):
+    with pytest.raises(
+        PoolQuotaExceeded, match="1024 of 1024 MiB of memory are taken, and 512 more asked for"
+    ):
         pools.reserve(provider, refused)
     assert on_record(provider, refused) is None
     provider.pools.put(replace(outer, spec=replace(outer.spec, memory_mib=2048)))
@@ -104,7 +108,9 @@ def test_room_is_given_back_with_a_host(provider: Provider, second: Provider, po
     pools.reserve(provider, other)
 
 
-def test_a_host_that_runs_counts(provider: Provider, second: Provider, pools: Pools, deadline: Deadline) -> None:
+def test_a_host_that_runs_counts(
+    provider: Provider, second: Provider, pools: Pools, deadline: Deadline
+) -> None:
     pool = pools(hosts=1)
     host = pools.inside(pool)
     pools.reserve(provider, host)
@@ -115,11 +121,15 @@ def test_a_host_that_runs_counts(provider: Provider, second: Provider, pools: Po
         second.pools.delete(pool)
 
 
-def test_of_two_who_ask_for_the_last_place_one_gets_it(provider: Provider, second: Provider, pools: Pools) -> None:
+def test_of_two_who_ask_for_the_last_place_one_gets_it(
+    provider: Provider, second: Provider, pools: Pools
+) -> None:
     for _try in range(3):
         pool = pools(hosts=1)
         rivals = [pools.inside(pool), pools.inside(pool)]
-        won = race(partial(pools.reserve, provider, rivals[0]), partial(pools.reserve, second, rivals[1]))
+        won = race(
+            partial(pools.reserve, provider, rivals[0]), partial(pools.reserve, second, rivals[1])
+        )
         assert sorted(won) == [False, True]
 
 
@@ -131,8 +141,9 @@ def test_a_pool_that_shrinks_and_a_host_that_comes_meet_in_one_order(
         pools.reserve(provider, pools.inside(pool))
         smaller = replace(pool, spec=replace(pool.spec, hosts=1))
         act: list[Callable[[], object]] = [
-            partial(pools.reserve, provider, pools.inside(pool)), partial(second.pools.put, smaller),
-        ]  # fmt: skip
+            partial(pools.reserve, provider, pools.inside(pool)),
+            partial(second.pools.put, smaller),
+        ]
         assert sorted(race(*act)) == [False, True]
 
 
@@ -145,7 +156,9 @@ def test_what_is_in_a_pool_keeps_it(provider: Provider, pools: Pools) -> None:
             provider.pools.delete(pool)
     with pytest.raises(OperationRefused, match="smaller"):
         provider.pools.put(replace(inner, spec=replace(inner.spec, memory_mib=256)))
-    forced = provider.pools.put(replace(inner, spec=replace(inner.spec, memory_mib=256)), force=True)
+    forced = provider.pools.put(
+        replace(inner, spec=replace(inner.spec, memory_mib=256)), force=True
+    )
     assert pools.found(provider, inner) == forced
 
 

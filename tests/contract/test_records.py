@@ -25,10 +25,13 @@ from tests.contract.conftest import Drafts, on_record, state_of
 from tests.support import HOST_KEY
 
 OTHER = "contract-other"
-# It would take the suite's template away, which takes minutes to make again: run it when the provider is mended.
+# It would take the suite's template away, which takes minutes to make again: run it when the
+# provider is mended.
 
 
-def test_a_reserved_host_is_on_record_and_off(provider: Provider, second: Provider, drafts: Drafts) -> None:
+def test_a_reserved_host_is_on_record_and_off(
+    provider: Provider, second: Provider, drafts: Drafts
+) -> None:
     record = drafts.reserved(labels={"note": 'a\'/><b> & "c" – ü'}, spec=HostSpec(ports=(8080,)))
     assert on_record(second, record) == record
     assert state_of(second, record) == "off"
@@ -51,7 +54,9 @@ def test_an_address_is_given_once_whoever_has_it(provider: Provider, drafts: Dra
     assert on_record(provider, rival) is None
 
 
-def test_two_reserve_one_name_and_one_gets_it(provider: Provider, second: Provider, drafts: Drafts) -> None:
+def test_two_reserve_one_name_and_one_gets_it(
+    provider: Provider, second: Provider, drafts: Drafts
+) -> None:
     for _try in range(3):
         name = f"contract-race-{uuid.uuid4().hex[:8]}"
         rivals = [drafts(name), drafts(name)]
@@ -93,18 +98,25 @@ def test_what_cannot_be_read_is_reported_and_left_alone(
 @pytest.mark.parametrize(
     "change",
     [
-        {"ssh_user": "-oProxyCommand=touch /tmp/owned"}, {"labels": {"a": "\x1b[2J"}}, {"generation": "../x"},
-        {"mode_reason": "\ud800"}, {"created": -1},
+        {"ssh_user": "-oProxyCommand=touch /tmp/owned"},
+        {"labels": {"a": "\x1b[2J"}},
+        {"generation": "../x"},
+        {"mode_reason": "\ud800"},
+        {"created": -1},
     ],
-)  # fmt: skip
+)
 def test_record_with_a_field_that_was_never_written_is_reported_and_left_alone(
     bench: Bench, provider: Provider, drafts: Drafts, change: dict[str, Any]
 ) -> None:
     record = drafts.reserved()
-    left_alone(bench, provider, drafts, record, json.dumps({**json.loads(encode(record)), **change}))
+    left_alone(
+        bench, provider, drafts, record, json.dumps({**json.loads(encode(record)), **change})
+    )
 
 
-def left_alone(bench: Bench, provider: Provider, drafts: Drafts, record: HostRecord, text: str) -> None:
+def left_alone(
+    bench: Bench, provider: Provider, drafts: Drafts, record: HostRecord, text: str
+) -> None:
     """Check that a host with a bad record is reported, and that nothing is done to it."""
     bench.corrupt(record, text)
     try:
@@ -125,7 +137,9 @@ def left_alone(bench: Bench, provider: Provider, drafts: Drafts, record: HostRec
     assert on_record(provider, record) == record
 
 
-def test_a_record_that_was_copied_proves_nothing(bench: Bench, provider: Provider, drafts: Drafts) -> None:
+def test_a_record_that_was_copied_proves_nothing(
+    bench: Bench, provider: Provider, drafts: Drafts
+) -> None:
     original, copy = drafts.reserved(), drafts.reserved()
     bench.corrupt(copy, encode(original))
     try:
@@ -139,16 +153,24 @@ def test_a_record_that_was_copied_proves_nothing(bench: Bench, provider: Provide
         restore(bench, copy)
 
 
-def test_claim_writes_what_it_is_told_and_counts(provider: Provider, second: Provider, drafts: Drafts) -> None:
+def test_claim_writes_what_it_is_told_and_counts(
+    provider: Provider, second: Provider, drafts: Drafts
+) -> None:
     record = drafts.reserved()
     identity = Identity("0" * 32, HOST_KEY, "1f", 2.0)
-    claimed = provider.claim(record, phase="ready", mode="instant", identity=identity, labels={"a": "b"})
-    wanted = replace(record, phase="ready", mode="instant", identity=identity, labels={"a": "b"}, version=2)
+    claimed = provider.claim(
+        record, phase="ready", mode="instant", identity=identity, labels={"a": "b"}
+    )
+    wanted = replace(
+        record, phase="ready", mode="instant", identity=identity, labels={"a": "b"}, version=2
+    )
     assert claimed == wanted
     assert on_record(second, record) == wanted
 
 
-def test_claim_refuses_what_was_changed_meanwhile(provider: Provider, second: Provider, drafts: Drafts) -> None:
+def test_claim_refuses_what_was_changed_meanwhile(
+    provider: Provider, second: Provider, drafts: Drafts
+) -> None:
     record = drafts.reserved()
     changed = second.claim(record, labels={"by": "second"})
     with pytest.raises(Conflict):
@@ -178,7 +200,9 @@ def test_nothing_is_claimed_of_a_host_that_is_gone(provider: Provider, drafts: D
     assert on_record(provider, record) is None
 
 
-def test_a_name_that_was_given_again_is_not_the_old_host(provider: Provider, drafts: Drafts) -> None:
+def test_a_name_that_was_given_again_is_not_the_old_host(
+    provider: Provider, drafts: Drafts
+) -> None:
     old = drafts.reserved()
     provider.destroy(old)
     new = drafts.reserved(old.name)
@@ -198,7 +222,9 @@ def test_destroy_is_done_when_nothing_is_there(provider: Provider, drafts: Draft
     assert on_record(provider, record) is None
 
 
-def test_several_may_take_one_host_away_at_the_same_time(provider: Provider, second: Provider, drafts: Drafts) -> None:
+def test_several_may_take_one_host_away_at_the_same_time(
+    provider: Provider, second: Provider, drafts: Drafts
+) -> None:
     record = drafts.forked(Deadline(60))
     assert race(partial(provider.destroy, record), partial(second.destroy, record)) == [True, True]
     assert on_record(provider, record) is None
@@ -258,13 +284,20 @@ def test_hosts_of_one_name_in_two_tenants_are_two(provider: Provider, drafts: Dr
     assert on_record(provider, other) == other
 
 
-def spare_template(provider: Provider, like: TemplateRecord, generation: str = "") -> TemplateRecord:
+def spare_template(
+    provider: Provider, like: TemplateRecord, generation: str = ""
+) -> TemplateRecord:
     """A template that is on record and has never been started."""
     own = uuid.uuid4()
     record = replace(
-        like, uuid=str(own), name=f"spare-{own.hex[:8]}", generation=generation or own.hex * 2, phase="booting",
-        version=1, checksums=None,
-    )  # fmt: skip
+        like,
+        uuid=str(own),
+        name=f"spare-{own.hex[:8]}",
+        generation=generation or own.hex * 2,
+        phase="booting",
+        version=1,
+        checksums=None,
+    )
     provider.create_template(record, Deadline(60))
     return record
 
@@ -298,7 +331,9 @@ def race(*attempts: Callable[[], object]) -> list[bool]:
     return won
 
 
-def test_what_is_in_an_image_is_on_record(provider: Provider, frozen_template: TemplateRecord) -> None:
+def test_what_is_in_an_image_is_on_record(
+    provider: Provider, frozen_template: TemplateRecord
+) -> None:
     if not provider.capabilities.builds:
         pytest.skip("images are not built of packages on this hypervisor (capability builds)")
     found = provider.versions(frozen_template.image)

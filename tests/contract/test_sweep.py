@@ -42,7 +42,9 @@ def orphan(keeper: None, bench: Bench, drafts: Drafts, deadline: Deadline) -> Ho
     return record
 
 
-def test_files_without_a_machine_are_found_and_removed(provider: Provider, orphan: HostRecord) -> None:
+def test_files_without_a_machine_are_found_and_removed(
+    provider: Provider, orphan: HostRecord
+) -> None:
     (path,) = gone(provider.sweep(orphan.owner, 0.0, check=True), orphan)
     assert path.exists()
     assert gone(provider.sweep(orphan.owner, 0.0), orphan) == [path]
@@ -73,11 +75,18 @@ def test_what_lives_keeps_its_files(
     for kept in (record, frozen_template):
         assert gone(swept, kept) == []
         assert left(swept, kept) == []
-    assert frozen_template.uuid in [t.record.uuid for t in provider.observe(record.owner).templates if t.usable]
+    assert frozen_template.uuid in [
+        t.record.uuid for t in provider.observe(record.owner).templates if t.usable
+    ]
 
 
 def test_what_cannot_be_read_keeps_its_files(
-    keeper: None, bench: Bench, provider: Provider, drafts: Drafts, frozen_template: TemplateRecord, deadline: Deadline
+    keeper: None,
+    bench: Bench,
+    provider: Provider,
+    drafts: Drafts,
+    frozen_template: TemplateRecord,
+    deadline: Deadline,
 ) -> None:
     record = drafts.forked(deadline)
     (where,) = {Path(str(v)) for v in [_files(provider, record)]}

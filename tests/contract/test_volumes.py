@@ -36,19 +36,25 @@ class Volumes:
 
     def draft(self, name: str = "", **changes: object) -> VolumeRecord:
         own = str(uuid.uuid4())
-        record = VolumeRecord(self.owner, "default", name or f"v-{own[:8]}", own, 1, "creating", 1.0)
+        record = VolumeRecord(
+            self.owner, "default", name or f"v-{own[:8]}", own, 1, "creating", 1.0
+        )
         record = replace(record, **changes)  # type: ignore[arg-type]
         self.made.append(record)
         return record
 
-    def __call__(self, name: str = "", source: VolumeRecord | None = None, **changes: object) -> VolumeRecord:
+    def __call__(
+        self, name: str = "", source: VolumeRecord | None = None, **changes: object
+    ) -> VolumeRecord:
         record = self.draft(name, **changes)
         self.store.create(record, source, later())
         return self.store.claim(record, phase="ready")
 
     def now(self, record: VolumeRecord) -> VolumeRecord | None:
         """The record of now."""
-        return next((v for v in self.store.observe(record.owner).volumes if v.uuid == record.uuid), None)
+        return next(
+            (v for v in self.store.observe(record.owner).volumes if v.uuid == record.uuid), None
+        )
 
     def clean(self) -> None:
         for record in reversed(self.made):
@@ -83,12 +89,16 @@ def test_a_name_is_given_once(volumes: Volumes, second: Provider) -> None:
     volumes(made.name, tenant="other")
 
 
-def test_of_many_who_claim_one_gets_it(volumes: Volumes, provider: Provider, second: Provider) -> None:
+def test_of_many_who_claim_one_gets_it(
+    volumes: Volumes, provider: Provider, second: Provider
+) -> None:
     made = volumes()
 
     def claim(number: int) -> str:
         try:
-            (provider, second)[number % 2].volumes.claim(made, holder=replace(HOLDER, host=f"h-{number}"))
+            (provider, second)[number % 2].volumes.claim(
+                made, holder=replace(HOLDER, host=f"h-{number}")
+            )
         except Conflict:
             return ""
         return f"h-{number}"
@@ -179,7 +189,13 @@ def test_what_cannot_be_read_is_reported_and_left_alone(volumes: Volumes, bench:
     disk = volumes.store.facts(made)["disk"]
     whole = bench.note(disk)
     try:
-        for text in ("", "{", whole.replace(made.uuid, str(uuid.uuid4())), '{"uri": 1}', whole[:-20]):
+        for text in (
+            "",
+            "{",
+            whole.replace(made.uuid, str(uuid.uuid4())),
+            '{"uri": 1}',
+            whole[:-20],
+        ):
             bench.scrawl(disk, text)
             found = volumes.store.observe(volumes.owner)
             assert [s.name for s in found.unreadable] == [f"volume {made.uuid}"]
@@ -187,7 +203,9 @@ def test_what_cannot_be_read_is_reported_and_left_alone(volumes: Volumes, bench:
                 volumes.store.destroy(made)
             with pytest.raises(OperationRefused):
                 volumes.store.create(volumes.draft(made.name), None, later())
-            assert not any(made.uuid in p.path for p in volumes.store.sweep(volumes.owner, 0.0).removed)
+            assert not any(
+                made.uuid in p.path for p in volumes.store.sweep(volumes.owner, 0.0).removed
+            )
             assert bench.has_disk(disk)
     finally:
         bench.scrawl(disk, whole)

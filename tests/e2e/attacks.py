@@ -1,9 +1,10 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Attempts to get out of a container, or to use up its host: what is asked of dockerd, and what is done inside.
+"""Attempts to get out of a container, or to use up its host: what is asked of dockerd, and what is
+done inside.
 
-Each attempt is made on a host that is shut and on one that is not, where it has to get through: one that fails
-everywhere proves nothing.
+Each attempt is made on a host that is shut and on one that is not, where it has to get through: one
+that fails everywhere proves nothing.
 """
 
 from __future__ import annotations
@@ -42,25 +43,47 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "the host's root as a mount": ("--mount=type=bind,source=/,target=/host",),
     "Docker's socket": ("-v=/run/docker.sock:/docker.sock",),
     "a volume that is a mount of the host's root": (
-        "--mount=type=volume,source=trick,target=/x,volume-opt=type=none,volume-opt=o=bind,volume-opt=device=/",
+        (
+            "--mount=type=volume,source=trick,target=/x,"
+            "volume-opt=type=none,volume-opt=o=bind,volume-opt=device=/"
+        ),
     ),
     "another cgroup": ("--cgroup-parent=system.slice",),
     "to be spared when memory runs out": ("--oom-score-adj=-900",),
     "a kernel setting": ("--sysctl=kernel.msgmax=65536",),
-    "a log that goes elsewhere": ("--log-driver=syslog", "--log-opt=syslog-address=udp://127.0.0.1:514"),
+    "a log that goes elsewhere": (
+        "--log-driver=syslog",
+        "--log-opt=syslog-address=udp://127.0.0.1:514",
+    ),
 }
 # Other requests: the whole command. What gets to dockerd got through, whatever dockerd makes of it.
 COMMANDS: dict[str, tuple[str, ...]] = {
     "a privileged program in a container": ("exec", "--privileged", "victim", "busybox", "true"),
-    "a network on the host's own interface": ("network", "create", "-d", "macvlan", "-o", "parent=eth0", "wire"),
+    "a network on the host's own interface": (
+        "network",
+        "create",
+        "-d",
+        "macvlan",
+        "-o",
+        "parent=eth0",
+        "wire",
+    ),
     "a volume of the host's root": (
-        "volume", "create", "-o", "type=none", "-o", "o=bind", "-o", "device=/", "rootfs",
+        "volume",
+        "create",
+        "-o",
+        "type=none",
+        "-o",
+        "o=bind",
+        "-o",
+        "device=/",
+        "rootfs",
     ),
     "docker plugin disable": ("plugin", "disable", "stockyard-authz"),
     "a plugin": ("plugin", "install", "--grant-all-permissions", "127.0.0.1:1/x"),
     "a cluster": ("swarm", "join", "--token", "x", "127.0.0.1:1"),
     "a build on the host's network": ("build", "--network=host", "-"),
-}  # fmt: skip
+}
 
 
 def syscalls(disk: tuple[int, int]) -> dict[str, bytes]:
@@ -78,7 +101,9 @@ def syscalls(disk: tuple[int, int]) -> dict[str, bytes]:
         "keyctl": program(250, 0, -3, 1),
         "add_key": program(248, b"user\0", b"x\0", b"x\0", 1, -3),
         "bpf": program(321, 0, array, 128),
-        "perf": program(298, (1).to_bytes(4, "little") + (112).to_bytes(4, "little") + b"\0" * 104, 0, -1, -1, 0),
+        "perf": program(
+            298, (1).to_bytes(4, "little") + (112).to_bytes(4, "little") + b"\0" * 104, 0, -1, -1, 0
+        ),
         "clock_settime": program(227, 0, now),
         "init_module": program(175, b"junk", 4, b"\0"),
         "open_by_handle_at": program(304, -1, b"\x08\0\0\0\x01\0\0\0" + b"\0" * 8, 0),
@@ -115,7 +140,11 @@ BRIDGE = "172.17.0.1"
 
 def image(busybox: Path, disk: tuple[int, int]) -> bytes:
     """The attackers' image, as an archive."""
-    files = {"bin/busybox": busybox.read_bytes(), "setuid": SETUID, "run.sh": _script(disk).encode()}
+    files = {
+        "bin/busybox": busybox.read_bytes(),
+        "setuid": SETUID,
+        "run.sh": _script(disk).encode(),
+    }
     files |= {f"a/{name}": data for name, data in syscalls(disk).items()}
     target = io.BytesIO()
     with tarfile.open(fileobj=target, mode="w") as archive:
@@ -127,7 +156,19 @@ def image(busybox: Path, disk: tuple[int, int]) -> bytes:
             entry = tarfile.TarInfo(name)
             entry.size, entry.mode = len(data), 0o4755 if name == "setuid" else 0o755
             archive.addfile(entry, io.BytesIO(data))
-        for name in ("sh", "sleep", "true", "cat", "dd", "nc", "wget", "httpd", "timeout", "fallocate", "mkdir"):
+        for name in (
+            "sh",
+            "sleep",
+            "true",
+            "cat",
+            "dd",
+            "nc",
+            "wget",
+            "httpd",
+            "timeout",
+            "fallocate",
+            "mkdir",
+        ):
             link = tarfile.TarInfo(f"bin/{name}")
             link.type, link.linkname = tarfile.SYMTYPE, "busybox"
             archive.addfile(link)
@@ -149,7 +190,9 @@ def ask(host: Host, docker: Docker) -> dict[str, bool]:
     """Which requests got through."""
     found = {}
     for number, (name, options) in enumerate(OPTIONS.items()):
-        done = docker(host, "create", "--name", f"try-{number}", *options, "attacks", "true", check=False)
+        done = docker(
+            host, "create", "--name", f"try-{number}", *options, "attacks", "true", check=False
+        )
         found[name] = done.returncode == 0
     for name, command in COMMANDS.items():
         text = b"FROM scratch\n" if command[0] == "build" else None
@@ -162,7 +205,11 @@ def ask(host: Host, docker: Docker) -> dict[str, bool]:
 
 def try_inside(host: Host, docker: Docker, *options: str) -> dict[str, bool]:
     """Which system calls and looks were let through in a container."""
-    lines = docker(host, "run", "--rm", *options, "attacks", "sh", "/run.sh").stdout.decode().splitlines()
+    lines = (
+        docker(host, "run", "--rm", *options, "attacks", "sh", "/run.sh")
+        .stdout.decode()
+        .splitlines()
+    )
     codes = {name: int(code) for name, code in map(str.split, lines)}
     found = {name: code in {0, *LET_IN.get(name, ())} for name, code in codes.items()}
     plain = docker(host, "run", "--rm", "--user", "1000", "attacks", "/setuid", check=False)
@@ -179,13 +226,24 @@ def use_up(host: Host, docker: Docker) -> dict[str, bool]:
     """Which bombs went off."""
     count = "i=0; while [ $i -lt 560 ]; do sleep 1000 & i=$((i+1)); done; echo all"
     return {
-        "fork bomb": b"all" in docker(host, "run", "--rm", "attacks", "sh", "-c", count, check=False).stdout,
+        "fork bomb": b"all"
+        in docker(host, "run", "--rm", "attacks", "sh", "-c", count, check=False).stdout,
         "memory bomb": docker(
-            host, "run", "--rm", "attacks", "dd", "if=/dev/zero", "of=/dev/null", "bs=600M", "count=1", check=False
-        ).returncode == 0,
+            host,
+            "run",
+            "--rm",
+            "attacks",
+            "dd",
+            "if=/dev/zero",
+            "of=/dev/null",
+            "bs=600M",
+            "count=1",
+            check=False,
+        ).returncode
+        == 0,
         "flood": flood(host, docker) > 1.25 * RATE,
         **use_up_disk(host, docker),
-    }  # fmt: skip
+    }
 
 
 def reach(host: Host, docker: Docker, outside: dict[str, tuple[str, int]]) -> dict[str, bool]:
@@ -199,10 +257,20 @@ def reach(host: Host, docker: Docker, outside: dict[str, tuple[str, int]]) -> di
     tries = {
         "a raw packet to a neighbour": f"busybox ping -c 2 -W 8 {victim}",
         "a frame to a neighbour": f"busybox arping -c 3 -w 8 -I eth0 {victim}",
-        **{name: f"echo | timeout 10 nc -w 8 {target} {port}" for name, (target, port) in targets.items()},
+        **{
+            name: f"echo | timeout 10 nc -w 8 {target} {port}"
+            for name, (target, port) in targets.items()
+        },
     }
-    script = "".join(f"({line} >/dev/null 2>&1; echo {number} $?) &\n" for number, line in enumerate(tries.values()))
-    lines = docker(host, "run", "--rm", "attacks", "sh", "-c", script + "wait").stdout.decode().splitlines()
+    script = "".join(
+        f"({line} >/dev/null 2>&1; echo {number} $?) &\n"
+        for number, line in enumerate(tries.values())
+    )
+    lines = (
+        docker(host, "run", "--rm", "attacks", "sh", "-c", script + "wait")
+        .stdout.decode()
+        .splitlines()
+    )
     codes = dict(map(str.split, lines))
     return {name: codes[str(number)] == "0" for number, name in enumerate(tries)}
 
@@ -210,7 +278,10 @@ def reach(host: Host, docker: Docker, outside: dict[str, tuple[str, int]]) -> di
 def use_up_disk(host: Host, docker: Docker) -> dict[str, bool]:
     """Whether a container takes the space and the inodes that the host itself lives on."""
     before = _left(host)
-    script = "mkdir -p $(busybox seq -s / 1 800); mkdir wide; cd wide; mkdir $(busybox seq 1 2000); fallocate -l 20G /x"
+    script = (
+        "mkdir -p $(busybox seq -s / 1 800); mkdir wide; cd wide; mkdir $(busybox seq 1 2000); "
+        "fallocate -l 20G /x"
+    )
     docker(host, "run", "--name", "hog", "attacks", "sh", "-c", script, check=False)
     after = _left(host)
     docker(host, "rm", "-f", "hog")
@@ -229,16 +300,33 @@ def _left(host: Host) -> dict[str, int]:
 def flood(host: Host, docker: Docker) -> float:
     """MiB a second from one container to another on a network of their own.
 
-    By HTTP, which says itself how much there is: neither end of a bare connection tells when all has come.
+    By HTTP, which says itself how much there is: neither end of a bare connection tells when all
+    has come.
     """
     docker(host, "network", "create", "both")
     serve = f"dd if=/dev/zero of=/big bs=1M count={FLOOD} && echo > /ready && httpd -f -p 99"
-    docker(host, "run", "-d", "--rm", "--name", "source", "--network", "both", "attacks", "sh", "-c", serve)
+    docker(
+        host,
+        "run",
+        "-d",
+        "--rm",
+        "--name",
+        "source",
+        "--network",
+        "both",
+        "attacks",
+        "sh",
+        "-c",
+        serve,
+    )
     place = f"http://{address(host, docker, 'source')}:99"
     ready = f"timeout 5 wget -q -O /dev/null {place}/ready"
     wait = f"for i in $(busybox seq 20); do {ready} && break; sleep 1; done 2>/dev/null"
-    get = f"{wait}; cat /proc/uptime; timeout 90 wget -q -O /dev/null {place}/big; echo $?; cat /proc/uptime"
-    said = docker(host, "run", "--rm", "--network", "both", "attacks", "sh", "-c", get, timeout=600).stdout.split()
+    fetch = f"timeout 90 wget -q -O /dev/null {place}/big"
+    get = f"{wait}; cat /proc/uptime; {fetch}; echo $?; cat /proc/uptime"
+    said = docker(
+        host, "run", "--rm", "--network", "both", "attacks", "sh", "-c", get, timeout=600
+    ).stdout.split()
     docker(host, "rm", "-f", "source", check=False)
     docker(host, "network", "rm", "both", check=False)
     print("flood:", said)
@@ -247,12 +335,19 @@ def flood(host: Host, docker: Docker) -> float:
 
 
 def fill(host: Host, docker: Docker) -> bool:
-    """Fill the disk of the containers; whether that is free again when the one that did it is taken away."""
+    """Fill the disk of the containers; whether that is free again when the one that did it is taken
+    away.
+    """
     line = "fallocate -l 20G /x; dd if=/dev/zero of=/y bs=1M"
     docker(host, "run", "--name", "filler", "attacks", "sh", "-c", line, check=False)
     docker(host, "rm", "-f", "filler")
     docker(host, "run", "--rm", "attacks", "dd", "if=/dev/zero", "of=/own", "bs=1M", "count=8")
-    return ssh(host, "sudo dd if=/dev/zero of=/var/tmp/own bs=1M count=8 && sudo rm /var/tmp/own").returncode == 0
+    return (
+        ssh(
+            host, "sudo dd if=/dev/zero of=/var/tmp/own bs=1M count=8 && sudo rm /var/tmp/own"
+        ).returncode
+        == 0
+    )
 
 
 def uid_map(host: Host, docker: Docker, name: str) -> list[int]:

@@ -1,8 +1,10 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A stand-in for a cloud image, made of Debian's packages: a disk with partitions and a boot loader, and cloud-init.
+"""A stand-in for a cloud image, made of Debian's packages: a disk with partitions and a boot
+loader, and cloud-init.
 
-It has what gets in the way in real ones: netplan with DHCP on every interface, systemd-resolved, a login of its own.
+It has what gets in the way in real ones: netplan with DHCP on every interface, systemd-resolved, a
+login of its own.
 """
 
 from __future__ import annotations
@@ -23,10 +25,23 @@ from stockyard.providers.libvirt.images import IN_NAMESPACE
 from stockyard.providers.libvirt.run import run
 
 PACKAGES = (
-    "apt", "cloud-guest-utils", "cloud-init", "dbus", "e2fsprogs", "grub-common", "grub-pc-bin", "initramfs-tools",
-    "iproute2", "linux-image-cloud-amd64", "netplan.io", "openssh-server", "sudo", "systemd-resolved", "systemd-sysv",
+    "apt",
+    "cloud-guest-utils",
+    "cloud-init",
+    "dbus",
+    "e2fsprogs",
+    "grub-common",
+    "grub-pc-bin",
+    "initramfs-tools",
+    "iproute2",
+    "linux-image-cloud-amd64",
+    "netplan.io",
+    "openssh-server",
+    "sudo",
+    "systemd-resolved",
+    "systemd-sysv",
     "udev",
-)  # fmt: skip
+)
 UUID = "6c1b9a52-0f0e-4bd1-9c37-5a3d0c8f2e10"
 SECTOR, FIRST, SIZE_MIB = 512, 2048, 2500
 FILES = {
@@ -34,9 +49,13 @@ FILES = {
     "/etc/hosts": GuestFile("127.0.0.1 localhost\n"),
     "/etc/machine-id": GuestFile("uninitialized\n"),
     "/etc/netplan/90-default.yaml": GuestFile(
-        "network: {version: 2, ethernets: {all: {match: {name: 'e*'}, dhcp4: true, dhcp6: true}}}\n", 0o600
+        "network: {version: 2, ethernets: {all: {match: {name: 'e*'}, dhcp4: true, dhcp6: "
+        "true}}}\n",
+        0o600,
     ),
-    "/etc/ssh/sshd_config.d/50-cloud.conf": GuestFile("PermitRootLogin yes\nPasswordAuthentication yes\n"),
+    "/etc/ssh/sshd_config.d/50-cloud.conf": GuestFile(
+        "PermitRootLogin yes\nPasswordAuthentication yes\n"
+    ),
     "/etc/ours": GuestFile("it was in the cloud image\n"),
 }
 ASSEMBLE = """
@@ -45,7 +64,8 @@ mkdir root
 tar -xpf base.tar -C root --exclude='./dev/*'
 tar -xpf files.tar -C root --keep-directory-symlink
 rm -f root/etc/ssh/ssh_host_*
-chroot root grub-mkimage -O i386-pc -o /boot/core.img -p '(hd0,msdos1)/boot/grub' biosdisk part_msdos ext2 linux normal
+chroot root grub-mkimage -O i386-pc -o /boot/core.img -p '(hd0,msdos1)/boot/grub' \
+  biosdisk part_msdos ext2 linux normal
 mv root/boot/core.img .
 cp root/usr/lib/grub/i386-pc/boot.img .
 mkdir -p root/boot/grub
@@ -75,7 +95,18 @@ def image(folder: Path, suite: str = "bookworm", patience: float = 1200.0) -> Pa
 
 def overlay(target: Path, disk: Path) -> None:
     """A disk that is nothing without another one."""
-    create = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", str(disk), str(target)]
+    create = [
+        "qemu-img",
+        "create",
+        "-q",
+        "-f",
+        "qcow2",
+        "-F",
+        "qcow2",
+        "-b",
+        str(disk),
+        str(target),
+    ]
     run(create, Deadline(60.0), name="stand-in")
 
 
@@ -86,7 +117,15 @@ def _make(work: Path, suite: str, deadline: Deadline) -> Path:
     line = [*IN_NAMESPACE, "sh", "-euc", ASSEMBLE, "sh", UUID, str(SIZE_MIB)]
     run(line, deadline, name="stand-in", cwd=work)
     _partition(work)
-    copy = ["dd", "if=part.raw", "of=disk.raw", "bs=1M", "seek=1", "conv=notrunc,sparse", "status=none"]
+    copy = [
+        "dd",
+        "if=part.raw",
+        "of=disk.raw",
+        "bs=1M",
+        "seek=1",
+        "conv=notrunc,sparse",
+        "status=none",
+    ]
     run(copy, deadline, name="stand-in", cwd=work)
     convert = ["qemu-img", "convert", "-f", "raw", "-O", "qcow2", "disk.raw", "disk.qcow2"]
     run(convert, deadline, name="stand-in", cwd=work)
@@ -94,7 +133,9 @@ def _make(work: Path, suite: str, deadline: Deadline) -> Path:
 
 
 def _partition(work: Path) -> None:
-    """A disk with one partition and GRUB before it, as grub-bios-setup lays it down: no root is needed for a file."""
+    """A disk with one partition and GRUB before it, as grub-bios-setup lays it down: no root is
+    needed for a file.
+    """
     loader, core = (work / "boot.img").read_bytes(), (work / "core.img").read_bytes()
     assert len(core) < (FIRST - 1) * SECTOR
     sectors = (SIZE_MIB << 20) // SECTOR

@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Real guests: one template, frozen once and kept under build/, and one fleet of ten that the tests share."""
+"""Real guests: one template, frozen once and kept under build/, and one fleet of ten that the tests
+share.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,9 @@ def yard(announcement: None) -> Iterator[Yard]:
         pytest.skip("libvirt's session is for ordinary users: run `make test`, which drops to one")
     if not shutil.which("qemu-system-x86_64"):
         pytest.skip("QEMU is not installed: run `make setup`")
-    with Yard("qemu:///session", owner=OWNER, storage=str(WORK / "store"), pki_dir=str(WORK / "pki")) as opened:
+    with Yard(
+        "qemu:///session", owner=OWNER, storage=str(WORK / "store"), pki_dir=str(WORK / "pki")
+    ) as opened:
         opened.teardown()
         yield opened
         opened.teardown()
@@ -46,12 +50,17 @@ def announcement(request: pytest.FixtureRequest) -> None:
     """Building a template takes minutes: say so."""
     manager = request.config.pluginmanager.getplugin("capturemanager")
     with manager.global_and_fixture_disabled():
-        print("\nreal guests: a first run builds an image and boots a template, which takes minutes", flush=True)
+        print(
+            "\nreal guests: a first run builds an image and boots a template, which takes minutes",
+            flush=True,
+        )
 
 
 @pytest.fixture(scope="session")
 def nothing_is_built() -> None:
-    """For tests that look at all that is there, or take it away: no template is on its way meanwhile."""
+    """For tests that look at all that is there, or take it away: no template is on its way
+    meanwhile.
+    """
     prepare.wait()
 
 
@@ -90,7 +99,12 @@ class Docker:
         environment = {"PATH": os.environ["PATH"], "HOME": str(home), "DOCKER_BUILDKIT": "0"}
         environment |= host["docker"]["environment"]
         done = subprocess.run(
-            [self.client, *arguments], input=stdin, env=environment, capture_output=True, timeout=timeout, check=False
+            [self.client, *arguments],
+            input=stdin,
+            env=environment,
+            capture_output=True,
+            timeout=timeout,
+            check=False,
         )
         if check:
             assert done.returncode == 0, (arguments, done.stdout, done.stderr)
@@ -148,7 +162,11 @@ def busybox(docker: Docker) -> bytes:
 
 
 def ssh(
-    host: dict[str, Any], *command: str, known_hosts: str = "", timeout: float = 90, stdin: str | None = None
+    host: dict[str, Any],
+    *command: str,
+    known_hosts: str = "",
+    timeout: float = 90,
+    stdin: str | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run a command over SSH with strict host-key checking, as the result's facts say."""
     way = host["ssh"]
@@ -173,4 +191,6 @@ def ssh(
         "--",
         f"{way['user']}@{way['host']}",
     ]
-    return subprocess.run([*line, *command], input=stdin, capture_output=True, text=True, timeout=timeout, check=False)
+    return subprocess.run(
+        [*line, *command], input=stdin, capture_output=True, text=True, timeout=timeout, check=False
+    )

@@ -13,8 +13,10 @@ DRAWLESS = """
 exec 2>&1
 set -u
 cd /run && rm -f drawless && mkfifo drawless
-systemd-run --quiet --unit=drawless --property=SystemCallFilter=~getrandom --property=SystemCallErrorNumber=EPERM \
-  --property=InaccessiblePaths=/dev/random --property=InaccessiblePaths=/dev/urandom --remain-after-exit \
+systemd-run --quiet --unit=drawless \
+  --property=SystemCallFilter=~getrandom --property=SystemCallErrorNumber=EPERM \
+  --property=InaccessiblePaths=/dev/random --property=InaccessiblePaths=/dev/urandom \
+  --remain-after-exit \
   stunnel4 /run/drawless
 sleep 3
 systemctl show --property=SubState --value drawless | sed 's/^running$/waits/'
@@ -32,7 +34,9 @@ echo "$code"
 
 
 def waits_without_generator(host: dict[str, Any]) -> None:
-    """Where nothing can be drawn it waits; and when it has its configuration, it goes no step further."""
+    """Where nothing can be drawn it waits; and when it has its configuration, it goes no step
+    further.
+    """
     done = ssh(host, "sudo", "sh", stdin=DRAWLESS)
     waits, ended = done.stdout.splitlines()
     assert waits == "waits", done.stdout

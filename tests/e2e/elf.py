@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Programs of one system call, for containers that have no compiler and no Python.
 
-Each is a whole ELF executable for x86-64: it makes the call and exits with the error number, or with 0.
+Each is a whole ELF executable for x86-64: it makes the call and exits with the error number, or
+with 0.
 """
 
 from __future__ import annotations
@@ -26,7 +27,11 @@ def program(number: int, *arguments: int | bytes) -> bytes:
     size = len(arguments) * 10 + 10 + len(SYSCALL) + len(END)
     code, data = b"", b""
     for register, argument in zip(REGISTERS, arguments, strict=False):
-        value = BASE + HEADERS + size + len(data) if isinstance(argument, bytes) else argument & (1 << 64) - 1
+        value = (
+            BASE + HEADERS + size + len(data)
+            if isinstance(argument, bytes)
+            else argument & (1 << 64) - 1
+        )
         data += argument + b"\0" * 8 if isinstance(argument, bytes) else b""
         code += register + struct.pack("<Q", value)
     code += b"\x48\xb8" + struct.pack("<Q", number) + SYSCALL + END

@@ -2,12 +2,12 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A libvirt of a test's own, where disks are small and everything can be killed.
 
-It runs in name spaces of its own: processes (all of them end with it), and mounts, so that the hosts' directory can be
-a file system of a size that the test chooses. The template's definition is copied from the user's own session; what is
-defined on the island stays there.
+It runs in name spaces of its own: processes (all of them end with it), and mounts, so that the
+hosts' directory can be a file system of a size that the test chooses. The template's definition is
+copied from the user's own session; what is defined on the island stays there.
 
-With ``system`` it is the machine's libvirt, as far as a user can be root in a name space of users: qemu:///system, with
-networks, in a name space of networks that holds nothing else.
+With ``system`` it is the machine's libvirt, as far as a user can be root in a name space of users:
+qemu:///system, with networks, in a name space of networks that holds nothing else.
 """
 
 from __future__ import annotations
@@ -59,7 +59,9 @@ SUBORDINATE = "root:1:65534\n"
 ACCOUNTS = {"passwd": "libvirt-qemu:x:0:0::/:/bin/false\n", "group": "libvirt-qemu:x:0:\n"}
 
 
-def run(tmp_path: Path, script: str, *, system: bool = False, rooted: bool = False, timeout: float = 600) -> Any:
+def run(
+    tmp_path: Path, script: str, *, system: bool = False, rooted: bool = False, timeout: float = 600
+) -> Any:
     """Run a script there; returns what it printed last, which is JSON.
 
     :param rooted: as root of a name space of users, on the network that all share.
@@ -68,10 +70,17 @@ def run(tmp_path: Path, script: str, *, system: bool = False, rooted: bool = Fal
     home = Path("/tmp") / f"island-{os.getpid()}"  # noqa: S108  # made here, for this user alone
     home.mkdir(mode=0o700)
     try:
-        environment = {**os.environ, **_session(home), "ISLAND_PKI": str(tmp_path / "pki"), "ISLAND": str(home)}
+        environment = {
+            **os.environ,
+            **_session(home),
+            "ISLAND_PKI": str(tmp_path / "pki"),
+            "ISLAND": str(home),
+        }
         way = SYSTEM if system else ROOTED if rooted else SESSION
         line = [*way, PRELUDE + textwrap.dedent(script)]
-        done = subprocess.run(line, env=environment, capture_output=True, text=True, timeout=timeout, check=False)
+        done = subprocess.run(
+            line, env=environment, capture_output=True, text=True, timeout=timeout, check=False
+        )
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout.splitlines()[-1])
     finally:
@@ -80,7 +89,11 @@ def run(tmp_path: Path, script: str, *, system: bool = False, rooted: bool = Fal
 
 def _session(home: Path) -> dict[str, str]:
     """The environment of a session that has the template's definition."""
-    wanted = {"XDG_RUNTIME_DIR": home / "run", "XDG_CONFIG_HOME": home / "config", "XDG_CACHE_HOME": home / "cache"}
+    wanted = {
+        "XDG_RUNTIME_DIR": home / "run",
+        "XDG_CONFIG_HOME": home / "config",
+        "XDG_CACHE_HOME": home / "cache",
+    }
     for path in wanted.values():
         path.mkdir(mode=0o700)
     own = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "libvirt" / "qemu"
@@ -92,7 +105,9 @@ def _session(home: Path) -> dict[str, str]:
 
 
 def limit(folder: Path, size: str, *, again: bool = False) -> None:
-    """Put a file system of this size over a directory, or change the size of the one that is there. On the island."""
+    """Put a file system of this size over a directory, or change the size of the one that is there.
+    On the island.
+    """
     import ctypes
 
     libc = ctypes.CDLL(None, use_errno=True)
@@ -128,7 +143,12 @@ def system_daemon() -> subprocess.Popen[bytes]:
     subprocess.run(["mount", "-t", "sysfs", "sysfs", "/sys"], check=True)
     for name, line in ACCOUNTS.items():
         _put_over(Path("/etc", name), Path("/etc", name).read_text() + line)
-    for folder in ("lib/libvirt/dnsmasq", "lib/libvirt/qemu", "log/libvirt/qemu", "cache/libvirt/qemu"):
+    for folder in (
+        "lib/libvirt/dnsmasq",
+        "lib/libvirt/qemu",
+        "log/libvirt/qemu",
+        "cache/libvirt/qemu",
+    ):
         Path("/var", folder).mkdir(parents=True)
     shutil.copytree(Path(os.environ["XDG_CONFIG_HOME"]) / "libvirt" / "qemu", "/etc/libvirt/qemu")
     Path("/etc/libvirt/qemu.conf").write_text(QEMU_CONF)
@@ -165,4 +185,6 @@ def network(name: str, gateway: str, forward: str = "") -> None:
     )
     path = Path("/run") / f"{name}.xml"
     path.write_text(text)
-    subprocess.run(["virsh", "-q", "-c", "qemu:///system", "net-create", path], check=True, capture_output=True)
+    subprocess.run(
+        ["virsh", "-q", "-c", "qemu:///system", "net-create", path], check=True, capture_output=True
+    )

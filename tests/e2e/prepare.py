@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is built while tests run that need none of it: the templates of the real tests, and the simulated vCenter."""
+"""What is built while tests run that need none of it: the templates of the real tests, and the
+simulated vCenter.
+"""
 
 from __future__ import annotations
 
@@ -31,14 +33,24 @@ def start(files: Iterable[Path]) -> None:
     """
     if os.geteuid() == 0 or not shutil.which("qemu-system-x86_64"):
         return
-    environment = {**os.environ, "PYTHONPATH": f"{CHECKOUT / 'plugins' / 'module_utils'}:{CHECKOUT}"}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": f"{CHECKOUT / 'plugins' / 'module_utils'}:{CHECKOUT}",
+    }
     WORK.mkdir(parents=True, exist_ok=True)
     modules = [".".join(file.relative_to(CHECKOUT).with_suffix("").parts) for file in files]
     line = [sys.executable, "-m", "tests.e2e.prepare", *modules]
     with LOG.open("wb") as log, LOCK.open("wb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         _running.append(
-            subprocess.Popen(line, cwd=CHECKOUT, env=environment, stdout=log, stderr=log, pass_fds=[lock.fileno()])
+            subprocess.Popen(
+                line,
+                cwd=CHECKOUT,
+                env=environment,
+                stdout=log,
+                stderr=log,
+                pass_fds=[lock.fileno()],
+            )
         )
 
 
@@ -88,7 +100,9 @@ def main(names: list[str]) -> None:
         # Controllers are killed in a yard of their own, beside the one that the other tests share.
         wanted.append((OWNER.replace("e2e", "kill"), TEMPLATE))
     for owner, given in wanted:
-        with Yard("qemu:///session", owner=owner, storage=str(WORK / "store"), pki_dir=str(WORK / "pki")) as yard:
+        with Yard(
+            "qemu:///session", owner=owner, storage=str(WORK / "store"), pki_dir=str(WORK / "pki")
+        ) as yard:
             began = time.monotonic()
             spec = given() if callable(given) else given
             yard.template(spec)

@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Run by root in a guest, sent there as text: tries to get out, by sockets and by packets of its own making."""
+"""Run by root in a guest, sent there as text: tries to get out, by sockets and by packets of its
+own making.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +63,10 @@ def heard(wire: socket.socket, count: int) -> tuple[set[int], set[int]]:
             frame = wire.recv(2048)
         except TimeoutError:
             continue
-        if len(frame) < 48 or not 30000 <= (port := struct.unpack("!H", frame[36:38])[0]) < 30000 + count:
+        if (
+            len(frame) < 48
+            or not 30000 <= (port := struct.unpack("!H", frame[36:38])[0]) < 30000 + count
+        ):
             continue
         if frame[23] == 17 or (frame[23] == 6 and frame[47] & 0x12 == 0x12):
             found.add(port - 30000)
@@ -78,7 +83,11 @@ def connected(target: tuple[str, int]) -> bool:
 
 def main(targets: list[tuple[str, int]]) -> None:
     subprocess.run(["ip", "route", "replace", "default", "via", "10.0.2.2"], check=True)
-    found = {target for target in targets if not target[0].startswith(("127.", "0.")) and connected(target)}
+    found = {
+        target
+        for target in targets
+        if not target[0].startswith(("127.", "0.")) and connected(target)
+    }
     answered, refused = crafted(targets)
     control = {"own port answers": connected(("127.0.0.1", 22)), "a packet was refused": refused}
     print(json.dumps({"control": control, "reached": sorted(found | set(answered))}))

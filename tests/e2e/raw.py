@@ -20,7 +20,9 @@ class Raw:
         context = ssl.create_default_context(cafile=str(folder / "ca.pem"))
         context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
         target = urlsplit(environment["DOCKER_HOST"])
-        self.connection = http.client.HTTPSConnection(str(target.hostname), target.port, context=context, timeout=120)
+        self.connection = http.client.HTTPSConnection(
+            str(target.hostname), target.port, context=context, timeout=120
+        )
 
     def __enter__(self) -> Raw:
         return self
@@ -28,12 +30,18 @@ class Raw:
     def __exit__(self, *_error: object) -> None:
         self.connection.close()
 
-    def __call__(self, path: str, body: Any = None, method: str = "POST", **headers: str) -> tuple[int, str]:
+    def __call__(
+        self, path: str, body: Any = None, method: str = "POST", **headers: str
+    ) -> tuple[int, str]:
         """Return the status and the text of an answer."""
         chunked = not isinstance(body, (bytes, type(None)))
         try:
             self.connection.request(
-                method, path, body, {"Content-Type": "application/json", **headers}, encode_chunked=chunked
+                method,
+                path,
+                body,
+                {"Content-Type": "application/json", **headers},
+                encode_chunked=chunked,
             )
             answer = self.connection.getresponse()
             return answer.status, answer.read().decode(errors="replace")

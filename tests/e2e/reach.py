@@ -11,7 +11,10 @@ from typing import Any
 from tests.integration.conftest import Controller
 
 # Where libvirt's session is, for a controller whose home is another.
-SESSION = {"XDG_CONFIG_HOME": str(Path.home() / ".config"), "XDG_CACHE_HOME": str(Path.home() / ".cache")}
+SESSION = {
+    "XDG_CONFIG_HOME": str(Path.home() / ".config"),
+    "XDG_CACHE_HOME": str(Path.home() / ".cache"),
+}
 SESSION |= {name: value for name, value in os.environ.items() if name.startswith("XDG_")}
 
 

@@ -41,7 +41,9 @@ class LocalRepository:
         """Serve no more, and end the agent that keeps the key."""
         self.server.shutdown()
         self.server.server_close()
-        subprocess.run(["gpgconf", "--homedir", self.home, "--kill", "all"], check=False, capture_output=True)
+        subprocess.run(
+            ["gpgconf", "--homedir", self.home, "--kill", "all"], check=False, capture_output=True
+        )
 
     @property
     def declared(self) -> Repository:
@@ -52,7 +54,10 @@ class LocalRepository:
     def publish(self, name: str, version: str, files: dict[str, str]) -> None:
         """Add a version of a package with these files in it."""
         tree = self.folder.parent / f"{name}-{version}"
-        for path, text in {"DEBIAN/control": CONTROL.format(name=name, version=version), **files}.items():
+        for path, text in {
+            "DEBIAN/control": CONTROL.format(name=name, version=version),
+            **files,
+        }.items():
             (tree / path).parent.mkdir(parents=True, exist_ok=True)
             (tree / path).write_text(text)
         package = self.folder / f"{name}_{version}_all.deb"
@@ -67,7 +72,8 @@ class LocalRepository:
                 ["dpkg-deb", "--field", package], check=True, capture_output=True, text=True
             ).stdout
             data = package.read_bytes()
-            facts = f"Filename: ./{package.name}\nSize: {len(data)}\nSHA256: {hashlib.sha256(data).hexdigest()}\n"
+            digest = hashlib.sha256(data).hexdigest()
+            facts = f"Filename: ./{package.name}\nSize: {len(data)}\nSHA256: {digest}\n"
             entries.append(control.rstrip("\n") + "\n" + facts)
         index = "\n".join(entries).encode()
         parts = {"Packages": index, "Packages.gz": gzip.compress(index)}
@@ -83,11 +89,17 @@ class LocalRepository:
         line += ["--pinentry-mode", "loopback", "--passphrase", ""]
         environment = {"PATH": os.environ["PATH"], "LC_ALL": "C"}
         done = subprocess.run(
-            [*line, *arguments], input=given, env=environment, check=True, capture_output=True, text=True
+            [*line, *arguments],
+            input=given,
+            env=environment,
+            check=True,
+            capture_output=True,
+            text=True,
         )
         return done.stdout
 
 
 class _Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # as the base class names it
+    # as the base class names it
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
         """Say nothing."""

@@ -34,32 +34,62 @@ IMAGE = ImageSpec(packages=("busybox-static",))
 PROFILES = {
     "hostile": SecuritySpec("hostile", limits={"network_mib": attacks.RATE}),
     "shared": SecuritySpec(
-        "shared", limits={"network_mib": attacks.RATE, "container_memory_percent": 50, "container_pids": 512}
+        "shared",
+        limits={"network_mib": attacks.RATE, "container_memory_percent": 50, "container_pids": 512},
     ),
 }
-TEMPLATES = {name: TemplateSpec(name, image=IMAGE, security=security) for name, security in PROFILES.items()}
+TEMPLATES = {
+    name: TemplateSpec(name, image=IMAGE, security=security) for name, security in PROFILES.items()
+}
 PREPARED = (TEMPLATES["hostile"],)
-# What gets through on a shared host: dockerd does what its users ask, and only the mapping of users is in the way.
+# What gets through on a shared host: dockerd does what its users ask, and only the mapping of users
+# is in the way.
 SHARED = {
-    *attacks.OPTIONS.keys(), *attacks.COMMANDS.keys(),
-} - {"a privileged container", "the host's processes", "the host's network"}  # fmt: skip
+    *attacks.OPTIONS.keys(),
+    *attacks.COMMANDS.keys(),
+} - {"a privileged container", "the host's processes", "the host's network"}
 EXPECTED: dict[str, set[str]] = {"hostile": set(), "shared": SHARED}
 INSIDE = [*attacks.syscalls((254, 0)), *attacks.LOOKS, "setuid"]
 BOMBS = ["fork bomb", "memory bomb", "flood", "disk filler", "recursive mkdir"]
 # What a session's guest finds of the hypervisor's loopback.
 GATEWAY = "10.0.2.2"
 REACHED = [
-    "neighbour", "a raw packet to a neighbour", "a frame to a neighbour", "the host's SSH", "the host's Docker",
-    "the hypervisor's loopback", "the controller", "another host's published port",
-]  # fmt: skip
-PRIVILEGED: dict[str, Any] = {"Image": "attacks", "Cmd": ["true"], "HostConfig": {"Privileged": True}}
+    "neighbour",
+    "a raw packet to a neighbour",
+    "a frame to a neighbour",
+    "the host's SSH",
+    "the host's Docker",
+    "the hypervisor's loopback",
+    "the controller",
+    "another host's published port",
+]
+PRIVILEGED: dict[str, Any] = {
+    "Image": "attacks",
+    "Cmd": ["true"],
+    "HostConfig": {"Privileged": True},
+}
 
 
 def ready(host: Host, docker: Docker) -> Host:
     """A host with the attackers' image and a container that runs."""
-    docker(host, "import", "-", "attacks", stdin=attacks.image(docker.busybox, attacks.disk_of(host)))
+    docker(
+        host, "import", "-", "attacks", stdin=attacks.image(docker.busybox, attacks.disk_of(host))
+    )
     port = host["published"][0].partition(":")[2]
-    docker(host, "run", "-d", "--name", "victim", "-p", f"{port}:80", "attacks", "httpd", "-f", "-p", "80")
+    docker(
+        host,
+        "run",
+        "-d",
+        "--name",
+        "victim",
+        "-p",
+        f"{port}:80",
+        "attacks",
+        "httpd",
+        "-f",
+        "-p",
+        "80",
+    )
     # A way out is looked for as if the guest's root had helped.
     assert ssh(host, "sudo", "ip", "route", "replace", "default", "via", GATEWAY).returncode == 0
     return host
@@ -84,10 +114,14 @@ def profile(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def control(yard: Yard, template: Host, docker: Docker) -> Iterator[Host]:
-    """A host where privileged containers work, as in a machine of one's own, and whose network lets everything out."""
+    """A host where privileged containers work, as in a machine of one's own, and whose network lets
+    everything out.
+    """
     with pytest.MonkeyPatch.context() as patch:
         shut = network._user
-        patch.setattr(network, "_user", lambda host: shut(host).replace("restrict=on", "restrict=off"))
+        patch.setattr(
+            network, "_user", lambda host: shut(host).replace("restrict=on", "restrict=off")
+        )
         made = yard.host(SingleSpec("control", "docker", host=published("control"))).objects[0]
     yield ready(made, docker)
     yard.host(SingleSpec("control"), "absent")
@@ -185,7 +219,9 @@ def test_inside_and_out(outcomes: Outcomes, name: str) -> None:
     assert outcomes[name] == (False, True)
 
 
-def test_root_of_a_container_is_nobody_on_the_host(shut: Host, control: Host, docker: Docker) -> None:
+def test_root_of_a_container_is_nobody_on_the_host(
+    shut: Host, control: Host, docker: Docker
+) -> None:
     inside, outside, count = attacks.uid_map(shut, docker, "victim")
     assert (inside, count) == (0, 65536)
     assert outside >= 100000
@@ -193,14 +229,21 @@ def test_root_of_a_container_is_nobody_on_the_host(shut: Host, control: Host, do
 
 
 def test_a_trusted_host_mounts_loop_devices(control: Host, docker: Docker) -> None:
-    line = "dd if=/dev/zero of=/f bs=1M count=4; busybox mke2fs -F /f; busybox mount -o loop /f /mnt && echo mounted"
-    done = docker(control, "run", "--rm", "--privileged", "-v", "/dev:/dev", "attacks", "sh", "-c", line)
+    line = (
+        "dd if=/dev/zero of=/f bs=1M count=4; busybox mke2fs -F /f; "
+        "busybox mount -o loop /f /mnt && echo mounted"
+    )
+    done = docker(
+        control, "run", "--rm", "--privileged", "-v", "/dev:/dev", "attacks", "sh", "-c", line
+    )
     assert b"mounted" in done.stdout
 
 
 def test_containers_have_limits_that_nobody_asked_for(shut: Host, docker: Docker) -> None:
     pids = docker(shut, "run", "--rm", "attacks", "cat", "/sys/fs/cgroup/pids.max").stdout
-    asked = docker(shut, "run", "--rm", "--pids-limit", "7", "attacks", "cat", "/sys/fs/cgroup/pids.max").stdout
+    asked = docker(
+        shut, "run", "--rm", "--pids-limit", "7", "attacks", "cat", "/sys/fs/cgroup/pids.max"
+    ).stdout
     assert (pids, asked) == (b"512\n", b"7\n")
 
 
@@ -212,25 +255,33 @@ def test_what_containers_may_have_of_the_disk_is_there_for_them(shut: Host) -> N
 
 
 @pytest.mark.full
-def test_what_the_kernel_remembers_of_a_container_counts_as_its_memory(shut: Host, docker: Docker) -> None:
+def test_what_the_kernel_remembers_of_a_container_counts_as_its_memory(
+    shut: Host, docker: Docker
+) -> None:
     """Names and inodes, of which there can be any number: the host's memory is not used up.
 
-    Above its limit they are let go; if not all can be at once (what a directory holds, until it is on the disk), the
-    container is killed for it, and nobody else.
+    Above its limit they are let go; if not all can be at once (what a directory holds, until it is
+    on the disk), the container is killed for it, and nobody else.
     """
     count = "for i in 1 2 3; do mkdir $i; (cd $i; mkdir $(busybox seq 1 1000)); done"
     look = "busybox sed -n 's/^slab //p' /sys/fs/cgroup/memory.stat; cat /sys/fs/cgroup/memory.peak"
     line = ("attacks", "sh", "-c", f"{count}; {look}")
-    slab, peak = map(int, docker(shut, "run", "--rm", "--memory", "32m", *line, timeout=600).stdout.split())
+    slab, peak = map(
+        int, docker(shut, "run", "--rm", "--memory", "32m", *line, timeout=600).stdout.split()
+    )
     assert slab > 4 << 20
     assert peak <= 32 << 20
-    tight = docker(shut, "run", "--name", "tight", "--memory", "8m", *line, check=False, timeout=600)
+    tight = docker(
+        shut, "run", "--name", "tight", "--memory", "8m", *line, check=False, timeout=600
+    )
     killed = docker(shut, "inspect", "--format", "{{.State.OOMKilled}}", "tight").stdout.strip()
     docker(shut, "rm", "tight")
     assert (tight.returncode, killed) in ((0, b"false"), (137, b"true"))
 
 
-def test_a_full_disk_is_free_again_when_its_filler_is_gone(outcomes: Outcomes, shut: Host, docker: Docker) -> None:
+def test_a_full_disk_is_free_again_when_its_filler_is_gone(
+    outcomes: Outcomes, shut: Host, docker: Docker
+) -> None:
     assert attacks.fill(shut, docker)
 
 
@@ -263,7 +314,9 @@ REDIRECTED = {"two slashes": "//containers//create", "dots": "/x/../containers/c
 
 
 @pytest.mark.parametrize("name", SPELLED)
-def test_what_is_denied_stays_denied_however_it_is_spelled(hostile: Host, control: Host, name: str) -> None:
+def test_what_is_denied_stays_denied_however_it_is_spelled(
+    hostile: Host, control: Host, name: str
+) -> None:
     path, body, headers = SPELLED[name]
     status, said = Raw(hostile)(path, body, **headers)
     assert (status, "authorization denied" in said) == (403, True), said
@@ -283,7 +336,10 @@ def test_without_the_plugin_nothing_is_let_through(hostile: Host, docker: Docker
         # All at once: dockerd looks for its plugin for long.
         asked = ((CREATE, TEXT, "POST"), ("/_ping", None, "GET"), ("/containers/json", None, "GET"))
         with ThreadPoolExecutor() as pool:
-            assert min(status for status, _said in pool.map(lambda what: Raw(hostile)(*what), asked)) >= 400
+            assert (
+                min(status for status, _said in pool.map(lambda what: Raw(hostile)(*what), asked))
+                >= 400
+            )
     finally:
         ssh(hostile, "sudo systemctl start stockyard-authz")
     ssh(hostile, "sudo systemctl kill -s KILL stockyard-authz; sleep 5")

@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is given in secret options while a real host is made: not on the hypervisor, not in the guest, not on a line."""
+"""What is given in secret options while a real host is made: not on the hypervisor, not in the
+guest, not on a line.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,12 @@ def canaries() -> dict[str, str]:
     """A CA of the test's own and other secrets, as options."""
     made = Authority.create("theirs", datetime.fromtimestamp(SystemClock().now(), UTC))
     ca = {"ca_certificate": made.pem(), "ca_private_key": made.key_pem()}
-    return {"username": "me", "password": f"{CANARY}-password", "volume_key": f"{CANARY}-of-volumes", **ca}
+    return {
+        "username": "me",
+        "password": f"{CANARY}-password",
+        "volume_key": f"{CANARY}-of-volumes",
+        **ca,
+    }
 
 
 @pytest.fixture(scope="module")
@@ -42,13 +49,21 @@ def secrets(canaries: dict[str, str]) -> list[str]:
 
 @pytest.fixture(scope="module")
 def made(
-    yard: Yard, template: dict[str, Any], canaries: dict[str, str], secrets: list[str],
+    yard: Yard,
+    template: dict[str, Any],
+    canaries: dict[str, str],
+    secrets: list[str],
     tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[tuple[Played, Watch, Path]]:  # fmt: skip
+) -> Iterator[tuple[Played, Watch, Path]]:
     """A host, and the same restarted."""
     root = tmp_path_factory.mktemp("canary")
     pki = root / "pki"
-    at = {"hypervisor": "qemu:///session", "owner": OWNER, "storage": str(WORK / "store"), "pki_dir": str(pki)}
+    at = {
+        "hypervisor": "qemu:///session",
+        "owner": OWNER,
+        "storage": str(WORK / "store"),
+        "pki_dir": str(pki),
+    }
     steps = [
         task("host", "host", name="canary", template="docker", **at, **canaries),
         task("restart", "host", name="canary", state="restarted", **at, **canaries),
@@ -67,15 +82,26 @@ def test_it_was_made_with_them(made: tuple[Played, Watch, Path]) -> None:
     assert watch.looks > 20
 
 
-def test_they_are_in_no_output_no_process_and_no_file(made: tuple[Played, Watch, Path], secrets: list[str]) -> None:
+def test_they_are_in_no_output_no_process_and_no_file(
+    made: tuple[Played, Watch, Path], secrets: list[str]
+) -> None:
     played, watch, root = made
     assert [s for s in secrets if s in played.output] == []
     assert watch.seen == set()
     assert holders(root, secrets, "playbook.yml") == []
 
 
-def test_they_are_not_on_the_hypervisor(made: tuple[Played, Watch, Path], secrets: list[str]) -> None:
-    line = ["virsh", "-c", "qemu:///session", "dumpxml", "--security-info", f"{OWNER}.default.canary"]
+def test_they_are_not_on_the_hypervisor(
+    made: tuple[Played, Watch, Path], secrets: list[str]
+) -> None:
+    line = [
+        "virsh",
+        "-c",
+        "qemu:///session",
+        "dumpxml",
+        "--security-info",
+        f"{OWNER}.default.canary",
+    ]
     domain = subprocess.run(line, capture_output=True, text=True, check=True).stdout
     assert "canary" in domain
     store = [Path(f, name) for f, _folders, names in os.walk(WORK / "store") for name in names]
@@ -89,7 +115,11 @@ def test_they_are_not_on_the_hypervisor(made: tuple[Played, Watch, Path], secret
 
 def test_they_are_not_in_the_guest(made: tuple[Played, Watch, Path], secrets: list[str]) -> None:
     host = made[0]["restart"]["host"]
-    told = ssh(host, "sudo journalctl --no-pager; sudo dmesg; ps -eo args; sudo sh -c 'cat /proc/[0-9]*/environ' 2>&1")
+    told = ssh(
+        host,
+        "sudo journalctl --no-pager; sudo dmesg; ps -eo args; sudo sh -c 'cat "
+        "/proc/[0-9]*/environ' 2>&1",
+    )
     assert "systemd" in told.stdout
     assert not any(secret in told.stdout for secret in secrets)
     # Not as words of a command: sudo would write them down.

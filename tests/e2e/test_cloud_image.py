@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A cloud image becomes a template, and its forks are hosts like any other. What stands in for one is in cloud.py."""
+"""A cloud image becomes a template, and its forks are hosts like any other. What stands in for one
+is in cloud.py.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,10 @@ def disk(yard: Yard) -> Path:
     """The cloud image's stand-in."""
     begin = time.monotonic()
     made = cloud.image(KEPT)
-    print(f"having the stand-in took {time.monotonic() - begin:.0f} s: {made.stat().st_size >> 20} MiB")
+    print(
+        f"having the stand-in took {time.monotonic() - begin:.0f} s: {made.stat().st_size >> 20} "
+        f"MiB"
+    )
     return made
 
 
@@ -45,10 +50,13 @@ def declared(disk: Path) -> TemplateSpec:
     with tarfile.open(rootfs, "w") as archive:
         archive.addfile(tarfile.TarInfo("data"))
     image = replace(
-        TEMPLATE.image, suite="bookworm", cloud_image=CloudImage(str(disk), digest(disk)),
-        files={"/etc/mine": "it was declared\n"}, preload=(Preload("rootfs", str(rootfs), "data:1"),),
+        TEMPLATE.image,
+        suite="bookworm",
+        cloud_image=CloudImage(str(disk), digest(disk)),
+        files={"/etc/mine": "it was declared\n"},
+        preload=(Preload("rootfs", str(rootfs), "data:1"),),
         commands=("echo ran > /etc/commanded",),
-    )  # fmt: skip
+    )
     return replace(TEMPLATE, name="cloudy", image=image)
 
 
@@ -71,19 +79,31 @@ def test_forks_of_it_are_hosts(hosts: list[Host], docker: Docker, busybox: bytes
         assert b"data:1" in docker(host, "images", "--format", "{{.Repository}}:{{.Tag}}").stdout
         docker(host, "import", "-", "base:1", stdin=busybox)
         assert host["mode"] == "instant"
-        said = docker(host, "run", "--rm", "--pull", "never", "base:1", "/bin/echo", "from a container").stdout
+        said = docker(
+            host, "run", "--rm", "--pull", "never", "base:1", "/bin/echo", "from a container"
+        ).stdout
         assert said == b"from a container\n"
-        found = ssh(host, "cat /etc/ours /etc/mine /etc/commanded; hostname; sudo id -u; cat /etc/machine-id")
+        found = ssh(
+            host,
+            "cat /etc/ours /etc/mine /etc/commanded; hostname; sudo id -u; cat /etc/machine-id",
+        )
         assert found.returncode == 0, found.stderr
         assert found.stdout.splitlines()[:5] == [
-            "it was in the cloud image", "it was declared", "ran", host["name"], "0",
-        ]  # fmt: skip
+            "it was in the cloud image",
+            "it was declared",
+            "ran",
+            host["name"],
+            "0",
+        ]
     keys = {ssh(host, "cat /etc/ssh/ssh_host_*_key.pub /etc/machine-id").stdout for host in hosts}
     assert len(keys) == len(hosts)
 
 
 def test_its_own_disk_and_kernel_are_what_they_boot(hosts: list[Host]) -> None:
-    said = ssh(hosts[0], "findmnt -n -o SOURCE,SIZE --bytes /; cat /proc/cmdline; ls /lib/modules; uname -r").stdout
+    said = ssh(
+        hosts[0],
+        "findmnt -n -o SOURCE,SIZE --bytes /; cat /proc/cmdline; ls /lib/modules; uname -r",
+    ).stdout
     first, cmdline, *kernels = said.splitlines()
     assert first.split()[0] == "/dev/vda1"
     assert int(first.split()[1]) > 7 << 30, "cloud-init grew its root file system to disk_gib"
@@ -97,17 +117,39 @@ def test_cloud_init_ran_once_and_never_again(hosts: list[Host]) -> None:
     units = "cloud-init-local cloud-init cloud-config cloud-final"
     assert set(ssh(host, f"systemctl is-active {units}").stdout.split()) == {"inactive"}
     assert ssh(host, "ls /var/lib/cloud/instances").stdout == "stockyard\n"
-    assert ssh(host, "sudo grep -c \"running 'init-local'\" /var/log/cloud-init.log").stdout == "1\n"
-    assert ssh(host, "ls /var/lib/cloud/instance/boot-finished").returncode == 0, "it came to its end"
+    assert (
+        ssh(host, "sudo grep -c \"running 'init-local'\" /var/log/cloud-init.log").stdout == "1\n"
+    )
+    assert ssh(host, "ls /var/lib/cloud/instance/boot-finished").returncode == 0, (
+        "it came to its end"
+    )
 
 
 def test_nothing_of_the_image_is_in_the_agents_way(hosts: list[Host]) -> None:
-    """No network service, no way in but ours, no login that cloud-init made, nothing that failed."""
+    """No network service, no way in but ours, no login that cloud-init made, nothing
+    that failed.
+    """
     host = hosts[0]
-    active = ssh(host, "systemctl is-active systemd-networkd systemd-resolved; cat /etc/resolv.conf").stdout
-    assert active.split() == ["inactive", "inactive", "nameserver", "10.0.2.15", "options", "timeout:1", "attempts:1"]
-    sshd = ssh(host, "sudo sshd -T | grep -E '^(permitrootlogin|passwordauthentication|allowusers) '").stdout
-    assert sorted(set(sshd.splitlines())) == ["allowusers stockyard", "passwordauthentication no", "permitrootlogin no"]
+    active = ssh(
+        host, "systemctl is-active systemd-networkd systemd-resolved; cat /etc/resolv.conf"
+    ).stdout
+    assert active.split() == [
+        "inactive",
+        "inactive",
+        "nameserver",
+        "10.0.2.15",
+        "options",
+        "timeout:1",
+        "attempts:1",
+    ]
+    sshd = ssh(
+        host, "sudo sshd -T | grep -E '^(permitrootlogin|passwordauthentication|allowusers) '"
+    ).stdout
+    assert sorted(set(sshd.splitlines())) == [
+        "allowusers stockyard",
+        "passwordauthentication no",
+        "permitrootlogin no",
+    ]
     assert ssh(host, "getent passwd debian").returncode != 0
     assert ssh(host, "test -e /usr/sbin/policy-rc.d").returncode != 0
     assert ssh(host, "systemctl list-units --failed --plain --no-legend").stdout == ""
@@ -142,13 +184,18 @@ def test_another_image_is_refused_before_anything_is_made(
     images = sorted(p.name for p in (WORK / "store" / "images").iterdir() if len(p.name) == 64)
     image = replace(spec.image, cloud_image=given, disk_gib=gib, files={"/etc/what": changed})
     expected = {
-        "checksum": "its sha512 is", "content": "its sha256 is", "missing": "cannot be had",
-        "size": "declare disk_gib: 3", "backing": "is not whole",
-    }[changed]  # fmt: skip
+        "checksum": "its sha512 is",
+        "content": "its sha256 is",
+        "missing": "cannot be had",
+        "size": "declare disk_gib: 3",
+        "backing": "is not whole",
+    }[changed]
     with pytest.raises((ImageError, InvalidInput), match=expected):
         yard.template(replace(spec, name="never", image=image))
     assert yard.templates(name="never") == []
-    assert sorted(p.name for p in (WORK / "store" / "images").iterdir() if len(p.name) == 64) == images
+    assert (
+        sorted(p.name for p in (WORK / "store" / "images").iterdir() if len(p.name) == 64) == images
+    )
 
 
 def test_the_wrong_suite_is_told_by_the_guest(yard: Yard, spec: TemplateSpec) -> None:

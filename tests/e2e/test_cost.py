@@ -1,9 +1,10 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a fork does until it is ready, counted: a slow machine changes none of it. Timings are `make bench`'s.
+"""What a fork does until it is ready, counted: a slow machine changes none of it. Timings are `make
+bench`'s.
 
-What the guest did is read through QEMU's guest agent, which lives in it since before the freeze and spawns nothing for
-it. It is held against a fork that was resumed and left alone.
+What the guest did is read through QEMU's guest agent, which lives in it since before the freeze and
+spawns nothing for it. It is held against a fork that was resumed and left alone.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from tests.contract.conftest import Drafts
 
 pytestmark = pytest.mark.real
 SECTOR = 512
-# libvirt handles what QEMU tells of agents one after another, for all machines: a busy one holds up the others.
+# libvirt handles what QEMU tells of agents one after another, for all machines: a busy one holds up
+# the others.
 PATIENCE = 120.0
 PROCESSES, WRITTEN_MIB, OVERLAY_MIB, OWN_MIB = 8, 1.0, 4.0, 32.0
 
@@ -42,7 +44,9 @@ class Done:
 
 
 def ask(domain: Any, execute: str, **arguments: Any) -> Any:
-    """One command of the guest agent's. QEMU tells libvirt a moment after a resume that the agent is connected."""
+    """One command of the guest agent's. QEMU tells libvirt a moment after a resume that the agent
+    is connected.
+    """
     import libvirt
     import libvirt_qemu
 
@@ -61,16 +65,23 @@ def content(domain: Any, path: str) -> str:
     """A file of the guest's."""
     handle = ask(domain, "guest-file-open", path=path, mode="r")
     try:
-        return base64.b64decode(ask(domain, "guest-file-read", handle=handle, count=1 << 16)["buf-b64"]).decode()
+        return base64.b64decode(
+            ask(domain, "guest-file-read", handle=handle, count=1 << 16)["buf-b64"]
+        ).decode()
     finally:
         ask(domain, "guest-file-close", handle=handle)
 
 
 def done(yard: Yard, uuid: str) -> Done:
     """What a running guest has done (proc(5))."""
-    domain = yard.context.provider.connection.lookupByUUIDString(uuid)  # type: ignore[attr-defined]  # libvirt's
-    spawned = next(line for line in content(domain, "/proc/stat").splitlines() if line.startswith("processes "))
-    disk = next(line.split() for line in content(domain, "/proc/diskstats").splitlines() if " vda " in line)
+    # libvirt's
+    domain = yard.context.provider.connection.lookupByUUIDString(uuid)  # type: ignore[attr-defined]
+    spawned = next(
+        line for line in content(domain, "/proc/stat").splitlines() if line.startswith("processes ")
+    )
+    disk = next(
+        line.split() for line in content(domain, "/proc/diskstats").splitlines() if " vda " in line
+    )
     return Done(int(spawned.split()[1]), int(disk[9]) * SECTOR)
 
 
@@ -91,7 +102,11 @@ class Fresh:
 def fresh(yard: Yard, template: dict[str, Any]) -> Iterator[Fresh]:
     """Both of one template."""
     provider = yard.context.provider
-    (record,) = [t.record for t in provider.observe(yard.context.owner).templates if t.record.uuid == template["uuid"]]
+    (record,) = [
+        t.record
+        for t in provider.observe(yard.context.owner).templates
+        if t.record.uuid == template["uuid"]
+    ]
     drafts = Drafts(provider, record)
     try:
         alone = done(yard, drafts.forked(Deadline(120)).uuid)
@@ -111,7 +126,11 @@ def test_hardly_anything_is_spawned_in_a_fork(fresh: Fresh) -> None:
 
 def test_hardly_anything_is_written_by_a_fork(fresh: Fresh) -> None:
     written = (fresh.after.written - fresh.before.written) / (1 << 20)
-    overlay = Path(fresh.host["console_log"]).with_name("disk.qcow2").stat().st_blocks * SECTOR / (1 << 20)
+    overlay = (
+        Path(fresh.host["console_log"]).with_name("disk.qcow2").stat().st_blocks
+        * SECTOR
+        / (1 << 20)
+    )
     print(f"written until ready: {written:.2f} MiB; the overlay takes {overlay:.2f} MiB")
     assert written <= WRITTEN_MIB
     assert overlay <= OVERLAY_MIB
@@ -119,5 +138,8 @@ def test_hardly_anything_is_written_by_a_fork(fresh: Fresh) -> None:
 
 def test_few_pages_are_dirtied_by_a_fork(fresh: Fresh) -> None:
     memory = fresh.host["memory"]
-    print(f"RAM of its own when ready: {memory['private_mib']} MiB; shared: {memory['shared_mib']} MiB")
+    print(
+        f"RAM of its own when ready: {memory['private_mib']} MiB; shared: {memory['shared_mib']} "
+        f"MiB"
+    )
     assert memory["private_mib"] <= OWN_MIB

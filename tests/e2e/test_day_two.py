@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Packages move: who is behind is shown, a rebuild rolls the hosts, and a bad one stops while the old ones serve."""
+"""Packages move: who is behind is shown, a rebuild rolls the hosts, and a bad one stops while the
+old ones serve.
+"""
 
 from __future__ import annotations
 
@@ -42,14 +44,24 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalReposi
 def declaration(repository: LocalRepository, yard: Yard) -> Iterator[Path]:
     """A yard whose template has that package."""
     template = {
-        "name": "probed", "packages": ["busybox-static", PACKAGE], "keep_generations": 1,
+        "name": "probed",
+        "packages": ["busybox-static", PACKAGE],
+        "keep_generations": 1,
         "repositories": [codec.to_dict(repository.declared)],
-    }  # fmt: skip
-    fleet = {"name": "probed", "template": "probed", "count": 2, "update": {"max_surge": 1, "max_unavailable": 0}}
+    }
+    fleet = {
+        "name": "probed",
+        "template": "probed",
+        "count": 2,
+        "update": {"max_surge": 1, "max_unavailable": 0},
+    }
     declared = {
-        "yard_owner": OWNER, "yard_storage": f"{WORK}/store", "yard_pki_dir": f"{WORK}/pki",
-        "yard_templates": [template], "yard_fleets": [fleet],
-    }  # fmt: skip
+        "yard_owner": OWNER,
+        "yard_storage": f"{WORK}/store",
+        "yard_pki_dir": f"{WORK}/pki",
+        "yard_templates": [template],
+        "yard_fleets": [fleet],
+    }
     path = WORK / "probed.yml"
     path.write_text(yaml.safe_dump(declared))
     yield path
@@ -58,7 +70,15 @@ def declaration(repository: LocalRepository, yard: Yard) -> Iterator[Path]:
 
 
 def play(name: str, declaration: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    line = [f"{CHECKOUT}/hack/playbook.sh", name, "-e", f"yard={declaration}", "-e", "yard_prune=no", *arguments]
+    line = [
+        f"{CHECKOUT}/hack/playbook.sh",
+        name,
+        "-e",
+        f"yard={declaration}",
+        "-e",
+        "yard_prune=no",
+        *arguments,
+    ]
     return subprocess.run(line, capture_output=True, text=True, timeout=1800, check=False)
 
 
@@ -107,8 +127,11 @@ def test_a_later_one_is_shown_and_rolled_though_the_daemon_is_killed_on_the_way(
     first = play("rebuild", declaration)
     killed.join()
     reconnect(yard)
-    # It may have lost its connection in the middle of making a host; no other was lost, and another run makes it whole.
-    assert old <= {h["uuid"] for h in yard.hosts(fleet="probed") if h["state"] == "running"}, first.stdout
+    # It may have lost its connection in the middle of making a host; no other was lost, and another
+    # run makes it whole.
+    assert old <= {h["uuid"] for h in yard.hosts(fleet="probed") if h["state"] == "running"}, (
+        first.stdout
+    )
     well(play("rebuild", declaration))
     assert set(versions(yard).values()) == {"1.1"}
     assert len(yard.hosts(fleet="probed")) == 2
@@ -119,7 +142,9 @@ def test_a_later_one_is_shown_and_rolled_though_the_daemon_is_killed_on_the_way(
 
 def kill_daemons_when_a_new_host_is_there(old: set[str]) -> None:
     """SIGKILL for the session's libvirtd as soon as the first new host is on record."""
-    with Yard("qemu:///session", owner=OWNER, storage=str(WORK / "store"), pki_dir=str(WORK / "pki")) as mine:
+    with Yard(
+        "qemu:///session", owner=OWNER, storage=str(WORK / "store"), pki_dir=str(WORK / "pki")
+    ) as mine:
         end = time.monotonic() + 1200
         while not {h["uuid"] for h in mine.hosts(fleet="probed")} - old and time.monotonic() < end:
             time.sleep(0.2)

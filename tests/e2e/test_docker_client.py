@@ -62,7 +62,9 @@ def test_a_published_port_exec_logs_and_cp(three: list[Host], docker: Docker) ->
         docker(host, "run", "-d", "--name", "page", "-p", "8080:80", "busybox", "sh", "-c", script)
         assert fetch(f"http://{host['address']}:8080/") == b"page\n"
         assert docker(host, "exec", "page", "cat", "/index.html").stdout == b"page\n"
-        with tarfile.open(fileobj=io.BytesIO(docker(host, "cp", "page:/index.html", "-").stdout)) as archive:
+        with tarfile.open(
+            fileobj=io.BytesIO(docker(host, "cp", "page:/index.html", "-").stdout)
+        ) as archive:
             assert archive.getnames() == ["index.html"]
         assert followed_logs_end_with_the_container(host, docker) == b"serving\n"
         docker(host, "rm", "page")
@@ -90,7 +92,8 @@ def fetch(url: str) -> bytes:
     end = time.monotonic() + 30
     while True:
         try:
-            with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310  # our own http URL
+            # our own http URL
+            with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310
                 return bytes(answer.read())
         except OSError:
             if time.monotonic() > end:
@@ -112,8 +115,12 @@ def followed_logs_end_with_the_container(host: Host, docker: Docker) -> bytes:
 
 
 @pytest.mark.full
-def test_what_a_container_says_after_a_long_silence_arrives(fleet: list[Host], docker: Docker, busybox: bytes) -> None:
-    """The client has said long ago that it sends no more; the front in between does not take that for the end."""
+def test_what_a_container_says_after_a_long_silence_arrives(
+    fleet: list[Host], docker: Docker, busybox: bytes
+) -> None:
+    """The client has said long ago that it sends no more; the front in between does not take that
+    for the end.
+    """
     docker(fleet[0], "import", "-", "busybox:latest", stdin=busybox)
     line = ["run", "--rm", "busybox", "sh", "-c", "sleep 75; echo late"]
     assert docker(fleet[0], *line, timeout=300).stdout == b"late\n"

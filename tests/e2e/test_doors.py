@@ -79,19 +79,33 @@ def test_another_authoritys_client_is_refused(host: dict[str, Any], tmp_path: Pa
     assert refused(host, with_client_of(foreign, own_ca(host), tmp_path))
 
 
-def test_another_tenants_client_is_refused(yard: Yard, host: dict[str, Any], tmp_path: Path) -> None:
+def test_another_tenants_client_is_refused(
+    yard: Yard, host: dict[str, Any], tmp_path: Path
+) -> None:
     other = yard.context.pki("other").authority(datetime.now(UTC))
     assert refused(host, with_client_of(other, own_ca(host), tmp_path))
 
 
-def test_a_hosts_own_certificate_opens_no_host(yard: Yard, host: dict[str, Any], tmp_path: Path) -> None:
-    """Who breaks out of a container into a host holds that host's key; it must not open the others."""
+def test_a_hosts_own_certificate_opens_no_host(
+    yard: Yard, host: dict[str, Any], tmp_path: Path
+) -> None:
+    """Who breaks out of a container into a host holds that host's key; it must not open
+    the others.
+    """
     key = ec.generate_private_key(ec.SECP256R1())
-    csr = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, hashes.SHA256())
+    csr = (
+        x509.CertificateSigningRequestBuilder()
+        .subject_name(x509.Name([]))
+        .sign(key, hashes.SHA256())
+    )
     authority = yard.context.pki("default").authority(datetime.now(UTC))
     pem = csr.public_bytes(serialization.Encoding.PEM).decode()
     signed = authority.sign_server(pem, "web-9", "127.64.0.9", datetime.now(UTC))
-    form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    form = (
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
     (tmp_path / "cert.pem").write_text(signed.pem)
     (tmp_path / "key.pem").write_bytes(key.private_bytes(*form))
     context = trusting(own_ca(host))
@@ -127,7 +141,9 @@ def test_ssh_with_strict_host_keys(fleet: list[dict[str, Any]]) -> None:
 def test_ssh_refuses_swapped_endpoints(fleet: list[dict[str, Any]], tmp_path: Path) -> None:
     first, second = fleet[0], fleet[1]
     swapped = {f"[{first['address']}]": second, f"[{second['address']}]": first}
-    lines = [f"{where}:2222 {whose['identity']['ssh_host_key']}\n" for where, whose in swapped.items()]
+    lines = [
+        f"{where}:2222 {whose['identity']['ssh_host_key']}\n" for where, whose in swapped.items()
+    ]
     (tmp_path / "known_hosts").write_text("".join(lines))
     for host in (first, second):
         done = ssh(host, "hostname", known_hosts=str(tmp_path / "known_hosts"))

@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Encrypted data in a real guest: the key is nowhere, a host that booted waits for it, and what was there is there."""
+"""Encrypted data in a real guest: the key is nowhere, a host that booted waits for it, and what was
+there is there.
+"""
 
 from __future__ import annotations
 
@@ -24,14 +26,22 @@ from .test_secrets import pieces
 pytestmark = [pytest.mark.real, pytest.mark.full]
 Host = dict[str, Any]
 SECRET = "canary" + os.urandom(24).hex()
-SEALED = replace(TEMPLATE, name="sealed", docker="stopped", security=SecuritySpec(encrypted_data=True))
-FLEET = FleetSpec("safe", "sealed", host=HostSpec(volumes=(VolumeUse("{host}-docker", size_gib=2),)))
+SEALED = replace(
+    TEMPLATE, name="sealed", docker="stopped", security=SecuritySpec(encrypted_data=True)
+)
+FLEET = FleetSpec(
+    "safe", "sealed", host=HostSpec(volumes=(VolumeUse("{host}-docker", size_gib=2),))
+)
 KEPT = b"what-is-in-a-container-that-is-encrypted"
 
 
 def opened(secret: str) -> Yard:
     return Yard(
-        "qemu:///session", owner=OWNER, storage=str(WORK / "store"), pki_dir=str(WORK / "pki"), volume_key=secret
+        "qemu:///session",
+        owner=OWNER,
+        storage=str(WORK / "store"),
+        pki_dir=str(WORK / "pki"),
+        volume_key=secret,
     )
 
 
@@ -51,7 +61,16 @@ def host(sealed: Yard, docker: Docker, busybox: bytes) -> Host:
     """A host with something on its encrypted volume."""
     (made,) = sealed.fleet(FLEET).objects
     docker(made, "import", "-", "busybox:latest", stdin=busybox)
-    docker(made, "run", "-v", "named:/data", "busybox", "sh", "-c", f"echo {KEPT.decode()} > /data/file")
+    docker(
+        made,
+        "run",
+        "-v",
+        "named:/data",
+        "busybox",
+        "sh",
+        "-c",
+        f"echo {KEPT.decode()} > /data/file",
+    )
     return made
 
 
@@ -61,7 +80,11 @@ def kept(docker: Docker, host: Host) -> bytes:
 
 def secrets(sealed: Yard) -> list[bytes]:
     """The secret and what is made of it, as text and as bytes."""
-    (record,) = [v for v in sealed.context.provider.volumes.observe(OWNER).volumes if v.name == "safe-1-docker"]
+    (record,) = [
+        v
+        for v in sealed.context.provider.volumes.observe(OWNER).volumes
+        if v.name == "safe-1-docker"
+    ]
     key = encryption.key_of(sealed.context, record)
     return [SECRET.encode(), key.encode(), bytes.fromhex(key)]
 
@@ -70,7 +93,9 @@ def test_the_volume_is_encrypted(sealed: Yard, host: Host) -> None:
     (volume,) = sealed.volumes(name="safe-1-docker")
     assert volume["encrypted"]
     told = ssh(
-        host, "grep ' /var/lib/docker ' /proc/mounts; sudo cryptsetup status $(ls /dev/mapper | grep stockyard-)"
+        host,
+        "grep ' /var/lib/docker ' /proc/mounts; sudo cryptsetup status $(ls /dev/mapper | grep "
+        "stockyard-)",
     )
     assert "/dev/mapper/stockyard-" in told.stdout
     assert "type:    LUKS2" in told.stdout
@@ -80,7 +105,9 @@ def test_the_volume_is_encrypted(sealed: Yard, host: Host) -> None:
     assert any(b"LUKS\xba\xbe" in piece for piece in raw)
 
 
-def test_the_key_is_in_no_file_process_record_or_log(sealed: Yard, template: Host, host: Host) -> None:
+def test_the_key_is_in_no_file_process_record_or_log(
+    sealed: Yard, template: Host, host: Host
+) -> None:
     found = secrets(sealed)
     files = [Path(folder, name) for folder, _folders, names in os.walk(WORK) for name in names]
     files += [p for p in Path.home().glob(".cache/libvirt/**/*") if p.is_file()]
@@ -89,12 +116,20 @@ def test_the_key_is_in_no_file_process_record_or_log(sealed: Yard, template: Hos
     # The controller's list of processes, and the guest's, and what the guest wrote down.
     lines = subprocess.run(["ps", "-eo", "args"], capture_output=True, check=True).stdout
     domains = subprocess.run(
-        ["virsh", "-c", "qemu:///session", "dumpxml", f"{OWNER}.default.safe-1"], capture_output=True, check=False
+        ["virsh", "-c", "qemu:///session", "dumpxml", f"{OWNER}.default.safe-1"],
+        capture_output=True,
+        check=False,
     )
-    inside = ssh(host, "ps -eo args; sudo journalctl --no-pager; sudo dmesg; sudo cat /var/lib/stockyard/volumes.json")
+    inside = ssh(
+        host,
+        "ps -eo args; sudo journalctl --no-pager; sudo dmesg; sudo cat "
+        "/var/lib/stockyard/volumes.json",
+    )
     # Not as words of a command: sudo would write them down.
     patterns = f"{SECRET}\n{found[1].decode()}\n"
-    disk = ssh(host, "sudo grep -rlF -f - /etc /run /var /root /home /tmp 2>/dev/null", stdin=patterns)
+    disk = ssh(
+        host, "sudo grep -rlF -f - /etc /run /var /root /home /tmp 2>/dev/null", stdin=patterns
+    )
     for text in (lines, domains.stdout, inside.stdout.encode()):
         assert not any(secret in text for secret in found)
     assert inside.stdout
@@ -108,7 +143,9 @@ def holds(path: Path, found: list[bytes]) -> bool:
         return False
 
 
-def test_a_host_that_booted_waits_for_its_key(sealed: Yard, yard: Yard, docker: Docker, host: Host) -> None:
+def test_a_host_that_booted_waits_for_its_key(
+    sealed: Yard, yard: Yard, docker: Docker, host: Host
+) -> None:
     """By itself, from inside: the hypervisor notices nothing of it."""
     ssh(host, "sync; sudo systemctl reboot")
     end = time.monotonic() + 300

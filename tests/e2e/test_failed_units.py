@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A unit that gives up ends the wait for it long before the deadline, and the error holds the unit's last words."""
+"""A unit that gives up ends the wait for it long before the deadline, and the error holds the
+unit's last words.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ WORDS = "docker.service failed: .*iccc"
 def test_template_whose_docker_refuses_its_settings_fails_with_the_words_of_dockerd(
     yard: Yard, template: dict[str, Any]
 ) -> None:
-    spec = replace(TEMPLATE, name="refused", image=replace(TEMPLATE.image, files={daemon_json.PATH: REFUSED}))
+    spec = replace(
+        TEMPLATE, name="refused", image=replace(TEMPLATE.image, files={daemon_json.PATH: REFUSED})
+    )
     begin = time.monotonic()
     with pytest.raises(GuestError, match=WORDS) as caught:
         yard.template(spec, timeout=1800)

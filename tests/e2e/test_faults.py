@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Bad days: each ends in an error that names object, cause and remedy; nothing half-made stays; a rerun succeeds."""
+"""Bad days: each ends in an error that names object, cause and remedy; nothing half-made stays; a
+rerun succeeds.
+"""
 
 from __future__ import annotations
 
@@ -67,7 +69,9 @@ def kill_after(monkeypatch: pytest.MonkeyPatch, yard: Yard, step: str) -> None:
 
 
 @pytest.mark.parametrize("step", ["fork", "channel", "set_link"])
-def test_qemu_killed_while_a_host_is_made(yard: Yard, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+def test_qemu_killed_while_a_host_is_made(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
     with monkeypatch.context() as patch:
         kill_after(patch, yard, step)
         with pytest.raises(StockyardError) as caught:
@@ -83,7 +87,8 @@ def test_a_controller_killed_while_a_host_is_made(yard: Yard, template: Host) ->
     script = f"""
 import os, signal
 from stockyard import Yard, SingleSpec
-yard = Yard(owner={yard.context.owner!r}, storage={str(WORK / "store")!r}, pki_dir={str(WORK / "pki")!r})
+store, pki = {str(WORK / "store")!r}, {str(WORK / "pki")!r}
+yard = Yard(owner={yard.context.owner!r}, storage=store, pki_dir=pki)
 yard.context.provider.set_link = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 yard.host(SingleSpec("sample", "docker"))
 """
@@ -97,7 +102,9 @@ yard.host(SingleSpec("sample", "docker"))
 
 def test_a_paused_host_is_not_called_ready_and_runs_again(yard: Yard, template: Host) -> None:
     made = yard.host(SAMPLE).objects[0]
-    subprocess.run(["virsh", "-c", "qemu:///session", "suspend", made["uuid"]], check=True, capture_output=True)
+    subprocess.run(
+        ["virsh", "-c", "qemu:///session", "suspend", made["uuid"]], check=True, capture_output=True
+    )
     seen = yard.hosts(name="sample")[0]
     assert (seen["state"], seen["ready"]) == ("paused", False)
     assert [a.verb for a in yard.host(SAMPLE).plan.actions] == ["start"]
@@ -168,15 +175,22 @@ def test_a_template_that_is_not_ready_in_time(yard: Yard, template: Host) -> Non
     assert "template slow" in str(caught.value)
     assert not yard.templates(name="slow")
     listed = subprocess.run(
-        ["virsh", "-c", "qemu:///session", "list", "--all", "--name"], capture_output=True, text=True, check=True
+        ["virsh", "-c", "qemu:///session", "list", "--all", "--name"],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert ".slow." not in listed.stdout
 
 
 @pytest.mark.full
-def test_qemu_killed_in_the_freeze(yard: Yard, template: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_qemu_killed_in_the_freeze(
+    yard: Yard, template: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Docker is not needed for this: half the boot."""
-    spec = TemplateSpec("doomed", image=TEMPLATE.image, docker="stopped", hardware=Hardware(memory_mib=512))
+    spec = TemplateSpec(
+        "doomed", image=TEMPLATE.image, docker="stopped", hardware=Hardware(memory_mib=512)
+    )
     original = fork.freeze
 
     def killed_then(domain: Any, *rest: Any) -> None:
@@ -195,11 +209,15 @@ def test_qemu_killed_in_the_freeze(yard: Yard, template: Host, monkeypatch: pyte
 
 
 def test_libvirt_gone_and_back(yard: Yard, template: Host) -> None:
-    """The daemon of this user's session is killed; guests live on, and the next connection finds them."""
+    """The daemon of this user's session is killed; guests live on, and the next connection finds
+    them.
+    """
     made = yard.host(SAMPLE).objects[0]
     for pid in daemons():
         os.kill(pid, signal.SIGKILL)
-    with Yard(owner=yard.context.owner, storage=str(WORK / "store"), pki_dir=str(WORK / "pki")) as again:
+    with Yard(
+        owner=yard.context.owner, storage=str(WORK / "store"), pki_dir=str(WORK / "pki")
+    ) as again:
         assert again.hosts(name="sample")[0]["uuid"] == made["uuid"]
         assert again.hosts(name="sample")[0]["ready"]
         assert not again.host(SAMPLE).changed
@@ -208,7 +226,10 @@ def test_libvirt_gone_and_back(yard: Yard, template: Host) -> None:
 
 def daemons() -> list[int]:
     found = subprocess.run(
-        ["pgrep", "-u", str(os.getuid()), "-x", "libvirtd|virtqemud"], capture_output=True, text=True, check=False
+        ["pgrep", "-u", str(os.getuid()), "-x", "libvirtd|virtqemud"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     return [int(pid) for pid in found.stdout.split()]
 
@@ -246,10 +267,22 @@ from pathlib import Path
 from stockyard.clock import Deadline
 from stockyard.providers.libvirt.run import run
 folder = Path({str(tmp_path)!r})
-run(["qemu-img", "create", "-q", "-f", "qcow2", str(folder / "disk.qcow2"), "1G"], Deadline(20), name="host sample")
+argv = ["qemu-img", "create", "-q", "-f", "qcow2", str(folder / "disk.qcow2"), "1G"]
+run(argv, Deadline(20), name="host sample")
 """
     mount = f'mount -t tmpfs -o size=64k tmpfs {tmp_path} && exec "$@"'
-    line = ["unshare", "--map-root-user", "--mount", "sh", "-c", mount, "sh", sys.executable, "-c", script]
+    line = [
+        "unshare",
+        "--map-root-user",
+        "--mount",
+        "sh",
+        "-c",
+        mount,
+        "sh",
+        sys.executable,
+        "-c",
+        script,
+    ]
     done = subprocess.run(line, capture_output=True, text=True, check=False, timeout=60)
     last = done.stderr.splitlines()[-1]
     assert "OutOfSpace: host sample" in last, done.stderr

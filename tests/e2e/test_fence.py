@@ -41,7 +41,12 @@ def test_no_frame_before_the_identity_and_none_of_the_templates(
 
     def tapped(shape: Any, name: str) -> Any:
         domain = create(shape, name)
-        tap: dict[str, Any] = {"qom-type": "filter-dump", "id": "tap", "netdev": "net0", "file": str(capture)}
+        tap: dict[str, Any] = {
+            "qom-type": "filter-dump",
+            "id": "tap",
+            "netdev": "net0",
+            "file": str(capture),
+        }
         Monitor(domain, name).command("object-add", **tap)
         return domain
 

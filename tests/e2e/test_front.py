@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The TLS front of a real host: sessions are not resumed, and many connections neither stop it nor cost the host."""
+"""The TLS front of a real host: sessions are not resumed, and many connections neither stop it nor
+cost the host.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,9 @@ def context(folder: Path, version: ssl.TLSVersion) -> ssl.SSLContext:
     return made
 
 
-def ping(host: Host, made: ssl.SSLContext, session: ssl.SSLSession | None = None) -> tuple[bool, ssl.SSLSession | None]:
+def ping(
+    host: Host, made: ssl.SSLContext, session: ssl.SSLSession | None = None
+) -> tuple[bool, ssl.SSLSession | None]:
     """Whether a session was resumed, and the one to resume.
 
     :raises OSError: when the host does not let the client in.
@@ -89,10 +93,15 @@ def crowd(fleet: list[Host]) -> Iterator[list[socket.socket]]:
     target = urlsplit(fleet[1]["docker"]["environment"]["DOCKER_HOST"])
     with contextlib.ExitStack() as stack:
         place = (str(target.hostname), int(target.port or 0))
-        yield [stack.enter_context(socket.create_connection(place, timeout=60)) for _number in range(MANY)]
+        yield [
+            stack.enter_context(socket.create_connection(place, timeout=60))
+            for _number in range(MANY)
+        ]
 
 
-def test_host_with_many_connections_answers_and_drops_none(fleet: list[Host], crowd: list[socket.socket]) -> None:
+def test_host_with_many_connections_answers_and_drops_none(
+    fleet: list[Host], crowd: list[socket.socket]
+) -> None:
     made = context(certificates(fleet[1]), ssl.TLSVersion.TLSv1_3)
     assert ping(fleet[1], made)[0] is False
     dropped = 0
@@ -109,7 +118,11 @@ def test_host_with_a_front_that_is_stopped_is_kept_and_one_without_docker_is_not
     """By the word of the agent inside."""
     monkeypatch.setattr(health, "PATIENCE", 2.0)
     host = fleet[2]
-    records = [h for h in yard.context.provider.observe(yard.context.owner).hosts if h.record.name == host["name"]]
+    records = [
+        h
+        for h in yard.context.provider.observe(yard.context.owner).hosts
+        if h.record.name == host["name"]
+    ]
     assert ssh(host, "sudo systemctl stop stockyard-tls").returncode == 0
     try:
         assert health.unhealthy(yard.context, "default", records) == {}

@@ -26,7 +26,8 @@ pytestmark = pytest.mark.real
 # One shell, as root, and as few programs as will do: each costs a second under emulation.
 ASK = """
 logger -t probe line
-for fact in mac=/sys/class/net/eth0/address hostname=/proc/sys/kernel/hostname machine_id=/etc/machine-id \\
+for fact in mac=/sys/class/net/eth0/address hostname=/proc/sys/kernel/hostname \\
+  machine_id=/etc/machine-id \\
   dbus_id=/var/lib/dbus/machine-id ssh_key=/etc/ssh/ssh_host_ed25519_key.pub; do
   read -r first rest < ${fact#*=}
   echo ${fact%%=*}=$first $rest
@@ -68,7 +69,12 @@ def of_template(template: dict[str, Any]) -> dict[str, str]:
         machine_id = debugfs(raw, "cat /etc/machine-id").strip()
     finally:
         raw.unlink()
-    return {"uuid": template["uuid"], "mac": template["mac"], "hostname": "template", "machine_id": machine_id}
+    return {
+        "uuid": template["uuid"],
+        "mac": template["mac"],
+        "hostname": "template",
+        "machine_id": machine_id,
+    }
 
 
 def read_from(raw: Path, folder: str) -> str:
@@ -76,7 +82,9 @@ def read_from(raw: Path, folder: str) -> str:
 
 
 def debugfs(raw: Path, request: str) -> str:
-    return subprocess.run(["/sbin/debugfs", "-R", request, raw], capture_output=True, text=True, check=True).stdout
+    return subprocess.run(
+        ["/sbin/debugfs", "-R", request, raw], capture_output=True, text=True, check=True
+    ).stdout
 
 
 def test_ten_forks_and_their_template_differ_in_everything(
@@ -94,7 +102,9 @@ def test_one_machine_id_everywhere_in_a_host(facts: list[dict[str, str]]) -> Non
         assert each["machine_id"] == each["dbus_id"] == each["_MACHINE_ID"], each
 
 
-def test_records_say_what_the_guests_say(facts: list[dict[str, str]], fleet: list[dict[str, Any]]) -> None:
+def test_records_say_what_the_guests_say(
+    facts: list[dict[str, str]], fleet: list[dict[str, Any]]
+) -> None:
     for each, host in zip(facts, fleet, strict=True):
         assert each["mac"] == host["mac"]
         assert each["hostname"] == host["name"]
@@ -118,7 +128,9 @@ class Tomorrow(SystemClock):
 def test_the_clock_is_right_in_a_fork_of_a_day_old_template(
     yard: Yard, template: dict[str, Any], tmp_path: Path
 ) -> None:
-    """A fork's clock goes on where the freeze stopped it; what the controller says a day later counts, not that."""
+    """A fork's clock goes on where the freeze stopped it; what the controller says a day later
+    counts, not that.
+    """
     store, owner = template["storage"], yard.context.owner
     with Yard(owner=owner, storage=store, pki_dir=str(tmp_path / "pki"), clock=Tomorrow()) as later:
         try:
@@ -133,22 +145,33 @@ def test_the_clock_is_right_in_a_fork_of_a_day_old_template(
 
 @pytest.mark.full
 def test_the_keys_are_equal_when_the_reseed_is_taken_out(yard: Yard) -> None:
-    """So the test above does not pass by luck: the same agent less its reseed gives forks the same keys."""
+    """So the test above does not pass by luck: the same agent less its reseed gives forks the same
+    keys.
+    """
     source = Path(effects.__file__).read_text()
     start = source.index("    def reseed(self, entropy: bytes) -> None:\n        request")
     end = source.index("    def random(self, count: int) -> bytes:\n        return")
-    broken = source[:start] + "    def reseed(self, entropy: bytes) -> None:\n        return\n\n" + source[end:]
+    broken = (
+        source[:start]
+        + "    def reseed(self, entropy: bytes) -> None:\n        return\n\n"
+        + source[end:]
+    )
     path = "/usr/lib/stockyard/stockyard_agent/effects.py"
     image = replace(TEMPLATE.image, files={path: broken})
     try:
         # Docker is not needed for this, and not waited for: half the boot.
-        yard.template(TemplateSpec("unseeded", image=image, docker="stopped", hardware=Hardware(memory_mib=512)))
+        yard.template(
+            TemplateSpec(
+                "unseeded", image=image, docker="stopped", hardware=Hardware(memory_mib=512)
+            )
+        )
         hosts = yard.fleet(FleetSpec("few", "unseeded", count=5), wait=False).objects
     finally:
         yard.remove_fleet("few")
         yard.remove_template("unseeded")
     assert len({h["identity"]["machine_id"] for h in hosts}) == len(hosts) == 5
-    # Not always all of them: a guest that reads the generator once more than its twin is ahead of it from then on.
+    # Not always all of them: a guest that reads the generator once more than its twin is ahead of
+    # it from then on.
     assert len({h["identity"]["ssh_host_key"] for h in hosts}) < len(hosts)
 
 
@@ -156,6 +179,9 @@ def test_metadata_holds_no_secret(yard: Yard, fleet: list[dict[str, Any]]) -> No
     text = json.dumps(yard.hosts())
     assert "PRIVATE KEY" not in text
     xml = subprocess.run(
-        ["virsh", "-c", "qemu:///session", "dumpxml", fleet[0]["uuid"]], capture_output=True, text=True, check=True
+        ["virsh", "-c", "qemu:///session", "dumpxml", fleet[0]["uuid"]],
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout
     assert "PRIVATE KEY" not in xml

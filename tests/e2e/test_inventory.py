@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The inventory plugin on ten real forks: SSH with strict keys, the guest's agent, and Docker by community.docker."""
+"""The inventory plugin on ten real forks: SSH with strict keys, the guest's agent, and Docker by
+community.docker.
+"""
 
 from __future__ import annotations
 
@@ -27,33 +29,50 @@ OVERRIDING = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 
 @pytest.fixture(scope="module")
 def ansible(fleet: list[dict[str, Any]], tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """Runs one of Ansible's commands on an inventory of the yard, as a user of it would who is careless about keys."""
+    """Runs one of Ansible's commands on an inventory of the yard, as a user of it would who is
+    careless about keys.
+    """
     root = tmp_path_factory.mktemp("inventory")
     place = root / "collections" / "ansible_collections" / "stockyard"
     place.mkdir(parents=True)
     (place / "container_hosts").symlink_to(CHECKOUT)
     common = {
-        "plugin": "stockyard.container_hosts.hosts", "hypervisor": "qemu:///session", "owner": OWNER,
-        "storage": str(WORK / "store"), "pki_dir": str(WORK / "pki"), "fleets": ["web"],
-    }  # fmt: skip
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("ANSIBLE_") and k not in OVERRIDING} | {
+        "plugin": "stockyard.container_hosts.hosts",
+        "hypervisor": "qemu:///session",
+        "owner": OWNER,
+        "storage": str(WORK / "store"),
+        "pki_dir": str(WORK / "pki"),
+        "fleets": ["web"],
+    }
+    environment = {
+        k: v for k, v in os.environ.items() if not k.startswith("ANSIBLE_") and k not in OVERRIDING
+    } | {
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "ANSIBLE_HOME": str(root / "ansible"),
         "ANSIBLE_COLLECTIONS_PATH": f"{root / 'collections'}:{others()}",
         "ANSIBLE_HOST_KEY_CHECKING": "False",
-        "ANSIBLE_SSH_CONTROL_PATH_DIR": f"/tmp/cp-{os.getpid()}",  # noqa: S108  # a socket's path is short
+        # a socket's path is short
+        "ANSIBLE_SSH_CONTROL_PATH_DIR": f"/tmp/cp-{os.getpid()}",  # noqa: S108
         "ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED": "True",
         # Guests without KVM take their time to answer.
         "ANSIBLE_FORKS": "2",
         "ANSIBLE_TIMEOUT": "60",
     }
 
-    def run(*command: str, options: dict[str, Any] | None = None, **more: str) -> subprocess.CompletedProcess[str]:
+    def run(
+        *command: str, options: dict[str, Any] | None = None, **more: str
+    ) -> subprocess.CompletedProcess[str]:
         file = root / "web.stockyard.yml"
         file.write_text(json.dumps({**common, **(options or {})}))
         line = [command[0], "-i", str(file), *command[1:]]
         return subprocess.run(
-            line, cwd=root, env={**environment, **more}, capture_output=True, text=True, timeout=300, check=False
+            line,
+            cwd=root,
+            env={**environment, **more},
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
         )
 
     return run
@@ -81,20 +100,43 @@ def test_all_answer_over_ssh_with_strict_keys(ansible: Run) -> None:
     assert done.stdout.count('"ping": "pong"') == 10
 
 
-NEEDS = [{
-    "hosts": "web-1", "gather_facts": False, "tasks": [
-        {"name": "Run as an unprivileged user", "ansible.builtin.command": "id -un", "become": True,
-         "become_user": "nobody", "register": "shown", "changed_when": False},
-        {"name": "Show the user", "ansible.builtin.debug": {"msg": "runs as {{ shown.stdout }}"}},
-        {"name": "Install a package that is there", "ansible.builtin.apt": {"name": "sudo"}, "become": True},
-        {"name": "Plan to remove it", "ansible.builtin.apt": {"name": "busybox-static", "state": "absent"},
-         "become": True, "check_mode": True},
-    ],
-}]  # fmt: skip
+NEEDS = [
+    {
+        "hosts": "web-1",
+        "gather_facts": False,
+        "tasks": [
+            {
+                "name": "Run as an unprivileged user",
+                "ansible.builtin.command": "id -un",
+                "become": True,
+                "become_user": "nobody",
+                "register": "shown",
+                "changed_when": False,
+            },
+            {
+                "name": "Show the user",
+                "ansible.builtin.debug": {"msg": "runs as {{ shown.stdout }}"},
+            },
+            {
+                "name": "Install a package that is there",
+                "ansible.builtin.apt": {"name": "sudo"},
+                "become": True,
+            },
+            {
+                "name": "Plan to remove it",
+                "ansible.builtin.apt": {"name": "busybox-static", "state": "absent"},
+                "become": True,
+                "check_mode": True,
+            },
+        ],
+    }
+]
 
 
 def test_host_has_the_packages_that_become_and_apt_need(ansible: Run, tmp_path: Path) -> None:
-    """become_user needs acl to share a file between two unprivileged users; apt needs python3-apt."""
+    """become_user needs acl to share a file between two unprivileged users; apt needs
+    python3-apt.
+    """
     playbook = tmp_path / "needs.yml"
     playbook.write_text(json.dumps(NEEDS))
     done = ansible("ansible-playbook", str(playbook))
@@ -107,11 +149,20 @@ def test_another_host_at_the_address_is_refused(ansible: Run, fleet: list[dict[s
     """The controller's settings say not to check; the inventory's own variables win."""
     first, second = fleet[0], fleet[1]
     done = ansible(
-        "ansible", first["name"], "-m", "ansible.builtin.raw", "-a", "true", "-e", f"ansible_host={second['address']}",
-        "-e", "ansible_ssh_common_args='-o StrictHostKeyChecking=yes -o UserKnownHostsFile=/dev/null'",
+        "ansible",
+        first["name"],
+        "-m",
+        "ansible.builtin.raw",
+        "-a",
+        "true",
+        "-e",
+        f"ansible_host={second['address']}",
+        "-e",
+        "ansible_ssh_common_args='-o StrictHostKeyChecking=yes -o UserKnownHostsFile=/dev/null'",
         # No way that another test left open.
-        ANSIBLE_SSH_RETRIES="0", ANSIBLE_SSH_ARGS="-o ControlMaster=no -o ControlPath=none",
-    )  # fmt: skip
+        ANSIBLE_SSH_RETRIES="0",
+        ANSIBLE_SSH_ARGS="-o ControlMaster=no -o ControlPath=none",
+    )
     assert done.returncode != 0
     assert "Host key verification failed" in done.stdout
 
@@ -121,19 +172,40 @@ def test_a_container_by_community_docker(
 ) -> None:
     host = fleet[2]
     docker(host, "import", "-", "busybox:inventory", stdin=busybox)
-    play = [{
-        "hosts": host["name"], "gather_facts": False, "connection": "local",
-        "vars": {"ansible_python_interpreter": sys.executable},
-        "module_defaults": {"group/community.docker.docker": "{{ stockyard_docker }}"},
-        "tasks": [
-            {"name": "run", "community.docker.docker_container": {
-                "name": "inv", "image": "busybox:inventory", "pull": "never", "command": "/bin/sleep 600"}},
-            {"name": "look", "community.docker.docker_container_info": {"name": "inv"}, "register": "found"},
-            {"ansible.builtin.assert": {"that": ["found.container.State.Running"]}},
-            {"name": "gone", "community.docker.docker_container": {"name": "inv", "state": "absent",
-                                                                   "force_kill": True}},
-        ],
-    }]  # fmt: skip
+    play = [
+        {
+            "hosts": host["name"],
+            "gather_facts": False,
+            "connection": "local",
+            "vars": {"ansible_python_interpreter": sys.executable},
+            "module_defaults": {"group/community.docker.docker": "{{ stockyard_docker }}"},
+            "tasks": [
+                {
+                    "name": "run",
+                    "community.docker.docker_container": {
+                        "name": "inv",
+                        "image": "busybox:inventory",
+                        "pull": "never",
+                        "command": "/bin/sleep 600",
+                    },
+                },
+                {
+                    "name": "look",
+                    "community.docker.docker_container_info": {"name": "inv"},
+                    "register": "found",
+                },
+                {"ansible.builtin.assert": {"that": ["found.container.State.Running"]}},
+                {
+                    "name": "gone",
+                    "community.docker.docker_container": {
+                        "name": "inv",
+                        "state": "absent",
+                        "force_kill": True,
+                    },
+                },
+            ],
+        }
+    ]
     path = tmp_path / "play.yml"
     path.write_text(json.dumps(play))
     done = ansible("ansible-playbook", str(path))
@@ -144,8 +216,13 @@ def test_a_container_by_community_docker(
 def test_the_guest_agent_needs_no_network(ansible: Run, fleet: list[dict[str, Any]]) -> None:
     """By the connection that community.libvirt has: as root, without a key."""
     done = ansible(
-        "ansible", fleet[3]["name"], "-m", "ansible.builtin.command", "-a", "id -un",
+        "ansible",
+        fleet[3]["name"],
+        "-m",
+        "ansible.builtin.command",
+        "-a",
+        "id -un",
         options={"connection": "guest_agent"},
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.splitlines()[-1] == "root"

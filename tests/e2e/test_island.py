@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Worse days: the disk is full, and the whole hypervisor goes down. On an island, where nobody else is hurt."""
+"""Worse days: the disk is full, and the whole hypervisor goes down. On an island, where nobody else
+is hurt.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,9 @@ def test_no_space_while_a_host_is_made(template: dict[str, Any], tmp_path: Path)
 
 
 def test_no_space_while_a_host_runs(template: dict[str, Any], tmp_path: Path) -> None:
-    """QEMU pauses the guest; it is not called ready; with space again it goes on and has lost nothing."""
+    """QEMU pauses the guest; it is not called ready; with space again it goes on and has lost
+    nothing.
+    """
     found = island.run(
         tmp_path,
         """
@@ -57,7 +61,8 @@ def test_no_space_while_a_host_runs(template: dict[str, Any], tmp_path: Path) ->
             said = filling.result().stdout
             check = ssh(again.objects[0], "cksum big; wc -c < big").stdout
             print(json.dumps({
-                "state": full["state"], "was_ready": full["ready"], "verbs": [a.verb for a in again.plan.actions],
+                "state": full["state"], "was_ready": full["ready"],
+                "verbs": [a.verb for a in again.plan.actions],
                 "ready": again.objects[0]["ready"], "said": said, "check": check,
             }))
         """,
@@ -120,7 +125,7 @@ def test_the_hypervisor_goes_down_and_comes_back(template: dict[str, Any], tmp_p
         while qemus():
             time.sleep(0.1)
         with open_yard() as yard:
-            # The daemon comes up believing what it wrote down last; it takes a moment to miss the processes.
+            # The daemon starts with its last notes, and needs a moment to miss the processes.
             end = time.monotonic() + 20
             while any(h["ready"] for h in yard.hosts()) and time.monotonic() < end:
                 time.sleep(0.2)
@@ -129,7 +134,8 @@ def test_the_hypervisor_goes_down_and_comes_back(template: dict[str, Any], tmp_p
             third = yard.fleet(spec).changed
             yard.teardown()
         print(json.dumps({
-            "before": before, "down": down, "after": again.objects, "verbs": [a.verb for a in again.plan.actions],
+            "before": before, "down": down, "after": again.objects,
+            "verbs": [a.verb for a in again.plan.actions],
             "third": third,
         }))
         """,

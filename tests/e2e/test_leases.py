@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Leases of real guests: their certificates open one host, and a host that was given back is gone."""
+"""Leases of real guests: their certificates open one host, and a host that was given
+back is gone.
+"""
 
 from __future__ import annotations
 
@@ -47,14 +49,20 @@ def test_a_lease_opens_one_host_and_ends_with_it(lent: Yard, docker: Docker) -> 
     assert refused(other, certificates(lease))
     assert answers(mine, own(mine))
     assert answers(other, own(other))
-    said = docker({"docker": lease.facts["docker"]}, "info", "--format", "{{.Name}}").stdout.decode().strip()
+    said = (
+        docker({"docker": lease.facts["docker"]}, "info", "--format", "{{.Name}}")
+        .stdout.decode()
+        .strip()
+    )
     assert said == lease.host
     lease.renew()
     assert answers(mine, certificates(lease))
     uuid = mine["uuid"]
     lease.release()
     assert uuid not in {h["uuid"] for h in lent.hosts()}
-    assert [str(a) for a in lent.fleet(SPEC).plan.actions] == [f"create host {lease.host}: the fleet is short of it"]
+    assert [str(a) for a in lent.fleet(SPEC).plan.actions] == [
+        f"create host {lease.host}: the fleet is short of it"
+    ]
 
 
 def test_after_the_end_nothing_opens_the_host_and_it_is_replaced(lent: Yard) -> None:

@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Hosts that run are never lost: other shells, memory that libvirt saved, taken ports, and clocks that stood still."""
+"""Hosts that run are never lost: other shells, memory that libvirt saved, taken ports, and clocks
+that stood still.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,8 @@ from stockyard import FleetSpec, HostSpec, Yard
 owner, storage, pki = sys.argv[1:]
 with Yard("qemu:///session", owner=owner, storage=storage, pki_dir=pki) as yard:
     states = [h["state"] for h in yard.hosts(fleet="web")]
-    spec = FleetSpec("web", "docker", count=10, host=HostSpec(ports=(8080,)), labels={"suite": "e2e"})
+    host = HostSpec(ports=(8080,))
+    spec = FleetSpec("web", "docker", count=10, host=host, labels={"suite": "e2e"})
     print(json.dumps([states, [str(a) for a in yard.fleet(spec).plan.actions]]))
 """
 
@@ -45,7 +48,9 @@ def virsh(yard: Yard, *arguments: str) -> str:
 
 def processes_in(host: Host) -> list[str]:
     """The boot and the processes of a guest that are not of this question."""
-    done = ssh(host, "cat /proc/sys/kernel/random/boot_id; pidof dockerd containerd systemd-journald")
+    done = ssh(
+        host, "cat /proc/sys/kernel/random/boot_id; pidof dockerd containerd systemd-journald"
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout.split()
 
@@ -58,16 +63,30 @@ def host(yard: Yard, template: Host) -> Iterator[Host]:
 
 
 @pytest.mark.parametrize("where", ["another", "none", "cron"])
-def test_run_from_another_shell_finds_the_same_hosts(yard: Yard, fleet: list[Host], tmp_path: Path, where: str) -> None:
+def test_run_from_another_shell_finds_the_same_hosts(
+    yard: Yard, fleet: list[Host], tmp_path: Path, where: str
+) -> None:
     assert FLEET.count == len(fleet)
     before = processes.running()
     environment = {k: v for k, v in os.environ.items() if not k.startswith("XDG_")}
     if where == "another":
-        environment |= {"XDG_RUNTIME_DIR": str(tmp_path), "XDG_CONFIG_HOME": str(tmp_path / "config")}
+        environment |= {
+            "XDG_RUNTIME_DIR": str(tmp_path),
+            "XDG_CONFIG_HOME": str(tmp_path / "config"),
+        }
     if where == "cron":
         environment = {"HOME": os.environ["HOME"], "PATH": "/usr/bin:/bin"}
-    line = [sys.executable, "-c", CONVERGE, yard.context.owner, str(WORK / "store"), str(WORK / "pki")]
-    done = subprocess.run(line, env=environment, capture_output=True, text=True, check=False, timeout=120)
+    line = [
+        sys.executable,
+        "-c",
+        CONVERGE,
+        yard.context.owner,
+        str(WORK / "store"),
+        str(WORK / "pki"),
+    ]
+    done = subprocess.run(
+        line, env=environment, capture_output=True, text=True, check=False, timeout=120
+    )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == [["running"] * len(fleet), []]
     assert {h["uuid"]: before[h["uuid"]] for h in fleet}.items() <= processes.running().items()
@@ -130,13 +149,19 @@ def test_host_that_runs_although_libvirt_says_that_it_is_off_is_left_alone(
     record.rename(aside)
     pid = processes.running()[host["uuid"]]
     try:
-        with Yard(owner=yard.context.owner, storage=str(WORK / "store"), pki_dir=str(WORK / "pki")) as stray:
+        with Yard(
+            owner=yard.context.owner, storage=str(WORK / "store"), pki_dir=str(WORK / "pki")
+        ) as stray:
             attempts: list[Callable[[], object]] = [
-                partial(stray.host, SAVED, check=True), partial(stray.host, SAVED),
-                partial(stray.host, SAVED, "absent"), stray.teardown,
-            ]  # fmt: skip
+                partial(stray.host, SAVED, check=True),
+                partial(stray.host, SAVED),
+                partial(stray.host, SAVED, "absent"),
+                stray.teardown,
+            ]
             for attempt in attempts:
-                with pytest.raises(StockyardError, match=r"QEMU process \d+ runs it, although libvirt reports"):
+                with pytest.raises(
+                    StockyardError, match=r"QEMU process \d+ runs it, although libvirt reports"
+                ):
                     attempt()
     finally:
         aside.rename(record)

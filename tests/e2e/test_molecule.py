@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Molecule in real forks: the sample role from create to destroy, many at once, the debugging loop, a killed run."""
+"""Molecule in real forks: the sample role from create to destroy, many at once, the debugging loop,
+a killed run.
+"""
 
 from __future__ import annotations
 
@@ -45,18 +47,24 @@ def forks(yard: Yard) -> list[dict[str, Any]]:
     return [host for host in yard.hosts() if "molecule" in host["labels"]]
 
 
-def test_the_sample_role_from_create_to_destroy(yard: Yard, checkout: Callable[..., Checkout]) -> None:
+def test_the_sample_role_from_create_to_destroy(
+    yard: Yard, checkout: Callable[..., Checkout]
+) -> None:
     begin = time.monotonic()
     said = checkout().ok("test")
     print(f"create to destroy took {time.monotonic() - begin:.0f} s")
-    assert "Idempotence completed successfully" in said or "idempotence: Executed: Successful" in said
+    assert (
+        "Idempotence completed successfully" in said or "idempotence: Executed: Successful" in said
+    )
     assert "verify: Executed: Successful" in said
     assert forks(yard) == []
 
 
 # Not in each run: it is the machine's time too.
 @pytest.mark.full
-def test_that_takes_less_than_a_minute_and_a_half(yard: Yard, checkout: Callable[..., Checkout]) -> None:
+def test_that_takes_less_than_a_minute_and_a_half(
+    yard: Yard, checkout: Callable[..., Checkout]
+) -> None:
     begin = time.monotonic()
     said = checkout().ok("test")
     took = time.monotonic() - begin
@@ -74,7 +82,9 @@ def test_three_at_once(yard: Yard, checkout: Callable[..., Checkout]) -> None:
 
 @pytest.mark.full
 def test_the_debugging_loop(yard: Yard, checkout: Callable[..., Checkout]) -> None:
-    """Create, converge, fail, log in, fix, converge, destroy: the host stays the same until it is destroyed."""
+    """Create, converge, fail, log in, fix, converge, destroy: the host stays the same until it is
+    destroyed.
+    """
     mine = checkout()
     tasks = mine.role / "tasks" / "main.yml"
     good = tasks.read_text()
@@ -100,9 +110,14 @@ def login(mine: Checkout, host: dict[str, Any]) -> str:
     molecule.write_text(molecule.read_text().replace(kept, host["ssh"]["known_hosts"]))
     done = subprocess.run(
         ["script", "--quiet", "--return", "--command", "molecule login --host debian", "/dev/null"],
-        cwd=mine.role, env=mine.environment, input="cat /etc/hostname >/tmp/name; exit\n",
-        capture_output=True, text=True, timeout=120, check=False,
-    )  # fmt: skip
+        cwd=mine.role,
+        env=mine.environment,
+        input="cat /etc/hostname >/tmp/name; exit\n",
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
     assert done.returncode == 0, done.stdout
     from .conftest import ssh
 
@@ -110,7 +125,9 @@ def login(mine: Checkout, host: dict[str, Any]) -> str:
 
 
 @pytest.mark.full
-def test_a_killed_run_leaves_nothing_after_reap(yard: Yard, checkout: Callable[..., Checkout]) -> None:
+def test_a_killed_run_leaves_nothing_after_reap(
+    yard: Yard, checkout: Callable[..., Checkout]
+) -> None:
     mine = checkout(molecule_ttl="1m")
     run = mine.start("test")
     end = time.monotonic() + 600
@@ -127,9 +144,15 @@ def test_a_killed_run_leaves_nothing_after_reap(yard: Yard, checkout: Callable[.
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("role", ["docker_engine", "user_namespaces", "hardening", "jenkins_agent", "nested"])
-def test_the_scenario_of_each_role(yard: Yard, template: dict[str, Any], tmp_path: Path, role: str) -> None:
-    """As it is shipped: created, converged, nothing changed by a second time, verified, destroyed."""
+@pytest.mark.parametrize(
+    "role", ["docker_engine", "user_namespaces", "hardening", "jenkins_agent", "nested"]
+)
+def test_the_scenario_of_each_role(
+    yard: Yard, template: dict[str, Any], tmp_path: Path, role: str
+) -> None:
+    """As it is shipped: created, converged, nothing changed by a second time, verified,
+    destroyed.
+    """
     variables = {key: VARIABLES[key] for key in ("yard_owner", "yard_storage", "yard_pki_dir")}
     said = Checkout(tmp_path, variables, role, CHECKOUT / "roles" / role).ok("test")
     for stage in ("create", "converge", "idempotence", "verify", "destroy"):

@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A Docker of its own in a container, for one job, in both ways: apart from the host's, held, and gone whole."""
+"""A Docker of its own in a container, for one job, in both ways: apart from the host's, held, and
+gone whole.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,10 @@ from .reach import connection
 pytestmark = [pytest.mark.real, pytest.mark.full]
 Host = dict[str, Any]
 TEMPLATE = TemplateSpec(
-    "nested", image=ImageSpec(packages=("busybox-static", "python3-apt", "rootlesskit", "slirp4netns", "uidmap"))
+    "nested",
+    image=ImageSpec(
+        packages=("busybox-static", "python3-apt", "rootlesskit", "slirp4netns", "uidmap")
+    ),
 )
 MEMORY, PIDS, DISK = 400, 256, 400
 # Seconds: where the processor is emulated, and others are busy.
@@ -30,7 +35,8 @@ PATIENCE = 400.0
 LIMITS = {"memory_mib": MEMORY, "cpus": 1, "pids": PIDS, "disk_mib": DISK}
 DAEMONS = "ps -o comm= -C dockerd,containerd,rootlesskit,slirp4netns,docker-proxy,containerd-shim"
 TRACES = (
-    f"{DAEMONS} | sort; sudo losetup --list --noheadings; cat /etc/subuid; sudo ls -A /var/lib/stockyard; "
+    f"{DAEMONS} | sort; sudo losetup --list --noheadings; cat /etc/subuid; sudo ls -A "
+    f"/var/lib/stockyard; "
     "grep -e overlay -e nested -e loop /proc/mounts"
 )
 
@@ -58,7 +64,11 @@ class Nested:
 
     def outer(self, name: str) -> str:
         """What it says of all of it."""
-        pid = self.docker(self.host, "inspect", "--format", "{{.State.Pid}}", "nested").stdout.decode().strip()
+        pid = (
+            self.docker(self.host, "inspect", "--format", "{{.State.Pid}}", "nested")
+            .stdout.decode()
+            .strip()
+        )
         place = f"/sys/fs/cgroup$(sudo cut -d: -f3 /proc/{pid}/cgroup | sed 's,/init$,,')"
         return ssh(self.host, f"sudo cat {place}/{name}").stdout.strip()
 
@@ -76,25 +86,39 @@ def play(host: Host, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., 
     root: Path = tmp_path_factory.mktemp("nested")
     (root / "hosts.json").write_text(json.dumps({"all": {"hosts": {"nested": connection(host)}}}))
     controller = Controller(root / "controller")
-    return lambda *tasks: controller.play(tasks, "-i", str(root / "hosts.json"), hosts="nested", become=True)
+    return lambda *tasks: controller.play(
+        tasks, "-i", str(root / "hosts.json"), hosts="nested", become=True
+    )
 
 
 def traces(host: Host, docker: Docker) -> tuple[str, ...]:
     """All that it could leave behind."""
     asked = (("ps", "--all"), ("volume", "ls"), ("images", "--all"), ("network", "ls"))
-    return (ssh(host, TRACES).stdout, *(docker(host, *line, "--quiet").stdout.decode() for line in asked))
+    return (
+        ssh(host, TRACES).stdout,
+        *(docker(host, *line, "--quiet").stdout.decode() for line in asked),
+    )
 
 
 @pytest.fixture(scope="module", params=["rootless", "privileged"])
 def nested(
-    request: pytest.FixtureRequest, host: Host, docker: Docker, busybox: bytes, play: Callable[..., Played]
+    request: pytest.FixtureRequest,
+    host: Host,
+    docker: Docker,
+    busybox: bytes,
+    play: Callable[..., Played],
 ) -> Iterator[Nested]:
     """Not there in check mode, there, unchanged; and at the end everything as before."""
     before = traces(host, docker)
     want = {"mode": request.param, **LIMITS}
     dry = play(task("dry", "nested", {"check_mode": True}, **want))
     assert traces(host, docker) == before, dry.output
-    found = Nested(request.param, host, docker, play(task("first", "nested", **want), task("again", "nested", **want)))
+    found = Nested(
+        request.param,
+        host,
+        docker,
+        play(task("first", "nested", **want), task("again", "nested", **want)),
+    )
     assert dry["dry"]["changed"]
     assert not found.played["first"].get("failed"), found.played["first"]
     found.run("docker", "import", "-", "box", stdin=busybox)
@@ -111,7 +135,10 @@ def test_a_second_time_nothing_changes(nested: Nested) -> None:
 
 def test_it_works_without_the_hosts_docker(nested: Nested) -> None:
     assert nested.inside("box", "echo", "hello").stdout == b"hello\n"
-    assert nested.run("sh", "-c", "ls /run/docker.sock /var/run/docker.sock", check=False).returncode != 0
+    assert (
+        nested.run("sh", "-c", "ls /run/docker.sock /var/run/docker.sock", check=False).returncode
+        != 0
+    )
     ids = [nested.docker(nested.host, "info", "--format", "{{.ID}}").stdout]
     ids.append(nested.run("docker", "info", "--format", "{{.ID}}").stdout)
     assert len(set(ids)) == 2
@@ -123,7 +150,9 @@ def test_its_containers_are_not_the_hosts(nested: Nested) -> None:
     assert nested.run("docker", *names).stdout == b"sleeper\n"
     assert nested.docker(nested.host, *names).stdout == b"nested\n"
     users = set(ssh(nested.host, "ps -o uid= -C sleep").stdout.split())
-    assert all(int(user) >= 100000 for user in users) if nested.mode == "rootless" else users == {"0"}
+    assert (
+        all(int(user) >= 100000 for user in users) if nested.mode == "rootless" else users == {"0"}
+    )
     nested.run("docker", "rm", "--force", "sleeper")
 
 
@@ -131,18 +160,42 @@ def test_limits_of_its_containers_bite(nested: Nested) -> None:
     assert nested.limit("memory.max", "--memory", "64m") == str(64 << 20)
     assert nested.limit("cpu.max", "--cpus", "0.5") == "50000 100000"
     assert nested.limit("pids.max", "--pids-limit", "7") == "7"
-    bomb = ("--memory", "64m", "box", "busybox", "dd", "if=/dev/zero", "of=/dev/null", "bs=200M", "count=1")
+    bomb = (
+        "--memory",
+        "64m",
+        "box",
+        "busybox",
+        "dd",
+        "if=/dev/zero",
+        "of=/dev/null",
+        "bs=200M",
+        "count=1",
+    )
     assert nested.inside(*bomb, check=False).returncode == 137
     forks = "for i in 1 2 3 4 5 6 7 8 9; do sleep 2 & done; wait"
-    assert b"fork" in nested.inside("--pids-limit", "7", "box", "sh", "-c", forks, check=False).stderr
+    assert (
+        b"fork" in nested.inside("--pids-limit", "7", "box", "sh", "-c", forks, check=False).stderr
+    )
 
 
 def test_they_get_no_more_memory_than_all_of_it_has(nested: Nested) -> None:
     assert nested.outer("memory.max") == str(MEMORY << 20)
-    bomb = ("--memory", "4g", "box", "busybox", "dd", "if=/dev/zero", "of=/dev/null", "bs=600M", "count=1")
+    bomb = (
+        "--memory",
+        "4g",
+        "box",
+        "busybox",
+        "dd",
+        "if=/dev/zero",
+        "of=/dev/null",
+        "bs=600M",
+        "count=1",
+    )
     assert nested.inside(*bomb, check=False).returncode == 137
     assert nested.inside("box", "echo", "still").stdout == b"still\n"
-    assert nested.run("sh", "-c", "echo max >/sys/fs/cgroup/memory.max", check=False).returncode != 0
+    assert (
+        nested.run("sh", "-c", "echo max >/sys/fs/cgroup/memory.max", check=False).returncode != 0
+    )
     assert nested.outer("memory.max") == str(MEMORY << 20)
 
 
@@ -168,14 +221,25 @@ def test_they_get_no_more_processes_than_all_of_it_has(nested: Nested) -> None:
     assert nested.outer("pids.max") == str(PIDS)
     forks = "for i in $(busybox seq {}); do sleep 20 & done; sleep 20"
     few, many = (
-        nested.inside("--pids-limit", "5000", "box", "sh", "-c", forks.format(count), check=False, timeout=PATIENCE)
+        nested.inside(
+            "--pids-limit",
+            "5000",
+            "box",
+            "sh",
+            "-c",
+            forks.format(count),
+            check=False,
+            timeout=PATIENCE,
+        )
         for count in (20, 2 * PIDS)
     )
     assert few.returncode == 0, few.stderr
     assert many.returncode != 0
 
 
-def test_a_privileged_one_is_refused_where_the_profile_is_shared(host: Host, play: Callable[..., Played]) -> None:
+def test_a_privileged_one_is_refused_where_the_profile_is_shared(
+    host: Host, play: Callable[..., Played]
+) -> None:
     marker = "/etc/stockyard/security.json"
     assert ssh(host, f"sudo sed -i.kept s/trusted/shared/ {marker}").returncode == 0
     refused = play(task("refused", "nested", name="another", mode="privileged"))["refused"]

@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a guest reaches and what it does not, though its root writes the packets; and where its ports answer."""
+"""What a guest reaches and what it does not, though its root writes the packets; and where its
+ports answer.
+"""
 
 from __future__ import annotations
 
@@ -68,7 +70,9 @@ def proxy() -> Iterator[Listener]:
 
 @pytest.fixture(scope="module")
 def declared(proxy: Listener) -> SingleSpec:
-    egress = HostSpec(egress="proxy", egress_proxy=f"127.0.0.1:{proxy.port}", ports=(PORT,), bind=BOUND)
+    egress = HostSpec(
+        egress="proxy", egress_proxy=f"127.0.0.1:{proxy.port}", ports=(PORT,), bind=BOUND
+    )
     return SingleSpec("proxied", "docker", host=egress)
 
 
@@ -80,7 +84,9 @@ def proxied(yard: Yard, template: Host, declared: SingleSpec) -> Iterator[Host]:
 
 
 def reached(host: Host, targets: list[tuple[str, int]]) -> list[list[Any]]:
-    """Those of these places that answer root in a guest, over its sockets or by packets that it makes up."""
+    """Those of these places that answer root in a guest, over its sockets or by packets that it
+    makes up.
+    """
     script = f"{inspect.getsource(probe)}\nmain({targets!r})\n"
     done = ssh(host, "sudo", "python3", "-", stdin=script)
     assert done.returncode == 0, done.stderr
@@ -114,7 +120,10 @@ IN_CONTAINER = "docker run --rm {} busybox /bin/busybox time {}"
         ("getent hosts example.org", ""),
         ("docker pull example", "connection refused"),
         ("sudo apt-get update", "Temporary failure resolving"),
-        (IN_CONTAINER.format("", "nslookup example.org"), "onnection refused|REFUSED|can't resolve|SERVFAIL"),
+        (
+            IN_CONTAINER.format("", "nslookup example.org"),
+            "onnection refused|REFUSED|can't resolve|SERVFAIL",
+        ),
         (IN_CONTAINER.format("", "wget -T 60 http://192.0.2.1/"), "Network is unreachable"),
     ],
 )
@@ -130,14 +139,19 @@ def test_lookup_in_a_host_without_a_way_out_fails_at_once(
     assert 60 * int(minutes) + float(seconds) < AT_ONCE
 
 
-def test_a_host_with_a_proxy_reaches_nothing_else(proxied: Host, fleet: list[Host], secret: Listener) -> None:
+def test_a_host_with_a_proxy_reaches_nothing_else(
+    proxied: Host, fleet: list[Host], secret: Listener
+) -> None:
     assert reached(proxied, elsewhere(fleet, secret)) == []
     assert secret.came == []
 
 
 def fetch(host: Host) -> str:
     """A page of somewhere, as a login of the guest finds its way there."""
-    script = "import urllib.request as r; print(r.urlopen('http://outside.example/', timeout=20).read().decode())"
+    script = (
+        "import urllib.request as r; "
+        "print(r.urlopen('http://outside.example/', timeout=20).read().decode())"
+    )
     done = ssh(host, "python3", "-", stdin=script)
     return done.stdout + done.stderr
 
@@ -157,7 +171,9 @@ def test_the_proxy_is_found_from_a_container(proxied: Host, docker: Docker, busy
 def test_a_published_port_answers_where_it_was_bound(proxied: Host) -> None:
     assert proxied["published"] == [f"{BOUND}:{PORT}"]
     serve = f"import socket; s = socket.create_server(('', {PORT})); s.accept()[0].sendall(b'here')"
-    server = threading.Thread(target=lambda: ssh(proxied, "timeout", "40", "python3", "-", stdin=serve))
+    server = threading.Thread(
+        target=lambda: ssh(proxied, "timeout", "40", "python3", "-", stdin=serve)
+    )
     server.start()
     assert answer(BOUND) == b"here"
     server.join()
@@ -168,7 +184,10 @@ def test_a_published_port_answers_where_it_was_bound(proxied: Host) -> None:
 def answer(address: str) -> bytes:
     end = time.monotonic() + 30
     while time.monotonic() < end:
-        with contextlib.suppress(OSError), socket.create_connection((address, PORT), timeout=5) as connection:
+        with (
+            contextlib.suppress(OSError),
+            socket.create_connection((address, PORT), timeout=5) as connection,
+        ):
             said = connection.recv(4)
             if said:
                 return said
@@ -189,12 +208,19 @@ def test_a_port_is_bound_once(yard: Yard, proxied: Host) -> None:
 
 
 @pytest.mark.parametrize("name", ["second", "proxied"])
-def test_a_port_that_somebody_else_has_is_refused(yard: Yard, proxied: Host, secret: Listener, name: str) -> None:
+def test_a_port_that_somebody_else_has_is_refused(
+    yard: Yard, proxied: Host, secret: Listener, name: str
+) -> None:
     """A host that would be replaced in its own place for it stays."""
     before = names(yard)
     for check in (True, False):
-        with pytest.raises(Conflict, match=f"host {name}: port {secret.port} cannot be published.*in use"):
-            yard.host(SingleSpec(name, "docker", host=HostSpec(ports=(secret.port,), bind="127.0.0.1")), check=check)
+        with pytest.raises(
+            Conflict, match=f"host {name}: port {secret.port} cannot be published.*in use"
+        ):
+            yard.host(
+                SingleSpec(name, "docker", host=HostSpec(ports=(secret.port,), bind="127.0.0.1")),
+                check=check,
+            )
     assert names(yard) == before
 
 
@@ -225,13 +251,19 @@ def test_a_lost_tunnel_is_mended(yard: Yard, proxied: Host, declared: SingleSpec
 
 
 @pytest.mark.full
-def test_a_program_that_holds_the_proxys_port_is_no_proxy(yard: Yard, proxied: Host, declared: SingleSpec) -> None:
-    """It takes the port while the tunnel is away, and says nothing; when it has gone, all is well again."""
+def test_a_program_that_holds_the_proxys_port_is_no_proxy(
+    yard: Yard, proxied: Host, declared: SingleSpec
+) -> None:
+    """It takes the port while the tunnel is away, and says nothing; when it has gone, all is well
+    again.
+    """
     (old,) = tunnels(proxied)
     os.kill(old, signal.SIGKILL)
     hold = "import socket, time; s = socket.create_server(('10.0.2.15', 3128)); time.sleep(3600)"
     line = f'until python3 -c "{hold}"; do sleep 0.2; done'
-    pid = ssh(proxied, f"nohup setsid sh -c {shlex.quote(line)} >/dev/null 2>&1 & echo $!").stdout.strip()
+    pid = ssh(
+        proxied, f"nohup setsid sh -c {shlex.quote(line)} >/dev/null 2>&1 & echo $!"
+    ).stdout.strip()
     time.sleep(10)
     with pytest.raises(HypervisorError, match=r"port 3128 of the guest is held"):
         yard.host(declared)

@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The newcomer's hour, typed on real forks: its files, and its commands but those of the checkout's own set-up."""
+"""The newcomer's hour, typed on real forks: its files, and its commands but those of the checkout's
+own set-up.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ SETUP = ("make ", "source ", "ansible-galaxy ")
 
 
 def test_the_hour(yard: Yard, tmp_path: Path) -> None:
-    """A yard of its own, in the store of the others: the image is at hand where the packages are the same."""
+    """A yard of its own, in the store of the others: the image is at hand where the packages are
+    the same.
+    """
     place = tmp_path / "collections" / "ansible_collections" / "stockyard"
     place.mkdir(parents=True)
     (place / "container_hosts").symlink_to(CHECKOUT)
@@ -35,7 +39,8 @@ def test_the_hour(yard: Yard, tmp_path: Path) -> None:
         "STOCKYARD_OWNER": OWNER,
         "ANSIBLE_HOME": str(tmp_path / "ansible"),
         "ANSIBLE_COLLECTIONS_PATH": str(tmp_path / "collections"),
-        "ANSIBLE_SSH_CONTROL_PATH_DIR": f"/tmp/cp-{os.getpid()}",  # noqa: S108  # a socket's path is short
+        # a socket's path is short
+        "ANSIBLE_SSH_CONTROL_PATH_DIR": f"/tmp/cp-{os.getpid()}",  # noqa: S108
     }
     said = ""
     with Yard("qemu:///session", owner=OWNER, **where) as own:
@@ -43,13 +48,21 @@ def test_the_hour(yard: Yard, tmp_path: Path) -> None:
             for name, text in steps(CHECKOUT / "docs" / "newcomers-hour.md"):
                 if name:
                     more = where if name == "web.stockyard.yml" else {}
-                    more = {f"yard_{k}": v for k, v in where.items()} if name == "yard.yml" else more
+                    more = (
+                        {f"yard_{k}": v for k, v in where.items()} if name == "yard.yml" else more
+                    )
                     (tmp_path / name).write_text(text + (yaml.safe_dump(more) if more else ""))
                 elif not text.startswith(SETUP):
                     done = subprocess.run(
-                        ["bash", "-c", text], cwd=tmp_path, env=environment, stdin=subprocess.DEVNULL,
-                        capture_output=True, text=True, timeout=1200, check=False,
-                    )  # fmt: skip
+                        ["bash", "-c", text],
+                        cwd=tmp_path,
+                        env=environment,
+                        stdin=subprocess.DEVNULL,
+                        capture_output=True,
+                        text=True,
+                        timeout=1200,
+                        check=False,
+                    )
                     assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
                     said += done.stdout
             assert [f"Hello from web-{n}" in said for n in (1, 2, 3)] == [True] * 3

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Keys that are handed over, renewed, revoked and lost, on one host whose machine never changes.
 
-A second controller has the CA as text and a directory of its own: the others' hosts and files are not touched.
+A second controller has the CA as text and a directory of its own: the others' hosts and files are
+not touched.
 """
 
 from __future__ import annotations
@@ -34,7 +35,9 @@ def second(pki_dir: Path, yard: Yard | None = None) -> Yard:
     given: dict[str, Any] = {}
     if authority:
         given = {"ca_certificate": authority.pem(), "ca_private_key": authority.key_pem()}
-    return Yard("qemu:///session", owner=OWNER, storage=str(WORK / "store"), pki_dir=str(pki_dir), **given)
+    return Yard(
+        "qemu:///session", owner=OWNER, storage=str(WORK / "store"), pki_dir=str(pki_dir), **given
+    )
 
 
 @pytest.fixture(scope="module")
@@ -149,13 +152,17 @@ def test_a_certificate_is_renewed_before_it_runs_out(other: Yard, host: Host) ->
     assert not other.host(SPEC).changed
 
 
-def test_a_revoked_client_is_refused_and_the_operator_is_not(other: Yard, host: Host, tmp_path: Path) -> None:
+def test_a_revoked_client_is_refused_and_the_operator_is_not(
+    other: Yard, host: Host, tmp_path: Path
+) -> None:
     guest = Client("guest", directory=str(tmp_path))
     other.client_certificate(guest)
     live = connect(host, tmp_path)
     assert ping(live) == 200
     # Only put on record: `revoke` would tell the shared fleet too.
-    other.context.pki("default").revoke(other.context.pki("default").issued("guest"), datetime.now(UTC))
+    other.context.pki("default").revoke(
+        other.context.pki("default").issued("guest"), datetime.now(UTC)
+    )
     assert other.hosts(name="keys")[0]["drift"] == ["its list of revoked certificates is behind"]
     assert [a.verb for a in other.host(SPEC).plan.actions] == ["renew"]
     assert refused(host, tmp_path)

@@ -35,7 +35,9 @@ def uuids(yard: Yard) -> dict[str, str]:
 
 
 def test_a_pool_lets_in_what_it_has_room_for_and_grows_around_it(pool: Yard) -> None:
-    with pytest.raises(PoolQuotaExceeded, match=r"no room for 2 hosts \(host fenced-3, host fenced-4\)") as refused:
+    with pytest.raises(
+        PoolQuotaExceeded, match=r"no room for 2 hosts \(host fenced-3, host fenced-4\)"
+    ) as refused:
         pool.fleet(FLEET)
     assert "2 of 2 hosts are taken" in refused.value.cause
     assert uuids(pool) == {}
@@ -44,7 +46,13 @@ def test_a_pool_lets_in_what_it_has_room_for_and_grows_around_it(pool: Yard) -> 
     first = uuids(pool)
     assert sorted(first) == ["fenced-1", "fenced-2"]
     (known,) = pool.pools(name="fenced")
-    print("a pool of two forks:", known["used"], known["held"], known["first_to_go"], known["warnings"])
+    print(
+        "a pool of two forks:",
+        known["used"],
+        known["held"],
+        known["first_to_go"],
+        known["warnings"],
+    )
     assert known["used"]["memory_mib"] == 2048
     assert 0 < known["held"]["private_mib"] < 600
     assert known["first_to_go"] in first
@@ -81,7 +89,9 @@ def test_two_controllers_share_a_pool(pool: Yard) -> None:
     errors: list[Exception] = []
 
     def ask(name: str) -> None:
-        with Yard("qemu:///session", owner=OWNER, storage=str(WORK / "store"), pki_dir=str(WORK / "pki")) as own:
+        with Yard(
+            "qemu:///session", owner=OWNER, storage=str(WORK / "store"), pki_dir=str(WORK / "pki")
+        ) as own:
             try:
                 own.fleet(FleetSpec(name, "docker", count=1, host=HostSpec(pool="fenced")))
             except Exception as error:  # noqa: BLE001  # looked at below
@@ -100,8 +110,12 @@ def test_two_controllers_share_a_pool(pool: Yard) -> None:
 
 
 @pytest.mark.full
-def test_sixteen_that_have_written_half_their_memory(pool: Yard, docker: Docker, busybox: bytes) -> None:
-    """What docs/pools.md says of a pool that is given out more than once: what is held grows, and somebody is told."""
+def test_sixteen_that_have_written_half_their_memory(
+    pool: Yard, docker: Docker, busybox: bytes
+) -> None:
+    """What docs/pools.md says of a pool that is given out more than once: what is held grows, and
+    somebody is told.
+    """
     free = available_mib()
     if free < 16 * 700:
         pytest.skip(f"16 forks that write half their memory need 11 GiB, and {free} MiB are free")
@@ -110,11 +124,19 @@ def test_sixteen_that_have_written_half_their_memory(pool: Yard, docker: Docker,
     before = pool.pools(name="fenced")[0]["held"]["private_mib"]
     for host in hosts:
         done = ssh(
-            host, "sudo mount -t tmpfs -o size=90% none /mnt && sudo dd if=/dev/urandom of=/mnt/x bs=1M count=512"
+            host,
+            "sudo mount -t tmpfs -o size=90% none /mnt && sudo dd if=/dev/urandom of=/mnt/x bs=1M "
+            "count=512",
         )
         assert done.returncode == 0, done.stderr
     (known,) = pool.pools(name="fenced")
-    print("16 forks, half their memory written:", before, "->", known["held"]["private_mib"], known["warnings"])
+    print(
+        "16 forks, half their memory written:",
+        before,
+        "->",
+        known["held"]["private_mib"],
+        known["warnings"],
+    )
     assert known["held"]["private_mib"] > before + 16 * 500
     assert known["first_to_go"]
     assert any("of their own, and the pool has 8192 MiB" in line for line in known["warnings"])
@@ -123,4 +145,6 @@ def test_sixteen_that_have_written_half_their_memory(pool: Yard, docker: Docker,
 
 def available_mib() -> int:
     with open("/proc/meminfo", encoding="ascii") as handle:
-        return next(int(line.split()[1]) // 1024 for line in handle if line.startswith("MemAvailable"))
+        return next(
+            int(line.split()[1]) // 1024 for line in handle if line.startswith("MemAvailable")
+        )

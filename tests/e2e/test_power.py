@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A QEMU that dies at the very moment in which it is ended: an empty machine, since nothing in it matters."""
+"""A QEMU that dies at the very moment in which it is ended: an empty machine, since nothing in it
+matters.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,8 @@ from stockyard.providers.libvirt import power, processes
 
 pytestmark = pytest.mark.real
 UUID = str(uuid.uuid5(uuid.NAMESPACE_DNS, "power.stockyard.test"))
-XML = f"""<domain type="qemu"><name>stockyard-test-power</name><uuid>{UUID}</uuid><memory unit="MiB">32</memory>
+XML = f"""<domain type="qemu"><name>stockyard-test-power</name><uuid>{UUID}</uuid>
+<memory unit="MiB">32</memory>
 <os><type arch="x86_64" machine="pc">hvm</type></os></domain>"""
 
 

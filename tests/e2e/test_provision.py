@@ -1,8 +1,10 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A playbook of the user's, run against a real template: what it leaves is in every host, and nothing of its way in is.
+"""A playbook of the user's, run against a real template: what it leaves is in every host, and
+nothing of its way in is.
 
-The template is one of those that are shut the most: a list of allowed images, which what its owner puts in is not on.
+The template is one of those that are shut the most: a list of allowed images, which what its owner
+puts in is not on.
 """
 
 from __future__ import annotations
@@ -26,26 +28,42 @@ pytestmark = [pytest.mark.real, pytest.mark.full]
 Host = dict[str, Any]
 LINGERING = "nohup sleep 86399 >/dev/null 2>&1 &"
 # What a hypervisor has at its address in QEMU's user network, and the name server there.
-OUTSIDE = 'for there in 10.0.2.2 10.0.2.3; do timeout 5 bash -c "echo > /dev/tcp/$there/53" && exit 1; done; true'
+OUTSIDE = (
+    "for there in 10.0.2.2 10.0.2.3; do "
+    'timeout 5 bash -c "echo > /dev/tcp/$there/53" && exit 1; done; true'
+)
 TASKS: list[dict[str, Any]] = [
-    {"name": "Put a file", "ansible.builtin.template": {"src": "said.j2", "dest": "/etc/said"}, "become": True},
+    {
+        "name": "Put a file",
+        "ansible.builtin.template": {"src": "said.j2", "dest": "/etc/said"},
+        "become": True,
+    },
     {
         "name": "Use what is preloaded",
         "ansible.builtin.command": "docker run --rm --pull never base:1 /bin/echo from a container",
         "register": "container",
     },
-    {"name": "Build on it", "ansible.builtin.command": "docker build --network none --tag made:1 -",
-     "args": {"stdin": "FROM base:1\nLABEL made=here\n"}, "environment": {"DOCKER_BUILDKIT": "0"}},
+    {
+        "name": "Build on it",
+        "ansible.builtin.command": "docker build --network none --tag made:1 -",
+        "args": {"stdin": "FROM base:1\nLABEL made=here\n"},
+        "environment": {"DOCKER_BUILDKIT": "0"},
+    },
     {"name": "Leave something running", "ansible.builtin.shell": LINGERING},
     {"name": "Look outside", "ansible.builtin.shell": OUTSIDE, "args": {"executable": "/bin/bash"}},
-    {"name": "Be content", "ansible.builtin.assert": {"that": "container.stdout == 'from a container'"}},
-]  # fmt: skip
+    {
+        "name": "Be content",
+        "ansible.builtin.assert": {"that": "container.stdout == 'from a container'"},
+    },
+]
 
 
 def write(folder: Path, tasks: list[dict[str, Any]]) -> str:
     folder.mkdir()
     (folder / "said.j2").write_text("{{ word }} in {{ inventory_hostname }}\n")
-    (folder / "template.yml").write_text(json.dumps([{"hosts": "template", "gather_facts": True, "tasks": tasks}]))
+    (folder / "template.yml").write_text(
+        json.dumps([{"hosts": "template", "gather_facts": True, "tasks": tasks}])
+    )
     return str(folder / "template.yml")
 
 
@@ -55,9 +73,10 @@ def spec(busybox: bytes, tmp_path_factory: pytest.TempPathFactory) -> Any:
     rootfs = folder / "base.tar"
     rootfs.write_bytes(busybox)
     image = ImageSpec(
-        packages=TEMPLATE.image.packages, preload=(Preload("rootfs", str(rootfs), "base:1"),),
+        packages=TEMPLATE.image.packages,
+        preload=(Preload("rootfs", str(rootfs), "base:1"),),
         commands=("docker image inspect base:1 > /dev/null",),
-    )  # fmt: skip
+    )
     shut = SecuritySpec("hostile", policy=Policy(images=("base:*", "made:*")))
     given = Provision(write(folder / "good", TASKS), variables={"word": "cattle"})
     return replace(TEMPLATE, name="made", image=image, security=shut, provision=given)
@@ -76,7 +95,9 @@ def test_hosts_have_what_it_left(yard: Yard, host: Host, spec: Any, docker: Dock
     assert ssh(host, "cat /etc/said").stdout == "cattle in made\n"
     listed = docker(host, "images", "--format", "{{.Repository}}:{{.Tag}}").stdout.decode().split()
     assert sorted(listed) == ["base:1", "made:1"]
-    assert docker(host, "run", "--rm", "--pull", "never", "made:1", "/bin/echo", "x").stdout == b"x\n"
+    assert (
+        docker(host, "run", "--rm", "--pull", "never", "made:1", "/bin/echo", "x").stdout == b"x\n"
+    )
     assert not yard.template(spec).changed
     Path(spec.provision.playbook).with_name("more.yml").write_text("")
     plan = yard.template(spec, check=True).plan
@@ -84,13 +105,16 @@ def test_hosts_have_what_it_left(yard: Yard, host: Host, spec: Any, docker: Dock
 
 
 def test_nothing_of_its_way_in_is_left(host: Host) -> None:
-    keys = ssh(host, "cat /etc/ssh/stockyard_authorized_keys; ls -A ~; pgrep -a sleep; ls /etc/ssh/*_key*").stdout
+    keys = ssh(
+        host, "cat /etc/ssh/stockyard_authorized_keys; ls -A ~; pgrep -a sleep; ls /etc/ssh/*_key*"
+    ).stdout
     assert len([line for line in keys.splitlines() if line.startswith("ssh-")]) == 1
     assert ".ansible" not in keys
     assert "86399" not in keys
     assert sorted(line for line in keys.splitlines() if "ssh_host" in line) == [
-        "/etc/ssh/ssh_host_ed25519_key", "/etc/ssh/ssh_host_ed25519_key.pub",
-    ]  # fmt: skip
+        "/etc/ssh/ssh_host_ed25519_key",
+        "/etc/ssh/ssh_host_ed25519_key.pub",
+    ]
 
 
 def test_the_list_of_images_is_in_force_again(host: Host, docker: Docker, busybox: bytes) -> None:

@@ -1,10 +1,11 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""No random number comes twice: from the kernel, nor from a process that lived across the freeze and makes secrets.
+"""No random number comes twice: from the kernel, nor from a process that lived across the freeze
+and makes secrets.
 
-Which processes those are: the identity agent (OpenSSL's and Python's generators live in it) and dockerd (Go reads the
-kernel; its draws name containers and volumes). sshd starts after the reseed. The TLS front is frozen before it has a
-generator.
+Which processes those are: the identity agent (OpenSSL's and Python's generators live in it) and
+dockerd (Go reads the kernel; its draws name containers and volumes). sshd starts after the reseed.
+The TLS front is frozen before it has a generator.
 """
 
 from __future__ import annotations
@@ -117,7 +118,9 @@ def trusting(host: Host) -> ssl.SSLContext:
 
 def volumes(host: Host) -> list[str]:
     """Make volumes without names, over one connection, and take them away again."""
-    connection = http.client.HTTPSConnection(host["address"], 2376, timeout=60, context=trusting(host))
+    connection = http.client.HTTPSConnection(
+        host["address"], 2376, timeout=60, context=trusting(host)
+    )
 
     def ask(method: str, path: str, body: str = "") -> bytes:
         connection.request(method, path, body, {"Content-Type": "application/json"})

@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The HTTP reader of a hostile host: what gets past the plugin elsewhere is refused, and Docker's client works."""
+"""The HTTP reader of a hostile host: what gets past the plugin elsewhere is refused, and Docker's
+client works.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,8 @@ HIDDEN_FORMS = {
 GET = b"GET /_ping HTTP/1.1\r\n"
 READ_TWICE = {
     "two lengths": GET + b"Host: d\r\nContent-Length: 0\r\nContent-Length: 0\r\n\r\n",
-    "length and chunks": GET + b"Host: d\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "length and chunks": GET
+    + b"Host: d\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     "two hosts": GET + b"Host: d\r\nHost: d\r\n\r\n",
     "folded header": GET + b"Host: d\r\nX: a\r\n b\r\n\r\n",
     "bare line feeds": b"GET /_ping HTTP/1.1\nHost: d\n\n\r\n\r\n",
@@ -74,7 +77,9 @@ def ask(host: Host, data: bytes) -> tuple[int, bytes]:
 
 
 @pytest.mark.parametrize("name", HIDDEN_FORMS)
-def test_form_that_the_plugin_is_not_shown_is_refused(hostile: Host, fleet: list[Host], name: str) -> None:
+def test_form_that_the_plugin_is_not_shown_is_refused(
+    hostile: Host, fleet: list[Host], name: str
+) -> None:
     status, body = ask(hostile, HIDDEN_FORMS[name])
     assert (status, "sent twice" in json.loads(body)["message"]) == (400, True)
     # Without a reader dockerd reads the form: it imports.
@@ -87,7 +92,9 @@ def test_request_with_two_readings_is_refused(hostile: Host, name: str) -> None:
     assert (status, list(json.loads(body))) == (400, ["message"])
 
 
-def test_client_of_docker_works_through_the_reader(hostile: Host, docker: Docker, tmp_path: Path) -> None:
+def test_client_of_docker_works_through_the_reader(
+    hostile: Host, docker: Docker, tmp_path: Path
+) -> None:
     loop = "while true; do echo tick; sleep 1; done"
     assert docker(hostile, "run", "--rm", "-i", "busybox", "cat", stdin=b"in\n").stdout == b"in\n"
     docker(hostile, "run", "-d", "--name", "long", "busybox", "sh", "-c", loop)

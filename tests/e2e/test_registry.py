@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The playbooks of the page on registries: a registry and a mirror in a host, and images that are built beside it."""
+"""The playbooks of the page on registries: a registry and a mirror in a host, and images that are
+built beside it.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,11 @@ from .test_vsphere_template import inventory
 pytestmark = [pytest.mark.real, pytest.mark.full]
 Host = dict[str, Any]
 PUSH, MIRROR = 5000, 5001
-SPEC = replace(TEMPLATE, name="registry", image=ImageSpec(packages=(*TEMPLATE.image.packages, "docker-registry")))
+SPEC = replace(
+    TEMPLATE,
+    name="registry",
+    image=ImageSpec(packages=(*TEMPLATE.image.packages, "docker-registry")),
+)
 # What a cache is for: it takes this long each time.
 SLOW = 25
 DOCKERFILE = f"""\
@@ -51,9 +57,10 @@ def registry(yard: Yard, controller: Controller) -> Iterator[str]:
     hosts = controller.root / "registry.json"
     hosts.write_text(json.dumps(inventory(host)))
     given = {
-        "registry_on": "all", "registry_address": "0.0.0.0",  # noqa: S104
+        "registry_on": "all",
+        "registry_address": "0.0.0.0",  # noqa: S104
         "registry_mirror_of": f"http://127.0.0.1:{PUSH}",
-    }  # fmt: skip
+    }
     line = ("stockyard.container_hosts.registry", "-i", hosts, "-e", json.dumps(given))
     first = controller.run(*line)
     assert first.returncode == 0, first.output
@@ -79,8 +86,12 @@ def build(controller: Controller, context: Path, registry: str, image: str) -> t
     declared = controller.root / "yard.json"
     where = {"yard_owner": OWNER, "yard_storage": f"{WORK}/store", "yard_pki_dir": f"{WORK}/pki"}
     declared.write_text(json.dumps({**where, "yard_hypervisor": "qemu:///session"}))
-    given = {"yard": str(declared), "build_context": str(context), "build_image": image,
-             "build_registry": f"{registry}:{PUSH}"}  # fmt: skip
+    given = {
+        "yard": str(declared),
+        "build_context": str(context),
+        "build_image": image,
+        "build_registry": f"{registry}:{PUSH}",
+    }
     begin = time.monotonic()
     done = controller.run("stockyard.container_hosts.build_push_dispose", "-e", json.dumps(given))
     return done, time.monotonic() - begin
@@ -117,7 +128,9 @@ def test_the_second_build_is_faster_by_the_cache(
 def test_a_build_that_fails_disposes_of_its_host_too(
     yard: Yard, template: Host, controller: Controller, registry: str, context: Path
 ) -> None:
-    (context / "Dockerfile").write_text('FROM scratch\nADD rootfs.tar /\nRUN ["/bin/no-such-program"]\n')
+    (context / "Dockerfile").write_text(
+        'FROM scratch\nADD rootfs.tar /\nRUN ["/bin/no-such-program"]\n'
+    )
     failed, _took = build(controller, context, registry, "team/broken:1")
     assert failed.returncode != 0
     assert "no-such-program" in failed.output

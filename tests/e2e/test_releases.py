@@ -17,7 +17,9 @@ from .drawless import waits_without_generator
 
 pytestmark = [pytest.mark.real, pytest.mark.full]
 Host = dict[str, Any]
-BOOKWORM = replace(TEMPLATE, name="bookworm", image=ImageSpec(suite="bookworm", packages=TEMPLATE.image.packages))
+BOOKWORM = replace(
+    TEMPLATE, name="bookworm", image=ImageSpec(suite="bookworm", packages=TEMPLATE.image.packages)
+)
 TWELVE = FleetSpec("twelve", "bookworm", count=2)
 THIRTEEN = FleetSpec("thirteen", "docker", count=2)
 # What the documentation says that each release has.
@@ -41,7 +43,9 @@ def test_fleets_of_both_releases_serve_side_by_side(
     for release, hosts in fleets.items():
         for host in hosts:
             assert host["mode"] == "instant", host["mode_reason"]
-            said = ssh(host, ". /etc/os-release; echo $VERSION_ID $(hostname); uname -r").stdout.split()
+            said = ssh(
+                host, ". /etc/os-release; echo $VERSION_ID $(hostname); uname -r"
+            ).stdout.split()
             print(host["name"], said)
             assert said[:2] == [release, host["name"]]
             docker(host, "import", "-", "busybox", stdin=busybox)
@@ -52,7 +56,9 @@ def test_each_release_has_the_docker_that_the_documentation_names(
     fleets: dict[str, list[Host]], docker: Docker
 ) -> None:
     for release, hosts in fleets.items():
-        line = docker(hosts[0], "version", "--format", "{{.Server.Version}} {{.Server.APIVersion}}").stdout.decode()
+        line = docker(
+            hosts[0], "version", "--format", "{{.Server.Version}} {{.Server.APIVersion}}"
+        ).stdout.decode()
         version, api = line.split()
         print(f"Debian {release}: Docker {version}, API {api}")
         assert (version.rpartition(".")[0], api) == ENGINES[release]
@@ -61,7 +67,9 @@ def test_each_release_has_the_docker_that_the_documentation_names(
 def test_they_are_hosts_of_their_own(fleets: dict[str, list[Host]]) -> None:
     found = [
         ssh(
-            host, "cat /etc/machine-id; head -c 16 /dev/urandom | sha256sum; cat /etc/ssh/ssh_host_ed25519_key.pub"
+            host,
+            "cat /etc/machine-id; head -c 16 /dev/urandom | sha256sum; cat "
+            "/etc/ssh/ssh_host_ed25519_key.pub",
         ).stdout
         for hosts in fleets.values()
         for host in hosts
@@ -71,7 +79,9 @@ def test_they_are_hosts_of_their_own(fleets: dict[str, list[Host]]) -> None:
     assert len(set(lines)) == 12
 
 
-def test_nothing_changes_when_they_are_asked_for_again(yard: Yard, fleets: dict[str, list[Host]]) -> None:
+def test_nothing_changes_when_they_are_asked_for_again(
+    yard: Yard, fleets: dict[str, list[Host]]
+) -> None:
     assert not yard.template(BOOKWORM).changed
     assert not yard.fleet(THIRTEEN).changed
     assert not yard.fleet(TWELVE).changed

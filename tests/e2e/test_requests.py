@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Raw requests over mutual TLS: a hostile host refuses each, and a host without the plugin does what it asks for.
+"""Raw requests over mutual TLS: a hostile host refuses each, and a host without the plugin does
+what it asks for.
 
 Debian 13's Docker is tried in every run, Debian 12's in long ones.
 """
@@ -35,7 +36,10 @@ OLD_IMAGE = replace(TEMPLATE.image, suite="bookworm")
 # The templates of each engine: a hostile one, and one without a plugin.
 ENGINES: dict[str, tuple[TemplateSpec, TemplateSpec]] = {
     "26.1": (HOSTILE, TEMPLATE),
-    "20.10": (replace(HOSTILE, name="hostile-old", image=OLD_IMAGE), replace(TEMPLATE, name="old", image=OLD_IMAGE)),
+    "20.10": (
+        replace(HOSTILE, name="hostile-old", image=OLD_IMAGE),
+        replace(TEMPLATE, name="old", image=OLD_IMAGE),
+    ),
 }
 DENIED = "authorization denied"
 POOLS = [ipaddress.ip_network(base) for base, _size in addresses.POOLS]
@@ -101,7 +105,11 @@ def replies(hosts: tuple[Host, Host]) -> tuple[dict[str, Reply], dict[str, Reply
 
 def shows(shown: Any, value: Any) -> bool:
     """dockerd adds its default limits to the list of limits."""
-    return all(item in shown for item in value) if isinstance(value, list) and value else bool(shown == value)
+    return (
+        all(item in shown for item in value)
+        if isinstance(value, list) and value
+        else bool(shown == value)
+    )
 
 
 @pytest.mark.parametrize("name", ATTEMPTS)
@@ -114,15 +122,23 @@ def test_raw_request_is_refused_and_succeeds_without_the_plugin(
     if control is not None:
         assert DENIED not in control.text
         assert not attempt.succeeds or control.status in (200, 201, 204), control
-        assert attempt.effect is None or control.status != 201 or shows(control.shown, attempt.effect[1])
+        assert (
+            attempt.effect is None
+            or control.status != 201
+            or shows(control.shown, attempt.effect[1])
+        )
 
 
-def test_host_answers_after_all_networks(replies: object, hosts: tuple[Host, Host], docker: Docker) -> None:
+def test_host_answers_after_all_networks(
+    replies: object, hosts: tuple[Host, Host], docker: Docker
+) -> None:
     assert ssh(hosts[0], "echo", "alive").stdout == "alive\n"
     assert docker(hosts[0], "run", "--rm", "attacks", "echo", "alive").stdout == b"alive\n"
 
 
-@pytest.mark.parametrize("options", [(), ("--ipv6",), ("--subnet", "172.18.77.0/24"), ("--ipv6", "--internal")])
+@pytest.mark.parametrize(
+    "options", [(), ("--ipv6",), ("--subnet", "172.18.77.0/24"), ("--ipv6", "--internal")]
+)
 def test_network_of_docker_is_inside_the_pools(
     hosts: tuple[Host, Host], docker: Docker, options: tuple[str, ...]
 ) -> None:
@@ -131,22 +147,56 @@ def test_network_of_docker_is_inside_the_pools(
         docker(host, "network", "create", *options, "pooled")
         networks = json.loads(docker(host, "network", "inspect", "pooled", "bridge").stdout)
         docker(host, "network", "rm", "pooled")
-        subnets = [ipaddress.ip_network(item["Subnet"]) for network in networks for item in network["IPAM"]["Config"]]
+        subnets = [
+            ipaddress.ip_network(item["Subnet"])
+            for network in networks
+            for item in network["IPAM"]["Config"]
+        ]
         assert subnets
         for subnet in subnets:
             assert any(pool.version == subnet.version and pool.overlaps(subnet) for pool in POOLS)
 
 
 @pytest.mark.parametrize("client", ["the distribution's", "this machine's"])
-def test_docker_client_works_on_a_hostile_host(hosts: tuple[Host, Host], docker: Docker, client: str) -> None:
+def test_docker_client_works_on_a_hostile_host(
+    hosts: tuple[Host, Host], docker: Docker, client: str
+) -> None:
     path = shutil.which("docker") if client == "this machine's" else str(docker.client)
     if path is None:
         pytest.skip("no docker client is installed")
-    environment = {"PATH": os.environ["PATH"], "DOCKER_BUILDKIT": "0", **hosts[0]["docker"]["environment"]}
-    limits = ("--memory", "32m", "--ulimit", "nofile=100:200", "--health-cmd", "true", "-p", "80", "-v", "data:/data")
+    environment = {
+        "PATH": os.environ["PATH"],
+        "DOCKER_BUILDKIT": "0",
+        **hosts[0]["docker"]["environment"],
+    }
+    limits = (
+        "--memory",
+        "32m",
+        "--ulimit",
+        "nofile=100:200",
+        "--health-cmd",
+        "true",
+        "-p",
+        "80",
+        "-v",
+        "data:/data",
+    )
     for line in (
         ("network", "create", "app"),
-        ("run", "-d", "--name", "web", "--network", "app", "--network-alias", "w", *limits, "attacks", "sleep", "99"),
+        (
+            "run",
+            "-d",
+            "--name",
+            "web",
+            "--network",
+            "app",
+            "--network-alias",
+            "w",
+            *limits,
+            "attacks",
+            "sleep",
+            "99",
+        ),
         ("exec", "-e", "A=1", "web", "true"),
         ("update", "--cpus", "0.5", "web"),
         ("commit", "web", "copy"),

@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The roles on a host that was there before them: converge, change nothing the second time, and hold."""
+"""The roles on a host that was there before them: converge, change nothing the second time, and
+hold.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +21,14 @@ from .reach import OnGuests, connection
 
 pytestmark = [pytest.mark.real, pytest.mark.full]
 Host = dict[str, Any]
-# The host reaches no package mirror: what needs packages that it has not is left out. Its Docker has data already,
-# which stay where they are.
-SECURITY = {"profile": "hostile", "firewall": False, "audit": False, "limits": {"network_mib": 0, "disk_percent": 0}}
+# The host reaches no package mirror: what needs packages that it has not is left out. Its Docker
+# has data already, which stay where they are.
+SECURITY = {
+    "profile": "hostile",
+    "firewall": False,
+    "audit": False,
+    "limits": {"network_mib": 0, "disk_percent": 0},
+}
 
 
 def role(name: str, **variables: Any) -> dict[str, Any]:
@@ -41,12 +48,19 @@ def played(host: Host, tmp_path_factory: pytest.TempPathFactory) -> list[Played]
     (root / "hosts.json").write_text(json.dumps({"all": {"hosts": {"roles": connection(host)}}}))
     controller = OnGuests(root / "controller")
     roles = [
-        role("docker_engine", docker_engine_packages=[], docker_engine_icc=False, docker_engine_no_new_privileges=True),
+        role(
+            "docker_engine",
+            docker_engine_packages=[],
+            docker_engine_icc=False,
+            docker_engine_no_new_privileges=True,
+        ),
         role("user_namespaces"),
         role("hardening", hardening_security=SECURITY, hardening_install=False),
     ]
     plays = [
-        controller.play([], "-i", str(root / "hosts.json"), hosts="roles", roles=roles, ignore_errors=False)
+        controller.play(
+            [], "-i", str(root / "hosts.json"), hosts="roles", roles=roles, ignore_errors=False
+        )
         for _turn in range(2)
     ]
     look = task("look", "audit", {"become": True})

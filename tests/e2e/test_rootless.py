@@ -35,7 +35,11 @@ def rootless(yard: Yard, template: Host, docker: Docker) -> Iterator[Host]:
 
 def inside(host: Host, docker: Docker, name: str, *options: str) -> str:
     """A file of a container's cgroup."""
-    return docker(host, "run", "--rm", *options, "attacks", "cat", f"/sys/fs/cgroup/{name}").stdout.decode().strip()
+    return (
+        docker(host, "run", "--rm", *options, "attacks", "cat", f"/sys/fs/cgroup/{name}")
+        .stdout.decode()
+        .strip()
+    )
 
 
 def works(host: Host, docker: Docker) -> None:
@@ -54,7 +58,18 @@ def test_limits_bite(rootless: Host, docker: Docker) -> None:
     assert inside(rootless, docker, "memory.max", "--memory", "64m") == str(64 << 20)
     assert inside(rootless, docker, "cpu.max", "--cpus", "0.5") == "50000 100000"
     assert inside(rootless, docker, "pids.max", "--pids-limit", "7") == "7"
-    bomb = ("run", "--rm", "--memory", "64m", "attacks", "dd", "if=/dev/zero", "of=/dev/null", "bs=200M", "count=1")
+    bomb = (
+        "run",
+        "--rm",
+        "--memory",
+        "64m",
+        "attacks",
+        "dd",
+        "if=/dev/zero",
+        "of=/dev/null",
+        "bs=200M",
+        "count=1",
+    )
     assert docker(rootless, *bomb, check=False).returncode == 137
 
 
@@ -62,7 +77,9 @@ def test_root_of_a_privileged_container_is_that_user(rootless: Host, docker: Doc
     docker(rootless, "run", "-d", "--name", "victim", "--privileged", "attacks", "sleep", "1000")
     assert attacks.uid_map(rootless, docker, "victim")[1] == 64100
     docker(rootless, "rm", "-f", "victim")
-    read = docker(rootless, "run", "--rm", "-v", "/:/host", "attacks", "cat", "/host/etc/shadow", check=False)
+    read = docker(
+        rootless, "run", "--rm", "-v", "/:/host", "attacks", "cat", "/host/etc/shadow", check=False
+    )
     assert read.returncode != 0
 
 

@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""No secret of a host, a CA or a user is anywhere in a template: not in memory, not on disk, not in freed blocks."""
+"""No secret of a host, a CA or a user is anywhere in a template: not in memory, not on disk, not in
+freed blocks.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ pytestmark = pytest.mark.real
 Host = dict[str, Any]
 STEP = 64 << 20
 OVERLAP = 4096
-PRIVATE = re.compile(rb"-----BEGIN ([A-Z]* ?)PRIVATE KEY-----\n[A-Za-z0-9+/\n=]{60,}-----END \\1PRIVATE KEY-----\n")
+PRIVATE = re.compile(
+    rb"-----BEGIN ([A-Z]* ?)PRIVATE KEY-----\n[A-Za-z0-9+/\n=]{60,}-----END \\1PRIVATE KEY-----\n"
+)
 
 
 def pieces(path: Path) -> Iterator[bytes]:
@@ -44,14 +48,20 @@ def pieces(path: Path) -> Iterator[bytes]:
 
 
 def forms(pem: bytes) -> dict[str, bytes]:
-    """A private key as it may lie in memory: the number itself, and a line of its file that has a part of it."""
+    """A private key as it may lie in memory: the number itself, and a line of its file that has a
+    part of it.
+    """
     lines = pem.splitlines()[1:-1]
     # OpenSSH's first three lines are the same for all keys of a kind, or public.
     return {"number": number(pem), "text": lines[len(lines) * 3 // 5][:40]}
 
 
 def number(pem: bytes) -> bytes:
-    load = serialization.load_ssh_private_key if b"OPENSSH" in pem else serialization.load_pem_private_key
+    load = (
+        serialization.load_ssh_private_key
+        if b"OPENSSH" in pem
+        else serialization.load_pem_private_key
+    )
     key = load(pem, None)
     if isinstance(key, ec.EllipticCurvePrivateKey):
         return key.private_numbers().private_value.to_bytes(32, "big")
@@ -69,7 +79,11 @@ def secrets(yard: Yard, fleet: list[Host]) -> dict[str, bytes]:
     folder = WORK / "pki" / yard.context.owner / "default"
     for name in ("ca-key.pem", "client/key.pem", "ssh/id_ed25519"):
         found[str(folder / name)] = (folder / name).read_bytes()
-    return {f"{name} ({form})": value for name, pem in found.items() for form, value in forms(pem).items()}
+    return {
+        f"{name} ({form})": value
+        for name, pem in found.items()
+        for form, value in forms(pem).items()
+    }
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +91,12 @@ def files(template: Host) -> list[Path]:
     """All that a fork gets of its template."""
     folder = Path(template["storage"]) / "templates" / template["uuid"]
     image = Path(template["storage"]) / "images"
-    return [folder / "ram", folder / "state", folder / "disk.qcow2", *image.glob(f"{template['image']}*/disk*")]
+    return [
+        folder / "ram",
+        folder / "state",
+        folder / "disk.qcow2",
+        *image.glob(f"{template['image']}*/disk*"),
+    ]
 
 
 def holders(secrets: dict[str, bytes], files: list[Path]) -> set[tuple[str, str]]:
@@ -99,16 +118,27 @@ def test_no_secret_is_in_the_template(secrets: dict[str, bytes], files: list[Pat
 def test_the_search_finds_what_is_there(
     secrets: dict[str, bytes], template: Host, fleet: list[Host], files: list[Path]
 ) -> None:
-    """So the test above does not pass by looking past it: a host's keys are on that host's own disk."""
+    """So the test above does not pass by looking past it: a host's keys are on that host's own
+    disk.
+    """
     disk = Path(template["storage"]) / "hosts" / fleet[0]["uuid"] / "disk.qcow2"
-    own = {name for name in secrets if name.startswith(fleet[0]["name"] + ":") and name.endswith("(text)")}
+    own = {
+        name
+        for name in secrets
+        if name.startswith(fleet[0]["name"] + ":") and name.endswith("(text)")
+    }
     assert {name for name, _file in holders(secrets, [disk])} >= own
     assert holders({"the agent's name": b"stockyard_agent"}, files[:1])
 
 
 def test_what_private_keys_are_in_the_template_are_the_rehearsals(files: list[Path]) -> None:
     """At most its two keys, in memory or in freed blocks; docs/identity.md lists them."""
-    found = {match.group() for path in files for piece in pieces(path) for match in PRIVATE.finditer(piece)}
+    found = {
+        match.group()
+        for path in files
+        for piece in pieces(path)
+        for match in PRIVATE.finditer(piece)
+    }
     keys = set()
     for pem in found:
         with suppress(ValueError):  # a part of one, overwritten since

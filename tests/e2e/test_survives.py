@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A host keeps its identity, its endpoint and its containers when its machine goes down and comes back."""
+"""A host keeps its identity, its endpoint and its containers when its machine goes down and comes
+back.
+"""
 
 from __future__ import annotations
 
@@ -46,12 +48,17 @@ def same(before: dict[str, Any], after: dict[str, Any]) -> None:
     assert {k: after[k] for k in SAME} == {k: before[k] for k in SAME}
     assert after["ready"]
     done = ssh(after, "hostname; cat /etc/machine-id; cat /sys/class/net/eth0/address")
-    assert done.stdout.split() == [before["name"], before["identity"]["machine_id"], before["mac"]], done.stderr
+    assert done.stdout.split() == [
+        before["name"],
+        before["identity"]["machine_id"],
+        before["mac"],
+    ], done.stderr
 
 
 @pytest.fixture(scope="module")
 def ordeal(yard: Yard, fleet: list[Host], docker: Docker, busybox: bytes) -> Iterator[Ordeal]:
-    """Two boots at the same time: a host of its own is restarted, a killed member is brought back by its fleet.
+    """Two boots at the same time: a host of its own is restarted, a killed member is brought back
+    by its fleet.
 
     Beside them a fork idles, for as long as they take.
     """
@@ -59,7 +66,9 @@ def ordeal(yard: Yard, fleet: list[Host], docker: Docker, busybox: bytes) -> Ite
     alone = yard.host(SingleSpec("alone", "docker")).objects[0]
     victim = there(yard, "web-5")
     docker(victim, "import", "-", "busybox:latest", stdin=busybox)
-    docker(victim, "run", "-d", "--restart", "always", "--name", "always", "busybox", "sleep", "100000")
+    docker(
+        victim, "run", "-d", "--restart", "always", "--name", "always", "busybox", "sleep", "100000"
+    )
     ssh(victim, "sync")
     os.kill(pid_of(victim), signal.SIGKILL)
     wait_until_off(yard, "web-5")
@@ -77,7 +86,9 @@ def test_a_restarted_host_is_the_same(ordeal: Ordeal) -> None:
     same(before, after)
 
 
-def test_a_killed_host_comes_back_with_its_containers(yard: Yard, docker: Docker, ordeal: Ordeal) -> None:
+def test_a_killed_host_comes_back_with_its_containers(
+    yard: Yard, docker: Docker, ordeal: Ordeal
+) -> None:
     before, plan, after = ordeal["web-5"]
     assert [(a.verb, a.name) for a in plan.actions] == [("start", "web-5")]
     same(before, after)
@@ -113,6 +124,9 @@ def test_an_idle_fork_has_little_memory_of_its_own(yard: Yard, ordeal: Ordeal) -
     """Beside a twin that was booted cold: a fork writes a small part of what a boot touches."""
     booted = there(yard, "web-5")["memory"]["private_mib"]
     fork = there(yard, "idle")["memory"]
-    print(f"a host that was booted has {booted:.0f} MiB of its own, a fork that idled meanwhile {fork}")
+    print(
+        f"a host that was booted has {booted:.0f} MiB of its own, a fork that idled meanwhile "
+        f"{fork}"
+    )
     assert fork["shared_mib"] > fork["private_mib"]
     assert fork["private_mib"] <= 0.15 * booted

@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The machine's libvirt and its networks: forks of a template that was frozen with a card plugged into nothing."""
+"""The machine's libvirt and its networks: forks of a template that was frozen with a card plugged
+into nothing.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ Found = dict[str, Any]
 def found(template: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Found:
     """Two hosts in an isolated network, one in a network that forwards, and what they reach."""
     if not os.access("/dev/net/tun", os.R_OK | os.W_OK):
-        pytest.skip("/dev/net/tun may not be opened by this user (udev gives it 0666), so QEMU has no taps")
+        pytest.skip(
+            "/dev/net/tun may not be opened by this user (udev gives it 0666), so QEMU has no taps"
+        )
     for program in ("libvirtd", "iptables", "ip", "newuidmap"):
         if not shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin:/sbin"):
             pytest.skip(f"{program} is not installed: run `make setup`")
@@ -47,22 +51,25 @@ def found(template: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) ->
                 return str(error)
 
         with open_yard("qemu:///system") as yard:
-            pair = yard.fleet(FleetSpec("pair", "docker", count=2, host=HostSpec(network="inside"))).objects
+            inside = FleetSpec("pair", "docker", count=2, host=HostSpec(network="inside"))
+            pair = yard.fleet(inside).objects
             alone = HostSpec(network="outside", egress="open")
             single = yard.host(SingleSpec("alone", "docker", host=alone)).objects[0]
-            again = yard.fleet(FleetSpec("pair", "docker", count=2, host=HostSpec(network="inside"))).changed
+            again = yard.fleet(inside).changed
             found = {
                 "pair": pair, "single": single, "again": again,
-                "inside out": reaches(pair[0], "192.0.2.1", 8000), "outside out": reaches(single, "192.0.2.1", 8000),
-                "neighbour": reaches(pair[0], pair[1]["address"], 22), "itself": reaches(pair[0], "127.0.0.1", 22),
+                "inside out": reaches(pair[0], "192.0.2.1", 8000),
+                "outside out": reaches(single, "192.0.2.1", 8000),
+                "neighbour": reaches(pair[0], pair[1]["address"], 22),
+                "itself": reaches(pair[0], "127.0.0.1", 22),
                 "names": ssh(single, "cat /etc/resolv.conf").stdout,
                 "no way in": refused(HostSpec(network="outside")),
                 "no way out": refused(HostSpec(network="inside", egress="open")),
                 "no network": refused(HostSpec(network="nosuch", egress="open")),
             }
             yard.teardown()
-            left = subprocess.run(["virsh", "-q", "-c", "qemu:///system", "list", "--all", "--name"],
-                                  capture_output=True, text=True).stdout.split()
+            argv = ["virsh", "-q", "-c", "qemu:///system", "list", "--all", "--name"]
+            left = subprocess.run(argv, capture_output=True, text=True).stdout.split()
             folders = {p.name for p in (STORE / "hosts").iterdir()}
             found["left"] = [n for n in left if ".template." not in n], len(qemus())
             found["folders"] = [h["uuid"] for h in [*pair, single] if h["uuid"] in folders]

@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Volumes in real guests: what is on them outlives hosts, kills and rebuilds, and one host at a time has it."""
+"""Volumes in real guests: what is on them outlives hosts, kills and rebuilds, and one host at a
+time has it.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,16 @@ from typing import Any
 
 import pytest
 
-from stockyard import FleetSpec, HostSpec, HypervisorError, OperationRefused, SingleSpec, VolumeSpec, VolumeUse, Yard
+from stockyard import (
+    FleetSpec,
+    HostSpec,
+    HypervisorError,
+    OperationRefused,
+    SingleSpec,
+    VolumeSpec,
+    VolumeUse,
+    Yard,
+)
 from stockyard.clock import Deadline
 
 from . import island
@@ -29,9 +40,14 @@ pytestmark = pytest.mark.real
 Host = dict[str, Any]
 STATEFUL = replace(TEMPLATE, name="stateful", docker="stopped")
 PREPARED = (STATEFUL,)
-STATE = FleetSpec("state", "stateful", count=1, host=HostSpec(volumes=(VolumeUse("{host}-docker", size_gib=4),)))
+STATE = FleetSpec(
+    "state", "stateful", count=1, host=HostSpec(volumes=(VolumeUse("{host}-docker", size_gib=4),))
+)
 SEEDED = FleetSpec(
-    "seeded", "stateful", count=2, host=HostSpec(volumes=(VolumeUse("{host}-cache", source="state-1-docker"),))
+    "seeded",
+    "stateful",
+    count=2,
+    host=HostSpec(volumes=(VolumeUse("{host}-cache", source="state-1-docker"),)),
 )
 PAIR = FleetSpec("pair", "docker", count=2)
 GOLDEN_MIB = 256
@@ -62,20 +78,39 @@ def clean(yard: Yard) -> None:
 
 @pytest.fixture(scope="module")
 def filled(yard: Yard, stateful: None, docker: Docker, busybox: bytes) -> dict[str, bytes]:
-    """A host with an image, a named volume and a stopped container on its volume: what there is of them."""
+    """A host with an image, a named volume and a stopped container on its volume: what there is of
+    them.
+    """
     (host,) = yard.fleet(STATE).objects
     assert mounts(host)["/var/lib/docker"].startswith("/dev/vd")
     docker(host, "import", "-", "busybox:latest", stdin=busybox)
-    docker(host, "run", "--name", "stopped", "-v", "named:/data", "busybox", "sh", "-c", "echo kept > /data/file")
+    docker(
+        host,
+        "run",
+        "--name",
+        "stopped",
+        "-v",
+        "named:/data",
+        "busybox",
+        "sh",
+        "-c",
+        "echo kept > /data/file",
+    )
     return state_of(docker, host)
 
 
 def state_of(docker: Docker, host: Host) -> dict[str, bytes]:
     """What must not change: images, the stopped container, and what is in the named volume."""
     return {
-        "images": docker(host, "images", "--no-trunc", "--format", "{{.ID}} {{.Repository}}:{{.Tag}}").stdout,
-        "containers": docker(host, "ps", "-a", "--no-trunc", "--format", "{{.ID}} {{.Names}} {{.Image}}").stdout,
-        "named": docker(host, "run", "--rm", "-v", "named:/data", "busybox", "cat", "/data/file").stdout,
+        "images": docker(
+            host, "images", "--no-trunc", "--format", "{{.ID}} {{.Repository}}:{{.Tag}}"
+        ).stdout,
+        "containers": docker(
+            host, "ps", "-a", "--no-trunc", "--format", "{{.ID}} {{.Names}} {{.Image}}"
+        ).stdout,
+        "named": docker(
+            host, "run", "--rm", "-v", "named:/data", "busybox", "cat", "/data/file"
+        ).stdout,
     }
 
 
@@ -119,7 +154,9 @@ def test_what_is_on_a_volume_outlives_its_host(
     assert not yard.fleet(STATE).changed
 
 
-def test_copies_of_a_cache_hold_what_it_holds(yard: Yard, docker: Docker, filled: dict[str, bytes]) -> None:
+def test_copies_of_a_cache_hold_what_it_holds(
+    yard: Yard, docker: Docker, filled: dict[str, bytes]
+) -> None:
     yard.remove_fleet("state")
     hosts = yard.fleet(SEEDED).objects
     assert [state_of(docker, host) for host in hosts] == [filled, filled]
@@ -148,7 +185,10 @@ def test_ten_copies_cost_nothing(yard: Yard, stateful: None) -> None:
     assert part < 0.05
     for copy in (copies[0], copies[9]):
         look = ["qemu-io", "-r", "-f", "qcow2", "-c", write.replace("write", "read"), copy["disk"]]
-        assert b"Pattern verification failed" not in subprocess.run(look, check=True, capture_output=True).stdout
+        assert (
+            b"Pattern verification failed"
+            not in subprocess.run(look, check=True, capture_output=True).stdout
+        )
     # The layer goes with the last that lives on it, and not before.
     layers = WORK / "store" / "layers"
     mine = [p for p in layers.iterdir() if p.stat().st_size > GOLDEN_MIB << 20]
@@ -160,12 +200,16 @@ def test_ten_copies_cost_nothing(yard: Yard, stateful: None) -> None:
 
 
 def test_of_two_who_ask_one_gets_it(yard: Yard, pair: list[Host]) -> None:
-    """Two controllers, one volume, at once; and QEMU itself lets no second machine write to a disk."""
+    """Two controllers, one volume, at once; and QEMU itself lets no second machine
+    write to a disk.
+    """
     spec = VolumeSpec("wanted", size_gib=1)
     yard.volume(spec)
 
     def ask(name: str) -> str:
-        with Yard("qemu:///session", owner=OWNER, storage=str(WORK / "store"), pki_dir=str(WORK / "pki")) as other:
+        with Yard(
+            "qemu:///session", owner=OWNER, storage=str(WORK / "store"), pki_dir=str(WORK / "pki")
+        ) as other:
             try:
                 other.volume(spec, "attached", host=name, path="/data")
             except OperationRefused as error:
@@ -191,14 +235,18 @@ def test_of_two_who_ask_one_gets_it(yard: Yard, pair: list[Host]) -> None:
 
 
 @pytest.mark.parametrize("times", [2, pytest.param(10, marks=pytest.mark.full)])
-def test_a_volume_goes_into_a_fork_and_out_of_it(yard: Yard, pair: list[Host], tmp_path: Path, times: int) -> None:
+def test_a_volume_goes_into_a_fork_and_out_of_it(
+    yard: Yard, pair: list[Host], tmp_path: Path, times: int
+) -> None:
     spec, host = VolumeSpec("moved"), pair[1]
     begin = time.monotonic()
     yard.volume(replace(spec, size_gib=1))
     try:
         for number in range(times):
             yard.volume(spec, "attached", host=host["name"], path="/data/moved")
-            done = ssh(host, f"sudo sh -c 'echo {number} >> /data/moved/file; cat /data/moved/file'")
+            done = ssh(
+                host, f"sudo sh -c 'echo {number} >> /data/moved/file; cat /data/moved/file'"
+            )
             assert done.stdout.split() == [str(n) for n in range(number + 1)], done.stderr
             if number == 0:
                 # Grown where it is.
@@ -216,7 +264,9 @@ def test_a_volume_goes_into_a_fork_and_out_of_it(yard: Yard, pair: list[Host], t
 
 
 @pytest.mark.full
-def test_what_is_on_a_volume_outlives_a_kill(yard: Yard, docker: Docker, filled: dict[str, bytes]) -> None:
+def test_what_is_on_a_volume_outlives_a_kill(
+    yard: Yard, docker: Docker, filled: dict[str, bytes]
+) -> None:
     (host,) = yard.fleet(STATE).objects
     ssh(host, "sync")
     os.kill(pid_of(host), signal.SIGKILL)
@@ -246,10 +296,16 @@ def test_what_is_on_a_volume_outlives_a_rebuild(
 
 
 @pytest.mark.full
-def test_docker_does_not_start_without_its_volume(yard: Yard, docker: Docker, filled: dict[str, bytes]) -> None:
-    """Somebody takes the disk out of the definition: the host that boots is not ready, and nothing is lost by it."""
+def test_docker_does_not_start_without_its_volume(
+    yard: Yard, docker: Docker, filled: dict[str, bytes]
+) -> None:
+    """Somebody takes the disk out of the definition: the host that boots is not ready, and nothing
+    is lost by it.
+    """
     (host,) = yard.fleet(STATE).objects
-    done = ssh(host, "sudo systemctl stop docker.socket docker.service && sudo umount /var/lib/docker")
+    done = ssh(
+        host, "sudo systemctl stop docker.socket docker.service && sudo umount /var/lib/docker"
+    )
     assert done.returncode == 0, done.stderr
     ssh(host, "sudo systemctl start docker.service")
     assert ssh(host, "systemctl is-active docker.service").stdout.strip() == "inactive"
@@ -266,11 +322,13 @@ def test_a_hypervisor_that_went_down_comes_back_with_its_volumes(
         tmp_path,
         """
         from stockyard import VolumeUse
-        uses = (VolumeUse("{host}-docker", size_gib=2), VolumeUse("{host}-data", path="/data", size_gib=1))
+        data = VolumeUse("{host}-data", path="/data", size_gib=1)
+        uses = (VolumeUse("{host}-docker", size_gib=2), data)
         spec = FleetSpec("island", "stateful", count=1, host=HostSpec(volumes=uses))
         with open_yard() as yard:
             (host,) = yard.fleet(spec).objects
-            wrote = ssh(host, "sudo sh -c 'echo here > /data/file; docker volume create kept; sync'").stdout
+            script = "echo here > /data/file; docker volume create kept; sync"
+            wrote = ssh(host, f"sudo sh -c '{script}'").stdout
         kill("libvirtd")
         for pid in qemus():
             os.kill(pid, signal.SIGKILL)
@@ -281,19 +339,23 @@ def test_a_hypervisor_that_went_down_comes_back_with_its_volumes(
             while any(h["ready"] for h in yard.hosts()) and time.monotonic() < end:
                 time.sleep(0.2)
             again = yard.fleet(spec)
-            said = ssh(again.objects[0], "cat /data/file; sudo docker volume ls -q; mount | grep -c ^/dev/vd[b-z]")
+            script = "cat /data/file; sudo docker volume ls -q; mount | grep -c ^/dev/vd[b-z]"
+            said = ssh(again.objects[0], script)
             third = yard.fleet(spec).changed
             kept = yard.teardown().kept
             yard.teardown(volumes=True)
             left = yard.volumes()
         print(json.dumps({
-            "wrote": wrote, "verbs": [a.verb for a in again.plan.actions], "said": said.stdout, "third": third,
-            "kept": kept, "left": left,
+            "wrote": wrote, "verbs": [a.verb for a in again.plan.actions], "said": said.stdout,
+            "third": third, "kept": kept, "left": left,
         }))
         """,
     )
     assert found["verbs"] == ["start"], json.dumps(found)
     assert found["said"].split() == ["here", "kept", "2"], found
     assert not found["third"]
-    assert [kept for kept in found["kept"] if "island" in kept] == ["volume island-1-data", "volume island-1-docker"]
+    assert [kept for kept in found["kept"] if "island" in kept] == [
+        "volume island-1-data",
+        "volume island-1-docker",
+    ]
     assert found["left"] == []

@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The playbook that makes a machine a source on vSphere: on a real Debian, over SSH. Its packages are there already."""
+"""The playbook that makes a machine a source on vSphere: on a real Debian, over SSH. Its packages
+are there already.
+"""
 
 from __future__ import annotations
 
@@ -34,10 +36,13 @@ def inventory(machine: dict[str, Any]) -> dict[str, Any]:
     way = machine["ssh"]
     known = f"-o StrictHostKeyChecking=yes -o UserKnownHostsFile={way['known_hosts']}"
     reached = {
-        "ansible_host": way["host"], "ansible_port": way["port"], "ansible_user": way["user"],
-        "ansible_ssh_private_key_file": way["private_key"], "ansible_ssh_common_args": known,
+        "ansible_host": way["host"],
+        "ansible_port": way["port"],
+        "ansible_user": way["user"],
+        "ansible_ssh_private_key_file": way["private_key"],
+        "ansible_ssh_common_args": known,
         "ansible_python_interpreter": "/usr/bin/python3",
-    }  # fmt: skip
+    }
     return {"template": {"hosts": {"golden": reached}}}
 
 
@@ -56,7 +61,9 @@ def test_a_machine_is_made_a_source_and_ends(
     shipped = Path(__file__).parents[2] / "plugins/module_utils/stockyard/guest/agent/guestinfo.py"
     assert agent.stdout == shipped.read_text()
 
-    ended = controller.run(PLAYBOOK, "-i", hosts, "-e", json.dumps({**given, "template_seal": True}))
+    ended = controller.run(
+        PLAYBOOK, "-i", hosts, "-e", json.dumps({**given, "template_seal": True})
+    )
     assert ended.returncode == 0, ended.output
     assert not ended["Extract the archive on the machine"]["changed"]
     end = time.monotonic() + PATIENCE

@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Templates that are warm and small, and hosts that grow and shrink while a container runs in them."""
+"""Templates that are warm and small, and hosts that grow and shrink while a container
+runs in them.
+"""
 
 from __future__ import annotations
 
@@ -34,13 +36,20 @@ ROOTFS = WORK / "preload" / "filler.tar"
 
 
 def filled() -> None:
-    """Put down a root file system of 300 MB, and something that is built on it: the same each time."""
+    """Put down a root file system of 300 MB, and something that is built on it: the
+    same each time.
+    """
     CONTEXT.mkdir(parents=True, exist_ok=True)
-    (CONTEXT / "Dockerfile").write_text('FROM filler:1\nCOPY said /said\nCMD ["/bin/cat", "/said"]\n')
+    (CONTEXT / "Dockerfile").write_text(
+        'FROM filler:1\nCOPY said /said\nCMD ["/bin/cat", "/said"]\n'
+    )
     (CONTEXT / "said").write_text("built in the template\n")
     if not ROOTFS.exists():
         half = ROOTFS.with_suffix(".half")
-        with tarfile.open(half, "w") as archive, tarfile.open(fileobj=io.BytesIO(busybox_root(client()))) as source:
+        with (
+            tarfile.open(half, "w") as archive,
+            tarfile.open(fileobj=io.BytesIO(busybox_root(client()))) as source,
+        ):
             for member in source:
                 archive.addfile(member, source.extractfile(member) if member.isreg() else None)
             entry = tarfile.TarInfo("filler")
@@ -60,7 +69,10 @@ class _Noise(io.RawIOBase):
 def roomy_template() -> TemplateSpec:
     """With images in it, and room for more of everything."""
     filled()
-    preload = (Preload("rootfs", str(ROOTFS), "filler:1"), Preload("build", str(CONTEXT), "built:1"))
+    preload = (
+        Preload("rootfs", str(ROOTFS), "filler:1"),
+        Preload("build", str(CONTEXT), "built:1"),
+    )
     commands = ("docker image inspect built:1 >/dev/null", "echo was-here > /etc/was-here")
     image = ImageSpec(packages=TEMPLATE.image.packages, preload=preload, commands=commands)
     shut = SecuritySpec(limits={"memory_percent": 75, "container_memory_percent": 50})
@@ -76,7 +88,10 @@ def roomy(yard: Yard, template: Host) -> Iterator[Host]:
     spec = roomy_template()
     begin = time.monotonic()
     (made,) = yard.template(spec).objects
-    print(f"having a template with {FILLER} MB preloaded took {time.monotonic() - begin:.0f} s:", made["sizes"])
+    print(
+        f"having a template with {FILLER} MB preloaded took {time.monotonic() - begin:.0f} s:",
+        made["sizes"],
+    )
     assert not yard.template(spec).changed
     yield yard.fleet(FLEET).objects[0]
     yard.remove_fleet("roomy")
@@ -89,11 +104,16 @@ def test_what_a_template_does_not_need_is_not_in_its_ram_file(template: Host) ->
 
 
 def test_a_fork_has_what_was_preloaded(roomy: Host, docker: Docker) -> None:
-    listed = docker(roomy, "images", "--format", "{{.Repository}}:{{.Tag}} {{.Size}}").stdout.decode()
+    listed = docker(
+        roomy, "images", "--format", "{{.Repository}}:{{.Tag}} {{.Size}}"
+    ).stdout.decode()
     print(listed)
     assert {line.split()[0] for line in listed.splitlines()} == {"filler:1", "built:1"}
     begin = time.monotonic()
-    assert docker(roomy, "run", "--rm", "--pull", "never", "built:1").stdout == b"built in the template\n"
+    assert (
+        docker(roomy, "run", "--rm", "--pull", "never", "built:1").stdout
+        == b"built in the template\n"
+    )
     print(f"its first container took {time.monotonic() - begin:.1f} s")
     assert ssh(roomy, "cat", "/etc/was-here").stdout == "was-here\n"
 
@@ -141,7 +161,9 @@ def test_a_host_grows_around_its_container(yard: Yard, roomy: Host, docker: Dock
     (grown,) = yard.fleet(GROWN).objects
     print(f"growing took {time.monotonic() - begin:.1f} s")
     settled(grown, 2, before[1] + 200, before[1] + 300)
-    assert limits(grown) == pytest.approx((figures(grown)[1] * 0.75, figures(grown)[1] * 0.5), abs=2)
+    assert limits(grown) == pytest.approx(
+        (figures(grown)[1] * 0.75, figures(grown)[1] * 0.5), abs=2
+    )
     assert not yard.fleet(GROWN).changed
     assert docker(roomy, "inspect", "kept", "--format", STARTED).stdout == began
     assert yard.hosts(fleet="roomy")[0]["uuid"] == roomy["uuid"]
@@ -156,7 +178,9 @@ def test_a_host_shrinks_around_its_container(yard: Yard, roomy: Host, docker: Do
     (shrunk,) = yard.fleet(FLEET).objects
     print(f"shrinking took {time.monotonic() - begin:.1f} s")
     settled(shrunk, 1, before[1] - 264, before[1] - 248)
-    assert limits(shrunk) == pytest.approx((figures(shrunk)[1] * 0.75, figures(shrunk)[1] * 0.5), abs=8)
+    assert limits(shrunk) == pytest.approx(
+        (figures(shrunk)[1] * 0.75, figures(shrunk)[1] * 0.5), abs=8
+    )
     assert docker(roomy, "inspect", "left", "--format", STARTED).stdout == began
     assert yard.hosts(fleet="roomy")[0]["uuid"] == roomy["uuid"]
 

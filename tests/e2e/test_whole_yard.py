@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The playbooks on real guests: nothing in check mode, three hosts, nothing to do the second time, nothing left.
+"""The playbooks on real guests: nothing in check mode, three hosts, nothing to do the second time,
+nothing left.
 
 The last of the real tests: it takes the shared fleet away with everything else.
 """
@@ -101,7 +102,9 @@ def test_site_then_site_again_then_teardown(yard: Yard, fleet: list[dict[str, An
     assert changes(play("teardown", OWNER)) == 1
     assert yard.hosts() == []
     assert processes(OWNER) == []
-    assert [n for n in domains().split() if n.startswith(f"{OWNER}.") and ".template." not in n] == []
+    assert [
+        n for n in domains().split() if n.startswith(f"{OWNER}.") and ".template." not in n
+    ] == []
     assert list((WORK / "store" / "hosts").iterdir()) == []
     # A holder that was killed leaves its file, and no lock on it; other suites kill some.
     assert [p.name for p in (WORK / "store" / "locks").iterdir() if p.name.startswith(OWNER)] == []

@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A place to run Ansible in: the checkout as an installed collection, an empty home, and a hypervisor in a file."""
+"""A place to run Ansible in: the checkout as an installed collection, an empty home, and a
+hypervisor in a file.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,9 @@ class Played:
 
 
 class Controller:
-    """A user's machine: home directory, collections, and the hypervisor that ``STOCKYARD_HYPERVISOR`` names."""
+    """A user's machine: home directory, collections, and the hypervisor that
+    ``STOCKYARD_HYPERVISOR`` names.
+    """
 
     patience = PATIENCE
 
@@ -62,7 +66,9 @@ class Controller:
     def environment(self) -> dict[str, str]:
         """A clean one: nothing of the caller's Ansible or Python settings."""
         inherited = {
-            k: v for k, v in os.environ.items() if not k.startswith(("ANSIBLE_", "PYTHON", "STOCKYARD_", "XDG_"))
+            k: v
+            for k, v in os.environ.items()
+            if not k.startswith(("ANSIBLE_", "PYTHON", "STOCKYARD_", "XDG_"))
         }
         return {
             **inherited,
@@ -101,7 +107,13 @@ class Controller:
 
     def write(self, tasks: Sequence[dict[str, Any]], **keywords: Any) -> Path:
         """The playbook that :meth:`play` runs. JSON is YAML."""
-        play = {"hosts": "localhost", "gather_facts": False, "ignore_errors": True, "tasks": tasks, **keywords}
+        play = {
+            "hosts": "localhost",
+            "gather_facts": False,
+            "ignore_errors": True,
+            "tasks": tasks,
+            **keywords,
+        }
         path = self.root / "playbook.yml"
         path.write_text(json.dumps([play]))
         return path
@@ -111,7 +123,9 @@ class Controller:
         return {entry["task"]: entry["result"] for entry in map(json.loads, lines)}
 
 
-def task(title: str, module: str, keywords: dict[str, Any] | None = None, /, **options: Any) -> dict[str, Any]:
+def task(
+    title: str, module: str, keywords: dict[str, Any] | None = None, /, **options: Any
+) -> dict[str, Any]:
     """A task that calls a module of this collection."""
     return {"name": title, f"stockyard.container_hosts.{module}": options, **(keywords or {})}
 

@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The playbooks registry and build_push_dispose: what is refused before anything is made, and what check mode says."""
+"""The playbooks registry and build_push_dispose: what is refused before anything is made, and what
+check mode says.
+"""
 
 from __future__ import annotations
 
@@ -24,12 +26,19 @@ def context(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     "wrong",
     [
-        {}, {"build_image": "Up/Case"}, {"build_image": "a;reboot"}, {"build_image": "a", "build_context": "/nowhere"},
+        {},
+        {"build_image": "Up/Case"},
+        {"build_image": "a;reboot"},
+        {"build_image": "a", "build_context": "/nowhere"},
         {"build_image": "a", "build_registry": "a:5000 -o x=y"},
     ],
-)  # fmt: skip
-def test_what_cannot_be_built_is_refused_first(controller: Controller, context: Path, wrong: dict[str, str]) -> None:
-    done = controller.run(PLAYBOOK, *DEMO, "-e", json.dumps({"build_context": str(context), **wrong}))
+)
+def test_what_cannot_be_built_is_refused_first(
+    controller: Controller, context: Path, wrong: dict[str, str]
+) -> None:
+    done = controller.run(
+        PLAYBOOK, *DEMO, "-e", json.dumps({"build_context": str(context), **wrong})
+    )
     assert done.returncode != 0
     assert "Give build_context" in done.output
     assert "Fork the host" not in done.output
@@ -39,7 +48,9 @@ def test_a_host_that_cannot_be_reached_is_taken_away(controller: Controller, con
     """Over a hypervisor without machines nothing answers, and the host goes all the same."""
     made = controller.run("stockyard.container_hosts.site", *DEMO)
     assert made.returncode == 0, made.output
-    done = controller.run(PLAYBOOK, *DEMO, "-e", json.dumps({"build_context": str(context), "build_image": "a"}))
+    done = controller.run(
+        PLAYBOOK, *DEMO, "-e", json.dumps({"build_context": str(context), "build_image": "a"})
+    )
     assert done.returncode != 0
     assert done["Delete the host"]["changed"] is True
     assert done["Delete the host"]["plan"][0].startswith("destroy host build-")

@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is given in a secret option is seen by nobody: not in output at -vvvv, a log, a file, or a list of processes."""
+"""What is given in a secret option is seen by nobody: not in output at -vvvv, a log, a file, or a
+list of processes.
+"""
 
 from __future__ import annotations
 
@@ -26,16 +28,24 @@ NO_CA = "canary-of-a-ca-that-is-none"
 AGENT = "canary-of-an-inbound-agent"
 # Every secret option, by what is given in it below.
 GIVEN = {
-    "password": PASSWORD, "ca_private_key": NO_CA, "volume_key": VOLUMES, "controller_token": WRONG,
-    "yard_password": PASSWORD, "yard_ca_private_key": NO_CA, "yard_volume_key": VOLUMES, "jenkins_agent_secret": AGENT,
-}  # fmt: skip
+    "password": PASSWORD,
+    "ca_private_key": NO_CA,
+    "volume_key": VOLUMES,
+    "controller_token": WRONG,
+    "yard_password": PASSWORD,
+    "yard_ca_private_key": NO_CA,
+    "yard_volume_key": VOLUMES,
+    "jenkins_agent_secret": AGENT,
+}
 CANARIES = [WRONG, PASSWORD, VOLUMES, WEAK, NO_CA, AGENT, TOKEN]
 SEALED = {"docker": "stopped", "security": {"encrypted_data": True}}
 VOLUME = [{"name": "{host}-docker"}]
 
 
 class Careless(Controller):
-    """One that pipelines nothing, keeps a log, and takes all of the yard's secrets from variables."""
+    """One that pipelines nothing, keeps a log, and takes all of the yard's secrets from
+    variables.
+    """
 
     @property
     def log(self) -> Path:
@@ -43,7 +53,11 @@ class Careless(Controller):
 
     @property
     def environment(self) -> dict[str, str]:
-        return {**super().environment, "ANSIBLE_PIPELINING": "False", "ANSIBLE_LOG_PATH": str(self.log)}
+        return {
+            **super().environment,
+            "ANSIBLE_PIPELINING": "False",
+            "ANSIBLE_LOG_PATH": str(self.log),
+        }
 
 
 @pytest.fixture(scope="module")
@@ -70,12 +84,23 @@ def watched(careless: Careless, authority: Authority, canaries: list[str]) -> tu
     with serving() as jenkins:
         at = {"controller_url": jenkins.url, "controller_user": USER, "fleet": "web"}
         role = {"ansible.builtin.include_role": {"name": "stockyard.container_hosts.yard"}}
-        agent = {"ansible.builtin.include_role": {"name": "stockyard.container_hosts.jenkins_agent"}}
+        agent = {
+            "ansible.builtin.include_role": {"name": "stockyard.container_hosts.jenkins_agent"}
+        }
         yard = {f"yard_{name}": value for name, value in given.items()}
         fleets = [{"name": "role", "template": "sealed", "volumes": VOLUME}]
         steps = [
             task("template", "template", name="sealed", **SEALED, **given),
-            task("fleet", "fleet", {"diff": True}, name="web", template="sealed", count=1, volumes=VOLUME, **given),
+            task(
+                "fleet",
+                "fleet",
+                {"diff": True},
+                name="web",
+                template="sealed",
+                count=1,
+                volumes=VOLUME,
+                **given,
+            ),
             task("restart", "host", name="web-1", state="restarted", **given),
             task("info", "host_info", **given),
             task("bad ca", "host_info", ca_certificate="x", ca_private_key=NO_CA),
@@ -85,14 +110,26 @@ def watched(careless: Careless, authority: Authority, canaries: list[str]) -> tu
             task("no template", "fleet", name="other", template="nothing", **given),
             task("nodes", "jenkins_nodes_info", **at, controller_token=TOKEN, **given),
             task("bad token", "jenkins_nodes_info", **at, controller_token=WRONG, **given),
-            {"name": "role", **role, "vars": {
-                "yard_templates": [{"name": "sealed", **SEALED}], "yard_fleets": fleets, "yard_prune": "no", **yard,
-            }},
+            {
+                "name": "role",
+                **role,
+                "vars": {
+                    "yard_templates": [{"name": "sealed", **SEALED}],
+                    "yard_fleets": fleets,
+                    "yard_prune": "no",
+                    **yard,
+                },
+            },
             {"name": "wrong role", **role, "vars": {"yard_prune": "perhaps", **yard}},
-            {"name": "wrong agent", **agent, "vars": {
-                "jenkins_agent_secret": AGENT, "jenkins_agent_launcher": "none such",
-            }},
-        ]  # fmt: skip
+            {
+                "name": "wrong agent",
+                **agent,
+                "vars": {
+                    "jenkins_agent_secret": AGENT,
+                    "jenkins_agent_launcher": "none such",
+                },
+            },
+        ]
         with Watch(canaries) as watch:
             played = careless.play(steps, "-vvvv")
     return played, watch
@@ -129,7 +166,9 @@ def test_no_canary_is_in_a_list_of_processes(watched: tuple[Played, Watch]) -> N
     assert watched[1].seen == set()
 
 
-def test_no_canary_is_left_in_a_file(watched: tuple[Played, Watch], careless: Careless, canaries: list[str]) -> None:
+def test_no_canary_is_left_in_a_file(
+    watched: tuple[Played, Watch], careless: Careless, canaries: list[str]
+) -> None:
     assert watched
     found = holders(careless.root, canaries, "playbook.yml")
     assert found == []
@@ -139,5 +178,7 @@ def test_no_canary_is_left_in_a_file(watched: tuple[Played, Watch], careless: Ca
 
 def test_the_watch_sees_what_is_there() -> None:
     with Watch(["canary-on-a-line"]) as watch:
-        subprocess.run(["sleep", "1"], env={"SECRET": "canary-on-a-line", "PATH": "/usr/bin:/bin"}, check=True)
+        subprocess.run(
+            ["sleep", "1"], env={"SECRET": "canary-on-a-line", "PATH": "/usr/bin:/bin"}, check=True
+        )
     assert watch.seen

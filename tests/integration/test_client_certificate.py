@@ -47,21 +47,27 @@ def told(controller: Controller) -> Played:
 
 
 def test_a_certificate_is_issued_once(told: Played, controller: Controller) -> None:
-    assert told["dry issue"]["plan"] == ["issue client bob: no certificate of it is there that lasts"]
+    assert told["dry issue"]["plan"] == [
+        "issue client bob: no certificate of it is there that lasts"
+    ]
     assert told["dry issue"]["certificates"] == []
     assert told["issued"]["changed"] is True
     assert told["issued again"]["changed"] is False
     (certificate,) = told["issued again"]["certificates"]
     assert certificate == told["issued"]["certificates"][0]
-    assert certificate["directory"] == str(controller.home / ".config/stockyard/stockyard/default/clients/bob")
+    assert certificate["directory"] == str(
+        controller.home / ".config/stockyard/stockyard/default/clients/bob"
+    )
 
 
 def test_a_revoked_certificate_is_known_to_all_hosts(told: Played) -> None:
     behind = "its list of revoked certificates is behind"
     assert told["dry revoke"]["plan"] == told["revoked"]["plan"]
     assert told["revoked"]["plan"] == [
-        "revoke client bob: it is to be absent", f"renew host web-1: {behind}", f"renew host web-2: {behind}",
-    ]  # fmt: skip
+        "revoke client bob: it is to be absent",
+        f"renew host web-1: {behind}",
+        f"renew host web-2: {behind}",
+    ]
     assert told["revoked"]["certificates"] == []
     assert told["revoked again"]["changed"] is False
     serial = told["issued"]["certificates"][0]["serial"]
@@ -74,7 +80,11 @@ def test_a_lost_ca_shows_and_is_mended(told: Played) -> None:
     assert told["lost"]["error"]["kind"] == "OperationRefused"
     assert [h["drift"] for h in told["lost hosts"]["hosts"]] == [[lost], [lost]]
     assert told["lost fleet"]["fleets"][0]["drift"] == {"web-1": [lost], "web-2": [lost]}
-    assert told["dry rotation"]["plan"] == told["rotation"]["plan"] == [f"renew host web-{n}: {lost}" for n in (1, 2)]
+    assert (
+        told["dry rotation"]["plan"]
+        == told["rotation"]["plan"]
+        == [f"renew host web-{n}: {lost}" for n in (1, 2)]
+    )
     before, after = (told[name]["hosts"][0] for name in ("fleet", "rotation"))
     assert after["uuid"] == before["uuid"]
     assert after["identity"]["ssh_host_key"] == before["identity"]["ssh_host_key"]

@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Every command in README and docs is run: here, over a memory hypervisor, or where this says so."""
+"""Every command in README and docs is run: here, over a memory hypervisor, or where
+this says so.
+"""
 
 from __future__ import annotations
 
@@ -18,19 +20,24 @@ from .conftest import CHECKOUT, PATIENCE, Controller
 # What each page's commands are run on, in the page's order, before and between them.
 YARD = """
 yard_templates: [{name: docker}]
-yard_fleets: [{name: web, template: docker, count: 2, ports: [8080]}, {name: ci, template: docker, count: 2}]
+yard_fleets:
+  - {name: web, template: docker, count: 2, ports: [8080]}
+  - {name: ci, template: docker, count: 2}
 """
 HERE = re.compile(
-    r"(eval \W+)?(ansible-(playbook stockyard\.|inventory |galaxy )|stockyard |cat |mkdir |tar -C |cd [~-])"
+    r"(eval \W+)?(ansible-(playbook stockyard\.|inventory |galaxy )|"
+    r"stockyard |cat |mkdir |tar -C |cd [~-])"
 )
-# Commands that need more than a memory hypervisor: those of a checkout, a guest, a desktop session or a vCenter. Each
-# with the file that does the same, or the reason why none can.
+# Commands that need more than a memory hypervisor: those of a checkout, a guest, a desktop session
+# or a vCenter. Each with the file that does the same, or the reason why none can.
 ELSEWHERE = {
     r"make ": "Makefile",
     r"\.ci/run": ".ci/run",
     r"source \.venv/bin/activate": "hack/setup.sh",
     r"virsh -c qemu:///session ": "tests/e2e/test_survives.py",
-    r"ansible -i web\.stockyard\.yml fleet_web -m ansible\.builtin\.ping": "tests/e2e/test_inventory.py",
+    r"ansible -i web\.stockyard\.yml fleet_web -m ansible\.builtin\.ping": (
+        "tests/e2e/test_inventory.py"
+    ),
     r"ansible-playbook -i web\.stockyard\.yml page\.yml": "tests/e2e/test_newcomer.py",
     r"ansible-playbook -i inventory ": "tests/integration/test_hypervisors.py",
     r"docker info": "tests/e2e/test_docker_client.py",
@@ -45,8 +52,12 @@ ELSEWHERE = {
     r"rm -r ": "tests/integration/test_site.py",
     r"(export VMWARE|govc )": "docs/vsphere.md",
     r"ansible-playbook stockyard\.container_hosts\.vsphere_preflight ": "tests/vcsim/test_site.py",
-    r"ansible-playbook stockyard\.container_hosts\.vsphere_template ": "tests/e2e/test_vsphere_template.py",
-    r"ansible-playbook stockyard\.container_hosts\.(registry|build_push_dispose) ": "tests/e2e/test_registry.py",
+    r"ansible-playbook stockyard\.container_hosts\.vsphere_template ": (
+        "tests/e2e/test_vsphere_template.py"
+    ),
+    r"ansible-playbook stockyard\.container_hosts\.(registry|build_push_dispose) ": (
+        "tests/e2e/test_registry.py"
+    ),
     r"(export JENKINS_API_TOKEN|ansible-playbook stockyard\.container_hosts\.jenkins_agents )": (
         "tests/integration/test_jenkins.py"
     ),
@@ -68,26 +79,42 @@ def test_the_places_are_there() -> None:
 
 
 @pytest.mark.parametrize("become", ["", "su - stockyard"])
-def test_lines_that_the_demo_ends_with_lead_to_its_tools(controller: Controller, become: str) -> None:
+def test_lines_that_the_demo_ends_with_lead_to_its_tools(
+    controller: Controller, become: str
+) -> None:
     """Typed as they are printed, but for the one that root needs first."""
     environment = {**controller.environment, "STOCKYARD_BECOME": become}
     where = [CHECKOUT / "hack" / "where.sh"]
-    done = subprocess.run(where, env=environment, capture_output=True, text=True, check=True, cwd=controller.home)
+    done = subprocess.run(
+        where, env=environment, capture_output=True, text=True, check=True, cwd=controller.home
+    )
     assert f"keys are in {controller.home}/.config/stockyard" in done.stderr
     lines = [line.strip() for line in done.stdout.splitlines()]
     assert lines[:-4] == [become] * bool(become)
-    subprocess.run([CHECKOUT / "hack" / "playbook.sh", "site", "--version"], check=True, capture_output=True)
+    subprocess.run(
+        [CHECKOUT / "hack" / "playbook.sh", "site", "--version"], check=True, capture_output=True
+    )
     typed = subprocess.run(
-        ["bash", "-euc", "\n".join([*lines[-4:-1], f"{lines[-1]} --check"])], env=environment, check=False,
-        capture_output=True, text=True, timeout=PATIENCE,
-    )  # fmt: skip
+        ["bash", "-euc", "\n".join([*lines[-4:-1], f"{lines[-1]} --check"])],
+        env=environment,
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
     assert typed.returncode == 0, typed.stdout + typed.stderr
     assert "create host web-3" in typed.stdout
 
 
 def test_every_target_that_is_told_is_one() -> None:
-    told = {line.split()[1] for page in PAGES for line in commands(page) if line.startswith("make ")}
-    targets = set(re.search(r"^TARGETS := (.*)$", (CHECKOUT / "Makefile").read_text(), re.MULTILINE)[1].split())  # type: ignore[index]
+    told = {
+        line.split()[1] for page in PAGES for line in commands(page) if line.startswith("make ")
+    }
+    targets = set(
+        re.search(r"^TARGETS := (.*)$", (CHECKOUT / "Makefile").read_text(), re.MULTILINE)[  # type: ignore[index]
+            1
+        ].split()
+    )
     assert told <= targets
 
 
@@ -101,7 +128,9 @@ class Reader:
         tools = folder / "bin"
         tools.mkdir()
         # What the wheel installs.
-        (tools / "stockyard").write_text(f'#!/bin/sh\nexec {sys.executable} -m stockyard.cli.main "$@"\n')
+        (tools / "stockyard").write_text(
+            f'#!/bin/sh\nexec {sys.executable} -m stockyard.cli.main "$@"\n'
+        )
         (tools / "stockyard").chmod(0o755)
         self.environment = {
             **controller.environment,
@@ -116,13 +145,23 @@ class Reader:
         """One shell, as a variable or a directory of one line counts for the next."""
         script = "set -e\n" + "".join(f'echo "$ {n}" >&2\n{line}\n' for n, line in enumerate(lines))
         done = subprocess.run(
-            ["bash", "-c", script], cwd=self.folder, env=self.environment, stdin=subprocess.DEVNULL,
-            capture_output=True, text=True, timeout=PATIENCE, check=False,
-        )  # fmt: skip
+            ["bash", "-c", script],
+            cwd=self.folder,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+            check=False,
+        )
         assert done.returncode == 0, f"{lines}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
 
 
-TYPED = [page for page in PAGES if any(HERE.match(line) and not is_elsewhere(line) for line in commands(page))]
+TYPED = [
+    page
+    for page in PAGES
+    if any(HERE.match(line) and not is_elsewhere(line) for line in commands(page))
+]
 
 
 @pytest.mark.parametrize("page", TYPED, ids=lambda page: page.name)
@@ -137,6 +176,8 @@ def test_a_page_as_it_is_typed(controller: Controller, tmp_path: Path, page: Pat
             # A file is written between the commands before it and those after it.
             reader.type(lines)
             lines = []
-            (tmp_path / name).write_text(text.replace("qemu:///session", reader.environment["STOCKYARD_HYPERVISOR"]))
+            (tmp_path / name).write_text(
+                text.replace("qemu:///session", reader.environment["STOCKYARD_HYPERVISOR"])
+            )
         elif not is_elsewhere(text):
             lines.append(text.replace("collection build", f"collection build {CHECKOUT}"))

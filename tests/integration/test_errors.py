@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What users see when something is wrong: one clear message, the same in parts, no traceback and no secret."""
+"""What users see when something is wrong: one clear message, the same in parts, no traceback and no
+secret.
+"""
 
 from __future__ import annotations
 
@@ -25,11 +27,21 @@ def authority() -> Authority:
 
 
 @pytest.fixture(scope="module")
-def told(controller: Controller, authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> Played:
+def told(
+    controller: Controller, authority: Authority, tmp_path_factory: pytest.TempPathFactory
+) -> Played:
     bare = tmp_path_factory.mktemp("bare") / "cryptography"
     bare.mkdir()
-    (bare / "__init__.py").write_text("raise ImportError('No module named cryptography', name='cryptography')\n")
-    theirs = {GROUP: {"ca_certificate": authority.pem(), "ca_private_key": authority.key_pem(), "owner": "theirs"}}
+    (bare / "__init__.py").write_text(
+        "raise ImportError('No module named cryptography', name='cryptography')\n"
+    )
+    theirs = {
+        GROUP: {
+            "ca_certificate": authority.pem(),
+            "ca_private_key": authority.key_pem(),
+            "owner": "theirs",
+        }
+    }
     given = {"module_defaults": theirs}
     return controller.play(
         [
@@ -43,7 +55,15 @@ def told(controller: Controller, authority: Authority, tmp_path_factory: pytest.
             task("half a ca", "template", name="docker", ca_certificate=authority.pem()),
             task("template", "template", given, name="docker"),
             task("fleet", "fleet", given, name="web", template="docker"),
-            task("bad ca", "host", given, name="one", template="docker", ca_certificate="x", ca_private_key=CANARY),
+            task(
+                "bad ca",
+                "host",
+                given,
+                name="one",
+                template="docker",
+                ca_certificate="x",
+                ca_private_key=CANARY,
+            ),
             task("bare", "host_info", {**given, "environment": {"PYTHONPATH": str(bare.parent)}}),
             task("single", "host", given, name="web-1"),
             task("busy template", "template", given, name="docker", state="absent"),
@@ -70,7 +90,9 @@ def told(controller: Controller, authority: Authority, tmp_path_factory: pytest.
         ("busy template", "OperationRefused", "hosts live on it: "),
     ],
 )
-def test_an_error_is_told_in_words_and_in_parts(told: Played, name: str, kind: str, text: str) -> None:
+def test_an_error_is_told_in_words_and_in_parts(
+    told: Played, name: str, kind: str, text: str
+) -> None:
     result = told[name]
     assert result["failed"] is True
     assert text in result["msg"]
@@ -81,7 +103,9 @@ def test_an_error_is_told_in_words_and_in_parts(told: Played, name: str, kind: s
 
 
 def test_missing_library_has_the_remedy_of_ansible(told: Played) -> None:
-    assert "set ansible_python_interpreter to a Python that has it" in told["bare"]["error"]["remedy"]
+    assert (
+        "set ansible_python_interpreter to a Python that has it" in told["bare"]["error"]["remedy"]
+    )
 
 
 def test_a_missing_library_is_told_as_ansible_does(told: Played) -> None:
@@ -103,9 +127,17 @@ def test_a_private_key_that_was_handed_in_is_not_written_to_disk(
 ) -> None:
     assert told["fleet"]["changed"] is True
     secret = authority.key_pem().splitlines()[1]
-    files = [path for path in controller.root.rglob("*") if path.is_file() and not path.is_relative_to(_collection())]
+    files = [
+        path
+        for path in controller.root.rglob("*")
+        if path.is_file() and not path.is_relative_to(_collection())
+    ]
     assert any(path.name == "ca.pem" for path in files)
-    assert [path for path in files if path.name != "playbook.yml" and secret in path.read_text(errors="replace")] == []
+    assert [
+        path
+        for path in files
+        if path.name != "playbook.yml" and secret in path.read_text(errors="replace")
+    ] == []
 
 
 def test_defaults_of_the_action_group_reach_every_module(told: Played) -> None:

@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The module hypervisor_info over the memory hypervisor, and what a vSphere URI says where nobody is."""
+"""The module hypervisor_info over the memory hypervisor, and what a vSphere URI says where nobody
+is.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,8 @@ def test_it_says_what_a_hypervisor_offers(told: Played) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "kind"), [("nobody", "ConnectionFailed"), ("no name", "InvalidInput"), ("no cluster", "InvalidInput")]
+    ("name", "kind"),
+    [("nobody", "ConnectionFailed"), ("no name", "InvalidInput"), ("no cluster", "InvalidInput")],
 )
 def test_what_cannot_be_opened_is_a_clear_error(told: Played, name: str, kind: str) -> None:
     assert told[name]["error"]["kind"] == kind

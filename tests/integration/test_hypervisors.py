@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The playbook site over two hypervisors: each run makes its share, and one is left when the other has taken over."""
+"""The playbook site over two hypervisors: each run makes its share, and one is left when the other
+has taken over.
+"""
 
 from __future__ import annotations
 
@@ -23,15 +25,26 @@ class Pair:
     def __init__(self, controller: Controller) -> None:
         self.controller = controller
         self.uris = {name: f"memory://{controller.root}/{name}" for name in ("east", "west")}
-        (controller.home / "hosts.json").write_text(json.dumps({"hypervisors": {"hosts": {
-            name: {"ansible_connection": "local", "yard_hypervisor": uri} for name, uri in self.uris.items()
-        }}}))  # fmt: skip
+        (controller.home / "hosts.json").write_text(
+            json.dumps(
+                {
+                    "hypervisors": {
+                        "hosts": {
+                            name: {"ansible_connection": "local", "yard_hypervisor": uri}
+                            for name, uri in self.uris.items()
+                        }
+                    }
+                }
+            )
+        )
 
     def site(self, east: dict[str, Any], *arguments: str) -> Played:
         fleet = {
-            "name": "web", "template": "docker", "count": 4,
+            "name": "web",
+            "template": "docker",
+            "count": 4,
             "hypervisors": [{"name": "east", **east}, {"name": "west"}],
-        }  # fmt: skip
+        }
         declared = {"yard_templates": [{"name": "docker"}], "yard_fleets": [fleet]}
         (self.controller.home / "yard.yml").write_text(json.dumps(declared))
         return self.controller.run(
@@ -57,12 +70,17 @@ def test_a_fleet_over_two_hypervisors(controller: Controller) -> None:
 
     both = pair.site({})
     assert both.returncode == 0, both.output
-    assert pair.hosts() == {"east": ["web-east-1", "web-east-2"], "west": ["web-west-1", "web-west-2"]}
+    assert pair.hosts() == {
+        "east": ["web-east-1", "web-east-2"],
+        "west": ["web-west-1", "web-west-2"],
+    }
 
     left = pair.site({"state": "evacuated"})
     assert left.returncode == 0, left.output
     assert pair.hosts() == {"east": [], "west": [f"web-west-{n}" for n in (1, 2, 3, 4)]}
-    assert left.stderr.index("host web-west-4: ready") < left.stderr.index("host web-east-1: destroyed")
+    assert left.stderr.index("host web-west-4: ready") < left.stderr.index(
+        "host web-east-1: destroyed"
+    )
 
     back = pair.site({})
     assert back.returncode == 0, back.output
@@ -88,7 +106,9 @@ def test_nobody_leaves_before_the_others_took_over(controller: Controller, tmp_p
 
 
 @pytest.mark.parametrize("moved", ["west"])
-def test_templates_of_different_packages_are_not_taken_for_one(controller: Controller, moved: str) -> None:
+def test_templates_of_different_packages_are_not_taken_for_one(
+    controller: Controller, moved: str
+) -> None:
     pair = Pair(controller)
     assert pair.site({}).returncode == 0
     before = pair.hosts()

@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The inventory plugin over memory hypervisors: what it tells, what it refuses, and what it costs."""
+"""The inventory plugin over memory hypervisors: what it tells, what it refuses, and
+what it costs.
+"""
 
 from __future__ import annotations
 
@@ -42,8 +44,18 @@ class Inventory:
     def uri(self, name: str = "east") -> str:
         return f"memory://{self.controller.root}/{name}"
 
-    def run(self, *arguments: str, options: Any = None, file: str = "a.stockyard.yml", **environment: str) -> Any:
-        content = {"plugin": "stockyard.container_hosts.hosts", "pki_dir": str(self.pki), "hypervisor": self.uri()}
+    def run(
+        self,
+        *arguments: str,
+        options: Any = None,
+        file: str = "a.stockyard.yml",
+        **environment: str,
+    ) -> Any:
+        content = {
+            "plugin": "stockyard.container_hosts.hosts",
+            "pki_dir": str(self.pki),
+            "hypervisor": self.uri(),
+        }
         path = self.controller.home / file
         path.write_text(json.dumps({**content, **(options or {})}))
         surrounding = {
@@ -55,7 +67,13 @@ class Inventory:
         surrounding.pop("STOCKYARD_HYPERVISOR")
         command = ["ansible-inventory", "-i", str(path), *arguments]
         return subprocess.run(
-            command, cwd=self.controller.home, env=surrounding, capture_output=True, text=True, timeout=120, check=False
+            command,
+            cwd=self.controller.home,
+            env=surrounding,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
         )
 
     def read(self, **keywords: Any) -> dict[str, Any]:
@@ -66,7 +84,9 @@ class Inventory:
 
 @pytest.fixture(scope="module")
 def inventory(controller: Controller) -> Inventory:
-    """East has a fleet of three, one of them leased and one off, and a host of its own; west has a fleet."""
+    """East has a fleet of three, one of them leased and one off, and a host of its own; west has a
+    fleet.
+    """
     made = Inventory(controller)
     labels = {"stage": "te st", "note": TEMPLATED}
     with made.yard() as yard:
@@ -77,7 +97,9 @@ def inventory(controller: Controller) -> Inventory:
         made.leased = taken["host"]
         made.off = next(h for h in ("web-1", "web-2", "web-3") if h != made.leased)
         seen = yard.context.provider.observe("stockyard").hosts
-        yard.context.provider.stop(next(h.record for h in seen if h.record.name == made.off), yard.context.deadline(9))
+        yard.context.provider.stop(
+            next(h.record for h in seen if h.record.name == made.off), yard.context.deadline(9)
+        )
     with made.yard("west") as yard:
         yard.template(TemplateSpec("docker"))
         yard.fleet(FleetSpec("web", "docker", count=1))
@@ -107,8 +129,12 @@ def test_a_host_has_what_reaches_it(told: dict[str, Any], inventory: Inventory) 
     assert found["stockyard_published"] == [f"{found['ansible_host']}:8080"]
 
 
-def test_ssh_takes_its_options_as_they_are_meant(told: dict[str, Any], inventory: Inventory) -> None:
-    """The path has a blank, a quote and a percent sign in it: OpenSSH itself says what it understood."""
+def test_ssh_takes_its_options_as_they_are_meant(
+    told: dict[str, Any], inventory: Inventory
+) -> None:
+    """The path has a blank, a quote and a percent sign in it: OpenSSH itself says what it
+    understood.
+    """
     found = told["_meta"]["hostvars"]["web-1"]
     options = shlex.split(found["ansible_ssh_common_args"])
     command = ["ssh", "-F", "/dev/null", "-G", *options, "somewhere"]
@@ -125,7 +151,9 @@ def test_the_keys_on_record_are_pinned(told: dict[str, Any], inventory: Inventor
     with inventory.yard() as yard:
         keys = {h["address"]: h["identity"]["ssh_host_key"] for h in yard.hosts()}
     (pinned,) = (inventory.pki / "stockyard" / "default" / "known_hosts.d").glob("*")
-    assert sorted(pinned.read_text().splitlines()) == sorted(f"[{a}]:2222 {key}" for a, key in keys.items())
+    assert sorted(pinned.read_text().splitlines()) == sorted(
+        f"[{a}]:2222 {key}" for a, key in keys.items()
+    )
 
 
 def test_groups(told: dict[str, Any], inventory: Inventory) -> None:
@@ -149,7 +177,12 @@ def test_where_keys_are_declared_the_operators_is_not_offered(told: dict[str, An
 
 def test_what_somebody_wrote_is_no_template(inventory: Inventory, controller: Controller) -> None:
     inventory.read()
-    shown = [{"name": "shown", "ansible.builtin.debug": {"msg": "{{ [stockyard_labels, stockyard_lease] }}"}}]
+    shown = [
+        {
+            "name": "shown",
+            "ansible.builtin.debug": {"msg": "{{ [stockyard_labels, stockyard_lease] }}"},
+        }
+    ]
     play = controller.write(shown, hosts=inventory.leased)
     played = controller.run("-i", controller.home / "a.stockyard.yml", play)
     assert played.returncode == 0, played.output
@@ -170,7 +203,12 @@ def test_several_hypervisors(inventory: Inventory) -> None:
     rule = "stockyard_name ~ '.' ~ stockyard_hypervisor"
     kinds = ["hypervisor", "fleet"]
     found = inventory.read(options={"hypervisors": both, "hostname": rule, "group_by": kinds})
-    assert sorted(found["fleet_web"]["hosts"]) == ["web-1.east", "web-1.west", "web-2.east", "web-3.east"]
+    assert sorted(found["fleet_web"]["hosts"]) == [
+        "web-1.east",
+        "web-1.west",
+        "web-2.east",
+        "web-3.east",
+    ]
     assert found["hypervisor_west"]["hosts"] == ["web-1.west"]
     assert not any(name.startswith(("lease_", "template_")) for name in found)
 
@@ -185,7 +223,9 @@ def test_two_hosts_by_one_name_are_refused(inventory: Inventory) -> None:
 
 def dead(inventory: Inventory) -> dict[str, Any]:
     (inventory.controller.root / "dead").write_text("not JSON")
-    return {"hypervisors": [{"name": "east"}, {"name": "broken", "hypervisor": inventory.uri("dead")}]}
+    return {
+        "hypervisors": [{"name": "east"}, {"name": "broken", "hypervisor": inventory.uri("dead")}]
+    }
 
 
 def test_a_dead_hypervisor_fails_the_whole(inventory: Inventory) -> None:
@@ -205,7 +245,9 @@ def test_a_dead_hypervisor_is_warned_of_where_that_is_asked(inventory: Inventory
 
 def test_when_all_are_dead_it_fails_even_so(inventory: Inventory) -> None:
     only = dead(inventory)["hypervisors"][1:]
-    assert inventory.run("--list", options={"hypervisors": only, "on_error": "warn"}).returncode != 0
+    assert (
+        inventory.run("--list", options={"hypervisors": only, "on_error": "warn"}).returncode != 0
+    )
 
 
 def test_an_unreadable_record_is_warned_of(inventory: Inventory) -> None:
@@ -224,31 +266,50 @@ def test_the_guest_agent_is_refused_where_there_is_none(inventory: Inventory) ->
 
 
 def test_constructed_variables_and_groups(inventory: Inventory) -> None:
-    found = inventory.read(options={
-        "compose": {"port": "stockyard_published | length"},
-        "groups": {"first": "stockyard_name == 'web-1'"},
-        "keyed_groups": [{"key": "stockyard_labels.stage", "prefix": "in", "default_value": "none"}],
-        "fleets": ["web"], "tenants": ["default"],
-    })  # fmt: skip
+    found = inventory.read(
+        options={
+            "compose": {"port": "stockyard_published | length"},
+            "groups": {"first": "stockyard_name == 'web-1'"},
+            "keyed_groups": [
+                {"key": "stockyard_labels.stage", "prefix": "in", "default_value": "none"}
+            ],
+            "fleets": ["web"],
+            "tenants": ["default"],
+        }
+    )
     assert found["_meta"]["hostvars"]["web-1"]["port"] == 1
     assert found["first"]["hosts"] == ["web-1"]
     assert "builder" not in found["_meta"]["hostvars"]
 
 
-@pytest.mark.parametrize("wrong", [
-    {"on_error": "silent"}, {"hypervisors": [{"nmae": "x"}]}, {"hypervisors": ["x"]}, {"owner": "../x"},
-    {"hypervisors": [{"name": "x"}, {"name": "x"}]}, {"hypervisor": "ftp://x"}, {"hostname": "nothing.there"},
-    {"group_by": ["colour"]},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"on_error": "silent"},
+        {"hypervisors": [{"nmae": "x"}]},
+        {"hypervisors": ["x"]},
+        {"owner": "../x"},
+        {"hypervisors": [{"name": "x"}, {"name": "x"}]},
+        {"hypervisor": "ftp://x"},
+        {"hostname": "nothing.there"},
+        {"group_by": ["colour"]},
+    ],
+)
 def test_bad_options_are_refused(inventory: Inventory, wrong: dict[str, Any]) -> None:
     done = inventory.run("--list", options=wrong)
     assert done.returncode != 0
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize(("file", "taken"), [
-    ("x.stockyard.yml", True), ("stockyard.yaml", True), ("x.yml", True), ("hosts.yaml", True),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("file", "taken"),
+    [
+        ("x.stockyard.yml", True),
+        ("stockyard.yaml", True),
+        ("x.yml", True),
+        ("hosts.yaml", True),
+    ],
+)
 def test_files_by_their_names(inventory: Inventory, file: str, taken: bool) -> None:
     """Only those of its own are taken when the plugin is asked by itself."""
     wanted = file.endswith(("stockyard.yml", "stockyard.yaml"))
@@ -257,8 +318,12 @@ def test_files_by_their_names(inventory: Inventory, file: str, taken: bool) -> N
 
 
 def test_the_cache_serves_until_it_is_flushed(inventory: Inventory) -> None:
-    uri = {"hypervisor": inventory.uri("kept"), "cache": True, "cache_plugin": "ansible.builtin.jsonfile",
-           "cache_connection": str(inventory.controller.home / "cache")}  # fmt: skip
+    uri = {
+        "hypervisor": inventory.uri("kept"),
+        "cache": True,
+        "cache_plugin": "ansible.builtin.jsonfile",
+        "cache_connection": str(inventory.controller.home / "cache"),
+    }
     fill(inventory, "kept", 2)
     assert len(inventory.read(options=uri)["_meta"]["hostvars"]) == 2
     (inventory.controller.root / "kept").unlink()
@@ -275,17 +340,24 @@ def fill(inventory: Inventory, name: str, count: int) -> None:
     own = Identity("0" * 32, HOST_KEY, "1", 2e9, leasable=True)
     with provider.state.change() as machines:
         for n in range(1, count + 1):
-            record = replace(host_record(name=f"ci-{n}", identity=own), labels={"number": str(n % 7), "stage": "test"})
+            record = replace(
+                host_record(name=f"ci-{n}", identity=own),
+                labels={"number": str(n % 7), "stage": "test"},
+            )
             machines[record.domain] = Machine(encode(record), state="running")
 
 
 def test_a_thousand_hosts_take_less_than_two_seconds(inventory: Inventory) -> None:
-    """Above what an empty inventory takes, without a cache. Seconds of the processor, which others use too."""
+    """Above what an empty inventory takes, without a cache. Seconds of the processor, which others
+    use too.
+    """
     fill(inventory, "many", 1000)
 
     def seconds(name: str) -> float:
         begin = resource.getrusage(resource.RUSAGE_CHILDREN)
-        done = inventory.run("--graph", options={"hypervisor": inventory.uri(name)}, file=f"{name}.stockyard.yml")
+        done = inventory.run(
+            "--graph", options={"hypervisor": inventory.uri(name)}, file=f"{name}.stockyard.yml"
+        )
         end = resource.getrusage(resource.RUSAGE_CHILDREN)
         assert done.returncode == 0, done.stderr
         assert ("ci-1000" in done.stdout) == (name == "many")

@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The modules and the playbook for Jenkins, over the memory hypervisor and a stand-in for the controller."""
+"""The modules and the playbook for Jenkins, over the memory hypervisor and a stand-in for the
+controller.
+"""
 
 from __future__ import annotations
 
@@ -34,13 +36,21 @@ def jenkins() -> Iterator[Jenkins]:
 class Agents:
     """A fleet of agents, as a user declares it."""
 
-    def __init__(self, controller: Controller, jenkins: Jenkins, fleet: str, **declared: Any) -> None:
+    def __init__(
+        self, controller: Controller, jenkins: Jenkins, fleet: str, **declared: Any
+    ) -> None:
         self.controller, self.jenkins, self.fleet = controller, jenkins, fleet
         self.declared = {
             **yaml.safe_load((CHECKOUT / "examples" / "jenkins.yml").read_text()),
-            "jenkins_url": jenkins.url, "jenkins_user": USER, "jenkins_token": TOKEN, "jenkins_fleet": fleet,
-            "jenkins_labels": [fleet], "jenkins_setup": False, "jenkins_grace": "1s", **declared,
-        }  # fmt: skip
+            "jenkins_url": jenkins.url,
+            "jenkins_user": USER,
+            "jenkins_token": TOKEN,
+            "jenkins_fleet": fleet,
+            "jenkins_labels": [fleet],
+            "jenkins_setup": False,
+            "jenkins_grace": "1s",
+            **declared,
+        }
         self.declare(count=3)
 
     def declare(self, **fleet: Any) -> None:
@@ -67,7 +77,9 @@ class Agents:
 
 
 def test_a_fleet_of_agents_lives(controller: Controller, jenkins: Jenkins) -> None:
-    """Registered, one rebuilt while another builds, made smaller: nodes and hosts are equal each time."""
+    """Registered, one rebuilt while another builds, made smaller: nodes and hosts are equal each
+    time.
+    """
     agents = Agents(controller, jenkins, "agents")
     agents.run()
     first = agents.hosts()
@@ -92,11 +104,15 @@ def test_a_fleet_of_agents_lives(controller: Controller, jenkins: Jenkins) -> No
     assert agents.nodes() == agents.hosts()
     (gone,) = set(before) - set(agents.hosts())
     asked = jenkins.requests[seen:]
-    assert asked.index(f"POST /computer/{gone}/changeOfflineCause") < asked.index(f"POST /computer/{gone}/doDelete")
+    assert asked.index(f"POST /computer/{gone}/changeOfflineCause") < asked.index(
+        f"POST /computer/{gone}/doDelete"
+    )
 
 
 @pytest.mark.full
-def test_while_a_fleet_rolls_new_nodes_come_before_old_ones_go(controller: Controller, jenkins: Jenkins) -> None:
+def test_while_a_fleet_rolls_new_nodes_come_before_old_ones_go(
+    controller: Controller, jenkins: Jenkins
+) -> None:
     agents = Agents(controller, jenkins, "rolled")
     dry = agents.run("--check")
     assert agents.hosts() == agents.nodes() == []
@@ -137,8 +153,11 @@ def test_a_controller_that_is_off_keeps_the_hosts(controller: Controller, jenkin
 @pytest.fixture(scope="module")
 def told(controller: Controller, jenkins: Jenkins) -> Played:
     at: dict[str, Any] = {
-        "controller_url": jenkins.url, "controller_user": USER, "controller_token": TOKEN, "fleet": "ci",
-    }  # fmt: skip
+        "controller_url": jenkins.url,
+        "controller_user": USER,
+        "controller_token": TOKEN,
+        "fleet": "ci",
+    }
     once = {**at, "launcher": "inbound", "labels": ["one"]}
     return controller.play(
         [
@@ -164,8 +183,9 @@ def told(controller: Controller, jenkins: Jenkins) -> Played:
 def test_the_modules_do_as_they_say(told: Played) -> None:
     assert told["dry"]["plan"] == told["made"]["plan"]
     assert [line.split(":")[0].rpartition("-")[0] for line in told["made"]["plan"]] == [
-        "create node ci-1", "create node ci-2"
-    ]  # fmt: skip
+        "create node ci-1",
+        "create node ci-2",
+    ]
     assert told["again"]["changed"] is False
     assert [n["labels"] for n in told["made"]["nodes"]] == [["one"], ["one"]]
     assert told["drained"]["plan"][0].startswith("drain node ci-1-")
@@ -191,13 +211,16 @@ def test_nonsense_is_refused(told: Played, name: str, text: str) -> None:
     assert "wrong-and-secret" not in json.dumps(told[name])
 
 
-def test_a_pipeline_leases_a_host_for_one_build(controller: Controller, tmp_path: Path, told: Played) -> None:
+def test_a_pipeline_leases_a_host_for_one_build(
+    controller: Controller, tmp_path: Path, told: Played
+) -> None:
     """The example's step, with a stand-in for Docker's client."""
     tools = tmp_path / "bin"
     tools.mkdir()
     sdk = CHECKOUT / "plugins" / "module_utils"
     scripts = {
-        "stockyard": f'#!/bin/sh\nPYTHONPATH={sdk} exec {sys.executable} -m stockyard.cli.main "$@"\n',
+        "stockyard": f"#!/bin/sh\nPYTHONPATH={sdk} exec {sys.executable} -m stockyard.cli.main "
+        f'"$@"\n',
         "docker": f'#!/bin/sh\necho "$DOCKER_HOST $1" >>{tmp_path}/did\n',
     }
     for name, text in scripts.items():
@@ -210,9 +233,14 @@ def test_a_pipeline_leases_a_host_for_one_build(controller: Controller, tmp_path
     with Yard(controller.hypervisor) as yard:
         before = {h["docker"]["endpoint"] for h in yard.hosts(fleet="ci")}
         done = subprocess.run(
-            ["sh", "-e", "-c", step.replace("\\\n", "")], env=environment, cwd=tmp_path, check=False,
-            capture_output=True, text=True, timeout=PATIENCE,
-        )  # fmt: skip
+            ["sh", "-e", "-c", step.replace("\\\n", "")],
+            env=environment,
+            cwd=tmp_path,
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE,
+        )
         assert done.returncode == 0, done.stderr
         after = {h["docker"]["endpoint"] for h in yard.hosts(fleet="ci")}
         assert yard.leases() == []

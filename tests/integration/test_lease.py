@@ -65,7 +65,9 @@ def test_a_holder_has_one_lease(told: Played) -> None:
 
 
 def test_a_lease_is_renewed(told: Played) -> None:
-    first, renewed, longer = (told[name]["lease"]["until"] for name in ("taken", "renewed", "longer"))
+    first, renewed, longer = (
+        told[name]["lease"]["until"] for name in ("taken", "renewed", "longer")
+    )
     assert 550 < renewed - first < 700
     assert 2300 < longer - renewed < 2500
     assert told["dry longer"]["plan"] == told["longer"]["plan"]
@@ -81,8 +83,15 @@ def test_a_fleet_keeps_a_spare(told: Played) -> None:
 
 
 def test_a_host_is_given_back_once(told: Played) -> None:
-    assert told["dry back"]["plan"] == told["back"]["plan"] == ["destroy host ci-1: its lease is given back"]
-    assert (told["dry back"]["lease"]["id"], told["back"]["lease"]) == (told["taken"]["lease"]["id"], {})
+    assert (
+        told["dry back"]["plan"]
+        == told["back"]["plan"]
+        == ["destroy host ci-1: its lease is given back"]
+    )
+    assert (told["dry back"]["lease"]["id"], told["back"]["lease"]) == (
+        told["taken"]["lease"]["id"],
+        {},
+    )
     assert told["back again"]["changed"] is False
     assert told["too late"]["error"]["kind"] == "LeaseExpired"
     assert told["never"]["error"]["kind"] == told["dry never"]["error"]["kind"] == "NotFound"
@@ -96,16 +105,27 @@ def test_nonsense_is_refused(told: Played) -> None:
     assert "is not a duration" in told["bad duration"]["msg"]
 
 
-def test_the_playbook_takes_and_gives_back(controller: Controller, told: Played, tmp_path: Path) -> None:
+def test_the_playbook_takes_and_gives_back(
+    controller: Controller, told: Played, tmp_path: Path
+) -> None:
     declaration = tmp_path / "yard.yml"
     declaration.write_text(json.dumps({"yard_owner": "stockyard"}))
     common = ("-e", f"yard={declaration}")
     made = controller.run(
-        PLAYBOOK, *common, "-e", "lease_fleet=ci", "-e", "lease_holder=job", "-e", "lease_duration=5m"
+        PLAYBOOK,
+        *common,
+        "-e",
+        "lease_fleet=ci",
+        "-e",
+        "lease_holder=job",
+        "-e",
+        "lease_duration=5m",
     )
     assert made.returncode == 0, made.output
     lease = made["Create, renew or release the lease"]["lease"]
     assert lease["docker"]["export"] in made.stdout
-    back = controller.run(PLAYBOOK, *common, "-e", f"lease_id={lease['id']}", "-e", "lease_state=released")
+    back = controller.run(
+        PLAYBOOK, *common, "-e", f"lease_id={lease['id']}", "-e", "lease_state=released"
+    )
     assert back.returncode == 0, back.output
     assert "changed=1 " in back.stdout

@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The modules over the memory hypervisor: one play tells the whole life of a yard, each test looks at a part of it."""
+"""The modules over the memory hypervisor: one play tells the whole life of a yard, each test looks
+at a part of it.
+"""
 
 from __future__ import annotations
 
@@ -25,12 +27,24 @@ CHANGES = [
     task("fleet absent", "fleet", name="web", state="absent"),
     task("template absent", "template", name="docker", state="absent"),
 ]
-IDEMPOTENT = ("template", "fleet", "labels", "host", "host absent", "fleet absent", "template absent")
+IDEMPOTENT = (
+    "template",
+    "fleet",
+    "labels",
+    "host",
+    "host absent",
+    "fleet absent",
+    "template absent",
+)
 
 
 def again(first: dict[str, Any]) -> list[dict[str, Any]]:
     """A change, and where it should change nothing a second time, that too."""
-    return [first, {**first, "name": f"{first['name']} again"}] if first["name"] in IDEMPOTENT else [first]
+    return (
+        [first, {**first, "name": f"{first['name']} again"}]
+        if first["name"] in IDEMPOTENT
+        else [first]
+    )
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +113,10 @@ def test_a_second_run_changes_nothing(told: Played, name: str) -> None:
     ("name", "plan"),
     [
         ("dry more", ["create host web-3: the fleet is short of it"]),
-        ("dry fewer", ["relabel host web-1: labels changed", "destroy host web-2: the fleet is to have 1"]),
+        (
+            "dry fewer",
+            ["relabel host web-1: labels changed", "destroy host web-2: the fleet is to have 1"],
+        ),
         ("dry restart", ["restart host builder: it was asked for"]),
         ("dry rebuild", ["build template docker: its declaration changed"]),
     ],
@@ -122,13 +139,17 @@ def test_a_fleet_returns_how_to_reach_its_hosts(told: Played) -> None:
     assert first["ready"] is True
     assert first["ports"] == [8080]
     assert first["docker"]["endpoint"] == f"tcp://{first['address']}:2376"
-    assert first["docker"]["export"].startswith(f"export DOCKER_HOST=tcp://{first['address']}:2376 DOCKER_CERT_PATH=/")
+    assert first["docker"]["export"].startswith(
+        f"export DOCKER_HOST=tcp://{first['address']}:2376 DOCKER_CERT_PATH=/"
+    )
     assert "StrictHostKeyChecking=yes" in first["ssh"]["command"]
     assert first["identity"]["ssh_host_key"] != second["identity"]["ssh_host_key"]
 
 
 def test_labels_change_in_place(told: Played) -> None:
-    assert [h["uuid"] for h in told["labels"]["hosts"]] == [h["uuid"] for h in told["fleet"]["hosts"]]
+    assert [h["uuid"] for h in told["labels"]["hosts"]] == [
+        h["uuid"] for h in told["fleet"]["hosts"]
+    ]
     assert told["labels"]["hosts"][0]["labels"] == {"stage": "test"}
 
 
@@ -150,9 +171,17 @@ def test_info_modules_list_what_is_there(told: Played) -> None:
     (fleet,) = told["fleets"]["fleets"]
     generation = template["generation"]
     assert fleet == {
-        "name": "web", "tenant": "default", "template": "docker", "generations": [generation],
-        "hosts": ["web-1", "web-2"], "ready": 2, "total": 2, "leased": 0, "outdated": [], "drift": {},
-    }  # fmt: skip
+        "name": "web",
+        "tenant": "default",
+        "template": "docker",
+        "generations": [generation],
+        "hosts": ["web-1", "web-2"],
+        "ready": 2,
+        "total": 2,
+        "leased": 0,
+        "outdated": [],
+        "drift": {},
+    }
     assert [h["name"] for h in told["hosts"]["hosts"]] == ["builder", "web-1", "web-2"]
     assert told["hosts"]["changed"] is False
 

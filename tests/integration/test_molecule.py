@@ -32,7 +32,11 @@ def names(root: Path) -> list[str]:
 
 def checkout(root: Path, place: str, **more: Any) -> Checkout:
     (root / place).mkdir()
-    variables = {"yard_hypervisor": f"memory://{root}/yard", "yard_pki_dir": str(root / "pki"), **more}
+    variables = {
+        "yard_hypervisor": f"memory://{root}/yard",
+        "yard_pki_dir": str(root / "pki"),
+        **more,
+    }
     return Checkout(root / place, variables)
 
 
@@ -46,7 +50,11 @@ def test_the_life_of_a_scenario(root: Path) -> None:
     assert [name.partition("-")[2].partition("-")[2] for name in made] == ["db-1-example", "debian"]
     (told,) = mine.home.rglob("molecule.stockyard.yml")
     done = subprocess.run(
-        ["ansible-inventory", "-i", told, "--list"], env=mine.environment, capture_output=True, text=True, check=True
+        ["ansible-inventory", "-i", told, "--list"],
+        env=mine.environment,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     facts = json.loads(done.stdout)["_meta"]["hostvars"]
     assert {name: found["stockyard_name"] for name, found in facts.items()} == dict(
@@ -81,18 +89,31 @@ def test_checkouts_of_one_name_keep_their_own_hosts(root: Path) -> None:
         yard.teardown()
 
 
-@pytest.mark.parametrize(("playbook", "environment", "said"), [
-    ("molecule_create", {}, "This playbook is for molecule"),
-    ("molecule_destroy", {}, "This playbook is for molecule"),
-    ("molecule_create", {"MOLECULE_EPHEMERAL_DIRECTORY": "."}, "needs hosts in the group molecule"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("playbook", "environment", "said"),
+    [
+        ("molecule_create", {}, "This playbook is for molecule"),
+        ("molecule_destroy", {}, "This playbook is for molecule"),
+        (
+            "molecule_create",
+            {"MOLECULE_EPHEMERAL_DIRECTORY": "."},
+            "needs hosts in the group molecule",
+        ),
+    ],
+)
 def test_what_is_no_scenario_is_refused(
     controller: Controller, playbook: str, environment: dict[str, str], said: str
 ) -> None:
     surrounding = {**controller.environment, **environment}
     line = ["ansible-playbook", f"stockyard.container_hosts.{playbook}"]
     done = subprocess.run(
-        line, cwd=controller.home, env=surrounding, capture_output=True, text=True, timeout=120, check=False
+        line,
+        cwd=controller.home,
+        env=surrounding,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
     assert done.returncode != 0
     assert said in " ".join(done.stdout.split())
@@ -111,8 +132,12 @@ def test_two_names_that_become_one_are_refused(root: Path) -> None:
 def test_a_scenario_takes_five_lines() -> None:
     """That is what the page on molecule promises: one import in each of the two playbooks."""
     for name in ("create", "destroy"):
-        text = (CHECKOUT / "examples" / "role_sample" / "molecule" / "default" / f"{name}.yml").read_text()
-        lines = [line for line in text.splitlines() if line.strip() and not line.startswith(("#", "---"))]
+        text = (
+            CHECKOUT / "examples" / "role_sample" / "molecule" / "default" / f"{name}.yml"
+        ).read_text()
+        lines = [
+            line for line in text.splitlines() if line.strip() and not line.startswith(("#", "---"))
+        ]
         assert len(lines) == 2
 
 

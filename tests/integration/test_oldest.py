@@ -46,7 +46,15 @@ def core() -> Path:
     with (WORK / "lock").open("w") as lock, tempfile.TemporaryDirectory(dir=WORK) as folder:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not ready.exists():
-            pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--only-binary=:all:"]
+            pip = [
+                sys.executable,
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--no-deps",
+                "--only-binary=:all:",
+            ]
             line = [*pip, "--target", f"{folder}/core", f"ansible-core=={VERSION}"]
             subprocess.run(line, check=True, timeout=PATIENCE)
             shutil.move(f"{folder}/core", ready)
@@ -59,8 +67,13 @@ def old(core: Path, tmp_path_factory: pytest.TempPathFactory) -> OldController:
 
 
 def test_it_is_the_one_that_the_collection_names(old: OldController) -> None:
-    assert yaml.safe_load((CHECKOUT / "meta" / "runtime.yml").read_text())["requires_ansible"] == f">={VERSION}"
-    said = subprocess.run(["ansible", "--version"], env=old.environment, capture_output=True, text=True, check=True)
+    assert (
+        yaml.safe_load((CHECKOUT / "meta" / "runtime.yml").read_text())["requires_ansible"]
+        == f">={VERSION}"
+    )
+    said = subprocess.run(
+        ["ansible", "--version"], env=old.environment, capture_output=True, text=True, check=True
+    )
     assert f"[core {VERSION}]" in said.stdout
 
 
@@ -76,11 +89,15 @@ def test_a_yard_from_nothing_to_nothing(old: OldController) -> None:
     assert old.run(TEARDOWN, *DEMO, "-e", "teardown_templates=true").returncode == 0
 
 
-@pytest.mark.parametrize(("text", "said"), [
-    (None, "There is no declaration"), ("yard_ower: mine\n", "yard_ower is not known"),
-    ("yard_templates: [{name: docker, memory: 1}]\n", "memory"),
-    ("yard_fleets: [{name: web, template: none}]\n", "it needs template none"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (None, "There is no declaration"),
+        ("yard_ower: mine\n", "yard_ower is not known"),
+        ("yard_templates: [{name: docker, memory: 1}]\n", "memory"),
+        ("yard_fleets: [{name: web, template: none}]\n", "it needs template none"),
+    ],
+)
 def test_what_is_wrong_is_told(old: OldController, text: str | None, said: str) -> None:
     declaration = old.home / "wrong.yml"
     declaration.unlink(missing_ok=True)
@@ -95,8 +112,12 @@ def test_what_is_wrong_is_told(old: OldController, text: str | None, said: str) 
 
 def test_the_inventory_is_read(old: OldController) -> None:
     source = old.home / "a.stockyard.yml"
-    source.write_text(f"plugin: stockyard.container_hosts.hosts\nowner: demo\nhypervisor: {old.hypervisor}\n")
+    source.write_text(
+        f"plugin: stockyard.container_hosts.hosts\nowner: demo\nhypervisor: {old.hypervisor}\n"
+    )
     assert old.run(SITE, *DEMO).returncode == 0
     line = ["ansible-inventory", "-i", str(source), "--list"]
-    done = subprocess.run(line, env={**os.environ, **old.environment}, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        line, env={**os.environ, **old.environment}, capture_output=True, text=True, check=True
+    )
     assert sorted(json.loads(done.stdout)["_meta"]["hostvars"]) == ["web-1", "web-2", "web-3"]

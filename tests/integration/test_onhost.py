@@ -15,7 +15,8 @@ from stockyard.guest.security import bundle
 from .conftest import Controller, Played, task
 
 QUIET = {"take_up": False}
-BUNDLE = "{{ {'profile': 'hostile', 'limits': {'pids': 7}} | stockyard.container_hosts.security_bundle(user='me') }}"
+SECURITY = "{'profile': 'hostile', 'limits': {'pids': 7}}"
+BUNDLE = f"{{{{ {SECURITY} | stockyard.container_hosts.security_bundle(user='me') }}}}"
 
 
 @pytest.fixture(scope="module")
@@ -28,10 +29,24 @@ def told(controller: Controller, path: Path) -> Played:
     path.write_text('{"debug": true}')
     config = {"icc": False, "debug": None}
     steps = [
-        task("dry", "docker_config", {"check_mode": True, "diff": True}, config=config, path=str(path), **QUIET),
+        task(
+            "dry",
+            "docker_config",
+            {"check_mode": True, "diff": True},
+            config=config,
+            path=str(path),
+            **QUIET,
+        ),
         task("first", "docker_config", {"diff": True}, config=config, path=str(path), **QUIET),
         task("again", "docker_config", config=config, path=str(path), **QUIET),
-        task("refused", "docker_config", {"check_mode": True}, config={"mtu": "1400"}, path=str(path), **QUIET),
+        task(
+            "refused",
+            "docker_config",
+            {"check_mode": True},
+            config={"mtu": "1400"},
+            path=str(path),
+            **QUIET,
+        ),
         task("range", "subid", {"check_mode": True}, user="stockyard-nobody"),
         task("audit", "audit", security={"profile": "hostile"}),
         task("nested", "nested", {"check_mode": True}),
@@ -73,6 +88,8 @@ def test_roles_put_what_templates_are_baked_with(told: Played) -> None:
         path: (file.text, file.mode) for path, file in same.files.items()
     }
     assert (made["packages"], made["enable"], made["masked"]) == (
-        list(same.packages), list(same.enable), list(same.masked),
-    )  # fmt: skip
+        list(same.packages),
+        list(same.enable),
+        list(same.masked),
+    )
     assert made["daemon"] == same.daemon

@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is shipped works where it was not made: the collection and the wheel, both installed without a network."""
+"""What is shipped works where it was not made: the collection and the wheel, both installed without
+a network.
+"""
 
 from __future__ import annotations
 
@@ -53,8 +55,14 @@ except Exception as error:
 
 
 def run(*command: str | Path, home: Path, **environment: str) -> str:
-    """Run a command with an empty home and no settings of the caller's Ansible or Python; its output, or a failure."""
-    inherited = {key: value for key, value in os.environ.items() if not key.startswith(("ANSIBLE_", "PYTHON", "XDG_"))}
+    """Run a command with an empty home and no settings of the caller's Ansible or Python; its
+    output, or a failure.
+    """
+    inherited = {
+        key: value
+        for key, value in os.environ.items()
+        if not key.startswith(("ANSIBLE_", "PYTHON", "XDG_"))
+    }
     path = f"{TOOLS}:{os.environ['PATH']}"
     settings = {"HOME": str(home), "PATH": path, **environment}
     done = subprocess.run(
@@ -106,31 +114,55 @@ def metadata(wheel: Path) -> Message:
 def test_the_collection_ships_sources_only(tarball: Path) -> None:
     with tarfile.open(tarball) as archive:
         tops = {name.partition("/")[0] for name in archive.getnames()}
-    assert {"LICENSE", "README.md", "MANIFEST.json", "meta", "plugins", "requirements.txt", "bindep.txt"} <= tops
+    assert {
+        "LICENSE",
+        "README.md",
+        "MANIFEST.json",
+        "meta",
+        "plugins",
+        "requirements.txt",
+        "bindep.txt",
+    } <= tops
     assert not {name for name in tops if name.startswith(".")}
     assert not tops & {"build", "collections", "dist"}
 
 
 def test_an_installed_module_runs(tarball: Path, home: Path, tmp_path: Path) -> None:
-    collections = {"ANSIBLE_COLLECTIONS_PATH": str(tmp_path / "collections"), "ANSIBLE_LOCALHOST_WARNING": "False"}
+    collections = {
+        "ANSIBLE_COLLECTIONS_PATH": str(tmp_path / "collections"),
+        "ANSIBLE_LOCALHOST_WARNING": "False",
+    }
     install = ("ansible-galaxy", "collection", "install", "--offline", "--force")
     run(*install, "--collections-path", tmp_path / "collections", tarball, home=home, **collections)
     playbook = tmp_path / "playbook.yml"
     playbook.write_text(PLAYBOOK)
     state = f"state={tmp_path}/yard.json"
-    assert "failed=0" in run("ansible-playbook", playbook, "--extra-vars", state, home=home, **collections)
+    assert "failed=0" in run(
+        "ansible-playbook", playbook, "--extra-vars", state, home=home, **collections
+    )
 
 
 @pytest.fixture(scope="module")
-def installed(tarball: Path, home: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+def installed(
+    tarball: Path, home: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, str]:
     """The environment of a user who installed the tarball and has nothing else."""
     place = tmp_path_factory.mktemp("installed")
     environment = {
-        "ANSIBLE_COLLECTIONS_PATH": str(place / "collections"), "ANSIBLE_LOCALHOST_WARNING": "False",
-        "ANSIBLE_INVENTORY_UNPARSED_WARNING": "False", "PWD": str(home),
+        "ANSIBLE_COLLECTIONS_PATH": str(place / "collections"),
+        "ANSIBLE_LOCALHOST_WARNING": "False",
+        "ANSIBLE_INVENTORY_UNPARSED_WARNING": "False",
+        "PWD": str(home),
         "STOCKYARD_HYPERVISOR": f"memory://{place}/hypervisor",
-    }  # fmt: skip
-    install = ("ansible-galaxy", "collection", "install", "--offline", "--collections-path", place / "collections")
+    }
+    install = (
+        "ansible-galaxy",
+        "collection",
+        "install",
+        "--offline",
+        "--collections-path",
+        place / "collections",
+    )
     run(*install, tarball, home=home, **environment)
     return environment
 
@@ -139,40 +171,72 @@ def test_the_demo_runs_from_the_tarball(installed: dict[str, str], home: Path) -
     """Made, listed, shown and taken away, by what is in it."""
 
     def playbook(name: str, *more: str) -> str:
-        return run("ansible-playbook", f"stockyard.container_hosts.{name}", *demo, *more, home=home, **installed)
+        return run(
+            "ansible-playbook",
+            f"stockyard.container_hosts.{name}",
+            *demo,
+            *more,
+            home=home,
+            **installed,
+        )
 
-    collection = Path(installed["ANSIBLE_COLLECTIONS_PATH"]) / "ansible_collections" / "stockyard" / "container_hosts"
+    collection = (
+        Path(installed["ANSIBLE_COLLECTIONS_PATH"])
+        / "ansible_collections"
+        / "stockyard"
+        / "container_hosts"
+    )
     demo = ("-e", f"yard={collection}/examples/yard.yml")
     assert "create host web-3" in playbook("site")
-    (home / "web.stockyard.yml").write_text("plugin: stockyard.container_hosts.hosts\nowner: demo\n")
-    listed = run("ansible-inventory", "-i", home / "web.stockyard.yml", "--graph", home=home, **installed)
+    (home / "web.stockyard.yml").write_text(
+        "plugin: stockyard.container_hosts.hosts\nowner: demo\n"
+    )
+    listed = run(
+        "ansible-inventory", "-i", home / "web.stockyard.yml", "--graph", home=home, **installed
+    )
     assert listed.count("--web-3") > 1
     playbook("report", "-e", "report_dest=yard.html")
     assert "web-3" in (home / "yard.html").read_text()
     playbook("teardown")
-    listed = run("ansible-inventory", "-i", home / "web.stockyard.yml", "--graph", home=home, **installed)
+    listed = run(
+        "ansible-inventory", "-i", home / "web.stockyard.yml", "--graph", home=home, **installed
+    )
     assert "web-3" not in listed
 
 
 def test_every_module_takes_the_groups_defaults() -> None:
     groups = yaml.safe_load((CHECKOUT / "meta" / "runtime.yml").read_text())["action_groups"]
-    texts = {path.stem: path.read_text() for path in (CHECKOUT / "plugins" / "modules").glob("*.py")}
+    texts = {
+        path.stem: path.read_text() for path in (CHECKOUT / "plugins" / "modules").glob("*.py")
+    }
     # Those that work on a host alone know no hypervisor, and would refuse the options of one.
     assert set(groups["all"]) == {name for name, text in texts.items() if CONNECTION in text}
-    assert sorted(set(texts) - set(groups["all"])) == ["audit", "docker_config", "nested", "run_here", "subid"]
+    assert sorted(set(texts) - set(groups["all"])) == [
+        "audit",
+        "docker_config",
+        "nested",
+        "run_here",
+        "subid",
+    ]
 
 
 def test_what_shows_progress_has_its_action() -> None:
     """Modules that take progress_file, by their documentation."""
-    texts = {path.stem: path.read_text() for path in (CHECKOUT / "plugins" / "modules").glob("*.py")}
+    texts = {
+        path.stem: path.read_text() for path in (CHECKOUT / "plugins" / "modules").glob("*.py")
+    }
     actions = {path.stem for path in (CHECKOUT / "plugins" / "action").glob("*.py")}
-    assert {name for name, text in texts.items() if "stockyard.container_hosts.progress" in text} == actions
+    assert {
+        name for name, text in texts.items() if "stockyard.container_hosts.progress" in text
+    } == actions
 
 
 def test_names_are_such_that_galaxy_takes_them() -> None:
     """Its importer refuses a collection that holds any other Python file in plugins."""
     stems = {path.stem for path in (CHECKOUT / "plugins").rglob("*.py")} - {"__init__"}
-    assert {stem for stem in stems if not re.fullmatch(r"(?!.*__)_?[a-z]+[0-9a-z_]*", stem)} == set()
+    assert {
+        stem for stem in stems if not re.fullmatch(r"(?!.*__)_?[a-z]+[0-9a-z_]*", stem)
+    } == set()
 
 
 def test_the_execution_environment_is_defined_by_files_that_are_there() -> None:
@@ -180,10 +244,31 @@ def test_the_execution_environment_is_defined_by_files_that_are_there() -> None:
     assert all((CHECKOUT / name).is_file() for name in defined["dependencies"].values())
 
 
-def test_a_source_distribution_makes_the_same_wheel(wheel: Path, home: Path, tmp_path: Path) -> None:
-    run(sys.executable, "-m", "hatchling", "build", "-t", "sdist", "-d", tmp_path, home=CHECKOUT, HOME=str(home))
+def test_a_source_distribution_makes_the_same_wheel(
+    wheel: Path, home: Path, tmp_path: Path
+) -> None:
+    run(
+        sys.executable,
+        "-m",
+        "hatchling",
+        "build",
+        "-t",
+        "sdist",
+        "-d",
+        tmp_path,
+        home=CHECKOUT,
+        HOME=str(home),
+    )
     (made,) = tmp_path.glob("*.tar.gz")
-    pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "wheel", "--no-index", "--no-deps")
+    pip = (
+        sys.executable,
+        "-m",
+        "pip",
+        "--disable-pip-version-check",
+        "wheel",
+        "--no-index",
+        "--no-deps",
+    )
     run(*pip, "--no-build-isolation", "--wheel-dir", tmp_path / "again", made, home=home)
     (again,) = (tmp_path / "again").glob("*.whl")
     with zipfile.ZipFile(wheel) as first, zipfile.ZipFile(again) as second:
@@ -202,7 +287,9 @@ def test_the_sdk_imports_from_its_wheel_alone(wheel: Path, home: Path, tmp_path:
 
 
 def test_console_command_is_installed_as_the_readme_says(home: Path, tmp_path: Path) -> None:
-    """Into an empty home; without the libraries, which are not what is tried. Then it says which one is missing."""
+    """Into an empty home; without the libraries, which are not what is tried. Then it says which
+    one is missing.
+    """
     readme = CHECKOUT / "README.md"
     lines = [line for line in commands(readme) if ".local" in line]
     assert len(lines) == 4
@@ -210,28 +297,39 @@ def test_console_command_is_installed_as_the_readme_says(home: Path, tmp_path: P
     place.mkdir()
     # As the checkout is: where its own files are, not those that tests leave there.
     run(CHECKOUT / "hack" / "sync.sh", tmp_path / "checkout", home=place)
-    script = f"cd {tmp_path}/checkout\n" + "\n".join(lines).replace("pip install", "pip install --no-deps")
+    script = f"cd {tmp_path}/checkout\n" + "\n".join(lines).replace(
+        "pip install", "pip install --no-deps"
+    )
     run("bash", "-euc", script, home=place, PIP_DISABLE_PIP_VERSION_CHECK="1")
     command = str(place / ".local" / "bin" / "stockyard")
     assert "lease" in run(command, "--help", home=place)
     python = place / ".local" / "lib" / "stockyard" / "bin" / "python"
     hidden = [str(python), "-c", WITHOUT_LIBVIRT]
-    done = subprocess.run(hidden, capture_output=True, text=True, check=False, env={"HOME": str(place)}, timeout=60)
+    done = subprocess.run(
+        hidden, capture_output=True, text=True, check=False, env={"HOME": str(place)}, timeout=60
+    )
     assert "pip install libvirt-python" in done.stdout, done.stderr
     assert "ansible" not in done.stdout.lower()
 
 
 UNPUBLISHED = re.compile(
-    r"pip3? install [^\n`]*?(?<![./-])\bstockyard\b(?![/\w.-])|collection install (--?\S+ +)*stockyard\.container_hosts"
+    r"pip3? install [^\n`]*?(?<![./-])\bstockyard\b(?![/\w.-])"
+    r"|collection install (--?\S+ +)*stockyard\.container_hosts"
     r"|^\s*- (name: )?stockyard\.container_hosts\s*$|^stockyard(\[\w+\])? *[=~<>]="
 )
 
 
-@pytest.mark.parametrize("folder", ["README.md", "docs", "examples", "roles", "playbooks", "plugins", "meta", "hack"])
+@pytest.mark.parametrize(
+    "folder", ["README.md", "docs", "examples", "roles", "playbooks", "plugins", "meta", "hack"]
+)
 def test_packages_that_are_not_published_are_installed_from_no_registry(folder: str) -> None:
     """A stranger could publish something of these names."""
     top = CHECKOUT / folder
-    paths = [top] if top.is_file() else sorted(p for p in top.rglob("*") if p.suffix in SOURCES or not p.suffix)
+    paths = (
+        [top]
+        if top.is_file()
+        else sorted(p for p in top.rglob("*") if p.suffix in SOURCES or not p.suffix)
+    )
     lines = [
         f"{path.relative_to(CHECKOUT)}: {line}"
         for path in paths
@@ -242,11 +340,17 @@ def test_packages_that_are_not_published_are_installed_from_no_registry(folder: 
     assert lines == []
 
 
-@pytest.mark.parametrize("line", [
-    "pip install stockyard", "run `pip install --user 'stockyard[libvirt]'`.", "python3 -m pip install -U stockyard==1",
-    "ansible-galaxy collection install stockyard.container_hosts", "  - name: stockyard.container_hosts",
-    "ansible-galaxy collection install --force stockyard.container_hosts",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "line",
+    [
+        "pip install stockyard",
+        "run `pip install --user 'stockyard[libvirt]'`.",
+        "python3 -m pip install -U stockyard==1",
+        "ansible-galaxy collection install stockyard.container_hosts",
+        "  - name: stockyard.container_hosts",
+        "ansible-galaxy collection install --force stockyard.container_hosts",
+    ],
+)
 def test_line_that_installs_them_from_a_registry_is_recognized(line: str) -> None:
     assert UNPUBLISHED.search(line)
 

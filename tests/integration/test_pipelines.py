@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The example pipelines: their steps, run one after the other in a checkout, over the memory hypervisor."""
+"""The example pipelines: their steps, run one after the other in a checkout, over the memory
+hypervisor.
+"""
 
 from __future__ import annotations
 
@@ -48,9 +50,11 @@ class Checkout:
         self.folder = folder
         self.hypervisor = f"memory://{folder}/hypervisor"
         self.environment = {
-            **controller.environment, "PWD": str(folder), "STOCKYARD_HYPERVISOR": self.hypervisor,
+            **controller.environment,
+            "PWD": str(folder),
+            "STOCKYARD_HYPERVISOR": self.hypervisor,
             "GITHUB_STEP_SUMMARY": str(folder / "summary.md"),
-        }  # fmt: skip
+        }
         self.declare(YARD)
 
     def declare(self, yard: object) -> None:
@@ -62,9 +66,15 @@ class Checkout:
         assert steps
         for step in steps:
             done = subprocess.run(
-                ["sh", "-e", "-c", step], cwd=self.folder, env=self.environment, check=False, capture_output=True,
-                text=True, timeout=PATIENCE, stdin=subprocess.DEVNULL,
-            )  # fmt: skip
+                ["sh", "-e", "-c", step],
+                cwd=self.folder,
+                env=self.environment,
+                check=False,
+                capture_output=True,
+                text=True,
+                timeout=PATIENCE,
+                stdin=subprocess.DEVNULL,
+            )
             said += done.stdout + done.stderr
             if done.returncode:
                 return done.returncode, said
@@ -76,13 +86,17 @@ class Checkout:
 
 
 @SYSTEMS
-def test_a_yard_goes_through_its_pipeline(controller: Controller, tmp_path: Path, steps: object) -> None:
+def test_a_yard_goes_through_its_pipeline(
+    controller: Controller, tmp_path: Path, steps: object
+) -> None:
     assert callable(steps)
     checkout = Checkout(controller, tmp_path)
     code, said = checkout.run(steps("plan"))
     assert code == 0, said
     assert checkout.hosts() == []
-    assert "| create | host web-2 |" in said + "".join(p.read_text() for p in tmp_path.glob("summary.md"))
+    assert "| create | host web-2 |" in said + "".join(
+        p.read_text() for p in tmp_path.glob("summary.md")
+    )
     code, said = checkout.run(steps("apply"))
     assert code == 0, said
     assert checkout.hosts() == ["web-1", "web-2"]
@@ -125,7 +139,9 @@ def test_what_was_removed_from_a_checkout_goes_and_an_empty_one_takes_nothing(
 
 def test_a_yard_is_rebuilt_from_later_packages(controller: Controller, tmp_path: Path) -> None:
     checkout = Checkout(controller, tmp_path)
-    assert checkout.run(["ansible-playbook stockyard.container_hosts.site -e yard=yard.yml"])[0] == 0
+    assert (
+        checkout.run(["ansible-playbook stockyard.container_hosts.site -e yard=yard.yml"])[0] == 0
+    )
     (tmp_path / "hypervisor.d" / "mirror.json").write_text('{"docker.io": "2"}')
     (rebuild,) = gitlab("rebuild")
     code, said = checkout.run([f"{rebuild} --check --diff"])

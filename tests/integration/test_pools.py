@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The modules pool and pool_info, pools of fleets and of a whole yard, and what templates and hosts are given."""
+"""The modules pool and pool_info, pools of fleets and of a whole yard, and what templates and hosts
+are given.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,10 @@ FLEET = {"name": "ci", "template": "docker", "pool": "ci"}
 DECLARED = {
     "yard_owner": "site",
     "yard_templates": [{"name": "docker", "max_memory_mib": 2048, "commands": ["true"]}],
-    "yard_pools": [{"name": "all", "memory_mib": 4096}, {"name": "ci", "parent": "all", "hosts": 2}],
+    "yard_pools": [
+        {"name": "all", "memory_mib": 4096},
+        {"name": "ci", "parent": "all", "hosts": 2},
+    ],
     "yard_fleets": [{**FLEET, "count": 2, "vcpus": 2, "on_full": "fill"}],
 }
 
@@ -27,9 +32,25 @@ def told(controller: Controller) -> Played:
     archive.write_bytes(b"an archive")
     return controller.play(
         [
-            task("template", "template", name="docker", preload=[{"archive": str(archive)}], max_memory_mib=2048),
-            task("two at once", "template", name="docker", preload=[{"archive": "/a", "rootfs": "/b", "name": "c"}]),
-            task("by tag", "template", name="docker", preload=[{"image": "registry.example/app:1", "name": "app"}]),
+            task(
+                "template",
+                "template",
+                name="docker",
+                preload=[{"archive": str(archive)}],
+                max_memory_mib=2048,
+            ),
+            task(
+                "two at once",
+                "template",
+                name="docker",
+                preload=[{"archive": "/a", "rootfs": "/b", "name": "c"}],
+            ),
+            task(
+                "by tag",
+                "template",
+                name="docker",
+                preload=[{"image": "registry.example/app:1", "name": "app"}],
+            ),
             task("dry", "pool", DRY, name="ci", hosts=2),
             task("pool", "pool", name="ci", hosts=2),
             task("pool again", "pool", name="ci", hosts=2),
@@ -63,7 +84,9 @@ def test_a_pool_is_kept_as_declared(told: Played) -> None:
 
 
 def test_what_has_no_room_is_refused_with_the_numbers(told: Played) -> None:
-    assert told["too many"]["error"]["kind"] == told["filled"]["error"]["kind"] == "PoolQuotaExceeded"
+    assert (
+        told["too many"]["error"]["kind"] == told["filled"]["error"]["kind"] == "PoolQuotaExceeded"
+    )
     assert "2 of 2 hosts are taken, and 1 more asked for" in told["too many"]["msg"]
     assert told["none"]["fleets"] == []
     assert told["two"]["fleets"][0]["hosts"] == ["ci-1", "ci-2"]

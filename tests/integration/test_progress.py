@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The progress of long work is shown while it runs, where that can be, and is in the result in any case."""
+"""The progress of long work is shown while it runs, where that can be, and is in the result in any
+case.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,8 @@ def test_lines_come_while_the_task_runs(controller: Controller) -> None:
         for line in running.stdout or ():
             seen[line.split(" (")[0].strip()] = time.monotonic()
     warm, frozen = (
-        seen[f"[localhost] template docker: {stage}"] for stage in ("wait for Docker and warm up", "frozen")
+        seen[f"[localhost] template docker: {stage}"]
+        for stage in ("wait for Docker and warm up", "frozen")
     )
     assert frozen - warm > 0.5
     assert seen["changed: [localhost]"] > frozen
@@ -53,7 +56,9 @@ def told(controller: Controller) -> Played:
     )
 
 
-def test_a_file_of_the_users_own_is_appended_to_and_shown(told: Played, controller: Controller) -> None:
+def test_a_file_of_the_users_own_is_appended_to_and_shown(
+    told: Played, controller: Controller
+) -> None:
     lines = (controller.root / "mine").read_text().splitlines()
     assert lines[0] == "what was there"
     assert lines[1:] == told["own file"]["progress"]
@@ -72,7 +77,9 @@ def test_a_task_in_the_background_has_its_lines_in_the_result(told: Played) -> N
 
 
 def test_each_item_of_a_loop_shows_its_own(told: Played) -> None:
-    assert told.stderr.index("host one-1: ready") < told.stderr.index("host two-1: instant fork runs")
+    assert told.stderr.index("host one-1: ready") < told.stderr.index(
+        "host two-1: instant fork runs"
+    )
 
 
 def test_check_mode_shows_none(told: Played) -> None:
@@ -81,6 +88,10 @@ def test_check_mode_shows_none(told: Played) -> None:
 
 
 def test_no_line_is_lost_or_torn_when_hosts_are_made_at_once(told: Played) -> None:
-    shown = [line.removeprefix("[localhost] ") for line in told.stderr.splitlines() if "host many-" in line]
+    shown = [
+        line.removeprefix("[localhost] ")
+        for line in told.stderr.splitlines()
+        if "host many-" in line
+    ]
     assert sorted(shown) == sorted(told["parallel"]["progress"])
     assert len(shown) == 24

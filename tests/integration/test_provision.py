@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The option provision of the module template, and of a whole yard: over a hypervisor without machines."""
+"""The option provision of the module template, and of a whole yard: over a hypervisor without
+machines.
+"""
 
 from __future__ import annotations
 
@@ -40,12 +42,31 @@ def told(controller: Controller) -> Played:
         [
             task("both", "template", name="t", provision={"playbook": good, "roles": [str(role)]}),
             task("neither", "template", name="t", provision={"variables": {"a": 1}}),
-            task("elsewhere", "template", name="t", provision={"playbook": good, "variables": {"ansible_host": "x"}}),
+            task(
+                "elsewhere",
+                "template",
+                name="t",
+                provision={"playbook": good, "variables": {"ansible_host": "x"}},
+            ),
             task("not there", "template", DRY, name="t", provision={"playbook": good + "x"}),
-            task("dry", "template", DRY, name="t", provision={"playbook": good, "variables": {"a": 1}}),
+            task(
+                "dry",
+                "template",
+                DRY,
+                name="t",
+                provision={"playbook": good, "variables": {"a": 1}},
+            ),
             task("made", "template", name="t", provision={"playbook": good, "variables": {"a": 1}}),
-            task("again", "template", name="t", provision={"playbook": good, "variables": {"a": 1}}),
-            task("other", "template", DRY, name="t", provision={"playbook": good, "variables": {"a": 2}}),
+            task(
+                "again", "template", name="t", provision={"playbook": good, "variables": {"a": 1}}
+            ),
+            task(
+                "other",
+                "template",
+                DRY,
+                name="t",
+                provision={"playbook": good, "variables": {"a": 2}},
+            ),
             task("broken", "template", name="broken", provision={"playbook": bad}),
             task("nothing of it", "template_info", name="broken"),
             task("roles", "template", name="r", provision={"roles": [str(role)]}),
@@ -62,7 +83,9 @@ def test_what_cannot_be_is_refused(told: Played) -> None:
 
 
 def test_check_mode_says_that_it_would_run(told: Played) -> None:
-    assert told["dry"]["plan"] == told["made"]["plan"] == [f"build template t: there is none, {RUNS}"]
+    assert (
+        told["dry"]["plan"] == told["made"]["plan"] == [f"build template t: there is none, {RUNS}"]
+    )
     assert told["dry"]["diff"]["after"]["template t"]["provision"] == "playbook template.yml"
     assert told["made"]["template"]["provision"] == "playbook template.yml"
     assert told["again"]["changed"] is False
@@ -82,8 +105,10 @@ def test_roles_are_run_too(told: Played) -> None:
 def test_a_whole_yard_has_it(controller: Controller, tmp_path: Path) -> None:
     book = write(tmp_path / "book", [])
     declared = {
-        "yard_owner": "site", "yard_fleets": [], "yard_templates": [{"name": "y", "provision": {"playbook": book}}],
-    }  # fmt: skip
+        "yard_owner": "site",
+        "yard_fleets": [],
+        "yard_templates": [{"name": "y", "provision": {"playbook": book}}],
+    }
     file = tmp_path / "yard.json"
     file.write_text(json.dumps(declared))
     done = controller.run("stockyard.container_hosts.site", "-e", f"yard={file}")
@@ -101,10 +126,27 @@ def test_a_play_for_others_is_an_error_and_is_not_skipped(
     book.write_text(json.dumps([{"hosts": hosts, "gather_facts": False, "tasks": []}]))
     digest = "a" * 64
     record = TemplateRecord(
-        "me", "default", "base", "7f6ee7d0-4a3f-4e2a-9d0b-3f2f5c1c2a11", digest, digest, digest, Hardware(), "running",
-        "stockyard", "booting", 1.0, "52:54:00:00:00:01",
-    )  # fmt: skip
+        "me",
+        "default",
+        "base",
+        "7f6ee7d0-4a3f-4e2a-9d0b-3f2f5c1c2a11",
+        digest,
+        digest,
+        digest,
+        Hardware(),
+        "running",
+        "stockyard",
+        "booting",
+        1.0,
+        "52:54:00:00:00:01",
+    )
     with workshop() as work:
         work.public_key()
         with pytest.raises(GuestError, match="Could not match supplied host pattern"):
-            play(Provision(str(book)), SshTarget("nobody", "127.0.0.1", 9), work, record, Deadline(60))
+            play(
+                Provision(str(book)),
+                SshTarget("nobody", "127.0.0.1", 9),
+                work,
+                record,
+                Deadline(60),
+            )

@@ -50,11 +50,15 @@ def test_what_is_over_is_taken_away(told: Played) -> None:
     assert "is not a duration" in told["bad"]["msg"]
 
 
-def test_the_playbook_says_what_it_left_alone(controller: Controller, told: Played, tmp_path: Path) -> None:
+def test_the_playbook_says_what_it_left_alone(
+    controller: Controller, told: Played, tmp_path: Path
+) -> None:
     declaration = tmp_path / "yard.yml"
     declaration.write_text(json.dumps({"yard_owner": "stockyard"}))
     with controller.state.open("a") as state:
-        state.write(json.dumps(["stockyard.default.foreign", {"record": "", "state": "running"}]) + "\n")
+        state.write(
+            json.dumps(["stockyard.default.foreign", {"record": "", "state": "running"}]) + "\n"
+        )
     dry = controller.run(PLAYBOOK, "-e", f"yard={declaration}", "--check", "--diff")
     assert dry.returncode == 0, dry.output
     done = controller.run(PLAYBOOK, "-e", f"yard={declaration}", "-e", "reap_grace=0s")
@@ -64,11 +68,16 @@ def test_the_playbook_says_what_it_left_alone(controller: Controller, told: Play
 
 
 def test_the_command_says_the_same(controller: Controller, told: Played) -> None:
-    environment = {**controller.environment, "PYTHONPATH": str(CHECKOUT / "plugins" / "module_utils")}
+    environment = {
+        **controller.environment,
+        "PYTHONPATH": str(CHECKOUT / "plugins" / "module_utils"),
+    }
 
     def run(*words: str) -> str:
         argv = [sys.executable, "-m", "stockyard.cli.main", *words]
-        done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(
+            argv, env=environment, capture_output=True, text=True, timeout=60, check=False
+        )
         assert done.returncode == 0, done.stderr
         return done.stdout
 

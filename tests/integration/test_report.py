@@ -23,7 +23,9 @@ HOSTILE = "<script>document.title='owned'</script>"
 @pytest.fixture(scope="module")
 def yard(controller: Controller) -> Controller:
     with Yard(
-        controller.hypervisor, pki_dir=str(controller.home / ".config" / "stockyard"), clock=BriskClock()
+        controller.hypervisor,
+        pki_dir=str(controller.home / ".config" / "stockyard"),
+        clock=BriskClock(),
     ) as made:
         made.template(TemplateSpec("docker"))
         made.fleet(FleetSpec("web", "docker", count=3, labels={"note": HOSTILE}))
@@ -32,23 +34,29 @@ def yard(controller: Controller) -> Controller:
 
 
 def test_the_playbook_writes_both(yard: Controller) -> None:
-    played = yard.run("stockyard.container_hosts.report", "-e", "yard=yard.yml", "-e", "report_metrics=yard.prom")
+    played = yard.run(
+        "stockyard.container_hosts.report", "-e", "yard=yard.yml", "-e", "report_metrics=yard.prom"
+    )
     assert played.returncode == 0, played.output
     assert "web-3" in (yard.home / "yard.html").read_text()
-    found = {f.name: f for f in text_string_to_metric_families((yard.home / "yard.prom").read_text())}
+    found = {
+        f.name: f for f in text_string_to_metric_families((yard.home / "yard.prom").read_text())
+    }
     assert found["stockyard_fleet_hosts_ready"].samples[0].value == 3.0
 
 
 def test_the_module(yard: Controller) -> None:
     file = yard.home / "again.prom"
     options = {"dest": str(file), "format": "metrics"}
-    played = yard.play([
-        task("dry", "report", {"check_mode": True}, **options),
-        {"name": "still none", "ansible.builtin.stat": {"path": str(file)}},
-        task("written", "report", **options),
-        task("again", "report", **options),
-        task("nowhere", "report", dest="/nowhere/yard.html"),
-    ])  # fmt: skip
+    played = yard.play(
+        [
+            task("dry", "report", {"check_mode": True}, **options),
+            {"name": "still none", "ansible.builtin.stat": {"path": str(file)}},
+            task("written", "report", **options),
+            task("again", "report", **options),
+            task("nowhere", "report", dest="/nowhere/yard.html"),
+        ]
+    )
     assert [played[name]["changed"] for name in ("dry", "written", "again")] == [True, True, False]
     assert not played["still none"]["stat"]["exists"]
     assert played["written"]["figures"] == {
@@ -64,7 +72,9 @@ def test_the_module(yard: Controller) -> None:
 
 
 def test_a_browser_shows_it(yard: Controller, tmp_path: Path) -> None:
-    """The page as Chromium draws it, with its scripts on: none runs. The screenshot is kept under build."""
+    """The page as Chromium draws it, with its scripts on: none runs. The screenshot is kept under
+    build.
+    """
     browser = next((found for name in BROWSERS if (found := shutil.which(name))), None)
     if not browser:
         pytest.skip("Chromium is not installed: apt-get install chromium")
@@ -74,12 +84,22 @@ def test_a_browser_shows_it(yard: Controller, tmp_path: Path) -> None:
     picture = Path(__file__).parents[2] / "build" / "report.png"
     picture.parent.mkdir(exist_ok=True)
     picture.unlink(missing_ok=True)
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--user-data-dir={tmp_path}"]
+    flags = [
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--hide-scrollbars",
+        f"--user-data-dir={tmp_path}",
+    ]
     shot = [f"--screenshot={picture}", "--window-size=1400,1000"]
     said = []
     for more in (shot, ["--dump-dom"]):
         done = subprocess.run(
-            [browser, *flags, *more, page.as_uri()], capture_output=True, text=True, timeout=120, check=False
+            [browser, *flags, *more, page.as_uri()],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
         )
         assert done.returncode == 0, done.stderr
         said.append(done.stdout)

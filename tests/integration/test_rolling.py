@@ -53,7 +53,9 @@ def test_the_plan_is_told(told: Played, name: str, plan: list[str]) -> None:
 
 def test_the_hook_ran_for_those_that_went(told: Played, controller: Controller) -> None:
     old = {h["name"]: h["docker"]["endpoint"] for h in told["fleet"]["hosts"]}
-    assert (controller.root / "hook").read_text().splitlines() == [f"{name} {old[name]}" for name in ("web-1", "web-2")]
+    assert (controller.root / "hook").read_text().splitlines() == [
+        f"{name} {old[name]}" for name in ("web-1", "web-2")
+    ]
 
 
 def test_a_hook_that_fails_stops_the_rollout(told: Played) -> None:

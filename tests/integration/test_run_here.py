@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Modules that run on the controller are not packed: they are run out of the collection's own directory."""
+"""Modules that run on the controller are not packed: they are run out of the collection's own
+directory.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,10 @@ PACKED = "Using module file"
 @pytest.fixture(scope="module")
 def told(controller: Controller) -> Played:
     elsewhere = {
-        "environment": {"STOCKYARD_HYPERVISOR": f"memory://{controller.root}/elsewhere", "OTHER": "{{ 1 + 1 }}"}
+        "environment": {
+            "STOCKYARD_HYPERVISOR": f"memory://{controller.root}/elsewhere",
+            "OTHER": "{{ 1 + 1 }}",
+        }
     }
     hostile = {"environment": {"STOCKYARD_RUN_MODULE": "reap", "STOCKYARD_RUN_PLUGINS": "/nowhere"}}
     return controller.play(
@@ -49,4 +54,7 @@ def test_what_is_wrong_with_options_is_told_as_ever(told: Played) -> None:
 
 def test_it_is_of_no_use_in_a_play(told: Played) -> None:
     assert told["in a play"]["failed"] is True
-    assert told["in a play"]["msg"] == "It is for the action plugins of this collection, and not for plays."
+    assert (
+        told["in a play"]["msg"]
+        == "It is for the action plugins of this collection, and not for plays."
+    )

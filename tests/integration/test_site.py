@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The playbooks site and teardown, from an empty yard to an empty yard, and the same job through the SDK."""
+"""The playbooks site and teardown, from an empty yard to an empty yard, and the same job through
+the SDK.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ from .conftest import CHECKOUT, Controller, Played
 
 SITE, TEARDOWN = "stockyard.container_hosts.site", "stockyard.container_hosts.teardown"
 DEMO = ("-e", f"yard={CHECKOUT}/examples/yard.yml")
-TAKERS = sorted(p.stem for p in (CHECKOUT / "playbooks").glob("*.yml") if "declaration.yml" in p.read_text())
+TAKERS = sorted(
+    p.stem for p in (CHECKOUT / "playbooks").glob("*.yml") if "declaration.yml" in p.read_text()
+)
 DECLARATION = {
     "yard_owner": "mine",
     "yard_templates": [{"name": "small", "memory_mib": 512}, {"name": "old", "state": "absent"}],
@@ -62,7 +66,13 @@ def test_a_yard_from_nothing_to_nothing(controller: Controller) -> None:
 
     dry = controller.run(TEARDOWN, *DEMO, "--check")
     assert changed(dry, 1), dry.output
-    assert sorted(dry["Delete all hosts"]["hosts"]) == ["alone", "forgotten-1", "web-1", "web-2", "web-3"]
+    assert sorted(dry["Delete all hosts"]["hosts"]) == [
+        "alone",
+        "forgotten-1",
+        "web-1",
+        "web-2",
+        "web-3",
+    ]
 
     gone = controller.run(TEARDOWN, *DEMO)
     assert changed(gone, 1), gone.output
@@ -72,7 +82,12 @@ def test_a_yard_from_nothing_to_nothing(controller: Controller) -> None:
 
     last = controller.run(TEARDOWN, *DEMO, "-e", "teardown_templates=true")
     assert changed(last, 1), last.output
-    assert controller.run(TEARDOWN, *DEMO, "-e", "teardown_templates=true")["Delete all hosts"]["changed"] is False
+    assert (
+        controller.run(TEARDOWN, *DEMO, "-e", "teardown_templates=true")["Delete all hosts"][
+            "changed"
+        ]
+        is False
+    )
     assert not list((controller.root / "yard.json.d" / "disks").iterdir())
 
 
@@ -106,7 +121,9 @@ def test_an_option_that_does_not_exist_is_refused(controller: Controller, tmp_pa
 
 
 @pytest.mark.parametrize("playbook", [SITE, TEARDOWN, "stockyard.container_hosts.rebuild"])
-def test_a_variable_that_does_not_exist_is_refused(controller: Controller, tmp_path: Path, playbook: str) -> None:
+def test_a_variable_that_does_not_exist_is_refused(
+    controller: Controller, tmp_path: Path, playbook: str
+) -> None:
     """Else the yard of the default owner would be meant."""
     (tmp_path / "bad.yml").write_text("yard_ower: mine\nmy_owner: x\nyard_fleets: []\n")
     bad = controller.run(playbook, "-e", f"yard={tmp_path}/bad.yml")
@@ -115,11 +132,19 @@ def test_a_variable_that_does_not_exist_is_refused(controller: Controller, tmp_p
     assert "bad.yml" in bad.output
 
 
-@pytest.mark.parametrize(("playbook", "named"), [
-    *((playbook, []) for playbook in TAKERS),
-    *(("site", ["-e", given]) for given in ("yards=mine.yml", "yard_file=mine.yml", "@mine.yml")),
-])  # fmt: skip
-def test_playbook_without_declaration_is_refused(controller: Controller, playbook: str, named: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("playbook", "named"),
+    [
+        *((playbook, []) for playbook in TAKERS),
+        *(
+            ("site", ["-e", given])
+            for given in ("yards=mine.yml", "yard_file=mine.yml", "@mine.yml")
+        ),
+    ],
+)
+def test_playbook_without_declaration_is_refused(
+    controller: Controller, playbook: str, named: list[str]
+) -> None:
     """No file is a default: its owner would be another user."""
     (controller.home / "mine.yml").write_text(json.dumps(DECLARATION))
     before = controller.state.read_bytes() if controller.state.exists() else b""
@@ -131,7 +156,9 @@ def test_playbook_without_declaration_is_refused(controller: Controller, playboo
 
 
 @pytest.mark.parametrize("arguments", [["--check"], []])
-def test_site_with_the_declaration_of_another_yard_is_refused(controller: Controller, arguments: list[str]) -> None:
+def test_site_with_the_declaration_of_another_yard_is_refused(
+    controller: Controller, arguments: list[str]
+) -> None:
     """The owner is the same, and the fleets are not: nothing is deleted, and check mode says so."""
     (controller.home / "mine.yml").write_text(json.dumps(DECLARATION))
     assert controller.run(SITE, "-e", "yard=mine.yml").returncode == 0
@@ -144,7 +171,9 @@ def test_site_with_the_declaration_of_another_yard_is_refused(controller: Contro
     assert controller.state.read_bytes() == before
 
 
-def test_an_error_names_the_one_of_many_that_it_is_about(controller: Controller, tmp_path: Path) -> None:
+def test_an_error_names_the_one_of_many_that_it_is_about(
+    controller: Controller, tmp_path: Path
+) -> None:
     wrong = "[{name: a, template: docker}, {name: b, template: docker, count: -1}]"
     (tmp_path / "bad.yml").write_text(f"yard_templates: [{{name: docker}}]\nyard_fleets: {wrong}\n")
     bad = controller.run(SITE, "-e", f"yard={tmp_path}/bad.yml")
@@ -154,9 +183,17 @@ def test_an_error_names_the_one_of_many_that_it_is_about(controller: Controller,
 def test_the_sdk_does_the_same_in_a_few_lines(controller: Controller, tmp_path: Path) -> None:
     example = CHECKOUT / "examples" / "sdk.py"
     assert len(example.read_text().splitlines()) < 25
-    environment = {**controller.environment, "STOCKYARD_HYPERVISOR": f"memory://{tmp_path}/yard.json"}
+    environment = {
+        **controller.environment,
+        "STOCKYARD_HYPERVISOR": f"memory://{tmp_path}/yard.json",
+    }
     done = subprocess.run(
-        [sys.executable, example], check=False, env=environment, capture_output=True, text=True, timeout=60
+        [sys.executable, example],
+        check=False,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert done.returncode == 0, done.stderr
     for name in ("web-1", "web-2", "web-3"):

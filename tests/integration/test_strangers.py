@@ -32,7 +32,8 @@ OPTIONS = {
 # A terminal would obey these.
 ESCAPES = "\x1b\x07\x9b\u202e\r"
 PLAYBOOKS = sorted(
-    (p.stem for p in (CHECKOUT / "playbooks").glob("*.yml")), key=lambda name: (name == "teardown", name)
+    (p.stem for p in (CHECKOUT / "playbooks").glob("*.yml")),
+    key=lambda name: (name == "teardown", name),
 )
 
 
@@ -50,7 +51,9 @@ def machines(controller: Controller) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def zoo(controller: Controller, declaration: Path) -> Callable[[], dict[str, Any]]:
-    """A foreign machine with our prefix, one of ours with a corrupt record, a copy of one, and one of another owner."""
+    """A foreign machine with our prefix, one of ours with a corrupt record, a copy of one, and one
+    of another owner.
+    """
     with Yard(controller.hypervisor, owner="mine", pki_dir=str(controller.root / "pki")) as yard:
         yard.template(TemplateSpec("docker"))
         yard.fleet(FleetSpec("web", "docker", 3))
@@ -62,10 +65,23 @@ def zoo(controller: Controller, declaration: Path) -> Callable[[], dict[str, Any
     broken = machines(controller)[ours["web-3"].domain]
     added = {
         "mine.default.web-7": {"record": "", "state": "running", "link": True, "backing": ""},
-        f"mine.default.web-9{ESCAPES}": {"record": "", "state": "running", "link": True, "backing": ""},
-        "mine.default.web-8": {"record": encode(ours["web-2"]), "state": "off", "link": False, "backing": ""},
+        f"mine.default.web-9{ESCAPES}": {
+            "record": "",
+            "state": "running",
+            "link": True,
+            "backing": "",
+        },
+        "mine.default.web-8": {
+            "record": encode(ours["web-2"]),
+            "state": "off",
+            "link": False,
+            "backing": "",
+        },
         ours["web-3"].domain: {**broken, "record": broken["record"][:-9]},
-        theirs.domain: {**machines(controller)[theirs.domain], "record": encode(replace(theirs, phase="deleting"))},
+        theirs.domain: {
+            **machines(controller)[theirs.domain],
+            "record": encode(replace(theirs, phase="deleting")),
+        },
     }
     with controller.state.open("a") as state:
         state.writelines(json.dumps([name, machine]) + "\n" for name, machine in added.items())
@@ -87,10 +103,18 @@ def test_what_is_not_proven_ours_survives(
     before = zoo()
     assert None not in before.values()
     done = controller.run(
-        f"stockyard.container_hosts.{playbook}", "-e", f"yard={declaration}", *OPTIONS.get(playbook, [])
+        f"stockyard.container_hosts.{playbook}",
+        "-e",
+        f"yard={declaration}",
+        *OPTIONS.get(playbook, []),
     )
     assert zoo() == before, done.output
     assert not set(ESCAPES) & set(done.output)
     if playbook == "reap":
-        for name in ("mine.default.web-7", "mine.default.web-8", "mine.default.web-3", "theirs.default.web-1"):
+        for name in (
+            "mine.default.web-7",
+            "mine.default.web-8",
+            "mine.default.web-3",
+            "theirs.default.web-1",
+        ):
             assert f"machine {name}: " in done.stdout

@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The modules volume and volume_info, and volumes in a declared yard, over the memory hypervisor."""
+"""The modules volume and volume_info, and volumes in a declared yard, over the memory
+hypervisor.
+"""
 
 from __future__ import annotations
 
@@ -105,6 +107,8 @@ def test_what_is_returned(told: Played) -> None:
 def test_taking_a_yard_away_keeps_its_volumes_and_says_so(told: Played) -> None:
     names = ["data-then", "golden", "web-1-docker", "web-2-docker"]
     assert told["torn down"]["kept"] == [f"volume {name}" for name in names]
-    assert told["gone"]["plan"] == [f"destroy volume {name}: the yard is taken away" for name in names]
+    assert told["gone"]["plan"] == [
+        f"destroy volume {name}: the yard is taken away" for name in names
+    ]
     assert "kept" not in told["gone"]
     assert told["none left"]["volumes"] == []

@@ -26,7 +26,10 @@ REFUSED = {
     "wrong type": ({"fleets": [{**WEB, "count": "many"}]}, "count"),
     "contradiction": ({"fleets": [{**WEB, "count": 2, "names": ["a"]}]}, "count is 2"),
     "bad age": ({"templates": [{"name": "docker", "max_age": "soon"}]}, "max_age"),
-    "not here": ({"fleets": [{**WEB, "hypervisors": [{"name": "east"}]}]}, "not among the fleet's hypervisors"),
+    "not here": (
+        {"fleets": [{**WEB, "hypervisors": [{"name": "east"}]}]},
+        "not among the fleet's hypervisors",
+    ),
 }
 
 
@@ -49,7 +52,9 @@ def told(controller: Controller) -> Played:
             declared("stale", YARD, only_if=plan),
             declared("empty", {}, prune=True),
             declared("null", {"fleets": None, "templates": None}, prune="yes"),
-            declared("absent", {"templates": [DOCKER], "fleets": [{"name": "web", "state": "absent"}]}),
+            declared(
+                "absent", {"templates": [DOCKER], "fleets": [{"name": "web", "state": "absent"}]}
+            ),
             declared("forced", {}, prune="force"),
         ]
     )

@@ -1,9 +1,11 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A Jenkins controller as far as its nodes go: written from Jenkins' documented API and what its source answers.
+"""A Jenkins controller as far as its nodes go: written from Jenkins' documented API and what its
+source answers.
 
-No controller can be had from the registries that the tests reach, so this stands in for one. The README beside it says
-what is like the real one and what is not. Builds are started by tests; they get an executor as Jenkins gives them out.
+No controller can be had from the registries that the tests reach, so this stands in for one. The
+README beside it says what is like the real one and what is not. Builds are started by tests; they
+get an executor as Jenkins gives them out.
 """
 
 from __future__ import annotations
@@ -85,7 +87,8 @@ class Jenkins(http.server.ThreadingHTTPServer):
         self.lock = threading.RLock()
         self.requests: list[str] = []
         self.broken: dict[str, tuple[int, str]] = {}
-        # Starts an agent over SSH, and says whether it came up. It takes its time, so nobody waits for it.
+        # Starts an agent over SSH, and says whether it came up. It takes its time, so nobody waits
+        # for it.
         self.launch: Callable[[ElementTree.Element], bool] | None = None
         self._key = secrets.token_bytes(32)
         self.sessions: set[str] = set()
@@ -123,7 +126,11 @@ class Jenkins(http.server.ThreadingHTTPServer):
         """An inbound agent comes."""
         with self.lock:
             computer = self.computers.get(name)
-            if computer is None or computer.removed or not hmac.compare_digest(secret, self.secret(name)):
+            if (
+                computer is None
+                or computer.removed
+                or not hmac.compare_digest(secret, self.secret(name))
+            ):
                 return False
             computer.connected = True
             self.schedule()
@@ -146,7 +153,11 @@ class Jenkins(http.server.ThreadingHTTPServer):
         """Give builds that wait to nodes that are free."""
         for build in list(self.queue):
             for name, computer in sorted(self.computers.items()):
-                free = computer.connected and computer.held is None and len(computer.builds) < computer.executors
+                free = (
+                    computer.connected
+                    and computer.held is None
+                    and len(computer.builds) < computer.executors
+                )
                 if free and build.label in computer.labels:
                     build.node = name
                     computer.builds.append(build)
@@ -154,14 +165,18 @@ class Jenkins(http.server.ThreadingHTTPServer):
                     break
 
     def configure(self, computer: Computer, xml: ElementTree.Element) -> None:
-        """Take a configuration. A class that it does not know is left out, and it says nothing of that."""
+        """Take a configuration. A class that it does not know is left out, and it says nothing of
+        that.
+        """
         launcher = xml.find("launcher")
         if launcher is not None and launcher.get("class") not in self.launchers:
             xml.remove(launcher)
         computer.xml = xml
         if computer.launcher == SSH and not computer.connected:
             if self.launch:
-                threading.Thread(target=self._launched, args=(computer, self.launch), daemon=True).start()
+                threading.Thread(
+                    target=self._launched, args=(computer, self.launch), daemon=True
+                ).start()
             else:
                 computer.connected = True
         self.schedule()
@@ -174,20 +189,29 @@ class Jenkins(http.server.ThreadingHTTPServer):
 
 
 def serialised(element: ElementTree.Element) -> bytes:
-    return b"<?xml version='1.1' encoding='UTF-8'?>\n" + bytes(ElementTree.tostring(element, encoding="utf-8"))
+    return b"<?xml version='1.1' encoding='UTF-8'?>\n" + bytes(
+        ElementTree.tostring(element, encoding="utf-8")
+    )
 
 
 def node_xml(bean: dict[str, Any]) -> ElementTree.Element:
     """What Jenkins keeps of the form that makes a node."""
     slave = ElementTree.Element("slave")
     fields = {
-        "name": bean["name"], "description": bean.get("nodeDescription", ""), "remoteFS": bean["remoteFS"],
-        "numExecutors": str(bean["numExecutors"]), "mode": bean["mode"],
-    }  # fmt: skip
+        "name": bean["name"],
+        "description": bean.get("nodeDescription", ""),
+        "remoteFS": bean["remoteFS"],
+        "numExecutors": str(bean["numExecutors"]),
+        "mode": bean["mode"],
+    }
     for tag, text in fields.items():
         ElementTree.SubElement(slave, tag).text = text
-    ElementTree.SubElement(slave, "retentionStrategy", {"class": bean["retentionStrategy"]["stapler-class"]})
-    launcher = ElementTree.SubElement(slave, "launcher", {"class": bean["launcher"]["stapler-class"]})
+    ElementTree.SubElement(
+        slave, "retentionStrategy", {"class": bean["retentionStrategy"]["stapler-class"]}
+    )
+    launcher = ElementTree.SubElement(
+        slave, "launcher", {"class": bean["launcher"]["stapler-class"]}
+    )
     settings = ElementTree.SubElement(launcher, "workDirSettings")
     ElementTree.SubElement(settings, "disabled").text = "false"
     ElementTree.SubElement(settings, "internalDir").text = "remoting"
@@ -253,7 +277,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 self._route([unquote(word) for word in where.split("/") if word])
 
     def _let_in(self) -> bool:
-        """Whether who asks may. A token needs no crumb; a password does, and the session that it was given in."""
+        """Whether who asks may. A token needs no crumb; a password does, and the session that it
+        was given in.
+        """
         kind, _space, login = (self.headers.get("Authorization") or "").partition(" ")
         if kind != "Basic":
             self._page(403, "Authentication required", {"X-You-Are-Authenticated-As": "anonymous"})
@@ -269,12 +295,17 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def _crumb_is_right(self) -> bool:
         session = (self.headers.get("Cookie") or "").partition("=")[2]
-        return session in self.server.sessions and self.headers.get("Jenkins-Crumb") == f"crumb-of-{session}"
+        return (
+            session in self.server.sessions
+            and self.headers.get("Jenkins-Crumb") == f"crumb-of-{session}"
+        )
 
     def _route(self, words: list[str]) -> None:
         match (self.command, words):
             case ("GET", ["computer", "api", "json"]):
-                listed = {"computer": [self._built_in(), *map(self._exported, self.server.computers)]}
+                listed = {
+                    "computer": [self._built_in(), *map(self._exported, self.server.computers)]
+                }
                 self._json(pruned(listed, self.query["tree"]) if "tree" in self.query else listed)
             case ("GET", ["crumbIssuer", "api", "json"]):
                 session = secrets.token_hex(8)
@@ -294,8 +325,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         elif action == "config.xml" and not computer.removed:
             self._configure(computer)
         elif action == "jenkins-agent.jnlp" and self.command == "GET":
-            argument = f"<argument>{self.server.secret(name)}</argument><argument>{escape(name)}</argument>"
-            text = f"<jnlp><application-desc>{argument}<argument>-url</argument></application-desc></jnlp>"
+            secret, title = self.server.secret(name), escape(name)
+            argument = f"<argument>{secret}</argument><argument>{title}</argument>"
+            arguments = f"{argument}<argument>-url</argument>"
+            text = f"<jnlp><application-desc>{arguments}</application-desc></jnlp>"
             self._say(200, text.encode(), "application/x-java-jnlp-file")
         elif action not in ("changeOfflineCause", "toggleOffline", "doDelete"):
             self._page(404, "Not Found")
@@ -332,7 +365,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def _configure(self, computer: Computer) -> None:
         try:
-            xml = ElementTree.fromstring(re.sub(rb"\A<\?xml[^>]*\?>", b"", self.body))  # noqa: S314  # it comes from the test
+            # it comes from the test
+            xml = ElementTree.fromstring(re.sub(rb"\A<\?xml[^>]*\?>", b"", self.body))  # noqa: S314
         except ElementTree.ParseError:
             self._page(500, "Oops! A problem occurred while processing the request.")
             return
@@ -347,7 +381,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         return {
             "_class": "hudson.slaves.SlaveComputer",
             "actions": [],
-            "assignedLabels": [] if computer.removed else [{"name": label} for label in sorted(computer.labels)],
+            "assignedLabels": []
+            if computer.removed
+            else [{"name": label} for label in sorted(computer.labels)],
             "description": "" if computer.removed else computer.text("description"),
             "displayName": name,
             "executors": [{} for _number in range(computer.executors)],
@@ -365,18 +401,26 @@ class Handler(http.server.BaseHTTPRequestHandler):
             "_class": "hudson.model.Hudson$MasterComputer",
             "assignedLabels": [{"name": "built-in"}],
             "description": "the Jenkins controller's built-in node",
-            "displayName": BUILT_IN, "executors": [], "idle": True, "numExecutors": 0, "offline": False,
-            "offlineCauseReason": "", "temporarilyOffline": False,
-        }  # fmt: skip
+            "displayName": BUILT_IN,
+            "executors": [],
+            "idle": True,
+            "numExecutors": 0,
+            "offline": False,
+            "offlineCauseReason": "",
+            "temporarilyOffline": False,
+        }
 
     def _json(self, value: object, headers: dict[str, str] | None = None) -> None:
         self._say(200, json.dumps(value).encode(), "application/json;charset=utf-8", headers)
 
     def _page(self, status: int, text: str, headers: dict[str, str] | None = None) -> None:
-        page = f"<html><head><style>p{{}}</style></head><body><h1>Error</h1><p>{text}</p></body></html>"
+        body = f"<h1>Error</h1><p>{text}</p>"
+        page = f"<html><head><style>p{{}}</style></head><body>{body}</body></html>"
         self._say(status, page.encode(), "text/html;charset=utf-8", headers)
 
-    def _say(self, status: int, body: bytes, kind: str, headers: dict[str, str] | None = None) -> None:
+    def _say(
+        self, status: int, body: bytes, kind: str, headers: dict[str, str] | None = None
+    ) -> None:
         self.send_response(status)
         for name, value in {"X-Jenkins": "2.555", "Content-Type": kind, **(headers or {})}.items():
             self.send_header(name, value)

@@ -37,7 +37,8 @@ REPLAY = "STOCKYARD_KILL_SEEDS"
 class Ground:
     """One hypervisor.
 
-    :param by_time: whether a job is killed at a moment, as seen from outside; else at one of the calls that it makes.
+    :param by_time: whether a job is killed at a moment, as seen from outside; else at one of the
+        calls that it makes.
     """
 
     place: Place
@@ -55,7 +56,8 @@ class Ground:
     def length(self, name: str) -> float:
         """How long a job is when nobody kills it: in calls, or in seconds. Found out once.
 
-        On real guests that takes a while, so all follow from the length of one: it says how fast the machine is.
+        On real guests that takes a while, so all follow from the length of one: it says how fast
+        the machine is.
         """
         if self.by_time and name != UNIT:
             return JOBS[name].length * self.length(UNIT)
@@ -105,7 +107,11 @@ class Ground:
     def secrets(self) -> set[str]:
         """Files in the directory for keys that should not outlast a job: by their names."""
         home = Path(self.place.pki) / self.place.owner / "default"
-        found = {str(p.relative_to(home)) for p in home.rglob("*") if p.name.startswith(".") and p.name != ".lock"}
+        found = {
+            str(p.relative_to(home))
+            for p in home.rglob("*")
+            if p.name.startswith(".") and p.name != ".lock"
+        }
         return found | {f"leases/{p.name}" for p in home.glob("leases/*")}
 
 
@@ -131,7 +137,9 @@ class MemoryGround(Ground):
             "machines": machines,
             "files": {p.name.removesuffix(".json") for p in folder.glob("disks/*")},
             "volumes": {p.name for p in folder.glob("volumes/*")},
-            "locks": {p.name for p in folder.rglob("*.lock") if not {"disks", "volumes"} & set(p.parts)},
+            "locks": {
+                p.name for p in folder.rglob("*.lock") if not {"disks", "volumes"} & set(p.parts)
+            },
             "secrets": self.secrets(),
             "rest": beside - {self.path.name, f"{self.path.name}.d", "pki"},
         }
@@ -144,7 +152,9 @@ class LibvirtGround(Ground):
         with self.place.open() as yard:
             yard.teardown(volumes=True)
             yard.reap(grace=0)
-        shutil.rmtree(Path(self.place.pki) / self.place.owner / "default" / "leases", ignore_errors=True)
+        shutil.rmtree(
+            Path(self.place.pki) / self.place.owner / "default" / "leases", ignore_errors=True
+        )
 
     def inventory(self) -> dict[str, set[str]]:
         import libvirt
@@ -157,13 +167,19 @@ class LibvirtGround(Ground):
         store = Path(str(self.place.storage))
         folders = {p for kind in ("hosts", "templates") for p in (store / kind).iterdir()}
         return {
-            "machines": {name for name in domains.values() if name.startswith(f"{self.place.owner}.")},
+            "machines": {
+                name for name in domains.values() if name.startswith(f"{self.place.owner}.")
+            },
             "files": {p.name for p in folders if self._ours(p)},
             "volumes": {p.name for p in (store / "volumes").glob("*") if self._volume_of_ours(p)},
             "locks": {p.name for p in (store / "locks").iterdir()},
             "secrets": self.secrets(),
             "rest": {p.name for p in (store / "images").glob("work-*")}
-            | {f"QEMU {uuid}" for uuid, pid in running().items() if uuid not in domains and self._mine(pid)},
+            | {
+                f"QEMU {uuid}"
+                for uuid, pid in running().items()
+                if uuid not in domains and self._mine(pid)
+            },
         }
 
     def _ours(self, folder: Path) -> bool:
@@ -177,7 +193,10 @@ class LibvirtGround(Ground):
     def _volume_of_ours(self, folder: Path) -> bool:
         """Ours, or nobody's."""
         record = folder / "volume.json"
-        return not record.exists() or decode(json.loads(record.read_text())["record"]).owner == self.place.owner
+        return (
+            not record.exists()
+            or decode(json.loads(record.read_text())["record"]).owner == self.place.owner
+        )
 
     @staticmethod
     def _mine(pid: int) -> bool:
@@ -194,7 +213,8 @@ def seeds(count: int) -> list[int]:
     if given:
         return [int(word) for word in given.replace(",", " ").split()]
     # Where a run has several processes they agree on it: pytest-xdist gives them one number.
-    begin = random.Random(os.environ.get("PYTEST_XDIST_TESTRUNUID")).randrange(1, 10**6) * 100  # noqa: S311  # no secret
+    # no secret
+    begin = random.Random(os.environ.get("PYTEST_XDIST_TESTRUNUID")).randrange(1, 10**6) * 100  # noqa: S311
     return list(range(begin, begin + count))
 
 
@@ -209,12 +229,16 @@ def grounds() -> Iterator[dict[str, Ground]]:
 
 @pytest.fixture
 def ground(
-    request: pytest.FixtureRequest, grounds: dict[str, Ground], tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
+    grounds: dict[str, Ground],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Ground:
     """The hypervisor under test."""
     name: str = request.param
     if name not in grounds:
-        grounds[name] = memory(tmp_path_factory.mktemp("kill")) if name == "memory" else libvirt_session()
+        grounds[name] = (
+            memory(tmp_path_factory.mktemp("kill")) if name == "memory" else libvirt_session()
+        )
     return grounds[name]
 
 
@@ -244,7 +268,14 @@ def libvirt_session() -> LibvirtGround:
     owner = OWNER.replace("e2e", "kill")
     prepare.wait()
     place = Place(
-        "qemu:///session", str(WORK / "store"), str(WORK / "pki"), owner, TEMPLATE, keep=True, size=2, guests=True
+        "qemu:///session",
+        str(WORK / "store"),
+        str(WORK / "pki"),
+        owner,
+        TEMPLATE,
+        keep=True,
+        size=2,
+        guests=True,
     )
     ground = LibvirtGround(place, by_time=True)
     ground.clear()

@@ -27,7 +27,12 @@ def ask(place: Place, number: int, marks: str, requests: int, told: Connection) 
     with place.open() as yard:
         told.send("ready")
         told.recv()
-        told.send([outcome(partial(mark, yard, f"job-{number}-{turn}", marks, 0.0)) for turn in range(requests)])
+        told.send(
+            [
+                outcome(partial(mark, yard, f"job-{number}-{turn}", marks, 0.0))
+                for turn in range(requests)
+            ]
+        )
 
 
 def churn(place: Place, number: int, marks: str, requests: int, told: Connection) -> None:
@@ -45,7 +50,11 @@ def churn(place: Place, number: int, marks: str, requests: int, told: Connection
 def mark(yard: Yard, holder: str, marks: str, wait: float) -> Any:
     """Take a host and mark it; fails when somebody had it before."""
     lease = yard.lease("kill", holder=holder, duration=3600, wait=wait)
-    (uuid,) = (h["uuid"] for h in yard.hosts(name=lease.host) if h["lease"] and h["lease"]["id"] == lease.id)
+    (uuid,) = (
+        h["uuid"]
+        for h in yard.hosts(name=lease.host)
+        if h["lease"] and h["lease"]["id"] == lease.id
+    )
     with (Path(marks) / uuid).open("x") as file:
         file.write(holder)
     return lease

@@ -1,6 +1,7 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What controllers do here: each job with what comes before it, the run that is killed, and the one that follows.
+"""What controllers do here: each job with what comes before it, the run that is killed, and the one
+that follows.
 
 Jobs run in processes of their own, so everything in here can be pickled by name.
 """
@@ -21,7 +22,16 @@ from types import FrameType
 from typing import Any
 
 import stockyard
-from stockyard import FleetSpec, HostSpec, LeaseSpec, SingleSpec, TemplateSpec, VolumeSpec, VolumeUse, Yard
+from stockyard import (
+    FleetSpec,
+    HostSpec,
+    LeaseSpec,
+    SingleSpec,
+    TemplateSpec,
+    VolumeSpec,
+    VolumeUse,
+    Yard,
+)
 from stockyard.clock import SystemClock
 
 SDK = str(Path(stockyard.__file__).parent)
@@ -36,7 +46,8 @@ class Place:
 
     :param keep: whether its template is too dear to be made anew each time.
     :param size: how many hosts there are.
-    :param guests: whether there are some: they need time to settle, and the true time for their certificates.
+    :param guests: whether there are some: they need time to settle, and the true time for their
+        certificates.
     """
 
     uri: str
@@ -81,7 +92,8 @@ class Job:
     :param ports: those of the fleet that is declared then; nothing when no fleet is.
     :param ahead: how many seconds its controllers' clock is ahead, where there are no guests.
     :param volumes: those that there are then, by name, each with the host that has it.
-    :param length: how long it was on real guests, in lengths of UNIT: measured once, all on one machine.
+    :param length: how long it was on real guests, in lengths of UNIT: measured once, all on one
+        machine.
     """
 
     prepare: Callable[[Place, Yard], Any]
@@ -208,13 +220,17 @@ JOBS = {
     "reap": Job(ended, reap, reap_and_converge, ahead=2 * HOUR),
     "volumes": Job(nothing, with_volumes, with_volumes, volumes=EACH, length=2.5),
     "handing on": Job(with_volumes, hand_on, hand_on, ports=(8081,), volumes=EACH, length=4.5),
-    "plugging": Job(made, plug_and_drop, plug_and_drop, volumes={"golden": "", "kept-now": ""}, length=2.0),
+    "plugging": Job(
+        made, plug_and_drop, plug_and_drop, volumes={"golden": "", "kept-now": ""}, length=2.0
+    ),
     "teardown": Job(with_another, tear_down, tear_down, ports=None, length=1.6),
 }
 
 
 class Counter:
-    """Counts what the SDK calls, in all threads, and kills this process at the last call that is allowed."""
+    """Counts what the SDK calls, in all threads, and kills this process at the last call that is
+    allowed.
+    """
 
     def __init__(self, last: int) -> None:
         self.last = last

@@ -84,7 +84,9 @@ def test_many_controllers_on_one_fleet_end_clean_or_busy(ground: Ground) -> None
     assert told.keys() <= {"done", "busy"}
     assert told["done"] >= 1
     with ground.place.open() as yard:
-        assert [h["name"] for h in yard.hosts()] == [f"kill-{n + 1}" for n in range(ground.place.size)]
+        assert [h["name"] for h in yard.hosts()] == [
+            f"kill-{n + 1}" for n in range(ground.place.size)
+        ]
         assert all(h["ready"] for h in yard.hosts())
         assert not yard.fleet(ground.place.fleet()).changed
         yard.reap(grace=0)
@@ -95,7 +97,9 @@ def test_many_controllers_on_one_fleet_end_clean_or_busy(ground: Ground) -> None
 def test_many_controllers_on_fleets_of_their_own_all_end_clean(ground: Ground) -> None:
     fleet(ground, 0)
     names = [f"fleet-{n}" for n in range(CROWD)]
-    assert Counter(together(ground, crowd.converge, [(name, 1) for name in names])) == {"done": CROWD}
+    assert Counter(together(ground, crowd.converge, [(name, 1) for name in names])) == {
+        "done": CROWD
+    }
     with ground.place.open() as yard:
         found = yard.fleets()
         assert sorted(f["name"] for f in found) == sorted(names)
@@ -142,13 +146,17 @@ def test_a_holder_who_is_stopped_past_the_end_changes_nothing(ground: Ground) ->
 # Two hundred forks of real guests would take an hour.
 @pytest.mark.full
 @pytest.mark.parametrize("ground", ["memory"], indirect=True)
-def test_two_hundred_hosts_are_taken_and_given_back_and_nobody_gets_anothers(ground: Ground, tmp_path: Path) -> None:
+def test_two_hundred_hosts_are_taken_and_given_back_and_nobody_gets_anothers(
+    ground: Ground, tmp_path: Path
+) -> None:
     fleet(ground, 10)
     spec = FleetSpec("kill", ground.place.template.name, 10)
     pipes = []
     for number in range(CROWD):
         ours, theirs = CONTEXT.Pipe()
-        process = CONTEXT.Process(target=crowd.churn, args=(ground.place, number, str(tmp_path), 10, theirs))
+        process = CONTEXT.Process(
+            target=crowd.churn, args=(ground.place, number, str(tmp_path), 10, theirs)
+        )
         process.start()
         theirs.close()
         pipes.append(ours)

@@ -1,9 +1,10 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A controller dies of SIGKILL at any instant: one more run converges, one reap leaves exactly what is declared.
+"""A controller dies of SIGKILL at any instant: one more run converges, one reap leaves exactly what
+is declared.
 
-Each run takes other instants. The seed of one that failed is in its name; ``STOCKYARD_KILL_SEEDS=4711`` replays it, and
-several with commas between them.
+Each run takes other instants. The seed of one that failed is in its name;
+``STOCKYARD_KILL_SEEDS=4711`` replays it, and several with commas between them.
 """
 
 from __future__ import annotations
@@ -30,10 +31,14 @@ INSTANTS = [
 
 
 @pytest.mark.parametrize(("ground", "seed"), INSTANTS, indirect=["ground"])
-def test_after_a_kill_one_run_and_one_reap_leave_what_is_declared(ground: Ground, seed: int) -> None:
+def test_after_a_kill_one_run_and_one_reap_leave_what_is_declared(
+    ground: Ground, seed: int
+) -> None:
     draw = random.Random(seed)  # noqa: S311  # to be drawn again, not to be secret
     name, part = sorted(JOBS)[seed % len(JOBS)], draw.random()
-    print(f"seed {seed}: {name}, killed at {part:.3f} of it; replay with STOCKYARD_KILL_SEEDS={seed}")
+    print(
+        f"seed {seed}: {name}, killed at {part:.3f} of it; replay with STOCKYARD_KILL_SEEDS={seed}"
+    )
     ground.kill(name, part)
     job = JOBS[name]
     with ground.place.open(job.ahead) as yard:

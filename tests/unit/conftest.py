@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the unit tests share. `import stockyard` works because `make setup` puts the SDK's folder on .venv's path."""
+"""What the unit tests share. `import stockyard` works because `make setup` puts the SDK's folder on
+.venv's path.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,9 @@ def hypervisor(uri: str) -> FaultyProvider:
 @pytest.fixture
 def bare(hypervisor: FaultyProvider, clock: FakeClock, tmp_path: Path) -> Iterator[Yard]:
     """A yard with nothing in it."""
-    with Yard(provider=hypervisor.as_provider(), clock=clock, pki_dir=str(tmp_path / "pki")) as opened:
+    with Yard(
+        provider=hypervisor.as_provider(), clock=clock, pki_dir=str(tmp_path / "pki")
+    ) as opened:
         yield opened
 
 

@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What measures is right about what it says: medians, bounds, and the phases that it watches by name."""
+"""What measures is right about what it says: medians, bounds, and the phases that it watches by
+name.
+"""
 
 from __future__ import annotations
 
@@ -36,8 +38,10 @@ def test_a_bound_is_met_or_missed_by_the_median(tmp_path: Path) -> None:
         fail()
     found = json.loads(book.save(tmp_path).read_text())
     assert [(f["name"], f["median"], f["verdict"]) for f in found["figures"]] == [
-        ("quick", 2.0, "met"), ("slow", 4.0, "MISSED"), ("slow / quick", 2.0, "met"),
-    ]  # fmt: skip
+        ("quick", 2.0, "met"),
+        ("slow", 4.0, "MISSED"),
+        ("slow / quick", 2.0, "met"),
+    ]
     assert found["figures"][0]["samples"] == [9.0, 1.0, 2.0]
     assert found["machine"]["cores"]
     assert found["failed"] == {"what fails": "RuntimeError: on purpose"}
@@ -110,17 +114,31 @@ class FakeEngine:
     [
         (
             "scale",
-            {"1 forks by one task: each", "4 idle forks: of the processor", "16 idle forks: RAM of its own of each"},
+            {
+                "1 forks by one task: each",
+                "4 idle forks: of the processor",
+                "16 idle forks: RAM of its own of each",
+            },
         ),
         ("memory", {"a fork, idle for 1 min: RAM of its own", "fork / twin, after 1 min"}),
-        ("io", {"overlay: first writes", "volume: first writes", "TLS front: a question", "TLS front: load of 60 MB"}),
+        (
+            "io",
+            {
+                "overlay: first writes",
+                "volume: first writes",
+                "TLS front: a question",
+                "TLS front: load of 60 MB",
+            },
+        ),
         ("daytwo", {"rebuild of 4, one beside them", "a lease of a warm spare"}),
     ],
 )
 def test_subjects_of_real_guests_run_to_their_end(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, subject: str, expected: set[str]
 ) -> None:
-    """On a hypervisor without guests, and with stand-ins for what is read of them: no figure, but every step."""
+    """On a hypervisor without guests, and with stand-ins for what is read of them: no figure, but
+    every step.
+    """
     uri, pki = f"memory://{tmp_path}/hypervisor", str(tmp_path / "pki")
 
     @contextmanager
@@ -133,10 +151,16 @@ def test_subjects_of_real_guests_run_to_their_end(
         return Yard(uri, owner="bench", pki_dir=pki, clock=BriskClock())
 
     stand_ins = {
-        "opened": opened, "Engine": FakeEngine, "processor_seconds": lambda _hosts: 1.0, "Yard": another,
-        "private_mib": lambda _yard, _host: 30.0, "wait_idle": lambda _seconds: None, "_image": lambda _size: b"x",
-        "in_guest": lambda _host, *_rest: '{"first": 1.0}', "seconds": lambda _begin: 61.0,
-    }  # fmt: skip
+        "opened": opened,
+        "Engine": FakeEngine,
+        "processor_seconds": lambda _hosts: 1.0,
+        "Yard": another,
+        "private_mib": lambda _yard, _host: 30.0,
+        "wait_idle": lambda _seconds: None,
+        "_image": lambda _size: b"x",
+        "in_guest": lambda _host, *_rest: '{"first": 1.0}',
+        "seconds": lambda _begin: 61.0,
+    }
     module = importlib.import_module(f"bench.{subject}")
     for name, stand_in in stand_ins.items():
         if hasattr(module, name):
@@ -151,7 +175,9 @@ def test_calls_for_each_host_do_not_grow_with_their_number(tmp_path: Path) -> No
     """What CI gates on where the timing of a machine would flake."""
     provider = CountingProvider(open_provider(f"memory://{tmp_path}/hypervisor"))
     counted = {}
-    with Yard(provider=provider.as_provider(), pki_dir=str(tmp_path / "pki"), clock=BriskClock()) as yard:
+    with Yard(
+        provider=provider.as_provider(), pki_dir=str(tmp_path / "pki"), clock=BriskClock()
+    ) as yard:
         yard.template(TemplateSpec("base"))
         for count in (10, 40):
             provider.taken()
@@ -162,9 +188,24 @@ def test_calls_for_each_host_do_not_grow_with_their_number(tmp_path: Path) -> No
             yard.remove_fleet("ci")
     more = counted[40] - counted[10]
     assert {name: calls / 30 for name, calls in more.items()} == {
-        "host_address": 1, "create_host": 1, "fork": 1, "channel": 2, "guest_network": 1, "guest identify": 1,
-        "guest admit": 1, "guest settle": 1, "guest hello": 1, "set_link": 1, "claim": 1, "facts": 1,
-    }  # fmt: skip
-    # If nothing has to be done, hosts cost their lines in the result, and a message for the plan and for the result.
+        "host_address": 1,
+        "create_host": 1,
+        "fork": 1,
+        "channel": 2,
+        "guest_network": 1,
+        "guest identify": 1,
+        "guest admit": 1,
+        "guest settle": 1,
+        "guest hello": 1,
+        "set_link": 1,
+        "claim": 1,
+        "facts": 1,
+    }
+    # If nothing has to be done, hosts cost their lines in the result, and a message for the plan
+    # and for the result.
     unchanged = counted[-40] - counted[-10]
-    assert {name: calls / 30 for name, calls in unchanged.items()} == {"facts": 1, "channel": 2, "guest hello": 2}
+    assert {name: calls / 30 for name, calls in unchanged.items()} == {
+        "facts": 1,
+        "channel": 2,
+        "guest hello": 2,
+    }

@@ -16,9 +16,11 @@ from stockyard import errors
 from stockyard.errors import Busy, Conflict, StockyardError
 
 SDK = Path(errors.__file__).parent
-# Words that only users of Ansible have a use for: the console command and programs show the same errors.
+# Words that only users of Ansible have a use for: the console command and programs show the same
+# errors.
 ANSIBLE = re.compile(
-    r"\b(the|run|a) module\b|ansible_|\bhosts: |\bthe play\b|\bthe option\b|playbooks/|\byard_|--extra-vars"
+    r"\b(the|run|a) module\b|ansible_|\bhosts: |\bthe play\b|"
+    r"\bthe option\b|playbooks/|\byard_|--extra-vars"
 )
 
 
@@ -55,11 +57,17 @@ def remedies(path: Path) -> Iterator[str]:
     """Return the text of every remedy in a file, but for the values in it."""
     for node in ast.walk(ast.parse(path.read_text())):
         for value in (k.value for k in getattr(node, "keywords", ()) if k.arg == "remedy"):
-            parts = [n.value for n in ast.walk(value) if isinstance(n, ast.Constant) and isinstance(n.value, str)]
+            parts = [
+                n.value
+                for n in ast.walk(value)
+                if isinstance(n, ast.Constant) and isinstance(n.value, str)
+            ]
             yield "".join(parts)
 
 
-@pytest.mark.parametrize("package", sorted(p.name for p in SDK.iterdir() if p.is_dir() or p.suffix == ".py"))
+@pytest.mark.parametrize(
+    "package", sorted(p.name for p in SDK.iterdir() if p.is_dir() or p.suffix == ".py")
+)
 def test_remedy_in_the_sdk_names_nothing_of_ansible(package: str) -> None:
     paths = [SDK / package, *(SDK / package).rglob("*.py")]
     texts = [text for path in paths if path.suffix == ".py" for text in remedies(path)]

@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The house's arrows point one way.
 
-A file's layer is its path under the SDK; an import's layer is the path that it resolves to. ALLOWED says which layers
-a layer may import besides itself. The checker is tried on small made-up trees first, so that it cannot pass blindly.
+A file's layer is its path under the SDK; an import's layer is the path that it resolves to. ALLOWED
+says which layers a layer may import besides itself. The checker is tried on small made-up trees
+first, so that it cannot pass blindly.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ ALLOWED = {
     "pki": {"errors"},
     "guest": {"errors", "model"},
     "hostconfig": {*BASE, "guest"},
-    # Arrows between resources point one way: hosts know volumes and pools; templates know hosts; fleets know templates.
+    # Arrows between resources point one way: hosts know volumes and pools; templates know hosts;
+    # fleets know templates.
     "resources": {*BASE, "hypervisor", "pki"},
     "resources.pools": RESOURCE,
     "resources.volumes": RESOURCE,
@@ -112,7 +114,16 @@ ALLOWED = {
         "views",
     },
     # Users of the public parts, as everybody is.
-    "cli": {*BASE, "integrations", "leasing", "planning", "resources", "resources.leases", "result", "yard"},
+    "cli": {
+        *BASE,
+        "integrations",
+        "leasing",
+        "planning",
+        "resources",
+        "resources.leases",
+        "result",
+        "yard",
+    },
     "": {*RESOURCE, "leasing", "providers", "resources.certificates", "result", "yard"},
 }
 FORBIDDEN = {"ansible", "ansible_collections", "importlib", "stockyard"}
@@ -133,8 +144,14 @@ def imports(tree: ast.Module) -> Iterator[Import]:
             yield from (Import(node.lineno, 0, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             module = f"{node.module}." if node.module else ""
-            yield from (Import(node.lineno, node.level, module + alias.name) for alias in node.names)
-        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "__import__":
+            yield from (
+                Import(node.lineno, node.level, module + alias.name) for alias in node.names
+            )
+        elif (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Name)
+            and node.func.id == "__import__"
+        ):
             yield Import(node.lineno, 0, "importlib.__import__")
 
 
@@ -148,7 +165,9 @@ def layer(parts: tuple[str, ...]) -> str:
 
 
 def complaints(sdk: Path) -> list[str]:
-    """Every import of the SDK under a directory that breaks a rule, as `file:line: what is wrong`."""
+    """Every import of the SDK under a directory that breaks a rule, as `file:line: what
+    is wrong`.
+    """
     return [
         f"{path.relative_to(sdk)}:{found.line}: {problem}"
         for path in sorted(sdk.rglob("*.py"))
@@ -161,7 +180,11 @@ def complaint(path: Path, found: Import) -> str | None:
     """What is wrong with one import of one file, if anything is."""
     if not found.level:
         top = found.name.partition(".")[0]
-        return f"imports {top}; the SDK imports itself relatively and nothing of Ansible" if top in FORBIDDEN else None
+        return (
+            f"imports {top}; the SDK imports itself relatively and nothing of Ansible"
+            if top in FORBIDDEN
+            else None
+        )
     package = path.parent.parts
     if found.level - 1 > len(package):
         return "imports something outside the SDK"
@@ -245,10 +268,18 @@ def test_the_sdk_keeps_its_layers() -> None:
 def circles(sdk: Path) -> list[list[str]]:
     """Return each group of modules of the SDK that import each other, at import time or later."""
     modules = {path.with_suffix("").relative_to(sdk).parts: path for path in sdk.rglob("*.py")}
-    targets = {module: set(_imported(sdk, module, path, modules)) for module, path in modules.items()}
+    targets = {
+        module: set(_imported(sdk, module, path, modules)) for module, path in modules.items()
+    }
     reached = {module: _reach(module, targets) for module in modules}
     groups = {
-        tuple(sorted(".".join(other) for other in modules if other in reached[module] and module in reached[other]))
+        tuple(
+            sorted(
+                ".".join(other)
+                for other in modules
+                if other in reached[module] and module in reached[other]
+            )
+        )
         for module in modules
     }
     return sorted(list(group) for group in groups if group)
@@ -267,7 +298,9 @@ def _imported(
                     break
 
 
-def _reach(start: tuple[str, ...], targets: dict[tuple[str, ...], set[tuple[str, ...]]]) -> set[tuple[str, ...]]:
+def _reach(
+    start: tuple[str, ...], targets: dict[tuple[str, ...], set[tuple[str, ...]]]
+) -> set[tuple[str, ...]]:
     reached: set[tuple[str, ...]] = set()
     pending = list(targets[start])
     while pending:
@@ -292,10 +325,14 @@ def test_the_sdk_has_no_import_circle() -> None:
 
 def test_no_file_is_longer_than_the_limit() -> None:
     lengths = {path: len(path.read_text().splitlines()) for path in PLUGINS.rglob("*.py")}
-    assert {str(path.relative_to(CHECKOUT)): n for path, n in lengths.items() if n > LONGEST_FILE} == {}
+    assert {
+        str(path.relative_to(CHECKOUT)): n for path, n in lengths.items() if n > LONGEST_FILE
+    } == {}
 
 
 def test_the_sdk_holds_nothing_but_python() -> None:
     # ansible-core ships module_utils by following imports: a data file would never arrive.
-    unreadable = [path for path in SDK.rglob("*") if path.is_file() and path.suffix not in {".py", ".pyc"}]
+    unreadable = [
+        path for path in SDK.rglob("*") if path.is_file() and path.suffix not in {".py", ".pyc"}
+    ]
     assert unreadable == []

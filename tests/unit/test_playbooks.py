@@ -13,13 +13,34 @@ import pytest
 import yaml
 
 CHECKOUT = Path(__file__).parents[2]
-REACHES = {"hypervisor", "owner", "storage", "username", "password", "validate_certs", "ca_path", "pki_dir"}
+REACHES = {
+    "hypervisor",
+    "owner",
+    "storage",
+    "username",
+    "password",
+    "validate_certs",
+    "ca_path",
+    "pki_dir",
+}
 MAKES = {"ca_certificate", "ca_private_key", "volume_key"}
 # These make hosts, or open what is theirs.
-MAKERS = {"build_push_dispose.yml", "jenkins_agents.yml", "lease.yml", "molecule_create.yml", "reap.yml", "main.yml"}
+MAKERS = {
+    "build_push_dispose.yml",
+    "jenkins_agents.yml",
+    "lease.yml",
+    "molecule_create.yml",
+    "reap.yml",
+    "main.yml",
+}
 # It asks a hypervisor, and no yard on it.
 ASKS = {"vsphere_preflight.yml": {"owner", "pki_dir"}}
-FILES = sorted([*(CHECKOUT / "playbooks").glob("*.yml"), *(CHECKOUT / "roles" / "yard" / "tasks").glob("*.yml")])
+FILES = sorted(
+    [
+        *(CHECKOUT / "playbooks").glob("*.yml"),
+        *(CHECKOUT / "roles" / "yard" / "tasks").glob("*.yml"),
+    ]
+)
 
 
 def given(found: Any) -> Iterator[dict[str, Any]]:
@@ -52,7 +73,9 @@ def test_who_takes_a_declaration_looks_at_it_first(path: Path) -> None:
 
 
 def test_names_that_the_role_sets_are_known_to_a_later_play() -> None:
-    known = yaml.safe_load((CHECKOUT / "playbooks" / "vars" / "declaration.yml").read_text())["declaration_results"]
+    known = yaml.safe_load((CHECKOUT / "playbooks" / "vars" / "declaration.yml").read_text())[
+        "declaration_results"
+    ]
     texts = [p.read_text() for p in (CHECKOUT / "roles" / "yard" / "tasks").glob("*.yml")]
     registered = {name for text in texts for name in re.findall(r"register: (yard_\w+)", text)}
     facts = {

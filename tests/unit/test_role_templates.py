@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The roles' templates are ones: a syntax error in one shows only where it is rendered, on a real host."""
+"""The roles' templates are ones: a syntax error in one shows only where it is rendered, on a real
+host.
+"""
 
 from __future__ import annotations
 

@@ -34,9 +34,16 @@ NOW = datetime.now(UTC)
 TIME, SLACK = 0.6, 2.5
 SMALL = 1 << 20
 ENDLESS = [
-    hostile.slow_head, hostile.slow_body, hostile.endless_head, hostile.endless_continue, hostile.endless_body,
-    hostile.endless_chunks, hostile.huge_length, hostile.huge_chunk, hostile.negative_chunk,
-]  # fmt: skip
+    hostile.slow_head,
+    hostile.slow_body,
+    hostile.endless_head,
+    hostile.endless_continue,
+    hostile.endless_body,
+    hostile.endless_chunks,
+    hostile.huge_length,
+    hostile.huge_chunk,
+    hostile.negative_chunk,
+]
 # What a client may raise: its own error, or that of a peer that does not answer as it must.
 Failures = (OSError, http.client.HTTPException, StockyardError)
 Client = Callable[[int, Path], object]
@@ -58,11 +65,21 @@ def ca(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def front(authority: Authority, ca: Path) -> ssl.SSLContext:
     """A server's certificate for 127.0.0.1."""
     key = ec.generate_private_key(ec.SECP256R1())
-    request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, hashes.SHA256())
+    request = (
+        x509.CertificateSigningRequestBuilder()
+        .subject_name(x509.Name([]))
+        .sign(key, hashes.SHA256())
+    )
     pem = request.public_bytes(serialization.Encoding.PEM).decode()
-    form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    form = (
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
     path = ca.parent / "front.pem"
-    path.write_text(authority.sign_server(pem, "web", "127.0.0.1", NOW).pem + key.private_bytes(*form).decode())
+    path.write_text(
+        authority.sign_server(pem, "web", "127.0.0.1", NOW).pem + key.private_bytes(*form).decode()
+    )
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(path)
     return context
@@ -163,10 +180,14 @@ def test_client_of_an_unfinished_handshake_fails_in_time(client: Client, ca: Pat
         assert time.monotonic() - begin < TIME + SLACK
 
 
-def test_connection_whose_bounds_are_kept_returns_the_whole_answer(front: ssl.SSLContext, ca: Path) -> None:
+def test_connection_whose_bounds_are_kept_returns_the_whole_answer(
+    front: ssl.SSLContext, ca: Path
+) -> None:
     body = b"x" * (SMALL - 1)
     head = hostile.HEAD + f"X-One: 1\r\nContent-Length: {len(body)}\r\n\r\n".encode()
-    with hostile.served(lambda: [(0.0, head[:20]), (0.2, head[20:] + body[:9]), (0.2, body[9:])], front) as port:
+    with hostile.served(
+        lambda: [(0.0, head[:20]), (0.2, head[20:] + body[:9]), (0.2, body[9:])], front
+    ) as port:
         bounds, context = Bounds(Deadline(10), SMALL), ssl.create_default_context(cafile=ca)
         answer = Connection("127.0.0.1", port, bounds=bounds, context=context).exchange("GET", "/")
     assert (answer.status, answer.headers["x-one"], answer.body) == (200, "1", body)
@@ -184,13 +205,16 @@ def test_connection_that_sends_to_a_deaf_peer_fails_in_time() -> None:
     with hostile.served(lambda: [(60.0, b"")]) as port:
         begin = time.monotonic()
         with pytest.raises(TimeoutError):
-            Connection("127.0.0.1", port, bounds=Bounds(Deadline(TIME), SMALL)).exchange("POST", "/", b"x" * (1 << 26))
+            Connection("127.0.0.1", port, bounds=Bounds(Deadline(TIME), SMALL)).exchange(
+                "POST", "/", b"x" * (1 << 26)
+            )
         assert time.monotonic() - begin < TIME + SLACK
 
 
 def test_opener_that_is_redirected_keeps_its_deadline() -> None:
     with hostile.served(hostile.slow_body) as slow:
-        moved = f"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:{slow}/\r\nContent-Length: 0\r\n\r\n".encode()
+        location = f"Location: http://127.0.0.1:{slow}/\r\n"
+        moved = f"HTTP/1.1 302 Found\r\n{location}Content-Length: 0\r\n\r\n".encode()
         with hostile.served(lambda: [(0.3, moved)]) as port:
             begin = time.monotonic()
             with pytest.raises(TimeoutError):
@@ -200,5 +224,8 @@ def test_opener_that_is_redirected_keeps_its_deadline() -> None:
 
 def test_opener_that_is_redirected_to_another_protocol_refuses() -> None:
     moved = b"HTTP/1.1 302 Found\r\nLocation: ftp://127.0.0.1/x\r\nContent-Length: 0\r\n\r\n"
-    with hostile.served(lambda: [(0.0, moved)]) as port, pytest.raises(OSError, match="unknown url type"):
+    with (
+        hostile.served(lambda: [(0.0, moved)]) as port,
+        pytest.raises(OSError, match="unknown url type"),
+    ):
         opener(Bounds(Deadline(10), SMALL)).open(f"http://127.0.0.1:{port}/")

@@ -35,18 +35,26 @@ def test_the_hypervisor_is_named_or_comes_from_the_environment(
     assert Yard(named).context.provider.uri == named
 
 
-def test_keys_are_under_the_users_configuration(uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_keys_are_under_the_users_configuration(
+    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
     assert Yard(uri).context.pki("t").directory == tmp_path / "home/.config/stockyard/stockyard/t"
-    assert Yard(uri, pki_dir="~/keys").context.pki("t").directory == tmp_path / "home/keys/stockyard/t"
+    assert (
+        Yard(uri, pki_dir="~/keys").context.pki("t").directory == tmp_path / "home/keys/stockyard/t"
+    )
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "xdg"))
     assert Yard(uri, owner="me").context.pki("t").directory == tmp_path / "xdg/stockyard/me/t"
 
 
 def test_every_tenant_and_owner_has_an_authority_of_its_own(uri: str, tmp_path: Path) -> None:
     one, other = (Yard(uri, owner=owner, pki_dir=str(tmp_path)) for owner in ("one", "other"))
-    made = [yard.context.pki(t).authority(yard.context.today()).pem() for yard in (one, other) for t in ("a", "b")]
+    made = [
+        yard.context.pki(t).authority(yard.context.today()).pem()
+        for yard in (one, other)
+        for t in ("a", "b")
+    ]
     assert len(set(made)) == 4
 
 
@@ -90,7 +98,9 @@ def test_what_is_done_costs_no_more_observations_the_more_hosts_there_are(
 def test_a_yard_from_its_first_template_to_its_end(uri: str, tmp_path: Path) -> None:
     with Yard(uri, pki_dir=str(tmp_path)) as yard:
         yard.template(TemplateSpec("base"))
-        endpoints = [h["docker"]["endpoint"] for h in yard.fleet(FleetSpec("ci", "base", count=3)).objects]
+        endpoints = [
+            h["docker"]["endpoint"] for h in yard.fleet(FleetSpec("ci", "base", count=3)).objects
+        ]
         assert len(set(endpoints)) == 3
         yard.host(SingleSpec("ci-1"), "absent")
         yard.teardown(templates=True)

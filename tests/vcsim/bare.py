@@ -1,9 +1,10 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a provider is measured against: a loop of plain pyvmomi that makes the same calls, reads the same, and
-does nothing else.
+"""What a provider is measured against: a loop of plain pyvmomi that makes the same calls, reads the
+same, and does nothing else.
 
-The guests do the same work as for a host: they answer the same requests. Only what is signed for them is not.
+The guests do the same work as for a host: they answer the same requests. Only what is signed for
+them is not.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ class Worker:
         self.content = content
 
     def wait(self, task: Any, *beside: tuple[Any, Sequence[str]]) -> Any:
-        """Wait for the end of one task; they are short here, and seldom looked at twice. Returns what became of it.
+        """Wait for the end of one task; they are short here, and seldom looked at twice. Returns
+        what became of it.
 
         :param beside: what is read along with it.
         """
@@ -59,7 +61,9 @@ class Worker:
     def read(self, *things: tuple[Any, Sequence[str]]) -> dict[Any, dict[str, Any]]:
         """Some properties of some objects, in one call."""
         query = vmodl.query.PropertyCollector
-        wanted = [query.PropertySpec(type=type(thing), pathSet=list(paths)) for thing, paths in things]
+        wanted = [
+            query.PropertySpec(type=type(thing), pathSet=list(paths)) for thing, paths in things
+        ]
         objects = [query.ObjectSpec(obj=thing) for thing, _paths in things]
         spec = [query.FilterSpec(objectSet=objects, propSet=wanted)]
         answer = self.content.propertyCollector.RetrievePropertiesEx(spec, query.RetrieveOptions())
@@ -71,7 +75,9 @@ class Worker:
         return machine.ReconfigVM_Task(vim.vm.ConfigSpec(extraConfig=options))
 
     def ask(self, machine: Any, message: dict[str, Any]) -> None:
-        """Have a guest do something, and read its answer: that it is there says that the question was."""
+        """Have a guest do something, and read its answer: that it is there says that the question
+        was.
+        """
         number = uuid.uuid4().hex
         values = {PREFIX + REQUEST: pack({**message, "id": number}), PREFIX + ANSWER: SPENT}
         task, path = self.write(machine, **values), option(PREFIX + ANSWER)
@@ -102,15 +108,21 @@ class Loop:
         spec = vim.vm.ConfigSpec(name="register", files=files, guestId="otherGuest")
         return finished(self.folder.CreateVM_Task(spec, pool))
 
-    def make(self, count: int, calls: Counter[str], log: Sequence[dict[str, Any]], register: str) -> float:
-        """Make so many machines with as many calls for each as were made before; returns the seconds."""
+    def make(
+        self, count: int, calls: Counter[str], log: Sequence[dict[str, Any]], register: str
+    ) -> float:
+        """Make so many machines with as many calls for each as were made before; returns the
+        seconds.
+        """
         own = sum(e["object"] == register for e in log if e["method"] == "ReconfigVM_Task")
         tasks = count + calls["ReconfigVM_Task"] - 3 * count
         plan = {
-            "register": own / count, "reconfig": (calls["ReconfigVM_Task"] - own) / count - 3,
+            "register": own / count,
+            "reconfig": (calls["ReconfigVM_Task"] - own) / count - 3,
             # What is read beside the answers; and what is asked of tasks goes for what was.
-            "read": (sum(calls[name] for name in LOOKS) - tasks) / count - 3, "find": calls["FindChild"] / count,
-        }  # fmt: skip
+            "read": (sum(calls[name] for name in LOOKS) - tasks) / count - 3,
+            "find": calls["FindChild"] / count,
+        }
         target = self.register()
         begin = time.monotonic()
         with ThreadPoolExecutor(self.parallel) as pool:
@@ -121,14 +133,21 @@ class Loop:
         mine, number = Worker(self.content), next(self._numbers)
 
         def due(what: str) -> range:
-            """How many of something this one makes, so that all together make as many as they should."""
+            """How many of something this one makes, so that all together make as many as they
+            should.
+            """
             return range(max(0, int(number * plan[what]) - int((number - 1) * plan[what])))
 
         for _each in due("register"):
-            mine.wait(mine.write(register, **{f"host{number}": RECORD}), (register, (*PROPERTIES, OPTIONS)))
+            mine.wait(
+                mine.write(register, **{f"host{number}": RECORD}),
+                (register, (*PROPERTIES, OPTIONS)),
+            )
         for _each in due("find"):
             self.content.searchIndex.FindChild(self.folder, f"bare-{number}")
-        spec = vim.vm.InstantCloneSpec(name=f"bare-{number}", location=vim.vm.RelocateSpec(folder=self.folder))
+        spec = vim.vm.InstantCloneSpec(
+            name=f"bare-{number}", location=vim.vm.RelocateSpec(folder=self.folder)
+        )
         spec.config = [vim.option.OptionValue(key="record", value=RECORD)]
         machine = mine.wait(self.source.InstantClone_Task(spec))
         for message in (identify(machine), admit(), {"op": "settle"}):
@@ -141,13 +160,23 @@ class Loop:
 
 def identify(machine: Any) -> dict[str, Any]:
     """What a controller tells a guest of itself."""
-    network = {"interface": "ens192", "mac": "00:50:56:00:00:01", "address": "127.64.0.1", "netmask": "255.0.0.0"}
+    network = {
+        "interface": "ens192",
+        "mac": "00:50:56:00:00:01",
+        "address": "127.64.0.1",
+        "netmask": "255.0.0.0",
+    }
     return {
-        "op": "identify", "entropy": base64.b64encode(os.urandom(64)).decode(), "time": time.time(),
-        "uuid": str(uuid.uuid4()), "hostname": machine._moId, "machine_id": uuid.uuid4().hex,
-        "network": {**network, "gateway": ""}, "authorized_keys": ["ssh-ed25519 " + "A" * 68],
+        "op": "identify",
+        "entropy": base64.b64encode(os.urandom(64)).decode(),
+        "time": time.time(),
+        "uuid": str(uuid.uuid4()),
+        "hostname": machine._moId,
+        "machine_id": uuid.uuid4().hex,
+        "network": {**network, "gateway": ""},
+        "authorized_keys": ["ssh-ed25519 " + "A" * 68],
         "engine_identity": "shared",
-    }  # fmt: skip
+    }
 
 
 def admit() -> dict[str, Any]:

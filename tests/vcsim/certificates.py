@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Certificates for a simulated vCenter: a good one, one that has expired, and one of an unknown authority."""
+"""Certificates for a simulated vCenter: a good one, one that has expired, and one of an unknown
+authority.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ KINDS = ("good", "expired", "unknown")
 
 
 def make(directory: Path, kind: str) -> tuple[Path, Path, Path]:
-    """Write a server's certificate and key, and the CA that clients are told; returns the three paths."""
+    """Write a server's certificate and key, and the CA that clients are told; returns the three
+    paths.
+    """
     if kind not in KINDS:
         raise ValueError(f"no certificate is {kind}: there are {KINDS}")
     authority_key, key = (ec.generate_private_key(ec.SECP256R1()) for _each in range(2))
@@ -36,7 +40,12 @@ def make(directory: Path, kind: str) -> tuple[Path, Path, Path]:
 
 
 def _signed(
-    name: str, key: ec.EllipticCurvePrivateKey, issuer: str, issuer_key: ec.EllipticCurvePrivateKey, *, expired: bool
+    name: str,
+    key: ec.EllipticCurvePrivateKey,
+    issuer: str,
+    issuer_key: ec.EllipticCurvePrivateKey,
+    *,
+    expired: bool,
 ) -> x509.Certificate:
     own = key is issuer_key
     begin = datetime.now(UTC) - timedelta(days=30)
@@ -58,5 +67,7 @@ def _signed(
     )
     if not own:
         builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
-        builder = builder.add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        builder = builder.add_extension(
+            x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False
+        )
     return builder.sign(issuer_key, hashes.SHA256())

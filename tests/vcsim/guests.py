@@ -1,8 +1,10 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The guests of a simulated vCenter: the real agent with its real guestinfo line, a directory for each machine.
+"""The guests of a simulated vCenter: the real agent with its real guestinfo line, a directory for
+each machine.
 
-A process of its own: it is told on standard input where the simulator's side door is, and ends with its parent.
+A process of its own: it is told on standard input where the simulator's side door is, and ends with
+its parent.
 """
 
 from __future__ import annotations
@@ -64,7 +66,9 @@ class SideDoor:
 
 
 class Platters:
-    """What is on volumes: a directory while one is in a guest, and always, packed, its disk's file, which is copied."""
+    """What is on volumes: a directory while one is in a guest, and always, packed, its disk's file,
+    which is copied.
+    """
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -146,8 +150,13 @@ class Guest:
         return self.door.taken()
 
     def plugged(self) -> dict[str, Path]:
-        """The directories of the volumes that are in it, by serial number: the end of the disk's uuid."""
-        return {uuid.replace("-", "").lower()[-SERIAL:]: self.platters.load(f) for uuid, f in self.disks.items()}
+        """The directories of the volumes that are in it, by serial number: the end of the disk's
+        uuid.
+        """
+        return {
+            uuid.replace("-", "").lower()[-SERIAL:]: self.platters.load(f)
+            for uuid, f in self.disks.items()
+        }
 
     def _plug(self, disks: dict[str, str]) -> None:
         gone = [file for uuid, file in self.disks.items() if uuid not in disks]
@@ -179,7 +188,11 @@ class Guests:
             told = self._ask("GET", f"/guests?since={self._seen}&timeout={WAIT}")
             self._seen = told["seq"]
             # In the order in which they came to be: a clone's source is there before it.
-            asked = list(self._served(sorted(told["guests"], key=lambda g: int(g["machine"].rpartition("-")[2]))))
+            asked = list(
+                self._served(
+                    sorted(told["guests"], key=lambda g: int(g["machine"].rpartition("-")[2]))
+                )
+            )
             if asked:
                 self._ask("POST", "/guests", asked)
 
@@ -190,7 +203,10 @@ class Guests:
                 if self.known.pop(machine, None):
                     shutil.rmtree(self.directory / machine)
                 continue
-            if not (told["info"] and any(name.startswith(KEYS) for name in told["info"])) and machine not in self.known:
+            if (
+                not (told["info"] and any(name.startswith(KEYS) for name in told["info"]))
+                and machine not in self.known
+            ):
                 continue
             if machine not in self.known:
                 source = self.known.get(told["source"])

@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A vCenter of our own for a test: starts the simulator, says where it is, looks at it and does it harm."""
+"""A vCenter of our own for a test: starts the simulator, says where it is, looks at it and does it
+harm.
+"""
 
 from __future__ import annotations
 
@@ -22,14 +24,41 @@ from tests.vcsim import build, certificates
 PATIENCE = 60
 # Calls that leave the inventory as it is.
 READING = {
-    "CancelRetrievePropertiesEx", "CancelWaitForUpdates", "CheckInstantClone_Task", "CheckClone_Task",
-    "ContinueRetrievePropertiesEx", "CreateContainerView", "CreateFilter", "CreateListView", "CreatePropertyCollector",
-    "CurrentTime", "DestroyPropertyCollector", "DestroyPropertyFilter", "DestroyView", "Fetch",
-    "FetchUserPrivilegeOnEntities", "FindAllByDnsName", "FindAllByUuid", "FindByInventoryPath", "FindByUuid",
-    "FindChild", "HasPrivilegeOnEntities", "HasPrivilegeOnEntity", "HasUserPrivilegeOnEntities", "Login", "Logout",
-    "ModifyListView", "QueryOptions", "RetrieveProperties", "RetrievePropertiesEx", "RetrieveServiceContent",
-    "SearchDatastore_Task", "SessionIsActive", "WaitForUpdates", "WaitForUpdatesEx",
-}  # fmt: skip
+    "CancelRetrievePropertiesEx",
+    "CancelWaitForUpdates",
+    "CheckInstantClone_Task",
+    "CheckClone_Task",
+    "ContinueRetrievePropertiesEx",
+    "CreateContainerView",
+    "CreateFilter",
+    "CreateListView",
+    "CreatePropertyCollector",
+    "CurrentTime",
+    "DestroyPropertyCollector",
+    "DestroyPropertyFilter",
+    "DestroyView",
+    "Fetch",
+    "FetchUserPrivilegeOnEntities",
+    "FindAllByDnsName",
+    "FindAllByUuid",
+    "FindByInventoryPath",
+    "FindByUuid",
+    "FindChild",
+    "HasPrivilegeOnEntities",
+    "HasPrivilegeOnEntity",
+    "HasUserPrivilegeOnEntities",
+    "Login",
+    "Logout",
+    "ModifyListView",
+    "QueryOptions",
+    "RetrieveProperties",
+    "RetrievePropertiesEx",
+    "RetrieveServiceContent",
+    "SearchDatastore_Task",
+    "SessionIsActive",
+    "WaitForUpdates",
+    "WaitForUpdatesEx",
+}
 # What a privilege is asked for by, here: a small part of what a vCenter asks.
 GUARDED = {
     "VirtualMachine.Provisioning.Clone": ("InstantClone_Task", "CloneVM_Task"),
@@ -48,10 +77,17 @@ SOURCE = "DC0_C0_RP0_VM0"
 
 
 class Simulator:
-    """One simulated vCenter with its guests. Use it in a ``with`` statement; ``README.md`` has its options."""
+    """One simulated vCenter with its guests. Use it in a ``with`` statement; ``README.md`` has its
+    options.
+    """
 
     def __init__(
-        self, *, guests: bool = True, certificate: str = "good", directory: Path | None = None, **options: Any
+        self,
+        *,
+        guests: bool = True,
+        certificate: str = "good",
+        directory: Path | None = None,
+        **options: Any,
     ) -> None:
         self.address = "127.0.0.1"
         self.username = "tester@vsphere.local"
@@ -81,11 +117,19 @@ class Simulator:
         certificate, key, authority = certificates.make(self.directory, self._certificate)
         self.ca_path = str(authority)
         options = {
-            **self._options, "address": f"{self.address}:0", "certificate": str(certificate), "key": str(key),
-            "username": self.username, "password": self.password,
-        }  # fmt: skip
+            **self._options,
+            "address": f"{self.address}:0",
+            "certificate": str(certificate),
+            "key": str(key),
+            "username": self.username,
+            "password": self.password,
+        }
         (self.directory / "tmp").mkdir(exist_ok=True)
-        environment = {"PATH": "/usr/bin:/bin", "TMPDIR": str(self.directory / "tmp"), "HOME": str(self.directory)}
+        environment = {
+            "PATH": "/usr/bin:/bin",
+            "TMPDIR": str(self.directory / "tmp"),
+            "HOME": str(self.directory),
+        }
         self._process = self._spawn([str(build.binary())], "vcsim.log", environment)
         said = json.loads(self._told(self._process, options))
         self.port = int(said["sdk"].rpartition(":")[2])
@@ -116,15 +160,24 @@ class Simulator:
         if self._own:
             shutil.rmtree(self.directory, ignore_errors=True)
 
-    def _spawn(self, argv: list[str], log: str, environment: dict[str, str] | None) -> subprocess.Popen[str]:
+    def _spawn(
+        self, argv: list[str], log: str, environment: dict[str, str] | None
+    ) -> subprocess.Popen[str]:
         with (self.directory / log).open("a") as errors:
             return subprocess.Popen(
-                argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment,
+                argv,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                env=environment,
                 cwd=Path(__file__).parents[2],
-            )  # fmt: skip
+            )
 
     def _told(self, process: subprocess.Popen[str], options: dict[str, Any]) -> str:
-        """Hand a process its options, which are no argument's business, and read the line that says it is up."""
+        """Hand a process its options, which are no argument's business, and read the line that says
+        it is up.
+        """
         assert process.stdin is not None
         assert process.stdout is not None
         process.stdin.write(json.dumps(options) + "\n")
@@ -142,16 +195,24 @@ class Simulator:
 
     def uri_at(self, port: int) -> str:
         """The same behind another port."""
-        place = "ha-datacenter/localhost.localdomain" if self._options["product"] == "esx" else "DC0/DC0_C0"
+        place = (
+            "ha-datacenter/localhost.localdomain"
+            if self._options["product"] == "esx"
+            else "DC0/DC0_C0"
+        )
         return f"vsphere://{self.address}:{port}/{place}"
 
     @property
     def environment(self) -> dict[str, str]:
         """What a user of it has in the environment."""
         return {
-            "VMWARE_HOST": self.address, "VMWARE_PORT": str(self.port), "VMWARE_USER": self.username,
-            "VMWARE_PASSWORD": self.password, "VMWARE_CA_PATH": self.ca_path, "VMWARE_VALIDATE_CERTS": "true",
-        }  # fmt: skip
+            "VMWARE_HOST": self.address,
+            "VMWARE_PORT": str(self.port),
+            "VMWARE_USER": self.username,
+            "VMWARE_PASSWORD": self.password,
+            "VMWARE_CA_PATH": self.ca_path,
+            "VMWARE_VALIDATE_CERTS": "true",
+        }
 
     def connect(self, port: int = 0) -> Any:
         """A plain pyvmomi service instance, to look at things with. It is hung up at the end."""
@@ -166,13 +227,17 @@ class Simulator:
         return instance
 
     def find(self, path: str) -> Any:
-        """A machine or a folder, by its path under the datacenter's folder for machines; nothing when there is none."""
+        """A machine or a folder, by its path under the datacenter's folder for machines; nothing
+        when there is none.
+        """
         return self.connect().content.searchIndex.FindByInventoryPath(f"DC0/vm/{path}")
 
     def machines(self) -> dict[str, Any]:
         """All machines by name."""
         content = self.connect().content
-        view = content.viewManager.CreateContainerView(content.rootFolder, [type(self.find(SOURCE))], True)
+        view = content.viewManager.CreateContainerView(
+            content.rootFolder, [type(self.find(SOURCE))], True
+        )
         return {machine.name: machine for machine in view.view}
 
     def clone(self, source: Any, name: str, folder: Any) -> Any:
@@ -186,7 +251,9 @@ class Simulator:
         return finished(source.InstantClone_Task(spec))
 
     def populate(self, source: Any, clones: list[dict[str, str]]) -> None:
-        """Make many instant clones fast, each of a ``name``, a ``uuid``, and one option: ``key`` and ``value``."""
+        """Make many instant clones fast, each of a ``name``, a ``uuid``, and one option: ``key``
+        and ``value``.
+        """
         self._ask("POST", "/clones", {"source": source._moId, "clones": clones})
 
     def clear(self, folder: Any) -> None:
@@ -214,20 +281,40 @@ class Simulator:
 
     def changes(self) -> Counter[str]:
         """The same, of methods that change something."""
-        return Counter({method: count for method, count in self.calls().items() if method not in READING})
+        return Counter(
+            {method: count for method, count in self.calls().items() if method not in READING}
+        )
 
     def reset(self) -> None:
         """Forget calls, faults and denials."""
         self._ask("POST", "/reset")
 
-    def fail(self, method: str, fault: str, *, at: str = "", times: int = 1, skip: int = 0, **details: Any) -> None:
+    def fail(
+        self,
+        method: str,
+        fault: str,
+        *,
+        at: str = "",
+        times: int = 1,
+        skip: int = 0,
+        **details: Any,
+    ) -> None:
         """Let calls of a method end with a fault; for ever when ``times`` is 0."""
         where = at or ("task" if method.endswith("_Task") else "call")
-        rule = {"method": method, "fault": fault, "at": where, "times": times, "skip": skip, **details}
+        rule = {
+            "method": method,
+            "fault": fault,
+            "at": where,
+            "times": times,
+            "skip": skip,
+            **details,
+        }
         self._ask("POST", "/rule", rule)
 
     def delay(self, method: str, seconds: float, times: int = 1, at: str = "call") -> None:
-        """Let calls of a method wait before they are carried out, or their tasks, where ``at`` is ``task``."""
+        """Let calls of a method wait before they are carried out, or their tasks, where ``at`` is
+        ``task``.
+        """
         self._ask("POST", "/rule", {"method": method, "at": at, "delay": seconds, "times": times})
 
     def deny(self, *privileges: str) -> None:
@@ -248,7 +335,8 @@ class Simulator:
         self._ask("POST", "/sessions/drop")
 
     def power(self, machine: str, state: str) -> None:
-        """Set a machine's power state behind everybody's back: ``poweredOff``, ``poweredOn`` or ``suspended``.
+        """Set a machine's power state behind everybody's back: ``poweredOff``, ``poweredOn`` or
+        ``suspended``.
 
         :param machine: its managed object ID.
         """
@@ -268,9 +356,16 @@ class Simulator:
 
 
 DEFAULTS: dict[str, Any] = {
-    "instant_clone": True, "clusters": 1, "hosts": 2, "datastores": 2, "networks": 1, "machines": 1,
-    "api_version": "8.0.3.0", "product": "vcenter", "ignore_location": False,
-}  # fmt: skip
+    "instant_clone": True,
+    "clusters": 1,
+    "hosts": 2,
+    "datastores": 2,
+    "networks": 1,
+    "machines": 1,
+    "api_version": "8.0.3.0",
+    "product": "vcenter",
+    "ignore_location": False,
+}
 
 
 def finished(task: Any) -> Any:

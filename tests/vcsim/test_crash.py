@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A controller that dies in the middle, and a line that is cut: a rerun makes it right, and nothing is left over."""
+"""A controller that dies in the middle, and a line that is cut: a rerun makes it right, and nothing
+is left over.
+"""
 
 from __future__ import annotations
 
@@ -65,7 +67,9 @@ def converged(vcenter: Simulator, yard: Yard) -> None:
         pytest.param("ReconfigVM_Task", 200, marks=pytest.mark.full),
     ],
 )
-def test_a_controller_is_killed(own_vcenter: Simulator, yard: Yard, tmp_path: Path, method: str, count: int) -> None:
+def test_a_controller_is_killed(
+    own_vcenter: Simulator, yard: Yard, tmp_path: Path, method: str, count: int
+) -> None:
     argv = [sys.executable, "-c", CONTROLLER, yard.context.provider.uri, str(tmp_path / "pki")]
     with subprocess.Popen(argv) as controller:
         wait_for(own_vcenter, method, count)
@@ -78,9 +82,16 @@ def test_a_controller_is_killed(own_vcenter: Simulator, yard: Yard, tmp_path: Pa
     ("method", "count"),
     [("InstantClone_Task", 25), pytest.param("ReconfigVM_Task", 20, marks=pytest.mark.full)],
 )
-def test_a_line_is_cut(own_vcenter: Simulator, yard: Yard, tmp_path: Path, method: str, count: int) -> None:
-    """Either what was cut is done again, or it is said that it was cut; never half a host that is called ready."""
-    with Cut(own_vcenter) as cut, Yard(cut.uri + "?endpoints=false", pki_dir=str(tmp_path / "pki")) as far:
+def test_a_line_is_cut(
+    own_vcenter: Simulator, yard: Yard, tmp_path: Path, method: str, count: int
+) -> None:
+    """Either what was cut is done again, or it is said that it was cut; never half a host that is
+    called ready.
+    """
+    with (
+        Cut(own_vcenter) as cut,
+        Yard(cut.uri + "?endpoints=false", pki_dir=str(tmp_path / "pki")) as far,
+    ):
         cut.after(method, count)
         with suppress(StockyardError):
             far.fleet(FLEET, timeout=90)
@@ -91,7 +102,10 @@ def test_a_line_is_cut(own_vcenter: Simulator, yard: Yard, tmp_path: Path, metho
 def test_a_line_is_cut_in_a_teardown(own_vcenter: Simulator, yard: Yard, tmp_path: Path) -> None:
     yard.fleet(replace(FLEET, count=25))
     own_vcenter.reset()
-    with Cut(own_vcenter) as cut, Yard(cut.uri + "?endpoints=false", pki_dir=str(tmp_path / "pki")) as far:
+    with (
+        Cut(own_vcenter) as cut,
+        Yard(cut.uri + "?endpoints=false", pki_dir=str(tmp_path / "pki")) as far,
+    ):
         cut.after("Destroy_Task", 12)
         with suppress(StockyardError):
             far.teardown(templates=True, timeout=90)

@@ -78,7 +78,9 @@ def test_what_cannot_be_opened_is_said(
 
 
 def said(vcenter: Simulator, error: StockyardError, *words: str) -> None:
-    """An error names object, cause and remedy, and no password; not even in what a debugger would print."""
+    """An error names object, cause and remedy, and no password; not even in what a debugger would
+    print.
+    """
     assert all(word.lower() in str(error).lower() for word in words), str(error)
     assert "Remedy: " in str(error), str(error)
     whole = "".join(traceback.format_exception(error))
@@ -93,8 +95,13 @@ def test_a_user_reads_one_line(start: Start, tmp_path: Path) -> None:
         name: vcenter.uri.replace(*swap)
         for name, swap in {"place": ("C0", "C9"), "door": ("vsphere://", "vsphere://x.")}.items()
     }
-    tasks = [task(name, "fleet", name="web", template="base", hypervisor=uri) for name, uri in uris.items()]
-    wrong = task("password", "fleet", name="web", template="base", hypervisor=vcenter.uri, password="Wr0ng!")
+    tasks = [
+        task(name, "fleet", name="web", template="base", hypervisor=uri)
+        for name, uri in uris.items()
+    ]
+    wrong = task(
+        "password", "fleet", name="web", template="base", hypervisor=vcenter.uri, password="Wr0ng!"
+    )
     played = controller.play([*tasks, wrong])
     for name in (*uris, "password"):
         assert played[name]["error"]["remedy"], played[name]
@@ -138,7 +145,9 @@ def machines(vcenter: Simulator) -> set[str]:
     return set(vcenter.machines())
 
 
-def test_a_missing_privilege_is_named_before_anything_is_made(own_vcenter: Simulator, tmp_path: Path) -> None:
+def test_a_missing_privilege_is_named_before_anything_is_made(
+    own_vcenter: Simulator, tmp_path: Path
+) -> None:
     before = machines(own_vcenter)
     own_vcenter.reset()
     own_vcenter.deny("VirtualMachine.Provisioning.Clone")
@@ -155,7 +164,11 @@ def test_a_missing_privilege_is_named_before_anything_is_made(own_vcenter: Simul
 @pytest.mark.parametrize(
     ("fault", "details", "word"),
     [
-        ("NoPermission", {"at": "call", "privilege": "VirtualMachine.Provisioning.Clone"}, "Provisioning.Clone"),
+        (
+            "NoPermission",
+            {"at": "call", "privilege": "VirtualMachine.Provisioning.Clone"},
+            "Provisioning.Clone",
+        ),
         ("NoDiskSpace", {"datastore": "LocalDS_0"}, "LocalDS_0"),
         ("InsufficientResourcesFault", {}, "resources"),
         ("SystemError", {}, "host one"),
@@ -236,7 +249,9 @@ def test_without_instant_clones_the_fallback_is_named(start: Start, tmp_path: Pa
         assert {h["mode"] for h in hosts} == {"linked"}
         assert all("instant" in h["mode_reason"].lower() for h in hosts), hosts[0]["mode_reason"]
         assert not yard.fleet(FleetSpec("web", template="base", count=3)).changed
-        (full,) = yard.host(SingleSpec("slow", template="base", host=HostSpec(fork_mode="full"))).objects
+        (full,) = yard.host(
+            SingleSpec("slow", template="base", host=HostSpec(fork_mode="full"))
+        ).objects
         assert full["mode"] == "full"
         yard.teardown(templates=True)
     assert machines(vcenter) == {SOURCE}

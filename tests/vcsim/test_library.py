@@ -26,7 +26,8 @@ OVF = """<?xml version="1.0"?>
   xmlns:rasd="http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/CIM_ResourceAllocationSettingData"
   xmlns:vssd="http://schemas.dmtf.org/wbem/wscim/1/cim-schema/2/CIM_VirtualSystemSettingData">
 <References><File ovf:href="disk.vmdk" ovf:id="file1" ovf:size="1024"/></References>
-<DiskSection><Info/><Disk ovf:capacity="1" ovf:capacityAllocationUnits="byte * 2^30" ovf:diskId="disk1"
+<DiskSection><Info/><Disk ovf:capacity="1"
+  ovf:capacityAllocationUnits="byte * 2^30" ovf:diskId="disk1"
   ovf:fileRef="file1"/></DiskSection>
 <NetworkSection><Info/><Network ovf:name="VM Network"><Description/></Network></NetworkSection>
 <VirtualSystem ovf:id="debian"><Info/><Name>debian</Name><OperatingSystemSection ovf:id="96"><Info/>
@@ -35,7 +36,8 @@ OVF = """<?xml version="1.0"?>
   <vssd:VirtualSystemType>vmx-19</vssd:VirtualSystemType></System>
 <Item><rasd:ElementName>cpu</rasd:ElementName><rasd:InstanceID>1</rasd:InstanceID>
   <rasd:ResourceType>3</rasd:ResourceType><rasd:VirtualQuantity>1</rasd:VirtualQuantity></Item>
-<Item><rasd:AllocationUnits>byte * 2^20</rasd:AllocationUnits><rasd:ElementName>memory</rasd:ElementName>
+<Item><rasd:AllocationUnits>byte * 2^20</rasd:AllocationUnits>
+  <rasd:ElementName>memory</rasd:ElementName>
   <rasd:InstanceID>2</rasd:InstanceID><rasd:ResourceType>4</rasd:ResourceType>
   <rasd:VirtualQuantity>1024</rasd:VirtualQuantity></Item>
 <Item><rasd:ElementName>scsi</rasd:ElementName><rasd:InstanceID>3</rasd:InstanceID>
@@ -121,8 +123,14 @@ def test_a_machine_that_has_an_item_s_name_is_left_alone(
     assert name in own_vcenter.machines()
 
 
-def test_an_item_that_is_not_there_is_named(own_vcenter: Simulator, item: str, tmp_path: Path) -> None:
-    wrong = {"library:golden": "LIBRARY/ITEM", "library:none/debian": "library none", "library:golden/x": "item x"}
+def test_an_item_that_is_not_there_is_named(
+    own_vcenter: Simulator, item: str, tmp_path: Path
+) -> None:
+    wrong = {
+        "library:golden": "LIBRARY/ITEM",
+        "library:none/debian": "library none",
+        "library:golden/x": "item x",
+    }
     with Yard(own_vcenter.uri + "?endpoints=false", pki_dir=str(tmp_path)) as yard:
         for source, word in wrong.items():
             with pytest.raises(StockyardError, match=word) as caught:

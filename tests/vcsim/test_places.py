@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where hosts are made, on what, and of what: folder, pool, datastore, network, a source that runs on."""
+"""Where hosts are made, on what, and of what: folder, pool, datastore, network, a source that runs
+on.
+"""
 
 from __future__ import annotations
 
@@ -26,13 +28,19 @@ def keys(tmp_path: Path) -> str:
 
 def disk_of(machine: Any) -> str:
     """The file of a machine's disk."""
-    disks: list[Any] = [d for d in machine.config.hardware.device if isinstance(d, vim.vm.device.VirtualDisk)]
+    disks: list[Any] = [
+        d for d in machine.config.hardware.device if isinstance(d, vim.vm.device.VirtualDisk)
+    ]
     (disk,) = disks
     return str(disk.backing.fileName)
 
 
 def card_of(machine: Any) -> Any:
-    (card,) = (d for d in machine.config.hardware.device if isinstance(d, vim.vm.device.VirtualEthernetCard))
+    (card,) = (
+        d
+        for d in machine.config.hardware.device
+        if isinstance(d, vim.vm.device.VirtualEthernetCard)
+    )
     return card
 
 
@@ -48,26 +56,42 @@ def test_a_host_is_where_the_uri_says(vcenter: Simulator, keys: str) -> None:
         assert made.resourcePool == pool
         assert disk_of(made).startswith("[LocalDS_1]")
         assert card_of(made).backing.port.portgroupKey == card_of(made).backing.port.portgroupKey
-        assert (host["storage"], host["folder"], host["resource_pool"]) == ("LocalDS_1", "Build/CI", "deep/er")
+        assert (host["storage"], host["folder"], host["resource_pool"]) == (
+            "LocalDS_1",
+            "Build/CI",
+            "deep/er",
+        )
         assert host["esxi_host"] == made.runtime.host.name
         yard.teardown(templates=True)
     assert vcenter.find("Build/CI").childEntity == []
 
 
-@pytest.mark.parametrize(("network", "kind"), [("VM Network", "NetworkBackingInfo"), ("DC0_DVPG0", "PortBackingInfo")])
-def test_a_host_is_on_the_network_that_is_named(vcenter: Simulator, keys: str, network: str, kind: str) -> None:
-    with Yard(f"{vcenter.uri}?endpoints=false&network={network.replace(' ', '%20')}", pki_dir=keys) as yard:
+@pytest.mark.parametrize(
+    ("network", "kind"), [("VM Network", "NetworkBackingInfo"), ("DC0_DVPG0", "PortBackingInfo")]
+)
+def test_a_host_is_on_the_network_that_is_named(
+    vcenter: Simulator, keys: str, network: str, kind: str
+) -> None:
+    with Yard(
+        f"{vcenter.uri}?endpoints=false&network={network.replace(' ', '%20')}", pki_dir=keys
+    ) as yard:
         yard.template(BASE)
         yard.host(SingleSpec("one", template="base"))
         card = card_of(vcenter.find("stockyard/stockyard.default.one"))
         assert type(card.backing).__name__.endswith(kind)
         assert card.connectable.connected
-        assert [network_.name for network_ in vcenter.find("stockyard/stockyard.default.one").network] == [network]
+        assert [
+            network_.name for network_ in vcenter.find("stockyard/stockyard.default.one").network
+        ] == [network]
         yard.teardown(templates=True)
 
 
-@pytest.mark.parametrize(("option", "word"), [("network=none", "DC0_DVPG0"), ("folder=DC0_C0_RP0_VM0", "not a folder")])
-def test_a_place_that_is_not_there_is_named(vcenter: Simulator, keys: str, option: str, word: str) -> None:
+@pytest.mark.parametrize(
+    ("option", "word"), [("network=none", "DC0_DVPG0"), ("folder=DC0_C0_RP0_VM0", "not a folder")]
+)
+def test_a_place_that_is_not_there_is_named(
+    vcenter: Simulator, keys: str, option: str, word: str
+) -> None:
     vcenter.reset()
     with (
         pytest.raises(StockyardError, match=word),
@@ -80,7 +104,10 @@ def test_a_place_that_is_not_there_is_named(vcenter: Simulator, keys: str, optio
 def free() -> Any:
     """An allocation that promises nothing and limits nothing."""
     return vim.ResourceAllocationInfo(
-        reservation=0, limit=-1, expandableReservation=True, shares=vim.SharesInfo(level="normal", shares=0)
+        reservation=0,
+        limit=-1,
+        expandableReservation=True,
+        shares=vim.SharesInfo(level="normal", shares=0),
     )
 
 
@@ -92,14 +119,19 @@ def running(own_vcenter: Simulator, keys: str) -> Iterator[Yard]:
         yield yard
 
 
-def test_a_source_that_runs_on_is_forked_until_its_disk_is_too_deep(own_vcenter: Simulator, running: Yard) -> None:
+def test_a_source_that_runs_on_is_forked_until_its_disk_is_too_deep(
+    own_vcenter: Simulator, running: Yard
+) -> None:
     (template,) = running.context.provider.observe("stockyard").templates
     source = own_vcenter.find(f"stockyard/{template.record.domain}")
     assert not source.runtime.instantCloneFrozen
     (host,) = running.host(SingleSpec("one", template="base")).objects
     assert host["mode"] == "instant"
     deep = len(source.layoutEx.disk[0].chain)
-    clones = [{"name": f"other-{n}", "uuid": "", "key": "k", "value": "v"} for n in range(MOST_DELTAS - deep)]
+    clones = [
+        {"name": f"other-{n}", "uuid": "", "key": "k", "value": "v"}
+        for n in range(MOST_DELTAS - deep)
+    ]
     own_vcenter.populate(source, clones)
     own_vcenter.reset()
     (late,) = running.host(SingleSpec("two", template="base")).objects
@@ -115,7 +147,9 @@ def test_a_template_that_was_switched_off_is_not_forked(own_vcenter: Simulator, 
         yard.host(SingleSpec("one", template="base"))
         provider = yard.context.provider
         (template,) = provider.observe("stockyard").templates
-        own_vcenter.power(own_vcenter.find(f"stockyard/{template.record.domain}")._moId, "poweredOff")
+        own_vcenter.power(
+            own_vcenter.find(f"stockyard/{template.record.domain}")._moId, "poweredOff"
+        )
         with pytest.raises(StockyardError, match="template"):
             yard.host(SingleSpec("two", template="base"))
         assert [host["name"] for host in yard.hosts()] == ["one"]
@@ -124,7 +158,10 @@ def test_a_template_that_was_switched_off_is_not_forked(own_vcenter: Simulator, 
 def test_an_attribute_says_whose_a_machine_is(own_vcenter: Simulator, keys: str) -> None:
     uri = f"{own_vcenter.uri}?endpoints=false&attribute=Yard"
     own_vcenter.deny("Global.SetCustomField", "Global.ManageCustomFields")
-    with Yard(uri, pki_dir=keys) as yard, pytest.raises(StockyardError, match=r"SetCustomField.*ManageCustomFields"):
+    with (
+        Yard(uri, pki_dir=keys) as yard,
+        pytest.raises(StockyardError, match=r"SetCustomField.*ManageCustomFields"),
+    ):
         yard.template(BASE)
     own_vcenter.reset()
     with Yard(uri, pki_dir=keys) as yard:
@@ -132,14 +169,25 @@ def test_an_attribute_says_whose_a_machine_is(own_vcenter: Simulator, keys: str)
         yard.fleet(FleetSpec("web", template="base", count=2))
         yard.host(SingleSpec("one", template="base"))
         assert own_vcenter.calls()["AddCustomFieldDef"] == 1
-        said = {name: [v.value for v in machine.customValue] for name, machine in own_vcenter.machines().items()}
+        said = {
+            name: [v.value for v in machine.customValue]
+            for name, machine in own_vcenter.machines().items()
+        }
         assert said["stockyard.default.one"] == ["stockyard/default: host one"]
         assert sum(values == ["stockyard/default: fleet web"] for values in said.values()) == 2
-        assert sum("".join(values).startswith("stockyard/default: template base") for values in said.values()) == 1
+        assert (
+            sum(
+                "".join(values).startswith("stockyard/default: template base")
+                for values in said.values()
+            )
+            == 1
+        )
         yard.teardown(templates=True)
 
 
-def test_a_vcenter_that_knows_no_single_elements_is_asked_for_whole_arrays(own_vcenter: Simulator, keys: str) -> None:
+def test_a_vcenter_that_knows_no_single_elements_is_asked_for_whole_arrays(
+    own_vcenter: Simulator, keys: str
+) -> None:
     with Yard(f"{own_vcenter.uri}?endpoints=false", pki_dir=keys) as yard:
         own_vcenter.fail("RetrievePropertiesEx", "InvalidProperty", at="call")
         yard.template(BASE)
@@ -158,4 +206,8 @@ def test_a_restart_asks_the_guest_to_shut_down(own_vcenter: Simulator, keys: str
         (after,) = yard.host(SingleSpec("one"), "restarted").objects
         assert own_vcenter.calls()["ShutdownGuest"] == 1
         assert own_vcenter.calls()["PowerOffVM_Task"] == 0
-        assert (after["uuid"], after["identity"], after["state"]) == (before["uuid"], before["identity"], "running")
+        assert (after["uuid"], after["identity"], after["state"]) == (
+            before["uuid"],
+            before["identity"],
+            "running",
+        )

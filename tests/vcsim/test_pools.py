@@ -10,7 +10,16 @@ from typing import Any
 
 import pytest
 
-from stockyard import FleetSpec, HostSpec, ImageSpec, OperationRefused, PoolQuotaExceeded, PoolSpec, TemplateSpec, Yard
+from stockyard import (
+    FleetSpec,
+    HostSpec,
+    ImageSpec,
+    OperationRefused,
+    PoolQuotaExceeded,
+    PoolSpec,
+    TemplateSpec,
+    Yard,
+)
 from tests.vcsim.simulator import SOURCE, Simulator
 
 OUTER = PoolSpec("all", memory_mib=8192, memory_reservation_mib=1024, cpu_shares=2000)
@@ -28,16 +37,24 @@ def yard(vcenter: Simulator, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 def found(vcenter: Simulator, path: str) -> Any:
-    return vcenter.connect().content.searchIndex.FindByInventoryPath(f"DC0/host/DC0_C0/Resources/{path}")
+    return vcenter.connect().content.searchIndex.FindByInventoryPath(
+        f"DC0/host/DC0_C0/Resources/{path}"
+    )
 
 
 def test_pools_are_resource_pools_and_hosts_are_in_them(yard: Yard, vcenter: Simulator) -> None:
     yard.pool(OUTER)
     yard.pool(INNER)
-    outer, path = found(vcenter, "pools.default.pool.all"), "pools.default.pool.all/pools.default.pool.ci"
+    outer, path = (
+        found(vcenter, "pools.default.pool.all"),
+        "pools.default.pool.all/pools.default.pool.ci",
+    )
     assert outer.config.memoryAllocation.limit == 8192
     assert outer.config.memoryAllocation.reservation == 1024
-    assert (outer.config.cpuAllocation.shares.level, outer.config.cpuAllocation.shares.shares) == ("custom", 2000)
+    assert (outer.config.cpuAllocation.shares.level, outer.config.cpuAllocation.shares.shares) == (
+        "custom",
+        2000,
+    )
     assert found(vcenter, path).config.memoryAllocation.expandableReservation is False
     assert found(vcenter, path).config.memoryAllocation.limit == -1
     fleet = FleetSpec("ci", "base", count=3, host=HostSpec(pool="ci"))
@@ -45,7 +62,10 @@ def test_pools_are_resource_pools_and_hosts_are_in_them(yard: Yard, vcenter: Sim
         yard.fleet(fleet)
     hosts = yard.fleet(replace(fleet, count=2)).objects
     assert [host["pool"] for host in hosts] == ["ci", "ci"]
-    assert sorted(vm.name for vm in found(vcenter, path).vm) == ["pools.default.ci-1", "pools.default.ci-2"]
+    assert sorted(vm.name for vm in found(vcenter, path).vm) == [
+        "pools.default.ci-1",
+        "pools.default.ci-2",
+    ]
     (known,) = yard.pools(name="ci")
     assert (known["enforced"], known["used"]["hosts"]) == ("resource pool", 2)
     with pytest.raises(OperationRefused):

@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Hosts on a simulated vCenter that get more while they run, and what a plan says of it beforehand."""
+"""Hosts on a simulated vCenter that get more while they run, and what a plan says of it
+beforehand.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +12,24 @@ from typing import Any
 import pytest
 from pyVmomi import vim
 
-from stockyard import FleetSpec, Hardware, HostSpec, ImageSpec, TemplateSpec, Unsupported, UpdateSpec, Yard
+from stockyard import (
+    FleetSpec,
+    Hardware,
+    HostSpec,
+    ImageSpec,
+    TemplateSpec,
+    Unsupported,
+    UpdateSpec,
+    Yard,
+)
 from tests.vcsim.simulator import SOURCE, Simulator, finished
 
 ROOMY = TemplateSpec(
-    "base", image=ImageSpec(source=SOURCE), hardware=Hardware(vcpus=1, max_vcpus=4, memory_mib=1024),
+    "base",
+    image=ImageSpec(source=SOURCE),
+    hardware=Hardware(vcpus=1, max_vcpus=4, memory_mib=1024),
     max_memory_mib=4096,
-)  # fmt: skip
+)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +74,9 @@ def test_a_host_grows_where_it_is_and_is_replaced_to_shrink(yard: Yard, vcenter:
     assert second != first
 
 
-def test_more_than_a_template_has_room_for_is_refused_before_anything_is_done(yard: Yard, vcenter: Simulator) -> None:
+def test_more_than_a_template_has_room_for_is_refused_before_anything_is_done(
+    yard: Yard, vcenter: Simulator
+) -> None:
     vcenter.reset()
     with pytest.raises(Unsupported, match="cannot have 5 vCPUs"):
         yard.fleet(FleetSpec("big", "base", count=1, host=HostSpec(vcpus=5)))

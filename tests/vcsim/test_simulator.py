@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the other tests here rest on: the simulator is as strict as they think, and its guests are guests."""
+"""What the other tests here rest on: the simulator is as strict as they think, and its guests are
+guests.
+"""
 
 from __future__ import annotations
 
@@ -42,13 +44,19 @@ def option(name: str, value: str) -> Any:
 def clone(source: Any, name: str, *config: Any, **location: Any) -> Any:
     """The end of an instant clone."""
     where = vim.vm.RelocateSpec(**location)
-    return done(source.InstantClone_Task(vim.vm.InstantCloneSpec(name=name, location=where, config=list(config))))
+    return done(
+        source.InstantClone_Task(
+            vim.vm.InstantCloneSpec(name=name, location=where, config=list(config))
+        )
+    )
 
 
 def ask(machine: Any, number: str, **message: Any) -> dict[str, Any]:
     """What a guest answers."""
     request = option("guestinfo.stockyard.request", pack({**message, "id": number}))
-    assert done(machine.ReconfigVM_Task(vim.vm.ConfigSpec(extraConfig=[request]))).state == "success"
+    assert (
+        done(machine.ReconfigVM_Task(vim.vm.ConfigSpec(extraConfig=[request]))).state == "success"
+    )
     end = time.monotonic() + 20
     while time.monotonic() < end:
         options = {o.key: o.value for o in machine.config.extraConfig}
@@ -71,10 +79,16 @@ def test_an_instant_clone_runs_and_is_another(source: Any) -> None:
     ended = clone(source, "one", option("stockyard.record", "of the clone"))
     made = ended.result
     cards = [
-        [d.macAddress for d in machine.config.hardware.device if isinstance(d, vim.vm.device.VirtualEthernetCard)]
+        [
+            d.macAddress
+            for d in machine.config.hardware.device
+            if isinstance(d, vim.vm.device.VirtualEthernetCard)
+        ]
         for machine in (source, made)
     ]
-    disk: Any = next(d for d in made.config.hardware.device if isinstance(d, vim.vm.device.VirtualDisk))
+    disk: Any = next(
+        d for d in made.config.hardware.device if isinstance(d, vim.vm.device.VirtualDisk)
+    )
     assert made.runtime.powerState == "poweredOn"
     assert made.runtime.instantCloneFrozen is False
     assert made.runtime.host == source.runtime.host
@@ -90,9 +104,13 @@ def test_an_instant_clone_is_refused_for_what_a_vcenter_refuses_it_for(source: A
     assert isinstance(clone(source, "twice").error, vim.fault.DuplicateName)
     other = next(h for h in source.runtime.host.parent.host if h != source.runtime.host)
     assert isinstance(clone(source, "elsewhere", host=other).error, vmodl.fault.InvalidArgument)
-    disk = next(d for d in source.config.hardware.device if isinstance(d, vim.vm.device.VirtualDisk))
+    disk = next(
+        d for d in source.config.hardware.device if isinstance(d, vim.vm.device.VirtualDisk)
+    )
     change = vim.vm.device.VirtualDeviceSpec(operation="edit", device=disk)
-    assert isinstance(clone(source, "disk", deviceChange=[change]).error, vim.fault.InvalidDeviceSpec)
+    assert isinstance(
+        clone(source, "disk", deviceChange=[change]).error, vim.fault.InvalidDeviceSpec
+    )
 
 
 def test_the_check_says_what_the_clone_would(vcenter: Simulator) -> None:
@@ -101,7 +119,10 @@ def test_the_check_says_what_the_clone_would(vcenter: Simulator) -> None:
     for name, wanted in (("new", []), ("DC0_C0_RP0_VM0", [vim.fault.DuplicateName])):
         spec = vim.vm.InstantCloneSpec(name=name, location=vim.vm.RelocateSpec())
         (result,) = done(checker.CheckInstantClone_Task(source, spec)).result
-        assert [type(problem.fault if hasattr(problem, "fault") else problem) for problem in result.error] == wanted
+        assert [
+            type(problem.fault if hasattr(problem, "fault") else problem)
+            for problem in result.error
+        ] == wanted
     assert "new" not in machines(instance)
 
 
@@ -116,7 +137,8 @@ def test_a_running_source_grows_with_each_clone(vcenter: Simulator) -> None:
 def test_an_old_change_version_changes_nothing(source: Any) -> None:
     version = source.config.changeVersion
     first, second = (
-        done(source.ReconfigVM_Task(vim.vm.ConfigSpec(changeVersion=version, annotation=text))) for text in ("a", "b")
+        done(source.ReconfigVM_Task(vim.vm.ConfigSpec(changeVersion=version, annotation=text)))
+        for text in ("a", "b")
     )
     assert first.state == "success"
     assert isinstance(second.error, vim.fault.ConcurrentAccess)
@@ -127,7 +149,12 @@ def test_a_fault_hits_as_often_as_it_is_told(vcenter: Simulator, source: Any) ->
     vcenter.fail("InstantClone_Task", "InsufficientResourcesFault", times=2, skip=1)
     states = [clone(source, f"fault-{number}").state for number in range(4)]
     assert states == ["success", "error", "error", "success"]
-    vcenter.fail("InstantClone_Task", "NoPermission", at="call", privilege="VirtualMachine.Provisioning.Clone")
+    vcenter.fail(
+        "InstantClone_Task",
+        "NoPermission",
+        at="call",
+        privilege="VirtualMachine.Provisioning.Clone",
+    )
     with pytest.raises(vim.fault.NoPermission) as caught:
         clone(source, "denied")
     assert caught.value.privilegeId == "VirtualMachine.Provisioning.Clone"
@@ -166,7 +193,9 @@ def test_a_denied_privilege_is_missing(vcenter: Simulator, source: Any) -> None:
     vcenter.deny("VirtualMachine.Provisioning.Clone")
     asked = ["VirtualMachine.Provisioning.Clone", "VirtualMachine.Interact.PowerOn"]
     (found,) = manager.HasPrivilegeOnEntities([source], session, asked)
-    assert {p.privId: p.isGranted for p in found.privAvailability} == dict(zip(asked, (False, True), strict=True))
+    assert {p.privId: p.isGranted for p in found.privAvailability} == dict(
+        zip(asked, (False, True), strict=True)
+    )
     vcenter.reset()
 
 
@@ -182,7 +211,9 @@ def test_the_guest_is_the_real_agent_and_freezes(own_vcenter: Simulator) -> None
         assert time.monotonic() < end
     request = option("guestinfo.stockyard.request", pack({"op": "hello", "id": "4"}))
     assert done(source.ReconfigVM_Task(vim.vm.ConfigSpec(extraConfig=[request]))).state == "success"
-    made = clone(source, "awake", option("guestinfo.stockyard.request", pack({"op": "hello", "id": "5"}))).result
+    made = clone(
+        source, "awake", option("guestinfo.stockyard.request", pack({"op": "hello", "id": "5"}))
+    ).result
     # One question at a time: a guest overwrites what it has taken.
     end = time.monotonic() + 20
     while pack({"op": "hello", "id": "5"}) in [o.value for o in made.config.extraConfig]:

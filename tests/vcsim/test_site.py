@@ -38,7 +38,11 @@ class VsphereController(Controller):
         """A declaration of one template and one fleet, as a file."""
         path = self.home / "mine.yml"
         fleets = [{"name": "web", "template": "docker", "count": count, **fleet}]
-        path.write_text(json.dumps({"yard_templates": [{"name": "docker", "source": SOURCE}], "yard_fleets": fleets}))
+        path.write_text(
+            json.dumps(
+                {"yard_templates": [{"name": "docker", "source": SOURCE}], "yard_fleets": fleets}
+            )
+        )
         return path
 
 
@@ -71,7 +75,9 @@ def test_a_yard_of_fifty_from_nothing_to_nothing(user: VsphereController) -> Non
     hosts = made[YARD]["members"]
     assert len(hosts) == 50
     assert {h["mode"] for h in hosts} == {"instant"}
-    assert len({h["mac"] for h in hosts}) == len({h["identity"]["ssh_host_key"] for h in hosts}) == 50
+    assert (
+        len({h["mac"] for h in hosts}) == len({h["identity"]["ssh_host_key"] for h in hosts}) == 50
+    )
     first = {h["name"]: h["uuid"] for h in hosts}
 
     again = user.run(SITE, "-e", yard)
@@ -104,12 +110,30 @@ def test_the_password_is_nowhere(user: VsphereController, monkeypatch: pytest.Mo
     plain = vcenter.password.partition("'")[0]
     with command_lines() as lines:
         played = [
-            user.run(playbook, "-e", f"yard={declaration}", "-e", f"@{user.home}/secret.yml", "-vvvv", "--diff")
+            user.run(
+                playbook,
+                "-e",
+                f"yard={declaration}",
+                "-e",
+                f"@{user.home}/secret.yml",
+                "-vvvv",
+                "--diff",
+            )
             for playbook in (SITE, TEARDOWN)
         ]
         vcenter.password = f"{plain}-wrong"
         (user.home / "secret.yml").write_text(json.dumps({"yard_password": vcenter.password}))
-        played.append(user.run(SITE, "-e", f"yard={declaration}", "-e", f"@{user.home}/secret.yml", "-vvvv", "--diff"))
+        played.append(
+            user.run(
+                SITE,
+                "-e",
+                f"yard={declaration}",
+                "-e",
+                f"@{user.home}/secret.yml",
+                "-vvvv",
+                "--diff",
+            )
+        )
     assert [one.returncode for one in played] == [0, 0, 2], played[0].output
     assert not any(plain in one.output or plain in json.dumps(one.results) for one in played)
     assert len(lines) > 3
@@ -144,7 +168,9 @@ def command_lines() -> Iterator[set[str]]:
 
 def test_the_preflight_tries_and_takes_away(user: VsphereController) -> None:
     before = set(user.vcenter.machines())
-    good = user.run(PREFLIGHT, "-e", f"yard_hypervisor={user.hypervisor}", "-e", f"preflight_source={SOURCE}")
+    good = user.run(
+        PREFLIGHT, "-e", f"yard_hypervisor={user.hypervisor}", "-e", f"preflight_source={SOURCE}"
+    )
     assert good.returncode == 0, good.output
     assert "No problems" in good.stdout
     assert set(user.vcenter.machines()) == before
@@ -161,7 +187,10 @@ def test_the_preflight_names_what_is_missing(user: VsphereController) -> None:
     assert bad.returncode == 2
     assert all(privilege in bad.stdout for privilege in missing)
     assert "privilege Resource.CreatePool is missing on the pool, for pools alone" in bad.stdout
-    assert "privilege Datastore.FileManagement is missing on the datastore, for volumes alone" in bad.stdout
+    assert (
+        "privilege Datastore.FileManagement is missing on the datastore, for volumes alone"
+        in bad.stdout
+    )
     assert "Traceback" not in bad.output
     assert user.vcenter.changes() == {}
     user.vcenter.reset()
@@ -170,5 +199,8 @@ def test_the_preflight_names_what_is_missing(user: VsphereController) -> None:
     assert half.returncode == 2
     assert "Resource.CreatePool" not in half.stdout
     assert "Datastore.FileManagement" in half.stdout
-    assert user.run(*run, "-e", "preflight_pools=false", "-e", "preflight_volumes=false").returncode == 0
+    assert (
+        user.run(*run, "-e", "preflight_pools=false", "-e", "preflight_volumes=false").returncode
+        == 0
+    )
     assert user.vcenter.changes() == {}

@@ -24,7 +24,8 @@ FLEET = 50
 HOSTS = 1000
 FORKS_BOUND, OBSERVE_BOUND = 1.5, 2.0
 TRIES = 3
-# Calls for one host: those that reconfigure it, and all of them, with room for looking again on a busy machine.
+# Calls for one host: those that reconfigure it, and all of them, with room for looking again on a
+# busy machine.
 FEW, MANY, RECONFIGURED, CALLS, GROWTH = 10, 40, 5, 20, 1.25
 
 
@@ -44,8 +45,12 @@ def seconds(call: Callable[[], object]) -> float:
 
 
 def test_a_fleet_takes_little_more_than_its_calls(vcenter: Simulator, yard: Yard) -> None:
-    """The best of a few rounds: each is measured beside the loop, and what else the machine does hits both."""
-    template = f"DC0/vm/stockyard/{yard.context.provider.observe('stockyard').templates[0].record.domain}"
+    """The best of a few rounds: each is measured beside the loop, and what else the machine does
+    hits both.
+    """
+    template = (
+        f"DC0/vm/stockyard/{yard.context.provider.observe('stockyard').templates[0].record.domain}"
+    )
     parallel = yard.context.provider.capabilities.parallel
     register = vcenter.find("stockyard/stockyard-register")._moId
     ratios = []
@@ -69,13 +74,17 @@ def test_a_fleet_takes_little_more_than_its_calls(vcenter: Simulator, yard: Yard
 
 def test_a_thousand_hosts_are_observed_in_three_calls(own_vcenter: Simulator) -> None:
     instance = own_vcenter.connect()
-    with Yard(own_vcenter.uri + "?endpoints=false", pki_dir=str(own_vcenter.directory / "pki")) as yard:
+    with Yard(
+        own_vcenter.uri + "?endpoints=false", pki_dir=str(own_vcenter.directory / "pki")
+    ) as yard:
         provider = yard.context.provider
         yard.template(TemplateSpec("base", image=ImageSpec(source=SOURCE)))
         template = provider.observe("stockyard").templates[0].record
         source = own_vcenter.find(f"stockyard/{template.domain}")
         make_hosts(own_vcenter, source, template.generation)
-    with Yard(own_vcenter.uri + "?endpoints=false", pki_dir=str(own_vcenter.directory / "pki")) as yard:
+    with Yard(
+        own_vcenter.uri + "?endpoints=false", pki_dir=str(own_vcenter.directory / "pki")
+    ) as yard:
         provider = yard.context.provider
         own_vcenter.reset()
         assert len(provider.observe("stockyard").hosts) == HOSTS
@@ -91,9 +100,13 @@ def test_a_thousand_hosts_are_observed_in_three_calls(own_vcenter: Simulator) ->
 
 
 def test_calls_for_each_host_do_not_grow_with_their_number(own_vcenter: Simulator) -> None:
-    """Counted: what changes something exactly. Who waits longer looks more often: of looks the least of a few tries."""
+    """Counted: what changes something exactly. Who waits longer looks more often: of looks the
+    least of a few tries.
+    """
     looked: dict[int, float] = {}
-    with Yard(own_vcenter.uri + "?endpoints=false", pki_dir=str(own_vcenter.directory / "pki")) as yard:
+    with Yard(
+        own_vcenter.uri + "?endpoints=false", pki_dir=str(own_vcenter.directory / "pki")
+    ) as yard:
         yard.template(TemplateSpec("base", image=ImageSpec(source=SOURCE)))
         for _try in range(TRIES):
             changed = {count: grown(yard, own_vcenter, count, looked) for count in (FEW, MANY)}
@@ -136,7 +149,10 @@ def make_hosts(vcenter: Simulator, source: Any, generation: str) -> None:
     ]
     vcenter.populate(
         source,
-        [{"name": r.domain, "uuid": r.uuid, "key": "stockyard.record", "value": f"1 {encode(r)}"} for r in records],
+        [
+            {"name": r.domain, "uuid": r.uuid, "key": "stockyard.record", "value": f"1 {encode(r)}"}
+            for r in records
+        ],
     )
 
 
@@ -145,7 +161,9 @@ def bulk_read(instance: Any, folder: Any) -> None:
     content, query = instance.content, vmodl.query.PropertyCollector
     view = content.viewManager.CreateContainerView(folder, [vim.VirtualMachine], True)
     walk = query.TraversalSpec(name="view", path="view", skip=False, type=vim.view.ContainerView)
-    wanted = query.PropertySpec(type=vim.VirtualMachine, pathSet=["name", "config.extraConfig", "runtime"])
+    wanted = query.PropertySpec(
+        type=vim.VirtualMachine, pathSet=["name", "config.extraConfig", "runtime"]
+    )
     where = query.ObjectSpec(obj=view, skip=True, selectSet=[walk])
     spec = query.FilterSpec(propSet=[wanted], objectSet=[where])
     found = content.propertyCollector.RetrievePropertiesEx([spec], query.RetrieveOptions())

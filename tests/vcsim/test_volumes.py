@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Volumes on a simulated vCenter: they outlive hosts, wherever vCenter moves them to, and one host has each."""
+"""Volumes on a simulated vCenter: they outlive hosts, wherever vCenter moves them to, and one host
+has each.
+"""
 
 from __future__ import annotations
 
@@ -92,11 +94,14 @@ def test_a_volume_goes_from_a_host_to_the_next_of_its_name(yard: Yard, vcenter: 
     assert (guest(vcenter, "web-1") / "data" / "kept").read_text() == "of the first"
     yard.fleet(fleet(0))
     assert {(v["name"], v["host"], v["filesystem"]) for v in yard.volumes()} == {
-        ("web-1-data", "", "ext4"), ("web-2-data", "", "ext4"),
-    }  # fmt: skip
+        ("web-1-data", "", "ext4"),
+        ("web-2-data", "", "ext4"),
+    }
 
 
-def test_copies_hold_what_their_source_held_and_are_the_hosts_own(yard: Yard, vcenter: Simulator) -> None:
+def test_copies_hold_what_their_source_held_and_are_the_hosts_own(
+    yard: Yard, vcenter: Simulator
+) -> None:
     yard.fleet(fleet(1))
     (guest(vcenter, "web-1") / "data" / "seed").write_text("seed")
     with pytest.raises(OperationRefused, match="web-1"):
@@ -111,7 +116,9 @@ def test_copies_hold_what_their_source_held_and_are_the_hosts_own(yard: Yard, vc
     assert (guest(vcenter, "web-2") / "data" / "seed").read_text() == "seed"
 
 
-def test_it_is_attached_grown_and_detached_while_its_host_runs(yard: Yard, vcenter: Simulator) -> None:
+def test_it_is_attached_grown_and_detached_while_its_host_runs(
+    yard: Yard, vcenter: Simulator
+) -> None:
     yard.fleet(FleetSpec("web", "base", count=2))
     spec = VolumeSpec("data", size_gib=1)
     yard.volume(spec, "attached", host="web-2", path="/data")
@@ -119,7 +126,11 @@ def test_it_is_attached_grown_and_detached_while_its_host_runs(yard: Yard, vcent
     with pytest.raises(OperationRefused, match="web-2"):
         yard.volume(spec, "attached", host="web-1", path="/data")
     yard.volume(replace(spec, size_gib=5))
-    disks = [d for d in machine(vcenter, "web-2").config.hardware.device if isinstance(d, vim.vm.device.VirtualDisk)]
+    disks = [
+        d
+        for d in machine(vcenter, "web-2").config.hardware.device
+        if isinstance(d, vim.vm.device.VirtualDisk)
+    ]
     assert 5 << 20 in [d.capacityInKB for d in disks]
     spec = VolumeSpec("data")
     yard.volume(spec, "detached")
@@ -133,7 +144,9 @@ def test_a_disk_that_vcenter_moved_is_followed(yard: Yard, vcenter: Simulator) -
     yard.fleet(fleet(1))
     found, there = machine(vcenter, "web-1"), the(yard, "web-1-data")["disk"]
     elsewhere = there.replace("stockyard-volumes/", "stockyard-volumes/moved-")
-    (device,) = [d for d in found.config.hardware.device if getattr(d.backing, "fileName", "") == there]
+    (device,) = [
+        d for d in found.config.hardware.device if getattr(d.backing, "fileName", "") == there
+    ]
     uuid = device.backing.uuid
     remove = vim.vm.device.VirtualDeviceSpec(operation="remove", device=device)
     finished(found.ReconfigVM_Task(vim.vm.ConfigSpec(deviceChange=[remove])))
@@ -150,7 +163,9 @@ def test_a_disk_that_vcenter_moved_is_followed(yard: Yard, vcenter: Simulator) -
     assert yard.volumes() == []
 
 
-def test_no_volume_no_privilege_no_room_nothing_made(yard: Yard, vcenter: Simulator, tmp_path: Path) -> None:
+def test_no_volume_no_privilege_no_room_nothing_made(
+    yard: Yard, vcenter: Simulator, tmp_path: Path
+) -> None:
     spec = VolumeSpec("data", size_gib=1)
     vcenter.deny("Datastore.FileManagement")
     uri = vcenter.uri + "?endpoints=false"
@@ -165,7 +180,9 @@ def test_no_volume_no_privilege_no_room_nothing_made(yard: Yard, vcenter: Simula
     assert yard.volumes() == []
 
 
-def test_a_host_whose_guest_cannot_tell_disks_apart_gets_none(yard: Yard, vcenter: Simulator) -> None:
+def test_a_host_whose_guest_cannot_tell_disks_apart_gets_none(
+    yard: Yard, vcenter: Simulator
+) -> None:
     """As of a template that was made before there were volumes here."""
     yard.fleet(FleetSpec("web", "base", count=1))
     unset = vim.option.OptionValue(key="disk.EnableUUID", value="FALSE")
@@ -175,7 +192,9 @@ def test_a_host_whose_guest_cannot_tell_disks_apart_gets_none(yard: Yard, vcente
     assert files(vcenter, "web-1") == []
 
 
-def test_a_machine_that_changes_all_the_time_gets_its_disk_all_the_same(yard: Yard, vcenter: Simulator) -> None:
+def test_a_machine_that_changes_all_the_time_gets_its_disk_all_the_same(
+    yard: Yard, vcenter: Simulator
+) -> None:
     yard.fleet(FleetSpec("web", "base", count=1))
     yard.volume(VolumeSpec("data", size_gib=1))
     vcenter.fail("ReconfigVM_Task", "ConcurrentAccess", skip=3, times=3)
@@ -183,7 +202,9 @@ def test_a_machine_that_changes_all_the_time_gets_its_disk_all_the_same(yard: Ya
     assert the(yard, "data")["mounted"]
 
 
-def test_a_teardown_keeps_volumes_and_the_register_that_knows_of_them(own_vcenter: Simulator, tmp_path: Path) -> None:
+def test_a_teardown_keeps_volumes_and_the_register_that_knows_of_them(
+    own_vcenter: Simulator, tmp_path: Path
+) -> None:
     before = set(own_vcenter.machines())
     uri = own_vcenter.uri + "?endpoints=false"
     with Yard(uri, owner="volumes", pki_dir=str(tmp_path)) as yard:

@@ -59,7 +59,9 @@ class Deadline:
     def check(self, what: str, *, name: str = "", remedy: str = "") -> None:
         """Raise :class:`DeadlineExceeded` when the time is up."""
         if self.passed():
-            raise DeadlineExceeded(f"{what} took longer than {self.seconds:g} s.", name=name, remedy=remedy)
+            raise DeadlineExceeded(
+                f"{what} took longer than {self.seconds:g} s.", name=name, remedy=remedy
+            )
 
     def within(self, seconds: float) -> Deadline:
         """A deadline for one step: ``seconds`` from now, but never later than this one."""

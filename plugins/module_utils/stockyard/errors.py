@@ -9,17 +9,17 @@
     ├── InvalidInput          a value was refused before anything was changed
     ├── MissingDependency     a library or program that the chosen hypervisor needs is not installed
     ├── NotFound              a named object does not exist
-    ├── Conflict              an object changed under us (compare and set failed), or a name is taken
+    ├── Conflict              an object changed meanwhile (compare and set), or a name is taken
     │   ├── AddressTaken      the address that a new host was to have is somebody else's
     │   └── Busy              another controller holds the object now
     ├── OperationRefused      doing it would hurt something living or something that is not ours
     │   ├── LeaseExpired      the lease ran out, or was given back: its host is the holder's no more
     │   └── PoolQuotaExceeded the pool, or one around it, has no room for it
-    ├── Unsupported           this hypervisor, or this template, cannot do it (a declared capability)
+    ├── Unsupported           this hypervisor, or this template, lacks the capability
     ├── DeadlineExceeded      a bounded wait ran out
     ├── UnforeseenError       work on one host ended with an error that nobody expected
     ├── GuestError            the guest answered, and the answer is an error or makes no sense
-    │   └── GuestBroken       the guest is proven to be lost: its disk holds another identity, none, or cannot be read
+    │   └── GuestBroken       the guest is lost: its disk has no identity, or another one
     ├── ImageError            a guest image could not be built or is damaged
     ├── ControllerError       a CI controller could not be reached, or did not do what it was asked
     └── HypervisorError       the hypervisor failed
@@ -112,7 +112,9 @@ class GuestError(StockyardError):
 
 
 class GuestBroken(GuestError):
-    """The guest is proven to be lost: the only failure that another host may be made for in its place."""
+    """The guest is proven to be lost: the only failure that another host may be made for in its
+    place.
+    """
 
 
 class ImageError(StockyardError):

@@ -18,7 +18,8 @@ RELEASE_TIMEOUT = 600.0
 
 
 class HeldLease:
-    """A lease that this program has. At the end of a ``with`` block it is given back, and its host is destroyed.
+    """A lease that this program has. At the end of a ``with`` block it is given back, and its host
+    is destroyed.
 
     :param facts: as :meth:`Leasing.leases` lists it.
     """
@@ -74,9 +75,17 @@ class Leasing:
     context: Context
 
     def lease(
-        self, fleet: str = "", *, holder: str, duration: float | str = 3600.0, labels: Mapping[str, str] | None = None,
-        tenant: str = "default", pool: str = "", wait: float = 0.0, replace: bool = False,
-    ) -> HeldLease:  # fmt: skip
+        self,
+        fleet: str = "",
+        *,
+        holder: str,
+        duration: float | str = 3600.0,
+        labels: Mapping[str, str] | None = None,
+        tenant: str = "default",
+        pool: str = "",
+        wait: float = 0.0,
+        replace: bool = False,
+    ) -> HeldLease:
         """Take a ready host. Every call takes another one.
 
         :param fleet: the fleet that it is to be of; any with these labels when empty.
@@ -88,9 +97,13 @@ class Leasing:
         """
         spec = LeaseSpec(holder, fleet, tenant, dict(labels or {}), _seconds(duration), pool)
         record = lease_lifecycle.take(self.context, spec, wait)
-        return HeldLease(self, lease_info.describe_lease(self.context, record), spec.duration, replace)
+        return HeldLease(
+            self, lease_info.describe_lease(self.context, record), spec.duration, replace
+        )
 
-    def have_lease(self, spec: LeaseSpec, *, extend: bool = False, check: bool = False, wait: float = 0.0) -> Result:
+    def have_lease(
+        self, spec: LeaseSpec, *, extend: bool = False, check: bool = False, wait: float = 0.0
+    ) -> Result:
         """Have a lease for a holder: the one that he has, or else a new one."""
         if check:
             return Result(
@@ -110,7 +123,12 @@ class Leasing:
         return Result(plan, [lease_info.describe_lease(self.context, record)])
 
     def release_lease(
-        self, lease: str, *, replace: bool = False, check: bool = False, timeout: float = RELEASE_TIMEOUT
+        self,
+        lease: str,
+        *,
+        replace: bool = False,
+        check: bool = False,
+        timeout: float = RELEASE_TIMEOUT,
     ) -> Result:
         """Release a lease: its host is deleted. A lease that has ended changes nothing.
 
@@ -125,7 +143,12 @@ class Leasing:
         return Result(plan, [found for found in self.leases() if found["id"] == lease])
 
     def release_held(
-        self, spec: LeaseSpec, *, replace: bool = False, check: bool = False, timeout: float = RELEASE_TIMEOUT
+        self,
+        spec: LeaseSpec,
+        *,
+        replace: bool = False,
+        check: bool = False,
+        timeout: float = RELEASE_TIMEOUT,
     ) -> Result:
         """Give back the lease that a holder has of what he once asked for, if he has one."""
         held = lease_lifecycle.held_by(self.context, spec)

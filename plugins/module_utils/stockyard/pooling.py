@@ -21,7 +21,12 @@ class Pooling:
     context: Context
 
     def pool(
-        self, spec: PoolSpec, *, force: bool = False, check: bool = False, timeout: float = POOL_TIMEOUT
+        self,
+        spec: PoolSpec,
+        *,
+        force: bool = False,
+        check: bool = False,
+        timeout: float = POOL_TIMEOUT,
     ) -> Result:
         """Have a pool as declared; it grows and shrinks while its hosts run.
 
@@ -36,7 +41,12 @@ class Pooling:
         return Result(plan, self.pools(spec.tenant, spec.name))
 
     def remove_pool(
-        self, name: str, tenant: str = "default", *, check: bool = False, timeout: float = POOL_TIMEOUT
+        self,
+        name: str,
+        tenant: str = "default",
+        *,
+        check: bool = False,
+        timeout: float = POOL_TIMEOUT,
     ) -> Result:
         """Take a pool away.
 
@@ -54,5 +64,6 @@ class Pooling:
         seen = self.context.provider.observe(self.context.owner)
         chosen = [p for p in seen.pools if tenant in (None, p.tenant) and name in (None, p.name)]
         return [
-            pool_lifecycle.describe(self.context, seen, p) for p in sorted(chosen, key=lambda p: (p.tenant, p.name))
+            pool_lifecycle.describe(self.context, seen, p)
+            for p in sorted(chosen, key=lambda p: (p.tenant, p.name))
         ]

@@ -24,31 +24,56 @@ class Storing:
     context: Context
 
     def volume(
-        self, spec: VolumeSpec, state: str = "present", *, host: str = "", path: str = "", check: bool = False,
+        self,
+        spec: VolumeSpec,
+        state: str = "present",
+        *,
+        host: str = "",
+        path: str = "",
+        check: bool = False,
         timeout: float = VOLUME_TIMEOUT,
-    ) -> Result:  # fmt: skip
-        """One volume by name: ``present``, ``absent``, ``attached`` to a running host, or ``detached`` from whichever.
+    ) -> Result:
+        """One volume by name: ``present``, ``absent``, ``attached`` to a running host, or
+        ``detached`` from whichever.
 
         :param host: the host that it is attached to.
         :param path: where it is mounted there.
-        :raises InvalidInput: when a host is named in another state than ``attached``: it would be passed over.
+        :raises InvalidInput: when a host is named in another state than ``attached``: it would be
+            passed over.
         """
         naming.choice("state", state, VOLUME_STATES)
         if host and state != "attached":
             raise InvalidInput(
-                f"host {naming.shown(host)} means nothing with state {state}.", name=f"volume {spec.name}",
+                f"host {naming.shown(host)} means nothing with state {state}.",
+                name=f"volume {spec.name}",
                 remedy="set state to attached, or leave host out",
-            )  # fmt: skip
+            )
         ctx, key = self.context, (spec.tenant, spec.name)
         if state == "present":
-            plan = volume_lifecycle.plan(ctx, spec) if check else volume_lifecycle.ensure(ctx, spec, timeout)
+            plan = (
+                volume_lifecycle.plan(ctx, spec)
+                if check
+                else volume_lifecycle.ensure(ctx, spec, timeout)
+            )
         elif state == "absent":
-            plan = volume_lifecycle.plan_deletion(ctx, *key) if check else volume_lifecycle.delete(ctx, *key, timeout)
+            plan = (
+                volume_lifecycle.plan_deletion(ctx, *key)
+                if check
+                else volume_lifecycle.delete(ctx, *key, timeout)
+            )
         elif state == "attached":
             place = (ctx, spec, host, path)
-            plan = volume_lifecycle.plan_attachment(*place) if check else volume_lifecycle.attach(*place, timeout)
+            plan = (
+                volume_lifecycle.plan_attachment(*place)
+                if check
+                else volume_lifecycle.attach(*place, timeout)
+            )
         else:
-            plan = volume_lifecycle.plan_detachment(ctx, *key) if check else volume_lifecycle.detach(ctx, *key, timeout)
+            plan = (
+                volume_lifecycle.plan_detachment(ctx, *key)
+                if check
+                else volume_lifecycle.detach(ctx, *key, timeout)
+            )
         return Result(plan, self.volumes(*key))
 
     def volumes(self, tenant: str | None = None, name: str | None = None) -> list[dict[str, Any]]:

@@ -3,10 +3,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """HTTP with one deadline and one size limit for a whole exchange.
 
-A socket's timeout counts from byte to byte, and ``http.client`` reads a head line by line: a peer that sends one byte
-every second holds an ordinary client for ever. Here every read and write gets the time that is left of one deadline,
-from the connection over the TLS handshake to the last byte of the body. A head or body over its limit ends it.
-The look-up of a name before that has the limits of the system's resolver; hosts are reached by their addresses.
+A socket's timeout counts from byte to byte, and ``http.client`` reads a head line by line: a peer
+that sends one byte every second holds an ordinary client for ever. Here every read and write gets
+the time that is left of one deadline, from the connection over the TLS handshake to the last byte
+of the body. A head or body over its limit ends it. The look-up of a name before that has the limits
+of the system's resolver; hosts are reached by their addresses.
 """
 
 from __future__ import annotations
@@ -77,7 +78,12 @@ class Connection(http.client.HTTPConnection):
     """
 
     def __init__(
-        self, host: str, port: int | None = None, *, bounds: Bounds, context: ssl.SSLContext | None = None
+        self,
+        host: str,
+        port: int | None = None,
+        *,
+        bounds: Bounds,
+        context: ssl.SSLContext | None = None,
     ) -> None:
         self.default_port = http.client.HTTPS_PORT if context else http.client.HTTP_PORT
         super().__init__(host, port)
@@ -103,7 +109,9 @@ class Connection(http.client.HTTPConnection):
             self.sock.settimeout(self.bounds.remaining())
             self.sock.sendall(view[start : start + RECORD])
 
-    def exchange(self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None) -> Answer:
+    def exchange(
+        self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None
+    ) -> Answer:
         """Send one request, return its whole answer, and close the connection.
 
         :raises OSError: when the peer cannot be reached, or not in time.
@@ -124,7 +132,9 @@ class Connection(http.client.HTTPConnection):
     def _dial(self, address: tuple[str, int], *_options: object) -> socket.socket:
         """Try the addresses of a name; all of them share the deadline."""
         error: OSError = ConnectionError(f"{address[0]} has no address")
-        for family, kind, protocol, _name, place in socket.getaddrinfo(*address, type=socket.SOCK_STREAM):
+        for family, kind, protocol, _name, place in socket.getaddrinfo(
+            *address, type=socket.SOCK_STREAM
+        ):
             sock = socket.socket(family, kind, protocol)
             try:
                 sock.settimeout(self.bounds.remaining())
@@ -135,14 +145,18 @@ class Connection(http.client.HTTPConnection):
                 error = refusal
         raise error
 
-    def _response(self, sock: socket.socket, *arguments: Any, **options: Any) -> http.client.HTTPResponse:
+    def _response(
+        self, sock: socket.socket, *arguments: Any, **options: Any
+    ) -> http.client.HTTPResponse:
         return _Response(sock, self.bounds, *arguments, **options)
 
 
 class _Response(http.client.HTTPResponse):
     """A response that reads within bounds, and never allocates what a length merely claims."""
 
-    def __init__(self, sock: socket.socket, bounds: Bounds, *arguments: Any, **options: Any) -> None:
+    def __init__(
+        self, sock: socket.socket, bounds: Bounds, *arguments: Any, **options: Any
+    ) -> None:
         super().__init__(sock, *arguments, **options)
         self.fp.close()
         self._stream = _Stream(sock, bounds)
@@ -189,7 +203,10 @@ class _Stream(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int | None:
         if self._allowed <= 0:
-            raise TooLarge(f"the answer exceeds {LONGEST_HEAD} bytes of head or {self._bounds.longest} bytes of body")
+            raise TooLarge(
+                f"the answer exceeds {LONGEST_HEAD} bytes of head or {self._bounds.longest} bytes "
+                f"of body"
+            )
         self._sock.settimeout(self._bounds.remaining())
         count = self._raw.readinto(memoryview(buffer)[: self._allowed])
         self._allowed -= count or 0
@@ -200,7 +217,9 @@ class _Stream(io.RawIOBase):
         super().close()
 
 
-def opener(bounds: Bounds, proxies: Mapping[str, str] | None = None) -> urllib.request.OpenerDirector:
+def opener(
+    bounds: Bounds, proxies: Mapping[str, str] | None = None
+) -> urllib.request.OpenerDirector:
     """Return what opens http and https addresses; redirects are followed under the same deadline.
 
     :param proxies: a proxy for each scheme; the environment's if not given.

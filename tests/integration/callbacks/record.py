@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Writes the result of every task, as callbacks get to see it, to the file RECORD: one JSON object a line."""
+"""Writes the result of every task, as callbacks get to see it, to the file RECORD: one JSON object
+a line.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,8 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # ansible-core ships 
         self._write(result, failed=True)
 
     def _write(self, result: Any, failed: bool) -> None:
-        # Callbacks are told by their name whether a task failed: newer versions keep it out of the result.
+        # Callbacks are told by their name whether a task failed: newer versions keep it out of the
+        # result.
         told = {**result._result, "failed": failed}
         line = json.dumps({"task": result._task.get_name(), "result": told}, default=str)
         with Path(os.environ["RECORD"]).open("a") as file:

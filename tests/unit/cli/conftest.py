@@ -65,7 +65,9 @@ class Console:
     def start(self, *words: str, **options: Any) -> subprocess.Popen[str]:
         """The command in a process of its own."""
         argv = [sys.executable, "-m", "stockyard.cli.main", *self.line(*words)]
-        return subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+        return subprocess.Popen(
+            argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
+        )
 
 
 @pytest.fixture

@@ -22,7 +22,9 @@ def test_machine_with_a_hostile_name_is_reported_on_one_printable_line(
 ) -> None:
     state = Path(uri.removeprefix("memory://"))
     with state.open("a") as handle:
-        handle.write(json.dumps([f"stockyard.default.x{ESCAPES}", {"record": "", "state": "off"}]) + "\n")
+        handle.write(
+            json.dumps([f"stockyard.default.x{ESCAPES}", {"record": "", "state": "off"}]) + "\n"
+        )
     code, output, errors = console("reap", "--dry-run")
     assert code == 0
     assert f"left alone: machine stockyard.default.x{SHOWN}: " in output

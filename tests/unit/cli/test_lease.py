@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``stockyard lease``: what it prints, what it ends with, and that a command never outlives its lease."""
+"""``stockyard lease``: what it prints, what it ends with, and that a command never outlives its
+lease.
+"""
 
 from __future__ import annotations
 
@@ -24,12 +26,15 @@ from .conftest import Console
 
 TAKE = ("lease", "take", "--fleet", "ci", "--holder", "me")
 EXEC = ("lease", "exec", "--fleet", "ci", "--holder", "me")
-SHOW = "import os; print(os.environ['DOCKER_HOST'], os.environ['STOCKYARD_LEASE'], os.environ['DOCKER_CERT_PATH'])"
+NAMES = "('DOCKER_HOST', 'STOCKYARD_LEASE', 'DOCKER_CERT_PATH')"
+SHOW = f"import os; print(*(os.environ[name] for name in {NAMES}))"
 
 
 def shell(text: str, script: str) -> str:
     """What a POSIX shell says that took an environment from the command's output."""
-    done = subprocess.run(["sh", "-euc", f"{text}\n{script}"], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        ["sh", "-euc", f"{text}\n{script}"], capture_output=True, text=True, check=True
+    )
     return done.stdout.strip()
 
 
@@ -39,7 +44,9 @@ def test_a_shell_takes_the_environment(real: Yard, console: Console) -> None:
     assert said.count("\n") == 1
     assert "leased by me until" in told
     (facts,) = real.leases()
-    seen = shell(said, 'echo "$STOCKYARD_LEASE $DOCKER_HOST $DOCKER_TLS_VERIFY"; ls "$DOCKER_CERT_PATH"')
+    seen = shell(
+        said, 'echo "$STOCKYARD_LEASE $DOCKER_HOST $DOCKER_TLS_VERIFY"; ls "$DOCKER_CERT_PATH"'
+    )
     assert seen == f"{facts['id']} {facts['docker']['endpoint']} 1\nca.pem\ncert.pem\nkey.pem"
     assert console("lease", "env", facts["id"])[1] == said
     assert console("lease", "renew", facts["id"], "--duration", "2h")[0] == 0
@@ -60,7 +67,9 @@ def test_a_path_with_anything_in_it_reaches_the_shell_whole(
     assert shell(said, 'printf %s "$DOCKER_CERT_PATH"').startswith(str(home / "pki"))
 
 
-def test_the_lease_is_known_by_the_environment(real: Yard, console: Console, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_lease_is_known_by_the_environment(
+    real: Yard, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
     facts = console.json(*TAKE)
     assert facts == real.leases()[0]
     assert console("lease", "release")[0] == 2
@@ -122,7 +131,9 @@ def test_when_none_is_free_it_says_so(real: Yard, console: Console) -> None:
     assert "none of 2 hosts is free" in told
 
 
-def test_a_command_has_the_environment_and_the_host_goes_with_it(real: Yard, console: Console) -> None:
+def test_a_command_has_the_environment_and_the_host_goes_with_it(
+    real: Yard, console: Console
+) -> None:
     process = console.start(*EXEC, "--", sys.executable, "-c", f"{SHOW}; raise SystemExit(7)")
     said, told = process.communicate(timeout=60)
     assert process.returncode == 7, told
@@ -162,7 +173,9 @@ def test_a_signal_ends_the_command_and_the_host_is_given_back(real: Yard, consol
     assert len(real.hosts()) == 1
 
 
-def test_a_signal_that_comes_while_the_command_starts_ends_it_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_signal_that_comes_while_the_command_starts_ends_it_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     class Slow(subprocess.Popen[bytes]):
         def __init__(self, *given: Any, **more: Any) -> None:
             os.kill(os.getpid(), signal.SIGTERM)
@@ -183,7 +196,9 @@ def test_a_command_ends_when_its_lease_is_lost(real: Yard, console: Console) -> 
     assert "the lease is over" in told
 
 
-def test_a_holder_who_was_stopped_past_the_end_changes_nothing(real: Yard, console: Console) -> None:
+def test_a_holder_who_was_stopped_past_the_end_changes_nothing(
+    real: Yard, console: Console
+) -> None:
     process = console.start(*EXEC, "--duration", "2s", "--", "sh", "-c", "echo up; exec sleep 60")
     assert process.stdout
     assert process.stdout.readline() == "up\n"

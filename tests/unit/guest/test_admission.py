@@ -20,10 +20,14 @@ from stockyard.guest.agent.main import Agent
 from stockyard.providers.memory.guest import NoEffects
 
 IDENTIFY = {
-    "entropy": "", "time": 0, "hostname": "web-1", "machine_id": "0" * 32, "uuid": "u",
+    "entropy": "",
+    "time": 0,
+    "hostname": "web-1",
+    "machine_id": "0" * 32,
+    "uuid": "u",
     "network": {"interface": "eth0", "mac": "m", "address": "a", "netmask": "n", "gateway": ""},
     "authorized_keys": ["key one"],
-}  # fmt: skip
+}
 ADMIT = {"ca": "CA", "certificate": "CERTIFICATE", "crl": "LIST"}
 
 
@@ -36,7 +40,9 @@ class Watched(NoEffects):
 
     def _note(self, what: str) -> None:
         tls = self.root / "var/lib/stockyard/tls"
-        self.seen.append((what, " ".join((tls / f"{n}.pem").read_text() for n in ("ca", "crl", "cert"))))
+        self.seen.append(
+            (what, " ".join((tls / f"{n}.pem").read_text() for n in ("ca", "crl", "cert")))
+        )
 
     def open_gate(self) -> None:
         self._note("open")
@@ -61,13 +67,17 @@ def asked(identity: Identity, **request: Any) -> dict[str, Any]:
     return Agent(identity).answer(wire.encode({"id": 1, **request}))
 
 
-def test_the_front_is_let_go_once_and_reloads_from_then_on(identity: Identity, watched: Watched) -> None:
+def test_the_front_is_let_go_once_and_reloads_from_then_on(
+    identity: Identity, watched: Watched
+) -> None:
     identity.admit(ADMIT)
     identity.admit({**ADMIT, "certificate": "SECOND"})
     identity.admit({"ca": "NEW", "certificate": "THIRD", "crl": "LONGER", "cut": True})
     assert watched.seen == [
-        ("open", "CA LIST CERTIFICATE"), ("reload", "CA LIST SECOND"), ("cut", "NEW LONGER THIRD"),
-    ]  # fmt: skip
+        ("open", "CA LIST CERTIFICATE"),
+        ("reload", "CA LIST SECOND"),
+        ("cut", "NEW LONGER THIRD"),
+    ]
 
 
 def test_after_a_boot_it_reloads_too(identity: Identity, watched: Watched, tmp_path: Path) -> None:
@@ -79,7 +89,9 @@ def test_after_a_boot_it_reloads_too(identity: Identity, watched: Watched, tmp_p
     assert [what for what, _rest in watched.seen] == ["open", "open", "reload"]
 
 
-def test_a_request_is_for_the_key_on_disk_and_gives_nothing_else_away(identity: Identity, tmp_path: Path) -> None:
+def test_a_request_is_for_the_key_on_disk_and_gives_nothing_else_away(
+    identity: Identity, tmp_path: Path
+) -> None:
     identity.admit(ADMIT)
     private = (tmp_path / "var/lib/stockyard/tls/key.pem").read_bytes()
     answer = asked(identity, op="csr")

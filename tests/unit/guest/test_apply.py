@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The identity agent in a directory: the order of things, every file, and where its keys come from."""
+"""The identity agent in a directory: the order of things, every file, and where its
+keys come from.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,9 @@ SECRETS = ("etc/ssh/ssh_host_ed25519_key", "var/lib/stockyard/tls/key.pem")
 
 
 class Guest:
-    """A running system whose generator is known to the last bit: what a fork has of its template's memory."""
+    """A running system whose generator is known to the last bit: what a fork has of its template's
+    memory.
+    """
 
     def __init__(self, pool: bytes = b"frozen with the template") -> None:
         self.pool = pool
@@ -102,11 +106,17 @@ class WithoutReseed(Guest):
 def request(**changes: Any) -> dict[str, Any]:
     """What a controller sends; entropy of its own for every host."""
     return {
-        "op": "identify", "entropy": base64.b64encode(os.urandom(64)).decode(), "time": 1_800_000_000.5,
-        "uuid": "12345678-1234-5678-1234-567812345678", "hostname": "web-1", "machine_id": "ab" * 16,
-        "network": NETWORK, "authorized_keys": ["ssh-ed25519 AAAA one", "ssh-ed25519 BBBB two"],
-        "engine_identity": "shared", **changes,
-    }  # fmt: skip
+        "op": "identify",
+        "entropy": base64.b64encode(os.urandom(64)).decode(),
+        "time": 1_800_000_000.5,
+        "uuid": "12345678-1234-5678-1234-567812345678",
+        "hostname": "web-1",
+        "machine_id": "ab" * 16,
+        "network": NETWORK,
+        "authorized_keys": ["ssh-ed25519 AAAA one", "ssh-ed25519 BBBB two"],
+        "engine_identity": "shared",
+        **changes,
+    }
 
 
 @pytest.fixture
@@ -127,11 +137,19 @@ def keys(root: Path, guest: Guest) -> tuple[str, ...]:
 
 def raw(pem: str) -> bytes:
     """The secret itself: what is around it in an OpenSSH file is drawn anew with every writing."""
-    load = serialization.load_ssh_private_key if "OPENSSH" in pem else serialization.load_pem_private_key
+    load = (
+        serialization.load_ssh_private_key
+        if "OPENSSH" in pem
+        else serialization.load_pem_private_key
+    )
     key = load(pem.encode(), None)
     if isinstance(key, ec.EllipticCurvePrivateKey):
         return key.private_numbers().private_value.to_bytes(32, "big")
-    form = (serialization.Encoding.Raw, serialization.PrivateFormat.Raw, serialization.NoEncryption())
+    form = (
+        serialization.Encoding.Raw,
+        serialization.PrivateFormat.Raw,
+        serialization.NoEncryption(),
+    )
     return bytes(key.private_bytes(*form))
 
 
@@ -192,7 +210,11 @@ def test_the_kernel_is_fed_what_the_controller_sent(tmp_path: Path) -> None:
 
 def tree(root: Path) -> dict[str, int]:
     """Every file with its mode."""
-    return {str(p.relative_to(root)): stat.S_IMODE(p.lstat().st_mode) for p in root.rglob("*") if not p.is_dir()}
+    return {
+        str(p.relative_to(root)): stat.S_IMODE(p.lstat().st_mode)
+        for p in root.rglob("*")
+        if not p.is_dir()
+    }
 
 
 def test_every_file_and_its_mode(agent: Identity, tmp_path: Path) -> None:
@@ -231,15 +253,24 @@ def test_what_the_files_hold(agent: Identity, tmp_path: Path) -> None:
     ).read_text() == "ssh-ed25519 AAAA one\nssh-ed25519 BBBB two\n"
     assert (tmp_path / "var/lib/stockyard/tls/ca.pem").read_text() == "CA"
     assert (tmp_path / "var/lib/stockyard/tls/cert.pem").read_text() == "CERT"
-    assert json.loads((tmp_path / "var/lib/stockyard/identity.json").read_text())["uuid"] == request()["uuid"]
+    assert (
+        json.loads((tmp_path / "var/lib/stockyard/identity.json").read_text())["uuid"]
+        == request()["uuid"]
+    )
 
 
-def test_the_answer_has_the_public_halves_of_the_keys_on_disk(agent: Identity, tmp_path: Path) -> None:
+def test_the_answer_has_the_public_halves_of_the_keys_on_disk(
+    agent: Identity, tmp_path: Path
+) -> None:
     answer = agent.identify(request())
-    ssh = serialization.load_ssh_private_key((tmp_path / SECRETS[0]).read_bytes(), None).public_key()
+    ssh = serialization.load_ssh_private_key(
+        (tmp_path / SECRETS[0]).read_bytes(), None
+    ).public_key()
     form = (serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
     assert ssh.public_bytes(*form).decode() == answer["ssh_host_key"]
-    assert (tmp_path / (SECRETS[0] + ".pub")).read_text() == f"{answer['ssh_host_key']} root@web-1\n"
+    assert (
+        tmp_path / (SECRETS[0] + ".pub")
+    ).read_text() == f"{answer['ssh_host_key']} root@web-1\n"
     tls = serialization.load_pem_private_key((tmp_path / SECRETS[1]).read_bytes(), None)
     csr = x509.load_pem_x509_csr(answer["csr"].encode())
     assert csr.public_key() == tls.public_key()
@@ -248,7 +279,9 @@ def test_the_answer_has_the_public_halves_of_the_keys_on_disk(agent: Identity, t
     assert answer["mac"] == NETWORK["mac"]
 
 
-def test_no_secret_is_in_the_answer_or_in_a_file_that_others_read(agent: Identity, tmp_path: Path) -> None:
+def test_no_secret_is_in_the_answer_or_in_a_file_that_others_read(
+    agent: Identity, tmp_path: Path
+) -> None:
     answer = agent.identify(request())
     body = "".join((tmp_path / SECRETS[1]).read_text().splitlines()[1:-1])
     secret = raw((tmp_path / SECRETS[1]).read_text())
@@ -278,15 +311,21 @@ def test_the_engine_gets_an_identity_only_when_asked(
 
 
 @pytest.mark.parametrize("entropy", ["***", "AAA", None, 5])
-def test_nothing_is_done_without_entropy(agent: Identity, guest: Guest, tmp_path: Path, entropy: Any) -> None:
+def test_nothing_is_done_without_entropy(
+    agent: Identity, guest: Guest, tmp_path: Path, entropy: Any
+) -> None:
     with pytest.raises((binascii.Error, TypeError)):
         agent.identify(request(entropy=entropy))
     assert guest.done == []
     assert tree(tmp_path) == {}
 
 
-@pytest.mark.parametrize("effect", ["reseed", "set_clock", "set_hostname", "set_mac", "set_address"])
-def test_no_key_is_made_when_something_before_it_failed(agent: Identity, guest: Guest, effect: str) -> None:
+@pytest.mark.parametrize(
+    "effect", ["reseed", "set_clock", "set_hostname", "set_mac", "set_address"]
+)
+def test_no_key_is_made_when_something_before_it_failed(
+    agent: Identity, guest: Guest, effect: str
+) -> None:
     def fail(*_arguments: Any) -> None:
         raise OSError("no")
 
@@ -297,7 +336,9 @@ def test_no_key_is_made_when_something_before_it_failed(agent: Identity, guest: 
     assert agent.known() is None
 
 
-def test_the_doors_stay_shut_until_the_certificate_is_there(agent: Identity, guest: Guest, tmp_path: Path) -> None:
+def test_the_doors_stay_shut_until_the_certificate_is_there(
+    agent: Identity, guest: Guest, tmp_path: Path
+) -> None:
     agent.identify(request())
     assert "open_gate" not in guest.order
     assert not (tmp_path / "run/stockyard/open").exists()
@@ -310,7 +351,9 @@ def test_the_doors_stay_shut_until_the_certificate_is_there(agent: Identity, gue
     assert known["uuid"] == request()["uuid"]
 
 
-def test_a_guest_that_boots_is_itself_again_and_makes_no_new_keys(agent: Identity, tmp_path: Path) -> None:
+def test_a_guest_that_boots_is_itself_again_and_makes_no_new_keys(
+    agent: Identity, tmp_path: Path
+) -> None:
     agent.identify(request())
     agent.admit({"ca": "CA", "certificate": "CERT", "crl": "LIST"})
     (tmp_path / "run/stockyard/open").unlink()
@@ -338,9 +381,15 @@ def test_files_are_replaced_whole(agent: Identity, tmp_path: Path) -> None:
 
 def identified(root: Path, **more: Any) -> None:
     request = {
-        "entropy": "", "time": 0, "uuid": "u", "hostname": "web-1", "machine_id": "0" * 32, "network": NETWORK,
-        "authorized_keys": [], **more,
-    }  # fmt: skip
+        "entropy": "",
+        "time": 0,
+        "uuid": "u",
+        "hostname": "web-1",
+        "machine_id": "0" * 32,
+        "network": NETWORK,
+        "authorized_keys": [],
+        **more,
+    }
     Identity(str(root), Guest()).identify(request)
 
 
@@ -356,7 +405,9 @@ def test_a_proxy_is_told_to_logins_beside_what_the_image_says(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("more", [{}, {"proxy": ""}])
-def test_without_a_proxy_the_environment_is_the_images(tmp_path: Path, more: dict[str, str]) -> None:
+def test_without_a_proxy_the_environment_is_the_images(
+    tmp_path: Path, more: dict[str, str]
+) -> None:
     identified(tmp_path, **more)
     assert not (tmp_path / "etc/environment").exists()
 
@@ -367,7 +418,10 @@ def test_without_a_proxy_the_environment_is_the_images(tmp_path: Path, more: dic
         ({}, "nameserver 192.0.2.53\n"),
         ({"nameserver": "192.0.2.1"}, "nameserver 192.0.2.1\n"),
         # Its own address: the guest has no way out, and nothing of it may wait.
-        ({"nameserver": NETWORK["address"]}, f"nameserver {NETWORK['address']}\noptions timeout:1 attempts:1\n"),
+        (
+            {"nameserver": NETWORK["address"]},
+            f"nameserver {NETWORK['address']}\noptions timeout:1 attempts:1\n",
+        ),
     ],
 )
 def test_names_are_asked_for_where_the_network_has_them(
@@ -389,6 +443,8 @@ def test_names_are_asked_for_where_the_network_has_them(
         ("", "", False),
     ],
 )
-def test_apt_of_a_host_without_a_way_out_tries_once(tmp_path: Path, nameserver: str, proxy: str, closed: bool) -> None:
+def test_apt_of_a_host_without_a_way_out_tries_once(
+    tmp_path: Path, nameserver: str, proxy: str, closed: bool
+) -> None:
     identified(tmp_path, network={**NETWORK, "nameserver": nameserver}, proxy=proxy)
     assert (tmp_path / "etc/apt/apt.conf.d/80stockyard").exists() is closed

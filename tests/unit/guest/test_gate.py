@@ -58,7 +58,9 @@ def test_who_comes_later_reads_a_file(gate: Path) -> None:
     assert stat.S_ISREG(gate.stat().st_mode)
     assert stat.S_IMODE(gate.stat().st_mode) == 0o644
     assert gate.read_bytes() == TEXT
-    assert [path.name for path in gate.parent.iterdir() if path.name.startswith("stunnel.conf")] == ["stunnel.conf"]
+    assert [
+        path.name for path in gate.parent.iterdir() if path.name.startswith("stunnel.conf")
+    ] == ["stunnel.conf"]
 
 
 def test_it_is_opened_once(gate: Path) -> None:

@@ -76,5 +76,7 @@ def test_a_guest_that_never_takes_it_is_not_waited_for_for_ever(
     tmp_path: Path, reloads: list[list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(growth, "PATIENCE", 0.1)
-    assert growth.recount(str(guest(tmp_path, {"memory_percent": 75}, 8)), 2048) == {"recounted": True}
+    assert growth.recount(str(guest(tmp_path, {"memory_percent": 75}, 8)), 2048) == {
+        "recounted": True
+    }
     assert len(reloads) == 1

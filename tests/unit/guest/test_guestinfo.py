@@ -11,7 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stockyard.guest.agent import wire
-from stockyard.guest.agent.guestinfo import ANSWER, MAX_VALUE, REQUEST, SPENT, Guestinfo, pack, unpack
+from stockyard.guest.agent.guestinfo import (
+    ANSWER,
+    MAX_VALUE,
+    REQUEST,
+    SPENT,
+    Guestinfo,
+    pack,
+    unpack,
+)
 
 
 class Values:

@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A list of allowed images holds for those who have the forks, and not for what is put into the template."""
+"""A list of allowed images holds for those who have the forks, and not for what is put into the
+template.
+"""
 
 from __future__ import annotations
 
@@ -78,7 +80,12 @@ def test_all_else_holds_meanwhile(guest: Callable[[Policy], Path], restarts: lis
     root = guest(Policy(mounts=("/srv/data",), by_digest=True))
     lift.lift(str(root))
     found = read_policy(str(root / lift.POLICY))
-    assert (found.mounts, found.images, found.by_digest, found.build) == (("/srv/data",), (), False, True)
+    assert (found.mounts, found.images, found.by_digest, found.build) == (
+        ("/srv/data",),
+        (),
+        False,
+        True,
+    )
 
 
 def test_what_lets_everything_in_is_left_alone(
@@ -98,7 +105,9 @@ class Rehearsal:
 
 
 def test_the_order_of_a_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Images are there before the commands; the policy is back before memory is zeroed, and the plugin was asked."""
+    """Images are there before the commands; the policy is back before memory is zeroed, and the
+    plugin was asked.
+    """
     done: list[str] = []
 
     def noted(module: Any, name: str, result: Any = None) -> None:
@@ -109,9 +118,11 @@ def test_the_order_of_a_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(module, name, note)
 
     for module, names in (
-        (warmup, ("_until", "_rehearse_front", "_rehearse_container", "_docker")), (provision, ("load", "provision")),
-        (thrift, ("drop_caches", "reclaim", "forget", "zero_free_memory")), (units, ("check_sshd",)),
-    ):  # fmt: skip
+        (warmup, ("_until", "_rehearse_front", "_rehearse_container", "_docker")),
+        (provision, ("load", "provision")),
+        (thrift, ("drop_caches", "reclaim", "forget", "zero_free_memory")),
+        (units, ("check_sshd",)),
+    ):
         for name in names:
             noted(module, name)
     noted(lift, "lift", True)
@@ -122,9 +133,20 @@ def test_the_order_of_a_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "rmtree", lambda *_given, **_named: None)
     warmup.warm_up(5.0, docker=True, sparse=True)
     assert done == [
-        "check_sshd", "_until", "lift", "load", "provision", "drop_caches", "reclaim", "_rehearse_front",
-        "_rehearse_container", "restore", "_docker", "forget", "zero_free_memory",
-    ]  # fmt: skip
+        "check_sshd",
+        "_until",
+        "lift",
+        "load",
+        "provision",
+        "drop_caches",
+        "reclaim",
+        "_rehearse_front",
+        "_rehearse_container",
+        "restore",
+        "_docker",
+        "forget",
+        "zero_free_memory",
+    ]
     done.clear()
     warmup.warm_up(5.0, docker=False)
     assert done == ["check_sshd", "provision"]

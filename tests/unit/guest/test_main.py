@@ -37,7 +37,9 @@ def test_an_answer_carries_the_number_of_its_question(agent: main.Agent) -> None
     assert answer(agent, id=7, op="hello") == {"id": 7, "ok": True, **HELLO}
 
 
-def test_hello_with_a_time_is_answered_with_the_clock(agent: main.Agent, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hello_with_a_time_is_answered_with_the_clock(
+    agent: main.Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("time.time", lambda: 600.0)
     assert answer(agent, op="hello", time=1000.5)["ahead"] == -400.5
     assert answer(agent, op="set-clock", time=1000.5)["ok"]
@@ -47,10 +49,21 @@ def test_hello_with_a_time_is_answered_with_the_clock(agent: main.Agent, monkeyp
 @pytest.mark.parametrize(
     "line",
     [
-        b"", b"garbage", b"\xff", b"[]", b"{}", b'{"op": null}', b'{"op": {}}', b'{"op": "no-such"}', b"[" * 100_000,
-        b'{"op": "identify"}', b'{"op": "admit"}', b'{"op": "warm-up"}', b'{"op": "warm-up", "timeout": "x"}',
+        b"",
+        b"garbage",
+        b"\xff",
+        b"[]",
+        b"{}",
+        b'{"op": null}',
+        b'{"op": {}}',
+        b'{"op": "no-such"}',
+        b"[" * 100_000,
+        b'{"op": "identify"}',
+        b'{"op": "admit"}',
+        b'{"op": "warm-up"}',
+        b'{"op": "warm-up", "timeout": "x"}',
     ],
-)  # fmt: skip
+)
 def test_every_question_is_answered(agent: main.Agent, line: bytes) -> None:
     said = agent.answer(line)
     assert said["ok"] is False
@@ -63,7 +76,9 @@ def test_an_error_is_short(agent: main.Agent) -> None:
     assert len(answer(agent, op="x" * 100_000)["error"]) <= 2000
 
 
-def test_an_error_goes_to_the_console(agent: main.Agent, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_error_goes_to_the_console(
+    agent: main.Agent, capsys: pytest.CaptureFixture[str]
+) -> None:
     answer(agent, op="no-such")
     assert "no-such" in capsys.readouterr().err
 
@@ -103,13 +118,16 @@ class Port:
 
 @pytest.fixture
 def port(agent: main.Agent) -> Iterator[Port]:
-    """A served port: a pseudo-terminal, which is as near to a virtio port as there is without a guest."""
+    """A served port: a pseudo-terminal, which is as near to a virtio port as there is without a
+    guest.
+    """
     controller, guest = os.openpty()
     tty.setraw(guest)
     os.set_blocking(controller, False)
     threading.Thread(target=main.serve, args=(agent, os.ttyname(guest)), daemon=True).start()
     yield Port(controller)
-    # The thread sleeps on the other end for ever, as it should; its end of the terminal stays open with it.
+    # The thread sleeps on the other end for ever, as it should; its end of the terminal stays open
+    # with it.
     os.close(guest)
 
 

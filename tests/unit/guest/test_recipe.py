@@ -21,8 +21,12 @@ BASE = TemplateSpec("base")
 
 def test_a_digest_is_of_what_is_declared_and_of_nothing_else() -> None:
     assert declared_digest(BASE) == declared_digest(TemplateSpec("other", tenant="x"))
-    assert declared_digest(BASE) == declared_digest(TemplateSpec("base", build=BuildOptions(proxy="http://proxy")))
-    assert declared_digest(BASE) == declared_digest(TemplateSpec("base", image=ImageSpec(packages=("docker.io",))))
+    assert declared_digest(BASE) == declared_digest(
+        TemplateSpec("base", build=BuildOptions(proxy="http://proxy"))
+    )
+    assert declared_digest(BASE) == declared_digest(
+        TemplateSpec("base", image=ImageSpec(packages=("docker.io",)))
+    )
 
 
 @pytest.mark.parametrize(
@@ -66,13 +70,19 @@ def test_a_users_files_are_carried_as_they_are_and_win() -> None:
 
 def test_the_login_is_put_where_it_belongs() -> None:
     files = recipe(ImageSpec(ssh_user="tester")).files
-    for path in ("/etc/sysusers.d/stockyard.conf", "/etc/sudoers.d/stockyard", "/etc/ssh/sshd_config.d/stockyard.conf"):
+    for path in (
+        "/etc/sysusers.d/stockyard.conf",
+        "/etc/sudoers.d/stockyard",
+        "/etc/ssh/sshd_config.d/stockyard.conf",
+    ):
         assert "tester" in files[path].text
     assert files["/etc/sudoers.d/stockyard"].mode == 0o440
 
 
 def test_sshd_of_each_release_is_told_what_it_knows() -> None:
-    """All clients have one address: Debian 13 must not penalize it, and sshd of Debian 12 refuses the word."""
+    """All clients have one address: Debian 13 must not penalize it, and sshd of Debian 12 refuses
+    the word.
+    """
     assert recipe(ImageSpec()).files[SSHD_SOURCES].text == "PerSourcePenalties no\n"
     assert SSHD_SOURCES not in recipe(ImageSpec(suite="bookworm")).files
     assert SSHD_SOURCES not in bundle.files("stockyard")
@@ -80,7 +90,9 @@ def test_sshd_of_each_release_is_told_what_it_knows() -> None:
 
 def test_nothing_secret_and_no_identity_is_in_a_recipe() -> None:
     made = recipe(ImageSpec())
-    assert not any("PRIVATE KEY" in f.text for f in made.files.values() if "/stockyard_agent/" not in f.text)
+    assert not any(
+        "PRIVATE KEY" in f.text for f in made.files.values() if "/stockyard_agent/" not in f.text
+    )
     assert made.files["/etc/machine-id"].text == ""
     assert not any("ssh_host" in path for path in made.files)
 
@@ -107,7 +119,8 @@ def test_the_agent_in_the_image_needs_nothing_of_the_sdk(tmp_path: Path) -> None
             (tmp_path / path.removeprefix(prefix)).write_text(file.text)
     check = (
         f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import stockyard_agent.main as m;"
-        "assert m.Agent and not [n for n in sys.modules if n == 'stockyard' or n.startswith('stockyard.')]"
+        "assert m.Agent and not [n for n in sys.modules if n == 'stockyard' or "
+        "n.startswith('stockyard.')]"
     )
     subprocess.run([sys.executable, "-I", "-c", check], check=True, timeout=60, cwd=tmp_path)
 

@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Giving memory back: how much is taken, that nobody is hurt, and that the kernel's settings are as they were."""
+"""Giving memory back: how much is taken, that nobody is hurt, and that the kernel's settings are as
+they were.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ def test_caches_are_dropped(kernel: Path) -> None:
     assert (kernel / "DROP").read_text() == "3"
 
 
-def test_nearly_all_free_memory_is_taken_and_given_back(kernel: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nearly_all_free_memory_is_taken_and_given_back(
+    kernel: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def left() -> int:
         """Told outside of the process that takes it, which ends."""
         with (kernel / "seen").open("a") as seen:

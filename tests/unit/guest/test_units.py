@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Units that gave up end a wait at once, with their last words; units that are still being started do not."""
+"""Units that gave up end a wait at once, with their last words; units that are still being started
+do not.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +15,12 @@ import pytest
 from stockyard.guest.agent import units, warmup
 
 WELL = {
-    "LoadState": "loaded", "ActiveState": "active", "NRestarts": "0", "ConditionResult": "yes",
+    "LoadState": "loaded",
+    "ActiveState": "active",
+    "NRestarts": "0",
+    "ConditionResult": "yes",
     "ConditionTimestampMonotonic": "1",
-}  # fmt: skip
+}
 WORDS = 'unable to configure the Docker daemon with file /etc/docker/daemon.json: "icc"'
 
 
@@ -24,17 +29,25 @@ class Systemd:
 
     def __init__(self) -> None:
         self.units: dict[str, dict[str, str]] = {}
-        self.journal = {("_SYSTEMD_UNIT=docker.service", "_TRANSPORT=stdout"): f"{WORDS}\n{WORDS}\n"}
-        self.sshd = subprocess.CompletedProcess[str]([], 1, "", "sshd: no hostkeys available -- exiting.\n")
+        self.journal = {
+            ("_SYSTEMD_UNIT=docker.service", "_TRANSPORT=stdout"): f"{WORDS}\n{WORDS}\n"
+        }
+        self.sshd = subprocess.CompletedProcess[str](
+            [], 1, "", "sshd: no hostkeys available -- exiting.\n"
+        )
 
     def run(self, line: Any, **_more: Any) -> subprocess.CompletedProcess[str]:
         if line[0] == "/usr/sbin/sshd":
             return self.sshd
         if line[0] == "journalctl":
-            return subprocess.CompletedProcess(line, 0, self.journal.get((line[-2], line[-1]), ""), "")
+            return subprocess.CompletedProcess(
+                line, 0, self.journal.get((line[-2], line[-1]), ""), ""
+            )
         names = line[line.index("--") + 1 :]
         blocks = [{"Id": name, **WELL, **self.units.get(name, {})} for name in names]
-        text = "\n\n".join("\n".join(f"{key}={value}" for key, value in block.items()) for block in blocks)
+        text = "\n\n".join(
+            "\n".join(f"{key}={value}" for key, value in block.items()) for block in blocks
+        )
         return subprocess.CompletedProcess(line, 0, text + "\n", "")
 
 
@@ -50,7 +63,11 @@ def systemd(monkeypatch: pytest.MonkeyPatch) -> Systemd:
 GAVE_UP = {
     "failed": {"ActiveState": "failed"},
     "restarted again and again": {"ActiveState": "activating", "NRestarts": "3"},
-    "a dependency failed": {"ActiveState": "inactive", "ConditionResult": "no", "ConditionTimestampMonotonic": "0"},
+    "a dependency failed": {
+        "ActiveState": "inactive",
+        "ConditionResult": "no",
+        "ConditionTimestampMonotonic": "0",
+    },
 }
 GOES_ON = {
     "active": {},
@@ -75,12 +92,16 @@ def test_unit_that_may_still_start_is_not_reported(systemd: Systemd, state: str)
 
 
 @pytest.mark.parametrize("name", units.DOCKER[1:])
-def test_unit_that_docker_needs_is_reported_when_it_failed_and_not_when_it_is_off(systemd: Systemd, name: str) -> None:
+def test_unit_that_docker_needs_is_reported_when_it_failed_and_not_when_it_is_off(
+    systemd: Systemd, name: str
+) -> None:
     systemd.journal["--unit", name] = f"{name}: Failed with result 'exit-code'.\n"
     systemd.units[name] = {"ActiveState": "inactive"}
     assert units.failures(units.DOCKER) == []
     systemd.units[name] = {"ActiveState": "failed"}
-    assert units.failures(units.DOCKER) == [f"{name} failed: {name}: Failed with result 'exit-code'."]
+    assert units.failures(units.DOCKER) == [
+        f"{name} failed: {name}: Failed with result 'exit-code'."
+    ]
 
 
 def test_unit_that_is_failed_for_a_moment_between_two_starts_is_not_reported(
@@ -104,6 +125,8 @@ def test_wait_for_a_unit_that_gave_up_ends_long_before_its_deadline(
 
 def test_configuration_that_sshd_does_not_take_ends_the_warm_up(systemd: Systemd) -> None:
     units.check_sshd()
-    systemd.sshd = subprocess.CompletedProcess([], 255, "", "x.conf: line 1: Bad configuration option: Prot\n")
+    systemd.sshd = subprocess.CompletedProcess(
+        [], 255, "", "x.conf: line 1: Bad configuration option: Prot\n"
+    )
     with pytest.raises(RuntimeError, match="Bad configuration option: Prot"):
         warmup.prepare(1800.0, docker=False)

@@ -14,7 +14,13 @@ from stockyard.guest.agent.apply import Identity
 from stockyard.guest.agent.main import Agent
 from stockyard.providers.memory.guest import NoEffects
 
-NETWORK = {"interface": "eth0", "mac": "m", "address": "10.0.2.15", "netmask": "255.255.255.0", "gateway": ""}
+NETWORK = {
+    "interface": "eth0",
+    "mac": "m",
+    "address": "10.0.2.15",
+    "netmask": "255.255.255.0",
+    "gateway": "",
+}
 LET_IN = {"op": "let-in", "network": NETWORK, "authorized_keys": ["key one"]}
 LET_OUT = {"op": "let-out", "network": NETWORK, "user": "stockyard"}
 

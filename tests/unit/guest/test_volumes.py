@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The agent's volumes: no file system over data, none mounted unchecked, and no open door without them."""
+"""The agent's volumes: no file system over data, none mounted unchecked, and no open door without
+them.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,9 @@ class Guest:
         self.root.mkdir()
         self.plugged: dict[str, Path] = {}
         self.disks = FolderDisks(self.root, lambda: self.plugged)
-        self.agent = Agent(Identity(str(self.root), NoEffects()), Volumes(str(self.root), self.disks))
+        self.agent = Agent(
+            Identity(str(self.root), NoEffects()), Volumes(str(self.root), self.disks)
+        )
         self.folder = root
 
     def plug(self, serial: str = "data") -> Path:
@@ -54,7 +58,13 @@ class Guest:
 
     def whole(self) -> None:
         """An identity that is on disk."""
-        network = {"interface": "eth0", "mac": "", "address": "10.0.2.15", "netmask": "255.0.0.0", "gateway": ""}
+        network = {
+            "interface": "eth0",
+            "mac": "",
+            "address": "10.0.2.15",
+            "netmask": "255.0.0.0",
+            "gateway": "",
+        }
         state = self.root / "var/lib/stockyard"
         (state / "tls").mkdir(parents=True)
         (state / "tls/cert.pem").write_text("")
@@ -166,7 +176,9 @@ def test_a_blank_disk_is_known(image: Path) -> None:
 
 @settings(max_examples=12)
 @given(place=st.one_of(st.integers(0, 4 * MIB - 1), st.integers(60 * MIB, 64 * MIB - 1)))
-def test_one_byte_at_either_end_is_data(tmp_path_factory: pytest.TempPathFactory, place: int) -> None:
+def test_one_byte_at_either_end_is_data(
+    tmp_path_factory: pytest.TempPathFactory, place: int
+) -> None:
     path = tmp_path_factory.mktemp("disk") / "image"
     with path.open("wb") as handle:
         handle.truncate(64 * MIB)
@@ -202,7 +214,10 @@ def test_a_disk_is_known_by_its_serial_number_or_its_world_wide_name(
     """The one is virtio's, the other that of VMware's SCSI disks."""
     serial = "0b0a4a869c3b4b0e9a5e"
     monkeypatch.setattr(disks, "BLOCKS", str(tmp_path))
-    told = {"null": {"serial": serial}, "zero": {"device/wwid": f"naa.6000C295CD00{serial.upper()}"}}
+    told = {
+        "null": {"serial": serial},
+        "zero": {"device/wwid": f"naa.6000C295CD00{serial.upper()}"},
+    }
     for name, files in told.items():
         for file, text in files.items():
             (tmp_path / name / file).parent.mkdir(parents=True)
@@ -215,7 +230,9 @@ def test_a_disk_is_known_by_its_serial_number_or_its_world_wide_name(
         LinuxDisks().find(serial, 0)
 
 
-def test_a_scsi_disk_is_asked_for_its_size_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, image: Path) -> None:
+def test_a_scsi_disk_is_asked_for_its_size_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, image: Path
+) -> None:
     monkeypatch.setattr(disks, "BLOCKS", str(tmp_path / "sys"))
     monkeypatch.setattr(disks, "_run", lambda _argv, _patience: None)
     rescan = tmp_path / "sys" / image.name / "device" / "rescan"
@@ -281,7 +298,9 @@ def test_after_a_boot_an_encrypted_volume_waits_and_the_host_is_closed(guest: Gu
     assert guest.ask("volume-mount", path="/data", key=KEY)["ok"]
     assert guest.ask("open")["ok"]
     assert (guest.root / "run/stockyard/open").exists()
-    assert not [p for p in guest.folder.rglob("*") if p.is_file() and KEY.encode() in p.read_bytes()]
+    assert not [
+        p for p in guest.folder.rglob("*") if p.is_file() and KEY.encode() in p.read_bytes()
+    ]
 
 
 def test_a_key_goes_to_cryptsetups_input_and_into_no_list_of_processes(

@@ -42,7 +42,9 @@ def test_a_container_is_rehearsed_and_taken_away(engine: Engine) -> None:
 
 
 def test_an_image_that_is_not_on_the_list_is_done_without(engine: Engine) -> None:
-    engine.refusal = b"Error: authorization denied by plugin stockyard-authz: only images of the list are let in"
+    engine.refusal = (
+        b"Error: authorization denied by plugin stockyard-authz: only images of the list are let in"
+    )
     warmup._rehearse_container()
     assert engine.asked == ["import"]
 

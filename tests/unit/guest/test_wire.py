@@ -31,7 +31,9 @@ def test_a_message_comes_through_as_it_was(message: dict[str, Any]) -> None:
 
 
 @given(st.lists(MESSAGES, max_size=3), st.lists(st.integers(1, 40), min_size=1))
-def test_lines_do_not_depend_on_how_they_were_cut(messages: list[dict[str, Any]], cuts: list[int]) -> None:
+def test_lines_do_not_depend_on_how_they_were_cut(
+    messages: list[dict[str, Any]], cuts: list[int]
+) -> None:
     stream, lines = b"".join(wire.encode(m) for m in messages), wire.Lines()
     found: list[bytes] = []
     while stream:
@@ -44,10 +46,24 @@ def test_lines_do_not_depend_on_how_they_were_cut(messages: list[dict[str, Any]]
 @pytest.mark.parametrize(
     "line",
     [
-        b"", b"\n", b"null", b"[]", b"5", b'"x"', b"{", b"{}{}", b"{'a': 1}", b"\xff\xfe", b'{"a": "\xc3\x28"}', b"\0",
-        b"[" * 100_000, b'{"a":' * 50_000, b"9" * 10_000, b'{"a": 1}garbage',
+        b"",
+        b"\n",
+        b"null",
+        b"[]",
+        b"5",
+        b'"x"',
+        b"{",
+        b"{}{}",
+        b"{'a': 1}",
+        b"\xff\xfe",
+        b'{"a": "\xc3\x28"}',
+        b"\0",
+        b"[" * 100_000,
+        b'{"a":' * 50_000,
+        b"9" * 10_000,
+        b'{"a": 1}garbage',
     ],
-)  # fmt: skip
+)
 def test_what_is_no_message_is_refused(line: bytes) -> None:
     with pytest.raises(wire.WireError):
         wire.decode(line)

@@ -21,10 +21,20 @@ from .conftest import Programs
 Put = Callable[[str, str], None]
 HOSTILE = SecuritySpec("hostile").settings()
 INFO = {
-    "ID": "x", "CgroupVersion": "2", "Driver": "overlay2", "LiveRestoreEnabled": True, "ExperimentalBuild": False,
-    "SecurityOptions": ["name=apparmor", "name=seccomp,profile=default", "name=userns", "name=cgroupns"],
-    "Plugins": {"Authorization": ["stockyard-authz"]}, "RegistryConfig": {"InsecureRegistryCIDRs": ["127.0.0.0/8"]},
-}  # fmt: skip
+    "ID": "x",
+    "CgroupVersion": "2",
+    "Driver": "overlay2",
+    "LiveRestoreEnabled": True,
+    "ExperimentalBuild": False,
+    "SecurityOptions": [
+        "name=apparmor",
+        "name=seccomp,profile=default",
+        "name=userns",
+        "name=cgroupns",
+    ],
+    "Plugins": {"Authorization": ["stockyard-authz"]},
+    "RegistryConfig": {"InsecureRegistryCIDRs": ["127.0.0.0/8"]},
+}
 CONTAINER = "c" * 64
 # What ss says: the TLS front, and ports that containers publish.
 LISTENING = """\
@@ -52,23 +62,38 @@ def shut(machine: Machine, put: Put, programs: Programs) -> Machine:
         put("/proc/sys/" + key.replace(".", "/"), value + "\n")
     put(f"{SLICE}/pids.max", "2048\n")
     put(f"{SLICE}/memory.max", "786432000\n")
-    put("/proc/meminfo", f"MemTotal: {786432000 * 100 // HOSTILE.limits.memory_percent // 1024} kB\n")
+    put(
+        "/proc/meminfo",
+        f"MemTotal: {786432000 * 100 // HOSTILE.limits.memory_percent // 1024} kB\n",
+    )
     put("/proc/77/status", "Name:\tsleep\nNoNewPrivs:\t1\nSeccomp:\t2\n")
     put("/proc/77/uid_map", "         0     100000      65536\n")
     programs.say("docker info", out=json.dumps(INFO))
-    programs.say("docker network inspect", out='[{"Options": {"com.docker.network.bridge.enable_icc": "false"}}]')
+    programs.say(
+        "docker network inspect",
+        out='[{"Options": {"com.docker.network.bridge.enable_icc": "false"}}]',
+    )
     programs.say("docker ps", out=CONTAINER + "\n")
     programs.say("docker inspect", out='[{"State": {"Pid": 77}}]')
     programs.say("systemctl is-active", out="active\n")
-    programs.say("systemctl show --property=Listen", out="/run/stockyard-docker/docker.sock (Stream)\n")
-    programs.say("nft list", out="chain input { type filter hook input priority -10; policy drop; }")
+    programs.say(
+        "systemctl show --property=Listen", out="/run/stockyard-docker/docker.sock (Stream)\n"
+    )
+    programs.say(
+        "nft list", out="chain input { type filter hook input priority -10; policy drop; }"
+    )
     programs.say("nft list table bridge", out='chain forward { meta ibrname "docker0" drop }')
     put("/proc/net/route", ROUTES)
-    put("/proc/net/ipv6_route", f"{'fe80':0<32} 40 {0:032x} 00 {0:032x} 00000100 00000001 00000000 00000001 eth0\n")
+    put(
+        "/proc/net/ipv6_route",
+        f"{'fe80':0<32} 40 {0:032x} 00 {0:032x} 00000100 00000001 00000000 00000001 eth0\n",
+    )
     put("/proc/mounts", "/dev/loop0 /var/lib/docker ext4 rw 0 0\n")
     programs.say("auditctl", out="-w /usr/sbin/dockerd -p wa -k docker\n")
     programs.say("ss ", out=LISTENING)
-    programs.say("docker ps --format", out="0.0.0.0:8080-8081->80-81/tcp, :::8080-8081->80-81/tcp, 53/udp\n")
+    programs.say(
+        "docker ps --format", out="0.0.0.0:8080-8081->80-81/tcp, :::8080-8081->80-81/tcp, 53/udp\n"
+    )
     programs.say("sshd", out=login.TEXT.lower() + "passwordauthentication no\n")
     return machine
 
@@ -88,44 +113,83 @@ def test_the_host_says_what_it_should_be(shut: Machine, machine: Machine) -> Non
         settings_of(machine)
 
 
-@pytest.mark.parametrize(("name", "text", "check"), [
-    ("/proc/sys/kernel/sysrq", "438\n", "sysctl kernel.sysrq"),
-    ("/proc/77/status", "NoNewPrivs:\t0\nSeccomp:\t2\n", f"container {CONTAINER[:12]}: no new privileges"),
-    ("/proc/77/status", "NoNewPrivs:\t1\nSeccomp:\t0\n", f"container {CONTAINER[:12]}: seccomp"),
-    ("/proc/77/uid_map", "0 0 4294967295\n", f"container {CONTAINER[:12]}: its root on the host"),
-    (f"{SLICE}/pids.max", "max\n", "processes of all containers"),
-    (f"{SLICE}/memory.max", "max\n", "memory of all containers"),
-    (f"{SLICE}/memory.max", "900000000\n", "memory of all containers"),
-    ("/proc/meminfo", "", "memory of all containers"),
-    ("/etc/docker/daemon.json", "{}", "daemon.json no-new-privileges"),
-    ("/sys/kernel/mm/ksm/run", "1\n", "memory is not merged (KSM)"),
-    ("/proc/mounts", "/dev/vda / ext4 rw 0 0\n", "containers have a file system of their own"),
-])  # fmt: skip
-def test_what_the_kernel_says_counts(shut: Machine, put: Put, name: str, text: str, check: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "text", "check"),
+    [
+        ("/proc/sys/kernel/sysrq", "438\n", "sysctl kernel.sysrq"),
+        (
+            "/proc/77/status",
+            "NoNewPrivs:\t0\nSeccomp:\t2\n",
+            f"container {CONTAINER[:12]}: no new privileges",
+        ),
+        (
+            "/proc/77/status",
+            "NoNewPrivs:\t1\nSeccomp:\t0\n",
+            f"container {CONTAINER[:12]}: seccomp",
+        ),
+        (
+            "/proc/77/uid_map",
+            "0 0 4294967295\n",
+            f"container {CONTAINER[:12]}: its root on the host",
+        ),
+        (f"{SLICE}/pids.max", "max\n", "processes of all containers"),
+        (f"{SLICE}/memory.max", "max\n", "memory of all containers"),
+        (f"{SLICE}/memory.max", "900000000\n", "memory of all containers"),
+        ("/proc/meminfo", "", "memory of all containers"),
+        ("/etc/docker/daemon.json", "{}", "daemon.json no-new-privileges"),
+        ("/sys/kernel/mm/ksm/run", "1\n", "memory is not merged (KSM)"),
+        ("/proc/mounts", "/dev/vda / ext4 rw 0 0\n", "containers have a file system of their own"),
+    ],
+)
+def test_what_the_kernel_says_counts(
+    shut: Machine, put: Put, name: str, text: str, check: str
+) -> None:
     put(name, text)
     assert check in bad(shut)
 
 
-@pytest.mark.parametrize(("line", "out", "check"), [
-    ("docker info", json.dumps({**INFO, "SecurityOptions": ["name=seccomp"]}), "user namespaces"),
-    ("docker info", json.dumps({**INFO, "Plugins": {"Authorization": None}}), "authorization plugins"),
-    ("docker info", "", "docker answers"),
-    ("docker network inspect", '[{"Options": {"com.docker.network.bridge.enable_icc": "true"}}]',
-     "containers reach each other"),
-    ("nft list", "policy accept", "firewall rules in the kernel"),
-    ("nft list table bridge", "", "frames between containers are dropped"),
-    ("auditctl", "No rules\n", "audit rules in the kernel"),
-    ("systemctl is-active", "failed\n", "stockyard-authz.service"),
-    ("systemctl is-active", "failed\n", "stockyard-reader.service"),
-    ("systemctl show --property=Listen", "/run/docker.sock (Stream)\n", "dockerd listens for the HTTP reader alone"),
-    ("sshd", "x11forwarding yes\n", "sshd X11Forwarding"),
-])  # fmt: skip
-def test_what_programs_say_counts(shut: Machine, programs: Programs, line: str, out: str, check: str) -> None:
+@pytest.mark.parametrize(
+    ("line", "out", "check"),
+    [
+        (
+            "docker info",
+            json.dumps({**INFO, "SecurityOptions": ["name=seccomp"]}),
+            "user namespaces",
+        ),
+        (
+            "docker info",
+            json.dumps({**INFO, "Plugins": {"Authorization": None}}),
+            "authorization plugins",
+        ),
+        ("docker info", "", "docker answers"),
+        (
+            "docker network inspect",
+            '[{"Options": {"com.docker.network.bridge.enable_icc": "true"}}]',
+            "containers reach each other",
+        ),
+        ("nft list", "policy accept", "firewall rules in the kernel"),
+        ("nft list table bridge", "", "frames between containers are dropped"),
+        ("auditctl", "No rules\n", "audit rules in the kernel"),
+        ("systemctl is-active", "failed\n", "stockyard-authz.service"),
+        ("systemctl is-active", "failed\n", "stockyard-reader.service"),
+        (
+            "systemctl show --property=Listen",
+            "/run/docker.sock (Stream)\n",
+            "dockerd listens for the HTTP reader alone",
+        ),
+        ("sshd", "x11forwarding yes\n", "sshd X11Forwarding"),
+    ],
+)
+def test_what_programs_say_counts(
+    shut: Machine, programs: Programs, line: str, out: str, check: str
+) -> None:
     programs.say(line, out=out)
     assert check in bad(shut)
 
 
-@pytest.mark.parametrize("network", ["000012AC 00000000 0001 0 0 0 0000FFFF", "000512AC 00000000 0001 0 0 0 00FFFFFF"])
+@pytest.mark.parametrize(
+    "network", ["000012AC 00000000 0001 0 0 0 0000FFFF", "000512AC 00000000 0001 0 0 0 00FFFFFF"]
+)
 def test_host_network_inside_a_pool_is_reported(shut: Machine, put: Put, network: str) -> None:
     put("/proc/net/route", f"{ROUTES}eth1 {network} 0 0 0\n")
     collisions = {f.found for f in Audit(shut, HOSTILE).findings() if f.bad}
@@ -148,21 +212,31 @@ def test_plugin_of_another_release_is_reported(shut: Machine, put: Put, name: st
 def test_sshd_is_asked_where_it_does_not_run(shut: Machine, programs: Programs) -> None:
     """It says nothing without the directory that systemd makes for it."""
     programs.say("sshd", out="")
-    programs.say("systemd-run --quiet --pipe", out=login.TEXT.lower() + "passwordauthentication no\n")
+    programs.say(
+        "systemd-run --quiet --pipe", out=login.TEXT.lower() + "passwordauthentication no\n"
+    )
     assert bad(shut) == []
 
 
 def test_a_trusted_host_has_little_to_hold(machine: Machine, programs: Programs) -> None:
     settings = SecuritySpec().settings()
     programs.say(
-        "docker info", out=json.dumps({**INFO, "SecurityOptions": ["name=apparmor", "name=seccomp"], "Plugins": {}})
+        "docker info",
+        out=json.dumps(
+            {**INFO, "SecurityOptions": ["name=apparmor", "name=seccomp"], "Plugins": {}}
+        ),
     )
-    programs.say("docker network inspect", out='[{"Options": {"com.docker.network.bridge.enable_icc": "true"}}]')
+    programs.say(
+        "docker network inspect",
+        out='[{"Options": {"com.docker.network.bridge.enable_icc": "true"}}]',
+    )
     names = {f.check for f in Audit(machine, settings).findings() if f.bad}
     assert names == {"daemon.json log-driver", "daemon.json log-opts"}
 
 
-def test_the_benchmark_has_every_number_once_and_a_waiver_is_for_one_that_exists(shut: Machine) -> None:
+def test_the_benchmark_has_every_number_once_and_a_waiver_is_for_one_that_exists(
+    shut: Machine,
+) -> None:
     found = cis.findings(Audit(shut, HOSTILE))
     numbers = [f.check.split()[0] for f in found]
     assert len(numbers) == len(set(numbers))
@@ -181,7 +255,9 @@ def test_a_waiver_does_not_hide_what_holds(shut: Machine) -> None:
 
 def test_whoever_is_in_the_group_of_docker_is_told(shut: Machine, put: Put) -> None:
     put("/etc/group", "docker:x:100:stockyard,stockyard-tls,mallory\n")
-    found = {f.check.split()[0]: f for f in cis.findings(Audit(shut, HOSTILE), frozenset({"stockyard"}))}
+    found = {
+        f.check.split()[0]: f for f in cis.findings(Audit(shut, HOSTILE), frozenset({"stockyard"}))
+    }
     assert found["1.1.2"].found == "mallory"
     assert found["1.1.2"].bad
 
@@ -190,10 +266,17 @@ def test_ports_that_containers_publish_are_not_the_daemons(shut: Machine) -> Non
     assert {f.check.split()[0]: f for f in cis.findings(Audit(shut, HOSTILE))}["2.7"].ok
 
 
-@pytest.mark.parametrize("said", [
-    'LISTEN 0 4096 *:2375 *:* users:(("dockerd",pid=7,fd=8))\n', LISTENING.replace("8081", "53"), None,
-])  # fmt: skip
-def test_a_daemon_that_listens_itself_is_told(shut: Machine, programs: Programs, said: str | None) -> None:
+@pytest.mark.parametrize(
+    "said",
+    [
+        'LISTEN 0 4096 *:2375 *:* users:(("dockerd",pid=7,fd=8))\n',
+        LISTENING.replace("8081", "53"),
+        None,
+    ],
+)
+def test_a_daemon_that_listens_itself_is_told(
+    shut: Machine, programs: Programs, said: str | None
+) -> None:
     programs.say("ss ", out=said or "", code=0 if said else 127)
     found = {f.check.split()[0]: f for f in cis.findings(Audit(shut, HOSTILE))}
     assert found["2.7"].bad

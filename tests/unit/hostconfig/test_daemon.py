@@ -57,7 +57,9 @@ def test_a_dockerd_that_does_not_run_is_not_started(machine: Machine, programs: 
     assert not any("restart" in line for line in programs.lines)
 
 
-def test_what_dockerd_does_not_start_with_is_taken_back(machine: Machine, put: Put, programs: Programs) -> None:
+def test_what_dockerd_does_not_start_with_is_taken_back(
+    machine: Machine, put: Put, programs: Programs
+) -> None:
     put(daemon.PATH, '{"icc": true}')
     programs.say("systemctl is-active")
     programs.say("systemctl restart", code=1, err="Job for docker.service failed")
@@ -70,7 +72,9 @@ def test_what_dockerd_does_not_start_with_is_taken_back(machine: Machine, put: P
 def test_refusal_holds_the_words_of_dockerd(machine: Machine, programs: Programs) -> None:
     programs.say("systemctl is-active")
     programs.say("systemctl restart", code=1, err="Job for docker.service failed")
-    programs.say("journalctl", out="failed to start daemon: bad bip\nfailed to start daemon: bad bip\n")
+    programs.say(
+        "journalctl", out="failed to start daemon: bad bip\nfailed to start daemon: bad bip\n"
+    )
     with pytest.raises(daemon.DaemonRefused) as caught:
         daemon.apply(machine, daemon.plan(machine, {"bip": "x"}))
     assert caught.value.cause == "failed to start daemon: bad bip"
@@ -101,7 +105,10 @@ def test_sockets_are_not_named_twice(machine: Machine, programs: Programs) -> No
     programs.say("systemctl cat", out="[Service]\nExecStart=/usr/sbin/dockerd -H fd://\n")
     with pytest.raises(OperationRefused, match="-H"):
         daemon.plan(machine, {"hosts": ["fd://"]})
-    programs.say("systemctl cat", out="ExecStart=/usr/sbin/dockerd -H fd://\nExecStart=\nExecStart=/usr/sbin/dockerd\n")
+    programs.say(
+        "systemctl cat",
+        out="ExecStart=/usr/sbin/dockerd -H fd://\nExecStart=\nExecStart=/usr/sbin/dockerd\n",
+    )
     assert daemon.plan(machine, {"hosts": ["fd://"]}).action == "restart"
 
 
@@ -114,7 +121,9 @@ def test_a_broken_file_is_left_alone(machine: Machine, put: Put, text: str) -> N
 
 
 @given(CONFIGS, CONFIGS, st.booleans())
-def test_merging_twice_is_merging_once(old: dict[str, Any], new: dict[str, Any], purge: bool) -> None:
+def test_merging_twice_is_merging_once(
+    old: dict[str, Any], new: dict[str, Any], purge: bool
+) -> None:
     once = daemon.merged(old, new, purge=purge)
     assert daemon.merged(once, new, purge=purge) == once
     assert None not in once.values()

@@ -26,9 +26,17 @@ from .conftest import Programs
 
 Put = Callable[[str, str], None]
 INFO: dict[str, Any] = {
-    "ID": "a", "SecurityOptions": ["name=seccomp,profile=default"], "Plugins": {}, "NCPU": 2, "MemTotal": 2 << 30,
-}  # fmt: skip
-REMAP = {**INFO, "SecurityOptions": ["name=userns"], "DockerRootDir": "/var/lib/docker/100000.100000"}
+    "ID": "a",
+    "SecurityOptions": ["name=seccomp,profile=default"],
+    "Plugins": {},
+    "NCPU": 2,
+    "MemTotal": 2 << 30,
+}
+REMAP = {
+    **INFO,
+    "SecurityOptions": ["name=userns"],
+    "DockerRootDir": "/var/lib/docker/100000.100000",
+}
 PID, GROUP = "77", "/system.slice/docker-a.scope"
 ROOTLESS, PRIVILEGED = NestedSpec(), NestedSpec(mode="privileged")
 
@@ -46,7 +54,15 @@ class Docker(Programs):
         self.mounted: list[str] = []
         self.say("docker info", json.dumps(INFO))
         self.say("docker inspect", f"{PID}\n")
-        quiet = ("modprobe", "truncate", "mkfs.ext4", "install", "chown", "docker exec", "docker logs")
+        quiet = (
+            "modprobe",
+            "truncate",
+            "mkfs.ext4",
+            "install",
+            "chown",
+            "docker exec",
+            "docker logs",
+        )
         for line in quiet:
             self.say(line)
 
@@ -60,10 +76,15 @@ class Docker(Programs):
     def _act(self, line: list[str]) -> str | None:
         """What it says; nothing where it is none of those that do something here."""
         acts = {
-            "docker ps": self._ps, "docker run": self._run, "docker rm": self._rm, "docker import": self._import,
-            "docker images": lambda _line: self.image, "docker rmi": self._rmi, "mount": self._mount,
+            "docker ps": self._ps,
+            "docker run": self._run,
+            "docker rm": self._rm,
+            "docker import": self._import,
+            "docker images": lambda _line: self.image,
+            "docker rmi": self._rmi,
+            "mount": self._mount,
             "umount": self._mount,
-        }  # fmt: skip
+        }
         act = acts.get(" ".join(line[:2])) or acts.get(line[0])
         return act(line) if act else None
 
@@ -71,8 +92,14 @@ class Docker(Programs):
         return f"{self.container}\t{self.state}\t{self.label}\n" if self.container else ""
 
     def _run(self, line: list[str]) -> str:
-        options = dict(word[2:].split("=", 1) for word in line if word.startswith("--") and "=" in word)
-        self.container, self.label, self.state = options["name"], options["label"].split("=")[1], "running"
+        options = dict(
+            word[2:].split("=", 1) for word in line if word.startswith("--") and "=" in word
+        )
+        self.container, self.label, self.state = (
+            options["name"],
+            options["label"].split("=")[1],
+            "running",
+        )
         self._write(f"{container.STORAGE}/run/docker.sock")
         return "id\n"
 
@@ -94,7 +121,9 @@ class Docker(Programs):
             # What was in it is not what is below it.
             shutil.rmtree(self.machine.path(path))
             self.machine.path(path).mkdir()
-        self.mounted = [m for m in self.mounted if m != path] + ([path] if line[0] == "mount" else [])
+        self.mounted = [m for m in self.mounted if m != path] + (
+            [path] if line[0] == "mount" else []
+        )
         self._write("/proc/mounts", "".join(f"x {path} ext4 rw 0 0\n" for path in self.mounted))
         return ""
 
@@ -119,7 +148,9 @@ def host(machine: Machine, programs: Docker) -> Machine:
     return machine
 
 
-def have(machine: Machine, spec: NestedSpec, *, present: bool = True, check: bool = False) -> Outcome:
+def have(
+    machine: Machine, spec: NestedSpec, *, present: bool = True, check: bool = False
+) -> Outcome:
     return converge(machine, spec, present=present, check=check, deadline=Deadline(30, FakeClock()))
 
 
@@ -148,15 +179,22 @@ def test_check_mode_changes_nothing(host: Machine, programs: Docker, present: bo
         have(host, ROOTLESS)
     seen = len(programs.lines)
     assert have(host, ROOTLESS, present=present, check=True).changed
-    assert {line.split(" -")[0] for line in programs.lines[seen:]} == {"docker info", "docker ps", "docker images"}
+    assert {line.split(" -")[0] for line in programs.lines[seen:]} == {
+        "docker info",
+        "docker ps",
+        "docker images",
+    }
     assert bool(programs.container) is not present
 
 
 @pytest.mark.parametrize("profile", ["shared", "hostile"])
-def test_a_privileged_one_is_refused_on_a_host_that_is_shared(host: Machine, programs: Docker, profile: str) -> None:
+def test_a_privileged_one_is_refused_on_a_host_that_is_shared(
+    host: Machine, programs: Docker, profile: str
+) -> None:
     shut(host, profile)
     with pytest.raises(
-        OperationRefused, match=f"profile is {profile}, and root of a privileged container is root of the host"
+        OperationRefused,
+        match=f"profile is {profile}, and root of a privileged container is root of the host",
     ):
         have(host, PRIVILEGED)
     assert not any(line.startswith(("docker run", "mount", "modprobe")) for line in programs.lines)
@@ -169,12 +207,19 @@ def test_a_rootless_one_is_refused_where_nobody_makes_user_name_spaces(host: Mac
     assert have(host, PRIVILEGED).changed
 
 
-@pytest.mark.parametrize(("info", "spec", "why"), [
-    ({**INFO, "SecurityOptions": ["name=rootless"]}, ROOTLESS, "own dockerd is rootless"),
-    ({**INFO, "Plugins": {"Authorization": ["stockyard-authz"]}}, ROOTLESS, "plugin stockyard-authz refuses"),
-    (REMAP, PRIVILEGED, "remaps users"),
-    ({}, ROOTLESS, "does not answer"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("info", "spec", "why"),
+    [
+        ({**INFO, "SecurityOptions": ["name=rootless"]}, ROOTLESS, "own dockerd is rootless"),
+        (
+            {**INFO, "Plugins": {"Authorization": ["stockyard-authz"]}},
+            ROOTLESS,
+            "plugin stockyard-authz refuses",
+        ),
+        (REMAP, PRIVILEGED, "remaps users"),
+        ({}, ROOTLESS, "does not answer"),
+    ],
+)
 def test_what_dockerd_says_counts(
     host: Machine, programs: Docker, info: dict[str, Any], spec: NestedSpec, why: str
 ) -> None:
@@ -197,7 +242,9 @@ def test_old_cgroups_are_refused(host: Machine) -> None:
 
 
 @pytest.mark.parametrize("size", [{"cpus": 2.5}, {"memory_mib": 2049}, {"disk_mib": 1 << 24}])
-def test_more_than_there_is_is_refused(host: Machine, programs: Docker, size: dict[str, Any]) -> None:
+def test_more_than_there_is_is_refused(
+    host: Machine, programs: Docker, size: dict[str, Any]
+) -> None:
     with pytest.raises(OperationRefused, match=next(iter(size))):
         have(host, NestedSpec(**size))
     assert not programs.image
@@ -257,7 +304,13 @@ def test_what_cannot_be_taken_away_is_told(host: Machine, programs: Docker) -> N
 def test_limits_are_told_to_docker(host: Machine, programs: Docker) -> None:
     have(host, NestedSpec(memory_mib=300, cpus=1.5, pids=200, disk_mib=512))
     words = ran(programs).split()
-    assert {"--memory=300m", "--memory-swap=300m", "--cpus=1.5", "--pids-limit=200", "--read-only"} <= set(words)
+    assert {
+        "--memory=300m",
+        "--memory-swap=300m",
+        "--cpus=1.5",
+        "--pids-limit=200",
+        "--read-only",
+    } <= set(words)
     assert any(line.startswith("truncate --size=512M") for line in programs.lines)
 
 
@@ -265,11 +318,18 @@ def test_a_rootless_one_has_no_rights_and_its_cgroup(host: Machine, programs: Do
     have(host, ROOTLESS)
     words = ran(programs).split()
     assert "--privileged" not in words
-    assert [w for w in words if w.startswith("--cap")] == ["--cap-drop=ALL", "--cap-add=SETUID", "--cap-add=SETGID"]
+    assert [w for w in words if w.startswith("--cap")] == [
+        "--cap-drop=ALL",
+        "--cap-add=SETUID",
+        "--cap-add=SETGID",
+    ]
     assert "--user=100000:100000" in words
     assert not any("docker.sock:" in w for w in words)
     limits = f"/sys/fs/cgroup{GROUP}"
-    parts = [f"{limits}{name}" for name in ("", "/cgroup.procs", "/cgroup.subtree_control", "/cgroup.threads")]
+    parts = [
+        f"{limits}{name}"
+        for name in ("", "/cgroup.procs", "/cgroup.subtree_control", "/cgroup.threads")
+    ]
     assert " ".join(["chown 100000:100000", *parts]) in programs.lines
     assert host.read("/etc/subuid") == "stockyard-nested:100000:65536\n"
 
@@ -283,28 +343,45 @@ def test_with_remap_its_ids_are_in_the_range_of_containers(host: Machine, progra
     assert not host.read("/etc/subuid")
 
 
-@pytest.mark.parametrize("wrong", [
-    {"name": "a b"}, {"mode": "dind"}, {"memory_mib": 10}, {"cpus": 0.0}, {"cpus": float("nan")}, {"pids": 1},
-    {"disk_mib": 1}, {"config": {"hosts": ["tcp://0.0.0.0"]}},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"name": "a b"},
+        {"mode": "dind"},
+        {"memory_mib": 10},
+        {"cpus": 0.0},
+        {"cpus": float("nan")},
+        {"pids": 1},
+        {"disk_mib": 1},
+        {"config": {"hosts": ["tcp://0.0.0.0"]}},
+    ],
+)
 def test_bad_declarations_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput):
         NestedSpec(**wrong)
 
 
 def members(users: image.Users) -> dict[str, tuple[tarfile.TarInfo, bytes]]:
-    made = image.image(users, {"registry-mirrors": ["https://m"]}, {"newuidmap": b"u", "newgidmap": b"g"})
-    assert made == image.image(users, {"registry-mirrors": ["https://m"]}, {"newgidmap": b"g", "newuidmap": b"u"})
+    made = image.image(
+        users, {"registry-mirrors": ["https://m"]}, {"newuidmap": b"u", "newgidmap": b"g"}
+    )
+    assert made == image.image(
+        users, {"registry-mirrors": ["https://m"]}, {"newgidmap": b"g", "newuidmap": b"u"}
+    )
     with tarfile.open(fileobj=io.BytesIO(made), encoding="utf-8") as archive:
         return {m.name: (m, archive.extractfile(m).read() if m.isreg() else b"") for m in archive}  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(("root", "size", "version"), [(0, 20, 2), (100000, 24, 3)])
-def test_mappers_have_one_capability_and_are_not_set_uid(root: int, size: int, version: int) -> None:
+def test_mappers_have_one_capability_and_are_not_set_uid(
+    root: int, size: int, version: int
+) -> None:
     found = members(image.Users(1000, ((1, 999), (1001, 64535)), root))
     for name, bit in (("newuidmap", 7), ("newgidmap", 6)):
         entry, _content = found[f"opt/stockyard/{name}"]
-        told = entry.pax_headers["SCHILY.xattr.security.capability"].encode("utf-8", "surrogateescape")
+        told = entry.pax_headers["SCHILY.xattr.security.capability"].encode(
+            "utf-8", "surrogateescape"
+        )
         assert len(told) == size
         assert told[3] == version
         assert told[0] == 1

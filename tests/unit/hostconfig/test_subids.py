@@ -19,14 +19,20 @@ from stockyard.hostconfig.subids import FILES, Wish, converge, plan, ranges
 Put = Callable[[str, str], None]
 USERS = st.sampled_from(["red", "blue", "green", "dockremap"])
 WISHES = st.builds(
-    Wish, USERS, st.integers(1, 200000), st.none() | st.integers(65536, 900000), st.sampled_from([True, True, False])
+    Wish,
+    USERS,
+    st.integers(1, 200000),
+    st.none() | st.integers(65536, 900000),
+    st.sampled_from([True, True, False]),
 )
 
 
 def test_tenants_get_ranges_beside_each_other(machine: Machine) -> None:
     for user in ("red", "blue"):
         assert converge(machine, Wish(user), check=False).changed
-    assert machine.read(FILES[0]) == machine.read(FILES[1]) == "red:100000:65536\nblue:165536:65536\n"
+    assert (
+        machine.read(FILES[0]) == machine.read(FILES[1]) == "red:100000:65536\nblue:165536:65536\n"
+    )
     assert not converge(machine, Wish("red"), check=False).changed
 
 
@@ -40,7 +46,10 @@ def test_check_mode_writes_nothing(machine: Machine) -> None:
 def test_lines_of_others_stay_as_they_are(machine: Machine, put: Put) -> None:
     put(FILES[0], "# a comment\nme:100000:65536\nodd line\n1000:300000:10\n")
     converge(machine, Wish("red"), check=False)
-    assert machine.read(FILES[0]) == "# a comment\nme:100000:65536\nodd line\n1000:300000:10\nred:165536:65536\n"
+    assert (
+        machine.read(FILES[0])
+        == "# a comment\nme:100000:65536\nodd line\n1000:300000:10\nred:165536:65536\n"
+    )
     converge(machine, Wish("red", present=False), check=False)
     assert machine.read(FILES[0]) == "# a comment\nme:100000:65536\nodd line\n1000:300000:10\n"
 
@@ -58,10 +67,18 @@ def test_the_files_are_made_the_same(machine: Machine, put: Put) -> None:
     assert machine.read(FILES[1]) == "red:200000:65536\n"
 
 
-@pytest.mark.parametrize("wish", [
-    {"user": "a:b"}, {"user": "a\nb"}, {"user": ""}, {"user": "a", "count": 0}, {"user": "a", "first": 0},
-    {"user": "a", "first": 1 << 32}, {"user": "a", "first": (1 << 32) - 10},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "wish",
+    [
+        {"user": "a:b"},
+        {"user": "a\nb"},
+        {"user": ""},
+        {"user": "a", "count": 0},
+        {"user": "a", "first": 0},
+        {"user": "a", "first": 1 << 32},
+        {"user": "a", "first": (1 << 32) - 10},
+    ],
+)
 def test_bad_wishes_are_refused(wish: dict[str, object]) -> None:
     with pytest.raises(InvalidInput):
         Wish(**wish)  # type: ignore[arg-type]

@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Every field of every record is checked where the record is decoded; whatever stockyard ever wrote is accepted."""
+"""Every field of every record is checked where the record is decoded; whatever stockyard ever wrote
+is accepted.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,15 @@ from stockyard.model import codec, volume
 from stockyard.model.observation import Record
 from stockyard.model.pool import PoolRecord
 from stockyard.model.volume import VolumeRecord
-from tests.records import HOSTS, TEMPLATES, VOLUMES, full_host, full_pool, full_template, full_volume
+from tests.records import (
+    HOSTS,
+    TEMPLATES,
+    VOLUMES,
+    full_host,
+    full_pool,
+    full_template,
+    full_volume,
+)
 
 RECORDED = json.loads(Path(__file__).with_name("recorded.json").read_text(encoding="utf-8"))
 Path_ = tuple[str | int, ...]
@@ -28,8 +38,12 @@ LINE_BREAK = "a\n@cert-authority * ssh-ed25519 AAAA"
 OPTION = "-oProxyCommand=touch /tmp/owned"
 # Fields of free text: a line of any printable words, and one of several lines.
 FREE = {
-    "labels", "engine_id", "holder", "checksums", "provision",
-}  # fmt: skip
+    "labels",
+    "engine_id",
+    "holder",
+    "checksums",
+    "provision",
+}
 SEVERAL_LINES = {"mode_reason"}
 
 
@@ -77,7 +91,9 @@ def fields(kind: type) -> list[Any]:
     ]
 
 
-@pytest.mark.parametrize("data", RECORDED, ids=lambda d: f"{d['kind']}-{d.get('name') or d['spec']['name']}")
+@pytest.mark.parametrize(
+    "data", RECORDED, ids=lambda d: f"{d['kind']}-{d.get('name') or d['spec']['name']}"
+)
 def test_record_of_an_earlier_version_is_read(data: dict[str, Any]) -> None:
     record = decoded(data)
     assert record is not None
@@ -87,7 +103,12 @@ def test_record_of_an_earlier_version_is_read(data: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    "image", ["92d04c2b-0142-5fa3-9cd0-fd78cc9971fc@1795958481006846046", "4b0e@2026-01-31T12:00:00.000000Z", "4b0e@"]
+    "image",
+    [
+        "92d04c2b-0142-5fa3-9cd0-fd78cc9971fc@1795958481006846046",
+        "4b0e@2026-01-31T12:00:00.000000Z",
+        "4b0e@",
+    ],
 )
 def test_record_of_a_source_on_vsphere_is_read(image: str) -> None:
     data = {**plain(full_template()), "image": image, "checksums": {"frozen": "yes"}}
@@ -101,7 +122,9 @@ def test_record_with_every_field_in_use_is_read(data: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(("data", "path"), fields(str))
-def test_field_of_text_that_could_not_have_been_written_is_refused(data: dict[str, Any], path: Path_) -> None:
+def test_field_of_text_that_could_not_have_been_written_is_refused(
+    data: dict[str, Any], path: Path_
+) -> None:
     hostile = [*CONTROL, *([] if SEVERAL_LINES & set(path) else [LINE_BREAK])]
     hostile += [] if (FREE | SEVERAL_LINES) & set(path) else [OPTION]
     for text in hostile:

@@ -39,12 +39,17 @@ def test_equal_values_and_no_others_have_equal_digests(one: HostRecord, other: H
 
 
 def test_a_digest_does_not_depend_on_the_order_of_keys() -> None:
-    assert codec.digest({"a": 1, "b": [{"c": 2, "d": 3}]}) == codec.digest({"b": [{"d": 3, "c": 2}], "a": 1})
+    assert codec.digest({"a": 1, "b": [{"c": 2, "d": 3}]}) == codec.digest(
+        {"b": [{"d": 3, "c": 2}], "a": 1}
+    )
 
 
 def test_a_digest_stays_the_same_over_the_years() -> None:
     # Generations are named by it: a change here orphans every template in the field.
-    assert codec.digest(Hardware()) == "385e05005fad0873802093b44ad16d05275f50aa7beca4ccf2ea6f44409fd550"
+    assert (
+        codec.digest(Hardware())
+        == "385e05005fad0873802093b44ad16d05275f50aa7beca4ccf2ea6f44409fd550"
+    )
 
 
 def plain(record: HostRecord | TemplateRecord) -> dict[str, Any]:
@@ -63,7 +68,9 @@ def test_every_field_of_a_host_has_to_have_its_type(field: str) -> None:
 LATE = ("promoted", "source", "disk_gib", "max_memory_mib", "encrypted", "provision")
 
 
-@pytest.mark.parametrize("field", [f for f in plain(TEMPLATE) if f not in ("version", "checksums", *LATE)])
+@pytest.mark.parametrize(
+    "field", [f for f in plain(TEMPLATE) if f not in ("version", "checksums", *LATE)]
+)
 def test_every_field_of_a_template_has_to_be_there(field: str) -> None:
     data = plain(TEMPLATE)
     del data[field]
@@ -74,10 +81,22 @@ def test_every_field_of_a_template_has_to_be_there(field: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "", "null", "[]", "5", '"x"', "{", "{}", '{"kind":"pool"}', '{"kind":["host"]}', '{"kind":{}}', "[" * 100_000,
-        '{"kind":"host"}', "NaN", "9" * 5000,
+        "",
+        "null",
+        "[]",
+        "5",
+        '"x"',
+        "{",
+        "{}",
+        '{"kind":"pool"}',
+        '{"kind":["host"]}',
+        '{"kind":{}}',
+        "[" * 100_000,
+        '{"kind":"host"}',
+        "NaN",
+        "9" * 5000,
     ],
-)  # fmt: skip
+)
 def test_what_is_no_record_is_refused(text: str) -> None:
     with pytest.raises(InvalidInput):
         records.decode(text)
@@ -88,7 +107,9 @@ def test_a_field_that_nobody_knows_is_refused(record: HostRecord | TemplateRecor
     with pytest.raises(InvalidInput, match="since"):
         records.decode(json.dumps({**plain(record), "since": 1}))
     with pytest.raises(InvalidInput):
-        records.decode(json.dumps({**plain(record), "kind": "template" if record.kind == "host" else "host"}))
+        records.decode(
+            json.dumps({**plain(record), "kind": "template" if record.kind == "host" else "host"})
+        )
 
 
 @given(
@@ -103,7 +124,9 @@ def test_arbitrary_json_is_a_record_or_refused_in_our_words(data: Any) -> None:
         records.decode(json.dumps(data))
 
 
-@pytest.mark.parametrize("change", [{"uuid": "../../x"}, {"owner": "a/b"}, {"phase": "gone"}, {"address": "x,y"}])
+@pytest.mark.parametrize(
+    "change", [{"uuid": "../../x"}, {"owner": "a/b"}, {"phase": "gone"}, {"address": "x,y"}]
+)
 def test_a_record_holds_only_what_could_have_been_made(change: dict[str, str]) -> None:
     with pytest.raises(InvalidInput):
         records.decode(json.dumps({**plain(HOST), **change}))
@@ -111,8 +134,12 @@ def test_a_record_holds_only_what_could_have_been_made(change: dict[str, str]) -
 
 def test_a_field_that_came_later_is_left_out_at_its_default() -> None:
     assert codec.to_dict(BuildOptions()) == {
-        "mirror": "", "security_mirror": "", "proxy": "", "repositories": [], "preload": [],
-    }  # fmt: skip
+        "mirror": "",
+        "security_mirror": "",
+        "proxy": "",
+        "repositories": [],
+        "preload": [],
+    }
     given = BuildOptions(cloud_image=CloudImage("/image.qcow2"))
     assert codec.to_dict(given)["cloud_image"] == {"location": "/image.qcow2", "checksum": ""}
     assert codec.from_dict(BuildOptions, codec.to_dict(given)) == given

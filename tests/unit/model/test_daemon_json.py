@@ -37,7 +37,9 @@ def test_file_that_is_no_json_object_is_refused(text: str) -> None:
         ({"data-root": ["/srv"]}, "data-root is .* must be a text"),
     ],
 )
-def test_value_of_another_type_is_refused_by_key_and_value(settings: dict[str, Any], reason: str) -> None:
+def test_value_of_another_type_is_refused_by_key_and_value(
+    settings: dict[str, Any], reason: str
+) -> None:
     with pytest.raises(InvalidInput, match=reason):
         daemon_json.check_file(json.dumps(settings))
 
@@ -53,7 +55,13 @@ def test_setting_that_the_unit_gives_by_a_flag_is_refused(key: str) -> None:
     "settings",
     [
         {},
-        {"icc": False, "mtu": 1400, "log-opts": {"max-file": "3"}, "registry-mirrors": [], "features": {"x": True}},
+        {
+            "icc": False,
+            "mtu": 1400,
+            "log-opts": {"max-file": "3"},
+            "registry-mirrors": [],
+            "features": {"x": True},
+        },
         # Newer dockerds know more keys than these.
         {"of-a-later-docker": {"any": ["thing"]}},
         {"icc": None},
@@ -65,4 +73,6 @@ def test_file_that_dockerd_takes_is_let_through(settings: dict[str, Any]) -> Non
 
 def test_template_with_a_broken_daemon_json_is_refused_before_it_is_built() -> None:
     with pytest.raises(InvalidInput, match=r"daemon\.json: icc"):
-        declared_digest(TemplateSpec("base", image=ImageSpec(files={daemon_json.PATH: '{"icc": "no"}'})))
+        declared_digest(
+            TemplateSpec("base", image=ImageSpec(files={daemon_json.PATH: '{"icc": "no"}'}))
+        )

@@ -23,13 +23,16 @@ LEASE = Lease(str(uuid.uuid4()), "job-17", 100.0, 200.0, "1f")
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"), [("90s", 90), ("45m", 2700), ("2h", 7200), ("1d", 86400), ("30", 30), (30, 30)]
+    ("text", "expected"),
+    [("90s", 90), ("45m", 2700), ("2h", 7200), ("1d", 86400), ("30", 30), (30, 30)],
 )
 def test_durations_are_read(text: object, expected: float) -> None:
     assert seconds("duration", text) == expected
 
 
-@pytest.mark.parametrize("text", [*HOSTILE, "1w", "1.5h", "-1h", "1h30m", "١h", True, None, 1.5, "9" * 10])
+@pytest.mark.parametrize(
+    "text", [*HOSTILE, "1w", "1.5h", "-1h", "1h30m", "١h", True, None, 1.5, "9" * 10]
+)
 def test_what_is_no_duration_is_refused(text: object) -> None:
     with pytest.raises(InvalidInput, match="duration"):
         seconds("duration", text)
@@ -72,7 +75,9 @@ def test_a_fleet_has_a_name(fleet: str) -> None:
 
 
 def test_a_record_keeps_its_lease_and_its_end() -> None:
-    record = host_record(lease=LEASE, expires=300.0, identity=Identity("m", HOST_KEY, "1f", 2.0, leasable=True))
+    record = host_record(
+        lease=LEASE, expires=300.0, identity=Identity("m", HOST_KEY, "1f", 2.0, leasable=True)
+    )
     assert decode(encode(record)) == record
 
 
@@ -86,7 +91,15 @@ def test_a_record_from_before_there_were_leases_is_read() -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"id": "x"}, {"holder": ""}, {"until": "soon"}, {"until": None}, {"extra": 1}, {"certificate": 5}]
+    "changes",
+    [
+        {"id": "x"},
+        {"holder": ""},
+        {"until": "soon"},
+        {"until": None},
+        {"extra": 1},
+        {"certificate": 5},
+    ],
 )
 def test_a_record_with_half_a_lease_is_not_read(changes: dict[str, object]) -> None:
     data = json.loads(encode(host_record(lease=LEASE)))
@@ -101,7 +114,15 @@ def test_a_fleet_says_how_many_there_are_at_least() -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{"max": 1}, {"min_ready": 3, "max": 2}, {"min_ready": -1}, {"max": -1}, {"ttl": 59.0}, {"ttl": -1.0}]
+    "changes",
+    [
+        {"max": 1},
+        {"min_ready": 3, "max": 2},
+        {"min_ready": -1},
+        {"max": -1},
+        {"ttl": 59.0},
+        {"ttl": -1.0},
+    ],
 )
 def test_a_fleet_that_makes_no_sense_is_refused(changes: dict[str, float]) -> None:
     with pytest.raises(InvalidInput):

@@ -57,7 +57,9 @@ def test_a_hostile_user_is_refused(value: str) -> None:
         naming.user(value)
 
 
-@pytest.mark.parametrize("value", [v for v in HOSTILE if v != "a.b"] + ["docker.io-", "vim=1.0", "vim/sid", "?all"])
+@pytest.mark.parametrize(
+    "value", [v for v in HOSTILE if v != "a.b"] + ["docker.io-", "vim=1.0", "vim/sid", "?all"]
+)
 def test_a_hostile_package_is_refused(value: str) -> None:
     with pytest.raises(InvalidInput):
         naming.package(value)
@@ -68,7 +70,9 @@ def test_debian_packages_are_taken(value: str) -> None:
     assert naming.package(value) == value
 
 
-@pytest.mark.parametrize("value", [v for v in HOSTILE if not v or not v.isprintable() or len(v) > 63])
+@pytest.mark.parametrize(
+    "value", [v for v in HOSTILE if not v or not v.isprintable() or len(v) > 63]
+)
 def test_a_hostile_label_key_is_refused(value: str) -> None:
     with pytest.raises(InvalidInput):
         naming.labels({value: "x"})
@@ -83,7 +87,9 @@ def test_label_values_are_carried_faithfully_or_refused(labels: dict[str, str]) 
             naming.labels(labels)
 
 
-@pytest.mark.parametrize("value", [None, [], "a=b", {"a": 1}, {"a": None}, {1: "a"}, {"a": "x" * 256}, {"a": "b\nc"}])
+@pytest.mark.parametrize(
+    "value", [None, [], "a=b", {"a": 1}, {"a": None}, {1: "a"}, {"a": "x" * 256}, {"a": "b\nc"}]
+)
 def test_labels_of_another_shape_are_refused(value: Any) -> None:
     with pytest.raises(InvalidInput):
         naming.labels(value)
@@ -97,7 +103,15 @@ def test_a_whole_number_is_one_within_its_bounds(value: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", ["", "x", "../../etc", "{12345678-1234-5678-1234-567812345678}", "12345678123456781234567812345678", 5]
+    "value",
+    [
+        "",
+        "x",
+        "../../etc",
+        "{12345678-1234-5678-1234-567812345678}",
+        "12345678123456781234567812345678",
+        5,
+    ],
 )
 def test_only_the_usual_form_of_a_uuid_is_taken(value: Any) -> None:
     with pytest.raises(InvalidInput):
@@ -105,14 +119,17 @@ def test_only_the_usual_form_of_a_uuid_is_taken(value: Any) -> None:
     assert naming.identifier("12345678-1234-5678-1234-567812345678")
 
 
-@pytest.mark.parametrize("value", ["", "127.0.0.1,hostfwd=x", "127.0.0.1\n", "::1", "127.1", 2130706433, "localhost"])
+@pytest.mark.parametrize(
+    "value", ["", "127.0.0.1,hostfwd=x", "127.0.0.1\n", "::1", "127.1", 2130706433, "localhost"]
+)
 def test_only_an_ipv4_address_is_an_address(value: Any) -> None:
     with pytest.raises(InvalidInput):
         naming.address(value)
 
 
 @pytest.mark.parametrize(
-    "value", ["", "52:54:00:00:00", "52:54:00:00:00:00,x=y", "52-54-00-00-00-00", "52:54:00:00:00:0G"]
+    "value",
+    ["", "52:54:00:00:00", "52:54:00:00:00:00,x=y", "52-54-00-00-00-00", "52:54:00:00:00:0G"],
 )
 def test_only_a_mac_address_is_one(value: str) -> None:
     with pytest.raises(InvalidInput):

@@ -18,7 +18,9 @@ from tests.support import HOSTILE, host_record
 NEW = ("bind", "egress", "egress_proxy", "network")
 
 
-@pytest.mark.parametrize("value", [*HOSTILE, "proxy", "proxy:0", "proxy:65536", "http://proxy:3128", "-R:22", "a:1:2"])
+@pytest.mark.parametrize(
+    "value", [*HOSTILE, "proxy", "proxy:0", "proxy:65536", "http://proxy:3128", "-R:22", "a:1:2"]
+)
 def test_what_is_no_proxy_is_refused(value: str) -> None:
     with pytest.raises(InvalidInput):
         HostSpec(egress="proxy", egress_proxy=value)
@@ -99,13 +101,17 @@ def test_a_record_from_before_is_read() -> None:
         (("", 80), ("0.0.0.0", 80), True),  # noqa: S104
     ],
 )
-def test_a_port_is_had_once_at_an_address(wanted: tuple[str, int], taken: tuple[str, int], found: bool) -> None:
+def test_a_port_is_had_once_at_an_address(
+    wanted: tuple[str, int], taken: tuple[str, int], found: bool
+) -> None:
     assert clash(frozenset({wanted}), [taken]) == (wanted if found else None)
 
 
 def test_where_a_host_answers() -> None:
     own = host_record(spec=HostSpec(ports=(80,)))
     assert (own.published, own.ssh_port) == (frozenset({(own.address, 80)}), 2222)
-    assert host_record(spec=HostSpec(ports=(80,), bind="127.0.0.1")).published == {("127.0.0.1", 80)}
+    assert host_record(spec=HostSpec(ports=(80,), bind="127.0.0.1")).published == {
+        ("127.0.0.1", 80)
+    }
     routed = host_record(spec=HostSpec(ports=(80,), network="default", egress="open"))
     assert (routed.published, routed.ssh_port) == (frozenset(), 22)

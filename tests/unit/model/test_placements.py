@@ -18,19 +18,30 @@ from stockyard.planning.fleets import plan_fleet
 from tests.support import HOSTILE
 
 SITES = st.lists(
-    st.builds(Hypervisor, st.sampled_from("abcdef"), st.sampled_from(HYPERVISOR_STATES), st.none() | st.integers(0, 9)),
-    min_size=1, max_size=6, unique_by=lambda h: h.name,
-)  # fmt: skip
+    st.builds(
+        Hypervisor,
+        st.sampled_from("abcdef"),
+        st.sampled_from(HYPERVISOR_STATES),
+        st.none() | st.integers(0, 9),
+    ),
+    min_size=1,
+    max_size=6,
+    unique_by=lambda h: h.name,
+)
 PLACED = st.sampled_from(PLACEMENTS)
 COUNTS = st.integers(0, 40)
 
 
 def room(sites: list[Hypervisor], count: int) -> int:
-    return sum(count if h.most is None else min(h.most, count) for h in sites if h.state == "active")
+    return sum(
+        count if h.most is None else min(h.most, count) for h in sites if h.state == "active"
+    )
 
 
 @given(SITES, PLACED, COUNTS)
-def test_every_host_is_somewhere_and_none_where_it_cannot_be(sites: list[Hypervisor], how: str, count: int) -> None:
+def test_every_host_is_somewhere_and_none_where_it_cannot_be(
+    sites: list[Hypervisor], how: str, count: int
+) -> None:
     if room(sites, count) < count:
         with pytest.raises(InvalidInput):
             shares(sites, how, count)
@@ -70,8 +81,12 @@ def test_every_name_is_dealt_once(sites: list[Hypervisor], how: str, names: list
 
 
 @given(SITES, PLACED, COUNTS)
-def test_a_share_stays_where_it_is_when_a_hypervisor_is_silent(sites: list[Hypervisor], how: str, count: int) -> None:
-    """The declaration alone decides: what is not said changes nothing, and what is said moves one share."""
+def test_a_share_stays_where_it_is_when_a_hypervisor_is_silent(
+    sites: list[Hypervisor], how: str, count: int
+) -> None:
+    """The declaration alone decides: what is not said changes nothing, and what is said moves one
+    share.
+    """
     if room(sites, count) < count:
         return
     first = sites[0]
@@ -83,7 +98,14 @@ def test_a_share_stays_where_it_is_when_a_hypervisor_is_silent(sites: list[Hyper
 
 
 def fleet(count: int = 5, here: str = "a", **options: Any) -> FleetSpec:
-    return FleetSpec("ci", "base", count=count, hypervisors=(Hypervisor("a"), Hypervisor("b")), here=here, **options)
+    return FleetSpec(
+        "ci",
+        "base",
+        count=count,
+        hypervisors=(Hypervisor("a"), Hypervisor("b")),
+        here=here,
+        **options,
+    )
 
 
 def test_each_run_plans_its_own_share_under_names_of_its_own() -> None:
@@ -94,7 +116,10 @@ def test_each_run_plans_its_own_share_under_names_of_its_own() -> None:
 
 def test_names_are_dealt_out() -> None:
     named: dict[str, Any] = {"count": 3, "names": ("x", "y", "z")}
-    assert [a.name for a in plan_fleet(fleet(here="a", **named), "g" * 64, []).actions] == ["x", "y"]
+    assert [a.name for a in plan_fleet(fleet(here="a", **named), "g" * 64, []).actions] == [
+        "x",
+        "y",
+    ]
     assert [a.name for a in plan_fleet(fleet(here="b", **named), "g" * 64, []).actions] == ["z"]
 
 

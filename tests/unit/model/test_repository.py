@@ -30,14 +30,28 @@ def test_a_repository_is_one_paragraph_with_its_key() -> None:
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"url": ""}, {"url": "ftp://x"}, {"url": "http://a b"}, {"url": "http://a\ndeb http://b"}, {"url": 5},
-        {"signed_by": ""}, {"signed_by": "/etc/key"}, {"signed_by": BEGIN}, {"signed_by": KEY + "x"},
+        {"url": ""},
+        {"url": "ftp://x"},
+        {"url": "http://a b"},
+        {"url": "http://a\ndeb http://b"},
+        {"url": 5},
+        {"signed_by": ""},
+        {"signed_by": "/etc/key"},
+        {"signed_by": BEGIN},
+        {"signed_by": KEY + "x"},
         {"signed_by": None},
-        {"signed_by": KEY.replace("mD", "\0")}, {"signed_by": BEGIN + "x" * 200_000 + END},
-        {"suite": "a b"}, {"suite": "../x"}, {"suite": "[trusted=yes]"}, {"suite": "a\n"}, {"components": ("a b",)},
-        {"components": ("",)}, {"components": (5,)}, {"components": ()},
+        {"signed_by": KEY.replace("mD", "\0")},
+        {"signed_by": BEGIN + "x" * 200_000 + END},
+        {"suite": "a b"},
+        {"suite": "../x"},
+        {"suite": "[trusted=yes]"},
+        {"suite": "a\n"},
+        {"components": ("a b",)},
+        {"components": ("",)},
+        {"components": (5,)},
+        {"components": ()},
     ],
-)  # fmt: skip
+)
 def test_what_is_none_is_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput):
         Repository(**{"url": URL, "signed_by": KEY, **wrong})
@@ -46,7 +60,9 @@ def test_what_is_none_is_refused(wrong: dict[str, Any]) -> None:
 @given(st.text(), st.text(), st.text())
 def test_no_text_makes_another_field(suite: str, component: str, inside: str) -> None:
     with suppress(InvalidInput):
-        stanza = Repository(URL, f"{BEGIN}\n{inside}\n{END}", suite, (component,)).stanza("bookworm")
+        stanza = Repository(URL, f"{BEGIN}\n{inside}\n{END}", suite, (component,)).stanza(
+            "bookworm"
+        )
         lines = stanza.splitlines()
         assert "" not in lines
         fields = [line.split(":")[0] for line in lines if not line.startswith(" ")]

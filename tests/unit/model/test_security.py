@@ -24,15 +24,26 @@ def test_a_profile_alone_is_what_the_table_says(profile: str) -> None:
 
 def test_profiles_only_ever_get_tighter() -> None:
     trusted, shared, hostile = (DEFAULTS[name] for name in PROFILES)
-    assert (trusted.user_namespaces, shared.user_namespaces, hostile.user_namespaces) == ("none", "remap", "remap")
+    assert (trusted.user_namespaces, shared.user_namespaces, hostile.user_namespaces) == (
+        "none",
+        "remap",
+        "remap",
+    )
     assert [s.policy is not None for s in (trusted, shared, hostile)] == [False, False, True]
     assert 0 < hostile.limits.pids < shared.limits.pids
     assert trusted.limits == Limits()
 
 
 def test_what_is_said_wins() -> None:
-    said = SecuritySpec("hostile", icc=True, user_namespaces="none", limits={"pids": 7}, audit=False).settings()
-    assert (said.icc, said.user_namespaces, said.limits.pids, said.audit) == (True, "none", 7, False)
+    said = SecuritySpec(
+        "hostile", icc=True, user_namespaces="none", limits={"pids": 7}, audit=False
+    ).settings()
+    assert (said.icc, said.user_namespaces, said.limits.pids, said.audit) == (
+        True,
+        "none",
+        7,
+        False,
+    )
     assert said.limits.container_pids == DEFAULTS["hostile"].limits.container_pids
     assert SecuritySpec("hostile", authorization=False).settings().policy is None
     assert SecuritySpec("trusted", authorization=True).settings().policy == Policy()
@@ -47,8 +58,14 @@ def test_a_rootless_host_leaves_out_what_it_cannot_have() -> None:
 @pytest.mark.parametrize(
     ("spec", "reason"),
     [
-        ({"profile": "hostile", "user_namespaces": "rootless", "authorization": True}, "belongs to the user"),
-        ({"profile": "shared", "user_namespaces": "rootless", "limits": {"network_mib": 3}}, "ordinary program"),
+        (
+            {"profile": "hostile", "user_namespaces": "rootless", "authorization": True},
+            "belongs to the user",
+        ),
+        (
+            {"profile": "shared", "user_namespaces": "rootless", "limits": {"network_mib": 3}},
+            "ordinary program",
+        ),
         ({"user_namespaces": "rootless", "limits": {"disk_percent": 50}}, "home of its user"),
         ({"limits": {"disk_percent": 91}}, "limits.disk_percent"),
         ({"profile": "shared", "policy": Policy(mounts=("/srv",))}, "nothing would enforce it"),
@@ -74,12 +91,21 @@ def test_a_finished_machine_and_a_late_docker_have_limits() -> None:
     with pytest.raises(InvalidInput, match="finished machine"):
         TemplateSpec("a", image=ImageSpec(source="golden"), security=SecuritySpec("hostile"))
     with pytest.raises(InvalidInput, match="cannot wait for its data"):
-        TemplateSpec("a", docker="stopped", security=SecuritySpec("shared", user_namespaces="rootless"))
-    assert TemplateSpec("a", docker="stopped", security=SecuritySpec("hostile")).security.profile == "hostile"
+        TemplateSpec(
+            "a", docker="stopped", security=SecuritySpec("shared", user_namespaces="rootless")
+        )
+    assert (
+        TemplateSpec("a", docker="stopped", security=SecuritySpec("hostile")).security.profile
+        == "hostile"
+    )
 
 
-@pytest.mark.parametrize(("wish", "reason"), [("vtpm", "one and the same TPM"), ("secure_boot", "no firmware looks")])
-def test_virtual_hardware_that_cannot_be_had_is_refused_with_the_reason(wish: str, reason: str) -> None:
+@pytest.mark.parametrize(
+    ("wish", "reason"), [("vtpm", "one and the same TPM"), ("secure_boot", "no firmware looks")]
+)
+def test_virtual_hardware_that_cannot_be_had_is_refused_with_the_reason(
+    wish: str, reason: str
+) -> None:
     wished: dict[str, Any] = {wish: True}
     without: dict[str, Any] = {wish: False}
     with pytest.raises(Unsupported, match=reason):
@@ -107,10 +133,19 @@ def test_hostile_values_are_refused_or_carried(value: str) -> None:
             assert isinstance(made.settings(), Settings)
 
 
-@given(st.sampled_from(PROFILES), st.sampled_from(["none", "remap", "rootless"]), st.booleans(), st.booleans())
-def test_every_combination_is_whole_or_refused(profile: str, users: str, icc: bool, policy: bool) -> None:
+@given(
+    st.sampled_from(PROFILES),
+    st.sampled_from(["none", "remap", "rootless"]),
+    st.booleans(),
+    st.booleans(),
+)
+def test_every_combination_is_whole_or_refused(
+    profile: str, users: str, icc: bool, policy: bool
+) -> None:
     try:
-        found = SecuritySpec(profile, user_namespaces=users, icc=icc, authorization=policy).settings()
+        found = SecuritySpec(
+            profile, user_namespaces=users, icc=icc, authorization=policy
+        ).settings()
     except InvalidInput:
         assert users == "rootless"
         assert policy

@@ -73,27 +73,71 @@ def test_every_option_refuses_hostile_values(option: str, value: str) -> None:
         NAMED[option](value)
 
 
-# Text that is refused or carried in tests of its own: here, and in those of naming, network, spread and the PKI.
+# Text that is refused or carried in tests of its own: here, and in those of naming, network, spread
+# and the PKI.
 ELSEWHERE = {
-    "FleetSpec.labels", "FleetSpec.replace_on_labels", "FleetSpec.placement", "FleetSpec.here", "SingleSpec.labels",
-    "SingleSpec.template", "HostSpec.network", "ImageSpec.packages", "ImageSpec.commands", "ImageSpec.source",
-    "ImageSpec.ssh_user", "HostSpec.pool", "FleetSpec.on_full",
-    "BuildOptions.mirror", "BuildOptions.security_mirror", "BuildOptions.proxy", "Client.directory",
-    "Repository.url", "Repository.signed_by", "Repository.suite", "Repository.components",
-}  # fmt: skip
+    "FleetSpec.labels",
+    "FleetSpec.replace_on_labels",
+    "FleetSpec.placement",
+    "FleetSpec.here",
+    "SingleSpec.labels",
+    "SingleSpec.template",
+    "HostSpec.network",
+    "ImageSpec.packages",
+    "ImageSpec.commands",
+    "ImageSpec.source",
+    "ImageSpec.ssh_user",
+    "HostSpec.pool",
+    "FleetSpec.on_full",
+    "BuildOptions.mirror",
+    "BuildOptions.security_mirror",
+    "BuildOptions.proxy",
+    "Client.directory",
+    "Repository.url",
+    "Repository.signed_by",
+    "Repository.suite",
+    "Repository.components",
+}
 HERE = {
-    "FleetSpec.name", "FleetSpec.names", "FleetSpec.recreate", "FleetSpec.template", "FleetSpec.tenant",
-    "SingleSpec.name", "SingleSpec.tenant", "Client.name",
+    "FleetSpec.name",
+    "FleetSpec.names",
+    "FleetSpec.recreate",
+    "FleetSpec.template",
+    "FleetSpec.tenant",
+    "SingleSpec.name",
+    "SingleSpec.tenant",
+    "Client.name",
     "Client.tenant",
-    "TemplateSpec.name", "TemplateSpec.tenant", "TemplateSpec.docker", "ImageSpec.suite", "ImageSpec.files",
-    "Hardware.accelerator", "HostSpec.fork_mode", "HostSpec.engine_identity", "HostSpec.authorized_keys",
-    "HostSpec.egress", "HostSpec.egress_proxy", "HostSpec.bind",
-}  # fmt: skip
+    "TemplateSpec.name",
+    "TemplateSpec.tenant",
+    "TemplateSpec.docker",
+    "ImageSpec.suite",
+    "ImageSpec.files",
+    "Hardware.accelerator",
+    "HostSpec.fork_mode",
+    "HostSpec.engine_identity",
+    "HostSpec.authorized_keys",
+    "HostSpec.egress",
+    "HostSpec.egress_proxy",
+    "HostSpec.bind",
+}
 
 
 def test_no_option_that_takes_text_is_forgotten() -> None:
-    kinds = (FleetSpec, SingleSpec, TemplateSpec, ImageSpec, BuildOptions, Repository, Hardware, HostSpec, Client)
-    text = {f"{kind.__name__}.{f.name}" for kind in kinds for f in fields(kind) if "str" in str(f.type)}
+    kinds = (
+        FleetSpec,
+        SingleSpec,
+        TemplateSpec,
+        ImageSpec,
+        BuildOptions,
+        Repository,
+        Hardware,
+        HostSpec,
+        Client,
+    )
+    text = {
+        f"{kind.__name__}.{f.name}" for kind in kinds for f in fields(kind) if "str" in str(f.type)
+    }
     assert text == HERE | ELSEWHERE
 
 
@@ -107,14 +151,19 @@ def test_an_option_takes_text_or_refuses_it_in_our_words(option: str, value: str
     assert said.isprintable()
 
 
-@pytest.mark.parametrize("value", ["../../etc/x", "a'/><qemu:arg value='-x", "$(id)", "ю", "{{ a }}", "", "x" * 255])
+@pytest.mark.parametrize(
+    "value", ["../../etc/x", "a'/><qemu:arg value='-x", "$(id)", "ю", "{{ a }}", "", "x" * 255]
+)
 def test_a_label_is_carried_as_it_is(value: str) -> None:
     assert FleetSpec("ci", "base", labels={"k": value}).labels == {"k": value}
 
 
 @pytest.mark.parametrize("value", ["a\nb", "a\0b", "x" * 256, "\ud800", 5])
 def test_a_label_that_is_no_line_is_refused(value: Any) -> None:
-    for make in (lambda: FleetSpec("ci", "base", labels={"k": value}), lambda: SingleSpec("a", labels={"k": value})):
+    for make in (
+        lambda: FleetSpec("ci", "base", labels={"k": value}),
+        lambda: SingleSpec("a", labels={"k": value}),
+    ):
         with pytest.raises(InvalidInput):
             make()
 
@@ -138,7 +187,8 @@ def test_ports_that_cannot_be_published_are_refused(ports: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "key", ["ssh-ed25519", f"{KEY}\nssh-rsa AAAA", f'command="sh" {KEY}', "ssh-dss AAAA", "x" * 20000]
+    "key",
+    ["ssh-ed25519", f"{KEY}\nssh-rsa AAAA", f'command="sh" {KEY}', "ssh-dss AAAA", "x" * 20000],
 )
 def test_what_is_no_single_public_key_is_refused(key: str) -> None:
     with pytest.raises(InvalidInput):
@@ -150,7 +200,8 @@ def test_a_public_key_is_taken() -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["etc/x", "/", "/etc/", "//etc", "/etc/../x", "/etc/./x", "/a\nb", "/a\0", "/" + "x" * 300]
+    "path",
+    ["etc/x", "/", "/etc/", "//etc", "/etc/../x", "/etc/./x", "/a\nb", "/a\0", "/" + "x" * 300],
 )
 def test_a_path_in_the_guest_is_absolute_and_normal(path: str) -> None:
     with pytest.raises(InvalidInput):
@@ -168,13 +219,17 @@ def test_a_file_holds_text(text: Any) -> None:
         ImageSpec(files={"/etc/x": text})
 
 
-@pytest.mark.parametrize("user", ["root", "stockyard-tls", "sshd", *[v for v in HOSTILE if v != "a-"]])
+@pytest.mark.parametrize(
+    "user", ["root", "stockyard-tls", "sshd", *[v for v in HOSTILE if v != "a-"]]
+)
 def test_a_login_that_cannot_be_made_is_refused(user: str) -> None:
     with pytest.raises(InvalidInput):
         ImageSpec(ssh_user=user)
 
 
-@pytest.mark.parametrize("url", ["ftp://x", "http://a b", 'http://a"b', "http://$(id)", "javascript:x", "http://a\nb"])
+@pytest.mark.parametrize(
+    "url", ["ftp://x", "http://a b", 'http://a"b', "http://$(id)", "javascript:x", "http://a\nb"]
+)
 @pytest.mark.parametrize("option", ["mirror", "security_mirror", "proxy"])
 def test_what_is_no_url_is_refused(option: str, url: str) -> None:
     wrong: dict[str, Any] = {option: url}
@@ -184,7 +239,13 @@ def test_what_is_no_url_is_refused(option: str, url: str) -> None:
 
 @pytest.mark.parametrize(
     "option",
-    [{"vcpus": 0}, {"vcpus": 5, "max_vcpus": 4}, {"memory_mib": 511}, {"spare_ports": 13}, {"max_vcpus": 256}],
+    [
+        {"vcpus": 0},
+        {"vcpus": 5, "max_vcpus": 4},
+        {"memory_mib": 511},
+        {"spare_ports": 13},
+        {"max_vcpus": 256},
+    ],
 )
 def test_hardware_that_cannot_be_is_refused(option: dict[str, int]) -> None:
     with pytest.raises(InvalidInput):

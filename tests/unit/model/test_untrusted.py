@@ -19,7 +19,11 @@ from stockyard.model.untrusted import MalformedData
 
 ANYTHING = st.text(st.characters())  # lone surrogates and control characters among them
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | ANYTHING,
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | ANYTHING,
     lambda inner: st.lists(inner) | st.dictionaries(ANYTHING, inner),
     max_leaves=15,
 )
@@ -47,10 +51,21 @@ def test_bytes_of_any_kind_are_read_or_refused(data: bytes | str) -> None:
 @pytest.mark.parametrize(
     "data",
     [
-        "[" * 100_000, '{"a":' * 100_000, "[" * 33 + "]" * 33, '{"a":1,"a":2}', "NaN", "[Infinity]", "9" * 5000,
-        b"\xff", '"\x01"', "", "{", "[1,]", "\ufeff{}",
+        "[" * 100_000,
+        '{"a":' * 100_000,
+        "[" * 33 + "]" * 33,
+        '{"a":1,"a":2}',
+        "NaN",
+        "[Infinity]",
+        "9" * 5000,
+        b"\xff",
+        '"\x01"',
+        "",
+        "{",
+        "[1,]",
+        "\ufeff{}",
     ],
-)  # fmt: skip
+)
 def test_json_beyond_the_limits_is_refused(data: str | bytes) -> None:
     with pytest.raises(MalformedData):
         untrusted.parse(data)
@@ -62,16 +77,21 @@ def test_json_that_is_too_long_is_refused() -> None:
 
 
 READERS: list[Callable[[Any], Any]] = [
-    lambda value: untrusted.mapping(value, "it"), lambda value: untrusted.items(value, "it", 2),
-    lambda value: untrusted.line(value, "it", 20), lambda value: untrusted.words(value, "it", 20),
-    lambda value: untrusted.flag(value, "it"), lambda value: untrusted.whole(value, "it", 0, 9),
-]  # fmt: skip
+    lambda value: untrusted.mapping(value, "it"),
+    lambda value: untrusted.items(value, "it", 2),
+    lambda value: untrusted.line(value, "it", 20),
+    lambda value: untrusted.words(value, "it", 20),
+    lambda value: untrusted.flag(value, "it"),
+    lambda value: untrusted.whole(value, "it", 0, 9),
+]
 TYPES = [dict, list, str, str, bool, int]
 
 
 @pytest.mark.parametrize(("reader", "kind"), list(zip(READERS, TYPES, strict=True)))
 @given(value=JSON)
-def test_reader_takes_its_own_type_or_refuses(reader: Callable[[Any], Any], kind: type, value: Any) -> None:
+def test_reader_takes_its_own_type_or_refuses(
+    reader: Callable[[Any], Any], kind: type, value: Any
+) -> None:
     why = refusal(lambda: reader(value))
     assert why.isprintable()
     assert why or (type(reader(value)) is kind and type(value) is kind)
@@ -89,10 +109,15 @@ def test_line_that_is_accepted_is_printable(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
-        ("\x1b]0;owned\x07", "\\x1b]0;owned\\x07"), ("a\r\nb", "a\\r\\nb"), ("\x9b2J", "\\x9b2J"),
-        ("\u202egnp", "\\u202egnp"), ("\ud800", "\\ud800"), ("\u2028", "\\u2028"), ("größe 1 €", "größe 1 €"),
+        ("\x1b]0;owned\x07", "\\x1b]0;owned\\x07"),
+        ("a\r\nb", "a\\r\\nb"),
+        ("\x9b2J", "\\x9b2J"),
+        ("\u202egnp", "\\u202egnp"),
+        ("\ud800", "\\ud800"),
+        ("\u2028", "\\u2028"),
+        ("größe 1 €", "größe 1 €"),
     ],
-)  # fmt: skip
+)
 def test_text_is_shown_on_one_line(text: str, shown: str) -> None:
     assert one_line(text) == shown
     assert untrusted.words(text, "it") == shown
@@ -114,5 +139,12 @@ def test_plain_data_that_was_escaped_holds_nothing_that_a_terminal_obeys(value: 
 @given(ANYTHING, ANYTHING, ANYTHING, ANYTHING)
 def test_error_is_one_printable_line(message: str, name: str, cause: str, remedy: str) -> None:
     error = StockyardError(message, name=name, cause=cause, remedy=remedy)
-    for part in (str(error), error.message, error.name, error.cause, error.remedy, *map(str, error.args)):
+    for part in (
+        str(error),
+        error.message,
+        error.name,
+        error.cause,
+        error.remedy,
+        *map(str, error.args),
+    ):
         assert part.isprintable()

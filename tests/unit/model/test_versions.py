@@ -15,9 +15,23 @@ from stockyard.model.versions import Behind, behind, later
 
 # Each is later than the one before it.
 RISING = [
-    "0~~", "0~", "0", "0.1~rc1-1", "0.1", "0.1-1", "0.1-1+deb12u1", "0.1-1+deb12u2", "0.1-1+deb12u10", "0.1a", "0.1+",
-    "0.2", "0.10", "1.0-2", "1:0.1", "2:0",
-]  # fmt: skip
+    "0~~",
+    "0~",
+    "0",
+    "0.1~rc1-1",
+    "0.1",
+    "0.1-1",
+    "0.1-1+deb12u1",
+    "0.1-1+deb12u2",
+    "0.1-1+deb12u10",
+    "0.1a",
+    "0.1+",
+    "0.2",
+    "0.10",
+    "1.0-2",
+    "1:0.1",
+    "2:0",
+]
 
 
 def test_versions_are_ordered_as_the_policy_says() -> None:
@@ -36,18 +50,26 @@ def test_versions_that_are_written_differently_and_equal(one: str, other: str) -
 @pytest.mark.skipif(not shutil.which("dpkg"), reason="dpkg is not here to ask")
 @given(*[st.from_regex(r"[0-9][0-9a-b.+~-]{0,6}[0-9]", fullmatch=True)] * 2)
 def test_dpkg_says_the_same(one: str, other: str) -> None:
-    asked = subprocess.run(["dpkg", "--compare-versions", one, "gt", other], check=False, capture_output=True)
+    asked = subprocess.run(
+        ["dpkg", "--compare-versions", one, "gt", other], check=False, capture_output=True
+    )
     assert later(one, other) == (asked.returncode == 0)
 
 
 @given(st.text(), st.text())
-def test_whatever_is_compared_one_is_not_later_than_the_other_and_earlier(one: str, other: str) -> None:
+def test_whatever_is_compared_one_is_not_later_than_the_other_and_earlier(
+    one: str, other: str
+) -> None:
     assert not (later(one, other) and later(other, one))
 
 
 def test_what_an_image_lacks_is_what_is_later_or_new() -> None:
     installed = {"a": "1", "b": "2", "c": "3", "gone": "1"}
     assert behind(installed, {"a": "1", "b": "1", "c": "3.1", "new": "1"}) == (
-        Behind("c", "3", "3.1"), Behind("new", "", "1")
-    )  # fmt: skip
-    assert [str(b) for b in behind(installed, {"c": "4", "d": "1"})] == ["c 3 -> 4", "d (none) -> 1"]
+        Behind("c", "3", "3.1"),
+        Behind("new", "", "1"),
+    )
+    assert [str(b) for b in behind(installed, {"c": "4", "d": "1"})] == [
+        "c 3 -> 4",
+        "d (none) -> 1",
+    ]

@@ -13,7 +13,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stockyard import FleetSpec, HostSpec, InvalidInput, OperationRefused, UpdateSpec, VolumeSpec, VolumeUse
+from stockyard import (
+    FleetSpec,
+    HostSpec,
+    InvalidInput,
+    OperationRefused,
+    UpdateSpec,
+    VolumeSpec,
+    VolumeUse,
+)
 from stockyard.model.observation import VolumeObservation
 from stockyard.model.volume import (
     DOCKER_ROOT,
@@ -43,7 +51,9 @@ def seen(*records: VolumeRecord) -> VolumeObservation:
     return VolumeObservation(tuple(records))
 
 
-@pytest.mark.parametrize("name", [*HOSTILE, "{host}{host}", "{host}/x", "{other}-x", "{host.uuid}", "{0}", "{host!r}"])
+@pytest.mark.parametrize(
+    "name", [*HOSTILE, "{host}{host}", "{host}/x", "{other}-x", "{host.uuid}", "{0}", "{host!r}"]
+)
 def test_hostile_names_are_refused(name: str) -> None:
     with pytest.raises(InvalidInput):
         VolumeUse(name)
@@ -100,17 +110,48 @@ def test_a_path_is_plain_and_covers_nothing_of_the_hosts(path: str) -> None:
 @pytest.mark.parametrize(
     "path",
     [
-        "", "/", "data", "/data/", "//data", "/data/../etc", "/..", "/.", "/a/./b", "/da ta", "/data\n", "/data\0",
-        "/dätä", "/etc", "/etc/docker", "/usr/local", "/var", "/var/lib", "/var/lib/stockyard/tls", "/run/x", "/proc/1",
-        "/sys/x", "/home", "/root/x", "/" + "a" * 65, "/a" * 17, "$(id)", "/$(id)", "/-o", "/{host}", 7, None,
+        "",
+        "/",
+        "data",
+        "/data/",
+        "//data",
+        "/data/../etc",
+        "/..",
+        "/.",
+        "/a/./b",
+        "/da ta",
+        "/data\n",
+        "/data\0",
+        "/dätä",
+        "/etc",
+        "/etc/docker",
+        "/usr/local",
+        "/var",
+        "/var/lib",
+        "/var/lib/stockyard/tls",
+        "/run/x",
+        "/proc/1",
+        "/sys/x",
+        "/home",
+        "/root/x",
+        "/" + "a" * 65,
+        "/a" * 17,
+        "$(id)",
+        "/$(id)",
+        "/-o",
+        "/{host}",
+        7,
+        None,
     ],
-)  # fmt: skip
+)
 def test_paths_that_are_refused(path: Any) -> None:
     with pytest.raises(InvalidInput):
         mount_point(path)
 
 
-@pytest.mark.parametrize("path", [DOCKER_ROOT, "/data", "/data/db_1", "/srv/x", "/mnt/v.1", "/home/me/x", "/opt/cache"])
+@pytest.mark.parametrize(
+    "path", [DOCKER_ROOT, "/data", "/data/db_1", "/srv/x", "/mnt/v.1", "/home/me/x", "/opt/cache"]
+)
 def test_paths_that_are_taken(path: str) -> None:
     assert mount_point(path) == path
 
@@ -160,14 +201,20 @@ def test_with_volumes_old_hosts_go_before_new_ones_come_under_their_names() -> N
 
 def test_a_new_host_cannot_be_made_beside_the_one_that_has_its_volume() -> None:
     with pytest.raises(InvalidInput, match="max_unavailable"):
-        FleetSpec("ci", "b", host=HostSpec(volumes=(VolumeUse(OWN),)), update=UpdateSpec(max_unavailable=0))
+        FleetSpec(
+            "ci",
+            "b",
+            host=HostSpec(volumes=(VolumeUse(OWN),)),
+            update=UpdateSpec(max_unavailable=0),
+        )
 
 
 @given(
     st.builds(
         record,
         size_gib=st.integers(1, MOST_GIB),
-        holder=st.none() | st.builds(Holder, st.uuids().map(str), st.just("web-1"), st.just("/data"), st.booleans()),
+        holder=st.none()
+        | st.builds(Holder, st.uuids().map(str), st.just("web-1"), st.just("/data"), st.booleans()),
         filesystem=st.sampled_from(["", "making", "ext4"]),
         snapshot=st.booleans(),
     )
@@ -177,7 +224,10 @@ def test_a_record_comes_back_as_it_was(made: VolumeRecord) -> None:
     assert len(made.serial) == 20
 
 
-@given(st.text(max_size=40) | st.sampled_from(["{}", "[]", '{"kind": "host"}', '{"kind": "volume"}', "[" * 9999]))
+@given(
+    st.text(max_size=40)
+    | st.sampled_from(["{}", "[]", '{"kind": "host"}', '{"kind": "volume"}', "[" * 9999])
+)
 def test_what_is_no_record_is_refused(text: str) -> None:
     with pytest.raises(InvalidInput):
         decode(text)
@@ -188,7 +238,9 @@ def test_what_has_to_be_done() -> None:
     assert [a.verb for a in plan_volume(spec, seen()).actions] == ["create"]
     assert not plan_volume(spec, seen(record()))
     assert not plan_volume(replace(spec, size_gib=10), seen(record()))
-    assert [a.verb for a in plan_volume(replace(spec, size_gib=11), seen(record())).actions] == ["grow"]
+    assert [a.verb for a in plan_volume(replace(spec, size_gib=11), seen(record())).actions] == [
+        "grow"
+    ]
     for phase in ("creating", "deleting"):
         assert [a.verb for a in plan_volume(spec, seen(record(phase=phase))).actions] == ["create"]
     assert [a.verb for a in plan_volume(spec, seen(record(tenant="other"))).actions] == ["create"]

@@ -32,7 +32,11 @@ def request(key: Any, algorithm: Any = None) -> str:
     names = x509.SubjectAlternativeName(
         [x509.DNSName("evil.example"), x509.IPAddress(ipaddress.ip_address("10.0.0.1"))]
     )
-    builder = x509.CertificateSigningRequestBuilder().subject_name(CN).add_extension(names, critical=False)
+    builder = (
+        x509.CertificateSigningRequestBuilder()
+        .subject_name(CN)
+        .add_extension(names, critical=False)
+    )
     builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
     return builder.sign(key, algorithm).public_bytes(serialization.Encoding.PEM).decode()
 
@@ -50,16 +54,27 @@ def usages(certificate: x509.Certificate) -> list[Any]:
 
 
 def key_pem(key: Any) -> str:
-    form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    form = (
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
     return str(key.private_bytes(*form).decode())
 
 
-def ca(key: Any, constraints: x509.BasicConstraints | None = None, end: timedelta = timedelta(days=30)) -> str:
+def ca(
+    key: Any, constraints: x509.BasicConstraints | None = None, end: timedelta = timedelta(days=30)
+) -> str:
     """A certificate that somebody else made."""
     builder = (
-        x509.CertificateBuilder().subject_name(CN).issuer_name(CN).public_key(key.public_key())
-        .serial_number(1).not_valid_before(NOW - timedelta(days=60)).not_valid_after(NOW + end)
-    )  # fmt: skip
+        x509.CertificateBuilder()
+        .subject_name(CN)
+        .issuer_name(CN)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(NOW - timedelta(days=60))
+        .not_valid_after(NOW + end)
+    )
     if constraints:
         builder = builder.add_extension(constraints, critical=True)
     return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
@@ -93,10 +108,18 @@ def test_a_client_certificate_is_for_clients_alone(authority: Authority) -> None
     assert not found.extensions.get_extension_for_class(x509.KeyUsage).value.key_cert_sign
 
 
-def test_every_certificate_has_its_term_and_a_clock_may_be_a_little_off(authority: Authority) -> None:
-    server = load(authority.sign_server(request(p256(), hashes.SHA256()), "a", "127.0.0.1", NOW).pem)
+def test_every_certificate_has_its_term_and_a_clock_may_be_a_little_off(
+    authority: Authority,
+) -> None:
+    server = load(
+        authority.sign_server(request(p256(), hashes.SHA256()), "a", "127.0.0.1", NOW).pem
+    )
     client = load(authority.issue_client("a", NOW)[0].pem)
-    for found, days in ((authority.certificate, CA_DAYS), (server, SERVER_DAYS), (client, CLIENT_DAYS)):
+    for found, days in (
+        (authority.certificate, CA_DAYS),
+        (server, SERVER_DAYS),
+        (client, CLIENT_DAYS),
+    ):
         assert found.not_valid_before_utc == NOW - SKEW
         assert found.not_valid_after_utc == NOW + timedelta(days=days)
 
@@ -129,7 +152,9 @@ def swapped() -> str:
 
 def unknown_key() -> str:
     """A request with a key of a kind that nobody knows."""
-    der = x509.load_pem_x509_csr(request(p256(), hashes.SHA256()).encode()).public_bytes(serialization.Encoding.DER)
+    der = x509.load_pem_x509_csr(request(p256(), hashes.SHA256()).encode()).public_bytes(
+        serialization.Encoding.DER
+    )
     known = bytes.fromhex("06072a8648ce3d0201")
     assert known in der
     return pem(der.replace(known, bytes.fromhex("06072a8648ce3d027f")))
@@ -155,9 +180,21 @@ def pem(der: bytes) -> str:
         swapped,
         unknown_key,
     ],
-    ids=["empty", "garbage", "surrogate", "no-der", "certificate", "rsa", "ed25519", "swapped", "unknown-key"],
+    ids=[
+        "empty",
+        "garbage",
+        "surrogate",
+        "no-der",
+        "certificate",
+        "rsa",
+        "ed25519",
+        "swapped",
+        "unknown-key",
+    ],
 )
-def test_a_request_that_is_none_of_ours_is_not_signed(authority: Authority, make: Callable[[], str]) -> None:
+def test_a_request_that_is_none_of_ours_is_not_signed(
+    authority: Authority, make: Callable[[], str]
+) -> None:
     with pytest.raises(GuestError):
         authority.sign_server(make(), "web-1", "127.0.0.1", NOW)
 
@@ -181,14 +218,18 @@ def test_an_rsa_key_is_refused() -> None:
 def test_a_key_under_a_passphrase_is_refused() -> None:
     key = p256()
     locked = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.BestAvailableEncryption(b"x")
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.BestAvailableEncryption(b"x"),
     )
     with pytest.raises(InvalidInput, match="unencrypted"):
         Authority.from_pem(ca(key, CA_TRUE), locked.decode())
 
 
 @pytest.mark.parametrize("constraints", [None, x509.BasicConstraints(ca=False, path_length=None)])
-def test_a_certificate_that_may_not_sign_is_refused(constraints: x509.BasicConstraints | None) -> None:
+def test_a_certificate_that_may_not_sign_is_refused(
+    constraints: x509.BasicConstraints | None,
+) -> None:
     key = p256()
     with pytest.raises(InvalidInput, match="not one of a CA"):
         Authority.from_pem(ca(key, constraints), key_pem(key))

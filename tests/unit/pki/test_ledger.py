@@ -45,10 +45,15 @@ def test_an_authority_that_may_not_sign_lists_is_refused() -> None:
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "own")])
     usage = x509.KeyUsage(True, False, False, False, False, True, False, False, False)
     builder = (
-        x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
-        .serial_number(1).not_valid_before(NOW).not_valid_after(NOW + timedelta(days=9))
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(NOW)
+        .not_valid_after(NOW + timedelta(days=9))
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-    )  # fmt: skip
+    )
     able = Authority(builder.sign(key, hashes.SHA256()), key)
     assert Authority.from_pem(able.pem(), able.key_pem()).fingerprint == able.fingerprint
     unable = Authority(builder.add_extension(usage, critical=True).sign(key, hashes.SHA256()), key)

@@ -82,7 +82,11 @@ def test_an_authority_that_was_being_made_when_its_maker_died_is_made_or_finishe
 def test_many_controllers_make_one_authority(pki: Pki) -> None:
     # Each opens the lock file for itself, as processes do.
     with ThreadPoolExecutor(8) as pool:
-        made = set(pool.map(lambda number: Pki(pki.directory, f"owner/{number}").authority(NOW).pem(), range(8)))
+        made = set(
+            pool.map(
+                lambda number: Pki(pki.directory, f"owner/{number}").authority(NOW).pem(), range(8)
+            )
+        )
     assert len(made) == 1
 
 
@@ -104,7 +108,9 @@ def test_an_authority_that_was_given_is_used_and_never_written(pki: Pki) -> None
     certificate(folder).verify_directly_issued_by(given.certificate)
     assert (folder / "ca.pem").read_text() == given.pem()
     key = given.key_pem().encode()
-    assert not any(key in content or b"EC PRIVATE" in content for content in files(pki.directory).values())
+    assert not any(
+        key in content or b"EC PRIVATE" in content for content in files(pki.directory).values()
+    )
     assert not (pki.directory / "ca-key.pem").exists()
 
 
@@ -189,10 +195,17 @@ def test_pinned_keys_are_written_sorted_and_only_when_they_changed(pki: Pki) -> 
 
 @pytest.mark.parametrize(
     "call",
-    [lambda p: p.authority(NOW), lambda p: p.client(NOW), lambda p: p.operator_key(), lambda p: p.pin(["a"])],
+    [
+        lambda p: p.authority(NOW),
+        lambda p: p.client(NOW),
+        lambda p: p.operator_key(),
+        lambda p: p.pin(["a"]),
+    ],
     ids=["authority", "client", "operator_key", "pin"],
 )
-def test_a_place_that_cannot_be_used_is_an_error_in_our_words(tmp_path: Path, call: Callable[[Pki], object]) -> None:
+def test_a_place_that_cannot_be_used_is_an_error_in_our_words(
+    tmp_path: Path, call: Callable[[Pki], object]
+) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StockyardError, match="pki_dir"):
         call(Pki(tmp_path / "file" / "tenant", "owner/tenant"))

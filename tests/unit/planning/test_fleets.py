@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Plans of fleets, against a model of a hypervisor that does exactly what a plan says, in the worst order."""
+"""Plans of fleets, against a model of a hypervisor that does exactly what a plan says, in the worst
+order.
+"""
 
 from __future__ import annotations
 
@@ -27,19 +29,32 @@ SPECS = st.sampled_from([HostSpec(), HostSpec(ports=(80,)), HostSpec(engine_iden
 LABELS = st.sampled_from([{}, {"a": "1"}, {"a": "2", "b": ""}])
 HOSTS = st.builds(
     lambda tenant, fleet, name, phase, state, generation, spec, labels: host(
-        state, tenant=tenant, fleet=fleet, name=name, phase=phase, generation=generation, spec=spec, labels=labels,
+        state,
+        tenant=tenant,
+        fleet=fleet,
+        name=name,
+        phase=phase,
+        generation=generation,
+        spec=spec,
+        labels=labels,
     ),
-    st.sampled_from(["default", "default", "default", "other"]), st.sampled_from(["ci", "ci", "ci", "ci", "web", ""]),
+    st.sampled_from(["default", "default", "default", "other"]),
+    st.sampled_from(["ci", "ci", "ci", "ci", "web", ""]),
     st.integers(1, 9).map(lambda n: f"ci-{n}") | st.sampled_from(["a", "b", "c"]),
-    st.sampled_from([*HOST_PHASES, "ready", "ready", "ready"]), st.sampled_from([*RUN_STATES, "running", "running"]),
-    st.sampled_from([OLD, NEW]), SPECS, LABELS,
-)  # fmt: skip
+    st.sampled_from([*HOST_PHASES, "ready", "ready", "ready"]),
+    st.sampled_from([*RUN_STATES, "running", "running"]),
+    st.sampled_from([OLD, NEW]),
+    SPECS,
+    LABELS,
+)
 # On one hypervisor a name is there once in a tenant.
 YARDS = st.lists(HOSTS, max_size=12, unique_by=lambda h: (h.record.tenant, h.record.name))
 UPDATES = st.builds(
-    UpdateSpec, st.sampled_from(["rolling", "rolling", "on_release", "recreate"]), st.none() | st.integers(1, 3),
+    UpdateSpec,
+    st.sampled_from(["rolling", "rolling", "on_release", "recreate"]),
+    st.none() | st.integers(1, 3),
     st.none() | st.integers(0, 4),
-)  # fmt: skip
+)
 
 
 def _fleet(
@@ -48,10 +63,16 @@ def _fleet(
     if names is not None and update.max_unavailable == 0:
         update = replace(update, max_unavailable=1)
     size = {"count": count} if names is None else {"count": len(names), "names": tuple(names)}
-    return FleetSpec("ci", "base", host=spec, labels=labels, update=update, replace_on_labels=("a",), **size)
+    return FleetSpec(
+        "ci", "base", host=spec, labels=labels, update=update, replace_on_labels=("a",), **size
+    )
 
 
-NAMES = st.none() | st.none() | st.lists(st.sampled_from(["a", "b", "c", "ci-2"]), min_size=1, unique=True)
+NAMES = (
+    st.none()
+    | st.none()
+    | st.lists(st.sampled_from(["a", "b", "c", "ci-2"]), min_size=1, unique=True)
+)
 FLEETS = st.builds(_fleet, st.integers(0, 8), NAMES, SPECS, LABELS, UPDATES)
 
 
@@ -59,9 +80,13 @@ def mine(found: Iterable[Host]) -> list[Host]:
     return [h for h in found if (h.record.tenant, h.record.fleet) == ("default", "ci")]
 
 
-def planned(spec: FleetSpec, found: Iterable[Host], unhealthy: dict[str, str] | None = None) -> Plan:
+def planned(
+    spec: FleetSpec, found: Iterable[Host], unhealthy: dict[str, str] | None = None
+) -> Plan:
     """The plan; not for a fleet whose names are somebody else's."""
-    others = {h.record.name for h in found if h.record.tenant == "default" and h.record.fleet != "ci"}
+    others = {
+        h.record.name for h in found if h.record.tenant == "default" and h.record.fleet != "ci"
+    }
     assume(not others & set(spec.names))
     return plan_fleet(spec, NEW, found, unhealthy=unhealthy)
 
@@ -80,7 +105,9 @@ class Model:
     def take(self, action: Action, half: bool = False) -> None:
         """Do one action, or the first half of a replacement."""
         key, spec = (self.spec.tenant, action.name), self.spec
-        made = host(fleet=spec.name, name=action.name, generation=NEW, spec=spec.host, labels=spec.labels)
+        made = host(
+            fleet=spec.name, name=action.name, generation=NEW, spec=spec.host, labels=spec.labels
+        )
         if action.verb == "create":
             assert key not in self.there, f"{action} comes upon a host of that name"
             self.there[key] = made
@@ -133,7 +160,11 @@ def test_one_apply_converges(spec: FleetSpec, found: list[Host]) -> None:
     assert not spec.names or {h.record.name for h in after} == set(spec.names)
     for one in after:
         assert one.serving
-        assert (one.record.generation, one.record.spec, one.record.labels) == (NEW, spec.host, spec.labels)
+        assert (one.record.generation, one.record.spec, one.record.labels) == (
+            NEW,
+            spec.host,
+            spec.labels,
+        )
 
 
 @given(FLEETS, YARDS)
@@ -143,7 +174,9 @@ def test_an_applied_plan_leaves_an_empty_one(spec: FleetSpec, found: list[Host])
 
 
 @given(FLEETS, YARDS, st.integers(0, 30))
-def test_whenever_the_controller_dies_one_apply_converges(spec: FleetSpec, found: list[Host], moment: int) -> None:
+def test_whenever_the_controller_dies_one_apply_converges(
+    spec: FleetSpec, found: list[Host], moment: int
+) -> None:
     model = Model(spec, found)
     for action in planned(spec, found).actions[:moment]:
         model.take(action)
@@ -168,7 +201,10 @@ def test_there_are_never_too_many_and_never_too_few(spec: FleetSpec, found: list
             assert there <= most
             assert up >= least
         total, serving = model.counted()
-        most, least = max(min(most, total), spec.size + surge), min(max(least, serving), spec.size - lacking)
+        most, least = (
+            max(min(most, total), spec.size + surge),
+            min(max(least, serving), spec.size - lacking),
+        )
 
 
 @given(FLEETS, YARDS)
@@ -186,17 +222,23 @@ def test_no_good_host_is_lost_for_a_worse_one(spec: FleetSpec, found: list[Host]
     assume(not spec.names)
     plan = planned(spec, found)
     first = [
-        h for h in mine(found)
-        if h.serving and (h.record.generation, h.record.spec) == (NEW, spec.host)
+        h
+        for h in mine(found)
+        if h.serving
+        and (h.record.generation, h.record.spec) == (NEW, spec.host)
         and h.record.labels.get("a") == spec.labels.get("a")
-    ]  # fmt: skip
+    ]
     before = {h.record.name: True for h in first}
-    lost = [a for a in plan.actions if a.verb in ("destroy", "replace") and before.pop(a.name, False)]
+    lost = [
+        a for a in plan.actions if a.verb in ("destroy", "replace") and before.pop(a.name, False)
+    ]
     assert len(lost) == max(0, len(first) - spec.size)
 
 
 @given(FLEETS, YARDS)
-def test_a_plan_does_not_depend_on_the_order_of_the_listing(spec: FleetSpec, found: list[Host]) -> None:
+def test_a_plan_does_not_depend_on_the_order_of_the_listing(
+    spec: FleetSpec, found: list[Host]
+) -> None:
     assert planned(spec, found) == planned(spec, list(reversed(found)))
 
 
@@ -209,16 +251,24 @@ def test_every_action_says_why_and_shows_both_sides(spec: FleetSpec, found: list
         assert bool(action.after) == (action.verb != "destroy")
         assert action.before != action.after
     shown = plan.diff()
-    assert {key.split()[1] for key in {**shown["before"], **shown["after"]}} == {a.name for a in plan.actions}
+    assert {key.split()[1] for key in {**shown["before"], **shown["after"]}} == {
+        a.name for a in plan.actions
+    }
 
 
 @given(FLEETS, YARDS, st.integers(0, 3))
 def test_who_leased_a_host_keeps_it(spec: FleetSpec, found: list[Host], room: int) -> None:
-    """Whatever is declared; and where there is a limit, no wave is over it but by what is leased."""
+    """Whatever is declared; and where there is a limit, no wave is over it but by what
+    is leased.
+    """
     spec = replace(spec, max=spec.size + room) if room else spec
-    taken = {h.record.uuid for h in mine(found) if h.serving and h.record.name in ("ci-1", "ci-4", "a")}
+    taken = {
+        h.record.uuid for h in mine(found) if h.serving and h.record.name in ("ci-1", "ci-4", "a")
+    }
     found = [leased(h) if h.record.uuid in taken else h for h in found]
-    others = {h.record.name for h in found if h.record.tenant == "default" and h.record.fleet != "ci"}
+    others = {
+        h.record.name for h in found if h.record.tenant == "default" and h.record.fleet != "ci"
+    }
     assume(not others & set(spec.names))
     plan = plan_fleet(spec, NEW, found, now=THEN)
     model, most = Model(spec, found), max(spec.max, len(taken), len(mine(found)))
@@ -246,14 +296,18 @@ def leased(host: Host) -> Host:
 
 def told(plan: Plan) -> list[str]:
     """A plan in short, a bar between waves."""
-    return " | ".join(" ".join(f"{a.verb} {a.name}" for a in wave) for wave in plan.waves()).split(" | ")
+    return " | ".join(" ".join(f"{a.verb} {a.name}" for a in wave) for wave in plan.waves()).split(
+        " | "
+    )
 
 
 def old(count: int, **options: Any) -> list[Host]:
     return [host(name=f"ci-{n}", generation=OLD, **options) for n in range(1, count + 1)]
 
 
-def fleet(count: int, strategy: str = "rolling", surge: int | None = None, lacking: int | None = None) -> FleetSpec:
+def fleet(
+    count: int, strategy: str = "rolling", surge: int | None = None, lacking: int | None = None
+) -> FleetSpec:
     return FleetSpec("ci", "base", count=count, update=UpdateSpec(strategy, surge, lacking))
 
 
@@ -269,18 +323,28 @@ def fleet(count: int, strategy: str = "rolling", surge: int | None = None, lacki
         (fleet(1), ["destroy ci-1", "create ci-1", "destroy ci-2"]),
         (fleet(3), ["create ci-3 create ci-4", "destroy ci-1", "create ci-1", "destroy ci-2"]),
         (FleetSpec("ci", "base", names=("ci-1", "ci-2")), ["replace ci-1", "replace ci-2"]),
-        (FleetSpec("ci", "base", names=("ci-1", "b")), ["destroy ci-2", "create b", "replace ci-1"]),
-        (FleetSpec("ci", "base", names=("ci-1", "ci-2"), update=UpdateSpec(max_unavailable=2)),
-         ["replace ci-1 replace ci-2"]),
+        (
+            FleetSpec("ci", "base", names=("ci-1", "b")),
+            ["destroy ci-2", "create b", "replace ci-1"],
+        ),
+        (
+            FleetSpec("ci", "base", names=("ci-1", "ci-2"), update=UpdateSpec(max_unavailable=2)),
+            ["replace ci-1 replace ci-2"],
+        ),
     ],
-)  # fmt: skip
+)
 def test_how_two_old_hosts_are_replaced(spec: FleetSpec, waves: list[str]) -> None:
     assert told(plan_fleet(spec, NEW, old(2))) == waves
 
 
 def test_a_second_rollout_gives_the_first_names_back() -> None:
     found = [host(name="ci-1", generation=OLD), host(name="ci-3", generation=OLD)]
-    assert told(plan_fleet(fleet(2), NEW, found)) == ["create ci-2", "destroy ci-1", "create ci-1", "destroy ci-3"]
+    assert told(plan_fleet(fleet(2), NEW, found)) == [
+        "create ci-2",
+        "destroy ci-1",
+        "create ci-1",
+        "destroy ci-3",
+    ]
 
 
 def test_a_fleet_of_one_bound_port_is_replaced_in_its_place() -> None:
@@ -302,14 +366,18 @@ def test_who_does_not_answer_goes_first_and_after_another_has_come() -> None:
     assert told(plan) == ["create ci-4", "destroy ci-2"]
     assert plan.actions[0].reason == "in the place of ci-2: Docker does not answer"
     assert plan.actions[1].reason == "Docker does not answer"
-    both = plan_fleet(fleet(3), NEW, [*old(2), found[2]], unhealthy={"ci-2": "Docker does not answer"})
+    both = plan_fleet(
+        fleet(3), NEW, [*old(2), found[2]], unhealthy={"ci-2": "Docker does not answer"}
+    )
     assert told(both) == ["create ci-4", "destroy ci-2", "create ci-2", "destroy ci-1"]
 
 
 def test_whoever_asks_from_where_no_host_answers_loses_none() -> None:
     """Not one goes before a new one was reached."""
     silent = {f"ci-{n}": "no route to host" for n in (1, 2, 3)}
-    plan = plan_fleet(fleet(3), NEW, [host(name=n, generation=NEW) for n in silent], unhealthy=silent)
+    plan = plan_fleet(
+        fleet(3), NEW, [host(name=n, generation=NEW) for n in silent], unhealthy=silent
+    )
     assert told(plan)[0] == "create ci-4"
 
 
@@ -322,11 +390,14 @@ def test_pure_cattle_is_made_anew_by_every_run() -> None:
 
 def test_labels_that_matter_replace_a_host_and_others_do_not() -> None:
     spec = FleetSpec("ci", "base", labels={"zone": "b", "note": "x"}, replace_on_labels=("zone",))
-    assert told(plan_fleet(spec, NEW, [host(generation=NEW, labels={"zone": "b"})])) == ["relabel ci-1"]
+    assert told(plan_fleet(spec, NEW, [host(generation=NEW, labels={"zone": "b"})])) == [
+        "relabel ci-1"
+    ]
     plan = plan_fleet(spec, NEW, [host(generation=NEW, labels={"note": "x"})])
     assert [(a.verb, a.reason) for a in plan.actions] == [
-        ("create", "in the place of ci-1: label zone changed"), ("destroy", "label zone changed")
-    ]  # fmt: skip
+        ("create", "in the place of ci-1: label zone changed"),
+        ("destroy", "label zone changed"),
+    ]
 
 
 def test_a_declared_name_that_somebody_else_has_is_refused() -> None:
@@ -354,8 +425,17 @@ def test_a_name_that_a_single_host_has_is_passed_over() -> None:
 
 
 def test_a_name_that_something_else_has_is_passed_over() -> None:
-    plan = plan_fleet(FleetSpec("ci", "base", count=2), NEW, [host(name="ci-2", phase="creating")], ["ci-1", "ci-2"])
-    assert [(a.verb, a.name) for a in plan.actions] == [("destroy", "ci-2"), ("create", "ci-2"), ("create", "ci-3")]
+    plan = plan_fleet(
+        FleetSpec("ci", "base", count=2),
+        NEW,
+        [host(name="ci-2", phase="creating")],
+        ["ci-1", "ci-2"],
+    )
+    assert [(a.verb, a.name) for a in plan.actions] == [
+        ("destroy", "ci-2"),
+        ("create", "ci-2"),
+        ("create", "ci-3"),
+    ]
 
 
 def test_a_name_that_is_freed_may_be_given_in_the_same_plan() -> None:

@@ -90,12 +90,17 @@ def test_a_host_of_another_ca_is_not_leased() -> None:
 
 def test_a_lease_is_of_what_is_asked_for() -> None:
     found = [
-        ready("ci-1", labels={"a": "1", "b": "2"}), ready("web-1", fleet="web", labels={"a": "1"}),
-        ready("alone", fleet="", labels={"a": "1"}), ready("ci-1", tenant="other", labels={"a": "1"}),
-    ]  # fmt: skip
+        ready("ci-1", labels={"a": "1", "b": "2"}),
+        ready("web-1", fleet="web", labels={"a": "1"}),
+        ready("alone", fleet="", labels={"a": "1"}),
+        ready("ci-1", tenant="other", labels={"a": "1"}),
+    ]
 
     def asked(**what: Any) -> list[tuple[str, str]]:
-        return [(h.record.tenant, h.record.name) for h in lease_policy.asked_for(LeaseSpec("me", **what), found)]
+        return [
+            (h.record.tenant, h.record.name)
+            for h in lease_policy.asked_for(LeaseSpec("me", **what), found)
+        ]
 
     assert asked(fleet="ci") == [("default", "ci-1")]
     assert asked(labels={"a": "1"}) == [("default", "ci-1"), ("default", "web-1")]
@@ -106,7 +111,9 @@ def test_a_lease_is_of_what_is_asked_for() -> None:
 def test_newer_hosts_are_tried_first_and_those_alike_in_any_order() -> None:
     old = [ready(f"old-{n}", generation="old", created=1.0) for n in range(5)]
     new = [ready(f"new-{n}", generation="new", created=2.0) for n in range(5)]
-    orders = {tuple(h.record.name for h in lease_policy.in_turn(old + new, str(n))) for n in range(20)}
+    orders = {
+        tuple(h.record.name for h in lease_policy.in_turn(old + new, str(n))) for n in range(20)
+    }
     assert all(name.startswith("new") for order in orders for name in order[:5])
     assert len(orders) > 10
 
@@ -117,17 +124,23 @@ kinds = st.sampled_from(["free", "held", "over", "dead", "half", "old", "off"])
 def made(number: int, kind: str) -> Host:
     name = f"ci-{number + 1}"
     return {
-        "free": ready(name), "held": ready(name, lease=lease(), expires=NOW - 5), "over": ready(name, lease=lease(NOW)),
-        "dead": ready(name, expires=NOW), "half": ready(name, phase="deleting", lease=lease()),
-        "old": ready(name, generation="old"), "off": ready(name, state="off", lease=lease()),
-    }[kind]  # fmt: skip
+        "free": ready(name),
+        "held": ready(name, lease=lease(), expires=NOW - 5),
+        "over": ready(name, lease=lease(NOW)),
+        "dead": ready(name, expires=NOW),
+        "half": ready(name, phase="deleting", lease=lease()),
+        "old": ready(name, generation="old"),
+        "off": ready(name, state="off", lease=lease()),
+    }[kind]
 
 
 @given(st.lists(kinds, max_size=12), counts, counts, st.integers(0, 5))
 def test_a_plan_leaves_leased_hosts_and_takes_away_what_is_over(
     what: list[str], count: int, spare: int, room: int
 ) -> None:
-    spec = FleetSpec("ci", "base", count, min_ready=spare, max=max(count, spare) + room, host=HostSpec())
+    spec = FleetSpec(
+        "ci", "base", count, min_ready=spare, max=max(count, spare) + room, host=HostSpec()
+    )
     found = [made(number, kind) for number, kind in enumerate(what)]
     todo = plan_fleet(spec, GENERATION, found, now=NOW)
     kinds_of = {h.record.name: kind for h, kind in zip(found, what, strict=True)}
@@ -151,4 +164,8 @@ def test_a_leased_host_is_not_replaced_when_its_fleet_changes() -> None:
     spec = FleetSpec("ci", "base", 2, labels={"new": "yes"})
     found = [ready("ci-1", lease=lease()), ready("ci-2")]
     todo = plan_fleet(spec, "another", found, now=NOW)
-    assert [(a.verb, a.name) for a in todo.actions] == [("relabel", "ci-1"), ("create", "ci-3"), ("destroy", "ci-2")]
+    assert [(a.verb, a.name) for a in todo.actions] == [
+        ("relabel", "ci-1"),
+        ("create", "ci-3"),
+        ("destroy", "ci-2"),
+    ]

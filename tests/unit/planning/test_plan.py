@@ -23,25 +23,42 @@ SPECS = st.sampled_from([HostSpec(), HostSpec(ports=(80,)), HostSpec(engine_iden
 LABELS = st.sampled_from([{}, {"a": "1"}, {"a": "2", "b": ""}])
 HOSTS = st.builds(
     lambda tenant, fleet, number, phase, state, generation, spec, labels: host(
-        state, tenant=tenant, fleet=fleet, name=f"{fleet or 'ci'}-{number}", phase=phase, generation=generation,
-        spec=spec, labels=labels,
+        state,
+        tenant=tenant,
+        fleet=fleet,
+        name=f"{fleet or 'ci'}-{number}",
+        phase=phase,
+        generation=generation,
+        spec=spec,
+        labels=labels,
     ),
-    st.sampled_from(["default", "default", "other"]), st.sampled_from(["ci", "ci", "ci", "web", ""]), st.integers(1, 9),
-    st.sampled_from([*HOST_PHASES, "ready", "ready"]), st.sampled_from([*RUN_STATES, "running"]),
-    st.sampled_from([OLD, NEW]), SPECS, LABELS,
-)  # fmt: skip
+    st.sampled_from(["default", "default", "other"]),
+    st.sampled_from(["ci", "ci", "ci", "web", ""]),
+    st.integers(1, 9),
+    st.sampled_from([*HOST_PHASES, "ready", "ready"]),
+    st.sampled_from([*RUN_STATES, "running"]),
+    st.sampled_from([OLD, NEW]),
+    SPECS,
+    LABELS,
+)
 # On one hypervisor a name is there once in a tenant.
 YARDS = st.lists(HOSTS, max_size=12, unique_by=lambda h: (h.record.tenant, h.record.name))
 FLEETS = st.builds(
     lambda count, spec, labels: FleetSpec("ci", "base", count=count, host=spec, labels=labels),
-    st.integers(0, 8), SPECS, LABELS,
-)  # fmt: skip
+    st.integers(0, 8),
+    SPECS,
+    LABELS,
+)
 
 
 # Single hosts
 
-SINGLES = st.builds(lambda spec, labels: SingleSpec("ci-1", "base", host=spec, labels=labels), SPECS, LABELS)
-ONE = HOSTS.map(lambda h: replace(h, record=replace(h.record, name="ci-1", fleet="", tenant="default")))
+SINGLES = st.builds(
+    lambda spec, labels: SingleSpec("ci-1", "base", host=spec, labels=labels), SPECS, LABELS
+)
+ONE = HOSTS.map(
+    lambda h: replace(h, record=replace(h.record, name="ci-1", fleet="", tenant="default"))
+)
 
 
 @given(SINGLES, st.none() | ONE)
@@ -63,7 +80,9 @@ def test_a_single_host_converges_in_one_apply(spec: SingleSpec, there: Host | No
 @given(SINGLES, ONE)
 def test_what_is_asked_for_is_done_however_the_host_is(spec: SingleSpec, there: Host) -> None:
     half = there.record.phase != "ready"
-    assert [a.verb for a in plan_host(spec, "restarted", NEW, there).actions] == ["replace" if half else "restart"]
+    assert [a.verb for a in plan_host(spec, "restarted", NEW, there).actions] == [
+        "replace" if half else "restart"
+    ]
     assert [a.verb for a in plan_host(spec, "replaced", NEW, there).actions] == ["replace"]
     assert [a.verb for a in plan_host(spec, "absent", NEW, there).actions] == ["destroy"]
     assert plan_host(spec, "absent", NEW, None) == Plan()
@@ -90,12 +109,17 @@ def test_a_template_as_declared_needs_nothing() -> None:
         ([template(recipe=DECLARED, phase="booting")], "it was left half-made"),
         ([template(recipe=DECLARED, problem="its file ram is gone")], "its file ram is gone"),
         ([template(recipe="other")], "its declaration changed"),
-        ([template(recipe="other", created=5.0), template("its file ram is gone", recipe=DECLARED)],
-         "its file ram is gone"),
+        (
+            [
+                template(recipe="other", created=5.0),
+                template("its file ram is gone", recipe=DECLARED),
+            ],
+            "its file ram is gone",
+        ),
         ([template(recipe=DECLARED, tenant="other")], "there is none"),
         ([template(recipe=DECLARED, name="other")], "there is none"),
     ],
-)  # fmt: skip
+)
 def test_a_template_that_is_not_there_is_built_and_why(found: list[Template], reason: str) -> None:
     (action,) = plan_template(TEMPLATE, DECLARED, found).actions
     assert (action.verb, action.name, action.reason) == ("build", "base", reason)

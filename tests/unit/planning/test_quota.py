@@ -27,14 +27,21 @@ from tests.support import HOSTILE, host_record
 SMALL = Size(1, 512, 4)
 SIZES = st.builds(Size, st.integers(0, 4), st.integers(0, 4096), st.integers(0, 20))
 SPECS = st.builds(
-    PoolSpec, st.just("inner"), parent=st.sampled_from(["", "outer"]), hosts=st.integers(0, 6),
-    vcpus=st.integers(0, 12), memory_mib=st.integers(0, 8192), memory_overcommit=st.floats(1, 4),
+    PoolSpec,
+    st.just("inner"),
+    parent=st.sampled_from(["", "outer"]),
+    hosts=st.integers(0, 6),
+    vcpus=st.integers(0, 12),
+    memory_mib=st.integers(0, 8192),
+    memory_overcommit=st.floats(1, 4),
     disk_gib=st.integers(0, 60),
-)  # fmt: skip
+)
 
 
 def pool(spec: PoolSpec | None = None, **options: Any) -> PoolRecord:
-    return PoolRecord("stockyard", str(uuid.uuid4()), spec or PoolSpec(**{"name": "ci", **options}), 1.0, 1)
+    return PoolRecord(
+        "stockyard", str(uuid.uuid4()), spec or PoolSpec(**{"name": "ci", **options}), 1.0, 1
+    )
 
 
 def member(name: str, pool: str = "ci", size: Size = SMALL, **changes: Any) -> HostRecord:
@@ -64,7 +71,10 @@ def test_names_that_no_pool_can_have(name: str) -> None:
     "options",
     [
         *({limit: value} for limit in LIMITS for value in (-1, True, 1.5, 1 << 40)),
-        *({"memory_overcommit": value} for value in (0.9, -1, float("nan"), float("inf"), True, 65)),
+        *(
+            {"memory_overcommit": value}
+            for value in (0.9, -1, float("nan"), float("inf"), True, 65)
+        ),
         *({"cpu_shares": -1}, {"memory_reservation_mib": -1}, {"parent": "ci"}),
         {"memory_mib": 512, "memory_reservation_mib": 513},
     ],
@@ -102,9 +112,11 @@ def test_what_is_let_in_is_within_every_limit_and_no_more_is_refused(
 def exceeded(spec: PoolSpec, hosts: list[HostRecord]) -> bool:
     """The meaning of limits, written once more."""
     sums = {
-        "hosts": len(hosts), "vcpus": sum(h.size.vcpus for h in hosts), "disk_gib": sum(h.size.disk_gib for h in hosts),
+        "hosts": len(hosts),
+        "vcpus": sum(h.size.vcpus for h in hosts),
+        "disk_gib": sum(h.size.disk_gib for h in hosts),
         "memory_mib": sum(h.size.memory_mib for h in hosts),
-    }  # fmt: skip
+    }
     most = {"hosts": spec.hosts, "vcpus": spec.vcpus, "disk_gib": spec.disk_gib}
     most["memory_mib"] = int(spec.memory_mib * spec.memory_overcommit)
     return any(most[name] and sums[name] > most[name] for name in sums)
@@ -122,8 +134,11 @@ def test_the_refusal_has_the_numbers() -> None:
 
 def test_others_count_nowhere() -> None:
     unreadable = [
-        member("ci-1", owner="other"), member("ci-2", tenant="other"), member("ci-3", ""), member("ci-4", "elsewhere"),
-    ]  # fmt: skip
+        member("ci-1", owner="other"),
+        member("ci-2", tenant="other"),
+        member("ci-3", ""),
+        member("ci-4", "elsewhere"),
+    ]
     pools = [pool(hosts=1), replace(pool(hosts=9), owner="other")]
     quota.admit(member("ci-9"), pools, unreadable)
     with pytest.raises(PoolQuotaExceeded):
@@ -147,11 +162,17 @@ def test_pools_in_each_other_are_refused() -> None:
 
 def test_a_pool_shrinks_as_far_as_what_is_in_it() -> None:
     outer, inner = pool(name="outer", hosts=4), pool(name="ci", parent="outer", hosts=4)
-    quota.check_change(pool(name="ci", parent="outer", hosts=3), [outer, inner], members(3), force=False)
+    quota.check_change(
+        pool(name="ci", parent="outer", hosts=3), [outer, inner], members(3), force=False
+    )
     with pytest.raises(OperationRefused, match="smaller") as refused:
-        quota.check_change(pool(name="ci", parent="outer", hosts=2), [outer, inner], members(3), force=False)
+        quota.check_change(
+            pool(name="ci", parent="outer", hosts=2), [outer, inner], members(3), force=False
+        )
     assert "3 of 2 hosts" in refused.value.cause
-    quota.check_change(pool(name="ci", parent="outer", hosts=2), [outer, inner], members(3), force=True)
+    quota.check_change(
+        pool(name="ci", parent="outer", hosts=2), [outer, inner], members(3), force=True
+    )
 
 
 def test_what_is_in_a_pool_keeps_it() -> None:
@@ -181,7 +202,9 @@ def test_who_goes_makes_room_for_who_comes() -> None:
     found = quota.fit(todo, quota.book([pool(hosts=2)], there), "default", "ci", SMALL, there)
     assert not found.rejected
     early = Plan((make("ci-9", "create", 0), make("ci-2", "destroy", 1)))
-    assert quota.fit(early, quota.book([pool(hosts=2)], there), "default", "ci", SMALL, there).rejected
+    assert quota.fit(
+        early, quota.book([pool(hosts=2)], there), "default", "ci", SMALL, there
+    ).rejected
 
 
 def test_a_larger_one_that_does_not_fit_leaves_the_old_one() -> None:

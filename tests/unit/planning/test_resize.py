@@ -39,7 +39,10 @@ def test_every_step_fits_and_the_slots_are_enough(least: int, room: int) -> None
     assert (stride == 0) == (room < resize.BLOCK_MIB)
     if stride:
         assert room // stride <= resize.SLOTS
-        assert resize.why_not(Size(1, least + stride), Size(1, least), Size(1, least + room)) == "" or stride > room
+        assert (
+            resize.why_not(Size(1, least + stride), Size(1, least), Size(1, least + room)) == ""
+            or stride > room
+        )
 
 
 @pytest.mark.parametrize(
@@ -62,7 +65,11 @@ def test_what_cannot_be_is_told(size: Size, why: str) -> None:
 
 def test_a_machine_that_gives_nothing_back_is_replaced_to_have_less() -> None:
     record = replace(host_record(), size=Size(2, 2048, 8), frozen=FROZEN, most=MOST, resizes="up")
-    for less in (HostSpec(vcpus=1, memory_mib=2048), HostSpec(vcpus=4, memory_mib=1024), HostSpec()):
+    for less in (
+        HostSpec(vcpus=1, memory_mib=2048),
+        HostSpec(vcpus=4, memory_mib=1024),
+        HostSpec(),
+    ):
         assert "cannot be taken back" in resize.in_place(record, less)
         assert not resize.in_place(replace(record, resizes="both"), less)
     assert not resize.in_place(record, HostSpec(vcpus=4, memory_mib=2048))
@@ -97,11 +104,15 @@ def verbs(result: Any) -> list[str]:
 def test_hosts_are_resized_where_they_are(roomy: Yard) -> None:
     before = roomy.fleet(fleet()).objects
     shown = verbs(roomy.fleet(fleet(vcpus=2, memory_mib=1280), check=True))
-    assert shown == [f"resize host ci-{n}: memory_mib, vcpus changed, while it runs" for n in (1, 2)]
+    assert shown == [
+        f"resize host ci-{n}: memory_mib, vcpus changed, while it runs" for n in (1, 2)
+    ]
     after = roomy.fleet(fleet(vcpus=2, memory_mib=1280))
     assert verbs(after) == shown
     assert [h["uuid"] for h in after.objects] == [h["uuid"] for h in before]
-    assert [h["size"] for h in after.objects] == [{"vcpus": 2, "memory_mib": 1280, "disk_gib": 8}] * 2
+    assert [h["size"] for h in after.objects] == [
+        {"vcpus": 2, "memory_mib": 1280, "disk_gib": 8}
+    ] * 2
     assert not roomy.fleet(fleet(vcpus=2, memory_mib=1280)).changed
     roomy.fleet(fleet())
     assert [h["size"]["vcpus"] for h in roomy.hosts()] == [1, 1]
@@ -122,7 +133,9 @@ def test_a_size_that_no_host_can_have_is_refused_before_anything_is_done(roomy: 
     assert roomy.hosts() == before
 
 
-def test_new_hosts_have_the_size_from_the_beginning(roomy: Yard, hypervisor: FaultyProvider) -> None:
+def test_new_hosts_have_the_size_from_the_beginning(
+    roomy: Yard, hypervisor: FaultyProvider
+) -> None:
     (made,) = roomy.fleet(fleet(1, vcpus=2)).objects
     assert made["size"]["vcpus"] == 2
     assert hypervisor.calls["resize"] == 1
@@ -155,7 +168,9 @@ def test_what_a_guest_keeps_counts_on(roomy: Yard, hypervisor: FaultyProvider) -
     with pytest.raises(HypervisorError):
         roomy.fleet(fleet(1, pool="ci"))
     assert roomy.pools()[0]["used"]["memory_mib"] == 1280
-    assert verbs(roomy.fleet(fleet(1, pool="ci"))) == ["resize host ci-1: memory_mib changed, while it runs"]
+    assert verbs(roomy.fleet(fleet(1, pool="ci"))) == [
+        "resize host ci-1: memory_mib changed, while it runs"
+    ]
     assert roomy.pools()[0]["used"]["memory_mib"] == 1024
 
 

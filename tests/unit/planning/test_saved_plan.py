@@ -12,14 +12,27 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stockyard import Declaration, FleetSpec, FleetTerm, InvalidInput, OperationRefused, TemplateSpec, TemplateTerm
+from stockyard import (
+    Declaration,
+    FleetSpec,
+    FleetTerm,
+    InvalidInput,
+    OperationRefused,
+    TemplateSpec,
+    TemplateTerm,
+)
 from stockyard.model import codec
 from stockyard.planning.plan import Action, Plan
 from stockyard.planning.saved_plan import read, seal
 from tests.support import HOSTILE, host, template_record
 
 ACTION = Action("destroy", "host", "ci-1", "it is to be absent", {"state": "running"}, {})
-PLAN = Plan((ACTION, Action("create", "host", "ci-2", "the fleet is short of it", {}, {"generation": "x"}, 1)))
+PLAN = Plan(
+    (
+        ACTION,
+        Action("create", "host", "ci-2", "the fleet is short of it", {}, {"generation": "x"}, 1),
+    )
+)
 TOUCHES = {"host default/ci-1": "u1@3"}
 SAVED = seal("me", "memory:///x", "2026-01-01", PLAN, TOUCHES)
 
@@ -30,12 +43,16 @@ def test_a_plan_comes_back_as_it_was_saved() -> None:
 
 @pytest.mark.parametrize("field", ["owner", "hypervisor", "actions", "touches", "digest"])
 def test_a_plan_that_was_changed_by_hand_is_refused(field: str) -> None:
-    other = codec.to_dict(seal("you", "memory:///y", "2026-01-01", Plan((ACTION,)), {"host default/ci-1": "u1@4"}))
+    other = codec.to_dict(
+        seal("you", "memory:///y", "2026-01-01", Plan((ACTION,)), {"host default/ci-1": "u1@4"})
+    )
     with pytest.raises(InvalidInput, match="not as it was saved"):
         read({**codec.to_dict(SAVED), field: other[field]}, "plan.json")
 
 
-@pytest.mark.parametrize("data", [None, [], {}, {"format": 2}, {"format": 1}, {**codec.to_dict(SAVED), "more": 1}])
+@pytest.mark.parametrize(
+    "data", [None, [], {}, {"format": 2}, {"format": 1}, {**codec.to_dict(SAVED), "more": 1}]
+)
 def test_what_is_no_plan_is_refused(data: Any) -> None:
     with pytest.raises(InvalidInput):
         read(data, "plan.json")
@@ -52,16 +69,37 @@ def test_a_plan_is_true_while_the_same_is_to_be_done_to_the_same() -> None:
     [
         (seal("you", "memory:///x", "", PLAN, TOUCHES), "the owner is you, not me"),
         (seal("me", "memory:///y", "", PLAN, TOUCHES), "the hypervisor is memory:///y"),
-        (seal("me", "memory:///x", "", PLAN, {"host default/ci-1": "u1@4"}), "host default/ci-1 was changed"),
-        (seal("me", "memory:///x", "", PLAN, {"host default/ci-1": "u2@3"}), "host default/ci-1 is another one"),
+        (
+            seal("me", "memory:///x", "", PLAN, {"host default/ci-1": "u1@4"}),
+            "host default/ci-1 was changed",
+        ),
+        (
+            seal("me", "memory:///x", "", PLAN, {"host default/ci-1": "u2@3"}),
+            "host default/ci-1 is another one",
+        ),
         (seal("me", "memory:///x", "", PLAN, {}), "host default/ci-1 is gone"),
-        (seal("me", "memory:///x", "", PLAN, {**TOUCHES, "host default/x": "u@1"}), "host default/x is there now"),
-        (seal("me", "memory:///x", "", Plan((ACTION,)), TOUCHES), "create host ci-2 is no longer to be done"),
-        (seal("me", "memory:///x", "", Plan((*PLAN.actions, replace(ACTION, name="z"))), TOUCHES),
-         "destroy host z is to be done too"),
-        (seal("me", "memory:///x", "", Plan((ACTION, replace(PLAN.actions[1], wave=2))), TOUCHES), "in another way"),
+        (
+            seal("me", "memory:///x", "", PLAN, {**TOUCHES, "host default/x": "u@1"}),
+            "host default/x is there now",
+        ),
+        (
+            seal("me", "memory:///x", "", Plan((ACTION,)), TOUCHES),
+            "create host ci-2 is no longer to be done",
+        ),
+        (
+            seal(
+                "me", "memory:///x", "", Plan((*PLAN.actions, replace(ACTION, name="z"))), TOUCHES
+            ),
+            "destroy host z is to be done too",
+        ),
+        (
+            seal(
+                "me", "memory:///x", "", Plan((ACTION, replace(PLAN.actions[1], wave=2))), TOUCHES
+            ),
+            "in another way",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_plan_that_is_no_longer_true_is_refused_with_what_changed(now: Any, why: str) -> None:
     with pytest.raises(OperationRefused, match="no longer true") as caught:
         SAVED.check(now)
@@ -71,7 +109,11 @@ def test_a_plan_that_is_no_longer_true_is_refused_with_what_changed(now: Any, wh
 @given(st.lists(st.sampled_from(HOSTILE) | st.text(), min_size=1, max_size=3))
 def test_whatever_is_in_a_plan_its_page_has_one_row_for_each_action(texts: list[str]) -> None:
     actions = tuple(Action("create", "host", text, text, {}, {"x": 1}) for text in texts)
-    page = seal("me", "memory:///x", "", Plan(actions), {}).markdown() if all(map(_text, texts)) else ""
+    page = (
+        seal("me", "memory:///x", "", Plan(actions), {}).markdown()
+        if all(map(_text, texts))
+        else ""
+    )
     rows = [line for line in page.split("\n") if line.startswith("| create ")]
     assert not page or len(rows) == len(texts)
     for row in rows:
@@ -94,14 +136,22 @@ def test_an_empty_plan_says_so() -> None:
 # Declarations
 
 
-def declared(fleets: tuple[str, ...] = (), templates: tuple[str, ...] = (), **options: Any) -> Declaration:
+def declared(
+    fleets: tuple[str, ...] = (), templates: tuple[str, ...] = (), **options: Any
+) -> Declaration:
     return Declaration(
         tuple(TemplateTerm(TemplateSpec(t)) for t in templates),
-        tuple(FleetTerm(FleetSpec(f, "base")) for f in fleets), **options,
-    )  # fmt: skip
+        tuple(FleetTerm(FleetSpec(f, "base")) for f in fleets),
+        **options,
+    )
 
 
-HOSTS = [host(), host(fleet="web", name="web-1"), host(fleet="", name="alone"), host(tenant="other")]
+HOSTS = [
+    host(),
+    host(fleet="web", name="web-1"),
+    host(fleet="", name="alone"),
+    host(tenant="other"),
+]
 
 
 @pytest.mark.parametrize(
@@ -117,7 +167,9 @@ HOSTS = [host(), host(fleet="web", name="web-1"), host(fleet="", name="alone"), 
         (declared(absent_fleets=(("default", "web"),), prune="yes"), [("default", "web")]),
     ],
 )
-def test_what_goes_with_what_is_declared(declaration: Declaration, going: list[tuple[str, str]]) -> None:
+def test_what_goes_with_what_is_declared(
+    declaration: Declaration, going: list[tuple[str, str]]
+) -> None:
     assert list(declaration.fleets_to_go(HOSTS)) == going
 
 
@@ -125,12 +177,19 @@ def test_templates_go_by_the_same_rule() -> None:
     from stockyard.model.observation import Template
 
     there = [Template(template_record(name=name)) for name in ("base", "old")]
-    assert list(declared(templates=("base",), prune="yes").templates_to_go(there)) == [("default", "old")]
+    assert list(declared(templates=("base",), prune="yes").templates_to_go(there)) == [
+        ("default", "old")
+    ]
     assert not declared(("ci",), prune="yes").templates_to_go(there)
 
 
 @pytest.mark.parametrize(
-    "options", [{"fleets": ("a", "a")}, {"fleets": ("a",), "absent_fleets": (("default", "a"),)}, {"prune": "true"}]
+    "options",
+    [
+        {"fleets": ("a", "a")},
+        {"fleets": ("a",), "absent_fleets": (("default", "a"),)},
+        {"prune": "true"},
+    ],
 )
 def test_a_declaration_that_contradicts_itself_is_refused(options: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput):

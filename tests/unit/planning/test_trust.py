@@ -35,7 +35,10 @@ def one(state: str = "running", **changes: Any) -> Host:
         (replace(TRUST, renew_before=END + 1), ["its certificate ends on 2030-03-17"]),
         (replace(TRUST, authority="t" * 64), ["it trusts another CA (ours)"]),
         (replace(TRUST, authority=""), ["its CA is not here: a new one is made"]),
-        (replace(TRUST, revoked={"aa": END, "bb": END}), ["its list of revoked certificates is behind"]),
+        (
+            replace(TRUST, revoked={"aa": END, "bb": END}),
+            ["its list of revoked certificates is behind"],
+        ),
         (replace(TRUST, revoked={}), []),
     ],
 )
@@ -62,12 +65,15 @@ def test_a_host_that_is_replaced_is_not_renewed() -> None:
 
 
 def test_a_host_is_started_before_it_is_renewed() -> None:
-    plan = plan_fleet(FleetSpec("ci", "base", labels={"a": "1"}), GENERATION, [one("off")], trust=Trust("", 0.0))
+    plan = plan_fleet(
+        FleetSpec("ci", "base", labels={"a": "1"}), GENERATION, [one("off")], trust=Trust("", 0.0)
+    )
     assert [a.verb for a in plan.actions] == ["start", "renew", "relabel"]
 
 
 @pytest.mark.parametrize(
-    ("state", "verbs"), [("present", ["renew"]), ("restarted", ["restart", "renew"]), ("replaced", ["replace"])]
+    ("state", "verbs"),
+    [("present", ["renew"]), ("restarted", ["restart", "renew"]), ("replaced", ["replace"])],
 )
 def test_a_host_of_its_own(state: str, verbs: list[str]) -> None:
     alone = replace(one(), record=replace(one().record, fleet="", name="ci-1"))

@@ -39,13 +39,36 @@ TEXT = st.text(st.characters(blacklist_categories=("Cc", "Cs", "Zl", "Zp")), max
 def entry(**changes: Any) -> dict[str, Any]:
     """A host as a listing has it."""
     return {
-        "name": "web-1", "tenant": "default", "fleet": "web", "template": "docker", "generation": "5f3c6a1d2b9e",
-        "pool": "", "labels": {}, "phase": "ready", "state": "running", "ready": True, "expires": 0.0, "published": [],
-        "lease": {"state": "free", "holder": "", "until": 0.0}, "hypervisor": "here",
-        "ssh": {"host": "127.64.0.1", "port": 2222, "user": "me", "private_key": "/k", "known_hosts": "/h"},
-        "docker": {"endpoint": "tcp://127.64.0.1:2376", "ca": "/ca", "cert": "/cert", "key": "/key"},
-        "agent": {"uri": "qemu:///session", "domain": "stockyard.default.web-1"}, **changes,
-    }  # fmt: skip
+        "name": "web-1",
+        "tenant": "default",
+        "fleet": "web",
+        "template": "docker",
+        "generation": "5f3c6a1d2b9e",
+        "pool": "",
+        "labels": {},
+        "phase": "ready",
+        "state": "running",
+        "ready": True,
+        "expires": 0.0,
+        "published": [],
+        "lease": {"state": "free", "holder": "", "until": 0.0},
+        "hypervisor": "here",
+        "ssh": {
+            "host": "127.64.0.1",
+            "port": 2222,
+            "user": "me",
+            "private_key": "/k",
+            "known_hosts": "/h",
+        },
+        "docker": {
+            "endpoint": "tcp://127.64.0.1:2376",
+            "ca": "/ca",
+            "cert": "/cert",
+            "key": "/key",
+        },
+        "agent": {"uri": "qemu:///session", "domain": "stockyard.default.web-1"},
+        **changes,
+    }
 
 
 @given(st.dictionaries(TEXT, TEXT, max_size=5))
@@ -56,11 +79,19 @@ def test_groups_have_plain_names(labels: dict[str, str]) -> None:
     assert not any(re.fullmatch(r"[a-z0-9-]+", name) for name in names)
 
 
-@pytest.mark.parametrize(("changes", "group"), [
-    ({}, "fleet_web"), ({}, "generation_docker_5f3c6a1d2b9e"), ({}, "lease_free"), ({}, "ready_yes"),
-    ({"ready": False}, "ready_no"), ({"pool": "fast"}, "pool_fast"),
-    ({"labels": {"a.b/c": ""}}, "label_a_b_c"), ({"labels": {"a": "b"}}, "label_a_b"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("changes", "group"),
+    [
+        ({}, "fleet_web"),
+        ({}, "generation_docker_5f3c6a1d2b9e"),
+        ({}, "lease_free"),
+        ({}, "ready_yes"),
+        ({"ready": False}, "ready_no"),
+        ({"pool": "fast"}, "pool_fast"),
+        ({"labels": {"a.b/c": ""}}, "label_a_b_c"),
+        ({"labels": {"a": "b"}}, "label_a_b"),
+    ],
+)
 def test_groups_of_a_host(changes: dict[str, Any], group: str) -> None:
     assert group in hosts.groups(entry(**changes), hosts.KINDS)
 
@@ -79,7 +110,9 @@ def test_the_guest_agent_needs_neither_address_nor_key() -> None:
     }
 
 
-@pytest.mark.parametrize("path", ["/a/b", "/a b/c", "/a'b", '/a"b', "/a%h", "/a\\b", "/ä ö", "/$(id)", "/a#b"])
+@pytest.mark.parametrize(
+    "path", ["/a/b", "/a b/c", "/a'b", '/a"b', "/a%h", "/a\\b", "/ä ö", "/$(id)", "/a#b"]
+)
 def test_openssh_reads_the_path_that_is_meant(path: str) -> None:
     options = shlex.split(hosts.ssh_arguments(path, own_key=True))
     command = ["ssh", "-F", "/dev/null", "-G", *options, "somewhere"]
@@ -104,8 +137,14 @@ def test_hypervisors_of_one_tenant_keep_their_own_pins(tmp_path: Any) -> None:
     assert sorted(len(path.read_text().splitlines()) for path in pinned) == [1, 1]
 
 
-@pytest.mark.parametrize(("changes", "state"), [
-    ({}, "free"), ({"fleet": ""}, "none"), ({"expires": 5.0}, "over"), ({"expires": 50.0}, "free"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("changes", "state"),
+    [
+        ({}, "free"),
+        ({"fleet": ""}, "none"),
+        ({"expires": 5.0}, "over"),
+        ({"expires": 50.0}, "free"),
+    ],
+)
 def test_lease_states(changes: dict[str, Any], state: str) -> None:
     assert lease_state(host_record(**changes), 10.0) == state

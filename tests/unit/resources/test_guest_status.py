@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Clocks of guests over the memory hypervisor: reported, corrected, and right before a certificate is given out."""
+"""Clocks of guests over the memory hypervisor: reported, corrected, and right before a certificate
+is given out.
+"""
 
 from __future__ import annotations
 
@@ -70,7 +72,9 @@ def test_single_host_gets_its_clock_set(yard: Yard) -> None:
     assert yard.hosts()[0]["ready"]
 
 
-def test_paused_host_gets_its_clock_set_when_it_goes_on(yard: Yard, hypervisor: FaultyProvider) -> None:
+def test_paused_host_gets_its_clock_set_when_it_goes_on(
+    yard: Yard, hypervisor: FaultyProvider
+) -> None:
     yard.fleet(FLEET)
     record = hold_back(yard, "ci-2")
     hypervisor.inner._set(record, state="paused")  # type: ignore[attr-defined]
@@ -89,7 +93,9 @@ def test_lease_sets_the_clock_before_its_certificate_is_issued(yard: Yard) -> No
     assert clock_of(yard, record) == ""
 
 
-def test_host_whose_agent_is_silent_is_not_leased_if_another_is_free(yard: Yard, hypervisor: FaultyProvider) -> None:
+def test_host_whose_agent_is_silent_is_not_leased_if_another_is_free(
+    yard: Yard, hypervisor: FaultyProvider
+) -> None:
     yard.fleet(FLEET)
     hypervisor.fail("channel", GuestError("the channel is closed."))
     assert lease_lifecycle.take(yard.context, LEASE, 0).lease
@@ -112,7 +118,9 @@ def test_way_of_the_message_is_no_difference() -> None:
 
 
 @pytest.mark.parametrize("ahead", ["400", None, [], True, float("nan"), float("-inf")])
-def test_answer_that_is_no_number_is_no_clock(yard: Yard, hypervisor: FaultyProvider, ahead: Any) -> None:
+def test_answer_that_is_no_number_is_no_clock(
+    yard: Yard, hypervisor: FaultyProvider, ahead: Any
+) -> None:
     yard.fleet(FLEET)
     hypervisor.tamper("hello", lambda answer: {**answer, "ahead": ahead})
     assert [h["drift"] for h in yard.hosts()] == [[], []]
@@ -133,7 +141,9 @@ class QemuAgent:
         self.difference = 0.0
 
 
-def test_older_agent_gets_its_clock_set_by_the_hypervisor(yard: Yard, hypervisor: FaultyProvider) -> None:
+def test_older_agent_gets_its_clock_set_by_the_hypervisor(
+    yard: Yard, hypervisor: FaultyProvider
+) -> None:
     yard.fleet(FLEET)
     hypervisor.tamper("hello", lambda answer: {"agent": 4, "uuid": answer["uuid"], "missing": []})
     assert [h["drift"] for h in yard.hosts()] == [[], []]
@@ -159,7 +169,9 @@ def test_clock_that_was_set_before_the_older_agent_failed_is_right(
 
     monkeypatch.setattr(clock, "set", set_and_fail)
     lines: list[str] = []
-    guest_status.synchronize(replace(yard.context, progress=lines.append), hold_back(yard, "ci-1"), Deadline(5))
+    guest_status.synchronize(
+        replace(yard.context, progress=lines.append), hold_back(yard, "ci-1"), Deadline(5)
+    )
     assert lines == [f"host ci-1: {REASON}: it was set"]
 
 

@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A guest that answers with nonsense costs its own host, names it, and changes nothing for the others."""
+"""A guest that answers with nonsense costs its own host, names it, and changes nothing for the
+others.
+"""
 
 from __future__ import annotations
 
@@ -45,9 +47,12 @@ def test_host_whose_agent_answers_nonsense_fails_alone(
 
 
 @pytest.mark.parametrize(
-    "error", [RecursionError("deep"), UnicodeEncodeError("utf-8", "\ud800", 0, 1, "no"), KeyError("\x1b")]
+    "error",
+    [RecursionError("deep"), UnicodeEncodeError("utf-8", "\ud800", 0, 1, "no"), KeyError("\x1b")],
 )
-def test_host_with_an_unforeseen_error_fails_alone(yard: Yard, hypervisor: FaultyProvider, error: Exception) -> None:
+def test_host_with_an_unforeseen_error_fails_alone(
+    yard: Yard, hypervisor: FaultyProvider, error: Exception
+) -> None:
     hypervisor.fail("channel", error)
     with pytest.raises(UnforeseenError, match="unforeseen") as caught:
         yard.fleet(FleetSpec("ci", "base", count=2))
@@ -93,5 +98,7 @@ def test_reply_that_nests_too_deep_is_refused() -> None:
 def test_progress_of_a_yard_is_one_printable_line(uri: str, tmp_path: Any) -> None:
     lines: list[str] = []
     with Yard(uri, pki_dir=str(tmp_path / "pki"), progress=lines.append) as opened:
-        opened.context.progress("host ci-1: waits for \x1b[2K\rhost ci-2: ready\nfleet ci: done \ud800")
+        opened.context.progress(
+            "host ci-1: waits for \x1b[2K\rhost ci-2: ready\nfleet ci: done \ud800"
+        )
     assert lines == ["host ci-1: waits for \\x1b[2K\\rhost ci-2: ready\\nfleet ci: done \\ud800"]

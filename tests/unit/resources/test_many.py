@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A fleet over several memory hypervisors: each run makes its own share and touches nothing else."""
+"""A fleet over several memory hypervisors: each run makes its own share and touches
+nothing else.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +12,23 @@ from typing import Any
 
 import pytest
 
-from stockyard import Declaration, FleetSpec, FleetTerm, Hypervisor, TemplateSpec, TemplateTerm, Yard
+from stockyard import (
+    Declaration,
+    FleetSpec,
+    FleetTerm,
+    Hypervisor,
+    TemplateSpec,
+    TemplateTerm,
+    Yard,
+)
 
 
 @pytest.fixture
 def yards(tmp_path: Path) -> Iterator[dict[str, Yard]]:
     """Three hypervisors, and one set of keys."""
-    found = {name: Yard(f"memory://{tmp_path}/{name}", pki_dir=str(tmp_path / "pki")) for name in "abc"}
+    found = {
+        name: Yard(f"memory://{tmp_path}/{name}", pki_dir=str(tmp_path / "pki")) for name in "abc"
+    }
     for yard in found.values():
         yard.template(TemplateSpec("base"))
     yield found
@@ -29,7 +41,10 @@ def converge(yards: dict[str, Yard], *names: str, check: bool = False, **options
     sites = options.pop("sites", "abc")
     every = tuple(s if isinstance(s, Hypervisor) else Hypervisor(s) for s in sites)
     spec = {"count": 6, "hypervisors": every, **options}
-    done = [yards[name].fleet(FleetSpec("ci", "base", here=name, **spec), check=check) for name in names or yards]
+    done = [
+        yards[name].fleet(FleetSpec("ci", "base", here=name, **spec), check=check)
+        for name in names or yards
+    ]
     return [f"{a.verb} {a.name}" for result in done for a in result.plan.actions]
 
 
@@ -70,13 +85,21 @@ def test_the_share_of_a_dead_one_moves_when_it_is_said(yards: dict[str, Yard]) -
 def test_a_living_one_is_evacuated_after_the_others_took_over(yards: dict[str, Yard]) -> None:
     converge(yards)
     left = (Hypervisor("a", "evacuated"), Hypervisor("b"), Hypervisor("c"))
-    fleets = {n: FleetTerm(FleetSpec("ci", "base", count=6, here=n, hypervisors=left)) for n in "abc"}
+    fleets = {
+        n: FleetTerm(FleetSpec("ci", "base", count=6, here=n, hypervisors=left)) for n in "abc"
+    }
 
     def site(name: str, evacuate: bool) -> list[str]:
-        declared = Declaration((TemplateTerm(TemplateSpec("base")),), (fleets[name],), prune="yes", evacuate=evacuate)
+        declared = Declaration(
+            (TemplateTerm(TemplateSpec("base")),), (fleets[name],), prune="yes", evacuate=evacuate
+        )
         return [f"{a.verb} {a.name}" for a in yards[name].site(declared).plan.actions]
 
-    assert [site(name, evacuate=False) for name in "abc"] == [[], ["create ci-b-3"], ["create ci-c-3"]]
+    assert [site(name, evacuate=False) for name in "abc"] == [
+        [],
+        ["create ci-b-3"],
+        ["create ci-c-3"],
+    ]
     assert sum(map(len, hosts(yards).values())) == 8
     assert site("a", evacuate=True) == ["destroy ci-a-1", "destroy ci-a-2"]
     assert [site(name, evacuate=True) for name in "abc"] == [[], [], []]
@@ -99,7 +122,10 @@ def test_a_template_that_changed_is_rolled_out_on_each(yards: dict[str, Yard]) -
     for yard in yards.values():
         yard.template(TemplateSpec("base", docker="stopped"))
     assert converge(yards, "a", check=True) == [
-        "create ci-a-3", "destroy ci-a-1", "create ci-a-1", "destroy ci-a-2"
-    ]  # fmt: skip
+        "create ci-a-3",
+        "destroy ci-a-1",
+        "create ci-a-1",
+        "destroy ci-a-2",
+    ]
     converge(yards)
     assert converge(yards) == []

@@ -35,7 +35,9 @@ ALL = HostSpec(pool="ci", vcpus=2, volumes=(VolumeUse("{host}-data", "/data", 1)
 
 
 def fleet(count: int = 2, **options: Any) -> FleetSpec:
-    return FleetSpec("web", "base", count=count, **{"host": ALL, "update": UpdateSpec(grace=0), **options})
+    return FleetSpec(
+        "web", "base", count=count, **{"host": ALL, "update": UpdateSpec(grace=0), **options}
+    )
 
 
 def declared(hosts: int) -> Declaration:
@@ -77,17 +79,24 @@ def test_who_is_not_let_in_gets_no_volume(yard: Yard) -> None:
     assert [v["name"] for v in yard.volumes()] == ["web-1-data"]
     yard.volume(VolumeSpec("mine"), "attached", host="web-1", path="/mine")
     with pytest.raises(PoolQuotaExceeded):
-        yard.host(SingleSpec("one", "base", host=replace(ALL, volumes=(VolumeUse("other", "/data"),))))
+        yard.host(
+            SingleSpec("one", "base", host=replace(ALL, volumes=(VolumeUse("other", "/data"),)))
+        )
     assert sorted(v["name"] for v in yard.volumes()) == ["mine", "web-1-data"]
 
 
-def test_a_host_that_boots_has_its_size_and_its_volumes(yard: Yard, hypervisor: FaultyProvider) -> None:
+def test_a_host_that_boots_has_its_size_and_its_volumes(
+    yard: Yard, hypervisor: FaultyProvider
+) -> None:
     yard.pool(PoolSpec("ci"))
     yard.fleet(fleet(1))
     yard.host(SingleSpec("web-1"), "restarted")
     assert hypervisor.calls["resize"] == 2
     (host,) = yard.hosts()
-    assert (host["size"]["vcpus"], host["volumes"]) == (2, [{"name": "web-1-data", "path": "/data"}])
+    assert (host["size"]["vcpus"], host["volumes"]) == (
+        2,
+        [{"name": "web-1-data", "path": "/data"}],
+    )
     assert yard.volumes()[0]["host"] == "web-1"
 
 
@@ -96,7 +105,10 @@ def test_a_host_grows_with_its_volumes_and_keeps_them(yard: Yard) -> None:
     before = yard.fleet(fleet(1)).objects[0]
     grown = yard.fleet(fleet(1, host=replace(ALL, vcpus=3)))
     assert [a.verb for a in grown.plan.actions] == ["resize"]
-    assert (grown.objects[0]["uuid"], grown.objects[0]["volumes"]) == (before["uuid"], before["volumes"])
+    assert (grown.objects[0]["uuid"], grown.objects[0]["volumes"]) == (
+        before["uuid"],
+        before["volumes"],
+    )
     with pytest.raises(PoolQuotaExceeded):
         yard.fleet(fleet(1, host=replace(ALL, vcpus=4)))
 

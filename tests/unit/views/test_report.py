@@ -14,7 +14,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from stockyard import FleetSpec, HostSpec, InvalidInput, LeaseSpec, PoolSpec, SingleSpec, VolumeSpec, Yard
+from stockyard import (
+    FleetSpec,
+    HostSpec,
+    InvalidInput,
+    LeaseSpec,
+    PoolSpec,
+    SingleSpec,
+    VolumeSpec,
+    Yard,
+)
 from stockyard.views.html import TABLES, page
 from stockyard.views.metrics import METRICS, metrics
 from stockyard.views.snapshot import take_snapshot
@@ -22,9 +31,17 @@ from tests.support import FaultyProvider
 
 HOSTILE = "</td><script>alert(1)</script>\"'&{{ 7*7 }}{% x %}"
 EMPTY: dict[str, Any] = {
-    "hypervisor": "memory:///x", "owner": "me", "taken": 1.0, "fleets": [], "hosts": [], "templates": [], "leases": [],
-    "pools": [], "volumes": [], "strangers": [],
-}  # fmt: skip
+    "hypervisor": "memory:///x",
+    "owner": "me",
+    "taken": 1.0,
+    "fleets": [],
+    "hosts": [],
+    "templates": [],
+    "leases": [],
+    "pools": [],
+    "volumes": [],
+    "strangers": [],
+}
 
 
 class Page(HTMLParser):
@@ -40,7 +57,11 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
-        self.links += [name for name, _value in attrs if name in ("src", "href", "srcset") or name.startswith("on")]
+        self.links += [
+            name
+            for name, _value in attrs
+            if name in ("src", "href", "srcset") or name.startswith("on")
+        ]
         self._open = tag == "td"
         if self._open:
             self.cells.append("")
@@ -57,7 +78,9 @@ class Page(HTMLParser):
 def busy(yard: Yard) -> Yard:
     yard.pool(PoolSpec("fast", hosts=5))
     yard.volume(VolumeSpec("cache", size_gib=2))
-    yard.fleet(FleetSpec("ci", "base", count=3, labels={"note": HOSTILE}, host=HostSpec(pool="fast")))
+    yard.fleet(
+        FleetSpec("ci", "base", count=3, labels={"note": HOSTILE}, host=HostSpec(pool="fast"))
+    )
     yard.host(SingleSpec("builder", "base"))
     yard.have_lease(LeaseSpec(HOSTILE, fleet="ci"))
     return yard
@@ -65,7 +88,9 @@ def busy(yard: Yard) -> Yard:
 
 def test_a_page_has_everything(busy: Yard) -> None:
     shown = Page(page(take_snapshot(busy.context)))
-    assert {"ci-1", "ci-2", "ci-3", "builder", "base", "held", "free", "none", "3 of 3"} <= set(shown.cells)
+    assert {"ci-1", "ci-2", "ci-3", "builder", "base", "held", "free", "none", "3 of 3"} <= set(
+        shown.cells
+    )
     assert {"fast", "3 of 5", "cache"} <= set(shown.cells)
     assert HOSTILE in shown.cells  # the holder
     assert f"note={HOSTILE}" in shown.cells
@@ -109,7 +134,9 @@ def test_nothing_secret_is_shown(busy: Yard) -> None:
 
 
 def parsed(found: dict[str, Any]) -> dict[str, list[Any]]:
-    return {family.name: family.samples for family in text_string_to_metric_families(metrics(found))}
+    return {
+        family.name: family.samples for family in text_string_to_metric_families(metrics(found))
+    }
 
 
 def test_metrics_are_what_prometheus_reads(busy: Yard) -> None:
@@ -118,9 +145,12 @@ def test_metrics_are_what_prometheus_reads(busy: Yard) -> None:
     (total,) = found["stockyard_fleet_hosts"]
     assert total.value == 3.0
     assert total.labels == {
-        "owner": "stockyard", "hypervisor": busy.context.provider.uri, "tenant": "default", "name": "ci",
+        "owner": "stockyard",
+        "hypervisor": busy.context.provider.uri,
+        "tenant": "default",
+        "name": "ci",
         "template": "base",
-    }  # fmt: skip
+    }
     (lease,) = found["stockyard_lease_until_timestamp_seconds"]
     assert lease.labels["holder"] == HOSTILE
     assert lease.value == busy.leases()[0]["until"]
@@ -135,8 +165,18 @@ def test_metrics_keep_what_people_wrote(written: str) -> None:
 
 
 def test_memory_is_bytes_where_it_is_known() -> None:
-    host = {"tenant": "t", "fleet": "f", "name": "h", "phase": "ready", "state": "running", "ready": True,
-            "created": 1.0, "expires": 0.0, "drift": [], "memory": {"private_mib": 1.5, "shared_mib": 2.0}}  # fmt: skip
+    host = {
+        "tenant": "t",
+        "fleet": "f",
+        "name": "h",
+        "phase": "ready",
+        "state": "running",
+        "ready": True,
+        "created": 1.0,
+        "expires": 0.0,
+        "drift": [],
+        "memory": {"private_mib": 1.5, "shared_mib": 2.0},
+    }
     found = parsed({**EMPTY, "hosts": [host, {**host, "name": "off", "memory": None}]})
     assert [(s.labels["kind"], s.value) for s in found["stockyard_host_memory_bytes"]] == [
         ("private", 1.5 * 2**20),
@@ -155,7 +195,11 @@ def test_a_file_is_replaced_when_the_yard_changed(busy: Yard, tmp_path: Path) ->
     assert [entry.name for entry in tmp_path.glob("*yard*")] == ["yard.prom"]
 
 
-@pytest.mark.parametrize(("place", "form"), [("missing/yard.html", "html"), (".", "html"), ("yard.html", "pdf")])
-def test_what_cannot_be_written_is_refused(busy: Yard, tmp_path: Path, place: str, form: str) -> None:
+@pytest.mark.parametrize(
+    ("place", "form"), [("missing/yard.html", "html"), (".", "html"), ("yard.html", "pdf")]
+)
+def test_what_cannot_be_written_is_refused(
+    busy: Yard, tmp_path: Path, place: str, form: str
+) -> None:
     with pytest.raises(InvalidInput):
         busy.report(tmp_path / place, form)

@@ -1,10 +1,11 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``stockyard jenkins drain``: takes a host's node out of service and waits for what it builds. It opens no yard.
+"""``stockyard jenkins drain``: takes a host's node out of service and waits for what it builds. It
+opens no yard.
 
-It is made for the hook of a fleet: it finds the host in the environment that hooks have, and ends well when the host
-may go. A host that has no node may.
+It is made for the hook of a fleet: it finds the host in the environment that hooks have, and ends
+well when the host may go. A host that has no node may.
 """
 
 from __future__ import annotations
@@ -29,13 +30,27 @@ def add(commands: Any) -> None:
     """Add what can be typed after ``stockyard``."""
     jenkins = commands.add_parser("jenkins", help="a fleet's nodes on a Jenkins controller")
     actions = jenkins.add_subparsers(required=True, metavar="ACTION")
-    one = actions.add_parser("drain", help="take a host's node out of service and wait for what it builds")
+    one = actions.add_parser(
+        "drain", help="take a host's node out of service and wait for what it builds"
+    )
     for what in HOST:
-        one.add_argument(f"--{what}", default=os.environ.get(f"STOCKYARD_{what.upper()}", ""), help="as a hook is told")
-    one.add_argument("--url", default=os.environ.get("JENKINS_URL", ""), help="by default $JENKINS_URL")
-    one.add_argument("--user", default=os.environ.get("JENKINS_USER_ID", ""), help="by default $JENKINS_USER_ID")
-    one.add_argument("--token-file", metavar="FILE", help="his API token; by default $JENKINS_API_TOKEN")
-    one.add_argument("--ca-path", default="", metavar="FILE", help="PEM certificates that are believed")
+        one.add_argument(
+            f"--{what}",
+            default=os.environ.get(f"STOCKYARD_{what.upper()}", ""),
+            help="as a hook is told",
+        )
+    one.add_argument(
+        "--url", default=os.environ.get("JENKINS_URL", ""), help="by default $JENKINS_URL"
+    )
+    one.add_argument(
+        "--user", default=os.environ.get("JENKINS_USER_ID", ""), help="by default $JENKINS_USER_ID"
+    )
+    one.add_argument(
+        "--token-file", metavar="FILE", help="his API token; by default $JENKINS_API_TOKEN"
+    )
+    one.add_argument(
+        "--ca-path", default="", metavar="FILE", help="PEM certificates that are believed"
+    )
     one.add_argument("--grace", default="10m", help="how long builds are waited for: 30m")
     one.add_argument("--quiet", action="store_true", help="do not say what is being done")
     one.set_defaults(direct=_drain, failure=0)
@@ -53,7 +68,9 @@ def _drain(options: argparse.Namespace) -> int:
 def _complete(options: argparse.Namespace) -> None:
     missing = [f"--{what}" for what in (*HOST, "url") if not getattr(options, what)]
     if missing:
-        raise InvalidInput(f"{', '.join(missing)} is not given.", remedy="run it as a hook, or give it")
+        raise InvalidInput(
+            f"{', '.join(missing)} is not given.", remedy="run it as a hook, or give it"
+        )
 
 
 def _meant(node: Node, options: argparse.Namespace) -> bool:
@@ -63,7 +80,11 @@ def _meant(node: Node, options: argparse.Namespace) -> bool:
 
 def _token(path: str | None) -> str:
     try:
-        return Path(path).read_text(encoding="utf-8").strip() if path else os.environ.get("JENKINS_API_TOKEN", "")
+        return (
+            Path(path).read_text(encoding="utf-8").strip()
+            if path
+            else os.environ.get("JENKINS_API_TOKEN", "")
+        )
     except (OSError, ValueError) as error:
         raise InvalidInput("the token cannot be read.", name=str(path), cause=str(error)) from error
 

@@ -25,7 +25,8 @@ take prints a line that a POSIX shell takes the environment from:
   eval "$(stockyard lease take --fleet ci --duration 30m)"
   docker info
   stockyard lease release
-Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the lease is over, 4 no host is free or another controller is at work.
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the lease is over, 4 no host is free or another
+controller is at work.
 exec: the command's own; 124 the lease was lost, 125 stockyard failed, 126 and 127 as with env(1).
 """
 
@@ -33,54 +34,88 @@ exec: the command's own; 124 the lease was lost, 125 stockyard failed, 126 and 1
 def add(commands: Any, common: argparse.ArgumentParser) -> None:
     """Add what can be typed after ``stockyard``."""
     lease = commands.add_parser(
-        "lease", help="take a ready host for a while", description=TEXT,
+        "lease",
+        help="take a ready host for a while",
+        description=TEXT,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-    ).add_subparsers(required=True, metavar="ACTION")  # fmt: skip
-    take = _asking(lease.add_parser("take", parents=[common], help="take a host and print its environment"))
+    ).add_subparsers(required=True, metavar="ACTION")
+    take = _asking(
+        lease.add_parser("take", parents=[common], help="take a host and print its environment")
+    )
     take.add_argument("--json", action="store_true", help="print all that is known of the lease")
     take.set_defaults(run=_take)
     renew = _naming(lease.add_parser("renew", parents=[common], help="let a lease last longer"))
-    renew.add_argument("--duration", default="1h", help="how long from now on: 45m, 2h (default: %(default)s)")
+    renew.add_argument(
+        "--duration", default="1h", help="how long from now on: 45m, 2h (default: %(default)s)"
+    )
     renew.set_defaults(run=_renew)
-    release = _naming(lease.add_parser("release", parents=[common], help="give a host back: it is destroyed"))
+    release = _naming(
+        lease.add_parser("release", parents=[common], help="give a host back: it is destroyed")
+    )
     release.add_argument("--replace", action="store_true", help="make another host at once")
     release.set_defaults(run=_release)
-    _naming(lease.add_parser("env", parents=[common], help="print the environment again")).set_defaults(run=_env)
+    _naming(
+        lease.add_parser("env", parents=[common], help="print the environment again")
+    ).set_defaults(run=_env)
     listing = lease.add_parser("list", parents=[common], help="list leases")
     for name in ("--holder", "--fleet", "--tenant"):
         listing.add_argument(name)
     listing.add_argument("--json", action="store_true")
     listing.set_defaults(run=_list)
-    within = _asking(lease.add_parser("exec", parents=[common], help="run a command with a host, and give it back"))
-    within.add_argument("--replace", action="store_true", help="make another host at once when it ends")
-    within.add_argument("command", nargs="+", metavar="COMMAND", help="after --, with its arguments")
+    within = _asking(
+        lease.add_parser(
+            "exec", parents=[common], help="run a command with a host, and give it back"
+        )
+    )
+    within.add_argument(
+        "--replace", action="store_true", help="make another host at once when it ends"
+    )
+    within.add_argument(
+        "command", nargs="+", metavar="COMMAND", help="after --, with its arguments"
+    )
     within.set_defaults(run=_exec, failure=run.FAILED)
 
 
 def _asking(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     """What says which host is asked for."""
     parser.add_argument("--fleet", default="", help="the fleet that it is to be of")
-    parser.add_argument("--label", action="append", default=[], metavar="KEY=VALUE", help="a label that it has")
+    parser.add_argument(
+        "--label", action="append", default=[], metavar="KEY=VALUE", help="a label that it has"
+    )
     parser.add_argument("--tenant", default="default")
-    parser.add_argument("--holder", default=os.environ.get("STOCKYARD_HOLDER") or None, help="by default user@machine")
-    parser.add_argument("--duration", default="1h", help="how long: 90s, 45m, 2h (default: %(default)s)")
-    parser.add_argument("--wait", default="0s", help="how long to wait for a free one (default: %(default)s)")
+    parser.add_argument(
+        "--holder",
+        default=os.environ.get("STOCKYARD_HOLDER") or None,
+        help="by default user@machine",
+    )
+    parser.add_argument(
+        "--duration", default="1h", help="how long: 90s, 45m, 2h (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--wait", default="0s", help="how long to wait for a free one (default: %(default)s)"
+    )
     return parser
 
 
 def _naming(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     """What says which lease it is about."""
     number = os.environ.get("STOCKYARD_LEASE") or None
-    parser.add_argument("id", nargs="?", default=number, help="the lease's number, by default $STOCKYARD_LEASE")
+    parser.add_argument(
+        "id", nargs="?", default=number, help="the lease's number, by default $STOCKYARD_LEASE"
+    )
     return parser
 
 
 def _taken(yard: Yard, options: argparse.Namespace) -> HeldLease:
     return yard.lease(
-        options.fleet, holder=options.holder or f"{getpass.getuser()}@{socket.gethostname()}",
-        duration=options.duration, labels=_labels(options.label), tenant=options.tenant,
-        wait=seconds("wait", options.wait), replace=getattr(options, "replace", False),
-    )  # fmt: skip
+        options.fleet,
+        holder=options.holder or f"{getpass.getuser()}@{socket.gethostname()}",
+        duration=options.duration,
+        labels=_labels(options.label),
+        tenant=options.tenant,
+        wait=seconds("wait", options.wait),
+        replace=getattr(options, "replace", False),
+    )
 
 
 def _take(yard: Yard, options: argparse.Namespace) -> int:
@@ -115,7 +150,11 @@ def _list(yard: Yard, options: argparse.Namespace) -> int:
     if options.json:
         say.data(found)
     for facts in () if options.json else found:
-        until = "ended" if facts["ended"] else f"{datetime.fromtimestamp(facts['until'], UTC):%Y-%m-%dT%H:%M:%SZ}"
+        until = (
+            "ended"
+            if facts["ended"]
+            else f"{datetime.fromtimestamp(facts['until'], UTC):%Y-%m-%dT%H:%M:%SZ}"
+        )
         say.out(f"{facts['id']}  {until}  {facts['fleet']}/{facts['host']}  {facts['holder']}")
     return 0
 

@@ -3,8 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Options, errors and exit codes of the console command.
 
-Exit codes: 0 done; 1 it failed; 2 it was asked for in a way that makes no sense; 3 the lease is over; 4 nothing is free
-now, or another controller is at work: try again later. ``lease exec`` has its own, see :mod:`.run`.
+Exit codes: 0 done; 1 it failed; 2 it was asked for in a way that makes no sense; 3 the lease is
+over; 4 nothing is free now, or another controller is at work: try again later. ``lease exec`` has
+its own, see :mod:`.run`.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say.err(f"stockyard: {error}")
         return options.failure or _code(error)
     except BrokenPipeError:
-        # Whoever read the output has seen enough; the interpreter must not fail over it at its end either.
+        # Whoever read the output has seen enough; the interpreter must not fail over it at its end
+        # either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
 
@@ -56,13 +58,23 @@ def _common() -> argparse.ArgumentParser:
     found = argparse.ArgumentParser(add_help=False)
     group = found.add_argument_group("the yard")
     owner = os.environ.get("STOCKYARD_OWNER") or DEFAULT_OWNER
-    group.add_argument("--hypervisor", default="", metavar="URI", help="by default $STOCKYARD_HYPERVISOR")
-    group.add_argument("--owner", default=owner, help="by default $STOCKYARD_OWNER, else %(default)s")
+    group.add_argument(
+        "--hypervisor", default="", metavar="URI", help="by default $STOCKYARD_HYPERVISOR"
+    )
+    group.add_argument(
+        "--owner", default=owner, help="by default $STOCKYARD_OWNER, else %(default)s"
+    )
     group.add_argument("--storage", metavar="DIR", help="where the hypervisor keeps its files")
     group.add_argument("--pki-dir", metavar="DIR", help="where keys and certificates are")
-    group.add_argument("--ca-certificate", metavar="FILE", help="the tenant's CA, as PEM, instead of one in --pki-dir")
+    group.add_argument(
+        "--ca-certificate",
+        metavar="FILE",
+        help="the tenant's CA, as PEM, instead of one in --pki-dir",
+    )
     group.add_argument("--ca-private-key", metavar="FILE", help="its private key")
-    group.add_argument("--volume-key", metavar="FILE", help="what the keys of encrypted volumes are made of")
+    group.add_argument(
+        "--volume-key", metavar="FILE", help="what the keys of encrypted volumes are made of"
+    )
     group.add_argument("--quiet", action="store_true", help="do not say what is being done")
     found.set_defaults(failure=0)
     return found

@@ -15,10 +15,16 @@ from . import say
 
 def add(commands: Any, common: argparse.ArgumentParser) -> None:
     """Add what can be typed after ``stockyard``."""
-    reap = commands.add_parser("reap", parents=[common], help="take away what is over, half-made or left behind")
-    reap.add_argument("--dry-run", action="store_true", help="say what would go, and take nothing away")
+    reap = commands.add_parser(
+        "reap", parents=[common], help="take away what is over, half-made or left behind"
+    )
     reap.add_argument(
-        "--grace", default="1h", help="how long something may take to be made before it counts as left behind: 30m"
+        "--dry-run", action="store_true", help="say what would go, and take nothing away"
+    )
+    reap.add_argument(
+        "--grace",
+        default="1h",
+        help="how long something may take to be made before it counts as left behind: 30m",
     )
     reap.add_argument("--json", action="store_true")
     reap.set_defaults(run=_reap)

@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A command that runs with a leased host, for as long as the lease lasts and no longer.
 
-Its exit code is the command's own; 128 and the signal's number when a signal ended it. As with ``env`` and ``timeout``:
-124 the lease was lost, and the command was ended; 125 stockyard itself failed; 126 the command cannot be run; 127 there
-is no such command.
+Its exit code is the command's own; 128 and the signal's number when a signal ended it. As with
+``env`` and ``timeout``: 124 the lease was lost, and the command was ended; 125 stockyard itself
+failed; 126 the command cannot be run; 127 there is no such command.
 """
 
 from __future__ import annotations
@@ -55,7 +55,9 @@ def _watched(lease: HeldLease, child: subprocess.Popen[bytes], clock: Clock) -> 
 
 
 def _kept(lease: HeldLease, clock: Clock) -> bool:
-    """Renew the lease; whether it is still ours. A hypervisor that does not answer now may answer later."""
+    """Renew the lease; whether it is still ours. A hypervisor that does not answer now may answer
+    later.
+    """
     try:
         lease.renew()
     except LeaseExpired as error:

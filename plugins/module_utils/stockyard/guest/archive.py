@@ -55,7 +55,9 @@ def _member(path: str, content: GuestFile) -> tuple[tarfile.TarInfo, io.BytesIO]
 
 
 def pack_tree(target: Writable, folder: Path) -> None:
-    """Write a directory as an archive that is the same for the same content: sorted, owned by root, without times."""
+    """Write a directory as an archive that is the same for the same content: sorted, owned by root,
+    without times.
+    """
 
     def plain(entry: tarfile.TarInfo) -> tarfile.TarInfo:
         entry.uid = entry.gid = 0

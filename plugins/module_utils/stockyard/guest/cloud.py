@@ -1,10 +1,12 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a cloud image is given at its first and only boot with cloud-init, in a machine that is thrown away.
+"""What a cloud image is given at its first and only boot with cloud-init, in a machine that is
+thrown away.
 
-cloud-init reads a seed (its datasource NoCloud) from the same medium that holds the packages and our files: nothing is
-fetched, the machine's network leads nowhere. What its script prints goes to the console, whose end an error shows.
+cloud-init reads a seed (its datasource NoCloud) from the same medium that holds the packages and
+our files: nothing is fetched, the machine's network leads nowhere. What its script prints goes to
+the console, whose end an error shows.
 """
 
 from __future__ import annotations
@@ -14,17 +16,25 @@ import json
 from ..model.recipe import GuestFile
 from .rendering import render
 
-# The volume's name is what cloud-init looks for. The script finds the disk that its results go to by the serial.
+# The volume's name is what cloud-init looks for. The script finds the disk that its results go to
+# by the serial.
 VOLUME, RESULTS = "CIDATA", "stockyard-results"
 KERNEL, INITRD, FACTS = "vmlinuz", "initrd.img", "facts.json"
 # It has a kernel and what makes an initramfs for that.
 LEFT_OUT = ("linux-image-cloud-amd64", "initramfs-tools", "zstd")
-# What would configure the network, resolve names or upgrade packages in a host behind the agent's back.
+# What would configure the network, resolve names or upgrade packages in a host behind the agent's
+# back.
 MASKED = (
-    "systemd-networkd.service", "systemd-networkd.socket", "systemd-networkd-wait-online.service",
-    "systemd-resolved.service", "networking.service", "ifup@.service", "NetworkManager.service", "dhcpcd.service",
+    "systemd-networkd.service",
+    "systemd-networkd.socket",
+    "systemd-networkd-wait-online.service",
+    "systemd-resolved.service",
+    "networking.service",
+    "ifup@.service",
+    "NetworkManager.service",
+    "dhcpcd.service",
     "unattended-upgrades.service",
-)  # fmt: skip
+)
 # cloud-init(1): it never runs again, in no host.
 FILES = {"/etc/cloud/cloud-init.disabled": GuestFile("")}
 # sshd_config(5): what is said first is what counts, and the image has files of its own there.
@@ -35,7 +45,7 @@ PARCEL = "/run/stockyard-parcel"
 
 FIRST_BOOT = """\
 #!/bin/sh
-# Run by cloud-init as root. All packages are on the medium: the mirror's signature was looked at before.
+# Run by cloud-init as root. All packages are on the medium, and their signature was checked before.
 set -eu
 # Whatever the image calls its console: this one is read, from here to there.
 exec > /dev/ttyS0 2>&1
@@ -51,9 +61,11 @@ export DEBIAN_FRONTEND=noninteractive
 work=$(mktemp -d /run/stockyard.XXXXXX)
 mkdir -p "$work/lists/partial"
 echo "deb [trusted=yes] file:$parcel/packages ./" > "$work/sources.list"
-apt="apt-get --quiet --yes --no-remove -o Dir::Etc::SourceList=$work/sources.list -o Dir::Etc::SourceParts=-
-  -o Dir::State::Lists=$work/lists -o Acquire::Languages=none -o APT::Sandbox::User=root -o DPkg::Lock::Timeout=300
-  -o APT::Install-Recommends=false -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold"
+apt="apt-get --quiet --yes --no-remove
+  -o Dir::Etc::SourceList=$work/sources.list -o Dir::Etc::SourceParts=-
+  -o Dir::State::Lists=$work/lists -o Acquire::Languages=none
+  -o APT::Sandbox::User=root -o DPkg::Lock::Timeout=300 -o APT::Install-Recommends=false
+  -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold"
 # It has booted with the initramfs that it has: a new one would take minutes, and be no better.
 initramfs=/etc/initramfs-tools/update-initramfs.conf
 if [ -f "$initramfs" ]; then
@@ -70,7 +82,9 @@ rm /usr/sbin/policy-rc.d
 if [ -f "$initramfs" ]; then cp -p "$work/update-initramfs.conf" "$initramfs"; fi
 echo "put files in"
 tar -xpf "$parcel/files.tar" -C / --keep-directory-symlink
-if [ -d "$parcel/preload" ]; then mkdir -p /var/lib/stockyard && cp -r "$parcel/preload" /var/lib/stockyard/; fi
+if [ -d "$parcel/preload" ]; then
+  mkdir -p /var/lib/stockyard && cp -r "$parcel/preload" /var/lib/stockyard/
+fi
 rm -f /etc/ssh/ssh_host_* /etc/docker/key.json /var/lib/dbus/machine-id
 systemd-sysusers
 systemctl --quiet disable ssh.service
@@ -78,7 +92,8 @@ systemctl --quiet enable ssh.socket
 echo "hand over kernel and initramfs"
 cp "/boot/vmlinuz-$(uname -r)" "$work/{{ kernel }}"
 cp "/boot/initrd.img-$(uname -r)" "$work/{{ initrd }}"
-printf '{"root": "UUID=%s", "kernel": "%s"}\\n' "$(findmnt -n -o UUID /)" "$(uname -r)" > "$work/{{ facts }}"
+printf '{"root": "UUID=%s", "kernel": "%s"}\\n' \\
+  "$(findmnt -n -o UUID /)" "$(uname -r)" > "$work/{{ facts }}"
 sync
 tar -cf /dev/disk/by-id/virtio-{{ results }} -C "$work" {{ kernel }} {{ initrd }} {{ facts }}
 echo "all is in"
@@ -93,12 +108,20 @@ def without_kernel(packages: tuple[str, ...]) -> tuple[str, ...]:
 def seed(suite: str) -> dict[str, GuestFile]:
     """What cloud-init is given, the script included, as files at the top of the medium."""
     values = {
-        "suite": suite, "parcel": PARCEL, "results": RESULTS, "kernel": KERNEL, "initrd": INITRD, "facts": FACTS,
-        "begin": BEGIN, "end": END,
-    }  # fmt: skip
+        "suite": suite,
+        "parcel": PARCEL,
+        "results": RESULTS,
+        "kernel": KERNEL,
+        "initrd": INITRD,
+        "facts": FACTS,
+        "begin": BEGIN,
+        "end": END,
+    }
     # JSON is YAML, too.
     return {
-        "/meta-data": GuestFile(json.dumps({"instance-id": "stockyard", "local-hostname": "template"})),
+        "/meta-data": GuestFile(
+            json.dumps({"instance-id": "stockyard", "local-hostname": "template"})
+        ),
         "/user-data": GuestFile("#cloud-config\n" + json.dumps(_config())),
         "/first-boot": GuestFile(render(FIRST_BOOT, **values), 0o755),
     }
@@ -106,7 +129,9 @@ def seed(suite: str) -> dict[str, GuestFile]:
 
 def _config() -> dict[str, object]:
     """No users, no keys, no upgrades; then the script, and off, whatever came of it."""
-    script = f"mkdir -p {PARCEL} && mount -o ro LABEL={VOLUME} {PARCEL} && exec sh {PARCEL}/first-boot"
+    script = (
+        f"mkdir -p {PARCEL} && mount -o ro LABEL={VOLUME} {PARCEL} && exec sh {PARCEL}/first-boot"
+    )
     return {
         "users": [],
         "ssh_deletekeys": False,

@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The image recipe: which packages and which files make a container host. Pure; builds nothing.
 
-Kept tools do the work in the guest: systemd starts things, stunnel ends TLS, OpenSSH lets users in, Docker is Debian's.
+Kept tools do the work in the guest: systemd starts things, stunnel ends TLS, OpenSSH lets users in,
+Docker is Debian's.
 """
 
 from __future__ import annotations
@@ -48,11 +49,12 @@ PACKAGES = (
 )  # fmt: skip
 # Nothing in a disposable host is upgraded, indexed or trimmed in the background: it is rebuilt.
 MASKED = (
-    "apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "e2scrub_all.timer", "e2scrub_reap.service",
+    "apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "e2scrub_all.timer",
+    "e2scrub_reap.service",
     "fstrim.timer", "man-db.timer", "stunnel.target", "stunnel4.service", "getty@tty1.service",
     "serial-getty@ttyS0.service",
-    # Each costs a second of CPU under emulation, and nothing here asks for it: what needs one of these modules or file
-    # systems has the kernel load it.
+    # Each costs a second of CPU under emulation, and nothing here asks for it: what needs one of
+    # these modules or file systems has the kernel load it.
     "modprobe@.service", "systemd-binfmt.service", "dev-hugepages.mount", "sys-kernel-debug.mount",
     "sys-kernel-tracing.mount", "sys-kernel-config.mount", "sys-fs-fuse-connections.mount",
     # What these make is in the image already, as its packages were installed the usual way.
@@ -60,7 +62,8 @@ MASKED = (
     # Debian 13 keeps /tmp in RAM, of which a host has little.
     "tmp.mount",
 )  # fmt: skip
-# A device layout or a fork protocol that old templates do not have: counted up by hand, part of the digest.
+# A device layout or a fork protocol that old templates do not have: counted up by hand, part of the
+# digest.
 LAYOUT = 2
 SSHD_SOURCES = "/etc/ssh/sshd_config.d/stockyard-sources.conf"
 
@@ -75,7 +78,9 @@ def recipe(spec: ImageSpec, docker: str = "running", shut: SecuritySpec | None =
     own = cloud.without_kernel(PACKAGES) if spec.cloud_image else PACKAGES
     return Recipe(
         suite=spec.suite,
-        packages=tuple(sorted({*own, *spec.packages, *_docker_cli(spec.suite), *shutters.packages})),
+        packages=tuple(
+            sorted({*own, *spec.packages, *_docker_cli(spec.suite), *shutters.packages})
+        ),
         early=cloud.seed(spec.suite) if spec.cloud_image else _initramfs(),
         files={
             **(_cloud_files() if spec.cloud_image else {}),
@@ -96,13 +101,18 @@ def recipe(spec: ImageSpec, docker: str = "running", shut: SecuritySpec | None =
 def _settings(docker: str, shut: SecuritySpec) -> Settings:
     """A Docker that waits for a volume has that as a file system of its own."""
     found = shut.settings()
-    return found if docker == "running" else replace(found, limits=replace(found.limits, disk_percent=0))
+    return (
+        found
+        if docker == "running"
+        else replace(found, limits=replace(found.limits, disk_percent=0))
+    )
 
 
 def template_digest(spec: TemplateSpec, image: str) -> str:
     """What names a template's generation: the image plus all that a fork has to match.
 
-    :param image: the image's digest, or the recipe's for a declaration whose packages were not resolved.
+    :param image: the image's digest, or the recipe's for a declaration whose packages were not
+        resolved.
     """
     made = {"image": image, "hardware": spec.hardware, "docker": spec.docker, "layout": LAYOUT}
     # Left out where there is none: templates from before it keep their names.
@@ -112,7 +122,9 @@ def template_digest(spec: TemplateSpec, image: str) -> str:
 
 
 def declared_digest(spec: TemplateSpec) -> str:
-    """The digest of the declaration alone: the same text gives the same digest, whatever packages exist."""
+    """The digest of the declaration alone: the same text gives the same digest, whatever packages
+    exist.
+    """
     return template_digest(spec, codec.digest(recipe(spec.image, spec.docker, spec.security)))
 
 
@@ -130,7 +142,11 @@ def _initramfs() -> dict[str, GuestFile]:
 
 def _cloud_files() -> dict[str, GuestFile]:
     masked = {f"/etc/systemd/system/{name}": GuestFile("/dev/null", LINK) for name in cloud.MASKED}
-    return {**{path: GuestFile(target, LINK) for path, target in cloud.LINKS.items()}, **masked, **cloud.FILES}
+    return {
+        **{path: GuestFile(target, LINK) for path, target in cloud.LINKS.items()},
+        **masked,
+        **cloud.FILES,
+    }
 
 
 def _system_files(user: str) -> dict[str, GuestFile]:
@@ -193,11 +209,26 @@ LINK = 0o120777
 
 def _agent_files() -> dict[str, GuestFile]:
     modules = {
-        "__init__": agent, "apply": apply, "disks": disks, "effects": effects, "engine": engine, "growth": growth,
-        "guestinfo": guestinfo, "lift": lift, "main": main, "provision": provision, "thrift": thrift, "units": units,
-        "volumes": volumes, "warmup": warmup, "wire": wire,
-    }  # fmt: skip
-    return {f"/usr/lib/stockyard/stockyard_agent/{name}.py": GuestFile(_source(m)) for name, m in modules.items()}
+        "__init__": agent,
+        "apply": apply,
+        "disks": disks,
+        "effects": effects,
+        "engine": engine,
+        "growth": growth,
+        "guestinfo": guestinfo,
+        "lift": lift,
+        "main": main,
+        "provision": provision,
+        "thrift": thrift,
+        "units": units,
+        "volumes": volumes,
+        "warmup": warmup,
+        "wire": wire,
+    }
+    return {
+        f"/usr/lib/stockyard/stockyard_agent/{name}.py": GuestFile(_source(m))
+        for name, m in modules.items()
+    }
 
 
 def _shutters(found: security.Bundle) -> dict[str, GuestFile]:
@@ -207,7 +238,11 @@ def _shutters(found: security.Bundle) -> dict[str, GuestFile]:
         f"{unit}{_target(found.files[unit + name].text)}.wants/{name}": GuestFile(unit + name, LINK)
         for name in found.enable
     }
-    return {**found.files, **wants, **{unit + name: GuestFile("/dev/null", LINK) for name in found.masked}}
+    return {
+        **found.files,
+        **wants,
+        **{unit + name: GuestFile("/dev/null", LINK) for name in found.masked},
+    }
 
 
 def _target(text: str) -> str:

@@ -16,13 +16,15 @@ def render(text: str, **values: Any) -> str:
     return str(_compiled(text).render(values))
 
 
-# The same few texts are filled in for every template of a yard, and compiling one takes longer than filling it in.
+# The same few texts are filled in for every template of a yard, and compiling one takes longer than
+# filling it in.
 @lru_cache(maxsize=64)
 def _compiled(text: str) -> Any:
     try:
         import jinja2
     except ImportError as error:
         raise MissingDependency("Jinja2 is not installed.", remedy="pip install jinja2") from error
-    # What is rendered is configuration, not HTML; every variable in it was checked against a pattern.
+    # What is rendered is configuration, not HTML; every variable in it was checked against a
+    # pattern.
     environment = jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True)  # noqa: S701
     return environment.from_string(text)

@@ -1,7 +1,9 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Replies of a guest's agent, as a controller reads them: every kind of channel takes them through these functions."""
+"""Replies of a guest's agent, as a controller reads them: every kind of channel takes them through
+these functions.
+"""
 
 from __future__ import annotations
 
@@ -35,4 +37,6 @@ def checked(reply: dict[str, Any], operation: str, name: str) -> dict[str, Any]:
 
 def unusable(operation: str, name: str, cause: object) -> GuestError:
     """Return the error for a reply that is none."""
-    return GuestError(f"the guest's agent gave no usable answer to {operation}.", name=name, cause=str(cause))
+    return GuestError(
+        f"the guest's agent gave no usable answer to {operation}.", name=name, cause=str(cause)
+    )

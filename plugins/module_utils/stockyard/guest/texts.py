@@ -26,7 +26,7 @@ Environment=PYTHONPATH=/usr/lib/stockyard
 ExecStart=/usr/bin/python3 -m stockyard_agent.main
 Restart=always
 RestartSec=1
-# Nobody else's hunger for memory ends it, and it lives on when a process that it began is ended for that.
+# The kernel ends other processes first when memory runs out, and not the agent with its children.
 OOMScoreAdjust=-900
 OOMPolicy=continue
 
@@ -34,8 +34,8 @@ OOMPolicy=continue
 WantedBy=multi-user.target
 """
 
-# For templates with Docker stopped: systemd starts it when the host has its identity. Once: a path unit starts what has
-# ended again, and somebody may stop Docker.
+# For templates with Docker stopped: systemd starts it when the host has its identity. Once: a path
+# unit starts what has ended again, and somebody may stop Docker.
 OPEN_PATH = """\
 [Unit]
 Description=Start Docker when this host has its identity
@@ -57,12 +57,12 @@ RemainAfterExit=yes
 ExecStart=/usr/bin/systemctl --no-block start docker.service
 """
 
-# However often it is started anew (for each list of revoked certificates), systemd does not give up on it.
-# It is frozen linked and waiting for its configuration: a pipe until the host has its identity, then a file. Up to
-# there stunnel draws nothing from OpenSSL's generator, which is instantiated when it is first drawn from (EVP_RAND(7)):
-# it holds no key, and nothing of which two forks could make the same.
-# stunnel takes two descriptors, a thread and 105 KiB for each connection: these limits let 2,000 in, which a guest of
-# 1 GiB has the memory for.
+# However often it is started anew (for each list of revoked certificates), systemd does not give up
+# on it. It is frozen linked and waiting for its configuration: a pipe until the host has its
+# identity, then a file. Up to there stunnel draws nothing from OpenSSL's generator, which is
+# instantiated when it is first drawn from (EVP_RAND(7)): it holds no key, and nothing of which two
+# forks could make the same. stunnel takes two descriptors, a thread and 105 KiB for each
+# connection: these limits let 2,000 in, which a guest of 1 GiB has the memory for.
 TLS_UNIT = """\
 [Unit]
 Description=Mutual TLS in front of the Docker socket
@@ -83,10 +83,10 @@ NoNewPrivileges=yes
 WantedBy=multi-user.target
 """
 
-# A session that is resumed is not verified again: it would outlive the certificate and the list of revoked ones. There
-# are none, by ticket or by number.
-# Docker's client says at once that it sends no more, and waits. By default stunnel closes after a minute of silence,
-# and what a container says later is lost: here it waits as long as for connections that are idle (stunnel(8)).
+# A session that is resumed is not verified again: it would outlive the certificate and the list of
+# revoked ones. There are none, by ticket or by number. Docker's client says at once that it sends
+# no more, and waits. By default stunnel closes after a minute of silence, and what a container says
+# later is lost: here it waits as long as for connections that are idle (stunnel(8)).
 STUNNEL_CONF = """\
 foreground = yes
 pid =
@@ -128,7 +128,8 @@ SYSTEM_CONF = "[Manager]\nDefaultTimeoutStartSec=10min\nDefaultDeviceTimeoutSec=
 # What is plugged in later is used at once; memory so that it can be given back.
 HOTPLUG_RULES = """\
 SUBSYSTEM=="cpu", ACTION=="add", TEST=="online", ATTR{online}!="1", ATTR{online}="1"
-SUBSYSTEM=="memory", ACTION=="add", TEST=="state", ATTR{state}=="offline", ATTR{state}="online_movable"
+SUBSYSTEM=="memory", ACTION=="add", TEST=="state", ATTR{state}=="offline", \\
+  ATTR{state}="online_movable"
 """
 
 SUDOERS = "{{ user }} ALL=(ALL:ALL) NOPASSWD: ALL\n"
@@ -141,18 +142,19 @@ PasswordAuthentication no
 KbdInteractiveAuthentication no
 PermitRootLogin no
 UseDNS no
-# Docker's client opens a connection for each command (DOCKER_HOST=ssh://…): by default sshd drops those above ten.
+# Docker's client opens a connection for each command (DOCKER_HOST=ssh://…). By default sshd drops
+# those above ten.
 MaxStartups 200
 MaxSessions 200
-# For the tunnel to a proxy, which containers use too: whoever opens it says at which of the host's addresses.
+# For the tunnel to a proxy, which containers use too: its client names the address of the host.
 GatewayPorts clientspecified
 """
 
 # Where sshd is started for each connection, systemd lets 64 in.
 SSH_SOCKET = "[Socket]\nMaxConnections=256\n"
 
-# Behind QEMU's user network all clients come from one address: a client that fails would lock out all others.
-# OpenSSH of Debian 12 has no penalties, and does not know the word.
+# Behind QEMU's user network all clients come from one address: a client that fails would lock out
+# all others. OpenSSH of Debian 12 has no penalties, and does not know the word.
 SSHD_SOURCES = "PerSourcePenalties no\n"
 
 # Errors go to the console too: its log is what is left of a guest that nobody can log in to.
@@ -165,8 +167,8 @@ TTYPath=/dev/console
 MaxLevelConsole=err
 """
 
-# The flag is in the directory under a volume that belongs there: it is seen when the volume is not mounted. At the end
-# Docker stops before the volume is unmounted.
+# The flag is in the directory under a volume that belongs there: it is seen when the volume is not
+# mounted. At the end Docker stops before the volume is unmounted.
 DOCKER_GATE = """\
 [Unit]
 ConditionPathExists=/run/stockyard/open
@@ -177,8 +179,8 @@ RequiresMountsFor={{ root }}
 # dockerd reads it when it starts. It holds the proxy of a host whose egress is one.
 DOCKER_ENVIRONMENT = "[Service]\nEnvironmentFile=-/etc/environment\n"
 
-# Docker uses containerd to run containers only. Plugins for Kubernetes and for other ways to store images take a third
-# of its start.
+# Docker uses containerd to run containers only. Plugins for Kubernetes and for other ways to store
+# images take a third of its start.
 CONTAINERD_CONFIG = """\
 version = 2
 disabled_plugins = [
@@ -190,5 +192,6 @@ disabled_plugins = [
 ]
 """
 
-# The guest's own address behind QEMU's user network: lookups are refused at once. The identity replaces it.
+# The guest's own address behind QEMU's user network: lookups are refused at once. The identity
+# replaces it.
 RESOLV_CONF = "nameserver 10.0.2.15\noptions timeout:1 attempts:1\n"

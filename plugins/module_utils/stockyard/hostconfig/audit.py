@@ -1,7 +1,8 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The state that is really in force in a host, read from kernel and daemon, against the one that it should have.
+"""The state that is really in force in a host, read from kernel and daemon, against the one that it
+should have.
 
 Files say what was wanted; they are looked at only where nothing else can tell. Changes nothing.
 """
@@ -32,9 +33,14 @@ from .machine import Machine
 
 PATIENCE = 60.0
 IN_ITS_DIRECTORY = (
-    "systemd-run", "--quiet", "--pipe", "--wait", "--collect", "--property=RuntimeDirectory=sshd",
+    "systemd-run",
+    "--quiet",
+    "--pipe",
+    "--wait",
+    "--collect",
+    "--property=RuntimeDirectory=sshd",
     "--property=RuntimeDirectoryPreserve=yes",
-)  # fmt: skip
+)
 SLICE = "/sys/fs/cgroup/stockyard.slice/stockyard-containers.slice"
 # What only a kernel that has it can be asked.
 ABSENT = "not known to this kernel"
@@ -68,9 +74,10 @@ def settings_of(machine: Machine) -> Settings:
     text = machine.read(MARKER)
     if text is None:
         raise NotFound(
-            "this host does not say what it should be.", name=MARKER,
+            "this host does not say what it should be.",
+            name=MARKER,
             remedy="give security, or put a profile on the host, as the role hardening does",
-        )  # fmt: skip
+        )
     try:
         return codec.from_dict(Settings, untrusted.parse(text))
     except ValueError as error:
@@ -118,7 +125,9 @@ class Audit:
         found = [
             is_("user namespaces", self.settings.user_namespaces, users),
             is_("authorization plugins", wanted, plugins),
-            is_("seccomp", True, "seccomp" in names and not any("unconfined" in o for o in options)),
+            is_(
+                "seccomp", True, "seccomp" in names and not any("unconfined" in o for o in options)
+            ),
             is_("cgroups", "2", str(self.info.get("CgroupVersion"))),
             is_("insecure registries", [], self.insecure()),
         ]
@@ -138,33 +147,52 @@ class Audit:
         return is_("containers reach each other", str(self.settings.icc).lower(), str(found))
 
     def _configuration(self) -> list[Finding]:
-        """Keys of daemon.json that dockerd does not tell: in force if it started after they were written."""
+        """Keys of daemon.json that dockerd does not tell: in force if it started after they were
+        written.
+        """
         path = daemon.PATH if self.settings.user_namespaces != "rootless" else daemon.ROOTLESS
         try:
             said = untrusted.parse(self.machine.read(path) or "{}")
         except ValueError:
             said = {}
         # Pools may be a user's own: the networks of the host decide, below.
-        keys = {key: value for key, value in daemon.keys(self.settings).items() if key not in addresses.KEYS}
+        keys = {
+            key: value
+            for key, value in daemon.keys(self.settings).items()
+            if key not in addresses.KEYS
+        }
         return [is_(f"daemon.json {key}", value, said.get(key)) for key, value in keys.items()]
 
     def _networks(self) -> list[Finding]:
         collisions = ", ".join(networks.collisions(self.machine))
         expected = "none: give Docker other default-address-pools"
-        return [Finding("the host's networks that meet Docker's", expected, collisions or "none", not collisions)]
+        return [
+            Finding(
+                "the host's networks that meet Docker's",
+                expected,
+                collisions or "none",
+                not collisions,
+            )
+        ]
 
     def _plugin(self) -> list[Finding]:
-        """Compare the authorization plugin with this collection's: an older one lets more through."""
+        """Compare the authorization plugin with this collection's: an older one lets
+        more through.
+        """
         files = authorization.part(self.settings).files
         other = sorted(path for path, file in files.items() if self.machine.read(path) != file.text)
         if not files:
             return []
         expected = "this collection's: build a new generation, or run the role hardening"
-        return [Finding("authorization plugin", expected, ", ".join(other) or "the same", not other)]
+        return [
+            Finding("authorization plugin", expected, ", ".join(other) or "the same", not other)
+        ]
 
     def _containers(self) -> list[Finding]:
         """What the kernel says of each container that runs."""
-        listed = self.machine.programs(["docker", "ps", "--quiet", "--no-trunc"], PATIENCE).out.split()
+        listed = self.machine.programs(
+            ["docker", "ps", "--quiet", "--no-trunc"], PATIENCE
+        ).out.split()
         return [finding for name in listed for finding in self._container(name)]
 
     def _container(self, name: str) -> list[Finding]:
@@ -177,14 +205,24 @@ class Audit:
         )
         if not pid or not status:
             return []
-        short, found = f"container {name[:12]}", [is_(f"container {name[:12]}: seccomp", "2", status.get("Seccomp"))]
+        short, found = (
+            f"container {name[:12]}",
+            [is_(f"container {name[:12]}: seccomp", "2", status.get("Seccomp"))],
+        )
         if self.settings.no_new_privileges:
             found.append(is_(f"{short}: no new privileges", "1", status.get("NoNewPrivs")))
         if self.settings.user_namespaces != "none":
             first = (self.machine.read(f"/proc/{pid}/uid_map") or "0 0 0").split()
             outside = int(first[1])
             low = daemon.REMAP_FIRST if self.settings.user_namespaces == "remap" else 1
-            found.append(Finding(f"{short}: its root on the host", f"{low} or above", str(outside), outside >= low))
+            found.append(
+                Finding(
+                    f"{short}: its root on the host",
+                    f"{low} or above",
+                    str(outside),
+                    outside >= low,
+                )
+            )
         return found
 
     def _kernel(self) -> list[Finding]:
@@ -204,21 +242,31 @@ class Audit:
     def _disk(self) -> list[Finding]:
         if not self.settings.limits.disk_percent:
             return []
-        return [is_("containers have a file system of their own", True, self.machine.mounts(disk.ROOT))]
+        return [
+            is_("containers have a file system of their own", True, self.machine.mounts(disk.ROOT))
+        ]
 
     def _slices(self) -> list[Finding]:
         chosen = self.settings.limits
         if not limits.for_all(chosen) or self.settings.user_namespaces == "rootless":
             return []
         if self.machine.stat(SLICE) is None:
-            return [Finding("limits of all containers", "a slice", "no container has run yet", ok=True)]
-        found = [is_("processes of all containers", str(chosen.pids), self._slice("pids.max"))] if chosen.pids else []
+            return [
+                Finding("limits of all containers", "a slice", "no container has run yet", ok=True)
+            ]
+        found = (
+            [is_("processes of all containers", str(chosen.pids), self._slice("pids.max"))]
+            if chosen.pids
+            else []
+        )
         if chosen.memory_percent:
             found.append(self._memory(chosen.memory_percent))
         return found
 
     def _memory(self, percent: int) -> Finding:
-        """systemd takes the share when it makes the slice: of a host that grew since it may be less."""
+        """systemd takes the share when it makes the slice: of a host that grew since it may be
+        less.
+        """
         told = (line.split() for line in (self.machine.read("/proc/meminfo") or "").splitlines())
         total = next((int(words[1]) for words in told if words[0] == "MemTotal:"), 0) * 1024
         limit = self._slice("memory.max")
@@ -244,20 +292,44 @@ class Audit:
         if self.settings.firewall:
             done = self.machine.programs(["nft", "list", "table", "inet", "stockyard"], PATIENCE)
             shut = "hook input" in done.out and "policy drop" in done.out
-            found.append(Finding("firewall rules in the kernel", "input is dropped", "yes" if shut else "no", shut))
+            found.append(
+                Finding(
+                    "firewall rules in the kernel",
+                    "input is dropped",
+                    "yes" if shut else "no",
+                    shut,
+                )
+            )
         if self.settings.firewall and not self.settings.icc:
             done = self.machine.programs(["nft", "list", "table", "bridge", "stockyard"], PATIENCE)
-            found.append(is_("frames between containers are dropped", True, 'ibrname "docker0" drop' in done.out))
+            found.append(
+                is_(
+                    "frames between containers are dropped",
+                    True,
+                    'ibrname "docker0" drop' in done.out,
+                )
+            )
         if self.settings.audit:
             told = self.machine.programs(["auditctl", "-l"], PATIENCE).out
-            found.append(Finding("audit rules in the kernel", "some", str(told.count("docker\n")), "docker\n" in told))
+            found.append(
+                Finding(
+                    "audit rules in the kernel",
+                    "some",
+                    str(told.count("docker\n")),
+                    "docker\n" in told,
+                )
+            )
         return found
 
     def _socket(self) -> Finding:
-        """Return whether all requests pass the HTTP reader: dockerd listens where nobody else may connect."""
+        """Return whether all requests pass the HTTP reader: dockerd listens where nobody else may
+        connect.
+        """
         line = ["systemctl", "show", "--property=Listen", "--value", "docker.socket"]
         places = self.machine.programs(line, PATIENCE).out.strip()
-        return is_("dockerd listens for the HTTP reader alone", f"{request_reader.DOCKER} (Stream)", places)
+        return is_(
+            "dockerd listens for the HTTP reader alone", f"{request_reader.DOCKER} (Stream)", places
+        )
 
     def _active(self, unit: str) -> str:
         return self.machine.programs(["systemctl", "is-active", unit], PATIENCE).out.strip()
@@ -272,7 +344,10 @@ class Audit:
         said = dict(line.split(" ", 1) for line in told.out.splitlines() if " " in line)
         wanted = dict(line.split(" ", 1) for line in login.TEXT.splitlines())
         wanted["PasswordAuthentication"] = "no"
-        return [is_(f"sshd {key}", value.lower(), said.get(key.lower())) for key, value in wanted.items()]
+        return [
+            is_(f"sshd {key}", value.lower(), said.get(key.lower()))
+            for key, value in wanted.items()
+        ]
 
 
 def is_(check: str, expected: Any, found: Any) -> Finding:

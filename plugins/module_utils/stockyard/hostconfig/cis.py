@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The CIS Docker Benchmark 1.6, sections 1 to 3: host, daemon, and files of the daemon.
 
-Each check by its number, with what it asks for in words of our own. What does not hold on a ``hostile`` host, and why
-that is accepted, is in :data:`WAIVERS`.
+Each check by its number, with what it asks for in words of our own. What does not hold on a
+``hostile`` host, and why that is accepted, is in :data:`WAIVERS`.
 """
 
 from __future__ import annotations
@@ -21,10 +21,13 @@ from .audit import PATIENCE, Audit, Finding
 from .machine import Machine
 
 WAIVERS = {
-    "2.1": "remap keeps containers off the host's root; a rootless daemon cannot be held by an authorization plugin",
-    "2.13": "logs of a disposable host go where its user sends them: the driver is a matter of each container",
+    "2.1": "remap keeps containers off the host's root; a rootless daemon cannot be held by an "
+    "authorization plugin",
+    "2.13": "logs of a disposable host go where its user sends them: the driver is a matter of "
+    "each container",
     "2.17": "Docker's own profile is in force unless the declaration brings another",
-    "3.13": "the key belongs to the user that ends TLS in front of dockerd, which has no other right",
+    "3.13": "the key belongs to the user that ends TLS in front of dockerd, which has no other "
+    "right",
     "3.14": "as 3.13: that user's own, mode 0600",
 }
 RULES: tuple[tuple[str, str], ...] = (
@@ -76,22 +79,36 @@ def findings(audit: Audit, allowed: frozenset[str] = frozenset()) -> list[Findin
         _own_file_system(machine),
         _users(facts, allowed | {"stockyard-tls"}),
         *(_rule(machine, told, number, path) for number, path in RULES),
-        *(Finding(f"{number} {text}", "yes", "yes" if ok else "no", ok) for number, text, ok in _daemon(facts, audit)),
+        *(
+            Finding(f"{number} {text}", "yes", "yes" if ok else "no", ok)
+            for number, text, ok in _daemon(facts, audit)
+        ),
         *(finding for entry in FILES for finding in _file(machine, *entry)),
     ]
-    return [replace(f, waiver=WAIVERS.get(f.check.split()[0], "")) if f.ok is not True else f for f in found]
+    return [
+        replace(f, waiver=WAIVERS.get(f.check.split()[0], "")) if f.ok is not True else f
+        for f in found
+    ]
 
 
 def _daemon(facts: Facts, audit: Audit) -> list[tuple[str, str, bool]]:
     config, names = facts.config, " ".join(map(str, facts.info.get("SecurityOptions") or []))
     return [
         ("2.1", "dockerd is no root", "rootless" in names),
-        ("2.2", "containers do not reach each other on the default bridge", config.get("icc") is False),
+        (
+            "2.2",
+            "containers do not reach each other on the default bridge",
+            config.get("icc") is False,
+        ),
         ("2.3", "the log level is info", config.get("log-level", "info") == "info"),
         ("2.4", "Docker makes its rules of iptables", config.get("iptables", True) is True),
         ("2.5", "no registry is insecure", not audit.insecure()),
         ("2.6", "the storage driver is not aufs", facts.info.get("Driver") not in (None, "aufs")),
-        ("2.7", "over the network, TLS with certificates of both sides alone", _shut(audit.machine)),
+        (
+            "2.7",
+            "over the network, TLS with certificates of both sides alone",
+            _shut(audit.machine),
+        ),
         ("2.8", "there are default ulimits", bool(config.get("default-ulimits"))),
         ("2.9", "user namespaces", "userns" in names or "rootless" in names),
         (
@@ -99,11 +116,23 @@ def _daemon(facts: Facts, audit: Audit) -> list[tuple[str, str, bool]]:
             "the cgroup of containers is the one that was chosen",
             config.get("cgroup-parent", "").endswith(".slice"),
         ),
-        ("2.11", "the size of a container's disk was not changed", not _option(config, "dm.basesize")),
+        (
+            "2.11",
+            "the size of a container's disk was not changed",
+            not _option(config, "dm.basesize"),
+        ),
         ("2.12", "an authorization plugin", bool(config.get("authorization-plugins"))),
-        ("2.13", "logs go to another machine", config.get("log-driver") in ("syslog", "gelf", "fluentd", "splunk")),
+        (
+            "2.13",
+            "logs go to another machine",
+            config.get("log-driver") in ("syslog", "gelf", "fluentd", "splunk"),
+        ),
         ("2.14", "no new privileges", config.get("no-new-privileges") is True),
-        ("2.15", "containers live on while dockerd is away", facts.info.get("LiveRestoreEnabled") is True),
+        (
+            "2.15",
+            "containers live on while dockerd is away",
+            facts.info.get("LiveRestoreEnabled") is True,
+        ),
         ("2.16", "no proxy in user space", config.get("userland-proxy") is False),
         ("2.17", "a seccomp profile of one's own", bool(config.get("seccomp-profile"))),
         ("2.18", "nothing experimental", facts.info.get("ExperimentalBuild") is not True),
@@ -113,14 +142,24 @@ def _daemon(facts: Facts, audit: Audit) -> list[tuple[str, str, bool]]:
 def _users(facts: Facts, allowed: frozenset[str]) -> Finding:
     """1.1.2; whoever is in the group is root."""
     strange = sorted(facts.users - allowed)
-    return Finding("1.1.2 only trusted users in the group docker", ", ".join(sorted(allowed)), ", ".join(strange) or "no others", not strange)  # noqa: E501 # fmt: skip
+    return Finding(
+        "1.1.2 only trusted users in the group docker",
+        ", ".join(sorted(allowed)),
+        ", ".join(strange) or "no others",
+        not strange,
+    )
 
 
 def _rule(machine: Machine, told: str, number: str, path: str) -> Finding:
     """What is not there need not be watched, as the benchmark has it."""
     there = machine.stat(path) is not None
     watched = any(f" {p} " in f"{told} ".replace("\n", " ") for p in _names(path))
-    return Finding(f"{number} changes of {path} are recorded", "yes", "yes" if watched else "no" if there else "absent", watched or not there)  # noqa: E501 # fmt: skip
+    return Finding(
+        f"{number} changes of {path} are recorded",
+        "yes",
+        "yes" if watched else "no" if there else "absent",
+        watched or not there,
+    )
 
 
 def _names(path: str) -> tuple[str, ...]:
@@ -133,12 +172,19 @@ def _file(
 ) -> list[Finding]:
     found = machine.stat(path)
     if found is None:
-        return [Finding(f"{check} {path}", "absent or right", "absent", ok=True) for check in (owner_check, mode_check)]
+        return [
+            Finding(f"{check} {path}", "absent or right", "absent", ok=True)
+            for check in (owner_check, mode_check)
+        ]
     owner = f"{_name(found.st_uid)}:{_group_name(found.st_gid)}"
     bits = stat.S_IMODE(found.st_mode)
     return [
-        Finding(f"{owner_check} owner of {path}", f"{user}:{group}", owner, owner == f"{user}:{group}"),
-        Finding(f"{mode_check} mode of {path}", f"{mode:04o} or less", f"{bits:04o}", bits & ~mode == 0),
+        Finding(
+            f"{owner_check} owner of {path}", f"{user}:{group}", owner, owner == f"{user}:{group}"
+        ),
+        Finding(
+            f"{mode_check} mode of {path}", f"{mode:04o} or less", f"{bits:04o}", bits & ~mode == 0
+        ),
     ]
 
 
@@ -166,31 +212,44 @@ def _config(machine: Machine) -> dict[str, Any]:
 
 def _group(machine: Machine, name: str) -> frozenset[str]:
     lines = (line.split(":") for line in (machine.read("/etc/group") or "").splitlines())
-    return frozenset(user for parts in lines if parts[0] == name for user in parts[3].split(",") if user)
+    return frozenset(
+        user for parts in lines if parts[0] == name for user in parts[3].split(",") if user
+    )
 
 
 def _own_file_system(machine: Machine) -> Finding:
     there = machine.mounts("/var/lib/docker")
-    return Finding("1.1.1 a file system of its own for containers", "yes", "yes" if there else "no", there)
+    return Finding(
+        "1.1.1 a file system of its own for containers", "yes", "yes" if there else "no", there
+    )
 
 
 def _shut(machine: Machine) -> bool:
     """Whether dockerd itself listens nowhere on the network: TLS is ended before it.
 
-    Ports that containers publish are not counted: without a proxy in user space dockerd holds them itself.
+    Ports that containers publish are not counted: without a proxy in user space dockerd holds them
+    itself.
     """
-    done = machine.programs(["ss", "--listening", "--tcp", "--numeric", "--processes", "--no-header"], PATIENCE)
+    done = machine.programs(
+        ["ss", "--listening", "--tcp", "--numeric", "--processes", "--no-header"], PATIENCE
+    )
     if done.code:
         return False
-    held = {line.split()[3].rpartition(":")[2] for line in done.out.splitlines() if '"dockerd"' in line}
+    held = {
+        line.split()[3].rpartition(":")[2] for line in done.out.splitlines() if '"dockerd"' in line
+    }
     return not held or held <= _published(machine)
 
 
 def _published(machine: Machine) -> set[str]:
-    """TCP ports of the host that lead to a container, as docker writes them: ``0.0.0.0:8080-8081->80-81/tcp``."""
+    """TCP ports of the host that lead to a container, as docker writes them:
+    ``0.0.0.0:8080-8081->80-81/tcp``.
+    """
     said = machine.programs(["docker", "ps", "--format", "{{.Ports}}"], PATIENCE).out
     ranges = re.findall(r":(\d+)(?:-(\d+))?->[\d-]+/tcp", said)
-    return {str(port) for first, last in ranges for port in range(int(first), int(last or first) + 1)}
+    return {
+        str(port) for first, last in ranges for port in range(int(first), int(last or first) + 1)
+    }
 
 
 def _option(config: dict[str, Any], name: str) -> bool:

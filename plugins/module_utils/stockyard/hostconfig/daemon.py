@@ -1,7 +1,9 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``daemon.json``: merged, checked, written whole, and taken up by dockerd in the gentlest way that does."""
+"""``daemon.json``: merged, checked, written whole, and taken up by dockerd in the gentlest way that
+does.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +18,26 @@ from ..model import daemon_json
 from .machine import Machine
 
 PATH = daemon_json.PATH
-# What dockerd takes up by SIGHUP; the rest needs a new start. docs.docker.com/reference/cli/dockerd, reload.
-RELOADABLE = frozenset((
-    "allow-nondistributable-artifacts", "authorization-plugins", "debug", "default-runtime", "features",
-    "insecure-registries", "labels", "live-restore", "max-concurrent-downloads", "max-concurrent-uploads",
-    "max-download-attempts", "registry-mirrors", "runtimes", "shutdown-timeout",
-))  # fmt: skip
+# What dockerd takes up by SIGHUP; the rest needs a new start.
+# docs.docker.com/reference/cli/dockerd, reload.
+RELOADABLE = frozenset(
+    (
+        "allow-nondistributable-artifacts",
+        "authorization-plugins",
+        "debug",
+        "default-runtime",
+        "features",
+        "insecure-registries",
+        "labels",
+        "live-restore",
+        "max-concurrent-downloads",
+        "max-concurrent-uploads",
+        "max-download-attempts",
+        "registry-mirrors",
+        "runtimes",
+        "shutdown-timeout",
+    )
+)
 PATIENCE = 300.0
 
 
@@ -53,7 +69,9 @@ def merged(old: Mapping[str, Any], new: Mapping[str, Any], *, purge: bool) -> di
     return {key: value for key, value in {**kept, **new}.items() if value is not None}
 
 
-def plan(machine: Machine, new: Mapping[str, Any], *, purge: bool = False, path: str = PATH) -> Change:
+def plan(
+    machine: Machine, new: Mapping[str, Any], *, purge: bool = False, path: str = PATH
+) -> Change:
     """What :func:`apply` would do.
 
     :raises InvalidInput: when the file that is there is no JSON object, or the new keys cannot be.
@@ -68,10 +86,19 @@ def plan(machine: Machine, new: Mapping[str, Any], *, purge: bool = False, path:
     return Change(old, after, keys, action)
 
 
-def apply(machine: Machine, change: Change, *, path: str = PATH, service: str = "docker", take_up: bool = True) -> str:
-    """Write it and have dockerd take it up; returns what was done: ``none``, ``reload`` or ``restart``.
+def apply(
+    machine: Machine,
+    change: Change,
+    *,
+    path: str = PATH,
+    service: str = "docker",
+    take_up: bool = True,
+) -> str:
+    """Write it and have dockerd take it up; returns what was done: ``none``, ``reload`` or
+    ``restart``.
 
-    A configuration that dockerd does not start with is taken back, and dockerd started with the old one.
+    A configuration that dockerd does not start with is taken back, and dockerd started with the old
+    one.
 
     :raises DaemonRefused: then.
     """
@@ -88,9 +115,11 @@ def apply(machine: Machine, change: Change, *, path: str = PATH, service: str = 
         cause = _last_words(machine, service) or done.err.strip()[-500:]
         _take_back(machine, path, old, service)
         raise DaemonRefused(
-            "dockerd does not take this configuration; the old one is in force again.", name=path, cause=cause,
+            "dockerd does not take this configuration; the old one is in force again.",
+            name=path,
+            cause=cause,
             remedy=f"correct the setting that the cause names; journalctl -u {service} has more",
-        )  # fmt: skip
+        )
     return change.action
 
 
@@ -107,7 +136,8 @@ def validate(machine: Machine, config: Mapping[str, Any]) -> bool:
         done = machine.programs(["dockerd", "--validate", f"--config-file={file.name}"], PATIENCE)
     if done.code:
         raise DaemonRefused(
-            "dockerd does not take this configuration; nothing was changed.", cause=done.err.strip()[-500:]
+            "dockerd does not take this configuration; nothing was changed.",
+            cause=done.err.strip()[-500:],
         )
     return True
 
@@ -145,10 +175,14 @@ def _take_back(machine: Machine, path: str, old: str | None, service: str) -> No
 def _check_hosts(machine: Machine) -> None:
     """dockerd does not start when its sockets are named twice."""
     unit = machine.programs(["systemctl", "cat", "docker.service"], PATIENCE).out
-    started = [line for line in unit.splitlines() if line.startswith("ExecStart=") and line != "ExecStart="]
+    started = [
+        line for line in unit.splitlines() if line.startswith("ExecStart=") and line != "ExecStart="
+    ]
     if started and " -H" in started[-1]:
         raise OperationRefused(
-            "hosts cannot be set here.", name="daemon.json",
-            cause="the unit starts dockerd with -H, and dockerd does not start when both say where to listen",
+            "hosts cannot be set here.",
+            name="daemon.json",
+            cause="the unit starts dockerd with -H, and dockerd does not start when both say where "
+            "to listen",
             remedy="leave hosts out, or change ExecStart by a drop-in first",
-        )  # fmt: skip
+        )

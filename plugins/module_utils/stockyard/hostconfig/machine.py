@@ -1,7 +1,9 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The machine: files under one root directory, and programs. A port, so that all of it can be tried in a directory."""
+"""The machine: files under one root directory, and programs. A port, so that all of it can be tried
+in a directory.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,9 @@ class Programs(Protocol):
     """What runs programs."""
 
     def __call__(self, line: list[str], timeout: float) -> Ran:
-        """Run one to its end; a program that is not there, or not ended in time, has a code of its own."""
+        """Run one to its end; a program that is not there, or not ended in time, has a code of its
+        own.
+        """
 
 
 NOT_THERE, TOO_LONG = 127, 124
@@ -42,7 +46,15 @@ def run(line: list[str], timeout: float) -> Ran:
     """The real thing."""
     environment = {**os.environ, "LC_ALL": "C"}
     try:
-        done = subprocess.run(line, capture_output=True, text=True, errors="replace", timeout=timeout, check=False, env=environment)  # noqa: E501 # fmt: skip
+        done = subprocess.run(
+            line,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=timeout,
+            check=False,
+            env=environment,
+        )
     except FileNotFoundError:
         return Ran(NOT_THERE, "", f"{line[0]} is not installed")
     except subprocess.TimeoutExpired:
@@ -73,7 +85,9 @@ class Machine:
 
     def mounts(self, name: str) -> bool:
         """Whether a file system is mounted there."""
-        return any(line.split()[1] == name for line in (self.read("/proc/mounts") or "").splitlines())
+        return any(
+            line.split()[1] == name for line in (self.read("/proc/mounts") or "").splitlines()
+        )
 
     def stat(self, name: str) -> os.stat_result | None:
         """Owner and mode of what a name leads to."""
@@ -115,7 +129,10 @@ class Machine:
                 fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
                 raise OperationRefused(
-                    "the user database is being changed.", name=name, cause=str(error), remedy="try again"
+                    "the user database is being changed.",
+                    name=name,
+                    cause=str(error),
+                    remedy="try again",
                 ) from error
             yield
 

@@ -21,7 +21,11 @@ def collisions(machine: Machine) -> list[str]:
     routes = list(_routes(machine))
     dockers = [network for interface, network in routes if interface.startswith(DOCKERS)]
     taken = [*_pools(machine), *dockers]
-    own = {(name, network) for name, network in routes if not name.startswith(DOCKERS) and network.prefixlen}
+    own = {
+        (name, network)
+        for name, network in routes
+        if not name.startswith(DOCKERS) and network.prefixlen
+    }
     return sorted(f"{name} {network}" for name, network in own if _meets(network, taken))
 
 
@@ -42,7 +46,9 @@ def _routes(machine: Machine) -> Iterator[tuple[str, Network]]:
     """Yield the interface and the network of each route, the kernel's own of loopback left out."""
     for line in (machine.read("/proc/net/route") or "").splitlines()[1:]:
         name, destination, mask = (line.split()[field] for field in (0, 1, 7))
-        address, bits = (int.from_bytes(bytes.fromhex(word), "little") for word in (destination, mask))
+        address, bits = (
+            int.from_bytes(bytes.fromhex(word), "little") for word in (destination, mask)
+        )
         yield name, ipaddress.IPv4Network((address, bits.bit_count()))
     for line in (machine.read("/proc/net/ipv6_route") or "").splitlines():
         fields = line.split()

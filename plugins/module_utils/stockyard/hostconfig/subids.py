@@ -89,7 +89,9 @@ def converge(machine: Machine, wish: Wish, *, check: bool) -> Outcome:
 
 
 def plan(texts: dict[str, str], wish: Wish) -> Outcome:
-    """What the files are to say. Lines of others, and those that nobody can read, stay as they are."""
+    """What the files are to say. Lines of others, and those that nobody can read, stay
+    as they are.
+    """
     others = [r for text in texts.values() for r in ranges(text) if r.user != wish.user]
     mine = {name: [r for r in ranges(text) if r.user == wish.user] for name, text in texts.items()}
     chosen = _choose(wish, others, mine) if wish.present else None
@@ -109,8 +111,15 @@ def ranges(text: str) -> list[Range]:
 
 
 def _choose(wish: Wish, others: list[Range], mine: dict[str, list[Range]]) -> Range:
-    """The range that is there if it will do, else the place that was asked for, else the lowest that is free."""
-    fits = [r for found in mine.values() for r in found if r.count == wish.count and wish.first in (None, r.first)]
+    """The range that is there if it will do, else the place that was asked for, else the lowest
+    that is free.
+    """
+    fits = [
+        r
+        for found in mine.values()
+        for r in found
+        if r.count == wish.count and wish.first in (None, r.first)
+    ]
     kept = next((r for r in fits if not any(r.overlaps(o) for o in others)), None)
     if kept:
         return kept
@@ -120,9 +129,11 @@ def _choose(wish: Wish, others: list[Range], mine: dict[str, list[Range]]) -> Ra
     taken = next((o for o in others if asked.overlaps(o)), None)
     if taken:
         raise OperationRefused(
-            f"{asked} would lie over {taken}.", name=f"user {wish.user}",
-            cause="containers of both could be each other's files and processes", remedy="leave first out",
-        )  # fmt: skip
+            f"{asked} would lie over {taken}.",
+            name=f"user {wish.user}",
+            cause="containers of both could be each other's files and processes",
+            remedy="leave first out",
+        )
     return asked
 
 
@@ -132,7 +143,9 @@ def _free(count: int, others: list[Range]) -> int:
         if taken.overlaps(Range("", first, count)):
             first = taken.end
     if first + count > HIGH:
-        raise InvalidInput(f"there is no room for {count} more ids.", remedy="give ranges back that nobody uses")
+        raise InvalidInput(
+            f"there is no room for {count} more ids.", remedy="give ranges back that nobody uses"
+        )
     return first
 
 

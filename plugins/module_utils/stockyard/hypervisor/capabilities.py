@@ -18,17 +18,21 @@ class Capabilities:
     :param modes: fork modes, best first.
     :param parallel: how many forks at once it serves well.
     :param endpoints: whether its hosts answer on the network, at the addresses that are on record.
-    :param first_mac: the lowest MAC address that its machines may have; QEMU's guests have their own prefix.
+    :param first_mac: the lowest MAC address that its machines may have; QEMU's guests have their
+        own prefix.
     :param macs: how many there are from there on.
     :param ram_file: whether a template's RAM is a file in which zeroes take no room.
     :param resizes: whether running machines can be given more.
     :param shrinks: whether running machines give back what they were given.
-    :param builds: whether images are built of packages here; else templates are cloned of what there is.
+    :param builds: whether images are built of packages here; else templates are cloned of what
+        there is.
     :param volumes: whether it has data disks that outlive hosts.
-    :param guest_agent: the URI by which Ansible's connection ``community.libvirt.libvirt_qemu`` reaches its hosts from
-        any shell; empty if it cannot.
-    :param sets_clocks: whether it corrects the clocks of guests that stood still by itself, as VMware Tools do.
-    :param own_files: whether its machines' files are kept by us: such may be left behind. vCenter removes them itself.
+    :param guest_agent: the URI by which Ansible's connection ``community.libvirt.libvirt_qemu``
+        reaches its hosts from any shell; empty if it cannot.
+    :param sets_clocks: whether it corrects the clocks of guests that stood still by itself, as
+        VMware Tools do.
+    :param own_files: whether its machines' files are kept by us: such may be left behind. vCenter
+        removes them itself.
     """
 
     modes: tuple[str, ...]

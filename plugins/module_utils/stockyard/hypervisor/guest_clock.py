@@ -1,7 +1,9 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The clock of a guest by a way that needs no agent of ours: for hosts of generations whose agent cannot set it."""
+"""The clock of a guest by a way that needs no agent of ours: for hosts of generations whose agent
+cannot set it.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,8 @@ class GuestClock(Protocol):
     """Reads and sets the clocks of guests."""
 
     def ahead(self, record: HostRecord, now: float) -> float:
-        """Return how many seconds a guest's clock is ahead of a time; less than zero if it is behind.
+        """Return how many seconds a guest's clock is ahead of a time; less than zero if it is
+        behind.
 
         :raises HypervisorError: if the guest does not answer.
         """

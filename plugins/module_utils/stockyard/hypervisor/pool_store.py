@@ -11,10 +11,13 @@ from ..model.pool import PoolRecord
 
 
 class PoolStore(Protocol):
-    """The pools of a hypervisor. A host that names one is admitted by the provider when it is put on record."""
+    """The pools of a hypervisor. A host that names one is admitted by the provider when it is put
+    on record.
+    """
 
     def put(self, record: PoolRecord, *, force: bool = False) -> PoolRecord:
-        """Compare and set: put a pool on record (version 0), or change it; returns it in its new version.
+        """Compare and set: put a pool on record (version 0), or change it; returns it in its new
+        version.
 
         :param force: let it be smaller than what is in it: that stays, and nothing new is let in.
         :raises Conflict: when the version on record is not the record's.
@@ -31,7 +34,8 @@ class PoolStore(Protocol):
     def facts(self, record: PoolRecord) -> dict[str, Any]:
         """How its limits are kept, and what is worth knowing of the machine that its hosts are on.
 
-        ``enforced`` is ``admission`` where a pool only decides what is let in, ``resource pool`` where the hypervisor
-        holds what is in it to its share too; ``enforced_reason`` says why no more. ``available_mib`` is the memory that
-        is left there, or ``None`` where that is not known.
+        ``enforced`` is ``admission`` where a pool only decides what is let in, ``resource pool``
+        where the hypervisor holds what is in it to its share too; ``enforced_reason`` says why no
+        more. ``available_mib`` is the memory that is left there, or ``None`` where that is not
+        known.
         """

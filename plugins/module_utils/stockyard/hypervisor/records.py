@@ -13,12 +13,17 @@ from ..model.host import HostRecord
 from ..model.observation import Record
 from ..model.template import TemplateRecord
 
-KINDS: dict[str, type[HostRecord] | type[TemplateRecord]] = {"host": HostRecord, "template": TemplateRecord}
+KINDS: dict[str, type[HostRecord] | type[TemplateRecord]] = {
+    "host": HostRecord,
+    "template": TemplateRecord,
+}
 
 
 def encode(record: Record) -> str:
     """A record as one line of JSON."""
-    return json.dumps({"kind": record.kind, **codec.to_dict(record)}, sort_keys=True, separators=(",", ":"))
+    return json.dumps(
+        {"kind": record.kind, **codec.to_dict(record)}, sort_keys=True, separators=(",", ":")
+    )
 
 
 def decode(text: str) -> Record:

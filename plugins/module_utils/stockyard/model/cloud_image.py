@@ -22,8 +22,8 @@ class CloudImage:
     """A disk in the format qcow2 with cloud-init in it.
 
     :param location: an absolute path where the SDK runs, or an ``https://`` URL.
-    :param checksum: ``sha256:`` or ``sha512:`` and the digits; all of it that counts for the template's digest. A file
-        may do without: its own is found out by reading it.
+    :param checksum: ``sha256:`` or ``sha512:`` and the digits; all of it that counts for the
+        template's digest. A file may do without: its own is found out by reading it.
     """
 
     location: str
@@ -35,24 +35,30 @@ class CloudImage:
             web_address("cloud_image: location", self.location)
         elif not self.location.startswith("/"):
             raise InvalidInput(
-                f"cloud_image: location {naming.shown(self.location)} is neither an absolute path nor a URL.",
+                f"cloud_image: location {naming.shown(self.location)} is neither an absolute path "
+                f"nor a URL.",
                 remedy="give /directory/image.qcow2 or https://…",
             )
         if self.remote and not self.checksum:
             raise InvalidInput(
-                "cloud_image: what is at a URL can be another file tomorrow: it needs a checksum.", name=self.title,
+                "cloud_image: what is at a URL can be another file tomorrow: it needs a checksum.",
+                name=self.title,
                 remedy="give the checksum that is published beside it, as sha512:… or sha256:…",
-            )  # fmt: skip
+            )
         if self.checksum:
             self._check()
 
     def _check(self) -> None:
         naming.line("cloud_image: checksum", self.checksum)
-        if not re.fullmatch(r"[0-9a-f]+", self.digits) or DIGITS.get(self.algorithm) != len(self.digits):
+        if not re.fullmatch(r"[0-9a-f]+", self.digits) or DIGITS.get(self.algorithm) != len(
+            self.digits
+        ):
             raise InvalidInput(
-                f"cloud_image: {naming.shown(self.checksum)} is not a checksum.", name=self.title,
-                remedy="write it as sha256: and 64, or sha512: and 128 lower-case hexadecimal digits",
-            )  # fmt: skip
+                f"cloud_image: {naming.shown(self.checksum)} is not a checksum.",
+                name=self.title,
+                remedy="write it as sha256: and 64, or sha512: and 128 lower-case hexadecimal "
+                "digits",
+            )
 
     @property
     def remote(self) -> bool:

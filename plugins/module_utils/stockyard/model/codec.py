@@ -1,9 +1,11 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Records as plain JSON and back, strictly: an unknown field, a missing one or a wrong type is an error.
+"""Records as plain JSON and back, strictly: an unknown field, a missing one or a wrong type is an
+error.
 
-A record that cannot be read whole is never guessed at: its owner sees it as unreadable, and it is left alone.
+A record that cannot be read whole is never guessed at: its owner sees it as unreadable, and it is
+left alone.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ from typing import Any, TypeVar, Union, cast, get_args, get_origin, get_type_hin
 from ..errors import InvalidInput
 
 T = TypeVar("T")
-# A field that came later and is left out at its default: records and digests from before it stay what they were.
+# A field that came later and is left out at its default: records and digests from before it stay
+# what they were.
 SPARSE = {"sparse": True}
 
 
@@ -38,7 +41,10 @@ def from_dict(kind: type[T], data: Any, where: str = "record") -> T:
     hints = _hints(cast("Any", kind))
     unknown = sorted(str(k) for k in data if k not in hints)
     if unknown:
-        raise InvalidInput(f"{where}: unknown field {unknown[0]!a}.", remedy=f"known are {', '.join(sorted(hints))}")
+        raise InvalidInput(
+            f"{where}: unknown field {unknown[0]!a}.",
+            remedy=f"known are {', '.join(sorted(hints))}",
+        )
     values = {key: _read(hints[key], item, f"{where}.{key}") for key, item in data.items()}
     try:
         return kind(**values)
@@ -58,14 +64,20 @@ def digest(value: Any) -> str:
 
 @functools.cache
 def _hints(kind: Any) -> dict[str, Any]:
-    """The type of each field of a dataclass. Finding it out costs more than reading a record does."""
+    """The type of each field of a dataclass. Finding it out costs more than reading a
+    record does.
+    """
     hints = get_type_hints(kind)
     return {f.name: hints[f.name] for f in dataclasses.fields(kind)}
 
 
 def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value) if not _left_out(f, value)}
+        return {
+            f.name: _plain(getattr(value, f.name))
+            for f in dataclasses.fields(value)
+            if not _left_out(f, value)
+        }
     if isinstance(value, Mapping):
         return {str(k): _plain(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
@@ -80,7 +92,11 @@ def _left_out(field: dataclasses.Field[Any], value: Any) -> bool:
 def _read(hint: Any, value: Any, where: str) -> Any:
     origin, args = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
-        return None if value is None else _read(next(a for a in args if a is not type(None)), value, where)
+        return (
+            None
+            if value is None
+            else _read(next(a for a in args if a is not type(None)), value, where)
+        )
     if dataclasses.is_dataclass(hint):
         return from_dict(cast("type[Any]", hint), value, where)
     if origin is tuple:

@@ -1,9 +1,11 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Docker's ``daemon.json``: what can be said about it without a dockerd. Keys that are not listed are dockerd's affair.
+"""Docker's ``daemon.json``: what can be said about it without a dockerd. Keys that are not listed
+are dockerd's affair.
 
-The types are those of dockerd's flags: docs.docker.com/reference/cli/dockerd, "Daemon configuration file".
+The types are those of dockerd's flags: docs.docker.com/reference/cli/dockerd, "Daemon configuration
+file".
 """
 
 from __future__ import annotations
@@ -18,27 +20,65 @@ PATH = "/etc/docker/daemon.json"
 # Debian's unit gives them as flags, and dockerd does not start when both name them.
 FLAGS = ("containerd", "hosts")
 TRUTHS = (
-    "debug", "experimental", "icc", "init", "ip-forward", "ip-masq", "ip6tables", "iptables", "ipv6", "live-restore",
-    "no-new-privileges", "raw-logs", "selinux-enabled", "tls", "tlsverify", "userland-proxy",
-)  # fmt: skip
+    "debug",
+    "experimental",
+    "icc",
+    "init",
+    "ip-forward",
+    "ip-masq",
+    "ip6tables",
+    "iptables",
+    "ipv6",
+    "live-restore",
+    "no-new-privileges",
+    "raw-logs",
+    "selinux-enabled",
+    "tls",
+    "tlsverify",
+    "userland-proxy",
+)
 NUMBERS = (
-    "max-concurrent-downloads", "max-concurrent-uploads", "max-download-attempts", "mtu", "network-control-plane-mtu",
-    "network-diagnostic-port", "oom-score-adjust", "shutdown-timeout",
-)  # fmt: skip
+    "max-concurrent-downloads",
+    "max-concurrent-uploads",
+    "max-download-attempts",
+    "mtu",
+    "network-control-plane-mtu",
+    "network-diagnostic-port",
+    "oom-score-adjust",
+    "shutdown-timeout",
+)
 TEXTS = (
-    "bip", "bridge", "cgroup-parent", "containerd", "containerd-namespace", "data-root", "default-cgroupns-mode",
-    "default-gateway", "default-gateway-v6", "default-ipc-mode", "default-runtime", "exec-root", "fixed-cidr",
-    "fixed-cidr-v6", "group", "init-path", "ip", "log-driver", "log-format", "log-level", "metrics-addr", "pidfile",
-    "seccomp-profile", "storage-driver", "tlscacert", "tlscert", "tlskey", "userland-proxy-path", "userns-remap",
+    "bip", "bridge", "cgroup-parent", "containerd", "containerd-namespace", "data-root",
+    "default-cgroupns-mode", "default-gateway", "default-gateway-v6", "default-ipc-mode",
+    "default-runtime", "exec-root", "fixed-cidr", "fixed-cidr-v6", "group", "init-path", "ip",
+    "log-driver", "log-format", "log-level", "metrics-addr", "pidfile", "seccomp-profile",
+    "storage-driver", "tlscacert", "tlscert", "tlskey", "userland-proxy-path", "userns-remap",
 )  # fmt: skip
 LISTS = (
-    "allow-nondistributable-artifacts", "authorization-plugins", "cdi-spec-dirs", "default-address-pools", "dns",
-    "dns-opts", "dns-search", "exec-opts", "hosts", "insecure-registries", "labels", "node-generic-resources",
-    "registry-mirrors", "storage-opts",
-)  # fmt: skip
+    "allow-nondistributable-artifacts",
+    "authorization-plugins",
+    "cdi-spec-dirs",
+    "default-address-pools",
+    "dns",
+    "dns-opts",
+    "dns-search",
+    "exec-opts",
+    "hosts",
+    "insecure-registries",
+    "labels",
+    "node-generic-resources",
+    "registry-mirrors",
+    "storage-opts",
+)
 OBJECTS = (
-    "builder", "default-network-opts", "default-ulimits", "features", "log-opts", "proxies", "runtimes",
-)  # fmt: skip
+    "builder",
+    "default-network-opts",
+    "default-ulimits",
+    "features",
+    "log-opts",
+    "proxies",
+    "runtimes",
+)
 TYPES: dict[str, tuple[type, str]] = {
     **dict.fromkeys(TRUTHS, (bool, "true or false")),
     **dict.fromkeys(NUMBERS, (int, "a whole number")),
@@ -57,7 +97,9 @@ def parse(text: str, name: str) -> dict[str, Any]:
     try:
         settings = json.loads(text.strip() or "{}", parse_constant=_refuse)
     except ValueError as error:
-        raise InvalidInput("the file is no JSON.", name=name, cause=str(error), remedy=REMEDY) from error
+        raise InvalidInput(
+            "the file is no JSON.", name=name, cause=str(error), remedy=REMEDY
+        ) from error
     except RecursionError as error:
         raise InvalidInput("the file is nested too deeply.", name=name, remedy=REMEDY) from error
     if not isinstance(settings, dict):
@@ -72,15 +114,18 @@ def check_types(settings: Mapping[str, Any], name: str) -> None:
     """
     for key, value in sorted(settings.items()):
         kind, title = TYPES.get(key, (object, ""))
-        if value is not None and (not isinstance(value, kind) or (kind is int and isinstance(value, bool))):
+        if value is not None and (
+            not isinstance(value, kind) or (kind is int and isinstance(value, bool))
+        ):
             shown = json.dumps(value, default=str)[:100]
             raise InvalidInput(f"{key} is {shown}, and must be {title}.", name=name, remedy=REMEDY)
     for key, value in sorted(dict(settings.get("log-opts") or {}).items()):
         if not isinstance(value, str):
             raise InvalidInput(
-                f"log-opts: {key} is {json.dumps(value, default=str)[:100]}, and must be a text.", name=name,
+                f"log-opts: {key} is {json.dumps(value, default=str)[:100]}, and must be a text.",
+                name=name,
                 remedy=f'write "{key}": "{value}"',
-            )  # fmt: skip
+            )
 
 
 def check_file(text: str, name: str = PATH) -> None:
@@ -92,10 +137,12 @@ def check_file(text: str, name: str = PATH) -> None:
     check_types(settings, name)
     if clash := [key for key in FLAGS if key in settings]:
         raise InvalidInput(
-            f"{clash[0]} cannot be set in this file.", name=name,
-            cause="the unit docker.service sets it by a flag, and dockerd does not start if both do",
+            f"{clash[0]} cannot be set in this file.",
+            name=name,
+            cause="the unit docker.service sets it by a flag, and dockerd does not start if both "
+            "do",
             remedy=f"remove {clash[0]} from the file",
-        )  # fmt: skip
+        )
 
 
 def _refuse(constant: str) -> None:

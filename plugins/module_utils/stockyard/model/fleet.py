@@ -22,19 +22,23 @@ class FleetSpec:
     :param name: at most 40 characters; hosts are called ``name-1``, ``name-2`` and so on.
     :param template: the template that they are forked from, in the same tenant.
     :param count: how many.
-    :param names: their names, instead of a number of them; a host is then replaced under its own name.
+    :param names: their names, instead of a number of them; a host is then replaced under its own
+        name.
     :param host: what each is like.
     :param labels: carried on each host; changed in place.
     :param min_ready: how many hosts there are to be, at least, that nobody leased.
     :param max: how many there may be in all, leased ones too; 0 for any number.
-    :param ttl: seconds that a host lives, from its making on; 0 for ever. It is for hosts that are made from now on.
+    :param ttl: seconds that a host lives, from its making on; 0 for ever. It is for hosts that are
+        made from now on.
     :param replace_on_labels: keys of labels whose change replaces the host.
     :param update: how hosts are replaced.
     :param recreate: ``always`` makes every host anew in every run.
-    :param hypervisors: those that its hosts are on; hosts are then called ``name-hypervisor-1`` and so on.
+    :param hypervisors: those that its hosts are on; hosts are then called ``name-hypervisor-1`` and
+        so on.
     :param placement: ``spread`` or ``pack``: how its hosts are dealt out among them.
-    :param on_full: what becomes of a run that its pool has not room enough for: ``refuse`` makes none of the hosts that
-        are missing, ``fill`` as many as there is room for. Either is an error.
+    :param on_full: what becomes of a run that its pool has not room enough for: ``refuse`` makes
+        none of the hosts that are missing, ``fill`` as many as there is room for. Either is an
+        error.
     :param here: which of them a run is on: it has to do with its share and with no other.
     """
 
@@ -74,7 +78,7 @@ class FleetSpec:
                 f" {self.host.ports[0]} on {self.host.bind}.",
                 name=f"fleet {self.name}",
                 remedy="have one host in the fleet and no min_ready, or leave bind out",
-            )  # fmt: skip
+            )
         self._check_volumes()
         self.update.bounds(self.beside)
 
@@ -82,15 +86,18 @@ class FleetSpec:
         shared = [use.name for use in self.host.volumes if not use.own]
         if shared and (self.least > 1 or self.min_ready):
             raise InvalidInput(
-                f"volumes: {shared[0]} cannot be in several hosts: one has it at a time.", name=f"fleet {self.name}",
+                f"volumes: {shared[0]} cannot be in several hosts: one has it at a time.",
+                name=f"fleet {self.name}",
                 remedy="write {host} in its name, so that each host has one of its own",
-            )  # fmt: skip
+            )
 
     @property
     def size(self) -> int:
         """How many hosts it is to have here."""
         if self.hypervisors:
-            return placements.shares(self.hypervisors, self.placement, len(self.names) or self.count)[self.here]
+            return placements.shares(
+                self.hypervisors, self.placement, len(self.names) or self.count
+            )[self.here]
         return len(self.names) or self.count
 
     @property
@@ -113,19 +120,23 @@ class FleetSpec:
     @property
     def beside(self) -> bool:
         """Whether a new host can be there while the one is that it takes the place of."""
-        # The volume that it has is for the one that has its name next, and one host at a time has it.
+        # The volume that it has is for the one that has its name next, and one host at a time has
+        # it.
         return not self.names and not (self.host.bind and self.host.ports) and not self.host.volumes
 
     def _check_names(self) -> None:
         for one in self.names:
             naming.name("host", one)
         if len(set(self.names)) != len(self.names):
-            raise InvalidInput("names: a host is named twice.", name=f"fleet {self.name}", remedy="name each once")
+            raise InvalidInput(
+                "names: a host is named twice.", name=f"fleet {self.name}", remedy="name each once"
+            )
         if self.names and self.count not in (1, len(self.names)):
             raise InvalidInput(
-                f"count is {self.count}, and {len(self.names)} hosts are named.", name=f"fleet {self.name}",
+                f"count is {self.count}, and {len(self.names)} hosts are named.",
+                name=f"fleet {self.name}",
                 remedy="give count or names",
-            )  # fmt: skip
+            )
 
     @property
     def least(self) -> int:
@@ -138,20 +149,24 @@ class FleetSpec:
         time_to_live(self.ttl)
         if self.min_ready and (self.names or self.hypervisors):
             raise InvalidInput(
-                "min_ready goes with hosts that are counted, on one hypervisor.", name=f"fleet {self.name}",
+                "min_ready goes with hosts that are counted, on one hypervisor.",
+                name=f"fleet {self.name}",
                 remedy="leave min_ready out, or declare count without names and hypervisors",
-            )  # fmt: skip
+            )
         if self.max and self.max < self.least:
             raise InvalidInput(
-                f"max is {self.max}, and {self.least} hosts are declared.", name=f"fleet {self.name}",
+                f"max is {self.max}, and {self.least} hosts are declared.",
+                name=f"fleet {self.name}",
                 remedy="raise max, or lower count and min_ready",
-            )  # fmt: skip
+            )
 
 
 def time_to_live(seconds: float) -> float:
     """Check a time to live: none, or at least a minute, as hosts have to be made before they go."""
     if seconds and not 60 <= seconds <= 3650 * 86400:
-        raise InvalidInput(f"ttl: {seconds:g} s is not between one minute and ten years.", remedy="write it as 8h")
+        raise InvalidInput(
+            f"ttl: {seconds:g} s is not between one minute and ten years.", remedy="write it as 8h"
+        )
     return seconds
 
 
@@ -162,7 +177,8 @@ HOST_STATES = ("present", "absent", "restarted", "replaced")
 class SingleSpec:
     """One host that is declared by its name.
 
-    :param template: the template that it is forked from; may be empty where the host is there already.
+    :param template: the template that it is forked from; may be empty where the host is there
+        already.
     :param ttl: seconds that it lives, from its making on; 0 for ever.
     """
 

@@ -24,7 +24,13 @@ SSH_PORT = 2222
 DOCKER_PORT = 2376
 _RESERVED_PORTS = {SSH_PORT, DOCKER_PORT}
 _HOST_KEY = re.compile(r"ssh-ed25519 [A-Za-z0-9+/]{68}")
-_KEY_TYPES = ("ssh-ed25519", "ssh-rsa", "ecdsa-sha2-", "sk-ssh-ed25519@openssh.com", "sk-ecdsa-sha2-")
+_KEY_TYPES = (
+    "ssh-ed25519",
+    "ssh-rsa",
+    "ecdsa-sha2-",
+    "sk-ssh-ed25519@openssh.com",
+    "sk-ecdsa-sha2-",
+)
 
 
 @dataclass(frozen=True)
@@ -32,15 +38,21 @@ class HostSpec:
     """What a host is to be like; a change of it replaces the host.
 
     :param fork_mode: ``instant``, ``linked`` or ``full``: the best that is tried first.
-    :param ports: TCP ports of the guest that the hypervisor publishes on the host's address (for ``docker run -p``).
-    :param bind: the hypervisor's address that ``ports`` are published on instead. SSH and Docker stay.
+    :param ports: TCP ports of the guest that the hypervisor publishes on the host's address (for
+        ``docker run -p``).
+    :param bind: the hypervisor's address that ``ports`` are published on instead. SSH and Docker
+        stay.
     :param authorized_keys: OpenSSH public keys that may log in as the template's user.
-    :param engine_identity: ``shared`` keeps the template's Docker engine ID, ``unique`` restarts dockerd for a new one.
-    :param egress: what the guest reaches: ``none``, ``proxy`` (``egress_proxy`` and nothing else) or ``open``.
+    :param engine_identity: ``shared`` keeps the template's Docker engine ID, ``unique`` restarts
+        dockerd for a new one.
+    :param egress: what the guest reaches: ``none``, ``proxy`` (``egress_proxy`` and nothing else)
+        or ``open``.
     :param egress_proxy: ``host:port`` of an HTTP proxy, as the hypervisor reaches it.
-    :param network: a libvirt network, or a port group, that the host has an address of; QEMU's user network when empty.
+    :param network: a libvirt network, or a port group, that the host has an address of; QEMU's user
+        network when empty.
     :param pool: the pool that it is in, of the same tenant; none when empty.
-    :param vcpus: virtual CPUs; as its template has when 0. Changed where the host is, if that can be.
+    :param vcpus: virtual CPUs; as its template has when 0. Changed where the host is, if that can
+        be.
     :param memory_mib: the same for RAM, in MiB.
     :param volumes: what it has of data disks that outlive it.
     """
@@ -84,17 +96,21 @@ class HostSpec:
         if (self.egress == "proxy") != bool(self.egress_proxy):
             remedy = "give egress_proxy as host:port with egress proxy, and with no other"
             raise InvalidInput(
-                f"egress {self.egress} does not go with egress_proxy {self.egress_proxy!a}.", remedy=remedy
+                f"egress {self.egress} does not go with egress_proxy {self.egress_proxy!a}.",
+                remedy=remedy,
             )
         if self.egress == "proxy" and network.PROXY_PORT in self.ports:
-            raise InvalidInput(f"ports: {network.PROXY_PORT} leads to the proxy.", remedy="choose another port")
+            raise InvalidInput(
+                f"ports: {network.PROXY_PORT} leads to the proxy.", remedy="choose another port"
+            )
         if self.bind:
             naming.address(self.bind)
         if self.network:
             network.network_name(self.network)
         if self.network and self.bind:
             raise InvalidInput(
-                "bind: a host in a network has an address of its own.", remedy="take bind or network away"
+                "bind: a host in a network has an address of its own.",
+                remedy="take bind or network away",
             )
 
 
@@ -120,7 +136,8 @@ class Identity:
     :param not_after: when that certificate ends, seconds since the epoch.
     :param engine_id: Docker engine ID; empty where the engine was not asked.
     :param authority: fingerprint of the CA that signed the certificate and that the host trusts.
-    :param revoked: serial numbers of the client certificates that the host refuses, each with its end.
+    :param revoked: serial numbers of the client certificates that the host refuses, each with its
+        end.
     :param leasable: whether it knows the CA of its leases.
     """
 
@@ -146,12 +163,15 @@ class Identity:
 
 
 def host_key(value: Any) -> str:
-    """Check the public half of an SSH host key as stockyard's guests make it: type, base64, nothing else.
+    """Check the public half of an SSH host key as stockyard's guests make it: type, base64, nothing
+    else.
 
     No line break or marker can hide in it, so that a line of known_hosts is about one host.
     """
     if not isinstance(value, str) or not _HOST_KEY.fullmatch(value):
-        raise InvalidInput(f"{naming.shown(value)} is not an ed25519 host key.", remedy="replace the host")
+        raise InvalidInput(
+            f"{naming.shown(value)} is not an ed25519 host key.", remedy="replace the host"
+        )
     return value
 
 
@@ -171,11 +191,13 @@ class HostRecord:
     :param fleet: its fleet; empty for a host of its own.
     :param generation: the template generation that it was forked from.
     :param mode: how it was really made; ``mode_reason`` says why not as asked.
-    :param phase: ``creating``, ``ready``, ``draining`` (no new work, what it does is waited for) or ``deleting``.
+    :param phase: ``creating``, ``ready``, ``draining`` (no new work, what it does is waited for) or
+        ``deleting``.
     :param address: where SSH, Docker and published ports answer.
     :param created: seconds since the epoch.
     :param version: counts every change, for compare and set.
-    :param expires: when its time to live is over, in seconds since the epoch; 0 for a host that has no end.
+    :param expires: when its time to live is over, in seconds since the epoch; 0 for a host that has
+        no end.
     :param lease: who holds it; a host that had a holder is never given to another.
     :param size: its nominal size, which counts in its pool.
     :param frozen: the size that its template was frozen with: the least that it can have.
@@ -213,7 +235,12 @@ class HostRecord:
     kind = "host"
 
     def __post_init__(self) -> None:
-        parts = {"owner": self.owner, "tenant": self.tenant, "host": self.name, "template": self.template}
+        parts = {
+            "owner": self.owner,
+            "tenant": self.tenant,
+            "host": self.name,
+            "template": self.template,
+        }
         for what, value in {**parts, **({"fleet": self.fleet} if self.fleet else {})}.items():
             naming.name(what, value)
         naming.identifier(self.uuid)
@@ -232,17 +259,25 @@ class HostRecord:
 
     @property
     def ssh_port(self) -> int:
-        """Where SSH answers: behind a forward, or the guest's own port where it has a network address."""
+        """Where SSH answers: behind a forward, or the guest's own port where it has a network
+        address.
+        """
         return 22 if self.spec.network else SSH_PORT
 
     @property
     def known_host(self) -> str:
         """Its line of known_hosts; empty before it has an identity."""
-        return known_host(self.address, self.ssh_port, self.identity.ssh_host_key) if self.identity else ""
+        return (
+            known_host(self.address, self.ssh_port, self.identity.ssh_host_key)
+            if self.identity
+            else ""
+        )
 
     @property
     def published(self) -> network.Published:
-        """The addresses and ports that the hypervisor listens on for it, beside those of SSH and Docker."""
+        """The addresses and ports that the hypervisor listens on for it, beside those of SSH and
+        Docker.
+        """
         ports = () if self.spec.network else self.spec.ports
         return frozenset((self.spec.bind or self.address, port) for port in ports)
 

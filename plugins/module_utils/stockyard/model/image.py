@@ -17,11 +17,13 @@ from .repository import Repository, web_address
 _USERINFO = re.compile(r"//[^/]*@")
 SUITES = ("bookworm", "trixie")
 DEFAULT_SUITE = "trixie"
-# Accounts that the image has anyway: Debian's base-passwd, its packages that are in every image, and our TLS front's.
+# Accounts that the image has anyway: Debian's base-passwd, its packages that are in every image,
+# and our TLS front's.
 RESERVED_USERS = frozenset((
-    "root", "daemon", "bin", "sys", "sync", "games", "man", "lp", "mail", "news", "uucp", "proxy", "www-data", "backup",
-    "list", "irc", "gnats", "nobody", "_apt", "messagebus", "sshd", "stunnel4", "stockyard-tls", "systemd-network",
-    "systemd-resolve", "systemd-timesync", "systemd-coredump", "polkitd",
+    "root", "daemon", "bin", "sys", "sync", "games", "man", "lp", "mail", "news", "uucp", "proxy",
+    "www-data", "backup", "list", "irc", "gnats", "nobody", "_apt", "messagebus", "sshd",
+    "stunnel4", "stockyard-tls", "systemd-network", "systemd-resolve", "systemd-timesync",
+    "systemd-coredump", "polkitd",
 ))  # fmt: skip
 
 
@@ -31,12 +33,15 @@ class ImageSpec:
 
     :param suite: Debian release to build from.
     :param packages: Debian packages beside those that every host has.
-    :param ssh_user: login that is made in the guest, with password-less sudo and the right to use Docker.
+    :param ssh_user: login that is made in the guest, with password-less sudo and the right to use
+        Docker.
     :param files: extra files: absolute path in the guest to text, owned by root, mode 0644.
     :param disk_gib: virtual size of the disk in GiB; it is sparse.
-    :param source: a machine of the hypervisor's to clone instead of building one; it has the agent in it.
+    :param source: a machine of the hypervisor's to clone instead of building one; it has the agent
+        in it.
     :param preload: images that its Docker has before the freeze.
-    :param commands: what a shell of root's runs in the guest before the freeze, one after the other.
+    :param commands: what a shell of root's runs in the guest before the freeze, one after the
+        other.
     :param cloud_image: a disk of this suite to begin with, instead of packages alone.
     """
 
@@ -57,7 +62,8 @@ class ImageSpec:
         naming.user(self.ssh_user)
         if self.ssh_user in RESERVED_USERS:
             raise InvalidInput(
-                f"ssh_user cannot be {self.ssh_user}.", remedy="name an ordinary user; it gets password-less sudo"
+                f"ssh_user cannot be {self.ssh_user}.",
+                remedy="name an ordinary user; it gets password-less sudo",
             )
         naming.whole("disk_gib", self.disk_gib, 2, 2048)
         for path, text in (self.files or {}).items():
@@ -66,10 +72,14 @@ class ImageSpec:
         for text in self.commands:
             guest_text("commands", text)
         if self.source and self.cloud_image:
-            raise InvalidInput("source and cloud_image exclude each other.", remedy="give the one that it begins with")
+            raise InvalidInput(
+                "source and cloud_image exclude each other.",
+                remedy="give the one that it begins with",
+            )
         if self.source and (self.packages or self.files or self.preload or self.commands):
             raise InvalidInput(
-                "source is a finished machine: packages, files, images and commands cannot be put into it.",
+                "source is a finished machine: packages, files, images and commands cannot be put "
+                "into it.",
                 remedy="put them into the source, or leave source out where images are built",
             )
 
@@ -79,10 +89,12 @@ class BuildOptions:
     """Where an image's packages come from; not part of its digest, which has their versions.
 
     :param mirror: Debian mirror; empty for Debian's own, with its security updates.
-    :param security_mirror: mirror of the security updates that goes with a mirror of your own; empty for none.
+    :param security_mirror: mirror of the security updates that goes with a mirror of your own;
+        empty for none.
     :param proxy: HTTP proxy for the download; empty for none.
     :param preload: where what is preloaded comes from.
-    :param repositories: others beside it. apt takes the latest version of a package, wherever it is.
+    :param repositories: others beside it. apt takes the latest version of a package, wherever it
+        is.
     :param cloud_image: where the cloud image comes from.
     """
 
@@ -102,8 +114,12 @@ class BuildOptions:
 
 def without_secrets(build: BuildOptions) -> BuildOptions:
     """The same mirrors without user names and passwords."""
-    mirror, security, proxy = (_USERINFO.sub("//", url) for url in (build.mirror, build.security_mirror, build.proxy))
-    return BuildOptions(mirror, security, proxy, tuple(r.without_secrets() for r in build.repositories))
+    mirror, security, proxy = (
+        _USERINFO.sub("//", url) for url in (build.mirror, build.security_mirror, build.proxy)
+    )
+    return BuildOptions(
+        mirror, security, proxy, tuple(r.without_secrets() for r in build.repositories)
+    )
 
 
 def guest_path(value: object) -> str:
@@ -112,7 +128,8 @@ def guest_path(value: object) -> str:
     parts = text.split("/")
     if parts[0] or len(parts) < 2 or any(p in ("", ".", "..") for p in parts[1:]):
         raise InvalidInput(
-            f"{naming.shown(value)} is not an absolute, normal file path.", remedy="write it as /directory/file"
+            f"{naming.shown(value)} is not an absolute, normal file path.",
+            remedy="write it as /directory/file",
         )
     return text
 
@@ -124,4 +141,6 @@ def guest_text(path: str, value: object) -> str:
             return value
     except UnicodeEncodeError:
         pass
-    raise InvalidInput(f"{path}: {naming.shown(value)} is not text.", remedy="give the file's content as a string")
+    raise InvalidInput(
+        f"{path}: {naming.shown(value)} is not text.", remedy="give the file's content as a string"
+    )

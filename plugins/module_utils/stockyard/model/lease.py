@@ -26,7 +26,8 @@ _DURATION = re.compile(r"([0-9]{1,9})([smhd]?)")
 class Lease:
     """A lease as it is on record, in the record of its host.
 
-    Who knows its number may ask for more time or give the host back. It opens nothing: the key to the host is apart.
+    Who knows its number may ask for more time or give the host back. It opens nothing: the key to
+    the host is apart.
 
     :param id: a uuid, never given again; see :func:`lease_id`.
     :param holder: whose it is, in words.
@@ -79,22 +80,27 @@ class LeaseSpec:
         if self.pool:
             naming.name("pool", self.pool)
         if not (self.fleet or self.labels or self.pool):
-            raise InvalidInput("nothing says which hosts may be leased.", remedy="name a fleet, labels or a pool")
+            raise InvalidInput(
+                "nothing says which hosts may be leased.", remedy="name a fleet, labels or a pool"
+            )
         check_duration(self.duration)
 
     @property
     def title(self) -> str:
         """What is asked for, in messages."""
         labels = ", ".join(f"{key}={value}" for key, value in sorted(self.labels.items()))
-        named = [f"{what} {name}" for what, name in (("fleet", self.fleet), ("pool", self.pool)) if name]
+        named = [
+            f"{what} {name}" for what, name in (("fleet", self.fleet), ("pool", self.pool)) if name
+        ]
         return " with ".join(part for part in (" in ".join(named), labels) if part)
 
 
 def lease_id(drawn: UUID, yard: str) -> str:
-    """Return the number of a new lease: a random uuid whose last part is a check value of the rest and of the yard.
+    """Return the number of a new lease: a random uuid whose last part is a check value of the rest
+    and of the yard.
 
-    The record of a lease goes with its host. The check value tells a lease that ended from a number that the yard never
-    gave, on every controller, and nothing has to be kept for that.
+    The record of a lease goes with its host. The check value tells a lease that ended from a number
+    that the yard never gave, on every controller, and nothing has to be kept for that.
 
     :param drawn: a random uuid.
     """
@@ -113,13 +119,18 @@ def is_issued(lease: str, yard: str) -> bool:
 def check_duration(duration: float) -> None:
     """Check how long a lease is to last, in seconds."""
     if not 1 <= duration <= LONGEST:
-        raise InvalidInput(f"duration: {duration:g} s is not between 1 s and 30 days.", remedy="write it as 45m")
+        raise InvalidInput(
+            f"duration: {duration:g} s is not between 1 s and 30 days.", remedy="write it as 45m"
+        )
 
 
 def holder_name(value: Any) -> str:
     """Check the name of a holder: a line of text, not empty."""
     if not naming.line("holder", value, HOLDER_MAX).strip():
-        raise InvalidInput("holder: there is nothing in it.", remedy="say who holds the lease, such as a job's number")
+        raise InvalidInput(
+            "holder: there is nothing in it.",
+            remedy="say who holds the lease, such as a job's number",
+        )
     return str(value)
 
 
@@ -131,5 +142,8 @@ def seconds(what: str, value: Any) -> float:
     text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
     found = _DURATION.fullmatch(text) if isinstance(text, str) else None
     if not found:
-        raise InvalidInput(f"{what}: {naming.shown(value)} is not a duration.", remedy="write it as 90s, 45m, 2h or 1d")
+        raise InvalidInput(
+            f"{what}: {naming.shown(value)} is not a duration.",
+            remedy="write it as 90s, 45m, 2h or 1d",
+        )
     return float(int(found[1]) * UNITS[found[2] or "s"])

@@ -3,8 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Names: what is allowed, and how an object is called on the hypervisor.
 
-A name on the hypervisor is ``owner.tenant.name`` for a host, ``owner.tenant.template.name.generation`` for a template.
-No part can hold a dot, so two objects never share a name and none can be mistaken for another.
+A name on the hypervisor is ``owner.tenant.name`` for a host,
+``owner.tenant.template.name.generation`` for a template. No part can hold a dot, so two objects
+never share a name and none can be mistaken for another.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ _PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]{0,98}[a-z0-9+.]")
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 _LABEL_KEY = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?")
 _DIGEST = re.compile(r"[0-9a-z]{1,128}")
-# A digest, or on vSphere a machine and its version: 4b0e…@2026-01-31T12:00:00.000000Z. It can be a directory's name.
+# A digest, or on vSphere a machine and its version: 4b0e…@2026-01-31T12:00:00.000000Z. It can be a
+# directory's name.
 _IMAGE = re.compile(r"[0-9A-Za-z][0-9A-Za-z@:.+_-]{0,254}")
 _SERIAL = re.compile(r"[0-9a-f]{0,64}")
 # Seconds since the epoch that a record can hold: the year 5138.
@@ -36,26 +38,32 @@ FLEET_NAME_MAX = 40
 
 
 def name(kind: str, value: Any, longest: int = 63) -> str:
-    """Check a name: lower-case ASCII letters, digits and inner hyphens (RFC 1123), at most ``longest``.
+    """Check a name: lower-case ASCII letters, digits and inner hyphens (RFC 1123), at most
+    ``longest``.
 
     :raises InvalidInput: when it is anything else.
     """
     if not isinstance(value, str) or not _NAME.fullmatch(value) or len(value) > longest:
         raise InvalidInput(
             f"{shown(value)} is not a valid {kind} name.",
-            remedy=f"use 1 to {longest} lower-case letters, digits and hyphens; no hyphen first or last",
+            remedy=f"use 1 to {longest} lower-case letters, digits and hyphens; no hyphen first or "
+            f"last",
         )
     return value
 
 
 def user(value: Any) -> str:
     """Check a login name."""
-    return _matching("user name", _USER, value, "use lower-case letters, digits, _ and -, at most 32")
+    return _matching(
+        "user name", _USER, value, "use lower-case letters, digits, _ and -, at most 32"
+    )
 
 
 def package(value: Any) -> str:
     """Check the name of a Debian package (Debian Policy 5.6.1)."""
-    return _matching("Debian package name", _PACKAGE, value, "name a package without version or options")
+    return _matching(
+        "Debian package name", _PACKAGE, value, "name a package without version or options"
+    )
 
 
 def identifier(value: Any) -> str:
@@ -80,13 +88,17 @@ def address(value: Any) -> str:
             return str(ipaddress.IPv4Address(value))
     except ValueError:
         pass
-    raise InvalidInput(f"{shown(value)} is not an IPv4 address.", remedy="write it as four numbers and dots")
+    raise InvalidInput(
+        f"{shown(value)} is not an IPv4 address.", remedy="write it as four numbers and dots"
+    )
 
 
 def labels(value: Any) -> dict[str, str]:
     """Check labels: a mapping of keys to strings of at most 255 printable characters."""
     if not isinstance(value, dict):
-        raise InvalidInput(f"labels are {shown(value)}, not a mapping.", remedy="give labels as key: value pairs")
+        raise InvalidInput(
+            f"labels are {shown(value)}, not a mapping.", remedy="give labels as key: value pairs"
+        )
     checked: dict[str, str] = {}
     for key, text in value.items():
         _matching("label key", _LABEL_KEY, key, "use letters, digits and . _ / -, at most 63")
@@ -119,7 +131,8 @@ def seconds(what: str, value: Any, low: float, high: float) -> float:
     # Not "value < low": nan is neither.
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
         raise InvalidInput(
-            f"{what}: {shown(value)} is not a time.", remedy=f"give {low:g} to {high:g} seconds, as a number"
+            f"{what}: {shown(value)} is not a time.",
+            remedy=f"give {low:g} to {high:g} seconds, as a number",
         )
     return float(value)
 
@@ -145,17 +158,30 @@ def serial(what: str, value: Any) -> str:
 
 
 def prose(what: str, value: Any, longest: int = 8192) -> str:
-    """Check text of several lines, such as a reason: no control characters but line breaks and tabs."""
-    if not isinstance(value, str) or len(value) > longest or not re.sub(r"[\n\t]", "", value).isprintable():
-        raise InvalidInput(f"{what}: {shown(value)} is not text.", remedy="take out control characters")
+    """Check text of several lines, such as a reason: no control characters but line breaks and
+    tabs.
+    """
+    if (
+        not isinstance(value, str)
+        or len(value) > longest
+        or not re.sub(r"[\n\t]", "", value).isprintable()
+    ):
+        raise InvalidInput(
+            f"{what}: {shown(value)} is not text.", remedy="take out control characters"
+        )
     return value
 
 
 def duration(what: str, value: Any) -> float:
-    """A length of time as users write it: a number of seconds, or a number with ``s``, ``m``, ``h``, ``d`` or ``w``."""
+    """A length of time as users write it: a number of seconds, or a number with ``s``, ``m``,
+    ``h``, ``d`` or ``w``.
+    """
     found = _DURATION.fullmatch(str(value)) if isinstance(value, (str, int, float)) else None
     if not found or isinstance(value, bool):
-        raise InvalidInput(f"{what}: {shown(value)} is not a length of time.", remedy="write it as 90s, 45m, 12h or 7d")
+        raise InvalidInput(
+            f"{what}: {shown(value)} is not a length of time.",
+            remedy="write it as 90s, 45m, 12h or 7d",
+        )
     return float(found[1]) * _UNITS[found[2]]
 
 
@@ -163,7 +189,9 @@ def choice(what: str, value: Any, allowed: Iterable[str]) -> str:
     """Check that a word is one of the allowed ones."""
     words = tuple(allowed)
     if value not in words:
-        raise InvalidInput(f"{what}: {shown(value)} is not known.", remedy=f"choose one of {', '.join(words)}")
+        raise InvalidInput(
+            f"{what}: {shown(value)} is not known.", remedy=f"choose one of {', '.join(words)}"
+        )
     return str(value)
 
 

@@ -29,8 +29,9 @@ class GuestNetwork:
     """What a guest is told of its network.
 
     :param gateway: empty for a guest that has no way out.
-    :param nameserver: server of names. The guest's own address if it has no way out: nothing listens there, so lookups
-        are refused at once instead of timing out. Empty to keep the image's.
+    :param nameserver: server of names. The guest's own address if it has no way out: nothing
+        listens there, so lookups are refused at once instead of timing out. Empty to keep the
+        image's.
     """
 
     address: str
@@ -62,19 +63,24 @@ def network_name(value: Any) -> str:
     """Check the name of a libvirt network, or of a port group."""
     if not isinstance(value, str) or not _NETWORK.fullmatch(value):
         raise InvalidInput(
-            f"network: {naming.shown(value)} is not the name of a network.", remedy="see virsh net-list, or vCenter"
+            f"network: {naming.shown(value)} is not the name of a network.",
+            remedy="see virsh net-list, or vCenter",
         )
     return value
 
 
 def bound(bind: str, ports: Iterable[int], held: Published) -> Published:
-    """What a host is to publish at an address that it shares with others, but for what is held for it."""
+    """What a host is to publish at an address that it shares with others, but for what is held for
+    it.
+    """
     wanted = ((bind, port) for port in ports) if bind else ()
     return frozenset(one for one in wanted if not clash(frozenset([one]), held))
 
 
 def clash(wanted: Published, taken: Iterable[tuple[str, int]]) -> tuple[str, int] | None:
-    """The first address and port of ``wanted`` that somebody has: ``0.0.0.0`` has a port at every address."""
+    """The first address and port of ``wanted`` that somebody has: ``0.0.0.0`` has a port at every
+    address.
+    """
     for address, port in sorted(wanted):
         for other, used in taken:
             if port == used and (address == other or EVERYWHERE in (address, other)):

@@ -1,7 +1,8 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A fleet over several hypervisors: which of its hosts are to be on which. A pure function of the declaration.
+"""A fleet over several hypervisors: which of its hosts are to be on which. A pure function of the
+declaration.
 
 No hypervisor is asked: each run works out the share of the one that it runs on, and all runs agree.
 """
@@ -26,8 +27,8 @@ class Hypervisor:
     """One of the hypervisors of a fleet.
 
     :param name: at most 16 characters; part of the names of the hosts on it.
-    :param state: ``active``; ``evacuated`` is to have none of the fleet's hosts, and its share moves to the others;
-        ``dead`` is the same and says that nobody is to wait for it.
+    :param state: ``active``; ``evacuated`` is to have none of the fleet's hosts, and its share
+        moves to the others; ``dead`` is the same and says that nobody is to wait for it.
     :param most: how many of the fleet's hosts it takes; ``None`` for any number.
     """
 
@@ -53,9 +54,11 @@ def check(hypervisors: Sequence[Hypervisor], here: str, placement: str, count: i
         raise InvalidInput("hypervisors: one is named twice.", remedy="name each once")
     if hypervisors and here not in names:
         raise InvalidInput(
-            f"here: {naming.shown(here)} is not among the fleet's hypervisors.", cause=f"they are {', '.join(names)}",
-            remedy="say by its name which of them this is; to empty one, keep it in the list as evacuated",
-        )  # fmt: skip
+            f"here: {naming.shown(here)} is not among the fleet's hypervisors.",
+            cause=f"they are {', '.join(names)}",
+            remedy="say by its name which of them this is; to empty one, keep it in the list as "
+            "evacuated",
+        )
     if hypervisors:
         shares(hypervisors, placement, count)
 
@@ -65,7 +68,11 @@ def shares(hypervisors: Sequence[Hypervisor], placement: str, count: int) -> dic
 
     :raises InvalidInput: when they do not take as many as there are to be.
     """
-    room = {h.name: count if h.most is None else min(h.most, count) for h in hypervisors if h.state == "active"}
+    room = {
+        h.name: count if h.most is None else min(h.most, count)
+        for h in hypervisors
+        if h.state == "active"
+    }
     if sum(room.values()) < count:
         raise InvalidInput(
             f"hypervisors: they take {sum(room.values())} hosts, and {count} are wanted.",
@@ -75,7 +82,8 @@ def shares(hypervisors: Sequence[Hypervisor], placement: str, count: int) -> dic
     left = count
     while left:
         open_ones = [name for name in room if found[name] < room[name]]
-        # Packed, the first takes all it can; spread, each takes its part, and the first ones the rest.
+        # Packed, the first takes all it can; spread, each takes its part, and the first ones the
+        # rest.
         part = left if placement == "pack" else max(1, left // len(open_ones))
         for name in open_ones:
             taken = min(part, room[name] - found[name], left)
@@ -84,7 +92,9 @@ def shares(hypervisors: Sequence[Hypervisor], placement: str, count: int) -> dic
     return found
 
 
-def dealt(names: Sequence[str], hypervisors: Sequence[Hypervisor], placement: str, here: str) -> tuple[str, ...]:
+def dealt(
+    names: Sequence[str], hypervisors: Sequence[Hypervisor], placement: str, here: str
+) -> tuple[str, ...]:
     """The declared names that are the share of one hypervisor: a run of them, in their order."""
     found, start = shares(hypervisors, placement, len(names)), 0
     for hypervisor in hypervisors:

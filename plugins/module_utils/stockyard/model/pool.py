@@ -1,7 +1,9 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Pools: what is declared, and what is on record. Whether something has room in one is decided in :mod:`.room`."""
+"""Pools: what is declared, and what is on record. Whether something has room in one is decided in
+:mod:`.room`.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,12 @@ from . import naming
 
 ON_FULL = ("refuse", "fill")
 # The limits of a pool, by name: what each counts.
-LIMITS = {"hosts": "hosts", "vcpus": "vCPUs", "memory_mib": "MiB of memory", "disk_gib": "GiB of disk"}
+LIMITS = {
+    "hosts": "hosts",
+    "vcpus": "vCPUs",
+    "memory_mib": "MiB of memory",
+    "disk_gib": "GiB of disk",
+}
 _MOST = {"hosts": 100000, "vcpus": 1 << 20, "memory_mib": 1 << 30, "disk_gib": 1 << 30}
 LARGEST_OVERCOMMIT = 64.0
 LARGEST_SHARES = 1000000
@@ -28,7 +35,8 @@ class PoolSpec:
     :param memory_mib: the memory that there is for them, in MiB.
     :param memory_overcommit: how many times that memory their nominal sizes may come to.
     :param disk_gib: how large their disks may be in all, in GiB, by virtual size.
-    :param cpu_shares: its weight against pools beside it where the processor is short; 0 for the usual one.
+    :param cpu_shares: its weight against pools beside it where the processor is short; 0 for the
+        usual one.
     :param memory_shares: the same for memory, where the hypervisor shares that out.
     :param cpu_reservation_mhz: what it is sure of, where the hypervisor can promise that.
     :param memory_reservation_mib: the same for memory.
@@ -55,7 +63,11 @@ class PoolSpec:
         if self.parent:
             naming.name("pool", self.parent)
         if self.parent == self.name:
-            raise InvalidInput("a pool cannot be in itself.", name=f"pool {self.name}", remedy="name another parent")
+            raise InvalidInput(
+                "a pool cannot be in itself.",
+                name=f"pool {self.name}",
+                remedy="name another parent",
+            )
         for limit, most in _MOST.items():
             naming.whole(limit, getattr(self, limit), 0, most)
         for weight in ("cpu_shares", "memory_shares"):
@@ -69,14 +81,18 @@ class PoolSpec:
         # Not "times < 1": nan is neither.
         if isinstance(times, bool) or not 1 <= times <= LARGEST_OVERCOMMIT:
             raise InvalidInput(
-                f"memory_overcommit: {naming.shown(times)} is not a number from 1 to {LARGEST_OVERCOMMIT:g}.",
-                name=f"pool {self.name}", remedy="give 1 for no more than there is, 2 for twice as much",
-            )  # fmt: skip
+                f"memory_overcommit: {naming.shown(times)} is not a number from 1 to "
+                f"{LARGEST_OVERCOMMIT:g}.",
+                name=f"pool {self.name}",
+                remedy="give 1 for no more than there is, 2 for twice as much",
+            )
         if self.memory_mib and self.memory_reservation_mib > self.memory_mib:
             raise InvalidInput(
-                f"memory_reservation_mib is {self.memory_reservation_mib}, over memory_mib {self.memory_mib}.",
-                name=f"pool {self.name}", remedy="lower the reservation",
-            )  # fmt: skip
+                f"memory_reservation_mib is {self.memory_reservation_mib}, over memory_mib "
+                f"{self.memory_mib}.",
+                name=f"pool {self.name}",
+                remedy="lower the reservation",
+            )
 
     def limit(self, name: str) -> int:
         """How much of something may be given out, overcommit and all; 0 for any amount."""
@@ -118,7 +134,9 @@ class PoolRecord:
 
     @property
     def domain(self) -> str:
-        """What it is called on the hypervisor. No host or template is called so: a dot more, and another word."""
+        """What it is called on the hypervisor. No host or template is called so: a dot more, and
+        another word.
+        """
         return pool_domain(self.owner, self.tenant, self.name)
 
     @property

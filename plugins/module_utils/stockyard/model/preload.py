@@ -11,15 +11,18 @@ from dataclasses import dataclass
 from ..errors import InvalidInput
 from . import naming
 
-# A file that `docker save` wrote; a root file system as a tar file; an image in a registry; a directory to build.
+# A file that `docker save` wrote; a root file system as a tar file; an image in a registry; a
+# directory to build.
 KINDS = ("archive", "rootfs", "image", "build")
 # Docker's own grammar of references, less what nobody needs: host, port, path, tag.
 _PART = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
 _NAME = re.compile(
-    rf"(?:[A-Za-z0-9.-]+(?::[0-9]{{1,5}})?/)?{_PART}(?:/{_PART})*(?::[A-Za-z0-9_][A-Za-z0-9_.-]{{0,127}})?"
+    rf"(?:[A-Za-z0-9.-]+(?::[0-9]{{1,5}})?/)?{_PART}(?:/{_PART})*"
+    r"(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?"
 )
 _BY_DIGEST = re.compile(
-    rf"(https?://)?([A-Za-z0-9.-]+(?::[0-9]{{1,5}})?)/({_PART}(?:/{_PART})*)@sha256:([0-9a-f]{{64}})"
+    rf"(https?://)?([A-Za-z0-9.-]+(?::[0-9]{{1,5}})?)/({_PART}(?:/{_PART})*)"
+    r"@sha256:([0-9a-f]{64})"
 )
 
 
@@ -28,9 +31,11 @@ class Preload:
     """One image, or the images of one archive.
 
     :param kind: ``archive``, ``rootfs``, ``image`` or ``build``.
-    :param source: a path where the SDK runs; for ``image`` a reference by digest, ``[http://]registry/name@sha256:…``.
+    :param source: a path where the SDK runs; for ``image`` a reference by digest,
+        ``[http://]registry/name@sha256:…``.
     :param name: what Docker is to call it; an archive has names of its own.
-    :param digest: SHA-256 of what it is, found out by reading it; all of it that counts for the template's digest.
+    :param digest: SHA-256 of what it is, found out by reading it; all of it that counts for the
+        template's digest.
     """
 
     kind: str
@@ -41,12 +46,19 @@ class Preload:
     def __post_init__(self) -> None:
         naming.choice("preload", self.kind, KINDS)
         if not naming.line("preload", self.source, 4096):
-            raise InvalidInput(f"preload: {self.kind} is empty.", remedy="give a path, or a reference by digest")
+            raise InvalidInput(
+                f"preload: {self.kind} is empty.", remedy="give a path, or a reference by digest"
+            )
         if bool(self.name) == (self.kind == "archive"):
             remedy = "leave name out for an archive, which has names, and give one for all else"
-            raise InvalidInput(f"preload: {self.kind} and name {self.name!a} do not go together.", remedy=remedy)
+            raise InvalidInput(
+                f"preload: {self.kind} and name {self.name!a} do not go together.", remedy=remedy
+            )
         if self.name and (len(self.name) > 255 or not _NAME.fullmatch(self.name)):
-            raise InvalidInput(f"preload: {naming.shown(self.name)} is no image's name.", remedy="write it as app:1.0")
+            raise InvalidInput(
+                f"preload: {naming.shown(self.name)} is no image's name.",
+                remedy="write it as app:1.0",
+            )
         if self.kind == "image":
             reference(self.source)
 
@@ -64,7 +76,8 @@ class Reference:
 
 
 def reference(text: str) -> Reference:
-    """Read a reference by digest. A tag is refused: what it means changes, and a template's digest would not.
+    """Read a reference by digest. A tag is refused: what it means changes, and a template's digest
+    would not.
 
     :raises InvalidInput: when it is anything else.
     """

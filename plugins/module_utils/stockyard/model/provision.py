@@ -1,7 +1,9 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The user's own playbook or roles that a template is given before the freeze, as they are declared. Reads nothing."""
+"""The user's own playbook or roles that a template is given before the freeze, as they are
+declared. Reads nothing.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,8 @@ class Provision:
     :param playbook: a path where the SDK runs; its plays are for ``template`` or ``all``.
     :param roles: directories of roles, applied one after the other as root, instead of a playbook.
     :param variables: extra variables; part of the digest, and no place for secrets.
-    :param files: what counts for the digest, files and directories beside the playbook; empty for its whole directory.
+    :param files: what counts for the digest, files and directories beside the playbook; empty for
+        its whole directory.
     :param digest: SHA-256 of what is in all of it, found out by reading it.
     """
 
@@ -36,19 +39,28 @@ class Provision:
 
     def __post_init__(self) -> None:
         if bool(self.playbook) == bool(self.roles):
-            raise InvalidInput("provision: a playbook or roles are needed.", remedy="give one of the two")
+            raise InvalidInput(
+                "provision: a playbook or roles are needed.", remedy="give one of the two"
+            )
         for text in (self.playbook, *self.roles, *self.files):
             naming.line("provision", text, 4096)
         if not all((*self.roles, *self.files)):
-            raise InvalidInput("provision: a path is empty.", remedy="leave it out, or name a file or a directory")
+            raise InvalidInput(
+                "provision: a path is empty.", remedy="leave it out, or name a file or a directory"
+            )
         if self.files and not self.playbook:
-            raise InvalidInput("provision: files go with a playbook.", remedy="leave them out: all of a role counts")
+            raise InvalidInput(
+                "provision: files go with a playbook.",
+                remedy="leave them out: all of a role counts",
+            )
         for name in self.variables or {}:
             _variable(name)
         try:
             json.dumps(self.variables, allow_nan=False)
         except (TypeError, ValueError, RecursionError) as error:
-            raise InvalidInput("provision: the variables are not plain data.", cause=str(error)) from error
+            raise InvalidInput(
+                "provision: the variables are not plain data.", cause=str(error)
+            ) from error
 
     @property
     def title(self) -> str:
@@ -60,17 +72,23 @@ class Provision:
     def sum(self) -> str:
         """What counts of it for the digest of a template: the content and not its place."""
         names = [PurePath(path).name for path in (self.playbook, *self.roles)]
-        return codec.digest({"content": self.digest, "names": names, "variables": self.variables or {}})
+        return codec.digest(
+            {"content": self.digest, "names": names, "variables": self.variables or {}}
+        )
 
 
 def _variable(name: object) -> None:
-    """Check an extra variable. Ansible's own would lead the play to another machine than the template."""
+    """Check an extra variable. Ansible's own would lead the play to another machine than the
+    template.
+    """
     if not isinstance(name, str) or not _VARIABLE.fullmatch(name):
         raise InvalidInput(
-            f"provision: {naming.shown(name)} is no variable's name.", remedy="use letters, digits and _"
+            f"provision: {naming.shown(name)} is no variable's name.",
+            remedy="use letters, digits and _",
         )
     if name.startswith("ansible_"):
         raise InvalidInput(
-            f"provision: {name} is Ansible's own variable.", cause="how the template is reached is not yours to say",
+            f"provision: {name} is Ansible's own variable.",
+            cause="how the template is reached is not yours to say",
             remedy="leave it out, or set it in the playbook",
-        )  # fmt: skip
+        )

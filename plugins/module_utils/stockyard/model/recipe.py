@@ -19,7 +19,8 @@ class Recipe:
     :param early: the same, laid down before packages are configured.
     :param source: a machine of the hypervisor's that is cloned instead, and has all of it already.
     :param preload: kind, name and SHA-256 of each thing that is put into Docker before the freeze.
-    :param cloud_image: the checksum of the cloud image that it begins with; ``early`` is then what cloud-init is given.
+    :param cloud_image: the checksum of the cloud image that it begins with; ``early`` is then what
+        cloud-init is given.
     """
 
     suite: str
@@ -34,7 +35,9 @@ class Recipe:
 
 @dataclass(frozen=True)
 class GuestFile:
-    """A file in the guest, owned by root: text, or the target of a link when the mode says S_IFLNK."""
+    """A file in the guest, owned by root: text, or the target of a link when the mode
+    says S_IFLNK.
+    """
 
     text: str
     mode: int = 0o644

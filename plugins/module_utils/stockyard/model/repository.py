@@ -22,8 +22,10 @@ class Repository:
     """One source of packages.
 
     :param url: where it is.
-    :param signed_by: the public key that it is signed with, ASCII-armored. There is no way around a signature.
-    :param suite: its suite; empty for the image's own. One that ends with a slash is a directory without components.
+    :param signed_by: the public key that it is signed with, ASCII-armored. There is no way around a
+        signature.
+    :param suite: its suite; empty for the image's own. One that ends with a slash is a directory
+        without components.
     :param components: its components.
     """
 
@@ -36,13 +38,15 @@ class Repository:
         web_address("repository", self.url)
         if not _armored(self.signed_by):
             raise InvalidInput(
-                f"repository {naming.shown(self.url)}: signed_by is not an ASCII-armored public key.",
+                f"repository {naming.shown(self.url)}: signed_by is not an ASCII-armored public "
+                f"key.",
                 remedy="give the text that gpg --armor --export prints",
             )
         for word in (*((self.suite,) if self.suite else ()), *self.components):
             if not _plain(word):
                 raise InvalidInput(
-                    f"repository {naming.shown(self.url)}: {naming.shown(word)} is not a suite or component.",
+                    f"repository {naming.shown(self.url)}: {naming.shown(word)} is not a suite or "
+                    f"component.",
                     remedy="give words such as stable and main",
                 )
         if not self.components and not self.suite.endswith("/"):
@@ -52,7 +56,8 @@ class Repository:
             )
 
     def stanza(self, suite: str) -> str:
-        """It as a paragraph of a ``.sources`` file, the key in it: apt may run as a user who cannot read our files.
+        """It as a paragraph of a ``.sources`` file, the key in it: apt may run as a user who cannot
+        read our files.
 
         See sources.list(5), "deb822-style format"; apt 2.3.10 and later read such keys.
         """
@@ -71,7 +76,9 @@ class Repository:
 def _armored(key: object) -> bool:
     text = key.strip() if isinstance(key, str) else ""
     whole = text.startswith(_BEGIN) and text.endswith(_END) and text.isascii()
-    return whole and len(text) <= _LONGEST_KEY and all(c.isprintable() or c in "\r\n\t" for c in text)
+    return (
+        whole and len(text) <= _LONGEST_KEY and all(c.isprintable() or c in "\r\n\t" for c in text)
+    )
 
 
 def _plain(word: object) -> bool:
@@ -82,7 +89,11 @@ def web_address(what: str, value: object) -> str:
     """Check the URL of something that apt reads."""
     text = naming.line(what, value, 1024)
     if not text.startswith(("http://", "https://", "file:///")):
-        raise InvalidInput(f"{what}: {naming.shown(text)} is not a URL.", remedy="give http://… or https://…")
+        raise InvalidInput(
+            f"{what}: {naming.shown(text)} is not a URL.", remedy="give http://… or https://…"
+        )
     if any(c in text for c in " \"'\\<>`$"):
-        raise InvalidInput(f"{what}: {naming.shown(text)} holds white space or quotes.", remedy="encode them")
+        raise InvalidInput(
+            f"{what}: {naming.shown(text)} holds white space or quotes.", remedy="encode them"
+        )
     return text

@@ -36,7 +36,8 @@ class Limits:
     :param read_mib: MiB a second that all containers together read from the disk.
     :param write_mib: the same for writing.
     :param network_mib: MiB a second that all containers together send.
-    :param disk_percent: what images and containers take of the host's disk, and of its inodes, in hundredths.
+    :param disk_percent: what images and containers take of the host's disk, and of its inodes, in
+        hundredths.
     :param container_pids: processes of a container that asks for no limit of its own.
     :param container_memory_percent: memory of such a container, in hundredths of the host's.
     """
@@ -63,7 +64,8 @@ class Limits:
             naming.whole(f"limits.{what}", getattr(self, what), 0, 1 << 20)
         if self.cpus and not _is(_CPUS, self.cpus):
             raise InvalidInput(
-                f"limits.cpus: {naming.shown(self.cpus)} is no list of CPUs.", remedy="write it as 0,2-3"
+                f"limits.cpus: {naming.shown(self.cpus)} is no list of CPUs.",
+                remedy="write it as 0,2-3",
             )
 
 
@@ -71,11 +73,13 @@ class Limits:
 class Policy:
     """What the authorization plugin lets through beside what is harmless.
 
-    :param mounts: paths of the host that containers may mount, exactly these; a path below one is another path.
-    :param images: images that may be pulled and run; a ``*`` at the end stands for anything. Empty: all.
+    :param mounts: paths of the host that containers may mount, exactly these; a path below one is
+        another path.
+    :param images: images that may be pulled and run; a ``*`` at the end stands for anything. Empty:
+        all.
     :param by_digest: whether images have to be named by their digest.
-    :param build: whether images may be built. No plugin sees all of such a request, so that without ``remap`` it is
-        refused anyhow.
+    :param build: whether images may be built. No plugin sees all of such a request, so that without
+        ``remap`` it is refused anyhow.
     """
 
     mounts: tuple[str, ...] = ()
@@ -90,7 +94,8 @@ class Policy:
             if not _is(_IMAGE, image):
                 raise InvalidInput(
                     f"policy.images: {naming.shown(image)} is no image.",
-                    remedy="write it as name, name:tag, name@sha256:… or the beginning of one and *",
+                    remedy="write it as name, name:tag, name@sha256:… or the beginning of one and "
+                    "*",
                 )
 
 
@@ -122,33 +127,59 @@ class Settings:
     encrypted_data: bool = False
 
 
-_OPEN = Settings("trusted", "none", no_new_privileges=False, icc=True, kernel=False, firewall=False, audit=False)
+_OPEN = Settings(
+    "trusted", "none", no_new_privileges=False, icc=True, kernel=False, firewall=False, audit=False
+)
 _SHARED = Settings(
-    "shared", "remap", no_new_privileges=True, icc=False, kernel=True, firewall=True, audit=False,
+    "shared",
+    "remap",
+    no_new_privileges=True,
+    icc=False,
+    kernel=True,
+    firewall=True,
+    audit=False,
     limits=Limits(pids=4096, memory_percent=80, container_pids=1024, disk_percent=60),
-)  # fmt: skip
+)
 _HOSTILE = replace(
-    _SHARED, profile="hostile", audit=True, policy=Policy(),
+    _SHARED,
+    profile="hostile",
+    audit=True,
+    policy=Policy(),
     limits=Limits(
-        pids=2048, memory_percent=75, container_pids=512, container_memory_percent=50, network_mib=64, disk_percent=60
+        pids=2048,
+        memory_percent=75,
+        container_pids=512,
+        container_memory_percent=50,
+        network_mib=64,
+        disk_percent=60,
     ),
-)  # fmt: skip
+)
 DEFAULTS = {found.profile: found for found in (_OPEN, _SHARED, _HOSTILE)}
 # What may be said beside the profile.
 CHANGES = (
-    "user_namespaces", "no_new_privileges", "icc", "kernel", "firewall", "audit", "authorization", "seccomp", "sysctls",
-    "limits", "policy", "encrypted_data",
-)  # fmt: skip
+    "user_namespaces",
+    "no_new_privileges",
+    "icc",
+    "kernel",
+    "firewall",
+    "audit",
+    "authorization",
+    "seccomp",
+    "sysctls",
+    "limits",
+    "policy",
+    "encrypted_data",
+)
 
 
 @dataclass(frozen=True)
 class SecuritySpec:
     """A profile, and what is to be otherwise. ``None`` is the profile's own.
 
-    :param profile: ``trusted`` (a machine of one's own: privileged containers work), ``shared`` (people who mean well
-        share it) or ``hostile`` (whoever has it tries to get out).
-    :param user_namespaces: ``none``, ``remap`` (the root of containers is no root of the host) or ``rootless`` (dockerd
-        itself is an ordinary user).
+    :param profile: ``trusted`` (a machine of one's own: privileged containers work), ``shared``
+        (people who mean well share it) or ``hostile`` (whoever has it tries to get out).
+    :param user_namespaces: ``none``, ``remap`` (the root of containers is no root of the host) or
+        ``rootless`` (dockerd itself is an ordinary user).
     :param authorization: whether an authorization plugin looks at each request.
     :param encrypted_data: whether the volumes of its hosts are encrypted; with ``docker: stopped``.
     :param limits: single limits of :class:`Limits`, the others stay the profile's.
@@ -174,7 +205,10 @@ class SecuritySpec:
             naming.choice("security.user_namespaces", self.user_namespaces, USER_NAMESPACES)
         for key, value in (self.sysctls or {}).items():
             if not _is(_SYSCTL, key):
-                raise InvalidInput(f"security.sysctls: {naming.shown(key)} is no kernel setting.", remedy="write a.b.c")
+                raise InvalidInput(
+                    f"security.sysctls: {naming.shown(key)} is no kernel setting.",
+                    remedy="write a.b.c",
+                )
             naming.line(f"security.sysctls {key}", value)
         _check_seccomp(self.seccomp)
         _refuse_impossible(self.settings())
@@ -187,22 +221,35 @@ class SecuritySpec:
         authorized = base.policy is not None if self.authorization is None else self.authorization
         if self.policy and not authorized:
             raise InvalidInput(
-                "security.policy is given, and nothing would enforce it.", remedy="set authorization to true as well"
+                "security.policy is given, and nothing would enforce it.",
+                remedy="set authorization to true as well",
             )
         rootless = self.user_namespaces == "rootless" and self.authorization is None
-        policy = (self.policy or base.policy or Policy()) if authorized and not (rootless and not self.policy) else None
+        policy = (
+            (self.policy or base.policy or Policy())
+            if authorized and not (rootless and not self.policy)
+            else None
+        )
         return replace(
-            base, **said, policy=policy, limits=self._limits(base), sysctls=dict(self.sysctls or {}),
-            seccomp=self.seccomp, encrypted_data=self.encrypted_data,
-        )  # fmt: skip
+            base,
+            **said,
+            policy=policy,
+            limits=self._limits(base),
+            sysctls=dict(self.sysctls or {}),
+            seccomp=self.seccomp,
+            encrypted_data=self.encrypted_data,
+        )
 
     def _limits(self, base: Settings) -> Limits:
-        """The profile's limits and those that were said. Only a limit that was said is one that cannot be had."""
+        """The profile's limits and those that were said. Only a limit that was said is one that
+        cannot be had.
+        """
         known = set(Limits.__dataclass_fields__)
         unknown = sorted(str(key) for key in (self.limits or {}) if key not in known)
         if unknown:
             raise InvalidInput(
-                f"security.limits: {unknown[0]!a} is not known.", remedy=f"use {', '.join(sorted(known))}"
+                f"security.limits: {unknown[0]!a} is not known.",
+                remedy=f"use {', '.join(sorted(known))}",
             )
         rootless = self.user_namespaces == "rootless"
         start = replace(base.limits, network_mib=0, disk_percent=0) if rootless else base.limits
@@ -223,7 +270,8 @@ def _check_seccomp(text: str) -> None:
     if not whole or not isinstance(profile.get("defaultAction"), str):
         raise InvalidInput(
             "security.seccomp is no seccomp profile.",
-            remedy="give JSON text with defaultAction and syscalls, as Docker's documentation has it",
+            remedy="give JSON text with defaultAction and syscalls, as Docker's documentation has "
+            "it",
         )
     if profile["defaultAction"] in ("SCMP_ACT_ALLOW", "SCMP_ACT_LOG", "SCMP_ACT_TRACE"):
         raise InvalidInput(
@@ -240,7 +288,8 @@ def _refuse_impossible(chosen: Settings) -> None:
     if chosen.policy is not None:
         raise InvalidInput(
             "security: rootless and authorization cannot go together.",
-            cause="a rootless dockerd belongs to the user whom the plugin is to hold back: he can start another",
+            cause="a rootless dockerd belongs to the user whom the plugin is to hold back: he can "
+            "start another",
             remedy="choose remap with authorization, or rootless with authorization: false",
         )
     if chosen.limits.network_mib:

@@ -30,9 +30,17 @@ class Size:
 
 def grows(before: Size, after: Size) -> bool:
     """Whether more of anything is wanted than before."""
-    return after.vcpus > before.vcpus or after.memory_mib > before.memory_mib or after.disk_gib > before.disk_gib
+    return (
+        after.vcpus > before.vcpus
+        or after.memory_mib > before.memory_mib
+        or after.disk_gib > before.disk_gib
+    )
 
 
 def larger(one: Size, other: Size) -> Size:
     """As much of everything as the one or the other has."""
-    return Size(max(one.vcpus, other.vcpus), max(one.memory_mib, other.memory_mib), max(one.disk_gib, other.disk_gib))
+    return Size(
+        max(one.vcpus, other.vcpus),
+        max(one.memory_mib, other.memory_mib),
+        max(one.disk_gib, other.disk_gib),
+    )

@@ -42,7 +42,9 @@ class Hardware:
         naming.whole("spare_ports", self.spare_ports, 0, 12)
         naming.choice("accelerator", self.accelerator, ACCELERATORS)
         if self.vcpus > self.max_vcpus:
-            raise InvalidInput(f"vcpus is {self.vcpus}, over max_vcpus {self.max_vcpus}.", remedy="raise max_vcpus")
+            raise InvalidInput(
+                f"vcpus is {self.vcpus}, over max_vcpus {self.max_vcpus}.", remedy="raise max_vcpus"
+            )
 
 
 @dataclass(frozen=True)
@@ -55,9 +57,12 @@ class TemplateSpec:
     :param build: how it is fetched; not part of the digest.
     :param hardware: the machine.
     :param docker: ``running`` (frozen with dockerd up) or ``stopped`` (dockerd starts in the fork).
-    :param upgrade: whether later packages at the mirror ask for a new generation; the mirror is asked in every run.
-    :param max_age: seconds after which a new generation is asked for, whether packages moved or not.
-    :param keep_generations: how many stay, the one that rules among them; those that hosts live on stay anyhow.
+    :param upgrade: whether later packages at the mirror ask for a new generation; the mirror is
+        asked in every run.
+    :param max_age: seconds after which a new generation is asked for, whether packages moved or
+        not.
+    :param keep_generations: how many stay, the one that rules among them; those that hosts live on
+        stay anyhow.
     :param max_memory_mib: how much memory a running host can be given, in MiB; none more when 0.
     :param security: how well its hosts are shut; part of the digest.
     :param provision: a playbook or roles that are run against it before the freeze.
@@ -87,14 +92,17 @@ class TemplateSpec:
         naming.whole("max_memory_mib", self.max_memory_mib, 0, 1 << 22)
         if 0 < self.max_memory_mib < self.hardware.memory_mib:
             raise InvalidInput(
-                f"max_memory_mib is {self.max_memory_mib}, under memory_mib {self.hardware.memory_mib}.",
-                name=f"template {self.name}", remedy="raise max_memory_mib, or leave it out",
-            )  # fmt: skip
+                f"max_memory_mib is {self.max_memory_mib}, under memory_mib "
+                f"{self.hardware.memory_mib}.",
+                name=f"template {self.name}",
+                remedy="raise max_memory_mib, or leave it out",
+            )
         if self.docker == "stopped" and self.image.preload:
             raise InvalidInput(
-                "preload needs a Docker that runs.", name=f"template {self.name}",
+                "preload needs a Docker that runs.",
+                name=f"template {self.name}",
                 remedy="leave preload out, or declare docker running",
-            )  # fmt: skip
+            )
         naming.whole("keep_generations", self.keep_generations, 1, 1000)
         if self.max_age is not None:
             naming.seconds("max_age", self.max_age, 60, 10 * 366 * 86400)
@@ -104,39 +112,49 @@ class TemplateSpec:
         """Security that cannot be had with the rest, or at all."""
         if self.vtpm:
             raise Unsupported(
-                "a virtual TPM cannot be had.", name=f"template {self.name}",
-                cause="its seeds are in the frozen state: all instant forks would have one and the same TPM, and each "
-                "could open what another sealed. Linked forks boot for themselves and could have one each, which is "
+                "a virtual TPM cannot be had.",
+                name=f"template {self.name}",
+                cause="its seeds are in the frozen state: all instant forks would have one and the "
+                "same TPM, and each "
+                "could open what another sealed. Linked forks boot for themselves and could have "
+                "one each, which is "
                 "not built in",
                 remedy="leave vtpm out; security.encrypted_data keeps data that is at rest",
-            )  # fmt: skip
+            )
         if self.secure_boot:
             raise Unsupported(
-                "Secure Boot cannot be had.", name=f"template {self.name}",
-                cause="the hypervisor hands kernel and initrd to the machine, and no firmware looks at signatures; "
+                "Secure Boot cannot be had.",
+                name=f"template {self.name}",
+                cause="the hypervisor hands kernel and initrd to the machine, and no firmware "
+                "looks at signatures; "
                 "they are the hypervisor's files, which no guest can change",
                 remedy="leave secure_boot out",
-            )  # fmt: skip
+            )
         if self.image.source and self.security != SecuritySpec():
             raise InvalidInput(
                 "source is a finished machine: security cannot be put into it.",
-                remedy="put it into the source, by the roles or the files that the page on security names",
+                remedy="put it into the source, by the roles or the files that the page on "
+                "security names",
             )
         if self.image.source and self.provision:
             raise InvalidInput(
                 "source is a finished machine: nothing is run in it.",
-                remedy="run the playbook against the source, or leave source out where images are built",
+                remedy="run the playbook against the source, or leave source out where images are "
+                "built",
             )
         if self.docker == "running" and self.security.encrypted_data:
             raise InvalidInput(
-                "security: encrypted_data needs a Docker that waits for its volume.", name=f"template {self.name}",
-                cause="a Docker that runs when a host is made has its data on the disk of that host, in clear",
+                "security: encrypted_data needs a Docker that waits for its volume.",
+                name=f"template {self.name}",
+                cause="a Docker that runs when a host is made has its data on the disk of that "
+                "host, in clear",
                 remedy="declare docker: stopped, and a volume at /var/lib/docker for its hosts",
-            )  # fmt: skip
+            )
         if self.docker == "stopped" and self.security.settings().user_namespaces == "rootless":
             raise InvalidInput(
                 "security: a rootless Docker cannot wait for its data.",
-                cause="it keeps them in the home of its user, and docker: stopped is for data at /var/lib/docker",
+                cause="it keeps them in the home of its user, and docker: stopped is for data at "
+                "/var/lib/docker",
                 remedy="choose remap, or docker: running",
             )
 
@@ -206,7 +224,11 @@ class TemplateRecord:
     kind = "template"
 
     def __post_init__(self) -> None:
-        for what, value in (("owner", self.owner), ("tenant", self.tenant), ("template", self.name)):
+        for what, value in (
+            ("owner", self.owner),
+            ("tenant", self.tenant),
+            ("template", self.name),
+        ):
             naming.name(what, value)
         naming.identifier(self.uuid)
         for what in ("generation", "recipe"):

@@ -1,10 +1,12 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Data from guests, controllers and registries: parsed within limits, typed strictly, and safe to show. Pure.
+"""Data from guests, controllers and registries: parsed within limits, typed strictly, and safe to
+show. Pure.
 
-Whoever reads such data takes it through these functions alone. JSON is held to a size and a nesting depth; a field has
-exactly the type that is asked for; a string is one line of printable text, or is escaped before anybody sees it.
+Whoever reads such data takes it through these functions alone. JSON is held to a size and a nesting
+depth; a field has exactly the type that is asked for; a string is one line of printable text, or is
+escaped before anybody sees it.
 """
 
 from __future__ import annotations
@@ -72,7 +74,9 @@ def line(value: Any, what: str, longest: int = LONGEST_LINE) -> str:
     if not isinstance(value, str):
         raise MalformedData(f"{what} is {_kind(value)}, not a string")
     if len(value) > longest or not value.isprintable():
-        raise MalformedData(f"{what} is not a line of at most {longest} printable characters: {one_line(value, 60)}")
+        raise MalformedData(
+            f"{what} is not a line of at most {longest} printable characters: {one_line(value, 60)}"
+        )
     return value
 
 
@@ -98,7 +102,13 @@ def whole(value: Any, what: str, low: int = 0, high: int = 1 << 31) -> int:
 
 
 def _kind(value: Any) -> str:
-    names = {dict: "an object", list: "an array", str: "a string", bool: "true or false", type(None): "null"}
+    names = {
+        dict: "an object",
+        list: "an array",
+        str: "a string",
+        bool: "true or false",
+        type(None): "null",
+    }
     return names.get(type(value), "a number")
 
 
@@ -116,7 +126,11 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _check_depth(value: Any, deepest: int) -> None:
     level = [value] if isinstance(value, (dict, list)) else []
     for _depth in range(deepest):
-        children = [child for parent in level for child in (parent.values() if isinstance(parent, dict) else parent)]
+        children = [
+            child
+            for parent in level
+            for child in (parent.values() if isinstance(parent, dict) else parent)
+        ]
         level = [child for child in children if isinstance(child, (dict, list))]
     if level:
         raise MalformedData(f"it nests deeper than {deepest} levels")

@@ -21,11 +21,11 @@ MOST = 10000
 class UpdateSpec:
     """The rules of a replacement.
 
-    :param strategy: ``rolling`` replaces a few at a time; ``recreate`` all at once, each under its own name;
-        ``on_release`` is rolling that waits for holders and for nothing else.
+    :param strategy: ``rolling`` replaces a few at a time; ``recreate`` all at once, each under its
+        own name; ``on_release`` is rolling that waits for holders and for nothing else.
     :param max_surge: how many hosts there may be beside those declared; 1 where that is possible.
-    :param max_unavailable: how many of the declared ones may be missing; 0 where there may be others beside them,
-        else 1.
+    :param max_unavailable: how many of the declared ones may be missing; 0 where there may be
+        others beside them, else 1.
     :param grace: seconds for which containers of a host that is to go are waited for.
     :param hook: a command, as an argument vector, that is run on the controller before a host goes.
     """
@@ -38,7 +38,10 @@ class UpdateSpec:
 
     def __post_init__(self) -> None:
         naming.choice("strategy", self.strategy, STRATEGIES)
-        for what, value in (("max_surge", self.max_surge), ("max_unavailable", self.max_unavailable)):
+        for what, value in (
+            ("max_surge", self.max_surge),
+            ("max_unavailable", self.max_unavailable),
+        ):
             if value is not None:
                 naming.whole(what, value, 0, MOST)
         if self.max_surge == 0 and self.max_unavailable == 0:
@@ -51,7 +54,9 @@ class UpdateSpec:
 
     @property
     def patience(self) -> float:
-        """Seconds for containers to end. A host that nobody holds has none that anyone waits for."""
+        """Seconds for containers to end. A host that nobody holds has none that anyone
+        waits for.
+        """
         return 0.0 if self.strategy == "on_release" else self.grace
 
     def bounds(self, beside: bool) -> tuple[int, int]:
@@ -65,7 +70,8 @@ class UpdateSpec:
         if not surge and not lacking:
             raise InvalidInput(
                 "max_unavailable is 0, and a new host cannot be made beside the old one.",
-                cause="it is to have the same name or volume, or to publish the same port at the same address",
+                cause="it is to have the same name or volume, or to publish the same port at the "
+                "same address",
                 remedy="set max_unavailable to 1 or more",
             )
         return surge, lacking
@@ -74,6 +80,8 @@ class UpdateSpec:
 def _check_hook(hook: tuple[Any, ...]) -> None:
     for word in hook:
         if not isinstance(word, str) or "\0" in word:
-            raise InvalidInput(f"hook: {naming.shown(word)} is no argument.", remedy="give the command as a list")
+            raise InvalidInput(
+                f"hook: {naming.shown(word)} is no argument.", remedy="give the command as a list"
+            )
     if hook and not hook[0]:
         raise InvalidInput("hook: the command is empty.", remedy="name a program first")

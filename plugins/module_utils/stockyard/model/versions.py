@@ -31,7 +31,9 @@ class Behind:
 
 
 def behind(installed: Mapping[str, str], available: Mapping[str, str]) -> tuple[Behind, ...]:
-    """What an image lacks, by package. A mirror with earlier versions makes nobody lack anything."""
+    """What an image lacks, by package. A mirror with earlier versions makes nobody lack
+    anything.
+    """
     return tuple(
         Behind(name, installed.get(name, ""), version)
         for name, version in sorted(available.items())
@@ -56,7 +58,9 @@ def _key(version: str) -> Key:
 
 
 def _numbers(text: str) -> tuple[int, ...]:
-    """Text and number in turn, each text ended: a tilde is before the end, letters after it, all else after letters."""
+    """Text and number in turn, each text ended: a tilde is before the end, letters after it, all
+    else after letters.
+    """
     found: list[int] = []
     for words, digits in _PIECES.findall(text):
         found += [_weight(c) for c in words]

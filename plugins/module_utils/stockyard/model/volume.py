@@ -24,9 +24,10 @@ SERIAL = 20
 _PATH = re.compile(r"(/[A-Za-z0-9_][A-Za-z0-9._-]{0,63}){1,16}")
 # What a guest lives on: nothing may be laid over these, or over what is in them.
 SYSTEM = (
-    "/bin", "/boot", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/proc", "/root", "/run", "/sbin", "/sys",
-    "/usr", "/var/cache", "/var/lib/containerd", "/var/lib/dpkg", "/var/lib/stockyard", "/var/lib/systemd",
-    "/var/lock", "/var/log", "/var/run", "/tmp", "/var/tmp",  # noqa: S108  # what is refused
+    "/bin", "/boot", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/proc", "/root",
+    "/run", "/sbin", "/sys", "/usr", "/var/cache", "/var/lib/containerd", "/var/lib/dpkg",
+    "/var/lib/stockyard", "/var/lib/systemd", "/var/lock", "/var/log", "/var/run",
+    "/tmp", "/var/tmp",  # noqa: S108  # what is refused
 )  # fmt: skip
 # What may not be covered itself.
 PARENTS = ("/home", "/mnt", "/opt", "/srv", "/var", "/var/lib")
@@ -36,10 +37,13 @@ PARENTS = ("/home", "/mnt", "/opt", "/srv", "/var", "/var/lib")
 class VolumeUse:
     """A volume that a host is to have; a change of it replaces the host.
 
-    :param name: its name; ``{host}`` in it stands for the host's, so that each host of a fleet has one of its own.
+    :param name: its name; ``{host}`` in it stands for the host's, so that each host of a fleet has
+        one of its own.
     :param path: where it is mounted in the host.
-    :param size_gib: a smaller one is grown to that; ``None`` makes one of 10, or as its source, when it is not there.
-    :param source: the volume or snapshot that it is a copy of when it is not there; empty for an empty one.
+    :param size_gib: a smaller one is grown to that; ``None`` makes one of 10, or as its source,
+        when it is not there.
+    :param source: the volume or snapshot that it is a copy of when it is not there; empty for an
+        empty one.
     """
 
     name: str
@@ -49,7 +53,10 @@ class VolumeUse:
 
     def __post_init__(self) -> None:
         if self.name.count(HOST) > 1:
-            raise InvalidInput(f"{naming.shown(self.name)} is not a volume name.", remedy=f"write {HOST} at most once")
+            raise InvalidInput(
+                f"{naming.shown(self.name)} is not a volume name.",
+                remedy=f"write {HOST} at most once",
+            )
         naming.name("volume", self.name.replace(HOST, "h"))
         mount_point(self.path)
         if self.size_gib is not None:
@@ -78,7 +85,8 @@ def check_uses(uses: tuple[VolumeUse, ...]) -> None:
     for one, other in pairwise(paths):
         if f"{other}/".startswith(f"{one}/"):
             raise InvalidInput(
-                f"volumes: {other} cannot be mounted beside {one}.", remedy="give each volume a path of its own"
+                f"volumes: {other} cannot be mounted beside {one}.",
+                remedy="give each volume a path of its own",
             )
 
 
@@ -93,7 +101,10 @@ def mount_point(value: Any) -> str:
             remedy="write it as /data/db: letters, digits and . _ -, no name with a dot first",
         )
     if value in PARENTS or any(f"{value}/".startswith(f"{taken}/") for taken in SYSTEM):
-        raise InvalidInput(f"path: the host needs {value} itself.", remedy=f"mount it at {DOCKER_ROOT}, or at /data")
+        raise InvalidInput(
+            f"path: the host needs {value} itself.",
+            remedy=f"mount it at {DOCKER_ROOT}, or at /data",
+        )
     return value
 
 
@@ -106,8 +117,10 @@ def size(value: Any) -> int:
 class VolumeSpec:
     """A declared volume.
 
-    :param size_gib: it is grown to that, never shrunk; ``None`` leaves it, and makes one of 10, or as its source.
-    :param source: the volume or snapshot that it is a copy of when it is made; empty for an empty one.
+    :param size_gib: it is grown to that, never shrunk; ``None`` leaves it, and makes one of 10, or
+        as its source.
+    :param source: the volume or snapshot that it is a copy of when it is made; empty for an empty
+        one.
     :param snapshot: whether it is a snapshot: it is copied, and never changed or attached.
     """
 
@@ -126,11 +139,15 @@ class VolumeSpec:
             naming.name("source", self.source)
         if self.source == self.name:
             raise InvalidInput(
-                "a volume cannot be a copy of itself.", name=f"volume {self.name}", remedy="name another"
+                "a volume cannot be a copy of itself.",
+                name=f"volume {self.name}",
+                remedy="name another",
             )
         if self.snapshot and not self.source:
             raise InvalidInput(
-                "a snapshot is of a volume.", name=f"volume {self.name}", remedy="name the volume in source"
+                "a snapshot is of a volume.",
+                name=f"volume {self.name}",
+                remedy="name the volume in source",
             )
 
 
@@ -142,7 +159,8 @@ class Holder:
     :param host: its name.
     :param path: where it is mounted there.
     :param mounted: whether it was mounted.
-    :param declared: whether it is part of what the host is declared to be; else it was attached to it by hand.
+    :param declared: whether it is part of what the host is declared to be; else it was attached to
+        it by hand.
     """
 
     uuid: str
@@ -164,10 +182,12 @@ class VolumeRecord:
     :param phase: ``creating``, ``ready`` or ``deleting``.
     :param created: seconds since the epoch.
     :param version: counts every change, for compare and set.
-    :param filesystem: nothing, ``making`` (begun on a blank disk) or ``ext4``. Nobody can write before it is that.
+    :param filesystem: nothing, ``making`` (begun on a blank disk) or ``ext4``. Nobody can write
+        before it is that.
     :param source: what it was copied from.
     :param holder: the one host that may write.
-    :param encryption: the uuid that its key is made for, its own or that of what it is a copy of; empty: in clear.
+    :param encryption: the uuid that its key is made for, its own or that of what it is a copy of;
+        empty: in clear.
     """
 
     owner: str

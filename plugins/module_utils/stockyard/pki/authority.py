@@ -56,14 +56,18 @@ class Authority:
     @classmethod
     def create(cls, name: str, now: datetime) -> Authority:
         """A new authority with a P-256 key, valid for ten years."""
-        return cls._of_its_own(_name(name), ec.generate_private_key(ec.SECP256R1()), now, timedelta(days=CA_DAYS))
+        return cls._of_its_own(
+            _name(name), ec.generate_private_key(ec.SECP256R1()), now, timedelta(days=CA_DAYS)
+        )
 
     @classmethod
     def _of_its_own(
         cls, subject: x509.Name, key: ec.EllipticCurvePrivateKey, now: datetime, life: timedelta
     ) -> Authority:
         constraints = x509.BasicConstraints(ca=True, path_length=0)
-        builder = _builder(subject, subject, key.public_key(), now, life).add_extension(constraints, critical=True)
+        builder = _builder(subject, subject, key.public_key(), now, life).add_extension(
+            constraints, critical=True
+        )
         return cls(_sign(builder.add_extension(_usage(ca=True), critical=True), key), key)
 
     @classmethod
@@ -80,14 +84,22 @@ class Authority:
                 "the CA cannot be read.", cause=str(error), remedy="give both as unencrypted PEM"
             ) from error
         if not isinstance(private, ec.EllipticCurvePrivateKey):
-            raise InvalidInput("the CA's key is not an elliptic curve key.", remedy="use a P-256 key")
+            raise InvalidInput(
+                "the CA's key is not an elliptic curve key.", remedy="use a P-256 key"
+            )
         if private.public_key() != found.public_key():
-            raise InvalidInput("the CA's certificate and key do not belong together.", remedy="give a matching pair")
+            raise InvalidInput(
+                "the CA's certificate and key do not belong together.",
+                remedy="give a matching pair",
+            )
         if not _may_sign(found):
-            raise InvalidInput("the CA's certificate is not one of a CA.", remedy="give one with CA:TRUE")
+            raise InvalidInput(
+                "the CA's certificate is not one of a CA.", remedy="give one with CA:TRUE"
+            )
         if not _may_revoke(found):
             raise InvalidInput(
-                "the CA may not sign lists of revoked certificates.", remedy="give one whose key usage has cRLSign"
+                "the CA may not sign lists of revoked certificates.",
+                remedy="give one whose key usage has cRLSign",
             )
         return cls(found, private)
 
@@ -114,7 +126,8 @@ class Authority:
     def sign_server(
         self, csr_pem: str, hostname: str, address: str, now: datetime, days: int = SERVER_DAYS
     ) -> Certificate:
-        """A server certificate for the key in a request; names come from us, never from the request.
+        """A server certificate for the key in a request; names come from us, never from the
+        request.
 
         :raises GuestError: when the request is not one, or is signed with another key.
         """
@@ -127,14 +140,21 @@ class Authority:
             ) from error
         if not valid or not isinstance(key, ec.EllipticCurvePublicKey):
             raise GuestError(
-                "the guest's certificate request is not signed with its own P-256 key.", name=f"host {hostname}"
+                "the guest's certificate request is not signed with its own P-256 key.",
+                name=f"host {hostname}",
             )
-        names = x509.SubjectAlternativeName([x509.DNSName(hostname), x509.IPAddress(ipaddress.ip_address(address))])
+        names = x509.SubjectAlternativeName(
+            [x509.DNSName(hostname), x509.IPAddress(ipaddress.ip_address(address))]
+        )
         life = timedelta(days=days)
-        builder = _builder(_name(hostname), self.certificate.subject, key, now, life, self.certificate)
+        builder = _builder(
+            _name(hostname), self.certificate.subject, key, now, life, self.certificate
+        )
         return self._issue(builder.add_extension(names, critical=False), "server")
 
-    def issue_client(self, name: str, now: datetime, days: int = CLIENT_DAYS) -> tuple[Certificate, str]:
+    def issue_client(
+        self, name: str, now: datetime, days: int = CLIENT_DAYS
+    ) -> tuple[Certificate, str]:
         """A client certificate with a new key; returns both, the key as PEM."""
         key = ec.generate_private_key(ec.SECP256R1())
         return self._client(name, key, now, timedelta(days=days)), _key_pem(key)
@@ -142,38 +162,53 @@ class Authority:
     def of_leases(self, host: str, now: datetime) -> Authority:
         """The authority whose client certificates open one host and no other.
 
-        It is derived of this one's key, so nothing of it is kept anywhere: whoever has this one can make it again. It
-        is no intermediate of this one's: a host that trusts this one alone does not let its clients in.
+        It is derived of this one's key, so nothing of it is kept anywhere: whoever has this one can
+        make it again. It is no intermediate of this one's: a host that trusts this one alone does
+        not let its clients in.
 
         :param host: the host's uuid.
         """
         life = _end_of(self.certificate, now) - now
-        return self._of_its_own(_name(f"stockyard leases {host}"), _derived(self.key, host), now, life)
+        return self._of_its_own(
+            _name(f"stockyard leases {host}"), _derived(self.key, host), now, life
+        )
 
-    def issue_until(self, name: str, now: datetime, until: datetime, key: str = "") -> tuple[Certificate, str]:
+    def issue_until(
+        self, name: str, now: datetime, until: datetime, key: str = ""
+    ) -> tuple[Certificate, str]:
         """A client certificate that ends at a moment; returns it and its key, as PEM.
 
-        :param key: the key that it is for, as PEM; a new one is made when there is none, or it is no P-256 key.
+        :param key: the key that it is for, as PEM; a new one is made when there is none, or it is
+            no P-256 key.
         """
         private = _private(key) or ec.generate_private_key(ec.SECP256R1())
         return self._client(name, private, now, until - now), _key_pem(private)
 
-    def _client(self, name: str, key: ec.EllipticCurvePrivateKey, now: datetime, life: timedelta) -> Certificate:
+    def _client(
+        self, name: str, key: ec.EllipticCurvePrivateKey, now: datetime, life: timedelta
+    ) -> Certificate:
         return self._issue(
-            _builder(_name(name), self.certificate.subject, key.public_key(), now, life, self.certificate), "client"
+            _builder(
+                _name(name), self.certificate.subject, key.public_key(), now, life, self.certificate
+            ),
+            "client",
         )
 
     def sign_crl(self, serials: Iterable[str], now: datetime) -> str:
-        """The list of revoked certificates, as PEM. It lasts as long as the authority: no host shuts everybody out
-        because nobody brought it a newer one.
+        """The list of revoked certificates, as PEM. It lasts as long as the authority: no host
+        shuts everybody out because nobody brought it a newer one.
 
         :param serials: in hex.
         """
         # A day back: a guest whose clock is behind must not find it a list of the future.
         builder = x509.CertificateRevocationListBuilder().issuer_name(self.certificate.subject)
-        builder = builder.last_update(now - timedelta(days=1)).next_update(_end_of(self.certificate, now))
+        builder = builder.last_update(now - timedelta(days=1)).next_update(
+            _end_of(self.certificate, now)
+        )
         for serial in sorted(serials):
-            entry = x509.RevokedCertificateBuilder().serial_number(int(serial, 16)).revocation_date(now)
+            entry = (
+                x509.RevokedCertificateBuilder().serial_number(int(serial, 16)).revocation_date(now)
+            )
             builder = builder.add_revoked_certificate(entry.build())
         number = x509.CRLNumber(int(now.timestamp()))
         signed = builder.add_extension(number, critical=False).sign(self.key, hashes.SHA256())
@@ -182,10 +217,14 @@ class Authority:
     def _issue(self, builder: x509.CertificateBuilder, role: str) -> Certificate:
         oid = x509.oid.ExtendedKeyUsageOID
         purpose = oid.SERVER_AUTH if role == "server" else oid.CLIENT_AUTH
-        builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        builder = builder.add_extension(
+            x509.BasicConstraints(ca=False, path_length=None), critical=True
+        )
         builder = builder.add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
         signed = _sign(builder.add_extension(_usage(ca=False), critical=True), self.key)
-        return Certificate(_pem(signed), f"{signed.serial_number:x}", signed.not_valid_after_utc.timestamp())
+        return Certificate(
+            _pem(signed), f"{signed.serial_number:x}", signed.not_valid_after_utc.timestamp()
+        )
 
 
 def _name(common_name: str) -> x509.Name:
@@ -195,15 +234,23 @@ def _name(common_name: str) -> x509.Name:
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, now: datetime, life: timedelta,
+    subject: x509.Name,
+    issuer: x509.Name,
+    key: ec.EllipticCurvePublicKey,
+    now: datetime,
+    life: timedelta,
     signer: x509.Certificate | None = None,
-) -> x509.CertificateBuilder:  # fmt: skip
+) -> x509.CertificateBuilder:
     """What all certificates have in common; none outlives its signer."""
     end = now + life
     if signer is not None:
         end = min(end, _end_of(signer, now))
     builder = x509.CertificateBuilder().subject_name(subject).issuer_name(issuer).public_key(key)
-    builder = builder.serial_number(x509.random_serial_number()).not_valid_before(now - SKEW).not_valid_after(end)
+    builder = (
+        builder.serial_number(x509.random_serial_number())
+        .not_valid_before(now - SKEW)
+        .not_valid_after(end)
+    )
     builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
     return builder if signer is None else _linked(builder, signer)
 
@@ -212,9 +259,10 @@ def _end_of(signer: x509.Certificate, now: datetime) -> datetime:
     end = signer.not_valid_after_utc
     if end <= now:
         raise InvalidInput(
-            f"the CA ran out on {end:%Y-%m-%d}.", name=signer.subject.rfc4514_string(),
+            f"the CA ran out on {end:%Y-%m-%d}.",
+            name=signer.subject.rfc4514_string(),
             remedy="move it away, or give another: hosts are admitted anew where they are",
-        )  # fmt: skip
+        )
     return end
 
 
@@ -229,12 +277,17 @@ def _linked(builder: x509.CertificateBuilder, signer: x509.Certificate) -> x509.
 
 
 def _derived(key: ec.EllipticCurvePrivateKey, host: str) -> ec.EllipticCurvePrivateKey:
-    """A P-256 key for one host (RFC 5869). Without the key that it is derived of nobody can tell it."""
+    """A P-256 key for one host (RFC 5869). Without the key that it is derived of nobody can tell
+    it.
+    """
     numbers = key.private_numbers()
     secret = numbers.private_value.to_bytes((key.curve.key_size + 7) // 8, "big")
-    # 64 bits more than the order needs make the bias of the reduction negligible (FIPS 186-5, A.2.1).
+    # 64 bits more than the order needs make the bias of the reduction negligible (FIPS 186-5,
+    # A.2.1).
     drawn = HKDF(hashes.SHA256(), 40, LEASES, host.encode("ascii")).derive(secret)
-    return ec.derive_private_key(int.from_bytes(drawn, "big") % (P256_ORDER - 1) + 1, ec.SECP256R1())
+    return ec.derive_private_key(
+        int.from_bytes(drawn, "big") % (P256_ORDER - 1) + 1, ec.SECP256R1()
+    )
 
 
 def _private(pem: str) -> ec.EllipticCurvePrivateKey | None:
@@ -243,7 +296,11 @@ def _private(pem: str) -> ec.EllipticCurvePrivateKey | None:
         found = serialization.load_pem_private_key(pem.encode(), None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         return None
-    return found if isinstance(found, ec.EllipticCurvePrivateKey) and isinstance(found.curve, ec.SECP256R1) else None
+    return (
+        found
+        if isinstance(found, ec.EllipticCurvePrivateKey) and isinstance(found.curve, ec.SECP256R1)
+        else None
+    )
 
 
 def _may_sign(certificate: x509.Certificate) -> bool:
@@ -254,7 +311,9 @@ def _may_sign(certificate: x509.Certificate) -> bool:
 
 
 def _may_revoke(certificate: x509.Certificate) -> bool:
-    """TLS servers refuse everybody when their list is signed by a CA whose key usage does not allow it."""
+    """TLS servers refuse everybody when their list is signed by a CA whose key usage does not allow
+    it.
+    """
     try:
         return certificate.extensions.get_extension_for_class(x509.KeyUsage).value.crl_sign
     except x509.ExtensionNotFound:
@@ -263,9 +322,16 @@ def _may_revoke(certificate: x509.Certificate) -> bool:
 
 def _usage(*, ca: bool) -> x509.KeyUsage:
     return x509.KeyUsage(
-        digital_signature=True, key_cert_sign=ca, crl_sign=ca, content_commitment=False, key_encipherment=False,
-        data_encipherment=False, key_agreement=False, encipher_only=False, decipher_only=False,
-    )  # fmt: skip
+        digital_signature=True,
+        key_cert_sign=ca,
+        crl_sign=ca,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
 
 
 def _sign(builder: x509.CertificateBuilder, key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
@@ -277,5 +343,9 @@ def _pem(certificate: x509.Certificate) -> str:
 
 
 def _key_pem(key: ec.EllipticCurvePrivateKey) -> str:
-    form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    form = (
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
     return key.private_bytes(*form).decode()

@@ -14,7 +14,9 @@ from ..errors import InvalidInput
 
 
 def text(path: Path) -> str:
-    """What a file holds; what is not text in it shows as question marks, and is refused by whoever reads it."""
+    """What a file holds; what is not text in it shows as question marks, and is refused by whoever
+    reads it.
+    """
     return path.read_text(encoding="utf-8", errors="replace")
 
 
@@ -22,7 +24,9 @@ def write(path: Path, content: str, mode: int) -> None:
     """Write a whole file or none."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     beside = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w", encoding="ascii") as handle:
+    with open(
+        os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w", encoding="ascii"
+    ) as handle:
         os.fchmod(handle.fileno(), mode)
         handle.write(content)
         handle.flush()
@@ -33,7 +37,8 @@ def write(path: Path, content: str, mode: int) -> None:
 def read_table(path: Path) -> dict[str, Any]:
     """A JSON object; an empty one where there is no file.
 
-    :raises InvalidInput: when the file is there and holds something else: it is never taken for empty.
+    :raises InvalidInput: when the file is there and holds something else: it is never taken for
+        empty.
     """
     try:
         found = json.loads(text(path))
@@ -52,4 +57,6 @@ def write_table(path: Path, table: dict[str, Any]) -> None:
 
 
 def _damaged(path: Path, cause: str) -> InvalidInput:
-    return InvalidInput("it cannot be read.", name=str(path), cause=cause, remedy="put it back from a backup")
+    return InvalidInput(
+        "it cannot be read.", name=str(path), cause=cause, remedy="put it back from a backup"
+    )

@@ -1,7 +1,8 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a tenant keeps of client certificates: which were issued, which are revoked, and the list that hosts get.
+"""What a tenant keeps of client certificates: which were issued, which are revoked, and the list
+that hosts get.
 
 Reading takes no lock. Who writes holds the directory: see :class:`.pki.Pki`.
 """
@@ -56,7 +57,9 @@ class Ledger:
             files.write_table(self._revoked, {**before, **_living(serials, now)})
 
     def crl(self, authority: Authority, now: datetime) -> str:
-        """The signed list of what is revoked, as PEM; signed anew when that changed, or the authority did."""
+        """The signed list of what is revoked, as PEM; signed anew when that changed, or the
+        authority did.
+        """
         serials = self.revoked(now)
         if not self._holds(authority, serials):
             files.write(self._crl, authority.sign_crl(serials, now), 0o644)
@@ -69,33 +72,53 @@ class Ledger:
             return False
         listed = {f"{entry.serial_number:x}" for entry in found}
         ours = found.is_signature_valid(authority.key.public_key())
-        return ours and listed == set(serials) and found.next_update_utc == authority.certificate.not_valid_after_utc
+        return (
+            ours
+            and listed == set(serials)
+            and found.next_update_utc == authority.certificate.not_valid_after_utc
+        )
 
 
 def fresh(folder: Path, authority: Authority, revoked: Serials, now: datetime) -> bool:
-    """Whether a client certificate is there with its key, of this authority, with enough of its life left."""
+    """Whether a client certificate is there with its key, of this authority, with enough of its
+    life left.
+    """
     try:
         found = x509.load_pem_x509_certificate((folder / "cert.pem").read_bytes())
         found.verify_directly_issued_by(authority.certificate)
         key = serialization.load_pem_private_key((folder / "key.pem").read_bytes(), None)
         # A controller may have died between the two files.
-        if key.public_key() != found.public_key() or (folder / "ca.pem").read_text() != authority.pem():
+        if (
+            key.public_key() != found.public_key()
+            or (folder / "ca.pem").read_text() != authority.pem()
+        ):
             return False
     except (OSError, ValueError, TypeError, InvalidSignature):
         return False
     life = found.not_valid_after_utc - found.not_valid_before_utc
-    return f"{found.serial_number:x}" not in revoked and found.not_valid_after_utc - now > life * RENEW_PART
+    return (
+        f"{found.serial_number:x}" not in revoked
+        and found.not_valid_after_utc - now > life * RENEW_PART
+    )
 
 
 def ran_out(folder: Path, now: datetime) -> bool:
-    """Whether a directory holds a client certificate whose time is over, or a key that never got one.
+    """Whether a directory holds a client certificate whose time is over, or a key that never got
+    one.
 
     What holds anything else is not ours to judge.
     """
     try:
-        if folder.is_symlink() or not {p.name for p in folder.iterdir()} <= {"ca.pem", "cert.pem", "key.pem"}:
+        if folder.is_symlink() or not {p.name for p in folder.iterdir()} <= {
+            "ca.pem",
+            "cert.pem",
+            "key.pem",
+        }:
             return False
-        return x509.load_pem_x509_certificate((folder / "cert.pem").read_bytes()).not_valid_after_utc <= now
+        return (
+            x509.load_pem_x509_certificate((folder / "cert.pem").read_bytes()).not_valid_after_utc
+            <= now
+        )
     except FileNotFoundError:
         return folder.is_dir()
     except (OSError, ValueError):
@@ -112,7 +135,9 @@ def serial_of(pem: str, authority: Authority) -> dict[str, float]:
         found.verify_directly_issued_by(authority.certificate)
     except (ValueError, TypeError, InvalidSignature) as error:
         raise InvalidInput(
-            "this is no certificate of the tenant's CA.", cause=str(error), remedy="give the text of a cert.pem"
+            "this is no certificate of the tenant's CA.",
+            cause=str(error),
+            remedy="give the text of a cert.pem",
         ) from error
     return {f"{found.serial_number:x}": found.not_valid_after_utc.timestamp()}
 
@@ -130,5 +155,8 @@ def _serials(found: object, path: Path) -> dict[str, float]:
         return {f"{int(serial, 16):x}": float(end) for serial, end in found.items()}  # type: ignore[attr-defined]
     except (AttributeError, TypeError, ValueError) as error:
         raise InvalidInput(
-            "it does not list serial numbers.", name=str(path), cause=str(error), remedy="put it back from a backup"
+            "it does not list serial numbers.",
+            name=str(path),
+            cause=str(error),
+            remedy="put it back from a backup",
         ) from error

@@ -1,16 +1,17 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Keys and certificates: one certificate authority a tenant, kept in a directory of the user's or handed in as text.
+"""Keys and certificates: one certificate authority a tenant, kept in a directory of the user's or
+handed in as text.
 
-The PKI is the user's, not state of the yard: it can be backed up, put into a vault, and given to a fresh CI runner.
-The cryptography library does the work.
+The PKI is the user's, not state of the yard: it can be backed up, put into a vault, and given to a
+fresh CI runner. The cryptography library does the work.
 
 A tenant's directory::
 
     ca.pem  ca-key.pem          the authority (the key is not there when it was handed in as text)
     client/ca.pem cert.pem key.pem   what DOCKER_CERT_PATH wants
-    clients.json revoked.json crl.pem   client certificates: which were issued, which are revoked, the signed list
+    clients.json revoked.json crl.pem   client certificates: issued, revoked, and the signed list
     leases/ID/ca.pem cert.pem key.pem   the same of one lease, while it lasts
     ssh/id_ed25519 id_ed25519.pub    the operator's SSH key, put into hosts that name no other
     known_hosts                      SSH host keys, pinned from the hypervisor's channel
@@ -53,14 +54,22 @@ class Pki:
 
     :param directory: made when first needed, 0700.
     :param title: goes into the authority's name, as ``owner/tenant``.
-    :param ca_certificate: with ``ca_private_key``, an authority handed in as PEM; its key is never written to disk.
+    :param ca_certificate: with ``ca_private_key``, an authority handed in as PEM; its key is never
+        written to disk.
     """
 
-    def __init__(self, directory: Path, title: str, ca_certificate: str = "", ca_private_key: str = "") -> None:
+    def __init__(
+        self, directory: Path, title: str, ca_certificate: str = "", ca_private_key: str = ""
+    ) -> None:
         if ABSENT:
-            raise MissingDependency("cryptography is not installed.", remedy="pip install cryptography") from ABSENT
+            raise MissingDependency(
+                "cryptography is not installed.", remedy="pip install cryptography"
+            ) from ABSENT
         if bool(ca_certificate) != bool(ca_private_key):
-            raise InvalidInput("only one half of the CA was given.", remedy="give ca_certificate and ca_private_key")
+            raise InvalidInput(
+                "only one half of the CA was given.",
+                remedy="give ca_certificate and ca_private_key",
+            )
         self.directory = directory
         self.title = title
         self._ledger = Ledger(directory)
@@ -122,7 +131,9 @@ class Pki:
         try:
             if not certificate.exists() and not key.exists():
                 return None
-            return self._read(certificate, fresh_key if fresh_key.exists() and not key.exists() else key)
+            return self._read(
+                certificate, fresh_key if fresh_key.exists() and not key.exists() else key
+            )
         except OSError as error:
             raise self._unusable(error) from error
 
@@ -171,9 +182,11 @@ class Pki:
                 shutil.rmtree(self.lease_directory(lease), ignore_errors=True)
 
     def leftovers(self, now: datetime, *, remove: bool) -> list[Path]:
-        """What nobody needs: certificates of leases that ran out, and what writers that died left half-written.
+        """What nobody needs: certificates of leases that ran out, and what writers that died left
+        half-written.
 
-        A lease may be of a host on another hypervisor, so only its certificate tells. Its last file is written last.
+        A lease may be of a host on another hypervisor, so only its certificate tells. Its last file
+        is written last.
 
         :param remove: take them away, too.
         """
@@ -181,7 +194,9 @@ class Pki:
             return []
         with self._locked():
             # Whoever writes here holds the directory, so nothing half-written is being written now.
-            found = [p for p in self.directory.rglob(".*") if _BESIDE.fullmatch(p.name) and p.is_file()]
+            found = [
+                p for p in self.directory.rglob(".*") if _BESIDE.fullmatch(p.name) and p.is_file()
+            ]
             leases = self.directory / "leases"
             found += [p for p in leases.iterdir() if ran_out(p, now)] if leases.exists() else []
             for path in found if remove else ():
@@ -198,7 +213,9 @@ class Pki:
         return self._ledger.issued(name)
 
     def revoked(self, now: datetime) -> dict[str, float]:
-        """Serial numbers of what is revoked and has not run out, each with its end. Writes nothing."""
+        """Serial numbers of what is revoked and has not run out, each with its end.
+        Writes nothing.
+        """
         return self._ledger.revoked(now)
 
     def revoke(self, serials: Serials, now: datetime) -> None:
@@ -227,7 +244,8 @@ class Pki:
     def pin(self, lines: list[str], place: str = "") -> Path:
         """Write the tenant's known_hosts file, or the one of a place of its own; returns it.
 
-        :param place: several hypervisors can have hosts of one tenant: what is pinned for one leaves the others alone.
+        :param place: several hypervisors can have hosts of one tenant: what is pinned for one
+            leaves the others alone.
         """
         for line in lines:
             naming.line("known_hosts", line, 1024)
@@ -257,26 +275,39 @@ class Pki:
 
     def _parts(self) -> tuple[Path, Path, Path]:
         """The authority's certificate and key, and the key while it is being made."""
-        return self.directory / "ca.pem", self.directory / "ca-key.pem", self.directory / ".ca-key.pem.new"
+        return (
+            self.directory / "ca.pem",
+            self.directory / "ca-key.pem",
+            self.directory / ".ca-key.pem.new",
+        )
 
     def _read(self, certificate: Path, key: Path) -> Authority:
         for part in (certificate, key):
             if not part.exists():
                 raise InvalidInput(
-                    f"half of the CA is lost: {part} is not there.", name=f"tenant {self.title}",
-                    remedy="put it back from a backup, or move the other half away too: hosts are admitted to a new CA",
-                )  # fmt: skip
+                    f"half of the CA is lost: {part} is not there.",
+                    name=f"tenant {self.title}",
+                    remedy="put it back from a backup, or move the other half away too: hosts are "
+                    "admitted to a new CA",
+                )
         return Authority.from_pem(text(certificate), text(key))
 
     def _unusable(self, error: OSError) -> StockyardError:
         return StockyardError(
-            "the directory for keys cannot be used.", name=str(error.filename or self.directory), cause=str(error),
-            remedy="give a directory that this user may write, by pki_dir (or directory, of a client certificate)",
-        )  # fmt: skip
+            "the directory for keys cannot be used.",
+            name=str(error.filename or self.directory),
+            cause=str(error),
+            remedy="give a directory that this user may write, by pki_dir (or directory, of a "
+            "client certificate)",
+        )
 
 
 def _openssh(key: ed25519.Ed25519PrivateKey) -> str:
-    form = (serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption())
+    form = (
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.OpenSSH,
+        serialization.NoEncryption(),
+    )
     return key.private_bytes(*form).decode()
 
 
@@ -284,10 +315,14 @@ def _public_line(private: Path) -> str:
     """What belongs into the .pub file beside a private key."""
     try:
         key = serialization.load_ssh_private_key(private.read_bytes(), None).public_key()
-        public = key.public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
+        public = key.public_bytes(
+            serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
+        )
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise InvalidInput(
-            "the operator's SSH key cannot be read.", name=str(private), cause=str(error),
+            "the operator's SSH key cannot be read.",
+            name=str(private),
+            cause=str(error),
             remedy="put its .pub file beside it, or remove it: a new one is made",
-        ) from error  # fmt: skip
+        ) from error
     return f"{public.decode()} stockyard-operator\n"

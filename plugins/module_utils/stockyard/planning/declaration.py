@@ -42,7 +42,9 @@ class FleetTerm:
 
 @dataclass(frozen=True)
 class PoolTerm:
-    """A declared pool, whether it may be smaller than what is in it, and the seconds that it may take."""
+    """A declared pool, whether it may be smaller than what is in it, and the seconds that it may
+    take.
+    """
 
     spec: PoolSpec
     force: bool = False
@@ -75,13 +77,15 @@ class Reference:
 class Declaration:
     """Everything that a yard is to have.
 
-    :param absent_templates: tenant and name of templates that are declared absent; ``absent_fleets`` likewise.
+    :param absent_templates: tenant and name of templates that are declared absent;
+        ``absent_fleets`` likewise.
     :param absent_pools: likewise.
-    :param volumes: in the order in which they are made: copies after what they are copies of. Those that are not
-        declared stay, whatever ``prune`` says.
-    :param evacuate: whether fleets leave a hypervisor that they are declared to leave; else they stay there.
-    :param prune: whether objects that are not declared are deleted: ``no``; ``yes``, but no fleet with hosts unless a
-        saved plan is applied; or ``force``, if the declaration is empty, too.
+    :param volumes: in the order in which they are made: copies after what they are copies of. Those
+        that are not declared stay, whatever ``prune`` says.
+    :param evacuate: whether fleets leave a hypervisor that they are declared to leave; else they
+        stay there.
+    :param prune: whether objects that are not declared are deleted: ``no``; ``yes``, but no fleet
+        with hosts unless a saved plan is applied; or ``force``, if the declaration is empty, too.
     """
 
     templates: tuple[TemplateTerm, ...] = ()
@@ -97,8 +101,13 @@ class Declaration:
 
     def __post_init__(self) -> None:
         naming.choice("prune", self.prune, PRUNE)
-        _once("template", [*((t.spec.tenant, t.spec.name) for t in self.templates), *self.absent_templates])
-        _once("volume", [*((v.spec.tenant, v.spec.name) for v in self.volumes), *self.absent_volumes])
+        _once(
+            "template",
+            [*((t.spec.tenant, t.spec.name) for t in self.templates), *self.absent_templates],
+        )
+        _once(
+            "volume", [*((v.spec.tenant, v.spec.name) for v in self.volumes), *self.absent_volumes]
+        )
         _once("fleet", [*((f.spec.tenant, f.spec.name) for f in self.fleets), *self.absent_fleets])
         _once("pool", [*((p.spec.tenant, p.spec.name) for p in self.pools), *self.absent_pools])
         _apart([f.spec for f in self.fleets])
@@ -106,7 +115,10 @@ class Declaration:
 
     def rebuilt(self) -> Declaration:
         """The same with every template built from the latest packages."""
-        return replace(self, templates=tuple(replace(t, spec=replace(t.spec, upgrade=True)) for t in self.templates))
+        return replace(
+            self,
+            templates=tuple(replace(t, spec=replace(t.spec, upgrade=True)) for t in self.templates),
+        )
 
     @property
     def working(self) -> tuple[FleetTerm, ...]:
@@ -138,14 +150,21 @@ class Declaration:
             if name
         ]
         pools = [p.spec for p in self.pools if p.spec.parent]
-        found += [Reference(f"pool {spec.name}", "pool", (spec.tenant, spec.parent)) for spec in pools]
+        found += [
+            Reference(f"pool {spec.name}", "pool", (spec.tenant, spec.parent)) for spec in pools
+        ]
         copies = [v.spec for v in self.volumes if v.spec.source]
-        found += [Reference(f"volume {spec.name}", "volume", (spec.tenant, spec.source)) for spec in copies]
+        found += [
+            Reference(f"volume {spec.name}", "volume", (spec.tenant, spec.source))
+            for spec in copies
+        ]
         return tuple(r for r in found if (r.kind, r.key) not in declared)
 
     @property
     def in_doubt(self) -> tuple[str, ...]:
-        """The lists that are empty though what is not declared is to go: nothing goes for their sake."""
+        """The lists that are empty though what is not declared is to go: nothing goes for their
+        sake.
+        """
         lists = {"fleets": self.fleets, "templates": self.templates, "pools": self.pools}
         return tuple(name for name, terms in lists.items() if self.prune == "yes" and not terms)
 
@@ -164,14 +183,22 @@ class Declaration:
     def pools_to_go(self, found: Iterable[PoolRecord]) -> dict[Key, str]:
         """The pools that are there and are not to be, each with the reason."""
         there = {(p.tenant, p.name) for p in found}
-        return self._to_go(there, {(p.spec.tenant, p.spec.name) for p in self.pools}, self.absent_pools)
+        return self._to_go(
+            there, {(p.spec.tenant, p.spec.name) for p in self.pools}, self.absent_pools
+        )
 
-    def _to_go(self, there: set[Key], declared: set[Key], absent: Collection[Key]) -> dict[Key, str]:
+    def _to_go(
+        self, there: set[Key], declared: set[Key], absent: Collection[Key]
+    ) -> dict[Key, str]:
         # A list without entries is more likely lost than meant: nothing goes for its sake.
         pruned = self.prune == "force" or (self.prune == "yes" and bool(declared))
         found = {key: ABSENT for key in sorted(there) if key in absent}
         if pruned:
-            found |= {key: "it is not declared any more" for key in sorted(there - declared) if key not in absent}
+            found |= {
+                key: "it is not declared any more"
+                for key in sorted(there - declared)
+                if key not in absent
+            }
         return found
 
 
@@ -183,7 +210,11 @@ def gone_by(actions: Iterable[Action]) -> set[str]:
 def _once(kind: str, keys: list[Key]) -> None:
     for key in keys:
         if keys.count(key) > 1:
-            raise InvalidInput(f"{kind} {key[1]} is declared twice.", name=f"tenant {key[0]}", remedy="declare it once")
+            raise InvalidInput(
+                f"{kind} {key[1]} is declared twice.",
+                name=f"tenant {key[0]}",
+                remedy="declare it once",
+            )
 
 
 def _apart(fleets: Iterable[FleetSpec]) -> None:
@@ -195,9 +226,11 @@ def _apart(fleets: Iterable[FleetSpec]) -> None:
         found = network.clash(wanted, taken)
         if found:
             raise InvalidInput(
-                f"port {found[1]} cannot be published on {found[0]}: another fleet of the declaration does that.",
-                name=f"fleet {spec.name}", remedy="choose another port or another address (bind)",
-            )  # fmt: skip
+                f"port {found[1]} cannot be published on {found[0]}: another fleet of the "
+                f"declaration does that.",
+                name=f"fleet {spec.name}",
+                remedy="choose another port or another address (bind)",
+            )
         taken |= wanted
 
 
@@ -209,4 +242,6 @@ def _no_circle(parents: dict[Key, str]) -> None:
             seen.add(around)
             around = parents.get((tenant, around), "")
         if around == name:
-            raise InvalidInput("it would be inside itself.", name=f"pool {name}", remedy="name another parent")
+            raise InvalidInput(
+                "it would be inside itself.", name=f"pool {name}", remedy="name another parent"
+            )

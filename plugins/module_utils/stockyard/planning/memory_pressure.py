@@ -3,8 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What the hosts of a pool really hold of the hypervisor's memory, and what to fear of that. Pure.
 
-Admission counts nominal sizes. A fork begins with next to nothing of its own and grows into its size page by page, so a
-pool that gives out more memory than there is can run out of it long after everything was admitted.
+Admission counts nominal sizes. A fork begins with next to nothing of its own and grows into its
+size page by page, so a pool that gives out more memory than there is can run out of it long after
+everything was admitted.
 """
 
 from __future__ import annotations
@@ -23,8 +24,10 @@ class Held:
     """What one running host holds.
 
     :param nominal_mib: its size.
-    :param private_mib: what of its RAM is its own; the rest it shares with its template, or has not touched.
-    :param oom_score: the kernel's own number: who has the highest is ended first when memory is out.
+    :param private_mib: what of its RAM is its own; the rest it shares with its template, or has not
+        touched.
+    :param oom_score: the kernel's own number: who has the highest is ended first when memory is
+        out.
     """
 
     name: str
@@ -53,10 +56,14 @@ def warnings(pool: PoolRecord, held: Collection[Held], available_mib: int | None
     own, found = private(held), []
     first = f"the kernel would end the machine of host {first_to_go(held)} first"
     if pool.spec.memory_mib and own > CLOSE * pool.spec.memory_mib:
-        found.append(f"its hosts hold {own:g} MiB of their own, and the pool has {pool.spec.memory_mib} MiB; {first}")
+        found.append(
+            f"its hosts hold {own:g} MiB of their own, and the pool has {pool.spec.memory_mib} "
+            f"MiB; {first}"
+        )
     to_come = sum(max(0.0, h.nominal_mib - h.private_mib) for h in held)
     if available_mib is not None and to_come > available_mib:
         found.append(
-            f"its hosts may still take {to_come:.0f} MiB, and the hypervisor has {available_mib} MiB left; {first}"
+            f"its hosts may still take {to_come:.0f} MiB, and the hypervisor has {available_mib} "
+            f"MiB left; {first}"
         )
     return found

@@ -24,16 +24,18 @@ UNKNOWN_GENERATION = "known after the template is built"
 class Action:
     """One thing to do to one object.
 
-    :param verb: ``build``, ``create``, ``change``, ``replace``, ``start``, ``restart``, ``resize``, ``renew``,
-        ``relabel``, ``unlock``, ``synchronize`` or ``destroy``; for a volume ``create``, ``grow``, ``attach``,
-        ``detach`` or ``destroy``; for a client certificate ``issue`` or ``revoke``; for a lease ``lease``, ``extend``
-        or ``issue``; for a file ``remove``; for a node of a controller also ``update``, ``hold``, ``drain`` or
-        ``resume``.
-    :param kind: ``template``, ``pool``, ``host``, ``volume``, ``client``, ``lease``, ``file`` or ``node``.
+    :param verb: ``build``, ``create``, ``change``, ``replace``, ``start``, ``restart``, ``resize``,
+        ``renew``, ``relabel``, ``unlock``, ``synchronize`` or ``destroy``; for a volume ``create``,
+        ``grow``, ``attach``, ``detach`` or ``destroy``; for a client certificate ``issue`` or
+        ``revoke``; for a lease ``lease``, ``extend`` or ``issue``; for a file ``remove``; for a
+        node of a controller also ``update``, ``hold``, ``drain`` or ``resume``.
+    :param kind: ``template``, ``pool``, ``host``, ``volume``, ``client``, ``lease``, ``file`` or
+        ``node``.
     :param reason: why, in words.
     :param before: what is there, for a diff.
     :param after: what will be there.
-    :param wave: actions of one wave are taken side by side, and a wave only when the one before it went well.
+    :param wave: actions of one wave are taken side by side, and a wave only when the one before it
+        went well.
     """
 
     verb: str
@@ -74,10 +76,15 @@ class Plan:
 
 
 def host_actions(
-    host: Host, spec: HostSpec, wanted: dict[str, Any], labels: dict[str, str], trust: Trust | None = None
+    host: Host,
+    spec: HostSpec,
+    wanted: dict[str, Any],
+    labels: dict[str, str],
+    trust: Trust | None = None,
 ) -> list[Action]:
     """What is to be done to one host that stays."""
-    # A leased host is its holder's: what is declared of its fleet now is for the one that comes after it.
+    # A leased host is its holder's: what is declared of its fleet now is for the one that comes
+    # after it.
     changed = [] if host.record.lease else changes(host, wanted)
     why = resize.in_place(host.record, spec) if resize.only_size(changed) else ""
     if changed and (why or not resize.only_size(changed)):
@@ -97,13 +104,27 @@ def mending(
     actions = []
     if host.state != "running":
         actions.append(
-            Action("start", "host", name, f"it is {host.state}", {"state": host.state}, {"state": "running"})
+            Action(
+                "start",
+                "host",
+                name,
+                f"it is {host.state}",
+                {"state": host.state},
+                {"state": "running"},
+            )
         )
     actions += _resizing(host, spec) if spec and not record.lease else []
     actions += plan_renewal(host, trust)
     if record.labels != labels:
         actions.append(
-            Action("relabel", "host", name, "labels changed", {"labels": record.labels}, {"labels": dict(labels)})
+            Action(
+                "relabel",
+                "host",
+                name,
+                "labels changed",
+                {"labels": record.labels},
+                {"labels": dict(labels)},
+            )
         )
     return actions
 
@@ -114,7 +135,11 @@ def _resizing(host: Host, spec: HostSpec) -> list[Action]:
     if before == after:
         return []
     changed = ", ".join(sorted(k for k in after if after[k] != before[k]))
-    return [Action("resize", "host", host.record.name, f"{changed} changed, while it runs", before, after)]
+    return [
+        Action(
+            "resize", "host", host.record.name, f"{changed} changed, while it runs", before, after
+        )
+    ]
 
 
 def plan_renewal(host: Host, trust: Trust | None) -> list[Action]:
@@ -123,10 +148,16 @@ def plan_renewal(host: Host, trust: Trust | None) -> list[Action]:
     reasons = trust.reasons(identity) if trust else []
     if not (trust and identity and reasons):
         return []
-    return [Action("renew", "host", host.record.name, "; ".join(reasons), shown(identity), trust.shown())]
+    return [
+        Action(
+            "renew", "host", host.record.name, "; ".join(reasons), shown(identity), trust.shown()
+        )
+    ]
 
 
-def plan_host(spec: SingleSpec, state: str, generation: str, host: Host | None, trust: Trust | None = None) -> Plan:
+def plan_host(
+    spec: SingleSpec, state: str, generation: str, host: Host | None, trust: Trust | None = None
+) -> Plan:
     """What is to be done for one host by name.
 
     :param state: ``present``, ``absent``, ``restarted`` or ``replaced``.
@@ -135,15 +166,30 @@ def plan_host(spec: SingleSpec, state: str, generation: str, host: Host | None, 
     """
     if state == "absent":
         return plan_destroy((), [host] if host else [], "it is to be absent")
-    wanted = {"generation": as_shown(generation), **codec.to_dict(spec.host), "labels": dict(spec.labels)}
+    wanted = {
+        "generation": as_shown(generation),
+        **codec.to_dict(spec.host),
+        "labels": dict(spec.labels),
+    }
     if host is None:
         return Plan((Action("create", "host", spec.name, "there is none", {}, wanted),))
     before = {"generation": host.record.generation[:12], "state": host.state}
     if host.record.phase != "ready":
-        return Plan((Action("replace", "host", spec.name, "it was left half-made", before, wanted),))
+        return Plan(
+            (Action("replace", "host", spec.name, "it was left half-made", before, wanted),)
+        )
     if state == "replaced":
         return Plan(
-            (Action("replace", "host", spec.name, "it was asked for", before, {"generation": as_shown(generation)}),)
+            (
+                Action(
+                    "replace",
+                    "host",
+                    spec.name,
+                    "it was asked for",
+                    before,
+                    {"generation": as_shown(generation)},
+                ),
+            )
         )
     if state == "restarted":
         after = {**before, "state": "running"}
@@ -157,14 +203,23 @@ def unlocking(todo: Plan, locked: Mapping[str, str]) -> Plan:
 
     :param locked: why each waits, by name.
     """
-    busy = {a.name for a in todo.actions if a.kind == "host" and a.verb in ("destroy", "replace", "restart", "start")}
+    busy = {
+        a.name
+        for a in todo.actions
+        if a.kind == "host" and a.verb in ("destroy", "replace", "restart", "start")
+    }
     before, after = {"state": "locked"}, {"state": "running"}
-    opened = [Action("unlock", "host", n, why, before, after) for n, why in sorted(locked.items()) if n not in busy]
+    opened = [
+        Action("unlock", "host", n, why, before, after)
+        for n, why in sorted(locked.items())
+        if n not in busy
+    ]
     return Plan((*opened, *todo.actions))
 
 
 def synchronizing(todo: Plan, skewed: Mapping[str, str]) -> Plan:
-    """Return a plan that also sets the clocks of hosts which it leaves running. A start or a renewal sets it anyway.
+    """Return a plan that also sets the clocks of hosts which it leaves running. A start or a
+    renewal sets it anyway.
 
     :param skewed: the reason for each, by name.
     """
@@ -172,22 +227,30 @@ def synchronizing(todo: Plan, skewed: Mapping[str, str]) -> Plan:
     busy = {a.name for a in todo.actions if a.kind == "host" and a.verb in others}
     actions = [
         Action("synchronize", "host", name, reason, {"clock": reason}, {"clock": "it is right"})
-        for name, reason in sorted(skewed.items()) if name not in busy
-    ]  # fmt: skip
+        for name, reason in sorted(skewed.items())
+        if name not in busy
+    ]
     return Plan((*actions, *todo.actions))
 
 
 def plan_destroy(templates: Iterable[Template], hosts: Iterable[Host], reason: str) -> Plan:
     """Take all of these away, hosts first."""
     actions = [gone("host", h.record.name, reason, {"state": h.state}) for h in hosts]
-    actions += [gone("template", t.record.name, reason, {"generation": t.record.generation[:12]}) for t in templates]
+    actions += [
+        gone("template", t.record.name, reason, {"generation": t.record.generation[:12]})
+        for t in templates
+    ]
     return Plan(tuple(actions))
 
 
 def as_it_is(host: Host) -> dict[str, Any]:
     """A host as a plan shows it."""
     record = host.record
-    return {"generation": record.generation[:12], **codec.to_dict(record.spec), "labels": record.labels}
+    return {
+        "generation": record.generation[:12],
+        **codec.to_dict(record.spec),
+        "labels": record.labels,
+    }
 
 
 def changes(host: Host, wanted: dict[str, Any]) -> list[str]:

@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Whether a host has room in its pool, and in all pools around that. Pure: numbers in, numbers out.
 
-A host counts by its nominal size from its reservation until its record is gone, whatever it does meanwhile.
+A host counts by its nominal size from its reservation until its record is gone, whatever it does
+meanwhile.
 """
 
 from __future__ import annotations
@@ -46,14 +47,17 @@ class PoolUsage:
             if pool is None:
                 inside = f"pool {found[-1].name} is in it" if found else ""
                 raise NotFound(
-                    "there is no such pool.", name=f"pool {name}", cause=inside,
+                    "there is no such pool.",
+                    name=f"pool {name}",
+                    cause=inside,
                     remedy="create the pool, in the same tenant and with the same owner",
-                )  # fmt: skip
+                )
             if len(found) >= DEEPEST:
                 raise OperationRefused(
-                    f"it is in more than {DEEPEST} pools, or in itself.", name=found[0].title,
+                    f"it is in more than {DEEPEST} pools, or in itself.",
+                    name=found[0].title,
                     remedy="name another parent",
-                )  # fmt: skip
+                )
             found.append(pool)
             name = pool.spec.parent
         return found
@@ -89,10 +93,14 @@ class PoolUsage:
 
     def inside(self, pool: PoolRecord) -> list[PoolRecord]:
         """The pools that are in one, directly."""
-        return [p for p in self.pools.values() if (p.tenant, p.spec.parent) == (pool.tenant, pool.name)]
+        return [
+            p for p in self.pools.values() if (p.tenant, p.spec.parent) == (pool.tenant, pool.name)
+        ]
 
     def around(self, record: HostRecord) -> list[PoolRecord]:
-        """The pools that a host counts in; as far as they are there: one that is gone limits nothing."""
+        """The pools that a host counts in; as far as they are there: one that is gone limits
+        nothing.
+        """
         try:
             return self.chain(record.tenant, record.spec.pool)
         except (NotFound, OperationRefused):
@@ -116,7 +124,9 @@ class PoolUsage:
         for name, amount in wanted(size).items():
             limit, used = pool.spec.limit(name), self.use(pool)[name]
             if limit and amount and used + amount > limit:
-                parts.append(f"{used} of {_shown(pool, name)} are taken, and {amount} more asked for")
+                parts.append(
+                    f"{used} of {_shown(pool, name)} are taken, and {amount} more asked for"
+                )
         return f"{pool.title}: {'; '.join(parts)}" if parts else ""
 
 
@@ -139,7 +149,8 @@ def wanted(size: Size) -> Use:
 
 
 def admit(record: HostRecord, pools: Iterable[PoolRecord], hosts: Iterable[HostRecord]) -> None:
-    """Refuse a host that there is no room for. A provider asks this at the moment of the reservation, under its lock.
+    """Refuse a host that there is no room for. A provider asks this at the moment of the
+    reservation, under its lock.
 
     :param hosts: all that are on record, of any owner.
     :raises PoolQuotaExceeded: with the numbers.
@@ -147,7 +158,9 @@ def admit(record: HostRecord, pools: Iterable[PoolRecord], hosts: Iterable[HostR
     if not record.spec.pool:
         return
     mine = [h for h in hosts if h.owner == record.owner and h.uuid != record.uuid]
-    why = book([p for p in pools if p.owner == record.owner], mine).take(record.tenant, record.spec.pool, record.size)
+    why = book([p for p in pools if p.owner == record.owner], mine).take(
+        record.tenant, record.spec.pool, record.size
+    )
     if why:
         raise full(record.title, why)
 
@@ -155,7 +168,10 @@ def admit(record: HostRecord, pools: Iterable[PoolRecord], hosts: Iterable[HostR
 def full(name: str, cause: str) -> PoolQuotaExceeded:
     """The refusal."""
     return PoolQuotaExceeded(
-        "its pool has no room for it.", name=name, cause=cause, remedy="grow the pool, or take hosts out of it away"
+        "its pool has no room for it.",
+        name=name,
+        cause=cause,
+        remedy="grow the pool, or take hosts out of it away",
     )
 
 
@@ -181,20 +197,33 @@ def fit(
     :param size: of each host that is made.
     :param members: the hosts that the plan may take away or replace.
     """
-    there, kept, out, reasons = {m.name: m for m in members}, list[Action](), list[Action](), list[str]()
+    there, kept, out, reasons = (
+        {m.name: m for m in members},
+        list[Action](),
+        list[Action](),
+        list[str](),
+    )
     for wave in todo.waves():
         for action in wave:
             if action.verb == "destroy" and action.name in there:
                 found.give(there[action.name])
         for action in wave:
-            why = _tried(found, tenant, pool, size, there.get(action.name), action.verb) if pool else ""
+            why = (
+                _tried(found, tenant, pool, size, there.get(action.name), action.verb)
+                if pool
+                else ""
+            )
             (out if why else kept).append(action)
             reasons += [why] if why else []
     return AdmittedPlan(Plan(tuple(kept)), tuple(out), reasons[0] if reasons else "")
 
 
-def _tried(found: PoolUsage, tenant: str, pool: str, size: Size, old: HostRecord | None, verb: str) -> str:
-    """Make one host in thought; why there is no room. One that is replaced goes first, and stays if that fails."""
+def _tried(
+    found: PoolUsage, tenant: str, pool: str, size: Size, old: HostRecord | None, verb: str
+) -> str:
+    """Make one host in thought; why there is no room. One that is replaced goes first, and stays if
+    that fails.
+    """
     if verb not in ("create", "replace", "resize"):
         return ""
     leaves = old if verb != "create" else None
@@ -206,7 +235,9 @@ def _tried(found: PoolUsage, tenant: str, pool: str, size: Size, old: HostRecord
     return why
 
 
-def check_change(after: PoolRecord, pools: Iterable[PoolRecord], hosts: Iterable[HostRecord], *, force: bool) -> None:
+def check_change(
+    after: PoolRecord, pools: Iterable[PoolRecord], hosts: Iterable[HostRecord], *, force: bool
+) -> None:
     """Refuse a pool that cannot be: in nothing, in itself, or smaller than what is in it.
 
     :param force: let it be smaller: what is in it stays, and nothing new is let in.
@@ -219,12 +250,18 @@ def check_change(after: PoolRecord, pools: Iterable[PoolRecord], hosts: Iterable
         over = _over(found, pool)
         if over and not force:
             raise OperationRefused(
-                "it would be smaller than what is in it." if pool is after else f"it does not fit into {pool.title}.",
-                name=after.title, cause=over, remedy="take hosts away first, or force it: then nothing new is let in",
-            )  # fmt: skip
+                "it would be smaller than what is in it."
+                if pool is after
+                else f"it does not fit into {pool.title}.",
+                name=after.title,
+                cause=over,
+                remedy="take hosts away first, or force it: then nothing new is let in",
+            )
 
 
-def check_removal(record: PoolRecord, pools: Iterable[PoolRecord], hosts: Iterable[HostRecord]) -> None:
+def check_removal(
+    record: PoolRecord, pools: Iterable[PoolRecord], hosts: Iterable[HostRecord]
+) -> None:
     """Refuse to take a pool away that something is in.
 
     :raises Refused: naming it.
@@ -233,9 +270,10 @@ def check_removal(record: PoolRecord, pools: Iterable[PoolRecord], hosts: Iterab
     inside += [h.title for h in hosts if (h.tenant, h.spec.pool) == (record.tenant, record.name)]
     if inside:
         raise OperationRefused(
-            f"{len(inside)} things are in it: {', '.join(sorted(inside)[:10])}.", name=record.title,
+            f"{len(inside)} things are in it: {', '.join(sorted(inside)[:10])}.",
+            name=record.title,
             remedy="take them away first",
-        )  # fmt: skip
+        )
 
 
 def overfull(found: PoolUsage, pool: PoolRecord) -> str:
@@ -257,5 +295,6 @@ def _overs(found: PoolUsage, pool: PoolRecord) -> Iterator[str]:
 def _shown(pool: PoolRecord, name: str) -> str:
     limit = pool.spec.limit(name)
     if name == "memory_mib" and pool.spec.memory_overcommit != 1:
-        return f"{limit} MiB ({pool.spec.memory_mib} MiB of memory, {pool.spec.memory_overcommit:g} times over)"
+        times = f"{pool.spec.memory_overcommit:g} times over"
+        return f"{limit} MiB ({pool.spec.memory_mib} MiB of memory, {times})"
     return f"{limit} {LIMITS[name]}"

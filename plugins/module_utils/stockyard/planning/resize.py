@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Which sizes a running host can take on where it is, and which only by being made anew. Pure.
 
-Processors are plugged in one by one; memory in equal steps, of which a machine has a number of slots. What a machine
-was frozen with cannot be taken out of it.
+Processors are plugged in one by one; memory in equal steps, of which a machine has a number of
+slots. What a machine was frozen with cannot be taken out of it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ def step(least: int, most: int) -> int:
 
 def wanted(spec: HostSpec, frozen: Size) -> Size:
     """The size that a host is to have: what is declared, else what its template was frozen with."""
-    return replace(frozen, vcpus=spec.vcpus or frozen.vcpus, memory_mib=spec.memory_mib or frozen.memory_mib)
+    return replace(
+        frozen, vcpus=spec.vcpus or frozen.vcpus, memory_mib=spec.memory_mib or frozen.memory_mib
+    )
 
 
 def why_not(size: Size, frozen: Size, most: Size) -> str:
@@ -38,7 +40,11 @@ def why_not(size: Size, frozen: Size, most: Size) -> str:
     :param most: what can be plugged into it; 0 where nothing can.
     """
     for name, unit in (("vcpus", "vCPUs"), ("memory_mib", "MiB of memory")):
-        want, least, top = getattr(size, name), getattr(frozen, name), max(getattr(frozen, name), getattr(most, name))
+        want, least, top = (
+            getattr(size, name),
+            getattr(frozen, name),
+            max(getattr(frozen, name), getattr(most, name)),
+        )
         if want < least:
             return f"its template was frozen with {least} {unit}, which cannot be taken out"
         if want > top:
@@ -54,7 +60,9 @@ def in_place(record: HostRecord, spec: HostSpec) -> str:
     if not record.frozen.vcpus:
         return "it was made before hosts could be resized"
     size = wanted(spec, record.frozen)
-    if record.resizes == UP and (size.vcpus < record.size.vcpus or size.memory_mib < record.size.memory_mib):
+    if record.resizes == UP and (
+        size.vcpus < record.size.vcpus or size.memory_mib < record.size.memory_mib
+    ):
         return "what it was given while it ran cannot be taken back here"
     return why_not(size, record.frozen, record.most)
 
@@ -67,10 +75,13 @@ def check(spec: HostSpec, frozen: Size, most: Size, name: str) -> None:
     why = why_not(wanted(spec, frozen), frozen, most)
     if why:
         raise Unsupported(
-            f"it cannot have {spec.vcpus or frozen.vcpus} vCPUs and {spec.memory_mib or frozen.memory_mib} MiB.",
-            name=name, cause=why, remedy="declare another size, or a template with other vcpus, memory_mib, max_vcpus"
+            f"it cannot have {spec.vcpus or frozen.vcpus} vCPUs and "
+            f"{spec.memory_mib or frozen.memory_mib} MiB.",
+            name=name,
+            cause=why,
+            remedy="declare another size, or a template with other vcpus, memory_mib, max_vcpus"
             " and max_memory_mib",
-        )  # fmt: skip
+        )
 
 
 def only_size(changed: list[str]) -> bool:

@@ -12,7 +12,12 @@ from ..model.host import Host, HostRecord
 from ..model.observation import Observation, OrphanedFile, Record, Template
 from . import lease_policy
 
-HALF = {"creating": "half-made", "building": "half-made", "booting": "half-made", "deleting": "half-destroyed"}
+HALF = {
+    "creating": "half-made",
+    "building": "half-made",
+    "booting": "half-made",
+    "deleting": "half-destroyed",
+}
 
 
 @dataclass(frozen=True)
@@ -56,10 +61,18 @@ def left_alone(owner: str, seen: Observation, now: float, grace: float) -> list[
     for name in sorted(seen.names - ours - unreadable.keys()):
         if name.startswith(f"{owner}."):
             found.append(
-                SkippedObject("machine", name, "it has a name like ours, and nothing in it says that it is ours")
+                SkippedObject(
+                    "machine",
+                    name,
+                    "it has a name like ours, and nothing in it says that it is ours",
+                )
             )
         elif _like_ours(name):
-            found.append(SkippedObject("machine", name, "it belongs to another owner, or to nobody whom we know"))
+            found.append(
+                SkippedObject(
+                    "machine", name, "it belongs to another owner, or to nobody whom we know"
+                )
+            )
     records: list[Record] = [*(h.record for h in seen.hosts), *(t.record for t in seen.templates)]
     for record in records:
         if record.phase in HALF and not why(record, now, grace):

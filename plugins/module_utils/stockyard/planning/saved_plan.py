@@ -37,7 +37,12 @@ class SavedPlan:
     def sealed(self) -> str:
         """The digest that it has to have."""
         return codec.digest(
-            {"owner": self.owner, "hypervisor": self.hypervisor, "actions": [*self._done()], "touches": self.touches}
+            {
+                "owner": self.owner,
+                "hypervisor": self.hypervisor,
+                "actions": [*self._done()],
+                "touches": self.touches,
+            }
         )
 
     def _done(self) -> list[dict[str, Any]]:
@@ -46,9 +51,14 @@ class SavedPlan:
 
     def differences(self, now: SavedPlan) -> list[str]:
         """What is not as it was, in words."""
-        found = [f"{what} is {new}, not {old}" for what, old, new in (
-            ("the owner", self.owner, now.owner), ("the hypervisor", self.hypervisor, now.hypervisor)
-        ) if old != new]  # fmt: skip
+        found = [
+            f"{what} is {new}, not {old}"
+            for what, old, new in (
+                ("the owner", self.owner, now.owner),
+                ("the hypervisor", self.hypervisor, now.hypervisor),
+            )
+            if old != new
+        ]
         for what in sorted({*self.touches, *now.touches}):
             old, new = self.touches.get(what), now.touches.get(what)
             if old != new:
@@ -68,21 +78,28 @@ class SavedPlan:
         found = self.differences(now)
         more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
         raise OperationRefused(
-            "the saved plan is no longer true: nothing was changed.", name=f"plan {self.digest[:12]}",
-            cause="; ".join(found[:SHOWN]) + more, remedy="make a new plan, look at it, and apply that",
-        )  # fmt: skip
+            "the saved plan is no longer true: nothing was changed.",
+            name=f"plan {self.digest[:12]}",
+            cause="; ".join(found[:SHOWN]) + more,
+            remedy="make a new plan, look at it, and apply that",
+        )
 
     def markdown(self) -> str:
         """The plan as a page, to be shown in a pull request."""
         head = f"### Plan for yard `{self.owner}`\n\n"
         if not self.actions:
             return f"{head}Everything is as declared. Plan `{self.digest[:12]}`.\n"
-        rows = [f"| {a.verb} | {a.kind} {_cell(a.name)} | {_cell(a.reason)} |" for a in self.actions]
-        count = f"{len(self.actions)} action{'s' * (len(self.actions) != 1)}, plan `{self.digest[:12]}`.\n\n"
+        rows = [
+            f"| {a.verb} | {a.kind} {_cell(a.name)} | {_cell(a.reason)} |" for a in self.actions
+        ]
+        noun = "action" if len(self.actions) == 1 else "actions"
+        count = f"{len(self.actions)} {noun}, plan `{self.digest[:12]}`.\n\n"
         return f"{head}{count}| do | what | why |\n| --- | --- | --- |\n" + "\n".join(rows) + "\n"
 
 
-def seal(owner: str, hypervisor: str, made: str, plan: Plan, touches: Mapping[str, str]) -> SavedPlan:
+def seal(
+    owner: str, hypervisor: str, made: str, plan: Plan, touches: Mapping[str, str]
+) -> SavedPlan:
     """A plan to be saved."""
     bare = SavedPlan(FORMAT, owner, hypervisor, made, plan.actions, dict(touches))
     return SavedPlan(FORMAT, owner, hypervisor, made, plan.actions, dict(touches), bare.sealed())
@@ -94,10 +111,14 @@ def read(data: Any, where: str) -> SavedPlan:
     :raises InvalidInput: when it is not one of ours, or not as it was saved.
     """
     if isinstance(data, dict) and data.get("format") != FORMAT:
-        raise InvalidInput("it is no plan of this version.", name=where, remedy="save the plan anew in check mode")
+        raise InvalidInput(
+            "it is no plan of this version.", name=where, remedy="save the plan anew in check mode"
+        )
     found = codec.from_dict(SavedPlan, data, where)
     if found.digest != found.sealed():
-        raise InvalidInput("it is not as it was saved.", name=where, remedy="save the plan anew in check mode")
+        raise InvalidInput(
+            "it is not as it was saved.", name=where, remedy="save the plan anew in check mode"
+        )
     return found
 
 

@@ -1,7 +1,9 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What has to be done for a template: which generation rules, whether there is to be a new one, and which go."""
+"""What has to be done for a template: which generation rules, whether there is to be a new one, and
+which go.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,8 @@ class TemplateContext:
 
     :param now: seconds since the epoch.
     :param behind: what the generation lacks that would rule.
-    :param used: generations that hosts live on; ``None`` where that is not known, and then none goes.
+    :param used: generations that hosts live on; ``None`` where that is not known, and then none
+        goes.
     """
 
     now: float = 0.0
@@ -34,7 +37,10 @@ class TemplateContext:
 
 
 def plan_template(
-    spec: TemplateSpec, declared: str, found: Iterable[Template], outside: TemplateContext | None = None
+    spec: TemplateSpec,
+    declared: str,
+    found: Iterable[Template],
+    outside: TemplateContext | None = None,
 ) -> Plan:
     """What is to be done for a template.
 
@@ -46,7 +52,9 @@ def plan_template(
     reason = _missing(declared, mine, ruling) if chosen is None else _stale(spec, chosen, outside)
     if reason:
         return Plan((_build(spec, declared, ruling, reason), *_surplus(spec, mine, None, outside)))
-    actions = [] if chosen is ruling or chosen is None or ruling is None else [_promote(chosen, ruling)]
+    actions = (
+        [] if chosen is ruling or chosen is None or ruling is None else [_promote(chosen, ruling)]
+    )
     return Plan((*actions, *_surplus(spec, mine, chosen, outside)))
 
 
@@ -74,17 +82,29 @@ def newest(found: Iterable[Template]) -> Template | None:
 
 
 def _build(spec: TemplateSpec, declared: str, ruling: Template | None, reason: str) -> Action:
-    after: dict[str, Any] = {"recipe": declared[:12], "docker": spec.docker, **codec.to_dict(spec.hardware)}
+    after: dict[str, Any] = {
+        "recipe": declared[:12],
+        "docker": spec.docker,
+        **codec.to_dict(spec.hardware),
+    }
     title = spec.provision.title if spec.provision else ""
     before: dict[str, Any] = {}
     if ruling:
         record = ruling.record
-        before = {"recipe": record.recipe[:12], "docker": record.docker, **codec.to_dict(record.hardware)}
+        before = {
+            "recipe": record.recipe[:12],
+            "docker": record.docker,
+            **codec.to_dict(record.hardware),
+        }
         if title or record.provision:
             before, after = {**before, "provision": record.provision}, {**after, "provision": title}
         if before == after:
-            # It is the packages that differ, or the time: say what the reason says, in the diff too.
-            before, after = {**before, "generation": record.generation[:12]}, {**after, "generation": f"new: {reason}"}
+            # It is the packages that differ, or the time: say what the reason says, in the diff
+            # too.
+            before, after = (
+                {**before, "generation": record.generation[:12]},
+                {**after, "generation": f"new: {reason}"},
+            )
     elif title:
         after["provision"] = title
     runs = f", and {title} is run in it" * bool(title)
@@ -94,7 +114,8 @@ def _build(spec: TemplateSpec, declared: str, ruling: Template | None, reason: s
 def _missing(declared: str, mine: list[Template], ruling: Template | None) -> str:
     if ruling is None:
         return next(
-            (t.problem for t in reversed(mine) if t.problem), "it was left half-made" if mine else "there is none"
+            (t.problem for t in reversed(mine) if t.problem),
+            "it was left half-made" if mine else "there is none",
         )
     damaged = next((t for t in reversed(mine) if t.record.recipe == declared and t.problem), None)
     return damaged.problem if damaged else "its declaration changed"
@@ -126,7 +147,12 @@ def _surplus(
     others = [t for t in reversed(mine) if t.usable and t is not ruler]
     why = f"{spec.keep_generations} generations are kept"
     return [
-        gone("template", f"{spec.name} ({t.record.generation[:12]})", why, {"generation": t.record.generation[:12]})
+        gone(
+            "template",
+            f"{spec.name} ({t.record.generation[:12]})",
+            why,
+            {"generation": t.record.generation[:12]},
+        )
         for t in others[spec.keep_generations - 1 :]
         if t.record.generation not in outside.used
     ]

@@ -35,9 +35,11 @@ def plan_volume(spec: VolumeSpec, seen: VolumeObservation) -> Plan:
         return Plan()
     if spec.size_gib < found.size_gib or found.snapshot:
         raise InvalidInput(
-            f"it has {found.size_gib} GiB, and {spec.size_gib} are declared.", name=found.title,
-            cause="a volume is not shrunk, and a snapshot is not changed", remedy="declare its size, or make another",
-        )  # fmt: skip
+            f"it has {found.size_gib} GiB, and {spec.size_gib} are declared.",
+            name=found.title,
+            cause="a volume is not shrunk, and a snapshot is not changed",
+            remedy="declare its size, or make another",
+        )
     before, after = {"size_gib": found.size_gib}, {"size_gib": spec.size_gib}
     return Plan((Action("grow", "volume", spec.name, "it is too small", before, after),))
 
@@ -46,8 +48,9 @@ def wanted(spec: VolumeSpec, seen: VolumeObservation) -> dict[str, Any]:
     """A volume as it will be made."""
     return {
         "size_gib": size_of(spec, seen.find(spec.tenant, spec.source) if spec.source else None),
-        "source": spec.source, "snapshot": spec.snapshot,
-    }  # fmt: skip
+        "source": spec.source,
+        "snapshot": spec.snapshot,
+    }
 
 
 def size_of(spec: VolumeSpec, source: VolumeRecord | None) -> int:
@@ -59,9 +62,11 @@ def size_of(spec: VolumeSpec, source: VolumeRecord | None) -> int:
     chosen = spec.size_gib or (source.size_gib if source else SIZE_GIB)
     if chosen < least or (spec.snapshot and chosen != least):
         raise InvalidInput(
-            f"its source has {least} GiB, and {chosen} are declared.", name=f"volume {spec.name}",
-            remedy="leave size_gib out, or give at least as much; a snapshot is as large as what it is of",
-        )  # fmt: skip
+            f"its source has {least} GiB, and {chosen} are declared.",
+            name=f"volume {spec.name}",
+            remedy="leave size_gib out, or give at least as much; a snapshot is as large as what "
+            "it is of",
+        )
     return chosen
 
 
@@ -83,10 +88,11 @@ def refuse_if_held(found: VolumeRecord, living: Collection[str] | None, what: st
     """Refuse something where a host that lives, or may live, has the volume; it is named."""
     if found.holder and (living is None or found.holder.uuid in living):
         raise OperationRefused(
-            f"{what}: host {found.holder.host} has it.", name=found.title,
+            f"{what}: host {found.holder.host} has it.",
+            name=found.title,
             cause=f"it is for {found.holder.path} there",
             remedy=f"detach it from {found.holder.host}, or destroy that host; the volume stays",
-        )  # fmt: skip
+        )
 
 
 def as_it_is(found: VolumeRecord) -> dict[str, Any]:

@@ -1,7 +1,9 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""URI scheme to provider. The only place that names providers; imports are explicit, so that Ansible finds them."""
+"""URI scheme to provider. The only place that names providers; imports are explicit, so that
+Ansible finds them.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,8 @@ def open_provider(uri: str, storage: str | None = None, login: Login = NOBODY) -
 
     :param uri: ``qemu:///session``, ``qemu:///system``, ``vsphere://vcenter/datacenter/cluster`` or
         ``memory:///file``.
-    :param storage: where disks are kept: a directory, or a datastore; the provider's default when not given.
+    :param storage: where disks are kept: a directory, or a datastore; the provider's default when
+        not given.
     :param login: who opens it, where that is asked.
     :raises InvalidInput: when no provider knows the URI.
     """
@@ -34,5 +37,6 @@ def open_provider(uri: str, storage: str | None = None, login: Login = NOBODY) -
         return open_memory(uri)
     raise InvalidInput(
         f"{uri!a} names no hypervisor that is known.",
-        remedy="use qemu:///session, qemu:///system, vsphere://vcenter/datacenter/cluster or memory:///file",
+        remedy="use qemu:///session, qemu:///system, vsphere://vcenter/datacenter/cluster or "
+        "memory:///file",
     )

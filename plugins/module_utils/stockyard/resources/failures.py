@@ -1,7 +1,9 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Failures of single hosts: an error that nobody foresaw names its host, and the other hosts go on."""
+"""Failures of single hosts: an error that nobody foresaw names its host, and the other
+hosts go on.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,8 @@ def of_host(title: str) -> Iterator[None]:
     """Turn an unforeseen exception of the work on one host into that host's failure.
 
     :param title: the host's name in messages.
-    :raises UnforeseenError: for any exception but those of the SDK, which name their object themselves.
+    :raises UnforeseenError: for any exception but those of the SDK, which name their object
+        themselves.
     """
     try:
         yield
@@ -44,13 +47,18 @@ def of_host(title: str) -> Iterator[None]:
     except Exception as error:
         place = traceback.extract_tb(error.__traceback__)[-1]
         raise UnforeseenError(
-            "an unforeseen error ended the work on it.", name=title,
-            cause=f"{type(error).__name__}: {error} ({Path(place.filename).name}, line {place.lineno})",
-            remedy="report it as a fault of stockyard, with this message; the other hosts are not affected",
-        ) from error  # fmt: skip
+            "an unforeseen error ended the work on it.",
+            name=title,
+            cause=f"{type(error).__name__}: {error} ({Path(place.filename).name}, line "
+            f"{place.lineno})",
+            remedy="report it as a fault of stockyard, with this message; the other hosts are not "
+            "affected",
+        ) from error
 
 
-def host_work(work: Callable[Concatenate[Context, S, P], R]) -> Callable[Concatenate[Context, S, P], R]:
+def host_work(
+    work: Callable[Concatenate[Context, S, P], R],
+) -> Callable[Concatenate[Context, S, P], R]:
     """Decorate work on one host, which is its second argument: see :func:`of_host`."""
 
     @functools.wraps(work)

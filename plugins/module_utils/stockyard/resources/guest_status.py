@@ -1,10 +1,11 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The state of guests as their agents report it: identity, volumes that wait for a key, and the clock.
+"""The state of guests as their agents report it: identity, volumes that wait for a key, and the
+clock.
 
-One message for each host, to all at the same time. A guest that was suspended, saved, or whose hypervisor slept, is
-behind in time: it refuses certificates that were issued since then.
+One message for each host, to all at the same time. A guest that was suspended, saved, or whose
+hypervisor slept, is behind in time: it refuses certificates that were issued since then.
 """
 
 from __future__ import annotations
@@ -24,8 +25,9 @@ from ..model.host import Host, HostRecord
 from .context import Context
 from .failures import of_host
 
-# Seconds that a guest's clock may differ from the controller's, beyond the time that the message took. On a busy
-# machine a fork is seconds late to read the time that it is given; certificates are valid from five minutes ago.
+# Seconds that a guest's clock may differ from the controller's, beyond the time that the message
+# took. On a busy machine a fork is seconds late to read the time that it is given; certificates are
+# valid from five minutes ago.
 LIMIT = 10.0
 # The first agent that reads and sets its clock.
 CLOCK = 5
@@ -41,7 +43,8 @@ class Status:
     :param agent: what it understands.
     :param uuid: the host that its disk is of; empty for none.
     :param missing: where it waits for the key of a volume.
-    :param ahead: how many seconds its clock is ahead, less than zero if it is behind; ``None`` if it cannot say.
+    :param ahead: how many seconds its clock is ahead, less than zero if it is behind; ``None`` if
+        it cannot say.
     """
 
     agent: int = 0
@@ -81,7 +84,9 @@ def beyond(ahead: float, elapsed: float) -> float:
 
 
 def statuses(ctx: Context, hosts: Iterable[Host]) -> dict[str, Status]:
-    """Return the status of hosts that run, by uuid. A host whose agent does not answer is left out."""
+    """Return the status of hosts that run, by uuid. A host whose agent does not answer
+    is left out.
+    """
     own_clocks = ctx.provider.capabilities.sets_clocks
     asked = [h.record for h in hosts if h.serving and (h.record.encrypted or not own_clocks)]
     if not asked:
@@ -93,11 +98,15 @@ def statuses(ctx: Context, hosts: Iterable[Host]) -> dict[str, Status]:
 
 def skewed(hosts: Iterable[Host], answers: Mapping[str, Status]) -> dict[str, str]:
     """Return the hosts whose clocks have to be set, by uuid, each with the reason."""
-    reasons = {h.record.uuid: answers[h.record.uuid].clock for h in hosts if h.record.uuid in answers}
+    reasons = {
+        h.record.uuid: answers[h.record.uuid].clock for h in hosts if h.record.uuid in answers
+    }
     return {uuid: reason for uuid, reason in reasons.items() if reason}
 
 
-def correct(ctx: Context, record: HostRecord, status: Status, channel: Channel, deadline: Deadline) -> None:
+def correct(
+    ctx: Context, record: HostRecord, status: Status, channel: Channel, deadline: Deadline
+) -> None:
     """Set a guest's clock, if it is not right.
 
     :raises GuestError: if it is not right afterwards.
@@ -111,7 +120,9 @@ def correct(ctx: Context, record: HostRecord, status: Status, channel: Channel, 
         return
     channel.request({"op": "set-clock", "time": ctx.clock.now()}, deadline)
     if greet(ctx, channel, deadline).clock:
-        raise GuestError("the guest's clock cannot be set.", name=record.title, remedy="replace the host")
+        raise GuestError(
+            "the guest's clock cannot be set.", name=record.title, remedy="replace the host"
+        )
     ctx.progress(f"{record.title}: {status.clock}: it was set")
 
 
@@ -134,7 +145,9 @@ def _status(ctx: Context, record: HostRecord) -> Status | None:
 
 
 def _by_hypervisor(ctx: Context, record: HostRecord, status: Status) -> Status:
-    """Return the status of an agent that cannot read its clock, with what the hypervisor knows of it."""
+    """Return the status of an agent that cannot read its clock, with what the hypervisor knows of
+    it.
+    """
     clock = ctx.provider.guest_clock
     if clock is None or ctx.provider.capabilities.sets_clocks:
         return status
@@ -147,7 +160,9 @@ def _by_hypervisor(ctx: Context, record: HostRecord, status: Status) -> Status:
 
 
 def _correct_by_hypervisor(ctx: Context, record: HostRecord) -> None:
-    """Set the clock of a guest whose agent cannot. A guest that does not answer keeps its clock, with a warning."""
+    """Set the clock of a guest whose agent cannot. A guest that does not answer keeps its clock,
+    with a warning.
+    """
     clock = ctx.provider.guest_clock
     if clock is None:
         return

@@ -1,7 +1,9 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Taking away what was half-made when making it failed. A failed clean-up is a failure of its own."""
+"""Taking away what was half-made when making it failed. A failed clean-up is a failure
+of its own.
+"""
 
 from __future__ import annotations
 
@@ -13,15 +15,20 @@ from .context import Context
 def undo(ctx: Context, record: Record, error: BaseException) -> None:
     """Take a half-made object away; its console log is kept, and the error says where.
 
-    :raises StockyardError: when it could not be taken away: both causes, and that the rest is on record.
+    :raises StockyardError: when it could not be taken away: both causes, and that the rest is on
+        record.
     """
     log = ctx.provider.keep_log(record)
     if log and isinstance(error, StockyardError):
-        error.remedy = "; ".join(part for part in (error.remedy, f"the guest's console log is kept in {log}") if part)
+        error.remedy = "; ".join(
+            part for part in (error.remedy, f"the guest's console log is kept in {log}") if part
+        )
     try:
         ctx.provider.destroy(record)
     except StockyardError as second:
         raise StockyardError(
-            "it could not be made, and what was made of it could not be taken away.", name=record.title,
-            cause=f"{error}; then {second}", remedy="mend the second cause and run again: the rest is on record",
-        ) from error  # fmt: skip
+            "it could not be made, and what was made of it could not be taken away.",
+            name=record.title,
+            cause=f"{error}; then {second}",
+            remedy="mend the second cause and run again: the rest is on record",
+        ) from error

@@ -1,7 +1,9 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A yard as one page of HTML that needs nothing else: no script, no file beside it, nothing from the network."""
+"""A yard as one page of HTML that needs nothing else: no script, no file beside it, nothing from
+the network.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,8 @@ class Table:
     """A part of the page: the objects of one kind. A new kind is one more of these.
 
     :param key: the kind, as a survey has it; a survey that lacks it has no such table.
-    :param row: what is shown of one object, in the order of the columns. Cells are text, and are escaped.
+    :param row: what is shown of one object, in the order of the columns. Cells are text, and are
+        escaped.
     """
 
     key: str
@@ -59,37 +62,132 @@ def _notes(host: dict[str, Any]) -> str:
 
 
 TABLES = (
-    Table("fleets", "Fleets", ("fleet", "tenant", "template", "generations", "ready", "leased", "outdated", "drift"),
-          lambda f: [f["name"], f["tenant"], f["template"], ", ".join(f["generations"]),
-                     f"{f['ready']} of {f['total']}", f["leased"], ", ".join(f["outdated"]), ", ".join(f["drift"])],
-          "There is no fleet."),
-    Table("hosts", "Hosts", ("host", "tenant", "fleet", "generation", "state", "address", "lease", "ends",
-                             "memory: own / shared MiB", "labels", "notes"),
-          lambda h: [h["name"], h["tenant"], h["fleet"], f"{h['template']} {h['generation']}",
-                     h["state"] if h["ready"] else f"{h['phase']}, {h['state']}", h["address"], h["lease_state"],
-                     moment(h["expires"]), _memory(h), ", ".join(f"{k}={v}" for k, v in sorted(h["labels"].items())),
-                     _notes(h)],
-          "There is no host."),
-    Table("templates", "Templates", ("template", "tenant", "generation", "made", "phase", "problem"),
-          lambda t: [t["name"], t["tenant"], t["generation"], moment(t["created"]), t["phase"], t["problem"]],
-          "There is no template."),
-    Table("leases", "Leases", ("holder", "host", "fleet", "tenant", "since", "until", "ended"),
-          lambda x: [x["holder"], x["host"], x["fleet"], x["tenant"], moment(x["taken"]), moment(x["until"]),
-                     "yes" if x["ended"] else ""],
-          "Nobody holds a lease."),
-    Table("pools", "Pools", ("pool", "tenant", "in", "hosts", "vCPUs", "memory, MiB", "disk, GiB", "held, MiB",
-                             "first to go", "warnings"),
-          lambda p: [p["name"], p["tenant"], p["parent"], *(_of_limit(p, limit) for limit in LIMITS), _held(p),
-                     p["first_to_go"], "; ".join(p["warnings"])],
-          "There is no pool."),
-    Table("volumes", "Volumes", ("volume", "tenant", "size, GiB", "file system", "host", "path", "made", "copy of"),
-          lambda v: [v["name"], v["tenant"], v["size_gib"], v["filesystem"], v["host"],
-                     v["path"] + ("" if v["mounted"] or not v["host"] else " (not mounted)"), moment(v["created"]),
-                     v["source"]],
-          "There is no volume."),
-    Table("strangers", "Left alone", ("name", "reason"), lambda s: [s["name"], s["reason"]],
-          "Everything that carries our mark could be read."),
-)  # fmt: skip
+    Table(
+        "fleets",
+        "Fleets",
+        ("fleet", "tenant", "template", "generations", "ready", "leased", "outdated", "drift"),
+        lambda f: [
+            f["name"],
+            f["tenant"],
+            f["template"],
+            ", ".join(f["generations"]),
+            f"{f['ready']} of {f['total']}",
+            f["leased"],
+            ", ".join(f["outdated"]),
+            ", ".join(f["drift"]),
+        ],
+        "There is no fleet.",
+    ),
+    Table(
+        "hosts",
+        "Hosts",
+        (
+            "host",
+            "tenant",
+            "fleet",
+            "generation",
+            "state",
+            "address",
+            "lease",
+            "ends",
+            "memory: own / shared MiB",
+            "labels",
+            "notes",
+        ),
+        lambda h: [
+            h["name"],
+            h["tenant"],
+            h["fleet"],
+            f"{h['template']} {h['generation']}",
+            h["state"] if h["ready"] else f"{h['phase']}, {h['state']}",
+            h["address"],
+            h["lease_state"],
+            moment(h["expires"]),
+            _memory(h),
+            ", ".join(f"{k}={v}" for k, v in sorted(h["labels"].items())),
+            _notes(h),
+        ],
+        "There is no host.",
+    ),
+    Table(
+        "templates",
+        "Templates",
+        ("template", "tenant", "generation", "made", "phase", "problem"),
+        lambda t: [
+            t["name"],
+            t["tenant"],
+            t["generation"],
+            moment(t["created"]),
+            t["phase"],
+            t["problem"],
+        ],
+        "There is no template.",
+    ),
+    Table(
+        "leases",
+        "Leases",
+        ("holder", "host", "fleet", "tenant", "since", "until", "ended"),
+        lambda x: [
+            x["holder"],
+            x["host"],
+            x["fleet"],
+            x["tenant"],
+            moment(x["taken"]),
+            moment(x["until"]),
+            "yes" if x["ended"] else "",
+        ],
+        "Nobody holds a lease.",
+    ),
+    Table(
+        "pools",
+        "Pools",
+        (
+            "pool",
+            "tenant",
+            "in",
+            "hosts",
+            "vCPUs",
+            "memory, MiB",
+            "disk, GiB",
+            "held, MiB",
+            "first to go",
+            "warnings",
+        ),
+        lambda p: [
+            p["name"],
+            p["tenant"],
+            p["parent"],
+            *(_of_limit(p, limit) for limit in LIMITS),
+            _held(p),
+            p["first_to_go"],
+            "; ".join(p["warnings"]),
+        ],
+        "There is no pool.",
+    ),
+    Table(
+        "volumes",
+        "Volumes",
+        ("volume", "tenant", "size, GiB", "file system", "host", "path", "made", "copy of"),
+        lambda v: [
+            v["name"],
+            v["tenant"],
+            v["size_gib"],
+            v["filesystem"],
+            v["host"],
+            v["path"] + ("" if v["mounted"] or not v["host"] else " (not mounted)"),
+            moment(v["created"]),
+            v["source"],
+        ],
+        "There is no volume.",
+    ),
+    Table(
+        "strangers",
+        "Left alone",
+        ("name", "reason"),
+        lambda s: [s["name"], s["reason"]],
+        "Everything that carries our mark could be read.",
+    ),
+)
 
 
 def page(found: Snapshot) -> str:
@@ -103,9 +201,13 @@ def page(found: Snapshot) -> str:
     )
     tables = [(t, [t.row(item) for item in found[t.key]]) for t in TABLES if t.key in found]
     return environment.from_string(PAGE).render(
-        owner=found["owner"], hypervisor=found["hypervisor"], taken=moment(found["taken"]), figures=_figures(found),
-        tables=tables, memory=_bar(found),
-    )  # fmt: skip
+        owner=found["owner"],
+        hypervisor=found["hypervisor"],
+        taken=moment(found["taken"]),
+        figures=_figures(found),
+        tables=tables,
+        memory=_bar(found),
+    )
 
 
 def _plain(value: Any) -> Any:

@@ -1,7 +1,8 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""All hosts of a yard by one reading of the hypervisor: what an inventory wants to know of each, and no more.
+"""All hosts of a yard by one reading of the hypervisor: what an inventory wants to know of each,
+and no more.
 
 ``access.describe_host`` tells more of a host, and asks the hypervisor for each one.
 """
@@ -36,14 +37,18 @@ def listing(ctx: Context) -> Listing:
     hosts = sorted(seen.hosts, key=lambda h: (h.record.tenant, h.record.name))
     place = ctx.provider.uri
     for tenant in {h.record.tenant for h in hosts}:
-        lines = [h.record.known_host for h in hosts if h.record.tenant == tenant and h.record.identity]
+        lines = [
+            h.record.known_host for h in hosts if h.record.tenant == tenant and h.record.identity
+        ]
         ctx.pki(tenant).pin(lines, place)
     now = ctx.clock.now()
     return Listing([_entry(ctx, host, now) for host in hosts], seen.unreadable)
 
 
 def lease_state(record: HostRecord, now: float) -> str:
-    """What may be done with a host: it is ``held``, ``over``, ``free`` to be leased, or of no fleet (``none``)."""
+    """What may be done with a host: it is ``held``, ``over``, ``free`` to be leased, or of no fleet
+    (``none``).
+    """
     if is_held(record, now):
         return HELD
     if why_over(record, now) or record.lease:
@@ -77,11 +82,15 @@ def _entry(ctx: Context, host: Host, now: float) -> dict[str, Any]:
 
 
 def _ways(ctx: Context, record: HostRecord) -> dict[str, Any]:
-    """How a host is reached: by SSH, by Docker's API, and where that is possible by the guest's agent."""
+    """How a host is reached: by SSH, by Docker's API, and where that is possible by the guest's
+    agent.
+    """
     pki = ctx.pki(record.tenant)
     # Where the declaration names keys, the operator's is not among them.
     key = "" if record.spec.authorized_keys else str(pki.ssh_key)
-    certificates = {part: str(pki.client_directory / f"{part}.pem") for part in ("ca", "cert", "key")}
+    certificates = {
+        part: str(pki.client_directory / f"{part}.pem") for part in ("ca", "cert", "key")
+    }
     agent_uri = ctx.provider.capabilities.guest_agent
     agent = {"uri": agent_uri, "domain": record.domain} if agent_uri else None
     return {

@@ -1,7 +1,9 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A yard as metrics, in Prometheus' text form (https://prometheus.io/docs/instrumenting/exposition_formats/)."""
+"""A yard as metrics, in Prometheus' text form
+(https://prometheus.io/docs/instrumenting/exposition_formats/).
+"""
 
 from __future__ import annotations
 
@@ -26,9 +28,13 @@ class Metric:
     samples: Callable[[Snapshot], Iterable[Sample]]
 
 
-def _of(kind: str, parts: tuple[str, ...], value: Callable[[Any], float]) -> Callable[[Snapshot], list[Sample]]:
+def _of(
+    kind: str, parts: tuple[str, ...], value: Callable[[Any], float]
+) -> Callable[[Snapshot], list[Sample]]:
     """One sample for each object of a kind, with some of its facts as labels."""
-    return lambda found: [({part: str(item[part]) for part in parts}, value(item)) for item in found[kind]]
+    return lambda found: [
+        ({part: str(item[part]) for part in parts}, value(item)) for item in found[kind]
+    ]
 
 
 def _host(item: dict[str, Any]) -> Labels:
@@ -47,34 +53,96 @@ def _pools(found: Snapshot, part: str) -> list[Sample]:
 FLEET = ("tenant", "name", "template")
 METRICS = (
     Metric("fleet_hosts", "Hosts of a fleet.", _of("fleets", FLEET, lambda f: f["total"])),
-    Metric("fleet_hosts_ready", "Hosts of a fleet that are complete and running.",
-           _of("fleets", FLEET, lambda f: f["ready"])),
-    Metric("fleet_hosts_leased", "Hosts of a fleet that somebody has leased.",
-           _of("fleets", FLEET, lambda f: f["leased"])),
-    Metric("fleet_hosts_outdated", "Hosts of a fleet that are not of the generation which rules.",
-           _of("fleets", FLEET, lambda f: len(f["outdated"]))),
-    Metric("host_ready", "Whether a host is complete and running.",
-           lambda s: [({**_host(h), "phase": h["phase"], "state": h["state"]}, float(h["ready"])) for h in s["hosts"]]),
-    Metric("host_created_timestamp_seconds", "When a host was made.",
-           lambda s: [(_host(h), h["created"]) for h in s["hosts"]]),
-    Metric("host_expires_timestamp_seconds", "When a host's time to live is over, where it has one.",
-           lambda s: [(_host(h), h["expires"]) for h in s["hosts"] if h["expires"]]),
-    Metric("host_drift", "Reasons for which a host has to be admitted anew.",
-           lambda s: [(_host(h), float(len(h["drift"]))) for h in s["hosts"]]),
-    Metric("host_memory_bytes", "Guest RAM of a host that is its own, and that it shares with its template.",
-           lambda s: [({**_host(h), "kind": kind}, h["memory"][f"{kind}_mib"] * MIB)
-                      for h in s["hosts"] if h["memory"] for kind in ("private", "shared")]),
-    Metric("lease_until_timestamp_seconds", "When a lease ends.",
-           lambda s: [({"tenant": x["tenant"], "fleet": x["fleet"], "host": x["host"], "holder": x["holder"]},
-                       x["until"]) for x in s["leases"]]),
-    Metric("template_usable", "Whether forks can be made of a generation of a template.",
-           _of("templates", ("tenant", "name", "generation"), lambda t: float(t["usable"]))),
-    Metric("pool_used", "What the hosts in a pool take of it, by their nominal sizes.", lambda s: _pools(s, "used")),
-    Metric("pool_free", "What a pool has room for still, where it has a limit.", lambda s: _pools(s, "free")),
-    Metric("volume_size_bytes", "The size of a volume.",
-           _of("volumes", ("tenant", "name", "host"), lambda v: v["size_gib"] * GIB)),
-    Metric("strangers", "Objects with our mark that cannot be read.", lambda s: [({}, float(len(s["strangers"])))]),
-)  # fmt: skip
+    Metric(
+        "fleet_hosts_ready",
+        "Hosts of a fleet that are complete and running.",
+        _of("fleets", FLEET, lambda f: f["ready"]),
+    ),
+    Metric(
+        "fleet_hosts_leased",
+        "Hosts of a fleet that somebody has leased.",
+        _of("fleets", FLEET, lambda f: f["leased"]),
+    ),
+    Metric(
+        "fleet_hosts_outdated",
+        "Hosts of a fleet that are not of the generation which rules.",
+        _of("fleets", FLEET, lambda f: len(f["outdated"])),
+    ),
+    Metric(
+        "host_ready",
+        "Whether a host is complete and running.",
+        lambda s: [
+            ({**_host(h), "phase": h["phase"], "state": h["state"]}, float(h["ready"]))
+            for h in s["hosts"]
+        ],
+    ),
+    Metric(
+        "host_created_timestamp_seconds",
+        "When a host was made.",
+        lambda s: [(_host(h), h["created"]) for h in s["hosts"]],
+    ),
+    Metric(
+        "host_expires_timestamp_seconds",
+        "When a host's time to live is over, where it has one.",
+        lambda s: [(_host(h), h["expires"]) for h in s["hosts"] if h["expires"]],
+    ),
+    Metric(
+        "host_drift",
+        "Reasons for which a host has to be admitted anew.",
+        lambda s: [(_host(h), float(len(h["drift"]))) for h in s["hosts"]],
+    ),
+    Metric(
+        "host_memory_bytes",
+        "Guest RAM of a host that is its own, and that it shares with its template.",
+        lambda s: [
+            ({**_host(h), "kind": kind}, h["memory"][f"{kind}_mib"] * MIB)
+            for h in s["hosts"]
+            if h["memory"]
+            for kind in ("private", "shared")
+        ],
+    ),
+    Metric(
+        "lease_until_timestamp_seconds",
+        "When a lease ends.",
+        lambda s: [
+            (
+                {
+                    "tenant": x["tenant"],
+                    "fleet": x["fleet"],
+                    "host": x["host"],
+                    "holder": x["holder"],
+                },
+                x["until"],
+            )
+            for x in s["leases"]
+        ],
+    ),
+    Metric(
+        "template_usable",
+        "Whether forks can be made of a generation of a template.",
+        _of("templates", ("tenant", "name", "generation"), lambda t: float(t["usable"])),
+    ),
+    Metric(
+        "pool_used",
+        "What the hosts in a pool take of it, by their nominal sizes.",
+        lambda s: _pools(s, "used"),
+    ),
+    Metric(
+        "pool_free",
+        "What a pool has room for still, where it has a limit.",
+        lambda s: _pools(s, "free"),
+    ),
+    Metric(
+        "volume_size_bytes",
+        "The size of a volume.",
+        _of("volumes", ("tenant", "name", "host"), lambda v: v["size_gib"] * GIB),
+    ),
+    Metric(
+        "strangers",
+        "Objects with our mark that cannot be read.",
+        lambda s: [({}, float(len(s["strangers"])))],
+    ),
+)
 
 
 def metrics(found: Snapshot) -> str:
@@ -84,7 +152,10 @@ def metrics(found: Snapshot) -> str:
     for metric in METRICS:
         name = f"stockyard_{metric.name}"
         lines += [f"# HELP {name} {metric.meaning}", f"# TYPE {name} gauge"]
-        lines += [f"{name}{{{_labels({**common, **own})}}} {float(value)!r}" for own, value in metric.samples(found)]
+        lines += [
+            f"{name}{{{_labels({**common, **own})}}} {float(value)!r}"
+            for own, value in metric.samples(found)
+        ]
     return "".join(f"{line}\n" for line in lines)
 
 

@@ -20,7 +20,8 @@ FORMS: dict[str, Callable[[Snapshot], str]] = {"html": page, "metrics": metrics}
 
 
 def report(ctx: Context, path: Path, form: str, *, check: bool = False) -> tuple[bool, Snapshot]:
-    """Have a file that shows the yard as it is; whole or not at all, as a collector may read it at any time.
+    """Have a file that shows the yard as it is; whole or not at all, as a collector may read it at
+    any time.
 
     :return: whether the file was, or would be, written, and what was seen.
     """
@@ -35,7 +36,9 @@ def report(ctx: Context, path: Path, form: str, *, check: bool = False) -> tuple
             os.replace(beside, path)
     except OSError as error:
         raise InvalidInput(
-            "the report cannot be written.", name=str(path), cause=str(error),
+            "the report cannot be written.",
+            name=str(path),
+            cause=str(error),
             remedy="name a file in a directory that is there and that this user may write",
-        ) from error  # fmt: skip
+        ) from error
     return changed, found

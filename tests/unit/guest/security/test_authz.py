@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the authorization plugin lets through and what it refuses, by every spelling that dockerd would take."""
+"""What the authorization plugin lets through and what it refuses, by every spelling that dockerd
+would take.
+"""
 
 from __future__ import annotations
 
@@ -27,34 +29,99 @@ OPEN = Policy()
 CREATE = "/v1.41/containers/create"
 # What Docker's client of Debian 12 sends for `docker run busybox`, shortened.
 PLAIN: dict[str, Any] = {
-    "Hostname": "", "User": "", "AttachStdin": False, "Env": None, "Cmd": ["true"], "Image": "busybox", "Volumes": {},
+    "Hostname": "",
+    "User": "",
+    "AttachStdin": False,
+    "Env": None,
+    "Cmd": ["true"],
+    "Image": "busybox",
+    "Volumes": {},
     "Labels": {},
     "HostConfig": {
-        "Binds": None, "ContainerIDFile": "", "LogConfig": {"Type": "", "Config": {}}, "NetworkMode": "default",
+        "Binds": None,
+        "ContainerIDFile": "",
+        "LogConfig": {"Type": "", "Config": {}},
+        "NetworkMode": "default",
         "PortBindings": {"80/tcp": [{"HostIp": "", "HostPort": "8080"}]},
-        "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0}, "AutoRemove": True, "VolumeDriver": "",
-        "VolumesFrom": None, "CapAdd": None, "CapDrop": None, "CgroupnsMode": "", "Dns": [], "DnsOptions": [],
-        "DnsSearch": [], "ExtraHosts": None, "GroupAdd": None, "IpcMode": "", "Cgroup": "", "Links": None,
-        "OomScoreAdj": 0, "PidMode": "", "Privileged": False, "PublishAllPorts": False, "ReadonlyRootfs": False,
-        "SecurityOpt": None, "UTSMode": "", "UsernsMode": "", "ShmSize": 0, "ConsoleSize": [0, 0], "Isolation": "",
-        "CpuShares": 0, "Memory": 67108864, "NanoCpus": 0, "CgroupParent": "", "BlkioWeight": 0,
-        "BlkioWeightDevice": [], "BlkioDeviceReadBps": None, "CpuPeriod": 0, "CpusetCpus": "", "Devices": [],
-        "DeviceCgroupRules": None, "DeviceRequests": None, "KernelMemory": 0, "MemorySwappiness": -1,
-        "OomKillDisable": False, "PidsLimit": 0, "Ulimits": None, "CpuCount": 0, "IOMaximumIOps": 0,
-        "MaskedPaths": None, "ReadonlyPaths": None,
+        "RestartPolicy": {"Name": "no", "MaximumRetryCount": 0},
+        "AutoRemove": True,
+        "VolumeDriver": "",
+        "VolumesFrom": None,
+        "CapAdd": None,
+        "CapDrop": None,
+        "CgroupnsMode": "",
+        "Dns": [],
+        "DnsOptions": [],
+        "DnsSearch": [],
+        "ExtraHosts": None,
+        "GroupAdd": None,
+        "IpcMode": "",
+        "Cgroup": "",
+        "Links": None,
+        "OomScoreAdj": 0,
+        "PidMode": "",
+        "Privileged": False,
+        "PublishAllPorts": False,
+        "ReadonlyRootfs": False,
+        "SecurityOpt": None,
+        "UTSMode": "",
+        "UsernsMode": "",
+        "ShmSize": 0,
+        "ConsoleSize": [0, 0],
+        "Isolation": "",
+        "CpuShares": 0,
+        "Memory": 67108864,
+        "NanoCpus": 0,
+        "CgroupParent": "",
+        "BlkioWeight": 0,
+        "BlkioWeightDevice": [],
+        "BlkioDeviceReadBps": None,
+        "CpuPeriod": 0,
+        "CpusetCpus": "",
+        "Devices": [],
+        "DeviceCgroupRules": None,
+        "DeviceRequests": None,
+        "KernelMemory": 0,
+        "MemorySwappiness": -1,
+        "OomKillDisable": False,
+        "PidsLimit": 0,
+        "Ulimits": None,
+        "CpuCount": 0,
+        "IOMaximumIOps": 0,
+        "MaskedPaths": None,
+        "ReadonlyPaths": None,
     },
     "NetworkingConfig": {"EndpointsConfig": {}},
-}  # fmt: skip
+}
 SHUT: dict[str, Any] = {
-    "Privileged": True, "PidMode": "host", "IpcMode": "host", "NetworkMode": "host", "UTSMode": "host",
-    "UsernsMode": "host", "CgroupnsMode": "host", "CapAdd": ["SYS_ADMIN"], "SecurityOpt": ["seccomp=unconfined"],
-    "Devices": [{"PathOnHost": "/dev/vda"}], "DeviceCgroupRules": ["a *:* rwm"], "DeviceRequests": [{"Count": -1}],
-    "Binds": ["/:/host"], "Mounts": [{"Type": "bind", "Source": "/", "Target": "/host"}], "VolumeDriver": "nfs",
-    "Runtime": "kata", "CgroupParent": "system.slice", "OomScoreAdj": -1000, "OomKillDisable": True,
-    "Sysctls": {"kernel.core_pattern": "|/x"}, "MaskedPaths": [], "ReadonlyPaths": [],
-    "LogConfig": {"Type": "fluentd"}, "Isolation": "hyperv", "Annotations": {"a": "b"}, "SomethingNew": True,
+    "Privileged": True,
+    "PidMode": "host",
+    "IpcMode": "host",
+    "NetworkMode": "host",
+    "UTSMode": "host",
+    "UsernsMode": "host",
+    "CgroupnsMode": "host",
+    "CapAdd": ["SYS_ADMIN"],
+    "SecurityOpt": ["seccomp=unconfined"],
+    "Devices": [{"PathOnHost": "/dev/vda"}],
+    "DeviceCgroupRules": ["a *:* rwm"],
+    "DeviceRequests": [{"Count": -1}],
+    "Binds": ["/:/host"],
+    "Mounts": [{"Type": "bind", "Source": "/", "Target": "/host"}],
+    "VolumeDriver": "nfs",
+    "Runtime": "kata",
+    "CgroupParent": "system.slice",
+    "OomScoreAdj": -1000,
+    "OomKillDisable": True,
+    "Sysctls": {"kernel.core_pattern": "|/x"},
+    "MaskedPaths": [],
+    "ReadonlyPaths": [],
+    "LogConfig": {"Type": "fluentd"},
+    "Isolation": "hyperv",
+    "Annotations": {"a": "b"},
+    "SomethingNew": True,
     "Cgroup": "container:x",
-}  # fmt: skip
+}
 
 
 def asked(method: str, uri: str, body: Any = None, **headers: str) -> dict[str, Any]:
@@ -75,7 +142,10 @@ def refused(policy: Policy, request: dict[str, Any]) -> str:
 
 def test_an_ordinary_container_is_let_through() -> None:
     check(OPEN, create({}))
-    check(OPEN, create({"CapAdd": ["CAP_NET_BIND_SERVICE", "chown"], "Binds": ["data:/data", "/data"]}))
+    check(
+        OPEN,
+        create({"CapAdd": ["CAP_NET_BIND_SERVICE", "chown"], "Binds": ["data:/data", "/data"]}),
+    )
     check(OPEN, create({"SecurityOpt": ["no-new-privileges"], "NetworkMode": "container:abc"}))
 
 
@@ -85,10 +155,17 @@ def test_what_leads_out_is_refused(key: str) -> None:
 
 
 @pytest.mark.parametrize("key", sorted(SHUT))
-@pytest.mark.parametrize("spell", [str.lower, str.upper, str.swapcase, lambda k: k.replace("s", "\u017f")])
+@pytest.mark.parametrize(
+    "spell", [str.lower, str.upper, str.swapcase, lambda k: k.replace("s", "\u017f")]
+)
 def test_go_takes_keys_in_any_case_and_so_does_the_plugin(key: str, spell: Any) -> None:
     config = {name: value for name, value in PLAIN["HostConfig"].items() if name != key}
-    refused(OPEN, asked("POST", CREATE, {"image": "x", spell("HostConfig"): {**config, spell(key): SHUT[key]}}))
+    refused(
+        OPEN,
+        asked(
+            "POST", CREATE, {"image": "x", spell("HostConfig"): {**config, spell(key): SHUT[key]}}
+        ),
+    )
 
 
 def test_two_keys_that_are_one_to_go_are_refused() -> None:
@@ -97,51 +174,103 @@ def test_two_keys_that_are_one_to_go_are_refused() -> None:
 
 
 def test_go_reads_the_first_value_only() -> None:
-    refused(OPEN, asked("POST", CREATE, json.dumps(PLAIN).encode() + b'{"HostConfig": {"Privileged": true}}'))
+    refused(
+        OPEN,
+        asked("POST", CREATE, json.dumps(PLAIN).encode() + b'{"HostConfig": {"Privileged": true}}'),
+    )
 
 
-@pytest.mark.parametrize("uri", [
-    "/containers/create", "/v1.41/containers/create", "/v1.24/containers/create?name=x",
-    "/containers/create?name=/auth",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "/containers/create",
+        "/v1.41/containers/create",
+        "/v1.24/containers/create?name=x",
+        "/containers/create?name=/auth",
+    ],
+)
 def test_a_body_that_cannot_be_seen_is_refused(uri: str) -> None:
     assert "cannot be seen" in refused(OPEN, asked("POST", uri))
     assert "cannot be seen" in refused(OPEN, {**asked("POST", uri), "RequestBody": ""})
 
 
-@pytest.mark.parametrize("uri", [
-    "//containers/create", "/v1.41//containers/create", "/v1.41/./containers/create", "/x/../containers/create",
-    "/v1.41/containers/%63reate", "/v1.41/containers%2fcreate", "/v1.41/containers/create/", "/v1./containers/create",
-    "/v1..41/containers/create", "/v41/containers/create", "/vv1.41/containers/create", "containers/create", "",
-    "http://docker/containers/create", "/v1.41/v1.41/containers/create", "/v1.41/containers/create\x00",
-    "/v1.41/Containers/create", "/v1.41/containers/create;x", "/v1.23/containers/create", "/v0.41/containers/create",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "//containers/create",
+        "/v1.41//containers/create",
+        "/v1.41/./containers/create",
+        "/x/../containers/create",
+        "/v1.41/containers/%63reate",
+        "/v1.41/containers%2fcreate",
+        "/v1.41/containers/create/",
+        "/v1./containers/create",
+        "/v1..41/containers/create",
+        "/v41/containers/create",
+        "/vv1.41/containers/create",
+        "containers/create",
+        "",
+        "http://docker/containers/create",
+        "/v1.41/v1.41/containers/create",
+        "/v1.41/containers/create\x00",
+        "/v1.41/Containers/create",
+        "/v1.41/containers/create;x",
+        "/v1.23/containers/create",
+        "/v0.41/containers/create",
+    ],
+)
 def test_paths_that_are_not_plain_are_refused(uri: str) -> None:
     refused(OPEN, asked("POST", uri, PLAIN))
 
 
-@pytest.mark.parametrize(("method", "uri"), [
-    ("POST", "/plugins/stockyard-authz/disable"), ("POST", "/plugins/pull?remote=x"), ("DELETE", "/plugins/x"),
-    ("POST", "/plugins/x/set"), ("POST", "/swarm/init"), ("GET", "/swarm/unlockkey"), ("POST", "/services/create"),
-    ("GET", "/secrets"), ("POST", "/session"), ("POST", "/grpc"), ("POST", "/v1.23/containers/x/start"),
-    ("GET", "/debug/pprof/heap"), ("POST", "/containers/x/checkpoints"), ("OPTIONS", "/"), ("post", CREATE),
-    ("POST", "/build?networkmode=host"), ("POST", "/build?version=2"), ("POST", "/build?cgroupparent=x.slice"),
-    ("POST", "/build?networkmode=none&networkmode=host"), ("POST", "/build?a=1;networkmode=host"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("method", "uri"),
+    [
+        ("POST", "/plugins/stockyard-authz/disable"),
+        ("POST", "/plugins/pull?remote=x"),
+        ("DELETE", "/plugins/x"),
+        ("POST", "/plugins/x/set"),
+        ("POST", "/swarm/init"),
+        ("GET", "/swarm/unlockkey"),
+        ("POST", "/services/create"),
+        ("GET", "/secrets"),
+        ("POST", "/session"),
+        ("POST", "/grpc"),
+        ("POST", "/v1.23/containers/x/start"),
+        ("GET", "/debug/pprof/heap"),
+        ("POST", "/containers/x/checkpoints"),
+        ("OPTIONS", "/"),
+        ("post", CREATE),
+        ("POST", "/build?networkmode=host"),
+        ("POST", "/build?version=2"),
+        ("POST", "/build?cgroupparent=x.slice"),
+        ("POST", "/build?networkmode=none&networkmode=host"),
+        ("POST", "/build?a=1;networkmode=host"),
+    ],
+)
 def test_other_ways_out_are_refused(method: str, uri: str) -> None:
     refused(OPEN, asked(method, uri, PLAIN if method == "post" else None))
 
 
-@pytest.mark.parametrize(("path", "body"), [
-    ("volumes/create", {"Name": "x", "DriverOpts": {"type": "none", "o": "bind", "device": "/"}}),
-    ("volumes/create", {"Name": "x", "Driver": "sshfs"}),
-    ("networks/create", {"Name": "x", "Driver": "macvlan", "Options": {"parent": "eth0"}}),
-    ("networks/create", {"Name": "x", "Options": {"com.docker.network.bridge.name": "docker0"}}),
-    ("containers/x/exec", {"Cmd": ["sh"], "Privileged": True}),
-    ("containers/x/exec", {"Cmd": ["sh"], "privileged": 1}),
-    ("containers/x/update", {"CgroupParent": "x.slice"}),
-    ("containers/x/update", {"Devices": [{"PathOnHost": "/dev/vda"}]}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        (
+            "volumes/create",
+            {"Name": "x", "DriverOpts": {"type": "none", "o": "bind", "device": "/"}},
+        ),
+        ("volumes/create", {"Name": "x", "Driver": "sshfs"}),
+        ("networks/create", {"Name": "x", "Driver": "macvlan", "Options": {"parent": "eth0"}}),
+        (
+            "networks/create",
+            {"Name": "x", "Options": {"com.docker.network.bridge.name": "docker0"}},
+        ),
+        ("containers/x/exec", {"Cmd": ["sh"], "Privileged": True}),
+        ("containers/x/exec", {"Cmd": ["sh"], "privileged": 1}),
+        ("containers/x/update", {"CgroupParent": "x.slice"}),
+        ("containers/x/update", {"Devices": [{"PathOnHost": "/dev/vda"}]}),
+    ],
+)
 def test_other_bodies_are_looked_at(path: str, body: dict[str, Any]) -> None:
     refused(OPEN, asked("POST", f"/v1.41/{path}", body))
     refused(OPEN, asked("POST", f"/{path}"))
@@ -151,7 +280,16 @@ def test_other_parts_of_a_container_are_looked_at() -> None:
     refused(OPEN, create({}, Volumes={"/etc:/x": {}}))
     refused(OPEN, create({}, NetworkingConfig={"EndpointsConfig": {"host": {}}}))
     options = {"DriverConfig": {"Options": {"device": "/", "o": "bind", "type": "none"}}}
-    refused(OPEN, create({"Mounts": [{"Type": "volume", "Source": "x", "Target": "/x", "VolumeOptions": options}]}))
+    refused(
+        OPEN,
+        create(
+            {
+                "Mounts": [
+                    {"Type": "volume", "Source": "x", "Target": "/x", "VolumeOptions": options}
+                ]
+            }
+        ),
+    )
     refused(OPEN, create({"Binds": "/:/host"}))
 
 
@@ -188,7 +326,9 @@ def test_forms_are_refused() -> None:
     assert "not built" in refused(Policy(build=False), asked("POST", "/build"))
 
 
-@pytest.mark.parametrize("text", [b"", b"[]", b"null", b"1", b"{", b'{"a": NaN}', b"\xff\xfe", b"[" * 100000, b'"x"'])
+@pytest.mark.parametrize(
+    "text", [b"", b"[]", b"null", b"1", b"{", b'{"a": NaN}', b"\xff\xfe", b"[" * 100000, b'"x"']
+)
 def test_bodies_that_are_no_objects_are_refused(text: bytes) -> None:
     refused(OPEN, asked("POST", CREATE, text or b" "))
 
@@ -213,7 +353,10 @@ def test_no_path_makes_it_fall_over_and_none_hides_a_creation(text: str) -> None
     assert "%" not in path
 
 
-@given(st.sampled_from(sorted(SHUT)), st.none() | st.booleans() | st.integers() | st.text() | st.just([{"a": [None]}]))
+@given(
+    st.sampled_from(sorted(SHUT)),
+    st.none() | st.booleans() | st.integers() | st.text() | st.just([{"a": [None]}]),
+)
 def test_values_of_any_shape_are_an_answer(key: str, value: Any) -> None:
     request = json.dumps(create({key: value})).encode()
     assert isinstance(answer(OPEN, "/AuthZPlugin.AuthZReq", request)["Allow"], bool)
@@ -249,7 +392,11 @@ def test_it_serves_many_calls_on_one_connection(tmp_path: Path) -> None:
     with serve(str(tmp_path / "s"), policy) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         connection = Connection(tmp_path / "s")
-        for request, allowed in ((create({}), True), (create({"Privileged": True}), False), (create({}), True)):
+        for request, allowed in (
+            (create({}), True),
+            (create({"Privileged": True}), False),
+            (create({}), True),
+        ):
             connection.request("POST", "/AuthZPlugin.AuthZReq", json.dumps(request))
             assert json.loads(connection.getresponse().read())["Allow"] is allowed
         connection.close()

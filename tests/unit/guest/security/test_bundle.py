@@ -31,7 +31,11 @@ from stockyard.model import codec
 from stockyard.model.security import PROFILES, SecuritySpec, Settings
 
 ROOTLESS = SecuritySpec("hostile", user_namespaces="rootless")
-VARIANTS = [*map(SecuritySpec, PROFILES), ROOTLESS, SecuritySpec("trusted", user_namespaces="remap")]
+VARIANTS = [
+    *map(SecuritySpec, PROFILES),
+    ROOTLESS,
+    SecuritySpec("trusted", user_namespaces="remap"),
+]
 
 
 def made(spec: SecuritySpec) -> dict[str, str]:
@@ -80,7 +84,10 @@ def test_a_hostile_host_has_what_the_table_promises() -> None:
     assert told["log-opts"] == {"max-file": "3", "max-size": "10m"}
     assert files["/etc/subuid"] == "dockremap:100000:65536\n"
     assert "TasksMax=2048\nMemoryMax=75%\n" in files[f"/etc/systemd/system/{limits.SLICE}"]
-    assert "TasksMax=512\nMemoryMax=50%\n" in files["/etc/systemd/system/docker-.scope.d/10-stockyard.conf"]
+    assert (
+        "TasksMax=512\nMemoryMax=50%\n"
+        in files["/etc/systemd/system/docker-.scope.d/10-stockyard.conf"]
+    )
     assert "limit rate over 64 mbytes/second drop" in files[firewall.RULES]
     assert "policy drop" in files[firewall.RULES]
     assert "-kernel.unprivileged_userns_clone = 0\n" in files[kernel.SYSCTL]
@@ -90,7 +97,11 @@ def test_containers_have_a_disk_of_their_own_unless_they_have_a_volume() -> None
     files = made(SecuritySpec("hostile"))
     assert "$1 * 60 / 100" in files[disk.PROGRAM]
     assert f"Requires={disk.UNIT}\n" in files["/etc/systemd/system/docker.service.d/disk.conf"]
-    for spec, docker in ((SecuritySpec("hostile"), "stopped"), (ROOTLESS, "running"), (SecuritySpec(), "running")):
+    for spec, docker in (
+        (SecuritySpec("hostile"), "stopped"),
+        (ROOTLESS, "running"),
+        (SecuritySpec(), "running"),
+    ):
         assert disk.PROGRAM not in recipe(ImageSpec(), docker, spec).files
 
 
@@ -99,11 +110,20 @@ def test_that_disk_is_made_once_and_never_over_data(tmp_path: Path) -> None:
     tools, root, log = tmp_path / "tools", tmp_path / "docker", tmp_path / "log"
     tools.mkdir()
     said = f'echo "${{0##*/}} $*" >> {log}'
-    for name, act in (("mountpoint", "exit 1"), ("mkfs.ext4", said), ("mount", said), ("df", "echo '8000 6000'")):
+    for name, act in (
+        ("mountpoint", "exit 1"),
+        ("mkfs.ext4", said),
+        ("mount", said),
+        ("df", "echo '8000 6000'"),
+    ):
         (tools / name).write_text(f"#!/bin/sh\n{act}\n")
         (tools / name).chmod(0o755)
     image = tmp_path / "state" / "docker.ext4"
-    text = made(SecuritySpec("hostile"))[disk.PROGRAM].replace(disk.IMAGE, str(image)).replace(disk.ROOT, str(root))
+    text = (
+        made(SecuritySpec("hostile"))[disk.PROGRAM]
+        .replace(disk.IMAGE, str(image))
+        .replace(disk.ROOT, str(root))
+    )
 
     def run() -> list[str]:
         log.write_text("")
@@ -161,14 +181,20 @@ def test_the_plugin_in_the_image_needs_nothing_of_the_sdk(tmp_path: Path) -> Non
             (folder / path.removeprefix(prefix)).write_text(text)
     check = (
         f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import stockyard_authz.server as m;"
-        "assert m.main and not [n for n in sys.modules if n == 'stockyard' or n.startswith('stockyard.')]"
+        "assert m.main and not [n for n in sys.modules if n == 'stockyard' or "
+        "n.startswith('stockyard.')]"
     )
     subprocess.run([sys.executable, "-I", "-c", check], check=True, timeout=60)
 
 
 def test_plugin_of_another_release_is_another_generation(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hosts with the plugin are replaced by the next run of ``site``, and ``site --check`` reports it."""
-    specs = [TemplateSpec("a", security=SecuritySpec(profile)) for profile in ("trusted", "shared", "hostile")]
+    """Hosts with the plugin are replaced by the next run of ``site``, and ``site --check`` reports
+    it.
+    """
+    specs = [
+        TemplateSpec("a", security=SecuritySpec(profile))
+        for profile in ("trusted", "shared", "hostile")
+    ]
     before = [declared_digest(spec) for spec in specs]
     source = authorization._source
     monkeypatch.setattr(authorization, "_source", lambda module: source(module) + "# older\n")
@@ -179,10 +205,21 @@ def test_plugin_of_another_release_is_another_generation(monkeypatch: pytest.Mon
 @pytest.mark.parametrize("spec", [*VARIANTS, SecuritySpec()])
 def test_docker_takes_addresses_from_the_pools_in_every_profile(spec: SecuritySpec) -> None:
     path = daemon.ROOTLESS if spec.user_namespaces == "rootless" else daemon.PATH
-    assert json.loads(made(spec)[path])["default-address-pools"] == addresses.KEYS["default-address-pools"]
+    assert (
+        json.loads(made(spec)[path])["default-address-pools"]
+        == addresses.KEYS["default-address-pools"]
+    )
 
 
 def test_pools_meet_no_network_that_hosts_are_given() -> None:
-    given = ("10.0.2.0/24", "192.168.122.0/24", "169.254.0.0/16", "127.0.0.0/8", "fe80::/10", "fec0::/64", "::1/128")
+    given = (
+        "10.0.2.0/24",
+        "192.168.122.0/24",
+        "169.254.0.0/16",
+        "127.0.0.0/8",
+        "fe80::/10",
+        "fec0::/64",
+        "::1/128",
+    )
     assert [net for net in given if addresses.meeting(ipaddress.ip_network(net))] == []
     assert addresses.meeting(ipaddress.ip_network("172.16.0.0/12")) == "172.17.0.0/16"

@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The HTTP reader in front of dockerd's socket, with a server behind it that notes every byte that it is sent."""
+"""The HTTP reader in front of dockerd's socket, with a server behind it that notes every byte that
+it is sent.
+"""
 
 from __future__ import annotations
 
@@ -94,7 +96,9 @@ class Docker(BaseHTTPRequestHandler):
     def _stream(self) -> None:
         """As dockerd does with a client that asked for an upgrade, and with one that did not."""
         upgrade = self.headers.get("Upgrade")
-        lines = f"101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: {upgrade}" if upgrade else "200 OK"
+        lines = (
+            f"101 UPGRADED\r\nConnection: Upgrade\r\nUpgrade: {upgrade}" if upgrade else "200 OK"
+        )
         self.wfile.write(f"HTTP/1.1 {lines}\r\nContent-Type: {RAW}\r\n\r\n".encode())
         while block := self.connection.recv(65536):
             self.wfile.write(block)
@@ -108,7 +112,8 @@ class Docker(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(body)
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the base class's name for it
+    # the base class's name for it
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
         return
 
     def address_string(self) -> str:
@@ -201,17 +206,25 @@ FORM = b"Content-Type: application/x-www-form-urlencoded\r\n"
 REFUSED: dict[str, bytes] = {
     "form": PLAIN + FORM + b"Content-Length: 3\r\n\r\na=b",
     "form in other case": PLAIN + FORM.upper() + b"Content-Length: 3\r\n\r\na=b",
-    "form with a parameter": PLAIN + b"Content-Type: application/x-www-form-urlencoded; x\r\nContent-Length: 0\r\n\r\n",
-    "multipart form": PLAIN + b"Content-Type: multipart/form-data; boundary=x\r\nContent-Length: 0\r\n\r\n",
+    "form with a parameter": PLAIN
+    + b"Content-Type: application/x-www-form-urlencoded; x\r\nContent-Length: 0\r\n\r\n",
+    "multipart form": PLAIN
+    + b"Content-Type: multipart/form-data; boundary=x\r\nContent-Length: 0\r\n\r\n",
     "form before text": PLAIN + FORM + b"Content-Type: text/plain\r\nContent-Length: 3\r\n\r\na=b",
-    "form behind text": PLAIN + b"Content-Type: text/plain\r\n" + FORM + b"Content-Length: 3\r\n\r\na=b",
-    "two content types": PLAIN + b"Content-Type: a/b\r\ncontent-type: a/b\r\nContent-Length: 0\r\n\r\n",
+    "form behind text": PLAIN
+    + b"Content-Type: text/plain\r\n"
+    + FORM
+    + b"Content-Length: 3\r\n\r\na=b",
+    "two content types": PLAIN
+    + b"Content-Type: a/b\r\ncontent-type: a/b\r\nContent-Length: 0\r\n\r\n",
     "two equal lengths": PLAIN + b"Content-Length: 3\r\nContent-Length: 3\r\n\r\nabc",
     "two lengths": PLAIN + b"Content-Length: 3\r\nContent-Length: 4\r\n\r\nabc",
     "two lengths in one": PLAIN + b"Content-Length: 3, 4\r\n\r\nabc",
     "length with a sign": PLAIN + b"Content-Length: +3\r\n\r\nabc",
-    "length and chunks": PLAIN + b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-    "two codings": PLAIN + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "length and chunks": PLAIN
+    + b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "two codings": PLAIN
+    + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     "another coding": PLAIN + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
     "identity": PLAIN + b"Transfer-Encoding: identity\r\n\r\n",
     "two hosts": PLAIN + HOST + b"\r\n",
@@ -270,9 +283,13 @@ def test_head_without_an_end_is_refused(bench: Bench) -> None:
     assert (status, list(json.loads(body))) == (431, ["message"])
 
 
-@pytest.mark.parametrize("spelled", ["application/json", "application/x-tar", "text/plain; charset=utf-8", ""])
+@pytest.mark.parametrize(
+    "spelled", ["application/json", "application/x-tar", "text/plain; charset=utf-8", ""]
+)
 def test_request_of_a_client_reaches_docker_as_it_is(bench: Bench, spelled: str) -> None:
-    headers = b"Content-Type: %s\r\nX-Registry-Auth: e30=\r\nAuthorization: x\r\n" % spelled.encode()
+    headers = (
+        b"Content-Type: %s\r\nX-Registry-Auth: e30=\r\nAuthorization: x\r\n" % spelled.encode()
+    )
     status, body = bench.ask(b"GET /v1.41/info?a=%20b HTTP/1.1\r\n" + HOST + headers + b"\r\n")
     read = json.loads(body)
     assert (status, read["X-Registry-Auth"], read["Content-Type"]) == (200, "e30=", spelled)
@@ -319,7 +336,9 @@ def test_large_body_arrives_whole(bench: Bench, chunked: bool) -> None:
     block, count = bytes(range(256)) * 256, 640
     total = hashlib.sha256(block * count).hexdigest()
     with bench.connect() as client:
-        client.sendall(CHUNKED if chunked else PLAIN + b"Content-Length: %d\r\n\r\n" % (len(block) * count))
+        client.sendall(
+            CHUNKED if chunked else PLAIN + b"Content-Length: %d\r\n\r\n" % (len(block) * count)
+        )
         for _block in range(count):
             client.sendall(b"%x\r\n%s\r\n" % (len(block), block) if chunked else block)
         client.sendall(b"0\r\n\r\n" if chunked else b"")
@@ -353,7 +372,9 @@ def test_stream_goes_both_ways_until_both_ends_are_closed(bench: Bench, protocol
     assert bench.requests == ["POST /attach HTTP/1.1"]
 
 
-def test_answer_without_an_end_comes_piece_by_piece_and_docker_learns_when_nobody_listens(bench: Bench) -> None:
+def test_answer_without_an_end_comes_piece_by_piece_and_docker_learns_when_nobody_listens(
+    bench: Bench,
+) -> None:
     client = bench.connect()
     client.sendall(b"GET /events HTTP/1.1\r\n" + HOST + b"\r\n")
     data = b""
@@ -396,7 +417,9 @@ def test_client_in_the_middle_of_its_head_stops_no_other_and_is_let_go(
         assert time.monotonic() - begin < 10
 
 
-def test_connection_above_the_limit_is_refused_with_the_limit(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_connection_above_the_limit_is_refused_with_the_limit(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(server, "MAX_CONNECTIONS", 2)
     with bench.connect(), bench.connect():
         time.sleep(0.2)
@@ -438,7 +461,9 @@ def test_reader_uses_no_more_of_python_than_a_guest_has() -> None:
 
 def test_answer_to_a_body_that_docker_does_not_read_reaches_the_client(bench: Bench) -> None:
     with bench.connect() as client:
-        client.sendall(b"PUT /early HTTP/1.1\r\n" + HOST + b"Content-Length: %d\r\n\r\n" % (8 * MIB))
+        client.sendall(
+            b"PUT /early HTTP/1.1\r\n" + HOST + b"Content-Length: %d\r\n\r\n" % (8 * MIB)
+        )
         with contextlib.suppress(OSError):
             client.sendall(bytes(8 * MIB))
         assert read_answer(client)[0] == 413

@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Every object of every route is held to a list of known keys, and clients get by with what the lists allow."""
+"""Every object of every route is held to a list of known keys, and clients get by with what the
+lists allow.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ SET: list[Any] = [True, 1, -1, "x", [0], [None], [{}], {"Deep": {"Deeper": 1}}]
 Wrap = Callable[[Any], Any]
 
 
-def request(method: str, uri: str, body: bytes = b"", headers: dict[str, str] | None = None) -> dict[str, Any]:
+def request(
+    method: str, uri: str, body: bytes = b"", headers: dict[str, str] | None = None
+) -> dict[str, Any]:
     encoded = {"RequestBody": base64.b64encode(body).decode()} if body else {}
     return {"RequestMethod": method, "RequestUri": uri, "RequestHeaders": headers or {}, **encoded}
 
@@ -52,7 +56,11 @@ def places(kind: Kind, wrap: Wrap, place: str) -> Iterator[tuple[str, Kind, Wrap
     yield place, kind, wrap
     if isinstance(kind, Struct):
         for name, inner in kind.keys.items():
-            yield from places(inner, lambda value, name=name: wrap({name: value}), f"{place}.{name}")  # type: ignore[misc]
+            yield from places(
+                inner,
+                lambda value, name=name: wrap({name: value}),
+                f"{place}.{name}",  # type: ignore[misc]
+            )
     elif isinstance(kind, Many):
         yield from places(kind.kind, lambda value: wrap([value]), f"{place}[]")
     elif isinstance(kind, Map):
@@ -81,7 +89,9 @@ def test_attempts_are_at_least_a_hundred() -> None:
 
 
 @pytest.mark.parametrize(("route", "body"), BODIES)
-def test_object_with_an_unknown_key_is_refused_unless_the_key_is_zero(route: Route, body: Kind) -> None:
+def test_object_with_an_unknown_key_is_refused_unless_the_key_is_zero(
+    route: Route, body: Kind
+) -> None:
     uri = uri_of(route)
     for place, kind, wrap in places(body, whole(route), ""):
         if isinstance(kind, Struct):
@@ -89,7 +99,9 @@ def test_object_with_an_unknown_key_is_refused_unless_the_key_is_zero(route: Rou
             for value in ZEROS:
                 assert verdict(route.method, uri, wrap({"Brandnew": value})) == plain, place
             for value in SET:
-                assert "brandnew is not on the list" in verdict(route.method, uri, wrap({"BrandNew": value})), place
+                assert "brandnew is not on the list" in verdict(
+                    route.method, uri, wrap({"BrandNew": value})
+                ), place
 
 
 def wrong_values(kind: Kind) -> list[Any]:
@@ -99,7 +111,12 @@ def wrong_values(kind: Kind) -> list[Any]:
         return [1.5, 7, True, {"x": "y"}, *([] if kind.single else ["x"])]
     assert isinstance(kind, (Scalar, Zero))
     known = kind.types if isinstance(kind, Scalar) else ()
-    return [1.5, ["x"], {"x": "y"}, *(value for value in ("x", 7, True) if type(value) not in known)]
+    return [
+        1.5,
+        ["x"],
+        {"x": "y"},
+        *(value for value in ("x", 7, True) if type(value) not in known),
+    ]
 
 
 @pytest.mark.parametrize(("route", "body"), BODIES)
@@ -117,7 +134,9 @@ def test_query_with_an_unknown_name_is_refused_unless_it_is_zero(route: Route) -
     for value in ("", "0", "false", "null", "[]"):
         assert verdict(route.method, f"{uri}?brandnew={value}", body) == plain
     assert "may not set 'brandnew'" in verdict(route.method, f"{uri}?brandnew=1", body)
-    assert "may not set" in verdict(route.method, f"{uri}?{route.query.upper().partition(' ')[0] or 'X'}=1", body)
+    assert "may not set" in verdict(
+        route.method, f"{uri}?{route.query.upper().partition(' ')[0] or 'X'}=1", body
+    )
 
 
 def test_query_with_a_name_twice_is_refused_where_dockerd_reads_the_first() -> None:
@@ -135,10 +154,24 @@ def test_keys_of_a_map_are_exact_and_those_of_a_structure_are_not() -> None:
             check(POLICY, request("POST", "/containers/create", twice))
 
 
-@pytest.mark.parametrize(("text", "zero"), [
-    ("null", True), ("false", True), ("0", True), ('""', True), ("[]", True), ("{}", True), ('{"a": {"b": 0}}', True),
-    ("true", False), ("1", False), ('"0"', False), ("[0]", False), ("[null]", False), ('{"a": {"b": [0]}}', False),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "zero"),
+    [
+        ("null", True),
+        ("false", True),
+        ("0", True),
+        ('""', True),
+        ("[]", True),
+        ("{}", True),
+        ('{"a": {"b": 0}}', True),
+        ("true", False),
+        ("1", False),
+        ('"0"', False),
+        ("[0]", False),
+        ("[null]", False),
+        ('{"a": {"b": [0]}}', False),
+    ],
+)
 def test_value_is_zero_as_go_writes_it(text: str, zero: bool) -> None:
     assert is_zero(parsed(text)) is zero
 
@@ -173,24 +206,46 @@ def test_buildkit_is_refused_with_a_remedy() -> None:
 SUBNET = "172.18.5.0/24"
 
 
-@pytest.mark.parametrize("config", [
-    {"Subnet": SUBNET}, {"Subnet": SUBNET, "Gateway": "172.18.5.1", "IPRange": "172.18.5.128/25"},
-    {"Subnet": "172.18.5.9/24"}, {"Subnet": "fd5a:7c1e:d0c8:7::/64"}, {}, {"Subnet": ""},
-    {"Subnet": SUBNET, "AuxiliaryAddresses": {"a": "172.18.5.7"}},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"Subnet": SUBNET},
+        {"Subnet": SUBNET, "Gateway": "172.18.5.1", "IPRange": "172.18.5.128/25"},
+        {"Subnet": "172.18.5.9/24"},
+        {"Subnet": "fd5a:7c1e:d0c8:7::/64"},
+        {},
+        {"Subnet": ""},
+        {"Subnet": SUBNET, "AuxiliaryAddresses": {"a": "172.18.5.7"}},
+    ],
+)
 def test_network_inside_the_pools_is_let_through(config: dict[str, Any]) -> None:
     assert verdict("POST", "/networks/create", {"Name": "x", "IPAM": {"Config": [config]}}) == ""
 
 
-@pytest.mark.parametrize("config", [
-    {"Subnet": "10.0.2.0/24"}, {"Subnet": "0.0.0.0/0"}, {"Subnet": "169.254.0.0/16"}, {"Subnet": "127.0.0.0/8"},
-    {"Subnet": "172.16.0.0/12"}, {"Subnet": "192.168.122.0/24"}, {"Subnet": "::/0"}, {"Subnet": "fe80::/64"},
-    {"Subnet": "::ffff:10.0.2.0/120"}, {"Subnet": "fd5a:7c1e:d0c8::/48"}, {"Subnet": "nonsense"},
-    {"subnet": "10.0.2.0/24"},
-    {"Subnet": SUBNET, "Gateway": "10.0.2.2"}, {"Subnet": SUBNET, "IPRange": "10.0.2.0/25"},
-    {"Subnet": SUBNET, "AuxiliaryAddresses": {"a": "10.0.2.3"}}, {"Gateway": "10.0.2.2"},
-    {"Subnet": "fd5a:7c1e:d0c8::%eth0/64"},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"Subnet": "10.0.2.0/24"},
+        {"Subnet": "0.0.0.0/0"},
+        {"Subnet": "169.254.0.0/16"},
+        {"Subnet": "127.0.0.0/8"},
+        {"Subnet": "172.16.0.0/12"},
+        {"Subnet": "192.168.122.0/24"},
+        {"Subnet": "::/0"},
+        {"Subnet": "fe80::/64"},
+        {"Subnet": "::ffff:10.0.2.0/120"},
+        {"Subnet": "fd5a:7c1e:d0c8::/48"},
+        {"Subnet": "nonsense"},
+        {"subnet": "10.0.2.0/24"},
+        {"Subnet": SUBNET, "Gateway": "10.0.2.2"},
+        {"Subnet": SUBNET, "IPRange": "10.0.2.0/25"},
+        {"Subnet": SUBNET, "AuxiliaryAddresses": {"a": "10.0.2.3"}},
+        {"Gateway": "10.0.2.2"},
+        {"Subnet": "fd5a:7c1e:d0c8::%eth0/64"},
+    ],
+)
 def test_network_outside_the_pools_is_refused(config: dict[str, Any]) -> None:
-    refusal = verdict("POST", "/networks/create", {"Name": "x", "IPAM": {"Config": [{"Subnet": SUBNET}, config]}})
+    refusal = verdict(
+        "POST", "/networks/create", {"Name": "x", "IPAM": {"Config": [{"Subnet": SUBNET}, config]}}
+    )
     assert refusal.startswith("IPAM.Config.")

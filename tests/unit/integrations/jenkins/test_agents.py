@@ -13,7 +13,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from stockyard import FleetSpec, Result, SingleSpec, UpdateSpec, Yard
-from stockyard.errors import Busy, Conflict, ControllerError, InvalidInput, NotFound, StockyardError, Unsupported
+from stockyard.errors import (
+    Busy,
+    Conflict,
+    ControllerError,
+    InvalidInput,
+    NotFound,
+    StockyardError,
+    Unsupported,
+)
 from stockyard.integrations.jenkins import Agents, AgentSpec, Controller, config
 from stockyard.integrations.jenkins.mark import mark_of
 from stockyard.integrations.jenkins.node import DRAINED, USED, Node
@@ -37,7 +45,9 @@ def node_of(yard: Yard, name: str) -> str:
     return next(n for n in nodes(yard) if n.startswith(f"{name}-"))
 
 
-def test_every_host_gets_a_node_and_a_second_run_changes_nothing(agents: Make, yard: Yard, jenkins: Jenkins) -> None:
+def test_every_host_gets_a_node_and_a_second_run_changes_nothing(
+    agents: Make, yard: Yard, jenkins: Jenkins
+) -> None:
     dry = agents().converge(60, check=True)
     assert jenkins.names() == []
     assert not any(r.startswith("POST") for r in jenkins.requests)
@@ -50,11 +60,17 @@ def test_every_host_gets_a_node_and_a_second_run_changes_nothing(agents: Make, y
     assert does(agents().converge(60)) == []
 
 
-def test_a_fleet_of_three_one_rebuilt_while_another_builds(agents: Make, yard: Yard, jenkins: Jenkins) -> None:
-    """The acceptance of the whole: at the end nodes and hosts are equal, and the build never noticed."""
+def test_a_fleet_of_three_one_rebuilt_while_another_builds(
+    agents: Make, yard: Yard, jenkins: Jenkins
+) -> None:
+    """The acceptance of the whole: at the end nodes and hosts are equal, and the build never
+    noticed.
+    """
     agents().converge(60)
     build = jenkins.build("docker")
-    other = next(h["name"] for h in yard.hosts(fleet="ci") if node_of(yard, h["name"]) != build.node)
+    other = next(
+        h["name"] for h in yard.hosts(fleet="ci") if node_of(yard, h["name"]) != build.node
+    )
     old = node_of(yard, other)
     agents().drain(60, 5, only=[other])
     assert jenkins.computers[old].held == DRAINED
@@ -68,7 +84,9 @@ def test_a_fleet_of_three_one_rebuilt_while_another_builds(agents: Make, yard: Y
     assert does(agents().converge(60)) == []
 
 
-def test_a_node_of_a_host_that_is_gone_is_collected(agents: Make, yard: Yard, jenkins: Jenkins) -> None:
+def test_a_node_of_a_host_that_is_gone_is_collected(
+    agents: Make, yard: Yard, jenkins: Jenkins
+) -> None:
     agents().converge(60)
     gone = node_of(yard, "ci-3")
     yard.fleet(replace(FLEET, count=2))
@@ -80,7 +98,9 @@ def test_only_nodes_that_carry_our_mark_are_touched(
     agents: Make, yard: Yard, jenkins: Jenkins, controller: Controller
 ) -> None:
     agents().converge(60)
-    mine = {**config.wanted(agents().spec, yard.context.provider.observe("stockyard").hosts[0].record)}
+    mine = {
+        **config.wanted(agents().spec, yard.context.provider.observe("stockyard").hosts[0].record)
+    }
     unreadable = {
         "by-hand": "made by hand",
         "copied": mine["description"],
@@ -97,7 +117,9 @@ def test_only_nodes_that_carry_our_mark_are_touched(
     assert {one["name"] for one in agents().left()} == {"copied", "damaged", "other-1-00000000"}
 
 
-def test_on_a_wrong_hypervisor_no_node_is_removed(agents: Make, yard: Yard, jenkins: Jenkins) -> None:
+def test_on_a_wrong_hypervisor_no_node_is_removed(
+    agents: Make, yard: Yard, jenkins: Jenkins
+) -> None:
     agents().converge(60)
     yard.fleet(replace(FLEET, count=0))
     assert does(agents(place="elsewhere").converge(60)) == []
@@ -123,11 +145,15 @@ def test_what_was_changed_by_hand_is_put_right(agents: Make, yard: Yard, jenkins
     dry = agents().converge(60, check=True)
     assert dry.plan.diff()["before"][f"node {name}"]["executors"] == "9"
     assert does(agents().converge(60)) == [f"update node {name}"]
-    assert does(agents(labels=("docker", "new")).converge(60)) == [f"update node {n}" for n in nodes(yard)]
+    assert does(agents(labels=("docker", "new")).converge(60)) == [
+        f"update node {n}" for n in nodes(yard)
+    ]
     assert does(agents(labels=("new", "docker")).converge(60)) == []
 
 
-def test_a_drained_node_comes_back_when_its_host_stays(agents: Make, yard: Yard, jenkins: Jenkins) -> None:
+def test_a_drained_node_comes_back_when_its_host_stays(
+    agents: Make, yard: Yard, jenkins: Jenkins
+) -> None:
     agents().converge(60)
     assert len(does(agents().drain(60, 5))) == 3
     assert does(agents().drain(60, 5)) == []
@@ -181,7 +207,9 @@ def test_nodes_are_taken_away_and_hosts_stay(agents: Make, yard: Yard, jenkins: 
     assert {o["reason"] for o in agents().nodes()} == {"it has no node"}
 
 
-def test_a_host_is_destroyed_after_its_one_build_and_replaced(agents: Make, yard: Yard, jenkins: Jenkins) -> None:
+def test_a_host_is_destroyed_after_its_one_build_and_replaced(
+    agents: Make, yard: Yard, jenkins: Jenkins
+) -> None:
     once = agents(one_build=True)
     once.converge(60)
     build = jenkins.build("docker")
@@ -192,8 +220,10 @@ def test_a_host_is_destroyed_after_its_one_build_and_replaced(agents: Make, yard
     jenkins.finish(build)
     used = build.node.rpartition("-")[0]
     assert does(once.converge(60)) == [
-        f"hold node {second.node}", f"destroy host {used}", f"destroy node {build.node}"
-    ]  # fmt: skip
+        f"hold node {second.node}",
+        f"destroy host {used}",
+        f"destroy node {build.node}",
+    ]
     assert used not in {h["name"] for h in yard.hosts()}
     yard.fleet(FLEET)
     assert len(does(once.converge(60))) == 1
@@ -239,7 +269,12 @@ def test_a_watch_takes_a_node_out_of_service_while_it_builds(
 
 @pytest.mark.parametrize("options", [{"lost_hosts": "replace"}, {"one_build": True}])
 def test_a_host_that_lost_its_node_is_destroyed_when_asked(
-    agents: Make, yard: Yard, jenkins: Jenkins, controller: Controller, clock: FakeClock, options: dict[str, object]
+    agents: Make,
+    yard: Yard,
+    jenkins: Jenkins,
+    controller: Controller,
+    clock: FakeClock,
+    options: dict[str, object],
 ) -> None:
     declared = agents(**options)
     declared.converge(60)
@@ -286,7 +321,10 @@ def test_while_another_is_at_work_on_the_fleet_the_node_of_a_host_stays(
     once.converge(60)
     jenkins.finish(build)
     ctx = yard.context
-    with ctx.provider.exclusive(ctx.lock_name("fleet", "default", "ci"), ctx.deadline(1)), pytest.raises(Busy):
+    with (
+        ctx.provider.exclusive(ctx.lock_name("fleet", "default", "ci"), ctx.deadline(1)),
+        pytest.raises(Busy),
+    ):
         once.converge(60)
     assert build.node in jenkins.names()
     once.converge(60)
@@ -307,7 +345,9 @@ def test_without_the_plugin_it_says_which(yard: Yard) -> None:
         assert inbound.nodes()[0]["online"]
 
 
-def test_the_secret_of_a_host_that_is_gone_opens_nothing(yard: Yard, controller: Controller, jenkins: Jenkins) -> None:
+def test_the_secret_of_a_host_that_is_gone_opens_nothing(
+    yard: Yard, controller: Controller, jenkins: Jenkins
+) -> None:
     yard.fleet(replace(FLEET, count=1))
     inbound = Agents(yard.context, controller, AgentSpec("ci", launcher="inbound"))
     inbound.converge(60)
@@ -321,7 +361,9 @@ def test_the_secret_of_a_host_that_is_gone_opens_nothing(yard: Yard, controller:
     assert jenkins.connect(new["name"], new["secret"])
 
 
-def test_what_goes_wrong_with_one_does_not_stop_the_others(agents: Make, yard: Yard, jenkins: Jenkins) -> None:
+def test_what_goes_wrong_with_one_does_not_stop_the_others(
+    agents: Make, yard: Yard, jenkins: Jenkins
+) -> None:
     first = nodes(yard)[0]
     jenkins.broken[f"POST /computer/{first}/config.xml"] = (500, "no")
     with pytest.raises(ControllerError, match="with 500"):
@@ -335,7 +377,9 @@ def test_what_goes_wrong_with_one_does_not_stop_the_others(agents: Make, yard: Y
         agents().remove(60, 0)
 
 
-def test_two_runs_at_once_register_each_node_once(agents: Make, yard: Yard, jenkins: Jenkins) -> None:
+def test_two_runs_at_once_register_each_node_once(
+    agents: Make, yard: Yard, jenkins: Jenkins
+) -> None:
     errors: list[BaseException] = []
 
     def run() -> None:
@@ -358,7 +402,9 @@ def test_a_strangers_node_of_our_name_is_a_conflict(
     agents: Make, yard: Yard, jenkins: Jenkins, controller: Controller
 ) -> None:
     name = nodes(yard)[0]
-    wanted = config.wanted(agents().spec, yard.context.provider.observe("stockyard").hosts[0].record)
+    wanted = config.wanted(
+        agents().spec, yard.context.provider.observe("stockyard").hosts[0].record
+    )
     controller.create(name, config.form(name, {**wanted, "description": "mine"}))
     with pytest.raises(Conflict, match="nothing says that it is ours"):
         agents().converge(60)
@@ -375,7 +421,11 @@ def test_a_rolling_update_drains_each_node_before_its_host_goes(
     sdk = Path(__file__).parents[4] / "plugins" / "module_utils"
     agents().converge(60)
     build = jenkins.build("docker")
-    for name, value in {"JENKINS_URL": jenkins.url, "JENKINS_USER_ID": USER, "JENKINS_API_TOKEN": TOKEN}.items():
+    for name, value in {
+        "JENKINS_URL": jenkins.url,
+        "JENKINS_USER_ID": USER,
+        "JENKINS_API_TOKEN": TOKEN,
+    }.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("PYTHONPATH", str(sdk))
     old = nodes(yard)
@@ -393,21 +443,37 @@ STATES = st.sampled_from(["ready", "draining", "creating", "deleting"])
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
-    st.lists(st.tuples(STATES, st.sampled_from(["running", "off"]), st.booleans(), st.booleans(), st.booleans()),
-             max_size=6), st.booleans(), st.booleans(), st.booleans(),
-)  # fmt: skip
+    st.lists(
+        st.tuples(
+            STATES, st.sampled_from(["running", "off"]), st.booleans(), st.booleans(), st.booleans()
+        ),
+        max_size=6,
+    ),
+    st.booleans(),
+    st.booleans(),
+    st.booleans(),
+)
 def test_a_plan_never_touches_what_is_at_work(
     shape: list[tuple[str, str, bool, bool, bool]], one_build: bool, register: bool, collect: bool
 ) -> None:
-    """Whatever is there: no host goes whose node builds, none without collect, and no node whose host is at work."""
+    """Whatever is there: no host goes whose node builds, none without collect, and no node whose
+    host is at work.
+    """
     spec = AgentSpec("ci", launcher="inbound", one_build=one_build)
-    hosts = [host(state, name=f"ci-{n}", phase=phase) for n, (phase, state, *_rest) in enumerate(shape)]
+    hosts = [
+        host(state, name=f"ci-{n}", phase=phase) for n, (phase, state, *_rest) in enumerate(shape)
+    ]
     found = {
         h.record.uuid: Node(
-            mark_of(h.record, "").node, idle=idle, held=held, reason=USED if held else "", mark=mark_of(h.record, "")
+            mark_of(h.record, "").node,
+            idle=idle,
+            held=held,
+            reason=USED if held else "",
+            mark=mark_of(h.record, ""),
         )
-        for h, (_a, _b, has, idle, held) in zip(hosts, shape, strict=True) if has
-    }  # fmt: skip
+        for h, (_a, _b, has, idle, held) in zip(hosts, shape, strict=True)
+        if has
+    }
     whole = belonging(spec, "stockyard", found.values())
     assert whole == found
     todo = plan(spec, whole, hosts, {}, 2.0, Scope(register, collect))
@@ -425,14 +491,30 @@ def test_a_plan_never_touches_what_is_at_work(
             assert next(n for n in found.values() if n.name == action.name).idle
 
 
-def test_the_command_says_what_it_lacks(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_command_says_what_it_lacks(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     from stockyard.cli.main import main
 
-    for name in ("JENKINS_URL", "STOCKYARD_OWNER", "STOCKYARD_HOST", "STOCKYARD_FLEET", "STOCKYARD_TENANT"):
+    for name in (
+        "JENKINS_URL",
+        "STOCKYARD_OWNER",
+        "STOCKYARD_HOST",
+        "STOCKYARD_FLEET",
+        "STOCKYARD_TENANT",
+    ):
         monkeypatch.delenv(name, raising=False)
     assert main(["jenkins", "drain", "--host", "ci-1"]) == 2
     assert "--owner, --tenant, --fleet, --url is not given" in capsys.readouterr().err
-    line = ["jenkins", "drain", "--owner=o", "--tenant=t", "--fleet=f", "--host=h", "--url=http://x"]
+    line = [
+        "jenkins",
+        "drain",
+        "--owner=o",
+        "--tenant=t",
+        "--fleet=f",
+        "--host=h",
+        "--url=http://x",
+    ]
     assert main([*line, "--token-file=/nowhere"]) == 2
     assert "token cannot be read" in capsys.readouterr().err
 

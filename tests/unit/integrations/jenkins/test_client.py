@@ -20,7 +20,9 @@ from tests.jenkins.controller import BUILT_IN, PASSWORD, TOKEN, USER, Jenkins, s
 from tests.support import HOST_KEY, host_record
 
 RECORD = host_record(identity=Identity("m" * 32, HOST_KEY, "1f", 2e9))
-FORM = config.form("ci-1", config.wanted(AgentSpec("ci", credentials_id="key", labels=("docker",)), RECORD))
+FORM = config.form(
+    "ci-1", config.wanted(AgentSpec("ci", credentials_id="key", labels=("docker",)), RECORD)
+)
 
 
 def test_a_node_is_made_held_brought_back_and_removed(controller: Controller) -> None:
@@ -52,7 +54,9 @@ def test_a_password_brings_a_crumb_and_a_token_needs_none(jenkins: Jenkins) -> N
 
 
 @pytest.mark.parametrize(("user", "token"), [("", ""), (USER, "wrong"), (USER, "")])
-def test_who_may_not_is_told_so_and_the_token_is_not(jenkins: Jenkins, user: str, token: str) -> None:
+def test_who_may_not_is_told_so_and_the_token_is_not(
+    jenkins: Jenkins, user: str, token: str
+) -> None:
     with pytest.raises(ControllerError, match="does not let this user") as error:
         Controller(jenkins.url, user, token).nodes()
     assert "wrong" not in str(error.value)
@@ -84,7 +88,9 @@ def test_the_secret_is_that_of_the_name(jenkins: Jenkins, controller: Controller
     assert controller.secret("ci-1") == jenkins.secret("ci-1")
 
 
-@pytest.mark.parametrize("url", ["", "jenkins", "ftp://x", "http://", "http://u:p@x", "http://x:99999", "http://x\n"])
+@pytest.mark.parametrize(
+    "url", ["", "jenkins", "ftp://x", "http://", "http://u:p@x", "http://x:99999", "http://x\n"]
+)
 def test_what_is_no_url_is_refused(url: str) -> None:
     with pytest.raises(InvalidInput):
         Controller(url)
@@ -95,8 +101,12 @@ def test_certificates_that_cannot_be_read_are_named() -> None:
         Controller("https://jenkins.example", ca_path="/nowhere.pem")
 
 
-@pytest.mark.parametrize("body", ["", "[]", "{}", '{"computer":[{}]}', '{"computer":[3]}', "[" * 99999])
-def test_an_answer_without_sense_is_an_error(jenkins: Jenkins, controller: Controller, body: str) -> None:
+@pytest.mark.parametrize(
+    "body", ["", "[]", "{}", '{"computer":[{}]}', '{"computer":[3]}', "[" * 99999]
+)
+def test_an_answer_without_sense_is_an_error(
+    jenkins: Jenkins, controller: Controller, body: str
+) -> None:
     jenkins.broken["GET /computer/api/json"] = (200, body)
     with pytest.raises(ControllerError, match="makes no sense"):
         controller.nodes()
@@ -115,7 +125,9 @@ def test_being_sent_to_the_login_page_is_no_success(
     from tests.jenkins import controller as fake
 
     monkeypatch.setattr(
-        fake.Handler, "_answer", lambda self: self._say(302, b"", "text/html", {"Location": "/login?from=x"})
+        fake.Handler,
+        "_answer",
+        lambda self: self._say(302, b"", "text/html", {"Location": "/login?from=x"}),
     )
     for act in (controller.nodes, lambda: controller.delete("x")):
         with pytest.raises(ControllerError, match="does not let this user"):
@@ -129,11 +141,24 @@ def test_a_controller_that_is_off_does_not_answer() -> None:
         Controller(f"http://127.0.0.1:{port}").nodes()
 
 
-def test_only_a_controller_whose_certificate_is_believed_gets_the_token(jenkins: Jenkins, tmp_path: Path) -> None:
-    signer, key = Authority.create("jenkins", datetime.now(UTC)), ec.generate_private_key(ec.SECP256R1())
-    request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, hashes.SHA256())
+def test_only_a_controller_whose_certificate_is_believed_gets_the_token(
+    jenkins: Jenkins, tmp_path: Path
+) -> None:
+    signer, key = (
+        Authority.create("jenkins", datetime.now(UTC)),
+        ec.generate_private_key(ec.SECP256R1()),
+    )
+    request = (
+        x509.CertificateSigningRequestBuilder()
+        .subject_name(x509.Name([]))
+        .sign(key, hashes.SHA256())
+    )
     pem = request.public_bytes(serialization.Encoding.PEM).decode()
-    form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    form = (
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
     certificate = signer.sign_server(pem, "jenkins", "127.0.0.1", datetime.now(UTC)).pem
     (tmp_path / "server.pem").write_text(certificate + key.private_bytes(*form).decode())
     (tmp_path / "ca.pem").write_text(signer.pem())

@@ -25,7 +25,9 @@ XML = b"""<?xml version='1.1' encoding='UTF-8'?>
   <launcher class="hudson.slaves.JNLPLauncher"><webSocket>true</webSocket></launcher>
   <label>a  b</label>
   <nodeProperties><hudson.slaves.EnvironmentVariablesNodeProperty/></nodeProperties>
-  <temporaryOfflineCause class="hudson.slaves.OfflineCause$UserCause"><message>mine</message></temporaryOfflineCause>
+  <temporaryOfflineCause class="hudson.slaves.OfflineCause$UserCause">
+    <message>mine</message>
+  </temporaryOfflineCause>
 </slave>"""
 
 
@@ -34,7 +36,11 @@ def test_what_was_edited_is_as_wanted_and_the_rest_as_it_was() -> None:
     after = config.edited(XML, "ci-1", wanted)
     assert config.read(after, "ci-1") == wanted
     assert config.edited(after, "ci-1", wanted) == after
-    for kept in (b"RetentionStrategy$Always", b"EnvironmentVariablesNodeProperty", b"<message>mine</message>"):
+    for kept in (
+        b"RetentionStrategy$Always",
+        b"EnvironmentVariablesNodeProperty",
+        b"<message>mine</message>",
+    ):
         assert kept in after
 
 
@@ -42,7 +48,9 @@ def test_the_host_key_is_pinned() -> None:
     after = config.edited(XML, "ci-1", config.wanted(SPEC, RECORD)).decode()
     assert f'<sshHostKeyVerificationStrategy class="{config.PINNED}">' in after
     assert f"<algorithm>ssh-ed25519</algorithm><key>{HOST_KEY.split()[1]}</key>" in after
-    loose = after.replace(config.PINNED, "hudson.plugins.sshslaves.verifiers.NonVerifyingKeyVerificationStrategy")
+    loose = after.replace(
+        config.PINNED, "hudson.plugins.sshslaves.verifiers.NonVerifyingKeyVerificationStrategy"
+    )
     assert config.read(loose.encode(), "ci-1")["launcher"]["key"] == ""
 
 
@@ -54,12 +62,23 @@ def test_an_inbound_launcher_stays_as_it_is() -> None:
 def test_the_form_says_what_is_wanted() -> None:
     form = config.form("ci-1", config.wanted(SPEC, RECORD))
     bean = json.loads(form["json"])
-    assert (form["type"], bean["labelString"], bean["mode"]) == ("hudson.slaves.DumbSlave", "amd64 docker", "EXCLUSIVE")
+    assert (form["type"], bean["labelString"], bean["mode"]) == (
+        "hudson.slaves.DumbSlave",
+        "amd64 docker",
+        "EXCLUSIVE",
+    )
     assert bean["launcher"] == {"stapler-class": "hudson.slaves.JNLPLauncher"}
 
 
 @pytest.mark.parametrize(
-    "xml", [b"", b"<slave>", b"no", b'<!DOCTYPE a [<!ENTITY b "c">]><slave>&b;</slave>', b"<slave>&#x1;</slave>"]
+    "xml",
+    [
+        b"",
+        b"<slave>",
+        b"no",
+        b'<!DOCTYPE a [<!ENTITY b "c">]><slave>&b;</slave>',
+        b"<slave>&#x1;</slave>",
+    ],
 )
 def test_what_cannot_be_read_is_an_error(xml: bytes) -> None:
     with pytest.raises(ControllerError, match="node ci-1"):

@@ -11,7 +11,11 @@ from stockyard.integrations.jenkins import AgentSpec
 from tests.support import HOSTILE
 
 # Labels and paths may hold more than names may.
-FINE = {"labels": {"A", "a.b"}, "work_dir": set(), "credentials_id": {"-a", "a-", "A", "a.b", ".", ".."}}
+FINE = {
+    "labels": {"A", "a.b"},
+    "work_dir": set(),
+    "credentials_id": {"-a", "a-", "A", "a.b", ".", ".."},
+}
 
 
 def spec(**options: Any) -> AgentSpec:

@@ -34,7 +34,9 @@ def shut(tmp_path: Path) -> Iterator[Path]:
 
 def test_limits_that_cannot_be_read_are_not_forgotten(shut: Path) -> None:
     with Yard(f"memory://{shut}/yard.json", pki_dir=str(shut / "pki")) as yard:
-        with pytest.raises(HypervisorError, match=r"pools: the pools cannot be read.*Permission denied"):
+        with pytest.raises(
+            HypervisorError, match=r"pools: the pools cannot be read.*Permission denied"
+        ):
             yard.hosts()
         with pytest.raises(HypervisorError, match="cannot be read"):
             yard.fleet(FleetSpec("web", "base", count=2, host=HostSpec(pool="small")))

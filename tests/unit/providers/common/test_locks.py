@@ -14,7 +14,9 @@ from stockyard.providers.common.locks import _path, free, held
 from tests.support import FakeClock
 
 
-@pytest.mark.parametrize("name", ["../../etc/x", "a/b", "..", "a\nb", "$(id)", "x" * 300, "ü" * 100, "%2e%2e%2f"])
+@pytest.mark.parametrize(
+    "name", ["../../etc/x", "a/b", "..", "a\nb", "$(id)", "x" * 300, "ü" * 100, "%2e%2e%2f"]
+)
 def test_a_name_stays_within_its_directory(tmp_path: Path, name: str) -> None:
     folder = tmp_path / "deep" / "locks"
     with held(folder, name, Deadline(1)):
@@ -50,7 +52,10 @@ def test_a_lock_whose_file_was_taken_away_is_held_anew(tmp_path: Path) -> None:
 
 def test_a_place_that_cannot_be_used_is_an_error_in_our_words(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(HypervisorError, match="lock file"), held(tmp_path / "file", "a", Deadline(0)):
+    with (
+        pytest.raises(HypervisorError, match="lock file"),
+        held(tmp_path / "file", "a", Deadline(0)),
+    ):
         pytest.fail("held")
 
 
@@ -69,7 +74,13 @@ def test_only_what_nobody_holds_is_free(tmp_path: Path) -> None:
 
 def test_lock_of_another_owner_is_not_free(tmp_path: Path) -> None:
     """Long names keep their owner, though the rest of the file name is a digest."""
-    others = ["b.default.fleet.x", "ab.default.fleet.x", f"b.default.fleet.{'x' * 200}", "registry", "a"]
+    others = [
+        "b.default.fleet.x",
+        "ab.default.fleet.x",
+        f"b.default.fleet.{'x' * 200}",
+        "registry",
+        "a",
+    ]
     paths = [_path(tmp_path, name) for name in [*others, f"a.default.fleet.{'x' * 200}"]]
     for path in paths:
         path.write_text("")

@@ -41,9 +41,19 @@ def test_what_is_not_proven_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{}", "[]", "3", "[" * 5000, json.dumps({"uri": URI}), json.dumps({"uri": URI, "record": "{}"}),
-             json.dumps({"uri": URI, "record": encode(host_record())[:-3]}), "\udcff"],
-)  # fmt: skip
+    "text",
+    [
+        "",
+        "{}",
+        "[]",
+        "3",
+        "[" * 5000,
+        json.dumps({"uri": URI}),
+        json.dumps({"uri": URI, "record": "{}"}),
+        json.dumps({"uri": URI, "record": encode(host_record())[:-3]}),
+        "\udcff",
+    ],
+)
 def test_a_note_that_cannot_be_read_proves_nothing(tmp_path: Path, text: str) -> None:
     (tmp_path / "note").write_bytes(text.encode("utf-8", "surrogateescape"))
     with pytest.raises(InvalidInput, match="cannot be read"):

@@ -30,7 +30,9 @@ def limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
 
 
-@pytest.mark.parametrize("spec", [HostSpec(ports=(8080, 80)), HostSpec(ports=(80,), bind="127.0.0.1")])
+@pytest.mark.parametrize(
+    "spec", [HostSpec(ports=(8080, 80)), HostSpec(ports=(80,), bind="127.0.0.1")]
+)
 @pytest.mark.usefixtures("limit")
 def test_port_below_the_limit_of_users_is_refused(spec: HostSpec) -> None:
     with pytest.raises(Unsupported, match=r"port 80 cannot be published.*from 1024 on") as refused:
@@ -39,7 +41,9 @@ def test_port_below_the_limit_of_users_is_refused(spec: HostSpec) -> None:
 
 
 @pytest.mark.usefixtures("limit")
-def test_port_from_the_limit_on_or_in_a_network_is_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_port_from_the_limit_on_or_in_a_network_is_accepted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     admission.check_ports(HostSpec(ports=(1024,)), [], system=False)
     admission.check_ports(HostSpec(ports=(80,), network="lab", egress="open"), [], system=True)
     monkeypatch.setattr(os, "geteuid", lambda: 0)
@@ -59,7 +63,9 @@ def listening(address: str) -> socket.socket:
 def test_port_that_a_program_holds_at_every_address_is_refused() -> None:
     with listening(EVERYWHERE) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(Conflict, match=f"port {port} cannot be published.*program of this machine"):
+        with pytest.raises(
+            Conflict, match=f"port {port} cannot be published.*program of this machine"
+        ):
             admission.check_ports(HostSpec(ports=(port,)), [], system=False)
         # Such a program may be the host that is deleted first.
         going = host_record(spec=HostSpec(ports=(port,), bind=EVERYWHERE))
@@ -76,13 +82,17 @@ def test_host_that_is_larger_than_the_machine_is_refused(tmp_path: Path) -> None
     meminfo.write_text("MemTotal:  2097152 kB\nMemFree: 5 kB\nSwapTotal:  1048576 kB\n")
     template = template_record()
     admission.check_memory(HostSpec(memory_mib=3072), template, meminfo=meminfo)
-    with pytest.raises(Unsupported, match=r"3200 MiB is larger than this machine, which has 3072 MiB"):
+    with pytest.raises(
+        Unsupported, match=r"3200 MiB is larger than this machine, which has 3072 MiB"
+    ):
         admission.check_memory(HostSpec(memory_mib=3200), template, meminfo=meminfo)
     meminfo.write_text("garbage")
     admission.check_memory(HostSpec(memory_mib=1 << 20), template, meminfo=meminfo)
 
 
-def test_disks_that_the_storage_has_no_space_for_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_disks_that_the_storage_has_no_space_for_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = Store(tmp_path)
     store.prepare()
     template, old = template_record(), host_record()
@@ -92,11 +102,20 @@ def test_disks_that_the_storage_has_no_space_for_are_refused(tmp_path: Path, mon
     monkeypatch.setattr(shutil, "disk_usage", lambda _path: SimpleNamespace(free=20 << 20))
 
     def check(mode: str, count: int, *going: object) -> None:
-        admission.check_space(HostSpec(fork_mode=mode), template, count, going, store, Images(store))  # type: ignore[arg-type]
+        admission.check_space(
+            HostSpec(fork_mode=mode),
+            template,
+            count,
+            going,
+            store,
+            Images(store),  # type: ignore[arg-type]
+        )
 
     check("full", 2)
     check("instant", 10)
-    with pytest.raises(OutOfSpace, match=r"no space for 3 disks.*24 MiB are needed, 20 MiB are free"):
+    with pytest.raises(
+        OutOfSpace, match=r"no space for 3 disks.*24 MiB are needed, 20 MiB are free"
+    ):
         check("full", 3)
     check("full", 3, old)
 

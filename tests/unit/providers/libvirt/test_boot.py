@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Machines that are started and removed while libvirt keeps something of them, over libvirt's own test driver."""
+"""Machines that are started and removed while libvirt keeps something of them, over libvirt's own
+test driver.
+"""
 
 from __future__ import annotations
 
@@ -99,7 +101,9 @@ def test_taken_port_is_no_proof_of_a_lost_guest(disk: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [None, b"", b"ext4"])
-def test_disk_that_is_gone_or_overwritten_is_proof_of_a_lost_guest(disk: Path, content: bytes | None) -> None:
+def test_disk_that_is_gone_or_overwritten_is_proof_of_a_lost_guest(
+    disk: Path, content: bytes | None
+) -> None:
     disk.unlink()
     if content is not None:
         disk.write_bytes(content)
@@ -146,7 +150,9 @@ def test_machine_with_saved_memory_is_resumed_before_it_is_shut_down(disk: Path)
     assert not domain.active
 
 
-def test_machine_that_a_process_runs_is_not_started(disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_machine_that_a_process_runs_is_not_started(
+    disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(processes, "running", lambda: {UUID: 4711})
     monkeypatch.setattr(processes, "ENDING", 0.1)
     domain = Domain()
@@ -155,8 +161,12 @@ def test_machine_that_a_process_runs_is_not_started(disk: Path, monkeypatch: pyt
     assert not domain.active
 
 
-def test_machine_whose_disk_is_locked_is_not_started(disk: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As QEMU locks it: a shared lock, of an open file and not of a process, on the byte of its right to write."""
+def test_machine_whose_disk_is_locked_is_not_started(
+    disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As QEMU locks it: a shared lock, of an open file and not of a process, on the byte of its
+    right to write.
+    """
     monkeypatch.setattr(processes, "ENDING", 0.1)
     domain = Domain()
     with disk.open("r+b") as handle:
@@ -169,7 +179,9 @@ def test_machine_whose_disk_is_locked_is_not_started(disk: Path, monkeypatch: py
 
 
 @pytest.mark.parametrize("port", [2222, 2376, 8080])
-def test_port_that_another_program_listens_on_is_named_before_the_start(disk: Path, port: int) -> None:
+def test_port_that_another_program_listens_on_is_named_before_the_start(
+    disk: Path, port: int
+) -> None:
     record = host_record(spec=HostSpec(ports=(8080,)))
     boot.check(record, disk)
     with (

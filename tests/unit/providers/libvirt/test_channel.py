@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""An agent that is somebody else's by now may say anything: it is heard in bounds of time and memory, then refused."""
+"""An agent that is somebody else's by now may say anything: it is heard in bounds of time and
+memory, then refused.
+"""
 
 from __future__ import annotations
 
@@ -87,10 +89,14 @@ def test_what_another_controller_was_owed_is_not_taken_for_an_answer(call: Call)
 
 
 HOSTILE: dict[str, Agent] = {
-    "50 MB on one line": lambda sock, _q: flood(sock, b'{"id": 1, "ok": true, "said": "', b"A" * 65536),
+    "50 MB on one line": lambda sock, _q: flood(
+        sock, b'{"id": 1, "ok": true, "said": "', b"A" * 65536
+    ),
     "50 MB of braces": lambda sock, _q: flood(sock, b"", b"[" * 65536),
     "no UTF-8": lambda sock, _q: sock.sendall(b'{"id": 1, "ok": true, "said": "\xff\xfe\xc3"}\n'),
-    "a lone surrogate": lambda sock, _q: sock.sendall(b'{"id": 1, "ok": true, "said": "\xed\xa0\x80"}\n'),
+    "a lone surrogate": lambda sock, _q: sock.sendall(
+        b'{"id": 1, "ok": true, "said": "\xed\xa0\x80"}\n'
+    ),
     "no JSON": lambda sock, _q: sock.sendall(b"root@web-1:~# \n"),
     "a list": lambda sock, _q: sock.sendall(b"[1]\n"),
     "deep": lambda sock, _q: sock.sendall(b"[" * 60000 + b"\n"),

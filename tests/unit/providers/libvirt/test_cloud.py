@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a cloud image's first boot hands over, what is said when it does not, and what is kept of it."""
+"""What a cloud image's first boot hands over, what is said when it does not, and what is kept of
+it.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +54,9 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return ""
 
     monkeypatch.setattr(cloud, "run", run)
-    (tmp_path / "console.log").write_bytes(b"\x1b[0mfirst\r\n" + b"x" * 5000 + b"\nE: Unable to correct problems\n")
+    (tmp_path / "console.log").write_bytes(
+        b"\x1b[0mfirst\r\n" + b"x" * 5000 + b"\nE: Unable to correct problems\n"
+    )
     return ran
 
 
@@ -60,7 +64,9 @@ def boot(work: Path, seconds: float = 60.0) -> str:
     return cloud.first_boot(work / "base.qcow2", GUEST, work, Deadline(seconds), "image x")
 
 
-def test_what_is_handed_over_is_taken(tmp_path: Path, machine: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_handed_over_is_taken(
+    tmp_path: Path, machine: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(cloud, "RESULTS_BYTES", 0)
     ordinary: Callable[..., str] = vars(cloud)["run"]
 
@@ -86,7 +92,11 @@ def test_what_is_handed_over_is_taken(tmp_path: Path, machine: list[str], monkey
     ],
 )
 def test_what_is_not_whole_is_refused(
-    tmp_path: Path, machine: list[str], monkeypatch: pytest.MonkeyPatch, facts: object, parts: tuple[str, ...]
+    tmp_path: Path,
+    machine: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    facts: object,
+    parts: tuple[str, ...],
 ) -> None:
     results(tmp_path, facts, *parts)
     with pytest.raises(ImageError, match="did not come to its end") as failed:
@@ -109,7 +119,13 @@ def test_the_end_of_the_console_is_in_the_error(tmp_path: Path, machine: list[st
 def test_what_our_script_said_is_told_and_not_how_the_machine_was_switched_off(
     tmp_path: Path, machine: list[str]
 ) -> None:
-    lines = ["[ OK ] Started", BEGIN, "this is Debian 12", END, *("[ OK ] Stopped" for _each in range(500))]
+    lines = [
+        "[ OK ] Started",
+        BEGIN,
+        "this is Debian 12",
+        END,
+        *("[ OK ] Stopped" for _each in range(500)),
+    ]
     (tmp_path / "console.log").write_text("\r\n".join(lines))
     with pytest.raises(ImageError) as failed:
         boot(tmp_path)
@@ -140,7 +156,10 @@ def test_an_image_says_where_its_root_is(tmp_path: Path) -> None:
     assert images.path(DIGEST).root == "/dev/vda"
     folder = images.store.images / DIGEST
     folder.mkdir(parents=True)
-    for root, facts in {"/dev/vda": {"base": "base-a.tar"}, "UUID=1234": {"root": "UUID=1234"}}.items():
+    for root, facts in {
+        "/dev/vda": {"base": "base-a.tar"},
+        "UUID=1234": {"root": "UUID=1234"},
+    }.items():
         (folder / "image.json").write_text(json.dumps(facts))
         assert images.path(DIGEST).root == root
 
@@ -148,16 +167,24 @@ def test_an_image_says_where_its_root_is(tmp_path: Path) -> None:
 def test_a_cloud_image_is_fetched_once_and_goes_with_the_last_image_of_it(tmp_path: Path) -> None:
     file = tmp_path / "image.qcow2"
     file.write_bytes(b"QFI\xfb")
-    checksum = f"sha256:{subprocess.run(['sha256sum', file], capture_output=True, text=True, check=True).stdout[:64]}"
+    output = subprocess.run(["sha256sum", file], capture_output=True, text=True, check=True).stdout
+    checksum = f"sha256:{output[:64]}"
     store = Store(tmp_path / "store")
     store.prepare()
     images, work = Images(store), tmp_path / "work"
     work.mkdir()
     wanted: Recipe = replace(GUEST, cloud_image=checksum)
-    kept = images._kept(wanted, BuildOptions(cloud_image=CloudImage(str(file), checksum)), work, Deadline(60))
+    kept = images._kept(
+        wanted, BuildOptions(cloud_image=CloudImage(str(file), checksum)), work, Deadline(60)
+    )
     assert kept.read_bytes() == b"QFI\xfb"
     file.unlink()
-    assert images._kept(wanted, BuildOptions(cloud_image=CloudImage(str(file), checksum)), work, Deadline(60)) == kept
+    assert (
+        images._kept(
+            wanted, BuildOptions(cloud_image=CloudImage(str(file), checksum)), work, Deadline(60)
+        )
+        == kept
+    )
     with pytest.raises(ImageError, match="nobody says"):
         images._kept(wanted, BuildOptions(), work, Deadline(60))
     folder = store.images / DIGEST

@@ -16,7 +16,9 @@ KEY = "-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nmDMEZ\n-----END PGP PUBLIC KEY BL
 
 
 def test_every_source_says_whose_signature_it_needs(tmp_path: Path) -> None:
-    build = BuildOptions(repositories=(Repository("https://ours/debian", KEY), Repository("https://theirs", KEY)))
+    build = BuildOptions(
+        repositories=(Repository("https://ours/debian", KEY), Repository("https://theirs", KEY))
+    )
     mirrors, others = tmp_path / "sources.list", tmp_path / "others.sources"
     write_sources("bookworm", build, mirrors, others)
     assert all(line.startswith("deb [signed-by=/") for line in mirrors.read_text().splitlines())

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The domains that are defined, to the letter.
 
-What is in golden/ was looked at by somebody. To write it anew after a change that is meant, and to look at it::
+What is in golden/ was looked at by somebody. To write it anew after a change that is meant, and to
+look at it::
 
     STOCKYARD_WRITE_GOLDEN=1 make test ARGS="tests/unit/providers/libvirt/test_designer.py"
     git diff tests/unit/providers/libvirt/golden
@@ -36,13 +37,22 @@ from tests.support import host_record, template_record
 
 GOLDEN = Path(__file__).parent / "golden"
 STORE = Path("/store")
-IMAGE = Image(STORE / "images/i/disk.qcow2", STORE / "images/i/vmlinuz", STORE / "images/i/initrd.img")
+IMAGE = Image(
+    STORE / "images/i/disk.qcow2", STORE / "images/i/vmlinuz", STORE / "images/i/initrd.img"
+)
 HARDWARE = Hardware(vcpus=2, max_vcpus=4, memory_mib=1536, spare_ports=2)
 HOST = host_record(
-    uuid="11111111-2222-4333-8444-555555555555", mac="52:54:00:aa:bb:cc", address="127.64.1.2", phase="creating",
-    spec=HostSpec(ports=(8080, 443)), labels={"note": "a'/><qemu:arg value='-x"}, most=Size(4, 3072),
-)  # fmt: skip
-IN_NETWORK = replace(HOST, address="192.168.122.9", spec=HostSpec(ports=(8080,), network="default", egress="open"))
+    uuid="11111111-2222-4333-8444-555555555555",
+    mac="52:54:00:aa:bb:cc",
+    address="127.64.1.2",
+    phase="creating",
+    spec=HostSpec(ports=(8080, 443)),
+    labels={"note": "a'/><qemu:arg value='-x"},
+    most=Size(4, 3072),
+)
+IN_NETWORK = replace(
+    HOST, address="192.168.122.9", spec=HostSpec(ports=(8080,), network="default", egress="open")
+)
 TEMPLATE = template_record(
     uuid="66666666-7777-4888-8999-000000000000",
     mac="52:54:00:00:11:22",
@@ -81,7 +91,9 @@ def test_a_domain_is_as_it_was_looked_at(kind: str) -> None:
 
 def arguments(shape: Domain) -> list[str]:
     """QEMU's own arguments, as libvirt will read them."""
-    return [found.get("value", "") for found in parse(serialize(shape.xml())).iter(f"{{{QEMU_NS}}}arg")]
+    return [
+        found.get("value", "") for found in parse(serialize(shape.xml())).iter(f"{{{QEMU_NS}}}arg")
+    ]
 
 
 def record_in(shape: Domain) -> HostRecord | TemplateRecord:
@@ -91,11 +103,19 @@ def record_in(shape: Domain) -> HostRecord | TemplateRecord:
 
 
 def test_the_record_is_in_the_metadata() -> None:
-    assert [record_in(shape) for shape in shapes().values()] == [TEMPLATE, TEMPLATE, HOST, HOST, IN_NETWORK]
+    assert [record_in(shape) for shape in shapes().values()] == [
+        TEMPLATE,
+        TEMPLATE,
+        HOST,
+        HOST,
+        IN_NETWORK,
+    ]
 
 
 @given(st.dictionaries(KEYS, LINES))
-def test_whatever_a_record_holds_comes_back_and_nothing_of_it_is_an_element(labels: dict[str, str]) -> None:
+def test_whatever_a_record_holds_comes_back_and_nothing_of_it_is_an_element(
+    labels: dict[str, str],
+) -> None:
     record = host_record(labels=labels, most=HOST.most)
     shape = designer.boot_domain(record, HARDWARE, TCG, IMAGE, STORE)
     assert record_in(shape) == record
@@ -104,13 +124,19 @@ def test_whatever_a_record_holds_comes_back_and_nothing_of_it_is_an_element(labe
 
 def test_a_host_keeps_its_machine_between_fork_and_boot() -> None:
     made = shapes()
-    fork, boot = made["incoming"], designer.boot_domain(HOST, HARDWARE, TCG, IMAGE, STORE / "hosts" / HOST.uuid)
+    fork, boot = (
+        made["incoming"],
+        designer.boot_domain(HOST, HARDWARE, TCG, IMAGE, STORE / "hosts" / HOST.uuid),
+    )
     assert fork.arguments[: len(boot.arguments)] == boot.arguments
     assert serialize(boot.xml()) == serialize(replace(fork, arguments=boot.arguments).xml())
 
 
 def test_only_a_template_that_boots_writes_to_its_ram_file() -> None:
-    ram = {kind: [a for a in arguments(shape) if "memory-backend-file" in a] for kind, shape in shapes().items()}
+    ram = {
+        kind: [a for a in arguments(shape) if "memory-backend-file" in a]
+        for kind, shape in shapes().items()
+    }
     assert [("share=on" in a, "share=off" in a) for a in ram["template"]] == [(True, False)]
     for kind in ("incoming", "network"):
         assert [("share=on" in a, "share=off" in a) for a in ram[kind]] == [(False, True)]
@@ -142,7 +168,8 @@ def test_a_template_publishes_nothing_and_a_host_only_on_its_own_address() -> No
         rules = [part for part in netdev.split(",") if part.startswith("hostfwd=")]
         assert "restrict=on" in netdev.split(",")
         assert rules == [
-            f"hostfwd=tcp:127.64.1.2:{ports}" for ports in ("443-:443", "2222-:22", "2376-:2376", "8080-:8080")
+            f"hostfwd=tcp:127.64.1.2:{ports}"
+            for ports in ("443-:443", "2222-:22", "2376-:2376", "8080-:8080")
         ]
 
 
@@ -150,7 +177,11 @@ def test_ports_are_published_where_they_are_bound_and_the_fixed_ones_stay() -> N
     bound = replace(HOST, spec=HostSpec(ports=(8080,), bind="0.0.0.0"))  # noqa: S104
     shape = designer.boot_domain(bound, HARDWARE, TCG, IMAGE, STORE)
     (netdev,) = [a for a in arguments(shape) if a.startswith("user,")]
-    rules = [part.removeprefix("hostfwd=tcp:") for part in netdev.split(",") if part.startswith("hostfwd=")]
+    rules = [
+        part.removeprefix("hostfwd=tcp:")
+        for part in netdev.split(",")
+        if part.startswith("hostfwd=")
+    ]
     assert rules == ["127.64.1.2:2222-:22", "127.64.1.2:2376-:2376", "0.0.0.0:8080-:8080"]
 
 
@@ -170,7 +201,10 @@ def test_what_xml_cannot_carry_is_refused(text: str) -> None:
         element("a", name=text)
 
 
-@given(st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs", "Cn"])), st.text("<>&'\"\n\t \\$`"))
+@given(
+    st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs", "Cn"])),
+    st.text("<>&'\"\n\t \\$`"),
+)
 def test_an_element_carries_text_faithfully(text: str, attribute: str) -> None:
     found = parse(serialize(element("a", text=text, name=attribute)))
     assert (found.text or "") == text
@@ -179,6 +213,8 @@ def test_an_element_carries_text_faithfully(text: str, attribute: str) -> None:
 
 
 def test_there_are_slots_for_memory_only_where_more_is_allowed() -> None:
-    assert "-m" not in arguments(designer.boot_domain(replace(HOST, most=Size(4)), HARDWARE, TCG, IMAGE, STORE))
+    assert "-m" not in arguments(
+        designer.boot_domain(replace(HOST, most=Size(4)), HARDWARE, TCG, IMAGE, STORE)
+    )
     made = arguments(designer.boot_domain(HOST, HARDWARE, TCG, IMAGE, STORE))
     assert made[made.index("-m") + 1] == "slots=16,maxmem=3072M"

@@ -24,7 +24,8 @@ class Connection:
         self.calls: Counter[str] = Counter()
         self.domains = [Domain(self, host_record(name=f"ci-{n}")) for n in range(count)]
 
-    def getAllDomainStats(self, _which: int) -> list[tuple[Any, dict[str, int]]]:  # noqa: N802  # libvirt's name
+    # libvirt's name
+    def getAllDomainStats(self, _which: int) -> list[tuple[Any, dict[str, int]]]:  # noqa: N802
         self.calls["list"] += 1
         return [(domain, {"state.state": 1}) for domain in self.domains]
 

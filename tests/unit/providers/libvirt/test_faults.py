@@ -8,7 +8,14 @@ from typing import Any
 
 import pytest
 
-from stockyard.errors import Conflict, ConnectionFailed, HypervisorError, NotFound, OutOfSpace, StockyardError
+from stockyard.errors import (
+    Conflict,
+    ConnectionFailed,
+    HypervisorError,
+    NotFound,
+    OutOfSpace,
+    StockyardError,
+)
 from stockyard.providers.libvirt.faults import translated
 
 libvirt: Any = pytest.importorskip("libvirt")
@@ -24,7 +31,14 @@ def libvirt_error(code: int, text: str) -> Exception:
 
 NO_DOMAIN, FAILED, SYSTEM, RPC, INTERNAL, INVALID = (
     getattr(libvirt, f"VIR_ERR_{name}")
-    for name in ("NO_DOMAIN", "OPERATION_FAILED", "SYSTEM_ERROR", "RPC", "INTERNAL_ERROR", "OPERATION_INVALID")
+    for name in (
+        "NO_DOMAIN",
+        "OPERATION_FAILED",
+        "SYSTEM_ERROR",
+        "RPC",
+        "INTERNAL_ERROR",
+        "OPERATION_INVALID",
+    )
 )
 
 
@@ -35,7 +49,11 @@ NO_DOMAIN, FAILED, SYSTEM, RPC, INTERNAL, INVALID = (
         (FAILED, "domain 'a.b.c' already exists with uuid 5", Conflict),
         (FAILED, "cannot write: No space left on device", OutOfSpace),
         (SYSTEM, "cannot write data: No space left on device", OutOfSpace),
-        (SYSTEM, "Failed to connect socket to '/run/libvirt': Connection refused", ConnectionFailed),
+        (
+            SYSTEM,
+            "Failed to connect socket to '/run/libvirt': Connection refused",
+            ConnectionFailed,
+        ),
         (SYSTEM, "Cannot recv data: Connection reset by peer", ConnectionFailed),
         (RPC, "client socket is closed", ConnectionFailed),
         (INTERNAL, "client socket is closed", ConnectionFailed),

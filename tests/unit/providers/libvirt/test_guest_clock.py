@@ -62,7 +62,9 @@ def test_clock_is_read_and_set_within_a_time_limit() -> None:
     assert clock(domain).ahead(RECORD, 1000.5) == 0.0
 
 
-def test_agent_that_does_not_answer_is_an_error_of_the_hypervisor(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_agent_that_does_not_answer_is_an_error_of_the_hypervisor(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     domain = Domain()
     monkeypatch.setattr(domain, "agentSetResponseTimeout", lambda _timeout: None)
     with pytest.raises(HypervisorError, match="read the guest's clock"):

@@ -75,15 +75,23 @@ def test_what_can_be_kept(forward: str, spec: HostSpec) -> None:
         ("nat", HostSpec(egress="open"), "loopback"),
     ],
 )
-def test_what_cannot_be_kept_is_refused_and_not_weakened(forward: str, spec: HostSpec, why: str) -> None:
+def test_what_cannot_be_kept_is_refused_and_not_weakened(
+    forward: str, spec: HostSpec, why: str
+) -> None:
     with pytest.raises(Unsupported, match=why) as caught:
         networks(forward).check(spec)
     assert caught.value.remedy
 
 
-@pytest.mark.parametrize(("address", "meets"), [
-    ("172.17.3.1", True), ("172.18.200.1", True), ("172.19.0.1", False), ("10.0.2.1", False),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("address", "meets"),
+    [
+        ("172.17.3.1", True),
+        ("172.18.200.1", True),
+        ("172.19.0.1", False),
+        ("10.0.2.1", False),
+    ],
+)
 def test_network_with_addresses_of_a_docker_pool_is_refused(address: str, meets: bool) -> None:
     asked = Networks(Libvirt("", active=True, address=address), system=True)
     if not meets:
@@ -106,7 +114,10 @@ def test_a_network_that_is_not_active_is_refused() -> None:
 
 def test_an_address_is_nobodys() -> None:
     spec = HostSpec(network="lab")
-    assert networks().address(spec, UUID, ["192.168.9.2", "192.168.9.4"]) in ("192.168.9.5", "192.168.9.6")
+    assert networks().address(spec, UUID, ["192.168.9.2", "192.168.9.4"]) in (
+        "192.168.9.5",
+        "192.168.9.6",
+    )
     assert networks().address(HostSpec(), UUID, []) == ""
 
 
@@ -115,7 +126,9 @@ def test_a_guest_is_told_of_its_own_network() -> None:
     told = GuestNetwork("192.168.9.5", "255.255.255.248", "192.168.9.1", nameserver="192.168.9.1")
     assert networks("nat").guest(record) == told
     isolated = networks().guest(record)
-    assert (isolated.gateway, isolated.nameserver) == ("", isolated.address), "lookups are refused by the guest itself"
+    assert (isolated.gateway, isolated.nameserver) == ("", isolated.address), (
+        "lookups are refused by the guest itself"
+    )
     assert networks().guest(host_record()) == USER_NETWORK
 
 

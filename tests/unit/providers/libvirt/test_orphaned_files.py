@@ -34,9 +34,15 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
 @pytest.fixture
 def sweep(store: Store) -> Callable[..., SweepResult]:
     def run(
-        domains: Domains = NONE, *, owner: str = "stockyard", older_than: float = 0.0, check: bool = False
+        domains: Domains = NONE,
+        *,
+        owner: str = "stockyard",
+        older_than: float = 0.0,
+        check: bool = False,
     ) -> SweepResult:
-        return orphaned_files.sweep(store, Images(store), domains, URI, owner, older_than, check=check)
+        return orphaned_files.sweep(
+            store, Images(store), domains, URI, owner, older_than, check=check
+        )
 
     return run
 
@@ -68,7 +74,9 @@ def test_what_no_domain_names_goes(store: Store, sweep: Callable[..., SweepResul
     assert sweep() == SweepResult((), ())
 
 
-def test_what_a_domain_names_anywhere_stays(store: Store, sweep: Callable[..., SweepResult]) -> None:
+def test_what_a_domain_names_anywhere_stays(
+    store: Store, sweep: Callable[..., SweepResult]
+) -> None:
     used, free = host_record(), host_record()
     folders = [files(store, used), files(store, free)]
     # Somebody's own machine, that uses a disk of ours.
@@ -93,9 +101,18 @@ def test_what_a_running_qemu_uses_stays(
     [
         (lambda store: files(store, host_record(), noted=False), "nothing says whose it is"),
         (lambda store: files(store, host_record(owner="other")), "another owner (other)"),
-        (lambda store: files(store, host_record(), uri="qemu:///system"), "another hypervisor (qemu:///system)"),
-        (lambda store: files(store, host_record()).rename(store.hosts / host_record().uuid), "was copied"),
-        (lambda store: files(store, host_record()).rename(store.hosts / "precious"), "none of our directories"),
+        (
+            lambda store: files(store, host_record(), uri="qemu:///system"),
+            "another hypervisor (qemu:///system)",
+        ),
+        (
+            lambda store: files(store, host_record()).rename(store.hosts / host_record().uuid),
+            "was copied",
+        ),
+        (
+            lambda store: files(store, host_record()).rename(store.hosts / "precious"),
+            "none of our directories",
+        ),
     ],
 )
 def test_what_is_not_proven_ours_stays(
@@ -108,7 +125,9 @@ def test_what_is_not_proven_ours_stays(
     assert (folder / "disk.qcow2").exists()
 
 
-def test_a_link_is_not_followed(store: Store, sweep: Callable[..., SweepResult], tmp_path: Path) -> None:
+def test_a_link_is_not_followed(
+    store: Store, sweep: Callable[..., SweepResult], tmp_path: Path
+) -> None:
     record = host_record()
     elsewhere = tmp_path / "elsewhere"
     files(store, record).rename(elsewhere)
@@ -118,7 +137,9 @@ def test_a_link_is_not_followed(store: Store, sweep: Callable[..., SweepResult],
     assert (elsewhere / "disk.qcow2").exists()
 
 
-def test_links_inside_are_not_followed(store: Store, sweep: Callable[..., SweepResult], tmp_path: Path) -> None:
+def test_links_inside_are_not_followed(
+    store: Store, sweep: Callable[..., SweepResult], tmp_path: Path
+) -> None:
     (tmp_path / "precious").write_text("x")
     (files(store, host_record()) / "link").symlink_to(tmp_path)
     assert len(sweep().removed) == 1
@@ -141,18 +162,25 @@ def test_a_directory_that_is_empty_goes(store: Store, sweep: Callable[..., Sweep
     assert not folder.exists()
 
 
-def test_a_template_under_living_hosts_stays(store: Store, sweep: Callable[..., SweepResult]) -> None:
+def test_a_template_under_living_hosts_stays(
+    store: Store, sweep: Callable[..., SweepResult]
+) -> None:
     template = template_record()
     folder = files(store, template)
     host = host_record(name="web-1", template=template.name, generation=template.generation)
     assert sweep(Domains((host,), (), ())).skipped[0].reason == "hosts live on it: web-1"
     stranger = UnreadableObject("stockyard.default.web-2", "its record is not JSON")
-    assert "may live on it (stockyard.default.web-2)" in sweep(Domains((), (stranger,), ())).skipped[0].reason
+    assert (
+        "may live on it (stockyard.default.web-2)"
+        in sweep(Domains((), (stranger,), ())).skipped[0].reason
+    )
     assert folder.exists()
     assert names(sweep().removed) == [template.uuid]
 
 
-def test_workshops_of_dead_builders_and_free_locks_go(store: Store, sweep: Callable[..., SweepResult]) -> None:
+def test_workshops_of_dead_builders_and_free_locks_go(
+    store: Store, sweep: Callable[..., SweepResult]
+) -> None:
     dead, alive = store.images / "work-999999999-x", store.images / f"work-{os.getpid()}-x"
     image = store.images / ("a" * 64)
     for folder in (dead, alive, image):

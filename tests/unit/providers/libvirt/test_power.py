@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Machines that end by themselves at the very moment in which they are ended, over libvirt's own test driver."""
+"""Machines that end by themselves at the very moment in which they are ended, over libvirt's own
+test driver.
+"""
 
 from __future__ import annotations
 
@@ -22,11 +24,15 @@ from tests.support import host_record
 RECORD = host_record(name="racer")
 XML = serialize(
     element(
-        "domain", element("name", text=RECORD.domain), element("uuid", text=RECORD.uuid),
-        element("memory", text="1024"), element("os", element("type", text="hvm")),
-        element("metadata", record_element(encode(RECORD))), type="test",
+        "domain",
+        element("name", text=RECORD.domain),
+        element("uuid", text=RECORD.uuid),
+        element("memory", text="1024"),
+        element("os", element("type", text="hvm")),
+        element("metadata", record_element(encode(RECORD))),
+        type="test",
     )
-)  # fmt: skip
+)
 
 
 class Racer:

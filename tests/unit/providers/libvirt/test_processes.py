@@ -31,7 +31,9 @@ def machine() -> Iterator[tuple[str, int]]:
         process.kill()
 
 
-def test_machine_that_forwards_connections_has_all_descriptors_of_its_user(machine: tuple[str, int]) -> None:
+def test_machine_that_forwards_connections_has_all_descriptors_of_its_user(
+    machine: tuple[str, int],
+) -> None:
     own, pid = machine
     processes.raise_descriptors(own)
     soft, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)

@@ -103,7 +103,11 @@ def test_reading_a_yard_records_no_session(daemons: Daemons, store: Store) -> No
 
 
 def test_record_whose_daemon_is_gone_is_replaced_if_no_machine_runs(
-    daemons: Daemons, store: Store, domains: Domains, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    daemons: Daemons,
+    store: Store,
+    domains: Domains,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """As after a reboot; the definitions stay where they were."""
     session.record(store, Session("/run/gone", str(tmp_path)), domains)
@@ -121,7 +125,9 @@ def test_record_whose_daemon_is_gone_is_kept_while_a_machine_runs(
     session.record(store, Session("/run/gone", "/config"), domains)
     daemons.reachable.add(Session.of_environment().runtime)
     monkeypatch.setattr(processes, "running", lambda: {OWN: 4711, "another": 5})
-    with pytest.raises(ConnectionFailed, match=r"/run/gone.*QEMU process 4711.*loginctl enable-linger"):
+    with pytest.raises(
+        ConnectionFailed, match=r"/run/gone.*QEMU process 4711.*loginctl enable-linger"
+    ):
         connection.open_session(store)
 
 
@@ -166,7 +172,11 @@ def test_host_that_was_started_meanwhile_is_observed(
 
 
 def test_host_whose_files_are_in_another_storage_is_refused(
-    daemons: Daemons, store: Store, domains: Domains, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    daemons: Daemons,
+    store: Store,
+    domains: Domains,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     disk = tmp_path / "other" / "hosts" / OWN / "disk.qcow2"
     disk.parent.mkdir(parents=True)

@@ -11,7 +11,9 @@ import pytest
 from stockyard.providers.libvirt.store import Store
 
 
-def test_a_relative_directory_is_where_the_controller_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_relative_directory_is_where_the_controller_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     store = Store(Path("yard/store"))
     monkeypatch.chdir("/")

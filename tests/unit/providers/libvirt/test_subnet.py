@@ -32,16 +32,22 @@ SMALL = Subnet("small", "192.168.9.0/29", "192.168.9.1", ranges=(("192.168.9.4",
 
 def test_a_definition_is_read() -> None:
     assert read(NAT, "default") == Subnet(
-        "default", "192.168.122.0/24", "192.168.122.1", "nat", frozenset({"192.168.122.5"}),
+        "default",
+        "192.168.122.0/24",
+        "192.168.122.1",
+        "nat",
+        frozenset({"192.168.122.5"}),
         (("192.168.122.128", "192.168.122.254"),),
-    )  # fmt: skip
+    )
 
 
 def test_an_isolated_network_does_not_forward() -> None:
     assert read("<network><ip address='10.9.0.1' prefix='16'/></network>", "x").forward == ""
 
 
-@pytest.mark.parametrize("text", ["<network/>", "<network><ip family='ipv6' address='fd00::1' prefix='64'/></network>"])
+@pytest.mark.parametrize(
+    "text", ["<network/>", "<network><ip family='ipv6' address='fd00::1' prefix='64'/></network>"]
+)
 def test_a_network_without_addresses_is_refused(text: str) -> None:
     with pytest.raises(Unsupported, match="network bare"):
         read(text, "bare")

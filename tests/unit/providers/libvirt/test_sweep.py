@@ -44,14 +44,20 @@ def files(provider: LibvirtProvider, record: HostRecord) -> Path:
     return folder
 
 
-def defined(provider: LibvirtProvider, record: HostRecord, text: str | None = None, name: str = "") -> Any:
+def defined(
+    provider: LibvirtProvider, record: HostRecord, text: str | None = None, name: str = ""
+) -> Any:
     """A domain that carries a record, or something else in its place."""
     metadata = [element("metadata", record_element(encode(record) if text is None else text))]
     shape = element(
-        "domain", element("name", text=name or record.domain), element("uuid", text=record.uuid),
-        element("memory", text="1024"), element("os", element("type", text="hvm")),
-        *([] if text == "" else metadata), type="test",
-    )  # fmt: skip
+        "domain",
+        element("name", text=name or record.domain),
+        element("uuid", text=record.uuid),
+        element("memory", text="1024"),
+        element("os", element("type", text="hvm")),
+        *([] if text == "" else metadata),
+        type="test",
+    )
     return provider.connection.defineXML(serialize(shape))
 
 

@@ -73,5 +73,8 @@ def test_a_network_that_stays_is_an_error() -> None:
                 raise HypervisorError("it stays")
             super().command(execute, **given)
 
-    with pytest.raises(HypervisorError, match="it stays"), template_ssh.reach(Stubborn(), "nic0", Deadline(5)):  # type: ignore[arg-type]
+    with (
+        pytest.raises(HypervisorError, match="it stays"),
+        template_ssh.reach(Stubborn(), "nic0", Deadline(5)),  # type: ignore[arg-type]
+    ):
         pass

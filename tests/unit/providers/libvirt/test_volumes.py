@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Volumes on libvirt: layers that go with the last disk on them, disks that are whole at any instant, and plugs."""
+"""Volumes on libvirt: layers that go with the last disk on them, disks that are whole at any
+instant, and plugs.
+"""
 
 from __future__ import annotations
 
@@ -94,7 +96,8 @@ class Domain:
             if source is not None and source.get("file") == file:
                 devices.remove(disk)
 
-    def blockResize(self, path: str, size: int, _flags: int) -> None:  # noqa: N802  # libvirt's name
+    # libvirt's name
+    def blockResize(self, path: str, size: int, _flags: int) -> None:  # noqa: N802
         self.resized.append((path, size))
 
     def files(self, how: int) -> list[str]:
@@ -127,7 +130,9 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> LibvirtVolumes:
 
 def draft(**changes: Any) -> VolumeRecord:
     own = str(uuid.uuid4())
-    return replace(VolumeRecord("stockyard", "default", f"v-{own[:8]}", own, 1, "creating", 1.0), **changes)
+    return replace(
+        VolumeRecord("stockyard", "default", f"v-{own[:8]}", own, 1, "creating", 1.0), **changes
+    )
 
 
 def made(store: LibvirtVolumes, source: VolumeRecord | None = None, **changes: Any) -> VolumeRecord:
@@ -211,7 +216,13 @@ def dying(monkeypatch: pytest.MonkeyPatch, at: int) -> Iterator[list[str]]:
         return call
 
     with monkeypatch.context() as patch:
-        for module, name in ((os, "link"), (os, "replace"), (Path, "unlink"), (Path, "chmod"), (Path, "write_text")):
+        for module, name in (
+            (os, "link"),
+            (os, "replace"),
+            (Path, "unlink"),
+            (Path, "chmod"),
+            (Path, "write_text"),
+        ):
             patch.setattr(module, name, watched(name, getattr(module, name)))
         patch.setattr(layers, "run", watched("run", qemu_img))
         yield done

@@ -10,7 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from stockyard import FleetSpec, GuestError, HypervisorError, InvalidInput, SingleSpec, TemplateSpec, Yard
+from stockyard import (
+    FleetSpec,
+    GuestError,
+    HypervisorError,
+    InvalidInput,
+    SingleSpec,
+    TemplateSpec,
+    Yard,
+)
 from stockyard.clock import Deadline
 from stockyard.providers.open import open_provider
 from tests.support import FakeClock
@@ -34,7 +42,9 @@ def test_a_uri_names_an_absolute_file(uri: str) -> None:
         open_provider(uri)
 
 
-@pytest.mark.parametrize("uri", ["", "xen:///", "memory", "../../etc/x", "qemu+ssh://host/system", "qemu:///embed"])
+@pytest.mark.parametrize(
+    "uri", ["", "xen:///", "memory", "../../etc/x", "qemu+ssh://host/system", "qemu:///embed"]
+)
 def test_a_uri_that_nobody_knows_is_refused(uri: str) -> None:
     with pytest.raises(InvalidInput):
         open_provider(uri)
@@ -56,7 +66,9 @@ def test_a_guests_disk_is_there_to_be_looked_at(yard: Yard) -> None:
     disk = Path(host["disk"])
     assert (disk / "etc/hostname").read_text() == "ci-1\n"
     assert (disk / "run/stockyard/open").exists()
-    assert json.loads((disk / "var/lib/stockyard/identity.json").read_text())["uuid"] == host["uuid"]
+    assert (
+        json.loads((disk / "var/lib/stockyard/identity.json").read_text())["uuid"] == host["uuid"]
+    )
     yard.remove_fleet("ci")
     assert not disk.exists()
 
@@ -106,7 +118,9 @@ def test_a_disk_that_cannot_be_made_is_an_error_in_our_words(yard: Yard, tmp_pat
     disks.rename(disks.with_name("away"))
     disks.write_text("")
     with pytest.raises(HypervisorError, match="disk"):
-        yard.context.provider.start(yard.context.provider.observe("stockyard").templates[0].record, Deadline(5))
+        yard.context.provider.start(
+            yard.context.provider.observe("stockyard").templates[0].record, Deadline(5)
+        )
 
 
 def test_a_file_that_cannot_be_read_stops_everything_and_stays(yard: Yard, tmp_path: Path) -> None:
@@ -135,5 +149,8 @@ def test_it_outlives_the_process_that_opened_it(uri: str, tmp_path: Path) -> Non
     changed = []
     for _run in range(2):
         with Yard(uri, pki_dir=str(tmp_path / "pki"), clock=FakeClock()) as yard:
-            changed += [yard.template(TemplateSpec("base")).changed, yard.fleet(FleetSpec("ci", "base")).changed]
+            changed += [
+                yard.template(TemplateSpec("base")).changed,
+                yard.fleet(FleetSpec("ci", "base")).changed,
+            ]
     assert changed == [True, True, False, False]

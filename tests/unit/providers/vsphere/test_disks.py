@@ -13,17 +13,27 @@ from stockyard import Unsupported
 from stockyard.model.volume import VolumeRecord
 from stockyard.providers.vsphere import disks, specs
 
-RECORD = VolumeRecord("stockyard", "default", "data", "0b0a4a86-9c3b-4b0e-9a5e-1c1c7a5a1f10", 1, "ready", 1.0)
-OTHER = VolumeRecord("stockyard", "default", "other", "1b0a4a86-9c3b-4b0e-9a5e-1c1c7a5a1f10", 1, "ready", 1.0)
+RECORD = VolumeRecord(
+    "stockyard", "default", "data", "0b0a4a86-9c3b-4b0e-9a5e-1c1c7a5a1f10", 1, "ready", 1.0
+)
+OTHER = VolumeRecord(
+    "stockyard", "default", "other", "1b0a4a86-9c3b-4b0e-9a5e-1c1c7a5a1f10", 1, "ready", 1.0
+)
 DIGITS = "6000c295cd000b0a4a869c3b4b0e9a5e"
 SHOWN = "6000C295-cd00-0b0a-4a86-9c3b4b0e9a5e"
 
 
 def disk(
-    file: str, uuid: str | None = None, unit: int = 0, controller: int = 1000, mode: str = "independent_persistent"
+    file: str,
+    uuid: str | None = None,
+    unit: int = 0,
+    controller: int = 1000,
+    mode: str = "independent_persistent",
 ) -> Any:
     backing = vim.vm.device.VirtualDisk.FlatVer2BackingInfo(fileName=file, diskMode=mode, uuid=uuid)
-    return vim.vm.device.VirtualDisk(key=2000 + unit, controllerKey=controller, unitNumber=unit, backing=backing)
+    return vim.vm.device.VirtualDisk(
+        key=2000 + unit, controllerKey=controller, unitNumber=unit, backing=backing
+    )
 
 
 def scsi(key: int = 1000) -> Any:
@@ -41,7 +51,13 @@ def test_a_volume_is_known_by_its_uuid_or_by_its_place() -> None:
     own = disk("[ds] web-1/web-1.vmdk", SHOWN, mode="persistent")
     theirs = disk("[ds] web-1/web-1_2.vmdk", "6000C29f-1c1c-0b0a-4a86-9c3b4b0e9a5e")
     moved, unsigned = disk("[other] web-1/web-1_1.vmdk", SHOWN), disk(disks.path("ds", RECORD))
-    assert [disks.is_volume(d) for d in (scsi(), own, theirs, moved, unsigned)] == [False, False, False, True, True]
+    assert [disks.is_volume(d) for d in (scsi(), own, theirs, moved, unsigned)] == [
+        False,
+        False,
+        False,
+        True,
+        True,
+    ]
     assert disks.in_machine([scsi(), own, moved], RECORD, disks.path("ds", RECORD)) is moved
     assert disks.in_machine([unsigned], RECORD, disks.path("ds", RECORD)) is unsigned
     assert disks.in_machine([own, moved, unsigned], OTHER, disks.path("ds", OTHER)) is None

@@ -28,10 +28,18 @@ from stockyard.providers.vsphere.fork import was_lost, was_perhaps_made
 FAULTS: list[tuple[Any, type[StockyardError], str]] = [
     (vim.fault.InvalidLogin(), ConnectionFailed, "password"),
     (vim.fault.NotAuthenticated(), ConnectionFailed, "session"),
-    (vim.fault.NoPermission(privilegeId="VirtualMachine.Inventory.Create"), HypervisorError, "Inventory.Create"),
+    (
+        vim.fault.NoPermission(privilegeId="VirtualMachine.Inventory.Create"),
+        HypervisorError,
+        "Inventory.Create",
+    ),
     (vim.fault.DuplicateName(name="x"), Conflict, "of this name"),
     (vim.fault.NoDiskSpace(datastore="LocalDS_0"), OutOfSpace, "LocalDS_0"),
-    (vim.fault.InsufficientMemoryResourcesFault(unreserved=1, requested=2), HypervisorError, "enough"),
+    (
+        vim.fault.InsufficientMemoryResourcesFault(unreserved=1, requested=2),
+        HypervisorError,
+        "enough",
+    ),
     (vim.fault.InvalidPowerState(existingState="poweredOff"), Conflict, "poweredOff"),
     (vim.fault.ConcurrentAccess(), Conflict, "changed"),
     (vim.fault.TaskInProgress(), Busy, "at work"),
@@ -44,7 +52,9 @@ FAULTS: list[tuple[Any, type[StockyardError], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("fault", "kind", "word"), FAULTS, ids=lambda value: getattr(value, "__name__", None))
+@pytest.mark.parametrize(
+    ("fault", "kind", "word"), FAULTS, ids=lambda value: getattr(value, "__name__", None)
+)
 def test_every_fault_is_an_error_of_ours(fault: Any, kind: type[StockyardError], word: str) -> None:
     with pytest.raises(StockyardError) as caught, translated("fork the template", "host one"):
         raise fault
@@ -58,7 +68,13 @@ def test_every_fault_is_an_error_of_ours(fault: Any, kind: type[StockyardError],
 
 
 @pytest.mark.parametrize(
-    "broken", [ConnectionResetError("reset"), RemoteDisconnected("end"), socket.gaierror("name"), TimeoutError("slow")]
+    "broken",
+    [
+        ConnectionResetError("reset"),
+        RemoteDisconnected("end"),
+        socket.gaierror("name"),
+        TimeoutError("slow"),
+    ],
 )
 def test_a_broken_line_is_a_failed_connection(broken: Exception) -> None:
     with pytest.raises(ConnectionFailed, match="run again") as caught, translated("read", "x"):
@@ -75,7 +91,10 @@ def test_a_certificate_that_is_not_believed_is_said_so() -> None:
 
 
 def test_only_a_taken_name_and_a_broken_line_leave_doubt() -> None:
-    for fault, doubt in ((vim.fault.DuplicateName(name="x"), True), (vim.fault.NoDiskSpace(), False)):
+    for fault, doubt in (
+        (vim.fault.DuplicateName(name="x"), True),
+        (vim.fault.NoDiskSpace(), False),
+    ):
         with pytest.raises(StockyardError) as caught, translated("fork", "x"):
             raise fault
         assert was_perhaps_made(caught.value) is doubt

@@ -78,7 +78,10 @@ def vm(monkeypatch: pytest.MonkeyPatch) -> Vm:
     found = Vm()
 
     def together(_session: Any, wanted: Any, _name: str) -> Any:
-        ended = {"info.state": found.state, "info.error": vmodl.fault.NotEnoughLicenses(msg="no licence")}
+        ended = {
+            "info.state": found.state,
+            "info.error": vmodl.fault.NotEnoughLicenses(msg="no licence"),
+        }
         return [(ref, ref.look() if isinstance(ref, Vm) else ended) for ref, _names in wanted]
 
     monkeypatch.setattr(guestinfo, "together", together)
@@ -107,13 +110,17 @@ def test_an_answer_is_waited_for(vm: Vm, channel: GuestinfoChannel, deadline: De
     assert vm.get(guest.REQUEST) == guest.SPENT
 
 
-def test_an_error_of_the_guest_s_is_said(vm: Vm, channel: GuestinfoChannel, deadline: Deadline) -> None:
+def test_an_error_of_the_guest_s_is_said(
+    vm: Vm, channel: GuestinfoChannel, deadline: Deadline
+) -> None:
     vm.reply = {"ok": False, "error": "no room"}
     with pytest.raises(GuestError, match="no room"):
         channel.request({"op": "identify"}, deadline)
 
 
-def test_silence_ends_and_what_was_asked_is_overwritten(vm: Vm, channel: GuestinfoChannel, deadline: Deadline) -> None:
+def test_silence_ends_and_what_was_asked_is_overwritten(
+    vm: Vm, channel: GuestinfoChannel, deadline: Deadline
+) -> None:
     vm.lazy = 10_000
     with pytest.raises(DeadlineExceeded):
         channel.request({"op": "identify", "entropy": "c2VjcmV0"}, deadline)
@@ -122,26 +129,34 @@ def test_silence_ends_and_what_was_asked_is_overwritten(vm: Vm, channel: Guestin
     assert vm.get(guest.REQUEST) == guest.SPENT
 
 
-def test_another_one_s_answer_is_not_taken(vm: Vm, channel: GuestinfoChannel, deadline: Deadline) -> None:
+def test_another_one_s_answer_is_not_taken(
+    vm: Vm, channel: GuestinfoChannel, deadline: Deadline
+) -> None:
     vm.raw = guest.pack({"id": "another", "ok": True})
     with pytest.raises(DeadlineExceeded):
         channel.request({"op": "hello"}, deadline)
 
 
 @pytest.mark.parametrize("raw", ["x", "AAAA", "A" * (guest.MAX_VALUE + 4), "ü"])
-def test_nonsense_is_an_error(vm: Vm, channel: GuestinfoChannel, deadline: Deadline, raw: str) -> None:
+def test_nonsense_is_an_error(
+    vm: Vm, channel: GuestinfoChannel, deadline: Deadline, raw: str
+) -> None:
     vm.raw = raw
     with pytest.raises(GuestError, match="no usable answer"):
         channel.request({"op": "hello"}, deadline)
 
 
-def test_a_machine_that_is_off_answers_nothing(vm: Vm, channel: GuestinfoChannel, deadline: Deadline) -> None:
+def test_a_machine_that_is_off_answers_nothing(
+    vm: Vm, channel: GuestinfoChannel, deadline: Deadline
+) -> None:
     vm.power = "poweredOff"
     with pytest.raises(HypervisorError, match="does not run"):
         channel.request({"op": "hello"}, deadline)
 
 
-def test_what_is_too_long_is_not_sent(vm: Vm, channel: GuestinfoChannel, deadline: Deadline) -> None:
+def test_what_is_too_long_is_not_sent(
+    vm: Vm, channel: GuestinfoChannel, deadline: Deadline
+) -> None:
     with pytest.raises(GuestError, match="limit"):
         channel.request({"op": "hello", "padding": "x" * guest.MAX_VALUE}, deadline)
     assert vm.values == {}
@@ -159,7 +174,9 @@ def test_no_answer_counts_before_its_question_is_written(
     assert [one.power for one in seen] == ["poweredOn"]
 
 
-def test_a_question_that_cannot_be_written_is_an_error(vm: Vm, channel: GuestinfoChannel, deadline: Deadline) -> None:
+def test_a_question_that_cannot_be_written_is_an_error(
+    vm: Vm, channel: GuestinfoChannel, deadline: Deadline
+) -> None:
     vm.state = "error"
     with pytest.raises(Unsupported, match="no licence"):
         channel.request({"op": "hello"}, deadline)

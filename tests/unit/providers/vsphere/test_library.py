@@ -30,7 +30,9 @@ def test_an_item_is_named_by_its_library_and_its_name() -> None:
     assert parts("library:golden/debian 12/a") == ("golden", "debian 12/a")
 
 
-@pytest.mark.parametrize("source", ["library:", "library:golden", "library:golden/", "library:/debian"])
+@pytest.mark.parametrize(
+    "source", ["library:", "library:golden", "library:golden/", "library:/debian"]
+)
 def test_half_a_name_is_refused(source: str) -> None:
     with pytest.raises(InvalidInput, match="LIBRARY/ITEM"):
         parts(source)
@@ -62,7 +64,19 @@ def test_whatever_is_answered_it_is_a_value_or_an_error_of_ours(status: int, tex
 
 
 def test_the_words_of_an_answer_are_found_wherever_they_are() -> None:
-    told = {"errors": [{"error": {"messages": [{"default_message": "no room"}, {"default_message": "none at all"}]}}]}
+    told = {
+        "errors": [
+            {
+                "error": {
+                    "messages": [{"default_message": "no room"}, {"default_message": "none at all"}]
+                }
+            }
+        ]
+    }
     assert said(told) == "no room; none at all"
     with pytest.raises(HypervisorError, match="no room"):
-        _value("vcenter", 500, b'{"type": "x", "value": {"messages": [{"default_message": "no room"}]}}')
+        _value(
+            "vcenter",
+            500,
+            b'{"type": "x", "value": {"messages": [{"default_message": "no room"}]}}',
+        )

@@ -11,7 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stockyard.providers.vsphere.locks import Entry, alive, anyone, is_dead, key_of, read, whereabouts, write
+from stockyard.providers.vsphere.locks import (
+    Entry,
+    alive,
+    anyone,
+    is_dead,
+    key_of,
+    read,
+    whereabouts,
+    write,
+)
 
 HERE = "/nowhere"
 
@@ -24,7 +33,9 @@ def test_an_entry_holds_until_its_time_is_over() -> None:
 
 
 @given(
-    st.none() | st.text() | st.sampled_from(["[]", "[1]", '["t","x","w"]', "{}", "null", "[" * 5000, '["t",NaN,"w"]'])
+    st.none()
+    | st.text()
+    | st.sampled_from(["[]", "[1]", '["t","x","w"]', "{}", "null", "[" * 5000, '["t",NaN,"w"]'])
 )
 def test_what_is_no_entry_holds_nothing(value: str | None) -> None:
     assert not alive(value, 0.0) or read(value) is not None
@@ -37,7 +48,9 @@ def test_this_process_lives() -> None:
 
 def test_a_process_of_this_machine_that_ended_holds_nothing() -> None:
     code = "from stockyard.providers.vsphere.locks import whereabouts; print(whereabouts())"
-    where = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.strip()
+    where = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, text=True
+    ).stdout.strip()
     assert len(where.split(" ")) == 4
     assert is_dead(where)
     assert not alive(write(Entry("t", 10.0, where)), 5.0)

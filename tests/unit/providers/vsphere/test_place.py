@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The hypervisor's URI and the environment: what they say, and what is refused before anybody is connected to."""
+"""The hypervisor's URI and the environment: what they say, and what is refused before anybody is
+connected to.
+"""
 
 from __future__ import annotations
 
@@ -38,10 +40,16 @@ def test_the_environment_names_what_the_uri_leaves_out() -> None:
 
 def test_options_follow_a_question_mark() -> None:
     place = parse(
-        f"vsphere://vc/d/c?{NET}&folder=lab/yard&endpoints=no&frozen=False&parallel=3&interface=eth0&attribute=A%20b",
+        f"vsphere://vc/d/c?{NET}&folder=lab/yard&endpoints=no&frozen=False&parallel=3"
+        "&interface=eth0&attribute=A%20b",
         {},
     )
-    assert (place.network, place.folder, place.endpoints, place.frozen) == ("VM Network", "lab/yard", False, False)
+    assert (place.network, place.folder, place.endpoints, place.frozen) == (
+        "VM Network",
+        "lab/yard",
+        False,
+        False,
+    )
     assert (place.parallel, place.interface, place.attribute) == (3, "eth0", "A b")
     assert place.addresses is not None
     assert place.addresses.netmask == "255.255.255.0"
@@ -50,14 +58,29 @@ def test_options_follow_a_question_mark() -> None:
 @pytest.mark.parametrize(
     "uri",
     [
-        "vsphere://vc", "vsphere://vc/d", "vsphere://vc//c", "vsphere:///d/c", "vsphere://vc:0x/d/c",
-        "vsphere://vc:70000/d/c", "vsphere://user:secret@vc/d/c", "vsphere://vc/d/c#x", "vsphere://vc/d/c?x=1",
-        "vsphere://vc/d/c?folder=", "vsphere://vc/d/c?folder=a&folder=b", "vsphere://vc/d/c?endpoints=maybe",
-        "vsphere://vc/d/c?parallel=0", "vsphere://vc/d/c?parallel=65", "vsphere://vc/d/c?parallel=x",
-        "vsphere://vc/d/c?addresses=192.0.2.1", "vsphere://vc/d/c?gateway=192.0.2.1", "vsphere://vc/d%00/c",
-        "vsphere://v c/d/c", "vsphere://[/d/c", "vsphere://vc/d/c?folder",
+        "vsphere://vc",
+        "vsphere://vc/d",
+        "vsphere://vc//c",
+        "vsphere:///d/c",
+        "vsphere://vc:0x/d/c",
+        "vsphere://vc:70000/d/c",
+        "vsphere://user:secret@vc/d/c",
+        "vsphere://vc/d/c#x",
+        "vsphere://vc/d/c?x=1",
+        "vsphere://vc/d/c?folder=",
+        "vsphere://vc/d/c?folder=a&folder=b",
+        "vsphere://vc/d/c?endpoints=maybe",
+        "vsphere://vc/d/c?parallel=0",
+        "vsphere://vc/d/c?parallel=65",
+        "vsphere://vc/d/c?parallel=x",
+        "vsphere://vc/d/c?addresses=192.0.2.1",
+        "vsphere://vc/d/c?gateway=192.0.2.1",
+        "vsphere://vc/d%00/c",
+        "vsphere://v c/d/c",
+        "vsphere://[/d/c",
+        "vsphere://vc/d/c?folder",
     ],
-)  # fmt: skip
+)
 def test_what_names_no_cluster_is_refused(uri: str) -> None:
     with pytest.raises(InvalidInput) as refused:
         parse(uri, {})
@@ -73,7 +96,12 @@ def test_nothing_breaks_the_reader(text: str) -> None:
 
 
 def test_login_is_completed_from_the_environment() -> None:
-    there = {"VMWARE_USER": "u", "VMWARE_PASSWORD": "p", "VMWARE_VALIDATE_CERTS": "no", "VMWARE_CA_PATH": "/ca"}
+    there = {
+        "VMWARE_USER": "u",
+        "VMWARE_PASSWORD": "p",
+        "VMWARE_VALIDATE_CERTS": "no",
+        "VMWARE_CA_PATH": "/ca",
+    }
     assert login(Login(), there) == Login("u", "p", False, "/ca")
     assert login(Login("v", "q", True, "/x"), there) == Login("v", "q", True, "/x")
 

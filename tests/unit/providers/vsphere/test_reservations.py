@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Records in machines and in the register: what proves anything, and what is decided before there is a machine."""
+"""Records in machines and in the register: what proves anything, and what is decided before there
+is a machine.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,16 @@ from stockyard import Conflict, NotFound, OperationRefused
 from stockyard.hypervisor.records import encode
 from stockyard.model.host import HostRecord
 from stockyard.model.observation import Record, UnreadableObject
-from stockyard.providers.vsphere.records import FORMAT, RECORD, Machine, from_value, option, ours, record_of, to_value
+from stockyard.providers.vsphere.records import (
+    FORMAT,
+    RECORD,
+    Machine,
+    from_value,
+    option,
+    ours,
+    record_of,
+    to_value,
+)
 from stockyard.providers.vsphere.reservations import (
     HOST,
     LEAVING,
@@ -86,11 +97,13 @@ def test_of_an_extra_config_only_ours_is_kept() -> None:
 @pytest.mark.parametrize(
     ("power", "connection", "state"),
     [
-        ("poweredOn", "connected", "running"), ("poweredOff", "connected", "off"),
-        ("suspended", "connected", "paused"), ("poweredOn", "orphaned", "crashed"),
+        ("poweredOn", "connected", "running"),
+        ("poweredOff", "connected", "off"),
+        ("suspended", "connected", "paused"),
+        ("poweredOn", "orphaned", "crashed"),
         ("poweredOn", "disconnected", "running"),
     ],
-)  # fmt: skip
+)
 def test_states(power: str, connection: str, state: str) -> None:
     assert Machine(None, "x", power=power, connection=connection).state == state
 
@@ -134,7 +147,9 @@ def clashes() -> Iterable[tuple[str, HostRecord]]:
 def test_nothing_is_given_twice(where: str, what: str) -> None:
     first = host_record(owner="theirs" if what != "name" else "stockyard")
     values: dict[str, str] = {}
-    rival = host_record(**{what: getattr(first, what)}, **({} if what == "name" else {"name": "other"}))
+    rival = host_record(
+        **{what: getattr(first, what)}, **({} if what == "name" else {"name": "other"})
+    )
     has = known(first) if where == "made" else known()
     if where == "reserved":
         reserve(values, has, first, TEMPLATE)

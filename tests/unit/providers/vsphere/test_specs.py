@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What vCenter is asked for: the card off the wire, an address of its own, and what hangs under a disk."""
+"""What vCenter is asked for: the card off the wire, an address of its own, and what hangs under a
+disk.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ from stockyard.providers.vsphere import specs
 
 def card() -> Any:
     """A network card of a source's."""
-    nic = vim.vm.device.VirtualVmxnet3(key=4000, controllerKey=100, unitNumber=7, macAddress="00:50:56:80:00:01")
+    nic = vim.vm.device.VirtualVmxnet3(
+        key=4000, controllerKey=100, unitNumber=7, macAddress="00:50:56:80:00:01"
+    )
     nic.addressType = "assigned"
     nic.backing = vim.vm.device.VirtualEthernetCard.NetworkBackingInfo(deviceName="VM Network")
     return nic
@@ -46,7 +50,9 @@ def test_a_card_that_is_connected_keeps_its_address() -> None:
 
 
 def test_cards_are_found_among_devices() -> None:
-    assert [nic.key for nic in specs.nics([disk(1), card(), vim.vm.device.VirtualCdrom(key=1)])] == [4000]
+    assert [
+        nic.key for nic in specs.nics([disk(1), card(), vim.vm.device.VirtualCdrom(key=1)])
+    ] == [4000]
 
 
 @pytest.mark.parametrize("length", [0, 1, 255])

@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Volumes in the register: one of a name, one holder, and nothing copied while somebody may write to it."""
+"""Volumes in the register: one of a name, one holder, and nothing copied while somebody may write
+to it.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,11 @@ HOLDER = Holder("0b0a4a86-9c3b-4b0e-9a5e-1c1c7a5a1f10", "web-1", "/data")
 
 def entry(name: str = "data", of: str = "", **changes: Any) -> Entry:
     own = str(uuid.uuid4())
-    return Entry(VolumeRecord("stockyard", "default", name, own, 1, "ready", 1.0, **changes), f"[ds] {own}.vmdk", of)
+    return Entry(
+        VolumeRecord("stockyard", "default", name, own, 1, "ready", 1.0, **changes),
+        f"[ds] {own}.vmdk",
+        of,
+    )
 
 
 def written(*entries: Entry) -> Values:
@@ -70,7 +76,9 @@ def test_a_name_is_given_once_for_each_owner() -> None:
         volume_records.add(values, entry(), None)
     assert values == written(one)
     theirs = entry()
-    volume_records.add(values, replace(theirs, record=replace(theirs.record, owner="another")), None)
+    volume_records.add(
+        values, replace(theirs, record=replace(theirs.record, owner="another")), None
+    )
     assert len(volume_records.read(values)[0]) == 2
 
 

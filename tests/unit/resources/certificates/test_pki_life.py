@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Keys handed over, lost, rotated, renewed and revoked, over the memory hypervisor: its guests run the real agent."""
+"""Keys handed over, lost, rotated, renewed and revoked, over the memory hypervisor: its guests run
+the real agent.
+"""
 
 from __future__ import annotations
 
@@ -49,16 +51,21 @@ class Controllers:
         if authority:
             given = {"ca_certificate": authority.pem(), "ca_private_key": authority.key_pem()}
         return Yard(
-            provider=self.hypervisor.as_provider(), clock=self.clock, pki_dir=str(self.root / home),
-            progress=self.lines.append, **given,
-        )  # fmt: skip
+            provider=self.hypervisor.as_provider(),
+            clock=self.clock,
+            pki_dir=str(self.root / home),
+            progress=self.lines.append,
+            **given,
+        )
 
     def folder(self, home: str) -> Path:
         return self.root / home / "stockyard" / "default"
 
 
 @pytest.fixture
-def controllers(yard: Yard, hypervisor: FaultyProvider, clock: FakeClock, tmp_path: Path) -> Controllers:
+def controllers(
+    yard: Yard, hypervisor: FaultyProvider, clock: FakeClock, tmp_path: Path
+) -> Controllers:
     """Others than the one of ``yard``, whose home is ``pki``."""
     return Controllers(hypervisor, clock, tmp_path)
 
@@ -91,7 +98,9 @@ class Guest:
     def admits(self, folder: Path) -> bool:
         """Whether the front lets a client in, by the rules of `verifyChain` and `CRLfile`."""
         client = x509.load_pem_x509_certificate((folder / "cert.pem").read_bytes())
-        if client.issuer != self.ca.subject or not self.crl.is_signature_valid(self.ca.public_key()):  # type: ignore[arg-type]
+        if client.issuer != self.ca.subject or not self.crl.is_signature_valid(
+            self.ca.public_key()  # type: ignore[arg-type]
+        ):
             return False
         try:
             client.verify_directly_issued_by(self.ca)
@@ -148,7 +157,9 @@ def test_another_home_with_the_same_ca_changes_nothing(
     assert not yard.fleet(FLEET).changed
 
 
-def test_from_an_empty_home_a_whole_yard_is_made(controllers: Controllers, clock: FakeClock) -> None:
+def test_from_an_empty_home_a_whole_yard_is_made(
+    controllers: Controllers, clock: FakeClock
+) -> None:
     given = Authority.create("given", datetime.fromtimestamp(clock.now(), UTC))
     for host in controllers("empty", given).fleet(FLEET).objects:
         whole(host)
@@ -158,7 +169,9 @@ def test_from_an_empty_home_a_whole_yard_is_made(controllers: Controllers, clock
 def test_templates_hold_no_keys(yard: Yard, tmp_path: Path) -> None:
     yard.fleet(FLEET)
     (template,) = yard.templates()
-    assert not [p for p in Path(template["disk"]).rglob("*") if p.suffix == ".pem" or "ssh_host" in p.name]
+    assert not [
+        p for p in Path(template["disk"]).rglob("*") if p.suffix == ".pem" or "ssh_host" in p.name
+    ]
 
 
 # Lost, and rotated
@@ -177,13 +190,21 @@ def test_a_lost_ca_is_noticed_and_nothing_is_written(yard: Yard, controllers: Co
     assert [h["drift"] for h in yard.hosts()] == [[lost], [lost]]
     assert yard.fleets()[0]["drift"] == {"ci-1": [lost], "ci-2": [lost]}
     dry = yard.fleet(FLEET, check=True)
-    assert [str(a) for a in dry.plan.actions] == [f"renew host ci-1: {lost}", f"renew host ci-2: {lost}"]
-    assert dry.plan.diff()["before"]["host ci-1"]["authority"] == yard.hosts()[0]["identity"]["authority"]
+    assert [str(a) for a in dry.plan.actions] == [
+        f"renew host ci-1: {lost}",
+        f"renew host ci-2: {lost}",
+    ]
+    assert (
+        dry.plan.diff()["before"]["host ci-1"]["authority"]
+        == yard.hosts()[0]["identity"]["authority"]
+    )
     assert files(controllers.root) == before
 
 
 @pytest.mark.parametrize("how", ["rotated", "lost", "another"])
-def test_hosts_are_admitted_to_a_new_ca_where_they_are(yard: Yard, controllers: Controllers, how: str) -> None:
+def test_hosts_are_admitted_to_a_new_ca_where_they_are(
+    yard: Yard, controllers: Controllers, how: str
+) -> None:
     made = yard.fleet(FLEET).objects
     old = controllers.folder("pki") / "client"
     heir, home = yard, "pki"
@@ -209,7 +230,9 @@ def test_hosts_are_admitted_to_a_new_ca_where_they_are(yard: Yard, controllers: 
     assert said == (how == "lost")
 
 
-def test_a_new_ca_does_not_touch_keys_that_were_declared(yard: Yard, controllers: Controllers) -> None:
+def test_a_new_ca_does_not_touch_keys_that_were_declared(
+    yard: Yard, controllers: Controllers
+) -> None:
     key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIExample"
     spec = replace(FLEET, host=HostSpec(authorized_keys=(key,)))
     yard.fleet(spec)
@@ -299,7 +322,9 @@ def test_a_guest_that_talks_nonsense_keeps_what_it_has(
     made = yard.host(ALONE).objects[0]
     serial = Guest(made).serial
     lose(controllers)
-    hypervisor.tamper("hello" if "uuid" in answer else "csr", lambda found: {**found, "csr": 1, **answer})
+    hypervisor.tamper(
+        "hello" if "uuid" in answer else "csr", lambda found: {**found, "csr": 1, **answer}
+    )
     with pytest.raises(GuestError):
         yard.host(ALONE)
     assert Guest(made).serial == serial
@@ -309,7 +334,9 @@ def test_a_guest_that_talks_nonsense_keeps_what_it_has(
 # Renewed
 
 
-def test_a_certificate_is_renewed_when_a_third_of_its_life_is_left(yard: Yard, clock: FakeClock) -> None:
+def test_a_certificate_is_renewed_when_a_third_of_its_life_is_left(
+    yard: Yard, clock: FakeClock
+) -> None:
     made = yard.fleet(FLEET).objects
     clock.time += (SERVER_DAYS * 2 / 3 - 1) * DAY
     assert not yard.fleet(FLEET).changed
@@ -324,7 +351,9 @@ def test_a_certificate_is_renewed_when_a_third_of_its_life_is_left(yard: Yard, c
     for before, after in zip(made, result.objects, strict=True):
         same(before, after)
         whole(after)
-        assert after["identity"]["not_after"] == pytest.approx(clock.time + SERVER_DAYS * DAY, abs=1)
+        assert after["identity"]["not_after"] == pytest.approx(
+            clock.time + SERVER_DAYS * DAY, abs=1
+        )
     assert not yard.fleet(FLEET).changed
 
 
@@ -369,7 +398,9 @@ def test_start_renew_and_relabel_of_one_host_do_not_run_into_each_other(
         hypervisor.stop(seen.record, Deadline(1))
     clock.time += 300 * DAY
     result = yard.fleet(replace(FLEET, labels={"a": "1"}))
-    assert plan(result) == [f"{verb} ci-{n}" for n in (1, 2) for verb in ("start", "renew", "relabel")]
+    assert plan(result) == [
+        f"{verb} ci-{n}" for n in (1, 2) for verb in ("start", "renew", "relabel")
+    ]
     for host in result.objects:
         whole(host)
         assert host["labels"] == {"a": "1"}
@@ -403,7 +434,9 @@ def test_a_new_host_revokes_nobody(yard: Yard) -> None:
         assert host["identity"]["revoked"] == {}
 
 
-def test_a_revoked_client_is_refused_by_every_running_host(yard: Yard, controllers: Controllers) -> None:
+def test_a_revoked_client_is_refused_by_every_running_host(
+    yard: Yard, controllers: Controllers
+) -> None:
     hosts = [*yard.fleet(FLEET).objects, *yard.host(ALONE).objects]
     issued = yard.client_certificate(GUEST)
     folder = Path(issued.objects[0]["directory"])
@@ -478,7 +511,9 @@ def test_what_was_revoked_is_not_forgotten_by_another_home(
     assert not Guest(grown).admits(folder)
 
 
-def test_revocations_of_two_homes_add_up(yard: Yard, controllers: Controllers, authority: Authority) -> None:
+def test_revocations_of_two_homes_add_up(
+    yard: Yard, controllers: Controllers, authority: Authority
+) -> None:
     yard.host(ALONE)
     second = controllers("empty", authority)
     folders = [Path(y.client_certificate(GUEST).objects[0]["directory"]) for y in (yard, second)]
@@ -496,7 +531,11 @@ def test_a_certificate_is_revoked_by_its_text_or_by_its_number(
     for number, way in enumerate(("certificate", "serial")):
         signed, _key = authority.issue_client("elsewhere", yard.context.today())
         (tmp_path / "cert.pem").write_text(signed.pem)
-        text = signed.pem if way == "certificate" else f"0{signed.serial[:3]}:{signed.serial[3:]}".upper()
+        text = (
+            signed.pem
+            if way == "certificate"
+            else f"0{signed.serial[:3]}:{signed.serial[3:]}".upper()
+        )
         named: dict[str, Any] = {way: text}
         assert Guest(yard.hosts()[0]).admits(tmp_path)
         assert yard.revoke(Client("elsewhere"), **named).changed
@@ -513,12 +552,16 @@ def test_what_names_no_certificate_is_refused(yard: Yard, way: dict[str, Any]) -
 
 def test_another_cas_certificate_is_not_revoked(yard: Yard) -> None:
     yard.host(ALONE)
-    foreign, _key = Authority.create("other", yard.context.today()).issue_client("guest", yard.context.today())
+    foreign, _key = Authority.create("other", yard.context.today()).issue_client(
+        "guest", yard.context.today()
+    )
     with pytest.raises(InvalidInput, match="no certificate of the tenant's CA"):
         yard.revoke(GUEST, certificate=foreign.pem)
 
 
-def test_an_operator_that_is_revoked_gets_another_certificate(yard: Yard, controllers: Controllers) -> None:
+def test_an_operator_that_is_revoked_gets_another_certificate(
+    yard: Yard, controllers: Controllers
+) -> None:
     yard.fleet(FLEET)
     folder = controllers.folder("pki") / "client"
     stolen = controllers.root / "stolen"
@@ -575,8 +618,14 @@ def test_tenants_do_not_share_what_is_revoked(yard: Yard, controllers: Controlle
 def test_the_directory_is_the_users_choice(yard: Yard, tmp_path: Path) -> None:
     client = replace(GUEST, directory=str(tmp_path / "handed-out"), days=2)
     (made,) = yard.client_certificate(client).objects
-    assert sorted(p.name for p in (tmp_path / "handed-out").iterdir()) == ["ca.pem", "cert.pem", "key.pem"]
-    assert made["not_after"] == pytest.approx(yard.context.clock.now() + timedelta(days=2).total_seconds(), abs=1)
+    assert sorted(p.name for p in (tmp_path / "handed-out").iterdir()) == [
+        "ca.pem",
+        "cert.pem",
+        "key.pem",
+    ]
+    assert made["not_after"] == pytest.approx(
+        yard.context.clock.now() + timedelta(days=2).total_seconds(), abs=1
+    )
 
 
 def test_only_those_are_cut_off_whom_something_new_may_shut_out(
@@ -585,7 +634,9 @@ def test_only_those_are_cut_off_whom_something_new_may_shut_out(
     heard: list[bool] = []
     request = AgentChannel.request
 
-    def listening(self: AgentChannel, message: dict[str, Any], deadline: Deadline) -> dict[str, Any]:
+    def listening(
+        self: AgentChannel, message: dict[str, Any], deadline: Deadline
+    ) -> dict[str, Any]:
         if message["op"] == "admit":
             heard.append(bool(message.get("cut")))
         return request(self, message, deadline)

@@ -106,8 +106,16 @@ def test_hosts_are_replaced_when_the_template_changes(yard: Yard, clock: FakeClo
     clock.sleep(1)
     yard.template(TemplateSpec("base", image=ImageSpec(packages=("busybox",))))
     recreate = UpdateSpec("recreate")
-    assert verbs(yard.fleet(fleet(2, update=recreate), check=True)) == ["replace ci-1", "replace ci-2"]
-    assert verbs(yard.fleet(fleet(2))) == ["create ci-3", "destroy ci-1", "create ci-1", "destroy ci-2"]
+    assert verbs(yard.fleet(fleet(2, update=recreate), check=True)) == [
+        "replace ci-1",
+        "replace ci-2",
+    ]
+    assert verbs(yard.fleet(fleet(2))) == [
+        "create ci-3",
+        "destroy ci-1",
+        "create ci-1",
+        "destroy ci-2",
+    ]
     assert not yard.fleet(fleet(2)).changed
 
 
@@ -138,7 +146,9 @@ def test_a_fleet_is_taken_away(yard: Yard) -> None:
     assert not yard.remove_fleet("ci").changed
 
 
-def test_a_host_that_a_dead_controller_left_half_made_is_made_anew(yard: Yard, hypervisor: FaultyProvider) -> None:
+def test_a_host_that_a_dead_controller_left_half_made_is_made_anew(
+    yard: Yard, hypervisor: FaultyProvider
+) -> None:
     hypervisor.fail("fork", SystemExit())
     hypervisor.fail("destroy", HypervisorError("the controller is dead."))
     with pytest.raises(StockyardError):
@@ -173,7 +183,9 @@ def test_all_failures_are_told(yard: Yard, hypervisor: FaultyProvider) -> None:
     assert len(hosts(yard)) == 1
 
 
-@pytest.mark.parametrize("answer", [{"mac": "52:54:00:00:00:01"}, {"ssh_host_key": "x\ny"}, {"csr": None}])
+@pytest.mark.parametrize(
+    "answer", [{"mac": "52:54:00:00:00:01"}, {"ssh_host_key": "x\ny"}, {"csr": None}]
+)
 def test_a_host_that_is_not_itself_never_gets_on_the_network(
     yard: Yard, hypervisor: FaultyProvider, answer: dict[str, Any]
 ) -> None:
@@ -192,7 +204,9 @@ def test_another_address_is_tried_when_one_is_taken(yard: Yard, hypervisor: Faul
         yard.fleet(fleet(2))
 
 
-def test_the_next_best_mode_is_taken_and_the_reason_told(yard: Yard, hypervisor: FaultyProvider) -> None:
+def test_the_next_best_mode_is_taken_and_the_reason_told(
+    yard: Yard, hypervisor: FaultyProvider
+) -> None:
     hypervisor.fail("fork", Unsupported("the RAM file is on another disk."))
     (host,) = yard.fleet(fleet(1)).objects
     assert host["mode"] == "linked"
@@ -201,7 +215,9 @@ def test_the_next_best_mode_is_taken_and_the_reason_told(yard: Yard, hypervisor:
     assert not yard.fleet(fleet(1)).changed
 
 
-def test_a_fleet_that_cannot_be_forked_at_all_says_why(yard: Yard, hypervisor: FaultyProvider) -> None:
+def test_a_fleet_that_cannot_be_forked_at_all_says_why(
+    yard: Yard, hypervisor: FaultyProvider
+) -> None:
     for call in (1, 2, 3):
         hypervisor.fail("fork", Unsupported(f"reason {call}."), call=call)
     with pytest.raises(Unsupported, match="reason 1"):
@@ -217,7 +233,9 @@ def test_what_is_not_ours_stays_as_it_is(yard: Yard, uri: str, tmp_path: Path) -
         yard.fleet(fleet(3))
         broken = hosts(yard)["ci-4"].record
         state = tmp_path / "hypervisor"
-        state.write_text(state.read_text() + json.dumps([broken.domain, {"record": "garbage"}]) + "\n")
+        state.write_text(
+            state.read_text() + json.dumps([broken.domain, {"record": "garbage"}]) + "\n"
+        )
         before = [theirs.hosts(), hosts(yard)["ci-2"]]
         assert yard.context.provider.observe("stockyard").unreadable[0].name == broken.domain
         assert verbs(yard.fleet(fleet(3))) == ["create ci-5"]
@@ -251,7 +269,9 @@ def test_ssh_keys_are_pinned_as_they_are_on_record(yard: Yard) -> None:
     assert known_hosts(yard) == []
 
 
-def test_a_client_certificate_is_renewed_though_the_fleet_is_as_declared(yard: Yard, clock: FakeClock) -> None:
+def test_a_client_certificate_is_renewed_though_the_fleet_is_as_declared(
+    yard: Yard, clock: FakeClock
+) -> None:
     yard.fleet(fleet(1))
     folder = yard.context.pki("default").client_directory
 
@@ -267,8 +287,12 @@ def test_a_client_certificate_is_renewed_though_the_fleet_is_as_declared(yard: Y
 
 
 @pytest.mark.parametrize("check", [True, False])
-def test_no_host_goes_for_a_port_that_another_owner_has(uri: str, tmp_path: Path, check: bool) -> None:
-    """Its host is replaced in its own place: the old one would be gone before the new one is refused."""
+def test_no_host_goes_for_a_port_that_another_owner_has(
+    uri: str, tmp_path: Path, check: bool
+) -> None:
+    """Its host is replaced in its own place: the old one would be gone before the new one is
+    refused.
+    """
     spec = fleet(1, host=HostSpec(bind="127.0.0.1", ports=(8080,)))
     for owner, port in (("mine", 8080), ("theirs", 9090)):
         with Yard(uri, owner=owner, pki_dir=str(tmp_path / "pki"), clock=FakeClock()) as yard:
@@ -277,10 +301,14 @@ def test_no_host_goes_for_a_port_that_another_owner_has(uri: str, tmp_path: Path
     with Yard(uri, owner="mine", pki_dir=str(tmp_path / "pki"), clock=FakeClock()) as yard:
         before = yard.hosts()
         for ports in ((9090,), (8080, 9090)):
-            with pytest.raises(Conflict, match=r"host ci-1: port 9090 cannot be published on 127.0.0.1"):
+            with pytest.raises(
+                Conflict, match=r"host ci-1: port 9090 cannot be published on 127.0.0.1"
+            ):
                 yard.fleet(replace(spec, host=replace(spec.host, ports=ports)), check=check)
         assert yard.hosts() == before
-        assert yard.fleet(replace(spec, host=replace(spec.host, ports=(8080, 8081))), check=check).changed
+        assert yard.fleet(
+            replace(spec, host=replace(spec.host, ports=(8080, 8081))), check=check
+        ).changed
 
 
 def test_check_mode_says_when_there_is_no_template_yet(uri: str, tmp_path: Path) -> None:
@@ -321,10 +349,15 @@ def _converge(uri: str, pki: str, gate: Any, results: Any) -> None:
         results.put((type(error).__name__, str(error)))
 
 
-def test_twenty_controllers_at_once_make_one_set_of_hosts(yard: Yard, uri: str, tmp_path: Path) -> None:
+def test_twenty_controllers_at_once_make_one_set_of_hosts(
+    yard: Yard, uri: str, tmp_path: Path
+) -> None:
     context = multiprocessing.get_context("fork")
     gate, results = context.Barrier(20), context.Queue()
-    workers = [context.Process(target=_converge, args=(uri, str(tmp_path / "pki"), gate, results)) for _n in range(20)]
+    workers = [
+        context.Process(target=_converge, args=(uri, str(tmp_path / "pki"), gate, results))
+        for _n in range(20)
+    ]
     for worker in workers:
         worker.start()
     told = [results.get(timeout=60) for _worker in workers]

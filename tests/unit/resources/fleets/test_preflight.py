@@ -38,7 +38,9 @@ def replace_member(yard: Yard, check: bool) -> None:
 
 
 def recreate(yard: Yard, check: bool) -> None:
-    yard.fleet(FleetSpec("ci", "base", count=2, host=CHANGED, update=UpdateSpec("recreate")), check=check)
+    yard.fleet(
+        FleetSpec("ci", "base", count=2, host=CHANGED, update=UpdateSpec("recreate")), check=check
+    )
 
 
 def roll(yard: Yard, check: bool) -> None:
@@ -60,7 +62,9 @@ def release(yard: Yard, check: bool) -> None:
 
 
 @pytest.mark.parametrize("check", [True, False])
-@pytest.mark.parametrize("act", [replace_single, replace_member, recreate, roll, rename, site, release])
+@pytest.mark.parametrize(
+    "act", [replace_single, replace_member, recreate, roll, rename, site, release]
+)
 def test_host_that_cannot_be_replaced_is_not_deleted(
     yard: Yard, hypervisor: FaultyProvider, act: Callable[[Yard, bool], None], check: bool
 ) -> None:
@@ -86,7 +90,9 @@ def test_name_of_a_foreign_machine_is_refused(yard: Yard, tmp_path: Path, check:
 
 
 @pytest.mark.parametrize("check", [True, False])
-def test_expired_authority_is_refused_before_a_host_is_deleted(yard: Yard, clock: FakeClock, check: bool) -> None:
+def test_expired_authority_is_refused_before_a_host_is_deleted(
+    yard: Yard, clock: FakeClock, check: bool
+) -> None:
     yard.fleet(FleetSpec("ci", "base"))
     before = yard.hosts()
     clock.time += 40 * 365 * 86400
@@ -95,7 +101,9 @@ def test_expired_authority_is_refused_before_a_host_is_deleted(yard: Yard, clock
     assert [h["uuid"] for h in yard.hosts()] == [h["uuid"] for h in before]
 
 
-def test_host_behind_a_proxy_without_ssh_is_refused(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_host_behind_a_proxy_without_ssh_is_refused(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     capabilities = replace(yard.context.provider.capabilities, endpoints=True)
     monkeypatch.setattr(yard.context.provider, "capabilities", capabilities, raising=False)

@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Replacing hosts over the memory hypervisor: never too many or too few, stopped by what fails, whole after a death."""
+"""Replacing hosts over the memory hypervisor: never too many or too few, stopped by what fails,
+whole after a death.
+"""
 
 from __future__ import annotations
 
@@ -104,10 +106,18 @@ class Counting:
     ],
 )
 def test_there_are_never_too_many_and_never_too_few(
-    moved: Yard, uri: str, clock: FakeClock, tmp_path: Path, update: UpdateSpec, most: int, least: int
+    moved: Yard,
+    uri: str,
+    clock: FakeClock,
+    tmp_path: Path,
+    update: UpdateSpec,
+    most: int,
+    least: int,
 ) -> None:
     watched = Counting(open_provider(uri))
-    with Yard(provider=cast("Provider", watched), clock=clock, pki_dir=str(tmp_path / "pki")) as yard:
+    with Yard(
+        provider=cast("Provider", watched), clock=clock, pki_dir=str(tmp_path / "pki")
+    ) as yard:
         yard.fleet(fleet(update=update))
         assert max(there for there, _up in watched.seen) <= most
         assert min(up for _there, up in watched.seen) >= least
@@ -116,7 +126,9 @@ def test_there_are_never_too_many_and_never_too_few(
     assert len({h.record.generation for h in hosts(moved).values()}) == 1
 
 
-def test_a_broken_template_stops_the_rollout_and_the_old_hosts_serve(moved: Yard, hypervisor: FaultyProvider) -> None:
+def test_a_broken_template_stops_the_rollout_and_the_old_hosts_serve(
+    moved: Yard, hypervisor: FaultyProvider
+) -> None:
     before = hosts(moved)
 
     def broken(_answer: object) -> dict[str, Any]:
@@ -137,7 +149,9 @@ def test_a_broken_template_stops_the_rollout_and_the_old_hosts_serve(moved: Yard
     assert not moved.fleet(fleet()).changed
 
 
-def test_hosts_with_names_are_replaced_one_after_the_other(moved: Yard, hypervisor: FaultyProvider) -> None:
+def test_hosts_with_names_are_replaced_one_after_the_other(
+    moved: Yard, hypervisor: FaultyProvider
+) -> None:
     named = FleetSpec("ci", "base", names=("ci-1", "ci-2", "ci-3"))
     hypervisor.fail("fork", HypervisorError("the disk is on fire."))
     with pytest.raises(HypervisorError, match="on fire"):
@@ -151,7 +165,12 @@ def test_hosts_with_names_are_replaced_one_after_the_other(moved: Yard, hypervis
 def test_names_take_the_place_of_numbers(yard: Yard) -> None:
     yard.fleet(fleet(2))
     named = FleetSpec("ci", "base", names=("linux", "other"))
-    assert verbs(yard.fleet(named)) == ["destroy ci-1", "create linux", "destroy ci-2", "create other"]
+    assert verbs(yard.fleet(named)) == [
+        "destroy ci-1",
+        "create linux",
+        "destroy ci-2",
+        "create other",
+    ]
     assert not yard.fleet(named).changed
     assert verbs(yard.fleet(fleet(1))) == ["destroy other"]
 
@@ -167,7 +186,15 @@ def test_pure_cattle_is_made_anew(yard: Yard) -> None:
 
 @pytest.mark.parametrize(
     "kind",
-    [HypervisorError, ConnectionFailed, OutOfSpace, DeadlineExceeded, GuestError, OperationRefused, MissingDependency],
+    [
+        HypervisorError,
+        ConnectionFailed,
+        OutOfSpace,
+        DeadlineExceeded,
+        GuestError,
+        OperationRefused,
+        MissingDependency,
+    ],
 )
 def test_host_whose_start_fails_is_kept_and_the_run_fails(
     yard: Yard, hypervisor: FaultyProvider, kind: type[StockyardError]
@@ -175,7 +202,9 @@ def test_host_whose_start_fails_is_kept_and_the_run_fails(
     before = yard.fleet(fleet(2)).objects
     yard.context.provider.stop(hosts(yard)["ci-2"].record, Deadline(5))
     hypervisor.fail("start", kind("the lock is held.", remedy="end its holder"))
-    with pytest.raises(kind, match=r"ci-2: the lock is held.*end its holder; the host and its disk are kept"):
+    with pytest.raises(
+        kind, match=r"ci-2: the lock is held.*end its holder; the host and its disk are kept"
+    ):
         yard.fleet(fleet(2))
     assert hypervisor.calls["destroy"] == 0
     assert [h["uuid"] for h in yard.hosts()] == [h["uuid"] for h in before]
@@ -183,7 +212,9 @@ def test_host_whose_start_fails_is_kept_and_the_run_fails(
     assert yard.hosts() == before
 
 
-def test_host_that_cannot_be_started_is_reported_in_check_mode(yard: Yard, hypervisor: FaultyProvider) -> None:
+def test_host_that_cannot_be_started_is_reported_in_check_mode(
+    yard: Yard, hypervisor: FaultyProvider
+) -> None:
     alone = SingleSpec("alone", "base")
     yard.fleet(fleet(2))
     yard.host(alone)
@@ -209,7 +240,9 @@ def test_host_whose_guest_is_lost_is_replaced(yard: Yard, hypervisor: FaultyProv
 
 def test_leased_host_whose_guest_is_lost_is_kept(yard: Yard, hypervisor: FaultyProvider) -> None:
     yard.fleet(fleet(1))
-    record = lease_lifecycle.take(yard.context, LeaseSpec(holder="job", fleet="ci", duration=600), 0)
+    record = lease_lifecycle.take(
+        yard.context, LeaseSpec(holder="job", fleet="ci", duration=600), 0
+    )
     yard.context.provider.stop(record, Deadline(5))
     hypervisor.fail("start", GuestBroken("its disk is gone."))
     with pytest.raises(GuestBroken):
@@ -224,7 +257,9 @@ def test_warning_of_a_start_is_reported_as_progress(
     record = hosts(yard)["ci-1"].record
     yard.context.provider.stop(record, Deadline(5))
     start = hypervisor.inner.start
-    monkeypatch.setattr(hypervisor.inner, "start", lambda *given: start(*given) or "its saved memory was discarded")
+    monkeypatch.setattr(
+        hypervisor.inner, "start", lambda *given: start(*given) or "its saved memory was discarded"
+    )
     lines: list[str] = []
     start_host(replace(yard.context, progress=lines.append), record, Deadline(5))
     assert "host ci-1: warning: its saved memory was discarded" in lines
@@ -235,7 +270,9 @@ def test_warning_of_a_start_is_reported_as_progress(
 
 def hook(tmp_path: Path, code: int = 0) -> tuple[str, ...]:
     """A command that writes down what it is told."""
-    text = f"import json, os, sys; open({str(tmp_path / 'told')!r}, 'a').write(json.dumps(dict(os.environ)) + chr(10))"
+    path = str(tmp_path / "told")
+    line = "json.dumps(dict(os.environ)) + chr(10)"
+    text = f"import json, os, sys; open({path!r}, 'a').write({line})"
     return (sys.executable, "-c", f"{text}; print('no way'); sys.exit({code})")
 
 
@@ -251,17 +288,27 @@ def test_the_hook_is_told_of_the_host_before_it_goes(moved: Yard, tmp_path: Path
     assert Path(first["DOCKER_CERT_PATH"], "key.pem").exists()
 
 
-def test_a_hook_that_fails_keeps_the_host_and_stops_the_rollout(moved: Yard, tmp_path: Path) -> None:
+def test_a_hook_that_fails_keeps_the_host_and_stops_the_rollout(
+    moved: Yard, tmp_path: Path
+) -> None:
     before = hosts(moved)
     with pytest.raises(OperationRefused, match=r"host ci-1: the hook ended with 3.*no way"):
         moved.fleet(fleet(update=UpdateSpec(hook=hook(tmp_path, 3))))
     after = hosts(moved)
     assert after["ci-1"].serving
-    assert {n: h.record.uuid for n, h in before.items()}.items() <= {n: h.record.uuid for n, h in after.items()}.items()
+    assert {n: h.record.uuid for n, h in before.items()}.items() <= {
+        n: h.record.uuid for n, h in after.items()
+    }.items()
     with pytest.raises(OperationRefused, match="cannot be run"):
         moved.fleet(fleet(update=UpdateSpec(hook=("/not/there",))))
     # The one that was made beside them is taken up.
-    assert verbs(moved.fleet(fleet())) == ["destroy ci-1", "create ci-1", "destroy ci-2", "create ci-2", "destroy ci-3"]
+    assert verbs(moved.fleet(fleet())) == [
+        "destroy ci-1",
+        "create ci-1",
+        "destroy ci-2",
+        "create ci-2",
+        "destroy ci-3",
+    ]
 
 
 def test_a_hook_is_no_shell(yard: Yard, tmp_path: Path) -> None:
@@ -280,8 +327,9 @@ def test_a_host_that_was_on_its_way_out_goes(yard: Yard) -> None:
     assert [h["ready"] for h in yard.hosts()] == [True, False]
     result = yard.fleet(fleet(2))
     assert [(f"{a.verb} {a.name}", a.reason) for a in result.plan.actions] == [
-        ("destroy ci-2", "it was on its way out"), ("create ci-2", "the fleet is short of it")
-    ]  # fmt: skip
+        ("destroy ci-2", "it was on its way out"),
+        ("create ci-2", "the fleet is short of it"),
+    ]
     assert not yard.fleet(fleet(2)).changed
 
 
@@ -348,7 +396,9 @@ def site(yard: Yard) -> None:
 
 
 @pytest.mark.parametrize("work", [make, roll, recreate, swap, shrink, end, site])
-def test_whenever_the_controller_dies_one_rerun_converges(tmp_path: Path, work: Callable[[Yard], None]) -> None:
+def test_whenever_the_controller_dies_one_rerun_converges(
+    tmp_path: Path, work: Callable[[Yard], None]
+) -> None:
     left: dict[Callable[[Yard], None], int] = {shrink: 1, end: 0}
     clock, keys = FakeClock(), str(tmp_path / "pki")
     with Yard(f"memory://{tmp_path}/0", pki_dir=keys, clock=clock) as yard:

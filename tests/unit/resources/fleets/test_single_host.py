@@ -32,7 +32,9 @@ def verbs(result: Any) -> list[str]:
 
 
 def observed(yard: Yard, name: str = "web") -> Host:
-    return next(h for h in yard.context.provider.observe("stockyard").hosts if h.record.name == name)
+    return next(
+        h for h in yard.context.provider.observe("stockyard").hosts if h.record.name == name
+    )
 
 
 def test_a_host_is_made_and_then_left_alone(yard: Yard) -> None:
@@ -69,7 +71,9 @@ def test_a_restart_keeps_the_identity(yard: Yard) -> None:
 
 
 def test_a_replaced_host_is_another_one_of_the_same_name(yard: Yard) -> None:
-    (before,) = yard.host(SingleSpec("web", "base", host=HostSpec(ports=(80,)), labels={"a": "b"})).objects
+    (before,) = yard.host(
+        SingleSpec("web", "base", host=HostSpec(ports=(80,)), labels={"a": "b"})
+    ).objects
     (after,) = yard.host(SingleSpec("web"), "replaced").objects
     assert after["uuid"] != before["uuid"]
     assert after["identity"] != before["identity"]

@@ -22,7 +22,9 @@ KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIG5PyObBkKWPqZLiQHfJ8gdhiGJmJUNt8Wlui
 
 
 def test_a_host_tells_how_to_get_in(yard: Yard, tmp_path: Path) -> None:
-    (host,) = yard.fleet(FleetSpec("ci", "base", count=1, host=HostSpec(ports=(8080,)), labels={"a": "b"})).objects
+    (host,) = yard.fleet(
+        FleetSpec("ci", "base", count=1, host=HostSpec(ports=(8080,)), labels={"a": "b"})
+    ).objects
     keys, address = tmp_path / "pki" / "stockyard" / "default", host["address"]
     assert host["ssh"]["host"] == address
     assert host["ssh"]["port"] == 2222
@@ -35,7 +37,12 @@ def test_a_host_tells_how_to_get_in(yard: Yard, tmp_path: Path) -> None:
         "DOCKER_CERT_PATH": str(keys / "client"),
         "DOCKER_TLS_VERIFY": "1",
     }
-    assert (host["ports"], host["labels"], host["state"], host["ready"]) == ([8080], {"a": "b"}, "running", True)
+    assert (host["ports"], host["labels"], host["state"], host["ready"]) == (
+        [8080],
+        {"a": "b"},
+        "running",
+        True,
+    )
     assert len(host["generation"]) == 12
 
 
@@ -76,16 +83,24 @@ def test_lines_can_be_pasted_whatever_the_directory_is_called(
     assert context[:5] == ["docker", "context", "create", "ci-1", "--docker"]
     # Docker's client takes it for a line of CSV (pflag, StringToString).
     (fields,) = csv.reader([context[5]])
-    assert dict(field.split("=", 1) for field in fields)["cert"] == f"{odd}/stockyard/default/client/cert.pem"
+    assert (
+        dict(field.split("=", 1) for field in fields)["cert"]
+        == f"{odd}/stockyard/default/client/cert.pem"
+    )
     script = host["docker"]["export"] + '; printf %s "$DOCKER_CERT_PATH"'
-    said = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True, cwd=tmp_path)
+    said = subprocess.run(
+        ["sh", "-c", script], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
     assert said.stdout == host["docker"]["environment"]["DOCKER_CERT_PATH"]
     assert not (tmp_path / "x").exists()
 
 
 def test_a_context_names_all_three_files() -> None:
     words = shlex.split(context_command("ci-1", "tcp://127.64.0.1:2376", "/keys"))
-    assert words[5] == "host=tcp://127.64.0.1:2376,ca=/keys/ca.pem,cert=/keys/cert.pem,key=/keys/key.pem"
+    assert (
+        words[5]
+        == "host=tcp://127.64.0.1:2376,ca=/keys/ca.pem,cert=/keys/cert.pem,key=/keys/key.pem"
+    )
 
 
 def test_nothing_secret_is_told(yard: Yard, tmp_path: Path) -> None:

@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether Docker answers: real TLS on a loopback address, with what stands in for dockerd behind it."""
+"""Whether Docker answers: real TLS on a loopback address, with what stands in for dockerd behind
+it.
+"""
 
 from __future__ import annotations
 
@@ -62,23 +64,37 @@ def serve(tmp_path: Path, pki: Pki) -> Iterator[Serve]:
     """Starts a front on an address of its own."""
     running: list[Server] = []
 
-    def start(authority: Authority | None = None, named: str = "", statuses: tuple[int, ...] = (200,)) -> HostRecord:
+    def start(
+        authority: Authority | None = None, named: str = "", statuses: tuple[int, ...] = (200,)
+    ) -> HostRecord:
         signer = authority or pki.authority(NOW)
         record = host_record(address=address_of(uuid.uuid4()))
         key = ec.generate_private_key(ec.SECP256R1())
-        request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, hashes.SHA256())
+        request = (
+            x509.CertificateSigningRequestBuilder()
+            .subject_name(x509.Name([]))
+            .sign(key, hashes.SHA256())
+        )
         pem = request.public_bytes(serialization.Encoding.PEM).decode()
         certificate = signer.sign_server(pem, record.name, named or record.address, NOW)
-        form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        form = (
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
         (tmp_path / "front.pem").write_text(certificate.pem + key.private_bytes(*form).decode())
         (tmp_path / "front-ca.pem").write_text(signer.pem())
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(tmp_path / "front-ca.pem"))
+        context = ssl.create_default_context(
+            ssl.Purpose.CLIENT_AUTH, cafile=str(tmp_path / "front-ca.pem")
+        )
         context.verify_mode = ssl.CERT_REQUIRED
         context.load_cert_chain(tmp_path / "front.pem")
         server = Server((record.address, DOCKER_PORT), Ping)
         server.statuses = list(statuses)  # type: ignore[attr-defined]
         server.socket = context.wrap_socket(server.socket, server_side=True)
-        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        threading.Thread(
+            target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
+        ).start()
         running.append(server)
         return record
 
@@ -118,7 +134,9 @@ def test_who_has_a_certificate_for_another_address_is_not_this_host(serve: Serve
         wait_for_docker(serve(named="127.0.0.99"), pki.client(NOW), Deadline(0.3))
 
 
-def test_wait_ends_with_the_words_of_a_unit_that_gave_up(pki: Pki, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wait_ends_with_the_words_of_a_unit_that_gave_up(
+    pki: Pki, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(docker_api, "LOOK", 0.1)
     answers = iter(["", "docker.service failed: no space left on device"])
     record = host_record(address=address_of(uuid.uuid4()))

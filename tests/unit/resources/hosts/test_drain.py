@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Hosts that go, and hosts that do not answer: real TLS on loopback addresses, a stand-in for dockerd behind it."""
+"""Hosts that go, and hosts that do not answer: real TLS on loopback addresses, a stand-in for
+dockerd behind it.
+"""
 
 from __future__ import annotations
 
@@ -67,13 +69,17 @@ def lines() -> list[str]:
 
 
 @pytest.fixture
-def yard(uri: str, tmp_path: Path, lines: list[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Yard]:
+def yard(
+    uri: str, tmp_path: Path, lines: list[str], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Yard]:
     """A yard of one fleet whose hosts can be reached, once something stands in for their Docker."""
     monkeypatch.setattr(health, "PATIENCE", 0.3)
     monkeypatch.setattr(health, "ATTEMPT", 0.3)
     monkeypatch.setattr("stockyard.resources.hosts.drain.POLL", 0.02)
     provider = FaultyProvider(open_provider(uri))
-    with Yard(provider=provider.as_provider(), pki_dir=str(tmp_path / "pki"), progress=lines.append) as yard:
+    with Yard(
+        provider=provider.as_provider(), pki_dir=str(tmp_path / "pki"), progress=lines.append
+    ) as yard:
         yard.template(TemplateSpec("base"))
         yard.fleet(FleetSpec("ci", "base", count=2))
         monkeypatch.setattr(provider, "capabilities", Capabilities(("instant",), 2))
@@ -88,8 +94,12 @@ def serve(yard: Yard, tmp_path: Path) -> Iterator[Callable[..., Front]]:
         front = Front((host.record.address, DOCKER_PORT), Docker)
         front.answer = answer
         mine = signer or yard.context.pki("default").authority(datetime.now(UTC))
-        front.socket = _context(mine, host.record, tmp_path).wrap_socket(front.socket, server_side=True)
-        threading.Thread(target=front.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        front.socket = _context(mine, host.record, tmp_path).wrap_socket(
+            front.socket, server_side=True
+        )
+        threading.Thread(
+            target=front.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
+        ).start()
         running.append(front)
         return front
 
@@ -101,13 +111,23 @@ def serve(yard: Yard, tmp_path: Path) -> Iterator[Callable[..., Front]]:
 
 def _context(signer: Authority, record: HostRecord, folder: Path) -> ssl.SSLContext:
     key = ec.generate_private_key(ec.SECP256R1())
-    request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, hashes.SHA256())
+    request = (
+        x509.CertificateSigningRequestBuilder()
+        .subject_name(x509.Name([]))
+        .sign(key, hashes.SHA256())
+    )
     pem = request.public_bytes(serialization.Encoding.PEM).decode()
-    form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    form = (
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
     certificate = signer.sign_server(pem, record.name, record.address, datetime.now(UTC)).pem
     (folder / "front.pem").write_text(certificate + key.private_bytes(*form).decode())
     (folder / "front-ca.pem").write_text(signer.pem())
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(folder / "front-ca.pem"))
+    context = ssl.create_default_context(
+        ssl.Purpose.CLIENT_AUTH, cafile=str(folder / "front-ca.pem")
+    )
     context.verify_mode = ssl.CERT_REQUIRED
     context.load_cert_chain(folder / "front.pem")
     return context
@@ -152,7 +172,9 @@ def test_containers_that_run_are_waited_for(yard: Yard, serve: Any, lines: list[
     assert any("waits up to 30 s for build" in line for line in lines)
 
 
-def test_they_are_not_waited_for_longer_than_the_grace_period(yard: Yard, serve: Any, lines: list[str]) -> None:
+def test_they_are_not_waited_for_longer_than_the_grace_period(
+    yard: Yard, serve: Any, lines: list[str]
+) -> None:
     serve(members(yard)[0], busy([{"Id": "f00"}]))
     assert 0.3 <= drained(yard, members(yard)[0], 0.3) < 10
     assert any("not waited for any longer: f00" in line for line in lines)
@@ -166,11 +188,17 @@ def test_who_says_nothing_of_containers_has_its_grace_and_goes(yard: Yard, serve
 @pytest.mark.parametrize(
     "body",
     [
-        b"[" * 100_000, b'[{"Names": ["/\\ud800"]}]', b'[{"Names": ["/\\u001b]0;owned\\u0007\\r\\nhost ci-2: ready"]}]',
-        b'[{"Id": 5}]', b'[{"Names": {}}]', b"[7]", b"{}", b"\xff",
+        b"[" * 100_000,
+        b'[{"Names": ["/\\ud800"]}]',
+        b'[{"Names": ["/\\u001b]0;owned\\u0007\\r\\nhost ci-2: ready"]}]',
+        b'[{"Id": 5}]',
+        b'[{"Names": {}}]',
+        b"[7]",
+        b"{}",
+        b"\xff",
     ],
     ids=range(8),
-)  # fmt: skip
+)
 def test_host_whose_containers_are_nonsense_has_its_grace_and_goes(
     yard: Yard, serve: Any, lines: list[str], body: bytes
 ) -> None:
@@ -180,10 +208,14 @@ def test_host_whose_containers_are_nonsense_has_its_grace_and_goes(
     assert all(line.isprintable() for line in lines)
 
 
-def test_site_with_a_host_that_answers_slowly_ends_in_time(yard: Yard, serve: Any, tmp_path: Path) -> None:
+def test_site_with_a_host_that_answers_slowly_ends_in_time(
+    yard: Yard, serve: Any, tmp_path: Path
+) -> None:
     slow, other = members(yard)
     serve(other, well)
-    context = _context(yard.context.pki("default").authority(datetime.now(UTC)), slow.record, tmp_path)
+    context = _context(
+        yard.context.pki("default").authority(datetime.now(UTC)), slow.record, tmp_path
+    )
     fleet = FleetTerm(FleetSpec("ci", "base", count=2))
     with hostile.served(hostile.slow_head, context, slow.record.address, DOCKER_PORT):
         begin = yard.context.clock.monotonic()
@@ -210,13 +242,17 @@ def test_who_answers_is_healthy_and_who_does_not_is_named(yard: Yard, serve: Any
 
 
 @pytest.mark.parametrize("answer", [lambda _path: (500, b""), lambda _path: (0, b"")])
-def test_a_front_without_docker_behind_it_is_unhealthy(yard: Yard, serve: Any, answer: Answer) -> None:
+def test_a_front_without_docker_behind_it_is_unhealthy(
+    yard: Yard, serve: Any, answer: Answer
+) -> None:
     serve(members(yard)[0], answer)
     serve(members(yard)[1], well)
     assert list(silent(yard)) == ["ci-1"]
 
 
-def test_hosts_whose_turn_comes_too_late_are_not_judged(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hosts_whose_turn_comes_too_late_are_not_judged(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(health, "ALL", 0.2)
     monkeypatch.setattr(health, "AT_ONCE", 1)
     assert list(silent(yard)) == ["ci-1"]
@@ -230,7 +266,9 @@ def test_a_host_that_hangs_is_unhealthy(yard: Yard, serve: Any) -> None:
 
 @pytest.fixture
 def inside(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Any]]:
-    """The answers of agents about their Docker, by name of the host; others do not know the question."""
+    """The answers of agents about their Docker, by name of the host; others do not know the
+    question.
+    """
     answers: dict[str, dict[str, Any]] = {}
     open_channel = yard.context.provider.channel
 
@@ -238,7 +276,9 @@ def inside(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, A
         opened = open_channel(record, deadline)
         if record.name in answers:
             reply = answers[record.name]
-            monkeypatch.setattr(opened, "request", lambda message, _deadline: {**reply, "asked": message["op"]})
+            monkeypatch.setattr(
+                opened, "request", lambda message, _deadline: {**reply, "asked": message["op"]}
+            )
         return opened
 
     monkeypatch.setattr(yard.context.provider, "channel", channel)
@@ -256,7 +296,9 @@ def test_host_with_a_full_front_is_kept_and_reported(
     assert [(a.verb, a.name) for a in plan.actions] == [("create", "ci-3"), ("destroy", "ci-2")]
 
 
-def test_host_whose_agent_makes_no_sense_is_unhealthy(yard: Yard, inside: dict[str, dict[str, Any]]) -> None:
+def test_host_whose_agent_makes_no_sense_is_unhealthy(
+    yard: Yard, inside: dict[str, dict[str, Any]]
+) -> None:
     inside["ci-1"] = {"answers": "yes"}
     assert "ci-1" in silent(yard)
 

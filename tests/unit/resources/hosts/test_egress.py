@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A host's way to its proxy: what ssh is told, and what becomes of it. ssh itself is a script here."""
+"""A host's way to its proxy: what ssh is told, and what becomes of it. ssh itself is a
+script here.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,9 @@ def ssh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "ssh"
     folder.mkdir()
     program = folder / "ssh"
-    program.write_text(SSH.format(**{name: folder / name for name in ("log", "up", "works", "answer", "there")}))
+    program.write_text(
+        SSH.format(**{name: folder / name for name in ("log", "up", "works", "answer", "there")})
+    )
     program.chmod(0o755)
     (folder / "answer").touch()
     (folder / "there").touch()
@@ -55,7 +59,9 @@ def ssh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def context(tmp_path: Path, clock: FakeClock) -> Context:
     provider = open_provider(f"memory://{tmp_path}/hypervisor")
     provider.capabilities = replace(provider.capabilities, endpoints=True)
-    return Context(provider, "stockyard", lambda tenant: Pki(tmp_path / "pki" / tenant, tenant), clock)
+    return Context(
+        provider, "stockyard", lambda tenant: Pki(tmp_path / "pki" / tenant, tenant), clock
+    )
 
 
 def test_a_tunnel_leads_to_the_proxy_and_does_nothing_else(record: HostRecord) -> None:
@@ -63,18 +69,27 @@ def test_a_tunnel_leads_to_the_proxy_and_does_nothing_else(record: HostRecord) -
     assert line[line.index("-R") + 1] == "10.0.2.15:3128:proxy.example.org:3128"
     assert line[-1] == "stockyard@127.64.1.2"
     assert {"-N", "-T", "-f"} <= set(line)
-    for option in ("StrictHostKeyChecking=yes", "IdentityAgent=none", "UpdateHostKeys=no", "ExitOnForwardFailure=yes"):
+    for option in (
+        "StrictHostKeyChecking=yes",
+        "IdentityAgent=none",
+        "UpdateHostKeys=no",
+        "ExitOnForwardFailure=yes",
+    ):
         assert option in line
 
 
-def test_a_tunnel_is_opened_once(context: Context, record: HostRecord, ssh: Path, clock: FakeClock) -> None:
+def test_a_tunnel_is_opened_once(
+    context: Context, record: HostRecord, ssh: Path, clock: FakeClock
+) -> None:
     deadline = Deadline(10, clock)
     assert egress.ensure(context, record, deadline)
     assert not egress.ensure(context, record, deadline)
     assert len([line for line in (ssh / "log").read_text().splitlines() if " -R " in line]) == 1
 
 
-def test_one_that_is_lost_is_opened_again(context: Context, record: HostRecord, ssh: Path, clock: FakeClock) -> None:
+def test_one_that_is_lost_is_opened_again(
+    context: Context, record: HostRecord, ssh: Path, clock: FakeClock
+) -> None:
     egress.ensure(context, record, Deadline(10, clock))
     (ssh / "up").unlink()
     stale = context.pki("default").directory / "tunnels" / record.uuid
@@ -83,7 +98,9 @@ def test_one_that_is_lost_is_opened_again(context: Context, record: HostRecord, 
     assert not stale.exists()
 
 
-@pytest.mark.parametrize("said", ["Permission denied (publickey).", "Host key verification failed.", "refused"])
+@pytest.mark.parametrize(
+    "said", ["Permission denied (publickey).", "Host key verification failed.", "refused"]
+)
 def test_one_that_cannot_be_opened_is_an_error(
     context: Context, record: HostRecord, ssh: Path, clock: FakeClock, said: str
 ) -> None:
@@ -125,9 +142,13 @@ def test_the_operators_key_opens_the_tunnel_alone_where_it_may_not_log_in() -> N
     declared = host_record(spec=replace(PROXY, authorized_keys=(key,)))
     first, second = egress.authorized_keys(declared, USER_NETWORK, "ssh-ed25519 BBBB operator")
     assert first == key
-    assert second.startswith('restrict,port-forwarding,permitlisten="10.0.2.15:3128",command="/bin/false" ')
+    assert second.startswith(
+        'restrict,port-forwarding,permitlisten="10.0.2.15:3128",command="/bin/false" '
+    )
     assert egress.authorized_keys(host_record(spec=PROXY), USER_NETWORK, "op") == ["op"]
-    assert egress.authorized_keys(host_record(spec=HostSpec(authorized_keys=(key,))), USER_NETWORK, "op") == [key]
+    assert egress.authorized_keys(
+        host_record(spec=HostSpec(authorized_keys=(key,))), USER_NETWORK, "op"
+    ) == [key]
 
 
 def test_what_a_guest_is_told() -> None:
@@ -143,10 +164,14 @@ def test_a_port_that_a_host_of_the_yard_publishes_is_refused_in_check_mode_too(y
     for check in (True, False):
         with pytest.raises(Conflict, match=r"8080.*host web publishes it"):
             yard.host(SingleSpec("other", "base", host=bound), check=check)
-    assert yard.host(SingleSpec("web", "base", host=replace(bound, engine_identity="unique"))).changed
+    assert yard.host(
+        SingleSpec("web", "base", host=replace(bound, engine_identity="unique"))
+    ).changed
 
 
-def test_the_memory_hypervisor_keeps_ports_apart_over_owners(uri: str, yard: Yard, tmp_path: Path) -> None:
+def test_the_memory_hypervisor_keeps_ports_apart_over_owners(
+    uri: str, yard: Yard, tmp_path: Path
+) -> None:
     bound = HostSpec(ports=(8080,), bind="127.0.0.1")
     yard.host(SingleSpec("web", "base", host=bound))
     with Yard(uri, owner="other", pki_dir=str(tmp_path / "pki")) as other:

@@ -39,7 +39,12 @@ class Guest:
 
     def __init__(self, record: HostRecord, **answer: Any) -> None:
         self.heard: list[dict[str, Any]] = []
-        self.answer: dict[str, Any] = {"mac": record.mac, "ssh_host_key": KEY, "csr": csr(), **answer}
+        self.answer: dict[str, Any] = {
+            "mac": record.mac,
+            "ssh_host_key": KEY,
+            "csr": csr(),
+            **answer,
+        }
 
     def request(self, message: dict[str, Any], deadline: Deadline) -> dict[str, Any]:
         self.heard.append(message)
@@ -52,7 +57,9 @@ class Guest:
 @pytest.fixture
 def context(tmp_path: Path) -> Context:
     hypervisor = open_provider(f"memory://{tmp_path}/hypervisor")
-    return Context(hypervisor, "stockyard", lambda tenant: Pki(tmp_path / tenant, tenant), FakeClock())
+    return Context(
+        hypervisor, "stockyard", lambda tenant: Pki(tmp_path / tenant, tenant), FakeClock()
+    )
 
 
 @pytest.fixture
@@ -65,12 +72,17 @@ def test_a_good_answer_is_an_identity(context: Context, record: HostRecord) -> N
     identity = identify(context, record, guest, Deadline(5))
     admit = guest.heard[1]
     certificate = x509.load_pem_x509_certificate(admit["certificate"].encode())
-    certificate.verify_directly_issued_by(context.pki("default").authority(context.today()).certificate)
+    certificate.verify_directly_issued_by(
+        context.pki("default").authority(context.today()).certificate
+    )
     assert admit["op"] == "admit"
     first, second = x509.load_pem_x509_certificates(admit["ca"].encode())
     authority = context.pki("default").authority(context.today())
     assert first == authority.certificate
-    assert second.public_key() == authority.of_leases(record.uuid, context.today()).certificate.public_key()
+    assert (
+        second.public_key()
+        == authority.of_leases(record.uuid, context.today()).certificate.public_key()
+    )
     assert admit["crl"].count("BEGIN X509 CRL") == 2
     assert identity.leasable
     assert identity.ssh_host_key == KEY
@@ -98,7 +110,9 @@ def test_nothing_private_is_sent_to_a_guest(context: Context, record: HostRecord
     assert "PRIVATE KEY" not in str(guest.heard)
 
 
-def test_the_operators_key_gets_in_where_no_other_is_named(context: Context, record: HostRecord) -> None:
+def test_the_operators_key_gets_in_where_no_other_is_named(
+    context: Context, record: HostRecord
+) -> None:
     guest, theirs = Guest(record), host_record(spec=HostSpec(authorized_keys=(OWN,)))
     identify(context, record, guest, Deadline(5))
     assert guest.heard[0]["authorized_keys"] == [context.pki("default").operator_key()]
@@ -147,7 +161,9 @@ def test_a_request_for_other_names_gets_ours(context: Context, record: HostRecor
     assert certificate.subject.rfc4514_string() == "CN=web-1"
 
 
-def test_a_guest_that_refuses_the_certificate_has_no_identity(context: Context, record: HostRecord) -> None:
+def test_a_guest_that_refuses_the_certificate_has_no_identity(
+    context: Context, record: HostRecord
+) -> None:
     class Refusing(Guest):
         def request(self, message: dict[str, Any], deadline: Deadline) -> dict[str, Any]:
             if message["op"] == "admit":

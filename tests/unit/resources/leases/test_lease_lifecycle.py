@@ -94,7 +94,9 @@ def test_every_call_takes_another_host_until_none_is_free(fleet: Yard) -> None:
         fleet.lease("web", holder="me")
 
 
-def test_a_host_that_comes_free_is_waited_for(fleet: Yard, clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_host_that_comes_free_is_waited_for(
+    fleet: Yard, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for _number in range(2):
         fleet.lease("ci", holder="me", duration=30)
     calls: list[float] = []
@@ -140,8 +142,18 @@ def test_number_that_was_never_given_is_not_released(fleet: Yard, check: bool) -
         number = other.lease("ci", holder="me").id
     ours = fleet.lease("ci", holder="me").id
     before = records(fleet)
-    for wrong in (number, "11111111-2222-4333-8444-555555555555", ours.upper(), ours[:-1], "", "../..", "x" * 5000):
-        with pytest.raises(NotFound, match=r"no lease of this yard has this number.*owner stockyard") as refused:
+    for wrong in (
+        number,
+        "11111111-2222-4333-8444-555555555555",
+        ours.upper(),
+        ours[:-1],
+        "",
+        "../..",
+        "x" * 5000,
+    ):
+        with pytest.raises(
+            NotFound, match=r"no lease of this yard has this number.*owner stockyard"
+        ) as refused:
             fleet.release_lease(wrong, check=check)
         assert "list of leases" in refused.value.remedy
         assert len(str(refused.value)) < 500
@@ -150,18 +162,30 @@ def test_number_that_was_never_given_is_not_released(fleet: Yard, check: bool) -
     assert records(fleet) == before
 
 
-def test_number_that_was_given_is_released_twice_on_any_controller(fleet: Yard, tmp_path: Path) -> None:
+def test_number_that_was_given_is_released_twice_on_any_controller(
+    fleet: Yard, tmp_path: Path
+) -> None:
     lease = fleet.lease("ci", holder="me")
     assert fleet.release_lease(lease.id).changed
-    with Yard(provider=fleet.context.provider, pki_dir=str(tmp_path / "elsewhere"), clock=fleet.context.clock) as yard:
+    with Yard(
+        provider=fleet.context.provider,
+        pki_dir=str(tmp_path / "elsewhere"),
+        clock=fleet.context.clock,
+    ) as yard:
         assert not yard.release_lease(lease.id, check=True).changed
         assert not yard.release_lease(lease.id).changed
 
 
-def test_nothing_is_made_twice_where_another_is_at_work(fleet: Yard, hypervisor: FaultyProvider) -> None:
+def test_nothing_is_made_twice_where_another_is_at_work(
+    fleet: Yard, hypervisor: FaultyProvider
+) -> None:
     lines: list[str] = []
-    yard = Yard(provider=hypervisor.as_provider(), clock=fleet.context.clock, progress=lines.append,
-                pki_dir=str(fleet.context.pki("default").directory.parents[1]))  # fmt: skip
+    yard = Yard(
+        provider=hypervisor.as_provider(),
+        clock=fleet.context.clock,
+        progress=lines.append,
+        pki_dir=str(fleet.context.pki("default").directory.parents[1]),
+    )
     lease = yard.lease("ci", holder="me", replace=True)
     with fleet.context.provider.exclusive("stockyard.default.fleet.ci", fleet.context.deadline(1)):
         lease.release()
@@ -225,7 +249,9 @@ def test_who_is_stopped_while_he_renews_comes_too_late(
     assert facts["ended"]
 
 
-def test_a_lease_that_is_being_given_back_is_not_renewed(fleet: Yard, hypervisor: FaultyProvider) -> None:
+def test_a_lease_that_is_being_given_back_is_not_renewed(
+    fleet: Yard, hypervisor: FaultyProvider
+) -> None:
     lease = fleet.lease("ci", holder="me")
     hypervisor.fail("destroy", HypervisorError("no"))
     with pytest.raises(HypervisorError):
@@ -239,7 +265,9 @@ def test_a_lease_that_is_being_given_back_is_not_renewed(fleet: Yard, hypervisor
     assert len(records(fleet)) == 1
 
 
-def test_who_dies_while_he_gives_back_leaves_no_key_without_a_record(fleet: Yard, hypervisor: FaultyProvider) -> None:
+def test_who_dies_while_he_gives_back_leaves_no_key_without_a_record(
+    fleet: Yard, hypervisor: FaultyProvider
+) -> None:
     lease = fleet.lease("ci", holder="me", duration=600)
     hypervisor.fail("destroy", HypervisorError("killed."), after=True)
     with pytest.raises(HypervisorError):
@@ -247,7 +275,9 @@ def test_who_dies_while_he_gives_back_leaves_no_key_without_a_record(fleet: Yard
     assert not Path(lease.environment["DOCKER_CERT_PATH"]).exists()
 
 
-def test_a_conflict_is_tried_again_and_another_host_is_taken(fleet: Yard, hypervisor: FaultyProvider) -> None:
+def test_a_conflict_is_tried_again_and_another_host_is_taken(
+    fleet: Yard, hypervisor: FaultyProvider
+) -> None:
     hypervisor.fail("claim", Conflict("changed"))
     lease = fleet.lease("ci", holder="me")
     hypervisor.fail("claim", Conflict("changed"))
@@ -257,14 +287,18 @@ def test_a_conflict_is_tried_again_and_another_host_is_taken(fleet: Yard, hyperv
     assert len(records(fleet)) == 1
 
 
-def test_a_lease_without_its_key_is_not_taken(fleet: Yard, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_lease_without_its_key_is_not_taken(
+    fleet: Yard, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     (tmp_path / "pki/stockyard/default/leases").write_text("a file where a directory belongs")
     with pytest.raises(StockyardError):
         fleet.lease("ci", holder="me")
     assert [r.lease for r in records(fleet)] == [None, None]
 
 
-def test_without_the_ca_nothing_is_leased(fleet: Yard, hypervisor: FaultyProvider, tmp_path: Path) -> None:
+def test_without_the_ca_nothing_is_leased(
+    fleet: Yard, hypervisor: FaultyProvider, tmp_path: Path
+) -> None:
     with (
         Yard(provider=hypervisor.as_provider(), pki_dir=str(tmp_path / "empty")) as stranger,
         pytest.raises(OperationRefused, match="its CA is not here"),
@@ -284,7 +318,10 @@ def test_hosts_of_a_ca_that_was_rotated_are_leased_when_they_know_it(
     fleet.fleet(FLEET)
     assert fleet.lease("ci", holder="other").host != lease.host
     lease.renew()
-    assert certificate(lease.facts).issuer.rfc4514_string() == f"CN=stockyard leases {host_of(fleet, lease.host).uuid}"
+    assert (
+        certificate(lease.facts).issuer.rfc4514_string()
+        == f"CN=stockyard leases {host_of(fleet, lease.host).uuid}"
+    )
 
 
 def host_of(yard: Yard, name: str) -> HostRecord:
@@ -310,13 +347,18 @@ def test_a_holder_has_one_lease_of_a_fleet(fleet: Yard, clock: FakeClock) -> Non
     assert not fleet.release_held(ASKED).changed
 
 
-def test_another_home_gets_a_key_of_its_own(fleet: Yard, hypervisor: FaultyProvider, tmp_path: Path) -> None:
+def test_another_home_gets_a_key_of_its_own(
+    fleet: Yard, hypervisor: FaultyProvider, tmp_path: Path
+) -> None:
     made = fleet.have_lease(ASKED).objects[0]
     ca = fleet.context.pki("default").authority(fleet.context.today())
     with Yard(
-        provider=hypervisor.as_provider(), clock=fleet.context.clock, pki_dir=str(tmp_path / "other"),
-        ca_certificate=ca.pem(), ca_private_key=ca.key_pem(),
-    ) as other:  # fmt: skip
+        provider=hypervisor.as_provider(),
+        clock=fleet.context.clock,
+        pki_dir=str(tmp_path / "other"),
+        ca_certificate=ca.pem(),
+        ca_private_key=ca.key_pem(),
+    ) as other:
         found = other.have_lease(ASKED)
         assert [a.verb for a in found.plan.actions] == ["issue"]
         assert found.objects[0]["until"] == made["until"]
@@ -361,7 +403,9 @@ def test_hosts_whose_time_is_over_are_replaced(yard: Yard, clock: FakeClock) -> 
     lease = yard.lease("ci", holder="me")
     clock.time += 1
     done = yard.fleet(spec)
-    assert [a.reason for a in done.plan.actions if a.verb == "destroy"] == ["its time to live is over"]
+    assert [a.reason for a in done.plan.actions if a.verb == "destroy"] == [
+        "its time to live is over"
+    ]
     assert host_of(yard, lease.host).lease is not None
     assert len(records(yard)) == 2
     member = next(r for r in records(yard) if r.lease is None)
@@ -425,7 +469,9 @@ def test_a_leases_certificate_opens_its_own_host_and_no_other(uri: str, tmp_path
 
 
 def test_what_one_host_knows_opens_no_other(uri: str, tmp_path: Path) -> None:
-    """Whoever took one host over has its files, and the holder's key. The CA of its leases is public there."""
+    """Whoever took one host over has its files, and the holder's key. The CA of its leases is
+    public there.
+    """
     with Yard(uri, pki_dir=str(tmp_path / "pki"), clock=BriskClock()) as yard:
         yard.template(TemplateSpec("base"))
         yard.fleet(FleetSpec("ci", "base", count=2))
@@ -435,10 +481,18 @@ def test_what_one_host_knows_opens_no_other(uri: str, tmp_path: Path) -> None:
         tls = disks[lease.host] / "var/lib/stockyard/tls"
         # The server's own certificate, shown as a client's.
         assert not admits(other, tls)
-        loot = b"".join(p.read_bytes() for p in disks[lease.host].rglob("*") if p.is_file() and not p.is_symlink())
+        loot = b"".join(
+            p.read_bytes()
+            for p in disks[lease.host].rglob("*")
+            if p.is_file() and not p.is_symlink()
+        )
         ca = yard.context.pki("default").authority(yard.context.today())
         leases_ca = ca.of_leases(host_of(yard, lease.host).uuid, yard.context.today())
-        for secret in (ca.key_pem(), leases_ca.key_pem(), (folder(lease.facts) / "key.pem").read_text()):
+        for secret in (
+            ca.key_pem(),
+            leases_ca.key_pem(),
+            (folder(lease.facts) / "key.pem").read_text(),
+        ):
             assert secret.strip().splitlines()[1].encode() not in loot
 
 
@@ -453,7 +507,9 @@ def test_leases_of_a_host_come_of_one_ca_wherever_it_is_derived(yard: Yard) -> N
     assert first.certificate.not_valid_after_utc == ca.certificate.not_valid_after_utc
 
 
-@pytest.mark.parametrize("wanted", [replace(FLEET, count=0), replace(FLEET, host=HostSpec(ports=(8080,)))])
+@pytest.mark.parametrize(
+    "wanted", [replace(FLEET, count=0), replace(FLEET, host=HostSpec(ports=(8080,)))]
+)
 def test_a_host_that_is_leased_while_its_fleet_converges_stays(
     fleet: Yard, hypervisor: FaultyProvider, monkeypatch: pytest.MonkeyPatch, wanted: FleetSpec
 ) -> None:
@@ -464,7 +520,9 @@ def test_a_host_that_is_leased_while_its_fleet_converges_stays(
         if changes.get("phase") in ("draining", "deleting") and record.name == "ci-1" and not taken:
             monkeypatch.setattr(hypervisor.inner, "claim", claim)
             mine = next(r for r in records(fleet) if r.name == "ci-1")
-            taken.append(hypervisor.inner.claim(mine, lease=Lease(str(uuid.uuid4()), "job", 1.0, 9e9, "1f")))
+            taken.append(
+                hypervisor.inner.claim(mine, lease=Lease(str(uuid.uuid4()), "job", 1.0, 9e9, "1f"))
+            )
         return claim(record, **changes)
 
     monkeypatch.setattr(hypervisor.inner, "claim", late)

@@ -51,18 +51,29 @@ def used(yard: Yard, name: str = "ci") -> dict[str, int]:
 
 def test_a_pool_is_made_changed_and_taken_away(yard: Yard) -> None:
     spec = PoolSpec("ci", hosts=2)
-    assert [str(a) for a in yard.pool(spec, check=True).plan.actions] == ["create pool ci: there is none"]
+    assert [str(a) for a in yard.pool(spec, check=True).plan.actions] == [
+        "create pool ci: there is none"
+    ]
     assert yard.pools() == []
     (made,) = yard.pool(spec).objects
-    assert (made["hosts"], made["used"]["hosts"], made["free"]["hosts"], made["enforced"]) == (2, 0, 2, "admission")
+    assert (made["hosts"], made["used"]["hosts"], made["free"]["hosts"], made["enforced"]) == (
+        2,
+        0,
+        2,
+        "admission",
+    )
     assert not yard.pool(spec).changed
-    assert [str(a) for a in yard.pool(PoolSpec("ci", hosts=3)).plan.actions] == ["change pool ci: hosts changed"]
+    assert [str(a) for a in yard.pool(PoolSpec("ci", hosts=3)).plan.actions] == [
+        "change pool ci: hosts changed"
+    ]
     assert yard.remove_pool("ci").changed
     assert not yard.remove_pool("ci").changed
     assert yard.pools() == []
 
 
-def test_too_many_are_refused_before_anything_is_made(yard: Yard, hypervisor: FaultyProvider) -> None:
+def test_too_many_are_refused_before_anything_is_made(
+    yard: Yard, hypervisor: FaultyProvider
+) -> None:
     yard.pool(PoolSpec("ci", hosts=10))
     for check in (True, False):
         with pytest.raises(PoolQuotaExceeded) as refused:
@@ -160,7 +171,10 @@ def test_a_lease_names_a_pool(yard: Yard) -> None:
 
 def test_two_controllers_never_fill_a_pool_over(uri: str, tmp_path: Path) -> None:
     """Each has looked, and found room, before the other one reserved anything."""
-    yards = [Yard(provider=open_provider(uri), clock=BriskClock(), pki_dir=str(tmp_path / "pki")) for _n in range(4)]
+    yards = [
+        Yard(provider=open_provider(uri), clock=BriskClock(), pki_dir=str(tmp_path / "pki"))
+        for _n in range(4)
+    ]
     yards[0].template(TemplateSpec("base"))
     yards[0].pool(PoolSpec("ci", hosts=5))
     errors: list[Exception] = []
@@ -190,13 +204,17 @@ def test_a_change_that_somebody_was_quicker_with_is_refused(yard: Yard) -> None:
         pools.put(record)
 
 
-def test_a_record_that_cannot_be_read_lets_nobody_in_and_is_left_alone(yard: Yard, tmp_path: Path) -> None:
+def test_a_record_that_cannot_be_read_lets_nobody_in_and_is_left_alone(
+    yard: Yard, tmp_path: Path
+) -> None:
     yard.pool(PoolSpec("ci"))
     (path,) = (tmp_path / "hypervisor.d" / "pools").iterdir()
     whole = path.read_text()
     for text in ("", "{}", "[1]", "null", whole.replace('"ci"', '"di"'), "[" * 100000):
         path.write_text(text)
-        assert [s.name for s in yard.context.provider.observe("stockyard").unreadable] == [path.name]
+        assert [s.name for s in yard.context.provider.observe("stockyard").unreadable] == [
+            path.name
+        ]
         with pytest.raises(NotFound):
             yard.fleet(fleet(1))
         with pytest.raises(HypervisorError):
@@ -224,7 +242,11 @@ def test_a_whole_yard_has_pools(yard: Yard) -> None:
     assert [str(a).partition(":")[0] for a in yard.site(smaller).plan.actions] == shown
     larger = declared(3, 3)
     assert len(yard.site(larger).plan.actions) == 3
-    yard.site(Declaration(absent_fleets=(("default", "ci"),), absent_pools=(("default", "all"), ("default", "ci"))))
+    yard.site(
+        Declaration(
+            absent_fleets=(("default", "ci"),), absent_pools=(("default", "all"), ("default", "ci"))
+        )
+    )
     assert yard.pools() == []
 
 
@@ -244,6 +266,7 @@ def test_a_yard_that_is_taken_away_takes_its_pools(yard: Yard) -> None:
     yard.teardown()
     assert len(yard.pools()) == 2
     assert [str(a).partition(":")[0] for a in yard.teardown(templates=True).plan.actions][-2:] == [
-        "destroy pool ci", "destroy pool all",
-    ]  # fmt: skip
+        "destroy pool ci",
+        "destroy pool all",
+    ]
     assert yard.pools() == []

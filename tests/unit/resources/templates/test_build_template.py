@@ -33,7 +33,9 @@ CHANGED = TemplateSpec("base", image=ImageSpec(packages=("busybox",)))
 
 
 def templates(yard: Yard) -> list[Template]:
-    return sorted(yard.context.provider.observe(yard.context.owner).templates, key=lambda t: t.record.created)
+    return sorted(
+        yard.context.provider.observe(yard.context.owner).templates, key=lambda t: t.record.created
+    )
 
 
 def test_a_template_is_built_once(bare: Yard, clock: FakeClock) -> None:
@@ -49,8 +51,12 @@ def test_a_template_is_built_once(bare: Yard, clock: FakeClock) -> None:
 
 
 @pytest.mark.parametrize("check", [True, False])
-def test_template_with_a_daemon_json_that_dockerd_refuses_is_refused_in_check_mode_too(bare: Yard, check: bool) -> None:
-    spec = TemplateSpec("base", image=ImageSpec(files={"/etc/docker/daemon.json": '{"hosts": ["tcp://:2375"]}'}))
+def test_template_with_a_daemon_json_that_dockerd_refuses_is_refused_in_check_mode_too(
+    bare: Yard, check: bool
+) -> None:
+    spec = TemplateSpec(
+        "base", image=ImageSpec(files={"/etc/docker/daemon.json": '{"hosts": ["tcp://:2375"]}'})
+    )
     with pytest.raises(InvalidInput, match="hosts cannot be set"):
         bare.template(spec, check=check)
     assert templates(bare) == []
@@ -68,8 +74,12 @@ def test_the_guest_settles_before_it_is_frozen(bare: Yard, clock: FakeClock) -> 
     assert SETTLE in clock.slept
 
 
-@pytest.mark.parametrize("build", [{"mirror": "http://mirror/debian"}, {"proxy": "http://proxy:3128"}])
-def test_where_packages_come_from_is_no_part_of_the_declaration(yard: Yard, build: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "build", [{"mirror": "http://mirror/debian"}, {"proxy": "http://proxy:3128"}]
+)
+def test_where_packages_come_from_is_no_part_of_the_declaration(
+    yard: Yard, build: dict[str, Any]
+) -> None:
     assert not yard.template(TemplateSpec("base", build=BuildOptions(**build))).changed
 
 
@@ -113,7 +123,9 @@ def test_a_declaration_that_is_taken_back_rules_again(yard: Yard, clock: FakeClo
 
 @pytest.mark.parametrize("step", ["create_template", "start", "channel", "freeze"])
 @pytest.mark.parametrize("after", [False, True])
-def test_a_failure_leaves_nothing_behind(bare: Yard, hypervisor: FaultyProvider, step: str, after: bool) -> None:
+def test_a_failure_leaves_nothing_behind(
+    bare: Yard, hypervisor: FaultyProvider, step: str, after: bool
+) -> None:
     hypervisor.fail(step, HypervisorError("the disk is on fire."), after=after)
     with pytest.raises(HypervisorError, match="on fire"):
         bare.template(BASE)
@@ -122,7 +134,9 @@ def test_a_failure_leaves_nothing_behind(bare: Yard, hypervisor: FaultyProvider,
 
 
 @pytest.mark.parametrize("operation", ["hello", "warm-up"])
-def test_a_guest_that_fails_leaves_nothing_behind(bare: Yard, hypervisor: FaultyProvider, operation: str) -> None:
+def test_a_guest_that_fails_leaves_nothing_behind(
+    bare: Yard, hypervisor: FaultyProvider, operation: str
+) -> None:
     def fail(_answer: object) -> dict[str, object]:
         raise GuestError("dockerd does not start.")
 

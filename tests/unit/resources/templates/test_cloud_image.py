@@ -20,7 +20,16 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from stockyard import CloudImage, DeadlineExceeded, ImageError, ImageSpec, InvalidInput, TemplateSpec, Unsupported, Yard
+from stockyard import (
+    CloudImage,
+    DeadlineExceeded,
+    ImageError,
+    ImageSpec,
+    InvalidInput,
+    TemplateSpec,
+    Unsupported,
+    Yard,
+)
 from stockyard.clock import Deadline
 from stockyard.guest import cloud
 from stockyard.guest.recipe import declared_digest, recipe
@@ -46,12 +55,24 @@ def file(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     "wrong",
     [
-        ("image.qcow2",), ("~/image.qcow2",), ("",), ("http://h/i", SUM), ("ftp://h/i", SUM), ("file:///i",),
-        ("https://h/i",), ("https://h/i j", SUM), ("/i\n",), ("/i", "md5:" + "0" * 32), ("/i", "0" * 64),
-        ("/i", "sha256:"), ("/i", SUM.upper()), ("/i", SUM + "0"), ("/i", LONG.replace("512", "256")),
+        ("image.qcow2",),
+        ("~/image.qcow2",),
+        ("",),
+        ("http://h/i", SUM),
+        ("ftp://h/i", SUM),
+        ("file:///i",),
+        ("https://h/i",),
+        ("https://h/i j", SUM),
+        ("/i\n",),
+        ("/i", "md5:" + "0" * 32),
+        ("/i", "0" * 64),
+        ("/i", "sha256:"),
+        ("/i", SUM.upper()),
+        ("/i", SUM + "0"),
+        ("/i", LONG.replace("512", "256")),
         ("/i", SUM + "\n"),
     ],
-)  # fmt: skip
+)
 def test_what_is_no_cloud_image_is_refused(wrong: tuple[str, ...]) -> None:
     with pytest.raises(InvalidInput) as refused:
         CloudImage(*wrong)
@@ -76,7 +97,9 @@ def test_its_content_counts_and_not_its_place(file: Path) -> None:
     assert found.build.cloud_image == CloudImage(str(file), SUM)
     assert resolved(found) is found
     assert declared_digest(found) == declared_digest(resolved(spec(CloudImage("https://h/i", SUM))))
-    assert declared_digest(found) != declared_digest(resolved(spec(CloudImage("https://h/i", ZERO))))
+    assert declared_digest(found) != declared_digest(
+        resolved(spec(CloudImage("https://h/i", ZERO)))
+    )
     assert declared_digest(found) != declared_digest(TemplateSpec("cloudy"))
     with pytest.raises(InvalidInput, match="cannot be read"):
         resolved(spec(CloudImage(str(file) + "x")))
@@ -86,7 +109,9 @@ def test_templates_and_records_without_one_are_what_they_were() -> None:
     # Generations are named by it: a change here builds every template in the field anew.
     for made in (recipe(ImageSpec()), TemplateSpec("x").build):
         assert "cloud_image" not in codec.to_dict(made)
-    assert "cloud_image" not in codec.to_dict(without_secrets(resolved(spec(CloudImage("/i", SUM))).build))
+    assert "cloud_image" not in codec.to_dict(
+        without_secrets(resolved(spec(CloudImage("/i", SUM))).build)
+    )
 
 
 def test_a_recipe_has_no_kernel_but_what_cloud_init_reads() -> None:
@@ -123,7 +148,9 @@ def test_vsphere_refuses_it() -> None:
 
 
 @pytest.mark.parametrize("checksum", [SUM, LONG])
-def test_a_file_is_copied_and_held_against_its_checksum(file: Path, tmp_path: Path, checksum: str) -> None:
+def test_a_file_is_copied_and_held_against_its_checksum(
+    file: Path, tmp_path: Path, checksum: str
+) -> None:
     fetch(CloudImage(str(file), checksum), tmp_path / "copy", "", Deadline(60))
     assert (tmp_path / "copy").read_bytes() == CONTENT
 
@@ -160,10 +187,18 @@ class _Server(http.server.ThreadingHTTPServer):
 def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A web site with TLS, of a certificate that this process trusts."""
     key, now = ec.generate_private_key(ec.SECP256R1()), datetime.datetime.now(datetime.UTC)
-    name, day = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "site")]), datetime.timedelta(days=1)
+    name, day = (
+        x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "site")]),
+        datetime.timedelta(days=1),
+    )
     made = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now - day, now + day)
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        x509.CertificateBuilder(
+            name, name, key.public_key(), x509.random_serial_number(), now - day, now + day
+        )
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]),
+            critical=False,
+        )
         .sign(key, hashes.SHA256())
     )
     pem, plain = serialization.Encoding.PEM, serialization.NoEncryption()
@@ -171,12 +206,21 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     secret = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain)
     path.write_bytes(made.public_bytes(pem) + secret)
     monkeypatch.setenv("SSL_CERT_FILE", str(path))
-    for proxy in ("http_proxy", "https_proxy", "HTTPS_PROXY", "HTTP_PROXY", "ALL_PROXY", "all_proxy"):
+    for proxy in (
+        "http_proxy",
+        "https_proxy",
+        "HTTPS_PROXY",
+        "HTTP_PROXY",
+        "ALL_PROXY",
+        "all_proxy",
+    ):
         monkeypatch.delenv(proxy, raising=False)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(path)
     server = _Server(("127.0.0.1", 0), _Site)
-    server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
+    server.socket = context.wrap_socket(
+        server.socket, server_side=True, do_handshake_on_connect=False
+    )
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"https://127.0.0.1:{server.server_port}"
     server.shutdown()
@@ -197,7 +241,9 @@ def test_a_download_that_fails(site: str, tmp_path: Path, path: str) -> None:
     assert failed.value.remedy
 
 
-def test_a_site_that_is_not_trusted_is_not_believed(site: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_site_that_is_not_trusted_is_not_believed(
+    site: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.delenv("SSL_CERT_FILE")
     with pytest.raises(ImageError, match="certificate"):
         fetch(CloudImage(f"{site}/image.qcow2", SUM), tmp_path / "copy", "", Deadline(60))

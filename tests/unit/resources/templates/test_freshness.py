@@ -49,14 +49,18 @@ def verbs(result: Any) -> list[str]:
 
 
 def templates(yard: Yard) -> list[Template]:
-    return sorted(yard.context.provider.observe("stockyard").templates, key=lambda t: t.record.since)
+    return sorted(
+        yard.context.provider.observe("stockyard").templates, key=lambda t: t.record.since
+    )
 
 
 def ruling(yard: Yard) -> str:
     return str(yard.templates()[-1]["generation"])
 
 
-def test_later_packages_build_a_new_generation_and_the_fleet_moves(yard: Yard, mirror: Path, clock: FakeClock) -> None:
+def test_later_packages_build_a_new_generation_and_the_fleet_moves(
+    yard: Yard, mirror: Path, clock: FakeClock
+) -> None:
     yard.fleet(FLEET)
     assert not yard.template(FRESH).changed
     clock.sleep(1)
@@ -96,7 +100,9 @@ def test_a_generation_that_is_there_already_is_not_built_again(
     assert hypervisor.calls["freeze"] == 0
 
 
-def test_a_mirror_that_cannot_be_read_is_an_error_and_changes_nothing(yard: Yard, mirror: Path) -> None:
+def test_a_mirror_that_cannot_be_read_is_an_error_and_changes_nothing(
+    yard: Yard, mirror: Path
+) -> None:
     mirror.write_text("[")
     with pytest.raises(ImageError, match="mirror"):
         yard.template(FRESH)
@@ -104,7 +110,9 @@ def test_a_mirror_that_cannot_be_read_is_an_error_and_changes_nothing(yard: Yard
     assert not yard.template(BASE).changed
 
 
-def test_an_image_whose_packages_nobody_knows_is_built_anew(yard: Yard, mirror: Path, clock: FakeClock) -> None:
+def test_an_image_whose_packages_nobody_knows_is_built_anew(
+    yard: Yard, mirror: Path, clock: FakeClock
+) -> None:
     for image in (mirror.parent / "images").iterdir():
         image.unlink()
     clock.sleep(1)
@@ -126,7 +134,9 @@ def test_age_alone_builds_a_new_generation(yard: Yard, clock: FakeClock) -> None
     assert yard.template(aging).changed
 
 
-def test_a_declaration_that_comes_back_is_promoted(yard: Yard, clock: FakeClock, hypervisor: FaultyProvider) -> None:
+def test_a_declaration_that_comes_back_is_promoted(
+    yard: Yard, clock: FakeClock, hypervisor: FaultyProvider
+) -> None:
     first = ruling(yard)
     for spec, verb in ((CHANGED, "build base"), (BASE, "promote base"), (CHANGED, "promote base")):
         clock.sleep(1)
@@ -137,7 +147,9 @@ def test_a_declaration_that_comes_back_is_promoted(yard: Yard, clock: FakeClock,
         assert yard.fleet(FLEET).objects[0]["generation"] == ruling(yard)
 
 
-def test_a_clock_that_is_behind_does_not_keep_a_generation_from_ruling(yard: Yard, clock: FakeClock) -> None:
+def test_a_clock_that_is_behind_does_not_keep_a_generation_from_ruling(
+    yard: Yard, clock: FakeClock
+) -> None:
     yard.template(CHANGED)
     clock.sleep(-3600)
     yard.template(BASE)
@@ -169,7 +181,9 @@ def test_old_generations_go_when_no_host_lives_on_them(yard: Yard, clock: FakeCl
     assert verbs(yard.template(generation(2))) == verbs(dry)
     assert len(templates(yard)) == 2
     assert not yard.template(generation(2)).changed
-    assert verbs(yard.template(replace(generation(2), keep_generations=1)))[0].startswith("destroy base (")
+    assert verbs(yard.template(replace(generation(2), keep_generations=1)))[0].startswith(
+        "destroy base ("
+    )
     assert len(templates(yard)) == 1
 
 
@@ -183,9 +197,13 @@ def test_a_plan_with_a_build_says_what_goes_with_it(yard: Yard, clock: FakeClock
     assert verbs(yard.template(generation(2))) == verbs(dry)
 
 
-def test_none_goes_while_something_cannot_be_read(yard: Yard, clock: FakeClock, tmp_path: Path) -> None:
+def test_none_goes_while_something_cannot_be_read(
+    yard: Yard, clock: FakeClock, tmp_path: Path
+) -> None:
     state = tmp_path / "hypervisor"
-    state.write_text(state.read_text() + json.dumps(["stockyard.default.lost", {"record": "garbage"}]) + "\n")
+    state.write_text(
+        state.read_text() + json.dumps(["stockyard.default.lost", {"record": "garbage"}]) + "\n"
+    )
     for number in range(3):
         clock.sleep(1)
         yard.template(generation(number))
@@ -244,7 +262,9 @@ def test_a_host_that_lacks_an_update_is_seen(yard: Yard, mirror: Path, clock: Fa
     assert yard.fleets(behind=True)[0]["behind"] == {"ci-1": lacks, "ci-2": lacks}
 
 
-def test_each_mirror_is_asked_once(yard: Yard, hypervisor: FaultyProvider, clock: FakeClock) -> None:
+def test_each_mirror_is_asked_once(
+    yard: Yard, hypervisor: FaultyProvider, clock: FakeClock
+) -> None:
     clock.sleep(1)
     yard.template(generation(1))
     yard.fleet(replace(FLEET, count=4))
@@ -282,7 +302,13 @@ def test_no_password_of_a_mirror_is_on_record(yard: Yard) -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"max_age": 0.0}, {"max_age": float("nan")}, {"keep_generations": 0}, {"keep_generations": True}]
+    "options",
+    [
+        {"max_age": 0.0},
+        {"max_age": float("nan")},
+        {"keep_generations": 0},
+        {"keep_generations": True},
+    ],
 )
 def test_a_template_that_makes_no_sense_is_refused(options: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput):
@@ -290,13 +316,16 @@ def test_a_template_that_makes_no_sense_is_refused(options: dict[str, Any]) -> N
 
 
 @pytest.mark.parametrize(
-    ("text", "seconds"), [("90", 90), (90, 90), ("90s", 90), ("1.5h", 5400), ("7d", 7 * DAY), ("2w", 14 * DAY)]
+    ("text", "seconds"),
+    [("90", 90), (90, 90), ("90s", 90), ("1.5h", 5400), ("7d", 7 * DAY), ("2w", 14 * DAY)],
 )
 def test_lengths_of_time(text: str, seconds: float) -> None:
     assert duration("max_age", text) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "d", "-1d", "1 d", "1y", "1e3", "nan", "inf", "９d", True, None, [], "1" * 40])
+@pytest.mark.parametrize(
+    "text", ["", "d", "-1d", "1 d", "1y", "1e3", "nan", "inf", "９d", True, None, [], "1" * 40]
+)
 def test_what_is_no_length_of_time(text: Any) -> None:
     with pytest.raises(InvalidInput):
         duration("max_age", text)

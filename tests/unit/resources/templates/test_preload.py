@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is preloaded: what may be declared, what counts for the digest, and what a registry may answer."""
+"""What is preloaded: what may be declared, what counts for the digest, and what a registry may
+answer.
+"""
 
 from __future__ import annotations
 
@@ -38,17 +40,29 @@ def test_names_that_docker_does_not_know(name: str) -> None:
         Preload("rootfs", "/x", name)
 
 
-@pytest.mark.parametrize("name", ["app", "app:1", "registry.example:5000/team/app_x:v1.0-rc", "localhost/a"])
+@pytest.mark.parametrize(
+    "name", ["app", "app:1", "registry.example:5000/team/app_x:v1.0-rc", "localhost/a"]
+)
 def test_names_that_docker_knows(name: str) -> None:
     assert Preload("rootfs", "/x", name).name == name
 
 
 @pytest.mark.parametrize(
     "text",
-    ["", "app", "app:1", "reg/app:1", "reg/app@sha256:12", f"reg/app:1@sha256:{DIGEST}", f"ftp://reg/a@sha256:{DIGEST}",
-     f"reg/../a@sha256:{DIGEST}", f"user@reg/a@sha256:{DIGEST}", f"reg/a@sha256:{DIGEST}\n",
-     f"reg a/b@sha256:{DIGEST}"],
-)  # fmt: skip
+    [
+        "",
+        "app",
+        "app:1",
+        "reg/app:1",
+        "reg/app@sha256:12",
+        f"reg/app:1@sha256:{DIGEST}",
+        f"ftp://reg/a@sha256:{DIGEST}",
+        f"reg/../a@sha256:{DIGEST}",
+        f"user@reg/a@sha256:{DIGEST}",
+        f"reg/a@sha256:{DIGEST}\n",
+        f"reg a/b@sha256:{DIGEST}",
+    ],
+)
 def test_images_are_named_by_their_digest_alone(text: str) -> None:
     with pytest.raises(InvalidInput):
         Preload("image", text, "app")
@@ -56,12 +70,21 @@ def test_images_are_named_by_their_digest_alone(text: str) -> None:
 
 def test_a_reference_says_where_it_is() -> None:
     found = reference(f"registry.example:5000/team/app@sha256:{DIGEST}")
-    assert (found.registry, found.name, found.digest) == ("https://registry.example:5000", "team/app", DIGEST)
+    assert (found.registry, found.name, found.digest) == (
+        "https://registry.example:5000",
+        "team/app",
+        DIGEST,
+    )
     assert reference(f"http://localhost/app@sha256:{DIGEST}").registry == "http://localhost"
 
 
 def test_what_does_not_go_together() -> None:
-    for bad in (("archive", "/x", "app"), ("rootfs", "/x", ""), ("build", "", "app"), ("tag", "/x", "app")):
+    for bad in (
+        ("archive", "/x", "app"),
+        ("rootfs", "/x", ""),
+        ("build", "", "app"),
+        ("tag", "/x", "app"),
+    ):
         with pytest.raises(InvalidInput):
             Preload(*bad)
     with pytest.raises(InvalidInput, match="needs a Docker that runs"):
@@ -83,7 +106,9 @@ def test_the_digest_is_of_the_content_and_not_of_its_place(tmp_path: Path) -> No
     assert first != declared_digest(resolved(declared(Preload("rootfs", str(two), "app"))))
     two.write_bytes(b"other")
     assert first != declared_digest(resolved(declared(Preload("archive", str(two)))))
-    assert declared_digest(declared(commands=("true",))) != declared_digest(declared(commands=("false",)))
+    assert declared_digest(declared(commands=("true",))) != declared_digest(
+        declared(commands=("false",))
+    )
     assert declared_digest(declared()) != declared_digest(declared(commands=("true",)))
 
 
@@ -181,7 +206,11 @@ def test_a_tree_is_packed_the_same_every_time(tmp_path: Path) -> None:
     pack_tree(two, tmp_path)
     assert one.getvalue() == two.getvalue()
     with tarfile.open(fileobj=io.BytesIO(one.getvalue())) as archive:
-        assert [(m.name, m.uid, m.mtime) for m in archive] == [("a", 0, 0), ("b", 0, 0), ("link", 0, 0)]
+        assert [(m.name, m.uid, m.mtime) for m in archive] == [
+            ("a", 0, 0),
+            ("b", 0, 0),
+            ("link", 0, 0),
+        ]
 
 
 class Registry:
@@ -222,7 +251,9 @@ class Registry:
             body = json.dumps({"token": self.token}).encode()
         elif self.token and request.headers.get("Authorization") != f"Bearer {self.token}":
             request.send_response(401)
-            request.send_header("WWW-Authenticate", f'Bearer realm="{self.url}/token",service="s",scope="pull"')
+            request.send_header(
+                "WWW-Authenticate", f'Bearer realm="{self.url}/token",service="s",scope="pull"'
+            )
             request.end_headers()
             return
         else:
@@ -284,8 +315,18 @@ def test_what_has_another_digest_is_refused(registry: Registry, tmp_path: Path) 
         assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", "null", '{"config": 1, "layers": []}', '{"manifests": [{}]}',
-                                  '{"config": {"digest": "../x"}, "layers": []}'])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        "null",
+        '{"config": 1, "layers": []}',
+        '{"manifests": [{}]}',
+        '{"config": {"digest": "../x"}, "layers": []}',
+    ],
+)
 def test_a_manifest_that_makes_no_sense(registry: Registry, tmp_path: Path, text: str) -> None:
     digest = registry.add(text.encode()).removeprefix("sha256:")
     with pytest.raises(ImageError):
@@ -296,7 +337,12 @@ def test_a_manifest_that_makes_no_sense(registry: Registry, tmp_path: Path, text
 
 def test_a_registry_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="does not give it"):
-        fetch(reference(f"http://127.0.0.1:1/a@sha256:{DIGEST}"), "app", tmp_path / "a.tar", Deadline(5))
+        fetch(
+            reference(f"http://127.0.0.1:1/a@sha256:{DIGEST}"),
+            "app",
+            tmp_path / "a.tar",
+            Deadline(5),
+        )
 
 
 def test_where_it_comes_from_is_not_on_record(tmp_path: Path, bare: Yard) -> None:

@@ -31,17 +31,30 @@ from tests.support import HOST_KEY, HOSTILE
 
 DIGEST = "a" * 64
 RECORD = TemplateRecord(
-    "me", "default", "base", "7f6ee7d0-4a3f-4e2a-9d0b-3f2f5c1c2a11", DIGEST, DIGEST, DIGEST, Hardware(), "running",
-    "stockyard", "booting", 1.0, "52:54:00:00:00:01",
-)  # fmt: skip
+    "me",
+    "default",
+    "base",
+    "7f6ee7d0-4a3f-4e2a-9d0b-3f2f5c1c2a11",
+    DIGEST,
+    DIGEST,
+    DIGEST,
+    Hardware(),
+    "running",
+    "stockyard",
+    "booting",
+    1.0,
+    "52:54:00:00:00:01",
+)
 # What stands in for ansible-playbook: it notes how it was called, and ends as it is told.
 FAKE = """#!{python}
 import json, os, sys, time
 given = dict(zip(sys.argv[1::2], sys.argv[2::2]))
 with open({note!r}, "w") as handle:
     json.dump({{
-        "argv": sys.argv[1:], "cwd": os.getcwd(), "inventory": json.load(open(given["--inventory"])),
-        "variables": json.load(open(given["--extra-vars"][1:])), "playbook": open(sys.argv[5]).read(),
+        "argv": sys.argv[1:], "cwd": os.getcwd(),
+        "inventory": json.load(open(given["--inventory"])),
+        "variables": json.load(open(given["--extra-vars"][1:])),
+        "playbook": open(sys.argv[5]).read(),
         "env": {{k: v for k, v in os.environ.items() if k.startswith("ANSIBLE_")}},
         "known_hosts": open(os.path.dirname(given["--inventory"]) + "/known_hosts").read(),
     }}, handle)
@@ -52,14 +65,20 @@ sys.exit({code})
 
 
 @pytest.fixture
-def ansible(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Callable[[], dict[str, Any]]]:
-    """Puts an ansible-playbook first in the path that ends as it is told; gives what reads how it was called."""
+def ansible(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Callable[[], dict[str, Any]]]:
+    """Puts an ansible-playbook first in the path that ends as it is told; gives what reads how it
+    was called.
+    """
 
     def made(code: int = 0, sleep: float = 0) -> Callable[[], dict[str, Any]]:
         tools, note = tmp_path / "tools", tmp_path / "note.json"
         tools.mkdir(exist_ok=True)
         program = tools / "ansible-playbook"
-        program.write_text(FAKE.format(python=sys.executable, note=str(note), sleep=sleep, code=code))
+        program.write_text(
+            FAKE.format(python=sys.executable, note=str(note), sleep=sleep, code=code)
+        )
         program.chmod(0o755)
         monkeypatch.setenv("PATH", f"{tools}:{os.environ['PATH']}")
         return lambda: dict(json.loads(note.read_text())) if note.exists() else {}
@@ -88,18 +107,26 @@ def digest(given: Provision) -> str:
 @pytest.mark.parametrize(
     "bad",
     [
-        {}, {"playbook": "a", "roles": ("b",)}, {"roles": ("",)}, {"roles": ("a",), "files": ("b",)},
-        {"playbook": "a\nb"}, {"playbook": "a\0b"}, {"playbook": "a", "files": ("",)},
-        {"playbook": "a", "variables": {"x": object()}}, {"playbook": "a", "variables": {"x": float("nan")}},
+        {},
+        {"playbook": "a", "roles": ("b",)},
+        {"roles": ("",)},
+        {"roles": ("a",), "files": ("b",)},
+        {"playbook": "a\nb"},
+        {"playbook": "a\0b"},
+        {"playbook": "a", "files": ("",)},
+        {"playbook": "a", "variables": {"x": object()}},
+        {"playbook": "a", "variables": {"x": float("nan")}},
         {"playbook": "a", "variables": {1: 2}},
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_is_refused(bad: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput, match="provision"):
         Provision(**bad)
 
 
-@pytest.mark.parametrize("name", [*(n for n in HOSTILE if n != "A"), "ansible_host", "ansible_connection"])
+@pytest.mark.parametrize(
+    "name", [*(n for n in HOSTILE if n != "A"), "ansible_host", "ansible_connection"]
+)
 def test_no_variable_leads_the_play_elsewhere(name: str) -> None:
     with pytest.raises(InvalidInput):
         Provision("site.yml", variables={name: "local"})
@@ -132,10 +159,13 @@ def test_everything_beside_the_playbook_counts(book: Path, change: str) -> None:
     outside = book.parent.parent / "outside.yml"
     outside.write_text("other\n")
     changes: dict[str, Callable[[], object]] = {
-        "text": lambda: tasks.write_text("[ ]\n"), "added": lambda: (tasks.parent / "more.yml").write_text(""),
-        "gone": tasks.unlink, "renamed": lambda: tasks.rename(tasks.with_name("main.yaml")),
-        "mode": lambda: tasks.chmod(0o755), "link": lambda: (tasks.parent / "more.yml").symlink_to(outside),
-    }  # fmt: skip
+        "text": lambda: tasks.write_text("[ ]\n"),
+        "added": lambda: (tasks.parent / "more.yml").write_text(""),
+        "gone": tasks.unlink,
+        "renamed": lambda: tasks.rename(tasks.with_name("main.yaml")),
+        "mode": lambda: tasks.chmod(0o755),
+        "link": lambda: (tasks.parent / "more.yml").symlink_to(outside),
+    }
     changes[change]()
     assert digest(Provision(str(book))) != first
     if change == "link":
@@ -146,7 +176,13 @@ def test_everything_beside_the_playbook_counts(book: Path, change: str) -> None:
 
 def test_what_is_hidden_or_made_by_a_run_does_not(book: Path) -> None:
     first = digest(Provision(str(book)))
-    for name in (".git/HEAD", "roles/web/.cache", "site.retry", "roles/web/__pycache__/x.py", "x.pyc"):
+    for name in (
+        ".git/HEAD",
+        "roles/web/.cache",
+        "site.retry",
+        "roles/web/__pycache__/x.py",
+        "x.pyc",
+    ):
         path = book.parent / name
         path.parent.mkdir(exist_ok=True)
         path.write_text("x")
@@ -180,9 +216,11 @@ def test_roles_count_whole(book: Path) -> None:
 
 def test_what_is_not_there_is_said_before_anything_is_built(book: Path, bare: Yard) -> None:
     for bad, said in (
-        (Provision(str(book) + "x"), "no such playbook"), (Provision(str(book.parent)), "no such playbook"),
-        (Provision(roles=(str(book),)), "no such role"), (Provision(str(book), files=("gone",)), "cannot be read"),
-    ):  # fmt: skip
+        (Provision(str(book) + "x"), "no such playbook"),
+        (Provision(str(book.parent)), "no such playbook"),
+        (Provision(roles=(str(book),)), "no such role"),
+        (Provision(str(book), files=("gone",)), "cannot be read"),
+    ):
         with pytest.raises(InvalidInput, match=said):
             bare.template(declared(bad))
         with pytest.raises(InvalidInput, match=said):
@@ -218,14 +256,18 @@ def test_a_plan_says_that_it_would_run(book: Path, bare: Yard, ansible: Callable
     assert gone.plan.diff()["after"]["template base"]["provision"] == ""
 
 
-def test_without_machines_a_playbook_is_looked_at_alone(book: Path, bare: Yard, ansible: Callable[..., Any]) -> None:
+def test_without_machines_a_playbook_is_looked_at_alone(
+    book: Path, bare: Yard, ansible: Callable[..., Any]
+) -> None:
     called = ansible()
     bare.template(declared(Provision(str(book), variables={"a": [1]})))
     assert called()["argv"][-1] == "--syntax-check"
     assert called()["variables"] == {"a": [1]}
 
 
-def test_nothing_is_frozen_when_it_fails(book: Path, bare: Yard, ansible: Callable[..., Any]) -> None:
+def test_nothing_is_frozen_when_it_fails(
+    book: Path, bare: Yard, ansible: Callable[..., Any]
+) -> None:
     ansible(code=2)
     with pytest.raises(GuestError, match=r"playbook site.yml failed \(2\).*it is broken"):
         bare.template(declared(Provision(str(book))))
@@ -258,9 +300,15 @@ def test_only_the_machine_with_this_key_is_reached(
     assert list(found["inventory"]) == ["template"]
     (reached,) = found["inventory"]["template"]["hosts"].values()
     assert (reached["ansible_host"], reached["ansible_port"], reached["ansible_user"]) == (
-        "127.0.0.1", 40000, "stockyard",
-    )  # fmt: skip
-    for option in ("-F /dev/null", "-oStrictHostKeyChecking=yes", "-oGlobalKnownHostsFile=/dev/null"):
+        "127.0.0.1",
+        40000,
+        "stockyard",
+    )
+    for option in (
+        "-F /dev/null",
+        "-oStrictHostKeyChecking=yes",
+        "-oGlobalKnownHostsFile=/dev/null",
+    ):
         assert option in reached["ansible_ssh_common_args"]
     assert found["known_hosts"] == f"[127.0.0.1]:40000 {HOST_KEY}\n"
     assert found["env"]["ANSIBLE_HOST_KEY_CHECKING"] == "True"
@@ -272,7 +320,9 @@ def test_roles_get_a_playbook(book: Path, ansible: Callable[..., Any]) -> None:
     called = ansible()
     role = str(book.parent / "roles/web")
     run(Provision(roles=(role,)), WAY)
-    assert json.loads(called()["playbook"]) == [{"hosts": "template", "become": True, "roles": [role]}]
+    assert json.loads(called()["playbook"]) == [
+        {"hosts": "template", "become": True, "roles": [role]}
+    ]
 
 
 def test_it_is_ended_when_the_time_is_up(book: Path, ansible: Callable[..., Any]) -> None:
@@ -283,13 +333,17 @@ def test_it_is_ended_when_the_time_is_up(book: Path, ansible: Callable[..., Any]
     assert time.monotonic() - begin < 20
 
 
-def test_without_ansible_it_is_said_what_is_missing(book: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_ansible_it_is_said_what_is_missing(
+    book: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(playing, "PROGRAM", "ansible-playbook-that-is-not-there")
     with pytest.raises(MissingDependency, match="ansible-core"):
         run(Provision(str(book)), WAY)
 
 
-def test_that_is_said_before_anything_is_built(book: Path, bare: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_that_is_said_before_anything_is_built(
+    book: Path, bare: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(playing, "PROGRAM", "ansible-playbook-that-is-not-there")
     for check in (True, False):
         with pytest.raises(MissingDependency, match="ansible-core"):
@@ -331,7 +385,9 @@ class Reachable:
 
 
 @pytest.mark.parametrize("code", [0, 2])
-def test_the_way_in_is_opened_and_closed(bare: Yard, book: Path, ansible: Callable[..., Any], code: int) -> None:
+def test_the_way_in_is_opened_and_closed(
+    bare: Yard, book: Path, ansible: Callable[..., Any], code: int
+) -> None:
     called, guest = ansible(code), Guest()
     ctx = replace(bare.context, provider=Reachable(guest, bare.context.provider))  # type: ignore[arg-type]
     given = resolved(declared(Provision(str(book)))).provision
@@ -346,7 +402,9 @@ def test_the_way_in_is_opened_and_closed(bare: Yard, book: Path, ansible: Callab
     assert called()["known_hosts"].startswith("[127.0.0.1]:40000 ssh-ed25519 ")
 
 
-def test_what_changed_meanwhile_is_not_run(bare: Yard, book: Path, ansible: Callable[..., Any]) -> None:
+def test_what_changed_meanwhile_is_not_run(
+    bare: Yard, book: Path, ansible: Callable[..., Any]
+) -> None:
     called, guest = ansible(), Guest()
     given = resolved(declared(Provision(str(book)))).provision
     assert given

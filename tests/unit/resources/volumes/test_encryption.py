@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Encrypted volumes over the memory hypervisor: none in clear, no key anywhere, and a host that waits for its own."""
+"""Encrypted volumes over the memory hypervisor: none in clear, no key anywhere, and a host that
+waits for its own.
+"""
 
 from __future__ import annotations
 
@@ -84,7 +86,9 @@ def test_a_host_that_booted_by_itself_waits_until_the_next_run(sealed: Yard) -> 
     (host,) = sealed.hosts()
     assert (host["state"], host["ready"]) == ("running", False)
     assert host["waits"] == "it booted, and waits for the key of its volume at /var/lib/docker"
-    assert [str(a) for a in sealed.fleet(FLEET, check=True).plan.actions] == [f"unlock host web-1: {host['waits']}"]
+    assert [str(a) for a in sealed.fleet(FLEET, check=True).plan.actions] == [
+        f"unlock host web-1: {host['waits']}"
+    ]
     assert not is_open(sealed)
     assert [a.verb for a in sealed.fleet(FLEET).plan.actions] == ["unlock"]
     assert is_open(sealed)
@@ -103,7 +107,9 @@ def test_a_host_that_was_off_is_given_its_key_when_it_is_started(sealed: Yard) -
     assert is_open(sealed)
 
 
-@pytest.mark.parametrize(("secret", "reason"), [("", "key is not here"), (SECRET[::-1], "is not the one")])
+@pytest.mark.parametrize(
+    ("secret", "reason"), [("", "key is not here"), (SECRET[::-1], "is not the one")]
+)
 @pytest.mark.parametrize("how", ["reboot", "stop"])
 def test_without_the_right_key_nothing_is_opened_and_nothing_destroyed(
     sealed: Yard, hypervisor: FaultyProvider, tmp_path: Path, secret: str, reason: str, how: str
@@ -112,7 +118,9 @@ def test_without_the_right_key_nothing_is_opened_and_nothing_destroyed(
     if how == "reboot":
         reboot(sealed)
     else:
-        sealed.context.provider.stop(sealed.context.provider.observe("stockyard").hosts[0].record, Deadline(10))
+        sealed.context.provider.stop(
+            sealed.context.provider.observe("stockyard").hosts[0].record, Deadline(10)
+        )
     with opened(hypervisor, tmp_path, secret) as other, pytest.raises(InvalidInput, match=reason):
         other.fleet(FLEET)
     assert not sealed.hosts()[0]["ready"]
@@ -126,7 +134,10 @@ def test_a_new_host_is_refused_before_anything_changes(
 ) -> None:
     before = [h["uuid"] for h in sealed.hosts()]
     with opened(hypervisor, tmp_path, "") as other:
-        for spec in (replace(FLEET, count=2), replace(FLEET, host=replace(FLEET.host, ports=(8080,)))):
+        for spec in (
+            replace(FLEET, count=2),
+            replace(FLEET, host=replace(FLEET.host, ports=(8080,))),
+        ):
             with pytest.raises(InvalidInput, match="volume_key"):
                 other.fleet(spec, check=True)
             with pytest.raises(InvalidInput, match="volume_key"):
@@ -139,7 +150,10 @@ def test_nothing_is_ever_used_in_clear(sealed: Yard) -> None:
     sealed.template(TemplateSpec("plain", docker="stopped"))
     sealed.host(SingleSpec("plain", "plain", host=HostSpec(volumes=(VolumeUse("clear"),))))
     sealed.host(SingleSpec("plain"), "absent")
-    for template, name, reason in (("sealed", "clear", "in clear"), ("plain", "web-1-docker", "cannot open it")):
+    for template, name, reason in (
+        ("sealed", "clear", "in clear"),
+        ("plain", "web-1-docker", "cannot open it"),
+    ):
         sealed.remove_fleet("web")
         spec = SingleSpec("other", template, host=HostSpec(volumes=(VolumeUse(name),)))
         with pytest.raises(Unsupported, match=reason):

@@ -1,6 +1,8 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Volumes over the memory hypervisor: they outlive hosts, one host at a time has one, and no death leaves a mess."""
+"""Volumes over the memory hypervisor: they outlive hosts, one host at a time has one, and no death
+leaves a mess.
+"""
 
 from __future__ import annotations
 
@@ -75,8 +77,9 @@ def attach(yard: Yard, host: str, name: str = "data", **how: Any) -> Any:
 def test_each_host_has_its_own_and_the_next_of_its_name_has_it_after(stopped: Yard) -> None:
     stopped.fleet(fleet())
     assert [(v["name"], v["host"], v["mounted"]) for v in stopped.volumes()] == [
-        ("web-1-docker", "web-1", True), ("web-2-docker", "web-2", True)
-    ]  # fmt: skip
+        ("web-1-docker", "web-1", True),
+        ("web-2-docker", "web-2", True),
+    ]
     (disk(stopped, "web-2-docker") / "kept").write_text("")
     before = {h["uuid"] for h in stopped.hosts()}
     stopped.fleet(fleet(ports=(8080,)))
@@ -92,14 +95,20 @@ def test_each_host_has_its_own_and_the_next_of_its_name_has_it_after(stopped: Ya
 
 
 @pytest.mark.parametrize("strategy", ["rolling", "recreate"])
-def test_never_are_two_hosts_at_one_volume(stopped: Yard, hypervisor: FaultyProvider, strategy: str) -> None:
+def test_never_are_two_hosts_at_one_volume(
+    stopped: Yard, hypervisor: FaultyProvider, strategy: str
+) -> None:
     spec = replace(fleet(3), update=UpdateSpec(strategy))
     stopped.fleet(spec)
     stopped.template(
-        TemplateSpec("stopped", docker="stopped", image=replace(TemplateSpec("x").image, packages=("vim",)))
+        TemplateSpec(
+            "stopped", docker="stopped", image=replace(TemplateSpec("x").image, packages=("vim",))
+        )
     )
     stopped.fleet(spec)
-    assert {v["name"]: v["host"] for v in stopped.volumes()} == {f"web-{n}-docker": f"web-{n}" for n in (1, 2, 3)}
+    assert {v["name"]: v["host"] for v in stopped.volumes()} == {
+        f"web-{n}-docker": f"web-{n}" for n in (1, 2, 3)
+    }
     assert len({h["generation"] for h in stopped.hosts()}) == 1
 
 
@@ -127,7 +136,9 @@ def test_one_host_at_a_time(two: Yard) -> None:
     assert attach(two, "ci-2").changed
 
 
-def test_a_host_that_asks_for_anothers_volume_is_refused_before_anything_is_made(stopped: Yard) -> None:
+def test_a_host_that_asks_for_anothers_volume_is_refused_before_anything_is_made(
+    stopped: Yard,
+) -> None:
     use = HostSpec(volumes=(VolumeUse("mine"),))
     stopped.host(SingleSpec("one", "stopped", host=use))
     stopped.host(SingleSpec("two", "stopped"))
@@ -170,8 +181,11 @@ def test_check_mode_writes_nothing(two: Yard) -> None:
 
     before = everything()
     for spec, state in (
-        (VolumeSpec("new"), "present"), (replace(DATA, size_gib=3), "present"), (DATA, "absent"), (DATA, "attached")
-    ):  # fmt: skip
+        (VolumeSpec("new"), "present"),
+        (replace(DATA, size_gib=3), "present"),
+        (DATA, "absent"),
+        (DATA, "attached"),
+    ):
         host = "ci-1" if state == "attached" else ""
         assert two.volume(spec, state, host=host, path="/data", check=True).changed
     assert everything() == before
@@ -187,13 +201,17 @@ def test_what_is_asked_for_and_is_nonsense(two: Yard) -> None:
     with pytest.raises(InvalidInput):
         two.volume(DATA, "attached", host="ci-1", path="/etc")
     for state in ("present", "absent", "detached"):
-        with pytest.raises(InvalidInput, match=f"volume data: host 'ci-1' means nothing with state {state}"):
+        with pytest.raises(
+            InvalidInput, match=f"volume data: host 'ci-1' means nothing with state {state}"
+        ):
             two.volume(DATA, state, host="ci-1")
     with pytest.raises(OperationRefused, match="Docker runs"):
         two.volume(DATA, "attached", host="ci-1", path=DOCKER_ROOT)
     two.volume(VolumeSpec("snap", source="data", snapshot=True))
     with pytest.raises(Unsupported, match="snapshot"):
-        two.volume(VolumeSpec("snap", source="data", snapshot=True), "attached", host="ci-1", path="/data")
+        two.volume(
+            VolumeSpec("snap", source="data", snapshot=True), "attached", host="ci-1", path="/data"
+        )
     attach(two, "ci-1")
     with pytest.raises(OperationRefused, match="mounted at /data"):
         two.volume(DATA, "attached", host="ci-1", path="/other")
@@ -231,7 +249,10 @@ def test_where_there_are_none_they_are_refused(yard: Yard, hypervisor: FaultyPro
 
 def test_a_yard_has_its_volumes_before_its_fleets(bare: Yard) -> None:
     use = HostSpec(volumes=(VolumeUse("{host}-cache", source="gold"),))
-    cache, gold = VolumeSpec("base-cache", size_gib=3), VolumeSpec("gold", source="base-cache", snapshot=True)
+    cache, gold = (
+        VolumeSpec("base-cache", size_gib=3),
+        VolumeSpec("gold", source="base-cache", snapshot=True),
+    )
     declared = Declaration(
         (TemplateTerm(TemplateSpec("stopped", docker="stopped")),),
         (FleetTerm(FleetSpec("web", "stopped", 2, host=use)),),
@@ -239,17 +260,24 @@ def test_a_yard_has_its_volumes_before_its_fleets(bare: Yard) -> None:
     )
     planned = bare.site(declared, check=True).plan.actions
     assert [(a.verb, a.kind, a.name) for a in planned][1:3] == [
-        ("create", "volume", "base-cache"), ("create", "volume", "gold")
-    ]  # fmt: skip
+        ("create", "volume", "base-cache"),
+        ("create", "volume", "gold"),
+    ]
     done = bare.site(declared).plan.actions
     assert [(a.verb, a.kind, a.name) for a in done] == [(a.verb, a.kind, a.name) for a in planned]
     assert bare.site(declared).plan.actions == ()
     assert bare.site(declared, check=True).plan.actions == ()
     assert the(bare, "web-2-cache")["size_gib"] == 3
     absent = replace(
-        declared, fleets=(), volumes=(), absent_volumes=(("default", "gold"),), absent_fleets=(("default", "web"),)
+        declared,
+        fleets=(),
+        volumes=(),
+        absent_volumes=(("default", "gold"),),
+        absent_fleets=(("default", "web"),),
     )
-    assert "destroy volume gold: it is to be absent" in map(str, bare.site(absent, check=True).plan.actions)
+    assert "destroy volume gold: it is to be absent" in map(
+        str, bare.site(absent, check=True).plan.actions
+    )
     bare.site(absent)
     assert [v["name"] for v in bare.volumes()] == ["base-cache", "web-1-cache", "web-2-cache"]
 
@@ -263,8 +291,12 @@ def test_a_saved_plan_does_not_survive_a_change_of_a_volume(bare: Yard, tmp_path
         bare.site(declared, only_if=tmp_path / "plan.json")
 
 
-def dying(hypervisor: FaultyProvider, yard: Yard, monkeypatch: pytest.MonkeyPatch, method: str, nth: int) -> None:
-    """Let the controller die at the n-th call of a method of the volumes' part of the port, after it took effect."""
+def dying(
+    hypervisor: FaultyProvider, yard: Yard, monkeypatch: pytest.MonkeyPatch, method: str, nth: int
+) -> None:
+    """Let the controller die at the n-th call of a method of the volumes' part of the port, after
+    it took effect.
+    """
     store = hypervisor.inner.volumes
     real, count = getattr(store, method), 0
 
@@ -281,15 +313,23 @@ def dying(hypervisor: FaultyProvider, yard: Yard, monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize(
     ("method", "nth"),
-    [("create", 1), *(("claim", n) for n in range(1, 6)), ("plug", 1), ("unplug", 1), ("destroy", 1)],
+    [
+        ("create", 1),
+        *(("claim", n) for n in range(1, 6)),
+        ("plug", 1),
+        ("unplug", 1),
+        ("destroy", 1),
+    ],
 )
 def test_who_dies_at_any_step_leaves_what_the_next_run_ends(
     yard: Yard, hypervisor: FaultyProvider, monkeypatch: pytest.MonkeyPatch, method: str, nth: int
 ) -> None:
     yard.fleet(FleetSpec("ci", "base", count=1))
     steps: list[Callable[[], Any]] = [
-        lambda: attach(yard, "ci-1"), lambda: yard.volume(DATA, "detached"), lambda: yard.volume(DATA, "absent")
-    ]  # fmt: skip
+        lambda: attach(yard, "ci-1"),
+        lambda: yard.volume(DATA, "detached"),
+        lambda: yard.volume(DATA, "absent"),
+    ]
     dying(hypervisor, yard, monkeypatch, method, nth)
     died = 0
     for step in steps:
@@ -307,7 +347,9 @@ def test_who_dies_at_any_step_leaves_what_the_next_run_ends(
     assert not (Path(yard.hosts()[0]["disk"]) / "data.beneath").exists()
 
 
-def test_who_died_while_the_file_system_was_made_has_it_made_again(two: Yard, hypervisor: FaultyProvider) -> None:
+def test_who_died_while_the_file_system_was_made_has_it_made_again(
+    two: Yard, hypervisor: FaultyProvider
+) -> None:
     def die(_answer: dict[str, Any]) -> dict[str, Any]:
         raise KeyboardInterrupt
 
@@ -341,7 +383,9 @@ def test_a_lost_file_system_is_not_made_anew(two: Yard) -> None:
 
 def test_a_host_that_is_gone_holds_nothing(two: Yard, hypervisor: FaultyProvider) -> None:
     attach(two, "ci-1")
-    record = next(h.record for h in hypervisor.inner.observe("stockyard").hosts if h.record.name == "ci-1")
+    record = next(
+        h.record for h in hypervisor.inner.observe("stockyard").hosts if h.record.name == "ci-1"
+    )
     hypervisor.inner.destroy(record)
     assert the(two, "data")["host"] == "ci-1"
     planned = [str(a) for a in two.reap(dry_run=True, grace=3600).plan.actions]
@@ -361,7 +405,9 @@ def test_half_made_ones_are_reaped_when_they_are_old(
         yard.volume(DATA)
     assert not yard.reap(grace=3600).changed
     assert [v["phase"] for v in yard.volumes()] == ["creating"]
-    assert [str(a) for a in yard.reap(grace=0).plan.actions] == ["destroy volume data: it was left half-made"]
+    assert [str(a) for a in yard.reap(grace=0).plan.actions] == [
+        "destroy volume data: it was left half-made"
+    ]
     assert yard.volumes() == []
 
 
@@ -380,7 +426,9 @@ def test_a_host_that_cannot_have_its_volume_is_taken_away_and_the_volume_stays(
     stopped.fleet(fleet(1))
 
 
-def test_a_guest_that_does_not_let_go_does_not_keep_its_host(stopped: Yard, hypervisor: FaultyProvider) -> None:
+def test_a_guest_that_does_not_let_go_does_not_keep_its_host(
+    stopped: Yard, hypervisor: FaultyProvider
+) -> None:
     stopped.fleet(fleet(1))
 
     def stuck(_answer: dict[str, Any]) -> dict[str, Any]:
@@ -396,6 +444,9 @@ def test_another_tenants_volume_is_another_one(two: Yard) -> None:
     two.host(SingleSpec("ci-9", "base", tenant="other"))
     attach(two, "ci-1")
     two.volume(replace(DATA, tenant="other"), "attached", host="ci-9", path="/data")
-    assert {(v["tenant"], v["host"]) for v in two.volumes()} == {("default", "ci-1"), ("other", "ci-9")}
+    assert {(v["tenant"], v["host"]) for v in two.volumes()} == {
+        ("default", "ci-1"),
+        ("other", "ci-9"),
+    }
     with pytest.raises(StockyardError):
         two.volume(DATA, "attached", host="ci-9", path="/data")

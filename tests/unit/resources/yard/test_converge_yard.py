@@ -35,7 +35,9 @@ from stockyard.model.network import EVERYWHERE
 from tests.support import FakeClock, FaultyProvider
 
 
-def declared(*fleets: FleetSpec, templates: tuple[TemplateSpec, ...] | None = None, **options: Any) -> Declaration:
+def declared(
+    *fleets: FleetSpec, templates: tuple[TemplateSpec, ...] | None = None, **options: Any
+) -> Declaration:
     found = (TemplateSpec("base"),) if templates is None else templates
     return Declaration(tuple(map(TemplateTerm, found)), tuple(map(FleetTerm, fleets)), **options)
 
@@ -63,7 +65,9 @@ def test_a_yard_is_made_and_then_left_alone(bare: Yard, tmp_path: Path) -> None:
     assert not bare.site(BOTH, check=True).changed
 
 
-def test_check_mode_says_which_hosts_a_new_template_replaces(bare: Yard, clock: FakeClock, tmp_path: Path) -> None:
+def test_check_mode_says_which_hosts_a_new_template_replaces(
+    bare: Yard, clock: FakeClock, tmp_path: Path
+) -> None:
     bare.site(BOTH)
     clock.sleep(1)
     (tmp_path / "hypervisor.d" / "mirror.json").write_text('{"docker.io": "2"}')
@@ -77,7 +81,9 @@ def test_check_mode_says_which_hosts_a_new_template_replaces(bare: Yard, clock: 
     assert [h["behind"] for h in bare.hosts(behind=True)] == [[], [], []]
 
 
-def test_a_plan_knows_which_generations_nobody_needs_afterwards(bare: Yard, clock: FakeClock) -> None:
+def test_a_plan_knows_which_generations_nobody_needs_afterwards(
+    bare: Yard, clock: FakeClock
+) -> None:
     def at(number: int) -> Declaration:
         image = ImageSpec(files={"/etc/number": str(number)})
         return declared(WEB, templates=(TemplateSpec("base", image=image, keep_generations=1),))
@@ -92,7 +98,9 @@ def test_a_plan_knows_which_generations_nobody_needs_afterwards(bare: Yard, cloc
     assert told(bare.site(at(3), check=True)) == []
 
 
-def test_what_is_not_declared_any_more_goes_when_asked(bare: Yard, uri: str, tmp_path: Path) -> None:
+def test_what_is_not_declared_any_more_goes_when_asked(
+    bare: Yard, uri: str, tmp_path: Path
+) -> None:
     old = TemplateSpec("old")
     bare.site(declared(CI, WEB, FleetSpec("gone", "old"), templates=(TemplateSpec("base"), old)))
     bare.host(SingleSpec("alone", "base"))
@@ -108,7 +116,9 @@ def test_what_is_not_declared_any_more_goes_when_asked(bare: Yard, uri: str, tmp
     assert not bare.site(declared(CI, prune="yes")).changed
 
 
-def test_who_leased_a_host_keeps_it_when_its_fleet_is_not_declared_any_more(bare: Yard, clock: FakeClock) -> None:
+def test_who_leased_a_host_keeps_it_when_its_fleet_is_not_declared_any_more(
+    bare: Yard, clock: FakeClock
+) -> None:
     old = TemplateSpec("old")
     both = (TemplateSpec("base"), old)
     bare.site(declared(CI, FleetSpec("gone", "old", count=2), templates=both))
@@ -119,7 +129,11 @@ def test_who_leased_a_host_keeps_it_when_its_fleet_is_not_declared_any_more(bare
     assert not bare.site(rest).changed
     assert lease.host in names(bare)
     clock.sleep(601)
-    assert told(bare.site(rest, check=True)) == told(bare.site(rest)) == [f"destroy {lease.host}", "destroy old"]
+    assert (
+        told(bare.site(rest, check=True))
+        == told(bare.site(rest))
+        == [f"destroy {lease.host}", "destroy old"]
+    )
 
 
 def test_a_fleet_that_is_declared_absent_goes_with_its_leases(bare: Yard) -> None:
@@ -141,11 +155,17 @@ def test_fleet_that_is_not_declared_is_deleted_only_when_confirmed(bare: Yard, c
     assert {t["name"] for t in bare.templates()} == {"base", "old"}
 
 
-@pytest.mark.parametrize("explicit", [
-    declared(CI, absent_fleets=(("default", "web"),), prune="yes"), declared(CI, replace(WEB, count=0), prune="yes"),
-    declared(CI, prune="force"),
-])  # fmt: skip
-def test_fleet_that_is_declared_absent_or_empty_is_deleted(bare: Yard, explicit: Declaration) -> None:
+@pytest.mark.parametrize(
+    "explicit",
+    [
+        declared(CI, absent_fleets=(("default", "web"),), prune="yes"),
+        declared(CI, replace(WEB, count=0), prune="yes"),
+        declared(CI, prune="force"),
+    ],
+)
+def test_fleet_that_is_declared_absent_or_empty_is_deleted(
+    bare: Yard, explicit: Declaration
+) -> None:
     bare.site(BOTH)
     assert told(bare.site(explicit)) == ["destroy web-1"]
 
@@ -157,7 +177,10 @@ def test_fleet_that_is_not_declared_is_deleted_by_a_saved_plan(bare: Yard, tmp_p
     bare.context = replace(bare.context, progress=lines.append)
     assert told(bare.site(rest, check=True, save_plan=path)) == ["destroy web-1"]
     (line,) = lines
-    assert "the plan deletes 1 of 3 hosts because their fleets are not declared: fleet web of tenant default" in line
+    assert (
+        "the plan deletes 1 of 3 hosts because their fleets are not declared: fleet web of tenant "
+        "default" in line
+    )
     with pytest.raises(OperationRefused, match="Nothing was changed"):
         bare.site(rest, save_plan=tmp_path / "other.json")
     assert told(bare.site(rest, only_if=path)) == ["destroy web-1"]
@@ -180,8 +203,11 @@ def test_an_empty_declaration_takes_nothing_unless_forced(bare: Yard) -> None:
     assert not bare.site(declared(templates=(), prune="yes")).changed
     assert not bare.site(declared(prune="yes")).changed
     assert told(bare.site(declared(templates=(), prune="force"))) == [
-        "destroy ci-1", "destroy ci-2", "destroy web-1", "destroy base"
-    ]  # fmt: skip
+        "destroy ci-1",
+        "destroy ci-2",
+        "destroy web-1",
+        "destroy base",
+    ]
     assert bare.hosts() == bare.templates() == []
 
 
@@ -198,7 +224,9 @@ def test_a_template_under_a_host_of_its_own_stays(bare: Yard) -> None:
 def test_no_template_goes_while_something_cannot_be_read(bare: Yard, tmp_path: Path) -> None:
     bare.site(declared(CI, templates=(TemplateSpec("base"), TemplateSpec("old"))))
     state = tmp_path / "hypervisor"
-    state.write_text(state.read_text() + json.dumps(["stockyard.default.lost", {"record": "garbage"}]) + "\n")
+    state.write_text(
+        state.read_text() + json.dumps(["stockyard.default.lost", {"record": "garbage"}]) + "\n"
+    )
     assert not bare.site(declared(CI, prune="yes")).changed
     assert len(bare.templates()) == 2
 
@@ -230,15 +258,30 @@ OLD = (("default", "old"),)
 
 
 @pytest.mark.parametrize("check", [True, False])
-@pytest.mark.parametrize(("wrong", "said"), [
-    (declared(CI, FleetSpec("a", "not-there")), "fleet a: it needs template not-there"),
-    (declared(FleetSpec("a", "no"), FleetSpec("b", "nor")), "fleet a: .* template no,.*fleet b needs template nor"),
-    (declared(CI, FleetSpec("a", "base", tenant="other")), "fleet a: it needs template base"),
-    (declared(CI, FleetSpec("a", "old"), absent_templates=OLD), "fleet a: it needs template old"),
-    (declared(CI, FleetSpec("a", "base", host=IN_POOL)), "fleet a: it needs pool none"),
-    (declared(CI, pools=(PoolTerm(PoolSpec("in", parent="none")),)), "pool in: it needs pool none"),
-    (declared(CI, volumes=(VolumeTerm(VolumeSpec("copy", source="none")),)), "volume copy: it needs volume none"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (declared(CI, FleetSpec("a", "not-there")), "fleet a: it needs template not-there"),
+        (
+            declared(FleetSpec("a", "no"), FleetSpec("b", "nor")),
+            "fleet a: .* template no,.*fleet b needs template nor",
+        ),
+        (declared(CI, FleetSpec("a", "base", tenant="other")), "fleet a: it needs template base"),
+        (
+            declared(CI, FleetSpec("a", "old"), absent_templates=OLD),
+            "fleet a: it needs template old",
+        ),
+        (declared(CI, FleetSpec("a", "base", host=IN_POOL)), "fleet a: it needs pool none"),
+        (
+            declared(CI, pools=(PoolTerm(PoolSpec("in", parent="none")),)),
+            "pool in: it needs pool none",
+        ),
+        (
+            declared(CI, volumes=(VolumeTerm(VolumeSpec("copy", source="none")),)),
+            "volume copy: it needs volume none",
+        ),
+    ],
+)
 def test_what_needs_a_thing_that_is_not_there_is_refused_before_anything_is_made(
     bare: Yard, wrong: Declaration, said: str, check: bool
 ) -> None:
@@ -259,16 +302,27 @@ def test_a_copy_that_is_there_needs_its_source_no_more(bare: Yard) -> None:
 def test_pools_are_not_inside_themselves() -> None:
     inside = {"a": "b", "b": "c", "c": "a", "d": "a"}
     with pytest.raises(InvalidInput, match="pool a: it would be inside itself"):
-        declared(pools=tuple(PoolTerm(PoolSpec(name, parent=parent)) for name, parent in inside.items()))
+        declared(
+            pools=tuple(PoolTerm(PoolSpec(name, parent=parent)) for name, parent in inside.items())
+        )
 
 
 @pytest.mark.parametrize("bind", ["127.0.0.1", EVERYWHERE])
 def test_two_fleets_do_not_publish_the_same_port(bind: str) -> None:
     host = HostSpec(bind="127.0.0.1", ports=(8080,))
-    one, two = FleetSpec("one", "base", host=host), FleetSpec("two", "base", host=replace(host, bind=bind))
-    with pytest.raises(InvalidInput, match=r"fleet two: port 8080 cannot be published on .*another fleet"):
+    one, two = (
+        FleetSpec("one", "base", host=host),
+        FleetSpec("two", "base", host=replace(host, bind=bind)),
+    )
+    with pytest.raises(
+        InvalidInput, match=r"fleet two: port 8080 cannot be published on .*another fleet"
+    ):
         declared(one, two)
-    declared(one, replace(two, host=HostSpec(bind="127.0.0.2", ports=(8080,))), replace(two, name="off", count=0))
+    declared(
+        one,
+        replace(two, host=HostSpec(bind="127.0.0.2", ports=(8080,))),
+        replace(two, name="off", count=0),
+    )
 
 
 def test_what_is_there_need_not_be_declared(bare: Yard) -> None:
@@ -276,9 +330,9 @@ def test_what_is_there_need_not_be_declared(bare: Yard) -> None:
     bare.pool(PoolSpec("outer"))
     inner = PoolTerm(PoolSpec("inner", parent="outer"))
     fleet = FleetSpec("a", "old", host=HostSpec(pool="inner"))
-    assert told(bare.site(declared(fleet, FleetSpec("none", "nowhere", count=0), pools=(inner,)))) == [
-        "create inner", "build base", "create a-1"
-    ]  # fmt: skip
+    assert told(
+        bare.site(declared(fleet, FleetSpec("none", "nowhere", count=0), pools=(inner,)))
+    ) == ["create inner", "build base", "create a-1"]
 
 
 @pytest.mark.parametrize("check", [True, False])
@@ -289,7 +343,9 @@ def test_what_stays_because_nothing_is_declared_is_told(
     lines: list[str] = []
     with Yard(uri, pki_dir=str(tmp_path / "pki"), clock=clock, progress=lines.append) as yard:
         assert not yard.site(declared(prune="yes"), check=check).changed
-    assert lines == ["no fleets are declared, more likely lost than meant: ci, web will stay (prune: force)"]
+    assert lines == [
+        "no fleets are declared, more likely lost than meant: ci, web will stay (prune: force)"
+    ]
 
 
 # Saved plans
@@ -331,7 +387,9 @@ def test_a_plan_is_refused_when_the_declaration_changed(bare: Yard, saved: Path)
         bare.site(declared(replace(CI, count=4), MORE.fleets[1].spec), only_if=saved)
 
 
-def test_a_plan_is_refused_when_its_template_is_another_one(bare: Yard, saved: Path, clock: FakeClock) -> None:
+def test_a_plan_is_refused_when_its_template_is_another_one(
+    bare: Yard, saved: Path, clock: FakeClock
+) -> None:
     clock.sleep(1)
     bare.template(TemplateSpec("base", image=ImageSpec(packages=("busybox",))))
     clock.sleep(1)
@@ -364,12 +422,16 @@ def test_a_plan_that_is_not_there_changes_nothing(bare: Yard, tmp_path: Path) ->
     assert bare.hosts() == []
 
 
-def test_a_plan_costs_no_more_observations_the_more_there_is(bare: Yard, hypervisor: FaultyProvider) -> None:
+def test_a_plan_costs_no_more_observations_the_more_there_is(
+    bare: Yard, hypervisor: FaultyProvider
+) -> None:
     seen = []
     for count in (1, 12):
         fleets = (replace(CI, count=count), replace(WEB, count=count))
         bare.site(declared(*fleets))
         hypervisor.calls.clear()
         bare.site(declared(*fleets), check=True)
-        seen.append(hypervisor.calls.total() - hypervisor.calls["facts"] - hypervisor.calls["channel"])
+        seen.append(
+            hypervisor.calls.total() - hypervisor.calls["facts"] - hypervisor.calls["channel"]
+        )
     assert seen[0] == seen[1]

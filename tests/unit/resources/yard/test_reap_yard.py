@@ -70,7 +70,11 @@ def test_what_is_over_goes(fleet: Yard, clock: FakeClock) -> None:
     assert dry.plan.diff()["before"][f"host {lease.host}"] == {"phase": "ready"}
     assert keys.exists()
     assert len(names(fleet)) == 3
-    assert plan(fleet.reap())[0] == plan(dry)[0] == f"destroy host {lease.host}: its lease by job ended"
+    assert (
+        plan(fleet.reap())[0]
+        == plan(dry)[0]
+        == f"destroy host {lease.host}: its lease by job ended"
+    )
     assert not keys.exists()
     clock.time += 3600
     assert plan(fleet.reap()) == ["destroy host alone: its time to live is over"]
@@ -92,7 +96,9 @@ def half(fleet: Yard, hypervisor: FaultyProvider, phase: str, name: str = "ci-1"
     return found
 
 
-def test_what_is_half_made_goes_after_a_while(fleet: Yard, hypervisor: FaultyProvider, clock: FakeClock) -> None:
+def test_what_is_half_made_goes_after_a_while(
+    fleet: Yard, hypervisor: FaultyProvider, clock: FakeClock
+) -> None:
     half(fleet, hypervisor, "creating")
     half(fleet, hypervisor, "deleting", "ci-2")
     assert left(fleet.reap(dry_run=True)) == {"ci-1": "it has been creating for 0 s only"}
@@ -133,7 +139,9 @@ def test_what_is_not_over_any_more_when_it_is_held_stays(
     exclusive = hypervisor.inner.exclusive
 
     def mended(name: str, deadline: object) -> object:
-        found = next(h.record for h in hypervisor.inner.observe("stockyard").hosts if h.record.name == "ci-1")
+        found = next(
+            h.record for h in hypervisor.inner.observe("stockyard").hosts if h.record.name == "ci-1"
+        )
         if found.phase != "ready":
             hypervisor.inner.claim(found, phase="ready")
         return exclusive(name, deadline)  # type: ignore[arg-type]
@@ -157,7 +165,9 @@ def test_one_that_cannot_go_does_not_keep_the_others(
 
 @pytest.fixture
 def zoo(fleet: Yard, inner: MemoryProvider) -> Callable[[], dict[str, Machine]]:
-    """A foreign machine with our prefix, one of ours that cannot be read, a copy, and two of another owner."""
+    """A foreign machine with our prefix, one of ours that cannot be read, a copy, and two of
+    another owner.
+    """
     other = host_record(owner="other", name="theirs", phase="deleting", created=1.0)
     damaged = next(h.record for h in inner.observe("stockyard").hosts if h.record.name == "ci-2")
     with inner.state.change() as machines:
@@ -206,7 +216,9 @@ def test_a_file_of_nobodys_is_not_taken_while_a_machine_cannot_be_read(
     assert not [action for action in plan(done) if "disks" in action]
 
 
-def test_files_that_nothing_refers_to_go(fleet: Yard, inner: MemoryProvider, tmp_path: Path) -> None:
+def test_files_that_nothing_refers_to_go(
+    fleet: Yard, inner: MemoryProvider, tmp_path: Path
+) -> None:
     gone = next(h.record for h in inner.observe("stockyard").hosts if h.record.name == "ci-1")
     with inner.state.change() as machines:
         del machines[gone.domain]
@@ -224,7 +236,9 @@ def test_files_that_nothing_refers_to_go(fleet: Yard, inner: MemoryProvider, tmp
     assert len(names(fleet)) == 2
 
 
-def test_what_is_left_on_the_controller_goes(fleet: Yard, clock: FakeClock, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_left_on_the_controller_goes(
+    fleet: Yard, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     home = fleet.context.pki("default").directory
     lease = fleet.lease("ci", holder="me", duration=60)
     living = fleet.lease("ci", holder="me", duration=7200)

@@ -8,7 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from stockyard import Busy, FleetSpec, HypervisorError, SingleSpec, StockyardError, TemplateSpec, Yard
+from stockyard import (
+    Busy,
+    FleetSpec,
+    HypervisorError,
+    SingleSpec,
+    StockyardError,
+    TemplateSpec,
+    Yard,
+)
 from stockyard.clock import Deadline
 from tests.support import FaultyProvider
 
@@ -67,7 +75,10 @@ def test_a_neighbours_yard_stays(yard: Yard, uri: str, tmp_path: Path) -> None:
 
 def test_what_somebody_works_on_is_busy(yard: Yard) -> None:
     fill(yard)
-    with yard.context.provider.exclusive("stockyard.default.fleet.ci", Deadline(1)), pytest.raises(Busy):
+    with (
+        yard.context.provider.exclusive("stockyard.default.fleet.ci", Deadline(1)),
+        pytest.raises(Busy),
+    ):
         yard.teardown()
     yard.teardown()
     assert yard.hosts() == []

@@ -3,6 +3,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The identity agent: runs in the guest, frozen while it waits, and makes a fork a host of its own.
 
-The same files are imported by the SDK's tests and copied into guest images. They use only the standard library and
-``cryptography``, and nothing of the rest of the SDK.
+The same files are imported by the SDK's tests and copied into guest images. They use only the
+standard library and ``cryptography``, and nothing of the rest of the SDK.
 """

@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Making a fork a host of its own: the order of things, and every file that is written.
 
-The order is the point: the kernel's generator is fed and reseeded before anything secret is made, and nothing opens the
-network before the identity is whole and on disk. Keys are made from the kernel's bytes directly, never by a generator
-that lived in this process across the freeze.
+The order is the point: the kernel's generator is fed and reseeded before anything secret is made,
+and nothing opens the network before the identity is whole and on disk. Keys are made from the
+kernel's bytes directly, never by a generator that lived in this process across the freeze.
 """
 
 from __future__ import annotations
@@ -53,7 +53,11 @@ class Identity:
                 found = json.load(handle)
         except FileNotFoundError:
             return None
-        return found if isinstance(found, dict) and os.path.exists(self._path(STATE, "tls/cert.pem")) else None
+        return (
+            found
+            if isinstance(found, dict) and os.path.exists(self._path(STATE, "tls/cert.pem"))
+            else None
+        )
 
     def identify(self, request: dict[str, Any]) -> dict[str, Any]:
         """Become the host that the request names; answer with the public halves of the new keys."""
@@ -74,7 +78,11 @@ class Identity:
         audit.append("ssh-key")
         csr = self._tls_key(request["hostname"])
         audit.append("tls-key")
-        kept = {"uuid": request["uuid"], "hostname": request["hostname"], "network": request["network"]}
+        kept = {
+            "uuid": request["uuid"],
+            "hostname": request["hostname"],
+            "network": request["network"],
+        }
         self._write(f"{STATE}/identity.json", json.dumps(kept))
         if request.get("engine_identity") == "unique":
             self.effects.restart_engine()
@@ -82,7 +90,9 @@ class Identity:
         return {"ssh_host_key": ssh_key, "csr": csr, "mac": mac, "audit": audit}
 
     def let_in(self, request: dict[str, Any]) -> dict[str, Any]:
-        """In a template that is made: let the holder of a key log in. :meth:`let_out` throws the host key away."""
+        """In a template that is made: let the holder of a key log in. :meth:`let_out` throws the
+        host key away.
+        """
         self._network(request["network"])
         self._authorize(request["authorized_keys"])
         return {"ssh_host_key": self._ssh_host_key("template")}
@@ -107,10 +117,11 @@ class Identity:
         return {"csr": _request_of(key, (self.known() or {})["hostname"])}
 
     def admit(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Take the signed certificate, whose authority it is and what that revoked, and let the TLS front start.
+        """Take the signed certificate, whose authority it is and what that revoked, and let the TLS
+        front start.
 
-        In a host whose front was let go before, the front takes up the new files; ``cut`` makes it hang up on everybody
-        who is connected now.
+        In a host whose front was let go before, the front takes up the new files; ``cut`` makes it
+        hang up on everybody who is connected now.
         """
         self._write(f"{STATE}/tls/ca.pem", request["ca"])
         self._write(f"{STATE}/tls/crl.pem", request["crl"])
@@ -166,7 +177,9 @@ class Identity:
     def _names(self, request: dict[str, Any]) -> None:
         self.effects.set_hostname(request["hostname"])
         self._write("etc/hostname", request["hostname"] + "\n")
-        self._write("etc/hosts", f"127.0.0.1 localhost\n127.0.1.1 {request['hostname']}\n::1 localhost\n")
+        self._write(
+            "etc/hosts", f"127.0.0.1 localhost\n127.0.1.1 {request['hostname']}\n::1 localhost\n"
+        )
         self._write("etc/machine-id", request["machine_id"] + "\n", 0o444)
         # D-Bus: one machine, one ID; a link keeps them from ever differing.
         dbus = self._path("var/lib/dbus/machine-id")
@@ -179,15 +192,20 @@ class Identity:
 
     def _network(self, network: dict[str, Any]) -> str:
         mac = self.effects.set_mac(network["interface"], network["mac"])
-        self.effects.set_address(network["interface"], network["address"], network["netmask"], network["gateway"])
+        self.effects.set_address(
+            network["interface"], network["address"], network["netmask"], network["gateway"]
+        )
         if network.get("nameserver"):
-            # Docker copies both lines into containers. Resolvers that ignore a refusal give up after a second.
+            # Docker copies both lines into containers. Resolvers that ignore a refusal give up
+            # after a second.
             options = "options timeout:1 attempts:1\n" if _closed(network) else ""
             self._write("etc/resolv.conf", f"nameserver {network['nameserver']}\n{options}")
         return mac
 
     def _environment(self, proxy: str, address: str) -> None:
-        """Tell logins, and dockerd when it starts, of a proxy; whatever the image says there stays."""
+        """Tell logins, and dockerd when it starts, of a proxy; whatever the image says
+        there stays.
+        """
         if not proxy:
             return
         target = self._path("etc/environment")
@@ -195,26 +213,39 @@ class Identity:
         if os.path.exists(target):
             with open(target, encoding="utf-8") as handle:
                 old = handle.read().rstrip("\n") + "\n"
-        values = {"http_proxy": proxy, "https_proxy": proxy, "no_proxy": f"localhost,127.0.0.1,{address}"}
-        lines = [f"{name}={value}\n" for key, value in values.items() for name in (key, key.upper())]
+        values = {
+            "http_proxy": proxy,
+            "https_proxy": proxy,
+            "no_proxy": f"localhost,127.0.0.1,{address}",
+        }
+        lines = [
+            f"{name}={value}\n" for key, value in values.items() for name in (key, key.upper())
+        ]
         self._write("etc/environment", old.lstrip("\n") + "".join(lines))
 
     def _ssh_host_key(self, hostname: str) -> str:
         key = ed25519.Ed25519PrivateKey.from_private_bytes(self.effects.random(32))
         private = key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.OpenSSH,
+            serialization.NoEncryption(),
         )
-        public = key.public_key().public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
+        public = key.public_key().public_bytes(
+            serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
+        )
         self._write(HOST_KEY, private.decode(), 0o600)
         self._write(f"{HOST_KEY}.pub", f"{public.decode()} root@{hostname}\n")
         return public.decode()
 
     def _tls_key(self, hostname: str) -> str:
-        # 64 random bits more than the order needs make the bias of the reduction negligible (FIPS 186-5, A.2.1).
+        # 64 random bits more than the order needs make the bias of the reduction negligible (FIPS
+        # 186-5, A.2.1).
         secret = int.from_bytes(self.effects.random(40), "big") % (P256_ORDER - 1) + 1
         key = ec.derive_private_key(secret, ec.SECP256R1())
         private = key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
         )
         self._write(f"{STATE}/tls/key.pem", private.decode(), 0o600, "stockyard-tls")
         return _request_of(key, hostname)
@@ -227,7 +258,9 @@ class Identity:
         target = self._path(path)
         os.makedirs(os.path.dirname(target), mode=0o755, exist_ok=True)
         beside = target + ".new"
-        with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w", encoding="utf-8") as handle:
+        with open(
+            os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w", encoding="utf-8"
+        ) as handle:
             os.fchmod(handle.fileno(), mode)
             handle.write(text)
         if user:
@@ -238,7 +271,8 @@ class Identity:
 def _closed(network: dict[str, Any]) -> bool:
     """Return whether a guest has no way out: it asks itself for names, and nothing answers.
 
-    Without any server of names Docker would give containers public ones, and lookups would time out.
+    Without any server of names Docker would give containers public ones, and lookups would time
+    out.
     """
     return bool(network.get("nameserver") == network["address"])
 

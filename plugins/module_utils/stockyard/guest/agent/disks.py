@@ -1,7 +1,9 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Disks of a Linux guest: found by their serial numbers, looked at by their bytes, and worked on by e2fsprogs."""
+"""Disks of a Linux guest: found by their serial numbers, looked at by their bytes, and worked on by
+e2fsprogs.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +15,14 @@ import time
 from .volumes import BLANK, FILESYSTEM, SEALED
 
 BLOCKS = "/sys/block"
-# What the SCSI identifiers of volumes begin with on VMware, before the serial number: its own mark, then one of ours.
+# What the SCSI identifiers of volumes begin with on VMware, before the serial number: its own mark,
+# then one of ours.
 NAA = "6000c295cd00"
 MOUNTS = "/proc/self/mountinfo"
 POLL = 0.05
 LOOKED_AT, SAMPLES, SAMPLE = 4 << 20, 64, 4096
-# struct ext4_super_block of fs/ext4/ext4.h: where it is, its magic number, how many blocks, of which size.
+# struct ext4_super_block of fs/ext4/ext4.h: where it is, its magic number, how many blocks, of
+# which size.
 SUPERBLOCK, MAGIC_AT, MAGIC = 1024, 0x38, 0xEF53
 BLOCKS_LOW, BLOCK_SIZE, BLOCKS_HIGH, FEATURES, BITS_64 = 0x04, 0x18, 0x150, 0x60, 0x80
 # e2fsck(8): 1 is "errors corrected".
@@ -42,7 +46,9 @@ class LinuxDisks:
                 if _is(f"{BLOCKS}/{name}", serial) and os.path.exists(f"/dev/{name}"):
                     return f"/dev/{name}"
             if time.monotonic() > end:
-                raise TimeoutError(f"no disk with serial number {serial} appeared within {patience:g} s")
+                raise TimeoutError(
+                    f"no disk with serial number {serial} appeared within {patience:g} s"
+                )
             time.sleep(POLL)
 
     def content(self, device: str) -> str:
@@ -58,13 +64,27 @@ class LinuxDisks:
                 (max(0, size - LOOKED_AT), LOOKED_AT),
                 *((n, SAMPLE) for n in range(0, size, step)),
             ]
-            return UNKNOWN if any(_at(disk.fileno(), at, length).strip(b"\0") for at, length in places) else BLANK
+            return (
+                UNKNOWN
+                if any(_at(disk.fileno(), at, length).strip(b"\0") for at, length in places)
+                else BLANK
+            )
 
     def seal(self, device: str, key: str) -> None:
         # The key is of 256 random bits: stretching it would only cost time.
         quick = ["--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000"]
         _run(
-            ["cryptsetup", "luksFormat", "--batch-mode", "--type", "luks2", *quick, "--key-file", "-", device],
+            [
+                "cryptsetup",
+                "luksFormat",
+                "--batch-mode",
+                "--type",
+                "luks2",
+                *quick,
+                "--key-file",
+                "-",
+                device,
+            ],
             FSCK,
             key,
         )
@@ -75,7 +95,8 @@ class LinuxDisks:
         if os.path.exists(place):
             _unlocked(["resize", name], key)
         else:
-            # What is deleted on it is given back to the hypervisor, who sees which blocks are in use.
+            # What is deleted on it is given back to the hypervisor, who sees which blocks are in
+            # use.
             _unlocked(["open", "--allow-discards", device, name], key)
         return f"/dev/{os.path.basename(os.path.realpath(place))}"
 
@@ -85,15 +106,21 @@ class LinuxDisks:
             _run(["cryptsetup", "close", name], LONG)
 
     def make(self, device: str, uuid: str) -> None:
-        # The kernel makes the tables later, by telling the disk that they are zero: that allocates nothing.
+        # The kernel makes the tables later, by telling the disk that they are zero: that allocates
+        # nothing.
         lazy = "lazy_itable_init=1,lazy_journal_init=1"
         _run(["mkfs.ext4", "-q", "-F", "-m", "0", "-U", uuid, "-E", lazy, device], LONG)
         os.sync()
 
     def check(self, device: str) -> None:
-        done = subprocess.run(["e2fsck", "-p", device], capture_output=True, text=True, timeout=FSCK, check=False)
+        done = subprocess.run(
+            ["e2fsck", "-p", device], capture_output=True, text=True, timeout=FSCK, check=False
+        )
         if done.returncode > MENDED:
-            raise OSError(f"e2fsck of {device} ended with {done.returncode}: {(done.stdout + done.stderr)[-500:]}")
+            raise OSError(
+                f"e2fsck of {device} ended with {done.returncode}: "
+                f"{(done.stdout + done.stderr)[-500:]}"
+            )
 
     def mounted(self, path: str) -> str:
         number = ""
@@ -101,7 +128,11 @@ class LinuxDisks:
             for words in map(str.split, handle):
                 if words[4] == path:
                     number = words[2]
-        return f"/dev/{os.path.basename(os.path.realpath(f'/sys/dev/block/{number}'))}" if number else ""
+        return (
+            f"/dev/{os.path.basename(os.path.realpath(f'/sys/dev/block/{number}'))}"
+            if number
+            else ""
+        )
 
     def mount(self, device: str, path: str) -> None:
         # What is deleted on it is given back to the hypervisor.
@@ -144,8 +175,13 @@ def _at(handle: int, offset: int, length: int) -> bytes:
 
 
 def _is(block: str, serial: str) -> bool:
-    """Whether a disk is the one: a virtio disk has a serial number, a SCSI disk of VMware's a world wide name."""
-    return serial in (_text(f"{block}/serial"), _text(f"{block}/device/wwid").lower().removeprefix(f"naa.{NAA}"))
+    """Whether a disk is the one: a virtio disk has a serial number, a SCSI disk of VMware's a world
+    wide name.
+    """
+    return serial in (
+        _text(f"{block}/serial"),
+        _text(f"{block}/device/wwid").lower().removeprefix(f"naa.{NAA}"),
+    )
 
 
 def _text(path: str) -> str:
@@ -168,10 +204,16 @@ def _run(argv: list[str], patience: float, said: str = "") -> None:
 
 
 def _ran(argv: list[str], patience: float, said: str) -> subprocess.CompletedProcess[str]:
-    """Run a program. What is secret it is told on its standard input, where no list of processes shows it."""
-    return subprocess.run(argv, input=said, capture_output=True, text=True, timeout=patience, check=False)
+    """Run a program. What is secret it is told on its standard input, where no list of processes
+    shows it.
+    """
+    return subprocess.run(
+        argv, input=said, capture_output=True, text=True, timeout=patience, check=False
+    )
 
 
 def _check(name: str, done: subprocess.CompletedProcess[str]) -> None:
     if done.returncode:
-        raise OSError(f"{name} ended with {done.returncode}: {(done.stderr or done.stdout).strip()[-500:]}")
+        raise OSError(
+            f"{name} ended with {done.returncode}: {(done.stderr or done.stdout).strip()[-500:]}"
+        )

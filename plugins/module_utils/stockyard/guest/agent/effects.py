@@ -1,7 +1,8 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the agent does to the running kernel and to other processes, apart from what it writes to files.
+"""What the agent does to the running kernel and to other processes, apart from what it writes to
+files.
 
 A port of its own, so that the whole of the agent can be run in a directory, without a guest.
 """
@@ -52,7 +53,8 @@ FRONT_PROCESSES = f"{UNITS}/stockyard-tls.service/cgroup.procs"
 HURRIED = ("stockyard-agent.service", "stockyard-tls.service")
 # OpenSSH's connections by systemd's socket, and what logind makes of them where it is there.
 SESSIONS = ("ssh.service", "ssh@*.service", "sshd@*.service", "session-*.scope")
-# Debian's ssh.service has KillMode=process: stopping it ends the listener alone. The file: the kernel's cgroup-v2.rst.
+# Debian's ssh.service has KillMode=process: stopping it ends the listener alone. The file: the
+# kernel's cgroup-v2.rst.
 LEFT_BEHIND = f"{UNITS}/ssh.service/cgroup.kill"
 ANY = "0.0.0.0"  # noqa: S104  # no socket: the default route's destination
 
@@ -61,10 +63,14 @@ class Effects(Protocol):
     """What the agent asks of the running system."""
 
     def reseed(self, entropy: bytes) -> None:
-        """Feed the kernel's generator and make it reseed now; then those of this process: OpenSSL's and Python's."""
+        """Feed the kernel's generator and make it reseed now; then those of this process: OpenSSL's
+        and Python's.
+        """
 
     def draw(self) -> dict[str, str]:
-        """A fresh draw from every generator that lives in this process, and from the kernel's, in hex."""
+        """A fresh draw from every generator that lives in this process, and from the kernel's, in
+        hex.
+        """
 
     def random(self, count: int) -> bytes:
         """Random bytes straight from the kernel."""
@@ -106,7 +112,9 @@ class Effects(Protocol):
         """Restart dockerd with an engine ID of its own."""
 
     def end_sessions(self, user: str, interface: str) -> None:
-        """End all logins of a user and what was started from them; the interface goes down and has no address."""
+        """End all logins of a user and what was started from them; the interface goes down and has
+        no address.
+        """
 
 
 class LinuxEffects:
@@ -138,7 +146,11 @@ class LinuxEffects:
         wait_for_path(f"/sys/class/net/{interface}")
         wanted = bytes.fromhex(mac.replace(":", ""))
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-            fcntl.ioctl(sock, SIOCSIFHWADDR, struct.pack("16sH14s8x", interface.encode(), ARPHRD_ETHER, wanted))
+            fcntl.ioctl(
+                sock,
+                SIOCSIFHWADDR,
+                struct.pack("16sH14s8x", interface.encode(), ARPHRD_ETHER, wanted),
+            )
             answer = fcntl.ioctl(sock, SIOCGIFHWADDR, struct.pack("16s24x", interface.encode()))
         return ":".join(f"{byte:02x}" for byte in answer[18:24])
 
@@ -147,7 +159,9 @@ class LinuxEffects:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
             fcntl.ioctl(sock, SIOCSIFADDR, struct.pack("16s16s8x", name, _inet(address)))
             fcntl.ioctl(sock, SIOCSIFNETMASK, struct.pack("16s16s8x", name, _inet(netmask)))
-            flags = struct.unpack("16sH22x", fcntl.ioctl(sock, SIOCGIFFLAGS, struct.pack("16s24x", name)))[1]
+            flags = struct.unpack(
+                "16sH22x", fcntl.ioctl(sock, SIOCGIFFLAGS, struct.pack("16s24x", name))
+            )[1]
             fcntl.ioctl(sock, SIOCSIFFLAGS, struct.pack("16sH22x", name, flags | IFF_UP))
             if gateway:
                 self._default_route(sock, gateway)
@@ -194,14 +208,16 @@ class LinuxEffects:
         os.replace(f"{GATE}.new", GATE)
 
     def reload_front(self, cut: bool) -> None:
-        # stunnel(8): SIGHUP reloads the configuration with all its files, for new connections; what is connected stays.
-        # When it ends, systemd starts it again. One that is only being started ends by either, and reads the new files.
+        # stunnel(8): SIGHUP reloads the configuration with all its files, for new connections; what
+        # is connected stays. When it ends, systemd starts it again. One that is only being started
+        # ends by either, and reads the new files.
         for pid in _words(FRONT_PROCESSES):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(int(pid), signal.SIGTERM if cut else signal.SIGHUP)
 
     def hurry(self, on: bool) -> None:
-        # A nice value counts within a unit's cgroup alone. Where the kernel allows no such thing, it only takes longer.
+        # A nice value counts within a unit's cgroup alone. Where the kernel allows no such thing,
+        # it only takes longer.
         policy, priority = (os.SCHED_RR, 1) if on else (os.SCHED_OTHER, 0)
         for unit in HURRIED:
             for thread in _words(f"{UNITS}/{unit}/cgroup.threads"):
@@ -220,7 +236,9 @@ class LinuxEffects:
         for path in ("/etc/docker/key.json", "/var/lib/docker/engine-id"):
             if os.path.exists(path):
                 os.unlink(path)
-        if subprocess.run(["systemctl", "start", "docker.service"], check=False, timeout=120).returncode:
+        if subprocess.run(
+            ["systemctl", "start", "docker.service"], check=False, timeout=120
+        ).returncode:
             raise RuntimeError(f"docker.service failed: {units.last_words('docker.service')}")
 
     def end_sessions(self, user: str, interface: str) -> None:
@@ -230,12 +248,17 @@ class LinuxEffects:
         own = f"user@{pwd.getpwnam(user).pw_uid}.service"
         subprocess.run(["systemctl", "stop", *SESSIONS, own], check=True, timeout=120)
         # No file: nothing was left.
-        with contextlib.suppress(FileNotFoundError), open(LEFT_BEHIND, "w", encoding="ascii") as handle:
+        with (
+            contextlib.suppress(FileNotFoundError),
+            open(LEFT_BEHIND, "w", encoding="ascii") as handle,
+        ):
             handle.write("1")
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
             name = interface.encode()
             fcntl.ioctl(sock, SIOCSIFADDR, struct.pack("16s16s8x", name, _inet(ANY)))
-            flags = struct.unpack("16sH22x", fcntl.ioctl(sock, SIOCGIFFLAGS, struct.pack("16s24x", name)))[1]
+            flags = struct.unpack(
+                "16sH22x", fcntl.ioctl(sock, SIOCGIFFLAGS, struct.pack("16s24x", name))
+            )[1]
             fcntl.ioctl(sock, SIOCSIFFLAGS, struct.pack("16sH22x", name, flags & ~IFF_UP))
 
 
@@ -267,7 +290,8 @@ def _replace(path: str, content: bytes) -> None:
 
 
 def wait_for_path(path: str) -> None:
-    """Wait for something that udev makes; on a busy machine that takes longer than systemd waits for a device.
+    """Wait for something that udev makes; on a busy machine that takes longer than systemd waits
+    for a device.
 
     :raises TimeoutError: when it never comes.
     """

@@ -46,7 +46,9 @@ def ping(connection: http.client.HTTPConnection) -> str:
 
 
 def probe() -> dict[str, object]:
-    """Ask dockerd itself, past the TLS front and the reader. Return whether it answers, and the error if not."""
+    """Ask dockerd itself, past the TLS front and the reader. Return whether it answers, and the
+    error if not.
+    """
     path = OWN_SOCKET if os.path.exists(OWN_SOCKET) else SOCKET
     try:
         ping(UnixConnection(path))

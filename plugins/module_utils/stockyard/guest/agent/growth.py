@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """After a host was given more memory, or less: limits in per cent are counted anew.
 
-systemd makes bytes of a percentage when it reads a unit, and a fork's systemd read its units in the template.
+systemd makes bytes of a percentage when it reads a unit, and a fork's systemd read its units in the
+template.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ PERCENTAGES = ("memory_percent", "container_memory_percent")
 def recount(root: str, memory_mib: int) -> dict[str, bool]:
     """Have systemd count again what it has limits for; nothing where there are none in per cent.
 
-    :param memory_mib: what the machine has. udev takes memory into use some time after it was plugged in.
+    :param memory_mib: what the machine has. udev takes memory into use some time after it was
+        plugged in.
     """
     if not _in_percent(root):
         return {"recounted": False}
@@ -38,7 +40,11 @@ def used_mib(root: str) -> int:
     """Memory that the kernel has in use, or for the devices and itself, in MiB."""
     folder = os.path.join(root, BLOCKS)
     size = int(_read(os.path.join(folder, "block_size_bytes")), 16)
-    states = [os.path.join(folder, name, "state") for name in os.listdir(folder) if name.startswith("memory")]
+    states = [
+        os.path.join(folder, name, "state")
+        for name in os.listdir(folder)
+        if name.startswith("memory")
+    ]
     return sum(_read(path) == "online" for path in states) * size >> 20
 
 

@@ -3,12 +3,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The agent's line to its controller on vSphere: two values that both sides can read and write.
 
-``guestinfo.stockyard.request`` is the controller's, ``guestinfo.stockyard.answer`` the guest's. Each holds one message
-of :mod:`.wire`, in base64, or nothing of worth. A request is new when its ``id`` is not the one that was taken last;
-its answer has the same ``id``. Every process in the guest can read both, for as long as they are there, so nothing
-secret goes over them but entropy, which is mixed into the kernel's own and of no use once it was: the agent overwrites
-a request as soon as it has taken it, and the controller an answer with its next request. Answers are public. Values
-cannot be deleted.
+``guestinfo.stockyard.request`` is the controller's, ``guestinfo.stockyard.answer`` the guest's.
+Each holds one message of :mod:`.wire`, in base64, or nothing of worth. A request is new when its
+``id`` is not the one that was taken last; its answer has the same ``id``. Every process in the
+guest can read both, for as long as they are there, so nothing secret goes over them but entropy,
+which is mixed into the kernel's own and of no use once it was: the agent overwrites a request as
+soon as it has taken it, and the controller an answer with its next request. Answers are public.
+Values cannot be deleted.
 """
 
 from __future__ import annotations
@@ -65,7 +66,9 @@ class Rpctool:
         subprocess.run([TOOL, "instantclone.freeze"], check=True, capture_output=True)
 
     def _run(self, command: str) -> str:
-        done = subprocess.run([TOOL, command], check=True, capture_output=True, timeout=TOOL_PATIENCE)
+        done = subprocess.run(
+            [TOOL, command], check=True, capture_output=True, timeout=TOOL_PATIENCE
+        )
         return done.stdout.decode("utf-8", "replace")
 
 
@@ -114,7 +117,9 @@ def pack(message: dict[str, Any]) -> str:
     """
     value = base64.b64encode(wire.encode(message)).decode()
     if len(value) > MAX_VALUE:
-        raise wire.WireError(f"a message of {len(value)} bytes is over guestinfo's limit of {MAX_VALUE}")
+        raise wire.WireError(
+            f"a message of {len(value)} bytes is over guestinfo's limit of {MAX_VALUE}"
+        )
     return value
 
 

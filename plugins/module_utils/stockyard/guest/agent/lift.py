@@ -1,10 +1,11 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Lifting the authorization policy's list of images while a template is made, and putting it back before the freeze.
+"""Lifting the authorization policy's list of images while a template is made, and putting it back
+before the freeze.
 
-What its owner puts into a template is not what the list is for: it is for those who have its forks. What is to be put
-back is on disk, so that it is put back after a boot in between too.
+What its owner puts into a template is not what the list is for: it is for those who have its forks.
+What is to be put back is on disk, so that it is put back after a boot in between too.
 """
 
 from __future__ import annotations
@@ -46,7 +47,9 @@ def restore(root: str) -> bool:
 
 
 def _restart() -> None:
-    """The plugin reads its policy when it starts. dockerd asks again for as long as it is not there."""
+    """The plugin reads its policy when it starts. dockerd asks again for as long as it is not
+    there.
+    """
     subprocess.run(["systemctl", "restart", UNIT], check=True, timeout=120)
 
 

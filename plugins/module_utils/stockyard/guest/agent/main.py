@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The agent's loop: reads requests from a virtio-serial port and answers them, one at a time.
 
-It sleeps in ``epoll`` without a time-out: a guest that waits costs nothing, and the freeze finds it there. On VMware
-there is no such port: :mod:`.guestinfo` brings the requests.
+It sleeps in ``epoll`` without a time-out: a guest that waits costs nothing, and the freeze finds it
+there. On VMware there is no such port: :mod:`.guestinfo` brings the requests.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from .effects import LinuxEffects, wait_for_path
 from .volumes import Volumes
 from .warmup import prepare, warm_up
 
-# What this agent understands: 2 can be admitted anew, 3 has volumes, 4 encrypted ones, and counts its limits anew, 5
-# reads and sets its clock.
+# What this agent understands: 2 can be admitted anew, 3 has volumes, 4 encrypted ones, and counts
+# its limits anew, 5 reads and sets its clock.
 AGENT = 5
 PORT = f"/dev/virtio-ports/{wire.PORT_NAME}"
 
@@ -44,15 +44,19 @@ class Agent:
             request = wire.decode(line)
             number = request.get("id")
             return {"id": number, "ok": True, **self._do(request)}
-        except Exception as error:  # noqa: BLE001  # the boundary: the controller learns of it, the next request is served
+        # the boundary: the controller learns of it, the next request is served
+        except Exception as error:  # noqa: BLE001
             _complain()
             return {"id": number, "ok": False, "error": f"{type(error).__name__}: {error}"[:2000]}
 
     def resume(self) -> None:
-        """After a boot: be the host that is on disk. Without its volumes it is closed until the controller opens it."""
+        """After a boot: be the host that is on disk. Without its volumes it is closed until the
+        controller opens it.
+        """
         try:
             self.volumes.resume()
-        except Exception:  # noqa: BLE001  # the boundary: the host is closed, and the controller is told why
+        # the boundary: the host is closed, and the controller is told why
+        except Exception:  # noqa: BLE001
             _complain()
             self.identity.resume(doors=False)
         else:
@@ -76,9 +80,13 @@ class Agent:
             "volume-mount": self.volumes.mount,
             "volume-unmount": self.volumes.unmount,
             "open": lambda _asked: self.identity.reopen(),
-            "unit-failures": lambda _asked: {"failures": units.failures((*units.DOCKER, *units.FRONT))},
+            "unit-failures": lambda _asked: {
+                "failures": units.failures((*units.DOCKER, *units.FRONT))
+            },
             "docker-probe": lambda _asked: engine.probe(),
-            "recount": lambda asked: dict(growth.recount(self.identity.root, int(asked["memory_mib"]))),
+            "recount": lambda asked: dict(
+                growth.recount(self.identity.root, int(asked["memory_mib"]))
+            ),
         }
         operation = request.get("op")
         if not isinstance(operation, str) or operation not in operations:
@@ -86,25 +94,34 @@ class Agent:
         return operations[operation](request)
 
     def _warm_up(self, asked: dict[str, Any]) -> dict[str, Any]:
-        return dict(warm_up(float(asked["timeout"]), bool(asked["docker"]), bool(asked.get("sparse"))))
+        return dict(
+            warm_up(float(asked["timeout"]), bool(asked["docker"]), bool(asked.get("sparse")))
+        )
 
     def _hello(self, request: dict[str, Any]) -> dict[str, Any]:
         known = self.identity.known()
-        status = {"agent": AGENT, "uuid": known["uuid"] if known else "", "missing": self.volumes.missing()}
+        status = {
+            "agent": AGENT,
+            "uuid": known["uuid"] if known else "",
+            "missing": self.volumes.missing(),
+        }
         if "time" in request:
             status["ahead"] = time.time() - float(request["time"])
         return status
 
 
 def _complain() -> None:
-    """Put the error at hand into the journal; <3> is how journald is told that a line is an error."""
+    """Put the error at hand into the journal; <3> is how journald is told that a line
+    is an error.
+    """
     sys.stderr.write("".join(f"<3>{line}\n" for line in traceback.format_exc().splitlines()))
 
 
 def serve(agent: Agent, port: str) -> None:
     """Serve one port for ever.
 
-    The port reports a hang-up for as long as nobody is connected; edge-triggered events say only that this changed.
+    The port reports a hang-up for as long as nobody is connected; edge-triggered events say only
+    that this changed.
     """
     wait_for_path(port)
     handle = os.open(port, os.O_RDWR | os.O_NONBLOCK)

@@ -1,7 +1,9 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a template is given before it is frozen: images in its Docker, then the user's commands, which may use them."""
+"""What a template is given before it is frozen: images in its Docker, then the user's commands,
+which may use them.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ def provision(root: str, end: float) -> list[str]:
 
 
 def load(root: str, end: float) -> list[str]:
-    """Put every image that lies ready into Docker, and take its file away; returns what was loaded."""
+    """Put every image that lies ready into Docker, and take its file away; returns what
+    was loaded.
+    """
     folder = os.path.join(root, PLACE)
     try:
         with open(os.path.join(folder, "list.json"), encoding="utf-8") as handle:

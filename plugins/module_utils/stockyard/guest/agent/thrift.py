@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Giving memory back before the freeze: what a template does not need is not in its RAM file.
 
-Caches that the boot filled are dropped before the rehearsal, which fills them again with what forks need. After it,
-free memory is made to hold zeroes: the hypervisor makes holes of those.
+Caches that the boot filled are dropped before the rehearsal, which fills them again with what forks
+need. After it, free memory is made to hold zeroes: the hypervisor makes holes of those.
 """
 
 from __future__ import annotations
@@ -24,13 +24,16 @@ MEMINFO = "/proc/meminfo"
 # Linux 5.19 and later, see its cgroup-v2.rst.
 RECLAIM, EVERYTHING = "/sys/fs/cgroup/{}/memory.reclaim", 1 << 30
 GROUPS = ("system.slice", "user.slice", "init.scope")
-# How much of a file is read beyond what somebody asked for (KiB), and how much while it is rehearsed what forks do.
+# How much of a file is read beyond what somebody asked for (KiB), and how much while it is
+# rehearsed what forks do.
 READ_AHEAD, LITTLE = "/sys/block/*/queue/read_ahead_kb", "4"
 OOM_SCORE = "/proc/self/oom_score_adj"
-# What the kernel is told meanwhile: to make no large pages of small ones, which takes minutes under emulation, and to
-# look for memory only when it has this much left (KiB). It keeps far more where it has huge pages.
+# What the kernel is told meanwhile: to make no large pages of small ones, which takes minutes under
+# emulation, and to look for memory only when it has this much left (KiB). It keeps far more where
+# it has huge pages.
 SETTINGS = {"/proc/sys/vm/compaction_proactiveness": "0", "/proc/sys/vm/min_free_kbytes": "1024"}
-# What is left alone, so that the kernel never has to look for memory, and how much is taken at a time.
+# What is left alone, so that the kernel never has to look for memory, and how much is taken at a
+# time.
 MARGIN, STEP = 10 << 20, 1 << 20
 # Linux 5.14 and later (madvise(2)); Python has no name for it.
 MADV_POPULATE_WRITE = 23
@@ -43,7 +46,9 @@ def drop_caches() -> None:
 
 
 def reclaim() -> None:
-    """Evict the pages of programs that run: dropping caches leaves what is mapped, and forks need half of that."""
+    """Evict the pages of programs that run: dropping caches leaves what is mapped, and forks need
+    half of that.
+    """
     for group in GROUPS:
         # The kernel reports that it could not free as much as this. An old one has no such file.
         with suppress(OSError):
@@ -70,8 +75,8 @@ def little_read_ahead() -> Iterator[None]:
 def zero_free_memory(patience: float) -> bool:
     """Take nearly all free memory, which the kernel hands out zeroed, and give it back.
 
-    In a process of its own, the first that the kernel would kill: a guest that has less memory than it seems is none
-    the worse for it.
+    In a process of its own, the first that the kernel would kill: a guest that has less memory than
+    it seems is none the worse for it.
 
     :param patience: seconds.
     :return: whether it was done by then.
@@ -82,7 +87,9 @@ def zero_free_memory(patience: float) -> bool:
             _take_and_exit()
         done = _end(child, time.monotonic() + patience)
     if not done:
-        sys.stderr.write("<4>free memory could not be zeroed: the template is larger than it need be\n")
+        sys.stderr.write(
+            "<4>free memory could not be zeroed: the template is larger than it need be\n"
+        )
     return done
 
 

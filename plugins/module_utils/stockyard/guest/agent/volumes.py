@@ -1,13 +1,15 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Volumes in a guest: a file system made once, checked before each use, and mounted before Docker may start.
+"""Volumes in a guest: a file system made once, checked before each use, and mounted before Docker
+may start.
 
-The key of an encrypted one comes with each request to mount it. It is written nowhere: after a boot such a volume
-waits for the controller.
+The key of an encrypted one comes with each request to mount it. It is written nowhere: after a boot
+such a volume waits for the controller.
 
-What is mounted is on disk, so that a host that boots has its volumes again before it opens its doors. Whether a file
-system may be made at all is the controller's word; the agent looks for itself all the same, and makes none over data.
+What is mounted is on disk, so that a host that boots has its volumes again before it opens its
+doors. Whether a file system may be made at all is the controller's word; the agent looks for itself
+all the same, and makes none over data.
 """
 
 from __future__ import annotations
@@ -39,7 +41,9 @@ class Disks(Protocol):
         """
 
     def content(self, device: str) -> str:
-        """``blank``, ``ext4``, ``luks``, or ``unknown``: something is on it that is nothing of ours."""
+        """``blank``, ``ext4``, ``luks``, or ``unknown``: something is on it that is nothing of
+        ours.
+        """
 
     def seal(self, device: str, key: str) -> None:
         """Make a disk one that is encrypted."""
@@ -98,7 +102,8 @@ class Volumes:
     def make(self, request: dict[str, Any]) -> dict[str, Any]:
         """Make a file system on a disk that has none.
 
-        ``again`` says that it is on record that this was begun, on a blank disk, and that nobody could write since.
+        ``again`` says that it is on record that this was begun, on a blank disk, and that nobody
+        could write since.
 
         :raises ValueError: when the disk is not blank.
         """
@@ -136,9 +141,13 @@ class Volumes:
         return {}
 
     def missing(self) -> list[str]:
-        """Where something is to be mounted, and is not. What cannot be read is told when it is mounted."""
+        """Where something is to be mounted, and is not. What cannot be read is told when it is
+        mounted.
+        """
         try:
-            return sorted(path for path in self._kept() if not self.disks.mounted(self._place(path)))
+            return sorted(
+                path for path in self._kept() if not self.disks.mounted(self._place(path))
+            )
         except (OSError, ValueError, AttributeError):
             return []
 
@@ -159,7 +168,9 @@ class Volumes:
         if there:
             raise ValueError(f"{there} is mounted at {path}")
         if self.disks.content(device) != FILESYSTEM:
-            raise ValueError(f"the disk for {path} has no {FILESYSTEM} file system, and is left as it is")
+            raise ValueError(
+                f"the disk for {path} has no {FILESYSTEM} file system, and is left as it is"
+            )
         self.disks.check(device)
         self._prepare(path)
         self.disks.mount(device, place)

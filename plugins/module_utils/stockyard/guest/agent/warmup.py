@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Running every path once before the freeze, so that a fork finds its pages in memory.
 
-The keys that are made here are thrown away: they are in a directory of their own, and no file of them stays.
+The keys that are made here are thrown away: they are in a directory of their own, and no file of
+them stays.
 """
 
 from __future__ import annotations
@@ -77,7 +78,8 @@ class _DryEffects(LinuxEffects):
 
 
 def prepare(timeout: float, docker: bool) -> dict[str, str]:
-    """Wait for dockerd, and do what the user asked for: images first, then the commands that may use them.
+    """Wait for dockerd, and do what the user asked for: images first, then the commands that may
+    use them.
 
     What is done is not done again. A list of allowed images is lifted until the end of the warm-up.
 
@@ -92,7 +94,9 @@ def prepare(timeout: float, docker: bool) -> dict[str, str]:
     if not docker:
         provision.provision("/", end)
         return {"engine": ""}
-    version = _until(end, "dockerd", units.DOCKER, lambda: engine.ping(engine.UnixConnection(engine.SOCKET)))
+    version = _until(
+        end, "dockerd", units.DOCKER, lambda: engine.ping(engine.UnixConnection(engine.SOCKET))
+    )
     lift.lift("/")
     provision.load("/", end)
     provision.provision("/", end)
@@ -100,7 +104,8 @@ def prepare(timeout: float, docker: bool) -> dict[str, str]:
 
 
 def warm_up(timeout: float, docker: bool, sparse: bool = False) -> dict[str, str]:
-    """Do what is left to prepare, rehearse an identity and the TLS front, and leave nothing of that.
+    """Do what is left to prepare, rehearse an identity and the TLS front, and leave nothing of
+    that.
 
     :param sparse: whether memory that nobody needs is given back.
     :raises TimeoutError: when dockerd or the front does not answer by then.
@@ -118,7 +123,8 @@ def warm_up(timeout: float, docker: bool, sparse: bool = False) -> dict[str, str
         thrift.forget("docker")
         # Never all that is left: who waits for the answer has a deadline too.
         thrift.zero_free_memory(min(ZEROING, max(1.0, (end - time.monotonic()) / 2)))
-    # Until a fork is a host: the clock that jumps and the name that changes have systemd tell everybody of it.
+    # Until a fork is a host: the clock that jumps and the name that changes have systemd tell
+    # everybody of it.
     LinuxEffects().hurry(True)
     return found
 
@@ -143,9 +149,14 @@ def _rehearse(end: float, docker: bool) -> None:
 def _request() -> dict[str, object]:
     network = {"interface": "eth0", "mac": "", "address": ANY, "netmask": ANY, "gateway": ""}
     return {
-        "entropy": "", "time": 0, "hostname": "rehearsal", "machine_id": "0" * 32, "uuid": "",
-        "network": network, "authorized_keys": [],
-    }  # fmt: skip
+        "entropy": "",
+        "time": 0,
+        "hostname": "rehearsal",
+        "machine_id": "0" * 32,
+        "uuid": "",
+        "network": network,
+        "authorized_keys": [],
+    }
 
 
 def _rehearse_front(end: float) -> None:
@@ -167,7 +178,8 @@ def _rehearse_front(end: float) -> None:
 
 
 def _front_waits() -> str:
-    """That the front has come as far as the pipe: it sleeps, as what it is, and has done nothing for a while.
+    """That the front has come as far as the pipe: it sleeps, as what it is, and has done nothing
+    for a while.
 
     :raises OSError: while it has not.
     """
@@ -190,7 +202,8 @@ def _state(pid: str) -> tuple[str, str, str]:
 
 
 def _rehearse_container() -> None:
-    """Run one container and take it and its image away, so that the first one in a fork finds everything in memory.
+    """Run one container and take it and its image away, so that the first one in a fork finds
+    everything in memory.
 
     The image is one static program that comes with Debian's Docker.
     """
@@ -210,7 +223,9 @@ def _rehearse_container() -> None:
 
 
 def _docker(*arguments: str, stdin: bytes = b"") -> None:
-    subprocess.run(["docker", *arguments], input=stdin, check=True, timeout=300, capture_output=True)
+    subprocess.run(
+        ["docker", *arguments], input=stdin, check=True, timeout=300, capture_output=True
+    )
 
 
 def _copy_with_owner(source: str, target: str) -> str:
@@ -240,7 +255,9 @@ def _self_signed(csr_pem: str) -> dict[str, str]:
     )
     crl = x509.CertificateRevocationListBuilder().issuer_name(csr.subject)
     signed = crl.last_update(yesterday).next_update(tomorrow).sign(key, hashes.SHA256())
-    certificate = builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
+    certificate = (
+        builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
+    )
     revoked = signed.public_bytes(serialization.Encoding.PEM).decode()
     return {"ca": certificate, "certificate": certificate, "crl": revoked}
 

@@ -1,7 +1,9 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The wire format between controller and agent: one JSON object a line, UTF-8, of bounded length."""
+"""The wire format between controller and agent: one JSON object a line, UTF-8, of
+bounded length.
+"""
 
 from __future__ import annotations
 

@@ -3,8 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a security profile is made of inside a host: packages and files. Pure; changes nothing.
 
-The only source of it: the image recipe bakes these files into templates, the roles put the same ones on hosts that are
-there already, and the module ``audit`` compares a running host with the same settings.
+The only source of it: the image recipe bakes these files into templates, the roles put the same
+ones on hosts that are there already, and the module ``audit`` compares a running host with the same
+settings.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ class Bundle:
 
     :param packages: Debian packages.
     :param files: by their path.
-    :param enable: units of ours that are to be started at boot; their links are not among the files.
+    :param enable: units of ours that are to be started at boot; their links are not among the
+        files.
     :param daemon: the keys of Docker's ``daemon.json`` that the profile sets.
     :param masked: units that are kept from starting.
     """
@@ -56,11 +58,22 @@ def bundle(settings: Settings, user: str) -> Bundle:
     :param user: the login of the host, who may use Docker.
     """
     themes = (
-        kernel.part, limits.part, disk.part, encryption.part, firewall.part, login.part, records.part,
-        authorization.part, request_reader.part,
-    )  # fmt: skip
+        kernel.part,
+        limits.part,
+        disk.part,
+        encryption.part,
+        firewall.part,
+        login.part,
+        records.part,
+        authorization.part,
+        request_reader.part,
+    )
     parts = [part(settings) for part in themes]
-    parts += [rootless.part(user), daemon.rootless(settings)] if settings.user_namespaces == "rootless" else []
+    parts += (
+        [rootless.part(user), daemon.rootless(settings)]
+        if settings.user_namespaces == "rootless"
+        else []
+    )
     parts += [daemon.part(settings)] if settings.user_namespaces != "rootless" else []
     files = {MARKER: GuestFile(marker(settings))}
     for part in parts:

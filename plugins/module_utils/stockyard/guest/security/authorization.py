@@ -61,26 +61,35 @@ def part(settings: Settings) -> Part:
         f"{UNITS}/{UNIT}": GuestFile(SERVICE),
         f"{UNITS}/docker.service.d/authorization.conf": GuestFile(ORDER),
         f"/etc/docker/plugins/{NAME}.spec": GuestFile(f"unix://{SOCKET}\n"),
-        "/etc/sysusers.d/stockyard-authz.conf": GuestFile(f'u {NAME} - "Docker authorization plugin"\n'),
+        "/etc/sysusers.d/stockyard-authz.conf": GuestFile(
+            f'u {NAME} - "Docker authorization plugin"\n'
+        ),
         POLICY: GuestFile(text(settings)),
     }
     modules = (body, policy, rules, schema, server, tables)
     files[f"{PROGRAM}/__init__.py"] = GuestFile(_source(authz))
-    files |= {f"{PROGRAM}/{module.__name__.rpartition('.')[2]}.py": GuestFile(_source(module)) for module in modules}
+    files |= {
+        f"{PROGRAM}/{module.__name__.rpartition('.')[2]}.py": GuestFile(_source(module))
+        for module in modules
+    }
     return Part(files=files, enable=(UNIT,))
 
 
 def text(settings: Settings) -> str:
     """The policy as the plugin reads it."""
     chosen = settings.policy or Policy()
-    # A build can be told of the host's network in a part of the request that no plugin sees. With remap dockerd itself
-    # refuses it.
+    # A build can be told of the host's network in a part of the request that no plugin sees. With
+    # remap dockerd itself refuses it.
     build = chosen.build and settings.user_namespaces == "remap"
     pools = [base for base, _size in addresses.POOLS]
-    return json.dumps({**codec.to_dict(chosen), "build": build, "pools": pools}, sort_keys=True) + "\n"
+    return (
+        json.dumps({**codec.to_dict(chosen), "build": build, "pools": pools}, sort_keys=True) + "\n"
+    )
 
 
 def _source(module: Any) -> str:
-    """A module's text, also out of the zip file in which Ansible carries it, or by its loader of collections."""
+    """A module's text, also out of the zip file in which Ansible carries it, or by its loader of
+    collections.
+    """
     found = module.__loader__.get_source(module.__name__)
     return found.decode() if isinstance(found, bytes) else str(found)

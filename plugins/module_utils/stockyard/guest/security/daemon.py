@@ -17,7 +17,11 @@ PATH = "/etc/docker/daemon.json"
 ROOTLESS = "/etc/docker/rootless.json"
 SECCOMP = "/etc/docker/seccomp.json"
 # In every host, whatever its profile.
-BASE = {"log-driver": "json-file", "log-opts": {"max-size": "10m", "max-file": "3"}, **addresses.KEYS}
+BASE = {
+    "log-driver": "json-file",
+    "log-opts": {"max-size": "10m", "max-file": "3"},
+    **addresses.KEYS,
+}
 NOFILE = {"Name": "nofile", "Soft": 1024, "Hard": 65536}
 # The first id that root of a remapped container has on the host; one range is 65536 wide.
 REMAP_USER, REMAP_FIRST, REMAP_COUNT = "dockremap", 100000, 65536
@@ -43,7 +47,9 @@ def keys(settings: Settings) -> dict[str, Any]:
 
 
 def _as_root(settings: Settings) -> dict[str, Any]:
-    found: dict[str, Any] = {"cgroup-parent": limits.SLICE} if limits.for_all(settings.limits) else {}
+    found: dict[str, Any] = (
+        {"cgroup-parent": limits.SLICE} if limits.for_all(settings.limits) else {}
+    )
     return found if settings.profile == "trusted" else {**found, "live-restore": True}
 
 
@@ -55,7 +61,9 @@ def part(settings: Settings) -> Part:
         files |= {
             "/etc/subuid": GuestFile(line),
             "/etc/subgid": GuestFile(line),
-            "/etc/sysusers.d/stockyard-remap.conf": GuestFile(f'u {REMAP_USER} - "root of containers"\n'),
+            "/etc/sysusers.d/stockyard-remap.conf": GuestFile(
+                f'u {REMAP_USER} - "root of containers"\n'
+            ),
         }
     if keys(settings) != BASE:
         files[PATH] = GuestFile(text(settings))
@@ -69,7 +77,8 @@ def rootless(settings: Settings) -> Part:
 
 def text(settings: Settings) -> str:
     """``daemon.json`` as it is written."""
-    # To a rootless dockerd the group of its user is root's; any other is one that nobody outside is in.
+    # To a rootless dockerd the group of its user is root's; any other is one that nobody outside is
+    # in.
     group = {"group": "root"} if settings.user_namespaces == "rootless" else {}
     return json.dumps({**keys(settings), **group}, indent=2, sort_keys=True) + "\n"
 

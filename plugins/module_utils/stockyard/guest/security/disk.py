@@ -1,10 +1,12 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A file system of their own for images and containers, in one file, so that they never fill the host's disk.
+"""A file system of their own for images and containers, in one file, so that they never fill the
+host's disk.
 
-ext4's quotas and the blocks that it keeps for root do not hold them: overlayfs writes with the rights of dockerd. What
-is in a file system of its own uses up the space, and the inodes, of that one alone.
+ext4's quotas and the blocks that it keeps for root do not hold them: overlayfs writes with the
+rights of dockerd. What is in a file system of its own uses up the space, and the inodes, of that
+one alone.
 """
 
 from __future__ import annotations
@@ -38,7 +40,8 @@ WantedBy=sysinit.target
 """
 # Docker does not start without it, and ends before it.
 ORDER = "[Unit]\nRequires={{ unit }}\nAfter={{ unit }}\nRequiresMountsFor={{ root }}\n"
-# The file is sparse: it takes what is in it. At most so much that a tenth of the disk stays the host's own.
+# The file is sparse: it takes what is in it. At most so much that a tenth of the disk stays the
+# host's own.
 TEXT = """\
 #!/bin/sh
 set -e

@@ -1,7 +1,9 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a guest needs to open encrypted volumes. The keys come by the channel, each time, and are on no disk."""
+"""What a guest needs to open encrypted volumes. The keys come by the channel, each time, and are on
+no disk.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,9 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A firewall that is there before Docker is, in a table of its own: Docker's rules stay Docker's."""
+"""A firewall that is there before Docker is, in a table of its own: Docker's rules stay
+Docker's.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,7 @@ table inet stockyard {
     ct state invalid drop
     # Containers have no business with the host's own services, but for the way out that a proxy is.
     iifname { "docker0", "br-*", "docker_gwbridge" } tcp dport {{ proxy }} accept
-    # Refused and not dropped: a container that looks up a name in a host without a way out fails at once.
+    # Refused and not dropped: a look-up in a host without a way out fails at once.
     iifname { "docker0", "br-*", "docker_gwbridge" } reject
     meta l4proto { icmp, ipv6-icmp } accept
     tcp dport { {{ ssh }}, {{ docker }} } accept
@@ -43,14 +45,15 @@ table inet stockyard {
   }
 }
 """
-# Apart: a kernel that does not know a bridge's name in a rule has the rest all the same, and the audit tells of it.
+# Apart: a kernel that does not know a bridge's name in a rule has the rest all the same, and the
+# audit tells of it.
 FRAMES = """\
 #!/usr/sbin/nft -f
 table bridge stockyard {}
 delete table bridge stockyard
 {% if not icc %}
-# Nothing goes from one container to another on the default network. Docker's own rules see packets of IP alone, and
-# the raw sockets that containers have write other frames too.
+# Nothing goes from one container to another on the default network. Docker's own rules see
+# packets of IP alone, and raw sockets in containers write other frames too.
 table bridge stockyard {
   chain forward {
     type filter hook forward priority -10; policy accept;
@@ -98,4 +101,6 @@ def part(settings: Settings) -> Part:
 def rules(settings: Settings) -> str:
     """The rules as nft reads them."""
     text = TEXT if settings.firewall else TEXT.replace("policy drop;", "policy accept;")
-    return render(text, ssh=SSH, docker=DOCKER_TLS, proxy=PROXY_PORT, network_mib=settings.limits.network_mib)
+    return render(
+        text, ssh=SSH, docker=DOCKER_TLS, proxy=PROXY_PORT, network_mib=settings.limits.network_mib
+    )

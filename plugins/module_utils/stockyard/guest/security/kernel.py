@@ -12,7 +12,8 @@ from .part import NOTHING, Part
 # After procps' 99-protect-links.conf, which says less of some: the last one counts (sysctl.d(5)).
 SYSCTL = "/etc/sysctl.d/99-stockyard.conf"
 MODPROBE = "/etc/modprobe.d/stockyard.conf"
-# None of them is in the way of Docker. Names and meanings: Documentation/admin-guide/sysctl of the kernel.
+# None of them is in the way of Docker. Names and meanings: Documentation/admin-guide/sysctl of the
+# kernel.
 SYSCTLS = {
     "kernel.randomize_va_space": "2",
     "kernel.kptr_restrict": "2",
@@ -37,11 +38,27 @@ SYSCTLS = {
     "fs.protected_regular": "2",
     "fs.suid_dumpable": "0",
 }
-# Protocols and file systems that a program could have the kernel load, and that containers do without.
+# Protocols and file systems that a program could have the kernel load, and that containers do
+# without.
 MODULES = (
-    "ax25", "can", "cramfs", "dccp", "freevxfs", "hfs", "hfsplus", "jffs2", "n_hdlc", "netrom", "rds", "rose", "sctp",
-    "tipc", "udf", "usb-storage", "x25",
-)  # fmt: skip
+    "ax25",
+    "can",
+    "cramfs",
+    "dccp",
+    "freevxfs",
+    "hfs",
+    "hfsplus",
+    "jffs2",
+    "n_hdlc",
+    "netrom",
+    "rds",
+    "rose",
+    "sctp",
+    "tipc",
+    "udf",
+    "usb-storage",
+    "x25",
+)
 
 
 def sysctls(settings: Settings) -> dict[str, str]:
@@ -57,7 +74,9 @@ def part(settings: Settings) -> Part:
     files = {}
     if found := sysctls(settings):
         # The hyphen: a kernel that does not know a setting is no error.
-        files[SYSCTL] = GuestFile("".join(f"-{key} = {value}\n" for key, value in sorted(found.items())))
+        files[SYSCTL] = GuestFile(
+            "".join(f"-{key} = {value}\n" for key, value in sorted(found.items()))
+        )
     if settings.kernel:
         files[MODPROBE] = GuestFile("".join(f"install {name} /bin/false\n" for name in MODULES))
     return Part(files=files) if files else NOTHING

@@ -1,10 +1,11 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Limits by systemd: one slice that all containers live in, and defaults for each container's scope.
+"""Limits by systemd: one slice that all containers live in, and defaults for each container's
+scope.
 
-A container's own ``--memory`` or ``--pids-limit`` wins over the default, never over the slice. Limits of a rootless
-dockerd are on the slice of its user.
+A container's own ``--memory`` or ``--pids-limit`` wins over the default, never over the slice.
+Limits of a rootless dockerd are on the slice of its user.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ MemorySwapMax=0
 {% endif %}{% if write_mib %}IOWriteBandwidthMax={{ disk }} {{ write_mib }}M
 {% endif %}"""
 EACH = """\
-# For each container that asks for no limit of its own. A file of a lower number loses against what Docker says.
+# For each container without limits of its own. Docker's settings win over a file of a lower number.
 [Scope]
 {% if container_pids %}TasksMax={{ container_pids }}
 {% endif %}{% if container_memory_percent %}MemoryMax={{ container_memory_percent }}%
@@ -39,16 +40,25 @@ EACH = """\
 def for_all(limits: Limits) -> bool:
     """Whether there is a limit on all containers together."""
     return bool(
-        limits.pids or limits.memory_percent or limits.cpu_percent or limits.cpus or limits.read_mib or limits.write_mib
+        limits.pids
+        or limits.memory_percent
+        or limits.cpu_percent
+        or limits.cpus
+        or limits.read_mib
+        or limits.write_mib
     )
 
 
 def part(settings: Settings) -> Part:
-    """The units. A scope's name begins with ``docker-``, which systemd takes drop-ins for by that beginning."""
+    """The units. A scope's name begins with ``docker-``, which systemd takes drop-ins for by that
+    beginning.
+    """
     values = {**vars(settings.limits), "disk": DISK}
     files = {}
     if for_all(settings.limits):
-        where = f"{UNITS}/{SLICE}" if settings.user_namespaces != "rootless" else _rootless_drop_in()
+        where = (
+            f"{UNITS}/{SLICE}" if settings.user_namespaces != "rootless" else _rootless_drop_in()
+        )
         files[where] = GuestFile(render(ALL, **values))
     if settings.limits.container_pids or settings.limits.container_memory_percent:
         base = "/etc/systemd/user" if settings.user_namespaces == "rootless" else UNITS

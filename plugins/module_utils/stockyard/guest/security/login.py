@@ -1,7 +1,9 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Logins: what OpenSSH lets a user do. Who may log in, and that no password opens anything, the image says itself."""
+"""Logins: what OpenSSH lets a user do. Who may log in, and that no password opens anything, the
+image says itself.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,9 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The HTTP reader as it is put into a host: it has Docker's socket; dockerd's own is for the reader alone."""
+"""The HTTP reader as it is put into a host: it has Docker's socket; dockerd's own is for the reader
+alone.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,8 @@ FOLDER = "/run/stockyard-docker"
 DOCKER = f"{FOLDER}/docker.sock"
 PROGRAM = "/usr/lib/stockyard/stockyard_reader"
 PACKAGES = ("python3-h11",)
-# systemd holds both sockets: neither end has to start before the other, and a restart refuses no connection.
+# systemd holds both sockets: neither end has to start before the other, and a restart refuses no
+# connection.
 SOCKET = """\
 [Unit]
 Description=Docker's socket, in front of the HTTP reader
@@ -86,6 +89,14 @@ def part(settings: Settings) -> Part:
         "/etc/sysusers.d/stockyard-reader.conf": GuestFile(f'u {NAME} - "HTTP reader"\n'),
         "/etc/tmpfiles.d/stockyard-reader.conf": GuestFile(f"d {FOLDER} 0755 root root\n"),
     }
-    modules = {"__init__": reader, "exchange": exchange, "grammar": grammar, "server": server, "streams": streams}
-    files |= {f"{PROGRAM}/{name}.py": GuestFile(_source(module)) for name, module in modules.items()}
+    modules = {
+        "__init__": reader,
+        "exchange": exchange,
+        "grammar": grammar,
+        "server": server,
+        "streams": streams,
+    }
+    files |= {
+        f"{PROGRAM}/{name}.py": GuestFile(_source(module)) for name, module in modules.items()
+    }
     return Part(packages=PACKAGES, files=files, enable=(SOCKET_UNIT, UNIT))

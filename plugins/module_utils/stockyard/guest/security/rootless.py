@@ -1,7 +1,9 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""dockerd as an ordinary user: a unit of that user's own systemd, which lingers, and a socket where all look for it."""
+"""dockerd as an ordinary user: a unit of that user's own systemd, which lingers, and a socket where
+all look for it.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,14 @@ FOLDER = "/usr/lib/stockyard/rootless"
 PROGRAM = "/usr/share/docker.io/contrib/dockerd-rootless.sh"
 FIRST, COUNT = 165536, 65536
 LINK = 0o120777
-PACKAGES = ("rootlesskit", "uidmap", "slirp4netns", "dbus-user-session", "libpam-systemd", "fuse-overlayfs")
+PACKAGES = (
+    "rootlesskit",
+    "uidmap",
+    "slirp4netns",
+    "dbus-user-session",
+    "libpam-systemd",
+    "fuse-overlayfs",
+)
 
 USER_UNIT = """\
 [Unit]
@@ -42,12 +51,13 @@ KillMode=mixed
 # Found first by the script above.
 DOCKERD = """\
 #!/bin/sh
-# dockerd gives a containerd that it starts itself 15 seconds, which is not enough on a busy hypervisor.
+# dockerd gives its own containerd 15 seconds, which is not enough on a busy hypervisor.
 state=$XDG_RUNTIME_DIR/stockyard-containerd
 mkdir -p "$state"
 rm -f "$state/containerd.sock"
 while :; do
-  env -u NOTIFY_SOCKET containerd --config /etc/containerd/config.toml --root "$HOME/.local/share/containerd" \\
+  env -u NOTIFY_SOCKET containerd --config /etc/containerd/config.toml \\
+    --root "$HOME/.local/share/containerd" \\
     --state "$state/state" --address "$state/containerd.sock"
   sleep 1
 done &
@@ -111,7 +121,8 @@ def part(login: str) -> Part:
         f"{UNITS}/user@{UID}.service.d/delegate.conf": DELEGATE,
         "/etc/sysusers.d/stockyard-rootless.conf": SYSUSERS,
         "/etc/tmpfiles.d/stockyard-rootless.conf": TMPFILES,
-        f"{UNITS}/stockyard-tls.service.d/rootless.conf": "[Service]\nSupplementaryGroups={{ user }}\n",
+        f"{UNITS}/stockyard-tls.service.d/rootless.conf": "[Service]\nSupplementaryGroups={{ user "
+        "}}\n",
         "/etc/modules-load.d/stockyard-rootless.conf": "tun\nip_tables\nbr_netfilter\n",
         "/etc/subuid": ranges,
         "/etc/subgid": ranges,
@@ -119,5 +130,8 @@ def part(login: str) -> Part:
     files = {path: GuestFile(render(text, **values)) for path, text in made.items()}
     files[f"{FOLDER}/dockerd"] = GuestFile(DOCKERD, 0o755)
     return Part(
-        packages=PACKAGES, files=files, enable=("docker.service",), masked=("docker.socket", "containerd.service")
+        packages=PACKAGES,
+        files=files,
+        enable=("docker.service",),
+        masked=("docker.socket", "containerd.service"),
     )

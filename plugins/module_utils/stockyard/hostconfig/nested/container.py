@@ -1,7 +1,9 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The container of a nested Docker, its disk and its mounts: made, looked for, and taken away whole."""
+"""The container of a nested Docker, its disk and its mounts: made, looked for, and taken away
+whole.
+"""
 
 from __future__ import annotations
 
@@ -62,7 +64,15 @@ class Box:
 
     def answers(self) -> bool:
         """Whether the Docker inside does."""
-        line = ["docker", "exec", self.spec.name, "docker", "version", "--format", "{{.Server.Version}}"]
+        line = [
+            "docker",
+            "exec",
+            self.spec.name,
+            "docker",
+            "version",
+            "--format",
+            "{{.Server.Version}}",
+        ]
         return self.machine.programs(line, self._patience()).code == 0
 
     def leftovers(self) -> list[str]:
@@ -101,7 +111,9 @@ class Box:
         self._forget()
         subids.converge(self.machine, subids.Wish(SUBID_USER, present=False), check=False)
         if left := self.leftovers():
-            raise self._failed(f"{', '.join(left)} cannot be taken away", "", "take the host away instead")
+            raise self._failed(
+                f"{', '.join(left)} cannot be taken away", "", "take the host away instead"
+            )
 
     def _users(self, outer: Outer) -> images.Users:
         """Who the job is: root, or somebody who has IDs that nobody else on the host has."""
@@ -123,9 +135,24 @@ class Box:
         self.machine.path(ARCHIVE).write_bytes(images.image(users, self.spec.config, mappers))
         self._do("docker", "import", self._real(ARCHIVE), IMAGE)
         self._do("truncate", f"--size={self.spec.disk_mib}M", self._real(DISK))
-        self._do("mkfs.ext4", "-q", "-F", "-m", "0", "-E", f"root_owner={owner}:{owner}", self._real(DISK))
+        self._do(
+            "mkfs.ext4",
+            "-q",
+            "-F",
+            "-m",
+            "0",
+            "-E",
+            f"root_owner={owner}:{owner}",
+            self._real(DISK),
+        )
         self._do("mount", "-o", options, self._real(DISK), self._real(STORAGE))
-        self._do("install", "--directory", f"--owner={owner}", f"--group={owner}", self._real(f"{STORAGE}/work"))
+        self._do(
+            "install",
+            "--directory",
+            f"--owner={owner}",
+            f"--group={owner}",
+            self._real(f"{STORAGE}/work"),
+        )
         self._do("mount", "--bind", "/usr", self._real(PROGRAMS))
         # A program that is set-uid on the host is not in there.
         self._do("mount", "-o", "remount,bind,ro,nosuid,nodev", self._real(PROGRAMS))
@@ -137,27 +164,49 @@ class Box:
         """The command that starts it."""
         spec, memory = self.spec, f"{self.spec.memory_mib}m"
         line = [
-            "docker", "run", "--detach", "--read-only", "--restart=no", f"--name={spec.name}",
-            f"--hostname={spec.name}", f"--label={LABEL}={spec.digest}", f"--memory={memory}",
-            f"--memory-swap={memory}", f"--cpus={spec.cpus:g}", f"--pids-limit={spec.pids}",
-            "--tmpfs=/run:mode=1777,size=64m", "--tmpfs=/tmp:mode=1777,exec", f"--workdir={images.WORK}",
-            f"--volume={self._real(STORAGE)}:{images.STORAGE}", f"--volume={self._real(PROGRAMS)}:/usr:ro",
-            "--volume=/etc/alternatives:/etc/alternatives:ro", f"--env=PATH={PATH}", "--env=container=docker",
-            f"--env=HOME={images.WORK}", f"--env=DOCKER_HOST=unix://{images.SOCKET}",
-        ]  # fmt: skip
+            "docker",
+            "run",
+            "--detach",
+            "--read-only",
+            "--restart=no",
+            f"--name={spec.name}",
+            f"--hostname={spec.name}",
+            f"--label={LABEL}={spec.digest}",
+            f"--memory={memory}",
+            f"--memory-swap={memory}",
+            f"--cpus={spec.cpus:g}",
+            f"--pids-limit={spec.pids}",
+            "--tmpfs=/run:mode=1777,size=64m",
+            "--tmpfs=/tmp:mode=1777,exec",
+            f"--workdir={images.WORK}",
+            f"--volume={self._real(STORAGE)}:{images.STORAGE}",
+            f"--volume={self._real(PROGRAMS)}:/usr:ro",
+            "--volume=/etc/alternatives:/etc/alternatives:ro",
+            f"--env=PATH={PATH}",
+            "--env=container=docker",
+            f"--env=HOME={images.WORK}",
+            f"--env=DOCKER_HOST=unix://{images.SOCKET}",
+        ]
         if self.machine.stat("/etc/ssl/certs"):
             line.append("--volume=/etc/ssl/certs:/etc/ssl/certs:ro")
         if not users.user:
             return [*line, "--privileged", IMAGE, *INIT, f"{images.FOLDER}/daemons"]
-        # What makes a user name space and mounts in it. The user has no capability of his own: the two are for the
-        # programs that map his IDs.
-        options = ("seccomp=unconfined", "apparmor=unconfined", "systempaths=unconfined", "no-new-privileges=false")
+        # What makes a user name space and mounts in it. The user has no capability of his own: the
+        # two are for the programs that map his IDs.
+        options = (
+            "seccomp=unconfined",
+            "apparmor=unconfined",
+            "systempaths=unconfined",
+            "no-new-privileges=false",
+        )
         line += [f"--security-opt={option}" for option in options]
         line += ["--cap-drop=ALL", "--cap-add=SETUID", "--cap-add=SETGID", "--device=/dev/net/tun"]
         return [*line, f"--user={users.user}:{users.user}", IMAGE, *INIT, f"{images.FOLDER}/start"]
 
     def _delegate(self, users: images.Users) -> None:
-        """Let the user divide up what the container has. Its limits are in files that stay root's."""
+        """Let the user divide up what the container has. Its limits are in files that
+        stay root's.
+        """
         pid = self._do("docker", "inspect", "--format", "{{.State.Pid}}", self.spec.name).strip()
         told = (self.machine.read(f"/proc/{pid}/cgroup") or "").strip()
         if not told.startswith("0::/") or told == "0::/":
@@ -169,9 +218,13 @@ class Box:
         while not (self.machine.stat(f"{STORAGE}/run/docker.sock") and self.answers()):
             ours = [found for found in self.containers() if found.name == self.spec.name]
             if self.deadline.passed() or not ours or not ours[0].running:
-                told = self.machine.programs(["docker", "logs", "--tail", "12", self.spec.name], STEP)
+                told = self.machine.programs(
+                    ["docker", "logs", "--tail", "12", self.spec.name], STEP
+                )
                 said = " | ".join((told.out + told.err).split("\n"))[-900:]
-                raise self._failed("its Docker does not answer", said, "give it more memory or time")
+                raise self._failed(
+                    "its Docker does not answer", said, "give it more memory or time"
+                )
             self.deadline.pause(1.0)
 
     def _unmount(self, path: str) -> None:
@@ -179,12 +232,16 @@ class Box:
         while self.machine.mounts(path):
             done = self.machine.programs(["umount", self._real(path)], self._patience())
             if done.code and self.deadline.passed():
-                raise self._failed(f"{path} cannot be unmounted", done.err, "take the host away instead")
+                raise self._failed(
+                    f"{path} cannot be unmounted", done.err, "take the host away instead"
+                )
             if done.code:
                 self.deadline.pause(0.5)
 
     def _forget(self) -> None:
-        """Take files and directories away by their names: one of them may still be the host's own programs."""
+        """Take files and directories away by their names: one of them may still be the host's own
+        programs.
+        """
         for path in (DISK, ARCHIVE):
             self.machine.path(path).unlink(missing_ok=True)
         for path in (STORAGE, PROGRAMS, FOLDER):
@@ -194,7 +251,9 @@ class Box:
     def _do(self, *line: str) -> str:
         done = self.machine.programs(list(line), self._patience())
         if done.code:
-            raise self._failed(f"{line[0]} {line[1]} failed", done.err.strip()[-500:], "mend that and run it again")
+            raise self._failed(
+                f"{line[0]} {line[1]} failed", done.err.strip()[-500:], "mend that and run it again"
+            )
         return done.out
 
     def _patience(self) -> float:
@@ -205,4 +264,6 @@ class Box:
         return str(self.machine.path(name))
 
     def _failed(self, message: str, cause: str, remedy: str) -> NestedFailed:
-        return NestedFailed(f"{message}.", name=f"nested {self.spec.name}", cause=cause, remedy=remedy)
+        return NestedFailed(
+            f"{message}.", name=f"nested {self.spec.name}", cause=cause, remedy=remedy
+        )

@@ -30,7 +30,9 @@ class Outcome:
         return self.before != self.after
 
 
-def converge(machine: Machine, spec: NestedSpec, *, present: bool, check: bool, deadline: Deadline) -> Outcome:
+def converge(
+    machine: Machine, spec: NestedSpec, *, present: bool, check: bool, deadline: Deadline
+) -> Outcome:
     """Have it, or have nothing of it.
 
     :raises Refused: when this host cannot have it, or has another one.
@@ -66,18 +68,26 @@ def _told(mine: Found | None, left: list[str]) -> dict[str, Any]:
     return {**told, "left": left} if left else told
 
 
-def _refuse_others(spec: NestedSpec, there: list[Found], others: list[Found], mine: Found | None) -> None:
+def _refuse_others(
+    spec: NestedSpec, there: list[Found], others: list[Found], mine: Found | None
+) -> None:
     name = f"nested {spec.name}"
     if others:
         raise OperationRefused(
-            f"this host has the nested Docker {others[0].name} already.", name=name,
+            f"this host has the nested Docker {others[0].name} already.",
+            name=name,
             cause="one job has the host, so that what it does to it is no other's trouble",
-            remedy=f"end that one with state: absent and name: {others[0].name}, or take another host",
-        )  # fmt: skip
+            remedy=f"end that one with state: absent and name: {others[0].name}, or take another "
+            f"host",
+        )
     if any(found.name == spec.name and not found.digest for found in there):
-        raise OperationRefused("a container that is not ours has that name.", name=name, remedy="choose another name")
+        raise OperationRefused(
+            "a container that is not ours has that name.", name=name, remedy="choose another name"
+        )
     if mine and mine.running and mine.digest != spec.digest:
         raise OperationRefused(
-            "it is there with other options.", name=name, cause="a change would take away what the job has done",
+            "it is there with other options.",
+            name=name,
+            cause="a change would take away what the job has done",
             remedy="give the options that it has, or end it with state: absent first",
-        )  # fmt: skip
+        )

@@ -1,7 +1,9 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The image of a nested Docker: a few files, since all programs are the host's own, mounted into it. Pure."""
+"""The image of a nested Docker: a few files, since all programs are the host's own, mounted into
+it. Pure.
+"""
 
 from __future__ import annotations
 
@@ -19,24 +21,41 @@ STORAGE = "/storage"
 SOCKET = f"{STORAGE}/run/docker.sock"
 WORK = f"{STORAGE}/work"
 DIRECTORIES = (
-    "dev", "etc", "etc/alternatives", "etc/ssl", "etc/ssl/certs", "opt", FOLDER[1:], "proc", "root", STORAGE[1:], "sys",
-    "usr", "var",
-)  # fmt: skip
+    "dev",
+    "etc",
+    "etc/alternatives",
+    "etc/ssl",
+    "etc/ssl/certs",
+    "opt",
+    FOLDER[1:],
+    "proc",
+    "root",
+    STORAGE[1:],
+    "sys",
+    "usr",
+    "var",
+)
 LINKS = {
-    "bin": "usr/bin", "sbin": "usr/sbin", "lib": "usr/lib", "lib64": "usr/lib64", "var/run": "../run",
+    "bin": "usr/bin",
+    "sbin": "usr/sbin",
+    "lib": "usr/lib",
+    "lib64": "usr/lib64",
+    "var/run": "../run",
     "var/tmp": "../tmp",
     # dockerd writes a key there, which is worth nothing.
     "etc/docker": "/run/etc-docker",
-}  # fmt: skip
-# What the mapping of users needs of a program: file capabilities. Set-uid root does not do: the kernel lets a program
-# write a user name space's map if it is as the owner of that name space, or has SYS_ADMIN, which no container has.
+}
+# What the mapping of users needs of a program: file capabilities. Set-uid root does not do: the
+# kernel lets a program write a user name space's map if it is as the owner of that name space, or
+# has SYS_ADMIN, which no container has.
 MAPPERS = {"newuidmap": 7, "newgidmap": 6}
 START = """\
 #!/bin/sh
 # The host hands this container's cgroup over to its user.
 until [ -O /sys/fs/cgroup/cgroup.procs ]; do sleep 0.2; done
-exec rootlesskit --state-dir=/run/rootlesskit --net=slirp4netns --mtu=65520 --slirp4netns-sandbox=false \\
-  --slirp4netns-seccomp=false --disable-host-loopback --port-driver=none --copy-up=/etc --copy-up=/run --cgroupns \\
+exec rootlesskit --state-dir=/run/rootlesskit --net=slirp4netns --mtu=65520 \\
+  --slirp4netns-sandbox=false --slirp4netns-seccomp=false --disable-host-loopback \\
+  --port-driver=none --copy-up=/etc --copy-up=/run --cgroupns \\
   /opt/stockyard/daemons
 """
 DAEMONS = """\
@@ -49,15 +68,17 @@ if [ ! -w /sys/fs/cgroup/cgroup.procs ]; then
   umount /sys/fs/cgroup
   mount -t cgroup2 cgroup2 /sys/fs/cgroup
 fi
-# A cgroup with processes in it hands no controllers down: they go to one beside those of the containers.
+# A cgroup with processes delegates no controllers: the processes move to a cgroup of their own.
 mkdir -p /sys/fs/cgroup/init
 until
-  while read -r pid; do echo "$pid" >/sys/fs/cgroup/init/cgroup.procs || :; done </sys/fs/cgroup/cgroup.procs
+  while read -r pid; do
+    echo "$pid" >/sys/fs/cgroup/init/cgroup.procs || :
+  done </sys/fs/cgroup/cgroup.procs
   sed 's/^/+/; s/ / +/g' /sys/fs/cgroup/cgroup.controllers >/sys/fs/cgroup/cgroup.subtree_control
 do sleep 0.2; done 2>/dev/null
-# To dockerd it is root in a container like any other: as one that calls itself rootless it would keep no limits.
+# dockerd runs as root in a container: if it called itself rootless, it would keep no limits.
 unset ROOTLESSKIT_STATE_DIR ROOTLESSKIT_PARENT_EUID ROOTLESSKIT_PARENT_EGID
-# dockerd gives a containerd that it starts itself 15 seconds, which is not enough on a busy hypervisor.
+# dockerd gives its own containerd 15 seconds, which is not enough on a busy hypervisor.
 containerd --config /opt/stockyard/containerd.toml --root /storage/containerd &
 until [ -S /run/containerd/containerd.sock ]; do
   kill -0 $!
@@ -66,9 +87,10 @@ done
 exec dockerd --config-file /opt/stockyard/daemon.json
 """
 DAEMON = {
-    "containerd": "/run/containerd/containerd.sock", "data-root": f"{STORAGE}/docker", "exec-root": "/run/docker",
-    "exec-opts": ["native.cgroupdriver=cgroupfs"], "hosts": [f"unix://{SOCKET}"], "pidfile": "/run/docker.pid",
-    "storage-driver": "overlay2", "log-driver": "json-file", "log-opts": {"max-size": "10m", "max-file": "3"},
+    "containerd": "/run/containerd/containerd.sock", "data-root": f"{STORAGE}/docker", "exec-root":
+    "/run/docker", "exec-opts": ["native.cgroupdriver=cgroupfs"], "hosts": [f"unix://{SOCKET}"],
+    "pidfile": "/run/docker.pid", "storage-driver": "overlay2", "log-driver": "json-file",
+    "log-opts": {"max-size": "10m", "max-file": "3"},
 }  # fmt: skip
 
 
@@ -98,7 +120,9 @@ def image(users: Users, config: dict[str, Any], programs: dict[str, bytes]) -> b
     :param programs: those that map users, as they are on the host.
     """
     made = io.BytesIO()
-    with tarfile.open(fileobj=made, mode="w", format=tarfile.PAX_FORMAT, encoding="utf-8") as archive:
+    with tarfile.open(
+        fileobj=made, mode="w", format=tarfile.PAX_FORMAT, encoding="utf-8"
+    ) as archive:
         for name in sorted(DIRECTORIES):
             _add(archive, name, tarfile.DIRTYPE, 0o755)
         for name in ("run", "tmp"):
@@ -107,31 +131,49 @@ def image(users: Users, config: dict[str, Any], programs: dict[str, bytes]) -> b
         for name, target in LINKS.items():
             _add(archive, name, tarfile.SYMTYPE, 0o777, target=target)
         for name, text in _texts(users, config).items():
-            _add(archive, name, tarfile.REGTYPE, 0o755 if text.startswith("#!") else 0o644, text.encode())
+            _add(
+                archive,
+                name,
+                tarfile.REGTYPE,
+                0o755 if text.startswith("#!") else 0o644,
+                text.encode(),
+            )
         for name, content in sorted(programs.items()):
             capability = _may(MAPPERS[name], users)
-            _add(archive, f"{FOLDER[1:]}/{name}", tarfile.REGTYPE, 0o755, content, capability=capability)
+            _add(
+                archive,
+                f"{FOLDER[1:]}/{name}",
+                tarfile.REGTYPE,
+                0o755,
+                content,
+                capability=capability,
+            )
     return made.getvalue()
 
 
 def _texts(users: Users, config: dict[str, Any]) -> dict[str, str]:
     number = users.user
-    login, group = (f"job:x:{number}:{number}::{WORK}:/bin/sh\n", f"job:x:{number}:\n") if number else ("", "")
+    login, group = (
+        (f"job:x:{number}:{number}::{WORK}:/bin/sh\n", f"job:x:{number}:\n") if number else ("", "")
+    )
     ranges = "".join(f"job:{first}:{count}\n" for first, count in users.ranges)
     return {
-        "etc/passwd": f"root:x:0:0::{WORK}:/bin/sh\n{login}nobody:x:65534:65534::/:/usr/sbin/nologin\n",
+        "etc/passwd": f"root:x:0:0::{WORK}:/bin/sh\n{login}"
+        "nobody:x:65534:65534::/:/usr/sbin/nologin\n",
         "etc/group": f"root:x:0:\n{group}nogroup:x:65534:\n",
         "etc/subuid": ranges,
         "etc/subgid": ranges,
         f"{FOLDER[1:]}/start": START,
         f"{FOLDER[1:]}/daemons": DAEMONS,
         f"{FOLDER[1:]}/containerd.toml": CONTAINERD_CONFIG,
-        f"{FOLDER[1:]}/daemon.json": json.dumps({**DAEMON, **config}, indent=1, sort_keys=True) + "\n",
+        f"{FOLDER[1:]}/daemon.json": json.dumps({**DAEMON, **config}, indent=1, sort_keys=True)
+        + "\n",
     }
 
 
 def _may(bit: int, users: Users) -> bytes:
-    """An extended attribute security.capability, in effect from the start: linux/capability.h, vfs_cap_data.
+    """An extended attribute security.capability, in effect from the start: linux/capability.h,
+    vfs_cap_data.
 
     Under a dockerd that remaps users it is one of that user name space, by the ID of its root.
     """
@@ -141,12 +183,20 @@ def _may(bit: int, users: Users) -> bytes:
 
 
 def _add(
-    archive: tarfile.TarFile, name: str, kind: bytes, mode: int, content: bytes = b"", *, target: str = "",
+    archive: tarfile.TarFile,
+    name: str,
+    kind: bytes,
+    mode: int,
+    content: bytes = b"",
+    *,
+    target: str = "",
     capability: bytes = b"",
-) -> None:  # fmt: skip
+) -> None:
     entry = tarfile.TarInfo(name)
     entry.type, entry.mode, entry.linkname, entry.size = kind, mode, target, len(content)
     if capability:
         # Any bytes: what is no UTF-8 goes through as it is.
-        entry.pax_headers = {"SCHILY.xattr.security.capability": capability.decode("utf-8", "surrogateescape")}
+        entry.pax_headers = {
+            "SCHILY.xattr.security.capability": capability.decode("utf-8", "surrogateescape")
+        }
     archive.addfile(entry, io.BytesIO(content))

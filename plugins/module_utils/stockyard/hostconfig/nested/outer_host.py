@@ -1,7 +1,9 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The host of a nested Docker: what is in force there, and what it therefore cannot have. Changes nothing."""
+"""The host of a nested Docker: what is in force there, and what it therefore cannot have. Changes
+nothing.
+"""
 
 from __future__ import annotations
 
@@ -18,14 +20,22 @@ from .spec import NestedSpec
 PATIENCE = 60.0
 # Programs, and Debian's packages of them.
 PROGRAMS = {
-    "dockerd": "docker.io", "containerd": "containerd", "runc": "runc", "iptables": "iptables",
-    "mkfs.ext4": "e2fsprogs", "tini": "tini",
-}  # fmt: skip
+    "dockerd": "docker.io",
+    "containerd": "containerd",
+    "runc": "runc",
+    "iptables": "iptables",
+    "mkfs.ext4": "e2fsprogs",
+    "tini": "tini",
+}
 ROOTLESS = {
-    "rootlesskit": "rootlesskit", "slirp4netns": "slirp4netns", "newuidmap": "uidmap", "newgidmap": "uidmap",
-}  # fmt: skip
+    "rootlesskit": "rootlesskit",
+    "slirp4netns": "slirp4netns",
+    "newuidmap": "uidmap",
+    "newgidmap": "uidmap",
+}
 CONTROLLERS = "/sys/fs/cgroup/cgroup.controllers"
-# Each says by this value that an ordinary user makes no user name spaces, and what would say that he does.
+# Each says by this value that an ordinary user makes no user name spaces, and what would say that
+# he does.
 SHUT = {
     "kernel.unprivileged_userns_clone": ("0", "1"),
     "user.max_user_namespaces": ("0", "15000"),
@@ -37,7 +47,8 @@ SHUT = {
 class Outer:
     """What is in force.
 
-    :param profile: of the host's security. A host that says nothing of it is shut by nobody: ``trusted``.
+    :param profile: of the host's security. A host that says nothing of it is shut by nobody:
+        ``trusted``.
     :param users: ``none``, ``remap`` or ``rootless``: the user name spaces of its dockerd.
     :param first: the user ID on the host that root of a container has.
     :param plugins: what is asked before dockerd does anything.
@@ -62,16 +73,25 @@ def look(machine: Machine) -> Outer:
     info = _parsed(done.out)
     if done.code or not info.get("ID"):
         raise OperationRefused(
-            "Docker of this host does not answer.", name="docker", cause=done.err.strip()[-300:],
+            "Docker of this host does not answer.",
+            name="docker",
+            cause=done.err.strip()[-300:],
             remedy="start it, and run this as root",
-        )  # fmt: skip
-    names = {str(option).removeprefix("name=").partition(",")[0] for option in info.get("SecurityOptions") or ()}
+        )
+    names = {
+        str(option).removeprefix("name=").partition(",")[0]
+        for option in info.get("SecurityOptions") or ()
+    }
     users = "rootless" if "rootless" in names else "remap" if "userns" in names else "none"
     plugins = (info.get("Plugins") or {}).get("Authorization") or ()
     return Outer(
-        _profile(machine), users, _first(info) if users == "remap" else 0, tuple(map(str, plugins)),
-        int(info.get("NCPU") or 0), int(info.get("MemTotal") or 0),
-    )  # fmt: skip
+        _profile(machine),
+        users,
+        _first(info) if users == "remap" else 0,
+        tuple(map(str, plugins)),
+        int(info.get("NCPU") or 0),
+        int(info.get("MemTotal") or 0),
+    )
 
 
 def refuse(machine: Machine, spec: NestedSpec, outer: Outer) -> None:
@@ -83,21 +103,28 @@ def refuse(machine: Machine, spec: NestedSpec, outer: Outer) -> None:
     for program, package in (PROGRAMS | (ROOTLESS if spec.mode == "rootless" else {})).items():
         if not any(machine.stat(f"/usr/{place}/{program}") for place in ("bin", "sbin")):
             raise MissingDependency(
-                f"{program} is not installed.", name=f"nested {spec.name}",
+                f"{program} is not installed.",
+                name=f"nested {spec.name}",
                 remedy=f"install {package}, or put it into the template's packages",
-            )  # fmt: skip
+            )
     if machine.read(CONTROLLERS) is None:
-        raise _refused(spec, "it has cgroups of version 1, which cannot be handed over", "boot it with version 2")
+        raise _refused(
+            spec,
+            "it has cgroups of version 1, which cannot be handed over",
+            "boot it with version 2",
+        )
     if outer.users == "rootless":
         raise _refused(
-            spec, "the host's own dockerd is rootless, and can give no container a part of its cgroups",
+            spec,
+            "the host's own dockerd is rootless, and can give no container a part of its cgroups",
             "choose user_namespaces none or remap for the host",
-        )  # fmt: skip
+        )
     if outer.plugins:
         raise _refused(
-            spec, f"the plugin {outer.plugins[0]} refuses every container that is less shut than others",
+            spec,
+            f"the plugin {outer.plugins[0]} refuses every container that is less shut than others",
             "give the job a host of its own, with the profile trusted",
-        )  # fmt: skip
+        )
     (_privileged if spec.mode == "privileged" else _rootless)(machine, spec, outer)
 
 
@@ -108,38 +135,53 @@ def refuse_size(machine: Machine, spec: NestedSpec, outer: Outer) -> None:
     """
     free = shutil.disk_usage(machine.root).free >> 20
     sizes = (
-        ("cpus", spec.cpus, outer.cpus), ("memory_mib", spec.memory_mib, outer.memory >> 20),
+        ("cpus", spec.cpus, outer.cpus),
+        ("memory_mib", spec.memory_mib, outer.memory >> 20),
         ("disk_mib", spec.disk_mib, free),
-    )  # fmt: skip
+    )
     for what, wanted, there in sizes:
         if wanted > there:
-            raise _refused(spec, f"{what} is {wanted:g}, and the host has {there}", "ask for less, or for another host")
+            raise _refused(
+                spec,
+                f"{what} is {wanted:g}, and the host has {there}",
+                "ask for less, or for another host",
+            )
 
 
 def _privileged(_machine: Machine, spec: NestedSpec, outer: Outer) -> None:
     if outer.profile != "trusted":
         raise _refused(
-            spec, f"this host's profile is {outer.profile}, and root of a privileged container is root of the host",
+            spec,
+            f"this host's profile is {outer.profile}, and root of a privileged container is root "
+            f"of the host",
             "choose mode rootless, or a host with the profile trusted that nobody else has",
-        )  # fmt: skip
+        )
     if outer.users != "none":
         raise _refused(
-            spec, "dockerd of this host remaps users, and has no privileged containers then",
+            spec,
+            "dockerd of this host remaps users, and has no privileged containers then",
             "choose mode rootless, or user_namespaces none",
-        )  # fmt: skip
+        )
 
 
 def _rootless(machine: Machine, spec: NestedSpec, _outer: Outer) -> None:
     for key, (shut, opened) in SHUT.items():
         if (machine.read("/proc/sys/" + key.replace(".", "/")) or "").strip() == shut:
             raise _refused(
-                spec, f"{key} is {shut}: an ordinary user makes no user name spaces here",
-                f"set sysctls: {{{key}: '{opened}'}} in the host's security, or choose the profile trusted",
-            )  # fmt: skip
+                spec,
+                f"{key} is {shut}: an ordinary user makes no user name spaces here",
+                f"set sysctls: {{{key}: '{opened}'}} in the host's security, or choose the profile "
+                f"trusted",
+            )
 
 
 def _refused(spec: NestedSpec, cause: str, remedy: str) -> OperationRefused:
-    return OperationRefused(f"no {spec.mode} Docker can be had in a container here.", name=f"nested {spec.name}", cause=cause, remedy=remedy)  # noqa: E501 # fmt: skip
+    return OperationRefused(
+        f"no {spec.mode} Docker can be had in a container here.",
+        name=f"nested {spec.name}",
+        cause=cause,
+        remedy=remedy,
+    )
 
 
 def _profile(machine: Machine) -> str:

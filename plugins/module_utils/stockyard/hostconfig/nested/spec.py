@@ -12,11 +12,19 @@ from ...errors import InvalidInput
 from ...model import codec, naming
 
 MODES = ("rootless", "privileged")
-# What the container itself depends on: where it listens, where its data are, and how its limits are kept.
+# What the container itself depends on: where it listens, where its data are, and how its limits are
+# kept.
 OURS = (
-    "cgroup-parent", "containerd", "data-root", "exec-opts", "exec-root", "hosts", "pidfile", "storage-driver",
+    "cgroup-parent",
+    "containerd",
+    "data-root",
+    "exec-opts",
+    "exec-root",
+    "hosts",
+    "pidfile",
+    "storage-driver",
     "userns-remap",
-)  # fmt: skip
+)
 
 
 @dataclass(frozen=True)
@@ -48,11 +56,15 @@ class NestedSpec:
         naming.whole("pids", self.pids, 128, 1 << 22)
         naming.whole("disk_mib", self.disk_mib, 256, 1 << 24)
         if not 0.01 <= self.cpus <= 1024:
-            raise InvalidInput(f"cpus: {naming.shown(self.cpus)} is no number of CPUs.", remedy="give 0.01 to 1024")
+            raise InvalidInput(
+                f"cpus: {naming.shown(self.cpus)} is no number of CPUs.", remedy="give 0.01 to 1024"
+            )
         taken = sorted(set(OURS) & set(self.config))
         if taken:
             raise InvalidInput(
-                f"config: {taken[0]} cannot be set.", cause="the container itself depends on it", remedy="leave it out"
+                f"config: {taken[0]} cannot be set.",
+                cause="the container itself depends on it",
+                remedy="leave it out",
             )
 
     @property

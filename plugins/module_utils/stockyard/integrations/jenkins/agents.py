@@ -40,10 +40,13 @@ class Agents:
         self.controller = controller
         self.spec = spec
 
-    def converge(self, timeout: float, *, check: bool = False, scope: Scope = EVERYTHING, watch: float = 0.0) -> Result:
+    def converge(
+        self, timeout: float, *, check: bool = False, scope: Scope = EVERYTHING, watch: float = 0.0
+    ) -> Result:
         """Have a node for every host that serves, and none for hosts that are gone.
 
-        :param watch: seconds to keep looking which hosts get their one build, so that they get no other.
+        :param watch: seconds to keep looking which hosts get their one build, so that they get no
+            other.
         """
         deadline = self.ctx.deadline(timeout)
         # Nodes first: of those that are listed now every host is made already.
@@ -51,8 +54,9 @@ class Agents:
         there = {h.record.uuid: h for h in self._hosts()}
         found = {
             uuid: configs.read(self.controller.config(n.name), n.name)
-            for uuid, n in nodes.items() if uuid in there and scope.register
-        }  # fmt: skip
+            for uuid, n in nodes.items()
+            if uuid in there and scope.register
+        }
         todo = plan(self.spec, nodes, there.values(), found, self.ctx.clock.now(), scope)
         if not check:
             self._apply(todo, there, deadline)
@@ -61,41 +65,64 @@ class Agents:
         return Result(todo, self.nodes())
 
     def drain(
-        self, timeout: float, grace: float, *, check: bool = False, only: Collection[str] | None = None
+        self,
+        timeout: float,
+        grace: float,
+        *,
+        check: bool = False,
+        only: Collection[str] | None = None,
     ) -> Result:
         """Take nodes out of service and wait for what they build.
 
         :param grace: seconds; then they are not waited for any longer.
-        :param only: the names of the hosts whose nodes are meant; all of the fleet when it is not given.
+        :param only: the names of the hosts whose nodes are meant; all of the fleet when it is not
+            given.
         """
         chosen = self._chosen(only)
         todo = drained(chosen, "it was asked for")
         if not check:
-            drain(self.ctx.progress, self.controller, chosen, self.ctx.deadline(min(timeout, grace)))
+            drain(
+                self.ctx.progress, self.controller, chosen, self.ctx.deadline(min(timeout, grace))
+            )
         return Result(todo, self.nodes())
 
     def remove(
-        self, timeout: float, grace: float, *, check: bool = False, only: Collection[str] | None = None
+        self,
+        timeout: float,
+        grace: float,
+        *,
+        check: bool = False,
+        only: Collection[str] | None = None,
     ) -> Result:
         """Drain nodes and remove them. Their hosts stay."""
         chosen = self._chosen(only)
         todo = removed(chosen, "it is to be absent")
         if not check:
-            drain(self.ctx.progress, self.controller, chosen, self.ctx.deadline(min(timeout, grace)))
+            drain(
+                self.ctx.progress, self.controller, chosen, self.ctx.deadline(min(timeout, grace))
+            )
             self._each([partial(self._delete, n.name) for n in chosen])
         return Result(todo, self.nodes())
 
     def nodes(self, *, secrets: bool = False) -> list[dict[str, Any]]:
-        """The fleet's nodes and hosts, as modules return them: an entry for each node, then for hosts without one."""
+        """The fleet's nodes and hosts, as modules return them: an entry for each node, then for
+        hosts without one.
+        """
         nodes = belonging(self.spec, self.ctx.owner, self.controller.nodes())
         there = {h.record.uuid: h for h in self._hosts()}
         listed = [self._described(n, there.get(uuid), secrets) for uuid, n in nodes.items()]
         bare = [_bare(h) for uuid, h in there.items() if uuid not in nodes]
-        return sorted(listed, key=lambda one: str(one["name"])) + sorted(bare, key=lambda one: str(one["host"]))
+        return sorted(listed, key=lambda one: str(one["name"])) + sorted(
+            bare, key=lambda one: str(one["host"])
+        )
 
     def left(self) -> list[dict[str, str]]:
         """Nodes that look like ours and were left alone, and why."""
-        return [{"kind": "node", "name": n.name, "reason": n.problem} for n in self.controller.nodes() if n.problem]
+        return [
+            {"kind": "node", "name": n.name, "reason": n.problem}
+            for n in self.controller.nodes()
+            if n.problem
+        ]
 
     def _hosts(self) -> list[Host]:
         whose = (self.spec.tenant, self.spec.fleet)
@@ -111,9 +138,10 @@ class Agents:
         missing = sorted(set(only or ()) - {n.mark.host for n in found if n.mark})
         if missing:
             raise NotFound(
-                f"{', '.join(missing)} has no node.", name=f"fleet {self.spec.fleet}",
+                f"{', '.join(missing)} has no node.",
+                name=f"fleet {self.spec.fleet}",
                 remedy="name hosts as the fleet has them",
-            )  # fmt: skip
+            )
         return [n for n in found if n.mark and (only is None or n.mark.host in only)]
 
     def _apply(self, todo: Plan, there: dict[str, Host], deadline: Deadline) -> None:
@@ -165,9 +193,10 @@ class Agents:
         mine = belonging(self.spec, self.ctx.owner, self.controller.nodes()).values()
         if name not in {n.name for n in mine}:
             raise Conflict(
-                "there is one of this name, and nothing says that it is ours.", name=f"node {name}",
+                "there is one of this name, and nothing says that it is ours.",
+                name=f"node {name}",
                 remedy="rename or remove it there",
-            )  # fmt: skip
+            )
 
     def _delete(self, name: str) -> None:
         try:
@@ -182,7 +211,9 @@ class Agents:
         lock = self.ctx.lock_name("fleet", record.tenant, record.fleet)
         try:
             with self.ctx.provider.exclusive(lock, deadline.within(LOCK_WAIT)):
-                host_lifecycle.delete_unless_leased(self.ctx, record, partial(host_lifecycle.destroy, self.ctx, record))
+                host_lifecycle.delete_unless_leased(
+                    self.ctx, record, partial(host_lifecycle.destroy, self.ctx, record)
+                )
                 access.sync_known_hosts(self.ctx, record.tenant)
         except StockyardError:
             stays.add(mark_of(record, self.spec.place).node)
@@ -194,7 +225,16 @@ class Agents:
         while not deadline.passed():
             for node in belonging(self.spec, self.ctx.owner, self.controller.nodes()).values():
                 if not (node.idle or node.held):
-                    done.append(Action("hold", "node", node.name, "it has its build", {"held": False}, {"held": True}))
+                    done.append(
+                        Action(
+                            "hold",
+                            "node",
+                            node.name,
+                            "it has its build",
+                            {"held": False},
+                            {"held": True},
+                        )
+                    )
                     self._plain(done[-1])
             deadline.pause(POLL)
         return tuple(done)
@@ -208,23 +248,40 @@ class Agents:
             except StockyardError as error:
                 errors.append(error)
         if len(errors) > 1:
-            raise StockyardError(f"{len(errors)} steps failed.", cause="; ".join(map(str, errors))) from errors[0]
+            raise StockyardError(
+                f"{len(errors)} steps failed.", cause="; ".join(map(str, errors))
+            ) from errors[0]
         if errors:
             raise errors[0]
 
     def _described(self, node: Node, host: Host | None, secrets: bool) -> dict[str, Any]:
         told = {
-            "name": node.name, "host": node.mark.host if node.mark else "", "uuid": node.mark.uuid if node.mark else "",
-            "address": host.record.address if host else "", "host_state": host.state if host else "gone",
-            "labels": list(node.labels), "executors": node.executors, "idle": node.idle, "online": not node.offline,
-            "held": node.held, "reason": node.reason,
-        }  # fmt: skip
+            "name": node.name,
+            "host": node.mark.host if node.mark else "",
+            "uuid": node.mark.uuid if node.mark else "",
+            "address": host.record.address if host else "",
+            "host_state": host.state if host else "gone",
+            "labels": list(node.labels),
+            "executors": node.executors,
+            "idle": node.idle,
+            "online": not node.offline,
+            "held": node.held,
+            "reason": node.reason,
+        }
         return {**told, "secret": self.controller.secret(node.name)} if secrets else told
 
 
 def _bare(host: Host) -> dict[str, Any]:
     return {
-        "name": "", "host": host.record.name, "uuid": host.record.uuid, "address": host.record.address,
-        "host_state": host.state, "labels": [], "executors": 0, "idle": True, "online": False, "held": False,
+        "name": "",
+        "host": host.record.name,
+        "uuid": host.record.uuid,
+        "address": host.record.address,
+        "host_state": host.state,
+        "labels": [],
+        "executors": 0,
+        "idle": True,
+        "online": False,
+        "held": False,
         "reason": "it has no node",
-    }  # fmt: skip
+    }

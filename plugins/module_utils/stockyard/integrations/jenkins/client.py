@@ -1,10 +1,12 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A Jenkins controller, over its remote access API: what is asked of it, and what its refusals mean.
+"""A Jenkins controller, over its remote access API: what is asked of it, and what its refusals
+mean.
 
-It needs no plugin of the controller's, but for nodes of the launcher ``ssh``. Addresses and answers are those of
-https://www.jenkins.io/doc/book/using/remote-access-api/ and of hudson.model.ComputerSet and hudson.model.Computer.
+It needs no plugin of the controller's, but for nodes of the launcher ``ssh``. Addresses and answers
+are those of https://www.jenkins.io/doc/book/using/remote-access-api/ and of
+hudson.model.ComputerSet and hudson.model.Computer.
 """
 
 from __future__ import annotations
@@ -38,15 +40,25 @@ class Controller:
 
     def __init__(self, url: str, user: str = "", token: str = "", ca_path: str = "") -> None:
         self._parts = urlsplit(naming.line("controller url", url, 2000).rstrip("/"))
-        if self._parts.scheme not in ("http", "https") or not self._parts.hostname or self._parts.username:
+        if (
+            self._parts.scheme not in ("http", "https")
+            or not self._parts.hostname
+            or self._parts.username
+        ):
             raise InvalidInput(
                 f"{naming.shown(url)} is not the URL of a controller.",
-                remedy="give https://NAME or https://NAME/PATH; user and token have options of their own",
+                remedy="give https://NAME or https://NAME/PATH; user and token have options of "
+                "their own",
             )
         naming.line("controller token", token, 1000)
-        login = base64.b64encode(f"{naming.line('controller user', user)}:{token}".encode()).decode()
+        login = base64.b64encode(
+            f"{naming.line('controller user', user)}:{token}".encode()
+        ).decode()
         # What it complains of is read here: in English.
-        self._headers = {"Accept-Language": "en", **({"Authorization": f"Basic {login}"} if user else {})}
+        self._headers = {
+            "Accept-Language": "en",
+            **({"Authorization": f"Basic {login}"} if user else {}),
+        }
         self._tls = _tls(ca_path) if self._parts.scheme == "https" else None
         self._port = _port(url, self._parts)
 
@@ -59,8 +71,15 @@ class Controller:
         """All nodes that it has, whoever made them."""
         answer = self._get(f"/computer/api/json?tree=computer[{FIELDS}]")
         try:
-            listed = untrusted.mapping(untrusted.parse(answer.body, longest=LONGEST_ANSWER), "the answer")
-            return [node(one) for one in untrusted.items(untrusted.item(listed, "computer", "the answer"), "computer")]
+            listed = untrusted.mapping(
+                untrusted.parse(answer.body, longest=LONGEST_ANSWER), "the answer"
+            )
+            return [
+                node(one)
+                for one in untrusted.items(
+                    untrusted.item(listed, "computer", "the answer"), "computer"
+                )
+            ]
         except untrusted.MalformedData as error:
             raise self._nonsense("its list of nodes", error) from error
 
@@ -70,11 +89,17 @@ class Controller:
         :raises Conflict: when there is one of this name.
         """
         try:
-            self._post("/computer/doCreateItem", urlencode(form).encode(), "application/x-www-form-urlencoded")
+            self._post(
+                "/computer/doCreateItem",
+                urlencode(form).encode(),
+                "application/x-www-form-urlencoded",
+            )
         except ControllerError as error:
             if "already exists" not in error.cause:
                 raise
-            raise Conflict("there is one of this name.", name=f"node {name}", remedy="run again") from error
+            raise Conflict(
+                "there is one of this name.", name=f"node {name}", remedy="run again"
+            ) from error
 
     def config(self, name: str) -> bytes:
         """A node's configuration, as XML."""
@@ -91,17 +116,22 @@ class Controller:
     def hold(self, name: str, reason: str) -> None:
         """Take a node out of service. What it builds it builds to the end.
 
-        Its other form, toggleOffline, brings a node back that somebody else took out of service meanwhile.
+        Its other form, toggleOffline, brings a node back that somebody else took out of service
+        meanwhile.
         """
         self._post(f"{_path(name)}/changeOfflineCause?{urlencode({'offlineMessage': reason})}")
 
     def resume(self, name: str) -> None:
-        """Bring a node back that is out of service: the controller knows no other way than to turn it over."""
+        """Bring a node back that is out of service: the controller knows no other way than to turn
+        it over.
+        """
         self._post(f"{_path(name)}/toggleOffline")
 
     def secret(self, name: str) -> str:
         """What an inbound agent proves with that it is this node's."""
-        found = _ARGUMENT.search(self._get(f"{_path(name)}/jenkins-agent.jnlp").body.decode(errors="replace"))
+        found = _ARGUMENT.search(
+            self._get(f"{_path(name)}/jenkins-agent.jnlp").body.decode(errors="replace")
+        )
         if not found:
             raise self._nonsense(f"the secret of node {name}", "there is none in what it says")
         return found[1]
@@ -109,7 +139,9 @@ class Controller:
     def _get(self, path: str) -> Answer:
         return self._checked("GET", path, self._send("GET", path))
 
-    def _post(self, path: str, body: bytes = b"", kind: str = "application/x-www-form-urlencoded") -> None:
+    def _post(
+        self, path: str, body: bytes = b"", kind: str = "application/x-www-form-urlencoded"
+    ) -> None:
         answer = self._send("POST", path, body, kind)
         # Who shows a password, not a token, has to bring a crumb, from the same session.
         if answer.status == 403 and b"crumb" in answer.body and self._fetch_crumb():
@@ -123,7 +155,8 @@ class Controller:
         try:
             issued = untrusted.mapping(untrusted.parse(answer.body), "the crumb")
             field, crumb = (
-                untrusted.line(untrusted.item(issued, key, "the crumb"), key) for key in ("crumbRequestField", "crumb")
+                untrusted.line(untrusted.item(issued, key, "the crumb"), key)
+                for key in ("crumbRequestField", "crumb")
             )
         except untrusted.MalformedData as error:
             raise self._nonsense("its crumb", error) from error
@@ -136,39 +169,58 @@ class Controller:
     def _send(self, method: str, path: str, body: bytes = b"", kind: str = "") -> Answer:
         headers = {**self._headers, **({"Content-Type": kind} if kind else {})}
         bounds = Bounds(Deadline(ANSWER_WITHIN), LONGEST_ANSWER)
-        connection = Connection(str(self._parts.hostname), self._port, bounds=bounds, context=self._tls)
+        connection = Connection(
+            str(self._parts.hostname), self._port, bounds=bounds, context=self._tls
+        )
         try:
             return connection.exchange(method, self._parts.path + path, body, headers)
         except (OSError, http.client.HTTPException) as error:
             raise ControllerError(
-                "it does not answer.", name=self.title, cause=str(error) or type(error).__name__,
-                remedy="see that it runs, that this machine reaches it, and that its certificate is believed",
-            ) from error  # fmt: skip
+                "it does not answer.",
+                name=self.title,
+                cause=str(error) or type(error).__name__,
+                remedy="see that it runs, that this machine reaches it, and that its certificate "
+                "is believed",
+            ) from error
 
     def _checked(self, method: str, path: str, answer: Answer) -> Answer:
-        """The answer, if it is one. A form that was taken is answered with a redirect, which leads nowhere of use."""
+        """The answer, if it is one. A form that was taken is answered with a redirect, which leads
+        nowhere of use.
+        """
         to = answer.headers.get("Location") or ""
         asks = "/login" in to or "/securityRealm/" in to
-        if answer.status == 200 or (method == "POST" and answer.status in (201, 302, 303) and not asks):
+        if answer.status == 200 or (
+            method == "POST" and answer.status in (201, 302, 303) and not asks
+        ):
             return answer
         where = path.partition("?")[0]
         if answer.status == 404:
             raise NotFound(
-                f"{where} is not there.", name=self.title, remedy="see that the URL is that of a Jenkins controller"
+                f"{where} is not there.",
+                name=self.title,
+                remedy="see that the URL is that of a Jenkins controller",
             )
         if answer.status in (401, 403) or asks:
             raise ControllerError(
-                f"it does not let this user do {where}.", name=self.title, cause=_said(answer),
-                remedy="give a user and his API token, with the permissions that the page on Jenkins lists",
-            )  # fmt: skip
+                f"it does not let this user do {where}.",
+                name=self.title,
+                cause=_said(answer),
+                remedy="give a user and his API token, with the permissions that the page on "
+                "Jenkins lists",
+            )
         raise ControllerError(
-            f"it answers {where} with {answer.status}.", name=self.title, cause=_said(answer),
+            f"it answers {where} with {answer.status}.",
+            name=self.title,
+            cause=_said(answer),
             remedy="read the controller's log",
-        )  # fmt: skip
+        )
 
     def _nonsense(self, what: str, why: object) -> ControllerError:
         return ControllerError(
-            f"{what} makes no sense.", name=self.title, cause=str(why), remedy="see that the URL is a controller's"
+            f"{what} makes no sense.",
+            name=self.title,
+            cause=str(why),
+            remedy="see that the URL is a controller's",
         )
 
 
@@ -180,7 +232,9 @@ def _port(url: str, parts: Any) -> int | None:
     try:
         port: int | None = parts.port
     except ValueError as error:
-        raise InvalidInput(f"{naming.shown(url)}: the port is none.", remedy="give a number up to 65535") from error
+        raise InvalidInput(
+            f"{naming.shown(url)}: the port is none.", remedy="give a number up to 65535"
+        ) from error
     return port
 
 
@@ -189,7 +243,10 @@ def _tls(ca_path: str) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=ca_path or None)
     except OSError as error:
         raise InvalidInput(
-            "the certificates cannot be read.", name=ca_path, cause=str(error), remedy="name a file of PEM certificates"
+            "the certificates cannot be read.",
+            name=ca_path,
+            cause=str(error),
+            remedy="name a file of PEM certificates",
         ) from error
 
 

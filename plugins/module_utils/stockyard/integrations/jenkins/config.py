@@ -1,7 +1,9 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A node's configuration: the controller's own XML, of which we read and set what is declared and keep all else."""
+"""A node's configuration: the controller's own XML, of which we read and set what is declared and
+keep all else.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,12 @@ TYPE = "hudson.slaves.DumbSlave"
 MODES = {True: "EXCLUSIVE", False: "NORMAL"}
 # Seconds for a login, and how often and after how many seconds the controller tries again.
 PATIENCE = {"launchTimeoutSeconds": "60", "maxNumRetries": "10", "retryWaitTime": "15"}
-_PLAIN = {"description": "description", "remoteFS": "work_dir", "numExecutors": "executors", "mode": "mode"}
+_PLAIN = {
+    "description": "description",
+    "remoteFS": "work_dir",
+    "numExecutors": "executors",
+    "mode": "mode",
+}
 _DECLARATION = re.compile(rb"\A\s*<\?xml[^>]*\?>")
 
 
@@ -44,13 +51,19 @@ def _ssh(spec: AgentSpec, record: HostRecord) -> Config:
     """Where the controller logs in, and the one host key that it believes."""
     key = record.identity.ssh_host_key if record.identity else ""
     return {
-        "class": SSH, "host": record.address, "port": str(record.ssh_port), "credentials": spec.credentials_id,
-        "key": " ".join(key.split()[:2]), "java": spec.java,
-    }  # fmt: skip
+        "class": SSH,
+        "host": record.address,
+        "port": str(record.ssh_port),
+        "credentials": spec.credentials_id,
+        "key": " ".join(key.split()[:2]),
+        "java": spec.java,
+    }
 
 
 def form(name: str, config: Config) -> dict[str, str]:
-    """The fields of the form that makes a node. It is inbound at first: every controller has that launcher."""
+    """The fields of the form that makes a node. It is inbound at first: every controller has that
+    launcher.
+    """
     bean = {
         "name": name,
         "nodeDescription": config["description"],
@@ -70,7 +83,11 @@ def read(xml: bytes, node: str) -> Config:
     """What a node is like."""
     root = _parsed(xml, node)
     found: Config = {ours: root.findtext(theirs) or "" for theirs, ours in _PLAIN.items()}
-    return {**found, "labels": sorted(set((root.findtext("label") or "").split())), "launcher": _launcher(root)}
+    return {
+        **found,
+        "labels": sorted(set((root.findtext("label") or "").split())),
+        "launcher": _launcher(root),
+    }
 
 
 def _launcher(root: ElementTree.Element) -> Config:
@@ -80,12 +97,18 @@ def _launcher(root: ElementTree.Element) -> Config:
         return {"class": kind}
     strategy = found.find("sshHostKeyVerificationStrategy")
     pinned = strategy is not None and strategy.get("class") == PINNED
-    key = [found.findtext(f"sshHostKeyVerificationStrategy/key/{part}") or "" for part in ("algorithm", "key")]
+    key = [
+        found.findtext(f"sshHostKeyVerificationStrategy/key/{part}") or ""
+        for part in ("algorithm", "key")
+    ]
     return {
-        "class": SSH, "host": found.findtext("host") or "", "port": found.findtext("port") or "",
-        "credentials": found.findtext("credentialsId") or "", "key": " ".join(key) if pinned else "",
+        "class": SSH,
+        "host": found.findtext("host") or "",
+        "port": found.findtext("port") or "",
+        "credentials": found.findtext("credentialsId") or "",
+        "key": " ".join(key) if pinned else "",
         "java": found.findtext("javaPath") or "",
-    }  # fmt: skip
+    }
 
 
 def edited(xml: bytes, node: str, config: Config) -> bytes:
@@ -129,9 +152,12 @@ def check(node: str, config: Config, now: Config) -> None:
         return
     plugin = lacking == ["launcher"] and config["launcher"]["class"] == SSH
     raise Unsupported(
-        f"the controller did not take its {', '.join(lacking)}.", name=f"node {node}",
-        remedy="install the plugin ssh-slaves, or use the launcher inbound" if plugin else "look at the node there",
-    )  # fmt: skip
+        f"the controller did not take its {', '.join(lacking)}.",
+        name=f"node {node}",
+        remedy="install the plugin ssh-slaves, or use the launcher inbound"
+        if plugin
+        else "look at the node there",
+    )
 
 
 def _set(parent: ElementTree.Element, tag: str, text: str) -> None:
@@ -142,7 +168,9 @@ def _set(parent: ElementTree.Element, tag: str, text: str) -> None:
 
 
 def _parsed(xml: bytes, node: str) -> ElementTree.Element:
-    """The XML as elements. Jenkins writes XML 1.1, which expat does not read; what it writes is 1.0 all the same."""
+    """The XML as elements. Jenkins writes XML 1.1, which expat does not read; what it writes is 1.0
+    all the same.
+    """
     try:
         # Jenkins writes no document type; without one there are no entities that could do harm.
         if b"<!DOCTYPE" in xml:
@@ -150,6 +178,8 @@ def _parsed(xml: bytes, node: str) -> ElementTree.Element:
         return ElementTree.fromstring(_DECLARATION.sub(b"", xml))  # noqa: S314
     except (ElementTree.ParseError, ValueError) as error:
         raise ControllerError(
-            "its configuration cannot be read.", name=f"node {node}", cause=str(error),
+            "its configuration cannot be read.",
+            name=f"node {node}",
+            cause=str(error),
             remedy="look at its config.xml",
-        ) from error  # fmt: skip
+        ) from error

@@ -1,7 +1,9 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Letting a node finish what it builds: it gets nothing new, and what runs is waited for. It needs no yard."""
+"""Letting a node finish what it builds: it gets nothing new, and what runs is waited for. It needs
+no yard.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +19,11 @@ from .node import DRAINED, Node
 POLL = 1.0
 
 
-def drain(progress: Progress, controller: Controller, nodes: Iterable[Node], grace: Deadline) -> list[str]:
-    """Take nodes out of service and wait until they are idle; returns the names of those that are not, at the end.
+def drain(
+    progress: Progress, controller: Controller, nodes: Iterable[Node], grace: Deadline
+) -> list[str]:
+    """Take nodes out of service and wait until they are idle; returns the names of those that are
+    not, at the end.
 
     One that somebody else took out of service keeps his reason, and is not brought back by us.
     """

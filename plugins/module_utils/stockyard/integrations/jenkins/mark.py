@@ -3,8 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The mark that says whose a node is. It is the last thing in the node's description.
 
-A node's name holds a part of its host's uuid, so no two hosts ever share one. That keeps the history of a host that is
-gone apart from that of the next one, and the secret of its agent, which the controller makes of the name, with it.
+A node's name holds a part of its host's uuid, so no two hosts ever share one. That keeps the
+history of a host that is gone apart from that of the next one, and the secret of its agent, which
+the controller makes of the name, with it.
 """
 
 from __future__ import annotations
@@ -34,7 +35,12 @@ class Mark:
     place: str = ""
 
     def __post_init__(self) -> None:
-        for what, value in (("owner", self.owner), ("tenant", self.tenant), ("fleet", self.fleet), ("host", self.host)):
+        for what, value in (
+            ("owner", self.owner),
+            ("tenant", self.tenant),
+            ("fleet", self.fleet),
+            ("host", self.host),
+        ):
             naming.name(what, value)
         naming.identifier(self.uuid)
         naming.line("place", self.place)
@@ -47,7 +53,8 @@ class Mark:
     @property
     def description(self) -> str:
         """What the node says of itself."""
-        return f"Host {self.host} of fleet {self.fleet}. Do not change it here. {PREFIX}{codec.dumps(self)}"
+        mark = f"{PREFIX}{codec.dumps(self)}"
+        return f"Host {self.host} of fleet {self.fleet}. Do not change it here. {mark}"
 
 
 def mark_of(record: HostRecord, place: str) -> Mark:

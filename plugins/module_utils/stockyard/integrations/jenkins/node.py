@@ -15,7 +15,10 @@ from .mark import Mark, read
 DRAINED = "stockyard: drained, its host is to go"
 USED = "stockyard: has its build, its host goes after it"
 # What :func:`node` reads of each.
-FIELDS = "displayName,description,idle,offline,temporarilyOffline,offlineCauseReason,numExecutors,assignedLabels[name]"
+FIELDS = (
+    "displayName,description,idle,offline,temporarilyOffline,offlineCauseReason,"
+    "numExecutors,assignedLabels[name]"
+)
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,8 @@ class Node:
     """A node and what it does now.
 
     :param idle: whether no build runs on it.
-    :param offline: whether it gets no builds: its agent is not there, or somebody took it out of service.
+    :param offline: whether it gets no builds: its agent is not there, or somebody took it out of
+        service.
     :param held: whether somebody took it out of service.
     :param reason: why it is offline.
     :param mark: whose it is; ``None`` where it does not say.
@@ -57,13 +61,18 @@ def node(data: Any) -> Node:
     :raises MalformedData: when it is anything else.
     """
     facts = untrusted.mapping(data, "a node")
-    name, problem, mark = untrusted.words(untrusted.item(facts, "displayName", "a node"), "displayName"), "", None
+    name, problem, mark = (
+        untrusted.words(untrusted.item(facts, "displayName", "a node"), "displayName"),
+        "",
+        None,
+    )
     try:
         mark = read(name, untrusted.words(facts.get("description") or "", "description", 1 << 16))
     except InvalidInput as error:
         problem = str(error)
     idle, offline, held = (
-        untrusted.flag(untrusted.item(facts, key, "a node"), key) for key in ("idle", "offline", "temporarilyOffline")
+        untrusted.flag(untrusted.item(facts, key, "a node"), key)
+        for key in ("idle", "offline", "temporarilyOffline")
     )
     reason = untrusted.words(facts.get("offlineCauseReason") or "", "offlineCauseReason")
     executors = untrusted.whole(untrusted.item(facts, "numExecutors", "a node"), "numExecutors")
@@ -72,5 +81,7 @@ def node(data: Any) -> Node:
 
 def _labels(facts: dict[str, Any], name: str) -> tuple[str, ...]:
     labels = untrusted.items(facts.get("assignedLabels") or [], "assignedLabels")
-    names = (untrusted.item(untrusted.mapping(label, "a label"), "name", "a label") for label in labels)
+    names = (
+        untrusted.item(untrusted.mapping(label, "a label"), "name", "a label") for label in labels
+    )
     return tuple(sorted({untrusted.words(text, "a label") for text in names} - {name}))

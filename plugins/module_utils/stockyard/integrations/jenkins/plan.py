@@ -18,7 +18,8 @@ from .spec import AgentSpec
 
 # Seconds for a host that was made to get its node: then it has lost it.
 NEW = 600.0
-# Hosts go before their nodes do: whoever is stopped between the two leaves a node that says that its host is used.
+# Hosts go before their nodes do: whoever is stopped between the two leaves a node that says that
+# its host is used.
 ORDER = ("hold", "create", "update", "resume", "destroy host", "destroy node")
 
 
@@ -37,13 +38,21 @@ class Scope:
 def belonging(spec: AgentSpec, owner: str, nodes: Iterable[Node]) -> dict[str, Node]:
     """The nodes of a fleet, by the uuid of their host."""
     whose = (owner, spec.tenant, spec.fleet)
-    return {n.mark.uuid: n for n in nodes if n.mark and (n.mark.owner, n.mark.tenant, n.mark.fleet) == whose}
+    return {
+        n.mark.uuid: n
+        for n in nodes
+        if n.mark and (n.mark.owner, n.mark.tenant, n.mark.fleet) == whose
+    }
 
 
 def plan(
-    spec: AgentSpec, nodes: Mapping[str, Node], hosts: Iterable[Host], configs: Mapping[str, Config], now: float,
+    spec: AgentSpec,
+    nodes: Mapping[str, Node],
+    hosts: Iterable[Host],
+    configs: Mapping[str, Config],
+    now: float,
     scope: Scope,
-) -> Plan:  # fmt: skip
+) -> Plan:
     """What is to be done.
 
     :param nodes: the fleet's, by the uuid of their host.
@@ -51,21 +60,31 @@ def plan(
     :param configs: what nodes are like, by the uuid of their host.
     """
     there = {h.record.uuid: h for h in hosts}
-    found = [a for uuid, h in there.items() for a in _of(spec, h, nodes.get(uuid), configs.get(uuid), now)]
+    found = [
+        a
+        for uuid, h in there.items()
+        for a in _of(spec, h, nodes.get(uuid), configs.get(uuid), now)
+    ]
     for uuid, node in nodes.items():
         if uuid not in there and node.mark and node.mark.place == spec.place:
             found.append(_gone(node, "its host is gone"))
     return Plan(tuple(a for a in sorted(found, key=_order) if _within(a, scope)))
 
 
-def _of(spec: AgentSpec, host: Host, node: Node | None, config: Config | None, now: float) -> list[Action]:
+def _of(
+    spec: AgentSpec, host: Host, node: Node | None, config: Config | None, now: float
+) -> list[Action]:
     """What is to be done for one host."""
     if host.record.lease:
         return _withdrawn(node)
     if not host.serving:
         return []
     if node is None:
-        return [_lost(host)] if spec.replaces_lost and now - host.record.created > NEW else [_register(spec, host)]
+        return (
+            [_lost(host)]
+            if spec.replaces_lost and now - host.record.created > NEW
+            else [_register(spec, host)]
+        )
     if spec.one_build and (node.used or not node.idle):
         return _spent(host, node)
     return _mended(spec, host, node, config)
@@ -84,11 +103,19 @@ def _spent(host: Host, node: Node) -> list[Action]:
         return _held(node, "it has its build")
     reason = "it had its build"
     name, state = host.record.name, {"state": host.state}
-    return [Action("destroy", "host", name, reason, state, {}), _gone(node, reason)] if node.idle else []
+    return (
+        [Action("destroy", "host", name, reason, state, {}), _gone(node, reason)]
+        if node.idle
+        else []
+    )
 
 
 def _held(node: Node, reason: str) -> list[Action]:
-    return [] if node.held else [Action("hold", "node", node.name, reason, {"held": False}, {"held": True})]
+    return (
+        []
+        if node.held
+        else [Action("hold", "node", node.name, reason, {"held": False}, {"held": True})]
+    )
 
 
 def _mended(spec: AgentSpec, host: Host, node: Node, config: Config | None) -> list[Action]:
@@ -97,9 +124,13 @@ def _mended(spec: AgentSpec, host: Host, node: Node, config: Config | None) -> l
     if config is not None and changed:
         before = {k: config[k] for k in changed}
         after = {k: wants[k] for k in changed}
-        found.append(Action("update", "node", node.name, f"{', '.join(changed)} changed", before, after))
+        found.append(
+            Action("update", "node", node.name, f"{', '.join(changed)} changed", before, after)
+        )
     if node.drained:
-        found.append(Action("resume", "node", node.name, "its host stays", {"held": True}, {"held": False}))
+        found.append(
+            Action("resume", "node", node.name, "its host stays", {"held": True}, {"held": False})
+        )
     return found
 
 
@@ -109,7 +140,9 @@ def _register(spec: AgentSpec, host: Host) -> Action:
 
 
 def _lost(host: Host) -> Action:
-    return Action("destroy", "host", host.record.name, "its node is gone", {"state": host.state}, {})
+    return Action(
+        "destroy", "host", host.record.name, "its node is gone", {"state": host.state}, {}
+    )
 
 
 def _gone(node: Node, reason: str) -> Action:
@@ -120,7 +153,14 @@ def drained(nodes: Iterable[Node], reason: str) -> Plan:
     """Take nodes out of service, and wait for what they build."""
     return Plan(
         tuple(
-            Action("drain", "node", n.name, reason, {"held": n.held, "idle": n.idle}, {"held": True, "idle": True})
+            Action(
+                "drain",
+                "node",
+                n.name,
+                reason,
+                {"held": n.held, "idle": n.idle},
+                {"held": True, "idle": True},
+            )
             for n in nodes
             if not (n.held and n.idle)
         )

@@ -23,14 +23,17 @@ _CREDENTIALS = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 class AgentSpec:
     """The declared nodes of one fleet.
 
-    :param place: which hypervisor this is. A node whose host is gone is removed only where its host was.
-    :param launcher: ``ssh``: the controller logs in and starts the agent; ``inbound``: the agent connects.
+    :param place: which hypervisor this is. A node whose host is gone is removed only where its host
+        was.
+    :param launcher: ``ssh``: the controller logs in and starts the agent; ``inbound``: the agent
+        connects.
     :param labels: what jobs ask for.
     :param executors: how many builds a host runs at a time.
     :param work_dir: where builds are, in the host.
     :param exclusive: whether only jobs that ask for a label get the node.
     :param credentials_id: the controller's credentials for ``ssh``: a user and his private key.
-    :param java: the path of Java in the host, for ``ssh``; the controller looks for it where it is empty.
+    :param java: the path of Java in the host, for ``ssh``; the controller looks for it where it is
+        empty.
     :param one_build: whether a host is destroyed after its first build.
     :param lost_hosts: ``register`` or ``replace`` hosts that have no node though they are not new.
     """
@@ -57,9 +60,13 @@ class AgentSpec:
         naming.whole("executors", self.executors, 1, 100)
         for label in self.labels:
             _matching("labels", _LABEL, label, "use letters, digits and . _ -, at most 63")
-        _matching("work_dir", _PATH, self.work_dir, "give an absolute path of letters, digits and . _ - /")
+        _matching(
+            "work_dir", _PATH, self.work_dir, "give an absolute path of letters, digits and . _ - /"
+        )
         if self.java:
-            _matching("java", _PATH, self.java, "give an absolute path of letters, digits and . _ - /")
+            _matching(
+                "java", _PATH, self.java, "give an absolute path of letters, digits and . _ - /"
+            )
         self._check_together()
 
     def _check_together(self) -> None:
@@ -68,9 +75,10 @@ class AgentSpec:
             _matching("credentials_id", _CREDENTIALS, self.credentials_id, remedy)
         if self.one_build and self.executors != 1:
             raise InvalidInput(
-                f"one_build does not go with {self.executors} executors.", name=f"fleet {self.fleet}",
+                f"one_build does not go with {self.executors} executors.",
+                name=f"fleet {self.fleet}",
                 remedy="leave executors at 1",
-            )  # fmt: skip
+            )
 
     @property
     def replaces_lost(self) -> bool:

@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Cloud images, copied or downloaded, and held against their checksum while that is done: what is used is what was
-looked at, whoever writes to the source meanwhile.
+"""Cloud images, copied or downloaded, and held against their checksum while that is done: what is
+used is what was looked at, whoever writes to the source meanwhile.
 """
 
 from __future__ import annotations
@@ -38,10 +38,12 @@ def fetch(image: CloudImage, target: Path, proxy: str, deadline: Deadline) -> No
         raise _failure(image, error, deadline) from error
     if found != image.digits:
         raise ImageError(
-            f"its {image.algorithm} is {found}, and not the declared {image.digits}.", name=image.title,
+            f"its {image.algorithm} is {found}, and not the declared {image.digits}.",
+            name=image.title,
             cause="it is damaged, or another version",
-            remedy="look up the checksum where the image is published; declare it if it is to be this version",
-        )  # fmt: skip
+            remedy="look up the checksum where the image is published; declare it if it is to be "
+            "this version",
+        )
 
 
 def _open(image: CloudImage, proxy: str, deadline: Deadline) -> Any:
@@ -67,11 +69,21 @@ def _failure(image: CloudImage, error: Exception, deadline: Deadline) -> Excepti
         error.close()
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return OutOfSpace(
-            "the storage is full.", name=image.title, cause=str(error), remedy="free space in the storage"
-        )  # fmt: skip
+            "the storage is full.",
+            name=image.title,
+            cause=str(error),
+            remedy="free space in the storage",
+        )
     if deadline.passed():
         return DeadlineExceeded(
-            "it came too slowly.", name=image.title, cause=str(error), remedy="give the template a longer timeout"
+            "it came too slowly.",
+            name=image.title,
+            cause=str(error),
+            remedy="give the template a longer timeout",
         )
-    remedy = "see that it is there and that this machine reaches it" if image.remote else "see that it can be read"
+    remedy = (
+        "see that it is there and that this machine reaches it"
+        if image.remote
+        else "see that it can be read"
+    )
     return ImageError("it cannot be had.", name=image.title, cause=str(error), remedy=remedy)

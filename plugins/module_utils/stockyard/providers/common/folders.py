@@ -12,7 +12,8 @@ from ...errors import HypervisorError
 
 
 def names(folder: Path, what: str) -> list[str]:
-    """The names in a directory; none where there is no such directory. One that cannot be read is not taken for empty.
+    """The names in a directory; none where there is no such directory. One that cannot be read is
+    not taken for empty.
 
     :param what: what is kept there, for the error.
     :raises HypervisorError: when it cannot be read.
@@ -23,6 +24,8 @@ def names(folder: Path, what: str) -> list[str]:
         return []
     except OSError as error:
         raise HypervisorError(
-            f"{what} cannot be read.", name=str(folder), cause=str(error),
+            f"{what} cannot be read.",
+            name=str(folder),
+            cause=str(error),
             remedy="let this user read the directory, or name another storage",
-        ) from error  # fmt: skip
+        ) from error

@@ -31,12 +31,15 @@ def held(folder: Path, name: str, deadline: Deadline, poll: float = POLL) -> Ite
     path = _path(folder, name)
     while (handle := _try_lock(path, name)) is None:
         if deadline.passed():
-            raise Busy("another controller is at work on it.", name=name, remedy="wait, then run again")
+            raise Busy(
+                "another controller is at work on it.", name=name, remedy="wait, then run again"
+            )
         deadline.pause(poll)
     try:
         yield
     finally:
-        # Removed while it is held: whoever waits finds out that the file is no longer the one at its path.
+        # Removed while it is held: whoever waits finds out that the file is no longer the one at
+        # its path.
         path.unlink(missing_ok=True)
         os.close(handle)
 
@@ -44,7 +47,8 @@ def held(folder: Path, name: str, deadline: Deadline, poll: float = POLL) -> Ite
 def free(folder: Path, owner: str, *, remove: bool) -> list[Path]:
     """Return the lock files of one owner that no process holds: killed controllers leave them.
 
-    A lock's name begins with the owner. One that all owners share has no owner in its name: its next holder removes it.
+    A lock's name begins with the owner. One that all owners share has no owner in its name: its
+    next holder removes it.
 
     :param remove: remove them, each while it is held here.
     :raises HypervisorError: when one cannot be used.
@@ -78,7 +82,10 @@ def _try_lock(path: Path, name: str, how: int = os.O_RDWR | os.O_CREAT) -> int |
         return None
     except OSError as error:
         raise HypervisorError(
-            "the lock file cannot be used.", name=name, cause=str(error), remedy="give a place that this user may write"
+            "the lock file cannot be used.",
+            name=name,
+            cause=str(error),
+            remedy="give a place that this user may write",
         ) from error
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

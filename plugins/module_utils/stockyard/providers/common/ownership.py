@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Whose a directory of files is: a note in it, from before the first file to after the last.
 
-An object's record is with its machine. Files whose machine is gone would be nobody's without this, and what is nobody's
-is never removed.
+An object's record is with its machine. Files whose machine is gone would be nobody's without this,
+and what is nobody's is never removed.
 """
 
 from __future__ import annotations
@@ -60,7 +60,9 @@ def is_name(text: str) -> bool:
 
 
 def too_young(path: Path, older_than: float) -> str:
-    """Why a file or directory may not go yet; empty when it may. The youngest thing in it counts."""
+    """Why a file or directory may not go yet; empty when it may. The youngest thing in
+    it counts.
+    """
     parts = [path, *path.rglob("*")] if path.is_dir() and not path.is_symlink() else [path]
     age = time.time() - max(part.lstat().st_mtime for part in parts)
     return f"it was changed {max(0.0, age):.0f} s ago" if older_than and age < older_than else ""

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The book of pools, for providers that keep files: a small JSON record for each.
 
-Whoever reserves a host, and whoever changes a pool, does it under one lock: what one of them was promised the other
-cannot take away.
+Whoever reserves a host, and whoever changes a pool, does it under one lock: what one of them was
+promised the other cannot take away.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ class FilePoolStore:
         self._facts = facts
 
     def read(self) -> tuple[tuple[PoolRecord, ...], tuple[UnreadableObject, ...]]:
-        """All pools, of any owner, and what cannot be read. Takes no lock: each file is whole at any time.
+        """All pools, of any owner, and what cannot be read. Takes no lock: each file is whole at
+        any time.
 
         :raises HypervisorError: when it cannot be told which there are.
         """
@@ -72,9 +73,17 @@ class FilePoolStore:
         if record.spec.pool:
             quota.admit(record, self.read()[0], hosts)
 
-    def readmit(self, record: Record, changes: dict[str, Any], everybody: Callable[[], Iterable[object]]) -> None:
-        """Refuse that a host in a pool grows, where there is no room for that. Call it under the same lock."""
-        if isinstance(record, HostRecord) and record.spec.pool and grows(record.size, changes.get("size", record.size)):
+    def readmit(
+        self, record: Record, changes: dict[str, Any], everybody: Callable[[], Iterable[object]]
+    ) -> None:
+        """Refuse that a host in a pool grows, where there is no room for that. Call it under the
+        same lock.
+        """
+        if (
+            isinstance(record, HostRecord)
+            and record.spec.pool
+            and grows(record.size, changes.get("size", record.size))
+        ):
             hosts = [r for r in everybody() if isinstance(r, HostRecord)]
             self.admit(replace(record, size=changes["size"]), hosts)
 
@@ -89,7 +98,9 @@ class FilePoolStore:
             self._compare(record)
             pools = [p for p in self.read()[0] if p.owner == record.owner]
             kept = replace(record, version=record.version + 1)
-            quota.check_change(kept, pools, [h for h in hosts if h.owner == record.owner], force=force)
+            quota.check_change(
+                kept, pools, [h for h in hosts if h.owner == record.owner], force=force
+            )
             self._write(kept)
         return kept
 
@@ -116,14 +127,18 @@ class FilePoolStore:
             version, other = 0, False
         except (OSError, MalformedData, InvalidInput) as error:
             raise HypervisorError(
-                "its record cannot be read: it is left alone.", name=record.title, cause=str(error),
+                "its record cannot be read: it is left alone.",
+                name=record.title,
+                cause=str(error),
                 remedy=f"mend or remove {self._path(record)}",
-            ) from error  # fmt: skip
+            ) from error
         if other or version != record.version:
             raise Conflict(
-                "it was changed meanwhile.", name=record.title,
-                cause=f"version {version} is on record, {record.version} was expected", remedy="run again",
-            )  # fmt: skip
+                "it was changed meanwhile.",
+                name=record.title,
+                cause=f"version {version} is on record, {record.version} was expected",
+                remedy="run again",
+            )
 
     def _write(self, record: PoolRecord) -> None:
         beside = self._path(record).with_suffix(".new")
@@ -134,7 +149,10 @@ class FilePoolStore:
         except OSError as error:
             kind = OutOfSpace if error.errno in (errno.ENOSPC, errno.EDQUOT) else HypervisorError
             raise kind(
-                "its record cannot be written.", name=record.title, cause=str(error), remedy="free space in the storage"
+                "its record cannot be written.",
+                name=record.title,
+                cause=str(error),
+                remedy="free space in the storage",
             ) from error
 
     def _path(self, record: PoolRecord) -> Path:

@@ -1,7 +1,8 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Images out of a registry, by digest, as archives that ``docker load`` takes (OCI distribution specification 1.1).
+"""Images out of a registry, by digest, as archives that ``docker load`` takes (OCI distribution
+specification 1.1).
 
 Every part is held against its digest, so that it does not matter who delivers it or over what.
 """
@@ -26,8 +27,14 @@ from ...errors import DeadlineExceeded, ImageError
 from ...model import untrusted
 from ...model.preload import Reference
 
-LISTS = ("application/vnd.docker.distribution.manifest.list.v2+json", "application/vnd.oci.image.index.v1+json")
-SINGLE = ("application/vnd.docker.distribution.manifest.v2+json", "application/vnd.oci.image.manifest.v1+json")
+LISTS = (
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+    "application/vnd.oci.image.index.v1+json",
+)
+SINGLE = (
+    "application/vnd.docker.distribution.manifest.v2+json",
+    "application/vnd.oci.image.manifest.v1+json",
+)
 LARGEST_MANIFEST = 4 << 20
 CHUNK = 1 << 20
 # No layer is larger; its own size is in the manifest, which the registry wrote.
@@ -50,11 +57,15 @@ def fetch(source: Reference, name: str, target: Path, deadline: Deadline) -> Non
             _Pull(source, deadline).archive(name, Path(work), target)
     except (OSError, http.client.HTTPException, ValueError) as error:
         if deadline.passed():
-            raise DeadlineExceeded("the registry was too slow.", name=title, cause=str(error)) from error
+            raise DeadlineExceeded(
+                "the registry was too slow.", name=title, cause=str(error)
+            ) from error
         raise ImageError(
-            "the registry does not give it.", name=title, cause=f"{source.registry}: {error}"[:1000],
+            "the registry does not give it.",
+            name=title,
+            cause=f"{source.registry}: {error}"[:1000],
             remedy="see that the registry is reached from here and has this digest",
-        ) from error  # fmt: skip
+        ) from error
 
 
 class _Pull:
@@ -67,9 +78,17 @@ class _Pull:
         """All parts, and the list of them that ``docker load`` begins with."""
         manifest = self._manifest()
         config = self._blob(_digest(untrusted.item(manifest, "config", "the manifest")), work)
-        parts = untrusted.items(untrusted.item(manifest, "layers", "the manifest"), "layers", MOST_LAYERS)
+        parts = untrusted.items(
+            untrusted.item(manifest, "layers", "the manifest"), "layers", MOST_LAYERS
+        )
         layers = [self._blob(_digest(layer), work) for layer in parts]
-        listed = [{"Config": config.name, "RepoTags": [_tagged(name)], "Layers": [layer.name for layer in layers]}]
+        listed = [
+            {
+                "Config": config.name,
+                "RepoTags": [_tagged(name)],
+                "Layers": [layer.name for layer in layers],
+            }
+        ]
         (work / "manifest.json").write_text(json.dumps(listed))
         with tarfile.open(target, "w") as archive:
             for path in dict.fromkeys((work / "manifest.json", config, *layers)):
@@ -79,14 +98,18 @@ class _Pull:
         found = self._read(self.source.digest)
         if found.get("mediaType") in LISTS or "manifests" in found:
             listed = untrusted.items(untrusted.item(found, "manifests", "the list"), "manifests")
-            fitting = [m for m in listed if _fits(untrusted.mapping(m, "a manifest").get("platform"))]
+            fitting = [
+                m for m in listed if _fits(untrusted.mapping(m, "a manifest").get("platform"))
+            ]
             if not fitting:
                 raise ValueError("it has no image for linux/amd64")
             found = self._read(_hex(_digest(fitting[0])))
         return found
 
     def _read(self, digest: str) -> dict[str, Any]:
-        with self._open(f"manifests/sha256:{digest}", ", ".join((*LISTS, *SINGLE)), LARGEST_MANIFEST) as answer:
+        with self._open(
+            f"manifests/sha256:{digest}", ", ".join((*LISTS, *SINGLE)), LARGEST_MANIFEST
+        ) as answer:
             data = answer.read()
         _same(hashlib.sha256(data).hexdigest(), digest)
         return untrusted.mapping(untrusted.parse(data, longest=LARGEST_MANIFEST), "the manifest")
@@ -117,15 +140,20 @@ class _Pull:
         """The token of nobody in particular, where the registry wants one of everybody."""
         asked: dict[str, str] = {k: v for k, v in challenge.items() if k in ("service", "scope")}
         query = urllib.parse.urlencode(asked)
-        with self._ask(f"{challenge['realm']}?{query}", "application/json", LARGEST_MANIFEST) as answer:
-            issued = untrusted.mapping(untrusted.parse(answer.read(), longest=LARGEST_MANIFEST), "the token")
+        with self._ask(
+            f"{challenge['realm']}?{query}", "application/json", LARGEST_MANIFEST
+        ) as answer:
+            issued = untrusted.mapping(
+                untrusted.parse(answer.read(), longest=LARGEST_MANIFEST), "the token"
+            )
         token = issued.get("token") or untrusted.item(issued, "access_token", "the token")
         return untrusted.line(token, "the token", 1 << 16)
 
     def _ask(self, url: str, accept: str, longest: int) -> Any:
         if not url.startswith(("http://", "https://")):
             raise ValueError(f"{url!a} is no web address")
-        request = urllib.request.Request(url, headers={"Accept": accept})  # noqa: S310  # looked at above
+        # looked at above
+        request = urllib.request.Request(url, headers={"Accept": accept})  # noqa: S310
         if self._token:
             # Not sent on where a blob is kept elsewhere.
             request.add_unredirected_header("Authorization", f"Bearer {self._token}")
@@ -137,7 +165,10 @@ def _tagged(name: str) -> str:
 
 
 def _fits(platform: Any) -> bool:
-    return isinstance(platform, dict) and (platform.get("os"), platform.get("architecture")) == ("linux", "amd64")
+    return isinstance(platform, dict) and (platform.get("os"), platform.get("architecture")) == (
+        "linux",
+        "amd64",
+    )
 
 
 def _digest(descriptor: Any) -> str:

@@ -1,10 +1,11 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Records of volumes, for hypervisors that keep them in files: a directory each, named by its uuid, the record in it.
+"""Records of volumes, for hypervisors that keep them in files: a directory each, named by its uuid,
+the record in it.
 
-Storage has no place for metadata of ours, so the record is a small file beside the disk. It is written whole, made
-durable, and changed by compare and set under one lock.
+Storage has no place for metadata of ours, so the record is a small file beside the disk. It is
+written whole, made durable, and changed by compare and set under one lock.
 """
 
 from __future__ import annotations
@@ -18,7 +19,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ...errors import Conflict, HypervisorError, InvalidInput, NotFound, OperationRefused, OutOfSpace
+from ...errors import (
+    Conflict,
+    HypervisorError,
+    InvalidInput,
+    NotFound,
+    OperationRefused,
+    OutOfSpace,
+)
 from ...model import untrusted
 from ...model.observation import OrphanedFile, SweepResult, UnreadableObject, VolumeObservation
 from ...model.volume import VolumeRecord, decode, encode
@@ -35,7 +43,9 @@ class VolumeFiles:
     :param lock: held around every change.
     """
 
-    def __init__(self, folder: Path, uri: str, lock: Callable[[], AbstractContextManager[None]]) -> None:
+    def __init__(
+        self, folder: Path, uri: str, lock: Callable[[], AbstractContextManager[None]]
+    ) -> None:
         self.folder = folder
         self.uri = uri
         self.lock = lock
@@ -89,9 +99,11 @@ class VolumeFiles:
             raise Conflict("a volume of this name exists.", name=record.title, remedy="run again")
         if unreadable:
             raise OperationRefused(
-                "a volume that cannot be read may have its name.", name=record.title,
-                cause=f"{unreadable[0].name}: {unreadable[0].reason}", remedy="mend its record, or move it away by hand",
-            )  # fmt: skip
+                "a volume that cannot be read may have its name.",
+                name=record.title,
+                cause=f"{unreadable[0].name}: {unreadable[0].reason}",
+                remedy="mend its record, or move it away by hand",
+            )
         self._write(record)
         return self.path(record)
 
@@ -101,15 +113,18 @@ class VolumeFiles:
             current = self.find(record)
             if current.version != record.version:
                 raise Conflict(
-                    "it was changed meanwhile.", name=record.title,
-                    cause=f"version {current.version} is on record, {record.version} was expected", remedy="run again",
-                )  # fmt: skip
+                    "it was changed meanwhile.",
+                    name=record.title,
+                    cause=f"version {current.version} is on record, {record.version} was expected",
+                    remedy="run again",
+                )
             changed = replace(record, version=record.version + 1, **changes)
             self._write(changed)
         return changed
 
     def remove(self, record: VolumeRecord) -> bool:
-        """Take a volume's files away, its record last: what is half destroyed still has it. Call it under the lock.
+        """Take a volume's files away, its record last: what is half destroyed still has it. Call it
+        under the lock.
 
         :return: whether there was anything.
         """
@@ -118,7 +133,9 @@ class VolumeFiles:
         except NotFound:
             return False
         if current.holder:
-            raise OperationRefused(f"host {current.holder.host} has it.", name=record.title, remedy="detach it first")
+            raise OperationRefused(
+                f"host {current.holder.host} has it.", name=record.title, remedy="detach it first"
+            )
         with translated("it cannot be deleted.", record.title):
             for path in self.path(record).iterdir():
                 if path.name != RECORD:
@@ -127,7 +144,8 @@ class VolumeFiles:
         return True
 
     def sweep(self, older_than: float, *, check: bool) -> SweepResult:
-        """Remove directories that a controller made and died before it put a volume on record. Call it under the lock.
+        """Remove directories that a controller made and died before it put a volume on record. Call
+        it under the lock.
 
         Whatever has a record, readable or not, and whatever holds anything else, stays.
         """
@@ -139,7 +157,10 @@ class VolumeFiles:
             ours = path.is_dir() and not path.is_symlink() and ownership.is_name(path.name)
             bare = ours and {p.name for p in path.iterdir()} <= {f"{RECORD}.new"}
             goes, stays = ownership.sorted_out(
-                path, ownership.too_young(path, older_than) if bare else "nothing says whose it is, and it holds data"
+                path,
+                ownership.too_young(path, older_than)
+                if bare
+                else "nothing says whose it is, and it holds data",
             )
             gone, left = gone + goes, left + stays
         for found in () if check else gone:
@@ -152,7 +173,9 @@ class VolumeFiles:
         :raises InvalidInput: when it cannot be read.
         """
         try:
-            note = untrusted.mapping(untrusted.parse((self.folder / name / RECORD).read_bytes()), "the note")
+            note = untrusted.mapping(
+                untrusted.parse((self.folder / name / RECORD).read_bytes()), "the note"
+            )
             where, text = (str(untrusted.item(note, key, "the note")) for key in ("uri", "record"))
             record = decode(text)
         except (FileNotFoundError, NotADirectoryError):
@@ -189,7 +212,9 @@ def translated(what: str, name: str) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in NO_SPACE:
-            raise OutOfSpace(what, name=name, cause=str(error), remedy="free space in the storage") from error
+            raise OutOfSpace(
+                what, name=name, cause=str(error), remedy="free space in the storage"
+            ) from error
         raise HypervisorError(what, name=name, cause=str(error)) from error
 
 

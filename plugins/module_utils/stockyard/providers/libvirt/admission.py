@@ -28,15 +28,25 @@ OVERLAY = 1 << 20
 
 
 class Admission:
-    """All checks of a new host, against one libvirt connection and the storage that goes with it."""
+    """All checks of a new host, against one libvirt connection and the storage that
+    goes with it.
+    """
 
-    def __init__(self, networks: network.Networks, domains: Domains, store: Store, images: Images) -> None:
+    def __init__(
+        self, networks: network.Networks, domains: Domains, store: Store, images: Images
+    ) -> None:
         self._networks = networks
         self._domains = domains
         self._store = store
         self._images = images
 
-    def check(self, spec: HostSpec, template: TemplateRecord | None, going: Sequence[HostRecord], count: int) -> None:
+    def check(
+        self,
+        spec: HostSpec,
+        template: TemplateRecord | None,
+        going: Sequence[HostRecord],
+        count: int,
+    ) -> None:
         """Refuse hosts that cannot be made, see :meth:`...core.provider.Provider.check_host`."""
         self._networks.check(spec)
         check_programs()
@@ -61,7 +71,9 @@ def published(hosts: Iterable[HostRecord]) -> Published:
 def check_programs() -> None:
     """Refuse a host if the program that makes its disk is not installed."""
     if not shutil.which("qemu-img"):
-        raise MissingDependency("qemu-img is not installed.", remedy="install the package qemu-utils")
+        raise MissingDependency(
+            "qemu-img is not installed.", remedy="install the package qemu-utils"
+        )
 
 
 def check_ports(spec: HostSpec, going: Iterable[HostRecord], *, system: bool) -> None:
@@ -79,19 +91,22 @@ def check_ports(spec: HostSpec, going: Iterable[HostRecord], *, system: bool) ->
     if low and (system or os.geteuid() != 0):
         raise Unsupported(
             f"port {low[0]} cannot be published.",
-            cause=f"ordinary users may open ports from {first} on (net.ipv4.ip_unprivileged_port_start)",
-            remedy=f"declare a port from {first} on, or lower the limit: sysctl net.ipv4.ip_unprivileged_port_start="
+            cause=f"ordinary users may open ports from {first} on "
+            f"(net.ipv4.ip_unprivileged_port_start)",
+            remedy=f"declare a port from {first} on, or lower the limit: sysctl "
+            f"net.ipv4.ip_unprivileged_port_start="
             f"{low[0]}",
-        )  # fmt: skip
+        )
     own = () if spec.bind else spec.ports
     for wanted in bound(ANYWHERE, (*own, *network.FORWARDS), published(going)):
         try:
             network.probe("", frozenset([wanted]))
         except Conflict as error:
             raise Conflict(
-                f"port {wanted[1]} cannot be published.", cause="a program of this machine has it at every address",
+                f"port {wanted[1]} cannot be published.",
+                cause="a program of this machine has it at every address",
                 remedy="choose another port, or let that program listen on one address",
-            ) from error  # fmt: skip
+            ) from error
 
 
 def check_memory(spec: HostSpec, template: TemplateRecord, *, meminfo: Path = MEMINFO) -> None:
@@ -108,7 +123,12 @@ def check_memory(spec: HostSpec, template: TemplateRecord, *, meminfo: Path = ME
 
 
 def check_space(
-    spec: HostSpec, template: TemplateRecord, count: int, going: Iterable[HostRecord], store: Store, images: Images
+    spec: HostSpec,
+    template: TemplateRecord,
+    count: int,
+    going: Iterable[HostRecord],
+    store: Store,
+    images: Images,
 ) -> None:
     """Refuse hosts whose disks the storage has no space for.
 
@@ -117,13 +137,19 @@ def check_space(
     """
     each = OVERLAY
     if spec.fork_mode == "full":
-        each = _size(store.templates / template.uuid / "disk.qcow2") + _size(images.path(template.image).disk)
-    free = shutil.disk_usage(store.root).free + sum(_size(store.hosts / r.uuid / "disk.qcow2") for r in going)
+        each = _size(store.templates / template.uuid / "disk.qcow2") + _size(
+            images.path(template.image).disk
+        )
+    free = shutil.disk_usage(store.root).free + sum(
+        _size(store.hosts / r.uuid / "disk.qcow2") for r in going
+    )
     if count * each > free:
         raise OutOfSpace(
-            f"the storage has no space for {count} disks.", name=f"directory {store.root}",
-            cause=f"{count * each >> 20} MiB are needed, {free >> 20} MiB are free", remedy="free space in the storage",
-        )  # fmt: skip
+            f"the storage has no space for {count} disks.",
+            name=f"directory {store.root}",
+            cause=f"{count * each >> 20} MiB are needed, {free >> 20} MiB are free",
+            remedy="free space in the storage",
+        )
 
 
 def _first_port() -> int:
@@ -137,7 +163,14 @@ def _whole_memory(meminfo: Path) -> int:
     """Return the MiB of memory and swap; 0 if that cannot be read."""
     try:
         lines = [line.partition(":") for line in meminfo.read_text(encoding="ascii").splitlines()]
-        return sum(int(amount.split()[0]) for name, _, amount in lines if name in ("MemTotal", "SwapTotal")) >> 10
+        return (
+            sum(
+                int(amount.split()[0])
+                for name, _, amount in lines
+                if name in ("MemTotal", "SwapTotal")
+            )
+            >> 10
+        )
     except (OSError, ValueError, IndexError):
         return 0
 

@@ -1,10 +1,12 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Starting a machine that is off: from the memory that libvirt saved of it, if it did, else from its disk.
+"""Starting a machine that is off: from the memory that libvirt saved of it, if it did, else from
+its disk.
 
-libvirt saves the memory of a machine at the user's word (virsh managedsave, Save in virt-manager) and when the
-hypervisor goes down (libvirt-guests). A start resumes it: the guest has lost nothing but time.
+libvirt saves the memory of a machine at the user's word (virsh managedsave, Save in virt-manager)
+and when the hypervisor goes down (libvirt-guests). A start resumes it: the guest has lost nothing
+but time.
 """
 
 from __future__ import annotations
@@ -20,11 +22,16 @@ from . import disks, network, power, processes
 from .faults import translated
 from .monitor import Monitor
 
-# The words of QEMU and of libvirt about saved memory that can never be loaded. Any other failure leaves it alone.
+# The words of QEMU and of libvirt about saved memory that can never be loaded. Any other failure
+# leaves it alone.
 UNLOADABLE = (
-    "load of migration failed", "failed to read qemu header", "image magic is incorrect", "save image is incomplete",
-    "image version is not supported", "domain XML in save image",
-)  # fmt: skip
+    "load of migration failed",
+    "failed to read qemu header",
+    "image magic is incorrect",
+    "save image is incomplete",
+    "image version is not supported",
+    "domain XML in save image",
+)
 
 
 def check(record: Record, disk: Path) -> None:
@@ -58,7 +65,9 @@ def start(domain: Any, record: Record, disk: Path, deadline: Deadline) -> str:
 
 
 def stop(domain: Any, record: Record, disk: Path, grace: Deadline) -> None:
-    """Shut a machine down. One whose memory is saved is resumed first: else its next start would undo the shutdown."""
+    """Shut a machine down. One whose memory is saved is resumed first: else its next start would
+    undo the shutdown.
+    """
     with translated("read the domain", record.title):
         saved = not domain.isActive() and domain.hasManagedSaveImage()
     if saved:
@@ -75,7 +84,10 @@ def _power_on(domain: Any, title: str, disk: Path, deadline: Deadline) -> str:
         reason = disks.damage(disk, deadline)
         if reason:
             raise GuestBroken(
-                f"{reason}.", name=title, cause=error.cause, remedy="replace the host, or restore its disk"
+                f"{reason}.",
+                name=title,
+                cause=error.cause,
+                remedy="replace the host, or restore its disk",
             ) from error
         raise
     return ""
@@ -100,6 +112,7 @@ def _discard(domain: Any, title: str, reason: StockyardError) -> str:
         domain.managedSaveRemove()
     _create(domain, title)
     return (
-        f"its saved memory ({memory} MiB) could not be loaded and was discarded; the host was booted from its disk, "
+        f"its saved memory ({memory} MiB) could not be loaded and was discarded; the host was "
+        f"booted from its disk, "
         f"and processes that ran when it was saved are lost. Cause: {reason.cause}"
     )

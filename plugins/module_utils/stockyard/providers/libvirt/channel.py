@@ -35,7 +35,9 @@ def agent_socket(domain: Any, name: str) -> str:
             if path:
                 return path
             raise HypervisorError("its machine does not run.", name=name, remedy="run again")
-    raise HypervisorError("its domain has no channel for the agent.", name=name, remedy="replace the host")
+    raise HypervisorError(
+        "its domain has no channel for the agent.", name=name, remedy="replace the host"
+    )
 
 
 class SocketChannel:
@@ -47,7 +49,8 @@ class SocketChannel:
     def __init__(self, path: str, name: str, deadline: Deadline) -> None:
         self.name = name
         self._lines = wire.Lines()
-        # Not from one: what a controller that died had asked may be answered now, and is not for us.
+        # Not from one: what a controller that died had asked may be answered now, and is not for
+        # us.
         self._numbers = itertools.count(secrets.randbits(48))
         self._socket = self._connect(path, deadline)
 
@@ -64,9 +67,11 @@ class SocketChannel:
                         return replies.checked(reply, str(message.get("op")), self.name)
         except TimeoutError as error:
             raise DeadlineExceeded(
-                f"the guest's agent did not answer {message.get('op')} within {deadline.seconds:g} s.",
-                name=self.name, remedy="read the guest's console log; the guest may be overloaded",
-            ) from error  # fmt: skip
+                f"the guest's agent did not answer {message.get('op')} within {deadline.seconds:g} "
+                f"s.",
+                name=self.name,
+                remedy="read the guest's console log; the guest may be overloaded",
+            ) from error
         except (OSError, wire.WireError, MalformedData) as error:
             raise replies.unusable(str(message.get("op")), self.name, error) from error
 

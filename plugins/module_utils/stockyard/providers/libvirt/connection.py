@@ -36,15 +36,20 @@ def open_connection(uri: str) -> Any:
         return libvirt.open(uri)
     except libvirt.libvirtError as error:
         raise ConnectionFailed(
-            "libvirt cannot be reached.", name=uri, cause=str(error),
-            remedy="install libvirt-daemon and libvirt-daemon-driver-qemu; for qemu:///system start libvirtd",
-        ) from error  # fmt: skip
+            "libvirt cannot be reached.",
+            name=uri,
+            cause=str(error),
+            remedy="install libvirt-daemon and libvirt-daemon-driver-qemu; for qemu:///system "
+            "start libvirtd",
+        ) from error
 
 
 def open_session(store: Store) -> tuple[Any, Session]:
-    """Return a connection to the daemon that has the machines of a storage directory, and its session.
+    """Return a connection to the daemon that has the machines of a storage directory, and its
+    session.
 
-    :raises ConnectionFailed: if it cannot be reached while machines of the storage run, or no daemon can be.
+    :raises ConnectionFailed: if it cannot be reached while machines of the storage run, or no
+        daemon can be.
     """
     _library("qemu:///session")
     old = recorded(store)
@@ -80,16 +85,20 @@ def _library(uri: str) -> Any:
         import libvirt
     except ImportError as error:
         raise MissingDependency(
-            "libvirt-python is not installed for this Python.", name=uri,
-            remedy=f"install it for {sys.executable}: pip install libvirt-python, or Debian's python3-libvirt",
-        ) from error  # fmt: skip
+            "libvirt-python is not installed for this Python.",
+            name=uri,
+            remedy=f"install it for {sys.executable}: pip install libvirt-python, or Debian's "
+            f"python3-libvirt",
+        ) from error
     # libvirt prints errors on standard error beside raising them.
     libvirt.registerErrorHandler(lambda _context, _error: None, None)
     return libvirt
 
 
 def checked(uri: str) -> str:
-    """Check that a URI names this machine's own libvirt: descriptors are passed, so it has to be local."""
+    """Check that a URI names this machine's own libvirt: descriptors are passed, so it has to be
+    local.
+    """
     parts = urlsplit(uri)
     if parts.netloc or parts.path not in ("/session", "/system") or parts.query:
         raise InvalidInput(

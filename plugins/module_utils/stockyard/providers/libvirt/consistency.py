@@ -1,10 +1,11 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether libvirt, the processes of this machine and the storage directory agree about the machines of a yard.
+"""Whether libvirt, the processes of this machine and the storage directory agree about the machines
+of a yard.
 
-If they do not, the connection leads to another daemon of the user, or the hosts were made in another storage directory.
-A plan that is based on such an observation would replace hosts that run.
+If they do not, the connection leads to another daemon of the user, or the hosts were made in
+another storage directory. A plan that is based on such an observation would replace hosts that run.
 """
 
 from __future__ import annotations
@@ -40,7 +41,9 @@ def check(store: Store, domains: Domains, found: Iterable[tuple[Record, str]], o
     running = processes.running() if doubtful else {}
     for uuid in running.keys() & set(doubtful):
         title = records[uuid][0].title if uuid in records else f"machine {uuid}"
-        processes.refuse_if_running(uuid, store.disk_of(uuid), title, partial(domains.is_active, uuid))
+        processes.refuse_if_running(
+            uuid, store.disk_of(uuid), title, partial(domains.is_active, uuid)
+        )
 
 
 def _is_doubtful(known: tuple[Record, str] | None, owner: str) -> bool:
@@ -63,7 +66,9 @@ def _check_storage(store: Store, domains: Domains, record: HostRecord) -> None:
     disk = Path("" if source is None else source.get("file", ""))
     if disk.is_file() and store.hosts not in disk.parents:
         raise OperationRefused(
-            f"its files are in another storage, {disk.parents[2]}.", name=record.title,
+            f"its files are in another storage, {disk.parents[2]}.",
+            name=record.title,
             cause=f"this run uses {store.root}",
-            remedy=f"give storage {disk.parents[2]}, or set HOME and XDG_DATA_HOME as they were when it was made",
-        )  # fmt: skip
+            remedy=f"give storage {disk.parents[2]}, or set HOME and XDG_DATA_HOME as they were "
+            f"when it was made",
+        )

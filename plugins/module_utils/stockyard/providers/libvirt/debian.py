@@ -34,7 +34,10 @@ LEFT_OUT = (
 
 def sources(suite: str, build: BuildOptions) -> list[str]:
     """Lines of a sources.list: Debian's own."""
-    main, security = build.mirror or MIRROR, build.security_mirror or ("" if build.mirror else SECURITY)
+    main, security = (
+        build.mirror or MIRROR,
+        build.security_mirror or ("" if build.mirror else SECURITY),
+    )
     lines = [f"deb [signed-by={KEYRING}] {main} {suite} main"]
     if not build.mirror:
         lines.append(f"deb [signed-by={KEYRING}] {main} {suite}-updates main")
@@ -44,20 +47,27 @@ def sources(suite: str, build: BuildOptions) -> list[str]:
 
 
 def write_sources(suite: str, build: BuildOptions, mirrors: Path, others: Path) -> None:
-    """Write what apt reads: Debian's own in one file, and the others, with their keys, in one of another format."""
+    """Write what apt reads: Debian's own in one file, and the others, with their keys, in one of
+    another format.
+    """
     mirrors.write_text("\n".join(sources(suite, build)) + "\n")
     others.write_text("\n".join(r.stanza(suite) for r in build.repositories), encoding="ascii")
 
 
-def versions(recipe: Recipe, build: BuildOptions, work: Path, deadline: Deadline, name: str) -> dict[str, str]:
-    """The version of every package that an installation would get now, by a simulation in an apt of our own.
+def versions(
+    recipe: Recipe, build: BuildOptions, work: Path, deadline: Deadline, name: str
+) -> dict[str, str]:
+    """The version of every package that an installation would get now, by a simulation in an apt of
+    our own.
 
     :raises ImageError: when a package does not exist, or the mirror cannot be read.
     """
     apt = _apt_options(recipe, build, work)
     run(["apt-get", *apt, "update"], deadline, name=name, error=ImageError)
     wanted = ["?priority(required)", "apt", *recipe.packages]
-    out = run(["apt-get", *apt, "--simulate", "install", *wanted], deadline, name=name, error=ImageError)
+    out = run(
+        ["apt-get", *apt, "--simulate", "install", *wanted], deadline, name=name, error=ImageError
+    )
     found = {}
     for line in out.splitlines():
         word, _space, rest = line.partition(" ")
@@ -73,34 +83,56 @@ def _apt_options(recipe: Recipe, build: BuildOptions, work: Path) -> list[str]:
     parts = ("etc/apt/apt.conf.d", "etc/apt/preferences.d", "etc/apt/sources.list.d")
     for folder in (*parts, "lists/partial", "cache/archives/partial"):
         (work / folder).mkdir(parents=True)
-    write_sources(recipe.suite, build, work / "sources.list", work / "etc/apt/sources.list.d/others.sources")
+    write_sources(
+        recipe.suite, build, work / "sources.list", work / "etc/apt/sources.list.d/others.sources"
+    )
     (work / "status").touch()
     settings = {
-        "Dir::Etc": work / "etc/apt", "Dir::Etc::SourceList": work / "sources.list",
+        "Dir::Etc": work / "etc/apt",
+        "Dir::Etc::SourceList": work / "sources.list",
         "Dir::State::Lists": work / "lists",
-        "Dir::State::Status": work / "status", "Dir::Cache": work / "cache", "APT::Install-Recommends": "false",
-        "APT::Get::AllowUnauthenticated": "false", "Acquire::Languages": "none", "Debug::NoLocking": "true",
-        "APT::Update::Error-Mode": "any", "APT::Sandbox::User": "",
-    }  # fmt: skip
+        "Dir::State::Status": work / "status",
+        "Dir::Cache": work / "cache",
+        "APT::Install-Recommends": "false",
+        "APT::Get::AllowUnauthenticated": "false",
+        "Acquire::Languages": "none",
+        "Debug::NoLocking": "true",
+        "APT::Update::Error-Mode": "any",
+        "APT::Sandbox::User": "",
+    }
     if build.proxy:
         settings["Acquire::http::Proxy"] = build.proxy
     return [part for key, value in settings.items() for part in ("-o", f"{key}={value}")]
 
 
 def download(
-    found: dict[str, str], recipe: Recipe, build: BuildOptions, work: Path, target: Path, deadline: Deadline, name: str
+    found: dict[str, str],
+    recipe: Recipe,
+    build: BuildOptions,
+    work: Path,
+    target: Path,
+    deadline: Deadline,
+    name: str,
 ) -> None:
-    """A repository of just those packages in a directory. apt holds them against the mirror's signature.
+    """A repository of just those packages in a directory. apt holds them against the mirror's
+    signature.
 
     :param work: an empty directory.
     """
     apt = _apt_options(recipe, build, work)
     run(["apt-get", *apt, "update"], deadline, name=name, error=ImageError)
     wanted = [f"{package}={version}" for package, version in found.items()]
-    run(["apt-get", *apt, "--yes", "--download-only", "install", *wanted], deadline, name=name, error=ImageError)
+    run(
+        ["apt-get", *apt, "--yes", "--download-only", "install", *wanted],
+        deadline,
+        name=name,
+        error=ImageError,
+    )
     (work / "cache/archives").rename(target)
     # The colon of an epoch is escaped in the cache, and would be once more in a repository.
-    packages = [p.rename(p.with_name(p.name.replace("%3a", "."))) for p in sorted(target.glob("*.deb"))]
+    packages = [
+        p.rename(p.with_name(p.name.replace("%3a", "."))) for p in sorted(target.glob("*.deb"))
+    ]
     stanzas = [_stanza(path, deadline, name) for path in packages]
     (target / "Packages").write_text("\n".join(stanzas))
     (target / "names").write_text("\n".join(sorted(found)) + "\n")
@@ -111,10 +143,13 @@ def _stanza(path: Path, deadline: Deadline, name: str) -> str:
     fields = run(["dpkg-deb", "--field", str(path)], deadline, name=name, error=ImageError)
     with path.open("rb") as handle:
         summed = hashlib.file_digest(handle, "sha256").hexdigest()
-    return f"{fields.rstrip()}\nFilename: ./{path.name}\nSize: {path.stat().st_size}\nSHA256: {summed}\n"
+    size = path.stat().st_size
+    return f"{fields.rstrip()}\nFilename: ./{path.name}\nSize: {size}\nSHA256: {summed}\n"
 
 
-def bootstrap(recipe: Recipe, build: BuildOptions, work: Path, deadline: Deadline, name: str) -> Path:
+def bootstrap(
+    recipe: Recipe, build: BuildOptions, work: Path, deadline: Deadline, name: str
+) -> Path:
     """A tar archive of the root file system: packages only, none of our files but the early ones.
 
     :param work: an empty directory; the archive is left in it.
@@ -126,9 +161,21 @@ def bootstrap(recipe: Recipe, build: BuildOptions, work: Path, deadline: Deadlin
     if build.proxy:
         options.append(f'--aptopt=Acquire::http::Proxy "{build.proxy}"')
     run(
-        ["mmdebstrap", "--mode=unshare", "--variant=minbase", f"--include={','.join(recipe.packages)}", *options,
-         "--essential-hook=tar-in early.tar /", recipe.suite, "base.tar", "sources.list",
-         *(["others.sources"] if build.repositories else [])],
-        deadline, name=name, error=ImageError, cwd=work,
-    )  # fmt: skip
+        [
+            "mmdebstrap",
+            "--mode=unshare",
+            "--variant=minbase",
+            f"--include={','.join(recipe.packages)}",
+            *options,
+            "--essential-hook=tar-in early.tar /",
+            recipe.suite,
+            "base.tar",
+            "sources.list",
+            *(["others.sources"] if build.repositories else []),
+        ],
+        deadline,
+        name=name,
+        error=ImageError,
+        cwd=work,
+    )
     return work / "base.tar"

@@ -1,7 +1,9 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Policy: what the domains of templates and hosts look like. The shape of the XML is in :mod:`.xml`."""
+"""Policy: what the domains of templates and hosts look like. The shape of the XML is in
+:mod:`.xml`.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ CMDLINE = "rw console=ttyS0 net.ifnames=0 loglevel=5 systemd.show_status=error"
 def template(record: TemplateRecord, machine: Machine, image: Image, folder: Path) -> Domain:
     """A template that boots: its RAM is a file that everything it writes goes to."""
     base = _domain(record, record.hardware, machine, image, folder)
-    return replace(base, arguments=base.arguments + _ram(folder / "ram", record.hardware, share=True))
+    return replace(
+        base, arguments=base.arguments + _ram(folder / "ram", record.hardware, share=True)
+    )
 
 
 def frozen_domain(record: TemplateRecord, machine: Machine, image: Image, folder: Path) -> Domain:
@@ -35,7 +39,9 @@ def frozen_domain(record: TemplateRecord, machine: Machine, image: Image, folder
     return replace(base, devices=(replace(_disk(folder), readonly=True), *base.devices[1:]))
 
 
-def boot_domain(record: HostRecord, hardware: Hardware, machine: Machine, image: Image, folder: Path) -> Domain:
+def boot_domain(
+    record: HostRecord, hardware: Hardware, machine: Machine, image: Image, folder: Path
+) -> Domain:
     """A host as it is defined: it boots from its own disk."""
     return _domain(record, hardware, machine, image, folder)
 
@@ -43,12 +49,18 @@ def boot_domain(record: HostRecord, hardware: Hardware, machine: Machine, image:
 def restore_domain(
     record: HostRecord, hardware: Hardware, machine: Machine, image: Image, folder: Path, ram: Path
 ) -> Domain:
-    """The same host as a fork: it waits for the template's device state and maps the template's RAM privately."""
+    """The same host as a fork: it waits for the template's device state and maps the template's RAM
+    privately.
+    """
     base = boot_domain(record, hardware, machine, image, folder)
-    return replace(base, arguments=base.arguments + _ram(ram, hardware, share=False) + ("-incoming", "defer"))
+    return replace(
+        base, arguments=base.arguments + _ram(ram, hardware, share=False) + ("-incoming", "defer")
+    )
 
 
-def _domain(record: Record, hardware: Hardware, machine: Machine, image: Image, folder: Path) -> Domain:
+def _domain(
+    record: Record, hardware: Hardware, machine: Machine, image: Image, folder: Path
+) -> Domain:
     interfaces, arguments = network.attach(record)
     arguments += _slots(record, hardware)
     return Domain(
@@ -70,7 +82,8 @@ def _domain(record: Record, hardware: Hardware, machine: Machine, image: Image, 
             Channel("org.qemu.guest_agent.0"),
             Console(str(folder / "console.log")),
             Controller("usb", 0, "none"),
-            # A root port for each device that libvirt places itself (disk, serial bus, generator), and the spare ones.
+            # A root port for each device that libvirt places itself (disk, serial bus, generator),
+            # and the spare ones.
             *(Controller("pci", n, "pcie-root-port") for n in range(1, 4 + hardware.spare_ports)),
             Random(),
             *interfaces,
@@ -84,15 +97,20 @@ def _disk(folder: Path) -> Disk:
 
 
 def _slots(record: Record, hardware: Hardware) -> tuple[str, ...]:
-    """Where memory is plugged in later. libvirt cannot say it of a machine without NUMA nodes; QEMU adds it up."""
+    """Where memory is plugged in later. libvirt cannot say it of a machine without NUMA nodes; QEMU
+    adds it up.
+    """
     most = record.most.memory_mib if isinstance(record, HostRecord) else record.max_memory_mib
     return ("-m", f"slots={SLOTS},maxmem={most}M") if most > hardware.memory_mib else ()
 
 
 def _ram(path: Path, hardware: Hardware, *, share: bool) -> tuple[str, ...]:
-    # libvirt cannot say "private mapping of this very file", so QEMU is told; the later -machine option wins.
+    # libvirt cannot say "private mapping of this very file", so QEMU is told; the later -machine
+    # option wins.
     shared = "on" if share else "off"
     # QEMU reads a comma in a value only when it is written twice.
     file = str(path).replace(",", ",,")
-    backend = f"memory-backend-file,id=ram0,size={hardware.memory_mib}M,mem-path={file},share={shared}"
+    backend = (
+        f"memory-backend-file,id=ram0,size={hardware.memory_mib}M,mem-path={file},share={shared}"
+    )
     return ("-object", backend, "-machine", "memory-backend=ram0")

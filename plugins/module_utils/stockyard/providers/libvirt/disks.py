@@ -19,14 +19,29 @@ CORRUPT = 2
 def make(target: Path, backing: Path, mode: str, name: str, deadline: Deadline) -> None:
     """The disk of a host, as its fork mode wants it."""
     if mode == "full":
-        run(["qemu-img", "convert", "-f", "qcow2", "-O", "qcow2", str(backing), str(target)], deadline, name=name)
+        run(
+            ["qemu-img", "convert", "-f", "qcow2", "-O", "qcow2", str(backing), str(target)],
+            deadline,
+            name=name,
+        )
     else:
         overlay(target, backing, name, deadline)
 
 
 def overlay(target: Path, backing: Path, name: str, deadline: Deadline) -> None:
     """A disk that holds only what differs from another one."""
-    create = ["qemu-img", "create", "-q", "-f", "qcow2", "-F", "qcow2", "-b", str(backing), str(target)]
+    create = [
+        "qemu-img",
+        "create",
+        "-q",
+        "-f",
+        "qcow2",
+        "-F",
+        "qcow2",
+        "-b",
+        str(backing),
+        str(target),
+    ]
     run(create, deadline, name=name)
 
 
@@ -42,9 +57,13 @@ def damage(disk: Path, deadline: Deadline) -> str:
             if handle.read(len(MAGIC)) != MAGIC:
                 return "its disk is not in QEMU's format"
         check = ["qemu-img", "check", "-q", "-f", "qcow2", str(disk)]
-        done = subprocess.run(check, capture_output=True, text=True, timeout=deadline.left(), check=False)
+        done = subprocess.run(
+            check, capture_output=True, text=True, timeout=deadline.left(), check=False
+        )
     except FileNotFoundError as error:
         return "its disk is gone" if error.filename == str(disk) else ""
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    return f"its disk is damaged ({done.stderr.strip()[-500:]})" if done.returncode == CORRUPT else ""
+    return (
+        f"its disk is damaged ({done.stderr.strip()[-500:]})" if done.returncode == CORRUPT else ""
+    )

@@ -32,7 +32,9 @@ class Domains:
         self.connection = connection
 
     def everything(self) -> tuple[list[tuple[Record, str]], list[UnreadableObject]]:
-        """Every record of any owner with its domain's state, and what carries our mark but cannot be read."""
+        """Every record of any owner with its domain's state, and what carries our mark but cannot
+        be read.
+        """
         import libvirt
 
         found: list[tuple[Record, str]] = []
@@ -57,7 +59,11 @@ class Domains:
 
         with translated("read the domain's record", domain.name()):
             try:
-                xml = domain.metadata(libvirt.VIR_DOMAIN_METADATA_ELEMENT, RECORD_NS, libvirt.VIR_DOMAIN_AFFECT_CURRENT)
+                xml = domain.metadata(
+                    libvirt.VIR_DOMAIN_METADATA_ELEMENT,
+                    RECORD_NS,
+                    libvirt.VIR_DOMAIN_AFFECT_CURRENT,
+                )
             except libvirt.libvirtError as error:
                 if error.get_error_code() in (libvirt.VIR_ERR_NO_DOMAIN_METADATA, NO_DOMAIN):
                     return None
@@ -74,10 +80,14 @@ class Domains:
             domain = self.connection.lookupByUUIDString(record.uuid)
         text = self.metadata(domain)
         if text is None:
-            raise OperationRefused("the domain with its uuid does not carry our mark.", name=record.title)
+            raise OperationRefused(
+                "the domain with its uuid does not carry our mark.", name=record.title
+            )
         there = decode(text)
         if (there.owner, there.kind, there.uuid) != (record.owner, record.kind, record.uuid):
-            raise OperationRefused("the domain with its uuid belongs to somebody else.", name=record.title)
+            raise OperationRefused(
+                "the domain with its uuid belongs to somebody else.", name=record.title
+            )
         return domain
 
     def present(self, record: Record) -> Any | None:
@@ -101,10 +111,15 @@ class Domains:
             return self.connection.defineXML(xml)
 
     def undefine(self, domain: Any, name: str) -> None:
-        """Take a domain off the record, with all that libvirt keeps of it: saved memory, snapshots, checkpoints."""
+        """Take a domain off the record, with all that libvirt keeps of it: saved memory, snapshots,
+        checkpoints.
+        """
         import libvirt
 
-        always = libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
+        always = (
+            libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
+            | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
+        )
         newer = libvirt.VIR_DOMAIN_UNDEFINE_NVRAM | libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
         with translated("undefine the domain", name):
             try:
@@ -116,16 +131,20 @@ class Domains:
                 domain.undefineFlags(always)
 
     def replace_record(self, record: R, **changes: Any) -> R:
-        """Write a changed record, if the one on record is still the caller's. Call it under a lock."""
+        """Write a changed record, if the one on record is still the caller's. Call it
+        under a lock.
+        """
         import libvirt
 
         domain = self.find(record)
         current = decode(self.metadata(domain) or "")
         if current.version != record.version:
             raise Conflict(
-                "it was changed meanwhile.", name=record.title,
-                cause=f"version {current.version} is on record, {record.version} was expected", remedy="run again",
-            )  # fmt: skip
+                "it was changed meanwhile.",
+                name=record.title,
+                cause=f"version {current.version} is on record, {record.version} was expected",
+                remedy="run again",
+            )
         changed = replace(record, version=record.version + 1, **changes)
         # libvirt puts the namespace on the element itself, and fails when it is there already.
         bare = serialize(element("record", text=encode(changed)))
@@ -147,15 +166,19 @@ class Domains:
         found, unreadable = self.everything()
         key = (record.owner, record.tenant, record.name, record.generation)
         hosts = [r for r, _state in found if isinstance(r, HostRecord)]
-        users = sorted(r.name for r in hosts if (r.owner, r.tenant, r.template, r.generation) == key)
+        users = sorted(
+            r.name for r in hosts if (r.owner, r.tenant, r.template, r.generation) == key
+        )
         if users:
             lives = f"hosts live on it: {', '.join(users[:10])}."
             raise OperationRefused(lives, name=record.title, remedy="destroy the hosts first")
         if unreadable:
             raise OperationRefused(
-                "a domain that carries our mark cannot be read, and may live on it.", name=record.title,
-                cause=f"{unreadable[0].name}: {unreadable[0].reason}", remedy="mend or remove that domain by hand",
-            )  # fmt: skip
+                "a domain that carries our mark cannot be read, and may live on it.",
+                name=record.title,
+                cause=f"{unreadable[0].name}: {unreadable[0].reason}",
+                remedy="mend or remove that domain by hand",
+            )
 
     def addresses(self) -> set[str]:
         """Return the address of every host, of any owner."""
@@ -167,7 +190,9 @@ class Domains:
             return iter([d.name() for d in self.connection.listAllDomains()])
 
     def texts(self) -> list[str]:
-        """The definition of every domain, ours or not, as it runs and as it is on disk. Never partial: it raises."""
+        """The definition of every domain, ours or not, as it runs and as it is on disk. Never
+        partial: it raises.
+        """
         import libvirt
 
         with translated("read the domains"):

@@ -18,7 +18,9 @@ from .store import Store
 
 
 class Facts:
-    """The facts of one provider's machines. Processes are listed once for all hosts of an observation."""
+    """The facts of one provider's machines. Processes are listed once for all hosts of an
+    observation.
+    """
 
     def __init__(self, store: Store, images: Images, domains: Domains) -> None:
         self.store = store
@@ -35,7 +37,10 @@ class Facts:
 
         :param folder: the directory of its files.
         """
-        facts: dict[str, Any] = {"console_log": str(folder / "console.log"), "storage": str(self.store.root)}
+        facts: dict[str, Any] = {
+            "console_log": str(folder / "console.log"),
+            "storage": str(self.store.root),
+        }
         if isinstance(record, HostRecord):
             facts["memory"] = self._memory(record)
         else:
@@ -43,7 +48,9 @@ class Facts:
         return facts
 
     def _memory(self, record: HostRecord) -> dict[str, float] | None:
-        """Return the present cost of a host's RAM; nothing for a host that is off, or if it cannot be read."""
+        """Return the present cost of a host's RAM; nothing for a host that is off, or if it cannot
+        be read.
+        """
         if record.uuid not in self._processes:
             self._processes = processes.running()
         pid = self._processes.get(record.uuid)

@@ -8,20 +8,34 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ...errors import Conflict, ConnectionFailed, HypervisorError, NotFound, OutOfSpace, StockyardError
+from ...errors import (
+    Conflict,
+    ConnectionFailed,
+    HypervisorError,
+    NotFound,
+    OutOfSpace,
+    StockyardError,
+)
 
 # virErrorNumber of libvirt/virterror.h
 NO_DOMAIN = 42
 NO_NETWORK = 43
 # libvirt has one number for many failures, so what happened is told by its words.
-LOST = ("Failed to connect", "socket is closed", "Cannot recv data", "Cannot write data: Broken pipe", "keepalive")
+LOST = (
+    "Failed to connect",
+    "socket is closed",
+    "Cannot recv data",
+    "Cannot write data: Broken pipe",
+    "keepalive",
+)
 NO_SPACE = "No space left on device"
 TAKEN = "already exists"
 
 
 @contextmanager
 def translated(what: str, name: str = "") -> Iterator[None]:
-    """Turn a libvirt error inside the block into one of ours; every call to libvirt is made in such a block.
+    """Turn a libvirt error inside the block into one of ours; every call to libvirt is made in such
+    a block.
 
     :param what: what was being done, as in "the domain cannot be …".
     """
@@ -37,12 +51,24 @@ def _ours(what: str, name: str, code: int | None, text: str) -> StockyardError:
     if code == NO_DOMAIN:
         return NotFound(f"{what}: there is no such domain.", name=name, cause=text)
     if code == NO_NETWORK:
-        return NotFound(f"{what}: there is no such network.", name=name, cause=text, remedy="see virsh net-list --all")
+        return NotFound(
+            f"{what}: there is no such network.",
+            name=name,
+            cause=text,
+            remedy="see virsh net-list --all",
+        )
     if NO_SPACE in text:
-        return OutOfSpace(f"{what}: the storage is full.", name=name, cause=text, remedy="free space in the storage")
+        return OutOfSpace(
+            f"{what}: the storage is full.",
+            name=name,
+            cause=text,
+            remedy="free space in the storage",
+        )
     if any(words in text for words in LOST):
         lost = f"{what}: the connection to libvirt was lost."
         return ConnectionFailed(lost, name=name, cause=text, remedy="start libvirt, run again")
     if TAKEN in text:
-        return Conflict(f"{what}: the name is taken.", name=name, cause=text, remedy="choose another name")
+        return Conflict(
+            f"{what}: the name is taken.", name=name, cause=text, remedy="choose another name"
+        )
     return HypervisorError(f"{what} failed.", name=name, cause=text)

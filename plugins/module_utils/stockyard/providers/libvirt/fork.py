@@ -3,9 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Freezing a running machine and resuming copies of it.
 
-The recipe: the template's RAM is a shared file, so the migration stream holds the device state alone (x-ignore-shared,
-QEMU 4.0 and later). A fork maps that file privately and takes the stream in. Descriptors are handed to QEMU, because
-libvirt's sandbox lets it open and spawn nothing of its own.
+The recipe: the template's RAM is a shared file, so the migration stream holds the device state
+alone (x-ignore-shared, QEMU 4.0 and later). A fork maps that file privately and takes the stream
+in. Descriptors are handed to QEMU, because libvirt's sandbox lets it open and spawn nothing of its
+own.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ LABEL = "state"
 
 
 def freeze(domain: Any, state: Path, name: str, deadline: Deadline) -> None:
-    """Stop a running domain and write its device state to a file; its RAM is in its own file already."""
+    """Stop a running domain and write its device state to a file; its RAM is in its own file
+    already.
+    """
     monitor = Monitor(domain, name)
     with translated("suspend", name):
         domain.suspend()
@@ -46,7 +49,9 @@ def resume(domain: Any, state: Path, name: str, deadline: Deadline) -> None:
     try:
         handle = os.open(state, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
-        raise HypervisorError("the template's state cannot be read.", name=name, cause=str(error)) from error
+        raise HypervisorError(
+            "the template's state cannot be read.", name=name, cause=str(error)
+        ) from error
     try:
         monitor.pass_file(handle, LABEL)
         monitor.command("migrate-incoming", uri=f"fd:{LABEL}")

@@ -3,8 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The files of a frozen template: sealed once, and looked at before anything is forked from them.
 
-A fork reads them as long as it lives, so a changed one would corrupt every host on it. Size and time of change are
-compared each time; the checksum is computed again only where these differ (a restored backup may well be whole).
+A fork reads them as long as it lives, so a changed one would corrupt every host on it. Size and
+time of change are compared each time; the checksum is computed again only where these differ (a
+restored backup may well be whole).
 """
 
 from __future__ import annotations
@@ -37,7 +38,9 @@ def seal(folder: Path, name: str) -> dict[str, str]:
 
 
 def problem(folder: Path, record: TemplateRecord) -> str:
-    """What is wrong with a frozen template's files, in words; nothing when they are as they were sealed."""
+    """What is wrong with a frozen template's files, in words; nothing when they are as they were
+    sealed.
+    """
     sums = record.checksums or {}
     for part in PARTS:
         path = folder / part
@@ -60,8 +63,15 @@ def verify(folder: Path, record: TemplateRecord) -> None:
 
 
 def sizes(folder: Path, image: Path) -> dict[str, float]:
-    """MiB of the hypervisor's disk that a template takes; of its image too, which others may share."""
-    parts = {"disk": folder / "disk.qcow2", "ram": folder / "ram", "state": folder / "state", "image": image}
+    """MiB of the hypervisor's disk that a template takes; of its image too, which
+    others may share.
+    """
+    parts = {
+        "disk": folder / "disk.qcow2",
+        "ram": folder / "ram",
+        "state": folder / "state",
+        "image": image,
+    }
     return {f"{name}_mib": _on_disk(path) for name, path in parts.items()}
 
 

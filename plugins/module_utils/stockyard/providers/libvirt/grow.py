@@ -1,10 +1,11 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Giving a running machine more or less: processors through libvirt, memory as DIMMs through QEMU's monitor.
+"""Giving a running machine more or less: processors through libvirt, memory as DIMMs through QEMU's
+monitor.
 
-libvirt plugs memory only into machines with NUMA nodes, which excludes RAM in a file of our own. What QEMU is told here
-is forgotten when the machine ends: who starts it plugs it in again.
+libvirt plugs memory only into machines with NUMA nodes, which excludes RAM in a file of our own.
+What QEMU is told here is forgotten when the machine ends: who starts it plugs it in again.
 """
 
 from __future__ import annotations
@@ -41,8 +42,9 @@ def resize(domain: Any, record: HostRecord, size: Size, deadline: Deadline) -> N
 class _Processors:
     """The processors of one machine.
 
-    Under emulation none is ever taken out: QEMU 7.2 tells libvirt nothing of it, and ends with a memory fault when
-    memory is unplugged after that. There the guest's own agent switches off what is too much, and it stays plugged in.
+    Under emulation none is ever taken out: QEMU 7.2 tells libvirt nothing of it, and ends with a
+    memory fault when memory is unplugged after that. There the guest's own agent switches off what
+    is too much, and it stays plugged in.
     """
 
     def __init__(self, domain: Any, record: HostRecord) -> None:
@@ -68,7 +70,9 @@ class _Processors:
             self.domain.setVcpusFlags(count, libvirt.VIR_DOMAIN_AFFECT_CONFIG)
 
     def _boots(self) -> bool:
-        """Whether the guest's agent is not there: a guest that boots uses all that is plugged in."""
+        """Whether the guest's agent is not there: a guest that boots uses all that is
+        plugged in.
+        """
         import libvirt
 
         try:
@@ -87,7 +91,8 @@ class _Processors:
                     return
                 self.domain.setVcpusFlags(count, kind)
             except libvirt.libvirtError:
-                # A busy guest answers late; what was just plugged in comes late, and the agent after a boot.
+                # A busy guest answers late; what was just plugged in comes late, and the agent
+                # after a boot.
                 if patience.passed():
                     raise
             if patience.passed():
@@ -124,7 +129,9 @@ class _Dimms:
         about: dict[str, Any] = {"qom-type": "memory-backend-ram", "id": backend, "size": size}
         self.monitor.command("object-add", **about)
         try:
-            self.monitor.command("device_add", driver="pc-dimm", id=f"{DIMM}{number}", memdev=backend)
+            self.monitor.command(
+                "device_add", driver="pc-dimm", id=f"{DIMM}{number}", memdev=backend
+            )
         except HypervisorError:
             self.monitor.command("object-del", id=backend)
             raise
@@ -140,6 +147,8 @@ class _Dimms:
 
 def _kept(record: HostRecord, what: str) -> HypervisorError:
     return HypervisorError(
-        f"{what} could not be taken away.", name=record.title, cause=UNWILLING,
+        f"{what} could not be taken away.",
+        name=record.title,
+        cause=UNWILLING,
         remedy="end what uses it and run again, or replace the host",
-    )  # fmt: skip
+    )

@@ -42,9 +42,10 @@ tar -xpf "$1" -C root --exclude='./dev/*'
 tar -xpf files.tar -C root --keep-directory-symlink
 if [ -d preload ]; then mkdir -p root/var/lib/stockyard && cp -r preload root/var/lib/stockyard/; fi
 rm -f root/etc/ssh/ssh_host_* root/etc/docker/key.json root/var/lib/dbus/machine-id
-# The profiles of the package itself are for desktop programs, and compiling them takes a third of the boot. Those of
-# other packages stay, and Docker loads its own.
-chroot root dpkg-query --listfiles apparmor | grep -x '/etc/apparmor.d/[^/]*' | while read -r profile; do
+# The profiles of the package itself are for desktop programs, and compiling them takes a third of
+# the boot. Those of other packages stay, and Docker loads its own.
+chroot root dpkg-query --listfiles apparmor | grep -x '/etc/apparmor.d/[^/]*' |
+  while read -r profile; do
   if [ -f "root$profile" ]; then rm "root$profile"; fi
 done
 chroot root systemd-sysusers
@@ -82,7 +83,9 @@ class Images:
         root = str(self._facts(digest).get("root", WHOLE_DISK))
         return Image(folder / "disk.qcow2", folder / "vmlinuz", folder / "initrd.img", root)
 
-    def resolve(self, recipe: Recipe, build: BuildOptions, deadline: Deadline) -> tuple[str, dict[str, str]]:
+    def resolve(
+        self, recipe: Recipe, build: BuildOptions, deadline: Deadline
+    ) -> tuple[str, dict[str, str]]:
         """The digest of the image that the recipe makes today, and the package versions in it."""
         with self._workshop() as work:
             found = debian.versions(recipe, build, work, deadline, "image")
@@ -91,7 +94,9 @@ class Images:
     def versions(self, digest: str) -> dict[str, str]:
         """The package versions in an image; empty where that is not on record."""
         try:
-            return {str(name): str(version) for name, version in self._facts(digest)["versions"].items()}
+            return {
+                str(name): str(version) for name, version in self._facts(digest)["versions"].items()
+            }
         except (KeyError, AttributeError):
             return {}
 
@@ -103,7 +108,9 @@ class Images:
         except (OSError, untrusted.MalformedData):
             return {}
 
-    def ensure(self, recipe: Recipe, build: BuildOptions, progress: Progress, deadline: Deadline) -> str:
+    def ensure(
+        self, recipe: Recipe, build: BuildOptions, progress: Progress, deadline: Deadline
+    ) -> str:
         """Have the image; build it if it is not there. Returns its digest."""
         progress("resolve package versions")
         digest, found = self.resolve(recipe, build, deadline)
@@ -114,21 +121,33 @@ class Images:
             record.touch()
         return digest
 
-    def prune(self, used: set[str], older_than: float, own: frozenset[str] = frozenset()) -> list[str]:
-        """Remove every image but those, every base that no image is left of, and what killed builders left behind.
+    def prune(
+        self, used: set[str], older_than: float, own: frozenset[str] = frozenset()
+    ) -> list[str]:
+        """Remove every image but those, every base that no image is left of, and what killed
+        builders left behind.
 
-        :param older_than: seconds for which an image or a base stays that was just asked for or built.
+        :param older_than: seconds for which an image or a base stays that was just asked for or
+            built.
         :param own: images that go at any age, with their bases.
         """
         images = {p.name: p for p in self.store.images.iterdir() if (p / "image.json").exists()}
-        used |= {d for d, p in images.items() if d not in own and _age(p / "image.json") < older_than}
+        used |= {
+            d for d, p in images.items() if d not in own and _age(p / "image.json") < older_than
+        }
         base_of = {d: str(self._facts(d).get("base") or "") for d in images}
         kept = {base_of[d] for d in used if d in images}
         freed = {base_of[d] for d in own if d in images}
         bases = {p.name: p for p in self.store.images.glob("base-*.*")}
         # An image whose record cannot be read may be made of any base.
-        kept |= {name for name, p in bases.items() if "" in kept or (name not in freed and _age(p) < older_than)}
-        gone = [p for name, p in {**images, **bases}.items() if name not in used and name not in kept]
+        kept |= {
+            name
+            for name, p in bases.items()
+            if "" in kept or (name not in freed and _age(p) < older_than)
+        }
+        gone = [
+            p for name, p in {**images, **bases}.items() if name not in used and name not in kept
+        ]
         for path in gone:
             _remove(path)
         return sorted(p.name for p in [*gone, *self.abandoned(0.0, remove=True)])
@@ -159,9 +178,15 @@ class Images:
             self._publish(work, digest)
 
     def _of_packages(
-        self, found: dict[str, str], recipe: Recipe, build: BuildOptions, work: Path,
-        progress: Progress, deadline: Deadline, name: str,
-    ) -> dict[str, str]:  # fmt: skip
+        self,
+        found: dict[str, str],
+        recipe: Recipe,
+        build: BuildOptions,
+        work: Path,
+        progress: Progress,
+        deadline: Deadline,
+        name: str,
+    ) -> dict[str, str]:
         base = self._base(found, recipe, build, work, progress, deadline, name)
         progress("assemble the disk image")
         write_tar(work / "files.tar", recipe.files)
@@ -175,9 +200,15 @@ class Images:
         return {"base": base.name}
 
     def _of_cloud_image(
-        self, found: dict[str, str], recipe: Recipe, build: BuildOptions, work: Path,
-        progress: Progress, deadline: Deadline, name: str,
-    ) -> dict[str, str]:  # fmt: skip
+        self,
+        found: dict[str, str],
+        recipe: Recipe,
+        build: BuildOptions,
+        work: Path,
+        progress: Progress,
+        deadline: Deadline,
+        name: str,
+    ) -> dict[str, str]:
         progress("fetch the cloud image")
         base = self._kept(recipe, build, work, deadline)
         cloud.check(base, recipe, deadline, name)
@@ -210,12 +241,23 @@ class Images:
         done.rename(self.store.images / digest)
 
     def _base(
-        self, found: dict[str, str], recipe: Recipe, build: BuildOptions, work: Path,
-        progress: Progress, deadline: Deadline, name: str,
-    ) -> Path:  # fmt: skip
+        self,
+        found: dict[str, str],
+        recipe: Recipe,
+        build: BuildOptions,
+        work: Path,
+        progress: Progress,
+        deadline: Deadline,
+        name: str,
+    ) -> Path:
         """The packages alone, kept: recipes that differ only in files share it."""
         key = codec.digest(
-            {"suite": recipe.suite, "packages": recipe.packages, "early": recipe.early, "versions": found}
+            {
+                "suite": recipe.suite,
+                "packages": recipe.packages,
+                "early": recipe.early,
+                "versions": found,
+            }
         )
         kept = self.store.images / f"base-{key[:32]}.tar"
         with self.store.lock(f"base-{key[:32]}", deadline):

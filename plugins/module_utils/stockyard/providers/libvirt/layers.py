@@ -3,8 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Layers: what several volumes have in common, read-only, under the disk of each.
 
-A volume that is copied gives what it holds to a layer, and goes on with an empty overlay over it, as the copy does. No
-data is moved, so a copy takes the same time whatever the size. A layer goes when no disk lives on it any more.
+A volume that is copied gives what it holds to a layer, and goes on with an empty overlay over it,
+as the copy does. No data is moved, so a copy takes the same time whatever the size. A layer goes
+when no disk lives on it any more.
 """
 
 from __future__ import annotations
@@ -43,7 +44,8 @@ class Layers:
     def of(self, volume: Path, title: str, deadline: Deadline) -> str:
         """The layer that holds what a volume holds now; made of its disk when there is none yet.
 
-        Whatever moment this is ended at, the disk is whole. Call it under the lock, for a volume that nobody has.
+        Whatever moment this is ended at, the disk is whole. Call it under the lock, for a volume
+        that nobody has.
         """
         for name in (SNAPSHOT, EQUAL):
             if (volume / name).exists():
@@ -58,14 +60,20 @@ class Layers:
         (volume / EQUAL).write_text(layer, encoding="ascii")
         return layer
 
-    def overlay(self, target: Path, layer: str, size_gib: int, title: str, deadline: Deadline) -> None:
+    def overlay(
+        self, target: Path, layer: str, size_gib: int, title: str, deadline: Deadline
+    ) -> None:
         """Make an empty disk over a layer.
 
         :param size_gib: 0 for the layer's own.
         """
         size = [f"{size_gib}G"] if size_gib else []
         backing = ["-F", "qcow2", "-b", str(self.path(layer))]
-        run(["qemu-img", "create", "-q", "-f", "qcow2", *backing, str(target), *size], deadline, name=title)
+        run(
+            ["qemu-img", "create", "-q", "-f", "qcow2", *backing, str(target), *size],
+            deadline,
+            name=title,
+        )
 
     def unused(self, volumes: Iterable[Path]) -> list[Path]:
         """Layers that no disk of these volumes lives on, at any depth.
@@ -98,7 +106,9 @@ def backing(disk: Path) -> str:
             handle.seek(offset)
             return handle.read(length).decode() if offset else ""
     except (OSError, struct.error, UnicodeDecodeError) as error:
-        raise HypervisorError("a volume's disk cannot be read.", name=str(disk), cause=str(error)) from error
+        raise HypervisorError(
+            "a volume's disk cannot be read.", name=str(disk), cause=str(error)
+        ) from error
 
 
 def virtual_size(disk: Path) -> int:
@@ -107,10 +117,18 @@ def virtual_size(disk: Path) -> int:
         with disk.open("rb") as handle:
             return int(struct.unpack_from(">Q", handle.read(32), 24)[0])
     except (OSError, struct.error) as error:
-        raise HypervisorError("a volume's disk cannot be read.", name=str(disk), cause=str(error)) from error
+        raise HypervisorError(
+            "a volume's disk cannot be read.", name=str(disk), cause=str(error)
+        ) from error
 
 
 def _layers_of(volume: Path) -> list[str]:
     """File names of the layers right under a volume."""
-    found = [f"{(volume / SNAPSHOT).read_text(encoding='ascii')}.qcow2"] if (volume / SNAPSHOT).exists() else []
-    return found + [os.path.basename(backing(p)) for p in (volume / DISK, volume / NEW) if p.exists()]
+    found = (
+        [f"{(volume / SNAPSHOT).read_text(encoding='ascii')}.qcow2"]
+        if (volume / SNAPSHOT).exists()
+        else []
+    )
+    return found + [
+        os.path.basename(backing(p)) for p in (volume / DISK, volume / NEW) if p.exists()
+    ]

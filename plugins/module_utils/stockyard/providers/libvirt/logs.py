@@ -1,7 +1,9 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Console logs of machines that failed: kept when the machine is taken away, the newest few of them."""
+"""Console logs of machines that failed: kept when the machine is taken away, the newest few of
+them.
+"""
 
 from __future__ import annotations
 

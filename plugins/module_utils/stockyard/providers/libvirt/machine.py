@@ -38,16 +38,18 @@ class Machine:
 def choose(accelerator: str, name: str) -> Machine:
     """The machine for a new template.
 
-    KVM is taken where the CPU shows vmx or svm and the device may be opened: the device alone does not mean much.
+    KVM is taken where the CPU shows vmx or svm and the device may be opened: the device alone does
+    not mean much.
 
     :raises Unsupported: when ``kvm`` is asked for and cannot be had.
     """
     usable = _cpu_virtualizes() and os.access(KVM, os.R_OK | os.W_OK)
     if accelerator == "kvm" and not os.access(KVM, os.R_OK | os.W_OK):
         raise Unsupported(
-            "KVM was asked for and /dev/kvm cannot be opened.", name=name,
+            "KVM was asked for and /dev/kvm cannot be opened.",
+            name=name,
             remedy="load the kvm module and join the group kvm, or set accelerator to auto or tcg",
-        )  # fmt: skip
+        )
     chosen = accelerator if accelerator != "auto" else "kvm" if usable else "tcg"
     return Machine(DOMAIN_TYPE[chosen])
 
@@ -58,7 +60,9 @@ def frozen(template_xml: str) -> Machine:
     kind = root.find("./os/type")
     machine = kind.get("machine") if kind is not None else None
     if not machine:
-        raise HypervisorError("the template's definition names no machine type.", remedy="rebuild the template")
+        raise HypervisorError(
+            "the template's definition names no machine type.", remedy="rebuild the template"
+        )
     return Machine(root.get("type", "qemu"), machine)
 
 

@@ -1,10 +1,12 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a machine's RAM really costs: how much of it is the guest's own, and how much it shares with its template.
+"""What a machine's RAM really costs: how much of it is the guest's own, and how much it shares with
+its template.
 
-Read from ``/proc/PID/smaps`` (proc(5)). A page of a private file mapping that the guest has written is anonymous; one
-that it has only read is the template file's, in the page cache once for all forks.
+Read from ``/proc/PID/smaps`` (proc(5)). A page of a private file mapping that the guest has written
+is anonymous; one that it has only read is the template file's, in the page cache once for all
+forks.
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ PROC = Path("/proc")
 def guest_ram(pid: int, size_kib: int) -> dict[str, float] | None:
     """MiB of guest RAM that are the guest's own and that it shares; nothing when it cannot be read.
 
-    :param size_kib: nominal RAM. A fork's is the mapping of its template's file; another's the fullest of that size.
+    :param size_kib: nominal RAM. A fork's is the mapping of its template's file; another's the
+        fullest of that size.
     """
     try:
         text = (PROC / str(pid) / "smaps").read_text(encoding="utf-8", errors="replace")
@@ -34,7 +37,9 @@ def guest_ram(pid: int, size_kib: int) -> dict[str, float] | None:
 
 
 def oom_score(pid: int) -> int:
-    """The kernel's number of a process: the one that has the highest is ended first when memory is out (proc(5))."""
+    """The kernel's number of a process: the one that has the highest is ended first when memory is
+    out (proc(5)).
+    """
     try:
         return int((PROC / str(pid) / "oom_score").read_text(encoding="ascii"))
     except (OSError, ValueError):

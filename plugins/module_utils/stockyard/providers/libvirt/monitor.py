@@ -33,10 +33,14 @@ class Monitor:
         """
         import libvirt_qemu
 
-        text = json.dumps({"execute": execute, "arguments": arguments} if arguments else {"execute": execute})
+        text = json.dumps(
+            {"execute": execute, "arguments": arguments} if arguments else {"execute": execute}
+        )
         with translated(f"QEMU's {execute}", self.name):
             if files:
-                answer, _files = libvirt_qemu.qemuMonitorCommandWithFiles(self.domain, text, files, 0)
+                answer, _files = libvirt_qemu.qemuMonitorCommandWithFiles(
+                    self.domain, text, files, 0
+                )
             else:
                 answer = libvirt_qemu.qemuMonitorCommand(self.domain, text, 0)
         try:
@@ -46,19 +50,27 @@ class Monitor:
                 f"QEMU answered {execute} with nonsense.", name=self.name, cause=str(error)
             ) from error
         if "error" in reply:
-            raise HypervisorError(f"QEMU refused {execute}.", name=self.name, cause=_description(reply["error"]))
+            raise HypervisorError(
+                f"QEMU refused {execute}.", name=self.name, cause=_description(reply["error"])
+            )
         return reply.get("return")
 
     def set_link(self, nic: str, up: bool) -> None:
         """Connect or cut a network device's link."""
         self.command("set_link", name=nic, up=up)
         if up:
-            # The guest says where it is; else the first packet to it waits for ARP, and a lost one for seconds.
+            # The guest says where it is; else the first packet to it waits for ARP, and a lost one
+            # for seconds.
             self.command("announce-self", initial=20, max=200, rounds=3, step=60)
 
     def leave_out_ram(self, state: bool) -> None:
-        """Leave RAM that is a file out of migration streams, or include it again, as libvirt's own saves need it."""
-        self.command("migrate-set-capabilities", capabilities=[{"capability": "x-ignore-shared", "state": state}])
+        """Leave RAM that is a file out of migration streams, or include it again, as libvirt's own
+        saves need it.
+        """
+        self.command(
+            "migrate-set-capabilities",
+            capabilities=[{"capability": "x-ignore-shared", "state": state}],
+        )
 
     def pass_file(self, descriptor: int, label: str) -> None:
         """Hand an open file to QEMU under a name."""

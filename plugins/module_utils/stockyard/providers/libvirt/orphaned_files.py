@@ -1,10 +1,12 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Files in the store that no domain refers to: what was left by killed controllers and by ``virsh undefine``.
+"""Files in the store that no domain refers to: what was left by killed controllers and by ``virsh
+undefine``.
 
-A listing that is not whole, or a domain that cannot be read, is a reason to leave things alone. The store may serve
-several owners and, for who configures it so, several libvirt connections: the note in each directory tells them apart.
+A listing that is not whole, or a domain that cannot be read, is a reason to leave things alone. The
+store may serve several owners and, for who configures it so, several libvirt connections: the note
+in each directory tells them apart.
 """
 
 from __future__ import annotations
@@ -44,10 +46,17 @@ def note(folder: Path, uri: str, record: Record) -> None:
 
 
 def sweep(
-    store: Store, images: Images, domains: Domains, uri: str, owner: str, older_than: float, *, check: bool
+    store: Store,
+    images: Images,
+    domains: Domains,
+    uri: str,
+    owner: str,
+    older_than: float,
+    *,
+    check: bool,
 ) -> SweepResult:
-    """Find what nothing refers to, and remove it unless it is only to be looked for. Call it under the registry's lock:
-    no template is being put on record then.
+    """Find what nothing refers to, and remove it unless it is only to be looked for. Call it under
+    the registry's lock: no template is being put on record then.
     """
     gone: list[OrphanedFile] = []
     left: list[OrphanedFile] = []
@@ -56,13 +65,21 @@ def sweep(
         if path.name in said:
             continue
         why_not = f"QEMU process {running[path.name]} uses it" if path.name in running else ""
-        goes, stays = ownership.sorted_out(path, why_not or _why_not(path, domains, uri, owner, older_than))
+        goes, stays = ownership.sorted_out(
+            path, why_not or _why_not(path, domains, uri, owner, older_than)
+        )
         gone, left = gone + goes, left + stays
     # All of it was read: only now anything goes.
     for found in () if check else gone:
         shutil.rmtree(found.path)
-    gone += [OrphanedFile(str(p), "who built it died") for p in images.abandoned(older_than, remove=not check)]
-    gone += [OrphanedFile(str(p), "nobody holds it") for p in locks.free(store.locks, owner, remove=not check)]
+    gone += [
+        OrphanedFile(str(p), "who built it died")
+        for p in images.abandoned(older_than, remove=not check)
+    ]
+    gone += [
+        OrphanedFile(str(p), "nobody holds it")
+        for p in locks.free(store.locks, owner, remove=not check)
+    ]
     return SweepResult(tuple(gone), tuple(left))
 
 
@@ -85,7 +102,9 @@ def _why_not(path: Path, domains: Domains, uri: str, owner: str, older_than: flo
 
 
 def _in_use(record: Record, domains: Domains) -> str:
-    """Why the files of a template that has no domain any more stay: overlays name no disk in their definitions."""
+    """Why the files of a template that has no domain any more stay: overlays name no disk in their
+    definitions.
+    """
     if isinstance(record, HostRecord):
         return ""
     if domains.unreadable:

@@ -1,7 +1,9 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The pools of one libvirt connection: records beside the store, and what is known of the machine."""
+"""The pools of one libvirt connection: records beside the store, and what is known of
+the machine.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,9 @@ def book(store: Store, domains: Domains, uri: str) -> FilePoolStore:
 
 
 def available_mib() -> int | None:
-    """The memory that this machine can still give without ending a process (proc(5), MemAvailable)."""
+    """The memory that this machine can still give without ending a process (proc(5),
+    MemAvailable).
+    """
     try:
         for line in MEMINFO.read_text(encoding="ascii").splitlines():
             name, _colon, amount = line.partition(":")

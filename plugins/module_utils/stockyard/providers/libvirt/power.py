@@ -1,9 +1,11 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Ending a machine that may end by itself at that moment: between a look at it and an order to it, QEMU may die.
+"""Ending a machine that may end by itself at that moment: between a look at it and an order to it,
+QEMU may die.
 
-While libvirt handles that, the domain still counts as active, and an order waits its turn and is then refused.
+While libvirt handles that, the domain still counts as active, and an order waits its turn and is
+then refused.
 """
 
 from __future__ import annotations

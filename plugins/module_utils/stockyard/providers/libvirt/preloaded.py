@@ -1,7 +1,9 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The files that are preloaded, brought to where an image is assembled. Each is held against its digest again."""
+"""The files that are preloaded, brought to where an image is assembled. Each is held against its
+digest again.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +51,9 @@ def _copy(item: Preload, file: Path) -> None:
         with file.open("rb") as handle:
             found = hashlib.file_digest(handle, "sha256").hexdigest()
     except OSError as error:
-        raise ImageError("what is to be preloaded cannot be read.", name=str(path), cause=str(error)) from error
+        raise ImageError(
+            "what is to be preloaded cannot be read.", name=str(path), cause=str(error)
+        ) from error
     if found != item.digest:
         raise ImageError(
             "what is to be preloaded was changed meanwhile.",

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """QEMU processes of this machine, whatever libvirt says of them.
 
-A user can have several session daemons of libvirt that know nothing of each other. Each shows the machines of another
-as off. The processes and QEMU's locks on disks tell the truth.
+A user can have several session daemons of libvirt that know nothing of each other. Each shows the
+machines of another as off. The processes and QEMU's locks on disks tell the truth.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ PROC = Path("/proc")
 # fcntl(2); Python has no name for it.
 F_OFD_GETLK = 36
 FLOCK = "hhqqi4x"
-# QEMU's block layer locks one byte for each permission that it holds (block/file-posix.c): this one is for writing.
+# QEMU's block layer locks one byte for each permission that it holds (block/file-posix.c): this one
+# is for writing.
 WRITER = 101
 # Seconds for a QEMU to be gone after libvirt has reported its machine as off.
 ENDING, POLL = 3.0, 0.1
@@ -42,7 +43,8 @@ def running() -> dict[str, int]:
 
 
 def raise_descriptors(uuid: str) -> None:
-    """Let the QEMU of a machine open as many descriptors as its user may. Each forwarded connection takes one.
+    """Let the QEMU of a machine open as many descriptors as its user may. Each forwarded connection
+    takes one.
 
     The usual limit of 1,024 is below the number of connections that the TLS front of a host serves.
     """
@@ -63,13 +65,18 @@ def is_written(disk: Path) -> bool:
         return False
     try:
         asked = struct.pack(FLOCK, fcntl.F_WRLCK, os.SEEK_SET, WRITER, 1, 0)
-        return bool(struct.unpack(FLOCK, fcntl.fcntl(handle, F_OFD_GETLK, asked))[0] != fcntl.F_UNLCK)
+        return bool(
+            struct.unpack(FLOCK, fcntl.fcntl(handle, F_OFD_GETLK, asked))[0] != fcntl.F_UNLCK
+        )
     finally:
         os.close(handle)
 
 
-def refuse_if_running(uuid: str, disk: Path, title: str, is_active: Callable[[], bool] = lambda: False) -> None:
-    """Refuse to touch a machine that libvirt reports as off while a QEMU runs it, or writes to its disk.
+def refuse_if_running(
+    uuid: str, disk: Path, title: str, is_active: Callable[[], bool] = lambda: False
+) -> None:
+    """Refuse to touch a machine that libvirt reports as off while a QEMU runs it, or writes to its
+    disk.
 
     A QEMU that is being ended, or that another controller has just started, is waited for.
 
@@ -90,11 +97,14 @@ def detached(pid: int, disk: Path, title: str) -> OperationRefused:
     runs = f"QEMU process {pid} runs it" if pid else f"a QEMU process writes to {disk}"
     end = f"end process {pid}" if pid else "end that process"
     return OperationRefused(
-        f"{runs}, although libvirt reports that it is off.", name=title,
-        cause="another libvirt daemon of this user started it, or its own daemon has lost its runtime directory",
-        remedy="run again with the XDG_RUNTIME_DIR and XDG_CONFIG_HOME of the shell that started it; if that daemon "
+        f"{runs}, although libvirt reports that it is off.",
+        name=title,
+        cause="another libvirt daemon of this user started it, or its own daemon has lost its "
+        "runtime directory",
+        remedy="run again with the XDG_RUNTIME_DIR and XDG_CONFIG_HOME of the shell that started "
+        "it; if that daemon "
         f"cannot be reached any more, shut the guest down or {end}, and run again",
-    )  # fmt: skip
+    )
 
 
 def _command_line(process: Path) -> list[str]:

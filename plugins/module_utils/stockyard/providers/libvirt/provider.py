@@ -65,13 +65,19 @@ class LibvirtProvider:
     :param session: the session of a user that the connection leads to; none for ``qemu:///system``.
     """
 
-    def __init__(self, uri: str, connection: Any, store: Store, session: Session | None = None) -> None:
+    def __init__(
+        self, uri: str, connection: Any, store: Store, session: Session | None = None
+    ) -> None:
         self.uri = uri
         self.site = f"{uri} {store.root.resolve()}"
         self.capabilities = Capabilities(
-            modes=("instant", "linked", "full"), parallel=os.cpu_count() or 1,
-            ram_file=True, resizes=True, volumes=True, guest_agent=connection.getURI(),
-        )  # fmt: skip
+            modes=("instant", "linked", "full"),
+            parallel=os.cpu_count() or 1,
+            ram_file=True,
+            resizes=True,
+            volumes=True,
+            guest_agent=connection.getURI(),
+        )
         self.connection = connection
         self.session = session
         self.domains = Domains(connection)
@@ -101,7 +107,9 @@ class LibvirtProvider:
         consistency.check(self.store, self.domains, found, owner)
         mine = [(record, state) for record, state in found if record.owner == owner]
         return Observation(
-            templates=tuple(Template(r, self._problem(r)) for r, _state in mine if isinstance(r, TemplateRecord)),
+            templates=tuple(
+                Template(r, self._problem(r)) for r, _state in mine if isinstance(r, TemplateRecord)
+            ),
             hosts=tuple(Host(r, state) for r, state in mine if isinstance(r, HostRecord)),
             unreadable=(*unreadable, *unread),
             addresses=frozenset(r.address for r, _state in found if isinstance(r, HostRecord)),
@@ -109,10 +117,14 @@ class LibvirtProvider:
             pools=tuple(p for p in book if p.owner == owner),
         )
 
-    def ensure_image(self, recipe: Recipe, build: BuildOptions, progress: Progress, deadline: Deadline) -> str:
+    def ensure_image(
+        self, recipe: Recipe, build: BuildOptions, progress: Progress, deadline: Deadline
+    ) -> str:
         if recipe.source:
             raise Unsupported(
-                "images are built here, and not cloned.", name=recipe.source, remedy="leave source out of the template"
+                "images are built here, and not cloned.",
+                name=recipe.source,
+                remedy="leave source out of the template",
             )
         self.store.prepare()
         return self.images.ensure(recipe, build, progress, deadline)
@@ -135,19 +147,29 @@ class LibvirtProvider:
             disks.overlay(folder / "disk.qcow2", image.disk, record.title, deadline)
             self._define(designer.template(record, chosen, image, folder), record.title)
 
-    def reach(self, record: TemplateRecord, deadline: Deadline) -> AbstractContextManager[tuple[str, int]]:
-        return template_ssh.reach(Monitor(self.domains.find(record), record.title), network.nic(record), deadline)
+    def reach(
+        self, record: TemplateRecord, deadline: Deadline
+    ) -> AbstractContextManager[tuple[str, int]]:
+        return template_ssh.reach(
+            Monitor(self.domains.find(record), record.title), network.nic(record), deadline
+        )
 
     def freeze(self, record: TemplateRecord, deadline: Deadline) -> TemplateRecord:
         folder = self._folder(record)
         domain = self.domains.find(record)
         used = machine.frozen(domain.XMLDesc(0))
         fork.freeze(domain, folder / "state", record.title, deadline)
-        # Its definition first: a template that is called frozen can never be started so that it writes to its files.
-        self._define(designer.frozen_domain(record, used, self.images.path(record.image), folder), record.title)
+        # Its definition first: a template that is called frozen can never be started so that it
+        # writes to its files.
+        self._define(
+            designer.frozen_domain(record, used, self.images.path(record.image), folder),
+            record.title,
+        )
         return self.claim(record, phase="frozen", checksums=frozen.seal(folder, record.title))
 
-    def check_host(self, spec: HostSpec, template: TemplateRecord | None, gone: list[HostRecord], count: int) -> None:
+    def check_host(
+        self, spec: HostSpec, template: TemplateRecord | None, gone: list[HostRecord], count: int
+    ) -> None:
         self.admission.check(spec, template, gone, count)
 
     def host_address(self, spec: HostSpec, uuid: str) -> str:
@@ -164,13 +186,19 @@ class LibvirtProvider:
             source = self.domains.find(template)
             found, _strangers = self.domains.everything()
             if record.domain in self.domains.names():
-                raise Conflict("a domain of this name exists.", name=record.title, cause=record.domain)
+                raise Conflict(
+                    "a domain of this name exists.", name=record.title, cause=record.domain
+                )
             network.check_free(record, (r for r, _state in found))
             self.pools.admit(record, (r for r, _state in found if isinstance(r, HostRecord)))
-            shape = designer.boot_domain(record, template.hardware, machine.frozen(source.XMLDesc(0)), image, folder)
+            shape = designer.boot_domain(
+                record, template.hardware, machine.frozen(source.XMLDesc(0)), image, folder
+            )
             self._define(shape, record.title)
 
-    def fork(self, host: HostRecord, template: TemplateRecord, mode: str, deadline: Deadline) -> None:
+    def fork(
+        self, host: HostRecord, template: TemplateRecord, mode: str, deadline: Deadline
+    ) -> None:
         folder, source = self._folder(host), self._folder(template)
         frozen.verify(source, template)
         make(folder, host.title)
@@ -181,7 +209,9 @@ class LibvirtProvider:
             return
         used = machine.frozen(self.domains.find(template).XMLDesc(0))
         image = self.images.path(template.image)
-        shape = designer.restore_domain(host, template.hardware, used, image, folder, source / "ram")
+        shape = designer.restore_domain(
+            host, template.hardware, used, image, folder, source / "ram"
+        )
         fork.resume(self._create_paused(shape, host.title), source / "state", host.title, deadline)
 
     def check_start(self, record: HostRecord) -> None:
@@ -203,11 +233,15 @@ class LibvirtProvider:
         Monitor(self.domains.find(record), record.title).set_link(network.nic(record), up)
 
     def channel(self, record: Record, deadline: Deadline) -> Channel:
-        return SocketChannel(agent_socket(self.domains.find(record), record.title), record.title, deadline)
+        return SocketChannel(
+            agent_socket(self.domains.find(record), record.title), record.title, deadline
+        )
 
     def claim(self, record: R, **changes: Any) -> R:
         with self._registry():
-            self.pools.readmit(record, changes, lambda: (r for r, _s in self.domains.everything()[0]))
+            self.pools.readmit(
+                record, changes, lambda: (r for r, _s in self.domains.everything()[0])
+            )
             return self.domains.replace_record(record, **changes)
 
     def destroy(self, record: Record) -> None:
@@ -217,7 +251,8 @@ class LibvirtProvider:
                 self.domains.refuse_if_used(record)
                 self._remove(record)
         else:
-            # Several may take one host away at the same time: its holder, its fleet's run, and the reaper.
+            # Several may take one host away at the same time: its holder, its fleet's run, and the
+            # reaper.
             with self.store.lock(f"{record.owner}.machine.{record.uuid}", Deadline(REGISTRY_WAIT)):
                 self._remove(record)
 
@@ -250,25 +285,33 @@ class LibvirtProvider:
             known = orphaned_files.Domains(
                 tuple(r for r, _state in found), tuple(unreadable), tuple(self.domains.texts())
             )
-            return orphaned_files.sweep(self.store, self.images, known, self.uri, owner, older_than, check=check)
+            return orphaned_files.sweep(
+                self.store, self.images, known, self.uri, owner, older_than, check=check
+            )
 
     def facts(self, record: Record) -> dict[str, Any]:
         return self._facts.of(record, self._folder(record))
 
     def keep_log(self, record: Record) -> str:
-        return logs.keep(self._folder(record) / "console.log", self.store.root / "logs", record.domain)
+        return logs.keep(
+            self._folder(record) / "console.log", self.store.root / "logs", record.domain
+        )
 
     def _create_paused(self, shape: Domain, name: str) -> Any:
         import libvirt
 
         with translated("create the fork's machine", name):
-            return self.connection.createXML(serialize(shape.xml()), libvirt.VIR_DOMAIN_START_PAUSED)
+            return self.connection.createXML(
+                serialize(shape.xml()), libvirt.VIR_DOMAIN_START_PAUSED
+            )
 
     def _define(self, shape: Domain, name: str) -> None:
         self.domains.define(serialize(shape.xml()), name)
 
     def _folder(self, record: Record) -> Path:
-        return (self.store.templates if isinstance(record, TemplateRecord) else self.store.hosts) / record.uuid
+        return (
+            self.store.templates if isinstance(record, TemplateRecord) else self.store.hosts
+        ) / record.uuid
 
     def _record_session(self) -> None:
         if self.session:
@@ -282,14 +325,18 @@ class LibvirtProvider:
             return ""
         image = self.images.path(record.image)
         gone = [str(p) for p in (image.disk, image.kernel, image.initrd) if not p.exists()]
-        return f"its image's file {gone[0]} is gone" if gone else frozen.problem(self._folder(record), record)
+        return (
+            f"its image's file {gone[0]} is gone"
+            if gone
+            else frozen.problem(self._folder(record), record)
+        )
 
 
 def open_provider(uri: str, storage: str | None = None) -> LibvirtProvider:
     """Open a local QEMU hypervisor.
 
-    :param storage: directory for templates and hosts; ``~/.local/share/stockyard`` for a session, else
-        ``/var/lib/stockyard``.
+    :param storage: directory for templates and hosts; ``~/.local/share/stockyard`` for a session,
+        else ``/var/lib/stockyard``.
     """
     from .connection import checked, default_storage, open_connection, open_session
 

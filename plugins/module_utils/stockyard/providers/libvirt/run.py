@@ -1,7 +1,9 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Runs the few programs that have no library: argument lists only, never a shell line; bounded; errors that say why."""
+"""Runs the few programs that have no library: argument lists only, never a shell line; bounded;
+errors that say why.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ...clock import Deadline
-from ...errors import DeadlineExceeded, HypervisorError, MissingDependency, OutOfSpace, StockyardError
+from ...errors import (
+    DeadlineExceeded,
+    HypervisorError,
+    MissingDependency,
+    OutOfSpace,
+    StockyardError,
+)
 
 TAIL = 2000
 
@@ -35,26 +43,44 @@ def run(
     :raises OutOfSpace: when it failed for want of space.
     """
     if not shutil.which(argv[0]):
-        raise MissingDependency(f"{argv[0]} is not installed.", name=name, remedy=f"install the package of {argv[0]}")
+        raise MissingDependency(
+            f"{argv[0]} is not installed.", name=name, remedy=f"install the package of {argv[0]}"
+        )
     process = subprocess.Popen(
-        argv, cwd=cwd, env={**os.environ, **(env or {})}, text=True, errors="replace",
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
-    )  # fmt: skip
+        argv,
+        cwd=cwd,
+        env={**os.environ, **(env or {})},
+        text=True,
+        errors="replace",
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
     try:
         out, err = process.communicate(timeout=deadline.left())
     except BaseException as stopped:
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
         if isinstance(stopped, subprocess.TimeoutExpired):
-            raise DeadlineExceeded(f"{argv[0]} took longer than {deadline.seconds:g} s.", name=name) from stopped
+            raise DeadlineExceeded(
+                f"{argv[0]} took longer than {deadline.seconds:g} s.", name=name
+            ) from stopped
         raise
     if process.returncode:
         raise _failed(argv[0], process.returncode, err or out, name, error)
     return out
 
 
-def _failed(program: str, code: int, text: str, name: str, error: type[StockyardError]) -> StockyardError:
+def _failed(
+    program: str, code: int, text: str, name: str, error: type[StockyardError]
+) -> StockyardError:
     cause = text.strip()[-TAIL:] or f"exit status {code}"
     if "No space left on device" in text:
-        return OutOfSpace(f"{program} ran out of space.", name=name, cause=cause, remedy="free space in the storage")
+        return OutOfSpace(
+            f"{program} ran out of space.",
+            name=name,
+            cause=cause,
+            remedy="free space in the storage",
+        )
     return error(f"{program} failed.", name=name, cause=cause)

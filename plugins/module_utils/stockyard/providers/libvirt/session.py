@@ -3,10 +3,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Which of a user's libvirt daemons has the machines of a storage directory.
 
-``qemu:///session`` names no daemon: libvirt connects to the socket under XDG_RUNTIME_DIR, or under the cache directory
-without it, and starts a daemon there if none listens. A login, cron and ``su`` differ in that, so each has its own
-daemon, and each daemon shows the machines of the others as off. The directories are recorded in the storage when the
-first machine is made, and every later connection uses the record, whatever the environment says.
+``qemu:///session`` names no daemon: libvirt connects to the socket under XDG_RUNTIME_DIR, or under
+the cache directory without it, and starts a daemon there if none listens. A login, cron and ``su``
+differ in that, so each has its own daemon, and each daemon shows the machines of the others as off.
+The directories are recorded in the storage when the first machine is made, and every later
+connection uses the record, whatever the environment says.
 """
 
 from __future__ import annotations
@@ -46,7 +47,9 @@ class Session:
 
     @classmethod
     def of_environment(cls) -> Session:
-        """Return the session that libvirt would choose by itself (g_get_user_runtime_dir and its like)."""
+        """Return the session that libvirt would choose by itself (g_get_user_runtime_dir and its
+        like).
+        """
         home = os.environ.get("HOME") or str(Path.home())
         cache = os.environ.get("XDG_CACHE_HOME") or f"{home}/.cache"
         config = os.environ.get("XDG_CONFIG_HOME") or f"{home}/.config"
@@ -63,13 +66,23 @@ class Session:
 
         :raises ConnectionFailed: if that fails.
         """
-        environment = {**os.environ, "XDG_RUNTIME_DIR": self.runtime, "XDG_CONFIG_HOME": self.config}
+        environment = {
+            **os.environ,
+            "XDG_RUNTIME_DIR": self.runtime,
+            "XDG_CONFIG_HOME": self.config,
+        }
         line = [sys.executable, "-c", START]
         try:
             done = subprocess.run(
-                line, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
-                timeout=START_WAIT, check=False,
-            )  # fmt: skip
+                line,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                errors="replace",
+                timeout=START_WAIT,
+                check=False,
+            )
         except (OSError, subprocess.TimeoutExpired) as error:
             raise self.unreachable(str(error)) from error
         if done.returncode:
@@ -78,14 +91,19 @@ class Session:
     def unreachable(self, cause: str) -> ConnectionFailed:
         """Return the error about a daemon that cannot be reached."""
         return ConnectionFailed(
-            f"libvirt cannot be reached in {self.runtime}.", name="qemu:///session", cause=cause,
-            remedy="install libvirt-daemon and libvirt-daemon-driver-qemu, and see that this user may write to "
+            f"libvirt cannot be reached in {self.runtime}.",
+            name="qemu:///session",
+            cause=cause,
+            remedy="install libvirt-daemon and libvirt-daemon-driver-qemu, and see that this user "
+            "may write to "
             f"{self.runtime} (XDG_RUNTIME_DIR)",
-        )  # fmt: skip
+        )
 
 
 def recorded(store: Store) -> Session | None:
-    """Return the session that has the machines of a storage directory, if there is a record of one."""
+    """Return the session that has the machines of a storage directory, if there is a
+    record of one.
+    """
     try:
         fields = json.loads((store.root / RECORD).read_text(encoding="utf-8"))
         return Session(str(fields["runtime"]), str(fields["config"]))
@@ -93,25 +111,32 @@ def recorded(store: Store) -> Session | None:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise OperationRefused(
-            "the record of libvirt's session cannot be read.", name=str(store.root / RECORD), cause=str(error),
+            "the record of libvirt's session cannot be read.",
+            name=str(store.root / RECORD),
+            cause=str(error),
             remedy="remove the file while no host runs, and run again",
-        ) from error  # fmt: skip
+        ) from error
 
 
 def record(store: Store, session: Session, domains: Domains) -> None:
-    """Record the session that has the machines of a storage directory. Call it under the registry's lock.
+    """Record the session that has the machines of a storage directory. Call it under the registry's
+    lock.
 
-    :raises Refused: if machines of the storage run under another session than the one to be recorded.
+    :raises Refused: if machines of the storage run under another session than the one to be
+        recorded.
     """
     if recorded(store) == session:
         return
     for uuid in machines(store):
-        processes.refuse_if_running(uuid, store.disk_of(uuid), f"machine {uuid}", partial(domains.is_active, uuid))
+        processes.refuse_if_running(
+            uuid, store.disk_of(uuid), f"machine {uuid}", partial(domains.is_active, uuid)
+        )
     write_atomic(store.root / RECORD, json.dumps(asdict(session)))
 
 
 def successor(store: Store, old: Session, error: ConnectionFailed) -> Session:
-    """Return the session that takes the place of one whose daemon cannot be reached, as after a reboot.
+    """Return the session that takes the place of one whose daemon cannot be reached, as after a
+    reboot.
 
     :raises ConnectionFailed: if machines of the storage run: they belong to that daemon.
     """
@@ -119,11 +144,15 @@ def successor(store: Store, old: Session, error: ConnectionFailed) -> Session:
     if running:
         pids = ", ".join(str(pid) for pid in sorted(running.values())[:10])
         raise ConnectionFailed(
-            f"libvirt cannot be reached in {old.runtime}, and machines in {store.root} run (QEMU process {pids}).",
-            name="qemu:///session", cause=error.cause,
-            remedy=f"make {old.runtime} available again (log in; loginctl enable-linger keeps it); if libvirt then "
-            "reports the hosts as off, shut their guests down or end these processes, and run again",
-        ) from error  # fmt: skip
+            f"libvirt cannot be reached in {old.runtime}, and machines in {store.root} run (QEMU "
+            f"process {pids}).",
+            name="qemu:///session",
+            cause=error.cause,
+            remedy=f"make {old.runtime} available again (log in; loginctl enable-linger keeps it); "
+            f"if libvirt then "
+            "reports the hosts as off, shut their guests down or end these processes, and run "
+            "again",
+        ) from error
     new = Session.of_environment()
     return Session(new.runtime, old.config if Path(old.config).is_dir() else new.config)
 
@@ -131,4 +160,6 @@ def successor(store: Store, old: Session, error: ConnectionFailed) -> Session:
 def machines(store: Store) -> dict[str, int]:
     """Return the running machines whose files are in a storage directory: uuid to process ID."""
     owned = set(store.machines())
-    return {uuid: pid for uuid, pid in processes.running().items() if uuid in owned} if owned else {}
+    return (
+        {uuid: pid for uuid, pid in processes.running().items() if uuid in owned} if owned else {}
+    )

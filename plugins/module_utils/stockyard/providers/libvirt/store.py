@@ -18,7 +18,8 @@ from ..common.locks import held
 class Store:
     """Paths and locks. Knows nothing of what the files mean.
 
-    :param root: made if it is not there, for this user alone. libvirt and apt have no use for a relative path.
+    :param root: made if it is not there, for this user alone. libvirt and apt have no use for a
+        relative path.
     """
 
     def __init__(self, root: Path) -> None:
@@ -35,7 +36,12 @@ class Store:
 
     def machines(self) -> list[str]:
         """Return the uuids of the machines whose files are here."""
-        return [path.name for folder in (self.hosts, self.templates) if folder.is_dir() for path in folder.iterdir()]
+        return [
+            path.name
+            for folder in (self.hosts, self.templates)
+            if folder.is_dir()
+            for path in folder.iterdir()
+        ]
 
     def disk_of(self, uuid: str) -> Path:
         """Return the path of a machine's disk: a host's, or else a template's."""
@@ -55,7 +61,9 @@ def write_atomic(path: Path, text: str) -> None:
     """Write a file whole or not at all, for this user alone."""
     beside = path.with_name(f"{path.name}.new")
     with open(
-        os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "w", encoding="utf-8"
+        os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600),
+        "w",
+        encoding="utf-8",
     ) as new:
         new.write(text)
         new.flush()
@@ -73,9 +81,14 @@ def make(folder: Path, name: str) -> None:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise OutOfSpace(
-                "the storage is full.", name=name, cause=str(error), remedy="free space in the storage"
+                "the storage is full.",
+                name=name,
+                cause=str(error),
+                remedy="free space in the storage",
             ) from error
         raise HypervisorError(
-            "the storage directory cannot be made.", name=name, cause=str(error),
+            "the storage directory cannot be made.",
+            name=name,
+            cause=str(error),
             remedy="name a storage that this user may write to",
-        ) from error  # fmt: skip
+        ) from error

@@ -35,16 +35,20 @@ class Subnet:
     ranges: tuple[tuple[str, str], ...] = ()
 
     def free(self, start: int, taken: Iterable[str], leased: Iterable[str]) -> str:
-        """An address that nobody has: outside DHCP's ranges if there is one, else one that is not leased now.
+        """An address that nobody has: outside DHCP's ranges if there is one, else one that is not
+        leased now.
 
-        :param start: any number; says where the search begins, so that an address seldom comes back soon.
+        :param start: any number; says where the search begins, so that an address seldom comes back
+            soon.
         :raises Conflict: when there is none.
         """
         candidates = self.unused(start, taken, leased)
         for address in (*(a for a in candidates if not self._dynamic(a)), *candidates):
             return str(address)
         raise Conflict(
-            "every one of its hosts' places is taken.", name=f"network {self.name}", remedy="use a larger one"
+            "every one of its hosts' places is taken.",
+            name=f"network {self.name}",
+            remedy="use a larger one",
         )
 
     def unused(self, start: int, taken: Iterable[str], leased: Iterable[str]) -> list[IPv4Address]:
@@ -59,7 +63,9 @@ class Subnet:
             yield whole[1 + (start + step) % usable]
 
     def _dynamic(self, address: IPv4Address) -> bool:
-        return any(IPv4Address(first) <= address <= IPv4Address(last) for first, last in self.ranges)
+        return any(
+            IPv4Address(first) <= address <= IPv4Address(last) for first, last in self.ranges
+        )
 
 
 def read(text: str, name: str) -> Subnet:
@@ -72,9 +78,11 @@ def read(text: str, name: str) -> Subnet:
         if ip.get("family", "ipv4") == "ipv4" and ip.get("address"):
             return _subnet(root, ip, name)
     raise Unsupported(
-        "libvirt knows no IPv4 addresses of it.", name=f"network {name}", cause="it has no <ip> element",
+        "libvirt knows no IPv4 addresses of it.",
+        name=f"network {name}",
+        cause="it has no <ip> element",
         remedy="use a network with addresses of its own, of mode nat, route, open or isolated",
-    )  # fmt: skip
+    )
 
 
 def _subnet(root: Element, ip: Element, name: str) -> Subnet:

@@ -3,8 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A way into a template that runs, for as long as something is done in it by SSH.
 
-Its network card ends at a hub with nothing else on it. QEMU's user network is put on that hub, with the one forward and
-nothing out, and is taken away again before the freeze: the frozen state knows nothing of it.
+Its network card ends at a hub with nothing else on it. QEMU's user network is put on that hub, with
+the one forward and nothing out, and is taken away again before the freeze: the frozen state knows
+nothing of it.
 """
 
 from __future__ import annotations
@@ -56,7 +57,9 @@ def _forwarded(monitor: Monitor, deadline: Deadline) -> int:
 def _forward(monitor: Monitor) -> int:
     port = _free_port()
     forward = [{"str": f"tcp:{LOOPBACK}:{port}-:22"}]
-    monitor.command("netdev_add", type="user", id=NETWORK, restrict=True, ipv6=False, hostfwd=forward)
+    monitor.command(
+        "netdev_add", type="user", id=NETWORK, restrict=True, ipv6=False, hostfwd=forward
+    )
     return port
 
 

@@ -1,7 +1,9 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Volumes on libvirt: sparse qcow2 disks in the store, plugged into machines and out of them while they run."""
+"""Volumes on libvirt: sparse qcow2 disks in the store, plugged into machines and out of them while
+they run.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,11 @@ class LibvirtVolumes:
     """
 
     def __init__(
-        self, store: Store, domains: Domains, uri: str, lock: Callable[[], AbstractContextManager[None]]
+        self,
+        store: Store,
+        domains: Domains,
+        uri: str,
+        lock: Callable[[], AbstractContextManager[None]],
     ) -> None:
         self.domains = domains
         self.lock = lock
@@ -58,10 +64,20 @@ class LibvirtVolumes:
                 if record.snapshot:
                     (folder / SNAPSHOT).write_text(layer, encoding="ascii")
                 elif layer:
-                    self.layers.overlay(folder / DISK, layer, record.size_gib, record.title, deadline)
+                    self.layers.overlay(
+                        folder / DISK, layer, record.size_gib, record.title, deadline
+                    )
                     (folder / EQUAL).write_text(layer, encoding="ascii")
                 else:
-                    new = ["qemu-img", "create", "-q", "-f", "qcow2", str(folder / DISK), f"{record.size_gib}G"]
+                    new = [
+                        "qemu-img",
+                        "create",
+                        "-q",
+                        "-f",
+                        "qcow2",
+                        str(folder / DISK),
+                        f"{record.size_gib}G",
+                    ]
                     run(new, deadline, name=record.title)
 
     def claim(self, record: VolumeRecord, **changes: Any) -> VolumeRecord:
@@ -76,7 +92,11 @@ class LibvirtVolumes:
             with faults.translated("grow the disk in its machine", record.title):
                 domain.blockResize(str(disk), size_gib * GIB, libvirt.VIR_DOMAIN_BLOCK_RESIZE_BYTES)
         elif virtual_size(disk) < size_gib * GIB:
-            run(["qemu-img", "resize", "-q", "-f", "qcow2", str(disk), f"{size_gib}G"], deadline, name=record.title)
+            run(
+                ["qemu-img", "resize", "-q", "-f", "qcow2", str(disk), f"{size_gib}G"],
+                deadline,
+                name=record.title,
+            )
 
     def plug(self, host: HostRecord, record: VolumeRecord, deadline: Deadline) -> None:
         import libvirt
@@ -117,22 +137,31 @@ class LibvirtVolumes:
             for path in () if check else unused:
                 path.unlink(missing_ok=True)
         return SweepResult(
-            (*swept.removed, *(OrphanedFile(str(p), "no volume lives on it") for p in unused)), swept.skipped
+            (*swept.removed, *(OrphanedFile(str(p), "no volume lives on it") for p in unused)),
+            swept.skipped,
         )
 
     def facts(self, record: VolumeRecord) -> dict[str, Any]:
         disk = self.files.path(record) / DISK
         used = disk.stat().st_blocks * 512 if disk.exists() else 0
-        return {"disk": "" if record.snapshot else str(disk), "allocated": used, "shared": _beneath(disk)}
+        return {
+            "disk": "" if record.snapshot else str(disk),
+            "allocated": used,
+            "shared": _beneath(disk),
+        }
 
     def _layer(self, source: VolumeRecord, deadline: Deadline) -> str:
-        """The layer that holds what the source holds. Under the lock: nobody gets hold of the source meanwhile."""
+        """The layer that holds what the source holds. Under the lock: nobody gets hold of the
+        source meanwhile.
+        """
         current = self.files.find(source)
         if current.holder:
             raise OperationRefused(
-                f"it cannot be copied: host {current.holder.host} has it.", name=source.title,
-                remedy=f"detach it from {current.holder.host}, or copy a snapshot that was made before",
-            )  # fmt: skip
+                f"it cannot be copied: host {current.holder.host} has it.",
+                name=source.title,
+                remedy=f"detach it from {current.holder.host}, or copy a snapshot that was made "
+                f"before",
+            )
         return self.layers.of(self.files.path(source), source.title, deadline)
 
     def _disk(self, record: VolumeRecord) -> Path:
@@ -165,11 +194,15 @@ class LibvirtVolumes:
             if NO_ROOM not in error.cause:
                 raise
             raise Unsupported(
-                "there is no room for one more volume.", name=name, cause="each takes a spare port of the template's",
+                "there is no room for one more volume.",
+                name=name,
+                cause="each takes a spare port of the template's",
                 remedy="raise spare_ports of the template, which makes a new generation",
-            ) from error  # fmt: skip
+            ) from error
 
-    def _insist(self, domain: Any, there: Element, disk: Path, name: str, deadline: Deadline) -> None:
+    def _insist(
+        self, domain: Any, there: Element, disk: Path, name: str, deadline: Deadline
+    ) -> None:
         """Ask the guest to let go of a disk, and wait a while for it."""
         import libvirt
 
@@ -184,9 +217,10 @@ class LibvirtVolumes:
         while self._place(domain, disk) is not None:
             if deadline.passed():
                 raise DeadlineExceeded(
-                    f"its guest did not let go of {disk} within {deadline.seconds:g} s.", name=name,
+                    f"its guest did not let go of {disk} within {deadline.seconds:g} s.",
+                    name=name,
                     remedy="run again, or restart the host",
-                )  # fmt: skip
+                )
             if patience.passed():
                 return
             patience.pause(POLL)

@@ -61,7 +61,9 @@ class Disks:
         gone: list[OrphanedFile] = []
         left: list[OrphanedFile] = []
         said = "\n".join(texts)
-        names = {p.name.removesuffix(NOTE).removesuffix(f"{NOTE}.new") for p in self.folder.glob("*")}
+        names = {
+            p.name.removesuffix(NOTE).removesuffix(f"{NOTE}.new") for p in self.folder.glob("*")
+        }
         for name in sorted(names):
             if name not in said:
                 goes, stays = ownership.sorted_out(
@@ -98,4 +100,6 @@ def _translated(record: Record) -> Iterator[None]:
         yield
     except OSError as error:
         kind = OutOfSpace if error.errno == errno.ENOSPC else HypervisorError
-        raise kind("its disk cannot be made or changed.", name=record.title, cause=str(error)) from error
+        raise kind(
+            "its disk cannot be made or changed.", name=record.title, cause=str(error)
+        ) from error

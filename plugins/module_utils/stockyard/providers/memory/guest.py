@@ -1,7 +1,9 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What stands in for a guest: the real identity agent, at work in a directory, over the real wire format."""
+"""What stands in for a guest: the real identity agent, at work in a directory, over the real wire
+format.
+"""
 
 from __future__ import annotations
 
@@ -24,12 +26,15 @@ from .volumes import FolderDisks
 
 ENGINE = "memory"
 UNHEARD = ("prepare", "warm-up", "unit-failures", "docker-probe")
-# A guest's clock is right, unless a test has written into this file of its disk how many seconds it is ahead.
+# A guest's clock is right, unless a test has written into this file of its disk how many seconds it
+# is ahead.
 AHEAD = "run/clock-ahead"
 
 
 class NoEffects:
-    """A running system that takes everything and does nothing. Its random bytes are this machine's kernel's."""
+    """A running system that takes everything and does nothing. Its random bytes are this machine's
+    kernel's.
+    """
 
     def reseed(self, entropy: bytes) -> None:
         return
@@ -102,7 +107,9 @@ class AgentChannel:
     :param plugged: the volumes that are in it.
     """
 
-    def __init__(self, name: str, root: Path, running: Callable[[], bool], plugged: Plugged = dict) -> None:
+    def __init__(
+        self, name: str, root: Path, running: Callable[[], bool], plugged: Plugged = dict
+    ) -> None:
         self.name = name
         self._agent = _agent(root, plugged)
         self._clock = root / AHEAD
@@ -113,7 +120,9 @@ class AgentChannel:
         """Send one message, wait for its answer."""
         operation = str(message.get("op"))
         if deadline.passed():
-            raise DeadlineExceeded(f"no time was left to ask the guest's agent to {operation}.", name=self.name)
+            raise DeadlineExceeded(
+                f"no time was left to ask the guest's agent to {operation}.", name=self.name
+            )
         if not self._running():
             raise GuestError(f"the guest does not run: nobody answers {operation}.", name=self.name)
         try:
@@ -135,5 +144,7 @@ class AgentChannel:
             self._clock.unlink(missing_ok=True)
         if "ahead" in answer:
             # Time is the controller's: a test may turn its clock by hand.
-            answer["ahead"] = float(self._clock.read_text(encoding="ascii")) if self._clock.exists() else 0.0
+            answer["ahead"] = (
+                float(self._clock.read_text(encoding="ascii")) if self._clock.exists() else 0.0
+            )
         return answer

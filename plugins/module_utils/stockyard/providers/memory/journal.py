@@ -1,10 +1,12 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A file of named entries in JSON, ``[name, entry]`` a line; a later line about a name replaces an earlier one.
+"""A file of named entries in JSON, ``[name, entry]`` a line; a later line about a name replaces an
+earlier one.
 
-A change adds a line, so that it costs the same however much is in the file; now and then a short file takes its place.
-Only whole lines count: what a writer left half-written when it died is not there.
+A change adds a line, so that it costs the same however much is in the file; now and then a short
+file takes its place. Only whole lines count: what a writer left half-written when it died is not
+there.
 """
 
 from __future__ import annotations
@@ -41,7 +43,8 @@ class Journal:
         self._handle, self._stamp, self._end, self._lines = -1, (), 0, 0
 
     def read(self) -> tuple[bool, list[Entry]]:
-        """What is new since the last call: whether these are all entries that there are, and the entries.
+        """What is new since the last call: whether these are all entries that there are, and the
+        entries.
 
         :raises ValueError: when the file is not one of ours.
         :raises OSError: when it cannot be read.
@@ -81,9 +84,12 @@ class Journal:
 
     def replace(self, entries: Iterable[Entry]) -> None:
         """Put a file with these entries alone in its place, whole or not at all."""
-        # No fsync: it survives the death of any process; that of the machine is not asked of a fake.
+        # No fsync: it survives the death of any process; that of the machine is not asked of a
+        # fake.
         data = HEADER + _text(entries)
-        with open(os.open(self.beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as handle:
+        with open(
+            os.open(self.beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb"
+        ) as handle:
             handle.write(data)
         self.close()
         self._handle = os.open(self.beside, os.O_RDONLY | os.O_CLOEXEC)
@@ -105,7 +111,11 @@ class Journal:
 
     def _count(self, stamp: tuple[int, ...], data: bytes) -> None:
         """Note that these lines were read or written."""
-        self._stamp, self._end, self._lines = stamp, self._end + len(data), self._lines + data.count(b"\n")
+        self._stamp, self._end, self._lines = (
+            stamp,
+            self._end + len(data),
+            self._lines + data.count(b"\n"),
+        )
 
 
 def _stamp(found: os.stat_result) -> tuple[int, ...]:
@@ -113,7 +123,9 @@ def _stamp(found: os.stat_result) -> tuple[int, ...]:
 
 
 def _text(entries: Iterable[Entry]) -> bytes:
-    return "".join(f"{json.dumps([name, entry], sort_keys=True)}\n" for name, entry in entries).encode("ascii")
+    return "".join(
+        f"{json.dumps([name, entry], sort_keys=True)}\n" for name, entry in entries
+    ).encode("ascii")
 
 
 def _entry(line: bytes) -> Entry:

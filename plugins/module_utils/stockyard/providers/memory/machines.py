@@ -9,7 +9,14 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import TypeVar
 
-from ...errors import AddressTaken, Conflict, NotFound, OperationRefused, StockyardError, Unsupported
+from ...errors import (
+    AddressTaken,
+    Conflict,
+    NotFound,
+    OperationRefused,
+    StockyardError,
+    Unsupported,
+)
 from ...hypervisor.records import decode
 from ...model.host import HostRecord
 from ...model.network import Published, clash
@@ -20,7 +27,8 @@ from .state import Machine, Machines
 Either = TypeVar("Either", bound="HostRecord | TemplateRecord")
 
 
-# Text to value, so it is safe to keep: without it, a thousand hosts would be parsed anew for every change of one.
+# Text to value, so it is safe to keep: without it, a thousand hosts would be parsed anew for every
+# change of one.
 @lru_cache(maxsize=1 << 14)
 def record_of(name: str, text: str) -> Record | UnreadableObject:
     """The record of the machine of this name, or why it proves nothing."""
@@ -29,7 +37,9 @@ def record_of(name: str, text: str) -> Record | UnreadableObject:
     except StockyardError as error:
         return UnreadableObject(name, str(error))
     return (
-        record if record.domain == name else UnreadableObject(name, "its record is a copy: it names another machine.")
+        record
+        if record.domain == name
+        else UnreadableObject(name, "its record is a copy: it names another machine.")
     )
 
 
@@ -54,7 +64,9 @@ def find(machines: Machines, record: Either) -> tuple[Machine, Either]:
         raise NotFound("it is not on record.", name=record.title)
     there = record_of(record.domain, machine.record)
     if isinstance(there, UnreadableObject):
-        raise OperationRefused("its record cannot be read: it is left alone.", name=record.title, cause=there.reason)
+        raise OperationRefused(
+            "its record cannot be read: it is left alone.", name=record.title, cause=there.reason
+        )
     if not isinstance(there, type(record)) or there.uuid != record.uuid:
         raise NotFound("it is not on record; another machine has its name.", name=record.title)
     return machine, there
@@ -67,7 +79,9 @@ def check_frozen(machines: Machines, template: TemplateRecord) -> TemplateRecord
     """
     current = find(machines, template)[1]
     if current.phase != "frozen":
-        raise Unsupported("the template is not frozen.", name=template.title, remedy="build the template")
+        raise Unsupported(
+            "the template is not frozen.", name=template.title, remedy="build the template"
+        )
     return current
 
 
@@ -79,10 +93,18 @@ def check_free(machines: Machines, record: Record) -> None:
     if record.domain in machines:
         raise Conflict("a machine of this name exists.", name=record.title, cause=record.domain)
     if isinstance(record, HostRecord):
-        # Among a thousand hosts it is only worth reading those whose text has the address somewhere.
-        likely = {name: machine for name, machine in machines.items() if record.address in machine.record}
-        if any(isinstance(r, HostRecord) and r.address == record.address for r, _machine in everything(likely)):
-            raise AddressTaken(f"address {record.address} is taken.", name=record.title, remedy="run again")
+        # Among a thousand hosts it is only worth reading those whose text has the address
+        # somewhere.
+        likely = {
+            name: machine for name, machine in machines.items() if record.address in machine.record
+        }
+        if any(
+            isinstance(r, HostRecord) and r.address == record.address
+            for r, _machine in everything(likely)
+        ):
+            raise AddressTaken(
+                f"address {record.address} is taken.", name=record.title, remedy="run again"
+            )
         check_published(record.title, record.published, machines)
 
 
@@ -95,23 +117,29 @@ def check_published(title: str, wanted: Published, machines: Machines) -> None:
         found = clash(wanted, other.published) if isinstance(other, HostRecord) else None
         if found:
             raise Conflict(
-                f"port {found[1]} cannot be published on {found[0]}.", name=title, cause=f"{other.name} has it"
+                f"port {found[1]} cannot be published on {found[0]}.",
+                name=title,
+                cause=f"{other.name} has it",
             )
 
 
 def check_unused(machines: Machines, template: TemplateRecord) -> None:
-    """Refuse a template that is in use, by record or by disk: an unreadable host needs the disk under its own too.
+    """Refuse a template that is in use, by record or by disk: an unreadable host needs the disk
+    under its own too.
 
     :raises Refused: when it is.
     """
     key = (template.owner, template.tenant, template.name, template.generation)
     users = [
-        name for name, machine in machines.items()
+        name
+        for name, machine in machines.items()
         if machine.backing == template.uuid or _made_of(record_of(name, machine.record)) == key
-    ]  # fmt: skip
+    ]
     if users:
         raise OperationRefused(
-            f"hosts live on it: {', '.join(sorted(users)[:10])}.", name=template.title, remedy="destroy the hosts first"
+            f"hosts live on it: {', '.join(sorted(users)[:10])}.",
+            name=template.title,
+            remedy="destroy the hosts first",
         )
 
 

@@ -37,7 +37,9 @@ class Mirror:
         except FileNotFoundError:
             return dict.fromkeys(recipe.packages, VERSION)
         except (OSError, ValueError, AttributeError) as error:
-            raise ImageError("the mirror cannot be read.", name=str(self._packages), cause=str(error)) from error
+            raise ImageError(
+                "the mirror cannot be read.", name=str(self._packages), cause=str(error)
+            ) from error
 
     def build(self, recipe: Recipe) -> str:
         """Have an image of today's packages; returns its digest."""
@@ -47,18 +49,25 @@ class Mirror:
             self._images.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._image(digest).write_text(json.dumps(versions))
         except OSError as error:
-            raise ImageError("the image cannot be written.", name=f"image {digest[:12]}", cause=str(error)) from error
+            raise ImageError(
+                "the image cannot be written.", name=f"image {digest[:12]}", cause=str(error)
+            ) from error
         return digest
 
     def versions(self, digest: str) -> dict[str, str]:
         """What is in an image."""
         try:
-            return {str(name): str(version) for name, version in json.loads(self._image(digest).read_text()).items()}
+            return {
+                str(name): str(version)
+                for name, version in json.loads(self._image(digest).read_text()).items()
+            }
         except (OSError, ValueError, AttributeError):
             return {}
 
     def prune(self, used: set[str], older_than: float, own: frozenset[str]) -> list[str]:
-        """Remove every image but those and young ones, unless these are the caller's; returns their names."""
+        """Remove every image but those and young ones, unless these are the caller's; returns their
+        names.
+        """
         there = self._images.glob("*.json") if self._images.exists() else ()
         unused = [p for p in there if p.stem not in used]
         gone = [p for p in unused if p.stem in own or time.time() - p.stat().st_mtime >= older_than]

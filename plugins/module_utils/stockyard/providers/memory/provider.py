@@ -22,7 +22,15 @@ from ...model import codec
 from ...model.host import MODES, Host, HostRecord, HostSpec
 from ...model.image import BuildOptions
 from ...model.network import USER_NETWORK, GuestNetwork, bound
-from ...model.observation import Observation, OrphanedFile, R, Record, SweepResult, Template, UnreadableObject
+from ...model.observation import (
+    Observation,
+    OrphanedFile,
+    R,
+    Record,
+    SweepResult,
+    Template,
+    UnreadableObject,
+)
 from ...model.recipe import Recipe
 from ...model.size import Size
 from ...model.template import TemplateRecord
@@ -31,14 +39,24 @@ from ..common.locks import held
 from ..common.pool_files import FilePoolStore
 from .disks import Disks
 from .guest import AgentChannel, boot
-from .machines import check_free, check_frozen, check_published, check_unused, everything, find, hosts_of
+from .machines import (
+    check_free,
+    check_frozen,
+    check_published,
+    check_unused,
+    everything,
+    find,
+    hosts_of,
+)
 from .mirror import Mirror
 from .state import Machine, StateFile
 from .volumes import MemoryVolumes
 
 NO_MEMORY: dict[str, Any] = {
-    "enforced": "admission", "enforced_reason": "there are no machines to limit", "available_mib": None,
-}  # fmt: skip
+    "enforced": "admission",
+    "enforced_reason": "there are no machines to limit",
+    "available_mib": None,
+}
 
 
 class MemoryProvider(NoGuestClock):
@@ -47,7 +65,9 @@ class MemoryProvider(NoGuestClock):
     def __init__(self, uri: str, path: Path) -> None:
         self.uri = uri
         self.site = f"memory {path.resolve()}"
-        self.capabilities = Capabilities(modes=MODES, parallel=2, endpoints=False, resizes=True, volumes=True)
+        self.capabilities = Capabilities(
+            modes=MODES, parallel=2, endpoints=False, resizes=True, volumes=True
+        )
         self.state = StateFile(path)
         self.disks = Disks(self.state.folder / "disks", uri)
         self.mirror = Mirror(self.state.folder)
@@ -67,17 +87,28 @@ class MemoryProvider(NoGuestClock):
         pools, unreadable = self.pools.read()
         machines = self.state.read()
         found = list(everything(machines))
-        mine = [(r, m) for r, m in found if not isinstance(r, UnreadableObject) and r.owner == owner]
+        mine = [
+            (r, m) for r, m in found if not isinstance(r, UnreadableObject) and r.owner == owner
+        ]
         return Observation(
-            templates=tuple(Template(r, self._problem(r)) for r, _machine in mine if isinstance(r, TemplateRecord)),
+            templates=tuple(
+                Template(r, self._problem(r))
+                for r, _machine in mine
+                if isinstance(r, TemplateRecord)
+            ),
             hosts=tuple(Host(r, m.state) for r, m in mine if isinstance(r, HostRecord)),
-            unreadable=(*(r for r, _machine in found if isinstance(r, UnreadableObject)), *unreadable),
+            unreadable=(
+                *(r for r, _machine in found if isinstance(r, UnreadableObject)),
+                *unreadable,
+            ),
             addresses=frozenset(r.address for r, _machine in found if isinstance(r, HostRecord)),
             names=frozenset(machines),
             pools=tuple(p for p in pools if p.owner == owner),
         )
 
-    def ensure_image(self, recipe: Recipe, build: BuildOptions, progress: Progress, deadline: Deadline) -> str:
+    def ensure_image(
+        self, recipe: Recipe, build: BuildOptions, progress: Progress, deadline: Deadline
+    ) -> str:
         return self.mirror.build(recipe)
 
     def resolve(self, recipe: Recipe, build: BuildOptions, deadline: Deadline) -> dict[str, str]:
@@ -91,7 +122,9 @@ class MemoryProvider(NoGuestClock):
             check_free(machines, record)
             machines[record.domain] = Machine(encode(record))
 
-    def reach(self, record: TemplateRecord, deadline: Deadline) -> AbstractContextManager[tuple[str, int]]:
+    def reach(
+        self, record: TemplateRecord, deadline: Deadline
+    ) -> AbstractContextManager[tuple[str, int]]:
         raise Unsupported("there are no machines to reach.", name=record.title)
 
     def freeze(self, record: TemplateRecord, deadline: Deadline) -> TemplateRecord:
@@ -100,7 +133,9 @@ class MemoryProvider(NoGuestClock):
         self.stop(record, deadline)
         return self.claim(record, phase="frozen", checksums={"record": codec.digest(record)})
 
-    def check_host(self, spec: HostSpec, template: TemplateRecord | None, gone: list[HostRecord], count: int) -> None:
+    def check_host(
+        self, spec: HostSpec, template: TemplateRecord | None, gone: list[HostRecord], count: int
+    ) -> None:
         if template:
             check_frozen(self.state.read(), template)
         held = frozenset().union(*(record.published for record in gone))
@@ -120,7 +155,9 @@ class MemoryProvider(NoGuestClock):
             self.pools.admit(record, hosts_of(machines))
             machines[record.domain] = Machine(encode(record))
 
-    def fork(self, host: HostRecord, template: TemplateRecord, mode: str, deadline: Deadline) -> None:
+    def fork(
+        self, host: HostRecord, template: TemplateRecord, mode: str, deadline: Deadline
+    ) -> None:
         with self.state.change() as machines:
             source, (machine, _host) = check_frozen(machines, template), find(machines, host)
             if machine.state == "running":
@@ -158,7 +195,10 @@ class MemoryProvider(NoGuestClock):
         if not self._running(record):
             raise HypervisorError("its machine does not run: it has no channel.", name=record.title)
         return AgentChannel(
-            record.title, self.disks.path(record), lambda: self._running(record), lambda: self._plugged(record)
+            record.title,
+            self.disks.path(record),
+            lambda: self._running(record),
+            lambda: self._plugged(record),
         )
 
     def claim(self, record: R, **changes: Any) -> R:
@@ -167,9 +207,11 @@ class MemoryProvider(NoGuestClock):
             machine, current = find(machines, record)
             if current.version != record.version:
                 raise Conflict(
-                    "it was changed meanwhile.", name=record.title,
-                    cause=f"version {current.version} is on record, {record.version} was expected", remedy="run again",
-                )  # fmt: skip
+                    "it was changed meanwhile.",
+                    name=record.title,
+                    cause=f"version {current.version} is on record, {record.version} was expected",
+                    remedy="run again",
+                )
             changed = replace(record, version=record.version + 1, **changes)
             machines[record.domain] = replace(machine, record=encode(changed))
         return changed
@@ -194,7 +236,9 @@ class MemoryProvider(NoGuestClock):
             found = [record for record, _machine in everything(machines)]
             if any(isinstance(record, UnreadableObject) for record in found):
                 return []
-            return self.mirror.prune({r.image for r in found if isinstance(r, TemplateRecord)}, older_than, own)
+            return self.mirror.prune(
+                {r.image for r in found if isinstance(r, TemplateRecord)}, older_than, own
+            )
 
     def sweep(self, owner: str, older_than: float, *, check: bool = False) -> SweepResult:
         if not self.state.folder.exists():
@@ -202,16 +246,25 @@ class MemoryProvider(NoGuestClock):
         # Under the lock of all changes: no disk is being made, and no file of machines written.
         with self.state.change() as machines:
             texts = [f"{m.record} {m.backing}" for m in machines.values()]
-            unreadable = any(isinstance(record, UnreadableObject) for record, _machine in everything(machines))
+            unreadable = any(
+                isinstance(record, UnreadableObject) for record, _machine in everything(machines)
+            )
             swept = self.disks.sweep(owner, older_than, texts, unreadable, check=check)
             rest = locks.free(self.state.folder / "locks", owner, remove=not check)
             rest += self.state.rest(remove=not check)
-        return replace(swept, removed=(*swept.removed, *(OrphanedFile(str(p), "nobody holds it") for p in rest)))
+        return replace(
+            swept,
+            removed=(*swept.removed, *(OrphanedFile(str(p), "nobody holds it") for p in rest)),
+        )
 
     def facts(self, record: Record) -> dict[str, Any]:
         machine = self.state.read().get(record.domain)
         link = "up" if machine and machine.link else "down"
-        return {"storage": str(self.state.folder), "disk": str(self.disks.path(record)), "link": link}
+        return {
+            "storage": str(self.state.folder),
+            "disk": str(self.disks.path(record)),
+            "link": link,
+        }
 
     @contextmanager
     def _reserving(self) -> Iterator[list[HostRecord]]:
@@ -219,7 +272,11 @@ class MemoryProvider(NoGuestClock):
             yield hosts_of(stack.enter_context(self.state.change()))
 
     def _problem(self, record: TemplateRecord) -> str:
-        return "its disk is gone" if record.phase == "frozen" and not self.disks.path(record).exists() else ""
+        return (
+            "its disk is gone"
+            if record.phase == "frozen" and not self.disks.path(record).exists()
+            else ""
+        )
 
     def _running(self, record: Record) -> bool:
         return find(self.state.read(), record)[0].state == "running"
@@ -236,6 +293,15 @@ def open_provider(uri: str) -> MemoryProvider:
     """Open ``memory:///absolute/file``; the file is made by the first change."""
     parts = urlsplit(uri)
     path = Path(unquote(parts.path))
-    if parts.netloc or parts.query or parts.fragment or not path.is_absolute() or not path.name or "\0" in str(path):
-        raise InvalidInput(f"{uri!a} names no absolute file.", remedy="write memory:///directory/file")
+    if (
+        parts.netloc
+        or parts.query
+        or parts.fragment
+        or not path.is_absolute()
+        or not path.name
+        or "\0" in str(path)
+    ):
+        raise InvalidInput(
+            f"{uri!a} names no absolute file.", remedy="write memory:///directory/file"
+        )
     return MemoryProvider(uri, path)

@@ -45,7 +45,9 @@ Machines = Mapping[str, Machine]
 
 
 class StateFile:
-    """The machines by their names on the hypervisor. A missing file is an empty hypervisor; reading writes nothing."""
+    """The machines by their names on the hypervisor. A missing file is an empty hypervisor; reading
+    writes nothing.
+    """
 
     def __init__(self, path: Path) -> None:
         self.folder = path.with_name(f"{path.name}.d")
@@ -57,7 +59,8 @@ class StateFile:
     def read(self) -> Machines:
         """All machines at one moment.
 
-        :raises HypervisorError: when the file is there and cannot be read whole; it is left as it is.
+        :raises HypervisorError: when the file is there and cannot be read whole; it is left as it
+            is.
         """
         with self._mutex:
             anew, entries = self._entries()
@@ -67,17 +70,23 @@ class StateFile:
 
     @contextmanager
     def change(self) -> Iterator[dict[str, Machine]]:
-        """The machines, for one process at a time to change one of them in the block; an error changes nothing."""
+        """The machines, for one process at a time to change one of them in the block; an error
+        changes nothing.
+        """
         with self._change, held(self.folder, "state", Deadline(WAIT), POLL):
             before = self.read()
             after = dict(before)
             yield after
-            changed = [name for name in {**before, **after} if before.get(name) is not after.get(name)]
+            changed = [
+                name for name in {**before, **after} if before.get(name) is not after.get(name)
+            ]
             with self._mutex:
                 self._save(changed, after)
 
     def rest(self, *, remove: bool) -> list[Path]:
-        """What a writer that was killed left beside the file. Call it inside :meth:`change`: nobody writes now."""
+        """What a writer that was killed left beside the file. Call it inside :meth:`change`: nobody
+        writes now.
+        """
         found = [self._journal.beside] if self._journal.beside.exists() else []
         for path in found if remove else ():
             path.unlink(missing_ok=True)
@@ -112,17 +121,23 @@ class StateFile:
             return
         try:
             if self._journal.overlong(len(after)):
-                self._journal.replace((name, codec.to_dict(machine)) for name, machine in after.items())
+                self._journal.replace(
+                    (name, codec.to_dict(machine)) for name, machine in after.items()
+                )
             else:
                 entries = ((name, after.get(name)) for name in changed)
                 self._journal.append((name, codec.to_dict(m) if m else None) for name, m in entries)
         except OSError as error:
             kind = OutOfSpace if error.errno == errno.ENOSPC else HypervisorError
-            raise kind("its state file cannot be written.", name=str(self._journal.path), cause=str(error)) from error
+            raise kind(
+                "its state file cannot be written.", name=str(self._journal.path), cause=str(error)
+            ) from error
         self._machines = after
 
     def _unreadable(self, error: Exception) -> HypervisorError:
         return HypervisorError(
-            "its state file cannot be read, and is left as it is.", name=str(self._journal.path), cause=str(error),
+            "its state file cannot be read, and is left as it is.",
+            name=str(self._journal.path),
+            cause=str(error),
             remedy="mend the file, or remove it to begin with an empty hypervisor",
-        )  # fmt: skip
+        )

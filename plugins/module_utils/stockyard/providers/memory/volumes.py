@@ -25,7 +25,8 @@ from .state import StateFile
 
 WAIT, POLL = 60.0, 0.002
 CONTENT = "content"
-# What is in an encrypted disk, and by what its key is known. Nothing here is encrypted: it is a fake.
+# What is in an encrypted disk, and by what its key is known. Nothing here is encrypted: it is a
+# fake.
 SEALED, HEADER = "sealed", ".luks"
 # As many as a template of ours has room for by default.
 ROOM = 4
@@ -44,11 +45,15 @@ class MemoryVolumes:
     def create(self, record: VolumeRecord, source: VolumeRecord | None, deadline: Deadline) -> None:
         with self._lock():
             if source and self.files.find(source).holder:
-                raise OperationRefused("its source is in use.", name=record.title, remedy="detach the source first")
+                raise OperationRefused(
+                    "its source is in use.", name=record.title, remedy="detach the source first"
+                )
             folder = self.files.add(record)
             with translated("its disk cannot be made.", record.title):
                 if source:
-                    shutil.copytree(self.files.path(source) / CONTENT, folder / CONTENT, symlinks=True)
+                    shutil.copytree(
+                        self.files.path(source) / CONTENT, folder / CONTENT, symlinks=True
+                    )
                 else:
                     (folder / CONTENT).mkdir(mode=0o700)
 
@@ -76,7 +81,9 @@ class MemoryVolumes:
 
     def facts(self, record: VolumeRecord) -> dict[str, Any]:
         folder = self.files.path(record) / CONTENT
-        used = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file() and not p.is_symlink())
+        used = sum(
+            p.stat().st_size for p in folder.rglob("*") if p.is_file() and not p.is_symlink()
+        )
         return {"disk": str(folder), "allocated": used}
 
     def in_machine(self, uuids: tuple[str, ...]) -> dict[str, Path]:
@@ -90,15 +97,20 @@ class MemoryVolumes:
             if there and machine.state != "running":
                 raise HypervisorError("its machine does not run.", name=host.title)
             if there and len(others) >= ROOM:
-                raise Unsupported(f"it has {ROOM} volumes: there is no room for one more.", name=host.title)
-            machines[host.domain] = replace(machine, volumes=(*others, record.uuid) if there else others)
+                raise Unsupported(
+                    f"it has {ROOM} volumes: there is no room for one more.", name=host.title
+                )
+            machines[host.domain] = replace(
+                machine, volumes=(*others, record.uuid) if there else others
+            )
 
     def _lock(self) -> AbstractContextManager[None]:
         return held(self.state.folder / "locks", "volumes", Deadline(WAIT), POLL)
 
 
 class FolderDisks:
-    """What stands in for the disks of a guest that is a directory: what is mounted is a link to the volume's.
+    """What stands in for the disks of a guest that is a directory: what is mounted is a link to the
+    volume's.
 
     :param root: the guest's disk.
     :param plugged: asked each time: the directories that are plugged in, by serial number.
@@ -127,7 +139,10 @@ class FolderDisks:
         Path(device, HEADER).write_text(hashlib.sha256(key.encode()).hexdigest(), encoding="ascii")
 
     def unlock(self, device: str, serial: str, key: str) -> str:
-        if Path(device, HEADER).read_text(encoding="ascii") != hashlib.sha256(key.encode()).hexdigest():
+        if (
+            Path(device, HEADER).read_text(encoding="ascii")
+            != hashlib.sha256(key.encode()).hexdigest()
+        ):
             raise PermissionError(f"no key of {device} is the one that was given")
         return str(Path(device, SEALED))
 
@@ -161,7 +176,10 @@ class FolderDisks:
 
     def forget(self) -> None:
         """What a machine that goes down does to what is mounted."""
-        for place in [p.with_name(p.name.removesuffix(BENEATH)) for p in sorted(self.root.rglob(f"*{BENEATH}"))]:
+        for place in [
+            p.with_name(p.name.removesuffix(BENEATH))
+            for p in sorted(self.root.rglob(f"*{BENEATH}"))
+        ]:
             if place.is_symlink():
                 place.unlink()
             _beneath(place).rename(place)

@@ -39,7 +39,8 @@ class Range:
     def free(self, start: int, taken: Iterable[str]) -> str:
         """An address that nobody has.
 
-        :param start: any number; says where the search begins, so that an address seldom comes back soon.
+        :param start: any number; says where the search begins, so that an address seldom comes back
+            soon.
         :raises Conflict: when there is none.
         """
         used, size = set(taken), self._size
@@ -48,7 +49,9 @@ class Range:
             if found not in used and found != self.gateway:
                 return found
         raise Conflict(
-            f"all {size} of its places are taken.", name=f"range {self.first}-{self.last}", remedy="widen addresses"
+            f"all {size} of its places are taken.",
+            name=f"range {self.first}-{self.last}",
+            remedy="widen addresses",
         )
 
     def check_room(self, count: int, taken: Iterable[str]) -> None:
@@ -60,9 +63,10 @@ class Range:
         room = self._size - sum(1 for one in used if int(self.first) <= one <= int(self.last))
         if room < count:
             raise Conflict(
-                f"{count} hosts need an address, and {room} are free.", name=f"range {self.first}-{self.last}",
+                f"{count} hosts need an address, and {room} are free.",
+                name=f"range {self.first}-{self.last}",
                 remedy="widen addresses, or delete hosts",
-            )  # fmt: skip
+            )
 
     @property
     def _size(self) -> int:
@@ -77,8 +81,9 @@ def read(text: str, gateway: str = "") -> Range:
     if text.strip().lower() == DHCP:
         raise InvalidInput(
             "addresses: hosts have no addresses of DHCP's.",
-            cause="a host is off the wire until its address is in its certificate", remedy=USAGE,
-        )  # fmt: skip
+            cause="a host is off the wire until its address is in its certificate",
+            remedy=USAGE,
+        )
     span, slash, prefix = text.partition("/")
     first, dash, last = span.partition("-")
     try:
@@ -86,11 +91,16 @@ def read(text: str, gateway: str = "") -> Range:
             raise ValueError("it has no range or no prefix")
         low, high = IPv4Address(first), IPv4Address(last)
         found = Range(
-            low, high, IPv4Network(f"{first}/{prefix}", strict=False), str(IPv4Address(gateway)) if gateway else ""
+            low,
+            high,
+            IPv4Network(f"{first}/{prefix}", strict=False),
+            str(IPv4Address(gateway)) if gateway else "",
         )
         _fit(found)
     except (AddressValueError, NetmaskValueError, ValueError) as error:
-        raise InvalidInput(f"addresses: {shown(text)} cannot be used.", cause=str(error), remedy=USAGE) from error
+        raise InvalidInput(
+            f"addresses: {shown(text)} cannot be used.", cause=str(error), remedy=USAGE
+        ) from error
     return found
 
 
@@ -100,5 +110,8 @@ def _fit(found: Range) -> None:
         raise ValueError("the range ends before it begins")
     if any(address not in found.network for address in inside):
         raise ValueError(f"not all of it is in {found.network}")
-    if found.network.network_address >= found.first or found.network.broadcast_address <= found.last:
+    if (
+        found.network.network_address >= found.first
+        or found.network.broadcast_address <= found.last
+    ):
         raise ValueError(f"it holds an address that {found.network} has for itself")

@@ -43,6 +43,7 @@ def adapter() -> Any:
 
 def _missing() -> MissingDependency:
     return MissingDependency(
-        "pyvmomi is not installed for this Python.", name="vsphere",
+        "pyvmomi is not installed for this Python.",
+        name="vsphere",
         remedy=f"install it for {sys.executable}: pip install 'pyvmomi>=8.0.3'",
-    )  # fmt: skip
+    )

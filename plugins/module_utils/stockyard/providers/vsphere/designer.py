@@ -1,7 +1,9 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a yard's machines are like on vSphere: the policy. The API's objects are built by :mod:`.specs`."""
+"""What a yard's machines are like on vSphere: the policy. The API's objects are built by
+:mod:`.specs`.
+"""
 
 from __future__ import annotations
 
@@ -30,25 +32,35 @@ class Designer:
         self._backing: Any = None
 
     def values(self, record: Record) -> Mapping[str, str]:
-        """What is written into a new machine: whose it is, and over all that its source had to say to its guest."""
+        """What is written into a new machine: whose it is, and over all that its source had to say
+        to its guest.
+        """
         return {RECORD: to_value(record), **IDLE}
 
     def instant(self, host: HostRecord, devices: Iterable[Any]) -> Any:
         """A running fork, off the wire, under its own name, uuid and MAC."""
         pool = self.lookup.pool_of(host)
-        where = specs.location(self.lookup.made_folder(), pool, self._store(), self.card(host, devices))
+        where = specs.location(
+            self.lookup.made_folder(), pool, self._store(), self.card(host, devices)
+        )
         return specs.instant_clone(host.domain, host.uuid, where, self.values(host))
 
     def cold(self, record: Record, devices: Iterable[Any], mode: str, snapshot: Any) -> Any:
         """A copy that is off, with its card off the wire at the first start too."""
         pool = self.lookup.pool_of(record)
         where = specs.location(
-            self.lookup.made_folder(), pool, self._store(), self.card(record, devices), move=MOVES[mode]
+            self.lookup.made_folder(),
+            pool,
+            self._store(),
+            self.card(record, devices),
+            move=MOVES[mode],
         )
         size = record.hardware if isinstance(record, TemplateRecord) else record.frozen
         return specs.cold_clone(
             where,
-            specs.hardware(record.uuid, {**self.values(record), SHOWN: "TRUE"}, size.vcpus, size.memory_mib),
+            specs.hardware(
+                record.uuid, {**self.values(record), SHOWN: "TRUE"}, size.vcpus, size.memory_mib
+            ),
             snapshot,
         )
 
@@ -60,7 +72,9 @@ class Designer:
         cards = specs.nics(devices)
         if len(cards) != 1:
             raise Unsupported(
-                f"its machine has {len(cards)} network cards.", name=record.title, remedy="give the source just one"
+                f"its machine has {len(cards)} network cards.",
+                name=record.title,
+                remedy="give the source just one",
             )
         return [specs.link(cards[0], False, mac=record.mac, backing=self._network())]
 

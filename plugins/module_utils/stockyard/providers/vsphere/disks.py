@@ -1,10 +1,11 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The disks of volumes: files that vCenter's disk manager makes, and devices of the machines that they are in.
+"""The disks of volumes: files that vCenter's disk manager makes, and devices of the machines that
+they are in.
 
-A disk carries a uuid that follows from its volume's: by it the guest knows it, and so do we, wherever vCenter moved its
-file to.
+A disk carries a uuid that follows from its volume's: by it the guest knows it, and so do we,
+wherever vCenter moved its file to.
 """
 
 from __future__ import annotations
@@ -52,7 +53,8 @@ def path(store: str, record: VolumeRecord) -> str:
 
 
 def is_volume(device: Any) -> bool:
-    """Whether a device is a volume's disk, by its uuid or, if vCenter has another opinion of that, by its place.
+    """Whether a device is a volume's disk, by its uuid or, if vCenter has another opinion of that,
+    by its place.
 
     A machine's own disk may have such a uuid by chance, but it is none that snapshots leave out.
     """
@@ -67,7 +69,10 @@ def is_volume(device: Any) -> bool:
 def in_machine(devices: Iterable[Any], record: VolumeRecord, file: str) -> Any | None:
     """A volume's disk among a machine's devices."""
     for device in filter(is_volume, devices):
-        if digits(str(device.backing.uuid or "")) == uuid_of(record) or device.backing.fileName == file:
+        if (
+            digits(str(device.backing.uuid or "")) == uuid_of(record)
+            or device.backing.fileName == file
+        ):
             return device
     return None
 
@@ -84,9 +89,15 @@ def place_for(devices: Iterable[Any], name: str) -> tuple[int, int]:
         free = [unit for unit in UNITS if unit not in used]
         if free:
             return controller.key, free[0]
-    cause = "all units of its SCSI controllers are taken" if controllers else "it has no SCSI controller"
+    cause = (
+        "all units of its SCSI controllers are taken"
+        if controllers
+        else "it has no SCSI controller"
+    )
     remedy = "give the source a paravirtual SCSI controller, and build the template anew"
-    raise Unsupported("there is no room for one more volume.", name=name, cause=cause, remedy=remedy)
+    raise Unsupported(
+        "there is no room for one more volume.", name=name, cause=cause, remedy=remedy
+    )
 
 
 @dataclass(frozen=True)
@@ -121,7 +132,10 @@ class Disks:
         spec = specs.thin_disk(record.size_gib * GIB_IN_KIB)
         manager, where = self._manager, self.lookup.datacenter
         self.tasks.run(
-            "make the disk", record.title, lambda: manager.CreateVirtualDisk_Task(file, where, spec), deadline
+            "make the disk",
+            record.title,
+            lambda: manager.CreateVirtualDisk_Task(file, where, spec),
+            deadline,
         )
         self._sign(record, file)
 
@@ -144,14 +158,22 @@ class Disks:
         manager, where = self._manager, self.lookup.datacenter
         size = size_gib * GIB_IN_KIB
         self.tasks.run(
-            "grow the disk", name, lambda: manager.ExtendVirtualDisk_Task(file, where, size, False), deadline
+            "grow the disk",
+            name,
+            lambda: manager.ExtendVirtualDisk_Task(file, where, size, False),
+            deadline,
         )
 
     def delete(self, file: str, name: str, deadline: Deadline) -> None:
         """Delete a disk. Nothing there is a success."""
         manager, where = self._manager, self.lookup.datacenter
         try:
-            self.tasks.run("delete the disk", name, lambda: manager.DeleteVirtualDisk_Task(file, where), deadline)
+            self.tasks.run(
+                "delete the disk",
+                name,
+                lambda: manager.DeleteVirtualDisk_Task(file, where),
+                deadline,
+            )
         except StockyardError as error:
             if not is_a(error.__cause__, "FileNotFound"):
                 raise
@@ -160,11 +182,16 @@ class Disks:
         """What a disk's file takes; nothing for one that is not there."""
         store, _space, place = file[1:].partition("] ")
         folder, _slash, base = place.rpartition("/")
-        browser = properties(self.session, self.lookup.datastore_called(store), ("browser",), store)["browser"]
+        browser = properties(
+            self.session, self.lookup.datastore_called(store), ("browser",), store
+        )["browser"]
         search = specs.disk_search(base)
         try:
             found = self.tasks.run(
-                "look at the disk", name, lambda: browser.SearchDatastore_Task(f"[{store}] {folder}", search), deadline
+                "look at the disk",
+                name,
+                lambda: browser.SearchDatastore_Task(f"[{store}] {folder}", search),
+                deadline,
             )
         except StockyardError as error:
             if not is_a(error.__cause__, "FileNotFound"):
@@ -181,7 +208,9 @@ class Disks:
     def _sign(self, record: VolumeRecord, file: str) -> None:
         """Give a new disk the uuid by which it is known; nobody has it yet."""
         manager, where, uuid = self._manager, self.lookup.datacenter, spelled(uuid_of(record))
-        self.session.ask("sign the disk", record.title, lambda: manager.SetVirtualDiskUuid(file, where, uuid))
+        self.session.ask(
+            "sign the disk", record.title, lambda: manager.SetVirtualDiskUuid(file, where, uuid)
+        )
 
     def _have_folder(self, file: str, name: str) -> None:
         folder = file.rpartition("/")[0]
@@ -189,7 +218,9 @@ class Disks:
             return
         manager, where = self.session.content.fileManager, self.lookup.datacenter
         _unless(
-            lambda: self.session.ask("make the folder", name, lambda: manager.MakeDirectory(folder, where, True)),
+            lambda: self.session.ask(
+                "make the folder", name, lambda: manager.MakeDirectory(folder, where, True)
+            ),
             "FileAlreadyExists",
         )
         self._folders.add(folder)
@@ -198,9 +229,11 @@ class Disks:
 def other_uuid(device: Any, record: VolumeRecord) -> HypervisorError:
     """What is said of a disk whose guest would not know it."""
     return HypervisorError(
-        "vCenter gave its disk another uuid than it was asked to: no guest would know it.", name=record.title,
-        cause=f"{device.backing.uuid}, not {uuid_of(record)}", remedy="look at the disk in vCenter, and report this",
-    )  # fmt: skip
+        "vCenter gave its disk another uuid than it was asked to: no guest would know it.",
+        name=record.title,
+        cause=f"{device.backing.uuid}, not {uuid_of(record)}",
+        remedy="look at the disk in vCenter, and report this",
+    )
 
 
 def _unless(call: Callable[[], Any], *kinds: str) -> None:

@@ -1,7 +1,9 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Making machines out of machines: instant, linked and full clones, and the look at what became of them."""
+"""Making machines out of machines: instant, linked and full clones, and the look at what became of
+them.
+"""
 
 from __future__ import annotations
 
@@ -53,10 +55,14 @@ class Forks:
 
     def source(self, ref: Any, name: str) -> Source:
         """Read what is to be cloned."""
-        found = properties(self.session, ref, (*PROPERTIES, DEVICES, "snapshot.currentSnapshot"), name)
+        found = properties(
+            self.session, ref, (*PROPERTIES, DEVICES, "snapshot.currentSnapshot"), name
+        )
         return Source(machine_of(ref, found), found.get("snapshot.currentSnapshot"))
 
-    def instant(self, host: HostRecord, template: TemplateRecord, source: Machine, deadline: Deadline) -> Any:
+    def instant(
+        self, host: HostRecord, template: TemplateRecord, source: Machine, deadline: Deadline
+    ) -> Any:
         """Fork a running template. What became of it says :meth:`verify`.
 
         :param source: the template's machine, with its devices.
@@ -67,13 +73,20 @@ class Forks:
         spec = self.designer.instant(host, source.devices)
         self._check(host, template, source, spec, deadline)
         try:
-            ref = self.tasks.run("fork the template", host.title, lambda: source.ref.InstantClone_Task(spec), deadline)
+            ref = self.tasks.run(
+                "fork the template",
+                host.title,
+                lambda: source.ref.InstantClone_Task(spec),
+                deadline,
+            )
         except StockyardError as error:
             if is_a(error.__cause__, *NO_CLONE):
                 raise Unsupported(
-                    "this vCenter has no instant clones.", name=host.title, cause=said(error.__cause__),
+                    "this vCenter has no instant clones.",
+                    name=host.title,
+                    cause=said(error.__cause__),
                     remedy="use vCenter 6.7 or later",
-                ) from error  # fmt: skip
+                ) from error
             raise
         return ref
 
@@ -84,9 +97,11 @@ class Forks:
         """
         if mode == "linked" and source.snapshot is None:
             raise Unsupported(
-                "a linked clone needs a snapshot of the source, and it has none.", name=record.title,
-                cause=f"{source.machine.name} has no snapshot", remedy="make one in vCenter, with the machine off",
-            )  # fmt: skip
+                "a linked clone needs a snapshot of the source, and it has none.",
+                name=record.title,
+                cause=f"{source.machine.name} has no snapshot",
+                remedy="make one in vCenter, with the machine off",
+            )
         snapshot = source.snapshot if mode == "linked" else None
         spec = self.designer.cold(record, source.machine.devices, mode, snapshot)
         folder = self.lookup.made_folder()
@@ -103,23 +118,36 @@ class Forks:
         :raises Unsupported: when it cannot, with the reason.
         """
         if machine.power != "poweredOn":
-            raise Unsupported("the template does not run.", name=template.title, remedy="build the template anew")
+            raise Unsupported(
+                "the template does not run.", name=template.title, remedy="build the template anew"
+            )
         if self.lookup.place.frozen and not machine.frozen:
             raise Unsupported(
-                "the template is not frozen.", name=template.title, cause="runtime.instantCloneFrozen is false",
+                "the template is not frozen.",
+                name=template.title,
+                cause="runtime.instantCloneFrozen is false",
                 remedy="build the template anew, or allow such a source by frozen=false in the URI",
-            )  # fmt: skip
+            )
         chain = specs.chain_length(machine.devices)
         if not machine.frozen and chain >= MOST_DELTAS:
             raise Unsupported(
-                f"its disk has {chain} delta disks under it, one for each fork.", name=template.title,
-                cause="vSphere fails at 255", remedy="build the template anew, or freeze it",
-            )  # fmt: skip
+                f"its disk has {chain} delta disks under it, one for each fork.",
+                name=template.title,
+                cause="vSphere fails at 255",
+                remedy="build the template anew, or freeze it",
+            )
 
     def _check(
-        self, host: HostRecord, template: TemplateRecord, source: Machine, spec: Any, deadline: Deadline
+        self,
+        host: HostRecord,
+        template: TemplateRecord,
+        source: Machine,
+        spec: Any,
+        deadline: Deadline,
     ) -> None:
-        """Let vCenter look whether it would work: once for each template, for its forks differ in names alone."""
+        """Let vCenter look whether it would work: once for each template, for its forks differ in
+        names alone.
+        """
         with self._checking:
             if template.uuid not in self._checked:
                 self._ask(host, source, spec, deadline)
@@ -129,9 +157,11 @@ class Forks:
         checker = self.session.content.vmProvisioningChecker
         try:
             answers = self.tasks.run(
-                "check the fork", host.title,
-                lambda: checker.CheckInstantClone_Task(source.ref, spec, []), deadline,
-            )  # fmt: skip
+                "check the fork",
+                host.title,
+                lambda: checker.CheckInstantClone_Task(source.ref, spec, []),
+                deadline,
+            )
         except StockyardError as error:
             if not is_a(error.__cause__, *NO_CLONE):
                 raise
@@ -139,18 +169,23 @@ class Forks:
         faults = [e for answer in answers or [] for e in getattr(answer, "error", None) or []]
         if faults:
             raise HypervisorError(
-                "vCenter would not make this fork.", name=host.title,
-                cause="; ".join(f"{said(f)}" for f in faults)[:1000], remedy="mend what it names",
-            )  # fmt: skip
+                "vCenter would not make this fork.",
+                name=host.title,
+                cause="; ".join(f"{said(f)}" for f in faults)[:1000],
+                remedy="mend what it names",
+            )
 
     def verify(self, host: HostRecord, source: Machine, ref: Any, deadline: Deadline) -> list[Any]:
         """See where a fork landed and that it is itself; returns its network cards.
 
         :raises HypervisorError: when it is not what was asked for: nobody may be told that it is.
         """
-        # A fork's devices have the numbers of its source's. All that is of interest of them is the network card.
+        # A fork's devices have the numbers of its source's. All that is of interest of them is the
+        # network card.
         keys = [device(card.key) for card in specs.nics(source.devices)]
-        found = properties(self.session, ref, (*PROPERTIES, *keys, "parent", "resourcePool"), host.title)
+        found = properties(
+            self.session, ref, (*PROPERTIES, *keys, "parent", "resourcePool"), host.title
+        )
         lookup = self.lookup
         cards = specs.nics(devices_of(found))
         told = {
@@ -164,9 +199,11 @@ class Forks:
         wrong = [f"{what} is {is_}, not {was}" for what, (is_, was) in told.items() if is_ != was]
         if wrong:
             raise HypervisorError(
-                "the fork is not where or what it was to be.", name=host.title, cause="; ".join(wrong),
+                "the fork is not where or what it was to be.",
+                name=host.title,
+                cause="; ".join(wrong),
                 remedy="look at the fork's events in vCenter",
-            )  # fmt: skip
+            )
         self._mark(host, ref, found, deadline)
         return cards
 
@@ -174,7 +211,9 @@ class Forks:
         """Have the fork's own record in it, where vCenter took the guest's values alone."""
         if machine_of(ref, found).values.get(RECORD) != to_value(host):
             spec = specs.reconfigure(self.designer.values(host))
-            self.tasks.run("write the record", host.title, lambda: ref.ReconfigVM_Task(spec), deadline)
+            self.tasks.run(
+                "write the record", host.title, lambda: ref.ReconfigVM_Task(spec), deadline
+            )
 
 
 def was_perhaps_made(error: StockyardError) -> bool:
@@ -200,7 +239,9 @@ def origin(lookup: Lookup, image: str, name: str) -> tuple[Any, str]:
     uuid, _slash, change = image.partition("@")
     ref = lookup.by_uuid(uuid)
     if ref is None or not isinstance(ref, api.vim().VirtualMachine):
-        raise NotFound("the machine that it was cloned from is gone.", name=name, remedy="name another source")
+        raise NotFound(
+            "the machine that it was cloned from is gone.", name=name, remedy="name another source"
+        )
     return ref, change
 
 

@@ -1,9 +1,11 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Giving a machine more while it runs: processors and memory are added to it where it is, and never taken back.
+"""Giving a machine more while it runs: processors and memory are added to it where it is, and never
+taken back.
 
-vSphere adds them where the machine allows it, which is settled when it is off: a template says what its forks do.
+vSphere adds them where the machine allows it, which is settled when it is off: a template says what
+its forks do.
 """
 
 from __future__ import annotations
@@ -27,7 +29,9 @@ LIMIT = "config.hotPlugMemoryLimit"
 
 
 def room(session: Session, ref: Any, record: TemplateRecord) -> tuple[Hardware, int]:
-    """What the forks of a frozen machine can be given: its hardware, and the MiB of memory; 0 for none."""
+    """What the forks of a frozen machine can be given: its hardware, and the MiB of memory; 0 for
+    none.
+    """
     found = properties(session, ref, (ADDS_CPUS, ADDS_MEMORY, LIMIT), record.title)
     hardware, memory = record.hardware, record.max_memory_mib
     if not found.get(ADDS_CPUS):
@@ -37,7 +41,9 @@ def room(session: Session, ref: Any, record: TemplateRecord) -> tuple[Hardware, 
     return hardware, min(memory, int(found.get(LIMIT) or 0) or memory)
 
 
-def resize(session: Session, tasks: Tasks, ref: Any, record: HostRecord, size: Size, deadline: Deadline) -> None:
+def resize(
+    session: Session, tasks: Tasks, ref: Any, record: HostRecord, size: Size, deadline: Deadline
+) -> None:
     """Bring a running machine to a size. What it has already is left as it is.
 
     :raises Unsupported: when it cannot be added, or is to be taken away.
@@ -48,7 +54,9 @@ def resize(session: Session, tasks: Tasks, ref: Any, record: HostRecord, size: S
         _check(record, "processors", found[CPUS], size.vcpus, bool(found.get(ADDS_CPUS)))
         spec.numCPUs = size.vcpus
     if size.memory_mib != found[MEMORY]:
-        _check(record, "MiB of memory", found[MEMORY], size.memory_mib, bool(found.get(ADDS_MEMORY)))
+        _check(
+            record, "MiB of memory", found[MEMORY], size.memory_mib, bool(found.get(ADDS_MEMORY))
+        )
         spec.memoryMB = size.memory_mib
     if spec.numCPUs or spec.memoryMB:
         tasks.run("add to the machine", record.title, lambda: ref.ReconfigVM_Task(spec), deadline)
@@ -58,11 +66,14 @@ def _check(record: HostRecord, what: str, there: int, wanted: int, adds: bool) -
     """Refuse what vCenter would."""
     if wanted < there:
         raise Unsupported(
-            f"it has {there} {what}, and none can be taken away while it runs.", name=record.title,
+            f"it has {there} {what}, and none can be taken away while it runs.",
+            name=record.title,
             remedy="replace the host",
-        )  # fmt: skip
+        )
     if not adds:
         raise Unsupported(
-            f"{what} cannot be added to its machine while it runs.", name=record.title,
-            cause="hot add is not enabled in it", remedy="build its template anew, and replace the host",
-        )  # fmt: skip
+            f"{what} cannot be added to its machine while it runs.",
+            name=record.title,
+            cause="hot add is not enabled in it",
+            remedy="build its template anew, and replace the host",
+        )

@@ -1,7 +1,8 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The line to the agent in a guest, from the controller's side: two values of the machine, as the guest has them.
+"""The line to the agent in a guest, from the controller's side: two values of the machine, as the
+guest has them.
 
 :mod:`...guest.agent.guestinfo` says what they are and what may go over them.
 """
@@ -28,8 +29,13 @@ from .task import PROPERTIES as TASK
 # Seconds between looks: at once at first, then seldom. A look is one small call.
 FIRST_LOOK, LONGEST_LOOK, SLOWER = 0.03, 1.0, 1.3
 LOOKED_AT = (
-    "name", "config.uuid", "config.changeVersion", "runtime.powerState", option(RECORD), option(PREFIX + ANSWER)
-)  # fmt: skip
+    "name",
+    "config.uuid",
+    "config.changeVersion",
+    "runtime.powerState",
+    option(RECORD),
+    option(PREFIX + ANSWER),
+)
 WRITING = "speak to the guest"
 IDLE = {PREFIX + REQUEST: SPENT, PREFIX + ANSWER: SPENT}
 
@@ -37,13 +43,16 @@ IDLE = {PREFIX + REQUEST: SPENT, PREFIX + ANSWER: SPENT}
 class GuestinfoChannel:
     """Speaks to one agent, one request at a time.
 
-    A look for the answer is a look at the task that brings the question, too: nobody has to wait for that before.
+    A look for the answer is a look at the task that brings the question, too: nobody has to wait
+    for that before.
 
     :param ref: the machine.
     :param saw: told how the machine was when it had answered.
     """
 
-    def __init__(self, session: Session, ref: Any, name: str, saw: Callable[[Machine], None]) -> None:
+    def __init__(
+        self, session: Session, ref: Any, name: str, saw: Callable[[Machine], None]
+    ) -> None:
         self.name = name
         self._session = session
         self._ref = ref
@@ -56,7 +65,9 @@ class GuestinfoChannel:
         try:
             value = guestinfo.pack({**message, "id": number})
         except wire.WireError as error:
-            raise GuestError(f"{operation} cannot be sent.", name=self.name, cause=str(error)) from error
+            raise GuestError(
+                f"{operation} cannot be sent.", name=self.name, cause=str(error)
+            ) from error
         self._left = REQUEST
         task = self._write({PREFIX + REQUEST: value, PREFIX + ANSWER: SPENT})
         reply = self._reply(operation, number, task, deadline)
@@ -64,12 +75,16 @@ class GuestinfoChannel:
         return replies.checked(reply, operation, self.name)
 
     def close(self) -> None:
-        """Hang up. What was asked and not taken is overwritten; an answer holds nothing but what is public."""
+        """Hang up. What was asked and not taken is overwritten; an answer holds nothing but what is
+        public.
+        """
         if self._left == REQUEST:
             task, deadline = self._write(IDLE), Deadline(guestinfo.TOOL_PATIENCE)
             pauses = _pauses(deadline)
             while not self._written(task):
-                deadline.check(WRITING, name=self.name, remedy="look at the task in vCenter, then run again")
+                deadline.check(
+                    WRITING, name=self.name, remedy="look at the task in vCenter, then run again"
+                )
                 next(pauses)
 
     def _write(self, values: dict[str, str]) -> Any:
@@ -86,9 +101,11 @@ class GuestinfoChannel:
                 return found
             if deadline.passed():
                 raise DeadlineExceeded(
-                    f"the guest's agent did not answer {operation} within {deadline.seconds:g} s.", name=self.name,
-                    remedy="look at the guest's console in vCenter; it needs open-vm-tools and the agent",
-                )  # fmt: skip
+                    f"the guest's agent did not answer {operation} within {deadline.seconds:g} s.",
+                    name=self.name,
+                    remedy="look at the guest's console in vCenter; it needs open-vm-tools and the "
+                    "agent",
+                )
 
     def _look(self, operation: str, task: Any) -> dict[str, Any]:
         """The answer that is there when the question was written; nothing before."""
@@ -116,7 +133,9 @@ class GuestinfoChannel:
 
     def _answer(self, operation: str, now: Machine) -> dict[str, Any]:
         if now.power != "poweredOn":
-            raise HypervisorError(f"its machine does not run: nobody answers {operation}.", name=self.name)
+            raise HypervisorError(
+                f"its machine does not run: nobody answers {operation}.", name=self.name
+            )
         value = now.values.get(PREFIX + ANSWER, "")
         if value in ("", SPENT):
             return {}

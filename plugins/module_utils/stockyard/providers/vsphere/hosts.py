@@ -1,7 +1,9 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The machines of reserved hosts: made of their template in the mode that is asked for, and started."""
+"""The machines of reserved hosts: made of their template in the mode that is asked for, and
+started.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,9 @@ class Hosts:
         self._hardware: dict[str, tuple[str, tuple[Any, ...]]] = {}
         self._looked: dict[str, tuple[float, Machine]] = {}
 
-    def make(self, host: HostRecord, template: TemplateRecord, mode: str, deadline: Deadline) -> None:
+    def make(
+        self, host: HostRecord, template: TemplateRecord, mode: str, deadline: Deadline
+    ) -> None:
         """Make a host's machine, which runs when this returns.
 
         :raises Unsupported: when this mode cannot be had.
@@ -62,7 +66,9 @@ class Hosts:
             fork.power_on(self.forks.tasks, host, ref, deadline)
 
     def _source(self, template: TemplateRecord) -> Machine:
-        """A template's machine as it is now, with its hardware, which does not change once it is frozen."""
+        """A template's machine as it is now, with its hardware, which does not change once it is
+        frozen.
+        """
         seen = self._looked.get(template.uuid)
         if seen and time.monotonic() - seen[0] < SHARED:
             return seen[1]

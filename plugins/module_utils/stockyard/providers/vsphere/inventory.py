@@ -1,7 +1,9 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reading machines in bulk, by the PropertyCollector and nothing else: an attribute of pyvmomi's is a call each."""
+"""Reading machines in bulk, by the PropertyCollector and nothing else: an attribute of pyvmomi's is
+a call each.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +17,16 @@ from .records import RECORD, Machine, option, ours
 from .session import Session
 
 PROPERTIES = (
-    "name", "config.uuid", "config.changeVersion", option(RECORD), "runtime.powerState",
-    "runtime.connectionState", "runtime.instantCloneFrozen", "runtime.host", "summary.config.vmPathName",
-)  # fmt: skip
+    "name",
+    "config.uuid",
+    "config.changeVersion",
+    option(RECORD),
+    "runtime.powerState",
+    "runtime.connectionState",
+    "runtime.instantCloneFrozen",
+    "runtime.host",
+    "summary.config.vmPathName",
+)
 DEVICES = "config.hardware.device"
 PAGE = 1000
 Found = list[tuple[Any, dict[str, Any]]]
@@ -70,7 +79,9 @@ def many(session: Session, refs: list[Any], names: Iterable[str], name: str) -> 
 
 
 def together(session: Session, wanted: Sequence[tuple[Any, tuple[str, ...]]], name: str) -> Found:
-    """Some properties of several objects, in one call; those of one type have the same ones read."""
+    """Some properties of several objects, in one call; those of one type have the same
+    ones read.
+    """
     if not wanted:
         return []
     collect = api.vmodl().query.PropertyCollector
@@ -78,7 +89,9 @@ def together(session: Session, wanted: Sequence[tuple[Any, tuple[str, ...]]], na
     def spec() -> Any:
         what = {type(ref): session.paths(names) for ref, names in wanted}
         return collect.FilterSpec(
-            propSet=[collect.PropertySpec(type=type_, pathSet=paths) for type_, paths in what.items()],
+            propSet=[
+                collect.PropertySpec(type=type_, pathSet=paths) for type_, paths in what.items()
+            ],
             objectSet=[collect.ObjectSpec(obj=ref) for ref, _names in wanted],
         )
 
@@ -91,14 +104,18 @@ def _view(session: Session, folder: Any) -> Any:
 
 def _through(view: Any, paths: list[str]) -> Any:
     collect = api.vmodl().query.PropertyCollector
-    members = collect.TraversalSpec(name="members", path="view", skip=False, type=api.vim().view.ContainerView)
+    members = collect.TraversalSpec(
+        name="members", path="view", skip=False, type=api.vim().view.ContainerView
+    )
     what = collect.PropertySpec(type=api.vim().VirtualMachine, pathSet=paths)
     where = collect.ObjectSpec(obj=view, skip=True, selectSet=[members])
     return collect.FilterSpec(propSet=[what], objectSet=[where])
 
 
 def _collect(session: Session, spec: Callable[[], Any]) -> Found:
-    """What a filter finds. A vCenter that knows no paths of elements is asked for whole arrays from then on."""
+    """What a filter finds. A vCenter that knows no paths of elements is asked for whole arrays from
+    then on.
+    """
     try:
         return _pages(session, spec())
     except api.vmodl().MethodFault as fault:
@@ -109,13 +126,17 @@ def _collect(session: Session, spec: Callable[[], Any]) -> Found:
 
 
 def _pages(session: Session, spec: Any) -> Found:
-    """All pages of an answer; a page that fails makes the whole fail, so that nothing is half read."""
+    """All pages of an answer; a page that fails makes the whole fail, so that nothing
+    is half read.
+    """
     collector = session.content.propertyCollector
     options = api.vmodl().query.PropertyCollector.RetrieveOptions(maxObjects=PAGE)
     page = collector.RetrievePropertiesEx([spec], options)
     found = []
     while page is not None:
-        found += [(o.obj, {p.name: p.val for p in o.propSet or []}) for o in page.objects if _whole(o)]
+        found += [
+            (o.obj, {p.name: p.val for p in o.propSet or []}) for o in page.objects if _whole(o)
+        ]
         page = collector.ContinueRetrievePropertiesEx(page.token) if page.token else None
     return found
 
@@ -123,7 +144,8 @@ def _pages(session: Session, spec: Any) -> Found:
 def _whole(content: Any) -> bool:
     """Whether an object was read; not one that went away meanwhile.
 
-    What was kept back is a fault like any other: half a reading would look like machines that are off.
+    What was kept back is a fault like any other: half a reading would look like machines that are
+    off.
     """
     for missing in content.missingSet or []:
         if is_a(missing.fault, "ManagedObjectNotFound"):
@@ -157,5 +179,7 @@ def device(key: int) -> str:
 
 def devices_of(values: dict[str, Any]) -> tuple[Any, ...]:
     """The devices that were read, all of them or one by one."""
-    single = tuple(v for path, v in values.items() if path.startswith(f"{DEVICES}[") and v is not None)
+    single = tuple(
+        v for path, v in values.items() if path.startswith(f"{DEVICES}[") and v is not None
+    )
     return single + tuple(values.get(DEVICES) or ())

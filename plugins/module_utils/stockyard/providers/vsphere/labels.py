@@ -1,7 +1,9 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A custom attribute that says, where people look in vCenter, whose a machine is. Nothing is ever decided by it."""
+"""A custom attribute that says, where people look in vCenter, whose a machine is. Nothing is ever
+decided by it.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ from .session import Session
 
 def text(record: Record) -> str:
     """What the attribute says: owner, tenant, and fleet, host or template."""
-    kind = f"fleet {record.fleet}" if isinstance(record, HostRecord) and record.fleet else record.title
+    kind = (
+        f"fleet {record.fleet}" if isinstance(record, HostRecord) and record.fleet else record.title
+    )
     return f"{record.owner}/{record.tenant}: {kind}"
 
 
@@ -36,13 +40,21 @@ class Labels:
         if not self.name:
             return
         key, manager = self._known(), self.session.content.customFieldsManager
-        self.session.ask("write the attribute", record.title, lambda: manager.SetField(ref, key, text(record)))
+        self.session.ask(
+            "write the attribute", record.title, lambda: manager.SetField(ref, key, text(record))
+        )
 
     def there(self) -> int | None:
         """The attribute's key, if there is one."""
-        found = properties(self.session, self.session.content.customFieldsManager, ("field",), self.name)
+        found = properties(
+            self.session, self.session.content.customFieldsManager, ("field",), self.name
+        )
         kinds = (None, api.vim().VirtualMachine)
-        fields = (f for f in found.get("field") or [] if f.name == self.name and f.managedObjectType in kinds)
+        fields = (
+            f
+            for f in found.get("field") or []
+            if f.name == self.name and f.managedObjectType in kinds
+        )
         return next((int(f.key) for f in fields), None)
 
     def _known(self) -> int:
@@ -55,7 +67,9 @@ class Labels:
 
     def _made(self) -> int:
         try:
-            made = self.session.content.customFieldsManager.AddFieldDefinition(self.name, api.vim().VirtualMachine)
+            made = self.session.content.customFieldsManager.AddFieldDefinition(
+                self.name, api.vim().VirtualMachine
+            )
         except api.vmodl().MethodFault as fault:
             there = self.there() if is_a(fault, "DuplicateName") else None
             if there is None:

@@ -1,11 +1,12 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Items of content libraries as sources: deployed once, and cloned from then on like any other machine.
+"""Items of content libraries as sources: deployed once, and cloned from then on like any other
+machine.
 
-What an item was deployed as is kept beside the yard's machines, under a name that says which version of which item it
-is, with a snapshot, so that templates and linked forks of it are small. It carries a mark, and goes when no template is
-made of it any more.
+What an item was deployed as is kept beside the yard's machines, under a name that says which
+version of which item it is, with a snapshot, so that templates and linked forks of it are small. It
+carries a mark, and goes when no template is made of it any more.
 """
 
 from __future__ import annotations
@@ -60,7 +61,9 @@ def parts(source: str) -> tuple[str, str]:
     """
     library, slash, item = source.removeprefix(SCHEME).partition("/")
     if not (library and slash and item):
-        raise InvalidInput(f"source: {source!a} names no item.", remedy=f"write {SCHEME}LIBRARY/ITEM")
+        raise InvalidInput(
+            f"source: {source!a} names no item.", remedy=f"write {SCHEME}LIBRARY/ITEM"
+        )
     return library, item
 
 
@@ -71,7 +74,10 @@ def find(rest: Rest, source: str) -> Item:
     :raises InvalidInput: when there are several.
     """
     library, name = parts(source)
-    owner = _one(rest.ask("POST", f"{LIBRARIES}?~action=find", {"spec": {"name": library}}), f"library {library}")
+    owner = _one(
+        rest.ask("POST", f"{LIBRARIES}?~action=find", {"spec": {"name": library}}),
+        f"library {library}",
+    )
     spec = {"spec": {"name": name, "library_id": owner}}
     key = _one(rest.ask("POST", f"{ITEMS}?~action=find", spec), f"item {name}")
     found = rest.ask("GET", f"{ITEMS}/id:{key}")
@@ -96,7 +102,8 @@ class Images:
         self.tasks = tasks
 
     def ensure(self, source: str, progress: Progress, deadline: Deadline) -> Any:
-        """The machine that an item is, deployed when it was not yet. Nobody else may do so meanwhile.
+        """The machine that an item is, deployed when it was not yet. Nobody else may do so
+        meanwhile.
 
         :raises Unsupported: for an item that is no machine.
         """
@@ -107,7 +114,9 @@ class Images:
             if item.kind != "ovf":
                 what = f"it is of type {item.kind or 'none'}"
                 remedy = "name an item of type OVF, or a VM template"
-                raise Unsupported("it cannot be made a machine.", name=source, cause=what, remedy=remedy)
+                raise Unsupported(
+                    "it cannot be made a machine.", name=source, cause=what, remedy=remedy
+                )
             ref = self.lookup.child(item.machine)
             if ref is None:
                 progress(f"{source}: deployed as {item.machine}")
@@ -115,7 +124,9 @@ class Images:
                 self._mark(ref, item, source, deadline)
         return self._whole(ref, item, source, deadline)
 
-    def prune(self, records: Iterable[Record | UnreadableObject], older_than: float, own: frozenset[str]) -> list[str]:
+    def prune(
+        self, records: Iterable[Record | UnreadableObject], older_than: float, own: frozenset[str]
+    ) -> list[str]:
         """Remove the deployed items that no template of any owner is made of; returns their names.
 
         :param older_than: seconds since they were deployed.
@@ -125,10 +136,14 @@ class Images:
         if folder is None or any(isinstance(r, UnreadableObject) for r in records):
             # What cannot be read may be made of any of them.
             return []
-        going = self._unused(folder, {r.image.partition("@")[0] for r in records if isinstance(r, TemplateRecord)})
+        going = self._unused(
+            folder, {r.image.partition("@")[0] for r in records if isinstance(r, TemplateRecord)}
+        )
         gone, uuids = [], {image.partition("@")[0] for image in own}
         for machine in (m for m, uuid, age in going if uuid in uuids or age >= older_than):
-            self.tasks.run("remove the image", machine.name, machine.ref.Destroy_Task, Deadline(REMOVAL))
+            self.tasks.run(
+                "remove the image", machine.name, machine.ref.Destroy_Task, Deadline(REMOVAL)
+            )
             gone.append(machine.name)
         return gone
 
@@ -138,22 +153,36 @@ class Images:
         :param used: the uuids of machines that templates are made of.
         """
         for machine in [m for m in machines(self.session, folder) if m.name.startswith(NAME)]:
-            told = properties(self.session, machine.ref, (option(IMAGE), "config.instanceUuid"), machine.name)
+            told = properties(
+                self.session, machine.ref, (option(IMAGE), "config.instanceUuid"), machine.name
+            )
             mark = told.get(option(IMAGE))
             if mark is not None and told.get("config.instanceUuid") not in used:
-                yield machine, str(told.get("config.instanceUuid")), time.time() - _made(str(mark.value))
+                yield (
+                    machine,
+                    str(told.get("config.instanceUuid")),
+                    time.time() - _made(str(mark.value)),
+                )
 
     def _deployed(self, rest: Rest, item: Item, source: str) -> Any:
-        place = {"resource_pool_id": self.lookup.pool._moId, "folder_id": self.lookup.made_folder()._moId}
+        place = {
+            "resource_pool_id": self.lookup.pool._moId,
+            "folder_id": self.lookup.made_folder()._moId,
+        }
         store = {"default_datastore_id": self.lookup.datastore()._moId}
         spec = {"name": item.machine, "accept_all_EULA": True, **store}
-        answer = rest.ask("POST", DEPLOY.format(item.uuid), {"target": place, "deployment_spec": spec}) or {}
+        answer = (
+            rest.ask("POST", DEPLOY.format(item.uuid), {"target": place, "deployment_spec": spec})
+            or {}
+        )
         made = answer.get("resource_id") or {}
         if not answer.get("succeeded") or made.get("type") != "VirtualMachine":
             raise HypervisorError(
-                "it could not be deployed.", name=source, cause=said(answer) or f"it became a {made.get('type')}",
+                "it could not be deployed.",
+                name=source,
+                cause=said(answer) or f"it became a {made.get('type')}",
                 remedy="deploy it by hand in vCenter, which says more",
-            )  # fmt: skip
+            )
         return self._machine(str(made.get("id")))
 
     def _template(self, rest: Rest, item: Item, source: str) -> Any:
@@ -161,9 +190,10 @@ class Images:
         found = rest.ask("GET", TEMPLATES.format(item.uuid)) or {}
         if not found.get("vm_template"):
             raise NotFound(
-                "vCenter does not say which machine it is.", name=source,
+                "vCenter does not say which machine it is.",
+                name=source,
                 remedy="name the VM template itself as the source: it is in the inventory",
-            )  # fmt: skip
+            )
         return self._machine(str(found["vm_template"]))
 
     def _mark(self, ref: Any, item: Item, source: str, deadline: Deadline) -> None:
@@ -177,13 +207,19 @@ class Images:
         found = properties(self.session, ref, (option(IMAGE), SNAPSHOT), source)
         if found.get(option(IMAGE)) is None:
             raise OperationRefused(
-                f"a machine called {item.machine} is there, and it does not say that it is this item.", name=source,
-                remedy="remove it in vCenter: a controller may have been killed while it was deployed",
-            )  # fmt: skip
+                f"a machine called {item.machine} is there, and it does not say that it is this "
+                f"item.",
+                name=source,
+                remedy="remove it in vCenter: a controller may have been killed while it was "
+                "deployed",
+            )
         if found.get(SNAPSHOT) is None:
             call = ref.CreateSnapshot_Task
             self.tasks.run(
-                "make a snapshot of the image", source, lambda: call("stockyard", "", False, False), deadline
+                "make a snapshot of the image",
+                source,
+                lambda: call("stockyard", "", False, False),
+                deadline,
             )
         return ref
 

@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Names that are held by one controller at a time, as entries in the register.
 
-An entry ends at a time of vCenter's clock, which is the same for all controllers, and is renewed while its holder
-lives: what a dead one held is free a minute after. An entry also says which process made it, so that another controller
-on the same machine sees at once that it is dead.
+An entry ends at a time of vCenter's clock, which is the same for all controllers, and is renewed
+while its holder lives: what a dead one held is free a minute after. An entry also says which
+process made it, so that another controller on the same machine sees at once that it is dead.
 """
 
 from __future__ import annotations
@@ -61,7 +61,11 @@ def read(value: str | None) -> Entry | None:
     """A value as an entry; what is none of ours holds nothing."""
     try:
         token, until, where = untrusted.items(untrusted.parse(value or ""), "the entry")
-        return Entry(untrusted.line(token, "token"), naming.moment("until", until), untrusted.line(where, "where"))
+        return Entry(
+            untrusted.line(token, "token"),
+            naming.moment("until", until),
+            untrusted.line(where, "where"),
+        )
     except (ValueError, InvalidInput):
         return None
 
@@ -104,7 +108,9 @@ def is_dead(where: str) -> bool:
 
 
 def _started(pid: int) -> str:
-    """When a process started, in ticks since the boot; empty when there is none, or a dead one that nobody buried."""
+    """When a process started, in ticks since the boot; empty when there is none, or a dead one that
+    nobody buried.
+    """
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as handle:
             # The name may hold anything, a bracket too.
@@ -134,7 +140,8 @@ class DistributedLocks:
         """Hold a name.
 
         :raises Busy: when somebody else holds it until the deadline.
-        :raises Conflict: at the end, when it was lost meanwhile: this controller was not heard of for a minute.
+        :raises Conflict: at the end, when it was lost meanwhile: this controller was not heard of
+            for a minute.
         """
         token = self.take(key_of(name), name, deadline)
         ended = threading.Event()
@@ -147,9 +154,11 @@ class DistributedLocks:
             raise
         if not self._let_go(key_of(name), token, ended, keeper, quietly=False):
             raise Conflict(
-                "another controller took it meanwhile.", name=name, cause=f"vCenter was out of reach for {LASTS:g} s",
+                "another controller took it meanwhile.",
+                name=name,
+                cause=f"vCenter was out of reach for {LASTS:g} s",
                 remedy="run again: it is looked at what there is",
-            )  # fmt: skip
+            )
 
     def take(self, key: str, name: str, deadline: Deadline) -> str:
         """Make an entry, without a keeper; returns what proves that it is this one's."""
@@ -158,9 +167,13 @@ class DistributedLocks:
         def edit(values: Values) -> None:
             now = self.now()
             if alive(values.get(key), now) or (key != CLOSING and alive(values.get(CLOSING), now)):
-                raise Busy("another controller is at work on it.", name=name, remedy="wait, then run again")
+                raise Busy(
+                    "another controller is at work on it.", name=name, remedy="wait, then run again"
+                )
             # Those that nobody holds any more are cleared away on the way.
-            for other in [k for k, v in values.items() if k.startswith(PREFIX) and not alive(v, now)]:
+            for other in [
+                k for k, v in values.items() if k.startswith(PREFIX) and not alive(v, now)
+            ]:
                 del values[other]
             values[key] = write(Entry(token, now + LASTS, whereabouts()))
 
@@ -176,7 +189,8 @@ class DistributedLocks:
     def _keep(self, key: str, token: str, ended: threading.Event) -> None:
         """Renew an entry until it is let go."""
         while not ended.wait(RENEW):
-            # What cannot be renewed now is tried again; at the end it is seen whether it was too late.
+            # What cannot be renewed now is tried again; at the end it is seen whether it was too
+            # late.
             with suppress(StockyardError):
                 self.register.change(lambda values: self._renew(values, key, token))
 
@@ -185,7 +199,15 @@ class DistributedLocks:
         if entry is not None and entry.token == token:
             values[key] = write(Entry(token, self.now() + LASTS, entry.where))
 
-    def _let_go(self, key: str, token: str, ended: threading.Event, keeper: threading.Thread, *, quietly: bool) -> bool:
+    def _let_go(
+        self,
+        key: str,
+        token: str,
+        ended: threading.Event,
+        keeper: threading.Thread,
+        *,
+        quietly: bool,
+    ) -> bool:
         """Free an entry; whether it was this controller's still."""
         ended.set()
         keeper.join()

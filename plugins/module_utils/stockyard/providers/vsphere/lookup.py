@@ -1,7 +1,9 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Finding things by their names: cluster, pool, folder, datastore, network, and what a template is made of."""
+"""Finding things by their names: cluster, pool, folder, datastore, network, and what a template is
+made of.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ class Lookup:
         self.storage = storage
         base = place.datacenter
         self.datacenter = self._need(base, "datacenter", place.datacenter, api.vim().Datacenter)
-        self.cluster = self._need(f"{base}/host/{place.cluster}", "cluster", place.cluster, api.vim().ComputeResource)
+        self.cluster = self._need(
+            f"{base}/host/{place.cluster}", "cluster", place.cluster, api.vim().ComputeResource
+        )
         pool = f"{base}/host/{place.cluster}/Resources/{place.pool}".rstrip("/")
         self.pool = self._need(pool, "pool", place.pool or "Resources", api.vim().ResourcePool)
         self._folder: Any = None
@@ -45,7 +49,9 @@ class Lookup:
         if self._folder is None:
             found = self._path(f"{self.place.datacenter}/vm/{self.place.folder}")
             if found is not None and not isinstance(found, api.vim().Folder):
-                raise InvalidInput(f"folder: {self.place.folder} is not a folder.", remedy="name another folder")
+                raise InvalidInput(
+                    f"folder: {self.place.folder} is not a folder.", remedy="name another folder"
+                )
             self._folder = found
         return self._folder
 
@@ -84,14 +90,20 @@ class Lookup:
         name = pool_domain(record.owner, record.tenant, record.spec.pool)
         found = self.pool_below(name)
         if found is None:
-            raise NotFound(f"its resource pool {name} is gone.", name=record.title, remedy="create the pool again")
+            raise NotFound(
+                f"its resource pool {name} is gone.",
+                name=record.title,
+                remedy="create the pool again",
+            )
         return found
 
     def pool_below(self, name: str) -> Any | None:
         """A resource pool of this name under the yard's own, however deep."""
         if name not in self._pools:
             refs = self.session.ask("list the resource pools", name, self._pools_below)
-            self._pools = {v.get("name", ""): ref for ref, v in many(self.session, refs, ("name",), name)}
+            self._pools = {
+                v.get("name", ""): ref for ref, v in many(self.session, refs, ("name",), name)
+            }
         return self._pools.get(name)
 
     def forget_pools(self) -> None:
@@ -103,17 +115,22 @@ class Lookup:
         folder = self.folder()
         if folder is None:
             return None
-        found = self.session.ask("look up the machine", name, lambda: self._index().FindChild(folder, name))
+        found = self.session.ask(
+            "look up the machine", name, lambda: self._index().FindChild(folder, name)
+        )
         return found if isinstance(found, api.vim().VirtualMachine) else None
 
     def by_uuid(self, uuid: str) -> Any | None:
         """A machine anywhere in the datacenter, by vCenter's own uuid of it."""
         return self.session.ask(
-            "look up the source", uuid, lambda: self._index().FindByUuid(self.datacenter, uuid, True, True)
+            "look up the source",
+            uuid,
+            lambda: self._index().FindByUuid(self.datacenter, uuid, True, True),
         )
 
     def source(self, name: str) -> Any:
-        """A machine or template of the datacenter, by its name or its path under the datacenter's machines.
+        """A machine or template of the datacenter, by its name or its path under the datacenter's
+        machines.
 
         :raises NotFound: when there is none.
         :raises InvalidInput: when there are several.
@@ -123,9 +140,16 @@ class Lookup:
             return found
         alike = [ref for ref, values in self._all_machines() if values.get("name") == name]
         if len(alike) > 1:
-            raise InvalidInput(f"source: {len(alike)} machines are called {name}.", remedy="give its path, FOLDER/NAME")
+            raise InvalidInput(
+                f"source: {len(alike)} machines are called {name}.",
+                remedy="give its path, FOLDER/NAME",
+            )
         if not alike:
-            raise NotFound("there is no such machine or template to clone.", name=name, remedy="see source in vCenter")
+            raise NotFound(
+                "there is no such machine or template to clone.",
+                name=name,
+                remedy="see source in vCenter",
+            )
         return alike[0]
 
     def network(self, name: str) -> Any:
@@ -133,9 +157,13 @@ class Lookup:
         return self._one_of("network", name)
 
     def host_name(self, key: str) -> str:
-        """The name of an ESXi host by its reference's number; all of the cluster's are read at once."""
+        """The name of an ESXi host by its reference's number; all of the cluster's are read at
+        once.
+        """
         if key and key not in self._hosts:
-            refs = properties(self.session, self.cluster, ("host",), self.place.cluster).get("host", [])
+            refs = properties(self.session, self.cluster, ("host",), self.place.cluster).get(
+                "host", []
+            )
             found = many(self.session, refs, ("name",), self.place.cluster)
             self._hosts = {key: "", **{ref._moId: values.get("name", "") for ref, values in found}}
         return self._hosts.get(key, "")
@@ -150,10 +178,14 @@ class Lookup:
             finally:
                 view.DestroyView()
 
-        return many(self.session, self.session.ask("list the machines", "", read), ("name",), "source")
+        return many(
+            self.session, self.session.ask("list the machines", "", read), ("name",), "source"
+        )
 
     def _pools_below(self) -> list[Any]:
-        view = self.session.content.viewManager.CreateContainerView(self.pool, [api.vim().ResourcePool], True)
+        view = self.session.content.viewManager.CreateContainerView(
+            self.pool, [api.vim().ResourcePool], True
+        )
         try:
             return list(view.view)
         finally:
@@ -167,18 +199,25 @@ class Lookup:
         if name not in known:
             listed = ", ".join(sorted(str(n) for n in known)[:20])
             raise NotFound(
-                f"the cluster has no such {kind}.", name=f"{kind} {name}", cause=f"it has {listed or 'none'}",
+                f"the cluster has no such {kind}.",
+                name=f"{kind} {name}",
+                cause=f"it has {listed or 'none'}",
                 remedy="name one of these",
-            )  # fmt: skip
+            )
         return known[name]
 
     def _named_store(self) -> Any:
         return self._one_of("datastore", self.storage)
 
     def _roomiest(self) -> Any:
-        refs = properties(self.session, self.cluster, ("datastore",), self.place.cluster).get("datastore", [])
+        refs = properties(self.session, self.cluster, ("datastore",), self.place.cluster).get(
+            "datastore", []
+        )
         found = many(
-            self.session, refs, ("summary.accessible", "summary.freeSpace", "summary.name"), self.place.cluster
+            self.session,
+            refs,
+            ("summary.accessible", "summary.freeSpace", "summary.name"),
+            self.place.cluster,
         )
         open_ = [
             (v.get("summary.freeSpace", 0), v.get("summary.name", ""), ref)
@@ -186,12 +225,19 @@ class Lookup:
             if v.get("summary.accessible")
         ]
         if not open_:
-            raise NotFound("the cluster has no datastore that can be reached.", name=f"cluster {self.place.cluster}")
+            raise NotFound(
+                "the cluster has no datastore that can be reached.",
+                name=f"cluster {self.place.cluster}",
+            )
         return max(open_, key=lambda item: item[:2])[2]
 
     def _subfolder(self, parent: Any, name: str) -> Any:
-        found = self.session.ask("look up the folder", name, lambda: self._index().FindChild(parent, name))
-        return found or self.session.tell("make the folder", name, lambda: self._make_folder(parent, name))
+        found = self.session.ask(
+            "look up the folder", name, lambda: self._index().FindChild(parent, name)
+        )
+        return found or self.session.tell(
+            "make the folder", name, lambda: self._make_folder(parent, name)
+        )
 
     def _make_folder(self, parent: Any, name: str) -> Any:
         try:
@@ -206,13 +252,17 @@ class Lookup:
         found = self._path(path)
         if not isinstance(found, type_):
             raise NotFound(
-                f"vCenter has no such {kind}, or this user may not see it.", name=f"{kind} {name}", cause=f"no {path}",
+                f"vCenter has no such {kind}, or this user may not see it.",
+                name=f"{kind} {name}",
+                cause=f"no {path}",
                 remedy="compare the hypervisor's URI with vCenter's inventory",
-            )  # fmt: skip
+            )
         return found
 
     def _path(self, path: str) -> Any | None:
-        return self.session.ask("look up the object", path, lambda: self._index().FindByInventoryPath(path))
+        return self.session.ask(
+            "look up the object", path, lambda: self._index().FindByInventoryPath(path)
+        )
 
     def _index(self) -> Any:
         return self.session.content.searchIndex

@@ -1,7 +1,9 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is known of all machines, and whether that is still so: the stamp in the register says it."""
+"""What is known of all machines, and whether that is still so: the stamp in the
+register says it.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,9 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The machines that records are in: found, changed by compare and set, started and stopped, taken away."""
+"""The machines that records are in: found, changed by compare and set, started and stopped, taken
+away.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,9 @@ class Machines:
         self._seen: dict[str, tuple[float, Machine]] = {}
 
     def learn(self, record: Record, ref: Any, cards: list[Any] | None = None) -> None:
-        """Remember where a machine is, and its network cards: to read its hardware takes longer than all else."""
+        """Remember where a machine is, and its network cards: to read its hardware takes longer
+        than all else.
+        """
         self._refs[record.uuid] = ref
         if cards:
             self._cards[record.uuid] = cards
@@ -76,7 +80,9 @@ class Machines:
         """
         found = self.present(record, *more)
         if found is None:
-            raise NotFound("it has no machine.", name=record.title, remedy="converge its fleet, or replace it")
+            raise NotFound(
+                "it has no machine.", name=record.title, remedy="converge its fleet, or replace it"
+            )
         return found
 
     def present(self, record: Record, *more: str) -> Machine | None:
@@ -87,7 +93,9 @@ class Machines:
             return None
         if isinstance(there, UnreadableObject):
             raise OperationRefused(
-                "its record cannot be read: it is left alone.", name=record.title, cause=there.reason
+                "its record cannot be read: it is left alone.",
+                name=record.title,
+                cause=there.reason,
             )
         return found if there.uuid == record.uuid and there.kind == record.kind else None
 
@@ -182,7 +190,9 @@ class Machines:
     def _written(self, record: Record, ref: Any, spec: Any, deadline: Deadline) -> bool:
         """Whether it was written; not, when the machine is not what it was any more."""
         return _tried(
-            lambda: self.tasks.run("write the record", record.title, lambda: ref.ReconfigVM_Task(spec), deadline)
+            lambda: self.tasks.run(
+                "write the record", record.title, lambda: ref.ReconfigVM_Task(spec), deadline
+            )
         )
 
     def _asked(self, found: Machine, record: Record) -> bool:
@@ -197,7 +207,9 @@ class Machines:
 
     def _off(self, found: Machine, record: Record, deadline: Deadline) -> None:
         try:
-            self.tasks.run("switch the machine off", record.title, found.ref.PowerOffVM_Task, deadline)
+            self.tasks.run(
+                "switch the machine off", record.title, found.ref.PowerOffVM_Task, deadline
+            )
         except Conflict as error:
             if not is_a(error.__cause__, "InvalidPowerState"):
                 raise
@@ -220,9 +232,11 @@ def _changed(record: R, value: str, changes: dict[str, Any]) -> R:
         raise NotFound("it is not on record; another one has its name.", name=record.title)
     if there.version != record.version:
         raise Conflict(
-            "it was changed meanwhile.", name=record.title,
-            cause=f"version {there.version} is on record, {record.version} was expected", remedy="run again",
-        )  # fmt: skip
+            "it was changed meanwhile.",
+            name=record.title,
+            cause=f"version {there.version} is on record, {record.version} was expected",
+            remedy="run again",
+        )
     return replace(record, version=record.version + 1, **changes)
 
 

@@ -1,7 +1,9 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where a yard is on a vCenter: read from its URI and from the environment. Pure but for the latter."""
+"""Where a yard is on a vCenter: read from its URI and from the environment. Pure but for the
+latter.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +57,8 @@ class Place:
     @property
     def site(self) -> str:
         """What tells it from other places, in whatever way the URI was written."""
-        return f"vsphere {self.host.lower()}:{self.port} {self.datacenter} {self.cluster} {self.folder}"
+        vcenter = f"{self.host.lower()}:{self.port}"
+        return f"vsphere {vcenter} {self.datacenter} {self.cluster} {self.folder}"
 
 
 def parse(uri: str, environment: Mapping[str, str] | None = None) -> Place:
@@ -70,7 +73,9 @@ def parse(uri: str, environment: Mapping[str, str] | None = None) -> Place:
         raise InvalidInput(f"{shown(uri)} is no URI.", cause=str(error), remedy=USAGE) from error
     path = [unquote(part) for part in parts.path.strip("/").split("/")]
     if parts.username is not None or parts.password is not None:
-        raise InvalidInput("the vSphere URI holds a user name or a password.", remedy="use username and password")
+        raise InvalidInput(
+            "the vSphere URI holds a user name or a password.", remedy="use username and password"
+        )
     if parts.fragment or len(path) < 2 or not all(path) or any("\0" in part for part in path):
         raise InvalidInput(f"{shown(uri)} names no cluster.", remedy=USAGE)
     host, port = _server(uri, parts, os.environ if environment is None else environment)
@@ -98,7 +103,9 @@ def login(given: Login, environment: Mapping[str, str] | None = None) -> Login:
     if not whole.username or not whole.password:
         missing = "password" if whole.username else "username"
         remedy = "give username and password, or set VMWARE_USER and VMWARE_PASSWORD"
-        raise InvalidInput(f"{missing} is not given: vCenter lets nobody in without.", remedy=remedy)
+        raise InvalidInput(
+            f"{missing} is not given: vCenter lets nobody in without.", remedy=remedy
+        )
     return whole
 
 
@@ -106,7 +113,9 @@ def _server(uri: str, parts: SplitResult, environment: Mapping[str, str]) -> tup
     try:
         port = parts.port or int(environment.get("VMWARE_PORT") or 443)
     except ValueError as error:
-        raise InvalidInput(f"{shown(uri)} has no usable port.", cause=str(error), remedy=USAGE) from error
+        raise InvalidInput(
+            f"{shown(uri)} has no usable port.", cause=str(error), remedy=USAGE
+        ) from error
     host = parts.hostname or environment.get("VMWARE_HOST", "")
     if not host or any(c.isspace() or not c.isprintable() for c in host):
         raise InvalidInput(f"{shown(uri)} names no vCenter.", remedy=f"{USAGE}, or set VMWARE_HOST")
@@ -118,18 +127,29 @@ def _options(uri: str, query: str) -> dict[str, Any]:
     try:
         pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query))
     except ValueError as error:
-        raise InvalidInput(f"{shown(uri)} cannot be read after its question mark.", cause=str(error)) from error
+        raise InvalidInput(
+            f"{shown(uri)} cannot be read after its question mark.", cause=str(error)
+        ) from error
     given = dict(pairs)
     readers: dict[str, Callable[[str, str], Any]] = {
-        "folder": _text, "network": _text, "interface": _text, "endpoints": _flag, "frozen": _flag, "parallel": _count,
+        "folder": _text,
+        "network": _text,
+        "interface": _text,
+        "endpoints": _flag,
+        "frozen": _flag,
+        "parallel": _count,
         "attribute": _text,
-    }  # fmt: skip
+    }
     unknown = sorted(given.keys() - readers.keys() - {"addresses", "gateway"})
     if unknown or len(given) != len(pairs):
         what = unknown[0] if unknown else "an option that is there twice"
         known = ", ".join(sorted({*readers, "addresses", "gateway"}))
-        raise InvalidInput(f"the vSphere URI's option {shown(what)} is not known.", remedy=f"use {known}")
-    options: dict[str, Any] = {name: readers[name](name, value) for name, value in given.items() if name in readers}
+        raise InvalidInput(
+            f"the vSphere URI's option {shown(what)} is not known.", remedy=f"use {known}"
+        )
+    options: dict[str, Any] = {
+        name: readers[name](name, value) for name, value in given.items() if name in readers
+    }
     if "addresses" in given or "gateway" in given:
         options["addresses"] = read(given.get("addresses", ""), given.get("gateway", ""))
     return options
@@ -137,13 +157,17 @@ def _options(uri: str, query: str) -> dict[str, Any]:
 
 def _text(name: str, value: str) -> str:
     if not value or not value.isprintable() or len(value) > 255 or value != value.strip("/ "):
-        raise InvalidInput(f"{name}: {shown(value)} is not a name.", remedy="write it as vSphere shows it")
+        raise InvalidInput(
+            f"{name}: {shown(value)} is not a name.", remedy="write it as vSphere shows it"
+        )
     return value
 
 
 def _flag(name: str, value: str) -> bool:
     if value.lower() not in (*TRUE, *FALSE):
-        raise InvalidInput(f"{name}: {shown(value)} is neither true nor false.", remedy="write true or false")
+        raise InvalidInput(
+            f"{name}: {shown(value)} is neither true nor false.", remedy="write true or false"
+        )
     return value.lower() in TRUE
 
 

@@ -1,10 +1,12 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Pools on vSphere: admission by the register, where hosts are reserved too, and a real resource pool for each.
+"""Pools on vSphere: admission by the register, where hosts are reserved too, and a real resource
+pool for each.
 
-The resource pool is made before the record of it is written and taken away after: a record never names what is not
-there. Hosts of a pool are cloned into it, so that vCenter holds them to its limits, reservations and shares.
+The resource pool is made before the record of it is written and taken away after: a record never
+names what is not there. Hosts of a pool are cloned into it, so that vCenter holds them to its
+limits, reservations and shares.
 """
 
 from __future__ import annotations
@@ -39,7 +41,8 @@ REMOVAL = 300.0
 class Pools:
     """The pools of one yard's folder.
 
-    :param known: what all machines are by values of the register; called without any, it looks again.
+    :param known: what all machines are by values of the register; called without any, it looks
+        again.
     """
 
     def __init__(
@@ -80,7 +83,9 @@ class Pools:
 
         def edit(values: Values) -> None:
             if KEY + record.domain in values:
-                hosts = [h for h in hosts_of(self._known(values), values) if h.owner == record.owner]
+                hosts = [
+                    h for h in hosts_of(self._known(values), values) if h.owner == record.owner
+                ]
                 quota.check_removal(record, read(values, record.owner)[0], hosts)
                 del values[KEY + record.domain]
 
@@ -88,14 +93,20 @@ class Pools:
         ref = self.lookup.pool_below(record.domain)
         self.lookup.forget_pools()
         if ref is not None:
-            self.tasks.run("remove the resource pool", record.title, ref.Destroy_Task, Deadline(REMOVAL))
+            self.tasks.run(
+                "remove the resource pool", record.title, ref.Destroy_Task, Deadline(REMOVAL)
+            )
 
     def facts(self, record: PoolRecord) -> dict[str, Any]:
         """vCenter keeps what is in a resource pool to its share."""
         self.lookup.forget_pools()
         there = self.lookup.pool_below(record.domain) is not None
         why = "" if there else "its resource pool is gone: run the module pool again"
-        return {"enforced": "resource pool" if there else "admission", "enforced_reason": why, "available_mib": None}
+        return {
+            "enforced": "resource pool" if there else "admission",
+            "enforced_reason": why,
+            "available_mib": None,
+        }
 
     def _shape(self, record: PoolRecord) -> None:
         """Have the resource pool as it is declared."""
@@ -103,12 +114,16 @@ class Pools:
         self.lookup.forget_pools()
         ref = self.lookup.pool_below(record.domain)
         if ref is not None:
-            self.session.tell("change the resource pool", record.title, lambda: ref.UpdateConfig(None, spec))
+            self.session.tell(
+                "change the resource pool", record.title, lambda: ref.UpdateConfig(None, spec)
+            )
             return
         parent = self._parent(record)
         try:
             self.session.ask(
-                "make the resource pool", record.title, lambda: parent.CreateResourcePool(record.domain, spec)
+                "make the resource pool",
+                record.title,
+                lambda: parent.CreateResourcePool(record.domain, spec),
             )
         except Conflict as error:
             if not is_a(error.__cause__, "DuplicateName"):
@@ -122,13 +137,16 @@ class Pools:
         found = self.lookup.pool_below(name)
         if found is None:
             raise HypervisorError(
-                f"its parent's resource pool {name} is gone.", name=record.title,
+                f"its parent's resource pool {name} is gone.",
+                name=record.title,
                 remedy="create the parent first",
-            )  # fmt: skip
+            )
         return found
 
 
-def read(values: Mapping[str, str], owner: str | None = None) -> tuple[list[PoolRecord], list[UnreadableObject]]:
+def read(
+    values: Mapping[str, str], owner: str | None = None
+) -> tuple[list[PoolRecord], list[UnreadableObject]]:
     """All pools, and what cannot be read."""
     found: list[PoolRecord] = []
     unreadable: list[UnreadableObject] = []
@@ -139,11 +157,15 @@ def read(values: Mapping[str, str], owner: str | None = None) -> tuple[list[Pool
             record = _record(key, value)
             found += [record] if owner in (None, record.owner) else []
         except (untrusted.MalformedData, InvalidInput) as error:
-            unreadable.append(UnreadableObject(key.removeprefix(KEY), f"it cannot be read: {error}"))
+            unreadable.append(
+                UnreadableObject(key.removeprefix(KEY), f"it cannot be read: {error}")
+            )
     return found, unreadable
 
 
-def reserve(values: Values, known: MachineIndex, host: HostRecord, template: TemplateRecord) -> None:
+def reserve(
+    values: Values, known: MachineIndex, host: HostRecord, template: TemplateRecord
+) -> None:
     """Put a host into the book, if there is room for it.
 
     :raises PoolQuotaExceeded: with the numbers.
@@ -166,9 +188,11 @@ def _compare(record: PoolRecord, values: Mapping[str, str]) -> None:
     version = there.version if there else 0
     if version != record.version or (there and there.uuid != record.uuid):
         raise Conflict(
-            "it was changed meanwhile.", name=record.title,
-            cause=f"version {version} is on record, {record.version} was expected", remedy="run again",
-        )  # fmt: skip
+            "it was changed meanwhile.",
+            name=record.title,
+            cause=f"version {version} is on record, {record.version} was expected",
+            remedy="run again",
+        )
 
 
 def _record(key: str, value: str) -> PoolRecord:

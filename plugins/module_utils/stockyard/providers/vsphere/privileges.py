@@ -1,7 +1,9 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The privileges that a yard needs, all of them, and the look whether they are there before anything is made."""
+"""The privileges that a yard needs, all of them, and the look whether they are there before
+anything is made.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +16,9 @@ from .labels import Labels
 from .lookup import Lookup
 from .session import Session
 
-# By the object that they are asked on. A role with all of them, given on the cluster, on the datastore, on the network
-# and on the folder of machines (with propagation), is enough. Names as in vSphere's API reference.
+# By the object that they are asked on. A role with all of them, given on the cluster, on the
+# datastore, on the network and on the folder of machines (with propagation), is enough. Names as in
+# vSphere's API reference.
 NEEDED: Mapping[str, tuple[str, ...]] = {
     "folder": (
         "Folder.Create",
@@ -37,7 +40,8 @@ NEEDED: Mapping[str, tuple[str, ...]] = {
     "datastore": ("Datastore.AllocateSpace",),
     "network": ("Network.Assign",),
 }
-# What pools and volumes need beside: asked for before the first of them is made, and by the preflight.
+# What pools and volumes need beside: asked for before the first of them is made, and by the
+# preflight.
 FOR: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "pools": {"pool": ("Resource.CreatePool", "Resource.DeletePool", "Resource.EditPool")},
     "volumes": {
@@ -52,11 +56,17 @@ FOR: Mapping[str, Mapping[str, tuple[str, ...]]] = {
 
 
 def needed(labels: Labels) -> dict[str, tuple[str, ...]]:
-    """The same for a yard that may have a custom attribute: to write it, and to make it when it is not there."""
+    """The same for a yard that may have a custom attribute: to write it, and to make it when it is
+    not there.
+    """
     if not labels.name:
         return dict(NEEDED)
     found = {**NEEDED, "folder": (*NEEDED["folder"], "Global.SetCustomField")}
-    return found if labels.there() is not None else {**found, "vCenter": ("Global.ManageCustomFields",)}
+    return (
+        found
+        if labels.there() is not None
+        else {**found, "vCenter": ("Global.ManageCustomFields",)}
+    )
 
 
 class Guard:
@@ -76,18 +86,25 @@ class Guard:
         :raises HypervisorError: naming every privilege that is missing.
         """
         with self._looking:
-            found = [] if purpose in self._may else self._lacking(FOR[purpose] if purpose else needed(self.labels))
+            found = (
+                []
+                if purpose in self._may
+                else self._lacking(FOR[purpose] if purpose else needed(self.labels))
+            )
             if not found:
                 self._may.add(purpose)
         if found:
             raise HypervisorError(
-                f"{len(found)} privileges are missing; nothing was made.", name=self.session.place.host,
+                f"{len(found)} privileges are missing; nothing was made.",
+                name=self.session.place.host,
                 cause="; ".join(found),
                 remedy="give the user a role that has them; the page on vSphere has one to copy",
-            )  # fmt: skip
+            )
 
     def missing(self) -> list[str]:
-        """Each privilege that this user has not, with the object that he has it not on, and what it is for."""
+        """Each privilege that this user has not, with the object that he has it not on, and what it
+        is for.
+        """
         found = self._lacking(needed(self.labels))
         for purpose, wanted in FOR.items():
             found += [f"{line}, for {purpose} alone" for line in self._lacking(wanted)]
@@ -106,7 +123,9 @@ class Guard:
 
         granted = {
             (answer.entity._moId, item.privId)
-            for answer in self.session.ask("ask for this user's privileges", self.session.place.host, ask)
+            for answer in self.session.ask(
+                "ask for this user's privileges", self.session.place.host, ask
+            )
             for item in answer.privAvailability
             if item.isGranted
         }
@@ -118,12 +137,16 @@ class Guard:
         ]
 
     def _objects(self) -> dict[str, Any]:
-        """What is asked on. Where the yard's folder is not there yet, the one that it will be in."""
+        """What is asked on. Where the yard's folder is not there yet, the one that it
+        will be in.
+        """
         lookup = self.lookup
         found = {
-            "folder": lookup.folder() or lookup.machines_folder(), "pool": lookup.pool,
-            "datastore": lookup.datastore(), "vCenter": self.session.content.rootFolder,
-        }  # fmt: skip
+            "folder": lookup.folder() or lookup.machines_folder(),
+            "pool": lookup.pool,
+            "datastore": lookup.datastore(),
+            "vCenter": self.session.content.rootFolder,
+        }
         if lookup.place.network:
             found["network"] = lookup.network(lookup.place.network)
         return found

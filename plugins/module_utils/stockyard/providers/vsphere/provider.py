@@ -54,10 +54,18 @@ class VsphereProvider(NoGuestClock):
         self.place = lookup.place
         self.site = self.place.site
         self.capabilities = Capabilities(
-            modes=("instant", "linked", "full"), parallel=self.place.parallel, endpoints=self.place.endpoints,
-            first_mac=FIRST_MAC, macs=MACS, own_files=False, builds=False, volumes=True, resizes=True, shrinks=False,
+            modes=("instant", "linked", "full"),
+            parallel=self.place.parallel,
+            endpoints=self.place.endpoints,
+            first_mac=FIRST_MAC,
+            macs=MACS,
+            own_files=False,
+            builds=False,
+            volumes=True,
+            resizes=True,
+            shrinks=False,
             sets_clocks=True,
-        )  # fmt: skip
+        )
         self.session = session
         self.lookup = lookup
         self.tasks = Tasks(session)
@@ -70,14 +78,17 @@ class VsphereProvider(NoGuestClock):
         self.hosts = Hosts(self.forks, self.machines, self.register)
         self.reading = Reading(session, lookup)
         self.guard = Guard(session, lookup, self.labels)
-        self.pools = pools.Pools(session, self.tasks, lookup, self.register, self.reading.current, self.guard)
+        self.pools = pools.Pools(
+            session, self.tasks, lookup, self.register, self.reading.current, self.guard
+        )
         self.volumes = VsphereVolumes(
             session, self.tasks, lookup, self.register, self.machines, self.reading, self.guard
         )
         self._seen: dict[str, Machine] = {}
 
     def close(self) -> None:
-        # What is lost of this is harmless, and no reason to hide an error or to wait for a vCenter that is gone.
+        # What is lost of this is harmless, and no reason to hide an error or to wait for a vCenter
+        # that is gone.
         with suppress(StockyardError):
             if not self.session.down:
                 self.register.flush()
@@ -93,30 +104,45 @@ class VsphereProvider(NoGuestClock):
     def observe(self, owner: str) -> Observation:
         values, read = self._everything()
         found = reservations.everything(values, read)
-        mine = [(r, m) for r, m in found if not isinstance(r, UnreadableObject) and r.owner == owner]
+        mine = [
+            (r, m) for r, m in found if not isinstance(r, UnreadableObject) and r.owner == owner
+        ]
         return Observation(
             templates=tuple(
                 Template(r, templates.problem(r, m, values, self.place.frozen))
-                for r, m in mine if isinstance(r, TemplateRecord)
+                for r, m in mine
+                if isinstance(r, TemplateRecord)
             ),
-            hosts=tuple(Host(r, m.state if m else "off") for r, m in mine if isinstance(r, HostRecord)),
-            unreadable=(*(r for r, _machine in found if isinstance(r, UnreadableObject)), *pools.read(values)[1]),
+            hosts=tuple(
+                Host(r, m.state if m else "off") for r, m in mine if isinstance(r, HostRecord)
+            ),
+            unreadable=(
+                *(r for r, _machine in found if isinstance(r, UnreadableObject)),
+                *pools.read(values)[1],
+            ),
             addresses=frozenset(r.address for r, _machine in found if isinstance(r, HostRecord)),
-            names=frozenset({m.name for m in read} | {name for name, _record in reservations.reserved(values)}),
+            names=frozenset(
+                {m.name for m in read} | {name for name, _record in reservations.reserved(values)}
+            ),
             pools=tuple(pools.read(values, owner)[0]),
-        )  # fmt: skip
+        )
 
-    def ensure_image(self, recipe: Recipe, build: BuildOptions, progress: Progress, deadline: Deadline) -> str:
+    def ensure_image(
+        self, recipe: Recipe, build: BuildOptions, progress: Progress, deadline: Deadline
+    ) -> str:
         if recipe.cloud_image:
             raise Unsupported(
-                "cloud images are not booted here: a template is a clone.", name=self.uri,
+                "cloud images are not booted here: a template is a clone.",
+                name=self.uri,
                 remedy="import it into vCenter, put the agent in, and name that machine by source",
-            )  # fmt: skip
+            )
         if not recipe.source:
             raise Unsupported(
-                "images are not built here, but cloned.", name=self.uri,
-                remedy="name by source a machine or a template of vCenter's that has the agent in it",
-            )  # fmt: skip
+                "images are not built here, but cloned.",
+                name=self.uri,
+                remedy="name by source a machine or a template of vCenter's that has the agent in "
+                "it",
+            )
         if not recipe.source.startswith(SCHEME):
             return templates.image(self.session, self.lookup.source(recipe.source), recipe.source)
         self.guard.demand()
@@ -135,40 +161,59 @@ class VsphereProvider(NoGuestClock):
         self.guard.demand()
         ref, _change = fork.origin(self.lookup, record.image, record.title)
         source = self.forks.source(ref, record.title)
-        made = self.forks.cold(record, source, "linked" if source.snapshot is not None else "full", deadline)
+        made = self.forks.cold(
+            record, source, "linked" if source.snapshot is not None else "full", deadline
+        )
         self.labels.write(record, made)
         self.register.change(reservations.stamp)
 
-    def reach(self, record: TemplateRecord, deadline: Deadline) -> AbstractContextManager[tuple[str, int]]:
+    def reach(
+        self, record: TemplateRecord, deadline: Deadline
+    ) -> AbstractContextManager[tuple[str, int]]:
         raise Unsupported(
-            "a source is a finished machine, which is not reached.", name=record.title, remedy="put it into the source"
+            "a source is a finished machine, which is not reached.",
+            name=record.title,
+            remedy="put it into the source",
         )
 
     def freeze(self, record: TemplateRecord, deadline: Deadline) -> TemplateRecord:
         machine = self.machines.need(record)
         frozen = "no"
         if self.place.frozen:
-            templates.freeze(self.session, self.channel(record, deadline), machine, record.title, deadline)
+            templates.freeze(
+                self.session, self.channel(record, deadline), machine, record.title, deadline
+            )
             frozen = "yes"
         hardware, memory = grow.room(self.session, machine.ref, record)
         told = {"checksums": {"frozen": frozen}, "hardware": hardware, "max_memory_mib": memory}
         return self.claim(record, phase="frozen", **told)
 
-    def check_host(self, spec: HostSpec, template: TemplateRecord | None, gone: list[HostRecord], count: int) -> None:
+    def check_host(
+        self, spec: HostSpec, template: TemplateRecord | None, gone: list[HostRecord], count: int
+    ) -> None:
         templates.check_host(spec, self.place)
         if range_ := self.place.addresses:
             left = {record.address for record in gone}
-            self.reading.twice(Conflict, lambda: range_.check_room(count, {*self._addresses()} - left))
+            self.reading.twice(
+                Conflict, lambda: range_.check_room(count, {*self._addresses()} - left)
+            )
 
     def host_address(self, spec: HostSpec, uuid: str) -> str:
         if (range_ := self.place.addresses) is None:
             return ""
-        return str(self.reading.twice(Conflict, lambda: range_.free(UUID(uuid).int, self._addresses())))
+        return str(
+            self.reading.twice(Conflict, lambda: range_.free(UUID(uuid).int, self._addresses()))
+        )
 
     def guest_network(self, record: HostRecord) -> GuestNetwork:
         range_ = self.place.addresses
         mask, gateway = (range_.netmask, range_.gateway) if range_ else (NOWHERE, "")
-        return GuestNetwork(record.address, mask, gateway if record.spec.egress == "open" else "", self.place.interface)
+        return GuestNetwork(
+            record.address,
+            mask,
+            gateway if record.spec.egress == "open" else "",
+            self.place.interface,
+        )
 
     def create_host(self, record: HostRecord, template: TemplateRecord) -> None:
         edit = self.reading.stamped(
@@ -176,11 +221,14 @@ class VsphereProvider(NoGuestClock):
         )
         self.reading.twice(PoolQuotaExceeded, lambda: self.register.change(edit))
 
-    def fork(self, host: HostRecord, template: TemplateRecord, mode: str, deadline: Deadline) -> None:
+    def fork(
+        self, host: HostRecord, template: TemplateRecord, mode: str, deadline: Deadline
+    ) -> None:
         self.hosts.make(host, template, mode, deadline)
         self.labels.write(host, self.machines.ref(host))
         self.reading.known.made(host)
-        # That it has a machine says that it is made; its reservation goes with whatever is written next.
+        # That it has a machine says that it is made; its reservation goes with whatever is written
+        # next.
         self.register.later(self.reading.stamped(lambda values: reservations.drop(values, host)))
 
     def check_start(self, record: HostRecord) -> None:
@@ -207,7 +255,9 @@ class VsphereProvider(NoGuestClock):
 
     def channel(self, record: Record, deadline: Deadline) -> Channel:
         ref = self.machines.ref(record)
-        return GuestinfoChannel(self.session, ref, record.title, lambda seen: self.machines.saw(record, seen))
+        return GuestinfoChannel(
+            self.session, ref, record.title, lambda seen: self.machines.saw(record, seen)
+        )
 
     def claim(self, record: R, **changes: Any) -> R:
         return self.machines.claim(record, **changes)
@@ -216,24 +266,32 @@ class VsphereProvider(NoGuestClock):
         if isinstance(record, TemplateRecord):
             if self.machines.present(record) is None:
                 return
-            self.register.change(lambda values: reservations.leave(values, record, self.reading.machines))
+            self.register.change(
+                lambda values: reservations.leave(values, record, self.reading.machines)
+            )
             self._remove(record)
             self.register.change(lambda values: reservations.left(values, record))
         else:
             self._remove(record)
             if reservations.HOST + record.domain in self.register.read().values:
-                self.register.change(self.reading.stamped(lambda values: reservations.drop(values, record)))
+                self.register.change(
+                    self.reading.stamped(lambda values: reservations.drop(values, record))
+                )
         self.reading.known.gone(record)
 
     def keep_log(self, record: Record) -> str:
         return ""
 
     def prune_images(self, older_than: float, own: frozenset[str] = frozenset()) -> list[str]:
-        """Items of content libraries that were deployed here go; so does a register that nobody uses any more."""
+        """Items of content libraries that were deployed here go; so does a register that nobody
+        uses any more.
+        """
         values, read = self._everything()
         records = [r for r, _machine in reservations.everything(values, read)]
         gone = self.images.prune(records, older_than, own)
-        if values and not (records or reservations.kept(values) or anyone(dict(values), self.leases.now())):
+        if values and not (
+            records or reservations.kept(values) or anyone(dict(values), self.leases.now())
+        ):
             self._close_register()
         return gone
 
@@ -243,7 +301,11 @@ class VsphereProvider(NoGuestClock):
 
     def facts(self, record: Record) -> dict[str, Any]:
         machine = self._seen.get(record.domain)
-        place = {"folder": self.place.folder, "cluster": self.place.cluster, "resource_pool": self.place.pool}
+        place = {
+            "folder": self.place.folder,
+            "cluster": self.place.cluster,
+            "resource_pool": self.place.pool,
+        }
         if machine is None:
             # Reserved, and not made yet: where it will be.
             return {"storage": self.lookup.storage or "its source's", "esxi_host": "", **place}
@@ -251,7 +313,9 @@ class VsphereProvider(NoGuestClock):
 
     def _remove(self, record: Record) -> None:
         deadline = Deadline(REMOVAL)
-        self.machines.remove(record, deadline, lambda machine: self.volumes.spare(record, machine, deadline))
+        self.machines.remove(
+            record, deadline, lambda machine: self.volumes.spare(record, machine, deadline)
+        )
 
     def _addresses(self) -> list[str]:
         """Every address that a host of any owner has."""
@@ -264,7 +328,11 @@ class VsphereProvider(NoGuestClock):
         self.leases.take(CLOSING, "the register", Deadline(0.0))
         values, read = self._everything()
         others = {k: v for k, v in values.items() if k != CLOSING}
-        if reservations.everything(values, read) or reservations.kept(values) or anyone(others, self.leases.now()):
+        if (
+            reservations.everything(values, read)
+            or reservations.kept(values)
+            or anyone(others, self.leases.now())
+        ):
             self.register.change(open_again)
             return
         self.register.remove()
@@ -284,7 +352,8 @@ class VsphereProvider(NoGuestClock):
 def open_provider(uri: str, storage: str | None = None, given: Login = NOBODY) -> VsphereProvider:
     """Open a cluster of a vCenter.
 
-    :param storage: the datastore that the yard's disks are on; without one, clones stay where their source is.
+    :param storage: the datastore that the yard's disks are on; without one, clones stay where their
+        source is.
     :param given: who logs in; what it leaves out is looked for in the environment.
     """
     where = place.parse(uri)

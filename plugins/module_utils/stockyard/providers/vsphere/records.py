@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What of ours is written into a machine's extraConfig, and whether it proves anything. Pure.
 
-A value begins with the number of its format, so that there is a value even where the text is empty: vSphere takes an
-empty one for none.
+A value begins with the number of its format, so that there is a value even where the text is empty:
+vSphere takes an empty one for none.
 """
 
 from __future__ import annotations
@@ -97,7 +97,9 @@ def ours(values: Mapping[str, Any]) -> dict[str, str]:
 
 
 def record_of(machine: Machine) -> Record | UnreadableObject | None:
-    """The record of a machine; why it proves nothing; or nothing, for a machine that is not ours."""
+    """The record of a machine; why it proves nothing; or nothing, for a machine that is
+    not ours.
+    """
     value = machine.values.get(RECORD)
     if value is None:
         return None

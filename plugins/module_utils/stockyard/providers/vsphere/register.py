@@ -1,11 +1,13 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The yard's book: a machine that is never started, whose extraConfig all controllers change by compare and set.
+"""The yard's book: a machine that is never started, whose extraConfig all controllers change by
+compare and set.
 
-It holds what has to be decided before there is a machine, for all owners of a folder: locks, the records of hosts that
-are reserved and not made yet, and which templates are on their way out. A change is written with the version that was
-read (``ConfigSpec.changeVersion``), and vCenter refuses it when somebody was quicker; then it is thought over again.
+It holds what has to be decided before there is a machine, for all owners of a folder: locks, the
+records of hosts that are reserved and not made yet, and which templates are on their way out. A
+change is written with the version that was read (``ConfigSpec.changeVersion``), and vCenter refuses
+it when somebody was quicker; then it is thought over again.
 
 Threads of one process that want something at once share one write.
 """
@@ -88,7 +90,8 @@ class Register:
         return Book()
 
     def change(self, edit: Edit) -> None:
-        """Change it: ``edit`` is given the values of now to change in place, as often as it takes, or raises.
+        """Change it: ``edit`` is given the values of now to change in place, as often as it takes,
+        or raises.
 
         :raises Busy: when others were quicker for two minutes.
         """
@@ -104,7 +107,9 @@ class Register:
             raise wish.error
 
     def later(self, edit: Edit) -> None:
-        """Change it along with the next change, or at :meth:`flush`: for what nobody waits for, and may be lost."""
+        """Change it along with the next change, or at :meth:`flush`: for what nobody waits for, and
+        may be lost.
+        """
         with self._queue:
             self._pending_edits.append(_PendingEdit(edit, waits=False))
 
@@ -140,13 +145,21 @@ class Register:
             return
         while not self._attempt(wishes, self.read(), deadline, sure=True):
             if deadline.passed():
-                raise Busy("others write to the register all the time.", name=NAME, remedy="wait, then run again")
-            deadline.pause(random.uniform(0.005, 0.05))  # noqa: S311  # so that two do not meet again and again
+                raise Busy(
+                    "others write to the register all the time.",
+                    name=NAME,
+                    remedy="wait, then run again",
+                )
+            # so that two do not meet again and again
+            deadline.pause(random.uniform(0.005, 0.05))  # noqa: S311
 
-    def _attempt(self, wishes: list[_PendingEdit], book: Book, deadline: Deadline, *, sure: bool) -> bool:
+    def _attempt(
+        self, wishes: list[_PendingEdit], book: Book, deadline: Deadline, *, sure: bool
+    ) -> bool:
         """Whether all is done.
 
-        :param sure: whether the register was just read; else no wish is refused, and none found to be granted already.
+        :param sure: whether the register was just read; else no wish is refused, and none found to
+            be granted already.
         """
         before = dict(book.values)
         after = dict(before)
@@ -183,11 +196,15 @@ class Register:
         return self._tried(write)
 
     def _after(self, ref: Any, task: Any, deadline: Deadline) -> Book | None:
-        """Wait for the end of a task, and see how the register is then: one look tells both, and all wait for it."""
+        """Wait for the end of a task, and see how the register is then: one look tells both, and
+        all wait for it.
+        """
         pause = FIRST_LOOK
         while True:
             deadline.pause(pause)
-            found = dict(together(self.session, [(ref, (*PROPERTIES, OPTIONS)), (task, TASK)], NAME))
+            found = dict(
+                together(self.session, [(ref, (*PROPERTIES, OPTIONS)), (task, TASK)], NAME)
+            )
             state = found[task]["info.state"] if task in found else "success"
             if state == "error":
                 with translated(WRITING, NAME):
@@ -202,9 +219,13 @@ class Register:
         """Make the register with its first values in it."""
         folder, store = self.lookup.made_folder(), self.lookup.datastore()
         name = properties(self.session, store, ("summary.name",), "datastore")["summary.name"]
-        spec = specs.empty_machine(NAME, name, {KIND: "1", **{k: v for k, v in values.items() if v}})
+        spec = specs.empty_machine(
+            NAME, name, {KIND: "1", **{k: v for k, v in values.items() if v}}
+        )
         return self._tried(
-            lambda: self.tasks.run(WRITING, NAME, lambda: folder.CreateVM_Task(spec, self.lookup.pool), deadline)
+            lambda: self.tasks.run(
+                WRITING, NAME, lambda: folder.CreateVM_Task(spec, self.lookup.pool), deadline
+            )
         )
 
     def _tried(self, write: Callable[[], Any]) -> bool:
@@ -212,7 +233,9 @@ class Register:
         try:
             write()
         except StockyardError as error:
-            if is_a(error.__cause__, "ConcurrentAccess", "TaskInProgress", "DuplicateName") or _gone(error):
+            if is_a(
+                error.__cause__, "ConcurrentAccess", "TaskInProgress", "DuplicateName"
+            ) or _gone(error):
                 self._ref = None if _gone(error) else self._ref
                 return False
             raise
@@ -220,4 +243,6 @@ class Register:
 
 
 def _gone(error: StockyardError) -> bool:
-    return isinstance(error.__cause__, api.vmodl().MethodFault) and is_a(error.__cause__, "ManagedObjectNotFound")
+    return isinstance(error.__cause__, api.vmodl().MethodFault) and is_a(
+        error.__cause__, "ManagedObjectNotFound"
+    )

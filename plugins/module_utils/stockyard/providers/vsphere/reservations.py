@@ -1,11 +1,13 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is decided before there is a machine: reserved names and addresses, and templates on their way out.
+"""What is decided before there is a machine: reserved names and addresses, and templates on their
+way out.
 
-Entries of the register. A host's record is there from its reservation until its machine carries it; a template that is
-to go is there from the moment when no host may come to it any more. Each such change leaves a new stamp in the
-register: a controller that finds the stamp it knows has nothing to read again.
+Entries of the register. A host's record is there from its reservation until its machine carries it;
+a template that is to go is there from the moment when no host may come to it any more. Each such
+change leaves a new stamp in the register: a controller that finds the stamp it knows has nothing to
+read again.
 """
 
 from __future__ import annotations
@@ -86,7 +88,9 @@ class MachineIndex:
         self.templates.discard(record.uuid)
 
 
-def reserve(values: Values, known: MachineIndex, host: HostRecord, template: TemplateRecord) -> None:
+def reserve(
+    values: Values, known: MachineIndex, host: HostRecord, template: TemplateRecord
+) -> None:
     """Put a host into the book.
 
     :raises NotFound: when its template is gone or going.
@@ -97,8 +101,13 @@ def reserve(values: Values, known: MachineIndex, host: HostRecord, template: Tem
     if host.domain in known.names or HOST + host.domain in values:
         taken = f"{host.domain} is in the yard's folder"
         remedy = "choose another name; or rename that machine, if it is no host"
-        raise Conflict("a machine of this name exists.", name=host.title, cause=taken, remedy=remedy)
-    for other in (*known.hosts.values(), *(r for _name, r in reserved(values) if isinstance(r, HostRecord))):
+        raise Conflict(
+            "a machine of this name exists.", name=host.title, cause=taken, remedy=remedy
+        )
+    for other in (
+        *known.hosts.values(),
+        *(r for _name, r in reserved(values) if isinstance(r, HostRecord)),
+    ):
         if other.uuid != host.uuid and other.address == host.address:
             raise Conflict(f"address {host.address} is taken.", name=host.title, remedy="run again")
         if other.uuid != host.uuid and other.mac == host.mac:
@@ -117,7 +126,9 @@ def drop(values: Values, host: Record) -> None:
         return
     there = _record(host.domain, value)
     if isinstance(there, UnreadableObject):
-        raise OperationRefused("its record cannot be read: it is left alone.", name=host.title, cause=there.reason)
+        raise OperationRefused(
+            "its record cannot be read: it is left alone.", name=host.title, cause=there.reason
+        )
     if there.uuid == host.uuid:
         del values[HOST + host.domain]
         stamp(values)
@@ -129,17 +140,23 @@ def leave(values: Values, template: TemplateRecord, read: Callable[[], list[Mach
     :raises Refused: when one lives on it, or something that cannot be read may do so.
     """
     found = everything(values, read())
-    users = sorted(r.name for r, _machine in found if isinstance(r, HostRecord) and _made_of(r, template))
+    users = sorted(
+        r.name for r, _machine in found if isinstance(r, HostRecord) and _made_of(r, template)
+    )
     if users:
         raise OperationRefused(
-            f"hosts live on it: {', '.join(users[:10])}.", name=template.title, remedy="destroy the hosts first"
+            f"hosts live on it: {', '.join(users[:10])}.",
+            name=template.title,
+            remedy="destroy the hosts first",
         )
     unreadable = [r for r, _machine in found if isinstance(r, UnreadableObject)]
     if unreadable:
         raise OperationRefused(
-            "a machine that carries our mark cannot be read, and may live on it.", name=template.title,
-            cause=f"{unreadable[0].name}: {unreadable[0].reason}", remedy="mend or remove that machine by hand",
-        )  # fmt: skip
+            "a machine that carries our mark cannot be read, and may live on it.",
+            name=template.title,
+            cause=f"{unreadable[0].name}: {unreadable[0].reason}",
+            remedy="mend or remove that machine by hand",
+        )
     values[LEAVING + template.uuid] = "1"
     stamp(values)
 
@@ -171,7 +188,9 @@ def _record(name: str, value: str) -> Record | UnreadableObject:
     except StockyardError as error:
         return UnreadableObject(name, str(error))
     return (
-        record if record.domain == name else UnreadableObject(name, "its record is a copy: it names another machine.")
+        record
+        if record.domain == name
+        else UnreadableObject(name, "its record is a copy: it names another machine.")
     )
 
 

@@ -1,7 +1,9 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""vCenter's other interface, the one that content libraries have: JSON over HTTPS, with a session of its own."""
+"""vCenter's other interface, the one that content libraries have: JSON over HTTPS, with a session
+of its own.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,11 @@ class Rest:
 
     def __enter__(self) -> Rest:
         pair = f"{self._login.username}:{self._login.password}".encode()
-        self._session = str(self._sent("POST", SESSION, {"Authorization": f"Basic {base64.b64encode(pair).decode()}"}))
+        self._session = str(
+            self._sent(
+                "POST", SESSION, {"Authorization": f"Basic {base64.b64encode(pair).decode()}"}
+            )
+        )
         return self
 
     def __exit__(self, *_error: object) -> None:
@@ -54,9 +60,13 @@ class Rest:
         """
         return self._sent(method, path, {HEADER: self._session}, body)
 
-    def _sent(self, method: str, path: str, headers: dict[str, str], body: dict[str, Any] | None = None) -> Any:
+    def _sent(
+        self, method: str, path: str, headers: dict[str, str], body: dict[str, Any] | None = None
+    ) -> Any:
         bounds = Bounds(Deadline(PATIENCE), LONGEST)
-        connection = Connection(self.place.host, self.place.port, bounds=bounds, context=self._context)
+        connection = Connection(
+            self.place.host, self.place.port, bounds=bounds, context=self._context
+        )
         content = json.dumps(body).encode() if body is not None else b""
         try:
             answer = connection.exchange(
@@ -79,11 +89,18 @@ def _value(host: str, status: int, text: bytes) -> Any:
     cause = f"HTTP {status}: {shown(said(value))}"
     if status == http.client.UNAUTHORIZED:
         remedy = "mend username or password"
-        raise ConnectionFailed("vCenter does not know this user and password.", name=host, cause=cause, remedy=remedy)
+        raise ConnectionFailed(
+            "vCenter does not know this user and password.", name=host, cause=cause, remedy=remedy
+        )
     if status == http.client.NOT_FOUND:
-        raise NotFound("vCenter has no such thing.", name=host, cause=cause, remedy="look at the name")
+        raise NotFound(
+            "vCenter has no such thing.", name=host, cause=cause, remedy="look at the name"
+        )
     raise HypervisorError(
-        "vCenter refused it.", name=host, cause=cause, remedy="look at the user's privileges on content libraries"
+        "vCenter refused it.",
+        name=host,
+        cause=cause,
+        remedy="look at the user's privileges on content libraries",
     )
 
 

@@ -1,7 +1,9 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One login to a vCenter: opened with its certificate checked, renewed once when it was dropped, and logged out."""
+"""One login to a vCenter: opened with its certificate checked, renewed once when it was dropped,
+and logged out.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,8 @@ ELEMENT = re.compile(r"\[[^\]]+\]$")
 class Session:
     """A session that several threads use.
 
-    Whatever belongs to the session alone (views, collectors) is kept by :meth:`own`: a new login has none of it.
+    Whatever belongs to the session alone (views, collectors) is kept by :meth:`own`: a new login
+    has none of it.
     """
 
     def __init__(self, place: Place, login: Login) -> None:
@@ -63,7 +66,9 @@ class Session:
         return self._guarded(what, name, call, twice=True)
 
     def tell(self, what: str, name: str, call: Callable[[], T]) -> T:
-        """Change something: done again only when vCenter refused it for want of a session, so that it was not done."""
+        """Change something: done again only when vCenter refused it for want of a session, so that
+        it was not done.
+        """
         return self._guarded(what, name, call, twice=False)
 
     def own(self, key: str, make: Callable[[], T]) -> T:
@@ -132,9 +137,11 @@ class Session:
         about = self.content.about
         if about.apiType != "VirtualCenter":
             raise Unsupported(
-                "this is an ESXi host, not a vCenter.", name=self.place.host, cause=f"it says {about.apiType}",
+                "this is an ESXi host, not a vCenter.",
+                name=self.place.host,
+                cause=f"it says {about.apiType}",
                 remedy="name the vCenter that manages it: clones are made by vCenter alone",
-            )  # fmt: skip
+            )
 
 
 def trust(login: Login) -> ssl.SSLContext:
@@ -149,10 +156,14 @@ def trust(login: Login) -> ssl.SSLContext:
     elif login.ca_path:
         path = Path(login.ca_path).expanduser()
         try:
-            context.load_verify_locations(**({"capath": str(path)} if path.is_dir() else {"cafile": str(path)}))
+            context.load_verify_locations(
+                **({"capath": str(path)} if path.is_dir() else {"cafile": str(path)})
+            )
         except OSError as error:
-            remedy = "name a file of PEM certificates, or a directory of them as openssl rehash leaves it"
-            raise InvalidInput("ca_path cannot be used.", name=str(path), cause=str(error), remedy=remedy) from error
+            remedy = "name a file of PEM certificates, or a directory prepared by openssl rehash"
+            raise InvalidInput(
+                "ca_path cannot be used.", name=str(path), cause=str(error), remedy=remedy
+            ) from error
     return context
 
 
@@ -163,9 +174,14 @@ def _instance(place: Place, context: ssl.SSLContext) -> Any:
     with translated("open vCenter", place.host):
         try:
             stub = adapter(
-                host=place.host, port=place.port, path="/sdk", sslContext=context, poolSize=place.parallel + 4,
-                httpConnectionTimeout=soap.SILENCE, connectionPoolTimeout=IDLE,
-            )  # fmt: skip
+                host=place.host,
+                port=place.port,
+                path="/sdk",
+                sslContext=context,
+                poolSize=place.parallel + 4,
+                httpConnectionTimeout=soap.SILENCE,
+                connectionPoolTimeout=IDLE,
+            )
             stub.scheme = soap.SoapConnection
         except LOST:
             raise
@@ -173,14 +189,18 @@ def _instance(place: Place, context: ssl.SSLContext) -> Any:
             raise
         except Exception as error:  # pyVim raises no narrower one when nothing of vSphere's answers
             raise ConnectionFailed(
-                "what answers there is no vCenter.", name=f"{place.host}:{place.port}", cause=str(error),
+                "what answers there is no vCenter.",
+                name=f"{place.host}:{place.port}",
+                cause=str(error),
                 remedy="look at host and port",
-            ) from error  # fmt: skip
+            ) from error
         return vim.ServiceInstance("ServiceInstance", stub)
 
 
 def _knock(place: Place, context: ssl.SSLContext) -> None:
-    """Find out in bounded time whether a server is there and which one: pyvmomi's first question has no time limit."""
+    """Find out in bounded time whether a server is there and which one: pyvmomi's first question
+    has no time limit.
+    """
     name = f"{place.host}:{place.port}"
     try:
         soap.ask_versions(place.host, place.port, context, CONNECT)

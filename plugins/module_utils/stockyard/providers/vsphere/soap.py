@@ -1,7 +1,9 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The connections that pyvmomi speaks over: kept open, each request with a deadline and a size limit of its own."""
+"""The connections that pyvmomi speaks over: kept open, each request with a deadline and a size
+limit of its own.
+"""
 
 from __future__ import annotations
 

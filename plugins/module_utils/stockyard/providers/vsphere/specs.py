@@ -1,7 +1,9 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The API's data objects, built out of plain values. Their shape is here, what they are to say is not."""
+"""The API's data objects, built out of plain values. Their shape is here, what they are to say is
+not.
+"""
 
 from __future__ import annotations
 
@@ -48,28 +50,35 @@ def chain_length(devices: Iterable[Any]) -> int:
 
 
 def link(nic: Any, connected: bool, *, mac: str = "", backing: Any = None) -> Any:
-    """A change of a network card: on or off the wire, now and at the next start, and out of the guest's hands.
+    """A change of a network card: on or off the wire, now and at the next start, and out of the
+    guest's hands.
 
     :param mac: a new address; the card's own stays without one.
     :param backing: what it is connected to; as it is without one.
     """
     device = api.vim().vm.device
     edited = type(nic)(
-        key=nic.key, controllerKey=nic.controllerKey, unitNumber=nic.unitNumber, backing=backing or nic.backing
+        key=nic.key,
+        controllerKey=nic.controllerKey,
+        unitNumber=nic.unitNumber,
+        backing=backing or nic.backing,
     )
     edited.addressType = "manual" if mac else nic.addressType
     edited.macAddress = mac or nic.macAddress
     edited.connectable = device.VirtualDevice.ConnectInfo(
-        connected=connected, startConnected=connected, allowGuestControl=False,
+        connected=connected,
+        startConnected=connected,
+        allowGuestControl=False,
         migrateConnect="connect" if connected else "disconnect",
-    )  # fmt: skip
+    )
     return device.VirtualDeviceSpec(operation="edit", device=edited)
 
 
 def network_backing(network: Any, values: Mapping[str, Any]) -> Any:
     """What connects a card to a port group.
 
-    :param values: properties of it: ``name``, and for a distributed one ``key`` and the switch's ``uuid``.
+    :param values: properties of it: ``name``, and for a distributed one ``key`` and the switch's
+        ``uuid``.
     """
     card = api.vim().vm.device.VirtualEthernetCard
     if not isinstance(network, api.vim().dvs.DistributedVirtualPortgroup):
@@ -93,7 +102,9 @@ def location(folder: Any, pool: Any, datastore: Any, changes: list[Any], *, move
 
 def instant_clone(name: str, uuid: str, where: Any, values: Mapping[str, str]) -> Any:
     """A running copy of a running machine."""
-    return api.vim().vm.InstantCloneSpec(name=name, location=where, config=options(values), biosUuid=uuid)
+    return api.vim().vm.InstantCloneSpec(
+        name=name, location=where, config=options(values), biosUuid=uuid
+    )
 
 
 def cold_clone(where: Any, config: Any, snapshot: Any = None) -> Any:
@@ -117,9 +128,13 @@ def hardware(uuid: str, values: Mapping[str, str], cpus: int = 0, memory_mib: in
 
 
 def resource_pool(pool: PoolSpec) -> Any:
-    """What a resource pool is to be like. A limit of -1 is none; CPU limits are admission's alone, in vCPUs."""
+    """What a resource pool is to be like. A limit of -1 is none; CPU limits are admission's alone,
+    in vCPUs.
+    """
     cpu = allocation(pool.cpu_reservation_mhz, pool.expandable, -1, pool.cpu_shares)
-    memory = allocation(pool.memory_reservation_mib, pool.expandable, pool.memory_mib or -1, pool.memory_shares)
+    memory = allocation(
+        pool.memory_reservation_mib, pool.expandable, pool.memory_mib or -1, pool.memory_shares
+    )
     return api.vim().ResourceConfigSpec(cpuAllocation=cpu, memoryAllocation=memory)
 
 
@@ -142,9 +157,14 @@ def empty_machine(name: str, datastore: str, values: Mapping[str, str]) -> Any:
     """A machine without a disk that is never started."""
     vm = api.vim().vm
     return vm.ConfigSpec(
-        name=name, guestId="otherGuest64", numCPUs=1, memoryMB=4, extraConfig=options(values),
-        files=vm.FileInfo(vmPathName=f"[{datastore}]"), annotation="stockyard: locks and reservations. Never started.",
-    )  # fmt: skip
+        name=name,
+        guestId="otherGuest64",
+        numCPUs=1,
+        memoryMB=4,
+        extraConfig=options(values),
+        files=vm.FileInfo(vmPathName=f"[{datastore}]"),
+        annotation="stockyard: locks and reservations. Never started.",
+    )
 
 
 def thin_disk(capacity_kib: int) -> Any:
@@ -158,14 +178,25 @@ def disk_search(name: str) -> Any:
     """A look for one disk's file: what it takes, and how large the disk is."""
     browser = api.vim().host.DatastoreBrowser
     size = browser.VmDiskQuery.Details(
-        diskType=False, capacityKb=True, hardwareVersion=False, controllerType=False, diskExtents=False, thin=False
+        diskType=False,
+        capacityKb=True,
+        hardwareVersion=False,
+        controllerType=False,
+        diskExtents=False,
+        thin=False,
     )
-    flags = browser.FileInfo.Details(fileType=True, fileSize=True, modification=False, fileOwner=False)
-    return browser.SearchSpec(query=[browser.VmDiskQuery(details=size)], details=flags, matchPattern=[name])
+    flags = browser.FileInfo.Details(
+        fileType=True, fileSize=True, modification=False, fileOwner=False
+    )
+    return browser.SearchSpec(
+        query=[browser.VmDiskQuery(details=size)], details=flags, matchPattern=[name]
+    )
 
 
 def known_disk(file: str, controller: int, unit: int) -> Any:
-    """A disk that is there already, put into a machine, out of the reach of its snapshots and clones."""
+    """A disk that is there already, put into a machine, out of the reach of its snapshots and
+    clones.
+    """
     device = api.vim().vm.device
     backing = device.VirtualDisk.FlatVer2BackingInfo(fileName=file, diskMode=INDEPENDENT)
     disk = device.VirtualDisk(key=-1, controllerKey=controller, unitNumber=unit, backing=backing)

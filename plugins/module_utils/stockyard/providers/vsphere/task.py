@@ -1,10 +1,12 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Waiting for vCenter's tasks: any number of them, from any number of threads, with one call to vCenter at a time.
+"""Waiting for vCenter's tasks: any number of them, from any number of threads, with one call to
+vCenter at a time.
 
-Of the threads that wait one looks at the tasks of all, and tells the others. Of those that take longer one asks for
-news: it is a list view that says which tasks these are, so that one can be added while the question is out.
+Of the threads that wait one looks at the tasks of all, and tells the others. Of those that take
+longer one asks for news: it is a list view that says which tasks these are, so that one can be
+added while the question is out.
 """
 
 from __future__ import annotations
@@ -23,10 +25,11 @@ from .session import Session
 
 # Seconds for one question.
 LONGEST = 2
-# Seconds for which a task counts as short: most are, and a look at all of them is one small call. Then, seconds before
-# the first look, and the longest between two.
+# Seconds for which a task counts as short: most are, and a look at all of them is one small call.
+# Then, seconds before the first look, and the longest between two.
 SHORT, FIRST_LOOK, LONGEST_LOOK = 0.3, 0.01, 0.1
-# Seconds that a new task waits for the question that is out to be answered: the next one takes it along.
+# Seconds that a new task waits for the question that is out to be answered: the next one takes it
+# along.
 GRACE = 0.02
 PROPERTIES = ("info.state", "info.error", "info.result")
 
@@ -77,9 +80,10 @@ class Tasks:
             while not self._ended(key):
                 if deadline.passed():
                     raise DeadlineExceeded(
-                        f"{what}: vCenter did not end the task within {deadline.seconds:g} s.", name=name,
+                        f"{what}: vCenter did not end the task within {deadline.seconds:g} s.",
+                        name=name,
                         remedy="look at the task in vCenter, then run again",
-                    )  # fmt: skip
+                    )
                 shown = self._turn(key, what, name, deadline, shown=shown)
             return self._seen[key]
         finally:
@@ -115,7 +119,9 @@ class Tasks:
             pause = min(1.5 * pause, LONGEST_LOOK)
 
     def _look(self, what: str, name: str) -> None:
-        """See how all tasks are; one that is not known any more is left to who asks for news of it."""
+        """See how all tasks are; one that is not known any more is left to who asks for
+        news of it.
+        """
         with self._changed:
             tasks = list(self._open.values())
         found = together(self.session, [(task, PROPERTIES) for task in tasks], f"{name}: {what}")
@@ -169,7 +175,9 @@ class Tasks:
             for change in (o for f in update.filterSet or [] for o in f.objectSet or []):
                 if change.obj._moId in self._open:
                     known = self._seen.setdefault(change.obj._moId, {})
-                    known.update({c.name: c.val for c in change.changeSet or [] if c.op == "assign"})
+                    known.update(
+                        {c.name: c.val for c in change.changeSet or [] if c.op == "assign"}
+                    )
 
     def _show(self, what: str, name: str) -> None:
         """Put new tasks into the view now: the question that is out covers them then."""
@@ -180,7 +188,10 @@ class Tasks:
             with self._changed:
                 wanted = dict(self._long)
             fresh = [task for key, task in wanted.items() if key not in watch.shown]
-            gone = [api.vim().Task(key, self.session.instance._stub) for key in watch.shown - wanted.keys()]
+            gone = [
+                api.vim().Task(key, self.session.instance._stub)
+                for key in watch.shown - wanted.keys()
+            ]
             if fresh:
                 watch.view.ModifyListView(fresh, gone)
                 watch.shown = set(wanted)
@@ -188,7 +199,8 @@ class Tasks:
     def _rebuilt(self, call: Callable[[], Any]) -> Any:
         """Do it, with a new view and collector when the old ones went with their session.
 
-        So too when the line broke: news that were on it may be lost, and a new collector begins with how things are.
+        So too when the line broke: news that were on it may be lost, and a new collector begins
+        with how things are.
         """
         try:
             return call()
@@ -208,7 +220,9 @@ class Tasks:
         collect = api.vmodl().query.PropertyCollector
         view = self.session.content.viewManager.CreateListView([])
         collector = self.session.content.propertyCollector.CreatePropertyCollector()
-        members = collect.TraversalSpec(name="members", path="view", skip=False, type=api.vim().view.ListView)
+        members = collect.TraversalSpec(
+            name="members", path="view", skip=False, type=api.vim().view.ListView
+        )
         what = collect.PropertySpec(type=api.vim().Task, pathSet=list(PROPERTIES))
         where = collect.ObjectSpec(obj=view, skip=True, selectSet=[members])
         collector.CreateFilter(collect.FilterSpec(propSet=[what], objectSet=[where]), False)

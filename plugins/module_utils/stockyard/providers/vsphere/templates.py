@@ -1,7 +1,9 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Templates on vSphere: what they are made of, how they are frozen, and what keeps forks from being made of one."""
+"""Templates on vSphere: what they are made of, how they are frozen, and what keeps forks from being
+made of one.
+"""
 
 from __future__ import annotations
 
@@ -28,23 +30,30 @@ def image(session: Session, ref: Any, source: str) -> str:
     """What names the machine that templates are cloned from, and how it is now."""
     found = properties(session, ref, ("config.instanceUuid", "config.changeVersion"), source)
     if not found.get("config.instanceUuid"):
-        raise HypervisorError("it cannot be read what it is.", name=source, remedy="look at the machine in vCenter")
+        raise HypervisorError(
+            "it cannot be read what it is.", name=source, remedy="look at the machine in vCenter"
+        )
     return f"{found['config.instanceUuid']}@{found.get('config.changeVersion', '')}"
 
 
 def refuse_changed(origin: Machine, change: str, template: TemplateRecord) -> None:
-    """A cold clone is made of the source, not of the frozen machine: it has to be what that was cloned from.
+    """A cold clone is made of the source, not of the frozen machine: it has to be what that was
+    cloned from.
 
     :raises Unsupported: when it is not.
     """
     if change != origin.change:
         raise Unsupported(
-            "its source was changed since it was built.", name=template.title,
-            cause=f"{origin.name} is at {origin.change}", remedy="build the template anew",
-        )  # fmt: skip
+            "its source was changed since it was built.",
+            name=template.title,
+            cause=f"{origin.name} is at {origin.change}",
+            remedy="build the template anew",
+        )
 
 
-def freeze(session: Session, channel: Channel, machine: Machine, name: str, deadline: Deadline) -> None:
+def freeze(
+    session: Session, channel: Channel, machine: Machine, name: str, deadline: Deadline
+) -> None:
     """Have the guest freeze itself, and see that it is.
 
     :raises DeadlineExceeded: when it is not in time.
@@ -57,14 +66,18 @@ def freeze(session: Session, channel: Channel, machine: Machine, name: str, dead
     while not read_machine(session, machine.ref, name).frozen:
         if limit.passed():
             raise DeadlineExceeded(
-                f"the guest did not freeze within {limit.seconds:g} s.", name=name,
+                f"the guest did not freeze within {limit.seconds:g} s.",
+                name=name,
                 cause="runtime.instantCloneFrozen stays false",
-                remedy="have open-vm-tools in the source, and a virtual hardware that can be cloned instantly",
-            )  # fmt: skip
+                remedy="have open-vm-tools in the source, and a virtual hardware that can be "
+                "cloned instantly",
+            )
         limit.pause(POLL)
 
 
-def problem(record: TemplateRecord, machine: Machine | None, values: Mapping[str, str], frozen: bool) -> str:
+def problem(
+    record: TemplateRecord, machine: Machine | None, values: Mapping[str, str], frozen: bool
+) -> str:
     """Why no fork can be made of a template; nothing when one can.
 
     :param values: the register.
@@ -85,23 +98,32 @@ def check_host(spec: HostSpec, place: Place) -> None:
     :raises Unsupported: with the reason.
     """
     if spec.bind:
-        raise Unsupported("bind: hosts on vSphere have addresses of their own.", remedy="leave bind out")
+        raise Unsupported(
+            "bind: hosts on vSphere have addresses of their own.", remedy="leave bind out"
+        )
     if not place.endpoints:
         return
     if place.addresses is None:
         raise Unsupported(
-            "hosts need addresses, and vSphere gives none.", name=place.cluster,
-            cause="they are off the wire until theirs is in a certificate: DHCP cannot be asked for one",
-            remedy="set a range apart in the hypervisor's URI, as in ?addresses=192.0.2.10-192.0.2.99/24",
-        )  # fmt: skip
+            "hosts need addresses, and vSphere gives none.",
+            name=place.cluster,
+            cause="they are off the wire until theirs is in a certificate: DHCP cannot be asked "
+            "for one",
+            remedy="set a range apart in the hypervisor's URI, as in "
+            "?addresses=192.0.2.10-192.0.2.99/24",
+        )
     if not place.network or spec.network != place.network:
         raise Unsupported(
-            f"network: {spec.network or 'none'} is not the one that the addresses are of.", name=place.cluster,
-            remedy=f"say network: {place.network or 'NAME'} for the hosts, and network=NAME in the hypervisor's URI",
-        )  # fmt: skip
+            f"network: {spec.network or 'none'} is not the one that the addresses are of.",
+            name=place.cluster,
+            remedy=f"say network: {place.network or 'NAME'} for the hosts, and network=NAME in the "
+            f"hypervisor's URI",
+        )
     if bool(place.addresses.gateway) != (spec.egress == "open"):
         is_ = "it has a gateway" if place.addresses.gateway else "it has no gateway"
         raise Unsupported(
-            f"egress {spec.egress} cannot be had in network {place.network}.", cause=is_,
-            remedy="egress open goes with a gateway in the hypervisor's URI, none and proxy without one",
-        )  # fmt: skip
+            f"egress {spec.egress} cannot be had in network {place.network}.",
+            cause=is_,
+            remedy="egress open goes with a gateway in the hypervisor's URI, none and proxy "
+            "without one",
+        )

@@ -1,9 +1,11 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The volumes in the register: whose they are, where their disks are, and what may become of them. Pure.
+"""The volumes in the register: whose they are, where their disks are, and what may become of them.
+Pure.
 
-A volume is in the register before its disk is made, and until that is gone: no disk of ours is without an entry.
+A volume is in the register before its disk is made, and until that is gone: no disk of ours is
+without an entry.
 """
 
 from __future__ import annotations
@@ -86,17 +88,19 @@ def add(values: Values, entry: Entry, source: VolumeRecord | None) -> None:
     """Put a new volume into the book.
 
     :raises Conflict: when its name is taken.
-    :raises Refused: when that cannot be seen, or when somebody has its source, who may be writing to it.
+    :raises Refused: when that cannot be seen, or when somebody has its source, who may be writing
+        to it.
     """
     found, unreadable = read(values)
     if any((e.record.owner, e.record.key) == (entry.record.owner, entry.record.key) for e in found):
         raise Conflict("a volume of this name exists.", name=entry.record.title, remedy="run again")
     if unreadable:
         raise OperationRefused(
-            "a volume that cannot be read may have its name.", name=entry.record.title,
+            "a volume that cannot be read may have its name.",
+            name=entry.record.title,
             cause=f"{unreadable[0].name}: {unreadable[0].reason}",
             remedy="mend its entry in the register's settings, or take it out by hand",
-        )  # fmt: skip
+        )
     if source is not None:
         refuse_held(find(values, source).record, "it cannot be copied")
     write(values, entry)
@@ -111,13 +115,17 @@ def claim(values: Values, record: VolumeRecord, changes: dict[str, Any]) -> Volu
     there = find(values, record)
     if there.record.version != record.version:
         raise Conflict(
-            "it was changed meanwhile.", name=record.title,
-            cause=f"version {there.record.version} is on record, {record.version} was expected", remedy="run again",
-        )  # fmt: skip
+            "it was changed meanwhile.",
+            name=record.title,
+            cause=f"version {there.record.version} is on record, {record.version} was expected",
+            remedy="run again",
+        )
     if changes.get("holder") is not None:
         refuse_copied(values, record)
     changed = replace(record, version=record.version + 1, **changes)
-    write(values, replace(there, record=changed, of=there.of if changed.phase == "creating" else ""))
+    write(
+        values, replace(there, record=changed, of=there.of if changed.phase == "creating" else "")
+    )
     return changed
 
 
@@ -140,17 +148,23 @@ def refuse_held(record: VolumeRecord, what: str) -> None:
     """Refuse what cannot be done while a host has a volume."""
     if record.holder:
         host = record.holder.host
-        raise OperationRefused(f"{what}: host {host} has it.", name=record.title, remedy=f"detach it from {host} first")
+        raise OperationRefused(
+            f"{what}: host {host} has it.", name=record.title, remedy=f"detach it from {host} first"
+        )
 
 
 def refuse_copied(values: Mapping[str, str], record: VolumeRecord) -> None:
     """Refuse what cannot be done while a volume is being copied."""
-    copies = [e.record for e in read(values)[0] if e.of == record.uuid and e.record.phase == "creating"]
+    copies = [
+        e.record for e in read(values)[0] if e.of == record.uuid and e.record.phase == "creating"
+    ]
     if copies:
         raise OperationRefused(
-            f"it is being copied: {copies[0].title} is made of it.", name=record.title,
-            remedy="run again when that is made; if nobody is at work on it any more, delete that first",
-        )  # fmt: skip
+            f"it is being copied: {copies[0].title} is made of it.",
+            name=record.title,
+            remedy="run again when that is made; if nobody is at work on it any more, delete that "
+            "first",
+        )
 
 
 def _keys(values: Mapping[str, str]) -> Iterator[str]:
@@ -162,7 +176,9 @@ def _entry(key: str, value: str) -> Entry:
         raise InvalidInput("the record is of a format that is not known.")
     try:
         note = untrusted.mapping(untrusted.parse(value[len(FORMAT) :]), "the entry")
-        disk, of, text = (untrusted.line(untrusted.item(note, key, "the entry"), key, LONGEST) for key in FIELDS)
+        disk, of, text = (
+            untrusted.line(untrusted.item(note, key, "the entry"), key, LONGEST) for key in FIELDS
+        )
     except untrusted.MalformedData as error:
         raise InvalidInput("its record cannot be read.", cause=str(error)) from error
     record = decode(text)

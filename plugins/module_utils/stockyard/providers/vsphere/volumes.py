@@ -1,9 +1,11 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Volumes on vSphere: plain disks in a folder of ours, put into machines and taken out of them while they run.
+"""Volumes on vSphere: plain disks in a folder of ours, put into machines and taken out of them
+while they run.
 
-They are independent disks of machines: no snapshot or clone takes them along. A machine that goes is rid of them first.
+They are independent disks of machines: no snapshot or clone takes them along. A machine that goes
+is rid of them first.
 """
 
 from __future__ import annotations
@@ -81,7 +83,9 @@ class VsphereVolumes:
 
     def claim(self, record: VolumeRecord, **changes: Any) -> VolumeRecord:
         written: list[VolumeRecord] = []
-        self.register.change(lambda values: written.append(volume_records.claim(values, record, changes)))
+        self.register.change(
+            lambda values: written.append(volume_records.claim(values, record, changes))
+        )
         return written[-1]
 
     def grow(self, record: VolumeRecord, size_gib: int, deadline: Deadline) -> None:
@@ -109,7 +113,9 @@ class VsphereVolumes:
             controller, unit = disks.place_for(machine.devices, host.title)
             change = [specs.known_disk(file, controller, unit)]
             # Another volume may have come to this unit meanwhile: then it is looked at again.
-            self._reconfigured("put the disk into the machine", record.title, machine, change, deadline)
+            self._reconfigured(
+                "put the disk into the machine", record.title, machine, change, deadline
+            )
         if disks.digits(str(there.backing.uuid or "")) != disks.uuid_of(record):
             self._take_out(host, machine, [there], deadline)
             raise disks.other_uuid(there, record)
@@ -124,7 +130,9 @@ class VsphereVolumes:
             self._take_out(host, machine, [there], deadline)
 
     def spare(self, record: Record, machine: Machine, deadline: Deadline) -> None:
-        """Take all volumes out of a machine that is about to be destroyed: vCenter deletes what is in it then."""
+        """Take all volumes out of a machine that is about to be destroyed: vCenter deletes what is
+        in it then.
+        """
         while found := [d for d in machine.devices if disks.is_volume(d)]:
             self._take_out(record, machine, found, deadline)
             machine = self.machines.need(record, DEVICES)
@@ -139,7 +147,9 @@ class VsphereVolumes:
         self.register.change(lambda values: volume_records.drop(values, record))
 
     def sweep(self, owner: str, older_than: float, *, check: bool = False) -> SweepResult:
-        """A disk has an entry in the register from before it is made until it is gone: there is no other."""
+        """A disk has an entry in the register from before it is made until it is gone: there is no
+        other.
+        """
         return SweepResult((), ())
 
     def facts(self, record: VolumeRecord) -> dict[str, Any]:
@@ -156,14 +166,23 @@ class VsphereVolumes:
         self.reading.refreshed(values)
         host = self.reading.known.hosts.get(holder.uuid) if holder else None
         machine = self.machines.present(host, DEVICES) if host else None
-        there = machine is not None and disks.in_machine(machine.devices, entry.record, entry.disk) is not None
+        there = (
+            machine is not None
+            and disks.in_machine(machine.devices, entry.record, entry.disk) is not None
+        )
         return machine if there else None
 
-    def _take_out(self, record: Record, machine: Machine, devices: Sequence[Any], deadline: Deadline) -> None:
+    def _take_out(
+        self, record: Record, machine: Machine, devices: Sequence[Any], deadline: Deadline
+    ) -> None:
         """Take disks out of a machine, and note where vCenter has their files by now."""
-        self._moved({disks.digits(str(d.backing.uuid or "")): str(d.backing.fileName) for d in devices})
+        self._moved(
+            {disks.digits(str(d.backing.uuid or "")): str(d.backing.fileName) for d in devices}
+        )
         change = [specs.without(device) for device in devices]
-        self._reconfigured("take the disk out of the machine", record.title, machine, change, deadline)
+        self._reconfigured(
+            "take the disk out of the machine", record.title, machine, change, deadline
+        )
 
     def _moved(self, files: dict[str, str]) -> None:
         def edit(values: Values) -> None:
@@ -176,7 +195,9 @@ class VsphereVolumes:
         if any(files.get(disks.uuid_of(e.record), e.disk) != e.disk for e in found):
             self.register.change(edit)
 
-    def _reconfigured(self, what: str, name: str, machine: Machine, changes: list[Any], deadline: Deadline) -> None:
+    def _reconfigured(
+        self, what: str, name: str, machine: Machine, changes: list[Any], deadline: Deadline
+    ) -> None:
         """Change a machine's devices, if it is still what it was; else whoever asks looks again."""
         spec = specs.devices(changes, machine.change)
         deadline.check(what, name=name, remedy="run again")
@@ -191,6 +212,8 @@ class VsphereVolumes:
 def _check_shown(host: HostRecord, machine: Machine) -> None:
     if machine.values.get(SHOWN, "").upper() != "TRUE":
         raise Unsupported(
-            "its guest cannot see which disk is which.", name=host.title, cause=f"{SHOWN} is not set in its machine",
+            "its guest cannot see which disk is which.",
+            name=host.title,
+            cause=f"{SHOWN} is not set in its machine",
             remedy="build its template anew: it was made before there were volumes here",
-        )  # fmt: skip
+        )

@@ -1,7 +1,9 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Named client certificates: issued into a directory, revoked, and refused by every host of the tenant."""
+"""Named client certificates: issued into a directory, revoked, and refused by every host of the
+tenant.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,11 @@ class Client:
 
     def folder(self, ctx: Context) -> Path:
         """Where it is put."""
-        return Path(self.directory).expanduser() if self.directory else ctx.pki(self.tenant).directory_of(self.name)
+        return (
+            Path(self.directory).expanduser()
+            if self.directory
+            else ctx.pki(self.tenant).directory_of(self.name)
+        )
 
 
 def plan_issue(ctx: Context, client: Client) -> Plan:
@@ -50,7 +56,18 @@ def plan_issue(ctx: Context, client: Client) -> Plan:
     if ctx.pki(client.tenant).is_issued(folder, ctx.today()):
         return Plan()
     after = {"directory": str(folder), "days": client.days}
-    return Plan((Action("issue", "client", client.name, "no certificate of it is there that lasts", {}, after),))
+    return Plan(
+        (
+            Action(
+                "issue",
+                "client",
+                client.name,
+                "no certificate of it is there that lasts",
+                {},
+                after,
+            ),
+        )
+    )
 
 
 def issue(ctx: Context, client: Client) -> Plan:
@@ -71,13 +88,19 @@ def plan_revocation(ctx: Context, tenant: str, title: str, serials: dict[str, fl
     now = trust.current(ctx, tenant, found)
     fresh = sorted(serials.keys() - now.revoked.keys())
     after = Trust(now.authority, now.renew_before, {**now.revoked, **serials})
-    first = [Action("revoke", "client", title, "it is to be absent", {"serials": fresh}, {})] if fresh else []
+    first = (
+        [Action("revoke", "client", title, "it is to be absent", {"serials": fresh}, {})]
+        if fresh
+        else []
+    )
     return Plan((*first, *(a for h in found if _runs(h, tenant) for a in plan_renewal(h, after))))
 
 
-def revoke(ctx: Context, tenant: str, title: str, serials: dict[str, float], timeout: float) -> Plan:
-    """Revoke certificates, and have every running host of the tenant refuse them. Hosts that are off learn of it when
-    they are started.
+def revoke(
+    ctx: Context, tenant: str, title: str, serials: dict[str, float], timeout: float
+) -> Plan:
+    """Revoke certificates, and have every running host of the tenant refuse them. Hosts that are
+    off learn of it when they are started.
 
     :raises StockyardError: when a host could not be told; it stays due, and the next run tells it.
     """
@@ -101,14 +124,25 @@ def described(ctx: Context, client: Client) -> list[dict[str, Any]]:
     revoked = ctx.pki(client.tenant).revoked(ctx.today())
     folder = str(client.folder(ctx))
     return [
-        {"name": client.name, "tenant": client.tenant, "directory": folder, "serial": serial, "not_after": end}
-        for serial, end in sorted(ctx.pki(client.tenant).issued(client.name).items(), key=lambda item: item[1])
+        {
+            "name": client.name,
+            "tenant": client.tenant,
+            "directory": folder,
+            "serial": serial,
+            "not_after": end,
+        }
+        for serial, end in sorted(
+            ctx.pki(client.tenant).issued(client.name).items(), key=lambda item: item[1]
+        )
         if serial not in revoked and end > ctx.clock.now()
-    ]  # fmt: skip
+    ]
 
 
-def serials_of(ctx: Context, client: Client, certificate: str = "", serial: str = "") -> dict[str, float]:
-    """What is revoked with a client: all that was issued to it here, what lies in its directory, and what is named.
+def serials_of(
+    ctx: Context, client: Client, certificate: str = "", serial: str = ""
+) -> dict[str, float]:
+    """What is revoked with a client: all that was issued to it here, what lies in its directory,
+    and what is named.
 
     :param certificate: PEM.
     :param serial: in hex.
@@ -127,21 +161,27 @@ def serials_of(ctx: Context, client: Client, certificate: str = "", serial: str 
 
 
 def _push(ctx: Context, tenant: str, deadline: Deadline) -> None:
-    """Tell every running host of a tenant that is behind, each held as its own convergence holds it."""
+    """Tell every running host of a tenant that is behind, each held as its own convergence holds
+    it.
+    """
     groups = {(bool(h.record.fleet), h.record.fleet or h.record.name) for h in _due(ctx, tenant)}
     errors = []
     for fleet, name in sorted(groups):
         try:
-            with ctx.provider.exclusive(ctx.lock_name("fleet" if fleet else "host", tenant, name), deadline):
+            with ctx.provider.exclusive(
+                ctx.lock_name("fleet" if fleet else "host", tenant, name), deadline
+            ):
                 mine = [h for h in _due(ctx, tenant) if (h.record.fleet or h.record.name) == name]
                 each(ctx, [_renewer(ctx, h, deadline) for h in mine])
         except StockyardError as error:
             errors.append(error)
     if errors:
         raise StockyardError(
-            "not every host was told what is revoked.", name=f"tenant {tenant}",
-            cause="; ".join(map(str, errors)), remedy="run again: the others are told, and these stay due",
-        ) from errors[0]  # fmt: skip
+            "not every host was told what is revoked.",
+            name=f"tenant {tenant}",
+            cause="; ".join(map(str, errors)),
+            remedy="run again: the others are told, and these stay due",
+        ) from errors[0]
 
 
 def _renewer(ctx: Context, host: Host, deadline: Deadline) -> Work:
@@ -153,7 +193,11 @@ def _due(ctx: Context, tenant: str) -> list[Host]:
 
 
 def _living(ctx: Context, tenant: str) -> list[Host]:
-    return [h for h in ctx.provider.observe(ctx.owner).hosts if h.record.tenant == tenant and h.record.identity]
+    return [
+        h
+        for h in ctx.provider.observe(ctx.owner).hosts
+        if h.record.tenant == tenant and h.record.identity
+    ]
 
 
 def _runs(host: Host, tenant: str) -> bool:
@@ -164,11 +208,14 @@ def _hex(serial: str) -> str:
     try:
         return f"{int(serial.replace(':', ''), 16):x}"
     except ValueError as error:
-        raise InvalidInput(f"{serial!a} is no serial number in hex.", remedy="write it as openssl shows it") from error
+        raise InvalidInput(
+            f"{serial!a} is no serial number in hex.", remedy="write it as openssl shows it"
+        ) from error
 
 
 def _no_authority(tenant: str) -> OperationRefused:
     return OperationRefused(
-        "its CA is not here: neither in pki_dir nor given.", name=f"tenant {tenant}",
+        "its CA is not here: neither in pki_dir nor given.",
+        name=f"tenant {tenant}",
         remedy="bring it back, or converge the yard first: hosts are admitted to a new one",
-    )  # fmt: skip
+    )

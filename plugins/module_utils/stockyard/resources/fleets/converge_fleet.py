@@ -32,8 +32,11 @@ from .rollout import Rollout, each
 LOCK_WAIT = 5.0
 
 
-def plan(ctx: Context, spec: FleetSpec, seen: Observation | None = None, generation: str | None = None) -> Plan:
-    """What :func:`converge` would do. Writes nothing, and works when the template does not exist yet.
+def plan(
+    ctx: Context, spec: FleetSpec, seen: Observation | None = None, generation: str | None = None
+) -> Plan:
+    """What :func:`converge` would do. Writes nothing, and works when the template does not exist
+    yet.
 
     :param generation: the one that its template will have, where that is not the one of now.
     :raises PoolQuotaExceeded: when its pool has not room for all of it.
@@ -41,16 +44,21 @@ def plan(ctx: Context, spec: FleetSpec, seen: Observation | None = None, generat
     seen = seen or ctx.provider.observe(ctx.owner)
     todo, refused = _planned(ctx, spec, seen, generation)
     _tell(refused)
-    host_lifecycle.check_starts(ctx, todo, (h for h in seen.hosts if h.record.tenant == spec.tenant))
+    host_lifecycle.check_starts(
+        ctx, todo, (h for h in seen.hosts if h.record.tenant == spec.tenant)
+    )
     if generation is None:
-        build_template.tell_missing(ctx, f"fleet {spec.name}", spec.tenant, spec.template, todo, seen)
+        build_template.tell_missing(
+            ctx, f"fleet {spec.name}", spec.tenant, spec.template, todo, seen
+        )
     return todo
 
 
 def _planned(
     ctx: Context, spec: FleetSpec, seen: Observation, generation: str | None = None
 ) -> tuple[Plan, PoolQuotaExceeded | None]:
-    """What is to be done, as far as there is room for it; and what says that there is not room for all.
+    """What is to be done, as far as there is room for it; and what says that there is not room for
+    all.
 
     :raises PoolQuotaExceeded: when there is not, and nothing is to be done then.
     """
@@ -67,7 +75,9 @@ def _planned(
     room = pool_lifecycle.beside(seen, spec.tenant, spec.host, template)
     todo = plan_fleet(spec, generation, seen.hosts, taken, wanted, silent, ctx.clock.now(), room)
     todo = unlocking(todo, locked)
-    todo = synchronizing(todo, {h.record.name: skewed[h.record.uuid] for h in mine if h.record.uuid in skewed})
+    todo = synchronizing(
+        todo, {h.record.name: skewed[h.record.uuid] for h in mine if h.record.uuid in skewed}
+    )
     fitted = pool_lifecycle.fit(seen, spec.tenant, spec.host, template, todo, mine)
     refused = _refusal(spec, fitted) if fitted.rejected else None
     if spec.on_full == "refuse":
@@ -78,7 +88,11 @@ def _planned(
 
 
 def _refusal(spec: FleetSpec, fitted: AdmittedPlan) -> PoolQuotaExceeded:
-    rest = "Nothing is changed." if spec.on_full == "refuse" else "All else is as declared, or will be."
+    rest = (
+        "Nothing is changed."
+        if spec.on_full == "refuse"
+        else "All else is as declared, or will be."
+    )
     return pool_lifecycle.refusal(f"fleet {spec.name}", fitted, rest)
 
 
@@ -92,7 +106,8 @@ def converge(ctx: Context, spec: FleetSpec, timeout: float) -> Plan:
 
     :param timeout: seconds for everything.
     :raises Busy: when another controller is at work on it.
-    :raises PoolQuotaExceeded: when its pool has not room for all of it, before or after the rest is made (``on_full``).
+    :raises PoolQuotaExceeded: when its pool has not room for all of it, before or after the rest is
+        made (``on_full``).
     """
     deadline = ctx.deadline(timeout)
     with _held(ctx, spec.tenant, spec.name, deadline):
@@ -120,7 +135,8 @@ def plan_removal(ctx: Context, tenant: str, name: str, reason: str = ABSENT) -> 
 def remove(ctx: Context, tenant: str, name: str, timeout: float, reason: str = ABSENT) -> Plan:
     """Take the hosts of a fleet away.
 
-    :param reason: where it is not that the fleet is to be absent, leased hosts stay until their leases end.
+    :param reason: where it is not that the fleet is to be absent, leased hosts stay until their
+        leases end.
     """
     deadline = ctx.deadline(timeout)
     with _held(ctx, tenant, name, deadline):
@@ -131,13 +147,19 @@ def remove(ctx: Context, tenant: str, name: str, timeout: float, reason: str = A
 
 
 def going(found: Iterable[Host], reason: str, now: float) -> list[Host]:
-    """Those hosts of a fleet which go for this reason. Who has one loses it only to somebody who says so."""
+    """Those hosts of a fleet which go for this reason. Who has one loses it only to somebody who
+    says so.
+    """
     return [h for h in found if reason == ABSENT or not lease_policy.is_held(h.record, now)]
 
 
 def members(ctx: Context, tenant: str, name: str) -> list[Host]:
     """The hosts of a fleet, half-made ones included."""
-    return [h for h in ctx.provider.observe(ctx.owner).hosts if (h.record.tenant, h.record.fleet) == (tenant, name)]
+    return [
+        h
+        for h in ctx.provider.observe(ctx.owner).hosts
+        if (h.record.tenant, h.record.fleet) == (tenant, name)
+    ]
 
 
 def _held(ctx: Context, tenant: str, name: str, deadline: Deadline) -> AbstractContextManager[None]:

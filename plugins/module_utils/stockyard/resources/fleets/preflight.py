@@ -19,13 +19,20 @@ TOUCHED = ("create", "replace", "destroy")
 
 
 def admit(
-    ctx: Context, tenant: str, spec: HostSpec, todo: Plan, seen: Observation, template: Template | None = None
+    ctx: Context,
+    tenant: str,
+    spec: HostSpec,
+    todo: Plan,
+    seen: Observation,
+    template: Template | None = None,
 ) -> None:
-    """Refuse a plan with hosts that cannot be created, before an old host is deleted for the sake of one.
+    """Refuse a plan with hosts that cannot be created, before an old host is deleted for the sake
+    of one.
 
     :raises Unsupported: if the hypervisor cannot do what is declared.
     :raises Conflict: if a name, an address or a port belongs to a machine that stays.
-    :raises StockyardError: if the provider refuses them, see :meth:`..core.provider.Provider.check_host`.
+    :raises StockyardError: if the provider refuses them, see
+        :meth:`..core.provider.Provider.check_host`.
     """
     made = [a.name for a in todo.actions if a.verb in ("create", "replace")]
     if not made:
@@ -35,7 +42,8 @@ def admit(
     _check_names(ctx, tenant, made, seen)
     if template:
         check(spec, frozen(template.record), most(ctx, template.record), f"host {made[0]}")
-    # A new host's own address is nobody else's, whatever it will be: only a port at every address is in its way.
+    # A new host's own address is nobody else's, whatever it will be: only a port at every address
+    # is in its way.
     wanted = frozenset((spec.bind, port) for port in (() if spec.network else spec.ports))
     for record in (h.record for h in seen.hosts):
         if (record.tenant, record.name) in goes:
@@ -43,9 +51,11 @@ def admit(
         found = clash(wanted, record.published)
         if found:
             raise Conflict(
-                f"port {found[1]} cannot be published on {found[0] or 'its own address'}.", name=f"host {made[0]}",
-                cause=f"{record.title} publishes it", remedy="choose another port or another address (bind)",
-            )  # fmt: skip
+                f"port {found[1]} cannot be published on {found[0] or 'its own address'}.",
+                name=f"host {made[0]}",
+                cause=f"{record.title} publishes it",
+                remedy="choose another port or another address (bind)",
+            )
     try:
         egress.check(ctx, spec)
         ctx.provider.check_host(spec, template.record if template else None, going, len(made))
@@ -61,7 +71,8 @@ def _check_names(ctx: Context, tenant: str, made: list[str], seen: Observation) 
         domain = host_domain(ctx.owner, tenant, name)
         if domain in seen.names - own:
             raise Conflict(
-                "a machine of this name exists.", name=f"host {name}",
+                "a machine of this name exists.",
+                name=f"host {name}",
                 cause=f"the machine {domain} has no record of a host of this yard",
                 remedy="choose another name, or remove that machine",
-            )  # fmt: skip
+            )

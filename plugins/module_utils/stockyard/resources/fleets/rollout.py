@@ -20,7 +20,10 @@ from ..hosts import host_lifecycle, reservation
 from ..hosts.drain import drain
 
 Work = Callable[[], object]
-KEPT = "the host and its disk are kept: run again, or replace the host if its guest is broken (host, state: replaced)"
+KEPT = (
+    "the host and its disk are kept: run again, or replace the host if its guest is broken "
+    "(host, state: replaced)"
+)
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,9 @@ class Rollout:
     def apply(self, todo: Plan, found: Iterable[Host]) -> None:
         """Do all of a plan, or as much of it as goes well."""
         there = {
-            h.record.name: h for h in found if (h.record.tenant, h.record.fleet) == (self.spec.tenant, self.spec.name)
+            h.record.name: h
+            for h in found
+            if (h.record.tenant, h.record.fleet) == (self.spec.tenant, self.spec.name)
         }
         waves = todo.waves()
         for number, wave in enumerate(waves):
@@ -57,7 +62,9 @@ class Rollout:
         each(self.ctx, [self._farewell(there.pop(a.name)) for a in wave if a.verb == "destroy"])
         rest: dict[str, list[Action]] = {}
         for action in wave:
-            if action.verb != "destroy" and not (action.verb == "create" and action.name in self.kept):
+            if action.verb != "destroy" and not (
+                action.verb == "create" and action.name in self.kept
+            ):
                 rest.setdefault(action.name, []).append(action)
         # What others are to be taken away for has to serve first, whether the caller waits or not.
         ctx = self.ctx if last else replace(self.ctx, wait=True)
@@ -79,11 +86,14 @@ class Rollout:
         return do
 
     def _mend(self, ctx: Context, record: HostRecord, verb: str) -> HostRecord:
-        """Do to a host what a plan's verb says. The only failure to start that replaces it is that of a guest which is
-        proven to be lost: a taken port or a lost connection is no fault of the host.
+        """Do to a host what a plan's verb says. The only failure to start that replaces it is that
+        of a guest which is proven to be lost: a taken port or a lost connection is no fault of the
+        host.
         """
         try:
-            return host_lifecycle.update_in_place(ctx, record, verb, self.spec.labels, self.spec.host, self.deadline)
+            return host_lifecycle.update_in_place(
+                ctx, record, verb, self.spec.labels, self.spec.host, self.deadline
+            )
         except GuestBroken as error:
             if verb != "start" or record.lease or self.template is None or self.deadline.passed():
                 raise
@@ -105,7 +115,9 @@ class Rollout:
         return host_lifecycle.create_host(ctx, order, self.template, self.deadline)
 
     def _farewell(self, host: Host) -> Callable[[], bool]:
-        """Work that takes a host away, and says whether it is gone: not when somebody leased it meanwhile."""
+        """Work that takes a host away, and says whether it is gone: not when somebody leased it
+        meanwhile.
+        """
 
         def leave() -> None:
             host_lifecycle.destroy(self.ctx, drain(self.ctx, host, self.spec.update, self.deadline))
@@ -119,19 +131,23 @@ class Rollout:
         return gone
 
     def _stopped(self, error: StockyardError, later: int) -> None:
-        self.ctx.progress(f"fleet {self.spec.name}: the rollout stops, {later} actions are not taken")
-        stays = (
-            f"{later} actions were not taken: hosts that they were for are as they were; run again when it is mended"
+        self.ctx.progress(
+            f"fleet {self.spec.name}: the rollout stops, {later} actions are not taken"
         )
+        stays = f"{later} actions were not taken, their hosts did not change; run again"
         error.remedy = "; ".join(part for part in (error.remedy, stays) if part)
 
 
 def each(ctx: Context, work: list[Work]) -> None:
-    """Do all of it, as many at once as the hypervisor serves well; then raise what went wrong, all of it."""
+    """Do all of it, as many at once as the hypervisor serves well; then raise what went wrong, all
+    of it.
+    """
     with ThreadPoolExecutor(max_workers=max(1, ctx.provider.capabilities.parallel)) as pool:
         futures = [pool.submit(one) for one in work]
     errors = [e for e in (f.exception() for f in futures) if e is not None]
     if len(errors) == 1:
         raise errors[0]
     if errors:
-        raise StockyardError(f"{len(errors)} of {len(work)} hosts failed.", cause="; ".join(str(e) for e in errors))
+        raise StockyardError(
+            f"{len(errors)} of {len(work)} hosts failed.", cause="; ".join(str(e) for e in errors)
+        )

@@ -31,9 +31,13 @@ def plan(ctx: Context, spec: SingleSpec, state: str) -> Plan:
     choice("state", state, HOST_STATES)
     seen = ctx.provider.observe(ctx.owner)
     todo = _planned(ctx, spec, state, seen)
-    host_lifecycle.check_starts(ctx, todo, (h for h in seen.hosts if h.record.tenant == spec.tenant))
+    host_lifecycle.check_starts(
+        ctx, todo, (h for h in seen.hosts if h.record.tenant == spec.tenant)
+    )
     if spec.template:
-        build_template.tell_missing(ctx, f"host {spec.name}", spec.tenant, spec.template, todo, seen)
+        build_template.tell_missing(
+            ctx, f"host {spec.name}", spec.tenant, spec.template, todo, seen
+        )
     return todo
 
 
@@ -64,7 +68,9 @@ def _planned(ctx: Context, spec: SingleSpec, state: str, seen: Observation) -> P
     template = _template(seen, spec, host)
     _refuse_nonsense(spec, state, host)
     wanted = trust.current(ctx, spec.tenant, seen.hosts) if state != "absent" else None
-    todo = plan_host(spec, state, template.record.generation if template else UNKNOWN_GENERATION, host, wanted)
+    todo = plan_host(
+        spec, state, template.record.generation if template else UNKNOWN_GENERATION, host, wanted
+    )
     if host and state != "absent":
         answers = guest_status.statuses(ctx, [host])
         todo = unlocking(todo, encryption.locked([host], answers))
@@ -75,29 +81,40 @@ def _planned(ctx: Context, spec: SingleSpec, state: str, seen: Observation) -> P
     if fitted.rejected:
         raise pool_lifecycle.refusal(f"host {spec.name}", fitted, "Nothing is changed.")
     admit(ctx, spec.tenant, wish, todo, seen, template)
-    declared.validate_plan(ctx, spec.tenant, template.record.name if template else "", wish, todo, seen)
+    declared.validate_plan(
+        ctx, spec.tenant, template.record.name if template else "", wish, todo, seen
+    )
     return todo
 
 
 def _refuse_nonsense(spec: SingleSpec, state: str, host: Host | None) -> None:
     if host is None and state == "restarted" and not spec.template:
         raise NotFound(
-            "there is no such host to restart.", name=f"host {spec.name}", remedy="name a template to make it"
+            "there is no such host to restart.",
+            name=f"host {spec.name}",
+            remedy="name a template to make it",
         )
     if host is not None and host.record.fleet and state == "present":
         raise OperationRefused(
-            f"it belongs to fleet {host.record.fleet}.", name=host.record.title,
+            f"it belongs to fleet {host.record.fleet}.",
+            name=host.record.title,
             remedy="change the fleet's declaration, or use restarted, replaced or absent",
-        )  # fmt: skip
+        )
     if state != "absent" and not (host or spec.template):
-        raise NotFound("there is no such host.", name=f"host {spec.name}", remedy="name a template to make it")
+        raise NotFound(
+            "there is no such host.", name=f"host {spec.name}", remedy="name a template to make it"
+        )
 
 
-def _apply(ctx: Context, spec: SingleSpec, state: str, todo: Plan, host: Host | None, deadline: Deadline) -> None:
+def _apply(
+    ctx: Context, spec: SingleSpec, state: str, todo: Plan, host: Host | None, deadline: Deadline
+) -> None:
     record = host.record if host else None
     for action in todo.actions:
         if record and action.verb in host_lifecycle.IN_PLACE:
-            record = host_lifecycle.update_in_place(ctx, record, action.verb, spec.labels, spec.host, deadline)
+            record = host_lifecycle.update_in_place(
+                ctx, record, action.verb, spec.labels, spec.host, deadline
+            )
         elif record and action.verb == "destroy":
             host_lifecycle.destroy(ctx, record)
         else:
@@ -107,7 +124,8 @@ def _apply(ctx: Context, spec: SingleSpec, state: str, todo: Plan, host: Host | 
 def _make(ctx: Context, spec: SingleSpec, state: str, old: Host | None, deadline: Deadline) -> None:
     """Create a host, in the place of an old one if there is one.
 
-    A member of a fleet stays what its fleet made it, and so does a host that is only named: nothing was declared of it.
+    A member of a fleet stays what its fleet made it, and so does a host that is only named: nothing
+    was declared of it.
     """
     name = spec.template or (old.record.template if old else "")
     template = build_template.need(spec.tenant, name, ctx.provider.observe(ctx.owner))
@@ -123,7 +141,10 @@ def _order(spec: SingleSpec, state: str, old: Host | None) -> reservation.HostRe
 
 
 def _find(seen: Observation, spec: SingleSpec) -> Host | None:
-    return next((h for h in seen.hosts if (h.record.tenant, h.record.name) == (spec.tenant, spec.name)), None)
+    return next(
+        (h for h in seen.hosts if (h.record.tenant, h.record.name) == (spec.tenant, spec.name)),
+        None,
+    )
 
 
 def _template(seen: Observation, spec: SingleSpec, host: Host | None) -> Template | None:
@@ -131,7 +152,11 @@ def _template(seen: Observation, spec: SingleSpec, host: Host | None) -> Templat
     return newest(generations(spec.tenant, name, seen.templates))
 
 
-def _held(ctx: Context, spec: SingleSpec, host: Host | None, deadline: Deadline) -> AbstractContextManager[None]:
+def _held(
+    ctx: Context, spec: SingleSpec, host: Host | None, deadline: Deadline
+) -> AbstractContextManager[None]:
     """A member is held with its fleet."""
     kind, name = ("fleet", host.record.fleet) if host and host.record.fleet else ("host", spec.name)
-    return ctx.provider.exclusive(ctx.lock_name(kind, spec.tenant, name), deadline.within(LOCK_WAIT))
+    return ctx.provider.exclusive(
+        ctx.lock_name(kind, spec.tenant, name), deadline.within(LOCK_WAIT)
+    )

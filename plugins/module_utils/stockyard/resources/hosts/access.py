@@ -17,7 +17,9 @@ from ..context import Context
 
 
 def sync_known_hosts(ctx: Context, tenant: str) -> None:
-    """Pin the SSH host keys of a tenant's hosts, as they are on record now; renew the client certificate when due."""
+    """Pin the SSH host keys of a tenant's hosts, as they are on record now; renew the client
+    certificate when due.
+    """
     hosts = [h.record for h in ctx.provider.observe(ctx.owner).hosts if h.record.tenant == tenant]
     ctx.pki(tenant).pin([r.known_host for r in hosts if r.identity])
     if hosts and ctx.pki(tenant).found():
@@ -69,7 +71,9 @@ def describe_host(
         "docker": {
             "endpoint": endpoint,
             "environment": environment,
-            "export": " ".join(["export", *(f"{k}={shlex.quote(v)}" for k, v in environment.items())]),
+            "export": " ".join(
+                ["export", *(f"{k}={shlex.quote(v)}" for k, v in environment.items())]
+            ),
             "context": context_command(record.name, endpoint, certificates),
         },
         **ctx.provider.facts(record),
@@ -87,20 +91,31 @@ def shared_with_template(record: HostRecord) -> list[str]:
     """What a host has in common with its template, and so with every other fork of it."""
     frozen = ["boot_id", "dmi_uuid", "kaslr"] if record.mode == "instant" else []
     # Docker keeps it with its data: where that is a volume's, it is the volume's.
-    own = record.spec.engine_identity == "unique" or any(use.path == DOCKER_ROOT for use in record.spec.volumes)
+    own = record.spec.engine_identity == "unique" or any(
+        use.path == DOCKER_ROOT for use in record.spec.volumes
+    )
     return frozen + ([] if own else ["docker_engine_id"])
 
 
 def ssh_command(record: HostRecord, known_hosts: str, private_key: str) -> str:
     """The line that logs in, with the pinned key and no other."""
-    options = ["-o", "StrictHostKeyChecking=yes", "-o", f"UserKnownHostsFile={_ssh_path(known_hosts)}"]
+    options = [
+        "-o",
+        "StrictHostKeyChecking=yes",
+        "-o",
+        f"UserKnownHostsFile={_ssh_path(known_hosts)}",
+    ]
     if private_key:
         options += ["-o", "IdentitiesOnly=yes", "-i", private_key]
-    return shlex.join(["ssh", "-p", str(record.ssh_port), *options, "--", f"{record.ssh_user}@{record.address}"])
+    return shlex.join(
+        ["ssh", "-p", str(record.ssh_port), *options, "--", f"{record.ssh_user}@{record.address}"]
+    )
 
 
 def _ssh_path(path: str) -> str:
-    """A path as an option of ssh_config(5) wants it: blanks inside quotes, and a percent sign doubled."""
+    """A path as an option of ssh_config(5) wants it: blanks inside quotes, and a percent sign
+    doubled.
+    """
     found = path.replace("%", "%%")
     if not any(char.isspace() or char in "\"\\'#" for char in found):
         return found
@@ -110,7 +125,9 @@ def _ssh_path(path: str) -> str:
 def context_command(name: str, endpoint: str, certificates: str) -> str:
     """The line that makes a context for Docker's own client."""
     files = {"ca": "ca.pem", "cert": "cert.pem", "key": "key.pem"}
-    options = ",".join([f"host={endpoint}", *(_field(f"{k}={certificates}/{v}") for k, v in files.items())])
+    options = ",".join(
+        [f"host={endpoint}", *(_field(f"{k}={certificates}/{v}") for k, v in files.items())]
+    )
     return shlex.join(["docker", "context", "create", name, "--docker", options])
 
 
@@ -137,7 +154,11 @@ def describe_fleet(
     reasons = {h.record.uuid: [*drift.get(h.record.uuid, ())] for h in members}
     for uuid in reasons.keys() & clocks.keys():
         reasons[uuid].append(clocks[uuid])
-    lacks = {} if behind is None else {"behind": {h.record.name: behind[h.record.uuid] for h in members}}
+    lacks = (
+        {}
+        if behind is None
+        else {"behind": {h.record.name: behind[h.record.uuid] for h in members}}
+    )
     newest = max((h.record for h in members), key=lambda r: r.created)
     return {
         "name": newest.fleet,

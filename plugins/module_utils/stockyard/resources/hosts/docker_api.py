@@ -17,7 +17,8 @@ from ...model.host import DOCKER_PORT, HostRecord
 from ...web import Bounds, Connection
 
 RETRY = 0.02
-# How long one attempt may take: a lost first packet costs little, and a slow guest gets its time in the end.
+# How long one attempt may take: a lost first packet costs little, and a slow guest gets its time in
+# the end.
 FIRST_ATTEMPT = 0.7
 LONGEST_ATTEMPT = 10.0
 LONGEST_ANSWER = 1 << 24
@@ -41,9 +42,12 @@ def wait_for_docker(
         if look.passed():
             if cause := failures():
                 raise GuestError(
-                    "Docker does not start in the host.", name=record.title, cause=cause,
-                    remedy="correct the settings that the cause names, then replace the host or restart the unit in it",
-                )  # fmt: skip
+                    "Docker does not start in the host.",
+                    name=record.title,
+                    cause=cause,
+                    remedy="correct the settings that the cause names, then replace the host or "
+                    "restart the unit in it",
+                )
             look = deadline.within(LOOK)
         try:
             ping(record.address, context, min(patience, max(deadline.left(), 0.1)))
@@ -61,9 +65,12 @@ def wait_for_docker(
 
 def _silent(record: HostRecord, deadline: Deadline, cause: str) -> DeadlineExceeded:
     return DeadlineExceeded(
-        f"Docker did not answer over TLS at {record.address}:{DOCKER_PORT} within {deadline.seconds:g} s.",
-        name=record.title, cause=cause, remedy="read the host's console log",
-    )  # fmt: skip
+        f"Docker did not answer over TLS at {record.address}:{DOCKER_PORT} within "
+        f"{deadline.seconds:g} s.",
+        name=record.title,
+        cause=cause,
+        remedy="read the host's console log",
+    )
 
 
 def tls(client: Path) -> ssl.SSLContext:
@@ -88,7 +95,9 @@ def running(address: str, context: ssl.SSLContext, timeout: float) -> list[str]:
     """
     answer = _get(address, "/containers/json", context, timeout)
     try:
-        listed = untrusted.items(untrusted.parse(answer, longest=LONGEST_ANSWER), "the list of containers")
+        listed = untrusted.items(
+            untrusted.parse(answer, longest=LONGEST_ANSWER), "the list of containers"
+        )
         return [_container_name(container) for container in listed]
     except untrusted.MalformedData as error:
         raise ConnectionError(f"the list of containers makes no sense: {error}") from error

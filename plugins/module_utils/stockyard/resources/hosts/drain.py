@@ -1,7 +1,9 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Letting a host go in peace: it gets no new work, the user's command is run, and its containers are waited for."""
+"""Letting a host go in peace: it gets no new work, the user's command is run, and its containers
+are waited for.
+"""
 
 from __future__ import annotations
 
@@ -21,13 +23,15 @@ from . import access
 from .docker_api import LONGEST_ATTEMPT, running, tls
 
 POLL = 1.0
-# A whole exchange over TLS with a busy guest: less would name no containers at the end of the grace period.
+# A whole exchange over TLS with a busy guest: less would name no containers at the end of the grace
+# period.
 SHORTEST_ATTEMPT = 1.0
 
 
 @host_work
 def drain(ctx: Context, host: Host, update: UpdateSpec, deadline: Deadline) -> HostRecord:
-    """Prepare a whole host for its end; returns its record. Where that fails it is as ready as it was.
+    """Prepare a whole host for its end; returns its record. Where that fails it is as ready as it
+    was.
 
     :raises Conflict: when somebody took the host meanwhile.
     :raises Refused: when the user's command says that it is not to go.
@@ -56,33 +60,53 @@ def run_hook(ctx: Context, record: HostRecord, hook: Sequence[str], deadline: De
     """
     try:
         done = subprocess.run(
-            list(hook), env={**os.environ, **environment(ctx, record)}, timeout=max(deadline.left(), 1.0), check=False,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        )  # fmt: skip
+            list(hook),
+            env={**os.environ, **environment(ctx, record)},
+            timeout=max(deadline.left(), 1.0),
+            check=False,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
     except subprocess.TimeoutExpired as error:
-        raise DeadlineExceeded("the hook did not end in time: the host stays.", name=record.title) from error
+        raise DeadlineExceeded(
+            "the hook did not end in time: the host stays.", name=record.title
+        ) from error
     except (OSError, ValueError) as error:
         raise OperationRefused(
-            "the hook cannot be run: the host stays.", name=record.title, cause=str(error),
+            "the hook cannot be run: the host stays.",
+            name=record.title,
+            cause=str(error),
             remedy="give the hook as a list: a program that the controller has, and its arguments",
-        ) from error  # fmt: skip
+        ) from error
     if done.returncode:
         said = done.stdout.decode(errors="replace").strip()[-500:]
         raise OperationRefused(
-            f"the hook ended with {done.returncode}: the host stays.", name=record.title, cause=said,
+            f"the hook ended with {done.returncode}: the host stays.",
+            name=record.title,
+            cause=said,
             remedy="mend what the hook complains of, then run again",
-        )  # fmt: skip
+        )
     ctx.progress(f"{record.title}: the hook has run")
 
 
 def environment(ctx: Context, record: HostRecord) -> dict[str, str]:
     """What the user's command is told of a host, and what Docker's own client needs to reach it."""
     facts = {
-        "owner": record.owner, "tenant": record.tenant, "fleet": record.fleet, "host": record.name,
-        "uuid": record.uuid, "address": record.address, "ssh_user": record.ssh_user, "ssh_port": str(record.ssh_port),
-        "known_hosts": str(ctx.pki(record.tenant).known_hosts), "ssh_key": str(ctx.pki(record.tenant).ssh_key),
-    }  # fmt: skip
-    return {f"STOCKYARD_{key.upper()}": value for key, value in facts.items()} | access.docker_environment(ctx, record)
+        "owner": record.owner,
+        "tenant": record.tenant,
+        "fleet": record.fleet,
+        "host": record.name,
+        "uuid": record.uuid,
+        "address": record.address,
+        "ssh_user": record.ssh_user,
+        "ssh_port": str(record.ssh_port),
+        "known_hosts": str(ctx.pki(record.tenant).known_hosts),
+        "ssh_key": str(ctx.pki(record.tenant).ssh_key),
+    }
+    return {
+        f"STOCKYARD_{key.upper()}": value for key, value in facts.items()
+    } | access.docker_environment(ctx, record)
 
 
 def _wait_for_containers(ctx: Context, record: HostRecord, grace: Deadline) -> None:
@@ -90,13 +114,17 @@ def _wait_for_containers(ctx: Context, record: HostRecord, grace: Deadline) -> N
     context, told = tls(ctx.pki(record.tenant).client(ctx.today())), False
     while True:
         try:
-            names = running(record.address, context, min(LONGEST_ATTEMPT, max(grace.left(), SHORTEST_ATTEMPT)))
+            names = running(
+                record.address, context, min(LONGEST_ATTEMPT, max(grace.left(), SHORTEST_ATTEMPT))
+            )
         except (OSError, http.client.HTTPException) as error:
             names = [f"? ({error})"]
         if not names:
             return
         if not told:
-            ctx.progress(f"{record.title}: waits up to {grace.left():.0f} s for {', '.join(names[:5])}")
+            ctx.progress(
+                f"{record.title}: waits up to {grace.left():.0f} s for {', '.join(names[:5])}"
+            )
             told = True
         if grace.passed():
             ctx.progress(f"{record.title}: not waited for any longer: {', '.join(names[:5])}")

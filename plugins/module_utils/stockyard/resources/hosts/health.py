@@ -1,10 +1,11 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether hosts that run are of use: Docker in them is asked, side by side, and given time before it is judged.
+"""Whether hosts that run are of use: Docker in them is asked, side by side, and given time before
+it is judged.
 
-A TLS front that is full, or out of reach, is not a dead Docker: before a host counts as unhealthy, its agent is asked
-over a channel that needs no network.
+A TLS front that is full, or out of reach, is not a dead Docker: before a host counts as unhealthy,
+its agent is asked over a channel that needs no network.
 """
 
 from __future__ import annotations
@@ -24,16 +25,19 @@ from .docker_api import RETRY, ping, tls
 PATIENCE = 20.0
 ATTEMPT = 5.0
 AT_ONCE = 16
-# Seconds for all hosts together: those whose turn comes later are not judged, so that many silent hosts hold no run up.
+# Seconds for all hosts together: those whose turn comes later are not judged, so that many silent
+# hosts hold no run up.
 ALL = 60.0
 # Seconds for the guest's agent, which gives dockerd ten.
 AGENT = 15.0
 
 
 def unhealthy(ctx: Context, tenant: str, hosts: Iterable[Host]) -> dict[str, str]:
-    """Those of a tenant's hosts that run and whose Docker does not answer, by name, each with the reason.
+    """Those of a tenant's hosts that run and whose Docker does not answer, by name, each with the
+    reason.
 
-    A host that has to be admitted anew is not judged, and nor is one that refuses who asks: it is alive.
+    A host that has to be admitted anew is not judged, and nor is one that refuses who asks: it is
+    alive.
     """
     hosts = [h for h in hosts if h.serving]
     if not ctx.provider.capabilities.endpoints or not hosts:
@@ -47,7 +51,9 @@ def unhealthy(ctx: Context, tenant: str, hosts: Iterable[Host]) -> dict[str, str
     asked = [h.record for h in hosts if not current.reasons(h.record.identity)]
     turn = ctx.deadline(ALL)
     with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
-        answers = list(pool.map(lambda record: "" if turn.passed() else _problem(ctx, record, context), asked))
+        answers = list(
+            pool.map(lambda record: "" if turn.passed() else _problem(ctx, record, context), asked)
+        )
     return {record.name: problem for record, problem in zip(asked, answers, strict=True) if problem}
 
 
@@ -57,7 +63,12 @@ def _problem(ctx: Context, record: HostRecord, context: ssl.SSLContext) -> str:
         try:
             ping(record.address, context, ATTEMPT)
             return ""
-        except (ssl.SSLEOFError, ssl.SSLZeroReturnError, TimeoutError, http.client.HTTPException) as error:
+        except (
+            ssl.SSLEOFError,
+            ssl.SSLZeroReturnError,
+            TimeoutError,
+            http.client.HTTPException,
+        ) as error:
             problem = str(error) or type(error).__name__
         except ssl.SSLError:
             return ""
@@ -69,14 +80,17 @@ def _problem(ctx: Context, record: HostRecord, context: ssl.SSLContext) -> str:
     if not _answers_inside(ctx, record):
         return f"Docker does not answer ({problem})"
     ctx.progress(
-        f"{record.title}: Docker answers inside the host, but not over TLS ({problem}). The host is kept. Close"
+        f"{record.title}: Docker answers inside the host, but not over TLS ({problem}). The host "
+        f"is kept. Close"
         " connections to it, or read the journal of stockyard-tls.service in it."
     )
     return ""
 
 
 def _answers_inside(ctx: Context, record: HostRecord) -> bool:
-    """Return whether the guest's agent says that dockerd answers. An agent that says nothing is no proof of it."""
+    """Return whether the guest's agent says that dockerd answers. An agent that says nothing is no
+    proof of it.
+    """
     deadline = ctx.deadline(AGENT)
     try:
         channel = ctx.provider.channel(record, deadline)

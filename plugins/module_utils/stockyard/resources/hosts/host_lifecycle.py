@@ -34,7 +34,9 @@ IN_PLACE = ("start", "restart", "resize", "renew", "relabel", "unlock", "synchro
 
 
 @host_work
-def create_host(ctx: Context, order: HostRequest, template: Template, deadline: Deadline) -> HostRecord:
+def create_host(
+    ctx: Context, order: HostRequest, template: Template, deadline: Deadline
+) -> HostRecord:
     """Make a host and wait until Docker answers in it.
 
     Whatever goes wrong, the half-made host is taken away again before the error is raised.
@@ -48,7 +50,9 @@ def create_host(ctx: Context, order: HostRequest, template: Template, deadline: 
         raise
 
 
-def _bring_up(ctx: Context, record: HostRecord, template: TemplateRecord, deadline: Deadline) -> HostRecord:
+def _bring_up(
+    ctx: Context, record: HostRecord, template: TemplateRecord, deadline: Deadline
+) -> HostRecord:
     start = ctx.clock.monotonic()
 
     def told(stage: str) -> None:
@@ -75,10 +79,14 @@ def _bring_up(ctx: Context, record: HostRecord, template: TemplateRecord, deadli
     if egress.ensure(ctx, replace(record, identity=identity), deadline):
         told("its way to the proxy is open")
     told("ready")
-    return ctx.provider.claim(record, phase="ready", mode=mode, mode_reason=reason, identity=identity)
+    return ctx.provider.claim(
+        record, phase="ready", mode=mode, mode_reason=reason, identity=identity
+    )
 
 
-def _fork(ctx: Context, record: HostRecord, template: TemplateRecord, deadline: Deadline) -> tuple[str, str]:
+def _fork(
+    ctx: Context, record: HostRecord, template: TemplateRecord, deadline: Deadline
+) -> tuple[str, str]:
     """Fork in the mode that was asked for, or the next best one; say which and why."""
     reason = ""
     for mode in MODES[MODES.index(record.spec.fork_mode) :]:
@@ -93,16 +101,24 @@ def _fork(ctx: Context, record: HostRecord, template: TemplateRecord, deadline: 
     raise Unsupported("no fork mode is possible.", name=record.title, cause=reason)
 
 
-def _wait_until_reachable(ctx: Context, record: HostRecord, deadline: Deadline, channel: Channel | None = None) -> bool:
+def _wait_until_reachable(
+    ctx: Context, record: HostRecord, deadline: Deadline, channel: Channel | None = None
+) -> bool:
     """Wait until Docker answers at the address that users are told.
 
     :param channel: the line to the guest's agent, if one is open: there is one at a time.
-    :return: whether that was waited for: not when the caller does not want it, nor where no host answers at all.
+    :return: whether that was waited for: not when the caller does not want it, nor where no host
+        answers at all.
     """
     wanted = ctx.wait and ctx.provider.capabilities.endpoints
     if wanted:
         client = ctx.pki(record.tenant).client(ctx.today())
-        wait_for_docker(record, client, deadline, lambda: _failures(ctx, record, deadline.within(ASKING), channel))
+        wait_for_docker(
+            record,
+            client,
+            deadline,
+            lambda: _failures(ctx, record, deadline.within(ASKING), channel),
+        )
     return wanted
 
 
@@ -132,7 +148,8 @@ def check_starts(ctx: Context, todo: Plan, hosts: Iterable[Host]) -> None:
 def start(ctx: Context, record: HostRecord, deadline: Deadline) -> HostRecord:
     """Boot a host that is off and wait until it is itself again and Docker answers.
 
-    What it is to trust by now, and a certificate that is due, it gets before its network link comes up.
+    What it is to trust by now, and a certificate that is due, it gets before its network link comes
+    up.
     """
     begin = ctx.clock.monotonic()
     attachment.check_keys(ctx, record)
@@ -145,21 +162,30 @@ def start(ctx: Context, record: HostRecord, deadline: Deadline) -> HostRecord:
     ctx.provider.set_link(record, True)
     reached = _wait_until_reachable(ctx, record, deadline)
     egress.ensure(ctx, record, deadline)
-    ctx.progress(f"{record.title}: booted{', Docker answers' * reached} ({ctx.clock.monotonic() - begin:.1f} s)")
+    ctx.progress(
+        f"{record.title}: booted{', Docker answers' * reached} "
+        f"({ctx.clock.monotonic() - begin:.1f} s)"
+    )
     return record
 
 
 @host_work
 def renew(ctx: Context, record: HostRecord, deadline: Deadline) -> HostRecord:
-    """Admit a running host anew where that is due, and wait until Docker answers to the operator."""
+    """Admit a running host anew where that is due, and wait until Docker answers to the
+    operator.
+    """
     renewed = _renewed(ctx, record, deadline)
     if renewed is not record:
         _wait_until_reachable(ctx, renewed, deadline)
     return renewed
 
 
-def _renewed(ctx: Context, record: HostRecord, deadline: Deadline, *, booted: bool = False) -> HostRecord:
-    """Make sure that a guest is this host, give it its volumes after a boot, and admit it anew where that is due."""
+def _renewed(
+    ctx: Context, record: HostRecord, deadline: Deadline, *, booted: bool = False
+) -> HostRecord:
+    """Make sure that a guest is this host, give it its volumes after a boot, and admit it anew
+    where that is due.
+    """
     channel = ctx.provider.channel(record, deadline)
     try:
         status = check(ctx, record, channel, deadline)
@@ -172,9 +198,10 @@ def _renewed(ctx: Context, record: HostRecord, deadline: Deadline, *, booted: bo
             return record
         if status.agent < RENEWABLE:
             raise Unsupported(
-                f"it is due ({'; '.join(why)}), and its agent is too old for it.", name=record.title,
+                f"it is due ({'; '.join(why)}), and its agent is too old for it.",
+                name=record.title,
                 remedy="rebuild its template and replace the host",
-            )  # fmt: skip
+            )
         identity = renew_certificate(ctx, record, record.identity, channel, deadline)
     finally:
         channel.close()
@@ -184,7 +211,12 @@ def _renewed(ctx: Context, record: HostRecord, deadline: Deadline, *, booted: bo
 
 @host_work
 def update_in_place(  # what each verb wants
-    ctx: Context, record: HostRecord, verb: str, labels: dict[str, str], spec: HostSpec, deadline: Deadline
+    ctx: Context,
+    record: HostRecord,
+    verb: str,
+    labels: dict[str, str],
+    spec: HostSpec,
+    deadline: Deadline,
 ) -> HostRecord:
     """Do to a host that stays what a plan's verb says; return its record."""
     if verb == "relabel":
@@ -194,7 +226,9 @@ def update_in_place(  # what each verb wants
     if verb == "synchronize":
         guest_status.synchronize(ctx, record, deadline)
         return record
-    return {"start": start, "restart": restart, "renew": renew, "unlock": unlock}[verb](ctx, record, deadline)
+    return {"start": start, "restart": restart, "renew": renew, "unlock": unlock}[verb](
+        ctx, record, deadline
+    )
 
 
 def unlock(ctx: Context, record: HostRecord, deadline: Deadline) -> HostRecord:
@@ -222,7 +256,8 @@ def destroy(ctx: Context, record: HostRecord) -> None:
     """Take a host away: its machine, its disk, its record."""
     if record.phase in ("ready", "draining"):
         record = ctx.provider.claim(record, phase="deleting")
-    # What is here first: whoever dies on the way is followed by somebody who still finds the record.
+    # What is here first: whoever dies on the way is followed by somebody who still finds the
+    # record.
     egress.forget(ctx, record)
     if record.lease:
         ctx.pki(record.tenant).forget_lease(record.lease.id)
@@ -233,7 +268,8 @@ def destroy(ctx: Context, record: HostRecord) -> None:
 
 
 def delete_unless_leased(ctx: Context, record: HostRecord, leave: Callable[[], None]) -> bool:
-    """Take away a host that its fleet does not need as it is, unless somebody leased it since it was looked at.
+    """Take away a host that its fleet does not need as it is, unless somebody leased it since it
+    was looked at.
 
     :param leave: takes it away.
     :return: whether it is gone.
@@ -241,7 +277,14 @@ def delete_unless_leased(ctx: Context, record: HostRecord, leave: Callable[[], N
     try:
         leave()
     except Conflict:
-        now = next((h.record for h in ctx.provider.observe(ctx.owner).hosts if h.record.uuid == record.uuid), None)
+        now = next(
+            (
+                h.record
+                for h in ctx.provider.observe(ctx.owner).hosts
+                if h.record.uuid == record.uuid
+            ),
+            None,
+        )
         if now is None or now.lease is None:
             raise
         ctx.progress(f"{record.title}: leased by {now.lease.holder} meanwhile; left as it is")

@@ -37,7 +37,9 @@ def identify(ctx: Context, record: HostRecord, channel: Channel, deadline: Deadl
     answer = channel.request(_request(ctx, record, machine_id), deadline)
     host_key = host_key_of(answer, record)
     if answer.get("mac") != record.mac:
-        raise GuestError(f"the guest's MAC is {shown(answer.get('mac'))} after it was set.", name=record.title)
+        raise GuestError(
+            f"the guest's MAC is {shown(answer.get('mac'))} after it was set.", name=record.title
+        )
     request, admission = _admission(ctx, record, answer)
     channel.request(request, deadline)
     return replace(Identity(machine_id, host_key, "", 0.0), **admission)
@@ -46,16 +48,19 @@ def identify(ctx: Context, record: HostRecord, channel: Channel, deadline: Deadl
 def renew_certificate(
     ctx: Context, record: HostRecord, identity: Identity, channel: Channel, deadline: Deadline
 ) -> Identity:
-    """Give a host a new certificate for the key that it has, and what it is to trust; all else of it stays.
+    """Give a host a new certificate for the key that it has, and what it is to trust; all else of
+    it stays.
 
-    Whom a new CA or list shuts out is cut off. With a new CA the operator's SSH key is put in too, where the
-    declaration names none: who lost the one has lost the other.
+    Whom a new CA or list shuts out is cut off. With a new CA the operator's SSH key is put in too,
+    where the declaration names none: who lost the one has lost the other.
     """
     request, admission = _admission(ctx, record, channel.request({"op": "csr"}, deadline))
     same = admission["authority"] == identity.authority
     request["cut"] = not same or admission["revoked"].keys() != identity.revoked.keys()
     if not same:
-        request["authorized_keys"] = _authorized_keys(ctx, record, ctx.provider.guest_network(record))
+        request["authorized_keys"] = _authorized_keys(
+            ctx, record, ctx.provider.guest_network(record)
+        )
     channel.request(request, deadline)
     return replace(identity, **admission)
 
@@ -68,13 +73,17 @@ def check(ctx: Context, record: HostRecord, channel: Channel, deadline: Deadline
     status = greet(ctx, channel, deadline)
     if status.uuid != record.uuid:
         raise GuestBroken(
-            "its disk holds another identity, or none.", name=record.title,
-            cause=f"the agent says {shown(status.uuid)}", remedy="replace the host",
-        )  # fmt: skip
+            "its disk holds another identity, or none.",
+            name=record.title,
+            cause=f"the agent says {shown(status.uuid)}",
+            remedy="replace the host",
+        )
     return status
 
 
-def _admission(ctx: Context, record: HostRecord, answer: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+def _admission(
+    ctx: Context, record: HostRecord, answer: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """Sign what the guest asks for: the message that admits it, and what goes on record of it."""
     csr = answer.get("csr")
     if not isinstance(csr, str):
@@ -84,20 +93,25 @@ def _admission(ctx: Context, record: HostRecord, answer: dict[str, Any]) -> tupl
     # The list is read after what goes on record: it may say more, never less.
     revoked = pki.revoked(now)
     signed = authority.sign_server(csr, record.name, record.address, now)
-    # What comes of the second CA opens this host and no other. It has a list too: a front that looks at lists wants one
-    # of every CA.
+    # What comes of the second CA opens this host and no other. It has a list too: a front that
+    # looks at lists wants one of every CA.
     leases = authority.of_leases(record.uuid, now)
     ca, crl = authority.pem() + leases.pem(), pki.crl(now) + leases.sign_crl((), now)
     request = {"op": "admit", "ca": ca, "certificate": signed.pem, "crl": crl}
     admission = {
-        "certificate": signed.serial, "not_after": signed.not_after, "authority": authority.fingerprint,
-        "revoked": revoked, "leasable": True,
-    }  # fmt: skip
+        "certificate": signed.serial,
+        "not_after": signed.not_after,
+        "authority": authority.fingerprint,
+        "revoked": revoked,
+        "leasable": True,
+    }
     return request, admission
 
 
 def settle(channel: Channel, deadline: Deadline) -> None:
-    """Have the guest make its identity durable and restart its journal: the last step before it is ready."""
+    """Have the guest make its identity durable and restart its journal: the last step before it is
+    ready.
+    """
     channel.request({"op": "settle"}, deadline)
 
 
@@ -117,18 +131,23 @@ def _request(ctx: Context, record: HostRecord, machine_id: str) -> dict[str, Any
 
 
 def unit_failures(channel: Channel, deadline: Deadline) -> str:
-    """Return the units of a guest that gave up, with their last words; nothing if the agent does not say."""
+    """Return the units of a guest that gave up, with their last words; nothing if the agent does
+    not say.
+    """
     try:
         reply = channel.request({"op": "unit-failures"}, deadline)
         failures = untrusted.items(untrusted.item(reply, "failures", "the reply"), "failures")
         return " | ".join(untrusted.words(line, "a failure") for line in failures[:20])
-    # An agent of an older template does not know the request. The caller's own wait ends by its deadline.
+    # An agent of an older template does not know the request. The caller's own wait ends by its
+    # deadline.
     except (StockyardError, untrusted.MalformedData):
         return ""
 
 
 def _authorized_keys(ctx: Context, record: HostRecord, network: GuestNetwork) -> list[str]:
-    """Decided here and not on record: a controller with a new home has a new key, and that changes no declaration."""
+    """Decided here and not on record: a controller with a new home has a new key, and that changes
+    no declaration.
+    """
     return egress.authorized_keys(record, network, ctx.pki(record.tenant).operator_key())
 
 
@@ -141,5 +160,8 @@ def host_key_of(answer: dict[str, Any], record: Record) -> str:
         return host_key(answer.get("ssh_host_key"))
     except InvalidInput as error:
         raise GuestError(
-            "the guest sent no usable SSH host key.", name=record.title, cause=error.message, remedy=error.remedy
+            "the guest sent no usable SSH host key.",
+            name=record.title,
+            cause=error.message,
+            remedy=error.remedy,
         ) from error

@@ -21,7 +21,9 @@ ADDRESS_TRIES = 8
 
 @dataclass(frozen=True)
 class HostRequest:
-    """A host to be made: whose it is, what it is like, and how many seconds it lives (0: for ever)."""
+    """A host to be made: whose it is, what it is like, and how many seconds it lives
+    (0: for ever).
+    """
 
     tenant: str
     fleet: str
@@ -68,16 +70,23 @@ def _draft(ctx: Context, order: HostRequest, template: TemplateRecord) -> HostRe
         created=now,
         expires=now + order.ttl if order.ttl else 0.0,
         labels=dict(order.labels),
-        size=size_of(order.spec, template), frozen=frozen(template),
-        most=most(ctx, template), encrypted=template.encrypted,
+        size=size_of(order.spec, template),
+        frozen=frozen(template),
+        most=most(ctx, template),
+        encrypted=template.encrypted,
         resizes=BOTH if ctx.provider.capabilities.shrinks else UP,
-    )  # fmt: skip
+    )
 
 
 def mac_of(own: uuid.UUID, range_: Capabilities | None = None) -> str:
-    """A MAC address out of a uuid, of those that a hypervisor's machines may have; QEMU's when none is given."""
+    """A MAC address out of a uuid, of those that a hypervisor's machines may have; QEMU's when none
+    is given.
+    """
     first, count = (range_.first_mac, range_.macs) if range_ else (FIRST_MAC, MACS)
-    chosen = int(first.replace(":", ""), 16) + int.from_bytes(hashlib.sha256(own.bytes).digest()[:3], "big") % count
+    chosen = (
+        int(first.replace(":", ""), 16)
+        + int.from_bytes(hashlib.sha256(own.bytes).digest()[:3], "big") % count
+    )
     return chosen.to_bytes(6, "big").hex(":")
 
 

@@ -1,7 +1,9 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The size of hosts that run: giving them more, taking it back, and what in the guest has to learn of it."""
+"""The size of hosts that run: giving them more, taking it back, and what in the guest has to learn
+of it.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ RECOUNTS = 4
 
 
 def plug_in(ctx: Context, record: HostRecord, deadline: Deadline) -> bool:
-    """Give a machine what its host has beyond its template; it is not part of what it starts with."""
+    """Give a machine what its host has beyond its template; it is not part of what it
+    starts with.
+    """
     if record.size == record.frozen or not record.frozen.vcpus:
         return False
     ctx.provider.resize(record, record.size, deadline)
@@ -38,7 +42,8 @@ def resize(ctx: Context, record: HostRecord, spec: HostSpec, deadline: Deadline)
         ctx.provider.resize(record, after, deadline)
         recount(ctx, record, after, deadline)
     except BaseException:
-        # What it has got of it counts until somebody runs again: more may be promised than it has, never less.
+        # What it has got of it counts until somebody runs again: more may be promised than it has,
+        # never less.
         ctx.progress(f"{record.title}: could not be resized")
         raise
     ctx.progress(f"{record.title}: has {after.vcpus} vCPUs and {after.memory_mib} MiB")

@@ -17,7 +17,8 @@ from ..context import Context
 def current(ctx: Context, tenant: str, found: Iterable[Host]) -> Trust:
     """What hosts of a tenant are to be admitted with, as far as it is known now. Writes nothing.
 
-    :param found: all hosts of the yard. What was revoked by a controller elsewhere is on their records.
+    :param found: all hosts of the yard. What was revoked by a controller elsewhere is on their
+        records.
     :raises InvalidInput: when the CA cannot be used.
     """
     pki, now = ctx.pki(tenant), ctx.today()
@@ -32,10 +33,14 @@ def current(ctx: Context, tenant: str, found: Iterable[Host]) -> Trust:
 
 
 def prepare(ctx: Context, tenant: str, found: Iterable[Host]) -> Trust:
-    """The same, with everything on disk that admitting hosts needs. Returns what it was before: the reason to act."""
+    """The same, with everything on disk that admitting hosts needs. Returns what it was before: the
+    reason to act.
+    """
     before = current(ctx, tenant, found)
     if not before.authority and any(h.record.identity for h in found if h.record.tenant == tenant):
-        ctx.progress(f"tenant {tenant}: its CA is not here; a new one is made, and hosts are admitted to it")
+        ctx.progress(
+            f"tenant {tenant}: its CA is not here; a new one is made, and hosts are admitted to it"
+        )
     ctx.pki(tenant).authority(ctx.today())
     ctx.pki(tenant).revoke(before.revoked, ctx.today())
     return before
@@ -47,7 +52,9 @@ def reasons(ctx: Context, record: HostRecord) -> list[str]:
 
 
 def drifts(ctx: Context, found: Iterable[Host]) -> dict[str, list[str]]:
-    """For each host, by uuid, why it has to be admitted anew; why that cannot be known, where it cannot."""
+    """For each host, by uuid, why it has to be admitted anew; why that cannot be known, where it
+    cannot.
+    """
     found = list(found)
     answer = {}
     for tenant in {h.record.tenant for h in found}:
@@ -61,5 +68,7 @@ def drifts(ctx: Context, found: Iterable[Host]) -> dict[str, list[str]]:
 
 
 def _recorded(tenant: str, found: Iterable[Host]) -> dict[str, float]:
-    identities = [h.record.identity for h in found if h.record.tenant == tenant and h.record.identity]
+    identities = [
+        h.record.identity for h in found if h.record.tenant == tenant and h.record.identity
+    ]
     return {serial: end for identity in identities for serial, end in identity.revoked.items()}

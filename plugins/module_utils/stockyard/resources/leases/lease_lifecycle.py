@@ -3,8 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Leases: a ready host is taken for a holder until a time, kept for longer, and given back.
 
-A lease is in the record of its host and is written by compare and set, so of many who ask one gets a host. When it is
-over, by its time or by the holder's word, the host is taken away: nobody gets a host that somebody had.
+A lease is in the record of its host and is written by compare and set, so of many who ask one gets
+a host. When it is over, by its time or by the holder's word, the host is taken away: nobody gets a
+host that somebody had.
 """
 
 from __future__ import annotations
@@ -51,7 +52,9 @@ def ensure(ctx: Context, spec: LeaseSpec, extend: bool, wait: float) -> tuple[Pl
     """
     name = hashlib.sha256(f"{spec.holder} {spec.title}".encode()).hexdigest()[:16]
     # One holder who asks twice at once is to get one host.
-    with ctx.provider.exclusive(ctx.lock_name("holder", spec.tenant, name), ctx.deadline(wait + LOCK_WAIT)):
+    with ctx.provider.exclusive(
+        ctx.lock_name("holder", spec.tenant, name), ctx.deadline(wait + LOCK_WAIT)
+    ):
         held = held_by(ctx, spec)
         if held is None:
             record = take(ctx, spec, wait)
@@ -72,7 +75,10 @@ def take(ctx: Context, spec: LeaseSpec, wait: float) -> HostRecord:
     deadline, own = ctx.deadline(wait), lease_numbers.draw(ctx)
     authority = _authority(ctx, spec.tenant)
     while True:
-        found, silent = lease_policy.asked_for(spec, ctx.provider.observe(ctx.owner).hosts), list[str]()
+        found, silent = (
+            lease_policy.asked_for(spec, ctx.provider.observe(ctx.owner).hosts),
+            list[str](),
+        )
         for host in lease_policy.in_turn(found, own):
             if not lease_policy.why_not(host, authority.fingerprint, ctx.clock.now()):
                 try:
@@ -89,8 +95,8 @@ def take(ctx: Context, spec: LeaseSpec, wait: float) -> HostRecord:
 
 
 def renew(ctx: Context, lease: str, duration: float) -> HostRecord:
-    """Let a lease last from now on at least as long as is asked for; its holder gets a new certificate. It never gets
-    shorter: the certificate that he has would outlast it.
+    """Let a lease last from now on at least as long as is asked for; its holder gets a new
+    certificate. It never gets shorter: the certificate that he has would outlast it.
 
     :param duration: seconds; 0 leaves its end as it is and gives the certificate alone.
     :raises LeaseExpired: when it ended. That is for good: the host is, or will be, taken away.
@@ -144,7 +150,8 @@ def release(ctx: Context, lease: str, again: bool, timeout: float) -> Plan:
 
     :param again: make another host in its place at once; else the next run of its fleet does.
     :raises NotFound: if no lease of this yard ever had this number.
-    :raises StockyardError: before anything is changed, if no other host can be made, and that is asked for.
+    :raises StockyardError: before anything is changed, if no other host can be made, and that is
+        asked for.
     """
     deadline, todo = ctx.deadline(timeout), plan_release(ctx, lease, again)
     record = None
@@ -161,7 +168,9 @@ def release(ctx: Context, lease: str, again: bool, timeout: float) -> Plan:
     return todo
 
 
-def _take(ctx: Context, spec: LeaseSpec, record: HostRecord, own: str, authority: Authority) -> HostRecord:
+def _take(
+    ctx: Context, spec: LeaseSpec, record: HostRecord, own: str, authority: Authority
+) -> HostRecord:
     now = ctx.clock.now()
     return _certified(ctx, record, Lease(own, spec.holder, now, now + spec.duration, ""), authority)
 
@@ -195,8 +204,11 @@ def _leaving(ctx: Context, record: HostRecord) -> HostRecord:
     return record if record.phase == "deleting" else ctx.provider.claim(record, phase="deleting")
 
 
-def _on_living(ctx: Context, lease: str, attempt: Callable[[HostRecord, Lease], HostRecord]) -> HostRecord:
-    """Do something to the host of a lease that lasts; again when somebody else changed its record meanwhile.
+def _on_living(
+    ctx: Context, lease: str, attempt: Callable[[HostRecord, Lease], HostRecord]
+) -> HostRecord:
+    """Do something to the host of a lease that lasts; again when somebody else changed its record
+    meanwhile.
 
     :raises LeaseExpired: when it does not last.
     """
@@ -230,23 +242,35 @@ def _check_replacement(ctx: Context, old: HostRecord, seen: Observation) -> None
         admit(ctx, old.tenant, old.spec, replacing, seen, template)
         declared.validate_plan(ctx, old.tenant, old.template, old.spec, replacing, seen)
     except StockyardError as error:
-        error.remedy = "; ".join(filter(None, (error.remedy, "or release the lease without replacing its host")))
+        error.remedy = "; ".join(
+            filter(None, (error.remedy, "or release the lease without replacing its host"))
+        )
         raise
 
 
 def _make_another(ctx: Context, old: HostRecord, deadline: Deadline) -> None:
-    """Make a host like one that is gone, unless whoever is at work on its fleet did it already, or does it now."""
+    """Make a host like one that is gone, unless whoever is at work on its fleet did it already, or
+    does it now.
+    """
     try:
-        with ctx.provider.exclusive(ctx.lock_name("fleet", old.tenant, old.fleet), deadline.within(LOCK_WAIT)):
+        with ctx.provider.exclusive(
+            ctx.lock_name("fleet", old.tenant, old.fleet), deadline.within(LOCK_WAIT)
+        ):
             seen = ctx.provider.observe(ctx.owner)
             if any((h.record.tenant, h.record.name) == (old.tenant, old.name) for h in seen.hosts):
                 return
             trust.prepare(ctx, old.tenant, seen.hosts)
             host_lifecycle.create_host(
-                ctx, reservation.request_like(old), build_template.need(old.tenant, old.template, seen), deadline
+                ctx,
+                reservation.request_like(old),
+                build_template.need(old.tenant, old.template, seen),
+                deadline,
             )
     except Busy:
-        ctx.progress(f"fleet {old.fleet}: another controller is at work on it; the next run makes {old.title} again")
+        ctx.progress(
+            f"fleet {old.fleet}: another controller is at work on it; the next run makes "
+            f"{old.title} again"
+        )
 
 
 def _planned(ctx: Context, spec: LeaseSpec, record: HostRecord, extend: bool) -> Plan:
@@ -255,7 +279,9 @@ def _planned(ctx: Context, spec: LeaseSpec, record: HostRecord, extend: bool) ->
     if lease is None or (not extend and ctx.pki(record.tenant).lease_key(lease.id)):
         return Plan()
     if not extend:
-        return Plan((Action("issue", "lease", lease.id, "its key is not here", {}, {"host": record.name}),))
+        return Plan(
+            (Action("issue", "lease", lease.id, "its key is not here", {}, {"host": record.name}),)
+        )
     return Plan((_extending(lease, ctx.clock.now() + spec.duration),))
 
 
@@ -265,7 +291,10 @@ def _extending(lease: Lease, until: float) -> Action:
 
 
 def _taking(spec: LeaseSpec, record: HostRecord | None) -> Action:
-    name, after = record.name if record else f"of {spec.title}", {"holder": spec.holder, "duration": spec.duration}
+    name, after = (
+        record.name if record else f"of {spec.title}",
+        {"holder": spec.holder, "duration": spec.duration},
+    )
     return Action("lease", "host", name, f"{spec.holder} asks for one", {}, after)
 
 
@@ -273,7 +302,11 @@ def held_by(ctx: Context, spec: LeaseSpec) -> HostRecord | None:
     """The host that a holder has of what he asks for; the one that he has for longest."""
     found = (h.record for h in lease_policy.asked_for(spec, ctx.provider.observe(ctx.owner).hosts))
     now = ctx.clock.now()
-    mine = [r for r in found if lease_policy.is_held(r, now) and r.lease and r.lease.holder == spec.holder]
+    mine = [
+        r
+        for r in found
+        if lease_policy.is_held(r, now) and r.lease and r.lease.holder == spec.holder
+    ]
     return max(mine, key=lambda r: r.lease.until if r.lease else 0.0, default=None)
 
 
@@ -281,9 +314,10 @@ def _authority(ctx: Context, tenant: str) -> Authority:
     found = ctx.pki(tenant).found()
     if found is None:
         raise OperationRefused(
-            "its CA is not here: neither in pki_dir nor given.", name=f"tenant {tenant}",
+            "its CA is not here: neither in pki_dir nor given.",
+            name=f"tenant {tenant}",
             remedy="bring it back: without it no host can be told who has it",
-        )  # fmt: skip
+        )
     return found
 
 
@@ -295,9 +329,15 @@ def _none_free(
     :param silent: why hosts that are free could not be given out.
     """
     if not found:
-        return NotFound("there is no such host to lease.", name=spec.title, remedy="create a fleet first")
-    why = sorted({lease_policy.why_not(h, authority.fingerprint, ctx.clock.now()) for h in found} - {""})
+        return NotFound(
+            "there is no such host to lease.", name=spec.title, remedy="create a fleet first"
+        )
+    why = sorted(
+        {lease_policy.why_not(h, authority.fingerprint, ctx.clock.now()) for h in found} - {""}
+    )
     return Busy(
-        f"none of {len(found)} hosts is free.", name=spec.title, cause="; ".join([*why, *silent][:5]),
+        f"none of {len(found)} hosts is free.",
+        name=spec.title,
+        cause="; ".join([*why, *silent][:5]),
         remedy="wait longer, or raise min_ready and max of the fleet and converge it",
-    )  # fmt: skip
+    )

@@ -25,7 +25,9 @@ def draw(ctx: Context) -> str:
 
 def find(lease: str, seen: Observation) -> HostRecord | None:
     """Return the host of a lease."""
-    return next((h.record for h in seen.hosts if h.record.lease and h.record.lease.id == lease), None)
+    return next(
+        (h.record for h in seen.hosts if h.record.lease and h.record.lease.id == lease), None
+    )
 
 
 def check(ctx: Context, lease: str) -> None:
@@ -35,10 +37,12 @@ def check(ctx: Context, lease: str) -> None:
     """
     if not is_issued(lease, _yard(ctx)):
         raise NotFound(
-            "no lease of this yard has this number.", name=f"lease {lease[:SHOWN]}",
+            "no lease of this yard has this number.",
+            name=f"lease {lease[:SHOWN]}",
             cause=f"owner {ctx.owner} on {ctx.provider.uri} never gave it",
-            remedy="compare it with the list of leases, and name the owner and the hypervisor that it was taken from",
-        )  # fmt: skip
+            remedy="compare it with the list of leases, and name the owner and the hypervisor that "
+            "it was taken from",
+        )
 
 
 def over(ctx: Context, lease: str) -> LeaseExpired:
@@ -55,8 +59,14 @@ def ended(lease: str, held: Lease | None) -> LeaseExpired:
 
     :param held: the lease on record; ``None`` if its host is deleted.
     """
-    when = f"it ended at {datetime.fromtimestamp(held.until, UTC):%Y-%m-%d %H:%M:%S} UTC" if held else "no host has it"
-    return LeaseExpired("the lease is over.", name=f"lease {lease}", cause=when, remedy="take another")
+    when = (
+        f"it ended at {datetime.fromtimestamp(held.until, UTC):%Y-%m-%d %H:%M:%S} UTC"
+        if held
+        else "no host has it"
+    )
+    return LeaseExpired(
+        "the lease is over.", name=f"lease {lease}", cause=when, remedy="take another"
+    )
 
 
 def _yard(ctx: Context) -> str:

@@ -27,7 +27,9 @@ LOCK_WAIT = 5.0
 ABSENT = "it is to be absent"
 
 
-def plan(ctx: Context, spec: PoolSpec, *, force: bool = False, seen: Observation | None = None) -> Plan:
+def plan(
+    ctx: Context, spec: PoolSpec, *, force: bool = False, seen: Observation | None = None
+) -> Plan:
     """What :func:`ensure` would do. Writes nothing.
 
     :raises Refused: when it would be refused.
@@ -38,10 +40,13 @@ def plan(ctx: Context, spec: PoolSpec, *, force: bool = False, seen: Observation
         return Plan()
     if there and there.spec.parent != spec.parent:
         raise OperationRefused(
-            f"it is in {there.spec.parent or 'no pool'}, and cannot be moved.", name=there.title,
+            f"it is in {there.spec.parent or 'no pool'}, and cannot be moved.",
+            name=there.title,
             remedy="make another pool, and let its fleets go there",
-        )  # fmt: skip
-    quota.check_change(changed(ctx, spec, seen), seen.pools, (h.record for h in seen.hosts), force=force)
+        )
+    quota.check_change(
+        changed(ctx, spec, seen), seen.pools, (h.record for h in seen.hosts), force=force
+    )
     after = codec.to_dict(spec)
     if there is None:
         return Plan((Action("create", "pool", spec.name, "there is none", {}, after),))
@@ -55,7 +60,9 @@ def ensure(ctx: Context, spec: PoolSpec, timeout: float, *, force: bool = False)
 
     :param force: let it be smaller than what is in it: then nothing new is let in.
     """
-    with ctx.provider.exclusive(ctx.lock_name("pool", spec.tenant, spec.name), ctx.deadline(min(timeout, LOCK_WAIT))):
+    with ctx.provider.exclusive(
+        ctx.lock_name("pool", spec.tenant, spec.name), ctx.deadline(min(timeout, LOCK_WAIT))
+    ):
         seen = ctx.provider.observe(ctx.owner)
         todo = plan(ctx, spec, force=force, seen=seen)
         for action in todo.actions:
@@ -79,7 +86,9 @@ def plan_removal(ctx: Context, tenant: str, name: str, reason: str = ABSENT) -> 
 
 def remove(ctx: Context, tenant: str, name: str, timeout: float, reason: str = ABSENT) -> Plan:
     """Take a pool away that nothing is in."""
-    with ctx.provider.exclusive(ctx.lock_name("pool", tenant, name), ctx.deadline(min(timeout, LOCK_WAIT))):
+    with ctx.provider.exclusive(
+        ctx.lock_name("pool", tenant, name), ctx.deadline(min(timeout, LOCK_WAIT))
+    ):
         todo = plan_removal(ctx, tenant, name, reason)
         there = find(ctx.provider.observe(ctx.owner), tenant, name)
         if todo and there:
@@ -120,16 +129,30 @@ def beside(seen: Observation, tenant: str, spec: HostSpec, template: Template | 
     :raises NotFound: when the pool is not there.
     """
     return (
-        book(seen).room(tenant, spec.pool, size_of(spec, template.record if template else None)) if spec.pool else None
+        book(seen).room(tenant, spec.pool, size_of(spec, template.record if template else None))
+        if spec.pool
+        else None
     )
 
 
 def fit(
-    seen: Observation, tenant: str, spec: HostSpec, template: Template | None, todo: Plan, mine: Iterable[Host]
+    seen: Observation,
+    tenant: str,
+    spec: HostSpec,
+    template: Template | None,
+    todo: Plan,
+    mine: Iterable[Host],
 ) -> AdmittedPlan:
     """A plan as far as its pool has room for it."""
     members = [h.record for h in mine]
-    return quota.fit(todo, book(seen), tenant, spec.pool, size_of(spec, template.record if template else None), members)
+    return quota.fit(
+        todo,
+        book(seen),
+        tenant,
+        spec.pool,
+        size_of(spec, template.record if template else None),
+        members,
+    )
 
 
 def refusal(name: str, fitted: AdmittedPlan, rest: str) -> PoolQuotaExceeded:
@@ -140,9 +163,11 @@ def refusal(name: str, fitted: AdmittedPlan, rest: str) -> PoolQuotaExceeded:
     out = [f"{a.kind} {a.name}" for a in fitted.rejected]
     shown = ", ".join(out[:10]) + (f" and {len(out) - 10} more" if len(out) > 10 else "")
     return PoolQuotaExceeded(
-        f"its pool has no room for {len(out)} host{'s' * (len(out) != 1)} ({shown}). {rest}", name=name,
-        cause=fitted.reason, remedy="grow the pool, or take hosts out of it away",
-    )  # fmt: skip
+        f"its pool has no room for {len(out)} host{'s' * (len(out) != 1)} ({shown}). {rest}",
+        name=name,
+        cause=fitted.reason,
+        remedy="grow the pool, or take hosts out of it away",
+    )
 
 
 def describe(ctx: Context, seen: Observation, record: PoolRecord) -> dict[str, Any]:
@@ -161,7 +186,9 @@ def describe(ctx: Context, seen: Observation, record: PoolRecord) -> dict[str, A
         "free": {n: max(0, spec.limit(n) - used[n]) if spec.limit(n) else None for n in LIMITS},
         "members": sorted(h.record.name for h in inside),
         "pools": sorted(p.name for p in found.inside(record)),
-        "held": {"private_mib": memory_pressure.private(held), "hosts": [asdict(h) for h in held]} if held else None,
+        "held": {"private_mib": memory_pressure.private(held), "hosts": [asdict(h) for h in held]}
+        if held
+        else None,
         "first_to_go": memory_pressure.first_to_go(held),
         "warnings": ([f"{over}: nothing new is let in"] if over else [])
         + memory_pressure.warnings(record, held, facts.get("available_mib")),

@@ -17,7 +17,14 @@ from ...model.image import without_secrets
 from ...model.observation import Observation, Template
 from ...model.template import Source, TemplateRecord, TemplateSpec
 from ...planning.plan import Action, Plan, plan_destroy
-from ...planning.templates import TemplateContext, candidate, generations, newest, plan_template, too_old
+from ...planning.templates import (
+    TemplateContext,
+    candidate,
+    generations,
+    newest,
+    plan_template,
+    too_old,
+)
 from ..context import Context
 from ..hosts.reservation import mac_of
 from ..undo import undo
@@ -37,7 +44,12 @@ def resolved(spec: TemplateSpec) -> TemplateSpec:
     return provision.resolved(cloud_image.resolved(preload.resolved(spec)))
 
 
-def plan(ctx: Context, spec: TemplateSpec, seen: Observation | None = None, used: frozenset[str] | None = None) -> Plan:
+def plan(
+    ctx: Context,
+    spec: TemplateSpec,
+    seen: Observation | None = None,
+    used: frozenset[str] | None = None,
+) -> Plan:
     """What :func:`ensure` would do. Changes nothing; asks the mirror where the declaration says so.
 
     :param used: generations that hosts will live on, where that is not what is observed.
@@ -65,14 +77,18 @@ def ensure(ctx: Context, spec: TemplateSpec, timeout: float) -> Plan:
             _remove_useless(ctx, spec)
             _build(ctx, spec, deadline)
         elif "promote" in verbs:
-            _promote(ctx, _mine(ctx, spec), candidate(spec, declared_digest(spec), _mine(ctx, spec)))
+            _promote(
+                ctx, _mine(ctx, spec), candidate(spec, declared_digest(spec), _mine(ctx, spec))
+            )
         gone = _remove_surplus(ctx, spec) if verbs else ()
         return Plan((*(a for a in first.actions if a.verb != "destroy"), *gone))
 
 
 def tidy(ctx: Context, spec: TemplateSpec, timeout: float) -> Plan:
     """Take away the generations that are not kept and that no host lives on any more."""
-    with ctx.provider.exclusive(ctx.lock_name("template", spec.tenant, spec.name), ctx.deadline(timeout)):
+    with ctx.provider.exclusive(
+        ctx.lock_name("template", spec.tenant, spec.name), ctx.deadline(timeout)
+    ):
         return Plan(_remove_surplus(ctx, resolved(spec)))
 
 
@@ -85,15 +101,19 @@ def need(tenant: str, name: str, seen: Observation) -> Template:
     found = newest(mine)
     if found is None:
         raise NotFound(
-            "there is no such template to fork from.", name=f"template {name}",
+            "there is no such template to fork from.",
+            name=f"template {name}",
             cause="; ".join(t.problem for t in mine if t.problem),
             remedy="create the template, in the same tenant and with the same owner",
-        )  # fmt: skip
+        )
     return found
 
 
-def tell_missing(ctx: Context, whose: str, tenant: str, name: str, todo: Plan, seen: Observation) -> None:
-    """Say of a plan that its hosts have nothing yet to be forked from: another task may make it before.
+def tell_missing(
+    ctx: Context, whose: str, tenant: str, name: str, todo: Plan, seen: Observation
+) -> None:
+    """Say of a plan that its hosts have nothing yet to be forked from: another task may make it
+    before.
 
     :param whose: what is planned, with its kind.
     """
@@ -104,7 +124,11 @@ def tell_missing(ctx: Context, whose: str, tenant: str, name: str, todo: Plan, s
 
 def plan_removal(ctx: Context, tenant: str, name: str) -> Plan:
     """What :func:`remove` would do."""
-    return plan_destroy(generations(tenant, name, ctx.provider.observe(ctx.owner).templates), (), "it is to be absent")
+    return plan_destroy(
+        generations(tenant, name, ctx.provider.observe(ctx.owner).templates),
+        (),
+        "it is to be absent",
+    )
 
 
 def remove(ctx: Context, tenant: str, name: str, timeout: float) -> Plan:
@@ -112,7 +136,9 @@ def remove(ctx: Context, tenant: str, name: str, timeout: float) -> Plan:
 
     :raises Refused: when hosts live on one.
     """
-    with ctx.provider.exclusive(ctx.lock_name("template", tenant, name), ctx.deadline(min(timeout, LOCK_WAIT))):
+    with ctx.provider.exclusive(
+        ctx.lock_name("template", tenant, name), ctx.deadline(min(timeout, LOCK_WAIT))
+    ):
         todo = plan_removal(ctx, tenant, name)
         for template in generations(tenant, name, ctx.provider.observe(ctx.owner).templates):
             ctx.provider.destroy(template.record)
@@ -121,7 +147,8 @@ def remove(ctx: Context, tenant: str, name: str, timeout: float) -> Plan:
 
 
 def prune(ctx: Context) -> list[str]:
-    """Take away generations that are neither the newest of their template nor under a host, then unused images.
+    """Take away generations that are neither the newest of their template nor under a host, then
+    unused images.
 
     :return: what was removed, in words.
     """
@@ -132,15 +159,20 @@ def prune(ctx: Context) -> list[str]:
         record = template.record
         latest = newest(generations(record.tenant, record.name, seen.templates))
         key = (record.tenant, record.name, record.generation)
-        if template.usable and latest is not None and latest.record.uuid != record.uuid and key not in used:
+        if (
+            template.usable
+            and latest is not None
+            and latest.record.uuid != record.uuid
+            and key not in used
+        ):
             ctx.provider.destroy(record)
             removed.append(record.title)
     return removed + [f"image {name}" for name in ctx.provider.prune_images(RECENT)]
 
 
 def _remove_useless(ctx: Context, spec: TemplateSpec) -> None:
-    """Take away what was left by a controller that died (we hold the lock: whatever is not frozen), and what is damaged
-    of this very declaration: the new one may have the same generation.
+    """Take away what was left by a controller that died (we hold the lock: whatever is not frozen),
+    and what is damaged of this very declaration: the new one may have the same generation.
 
     :raises Refused: when hosts live on a damaged one.
     """
@@ -148,7 +180,9 @@ def _remove_useless(ctx: Context, spec: TemplateSpec) -> None:
         half = template.record.phase != "frozen"
         if half or (template.problem and template.record.recipe == declared_digest(spec)):
             ctx.provider.destroy(template.record)
-            ctx.progress(f"{template.record.title}: {'half-made' if half else template.problem}, destroyed")
+            ctx.progress(
+                f"{template.record.title}: {'half-made' if half else template.problem}, destroyed"
+            )
 
 
 def _mine(ctx: Context, spec: TemplateSpec) -> list[Template]:
@@ -186,7 +220,9 @@ def _remove_surplus(ctx: Context, spec: TemplateSpec) -> tuple[Action, ...]:
 def _build(ctx: Context, spec: TemplateSpec, deadline: Deadline) -> None:
     begin = ctx.clock.monotonic()
     told = _teller(ctx, f"template {spec.name}", begin)
-    image = ctx.provider.ensure_image(recipe(spec.image, spec.docker, spec.security), spec.build, told, deadline)
+    image = ctx.provider.ensure_image(
+        recipe(spec.image, spec.docker, spec.security), spec.build, told, deadline
+    )
     mine = _mine(ctx, spec)
     twin = next((t for t in mine if t.record.generation == template_digest(spec, image)), None)
     if twin and twin.usable and not too_old(spec, twin.record, ctx.clock.now()):
@@ -195,7 +231,9 @@ def _build(ctx: Context, spec: TemplateSpec, deadline: Deadline) -> None:
         return
     record = _draft(ctx, spec, image, mine)
     if twin:
-        record = replace(record, generation=codec.digest({"generation": record.generation, "again": record.uuid}))
+        record = replace(
+            record, generation=codec.digest({"generation": record.generation, "again": record.uuid})
+        )
     try:
         ctx.provider.create_template(record, deadline)
         _boot_and_freeze(ctx, spec, record, told, deadline)
@@ -205,7 +243,11 @@ def _build(ctx: Context, spec: TemplateSpec, deadline: Deadline) -> None:
 
 
 def _boot_and_freeze(
-    ctx: Context, spec: TemplateSpec, record: TemplateRecord, told: Callable[[str], None], deadline: Deadline
+    ctx: Context,
+    spec: TemplateSpec,
+    record: TemplateRecord,
+    told: Callable[[str], None],
+    deadline: Deadline,
 ) -> None:
     ctx.provider.start(record, deadline)
     told("boot the guest")
@@ -215,12 +257,17 @@ def _boot_and_freeze(
         docker = record.docker == "running"
         if spec.provision:
             told("wait for Docker")
-            channel.request({"op": "prepare", "timeout": deadline.left(), "docker": docker}, deadline)
+            channel.request(
+                {"op": "prepare", "timeout": deadline.left(), "docker": docker}, deadline
+            )
             told(f"run {spec.provision.title}")
             provision.run(ctx, record, spec.provision, channel, deadline)
         told("wait for Docker and warm up")
         sparse = ctx.provider.capabilities.ram_file
-        channel.request({"op": "warm-up", "timeout": deadline.left(), "docker": docker, "sparse": sparse}, deadline)
+        channel.request(
+            {"op": "warm-up", "timeout": deadline.left(), "docker": docker, "sparse": sparse},
+            deadline,
+        )
     finally:
         channel.close()
     # The agent goes back to sleep before it is frozen.

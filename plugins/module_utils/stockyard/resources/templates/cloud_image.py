@@ -1,7 +1,9 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The cloud image that a template begins with, found out: what is in the file now, where that was not declared."""
+"""The cloud image that a template begins with, found out: what is in the file now, where that was
+not declared.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,8 @@ from ...model.template import TemplateSpec
 def resolved(spec: TemplateSpec) -> TemplateSpec:
     """The declaration with the checksum of its cloud image.
 
-    A declared one is believed here, and held against the image before that is used: no run reads gigabytes for nothing.
+    A declared one is believed here, and held against the image before that is used: no run reads
+    gigabytes for nothing.
 
     :raises InvalidInput: when the file cannot be read.
     """
@@ -25,8 +28,10 @@ def resolved(spec: TemplateSpec) -> TemplateSpec:
         return spec
     found = given if given.checksum else replace(given, checksum=_checksum(given))
     return replace(
-        spec, image=replace(spec.image, cloud_image=found), build=replace(spec.build, cloud_image=found)
-    )  # fmt: skip
+        spec,
+        image=replace(spec.image, cloud_image=found),
+        build=replace(spec.build, cloud_image=found),
+    )
 
 
 def _checksum(image: CloudImage) -> str:
@@ -35,6 +40,8 @@ def _checksum(image: CloudImage) -> str:
             return f"sha256:{hashlib.file_digest(handle, 'sha256').hexdigest()}"
     except OSError as error:
         raise InvalidInput(
-            "it cannot be read.", name=image.title, cause=str(error),
+            "it cannot be read.",
+            name=image.title,
+            cause=str(error),
             remedy="name a path on the machine that opens the hypervisor",
-        ) from error  # fmt: skip
+        ) from error

@@ -29,24 +29,31 @@ def lacking(ctx: Context, spec: TemplateSpec, template: Template | None) -> tupl
     """
     if template is None:
         return ()
-    available = ctx.provider.resolve(recipe(spec.image, spec.docker, spec.security), spec.build, ctx.deadline(PATIENCE))
+    available = ctx.provider.resolve(
+        recipe(spec.image, spec.docker, spec.security), spec.build, ctx.deadline(PATIENCE)
+    )
     return behind(ctx.provider.versions(template.record.image), available)
 
 
 def used(tenant: str, name: str, hosts: Iterable[Host]) -> frozenset[str]:
     """The generations of a template that hosts live on."""
-    return frozenset(h.record.generation for h in hosts if (h.record.tenant, h.record.template) == (tenant, name))
+    return frozenset(
+        h.record.generation for h in hosts if (h.record.tenant, h.record.template) == (tenant, name)
+    )
 
 
 def hosts_behind(ctx: Context, seen: Observation) -> dict[str, list[dict[str, Any]] | None]:
-    """What each host lacks, by uuid: package, installed and available version. ``None`` where that is not known.
+    """What each host lacks, by uuid: package, installed and available version. ``None`` where that
+    is not known.
 
     Each mirror is asked once, whatever lives on it.
 
     :raises ImageError: when a mirror does not say.
     """
     of_generation = {
-        (t.record.tenant, t.record.name, t.record.generation): t for t in seen.templates if t.record.phase == "frozen"
+        (t.record.tenant, t.record.name, t.record.generation): t
+        for t in seen.templates
+        if t.record.phase == "frozen"
     }
     asked: dict[Source, Mapping[str, str]] = {}
     known: dict[str, list[dict[str, Any]] | None] = {}
@@ -73,7 +80,9 @@ def outdated(seen: Observation) -> set[str]:
     return found
 
 
-def _behind(ctx: Context, template: Template, asked: dict[Source, Mapping[str, str]]) -> list[dict[str, Any]] | None:
+def _behind(
+    ctx: Context, template: Template, asked: dict[Source, Mapping[str, str]]
+) -> list[dict[str, Any]] | None:
     source, installed = template.record.source, ctx.provider.versions(template.record.image)
     if source is None or not installed:
         return None

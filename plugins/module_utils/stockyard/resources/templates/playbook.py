@@ -1,7 +1,9 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One run of ansible-playbook against one machine, with an inventory and keys that live as long as the run."""
+"""One run of ansible-playbook against one machine, with an inventory and keys that live as long as
+the run.
+"""
 
 from __future__ import annotations
 
@@ -28,14 +30,24 @@ from ...model.template import TemplateRecord
 PROGRAM = "ansible-playbook"
 GROUP = "template"
 TAIL = 3000
-# No setting of the user's leads the play elsewhere, lets a stranger's key pass, or skips a play that matches nothing.
+# No setting of the user's leads the play elsewhere, lets a stranger's key pass, or skips a play
+# that matches nothing.
 SETTINGS = {
-    "ANSIBLE_HOST_KEY_CHECKING": "True", "ANSIBLE_HOST_PATTERN_MISMATCH": "error", "ANSIBLE_NOCOLOR": "True",
-    "ANSIBLE_RETRY_FILES_ENABLED": "False", "ANSIBLE_INVENTORY_ENABLED": "yaml",
-}  # fmt: skip
-# Seconds that Ansible waits for a connection, and for sudo: an emulated machine that just booted needs more than ten.
+    "ANSIBLE_HOST_KEY_CHECKING": "True",
+    "ANSIBLE_HOST_PATTERN_MISMATCH": "error",
+    "ANSIBLE_NOCOLOR": "True",
+    "ANSIBLE_RETRY_FILES_ENABLED": "False",
+    "ANSIBLE_INVENTORY_ENABLED": "yaml",
+}
+# Seconds that Ansible waits for a connection, and for sudo: an emulated machine that just booted
+# needs more than ten.
 DEFAULTS = {"ANSIBLE_TIMEOUT": "60"}
-DROPPED = ("ANSIBLE_FORCE_COLOR", "ANSIBLE_CHECK_MODE_MARKERS", "ANSIBLE_INVENTORY", "ANSIBLE_LIMIT")
+DROPPED = (
+    "ANSIBLE_FORCE_COLOR",
+    "ANSIBLE_CHECK_MODE_MARKERS",
+    "ANSIBLE_INVENTORY",
+    "ANSIBLE_LIMIT",
+)
 
 
 @dataclass(frozen=True)
@@ -65,13 +77,17 @@ class PlaybookWorkspace:
 
         made = ed25519.Ed25519PrivateKey.generate()
         private = made.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.OpenSSH, serialization.NoEncryption()
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.OpenSSH,
+            serialization.NoEncryption(),
         )
         with open(os.open(self.key, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as handle:
             handle.write(private)
-        return made.public_key().public_bytes(
-            serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
-        ).decode()  # fmt: skip
+        return (
+            made.public_key()
+            .public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
+            .decode()
+        )
 
     def write(self, name: str, text: str) -> Path:
         """Write a file."""
@@ -118,48 +134,83 @@ def play(
     :raises GuestError: when it fails.
     """
     program = find_program()
-    playbook = Path(provision.playbook).expanduser().absolute() if provision.playbook else _of_roles(provision, work)
+    playbook = (
+        Path(provision.playbook).expanduser().absolute()
+        if provision.playbook
+        else _of_roles(provision, work)
+    )
     inventory = work.write("inventory.json", json.dumps(_inventory(way, work, record)))
     variables = work.write("variables.json", json.dumps(provision.variables or {}))
     line = [program, "--inventory", str(inventory), "--extra-vars", f"@{variables}", str(playbook)]
-    code, said = _run([*line, *(["--syntax-check"] if dry else [])], playbook.parent, record, deadline)
+    code, said = _run(
+        [*line, *(["--syntax-check"] if dry else [])], playbook.parent, record, deadline
+    )
     if code:
         raise GuestError(
-            f"the {provision.title} failed ({code}): nothing is frozen.", name=record.title, cause=said[-TAIL:],
+            f"the {provision.title} failed ({code}): nothing is frozen.",
+            name=record.title,
+            cause=said[-TAIL:],
             remedy="mend it, and run again",
-        )  # fmt: skip
+        )
 
 
 def _of_roles(provision: Provision, work: PlaybookWorkspace) -> Path:
     roles = [str(Path(role).expanduser().absolute()) for role in provision.roles]
-    return work.write("playbook.yml", json.dumps([{"hosts": GROUP, "become": True, "roles": roles}]))
+    return work.write(
+        "playbook.yml", json.dumps([{"hosts": GROUP, "become": True, "roles": roles}])
+    )
 
 
 def _inventory(way: SshTarget, work: PlaybookWorkspace, record: TemplateRecord) -> dict[str, Any]:
     """The template alone. Neither the user's SSH configuration nor his agent has a say."""
-    known = work.write("known_hosts", f"{known_host(way.address, way.port, way.host_key)}\n" if way.host_key else "")
+    known = work.write(
+        "known_hosts",
+        f"{known_host(way.address, way.port, way.host_key)}\n" if way.host_key else "",
+    )
     options = {
-        "StrictHostKeyChecking": "yes", "UserKnownHostsFile": str(known), "GlobalKnownHostsFile": "/dev/null",
-        "IdentitiesOnly": "yes", "IdentityAgent": "none", "UpdateHostKeys": "no", "ConnectTimeout": "60",
-    }  # fmt: skip
+        "StrictHostKeyChecking": "yes",
+        "UserKnownHostsFile": str(known),
+        "GlobalKnownHostsFile": "/dev/null",
+        "IdentitiesOnly": "yes",
+        "IdentityAgent": "none",
+        "UpdateHostKeys": "no",
+        "ConnectTimeout": "60",
+    }
     reached = {
-        "ansible_connection": "ssh", "ansible_host": way.address or "none.invalid", "ansible_port": way.port or 22,
-        "ansible_user": way.user, "ansible_ssh_private_key_file": str(work.key),
-        "ansible_ssh_common_args": shlex.join(["-F", "/dev/null", *(f"-o{k}={v}" for k, v in options.items())]),
+        "ansible_connection": "ssh",
+        "ansible_host": way.address or "none.invalid",
+        "ansible_port": way.port or 22,
+        "ansible_user": way.user,
+        "ansible_ssh_private_key_file": str(work.key),
+        "ansible_ssh_common_args": shlex.join(
+            ["-F", "/dev/null", *(f"-o{k}={v}" for k, v in options.items())]
+        ),
         "ansible_ssh_args": "-o ControlMaster=auto -o ControlPersist=60s",
-        "ansible_control_path": str(work.folder / "master"), "ansible_pipelining": True,
+        "ansible_control_path": str(work.folder / "master"),
+        "ansible_pipelining": True,
         "ansible_python_interpreter": "/usr/bin/python3",
-    }  # fmt: skip
+    }
     return {GROUP: {"hosts": {record.name: reached}}}
 
 
-def _run(line: list[str], folder: Path, record: TemplateRecord, deadline: Deadline) -> tuple[int, str]:
-    """The exit status of a program, and all that it said. It is ended, with its children, when the time is up."""
+def _run(
+    line: list[str], folder: Path, record: TemplateRecord, deadline: Deadline
+) -> tuple[int, str]:
+    """The exit status of a program, and all that it said. It is ended, with its children, when the
+    time is up.
+    """
     environment = DEFAULTS | {k: v for k, v in os.environ.items() if k not in DROPPED} | SETTINGS
     process = subprocess.Popen(
-        line, cwd=folder, env=environment, text=True, errors="replace", start_new_session=True,
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-    )  # fmt: skip
+        line,
+        cwd=folder,
+        env=environment,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
     try:
         said, _nothing = process.communicate(timeout=max(deadline.left(), 1.0))
     except BaseException as stopped:
@@ -167,8 +218,10 @@ def _run(line: list[str], folder: Path, record: TemplateRecord, deadline: Deadli
         process.communicate()
         if isinstance(stopped, subprocess.TimeoutExpired):
             raise DeadlineExceeded(
-                f"{PROGRAM} did not end within {deadline.seconds:g} s.", name=record.title,
-                cause=str(stopped.stdout or "")[-TAIL:], remedy="raise timeout, or see what it waits for",
-            ) from stopped  # fmt: skip
+                f"{PROGRAM} did not end within {deadline.seconds:g} s.",
+                name=record.title,
+                cause=str(stopped.stdout or "")[-TAIL:],
+                remedy="raise timeout, or see what it waits for",
+            ) from stopped
         raise
     return process.returncode, said.strip()

@@ -1,7 +1,9 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is preloaded into a template, found out: what its files hold now, and so whether it is another template."""
+"""What is preloaded into a template, found out: what its files hold now, and so whether it is
+another template.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ def resolved(spec: TemplateSpec) -> TemplateSpec:
     if all(item.digest for item in spec.image.preload):
         return spec
     found = tuple(replace(item, digest=_digest(item)) for item in spec.image.preload)
-    return replace(spec, image=replace(spec.image, preload=found), build=replace(spec.build, preload=found))
+    return replace(
+        spec, image=replace(spec.image, preload=found), build=replace(spec.build, preload=found)
+    )
 
 
 def _digest(item: Preload) -> str:
@@ -37,14 +41,18 @@ def _digest(item: Preload) -> str:
             return hashlib.file_digest(handle, "sha256").hexdigest()
     except OSError as error:
         raise InvalidInput(
-            f"preload: {item.kind} cannot be read.", name=str(path), cause=str(error),
+            f"preload: {item.kind} cannot be read.",
+            name=str(path),
+            cause=str(error),
             remedy="name a path on the machine that opens the hypervisor",
-        ) from error  # fmt: skip
+        ) from error
 
 
 def _of_tree(path: Path) -> str:
     if not (path / "Dockerfile").is_file():
-        raise InvalidInput("preload: there is no Dockerfile in it.", name=str(path), remedy="name its directory")
+        raise InvalidInput(
+            "preload: there is no Dockerfile in it.", name=str(path), remedy="name its directory"
+        )
     summed = _Summed()
     pack_tree(summed, path)
     return summed.sum.hexdigest()

@@ -1,10 +1,12 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Running the user's playbook against a template that is made: what counts of it, and the run itself.
+"""Running the user's playbook against a template that is made: what counts of it, and the run
+itself.
 
-ansible-playbook does the work, in a process of its own: the SDK imports nothing of Ansible. It logs in by SSH, with a
-key that is made for the run and a host key that is pinned; both are thrown away before the freeze.
+ansible-playbook does the work, in a process of its own: the SDK imports nothing of Ansible. It logs
+in by SSH, with a key that is made for the run and a host key that is pinned; both are thrown away
+before the freeze.
 """
 
 from __future__ import annotations
@@ -56,23 +58,33 @@ def content(provision: Provision) -> str:
         total += len(data)
         if number >= MOST_FILES or total > MOST_BYTES:
             raise InvalidInput(
-                f"provision: there are more than {MOST_FILES} files or {MOST_BYTES >> 20} MiB beside it.",
+                f"provision: there are more than {MOST_FILES} files or {MOST_BYTES >> 20} MiB "
+                f"beside it.",
                 name=provision.playbook or provision.roles[0],
-                remedy="put the playbook into a directory of its own, or say by files what belongs to it",
+                remedy="put the playbook into a directory of its own, or say by files what belongs "
+                "to it",
             )
         executable = "x" if mode & stat.S_IXUSR else "-"
-        summed.update(f"{name}\0{executable}\0{hashlib.sha256(data).hexdigest()}\n".encode(errors="surrogateescape"))
+        summed.update(
+            f"{name}\0{executable}\0{hashlib.sha256(data).hexdigest()}\n".encode(
+                errors="surrogateescape"
+            )
+        )
     return summed.hexdigest()
 
 
-def run(ctx: Context, record: TemplateRecord, provision: Provision, channel: Channel, deadline: Deadline) -> None:
+def run(
+    ctx: Context, record: TemplateRecord, provision: Provision, channel: Channel, deadline: Deadline
+) -> None:
     """Run it against a template that is up, and leave nothing of the way in.
 
     :raises GuestError: when it fails, with what it said.
     :raises Conflict: when its files changed since the declaration was read.
     """
     if content(provision) != provision.digest:
-        raise Conflict(f"the {provision.title} changed meanwhile.", name=record.title, remedy="run again")
+        raise Conflict(
+            f"the {provision.title} changed meanwhile.", name=record.title, remedy="run again"
+        )
     with workshop() as work:
         if not ctx.provider.capabilities.endpoints:
             # There is no machine: what can be said without one is whether it is a playbook at all.
@@ -82,8 +94,16 @@ def run(ctx: Context, record: TemplateRecord, provision: Provision, channel: Cha
         request = {"op": "let-in", "network": network, "authorized_keys": [work.public_key()]}
         host_key = host_key_of(channel.request(request, deadline), record)
         with ctx.provider.reach(record, deadline) as (address, port):
-            play(provision, SshTarget(record.ssh_user, address, port, host_key), work, record, deadline)
-            channel.request({"op": "let-out", "network": network, "user": record.ssh_user}, deadline)
+            play(
+                provision,
+                SshTarget(record.ssh_user, address, port, host_key),
+                work,
+                record,
+                deadline,
+            )
+            channel.request(
+                {"op": "let-out", "network": network, "user": record.ssh_user}, deadline
+            )
 
 
 def _files(provision: Provision) -> Iterator[tuple[str, Path]]:
@@ -94,7 +114,9 @@ def _files(provision: Provision) -> Iterator[tuple[str, Path]]:
         return
     playbook = _path(provision.playbook)
     if not playbook.is_file():
-        raise InvalidInput("provision: there is no such playbook.", name=str(playbook), remedy=WHERE)
+        raise InvalidInput(
+            "provision: there is no such playbook.", name=str(playbook), remedy=WHERE
+        )
     if not provision.files:
         yield from _tree("", playbook.parent)
         return
@@ -108,7 +130,9 @@ def _files(provision: Provision) -> Iterator[tuple[str, Path]]:
 
 
 def _tree(prefix: str, folder: Path) -> Iterator[tuple[str, Path]]:
-    """The regular files under a directory, links followed. What is hidden is not the playbook's: ``.git`` above all."""
+    """The regular files under a directory, links followed. What is hidden is not the playbook's:
+    ``.git`` above all.
+    """
     seen: set[tuple[int, int]] = set()
     for place, folders, names in os.walk(folder, followlinks=True, onerror=_stop):
         found = os.stat(place)
@@ -117,7 +141,9 @@ def _tree(prefix: str, folder: Path) -> Iterator[tuple[str, Path]]:
             continue
         seen.add((found.st_dev, found.st_ino))
         folders[:] = sorted(n for n in folders if not n.startswith(".") and n not in LEFT_OUT)
-        for path in (Path(place, n) for n in sorted(names) if not n.startswith(".") and n not in LEFT_OUT):
+        for path in (
+            Path(place, n) for n in sorted(names) if not n.startswith(".") and n not in LEFT_OUT
+        ):
             if path.suffix not in SUFFIXES and path.is_file():
                 yield f"{prefix}/{path.relative_to(folder)}", path
 
@@ -132,7 +158,9 @@ def _stop(error: OSError) -> None:
 def _directory(role: str) -> Path:
     path = _path(role)
     if not path.is_dir():
-        raise InvalidInput("provision: there is no such role.", name=str(path), remedy=f"{WHERE}, with tasks in it")
+        raise InvalidInput(
+            "provision: there is no such role.", name=str(path), remedy=f"{WHERE}, with tasks in it"
+        )
     return path
 
 
@@ -141,4 +169,6 @@ def _path(text: str) -> Path:
 
 
 def _unreadable(path: Path, error: OSError) -> InvalidInput:
-    return InvalidInput("provision: it cannot be read.", name=str(path), cause=str(error), remedy=WHERE)
+    return InvalidInput(
+        "provision: it cannot be read.", name=str(path), cause=str(error), remedy=WHERE
+    )

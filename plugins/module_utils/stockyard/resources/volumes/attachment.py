@@ -3,8 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Volumes in hosts: who has one, and having it plugged in, with a file system, checked and mounted.
 
-A holder is on the volume's record, by compare and set: of two who ask, on whatever controllers, one gets it. A host
-that is not there any more holds nothing, so that no death of a controller keeps a volume from the next one.
+A holder is on the volume's record, by compare and set: of two who ask, on whatever controllers, one
+gets it. A host that is not there any more holds nothing, so that no death of a controller keeps a
+volume from the next one.
 """
 
 from __future__ import annotations
@@ -31,7 +32,12 @@ TRIES = 10
 
 
 def attach(
-    ctx: Context, host: HostRecord, volume: VolumeRecord, holder: Holder, channel: Channel, deadline: Deadline
+    ctx: Context,
+    host: HostRecord,
+    volume: VolumeRecord,
+    holder: Holder,
+    channel: Channel,
+    deadline: Deadline,
 ) -> VolumeRecord:
     """Let a running host have a volume, whole and mounted.
 
@@ -46,7 +52,9 @@ def attach(
     return ctx.provider.volumes.claim(volume, holder=replace(holder, mounted=True))
 
 
-def mount(ctx: Context, volume: VolumeRecord, path: str, channel: Channel, deadline: Deadline) -> None:
+def mount(
+    ctx: Context, volume: VolumeRecord, path: str, channel: Channel, deadline: Deadline
+) -> None:
     """Have the guest mount a volume, in its full size; one that is mounted stays so."""
     request = {"op": "volume-mount", "serial": volume.serial, "path": path}
     encryption.ask(channel, request, encryption.key_of(ctx, volume), deadline)
@@ -60,7 +68,11 @@ def take(ctx: Context, volume: VolumeRecord, holder: Holder) -> VolumeRecord:
     for _number in range(TRIES):
         check_attachable(volume)
         if volume.holder and volume.holder.uuid != holder.uuid:
-            refuse_if_held(volume, living(ctx.provider.observe(ctx.owner)), f"host {holder.host} cannot have it")
+            refuse_if_held(
+                volume,
+                living(ctx.provider.observe(ctx.owner)),
+                f"host {holder.host} cannot have it",
+            )
         with suppress(Conflict):
             return ctx.provider.volumes.claim(volume, holder=holder)
         volume = need(ctx, volume.tenant, volume.name)
@@ -74,7 +86,9 @@ def check_attachable(volume: VolumeRecord) -> None:
     :raises Refused: when it is being deleted.
     """
     if volume.phase == "deleting":
-        raise OperationRefused("it is being deleted.", name=volume.title, remedy="run again when it is gone")
+        raise OperationRefused(
+            "it is being deleted.", name=volume.title, remedy="run again when it is gone"
+        )
     if volume.snapshot:
         raise Unsupported(
             "no host can have a snapshot: it never changes.",
@@ -83,12 +97,16 @@ def check_attachable(volume: VolumeRecord) -> None:
         )
 
 
-def detach(ctx: Context, host: HostRecord, volume: VolumeRecord, channel: Channel, deadline: Deadline) -> VolumeRecord:
+def detach(
+    ctx: Context, host: HostRecord, volume: VolumeRecord, channel: Channel, deadline: Deadline
+) -> VolumeRecord:
     """Take a volume out of a running host; its data is durable then."""
     if volume.holder is None:
         return volume
     volume = ctx.provider.volumes.claim(volume, holder=replace(volume.holder, mounted=False))
-    channel.request({"op": "volume-unmount", "path": volume.holder.path if volume.holder else ""}, deadline)
+    channel.request(
+        {"op": "volume-unmount", "path": volume.holder.path if volume.holder else ""}, deadline
+    )
     ctx.provider.volumes.unplug(host, volume, deadline)
     return ctx.provider.volumes.claim(volume, holder=None)
 
@@ -103,7 +121,9 @@ def check_keys(ctx: Context, host: HostRecord) -> None:
 
 
 def resume(ctx: Context, host: HostRecord, channel: Channel, deadline: Deadline) -> None:
-    """Have the volumes of a host that booted mounted, and let users in: it may have kept them out for want of one."""
+    """Have the volumes of a host that booted mounted, and let users in: it may have kept them out
+    for want of one.
+    """
     mine = held_by(ctx, host)
     for volume in sorted(mine, key=lambda v: v.holder.path if v.holder else ""):
         if volume.holder:
@@ -114,7 +134,9 @@ def resume(ctx: Context, host: HostRecord, channel: Channel, deadline: Deadline)
 
 
 def unmount_before_delete(ctx: Context, host: HostRecord) -> None:
-    """Let a host that goes end what writes to its volumes. One that cannot is cut off, as by a loss of power."""
+    """Let a host that goes end what writes to its volumes. One that cannot is cut off, as by a loss
+    of power.
+    """
     mine = held_by(ctx, host)
     if not mine or not _runs(ctx, host):
         return
@@ -126,7 +148,9 @@ def unmount_before_delete(ctx: Context, host: HostRecord) -> None:
         finally:
             channel.close()
     except StockyardError as error:
-        ctx.progress(f"{host.title}: its volumes are cut off, and checked when they are next used: {error}")
+        ctx.progress(
+            f"{host.title}: its volumes are cut off, and checked when they are next used: {error}"
+        )
 
 
 def release(ctx: Context, host: HostRecord) -> None:
@@ -139,7 +163,9 @@ def release(ctx: Context, host: HostRecord) -> None:
 
 def held_by(ctx: Context, host: HostRecord) -> list[VolumeRecord]:
     """The volumes that a host has."""
-    found = ctx.provider.volumes.observe(ctx.owner).volumes if ctx.provider.capabilities.volumes else ()
+    found = (
+        ctx.provider.volumes.observe(ctx.owner).volumes if ctx.provider.capabilities.volumes else ()
+    )
     return [v for v in found if v.holder and v.holder.uuid == host.uuid]
 
 
@@ -156,11 +182,17 @@ def need_running(hosts: Iterable[Host], tenant: str, name: str) -> HostRecord:
     """
     found = next((h for h in hosts if (h.record.tenant, h.record.name) == (tenant, name)), None)
     if found is None:
-        raise NotFound("there is no such host.", name=f"host {name}", remedy="make it first, in the volume's tenant")
+        raise NotFound(
+            "there is no such host.",
+            name=f"host {name}",
+            remedy="make it first, in the volume's tenant",
+        )
     if not found.serving:
         state = found.state if found.record.phase == "ready" else found.record.phase
         raise Unsupported(
-            f"it is {state}: only a running host takes a volume.", name=found.record.title, remedy="start it"
+            f"it is {state}: only a running host takes a volume.",
+            name=found.record.title,
+            remedy="start it",
         )
     return found.record
 
@@ -168,10 +200,11 @@ def need_running(hosts: Iterable[Host], tenant: str, name: str) -> HostRecord:
 def _with_file_system(
     ctx: Context, host: HostRecord, volume: VolumeRecord, channel: Channel, deadline: Deadline
 ) -> VolumeRecord:
-    """Have a file system on it: made once, on a disk that is blank by its record and by its guest's look at it.
+    """Have a file system on it: made once, on a disk that is blank by its record and by its guest's
+    look at it.
 
-    That it is begun is on record before, and that it is there before anybody can write. So one that was begun and not
-    ended is known to hold no data, and nothing else is ever written over.
+    That it is begun is on record before, and that it is there before anybody can write. So one that
+    was begun and not ended is known to hold no data, and nothing else is ever written over.
     """
     if volume.filesystem == EXT4:
         return volume
@@ -182,9 +215,11 @@ def _with_file_system(
         volume = ctx.provider.volumes.claim(volume, filesystem=MAKING, encryption=sealed)
     elif not again:
         raise Unsupported(
-            f"its disk is not blank ({str(found)[:40]}), and no file system of it is on record: it is left as it is.",
-            name=volume.title, remedy="delete the volume if nothing on it is wanted",
-        )  # fmt: skip
+            f"its disk is not blank ({str(found)[:40]}), and no file system of it is on record: it "
+            f"is left as it is.",
+            name=volume.title,
+            remedy="delete the volume if nothing on it is wanted",
+        )
     make = {"op": "volume-make", "serial": volume.serial, "uuid": volume.uuid, "again": again}
     encryption.ask(channel, make, encryption.key_of(ctx, volume), deadline)
     return ctx.provider.volumes.claim(volume, filesystem=EXT4)
@@ -194,7 +229,9 @@ def check_agent(host: HostRecord, channel: Channel, deadline: Deadline) -> None:
     agent = channel.request({"op": "hello"}, deadline).get("agent")
     if not isinstance(agent, int) or agent < (encryption.AGENT if host.encrypted else AGENT):
         raise Unsupported(
-            "its agent is too old for volumes.", name=host.title, remedy="rebuild its template and replace the host"
+            "its agent is too old for volumes.",
+            name=host.title,
+            remedy="rebuild its template and replace the host",
         )
 
 
@@ -210,5 +247,7 @@ def need(ctx: Context, tenant: str, name: str) -> VolumeRecord:
     """
     found = ctx.provider.volumes.observe(ctx.owner).find(tenant, name)
     if found is None:
-        raise NotFound("there is no such volume.", name=f"volume {name}", remedy="create the volume first")
+        raise NotFound(
+            "there is no such volume.", name=f"volume {name}", remedy="create the volume first"
+        )
     return found

@@ -3,8 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Encrypted volumes: which are, the key of each, and hosts that wait for theirs.
 
-One secret is given, and each volume has a key of its own made of it, so that a guest which gives its own away opens no
-other. Keys travel by the hypervisor's channel to a host's agent and are on record nowhere.
+One secret is given, and each volume has a key of its own made of it, so that a guest which gives
+its own away opens no other. Keys travel by the hypervisor's channel to a host's agent and are on
+record nowhere.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ def check_secret(secret: str) -> str:
     """
     if secret and (len(secret) < LEAST or len(set(secret)) < 8):
         raise InvalidInput(
-            f"volume_key is too short: it needs {LEAST} random characters.", remedy="make one with openssl rand -hex 32"
+            f"volume_key is too short: it needs {LEAST} random characters.",
+            remedy="make one with openssl rand -hex 32",
         )
     return secret
 
@@ -50,7 +52,9 @@ def key_of(ctx: Context, volume: VolumeRecord) -> str:
     if not volume.encryption:
         return ""
     if not ctx.volume_key:
-        raise InvalidInput("it is encrypted, and its key is not here.", name=volume.title, remedy=REMEDY)
+        raise InvalidInput(
+            "it is encrypted, and its key is not here.", name=volume.title, remedy=REMEDY
+        )
     said = f"stockyard volume {volume.encryption}".encode()
     return hmac.new(ctx.volume_key.encode(), said, hashlib.sha256).hexdigest()
 
@@ -63,22 +67,27 @@ def check(ctx: Context, title: str, encrypted: bool, found: Iterable[VolumeRecor
     :raises InvalidInput: when the key is missing.
     """
     if encrypted and not ctx.volume_key:
-        raise InvalidInput("its volumes are encrypted, and their key is not here.", name=title, remedy=REMEDY)
+        raise InvalidInput(
+            "its volumes are encrypted, and their key is not here.", name=title, remedy=REMEDY
+        )
     for volume in found:
         if encrypted and volume.filesystem and not volume.encryption:
             raise Unsupported(
-                f"it is in clear, and all volumes of {title} are encrypted.", name=volume.title,
+                f"it is in clear, and all volumes of {title} are encrypted.",
+                name=volume.title,
                 remedy="make another, and copy what is on this one",
-            )  # fmt: skip
+            )
         if volume.encryption and not encrypted:
             raise Unsupported(
-                f"it is encrypted, and hosts of {title} cannot open it.", name=volume.title,
+                f"it is encrypted, and hosts of {title} cannot open it.",
+                name=volume.title,
                 remedy="declare the template with security.encrypted_data",
-            )  # fmt: skip
+            )
 
 
 def ask(channel: Channel, request: dict[str, Any], key: str, deadline: Deadline) -> dict[str, Any]:
-    """Send a request with a key in it. Whatever the guest answers, the key comes back in no message.
+    """Send a request with a key in it. Whatever the guest answers, the key comes back in no
+    message.
 
     :raises InvalidInput: when it is the key of something else.
     :raises GuestError: as the channel does.
@@ -87,18 +96,27 @@ def ask(channel: Channel, request: dict[str, Any], key: str, deadline: Deadline)
         return channel.request({**request, **({"key": key} if key else {})}, deadline)
     except StockyardError as error:
         if key and key in f"{error} {error.cause}":
-            raise GuestError(f"the guest's agent could not {request['op']}, and gave its key away.") from None
+            raise GuestError(
+                f"the guest's agent could not {request['op']}, and gave its key away."
+            ) from None
         if key and WRONG in error.cause:
-            raise InvalidInput("volume_key is not the one that it was encrypted with.", remedy=REMEDY) from error
+            raise InvalidInput(
+                "volume_key is not the one that it was encrypted with.", remedy=REMEDY
+            ) from error
         raise
 
 
 def locked(hosts: Iterable[Host], answers: Mapping[str, Status]) -> dict[str, str]:
-    """Return the hosts that booted by themselves and wait for the keys of their volumes, by name, each with the reason.
+    """Return the hosts that booted by themselves and wait for the keys of their volumes, by name,
+    each with the reason.
 
     :param answers: the status of each host, by uuid.
     """
-    asked = {h.record.name: answers.get(h.record.uuid, Status()).missing for h in hosts if h.record.encrypted}
+    asked = {
+        h.record.name: answers.get(h.record.uuid, Status()).missing
+        for h in hosts
+        if h.record.encrypted
+    }
     return {
         name: f"it booted, and waits for the key of its volume at {', '.join(paths)}"
         for name, paths in asked.items()

@@ -1,7 +1,9 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Volumes that a controller who died left half-made or half-deleted, and those held by hosts that are gone."""
+"""Volumes that a controller who died left half-made or half-deleted, and those held by hosts that
+are gone.
+"""
 
 from __future__ import annotations
 
@@ -27,9 +29,13 @@ def run(ctx: Context, grace: float, *, check: bool) -> tuple[list[Action], list[
     # Volumes first: who has one then was on record before that.
     found = ctx.provider.volumes.observe(ctx.owner)
     hosts = attachment.living(ctx.provider.observe(ctx.owner))
-    left = [SkippedObject("volume", s.name.removeprefix("volume "), s.reason) for s in found.unreadable]
+    left = [
+        SkippedObject("volume", s.name.removeprefix("volume "), s.reason) for s in found.unreadable
+    ]
     for volume in found.volumes:
-        half = volume.phase == "deleting" or (volume.phase == "creating" and ctx.clock.now() - volume.created >= grace)
+        half = volume.phase == "deleting" or (
+            volume.phase == "creating" and ctx.clock.now() - volume.created >= grace
+        )
         void = volume.holder and hosts is not None and volume.holder.uuid not in hosts
         try:
             if half:
@@ -48,7 +54,9 @@ def _destroyed(ctx: Context, volume: VolumeRecord, check: bool) -> list[Action]:
             ctx.provider.volumes.claim(volume, phase="deleting", holder=None)
             ctx.provider.volumes.destroy(volume)
         ctx.progress(f"{volume.title}: {HALF[volume.phase]}, deleted")
-    return [Action("destroy", "volume", volume.name, HALF[volume.phase], {"phase": volume.phase}, {})]
+    return [
+        Action("destroy", "volume", volume.name, HALF[volume.phase], {"phase": volume.phase}, {})
+    ]
 
 
 def _let_go(ctx: Context, volume: VolumeRecord, check: bool) -> list[Action]:

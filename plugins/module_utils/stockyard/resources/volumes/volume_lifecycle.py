@@ -1,7 +1,9 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Volumes: made, grown, copied, attached and detached by hand, and deleted when asked for and by nothing else."""
+"""Volumes: made, grown, copied, attached and detached by hand, and deleted when asked for and by
+nothing else.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,11 @@ def plan(ctx: Context, spec: VolumeSpec, seen: VolumeObservation | None = None) 
     :raises NotFound: when its source is not there.
     """
     if not ctx.provider.capabilities.volumes:
-        raise Unsupported("this hypervisor has no volumes.", name=f"volume {spec.name}", remedy="leave volumes out")
+        raise Unsupported(
+            "this hypervisor has no volumes.",
+            name=f"volume {spec.name}",
+            remedy="leave volumes out",
+        )
     seen = seen or ctx.provider.volumes.observe(ctx.owner)
     todo = plan_volume(spec, seen)
     if any(a.verb == "create" for a in todo.actions) and spec.source:
@@ -71,7 +77,10 @@ def delete(ctx: Context, tenant: str, name: str, timeout: float) -> Plan:
 def plan_attachment(ctx: Context, spec: VolumeSpec, host: str, path: str) -> Plan:
     """What :func:`attach` would do. Writes nothing."""
     mount_point(path)
-    first, found = plan(ctx, spec), ctx.provider.volumes.observe(ctx.owner).find(spec.tenant, spec.name)
+    first, found = (
+        plan(ctx, spec),
+        ctx.provider.volumes.observe(ctx.owner).find(spec.tenant, spec.name),
+    )
     if spec.snapshot or (found and found.snapshot):
         attachment.check_attachable(found or _draft(ctx, spec, 1))
     seen = ctx.provider.observe(ctx.owner)
@@ -79,9 +88,10 @@ def plan_attachment(ctx: Context, spec: VolumeSpec, host: str, path: str) -> Pla
     encryption.check(ctx, record.title, record.encrypted, [found] if found else [])
     if path == DOCKER_ROOT:
         raise OperationRefused(
-            f"Docker runs on {DOCKER_ROOT} of a host that is there.", name=record.title,
+            f"Docker runs on {DOCKER_ROOT} of a host that is there.",
+            name=record.title,
             remedy="declare the volume with the host, whose template has docker: stopped",
-        )  # fmt: skip
+        )
     before = found.holder if found else None
     if found and before and before.uuid != record.uuid:
         refuse_if_held(found, attachment.living(seen), f"host {host} cannot have it")
@@ -94,7 +104,9 @@ def plan_attachment(ctx: Context, spec: VolumeSpec, host: str, path: str) -> Pla
     if before and before.uuid == record.uuid and before.mounted:
         return first
     after = {"host": host, "path": path}
-    return Plan((*first.actions, Action("attach", "volume", spec.name, f"{host} is to have it", {}, after)))
+    return Plan(
+        (*first.actions, Action("attach", "volume", spec.name, f"{host} is to have it", {}, after))
+    )
 
 
 def attach(ctx: Context, spec: VolumeSpec, host: str, path: str, timeout: float) -> Plan:
@@ -106,9 +118,15 @@ def attach(ctx: Context, spec: VolumeSpec, host: str, path: str, timeout: float)
     todo = plan_attachment(ctx, spec, host, path)
     ensure(ctx, spec, deadline.left())
     if any(a.verb == "attach" for a in todo.actions):
-        _in_host(ctx, spec, host, deadline, lambda record, volume, channel: attachment.attach(
-            ctx, record, volume, Holder(record.uuid, record.name, path), channel, deadline
-        ))  # fmt: skip
+        _in_host(
+            ctx,
+            spec,
+            host,
+            deadline,
+            lambda record, volume, channel: attachment.attach(
+                ctx, record, volume, Holder(record.uuid, record.name, path), channel, deadline
+            ),
+        )
         ctx.progress(f"volume {spec.name}: mounted at {path} in host {host}")
     return todo
 
@@ -122,9 +140,10 @@ def plan_detachment(ctx: Context, tenant: str, name: str) -> Plan:
     there = attachment.living(seen)
     if found.holder.declared and (there is None or found.holder.uuid in there):
         raise OperationRefused(
-            f"host {found.holder.host} is declared to have it.", name=found.title,
+            f"host {found.holder.host} is declared to have it.",
+            name=found.title,
             remedy="take it out of the declaration, or destroy the host; the volume stays",
-        )  # fmt: skip
+        )
     before = {"host": found.holder.host, "path": found.holder.path}
     return Plan((Action("detach", "volume", name, "nobody is to have it", before, {}),))
 
@@ -141,9 +160,15 @@ def detach(ctx: Context, tenant: str, name: str, timeout: float) -> Plan:
         if there is not None and found.holder.uuid not in there:
             ctx.provider.volumes.claim(found, holder=None)
         else:
-            _in_host(ctx, VolumeSpec(name, tenant), found.holder.host, deadline, lambda record, volume, channel: (
-                attachment.detach(ctx, record, volume, channel, deadline)
-            ))  # fmt: skip
+            _in_host(
+                ctx,
+                VolumeSpec(name, tenant),
+                found.holder.host,
+                deadline,
+                lambda record, volume, channel: attachment.detach(
+                    ctx, record, volume, channel, deadline
+                ),
+            )
         ctx.progress(f"volume {name}: detached from host {found.holder.host}")
     return todo
 
@@ -152,12 +177,21 @@ def describe(ctx: Context, found: VolumeRecord) -> dict[str, Any]:
     """A volume as modules return it."""
     holder = found.holder
     return {
-        "name": found.name, "tenant": found.tenant, "uuid": found.uuid, "size_gib": found.size_gib,
-        "phase": found.phase, "created": found.created, "filesystem": found.filesystem, "source": found.source,
-        "snapshot": found.snapshot, "encrypted": bool(found.encryption),
-        "host": holder.host if holder else "", "path": holder.path if holder else "",
-        "mounted": bool(holder and holder.mounted), **ctx.provider.volumes.facts(found),
-    }  # fmt: skip
+        "name": found.name,
+        "tenant": found.tenant,
+        "uuid": found.uuid,
+        "size_gib": found.size_gib,
+        "phase": found.phase,
+        "created": found.created,
+        "filesystem": found.filesystem,
+        "source": found.source,
+        "snapshot": found.snapshot,
+        "encrypted": bool(found.encryption),
+        "host": holder.host if holder else "",
+        "path": holder.path if holder else "",
+        "mounted": bool(holder and holder.mounted),
+        **ctx.provider.volumes.facts(found),
+    }
 
 
 def _create(ctx: Context, spec: VolumeSpec, deadline: Deadline) -> None:
@@ -178,21 +212,29 @@ def _create(ctx: Context, spec: VolumeSpec, deadline: Deadline) -> None:
     except StockyardError:
         ctx.provider.volumes.destroy(record)
         raise
-    ctx.progress(f"{record.title}: made{f' of {source.title}' if source else ''}, {record.size_gib} GiB")
+    ctx.progress(
+        f"{record.title}: made{f' of {source.title}' if source else ''}, {record.size_gib} GiB"
+    )
 
 
 def _source(ctx: Context, spec: VolumeSpec, seen: VolumeObservation) -> VolumeRecord:
     found = seen.find(spec.tenant, spec.source)
     if found is None or found.phase != "ready":
         raise NotFound(
-            "there is no such volume to copy.", name=f"volume {spec.source}", remedy=f"make it before {spec.name}"
+            "there is no such volume to copy.",
+            name=f"volume {spec.source}",
+            remedy=f"make it before {spec.name}",
         )
     refuse_if_held(
-        found, attachment.living(ctx.provider.observe(ctx.owner)), f"volume {spec.name} cannot be a copy of it"
+        found,
+        attachment.living(ctx.provider.observe(ctx.owner)),
+        f"volume {spec.name} cannot be a copy of it",
     )
     if found.filesystem not in (BLANK, EXT4):
         raise OperationRefused(
-            "its file system is not whole.", name=found.title, remedy="let a host have it once, or delete it"
+            "its file system is not whole.",
+            name=found.title,
+            remedy="let a host have it once, or delete it",
         )
     return found
 
@@ -206,9 +248,15 @@ def _grow(ctx: Context, spec: VolumeSpec, deadline: Deadline) -> None:
     if holder and holder.mounted:
         seen = ctx.provider.observe(ctx.owner)
         if any(h.record.uuid == holder.uuid and h.serving for h in seen.hosts):
-            _in_host(ctx, spec, holder.host, deadline, lambda _r, volume, channel: (
-                attachment.mount(ctx, volume, holder.path, channel, deadline)
-            ))  # fmt: skip
+            _in_host(
+                ctx,
+                spec,
+                holder.host,
+                deadline,
+                lambda _r, volume, channel: attachment.mount(
+                    ctx, volume, holder.path, channel, deadline
+                ),
+            )
     ctx.progress(f"{found.title}: grown to {size} GiB")
 
 
@@ -220,13 +268,24 @@ def _delete(ctx: Context, found: VolumeRecord) -> None:
 
 def _draft(ctx: Context, spec: VolumeSpec, size_gib: int) -> VolumeRecord:
     return VolumeRecord(
-        owner=ctx.owner, tenant=spec.tenant, name=spec.name, uuid=str(uuid.uuid4()), size_gib=size_gib,
-        phase="creating", created=ctx.clock.now(), source=spec.source, snapshot=spec.snapshot,
-    )  # fmt: skip
+        owner=ctx.owner,
+        tenant=spec.tenant,
+        name=spec.name,
+        uuid=str(uuid.uuid4()),
+        size_gib=size_gib,
+        phase="creating",
+        created=ctx.clock.now(),
+        source=spec.source,
+        snapshot=spec.snapshot,
+    )
 
 
 def _in_host(
-    ctx: Context, spec: VolumeSpec, host: str, deadline: Deadline, act: Callable[[Any, VolumeRecord, Any], object]
+    ctx: Context,
+    spec: VolumeSpec,
+    host: str,
+    deadline: Deadline,
+    act: Callable[[Any, VolumeRecord, Any], object],
 ) -> None:
     """Do something to a volume with the agent of a host, as things are now."""
     record = attachment.need_running(ctx.provider.observe(ctx.owner).hosts, spec.tenant, host)

@@ -1,7 +1,9 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is left on the controller itself: keys of leases that ran out, half-written files, sockets of dead tunnels."""
+"""What is left on the controller itself: keys of leases that ran out, half-written files, sockets
+of dead tunnels.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +18,18 @@ from ..context import Context
 
 
 def sweep(ctx: Context, seen: Observation, *, check: bool) -> list[OrphanedFile]:
-    """Remove it, or only say what there is. Other yards may share the directory: each thing is judged by itself."""
+    """Remove it, or only say what there is. Other yards may share the directory: each thing is
+    judged by itself.
+    """
     found: list[OrphanedFile] = []
     for tenant in _tenants(ctx, seen):
         pki = ctx.pki(tenant)
-        found += [OrphanedFile(str(p), "it is over") for p in pki.leftovers(ctx.today(), remove=not check)]
         found += [
-            OrphanedFile(str(p), "its tunnel is gone") for p in _dead(pki.directory / "tunnels", remove=not check)
+            OrphanedFile(str(p), "it is over") for p in pki.leftovers(ctx.today(), remove=not check)
+        ]
+        found += [
+            OrphanedFile(str(p), "its tunnel is gone")
+            for p in _dead(pki.directory / "tunnels", remove=not check)
         ]
     return found
 
@@ -45,7 +52,11 @@ def _is_tenant(name: str) -> bool:
 
 def _dead(folder: Path, *, remove: bool) -> list[Path]:
     """Sockets that nobody listens at."""
-    found = [p for p in sorted(folder.glob("*")) if p.is_socket() and not _listens(p)] if folder.is_dir() else []
+    found = (
+        [p for p in sorted(folder.glob("*")) if p.is_socket() and not _listens(p)]
+        if folder.is_dir()
+        else []
+    )
     for path in found if remove else ():
         path.unlink(missing_ok=True)
     return found

@@ -1,7 +1,9 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A whole yard made as it is declared: pools, templates, volumes, then fleets, then what is to go."""
+"""A whole yard made as it is declared: pools, templates, volumes, then fleets, then
+what is to go.
+"""
 
 from __future__ import annotations
 
@@ -23,10 +25,13 @@ from ..volumes import volume_lifecycle
 from . import declared_names, declared_pools, declared_volumes, pruning
 
 
-def plan(ctx: Context, declared: Declaration, seen: Observation | None = None, *, confirmed: bool = False) -> Plan:
+def plan(
+    ctx: Context, declared: Declaration, seen: Observation | None = None, *, confirmed: bool = False
+) -> Plan:
     """What :func:`converge` would do. Changes nothing.
 
-    Hosts whose template will have another generation are shown as replaced, though that one is not there yet.
+    Hosts whose template will have another generation are shown as replaced, though that one is not
+    there yet.
 
     :param confirmed: whether the plan is saved, or held against a saved one.
     :raises NotFound: when it needs a template, pool or volume that is neither declared nor there.
@@ -39,8 +44,13 @@ def plan(ctx: Context, declared: Declaration, seen: Observation | None = None, *
     built: dict[Key, Plan] = {}
     for term in declared.templates:
         # As if no host lived anywhere: what that takes away too much is put right below.
-        built[term.spec.tenant, term.spec.name] = build_template.plan(ctx, term.spec, seen, frozenset())
-    actions = [*bounds, *(a for todo in built.values() for a in todo.actions if a.verb != "destroy")]
+        built[term.spec.tenant, term.spec.name] = build_template.plan(
+            ctx, term.spec, seen, frozenset()
+        )
+    actions = [
+        *bounds,
+        *(a for todo in built.values() for a in todo.actions if a.verb != "destroy"),
+    ]
     actions += declared_volumes.plan(ctx, declared)
     ctx = declared_volumes.ahead(ctx, declared)
     left = {h.record.uuid: h for h in seen.hosts}
@@ -54,7 +64,11 @@ def plan(ctx: Context, declared: Declaration, seen: Observation | None = None, *
         _leave(left, key, {h.record.name for h in members})
     used = {(h.record.tenant, h.record.template, h.record.generation[:12]) for h in left.values()}
     for key, todo in built.items():
-        actions += [a for a in todo.actions if a.verb == "destroy" and (*key, a.before["generation"]) not in used]
+        actions += [
+            a
+            for a in todo.actions
+            if a.verb == "destroy" and (*key, a.before["generation"]) not in used
+        ]
     actions += _templates_to_go(declared, seen, {u[:2] for u in used})
     declared_names.tell_kept(ctx, declared, seen)
     actions += declared_pools.planned_last(ctx, declared, seen, left.values())
@@ -64,9 +78,11 @@ def plan(ctx: Context, declared: Declaration, seen: Observation | None = None, *
 def converge(ctx: Context, declared: Declaration, *, confirmed: bool = False) -> Plan:
     """Make a yard as it is declared. Returns what was done.
 
-    What fails does not keep the rest from being made; but then nothing goes because it is not declared.
+    What fails does not keep the rest from being made; but then nothing goes because it is not
+    declared.
 
-    :param confirmed: whether the user applies a saved plan, with the fleets in it that are not declared.
+    :param confirmed: whether the user applies a saved plan, with the fleets in it that are not
+        declared.
     :raises NotFound: before anything is changed, when it needs what is neither declared nor there.
     :raises Refused: before anything is changed, if it would delete a fleet that is not declared.
     :raises StockyardError: with everything that went wrong.
@@ -84,7 +100,9 @@ def converge(ctx: Context, declared: Declaration, *, confirmed: bool = False) ->
     for volume in declared.volumes:
         work.attempt(volume_lifecycle.ensure, ctx, volume.spec, volume.timeout)
     for fleet in declared.working:
-        work.attempt(converge_fleet.converge, replace(ctx, wait=fleet.wait), fleet.spec, fleet.timeout)
+        work.attempt(
+            converge_fleet.converge, replace(ctx, wait=fleet.wait), fleet.spec, fleet.timeout
+        )
     for pool in declared_pools.late(ctx, declared):
         work.attempt(declared_pools.shrink, ctx, pool)
     if not work.errors:
@@ -115,7 +133,8 @@ class _Work:
             raise self.errors[0]
         if self.errors:
             raise StockyardError(
-                f"{len(self.errors)} parts of the yard failed.", cause="; ".join(map(str, self.errors))
+                f"{len(self.errors)} parts of the yard failed.",
+                cause="; ".join(map(str, self.errors)),
             )
         return Plan(tuple(self.done))
 
@@ -146,7 +165,8 @@ def _leave(left: dict[str, Host], fleet: Key, names: set[str]) -> None:
 def _clear(ctx: Context, declared: Declaration, work: _Work, leaving: dict[Key, str]) -> None:
     """Take away what is not to be there any more: what is in something goes before it.
 
-    :param leaving: the fleets that were to go when the run began. A fleet that another run made since then stays.
+    :param leaving: the fleets that were to go when the run began. A fleet that another run made
+        since then stays.
     """
     seen = ctx.provider.observe(ctx.owner)
     declared_names.tell_kept(ctx, declared, seen)
@@ -161,9 +181,15 @@ def _clear(ctx: Context, declared: Declaration, work: _Work, leaving: dict[Key, 
 
 
 def _templates_to_go(declared: Declaration, seen: Observation, used: set[Key]) -> list[Action]:
-    """Templates that go, all generations: none under a host, and none while something cannot be read."""
+    """Templates that go, all generations: none under a host, and none while something cannot be
+    read.
+    """
     going = {} if seen.unreadable else declared.templates_to_go(seen.templates)
-    return [gone("template", key[1], going[key], _generations(seen, key)) for key in going if key not in used]
+    return [
+        gone("template", key[1], going[key], _generations(seen, key))
+        for key in going
+        if key not in used
+    ]
 
 
 def _generations(seen: Observation, key: Key) -> dict[str, Any]:
@@ -179,7 +205,9 @@ def _remove_templates(ctx: Context, declared: Declaration) -> Plan:
         if (tenant, name) not in used:
             build_template.remove(ctx, tenant, name, FleetTerm.timeout)
         elif reason == ABSENT:
-            raise OperationRefused("hosts live on it.", name=f"template {name}", remedy="destroy the hosts first")
+            raise OperationRefused(
+                "hosts live on it.", name=f"template {name}", remedy="destroy the hosts first"
+            )
         else:
             ctx.progress(f"template {name}: {reason}, and stays: hosts live on it")
     return Plan(tuple(todo))

@@ -26,29 +26,37 @@ def check(ctx: Context, declared: Declaration, seen: Observation | None = None) 
     if missing:
         first, others = missing[0], [f"{r.whose} needs {r.kind} {r.key[1]}" for r in missing[1:]]
         raise NotFound(
-            f"it needs {first.kind} {first.key[1]}, which is neither declared nor there.", name=first.whose,
+            f"it needs {first.kind} {first.key[1]}, which is neither declared nor there.",
+            name=first.whose,
             cause=f"nor is what others need: {', '.join(others)}" if others else "",
             remedy="correct the name, or declare that too, in the same tenant",
-        )  # fmt: skip
+        )
 
 
 def tell_kept(ctx: Context, declared: Declaration, seen: Observation) -> None:
     """Say what stays for no other reason than that nothing of its kind is declared."""
     there = {
-        "fleets": {h.record.fleet for h in seen.hosts} - {name for _tenant, name in declared.absent_fleets},
-        "templates": {t.record.name for t in seen.templates} - {name for _tenant, name in declared.absent_templates},
+        "fleets": {h.record.fleet for h in seen.hosts}
+        - {name for _tenant, name in declared.absent_fleets},
+        "templates": {t.record.name for t in seen.templates}
+        - {name for _tenant, name in declared.absent_templates},
         "pools": {p.name for p in seen.pools} - {name for _tenant, name in declared.absent_pools},
     }
     for kind in declared.in_doubt:
         names = ", ".join(sorted(filter(None, there[kind])))
         if names:
-            ctx.progress(f"no {kind} are declared, more likely lost than meant: {names} will stay (prune: force)")
+            ctx.progress(
+                f"no {kind} are declared, more likely lost than meant: {names} will stay (prune: "
+                f"force)"
+            )
 
 
 def _there(declared: Declaration, seen: Observation) -> set[tuple[str, Key]]:
     """What can be used, and stays."""
     templates = {(t.record.tenant, t.record.name) for t in seen.templates}
-    usable = {key for key in templates if newest(generations(*key, seen.templates))} - {*declared.absent_templates}
+    usable = {key for key in templates if newest(generations(*key, seen.templates))} - {
+        *declared.absent_templates
+    }
     pools = {(p.tenant, p.name) for p in seen.pools} - {*declared.absent_pools}
     return {("template", key) for key in usable} | {("pool", key) for key in pools}
 
@@ -58,8 +66,15 @@ def _volumes(ctx: Context, declared: Declaration) -> set[tuple[str, Key]]:
 
     A hypervisor that has no volumes says so itself.
     """
-    if not any(r.kind == "volume" for r in declared.needed) or not ctx.provider.capabilities.volumes:
+    if (
+        not any(r.kind == "volume" for r in declared.needed)
+        or not ctx.provider.capabilities.volumes
+    ):
         return {("volume", r.key) for r in declared.needed}
     found = {v.key for v in ctx.provider.volumes.observe(ctx.owner).volumes}
-    made = {(v.spec.tenant, v.spec.source) for v in declared.volumes if (v.spec.tenant, v.spec.name) in found}
+    made = {
+        (v.spec.tenant, v.spec.source)
+        for v in declared.volumes
+        if (v.spec.tenant, v.spec.name) in found
+    }
     return {("volume", key) for key in (found - {*declared.absent_volumes}) | made}

@@ -19,7 +19,9 @@ from ..context import Context
 from ..pools import pool_lifecycle
 
 
-def planned(ctx: Context, declared: Declaration, seen: Observation) -> tuple[list[Action], Observation]:
+def planned(
+    ctx: Context, declared: Declaration, seen: Observation
+) -> tuple[list[Action], Observation]:
     """What is done first, and what is observed as if it were done."""
     actions: list[Action] = []
     for term in _early(declared, seen):
@@ -30,7 +32,9 @@ def planned(ctx: Context, declared: Declaration, seen: Observation) -> tuple[lis
     return actions, seen
 
 
-def planned_last(ctx: Context, declared: Declaration, seen: Observation, left: Iterable[Host]) -> list[Action]:
+def planned_last(
+    ctx: Context, declared: Declaration, seen: Observation, left: Iterable[Host]
+) -> list[Action]:
     """What is done last: pools that shrink, and pools that go.
 
     :param left: the hosts that stay.
@@ -41,7 +45,9 @@ def planned_last(ctx: Context, declared: Declaration, seen: Observation, left: I
     there = {(p.tenant, p.name): p for p in seen.pools}
     going = {} if seen.unreadable else declared.pools_to_go(seen.pools)
     free = [key for key in going if not _used(there[key], seen, {*going})]
-    return actions + [gone("pool", key[1], going[key], codec.to_dict(there[key].spec)) for key in free]
+    return actions + [
+        gone("pool", key[1], going[key], codec.to_dict(there[key].spec)) for key in free
+    ]
 
 
 def early(ctx: Context, declared: Declaration) -> list[PoolTerm]:
@@ -71,7 +77,9 @@ def remove(ctx: Context, declared: Declaration) -> Plan:
         there = {(p.tenant, p.name): p for p in seen.pools}
         free = [key for key in going if not _used(there[key], seen, set())]
         for tenant, name in free:
-            actions += pool_lifecycle.remove(ctx, tenant, name, PoolTerm.timeout, going[tenant, name]).actions
+            actions += pool_lifecycle.remove(
+                ctx, tenant, name, PoolTerm.timeout, going[tenant, name]
+            ).actions
         if not free:
             _explain(ctx, going)
             return Plan(tuple(actions))
@@ -81,7 +89,9 @@ def _explain(ctx: Context, going: dict[tuple[str, str], str]) -> None:
     for (_tenant, name), reason in going.items():
         if reason == ABSENT:
             raise OperationRefused(
-                "something is in it.", name=f"pool {name}", remedy="take away its hosts and pools first"
+                "something is in it.",
+                name=f"pool {name}",
+                remedy="take away its hosts and pools first",
             )
         ctx.progress(f"pool {name}: {reason}, and stays: something is in it")
 
@@ -110,6 +120,12 @@ def _with(seen: Observation, record: PoolRecord) -> tuple[PoolRecord, ...]:
 
 def _used(pool: PoolRecord, seen: Observation, going: set[tuple[str, str]]) -> bool:
     """Whether something is in a pool that stays."""
-    hosts = any((h.record.tenant, h.record.spec.pool) == (pool.tenant, pool.name) for h in seen.hosts)
-    inside = [(p.tenant, p.name) for p in seen.pools if (p.tenant, p.spec.parent) == (pool.tenant, pool.name)]
+    hosts = any(
+        (h.record.tenant, h.record.spec.pool) == (pool.tenant, pool.name) for h in seen.hosts
+    )
+    inside = [
+        (p.tenant, p.name)
+        for p in seen.pools
+        if (p.tenant, p.spec.parent) == (pool.tenant, pool.name)
+    ]
     return hosts or any(key not in going for key in inside)

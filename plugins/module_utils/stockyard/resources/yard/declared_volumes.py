@@ -15,17 +15,24 @@ from ..volumes import volume_lifecycle
 
 
 def plan(ctx: Context, declared: Declaration) -> list[Action]:
-    """What is to be made or grown before any host is. A source may be one of those that are made before."""
+    """What is to be made or grown before any host is. A source may be one of those that are made
+    before.
+    """
     actions: list[Action] = []
     coming: set[tuple[str, str]] = set()
     for term in declared.volumes:
         spec = term.spec
-        known = replace(spec, source="", snapshot=False) if (spec.tenant, spec.source) in coming else spec
+        known = (
+            replace(spec, source="", snapshot=False)
+            if (spec.tenant, spec.source) in coming
+            else spec
+        )
         found = volume_lifecycle.plan(ctx, known).actions
         if any(a.verb == "create" for a in found):
             coming.add((spec.tenant, spec.name))
             found = tuple(
-                replace(a, after={**a.after, "source": spec.source, "snapshot": spec.snapshot}) for a in found
+                replace(a, after={**a.after, "source": spec.source, "snapshot": spec.snapshot})
+                for a in found
             )
         actions += found
     return actions

@@ -38,12 +38,17 @@ def check(ctx: Context, declared: Declaration, seen: Observation, *, confirmed: 
     loss = f"{len(hosts)} of {total} hosts"
     named = ", ".join(f"fleet {name} of tenant {tenant}" for tenant, name in sorted(pruned))
     if confirmed:
-        ctx.progress(f"yard {ctx.owner}: the plan deletes {loss} because their fleets are not declared: {named}")
+        ctx.progress(
+            f"yard {ctx.owner}: the plan deletes {loss} because their fleets are not declared: "
+            f"{named}"
+        )
         return
     more = f" and {len(hosts) - NAMED} more" if len(hosts) > NAMED else ""
     raise OperationRefused(
         f"the run would delete {loss} ({', '.join(hosts[:NAMED])}{more}). Nothing was changed.",
-        name=f"yard {ctx.owner}", cause=f"not declared: {named}",
-        remedy="check that owner and declaration are of the same yard; then declare the fleet with state: absent, "
+        name=f"yard {ctx.owner}",
+        cause=f"not declared: {named}",
+        remedy="check that owner and declaration are of the same yard; then declare the fleet with "
+        "state: absent, "
         "apply a saved plan (save_plan in check mode, then only_if), or set prune to force",
-    )  # fmt: skip
+    )

@@ -1,10 +1,12 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Garbage collection from outside of the hosts: what is over, half-made or left behind, as far as it is proven ours.
+"""Garbage collection from outside of the hosts: what is over, half-made or left behind, as far as
+it is proven ours.
 
-Every object is held as its own convergence holds it, looked at again, and only then taken away. What another controller
-is at work on, what cannot be read and what is somebody else's is left alone and named.
+Every object is held as its own convergence holds it, looked at again, and only then taken away.
+What another controller is at work on, what cannot be read and what is somebody else's is left alone
+and named.
 """
 
 from __future__ import annotations
@@ -35,8 +37,15 @@ def plan(ctx: Context, grace: float) -> tuple[Plan, list[dict[str, Any]]]:
     swept = _swept(ctx, grace, check=True)
     actions = [_goes(record, now, grace) for record in _over(seen, now, grace)]
     volumes, kept = reap_volumes.run(ctx, grace, check=True)
-    actions += [*volumes, *map(_removed, (*swept.removed, *controller_cleanup.sweep(ctx, seen, check=True)))]
-    left = retention.left_alone(ctx.owner, seen, now, grace) + kept + retention.files_left(swept.skipped)
+    actions += [
+        *volumes,
+        *map(_removed, (*swept.removed, *controller_cleanup.sweep(ctx, seen, check=True))),
+    ]
+    left = (
+        retention.left_alone(ctx.owner, seen, now, grace)
+        + kept
+        + retention.files_left(swept.skipped)
+    )
     return Plan(tuple(actions)), [asdict(one) for one in left]
 
 
@@ -79,7 +88,9 @@ def _swept(ctx: Context, grace: float, *, check: bool) -> SweepResult:
 
 
 def _reap(ctx: Context, group: Group, grace: float, deadline: Deadline) -> list[Action]:
-    """Take away what is over of one fleet, host or template, as it is now that nobody else is at work on it."""
+    """Take away what is over of one fleet, host or template, as it is now that nobody else is at
+    work on it.
+    """
     kind, tenant, name = group
     done = []
     with ctx.provider.exclusive(ctx.lock_name(kind, tenant, name), deadline.within(LOCK_WAIT)):
@@ -104,8 +115,9 @@ def _destroy_template(ctx: Context, record: Any) -> None:
 def _over(seen: Observation, now: float, grace: float) -> list[Record]:
     """Everything of ours that is to go, hosts before what they live on."""
     return [
-        *(h.record for h in retention.hosts(seen, now, grace)), *(t.record for t in retention.templates(seen, now, grace)),
-    ]  # fmt: skip
+        *(h.record for h in retention.hosts(seen, now, grace)),
+        *(t.record for t in retention.templates(seen, now, grace)),
+    ]
 
 
 def _group(record: Record) -> Group:
@@ -114,7 +126,14 @@ def _group(record: Record) -> Group:
 
 
 def _goes(record: Record, now: float, grace: float) -> Action:
-    return Action("destroy", record.kind, record.name, retention.why(record, now, grace), {"phase": record.phase}, {})
+    return Action(
+        "destroy",
+        record.kind,
+        record.name,
+        retention.why(record, now, grace),
+        {"phase": record.phase},
+        {},
+    )
 
 
 def _removed(found: OrphanedFile) -> Action:
@@ -124,4 +143,6 @@ def _removed(found: OrphanedFile) -> Action:
 def _failed(errors: list[StockyardError]) -> StockyardError:
     if len(errors) == 1:
         return errors[0]
-    return StockyardError(f"{len(errors)} things could not be taken away.", cause="; ".join(map(str, errors)))
+    return StockyardError(
+        f"{len(errors)} things could not be taken away.", cause="; ".join(map(str, errors))
+    )

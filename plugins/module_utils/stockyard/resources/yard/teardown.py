@@ -27,19 +27,24 @@ def plan(ctx: Context, templates: bool, volumes: bool) -> Plan:
 
 
 def run(ctx: Context, templates: bool, volumes: bool, timeout: float) -> Plan:
-    """Take all hosts of the yard away, and all templates and volumes when asked. Returns what was done.
+    """Take all hosts of the yard away, and all templates and volumes when asked. Returns what was
+    done.
 
     :raises Busy: when another controller is at work on one of its objects.
     """
     deadline = ctx.deadline(timeout)
     seen = ctx.provider.observe(ctx.owner)
-    for tenant, fleet in sorted({(h.record.tenant, h.record.fleet) for h in seen.hosts if h.record.fleet}):
+    for tenant, fleet in sorted(
+        {(h.record.tenant, h.record.fleet) for h in seen.hosts if h.record.fleet}
+    ):
         converge_fleet.remove(ctx, tenant, fleet, deadline.left())
     for host in seen.hosts:
         if not host.record.fleet:
             spec = SingleSpec(host.record.name, tenant=host.record.tenant)
             single_host.converge(ctx, spec, "absent", deadline.left())
-    for tenant, name in sorted({(t.record.tenant, t.record.name) for t in seen.templates if templates}):
+    for tenant, name in sorted(
+        {(t.record.tenant, t.record.name) for t in seen.templates if templates}
+    ):
         template_service.remove(ctx, tenant, name, deadline.left())
     if templates:
         _remove_pools(ctx, deadline)
@@ -47,8 +52,11 @@ def run(ctx: Context, templates: bool, volumes: bool, timeout: float) -> Plan:
     for volume in ctx.provider.volumes.observe(ctx.owner).volumes if volumes else ():
         volume_service.delete(ctx, volume.tenant, volume.name, deadline.left())
     if templates:
-        # Pools and volumes first: with the last of them goes what a hypervisor keeps for the yard's sake alone.
-        ctx.provider.prune_images(template_service.RECENT, frozenset(t.record.image for t in seen.templates))
+        # Pools and volumes first: with the last of them goes what a hypervisor keeps for the yard's
+        # sake alone.
+        ctx.provider.prune_images(
+            template_service.RECENT, frozenset(t.record.image for t in seen.templates)
+        )
     return todo
 
 
@@ -59,7 +67,9 @@ def _remove_pools(ctx: Context, deadline: Deadline) -> None:
 
 
 def _outermost_first(seen: Observation) -> list[PoolRecord]:
-    return sorted(seen.pools, key=lambda p: (len(quota.book(seen.pools, ()).chain(p.tenant, p.name)), p.name))
+    return sorted(
+        seen.pools, key=lambda p: (len(quota.book(seen.pools, ()).chain(p.tenant, p.name)), p.name)
+    )
 
 
 def _planned(ctx: Context, seen: Observation, templates: bool, volumes: bool) -> Plan:
@@ -68,4 +78,6 @@ def _planned(ctx: Context, seen: Observation, templates: bool, volumes: bool) ->
     bounds = (gone("pool", p.name, REASON, {"hosts": p.spec.hosts}) for p in going)
     found = ctx.provider.volumes.observe(ctx.owner).volumes if volumes else ()
     # Whoever has one of them goes before.
-    return Plan((*todo.actions, *bounds, *(a for v in found for a in plan_removal(v, (), REASON).actions)))
+    return Plan(
+        (*todo.actions, *bounds, *(a for v in found for a in plan_removal(v, (), REASON).actions))
+    )

@@ -1,10 +1,11 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Bodies of requests, read as dockerd reads them. A text that Go and Python read differently is refused.
+"""Bodies of requests, read as dockerd reads them. A text that Go and Python read differently is
+refused.
 
-Go's decoder matches the keys of a structure in any case and takes the last of two equal ones. The keys of a map are
-exact. It reads the first value of a body and ignores the rest.
+Go's decoder matches the keys of a structure in any case and takes the last of two equal ones. The
+keys of a map are exact. It reads the first value of a body and ignores the rest.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ class Denied(Exception):
 
 
 class Pairs(list[tuple[str, Any]]):
-    """A JSON object as its pairs, in order and with doubles: only the schema knows a structure from a map."""
+    """A JSON object as its pairs, in order and with doubles: only the schema knows a structure from
+    a map.
+    """
 
 
 def decoded(encoded: object) -> Any:
@@ -30,7 +33,8 @@ def decoded(encoded: object) -> Any:
     """
     if not isinstance(encoded, str) or not encoded:
         raise Denied(
-            "the body of this request cannot be seen. Old engines show none of 1 MiB or more, none that is sent in "
+            "the body of this request cannot be seen. Old engines show none of 1 MiB or more, none "
+            "that is sent in "
             "chunks, and only application/json."
         )
     try:
@@ -56,7 +60,8 @@ def folded(key: str) -> str:
 
 
 def is_zero(value: Any) -> bool:
-    """Return whether a value is what Go writes for a field that nobody set: null, false, 0, or empty.
+    """Return whether a value is what Go writes for a field that nobody set: null, false, 0, or
+    empty.
 
     A structure without set fields is zero. A list with items is not, whatever its items are.
     """

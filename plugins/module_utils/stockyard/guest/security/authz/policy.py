@@ -14,18 +14,55 @@ from .body import Denied
 from .schema import Check, shown
 
 # Docker gives these to every container.
-CAPABILITIES = frozenset((
-    "CHOWN", "DAC_OVERRIDE", "FSETID", "FOWNER", "MKNOD", "NET_RAW", "SETGID", "SETUID", "SETFCAP", "SETPCAP",
-    "NET_BIND_SERVICE", "SYS_CHROOT", "KILL", "AUDIT_WRITE",
-))  # fmt: skip
-SECURITY_OPTIONS = ("no-new-privileges", "no-new-privileges:true", "no-new-privileges=true", "apparmor=docker-default")
-LOG_OPTIONS = frozenset(("max-size", "max-file", "compress", "mode", "max-buffer-size", "tag", "labels", "env"))
+CAPABILITIES = frozenset(
+    (
+        "CHOWN",
+        "DAC_OVERRIDE",
+        "FSETID",
+        "FOWNER",
+        "MKNOD",
+        "NET_RAW",
+        "SETGID",
+        "SETUID",
+        "SETFCAP",
+        "SETPCAP",
+        "NET_BIND_SERVICE",
+        "SYS_CHROOT",
+        "KILL",
+        "AUDIT_WRITE",
+    )
+)
+SECURITY_OPTIONS = (
+    "no-new-privileges",
+    "no-new-privileges:true",
+    "no-new-privileges=true",
+    "apparmor=docker-default",
+)
+LOG_OPTIONS = frozenset(
+    ("max-size", "max-file", "compress", "mode", "max-buffer-size", "tag", "labels", "env")
+)
 # The others lift a process above those of the host (rtprio, nice).
-ULIMITS = frozenset((
-    "as", "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nofile", "nproc", "rss", "rttime",
-    "sigpending", "stack",
-))  # fmt: skip
-NETWORK_OPTIONS = frozenset(("com.docker.network.bridge.enable_icc", "com.docker.network.driver.mtu"))
+ULIMITS = frozenset(
+    (
+        "as",
+        "core",
+        "cpu",
+        "data",
+        "fsize",
+        "locks",
+        "memlock",
+        "msgqueue",
+        "nofile",
+        "nproc",
+        "rss",
+        "rttime",
+        "sigpending",
+        "stack",
+    )
+)
+NETWORK_OPTIONS = frozenset(
+    ("com.docker.network.bridge.enable_icc", "com.docker.network.driver.mtu")
+)
 ENDPOINT_OPTIONS = frozenset(("com.docker.network.endpoint.ifname",))
 # An id alone names any image that was loaded or imported: a registry's digest is behind a name.
 _DIGEST = re.compile(r".+@sha256:[0-9a-f]{64}")
@@ -35,7 +72,8 @@ _DIGEST = re.compile(r".+@sha256:[0-9a-f]{64}")
 class Policy:
     """The user's part of the rules: see the options of the SDK by the same names.
 
-    :param pools: the networks that Docker takes addresses from; a user's own networks must lie inside.
+    :param pools: the networks that Docker takes addresses from; a user's own networks must lie
+        inside.
     """
 
     mounts: tuple[str, ...] = ()
@@ -54,7 +92,8 @@ class Policy:
         if self.by_digest and not _DIGEST.fullmatch(name):
             return False
         return not self.images or any(
-            name.startswith(item[:-1]) if item.endswith("*") else name == item for item in self.images
+            name.startswith(item[:-1]) if item.endswith("*") else name == item
+            for item in self.images
         )
 
     def owns(self, network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> bool:
@@ -67,7 +106,9 @@ def one_of(*allowed: Any) -> Check:
     """Return a check that lets these values through, and null."""
 
     def check(_policy: Policy, place: str, value: Any) -> None:
-        if value is not None and not any(type(value) is type(item) and value == item for item in allowed):
+        if value is not None and not any(
+            type(value) is type(item) and value == item for item in allowed
+        ):
             raise Denied(f"{place} may not be {shown(value)}")
 
     return check
@@ -98,7 +139,9 @@ def only_null(_policy: Policy, place: str, value: Any) -> None:
 def not_negative(_policy: Policy, place: str, value: int | None) -> None:
     """Refuse a number below 0."""
     if (value or 0) < 0:
-        raise Denied(f"{place} may not be {value}: a container may not be spared when memory runs out")
+        raise Denied(
+            f"{place} may not be {value}: a container may not be spared when memory runs out"
+        )
 
 
 def capability(_policy: Policy, place: str, value: str | None) -> None:
@@ -172,6 +215,7 @@ def address(policy: Policy, place: str, value: str | None) -> None:
         raise Denied(f"{place}: {shown(value)} is no network")
     if not policy.owns(network):
         raise Denied(
-            f"{place}: {shown(value)} is not inside the address pools of this host ({', '.join(policy.pools)}). "
+            f"{place}: {shown(value)} is not inside the address pools of this host "
+            f"({', '.join(policy.pools)}). "
             "Choose a network inside them, or leave it out"
         )

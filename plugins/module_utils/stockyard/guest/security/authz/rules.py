@@ -1,11 +1,12 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The list of routes, each with the names of its query and the table of its body. All other requests are refused.
+"""The list of routes, each with the names of its query and the table of its body. All other
+requests are refused.
 
-Paths are those of API 1.24 to 1.53. dockerd takes older versions too, which start a container with a configuration:
-these are refused. A path that is not written in the plain way (percent signs, empty or dotted segments) is refused, so
-that both sides cannot read it differently.
+Paths are those of API 1.24 to 1.53. dockerd takes older versions too, which start a container with
+a configuration: these are refused. A path that is not written in the plain way (percent signs,
+empty or dotted segments) is refused, so that both sides cannot read it differently.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ _PLAIN = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@/-]*")
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 OLDEST = (1, 24)
 # dockerd reads all values of these, and of all others the first.
-REPEATED = frozenset(("t", "extrahosts", "changes", "names", "platform", "platforms", "securityopt", "type"))
+REPEATED = frozenset(
+    ("t", "extrahosts", "changes", "names", "platform", "platforms", "securityopt", "type")
+)
 UNSET = ("", "0", "false", "null", "[]", "{}")
 
 Query = dict[str, list[str]]
@@ -78,7 +81,10 @@ def build(policy: Policy, query: Query) -> None:
     if query.get("version", ["1"]) not in (["1"], [""]):
         no_buildkit(policy, query)
     for name in ("networkmode", "securityopt", "cgroupparent", "outputs", "session"):
-        if any(value not in ("", "default", "none", "bridge", "null", "[]") for value in query.get(name, [])):
+        if any(
+            value not in ("", "default", "none", "bridge", "null", "[]")
+            for value in query.get(name, [])
+        ):
             raise Denied(f"a build may not set {name}")
     if limits := query.get("ulimits", [""])[0]:
         tables.ULIMITS.read(policy, "ulimits", parsed(limits))
@@ -93,8 +99,10 @@ _STREAMS = "detachKeys logs stream stdin stdout stderr"
 _COMMIT = "author changes comment container pause repo tag"
 _PRUNE = "filters all keep-storage reserved-space max-used-space min-free-space"
 _BUILD = (
-    "buildargs buildid cachefrom cgroupparent cpuperiod cpuquota cpusetcpus cpusetmems cpushares dockerfile extrahosts "
-    "forcerm isolation labels memory memswap networkmode nocache outputs platform pull q remote rm securityopt session "
+    "buildargs buildid cachefrom cgroupparent cpuperiod cpuquota cpusetcpus cpusetmems cpushares "
+    "dockerfile extrahosts "
+    "forcerm isolation labels memory memswap networkmode nocache outputs platform pull q remote rm "
+    "securityopt session "
     "shmsize squash t target ulimits version"
 )
 ROUTES = (
@@ -108,7 +116,9 @@ ROUTES = (
     Route("GET", "containers/json", "all before filters limit since size"),
     Route("GET", f"containers/{ID}/json", "size"),
     Route("GET", f"containers/{ID}/top", "ps_args"),
-    Route("GET", f"containers/{ID}/logs", "details follow since stderr stdout tail timestamps until"),
+    Route(
+        "GET", f"containers/{ID}/logs", "details follow since stderr stdout tail timestamps until"
+    ),
     Route("GET", f"containers/{ID}/(changes|export)"),
     Route("GET", f"containers/{ID}/stats", "one-shot stream"),
     Route("GET", f"containers/{ID}/attach/ws", _STREAMS),
@@ -136,7 +146,9 @@ ROUTES = (
     Route("GET", f"images/(get|{NAME}/get)", "names platform"),
     Route("GET", f"images/{NAME}/json", "manifests platform size"),
     Route("GET", f"images/{NAME}/history", "platform"),
-    Route("POST", "images/create", "changes fromImage fromSrc message platform repo tag", check=pull),
+    Route(
+        "POST", "images/create", "changes fromImage fromSrc message platform repo tag", check=pull
+    ),
     Route("POST", "images/load", "platform quiet", check=no_unnamed_image),
     Route("POST", "commit", _COMMIT, tables.COMMIT, optional=True, check=no_unnamed_image),
     Route("POST", f"images/{NAME}/tag", "force repo tag", check=no_unnamed_image),
@@ -198,9 +210,14 @@ def _hold(policy: Policy, route: Route, query: Query, encoded: object) -> None:
 
 
 def _no_form(headers: object) -> None:
-    """Go takes a form in the body for a part of the query, and a stronger one. No client of Docker's sends forms."""
+    """Go takes a form in the body for a part of the query, and a stronger one. No client of
+    Docker's sends forms.
+    """
     pairs = headers.items() if isinstance(headers, dict) else ()
-    if any(folded(str(name)) == "content-type" and "form" in str(value).lower() for name, value in pairs):
+    if any(
+        folded(str(name)) == "content-type" and "form" in str(value).lower()
+        for name, value in pairs
+    ):
         raise Denied("forms are not let through")
 
 
@@ -223,7 +240,9 @@ def split(uri: str) -> tuple[str, Query]:
 
 
 def _query(text: str) -> Query:
-    """Return the values by name. Go splits at ampersands only, and drops what is escaped badly: both are refused."""
+    """Return the values by name. Go splits at ampersands only, and drops what is escaped badly:
+    both are refused.
+    """
     if ";" in text or _BAD_ESCAPE.search(text):
         raise Denied("the query of this request is not written plainly")
     try:

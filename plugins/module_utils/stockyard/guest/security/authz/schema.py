@@ -3,9 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Kinds of values, of which the tables in :mod:`.tables` consist.
 
-Each kind reads a value as Go's decoder does: null is allowed everywhere, keys of a structure match in any case. A key
-that a structure does not list is refused unless its value is zero, so that a newer client works as long as it does not
-use what is new. A kind can carry a check, which receives the policy, the place and the value.
+Each kind reads a value as Go's decoder does: null is allowed everywhere, keys of a structure match
+in any case. A key that a structure does not list is refused unless its value is zero, so that a
+newer client works as long as it does not use what is new. A kind can carry a check, which receives
+the policy, the place and the value.
 """
 
 from __future__ import annotations

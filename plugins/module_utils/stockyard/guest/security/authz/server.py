@@ -1,10 +1,11 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The plugin's server: Docker's plugin protocol (docs.docker.com/engine/extend/plugins_authorization) on a socket.
+"""The plugin's server: Docker's plugin protocol
+(docs.docker.com/engine/extend/plugins_authorization) on a socket.
 
-It fails closed: whatever goes wrong is a refusal, and while it is not there dockerd refuses everything. Behind a front
-that ends TLS dockerd knows no user: the same rules hold for all.
+It fails closed: whatever goes wrong is a refusal, and while it is not there dockerd refuses
+everything. Behind a front that ends TLS dockerd knows no user: the same rules hold for all.
 """
 
 from __future__ import annotations
@@ -69,7 +70,8 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(data)
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  # the base class's name for it
+    # the base class's name for it
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
         """Bodies and addresses are nobody's business; refusals are in dockerd's answer."""
 
     def address_string(self) -> str:

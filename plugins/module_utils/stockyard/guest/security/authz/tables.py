@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Every object of every request that dockerd decodes, with the keys of Docker API 1.24 to 1.53.
 
-The tables follow the structures of moby's ``api/types``. A key that is left out is refused when it is set. When a new
-engine brings a key, add it here, with a check if it leads to the host.
+The tables follow the structures of moby's ``api/types``. A key that is left out is refused when it
+is set. When a new engine brings a key, add it here, with a check if it leads to the host.
 """
 
 from __future__ import annotations
@@ -13,7 +13,22 @@ from typing import Any
 
 from . import policy
 from .policy import keys_of, one_of
-from .schema import EMPTY, FLAG, LABELS, NUMBER, NUMBERS, TEXT, TEXTS, WORDS, ZERO, Kind, Many, Map, Scalar, Struct
+from .schema import (
+    EMPTY,
+    FLAG,
+    LABELS,
+    NUMBER,
+    NUMBERS,
+    TEXT,
+    TEXTS,
+    WORDS,
+    ZERO,
+    Kind,
+    Many,
+    Map,
+    Scalar,
+    Struct,
+)
 
 
 def _text(check: Any) -> Scalar:
@@ -36,15 +51,27 @@ ULIMITS = Many(ULIMIT)
 WEIGHTS = Many(Struct({"Path": TEXT, "Weight": NUMBER}))
 RATES = Many(Struct({"Path": TEXT, "Rate": NUMBER}))
 
-HEALTHCHECK = Struct({
-    "Test": TEXTS, **_all(NUMBER, "Interval", "Timeout", "StartPeriod", "StartInterval", "Retries"),
-})  # fmt: skip
+HEALTHCHECK = Struct(
+    {
+        "Test": TEXTS,
+        **_all(NUMBER, "Interval", "Timeout", "StartPeriod", "StartInterval", "Retries"),
+    }
+)
 
 # container.Config
 CONFIG: dict[str, Kind] = {
-    **_all(TEXT, "Hostname", "Domainname", "User", "Image", "WorkingDir", "MacAddress", "StopSignal"),
     **_all(
-        FLAG, "AttachStdin", "AttachStdout", "AttachStderr", "Tty", "OpenStdin", "StdinOnce", "ArgsEscaped",
+        TEXT, "Hostname", "Domainname", "User", "Image", "WorkingDir", "MacAddress", "StopSignal"
+    ),
+    **_all(
+        FLAG,
+        "AttachStdin",
+        "AttachStdout",
+        "AttachStderr",
+        "Tty",
+        "OpenStdin",
+        "StdinOnce",
+        "ArgsEscaped",
         "NetworkDisabled",
     ),
     "ExposedPorts": Map(EMPTY),
@@ -54,25 +81,50 @@ CONFIG: dict[str, Kind] = {
     "Healthcheck": HEALTHCHECK,
     "Labels": LABELS,
     "StopTimeout": NUMBER,
-}  # fmt: skip
+}
 
 # container.Resources
 RESOURCES: dict[str, Kind] = {
     **_all(
-        NUMBER, "CpuShares", "Memory", "NanoCpus", "BlkioWeight", "CpuPeriod", "CpuQuota", "KernelMemory",
-        "KernelMemoryTCP", "MemoryReservation", "MemorySwap", "MemorySwappiness", "PidsLimit", "CpuCount", "CpuPercent",
-        "IOMaximumIOps", "IOMaximumBandwidth",
+        NUMBER,
+        "CpuShares",
+        "Memory",
+        "NanoCpus",
+        "BlkioWeight",
+        "CpuPeriod",
+        "CpuQuota",
+        "KernelMemory",
+        "KernelMemoryTCP",
+        "MemoryReservation",
+        "MemorySwap",
+        "MemorySwappiness",
+        "PidsLimit",
+        "CpuCount",
+        "CpuPercent",
+        "IOMaximumIOps",
+        "IOMaximumBandwidth",
     ),
     **_all(TEXT, "CpusetCpus", "CpusetMems"),
     "BlkioWeightDevice": WEIGHTS,
-    **_all(RATES, "BlkioDeviceReadBps", "BlkioDeviceWriteBps", "BlkioDeviceReadIOps", "BlkioDeviceWriteIOps"),
+    **_all(
+        RATES,
+        "BlkioDeviceReadBps",
+        "BlkioDeviceWriteBps",
+        "BlkioDeviceReadIOps",
+        "BlkioDeviceWriteIOps",
+    ),
     "Ulimits": ULIMITS,
     "OomKillDisable": _flag(one_of(False)),
     **_all(
-        ZERO, "CgroupParent", "Devices", "DeviceCgroupRules", "DeviceRequests", "CpuRealtimePeriod",
+        ZERO,
+        "CgroupParent",
+        "Devices",
+        "DeviceCgroupRules",
+        "DeviceRequests",
+        "CpuRealtimePeriod",
         "CpuRealtimeRuntime",
     ),
-}  # fmt: skip
+}
 RESTART_POLICY = Struct({"Name": TEXT, "MaximumRetryCount": NUMBER})
 
 DRIVER_CONFIG = Struct({"Name": LOCAL, "Options": ZERO})
@@ -80,31 +132,46 @@ MOUNT = Struct(
     {
         **_all(TEXT, "Type", "Source", "Target", "Consistency"),
         "ReadOnly": FLAG,
-        "BindOptions": Struct({
-            "Propagation": TEXT,
-            **_all(FLAG, "NonRecursive", "CreateMountpoint", "ReadOnlyNonRecursive", "ReadOnlyForceRecursive"),
-        }),
-        "VolumeOptions": Struct({"NoCopy": FLAG, "Labels": LABELS, "Subpath": TEXT, "DriverConfig": DRIVER_CONFIG}),
+        "BindOptions": Struct(
+            {
+                "Propagation": TEXT,
+                **_all(
+                    FLAG,
+                    "NonRecursive",
+                    "CreateMountpoint",
+                    "ReadOnlyNonRecursive",
+                    "ReadOnlyForceRecursive",
+                ),
+            }
+        ),
+        "VolumeOptions": Struct(
+            {"NoCopy": FLAG, "Labels": LABELS, "Subpath": TEXT, "DriverConfig": DRIVER_CONFIG}
+        ),
         "TmpfsOptions": Struct({"SizeBytes": NUMBER, "Mode": NUMBER, "Options": Many(TEXTS)}),
         **_all(ZERO, "ImageOptions", "ClusterOptions"),
     },
     policy.mount,
-)  # fmt: skip
+)
 # container.HostConfig
 HOST_CONFIG: dict[str, Kind] = {
     **RESOURCES,
     "Binds": Many(_text(policy.bind)),
     **_all(TEXT, "ContainerIDFile"),
-    "LogConfig": Struct({
-        "Type": _text(one_of("", "json-file", "local", "none")), "Config": Map(TEXT, keys_of(policy.LOG_OPTIONS)),
-    }),
+    "LogConfig": Struct(
+        {
+            "Type": _text(one_of("", "json-file", "local", "none")),
+            "Config": Map(TEXT, keys_of(policy.LOG_OPTIONS)),
+        }
+    ),
     **_all(NAMESPACE, "NetworkMode", "PidMode", "IpcMode", "UTSMode", "UsernsMode", "CgroupnsMode"),
     "PortBindings": Map(Many(Struct({"HostIp": TEXT, "HostPort": TEXT}))),
     "RestartPolicy": RESTART_POLICY,
     **_all(FLAG, "AutoRemove", "PublishAllPorts", "ReadonlyRootfs", "Init"),
     "Privileged": _flag(one_of(False)),
     "VolumeDriver": LOCAL,
-    **_all(TEXTS, "VolumesFrom", "Dns", "DnsOptions", "DnsSearch", "ExtraHosts", "GroupAdd", "Links"),
+    **_all(
+        TEXTS, "VolumesFrom", "Dns", "DnsOptions", "DnsSearch", "ExtraHosts", "GroupAdd", "Links"
+    ),
     "ConsoleSize": NUMBERS,
     "CapAdd": Many(_text(policy.capability), single=True),
     "CapDrop": WORDS,
@@ -117,51 +184,96 @@ HOST_CONFIG: dict[str, Kind] = {
     "Mounts": Many(MOUNT),
     **_all(Many(TEXT, check=policy.only_null), "MaskedPaths", "ReadonlyPaths"),
     **_all(ZERO, "Annotations", "Cgroup", "Sysctls"),
-}  # fmt: skip
+}
 
 # network.EndpointSettings
-ENDPOINT = Struct({
-    "IPAMConfig": Struct({**_all(TEXT, "IPv4Address", "IPv6Address"), "LinkLocalIPs": TEXTS}),
-    **_all(TEXTS, "Links", "Aliases", "DNSNames"),
-    **_all(
-        TEXT, "NetworkID", "EndpointID", "Gateway", "IPAddress", "MacAddress", "IPv6Gateway", "GlobalIPv6Address",
-    ),
-    **_all(NUMBER, "GwPriority", "IPPrefixLen", "GlobalIPv6PrefixLen"),
-    "DriverOpts": Map(TEXT, keys_of(policy.ENDPOINT_OPTIONS)),
-})  # fmt: skip
+ENDPOINT = Struct(
+    {
+        "IPAMConfig": Struct({**_all(TEXT, "IPv4Address", "IPv6Address"), "LinkLocalIPs": TEXTS}),
+        **_all(TEXTS, "Links", "Aliases", "DNSNames"),
+        **_all(
+            TEXT,
+            "NetworkID",
+            "EndpointID",
+            "Gateway",
+            "IPAddress",
+            "MacAddress",
+            "IPv6Gateway",
+            "GlobalIPv6Address",
+        ),
+        **_all(NUMBER, "GwPriority", "IPPrefixLen", "GlobalIPv6PrefixLen"),
+        "DriverOpts": Map(TEXT, keys_of(policy.ENDPOINT_OPTIONS)),
+    }
+)
 NETWORKING = Struct({"EndpointsConfig": Map(ENDPOINT, policy.no_host_network)})
 
-# dockerd decodes the keys of HostConfig at the top level of these too: there they are held to the same checks.
+# dockerd decodes the keys of HostConfig at the top level of these too: there they are held to the
+# same checks.
 _WRAPPER: dict[str, Kind] = {
-    **HOST_CONFIG, **CONFIG, "Cpuset": TEXT, "HostConfig": Struct(HOST_CONFIG), "NetworkingConfig": NETWORKING,
-}  # fmt: skip
+    **HOST_CONFIG,
+    **CONFIG,
+    "Cpuset": TEXT,
+    "HostConfig": Struct(HOST_CONFIG),
+    "NetworkingConfig": NETWORKING,
+}
 CONTAINER = Struct(_WRAPPER, policy.container)
 COMMIT = Struct(_WRAPPER)
 UPDATE = Struct({**RESOURCES, "RestartPolicy": RESTART_POLICY})
-EXEC = Struct({
-    **_all(TEXT, "User", "DetachKeys", "WorkingDir", "Container"),
-    **_all(FLAG, "Tty", "AttachStdin", "AttachStdout", "AttachStderr", "Detach"),
-    "Privileged": _flag(one_of(False)),
-    "ConsoleSize": NUMBERS,
-    "Env": TEXTS,
-    "Cmd": WORDS,
-})  # fmt: skip
+EXEC = Struct(
+    {
+        **_all(TEXT, "User", "DetachKeys", "WorkingDir", "Container"),
+        **_all(FLAG, "Tty", "AttachStdin", "AttachStdout", "AttachStderr", "Detach"),
+        "Privileged": _flag(one_of(False)),
+        "ConsoleSize": NUMBERS,
+        "Env": TEXTS,
+        "Cmd": WORDS,
+    }
+)
 EXEC_START = Struct({**_all(FLAG, "Detach", "Tty"), "ConsoleSize": NUMBERS})
-NETWORK = Struct({
-    **_all(TEXT, "Name"),
-    "Scope": LOCAL,
-    "Driver": _text(one_of("", "bridge")),
-    **_all(FLAG, "CheckDuplicate", "EnableIPv4", "EnableIPv6", "Internal"),
-    "IPAM": Struct({
-        "Driver": _text(one_of("", "default")),
-        "Options": ZERO,
-        "Config": Many(Struct({**_all(ADDRESS, "Subnet", "IPRange", "Gateway"), "AuxiliaryAddresses": Map(ADDRESS)})),
-    }),
-    "Options": Map(TEXT, keys_of(policy.NETWORK_OPTIONS)),
-    "Labels": LABELS,
-    **_all(ZERO, "Attachable", "Ingress", "ConfigOnly", "ConfigFrom"),
-})  # fmt: skip
+NETWORK = Struct(
+    {
+        **_all(TEXT, "Name"),
+        "Scope": LOCAL,
+        "Driver": _text(one_of("", "bridge")),
+        **_all(FLAG, "CheckDuplicate", "EnableIPv4", "EnableIPv6", "Internal"),
+        "IPAM": Struct(
+            {
+                "Driver": _text(one_of("", "default")),
+                "Options": ZERO,
+                "Config": Many(
+                    Struct(
+                        {
+                            **_all(ADDRESS, "Subnet", "IPRange", "Gateway"),
+                            "AuxiliaryAddresses": Map(ADDRESS),
+                        }
+                    )
+                ),
+            }
+        ),
+        "Options": Map(TEXT, keys_of(policy.NETWORK_OPTIONS)),
+        "Labels": LABELS,
+        **_all(ZERO, "Attachable", "Ingress", "ConfigOnly", "ConfigFrom"),
+    }
+)
 CONNECT = Struct({"Container": TEXT, "EndpointConfig": ENDPOINT})
 DISCONNECT = Struct({"Container": TEXT, "Force": FLAG})
-VOLUME = Struct({"Name": TEXT, "Driver": LOCAL, "Labels": LABELS, **_all(ZERO, "DriverOpts", "ClusterVolumeSpec")})
-LOGIN = Struct(_all(TEXT, "username", "password", "auth", "email", "serveraddress", "identitytoken", "registrytoken"))
+VOLUME = Struct(
+    {
+        "Name": TEXT,
+        "Driver": LOCAL,
+        "Labels": LABELS,
+        **_all(ZERO, "DriverOpts", "ClusterVolumeSpec"),
+    }
+)
+LOGIN = Struct(
+    _all(
+        TEXT,
+        "username",
+        "password",
+        "auth",
+        "email",
+        "serveraddress",
+        "identitytoken",
+        "registrytoken",
+    )
+)

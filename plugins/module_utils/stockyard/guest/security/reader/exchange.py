@@ -92,7 +92,10 @@ class Exchange:
             docker.writer.write(line)
             await copy(reader, docker, size)
             if await reader.readexactly(len(LINE_END)) != LINE_END:
-                raise Refusal("A chunk of the request does not end where it says, or trailers follow. Send neither.")
+                raise Refusal(
+                    "A chunk of the request does not end where it says, or trailers follow. Send "
+                    "neither."
+                )
             await docker.send(LINE_END)
             if not size:
                 return
@@ -145,13 +148,19 @@ async def _read_line(reader: Stream) -> bytes:
     try:
         return await reader.readuntil(LINE_END)
     except asyncio.LimitOverrunError as error:
-        raise Refusal("A chunk of the request has no plain size. Send chunks without extensions.") from error
+        raise Refusal(
+            "A chunk of the request has no plain size. Send chunks without extensions."
+        ) from error
 
 
 async def _copy_body(reader: Stream, client: Peer, body: Body) -> None:
     """Pass the body of an answer on, chunk by chunk as dockerd makes them."""
     if not body.chunked:
-        await (copy_to_end(reader, client) if body.length is None else copy(reader, client, body.length))
+        await (
+            copy_to_end(reader, client)
+            if body.length is None
+            else copy(reader, client, body.length)
+        )
         return
     while True:
         line = await reader.readuntil(LINE_END)

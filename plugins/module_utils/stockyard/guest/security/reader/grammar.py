@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The grammar of heads and chunks: a request is read in exactly one way, or refused.
 
-h11 parses; this module refuses the spellings that h11 accepts and that two programs could read differently.
+h11 parses; this module refuses the spellings that h11 accepts and that two programs could read
+differently.
 """
 
 from __future__ import annotations
@@ -64,7 +65,8 @@ class Request:
 class Answer:
     """The head of an answer of dockerd's.
 
-    :param hijacked: whether dockerd has left HTTP: the bytes that follow belong to the streams of a container.
+    :param hijacked: whether dockerd has left HTTP: the bytes that follow belong to the streams of a
+        container.
     """
 
     status: int
@@ -105,29 +107,42 @@ def parse_request(raw: bytes) -> Request:
         *(b"%s: %s" % item for item in event.headers.raw_items()),
     ]
     return Request(
-        event.method, LINE_END.join(lines) + HEAD_END, body, b"upgrade" in headers, _closes(headers.get(b"connection"))
+        event.method,
+        LINE_END.join(lines) + HEAD_END,
+        body,
+        b"upgrade" in headers,
+        _closes(headers.get(b"connection")),
     )
 
 
 def _check_lines(raw: bytes) -> None:
     """h11 takes bare line feeds for line ends, and joins folded lines."""
     if not raw.count(b"\n") == raw.count(b"\r") == raw.count(LINE_END) or b"\0" in raw:
-        raise Refusal("The head of the request has a bare control character. End each line with CR LF.")
+        raise Refusal(
+            "The head of the request has a bare control character. End each line with CR LF."
+        )
     if b"\r\n " in raw or b"\r\n\t" in raw:
         raise Refusal("A header of the request is folded. Send each header in one line.")
 
 
 def _request_body(headers: dict[bytes, bytes]) -> Body:
     if FORMS.search(headers.get(b"content-type", b"")):
-        raise Refusal("The body of the request is a form. Send JSON with Content-Type: application/json.")
+        raise Refusal(
+            "The body of the request is a form. Send JSON with Content-Type: application/json."
+        )
     if b"trailer" in headers:
         raise Refusal("The request announces trailers. Send all headers in its head.")
     length, coding = headers.get(b"content-length"), headers.get(b"transfer-encoding")
     if coding is not None and length is not None:
-        raise Refusal("The request has both Transfer-Encoding and Content-Length. Send one of them.")
+        raise Refusal(
+            "The request has both Transfer-Encoding and Content-Length. Send one of them."
+        )
     if coding is not None:
         if coding != b"chunked":
-            raise Refusal("The Transfer-Encoding of the request is not chunked. Use chunked or Content-Length.")
+            raise Refusal(
+                "The Transfer-Encoding of the request is not chunked. Use chunked or "
+                "Content-Length."
+            )
         return Body(None, chunked=True)
     return Body(int(length or 0))
 
@@ -140,15 +155,23 @@ def parse_answer(raw: bytes, method: bytes) -> Answer:
     """
     first, *lines = raw[: -len(HEAD_END)].split(LINE_END)
     status = int(first.split(b" ", 2)[1])
-    headers = {name.lower(): value.strip() for name, _colon, value in (line.partition(b":") for line in lines)}
+    headers = {
+        name.lower(): value.strip()
+        for name, _colon, value in (line.partition(b":") for line in lines)
+    }
     if status < 200 or status in (NO_CONTENT, NOT_MODIFIED) or method == b"HEAD":
         return Answer(status, NO_BODY, status == SWITCHING, _closes(headers.get(b"connection")))
     chunked = headers.get(b"transfer-encoding", b"").lower() == b"chunked"
-    length = int(headers[b"content-length"]) if b"content-length" in headers and not chunked else None
-    # Clients that ask for no upgrade get an answer without end. With a length or chunks dockerd goes on with HTTP.
+    length = (
+        int(headers[b"content-length"]) if b"content-length" in headers and not chunked else None
+    )
+    # Clients that ask for no upgrade get an answer without end. With a length or chunks dockerd
+    # goes on with HTTP.
     endless = not chunked and length is None
     hijacked = endless and headers.get(b"content-type", b"").startswith(RAW_STREAM)
-    return Answer(status, Body(length, chunked), hijacked, endless or _closes(headers.get(b"connection")))
+    return Answer(
+        status, Body(length, chunked), hijacked, endless or _closes(headers.get(b"connection"))
+    )
 
 
 def parse_chunk_size(line: bytes) -> int:

@@ -1,7 +1,9 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The server: each connection of a client has one of its own to dockerd, and no byte passes that was not judged."""
+"""The server: each connection of a client has one of its own to dockerd, and no byte passes that
+was not judged.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,10 @@ BACKLOG = 4096
 MAX_CONNECTIONS = 4096
 # Seconds between two requests, and for a head once it has begun.
 IDLE, HEAD = 43200.0, 60.0
-NOT_RUNNING = "Docker on this host does not run or is being started. Try again; if it stays so, read its journal."
+NOT_RUNNING = (
+    "Docker on this host does not run or is being started. Try again. "
+    "If it does not start, read its journal."
+)
 FULL = f"This host has {MAX_CONNECTIONS} open connections, which is its limit. Close some of them."
 
 
@@ -92,7 +97,8 @@ async def _read_head(reader: Stream) -> bytes:
             return first + await reader.readuntil(HEAD_END)
     except asyncio.LimitOverrunError as error:
         raise Refusal(
-            f"The head of the request is longer than {LIMIT} bytes.", HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE
+            f"The head of the request is longer than {LIMIT} bytes.",
+            HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
         ) from error
 
 
@@ -112,7 +118,9 @@ async def _refuse(client: Peer, refusal: Refusal) -> None:
 
 
 async def _hang_up(client: Peer) -> None:
-    """Let a client read its answer: a connection that is closed with bytes unread takes the answer with it."""
+    """Let a client read its answer: a connection that is closed with bytes unread takes the answer
+    with it.
+    """
     client.end()
     with contextlib.suppress(OSError, TimeoutError):
         async with asyncio.timeout(LINGER):

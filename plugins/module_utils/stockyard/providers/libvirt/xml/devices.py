@@ -32,8 +32,9 @@ class Disk:
             element("target", dev=self.target, bus="virtio"),
             *([element("readonly")] if self.readonly else []),
             *([element("serial", text=self.serial)] if self.serial else []),
-            type="file", device="disk",
-        )  # fmt: skip
+            type="file",
+            device="disk",
+        )
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,10 @@ class Channel:
     def xml(self) -> Element:
         """``<channel>``"""
         return element(
-            "channel", element("source", mode="bind"), element("target", type="virtio", name=self.name), type="unix"
+            "channel",
+            element("source", mode="bind"),
+            element("target", type="virtio", name=self.name),
+            type="unix",
         )
 
 
@@ -57,7 +61,12 @@ class Console:
 
     def xml(self) -> Element:
         """``<serial>``"""
-        return element("serial", element("source", path=self.path, append="on"), element("target", port=0), type="file")
+        return element(
+            "serial",
+            element("source", path=self.path, append="on"),
+            element("target", port=0),
+            type="file",
+        )
 
 
 @dataclass(frozen=True)
@@ -79,12 +88,16 @@ class Random:
 
     def xml(self) -> Element:
         """``<rng>``"""
-        return element("rng", element("backend", text="/dev/urandom", model="random"), model="virtio")
+        return element(
+            "rng", element("backend", text="/dev/urandom", model="random"), model="virtio"
+        )
 
 
 @dataclass(frozen=True)
 class Interface:
-    """A virtio network device in a libvirt network, its link down, kept from the network's other guests."""
+    """A virtio network device in a libvirt network, its link down, kept from the network's other
+    guests.
+    """
 
     network: str
     mac: str
@@ -104,6 +117,13 @@ class Interface:
             element("link", state="down"),
             element("port", isolated="yes"),
             element("alias", name=self.alias),
-            element("address", type="pci", domain="0x0000", bus="0x00", slot=f"{self.slot:#04x}", function="0x0"),
+            element(
+                "address",
+                type="pci",
+                domain="0x0000",
+                bus="0x00",
+                slot=f"{self.slot:#04x}",
+                function="0x0",
+            ),
             type="network",
         )

@@ -58,7 +58,10 @@ class Domain:
             element("clock", element("timer", name="hpet", present="no"), offset="utc"),
             element("on_crash", text="destroy"),
             self._devices(),
-            element(f"{{{QEMU_NS}}}commandline", *(element(f"{{{QEMU_NS}}}arg", value=a) for a in self.arguments)),
+            element(
+                f"{{{QEMU_NS}}}commandline",
+                *(element(f"{{{QEMU_NS}}}arg", value=a) for a in self.arguments),
+            ),
             _unused(),
             type=self.type,
         )
@@ -73,18 +76,24 @@ class Domain:
         )
 
     def _devices(self) -> Element:
-        # A balloon on a private mapping of a template's RAM punches holes into the template's own file.
-        return element("devices", *(d.xml() for d in self.devices), element("memballoon", model="none"))
+        # A balloon on a private mapping of a template's RAM punches holes into the template's own
+        # file.
+        return element(
+            "devices", *(d.xml() for d in self.devices), element("memballoon", model="none")
+        )
 
 
 def _unused() -> Element:
     """Which of QEMU's abilities libvirt makes no use of (its "QEMU driver" page, capabilities).
 
-    Without this one it reads the processor's features in two questions and not one by one, which took most of the time
-    that it needs for a machine. They matter for processors that are described in the domain: ours are QEMU's or the
-    hypervisor's own.
+    Without this one it reads the processor's features in two questions and not one by one, which
+    took most of the time that it needs for a machine. They matter for processors that are described
+    in the domain: ours are QEMU's or the hypervisor's own.
     """
-    return element(f"{{{QEMU_NS}}}capabilities", element(f"{{{QEMU_NS}}}del", capability="cpu-unavailable-features"))
+    return element(
+        f"{{{QEMU_NS}}}capabilities",
+        element(f"{{{QEMU_NS}}}del", capability="cpu-unavailable-features"),
+    )
 
 
 def record_element(record: str) -> Element:

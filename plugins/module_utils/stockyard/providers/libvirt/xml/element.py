@@ -1,7 +1,9 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Building elements. Text and attributes are escaped by ElementTree; what XML cannot carry is refused."""
+"""Building elements. Text and attributes are escaped by ElementTree; what XML cannot carry is
+refused.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +23,12 @@ ElementTree.register_namespace("stockyard", RECORD_NS)
 
 
 def element(tag: str, *children: Element, text: str = "", **attributes: object) -> Element:
-    """One element; attributes that are ``None`` are left out, a trailing ``_`` of a name is dropped."""
-    made = Element(tag, {k.rstrip("_"): _legal(str(v)) for k, v in attributes.items() if v is not None})
+    """One element; attributes that are ``None`` are left out, a trailing ``_`` of a name is
+    dropped.
+    """
+    made = Element(
+        tag, {k.rstrip("_"): _legal(str(v)) for k, v in attributes.items() if v is not None}
+    )
     made.text = _legal(text) or None
     made.extend(children)
     return made
@@ -35,10 +41,13 @@ def serialize(root: Element) -> str:
 
 def parse(text: str) -> Element:
     """XML text as an element."""
-    return ElementTree.fromstring(text)  # noqa: S314  # it comes from libvirt, and expat here expands no entities
+    # it comes from libvirt, and expat here expands no entities
+    return ElementTree.fromstring(text)  # noqa: S314
 
 
 def _legal(text: str) -> str:
     if _NOT_XML.search(text):
-        raise InvalidInput("a value holds a character that XML cannot carry.", remedy="take out control characters")
+        raise InvalidInput(
+            "a value holds a character that XML cannot carry.", remedy="take out control characters"
+        )
     return text
