@@ -35,7 +35,7 @@ ALLOWED = {
     "model": {"errors", "escaping"},
     "planning": {"errors", "escaping", "model"},
     "hypervisor": BASE,
-    "pki": {"errors"},
+    "pki": {"errors", "model"},
     "guest": {"errors", "model"},
     "hostconfig": {*BASE, "guest"},
     # Arrows between resources point one way: hosts know volumes and pools; templates know hosts;
