@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,10 @@ def uri_of(route: Route) -> str:
     return f"/{start}{first}{rest.partition(')')[2]}" if bracket else f"/{path}"
 
 
+def _wrap_in(wrap: Wrap, name: str, value: Any) -> Any:
+    return wrap({name: value})
+
+
 def places(kind: Kind, wrap: Wrap, place: str) -> Iterator[tuple[str, Kind, Wrap]]:
     """Yield every place of a body: its path, its kind, and what puts a value there."""
     yield place, kind, wrap
@@ -58,8 +63,8 @@ def places(kind: Kind, wrap: Wrap, place: str) -> Iterator[tuple[str, Kind, Wrap
         for name, inner in kind.keys.items():
             yield from places(
                 inner,
-                lambda value, name=name: wrap({name: value}),
-                f"{place}.{name}",  # type: ignore[misc]
+                partial(_wrap_in, wrap, name),
+                f"{place}.{name}",
             )
     elif isinstance(kind, Many):
         yield from places(kind.kind, lambda value: wrap([value]), f"{place}[]")

@@ -106,9 +106,9 @@ def test_disks_that_the_storage_has_no_space_for_are_refused(
             HostSpec(fork_mode=mode),
             template,
             count,
-            going,
+            going,  # type: ignore[arg-type]
             store,
-            Images(store),  # type: ignore[arg-type]
+            Images(store),
         )
 
     check("full", 2)
