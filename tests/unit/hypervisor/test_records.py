@@ -87,7 +87,7 @@ def fields(kind: type) -> list[Any]:
         pytest.param(data, path, id=f"{data['kind']}-{'-'.join(map(str, path))}")
         for data in FULL
         for path, value in leaves(data)
-        if type(value) is kind and path != ("kind",)
+        if value.__class__ is kind and path != ("kind",)
     ]
 
 

@@ -94,7 +94,7 @@ def test_reader_takes_its_own_type_or_refuses(
 ) -> None:
     why = refusal(lambda: reader(value))
     assert why.isprintable()
-    assert why or (type(reader(value)) is kind and type(value) is kind)
+    assert why or (reader(value).__class__ is kind and value.__class__ is kind)
 
 
 @given(ANYTHING)

@@ -51,7 +51,7 @@ class Found:
 
 
 def clock(domain: Any) -> QemuGuestClock:
-    return QemuGuestClock(cast("Domains", Found(domain)))
+    return QemuGuestClock(cast(Domains, Found(domain)))
 
 
 def test_clock_is_read_and_set_within_a_time_limit() -> None:
