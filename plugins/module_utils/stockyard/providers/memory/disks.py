@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The guests' disks: a directory each."""
+"""Disks of guests: one directory for each."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ NOTE = ".json"
 
 
 class Disks:
-    """The disks under one directory, by uuid, each with a note beside it that says whose it is."""
+    """Disks in one directory, named by uuid, each with a marker file that contains its owner."""
 
     def __init__(self, folder: Path, uri: str) -> None:
         self.folder = folder
         self.uri = uri
 
     def path(self, record: Record) -> Path:
-        """Where a machine's disk is."""
+        """Return the path of a machine's disk."""
         return self.folder / record.uuid
 
     def make(self, record: Record) -> Path:
-        """Have a disk."""
+        """Create a disk."""
         with _translated(record):
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._note(record)
@@ -38,13 +38,13 @@ class Disks:
         return self.path(record)
 
     def copy(self, source: Record, target: Record) -> None:
-        """Make a disk that holds what another one holds."""
+        """Create a disk with the content of another disk."""
         with _translated(target):
             self._note(target)
             shutil.copytree(self.path(source), self.path(target), symlinks=True)
 
     def remove(self, record: Record) -> None:
-        """Take a disk away, if there is one."""
+        """Delete a disk if it exists."""
         with _translated(record), suppress(FileNotFoundError):
             shutil.rmtree(self.path(record))
         with _translated(record):
@@ -53,27 +53,29 @@ class Disks:
     def sweep(
         self, owner: str, older_than: float, texts: Iterable[str], unreadable: bool, *, check: bool
     ) -> SweepResult:
-        """Remove the disks of an owner's that no machine refers to.
+        """Delete the disks of an owner that no machine refers to.
 
-        :param texts: all that machines say: a disk whose uuid is in any of it is in use.
-        :param unreadable: whether one of them cannot be read: it may refer to any disk.
+        :param texts: records and backing disks of all machines. A disk is in use if one of them
+            contains its uuid.
+        :param unreadable: whether a machine's record is unreadable: it may refer to any disk.
         """
-        gone: list[OrphanedFile] = []
-        left: list[OrphanedFile] = []
-        said = "\n".join(texts)
+        removed: list[OrphanedFile] = []
+        skipped: list[OrphanedFile] = []
+        references = "\n".join(texts)
         names = {
-            p.name.removesuffix(NOTE).removesuffix(f"{NOTE}.new") for p in self.folder.glob("*")
+            path.name.removesuffix(NOTE).removesuffix(f"{NOTE}.new")
+            for path in self.folder.glob("*")
         }
         for name in sorted(names):
-            if name not in said:
-                goes, stays = ownership.sorted_out(
+            if name not in references:
+                removable, retained = ownership.sorted_out(
                     self.folder / name, self._why_not(name, owner, older_than, unreadable)
                 )
-                gone, left = gone + goes, left + stays
-        for name in () if check else (Path(found.path).name for found in gone):
+                removed, skipped = removed + removable, skipped + retained
+        for name in () if check else (Path(orphan.path).name for orphan in removed):
             shutil.rmtree(self.folder / name, ignore_errors=True)
             self._note_of(name).unlink(missing_ok=True)
-        return SweepResult(tuple(gone), tuple(left))
+        return SweepResult(tuple(removed), tuple(skipped))
 
     def _why_not(self, name: str, owner: str, older_than: float, unreadable: bool) -> str:
         if not ownership.is_name(name):
@@ -84,8 +86,8 @@ class Disks:
             ownership.read(self._note_of(name), self.uri, owner, name)
         except InvalidInput as error:
             return str(error)
-        there = self.folder / name
-        return ownership.too_young(there if there.exists() else self._note_of(name), older_than)
+        disk = self.folder / name
+        return ownership.too_young(disk if disk.exists() else self._note_of(name), older_than)
 
     def _note(self, record: Record) -> None:
         ownership.write(self._note_of(record.uuid), self.uri, record)

@@ -1,9 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What stands in for a guest: the real identity agent, at work in a directory, over the real wire
-format.
-"""
+"""Simulated guest: the real identity agent works in a directory, over the real wire format."""
 
 from __future__ import annotations
 
@@ -26,14 +24,14 @@ from .volumes import FolderDisks
 
 ENGINE = "memory"
 UNHEARD = ("prepare", "warm-up", "unit-failures", "docker-probe")
-# A guest's clock is right, unless a test has written into this file of its disk how many seconds it
-# is ahead.
+# A guest's clock is right unless a test wrote a number into this file of its disk: the seconds that
+# the clock is ahead.
 AHEAD = "run/clock-ahead"
 
 
 class NoEffects:
-    """A running system that takes everything and does nothing. Its random bytes are this machine's
-    kernel's.
+    """Running system on which the agent's actions have no effect. Random bytes come from the kernel
+    of this machine.
     """
 
     def reseed(self, entropy: bytes) -> None:
@@ -86,9 +84,10 @@ Plugged = Callable[[], dict[str, Path]]
 
 
 def boot(root: Path, plugged: Plugged = dict) -> None:
-    """Start a guest from its disk: what lived in memory is gone, an identity on disk is taken up.
+    """Start a guest from its disk: the content of its memory is lost, and the agent resumes the
+    identity on the disk.
 
-    :param plugged: the volumes that are in it.
+    :param plugged: the volumes that are plugged into the guest.
     """
     shutil.rmtree(root / "run", ignore_errors=True)
     FolderDisks(root, plugged).forget()
@@ -100,11 +99,11 @@ def _agent(root: Path, plugged: Plugged) -> Agent:
 
 
 class AgentChannel:
-    """The line to the agent of one guest.
+    """Channel to the agent of one guest.
 
     :param root: the guest's disk, a directory.
-    :param running: whether the guest runs; asked before every request.
-    :param plugged: the volumes that are in it.
+    :param running: whether the guest runs; called before every request.
+    :param plugged: the volumes that are plugged into the guest.
     """
 
     def __init__(
@@ -117,7 +116,7 @@ class AgentChannel:
         self._numbers = itertools.count(1)
 
     def request(self, message: dict[str, Any], deadline: Deadline) -> dict[str, Any]:
-        """Send one message, wait for its answer."""
+        """Send a message and return the reply."""
         operation = str(message.get("op"))
         if deadline.passed():
             raise DeadlineExceeded(
@@ -133,17 +132,17 @@ class AgentChannel:
         return replies.checked(reply, operation, self.name)
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the channel."""
 
     def _answer(self, operation: str, line: bytes) -> dict[str, Any]:
-        # dockerd and the TLS front are what this guest does not have: there is nothing to warm up.
+        # This guest has no dockerd and no TLS front, so that there is nothing to warm up.
         if operation in UNHEARD:
             return {"ok": True, "engine": ENGINE}
         answer = self._agent.answer(line)
         if operation == "set-clock" and answer["ok"]:
             self._clock.unlink(missing_ok=True)
         if "ahead" in answer:
-            # Time is the controller's: a test may turn its clock by hand.
+            # The controller's clock decides, because a test can set it by hand.
             answer["ahead"] = (
                 float(self._clock.read_text(encoding="ascii")) if self._clock.exists() else 0.0
             )

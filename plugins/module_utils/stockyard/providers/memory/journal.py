@@ -1,12 +1,12 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A file of named entries in JSON, ``[name, entry]`` a line; a later line about a name replaces an
-earlier one.
+"""JSON file of named entries, ``[name, entry]`` on each line. A later line replaces earlier lines
+with the same name.
 
-A change adds a line, so that it costs the same however much is in the file; now and then a short
-file takes its place. Only whole lines count: what a writer left half-written when it died is not
-there.
+A change appends a line, so that its cost does not depend on the size of the file. From time to time
+a compact file replaces it. Only complete lines count: a line that a writer left incomplete when it
+died is ignored.
 """
 
 from __future__ import annotations
@@ -25,29 +25,31 @@ Entry = tuple[str, Any]
 
 
 class Journal:
-    """One file. Anyone may read it at any time; who writes holds a lock and has just read."""
+    """One journal file. Every process can read it at any time; a writer must hold a lock and must
+    have read the file under it.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.beside = path.with_name(f".{path.name}.new")
-        # Kept open: as long as it is, its inode is no other file's.
+        # The file stays open, so that no other file can get its inode.
         self._handle = -1
         self._stamp: tuple[int, ...] = ()
         self._end = 0
         self._lines = 0
 
     def close(self) -> None:
-        """Forget what was read."""
+        """Close the file and forget its content."""
         if self._handle >= 0:
             os.close(self._handle)
         self._handle, self._stamp, self._end, self._lines = -1, (), 0, 0
 
     def read(self) -> tuple[bool, list[Entry]]:
-        """What is new since the last call: whether these are all entries that there are, and the
-        entries.
+        """Return the changes since the last call: whether the entries are complete (not only the
+        new ones), and the entries.
 
-        :raises ValueError: when the file is not one of ours.
-        :raises OSError: when it cannot be read.
+        :raises ValueError: if the file is not a journal of stockyard.
+        :raises OSError: if the file cannot be read.
         """
         try:
             stamp = _stamp(os.stat(self.path))
@@ -60,17 +62,17 @@ class Journal:
             try:
                 return False, self._rest(b"\n")
             except ValueError:
-                pass  # edited in its place: what was read of it no longer holds
+                pass  # edited in place: the entries that were read are no longer valid
         self.close()
         self._handle = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         return True, self._rest(HEADER)
 
     def overlong(self, entries: int) -> bool:
-        """Whether the file is better written anew, if it is to hold this many entries."""
+        """Return whether the file should be rewritten, if it must contain so many entries."""
         return self._handle < 0 or self._lines > SPARE_LINES + 4 * entries
 
     def append(self, entries: Iterable[Entry]) -> None:
-        """Add entries."""
+        """Append entries."""
         data = _text(entries)
         handle = os.open(self.path, os.O_WRONLY | os.O_CLOEXEC)
         try:
@@ -83,9 +85,9 @@ class Journal:
             os.close(handle)
 
     def replace(self, entries: Iterable[Entry]) -> None:
-        """Put a file with these entries alone in its place, whole or not at all."""
-        # No fsync: it survives the death of any process; that of the machine is not asked of a
-        # fake.
+        """Replace the file by one with only these entries, completely or not at all."""
+        # No fsync: the file survives the end of any process. A simulation need not survive the end
+        # of the machine.
         data = HEADER + _text(entries)
         with open(
             os.open(self.beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb"
@@ -97,7 +99,9 @@ class Journal:
         self._count(_stamp(os.fstat(self._handle)), data)
 
     def _rest(self, start: bytes) -> list[Entry]:
-        """Entries that follow on what was read; ``start`` is what has to stand before them."""
+        """Return the entries after the ones that were read. ``start`` must precede them in the
+        file.
+        """
         stamp, begin = _stamp(os.fstat(self._handle)), max(0, self._end - 1)
         text = b""
         while chunk := os.pread(self._handle, CHUNK, begin + len(text)):
@@ -110,7 +114,7 @@ class Journal:
         return entries
 
     def _count(self, stamp: tuple[int, ...], data: bytes) -> None:
-        """Note that these lines were read or written."""
+        """Record that these lines were read or written."""
         self._stamp, self._end, self._lines = (
             stamp,
             self._end + len(data),
@@ -118,8 +122,8 @@ class Journal:
         )
 
 
-def _stamp(found: os.stat_result) -> tuple[int, ...]:
-    return (found.st_dev, found.st_ino, found.st_mtime_ns, found.st_size)
+def _stamp(status: os.stat_result) -> tuple[int, ...]:
+    return (status.st_dev, status.st_ino, status.st_mtime_ns, status.st_size)
 
 
 def _text(entries: Iterable[Entry]) -> bytes:
@@ -130,9 +134,9 @@ def _text(entries: Iterable[Entry]) -> bytes:
 
 def _entry(line: bytes) -> Entry:
     try:
-        found = json.loads(line)
+        item = json.loads(line)
     except RecursionError as error:
         raise ValueError("a line nests too deep") from error
-    if not isinstance(found, list) or len(found) != 2 or not isinstance(found[0], str):
+    if not isinstance(item, list) or len(item) != 2 or not isinstance(item[0], str):
         raise ValueError(f"a line is no entry: {line[:60]!r}")
-    return found[0], found[1]
+    return item[0], item[1]

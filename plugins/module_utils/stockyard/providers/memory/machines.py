@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Machines and their records: what each proves, and whom it refers to. Pure."""
+"""Machines and their records: pure functions that read and check them."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from .state import Machine, Machines
 Either = TypeVar("Either", bound="HostRecord | TemplateRecord")
 
 
-# Text to value, so it is safe to keep: without it, a thousand hosts would be parsed anew for every
-# change of one.
+# The result depends only on the text, so that it can be cached. Without the cache, each change of
+# one host would parse the records of a thousand hosts again.
 @lru_cache(maxsize=1 << 14)
 def record_of(name: str, text: str) -> Record | UnreadableObject:
-    """The record of the machine of this name, or why it proves nothing."""
+    """Return the record of the machine with this name, or the reason why it is unreadable."""
     try:
         record = decode(text)
     except StockyardError as error:
@@ -44,38 +44,38 @@ def record_of(name: str, text: str) -> Record | UnreadableObject:
 
 
 def everything(machines: Machines) -> Iterator[tuple[Record | UnreadableObject, Machine]]:
-    """All machines, with their records."""
+    """Return all machines with their records."""
     return ((record_of(name, machine.record), machine) for name, machine in machines.items())
 
 
 def hosts_of(machines: Machines) -> list[HostRecord]:
-    """Every host that can be read, of any owner."""
+    """Return every host with a readable record, of any owner."""
     return [record for record, _machine in everything(machines) if isinstance(record, HostRecord)]
 
 
 def find(machines: Machines, record: Either) -> tuple[Machine, Either]:
-    """The machine of a record, and its record of now.
+    """Return the machine of a record, and its current record.
 
-    :raises NotFound: when there is none.
-    :raises Refused: when it cannot be read whose it is.
+    :raises NotFound: if no such machine exists.
+    :raises OperationRefused: if the machine's record is unreadable, so that its owner is unknown.
     """
     machine = machines.get(record.domain)
     if machine is None:
         raise NotFound("it is not on record.", name=record.title)
-    there = record_of(record.domain, machine.record)
-    if isinstance(there, UnreadableObject):
+    current = record_of(record.domain, machine.record)
+    if isinstance(current, UnreadableObject):
         raise OperationRefused(
-            "its record cannot be read: it is left alone.", name=record.title, cause=there.reason
+            "its record cannot be read: it is left alone.", name=record.title, cause=current.reason
         )
-    if not isinstance(there, type(record)) or there.uuid != record.uuid:
+    if not isinstance(current, type(record)) or current.uuid != record.uuid:
         raise NotFound("it is not on record; another machine has its name.", name=record.title)
-    return machine, there
+    return machine, current
 
 
 def check_frozen(machines: Machines, template: TemplateRecord) -> TemplateRecord:
-    """Refuse a template that no host can be forked from; return its record of now.
+    """Check that hosts can be forked from a template, and return its current record.
 
-    :raises Unsupported: if it is not frozen.
+    :raises Unsupported: if the template is not frozen.
     """
     current = find(machines, template)[1]
     if current.phase != "frozen":
@@ -86,21 +86,21 @@ def check_frozen(machines: Machines, template: TemplateRecord) -> TemplateRecord
 
 
 def check_free(machines: Machines, record: Record) -> None:
-    """Refuse a name or an address that is taken, whoever has it.
+    """Check that the name and the address of a machine are unused by all owners.
 
-    :raises Conflict: when it is.
+    :raises Conflict: if one of them is in use.
     """
     if record.domain in machines:
         raise Conflict("a machine of this name exists.", name=record.title, cause=record.domain)
     if isinstance(record, HostRecord):
-        # Among a thousand hosts it is only worth reading those whose text has the address
-        # somewhere.
+        # Only records that contain the address in their text are parsed, which matters with a
+        # thousand hosts.
         likely = {
             name: machine for name, machine in machines.items() if record.address in machine.record
         }
         if any(
-            isinstance(r, HostRecord) and r.address == record.address
-            for r, _machine in everything(likely)
+            isinstance(candidate, HostRecord) and candidate.address == record.address
+            for candidate, _machine in everything(likely)
         ):
             raise AddressTaken(
                 f"address {record.address} is taken.", name=record.title, remedy="run again"
@@ -108,26 +108,26 @@ def check_free(machines: Machines, record: Record) -> None:
         check_published(record.title, record.published, machines)
 
 
-def check_published(title: str, wanted: Published, machines: Machines) -> None:
-    """Refuse what a host publishes, whoever's it is.
+def check_published(title: str, published: Published, machines: Machines) -> None:
+    """Check that no host of any owner publishes one of these ports.
 
-    :raises Conflict: when one does.
+    :raises Conflict: if a host publishes one.
     """
-    for other, _machine in everything(machines) if wanted else ():
-        found = clash(wanted, other.published) if isinstance(other, HostRecord) else None
-        if found:
+    for record, _machine in everything(machines) if published else ():
+        conflict = clash(published, record.published) if isinstance(record, HostRecord) else None
+        if conflict:
             raise Conflict(
-                f"port {found[1]} cannot be published on {found[0]}.",
+                f"port {conflict[1]} cannot be published on {conflict[0]}.",
                 name=title,
-                cause=f"{other.name} has it",
+                cause=f"{record.name} has it",
             )
 
 
 def check_unused(machines: Machines, template: TemplateRecord) -> None:
-    """Refuse a template that is in use, by record or by disk: an unreadable host needs the disk
-    under its own too.
+    """Check that no host uses a template, by its record or by its disk: the disk of an unreadable
+    host may be an overlay of the template's disk too.
 
-    :raises Refused: when it is.
+    :raises OperationRefused: if a host uses it.
     """
     key = (template.owner, template.tenant, template.name, template.generation)
     users = [
@@ -144,7 +144,7 @@ def check_unused(machines: Machines, template: TemplateRecord) -> None:
 
 
 def _made_of(record: Record | UnreadableObject) -> tuple[str, str, str, str] | None:
-    """The template that a host was forked from."""
+    """Return the template that a host was forked from."""
     if not isinstance(record, HostRecord):
         return None
     return (record.owner, record.tenant, record.template, record.generation)

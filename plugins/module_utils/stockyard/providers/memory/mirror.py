@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What stands in for a Debian mirror, and for the images that are built from it."""
+"""Simulated Debian mirror, and the images that are built from it."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ VERSION = "1"
 
 
 class Mirror:
-    """A file of package versions that tests write, and what was in each image that was built.
+    """File of package versions that tests write, and the package versions of each image that was
+    built.
 
-    :param folder: holds ``mirror.json`` and ``images``.
+    :param folder: contains ``mirror.json`` and ``images``.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -27,13 +28,13 @@ class Mirror:
         self._images = folder / "images"
 
     def resolve(self, recipe: Recipe) -> dict[str, str]:
-        """The version of each package today.
+        """Return the current version of each package.
 
-        :raises ImageError: when the file cannot be read.
+        :raises ImageError: if the file cannot be read.
         """
         try:
-            there = json.loads(self._packages.read_text())
-            return {name: str(there.get(name, VERSION)) for name in recipe.packages}
+            versions = json.loads(self._packages.read_text())
+            return {name: str(versions.get(name, VERSION)) for name in recipe.packages}
         except FileNotFoundError:
             return dict.fromkeys(recipe.packages, VERSION)
         except (OSError, ValueError, AttributeError) as error:
@@ -42,7 +43,7 @@ class Mirror:
             ) from error
 
     def build(self, recipe: Recipe) -> str:
-        """Have an image of today's packages; returns its digest."""
+        """Build an image with the current packages and return its digest."""
         versions = self.resolve(recipe)
         digest = codec.digest({"recipe": recipe, "versions": versions})
         try:
@@ -55,7 +56,7 @@ class Mirror:
         return digest
 
     def versions(self, digest: str) -> dict[str, str]:
-        """What is in an image."""
+        """Return the package versions of an image."""
         try:
             return {
                 str(name): str(version)
@@ -65,15 +66,19 @@ class Mirror:
             return {}
 
     def prune(self, used: set[str], older_than: float, own: frozenset[str]) -> list[str]:
-        """Remove every image but those and young ones, unless these are the caller's; returns their
-        names.
+        """Delete all images except used ones and young ones, and return their names. Young images
+        of the caller are deleted too.
         """
-        there = self._images.glob("*.json") if self._images.exists() else ()
-        unused = [p for p in there if p.stem not in used]
-        gone = [p for p in unused if p.stem in own or time.time() - p.stat().st_mtime >= older_than]
-        for path in gone:
+        paths = self._images.glob("*.json") if self._images.exists() else ()
+        unused = [image for image in paths if image.stem not in used]
+        expired = [
+            image
+            for image in unused
+            if image.stem in own or time.time() - image.stat().st_mtime >= older_than
+        ]
+        for path in expired:
             path.unlink(missing_ok=True)
-        return sorted(path.stem for path in gone)
+        return sorted(path.stem for path in expired)
 
     def _image(self, digest: str) -> Path:
         return self._images / f"{digest}.json"

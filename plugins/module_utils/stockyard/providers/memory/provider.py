@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The memory provider: the port, put together from its parts."""
+"""Memory provider: the port, assembled from its parts."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ NO_MEMORY: dict[str, Any] = {
 
 
 class MemoryProvider(NoGuestClock):
-    """A hypervisor in a file. Several processes and threads may use one file at the same time."""
+    """Hypervisor in a file. Several processes and threads can use one file at the same time."""
 
     def __init__(self, uri: str, path: Path) -> None:
         self.uri = uri
@@ -86,24 +86,32 @@ class MemoryProvider(NoGuestClock):
     def observe(self, owner: str) -> Observation:
         pools, unreadable = self.pools.read()
         machines = self.state.read()
-        found = list(everything(machines))
-        mine = [
-            (r, m) for r, m in found if not isinstance(r, UnreadableObject) and r.owner == owner
+        entries = list(everything(machines))
+        own_entries = [
+            (record, machine)
+            for record, machine in entries
+            if not isinstance(record, UnreadableObject) and record.owner == owner
         ]
         return Observation(
             templates=tuple(
-                Template(r, self._problem(r))
-                for r, _machine in mine
-                if isinstance(r, TemplateRecord)
+                Template(record, self._problem(record))
+                for record, _machine in own_entries
+                if isinstance(record, TemplateRecord)
             ),
-            hosts=tuple(Host(r, m.state) for r, m in mine if isinstance(r, HostRecord)),
+            hosts=tuple(
+                Host(record, machine.state)
+                for record, machine in own_entries
+                if isinstance(record, HostRecord)
+            ),
             unreadable=(
-                *(r for r, _machine in found if isinstance(r, UnreadableObject)),
+                *(record for record, _machine in entries if isinstance(record, UnreadableObject)),
                 *unreadable,
             ),
-            addresses=frozenset(r.address for r, _machine in found if isinstance(r, HostRecord)),
+            addresses=frozenset(
+                record.address for record, _machine in entries if isinstance(record, HostRecord)
+            ),
             names=frozenset(machines),
-            pools=tuple(p for p in pools if p.owner == owner),
+            pools=tuple(pool for pool in pools if pool.owner == owner),
         )
 
     def ensure_image(
@@ -139,8 +147,8 @@ class MemoryProvider(NoGuestClock):
         if template:
             check_frozen(self.state.read(), template)
         held = frozenset().union(*(record.published for record in gone))
-        if wanted := bound(spec.bind, spec.ports, held):
-            check_published("", wanted, self.state.read())
+        if published := bound(spec.bind, spec.ports, held):
+            check_published("", published, self.state.read())
 
     def host_address(self, spec: HostSpec, uuid: str) -> str:
         return ""
@@ -224,7 +232,7 @@ class MemoryProvider(NoGuestClock):
                 find(machines, record)
             except NotFound:
                 return
-            # The disk first: what is half destroyed still has its record.
+            # The disk is deleted first, so that a machine that is half deleted still has a record.
             self.disks.remove(record)
             del machines[record.domain]
 
@@ -233,28 +241,33 @@ class MemoryProvider(NoGuestClock):
 
     def prune_images(self, older_than: float, own: frozenset[str] = frozenset()) -> list[str]:
         with self.state.change() as machines:
-            found = [record for record, _machine in everything(machines)]
-            if any(isinstance(record, UnreadableObject) for record in found):
+            records = [record for record, _machine in everything(machines)]
+            if any(isinstance(record, UnreadableObject) for record in records):
                 return []
             return self.mirror.prune(
-                {r.image for r in found if isinstance(r, TemplateRecord)}, older_than, own
+                {template.image for template in records if isinstance(template, TemplateRecord)},
+                older_than,
+                own,
             )
 
     def sweep(self, owner: str, older_than: float, *, check: bool = False) -> SweepResult:
         if not self.state.folder.exists():
             return SweepResult((), ())
-        # Under the lock of all changes: no disk is being made, and no file of machines written.
+        # The lock of all changes is held: no other process creates a disk or writes the state file.
         with self.state.change() as machines:
-            texts = [f"{m.record} {m.backing}" for m in machines.values()]
+            texts = [f"{machine.record} {machine.backing}" for machine in machines.values()]
             unreadable = any(
                 isinstance(record, UnreadableObject) for record, _machine in everything(machines)
             )
-            swept = self.disks.sweep(owner, older_than, texts, unreadable, check=check)
-            rest = locks.free(self.state.folder / "locks", owner, remove=not check)
-            rest += self.state.rest(remove=not check)
+            result = self.disks.sweep(owner, older_than, texts, unreadable, check=check)
+            lock_files = locks.free(self.state.folder / "locks", owner, remove=not check)
+            lock_files += self.state.rest(remove=not check)
         return replace(
-            swept,
-            removed=(*swept.removed, *(OrphanedFile(str(p), "nobody holds it") for p in rest)),
+            result,
+            removed=(
+                *result.removed,
+                *(OrphanedFile(str(path), "nobody holds it") for path in lock_files),
+            ),
         )
 
     def facts(self, record: Record) -> dict[str, Any]:
@@ -290,7 +303,7 @@ class MemoryProvider(NoGuestClock):
 
 
 def open_provider(uri: str) -> MemoryProvider:
-    """Open ``memory:///absolute/file``; the file is made by the first change."""
+    """Open ``memory:///absolute/file``. The first change creates the file."""
     parts = urlsplit(uri)
     path = Path(unquote(parts.path))
     if (

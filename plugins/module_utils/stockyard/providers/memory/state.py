@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The machines of a memory hypervisor, shared by all processes that name its file."""
+"""Machines of a memory hypervisor, shared by all processes that use its file."""
 
 from __future__ import annotations
 
@@ -25,12 +25,13 @@ POLL = 0.002
 
 @dataclass(frozen=True)
 class Machine:
-    """A machine as it is kept.
+    """Recorded state of a machine.
 
-    :param record: its record, as text; it may be unreadable.
+    :param record: its record as text, which may be unreadable.
     :param state: ``running``, ``paused``, ``off`` or ``crashed``.
     :param link: whether its network link is up.
-    :param backing: uuid of the template whose disk lies under its own; empty for a disk of its own.
+    :param backing: uuid of the template that the machine's disk is an overlay of; empty for an
+        independent disk.
     :param volumes: uuids of the volumes that are plugged in.
     """
 
@@ -45,8 +46,8 @@ Machines = Mapping[str, Machine]
 
 
 class StateFile:
-    """The machines by their names on the hypervisor. A missing file is an empty hypervisor; reading
-    writes nothing.
+    """Machines by their names on the hypervisor. A missing file is an empty hypervisor; reading
+    never writes.
     """
 
     def __init__(self, path: Path) -> None:
@@ -57,21 +58,21 @@ class StateFile:
         self._mutex = threading.Lock()
 
     def read(self) -> Machines:
-        """All machines at one moment.
+        """Return all machines at one moment.
 
-        :raises HypervisorError: when the file is there and cannot be read whole; it is left as it
-            is.
+        :raises HypervisorError: if the file exists and cannot be read completely. It is not
+            changed.
         """
         with self._mutex:
-            anew, entries = self._entries()
-            if anew or entries:
-                self._machines = self._applied({} if anew else self._machines, entries)
+            complete, entries = self._entries()
+            if complete or entries:
+                self._machines = self._applied({} if complete else self._machines, entries)
             return self._machines
 
     @contextmanager
     def change(self) -> Iterator[dict[str, Machine]]:
-        """The machines, for one process at a time to change one of them in the block; an error
-        changes nothing.
+        """Yield the machines for a change inside the ``with`` block, to one process at a time. An
+        error discards the change.
         """
         with self._change, held(self.folder, "state", Deadline(WAIT), POLL):
             before = self.read()
@@ -84,16 +85,16 @@ class StateFile:
                 self._save(changed, after)
 
     def rest(self, *, remove: bool) -> list[Path]:
-        """What a writer that was killed left beside the file. Call it inside :meth:`change`: nobody
-        writes now.
+        """Return the temporary files that a killed writer left. Call this method inside
+        :meth:`change`, so that no other process writes.
         """
-        found = [self._journal.beside] if self._journal.beside.exists() else []
-        for path in found if remove else ():
+        paths = [self._journal.beside] if self._journal.beside.exists() else []
+        for path in paths if remove else ():
             path.unlink(missing_ok=True)
-        return found
+        return paths
 
     def close(self) -> None:
-        """Forget what was read."""
+        """Forget the machines that were read."""
         with self._mutex:
             self._journal.close()
 
@@ -104,7 +105,7 @@ class StateFile:
             raise self._unreadable(error) from error
 
     def _applied(self, machines: Machines, entries: list[tuple[str, Any]]) -> Machines:
-        """The machines after what the entries say."""
+        """Return the machines after the changes in the entries."""
         after = dict(machines)
         try:
             for name, item in entries:
@@ -126,7 +127,9 @@ class StateFile:
                 )
             else:
                 entries = ((name, after.get(name)) for name in changed)
-                self._journal.append((name, codec.to_dict(m) if m else None) for name, m in entries)
+                self._journal.append(
+                    (name, codec.to_dict(item) if item else None) for name, item in entries
+                )
         except OSError as error:
             kind = OutOfSpace if error.errno == errno.ENOSPC else HypervisorError
             raise kind(

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Volumes of the memory hypervisor: a directory each, that a guest finds where it mounts it."""
+"""Volumes of the memory hypervisor: one directory for each, which a guest mounts as a link."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from .state import StateFile
 
 WAIT, POLL = 60.0, 0.002
 CONTENT = "content"
-# What is in an encrypted disk, and by what its key is known. Nothing here is encrypted: it is a
-# fake.
+# The content of an encrypted disk, and the file with the digest of its key. Nothing is really
+# encrypted: this is a simulation.
 SEALED, HEADER = "sealed", ".luks"
-# As many as a template of ours has room for by default.
+# The number of volumes for which a template has room by default.
 ROOM = 4
 
 
 class MemoryVolumes:
-    """The volumes beside one state file."""
+    """Volumes of one state file."""
 
     def __init__(self, state: StateFile, uri: str) -> None:
         self.state = state
@@ -82,26 +82,28 @@ class MemoryVolumes:
     def facts(self, record: VolumeRecord) -> dict[str, Any]:
         folder = self.files.path(record) / CONTENT
         used = sum(
-            p.stat().st_size for p in folder.rglob("*") if p.is_file() and not p.is_symlink()
+            path.stat().st_size
+            for path in folder.rglob("*")
+            if path.is_file() and not path.is_symlink()
         )
         return {"disk": str(folder), "allocated": used}
 
     def in_machine(self, uuids: tuple[str, ...]) -> dict[str, Path]:
-        """The directories of the volumes that are in a machine, by serial number."""
+        """Return the directories of the volumes in a machine, by serial number."""
         return {uuid.replace("-", "")[:20]: self.files.folder / uuid / CONTENT for uuid in uuids}
 
-    def _plugged(self, host: HostRecord, record: VolumeRecord, there: bool) -> None:
+    def _plugged(self, host: HostRecord, record: VolumeRecord, plug: bool) -> None:
         with self.state.change() as machines:
             machine, _record = find(machines, host)
-            others = tuple(uuid for uuid in machine.volumes if uuid != record.uuid)
-            if there and machine.state != "running":
+            uuids = tuple(uuid for uuid in machine.volumes if uuid != record.uuid)
+            if plug and machine.state != "running":
                 raise HypervisorError("its machine does not run.", name=host.title)
-            if there and len(others) >= ROOM:
+            if plug and len(uuids) >= ROOM:
                 raise Unsupported(
                     f"it has {ROOM} volumes: there is no room for one more.", name=host.title
                 )
             machines[host.domain] = replace(
-                machine, volumes=(*others, record.uuid) if there else others
+                machine, volumes=(*uuids, record.uuid) if plug else uuids
             )
 
     def _lock(self) -> AbstractContextManager[None]:
@@ -109,11 +111,10 @@ class MemoryVolumes:
 
 
 class FolderDisks:
-    """What stands in for the disks of a guest that is a directory: what is mounted is a link to the
-    volume's.
+    """Simulated disks of a guest that is a directory: a mount is a link to the volume's directory.
 
     :param root: the guest's disk.
-    :param plugged: asked each time: the directories that are plugged in, by serial number.
+    :param plugged: returns the directories that are plugged in now, by serial number.
     """
 
     def __init__(self, root: Path, plugged: Callable[[], dict[str, Path]]) -> None:
@@ -121,10 +122,10 @@ class FolderDisks:
         self._plugged = plugged
 
     def find(self, serial: str, patience: float) -> str:
-        found = self._plugged().get(serial)
-        if found is None:
+        folder = self._plugged().get(serial)
+        if folder is None:
             raise TimeoutError(f"no disk with serial number {serial} is there")
-        return str(found)
+        return str(folder)
 
     def content(self, device: str) -> str:
         if Path(device, HEADER).exists():
@@ -175,10 +176,10 @@ class FolderDisks:
         return
 
     def forget(self) -> None:
-        """What a machine that goes down does to what is mounted."""
+        """Undo all mounts, as the shutdown of a machine does."""
         for place in [
-            p.with_name(p.name.removesuffix(BENEATH))
-            for p in sorted(self.root.rglob(f"*{BENEATH}"))
+            path.with_name(path.name.removesuffix(BENEATH))
+            for path in sorted(self.root.rglob(f"*{BENEATH}"))
         ]:
             if place.is_symlink():
                 place.unlink()
