@@ -1,10 +1,11 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The state that is really in force in a host, read from kernel and daemon, against the one that it
-should have.
+"""Audit of a host: compares the state in force, read from the kernel and the daemon, with the
+declared settings.
 
-Files say what was wanted; they are looked at only where nothing else can tell. Changes nothing.
+Files contain only intentions. The audit reads them only if nothing else shows the state. It changes
+nothing.
 """
 
 from __future__ import annotations
@@ -42,16 +43,16 @@ IN_ITS_DIRECTORY = (
     "--property=RuntimeDirectoryPreserve=yes",
 )
 SLICE = "/sys/fs/cgroup/stockyard.slice/stockyard-containers.slice"
-# What only a kernel that has it can be asked.
+# The result for a setting that the running kernel does not have.
 ABSENT = "not known to this kernel"
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at.
+    """Result of one check.
 
-    :param ok: whether it is as it should be; ``None`` where it could not be told.
-    :param waiver: why it is well that it is not, where somebody said so.
+    :param ok: whether the state is as expected; ``None`` if the state is unknown.
+    :param waiver: the reason why a deviation is accepted; empty if it is not accepted.
     """
 
     check: str
@@ -62,14 +63,14 @@ class Finding:
 
     @property
     def bad(self) -> bool:
-        """Whether somebody has to look."""
+        """Return whether the finding needs attention."""
         return self.ok is not True and not self.waiver
 
 
 def settings_of(machine: Machine) -> Settings:
-    """What the host says itself that it should be.
+    """Return the settings that the host itself declares.
 
-    :raises NotFound: when it says nothing.
+    :raises NotFound: if the host declares none.
     """
     text = machine.read(MARKER)
     if text is None:
@@ -85,7 +86,7 @@ def settings_of(machine: Machine) -> Settings:
 
 
 class Audit:
-    """Looks at one host."""
+    """Audit of one host."""
 
     def __init__(self, machine: Machine, settings: Settings) -> None:
         self.machine = machine
@@ -93,15 +94,15 @@ class Audit:
         self.info = self.docker("info", "--format", "{{json .}}") or {}
 
     def docker(self, *arguments: str) -> Any:
-        """What Docker's client says, as JSON; nothing where it says nothing of use."""
-        done = self.machine.programs(["docker", *arguments], PATIENCE)
+        """Return the JSON output of Docker's client, or nothing if it is unusable."""
+        process = self.machine.programs(["docker", *arguments], PATIENCE)
         try:
-            return untrusted.parse(done.out) if done.code == 0 else None
+            return untrusted.parse(process.out) if process.code == 0 else None
         except ValueError:
             return None
 
     def findings(self) -> list[Finding]:
-        """Everything that there is to look at."""
+        """Return the results of all checks."""
         themes = (
             self._daemon,
             self._networks,
@@ -117,51 +118,55 @@ class Audit:
     def _daemon(self) -> list[Finding]:
         if not self.info.get("ID"):
             return [Finding("docker answers", "yes", "no", ok=False)]
-        options = [str(o) for o in self.info.get("SecurityOptions") or []]
-        names = {o.removeprefix("name=").partition(",")[0] for o in options}
+        options = [str(option) for option in self.info.get("SecurityOptions") or []]
+        names = {option.removeprefix("name=").partition(",")[0] for option in options}
         users = "rootless" if "rootless" in names else "remap" if "userns" in names else "none"
         plugins = (self.info.get("Plugins") or {}).get("Authorization") or []
-        wanted = [authorization.NAME] if self.settings.policy is not None else []
-        found = [
+        desired = [authorization.NAME] if self.settings.policy is not None else []
+        findings = [
             is_("user namespaces", self.settings.user_namespaces, users),
-            is_("authorization plugins", wanted, plugins),
+            is_("authorization plugins", desired, plugins),
             is_(
-                "seccomp", True, "seccomp" in names and not any("unconfined" in o for o in options)
+                "seccomp",
+                True,
+                "seccomp" in names and not any("unconfined" in option for option in options),
             ),
             is_("cgroups", "2", str(self.info.get("CgroupVersion"))),
             is_("insecure registries", [], self.insecure()),
         ]
         if users != "rootless":
-            found.append(is_("AppArmor", True, "apparmor" in names))
-        return [*found, self._icc(), *self._configuration()]
+            findings.append(is_("AppArmor", True, "apparmor" in names))
+        return [*findings, self._icc(), *self._configuration()]
 
     def insecure(self) -> list[str]:
-        """Registries elsewhere that are spoken to without TLS."""
-        known = (self.info.get("RegistryConfig") or {}).get("InsecureRegistryCIDRs") or []
-        return [net for net in known if not str(net).startswith(("127.", "::1"))]
+        """Return the registries on other machines that Docker uses without TLS."""
+        registries = (self.info.get("RegistryConfig") or {}).get("InsecureRegistryCIDRs") or []
+        return [
+            registry for registry in registries if not str(registry).startswith(("127.", "::1"))
+        ]
 
     def _icc(self) -> Finding:
         bridge = self.docker("network", "inspect", "bridge")
         options = bridge[0].get("Options") or {} if bridge else {}
-        found = options.get("com.docker.network.bridge.enable_icc")
-        return is_("containers reach each other", str(self.settings.icc).lower(), str(found))
+        enabled = options.get("com.docker.network.bridge.enable_icc")
+        return is_("containers reach each other", str(self.settings.icc).lower(), str(enabled))
 
     def _configuration(self) -> list[Finding]:
-        """Keys of daemon.json that dockerd does not tell: in force if it started after they were
-        written.
+        """Check the keys of daemon.json that dockerd does not report. They are in force if dockerd
+        started after they were written.
         """
         path = daemon.PATH if self.settings.user_namespaces != "rootless" else daemon.ROOTLESS
         try:
-            said = untrusted.parse(self.machine.read(path) or "{}")
+            config = untrusted.parse(self.machine.read(path) or "{}")
         except ValueError:
-            said = {}
-        # Pools may be a user's own: the networks of the host decide, below.
+            config = {}
+        # The user can declare other pools. The check of the host's networks below decides.
         keys = {
             key: value
             for key, value in daemon.keys(self.settings).items()
             if key not in addresses.KEYS
         }
-        return [is_(f"daemon.json {key}", value, said.get(key)) for key, value in keys.items()]
+        return [is_(f"daemon.json {key}", value, config.get(key)) for key, value in keys.items()]
 
     def _networks(self) -> list[Finding]:
         collisions = ", ".join(networks.collisions(self.machine))
@@ -176,28 +181,32 @@ class Audit:
         ]
 
     def _plugin(self) -> list[Finding]:
-        """Compare the authorization plugin with this collection's: an older one lets
-        more through.
+        """Compare the authorization plugin with the one in this collection. An older plugin permits
+        more requests.
         """
         files = authorization.part(self.settings).files
-        other = sorted(path for path, file in files.items() if self.machine.read(path) != file.text)
+        differing = sorted(
+            path for path, file in files.items() if self.machine.read(path) != file.text
+        )
         if not files:
             return []
         expected = "this collection's: build a new generation, or run the role hardening"
         return [
-            Finding("authorization plugin", expected, ", ".join(other) or "the same", not other)
+            Finding(
+                "authorization plugin", expected, ", ".join(differing) or "the same", not differing
+            )
         ]
 
     def _containers(self) -> list[Finding]:
-        """What the kernel says of each container that runs."""
-        listed = self.machine.programs(
+        """Check the state of each running container, as the kernel reports it."""
+        containers = self.machine.programs(
             ["docker", "ps", "--quiet", "--no-trunc"], PATIENCE
         ).out.split()
-        return [finding for name in listed for finding in self._container(name)]
+        return [finding for name in containers for finding in self._container(name)]
 
     def _container(self, name: str) -> list[Finding]:
-        told = self.docker("inspect", name)
-        pid = told[0]["State"]["Pid"] if told else 0
+        details = self.docker("inspect", name)
+        pid = details[0]["State"]["Pid"] if details else 0
         status = dict(
             line.split(":\t", 1)
             for line in (self.machine.read(f"/proc/{pid}/status") or "").splitlines()
@@ -205,17 +214,17 @@ class Audit:
         )
         if not pid or not status:
             return []
-        short, found = (
+        short, findings = (
             f"container {name[:12]}",
             [is_(f"container {name[:12]}: seccomp", "2", status.get("Seccomp"))],
         )
         if self.settings.no_new_privileges:
-            found.append(is_(f"{short}: no new privileges", "1", status.get("NoNewPrivs")))
+            findings.append(is_(f"{short}: no new privileges", "1", status.get("NoNewPrivs")))
         if self.settings.user_namespaces != "none":
             first = (self.machine.read(f"/proc/{pid}/uid_map") or "0 0 0").split()
             outside = int(first[1])
             low = daemon.REMAP_FIRST if self.settings.user_namespaces == "remap" else 1
-            found.append(
+            findings.append(
                 Finding(
                     f"{short}: its root on the host",
                     f"{low} or above",
@@ -223,18 +232,18 @@ class Audit:
                     outside >= low,
                 )
             )
-        return found
+        return findings
 
     def _kernel(self) -> list[Finding]:
-        found = []
+        findings = []
         for key, value in sorted(kernel.sysctls(self.settings).items()):
             text = self.machine.read("/proc/sys/" + key.replace(".", "/"))
             if text is None:
-                found.append(Finding(f"sysctl {key}", value, ABSENT, ok=True))
+                findings.append(Finding(f"sysctl {key}", value, ABSENT, ok=True))
             else:
-                found.append(is_(f"sysctl {key}", value.split(), text.split()))
+                findings.append(is_(f"sysctl {key}", value.split(), text.split()))
         merging = (self.machine.read("/sys/kernel/mm/ksm/run") or "0").strip()
-        return [*found, is_("memory is not merged (KSM)", "0", merging)]
+        return [*findings, is_("memory is not merged (KSM)", "0", merging)]
 
     def _limits(self) -> list[Finding]:
         return [*self._disk(), *self._slices()]
@@ -254,26 +263,26 @@ class Audit:
             return [
                 Finding("limits of all containers", "a slice", "no container has run yet", ok=True)
             ]
-        found = (
+        findings = (
             [is_("processes of all containers", str(chosen.pids), self._slice("pids.max"))]
             if chosen.pids
             else []
         )
         if chosen.memory_percent:
-            found.append(self._memory(chosen.memory_percent))
-        return found
+            findings.append(self._memory(chosen.memory_percent))
+        return findings
 
     def _memory(self, percent: int) -> Finding:
-        """systemd takes the share when it makes the slice: of a host that grew since it may be
-        less.
+        """Compare the memory limit with the declared share. systemd computes the limit when it
+        creates the slice, so that the share of a host that was enlarged since may be smaller.
         """
-        told = (line.split() for line in (self.machine.read("/proc/meminfo") or "").splitlines())
-        total = next((int(words[1]) for words in told if words[0] == "MemTotal:"), 0) * 1024
+        fields = (line.split() for line in (self.machine.read("/proc/meminfo") or "").splitlines())
+        total = next((int(words[1]) for words in fields if words[0] == "MemTotal:"), 0) * 1024
         limit = self._slice("memory.max")
         share = round(int(limit) * 100 / total) if limit.isdigit() and total else None
-        shown = limit if share is None else f"{share} %"
+        displayed = limit if share is None else f"{share} %"
         ok = share is not None and share <= percent
-        return Finding("memory of all containers", f"{percent} % at most", shown, ok)
+        return Finding("memory of all containers", f"{percent} % at most", displayed, ok)
 
     def _slice(self, name: str) -> str:
         return (self.machine.read(f"{SLICE}/{name}") or "").strip()
@@ -286,13 +295,13 @@ class Audit:
             units += [authorization.UNIT, request_reader.UNIT]
         if self.settings.audit:
             units.append("auditd.service")
-        found = [is_(unit, "active", self._active(unit)) for unit in units]
+        findings = [is_(unit, "active", self._active(unit)) for unit in units]
         if self.settings.policy is not None:
-            found.append(self._socket())
+            findings.append(self._socket())
         if self.settings.firewall:
-            done = self.machine.programs(["nft", "list", "table", "inet", "stockyard"], PATIENCE)
-            shut = "hook input" in done.out and "policy drop" in done.out
-            found.append(
+            process = self.machine.programs(["nft", "list", "table", "inet", "stockyard"], PATIENCE)
+            shut = "hook input" in process.out and "policy drop" in process.out
+            findings.append(
                 Finding(
                     "firewall rules in the kernel",
                     "input is dropped",
@@ -301,34 +310,38 @@ class Audit:
                 )
             )
         if self.settings.firewall and not self.settings.icc:
-            done = self.machine.programs(["nft", "list", "table", "bridge", "stockyard"], PATIENCE)
-            found.append(
+            process = self.machine.programs(
+                ["nft", "list", "table", "bridge", "stockyard"], PATIENCE
+            )
+            findings.append(
                 is_(
                     "frames between containers are dropped",
                     True,
-                    'ibrname "docker0" drop' in done.out,
+                    'ibrname "docker0" drop' in process.out,
                 )
             )
         if self.settings.audit:
-            told = self.machine.programs(["auditctl", "-l"], PATIENCE).out
-            found.append(
+            rules = self.machine.programs(["auditctl", "-l"], PATIENCE).out
+            findings.append(
                 Finding(
                     "audit rules in the kernel",
                     "some",
-                    str(told.count("docker\n")),
-                    "docker\n" in told,
+                    str(rules.count("docker\n")),
+                    "docker\n" in rules,
                 )
             )
-        return found
+        return findings
 
     def _socket(self) -> Finding:
-        """Return whether all requests pass the HTTP reader: dockerd listens where nobody else may
-        connect.
+        """Return whether all requests pass the HTTP reader: dockerd listens at an address to which
+        only the reader can connect.
         """
         line = ["systemctl", "show", "--property=Listen", "--value", "docker.socket"]
-        places = self.machine.programs(line, PATIENCE).out.strip()
+        sockets = self.machine.programs(line, PATIENCE).out.strip()
         return is_(
-            "dockerd listens for the HTTP reader alone", f"{request_reader.DOCKER} (Stream)", places
+            "dockerd listens for the HTTP reader alone",
+            f"{request_reader.DOCKER} (Stream)",
+            sockets,
         )
 
     def _active(self, unit: str) -> str:
@@ -337,22 +350,22 @@ class Audit:
     def _login(self) -> list[Finding]:
         if not self.settings.kernel:
             return []
-        told = self.machine.programs(["sshd", "-T"], PATIENCE)
-        if not told.out:
-            # It wants its directory, which is there only while systemd runs it.
-            told = self.machine.programs([*IN_ITS_DIRECTORY, "sshd", "-T"], PATIENCE)
-        said = dict(line.split(" ", 1) for line in told.out.splitlines() if " " in line)
-        wanted = dict(line.split(" ", 1) for line in login.TEXT.splitlines())
-        wanted["PasswordAuthentication"] = "no"
+        process = self.machine.programs(["sshd", "-T"], PATIENCE)
+        if not process.out:
+            # sshd needs its directory, which exists only while systemd runs it.
+            process = self.machine.programs([*IN_ITS_DIRECTORY, "sshd", "-T"], PATIENCE)
+        config = dict(line.split(" ", 1) for line in process.out.splitlines() if " " in line)
+        desired = dict(line.split(" ", 1) for line in login.TEXT.splitlines())
+        desired["PasswordAuthentication"] = "no"
         return [
-            is_(f"sshd {key}", value.lower(), said.get(key.lower()))
-            for key, value in wanted.items()
+            is_(f"sshd {key}", value.lower(), config.get(key.lower()))
+            for key, value in desired.items()
         ]
 
 
-def is_(check: str, expected: Any, found: Any) -> Finding:
-    """A finding that is well when both are equal."""
-    return Finding(check, _shown(expected), _shown(found), expected == found)
+def is_(check: str, expected: Any, actual: Any) -> Finding:
+    """Return a finding that is good if both values are equal."""
+    return Finding(check, _shown(expected), _shown(actual), expected == actual)
 
 
 def _shown(value: Any) -> str:

@@ -1,10 +1,10 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The CIS Docker Benchmark 1.6, sections 1 to 3: host, daemon, and files of the daemon.
+"""CIS Docker Benchmark 1.6, sections 1 to 3: host, daemon, and files of the daemon.
 
-Each check by its number, with what it asks for in words of our own. What does not hold on a
-``hostile`` host, and why that is accepted, is in :data:`WAIVERS`.
+Each check has the number of the benchmark and a text of this project. :data:`WAIVERS` lists the
+checks that a ``hostile`` host does not pass, with the reasons for accepting that.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ FILES: tuple[tuple[str, str, str, str, str, int], ...] = (
 
 @dataclass(frozen=True)
 class Facts:
-    """What the daemon's checks look at."""
+    """Inputs of the daemon's checks."""
 
     info: dict[str, Any]
     config: dict[str, Any]
@@ -68,17 +68,17 @@ class Facts:
 
 
 def findings(audit: Audit, allowed: frozenset[str] = frozenset()) -> list[Finding]:
-    """Every check, with the reason where it does not hold and need not.
+    """Return the results of all checks, each with the reason if a failure is accepted.
 
-    :param allowed: who may be in the group docker, beside the TLS front.
+    :param allowed: users that may be in the group docker, in addition to the TLS front.
     """
     machine = audit.machine
     facts = Facts(audit.info, _config(machine), _group(machine, "docker"))
-    told = machine.programs(["auditctl", "-l"], PATIENCE).out
-    found = [
+    rules = machine.programs(["auditctl", "-l"], PATIENCE).out
+    results = [
         _own_file_system(machine),
         _users(facts, allowed | {"stockyard-tls"}),
-        *(_rule(machine, told, number, path) for number, path in RULES),
+        *(_rule(machine, rules, number, path) for number, path in RULES),
         *(
             Finding(f"{number} {text}", "yes", "yes" if ok else "no", ok)
             for number, text, ok in _daemon(facts, audit)
@@ -86,8 +86,10 @@ def findings(audit: Audit, allowed: frozenset[str] = frozenset()) -> list[Findin
         *(finding for entry in FILES for finding in _file(machine, *entry)),
     ]
     return [
-        replace(f, waiver=WAIVERS.get(f.check.split()[0], "")) if f.ok is not True else f
-        for f in found
+        replace(result, waiver=WAIVERS.get(result.check.split()[0], ""))
+        if result.ok is not True
+        else result
+        for result in results
     ]
 
 
@@ -140,44 +142,48 @@ def _daemon(facts: Facts, audit: Audit) -> list[tuple[str, str, bool]]:
 
 
 def _users(facts: Facts, allowed: frozenset[str]) -> Finding:
-    """1.1.2; whoever is in the group is root."""
-    strange = sorted(facts.users - allowed)
+    """Check 1.1.2: every member of the group docker is effectively root."""
+    unexpected = sorted(facts.users - allowed)
     return Finding(
         "1.1.2 only trusted users in the group docker",
         ", ".join(sorted(allowed)),
-        ", ".join(strange) or "no others",
-        not strange,
+        ", ".join(unexpected) or "no others",
+        not unexpected,
     )
 
 
-def _rule(machine: Machine, told: str, number: str, path: str) -> Finding:
-    """What is not there need not be watched, as the benchmark has it."""
-    there = machine.stat(path) is not None
-    watched = any(f" {p} " in f"{told} ".replace("\n", " ") for p in _names(path))
+def _rule(machine: Machine, rules: str, number: str, path: str) -> Finding:
+    """Check that changes of a path are recorded. As in the benchmark, a path that does not exist
+    need not be watched.
+    """
+    exists = machine.stat(path) is not None
+    watched = any(f" {variant} " in f"{rules} ".replace("\n", " ") for variant in _names(path))
     return Finding(
         f"{number} changes of {path} are recorded",
         "yes",
-        "yes" if watched else "no" if there else "absent",
-        watched or not there,
+        "yes" if watched else "no" if exists else "absent",
+        watched or not exists,
     )
 
 
 def _names(path: str) -> tuple[str, ...]:
-    """auditctl tells a path as it was given; /lib may be /usr/lib."""
+    """Return the variants of a path. auditctl prints a path as it was written, and /lib may be
+    /usr/lib.
+    """
     return (path, f"/usr{path}", path.rstrip("/") + "/")
 
 
 def _file(
     machine: Machine, owner_check: str, mode_check: str, path: str, user: str, group: str, mode: int
 ) -> list[Finding]:
-    found = machine.stat(path)
-    if found is None:
+    status = machine.stat(path)
+    if status is None:
         return [
             Finding(f"{check} {path}", "absent or right", "absent", ok=True)
             for check in (owner_check, mode_check)
         ]
-    owner = f"{_name(found.st_uid)}:{_group_name(found.st_gid)}"
-    bits = stat.S_IMODE(found.st_mode)
+    owner = f"{_name(status.st_uid)}:{_group_name(status.st_gid)}"
+    bits = stat.S_IMODE(status.st_mode)
     return [
         Finding(
             f"{owner_check} owner of {path}", f"{user}:{group}", owner, owner == f"{user}:{group}"
@@ -204,10 +210,10 @@ def _group_name(gid: int) -> str:
 
 def _config(machine: Machine) -> dict[str, Any]:
     try:
-        found = untrusted.parse(machine.read("/etc/docker/daemon.json") or "{}")
+        config = untrusted.parse(machine.read("/etc/docker/daemon.json") or "{}")
     except ValueError:
         return {}
-    return found if isinstance(found, dict) else {}
+    return config if isinstance(config, dict) else {}
 
 
 def _group(machine: Machine, name: str) -> frozenset[str]:
@@ -218,35 +224,37 @@ def _group(machine: Machine, name: str) -> frozenset[str]:
 
 
 def _own_file_system(machine: Machine) -> Finding:
-    there = machine.mounts("/var/lib/docker")
+    mounted = machine.mounts("/var/lib/docker")
     return Finding(
-        "1.1.1 a file system of its own for containers", "yes", "yes" if there else "no", there
+        "1.1.1 a file system of its own for containers", "yes", "yes" if mounted else "no", mounted
     )
 
 
 def _shut(machine: Machine) -> bool:
-    """Whether dockerd itself listens nowhere on the network: TLS is ended before it.
+    """Return whether dockerd itself has no network listener, because TLS ends before it.
 
-    Ports that containers publish are not counted: without a proxy in user space dockerd holds them
-    itself.
+    Published ports of containers do not count: without a proxy in user space, dockerd itself holds
+    them.
     """
-    done = machine.programs(
+    process = machine.programs(
         ["ss", "--listening", "--tcp", "--numeric", "--processes", "--no-header"], PATIENCE
     )
-    if done.code:
+    if process.code:
         return False
-    held = {
-        line.split()[3].rpartition(":")[2] for line in done.out.splitlines() if '"dockerd"' in line
+    listening = {
+        line.split()[3].rpartition(":")[2]
+        for line in process.out.splitlines()
+        if '"dockerd"' in line
     }
-    return not held or held <= _published(machine)
+    return not listening or listening <= _published(machine)
 
 
 def _published(machine: Machine) -> set[str]:
-    """TCP ports of the host that lead to a container, as docker writes them:
+    """Return the host's TCP ports that lead to a container, from docker's format
     ``0.0.0.0:8080-8081->80-81/tcp``.
     """
-    said = machine.programs(["docker", "ps", "--format", "{{.Ports}}"], PATIENCE).out
-    ranges = re.findall(r":(\d+)(?:-(\d+))?->[\d-]+/tcp", said)
+    ports = machine.programs(["docker", "ps", "--format", "{{.Ports}}"], PATIENCE).out
+    ranges = re.findall(r":(\d+)(?:-(\d+))?->[\d-]+/tcp", ports)
     return {
         str(port) for first, last in ranges for port in range(int(first), int(last or first) + 1)
     }

@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``daemon.json``: merged, checked, written whole, and taken up by dockerd in the gentlest way that
-does.
+"""``daemon.json``: merged, validated, written completely, and applied by a reload or, if necessary,
+a restart of dockerd.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ..model import daemon_json
 from .machine import Machine
 
 PATH = daemon_json.PATH
-# What dockerd takes up by SIGHUP; the rest needs a new start.
+# Keys that dockerd rereads at SIGHUP. Other keys need a restart.
 # docs.docker.com/reference/cli/dockerd, reload.
 RELOADABLE = frozenset(
     (
@@ -42,12 +42,12 @@ PATIENCE = 300.0
 
 
 class DaemonRefused(StockyardError):
-    """dockerd does not take the configuration; the old one is in force again."""
+    """Error: dockerd does not accept the configuration. The old one is in force again."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """What is, what is to be, and what has to be done about it.
+    """Current configuration, desired configuration, and the necessary action.
 
     :param action: ``none``, ``reload`` or ``restart``.
     """
@@ -59,29 +59,31 @@ class Change:
 
     @property
     def changed(self) -> bool:
-        """Whether there is anything to do."""
+        """Return whether a change is necessary."""
         return bool(self.keys)
 
 
 def merged(old: Mapping[str, Any], new: Mapping[str, Any], *, purge: bool) -> dict[str, Any]:
-    """The configuration that is to be: each key as a whole, and none for one that is null."""
-    kept = {} if purge else dict(old)
-    return {key: value for key, value in {**kept, **new}.items() if value is not None}
+    """Return the desired configuration: each key is replaced as a whole, and a key with the value
+    null is deleted.
+    """
+    base = {} if purge else dict(old)
+    return {key: value for key, value in {**base, **new}.items() if value is not None}
 
 
 def plan(
     machine: Machine, new: Mapping[str, Any], *, purge: bool = False, path: str = PATH
 ) -> Change:
-    """What :func:`apply` would do.
+    """Return the change that :func:`apply` would make.
 
-    :raises InvalidInput: when the file that is there is no JSON object, or the new keys cannot be.
+    :raises InvalidInput: if the existing file is not a JSON object, or if the new keys are invalid.
     """
     old = daemon_json.parse(machine.read(path) or "{}", path)
     after = merged(old, new, purge=purge)
     daemon_json.check_types(after, path)
     if "hosts" in after:
         _check_hosts(machine)
-    keys = tuple(sorted(k for k in old.keys() | after.keys() if old.get(k) != after.get(k)))
+    keys = tuple(sorted(key for key in old.keys() | after.keys() if old.get(key) != after.get(key)))
     action = "none" if not keys else "reload" if RELOADABLE.issuperset(keys) else "restart"
     return Change(old, after, keys, action)
 
@@ -94,13 +96,11 @@ def apply(
     service: str = "docker",
     take_up: bool = True,
 ) -> str:
-    """Write it and have dockerd take it up; returns what was done: ``none``, ``reload`` or
-    ``restart``.
+    """Write the configuration and apply it; return the action: ``none``, ``reload`` or ``restart``.
 
-    A configuration that dockerd does not start with is taken back, and dockerd started with the old
-    one.
+    If dockerd does not start with the configuration, restore the old one and restart dockerd.
 
-    :raises DaemonRefused: then.
+    :raises DaemonRefused: if dockerd does not start with the configuration.
     """
     if not change.changed:
         return "none"
@@ -110,9 +110,9 @@ def apply(
     active = machine.programs(["systemctl", "is-active", "--quiet", service], PATIENCE).code == 0
     if not take_up or not active:
         return "none"
-    done = machine.programs(["systemctl", change.action, service], PATIENCE)
-    if done.code:
-        cause = _last_words(machine, service) or done.err.strip()[-500:]
+    process = machine.programs(["systemctl", change.action, service], PATIENCE)
+    if process.code:
+        cause = _last_words(machine, service) or process.err.strip()[-500:]
         _take_back(machine, path, old, service)
         raise DaemonRefused(
             "dockerd does not take this configuration; the old one is in force again.",
@@ -124,31 +124,34 @@ def apply(
 
 
 def validate(machine: Machine, config: Mapping[str, Any]) -> bool:
-    """Ask dockerd itself, where it can be asked (23.0 and later); says whether it could.
+    """Validate a configuration by dockerd itself, and return whether dockerd supports that (23.0
+    and later).
 
-    :raises DaemonRefused: when it says no.
+    :raises DaemonRefused: if the configuration is invalid.
     """
     if "--validate" not in machine.programs(["dockerd", "--help"], PATIENCE).out:
         return False
     with tempfile.NamedTemporaryFile("w", suffix=".json", encoding="utf-8") as file:
         file.write(text(config))
         file.flush()
-        done = machine.programs(["dockerd", "--validate", f"--config-file={file.name}"], PATIENCE)
-    if done.code:
+        process = machine.programs(
+            ["dockerd", "--validate", f"--config-file={file.name}"], PATIENCE
+        )
+    if process.code:
         raise DaemonRefused(
             "dockerd does not take this configuration; nothing was changed.",
-            cause=done.err.strip()[-500:],
+            cause=process.err.strip()[-500:],
         )
     return True
 
 
 def text(config: Mapping[str, Any]) -> str:
-    """As it is written."""
+    """Return the content of the file."""
     return json.dumps(config, indent=2, sort_keys=True) + "\n"
 
 
 def _last_words(machine: Machine, service: str) -> str:
-    """Return what dockerd logged last; nothing if the journal does not say."""
+    """Return the last messages of dockerd, or nothing if the journal has none."""
     unit = service if service.endswith(".service") else f"{service}.service"
     line = [
         "journalctl",
@@ -159,7 +162,7 @@ def _last_words(machine: Machine, service: str) -> str:
         f"_SYSTEMD_UNIT={unit}",
         "_TRANSPORT=stdout",
     ]
-    # It was started several times, and says the same each time.
+    # systemd starts dockerd several times, and each start logs the same messages.
     return "; ".join(dict.fromkeys(machine.programs(line, PATIENCE).out.splitlines()))[-500:]
 
 
@@ -173,7 +176,9 @@ def _take_back(machine: Machine, path: str, old: str | None, service: str) -> No
 
 
 def _check_hosts(machine: Machine) -> None:
-    """dockerd does not start when its sockets are named twice."""
+    """Check that the unit does not set the sockets too: dockerd does not start if they are set
+    twice.
+    """
     unit = machine.programs(["systemctl", "cat", "docker.service"], PATIENCE).out
     started = [
         line for line in unit.splitlines() if line.startswith("ExecStart=") and line != "ExecStart="

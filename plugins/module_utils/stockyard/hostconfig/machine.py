@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The machine: files under one root directory, and programs. A port, so that all of it can be tried
-in a directory.
+"""Access to a machine: files under a root directory, and programs. It is a port, so that tests can
+replace both by a directory and a function.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ..errors import OperationRefused
 
 @dataclass(frozen=True)
 class Ran:
-    """How a program ended."""
+    """Result of a program."""
 
     code: int
     out: str
@@ -31,11 +31,11 @@ class Ran:
 
 
 class Programs(Protocol):
-    """What runs programs."""
+    """Function that runs programs."""
 
     def __call__(self, line: list[str], timeout: float) -> Ran:
-        """Run one to its end; a program that is not there, or not ended in time, has a code of its
-        own.
+        """Run a program to its end. If it is missing or exceeds its time, the result has a special
+        code.
         """
 
 
@@ -43,10 +43,10 @@ NOT_THERE, TOO_LONG = 127, 124
 
 
 def run(line: list[str], timeout: float) -> Ran:
-    """The real thing."""
+    """Run a program on this machine."""
     environment = {**os.environ, "LC_ALL": "C"}
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             line,
             capture_output=True,
             text=True,
@@ -59,13 +59,13 @@ def run(line: list[str], timeout: float) -> Ran:
         return Ran(NOT_THERE, "", f"{line[0]} is not installed")
     except subprocess.TimeoutExpired:
         return Ran(TOO_LONG, "", f"{line[0]} did not end within {timeout:g} s")
-    return Ran(done.returncode, done.stdout, done.stderr)
+    return Ran(process.returncode, process.stdout, process.stderr)
 
 
 class Machine:
-    """A container host.
+    """Container host.
 
-    :param root: ``/``, or any directory in a test.
+    :param root: ``/``, or another directory in a test.
     """
 
     def __init__(self, root: str = "/", programs: Programs = run) -> None:
@@ -73,35 +73,35 @@ class Machine:
         self.programs = programs
 
     def path(self, name: str) -> Path:
-        """Where a file of the machine is."""
+        """Return the path of a file of the machine."""
         return self.root / name.lstrip("/")
 
     def read(self, name: str) -> str | None:
-        """A text; nothing where there is none, or it cannot be read."""
+        """Return the text of a file, or nothing if it does not exist or cannot be read."""
         try:
             return self.path(name).read_text(encoding="utf-8", errors="surrogateescape")
         except OSError:
             return None
 
     def mounts(self, name: str) -> bool:
-        """Whether a file system is mounted there."""
+        """Return whether a file system is mounted at a path."""
         return any(
             line.split()[1] == name for line in (self.read("/proc/mounts") or "").splitlines()
         )
 
     def stat(self, name: str) -> os.stat_result | None:
-        """Owner and mode of what a name leads to."""
+        """Return owner and mode of a file, following symbolic links."""
         try:
             return self.path(name).stat()
         except OSError:
             return None
 
     def write(self, name: str, text: str, mode: int = 0o644) -> None:
-        """Write a whole file or none. Owner and mode of a file that is there stay as they are."""
+        """Write a file completely or not at all. An existing file keeps its owner and mode."""
         target = self.path(name)
         old = self.stat(name)
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, beside = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
         try:
             with os.fdopen(handle, "w", encoding="utf-8", errors="surrogateescape") as file:
                 os.fchmod(file.fileno(), stat.S_IMODE(old.st_mode) if old else mode)
@@ -110,22 +110,22 @@ class Machine:
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
-            os.replace(beside, target)
+            os.replace(temporary, target)
         except BaseException:
-            os.unlink(beside)
+            os.unlink(temporary)
             raise
 
     @contextmanager
     def locked(self, name: str) -> Iterator[None]:
-        """Hold a lock of the system's for the length of a ``with`` block.
+        """Hold a system lock inside the ``with`` block.
 
-        :raises Refused: when somebody else holds it.
+        :raises OperationRefused: if another process holds the lock.
         """
         target = self.path(name)
         target.parent.mkdir(parents=True, exist_ok=True)
         with open(os.open(target, os.O_RDWR | os.O_CREAT, 0o600), "w", encoding="utf-8") as handle:
             try:
-                # lckpwdf(3) takes a lock of this kind on the whole file.
+                # lckpwdf(3) locks the whole file in this way.
                 fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
                 raise OperationRefused(
@@ -138,10 +138,10 @@ class Machine:
 
 
 def of_root(name: str) -> Machine:
-    """This machine, for what root alone can do or see.
+    """Return this machine, for actions that need root.
 
-    :param name: what wants to, for the error.
-    :raises Refused: for anybody else.
+    :param name: the action, for the error.
+    :raises OperationRefused: if the current user is not root.
     """
     if os.geteuid() != 0:
         raise OperationRefused("it needs root.", name=name, remedy="set become: true")

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The networks that a host has of its own, against those that Docker takes addresses from."""
+"""Collisions between networks of a host and networks from which Docker takes addresses."""
 
 from __future__ import annotations
 
@@ -17,24 +17,31 @@ DOCKERS = ("docker", "br-", "veth")
 
 
 def collisions(machine: Machine) -> list[str]:
-    """Return each network of the host's own that meets a pool or a network of Docker's."""
+    """Return each network of the host that overlaps a pool or a network of Docker."""
     routes = list(_routes(machine))
-    dockers = [network for interface, network in routes if interface.startswith(DOCKERS)]
-    taken = [*_pools(machine), *dockers]
-    own = {
+    bridges = [network for interface, network in routes if interface.startswith(DOCKERS)]
+    docker_networks = [*_pools(machine), *bridges]
+    host_networks = {
         (name, network)
         for name, network in routes
         if not name.startswith(DOCKERS) and network.prefixlen
     }
-    return sorted(f"{name} {network}" for name, network in own if _meets(network, taken))
+    return sorted(
+        f"{name} {network}" for name, network in host_networks if _meets(network, docker_networks)
+    )
 
 
-def _meets(network: Network, others: Iterable[Network]) -> bool:
-    return any(other.version == network.version and other.overlaps(network) for other in others)
+def _meets(network: Network, networks: Iterable[Network]) -> bool:
+    return any(
+        candidate.version == network.version and candidate.overlaps(network)
+        for candidate in networks
+    )
 
 
 def _pools(machine: Machine) -> list[Network]:
-    """Return the pools of ``daemon.json``. Docker's own avoid each network that the host has."""
+    """Return the pools of ``daemon.json``. Docker's default pools avoid all networks of the
+    host.
+    """
     try:
         pools = json.loads(machine.read(daemon.PATH) or "{}").get("default-address-pools") or []
         return [ipaddress.ip_network(pool["base"], strict=False) for pool in pools]
@@ -43,7 +50,9 @@ def _pools(machine: Machine) -> list[Network]:
 
 
 def _routes(machine: Machine) -> Iterator[tuple[str, Network]]:
-    """Yield the interface and the network of each route, the kernel's own of loopback left out."""
+    """Yield the interface and the network of each route, without the kernel's routes of
+    loopback.
+    """
     for line in (machine.read("/proc/net/route") or "").splitlines()[1:]:
         name, destination, mask = (line.split()[field] for field in (0, 1, 7))
         address, bits = (

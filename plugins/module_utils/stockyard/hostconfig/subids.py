@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Subordinate ids: ranges for the containers of each tenant, none over another."""
+"""Subordinate ids: ranges without overlaps for the containers of each tenant."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..model import naming
 from .machine import Machine
 
 FILES = ("/etc/subuid", "/etc/subgid")
-# The lock of lckpwdf(3), which useradd and usermod take too.
+# The lock of lckpwdf(3), which useradd and usermod use too.
 LOCK = "/etc/.pwd.lock"
 COUNT = 65536
 # login.defs(5): SUB_UID_MIN and SUB_UID_MAX.
@@ -21,7 +21,7 @@ LOW, HIGH = 100000, 600100000
 
 @dataclass(frozen=True)
 class Range:
-    """Ids that belong to somebody, ``first`` to ``first + count - 1``."""
+    """Ids of one user, ``first`` to ``first + count - 1``."""
 
     user: str
     first: int
@@ -29,12 +29,12 @@ class Range:
 
     @property
     def end(self) -> int:
-        """The first id behind it."""
+        """Return the first id after the range."""
         return self.first + self.count
 
-    def overlaps(self, other: Range) -> bool:
-        """Whether they have an id in common."""
-        return self.first < other.end and other.first < self.end
+    def overlaps(self, candidate: Range) -> bool:
+        """Return whether two ranges have a common id."""
+        return self.first < candidate.end and candidate.first < self.end
 
     def __str__(self) -> str:
         return f"{self.user}:{self.first}:{self.count}"
@@ -42,9 +42,9 @@ class Range:
 
 @dataclass(frozen=True)
 class Wish:
-    """A range that a user is to have.
+    """Declared range of a user.
 
-    :param first: where it is to begin; ``None`` for the lowest place that is free.
+    :param first: the first id; ``None`` for the lowest free range.
     """
 
     user: str
@@ -61,7 +61,7 @@ class Wish:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the two files are to say."""
+    """Contents of the two files before and after."""
 
     before: dict[str, str]
     after: dict[str, str]
@@ -69,14 +69,14 @@ class Outcome:
 
     @property
     def changed(self) -> bool:
-        """Whether there is anything to write."""
+        """Return whether the files must be written."""
         return self.before != self.after
 
 
 def converge(machine: Machine, wish: Wish, *, check: bool) -> Outcome:
-    """Have a user's range, the same in both files, or none.
+    """Create a user's range, the same in both files, or delete it.
 
-    :raises Refused: when it would lie over somebody else's.
+    :raises OperationRefused: if the range would overlap a range of another user.
     """
     if check:
         return plan({name: machine.read(name) or "" for name in FILES}, wish)
@@ -89,59 +89,77 @@ def converge(machine: Machine, wish: Wish, *, check: bool) -> Outcome:
 
 
 def plan(texts: dict[str, str], wish: Wish) -> Outcome:
-    """What the files are to say. Lines of others, and those that nobody can read, stay
-    as they are.
+    """Return the new contents of the files. Lines of other users and unreadable lines stay
+    unchanged.
     """
-    others = [r for text in texts.values() for r in ranges(text) if r.user != wish.user]
-    mine = {name: [r for r in ranges(text) if r.user == wish.user] for name, text in texts.items()}
-    chosen = _choose(wish, others, mine) if wish.present else None
+    foreign = [item for text in texts.values() for item in ranges(text) if item.user != wish.user]
+    own_ranges = {
+        name: [item for item in ranges(text) if item.user == wish.user]
+        for name, text in texts.items()
+    }
+    chosen = _choose(wish, foreign, own_ranges) if wish.present else None
     after = {name: _text(text, wish.user, chosen) for name, text in texts.items()}
-    same = all([chosen] == found if chosen else not found for found in mine.values())
-    return Outcome(texts, dict(texts) if same else after, chosen)
+    unchanged = all(
+        [chosen] == current if chosen else not current for current in own_ranges.values()
+    )
+    return Outcome(texts, dict(texts) if unchanged else after, chosen)
 
 
 def ranges(text: str) -> list[Range]:
-    """The ranges of a file, less lines that are none."""
-    found = []
+    """Return the ranges of a file, without invalid lines."""
+    result = []
     for line in text.splitlines():
         parts = line.split(":")
-        if len(parts) == 3 and parts[0] and all(p.isascii() and p.isdigit() for p in parts[1:]):
-            found.append(Range(parts[0], int(parts[1]), int(parts[2])))
-    return found
+        if (
+            len(parts) == 3
+            and parts[0]
+            and all(part.isascii() and part.isdigit() for part in parts[1:])
+        ):
+            result.append(Range(parts[0], int(parts[1]), int(parts[2])))
+    return result
 
 
-def _choose(wish: Wish, others: list[Range], mine: dict[str, list[Range]]) -> Range:
-    """The range that is there if it will do, else the place that was asked for, else the lowest
-    that is free.
+def _choose(wish: Wish, foreign: list[Range], own_ranges: dict[str, list[Range]]) -> Range:
+    """Return the existing range if it is suitable, else the requested range, else the lowest free
+    range.
     """
     fits = [
-        r
-        for found in mine.values()
-        for r in found
-        if r.count == wish.count and wish.first in (None, r.first)
+        candidate
+        for current in own_ranges.values()
+        for candidate in current
+        if candidate.count == wish.count and wish.first in (None, candidate.first)
     ]
-    kept = next((r for r in fits if not any(r.overlaps(o) for o in others)), None)
-    if kept:
-        return kept
+    existing = next(
+        (
+            candidate
+            for candidate in fits
+            if not any(candidate.overlaps(foreign_range) for foreign_range in foreign)
+        ),
+        None,
+    )
+    if existing:
+        return existing
     if wish.first is None:
-        return Range(wish.user, _free(wish.count, others), wish.count)
-    asked = Range(wish.user, wish.first, wish.count)
-    taken = next((o for o in others if asked.overlaps(o)), None)
-    if taken:
+        return Range(wish.user, _free(wish.count, foreign), wish.count)
+    requested = Range(wish.user, wish.first, wish.count)
+    overlapped = next(
+        (foreign_range for foreign_range in foreign if requested.overlaps(foreign_range)), None
+    )
+    if overlapped:
         raise OperationRefused(
-            f"{asked} would lie over {taken}.",
+            f"{requested} would lie over {overlapped}.",
             name=f"user {wish.user}",
             cause="containers of both could be each other's files and processes",
             remedy="leave first out",
         )
-    return asked
+    return requested
 
 
-def _free(count: int, others: list[Range]) -> int:
+def _free(count: int, foreign: list[Range]) -> int:
     first = LOW
-    for taken in sorted(others, key=lambda r: r.first):
-        if taken.overlaps(Range("", first, count)):
-            first = taken.end
+    for used in sorted(foreign, key=lambda item: item.first):
+        if used.overlaps(Range("", first, count)):
+            first = used.end
     if first + count > HIGH:
         raise InvalidInput(
             f"there is no room for {count} more ids.", remedy="give ranges back that nobody uses"
@@ -150,5 +168,5 @@ def _free(count: int, others: list[Range]) -> int:
 
 
 def _text(text: str, user: str, chosen: Range | None) -> str:
-    kept = [line for line in text.splitlines() if line.split(":")[0] != user]
-    return "".join(f"{line}\n" for line in [*kept, *([str(chosen)] if chosen else [])])
+    lines = [line for line in text.splitlines() if line.split(":")[0] != user]
+    return "".join(f"{line}\n" for line in [*lines, *([str(chosen)] if chosen else [])])

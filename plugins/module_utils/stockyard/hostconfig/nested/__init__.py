@@ -1,6 +1,6 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A container that holds a dockerd of its own, for one CI job: it has limits and a disk, and leaves
-nothing.
+"""Nested Docker: a container with its own dockerd for one CI job, with limits and its own disk. Its
+deletion leaves nothing on the host.
 """

@@ -1,9 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The container of a nested Docker, its disk and its mounts: made, looked for, and taken away
-whole.
-"""
+"""Container of a nested Docker, with its disk and its mounts: create, observe and delete."""
 
 from __future__ import annotations
 
@@ -20,27 +18,27 @@ from .spec import NestedSpec
 
 FOLDER = "/var/lib/stockyard/nested"
 DISK, ARCHIVE = f"{FOLDER}/disk.ext4", f"{FOLDER}/image.tar"
-# Where that disk is mounted, and the host's programs.
+# Mount points of the disk and of the host's programs.
 STORAGE, PROGRAMS = f"{FOLDER}/disk", f"{FOLDER}/usr"
 IMAGE, LABEL = "stockyard-nested", "stockyard.nested"
 SUBID_USER = "stockyard-nested"
-# Under a dockerd that remaps users: somebody inside the range that its containers have.
+# The user under a dockerd that remaps users: an ID inside the range of its containers.
 USER, LAST = 1000, 65535
 DELEGATED = ("", "/cgroup.procs", "/cgroup.subtree_control", "/cgroup.threads")
 MODULES = ("tun", "overlay", "br_netfilter", "ip_tables")
 PATH = f"{images.FOLDER}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin"
-# Not Docker's --init: it puts that program where /usr is mounted over it.
+# Not Docker's --init, because the mount of /usr hides its program.
 INIT = ("/usr/bin/tini", "--")
 STEP = 60.0
 
 
 class NestedFailed(StockyardError):
-    """A nested Docker did not come up, or something of it cannot be taken away."""
+    """Error: a nested Docker did not start, or a part of it cannot be deleted."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """A container that is there: ours where it has a digest."""
+    """Existing container. It belongs to stockyard if it has a digest."""
 
     name: str
     digest: str
@@ -48,7 +46,7 @@ class Found:
 
 
 class Box:
-    """A nested Docker on one host."""
+    """Nested Docker on one host."""
 
     def __init__(self, machine: Machine, spec: NestedSpec, deadline: Deadline) -> None:
         self.machine = machine
@@ -56,14 +54,14 @@ class Box:
         self.deadline = deadline
 
     def containers(self) -> list[Found]:
-        """All containers of the host."""
+        """Return all containers of the host."""
         shape = f'{{{{.Names}}}}\t{{{{.State}}}}\t{{{{.Label "{LABEL}"}}}}'
-        told = self._do("docker", "ps", "--all", "--no-trunc", "--format", shape)
-        lines = [line.split("\t") for line in told.splitlines() if line.count("\t") == 2]
+        listing = self._do("docker", "ps", "--all", "--no-trunc", "--format", shape)
+        lines = [line.split("\t") for line in listing.splitlines() if line.count("\t") == 2]
         return [Found(name, digest, state == "running") for name, state, digest in lines]
 
     def answers(self) -> bool:
-        """Whether the Docker inside does."""
+        """Return whether the nested Docker answers."""
         line = [
             "docker",
             "exec",
@@ -76,15 +74,16 @@ class Box:
         return self.machine.programs(line, self._patience()).code == 0
 
     def leftovers(self) -> list[str]:
-        """What there is beside the container."""
-        found = [path for path in (STORAGE, PROGRAMS) if self.machine.mounts(path)]
-        found += [FOLDER] if self.machine.stat(FOLDER) else []
-        return found + self._do("docker", "images", "--quiet", IMAGE).split()
+        """Return the objects of a nested Docker other than its container."""
+        objects = [path for path in (STORAGE, PROGRAMS) if self.machine.mounts(path)]
+        objects += [FOLDER] if self.machine.stat(FOLDER) else []
+        return objects + self._do("docker", "images", "--quiet", IMAGE).split()
 
     def make(self, outer: Outer) -> None:
-        """Make it and wait until its Docker answers; nothing is left of one that does not.
+        """Create the container and wait until its Docker answers. If it does not, delete
+        everything.
 
-        :raises NestedFailed: then.
+        :raises NestedFailed: if its Docker does not answer.
         """
         try:
             users = self._users(outer)
@@ -98,11 +97,13 @@ class Box:
             raise
 
     def remove(self) -> None:
-        """Take the container and all that belongs to it away.
+        """Delete the container and everything that belongs to it.
 
-        :raises NestedFailed: when something stays.
+        :raises NestedFailed: if a part cannot be deleted.
         """
-        if any(found.name == self.spec.name and found.digest for found in self.containers()):
+        if any(
+            container.name == self.spec.name and container.digest for container in self.containers()
+        ):
             self._do("docker", "rm", "--force", "--volumes", self.spec.name)
         for path in (STORAGE, PROGRAMS):
             self._unmount(path)
@@ -110,23 +111,25 @@ class Box:
             self._do("docker", "rmi", "--force", IMAGE)
         self._forget()
         subids.converge(self.machine, subids.Wish(SUBID_USER, present=False), check=False)
-        if left := self.leftovers():
+        if leftovers := self.leftovers():
             raise self._failed(
-                f"{', '.join(left)} cannot be taken away", "", "take the host away instead"
+                f"{', '.join(leftovers)} cannot be taken away", "", "take the host away instead"
             )
 
     def _users(self, outer: Outer) -> images.Users:
-        """Who the job is: root, or somebody who has IDs that nobody else on the host has."""
+        """Return the user of the job: root, or a user with IDs that no other user of the host
+        has.
+        """
         if self.spec.mode == "privileged":
             return images.Users(0)
         if outer.users == "remap":
             return images.Users(USER, ((1, USER - 1), (USER + 1, LAST - USER)), outer.first)
-        found = subids.converge(self.machine, subids.Wish(SUBID_USER, LAST + 1), check=False).range
-        first = found.first if found else 0
+        range_ = subids.converge(self.machine, subids.Wish(SUBID_USER, LAST + 1), check=False).range
+        first = range_.first if range_ else 0
         return images.Users(first, ((first + 1, LAST),))
 
     def _prepare(self, users: images.Users) -> None:
-        """Image, disk and mounts."""
+        """Create image, disk and mounts."""
         owner, options = users.outside, "loop,discard" if not users.user else "loop,discard,nodev"
         self.machine.programs(["modprobe", "--all", *MODULES], self._patience())
         for path in (FOLDER, STORAGE, PROGRAMS):
@@ -154,14 +157,14 @@ class Box:
             self._real(f"{STORAGE}/work"),
         )
         self._do("mount", "--bind", "/usr", self._real(PROGRAMS))
-        # A program that is set-uid on the host is not in there.
+        # Programs that are set-uid on the host are not set-uid in the container.
         self._do("mount", "-o", "remount,bind,ro,nosuid,nodev", self._real(PROGRAMS))
 
     def _program(self, name: str) -> bytes:
         return self.machine.path(f"/usr/bin/{name}").read_bytes()
 
     def _line(self, users: images.Users) -> list[str]:
-        """The command that starts it."""
+        """Return the command that starts the container."""
         spec, memory = self.spec, f"{self.spec.memory_mib}m"
         line = [
             "docker",
@@ -191,8 +194,8 @@ class Box:
             line.append("--volume=/etc/ssl/certs:/etc/ssl/certs:ro")
         if not users.user:
             return [*line, "--privileged", IMAGE, *INIT, f"{images.FOLDER}/daemons"]
-        # What makes a user name space and mounts in it. The user has no capability of his own: the
-        # two are for the programs that map his IDs.
+        # These options permit the creation of a user name space and mounts in it. The user has no
+        # capability: the two capabilities are for the programs that map the user's IDs.
         options = (
             "seccomp=unconfined",
             "apparmor=unconfined",
@@ -204,43 +207,45 @@ class Box:
         return [*line, f"--user={users.user}:{users.user}", IMAGE, *INIT, f"{images.FOLDER}/start"]
 
     def _delegate(self, users: images.Users) -> None:
-        """Let the user divide up what the container has. Its limits are in files that
-        stay root's.
+        """Let the user divide the container's cgroup. The files with its limits still belong to
+        root.
         """
         pid = self._do("docker", "inspect", "--format", "{{.State.Pid}}", self.spec.name).strip()
-        told = (self.machine.read(f"/proc/{pid}/cgroup") or "").strip()
-        if not told.startswith("0::/") or told == "0::/":
-            raise self._failed("its cgroup is not known", told, "see docker logs")
-        files = [f"/sys/fs/cgroup{told[3:]}{name}" for name in DELEGATED]
+        cgroup = (self.machine.read(f"/proc/{pid}/cgroup") or "").strip()
+        if not cgroup.startswith("0::/") or cgroup == "0::/":
+            raise self._failed("its cgroup is not known", cgroup, "see docker logs")
+        files = [f"/sys/fs/cgroup{cgroup[3:]}{name}" for name in DELEGATED]
         self._do("chown", f"{users.outside}:{users.outside}", *files)
 
     def _wait(self) -> None:
         while not (self.machine.stat(f"{STORAGE}/run/docker.sock") and self.answers()):
-            ours = [found for found in self.containers() if found.name == self.spec.name]
-            if self.deadline.passed() or not ours or not ours[0].running:
-                told = self.machine.programs(
+            containers = [
+                container for container in self.containers() if container.name == self.spec.name
+            ]
+            if self.deadline.passed() or not containers or not containers[0].running:
+                process = self.machine.programs(
                     ["docker", "logs", "--tail", "12", self.spec.name], STEP
                 )
-                said = " | ".join((told.out + told.err).split("\n"))[-900:]
-                raise self._failed(
-                    "its Docker does not answer", said, "give it more memory or time"
-                )
+                log = " | ".join((process.out + process.err).split("\n"))[-900:]
+                raise self._failed("its Docker does not answer", log, "give it more memory or time")
             self.deadline.pause(1.0)
 
     def _unmount(self, path: str) -> None:
-        """What is still busy a moment after its container ended may need a second try."""
+        """Unmount a path. A file system may be busy for a moment after its container ended, so that
+        the unmount is retried.
+        """
         while self.machine.mounts(path):
-            done = self.machine.programs(["umount", self._real(path)], self._patience())
-            if done.code and self.deadline.passed():
+            process = self.machine.programs(["umount", self._real(path)], self._patience())
+            if process.code and self.deadline.passed():
                 raise self._failed(
-                    f"{path} cannot be unmounted", done.err, "take the host away instead"
+                    f"{path} cannot be unmounted", process.err, "take the host away instead"
                 )
-            if done.code:
+            if process.code:
                 self.deadline.pause(0.5)
 
     def _forget(self) -> None:
-        """Take files and directories away by their names: one of them may still be the host's own
-        programs.
+        """Delete files and empty directories by name only, never recursively: a directory may still
+        contain the mount of the host's own programs.
         """
         for path in (DISK, ARCHIVE):
             self.machine.path(path).unlink(missing_ok=True)
@@ -249,15 +254,17 @@ class Box:
                 self.machine.path(path).rmdir()
 
     def _do(self, *line: str) -> str:
-        done = self.machine.programs(list(line), self._patience())
-        if done.code:
+        process = self.machine.programs(list(line), self._patience())
+        if process.code:
             raise self._failed(
-                f"{line[0]} {line[1]} failed", done.err.strip()[-500:], "mend that and run it again"
+                f"{line[0]} {line[1]} failed",
+                process.err.strip()[-500:],
+                "mend that and run it again",
             )
-        return done.out
+        return process.out
 
     def _patience(self) -> float:
-        """For one program: taking things away goes on when the time is up."""
+        """Return the timeout of one program. Deletion continues after the deadline."""
         return max(STEP, self.deadline.left())
 
     def _real(self, name: str) -> str:

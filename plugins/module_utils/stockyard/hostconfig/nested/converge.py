@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A nested Docker: there as declared, or gone."""
+"""Convergence of a nested Docker: present as declared, or absent."""
 
 from __future__ import annotations
 
@@ -19,72 +19,72 @@ from .spec import NestedSpec
 
 @dataclass(frozen=True)
 class Outcome:
-    """What was there and what is, or would be in check mode."""
+    """State before and after, or the state that would result in check mode."""
 
     before: dict[str, Any]
     after: dict[str, Any]
 
     @property
     def changed(self) -> bool:
-        """Whether anything was done, or would be."""
+        """Return whether the state changed, or would change."""
         return self.before != self.after
 
 
 def converge(
     machine: Machine, spec: NestedSpec, *, present: bool, check: bool, deadline: Deadline
 ) -> Outcome:
-    """Have it, or have nothing of it.
+    """Create a nested Docker, or delete all of it.
 
-    :raises Refused: when this host cannot have it, or has another one.
+    :raises OperationRefused: if this host does not support it, or has another one.
     """
     outer = look(machine)
     box = Box(machine, spec, deadline)
-    there = box.containers()
-    ours = [found for found in there if found.digest]
-    others = [found for found in ours if found.name != spec.name]
-    mine = next((found for found in ours if found.name == spec.name), None)
-    left = [] if others else box.leftovers()
+    containers = box.containers()
+    nested = [container for container in containers if container.digest]
+    foreign = [container for container in nested if container.name != spec.name]
+    existing = next((container for container in nested if container.name == spec.name), None)
+    leftovers = [] if foreign else box.leftovers()
     if not present:
-        outcome = Outcome(_told(mine, left), {})
+        outcome = Outcome(_told(existing, leftovers), {})
         if outcome.changed and not check:
             box.remove()
         return outcome
     refuse(machine, spec, outer)
-    _refuse_others(spec, there, others, mine)
-    wanted = codec.to_dict(spec)
-    if mine and mine.running and box.answers():
-        return Outcome(wanted, wanted)
+    _refuse_others(spec, containers, foreign, existing)
+    desired = codec.to_dict(spec)
+    if existing and existing.running and box.answers():
+        return Outcome(desired, desired)
     refuse_size(machine, spec, outer)
     if not check:
-        if mine or left:
+        if existing or leftovers:
             box.remove()
         box.make(outer)
-    return Outcome(_told(mine, left), wanted)
+    return Outcome(_told(existing, leftovers), desired)
 
 
-def _told(mine: Found | None, left: list[str]) -> dict[str, Any]:
-    """What is there, as far as there is a word for it."""
-    told: dict[str, Any] = {"name": mine.name, "running": mine.running} if mine else {}
-    return {**told, "left": left} if left else told
+def _told(existing: Found | None, leftovers: list[str]) -> dict[str, Any]:
+    """Return the state of the existing container and its leftovers."""
+    state: dict[str, Any] = {"name": existing.name, "running": existing.running} if existing else {}
+    return {**state, "left": leftovers} if leftovers else state
 
 
 def _refuse_others(
-    spec: NestedSpec, there: list[Found], others: list[Found], mine: Found | None
+    spec: NestedSpec, containers: list[Found], foreign: list[Found], existing: Found | None
 ) -> None:
     name = f"nested {spec.name}"
-    if others:
+    if foreign:
         raise OperationRefused(
-            f"this host has the nested Docker {others[0].name} already.",
+            f"this host has the nested Docker {foreign[0].name} already.",
             name=name,
             cause="one job has the host, so that what it does to it is no other's trouble",
-            remedy=f"end that one with state: absent and name: {others[0].name}, or take another "
+            remedy=f"end that one with state: absent and name: {foreign[0].name}, or take another "
             f"host",
         )
-    if any(found.name == spec.name and not found.digest for found in there):
+    if any(container.name == spec.name and not container.digest for container in containers):
         raise OperationRefused(
             "a container that is not ours has that name.", name=name, remedy="choose another name"
         )
-    if mine and mine.running and mine.digest != spec.digest:
+    if existing and existing.running and existing.digest != spec.digest:
         raise OperationRefused(
             "it is there with other options.",
             name=name,

@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The image of a nested Docker: a few files, since all programs are the host's own, mounted into
-it. Pure.
+"""Image of a nested Docker: a few files, because all programs are the host's own, mounted into it.
+Pure.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ LINKS = {
     "lib64": "usr/lib64",
     "var/run": "../run",
     "var/tmp": "../tmp",
-    # dockerd writes a key there, which is worth nothing.
+    # dockerd writes a key into this directory. The key is worthless.
     "etc/docker": "/run/etc-docker",
 }
-# What the mapping of users needs of a program: file capabilities. Set-uid root does not do: the
-# kernel lets a program write a user name space's map if it is as the owner of that name space, or
-# has SYS_ADMIN, which no container has.
+# Programs that map users need these file capabilities. Set-uid root is not sufficient: the kernel
+# lets a program write the map of a user name space only if it runs as the owner of that name space
+# or has SYS_ADMIN, which no container has.
 MAPPERS = {"newuidmap": 7, "newgidmap": 6}
 START = """\
 #!/bin/sh
@@ -96,10 +96,10 @@ DAEMON = {
 
 @dataclass(frozen=True)
 class Users:
-    """Who is who.
+    """Users of a nested Docker.
 
-    :param user: the ID inside the container of whoever the job runs as.
-    :param ranges: the IDs inside the container that its user may map: first and count of each.
+    :param user: the ID of the job's user inside the container.
+    :param ranges: the IDs inside the container that this user may map: first and count of each.
     :param root: the ID on the host of the container's root.
     """
 
@@ -109,24 +109,24 @@ class Users:
 
     @property
     def outside(self) -> int:
-        """Whoever the job runs as, on the host."""
+        """Return the ID on the host of the job's user."""
         return self.root + self.user
 
 
 def image(users: Users, config: dict[str, Any], programs: dict[str, bytes]) -> bytes:
-    """A tar archive for ``docker import``: the same each time.
+    """Return a tar archive for ``docker import``. Equal parameters give equal bytes.
 
-    :param config: keys of ``daemon.json``, which win.
-    :param programs: those that map users, as they are on the host.
+    :param config: keys of ``daemon.json``, which override the defaults.
+    :param programs: the host's programs that map users.
     """
-    made = io.BytesIO()
+    buffer = io.BytesIO()
     with tarfile.open(
-        fileobj=made, mode="w", format=tarfile.PAX_FORMAT, encoding="utf-8"
+        fileobj=buffer, mode="w", format=tarfile.PAX_FORMAT, encoding="utf-8"
     ) as archive:
         for name in sorted(DIRECTORIES):
             _add(archive, name, tarfile.DIRTYPE, 0o755)
         for name in ("run", "tmp"):
-            # A file system that is mounted there takes its mode over.
+            # A file system that is mounted at this directory gets the directory's mode.
             _add(archive, name, tarfile.DIRTYPE, 0o1777)
         for name, target in LINKS.items():
             _add(archive, name, tarfile.SYMTYPE, 0o777, target=target)
@@ -148,7 +148,7 @@ def image(users: Users, config: dict[str, Any], programs: dict[str, bytes]) -> b
                 content,
                 capability=capability,
             )
-    return made.getvalue()
+    return buffer.getvalue()
 
 
 def _texts(users: Users, config: dict[str, Any]) -> dict[str, str]:
@@ -172,10 +172,10 @@ def _texts(users: Users, config: dict[str, Any]) -> dict[str, str]:
 
 
 def _may(bit: int, users: Users) -> bytes:
-    """An extended attribute security.capability, in effect from the start: linux/capability.h,
-    vfs_cap_data.
+    """Return an extended attribute security.capability, effective from the start:
+    linux/capability.h, vfs_cap_data.
 
-    Under a dockerd that remaps users it is one of that user name space, by the ID of its root.
+    Under a dockerd that remaps users it contains the ID of root of that user name space.
     """
     if not users.root:
         return struct.pack("<5I", 0x02000001, 1 << bit, 0, 0, 0)
@@ -195,7 +195,7 @@ def _add(
     entry = tarfile.TarInfo(name)
     entry.type, entry.mode, entry.linkname, entry.size = kind, mode, target, len(content)
     if capability:
-        # Any bytes: what is no UTF-8 goes through as it is.
+        # The attribute can have any bytes: those that are not UTF-8 pass unchanged.
         entry.pax_headers = {
             "SCHILY.xattr.security.capability": capability.decode("utf-8", "surrogateescape")
         }

@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The host of a nested Docker: what is in force there, and what it therefore cannot have. Changes
-nothing.
+"""Host of a nested Docker: its state, and the nested Dockers that it therefore cannot support.
+Changes nothing.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ..machine import Machine
 from .spec import NestedSpec
 
 PATIENCE = 60.0
-# Programs, and Debian's packages of them.
+# Programs, and the Debian packages that contain them.
 PROGRAMS = {
     "dockerd": "docker.io",
     "containerd": "containerd",
@@ -34,8 +34,8 @@ ROOTLESS = {
     "newgidmap": "uidmap",
 }
 CONTROLLERS = "/sys/fs/cgroup/cgroup.controllers"
-# Each says by this value that an ordinary user makes no user name spaces, and what would say that
-# he does.
+# Kernel settings: the value that forbids user name spaces to ordinary users, and the value that
+# permits them.
 SHUT = {
     "kernel.unprivileged_userns_clone": ("0", "1"),
     "user.max_user_namespaces": ("0", "15000"),
@@ -45,15 +45,14 @@ SHUT = {
 
 @dataclass(frozen=True)
 class Outer:
-    """What is in force.
+    """State of the host.
 
-    :param profile: of the host's security. A host that says nothing of it is shut by nobody:
-        ``trusted``.
+    :param profile: the profile of the host's security; ``trusted`` for a host that declares none.
     :param users: ``none``, ``remap`` or ``rootless``: the user name spaces of its dockerd.
-    :param first: the user ID on the host that root of a container has.
-    :param plugins: what is asked before dockerd does anything.
-    :param cpus: how many there are.
-    :param memory: how many bytes there are.
+    :param first: the user ID on the host of root in a container.
+    :param plugins: the authorization plugins of its dockerd.
+    :param cpus: the number of CPUs.
+    :param memory: the memory in bytes.
     """
 
     profile: str
@@ -65,17 +64,17 @@ class Outer:
 
 
 def look(machine: Machine) -> Outer:
-    """What is in force on this host.
+    """Return the state of this host.
 
-    :raises Refused: when its Docker does not answer.
+    :raises OperationRefused: if its Docker does not answer.
     """
-    done = machine.programs(["docker", "info", "--format", "{{json .}}"], PATIENCE)
-    info = _parsed(done.out)
-    if done.code or not info.get("ID"):
+    process = machine.programs(["docker", "info", "--format", "{{json .}}"], PATIENCE)
+    info = _parsed(process.out)
+    if process.code or not info.get("ID"):
         raise OperationRefused(
             "Docker of this host does not answer.",
             name="docker",
-            cause=done.err.strip()[-300:],
+            cause=process.err.strip()[-300:],
             remedy="start it, and run this as root",
         )
     names = {
@@ -95,13 +94,13 @@ def look(machine: Machine) -> Outer:
 
 
 def refuse(machine: Machine, spec: NestedSpec, outer: Outer) -> None:
-    """Refuse what this host cannot have, with the reason.
+    """Check that this host supports the nested Docker, and raise the reason if not.
 
-    :raises Refused: when it must not be.
-    :raises MissingDependency: when a package is not there.
+    :raises OperationRefused: if the host does not support it.
+    :raises MissingDependency: if a package is missing.
     """
     for program, package in (PROGRAMS | (ROOTLESS if spec.mode == "rootless" else {})).items():
-        if not any(machine.stat(f"/usr/{place}/{program}") for place in ("bin", "sbin")):
+        if not any(machine.stat(f"/usr/{directory}/{program}") for directory in ("bin", "sbin")):
             raise MissingDependency(
                 f"{program} is not installed.",
                 name=f"nested {spec.name}",
@@ -129,9 +128,10 @@ def refuse(machine: Machine, spec: NestedSpec, outer: Outer) -> None:
 
 
 def refuse_size(machine: Machine, spec: NestedSpec, outer: Outer) -> None:
-    """Refuse limits that are above what there is: they would hold nothing.
+    """Check that the limits are not above the capacity of the host: such limits would have no
+    effect.
 
-    :raises Refused: then.
+    :raises OperationRefused: if a limit is above the capacity.
     """
     free = shutil.disk_usage(machine.root).free >> 20
     sizes = (
@@ -139,11 +139,11 @@ def refuse_size(machine: Machine, spec: NestedSpec, outer: Outer) -> None:
         ("memory_mib", spec.memory_mib, outer.memory >> 20),
         ("disk_mib", spec.disk_mib, free),
     )
-    for what, wanted, there in sizes:
-        if wanted > there:
+    for option, limit, capacity in sizes:
+        if limit > capacity:
             raise _refused(
                 spec,
-                f"{what} is {wanted:g}, and the host has {there}",
+                f"{option} is {limit:g}, and the host has {capacity}",
                 "ask for less, or for another host",
             )
 
@@ -192,7 +192,9 @@ def _profile(machine: Machine) -> str:
 
 
 def _first(info: dict[str, Any]) -> int:
-    """With remap Docker's directory is called after the first ids: ``100000.100000``."""
+    """Return the first id of the map. With remap the name of Docker's directory contains it:
+    ``100000.100000``.
+    """
     owner = str(info.get("DockerRootDir", "")).rpartition("/")[2].partition(".")[0]
     if not owner.isdigit():
         raise InvalidInput("it does not tell which ids it maps to.", name="docker")
@@ -201,7 +203,7 @@ def _first(info: dict[str, Any]) -> int:
 
 def _parsed(text: str) -> dict[str, Any]:
     try:
-        found = untrusted.parse(text)
+        info = untrusted.parse(text)
     except ValueError:
         return {}
-    return found if isinstance(found, dict) else {}
+    return info if isinstance(info, dict) else {}

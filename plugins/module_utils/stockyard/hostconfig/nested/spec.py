@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a nested Docker is to be like. Pure."""
+"""Declaration of a nested Docker. Pure."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from ...errors import InvalidInput
 from ...model import codec, naming
 
 MODES = ("rootless", "privileged")
-# What the container itself depends on: where it listens, where its data are, and how its limits are
-# kept.
+# Keys that the container itself depends on: its addresses, its data directories, and the
+# enforcement of its limits.
 OURS = (
     "cgroup-parent",
     "containerd",
@@ -29,12 +29,13 @@ OURS = (
 
 @dataclass(frozen=True)
 class NestedSpec:
-    """A nested Docker.
+    """Nested Docker.
 
-    :param name: of its container.
+    :param name: the name of its container.
     :param mode: ``rootless``, or ``privileged``, which is root of the host.
-    :param memory_mib: for everything in it: the job, its dockerd and all containers of that.
-    :param cpus: CPU time of the same, in CPUs.
+    :param memory_mib: for everything in it: the job, its dockerd and the containers of that
+        dockerd.
+    :param cpus: CPU time for the same, in CPUs.
     :param pids: processes and threads of the same.
     :param disk_mib: for images, containers and files of the job.
     :param config: keys of its ``daemon.json``.
@@ -51,7 +52,7 @@ class NestedSpec:
     def __post_init__(self) -> None:
         naming.name("container", self.name)
         naming.choice("mode", self.mode, MODES)
-        # dockerd and containerd alone take about 130 MiB and 40 threads.
+        # dockerd and containerd alone need about 130 MiB and 40 threads.
         naming.whole("memory_mib", self.memory_mib, 256, 1 << 22)
         naming.whole("pids", self.pids, 128, 1 << 22)
         naming.whole("disk_mib", self.disk_mib, 256, 1 << 24)
@@ -59,15 +60,15 @@ class NestedSpec:
             raise InvalidInput(
                 f"cpus: {naming.shown(self.cpus)} is no number of CPUs.", remedy="give 0.01 to 1024"
             )
-        taken = sorted(set(OURS) & set(self.config))
-        if taken:
+        reserved = sorted(set(OURS) & set(self.config))
+        if reserved:
             raise InvalidInput(
-                f"config: {taken[0]} cannot be set.",
+                f"config: {reserved[0]} cannot be set.",
                 cause="the container itself depends on it",
                 remedy="leave it out",
             )
 
     @property
     def digest(self) -> str:
-        """What tells one that is there from one that is to be."""
+        """Return a digest that differs between different declarations."""
         return codec.digest(self)
