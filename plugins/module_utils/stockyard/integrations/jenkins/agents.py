@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A fleet's nodes on a controller: made to be as declared, drained, and taken away."""
+"""Nodes of a fleet on a Jenkins controller: converge, drain and delete."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ EVERYTHING = Scope()
 
 
 class Agents:
-    """The nodes of one fleet.
+    """Nodes of one fleet.
 
-    :param ctx: the yard that its hosts are in.
+    :param ctx: the yard that contains the fleet's hosts.
     """
 
     def __init__(self, ctx: Context, controller: Controller, spec: AgentSpec) -> None:
@@ -43,26 +43,26 @@ class Agents:
     def converge(
         self, timeout: float, *, check: bool = False, scope: Scope = EVERYTHING, watch: float = 0.0
     ) -> Result:
-        """Have a node for every host that serves, and none for hosts that are gone.
+        """Create a node for every serving host, and delete the nodes of deleted hosts.
 
-        :param watch: seconds to keep looking which hosts get their one build, so that they get no
-            other.
+        :param watch: seconds to watch for hosts whose single build starts, so that they get no
+            second one.
         """
         deadline = self.ctx.deadline(timeout)
-        # Nodes first: of those that are listed now every host is made already.
+        # Nodes are listed before hosts, so that the host of each listed node exists already.
         nodes = belonging(self.spec, self.ctx.owner, self.controller.nodes())
-        there = {h.record.uuid: h for h in self._hosts()}
-        found = {
-            uuid: configs.read(self.controller.config(n.name), n.name)
-            for uuid, n in nodes.items()
-            if uuid in there and scope.register
+        hosts = {host.record.uuid: host for host in self._hosts()}
+        node_configs = {
+            uuid: configs.read(self.controller.config(node.name), node.name)
+            for uuid, node in nodes.items()
+            if uuid in hosts and scope.register
         }
-        todo = plan(self.spec, nodes, there.values(), found, self.ctx.clock.now(), scope)
+        changes = plan(self.spec, nodes, hosts.values(), node_configs, self.ctx.clock.now(), scope)
         if not check:
-            self._apply(todo, there, deadline)
+            self._apply(changes, hosts, deadline)
             if watch and self.spec.one_build:
-                todo = Plan(todo.actions + self._watch(deadline.within(watch)))
-        return Result(todo, self.nodes())
+                changes = Plan(changes.actions + self._watch(deadline.within(watch)))
+        return Result(changes, self.nodes())
 
     def drain(
         self,
@@ -72,19 +72,18 @@ class Agents:
         check: bool = False,
         only: Collection[str] | None = None,
     ) -> Result:
-        """Take nodes out of service and wait for what they build.
+        """Drain nodes: take them out of service and wait until their builds are done.
 
-        :param grace: seconds; then they are not waited for any longer.
-        :param only: the names of the hosts whose nodes are meant; all of the fleet when it is not
-            given.
+        :param grace: the maximum wait in seconds.
+        :param only: the names of the hosts whose nodes are drained; all of the fleet if not given.
         """
         chosen = self._chosen(only)
-        todo = drained(chosen, "it was asked for")
+        changes = drained(chosen, "it was asked for")
         if not check:
             drain(
                 self.ctx.progress, self.controller, chosen, self.ctx.deadline(min(timeout, grace))
             )
-        return Result(todo, self.nodes())
+        return Result(changes, self.nodes())
 
     def remove(
         self,
@@ -94,71 +93,75 @@ class Agents:
         check: bool = False,
         only: Collection[str] | None = None,
     ) -> Result:
-        """Drain nodes and remove them. Their hosts stay."""
+        """Drain nodes and delete them. Their hosts stay."""
         chosen = self._chosen(only)
-        todo = removed(chosen, "it is to be absent")
+        changes = removed(chosen, "it is to be absent")
         if not check:
             drain(
                 self.ctx.progress, self.controller, chosen, self.ctx.deadline(min(timeout, grace))
             )
-            self._each([partial(self._delete, n.name) for n in chosen])
-        return Result(todo, self.nodes())
+            self._each([partial(self._delete, node.name) for node in chosen])
+        return Result(changes, self.nodes())
 
     def nodes(self, *, secrets: bool = False) -> list[dict[str, Any]]:
-        """The fleet's nodes and hosts, as modules return them: an entry for each node, then for
-        hosts without one.
+        """Return the fleet's nodes and hosts for modules: an entry for each node, then one for each
+        host without a node.
         """
         nodes = belonging(self.spec, self.ctx.owner, self.controller.nodes())
-        there = {h.record.uuid: h for h in self._hosts()}
-        listed = [self._described(n, there.get(uuid), secrets) for uuid, n in nodes.items()]
-        bare = [_bare(h) for uuid, h in there.items() if uuid not in nodes]
-        return sorted(listed, key=lambda one: str(one["name"])) + sorted(
-            bare, key=lambda one: str(one["host"])
+        hosts = {host.record.uuid: host for host in self._hosts()}
+        entries = [self._described(node, hosts.get(uuid), secrets) for uuid, node in nodes.items()]
+        unregistered = [_bare(host) for uuid, host in hosts.items() if uuid not in nodes]
+        return sorted(entries, key=lambda entry: str(entry["name"])) + sorted(
+            unregistered, key=lambda entry: str(entry["host"])
         )
 
     def left(self) -> list[dict[str, str]]:
-        """Nodes that look like ours and were left alone, and why."""
+        """Return the nodes with a damaged mark of stockyard, which were not changed, with the
+        reasons.
+        """
         return [
-            {"kind": "node", "name": n.name, "reason": n.problem}
-            for n in self.controller.nodes()
-            if n.problem
+            {"kind": "node", "name": node.name, "reason": node.problem}
+            for node in self.controller.nodes()
+            if node.problem
         ]
 
     def _hosts(self) -> list[Host]:
-        whose = (self.spec.tenant, self.spec.fleet)
-        seen = self.ctx.provider.observe(self.ctx.owner)
-        return [h for h in seen.hosts if (h.record.tenant, h.record.fleet) == whose]
+        fleet = (self.spec.tenant, self.spec.fleet)
+        observation = self.ctx.provider.observe(self.ctx.owner)
+        return [
+            host for host in observation.hosts if (host.record.tenant, host.record.fleet) == fleet
+        ]
 
     def _chosen(self, only: Collection[str] | None) -> list[Node]:
-        """Nodes by the names of their hosts.
+        """Return nodes by the names of their hosts.
 
-        :raises NotFound: when a host that is named has none.
+        :raises NotFound: if one of the hosts has no node.
         """
-        found = belonging(self.spec, self.ctx.owner, self.controller.nodes()).values()
-        missing = sorted(set(only or ()) - {n.mark.host for n in found if n.mark})
+        nodes = belonging(self.spec, self.ctx.owner, self.controller.nodes()).values()
+        missing = sorted(set(only or ()) - {node.mark.host for node in nodes if node.mark})
         if missing:
             raise NotFound(
                 f"{', '.join(missing)} has no node.",
                 name=f"fleet {self.spec.fleet}",
                 remedy="name hosts as the fleet has them",
             )
-        return [n for n in found if n.mark and (only is None or n.mark.host in only)]
+        return [node for node in nodes if node.mark and (only is None or node.mark.host in only)]
 
-    def _apply(self, todo: Plan, there: dict[str, Host], deadline: Deadline) -> None:
-        by_host = {h.record.name: h for h in there.values()}
-        by_node = {mark_of(h.record, self.spec.place).node: h for h in there.values()}
-        stays: set[str] = set()
+    def _apply(self, changes: Plan, hosts: dict[str, Host], deadline: Deadline) -> None:
+        by_host = {host.record.name: host for host in hosts.values()}
+        by_node = {mark_of(host.record, self.spec.place).node: host for host in hosts.values()}
+        retained: set[str] = set()
 
-        def do(action: Action) -> None:
+        def perform(action: Action) -> None:
             deadline.check(f"{action.verb} {action.kind} {action.name}", remedy="run again")
             if action.kind == "host":
-                self._dispose(by_host[action.name], stays, deadline)
+                self._dispose(by_host[action.name], retained, deadline)
             elif action.verb in ("create", "update"):
                 self._have(by_node[action.name], action.verb == "create")
-            elif action.name not in stays:
+            elif action.name not in retained:
                 self._plain(action)
 
-        self._each([partial(do, action) for action in todo.actions])
+        self._each([partial(perform, action) for action in changes.actions])
 
     def _plain(self, action: Action) -> None:
         if action.verb == "hold":
@@ -171,7 +174,7 @@ class Agents:
         self.ctx.progress(f"node {action.name}: {action.verb}, {action.reason}")
 
     def _have(self, host: Host, new: bool) -> None:
-        """Make a node, or change it, and see that it is as it was to be."""
+        """Create or change a node, and check the result."""
         config = configs.wanted(self.spec, host.record)
         name = mark_of(host.record, self.spec.place).node
         if new:
@@ -186,12 +189,13 @@ class Agents:
         self.ctx.progress(f"node {name}: {'registered' if new else 'changed'}")
 
     def _see_that_it_is_ours(self, name: str) -> None:
-        """Another run may have made it meanwhile.
+        """Check that an existing node belongs to this fleet: another run may have created it at the
+        same time.
 
-        :raises Conflict: when somebody else did.
+        :raises Conflict: if it does not belong to the fleet.
         """
-        mine = belonging(self.spec, self.ctx.owner, self.controller.nodes()).values()
-        if name not in {n.name for n in mine}:
+        own_nodes = belonging(self.spec, self.ctx.owner, self.controller.nodes()).values()
+        if name not in {node.name for node in own_nodes}:
             raise Conflict(
                 "there is one of this name, and nothing says that it is ours.",
                 name=f"node {name}",
@@ -205,8 +209,8 @@ class Agents:
             return
         self.ctx.progress(f"node {name}: removed")
 
-    def _dispose(self, host: Host, stays: set[str], deadline: Deadline) -> None:
-        """Take a host away, unless somebody leased it meanwhile. Its fleet makes another."""
+    def _dispose(self, host: Host, retained: set[str], deadline: Deadline) -> None:
+        """Delete a host, unless it was leased in the meantime. Its fleet creates another host."""
         record = host.record
         lock = self.ctx.lock_name("fleet", record.tenant, record.fleet)
         try:
@@ -216,16 +220,16 @@ class Agents:
                 )
                 access.sync_known_hosts(self.ctx, record.tenant)
         except StockyardError:
-            stays.add(mark_of(record, self.spec.place).node)
+            retained.add(mark_of(record, self.spec.place).node)
             raise
 
     def _watch(self, deadline: Deadline) -> tuple[Action, ...]:
-        """Take every node out of service as soon as it builds, until the time is up."""
-        done: list[Action] = []
+        """Take every node out of service as soon as its build starts, until the deadline."""
+        actions: list[Action] = []
         while not deadline.passed():
             for node in belonging(self.spec, self.ctx.owner, self.controller.nodes()).values():
                 if not (node.idle or node.held):
-                    done.append(
+                    actions.append(
                         Action(
                             "hold",
                             "node",
@@ -235,16 +239,16 @@ class Agents:
                             {"held": True},
                         )
                     )
-                    self._plain(done[-1])
+                    self._plain(actions[-1])
             deadline.pause(POLL)
-        return tuple(done)
+        return tuple(actions)
 
-    def _each(self, work: Iterable[Callable[[], None]]) -> None:
-        """Do all of it, one after the other; then raise what went wrong, all of it."""
+    def _each(self, steps: Iterable[Callable[[], None]]) -> None:
+        """Do all steps one after the other, then raise all their errors."""
         errors: list[StockyardError] = []
-        for one in work:
+        for step in steps:
             try:
-                one()
+                step()
             except StockyardError as error:
                 errors.append(error)
         if len(errors) > 1:
@@ -255,7 +259,7 @@ class Agents:
             raise errors[0]
 
     def _described(self, node: Node, host: Host | None, secrets: bool) -> dict[str, Any]:
-        told = {
+        entry = {
             "name": node.name,
             "host": node.mark.host if node.mark else "",
             "uuid": node.mark.uuid if node.mark else "",
@@ -268,7 +272,7 @@ class Agents:
             "held": node.held,
             "reason": node.reason,
         }
-        return {**told, "secret": self.controller.secret(node.name)} if secrets else told
+        return {**entry, "secret": self.controller.secret(node.name)} if secrets else entry
 
 
 def _bare(host: Host) -> dict[str, Any]:

@@ -1,11 +1,10 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A Jenkins controller, over its remote access API: what is asked of it, and what its refusals
-mean.
+"""Client of a Jenkins controller's remote access API, and the meaning of its errors.
 
-It needs no plugin of the controller's, but for nodes of the launcher ``ssh``. Addresses and answers
-are those of https://www.jenkins.io/doc/book/using/remote-access-api/ and of
+It needs no plugin on the controller, except for nodes with the launcher ``ssh``. Addresses and
+answers are those of https://www.jenkins.io/doc/book/using/remote-access-api/ and of
 hudson.model.ComputerSet and hudson.model.Computer.
 """
 
@@ -30,12 +29,12 @@ _ARGUMENT = re.compile(r"<argument>([0-9a-f]{32,128})</argument>")
 
 
 class Controller:
-    """Speaks to one controller as one user.
+    """Client of one controller as one user.
 
-    :param url: where it is, with its path if it has one.
-    :param user: who asks; nobody when empty.
-    :param token: the user's API token, or his password.
-    :param ca_path: PEM certificates of the authorities that are believed, instead of the system's.
+    :param url: the controller's URL, with its path if it has one.
+    :param user: the user; empty for an anonymous client.
+    :param token: the user's API token or password.
+    :param ca_path: PEM certificates of the authorities to trust instead of the system's.
     """
 
     def __init__(self, url: str, user: str = "", token: str = "", ca_path: str = "") -> None:
@@ -54,7 +53,7 @@ class Controller:
         login = base64.b64encode(
             f"{naming.line('controller user', user)}:{token}".encode()
         ).decode()
-        # What it complains of is read here: in English.
+        # The client reads the controller's error messages, so that they must be in English.
         self._headers = {
             "Accept-Language": "en",
             **({"Authorization": f"Basic {login}"} if user else {}),
@@ -64,29 +63,29 @@ class Controller:
 
     @property
     def title(self) -> str:
-        """Its name in messages."""
+        """Return the controller's name for messages."""
         return f"controller {self._parts.hostname}"
 
     def nodes(self) -> list[Node]:
-        """All nodes that it has, whoever made them."""
+        """Return all nodes of the controller, regardless of their creator."""
         answer = self._get(f"/computer/api/json?tree=computer[{FIELDS}]")
         try:
-            listed = untrusted.mapping(
+            listing = untrusted.mapping(
                 untrusted.parse(answer.body, longest=LONGEST_ANSWER), "the answer"
             )
             return [
-                node(one)
-                for one in untrusted.items(
-                    untrusted.item(listed, "computer", "the answer"), "computer"
+                node(entry)
+                for entry in untrusted.items(
+                    untrusted.item(listing, "computer", "the answer"), "computer"
                 )
             ]
         except untrusted.MalformedData as error:
             raise self._nonsense("its list of nodes", error) from error
 
     def create(self, name: str, form: dict[str, str]) -> None:
-        """Make a node.
+        """Create a node.
 
-        :raises Conflict: when there is one of this name.
+        :raises Conflict: if a node with this name exists.
         """
         try:
             self._post(
@@ -102,39 +101,37 @@ class Controller:
             ) from error
 
     def config(self, name: str) -> bytes:
-        """A node's configuration, as XML."""
+        """Return the configuration of a node as XML."""
         return self._get(f"{_path(name)}/config.xml").body
 
     def configure(self, name: str, xml: bytes) -> None:
-        """Replace a node's configuration."""
+        """Replace the configuration of a node."""
         self._post(f"{_path(name)}/config.xml", xml, "application/xml")
 
     def delete(self, name: str) -> None:
-        """Remove a node."""
+        """Delete a node."""
         self._post(f"{_path(name)}/doDelete")
 
     def hold(self, name: str, reason: str) -> None:
-        """Take a node out of service. What it builds it builds to the end.
+        """Take a node out of service. Running builds continue to their end.
 
-        Its other form, toggleOffline, brings a node back that somebody else took out of service
-        meanwhile.
+        The alternative, toggleOffline, would return a node to service if another user took it out
+        of service at the same time.
         """
         self._post(f"{_path(name)}/changeOfflineCause?{urlencode({'offlineMessage': reason})}")
 
     def resume(self, name: str) -> None:
-        """Bring a node back that is out of service: the controller knows no other way than to turn
-        it over.
-        """
+        """Return a node to service. The controller has no other call for it than toggleOffline."""
         self._post(f"{_path(name)}/toggleOffline")
 
     def secret(self, name: str) -> str:
-        """What an inbound agent proves with that it is this node's."""
-        found = _ARGUMENT.search(
+        """Return the secret with which an inbound agent authenticates as this node."""
+        match = _ARGUMENT.search(
             self._get(f"{_path(name)}/jenkins-agent.jnlp").body.decode(errors="replace")
         )
-        if not found:
+        if not match:
             raise self._nonsense(f"the secret of node {name}", "there is none in what it says")
-        return found[1]
+        return match[1]
 
     def _get(self, path: str) -> Answer:
         return self._checked("GET", path, self._send("GET", path))
@@ -143,7 +140,7 @@ class Controller:
         self, path: str, body: bytes = b"", kind: str = "application/x-www-form-urlencoded"
     ) -> None:
         answer = self._send("POST", path, body, kind)
-        # Who shows a password, not a token, has to bring a crumb, from the same session.
+        # A request with a password instead of a token must contain a crumb from the same session.
         if answer.status == 403 and b"crumb" in answer.body and self._fetch_crumb():
             answer = self._send("POST", path, body, kind)
         self._checked("POST", path, answer)
@@ -161,7 +158,9 @@ class Controller:
         except untrusted.MalformedData as error:
             raise self._nonsense("its crumb", error) from error
         self._headers[field] = crumb
-        cookies = [c.partition(";")[0] for c in answer.headers.get_all("Set-Cookie") or ()]
+        cookies = [
+            cookie.partition(";")[0] for cookie in answer.headers.get_all("Set-Cookie") or ()
+        ]
         if cookies:
             self._headers["Cookie"] = "; ".join(cookies)
         return True
@@ -184,42 +183,42 @@ class Controller:
             ) from error
 
     def _checked(self, method: str, path: str, answer: Answer) -> Answer:
-        """The answer, if it is one. A form that was taken is answered with a redirect, which leads
-        nowhere of use.
+        """Return the answer if it is a success. The controller answers an accepted form with a
+        redirect, whose target does not matter.
         """
-        to = answer.headers.get("Location") or ""
-        asks = "/login" in to or "/securityRealm/" in to
+        location = answer.headers.get("Location") or ""
+        needs_login = "/login" in location or "/securityRealm/" in location
         if answer.status == 200 or (
-            method == "POST" and answer.status in (201, 302, 303) and not asks
+            method == "POST" and answer.status in (201, 302, 303) and not needs_login
         ):
             return answer
-        where = path.partition("?")[0]
+        target = path.partition("?")[0]
         if answer.status == 404:
             raise NotFound(
-                f"{where} is not there.",
+                f"{target} is not there.",
                 name=self.title,
                 remedy="see that the URL is that of a Jenkins controller",
             )
-        if answer.status in (401, 403) or asks:
+        if answer.status in (401, 403) or needs_login:
             raise ControllerError(
-                f"it does not let this user do {where}.",
+                f"it does not let this user do {target}.",
                 name=self.title,
                 cause=_said(answer),
                 remedy="give a user and his API token, with the permissions that the page on "
                 "Jenkins lists",
             )
         raise ControllerError(
-            f"it answers {where} with {answer.status}.",
+            f"it answers {target} with {answer.status}.",
             name=self.title,
             cause=_said(answer),
             remedy="read the controller's log",
         )
 
-    def _nonsense(self, what: str, why: object) -> ControllerError:
+    def _nonsense(self, subject: str, reason: object) -> ControllerError:
         return ControllerError(
-            f"{what} makes no sense.",
+            f"{subject} makes no sense.",
             name=self.title,
-            cause=str(why),
+            cause=str(reason),
             remedy="see that the URL is a controller's",
         )
 
@@ -251,7 +250,7 @@ def _tls(ca_path: str) -> ssl.SSLContext:
 
 
 def _said(answer: Answer) -> str:
-    """What an error page says, without what is around it."""
+    """Return the text of an error page without its markup."""
     text = answer.body[:8192].decode(errors="replace")
     page = text[max(text.find("<h1"), 0) :]
     words = re.sub(r"<(style|script).*?</\1>|<[^>]*>", " ", page, flags=re.DOTALL)

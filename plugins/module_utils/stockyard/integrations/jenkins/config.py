@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A node's configuration: the controller's own XML, of which we read and set what is declared and
-keep all else.
+"""Configuration of a node: the controller's own XML. Declared values are read and set; everything
+else stays unchanged.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SSH = "hudson.plugins.sshslaves.SSHLauncher"
 PINNED = "hudson.plugins.sshslaves.verifiers.ManuallyProvidedKeyVerificationStrategy"
 TYPE = "hudson.slaves.DumbSlave"
 MODES = {True: "EXCLUSIVE", False: "NORMAL"}
-# Seconds for a login, and how often and after how many seconds the controller tries again.
+# Seconds for a login, and the number and interval of the controller's retries.
 PATIENCE = {"launchTimeoutSeconds": "60", "maxNumRetries": "10", "retryWaitTime": "15"}
 _PLAIN = {
     "description": "description",
@@ -36,7 +36,7 @@ _DECLARATION = re.compile(rb"\A\s*<\?xml[^>]*\?>")
 
 
 def wanted(spec: AgentSpec, record: HostRecord) -> Config:
-    """What the node of a host is to be like."""
+    """Return the desired configuration of a host's node."""
     return {
         "description": mark_of(record, spec.place).description,
         "work_dir": spec.work_dir,
@@ -48,7 +48,7 @@ def wanted(spec: AgentSpec, record: HostRecord) -> Config:
 
 
 def _ssh(spec: AgentSpec, record: HostRecord) -> Config:
-    """Where the controller logs in, and the one host key that it believes."""
+    """Return the SSH address of a host, and the one host key that the controller accepts."""
     key = record.identity.ssh_host_key if record.identity else ""
     return {
         "class": SSH,
@@ -61,8 +61,8 @@ def _ssh(spec: AgentSpec, record: HostRecord) -> Config:
 
 
 def form(name: str, config: Config) -> dict[str, str]:
-    """The fields of the form that makes a node. It is inbound at first: every controller has that
-    launcher.
+    """Return the fields of the form that creates a node. The new node is inbound, because every
+    controller has that launcher.
     """
     bean = {
         "name": name,
@@ -80,42 +80,42 @@ def form(name: str, config: Config) -> dict[str, str]:
 
 
 def read(xml: bytes, node: str) -> Config:
-    """What a node is like."""
+    """Return the configuration of a node."""
     root = _parsed(xml, node)
-    found: Config = {ours: root.findtext(theirs) or "" for theirs, ours in _PLAIN.items()}
+    values: Config = {key: root.findtext(tag) or "" for tag, key in _PLAIN.items()}
     return {
-        **found,
+        **values,
         "labels": sorted(set((root.findtext("label") or "").split())),
         "launcher": _launcher(root),
     }
 
 
 def _launcher(root: ElementTree.Element) -> Config:
-    found = root.find("launcher")
-    kind = "" if found is None else found.get("class", "")
-    if found is None or kind != SSH:
+    launcher = root.find("launcher")
+    kind = "" if launcher is None else launcher.get("class", "")
+    if launcher is None or kind != SSH:
         return {"class": kind}
-    strategy = found.find("sshHostKeyVerificationStrategy")
+    strategy = launcher.find("sshHostKeyVerificationStrategy")
     pinned = strategy is not None and strategy.get("class") == PINNED
     key = [
-        found.findtext(f"sshHostKeyVerificationStrategy/key/{part}") or ""
+        launcher.findtext(f"sshHostKeyVerificationStrategy/key/{part}") or ""
         for part in ("algorithm", "key")
     ]
     return {
         "class": SSH,
-        "host": found.findtext("host") or "",
-        "port": found.findtext("port") or "",
-        "credentials": found.findtext("credentialsId") or "",
+        "host": launcher.findtext("host") or "",
+        "port": launcher.findtext("port") or "",
+        "credentials": launcher.findtext("credentialsId") or "",
         "key": " ".join(key) if pinned else "",
-        "java": found.findtext("javaPath") or "",
+        "java": launcher.findtext("javaPath") or "",
     }
 
 
 def edited(xml: bytes, node: str, config: Config) -> bytes:
-    """A node's XML with what is declared in it. All that we do not know stays as it is."""
+    """Return a node's XML with the declared values. Unknown elements stay unchanged."""
     root = _parsed(xml, node)
-    for theirs, ours in _PLAIN.items():
-        _set(root, theirs, config[ours])
+    for tag, key in _PLAIN.items():
+        _set(root, tag, config[key])
     _set(root, "label", " ".join(config["labels"]))
     if _launcher(root) != config["launcher"]:
         for old in root.findall("launcher"):
@@ -125,34 +125,34 @@ def edited(xml: bytes, node: str, config: Config) -> bytes:
 
 
 def _launcher_element(launcher: Config) -> ElementTree.Element:
-    made = ElementTree.Element("launcher", {"class": launcher["class"]})
+    element = ElementTree.Element("launcher", {"class": launcher["class"]})
     if launcher["class"] != SSH:
-        return made
-    known = {"host": "host", "port": "port", "credentialsId": "credentials", "javaPath": "java"}
-    for theirs, ours in known.items():
-        if launcher[ours]:
-            _set(made, theirs, launcher[ours])
-    for what, value in PATIENCE.items():
-        _set(made, what, value)
-    strategy = ElementTree.SubElement(made, "sshHostKeyVerificationStrategy", {"class": PINNED})
+        return element
+    tags = {"host": "host", "port": "port", "credentialsId": "credentials", "javaPath": "java"}
+    for tag, field in tags.items():
+        if launcher[field]:
+            _set(element, tag, launcher[field])
+    for option, value in PATIENCE.items():
+        _set(element, option, value)
+    strategy = ElementTree.SubElement(element, "sshHostKeyVerificationStrategy", {"class": PINNED})
     algorithm, _space, text = launcher["key"].partition(" ")
     key = ElementTree.SubElement(strategy, "key")
     _set(key, "algorithm", algorithm)
     _set(key, "key", text)
-    return made
+    return element
 
 
-def check(node: str, config: Config, now: Config) -> None:
-    """See that a controller took what it was told.
+def check(node: str, config: Config, current: Config) -> None:
+    """Check that a controller accepted a configuration.
 
-    :raises Unsupported: when it did not, as one does that lacks the launcher's plugin.
+    :raises Unsupported: if it did not, for example because the launcher's plugin is missing.
     """
-    lacking = sorted(key for key in config if config[key] != now[key])
-    if not lacking:
+    differing = sorted(key for key in config if config[key] != current[key])
+    if not differing:
         return
-    plugin = lacking == ["launcher"] and config["launcher"]["class"] == SSH
+    plugin = differing == ["launcher"] and config["launcher"]["class"] == SSH
     raise Unsupported(
-        f"the controller did not take its {', '.join(lacking)}.",
+        f"the controller did not take its {', '.join(differing)}.",
         name=f"node {node}",
         remedy="install the plugin ssh-slaves, or use the launcher inbound"
         if plugin
@@ -161,18 +161,18 @@ def check(node: str, config: Config, now: Config) -> None:
 
 
 def _set(parent: ElementTree.Element, tag: str, text: str) -> None:
-    found = parent.find(tag)
-    if found is None:
-        found = ElementTree.SubElement(parent, tag)
-    found.text = text
+    element = parent.find(tag)
+    if element is None:
+        element = ElementTree.SubElement(parent, tag)
+    element.text = text
 
 
 def _parsed(xml: bytes, node: str) -> ElementTree.Element:
-    """The XML as elements. Jenkins writes XML 1.1, which expat does not read; what it writes is 1.0
-    all the same.
+    """Return the XML as elements. Jenkins writes XML 1.1, which expat does not read, but the
+    content is always valid XML 1.0.
     """
     try:
-        # Jenkins writes no document type; without one there are no entities that could do harm.
+        # Jenkins writes no document type. XML without one has no entities, which could do harm.
         if b"<!DOCTYPE" in xml:
             raise ValueError("it has a document type")
         return ElementTree.fromstring(_DECLARATION.sub(b"", xml))  # noqa: S314

@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Letting a node finish what it builds: it gets nothing new, and what runs is waited for. It needs
-no yard.
+"""Draining of nodes: a node gets no new builds, and its running builds are waited for. No yard is
+needed.
 """
 
 from __future__ import annotations
@@ -22,26 +22,31 @@ POLL = 1.0
 def drain(
     progress: Progress, controller: Controller, nodes: Iterable[Node], grace: Deadline
 ) -> list[str]:
-    """Take nodes out of service and wait until they are idle; returns the names of those that are
-    not, at the end.
+    """Take nodes out of service and wait until they are idle; return the names of the nodes that
+    are still busy at the end.
 
-    One that somebody else took out of service keeps his reason, and is not brought back by us.
+    A node that a user took out of service keeps its reason, and stockyard does not return it to
+    service later.
     """
     chosen = list(nodes)
     for node in chosen:
         if not node.held:
-            # Who removed it meanwhile has nothing to wait for.
+            # A node that was deleted in the meantime has no builds to wait for.
             with suppress(NotFound):
                 controller.hold(node.name, DRAINED)
                 progress(f"node {node.name}: gets no new builds")
-    names, told = {n.name for n in chosen}, False
+    names, announced = {candidate.name for candidate in chosen}, False
     while names:
-        busy = sorted(n.name for n in controller.nodes() if n.name in names and not n.idle)
+        busy = sorted(
+            candidate.name
+            for candidate in controller.nodes()
+            if candidate.name in names and not candidate.idle
+        )
         if not busy:
             return []
-        if not told:
+        if not announced:
             progress(f"waits up to {grace.left():.0f} s for the builds of {', '.join(busy[:5])}")
-            told = True
+            announced = True
         if grace.passed():
             progress(f"not waited for any longer: {', '.join(busy[:5])}")
             return busy

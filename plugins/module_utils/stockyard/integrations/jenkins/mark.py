@@ -1,11 +1,11 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The mark that says whose a node is. It is the last thing in the node's description.
+"""Mark of a node: its owner, as the last part of the node's description.
 
-A node's name holds a part of its host's uuid, so no two hosts ever share one. That keeps the
-history of a host that is gone apart from that of the next one, and the secret of its agent, which
-the controller makes of the name, with it.
+A node's name contains a part of its host's uuid, so that no two hosts ever share a name. This
+separates the history of a deleted host from that of the next host, and also the secrets of their
+agents, which the controller computes from the name.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ UUID_PART = 8
 
 @dataclass(frozen=True)
 class Mark:
-    """Whose a node is, and which host it stands for.
+    """Owner of a node, and the host that it represents.
 
-    :param place: the hypervisor that the host is on.
+    :param place: the hypervisor of the host.
     """
 
     owner: str
@@ -35,40 +35,40 @@ class Mark:
     place: str = ""
 
     def __post_init__(self) -> None:
-        for what, value in (
+        for field, value in (
             ("owner", self.owner),
             ("tenant", self.tenant),
             ("fleet", self.fleet),
             ("host", self.host),
         ):
-            naming.name(what, value)
+            naming.name(field, value)
         naming.identifier(self.uuid)
         naming.line("place", self.place)
 
     @property
     def node(self) -> str:
-        """The name of the node."""
+        """Return the name of the node."""
         return f"{self.host}-{self.uuid[:UUID_PART]}"
 
     @property
     def description(self) -> str:
-        """What the node says of itself."""
+        """Return the description of the node."""
         mark = f"{PREFIX}{codec.dumps(self)}"
         return f"Host {self.host} of fleet {self.fleet}. Do not change it here. {mark}"
 
 
 def mark_of(record: HostRecord, place: str) -> Mark:
-    """The mark that a host's node is to have."""
+    """Return the mark for the node of a host."""
     return Mark(record.owner, record.tenant, record.fleet, record.name, record.uuid, place)
 
 
 def read(name: str, description: str) -> Mark | None:
-    """The mark of a node; ``None`` where it has none.
+    """Return the mark of a node; ``None`` if it has none.
 
-    :raises InvalidInput: when it has one that cannot be right: it is another node's, or damaged.
+    :raises InvalidInput: if the mark is damaged or belongs to another node.
     """
-    _before, found, text = description.partition(PREFIX)
-    if not found:
+    _before, prefix, text = description.partition(PREFIX)
+    if not prefix:
         return None
     try:
         mark = codec.from_dict(Mark, untrusted.parse(text), "mark")

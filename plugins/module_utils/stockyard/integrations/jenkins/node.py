@@ -14,7 +14,7 @@ from .mark import Mark, read
 
 DRAINED = "stockyard: drained, its host is to go"
 USED = "stockyard: has its build, its host goes after it"
-# What :func:`node` reads of each.
+# Fields of a node that :func:`node` reads.
 FIELDS = (
     "displayName,description,idle,offline,temporarilyOffline,offlineCauseReason,"
     "numExecutors,assignedLabels[name]"
@@ -23,15 +23,15 @@ FIELDS = (
 
 @dataclass(frozen=True)
 class Node:
-    """A node and what it does now.
+    """Node and its current state.
 
-    :param idle: whether no build runs on it.
-    :param offline: whether it gets no builds: its agent is not there, or somebody took it out of
-        service.
-    :param held: whether somebody took it out of service.
-    :param reason: why it is offline.
-    :param mark: whose it is; ``None`` where it does not say.
-    :param problem: what is wrong with its mark.
+    :param idle: whether it runs no build.
+    :param offline: whether it gets no builds, because its agent is not connected or because it was
+        taken out of service.
+    :param held: whether it was taken out of service.
+    :param reason: the reason why it is offline.
+    :param mark: its owner; ``None`` if it has no mark.
+    :param problem: the error in its mark.
     """
 
     name: str
@@ -46,19 +46,19 @@ class Node:
 
     @property
     def drained(self) -> bool:
-        """Whether we took it out of service, for a while."""
+        """Return whether stockyard took the node out of service temporarily."""
         return self.held and self.reason == DRAINED
 
     @property
     def used(self) -> bool:
-        """Whether we took it out of service for good."""
+        """Return whether stockyard took the node out of service permanently."""
         return self.held and self.reason == USED
 
 
 def node(data: Any) -> Node:
     """Return one entry of the controller's list.
 
-    :raises MalformedData: when it is anything else.
+    :raises MalformedData: if the entry has another form.
     """
     facts = untrusted.mapping(data, "a node")
     name, problem, mark = (

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What has to be done so that every host has its node and every node of ours its host. Pure."""
+"""Plan of the changes after which every host has its node and every node its host. Pure."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from .mark import mark_of
 from .node import Node
 from .spec import AgentSpec
 
-# Seconds for a host that was made to get its node: then it has lost it.
+# Seconds in which a new host gets its node. An older host without a node has lost it.
 NEW = 600.0
-# Hosts go before their nodes do: whoever is stopped between the two leaves a node that says that
-# its host is used.
+# Hosts are deleted before their nodes. A run that stops between the two leaves a node that shows
+# that its host is used.
 ORDER = ("hold", "create", "update", "resume", "destroy host", "destroy node")
 
 
 @dataclass(frozen=True)
 class Scope:
-    """Which part of the work is done.
+    """Part of the plan that is carried out.
 
-    :param register: whether nodes are made, changed and brought back.
-    :param collect: whether hosts are destroyed.
+    :param register: whether to create, change and resume nodes.
+    :param collect: whether to delete hosts.
     """
 
     register: bool = True
@@ -36,12 +36,12 @@ class Scope:
 
 
 def belonging(spec: AgentSpec, owner: str, nodes: Iterable[Node]) -> dict[str, Node]:
-    """The nodes of a fleet, by the uuid of their host."""
-    whose = (owner, spec.tenant, spec.fleet)
+    """Return the nodes of a fleet by the uuid of their host."""
+    fleet = (owner, spec.tenant, spec.fleet)
     return {
-        n.mark.uuid: n
-        for n in nodes
-        if n.mark and (n.mark.owner, n.mark.tenant, n.mark.fleet) == whose
+        node.mark.uuid: node
+        for node in nodes
+        if node.mark and (node.mark.owner, node.mark.tenant, node.mark.fleet) == fleet
     }
 
 
@@ -53,28 +53,28 @@ def plan(
     now: float,
     scope: Scope,
 ) -> Plan:
-    """What is to be done.
+    """Return the actions that every host and every node of a fleet needs.
 
-    :param nodes: the fleet's, by the uuid of their host.
-    :param hosts: the fleet's.
-    :param configs: what nodes are like, by the uuid of their host.
+    :param nodes: the fleet's nodes, by the uuid of their host.
+    :param hosts: the fleet's hosts.
+    :param configs: the configurations of nodes, by the uuid of their host.
     """
-    there = {h.record.uuid: h for h in hosts}
-    found = [
-        a
-        for uuid, h in there.items()
-        for a in _of(spec, h, nodes.get(uuid), configs.get(uuid), now)
+    by_uuid = {host.record.uuid: host for host in hosts}
+    actions = [
+        action
+        for uuid, host in by_uuid.items()
+        for action in _of(spec, host, nodes.get(uuid), configs.get(uuid), now)
     ]
     for uuid, node in nodes.items():
-        if uuid not in there and node.mark and node.mark.place == spec.place:
-            found.append(_gone(node, "its host is gone"))
-    return Plan(tuple(a for a in sorted(found, key=_order) if _within(a, scope)))
+        if uuid not in by_uuid and node.mark and node.mark.place == spec.place:
+            actions.append(_gone(node, "its host is gone"))
+    return Plan(tuple(action for action in sorted(actions, key=_order) if _within(action, scope)))
 
 
 def _of(
     spec: AgentSpec, host: Host, node: Node | None, config: Config | None, now: float
 ) -> list[Action]:
-    """What is to be done for one host."""
+    """Return the actions for one host."""
     if host.record.lease:
         return _withdrawn(node)
     if not host.serving:
@@ -91,14 +91,14 @@ def _of(
 
 
 def _withdrawn(node: Node | None) -> list[Action]:
-    """A leased host is its holder's."""
+    """Return the actions for a leased host, which belongs to its holder."""
     if node is None:
         return []
     return [_gone(node, "its host is leased")] if node.idle else _held(node, "its host is leased")
 
 
 def _spent(host: Host, node: Node) -> list[Action]:
-    """A host that is for one build, and has it or had it."""
+    """Return the actions for a host whose single build runs or has ended."""
     if not node.used:
         return _held(node, "it has its build")
     reason = "it had its build"
@@ -119,19 +119,19 @@ def _held(node: Node, reason: str) -> list[Action]:
 
 
 def _mended(spec: AgentSpec, host: Host, node: Node, config: Config | None) -> list[Action]:
-    wants, found = wanted(spec, host.record), []
-    changed = sorted(k for k in wants if config is not None and config[k] != wants[k])
+    desired, actions = wanted(spec, host.record), []
+    changed = sorted(key for key in desired if config is not None and config[key] != desired[key])
     if config is not None and changed:
-        before = {k: config[k] for k in changed}
-        after = {k: wants[k] for k in changed}
-        found.append(
+        before = {key: config[key] for key in changed}
+        after = {key: desired[key] for key in changed}
+        actions.append(
             Action("update", "node", node.name, f"{', '.join(changed)} changed", before, after)
         )
     if node.drained:
-        found.append(
+        actions.append(
             Action("resume", "node", node.name, "its host stays", {"held": True}, {"held": False})
         )
-    return found
+    return actions
 
 
 def _register(spec: AgentSpec, host: Host) -> Action:
@@ -150,30 +150,30 @@ def _gone(node: Node, reason: str) -> Action:
 
 
 def drained(nodes: Iterable[Node], reason: str) -> Plan:
-    """Take nodes out of service, and wait for what they build."""
+    """Return the plan to take nodes out of service and wait for their builds."""
     return Plan(
         tuple(
             Action(
                 "drain",
                 "node",
-                n.name,
+                node.name,
                 reason,
-                {"held": n.held, "idle": n.idle},
+                {"held": node.held, "idle": node.idle},
                 {"held": True, "idle": True},
             )
-            for n in nodes
-            if not (n.held and n.idle)
+            for node in nodes
+            if not (node.held and node.idle)
         )
     )
 
 
 def removed(nodes: Iterable[Node], reason: str) -> Plan:
-    """Take nodes away."""
-    return Plan(tuple(_gone(n, reason) for n in nodes))
+    """Return the plan to delete nodes."""
+    return Plan(tuple(_gone(node, reason) for node in nodes))
 
 
 def shown(node: Node) -> dict[str, Any]:
-    """A node as a plan shows it."""
+    """Return a node in the form of a plan's values."""
     return {"labels": list(node.labels), "executors": node.executors, "offline": node.offline}
 
 

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the nodes of a fleet are to be like."""
+"""Declaration of the nodes of a fleet."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ...model import naming
 
 LAUNCHERS = ("ssh", "inbound")
 LOST_HOSTS = ("register", "replace")
-# Jenkins splits labels at white space, and reads ! & | > ( ) " in them as operators.
+# Jenkins splits labels at white space and reads ! & | > ( ) " in them as operators.
 _LABEL = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]{0,61}[A-Za-z0-9_])?")
 _PATH = re.compile(r"/[A-Za-z0-9._/-]{1,200}")
 _CREDENTIALS = re.compile(r"[A-Za-z0-9_.-]{1,128}")
@@ -21,21 +21,22 @@ _CREDENTIALS = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 
 @dataclass(frozen=True)
 class AgentSpec:
-    """The declared nodes of one fleet.
+    """Declared nodes of one fleet.
 
-    :param place: which hypervisor this is. A node whose host is gone is removed only where its host
-        was.
+    :param place: the name of this hypervisor. A node whose host is gone is deleted only by a run
+        with the same place.
     :param launcher: ``ssh``: the controller logs in and starts the agent; ``inbound``: the agent
         connects.
-    :param labels: what jobs ask for.
-    :param executors: how many builds a host runs at a time.
-    :param work_dir: where builds are, in the host.
-    :param exclusive: whether only jobs that ask for a label get the node.
-    :param credentials_id: the controller's credentials for ``ssh``: a user and his private key.
-    :param java: the path of Java in the host, for ``ssh``; the controller looks for it where it is
-        empty.
-    :param one_build: whether a host is destroyed after its first build.
-    :param lost_hosts: ``register`` or ``replace`` hosts that have no node though they are not new.
+    :param labels: labels that jobs can require.
+    :param executors: the number of parallel builds on a host.
+    :param work_dir: the directory of builds in the host.
+    :param exclusive: whether the node accepts only jobs that require one of its labels.
+    :param credentials_id: the controller's credentials for ``ssh``: a user and a private key.
+    :param java: the path of Java in the host, for ``ssh``; if empty, the controller searches for
+        it.
+    :param one_build: whether a host is deleted after its first build.
+    :param lost_hosts: ``register`` or ``replace`` hosts that have no node although they are not
+        new.
     """
 
     fleet: str
@@ -82,10 +83,12 @@ class AgentSpec:
 
     @property
     def replaces_lost(self) -> bool:
-        """Whether a host without a node is destroyed. One that is for one build may have had it."""
+        """Return whether a host without a node is deleted. A host for one build may have had it
+        already.
+        """
         return self.one_build or self.lost_hosts == "replace"
 
 
-def _matching(what: str, pattern: re.Pattern[str], value: object, remedy: str) -> None:
+def _matching(option: str, pattern: re.Pattern[str], value: object, remedy: str) -> None:
     if not isinstance(value, str) or not pattern.fullmatch(value) or "/../" in f"{value}/":
-        raise InvalidInput(f"{what}: {naming.shown(value)} is not allowed.", remedy=remedy)
+        raise InvalidInput(f"{option}: {naming.shown(value)} is not allowed.", remedy=remedy)
