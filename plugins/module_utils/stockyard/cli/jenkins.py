@@ -1,11 +1,11 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``stockyard jenkins drain``: takes a host's node out of service and waits for what it builds. It
-opens no yard.
+"""Command ``stockyard jenkins drain``: takes a host's node out of service and waits for its builds.
+It opens no yard.
 
-It is made for the hook of a fleet: it finds the host in the environment that hooks have, and ends
-well when the host may go. A host that has no node may.
+The command is intended for the hook of a fleet: it finds the host in the environment of hooks, and
+succeeds when the host may be deleted. A host without a node may be deleted.
 """
 
 from __future__ import annotations
@@ -27,46 +27,46 @@ HOST = ("owner", "tenant", "fleet", "host")
 
 
 def add(commands: Any) -> None:
-    """Add what can be typed after ``stockyard``."""
+    """Add the command and its options to the parser."""
     jenkins = commands.add_parser("jenkins", help="a fleet's nodes on a Jenkins controller")
     actions = jenkins.add_subparsers(required=True, metavar="ACTION")
-    one = actions.add_parser(
+    drain_parser = actions.add_parser(
         "drain", help="take a host's node out of service and wait for what it builds"
     )
-    for what in HOST:
-        one.add_argument(
-            f"--{what}",
-            default=os.environ.get(f"STOCKYARD_{what.upper()}", ""),
+    for option in HOST:
+        drain_parser.add_argument(
+            f"--{option}",
+            default=os.environ.get(f"STOCKYARD_{option.upper()}", ""),
             help="as a hook is told",
         )
-    one.add_argument(
+    drain_parser.add_argument(
         "--url", default=os.environ.get("JENKINS_URL", ""), help="by default $JENKINS_URL"
     )
-    one.add_argument(
+    drain_parser.add_argument(
         "--user", default=os.environ.get("JENKINS_USER_ID", ""), help="by default $JENKINS_USER_ID"
     )
-    one.add_argument(
+    drain_parser.add_argument(
         "--token-file", metavar="FILE", help="his API token; by default $JENKINS_API_TOKEN"
     )
-    one.add_argument(
+    drain_parser.add_argument(
         "--ca-path", default="", metavar="FILE", help="PEM certificates that are believed"
     )
-    one.add_argument("--grace", default="10m", help="how long builds are waited for: 30m")
-    one.add_argument("--quiet", action="store_true", help="do not say what is being done")
-    one.set_defaults(direct=_drain, failure=0)
+    drain_parser.add_argument("--grace", default="10m", help="how long builds are waited for: 30m")
+    drain_parser.add_argument("--quiet", action="store_true", help="do not say what is being done")
+    drain_parser.set_defaults(direct=_drain, failure=0)
 
 
 def _drain(options: argparse.Namespace) -> int:
     _complete(options)
     grace = Deadline(seconds("grace", options.grace))
     controller = Controller(options.url, options.user, _token(options.token_file), options.ca_path)
-    chosen = [n for n in controller.nodes() if _meant(n, options)]
+    chosen = [node for node in controller.nodes() if _meant(node, options)]
     drain(_silent if options.quiet else say.err, controller, chosen, grace)
     return 0
 
 
 def _complete(options: argparse.Namespace) -> None:
-    missing = [f"--{what}" for what in (*HOST, "url") if not getattr(options, what)]
+    missing = [f"--{option}" for option in (*HOST, "url") if not getattr(options, option)]
     if missing:
         raise InvalidInput(
             f"{', '.join(missing)} is not given.", remedy="run it as a hook, or give it"
@@ -75,7 +75,9 @@ def _complete(options: argparse.Namespace) -> None:
 
 def _meant(node: Node, options: argparse.Namespace) -> bool:
     mark = node.mark
-    return mark is not None and all(getattr(mark, what) == getattr(options, what) for what in HOST)
+    return mark is not None and all(
+        getattr(mark, field) == getattr(options, field) for field in HOST
+    )
 
 
 def _token(path: str | None) -> str:

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``stockyard lease``: hosts taken, kept and given back from a shell."""
+"""Command ``stockyard lease``: leases hosts from a shell, renews and releases the leases."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ exec: the command's own; 124 the lease was lost, 125 stockyard failed, 126 and 1
 
 
 def add(commands: Any, common: argparse.ArgumentParser) -> None:
-    """Add what can be typed after ``stockyard``."""
+    """Add the command and its options to the parser."""
     lease = commands.add_parser(
         "lease",
         help="take a ready host for a while",
@@ -77,7 +77,7 @@ def add(commands: Any, common: argparse.ArgumentParser) -> None:
 
 
 def _asking(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
-    """What says which host is asked for."""
+    """Add the options that select the host."""
     parser.add_argument("--fleet", default="", help="the fleet that it is to be of")
     parser.add_argument(
         "--label", action="append", default=[], metavar="KEY=VALUE", help="a label that it has"
@@ -98,7 +98,7 @@ def _asking(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
 
 
 def _naming(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
-    """What says which lease it is about."""
+    """Add the argument that selects the lease."""
     number = os.environ.get("STOCKYARD_LEASE") or None
     parser.add_argument(
         "id", nargs="?", default=number, help="the lease's number, by default $STOCKYARD_LEASE"
@@ -138,7 +138,10 @@ def _release(yard: Yard, options: argparse.Namespace) -> int:
 
 
 def _env(yard: Yard, options: argparse.Namespace) -> int:
-    facts = next((f for f in yard.leases() if f["id"] == _id(options) and not f["ended"]), None)
+    facts = next(
+        (lease for lease in yard.leases() if lease["id"] == _id(options) and not lease["ended"]),
+        None,
+    )
     if facts is None:
         raise lease_numbers.over(yard.context, _id(options))
     say.shell(_line(facts))
@@ -146,10 +149,10 @@ def _env(yard: Yard, options: argparse.Namespace) -> int:
 
 
 def _list(yard: Yard, options: argparse.Namespace) -> int:
-    found = yard.leases(options.tenant, options.fleet, options.holder)
+    leases = yard.leases(options.tenant, options.fleet, options.holder)
     if options.json:
-        say.data(found)
-    for facts in () if options.json else found:
+        say.data(leases)
+    for facts in () if options.json else leases:
         until = (
             "ended"
             if facts["ended"]
@@ -168,12 +171,12 @@ def _line(facts: dict[str, Any]) -> str:
     return exported({"STOCKYARD_LEASE": facts["id"], **facts["docker"]["environment"]})
 
 
-def _labels(given: list[str]) -> dict[str, str]:
-    """Labels as they are typed.
+def _labels(arguments: list[str]) -> dict[str, str]:
+    """Return labels from the arguments of ``--label``.
 
-    :raises InvalidInput: for one without a value.
+    :raises InvalidInput: if a label has no value.
     """
-    pairs = [text.partition("=") for text in given]
+    pairs = [text.partition("=") for text in arguments]
     if not all(sign for _key, sign, _value in pairs):
         raise InvalidInput("--label: a label has no value.", remedy="write it as KEY=VALUE")
     return {key: value for key, _sign, value in pairs}

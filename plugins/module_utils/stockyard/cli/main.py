@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Options, errors and exit codes of the console command.
 
-Exit codes: 0 done; 1 it failed; 2 it was asked for in a way that makes no sense; 3 the lease is
-over; 4 nothing is free now, or another controller is at work: try again later. ``lease exec`` has
-its own, see :mod:`.run`.
+Exit codes: 0 success; 1 failure; 2 wrong usage; 3 the lease has expired; 4 no host is free now, or
+another controller is at work: try again later. ``lease exec`` has different codes, see
+:mod:`.run`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Command = Callable[[Yard, argparse.Namespace], int]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns its exit code."""
+    """Run one command and return its exit code."""
     options = parser().parse_args(arguments)
     try:
         if "direct" in options:
@@ -37,14 +37,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say.err(f"stockyard: {error}")
         return options.failure or _code(error)
     except BrokenPipeError:
-        # Whoever read the output has seen enough; the interpreter must not fail over it at its end
-        # either.
+        # The reader of the output closed it. The interpreter must not fail at its end because of
+        # that.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
 
 
 def parser() -> argparse.ArgumentParser:
-    """Everything that can be typed."""
+    """Return the parser of all commands."""
     common = _common()
     top = argparse.ArgumentParser(prog="stockyard", description="Container hosts as cattle.")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
@@ -55,8 +55,8 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _common() -> argparse.ArgumentParser:
-    found = argparse.ArgumentParser(add_help=False)
-    group = found.add_argument_group("the yard")
+    common = argparse.ArgumentParser(add_help=False)
+    group = common.add_argument_group("the yard")
     owner = os.environ.get("STOCKYARD_OWNER") or DEFAULT_OWNER
     group.add_argument(
         "--hypervisor", default="", metavar="URI", help="by default $STOCKYARD_HYPERVISOR"
@@ -76,8 +76,8 @@ def _common() -> argparse.ArgumentParser:
         "--volume-key", metavar="FILE", help="what the keys of encrypted volumes are made of"
     )
     group.add_argument("--quiet", action="store_true", help="do not say what is being done")
-    found.set_defaults(failure=0)
-    return found
+    common.set_defaults(failure=0)
+    return common
 
 
 def _open(options: argparse.Namespace) -> Yard:
@@ -105,6 +105,7 @@ def _code(error: StockyardError) -> int:
     return next((code for kind, code in kinds if isinstance(error, kind)), FAILED)
 
 
-# Not a file of the name that Python has for it: Galaxy refuses collections that hold one.
+# Not the file name that Python reserves for this purpose: Galaxy rejects collections that contain
+# it.
 if __name__ == "__main__":
     raise SystemExit(main())

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``stockyard reap``: takes away what is over, half-made or left behind."""
+"""Command ``stockyard reap``: deletes expired, incomplete and orphaned objects."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from . import say
 
 
 def add(commands: Any, common: argparse.ArgumentParser) -> None:
-    """Add what can be typed after ``stockyard``."""
+    """Add the command and its options to the parser."""
     reap = commands.add_parser(
         "reap", parents=[common], help="take away what is over, half-made or left behind"
     )
@@ -31,13 +31,13 @@ def add(commands: Any, common: argparse.ArgumentParser) -> None:
 
 
 def _reap(yard: Yard, options: argparse.Namespace) -> int:
-    done = yard.reap(dry_run=options.dry_run, grace=seconds("grace", options.grace))
+    result = yard.reap(dry_run=options.dry_run, grace=seconds("grace", options.grace))
     if options.json:
-        plan = [str(action) for action in done.plan.actions]
-        say.data({"plan": plan, "left": done.objects})
+        plan = [str(action) for action in result.plan.actions]
+        say.data({"plan": plan, "left": result.objects})
         return 0
-    for action in done.plan.actions:
+    for action in result.plan.actions:
         say.out(f"{'would ' * options.dry_run}{action}")
-    for left in done.objects:
-        say.out(f"left alone: {left['kind']} {left['name']}: {left['reason']}")
+    for skipped in result.objects:
+        say.out(f"left alone: {skipped['kind']} {skipped['name']}: {skipped['reason']}")
     return 0

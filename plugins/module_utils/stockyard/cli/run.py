@@ -1,11 +1,11 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A command that runs with a leased host, for as long as the lease lasts and no longer.
+"""Run of a command with a leased host, at most until the lease ends.
 
-Its exit code is the command's own; 128 and the signal's number when a signal ended it. As with
-``env`` and ``timeout``: 124 the lease was lost, and the command was ended; 125 stockyard itself
-failed; 126 the command cannot be run; 127 there is no such command.
+The exit code is the command's own; 128 plus the signal's number if a signal ended it. As with
+``env`` and ``timeout``: 124 if the lease was lost and the command was ended; 125 if stockyard
+itself failed; 126 if the command cannot be run; 127 if the command does not exist.
 """
 
 from __future__ import annotations
@@ -23,14 +23,15 @@ from ..leasing import HeldLease
 from . import say
 
 LOST, FAILED, NOT_RUNNABLE, NOT_FOUND = 124, 125, 126, 127
-# Seconds that a command has to end after it was asked to.
+# Seconds in which a command must end after SIGTERM.
 GRACE = 10.0
-# Of the time that is left; what follows a renewal that failed is tried sooner.
+# The part of the remaining time until the next renewal. After a failed renewal the next one follows
+# sooner.
 PART = 1 / 3
 
 
 def run(lease: HeldLease, command: Sequence[str], clock: Clock) -> int:
-    """Run a command to its end, and renew the lease meanwhile."""
+    """Run a command to its end and renew the lease until then."""
     environment = {**os.environ, **lease.environment, "STOCKYARD_LEASE": lease.id}
     with _signals() as signals:
         try:
@@ -45,9 +46,9 @@ def run(lease: HeldLease, command: Sequence[str], clock: Clock) -> int:
 
 def _watched(lease: HeldLease, child: subprocess.Popen[bytes], clock: Clock) -> int:
     while True:
-        left = lease.until - clock.now()
+        remaining = lease.until - clock.now()
         try:
-            return child.wait(max(0.2, min(left, left * PART)))
+            return child.wait(max(0.2, min(remaining, remaining * PART)))
         except subprocess.TimeoutExpired:
             if not _kept(lease, clock):
                 _end(child)
@@ -55,8 +56,8 @@ def _watched(lease: HeldLease, child: subprocess.Popen[bytes], clock: Clock) -> 
 
 
 def _kept(lease: HeldLease, clock: Clock) -> bool:
-    """Renew the lease; whether it is still ours. A hypervisor that does not answer now may answer
-    later.
+    """Renew the lease and return whether it is still valid. A hypervisor that does not answer now
+    may answer later.
     """
     try:
         lease.renew()
@@ -79,14 +80,18 @@ def _end(child: subprocess.Popen[bytes]) -> None:
 
 
 class _Signals:
-    """Passes signals on to the command, those too that came while it was being started."""
+    """Forwarder of signals to the command, including signals that arrive before the command has
+    started.
+    """
 
     def __init__(self) -> None:
         self._child: subprocess.Popen[bytes] | None = None
         self._early: list[int] = []
 
     def handle(self, number: int, _frame: FrameType | None) -> None:
-        """Take one. A terminal's interrupt goes to both, so there it is enough not to end of it."""
+        """Handle one signal. A terminal sends an interrupt to both processes, so that ignoring it
+        is sufficient.
+        """
         if number == signal.SIGINT:
             return
         if self._child is None:
@@ -95,7 +100,7 @@ class _Signals:
             self._child.send_signal(number)
 
     def to(self, child: subprocess.Popen[bytes]) -> None:
-        """From now on they go there."""
+        """Forward all signals to this process from now on."""
         self._child = child
         for number in self._early:
             child.send_signal(number)
@@ -103,7 +108,9 @@ class _Signals:
 
 @contextmanager
 def _signals() -> Iterator[_Signals]:
-    """Signals that are sent to us go to the command; we live on to give the host back."""
+    """Forward signals to the command; this process survives them, so that it can release the
+    host.
+    """
     signals, numbers = _Signals(), (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = {number: signal.signal(number, signals.handle) for number in numbers}
     try:
