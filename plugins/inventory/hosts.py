@@ -204,9 +204,9 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         """Add the hosts to the inventory."""
         super().parse(inventory, loader, path)
         self._read_config_data(path)
-        wanted = self._wanted()
+        yard_options = self._wanted()
         self._names: set[str] = set()
-        entries, missing = self._entries(wanted, path, cache)
+        entries, missing = self._entries(yard_options, path, cache)
         if missing:
             self.inventory.set_variable("all", "stockyard_missing", missing)
         for entry in entries:
@@ -214,10 +214,10 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
 
     def _wanted(self) -> list[dict[str, Any]]:
         """Return the options of each hypervisor."""
-        own = {name: self._templated(self.get_option(name)) for name in OWN}
-        given = [self._templated(item) for item in self.get_option("hypervisors")] or [{}]
+        defaults = {name: self._templated(self.get_option(name)) for name in OWN}
+        items = [self._templated(item) for item in self.get_option("hypervisors")] or [{}]
         try:
-            return yards(own, given)
+            return yards(defaults, items)
         except StockyardError as error:
             raise AnsibleParserError(str(error)) from error
 
@@ -225,55 +225,60 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
         return self.templar.template(value) if value else value
 
     def _entries(
-        self, wanted: list[dict[str, Any]], path: str, cache: bool
+        self, yard_options: list[dict[str, Any]], path: str, cache: bool
     ) -> tuple[list[Entry], list[str]]:
         """Return all hosts, cached or read, and the names of unreadable hypervisors."""
         self.load_cache_plugin()
         key = self.get_cache_key(path)
         # The cache contains the options, so that a changed file is read again.
-        asked = [{k: v for k, v in w.items() if k != "password"} for w in wanted]
+        cache_options = [
+            {option: value for option, value in options.items() if option != "password"}
+            for options in yard_options
+        ]
         used = self.get_option("cache")
         if (
             used
             and cache
-            and isinstance(kept := self._cache.get(key), dict)
-            and kept.get("asked") == asked
+            and isinstance(cached := self._cache.get(key), dict)
+            and cached.get("asked") == cache_options
         ):
-            return kept["hosts"], []
-        entries, missing = self._read(wanted)
+            return cached["hosts"], []
+        entries, missing = self._read(yard_options)
         if used and not missing:
-            self._cache[key] = {"asked": asked, "hosts": entries}
+            self._cache[key] = {"asked": cache_options, "hosts": entries}
         return entries, missing
 
-    def _read(self, wanted: list[dict[str, Any]]) -> tuple[list[Entry], list[str]]:
+    def _read(self, yard_options: list[dict[str, Any]]) -> tuple[list[Entry], list[str]]:
         with ThreadPoolExecutor(AT_ONCE) as pool:
-            answers = list(pool.map(listing, wanted))
+            answers = list(pool.map(listing, yard_options))
         failed = {str(answer) for answer in answers if isinstance(answer, StockyardError)}
         if failed and (self.get_option("on_error") == "fail" or len(failed) == len(answers)):
             raise AnsibleParserError("; ".join(sorted(failed)))
-        return list(self._told(wanted, answers)), [
-            w["name"]
-            for w, answer in zip(wanted, answers, strict=True)
+        return list(self._told(yard_options, answers)), [
+            options["name"]
+            for options, answer in zip(yard_options, answers, strict=True)
             if isinstance(answer, StockyardError)
         ]
 
-    def _told(self, wanted: list[dict[str, Any]], answers: list[Any]) -> Iterator[Entry]:
+    def _told(self, yard_options: list[dict[str, Any]], answers: list[Any]) -> Iterator[Entry]:
         """Yield the hosts of all answers, and warn of unreadable hypervisors and objects."""
-        for options, answer in zip(wanted, answers, strict=True):
+        for options, answer in zip(yard_options, answers, strict=True):
             if isinstance(answer, StockyardError):
                 self.display.warning(
                     one_line(f"The hosts of {options['name']} are missing: {answer}")
                 )
                 continue
-            for stranger in answer.unreadable:
+            for unreadable in answer.unreadable:
                 self.display.warning(
-                    one_line(f"{stranger.name} on {options['name']} is left out: {stranger.reason}")
+                    one_line(
+                        f"{unreadable.name} on {options['name']} is left out: {unreadable.reason}"
+                    )
                 )
             yield from ({**entry, "hypervisor": options["name"]} for entry in answer.hosts)
 
     def _add(self, entry: Entry) -> None:
         for option, part in (("fleets", "fleet"), ("tenants", "tenant")):
-            if (only := self.get_option(option)) and entry[part] not in only:
+            if (selected := self.get_option(option)) and entry[part] not in selected:
                 return
         connection = self.get_option("connection")
         if connection == "guest_agent" and not entry["agent"]:

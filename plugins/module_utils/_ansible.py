@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where the SDK meets Ansible: options in, one call, its result or its error out.
+"""Interface between the SDK and Ansible: options in, one call, its result or its error out.
 
 Only this file, and the module run_here, knows AnsibleModule.
 """
@@ -24,7 +24,7 @@ from .stockyard.yard import DEFAULT_HYPERVISOR, DEFAULT_OWNER, Yard
 
 Params = dict[str, Any]
 
-# What every module takes, so that defaults for the action group fit all of them.
+# Options that every module has, so that defaults for the action group fit all of them.
 COMMON: Params = {
     "hypervisor": {
         "type": "str",
@@ -61,12 +61,12 @@ LIBRARIES = {
 
 
 def changing(options: Params, **rules: Any) -> AnsibleModule:
-    """The module of something that changes a yard, with check mode."""
+    """Return the module object of a module that changes a yard, with check mode."""
     return _module({**COMMON, **PROGRESS, **options}, rules)
 
 
 def asking(options: Params, **rules: Any) -> AnsibleModule:
-    """The module of something that only reads."""
+    """Return the module object of a module that only reads."""
     return _module({**COMMON, **options}, rules)
 
 
@@ -75,16 +75,16 @@ def change(
     act: Callable[[Yard, Params, Params], Result],
     show: Callable[[list[Params]], Params],
 ) -> NoReturn:
-    """Do what a module is for and end it.
+    """Run a module's action and end the module.
 
-    :param act: called with the yard, the module's parameters, and keywords that say how: ``check``
-        and ``timeout``.
-    :param show: what to return of the objects that the call left.
+    :param act: called with the yard, the module's parameters, and the keywords ``check`` and
+        ``timeout``.
+    :param show: returns the module's results for the objects of the call's result.
     """
 
     def work(yard: Yard) -> Params:
-        how = {"check": module.check_mode, "timeout": float(module.params["timeout"])}
-        result = act(yard, module.params, how)
+        mode = {"check": module.check_mode, "timeout": float(module.params["timeout"])}
+        result = act(yard, module.params, mode)
         answer = {
             "changed": result.changed,
             "plan": [str(action) for action in result.plan.actions],
@@ -98,29 +98,30 @@ def change(
     _bounded(module, work)
 
 
-def checked(options: Params, params: Any, where: str) -> Params:
-    """Parameters that were given inside another one, with their defaults.
+def checked(options: Params, params: Any, location: str) -> Params:
+    """Return the validated parameters of a nested option, with their defaults.
 
-    :raises InvalidInput: when they are not as the options say.
+    :raises InvalidInput: if the parameters do not match the options.
     """
     if not isinstance(params, dict):
         raise InvalidInput(
-            f"{where}: {params!a} is no mapping.", remedy="give options and their values"
+            f"{location}: {params!a} is no mapping.", remedy="give options and their values"
         )
     result = ArgumentSpecValidator(options).validate(params)
     if result.error_messages:
         raise InvalidInput(
-            f"{where}: {'; '.join(result.error_messages)}.", remedy="see the module's documentation"
+            f"{location}: {'; '.join(result.error_messages)}.",
+            remedy="see the module's documentation",
         )
     valid: Params = result.validated_parameters
     return valid
 
 
 def here(options: Params, work: Callable[[Params, bool], Params], **rules: Any) -> NoReturn:
-    """A module that knows no yard: it works on the machine that it runs on. Runs it and ends it.
+    """Run a module that uses no yard, on the machine of the task, and end it.
 
-    :param work: called with the module's parameters and whether nothing may be changed; returns
-        what to return. A ``diff`` in it is returned in diff mode only.
+    :param work: called with the module's parameters and whether check mode is on; returns the
+        results. A ``diff`` in the results is returned only in diff mode.
     """
     module = AnsibleModule(argument_spec=options, supports_check_mode=True, **rules)
     try:
@@ -134,7 +135,7 @@ def here(options: Params, work: Callable[[Params, bool], Params], **rules: Any) 
 
 
 def ask(module: AnsibleModule, question: Callable[[Yard, Params], Params]) -> NoReturn:
-    """Answer a question and end the module."""
+    """Run a query and end the module."""
     _bounded(module, lambda yard: {"changed": False, **question(yard, module.params)})
 
 
@@ -146,9 +147,11 @@ def _module(options: Params, rules: Params) -> AnsibleModule:
 
 
 def _bounded(module: AnsibleModule, work: Callable[[Yard], Params]) -> NoReturn:
-    """The one place where an error of the SDK becomes a failed task."""
+    """Run a function with an open yard and end the module. This is the only place where an error of
+    the SDK becomes a failed task.
+    """
     lines: list[str] = []
-    told = {"progress": lines} if "progress_file" in module.params else {}
+    progress_result = {"progress": lines} if "progress_file" in module.params else {}
     try:
         with (
             _progress(module.params.get("progress_file"), lines) as progress,
@@ -157,12 +160,12 @@ def _bounded(module: AnsibleModule, work: Callable[[Yard], Params]) -> NoReturn:
             answer = work(yard)
     except StockyardError as error:
         _for_ansible(error)
-        module.fail_json(msg=_message(error), error=_structured(error), **told)
-    module.exit_json(**printable(answer), **told)
+        module.fail_json(msg=_message(error), error=_structured(error), **progress_result)
+    module.exit_json(**printable(answer), **progress_result)
 
 
 def open_yard(params: Params, progress: Callable[[str], None] | None = None) -> Yard:
-    """The yard that the common options name."""
+    """Return the yard that the common options select."""
     return Yard(
         params["hypervisor"],
         owner=params["owner"],
@@ -183,14 +186,16 @@ def open_yard(params: Params, progress: Callable[[str], None] | None = None) -> 
 
 @contextmanager
 def _progress(path: str | None, lines: list[str]) -> Iterator[Callable[[str], None]]:
-    """What to tell progress to: every line is kept, and appended to a file as it comes."""
+    """Yield the function that reports progress: each line is recorded, and appended to a file
+    immediately.
+    """
     with _appending(path or os.devnull) as file:
 
-        def told(line: str) -> None:
+        def report(line: str) -> None:
             lines.append(one_line(line))
             file.write(f"{one_line(line)}\n")
 
-        yield told
+        yield report
 
 
 def _appending(path: str) -> TextIO:
@@ -206,21 +211,21 @@ def _appending(path: str) -> TextIO:
 
 
 def _for_ansible(error: StockyardError) -> None:
-    """Add the remedy that only users of Ansible have: the SDK's errors name none, as the console
-    command shows them.
+    """Add the part of the remedy that only users of Ansible need: the console command shows the
+    SDK's errors without it.
     """
     if _library(error):
         error.remedy += ", or set ansible_python_interpreter to a Python that has it"
 
 
 def _message(error: StockyardError) -> str:
-    """The error in words; for a missing Python library also in Ansible's own."""
+    """Return the text of the error. For a missing Python library it includes Ansible's own text."""
     library = _library(error)
     return f"{error} {missing_required_lib(library)}" if library else str(error)
 
 
 def _library(error: StockyardError) -> str:
-    """Return the Python package that is missing; empty if it is not for that."""
+    """Return the Python package that is missing; empty if the error has another reason."""
     if not (isinstance(error, MissingDependency) and isinstance(error.__cause__, ImportError)):
         return ""
     return LIBRARIES.get((error.__cause__.name or "").partition(".")[0], "")

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Options of the modules for Jenkins, and what they become."""
+"""Options of the modules for Jenkins, and their conversion."""
 
 from __future__ import annotations
 
@@ -77,30 +77,30 @@ PLAIN = (
 )
 
 
-def converging(yard: Yard, params: Params, how: Params) -> Result:
-    """What a task wants of a fleet's nodes."""
+def converging(yard: Yard, params: Params, mode: Params) -> Result:
+    """Apply a task's declaration of a fleet's nodes."""
     present = params["state"] == "present"
     if present and params["hosts"] is not None:
         raise InvalidInput(
             "hosts: all of a fleet have nodes, or none.", remedy="give hosts with drained or absent"
         )
-    declared = {k: params[k] for k in PLAIN}
-    # Who only takes away need not say how agents are started.
-    how_started = {} if present or params["credentials_id"] else {"launcher": "inbound"}
+    declared = {name: params[name] for name in PLAIN}
+    # A task that only drains or deletes need not declare how agents are started.
+    launcher = {} if present or params["credentials_id"] else {"launcher": "inbound"}
     spec = AgentSpec(
-        **{**declared, **how_started}, labels=tuple(params["labels"]), place=_place(params)
+        **{**declared, **launcher}, labels=tuple(params["labels"]), place=_place(params)
     )
     agents = Agents(yard.context, _controller(params), spec)
     if present:
         scope = Scope(params["register"], params["collect"])
-        return agents.converge(**how, scope=scope, watch=seconds("watch", params["watch"]))
+        return agents.converge(**mode, scope=scope, watch=seconds("watch", params["watch"]))
     act = agents.drain if params["state"] == "drained" else agents.remove
-    return act(**how, grace=seconds("grace", params["grace"]), only=params["hosts"])
+    return act(**mode, grace=seconds("grace", params["grace"]), only=params["hosts"])
 
 
 def listing(yard: Yard, params: Params) -> Params:
-    """A fleet's nodes, and those that look like ours and are not."""
-    # Of the specification only whose nodes they are is used.
+    """Return a fleet's nodes, and the nodes with a damaged mark."""
+    # Only fleet and tenant of the specification are used.
     spec = AgentSpec(params["fleet"], params["tenant"], launcher="inbound")
     agents = Agents(yard.context, _controller(params), spec)
     return {"nodes": agents.nodes(secrets=params["secrets"]), "left": agents.left()}
@@ -116,8 +116,8 @@ def _controller(params: Params) -> Controller:
 
 
 def _place(params: Params) -> str:
-    """Which hypervisor this is, as far as can be told: a local one's URI is the same on every
-    machine.
+    """Return the name of this hypervisor. The URI of a local hypervisor is the same on every
+    machine, so that the machine's name is added.
     """
     uri = str(params["hypervisor"]).partition("?")[0]
     return str(

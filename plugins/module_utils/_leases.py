@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Options of leases, and what a task wants of one."""
+"""Options of leases, and their conversion."""
 
 from __future__ import annotations
 
@@ -24,15 +24,17 @@ LEASE: Params = {
 
 
 def lease_spec(params: Params) -> LeaseSpec:
-    """The lease that a task asks for."""
-    asked = {name: params[name] for name in ("holder", "tenant", "labels")}
-    where = {"fleet": params["fleet"] or "", "pool": params["pool"] or ""}
-    return LeaseSpec(**asked, **where, duration=seconds("duration", params["duration"]))
+    """Return the lease that a task declares."""
+    options = {name: params[name] for name in ("holder", "tenant", "labels")}
+    source = {"fleet": params["fleet"] or "", "pool": params["pool"] or ""}
+    return LeaseSpec(**options, **source, duration=seconds("duration", params["duration"]))
 
 
-def leasing(yard: Yard, params: Params, how: Params) -> Result:
-    """What a task wants of a lease, by its number or by its holder."""
-    back = {"replace": params["replace"], **how}
+def leasing(yard: Yard, params: Params, mode: Params) -> Result:
+    """Lease, renew or release a host as a task declares, by the number or by the holder of the
+    lease.
+    """
+    back = {"replace": params["replace"], **mode}
     if params["state"] == "released":
         return (
             yard.release_lease(params["id"], **back)
@@ -40,8 +42,8 @@ def leasing(yard: Yard, params: Params, how: Params) -> Result:
             else yard.release_held(lease_spec(params), **back)
         )
     if params["id"]:
-        return yard.renew_lease(params["id"], params["duration"], check=how["check"])
-    wait = how["timeout"] if params["wait"] else 0.0
+        return yard.renew_lease(params["id"], params["duration"], check=mode["check"])
+    wait = mode["timeout"] if params["wait"] else 0.0
     return yard.have_lease(
-        lease_spec(params), extend=params["renew"], check=how["check"], wait=wait
+        lease_spec(params), extend=params["renew"], check=mode["check"], wait=wait
     )

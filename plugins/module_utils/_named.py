@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which object an error in options is about: a declaration has many."""
+"""Names of objects in errors about options: a declaration contains many objects."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ Spec = TypeVar("Spec")
 
 
 def named(kind: str) -> Callable[[Callable[[Params], Spec]], Callable[[Params], Spec]]:
-    """Have a function's errors name the object whose parameters it is given, where they name none.
+    """Return a decorator that adds the name of the object to a function's errors that have none.
 
-    :param kind: what it is: ``fleet`` and so on.
+    :param kind: the kind of the object: ``fleet`` and so on.
     """
 
-    def about(make: Callable[[Params], Spec]) -> Callable[[Params], Spec]:
+    def decorate(make: Callable[[Params], Spec]) -> Callable[[Params], Spec]:
         @wraps(make)
-        def making(params: Params) -> Spec:
+        def wrapper(params: Params) -> Spec:
             try:
                 return make(params)
             except InvalidInput as error:
                 error.name = error.name or f"{kind} {shown(params['name'])[1:-1]}"
                 raise
 
-        return making
+        return wrapper
 
-    return about
+    return decorate

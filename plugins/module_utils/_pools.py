@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Options of pools and of what is preloaded, and the specifications that they become."""
+"""Options of pools and of preloads, and their specifications."""
 
 from __future__ import annotations
 
@@ -45,13 +45,14 @@ PRELOAD: Params = {
 
 @named("pool")
 def pool_spec(params: Params) -> PoolSpec:
-    """The pool that a task declares."""
+    """Return the pool that a task declares."""
     return PoolSpec(
-        name=params["name"], **{k: params[k] for k in POOL if k not in ("force", "timeout")}
+        name=params["name"],
+        **{name: params[name] for name in POOL if name not in ("force", "timeout")},
     )
 
 
 def preloads(items: list[Params]) -> tuple[Preload, ...]:
-    """What a template is to have in its Docker."""
-    chosen = [(next(kind for kind in KINDS if item[kind]), item) for item in items]
-    return tuple(Preload(kind, item[kind], item["name"]) for kind, item in chosen)
+    """Return the images that a template's Docker contains."""
+    pairs = [(next(kind for kind in KINDS if item[kind]), item) for item in items]
+    return tuple(Preload(kind, item[kind], item["name"]) for kind, item in pairs)

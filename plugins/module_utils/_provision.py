@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The options cloud_image and provision, and the specifications that they become."""
+"""Options cloud_image and provision, and their specifications."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ PROVISION: Params = {
 }
 
 
-def cloud_image_spec(given: Params | None) -> CloudImage | None:
-    """What a template begins with."""
-    return None if given is None else CloudImage(given["location"], given["checksum"])
+def cloud_image_spec(options: Params | None) -> CloudImage | None:
+    """Return the image that a template is based on."""
+    return None if options is None else CloudImage(options["location"], options["checksum"])
 
 
-def provision_spec(given: Params | None) -> Provision | None:
-    """What is to be run against a template."""
-    if given is None:
+def provision_spec(options: Params | None) -> Provision | None:
+    """Return the playbook or the roles to run against a template."""
+    if options is None:
         return None
-    roles, files = tuple(given["roles"] or ()), tuple(given["files"])
-    return Provision(given["playbook"] or "", roles, given["variables"] or None, files)
+    roles, files = tuple(options["roles"] or ()), tuple(options["files"])
+    return Provision(options["playbook"] or "", roles, options["variables"] or None, files)

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The option security and the specification that it becomes."""
+"""Option security and its specification."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ SECURITY: Params = {
 
 
 def security_spec(params: Params) -> SecuritySpec:
-    """How well hosts are shut, as a task declares it."""
+    """Return the security settings of hosts that a task declares."""
     limits = {name: value for name, value in (params["limits"] or {}).items() if value is not None}
     policy = params["policy"]
     lists = {name: tuple(policy[name]) for name in ("mounts", "images")} if policy else {}

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Module options and the specifications that they become."""
+"""Options of modules and their specifications."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ ITEM: Params = {
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
 }
 
-# Options that a host's specification has by the same name and type.
+# Options with the same name and type in a host's specification.
 PLAIN = (
     "fork_mode",
     "engine_identity",
@@ -168,7 +168,7 @@ PLAIN = (
 
 @named("template")
 def template_spec(params: Params) -> TemplateSpec:
-    """The template that a task declares."""
+    """Return the template that a task declares."""
     image = _of(params, "suite", "ssh_user", "disk_gib", "source")
     hardware = _of(params, "vcpus", "max_vcpus", "memory_mib", "spare_ports", "accelerator")
     age = params["max_age"]
@@ -196,8 +196,8 @@ def template_spec(params: Params) -> TemplateSpec:
         build=BuildOptions(
             **_of(params, "mirror", "security_mirror", "proxy"),
             repositories=tuple(
-                Repository(**{**r, "components": tuple(r["components"])})
-                for r in params["repositories"]
+                Repository(**{**repository, "components": tuple(repository["components"])})
+                for repository in params["repositories"]
             ),
         ),
         hardware=Hardware(**hardware),
@@ -208,7 +208,7 @@ def template_spec(params: Params) -> TemplateSpec:
 
 @named("fleet")
 def fleet_spec(params: Params) -> FleetSpec:
-    """The fleet that a task declares."""
+    """Return the fleet that a task declares."""
     names, count, update = params["names"], params["count"], params["update"]
     return FleetSpec(
         **_of(
@@ -222,11 +222,12 @@ def fleet_spec(params: Params) -> FleetSpec:
             "here",
             "on_full",
         ),
-        # Where names are declared and there are none, no host is wanted.
+        # An empty list of names declares a fleet without hosts.
         count=count if count is not None else 1 if names is None else len(names),
         names=tuple(names or ()),
         hypervisors=tuple(
-            Hypervisor(h["name"], h["state"], h["max"]) for h in params["hypervisors"]
+            Hypervisor(hypervisor["name"], hypervisor["state"], hypervisor["max"])
+            for hypervisor in params["hypervisors"]
         ),
         replace_on_labels=tuple(params["replace_on_labels"]),
         update=UpdateSpec(**{**update, "hook": tuple(update["hook"])}),
@@ -238,13 +239,13 @@ def fleet_spec(params: Params) -> FleetSpec:
 
 
 def declaration(params: Params) -> Declaration:
-    """The yard that a task declares."""
+    """Return the yard that a task declares."""
     declared = params["declaration"] or {}
-    here = params["here"] or ""
-    unknown = sorted(map(str, declared.keys() - {"pools", "templates", "volumes", "fleets"}))
-    if unknown:
+    local_name = params["here"] or ""
+    unknown_keys = sorted(map(str, declared.keys() - {"pools", "templates", "volumes", "fleets"}))
+    if unknown_keys:
         raise InvalidInput(
-            f"declaration: {unknown[0]} is not known.",
+            f"declaration: {unknown_keys[0]} is not known.",
             remedy="declare pools, templates, volumes and fleets",
         )
     pools, templates, volumes, fleets = (
@@ -256,46 +257,58 @@ def declaration(params: Params) -> Declaration:
             ("fleets", FLEET),
         )
     )
-    found = Declaration(
+    terms = Declaration(
         tuple(
-            TemplateTerm(template_spec(t), float(t["timeout"]))
-            for t in templates
-            if t["state"] == "present"
+            TemplateTerm(template_spec(template), float(template["timeout"]))
+            for template in templates
+            if template["state"] == "present"
         ),
         tuple(
-            FleetTerm(fleet_spec(_placed(f, here)), float(f["timeout"]), f["wait"])
-            for f in fleets
-            if f["state"] == "present"
+            FleetTerm(
+                fleet_spec(_placed(fleet, local_name)), float(fleet["timeout"]), fleet["wait"]
+            )
+            for fleet in fleets
+            if fleet["state"] == "present"
         ),
         *(
-            tuple((i["tenant"], i["name"]) for i in kind if i["state"] == "absent")
+            tuple((item["tenant"], item["name"]) for item in kind if item["state"] == "absent")
             for kind in (templates, fleets)
         ),
         pools=tuple(
-            PoolTerm(pool_spec(p), p["force"], float(p["timeout"]))
-            for p in pools
-            if p["state"] == "present"
+            PoolTerm(pool_spec(pool), pool["force"], float(pool["timeout"]))
+            for pool in pools
+            if pool["state"] == "present"
         ),
-        absent_pools=tuple((p["tenant"], p["name"]) for p in pools if p["state"] == "absent"),
+        absent_pools=tuple(
+            (pool["tenant"], pool["name"]) for pool in pools if pool["state"] == "absent"
+        ),
         prune=params["prune"],
         evacuate=params["evacuate"],
         volumes=tuple(
-            VolumeTerm(volume_spec(v), float(v["timeout"]))
-            for v in volumes
-            if v["state"] == "present"
+            VolumeTerm(volume_spec(volume), float(volume["timeout"]))
+            for volume in volumes
+            if volume["state"] == "present"
         ),
-        absent_volumes=tuple((v["tenant"], v["name"]) for v in volumes if v["state"] == "absent"),
+        absent_volumes=tuple(
+            (volume["tenant"], volume["name"]) for volume in volumes if volume["state"] == "absent"
+        ),
     )
-    return found.rebuilt() if params["rebuild"] else found
+    return terms.rebuilt() if params["rebuild"] else terms
 
 
-def _placed(params: Params, here: str) -> Params:
-    """A fleet over several hypervisors that does not say itself where it is."""
-    return {**params, "here": here} if params["hypervisors"] and not params["here"] else params
+def _placed(params: Params, local_name: str) -> Params:
+    """Return a fleet's parameters with the name of this hypervisor, if the fleet has several
+    hypervisors and does not name this one.
+    """
+    return (
+        {**params, "here": local_name} if params["hypervisors"] and not params["here"] else params
+    )
 
 
 def _items(declared: Params, kind: str, options: Params) -> list[Params]:
-    """The items of one list of a declaration, each checked as its module would check it."""
+    """Return the items of one list of a declaration, each validated as its module would validate
+    it.
+    """
     items = declared.get(kind) or []
     if not isinstance(items, list):
         raise InvalidInput(f"declaration: {kind} is no list.", remedy=f"give {kind} as a list")
@@ -307,7 +320,7 @@ def _items(declared: Params, kind: str, options: Params) -> list[Params]:
 
 @named("host")
 def single_spec(params: Params) -> SingleSpec:
-    """The host that a task declares by its name."""
+    """Return the single host that a task declares by its name."""
     declared = _of(params, "name", "tenant", "labels")
     return SingleSpec(
         **declared, template=params["template"] or "", host=_host_spec(params), ttl=_ttl(params)
@@ -315,14 +328,14 @@ def single_spec(params: Params) -> SingleSpec:
 
 
 def client(params: Params) -> Client:
-    """The client certificate that a task is about."""
+    """Return the client certificate that a task declares."""
     return Client(**_of(params, "name", "tenant", "days"), directory=params["directory"] or "")
 
 
-def reaping(yard: Yard, params: Params, how: Params) -> Result:
-    """What a task wants to be reaped."""
+def reaping(yard: Yard, params: Params, mode: Params) -> Result:
+    """Reap as a task declares."""
     return yard.reap(
-        dry_run=how["check"], grace=seconds("grace", params["grace"]), timeout=how["timeout"]
+        dry_run=mode["check"], grace=seconds("grace", params["grace"]), timeout=mode["timeout"]
     )
 
 

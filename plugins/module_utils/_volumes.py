@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Options of volumes as modules and declarations take them, and what the SDK is asked with them."""
+"""Options of volumes in modules and declarations, and their specifications."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ USE: Params = {
 
 @named("volume")
 def volume_spec(params: Params) -> VolumeSpec:
-    """The volume that a task declares."""
+    """Return the volume that a task declares."""
     return VolumeSpec(
         **{name: params[name] for name in ("name", "tenant", "size_gib", "source", "snapshot")}
     )
 
 
 def volume_uses(params: Params) -> tuple[VolumeUse, ...]:
-    """The volumes that a host is declared to have."""
+    """Return the volumes that a host declares."""
     return tuple(VolumeUse(**{name: use[name] for name in USE}) for use in params["volumes"])

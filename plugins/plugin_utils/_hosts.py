@@ -32,18 +32,18 @@ FACTS = (
 
 # For each kind of group a function that returns the names of a host's groups without the prefix.
 KINDS: dict[str, Callable[[Entry], Iterable[str]]] = {
-    "fleet": lambda e: [e["fleet"]] if e["fleet"] else [],
-    "template": lambda e: [e["template"]],
-    "generation": lambda e: [f"{e['template']}_{e['generation']}"],
-    "label": lambda e: [
-        f"{key}_{value}" if value else key for key, value in sorted(e["labels"].items())
+    "fleet": lambda entry: [entry["fleet"]] if entry["fleet"] else [],
+    "template": lambda entry: [entry["template"]],
+    "generation": lambda entry: [f"{entry['template']}_{entry['generation']}"],
+    "label": lambda entry: [
+        f"{key}_{value}" if value else key for key, value in sorted(entry["labels"].items())
     ],
-    "lease": lambda e: [e["lease"]["state"]],
-    "pool": lambda e: [e["pool"]] if e["pool"] else [],
-    "phase": lambda e: [e["phase"]],
-    "ready": lambda e: ["yes" if e["ready"] else "no"],
-    "tenant": lambda e: [e["tenant"]],
-    "hypervisor": lambda e: [e["hypervisor"]],
+    "lease": lambda entry: [entry["lease"]["state"]],
+    "pool": lambda entry: [entry["pool"]] if entry["pool"] else [],
+    "phase": lambda entry: [entry["phase"]],
+    "ready": lambda entry: ["yes" if entry["ready"] else "no"],
+    "tenant": lambda entry: [entry["tenant"]],
+    "hypervisor": lambda entry: [entry["hypervisor"]],
 }
 
 
@@ -80,7 +80,7 @@ def variables(entry: Entry, connection: str) -> dict[str, Any]:
 def _by_ssh(entry: Entry) -> dict[str, Any]:
     ssh = entry["ssh"]
     # Ansible uses SSH by default. A variable would override `connection: local` of a play.
-    found = {
+    connection = {
         "ansible_host": ssh["host"],
         "ansible_port": ssh["port"],
         "ansible_user": ssh["user"],
@@ -91,9 +91,9 @@ def _by_ssh(entry: Entry) -> dict[str, Any]:
         ),
     }
     return (
-        {**found, "ansible_ssh_private_key_file": ssh["private_key"]}
+        {**connection, "ansible_ssh_private_key_file": ssh["private_key"]}
         if ssh["private_key"]
-        else found
+        else connection
     )
 
 

@@ -73,11 +73,11 @@ class ProgressAction(ActionBase):
             yield self._task.action
             return
         before = self._task.environment
-        told = {
+        runner_options = {
             "STOCKYARD_RUN_MODULE": self._task.action.rpartition(".")[2],
             "STOCKYARD_RUN_PLUGINS": str(PLUGINS),
         }
-        self._task.environment = [*(before or []), told]
+        self._task.environment = [*(before or []), runner_options]
         try:
             yield RUNNER
         finally:
@@ -120,23 +120,23 @@ def followed(path: Path, show: Callable[[str], None]) -> Iterator[None]:
 
     The file does not need to exist yet.
     """
-    done = threading.Event()
-    thread = threading.Thread(target=_follow, args=(path, _size(path), show, done), daemon=True)
+    finished = threading.Event()
+    thread = threading.Thread(target=_follow, args=(path, _size(path), show, finished), daemon=True)
     thread.start()
     try:
         yield
     finally:
-        done.set()
+        finished.set()
         thread.join()
 
 
-def _follow(path: Path, start: int, show: Callable[[str], None], done: threading.Event) -> None:
-    rest, last = b"", False
+def _follow(path: Path, start: int, show: Callable[[str], None], finished: threading.Event) -> None:
+    partial, last = b"", False
     while not last:
-        last = done.wait(PERIOD)
+        last = finished.wait(PERIOD)
         new = _read(path, start)
         start += len(new)
-        *lines, rest = (rest + new).split(b"\n")
+        *lines, partial = (partial + new).split(b"\n")
         for line in lines:
             show(line.decode(errors="replace"))
 

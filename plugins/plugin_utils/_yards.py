@@ -25,28 +25,32 @@ OWN = tuple(
 )
 
 
-def yards(own: Params, given: list[Params]) -> list[Params]:
+def yards(defaults: Params, items: list[Params]) -> list[Params]:
     """Validate the options of each yard, with the options of the file as defaults.
 
     :raises InvalidInput: if an option is invalid, or if two yards have the same name.
     """
-    known = {**COMMON, "name": {"type": "str"}}
-    found = [
+    options = {**COMMON, "name": {"type": "str"}}
+    validated = [
         checked(
-            known,
-            {k: v for k, v in {**own, **_mapping(item, n)}.items() if v is not None},
-            f"hypervisors {n}",
+            options,
+            {
+                key: value
+                for key, value in {**defaults, **_mapping(item, number)}.items()
+                if value is not None
+            },
+            f"hypervisors {number}",
         )
-        for n, item in enumerate(given, 1)
+        for number, item in enumerate(items, 1)
     ]
-    named = [{**item, "name": item["name"] or item["hypervisor"]} for item in found]
-    names = [item["name"] for item in named]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
+    named_items = [{**item, "name": item["name"] or item["hypervisor"]} for item in validated]
+    names = [item["name"] for item in named_items]
+    if duplicates := sorted({name for name in names if names.count(name) > 1}):
         raise InvalidInput(
-            f"hypervisors: {twice[0]} is declared twice.",
+            f"hypervisors: {duplicates[0]} is declared twice.",
             remedy="give each hypervisor a unique name",
         )
-    return named
+    return named_items
 
 
 def listing(options: Params) -> Any:
