@@ -1,5 +1,5 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How fast stockyard is, beside what it is made of and what it replaces. ``python -m bench.run
---help`` says how.
+"""Benchmarks of stockyard, compared with its components and with the tools that it replaces.
+``python -m bench.run --help`` describes the subjects.
 """

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What Ansible adds, on the memory hypervisor: there is no guest to wait for, so all of it is
-Ansible's and ours.
+"""Cost of Ansible, on the memory hypervisor: no guest takes time there, so that all of the time
+belongs to Ansible and stockyard.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ LEASES = 20
 
 
 def measure(book: Book, options: Options) -> None:
-    """All of it; each in turn with what it is held against."""
+    """Measure all subjects of this file, each in turn with its reference."""
     with player() as user:
         _site(book, user, options)
     with player() as user:
@@ -37,8 +37,8 @@ def measure(book: Book, options: Options) -> None:
 
 
 def _site(book: Book, user: Player, options: Options) -> None:
-    """A play that finds all as declared, beside one of empty tasks: as many, and of the
-    same kinds.
+    """Measure a play without changes, compared with a play of empty tasks of the same number and
+    kinds.
     """
     declared = user.home / "mine.yml"
     fleets = [{"name": name, "template": name, "count": count} for name, count in HOSTS.items()]
@@ -46,46 +46,48 @@ def _site(book: Book, user: Player, options: Options) -> None:
         json.dumps({"yard_templates": [{"name": name} for name in HOSTS], "yard_fleets": fleets})
     )
     user.seconds(SITE, "-e", f"yard={declared}")
-    played = user.run(SITE, "-e", f"yard={declared}")
+    process = user.run(SITE, "-e", f"yard={declared}")
     tasks = [
-        PING if f"{OURS}yard : Converge the yard" in name else DEBUG for name in played.results
+        PING if f"{OURS}yard : Converge the yard" in name else DEBUG for name in process.results
     ]
-    empty, nothing = user.empty(tasks), user.empty([])
+    empty, empty_play = user.empty(tasks), user.empty([])
     for _sample in range(options.samples):
         book.note(NO_OP, "s", user.seconds(SITE, "-e", f"yard={declared}"))
         book.note(f"{AS_MANY} ({len(tasks)})", "s", user.seconds(empty))
-        book.note(NOTHING, "s", user.seconds(nothing))
+        book.note(NOTHING, "s", user.seconds(empty_play))
     above = book.figures[NO_OP].median - book.figures[f"{AS_MANY} ({len(tasks)})"].median
     book.note("the site above the empty tasks", "s", above, most=1.0)
 
 
 def _fleet(book: Book, user: Player, options: Options) -> None:
-    """Hosts by one task, and by a task each."""
+    """Measure the creation of hosts by one task, and by one task for each host."""
     count = 50 if options.full else 10
     with user.yard() as yard:
         yard.template(TemplateSpec("docker"))
-    one = {
+    fleet_task = {
         "name": "One for all",
         f"{OURS}fleet": {"name": "web", "template": "docker", "count": count},
     }
     loop = [f"single-{number}" for number in range(count)]
-    each = {
+    host_task = {
         "name": "One each",
         f"{OURS}host": {"name": "{{ item }}", "template": "docker"},
         "loop": loop,
     }
-    by_one, by_each = (user.root / f"{name}.yml" for name in ("one", "each"))
-    for path, task in ((by_one, one), (by_each, each)):
+    fleet_play, host_play = (user.root / f"{name}.yml" for name in ("one", "each"))
+    for path, task in ((fleet_play, fleet_task), (host_play, host_task)):
         path.write_text(
             json.dumps([{"hosts": "localhost", "gather_facts": False, "tasks": [task]}])
         )
-    book.note(f"{count} hosts by one task", "s", user.seconds(by_one))
-    book.note(f"{count} hosts by a task each", "s", user.seconds(by_each))
+    book.note(f"{count} hosts by one task", "s", user.seconds(fleet_play))
+    book.note(f"{count} hosts by a task each", "s", user.seconds(host_play))
     book.ratio(f"{count} hosts by one task", f"{count} hosts by a task each")
 
 
 def _lease(book: Book, user: Player, options: Options) -> None:
-    """A host that is ready is taken: by the SDK, and by a play of one task beside an empty one."""
+    """Measure the lease of a ready host by the SDK, and by a play with one task compared with an
+    empty play.
+    """
     with user.yard() as yard:
         yard.template(TemplateSpec("docker"))
         yard.fleet(FleetSpec("ci", "docker", count=LEASES + options.samples))
@@ -93,10 +95,10 @@ def _lease(book: Book, user: Player, options: Options) -> None:
             begin = time.monotonic()
             yard.lease("ci", holder=f"sdk-{number}")
             book.note(SDK_LEASE, "s", seconds(begin), most=0.3)
-    nothing = user.empty([])
+    empty_play = user.empty([])
     for number in range(options.samples):
         book.note(LEASE, "s", user.seconds(_taking(user, number)))
-        book.note("an empty play beside it", "s", user.seconds(nothing))
+        book.note("an empty play beside it", "s", user.seconds(empty_play))
     above = book.figures[LEASE].median - book.figures["an empty play beside it"].median
     book.note("the lease above the empty play", "s", above, most=1.5)
 
@@ -107,7 +109,7 @@ def _taking(user: Player, number: int) -> Path:
 
 
 def _inventory(book: Book, user: Player, options: Options) -> None:
-    """A thousand hosts listed, beside none."""
+    """Measure the inventory of a thousand hosts, compared with that of none."""
     for count in (0, 1000):
         user.fill(count)
     for _sample in range(min(options.samples, 5)):

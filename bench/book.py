@@ -1,10 +1,9 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What one subject's run found: every sample, its median, and the bound that it is held against,
-met or missed.
+"""Results of one subject: every sample, its median, and its bound, met or missed.
 
-Bounds are stated, not enforced: a timing is of one machine at one time. What CI gates on is counted
-in the tests.
+Bounds are reported, not enforced, because a time depends on the machine and the moment. CI enforces
+counts, in the tests.
 """
 
 from __future__ import annotations
@@ -24,10 +23,10 @@ from .machine import machine
 
 @dataclass
 class Figure:
-    """One thing that was measured, some times.
+    """Measured quantity with several samples.
 
     :param unit: ``s``, ``MiB``, ``cores``; empty for a ratio.
-    :param most: the bound of the median; ``None`` where there is none.
+    :param most: the bound of the median; ``None`` if it has no bound.
     """
 
     name: str
@@ -37,30 +36,30 @@ class Figure:
 
     @property
     def median(self) -> float:
-        """The middle of the samples."""
+        """Return the median of the samples."""
         return statistics.median(self.samples)
 
     @property
     def verdict(self) -> str:
-        """``met`` or ``MISSED``; empty where there is no bound."""
+        """Return ``met`` or ``MISSED``; empty if the figure has no bound."""
         if self.most is None:
             return ""
         return "met" if self.median <= self.most else "MISSED"
 
     def line(self) -> str:
-        """As people read it."""
+        """Return the figure as text."""
         text = f"{self.name:58} {self.median:10.3f} {self.unit:6}"
         return text if self.most is None else f"{text} at most {self.most:g}: {self.verdict}"
 
     def facts(self) -> dict[str, Any]:
-        """As programs read it."""
+        """Return the figure as a dictionary."""
         return {**asdict(self), "median": self.median, "verdict": self.verdict}
 
 
 class Book:
-    """The figures of one subject, as they come.
+    """Figures of one subject.
 
-    :param subject: its name; the file is called so.
+    :param subject: its name, which is also the name of the file.
     """
 
     def __init__(self, subject: str, *, full: bool = False) -> None:
@@ -80,9 +79,7 @@ class Book:
         return figure
 
     def ratio(self, upper: str, lower: str, *, most: float | None = None, name: str = "") -> None:
-        """Set the medians of two figures of this run in relation; nothing where one of them is
-        missing.
-        """
+        """Add the ratio of the medians of two figures, unless one of them is missing."""
         if upper in self.figures and lower in self.figures:
             value = self.figures[upper].median / self.figures[lower].median
             self.note(name or f"{upper} / {lower}", "", value, most=most)
@@ -90,32 +87,30 @@ class Book:
     def curve(self, plot: str, line: str, x: float, y: float, *, axes: tuple[str, str]) -> None:
         """Add a point to a line of a plot.
 
-        :param axes: what is along x and y.
+        :param axes: the labels of the axes x and y.
         """
         point = {"plot": plot, "line": line, "x": x, "y": y, "axes": list(axes)}
         self.curves.append(point)
 
     def timeline(self, name: str, spans: list[tuple[str, float, float]]) -> None:
-        """Keep what took place when: label, begin and end in seconds."""
-        listed = [{"label": label, "begin": begin, "end": end} for label, begin, end in spans]
-        self.timelines.append({"name": name, "spans": listed})
+        """Add a timeline: label, begin and end in seconds of each span."""
+        entries = [{"label": label, "begin": begin, "end": end} for label, begin, end in spans]
+        self.timelines.append({"name": name, "spans": entries})
 
     def remark(self, name: str, text: str) -> None:
-        """Keep what is no figure."""
+        """Add a result that is not a figure."""
         self.remarks[name] = text
 
     @contextmanager
-    def attempt(self, what: str) -> Iterator[None]:
-        """A part that the rest can do without: what goes wrong in it is told at the end, and fails
-        the run.
-        """
+    def attempt(self, part: str) -> Iterator[None]:
+        """Run an optional part. Its error is reported at the end and fails the run."""
         try:
             yield
-        except Exception as error:  # noqa: BLE001  # whatever it is, it is told
-            self.failed[what] = f"{type(error).__name__}: {error}"
+        except Exception as error:  # noqa: BLE001  # every error is reported
+            self.failed[part] = f"{type(error).__name__}: {error}"
 
     def facts(self) -> dict[str, Any]:
-        """All of it."""
+        """Return all results as a dictionary."""
         return {
             "subject": self.subject,
             "full": self.full,
@@ -130,24 +125,24 @@ class Book:
         }
 
     def save(self, folder: Path) -> Path:
-        """Write it as JSON; returns where."""
+        """Write the results as JSON and return the path of the file."""
         folder.mkdir(parents=True, exist_ok=True)
         path = folder / f"{self.subject}.json"
         path.write_text(json.dumps(self.facts(), indent=2) + "\n", encoding="utf-8")
         return path
 
     def lines(self) -> list[str]:
-        """What is printed of it."""
-        shown = [figure.line() for figure in self.figures.values() if figure.samples]
-        shown += [f"{name}: {text}" for name, text in self.remarks.items()]
-        shown += [f"NOT MEASURED {what}: {error}" for what, error in self.failed.items()]
+        """Return the results as lines of text."""
+        texts = [figure.line() for figure in self.figures.values() if figure.samples]
+        texts += [f"{name}: {text}" for name, text in self.remarks.items()]
+        texts += [f"NOT MEASURED {part}: {error}" for part, error in self.failed.items()]
         before, after = self._before[0], os.getloadavg()[0]
         return [
             f"{self.subject} (load {before:.2f} before, {after:.2f} after)",
-            *(f"  {line}" for line in shown),
+            *(f"  {line}" for line in texts),
         ]
 
 
 def seconds(begin: float) -> float:
-    """How long ago that was, by the clock that never jumps."""
+    """Return the time since a moment, by the monotonic clock."""
     return time.monotonic() - begin

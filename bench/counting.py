@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A hypervisor that counts what is asked of it: calls of the port, and requests to guests."""
+"""Hypervisor that counts calls of the port and requests to guests."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from stockyard.hypervisor.provider import Channel, Provider
 
 
 class CountingProvider:
-    """Passes everything on, and counts it."""
+    """Proxy of a provider that counts calls."""
 
     def __init__(self, inner: Provider) -> None:
         self.inner = inner
         self.calls: Counter[str] = Counter()
 
     def as_provider(self) -> Provider:
-        """This, as type checkers want it."""
+        """Return this object with the type of a provider."""
         return cast("Provider", self)
 
     def taken(self) -> Counter[str]:
-        """What was counted since the last call."""
-        found, self.calls = self.calls, Counter()
-        return found
+        """Return the counts since the last call."""
+        counts, self.calls = self.calls, Counter()
+        return counts
 
     def channel(self, *arguments: Any) -> Channel:
-        """The line to a guest, whose requests count too."""
+        """Return the channel to a guest, whose requests count too."""
         self.calls["channel"] += 1
         return CountingChannel(self.inner.channel(*arguments), self.calls)
 
     def __getattr__(self, name: str) -> Any:
-        found = getattr(self.inner, name)
-        return self._counted(name, found) if callable(found) else found
+        attribute = getattr(self.inner, name)
+        return self._counted(name, attribute) if callable(attribute) else attribute
 
     def _counted(self, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
         def call(*arguments: Any, **options: Any) -> Any:
@@ -45,17 +45,17 @@ class CountingProvider:
 
 
 class CountingChannel:
-    """Passes requests on, and counts each by what it asks for."""
+    """Proxy of a channel that counts requests by their operation."""
 
     def __init__(self, inner: Channel, calls: Counter[str]) -> None:
         self._inner = inner
         self._calls = calls
 
     def request(self, message: dict[str, Any], deadline: Any) -> dict[str, Any]:
-        """Send one message, wait for its answer."""
+        """Send a message and return the reply."""
         self._calls[f"guest {message.get('op')}"] += 1
         return self._inner.request(message, deadline)
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the channel."""
         self._inner.close()

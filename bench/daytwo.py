@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Real guests after their first day: all hosts of a fleet replaced while it serves, and hosts that
-are leased.
+"""Operations on real guests after the first day: replacement of all hosts of a fleet while it
+serves, and leases.
 
-The rebuild is one in which every host is made anew of the same template (``recreate: always``):
-what a new generation costs beside it is a build, which nobody waits for.
+The rebuild replaces every host by one from the same template (``recreate: always``). A new
+generation additionally needs a build, during which the fleet still serves.
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ LEASE, AGAIN = "a lease of a warm spare", "given back, and another host made in 
 
 
 def measure(book: Book, options: Options) -> None:
-    """Rebuild a fleet by either way, then lease of it."""
+    """Measure the rebuild of a fleet in both ways, then leases."""
     count = 16 if options.full else 4
     with opened(options.work) as (yard, _template):
         spec = FleetSpec("web", floor.TEMPLATE, count=count, recreate="always")
         yard.fleet(spec)
-        one = max(1, count // 4)
-        ways = {
+        batch = max(1, count // 4)
+        strategies = {
             "one beside them": UpdateSpec(max_surge=1, max_unavailable=0, grace=0),
-            f"{one} at a time, none beside them": UpdateSpec(
-                max_surge=0, max_unavailable=one, grace=0
+            f"{batch} at a time, none beside them": UpdateSpec(
+                max_surge=0, max_unavailable=batch, grace=0
             ),
         }
-        for name, update in ways.items():
+        for name, update in strategies.items():
             with book.attempt(f"rebuild, {name}"):
                 _rebuild(
                     book,
@@ -66,21 +66,25 @@ def _rebuild(book: Book, yard: Yard, work: Path, spec: FleetSpec, title: str) ->
 
 @contextmanager
 def _watched(work: Path, count: int) -> Iterator[list[float]]:
-    """By another controller's eyes: how many hosts were missing, for how many seconds each."""
+    """Yield a list, and add to it the host-seconds out of service, as another controller observes
+    them.
+    """
     ended, out = threading.Event(), list[float]()
 
-    def look() -> None:
+    def watch() -> None:
         with Yard(
             "qemu:///session", owner=OWNER, storage=str(work / "store"), pki_dir=str(work / "pki")
-        ) as other:
+        ) as observer:
             last = time.monotonic()
             while not ended.wait(PERIOD):
-                serving = sum(h.serving for h in other.context.provider.observe(OWNER).hosts)
-                now = time.monotonic()
-                out.append(max(0, count - serving) * (now - last))
-                last = now
+                serving = sum(
+                    host.serving for host in observer.context.provider.observe(OWNER).hosts
+                )
+                current = time.monotonic()
+                out.append(max(0, count - serving) * (current - last))
+                last = current
 
-    watcher = threading.Thread(target=look)
+    watcher = threading.Thread(target=watch)
     watcher.start()
     try:
         yield out

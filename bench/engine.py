@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Docker in a host, over mutual TLS, by its API: no client of Docker's is started, so none is
-measured.
+"""Client of Docker in a host, by its API over mutual TLS: no Docker client is started, so that the
+start of a client is not measured.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ JSON = {"Content-Type": "application/json"}
 
 
 class Engine:
-    """One connection to one host's Docker. Use it in a ``with`` statement.
+    """Connection to the Docker of one host, for a ``with`` statement.
 
-    :param host: as modules return it.
+    :param host: the host as modules return it.
     """
 
     def __init__(self, host: dict[str, Any]) -> None:
@@ -42,29 +42,29 @@ class Engine:
         self._connection.close()
 
     def connection(self) -> http.client.HTTPSConnection:
-        """Another one, which shakes hands anew at its first request."""
+        """Return a new connection, which performs a TLS handshake at its first request."""
         return http.client.HTTPSConnection(
             self._address, DOCKER_PORT, timeout=PATIENCE, context=self._context
         )
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
-        """One request; what it is answered with, decoded.
+        """Send a request and return the decoded answer.
 
-        :raises ConnectionError: when it is refused.
+        :raises ConnectionError: if the request is refused.
         """
         text = None if body is None else json.dumps(body)
         self._connection.request(method, path, text, JSON)
         return self._answer(f"{method} {path}")
 
     def ping(self) -> float:
-        """Seconds for the smallest question."""
+        """Return the seconds of the smallest request."""
         begin = time.monotonic()
         self._connection.request("GET", "/_ping")
         self._connection.getresponse().read()
         return time.monotonic() - begin
 
     def handshake(self) -> float:
-        """Seconds for the same question over a connection of its own."""
+        """Return the seconds of the same request over a new connection."""
         connection, begin = self.connection(), time.monotonic()
         try:
             connection.request("GET", "/_ping")
@@ -74,42 +74,45 @@ class Engine:
             connection.close()
 
     def run(self, image: str, *command: str) -> float:
-        """Seconds to make a container, start it and see it end; it is removed afterwards.
+        """Return the seconds to create and start a container and wait for its end; the container is
+        deleted afterwards.
 
-        :raises ConnectionError: when it does not end well.
+        :raises ConnectionError: if it does not end successfully.
         """
         begin = time.monotonic()
-        made = self.start(image, *command)
-        ended = self.call("POST", f"/containers/{made}/wait")
-        took = time.monotonic() - begin
-        if ended["StatusCode"]:
-            raise ConnectionError(f"{command} ended with {ended['StatusCode']}")
-        self.call("DELETE", f"/containers/{made}")
-        return took
+        container = self.start(image, *command)
+        status = self.call("POST", f"/containers/{container}/wait")
+        duration = time.monotonic() - begin
+        if status["StatusCode"]:
+            raise ConnectionError(f"{command} ended with {status['StatusCode']}")
+        self.call("DELETE", f"/containers/{container}")
+        return duration
 
     def start(self, image: str, *command: str) -> str:
-        """Have a container run; returns its ID."""
-        made = self.call("POST", "/containers/create", {"Image": image, "Cmd": list(command)})["Id"]
-        self.call("POST", f"/containers/{made}/start")
-        return str(made)
+        """Create and start a container and return its ID."""
+        container = self.call("POST", "/containers/create", {"Image": image, "Cmd": list(command)})[
+            "Id"
+        ]
+        self.call("POST", f"/containers/{container}/start")
+        return str(container)
 
     def load(self, archive: Iterable[bytes], size: int) -> float:
-        """Seconds to take in a file of ``docker save``, streamed.
+        """Return the seconds to load a file of ``docker save``, streamed.
 
-        :raises ConnectionError: when it is refused.
+        :raises ConnectionError: if the request is refused.
         """
         begin = time.monotonic()
         headers = {"Content-Type": "application/x-tar", "Content-Length": str(size)}
         self._connection.request("POST", "/images/load?quiet=1", archive, headers)
-        said = str(self._answer("load"))
-        if "error" in said:
-            raise ConnectionError(said)
+        answer = str(self._answer("load"))
+        if "error" in answer:
+            raise ConnectionError(answer)
         return time.monotonic() - begin
 
-    def _answer(self, asked: str) -> Any:
+    def _answer(self, request: str) -> Any:
         answer = self._connection.getresponse()
         text = answer.read().decode(errors="replace")
         if answer.status >= 400:
-            raise ConnectionError(f"{asked}: {answer.status} {text[:300]}")
+            raise ConnectionError(f"{request}: {answer.status} {text[:300]}")
         lines = [json.loads(line) for line in text.splitlines() if line.strip().startswith("{")]
         return lines[0] if lines else {}

@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The floor under a fork: the same frozen state, resumed by QEMU alone.
+"""Lower bound of a fork: QEMU alone resumes the same frozen state.
 
-The template of a bench run has one thing more than others: systemd's socket proxy in front of
-Docker's socket, on a port that the product never forwards, so that plain HTTP can be asked of a
-bare resumed guest.
+The template of a bench run differs from others in one point: systemd's socket proxy in front of
+Docker's socket, on a port that the product never forwards, so that a bare resumed guest answers
+plain HTTP.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ QMP = "{http://libvirt.org/schemas/domain/qemu/1.0}"
 
 
 def seconds(yard: Yard, template: dict[str, Any], work: Path) -> float:
-    """From starting QEMU until `/_ping` is answered."""
+    """Return the seconds from the start of QEMU to the answer of `/_ping`."""
     folder = Path(template["storage"]) / "templates" / template["uuid"]
     overlay = work / "floor.qcow2"
     create = [
@@ -81,8 +81,8 @@ def seconds(yard: Yard, template: dict[str, Any], work: Path) -> float:
 def bare(
     yard: Yard, template: dict[str, Any], folder: Path, overlay: Path, monitor: Path
 ) -> list[str]:
-    """QEMU's arguments for a fork of this template, as libvirt makes them, less what only libvirt
-    needs.
+    """Return QEMU's arguments for a fork of this template: those of libvirt, without the ones that
+    only libvirt needs.
     """
     # the bench is about this provider
     connection = yard.context.provider.connection  # type: ignore[attr-defined]
@@ -94,10 +94,10 @@ def bare(
             source.set("file", str(overlay))
         for readonly in disk.findall("readonly"):
             disk.remove(readonly)
-    for arg in root.iter(f"{QMP}arg"):
-        # The template is plugged into nothing.
-        if arg.get("value") == NOWHERE:
-            arg.set(
+    for argument in root.iter(f"{QMP}arg"):
+        # The template's network card has no network.
+        if argument.get("value") == NOWHERE:
+            argument.set(
                 "value", f"user,id=net0,restrict=on,ipv6=off,hostfwd=tcp:{ADDRESS}:{PORT}-:{PORT}"
             )
     text = connection.domainXMLToNative(
@@ -110,16 +110,18 @@ def bare(
 
 
 def unfolded(text: str, monitor: Path) -> list[str]:
-    """libvirt's command line as arguments: without environment, secret and sandbox, with sockets of
-    our own.
+    """Return libvirt's command line as arguments: without environment, secret and sandbox, and with
+    different sockets.
     """
     words = [word for word in shlex.split(text) if not word.startswith("LC_ALL=")]
-    words = words[next(n for n, word in enumerate(words) if word.endswith("qemu-system-x86_64")) :]
+    words = words[
+        next(number for number, word in enumerate(words) if word.endswith("qemu-system-x86_64")) :
+    ]
     argv = words[:1]
-    rest = iter(words[1:])
-    for word in rest:
+    words_after = iter(words[1:])
+    for word in words_after:
         if word in ("-object", "-sandbox", "-chardev", "-add-fd"):
-            value = next(rest)
+            value = next(words_after)
             argv += kept(word, value, monitor)
         else:
             argv.append(word)
@@ -127,7 +129,7 @@ def unfolded(text: str, monitor: Path) -> list[str]:
 
 
 def kept(option: str, value: str, monitor: Path) -> list[str]:
-    """One option with its value, changed or left out."""
+    """Return one option with its value, changed or left out."""
     if option in ("-sandbox", "-add-fd") or '"secret"' in value:
         return []
     if option == "-chardev":
@@ -142,22 +144,22 @@ def kept(option: str, value: str, monitor: Path) -> list[str]:
 
 
 def resume(monitor: Path, state: int) -> None:
-    """The least that QMP has to be told."""
-    with qmp(monitor) as ask:
-        ask("qmp_capabilities")
+    """Send the minimum of QMP commands for a resume."""
+    with qmp(monitor) as execute:
+        execute("qmp_capabilities")
         capability = {"capability": "x-ignore-shared", "state": True}
-        ask("migrate-set-capabilities", {"capabilities": [capability]})
-        ask("migrate-incoming", {"uri": f"fd:{state}"})
-        while ask("query-migrate").get("status") != "completed":
+        execute("migrate-set-capabilities", {"capabilities": [capability]})
+        execute("migrate-incoming", {"uri": f"fd:{state}"})
+        while execute("query-migrate").get("status") != "completed":
             time.sleep(0.002)
-        ask("cont")
-        ask("set_link", {"name": "nic0", "up": True})
-        ask("announce-self", {"initial": 20, "max": 200, "rounds": 3, "step": 60})
+        execute("cont")
+        execute("set_link", {"name": "nic0", "up": True})
+        execute("announce-self", {"initial": 20, "max": 200, "rounds": 3, "step": 60})
 
 
 @contextmanager
 def qmp(path: Path) -> Iterator[Callable[..., Any]]:
-    """A QMP session."""
+    """Yield a function that executes commands in a QMP session."""
     with socket.socket(socket.AF_UNIX) as sock:
         while True:
             try:
@@ -168,7 +170,7 @@ def qmp(path: Path) -> Iterator[Callable[..., Any]]:
         lines = sock.makefile("rw", encoding="utf-8")
         lines.readline()
 
-        def ask(command: str, arguments: dict[str, Any] | None = None) -> Any:
+        def execute(command: str, arguments: dict[str, Any] | None = None) -> Any:
             lines.write(json.dumps({"execute": command, "arguments": arguments or {}}) + "\n")
             lines.flush()
             while True:
@@ -178,11 +180,11 @@ def qmp(path: Path) -> Iterator[Callable[..., Any]]:
                 if "return" in reply:
                     return reply["return"]
 
-        yield ask
+        yield execute
 
 
 def until_ping() -> None:
-    """Ask until it is answered."""
+    """Wait until `/_ping` is answered."""
     end = time.monotonic() + 60
     while True:
         connection = http.client.HTTPConnection(ADDRESS, PORT, timeout=1)

@@ -1,9 +1,9 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How cost grows from one host to a thousand, where no guest has to be waited for.
+"""Growth of cost from one host to a thousand, without waiting for guests.
 
-What is counted on the memory hypervisor are calls of the port and requests to guests; on the
-simulated vCenter calls of vSphere's API, as the simulator saw them.
+On the memory hypervisor, calls of the port and requests to guests are counted; on the simulated
+vCenter, calls of vSphere's API as the simulator receives them.
 """
 
 from __future__ import annotations
@@ -25,13 +25,14 @@ from .counting import CountingProvider
 from .options import Options
 
 AXES = ("hosts", "seconds")
-# Calls for each host of the largest fleet by those of ten: they are constant when this is 1.
+# Calls for each host of the largest fleet, divided by those of a fleet of ten. At 1 they are
+# constant.
 CONSTANT = 1.05
 Count = Callable[[], int]
 
 
 def measure(book: Book, options: Options) -> None:
-    """Fleets of growing size, each made of nothing."""
+    """Measure new fleets of growing size."""
     sizes = (1, 10, 100, 1000) if options.full else (1, 10, 100)
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         provider = CountingProvider(open_provider(f"memory://{folder}/hypervisor"))
@@ -50,32 +51,36 @@ def _vcenter(book: Book, sizes: tuple[int, ...]) -> None:
         with Yard(vcenter.uri + "?endpoints=false", pki_dir=str(vcenter.directory / "pki")) as yard:
             yard.template(TemplateSpec("base", image=ImageSpec(source=SOURCE)))
 
-            def taken() -> int:
-                found = vcenter.calls().total()
+            def take_count() -> int:
+                count = vcenter.calls().total()
                 vcenter.reset()
-                return found
+                return count
 
-            _grown(book, "vCenter", yard, sizes, taken)
+            _grown(book, "vCenter", yard, sizes, take_count)
 
 
-def _grown(book: Book, where: str, yard: Yard, sizes: tuple[int, ...], taken: Count) -> None:
-    """Plan, apply, observe and no-op of each size."""
+def _grown(
+    book: Book, hypervisor: str, yard: Yard, sizes: tuple[int, ...], take_count: Count
+) -> None:
+    """Measure plan, apply, observe and a run without changes for each size."""
     for size in sizes:
         spec = FleetSpec("web", "base", count=size)
 
-        def timed(what: str, act: Callable[[], Any], size: int = size) -> None:
+        def measure_step(step: str, function: Callable[[], Any], size: int = size) -> None:
             begin = time.monotonic()
-            act()
-            took = seconds(begin)
-            book.note(f"{where}, {size}: {what}", "s", took)
-            book.curve(f"{where}: seconds by hosts", what, size, took, axes=AXES)
+            function()
+            duration = seconds(begin)
+            book.note(f"{hypervisor}, {size}: {step}", "s", duration)
+            book.curve(f"{hypervisor}: seconds by hosts", step, size, duration, axes=AXES)
 
-        timed("plan", partial(yard.fleet, spec, check=True))
-        taken()
-        timed("apply", partial(yard.fleet, spec, timeout=3600))
-        book.note(f"{where}, {size}: calls for each host", "calls", taken() / size)
-        timed("observe", lambda: yard.context.provider.observe("stockyard"))
-        timed("no-op", partial(yard.fleet, spec))
+        measure_step("plan", partial(yard.fleet, spec, check=True))
+        take_count()
+        measure_step("apply", partial(yard.fleet, spec, timeout=3600))
+        book.note(f"{hypervisor}, {size}: calls for each host", "calls", take_count() / size)
+        measure_step("observe", lambda: yard.context.provider.observe("stockyard"))
+        measure_step("no-op", partial(yard.fleet, spec))
         yard.remove_fleet("web", timeout=3600)
-    few, many = (f"{where}, {size}: calls for each host" for size in (10, sizes[-1]))
-    book.ratio(many, few, most=CONSTANT)
+    small_fleet, large_fleet = (
+        f"{hypervisor}, {size}: calls for each host" for size in (10, sizes[-1])
+    )
+    book.ratio(large_fleet, small_fleet, most=CONSTANT)

@@ -1,10 +1,9 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What disks and network of a real guest take: the first write of a block and the next one, in the
-overlay and on a volume; and what passes the TLS front.
+"""Speed of disks and network of a real guest: the first and the second write of a block, in the
+overlay and on a volume; and the throughput of the TLS front.
 
-Blocks are written by a small program of ours, past the guest's cache: the image needs no fio for
-it.
+A small program writes the blocks past the guest's cache, so that the image does not need fio.
 """
 
 from __future__ import annotations
@@ -27,8 +26,8 @@ from .options import Options
 from .real import in_guest, opened
 
 PLACES = {"overlay": "/var/tmp", "volume": "/data"}  # noqa: S108  # in the guest
-# Written in the guest: its sequential writes are of 1 MiB, the others of 4 KiB, at places that a
-# seed chooses.
+# Program for the guest. Its sequential writes have 1 MiB, its random writes 4 KiB, at offsets from
+# a fixed seed.
 WRITER = """
 import json, mmap, os, random, sys, time
 folder, mib, count = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
@@ -59,7 +58,7 @@ PINGS, HANDSHAKES = 50, 10
 
 
 def measure(book: Book, options: Options) -> None:
-    """One host with a volume of its own."""
+    """Measure one host with a volume."""
     mib, count = (256, 2000) if options.full else (64, 500)
     with opened(options.work) as (yard, _template):
         spec = HostSpec(volumes=(VolumeUse("bench-{host}", path=PLACES["volume"], size_gib=2),))
@@ -75,22 +74,22 @@ def measure(book: Book, options: Options) -> None:
 
 
 def _writes(book: Book, host: dict[str, Any], name: str, path: str, mib: int, count: int) -> None:
-    found = json.loads(in_guest(host, WRITER, path, str(mib), str(count)))
-    for what, value in found.items():
-        book.note(f"{name}: {what} writes", "MiB/s" if "sequential" in what else "1/s", value)
+    rates = json.loads(in_guest(host, WRITER, path, str(mib), str(count)))
+    for kind, value in rates.items():
+        book.note(f"{name}: {kind} writes", "MiB/s" if "sequential" in kind else "1/s", value)
 
 
 def _front(book: Book, host: dict[str, Any], megabytes: int) -> None:
-    """What a question takes over a connection that is there, and over a new one; then an image of
-    some size.
+    """Measure a request over an existing connection, and over a new one; then the load of an image
+    of the given size.
     """
     with Engine(host) as engine:
         engine.ping()
-        book.note("TLS front: a question", "s", *(engine.ping() for _each in range(PINGS)))
+        book.note("TLS front: a question", "s", *(engine.ping() for _sample in range(PINGS)))
         book.note(
             "TLS front: a question with its handshake",
             "s",
-            *(engine.handshake() for _each in range(HANDSHAKES)),
+            *(engine.handshake() for _sample in range(HANDSHAKES)),
         )
         archive = _image(megabytes)
         begin = time.monotonic()
@@ -104,8 +103,8 @@ def _front(book: Book, host: dict[str, Any], megabytes: int) -> None:
 
 
 def _image(megabytes: int) -> bytes:
-    """A file as `docker save` writes it: one layer with one file that no compression
-    makes smaller.
+    """Return a file like those of `docker save`: one layer with one file that cannot be
+    compressed.
     """
     layer = _tar({"filler": os.urandom(megabytes * 1_000_000)})
     digest = hashlib.sha256(layer).hexdigest()

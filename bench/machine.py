@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the figures were taken on: a figure without it says nothing."""
+"""Machine of a run, without which its figures mean nothing."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LIBRARIES = ("ansible-core", "cryptography", "libvirt-python", "pyvmomi")
 
 
 def machine() -> dict[str, Any]:
-    """Machine and versions."""
+    """Return properties of the machine and versions of programs."""
     return {
         "cores": os.cpu_count(),
         "processor": _first("/proc/cpuinfo", "model name"),
@@ -36,15 +36,15 @@ def machine() -> dict[str, Any]:
 
 
 def _versions() -> dict[str, str]:
-    found = {}
+    versions = {}
     for name in LIBRARIES:
         with suppress(importlib.metadata.PackageNotFoundError):
-            found[name] = importlib.metadata.version(name)
-    return found
+            versions[name] = importlib.metadata.version(name)
+    return versions
 
 
 def _first(path: str, key: str) -> str:
-    """What stands after the first such key of a file in /proc."""
+    """Return the value of the first line with a key in a file of /proc."""
     for line in Path(path).read_text(encoding="ascii", errors="replace").splitlines():
         name, _colon, value = line.partition(":")
         if name.strip() == key:
@@ -56,5 +56,5 @@ def _said(program: str, *arguments: str) -> str:
     path = shutil.which(program, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
     if not path:
         return ""
-    done = subprocess.run([path, *arguments], capture_output=True, text=True, check=False)
-    return done.stdout.partition("\n")[0].strip()
+    process = subprocess.run([path, *arguments], capture_output=True, text=True, check=False)
+    return process.stdout.partition("\n")[0].strip()

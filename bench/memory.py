@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a fork that does nothing has of RAM of its own as time passes, beside a twin booted from the
-same disk.
+"""Private RAM of an idle fork over time, compared with a twin that booted from the same disk.
 
-A page of a fork is its own when the guest has written to it since the fork; all others are the
-template's, once for all. A booted guest shares nothing: all that it has touched is its own.
+A page of a fork is private if the guest has written to it since the fork; all other pages are the
+template's and exist once. A booted guest shares no pages: every page that it has touched is
+private.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ PLOT, AXES = "RAM of its own of an idle host", ("seconds", "MiB")
 PERIOD = 15.0
 MOST = 0.10
 TWIN = "its cold-booted twin: RAM"
-# Processes by the processor time that they have taken in the guest, in seconds; the first of its
-# time goes to the boot.
+# Program that prints the guest's processes by their processor time, in clock ticks. The time
+# includes the boot.
 WHO = """
 import os
 found = []
@@ -41,7 +41,9 @@ print(" ".join(f"{name}:{ticks}" for ticks, name in sorted(found, reverse=True)[
 
 
 def measure(book: Book, options: Options) -> None:
-    """The twin is booted first: while it boots, the fork would not be alone."""
+    """Measure a fork and its twin. The twin boots first, because its boot would disturb the
+    fork.
+    """
     minutes = options.minutes or ((1, 5, 30) if options.full else (1,))
     with opened(options.work) as (yard, _template):
         linked = HostSpec(fork_mode="linked")
@@ -67,21 +69,21 @@ def measure(book: Book, options: Options) -> None:
 def _compare(
     book: Book, yard: Yard, minute: int, fork: dict[str, object], twin: dict[str, object]
 ) -> None:
-    own = f"a fork, idle for {minute} min: RAM of its own"
-    book.note(own, "MiB", private_mib(yard, fork))
+    private = f"a fork, idle for {minute} min: RAM of its own"
+    book.note(private, "MiB", private_mib(yard, fork))
     book.note(f"{TWIN} after {minute} min", "MiB", private_mib(yard, twin))
-    most = MOST if minute == 5 else None
+    bound = MOST if minute == 5 else None
     book.ratio(
-        own, f"{TWIN} after {minute} min", most=most, name=f"fork / twin, after {minute} min"
+        private, f"{TWIN} after {minute} min", most=bound, name=f"fork / twin, after {minute} min"
     )
 
 
 def _under_load(book: Book, yard: Yard, fork: dict[str, object]) -> None:
-    """Containers one after the other; then who in the guest took processor time since it was
-    booted.
+    """Run containers one after the other, then list the processes of the guest by their processor
+    time since boot.
     """
     with Engine(fork) as engine:
-        for _each in range(5):
+        for _run in range(5):
             engine.run(IMAGE, "true")
     book.note("a fork after five containers: RAM of its own", "MiB", private_mib(yard, fork))
     book.remark(

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a run is asked for."""
+"""Options of a run."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Options:
-    """The same for all subjects.
+    """Options for all subjects.
 
-    :param work: where results and what is needed for them are kept.
-    :param full: all sizes, and what takes long.
-    :param samples: how often what is short is measured.
-    :param minutes: when an idle fork's memory is looked at; as the subject says when empty.
-    :param ansible: an environment with other people's collections; empty for none.
+    :param work: the directory for results and temporary objects.
+    :param full: whether to measure all sizes and slow subjects.
+    :param samples: the number of samples of short measurements.
+    :param minutes: the times at which the memory of an idle fork is measured; the subject's default
+        if empty.
+    :param ansible: an environment with other collections of Ansible; empty for none.
     """
 
     work: Path

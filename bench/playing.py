@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A user's machine with Ansible on it and a memory hypervisor, for plays that are timed."""
+"""Machine of a user with Ansible and a memory hypervisor, for plays that are measured."""
 
 from __future__ import annotations
 
@@ -24,33 +24,33 @@ from tests.support import BriskClock, host_record
 
 PING = {"name": "A task of a module that does nothing", "ansible.builtin.ping": {}}
 DEBUG = {"name": "A task that does nothing", "ansible.builtin.debug": {"msg": ""}}
-# Tasks of these run a module in a process of its own.
+# Tasks with this prefix run a module in a separate process.
 OURS = "stockyard.container_hosts."
 
 
 class Player(Controller):
-    """Runs plays as a user does, and takes the time."""
+    """Machine of a user, with methods that run and time plays."""
 
     def yard(self) -> Yard:
-        """The same yard, through the SDK."""
+        """Open the same yard through the SDK."""
         return Yard(
             self.hypervisor, pki_dir=str(self.home / ".config" / "stockyard"), clock=BriskClock()
         )
 
     def seconds(self, *arguments: str | Path) -> float:
-        """How long a playbook takes.
+        """Return the seconds of a playbook.
 
-        :raises RuntimeError: when it does not end well.
+        :raises RuntimeError: if the playbook fails.
         """
         begin = time.monotonic()
-        played = self.run(*arguments)
-        took = time.monotonic() - begin
-        if played.returncode:
-            raise RuntimeError(played.output[-2000:])
-        return took
+        process = self.run(*arguments)
+        duration = time.monotonic() - begin
+        if process.returncode:
+            raise RuntimeError(process.output[-2000:])
+        return duration
 
     def empty(self, tasks: Sequence[dict[str, Any]]) -> Path:
-        """A playbook of such tasks, in a file of its own."""
+        """Write a playbook with the given tasks and return its path."""
         path = self.root / f"empty-{len(tasks)}.yml"
         path.write_text(
             json.dumps([{"hosts": "localhost", "gather_facts": False, "tasks": list(tasks)}])
@@ -58,7 +58,7 @@ class Player(Controller):
         return path
 
     def inventory_seconds(self, count: int) -> float:
-        """How long ``ansible-inventory`` takes for a yard of so many hosts."""
+        """Return the seconds of ``ansible-inventory`` for a yard with so many hosts."""
         path = self.home / f"many-{count}.stockyard.yml"
         content = {
             "plugin": "stockyard.container_hosts.hosts",
@@ -66,7 +66,7 @@ class Player(Controller):
         }
         path.write_text(json.dumps(content))
         begin = time.monotonic()
-        done = subprocess.run(
+        process = subprocess.run(
             ["ansible-inventory", "-i", str(path), "--list"],
             cwd=self.home,
             env=self.environment,
@@ -74,20 +74,20 @@ class Player(Controller):
             capture_output=True,
             text=True,
         )
-        took = time.monotonic() - begin
-        if len(json.loads(done.stdout)["_meta"]["hostvars"]) != count:
-            raise RuntimeError(done.stderr[-2000:])
-        return took
+        duration = time.monotonic() - begin
+        if len(json.loads(process.stdout)["_meta"]["hostvars"]) != count:
+            raise RuntimeError(process.stderr[-2000:])
+        return duration
 
     def fill(self, count: int) -> None:
-        """Put so many hosts on record without making them."""
+        """Write the records of so many hosts, without creating the hosts."""
         path = self.root / f"many-{count}"
         provider = MemoryProvider(f"memory://{path}", path)
-        own = Identity("0" * 32, f"ssh-ed25519 {'A' * 68}", "1", 2e9, leasable=True)
+        identity = Identity("0" * 32, f"ssh-ed25519 {'A' * 68}", "1", 2e9, leasable=True)
         with provider.state.change() as machines:
             for number in range(1, count + 1):
                 record = replace(
-                    host_record(name=f"ci-{number}", identity=own),
+                    host_record(name=f"ci-{number}", identity=identity),
                     labels={"number": str(number % 7)},
                 )
                 machines[record.domain] = Machine(encode(record), state="running")
@@ -95,6 +95,6 @@ class Player(Controller):
 
 @contextmanager
 def player() -> Iterator[Player]:
-    """A user's machine, thrown away afterwards."""
+    """Yield a user's machine, and delete it afterwards."""
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         yield Player(Path(folder))

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The yard of real guests that is measured: one template, kept under build/bench, and hosts that
-come and go.
+"""Yard of real guests for measurements: one template, which stays in build/bench, and temporary
+hosts.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ from . import floor
 
 OWNER = "bench"
 IMAGE = "busybox:latest"
-# Docker gets an image of one static program, made in the guest of the guest's own package.
+# Docker gets an image with one static program, which is built in the guest from the guest's
+# package.
 PRELOAD = (
     "mkdir -p /run/bench/bin && cp /bin/busybox /run/bench/bin/",
     "for name in sh true sleep; do ln -s busybox /run/bench/bin/$name; done",
@@ -38,7 +39,7 @@ TICKS = 100.0
 
 @contextmanager
 def opened(work: Path) -> Iterator[tuple[Yard, dict[str, Any]]]:
-    """A yard without hosts, and its template; left without hosts again."""
+    """Yield a yard without hosts, and its template. All hosts are deleted afterwards."""
     with Yard(
         "qemu:///session", owner=OWNER, storage=str(work / "store"), pki_dir=str(work / "pki")
     ) as yard:
@@ -52,11 +53,11 @@ def opened(work: Path) -> Iterator[tuple[Yard, dict[str, Any]]]:
 
 
 def processor_seconds(hosts: list[dict[str, Any]]) -> float:
-    """What the machines of these hosts have taken of the processor so far (proc(5))."""
-    found, total = running(), 0.0
+    """Return the processor time of the machines of these hosts so far (proc(5))."""
+    processes, total = running(), 0.0
     for host in hosts:
         words = (
-            Path("/proc", str(found[host["uuid"]]), "stat")
+            Path("/proc", str(processes[host["uuid"]]), "stat")
             .read_text(encoding="ascii")
             .rpartition(")")[2]
             .split()
@@ -66,23 +67,25 @@ def processor_seconds(hosts: list[dict[str, Any]]) -> float:
 
 
 def private_mib(yard: Yard, host: dict[str, Any]) -> float:
-    """RAM that is this guest's alone."""
-    # libvirt's
+    """Return the private RAM of a guest."""
+    # The connection of libvirt.
     domain = yard.context.provider.connection.lookupByUUIDString(host["uuid"])  # type: ignore[attr-defined]
-    found = guest_ram(running()[host["uuid"]], domain.maxMemory())
-    if found is None:
+    usage = guest_ram(running()[host["uuid"]], domain.maxMemory())
+    if usage is None:
         raise RuntimeError(f"the memory of {host['name']} cannot be read")
-    return found["private_mib"]
+    return usage["private_mib"]
 
 
 def in_guest(host: dict[str, Any], program: str, *arguments: str, timeout: float = 300) -> str:
-    """Run a Python program as root in a host; returns what it printed."""
-    done = ssh(host, "sudo", "python3", "-", *arguments, stdin=program, timeout=timeout)
-    if done.returncode:
-        raise subprocess.CalledProcessError(done.returncode, "python3", done.stdout, done.stderr)
-    return done.stdout
+    """Run a Python program as root in a host and return its output."""
+    process = ssh(host, "sudo", "python3", "-", *arguments, stdin=program, timeout=timeout)
+    if process.returncode:
+        raise subprocess.CalledProcessError(
+            process.returncode, "python3", process.stdout, process.stderr
+        )
+    return process.stdout
 
 
 def wait_idle(seconds: float) -> None:
-    """Let the machine settle before something is measured that others would disturb."""
+    """Wait until the machine is idle, before a measurement that other work would disturb."""
     time.sleep(seconds)

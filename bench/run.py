@@ -1,20 +1,25 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Measures how fast stockyard is, one subject after the other. ``make bench`` runs it in a few
-minutes, ``make bench-full`` whole; ``ARGS="start memory"`` runs some subjects.
+"""Benchmark of stockyard, one subject after the other. ``make bench`` runs it in a few minutes,
+``make bench-full`` completely; ``ARGS="start memory"`` runs some subjects.
 
-One run, one machine: figures are compared with each other, never with those of another machine.
+All figures come from one run on one machine. Compare them with each other, not with those of
+another machine.
 
-ansible   what Ansible adds: a site that is as declared, one task for a fleet, a large inventory, a
-lease growth    1 to 1,000 hosts on the memory hypervisor and a simulated vCenter: time, and calls
-to the hypervisor vsphere   forks, readings and plays on a simulated vCenter, beside the bare calls
-start     one fork of a real guest, phase by phase, beside bare QEMU, a cold boot, and a saved
-machine scale     1 to 32 forks: time, what they take of the processor when idle, memory memory
-what an idle fork has of RAM of its own, beside its cold-booted twin io        the first write on an
-overlay and on a volume, and what passes the TLS front daytwo    a rolling rebuild, and leases
+ansible   the cost of Ansible: a site without changes, one task for a fleet, a large inventory, a
+          lease
+growth    1 to 1,000 hosts on the memory hypervisor and a simulated vCenter: time, and calls to the
+          hypervisor
+vsphere   forks, reads and plays on a simulated vCenter, compared with the bare calls
+start     one fork of a real guest, phase by phase, compared with bare QEMU, a cold boot, and a
+          saved machine
+scale     1 to 32 forks: time, processor time when idle, memory
+memory    the private RAM of an idle fork, compared with its cold-booted twin
+io        the first write on an overlay and on a volume, and the TLS front
+daytwo    a rolling rebuild, and leases
 
-The last five need QEMU and libvirt. Each subject's figures are in build/bench/SUBJECT.json, every
-sample of them.
+The last five need QEMU and libvirt. Each subject's figures are in build/bench/SUBJECT.json, with
+every sample.
 """
 
 from __future__ import annotations
@@ -33,7 +38,7 @@ SUBJECTS = ("ansible", "growth", "vsphere", "start", "scale", "memory", "io", "d
 
 
 def measure(subject: str, options: Options) -> Book:
-    """Run one subject, keep what it found and print it."""
+    """Run one subject, save its results and print them."""
     say(f"{subject} …")
     book = Book(subject, full=options.full)
     with book.attempt("the rest"):
@@ -44,12 +49,14 @@ def measure(subject: str, options: Options) -> Book:
 
 
 def say(line: str) -> None:
-    """Tell whoever waits."""
+    """Write a line for the user."""
     print(line, file=sys.stderr, flush=True)
 
 
 def main() -> int:
-    """Run what is asked for. A missed bound is told; what could not be measured is an error."""
+    """Run the selected subjects. A missed bound is reported; a subject that could not be measured
+    is an error.
+    """
     parser = argparse.ArgumentParser(
         prog="bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -71,17 +78,17 @@ def main() -> int:
     parser.add_argument(
         "--ansible", default="", help="an environment with the PyPI package ansible, for vsphere"
     )
-    given = parser.parse_args()
-    if unknown := set(given.subjects) - set(SUBJECTS):
+    arguments = parser.parse_args()
+    if unknown := set(arguments.subjects) - set(SUBJECTS):
         parser.error(f"there is no subject {', '.join(sorted(unknown))}")
     if os.geteuid() == 0:
         parser.error(
             "libvirt's session is for ordinary users: run `make bench`, which drops to one"
         )
     WORK.mkdir(parents=True, exist_ok=True)
-    samples = given.samples or (10 if given.full else 5)
-    options = Options(WORK, given.full, samples, tuple(given.minutes), given.ansible)
-    books = [measure(subject, options) for subject in given.subjects or SUBJECTS]
+    samples = arguments.samples or (10 if arguments.full else 5)
+    options = Options(WORK, arguments.full, samples, tuple(arguments.minutes), arguments.ansible)
+    books = [measure(subject, options) for subject in arguments.subjects or SUBJECTS]
     return int(any(book.failed for book in books))
 
 

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Many forks of real guests: how long each takes when many are asked for, and what they cost when
-they do nothing.
+"""Many forks of real guests: the time of each when many are created together, and their cost when
+they are idle.
 """
 
 from __future__ import annotations
@@ -19,15 +19,16 @@ from .options import Options
 from .real import IMAGE, opened, private_mib, processor_seconds, wait_idle
 
 FLEET = "many"
-# Seconds until forks have done what they do after they are made, and for which they are watched
-# then.
+# Seconds until new forks are idle, and seconds for which they are measured then.
 SETTLE, WATCH = 15.0, 20.0
 BUSY = 16
 EACH_OF_16, CORES_OF_32, GROWTH = 2.0, 1.0, 1.5
 
 
 def measure(book: Book, options: Options) -> None:
-    """Fleets of growing size, each made of nothing; then one more beside hosts that are at work."""
+    """Measure new fleets of growing size, then one more host while all hosts of a fleet are
+    busy.
+    """
     sizes = (1, 2, 4, 8, 16, 32) if options.full else (1, 4, 16)
     with opened(options.work) as (yard, _template):
         for size in sizes:
@@ -46,9 +47,9 @@ def _each(size: int) -> str:
 def _fleet(book: Book, yard: Yard, size: int) -> None:
     begin = time.monotonic()
     hosts = yard.fleet(FleetSpec(FLEET, floor.TEMPLATE, count=size)).objects
-    took = seconds(begin) / size
-    book.note(_each(size), "s", took, most=EACH_OF_16 if size == 16 else None)
-    book.curve("Time for each fork", "by one task", size, took, axes=("forks", "seconds"))
+    duration = seconds(begin) / size
+    book.note(_each(size), "s", duration, most=EACH_OF_16 if size == 16 else None)
+    book.curve("Time for each fork", "by one task", size, duration, axes=("forks", "seconds"))
     wait_idle(SETTLE)
     before, begin = processor_seconds(hosts), time.monotonic()
     wait_idle(WATCH)
@@ -62,17 +63,17 @@ def _fleet(book: Book, yard: Yard, size: int) -> None:
     book.curve(
         "Processor that idle forks take", "all of them", size, cores, axes=("forks", "cores")
     )
-    own = [private_mib(yard, host) for host in hosts]
-    book.note(f"{size} idle forks: RAM of its own of each", "MiB", *own)
+    private = [private_mib(yard, host) for host in hosts]
+    book.note(f"{size} idle forks: RAM of its own of each", "MiB", *private)
     book.curve(
-        "RAM of their own of idle forks", "all of them", size, sum(own), axes=("forks", "MiB")
+        "RAM of their own of idle forks", "all of them", size, sum(private), axes=("forks", "MiB")
     )
 
 
 def _one_more(book: Book, yard: Yard) -> None:
-    """Every host runs a container that never rests; one more is made."""
+    """Run a busy container in every host, then create one more host."""
     with ThreadPoolExecutor(BUSY) as pool:
-        # All at once: beside those that are busy already each would take longer.
+        # All start together, because each start would take longer while others are busy.
         list(pool.map(_busy, yard.hosts(fleet=FLEET)))
     begin = time.monotonic()
     yard.host(SingleSpec("one-more", floor.TEMPLATE))

@@ -1,10 +1,10 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""When each phase of a fork began and ended, seen from outside: the product's own functions are
-watched by name.
+"""Begin and end of each phase of a fork, measured from outside: the product's own functions are
+wrapped by name.
 
-Nothing is added to the product for it. Phases do not nest: what is called inside of one belongs to
-that one.
+The product contains no code for it. Phases do not nest: a call inside a phase belongs to that
+phase.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from stockyard.providers.libvirt.channel import SocketChannel
 from stockyard.providers.libvirt.provider import LibvirtProvider
 from stockyard.resources.hosts import access, host_lifecycle, identity
 
-# What is watched: where it is, what it is called there, and the phase that it is.
+# Measured functions: the object, the name of its attribute, and the phase.
 PHASES: tuple[tuple[Any, str, str], ...] = (
     (LibvirtProvider, "observe", "read the yard"),
     (LibvirtProvider, "create_host", "reserve"),
@@ -42,7 +42,7 @@ Span = tuple[str, float, float]
 
 
 class Spans:
-    """What one thread did, in the order in which it began."""
+    """Phases of each thread, in the order of their ends."""
 
     def __init__(self) -> None:
         self.found: list[Span] = []
@@ -50,15 +50,15 @@ class Spans:
         self._inside = threading.local()
 
     def end_of(self, label: str) -> float:
-        """Seconds from the beginning until the last phase of this name had ended."""
+        """Return the seconds from the beginning to the end of the last phase with this name."""
         return next(end for name, _begin, end in reversed(self.found) if name == label)
 
     def taken(self, label: str) -> float:
-        """Seconds that all phases of this name took together."""
+        """Return the total seconds of all phases with this name."""
         return sum(end - begin for name, begin, end in self.found if name == label)
 
     def watch(self, function: Callable[..., Any], label: str) -> Callable[..., Any]:
-        """The same function, noted whenever it is called."""
+        """Return the function with a wrapper that records each call."""
 
         def watched(*arguments: Any, **keywords: Any) -> Any:
             if getattr(self._inside, "phase", False):
@@ -76,7 +76,7 @@ class Spans:
 
 @contextmanager
 def watching() -> Iterator[Spans]:
-    """Note all phases of what is done in the block."""
+    """Record all phases inside the ``with`` block."""
     spans = Spans()
     with ExitStack() as stack:
         for owner, name, label in PHASES:
@@ -88,6 +88,9 @@ def watching() -> Iterator[Spans]:
 
 
 def _named(label: str, arguments: tuple[Any, ...]) -> str:
-    """A request to the guest is called after what is asked of it."""
-    asked = next((a for a in arguments if isinstance(a, dict) and "op" in a), None)
-    return f"{label}: {asked['op']}" if asked else label
+    """Return the label of a phase; that of a request to the guest includes its operation."""
+    message = next(
+        (argument for argument in arguments if isinstance(argument, dict) and "op" in argument),
+        None,
+    )
+    return f"{label}: {message['op']}" if message else label

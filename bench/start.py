@@ -1,13 +1,13 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One fork of a real guest, from the call until a container has run in it, beside what it is made
-of and replaces.
+"""Time of one fork of a real guest, from the call until a container has run, compared with its
+components and with the tools that it replaces.
 
-floor       bare QEMU, no libvirt and no identity: incoming, resume, until plain HTTP answers over a
-forwarded port fork        the product: until Docker answers over mutual TLS in a host with an
-identity of its own cold boot   the same disk booted (a linked clone), until the same: what other
-tools make of a template restore     a booted host that libvirt saved to a file, brought back: one
-host, with the identity that it had
+floor       bare QEMU, no libvirt and no identity: incoming, resume, until plain HTTP answers over
+            a forwarded port
+fork        the product: until Docker answers over mutual TLS in a host with its own identity
+cold boot   the same disk booted (a linked clone), until the same: other tools use a template so
+restore     a booted host that libvirt saved to a file, restored: one host, with its old identity
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ FLOOR, DOCKER, COLD = (
     "cold boot: Docker over mutual TLS",
 )
 FIRST, SECOND = "fork: first run of a container", "fork: second run of a container"
-# What has happened when the last phase of this name has ended.
+# Phases whose end marks these moments.
 RESUME, ADMIT, ANSWER = "take the state in, resume", "guest: admit", "TLS and Docker"
 MOMENTS = {
     "fork: resumed": RESUME,
@@ -45,32 +45,32 @@ BOOT = 900.0
 
 
 def measure(book: Book, options: Options) -> None:
-    """Forks and bare ones in turn, so that what else the machine does hits both."""
+    """Measure forks and bare QEMU alternately, so that other work of the machine affects both."""
     with opened(options.work) as (yard, template):
-        made = []
+        forks = []
         for _sample in range(options.samples):
             with book.attempt("floor"):
                 book.note(FLOOR, "s", floor.seconds(yard, template, options.work))
-            made.append(_fork(book, yard))
+            forks.append(_fork(book, yard))
         book.ratio(DOCKER, FLOOR, most=4.0, name="fork / floor")
         book.ratio(FIRST, SECOND, most=2.0, name="first run / second run")
-        middle = sorted(made, key=lambda spans: spans.end_of(ANSWER))[len(made) // 2]
+        middle = sorted(forks, key=lambda spans: spans.end_of(ANSWER))[len(forks) // 2]
         book.timeline("fork", middle.found)
         for phase in dict.fromkeys(label for label, _begin, _end in middle.found):
-            book.note(f"phase: {phase}", "s", *(spans.taken(phase) for spans in made))
+            book.note(f"phase: {phase}", "s", *(spans.taken(phase) for spans in forks))
         with book.attempt("cold boot"):
             _boot(book, yard, options.work)
         book.ratio(COLD, DOCKER, name="cold boot / fork")
 
 
 def _fork(book: Book, yard: Yard) -> Spans:
-    """One fork, and what runs in it."""
+    """Measure one fork and containers in it."""
     with watching() as spans:
         (host,) = yard.host(SingleSpec("sample", floor.TEMPLATE)).objects
-        took = seconds(spans.begin)
+        duration = seconds(spans.begin)
     for name, phase in MOMENTS.items():
         book.note(name, "s", spans.end_of(phase), most=BOUNDS.get(name))
-    book.note("fork: the call returned", "s", took)
+    book.note("fork: the call returned", "s", duration)
     with Engine(host) as engine:
         book.note(FIRST, "s", engine.run(IMAGE, "true"))
         book.note(SECOND, "s", engine.run(IMAGE, "true"))
@@ -81,7 +81,7 @@ def _fork(book: Book, yard: Yard) -> Spans:
 
 
 def _boot(book: Book, yard: Yard, work: Path) -> None:
-    """A linked clone, its containers, and what saving and restoring it takes."""
+    """Measure a linked clone, its containers, and its save and restore."""
     with watching() as spans:
         (host,) = yard.host(
             SingleSpec("booted", floor.TEMPLATE, host=HostSpec(fork_mode="linked"))
@@ -96,13 +96,13 @@ def _boot(book: Book, yard: Yard, work: Path) -> None:
 
 
 def _restore(book: Book, yard: Yard, host: dict[str, Any], file: Path) -> None:
-    """As `virsh save` and `virsh restore` do."""
+    """Measure the equivalents of `virsh save` and `virsh restore`."""
     # the bench is about this provider
     connection = yard.context.provider.connection  # type: ignore[attr-defined]
     record = next(
-        h.record
-        for h in yard.context.provider.observe(yard.context.owner).hosts
-        if h.record.uuid == host["uuid"]
+        candidate.record
+        for candidate in yard.context.provider.observe(yard.context.owner).hosts
+        if candidate.record.uuid == host["uuid"]
     )
     begin = time.monotonic()
     connection.lookupByUUIDString(host["uuid"]).save(str(file))

@@ -1,18 +1,19 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What forks, readings and whole plays take on a simulated vCenter, beside what they are made of
-and what they replace.
+"""Time of forks, reads and whole plays on a simulated vCenter, compared with their components and
+with the tools that they replace.
 
-One run, one simulator, one machine: the figures are compared with each other, never with those of
-another machine or of a real vCenter.
+All figures come from one run, one simulator and one machine. Compare them with each other, not with
+those of another machine or of a real vCenter.
 
-fleet      one fleet through the SDK, beside a loop of plain pyvmomi that makes the same calls with
-the same parallelism observe    everything of a yard, beside a bare bulk read of the same machines
-play       site.yml for that fleet, beside community.vmware.vmware_guest_instant_clone in a loop,
-scaled from a few
+fleet      one fleet through the SDK, compared with a loop of plain pyvmomi that makes the same
+           calls with the same parallelism
+observe    everything of a yard, compared with a bare bulk read of the same machines
+play       site.yml for that fleet, compared with community.vmware.vmware_guest_instant_clone in a
+           loop, scaled from a few
 
-The last comparison wants an environment with the PyPI package `ansible`, which has community.vmware
-in it:
+The last comparison needs an environment with the PyPI package `ansible`, which contains
+community.vmware:
 
     python3 -m venv DIR && DIR/bin/pip install ansible pyvmomi requests cryptography
     make bench ARGS="vsphere --ansible DIR"
@@ -39,23 +40,23 @@ from .options import Options
 
 BOUNDS = {"fleet / loop": 1.5, "observe / bulk read": 2.0, "play / community": 0.05}
 MODULE = "community.vmware.vmware_guest_instant_clone"
-# Clones that the community's module is measured with.
+# The number of clones for the measurement of the community's module.
 ITEMS = 10
 
 
 def measure(book: Book, options: Options) -> None:
-    """Each beside what it is held against."""
+    """Measure each subject together with its reference."""
     count, samples = (50, 3) if options.full else (20, 2)
-    found = {
+    results = {
         **forks(count, samples),
         **readings(samples),
         **plays(count, ITEMS, options.ansible, samples),
     }
-    for name, taken in found.items():
-        book.note(name, "s", *taken)
-    for name, most in BOUNDS.items():
-        ours, _slash, theirs = name.partition(" / ")
-        book.ratio(ours, theirs, most=most)
+    for name, durations in results.items():
+        book.note(name, "s", *durations)
+    for name, bound in BOUNDS.items():
+        measured, _slash, reference = name.partition(" / ")
+        book.ratio(measured, reference, most=bound)
 
 
 def seconds(call: Callable[[], object]) -> float:
@@ -65,21 +66,21 @@ def seconds(call: Callable[[], object]) -> float:
 
 
 def opened(vcenter: Simulator) -> Yard:
-    """A yard on a simulator, whose password only this process is told."""
+    """Return a yard on a simulator. Only this process knows the simulator's password."""
     os.environ.update(vcenter.environment)
     return Yard(vcenter.uri + "?endpoints=false", pki_dir=str(vcenter.directory / "pki"))
 
 
 def forks(count: int, samples: int) -> dict[str, list[float]]:
-    """A fleet, and the same calls in a loop, in turn."""
-    found: dict[str, list[float]] = {"fleet": [], "loop": []}
+    """Measure a fleet and the same calls in a loop, alternately."""
+    results: dict[str, list[float]] = {"fleet": [], "loop": []}
     with Simulator() as vcenter, opened(vcenter) as yard:
         yard.template(TemplateSpec("base", image=ImageSpec(source=SOURCE)))
         (template,) = yard.context.provider.observe("stockyard").templates
         register = vcenter.find("stockyard/stockyard-register")._moId
         for _sample in range(samples):
             vcenter.reset()
-            found["fleet"].append(
+            results["fleet"].append(
                 seconds(lambda: yard.fleet(FleetSpec("web", template="base", count=count)))
             )
             log, calls = vcenter.log(), vcenter.calls()
@@ -88,14 +89,14 @@ def forks(count: int, samples: int) -> dict[str, list[float]]:
                 f"DC0/vm/stockyard/{template.record.domain}",
                 yard.context.provider.capabilities.parallel,
             )
-            found["loop"].append(loop.make(count, calls, log, register))
+            results["loop"].append(loop.make(count, calls, log, register))
             vcenter.clear(loop.folder)
             yard.remove_fleet("web")
-    return found
+    return results
 
 
 def readings(samples: int) -> dict[str, list[float]]:
-    """A thousand hosts, observed and read."""
+    """Measure the observation of a thousand hosts and a bulk read."""
     with Simulator() as vcenter, opened(vcenter) as yard:
         provider, instance = yard.context.provider, vcenter.connect()
         yard.template(TemplateSpec("base", image=ImageSpec(source=SOURCE)))
@@ -114,10 +115,10 @@ def readings(samples: int) -> dict[str, list[float]]:
 
 
 def plays(count: int, items: int, ansible: str, samples: int) -> dict[str, list[float]]:
-    """The site playbook with its template at hand, and the module that is there for it
-    otherwise.
+    """Measure the site playbook with an existing template, and the community's module for the same
+    purpose.
     """
-    found: dict[str, list[float]] = {"play": []}
+    results: dict[str, list[float]] = {"play": []}
     with Simulator() as vcenter, tempfile.TemporaryDirectory() as home:
         os.environ.update(vcenter.environment)
         user = VsphereController(Path(home) / "user", vcenter)
@@ -127,43 +128,45 @@ def plays(count: int, items: int, ansible: str, samples: int) -> dict[str, list[
 
         for _sample in range(samples):
             play(0)
-            found["play"].append(play(count))
+            results["play"].append(play(count))
     if ansible:
-        found["community"] = [looped(count, items, ansible)]
-    return found
+        results["community"] = [looped(count, items, ansible)]
+    return results
 
 
 def looped(count: int, items: int, ansible: str) -> float:
-    """A loop of so many clones, scaled from one of a few items.
+    """Return the time of a loop of so many clones, scaled from a loop of a few items.
 
-    The start of Ansible counts once. The module looks at all machines several times for each item:
-    there are as many here as there are half-way through the whole loop.
+    The start of Ansible counts once. The module reads all machines several times for each item: the
+    simulator contains as many as half-way through the whole loop.
     """
     with Simulator(guests=False) as vcenter, tempfile.TemporaryDirectory() as home:
         os.environ.update(vcenter.environment)
-        there = [
-            {"name": f"there-{n}", "uuid": "", "key": "k", "value": "v"}
-            for n in range((count - items) // 2)
+        machines = [
+            {"name": f"there-{number}", "uuid": "", "key": "k", "value": "v"}
+            for number in range((count - items) // 2)
         ]
-        vcenter.populate(vcenter.find(SOURCE), there)
-        start, some = (
+        vcenter.populate(vcenter.find(SOURCE), machines)
+        start, duration = (
             community(vcenter, Path(home), 0, ansible),
             community(vcenter, Path(home), items, ansible),
         )
-    return start + (some - start) * count / items
+    return start + (duration - start) * count / items
 
 
 def run(play: Callable[[], str]) -> float:
     begin = time.monotonic()
-    said = play()
-    taken = time.monotonic() - begin
-    if "failed=0" not in said:
-        raise SystemExit(said)
-    return taken
+    output = play()
+    duration = time.monotonic() - begin
+    if "failed=0" not in output:
+        raise SystemExit(output)
+    return duration
 
 
 def community(vcenter: Simulator, home: Path, items: int, ansible: str) -> float:
-    """So many clones by the community's module, one after the other, as it does them."""
+    """Return the time of so many clones by the community's module, one after the other, as it makes
+    them.
+    """
     options = {
         "hostname": vcenter.address,
         "port": vcenter.port,
@@ -185,10 +188,10 @@ def community(vcenter: Simulator, home: Path, items: int, ansible: str) -> float
     environment = {"HOME": str(home), "PATH": f"{ansible}/bin:/usr/bin:/bin", **vcenter.environment}
     argv = [f"{ansible}/bin/ansible-playbook", "-i", "localhost,", str(home / "community.yml")]
 
-    def played() -> str:
-        done = subprocess.run(
+    def run_playbook() -> str:
+        process = subprocess.run(
             argv, env=environment, cwd=home, check=False, capture_output=True, text=True
         )
-        return done.stdout + done.stderr
+        return process.stdout + process.stderr
 
-    return run(played)
+    return run(run_playbook)
