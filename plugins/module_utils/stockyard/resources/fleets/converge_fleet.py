@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Fleets and single hosts: made to be as declared."""
+"""Fleets: converged to their declarations, and deleted."""
 
 from __future__ import annotations
 
@@ -33,132 +33,165 @@ LOCK_WAIT = 5.0
 
 
 def plan(
-    ctx: Context, spec: FleetSpec, seen: Observation | None = None, generation: str | None = None
+    ctx: Context,
+    spec: FleetSpec,
+    observation: Observation | None = None,
+    generation: str | None = None,
 ) -> Plan:
-    """What :func:`converge` would do. Writes nothing, and works when the template does not exist
-    yet.
+    """Return the plan of :func:`converge`. Changes nothing, and works if the template does not
+    exist yet.
 
-    :param generation: the one that its template will have, where that is not the one of now.
-    :raises PoolQuotaExceeded: when its pool has not room for all of it.
+    :param generation: the generation that its template will have, if it differs from the current
+        one.
+    :raises PoolQuotaExceeded: if its pool cannot hold the whole fleet.
     """
-    seen = seen or ctx.provider.observe(ctx.owner)
-    todo, refused = _planned(ctx, spec, seen, generation)
-    _tell(refused)
+    observation = observation or ctx.provider.observe(ctx.owner)
+    todo, refusal = _planned(ctx, spec, observation, generation)
+    _tell(refusal)
     host_lifecycle.check_starts(
-        ctx, todo, (h for h in seen.hosts if h.record.tenant == spec.tenant)
+        ctx, todo, (host for host in observation.hosts if host.record.tenant == spec.tenant)
     )
     if generation is None:
         build_template.tell_missing(
-            ctx, f"fleet {spec.name}", spec.tenant, spec.template, todo, seen
+            ctx, f"fleet {spec.name}", spec.tenant, spec.template, todo, observation
         )
     return todo
 
 
 def _planned(
-    ctx: Context, spec: FleetSpec, seen: Observation, generation: str | None = None
+    ctx: Context, spec: FleetSpec, observation: Observation, generation: str | None = None
 ) -> tuple[Plan, PoolQuotaExceeded | None]:
-    """What is to be done, as far as there is room for it; and what says that there is not room for
-    all.
+    """Return the plan as far as the pool has capacity, and an error if it lacks capacity for the
+    rest.
 
-    :raises PoolQuotaExceeded: when there is not, and nothing is to be done then.
+    :raises PoolQuotaExceeded: if capacity is lacking and the declaration refuses a partial plan.
     """
-    template = newest(generations(spec.tenant, spec.template, seen.templates))
+    template = newest(generations(spec.tenant, spec.template, observation.templates))
     generation = generation or (template.record.generation if template else UNKNOWN_GENERATION)
     prefix = host_domain(ctx.owner, spec.tenant, "")
-    taken = (name.removeprefix(prefix) for name in seen.names if name.startswith(prefix))
-    mine = [h for h in seen.hosts if (h.record.tenant, h.record.fleet) == (spec.tenant, spec.name)]
-    answers = guest_status.statuses(ctx, mine)
-    locked, skewed = encryption.locked(mine, answers), guest_status.skewed(mine, answers)
-    judged = [h for h in mine if h.record.name not in locked]
-    silent = health.unhealthy(ctx, spec.tenant, judged) if ctx.wait else {}
-    wanted = trust.current(ctx, spec.tenant, seen.hosts)
-    room = pool_lifecycle.beside(seen, spec.tenant, spec.host, template)
-    todo = plan_fleet(spec, generation, seen.hosts, taken, wanted, silent, ctx.clock.now(), room)
-    todo = unlocking(todo, locked)
-    todo = synchronizing(
-        todo, {h.record.name: skewed[h.record.uuid] for h in mine if h.record.uuid in skewed}
+    used_names = (
+        name.removeprefix(prefix) for name in observation.names if name.startswith(prefix)
     )
-    fitted = pool_lifecycle.fit(seen, spec.tenant, spec.host, template, todo, mine)
-    refused = _refusal(spec, fitted) if fitted.rejected else None
+    own_hosts = [
+        host
+        for host in observation.hosts
+        if (host.record.tenant, host.record.fleet) == (spec.tenant, spec.name)
+    ]
+    statuses = guest_status.statuses(ctx, own_hosts)
+    locked_hosts, skewed_hosts = (
+        encryption.locked(own_hosts, statuses),
+        guest_status.skewed(own_hosts, statuses),
+    )
+    probed_hosts = [host for host in own_hosts if host.record.name not in locked_hosts]
+    unhealthy_reasons = health.unhealthy(ctx, spec.tenant, probed_hosts) if ctx.wait else {}
+    current_trust = trust.current(ctx, spec.tenant, observation.hosts)
+    capacity = pool_lifecycle.beside(observation, spec.tenant, spec.host, template)
+    todo = plan_fleet(
+        spec,
+        generation,
+        observation.hosts,
+        used_names,
+        current_trust,
+        unhealthy_reasons,
+        ctx.clock.now(),
+        capacity,
+    )
+    todo = unlocking(todo, locked_hosts)
+    todo = synchronizing(
+        todo,
+        {
+            host.record.name: skewed_hosts[host.record.uuid]
+            for host in own_hosts
+            if host.record.uuid in skewed_hosts
+        },
+    )
+    admitted = pool_lifecycle.fit(observation, spec.tenant, spec.host, template, todo, own_hosts)
+    refusal = _refusal(spec, admitted) if admitted.rejected else None
     if spec.on_full == "refuse":
-        _tell(refused)
-    admit(ctx, spec.tenant, spec.host, fitted.plan, seen, template)
-    declared.validate_plan(ctx, spec.tenant, spec.template, spec.host, fitted.plan, seen)
-    return fitted.plan, refused
+        _tell(refusal)
+    admit(ctx, spec.tenant, spec.host, admitted.plan, observation, template)
+    declared.validate_plan(ctx, spec.tenant, spec.template, spec.host, admitted.plan, observation)
+    return admitted.plan, refusal
 
 
-def _refusal(spec: FleetSpec, fitted: AdmittedPlan) -> PoolQuotaExceeded:
-    rest = (
+def _refusal(spec: FleetSpec, admitted: AdmittedPlan) -> PoolQuotaExceeded:
+    outcome = (
         "Nothing is changed."
         if spec.on_full == "refuse"
         else "All else is as declared, or will be."
     )
-    return pool_lifecycle.refusal(f"fleet {spec.name}", fitted, rest)
+    return pool_lifecycle.refusal(f"fleet {spec.name}", admitted, outcome)
 
 
-def _tell(refused: PoolQuotaExceeded | None) -> None:
-    if refused:
-        raise refused
+def _tell(refusal: PoolQuotaExceeded | None) -> None:
+    if refusal:
+        raise refusal
 
 
 def converge(ctx: Context, spec: FleetSpec, timeout: float) -> Plan:
-    """Make a fleet as it is declared. Returns what was done.
+    """Converge a fleet to its declaration. Returns the actions that were taken.
 
     :param timeout: seconds for everything.
-    :raises Busy: when another controller is at work on it.
-    :raises PoolQuotaExceeded: when its pool has not room for all of it, before or after the rest is
-        made (``on_full``).
+    :raises Busy: if another controller works on the fleet.
+    :raises PoolQuotaExceeded: if its pool cannot hold the whole fleet, before or after the other
+        hosts are created (``on_full``).
     """
     deadline = ctx.deadline(timeout)
     with _held(ctx, spec.tenant, spec.name, deadline):
-        seen = ctx.provider.observe(ctx.owner)
-        template = build_template.need(spec.tenant, spec.template, seen) if spec.least else None
-        todo, refused = _planned(ctx, spec, seen)
+        observation = ctx.provider.observe(ctx.owner)
+        template = (
+            build_template.need(spec.tenant, spec.template, observation) if spec.least else None
+        )
+        todo, refusal = _planned(ctx, spec, observation)
         if spec.least:
-            trust.prepare(ctx, spec.tenant, seen.hosts)
+            trust.prepare(ctx, spec.tenant, observation.hosts)
         try:
-            Rollout(ctx, spec, template, deadline).apply(todo, seen.hosts)
+            Rollout(ctx, spec, template, deadline).apply(todo, observation.hosts)
         finally:
-            # Where some failed, the others can be used.
+            # If some hosts failed, users can still use the remaining ones.
             access.sync_known_hosts(ctx, spec.tenant)
         if spec.host.egress == "proxy":
             egress.mend(ctx, members(ctx, spec.tenant, spec.name), deadline)
-        _tell(refused)
+        _tell(refusal)
         return todo
 
 
 def plan_removal(ctx: Context, tenant: str, name: str, reason: str = ABSENT) -> Plan:
-    """What :func:`remove` would do."""
+    """Return the plan of :func:`remove`."""
     return plan_destroy((), going(members(ctx, tenant, name), reason, ctx.clock.now()), reason)
 
 
 def remove(ctx: Context, tenant: str, name: str, timeout: float, reason: str = ABSENT) -> Plan:
-    """Take the hosts of a fleet away.
+    """Delete the hosts of a fleet.
 
-    :param reason: where it is not that the fleet is to be absent, leased hosts stay until their
-        leases end.
+    :param reason: for any reason except the declared absence of the fleet, leased hosts remain
+        until their leases end.
     """
     deadline = ctx.deadline(timeout)
     with _held(ctx, tenant, name, deadline):
-        mine = going(members(ctx, tenant, name), reason, ctx.clock.now())
-        each(ctx, [partial(host_lifecycle.destroy, ctx, h.record) for h in mine])
+        own_hosts = going(members(ctx, tenant, name), reason, ctx.clock.now())
+        each(ctx, [partial(host_lifecycle.destroy, ctx, host.record) for host in own_hosts])
         access.sync_known_hosts(ctx, tenant)
-        return plan_destroy((), mine, reason)
+        return plan_destroy((), own_hosts, reason)
 
 
-def going(found: Iterable[Host], reason: str, now: float) -> list[Host]:
-    """Those hosts of a fleet which go for this reason. Who has one loses it only to somebody who
-    says so.
+def going(hosts: Iterable[Host], reason: str, current_time: float) -> list[Host]:
+    """Return the hosts to delete for a reason. Leased hosts are included only if the fleet is
+    declared absent.
     """
-    return [h for h in found if reason == ABSENT or not lease_policy.is_held(h.record, now)]
+    return [
+        host
+        for host in hosts
+        if reason == ABSENT or not lease_policy.is_held(host.record, current_time)
+    ]
 
 
 def members(ctx: Context, tenant: str, name: str) -> list[Host]:
-    """The hosts of a fleet, half-made ones included."""
+    """Return the hosts of a fleet, incomplete ones included."""
     return [
-        h
-        for h in ctx.provider.observe(ctx.owner).hosts
-        if (h.record.tenant, h.record.fleet) == (tenant, name)
+        host
+        for host in ctx.provider.observe(ctx.owner).hosts
+        if (host.record.tenant, host.record.fleet) == (tenant, name)
     ]
 
 

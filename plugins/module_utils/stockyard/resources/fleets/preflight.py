@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether the hosts of a plan can be made as declared: asked before anything is touched."""
+"""Checks of the hosts of a plan, before anything changes: can they be created as declared?"""
 
 from __future__ import annotations
 
@@ -23,53 +23,58 @@ def admit(
     tenant: str,
     spec: HostSpec,
     todo: Plan,
-    seen: Observation,
+    observation: Observation,
     template: Template | None = None,
 ) -> None:
-    """Refuse a plan with hosts that cannot be created, before an old host is deleted for the sake
-    of one.
+    """Refuse a plan with hosts that cannot be created, before an existing host is deleted for it.
 
-    :raises Unsupported: if the hypervisor cannot do what is declared.
-    :raises Conflict: if a name, an address or a port belongs to a machine that stays.
-    :raises StockyardError: if the provider refuses them, see
-        :meth:`..core.provider.Provider.check_host`.
+    :raises Unsupported: if the hypervisor does not support the declaration.
+    :raises Conflict: if a name, an address or a port belongs to a machine that remains.
+    :raises StockyardError: if the provider refuses the hosts, see
+        :meth:`...hypervisor.provider.Provider.check_host`.
     """
-    made = [a.name for a in todo.actions if a.verb in ("create", "replace")]
-    if not made:
+    new_names = [action.name for action in todo.actions if action.verb in ("create", "replace")]
+    if not new_names:
         return
-    goes = {(tenant, a.name) for a in todo.actions if a.verb in TOUCHED}
-    going = [h.record for h in seen.hosts if (h.record.tenant, h.record.name) in goes]
-    _check_names(ctx, tenant, made, seen)
+    deleted_keys = {(tenant, action.name) for action in todo.actions if action.verb in TOUCHED}
+    deleted_records = [
+        host.record
+        for host in observation.hosts
+        if (host.record.tenant, host.record.name) in deleted_keys
+    ]
+    _check_names(ctx, tenant, new_names, observation)
     if template:
-        check(spec, frozen(template.record), most(ctx, template.record), f"host {made[0]}")
-    # A new host's own address is nobody else's, whatever it will be: only a port at every address
-    # is in its way.
-    wanted = frozenset((spec.bind, port) for port in (() if spec.network else spec.ports))
-    for record in (h.record for h in seen.hosts):
-        if (record.tenant, record.name) in goes:
+        check(spec, frozen(template.record), most(ctx, template.record), f"host {new_names[0]}")
+    # A new host's own address belongs to no other host: only a port that is published at every
+    # address can conflict with it.
+    published_ports = frozenset((spec.bind, port) for port in (() if spec.network else spec.ports))
+    for record in (host.record for host in observation.hosts):
+        if (record.tenant, record.name) in deleted_keys:
             continue
-        found = clash(wanted, record.published)
-        if found:
+        conflict = clash(published_ports, record.published)
+        if conflict:
             raise Conflict(
-                f"port {found[1]} cannot be published on {found[0] or 'its own address'}.",
-                name=f"host {made[0]}",
+                f"port {conflict[1]} cannot be published on {conflict[0] or 'its own address'}.",
+                name=f"host {new_names[0]}",
                 cause=f"{record.title} publishes it",
                 remedy="choose another port or another address (bind)",
             )
     try:
         egress.check(ctx, spec)
-        ctx.provider.check_host(spec, template.record if template else None, going, len(made))
+        ctx.provider.check_host(
+            spec, template.record if template else None, deleted_records, len(new_names)
+        )
     except StockyardError as error:
-        error.name = error.name or f"host {made[0]}"
+        error.name = error.name or f"host {new_names[0]}"
         raise
 
 
-def _check_names(ctx: Context, tenant: str, made: list[str], seen: Observation) -> None:
-    """Refuse a name that a machine has which is no host of this yard."""
-    own = {h.record.domain for h in seen.hosts}
-    for name in made:
+def _check_names(ctx: Context, tenant: str, new_names: list[str], observation: Observation) -> None:
+    """Refuse a name that belongs to a machine outside of this yard."""
+    own_domains = {host.record.domain for host in observation.hosts}
+    for name in new_names:
         domain = host_domain(ctx.owner, tenant, name)
-        if domain in seen.names - own:
+        if domain in observation.names - own_domains:
             raise Conflict(
                 "a machine of this name exists.",
                 name=f"host {name}",

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Carrying out the plan of a fleet, wave by wave; a wave that fails is the last."""
+"""The rollout of a fleet's plan, wave by wave; it stops after a wave that fails."""
 
 from __future__ import annotations
 
@@ -30,8 +30,9 @@ KEPT = (
 class Rollout:
     """One run's work on one fleet.
 
-    :param template: what new hosts are forked from; ``None`` where none are made.
-    :param kept: hosts that somebody leased when they were to go: their names are not free.
+    :param template: the template that new hosts are forked from; ``None`` if no host is created.
+    :param kept: hosts that were leased before the rollout could delete them: their names are in
+        use.
     """
 
     ctx: Context
@@ -40,40 +41,56 @@ class Rollout:
     deadline: Deadline
     kept: set[str] = field(default_factory=set)
 
-    def apply(self, todo: Plan, found: Iterable[Host]) -> None:
-        """Do all of a plan, or as much of it as goes well."""
-        there = {
-            h.record.name: h
-            for h in found
-            if (h.record.tenant, h.record.fleet) == (self.spec.tenant, self.spec.name)
+    def apply(self, todo: Plan, hosts: Iterable[Host]) -> None:
+        """Carry out a plan, up to the first wave that fails."""
+        members = {
+            host.record.name: host
+            for host in hosts
+            if (host.record.tenant, host.record.fleet) == (self.spec.tenant, self.spec.name)
         }
         waves = todo.waves()
         for number, wave in enumerate(waves):
-            later = sum(len(w) for w in waves[number + 1 :])
+            remaining_actions = sum(len(actions) for actions in waves[number + 1 :])
             try:
-                self._take(wave, there, last=not later)
+                self._take(wave, members, last=not remaining_actions)
             except StockyardError as error:
-                if later:
-                    self._stopped(error, later)
+                if remaining_actions:
+                    self._stopped(error, remaining_actions)
                 raise
 
-    def _take(self, wave: tuple[Action, ...], there: dict[str, Host], last: bool) -> None:
-        """One wave: hosts that go make room first, then all others, a few at a time."""
-        each(self.ctx, [self._farewell(there.pop(a.name)) for a in wave if a.verb == "destroy"])
-        rest: dict[str, list[Action]] = {}
+    def _take(self, wave: tuple[Action, ...], members: dict[str, Host], last: bool) -> None:
+        """Carry out one wave: first delete hosts to free capacity, then run all other actions in
+        parallel.
+        """
+        each(
+            self.ctx,
+            [
+                self._farewell(members.pop(removal.name))
+                for removal in wave
+                if removal.verb == "destroy"
+            ],
+        )
+        actions_by_host: dict[str, list[Action]] = {}
         for action in wave:
             if action.verb != "destroy" and not (
                 action.verb == "create" and action.name in self.kept
             ):
-                rest.setdefault(action.name, []).append(action)
-        # What others are to be taken away for has to serve first, whether the caller waits or not.
+                actions_by_host.setdefault(action.name, []).append(action)
+        # New hosts must serve before old ones are deleted for them, whether the caller waits or
+        # not.
         ctx = self.ctx if last else replace(self.ctx, wait=True)
-        each(self.ctx, [self._doer(ctx, do, there.get(name)) for name, do in rest.items()])
+        each(
+            self.ctx,
+            [
+                self._doer(ctx, actions, members.get(name))
+                for name, actions in actions_by_host.items()
+            ],
+        )
 
     def _doer(self, ctx: Context, actions: list[Action], host: Host | None) -> Work:
-        """What is to be done to one host, one after the other."""
+        """Return the work on one host: its actions, in order."""
 
-        def do() -> None:
+        def run() -> None:
             record = host.record if host else None
             for action in actions:
                 if record and action.verb in host_lifecycle.IN_PLACE:
@@ -83,12 +100,13 @@ class Rollout:
                         return
                     self._make(ctx, action.name)
 
-        return do
+        return run
 
     def _mend(self, ctx: Context, record: HostRecord, verb: str) -> HostRecord:
-        """Do to a host what a plan's verb says. The only failure to start that replaces it is that
-        of a guest which is proven to be lost: a taken port or a lost connection is no fault of the
-        host.
+        """Carry out an action on a host that remains.
+
+        A failed start replaces the host only if its guest is proven to be lost: a used port or a
+        lost connection is no fault of the host.
         """
         try:
             return host_lifecycle.update_in_place(
@@ -115,39 +133,42 @@ class Rollout:
         return host_lifecycle.create_host(ctx, order, self.template, self.deadline)
 
     def _farewell(self, host: Host) -> Callable[[], bool]:
-        """Work that takes a host away, and says whether it is gone: not when somebody leased it
-        meanwhile.
+        """Return work that drains and deletes a host, and returns whether the host is deleted: it
+        is not if a user leased it since the plan was made.
         """
 
-        def leave() -> None:
+        def drain_and_delete() -> None:
             host_lifecycle.destroy(self.ctx, drain(self.ctx, host, self.spec.update, self.deadline))
 
-        def gone() -> bool:
-            left = host_lifecycle.delete_unless_leased(self.ctx, host.record, leave)
-            if not left:
+        def delete() -> bool:
+            deleted = host_lifecycle.delete_unless_leased(self.ctx, host.record, drain_and_delete)
+            if not deleted:
                 self.kept.add(host.record.name)
-            return left
+            return deleted
 
-        return gone
+        return delete
 
-    def _stopped(self, error: StockyardError, later: int) -> None:
+    def _stopped(self, error: StockyardError, remaining_actions: int) -> None:
         self.ctx.progress(
-            f"fleet {self.spec.name}: the rollout stops, {later} actions are not taken"
+            f"fleet {self.spec.name}: the rollout stops, {remaining_actions} actions are not taken"
         )
-        stays = f"{later} actions were not taken, their hosts did not change; run again"
-        error.remedy = "; ".join(part for part in (error.remedy, stays) if part)
+        advice = (
+            f"{remaining_actions} actions were not taken, their hosts did not change; run again"
+        )
+        error.remedy = "; ".join(part for part in (error.remedy, advice) if part)
 
 
 def each(ctx: Context, work: list[Work]) -> None:
-    """Do all of it, as many at once as the hypervisor serves well; then raise what went wrong, all
-    of it.
+    """Run all jobs, as many in parallel as the hypervisor serves well; then raise all their errors
+    as one.
     """
     with ThreadPoolExecutor(max_workers=max(1, ctx.provider.capabilities.parallel)) as pool:
-        futures = [pool.submit(one) for one in work]
-    errors = [e for e in (f.exception() for f in futures) if e is not None]
+        futures = [pool.submit(job) for job in work]
+    errors = [error for error in (future.exception() for future in futures) if error is not None]
     if len(errors) == 1:
         raise errors[0]
     if errors:
         raise StockyardError(
-            f"{len(errors)} of {len(work)} hosts failed.", cause="; ".join(str(e) for e in errors)
+            f"{len(errors)} of {len(work)} hosts failed.",
+            cause="; ".join(str(error) for error in errors),
         )

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One host by name: its own, or a member of a fleet that is restarted, replaced or taken away."""
+"""One host by name: a single host, or a member of a fleet to restart, replace or delete."""
 
 from __future__ import annotations
 
@@ -27,35 +27,36 @@ LOCK_WAIT = 5.0
 
 
 def plan(ctx: Context, spec: SingleSpec, state: str) -> Plan:
-    """What :func:`converge` would do. Writes nothing."""
+    """Return the plan of :func:`converge`. Changes nothing."""
     choice("state", state, HOST_STATES)
-    seen = ctx.provider.observe(ctx.owner)
-    todo = _planned(ctx, spec, state, seen)
+    observation = ctx.provider.observe(ctx.owner)
+    todo = _planned(ctx, spec, state, observation)
     host_lifecycle.check_starts(
-        ctx, todo, (h for h in seen.hosts if h.record.tenant == spec.tenant)
+        ctx, todo, (host for host in observation.hosts if host.record.tenant == spec.tenant)
     )
     if spec.template:
         build_template.tell_missing(
-            ctx, f"host {spec.name}", spec.tenant, spec.template, todo, seen
+            ctx, f"host {spec.name}", spec.tenant, spec.template, todo, observation
         )
     return todo
 
 
 def converge(ctx: Context, spec: SingleSpec, state: str, timeout: float) -> Plan:
-    """Bring one host into a state. Returns what was done.
+    """Converge one host to a state. Returns the actions that were taken.
 
-    :raises Refused: when ``present`` names a member of a fleet: the fleet's declaration rules it.
-    :raises Busy: when another controller is at work on it.
+    :raises OperationRefused: if ``present`` names a member of a fleet: the fleet's declaration
+        applies.
+    :raises Busy: if another controller works on the host.
     """
     choice("state", state, HOST_STATES)
     deadline = ctx.deadline(timeout)
-    before = _find(ctx.provider.observe(ctx.owner), spec)
-    with _held(ctx, spec, before, deadline):
-        seen = ctx.provider.observe(ctx.owner)
-        host = _find(seen, spec)
-        todo = _planned(ctx, spec, state, seen)
+    initial_host = _find(ctx.provider.observe(ctx.owner), spec)
+    with _held(ctx, spec, initial_host, deadline):
+        observation = ctx.provider.observe(ctx.owner)
+        host = _find(observation, spec)
+        todo = _planned(ctx, spec, state, observation)
         if state != "absent":
-            trust.prepare(ctx, spec.tenant, seen.hosts)
+            trust.prepare(ctx, spec.tenant, observation.hosts)
         _apply(ctx, spec, state, todo, host, deadline)
         access.sync_known_hosts(ctx, spec.tenant)
         if host and not todo:
@@ -63,26 +64,34 @@ def converge(ctx: Context, spec: SingleSpec, state: str, timeout: float) -> Plan
         return todo
 
 
-def _planned(ctx: Context, spec: SingleSpec, state: str, seen: Observation) -> Plan:
-    host = _find(seen, spec)
-    template = _template(seen, spec, host)
+def _planned(ctx: Context, spec: SingleSpec, state: str, observation: Observation) -> Plan:
+    host = _find(observation, spec)
+    template = _template(observation, spec, host)
     _refuse_nonsense(spec, state, host)
-    wanted = trust.current(ctx, spec.tenant, seen.hosts) if state != "absent" else None
+    current_trust = (
+        trust.current(ctx, spec.tenant, observation.hosts) if state != "absent" else None
+    )
     todo = plan_host(
-        spec, state, template.record.generation if template else UNKNOWN_GENERATION, host, wanted
+        spec,
+        state,
+        template.record.generation if template else UNKNOWN_GENERATION,
+        host,
+        current_trust,
     )
     if host and state != "absent":
-        answers = guest_status.statuses(ctx, [host])
-        todo = unlocking(todo, encryption.locked([host], answers))
-        reason = guest_status.skewed([host], answers).get(host.record.uuid)
+        statuses = guest_status.statuses(ctx, [host])
+        todo = unlocking(todo, encryption.locked([host], statuses))
+        reason = guest_status.skewed([host], statuses).get(host.record.uuid)
         todo = synchronizing(todo, {host.record.name: reason} if reason else {})
-    wish = _order(spec, state, host).spec
-    fitted = pool_lifecycle.fit(seen, spec.tenant, wish, template, todo, [host] if host else [])
-    if fitted.rejected:
-        raise pool_lifecycle.refusal(f"host {spec.name}", fitted, "Nothing is changed.")
-    admit(ctx, spec.tenant, wish, todo, seen, template)
+    host_spec = _order(spec, state, host).spec
+    admitted = pool_lifecycle.fit(
+        observation, spec.tenant, host_spec, template, todo, [host] if host else []
+    )
+    if admitted.rejected:
+        raise pool_lifecycle.refusal(f"host {spec.name}", admitted, "Nothing is changed.")
+    admit(ctx, spec.tenant, host_spec, todo, observation, template)
     declared.validate_plan(
-        ctx, spec.tenant, template.record.name if template else "", wish, todo, seen
+        ctx, spec.tenant, template.record.name if template else "", host_spec, todo, observation
     )
     return todo
 
@@ -121,41 +130,49 @@ def _apply(
             _make(ctx, spec, state, host, deadline)
 
 
-def _make(ctx: Context, spec: SingleSpec, state: str, old: Host | None, deadline: Deadline) -> None:
-    """Create a host, in the place of an old one if there is one.
+def _make(
+    ctx: Context, spec: SingleSpec, state: str, old_host: Host | None, deadline: Deadline
+) -> None:
+    """Create a host, and delete the old one first if it exists.
 
-    A member of a fleet stays what its fleet made it, and so does a host that is only named: nothing
-    was declared of it.
+    A member of a fleet keeps the declaration of its fleet. A host that is only named, without a
+    declaration, keeps its own.
     """
-    name = spec.template or (old.record.template if old else "")
+    name = spec.template or (old_host.record.template if old_host else "")
     template = build_template.need(spec.tenant, name, ctx.provider.observe(ctx.owner))
-    if old is not None:
-        host_lifecycle.destroy(ctx, old.record)
-    host_lifecycle.create_host(ctx, _order(spec, state, old), template, deadline)
+    if old_host is not None:
+        host_lifecycle.destroy(ctx, old_host.record)
+    host_lifecycle.create_host(ctx, _order(spec, state, old_host), template, deadline)
 
 
-def _order(spec: SingleSpec, state: str, old: Host | None) -> reservation.HostRequest:
-    if old is not None and (old.record.fleet or (state != "present" and not spec.template)):
-        return reservation.request_like(old.record)
+def _order(spec: SingleSpec, state: str, old_host: Host | None) -> reservation.HostRequest:
+    if old_host is not None and (
+        old_host.record.fleet or (state != "present" and not spec.template)
+    ):
+        return reservation.request_like(old_host.record)
     return reservation.HostRequest(spec.tenant, "", spec.name, spec.host, spec.labels, spec.ttl)
 
 
-def _find(seen: Observation, spec: SingleSpec) -> Host | None:
+def _find(observation: Observation, spec: SingleSpec) -> Host | None:
     return next(
-        (h for h in seen.hosts if (h.record.tenant, h.record.name) == (spec.tenant, spec.name)),
+        (
+            host
+            for host in observation.hosts
+            if (host.record.tenant, host.record.name) == (spec.tenant, spec.name)
+        ),
         None,
     )
 
 
-def _template(seen: Observation, spec: SingleSpec, host: Host | None) -> Template | None:
+def _template(observation: Observation, spec: SingleSpec, host: Host | None) -> Template | None:
     name = spec.template or (host.record.template if host else "")
-    return newest(generations(spec.tenant, name, seen.templates))
+    return newest(generations(spec.tenant, name, observation.templates))
 
 
 def _held(
     ctx: Context, spec: SingleSpec, host: Host | None, deadline: Deadline
 ) -> AbstractContextManager[None]:
-    """A member is held with its fleet."""
+    """Lock a host; a member of a fleet is locked with its fleet."""
     kind, name = ("fleet", host.record.fleet) if host and host.record.fleet else ("host", spec.name)
     return ctx.provider.exclusive(
         ctx.lock_name(kind, spec.tenant, name), deadline.within(LOCK_WAIT)

@@ -1,11 +1,12 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Volumes in hosts: who has one, and having it plugged in, with a file system, checked and mounted.
+"""Volumes in hosts: the holder of each volume, and the steps of an attachment: plug in, create the
+file system, check and mount.
 
-A holder is on the volume's record, by compare and set: of two who ask, on whatever controllers, one
-gets it. A host that is not there any more holds nothing, so that no death of a controller keeps a
-volume from the next one.
+The holder is on the volume's record, written by compare and set: if two hosts claim a volume, on
+any controllers, one of them gets it. A host that no longer exists holds no volume, so the death of
+a controller never blocks a volume.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from . import encryption
 
 # The first agent that knows volumes.
 AGENT = 3
-# Seconds for a host that goes to end its containers and let go of its volumes.
+# Seconds for a host that is deleted to end its containers and unmount its volumes.
 FAREWELL = 60.0
 TRIES = 10
 
@@ -39,9 +40,9 @@ def attach(
     channel: Channel,
     deadline: Deadline,
 ) -> VolumeRecord:
-    """Let a running host have a volume, whole and mounted.
+    """Attach a volume to a running host, with a file system and mounted.
 
-    :raises Refused: when another host has it; it is named.
+    :raises OperationRefused: if another host holds the volume; the error names that host.
     """
     check_agent(host, channel, deadline)
     encryption.check(ctx, host.title, host.encrypted, [volume])
@@ -55,15 +56,15 @@ def attach(
 def mount(
     ctx: Context, volume: VolumeRecord, path: str, channel: Channel, deadline: Deadline
 ) -> None:
-    """Have the guest mount a volume, in its full size; one that is mounted stays so."""
+    """Mount a volume in the guest, in its full size; a mounted volume stays mounted."""
     request = {"op": "volume-mount", "serial": volume.serial, "path": path}
     encryption.ask(channel, request, encryption.key_of(ctx, volume), deadline)
 
 
 def take(ctx: Context, volume: VolumeRecord, holder: Holder) -> VolumeRecord:
-    """Put a holder on record, unless another one lives.
+    """Put a holder on record, unless another holder exists.
 
-    :raises Refused: when one does, or may.
+    :raises OperationRefused: if another holder exists, or may exist.
     """
     for _number in range(TRIES):
         check_attachable(volume)
@@ -80,10 +81,10 @@ def take(ctx: Context, volume: VolumeRecord, holder: Holder) -> VolumeRecord:
 
 
 def check_attachable(volume: VolumeRecord) -> None:
-    """Refuse a snapshot, and what is on its way out.
+    """Refuse a snapshot, and a volume that is being deleted.
 
-    :raises Unsupported: saying what to do instead.
-    :raises Refused: when it is being deleted.
+    :raises Unsupported: for a snapshot, with the remedy.
+    :raises OperationRefused: if the volume is being deleted.
     """
     if volume.phase == "deleting":
         raise OperationRefused(
@@ -100,7 +101,7 @@ def check_attachable(volume: VolumeRecord) -> None:
 def detach(
     ctx: Context, host: HostRecord, volume: VolumeRecord, channel: Channel, deadline: Deadline
 ) -> VolumeRecord:
-    """Take a volume out of a running host; its data is durable then."""
+    """Detach a volume from a running host; its data is durable afterwards."""
     if volume.holder is None:
         return volume
     volume = ctx.provider.volumes.claim(volume, holder=replace(volume.holder, mounted=False))
@@ -112,33 +113,35 @@ def detach(
 
 
 def check_keys(ctx: Context, host: HostRecord) -> None:
-    """Refuse to boot a host whose volumes could not be opened then.
+    """Refuse to boot a host if its volumes could not be opened afterwards.
 
-    :raises InvalidInput: when their key is not here.
+    :raises InvalidInput: if this controller does not have their key.
     """
-    if host.encrypted and (mine := held_by(ctx, host)):
-        encryption.check(ctx, host.title, host.encrypted, mine)
+    if host.encrypted and (volumes := held_by(ctx, host)):
+        encryption.check(ctx, host.title, host.encrypted, volumes)
 
 
 def resume(ctx: Context, host: HostRecord, channel: Channel, deadline: Deadline) -> None:
-    """Have the volumes of a host that booted mounted, and let users in: it may have kept them out
-    for want of one.
+    """Mount the volumes of a host that booted, and open the host to users: its agent may have
+    refused them because a volume was missing.
     """
-    mine = held_by(ctx, host)
-    for volume in sorted(mine, key=lambda v: v.holder.path if v.holder else ""):
+    volumes = held_by(ctx, host)
+    for volume in sorted(volumes, key=lambda record: record.holder.path if record.holder else ""):
         if volume.holder:
             attach(ctx, host, volume, volume.holder, channel, deadline)
-    if mine:
+    if volumes:
         channel.request({"op": "open"}, deadline)
-        ctx.progress(f"{host.title}: has its volumes ({', '.join(v.name for v in mine)})")
+        ctx.progress(
+            f"{host.title}: has its volumes ({', '.join(record.name for record in volumes)})"
+        )
 
 
 def unmount_before_delete(ctx: Context, host: HostRecord) -> None:
-    """Let a host that goes end what writes to its volumes. One that cannot is cut off, as by a loss
-    of power.
+    """End the programs that write to the volumes of a host before it is deleted. If the agent
+    cannot, the volumes are cut off, as by a loss of power.
     """
-    mine = held_by(ctx, host)
-    if not mine or not _runs(ctx, host):
+    volumes = held_by(ctx, host)
+    if not volumes or not _runs(ctx, host):
         return
     deadline = ctx.deadline(FAREWELL)
     try:
@@ -154,7 +157,7 @@ def unmount_before_delete(ctx: Context, host: HostRecord) -> None:
 
 
 def release(ctx: Context, host: HostRecord) -> None:
-    """Note that a host which is gone has no volume any more."""
+    """Release the volumes of a host that is deleted."""
     for volume in held_by(ctx, host):
         with suppress(NotFound, Conflict):
             ctx.provider.volumes.claim(volume, holder=None)
@@ -162,70 +165,86 @@ def release(ctx: Context, host: HostRecord) -> None:
 
 
 def held_by(ctx: Context, host: HostRecord) -> list[VolumeRecord]:
-    """The volumes that a host has."""
-    found = (
+    """Return the volumes that a host holds."""
+    volumes = (
         ctx.provider.volumes.observe(ctx.owner).volumes if ctx.provider.capabilities.volumes else ()
     )
-    return [v for v in found if v.holder and v.holder.uuid == host.uuid]
+    return [volume for volume in volumes if volume.holder and volume.holder.uuid == host.uuid]
 
 
-def living(seen: Observation) -> list[str] | None:
-    """Uuids of the hosts that there are; nothing where one cannot be read: it may be any."""
-    return None if seen.unreadable else [h.record.uuid for h in seen.hosts]
+def living(observation: Observation) -> list[str] | None:
+    """Return the uuids of all hosts; ``None`` if a record cannot be read, because it may be any
+    host.
+    """
+    return None if observation.unreadable else [host.record.uuid for host in observation.hosts]
 
 
 def need_running(hosts: Iterable[Host], tenant: str, name: str) -> HostRecord:
-    """A host that a volume can be attached to.
+    """Return the record of a host that a volume can be attached to.
 
-    :raises NotFound: when there is none of this name.
-    :raises Unsupported: when it does not run.
+    :raises NotFound: if no host has this name.
+    :raises Unsupported: if the host does not run.
     """
-    found = next((h for h in hosts if (h.record.tenant, h.record.name) == (tenant, name)), None)
-    if found is None:
+    host = next(
+        (
+            candidate
+            for candidate in hosts
+            if (candidate.record.tenant, candidate.record.name) == (tenant, name)
+        ),
+        None,
+    )
+    if host is None:
         raise NotFound(
             "there is no such host.",
             name=f"host {name}",
             remedy="make it first, in the volume's tenant",
         )
-    if not found.serving:
-        state = found.state if found.record.phase == "ready" else found.record.phase
+    if not host.serving:
+        state = host.state if host.record.phase == "ready" else host.record.phase
         raise Unsupported(
             f"it is {state}: only a running host takes a volume.",
-            name=found.record.title,
+            name=host.record.title,
             remedy="start it",
         )
-    return found.record
+    return host.record
 
 
 def _with_file_system(
     ctx: Context, host: HostRecord, volume: VolumeRecord, channel: Channel, deadline: Deadline
 ) -> VolumeRecord:
-    """Have a file system on it: made once, on a disk that is blank by its record and by its guest's
-    look at it.
+    """Create the volume's file system once, if the disk is blank according to its record and to the
+    guest.
 
-    That it is begun is on record before, and that it is there before anybody can write. So one that
-    was begun and not ended is known to hold no data, and nothing else is ever written over.
+    The record notes the start of this before it begins, and its end before any program can write.
+    So a file system that was started and not completed is known to hold no data, and no other data
+    is ever overwritten.
     """
     if volume.filesystem == EXT4:
         return volume
-    found = channel.request({"op": "volume-look", "serial": volume.serial}, deadline).get("content")
-    again = volume.filesystem == MAKING
-    if volume.filesystem == BLANK and found == "blank":
-        sealed = volume.uuid if host.encrypted else ""
-        volume = ctx.provider.volumes.claim(volume, filesystem=MAKING, encryption=sealed)
-    elif not again:
+    reply = channel.request({"op": "volume-look", "serial": volume.serial}, deadline).get("content")
+    unfinished = volume.filesystem == MAKING
+    if volume.filesystem == BLANK and reply == "blank":
+        encryption_id = volume.uuid if host.encrypted else ""
+        volume = ctx.provider.volumes.claim(volume, filesystem=MAKING, encryption=encryption_id)
+    elif not unfinished:
         raise Unsupported(
-            f"its disk is not blank ({str(found)[:40]}), and no file system of it is on record: it "
+            f"its disk is not blank ({str(reply)[:40]}), and no file system of it is on record: it "
             f"is left as it is.",
             name=volume.title,
             remedy="delete the volume if nothing on it is wanted",
         )
-    make = {"op": "volume-make", "serial": volume.serial, "uuid": volume.uuid, "again": again}
-    encryption.ask(channel, make, encryption.key_of(ctx, volume), deadline)
+    request = {
+        "op": "volume-make",
+        "serial": volume.serial,
+        "uuid": volume.uuid,
+        "again": unfinished,
+    }
+    encryption.ask(channel, request, encryption.key_of(ctx, volume), deadline)
     return ctx.provider.volumes.claim(volume, filesystem=EXT4)
 
 
 def check_agent(host: HostRecord, channel: Channel, deadline: Deadline) -> None:
+    """Refuse a host whose agent does not know volumes."""
     agent = channel.request({"op": "hello"}, deadline).get("agent")
     if not isinstance(agent, int) or agent < (encryption.AGENT if host.encrypted else AGENT):
         raise Unsupported(
@@ -237,17 +256,19 @@ def check_agent(host: HostRecord, channel: Channel, deadline: Deadline) -> None:
 
 def _runs(ctx: Context, host: HostRecord) -> bool:
     hosts = ctx.provider.observe(host.owner).hosts
-    return any(h.record.uuid == host.uuid and h.state == "running" for h in hosts)
+    return any(
+        candidate.record.uuid == host.uuid and candidate.state == "running" for candidate in hosts
+    )
 
 
 def need(ctx: Context, tenant: str, name: str) -> VolumeRecord:
-    """A volume that is there.
+    """Return the record of a volume.
 
-    :raises NotFound: when it is not.
+    :raises NotFound: if the volume does not exist.
     """
-    found = ctx.provider.volumes.observe(ctx.owner).find(tenant, name)
-    if found is None:
+    volume = ctx.provider.volumes.observe(ctx.owner).find(tenant, name)
+    if volume is None:
         raise NotFound(
             "there is no such volume.", name=f"volume {name}", remedy="create the volume first"
         )
-    return found
+    return volume

@@ -1,9 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The volumes that a declaration gives to new hosts: checked before anything changes,
-and attached.
-"""
+"""The declared volumes of new hosts: validated before anything changes, and attached."""
 
 from __future__ import annotations
 
@@ -21,48 +19,54 @@ from . import attachment, encryption, volume_lifecycle
 
 
 def validate_plan(
-    ctx: Context, tenant: str, template: str, spec: HostSpec, todo: Plan, seen: Observation
+    ctx: Context, tenant: str, template: str, spec: HostSpec, todo: Plan, observation: Observation
 ) -> None:
-    """Refuse a plan whose hosts cannot have their volumes: nothing is destroyed for the sake of
-    one.
+    """Refuse a plan whose hosts cannot get their volumes, before any host is deleted for it.
 
-    :raises Unsupported: when the hypervisor, or the template, has no place for them.
-    :raises Refused: when a host that stays has one of them; it is named.
+    :raises Unsupported: if the hypervisor or the template has no place for the volumes.
+    :raises OperationRefused: if a remaining host holds one of them; the error names that host.
     """
-    made = [a.name for a in todo.actions if a.verb in ("create", "replace")]
-    if not (made and spec.volumes):
+    names = [action.name for action in todo.actions if action.verb in ("create", "replace")]
+    if not (names and spec.volumes):
         return
-    ruling = _check_room(ctx, tenant, template, spec, seen)
-    found = ctx.provider.volumes.observe(ctx.owner)
-    goes = {a.name for a in todo.actions if a.verb in ("destroy", "replace")}
-    stay = [
-        h.record.uuid
-        for h in seen.hosts
-        if (h.record.tenant != tenant or h.record.name not in goes)
+    current_template = _check_room(ctx, tenant, template, spec, observation)
+    volumes = ctx.provider.volumes.observe(ctx.owner)
+    deleted_names = {
+        action.name for action in todo.actions if action.verb in ("destroy", "replace")
+    }
+    remaining_uuids = [
+        host.record.uuid
+        for host in observation.hosts
+        if (host.record.tenant != tenant or host.record.name not in deleted_names)
     ]
-    for name in made:
+    for name in names:
         for use in spec.volumes:
-            there, source = found.find(tenant, use.of(name)), found.find(tenant, use.source)
-            if ruling:
-                origin = [v for v in (there or source,) if v]
-                encryption.check(ctx, f"template {template}", ruling.record.encrypted, origin)
-            if there:
-                refuse_if_held(there, stay, f"host {name} cannot have it")
-                attachment.check_attachable(there)
-            # In the plan of a whole yard its source may be one that is made before.
+            existing_volume, source = (
+                volumes.find(tenant, use.of(name)),
+                volumes.find(tenant, use.source),
+            )
+            if current_template:
+                origin = [volume for volume in (existing_volume or source,) if volume]
+                encryption.check(
+                    ctx, f"template {template}", current_template.record.encrypted, origin
+                )
+            if existing_volume:
+                refuse_if_held(existing_volume, remaining_uuids, f"host {name} cannot have it")
+                attachment.check_attachable(existing_volume)
+            # In the plan of a whole yard, an earlier step may create its source.
             origin_name = "" if (tenant, use.source) in ctx.coming else use.source
             volume_lifecycle.plan(
                 ctx,
-                VolumeSpec(use.of(name), tenant, _size(use.size_gib, there), origin_name),
-                found,
+                VolumeSpec(use.of(name), tenant, _size(use.size_gib, existing_volume), origin_name),
+                volumes,
             )
 
 
 def _check_room(
-    ctx: Context, tenant: str, template: str, spec: HostSpec, seen: Observation
+    ctx: Context, tenant: str, template: str, spec: HostSpec, observation: Observation
 ) -> Template | None:
-    """Refuse what the template has no place for; return the generation that rules, if
-    there is one.
+    """Refuse volumes that the template has no place for; return its current generation, if it has
+    one.
     """
     if not ctx.provider.capabilities.volumes:
         raise Unsupported(
@@ -70,43 +74,45 @@ def _check_room(
             name=f"volume {spec.volumes[0].name}",
             remedy="leave volumes out",
         )
-    ruling = newest(generations(tenant, template, seen.templates))
-    if ruling is None:
+    current_template = newest(generations(tenant, template, observation.templates))
+    if current_template is None:
         return None
-    if ruling.record.docker == "running" and any(use.path == DOCKER_ROOT for use in spec.volumes):
+    if current_template.record.docker == "running" and any(
+        use.path == DOCKER_ROOT for use in spec.volumes
+    ):
         raise Unsupported(
             f"{DOCKER_ROOT} cannot be a volume: Docker runs there when a host is made.",
-            name=ruling.record.title,
+            name=current_template.record.title,
             remedy="declare the template with docker: stopped, or mount the volume elsewhere",
         )
-    room = ruling.record.hardware.spare_ports
+    room = current_template.record.hardware.spare_ports
     if len(spec.volumes) > room:
         raise Unsupported(
             f"its hosts have room for {room} volumes, and {len(spec.volumes)} are declared.",
-            name=ruling.record.title,
+            name=current_template.record.title,
             remedy="raise spare_ports of the template, at most 12",
         )
-    return ruling
+    return current_template
 
 
 def attach_declared(
     ctx: Context, host: HostRecord, channel: Channel, deadline: Deadline
 ) -> list[str]:
-    """Have the declared volumes of a new host, made where they are not there; returns
-    their names.
+    """Attach the declared volumes of a new host, and create those that do not exist; return their
+    names.
     """
     if host.spec.volumes:
         attachment.check_agent(host, channel, deadline)
-    for use in sorted(host.spec.volumes, key=lambda u: u.path):
+    for use in sorted(host.spec.volumes, key=lambda volume_use: volume_use.path):
         name = use.of(host.name)
-        there = ctx.provider.volumes.observe(ctx.owner).find(host.tenant, name)
-        spec = VolumeSpec(name, host.tenant, _size(use.size_gib, there), use.source)
+        existing_volume = ctx.provider.volumes.observe(ctx.owner).find(host.tenant, name)
+        spec = VolumeSpec(name, host.tenant, _size(use.size_gib, existing_volume), use.source)
         volume_lifecycle.ensure(ctx, spec, deadline.left())
-        found = attachment.need(ctx, host.tenant, name)
+        volume = attachment.need(ctx, host.tenant, name)
         attachment.attach(
             ctx,
             host,
-            found,
+            volume,
             Holder(host.uuid, host.name, use.path, declared=True),
             channel,
             deadline,
@@ -114,8 +120,12 @@ def attach_declared(
     return [use.of(host.name) for use in host.spec.volumes]
 
 
-def _size(declared: int | None, there: VolumeRecord | None) -> int | None:
-    """A volume that was grown beyond what its host declares stays as it is."""
+def _size(declared_size: int | None, existing_volume: VolumeRecord | None) -> int | None:
+    """Return the declared size; ``None`` for a volume that is already as large or larger."""
     return (
-        None if there and there.phase == "ready" and there.size_gib >= (declared or 0) else declared
+        None
+        if existing_volume
+        and existing_volume.phase == "ready"
+        and existing_volume.size_gib >= (declared_size or 0)
+        else declared_size
     )

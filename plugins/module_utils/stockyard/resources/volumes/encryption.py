@@ -1,11 +1,11 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Encrypted volumes: which are, the key of each, and hosts that wait for theirs.
+"""Encrypted volumes: which volumes are encrypted, the key of each, and hosts that wait for keys.
 
-One secret is given, and each volume has a key of its own made of it, so that a guest which gives
-its own away opens no other. Keys travel by the hypervisor's channel to a host's agent and are on
-record nowhere.
+The user gives one secret, and each volume has its own key that is derived from it, so a guest that
+reveals its key opens no other volume. Keys travel by the hypervisor's channel to a host's agent and
+are on record nowhere.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from ..guest_status import Status
 # The first agent that knows encrypted volumes.
 AGENT = 4
 LEAST = 32
-# How an agent says that a key does not open a disk.
+# The error of an agent when a key does not open a disk.
 WRONG = "PermissionError"
 REMEDY = "give volume_key, from a vault, as it was when the volumes were made"
 
 
 def check_secret(secret: str) -> str:
-    """Refuse one that could be guessed.
+    """Refuse a secret that could be guessed.
 
-    :raises InvalidInput: saying how to make one.
+    :raises InvalidInput: with a command that creates a secret.
     """
     if secret and (len(secret) < LEAST or len(set(secret)) < 8):
         raise InvalidInput(
@@ -45,9 +45,9 @@ def check_secret(secret: str) -> str:
 
 
 def key_of(ctx: Context, volume: VolumeRecord) -> str:
-    """The key of an encrypted volume, in hex; nothing for one in clear.
+    """Return the key of an encrypted volume, in hex; an empty string for a volume in clear.
 
-    :raises InvalidInput: when there is nothing to make it of.
+    :raises InvalidInput: if there is no secret to derive it from.
     """
     if not volume.encryption:
         return ""
@@ -55,22 +55,22 @@ def key_of(ctx: Context, volume: VolumeRecord) -> str:
         raise InvalidInput(
             "it is encrypted, and its key is not here.", name=volume.title, remedy=REMEDY
         )
-    said = f"stockyard volume {volume.encryption}".encode()
-    return hmac.new(ctx.volume_key.encode(), said, hashlib.sha256).hexdigest()
+    message = f"stockyard volume {volume.encryption}".encode()
+    return hmac.new(ctx.volume_key.encode(), message, hashlib.sha256).hexdigest()
 
 
-def check(ctx: Context, title: str, encrypted: bool, found: Iterable[VolumeRecord]) -> None:
-    """Refuse volumes that a host cannot have: its volumes are all encrypted, or none is.
+def check(ctx: Context, title: str, encrypted: bool, volumes: Iterable[VolumeRecord]) -> None:
+    """Refuse volumes that a host cannot open: its volumes must all be encrypted, or all in clear.
 
     :param title: the host, or its template, as messages name it.
-    :raises Unsupported: saying what to do instead.
-    :raises InvalidInput: when the key is missing.
+    :raises Unsupported: with the remedy.
+    :raises InvalidInput: if the key is missing.
     """
     if encrypted and not ctx.volume_key:
         raise InvalidInput(
             "its volumes are encrypted, and their key is not here.", name=title, remedy=REMEDY
         )
-    for volume in found:
+    for volume in volumes:
         if encrypted and volume.filesystem and not volume.encryption:
             raise Unsupported(
                 f"it is in clear, and all volumes of {title} are encrypted.",
@@ -86,10 +86,10 @@ def check(ctx: Context, title: str, encrypted: bool, found: Iterable[VolumeRecor
 
 
 def ask(channel: Channel, request: dict[str, Any], key: str, deadline: Deadline) -> dict[str, Any]:
-    """Send a request with a key in it. Whatever the guest answers, the key comes back in no
-    message.
+    """Send a request that contains a key. No message repeats the key, not even one that quotes the
+    answer of the guest.
 
-    :raises InvalidInput: when it is the key of something else.
+    :raises InvalidInput: if the key does not open the volume.
     :raises GuestError: as the channel does.
     """
     try:
@@ -112,13 +112,13 @@ def locked(hosts: Iterable[Host], answers: Mapping[str, Status]) -> dict[str, st
 
     :param answers: the status of each host, by uuid.
     """
-    asked = {
-        h.record.name: answers.get(h.record.uuid, Status()).missing
-        for h in hosts
-        if h.record.encrypted
+    missing_paths = {
+        host.record.name: answers.get(host.record.uuid, Status()).missing
+        for host in hosts
+        if host.record.encrypted
     }
     return {
         name: f"it booted, and waits for the key of its volume at {', '.join(paths)}"
-        for name, paths in asked.items()
+        for name, paths in missing_paths.items()
         if paths
     }

@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Volumes that a controller who died left half-made or half-deleted, and those held by hosts that
-are gone.
+"""Volumes that a controller left incomplete when it died, in creation or in deletion, and volumes
+whose hosts are deleted.
 """
 
 from __future__ import annotations
@@ -20,31 +20,35 @@ GONE = "the host that had it is gone"
 
 
 def run(ctx: Context, grace: float, *, check: bool) -> tuple[list[Action], list[SkippedObject]]:
-    """Take away what is half there, and let go what nobody has. A whole volume is never taken away.
+    """Delete incomplete volumes, and detach volumes from hosts that no longer exist. A complete
+    volume is never deleted.
 
-    :param grace: seconds that one may take to be made.
-    :return: what was done, or would be, and what is left alone.
+    :param grace: seconds that the creation of a volume may take.
+    :return: the actions that were taken, or would be, and the skipped volumes.
     """
-    done: list[Action] = []
-    # Volumes first: who has one then was on record before that.
-    found = ctx.provider.volumes.observe(ctx.owner)
+    actions: list[Action] = []
+    # Observe volumes before hosts: every holder was then on record earlier.
+    observation = ctx.provider.volumes.observe(ctx.owner)
     hosts = attachment.living(ctx.provider.observe(ctx.owner))
-    left = [
-        SkippedObject("volume", s.name.removeprefix("volume "), s.reason) for s in found.unreadable
+    skipped = [
+        SkippedObject(
+            "volume", unreadable_object.name.removeprefix("volume "), unreadable_object.reason
+        )
+        for unreadable_object in observation.unreadable
     ]
-    for volume in found.volumes:
-        half = volume.phase == "deleting" or (
+    for volume in observation.volumes:
+        incomplete = volume.phase == "deleting" or (
             volume.phase == "creating" and ctx.clock.now() - volume.created >= grace
         )
-        void = volume.holder and hosts is not None and volume.holder.uuid not in hosts
+        orphaned = volume.holder and hosts is not None and volume.holder.uuid not in hosts
         try:
-            if half:
-                done += _destroyed(ctx, volume, check)
-            elif void:
-                done += _let_go(ctx, volume, check)
+            if incomplete:
+                actions += _destroyed(ctx, volume, check)
+            elif orphaned:
+                actions += _let_go(ctx, volume, check)
         except (Conflict, NotFound) as error:
-            left.append(SkippedObject("volume", volume.name, str(error)))
-    return done, left
+            skipped.append(SkippedObject("volume", volume.name, str(error)))
+    return actions, skipped
 
 
 def _destroyed(ctx: Context, volume: VolumeRecord, check: bool) -> list[Action]:

@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Volumes: made, grown, copied, attached and detached by hand, and deleted when asked for and by
-nothing else.
+"""Volumes: created, resized, copied, attached and detached on request, and deleted only on
+request.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from . import attachment, encryption
 LOCK_WAIT = 30.0
 
 
-def plan(ctx: Context, spec: VolumeSpec, seen: VolumeObservation | None = None) -> Plan:
-    """What :func:`ensure` would do. Writes nothing.
+def plan(ctx: Context, spec: VolumeSpec, observation: VolumeObservation | None = None) -> Plan:
+    """Return the plan of :func:`ensure`. Changes nothing.
 
-    :raises Unsupported: where there are no volumes.
-    :raises NotFound: when its source is not there.
+    :raises Unsupported: if the hypervisor has no volumes.
+    :raises NotFound: if the source of the volume does not exist.
     """
     if not ctx.provider.capabilities.volumes:
         raise Unsupported(
@@ -37,15 +37,15 @@ def plan(ctx: Context, spec: VolumeSpec, seen: VolumeObservation | None = None) 
             name=f"volume {spec.name}",
             remedy="leave volumes out",
         )
-    seen = seen or ctx.provider.volumes.observe(ctx.owner)
-    todo = plan_volume(spec, seen)
-    if any(a.verb == "create" for a in todo.actions) and spec.source:
-        _source(ctx, spec, seen)
+    observation = observation or ctx.provider.volumes.observe(ctx.owner)
+    todo = plan_volume(spec, observation)
+    if any(action.verb == "create" for action in todo.actions) and spec.source:
+        _source(ctx, spec, observation)
     return todo
 
 
 def ensure(ctx: Context, spec: VolumeSpec, timeout: float) -> Plan:
-    """Have a volume as declared. Returns what was done."""
+    """Converge a volume to its declaration. Returns the actions that were taken."""
     deadline = ctx.deadline(timeout)
     with _held(ctx, spec.tenant, spec.name, deadline):
         todo = plan(ctx, spec)
@@ -55,69 +55,72 @@ def ensure(ctx: Context, spec: VolumeSpec, timeout: float) -> Plan:
 
 
 def plan_deletion(ctx: Context, tenant: str, name: str) -> Plan:
-    """What :func:`delete` would do."""
-    found = ctx.provider.volumes.observe(ctx.owner).find(tenant, name)
-    return plan_removal(found, attachment.living(ctx.provider.observe(ctx.owner)))
+    """Return the plan of :func:`delete`."""
+    volume = ctx.provider.volumes.observe(ctx.owner).find(tenant, name)
+    return plan_removal(volume, attachment.living(ctx.provider.observe(ctx.owner)))
 
 
 def delete(ctx: Context, tenant: str, name: str, timeout: float) -> Plan:
-    """Delete a volume and all that is on it; copies of it stay whole.
+    """Delete a volume and all its data; copies of the volume stay complete.
 
-    :raises Refused: when a host has it.
+    :raises OperationRefused: if a host holds the volume.
     """
     with _held(ctx, tenant, name, ctx.deadline(timeout)):
-        found = ctx.provider.volumes.observe(ctx.owner).find(tenant, name)
-        # The hosts after the volume: whoever has it then is on record by now, or gone.
-        todo = plan_removal(found, attachment.living(ctx.provider.observe(ctx.owner)))
-        if found:
-            _delete(ctx, found)
+        volume = ctx.provider.volumes.observe(ctx.owner).find(tenant, name)
+        # Observe hosts after the volume: a holder is then on record, or deleted.
+        todo = plan_removal(volume, attachment.living(ctx.provider.observe(ctx.owner)))
+        if volume:
+            _delete(ctx, volume)
         return todo
 
 
 def plan_attachment(ctx: Context, spec: VolumeSpec, host: str, path: str) -> Plan:
-    """What :func:`attach` would do. Writes nothing."""
+    """Return the plan of :func:`attach`. Changes nothing."""
     mount_point(path)
-    first, found = (
+    volume_plan, volume = (
         plan(ctx, spec),
         ctx.provider.volumes.observe(ctx.owner).find(spec.tenant, spec.name),
     )
-    if spec.snapshot or (found and found.snapshot):
-        attachment.check_attachable(found or _draft(ctx, spec, 1))
-    seen = ctx.provider.observe(ctx.owner)
-    record = attachment.need_running(seen.hosts, spec.tenant, host)
-    encryption.check(ctx, record.title, record.encrypted, [found] if found else [])
+    if spec.snapshot or (volume and volume.snapshot):
+        attachment.check_attachable(volume or _draft(ctx, spec, 1))
+    observation = ctx.provider.observe(ctx.owner)
+    record = attachment.need_running(observation.hosts, spec.tenant, host)
+    encryption.check(ctx, record.title, record.encrypted, [volume] if volume else [])
     if path == DOCKER_ROOT:
         raise OperationRefused(
             f"Docker runs on {DOCKER_ROOT} of a host that is there.",
             name=record.title,
             remedy="declare the volume with the host, whose template has docker: stopped",
         )
-    before = found.holder if found else None
-    if found and before and before.uuid != record.uuid:
-        refuse_if_held(found, attachment.living(seen), f"host {host} cannot have it")
-    if before and before.uuid == record.uuid and before.path != path:
+    holder = volume.holder if volume else None
+    if volume and holder and holder.uuid != record.uuid:
+        refuse_if_held(volume, attachment.living(observation), f"host {host} cannot have it")
+    if holder and holder.uuid == record.uuid and holder.path != path:
         raise OperationRefused(
-            f"it is mounted at {before.path} there, not at {path}.",
+            f"it is mounted at {holder.path} there, not at {path}.",
             name=f"volume {spec.name}",
             remedy="detach it first",
         )
-    if before and before.uuid == record.uuid and before.mounted:
-        return first
+    if holder and holder.uuid == record.uuid and holder.mounted:
+        return volume_plan
     after = {"host": host, "path": path}
     return Plan(
-        (*first.actions, Action("attach", "volume", spec.name, f"{host} is to have it", {}, after))
+        (
+            *volume_plan.actions,
+            Action("attach", "volume", spec.name, f"{host} is to have it", {}, after),
+        )
     )
 
 
 def attach(ctx: Context, spec: VolumeSpec, host: str, path: str, timeout: float) -> Plan:
-    """Have a volume, in a running host.
+    """Create a volume if needed, and attach it to a running host.
 
-    :raises Refused: when another host has it; it is named.
+    :raises OperationRefused: if another host holds the volume; the error names that host.
     """
     deadline = ctx.deadline(timeout)
     todo = plan_attachment(ctx, spec, host, path)
     ensure(ctx, spec, deadline.left())
-    if any(a.verb == "attach" for a in todo.actions):
+    if any(action.verb == "attach" for action in todo.actions):
         _in_host(
             ctx,
             spec,
@@ -132,76 +135,76 @@ def attach(ctx: Context, spec: VolumeSpec, host: str, path: str, timeout: float)
 
 
 def plan_detachment(ctx: Context, tenant: str, name: str) -> Plan:
-    """What :func:`detach` would do."""
-    found = attachment.need(ctx, tenant, name)
-    if found.holder is None:
+    """Return the plan of :func:`detach`."""
+    volume = attachment.need(ctx, tenant, name)
+    if volume.holder is None:
         return Plan()
-    seen = ctx.provider.observe(ctx.owner)
-    there = attachment.living(seen)
-    if found.holder.declared and (there is None or found.holder.uuid in there):
+    observation = ctx.provider.observe(ctx.owner)
+    host_uuids = attachment.living(observation)
+    if volume.holder.declared and (host_uuids is None or volume.holder.uuid in host_uuids):
         raise OperationRefused(
-            f"host {found.holder.host} is declared to have it.",
-            name=found.title,
+            f"host {volume.holder.host} is declared to have it.",
+            name=volume.title,
             remedy="take it out of the declaration, or destroy the host; the volume stays",
         )
-    before = {"host": found.holder.host, "path": found.holder.path}
+    before = {"host": volume.holder.host, "path": volume.holder.path}
     return Plan((Action("detach", "volume", name, "nobody is to have it", before, {}),))
 
 
 def detach(ctx: Context, tenant: str, name: str, timeout: float) -> Plan:
-    """Take a volume out of the host that has it.
+    """Detach a volume from the host that holds it.
 
-    :raises GuestError: when something in the host uses it.
+    :raises GuestError: if a program in the host uses the volume.
     """
     deadline, todo = ctx.deadline(timeout), plan_detachment(ctx, tenant, name)
-    found = attachment.need(ctx, tenant, name)
-    if todo and found.holder:
-        there = attachment.living(ctx.provider.observe(ctx.owner))
-        if there is not None and found.holder.uuid not in there:
-            ctx.provider.volumes.claim(found, holder=None)
+    volume_record = attachment.need(ctx, tenant, name)
+    if todo and volume_record.holder:
+        host_uuids = attachment.living(ctx.provider.observe(ctx.owner))
+        if host_uuids is not None and volume_record.holder.uuid not in host_uuids:
+            ctx.provider.volumes.claim(volume_record, holder=None)
         else:
             _in_host(
                 ctx,
                 VolumeSpec(name, tenant),
-                found.holder.host,
+                volume_record.holder.host,
                 deadline,
                 lambda record, volume, channel: attachment.detach(
                     ctx, record, volume, channel, deadline
                 ),
             )
-        ctx.progress(f"volume {name}: detached from host {found.holder.host}")
+        ctx.progress(f"volume {name}: detached from host {volume_record.holder.host}")
     return todo
 
 
-def describe(ctx: Context, found: VolumeRecord) -> dict[str, Any]:
-    """A volume as modules return it."""
-    holder = found.holder
+def describe(ctx: Context, volume: VolumeRecord) -> dict[str, Any]:
+    """Return the facts of a volume that modules show."""
+    holder = volume.holder
     return {
-        "name": found.name,
-        "tenant": found.tenant,
-        "uuid": found.uuid,
-        "size_gib": found.size_gib,
-        "phase": found.phase,
-        "created": found.created,
-        "filesystem": found.filesystem,
-        "source": found.source,
-        "snapshot": found.snapshot,
-        "encrypted": bool(found.encryption),
+        "name": volume.name,
+        "tenant": volume.tenant,
+        "uuid": volume.uuid,
+        "size_gib": volume.size_gib,
+        "phase": volume.phase,
+        "created": volume.created,
+        "filesystem": volume.filesystem,
+        "source": volume.source,
+        "snapshot": volume.snapshot,
+        "encrypted": bool(volume.encryption),
         "host": holder.host if holder else "",
         "path": holder.path if holder else "",
         "mounted": bool(holder and holder.mounted),
-        **ctx.provider.volumes.facts(found),
+        **ctx.provider.volumes.facts(volume),
     }
 
 
 def _create(ctx: Context, spec: VolumeSpec, deadline: Deadline) -> None:
-    seen = ctx.provider.volumes.observe(ctx.owner)
-    half = seen.find(spec.tenant, spec.name)
-    if half:
-        _delete(ctx, half)
-    source = _source(ctx, spec, seen) if spec.source else None
+    observation = ctx.provider.volumes.observe(ctx.owner)
+    incomplete_volume = observation.find(spec.tenant, spec.name)
+    if incomplete_volume:
+        _delete(ctx, incomplete_volume)
+    source = _source(ctx, spec, observation) if spec.source else None
     if source and source.holder:
-        # Whoever had it is gone, else it would have been refused.
+        # Its holder no longer exists: otherwise the copy would have been refused.
         source = ctx.provider.volumes.claim(source, holder=None)
     record = _draft(ctx, spec, size_of(spec, source))
     if source:
@@ -217,53 +220,53 @@ def _create(ctx: Context, spec: VolumeSpec, deadline: Deadline) -> None:
     )
 
 
-def _source(ctx: Context, spec: VolumeSpec, seen: VolumeObservation) -> VolumeRecord:
-    found = seen.find(spec.tenant, spec.source)
-    if found is None or found.phase != "ready":
+def _source(ctx: Context, spec: VolumeSpec, observation: VolumeObservation) -> VolumeRecord:
+    source = observation.find(spec.tenant, spec.source)
+    if source is None or source.phase != "ready":
         raise NotFound(
             "there is no such volume to copy.",
             name=f"volume {spec.source}",
             remedy=f"make it before {spec.name}",
         )
     refuse_if_held(
-        found,
+        source,
         attachment.living(ctx.provider.observe(ctx.owner)),
         f"volume {spec.name} cannot be a copy of it",
     )
-    if found.filesystem not in (BLANK, EXT4):
+    if source.filesystem not in (BLANK, EXT4):
         raise OperationRefused(
             "its file system is not whole.",
-            name=found.title,
+            name=source.title,
             remedy="let a host have it once, or delete it",
         )
-    return found
+    return source
 
 
 def _grow(ctx: Context, spec: VolumeSpec, deadline: Deadline) -> None:
-    found, size = attachment.need(ctx, spec.tenant, spec.name), spec.size_gib or 0
-    # The disk first: a record that says too little is put right by the next run.
-    ctx.provider.volumes.grow(found, size, deadline)
-    found = ctx.provider.volumes.claim(found, size_gib=size)
-    holder = found.holder
+    volume_record, size = attachment.need(ctx, spec.tenant, spec.name), spec.size_gib or 0
+    # Grow the disk first: if the record is too small, the next run corrects it.
+    ctx.provider.volumes.grow(volume_record, size, deadline)
+    volume_record = ctx.provider.volumes.claim(volume_record, size_gib=size)
+    holder = volume_record.holder
     if holder and holder.mounted:
-        seen = ctx.provider.observe(ctx.owner)
-        if any(h.record.uuid == holder.uuid and h.serving for h in seen.hosts):
+        observation = ctx.provider.observe(ctx.owner)
+        if any(host.record.uuid == holder.uuid and host.serving for host in observation.hosts):
             _in_host(
                 ctx,
                 spec,
                 holder.host,
                 deadline,
-                lambda _r, volume, channel: attachment.mount(
+                lambda _record, volume, channel: attachment.mount(
                     ctx, volume, holder.path, channel, deadline
                 ),
             )
-    ctx.progress(f"{found.title}: grown to {size} GiB")
+    ctx.progress(f"{volume_record.title}: grown to {size} GiB")
 
 
-def _delete(ctx: Context, found: VolumeRecord) -> None:
-    ctx.provider.volumes.claim(found, phase="deleting", holder=None)
-    ctx.provider.volumes.destroy(found)
-    ctx.progress(f"{found.title}: deleted")
+def _delete(ctx: Context, volume: VolumeRecord) -> None:
+    ctx.provider.volumes.claim(volume, phase="deleting", holder=None)
+    ctx.provider.volumes.destroy(volume)
+    ctx.progress(f"{volume.title}: deleted")
 
 
 def _draft(ctx: Context, spec: VolumeSpec, size_gib: int) -> VolumeRecord:
@@ -285,13 +288,13 @@ def _in_host(
     spec: VolumeSpec,
     host: str,
     deadline: Deadline,
-    act: Callable[[Any, VolumeRecord, Any], object],
+    operation: Callable[[Any, VolumeRecord, Any], object],
 ) -> None:
-    """Do something to a volume with the agent of a host, as things are now."""
+    """Run an action on a volume with the agent of a host, from their current records."""
     record = attachment.need_running(ctx.provider.observe(ctx.owner).hosts, spec.tenant, host)
     channel = ctx.provider.channel(record, deadline)
     try:
-        act(record, attachment.need(ctx, spec.tenant, spec.name), channel)
+        operation(record, attachment.need(ctx, spec.tenant, spec.name), channel)
     finally:
         channel.close()
 
