@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Pools: declared, changed while hosts run, taken away; and whether a plan has room in its pool."""
+"""Pools: created, changed while hosts run, deleted; and the admission of a plan to its pool."""
 
 from __future__ import annotations
 
@@ -30,124 +30,132 @@ ABSENT = "it is to be absent"
 def plan(
     ctx: Context, spec: PoolSpec, *, force: bool = False, seen: Observation | None = None
 ) -> Plan:
-    """What :func:`ensure` would do. Writes nothing.
+    """Return the plan of :func:`ensure`. Changes nothing.
 
-    :raises Refused: when it would be refused.
+    :raises OperationRefused: if the change would be refused.
     """
     seen = seen or ctx.provider.observe(ctx.owner)
-    there = find(seen, spec.tenant, spec.name)
-    if there and there.spec == spec:
+    existing = find(seen, spec.tenant, spec.name)
+    if existing and existing.spec == spec:
         return Plan()
-    if there and there.spec.parent != spec.parent:
+    if existing and existing.spec.parent != spec.parent:
         raise OperationRefused(
-            f"it is in {there.spec.parent or 'no pool'}, and cannot be moved.",
-            name=there.title,
+            f"it is in {existing.spec.parent or 'no pool'}, and cannot be moved.",
+            name=existing.title,
             remedy="make another pool, and let its fleets go there",
         )
     quota.check_change(
-        changed(ctx, spec, seen), seen.pools, (h.record for h in seen.hosts), force=force
+        changed(ctx, spec, seen), seen.pools, (host.record for host in seen.hosts), force=force
     )
     after = codec.to_dict(spec)
-    if there is None:
+    if existing is None:
         return Plan((Action("create", "pool", spec.name, "there is none", {}, after),))
-    before = codec.to_dict(there.spec)
-    differs = ", ".join(sorted(k for k in after if after[k] != before[k]))
+    before = codec.to_dict(existing.spec)
+    differs = ", ".join(sorted(key for key in after if after[key] != before[key]))
     return Plan((Action("change", "pool", spec.name, f"{differs} changed", before, after),))
 
 
 def ensure(ctx: Context, spec: PoolSpec, timeout: float, *, force: bool = False) -> Plan:
-    """Have a pool as declared. Hosts in it run on.
+    """Converge a pool to its declaration. Hosts in it keep running.
 
-    :param force: let it be smaller than what is in it: then nothing new is let in.
+    :param force: allow limits below the current use: then the pool admits no new hosts.
     """
     with ctx.provider.exclusive(
         ctx.lock_name("pool", spec.tenant, spec.name), ctx.deadline(min(timeout, LOCK_WAIT))
     ):
-        seen = ctx.provider.observe(ctx.owner)
-        todo = plan(ctx, spec, force=force, seen=seen)
+        observation = ctx.provider.observe(ctx.owner)
+        todo = plan(ctx, spec, force=force, seen=observation)
         for action in todo.actions:
-            ctx.provider.pools.put(changed(ctx, spec, seen), force=force)
+            ctx.provider.pools.put(changed(ctx, spec, observation), force=force)
             ctx.progress(f"pool {spec.name}: {action.verb}d")
         return todo
 
 
 def plan_removal(ctx: Context, tenant: str, name: str, reason: str = ABSENT) -> Plan:
-    """What :func:`remove` would do.
+    """Return the plan of :func:`remove`.
 
-    :raises Refused: when something is in it.
+    :raises OperationRefused: if the pool is not empty.
     """
-    seen = ctx.provider.observe(ctx.owner)
-    there = find(seen, tenant, name)
-    if there is None:
+    observation = ctx.provider.observe(ctx.owner)
+    existing = find(observation, tenant, name)
+    if existing is None:
         return Plan()
-    quota.check_removal(there, seen.pools, [h.record for h in seen.hosts])
-    return Plan((gone("pool", name, reason, codec.to_dict(there.spec)),))
+    quota.check_removal(existing, observation.pools, [host.record for host in observation.hosts])
+    return Plan((gone("pool", name, reason, codec.to_dict(existing.spec)),))
 
 
 def remove(ctx: Context, tenant: str, name: str, timeout: float, reason: str = ABSENT) -> Plan:
-    """Take a pool away that nothing is in."""
+    """Delete an empty pool."""
     with ctx.provider.exclusive(
         ctx.lock_name("pool", tenant, name), ctx.deadline(min(timeout, LOCK_WAIT))
     ):
         todo = plan_removal(ctx, tenant, name, reason)
-        there = find(ctx.provider.observe(ctx.owner), tenant, name)
-        if todo and there:
-            ctx.provider.pools.delete(there)
-            ctx.progress(f"{there.title}: destroyed")
+        existing = find(ctx.provider.observe(ctx.owner), tenant, name)
+        if todo and existing:
+            ctx.provider.pools.delete(existing)
+            ctx.progress(f"{existing.title}: destroyed")
         return todo
 
 
-def find(seen: Observation, tenant: str, name: str) -> PoolRecord | None:
-    """A pool on record."""
-    return next((p for p in seen.pools if (p.tenant, p.name) == (tenant, name)), None)
+def find(observation: Observation, tenant: str, name: str) -> PoolRecord | None:
+    """Return a pool on record."""
+    return next(
+        (pool for pool in observation.pools if (pool.tenant, pool.name) == (tenant, name)), None
+    )
 
 
-def book(seen: Observation) -> PoolUsage:
-    """What there is, and who takes how much of it."""
-    return quota.book(seen.pools, (h.record for h in seen.hosts))
+def book(observation: Observation) -> PoolUsage:
+    """Return the pools with the use of each."""
+    return quota.book(observation.pools, (host.record for host in observation.hosts))
 
 
 def size_of(spec: HostSpec, template: TemplateRecord | None) -> Size:
-    """The nominal size of a new host. Of a template that is not there yet nothing is known."""
+    """Return the nominal size of a new host. If its template does not exist yet, only the declared
+    values are known.
+    """
     return resize.wanted(spec, frozen(template)) if template else Size(spec.vcpus, spec.memory_mib)
 
 
 def frozen(template: TemplateRecord) -> Size:
-    """What a template was frozen with."""
+    """Return the size that a template was frozen with."""
     return Size(template.hardware.vcpus, template.hardware.memory_mib, template.disk_gib)
 
 
 def most(ctx: Context, template: TemplateRecord) -> Size:
-    """What can be plugged into its forks."""
+    """Return the size up to which resources can be plugged into a template's forks."""
     resizes = ctx.provider.capabilities.resizes
     return Size(template.hardware.max_vcpus, template.max_memory_mib) if resizes else Size()
 
 
-def beside(seen: Observation, tenant: str, spec: HostSpec, template: Template | None) -> int | None:
-    """How many hosts more there can be; ``None`` where no pool limits that.
+def beside(
+    observation: Observation, tenant: str, spec: HostSpec, template: Template | None
+) -> int | None:
+    """Return how many more hosts the pool can hold; ``None`` if no pool limits the number.
 
-    :raises NotFound: when the pool is not there.
+    :raises NotFound: if the pool does not exist.
     """
     return (
-        book(seen).room(tenant, spec.pool, size_of(spec, template.record if template else None))
+        book(observation).room(
+            tenant, spec.pool, size_of(spec, template.record if template else None)
+        )
         if spec.pool
         else None
     )
 
 
 def fit(
-    seen: Observation,
+    observation: Observation,
     tenant: str,
     spec: HostSpec,
     template: Template | None,
     todo: Plan,
-    mine: Iterable[Host],
+    hosts: Iterable[Host],
 ) -> AdmittedPlan:
-    """A plan as far as its pool has room for it."""
-    members = [h.record for h in mine]
+    """Return a plan as far as its pool has capacity for it."""
+    members = [host.record for host in hosts]
     return quota.fit(
         todo,
-        book(seen),
+        book(observation),
         tenant,
         spec.pool,
         size_of(spec, template.record if template else None),
@@ -155,70 +163,82 @@ def fit(
     )
 
 
-def refusal(name: str, fitted: AdmittedPlan, rest: str) -> PoolQuotaExceeded:
-    """The error that says what there is no room for.
+def refusal(name: str, admitted: AdmittedPlan, state: str) -> PoolQuotaExceeded:
+    """Return the error for the actions that the pool has no capacity for.
 
-    :param rest: what became of all else, in words.
+    :param state: the state of all other objects, in words.
     """
-    out = [f"{a.kind} {a.name}" for a in fitted.rejected]
-    shown = ", ".join(out[:10]) + (f" and {len(out) - 10} more" if len(out) > 10 else "")
+    names = [f"{action.kind} {action.name}" for action in admitted.rejected]
+    listed = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
     return PoolQuotaExceeded(
-        f"its pool has no room for {len(out)} host{'s' * (len(out) != 1)} ({shown}). {rest}",
+        f"its pool has no room for {len(names)} host{'s' * (len(names) != 1)} ({listed}). {state}",
         name=name,
-        cause=fitted.reason,
+        cause=admitted.reason,
         remedy="grow the pool, or take hosts out of it away",
     )
 
 
-def describe(ctx: Context, seen: Observation, record: PoolRecord) -> dict[str, Any]:
-    """A pool as modules return it."""
-    found, spec = book(seen), record.spec
-    inside = _inside(found, record, seen)
-    held, facts = _held(ctx, inside), ctx.provider.pools.facts(record)
-    used, over = found.use(record), quota.overfull(found, record)
+def describe(ctx: Context, observation: Observation, record: PoolRecord) -> dict[str, Any]:
+    """Return the facts of a pool that modules show."""
+    usage, spec = book(observation), record.spec
+    hosts = _inside(usage, record, observation)
+    memory_held, facts = _held(ctx, hosts), ctx.provider.pools.facts(record)
+    used_amounts, overfull_limits = usage.use(record), quota.overfull(usage, record)
     return {
         **codec.to_dict(spec),
         "uuid": record.uuid,
         "owner": record.owner,
         "created": record.created,
         "version": record.version,
-        "used": dict(used),
-        "free": {n: max(0, spec.limit(n) - used[n]) if spec.limit(n) else None for n in LIMITS},
-        "members": sorted(h.record.name for h in inside),
-        "pools": sorted(p.name for p in found.inside(record)),
-        "held": {"private_mib": memory_pressure.private(held), "hosts": [asdict(h) for h in held]}
-        if held
+        "used": dict(used_amounts),
+        "free": {
+            limit: max(0, spec.limit(limit) - used_amounts[limit]) if spec.limit(limit) else None
+            for limit in LIMITS
+        },
+        "members": sorted(host.record.name for host in hosts),
+        "pools": sorted(inner_pool.name for inner_pool in usage.inside(record)),
+        "held": {
+            "private_mib": memory_pressure.private(memory_held),
+            "hosts": [asdict(host) for host in memory_held],
+        }
+        if memory_held
         else None,
-        "first_to_go": memory_pressure.first_to_go(held),
-        "warnings": ([f"{over}: nothing new is let in"] if over else [])
-        + memory_pressure.warnings(record, held, facts.get("available_mib")),
+        "first_to_go": memory_pressure.first_to_go(memory_held),
+        "warnings": ([f"{overfull_limits}: nothing new is let in"] if overfull_limits else [])
+        + memory_pressure.warnings(record, memory_held, facts.get("available_mib")),
         **facts,
     }
 
 
-def changed(ctx: Context, spec: PoolSpec, seen: Observation) -> PoolRecord:
-    """A pool's record as it is to be."""
-    there = find(seen, spec.tenant, spec.name)
-    if there:
-        return replace(there, spec=spec)
+def changed(ctx: Context, spec: PoolSpec, observation: Observation) -> PoolRecord:
+    """Return a pool's record as declared."""
+    existing = find(observation, spec.tenant, spec.name)
+    if existing:
+        return replace(existing, spec=spec)
     return PoolRecord(ctx.owner, str(uuid.uuid4()), spec, ctx.clock.now())
 
 
-def _inside(found: PoolUsage, pool: PoolRecord, seen: Observation) -> list[Host]:
-    """The hosts in a pool and in all that are in it."""
-    return [h for h in seen.hosts if pool in found.around(h.record)]
+def _inside(usage: PoolUsage, pool: PoolRecord, observation: Observation) -> list[Host]:
+    """Return the hosts in a pool and in all its inner pools."""
+    return [host for host in observation.hosts if pool in usage.around(host.record)]
 
 
 def _held(ctx: Context, hosts: Iterable[Host]) -> list[Held]:
-    """What running hosts hold, where the hypervisor says so."""
-    found = []
-    for host in (h for h in hosts if h.state == "running"):
+    """Return the memory that running hosts hold, if the hypervisor reports it."""
+    memory_held = []
+    for host in (candidate for candidate in hosts if candidate.state == "running"):
         memory = ctx.provider.facts(host.record).get("memory")
         if memory:
-            found.append(_of(host.record, memory))
-    return found
+            memory_held.append(_of(host.record, memory))
+    return memory_held
 
 
 def _of(record: HostRecord, memory: dict[str, Any]) -> Held:
-    own, shared = float(memory["private_mib"]), float(memory["shared_mib"])
-    return Held(record.name, record.size.memory_mib, own, shared, int(memory.get("oom_score", 0)))
+    private_mib, shared_mib = float(memory["private_mib"]), float(memory["shared_mib"])
+    return Held(
+        record.name,
+        record.size.memory_mib,
+        private_mib,
+        shared_mib,
+        int(memory.get("oom_score", 0)),
+    )

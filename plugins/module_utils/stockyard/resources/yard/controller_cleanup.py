@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is left on the controller itself: keys of leases that ran out, half-written files, sockets
-of dead tunnels.
+"""Leftovers on the controller: keys of expired leases, incomplete files, sockets of dead
+tunnels.
 """
 
 from __future__ import annotations
@@ -17,30 +17,37 @@ from ...model.observation import Observation, OrphanedFile
 from ..context import Context
 
 
-def sweep(ctx: Context, seen: Observation, *, check: bool) -> list[OrphanedFile]:
-    """Remove it, or only say what there is. Other yards may share the directory: each thing is
+def sweep(ctx: Context, observation: Observation, *, check: bool) -> list[OrphanedFile]:
+    """Delete leftover files, or only list them. Other yards may share the directory: each file is
     judged by itself.
     """
-    found: list[OrphanedFile] = []
-    for tenant in _tenants(ctx, seen):
+    orphans: list[OrphanedFile] = []
+    for tenant in _tenants(ctx, observation):
         pki = ctx.pki(tenant)
-        found += [
-            OrphanedFile(str(p), "it is over") for p in pki.leftovers(ctx.today(), remove=not check)
+        orphans += [
+            OrphanedFile(str(path), "it is over")
+            for path in pki.leftovers(ctx.today(), remove=not check)
         ]
-        found += [
-            OrphanedFile(str(p), "its tunnel is gone")
-            for p in _dead(pki.directory / "tunnels", remove=not check)
+        orphans += [
+            OrphanedFile(str(path), "its tunnel is gone")
+            for path in _dead(pki.directory / "tunnels", remove=not check)
         ]
-    return found
+    return orphans
 
 
-def _tenants(ctx: Context, seen: Observation) -> list[str]:
-    """The tenants that are seen, and those whose keys are here."""
-    found = {h.record.tenant for h in seen.hosts} | {t.record.tenant for t in seen.templates}
+def _tenants(ctx: Context, observation: Observation) -> list[str]:
+    """Return the tenants that were observed, and those with keys on this controller."""
+    tenants = {host.record.tenant for host in observation.hosts} | {
+        template.record.tenant for template in observation.templates
+    }
     parent = ctx.pki("default").directory.parent
     if parent.is_dir():
-        found |= {p.name for p in parent.iterdir() if p.is_dir() and _is_tenant(p.name)}
-    return sorted(found)
+        tenants |= {
+            folder.name
+            for folder in parent.iterdir()
+            if folder.is_dir() and _is_tenant(folder.name)
+        }
+    return sorted(tenants)
 
 
 def _is_tenant(name: str) -> bool:
@@ -51,19 +58,23 @@ def _is_tenant(name: str) -> bool:
 
 
 def _dead(folder: Path, *, remove: bool) -> list[Path]:
-    """Sockets that nobody listens at."""
-    found = (
-        [p for p in sorted(folder.glob("*")) if p.is_socket() and not _listens(p)]
+    """Return the sockets that no process listens at."""
+    sockets = (
+        [
+            candidate
+            for candidate in sorted(folder.glob("*"))
+            if candidate.is_socket() and not _listens(candidate)
+        ]
         if folder.is_dir()
         else []
     )
-    for path in found if remove else ():
+    for path in sockets if remove else ():
         path.unlink(missing_ok=True)
-    return found
+    return sockets
 
 
 def _listens(path: Path) -> bool:
-    # The path of a socket is short; by way of its directory's descriptor every one is.
+    # The path of a socket must be short; through its directory's descriptor it always is.
     folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:

@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A whole yard made as it is declared: pools, templates, volumes, then fleets, then
-what is to go.
+"""The convergence of a whole yard to its declaration: pools, templates, volumes, then fleets, then
+deletions.
 """
 
 from __future__ import annotations
@@ -26,108 +26,126 @@ from . import declared_names, declared_pools, declared_volumes, pruning
 
 
 def plan(
-    ctx: Context, declared: Declaration, seen: Observation | None = None, *, confirmed: bool = False
+    ctx: Context,
+    declaration: Declaration,
+    observation: Observation | None = None,
+    *,
+    confirmed: bool = False,
 ) -> Plan:
-    """What :func:`converge` would do. Changes nothing.
+    """Return the plan of :func:`converge`. Changes nothing.
 
-    Hosts whose template will have another generation are shown as replaced, though that one is not
-    there yet.
+    Hosts whose template will have another generation are shown as replaced, although that
+    generation does not exist yet.
 
-    :param confirmed: whether the plan is saved, or held against a saved one.
-    :raises NotFound: when it needs a template, pool or volume that is neither declared nor there.
-    :raises Refused: if it would delete a fleet that is not declared.
+    :param confirmed: whether the plan is saved, or compared with a saved plan.
+    :raises NotFound: if the declaration needs a template, pool or volume that is neither declared
+        nor existing.
+    :raises OperationRefused: if it would delete a fleet that is not declared.
     """
-    seen = seen or ctx.provider.observe(ctx.owner)
-    declared_names.check(ctx, declared, seen)
-    pruning.check(ctx, declared, seen, confirmed=confirmed)
-    bounds, seen = declared_pools.planned(ctx, declared, seen)
-    built: dict[Key, Plan] = {}
-    for term in declared.templates:
-        # As if no host lived anywhere: what that takes away too much is put right below.
-        built[term.spec.tenant, term.spec.name] = build_template.plan(
-            ctx, term.spec, seen, frozenset()
+    observation = observation or ctx.provider.observe(ctx.owner)
+    declared_names.check(ctx, declaration, observation)
+    pruning.check(ctx, declaration, observation, confirmed=confirmed)
+    pool_actions, observation = declared_pools.planned(ctx, declaration, observation)
+    template_plans: dict[Key, Plan] = {}
+    for term in declaration.templates:
+        # Planned as if no host used any generation; surplus deletions are removed below.
+        template_plans[term.spec.tenant, term.spec.name] = build_template.plan(
+            ctx, term.spec, observation, frozenset()
         )
     actions = [
-        *bounds,
-        *(a for todo in built.values() for a in todo.actions if a.verb != "destroy"),
+        *pool_actions,
+        *(
+            action
+            for todo in template_plans.values()
+            for action in todo.actions
+            if action.verb != "destroy"
+        ),
     ]
-    actions += declared_volumes.plan(ctx, declared)
-    ctx = declared_volumes.ahead(ctx, declared)
-    left = {h.record.uuid: h for h in seen.hosts}
-    for fleet in declared.working:
-        todo = _fleet(ctx, fleet, built, seen)
+    actions += declared_volumes.plan(ctx, declaration)
+    ctx = declared_volumes.ahead(ctx, declaration)
+    remaining_hosts = {host.record.uuid: host for host in observation.hosts}
+    for fleet in declaration.working:
+        todo = _fleet(ctx, fleet, template_plans, observation)
         actions += todo.actions
-        _leave(left, (fleet.spec.tenant, fleet.spec.name), gone_by(todo.actions))
-    for key, reason in declared.fleets_to_go(seen.hosts).items():
-        members = converge_fleet.going(_members(seen, key), reason, ctx.clock.now())
+        _leave(remaining_hosts, (fleet.spec.tenant, fleet.spec.name), gone_by(todo.actions))
+    for key, reason in declaration.fleets_to_go(observation.hosts).items():
+        members = converge_fleet.going(_members(observation, key), reason, ctx.clock.now())
         actions += plan_destroy((), members, reason).actions
-        _leave(left, key, {h.record.name for h in members})
-    used = {(h.record.tenant, h.record.template, h.record.generation[:12]) for h in left.values()}
-    for key, todo in built.items():
+        _leave(remaining_hosts, key, {host.record.name for host in members})
+    used_generations = {
+        (host.record.tenant, host.record.template, host.record.generation[:12])
+        for host in remaining_hosts.values()
+    }
+    for key, todo in template_plans.items():
         actions += [
-            a
-            for a in todo.actions
-            if a.verb == "destroy" and (*key, a.before["generation"]) not in used
+            action
+            for action in todo.actions
+            if action.verb == "destroy"
+            and (*key, action.before["generation"]) not in used_generations
         ]
-    actions += _templates_to_go(declared, seen, {u[:2] for u in used})
-    declared_names.tell_kept(ctx, declared, seen)
-    actions += declared_pools.planned_last(ctx, declared, seen, left.values())
-    return Plan((*actions, *declared_volumes.plan_deletions(ctx, declared)))
+    actions += _templates_to_go(
+        declaration, observation, {generation[:2] for generation in used_generations}
+    )
+    declared_names.tell_kept(ctx, declaration, observation)
+    actions += declared_pools.planned_last(ctx, declaration, observation, remaining_hosts.values())
+    return Plan((*actions, *declared_volumes.plan_deletions(ctx, declaration)))
 
 
-def converge(ctx: Context, declared: Declaration, *, confirmed: bool = False) -> Plan:
-    """Make a yard as it is declared. Returns what was done.
+def converge(ctx: Context, declaration: Declaration, *, confirmed: bool = False) -> Plan:
+    """Converge a yard to its declaration. Returns the actions that were taken.
 
-    What fails does not keep the rest from being made; but then nothing goes because it is not
-    declared.
+    A part that fails does not stop the other parts; but then no object is deleted for lack of a
+    declaration.
 
     :param confirmed: whether the user applies a saved plan, with the fleets in it that are not
         declared.
-    :raises NotFound: before anything is changed, when it needs what is neither declared nor there.
-    :raises Refused: before anything is changed, if it would delete a fleet that is not declared.
-    :raises StockyardError: with everything that went wrong.
+    :raises NotFound: before anything changes, if the declaration needs an object that is neither
+        declared nor existing.
+    :raises OperationRefused: before anything changes, if it would delete a fleet that is not
+        declared.
+    :raises StockyardError: with all errors.
     """
-    seen = ctx.provider.observe(ctx.owner)
-    declared_names.check(ctx, declared, seen)
+    observation = ctx.provider.observe(ctx.owner)
+    declared_names.check(ctx, declaration, observation)
     if not confirmed:
-        pruning.check(ctx, declared, seen, confirmed=False)
-    leaving = declared.fleets_to_go(seen.hosts)
+        pruning.check(ctx, declaration, observation, confirmed=False)
+    fleets_to_delete = declaration.fleets_to_go(observation.hosts)
     work = _Work()
-    for pool in declared_pools.early(ctx, declared):
+    for pool in declared_pools.early(ctx, declaration):
         work.attempt(pool_lifecycle.ensure, ctx, pool.spec, pool.timeout)
-    for term in declared.templates:
+    for term in declaration.templates:
         work.attempt(build_template.ensure, ctx, term.spec, term.timeout)
-    for volume in declared.volumes:
+    for volume in declaration.volumes:
         work.attempt(volume_lifecycle.ensure, ctx, volume.spec, volume.timeout)
-    for fleet in declared.working:
+    for fleet in declaration.working:
         work.attempt(
             converge_fleet.converge, replace(ctx, wait=fleet.wait), fleet.spec, fleet.timeout
         )
-    for pool in declared_pools.late(ctx, declared):
+    for pool in declared_pools.late(ctx, declaration):
         work.attempt(declared_pools.shrink, ctx, pool)
     if not work.errors:
-        _clear(ctx, declared, work, leaving)
+        _clear(ctx, declaration, work, fleets_to_delete)
     return work.plan()
 
 
 class _Work:
-    """What was done, and what went wrong."""
+    """The actions of a run, and its errors."""
 
     def __init__(self) -> None:
         self.done: list[Action] = []
         self.errors: list[StockyardError] = []
 
-    def attempt(self, act: Callable[..., Plan], *arguments: Any) -> None:
-        """Do one part."""
+    def attempt(self, operation: Callable[..., Plan], *arguments: Any) -> None:
+        """Run one part, and keep its actions or its error."""
         try:
-            self.done.extend(act(*arguments).actions)
+            self.done.extend(operation(*arguments).actions)
         except StockyardError as error:
             self.errors.append(error)
 
     def plan(self) -> Plan:
-        """All that was done.
+        """Return all actions that were taken.
 
-        :raises StockyardError: with all that went wrong.
+        :raises StockyardError: with all errors.
         """
         if len(self.errors) == 1:
             raise self.errors[0]
@@ -139,70 +157,80 @@ class _Work:
         return Plan(tuple(self.done))
 
 
-def _fleet(ctx: Context, term: FleetTerm, built: dict[Key, Plan], seen: Observation) -> Plan:
-    """The plan of one fleet, of the generation that its template will have."""
-    todo = built.get((term.spec.tenant, term.spec.template), Plan())
+def _fleet(
+    ctx: Context, term: FleetTerm, template_plans: dict[Key, Plan], observation: Observation
+) -> Plan:
+    """Return the plan of one fleet, for the generation that its template will have."""
+    todo = template_plans.get((term.spec.tenant, term.spec.template), Plan())
     generation = None
     for action in todo.actions:
         if action.verb == "build":
             generation = UNKNOWN_GENERATION
         elif action.verb == "promote":
             generation = str(action.after["generation"])
-    return converge_fleet.plan(replace(ctx, wait=term.wait), term.spec, seen, generation)
+    return converge_fleet.plan(replace(ctx, wait=term.wait), term.spec, observation, generation)
 
 
-def _members(seen: Observation, key: Key) -> list[Host]:
-    return [h for h in seen.hosts if (h.record.tenant, h.record.fleet) == key]
+def _members(observation: Observation, key: Key) -> list[Host]:
+    return [host for host in observation.hosts if (host.record.tenant, host.record.fleet) == key]
 
 
-def _leave(left: dict[str, Host], fleet: Key, names: set[str]) -> None:
-    """Strike hosts of a fleet off the list of those that stay."""
-    for uuid, host in list(left.items()):
+def _leave(remaining_hosts: dict[str, Host], fleet: Key, names: set[str]) -> None:
+    """Remove hosts of a fleet from the remaining hosts."""
+    for uuid, host in list(remaining_hosts.items()):
         if (host.record.tenant, host.record.fleet) == fleet and host.record.name in names:
-            del left[uuid]
+            del remaining_hosts[uuid]
 
 
-def _clear(ctx: Context, declared: Declaration, work: _Work, leaving: dict[Key, str]) -> None:
-    """Take away what is not to be there any more: what is in something goes before it.
+def _clear(
+    ctx: Context, declaration: Declaration, work: _Work, fleets_to_delete: dict[Key, str]
+) -> None:
+    """Delete all objects that are no longer declared, each after the objects in it.
 
-    :param leaving: the fleets that were to go when the run began. A fleet that another run made
-        since then stays.
+    :param fleets_to_delete: the fleets to delete, as of the start of the run. A fleet that another
+        run created since then remains.
     """
-    seen = ctx.provider.observe(ctx.owner)
-    declared_names.tell_kept(ctx, declared, seen)
-    for (tenant, name), reason in leaving.items():
+    observation = ctx.provider.observe(ctx.owner)
+    declared_names.tell_kept(ctx, declaration, observation)
+    for (tenant, name), reason in fleets_to_delete.items():
         work.attempt(converge_fleet.remove, ctx, tenant, name, FleetTerm.timeout, reason)
-    for term in declared.templates:
+    for term in declaration.templates:
         work.attempt(build_template.tidy, ctx, term.spec, term.timeout)
-    work.attempt(_remove_templates, ctx, declared)
-    work.attempt(declared_pools.remove, ctx, declared)
-    for tenant, name in declared.absent_volumes:
+    work.attempt(_remove_templates, ctx, declaration)
+    work.attempt(declared_pools.remove, ctx, declaration)
+    for tenant, name in declaration.absent_volumes:
         work.attempt(volume_lifecycle.delete, ctx, tenant, name, VolumeTerm.timeout)
 
 
-def _templates_to_go(declared: Declaration, seen: Observation, used: set[Key]) -> list[Action]:
-    """Templates that go, all generations: none under a host, and none while something cannot be
-    read.
+def _templates_to_go(
+    declaration: Declaration, observation: Observation, used_keys: set[Key]
+) -> list[Action]:
+    """Return the deletions of templates, with all their generations: no template that a host uses,
+    and none while a record cannot be read.
     """
-    going = {} if seen.unreadable else declared.templates_to_go(seen.templates)
+    reasons = {} if observation.unreadable else declaration.templates_to_go(observation.templates)
     return [
-        gone("template", key[1], going[key], _generations(seen, key))
-        for key in going
-        if key not in used
+        gone("template", key[1], reasons[key], _generations(observation, key))
+        for key in reasons
+        if key not in used_keys
     ]
 
 
-def _generations(seen: Observation, key: Key) -> dict[str, Any]:
-    return {"generations": [t.record.generation[:12] for t in generations(*key, seen.templates)]}
+def _generations(observation: Observation, key: Key) -> dict[str, Any]:
+    return {
+        "generations": [
+            template.record.generation[:12] for template in generations(*key, observation.templates)
+        ]
+    }
 
 
-def _remove_templates(ctx: Context, declared: Declaration) -> Plan:
-    seen = ctx.provider.observe(ctx.owner)
-    used = {(h.record.tenant, h.record.template) for h in seen.hosts}
-    todo = _templates_to_go(declared, seen, used)
-    going = {} if seen.unreadable else declared.templates_to_go(seen.templates)
-    for (tenant, name), reason in going.items():
-        if (tenant, name) not in used:
+def _remove_templates(ctx: Context, declaration: Declaration) -> Plan:
+    observation = ctx.provider.observe(ctx.owner)
+    used_keys = {(host.record.tenant, host.record.template) for host in observation.hosts}
+    todo = _templates_to_go(declaration, observation, used_keys)
+    reasons = {} if observation.unreadable else declaration.templates_to_go(observation.templates)
+    for (tenant, name), reason in reasons.items():
+        if (tenant, name) not in used_keys:
             build_template.remove(ctx, tenant, name, FleetTerm.timeout)
         elif reason == ABSENT:
             raise OperationRefused(

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The names in a declaration, held against what is there before anything is changed."""
+"""The names in a declaration, compared with the existing objects before anything changes."""
 
 from __future__ import annotations
 
@@ -12,38 +12,45 @@ from ...planning.templates import generations, newest
 from ..context import Context
 
 
-def check(ctx: Context, declared: Declaration, seen: Observation | None = None) -> None:
-    """Refuse a declaration that needs what is neither declared nor there.
+def check(ctx: Context, declaration: Declaration, observation: Observation | None = None) -> None:
+    """Refuse a declaration that needs objects which are neither declared nor existing.
 
-    :param seen: what is there; looked at only where something is needed that is not declared.
-    :raises NotFound: naming all of it.
+    :param observation: the existing objects; used only if the declaration needs an object that it
+        does not declare.
+    :raises NotFound: with all missing objects.
     """
-    if not declared.needed:
+    if not declaration.needed:
         return
-    seen = seen or ctx.provider.observe(ctx.owner)
-    there = _there(declared, seen) | _volumes(ctx, declared)
-    missing = [r for r in declared.needed if (r.kind, r.key) not in there]
-    if missing:
-        first, others = missing[0], [f"{r.whose} needs {r.kind} {r.key[1]}" for r in missing[1:]]
+    observation = observation or ctx.provider.observe(ctx.owner)
+    available_keys = _there(declaration, observation) | _volumes(ctx, declaration)
+    missing_needs = [
+        need for need in declaration.needed if (need.kind, need.key) not in available_keys
+    ]
+    if missing_needs:
+        first_need, further_needs = (
+            missing_needs[0],
+            [f"{need.whose} needs {need.kind} {need.key[1]}" for need in missing_needs[1:]],
+        )
         raise NotFound(
-            f"it needs {first.kind} {first.key[1]}, which is neither declared nor there.",
-            name=first.whose,
-            cause=f"nor is what others need: {', '.join(others)}" if others else "",
+            f"it needs {first_need.kind} {first_need.key[1]}, which is neither declared nor there.",
+            name=first_need.whose,
+            cause=f"nor is what others need: {', '.join(further_needs)}" if further_needs else "",
             remedy="correct the name, or declare that too, in the same tenant",
         )
 
 
-def tell_kept(ctx: Context, declared: Declaration, seen: Observation) -> None:
-    """Say what stays for no other reason than that nothing of its kind is declared."""
-    there = {
-        "fleets": {h.record.fleet for h in seen.hosts}
-        - {name for _tenant, name in declared.absent_fleets},
-        "templates": {t.record.name for t in seen.templates}
-        - {name for _tenant, name in declared.absent_templates},
-        "pools": {p.name for p in seen.pools} - {name for _tenant, name in declared.absent_pools},
+def tell_kept(ctx: Context, declaration: Declaration, observation: Observation) -> None:
+    """Report objects that remain only because no object of their kind is declared."""
+    existing_names = {
+        "fleets": {host.record.fleet for host in observation.hosts}
+        - {name for _tenant, name in declaration.absent_fleets},
+        "templates": {template.record.name for template in observation.templates}
+        - {name for _tenant, name in declaration.absent_templates},
+        "pools": {pool.name for pool in observation.pools}
+        - {name for _tenant, name in declaration.absent_pools},
     }
-    for kind in declared.in_doubt:
-        names = ", ".join(sorted(filter(None, there[kind])))
+    for kind in declaration.in_doubt:
+        names = ", ".join(sorted(filter(None, existing_names[kind])))
         if names:
             ctx.progress(
                 f"no {kind} are declared, more likely lost than meant: {names} will stay (prune: "
@@ -51,30 +58,35 @@ def tell_kept(ctx: Context, declared: Declaration, seen: Observation) -> None:
             )
 
 
-def _there(declared: Declaration, seen: Observation) -> set[tuple[str, Key]]:
-    """What can be used, and stays."""
-    templates = {(t.record.tenant, t.record.name) for t in seen.templates}
-    usable = {key for key in templates if newest(generations(*key, seen.templates))} - {
-        *declared.absent_templates
+def _there(declaration: Declaration, observation: Observation) -> set[tuple[str, Key]]:
+    """Return the usable objects that remain."""
+    templates = {
+        (template.record.tenant, template.record.name) for template in observation.templates
     }
-    pools = {(p.tenant, p.name) for p in seen.pools} - {*declared.absent_pools}
-    return {("template", key) for key in usable} | {("pool", key) for key in pools}
+    usable_keys = {key for key in templates if newest(generations(*key, observation.templates))} - {
+        *declaration.absent_templates
+    }
+    pools = {(pool.tenant, pool.name) for pool in observation.pools} - {*declaration.absent_pools}
+    return {("template", key) for key in usable_keys} | {("pool", key) for key in pools}
 
 
-def _volumes(ctx: Context, declared: Declaration) -> set[tuple[str, Key]]:
-    """The volumes that there are, and the sources of those, which nobody needs any more.
+def _volumes(ctx: Context, declaration: Declaration) -> set[tuple[str, Key]]:
+    """Return the existing volumes, and the sources of copies that exist: those sources are no
+    longer needed.
 
-    A hypervisor that has no volumes says so itself.
+    A hypervisor without volumes reports that itself.
     """
     if (
-        not any(r.kind == "volume" for r in declared.needed)
+        not any(need.kind == "volume" for need in declaration.needed)
         or not ctx.provider.capabilities.volumes
     ):
-        return {("volume", r.key) for r in declared.needed}
-    found = {v.key for v in ctx.provider.volumes.observe(ctx.owner).volumes}
-    made = {
-        (v.spec.tenant, v.spec.source)
-        for v in declared.volumes
-        if (v.spec.tenant, v.spec.name) in found
+        return {("volume", need.key) for need in declaration.needed}
+    existing_keys = {volume.key for volume in ctx.provider.volumes.observe(ctx.owner).volumes}
+    copied_sources = {
+        (volume.spec.tenant, volume.spec.source)
+        for volume in declaration.volumes
+        if (volume.spec.tenant, volume.spec.name) in existing_keys
     }
-    return {("volume", key) for key in (found - {*declared.absent_volumes}) | made}
+    return {
+        ("volume", key) for key in (existing_keys - {*declaration.absent_volumes}) | copied_sources
+    }

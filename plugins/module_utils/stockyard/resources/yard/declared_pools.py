@@ -1,7 +1,9 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The pools of a declared yard: those that grow before its fleets do, those that shrink after."""
+"""The pools of a declared yard: pools that grow before its fleets do, pools that shrink
+after them.
+"""
 
 from __future__ import annotations
 
@@ -20,73 +22,80 @@ from ..pools import pool_lifecycle
 
 
 def planned(
-    ctx: Context, declared: Declaration, seen: Observation
+    ctx: Context, declaration: Declaration, observation: Observation
 ) -> tuple[list[Action], Observation]:
-    """What is done first, and what is observed as if it were done."""
+    """Return the first actions on pools, and the observation as if these were complete."""
     actions: list[Action] = []
-    for term in _early(declared, seen):
-        todo = pool_lifecycle.plan(ctx, term.spec, seen=seen)
+    for term in _early(declaration, observation):
+        todo = pool_lifecycle.plan(ctx, term.spec, seen=observation)
         if todo:
-            seen = replace(seen, pools=_with(seen, pool_lifecycle.changed(ctx, term.spec, seen)))
+            observation = replace(
+                observation,
+                pools=_with(observation, pool_lifecycle.changed(ctx, term.spec, observation)),
+            )
         actions += todo.actions
-    return actions, seen
+    return actions, observation
 
 
 def planned_last(
-    ctx: Context, declared: Declaration, seen: Observation, left: Iterable[Host]
+    ctx: Context,
+    declaration: Declaration,
+    observation: Observation,
+    remaining_hosts: Iterable[Host],
 ) -> list[Action]:
-    """What is done last: pools that shrink, and pools that go.
+    """Return the last actions on pools: those that shrink, and those that are deleted.
 
-    :param left: the hosts that stay.
+    :param remaining_hosts: the hosts that remain.
     """
-    seen, actions = replace(seen, hosts=tuple(left)), list[Action]()
-    for term in _late(declared, seen):
-        actions += pool_lifecycle.plan(ctx, term.spec, force=term.force, seen=seen).actions
-    there = {(p.tenant, p.name): p for p in seen.pools}
-    going = {} if seen.unreadable else declared.pools_to_go(seen.pools)
-    free = [key for key in going if not _used(there[key], seen, {*going})]
+    observation, actions = replace(observation, hosts=tuple(remaining_hosts)), list[Action]()
+    for term in _late(declaration, observation):
+        actions += pool_lifecycle.plan(ctx, term.spec, force=term.force, seen=observation).actions
+    pools = {(pool.tenant, pool.name): pool for pool in observation.pools}
+    reasons = {} if observation.unreadable else declaration.pools_to_go(observation.pools)
+    unused_keys = [key for key in reasons if not _used(pools[key], observation, {*reasons})]
     return actions + [
-        gone("pool", key[1], going[key], codec.to_dict(there[key].spec)) for key in free
+        gone("pool", key[1], reasons[key], codec.to_dict(pools[key].spec)) for key in unused_keys
     ]
 
 
-def early(ctx: Context, declared: Declaration) -> list[PoolTerm]:
-    """The pools that are made, or grow."""
-    return _early(declared, ctx.provider.observe(ctx.owner)) if declared.pools else []
+def early(ctx: Context, declaration: Declaration) -> list[PoolTerm]:
+    """Return the pools to create or grow."""
+    return _early(declaration, ctx.provider.observe(ctx.owner)) if declaration.pools else []
 
 
-def late(ctx: Context, declared: Declaration) -> list[PoolTerm]:
-    """The pools that shrink: fleets may make room for that first."""
-    return _late(declared, ctx.provider.observe(ctx.owner)) if declared.pools else []
+def late(ctx: Context, declaration: Declaration) -> list[PoolTerm]:
+    """Return the pools to shrink: fleets may first free capacity for that."""
+    return _late(declaration, ctx.provider.observe(ctx.owner)) if declaration.pools else []
 
 
 def shrink(ctx: Context, term: PoolTerm) -> Plan:
-    """Make a pool smaller."""
+    """Shrink a pool."""
     return pool_lifecycle.ensure(ctx, term.spec, term.timeout, force=term.force)
 
 
-def remove(ctx: Context, declared: Declaration) -> Plan:
-    """Take away the pools that are to go and that nothing is in, the innermost first.
+def remove(ctx: Context, declaration: Declaration) -> Plan:
+    """Delete the pools that are declared absent or not declared, if they are empty, innermost
+    first.
 
-    :raises Refused: when something is in one that is declared absent.
+    :raises OperationRefused: if a pool that is declared absent is not empty.
     """
     actions: list[Action] = []
     while True:
-        seen = ctx.provider.observe(ctx.owner)
-        going = {} if seen.unreadable else declared.pools_to_go(seen.pools)
-        there = {(p.tenant, p.name): p for p in seen.pools}
-        free = [key for key in going if not _used(there[key], seen, set())]
-        for tenant, name in free:
+        observation = ctx.provider.observe(ctx.owner)
+        reasons = {} if observation.unreadable else declaration.pools_to_go(observation.pools)
+        pools = {(pool.tenant, pool.name): pool for pool in observation.pools}
+        unused_keys = [key for key in reasons if not _used(pools[key], observation, set())]
+        for tenant, name in unused_keys:
             actions += pool_lifecycle.remove(
-                ctx, tenant, name, PoolTerm.timeout, going[tenant, name]
+                ctx, tenant, name, PoolTerm.timeout, reasons[tenant, name]
             ).actions
-        if not free:
-            _explain(ctx, going)
+        if not unused_keys:
+            _explain(ctx, reasons)
             return Plan(tuple(actions))
 
 
-def _explain(ctx: Context, going: dict[tuple[str, str], str]) -> None:
-    for (_tenant, name), reason in going.items():
+def _explain(ctx: Context, reasons: dict[tuple[str, str], str]) -> None:
+    for (_tenant, name), reason in reasons.items():
         if reason == ABSENT:
             raise OperationRefused(
                 "something is in it.",
@@ -96,36 +105,43 @@ def _explain(ctx: Context, going: dict[tuple[str, str], str]) -> None:
         ctx.progress(f"pool {name}: {reason}, and stays: something is in it")
 
 
-def _early(declared: Declaration, seen: Observation) -> list[PoolTerm]:
-    return [t for t in declared.outermost_first if not _shrinks(t, seen)]
+def _early(declaration: Declaration, observation: Observation) -> list[PoolTerm]:
+    return [term for term in declaration.outermost_first if not _shrinks(term, observation)]
 
 
-def _late(declared: Declaration, seen: Observation) -> list[PoolTerm]:
-    return [t for t in declared.outermost_first if _shrinks(t, seen)]
+def _late(declaration: Declaration, observation: Observation) -> list[PoolTerm]:
+    return [term for term in declaration.outermost_first if _shrinks(term, observation)]
 
 
-def _shrinks(term: PoolTerm, seen: Observation) -> bool:
-    """Whether any limit gets tighter."""
-    there = pool_lifecycle.find(seen, term.spec.tenant, term.spec.name)
-    if there is None:
+def _shrinks(term: PoolTerm, observation: Observation) -> bool:
+    """Return whether any limit becomes tighter."""
+    existing = pool_lifecycle.find(observation, term.spec.tenant, term.spec.name)
+    if existing is None:
         return False
-    limits = ((there.spec.limit(name), term.spec.limit(name)) for name in LIMITS)
-    return any(new and (not old or new < old) for old, new in limits)
-
-
-def _with(seen: Observation, record: PoolRecord) -> tuple[PoolRecord, ...]:
-    others = (p for p in seen.pools if (p.tenant, p.name) != (record.tenant, record.name))
-    return (*others, record)
-
-
-def _used(pool: PoolRecord, seen: Observation, going: set[tuple[str, str]]) -> bool:
-    """Whether something is in a pool that stays."""
-    hosts = any(
-        (h.record.tenant, h.record.spec.pool) == (pool.tenant, pool.name) for h in seen.hosts
+    limits = ((existing.spec.limit(name), term.spec.limit(name)) for name in LIMITS)
+    return any(
+        new_limit and (not old_limit or new_limit < old_limit) for old_limit, new_limit in limits
     )
-    inside = [
-        (p.tenant, p.name)
-        for p in seen.pools
-        if (p.tenant, p.spec.parent) == (pool.tenant, pool.name)
+
+
+def _with(observation: Observation, record: PoolRecord) -> tuple[PoolRecord, ...]:
+    pools = (
+        pool
+        for pool in observation.pools
+        if (pool.tenant, pool.name) != (record.tenant, record.name)
+    )
+    return (*pools, record)
+
+
+def _used(pool: PoolRecord, observation: Observation, deleted_keys: set[tuple[str, str]]) -> bool:
+    """Return whether a pool contains a host, or a pool that remains."""
+    has_hosts = any(
+        (host.record.tenant, host.record.spec.pool) == (pool.tenant, pool.name)
+        for host in observation.hosts
+    )
+    inner_keys = [
+        (inner.tenant, inner.name)
+        for inner in observation.pools
+        if (inner.tenant, inner.spec.parent) == (pool.tenant, pool.name)
     ]
-    return hosts or any(key not in going for key in inside)
+    return has_hosts or any(key not in deleted_keys for key in inner_keys)

@@ -14,38 +14,43 @@ from ..context import Context
 from ..volumes import volume_lifecycle
 
 
-def plan(ctx: Context, declared: Declaration) -> list[Action]:
-    """What is to be made or grown before any host is. A source may be one of those that are made
-    before.
+def plan(ctx: Context, declaration: Declaration) -> list[Action]:
+    """Return the actions that create or grow volumes before any host is created. An earlier action
+    may create the source of a volume.
     """
     actions: list[Action] = []
-    coming: set[tuple[str, str]] = set()
-    for term in declared.volumes:
+    created_keys: set[tuple[str, str]] = set()
+    for term in declaration.volumes:
         spec = term.spec
-        known = (
+        resolved_spec = (
             replace(spec, source="", snapshot=False)
-            if (spec.tenant, spec.source) in coming
+            if (spec.tenant, spec.source) in created_keys
             else spec
         )
-        found = volume_lifecycle.plan(ctx, known).actions
-        if any(a.verb == "create" for a in found):
-            coming.add((spec.tenant, spec.name))
-            found = tuple(
-                replace(a, after={**a.after, "source": spec.source, "snapshot": spec.snapshot})
-                for a in found
+        volume_actions = volume_lifecycle.plan(ctx, resolved_spec).actions
+        if any(action.verb == "create" for action in volume_actions):
+            created_keys.add((spec.tenant, spec.name))
+            volume_actions = tuple(
+                replace(
+                    action, after={**action.after, "source": spec.source, "snapshot": spec.snapshot}
+                )
+                for action in volume_actions
             )
-        actions += found
+        actions += volume_actions
     return actions
 
 
-def ahead(ctx: Context, declared: Declaration) -> Context:
-    """A context for the plans of hosts, for whom the declared volumes are there."""
-    return replace(ctx, coming=frozenset((v.spec.tenant, v.spec.name) for v in declared.volumes))
+def ahead(ctx: Context, declaration: Declaration) -> Context:
+    """Return a context for the plans of hosts, in which all declared volumes exist."""
+    return replace(
+        ctx,
+        coming=frozenset((volume.spec.tenant, volume.spec.name) for volume in declaration.volumes),
+    )
 
 
-def plan_deletions(ctx: Context, declared: Declaration) -> list[Action]:
-    """What is declared absent, and goes when nobody has it any more."""
-    found = ctx.provider.volumes.observe(ctx.owner) if declared.absent_volumes else None
-    gone = [found.find(*key) for key in declared.absent_volumes] if found else []
-    # Whoever has one goes before, or else it is refused when it is to be done.
-    return [action for volume in gone for action in plan_removal(volume, ()).actions]
+def plan_deletions(ctx: Context, declaration: Declaration) -> list[Action]:
+    """Return the deletions of volumes that are declared absent, once no host holds them."""
+    observation = ctx.provider.volumes.observe(ctx.owner) if declaration.absent_volumes else None
+    volumes = [observation.find(*key) for key in declaration.absent_volumes] if observation else []
+    # A host that holds one is deleted before; otherwise the deletion is refused when it runs.
+    return [action for volume in volumes for action in plan_removal(volume, ()).actions]

@@ -14,40 +14,48 @@ from ..fleets import converge_fleet
 NAMED = 10
 
 
-def undeclared(ctx: Context, declared: Declaration, seen: Observation) -> dict[Key, list[str]]:
+def undeclared(
+    ctx: Context, declaration: Declaration, observation: Observation
+) -> dict[Key, list[str]]:
     """Return the names of the hosts that pruning deletes, by the tenant and name of their fleet."""
-    now, pruned = ctx.clock.now(), dict[Key, list[str]]()
-    for key, reason in declared.fleets_to_go(seen.hosts).items():
-        members = [h for h in seen.hosts if (h.record.tenant, h.record.fleet) == key]
-        if reason != ABSENT and (leaving := converge_fleet.going(members, reason, now)):
-            pruned[key] = sorted(h.record.name for h in leaving)
-    return pruned
+    current_time, pruned_hosts = ctx.clock.now(), dict[Key, list[str]]()
+    for key, reason in declaration.fleets_to_go(observation.hosts).items():
+        members = [
+            host for host in observation.hosts if (host.record.tenant, host.record.fleet) == key
+        ]
+        if reason != ABSENT and (
+            hosts_to_delete := converge_fleet.going(members, reason, current_time)
+        ):
+            pruned_hosts[key] = sorted(host.record.name for host in hosts_to_delete)
+    return pruned_hosts
 
 
-def check(ctx: Context, declared: Declaration, seen: Observation, *, confirmed: bool) -> None:
+def check(
+    ctx: Context, declaration: Declaration, observation: Observation, *, confirmed: bool
+) -> None:
     """Refuse to delete the hosts of a fleet that is not declared, unless ``prune`` is ``force``.
 
-    :param confirmed: whether the user looks at a saved plan before its hosts are deleted.
-    :raises Refused: with the fleets and the number of their hosts.
+    :param confirmed: whether the user reads a saved plan before its hosts are deleted.
+    :raises OperationRefused: with the fleets and the number of their hosts.
     """
-    pruned = undeclared(ctx, declared, seen) if declared.prune != "force" else {}
-    if not pruned:
+    pruned_hosts = undeclared(ctx, declaration, observation) if declaration.prune != "force" else {}
+    if not pruned_hosts:
         return
-    hosts = sorted(name for names in pruned.values() for name in names)
-    total = sum(1 for h in seen.hosts if h.record.fleet)
+    hosts = sorted(name for names in pruned_hosts.values() for name in names)
+    total = sum(1 for host in observation.hosts if host.record.fleet)
     loss = f"{len(hosts)} of {total} hosts"
-    named = ", ".join(f"fleet {name} of tenant {tenant}" for tenant, name in sorted(pruned))
+    fleets = ", ".join(f"fleet {name} of tenant {tenant}" for tenant, name in sorted(pruned_hosts))
     if confirmed:
         ctx.progress(
             f"yard {ctx.owner}: the plan deletes {loss} because their fleets are not declared: "
-            f"{named}"
+            f"{fleets}"
         )
         return
-    more = f" and {len(hosts) - NAMED} more" if len(hosts) > NAMED else ""
+    suffix = f" and {len(hosts) - NAMED} more" if len(hosts) > NAMED else ""
     raise OperationRefused(
-        f"the run would delete {loss} ({', '.join(hosts[:NAMED])}{more}). Nothing was changed.",
+        f"the run would delete {loss} ({', '.join(hosts[:NAMED])}{suffix}). Nothing was changed.",
         name=f"yard {ctx.owner}",
-        cause=f"not declared: {named}",
+        cause=f"not declared: {fleets}",
         remedy="check that owner and declaration are of the same yard; then declare the fleet with "
         "state: absent, "
         "apply a saved plan (save_plan in check mode, then only_if), or set prune to force",

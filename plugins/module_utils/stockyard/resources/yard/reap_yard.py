@@ -1,12 +1,12 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Garbage collection from outside of the hosts: what is over, half-made or left behind, as far as
-it is proven ours.
+"""The reaper of a yard, on the controller's side: deletes expired, incomplete and orphaned objects
+that are proven to be this owner's.
 
-Every object is held as its own convergence holds it, looked at again, and only then taken away.
-What another controller is at work on, what cannot be read and what is somebody else's is left alone
-and named.
+Every object is locked as its own convergence locks it, observed a second time, and only then
+deleted. Objects that another controller works on, unreadable objects and objects of other owners
+are skipped and named.
 """
 
 from __future__ import annotations
@@ -27,80 +27,92 @@ from ..volumes import reap_volumes
 from . import controller_cleanup
 
 LOCK_WAIT = 5.0
-# What is held together: kind, tenant and name of a lock.
+# Objects that are locked together: kind, tenant and name of a lock.
 Group = tuple[str, str, str]
 
 
 def plan(ctx: Context, grace: float) -> tuple[Plan, list[dict[str, Any]]]:
-    """What :func:`run` would do, and what it would leave alone. Removes nothing."""
-    seen, now = ctx.provider.observe(ctx.owner), ctx.clock.now()
-    swept = _swept(ctx, grace, check=True)
-    actions = [_goes(record, now, grace) for record in _over(seen, now, grace)]
-    volumes, kept = reap_volumes.run(ctx, grace, check=True)
+    """Return the plan of :func:`run`, and the objects that it would skip. Changes nothing."""
+    observation, current_time = ctx.provider.observe(ctx.owner), ctx.clock.now()
+    sweep_result = _swept(ctx, grace, check=True)
+    actions = [
+        _goes(record, current_time, grace) for record in _over(observation, current_time, grace)
+    ]
+    volumes, skipped_volumes = reap_volumes.run(ctx, grace, check=True)
     actions += [
         *volumes,
-        *map(_removed, (*swept.removed, *controller_cleanup.sweep(ctx, seen, check=True))),
+        *map(
+            _removed,
+            (*sweep_result.removed, *controller_cleanup.sweep(ctx, observation, check=True)),
+        ),
     ]
-    left = (
-        retention.left_alone(ctx.owner, seen, now, grace)
-        + kept
-        + retention.files_left(swept.skipped)
+    skipped = (
+        retention.left_alone(ctx.owner, observation, current_time, grace)
+        + skipped_volumes
+        + retention.files_left(sweep_result.skipped)
     )
-    return Plan(tuple(actions)), [asdict(one) for one in left]
+    return Plan(tuple(actions)), [asdict(skipped_object) for skipped_object in skipped]
 
 
 def run(ctx: Context, grace: float, timeout: float) -> tuple[Plan, list[dict[str, Any]]]:
-    """Take away what is over. Returns what was done, and what was left alone and why.
+    """Reap the yard. Returns the actions that were taken, and the skipped objects with their
+    reasons.
 
-    :param grace: seconds that something may take to be made before it counts as left behind.
-    :raises StockyardError: when some of it could not be taken away; all else was.
+    :param grace: seconds that a creation may take before the object counts as incomplete.
+    :raises StockyardError: if some objects could not be deleted; all other objects were.
     """
     deadline, actions, errors = ctx.deadline(timeout), list[Action](), list[StockyardError]()
-    seen = ctx.provider.observe(ctx.owner)
-    left = retention.left_alone(ctx.owner, seen, ctx.clock.now(), grace)
-    groups = {_group(record) for record in _over(seen, ctx.clock.now(), grace)}
+    observation = ctx.provider.observe(ctx.owner)
+    skipped = retention.left_alone(ctx.owner, observation, ctx.clock.now(), grace)
+    groups = {_group(record) for record in _over(observation, ctx.clock.now(), grace)}
     for group in sorted(groups):
         try:
             actions += _reap(ctx, group, grace, deadline)
         except Busy as error:
-            left.append(SkippedObject(group[0], group[2], str(error)))
+            skipped.append(SkippedObject(group[0], group[2], str(error)))
         except StockyardError as error:
             errors.append(error)
     for tenant in sorted({tenant for _kind, tenant, _name in groups}):
         access.sync_known_hosts(ctx, tenant)
-    volumes, kept = reap_volumes.run(ctx, grace, check=False)
-    actions, left = actions + volumes, left + kept
-    swept = _swept(ctx, grace, check=False)
-    files = (*swept.removed, *controller_cleanup.sweep(ctx, seen, check=False))
-    for found in files:
-        ctx.progress(f"file {found.path}: removed ({found.reason})")
+    volumes, skipped_volumes = reap_volumes.run(ctx, grace, check=False)
+    actions, skipped = actions + volumes, skipped + skipped_volumes
+    sweep_result = _swept(ctx, grace, check=False)
+    files = (*sweep_result.removed, *controller_cleanup.sweep(ctx, observation, check=False))
+    for file in files:
+        ctx.progress(f"file {file.path}: removed ({file.reason})")
     if errors:
         raise _failed(errors)
-    every = left + retention.files_left(swept.skipped)
-    return Plan((*actions, *map(_removed, files))), [asdict(one) for one in every]
+    all_skipped = skipped + retention.files_left(sweep_result.skipped)
+    return Plan((*actions, *map(_removed, files))), [
+        asdict(skipped_object) for skipped_object in all_skipped
+    ]
 
 
 def _swept(ctx: Context, grace: float, *, check: bool) -> SweepResult:
-    """What a sweep takes away of machines' files and of volumes', or would."""
+    """Return the files of machines and volumes that a sweep deletes, or would delete."""
     volumes = ctx.provider.volumes.sweep(ctx.owner, grace, check=check)
     machines = ctx.provider.sweep(ctx.owner, grace, check=check)
     return SweepResult((*machines.removed, *volumes.removed), (*machines.skipped, *volumes.skipped))
 
 
 def _reap(ctx: Context, group: Group, grace: float, deadline: Deadline) -> list[Action]:
-    """Take away what is over of one fleet, host or template, as it is now that nobody else is at
-    work on it.
+    """Delete the reapable records of one fleet, host or template, as observed under its lock, when
+    no other controller works on it.
     """
     kind, tenant, name = group
-    done = []
+    actions = []
     with ctx.provider.exclusive(ctx.lock_name(kind, tenant, name), deadline.within(LOCK_WAIT)):
-        now = ctx.clock.now()
-        mine = [r for r in _over(ctx.provider.observe(ctx.owner), now, grace) if _group(r) == group]
-        for record in mine:
+        current_time = ctx.clock.now()
+        records = [
+            candidate
+            for candidate in _over(ctx.provider.observe(ctx.owner), current_time, grace)
+            if _group(candidate) == group
+        ]
+        for record in records:
             deadline.check("reaping", name=record.title)
             _destroyer(record)(ctx, record)
-            done.append(_goes(record, now, grace))
-    return done
+            actions.append(_goes(record, current_time, grace))
+    return actions
 
 
 def _destroyer(record: Record) -> Callable[[Context, Any], None]:
@@ -112,11 +124,11 @@ def _destroy_template(ctx: Context, record: Any) -> None:
     ctx.progress(f"{record.title}: destroyed")
 
 
-def _over(seen: Observation, now: float, grace: float) -> list[Record]:
-    """Everything of ours that is to go, hosts before what they live on."""
+def _over(observation: Observation, current_time: float, grace: float) -> list[Record]:
+    """Return all records of this owner to delete, hosts before their templates."""
     return [
-        *(h.record for h in retention.hosts(seen, now, grace)),
-        *(t.record for t in retention.templates(seen, now, grace)),
+        *(host.record for host in retention.hosts(observation, current_time, grace)),
+        *(template.record for template in retention.templates(observation, current_time, grace)),
     ]
 
 
@@ -125,19 +137,19 @@ def _group(record: Record) -> Group:
     return ("fleet", record.tenant, fleet) if fleet else (record.kind, record.tenant, record.name)
 
 
-def _goes(record: Record, now: float, grace: float) -> Action:
+def _goes(record: Record, current_time: float, grace: float) -> Action:
     return Action(
         "destroy",
         record.kind,
         record.name,
-        retention.why(record, now, grace),
+        retention.why(record, current_time, grace),
         {"phase": record.phase},
         {},
     )
 
 
-def _removed(found: OrphanedFile) -> Action:
-    return Action("remove", "file", found.path, found.reason, {"path": found.path}, {})
+def _removed(orphan: OrphanedFile) -> Action:
+    return Action("remove", "file", orphan.path, orphan.reason, {"path": orphan.path}, {})
 
 
 def _failed(errors: list[StockyardError]) -> StockyardError:

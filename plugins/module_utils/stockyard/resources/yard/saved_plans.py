@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Plans that are kept: written, read, and held against the state of now."""
+"""Saved plans: written, read, and compared with the current state."""
 
 from __future__ import annotations
 
@@ -22,55 +22,64 @@ from ..context import Context
 from . import converge_yard
 
 
-def sealed(ctx: Context, declared: Declaration, *, confirmed: bool) -> SavedPlan:
-    """The plan of now with the state of everything that it touches.
+def sealed(ctx: Context, declaration: Declaration, *, confirmed: bool) -> SavedPlan:
+    """Return the current plan with the versions of all objects that it changes.
 
-    :param confirmed: see :func:`.site.plan`.
+    :param confirmed: see :func:`.converge_yard.plan`.
     """
-    seen = ctx.provider.observe(ctx.owner)
-    todo = converge_yard.plan(ctx, declared, seen, confirmed=confirmed)
-    names = {(a.kind, a.name) for a in todo.actions if a.before}
-    touched = [h.record for h in seen.hosts if ("host", h.record.name) in names]
-    # New hosts are made of whatever rules: that is touched by all of them.
-    rulers = [
-        newest(generations(f.spec.tenant, f.spec.template, seen.templates)) for f in declared.fleets
+    observation = ctx.provider.observe(ctx.owner)
+    todo = converge_yard.plan(ctx, declaration, observation, confirmed=confirmed)
+    names = {(action.kind, action.name) for action in todo.actions if action.before}
+    host_records = [
+        host.record for host in observation.hosts if ("host", host.record.name) in names
     ]
-    ours = (
-        [t.record for t in rulers if t]
-        if any(a.kind == "host" and a.after for a in todo.actions)
+    # New hosts are forked from the current generation, so the plan depends on its version.
+    current_generations = [
+        newest(generations(fleet.spec.tenant, fleet.spec.template, observation.templates))
+        for fleet in declaration.fleets
+    ]
+    template_records = (
+        [template.record for template in current_generations if template]
+        if any(action.kind == "host" and action.after for action in todo.actions)
         else []
     )
-    ours += [
-        t.record
-        for t in seen.templates
-        if any(k == "template" and n.split(" ")[0] == t.record.name for k, n in names)
+    template_records += [
+        template.record
+        for template in observation.templates
+        if any(
+            kind == "template" and title.split(" ")[0] == template.record.name
+            for kind, title in names
+        )
     ]
-    touches = {f"host {r.tenant}/{r.name}": f"{r.uuid}@{r.version}" for r in touched}
-    kept: tuple[PoolRecord | VolumeRecord, ...] = (
-        *ctx.provider.volumes.observe(ctx.owner).volumes,
-        *seen.pools,
-    )
-    touches |= {
-        f"{r.kind} {r.tenant}/{r.name}": f"{r.uuid}@{r.version}"
-        for r in kept
-        if (r.kind, r.name) in names
+    versions = {
+        f"host {item.tenant}/{item.name}": f"{item.uuid}@{item.version}" for item in host_records
     }
-    touches |= {
-        f"template {r.tenant}/{r.name}/{r.generation[:12]}": f"{r.uuid}@{r.version}" for r in ours
+    stored_records: tuple[PoolRecord | VolumeRecord, ...] = (
+        *ctx.provider.volumes.observe(ctx.owner).volumes,
+        *observation.pools,
+    )
+    versions |= {
+        f"{item.kind} {item.tenant}/{item.name}": f"{item.uuid}@{item.version}"
+        for item in stored_records
+        if (item.kind, item.name) in names
+    }
+    versions |= {
+        f"template {item.tenant}/{item.name}/{item.generation[:12]}": f"{item.uuid}@{item.version}"
+        for item in template_records
     }
     return saved_plan.seal(
-        ctx.owner, ctx.provider.uri, ctx.today().isoformat(timespec="seconds"), todo, touches
+        ctx.owner, ctx.provider.uri, ctx.today().isoformat(timespec="seconds"), todo, versions
     )
 
 
-def save(found: SavedPlan, path: Path) -> None:
-    """Write a plan as JSON, and beside it as Markdown, each whole or not at all.
+def save(saved: SavedPlan, path: Path) -> None:
+    """Write a plan as JSON, and next to it as Markdown, each completely or not at all.
 
-    :raises InvalidInput: when the files cannot be written.
+    :raises InvalidInput: if the files cannot be written.
     """
     texts = {
-        path: json.dumps(codec.to_dict(found), indent=2) + "\n",
-        path.with_suffix(".md"): found.markdown(),
+        path: json.dumps(codec.to_dict(saved), indent=2) + "\n",
+        path.with_suffix(".md"): saved.markdown(),
     }
     if len(texts) < 2:
         raise InvalidInput(
@@ -96,9 +105,9 @@ def save(found: SavedPlan, path: Path) -> None:
 
 
 def load(path: Path) -> SavedPlan:
-    """Read a plan that was saved.
+    """Read a saved plan.
 
-    :raises InvalidInput: when it is not there, or not as it was saved.
+    :raises InvalidInput: if it does not exist, or is not as it was saved.
     """
     try:
         return saved_plan.read(json.loads(path.read_text(encoding="utf-8")), str(path))

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Taking a yard away: everything that is observed, whether anyone still declares it or not."""
+"""The deletion of a yard: every observed object, whether it is still declared or not."""
 
 from __future__ import annotations
 
@@ -22,62 +22,85 @@ REASON = "the yard is taken away"
 
 
 def plan(ctx: Context, templates: bool, volumes: bool) -> Plan:
-    """What :func:`run` would do. Writes nothing."""
+    """Return the plan of :func:`run`. Changes nothing."""
     return _planned(ctx, ctx.provider.observe(ctx.owner), templates, volumes)
 
 
 def run(ctx: Context, templates: bool, volumes: bool, timeout: float) -> Plan:
-    """Take all hosts of the yard away, and all templates and volumes when asked. Returns what was
-    done.
+    """Delete all hosts of the yard, and all templates and volumes if requested. Returns the actions
+    that were taken.
 
-    :raises Busy: when another controller is at work on one of its objects.
+    :raises Busy: if another controller works on one of its objects.
     """
     deadline = ctx.deadline(timeout)
-    seen = ctx.provider.observe(ctx.owner)
+    observation = ctx.provider.observe(ctx.owner)
     for tenant, fleet in sorted(
-        {(h.record.tenant, h.record.fleet) for h in seen.hosts if h.record.fleet}
+        {
+            (fleet_host.record.tenant, fleet_host.record.fleet)
+            for fleet_host in observation.hosts
+            if fleet_host.record.fleet
+        }
     ):
         converge_fleet.remove(ctx, tenant, fleet, deadline.left())
-    for host in seen.hosts:
+    for host in observation.hosts:
         if not host.record.fleet:
             spec = SingleSpec(host.record.name, tenant=host.record.tenant)
             single_host.converge(ctx, spec, "absent", deadline.left())
     for tenant, name in sorted(
-        {(t.record.tenant, t.record.name) for t in seen.templates if templates}
+        {
+            (template.record.tenant, template.record.name)
+            for template in observation.templates
+            if templates
+        }
     ):
         template_service.remove(ctx, tenant, name, deadline.left())
     if templates:
         _remove_pools(ctx, deadline)
-    todo = _planned(ctx, seen, templates, volumes)
+    todo = _planned(ctx, observation, templates, volumes)
     for volume in ctx.provider.volumes.observe(ctx.owner).volumes if volumes else ():
         volume_service.delete(ctx, volume.tenant, volume.name, deadline.left())
     if templates:
-        # Pools and volumes first: with the last of them goes what a hypervisor keeps for the yard's
-        # sake alone.
+        # Pools and volumes first: with the last of them, a hypervisor deletes objects that it keeps
+        # for this yard alone.
         ctx.provider.prune_images(
-            template_service.RECENT, frozenset(t.record.image for t in seen.templates)
+            template_service.RECENT,
+            frozenset(template.record.image for template in observation.templates),
         )
     return todo
 
 
 def _remove_pools(ctx: Context, deadline: Deadline) -> None:
-    """The innermost first."""
+    """Delete all pools, innermost first."""
     for pool in reversed(_outermost_first(ctx.provider.observe(ctx.owner))):
         pool_lifecycle.remove(ctx, pool.tenant, pool.name, deadline.left())
 
 
-def _outermost_first(seen: Observation) -> list[PoolRecord]:
+def _outermost_first(observation: Observation) -> list[PoolRecord]:
     return sorted(
-        seen.pools, key=lambda p: (len(quota.book(seen.pools, ()).chain(p.tenant, p.name)), p.name)
+        observation.pools,
+        key=lambda pool: (
+            len(quota.book(observation.pools, ()).chain(pool.tenant, pool.name)),
+            pool.name,
+        ),
     )
 
 
-def _planned(ctx: Context, seen: Observation, templates: bool, volumes: bool) -> Plan:
-    todo = plan_destroy(seen.templates if templates else (), seen.hosts, REASON)
-    going = reversed(_outermost_first(seen)) if templates else ()
-    bounds = (gone("pool", p.name, REASON, {"hosts": p.spec.hosts}) for p in going)
-    found = ctx.provider.volumes.observe(ctx.owner).volumes if volumes else ()
-    # Whoever has one of them goes before.
+def _planned(ctx: Context, observation: Observation, templates: bool, volumes: bool) -> Plan:
+    todo = plan_destroy(observation.templates if templates else (), observation.hosts, REASON)
+    pools_to_delete = reversed(_outermost_first(observation)) if templates else ()
+    pool_actions = (
+        gone("pool", pool.name, REASON, {"hosts": pool.spec.hosts}) for pool in pools_to_delete
+    )
+    volumes_to_delete = ctx.provider.volumes.observe(ctx.owner).volumes if volumes else ()
+    # Hosts that hold a volume are deleted before it.
     return Plan(
-        (*todo.actions, *bounds, *(a for v in found for a in plan_removal(v, (), REASON).actions))
+        (
+            *todo.actions,
+            *pool_actions,
+            *(
+                action
+                for volume in volumes_to_delete
+                for action in plan_removal(volume, (), REASON).actions
+            ),
+        )
     )
