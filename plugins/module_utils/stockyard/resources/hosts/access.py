@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How users get into a host: endpoints, certificates, pinned keys, and the lines to type."""
+"""The access of users to a host: endpoints, certificates, pinned keys, and command lines."""
 
 from __future__ import annotations
 
@@ -17,11 +17,15 @@ from ..context import Context
 
 
 def sync_known_hosts(ctx: Context, tenant: str) -> None:
-    """Pin the SSH host keys of a tenant's hosts, as they are on record now; renew the client
+    """Pin the SSH host keys of a tenant's hosts, as currently on record; renew the client
     certificate when due.
     """
-    hosts = [h.record for h in ctx.provider.observe(ctx.owner).hosts if h.record.tenant == tenant]
-    ctx.pki(tenant).pin([r.known_host for r in hosts if r.identity])
+    hosts = [
+        host.record
+        for host in ctx.provider.observe(ctx.owner).hosts
+        if host.record.tenant == tenant
+    ]
+    ctx.pki(tenant).pin([record.known_host for record in hosts if record.identity])
     if hosts and ctx.pki(tenant).found():
         ctx.pki(tenant).client(ctx.today())
 
@@ -29,17 +33,18 @@ def sync_known_hosts(ctx: Context, tenant: str) -> None:
 def describe_host(
     ctx: Context, host: Host, drift: Sequence[str] = (), waits: str = "", clock: str = ""
 ) -> dict[str, Any]:
-    """A host as modules return it: facts, endpoints, and how to use them. Nothing secret.
+    """Return the facts of a host that modules show: facts, endpoints, and how to use them. Nothing
+    secret.
 
-    :param drift: why it has to be admitted anew.
-    :param waits: why it serves nobody though it runs.
-    :param clock: why its clock has to be set.
+    :param drift: the reasons why the host must be renewed.
+    :param waits: the reason why the host serves no user although it runs.
+    :param clock: the reason why its clock must be set.
     """
     record = host.record
     pki = ctx.pki(record.tenant)
     environment = docker_environment(ctx, record)
     endpoint, certificates = environment["DOCKER_HOST"], environment["DOCKER_CERT_PATH"]
-    # Where the declaration names keys, the operator's is not among them.
+    # If the declaration names keys, the operator's key is not authorized.
     private_key = "" if record.spec.authorized_keys else str(pki.ssh_key)
     facts = codec.to_dict(record)
     del facts["spec"]
@@ -72,7 +77,7 @@ def describe_host(
             "endpoint": endpoint,
             "environment": environment,
             "export": " ".join(
-                ["export", *(f"{k}={shlex.quote(v)}" for k, v in environment.items())]
+                ["export", *(f"{key}={shlex.quote(value)}" for key, value in environment.items())]
             ),
             "context": context_command(record.name, endpoint, certificates),
         },
@@ -81,24 +86,26 @@ def describe_host(
 
 
 def docker_environment(ctx: Context, record: HostRecord) -> dict[str, str]:
-    """What Docker's own client takes from its environment to reach a host as the operator."""
+    """Return the environment with which Docker's own client reaches a host as the operator."""
     certificates = str(ctx.pki(record.tenant).client_directory)
     endpoint = f"tcp://{record.address}:{DOCKER_PORT}"
     return {"DOCKER_HOST": endpoint, "DOCKER_CERT_PATH": certificates, "DOCKER_TLS_VERIFY": "1"}
 
 
 def shared_with_template(record: HostRecord) -> list[str]:
-    """What a host has in common with its template, and so with every other fork of it."""
-    frozen = ["boot_id", "dmi_uuid", "kaslr"] if record.mode == "instant" else []
-    # Docker keeps it with its data: where that is a volume's, it is the volume's.
-    own = record.spec.engine_identity == "unique" or any(
+    """Return the identifiers that a host shares with its template, and so with every other fork of
+    it.
+    """
+    shared_ids = ["boot_id", "dmi_uuid", "kaslr"] if record.mode == "instant" else []
+    # Docker stores the identity with its data: if the data is on a volume, so is the identity.
+    unique_engine = record.spec.engine_identity == "unique" or any(
         use.path == DOCKER_ROOT for use in record.spec.volumes
     )
-    return frozen + ([] if own else ["docker_engine_id"])
+    return shared_ids + ([] if unique_engine else ["docker_engine_id"])
 
 
 def ssh_command(record: HostRecord, known_hosts: str, private_key: str) -> str:
-    """The line that logs in, with the pinned key and no other."""
+    """Return the command line that logs in, with the pinned key only."""
     options = [
         "-o",
         "StrictHostKeyChecking=yes",
@@ -113,26 +120,31 @@ def ssh_command(record: HostRecord, known_hosts: str, private_key: str) -> str:
 
 
 def _ssh_path(path: str) -> str:
-    """A path as an option of ssh_config(5) wants it: blanks inside quotes, and a percent sign
-    doubled.
+    """Return a path as an option of ssh_config(5): quoted if it contains blanks, with doubled
+    percent signs.
     """
-    found = path.replace("%", "%%")
-    if not any(char.isspace() or char in "\"\\'#" for char in found):
-        return found
-    return '"' + found.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    escaped_path = path.replace("%", "%%")
+    if not any(char.isspace() or char in "\"\\'#" for char in escaped_path):
+        return escaped_path
+    return '"' + escaped_path.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def context_command(name: str, endpoint: str, certificates: str) -> str:
-    """The line that makes a context for Docker's own client."""
+    """Return the command line that creates a context for Docker's own client."""
     files = {"ca": "ca.pem", "cert": "cert.pem", "key": "key.pem"}
     options = ",".join(
-        [f"host={endpoint}", *(_field(f"{k}={certificates}/{v}") for k, v in files.items())]
+        [
+            f"host={endpoint}",
+            *(_field(f"{option}={certificates}/{file}") for option, file in files.items()),
+        ]
     )
     return shlex.join(["docker", "context", "create", name, "--docker", options])
 
 
 def _field(text: str) -> str:
-    """One of several in an option of Docker's, which reads them as a line of CSV."""
+    """Return one field of an option of Docker's client, which parses the option as a line
+    of CSV.
+    """
     return '"' + text.replace('"', '""') + '"' if "," in text or '"' in text else text
 
 
@@ -143,40 +155,45 @@ def describe_fleet(
     behind: Mapping[str, Any] | None = None,
     clocks: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """A fleet as modules return it: what its hosts have in common, and how many of them serve.
+    """Return the facts of a fleet that modules show: common facts of its hosts, and how many are
+    ready.
 
-    :param drift: for each host, by uuid, why it has to be admitted anew.
-    :param outdated: hosts, by uuid, that are not of the generation which rules.
-    :param behind: for each host, by uuid, what it lacks, where that was asked.
-    :param clocks: hosts, by uuid, whose clocks have to be set, each with the reason.
+    :param drift: the reasons why each host must be renewed, by uuid.
+    :param outdated: the uuids of hosts that are not of the current generation.
+    :param behind: the updates that each host lacks, by uuid, if requested.
+    :param clocks: the hosts whose clocks must be set, by uuid, each with the reason.
     """
     clocks = clocks or {}
-    reasons = {h.record.uuid: [*drift.get(h.record.uuid, ())] for h in members}
+    reasons = {host.record.uuid: [*drift.get(host.record.uuid, ())] for host in members}
     for uuid in reasons.keys() & clocks.keys():
         reasons[uuid].append(clocks[uuid])
-    lacks = (
+    updates = (
         {}
         if behind is None
-        else {"behind": {h.record.name: behind[h.record.uuid] for h in members}}
+        else {"behind": {host.record.name: behind[host.record.uuid] for host in members}}
     )
-    newest = max((h.record for h in members), key=lambda r: r.created)
+    newest = max((host.record for host in members), key=lambda record: record.created)
     return {
         "name": newest.fleet,
         "tenant": newest.tenant,
         "template": newest.template,
-        "generations": sorted({h.record.generation[:12] for h in members}),
-        "hosts": sorted(h.record.name for h in members),
-        "ready": sum(h.serving and h.record.uuid not in clocks for h in members),
+        "generations": sorted({host.record.generation[:12] for host in members}),
+        "hosts": sorted(host.record.name for host in members),
+        "ready": sum(host.serving and host.record.uuid not in clocks for host in members),
         "total": len(members),
-        "leased": sum(h.record.lease is not None for h in members),
-        **lacks,
-        "outdated": sorted(h.record.name for h in members if h.record.uuid in outdated),
-        "drift": {h.record.name: reasons[h.record.uuid] for h in members if reasons[h.record.uuid]},
+        "leased": sum(host.record.lease is not None for host in members),
+        **updates,
+        "outdated": sorted(host.record.name for host in members if host.record.uuid in outdated),
+        "drift": {
+            host.record.name: reasons[host.record.uuid]
+            for host in members
+            if reasons[host.record.uuid]
+        },
     }
 
 
 def describe_template(ctx: Context, template: Template) -> dict[str, Any]:
-    """A template as modules return it."""
+    """Return the facts of a template that modules show."""
     facts = codec.to_dict(template.record)
     return {
         **facts,

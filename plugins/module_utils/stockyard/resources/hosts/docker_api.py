@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether Docker in a host really answers, over mutual TLS, at the address that users are told."""
+"""Checks that Docker in a host answers over mutual TLS, at the address that users are given."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from ...model.host import DOCKER_PORT, HostRecord
 from ...web import Bounds, Connection
 
 RETRY = 0.02
-# How long one attempt may take: a lost first packet costs little, and a slow guest gets its time in
-# the end.
+# The length of the first attempt: a lost first packet costs little, and a slow guest gets its time
+# in later attempts.
 FIRST_ATTEMPT = 0.7
 LONGEST_ATTEMPT = 10.0
 LONGEST_ANSWER = 1 << 24
-# Seconds of silence before the guest is asked whether a unit failed, and between two questions.
+# Seconds of silence before the guest is asked for failed units, and between two such requests.
 LOOK = 5.0
 
 
@@ -32,14 +32,15 @@ def wait_for_docker(
     """Wait until ``GET /_ping`` is answered with 200.
 
     :param client: directory with ``ca.pem``, ``cert.pem`` and ``key.pem``.
-    :param failures: asks the guest which units gave up, with their last words; empty for none.
-    :raises GuestError: when a unit gave up that Docker needs.
-    :raises DeadlineExceeded: when it never is.
+    :param failures: asks the guest for its failed units, with their last log lines; empty if there
+        are none.
+    :raises GuestError: if a unit failed that Docker needs.
+    :raises DeadlineExceeded: if Docker does not answer in time.
     """
-    context, patience, before = tls(client), FIRST_ATTEMPT, ""
-    look = deadline.within(LOOK)
+    context, patience, earlier_error = tls(client), FIRST_ATTEMPT, ""
+    next_check = deadline.within(LOOK)
     while True:
-        if look.passed():
+        if next_check.passed():
             if cause := failures():
                 raise GuestError(
                     "Docker does not start in the host.",
@@ -48,18 +49,20 @@ def wait_for_docker(
                     remedy="correct the settings that the cause names, then replace the host or "
                     "restart the unit in it",
                 )
-            look = deadline.within(LOOK)
+            next_check = deadline.within(LOOK)
         try:
             ping(record.address, context, min(patience, max(deadline.left(), 0.1)))
             return
         except TimeoutError:
             patience = min(2 * patience, LONGEST_ATTEMPT)
             if deadline.passed():
-                raise _silent(record, deadline, f"the last attempt timed out{before}") from None
+                raise _silent(
+                    record, deadline, f"the last attempt timed out{earlier_error}"
+                ) from None
         except (OSError, http.client.HTTPException) as error:
             if deadline.passed():
                 raise _silent(record, deadline, str(error)) from error
-            before = f", one before it: {error}"
+            earlier_error = f", one before it: {error}"
             deadline.pause(RETRY)
 
 
@@ -74,31 +77,33 @@ def _silent(record: HostRecord, deadline: Deadline, cause: str) -> DeadlineExcee
 
 
 def tls(client: Path) -> ssl.SSLContext:
-    """A context that trusts the tenant's authority alone and shows the operator's certificate."""
+    """Return a context that trusts only the tenant's authority and shows the operator's
+    certificate.
+    """
     context = ssl.create_default_context(cafile=str(client / "ca.pem"))
     context.load_cert_chain(client / "cert.pem", client / "key.pem")
     return context
 
 
 def ping(address: str, context: ssl.SSLContext, timeout: float) -> None:
-    """One ``GET /_ping``.
+    """Send one ``GET /_ping``.
 
-    :raises OSError: when it is not answered with 200.
+    :raises OSError: if the answer is not 200.
     """
     _get(address, "/_ping", context, timeout)
 
 
 def running(address: str, context: ssl.SSLContext, timeout: float) -> list[str]:
-    """The names of the containers that run in a host.
+    """Return the names of the containers that run in a host.
 
-    :raises OSError: when Docker does not say.
+    :raises OSError: if Docker does not answer.
     """
     answer = _get(address, "/containers/json", context, timeout)
     try:
-        listed = untrusted.items(
+        containers = untrusted.items(
             untrusted.parse(answer, longest=LONGEST_ANSWER), "the list of containers"
         )
-        return [_container_name(container) for container in listed]
+        return [_container_name(container) for container in containers]
     except untrusted.MalformedData as error:
         raise ConnectionError(f"the list of containers makes no sense: {error}") from error
 

@@ -1,9 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Letting a host go in peace: it gets no new work, the user's command is run, and its containers
-are waited for.
-"""
+"""The drain of a host: it gets no new work, the user's command runs, and its containers may end."""
 
 from __future__ import annotations
 
@@ -23,18 +21,18 @@ from . import access
 from .docker_api import LONGEST_ATTEMPT, running, tls
 
 POLL = 1.0
-# A whole exchange over TLS with a busy guest: less would name no containers at the end of the grace
-# period.
+# A whole exchange over TLS with a busy guest takes this long: a shorter attempt would name no
+# containers at the end of the grace period.
 SHORTEST_ATTEMPT = 1.0
 
 
 @host_work
 def drain(ctx: Context, host: Host, update: UpdateSpec, deadline: Deadline) -> HostRecord:
-    """Prepare a whole host for its end; returns its record. Where that fails it is as ready as it
-    was.
+    """Prepare a complete host for its deletion; returns its record. If that fails, the host is
+    ready again.
 
-    :raises Conflict: when somebody took the host meanwhile.
-    :raises Refused: when the user's command says that it is not to go.
+    :raises Conflict: if a user leased the host since it was observed.
+    :raises OperationRefused: if the user's command refuses the deletion.
     """
     record = host.record
     if record.phase not in ("ready", "draining"):
@@ -56,10 +54,10 @@ def drain(ctx: Context, host: Host, update: UpdateSpec, deadline: Deadline) -> H
 def run_hook(ctx: Context, record: HostRecord, hook: Sequence[str], deadline: Deadline) -> None:
     """Run the user's command for one host.
 
-    :raises Refused: when it fails.
+    :raises OperationRefused: if the command fails.
     """
     try:
-        done = subprocess.run(
+        process = subprocess.run(
             list(hook),
             env={**os.environ, **environment(ctx, record)},
             timeout=max(deadline.left(), 1.0),
@@ -79,19 +77,21 @@ def run_hook(ctx: Context, record: HostRecord, hook: Sequence[str], deadline: De
             cause=str(error),
             remedy="give the hook as a list: a program that the controller has, and its arguments",
         ) from error
-    if done.returncode:
-        said = done.stdout.decode(errors="replace").strip()[-500:]
+    if process.returncode:
+        output = process.stdout.decode(errors="replace").strip()[-500:]
         raise OperationRefused(
-            f"the hook ended with {done.returncode}: the host stays.",
+            f"the hook ended with {process.returncode}: the host stays.",
             name=record.title,
-            cause=said,
+            cause=output,
             remedy="mend what the hook complains of, then run again",
         )
     ctx.progress(f"{record.title}: the hook has run")
 
 
 def environment(ctx: Context, record: HostRecord) -> dict[str, str]:
-    """What the user's command is told of a host, and what Docker's own client needs to reach it."""
+    """Return the facts of a host for the user's command, and the environment for Docker's own
+    client.
+    """
     facts = {
         "owner": record.owner,
         "tenant": record.tenant,
@@ -110,8 +110,8 @@ def environment(ctx: Context, record: HostRecord) -> dict[str, str]:
 
 
 def _wait_for_containers(ctx: Context, record: HostRecord, grace: Deadline) -> None:
-    """Wait until nothing runs, or the time is up: then it goes all the same."""
-    context, told = tls(ctx.pki(record.tenant).client(ctx.today())), False
+    """Wait until no container runs, or the time is up; either way the drain goes on."""
+    context, reported = tls(ctx.pki(record.tenant).client(ctx.today())), False
     while True:
         try:
             names = running(
@@ -121,11 +121,11 @@ def _wait_for_containers(ctx: Context, record: HostRecord, grace: Deadline) -> N
             names = [f"? ({error})"]
         if not names:
             return
-        if not told:
+        if not reported:
             ctx.progress(
                 f"{record.title}: waits up to {grace.left():.0f} s for {', '.join(names[:5])}"
             )
-            told = True
+            reported = True
         if grace.passed():
             ctx.progress(f"{record.title}: not waited for any longer: {', '.join(names[:5])}")
             return

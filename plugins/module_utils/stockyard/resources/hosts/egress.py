@@ -1,12 +1,11 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The one way out of a host whose egress is a proxy: a reverse tunnel of OpenSSH's, from guest to
-proxy.
+"""The egress of a host through a proxy: a reverse tunnel of OpenSSH, from the guest to the proxy.
 
-The guest has no other way out: its network takes connections in and lets none out. The client on
-the hypervisor opens connections to the one proxy that it was told of and to nothing else, whatever
-the guest asks for. It ends by itself when the host's machine ends, because its connection does.
+The guest has no other egress: its network accepts incoming connections and allows no outgoing ones.
+The client on the hypervisor opens connections to the declared proxy only, for any request of the
+guest. The tunnel ends when the host's machine ends, because its connection does.
 """
 
 from __future__ import annotations
@@ -27,10 +26,10 @@ from ...model.network import PROXY_PORT, GuestNetwork
 from ..context import Context
 
 RETRY = 0.5
-# Seconds for a guest that runs to let the tunnel in.
+# Seconds for a running guest to accept the tunnel.
 PATIENCE = 60.0
-# What ssh says where the guest's port is held: by another controller's tunnel, by one that is about
-# to end, or by a program of the guest's.
+# The message of ssh if the guest's port is in use: by another controller's tunnel, by a tunnel that
+# is about to end, or by a program in the guest.
 THERE = "remote port forwarding failed for listen port"
 # Any proxy answers this, if only to refuse it.
 QUESTION = b"OPTIONS * HTTP/1.0\r\n\r\n"
@@ -48,24 +47,24 @@ OPTIONS = {
 
 
 def guest_side(record: HostRecord, network: GuestNetwork) -> dict[str, Any]:
-    """What the guest is told: its network, and where in it the proxy is."""
+    """Return the network of a guest, and the address of the proxy in it."""
     proxy = f"http://{network.address}:{PROXY_PORT}" if record.spec.egress == "proxy" else ""
     return {"network": {**asdict(network), "mac": record.mac}, "proxy": proxy}
 
 
 def authorized_keys(record: HostRecord, network: GuestNetwork, operator: str) -> list[str]:
-    """Who may log in. Where that is not the operator, his key may still open the tunnel, and do
-    nothing else.
+    """Return the SSH keys that may log in. If the operator's key is not among them, it may still
+    open the tunnel, and do nothing else.
     """
-    declared = list(record.spec.authorized_keys)
-    if declared and record.spec.egress == "proxy":
+    keys = list(record.spec.authorized_keys)
+    if keys and record.spec.egress == "proxy":
         listen = f'permitlisten="{network.address}:{PROXY_PORT}"'
-        declared.append(f'restrict,port-forwarding,{listen},command="/bin/false" {operator}')
-    return declared or [operator]
+        keys.append(f'restrict,port-forwarding,{listen},command="/bin/false" {operator}')
+    return keys or [operator]
 
 
 def mend(ctx: Context, hosts: Iterable[Host], deadline: Deadline) -> None:
-    """Open the tunnels of all these hosts that serve and have lost theirs."""
+    """Open the tunnels of all serving hosts that have lost theirs."""
     for host in hosts:
         if host.serving:
             ensure(ctx, host.record, deadline)
@@ -74,16 +73,16 @@ def mend(ctx: Context, hosts: Iterable[Host], deadline: Deadline) -> None:
 def check(ctx: Context, spec: HostSpec) -> None:
     """Refuse hosts that need a tunnel if the program for it is not installed.
 
-    :raises MissingDependency: naming it.
+    :raises MissingDependency: naming the program.
     """
     if spec.egress == "proxy" and ctx.provider.capabilities.endpoints and not shutil.which("ssh"):
         raise MissingDependency("ssh is not installed.", remedy="install openssh-client")
 
 
 def ensure(ctx: Context, record: HostRecord, deadline: Deadline) -> bool:
-    """Have a host's tunnel; returns whether it was opened now.
+    """Open a host's tunnel if it is not open; returns whether it was opened now.
 
-    :raises HypervisorError: when it cannot be opened.
+    :raises HypervisorError: if it cannot be opened.
     """
     if (
         record.spec.egress != "proxy"
@@ -102,12 +101,14 @@ def ensure(ctx: Context, record: HostRecord, deadline: Deadline) -> bool:
 
 
 def forget(ctx: Context, record: HostRecord) -> None:
-    """Remove what a tunnel that was killed left behind. One that lives ends with its host."""
+    """Remove the socket of a tunnel that was killed. A live tunnel ends with its host."""
     (_folder(ctx, record) / record.uuid).unlink(missing_ok=True)
 
 
 def command(record: HostRecord, network: GuestNetwork, key: Path, known_hosts: Path) -> list[str]:
-    """The arguments of ssh: a tunnel, no shell, no other forwards, nobody else's configuration."""
+    """Return the arguments of ssh for a tunnel, without a shell, other forwards or the user's
+    configuration.
+    """
     forward = f"{network.address}:{PROXY_PORT}:{record.spec.egress_proxy}"
     return [
         "-f",
@@ -123,7 +124,9 @@ def command(record: HostRecord, network: GuestNetwork, key: Path, known_hosts: P
 
 
 def question(record: HostRecord, network: GuestNetwork, key: Path, known_hosts: Path) -> list[str]:
-    """The arguments of ssh: a connection to the guest's end of a tunnel, whoever keeps that."""
+    """Return the arguments of ssh for a connection to the guest's end of a tunnel, whichever
+    controller opened it.
+    """
     return ["-T", "-W", f"{network.address}:{PROXY_PORT}", *_target(record, key, known_hosts)]
 
 
@@ -143,86 +146,94 @@ def _target(record: HostRecord, key: Path, known_hosts: Path) -> list[str]:
 
 def _open(ctx: Context, record: HostRecord, folder: Path, deadline: Deadline) -> None:
     with tempfile.TemporaryDirectory() as scratch:
-        known = Path(scratch) / "known_hosts"
-        known.write_text(f"{record.known_host}\n", encoding="ascii")
-        way = (record, ctx.provider.guest_network(record), ctx.pki(record.tenant).ssh_key, known)
+        known_hosts = Path(scratch) / "known_hosts"
+        known_hosts.write_text(f"{record.known_host}\n", encoding="ascii")
+        connection = (
+            record,
+            ctx.provider.guest_network(record),
+            ctx.pki(record.tenant).ssh_key,
+            known_hosts,
+        )
         while True:
-            code, said = _ssh(command(*way), folder, deadline)
-            if code == 0 or (THERE in said and _answers(question(*way), folder, deadline)):
+            code, output = _ssh(command(*connection), folder, deadline)
+            if code == 0 or (THERE in output and _answers(question(*connection), folder, deadline)):
                 return
-            _give_up(record, said, deadline)
+            _give_up(record, output, deadline)
             deadline.pause(RETRY)
 
 
-def _give_up(record: HostRecord, said: str, deadline: Deadline) -> None:
-    """:raises HypervisorError: when it is of no use to try again."""
-    if THERE in said and deadline.passed():
+def _give_up(record: HostRecord, output: str, deadline: Deadline) -> None:
+    """Raise an error if another attempt is of no use.
+
+    :raises HypervisorError: if the time is up, or ssh refused the keys.
+    """
+    if THERE in output and deadline.passed():
         raise HypervisorError(
             f"the tunnel to its proxy cannot be opened: port {PROXY_PORT} of the guest is held by "
             f"something that does "
             "not answer as a proxy does.",
             name=record.title,
-            cause=said[-500:],
+            cause=output[-500:],
             remedy=f"stop what listens on port {PROXY_PORT} in the guest, or replace the host",
         )
-    if deadline.passed() or "Permission denied" in said or "verification failed" in said:
+    if deadline.passed() or "Permission denied" in output or "verification failed" in output:
         raise HypervisorError(
             "the tunnel to its proxy cannot be opened.",
             name=record.title,
-            cause=said[-500:],
+            cause=output[-500:],
             remedy="replace the host if it was made by a controller with another key for the "
             "operator",
         )
 
 
-def _answers(line: list[str], folder: Path, deadline: Deadline) -> bool:
-    """Whether a proxy is behind the port that is held: then another controller's tunnel leads
-    there.
+def _answers(arguments: list[str], folder: Path, deadline: Deadline) -> bool:
+    """Return whether a proxy answers at the port that is in use: then another controller's tunnel
+    leads to it.
     """
-    ours, theirs = socket.socketpair()
-    ours.settimeout(max(deadline.within(ANSWER).left(), 1.0))
+    controller_end, ssh_end = socket.socketpair()
+    controller_end.settimeout(max(deadline.within(ANSWER).left(), 1.0))
     with (
-        ours,
+        controller_end,
         subprocess.Popen(
-            ["ssh", "-F", "/dev/null", *line],
+            ["ssh", "-F", "/dev/null", *arguments],
             cwd=folder,
-            stdin=theirs.fileno(),
-            stdout=theirs.fileno(),
+            stdin=ssh_end.fileno(),
+            stdout=ssh_end.fileno(),
             stderr=subprocess.DEVNULL,
             start_new_session=True,
-        ) as asking,
+        ) as process,
     ):
-        theirs.close()
+        ssh_end.close()
         try:
-            ours.sendall(QUESTION)
-            # A few bytes, whatever the guest has to say.
-            return ours.recv(5) == b"HTTP/"
+            controller_end.sendall(QUESTION)
+            # A few bytes are enough, however long the guest's answer is.
+            return controller_end.recv(5) == b"HTTP/"
         except OSError:
             return False
         finally:
-            asking.kill()
+            process.kill()
 
 
 def _ssh(arguments: list[str], folder: Path, deadline: Deadline) -> tuple[int, str]:
     """Run ssh in the directory of its sockets: a relative path is never too long for one."""
-    # A file and not a pipe: what goes to the background would keep the pipe open.
-    with tempfile.TemporaryFile() as said:
+    # A file and not a pipe: the process in the background would keep the pipe open.
+    with tempfile.TemporaryFile() as output:
         try:
-            done = subprocess.run(
+            process = subprocess.run(
                 ["ssh", "-F", "/dev/null", *arguments],
                 cwd=folder,
                 timeout=max(deadline.left(), 1.0),
                 check=False,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                stderr=said,
+                stderr=output,
                 start_new_session=True,
             )
-            code = done.returncode
+            code = process.returncode
         except subprocess.TimeoutExpired:
             code = -1
-        said.seek(0)
-        return code, said.read().decode(errors="replace").strip()
+        output.seek(0)
+        return code, output.read().decode(errors="replace").strip()
 
 
 def _folder(ctx: Context, record: HostRecord) -> Path:

@@ -1,11 +1,11 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether hosts that run are of use: Docker in them is asked, side by side, and given time before
-it is judged.
+"""The health of running hosts: Docker in them is asked in parallel, and gets time before it is
+judged.
 
-A TLS front that is full, or out of reach, is not a dead Docker: before a host counts as unhealthy,
-its agent is asked over a channel that needs no network.
+A TLS front that is full or unreachable is not a dead Docker: before a host counts as unhealthy, its
+agent is asked over a channel that needs no network.
 """
 
 from __future__ import annotations
@@ -25,36 +25,40 @@ from .docker_api import RETRY, ping, tls
 PATIENCE = 20.0
 ATTEMPT = 5.0
 AT_ONCE = 16
-# Seconds for all hosts together: those whose turn comes later are not judged, so that many silent
-# hosts hold no run up.
+# Seconds for all hosts together: hosts that are not reached in that time are not judged, so that
+# many silent hosts do not delay a run.
 ALL = 60.0
 # Seconds for the guest's agent, which gives dockerd ten.
 AGENT = 15.0
 
 
 def unhealthy(ctx: Context, tenant: str, hosts: Iterable[Host]) -> dict[str, str]:
-    """Those of a tenant's hosts that run and whose Docker does not answer, by name, each with the
+    """Return the running hosts of a tenant whose Docker does not answer, by name, each with the
     reason.
 
-    A host that has to be admitted anew is not judged, and nor is one that refuses who asks: it is
-    alive.
+    A host that must be renewed is not judged, nor is a host that refuses the client: it is alive.
     """
-    hosts = [h for h in hosts if h.serving]
+    hosts = [host for host in hosts if host.serving]
     if not ctx.provider.capabilities.endpoints or not hosts:
         return {}
     try:
-        current = trust.current(ctx, tenant, hosts)
+        current_trust = trust.current(ctx, tenant, hosts)
         context = tls(ctx.pki(tenant).client_directory)
     except (OSError, StockyardError):
-        # Whose keys are not here, or not usable, judges nobody.
+        # Without usable keys, this controller judges no host.
         return {}
-    asked = [h.record for h in hosts if not current.reasons(h.record.identity)]
-    turn = ctx.deadline(ALL)
+    records = [host.record for host in hosts if not current_trust.reasons(host.record.identity)]
+    total_deadline = ctx.deadline(ALL)
     with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
         answers = list(
-            pool.map(lambda record: "" if turn.passed() else _problem(ctx, record, context), asked)
+            pool.map(
+                lambda record: "" if total_deadline.passed() else _problem(ctx, record, context),
+                records,
+            )
         )
-    return {record.name: problem for record, problem in zip(asked, answers, strict=True) if problem}
+    return {
+        record.name: problem for record, problem in zip(records, answers, strict=True) if problem
+    }
 
 
 def _problem(ctx: Context, record: HostRecord, context: ssl.SSLContext) -> str:
@@ -88,7 +92,7 @@ def _problem(ctx: Context, record: HostRecord, context: ssl.SSLContext) -> str:
 
 
 def _answers_inside(ctx: Context, record: HostRecord) -> bool:
-    """Return whether the guest's agent says that dockerd answers. An agent that says nothing is no
+    """Return whether the guest's agent reports that dockerd answers. Without a report there is no
     proof of it.
     """
     deadline = ctx.deadline(AGENT)

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One host at a time: made, started, restarted, taken away."""
+"""The life of one host: created, started, restarted, renewed, deleted."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ from .identity import RENEWABLE, check, identify, renew_certificate, settle, uni
 from .reservation import HostRequest, reserve
 from .sizing import plug_in, recount, resize
 
-# Seconds for a guest to say which units failed.
+# Seconds for a guest to report its failed units.
 ASKING = 20.0
-# What is done to hosts that stay; the verbs of :func:`mend`.
+# The actions on hosts that remain; the verbs of :func:`update_in_place`.
 IN_PLACE = ("start", "restart", "resize", "renew", "relabel", "unlock", "synchronize")
 
 
 @host_work
 def create_host(
-    ctx: Context, order: HostRequest, template: Template, deadline: Deadline
+    ctx: Context, request: HostRequest, template: Template, deadline: Deadline
 ) -> HostRecord:
-    """Make a host and wait until Docker answers in it.
+    """Create a host and wait until Docker answers in it.
 
-    Whatever goes wrong, the half-made host is taken away again before the error is raised.
+    If any step fails, the incomplete host is deleted before the error is raised.
     """
-    record = reserve(ctx, order, template.record)
+    record = reserve(ctx, request, template.record)
     try:
         return _bring_up(ctx, record, template.record, deadline)
     except BaseException as error:
@@ -55,30 +55,31 @@ def _bring_up(
 ) -> HostRecord:
     start = ctx.clock.monotonic()
 
-    def told(stage: str) -> None:
+    def report(stage: str) -> None:
         ctx.progress(f"{record.title}: {stage} ({ctx.clock.monotonic() - start:.2f} s)")
 
     mode, reason = _fork(ctx, record, template, deadline)
-    told(f"{mode} fork runs")
+    report(f"{mode} fork runs")
     channel = ctx.provider.channel(record, deadline)
     try:
-        # Before the identity, with which its doors are opened and Docker may start.
+        # Before the identity, because with the identity the host opens its ports and Docker may
+        # start.
         if declared.attach_declared(ctx, record, channel, deadline):
-            told("has its volumes")
+            report("has its volumes")
         identity = identify(ctx, record, channel, deadline)
-        told("has its identity")
+        report("has its identity")
         ctx.provider.set_link(record, True)
         if _wait_until_reachable(ctx, record, deadline, channel):
-            told("Docker answers")
+            report("Docker answers")
         settle(channel, deadline)
     finally:
         channel.close()
     if plug_in(ctx, record, deadline):
         recount(ctx, record, record.size, deadline)
-        told(f"has {record.size.vcpus} vCPUs and {record.size.memory_mib} MiB")
+        report(f"has {record.size.vcpus} vCPUs and {record.size.memory_mib} MiB")
     if egress.ensure(ctx, replace(record, identity=identity), deadline):
-        told("its way to the proxy is open")
-    told("ready")
+        report("its way to the proxy is open")
+    report("ready")
     return ctx.provider.claim(
         record, phase="ready", mode=mode, mode_reason=reason, identity=identity
     )
@@ -87,7 +88,9 @@ def _bring_up(
 def _fork(
     ctx: Context, record: HostRecord, template: TemplateRecord, deadline: Deadline
 ) -> tuple[str, str]:
-    """Fork in the mode that was asked for, or the next best one; say which and why."""
+    """Fork in the requested mode, or in the next best one; return the mode and the reason
+    for it.
+    """
     reason = ""
     for mode in MODES[MODES.index(record.spec.fork_mode) :]:
         if mode not in ctx.provider.capabilities.modes:
@@ -104,14 +107,15 @@ def _fork(
 def _wait_until_reachable(
     ctx: Context, record: HostRecord, deadline: Deadline, channel: Channel | None = None
 ) -> bool:
-    """Wait until Docker answers at the address that users are told.
+    """Wait until Docker answers at the address that users are given.
 
-    :param channel: the line to the guest's agent, if one is open: there is one at a time.
-    :return: whether that was waited for: not when the caller does not want it, nor where no host
-        answers at all.
+    :param channel: the channel to the guest's agent, if one is open: only one can be open at a
+        time.
+    :return: whether the function waited: it does not if the caller does not require it, nor if
+        hosts of this hypervisor have no endpoints.
     """
-    wanted = ctx.wait and ctx.provider.capabilities.endpoints
-    if wanted:
+    required = ctx.wait and ctx.provider.capabilities.endpoints
+    if required:
         client = ctx.pki(record.tenant).client(ctx.today())
         wait_for_docker(
             record,
@@ -119,16 +123,16 @@ def _wait_until_reachable(
             deadline,
             lambda: _failures(ctx, record, deadline.within(ASKING), channel),
         )
-    return wanted
+    return required
 
 
 def _failures(ctx: Context, record: HostRecord, deadline: Deadline, channel: Channel | None) -> str:
-    """Return the units of the guest that gave up; nothing if its agent cannot be asked."""
+    """Return the failed units of the guest; an empty string if its agent cannot be asked."""
     if channel is not None:
         return unit_failures(channel, deadline)
     try:
-        with closing(ctx.provider.channel(record, deadline)) as opened:
-            return unit_failures(opened, deadline)
+        with closing(ctx.provider.channel(record, deadline)) as opened_channel:
+            return unit_failures(opened_channel, deadline)
     except StockyardError:
         return ""
 
@@ -136,81 +140,81 @@ def _failures(ctx: Context, record: HostRecord, deadline: Deadline, channel: Cha
 def check_starts(ctx: Context, todo: Plan, hosts: Iterable[Host]) -> None:
     """Check, for check mode, whether the hosts that a plan starts can be started.
 
-    :raises StockyardError: as the start of the first one that cannot would.
+    :raises StockyardError: the error that the start of the first failing host would raise.
     """
-    starting = {a.name for a in todo.actions if a.kind == "host" and a.verb == "start"}
+    names = {
+        action.name for action in todo.actions if action.kind == "host" and action.verb == "start"
+    }
     for host in hosts:
-        if host.record.name in starting and host.state != "paused":
+        if host.record.name in names and host.state != "paused":
             ctx.provider.check_start(host.record)
 
 
 @host_work
 def start(ctx: Context, record: HostRecord, deadline: Deadline) -> HostRecord:
-    """Boot a host that is off and wait until it is itself again and Docker answers.
+    """Boot a host that is off, and wait until it has its identity and Docker answers.
 
-    What it is to trust by now, and a certificate that is due, it gets before its network link comes
-    up.
+    Before its network link comes up, the host gets the authorities to trust and a certificate that
+    is due.
     """
-    begin = ctx.clock.monotonic()
+    start_time = ctx.clock.monotonic()
     attachment.check_keys(ctx, record)
     if warning := ctx.provider.start(record, deadline):
         ctx.progress(f"{record.title}: warning: {warning}")
-    more = plug_in(ctx, record, deadline)
+    plugged_in = plug_in(ctx, record, deadline)
     record = _renewed(ctx, record, deadline, booted=True)
-    if more:
+    if plugged_in:
         recount(ctx, record, record.size, deadline)
     ctx.provider.set_link(record, True)
-    reached = _wait_until_reachable(ctx, record, deadline)
+    answers = _wait_until_reachable(ctx, record, deadline)
     egress.ensure(ctx, record, deadline)
     ctx.progress(
-        f"{record.title}: booted{', Docker answers' * reached} "
-        f"({ctx.clock.monotonic() - begin:.1f} s)"
+        f"{record.title}: booted{', Docker answers' * answers} "
+        f"({ctx.clock.monotonic() - start_time:.1f} s)"
     )
     return record
 
 
 @host_work
 def renew(ctx: Context, record: HostRecord, deadline: Deadline) -> HostRecord:
-    """Admit a running host anew where that is due, and wait until Docker answers to the
-    operator.
-    """
-    renewed = _renewed(ctx, record, deadline)
-    if renewed is not record:
-        _wait_until_reachable(ctx, renewed, deadline)
-    return renewed
+    """Renew a running host if it is due, and wait until Docker answers to the operator."""
+    renewed_record = _renewed(ctx, record, deadline)
+    if renewed_record is not record:
+        _wait_until_reachable(ctx, renewed_record, deadline)
+    return renewed_record
 
 
 def _renewed(
     ctx: Context, record: HostRecord, deadline: Deadline, *, booted: bool = False
 ) -> HostRecord:
-    """Make sure that a guest is this host, give it its volumes after a boot, and admit it anew
-    where that is due.
+    """Check that a guest belongs to this host, attach its volumes after a boot, and renew it if it
+    is due.
     """
     channel = ctx.provider.channel(record, deadline)
     try:
         status = check(ctx, record, channel, deadline)
-        # Before anything is asked of it that has a date.
+        # Before any request whose result contains a date.
         guest_status.correct(ctx, record, status, channel, deadline)
         if booted:
             attachment.resume(ctx, record, channel, deadline)
-        why = trust.reasons(ctx, record)
-        if not (why and record.identity):
+        drift = trust.reasons(ctx, record)
+        if not (drift and record.identity):
             return record
         if status.agent < RENEWABLE:
             raise Unsupported(
-                f"it is due ({'; '.join(why)}), and its agent is too old for it.",
+                f"it is due ({'; '.join(drift)}), and its agent is too old for it.",
                 name=record.title,
                 remedy="rebuild its template and replace the host",
             )
         identity = renew_certificate(ctx, record, record.identity, channel, deadline)
     finally:
         channel.close()
-    ctx.progress(f"{record.title}: admitted anew ({'; '.join(why)})")
+    ctx.progress(f"{record.title}: admitted anew ({'; '.join(drift)})")
     return ctx.provider.claim(record, identity=identity)
 
 
 @host_work
-def update_in_place(  # what each verb wants
+def update_in_place(  # the arguments of all verbs
     ctx: Context,
     record: HostRecord,
     verb: str,
@@ -218,7 +222,7 @@ def update_in_place(  # what each verb wants
     spec: HostSpec,
     deadline: Deadline,
 ) -> HostRecord:
-    """Do to a host that stays what a plan's verb says; return its record."""
+    """Carry out a plan's action on a host that remains; return its record."""
     if verb == "relabel":
         return relabel(ctx, record, labels)
     if verb == "resize":
@@ -247,17 +251,16 @@ def restart(ctx: Context, record: HostRecord, deadline: Deadline) -> HostRecord:
 
 
 def relabel(ctx: Context, record: HostRecord, labels: dict[str, str]) -> HostRecord:
-    """Change a host's labels where it is."""
+    """Change a host's labels in place."""
     return ctx.provider.claim(record, labels=dict(labels))
 
 
 @host_work
 def destroy(ctx: Context, record: HostRecord) -> None:
-    """Take a host away: its machine, its disk, its record."""
+    """Delete a host: its machine, its disk, its record."""
     if record.phase in ("ready", "draining"):
         record = ctx.provider.claim(record, phase="deleting")
-    # What is here first: whoever dies on the way is followed by somebody who still finds the
-    # record.
+    # Delete the controller's files first: if this run dies, a later one still finds the record.
     egress.forget(ctx, record)
     if record.lease:
         ctx.pki(record.tenant).forget_lease(record.lease.id)
@@ -267,26 +270,28 @@ def destroy(ctx: Context, record: HostRecord) -> None:
     ctx.progress(f"{record.title}: destroyed")
 
 
-def delete_unless_leased(ctx: Context, record: HostRecord, leave: Callable[[], None]) -> bool:
-    """Take away a host that its fleet does not need as it is, unless somebody leased it since it
-    was looked at.
+def delete_unless_leased(ctx: Context, record: HostRecord, delete: Callable[[], None]) -> bool:
+    """Delete a host that its fleet does not need in its current form, unless a user leased it since
+    it was observed.
 
-    :param leave: takes it away.
-    :return: whether it is gone.
+    :param delete: deletes the host.
+    :return: whether the host is deleted.
     """
     try:
-        leave()
+        delete()
     except Conflict:
-        now = next(
+        current_record = next(
             (
-                h.record
-                for h in ctx.provider.observe(ctx.owner).hosts
-                if h.record.uuid == record.uuid
+                host.record
+                for host in ctx.provider.observe(ctx.owner).hosts
+                if host.record.uuid == record.uuid
             ),
             None,
         )
-        if now is None or now.lease is None:
+        if current_record is None or current_record.lease is None:
             raise
-        ctx.progress(f"{record.title}: leased by {now.lease.holder} meanwhile; left as it is")
+        ctx.progress(
+            f"{record.title}: leased by {current_record.lease.holder} meanwhile; left as it is"
+        )
         return False
     return True

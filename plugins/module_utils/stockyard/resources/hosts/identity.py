@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Making a fork a host of its own, from the controller's side of the channel."""
+"""The identity of a fork, from the controller's side of the channel."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ RENEWABLE = 2
 
 
 def identify(ctx: Context, record: HostRecord, channel: Channel, deadline: Deadline) -> Identity:
-    """Give a fork its identity: entropy, names, keys of its own, and a certificate.
+    """Give a fork its identity: entropy, names, new keys, and a certificate.
 
-    :raises GuestError: when the agent's answer is not what a guest of ours says.
+    :raises GuestError: if the agent's answer is not one of a stockyard guest.
     """
     machine_id = uuid.uuid4().hex
     answer = channel.request(_request(ctx, record, machine_id), deadline)
@@ -48,16 +48,17 @@ def identify(ctx: Context, record: HostRecord, channel: Channel, deadline: Deadl
 def renew_certificate(
     ctx: Context, record: HostRecord, identity: Identity, channel: Channel, deadline: Deadline
 ) -> Identity:
-    """Give a host a new certificate for the key that it has, and what it is to trust; all else of
-    it stays.
+    """Give a host a new certificate for its key, and the current authorities and revocations; all
+    other parts of its identity stay.
 
-    Whom a new CA or list shuts out is cut off. With a new CA the operator's SSH key is put in too,
-    where the declaration names none: who lost the one has lost the other.
+    Clients that a new CA or revocation list excludes are cut off. With a new CA, the operator's SSH
+    key is installed too unless the declaration names keys: a controller without the old CA has lost
+    the old key as well.
     """
     request, admission = _admission(ctx, record, channel.request({"op": "csr"}, deadline))
-    same = admission["authority"] == identity.authority
-    request["cut"] = not same or admission["revoked"].keys() != identity.revoked.keys()
-    if not same:
+    same_authority = admission["authority"] == identity.authority
+    request["cut"] = not same_authority or admission["revoked"].keys() != identity.revoked.keys()
+    if not same_authority:
         request["authorized_keys"] = _authorized_keys(
             ctx, record, ctx.provider.guest_network(record)
         )
@@ -66,7 +67,7 @@ def renew_certificate(
 
 
 def check(ctx: Context, record: HostRecord, channel: Channel, deadline: Deadline) -> Status:
-    """Make sure that the agent at the other end is this very host's; return its status.
+    """Check that the agent at the other end belongs to this host; return its status.
 
     :raises GuestBroken: if the disk holds another identity, or none.
     """
@@ -84,23 +85,29 @@ def check(ctx: Context, record: HostRecord, channel: Channel, deadline: Deadline
 def _admission(
     ctx: Context, record: HostRecord, answer: dict[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Sign what the guest asks for: the message that admits it, and what goes on record of it."""
+    """Sign the guest's request; return the message that installs the certificate, and the facts for
+    the record.
+    """
     csr = answer.get("csr")
     if not isinstance(csr, str):
         raise GuestError("the guest sent no certificate request.", name=record.title)
-    pki, now = ctx.pki(record.tenant), ctx.today()
-    authority = pki.authority(now)
-    # The list is read after what goes on record: it may say more, never less.
-    revoked = pki.revoked(now)
-    signed = authority.sign_server(csr, record.name, record.address, now)
-    # What comes of the second CA opens this host and no other. It has a list too: a front that
-    # looks at lists wants one of every CA.
-    leases = authority.of_leases(record.uuid, now)
-    ca, crl = authority.pem() + leases.pem(), pki.crl(now) + leases.sign_crl((), now)
-    request = {"op": "admit", "ca": ca, "certificate": signed.pem, "crl": crl}
+    pki, current_time = ctx.pki(record.tenant), ctx.today()
+    authority = pki.authority(current_time)
+    # The list is read after the revocations for the record: it may contain more than them, never
+    # less.
+    revoked = pki.revoked(current_time)
+    certificate = authority.sign_server(csr, record.name, record.address, current_time)
+    # Certificates of the second CA open only this host. It has a list too: a front that checks
+    # lists requires one of every CA.
+    lease_authority = authority.of_leases(record.uuid, current_time)
+    ca, crl = (
+        authority.pem() + lease_authority.pem(),
+        pki.crl(current_time) + lease_authority.sign_crl((), current_time),
+    )
+    request = {"op": "admit", "ca": ca, "certificate": certificate.pem, "crl": crl}
     admission = {
-        "certificate": signed.serial,
-        "not_after": signed.not_after,
+        "certificate": certificate.serial,
+        "not_after": certificate.not_after,
         "authority": authority.fingerprint,
         "revoked": revoked,
         "leasable": True,
@@ -109,7 +116,7 @@ def _admission(
 
 
 def settle(channel: Channel, deadline: Deadline) -> None:
-    """Have the guest make its identity durable and restart its journal: the last step before it is
+    """Make the guest's identity durable and restart its journal: the last step before the host is
     ready.
     """
     channel.request({"op": "settle"}, deadline)
@@ -131,8 +138,8 @@ def _request(ctx: Context, record: HostRecord, machine_id: str) -> dict[str, Any
 
 
 def unit_failures(channel: Channel, deadline: Deadline) -> str:
-    """Return the units of a guest that gave up, with their last words; nothing if the agent does
-    not say.
+    """Return the failed units of a guest, with their last log lines; an empty string if the agent
+    does not answer.
     """
     try:
         reply = channel.request({"op": "unit-failures"}, deadline)
@@ -145,16 +152,16 @@ def unit_failures(channel: Channel, deadline: Deadline) -> str:
 
 
 def _authorized_keys(ctx: Context, record: HostRecord, network: GuestNetwork) -> list[str]:
-    """Decided here and not on record: a controller with a new home has a new key, and that changes
-    no declaration.
+    """Return the SSH keys of a host, which are decided here and not on record: a controller with a
+    new home directory has a new key, and that changes no declaration.
     """
     return egress.authorized_keys(record, network, ctx.pki(record.tenant).operator_key())
 
 
 def host_key_of(answer: dict[str, Any], record: Record) -> str:
-    """The public half of the SSH host key that a guest made.
+    """Return the public half of the SSH host key that a guest created.
 
-    :raises GuestError: when that is not what it sent.
+    :raises GuestError: if the guest sent no such key.
     """
     try:
         return host_key(answer.get("ssh_host_key"))

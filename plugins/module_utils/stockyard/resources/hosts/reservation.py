@@ -1,7 +1,9 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Putting a host on record before it is made: its name, its addresses, and its place in a pool."""
+"""The reservation of a host before it is created: its name, its addresses, and its place in
+a pool.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +23,8 @@ ADDRESS_TRIES = 8
 
 @dataclass(frozen=True)
 class HostRequest:
-    """A host to be made: whose it is, what it is like, and how many seconds it lives
-    (0: for ever).
+    """A host to create: its tenant and fleet, its declaration, and its lifetime in seconds (0:
+    unlimited).
     """
 
     tenant: str
@@ -34,15 +36,15 @@ class HostRequest:
 
 
 def request_like(record: HostRecord) -> HostRequest:
-    """The order of a host like one that is there."""
+    """Return the request for a host like an existing one."""
     ttl = record.expires - record.created if record.expires else 0.0
     return HostRequest(record.tenant, record.fleet, record.name, record.spec, record.labels, ttl)
 
 
-def reserve(ctx: Context, order: HostRequest, template: TemplateRecord) -> HostRecord:
-    """Put the host on record under an address that nobody has."""
+def reserve(ctx: Context, request: HostRequest, template: TemplateRecord) -> HostRecord:
+    """Put the host on record under an unused address."""
     for attempt in range(ADDRESS_TRIES):
-        record = _draft(ctx, order, template)
+        record = _draft(ctx, request, template)
         try:
             ctx.provider.create_host(record, template)
             return record
@@ -52,25 +54,25 @@ def reserve(ctx: Context, order: HostRequest, template: TemplateRecord) -> HostR
     raise AssertionError("unreachable")
 
 
-def _draft(ctx: Context, order: HostRequest, template: TemplateRecord) -> HostRecord:
-    own, now = uuid.uuid4(), ctx.clock.now()
+def _draft(ctx: Context, request: HostRequest, template: TemplateRecord) -> HostRecord:
+    host_uuid, current_time = uuid.uuid4(), ctx.clock.now()
     return HostRecord(
         owner=ctx.owner,
-        tenant=order.tenant,
-        fleet=order.fleet,
-        name=order.name,
-        uuid=str(own),
+        tenant=request.tenant,
+        fleet=request.fleet,
+        name=request.name,
+        uuid=str(host_uuid),
         template=template.name,
         generation=template.generation,
-        spec=order.spec,
+        spec=request.spec,
         ssh_user=template.ssh_user,
-        mac=mac_of(own, ctx.provider.capabilities),
-        address=ctx.provider.host_address(order.spec, str(own)) or address_of(own),
+        mac=mac_of(host_uuid, ctx.provider.capabilities),
+        address=ctx.provider.host_address(request.spec, str(host_uuid)) or address_of(host_uuid),
         phase="creating",
-        created=now,
-        expires=now + order.ttl if order.ttl else 0.0,
-        labels=dict(order.labels),
-        size=size_of(order.spec, template),
+        created=current_time,
+        expires=current_time + request.ttl if request.ttl else 0.0,
+        labels=dict(request.labels),
+        size=size_of(request.spec, template),
         frozen=frozen(template),
         most=most(ctx, template),
         encrypted=template.encrypted,
@@ -78,19 +80,21 @@ def _draft(ctx: Context, order: HostRequest, template: TemplateRecord) -> HostRe
     )
 
 
-def mac_of(own: uuid.UUID, range_: Capabilities | None = None) -> str:
-    """A MAC address out of a uuid, of those that a hypervisor's machines may have; QEMU's when none
-    is given.
+def mac_of(machine_uuid: uuid.UUID, range_: Capabilities | None = None) -> str:
+    """Return a MAC address derived from a uuid, in the range of a hypervisor; in QEMU's range if
+    none is given.
     """
     first, count = (range_.first_mac, range_.macs) if range_ else (FIRST_MAC, MACS)
-    chosen = (
+    number = (
         int(first.replace(":", ""), 16)
-        + int.from_bytes(hashlib.sha256(own.bytes).digest()[:3], "big") % count
+        + int.from_bytes(hashlib.sha256(machine_uuid.bytes).digest()[:3], "big") % count
     )
-    return chosen.to_bytes(6, "big").hex(":")
+    return number.to_bytes(6, "big").hex(":")
 
 
-def address_of(own: uuid.UUID) -> str:
-    """A loopback address out of a uuid: 127.64.0.0/10 has four million, so none comes back soon."""
-    first, second, third = hashlib.sha256(own.bytes).digest()[3:6]
+def address_of(host_uuid: uuid.UUID) -> str:
+    """Return a loopback address derived from a uuid: 127.64.0.0/10 has four million, so reuse is
+    rare.
+    """
+    first, second, third = hashlib.sha256(host_uuid.bytes).digest()[3:6]
     return f"127.{64 + first % 64}.{second}.{1 + third % 254}"

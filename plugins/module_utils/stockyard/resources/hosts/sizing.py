@@ -1,9 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The size of hosts that run: giving them more, taking it back, and what in the guest has to learn
-of it.
-"""
+"""The size of running hosts: plugging in and unplugging, and telling the guest about it."""
 
 from __future__ import annotations
 
@@ -21,8 +19,8 @@ RECOUNTS = 4
 
 
 def plug_in(ctx: Context, record: HostRecord, deadline: Deadline) -> bool:
-    """Give a machine what its host has beyond its template; it is not part of what it
-    starts with.
+    """Plug in the resources of a host beyond its template: a machine starts with the template's
+    only.
     """
     if record.size == record.frozen or not record.frozen.vcpus:
         return False
@@ -31,9 +29,9 @@ def plug_in(ctx: Context, record: HostRecord, deadline: Deadline) -> bool:
 
 
 def resize(ctx: Context, record: HostRecord, spec: HostSpec, deadline: Deadline) -> HostRecord:
-    """Give a running host the size that is declared. It is let in to its pool before it gets more.
+    """Resize a running host to its declaration. Its pool admits the new size before the host grows.
 
-    :raises PoolQuotaExceeded: when its pool has no room for more of it.
+    :raises PoolQuotaExceeded: if its pool lacks the capacity.
     """
     before, after = record.size, wanted(spec, record.frozen)
     if grows(before, after):
@@ -42,17 +40,17 @@ def resize(ctx: Context, record: HostRecord, spec: HostSpec, deadline: Deadline)
         ctx.provider.resize(record, after, deadline)
         recount(ctx, record, after, deadline)
     except BaseException:
-        # What it has got of it counts until somebody runs again: more may be promised than it has,
-        # never less.
+        # The claimed size counts until the next run: more may be promised than the host has, never
+        # less.
         ctx.progress(f"{record.title}: could not be resized")
         raise
     ctx.progress(f"{record.title}: has {after.vcpus} vCPUs and {after.memory_mib} MiB")
-    declared = replace(record.spec, vcpus=spec.vcpus, memory_mib=spec.memory_mib)
-    return ctx.provider.claim(record, size=after, spec=declared)
+    new_spec = replace(record.spec, vcpus=spec.vcpus, memory_mib=spec.memory_mib)
+    return ctx.provider.claim(record, size=after, spec=new_spec)
 
 
 def recount(ctx: Context, record: HostRecord, size: Size, deadline: Deadline) -> None:
-    """Have the guest count its limits in per cent of the memory that it has now."""
+    """Make the guest recompute its limits, which are percentages of its current memory."""
     channel = ctx.provider.channel(record, deadline)
     try:
         if check(ctx, record, channel, deadline).agent >= RECOUNTS:

@@ -1,7 +1,9 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a tenant's hosts are to trust: gathered from the keys at hand and from what is on record."""
+"""The authorities and revocations of a tenant's hosts: collected from the keys at hand and the
+records.
+"""
 
 from __future__ import annotations
 
@@ -14,61 +16,70 @@ from ...planning.trust import Trust
 from ..context import Context
 
 
-def current(ctx: Context, tenant: str, found: Iterable[Host]) -> Trust:
-    """What hosts of a tenant are to be admitted with, as far as it is known now. Writes nothing.
+def current(ctx: Context, tenant: str, hosts: Iterable[Host]) -> Trust:
+    """Return the trust that hosts of a tenant must have, as far as it is known. Changes nothing.
 
-    :param found: all hosts of the yard. What was revoked by a controller elsewhere is on their
-        records.
-    :raises InvalidInput: when the CA cannot be used.
+    :param hosts: all hosts of the yard. Revocations by other controllers are on their records.
+    :raises InvalidInput: if the CA cannot be used.
     """
-    pki, now = ctx.pki(tenant), ctx.today()
+    pki, current_time = ctx.pki(tenant), ctx.today()
     authority = pki.found()
-    revoked = {**_recorded(tenant, found), **pki.revoked(now)}
-    living = {serial: end for serial, end in revoked.items() if end > ctx.clock.now()}
+    revoked = {**_recorded(tenant, hosts), **pki.revoked(current_time)}
+    valid_revocations = {
+        serial: expiry for serial, expiry in revoked.items() if expiry > ctx.clock.now()
+    }
     if authority is None:
-        return Trust("", 0.0, living)
-    # Not of the life that it had, but of the one that a new one would have: the CA may end before.
-    due = now + authority.server_life(now) * RENEW_PART
-    return Trust(authority.fingerprint, due.timestamp(), living)
+        return Trust("", 0.0, valid_revocations)
+    # Not from the life of the old certificate, but from that of a new one: the CA may end before.
+    due = current_time + authority.server_life(current_time) * RENEW_PART
+    return Trust(authority.fingerprint, due.timestamp(), valid_revocations)
 
 
-def prepare(ctx: Context, tenant: str, found: Iterable[Host]) -> Trust:
-    """The same, with everything on disk that admitting hosts needs. Returns what it was before: the
-    reason to act.
+def prepare(ctx: Context, tenant: str, hosts: Iterable[Host]) -> Trust:
+    """Create all files that the renewal of hosts needs. Returns the previous trust: the reason to
+    act.
     """
-    before = current(ctx, tenant, found)
-    if not before.authority and any(h.record.identity for h in found if h.record.tenant == tenant):
+    previous = current(ctx, tenant, hosts)
+    if not previous.authority and any(
+        host.record.identity for host in hosts if host.record.tenant == tenant
+    ):
         ctx.progress(
             f"tenant {tenant}: its CA is not here; a new one is made, and hosts are admitted to it"
         )
     ctx.pki(tenant).authority(ctx.today())
-    ctx.pki(tenant).revoke(before.revoked, ctx.today())
-    return before
+    ctx.pki(tenant).revoke(previous.revoked, ctx.today())
+    return previous
 
 
 def reasons(ctx: Context, record: HostRecord) -> list[str]:
-    """Why a host has to be admitted anew, by the keys at hand."""
+    """Return why a host must be renewed, according to the keys at hand."""
     return current(ctx, record.tenant, ()).reasons(record.identity)
 
 
-def drifts(ctx: Context, found: Iterable[Host]) -> dict[str, list[str]]:
-    """For each host, by uuid, why it has to be admitted anew; why that cannot be known, where it
-    cannot.
+def drifts(ctx: Context, hosts: Iterable[Host]) -> dict[str, list[str]]:
+    """Return the reasons why each host must be renewed, by uuid; if they cannot be determined, the
+    error.
     """
-    found = list(found)
-    answer = {}
-    for tenant in {h.record.tenant for h in found}:
-        mine = [h.record for h in found if h.record.tenant == tenant]
+    hosts = list(hosts)
+    reasons_by_host = {}
+    for tenant in {host.record.tenant for host in hosts}:
+        records = [host.record for host in hosts if host.record.tenant == tenant]
         try:
-            trust = current(ctx, tenant, found)
-            answer.update({r.uuid: trust.reasons(r.identity) for r in mine})
+            trust = current(ctx, tenant, hosts)
+            reasons_by_host.update(
+                {record.uuid: trust.reasons(record.identity) for record in records}
+            )
         except StockyardError as error:
-            answer.update({r.uuid: [str(error)] for r in mine})
-    return answer
+            reasons_by_host.update({record.uuid: [str(error)] for record in records})
+    return reasons_by_host
 
 
-def _recorded(tenant: str, found: Iterable[Host]) -> dict[str, float]:
+def _recorded(tenant: str, hosts: Iterable[Host]) -> dict[str, float]:
     identities = [
-        h.record.identity for h in found if h.record.tenant == tenant and h.record.identity
+        host.record.identity
+        for host in hosts
+        if host.record.tenant == tenant and host.record.identity
     ]
-    return {serial: end for identity in identities for serial, end in identity.revoked.items()}
+    return {
+        serial: expiry for identity in identities for serial, expiry in identity.revoked.items()
+    }

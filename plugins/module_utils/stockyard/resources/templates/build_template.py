@@ -32,14 +32,14 @@ from . import cloud_image, freshness, preload, provision
 
 SETTLE = 1.0
 LOCK_WAIT = 5.0
-# Seconds in which a template may still be on its way to being made of an image.
+# Seconds that an unused image is retained, because a template may be under construction from it.
 RECENT = 3600.0
 
 
 def resolved(spec: TemplateSpec) -> TemplateSpec:
-    """The declaration with the digest of every file that it names.
+    """Return the declaration with the digest of every file that it names.
 
-    :raises InvalidInput: when one cannot be read.
+    :raises InvalidInput: if a file cannot be read.
     """
     return provision.resolved(cloud_image.resolved(preload.resolved(spec)))
 
@@ -47,32 +47,45 @@ def resolved(spec: TemplateSpec) -> TemplateSpec:
 def plan(
     ctx: Context,
     spec: TemplateSpec,
-    seen: Observation | None = None,
-    used: frozenset[str] | None = None,
+    observation: Observation | None = None,
+    used_generations: frozenset[str] | None = None,
 ) -> Plan:
-    """What :func:`ensure` would do. Changes nothing; asks the mirror where the declaration says so.
+    """Return the plan of :func:`ensure`. Changes nothing; asks the mirror if the declaration
+    requires it.
 
-    :param used: generations that hosts will live on, where that is not what is observed.
+    :param used_generations: the generations that hosts will use, if they differ from the observed
+        ones.
     """
-    spec, seen = resolved(spec), seen or ctx.provider.observe(ctx.owner)
-    declared, mine = declared_digest(spec), seen.templates
-    lacking = freshness.lacking(ctx, spec, candidate(spec, declared, mine)) if spec.upgrade else ()
-    used = freshness.used(spec.tenant, spec.name, seen.hosts) if used is None else used
-    # Where something cannot be read it may live on any of them: none goes.
-    outside = TemplateContext(ctx.clock.now(), lacking, None if seen.unreadable else used)
-    return plan_template(spec, declared, mine, outside)
+    spec, observation = resolved(spec), observation or ctx.provider.observe(ctx.owner)
+    recipe_digest, templates = declared_digest(spec), observation.templates
+    missing_updates = (
+        freshness.lacking(ctx, spec, candidate(spec, recipe_digest, templates))
+        if spec.upgrade
+        else ()
+    )
+    used_generations = (
+        freshness.used(spec.tenant, spec.name, observation.hosts)
+        if used_generations is None
+        else used_generations
+    )
+    # An unreadable record may use any generation: then none is deleted.
+    template_context = TemplateContext(
+        ctx.clock.now(), missing_updates, None if observation.unreadable else used_generations
+    )
+    return plan_template(spec, recipe_digest, templates, template_context)
 
 
 def ensure(ctx: Context, spec: TemplateSpec, timeout: float) -> Plan:
-    """Have a frozen template of this declaration. Returns what was done.
+    """Converge a template to its declaration: a frozen generation exists afterwards. Returns the
+    actions that were taken.
 
     :param timeout: seconds for everything: packages, image, boot, warm-up, freeze.
-    :raises Busy: when another controller builds it and does not end in time.
+    :raises Busy: if another controller builds it and does not end in time.
     """
     spec, deadline = resolved(spec), ctx.deadline(timeout)
     with ctx.provider.exclusive(ctx.lock_name("template", spec.tenant, spec.name), deadline):
-        first = plan(ctx, spec)
-        verbs = {a.verb for a in first.actions}
+        template_plan = plan(ctx, spec)
+        verbs = {action.verb for action in template_plan.actions}
         if "build" in verbs:
             _remove_useless(ctx, spec)
             _build(ctx, spec, deadline)
@@ -80,50 +93,54 @@ def ensure(ctx: Context, spec: TemplateSpec, timeout: float) -> Plan:
             _promote(
                 ctx, _mine(ctx, spec), candidate(spec, declared_digest(spec), _mine(ctx, spec))
             )
-        gone = _remove_surplus(ctx, spec) if verbs else ()
-        return Plan((*(a for a in first.actions if a.verb != "destroy"), *gone))
+        deletions = _remove_surplus(ctx, spec) if verbs else ()
+        return Plan(
+            (*(action for action in template_plan.actions if action.verb != "destroy"), *deletions)
+        )
 
 
 def tidy(ctx: Context, spec: TemplateSpec, timeout: float) -> Plan:
-    """Take away the generations that are not kept and that no host lives on any more."""
+    """Delete the generations that are not retained and that no host uses."""
     with ctx.provider.exclusive(
         ctx.lock_name("template", spec.tenant, spec.name), ctx.deadline(timeout)
     ):
         return Plan(_remove_surplus(ctx, resolved(spec)))
 
 
-def need(tenant: str, name: str, seen: Observation) -> Template:
-    """The generation that new hosts are forked from.
+def need(tenant: str, name: str, observation: Observation) -> Template:
+    """Return the generation that new hosts are forked from.
 
-    :raises NotFound: when there is none.
+    :raises NotFound: if there is none.
     """
-    mine = generations(tenant, name, seen.templates)
-    found = newest(mine)
-    if found is None:
+    candidates = generations(tenant, name, observation.templates)
+    template = newest(candidates)
+    if template is None:
         raise NotFound(
             "there is no such template to fork from.",
             name=f"template {name}",
-            cause="; ".join(t.problem for t in mine if t.problem),
+            cause="; ".join(generation.problem for generation in candidates if generation.problem),
             remedy="create the template, in the same tenant and with the same owner",
         )
-    return found
+    return template
 
 
 def tell_missing(
-    ctx: Context, whose: str, tenant: str, name: str, todo: Plan, seen: Observation
+    ctx: Context, title: str, tenant: str, name: str, todo: Plan, observation: Observation
 ) -> None:
-    """Say of a plan that its hosts have nothing yet to be forked from: another task may make it
-    before.
+    """Report that the hosts of a plan have no template to fork from yet: another task may create it
+    first.
 
-    :param whose: what is planned, with its kind.
+    :param title: the planned object, with its kind.
     """
-    makes = any(a.kind == "host" and a.verb in ("create", "replace") for a in todo.actions)
-    if makes and newest(generations(tenant, name, seen.templates)) is None:
-        ctx.progress(f"{whose}: there is no template {name} yet, and has to be one before")
+    creates_hosts = any(
+        action.kind == "host" and action.verb in ("create", "replace") for action in todo.actions
+    )
+    if creates_hosts and newest(generations(tenant, name, observation.templates)) is None:
+        ctx.progress(f"{title}: there is no template {name} yet, and has to be one before")
 
 
 def plan_removal(ctx: Context, tenant: str, name: str) -> Plan:
-    """What :func:`remove` would do."""
+    """Return the plan of :func:`remove`."""
     return plan_destroy(
         generations(tenant, name, ctx.provider.observe(ctx.owner).templates),
         (),
@@ -132,9 +149,9 @@ def plan_removal(ctx: Context, tenant: str, name: str) -> Plan:
 
 
 def remove(ctx: Context, tenant: str, name: str, timeout: float) -> Plan:
-    """Take every generation of a template away.
+    """Delete every generation of a template.
 
-    :raises Refused: when hosts live on one.
+    :raises OperationRefused: if a host uses one of them.
     """
     with ctx.provider.exclusive(
         ctx.lock_name("template", tenant, name), ctx.deadline(min(timeout, LOCK_WAIT))
@@ -147,41 +164,45 @@ def remove(ctx: Context, tenant: str, name: str, timeout: float) -> Plan:
 
 
 def prune(ctx: Context) -> list[str]:
-    """Take away generations that are neither the newest of their template nor under a host, then
+    """Delete generations that are neither the newest of their template nor used by a host, then
     unused images.
 
-    :return: what was removed, in words.
+    :return: the titles of the deleted objects.
     """
-    seen = ctx.provider.observe(ctx.owner)
-    used = {(h.record.tenant, h.record.template, h.record.generation) for h in seen.hosts}
-    removed = []
-    for template in seen.templates:
+    observation = ctx.provider.observe(ctx.owner)
+    used_keys = {
+        (host.record.tenant, host.record.template, host.record.generation)
+        for host in observation.hosts
+    }
+    removed_titles = []
+    for template in observation.templates:
         record = template.record
-        latest = newest(generations(record.tenant, record.name, seen.templates))
+        latest = newest(generations(record.tenant, record.name, observation.templates))
         key = (record.tenant, record.name, record.generation)
         if (
             template.usable
             and latest is not None
             and latest.record.uuid != record.uuid
-            and key not in used
+            and key not in used_keys
         ):
             ctx.provider.destroy(record)
-            removed.append(record.title)
-    return removed + [f"image {name}" for name in ctx.provider.prune_images(RECENT)]
+            removed_titles.append(record.title)
+    return removed_titles + [f"image {name}" for name in ctx.provider.prune_images(RECENT)]
 
 
 def _remove_useless(ctx: Context, spec: TemplateSpec) -> None:
-    """Take away what was left by a controller that died (we hold the lock: whatever is not frozen),
-    and what is damaged of this very declaration: the new one may have the same generation.
+    """Delete the generations that a dead controller left incomplete (this controller holds the
+    lock: every generation that is not frozen), and damaged ones of this declaration: the new one
+    may have the same generation.
 
-    :raises Refused: when hosts live on a damaged one.
+    :raises OperationRefused: if a host uses a damaged generation.
     """
     for template in generations(spec.tenant, spec.name, ctx.provider.observe(ctx.owner).templates):
-        half = template.record.phase != "frozen"
-        if half or (template.problem and template.record.recipe == declared_digest(spec)):
+        draft = template.record.phase != "frozen"
+        if draft or (template.problem and template.record.recipe == declared_digest(spec)):
             ctx.provider.destroy(template.record)
             ctx.progress(
-                f"{template.record.title}: {'half-made' if half else template.problem}, destroyed"
+                f"{template.record.title}: {'half-made' if draft else template.problem}, destroyed"
             )
 
 
@@ -189,54 +210,72 @@ def _mine(ctx: Context, spec: TemplateSpec) -> list[Template]:
     return generations(spec.tenant, spec.name, ctx.provider.observe(ctx.owner).templates)
 
 
-def _promote(ctx: Context, mine: list[Template], chosen: Template | None) -> None:
-    """Let a generation rule again, though later ones are there."""
-    if chosen:
-        ctx.provider.claim(chosen.record, promoted=_after(ctx, mine))
-        ctx.progress(f"{chosen.record.title}: rules again")
+def _promote(ctx: Context, own_generations: list[Template], template: Template | None) -> None:
+    """Make a generation current again, although later ones exist."""
+    if template:
+        ctx.provider.claim(template.record, promoted=_after(ctx, own_generations))
+        ctx.progress(f"{template.record.title}: rules again")
 
 
-def _after(ctx: Context, mine: list[Template]) -> float:
-    """A moment of now that is later than any that is on record: controllers' clocks differ."""
-    return max([ctx.clock.now(), *(t.record.since + 0.001 for t in mine)])
+def _after(ctx: Context, own_generations: list[Template]) -> float:
+    """Return a time from the current one on that is later than all on record: the clocks of
+    controllers differ.
+    """
+    return max([ctx.clock.now(), *(template.record.since + 0.001 for template in own_generations)])
 
 
 def _remove_surplus(ctx: Context, spec: TemplateSpec) -> tuple[Action, ...]:
-    """Take away the generations that are not kept, as things are now."""
-    seen = ctx.provider.observe(ctx.owner)
-    used = None if seen.unreadable else freshness.used(spec.tenant, spec.name, seen.hosts)
-    # No question to the mirror, and none about age: what was to be built is built.
-    quiet = replace(spec, upgrade=False, max_age=None)
-    todo = plan_template(quiet, declared_digest(spec), seen.templates, TemplateContext(used=used))
-    gone = tuple(a for a in todo.actions if a.verb == "destroy")
-    digits = {a.before["generation"] for a in gone}
-    for template in generations(spec.tenant, spec.name, seen.templates):
-        if template.record.generation[:12] in digits:
+    """Delete the generations that are not retained, as currently observed."""
+    observation = ctx.provider.observe(ctx.owner)
+    used_generations = (
+        None
+        if observation.unreadable
+        else freshness.used(spec.tenant, spec.name, observation.hosts)
+    )
+    # Ask neither the mirror nor the age: the build is complete.
+    offline_spec = replace(spec, upgrade=False, max_age=None)
+    todo = plan_template(
+        offline_spec,
+        declared_digest(spec),
+        observation.templates,
+        TemplateContext(used=used_generations),
+    )
+    deletions = tuple(action for action in todo.actions if action.verb == "destroy")
+    short_digests = {action.before["generation"] for action in deletions}
+    for template in generations(spec.tenant, spec.name, observation.templates):
+        if template.record.generation[:12] in short_digests:
             ctx.provider.destroy(template.record)
             ctx.progress(f"{template.record.title}: destroyed")
-    return gone
+    return deletions
 
 
 def _build(ctx: Context, spec: TemplateSpec, deadline: Deadline) -> None:
-    begin = ctx.clock.monotonic()
-    told = _teller(ctx, f"template {spec.name}", begin)
+    start_time = ctx.clock.monotonic()
+    report = _teller(ctx, f"template {spec.name}", start_time)
     image = ctx.provider.ensure_image(
-        recipe(spec.image, spec.docker, spec.security), spec.build, told, deadline
+        recipe(spec.image, spec.docker, spec.security), spec.build, report, deadline
     )
-    mine = _mine(ctx, spec)
-    twin = next((t for t in mine if t.record.generation == template_digest(spec, image)), None)
-    if twin and twin.usable and not too_old(spec, twin.record, ctx.clock.now()):
-        # The mirror went back, or an image that was left behind is wanted again.
-        _promote(ctx, mine, twin)
+    own_generations = _mine(ctx, spec)
+    existing = next(
+        (
+            template
+            for template in own_generations
+            if template.record.generation == template_digest(spec, image)
+        ),
+        None,
+    )
+    if existing and existing.usable and not too_old(spec, existing.record, ctx.clock.now()):
+        # The mirror returned to an earlier state, or an earlier image is declared again.
+        _promote(ctx, own_generations, existing)
         return
-    record = _draft(ctx, spec, image, mine)
-    if twin:
+    record = _draft(ctx, spec, image, own_generations)
+    if existing:
         record = replace(
             record, generation=codec.digest({"generation": record.generation, "again": record.uuid})
         )
     try:
         ctx.provider.create_template(record, deadline)
-        _boot_and_freeze(ctx, spec, record, told, deadline)
+        _boot_and_freeze(ctx, spec, record, report, deadline)
     except BaseException as error:
         undo(ctx, record, error)
         raise
@@ -246,23 +285,23 @@ def _boot_and_freeze(
     ctx: Context,
     spec: TemplateSpec,
     record: TemplateRecord,
-    told: Callable[[str], None],
+    report: Callable[[str], None],
     deadline: Deadline,
 ) -> None:
     ctx.provider.start(record, deadline)
-    told("boot the guest")
+    report("boot the guest")
     channel = ctx.provider.channel(record, deadline)
     try:
         channel.request({"op": "hello"}, deadline)
         docker = record.docker == "running"
         if spec.provision:
-            told("wait for Docker")
+            report("wait for Docker")
             channel.request(
                 {"op": "prepare", "timeout": deadline.left(), "docker": docker}, deadline
             )
-            told(f"run {spec.provision.title}")
+            report(f"run {spec.provision.title}")
             provision.run(ctx, record, spec.provision, channel, deadline)
-        told("wait for Docker and warm up")
+        report("wait for Docker and warm up")
         sparse = ctx.provider.capabilities.ram_file
         channel.request(
             {"op": "warm-up", "timeout": deadline.left(), "docker": docker, "sparse": sparse},
@@ -270,21 +309,23 @@ def _boot_and_freeze(
         )
     finally:
         channel.close()
-    # The agent goes back to sleep before it is frozen.
+    # The agent waits for messages again before its guest is frozen.
     deadline.pause(SETTLE)
-    told("freeze")
+    report("freeze")
     ctx.provider.freeze(record, deadline)
-    told("frozen")
+    report("frozen")
 
 
-def _draft(ctx: Context, spec: TemplateSpec, image: str, mine: list[Template]) -> TemplateRecord:
-    own, guest = uuid.uuid4(), recipe(spec.image, spec.docker, spec.security)
-    late = _after(ctx, mine)
+def _draft(
+    ctx: Context, spec: TemplateSpec, image: str, own_generations: list[Template]
+) -> TemplateRecord:
+    template_uuid, image_recipe = uuid.uuid4(), recipe(spec.image, spec.docker, spec.security)
+    promotion_time = _after(ctx, own_generations)
     return TemplateRecord(
         owner=ctx.owner,
         tenant=spec.tenant,
         name=spec.name,
-        uuid=str(own),
+        uuid=str(template_uuid),
         generation=template_digest(spec, image),
         recipe=declared_digest(spec),
         image=image,
@@ -293,9 +334,9 @@ def _draft(ctx: Context, spec: TemplateSpec, image: str, mine: list[Template]) -
         ssh_user=spec.image.ssh_user,
         phase="booting",
         created=ctx.clock.now(),
-        mac=mac_of(own, ctx.provider.capabilities),
-        promoted=late if late > ctx.clock.now() else 0.0,
-        source=Source(guest.suite, guest.packages, without_secrets(spec.build)),
+        mac=mac_of(template_uuid, ctx.provider.capabilities),
+        promoted=promotion_time if promotion_time > ctx.clock.now() else 0.0,
+        source=Source(image_recipe.suite, image_recipe.packages, without_secrets(spec.build)),
         disk_gib=spec.image.disk_gib if ctx.provider.capabilities.builds else 0,
         max_memory_mib=spec.max_memory_mib,
         provision=spec.provision.title if spec.provision else "",
@@ -303,8 +344,8 @@ def _draft(ctx: Context, spec: TemplateSpec, image: str, mine: list[Template]) -
     )
 
 
-def _teller(ctx: Context, title: str, begin: float) -> Callable[[str], None]:
-    def told(stage: str) -> None:
-        ctx.progress(f"{title}: {stage} ({ctx.clock.monotonic() - begin:.0f} s)")
+def _teller(ctx: Context, title: str, start_time: float) -> Callable[[str], None]:
+    def report(stage: str) -> None:
+        ctx.progress(f"{title}: {stage} ({ctx.clock.monotonic() - start_time:.0f} s)")
 
-    return told
+    return report

@@ -1,9 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The cloud image that a template begins with, found out: what is in the file now, where that was
-not declared.
-"""
+"""The cloud image that a template begins with: its checksum, if none is declared."""
 
 from __future__ import annotations
 
@@ -16,21 +14,25 @@ from ...model.template import TemplateSpec
 
 
 def resolved(spec: TemplateSpec) -> TemplateSpec:
-    """The declaration with the checksum of its cloud image.
+    """Return the declaration with the checksum of its cloud image.
 
-    A declared one is believed here, and held against the image before that is used: no run reads
-    gigabytes for nothing.
+    A declared checksum is used as it is, and compared with the image before the image is used: no
+    run reads gigabytes needlessly.
 
-    :raises InvalidInput: when the file cannot be read.
+    :raises InvalidInput: if the file cannot be read.
     """
-    given = spec.image.cloud_image
-    if given is None or spec.build.cloud_image is not None:
+    declared_image = spec.image.cloud_image
+    if declared_image is None or spec.build.cloud_image is not None:
         return spec
-    found = given if given.checksum else replace(given, checksum=_checksum(given))
+    cloud_image = (
+        declared_image
+        if declared_image.checksum
+        else replace(declared_image, checksum=_checksum(declared_image))
+    )
     return replace(
         spec,
-        image=replace(spec.image, cloud_image=found),
-        build=replace(spec.build, cloud_image=found),
+        image=replace(spec.image, cloud_image=cloud_image),
+        build=replace(spec.build, cloud_image=cloud_image),
     )
 
 

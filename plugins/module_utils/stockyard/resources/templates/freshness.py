@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How fresh templates and hosts are: what they have, and what the mirror has by now."""
+"""The freshness of templates and hosts: their installed versions, compared with the mirror's."""
 
 from __future__ import annotations
 
@@ -18,75 +18,82 @@ from ...model.versions import Behind, behind
 from ...planning.templates import generations, newest
 from ..context import Context
 
-# Seconds for a mirror to say what it has.
+# Seconds for a mirror to list its packages.
 PATIENCE = 300.0
 
 
 def lacking(ctx: Context, spec: TemplateSpec, template: Template | None) -> tuple[Behind, ...]:
-    """What a generation lacks, by the mirror of its declaration.
+    """Return the updates that a generation lacks, according to the mirror of its declaration.
 
-    :raises ImageError: when the mirror does not say.
+    :raises ImageError: if the mirror does not answer.
     """
     if template is None:
         return ()
-    available = ctx.provider.resolve(
+    available_versions = ctx.provider.resolve(
         recipe(spec.image, spec.docker, spec.security), spec.build, ctx.deadline(PATIENCE)
     )
-    return behind(ctx.provider.versions(template.record.image), available)
+    return behind(ctx.provider.versions(template.record.image), available_versions)
 
 
 def used(tenant: str, name: str, hosts: Iterable[Host]) -> frozenset[str]:
-    """The generations of a template that hosts live on."""
+    """Return the generations of a template that hosts use."""
     return frozenset(
-        h.record.generation for h in hosts if (h.record.tenant, h.record.template) == (tenant, name)
+        host.record.generation
+        for host in hosts
+        if (host.record.tenant, host.record.template) == (tenant, name)
     )
 
 
-def hosts_behind(ctx: Context, seen: Observation) -> dict[str, list[dict[str, Any]] | None]:
-    """What each host lacks, by uuid: package, installed and available version. ``None`` where that
-    is not known.
+def hosts_behind(ctx: Context, observation: Observation) -> dict[str, list[dict[str, Any]] | None]:
+    """Return the updates that each host lacks, by uuid: package, installed and available version.
+    The value is ``None`` if they are not known.
 
-    Each mirror is asked once, whatever lives on it.
+    Each mirror is asked once for all its hosts.
 
-    :raises ImageError: when a mirror does not say.
+    :raises ImageError: if a mirror does not answer.
     """
     of_generation = {
-        (t.record.tenant, t.record.name, t.record.generation): t
-        for t in seen.templates
-        if t.record.phase == "frozen"
+        (frozen.record.tenant, frozen.record.name, frozen.record.generation): frozen
+        for frozen in observation.templates
+        if frozen.record.phase == "frozen"
     }
-    asked: dict[Source, Mapping[str, str]] = {}
-    known: dict[str, list[dict[str, Any]] | None] = {}
-    answer = {}
-    for host in (h.record for h in seen.hosts):
+    available_versions: dict[Source, Mapping[str, str]] = {}
+    updates_by_template: dict[str, list[dict[str, Any]] | None] = {}
+    updates_by_host = {}
+    for host in (member.record for member in observation.hosts):
         template = of_generation.get((host.tenant, host.template, host.generation))
-        if template and template.record.uuid not in known:
-            known[template.record.uuid] = _behind(ctx, template, asked)
-        answer[host.uuid] = known[template.record.uuid] if template else None
-    return answer
+        if template and template.record.uuid not in updates_by_template:
+            updates_by_template[template.record.uuid] = _behind(ctx, template, available_versions)
+        updates_by_host[host.uuid] = updates_by_template[template.record.uuid] if template else None
+    return updates_by_host
 
 
-def outdated(seen: Observation) -> set[str]:
-    """Hosts, by uuid, that are not of the generation which rules."""
-    rulers = {
-        key: newest(generations(*key, seen.templates))
-        for key in {(h.record.tenant, h.record.template) for h in seen.hosts}
+def outdated(observation: Observation) -> set[str]:
+    """Return the uuids of hosts that are not of the current generation of their template."""
+    current_generations = {
+        key: newest(generations(*key, observation.templates))
+        for key in {(member.record.tenant, member.record.template) for member in observation.hosts}
     }
-    found = set()
-    for host in (h.record for h in seen.hosts):
-        ruler = rulers[host.tenant, host.template]
-        if ruler and ruler.record.generation != host.generation:
-            found.add(host.uuid)
-    return found
+    uuids = set()
+    for host in (member.record for member in observation.hosts):
+        current_generation = current_generations[host.tenant, host.template]
+        if current_generation and current_generation.record.generation != host.generation:
+            uuids.add(host.uuid)
+    return uuids
 
 
 def _behind(
-    ctx: Context, template: Template, asked: dict[Source, Mapping[str, str]]
+    ctx: Context, template: Template, available_versions: dict[Source, Mapping[str, str]]
 ) -> list[dict[str, Any]] | None:
-    source, installed = template.record.source, ctx.provider.versions(template.record.image)
-    if source is None or not installed:
+    source, installed_versions = (
+        template.record.source,
+        ctx.provider.versions(template.record.image),
+    )
+    if source is None or not installed_versions:
         return None
-    if source not in asked:
-        wanted = Recipe(source.suite, source.packages, early={}, files={}, disk_gib=0)
-        asked[source] = ctx.provider.resolve(wanted, source.build, ctx.deadline(PATIENCE))
-    return [asdict(one) for one in behind(installed, asked[source])]
+    if source not in available_versions:
+        package_recipe = Recipe(source.suite, source.packages, early={}, files={}, disk_gib=0)
+        available_versions[source] = ctx.provider.resolve(
+            package_recipe, source.build, ctx.deadline(PATIENCE)
+        )
+    return [asdict(update) for update in behind(installed_versions, available_versions[source])]

@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One run of ansible-playbook against one machine, with an inventory and keys that live as long as
-the run.
+"""One run of ansible-playbook against one machine, with an inventory and keys that are deleted
+after the run.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from ...model.template import TemplateRecord
 PROGRAM = "ansible-playbook"
 GROUP = "template"
 TAIL = 3000
-# No setting of the user's leads the play elsewhere, lets a stranger's key pass, or skips a play
-# that matches nothing.
+# No setting of the user redirects the play, accepts the key of another machine, or skips a play
+# that matches no host.
 SETTINGS = {
     "ANSIBLE_HOST_KEY_CHECKING": "True",
     "ANSIBLE_HOST_PATTERN_MISMATCH": "error",
@@ -52,9 +52,9 @@ DROPPED = (
 
 @dataclass(frozen=True)
 class SshTarget:
-    """How the machine is reached.
+    """The SSH address of the machine.
 
-    :param host_key: the one that it has to show.
+    :param host_key: the host key that the machine must present.
     """
 
     user: str
@@ -64,19 +64,19 @@ class SshTarget:
 
 
 class PlaybookWorkspace:
-    """A directory for what one run needs; nobody else reads it."""
+    """A directory for the files of one run, readable only by this user."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.key = folder / "key"
 
     def public_key(self) -> str:
-        """The public half of a new key, for :func:`play` to log in with."""
+        """Create a key pair for the login of :func:`play`, and return its public half."""
         from cryptography.hazmat.primitives import serialization
         from cryptography.hazmat.primitives.asymmetric import ed25519
 
-        made = ed25519.Ed25519PrivateKey.generate()
-        private = made.private_bytes(
+        key_pair = ed25519.Ed25519PrivateKey.generate()
+        private = key_pair.private_bytes(
             serialization.Encoding.PEM,
             serialization.PrivateFormat.OpenSSH,
             serialization.NoEncryption(),
@@ -84,7 +84,7 @@ class PlaybookWorkspace:
         with open(os.open(self.key, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as handle:
             handle.write(private)
         return (
-            made.public_key()
+            key_pair.public_key()
             .public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
             .decode()
         )
@@ -98,16 +98,16 @@ class PlaybookWorkspace:
 
 @contextmanager
 def workshop() -> Iterator[PlaybookWorkspace]:
-    """A new one; gone afterwards, whatever happens."""
-    # Under the system's own directory: the path of a socket in it may not be long.
+    """Create a workspace; it is always deleted afterwards."""
+    # Under the system's own directory: the path of a socket in it must be short.
     with tempfile.TemporaryDirectory(prefix="stockyard-") as folder:
         yield PlaybookWorkspace(Path(folder))
 
 
 def find_program() -> str:
-    """The program that does it: the user's, or the one beside the Python that runs this.
+    """Return the path of ansible-playbook: the user's, or the one next to the running Python.
 
-    :raises MissingDependency: when there is none.
+    :raises MissingDependency: if it is not installed.
     """
     program = shutil.which(PROGRAM) or shutil.which(PROGRAM, path=str(Path(sys.executable).parent))
     if not program:
@@ -121,87 +121,102 @@ def find_program() -> str:
 
 def play(
     provision: Provision,
-    way: SshTarget,
-    work: PlaybookWorkspace,
+    target: SshTarget,
+    workspace: PlaybookWorkspace,
     record: TemplateRecord,
     deadline: Deadline,
     *,
     dry: bool = False,
 ) -> None:
-    """Run it to its end.
+    """Run a playbook to its end.
 
-    :param dry: look at it alone, and at no machine.
-    :raises GuestError: when it fails.
+    :param dry: check the syntax only, and contact no machine.
+    :raises GuestError: if the run fails.
     """
     program = find_program()
     playbook = (
         Path(provision.playbook).expanduser().absolute()
         if provision.playbook
-        else _of_roles(provision, work)
+        else _of_roles(provision, workspace)
     )
-    inventory = work.write("inventory.json", json.dumps(_inventory(way, work, record)))
-    variables = work.write("variables.json", json.dumps(provision.variables or {}))
-    line = [program, "--inventory", str(inventory), "--extra-vars", f"@{variables}", str(playbook)]
-    code, said = _run(
-        [*line, *(["--syntax-check"] if dry else [])], playbook.parent, record, deadline
+    inventory = workspace.write("inventory.json", json.dumps(_inventory(target, workspace, record)))
+    variables = workspace.write("variables.json", json.dumps(provision.variables or {}))
+    command = [
+        program,
+        "--inventory",
+        str(inventory),
+        "--extra-vars",
+        f"@{variables}",
+        str(playbook),
+    ]
+    code, output = _run(
+        [*command, *(["--syntax-check"] if dry else [])], playbook.parent, record, deadline
     )
     if code:
         raise GuestError(
             f"the {provision.title} failed ({code}): nothing is frozen.",
             name=record.title,
-            cause=said[-TAIL:],
+            cause=output[-TAIL:],
             remedy="mend it, and run again",
         )
 
 
-def _of_roles(provision: Provision, work: PlaybookWorkspace) -> Path:
+def _of_roles(provision: Provision, workspace: PlaybookWorkspace) -> Path:
     roles = [str(Path(role).expanduser().absolute()) for role in provision.roles]
-    return work.write(
+    return workspace.write(
         "playbook.yml", json.dumps([{"hosts": GROUP, "become": True, "roles": roles}])
     )
 
 
-def _inventory(way: SshTarget, work: PlaybookWorkspace, record: TemplateRecord) -> dict[str, Any]:
-    """The template alone. Neither the user's SSH configuration nor his agent has a say."""
-    known = work.write(
+def _inventory(
+    target: SshTarget, workspace: PlaybookWorkspace, record: TemplateRecord
+) -> dict[str, Any]:
+    """Return an inventory with the template only. Neither the user's SSH configuration nor the
+    user's SSH agent affects the connection.
+    """
+    known_hosts = workspace.write(
         "known_hosts",
-        f"{known_host(way.address, way.port, way.host_key)}\n" if way.host_key else "",
+        f"{known_host(target.address, target.port, target.host_key)}\n" if target.host_key else "",
     )
     options = {
         "StrictHostKeyChecking": "yes",
-        "UserKnownHostsFile": str(known),
+        "UserKnownHostsFile": str(known_hosts),
         "GlobalKnownHostsFile": "/dev/null",
         "IdentitiesOnly": "yes",
         "IdentityAgent": "none",
         "UpdateHostKeys": "no",
         "ConnectTimeout": "60",
     }
-    reached = {
+    connection = {
         "ansible_connection": "ssh",
-        "ansible_host": way.address or "none.invalid",
-        "ansible_port": way.port or 22,
-        "ansible_user": way.user,
-        "ansible_ssh_private_key_file": str(work.key),
+        "ansible_host": target.address or "none.invalid",
+        "ansible_port": target.port or 22,
+        "ansible_user": target.user,
+        "ansible_ssh_private_key_file": str(workspace.key),
         "ansible_ssh_common_args": shlex.join(
-            ["-F", "/dev/null", *(f"-o{k}={v}" for k, v in options.items())]
+            ["-F", "/dev/null", *(f"-o{option}={value}" for option, value in options.items())]
         ),
         "ansible_ssh_args": "-o ControlMaster=auto -o ControlPersist=60s",
-        "ansible_control_path": str(work.folder / "master"),
+        "ansible_control_path": str(workspace.folder / "master"),
         "ansible_pipelining": True,
         "ansible_python_interpreter": "/usr/bin/python3",
     }
-    return {GROUP: {"hosts": {record.name: reached}}}
+    return {GROUP: {"hosts": {record.name: connection}}}
 
 
 def _run(
-    line: list[str], folder: Path, record: TemplateRecord, deadline: Deadline
+    command: list[str], folder: Path, record: TemplateRecord, deadline: Deadline
 ) -> tuple[int, str]:
-    """The exit status of a program, and all that it said. It is ended, with its children, when the
-    time is up.
+    """Run a program; return its exit status and its output. When the time is up, the program is
+    killed with its children.
     """
-    environment = DEFAULTS | {k: v for k, v in os.environ.items() if k not in DROPPED} | SETTINGS
+    environment = (
+        DEFAULTS
+        | {key: value for key, value in os.environ.items() if key not in DROPPED}
+        | SETTINGS
+    )
     process = subprocess.Popen(
-        line,
+        command,
         cwd=folder,
         env=environment,
         text=True,
@@ -212,16 +227,16 @@ def _run(
         stderr=subprocess.STDOUT,
     )
     try:
-        said, _nothing = process.communicate(timeout=max(deadline.left(), 1.0))
-    except BaseException as stopped:
+        output, _stderr = process.communicate(timeout=max(deadline.left(), 1.0))
+    except BaseException as error:
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
-        if isinstance(stopped, subprocess.TimeoutExpired):
+        if isinstance(error, subprocess.TimeoutExpired):
             raise DeadlineExceeded(
                 f"{PROGRAM} did not end within {deadline.seconds:g} s.",
                 name=record.title,
-                cause=str(stopped.stdout or "")[-TAIL:],
+                cause=str(error.stdout or "")[-TAIL:],
                 remedy="raise timeout, or see what it waits for",
-            ) from stopped
+            ) from error
         raise
-    return process.returncode, said.strip()
+    return process.returncode, output.strip()

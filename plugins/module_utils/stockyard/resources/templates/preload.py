@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is preloaded into a template, found out: what its files hold now, and so whether it is
-another template.
+"""Files that are preloaded into a template: the digests of their contents, which decide the
+generation.
 """
 
 from __future__ import annotations
@@ -18,15 +18,17 @@ from ...model.template import TemplateSpec
 
 
 def resolved(spec: TemplateSpec) -> TemplateSpec:
-    """The declaration with the digest of everything that it names.
+    """Return the declaration with the digest of every file that it names.
 
-    :raises InvalidInput: when a file cannot be read.
+    :raises InvalidInput: if a file cannot be read.
     """
     if all(item.digest for item in spec.image.preload):
         return spec
-    found = tuple(replace(item, digest=_digest(item)) for item in spec.image.preload)
+    preloads = tuple(replace(item, digest=_digest(item)) for item in spec.image.preload)
     return replace(
-        spec, image=replace(spec.image, preload=found), build=replace(spec.build, preload=found)
+        spec,
+        image=replace(spec.image, preload=preloads),
+        build=replace(spec.build, preload=preloads),
     )
 
 
@@ -53,13 +55,13 @@ def _of_tree(path: Path) -> str:
         raise InvalidInput(
             "preload: there is no Dockerfile in it.", name=str(path), remedy="name its directory"
         )
-    summed = _Summed()
-    pack_tree(summed, path)
-    return summed.sum.hexdigest()
+    digest = _Summed()
+    pack_tree(digest, path)
+    return digest.sum.hexdigest()
 
 
 class _Summed:
-    """Takes an archive's bytes and keeps their sum alone."""
+    """A stream that keeps only the checksum of an archive."""
 
     def __init__(self) -> None:
         self.sum = hashlib.sha256()

@@ -1,12 +1,11 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Running the user's playbook against a template that is made: what counts of it, and the run
-itself.
+"""The user's playbook for a template under construction: the digest of its content, and its run.
 
-ansible-playbook does the work, in a process of its own: the SDK imports nothing of Ansible. It logs
-in by SSH, with a key that is made for the run and a host key that is pinned; both are thrown away
-before the freeze.
+ansible-playbook does the work, in a separate process: the SDK imports nothing of Ansible. It logs
+in by SSH, with a key that is created for the run and a pinned host key; both are deleted before the
+freeze.
 """
 
 from __future__ import annotations
@@ -28,18 +27,19 @@ from ..context import Context
 from ..hosts.identity import host_key_of
 from .playbook import SshTarget, find_program, play, workshop
 
-# More is not a playbook's directory, but the one that somebody keeps everything in.
+# These limits catch a playbook that was placed in a home directory by mistake.
 MOST_FILES, MOST_BYTES = 5000, 256 << 20
-# Written by what looks at a playbook or runs it.
+# Written by the programs that read a playbook or run it.
 LEFT_OUT = ("__pycache__", "collections.lock")
 SUFFIXES = (".pyc", ".retry", ".swp")
 
 
 def resolved(spec: TemplateSpec) -> TemplateSpec:
-    """The declaration with the digest of the playbook's content.
+    """Return the declaration with the digest of the playbook's content.
 
-    :raises InvalidInput: when a file cannot be read.
-    :raises MissingDependency: when there is nothing to run it with: not after minutes of building.
+    :raises InvalidInput: if a file cannot be read.
+    :raises MissingDependency: if ansible-playbook is not installed: before a build that takes
+        minutes.
     """
     if spec.provision is None or spec.provision.digest:
         return spec
@@ -48,8 +48,10 @@ def resolved(spec: TemplateSpec) -> TemplateSpec:
 
 
 def content(provision: Provision) -> str:
-    """SHA-256 over the names and the content of all that counts: times and owners do not."""
-    total, summed = 0, hashlib.sha256()
+    """Return the SHA-256 of the names, contents and executable bits of all files that count; times
+    and owners do not count.
+    """
+    total, digest = 0, hashlib.sha256()
     for number, (name, path) in enumerate(_files(provision)):
         try:
             data, mode = path.read_bytes(), path.stat().st_mode
@@ -65,39 +67,39 @@ def content(provision: Provision) -> str:
                 "to it",
             )
         executable = "x" if mode & stat.S_IXUSR else "-"
-        summed.update(
+        digest.update(
             f"{name}\0{executable}\0{hashlib.sha256(data).hexdigest()}\n".encode(
                 errors="surrogateescape"
             )
         )
-    return summed.hexdigest()
+    return digest.hexdigest()
 
 
 def run(
     ctx: Context, record: TemplateRecord, provision: Provision, channel: Channel, deadline: Deadline
 ) -> None:
-    """Run it against a template that is up, and leave nothing of the way in.
+    """Run a playbook against a template that is up, and remove the SSH access afterwards.
 
-    :raises GuestError: when it fails, with what it said.
-    :raises Conflict: when its files changed since the declaration was read.
+    :raises GuestError: if the playbook fails, with its output.
+    :raises Conflict: if its files changed since the declaration was read.
     """
     if content(provision) != provision.digest:
         raise Conflict(
             f"the {provision.title} changed meanwhile.", name=record.title, remedy="run again"
         )
-    with workshop() as work:
+    with workshop() as workspace:
         if not ctx.provider.capabilities.endpoints:
-            # There is no machine: what can be said without one is whether it is a playbook at all.
-            play(provision, SshTarget(record.ssh_user), work, record, deadline, dry=True)
+            # Without a machine, only the syntax of the playbook can be checked.
+            play(provision, SshTarget(record.ssh_user), workspace, record, deadline, dry=True)
             return
         network = {**asdict(USER_NETWORK), "mac": record.mac}
-        request = {"op": "let-in", "network": network, "authorized_keys": [work.public_key()]}
+        request = {"op": "let-in", "network": network, "authorized_keys": [workspace.public_key()]}
         host_key = host_key_of(channel.request(request, deadline), record)
         with ctx.provider.reach(record, deadline) as (address, port):
             play(
                 provision,
                 SshTarget(record.ssh_user, address, port, host_key),
-                work,
+                workspace,
                 record,
                 deadline,
             )
@@ -107,7 +109,7 @@ def run(
 
 
 def _files(provision: Provision) -> Iterator[tuple[str, Path]]:
-    """Every file that counts, with its name in the digest, in an order of its own."""
+    """Yield every file that counts, with its name in the digest, in a defined order."""
     if provision.roles:
         for number, role in enumerate(provision.roles):
             yield from _tree(f"role {number}", _directory(role))
@@ -130,19 +132,23 @@ def _files(provision: Provision) -> Iterator[tuple[str, Path]]:
 
 
 def _tree(prefix: str, folder: Path) -> Iterator[tuple[str, Path]]:
-    """The regular files under a directory, links followed. What is hidden is not the playbook's:
-    ``.git`` above all.
+    """Yield the regular files under a directory, links followed. Hidden files are no part of a
+    playbook, above all ``.git``.
     """
-    seen: set[tuple[int, int]] = set()
-    for place, folders, names in os.walk(folder, followlinks=True, onerror=_stop):
-        found = os.stat(place)
-        if (found.st_dev, found.st_ino) in seen:
+    visited_ids: set[tuple[int, int]] = set()
+    for directory, folders, names in os.walk(folder, followlinks=True, onerror=_stop):
+        status = os.stat(directory)
+        if (status.st_dev, status.st_ino) in visited_ids:
             folders.clear()
             continue
-        seen.add((found.st_dev, found.st_ino))
-        folders[:] = sorted(n for n in folders if not n.startswith(".") and n not in LEFT_OUT)
+        visited_ids.add((status.st_dev, status.st_ino))
+        folders[:] = sorted(
+            entry for entry in folders if not entry.startswith(".") and entry not in LEFT_OUT
+        )
         for path in (
-            Path(place, n) for n in sorted(names) if not n.startswith(".") and n not in LEFT_OUT
+            Path(directory, entry)
+            for entry in sorted(names)
+            if not entry.startswith(".") and entry not in LEFT_OUT
         ):
             if path.suffix not in SUFFIXES and path.is_file():
                 yield f"{prefix}/{path.relative_to(folder)}", path
