@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What every service needs, put together once."""
+"""The context of all operations on a yard: provider, owner, keys, clock."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def _silent(_line: str) -> None:
 class Context:
     """One yard on one hypervisor.
 
-    :param pki: gives the key material of a tenant.
-    :param progress: told, in a line, of every stage that ends.
-    :param coming: volumes, by tenant and name, that a plan of a whole yard makes before.
-    :param wait: whether to wait until Docker answers in hosts that were made or started.
-    :param volume_key: what the keys of encrypted volumes are made of; secret.
+    :param pki: returns the key material of a tenant.
+    :param progress: receives one line for every stage that ends.
+    :param coming: volumes, by tenant and name, that earlier steps of a yard's plan create.
+    :param wait: whether to wait until Docker answers in hosts that were created or started.
+    :param volume_key: the secret that the keys of encrypted volumes are derived from.
     """
 
     provider: Provider
@@ -39,13 +39,13 @@ class Context:
     volume_key: str = field(default="", repr=False)
 
     def deadline(self, seconds: float) -> Deadline:
-        """A deadline by this context's clock."""
+        """Return a deadline by this context's clock."""
         return Deadline(seconds, self.clock)
 
     def today(self) -> datetime:
-        """The time of now, as certificates want it."""
+        """Return the current time in the form that certificates need."""
         return datetime.fromtimestamp(self.clock.now(), UTC)
 
     def lock_name(self, kind: str, tenant: str, name: str) -> str:
-        """The name under which one object of this yard is held."""
+        """Return the name of the lock of one object of this yard."""
         return f"{self.owner}.{tenant}.{kind}.{name}"

@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Failures of single hosts: an error that nobody foresaw names its host, and the other
-hosts go on.
+"""Failures of single hosts: an unforeseen error names its host, and the work on other hosts
+continues.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ R = TypeVar("R")
 
 
 class Named(Protocol):
-    """A host, its record, or an order for it."""
+    """A host, its record, or a request for it."""
 
     @property
     def name(self) -> str:
-        """The host's name."""
+        """Return the host's name."""
 
 
 S = TypeVar("S", bound=Named)
@@ -45,12 +45,12 @@ def of_host(title: str) -> Iterator[None]:
     except StockyardError:
         raise
     except Exception as error:
-        place = traceback.extract_tb(error.__traceback__)[-1]
+        frame = traceback.extract_tb(error.__traceback__)[-1]
         raise UnforeseenError(
             "an unforeseen error ended the work on it.",
             name=title,
-            cause=f"{type(error).__name__}: {error} ({Path(place.filename).name}, line "
-            f"{place.lineno})",
+            cause=f"{type(error).__name__}: {error} ({Path(frame.filename).name}, line "
+            f"{frame.lineno})",
             remedy="report it as a fault of stockyard, with this message; the other hosts are not "
             "affected",
         ) from error

@@ -4,7 +4,7 @@
 """The state of guests as their agents report it: identity, volumes that wait for a key, and the
 clock.
 
-One message for each host, to all at the same time. A guest that was suspended, saved, or whose
+All agents get one message each, in parallel. A guest that was suspended or saved, or whose
 hypervisor slept, is behind in time: it refuses certificates that were issued since then.
 """
 
@@ -25,9 +25,9 @@ from ..model.host import Host, HostRecord
 from .context import Context
 from .failures import of_host
 
-# Seconds that a guest's clock may differ from the controller's, beyond the time that the message
-# took. On a busy machine a fork is seconds late to read the time that it is given; certificates are
-# valid from five minutes ago.
+# Seconds that a guest's clock may differ from the controller's, beyond the duration of the message.
+# On a busy machine a fork reads its given time seconds late; certificates are valid from five
+# minutes ago.
 LIMIT = 10.0
 # The first agent that reads and sets its clock.
 CLOCK = 5
@@ -40,11 +40,11 @@ AT_ONCE = 16
 class Status:
     """The answer of one agent.
 
-    :param agent: what it understands.
-    :param uuid: the host that its disk is of; empty for none.
-    :param missing: where it waits for the key of a volume.
+    :param agent: the version of the agent.
+    :param uuid: the host that its disk belongs to; empty for none.
+    :param missing: the paths of volumes whose keys the host waits for.
     :param ahead: how many seconds its clock is ahead, less than zero if it is behind; ``None`` if
-        it cannot say.
+        the agent cannot report it.
     """
 
     agent: int = 0
@@ -54,7 +54,7 @@ class Status:
 
     @property
     def clock(self) -> str:
-        """Why its clock has to be set; empty if it is right, or not known."""
+        """Return why the guest's clock must be set; an empty string if it is right or not known."""
         if self.ahead is None or abs(self.ahead) <= LIMIT:
             return ""
         return f"its clock is {abs(self.ahead):.1f} s {'ahead' if self.ahead > 0 else 'behind'}"
@@ -62,15 +62,15 @@ class Status:
 
 def greet(ctx: Context, channel: Channel, deadline: Deadline) -> Status:
     """Ask an agent for its status."""
-    sent = ctx.clock.now()
-    reply = channel.request({"op": "hello", "time": sent}, deadline)
+    start_time = ctx.clock.now()
+    reply = channel.request({"op": "hello", "time": start_time}, deadline)
     agent, uuid, missing = reply.get("agent"), reply.get("uuid"), reply.get("missing")
     ahead: Any = reply.get("ahead")
     return Status(
         agent if isinstance(agent, int) else 0,
         uuid if isinstance(uuid, str) else "",
         tuple(one_line(path, 200) for path in missing[:16]) if isinstance(missing, list) else (),
-        beyond(float(ahead), ctx.clock.now() - sent) if _is_number(ahead) else None,
+        beyond(float(ahead), ctx.clock.now() - start_time) if _is_number(ahead) else None,
     )
 
 
@@ -79,27 +79,29 @@ def _is_number(value: Any) -> bool:
 
 
 def beyond(ahead: float, elapsed: float) -> float:
-    """Return a difference without the part that the way of the message explains."""
+    """Return a clock difference without the part that the duration of the message explains."""
     return min(ahead, 0.0) or max(ahead - elapsed, 0.0)
 
 
 def statuses(ctx: Context, hosts: Iterable[Host]) -> dict[str, Status]:
-    """Return the status of hosts that run, by uuid. A host whose agent does not answer
-    is left out.
-    """
+    """Return the status of running hosts, by uuid. Hosts whose agents do not answer are omitted."""
     own_clocks = ctx.provider.capabilities.sets_clocks
-    asked = [h.record for h in hosts if h.serving and (h.record.encrypted or not own_clocks)]
-    if not asked:
+    records = [
+        host.record for host in hosts if host.serving and (host.record.encrypted or not own_clocks)
+    ]
+    if not records:
         return {}
     with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
-        answers = list(pool.map(lambda record: _status(ctx, record), asked))
-    return {record.uuid: status for record, status in zip(asked, answers, strict=True) if status}
+        answers = list(pool.map(lambda record: _status(ctx, record), records))
+    return {record.uuid: status for record, status in zip(records, answers, strict=True) if status}
 
 
 def skewed(hosts: Iterable[Host], answers: Mapping[str, Status]) -> dict[str, str]:
-    """Return the hosts whose clocks have to be set, by uuid, each with the reason."""
+    """Return the hosts whose clocks must be set, by uuid, each with the reason."""
     reasons = {
-        h.record.uuid: answers[h.record.uuid].clock for h in hosts if h.record.uuid in answers
+        host.record.uuid: answers[host.record.uuid].clock
+        for host in hosts
+        if host.record.uuid in answers
     }
     return {uuid: reason for uuid, reason in reasons.items() if reason}
 
@@ -107,9 +109,9 @@ def skewed(hosts: Iterable[Host], answers: Mapping[str, Status]) -> dict[str, st
 def correct(
     ctx: Context, record: HostRecord, status: Status, channel: Channel, deadline: Deadline
 ) -> None:
-    """Set a guest's clock, if it is not right.
+    """Set a guest's clock if it is wrong.
 
-    :raises GuestError: if it is not right afterwards.
+    :raises GuestError: if it is still wrong afterwards.
     """
     if ctx.provider.capabilities.sets_clocks:
         return
@@ -127,7 +129,7 @@ def correct(
 
 
 def synchronize(ctx: Context, record: HostRecord, deadline: Deadline) -> None:
-    """Set the clock of a host that runs, if it is not right."""
+    """Set the clock of a running host if it is wrong."""
     if ctx.provider.capabilities.sets_clocks:
         return
     with of_host(record.title), closing(ctx.provider.channel(record, deadline)) as channel:
@@ -145,23 +147,25 @@ def _status(ctx: Context, record: HostRecord) -> Status | None:
 
 
 def _by_hypervisor(ctx: Context, record: HostRecord, status: Status) -> Status:
-    """Return the status of an agent that cannot read its clock, with what the hypervisor knows of
+    """Return the status of an agent that cannot read its clock, with the hypervisor's reading of
     it.
     """
     clock = ctx.provider.guest_clock
     if clock is None or ctx.provider.capabilities.sets_clocks:
         return status
-    sent = ctx.clock.now()
+    start_time = ctx.clock.now()
     try:
-        ahead = clock.ahead(record, sent)
+        ahead = clock.ahead(record, start_time)
     except StockyardError:
         return status
-    return Status(status.agent, status.uuid, status.missing, beyond(ahead, ctx.clock.now() - sent))
+    return Status(
+        status.agent, status.uuid, status.missing, beyond(ahead, ctx.clock.now() - start_time)
+    )
 
 
 def _correct_by_hypervisor(ctx: Context, record: HostRecord) -> None:
-    """Set the clock of a guest whose agent cannot. A guest that does not answer keeps its clock,
-    with a warning.
+    """Set the clock of a guest through the hypervisor, if its agent cannot. A guest that does not
+    answer keeps its clock, with a warning.
     """
     clock = ctx.provider.guest_clock
     if clock is None:

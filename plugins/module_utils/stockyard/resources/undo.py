@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Taking away what was half-made when making it failed. A failed clean-up is a failure
-of its own.
+"""The deletion of an object whose creation failed. A failed deletion is reported with the first
+failure.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from .context import Context
 
 
 def undo(ctx: Context, record: Record, error: BaseException) -> None:
-    """Take a half-made object away; its console log is kept, and the error says where.
+    """Delete an incomplete object; its console log is kept, and the error names the log.
 
-    :raises StockyardError: when it could not be taken away: both causes, and that the rest is on
-        record.
+    :raises StockyardError: if the object could not be deleted: with both causes, and the note that
+        the rest is on record.
     """
     log = ctx.provider.keep_log(record)
     if log and isinstance(error, StockyardError):
@@ -25,10 +25,10 @@ def undo(ctx: Context, record: Record, error: BaseException) -> None:
         )
     try:
         ctx.provider.destroy(record)
-    except StockyardError as second:
+    except StockyardError as second_error:
         raise StockyardError(
             "it could not be made, and what was made of it could not be taken away.",
             name=record.title,
-            cause=f"{error}; then {second}",
+            cause=f"{error}; then {second_error}",
             remedy="mend the second cause and run again: the rest is on record",
         ) from error

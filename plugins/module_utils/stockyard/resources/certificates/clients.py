@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Named client certificates: issued into a directory, revoked, and refused by every host of the
-tenant.
+"""Named client certificates: issued into a directory, revoked, and then refused by every host of
+the tenant.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ from ..hosts import access, host_lifecycle, trust
 class Client:
     """A client certificate by the name that it carries.
 
-    :param directory: where it is put; ``clients/NAME`` in the tenant's directory when empty.
-    :param days: how long it lasts.
+    :param directory: the directory of its files; ``clients/NAME`` in the tenant's directory if
+        empty.
+    :param days: its validity in days.
     """
 
     name: str
@@ -42,7 +43,7 @@ class Client:
         naming.whole("days", self.days, 1, 3650)
 
     def folder(self, ctx: Context) -> Path:
-        """Where it is put."""
+        """Return the directory of its files."""
         return (
             Path(self.directory).expanduser()
             if self.directory
@@ -51,7 +52,7 @@ class Client:
 
 
 def plan_issue(ctx: Context, client: Client) -> Plan:
-    """What :func:`issue` would do. Writes nothing."""
+    """Return the plan of :func:`issue`. Changes nothing."""
     folder = client.folder(ctx)
     if ctx.pki(client.tenant).is_issued(folder, ctx.today()):
         return Plan()
@@ -71,9 +72,10 @@ def plan_issue(ctx: Context, client: Client) -> Plan:
 
 
 def issue(ctx: Context, client: Client) -> Plan:
-    """Have a client certificate in a directory.
+    """Issue a client certificate into a directory, if there is no valid one.
 
-    :raises Refused: when there are hosts, and the CA that they trust is not here.
+    :raises OperationRefused: if hosts exist, and this controller does not have the CA that they
+        trust.
     """
     pki, todo = ctx.pki(client.tenant), plan_issue(ctx, client)
     if pki.found() is None and _living(ctx, client.tenant):
@@ -83,44 +85,57 @@ def issue(ctx: Context, client: Client) -> Plan:
 
 
 def plan_revocation(ctx: Context, tenant: str, title: str, serials: dict[str, float]) -> Plan:
-    """What :func:`revoke` would do. Writes nothing."""
-    found = sorted(ctx.provider.observe(ctx.owner).hosts, key=lambda h: h.record.name)
-    now = trust.current(ctx, tenant, found)
-    fresh = sorted(serials.keys() - now.revoked.keys())
-    after = Trust(now.authority, now.renew_before, {**now.revoked, **serials})
-    first = (
-        [Action("revoke", "client", title, "it is to be absent", {"serials": fresh}, {})]
-        if fresh
+    """Return the plan of :func:`revoke`. Changes nothing."""
+    hosts = sorted(ctx.provider.observe(ctx.owner).hosts, key=lambda host: host.record.name)
+    current_trust = trust.current(ctx, tenant, hosts)
+    new_serials = sorted(serials.keys() - current_trust.revoked.keys())
+    later_trust = Trust(
+        current_trust.authority, current_trust.renew_before, {**current_trust.revoked, **serials}
+    )
+    revocations = (
+        [Action("revoke", "client", title, "it is to be absent", {"serials": new_serials}, {})]
+        if new_serials
         else []
     )
-    return Plan((*first, *(a for h in found if _runs(h, tenant) for a in plan_renewal(h, after))))
+    return Plan(
+        (
+            *revocations,
+            *(
+                action
+                for host in hosts
+                if _runs(host, tenant)
+                for action in plan_renewal(host, later_trust)
+            ),
+        )
+    )
 
 
 def revoke(
     ctx: Context, tenant: str, title: str, serials: dict[str, float], timeout: float
 ) -> Plan:
-    """Revoke certificates, and have every running host of the tenant refuse them. Hosts that are
-    off learn of it when they are started.
+    """Revoke certificates, and make every running host of the tenant refuse them. Hosts that are
+    off get the list when they are started.
 
-    :raises StockyardError: when a host could not be told; it stays due, and the next run tells it.
+    :raises StockyardError: if a host could not be renewed; it stays due, and the next run renews
+        it.
     """
     deadline = ctx.deadline(timeout)
     if ctx.pki(tenant).found() is None:
         raise _no_authority(tenant)
     todo = plan_revocation(ctx, tenant, title, serials)
-    found = ctx.provider.observe(ctx.owner).hosts
-    trust.prepare(ctx, tenant, found)
+    hosts = ctx.provider.observe(ctx.owner).hosts
+    trust.prepare(ctx, tenant, hosts)
     ctx.pki(tenant).revoke(serials, ctx.today())
     try:
         _push(ctx, tenant, deadline)
     finally:
-        # The operator's own certificate may be among them: there is another one at once.
+        # The operator's own certificate may be among them: then a new one is issued at once.
         access.sync_known_hosts(ctx, tenant)
     return todo
 
 
 def described(ctx: Context, client: Client) -> list[dict[str, Any]]:
-    """What of a client is valid now, as modules return it."""
+    """Return the valid certificates of a client, with the facts that modules show."""
     revoked = ctx.pki(client.tenant).revoked(ctx.today())
     folder = str(client.folder(ctx))
     return [
@@ -129,20 +144,20 @@ def described(ctx: Context, client: Client) -> list[dict[str, Any]]:
             "tenant": client.tenant,
             "directory": folder,
             "serial": serial,
-            "not_after": end,
+            "not_after": expiry,
         }
-        for serial, end in sorted(
+        for serial, expiry in sorted(
             ctx.pki(client.tenant).issued(client.name).items(), key=lambda item: item[1]
         )
-        if serial not in revoked and end > ctx.clock.now()
+        if serial not in revoked and expiry > ctx.clock.now()
     ]
 
 
 def serials_of(
     ctx: Context, client: Client, certificate: str = "", serial: str = ""
 ) -> dict[str, float]:
-    """What is revoked with a client: all that was issued to it here, what lies in its directory,
-    and what is named.
+    """Return the serials that are revoked with a client: all that this controller issued to it, the
+    one in its directory, and the one that the user names.
 
     :param certificate: PEM.
     :param serial: in hex.
@@ -151,28 +166,35 @@ def serials_of(
     authority = pki.found()
     if authority is None:
         raise _no_authority(client.tenant)
-    found = pki.issued(client.name)
+    expiries = pki.issued(client.name)
     if certificate:
-        found |= serial_of(certificate, authority)
+        expiries |= serial_of(certificate, authority)
     if serial:
-        # How long it lasts is not known; not longer than its CA.
-        found[_hex(serial)] = authority.certificate.not_valid_after_utc.timestamp()
-    return {number: end for number, end in found.items() if end > ctx.clock.now()}
+        # Its end is not known, but it is not later than that of its CA.
+        expiries[_hex(serial)] = authority.certificate.not_valid_after_utc.timestamp()
+    return {number: expiry for number, expiry in expiries.items() if expiry > ctx.clock.now()}
 
 
 def _push(ctx: Context, tenant: str, deadline: Deadline) -> None:
-    """Tell every running host of a tenant that is behind, each held as its own convergence holds
-    it.
+    """Renew every running host of a tenant that is due, each under the lock of its own
+    convergence.
     """
-    groups = {(bool(h.record.fleet), h.record.fleet or h.record.name) for h in _due(ctx, tenant)}
+    groups = {
+        (bool(host.record.fleet), host.record.fleet or host.record.name)
+        for host in _due(ctx, tenant)
+    }
     errors = []
     for fleet, name in sorted(groups):
         try:
             with ctx.provider.exclusive(
                 ctx.lock_name("fleet" if fleet else "host", tenant, name), deadline
             ):
-                mine = [h for h in _due(ctx, tenant) if (h.record.fleet or h.record.name) == name]
-                each(ctx, [_renewer(ctx, h, deadline) for h in mine])
+                due_hosts = [
+                    host
+                    for host in _due(ctx, tenant)
+                    if (host.record.fleet or host.record.name) == name
+                ]
+                each(ctx, [_renewer(ctx, host, deadline) for host in due_hosts])
         except StockyardError as error:
             errors.append(error)
     if errors:
@@ -189,14 +211,18 @@ def _renewer(ctx: Context, host: Host, deadline: Deadline) -> Work:
 
 
 def _due(ctx: Context, tenant: str) -> list[Host]:
-    return [h for h in _living(ctx, tenant) if _runs(h, tenant) and trust.reasons(ctx, h.record)]
+    return [
+        host
+        for host in _living(ctx, tenant)
+        if _runs(host, tenant) and trust.reasons(ctx, host.record)
+    ]
 
 
 def _living(ctx: Context, tenant: str) -> list[Host]:
     return [
-        h
-        for h in ctx.provider.observe(ctx.owner).hosts
-        if h.record.tenant == tenant and h.record.identity
+        host
+        for host in ctx.provider.observe(ctx.owner).hosts
+        if host.record.tenant == tenant and host.record.identity
     ]
 
 

@@ -1,9 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Leases as users see them: whose, until when, and how the host is reached with the lease's own
-certificate.
-"""
+"""Leases as users see them: holder, end, and access to the host with the lease's certificate."""
 
 from __future__ import annotations
 
@@ -18,20 +16,23 @@ from ..hosts import access
 def leases(
     ctx: Context, tenant: str | None = None, fleet: str | None = None, holder: str | None = None
 ) -> list[HostRecord]:
-    """The records of all hosts that were leased and are still there, by holder."""
-    found = [
-        h.record
-        for h in ctx.provider.observe(ctx.owner).hosts
-        if h.record.lease
-        and tenant in (None, h.record.tenant)
-        and fleet in (None, h.record.fleet)
-        and holder in (None, h.record.lease.holder)
+    """Return the records of all existing hosts that were leased, sorted by holder."""
+    records = [
+        host.record
+        for host in ctx.provider.observe(ctx.owner).hosts
+        if host.record.lease
+        and tenant in (None, host.record.tenant)
+        and fleet in (None, host.record.fleet)
+        and holder in (None, host.record.lease.holder)
     ]
-    return sorted(found, key=lambda r: (r.lease.holder, r.lease.until) if r.lease else ("", 0.0))
+    return sorted(
+        records,
+        key=lambda record: (record.lease.holder, record.lease.until) if record.lease else ("", 0.0),
+    )
 
 
 def describe_lease(ctx: Context, record: HostRecord) -> dict[str, Any]:
-    """A lease as modules return it. Nothing secret."""
+    """Return the facts of a lease that modules show. Nothing secret."""
     lease = record.lease
     if lease is None:
         return {}
@@ -63,7 +64,7 @@ def describe_lease(ctx: Context, record: HostRecord) -> dict[str, Any]:
 
 
 def exported(environment: dict[str, str]) -> str:
-    """A line that a POSIX shell takes the environment from."""
+    """Return a line with which a POSIX shell sets the environment."""
     return " ".join(
         ["export", *(f"{key}={shlex.quote(value)}" for key, value in environment.items())]
     )

@@ -1,11 +1,11 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Leases: a ready host is taken for a holder until a time, kept for longer, and given back.
+"""Leases: a holder gets a ready host until a time, renews the lease, and releases it.
 
-A lease is in the record of its host and is written by compare and set, so of many who ask one gets
-a host. When it is over, by its time or by the holder's word, the host is taken away: nobody gets a
-host that somebody had.
+A lease is in the record of its host and is written by compare and set, so if many controllers lease
+one host, one of them gets it. When a lease expires or is released, its host is deleted: no holder
+gets a host that another one used.
 """
 
 from __future__ import annotations
@@ -34,170 +34,191 @@ from . import lease_numbers
 
 LOCK_WAIT = 5.0
 POLL = 0.5
-# How often something is tried that others, who are at work on the same host, may be in the way of.
+# The number of attempts if other controllers change the same host.
 TRIES = 10
 
 
 def plan(ctx: Context, spec: LeaseSpec, extend: bool = False) -> Plan:
-    """What :func:`ensure` would do. Writes nothing, and reserves nothing."""
-    held = held_by(ctx, spec)
-    return Plan((_taking(spec, held),)) if held is None else _planned(ctx, spec, held, extend)
+    """Return the plan of :func:`ensure`. Changes and reserves nothing."""
+    leased_host = held_by(ctx, spec)
+    return (
+        Plan((_taking(spec, leased_host),))
+        if leased_host is None
+        else _planned(ctx, spec, leased_host, extend)
+    )
 
 
 def ensure(ctx: Context, spec: LeaseSpec, extend: bool, wait: float) -> tuple[Plan, HostRecord]:
-    """Have a lease of what is asked for: the one that the holder has, or else a new one.
+    """Return a lease for the holder: the existing one, or a new one.
 
-    :param extend: let one that he has last as long as a new one would.
-    :param wait: seconds to wait for a host that is free.
+    :param extend: extend an existing lease to the length of a new one.
+    :param wait: seconds to wait for a free host.
     """
     name = hashlib.sha256(f"{spec.holder} {spec.title}".encode()).hexdigest()[:16]
-    # One holder who asks twice at once is to get one host.
+    # A holder with two simultaneous requests gets one host.
     with ctx.provider.exclusive(
         ctx.lock_name("holder", spec.tenant, name), ctx.deadline(wait + LOCK_WAIT)
     ):
-        held = held_by(ctx, spec)
-        if held is None:
+        leased_host = held_by(ctx, spec)
+        if leased_host is None:
             record = take(ctx, spec, wait)
             return Plan((_taking(spec, record),)), record
-        todo = _planned(ctx, spec, held, extend)
-        if todo and held.lease:
-            held = renew(ctx, held.lease.id, spec.duration if extend else 0.0)
-        return todo, held
+        todo = _planned(ctx, spec, leased_host, extend)
+        if todo and leased_host.lease:
+            leased_host = renew(ctx, leased_host.lease.id, spec.duration if extend else 0.0)
+        return todo, leased_host
 
 
 def take(ctx: Context, spec: LeaseSpec, wait: float) -> HostRecord:
-    """Take a host that is ready and nobody's; returns its record, with the lease.
+    """Lease a host that is ready and free; returns its record, with the lease.
 
-    :param wait: seconds to wait for one.
-    :raises Busy: when none is free.
-    :raises NotFound: when there is none at all of what was asked for.
+    :param wait: seconds to wait for a free host.
+    :raises Busy: if no host is free.
+    :raises NotFound: if no such host exists.
     """
-    deadline, own = ctx.deadline(wait), lease_numbers.draw(ctx)
+    deadline, number = ctx.deadline(wait), lease_numbers.draw(ctx)
     authority = _authority(ctx, spec.tenant)
     while True:
-        found, silent = (
+        hosts, failures = (
             lease_policy.asked_for(spec, ctx.provider.observe(ctx.owner).hosts),
             list[str](),
         )
-        for host in lease_policy.in_turn(found, own):
+        for host in lease_policy.in_turn(hosts, number):
             if not lease_policy.why_not(host, authority.fingerprint, ctx.clock.now()):
                 try:
-                    # A guest that is behind in time refuses every certificate of now.
+                    # A guest that is behind in time refuses every certificate that is issued now.
                     guest_status.synchronize(ctx, host.record, ctx.deadline(guest_status.PATIENCE))
                 except StockyardError as error:
-                    silent.append(str(error))
+                    failures.append(str(error))
                     continue
                 with suppress(Conflict, NotFound):
-                    return _take(ctx, spec, host.record, own, authority)
+                    return _take(ctx, spec, host.record, number, authority)
         if deadline.passed():
-            raise _none_free(ctx, spec, found, authority, silent)
+            raise _none_free(ctx, spec, hosts, authority, failures)
         deadline.pause(POLL)
 
 
 def renew(ctx: Context, lease: str, duration: float) -> HostRecord:
-    """Let a lease last from now on at least as long as is asked for; its holder gets a new
-    certificate. It never gets shorter: the certificate that he has would outlast it.
+    """Extend a lease to at least the given duration from now, and issue a new certificate to its
+    holder. A lease is never shortened: the holder's certificate would outlast it.
 
-    :param duration: seconds; 0 leaves its end as it is and gives the certificate alone.
-    :raises LeaseExpired: when it ended. That is for good: the host is, or will be, taken away.
+    :param duration: seconds; 0 keeps the end of the lease and issues only the certificate.
+    :raises LeaseExpired: if the lease ended. This is final: the host is deleted, or will be.
     """
 
-    def attempt(record: HostRecord, held: Lease) -> HostRecord:
+    def attempt(record: HostRecord, current_lease: Lease) -> HostRecord:
         if record.phase != "ready":
-            raise lease_numbers.ended(lease, held)
+            raise lease_numbers.ended(lease, current_lease)
         guest_status.synchronize(ctx, record, ctx.deadline(guest_status.PATIENCE))
-        until = max(held.until, ctx.clock.now() + duration)
-        return _certified(ctx, record, replace(held, until=until), _authority(ctx, record.tenant))
+        until = max(current_lease.until, ctx.clock.now() + duration)
+        return _certified(
+            ctx, record, replace(current_lease, until=until), _authority(ctx, record.tenant)
+        )
 
     return _on_living(ctx, lease, attempt)
 
 
 def extend(ctx: Context, lease: str, duration: float) -> tuple[Plan, HostRecord]:
-    """The same; returns what was done, too."""
+    """Extend a lease as :func:`renew` does; returns the plan, too."""
     check_duration(duration)
     return plan_extension(ctx, lease, duration)[0], renew(ctx, lease, duration)
 
 
 def plan_extension(ctx: Context, lease: str, duration: float) -> tuple[Plan, HostRecord]:
-    """What :func:`extend` would do. Writes nothing.
+    """Return the plan of :func:`extend`. Changes nothing.
 
-    :raises LeaseExpired: when the lease ended.
+    :raises LeaseExpired: if the lease ended.
     """
-    record, held = _living(ctx, lease)
-    return Plan((_extending(held, ctx.clock.now() + duration),)), record
+    record, current_lease = _living(ctx, lease)
+    return Plan((_extending(current_lease, ctx.clock.now() + duration),)), record
 
 
-def plan_release(ctx: Context, lease: str, again: bool) -> Plan:
-    """What :func:`release` would do. Writes nothing.
+def plan_release(ctx: Context, lease: str, replacement: bool) -> Plan:
+    """Return the plan of :func:`release`. Changes nothing.
 
-    :raises NotFound: if no lease of this yard ever had this number.
-    :raises StockyardError: if no other host can be made in its place, and that is asked for.
+    :raises NotFound: if this yard never issued a lease with this number.
+    :raises StockyardError: if a replacement is requested and cannot be created.
     """
-    seen = ctx.provider.observe(ctx.owner)
-    record = lease_numbers.find(lease, seen)
+    observation = ctx.provider.observe(ctx.owner)
+    record = lease_numbers.find(lease, observation)
     if record is None:
         lease_numbers.check(ctx, lease)
     if record is None or record.lease is None or record.lease.ended(ctx.clock.now()):
         return Plan()
-    if again:
-        _check_replacement(ctx, record, seen)
+    if replacement:
+        _check_replacement(ctx, record, observation)
     state = {"lease": lease, "holder": record.lease.holder}
     return Plan((Action("destroy", "host", record.name, "its lease is given back", state, {}),))
 
 
-def release(ctx: Context, lease: str, again: bool, timeout: float) -> Plan:
+def release(ctx: Context, lease: str, replacement: bool, timeout: float) -> Plan:
     """Delete the host of a lease. A lease that has ended changes nothing.
 
-    :param again: make another host in its place at once; else the next run of its fleet does.
-    :raises NotFound: if no lease of this yard ever had this number.
-    :raises StockyardError: before anything is changed, if no other host can be made, and that is
-        asked for.
+    :param replacement: create a replacement at once; otherwise the next run of its fleet does.
+    :raises NotFound: if this yard never issued a lease with this number.
+    :raises StockyardError: before anything changes, if a replacement is requested and cannot be
+        created.
     """
-    deadline, todo = ctx.deadline(timeout), plan_release(ctx, lease, again)
+    deadline, todo = ctx.deadline(timeout), plan_release(ctx, lease, replacement)
     record = None
     with suppress(LeaseExpired):
-        # From here on nobody else can have it, and whoever finds it half-destroyed goes on with it.
-        record = _on_living(ctx, lease, lambda found, _held: _leaving(ctx, found))
+        # From here on no other holder can get the host, and a run that finds it half-deleted
+        # completes the deletion.
+        record = _on_living(ctx, lease, lambda leased_host, _lease: _leaving(ctx, leased_host))
     if record is None:
         ctx.progress(f"lease {lease}: it was over; nothing is done")
         return Plan()
     host_lifecycle.destroy(ctx, record)
-    if again:
+    if replacement:
         _make_another(ctx, record, deadline)
     access.sync_known_hosts(ctx, record.tenant)
     return todo
 
 
 def _take(
-    ctx: Context, spec: LeaseSpec, record: HostRecord, own: str, authority: Authority
+    ctx: Context, spec: LeaseSpec, record: HostRecord, number: str, authority: Authority
 ) -> HostRecord:
-    now = ctx.clock.now()
-    return _certified(ctx, record, Lease(own, spec.holder, now, now + spec.duration, ""), authority)
+    current_time = ctx.clock.now()
+    return _certified(
+        ctx,
+        record,
+        Lease(number, spec.holder, current_time, current_time + spec.duration, ""),
+        authority,
+    )
 
 
 def _certified(ctx: Context, record: HostRecord, lease: Lease, authority: Authority) -> HostRecord:
-    """Put a lease on record, with a certificate of its host's own CA; then give it out."""
-    pki, now = ctx.pki(record.tenant), ctx.today()
-    signer, until = authority.of_leases(record.uuid, now), datetime.fromtimestamp(lease.until, UTC)
-    certificate, key = signer.issue_until(lease.holder, now, until, pki.lease_key(lease.id))
-    before = record.lease
-    claimed = ctx.provider.claim(record, lease=replace(lease, certificate=certificate.serial))
+    """Put a lease on record, with a certificate of its host's own CA; then issue the
+    certificate.
+    """
+    pki, current_time = ctx.pki(record.tenant), ctx.today()
+    signer, until = (
+        authority.of_leases(record.uuid, current_time),
+        datetime.fromtimestamp(lease.until, UTC),
+    )
+    certificate, key = signer.issue_until(
+        lease.holder, current_time, until, pki.lease_key(lease.id)
+    )
+    previous = record.lease
+    claimed_record = ctx.provider.claim(
+        record, lease=replace(lease, certificate=certificate.serial)
+    )
     try:
-        # Whoever was stopped on the way here comes too late.
-        if before and before.ended(ctx.clock.now()):
-            raise lease_numbers.ended(lease.id, before)
-        pki.keep_lease(lease.id, certificate, key, now)
+        # The previous lease may have ended before this point: then the renewal is too late.
+        if previous and previous.ended(ctx.clock.now()):
+            raise lease_numbers.ended(lease.id, previous)
+        pki.keep_lease(lease.id, certificate, key, current_time)
     except BaseException:
-        # Nobody got it: the host is as it was.
-        _give_back(ctx, claimed, before)
+        # The certificate was not issued: restore the host's record.
+        _give_back(ctx, claimed_record, previous)
         raise
     ctx.progress(f"{record.title}: leased by {lease.holder} until {until:%Y-%m-%d %H:%M:%S} UTC")
-    return claimed
+    return claimed_record
 
 
-def _give_back(ctx: Context, record: HostRecord, before: Lease | None) -> None:
+def _give_back(ctx: Context, record: HostRecord, previous: Lease | None) -> None:
     with suppress(Conflict, NotFound):
-        ctx.provider.claim(record, lease=before)
+        ctx.provider.claim(record, lease=previous)
 
 
 def _leaving(ctx: Context, record: HostRecord) -> HostRecord:
@@ -207,19 +228,19 @@ def _leaving(ctx: Context, record: HostRecord) -> HostRecord:
 def _on_living(
     ctx: Context, lease: str, attempt: Callable[[HostRecord, Lease], HostRecord]
 ) -> HostRecord:
-    """Do something to the host of a lease that lasts; again when somebody else changed its record
-    meanwhile.
+    """Run an operation on the host of a current lease; repeat it if another controller changed its
+    record in between.
 
-    :raises LeaseExpired: when it does not last.
+    :raises LeaseExpired: if the lease has ended.
     """
-    for number in range(TRIES):
-        record, held = _living(ctx, lease)
+    for attempt_number in range(TRIES):
+        record, current_lease = _living(ctx, lease)
         try:
-            return attempt(record, held)
+            return attempt(record, current_lease)
         except NotFound as error:
-            raise lease_numbers.ended(lease, held) from error
+            raise lease_numbers.ended(lease, current_lease) from error
         except Conflict:
-            if number == TRIES - 1:
+            if attempt_number == TRIES - 1:
                 raise
     raise AssertionError("unreachable")
 
@@ -233,14 +254,20 @@ def _living(ctx: Context, lease: str) -> tuple[HostRecord, Lease]:
     return record, record.lease
 
 
-def _check_replacement(ctx: Context, old: HostRecord, seen: Observation) -> None:
-    """Refuse a release whose host cannot be replaced: the holder can release it without that."""
-    replacing = Plan((Action("replace", "host", old.name, "its lease is given back", {}, {}),))
+def _check_replacement(ctx: Context, old_host: HostRecord, observation: Observation) -> None:
+    """Refuse a release whose host cannot be replaced: the holder can release it without a
+    replacement.
+    """
+    replacement_plan = Plan(
+        (Action("replace", "host", old_host.name, "its lease is given back", {}, {}),)
+    )
     try:
-        trust.current(ctx, old.tenant, seen.hosts)
-        template = build_template.need(old.tenant, old.template, seen)
-        admit(ctx, old.tenant, old.spec, replacing, seen, template)
-        declared.validate_plan(ctx, old.tenant, old.template, old.spec, replacing, seen)
+        trust.current(ctx, old_host.tenant, observation.hosts)
+        template = build_template.need(old_host.tenant, old_host.template, observation)
+        admit(ctx, old_host.tenant, old_host.spec, replacement_plan, observation, template)
+        declared.validate_plan(
+            ctx, old_host.tenant, old_host.template, old_host.spec, replacement_plan, observation
+        )
     except StockyardError as error:
         error.remedy = "; ".join(
             filter(None, (error.remedy, "or release the lease without replacing its host"))
@@ -248,33 +275,36 @@ def _check_replacement(ctx: Context, old: HostRecord, seen: Observation) -> None
         raise
 
 
-def _make_another(ctx: Context, old: HostRecord, deadline: Deadline) -> None:
-    """Make a host like one that is gone, unless whoever is at work on its fleet did it already, or
-    does it now.
+def _make_another(ctx: Context, old_host: HostRecord, deadline: Deadline) -> None:
+    """Create a host like a deleted one, unless a controller that works on its fleet created it
+    already, or does so now.
     """
     try:
         with ctx.provider.exclusive(
-            ctx.lock_name("fleet", old.tenant, old.fleet), deadline.within(LOCK_WAIT)
+            ctx.lock_name("fleet", old_host.tenant, old_host.fleet), deadline.within(LOCK_WAIT)
         ):
-            seen = ctx.provider.observe(ctx.owner)
-            if any((h.record.tenant, h.record.name) == (old.tenant, old.name) for h in seen.hosts):
+            observation = ctx.provider.observe(ctx.owner)
+            if any(
+                (host.record.tenant, host.record.name) == (old_host.tenant, old_host.name)
+                for host in observation.hosts
+            ):
                 return
-            trust.prepare(ctx, old.tenant, seen.hosts)
+            trust.prepare(ctx, old_host.tenant, observation.hosts)
             host_lifecycle.create_host(
                 ctx,
-                reservation.request_like(old),
-                build_template.need(old.tenant, old.template, seen),
+                reservation.request_like(old_host),
+                build_template.need(old_host.tenant, old_host.template, observation),
                 deadline,
             )
     except Busy:
         ctx.progress(
-            f"fleet {old.fleet}: another controller is at work on it; the next run makes "
-            f"{old.title} again"
+            f"fleet {old_host.fleet}: another controller is at work on it; the next run makes "
+            f"{old_host.title} again"
         )
 
 
 def _planned(ctx: Context, spec: LeaseSpec, record: HostRecord, extend: bool) -> Plan:
-    """What is to be done for a holder who has a lease."""
+    """Return the plan for a holder with a lease."""
     lease = record.lease
     if lease is None or (not extend and ctx.pki(record.tenant).lease_key(lease.id)):
         return Plan()
@@ -299,45 +329,52 @@ def _taking(spec: LeaseSpec, record: HostRecord | None) -> Action:
 
 
 def held_by(ctx: Context, spec: LeaseSpec) -> HostRecord | None:
-    """The host that a holder has of what he asks for; the one that he has for longest."""
-    found = (h.record for h in lease_policy.asked_for(spec, ctx.provider.observe(ctx.owner).hosts))
-    now = ctx.clock.now()
-    mine = [
-        r
-        for r in found
-        if lease_policy.is_held(r, now) and r.lease and r.lease.holder == spec.holder
+    """Return the host that a holder has leased of this kind; the one with the longest lease."""
+    records = (
+        host.record for host in lease_policy.asked_for(spec, ctx.provider.observe(ctx.owner).hosts)
+    )
+    current_time = ctx.clock.now()
+    own_records = [
+        record
+        for record in records
+        if lease_policy.is_held(record, current_time)
+        and record.lease
+        and record.lease.holder == spec.holder
     ]
-    return max(mine, key=lambda r: r.lease.until if r.lease else 0.0, default=None)
+    return max(
+        own_records, key=lambda record: record.lease.until if record.lease else 0.0, default=None
+    )
 
 
 def _authority(ctx: Context, tenant: str) -> Authority:
-    found = ctx.pki(tenant).found()
-    if found is None:
+    authority = ctx.pki(tenant).found()
+    if authority is None:
         raise OperationRefused(
             "its CA is not here: neither in pki_dir nor given.",
             name=f"tenant {tenant}",
             remedy="bring it back: without it no host can be told who has it",
         )
-    return found
+    return authority
 
 
 def _none_free(
-    ctx: Context, spec: LeaseSpec, found: list[Host], authority: Authority, silent: list[str]
+    ctx: Context, spec: LeaseSpec, hosts: list[Host], authority: Authority, failures: list[str]
 ) -> Conflict | NotFound:
-    """Return the error about a lease that no host is free for.
+    """Return the error for a lease that no host is free for.
 
-    :param silent: why hosts that are free could not be given out.
+    :param failures: why free hosts could not be leased.
     """
-    if not found:
+    if not hosts:
         return NotFound(
             "there is no such host to lease.", name=spec.title, remedy="create a fleet first"
         )
-    why = sorted(
-        {lease_policy.why_not(h, authority.fingerprint, ctx.clock.now()) for h in found} - {""}
+    reasons = sorted(
+        {lease_policy.why_not(host, authority.fingerprint, ctx.clock.now()) for host in hosts}
+        - {""}
     )
     return Busy(
-        f"none of {len(found)} hosts is free.",
+        f"none of {len(hosts)} hosts is free.",
         name=spec.title,
-        cause="; ".join([*why, *silent][:5]),
+        cause="; ".join([*reasons, *failures][:5]),
         remedy="wait longer, or raise min_ready and max of the fleet and converge it",
     )

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The numbers of leases: a new one, the host of one, and whether a yard ever gave one."""
+"""The numbers of leases: creation, the host of a number, and proof that a yard issued it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ...model.lease import Lease, is_issued, lease_id
 from ...model.observation import Observation
 from ..context import Context
 
-# As many characters as a number has.
+# The length of a number in characters.
 SHOWN = 36
 
 
@@ -23,15 +23,20 @@ def draw(ctx: Context) -> str:
     return lease_id(uuid.uuid4(), _yard(ctx))
 
 
-def find(lease: str, seen: Observation) -> HostRecord | None:
-    """Return the host of a lease."""
+def find(lease: str, observation: Observation) -> HostRecord | None:
+    """Return the record of a lease's host."""
     return next(
-        (h.record for h in seen.hosts if h.record.lease and h.record.lease.id == lease), None
+        (
+            host.record
+            for host in observation.hosts
+            if host.record.lease and host.record.lease.id == lease
+        ),
+        None,
     )
 
 
 def check(ctx: Context, lease: str) -> None:
-    """Refuse the number of a lease that this yard never gave.
+    """Refuse the number of a lease that this yard never issued.
 
     :raises NotFound: naming the yard.
     """
@@ -46,26 +51,26 @@ def check(ctx: Context, lease: str) -> None:
 
 
 def over(ctx: Context, lease: str) -> LeaseExpired:
-    """Return the error that says that a lease has ended.
+    """Return the error for a lease that has ended.
 
-    :raises NotFound: if this yard never gave the number.
+    :raises NotFound: if this yard never issued the number.
     """
     check(ctx, lease)
     return ended(lease, None)
 
 
-def ended(lease: str, held: Lease | None) -> LeaseExpired:
-    """Return the error that says when a lease ended.
+def ended(lease: str, lease_record: Lease | None) -> LeaseExpired:
+    """Return the error with the time at which a lease ended.
 
-    :param held: the lease on record; ``None`` if its host is deleted.
+    :param lease_record: the lease on record; ``None`` if its host is deleted.
     """
-    when = (
-        f"it ended at {datetime.fromtimestamp(held.until, UTC):%Y-%m-%d %H:%M:%S} UTC"
-        if held
+    cause = (
+        f"it ended at {datetime.fromtimestamp(lease_record.until, UTC):%Y-%m-%d %H:%M:%S} UTC"
+        if lease_record
         else "no host has it"
     )
     return LeaseExpired(
-        "the lease is over.", name=f"lease {lease}", cause=when, remedy="take another"
+        "the lease is over.", name=f"lease {lease}", cause=cause, remedy="take another"
     )
 
 
