@@ -1,9 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A yard as one page of HTML that needs nothing else: no script, no file beside it, nothing from
-the network.
-"""
+"""A yard as one self-contained page of HTML: no script, no other file, nothing from the network."""
 
 from __future__ import annotations
 
@@ -23,10 +21,10 @@ Row = list[Any]
 
 @dataclass(frozen=True)
 class Table:
-    """A part of the page: the objects of one kind. A new kind is one more of these.
+    """A part of the page: the objects of one kind. A new kind needs one more table.
 
-    :param key: the kind, as a survey has it; a survey that lacks it has no such table.
-    :param row: what is shown of one object, in the order of the columns. Cells are text, and are
+    :param key: the key of the kind in a snapshot; a snapshot without it has no such table.
+    :param row: the cells of one object, in the order of the columns. Cells are text, and are
         escaped.
     """
 
@@ -38,18 +36,24 @@ class Table:
 
 
 def moment(seconds: float) -> str:
-    """A time as people read it, in UTC; a dash for none."""
+    """Return a time as people read it, in UTC; a dash for none."""
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC") if seconds else "–"
 
 
 def _memory(host: dict[str, Any]) -> str:
-    used = host["memory"]
-    return f"{used['private_mib']:.0f} / {used['shared_mib']:.0f}" if used else "–"
+    memory_facts = host["memory"]
+    return (
+        f"{memory_facts['private_mib']:.0f} / {memory_facts['shared_mib']:.0f}"
+        if memory_facts
+        else "–"
+    )
 
 
 def _of_limit(pool: dict[str, Any], limit: str) -> str:
-    used, free = pool["used"][limit], pool["free"][limit]
-    return str(used) if free is None else f"{used} of {used + free}"
+    used_amount, free_amount = pool["used"][limit], pool["free"][limit]
+    return (
+        str(used_amount) if free_amount is None else f"{used_amount} of {used_amount + free_amount}"
+    )
 
 
 def _held(pool: dict[str, Any]) -> str:
@@ -66,15 +70,15 @@ TABLES = (
         "fleets",
         "Fleets",
         ("fleet", "tenant", "template", "generations", "ready", "leased", "outdated", "drift"),
-        lambda f: [
-            f["name"],
-            f["tenant"],
-            f["template"],
-            ", ".join(f["generations"]),
-            f"{f['ready']} of {f['total']}",
-            f["leased"],
-            ", ".join(f["outdated"]),
-            ", ".join(f["drift"]),
+        lambda fleet: [
+            fleet["name"],
+            fleet["tenant"],
+            fleet["template"],
+            ", ".join(fleet["generations"]),
+            f"{fleet['ready']} of {fleet['total']}",
+            fleet["leased"],
+            ", ".join(fleet["outdated"]),
+            ", ".join(fleet["drift"]),
         ],
         "There is no fleet.",
     ),
@@ -94,18 +98,18 @@ TABLES = (
             "labels",
             "notes",
         ),
-        lambda h: [
-            h["name"],
-            h["tenant"],
-            h["fleet"],
-            f"{h['template']} {h['generation']}",
-            h["state"] if h["ready"] else f"{h['phase']}, {h['state']}",
-            h["address"],
-            h["lease_state"],
-            moment(h["expires"]),
-            _memory(h),
-            ", ".join(f"{k}={v}" for k, v in sorted(h["labels"].items())),
-            _notes(h),
+        lambda host: [
+            host["name"],
+            host["tenant"],
+            host["fleet"],
+            f"{host['template']} {host['generation']}",
+            host["state"] if host["ready"] else f"{host['phase']}, {host['state']}",
+            host["address"],
+            host["lease_state"],
+            moment(host["expires"]),
+            _memory(host),
+            ", ".join(f"{key}={value}" for key, value in sorted(host["labels"].items())),
+            _notes(host),
         ],
         "There is no host.",
     ),
@@ -113,13 +117,13 @@ TABLES = (
         "templates",
         "Templates",
         ("template", "tenant", "generation", "made", "phase", "problem"),
-        lambda t: [
-            t["name"],
-            t["tenant"],
-            t["generation"],
-            moment(t["created"]),
-            t["phase"],
-            t["problem"],
+        lambda template: [
+            template["name"],
+            template["tenant"],
+            template["generation"],
+            moment(template["created"]),
+            template["phase"],
+            template["problem"],
         ],
         "There is no template.",
     ),
@@ -127,14 +131,14 @@ TABLES = (
         "leases",
         "Leases",
         ("holder", "host", "fleet", "tenant", "since", "until", "ended"),
-        lambda x: [
-            x["holder"],
-            x["host"],
-            x["fleet"],
-            x["tenant"],
-            moment(x["taken"]),
-            moment(x["until"]),
-            "yes" if x["ended"] else "",
+        lambda lease: [
+            lease["holder"],
+            lease["host"],
+            lease["fleet"],
+            lease["tenant"],
+            moment(lease["taken"]),
+            moment(lease["until"]),
+            "yes" if lease["ended"] else "",
         ],
         "Nobody holds a lease.",
     ),
@@ -153,14 +157,14 @@ TABLES = (
             "first to go",
             "warnings",
         ),
-        lambda p: [
-            p["name"],
-            p["tenant"],
-            p["parent"],
-            *(_of_limit(p, limit) for limit in LIMITS),
-            _held(p),
-            p["first_to_go"],
-            "; ".join(p["warnings"]),
+        lambda pool: [
+            pool["name"],
+            pool["tenant"],
+            pool["parent"],
+            *(_of_limit(pool, limit) for limit in LIMITS),
+            _held(pool),
+            pool["first_to_go"],
+            "; ".join(pool["warnings"]),
         ],
         "There is no pool.",
     ),
@@ -168,15 +172,15 @@ TABLES = (
         "volumes",
         "Volumes",
         ("volume", "tenant", "size, GiB", "file system", "host", "path", "made", "copy of"),
-        lambda v: [
-            v["name"],
-            v["tenant"],
-            v["size_gib"],
-            v["filesystem"],
-            v["host"],
-            v["path"] + ("" if v["mounted"] or not v["host"] else " (not mounted)"),
-            moment(v["created"]),
-            v["source"],
+        lambda volume: [
+            volume["name"],
+            volume["tenant"],
+            volume["size_gib"],
+            volume["filesystem"],
+            volume["host"],
+            volume["path"] + ("" if volume["mounted"] or not volume["host"] else " (not mounted)"),
+            moment(volume["created"]),
+            volume["source"],
         ],
         "There is no volume.",
     ),
@@ -184,14 +188,14 @@ TABLES = (
         "strangers",
         "Left alone",
         ("name", "reason"),
-        lambda s: [s["name"], s["reason"]],
+        lambda unreadable_object: [unreadable_object["name"], unreadable_object["reason"]],
         "Everything that carries our mark could be read.",
     ),
 )
 
 
-def page(found: Snapshot) -> str:
-    """The page. Whatever names and labels hold, they are text in it."""
+def page(snapshot: Snapshot) -> str:
+    """Return the page. The contents of names and labels remain text in it."""
     try:
         import jinja2
     except ImportError as error:
@@ -199,38 +203,48 @@ def page(found: Snapshot) -> str:
     environment = jinja2.Environment(
         undefined=jinja2.StrictUndefined, autoescape=True, trim_blocks=True, finalize=_plain
     )
-    tables = [(t, [t.row(item) for item in found[t.key]]) for t in TABLES if t.key in found]
+    tables = [
+        (table, [table.row(item) for item in snapshot[table.key]])
+        for table in TABLES
+        if table.key in snapshot
+    ]
     return environment.from_string(PAGE).render(
-        owner=found["owner"],
-        hypervisor=found["hypervisor"],
-        taken=moment(found["taken"]),
-        figures=_figures(found),
+        owner=snapshot["owner"],
+        hypervisor=snapshot["hypervisor"],
+        taken=moment(snapshot["taken"]),
+        figures=_figures(snapshot),
         tables=tables,
-        memory=_bar(found),
+        memory=_bar(snapshot),
     )
 
 
 def _plain(value: Any) -> Any:
-    """Text without what reorders or hides it; marked-up text is the template's own."""
+    """Return text without characters that reorder or hide it; marked-up text comes from the
+    template itself.
+    """
     return one_line(value) if isinstance(value, str) and not hasattr(value, "__html__") else value
 
 
-def _figures(found: Snapshot) -> list[tuple[str, Any]]:
-    hosts = found["hosts"]
+def _figures(snapshot: Snapshot) -> list[tuple[str, Any]]:
+    hosts = snapshot["hosts"]
     return [
         ("hosts", len(hosts)),
-        ("ready", sum(h["ready"] for h in hosts)),
-        ("leased", sum(h["lease_state"] == "held" for h in hosts)),
-        ("drifting", sum(bool(h["drift"]) for h in hosts)),
-        ("outdated", sum(h["outdated"] for h in hosts)),
+        ("ready", sum(host["ready"] for host in hosts)),
+        ("leased", sum(host["lease_state"] == "held" for host in hosts)),
+        ("drifting", sum(bool(host["drift"]) for host in hosts)),
+        ("outdated", sum(host["outdated"] for host in hosts)),
     ]
 
 
-def _bar(found: Snapshot) -> dict[str, Any]:
-    """What the bar of memory shows; each host counts what it shares, though it is there once."""
-    own, shared = memory(found, "private_mib"), memory(found, "shared_mib")
+def _bar(snapshot: Snapshot) -> dict[str, Any]:
+    """Return the values of the memory bar; each host counts its shared memory, although it exists
+    once.
+    """
+    private_mib, shared_mib = memory(snapshot, "private_mib"), memory(snapshot, "shared_mib")
     return {
-        "own": round(own),
-        "shared": round(shared),
-        "part": round(100 * own / (own + shared)) if own + shared else 0,
+        "own": round(private_mib),
+        "shared": round(shared_mib),
+        "part": round(100 * private_mib / (private_mib + shared_mib))
+        if private_mib + shared_mib
+        else 0,
     }

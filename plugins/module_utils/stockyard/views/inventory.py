@@ -1,10 +1,10 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""All hosts of a yard by one reading of the hypervisor: what an inventory wants to know of each,
-and no more.
+"""All hosts of a yard from one observation of the hypervisor, with the facts that an inventory
+needs.
 
-``access.describe_host`` tells more of a host, and asks the hypervisor for each one.
+``access.describe_host`` returns more facts of a host, and asks the hypervisor for each host.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ HELD, OVER, FREE, NOT_FOR_LEASE = "held", "over", "free", "none"
 
 @dataclass(frozen=True)
 class Listing:
-    """The hosts of a yard, by tenant and name, and what carries our mark and cannot be read.
+    """The hosts of a yard, by tenant and name, and the unreadable objects with this owner's marker.
 
     :param hosts: public facts of each host, paths of keys and certificates, and nothing secret.
     """
@@ -32,31 +32,33 @@ class Listing:
 
 
 def listing(ctx: Context) -> Listing:
-    """Read the yard, and pin the SSH host keys that are on record. Otherwise nothing is changed."""
-    seen = ctx.provider.observe(ctx.owner)
-    hosts = sorted(seen.hosts, key=lambda h: (h.record.tenant, h.record.name))
-    place = ctx.provider.uri
-    for tenant in {h.record.tenant for h in hosts}:
+    """Observe the yard, and pin the SSH host keys that are on record. Changes nothing else."""
+    observation = ctx.provider.observe(ctx.owner)
+    hosts = sorted(observation.hosts, key=lambda member: (member.record.tenant, member.record.name))
+    hypervisor_uri = ctx.provider.uri
+    for tenant in {member.record.tenant for member in hosts}:
         lines = [
-            h.record.known_host for h in hosts if h.record.tenant == tenant and h.record.identity
+            member.record.known_host
+            for member in hosts
+            if member.record.tenant == tenant and member.record.identity
         ]
-        ctx.pki(tenant).pin(lines, place)
-    now = ctx.clock.now()
-    return Listing([_entry(ctx, host, now) for host in hosts], seen.unreadable)
+        ctx.pki(tenant).pin(lines, hypervisor_uri)
+    current_time = ctx.clock.now()
+    return Listing([_entry(ctx, host, current_time) for host in hosts], observation.unreadable)
 
 
-def lease_state(record: HostRecord, now: float) -> str:
-    """What may be done with a host: it is ``held``, ``over``, ``free`` to be leased, or of no fleet
+def lease_state(record: HostRecord, current_time: float) -> str:
+    """Return the lease state of a host: ``held``, ``over``, ``free`` to be leased, or of no fleet
     (``none``).
     """
-    if is_held(record, now):
+    if is_held(record, current_time):
         return HELD
-    if why_over(record, now) or record.lease:
+    if why_over(record, current_time) or record.lease:
         return OVER
     return FREE if record.fleet else NOT_FOR_LEASE
 
 
-def _entry(ctx: Context, host: Host, now: float) -> dict[str, Any]:
+def _entry(ctx: Context, host: Host, current_time: float) -> dict[str, Any]:
     record = host.record
     lease = record.lease
     return {
@@ -73,7 +75,7 @@ def _entry(ctx: Context, host: Host, now: float) -> dict[str, Any]:
         "expires": record.expires,
         "published": [f"{address}:{port}" for address, port in sorted(record.published)],
         "lease": {
-            "state": lease_state(record, now),
+            "state": lease_state(record, current_time),
             "holder": lease.holder if lease else "",
             "until": lease.until if lease else 0.0,
         },
@@ -82,11 +84,11 @@ def _entry(ctx: Context, host: Host, now: float) -> dict[str, Any]:
 
 
 def _ways(ctx: Context, record: HostRecord) -> dict[str, Any]:
-    """How a host is reached: by SSH, by Docker's API, and where that is possible by the guest's
-    agent.
+    """Return the access to a host: by SSH, by Docker's API, and by the guest's agent if that is
+    possible.
     """
     pki = ctx.pki(record.tenant)
-    # Where the declaration names keys, the operator's is not among them.
+    # If the declaration names keys, the operator's key is not authorized.
     key = "" if record.spec.authorized_keys else str(pki.ssh_key)
     certificates = {
         part: str(pki.client_directory / f"{part}.pem") for part in ("ca", "cert", "key")

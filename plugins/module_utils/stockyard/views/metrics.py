@@ -21,7 +21,7 @@ GIB = 1024 * MIB
 
 @dataclass(frozen=True)
 class Metric:
-    """One metric: what it is called and means, and its samples in a survey."""
+    """One metric: its name, its meaning, and its samples in a snapshot."""
 
     name: str
     meaning: str
@@ -31,9 +31,11 @@ class Metric:
 def _of(
     kind: str, parts: tuple[str, ...], value: Callable[[Any], float]
 ) -> Callable[[Snapshot], list[Sample]]:
-    """One sample for each object of a kind, with some of its facts as labels."""
-    return lambda found: [
-        ({part: str(item[part]) for part in parts}, value(item)) for item in found[kind]
+    """Return a function that gives one sample for each object of a kind, with some of its facts as
+    labels.
+    """
+    return lambda snapshot: [
+        ({part: str(item[part]) for part in parts}, value(item)) for item in snapshot[kind]
     ]
 
 
@@ -41,10 +43,10 @@ def _host(item: dict[str, Any]) -> Labels:
     return {"tenant": item["tenant"], "fleet": item["fleet"], "host": item["name"]}
 
 
-def _pools(found: Snapshot, part: str) -> list[Sample]:
+def _pools(snapshot: Snapshot, part: str) -> list[Sample]:
     return [
         ({"tenant": pool["tenant"], "name": pool["name"], "limit": limit}, float(value))
-        for pool in found["pools"]
+        for pool in snapshot["pools"]
         for limit, value in pool[part].items()
         if value is not None
     ]
@@ -52,109 +54,115 @@ def _pools(found: Snapshot, part: str) -> list[Sample]:
 
 FLEET = ("tenant", "name", "template")
 METRICS = (
-    Metric("fleet_hosts", "Hosts of a fleet.", _of("fleets", FLEET, lambda f: f["total"])),
+    Metric("fleet_hosts", "Hosts of a fleet.", _of("fleets", FLEET, lambda fleet: fleet["total"])),
     Metric(
         "fleet_hosts_ready",
         "Hosts of a fleet that are complete and running.",
-        _of("fleets", FLEET, lambda f: f["ready"]),
+        _of("fleets", FLEET, lambda fleet: fleet["ready"]),
     ),
     Metric(
         "fleet_hosts_leased",
         "Hosts of a fleet that somebody has leased.",
-        _of("fleets", FLEET, lambda f: f["leased"]),
+        _of("fleets", FLEET, lambda fleet: fleet["leased"]),
     ),
     Metric(
         "fleet_hosts_outdated",
         "Hosts of a fleet that are not of the generation which rules.",
-        _of("fleets", FLEET, lambda f: len(f["outdated"])),
+        _of("fleets", FLEET, lambda fleet: len(fleet["outdated"])),
     ),
     Metric(
         "host_ready",
         "Whether a host is complete and running.",
-        lambda s: [
-            ({**_host(h), "phase": h["phase"], "state": h["state"]}, float(h["ready"]))
-            for h in s["hosts"]
+        lambda snapshot: [
+            ({**_host(host), "phase": host["phase"], "state": host["state"]}, float(host["ready"]))
+            for host in snapshot["hosts"]
         ],
     ),
     Metric(
         "host_created_timestamp_seconds",
         "When a host was made.",
-        lambda s: [(_host(h), h["created"]) for h in s["hosts"]],
+        lambda snapshot: [(_host(host), host["created"]) for host in snapshot["hosts"]],
     ),
     Metric(
         "host_expires_timestamp_seconds",
         "When a host's time to live is over, where it has one.",
-        lambda s: [(_host(h), h["expires"]) for h in s["hosts"] if h["expires"]],
+        lambda snapshot: [
+            (_host(host), host["expires"]) for host in snapshot["hosts"] if host["expires"]
+        ],
     ),
     Metric(
         "host_drift",
         "Reasons for which a host has to be admitted anew.",
-        lambda s: [(_host(h), float(len(h["drift"]))) for h in s["hosts"]],
+        lambda snapshot: [(_host(host), float(len(host["drift"]))) for host in snapshot["hosts"]],
     ),
     Metric(
         "host_memory_bytes",
         "Guest RAM of a host that is its own, and that it shares with its template.",
-        lambda s: [
-            ({**_host(h), "kind": kind}, h["memory"][f"{kind}_mib"] * MIB)
-            for h in s["hosts"]
-            if h["memory"]
+        lambda snapshot: [
+            ({**_host(host), "kind": kind}, host["memory"][f"{kind}_mib"] * MIB)
+            for host in snapshot["hosts"]
+            if host["memory"]
             for kind in ("private", "shared")
         ],
     ),
     Metric(
         "lease_until_timestamp_seconds",
         "When a lease ends.",
-        lambda s: [
+        lambda snapshot: [
             (
                 {
-                    "tenant": x["tenant"],
-                    "fleet": x["fleet"],
-                    "host": x["host"],
-                    "holder": x["holder"],
+                    "tenant": lease["tenant"],
+                    "fleet": lease["fleet"],
+                    "host": lease["host"],
+                    "holder": lease["holder"],
                 },
-                x["until"],
+                lease["until"],
             )
-            for x in s["leases"]
+            for lease in snapshot["leases"]
         ],
     ),
     Metric(
         "template_usable",
         "Whether forks can be made of a generation of a template.",
-        _of("templates", ("tenant", "name", "generation"), lambda t: float(t["usable"])),
+        _of(
+            "templates",
+            ("tenant", "name", "generation"),
+            lambda template: float(template["usable"]),
+        ),
     ),
     Metric(
         "pool_used",
         "What the hosts in a pool take of it, by their nominal sizes.",
-        lambda s: _pools(s, "used"),
+        lambda snapshot: _pools(snapshot, "used"),
     ),
     Metric(
         "pool_free",
         "What a pool has room for still, where it has a limit.",
-        lambda s: _pools(s, "free"),
+        lambda snapshot: _pools(snapshot, "free"),
     ),
     Metric(
         "volume_size_bytes",
         "The size of a volume.",
-        _of("volumes", ("tenant", "name", "host"), lambda v: v["size_gib"] * GIB),
+        _of("volumes", ("tenant", "name", "host"), lambda volume: volume["size_gib"] * GIB),
     ),
     Metric(
         "strangers",
         "Objects with our mark that cannot be read.",
-        lambda s: [({}, float(len(s["strangers"])))],
+        lambda snapshot: [({}, float(len(snapshot["strangers"])))],
     ),
 )
 
 
-def metrics(found: Snapshot) -> str:
-    """The text, each sample with owner and hypervisor. The same for the same yard."""
-    common = {"owner": found["owner"], "hypervisor": found["hypervisor"]}
+def metrics(snapshot: Snapshot) -> str:
+    """Return the text, each sample with owner and hypervisor. Equal yards give equal texts."""
+    common_labels = {"owner": snapshot["owner"], "hypervisor": snapshot["hypervisor"]}
     lines: list[str] = []
     for metric in METRICS:
         name = f"stockyard_{metric.name}"
         lines += [f"# HELP {name} {metric.meaning}", f"# TYPE {name} gauge"]
         lines += [
-            f"{name}{{{_labels({**common, **own})}}} {float(value)!r}"
-            for own, value in metric.samples(found)
+            f"{name}{{{_labels({**common_labels, **labels})}}} {float(value)!r}"
+            for labels, value in metric.samples(snapshot)
         ]
     return "".join(f"{line}\n" for line in lines)
 

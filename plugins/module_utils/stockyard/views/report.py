@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A yard, written to a file for people or for Prometheus."""
+"""A report of a yard in a file, for people or for Prometheus."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ FORMS: dict[str, Callable[[Snapshot], str]] = {"html": page, "metrics": metrics}
 
 
 def report(ctx: Context, path: Path, form: str, *, check: bool = False) -> tuple[bool, Snapshot]:
-    """Have a file that shows the yard as it is; whole or not at all, as a collector may read it at
-    any time.
+    """Write a file that shows the current yard; completely or not at all, because a collector may
+    read it at any time.
 
-    :return: whether the file was, or would be, written, and what was seen.
+    :return: whether the file was, or would be, written, and the snapshot.
     """
     naming.choice("format", form, FORMS)
-    found = take_snapshot(ctx)
-    text = FORMS[form](found).encode()
+    snapshot = take_snapshot(ctx)
+    text = FORMS[form](snapshot).encode()
     try:
         changed = not path.exists() or path.read_bytes() != text
         if changed and not check:
-            beside = path.with_name(f".{path.name}.{os.getpid()}")
-            beside.write_bytes(text)
-            os.replace(beside, path)
+            temporary_path = path.with_name(f".{path.name}.{os.getpid()}")
+            temporary_path.write_bytes(text)
+            os.replace(temporary_path, path)
     except OSError as error:
         raise InvalidInput(
             "the report cannot be written.",
@@ -41,4 +41,4 @@ def report(ctx: Context, path: Path, form: str, *, check: bool = False) -> tuple
             cause=str(error),
             remedy="name a file in a directory that is there and that this user may write",
         ) from error
-    return changed, found
+    return changed, snapshot

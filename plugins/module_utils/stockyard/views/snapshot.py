@@ -1,10 +1,10 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A yard in one reading: what there is of each kind at one moment, and what it costs.
+"""A snapshot of a yard: all objects of each kind at one moment, with their costs.
 
-What shows it (a page, metrics) takes the tables from here. A new kind of object is a new key here
-and a table there.
+The page and the metrics take their tables from the snapshot. A new kind of object needs a new key
+here and a table in each of them.
 """
 
 from __future__ import annotations
@@ -24,13 +24,18 @@ Snapshot = dict[str, Any]
 
 
 def take_snapshot(ctx: Context) -> Snapshot:
-    """Look at everything. Changes nothing; asks no mirror. Nothing secret is in it."""
-    seen, now = ctx.provider.observe(ctx.owner), ctx.clock.now()
-    hosts = sorted(seen.hosts, key=lambda h: (h.record.tenant, h.record.name))
+    """Observe everything. Changes nothing, asks no mirror, and returns nothing secret."""
+    observation, current_time = ctx.provider.observe(ctx.owner), ctx.clock.now()
+    hosts = sorted(observation.hosts, key=lambda member: (member.record.tenant, member.record.name))
     templates = sorted(
-        seen.templates, key=lambda t: (t.record.tenant, t.record.name, t.record.since)
+        observation.templates,
+        key=lambda generation: (
+            generation.record.tenant,
+            generation.record.name,
+            generation.record.since,
+        ),
     )
-    drift, old = trust.drifts(ctx, hosts), freshness.outdated(seen)
+    drift, outdated_uuids = trust.drifts(ctx, hosts), freshness.outdated(observation)
     clocks = guest_status.skewed(hosts, guest_status.statuses(ctx, hosts))
     fleets: dict[tuple[str, str], list[Any]] = {}
     for host in hosts:
@@ -39,9 +44,10 @@ def take_snapshot(ctx: Context) -> Snapshot:
     return {
         "hypervisor": ctx.provider.uri,
         "owner": ctx.owner,
-        "taken": now,
+        "taken": current_time,
         "fleets": [
-            access.describe_fleet(fleets[key], drift, old, None, clocks) for key in sorted(fleets)
+            access.describe_fleet(fleets[key], drift, outdated_uuids, None, clocks)
+            for key in sorted(fleets)
         ],
         "hosts": [
             {
@@ -49,8 +55,8 @@ def take_snapshot(ctx: Context) -> Snapshot:
                 **access.describe_host(
                     ctx, host, drift[host.record.uuid], clock=clocks.get(host.record.uuid, "")
                 ),
-                "outdated": host.record.uuid in old,
-                "lease_state": lease_state(host.record, now),
+                "outdated": host.record.uuid in outdated_uuids,
+                "lease_state": lease_state(host.record, current_time),
             }
             for host in hosts
         ],
@@ -59,19 +65,22 @@ def take_snapshot(ctx: Context) -> Snapshot:
             lease_info.describe_lease(ctx, host.record) for host in hosts if host.record.lease
         ],
         "pools": [
-            pool_lifecycle.describe(ctx, seen, pool)
-            for pool in sorted(seen.pools, key=lambda p: (p.tenant, p.name))
+            pool_lifecycle.describe(ctx, observation, pool)
+            for pool in sorted(observation.pools, key=lambda record: (record.tenant, record.name))
         ],
         "volumes": [
             volume_lifecycle.describe(ctx, volume)
             for volume in ctx.provider.volumes.observe(ctx.owner).volumes
         ],
         "strangers": [
-            {"name": stranger.name, "reason": stranger.reason} for stranger in seen.unreadable
+            {"name": unreadable_object.name, "reason": unreadable_object.reason}
+            for unreadable_object in observation.unreadable
         ],
     }
 
 
-def memory(found: Snapshot, kind: str) -> float:
-    """MiB of guest RAM of all hosts: ``private_mib``, or ``shared_mib`` as each host counts it."""
-    return float(sum(host["memory"][kind] for host in found["hosts"] if host["memory"]))
+def memory(snapshot: Snapshot, kind: str) -> float:
+    """Return the MiB of guest RAM of all hosts: ``private_mib``, or ``shared_mib`` as each host
+    counts it.
+    """
+    return float(sum(host["memory"][kind] for host in snapshot["hosts"] if host["memory"]))
