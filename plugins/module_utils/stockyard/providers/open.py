@@ -1,8 +1,9 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""URI scheme to provider. The only place that names providers; imports are explicit, so that
-Ansible finds them.
+"""Choice of the provider by the scheme of a URI.
+
+Only this module names providers; the imports are explicit, so that Ansible finds them.
 """
 
 from __future__ import annotations
@@ -17,10 +18,9 @@ def open_provider(uri: str, storage: str | None = None, login: Login = NOBODY) -
 
     :param uri: ``qemu:///session``, ``qemu:///system``, ``vsphere://vcenter/datacenter/cluster`` or
         ``memory:///file``.
-    :param storage: where disks are kept: a directory, or a datastore; the provider's default when
-        not given.
-    :param login: who opens it, where that is asked.
-    :raises InvalidInput: when no provider knows the URI.
+    :param storage: directory or datastore of the disks; if not given, the provider's default.
+    :param login: the user who opens it, for hypervisors that require a login.
+    :raises InvalidInput: if no provider supports the URI.
     """
     scheme = uri.partition(":")[0].lower()
     if scheme == "qemu":

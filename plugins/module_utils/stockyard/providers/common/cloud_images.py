@@ -1,8 +1,10 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Cloud images, copied or downloaded, and held against their checksum while that is done: what is
-used is what was looked at, whoever writes to the source meanwhile.
+"""Cloud images, copied or downloaded.
+
+The checksum is computed during the copy: the copied data is the verified data, even if another
+program writes to the source at the same time.
 """
 
 from __future__ import annotations
@@ -28,17 +30,17 @@ IDLE = 60.0
 def fetch(image: CloudImage, target: Path, proxy: str, deadline: Deadline) -> None:
     """Write a cloud image to a file.
 
-    :param proxy: HTTP proxy; empty for the one that the environment names, or none.
-    :raises ImageError: when it cannot be had, or is another one.
+    :param proxy: HTTP proxy; if empty, the proxy of the environment, or none.
+    :raises ImageError: if it cannot be read, or has another checksum.
     """
     try:
         with _open(image, proxy, deadline) as source, target.open("wb") as file:
-            found = _copy(source, file, image, deadline)
+            digits = _copy(source, file, image, deadline)
     except (OSError, http.client.HTTPException) as error:
         raise _failure(image, error, deadline) from error
-    if found != image.digits:
+    if digits != image.digits:
         raise ImageError(
-            f"its {image.algorithm} is {found}, and not the declared {image.digits}.",
+            f"its {image.algorithm} is {digits}, and not the declared {image.digits}.",
             name=image.title,
             cause="it is damaged, or another version",
             remedy="look up the checksum where the image is published; declare it if it is to be "
@@ -54,18 +56,18 @@ def _open(image: CloudImage, proxy: str, deadline: Deadline) -> Any:
 
 
 def _copy(source: IO[bytes], target: IO[bytes], image: CloudImage, deadline: Deadline) -> str:
-    """Copy to the end; returns the checksum's digits."""
-    summed = hashlib.new(image.algorithm)
+    """Copy to the end; return the checksum's digits."""
+    hasher = hashlib.new(image.algorithm)
     while data := source.read(CHUNK):
         deadline.check("fetching it", name=image.title, remedy="give the template a longer timeout")
-        summed.update(data)
+        hasher.update(data)
         target.write(data)
-    return summed.hexdigest()
+    return hasher.hexdigest()
 
 
 def _failure(image: CloudImage, error: Exception, deadline: Deadline) -> Exception:
     if isinstance(error, urllib.error.HTTPError):
-        # It is the answer, too, on a connection that is open.
+        # The error is also the response, on a connection that is still open.
         error.close()
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return OutOfSpace(

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is in a directory of the storage."""
+"""Listings of directories in the storage."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from pathlib import Path
 from ...errors import HypervisorError
 
 
-def names(folder: Path, what: str) -> list[str]:
-    """The names in a directory; none where there is no such directory. One that cannot be read is
-    not taken for empty.
+def names(folder: Path, contents: str) -> list[str]:
+    """Return the names in a directory; an empty list if the directory does not exist.
 
-    :param what: what is kept there, for the error.
-    :raises HypervisorError: when it cannot be read.
+    A directory that cannot be read never counts as empty.
+
+    :param contents: the kind of its contents, for the error.
+    :raises HypervisorError: if the directory cannot be read.
     """
     try:
         return sorted(os.listdir(folder))
@@ -24,7 +25,7 @@ def names(folder: Path, what: str) -> list[str]:
         return []
     except OSError as error:
         raise HypervisorError(
-            f"{what} cannot be read.",
+            f"{contents} cannot be read.",
             name=str(folder),
             cause=str(error),
             remedy="let this user read the directory, or name another storage",

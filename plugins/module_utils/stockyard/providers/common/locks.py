@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Locks between processes on one machine, for providers that keep files there."""
+"""Locks between processes on one machine, for providers that store files on it."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ LONGEST = 120
 
 @contextmanager
 def held(folder: Path, name: str, deadline: Deadline, poll: float = POLL) -> Iterator[None]:
-    """Hold a name; the kernel frees it when the holder dies.
+    """Lock a name; the kernel releases it when the controller dies.
 
-    :param folder: where the lock files are; made when needed, for this user alone.
+    :param folder: directory of the lock files; created when needed, for this user alone.
     :param poll: seconds between two attempts.
-    :raises Busy: when somebody else holds it until the deadline.
+    :raises Busy: if another process holds the lock until the deadline.
     """
     path = _path(folder, name)
     while (handle := _try_lock(path, name)) is None:
@@ -38,46 +38,46 @@ def held(folder: Path, name: str, deadline: Deadline, poll: float = POLL) -> Ite
     try:
         yield
     finally:
-        # Removed while it is held: whoever waits finds out that the file is no longer the one at
-        # its path.
+        # The file is deleted while it is locked: a waiting process then notices that its file is no
+        # longer the file at the path.
         path.unlink(missing_ok=True)
         os.close(handle)
 
 
 def free(folder: Path, owner: str, *, remove: bool) -> list[Path]:
-    """Return the lock files of one owner that no process holds: killed controllers leave them.
+    """Return the lock files of one owner that no process holds, as killed controllers leave them.
 
-    A lock's name begins with the owner. One that all owners share has no owner in its name: its
-    next holder removes it.
+    A lock's name begins with the owner. A lock that all owners share has no owner in its name; its
+    next user deletes it.
 
-    :param remove: remove them, each while it is held here.
-    :raises HypervisorError: when one cannot be used.
+    :param remove: delete them, each while this process holds its lock.
+    :raises HypervisorError: if a lock file cannot be used.
     """
-    found = []
+    free_paths = []
     for path in sorted(folder.glob(f"{quote(owner, safe='')}.*.lock")):
         handle = _try_lock(path, path.name, os.O_RDWR)
         if handle is not None:
-            found.append(path)
+            free_paths.append(path)
             if remove:
                 path.unlink(missing_ok=True)
             os.close(handle)
-    return found
+    return free_paths
 
 
 def _path(folder: Path, name: str) -> Path:
-    plain = quote(name, safe="")
-    if len(plain) > LONGEST:
-        # A file name has at most 255 bytes. The owner stays: see free().
-        owner, dot, _rest = plain.partition(".")
-        plain = f"{owner[:LONGEST]}{dot}{hashlib.sha256(name.encode()).hexdigest()}"
-    return folder / f"{plain}.lock"
+    file_name = quote(name, safe="")
+    if len(file_name) > LONGEST:
+        # A file name has at most 255 bytes. The owner stays in the name: see free().
+        owner, dot, _rest = file_name.partition(".")
+        file_name = f"{owner[:LONGEST]}{dot}{hashlib.sha256(name.encode()).hexdigest()}"
+    return folder / f"{file_name}.lock"
 
 
-def _try_lock(path: Path, name: str, how: int = os.O_RDWR | os.O_CREAT) -> int | None:
-    """An open, locked descriptor of the file that is at this path now, or nothing."""
+def _try_lock(path: Path, name: str, flags: int = os.O_RDWR | os.O_CREAT) -> int | None:
+    """Return an open, locked descriptor of the file that is at this path now, or ``None``."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        handle = os.open(path, how | os.O_CLOEXEC, 0o600)
+        handle = os.open(path, flags | os.O_CLOEXEC, 0o600)
     except FileNotFoundError:
         return None
     except OSError as error:

@@ -1,10 +1,10 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The book of pools, for providers that keep files: a small JSON record for each.
+"""The pool store of providers that store files: a small JSON record for each pool.
 
-Whoever reserves a host, and whoever changes a pool, does it under one lock: what one of them was
-promised the other cannot take away.
+Hosts are reserved and pools are changed under the same lock, so neither operation can invalidate
+the result of the other.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ from ...planning import quota
 from . import folders
 
 SUFFIX = ".json"
-# Holds the lock of all reservations, and gives every host that is on record, of any owner.
+# Locks all reservations, and yields every host on record, of any owner.
 Guard = Callable[[], AbstractContextManager[Iterable[HostRecord]]]
 
 
 class FilePoolStore:
     """The pools of one hypervisor.
 
-    :param folder: made by the first pool, for this user alone.
+    :param folder: created with the first pool, for this user alone.
     :param guard: the lock, and the hosts.
     """
 
@@ -46,27 +46,30 @@ class FilePoolStore:
         self._facts = facts
 
     def read(self) -> tuple[tuple[PoolRecord, ...], tuple[UnreadableObject, ...]]:
-        """All pools, of any owner, and what cannot be read. Takes no lock: each file is whole at
-        any time.
+        """Return all pools, of any owner, and the records that cannot be read.
 
-        :raises HypervisorError: when it cannot be told which there are.
+        No lock is needed: each file is whole at any time.
+
+        :raises HypervisorError: if the pools cannot be listed.
         """
-        found: list[PoolRecord] = []
+        pools: list[PoolRecord] = []
         unreadable: list[UnreadableObject] = []
         for name in folders.names(self.folder, "the pools"):
             if not name.endswith(SUFFIX):
                 continue
             path = self.folder / name
             try:
-                found.append(_read(path))
+                pools.append(_read(path))
             except FileNotFoundError:
                 continue
             except (OSError, MalformedData, InvalidInput) as error:
                 unreadable.append(UnreadableObject(path.name, f"it cannot be read: {error}"))
-        return tuple(found), tuple(unreadable)
+        return tuple(pools), tuple(unreadable)
 
     def admit(self, record: HostRecord, hosts: Iterable[HostRecord]) -> None:
-        """Refuse a host that there is no room for. Call it under the lock of all reservations.
+        """Refuse a host if its pool has insufficient quota.
+
+        Call it under the lock of all reservations.
 
         :raises PoolQuotaExceeded: with the numbers.
         """
@@ -74,57 +77,65 @@ class FilePoolStore:
             quota.admit(record, self.read()[0], hosts)
 
     def readmit(
-        self, record: Record, changes: dict[str, Any], everybody: Callable[[], Iterable[object]]
+        self, record: Record, changes: dict[str, Any], list_records: Callable[[], Iterable[object]]
     ) -> None:
-        """Refuse that a host in a pool grows, where there is no room for that. Call it under the
-        same lock.
+        """Refuse to grow a host if its pool has insufficient quota.
+
+        Call it under the lock of all reservations.
+
+        :param list_records: returns all records, of any owner.
         """
         if (
             isinstance(record, HostRecord)
             and record.spec.pool
             and grows(record.size, changes.get("size", record.size))
         ):
-            hosts = [r for r in everybody() if isinstance(r, HostRecord)]
+            hosts = [host for host in list_records() if isinstance(host, HostRecord)]
             self.admit(replace(record, size=changes["size"]), hosts)
 
     def put(self, record: PoolRecord, *, force: bool = False) -> PoolRecord:
-        """Compare and set: put a pool on record, or change it, if nobody changed it meanwhile.
+        """Put a pool on record, or change it, if the stored version is still the record's.
 
-        :param force: let it be smaller than what is in it.
-        :raises Conflict: when the version on record is not the record's.
-        :raises Refused: when it cannot be like this.
+        :param force: allow limits below the present use of the pool.
+        :raises Conflict: if the stored version differs from the record's.
+        :raises OperationRefused: if the pool is invalid in this form.
         """
         with self._guard() as hosts:
             self._compare(record)
-            pools = [p for p in self.read()[0] if p.owner == record.owner]
-            kept = replace(record, version=record.version + 1)
+            pools = [pool for pool in self.read()[0] if pool.owner == record.owner]
+            new_record = replace(record, version=record.version + 1)
             quota.check_change(
-                kept, pools, [h for h in hosts if h.owner == record.owner], force=force
+                new_record,
+                pools,
+                [host for host in hosts if host.owner == record.owner],
+                force=force,
             )
-            self._write(kept)
-        return kept
+            self._write(new_record)
+        return new_record
 
     def delete(self, record: PoolRecord) -> None:
-        """Take a pool off the record. None there is a success.
+        """Delete a pool. A pool that does not exist is a success.
 
-        :raises Refused: when something is in it.
+        :raises OperationRefused: if the pool is not empty.
         """
         with self._guard() as hosts:
-            pools = [p for p in self.read()[0] if p.owner == record.owner]
-            if any(p.uuid == record.uuid for p in pools):
-                quota.check_removal(record, pools, [h for h in hosts if h.owner == record.owner])
+            pools = [pool for pool in self.read()[0] if pool.owner == record.owner]
+            if any(pool.uuid == record.uuid for pool in pools):
+                quota.check_removal(
+                    record, pools, [host for host in hosts if host.owner == record.owner]
+                )
                 self._path(record).unlink(missing_ok=True)
 
     def facts(self, record: PoolRecord) -> dict[str, Any]:
-        """How its limits are kept here."""
+        """Return how its limits are enforced."""
         return self._facts()
 
     def _compare(self, record: PoolRecord) -> None:
         try:
-            there = _read(self._path(record))
-            version, other = there.version, there.uuid != record.uuid
+            stored_record = _read(self._path(record))
+            version, is_other_pool = stored_record.version, stored_record.uuid != record.uuid
         except FileNotFoundError:
-            version, other = 0, False
+            version, is_other_pool = 0, False
         except (OSError, MalformedData, InvalidInput) as error:
             raise HypervisorError(
                 "its record cannot be read: it is left alone.",
@@ -132,7 +143,7 @@ class FilePoolStore:
                 cause=str(error),
                 remedy=f"mend or remove {self._path(record)}",
             ) from error
-        if other or version != record.version:
+        if is_other_pool or version != record.version:
             raise Conflict(
                 "it was changed meanwhile.",
                 name=record.title,
@@ -141,14 +152,18 @@ class FilePoolStore:
             )
 
     def _write(self, record: PoolRecord) -> None:
-        beside = self._path(record).with_suffix(".new")
+        temporary_path = self._path(record).with_suffix(".new")
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            beside.write_text(json.dumps(codec.to_dict(record), sort_keys=True), encoding="utf-8")
-            os.replace(beside, self._path(record))
+            temporary_path.write_text(
+                json.dumps(codec.to_dict(record), sort_keys=True), encoding="utf-8"
+            )
+            os.replace(temporary_path, self._path(record))
         except OSError as error:
-            kind = OutOfSpace if error.errno in (errno.ENOSPC, errno.EDQUOT) else HypervisorError
-            raise kind(
+            error_type = (
+                OutOfSpace if error.errno in (errno.ENOSPC, errno.EDQUOT) else HypervisorError
+            )
+            raise error_type(
                 "its record cannot be written.",
                 name=record.title,
                 cause=str(error),

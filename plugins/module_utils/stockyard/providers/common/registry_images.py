@@ -1,10 +1,10 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Images out of a registry, by digest, as archives that ``docker load`` takes (OCI distribution
+"""Images from a registry, by digest, as archives for ``docker load`` (OCI distribution
 specification 1.1).
 
-Every part is held against its digest, so that it does not matter who delivers it or over what.
+The digest of every part is checked, so neither the sender nor the transport must be trusted.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ _CHALLENGE = re.compile(r'([a-z]+)="([^"]*)"')
 def fetch(source: Reference, name: str, target: Path, deadline: Deadline) -> None:
     """Write an image as an archive.
 
-    :param name: what Docker is to call it.
-    :raises ImageError: when the registry does not give it, or something else.
+    :param name: the image's name in Docker.
+    :raises ImageError: if the registry does not provide it, or provides other data.
     """
     title = f"image {source.name}@sha256:{source.digest[:12]}"
     try:
@@ -75,54 +75,61 @@ class _Pull:
         self._token = ""
 
     def archive(self, name: str, work: Path, target: Path) -> None:
-        """All parts, and the list of them that ``docker load`` begins with."""
+        """Write all parts, and the list of them that ``docker load`` begins with."""
         manifest = self._manifest()
         config = self._blob(_digest(untrusted.item(manifest, "config", "the manifest")), work)
         parts = untrusted.items(
             untrusted.item(manifest, "layers", "the manifest"), "layers", MOST_LAYERS
         )
         layers = [self._blob(_digest(layer), work) for layer in parts]
-        listed = [
+        entries = [
             {
                 "Config": config.name,
                 "RepoTags": [_tagged(name)],
                 "Layers": [layer.name for layer in layers],
             }
         ]
-        (work / "manifest.json").write_text(json.dumps(listed))
+        (work / "manifest.json").write_text(json.dumps(entries))
         with tarfile.open(target, "w") as archive:
             for path in dict.fromkeys((work / "manifest.json", config, *layers)):
                 archive.add(path, path.name)
 
     def _manifest(self) -> dict[str, Any]:
-        found = self._read(self.source.digest)
-        if found.get("mediaType") in LISTS or "manifests" in found:
-            listed = untrusted.items(untrusted.item(found, "manifests", "the list"), "manifests")
-            fitting = [
-                m for m in listed if _fits(untrusted.mapping(m, "a manifest").get("platform"))
+        manifest = self._read(self.source.digest)
+        if manifest.get("mediaType") in LISTS or "manifests" in manifest:
+            manifests = untrusted.items(
+                untrusted.item(manifest, "manifests", "the list"), "manifests"
+            )
+            candidates = [
+                candidate
+                for candidate in manifests
+                if _fits(untrusted.mapping(candidate, "a manifest").get("platform"))
             ]
-            if not fitting:
+            if not candidates:
                 raise ValueError("it has no image for linux/amd64")
-            found = self._read(_hex(_digest(fitting[0])))
-        return found
+            manifest = self._read(_hex(_digest(candidates[0])))
+        return manifest
 
     def _read(self, digest: str) -> dict[str, Any]:
         with self._open(
             f"manifests/sha256:{digest}", ", ".join((*LISTS, *SINGLE)), LARGEST_MANIFEST
-        ) as answer:
-            data = answer.read()
+        ) as response:
+            data = response.read()
         _same(hashlib.sha256(data).hexdigest(), digest)
         return untrusted.mapping(untrusted.parse(data, longest=LARGEST_MANIFEST), "the manifest")
 
     def _blob(self, digest: str, work: Path) -> Path:
-        wanted, summed = _hex(digest), hashlib.sha256()
-        path = work / wanted
-        with self._open(f"blobs/{digest}", "*/*", LARGEST_BLOB) as answer, path.open("wb") as file:
-            while data := answer.read(CHUNK):
+        expected_digest, hasher = _hex(digest), hashlib.sha256()
+        path = work / expected_digest
+        with (
+            self._open(f"blobs/{digest}", "*/*", LARGEST_BLOB) as response,
+            path.open("wb") as file,
+        ):
+            while data := response.read(CHUNK):
                 self.deadline.check("fetch the image", name=self.source.name)
-                summed.update(data)
+                hasher.update(data)
                 file.write(data)
-        _same(summed.hexdigest(), wanted)
+        _same(hasher.hexdigest(), expected_digest)
         return path
 
     def _open(self, path: str, accept: str, longest: int) -> Any:
@@ -137,25 +144,27 @@ class _Pull:
             return self._ask(url, accept, longest)
 
     def _login(self, challenge: dict[str, str]) -> str:
-        """The token of nobody in particular, where the registry wants one of everybody."""
-        asked: dict[str, str] = {k: v for k, v in challenge.items() if k in ("service", "scope")}
-        query = urllib.parse.urlencode(asked)
+        """Return an anonymous token, for registries that require a token of every client."""
+        parameters: dict[str, str] = {
+            key: value for key, value in challenge.items() if key in ("service", "scope")
+        }
+        query = urllib.parse.urlencode(parameters)
         with self._ask(
             f"{challenge['realm']}?{query}", "application/json", LARGEST_MANIFEST
-        ) as answer:
-            issued = untrusted.mapping(
-                untrusted.parse(answer.read(), longest=LARGEST_MANIFEST), "the token"
+        ) as response:
+            reply = untrusted.mapping(
+                untrusted.parse(response.read(), longest=LARGEST_MANIFEST), "the token"
             )
-        token = issued.get("token") or untrusted.item(issued, "access_token", "the token")
+        token = reply.get("token") or untrusted.item(reply, "access_token", "the token")
         return untrusted.line(token, "the token", 1 << 16)
 
     def _ask(self, url: str, accept: str, longest: int) -> Any:
         if not url.startswith(("http://", "https://")):
             raise ValueError(f"{url!a} is no web address")
-        # looked at above
+        # the scheme was checked above
         request = urllib.request.Request(url, headers={"Accept": accept})  # noqa: S310
         if self._token:
-            # Not sent on where a blob is kept elsewhere.
+            # The header is not sent to other hosts if the registry redirects to them.
             request.add_unredirected_header("Authorization", f"Bearer {self._token}")
         return web.opener(web.Bounds(self.deadline, longest, IDLE)).open(request)
 
@@ -182,6 +191,6 @@ def _hex(digest: str) -> str:
     return digest.removeprefix("sha256:")
 
 
-def _same(found: str, wanted: str) -> None:
-    if found != wanted:
-        raise ValueError(f"what it gives has the digest {found[:12]}, not {wanted[:12]}")
+def _same(actual: str, expected: str) -> None:
+    if actual != expected:
+        raise ValueError(f"what it gives has the digest {actual[:12]}, not {expected[:12]}")

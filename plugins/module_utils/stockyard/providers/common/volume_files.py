@@ -1,11 +1,11 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Records of volumes, for hypervisors that keep them in files: a directory each, named by its uuid,
-the record in it.
+"""Records of volumes, for hypervisors that store them in files: a directory for each, named by
+uuid.
 
-Storage has no place for metadata of ours, so the record is a small file beside the disk. It is
-written whole, made durable, and changed by compare and set under one lock.
+Storage has no place for stockyard's metadata, so the record is a small file next to the disk. It is
+written whole, made durable, and changed by compare-and-set under one lock.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ NO_SPACE = (28, 122)  # ENOSPC, EDQUOT
 class VolumeFiles:
     """The volumes under one directory.
 
-    :param uri: the hypervisor that they are of: others may share the directory.
+    :param uri: the hypervisor of the volumes: other hypervisors may share the directory.
     :param lock: held around every change.
     """
 
@@ -51,18 +51,20 @@ class VolumeFiles:
         self.lock = lock
 
     def path(self, record: VolumeRecord) -> Path:
-        """Where the files of a volume are."""
+        """Return the directory of a volume's files."""
         return self.folder / record.uuid
 
     def observe(self, owner: str) -> VolumeObservation:
-        """All volumes of one owner, and what cannot be read."""
-        found, unreadable = self.everything()
-        mine = sorted((r for r in found if r.owner == owner), key=lambda r: r.key)
-        return VolumeObservation(tuple(mine), tuple(unreadable))
+        """Return all volumes of one owner, and the records that cannot be read."""
+        volumes, unreadable = self.everything()
+        own_volumes = sorted(
+            (volume for volume in volumes if volume.owner == owner), key=lambda volume: volume.key
+        )
+        return VolumeObservation(tuple(own_volumes), tuple(unreadable))
 
     def everything(self) -> tuple[list[VolumeRecord], list[UnreadableObject]]:
-        """The volumes of all owners, and what cannot be read."""
-        found: list[VolumeRecord] = []
+        """Return the volumes of all owners, and the records that cannot be read."""
+        volumes: list[VolumeRecord] = []
         unreadable: list[UnreadableObject] = []
         for name in folders.names(self.folder, "the volumes"):
             try:
@@ -70,32 +72,33 @@ class VolumeFiles:
             except InvalidInput as error:
                 unreadable.append(UnreadableObject(f"volume {name}", str(error)))
             else:
-                found += [record] if record else []
-        return found, unreadable
+                volumes += [record] if record else []
+        return volumes, unreadable
 
     def find(self, record: VolumeRecord) -> VolumeRecord:
-        """The record of now.
+        """Return the present record of a volume.
 
-        :raises NotFound: when there is none.
-        :raises Refused: when it cannot be read whose it is.
+        :raises NotFound: if the volume does not exist.
+        :raises OperationRefused: if the record cannot be read, so that its owner is unknown.
         """
         try:
-            there = self._read(record.uuid)
+            stored_record = self._read(record.uuid)
         except InvalidInput as error:
             raise OperationRefused(
                 "its record cannot be read: it is left alone.", name=record.title, cause=str(error)
             ) from error
-        if there is None or there.owner != record.owner:
+        if stored_record is None or stored_record.owner != record.owner:
             raise NotFound("it is not on record.", name=record.title)
-        return there
+        return stored_record
 
     def add(self, record: VolumeRecord) -> Path:
-        """Put a volume on record; returns where its files go. Call it under the lock.
+        """Put a volume on record; return the directory of its files. Call it under the lock.
 
-        :raises Conflict: when its name is taken, or may be.
+        :raises Conflict: if its name is in use.
+        :raises OperationRefused: if an unreadable volume may use its name.
         """
-        found, unreadable = self.everything()
-        if any((r.owner, r.key) == (record.owner, record.key) for r in found):
+        volumes, unreadable = self.everything()
+        if any((volume.owner, volume.key) == (record.owner, record.key) for volume in volumes):
             raise Conflict("a volume of this name exists.", name=record.title, remedy="run again")
         if unreadable:
             raise OperationRefused(
@@ -108,33 +111,40 @@ class VolumeFiles:
         return self.path(record)
 
     def claim(self, record: VolumeRecord, **changes: Any) -> VolumeRecord:
-        """Compare and set."""
+        """Write a changed record if the stored version is still the record's.
+
+        :raises Conflict: if the stored version differs.
+        """
         with self.lock():
-            current = self.find(record)
-            if current.version != record.version:
+            stored_record = self.find(record)
+            if stored_record.version != record.version:
                 raise Conflict(
                     "it was changed meanwhile.",
                     name=record.title,
-                    cause=f"version {current.version} is on record, {record.version} was expected",
+                    cause=f"version {stored_record.version} is on record, {record.version} was "
+                    f"expected",
                     remedy="run again",
                 )
-            changed = replace(record, version=record.version + 1, **changes)
-            self._write(changed)
-        return changed
+            new_record = replace(record, version=record.version + 1, **changes)
+            self._write(new_record)
+        return new_record
 
     def remove(self, record: VolumeRecord) -> bool:
-        """Take a volume's files away, its record last: what is half destroyed still has it. Call it
-        under the lock.
+        """Delete a volume's files. Call it under the lock.
 
-        :return: whether there was anything.
+        The record is deleted last, so that it still exists after an interrupted deletion.
+
+        :return: whether the volume existed.
         """
         try:
-            current = self.find(record)
+            stored_record = self.find(record)
         except NotFound:
             return False
-        if current.holder:
+        if stored_record.holder:
             raise OperationRefused(
-                f"host {current.holder.host} has it.", name=record.title, remedy="detach it first"
+                f"host {stored_record.holder.host} has it.",
+                name=record.title,
+                remedy="detach it first",
             )
         with translated("it cannot be deleted.", record.title):
             for path in self.path(record).iterdir():
@@ -144,45 +154,51 @@ class VolumeFiles:
         return True
 
     def sweep(self, older_than: float, *, check: bool) -> SweepResult:
-        """Remove directories that a controller made and died before it put a volume on record. Call
-        it under the lock.
+        """Delete directories of controllers that died before they put a volume on record.
 
-        Whatever has a record, readable or not, and whatever holds anything else, stays.
+        Call it under the lock. Directories with a record, readable or not, and directories with any
+        other file are retained.
         """
-        gone: list[OrphanedFile] = []
-        left: list[OrphanedFile] = []
+        orphans: list[OrphanedFile] = []
+        skipped: list[OrphanedFile] = []
         for path in sorted(self.folder.iterdir()) if self.folder.is_dir() else ():
             if (path / RECORD).exists() and ownership.is_name(path.name):
                 continue
-            ours = path.is_dir() and not path.is_symlink() and ownership.is_name(path.name)
-            bare = ours and {p.name for p in path.iterdir()} <= {f"{RECORD}.new"}
-            goes, stays = ownership.sorted_out(
+            is_volume_folder = (
+                path.is_dir() and not path.is_symlink() and ownership.is_name(path.name)
+            )
+            is_empty = is_volume_folder and {entry.name for entry in path.iterdir()} <= {
+                f"{RECORD}.new"
+            }
+            removable, retained = ownership.sorted_out(
                 path,
                 ownership.too_young(path, older_than)
-                if bare
+                if is_empty
                 else "nothing says whose it is, and it holds data",
             )
-            gone, left = gone + goes, left + stays
-        for found in () if check else gone:
-            shutil.rmtree(found.path)
-        return SweepResult(tuple(gone), tuple(left))
+            orphans, skipped = orphans + removable, skipped + retained
+        for orphan in () if check else orphans:
+            shutil.rmtree(orphan.path)
+        return SweepResult(tuple(orphans), tuple(skipped))
 
     def _read(self, name: str) -> VolumeRecord | None:
-        """The record in a directory; nothing when it has none, or is another hypervisor's.
+        """Return the record in a directory; ``None`` if it is missing or another hypervisor's.
 
-        :raises InvalidInput: when it cannot be read.
+        :raises InvalidInput: if the record cannot be read.
         """
         try:
             note = untrusted.mapping(
                 untrusted.parse((self.folder / name / RECORD).read_bytes()), "the note"
             )
-            where, text = (str(untrusted.item(note, key, "the note")) for key in ("uri", "record"))
+            note_uri, text = (
+                str(untrusted.item(note, key, "the note")) for key in ("uri", "record")
+            )
             record = decode(text)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, untrusted.MalformedData) as error:
             raise InvalidInput(f"its record cannot be read ({error})") from error
-        if where != self.uri:
+        if note_uri != self.uri:
             return None
         if record.uuid != name:
             raise InvalidInput("its record is a copy: it names another volume")
@@ -190,14 +206,14 @@ class VolumeFiles:
 
     def _write(self, record: VolumeRecord) -> None:
         target = self.path(record) / RECORD
-        beside = target.with_name(f"{RECORD}.new")
+        temporary_path = target.with_name(f"{RECORD}.new")
         with translated("its record cannot be written.", record.title):
             target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            with beside.open("w", encoding="utf-8") as handle:
+            with temporary_path.open("w", encoding="utf-8") as handle:
                 json.dump({"uri": self.uri, "record": encode(record)}, handle)
                 handle.flush()
                 os.fsync(handle.fileno())
-            os.replace(beside, target)
+            os.replace(temporary_path, target)
             directory = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 os.fsync(directory)
@@ -206,16 +222,16 @@ class VolumeFiles:
 
 
 @contextmanager
-def translated(what: str, name: str) -> Iterator[None]:
-    """Turn what the file system says inside the block into an error of ours."""
+def translated(message: str, name: str) -> Iterator[None]:
+    """Convert an error of the file system inside the block into a stockyard error."""
     try:
         yield
     except OSError as error:
         if error.errno in NO_SPACE:
             raise OutOfSpace(
-                what, name=name, cause=str(error), remedy="free space in the storage"
+                message, name=name, cause=str(error), remedy="free space in the storage"
             ) from error
-        raise HypervisorError(what, name=name, cause=str(error)) from error
+        raise HypervisorError(message, name=name, cause=str(error)) from error
 
 
 def _remove(path: Path) -> None:
