@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Checks of this machine that a new host depends on: programs, ports, memory and disk space."""
+"""Checks of this machine before hosts are created: programs, ports, memory and disk space."""
 
 from __future__ import annotations
 
@@ -21,16 +21,14 @@ from .store import Store
 
 FIRST_PORT = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
 MEMINFO = Path("/proc/meminfo")
-# A loopback address that no host gets: a port that is taken here is taken at every address.
+# A loopback address that no host gets: a port in use at this address is in use at every address.
 ANYWHERE = "127.63.255.254"
-# A new overlay, with the console log of the boot.
+# Bytes of a new overlay and the console log of the boot.
 OVERLAY = 1 << 20
 
 
 class Admission:
-    """All checks of a new host, against one libvirt connection and the storage that
-    goes with it.
-    """
+    """Checks before hosts are created, for one libvirt connection and its storage."""
 
     def __init__(
         self, networks: network.Networks, domains: Domains, store: Store, images: Images
@@ -44,23 +42,31 @@ class Admission:
         self,
         spec: HostSpec,
         template: TemplateRecord | None,
-        going: Sequence[HostRecord],
+        deleted_hosts: Sequence[HostRecord],
         count: int,
     ) -> None:
-        """Refuse hosts that cannot be made, see :meth:`...core.provider.Provider.check_host`."""
+        """Refuse hosts that cannot be created, see
+        :meth:`...hypervisor.provider.Provider.check_host`.
+        """
         self._networks.check(spec)
         check_programs()
-        check_ports(spec, going, system=self._networks.system)
-        if wanted := bound(spec.bind, spec.ports, published(going)):
-            network.check_published("", wanted, (r for r, _state in self._domains.everything()[0]))
-            network.probe("", wanted)
+        check_ports(spec, deleted_hosts, system=self._networks.system)
+        if published_ports := bound(spec.bind, spec.ports, published(deleted_hosts)):
+            network.check_published(
+                "",
+                published_ports,
+                (machine_record for machine_record, _state in self._domains.everything()[0]),
+            )
+            network.probe("", published_ports)
         if spec.network:
-            kept = self._domains.addresses() - {record.address for record in going}
-            self._networks.check_room(spec.network, count, kept)
+            used_addresses = self._domains.addresses() - {
+                record.address for record in deleted_hosts
+            }
+            self._networks.check_room(spec.network, count, used_addresses)
         if template:
             frozen.verify(self._store.templates / template.uuid, template)
             check_memory(spec, template)
-            check_space(spec, template, count, going, self._store, self._images)
+            check_space(spec, template, count, deleted_hosts, self._store, self._images)
 
 
 def published(hosts: Iterable[HostRecord]) -> Published:
@@ -69,41 +75,41 @@ def published(hosts: Iterable[HostRecord]) -> Published:
 
 
 def check_programs() -> None:
-    """Refuse a host if the program that makes its disk is not installed."""
+    """Refuse a host if the program that creates its disk is not installed."""
     if not shutil.which("qemu-img"):
         raise MissingDependency(
             "qemu-img is not installed.", remedy="install the package qemu-utils"
         )
 
 
-def check_ports(spec: HostSpec, going: Iterable[HostRecord], *, system: bool) -> None:
-    """Refuse ports that QEMU cannot open on this machine, whatever address the host gets.
+def check_ports(spec: HostSpec, deleted_hosts: Iterable[HostRecord], *, system: bool) -> None:
+    """Refuse ports that QEMU cannot open on this machine, regardless of the host's address.
 
-    :param going: hosts that are deleted first.
-    :param system: whether QEMU runs as a user of libvirt's, and not as this one.
+    :param deleted_hosts: hosts that are deleted first.
+    :param system: whether QEMU runs as a user of libvirt's instead of the current user.
     :raises Unsupported: if a port is below the limit for ordinary users.
     :raises Conflict: if a process of this machine listens on a port at every address.
     """
     if spec.network:
         return
-    first = _first_port()
-    low = sorted(port for port in spec.ports if port < first)
-    if low and (system or os.geteuid() != 0):
+    first_port = _first_port()
+    privileged_ports = sorted(port for port in spec.ports if port < first_port)
+    if privileged_ports and (system or os.geteuid() != 0):
         raise Unsupported(
-            f"port {low[0]} cannot be published.",
-            cause=f"ordinary users may open ports from {first} on "
+            f"port {privileged_ports[0]} cannot be published.",
+            cause=f"ordinary users may open ports from {first_port} on "
             f"(net.ipv4.ip_unprivileged_port_start)",
-            remedy=f"declare a port from {first} on, or lower the limit: sysctl "
+            remedy=f"declare a port from {first_port} on, or lower the limit: sysctl "
             f"net.ipv4.ip_unprivileged_port_start="
-            f"{low[0]}",
+            f"{privileged_ports[0]}",
         )
-    own = () if spec.bind else spec.ports
-    for wanted in bound(ANYWHERE, (*own, *network.FORWARDS), published(going)):
+    host_ports = () if spec.bind else spec.ports
+    for binding in bound(ANYWHERE, (*host_ports, *network.FORWARDS), published(deleted_hosts)):
         try:
-            network.probe("", frozenset([wanted]))
+            network.probe("", frozenset([binding]))
         except Conflict as error:
             raise Conflict(
-                f"port {wanted[1]} cannot be published.",
+                f"port {binding[1]} cannot be published.",
                 cause="a program of this machine has it at every address",
                 remedy="choose another port, or let that program listen on one address",
             ) from error
@@ -112,12 +118,13 @@ def check_ports(spec: HostSpec, going: Iterable[HostRecord], *, system: bool) ->
 def check_memory(spec: HostSpec, template: TemplateRecord, *, meminfo: Path = MEMINFO) -> None:
     """Refuse a host that is larger than this machine.
 
-    :raises Unsupported: with both figures.
+    :raises Unsupported: with both sizes.
     """
-    wanted, whole = spec.memory_mib or template.hardware.memory_mib, _whole_memory(meminfo)
-    if whole and wanted > whole:
+    memory_mib, total_mib = spec.memory_mib or template.hardware.memory_mib, _whole_memory(meminfo)
+    if total_mib and memory_mib > total_mib:
         raise Unsupported(
-            f"a host of {wanted} MiB is larger than this machine, which has {whole} MiB with swap.",
+            f"a host of {memory_mib} MiB is larger than this machine, which has {total_mib} "
+            f"MiB with swap.",
             remedy="declare less memory_mib",
         )
 
@@ -126,28 +133,28 @@ def check_space(
     spec: HostSpec,
     template: TemplateRecord,
     count: int,
-    going: Iterable[HostRecord],
+    deleted_hosts: Iterable[HostRecord],
     store: Store,
     images: Images,
 ) -> None:
-    """Refuse hosts whose disks the storage has no space for.
+    """Refuse hosts if the storage has no space for their disks.
 
-    :param going: hosts that are deleted first.
+    :param deleted_hosts: hosts that are deleted first.
     :raises OutOfSpace: with the MiB that are needed and those that are free.
     """
-    each = OVERLAY
+    disk_bytes = OVERLAY
     if spec.fork_mode == "full":
-        each = _size(store.templates / template.uuid / "disk.qcow2") + _size(
+        disk_bytes = _size(store.templates / template.uuid / "disk.qcow2") + _size(
             images.path(template.image).disk
         )
-    free = shutil.disk_usage(store.root).free + sum(
-        _size(store.hosts / r.uuid / "disk.qcow2") for r in going
+    free_bytes = shutil.disk_usage(store.root).free + sum(
+        _size(store.hosts / record.uuid / "disk.qcow2") for record in deleted_hosts
     )
-    if count * each > free:
+    if count * disk_bytes > free_bytes:
         raise OutOfSpace(
             f"the storage has no space for {count} disks.",
             name=f"directory {store.root}",
-            cause=f"{count * each >> 20} MiB are needed, {free >> 20} MiB are free",
+            cause=f"{count * disk_bytes >> 20} MiB are needed, {free_bytes >> 20} MiB are free",
             remedy="free space in the storage",
         )
 
@@ -160,7 +167,7 @@ def _first_port() -> int:
 
 
 def _whole_memory(meminfo: Path) -> int:
-    """Return the MiB of memory and swap; 0 if that cannot be read."""
+    """Return the MiB of memory and swap; 0 if the kernel's figures cannot be read."""
     try:
         lines = [line.partition(":") for line in meminfo.read_text(encoding="ascii").splitlines()]
         return (

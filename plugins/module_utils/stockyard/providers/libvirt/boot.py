@@ -1,12 +1,11 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Starting a machine that is off: from the memory that libvirt saved of it, if it did, else from
-its disk.
+"""Start of a machine that is off: from its saved memory if libvirt has it, else from its disk.
 
-libvirt saves the memory of a machine at the user's word (virsh managedsave, Save in virt-manager)
-and when the hypervisor goes down (libvirt-guests). A start resumes it: the guest has lost nothing
-but time.
+libvirt saves the memory of a machine if a user asks for that (virsh managedsave, Save in
+virt-manager) and when the hypervisor shuts down (libvirt-guests). A start resumes the saved memory:
+the guest loses nothing but time.
 """
 
 from __future__ import annotations
@@ -22,8 +21,8 @@ from . import disks, network, power, processes
 from .faults import translated
 from .monitor import Monitor
 
-# The words of QEMU and of libvirt about saved memory that can never be loaded. Any other failure
-# leaves it alone.
+# Phrases in the errors of QEMU and libvirt about saved memory that can never be loaded. After any
+# other failure the saved memory is retained.
 UNLOADABLE = (
     "load of migration failed",
     "failed to read qemu header",
@@ -37,7 +36,8 @@ UNLOADABLE = (
 def check(record: Record, disk: Path) -> None:
     """Check whether a machine that is off can be started; nothing is changed.
 
-    :raises Refused: if a QEMU runs the machine already, although libvirt reports that it is off.
+    :raises OperationRefused: if a QEMU runs the machine already, although libvirt reports that it
+        is off.
     :raises Conflict: if another program listens on one of its ports.
     """
     processes.refuse_if_running(record.uuid, disk, record.title)
@@ -46,7 +46,7 @@ def check(record: Record, disk: Path) -> None:
 
 
 def start(domain: Any, record: Record, disk: Path, deadline: Deadline) -> str:
-    """Start a machine, or let a paused one go on, its network link down.
+    """Start a machine, or resume a paused machine, with its network link down.
 
     :return: a warning about saved memory that was lost; usually empty.
     :raises StockyardError: as :func:`check` does.
@@ -54,8 +54,8 @@ def start(domain: Any, record: Record, disk: Path, deadline: Deadline) -> str:
     """
     title, warning = record.title, ""
     with translated("read the domain", title):
-        active = domain.isActive()
-    if not active:
+        is_active = domain.isActive()
+    if not is_active:
         check(record, disk)
         warning = _power_on(domain, title, disk, deadline)
     Monitor(domain, title).set_link(network.nic(record), False)
@@ -65,12 +65,13 @@ def start(domain: Any, record: Record, disk: Path, deadline: Deadline) -> str:
 
 
 def stop(domain: Any, record: Record, disk: Path, grace: Deadline) -> None:
-    """Shut a machine down. One whose memory is saved is resumed first: else its next start would
-    undo the shutdown.
+    """Shut a machine down.
+
+    A machine with saved memory is resumed first; otherwise its next start would undo the shutdown.
     """
     with translated("read the domain", record.title):
-        saved = not domain.isActive() and domain.hasManagedSaveImage()
-    if saved:
+        has_saved_memory = not domain.isActive() and domain.hasManagedSaveImage()
+    if has_saved_memory:
         start(domain, record, disk, grace)
     power.stop(domain, record.title, grace)
 
@@ -79,7 +80,7 @@ def _power_on(domain: Any, title: str, disk: Path, deadline: Deadline) -> str:
     try:
         _create(domain, title)
     except HypervisorError as error:
-        if _is_saved(domain, title) and any(words in error.cause for words in UNLOADABLE):
+        if _is_saved(domain, title) and any(phrase in error.cause for phrase in UNLOADABLE):
             return _discard(domain, title, error)
         reason = disks.damage(disk, deadline)
         if reason:
@@ -106,7 +107,7 @@ def _is_saved(domain: Any, title: str) -> bool:
 
 
 def _discard(domain: Any, title: str, reason: StockyardError) -> str:
-    """Boot a machine whose saved memory cannot be loaded."""
+    """Boot a machine from its disk if its saved memory cannot be loaded."""
     with translated("discard the saved memory", title):
         memory = domain.maxMemory() // 1024
         domain.managedSaveRemove()

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The line to the agent in a guest: the socket behind its virtio-serial port."""
+"""The channel to the agent in a guest: the socket behind its virtio-serial port."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def agent_socket(domain: Any, name: str) -> str:
     :raises HypervisorError: if the machine does not run, or has no such socket.
     """
     with translated("read the domain", name):
-        live = parse(domain.XMLDesc(0))
-    for device in live.findall("./devices/channel"):
+        definition = parse(domain.XMLDesc(0))
+    for device in definition.findall("./devices/channel"):
         target, source = device.find("target"), device.find("source")
         if target is not None and target.get("name") == wire.PORT_NAME:
             path = "" if source is None else source.get("path", "")
@@ -41,7 +41,7 @@ def agent_socket(domain: Any, name: str) -> str:
 
 
 class SocketChannel:
-    """Speaks to one agent, one request at a time.
+    """A channel to one agent, for one request at a time.
 
     :param path: the Unix socket on which QEMU listens.
     """
@@ -49,16 +49,16 @@ class SocketChannel:
     def __init__(self, path: str, name: str, deadline: Deadline) -> None:
         self.name = name
         self._lines = wire.Lines()
-        # Not from one: what a controller that died had asked may be answered now, and is not for
-        # us.
+        # Start at a random number: the agent may still answer requests of a controller that died,
+        # and those answers must not match a request of this controller.
         self._numbers = itertools.count(secrets.randbits(48))
         self._socket = self._connect(path, deadline)
 
     def request(self, message: dict[str, Any], deadline: Deadline) -> dict[str, Any]:
-        """Send one message, wait for its own answer; answers to somebody else's are dropped."""
+        """Send one message and wait for its answer; answers to other requests are dropped."""
         number = next(self._numbers)
         try:
-            # A line break first: whatever a former controller left half-said ends here.
+            # Send a line break first: it ends a message that a former controller sent only in part.
             self._within(deadline).sendall(b"\n" + wire.encode({**message, "id": number}))
             while True:
                 for line in self._lines.feed(self._within(deadline).recv(65536) or self._hung_up()):
@@ -76,17 +76,17 @@ class SocketChannel:
             raise replies.unusable(str(message.get("op")), self.name, error) from error
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the socket."""
         self._socket.close()
 
     def _connect(self, path: str, deadline: Deadline) -> socket.socket:
         while True:
-            sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             try:
-                sock.connect(path)
-                return sock
+                connection.connect(path)
+                return connection
             except OSError as error:
-                sock.close()
+                connection.close()
                 if deadline.passed():
                     raise GuestError(
                         "the guest's channel cannot be opened.", name=self.name, cause=str(error)
@@ -94,10 +94,10 @@ class SocketChannel:
                 deadline.pause(RETRY)
 
     def _within(self, deadline: Deadline) -> socket.socket:
-        left = deadline.left()
-        if left <= 0:
+        seconds = deadline.left()
+        if seconds <= 0:
             raise TimeoutError
-        self._socket.settimeout(left)
+        self._socket.settimeout(seconds)
         return self._socket
 
     def _hung_up(self) -> bytes:

@@ -1,12 +1,12 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""An image made of a cloud image, booted once by its own boot loader: cloud-init puts our packages
-and files in.
+"""A guest image that is built from a cloud image.
 
-The machine of that boot is thrown away. It is QEMU's and no domain: nothing of it is on record. It
-reaches nothing. What the guest hands over beside its disk, kernel and initramfs, lets templates
-boot as those of packages do.
+The cloud image is booted once by its own boot loader, and cloud-init installs stockyard's packages
+and files. The machine of that boot is a QEMU process without a domain or a record, has no network
+access and is deleted afterwards. The guest returns its disk, kernel and initramfs, so that
+templates boot as those of package images do.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from .run import run
 
 MEMORY_MIB = 1024
 LONGEST_FACTS = 1 << 16
-# Sparse: it takes what is written to it.
+# A sparse file: it uses only as much space as is written to it.
 RESULTS_BYTES = 1 << 30
 TAIL = 3000
 GIB = 1 << 30
@@ -41,55 +41,55 @@ REMEDY = (
 
 
 def check(disk: Path, recipe: Recipe, deadline: Deadline, name: str) -> None:
-    """See that a cloud image is a disk that stands for itself, and fits.
+    """Check that a cloud image is a self-contained disk that fits into the declared size.
 
-    :raises ImageError: when it is not, or does not.
+    :raises ImageError: if the disk depends on another file or is too large.
     """
-    described = run(
+    output = run(
         ["qemu-img", "info", "-f", "qcow2", "--output=json", str(disk)],
         deadline,
         name=name,
         error=ImageError,
     )
-    found = untrusted.mapping(untrusted.parse(described), "what qemu-img says")
-    data_file = found.get("format-specific", {}).get("data", {}).get("data-file")
-    if other := found.get("backing-filename") or data_file:
+    disk_info = untrusted.mapping(untrusted.parse(output), "what qemu-img says")
+    data_file = disk_info.get("format-specific", {}).get("data", {}).get("data-file")
+    if external_file := disk_info.get("backing-filename") or data_file:
         raise ImageError(
             "the cloud image is not whole: it is kept in another file, too.",
             name=name,
-            cause=str(other)[:200],
+            cause=str(external_file)[:200],
             remedy="give one that qemu-img convert has made whole",
         )
-    if found["virtual-size"] > recipe.disk_gib * GIB:
+    if disk_info["virtual-size"] > recipe.disk_gib * GIB:
         raise ImageError(
-            f"the cloud image's disk has {found['virtual-size'] / GIB:.1f} GiB, and disk_gib is "
-            f"{recipe.disk_gib}.",
+            f"the cloud image's disk has {disk_info['virtual-size'] / GIB:.1f} GiB, and disk_gib "
+            f"is {recipe.disk_gib}.",
             name=name,
-            remedy=f"declare disk_gib: {-(-found['virtual-size'] // GIB)} or more",
+            remedy=f"declare disk_gib: {-(-disk_info['virtual-size'] // GIB)} or more",
         )
 
 
 def parcel(
-    found: dict[str, str],
+    package_versions: dict[str, str],
     recipe: Recipe,
     build: BuildOptions,
     work: Path,
     deadline: Deadline,
     name: str,
 ) -> None:
-    """Make the medium that cloud-init reads: its seed, the packages, our files, and what is
-    preloaded.
-    """
+    """Create the medium of cloud-init: seed, packages, stockyard's files and preloaded items."""
     folder = work / "parcel"
     folder.mkdir()
     for path, file in recipe.early.items():
         (folder / path.lstrip("/")).write_text(file.text)
     (work / "apt").mkdir()
-    debian.download(found, recipe, build, work / "apt", folder / "packages", deadline, name)
+    debian.download(
+        package_versions, recipe, build, work / "apt", folder / "packages", deadline, name
+    )
     write_tar(folder / "files.tar", recipe.files)
     if recipe.preload:
         bring(build.preload, folder / "preload", deadline)
-    line = [
+    command = [
         "xorrisofs",
         "-quiet",
         "-V",
@@ -102,15 +102,15 @@ def parcel(
         "-o",
         "parcel.iso",
     ]
-    run([*line, "parcel"], deadline, name=name, error=ImageError, cwd=work)
+    run([*command, "parcel"], deadline, name=name, error=ImageError, cwd=work)
 
 
 def first_boot(base: Path, recipe: Recipe, work: Path, deadline: Deadline, name: str) -> str:
-    """Boot a cloud image on a disk of its own until it is off again, and take what it hands over.
+    """Boot a cloud image on a disk of its own until it is off again, and read the results.
 
     :return: the kernel's name for the root file system.
-    :raises ImageError: when it did not come to its end, with the end of what it said.
-    :raises DeadlineExceeded: when it went on too long, with the same.
+    :raises ImageError: if the boot did not complete, with the end of the console output.
+    :raises DeadlineExceeded: if the boot took too long, with the end of the console output.
     """
     create = [
         "qemu-img",
@@ -143,12 +143,16 @@ def first_boot(base: Path, recipe: Recipe, work: Path, deadline: Deadline, name:
 
 
 def _qemu(name: str) -> list[str]:
-    """Names of files only: a directory's may hold a comma, which means something here."""
+    """Return the command of the first boot.
+
+    It contains names of files only: the path of a directory may contain a comma, which separates
+    options of QEMU.
+    """
     kvm = machine.choose("auto", name).type == "kvm"
-    # What boots anything: SeaBIOS, and a disk that each cloud's kernel knows. Without graphics it
-    # talks to the console.
+    # Hardware that boots any cloud image: SeaBIOS, and a disk that each cloud's kernel supports.
+    # Without graphics SeaBIOS writes to the console.
     return [
-        # It ends with who builds, however that ends.
+        # The process ends when its parent, the builder, ends for any reason.
         "setpriv",
         "--pdeathsig",
         "KILL",
@@ -159,8 +163,8 @@ def _qemu(name: str) -> list[str]:
         "-display",
         "none",
         "-no-reboot",
-        # Without one, images wait two minutes for a network: this one gives an address and leads
-        # nowhere.
+        # Without a network card, images wait two minutes for a network: this network provides an
+        # address and leads nowhere.
         "-netdev",
         "user,id=net,restrict=on",
         "-device",
@@ -198,7 +202,7 @@ def _qemu(name: str) -> list[str]:
 
 
 def _harvest(work: Path, name: str) -> str:
-    """Take kernel and initramfs out of what was handed over."""
+    """Extract kernel and initramfs from the first boot's results; return the root file system."""
     try:
         with tarfile.open(work / "results.raw", "r:") as archive:
             for part in (KERNEL, INITRD, FACTS):
@@ -223,10 +227,14 @@ def _harvest(work: Path, name: str) -> str:
 
 
 def _console(work: Path) -> str:
-    """The end of what our script said, or else of what the machine did; printable."""
+    """Return the printable end of the build script's output, else of the console's."""
     try:
         text = (work / "console.log").read_text(errors="replace")
     except OSError:
         return ""
-    ours = text.rpartition(BEGIN)[2].partition(END)[0] if BEGIN in text else text
-    return "".join(c for c in ours[-TAIL:] if c.isprintable() or c == "\n").strip()
+    script_output = text.rpartition(BEGIN)[2].partition(END)[0] if BEGIN in text else text
+    return "".join(
+        character
+        for character in script_output[-TAIL:]
+        if character.isprintable() or character == "\n"
+    ).strip()

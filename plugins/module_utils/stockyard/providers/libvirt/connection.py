@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Opening libvirt."""
+"""Connections to libvirt."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ...errors import ConnectionFailed, InvalidInput, MissingDependency
 from .session import Session, recorded, successor
 from .store import Store
 
-# Seconds between attempts: a daemon that is just being started again refuses at first.
+# Seconds between attempts: a daemon that is restarting refuses connections at first.
 PAUSES = (0.2, 0.8, 2.0)
 
 
@@ -48,23 +48,23 @@ def open_session(store: Store) -> tuple[Any, Session]:
     """Return a connection to the daemon that has the machines of a storage directory, and its
     session.
 
-    :raises ConnectionFailed: if it cannot be reached while machines of the storage run, or no
-        daemon can be.
+    :raises ConnectionFailed: if the daemon cannot be reached while machines of the storage run, or
+        if no daemon can be reached.
     """
     _library("qemu:///session")
-    old = recorded(store)
-    if old is None:
+    recorded_session = recorded(store)
+    if recorded_session is None:
         session = Session.of_environment()
         return _open(session), session
     try:
-        return _open(old), old
+        return _open(recorded_session), recorded_session
     except ConnectionFailed as error:
-        session = successor(store, old, error)
+        session = successor(store, recorded_session, error)
         return _open(session), session
 
 
 def _open(session: Session) -> Any:
-    """Connect to a session's daemon; libvirt starts it if it does not run."""
+    """Connect to a session's daemon; libvirt starts the daemon if it does not run."""
     libvirt = _library("qemu:///session")
     for pause in (0.0, *PAUSES):
         time.sleep(pause)
@@ -90,14 +90,15 @@ def _library(uri: str) -> Any:
             remedy=f"install it for {sys.executable}: pip install libvirt-python, or Debian's "
             f"python3-libvirt",
         ) from error
-    # libvirt prints errors on standard error beside raising them.
+    # libvirt prints errors on standard error in addition to raising them.
     libvirt.registerErrorHandler(lambda _context, _error: None, None)
     return libvirt
 
 
 def checked(uri: str) -> str:
-    """Check that a URI names this machine's own libvirt: descriptors are passed, so it has to be
-    local.
+    """Check that a URI names this machine's own libvirt.
+
+    Descriptors are passed to it, so it must be local.
     """
     parts = urlsplit(uri)
     if parts.netloc or parts.path not in ("/session", "/system") or parts.query:
@@ -109,7 +110,7 @@ def checked(uri: str) -> str:
 
 
 def default_storage(uri: str) -> Path:
-    """Where templates and hosts are kept when the user does not say."""
+    """Return the default directory of templates and hosts."""
     if uri.endswith("/system"):
         return Path("/var/lib/stockyard")
     base = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")

@@ -1,11 +1,10 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether libvirt, the processes of this machine and the storage directory agree about the machines
-of a yard.
+"""Checks that libvirt, the processes of this machine and the storage agree about a yard's machines.
 
-If they do not, the connection leads to another daemon of the user, or the hosts were made in
-another storage directory. A plan that is based on such an observation would replace hosts that run.
+If they do not, the connection leads to another daemon of the user, or the hosts were created in
+another storage directory. A plan that is based on such an observation would replace running hosts.
 """
 
 from __future__ import annotations
@@ -26,36 +25,38 @@ from .xml.element import parse
 ALIVE = ("running", "paused")
 
 
-def check(store: Store, domains: Domains, found: Iterable[tuple[Record, str]], owner: str) -> None:
+def check(
+    store: Store, domains: Domains, machines: Iterable[tuple[Record, str]], owner: str
+) -> None:
     """Refuse an observation that the processes or the storage contradict.
 
-    :param found: every record with the state that libvirt reports.
-    :raises Refused: naming the host, and the process or the directory.
+    :param machines: every record with the state that libvirt reports.
+    :raises OperationRefused: with the host, and the process or the directory.
     """
-    records = {record.uuid: (record, state) for record, state in found}
+    records = {record.uuid: (record, state) for record, state in machines}
     for record, state in records.values():
         if record.owner == owner and isinstance(record, HostRecord) and state not in ALIVE:
             _check_storage(store, domains, record)
-    # In most observations nothing is left to look for.
-    doubtful = [uuid for uuid in store.machines() if _is_doubtful(records.get(uuid), owner)]
-    running = processes.running() if doubtful else {}
-    for uuid in running.keys() & set(doubtful):
+    # In most observations this list is empty, and no process is read.
+    doubtful_uuids = [uuid for uuid in store.machines() if _is_doubtful(records.get(uuid), owner)]
+    pids = processes.running() if doubtful_uuids else {}
+    for uuid in pids.keys() & set(doubtful_uuids):
         title = records[uuid][0].title if uuid in records else f"machine {uuid}"
         processes.refuse_if_running(
             uuid, store.disk_of(uuid), title, partial(domains.is_active, uuid)
         )
 
 
-def _is_doubtful(known: tuple[Record, str] | None, owner: str) -> bool:
+def _is_doubtful(machine: tuple[Record, str] | None, owner: str) -> bool:
     """Return whether a process may run a machine that libvirt does not report as running."""
-    if known is None:
+    if machine is None:
         return True
-    record, state = known
+    record, state = machine
     return record.owner == owner and state not in ALIVE and record.phase != "frozen"
 
 
 def _check_storage(store: Store, domains: Domains, record: HostRecord) -> None:
-    """Refuse a host whose files are in another directory."""
+    """Refuse a host if its files are in another directory."""
     if (store.hosts / record.uuid).exists():
         return
     domain = domains.present(record)

@@ -1,7 +1,8 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Debian's packages: which versions a recipe gets today, and a root file system made of them.
+"""Debian's packages: the versions that a recipe gets today, and the root file system built from
+them.
 
 mmdebstrap and apt do the work, as an ordinary user (``--mode=unshare``, subordinate ids).
 """
@@ -21,8 +22,8 @@ from .run import run
 MIRROR = "http://deb.debian.org/debian"
 SECURITY = "http://deb.debian.org/debian-security"
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
-# Documentation and translations: never read in a disposable host.
-# Of manual pages the directories stay: some packages, Java's among them, put links there.
+# Documentation and translations: never read in a disposable host. The directories of manual pages
+# stay: some packages, Java's among them, put links there.
 LEFT_OUT = (
     "/usr/share/doc/*",
     "/usr/share/man/*/?*",
@@ -33,7 +34,7 @@ LEFT_OUT = (
 
 
 def sources(suite: str, build: BuildOptions) -> list[str]:
-    """Lines of a sources.list: Debian's own."""
+    """Return the lines of a sources.list with Debian's own repositories."""
     main, security = (
         build.mirror or MIRROR,
         build.security_mirror or ("" if build.mirror else SECURITY),
@@ -46,37 +47,44 @@ def sources(suite: str, build: BuildOptions) -> list[str]:
     return lines
 
 
-def write_sources(suite: str, build: BuildOptions, mirrors: Path, others: Path) -> None:
-    """Write what apt reads: Debian's own in one file, and the others, with their keys, in one of
-    another format.
+def write_sources(
+    suite: str, build: BuildOptions, mirror_file: Path, repository_file: Path
+) -> None:
+    """Write the sources of apt.
+
+    :param mirror_file: the file of Debian's own repositories.
+    :param repository_file: the file of the other repositories and their keys, in another format.
     """
-    mirrors.write_text("\n".join(sources(suite, build)) + "\n")
-    others.write_text("\n".join(r.stanza(suite) for r in build.repositories), encoding="ascii")
+    mirror_file.write_text("\n".join(sources(suite, build)) + "\n")
+    repository_file.write_text(
+        "\n".join(repository.stanza(suite) for repository in build.repositories), encoding="ascii"
+    )
 
 
 def versions(
     recipe: Recipe, build: BuildOptions, work: Path, deadline: Deadline, name: str
 ) -> dict[str, str]:
-    """The version of every package that an installation would get now, by a simulation in an apt of
-    our own.
+    """Return the version of every package that an installation would get now.
 
-    :raises ImageError: when a package does not exist, or the mirror cannot be read.
+    The installation is simulated by an apt with directories of its own.
+
+    :raises ImageError: if a package does not exist, or the mirror cannot be read.
     """
     apt = _apt_options(recipe, build, work)
     run(["apt-get", *apt, "update"], deadline, name=name, error=ImageError)
-    wanted = ["?priority(required)", "apt", *recipe.packages]
-    out = run(
-        ["apt-get", *apt, "--simulate", "install", *wanted], deadline, name=name, error=ImageError
+    packages = ["?priority(required)", "apt", *recipe.packages]
+    output = run(
+        ["apt-get", *apt, "--simulate", "install", *packages], deadline, name=name, error=ImageError
     )
-    found = {}
-    for line in out.splitlines():
-        word, _space, rest = line.partition(" ")
+    package_versions = {}
+    for line in output.splitlines():
+        word, _space, details = line.partition(" ")
         if word == "Inst":
-            package, version = rest.split(" (", 1)
-            found[package.split()[0]] = version.split()[0]
-    if not found:
-        raise ImageError("apt resolved no packages.", name=name, cause=out[-500:])
-    return found
+            package, version = details.split(" (", 1)
+            package_versions[package.split()[0]] = version.split()[0]
+    if not package_versions:
+        raise ImageError("apt resolved no packages.", name=name, cause=output[-500:])
+    return package_versions
 
 
 def _apt_options(recipe: Recipe, build: BuildOptions, work: Path) -> list[str]:
@@ -106,7 +114,7 @@ def _apt_options(recipe: Recipe, build: BuildOptions, work: Path) -> list[str]:
 
 
 def download(
-    found: dict[str, str],
+    package_versions: dict[str, str],
     recipe: Recipe,
     build: BuildOptions,
     work: Path,
@@ -114,45 +122,48 @@ def download(
     deadline: Deadline,
     name: str,
 ) -> None:
-    """A repository of just those packages in a directory. apt holds them against the mirror's
+    """Create a repository of exactly these packages in a directory; apt checks the mirror's
     signature.
 
     :param work: an empty directory.
     """
     apt = _apt_options(recipe, build, work)
     run(["apt-get", *apt, "update"], deadline, name=name, error=ImageError)
-    wanted = [f"{package}={version}" for package, version in found.items()]
+    pinned_packages = [f"{package}={version}" for package, version in package_versions.items()]
     run(
-        ["apt-get", *apt, "--yes", "--download-only", "install", *wanted],
+        ["apt-get", *apt, "--yes", "--download-only", "install", *pinned_packages],
         deadline,
         name=name,
         error=ImageError,
     )
     (work / "cache/archives").rename(target)
-    # The colon of an epoch is escaped in the cache, and would be once more in a repository.
+    # apt escapes the colon of an epoch in its cache, and a repository would escape it a second
+    # time.
     packages = [
-        p.rename(p.with_name(p.name.replace("%3a", "."))) for p in sorted(target.glob("*.deb"))
+        archive.rename(archive.with_name(archive.name.replace("%3a", ".")))
+        for archive in sorted(target.glob("*.deb"))
     ]
     stanzas = [_stanza(path, deadline, name) for path in packages]
     (target / "Packages").write_text("\n".join(stanzas))
-    (target / "names").write_text("\n".join(sorted(found)) + "\n")
+    (target / "names").write_text("\n".join(sorted(package_versions)) + "\n")
 
 
 def _stanza(path: Path, deadline: Deadline, name: str) -> str:
-    """A package's paragraph in the index of its repository; see deb(5) and sources.list(5)."""
+    """Return a package's paragraph in its repository's index; see deb(5) and sources.list(5)."""
     fields = run(["dpkg-deb", "--field", str(path)], deadline, name=name, error=ImageError)
     with path.open("rb") as handle:
-        summed = hashlib.file_digest(handle, "sha256").hexdigest()
+        checksum = hashlib.file_digest(handle, "sha256").hexdigest()
     size = path.stat().st_size
-    return f"{fields.rstrip()}\nFilename: ./{path.name}\nSize: {size}\nSHA256: {summed}\n"
+    return f"{fields.rstrip()}\nFilename: ./{path.name}\nSize: {size}\nSHA256: {checksum}\n"
 
 
 def bootstrap(
     recipe: Recipe, build: BuildOptions, work: Path, deadline: Deadline, name: str
 ) -> Path:
-    """A tar archive of the root file system: packages only, none of our files but the early ones.
+    """Create a tar archive of the root file system from packages; of stockyard's files it contains
+    only the early ones.
 
-    :param work: an empty directory; the archive is left in it.
+    :param work: an empty directory; the archive stays in it.
     """
     write_tar(work / "early.tar", recipe.early)
     write_sources(recipe.suite, build, work / "sources.list", work / "others.sources")

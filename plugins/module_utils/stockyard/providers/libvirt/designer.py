@@ -1,9 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Policy: what the domains of templates and hosts look like. The shape of the XML is in
-:mod:`.xml`.
-"""
+"""Policy for the domains of templates and hosts. The shape of the XML is in :mod:`.xml`."""
 
 from __future__ import annotations
 
@@ -26,7 +24,7 @@ CMDLINE = "rw console=ttyS0 net.ifnames=0 loglevel=5 systemd.show_status=error"
 
 
 def template(record: TemplateRecord, machine: Machine, image: Image, folder: Path) -> Domain:
-    """A template that boots: its RAM is a file that everything it writes goes to."""
+    """Return the domain of a template that boots: its RAM is a file that receives all writes."""
     base = _domain(record, record.hardware, machine, image, folder)
     return replace(
         base, arguments=base.arguments + _ram(folder / "ram", record.hardware, share=True)
@@ -34,7 +32,7 @@ def template(record: TemplateRecord, machine: Machine, image: Image, folder: Pat
 
 
 def frozen_domain(record: TemplateRecord, machine: Machine, image: Image, folder: Path) -> Domain:
-    """A frozen template: started by mistake it can harm neither the RAM file nor the disk."""
+    """Return the domain of a frozen template, whose files an accidental start cannot change."""
     base = _domain(record, record.hardware, machine, image, folder)
     return replace(base, devices=(replace(_disk(folder), readonly=True), *base.devices[1:]))
 
@@ -42,15 +40,16 @@ def frozen_domain(record: TemplateRecord, machine: Machine, image: Image, folder
 def boot_domain(
     record: HostRecord, hardware: Hardware, machine: Machine, image: Image, folder: Path
 ) -> Domain:
-    """A host as it is defined: it boots from its own disk."""
+    """Return the domain of a host as it is defined: it boots from its own disk."""
     return _domain(record, hardware, machine, image, folder)
 
 
 def restore_domain(
     record: HostRecord, hardware: Hardware, machine: Machine, image: Image, folder: Path, ram: Path
 ) -> Domain:
-    """The same host as a fork: it waits for the template's device state and maps the template's RAM
-    privately.
+    """Return the domain of the same host as a fork.
+
+    It waits for the template's device state and maps the template's RAM privately.
     """
     base = boot_domain(record, hardware, machine, image, folder)
     return replace(
@@ -83,8 +82,11 @@ def _domain(
             Console(str(folder / "console.log")),
             Controller("usb", 0, "none"),
             # A root port for each device that libvirt places itself (disk, serial bus, generator),
-            # and the spare ones.
-            *(Controller("pci", n, "pcie-root-port") for n in range(1, 4 + hardware.spare_ports)),
+            # and the spare ports.
+            *(
+                Controller("pci", index, "pcie-root-port")
+                for index in range(1, 4 + hardware.spare_ports)
+            ),
             Random(),
             *interfaces,
         ),
@@ -97,20 +99,28 @@ def _disk(folder: Path) -> Disk:
 
 
 def _slots(record: Record, hardware: Hardware) -> tuple[str, ...]:
-    """Where memory is plugged in later. libvirt cannot say it of a machine without NUMA nodes; QEMU
-    adds it up.
+    """Return the arguments for memory that is plugged in later.
+
+    libvirt cannot declare it for a machine without NUMA nodes; QEMU merges both ``-m`` options.
     """
-    most = record.most.memory_mib if isinstance(record, HostRecord) else record.max_memory_mib
-    return ("-m", f"slots={SLOTS},maxmem={most}M") if most > hardware.memory_mib else ()
+    max_memory_mib = (
+        record.most.memory_mib if isinstance(record, HostRecord) else record.max_memory_mib
+    )
+    return (
+        ("-m", f"slots={SLOTS},maxmem={max_memory_mib}M")
+        if max_memory_mib > hardware.memory_mib
+        else ()
+    )
 
 
 def _ram(path: Path, hardware: Hardware, *, share: bool) -> tuple[str, ...]:
-    # libvirt cannot say "private mapping of this very file", so QEMU is told; the later -machine
-    # option wins.
-    shared = "on" if share else "off"
-    # QEMU reads a comma in a value only when it is written twice.
-    file = str(path).replace(",", ",,")
+    # libvirt cannot declare a private mapping of a given file, so QEMU gets the option itself; its
+    # later -machine option overrides the earlier option.
+    share_option = "on" if share else "off"
+    # QEMU reads a comma in a value only if it is written twice.
+    escaped_path = str(path).replace(",", ",,")
     backend = (
-        f"memory-backend-file,id=ram0,size={hardware.memory_mib}M,mem-path={file},share={shared}"
+        f"memory-backend-file,id=ram0,size={hardware.memory_mib}M,mem-path={escaped_path},"
+        f"share={share_option}"
     )
     return ("-object", backend, "-machine", "memory-backend=ram0")

@@ -17,7 +17,7 @@ CORRUPT = 2
 
 
 def make(target: Path, backing: Path, mode: str, name: str, deadline: Deadline) -> None:
-    """The disk of a host, as its fork mode wants it."""
+    """Create the disk of a host, according to its fork mode."""
     if mode == "full":
         run(
             ["qemu-img", "convert", "-f", "qcow2", "-O", "qcow2", str(backing), str(target)],
@@ -29,7 +29,7 @@ def make(target: Path, backing: Path, mode: str, name: str, deadline: Deadline) 
 
 
 def overlay(target: Path, backing: Path, name: str, deadline: Deadline) -> None:
-    """A disk that holds only what differs from another one."""
+    """Create a disk that contains only differences from another disk."""
     create = [
         "qemu-img",
         "create",
@@ -46,7 +46,7 @@ def overlay(target: Path, backing: Path, name: str, deadline: Deadline) -> None:
 
 
 def damage(disk: Path, deadline: Deadline) -> str:
-    """Return why a disk can never be used again; empty if that is not proven.
+    """Return the reason why a disk can never be used again; empty if damage is not proven.
 
     A missing directory proves nothing: its file system may not be mounted.
     """
@@ -57,7 +57,7 @@ def damage(disk: Path, deadline: Deadline) -> str:
             if handle.read(len(MAGIC)) != MAGIC:
                 return "its disk is not in QEMU's format"
         check = ["qemu-img", "check", "-q", "-f", "qcow2", str(disk)]
-        done = subprocess.run(
+        process = subprocess.run(
             check, capture_output=True, text=True, timeout=deadline.left(), check=False
         )
     except FileNotFoundError as error:
@@ -65,5 +65,7 @@ def damage(disk: Path, deadline: Deadline) -> str:
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return (
-        f"its disk is damaged ({done.stderr.strip()[-500:]})" if done.returncode == CORRUPT else ""
+        f"its disk is damaged ({process.stderr.strip()[-500:]})"
+        if process.returncode == CORRUPT
+        else ""
     )

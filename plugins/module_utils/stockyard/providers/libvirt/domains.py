@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Domains and the records in their metadata: reading all of them, and compare and set of one."""
+"""Domains and the records in their metadata: all are read, and one is compared and set."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ class Domains:
         self.connection = connection
 
     def everything(self) -> tuple[list[tuple[Record, str]], list[UnreadableObject]]:
-        """Every record of any owner with its domain's state, and what carries our mark but cannot
-        be read.
+        """Return every record of any owner with its domain's state, and unreadable domains with a
+        marker.
         """
         import libvirt
 
-        found: list[tuple[Record, str]] = []
+        machines: list[tuple[Record, str]] = []
         unreadable: list[UnreadableObject] = []
         with translated("list the domains"):
             stats = self.connection.getAllDomainStats(libvirt.VIR_DOMAIN_STATS_STATE)
@@ -48,13 +48,13 @@ class Domains:
             try:
                 record = decode(text)
                 self._check_place(domain, record)
-                found.append((record, STATES.get(values.get("state.state"), "off")))
+                machines.append((record, STATES.get(values.get("state.state"), "off")))
             except StockyardError as error:
                 unreadable.append(UnreadableObject(domain.name(), str(error)))
-        return found, unreadable
+        return machines, unreadable
 
     def metadata(self, domain: Any) -> str | None:
-        """The record's text; ``None`` when the domain has none or is gone."""
+        """Return the record's text; ``None`` if the domain has no record or does not exist."""
         import libvirt
 
         with translated("read the domain's record", domain.name()):
@@ -71,10 +71,10 @@ class Domains:
         return parse(xml).text or ""
 
     def find(self, record: Record) -> Any:
-        """The domain of a record.
+        """Return the domain of a record.
 
-        :raises NotFound: when there is none.
-        :raises Refused: when the domain with this uuid is not the one that the record names.
+        :raises NotFound: if the domain does not exist.
+        :raises OperationRefused: if the domain with this uuid does not have this record's marker.
         """
         with translated("look up the domain", record.title):
             domain = self.connection.lookupByUUIDString(record.uuid)
@@ -83,15 +83,19 @@ class Domains:
             raise OperationRefused(
                 "the domain with its uuid does not carry our mark.", name=record.title
             )
-        there = decode(text)
-        if (there.owner, there.kind, there.uuid) != (record.owner, record.kind, record.uuid):
+        stored_record = decode(text)
+        if (stored_record.owner, stored_record.kind, stored_record.uuid) != (
+            record.owner,
+            record.kind,
+            record.uuid,
+        ):
             raise OperationRefused(
                 "the domain with its uuid belongs to somebody else.", name=record.title
             )
         return domain
 
     def present(self, record: Record) -> Any | None:
-        """The domain of a record, or ``None``."""
+        """Return the domain of a record, or ``None`` if it does not exist."""
         try:
             return self.find(record)
         except NotFound:
@@ -106,72 +110,76 @@ class Domains:
             return False
 
     def define(self, xml: str, name: str) -> Any:
-        """Put a domain on record."""
+        """Define a domain in libvirt."""
         with translated("define the domain", name):
             return self.connection.defineXML(xml)
 
     def undefine(self, domain: Any, name: str) -> None:
-        """Take a domain off the record, with all that libvirt keeps of it: saved memory, snapshots,
-        checkpoints.
-        """
+        """Undefine a domain with its saved memory, snapshots and checkpoints in libvirt."""
         import libvirt
 
-        always = (
+        common_flags = (
             libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
             | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
         )
-        newer = libvirt.VIR_DOMAIN_UNDEFINE_NVRAM | libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
+        newer_flags = (
+            libvirt.VIR_DOMAIN_UNDEFINE_NVRAM | libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
+        )
         with translated("undefine the domain", name):
             try:
-                domain.undefineFlags(always | newer)
+                domain.undefineFlags(common_flags | newer_flags)
             except libvirt.libvirtError as error:
-                # A driver that has no such attachments refuses their flags.
+                # A driver without such attachments refuses their flags.
                 if error.get_error_code() != libvirt.VIR_ERR_INVALID_ARG:
                     raise
-                domain.undefineFlags(always)
+                domain.undefineFlags(common_flags)
 
     def replace_record(self, record: R, **changes: Any) -> R:
-        """Write a changed record, if the one on record is still the caller's. Call it
-        under a lock.
+        """Write a changed record if the stored version is still the caller's. Call it under a lock.
+
+        :raises Conflict: if the stored version differs.
         """
         import libvirt
 
         domain = self.find(record)
-        current = decode(self.metadata(domain) or "")
-        if current.version != record.version:
+        stored_record = decode(self.metadata(domain) or "")
+        if stored_record.version != record.version:
             raise Conflict(
                 "it was changed meanwhile.",
                 name=record.title,
-                cause=f"version {current.version} is on record, {record.version} was expected",
+                cause=f"version {stored_record.version} is on record, {record.version} was "
+                f"expected",
                 remedy="run again",
             )
-        changed = replace(record, version=record.version + 1, **changes)
-        # libvirt puts the namespace on the element itself, and fails when it is there already.
-        bare = serialize(element("record", text=encode(changed)))
-        what = (libvirt.VIR_DOMAIN_METADATA_ELEMENT, bare, "stockyard", RECORD_NS)
-        config, live = libvirt.VIR_DOMAIN_AFFECT_CONFIG, libvirt.VIR_DOMAIN_AFFECT_LIVE
+        new_record = replace(record, version=record.version + 1, **changes)
+        # libvirt adds the namespace to the element itself, and fails if the element has it already.
+        element_text = serialize(element("record", text=encode(new_record)))
+        metadata = (libvirt.VIR_DOMAIN_METADATA_ELEMENT, element_text, "stockyard", RECORD_NS)
+        config_flag, live_flag = libvirt.VIR_DOMAIN_AFFECT_CONFIG, libvirt.VIR_DOMAIN_AFFECT_LIVE
         with translated("write the record", record.title):
             if domain.isActive():
                 with or_ended(domain):
-                    domain.setMetadata(*what, config | live)
-                    return changed
-            domain.setMetadata(*what, config)
-        return changed
+                    domain.setMetadata(*metadata, config_flag | live_flag)
+                    return new_record
+            domain.setMetadata(*metadata, config_flag)
+        return new_record
 
     def refuse_if_used(self, record: TemplateRecord) -> None:
-        """Refuse where a host lives on a template, or may.
+        """Refuse if a host uses a template, or may use it.
 
-        :raises Refused: naming the hosts.
+        :raises OperationRefused: with the names of the hosts.
         """
-        found, unreadable = self.everything()
+        machines, unreadable = self.everything()
         key = (record.owner, record.tenant, record.name, record.generation)
-        hosts = [r for r, _state in found if isinstance(r, HostRecord)]
-        users = sorted(
-            r.name for r in hosts if (r.owner, r.tenant, r.template, r.generation) == key
+        hosts = [host for host, _state in machines if isinstance(host, HostRecord)]
+        host_names = sorted(
+            host.name
+            for host in hosts
+            if (host.owner, host.tenant, host.template, host.generation) == key
         )
-        if users:
-            lives = f"hosts live on it: {', '.join(users[:10])}."
-            raise OperationRefused(lives, name=record.title, remedy="destroy the hosts first")
+        if host_names:
+            message = f"hosts live on it: {', '.join(host_names[:10])}."
+            raise OperationRefused(message, name=record.title, remedy="destroy the hosts first")
         if unreadable:
             raise OperationRefused(
                 "a domain that carries our mark cannot be read, and may live on it.",
@@ -182,25 +190,33 @@ class Domains:
 
     def addresses(self) -> set[str]:
         """Return the address of every host, of any owner."""
-        return {r.address for r, _state in self.everything()[0] if isinstance(r, HostRecord)}
+        return {
+            record.address
+            for record, _state in self.everything()[0]
+            if isinstance(record, HostRecord)
+        }
 
     def names(self) -> Iterator[str]:
-        """Names of all domains, ours or not."""
+        """Return the names of all domains, with or without a marker."""
         with translated("list the domains"):
-            return iter([d.name() for d in self.connection.listAllDomains()])
+            return iter([domain.name() for domain in self.connection.listAllDomains()])
 
     def texts(self) -> list[str]:
-        """The definition of every domain, ours or not, as it runs and as it is on disk. Never
-        partial: it raises.
+        """Return the definitions of every domain, with or without a marker: the running and the
+        stored one.
+
+        The list is never partial: an error is raised instead.
         """
         import libvirt
 
         with translated("read the domains"):
             domains = self.connection.listAllDomains()
-            stored = [d.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE) for d in domains]
-            return stored + [d.XMLDesc(0) for d in domains]
+            inactive_definitions = [
+                domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE) for domain in domains
+            ]
+            return inactive_definitions + [domain.XMLDesc(0) for domain in domains]
 
     def _check_place(self, domain: Any, record: Record) -> None:
-        """A record that was copied with its domain's XML proves nothing of the copy."""
+        """Refuse a record that was copied with its domain's XML: such a record proves nothing."""
         if domain.UUIDString() != record.uuid:
             raise InvalidInput("its record names another uuid: it is a copy of a host of ours.")

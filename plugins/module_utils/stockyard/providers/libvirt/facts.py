@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Facts of a machine beyond its record: where its files are, and the cost of its memory."""
+"""Facts of a machine beyond its record: the paths of its files, and the cost of its memory."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from .store import Store
 
 
 class Facts:
-    """The facts of one provider's machines. Processes are listed once for all hosts of an
-    observation.
+    """The facts of one provider's machines.
+
+    Processes are listed once for all hosts of an observation.
     """
 
     def __init__(self, store: Store, images: Images, domains: Domains) -> None:
@@ -29,7 +30,7 @@ class Facts:
         self._processes: dict[str, int] = {}
 
     def forget(self) -> None:
-        """Forget the processes: a new observation begins."""
+        """Forget the processes, because a new observation begins."""
         self._processes = {}
 
     def of(self, record: Record, folder: Path) -> dict[str, Any]:
@@ -48,8 +49,8 @@ class Facts:
         return facts
 
     def _memory(self, record: HostRecord) -> dict[str, float] | None:
-        """Return the present cost of a host's RAM; nothing for a host that is off, or if it cannot
-        be read.
+        """Return the present cost of a host's RAM; ``None`` if the host is off or cannot be
+        read.
         """
         if record.uuid not in self._processes:
             self._processes = processes.running()

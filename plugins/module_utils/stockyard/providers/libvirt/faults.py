@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""libvirt's errors as ours."""
+"""libvirt's errors as errors of stockyard."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ...errors import (
 # virErrorNumber of libvirt/virterror.h
 NO_DOMAIN = 42
 NO_NETWORK = 43
-# libvirt has one number for many failures, so what happened is told by its words.
+# libvirt has one number for many failures, so the cause is recognized by phrases in its text.
 LOST = (
     "Failed to connect",
     "socket is closed",
@@ -33,42 +33,43 @@ TAKEN = "already exists"
 
 
 @contextmanager
-def translated(what: str, name: str = "") -> Iterator[None]:
-    """Turn a libvirt error inside the block into one of ours; every call to libvirt is made in such
-    a block.
+def translated(operation: str, name: str = "") -> Iterator[None]:
+    """Convert a libvirt error inside the block into a stockyard error.
 
-    :param what: what was being done, as in "the domain cannot be …".
+    Every call to libvirt must be inside such a block.
+
+    :param operation: the operation in the block, as in "the domain cannot be …".
     """
     import libvirt
 
     try:
         yield
     except libvirt.libvirtError as error:
-        raise _ours(what, name, error.get_error_code(), str(error)) from error
+        raise _ours(operation, name, error.get_error_code(), str(error)) from error
 
 
-def _ours(what: str, name: str, code: int | None, text: str) -> StockyardError:
+def _ours(operation: str, name: str, code: int | None, text: str) -> StockyardError:
     if code == NO_DOMAIN:
-        return NotFound(f"{what}: there is no such domain.", name=name, cause=text)
+        return NotFound(f"{operation}: there is no such domain.", name=name, cause=text)
     if code == NO_NETWORK:
         return NotFound(
-            f"{what}: there is no such network.",
+            f"{operation}: there is no such network.",
             name=name,
             cause=text,
             remedy="see virsh net-list --all",
         )
     if NO_SPACE in text:
         return OutOfSpace(
-            f"{what}: the storage is full.",
+            f"{operation}: the storage is full.",
             name=name,
             cause=text,
             remedy="free space in the storage",
         )
-    if any(words in text for words in LOST):
-        lost = f"{what}: the connection to libvirt was lost."
-        return ConnectionFailed(lost, name=name, cause=text, remedy="start libvirt, run again")
+    if any(phrase in text for phrase in LOST):
+        message = f"{operation}: the connection to libvirt was lost."
+        return ConnectionFailed(message, name=name, cause=text, remedy="start libvirt, run again")
     if TAKEN in text:
         return Conflict(
-            f"{what}: the name is taken.", name=name, cause=text, remedy="choose another name"
+            f"{operation}: the name is taken.", name=name, cause=text, remedy="choose another name"
         )
-    return HypervisorError(f"{what} failed.", name=name, cause=text)
+    return HypervisorError(f"{operation} failed.", name=name, cause=text)

@@ -3,10 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Freezing a running machine and resuming copies of it.
 
-The recipe: the template's RAM is a shared file, so the migration stream holds the device state
-alone (x-ignore-shared, QEMU 4.0 and later). A fork maps that file privately and takes the stream
-in. Descriptors are handed to QEMU, because libvirt's sandbox lets it open and spawn nothing of its
-own.
+The method: the template's RAM is a shared file, so the migration stream contains the device state
+alone (x-ignore-shared, QEMU 4.0 and later). A fork maps that file privately and reads the stream.
+QEMU receives open descriptors, because libvirt's sandbox forbids it to open files and start
+processes by itself.
 """
 
 from __future__ import annotations
@@ -24,41 +24,42 @@ LABEL = "state"
 
 
 def freeze(domain: Any, state: Path, name: str, deadline: Deadline) -> None:
-    """Stop a running domain and write its device state to a file; its RAM is in its own file
-    already.
+    """Suspend a running domain and write its device state to a file.
+
+    Its RAM is in its own file already.
     """
     monitor = Monitor(domain, name)
     with translated("suspend", name):
         domain.suspend()
     monitor.leave_out_ram(True)
-    handle = os.open(state, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(state, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
-        monitor.pass_file(handle, LABEL)
+        monitor.pass_file(descriptor, LABEL)
         monitor.command("migrate", uri=f"fd:{LABEL}")
         monitor.migrated(deadline)
     finally:
-        os.close(handle)
+        os.close(descriptor)
     with translated("stop the frozen template", name):
         domain.destroy()
 
 
 def resume(domain: Any, state: Path, name: str, deadline: Deadline) -> None:
-    """Feed a frozen state to a domain that waits for it, and let it run."""
+    """Load a frozen state into a domain that waits for it, and resume the domain."""
     monitor = Monitor(domain, name)
     monitor.leave_out_ram(True)
     try:
-        handle = os.open(state, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(state, os.O_RDONLY | os.O_CLOEXEC)
     except OSError as error:
         raise HypervisorError(
             "the template's state cannot be read.", name=name, cause=str(error)
         ) from error
     try:
-        monitor.pass_file(handle, LABEL)
+        monitor.pass_file(descriptor, LABEL)
         monitor.command("migrate-incoming", uri=f"fd:{LABEL}")
         monitor.migrated(deadline)
-        # What libvirt saves of this machine later has to hold its memory.
+        # If libvirt saves this machine later, the saved state must contain its memory.
         monitor.leave_out_ram(False)
     finally:
-        os.close(handle)
+        os.close(descriptor)
     with translated("resume", name):
         domain.resume()

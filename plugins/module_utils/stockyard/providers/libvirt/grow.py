@@ -1,11 +1,11 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Giving a running machine more or less: processors through libvirt, memory as DIMMs through QEMU's
-monitor.
+"""Resize of a running machine: processors through libvirt, memory as DIMMs through QEMU's monitor.
 
-libvirt plugs memory only into machines with NUMA nodes, which excludes RAM in a file of our own.
-What QEMU is told here is forgotten when the machine ends: who starts it plugs it in again.
+libvirt plugs memory only into machines with NUMA nodes, which excludes RAM in a file of
+stockyard's. Memory that is plugged in through the monitor is lost when the machine ends: the next
+start must plug it in again.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from .monitor import Monitor
 
 DIMM, BACKEND = "grown-", "grown-ram-"
 POLL = 0.2
-# Seconds for a guest to give something back.
+# Seconds for a guest to return a resource.
 PATIENCE = 60.0
 UNWILLING = "the guest does not give it back"
 
 
 def resize(domain: Any, record: HostRecord, size: Size, deadline: Deadline) -> None:
-    """Bring a running machine to a size. What it has already is left as it is.
+    """Resize a running machine. Processors and memory that it has already are left as they are.
 
-    :raises HypervisorError: when the guest keeps what it is to give back.
+    :raises HypervisorError: if the guest does not return resources that it must return.
     """
     _Processors(domain, record).have(size.vcpus, deadline)
     stride = step(record.frozen.memory_mib, record.most.memory_mib)
@@ -42,9 +42,9 @@ def resize(domain: Any, record: HostRecord, size: Size, deadline: Deadline) -> N
 class _Processors:
     """The processors of one machine.
 
-    Under emulation none is ever taken out: QEMU 7.2 tells libvirt nothing of it, and ends with a
-    memory fault when memory is unplugged after that. There the guest's own agent switches off what
-    is too much, and it stays plugged in.
+    Under emulation no processor is ever unplugged: QEMU 7.2 reports nothing about it to libvirt,
+    and crashes with a memory fault when memory is unplugged after that. Instead the guest's own
+    agent switches off the excess processors, which stay plugged in.
     """
 
     def __init__(self, domain: Any, record: HostRecord) -> None:
@@ -53,25 +53,26 @@ class _Processors:
         self.record = record
 
     def have(self, count: int, deadline: Deadline) -> None:
-        """Bring their number to this; the next boot has as many."""
+        """Set the number of processors; the next boot has the same number."""
         import libvirt
 
-        emulated = not self.monitor.command("query-kvm")["enabled"]
-        live = libvirt.VIR_DOMAIN_AFFECT_LIVE
+        is_emulated = not self.monitor.command("query-kvm")["enabled"]
+        live_flag = libvirt.VIR_DOMAIN_AFFECT_LIVE
         with translated("change the number of processors", self.record.title):
-            there = self.domain.vcpusFlags(live)
-            if there < count:
-                self.domain.setVcpusFlags(count, live)
-            if emulated:
-                if there != count or not self._boots():
+            current_count = self.domain.vcpusFlags(live_flag)
+            if current_count < count:
+                self.domain.setVcpusFlags(count, live_flag)
+            if is_emulated:
+                if current_count != count or not self._boots():
                     self._bring_to(count, libvirt.VIR_DOMAIN_VCPU_GUEST, deadline.within(PATIENCE))
-            elif there > count:
-                self._bring_to(count, live, deadline.within(PATIENCE))
+            elif current_count > count:
+                self._bring_to(count, live_flag, deadline.within(PATIENCE))
             self.domain.setVcpusFlags(count, libvirt.VIR_DOMAIN_AFFECT_CONFIG)
 
     def _boots(self) -> bool:
-        """Whether the guest's agent is not there: a guest that boots uses all that is
-        plugged in.
+        """Return whether the guest's agent is missing.
+
+        A guest that boots has no agent yet and uses all plugged-in processors.
         """
         import libvirt
 
@@ -82,7 +83,10 @@ class _Processors:
         return False
 
     def _bring_to(self, count: int, kind: int, patience: Deadline) -> None:
-        """Have so many of those that the guest uses, or of those that are plugged in."""
+        """Set the number of processors that the guest uses, or that are plugged in.
+
+        :param kind: libvirt's flag for one of them.
+        """
         import libvirt
 
         while True:
@@ -91,8 +95,8 @@ class _Processors:
                     return
                 self.domain.setVcpusFlags(count, kind)
             except libvirt.libvirtError:
-                # A busy guest answers late; what was just plugged in comes late, and the agent
-                # after a boot.
+                # A busy guest answers late; a processor that was just plugged in appears late, and
+                # so does the agent after a boot.
                 if patience.passed():
                     raise
             if patience.passed():
@@ -109,25 +113,25 @@ class _Dimms:
         self.stride = stride
 
     def have(self, count: int, deadline: Deadline) -> None:
-        """Plug in what is missing, take out what is too much, the last one first."""
-        there = self._there()
-        for number in sorted(there, reverse=True):
+        """Plug in missing modules, and unplug excess modules, the last one first."""
+        plugged_numbers = self._there()
+        for number in sorted(plugged_numbers, reverse=True):
             if number >= count:
                 self._take_out(number, deadline.within(PATIENCE))
         for number in range(count):
-            if number not in there:
+            if number not in plugged_numbers:
                 self._plug_in(number)
 
     def _there(self) -> set[int]:
-        found = self.monitor.command("query-memory-devices") or []
-        names = [str(one.get("data", {}).get("id", "")) for one in found]
+        devices = self.monitor.command("query-memory-devices") or []
+        names = [str(device.get("data", {}).get("id", "")) for device in devices]
         return {int(name.removeprefix(DIMM)) for name in names if name.startswith(DIMM)}
 
     def _plug_in(self, number: int) -> None:
         backend = f"{BACKEND}{number}"
         size = self.stride << 20
-        about: dict[str, Any] = {"qom-type": "memory-backend-ram", "id": backend, "size": size}
-        self.monitor.command("object-add", **about)
+        properties: dict[str, Any] = {"qom-type": "memory-backend-ram", "id": backend, "size": size}
+        self.monitor.command("object-add", **properties)
         try:
             self.monitor.command(
                 "device_add", driver="pc-dimm", id=f"{DIMM}{number}", memdev=backend
@@ -145,9 +149,9 @@ class _Dimms:
         self.monitor.command("object-del", id=f"{BACKEND}{number}")
 
 
-def _kept(record: HostRecord, what: str) -> HypervisorError:
+def _kept(record: HostRecord, resource: str) -> HypervisorError:
     return HypervisorError(
-        f"{what} could not be taken away.",
+        f"{resource} could not be taken away.",
         name=record.title,
         cause=UNWILLING,
         remedy="end what uses it and run again, or replace the host",

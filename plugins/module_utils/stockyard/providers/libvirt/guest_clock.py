@@ -9,12 +9,12 @@ from ...model.host import HostRecord
 from .domains import Domains
 from .faults import translated
 
-# Seconds for the agent to answer. Without it libvirt waits for as long as the guest likes.
+# Seconds for the agent to answer. Without this limit libvirt waits indefinitely.
 PATIENCE = 5
 
 
 class QemuGuestClock:
-    """Reads and sets the clocks of the guests of one connection."""
+    """The clocks of the guests of one connection, to read and set."""
 
     def __init__(self, domains: Domains) -> None:
         self.domains = domains
@@ -23,8 +23,8 @@ class QemuGuestClock:
         domain = self.domains.find(record)
         with translated("read the guest's clock", record.title):
             domain.agentSetResponseTimeout(PATIENCE)
-            time = domain.getTime()
-        return float(time["seconds"] + time["nseconds"] / 1e9 - now)
+            guest_time = domain.getTime()
+        return float(guest_time["seconds"] + guest_time["nseconds"] / 1e9 - now)
 
     def set(self, record: HostRecord, now: float) -> None:
         domain = self.domains.find(record)

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Guest images on disk: made once for each digest, kept, and never changed."""
+"""Guest images on disk: each digest is built once, stored, and never changed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from .preloaded import bring
 from .run import run
 from .store import Store
 
-# Stage two runs as root of a user namespace, so that owners and set-uid bits come out right.
+# Stage two runs as root of a user namespace, so that owners and set-uid bits are correct.
 REMOVE = 300.0
 # An image of packages is a file system without partitions.
 WHOLE_DISK = "/dev/vda"
@@ -78,7 +78,7 @@ class Images:
         self.store = store
 
     def path(self, digest: str) -> Image:
-        """Where the parts of an image are."""
+        """Return the paths of the parts of an image."""
         folder = self.store.images / digest
         root = str(self._facts(digest).get("root", WHOLE_DISK))
         return Image(folder / "disk.qcow2", folder / "vmlinuz", folder / "initrd.img", root)
@@ -86,13 +86,13 @@ class Images:
     def resolve(
         self, recipe: Recipe, build: BuildOptions, deadline: Deadline
     ) -> tuple[str, dict[str, str]]:
-        """The digest of the image that the recipe makes today, and the package versions in it."""
+        """Return the digest of the image that the recipe builds today, and its package versions."""
         with self._workshop() as work:
-            found = debian.versions(recipe, build, work, deadline, "image")
-        return codec.digest({"recipe": recipe, "versions": found}), found
+            package_versions = debian.versions(recipe, build, work, deadline, "image")
+        return codec.digest({"recipe": recipe, "versions": package_versions}), package_versions
 
     def versions(self, digest: str) -> dict[str, str]:
-        """The package versions in an image; empty where that is not on record."""
+        """Return the package versions in an image; empty if they are not on record."""
         try:
             return {
                 str(name): str(version) for name, version in self._facts(digest)["versions"].items()
@@ -101,7 +101,7 @@ class Images:
             return {}
 
     def _facts(self, digest: str) -> dict[str, Any]:
-        """What is on record of an image; empty where nothing is."""
+        """Return the record of an image; empty if the image has no readable record."""
         try:
             path = self.store.images / digest / "image.json"
             return untrusted.mapping(untrusted.parse(path.read_bytes()), "the record")
@@ -111,75 +111,100 @@ class Images:
     def ensure(
         self, recipe: Recipe, build: BuildOptions, progress: Progress, deadline: Deadline
     ) -> str:
-        """Have the image; build it if it is not there. Returns its digest."""
+        """Build the image if it does not exist; return its digest."""
         progress("resolve package versions")
-        digest, found = self.resolve(recipe, build, deadline)
+        digest, package_versions = self.resolve(recipe, build, deadline)
         with self.store.lock(f"image-{digest[:32]}", deadline):
             record = self.store.images / digest / "image.json"
             if not record.exists():
-                self._build(digest, found, recipe, build, progress, deadline)
+                self._build(digest, package_versions, recipe, build, progress, deadline)
             record.touch()
         return digest
 
     def prune(
         self, used: set[str], older_than: float, own: frozenset[str] = frozenset()
     ) -> list[str]:
-        """Remove every image but those, every base that no image is left of, and what killed
-        builders left behind.
+        """Delete unused images, bases without an image, and the leftovers of killed builders.
 
-        :param older_than: seconds for which an image or a base stays that was just asked for or
-            built.
-        :param own: images that go at any age, with their bases.
+        :param used: digests of the images to retain.
+        :param older_than: seconds for which an image or a base is retained after it was last
+            requested or built.
+        :param own: images that are deleted at any age, with their bases.
         """
-        images = {p.name: p for p in self.store.images.iterdir() if (p / "image.json").exists()}
+        images = {
+            entry.name: entry
+            for entry in self.store.images.iterdir()
+            if (entry / "image.json").exists()
+        }
         used |= {
-            d for d, p in images.items() if d not in own and _age(p / "image.json") < older_than
+            image_digest
+            for image_digest, entry in images.items()
+            if image_digest not in own and _age(entry / "image.json") < older_than
         }
-        base_of = {d: str(self._facts(d).get("base") or "") for d in images}
-        kept = {base_of[d] for d in used if d in images}
-        freed = {base_of[d] for d in own if d in images}
-        bases = {p.name: p for p in self.store.images.glob("base-*.*")}
-        # An image whose record cannot be read may be made of any base.
-        kept |= {
+        base_of = {
+            image_digest: str(self._facts(image_digest).get("base") or "")
+            for image_digest in images
+        }
+        used_bases = {base_of[image_digest] for image_digest in used if image_digest in images}
+        own_bases = {base_of[image_digest] for image_digest in own if image_digest in images}
+        bases = {entry.name: entry for entry in self.store.images.glob("base-*.*")}
+        # An image whose record cannot be read may be built from any base.
+        used_bases |= {
             name
-            for name, p in bases.items()
-            if "" in kept or (name not in freed and _age(p) < older_than)
+            for name, entry in bases.items()
+            if "" in used_bases or (name not in own_bases and _age(entry) < older_than)
         }
-        gone = [
-            p for name, p in {**images, **bases}.items() if name not in used and name not in kept
+        unused_paths = [
+            entry
+            for name, entry in {**images, **bases}.items()
+            if name not in used and name not in used_bases
         ]
-        for path in gone:
+        for path in unused_paths:
             _remove(path)
-        return sorted(p.name for p in [*gone, *self.abandoned(0.0, remove=True)])
+        return sorted(entry.name for entry in [*unused_paths, *self.abandoned(0.0, remove=True)])
 
     def abandoned(self, older_than: float, *, remove: bool) -> list[Path]:
-        """Workshops of builders that were killed."""
-        works, now = sorted(self.store.images.glob("work-*")), time.time()
-        found = [p for p in works if not _alive(p) and now - p.lstat().st_mtime >= older_than]
-        for path in found if remove else ():
+        """Return the working directories of killed builders.
+
+        :param remove: delete them, too.
+        """
+        folders, current_time = sorted(self.store.images.glob("work-*")), time.time()
+        abandoned_folders = [
+            folder
+            for folder in folders
+            if not _alive(folder) and current_time - folder.lstat().st_mtime >= older_than
+        ]
+        for path in abandoned_folders if remove else ():
             _remove(path)
-        return found
+        return abandoned_folders
 
     def _build(
         self,
         digest: str,
-        found: dict[str, str],
+        package_versions: dict[str, str],
         recipe: Recipe,
         build: BuildOptions,
         progress: Progress,
         deadline: Deadline,
     ) -> None:
         name = f"image {digest[:12]}"
-        make = self._of_cloud_image if recipe.cloud_image else self._of_packages
+        build_parts = self._of_cloud_image if recipe.cloud_image else self._of_packages
         with self._workshop() as work:
-            made = make(found, recipe, build, work, progress, deadline, name)
-            facts = {"digest": digest, "suite": recipe.suite, **made, "versions": found}
+            base_facts = build_parts(
+                package_versions, recipe, build, work, progress, deadline, name
+            )
+            facts = {
+                "digest": digest,
+                "suite": recipe.suite,
+                **base_facts,
+                "versions": package_versions,
+            }
             (work / "image.json").write_text(json.dumps(facts))
             self._publish(work, digest)
 
     def _of_packages(
         self,
-        found: dict[str, str],
+        package_versions: dict[str, str],
         recipe: Recipe,
         build: BuildOptions,
         work: Path,
@@ -187,7 +212,7 @@ class Images:
         deadline: Deadline,
         name: str,
     ) -> dict[str, str]:
-        base = self._base(found, recipe, build, work, progress, deadline, name)
+        base = self._base(package_versions, recipe, build, work, progress, deadline, name)
         progress("assemble the disk image")
         write_tar(work / "files.tar", recipe.files)
         if recipe.preload:
@@ -201,7 +226,7 @@ class Images:
 
     def _of_cloud_image(
         self,
-        found: dict[str, str],
+        package_versions: dict[str, str],
         recipe: Recipe,
         build: BuildOptions,
         work: Path,
@@ -212,37 +237,39 @@ class Images:
         progress("fetch the cloud image")
         base = self._kept(recipe, build, work, deadline)
         cloud.check(base, recipe, deadline, name)
-        progress(f"fetch {len(found)} Debian packages")
-        cloud.parcel(found, recipe, build, work, deadline, name)
+        progress(f"fetch {len(package_versions)} Debian packages")
+        cloud.parcel(package_versions, recipe, build, work, deadline, name)
         progress("boot the cloud image")
         return {"base": base.name, "root": cloud.first_boot(base, recipe, work, deadline, name)}
 
     def _kept(self, recipe: Recipe, build: BuildOptions, work: Path, deadline: Deadline) -> Path:
-        """The cloud image as it came, kept: it is fetched once."""
-        wanted = build.cloud_image
-        if wanted is None or wanted.checksum != recipe.cloud_image:
+        """Return the stored original of the cloud image, which is fetched only once."""
+        cloud_image = build.cloud_image
+        if cloud_image is None or cloud_image.checksum != recipe.cloud_image:
             raise ImageError("nobody says where the cloud image is.", name=recipe.cloud_image)
-        key = f"base-{codec.digest(wanted.checksum)[:32]}"
-        kept = self.store.images / f"{key}.qcow2"
+        key = f"base-{codec.digest(cloud_image.checksum)[:32]}"
+        base_path = self.store.images / f"{key}.qcow2"
         with self.store.lock(key, deadline):
-            if not kept.exists():
-                fetch(wanted, work / "cloud.qcow2", build.proxy, deadline)
+            if not base_path.exists():
+                fetch(cloud_image, work / "cloud.qcow2", build.proxy, deadline)
                 (work / "cloud.qcow2").chmod(0o400)
-                (work / "cloud.qcow2").rename(kept)
-        return kept
+                (work / "cloud.qcow2").rename(base_path)
+        return base_path
 
     def _publish(self, work: Path, digest: str) -> None:
-        """Move the finished parts into place; the directory appears whole or not at all."""
-        done = work / "done"
-        done.mkdir()
+        """Move the finished parts to their final path; the directory appears whole or not at
+        all.
+        """
+        folder = work / "done"
+        folder.mkdir()
         for part in ("disk.qcow2", "vmlinuz", "initrd.img", "image.json"):
             (work / part).chmod(0o400)
-            (work / part).rename(done / part)
-        done.rename(self.store.images / digest)
+            (work / part).rename(folder / part)
+        folder.rename(self.store.images / digest)
 
     def _base(
         self,
-        found: dict[str, str],
+        package_versions: dict[str, str],
         recipe: Recipe,
         build: BuildOptions,
         work: Path,
@@ -250,26 +277,31 @@ class Images:
         deadline: Deadline,
         name: str,
     ) -> Path:
-        """The packages alone, kept: recipes that differ only in files share it."""
+        """Return the stored archive of the packages alone.
+
+        Recipes that differ only in files share it.
+        """
         key = codec.digest(
             {
                 "suite": recipe.suite,
                 "packages": recipe.packages,
                 "early": recipe.early,
-                "versions": found,
+                "versions": package_versions,
             }
         )
-        kept = self.store.images / f"base-{key[:32]}.tar"
+        base_path = self.store.images / f"base-{key[:32]}.tar"
         with self.store.lock(f"base-{key[:32]}", deadline):
-            if not kept.exists():
-                progress(f"install {len(found)} Debian packages")
+            if not base_path.exists():
+                progress(f"install {len(package_versions)} Debian packages")
                 (work / "base").mkdir()
-                debian.bootstrap(recipe, build, work / "base", deadline, name).rename(kept)
-        return kept
+                debian.bootstrap(recipe, build, work / "base", deadline, name).rename(base_path)
+        return base_path
 
     @contextmanager
     def _workshop(self) -> Iterator[Path]:
-        """A directory for something half-made; gone afterwards, whatever happens."""
+        """Create a directory for unfinished files, and delete it when the block ends for any
+        reason.
+        """
         work = Path(tempfile.mkdtemp(prefix=f"work-{os.getpid()}-", dir=self.store.images))
         os.chmod(work, 0o755)  # noqa: S103  # mapped users enter it; the store around it is 0700
         try:
@@ -279,7 +311,7 @@ class Images:
 
 
 def _remove(path: Path) -> None:
-    """Remove a file or a directory; a tree that mapped users own, too."""
+    """Delete a file or a directory, including a tree that mapped users own."""
     if not path.is_dir():
         path.unlink()
     elif (path / "root").exists():
@@ -293,5 +325,5 @@ def _age(path: Path) -> float:
 
 
 def _alive(work: Path) -> bool:
-    """Whether the builder that made a directory still runs."""
+    """Return whether the builder that created a directory still runs."""
     return Path("/proc", work.name.split("-")[1]).exists()

@@ -1,11 +1,11 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Layers: what several volumes have in common, read-only, under the disk of each.
+"""Layers: read-only content that several volumes share, under the disk of each.
 
-A volume that is copied gives what it holds to a layer, and goes on with an empty overlay over it,
-as the copy does. No data is moved, so a copy takes the same time whatever the size. A layer goes
-when no disk lives on it any more.
+To copy a volume, its content becomes a layer, and the volume and its copy continue with empty
+overlays over it. No data is moved, so a copy takes the same time for any size. A layer is deleted
+when no disk refers to it any more.
 """
 
 from __future__ import annotations
@@ -21,31 +21,33 @@ from ...errors import HypervisorError
 from .run import run
 
 DISK, NEW = "disk.qcow2", "disk.new"
-# The layer that a snapshot is; the one that a volume is equal to, as long as nobody had it since.
+# File with the name of a snapshot's layer; file with the name of the layer that equals the volume,
+# as long as no host has used the volume since.
 SNAPSHOT, EQUAL = "layer", "equal-to"
 GIB = 1 << 30
-# docs/interop/qcow2.txt of QEMU: the magic number; where the backing file's name is, and how long.
+# docs/interop/qcow2.txt of QEMU: the magic number; the offset at which position and length of the
+# backing file's name are stored.
 QCOW2, NAME_AT = b"QFI\xfb", 8
 
 
 class Layers:
     """The layers of one store.
 
-    :param folder: where they are.
+    :param folder: their directory.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def path(self, layer: str) -> Path:
-        """Where a layer is."""
+        """Return the path of a layer."""
         return self.folder / f"{layer}.qcow2"
 
     def of(self, volume: Path, title: str, deadline: Deadline) -> str:
-        """The layer that holds what a volume holds now; made of its disk when there is none yet.
+        """Return the layer with the present content of a volume; create the layer if needed.
 
-        Whatever moment this is ended at, the disk is whole. Call it under the lock, for a volume
-        that nobody has.
+        The layer is created from the volume's disk, which is whole even if the process ends in
+        between. Call it under the lock, for a volume that no host uses.
         """
         for name in (SNAPSHOT, EQUAL):
             if (volume / name).exists():
@@ -63,9 +65,9 @@ class Layers:
     def overlay(
         self, target: Path, layer: str, size_gib: int, title: str, deadline: Deadline
     ) -> None:
-        """Make an empty disk over a layer.
+        """Create an empty disk over a layer.
 
-        :param size_gib: 0 for the layer's own.
+        :param size_gib: 0 for the layer's own size.
         """
         size = [f"{size_gib}G"] if size_gib else []
         backing = ["-F", "qcow2", "-b", str(self.path(layer))]
@@ -76,33 +78,37 @@ class Layers:
         )
 
     def unused(self, volumes: Iterable[Path]) -> list[Path]:
-        """Layers that no disk of these volumes lives on, at any depth.
+        """Return the layers that no disk of these volumes refers to, at any depth.
 
-        :raises HypervisorError: when that cannot be read of one.
+        :raises HypervisorError: if a disk cannot be read.
         """
-        there = {p.name: p for p in self.folder.glob("*.qcow2")} if self.folder.is_dir() else {}
-        beneath = {name: os.path.basename(backing(path)) for name, path in there.items()}
+        layers = (
+            {file.name: file for file in self.folder.glob("*.qcow2")}
+            if self.folder.is_dir()
+            else {}
+        )
+        backing_names = {name: os.path.basename(backing(path)) for name, path in layers.items()}
         used: set[str] = set()
-        for volume in volumes if there else ():
-            for first in _layers_of(volume):
-                name = first
+        for volume in volumes if layers else ():
+            for top_layer in _layers_of(volume):
+                name = top_layer
                 while name and name not in used:
                     used.add(name)
-                    name = beneath.get(name, "")
-        return [there[name] for name in sorted(there.keys() - used)]
+                    name = backing_names.get(name, "")
+        return [layers[name] for name in sorted(layers.keys() - used)]
 
 
 def backing(disk: Path) -> str:
-    """The path of the file that a qcow2 disk lies over; empty when it stands alone.
+    """Return the path of the file that a qcow2 disk lies over; empty if the disk is self-contained.
 
-    :raises HypervisorError: when it cannot be read, or is no such disk.
+    :raises HypervisorError: if the disk cannot be read, or is not a qcow2 disk.
     """
     try:
         with disk.open("rb") as handle:
-            head = handle.read(20)
-            if head[:4] != QCOW2:
+            header = handle.read(20)
+            if header[:4] != QCOW2:
                 raise HypervisorError("it is not a qcow2 disk.", name=str(disk))
-            offset, length = struct.unpack_from(">QI", head, NAME_AT)
+            offset, length = struct.unpack_from(">QI", header, NAME_AT)
             handle.seek(offset)
             return handle.read(length).decode() if offset else ""
     except (OSError, struct.error, UnicodeDecodeError) as error:
@@ -112,7 +118,7 @@ def backing(disk: Path) -> str:
 
 
 def virtual_size(disk: Path) -> int:
-    """How large a qcow2 disk is to its guest, in bytes."""
+    """Return the size of a qcow2 disk as its guest sees it, in bytes."""
     try:
         with disk.open("rb") as handle:
             return int(struct.unpack_from(">Q", handle.read(32), 24)[0])
@@ -123,12 +129,12 @@ def virtual_size(disk: Path) -> int:
 
 
 def _layers_of(volume: Path) -> list[str]:
-    """File names of the layers right under a volume."""
-    found = (
+    """Return the file names of the layers directly under a volume."""
+    snapshot_layers = (
         [f"{(volume / SNAPSHOT).read_text(encoding='ascii')}.qcow2"]
         if (volume / SNAPSHOT).exists()
         else []
     )
-    return found + [
-        os.path.basename(backing(p)) for p in (volume / DISK, volume / NEW) if p.exists()
+    return snapshot_layers + [
+        os.path.basename(backing(disk)) for disk in (volume / DISK, volume / NEW) if disk.exists()
     ]

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which machine type and accelerator a template gets, and which one it was frozen with."""
+"""The machine type and accelerator of a new template, and those that a template was frozen with."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ DOMAIN_TYPE = {"kvm": "kvm", "tcg": "qemu"}
 
 @dataclass(frozen=True)
 class Machine:
-    """What a fork has to match beside the template's hardware.
+    """Properties that a fork must share with its template, in addition to the template's hardware.
 
     :param type: libvirt's domain type, ``kvm`` or ``qemu``.
     :param machine: QEMU's machine type; an alias at first, the versioned name once frozen.
@@ -31,34 +31,34 @@ class Machine:
 
     @property
     def cpu_mode(self) -> str:
-        """Under KVM the host's own CPU; else everything that TCG can emulate."""
+        """Return the host's own CPU under KVM; else all features that TCG can emulate."""
         return "host-passthrough" if self.type == "kvm" else "maximum"
 
 
 def choose(accelerator: str, name: str) -> Machine:
-    """The machine for a new template.
+    """Return the machine for a new template.
 
-    KVM is taken where the CPU shows vmx or svm and the device may be opened: the device alone does
-    not mean much.
+    KVM is used if the CPU shows vmx or svm and the device may be opened: the device alone proves
+    little.
 
-    :raises Unsupported: when ``kvm`` is asked for and cannot be had.
+    :raises Unsupported: if ``kvm`` is requested and not available.
     """
-    usable = _cpu_virtualizes() and os.access(KVM, os.R_OK | os.W_OK)
+    kvm_usable = _cpu_virtualizes() and os.access(KVM, os.R_OK | os.W_OK)
     if accelerator == "kvm" and not os.access(KVM, os.R_OK | os.W_OK):
         raise Unsupported(
             "KVM was asked for and /dev/kvm cannot be opened.",
             name=name,
             remedy="load the kvm module and join the group kvm, or set accelerator to auto or tcg",
         )
-    chosen = accelerator if accelerator != "auto" else "kvm" if usable else "tcg"
-    return Machine(DOMAIN_TYPE[chosen])
+    selection = accelerator if accelerator != "auto" else "kvm" if kvm_usable else "tcg"
+    return Machine(DOMAIN_TYPE[selection])
 
 
 def frozen(template_xml: str) -> Machine:
-    """The machine that a template was made with, read from its definition."""
+    """Return the machine that a template was created with, read from its definition."""
     root = parse(template_xml)
-    kind = root.find("./os/type")
-    machine = kind.get("machine") if kind is not None else None
+    os_type = root.find("./os/type")
+    machine = os_type.get("machine") if os_type is not None else None
     if not machine:
         raise HypervisorError(
             "the template's definition names no machine type.", remedy="rebuild the template"
@@ -68,8 +68,8 @@ def frozen(template_xml: str) -> Machine:
 
 def _cpu_virtualizes() -> bool:
     try:
-        flags = CPUINFO.read_text(encoding="ascii", errors="replace")
+        cpuinfo = CPUINFO.read_text(encoding="ascii", errors="replace")
     except OSError:
         return False
-    lines = (line.split() for line in flags.splitlines() if line.startswith("flags"))
+    lines = (line.split() for line in cpuinfo.splitlines() if line.startswith("flags"))
     return any("vmx" in words or "svm" in words for words in lines)

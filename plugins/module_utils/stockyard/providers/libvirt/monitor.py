@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""QEMU's monitor (QMP) through libvirt: what libvirt itself has no call for."""
+"""QEMU's monitor (QMP) through libvirt: commands for which libvirt itself has no call."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class Monitor:
         self.name = name
 
     def command(self, execute: str, files: list[int] | None = None, **arguments: Any) -> Any:
-        """Run one command; return what it returned.
+        """Run one command; return its result.
 
-        :param files: descriptors that go along (``getfd``).
+        :param files: descriptors that are passed with the command (``getfd``).
         """
         import libvirt_qemu
 
@@ -59,13 +59,14 @@ class Monitor:
         """Connect or cut a network device's link."""
         self.command("set_link", name=nic, up=up)
         if up:
-            # The guest says where it is; else the first packet to it waits for ARP, and a lost one
-            # for seconds.
+            # The guest announces its address; otherwise the first packet to it waits for ARP, and
+            # after a lost packet for seconds.
             self.command("announce-self", initial=20, max=200, rounds=3, step=60)
 
     def leave_out_ram(self, state: bool) -> None:
-        """Leave RAM that is a file out of migration streams, or include it again, as libvirt's own
-        saves need it.
+        """Exclude RAM that is a file from migration streams, or include it again.
+
+        libvirt's own saves need it to be included.
         """
         self.command(
             "migrate-set-capabilities",
@@ -73,11 +74,11 @@ class Monitor:
         )
 
     def pass_file(self, descriptor: int, label: str) -> None:
-        """Hand an open file to QEMU under a name."""
+        """Pass an open file to QEMU under a name."""
         self.command("getfd", [descriptor], fdname=label)
 
     def migrated(self, deadline: Deadline) -> None:
-        """Wait until the migration under way is complete."""
+        """Wait until the current migration is complete."""
         while True:
             status = self.command("query-migrate").get("status")
             if status == "completed":

@@ -1,9 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How guests are connected: QEMU's user network with forwards and no way out, or a network of
-libvirt's.
-"""
+"""Connections of guests: QEMU's user network with forwards and no egress, or a libvirt network."""
 
 from __future__ import annotations
 
@@ -23,15 +21,15 @@ from .subnet import Subnet, read
 from .xml.devices import Interface
 from .xml.domain import Device
 
-# QEMU's name of the network device: libvirt wants its own prefix on a name that users choose.
+# QEMU's name of the network device: libvirt requires its own prefix on a name that users choose.
 NIC, LIBVIRT_NIC = "nic0", "ua-nic0"
-# Slot 16 of the root bus: far from where libvirt places its own; where a template has it, a fork
-# has to.
+# Slot 16 of the root bus: far from the slots that libvirt assigns itself; a fork must use the same
+# slot as its template.
 SLOT = 0x10
-# Guest-side ports behind the two fixed ones.
+# Guest-side ports behind the two fixed ports.
 FORWARDS = {SSH_PORT: 22, DOCKER_PORT: 2376}
 # A template's network card is plugged into nothing. The state of a user network would be frozen
-# with it, and a fork on another kind of network could not take that up.
+# with it, and a fork on another kind of network could not load that state.
 NOWHERE = "hubport,id=net0,hubid=0"
 WHY_NOT_OPEN = (
     "QEMU's user network leads to the hypervisor's loopback (10.0.2.2, and whatever else a guest's "
@@ -41,12 +39,12 @@ WHY_NOT_OPEN = (
 
 
 def nic(record: Record) -> str:
-    """The network device's name on QEMU's monitor."""
+    """Return the network device's name on QEMU's monitor."""
     return LIBVIRT_NIC if isinstance(record, HostRecord) and record.spec.network else NIC
 
 
 def attach(record: Record) -> tuple[tuple[Device, ...], tuple[str, ...]]:
-    """What connects a machine: devices of the domain, and arguments of QEMU's."""
+    """Return the devices of the domain and the arguments of QEMU that connect a machine."""
     if isinstance(record, HostRecord) and record.spec.network:
         return (Interface(record.spec.network, record.mac, LIBVIRT_NIC, SLOT),), ()
     netdev = _user(record) if isinstance(record, HostRecord) else NOWHERE
@@ -57,31 +55,35 @@ def attach(record: Record) -> tuple[tuple[Device, ...], tuple[str, ...]]:
 
 
 def _user(host: HostRecord) -> str:
-    """restrict=on: the guest reaches nothing outside, not even the hypervisor's loopback; only the
+    """Return the user network of a host.
+
+    restrict=on: the guest reaches nothing outside, not even the hypervisor's loopback; only the
     forwards come in.
     """
     return ",".join(("user", "id=net0", "restrict=on", "ipv6=off", *forwards(host)))
 
 
 def forwards(record: HostRecord) -> tuple[str, ...]:
-    """QEMU's ``hostfwd`` rules: SSH and Docker on the host's own address, the published ports where
-    they are bound.
+    """Return QEMU's ``hostfwd`` rules.
+
+    SSH and Docker are forwarded from the host's own address, the published ports from the addresses
+    that they are bound to.
     """
-    rules = [(outside, record.address, inside) for outside, inside in FORWARDS.items()]
+    rules = [(host_port, record.address, guest_port) for host_port, guest_port in FORWARDS.items()]
     rules += [(port, address, port) for address, port in record.published]
     return tuple(
-        f"hostfwd=tcp:{address}:{outside}-:{inside}" for outside, address, inside in sorted(rules)
+        f"hostfwd=tcp:{address}:{host_port}-:{guest_port}"
+        for host_port, address, guest_port in sorted(rules)
     )
 
 
-def check_free(record: HostRecord, others: Iterable[Record]) -> None:
-    """Refuse an address or a published port that a host on record has, or somebody else on this
-    machine.
+def check_free(record: HostRecord, records: Iterable[Record]) -> None:
+    """Refuse an address or a published port that another host or a program of this machine uses.
 
-    :raises Conflict: when it is taken.
+    :raises Conflict: if it is in use.
     """
-    hosts = [other for other in others if isinstance(other, HostRecord)]
-    if any(other.address == record.address for other in hosts):
+    hosts = [host for host in records if isinstance(host, HostRecord)]
+    if any(host.address == record.address for host in hosts):
         raise AddressTaken(
             f"address {record.address} is taken.", name=record.title, remedy="run again"
         )
@@ -90,37 +92,40 @@ def check_free(record: HostRecord, others: Iterable[Record]) -> None:
         probe(record.title, record.published)
 
 
-def check_published(title: str, wanted: Published, others: Iterable[Record]) -> None:
-    """Refuse what a host on record publishes, whoever's it is.
+def check_published(title: str, published: Published, records: Iterable[Record]) -> None:
+    """Refuse ports that a host on record publishes, of any owner.
 
-    :raises Conflict: when one does.
+    :raises Conflict: with the host that publishes the port.
     """
-    for other in others:
-        found = clash(wanted, other.published) if isinstance(other, HostRecord) else None
-        if found:
-            raise _taken(title, found, f"{other.title} of owner {other.owner} publishes it")
+    for record in records:
+        binding = clash(published, record.published) if isinstance(record, HostRecord) else None
+        if binding:
+            raise _taken(title, binding, f"{record.title} of owner {record.owner} publishes it")
 
 
-def probe(title: str, wanted: Published) -> None:
-    """Refuse what somebody else on this machine has: QEMU would say less, and only when the host is
-    half-made.
+def probe(title: str, published: Published) -> None:
+    """Refuse ports that a program of this machine uses.
 
-    :raises Conflict: when somebody has.
+    QEMU would report less, and only after the host is partly created.
+
+    :raises Conflict: if a port is in use.
     """
-    taken = _listened_on(wanted)
-    if taken:
-        raise _taken(title, *taken)
+    conflict = _listened_on(published)
+    if conflict:
+        raise _taken(title, *conflict)
 
 
 def check_own_ports(record: HostRecord) -> None:
     """Refuse to start a host while another program listens on one of its ports.
 
-    :raises Conflict: naming the port.
+    :raises Conflict: with the port.
     """
-    fixed = () if record.spec.network else FORWARDS
-    taken = _listened_on(frozenset((record.address, port) for port in fixed) | record.published)
-    if taken:
-        (address, port), cause = taken
+    fixed_ports = () if record.spec.network else FORWARDS
+    conflict = _listened_on(
+        frozenset((record.address, port) for port in fixed_ports) | record.published
+    )
+    if conflict:
+        (address, port), cause = conflict
         raise Conflict(
             f"port {port} of {address} is in use, and the host needs it.",
             name=record.title,
@@ -129,21 +134,21 @@ def check_own_ports(record: HostRecord) -> None:
         )
 
 
-def _listened_on(wanted: Published) -> tuple[tuple[str, int], str] | None:
-    """Return the first address and port that cannot be bound, and why."""
-    for where in sorted(wanted):
-        with socket.socket() as tried:
-            tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+def _listened_on(published: Published) -> tuple[tuple[str, int], str] | None:
+    """Return the first address and port that cannot be bound, and the reason."""
+    for binding in sorted(published):
+        with socket.socket() as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                tried.bind(where)
+                listener.bind(binding)
             except OSError as error:
-                return where, str(error)
+                return binding, str(error)
     return None
 
 
-def _taken(title: str, where: tuple[str, int], cause: str) -> Conflict:
+def _taken(title: str, binding: tuple[str, int], cause: str) -> Conflict:
     return Conflict(
-        f"port {where[1]} cannot be published on {where[0]}.",
+        f"port {binding[1]} cannot be published on {binding[0]}.",
         name=title,
         cause=cause,
         remedy="choose another port, or bind it elsewhere",
@@ -154,7 +159,8 @@ class Networks:
     """The networks of one libvirt connection.
 
     :param connection: a ``libvirt.virConnect``.
-    :param system: whether it is the machine's libvirt: an ordinary user's has no networks.
+    :param system: whether the connection is to the machine's libvirt: an ordinary user's has no
+        networks.
     """
 
     def __init__(self, connection: Any, system: bool) -> None:
@@ -162,9 +168,9 @@ class Networks:
         self.system = system
 
     def check(self, spec: HostSpec) -> None:
-        """Refuse what cannot be kept here.
+        """Refuse a network or egress that this hypervisor cannot provide.
 
-        :raises Unsupported: with the reason, and what to do instead.
+        :raises Unsupported: with the reason, and an alternative.
         """
         if not spec.network:
             if spec.egress == "open":
@@ -182,37 +188,37 @@ class Networks:
             )
         forward = subnet.forward
         if bool(forward) != (spec.egress == "open"):
-            is_ = f"it forwards ({forward})" if forward else "it is isolated"
+            forwarding = f"it forwards ({forward})" if forward else "it is isolated"
             raise Unsupported(
                 f"egress {spec.egress} cannot be had in network {spec.network}.",
-                cause=is_,
+                cause=forwarding,
                 remedy="egress open goes with a network that forwards, none and proxy with one "
                 "that does not",
             )
 
-    def address(self, spec: HostSpec, uuid: str, taken: Iterable[str]) -> str:
-        """A free address in the network that is named; empty where there is none to choose from."""
+    def address(self, spec: HostSpec, uuid: str, used_addresses: Iterable[str]) -> str:
+        """Return a free address in the declared network; empty if no network is declared."""
         if not spec.network:
             return ""
-        leased = [str(lease.get("ipaddr")) for lease in self._leases(spec.network)]
-        return self._subnet(spec.network).free(UUID(uuid).int, taken, leased)
+        leased_addresses = [str(lease.get("ipaddr")) for lease in self._leases(spec.network)]
+        return self._subnet(spec.network).free(UUID(uuid).int, used_addresses, leased_addresses)
 
-    def check_room(self, name: str, count: int, taken: Iterable[str]) -> None:
+    def check_room(self, name: str, count: int, used_addresses: Iterable[str]) -> None:
         """Refuse more hosts than a network has addresses for.
 
         :raises Conflict: with the number of free addresses.
         """
-        leased = [str(lease.get("ipaddr")) for lease in self._leases(name)]
-        room = len(self._subnet(name).unused(0, taken, leased))
-        if room < count:
+        leased_addresses = [str(lease.get("ipaddr")) for lease in self._leases(name)]
+        free_count = len(self._subnet(name).unused(0, used_addresses, leased_addresses))
+        if free_count < count:
             raise Conflict(
-                f"{count} hosts need an address, and {room} are free.",
+                f"{count} hosts need an address, and {free_count} are free.",
                 name=f"network {name}",
                 remedy="use a larger network, or delete hosts in it",
             )
 
     def guest(self, record: HostRecord) -> GuestNetwork:
-        """What the guest is told."""
+        """Return the network settings of the guest."""
         if not record.spec.network:
             return USER_NETWORK
         subnet = self._subnet(record.spec.network)
@@ -232,9 +238,9 @@ class Networks:
                 remedy=remedy,
             )
         with translated("read the network", f"network {name}"):
-            found = self.connection.networkLookupByName(name)
-            active, text = found.isActive(), found.XMLDesc(0)
-        if not active:
+            libvirt_network = self.connection.networkLookupByName(name)
+            is_active, text = libvirt_network.isActive(), libvirt_network.XMLDesc(0)
+        if not is_active:
             raise Unsupported(
                 "it is not active.", name=f"network {name}", remedy=f"virsh net-start {name}"
             )

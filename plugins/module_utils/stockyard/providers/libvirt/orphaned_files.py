@@ -1,12 +1,12 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Files in the store that no domain refers to: what was left by killed controllers and by ``virsh
+"""Files in the store that no domain refers to: leftovers of killed controllers and of ``virsh
 undefine``.
 
-A listing that is not whole, or a domain that cannot be read, is a reason to leave things alone. The
-store may serve several owners and, for who configures it so, several libvirt connections: the note
-in each directory tells them apart.
+If a listing is incomplete or a domain cannot be read, nothing that it may refer to is deleted. The
+store may serve several owners and, if so configured, several libvirt connections: the note in each
+directory distinguishes them.
 """
 
 from __future__ import annotations
@@ -28,11 +28,12 @@ NOTE = "owner.json"
 
 @dataclass(frozen=True)
 class Domains:
-    """All that is known of the domains of a connection at one moment.
+    """All facts about the domains of a connection at one moment.
 
     :param records: of any owner.
-    :param strangers: what carries our mark and cannot be read.
-    :param texts: the definition of every domain, ours or not, the running one and the one on disk.
+    :param unreadable: domains with a marker that cannot be read.
+    :param texts: the definitions of every domain, with or without a marker: the running and the
+        stored one.
     """
 
     records: tuple[Record, ...]
@@ -41,7 +42,7 @@ class Domains:
 
 
 def note(folder: Path, uri: str, record: Record) -> None:
-    """Say in a directory whose it is."""
+    """Write the owner's note into a directory."""
     ownership.write(folder / NOTE, uri, record)
 
 
@@ -55,41 +56,42 @@ def sweep(
     *,
     check: bool,
 ) -> SweepResult:
-    """Find what nothing refers to, and remove it unless it is only to be looked for. Call it under
-    the registry's lock: no template is being put on record then.
+    """Find files that nothing refers to, and delete them unless only a check is requested.
+
+    Call it under the registry's lock: no template is being put on record at that time.
     """
-    gone: list[OrphanedFile] = []
-    left: list[OrphanedFile] = []
-    said, running = "\n".join(domains.texts), processes.running()
+    orphans: list[OrphanedFile] = []
+    skipped: list[OrphanedFile] = []
+    definitions, pids = "\n".join(domains.texts), processes.running()
     for path in sorted([*store.hosts.iterdir(), *store.templates.iterdir()]):
-        if path.name in said:
+        if path.name in definitions:
             continue
-        why_not = f"QEMU process {running[path.name]} uses it" if path.name in running else ""
-        goes, stays = ownership.sorted_out(
-            path, why_not or _why_not(path, domains, uri, owner, older_than)
+        reason = f"QEMU process {pids[path.name]} uses it" if path.name in pids else ""
+        removable, retained = ownership.sorted_out(
+            path, reason or _why_not(path, domains, uri, owner, older_than)
         )
-        gone, left = gone + goes, left + stays
-    # All of it was read: only now anything goes.
-    for found in () if check else gone:
-        shutil.rmtree(found.path)
-    gone += [
-        OrphanedFile(str(p), "who built it died")
-        for p in images.abandoned(older_than, remove=not check)
+        orphans, skipped = orphans + removable, skipped + retained
+    # The whole store was read without an error; files are deleted only from here on.
+    for orphan in () if check else orphans:
+        shutil.rmtree(orphan.path)
+    orphans += [
+        OrphanedFile(str(entry), "who built it died")
+        for entry in images.abandoned(older_than, remove=not check)
     ]
-    gone += [
-        OrphanedFile(str(p), "nobody holds it")
-        for p in locks.free(store.locks, owner, remove=not check)
+    orphans += [
+        OrphanedFile(str(entry), "nobody holds it")
+        for entry in locks.free(store.locks, owner, remove=not check)
     ]
-    return SweepResult(tuple(gone), tuple(left))
+    return SweepResult(tuple(orphans), tuple(skipped))
 
 
 def _why_not(path: Path, domains: Domains, uri: str, owner: str, older_than: float) -> str:
-    """Why something that no domain names is left alone; empty when it is not."""
+    """Return the reason to retain a file that no domain refers to; empty if it can be deleted."""
     if path.is_symlink() or not path.is_dir() or not ownership.is_name(path.name):
         return "it is none of our directories"
     try:
         if not any(path.iterdir()):
-            # Made by a controller that died at once. There is nothing in it to lose.
+            # Created by a controller that died at once. The directory contains nothing to lose.
             return ownership.too_young(path, older_than)
         record = ownership.read(path / NOTE, uri, owner, path.name)
         return _in_use(record, domains) or ownership.too_young(path, older_than)
@@ -102,14 +104,19 @@ def _why_not(path: Path, domains: Domains, uri: str, owner: str, older_than: flo
 
 
 def _in_use(record: Record, domains: Domains) -> str:
-    """Why the files of a template that has no domain any more stay: overlays name no disk in their
-    definitions.
+    """Return the reason why the files of a template without a domain must be retained.
+
+    The definitions of hosts do not name the disks under their overlays, so the records are read.
     """
     if isinstance(record, HostRecord):
         return ""
     if domains.unreadable:
         return f"a domain that cannot be read may live on it ({domains.unreadable[0].name})"
     key = (record.owner, record.tenant, record.name, record.generation)
-    hosts = [r for r in domains.records if isinstance(r, HostRecord)]
-    users = sorted(r.name for r in hosts if (r.owner, r.tenant, r.template, r.generation) == key)
-    return f"hosts live on it: {', '.join(users[:10])}" if users else ""
+    hosts = [host for host in domains.records if isinstance(host, HostRecord)]
+    host_names = sorted(
+        host.name
+        for host in hosts
+        if (host.owner, host.tenant, host.template, host.generation) == key
+    )
+    return f"hosts live on it: {', '.join(host_names[:10])}" if host_names else ""

@@ -1,9 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The pools of one libvirt connection: records beside the store, and what is known of
-the machine.
-"""
+"""The pools of one libvirt connection: records next to the store, and facts about the machine."""
 
 from __future__ import annotations
 
@@ -25,23 +23,33 @@ SYSTEM = "libvirt limits single machines, and no group of them"
 
 
 def book(store: Store, domains: Domains, uri: str) -> FilePoolStore:
-    """The book of a store, under the lock that hosts are reserved under."""
+    """Return the pool store of a storage directory, with the lock under which hosts are
+    reserved.
+    """
 
     @contextmanager
     def guard() -> Iterator[list[HostRecord]]:
         with store.lock("registry", Deadline(LOCK_WAIT)):
-            yield [r for r, _state in domains.everything()[0] if isinstance(r, HostRecord)]
+            yield [
+                record
+                for record, _state in domains.everything()[0]
+                if isinstance(record, HostRecord)
+            ]
 
-    why = SYSTEM if uri.endswith("/system") else SESSION
+    reason = SYSTEM if uri.endswith("/system") else SESSION
 
     def facts() -> dict[str, Any]:
-        return {"enforced": "admission", "enforced_reason": why, "available_mib": available_mib()}
+        return {
+            "enforced": "admission",
+            "enforced_reason": reason,
+            "available_mib": available_mib(),
+        }
 
     return FilePoolStore(store.root / "pools", guard, facts)
 
 
 def available_mib() -> int | None:
-    """The memory that this machine can still give without ending a process (proc(5),
+    """Return the memory that this machine can provide without ending a process (proc(5),
     MemAvailable).
     """
     try:

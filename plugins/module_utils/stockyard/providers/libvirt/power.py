@@ -1,11 +1,11 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Ending a machine that may end by itself at that moment: between a look at it and an order to it,
-QEMU may die.
+"""Stopping a machine that may end by itself at the same moment: QEMU may die between a query and a
+command.
 
-While libvirt handles that, the domain still counts as active, and an order waits its turn and is
-then refused.
+While libvirt handles the end of a QEMU, the domain still counts as active; a command waits for its
+turn and is then refused.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from .faults import translated
 
 
 def off(domain: Any, name: str) -> None:
-    """Pull the plug.
+    """Stop a machine by force.
 
-    :raises HypervisorError: when it runs on.
+    :raises HypervisorError: if it still runs afterwards.
     """
     with translated("destroy the domain", name), or_ended(domain):
         if domain.isActive():
@@ -29,7 +29,7 @@ def off(domain: Any, name: str) -> None:
 
 
 def stop(domain: Any, name: str, grace: Deadline) -> None:
-    """Ask the guest to shut down, and pull the plug when it has not by then."""
+    """Shut the guest down; stop the machine by force if the guest still runs after the grace."""
     with translated("stop the domain", name):
         with or_ended(domain):
             if domain.isActive():
@@ -41,7 +41,7 @@ def stop(domain: Any, name: str, grace: Deadline) -> None:
 
 @contextmanager
 def or_ended(domain: Any) -> Iterator[None]:
-    """Forgive an order to a running machine that was refused because it does not run any more."""
+    """Ignore the refusal of a command if the machine does not run any more."""
     import libvirt
 
     try:

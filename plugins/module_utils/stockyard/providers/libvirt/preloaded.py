@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The files that are preloaded, brought to where an image is assembled. Each is held against its
-digest again.
+"""Preloaded files, copied to the directory in which an image is assembled; each digest is checked
+again.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ LIST = "list.json"
 
 
 def bring(items: Iterable[Preload], folder: Path, deadline: Deadline) -> None:
-    """Write all of them, and the list that the guest's agent reads.
+    """Write all items, and the list that the guest's agent reads.
 
-    :raises ImageError: when one is not what it was when the declaration was read.
+    :raises ImageError: if an item was changed since the declaration was read.
     """
     folder.mkdir()
-    listed = []
+    entries = []
     for number, item in enumerate(items, 1):
         file = folder / f"{number:03}.tar"
         if item.kind == "image":
@@ -36,8 +36,8 @@ def bring(items: Iterable[Preload], folder: Path, deadline: Deadline) -> None:
         else:
             _copy(item, file)
         kind = "archive" if item.kind == "image" else item.kind
-        listed.append({"file": file.name, "kind": kind, "name": item.name})
-    (folder / LIST).write_text(json.dumps(listed))
+        entries.append({"file": file.name, "kind": kind, "name": item.name})
+    (folder / LIST).write_text(json.dumps(entries))
 
 
 def _copy(item: Preload, file: Path) -> None:
@@ -49,12 +49,12 @@ def _copy(item: Preload, file: Path) -> None:
         else:
             shutil.copyfile(path, file)
         with file.open("rb") as handle:
-            found = hashlib.file_digest(handle, "sha256").hexdigest()
+            digest = hashlib.file_digest(handle, "sha256").hexdigest()
     except OSError as error:
         raise ImageError(
             "what is to be preloaded cannot be read.", name=str(path), cause=str(error)
         ) from error
-    if found != item.digest:
+    if digest != item.digest:
         raise ImageError(
             "what is to be preloaded was changed meanwhile.",
             name=str(path),

@@ -1,10 +1,10 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""QEMU processes of this machine, whatever libvirt says of them.
+"""QEMU processes of this machine, independent of libvirt's reports.
 
-A user can have several session daemons of libvirt that know nothing of each other. Each shows the
-machines of another as off. The processes and QEMU's locks on disks tell the truth.
+A user can have several session daemons of libvirt that do not know each other. Each shows the
+machines of another as off. The processes and QEMU's locks on disks show the true state.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ PROC = Path("/proc")
 # fcntl(2); Python has no name for it.
 F_OFD_GETLK = 36
 FLOCK = "hhqqi4x"
-# QEMU's block layer locks one byte for each permission that it holds (block/file-posix.c): this one
-# is for writing.
+# QEMU's block layer locks one byte for each permission that it holds (block/file-posix.c): this
+# byte is for writing.
 WRITER = 101
-# Seconds for a QEMU to be gone after libvirt has reported its machine as off.
+# Seconds for a QEMU to end after libvirt has reported its machine as off.
 ENDING, POLL = 3.0, 0.1
 
 
@@ -36,25 +36,25 @@ def running() -> dict[str, int]:
     processes = {}
     for entry in PROC.iterdir():
         if entry.name.isdigit():
-            words = _command_line(entry)
-            if words and "qemu" in words[0] and "-uuid" in words[:-1]:
-                processes[words[words.index("-uuid") + 1]] = int(entry.name)
+            arguments = _command_line(entry)
+            if arguments and "qemu" in arguments[0] and "-uuid" in arguments[:-1]:
+                processes[arguments[arguments.index("-uuid") + 1]] = int(entry.name)
     return processes
 
 
 def raise_descriptors(uuid: str) -> None:
-    """Let the QEMU of a machine open as many descriptors as its user may. Each forwarded connection
-    takes one.
+    """Raise the limit of open descriptors of a machine's QEMU to its hard limit.
 
-    The usual limit of 1,024 is below the number of connections that the TLS front of a host serves.
+    Each forwarded connection uses one descriptor. The usual limit of 1,024 is below the number of
+    connections that the TLS front of a host serves.
     """
     pid = running().get(uuid)
     if pid is None:
         return
-    # The QEMU of another user, as the system's libvirt starts it, forwards nothing.
+    # The QEMU of another user, as the system's libvirt starts it, has no forwards.
     with contextlib.suppress(OSError):
-        _soft, hard = resource.prlimit(pid, resource.RLIMIT_NOFILE)
-        resource.prlimit(pid, resource.RLIMIT_NOFILE, (hard, hard))
+        _soft_limit, hard_limit = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (hard_limit, hard_limit))
 
 
 def is_written(disk: Path) -> bool:
@@ -64,9 +64,9 @@ def is_written(disk: Path) -> bool:
     except FileNotFoundError:
         return False
     try:
-        asked = struct.pack(FLOCK, fcntl.F_WRLCK, os.SEEK_SET, WRITER, 1, 0)
+        lock_request = struct.pack(FLOCK, fcntl.F_WRLCK, os.SEEK_SET, WRITER, 1, 0)
         return bool(
-            struct.unpack(FLOCK, fcntl.fcntl(handle, F_OFD_GETLK, asked))[0] != fcntl.F_UNLCK
+            struct.unpack(FLOCK, fcntl.fcntl(handle, F_OFD_GETLK, lock_request))[0] != fcntl.F_UNLCK
         )
     finally:
         os.close(handle)
@@ -75,35 +75,35 @@ def is_written(disk: Path) -> bool:
 def refuse_if_running(
     uuid: str, disk: Path, title: str, is_active: Callable[[], bool] = lambda: False
 ) -> None:
-    """Refuse to touch a machine that libvirt reports as off while a QEMU runs it, or writes to its
+    """Refuse to change a machine that libvirt reports as off while a QEMU runs it or writes to its
     disk.
 
-    A QEMU that is being ended, or that another controller has just started, is waited for.
+    The check waits for a QEMU that is ending or that another controller has just started.
 
-    :param is_active: whether libvirt reports by now that the machine runs.
-    :raises Refused: naming the process.
+    :param is_active: returns whether libvirt reports by now that the machine runs.
+    :raises OperationRefused: with the process.
     """
-    end = Deadline(ENDING)
+    grace = Deadline(ENDING)
     while (pid := running().get(uuid, 0)) or is_written(disk):
         if is_active():
             return
-        if end.passed():
+        if grace.passed():
             raise detached(pid, disk, title)
-        end.pause(POLL)
+        grace.pause(POLL)
 
 
 def detached(pid: int, disk: Path, title: str) -> OperationRefused:
-    """Return the error about a machine that runs outside of the libvirt that was asked."""
-    runs = f"QEMU process {pid} runs it" if pid else f"a QEMU process writes to {disk}"
-    end = f"end process {pid}" if pid else "end that process"
+    """Return the error about a machine that runs outside of the queried libvirt."""
+    evidence = f"QEMU process {pid} runs it" if pid else f"a QEMU process writes to {disk}"
+    instruction = f"end process {pid}" if pid else "end that process"
     return OperationRefused(
-        f"{runs}, although libvirt reports that it is off.",
+        f"{evidence}, although libvirt reports that it is off.",
         name=title,
         cause="another libvirt daemon of this user started it, or its own daemon has lost its "
         "runtime directory",
         remedy="run again with the XDG_RUNTIME_DIR and XDG_CONFIG_HOME of the shell that started "
         "it; if that daemon "
-        f"cannot be reached any more, shut the guest down or {end}, and run again",
+        f"cannot be reached any more, shut the guest down or {instruction}, and run again",
     )
 
 

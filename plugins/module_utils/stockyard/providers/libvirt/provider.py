@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The libvirt provider: the port, put together from its parts."""
+"""The libvirt provider: the port, composed from its parts."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ REGISTRY_WAIT = 60.0
 
 
 class LibvirtProvider:
-    """One libvirt connection and the storage directory that goes with it.
+    """One libvirt connection and its storage directory.
 
     :param session: the session of a user that the connection leads to; none for ``qemu:///system``.
     """
@@ -102,19 +102,32 @@ class LibvirtProvider:
         return self.store.lock(name, deadline)
 
     def observe(self, owner: str) -> Observation:
-        (book, unread), (found, unreadable) = self.pools.read(), self.domains.everything()
+        (pool_records, unreadable_pools), (machines, unreadable) = (
+            self.pools.read(),
+            self.domains.everything(),
+        )
         self._facts.forget()
-        consistency.check(self.store, self.domains, found, owner)
-        mine = [(record, state) for record, state in found if record.owner == owner]
+        consistency.check(self.store, self.domains, machines, owner)
+        own_machines = [(record, state) for record, state in machines if record.owner == owner]
         return Observation(
             templates=tuple(
-                Template(r, self._problem(r)) for r, _state in mine if isinstance(r, TemplateRecord)
+                Template(machine_record, self._problem(machine_record))
+                for machine_record, _state in own_machines
+                if isinstance(machine_record, TemplateRecord)
             ),
-            hosts=tuple(Host(r, state) for r, state in mine if isinstance(r, HostRecord)),
-            unreadable=(*unreadable, *unread),
-            addresses=frozenset(r.address for r, _state in found if isinstance(r, HostRecord)),
+            hosts=tuple(
+                Host(machine_record, state)
+                for machine_record, state in own_machines
+                if isinstance(machine_record, HostRecord)
+            ),
+            unreadable=(*unreadable, *unreadable_pools),
+            addresses=frozenset(
+                machine_record.address
+                for machine_record, _state in machines
+                if isinstance(machine_record, HostRecord)
+            ),
             names=frozenset(self.domains.names()),
-            pools=tuple(p for p in book if p.owner == owner),
+            pools=tuple(pool for pool in pool_records if pool.owner == owner),
         )
 
     def ensure_image(
@@ -137,7 +150,7 @@ class LibvirtProvider:
         return self.images.versions(image)
 
     def create_template(self, record: TemplateRecord, deadline: Deadline) -> None:
-        chosen = machine.choose(record.hardware.accelerator, record.title)
+        template_machine = machine.choose(record.hardware.accelerator, record.title)
         image = self.images.path(record.image)
         folder = self._folder(record)
         with self._registry():
@@ -145,7 +158,7 @@ class LibvirtProvider:
             make(folder, record.title)
             orphaned_files.note(folder, self.uri, record)
             disks.overlay(folder / "disk.qcow2", image.disk, record.title, deadline)
-            self._define(designer.template(record, chosen, image, folder), record.title)
+            self._define(designer.template(record, template_machine, image, folder), record.title)
 
     def reach(
         self, record: TemplateRecord, deadline: Deadline
@@ -157,12 +170,14 @@ class LibvirtProvider:
     def freeze(self, record: TemplateRecord, deadline: Deadline) -> TemplateRecord:
         folder = self._folder(record)
         domain = self.domains.find(record)
-        used = machine.frozen(domain.XMLDesc(0))
+        template_machine = machine.frozen(domain.XMLDesc(0))
         fork.freeze(domain, folder / "state", record.title, deadline)
-        # Its definition first: a template that is called frozen can never be started so that it
-        # writes to its files.
+        # The definition is replaced first: a template in phase frozen must never be started in such
+        # a way that it writes to its files.
         self._define(
-            designer.frozen_domain(record, used, self.images.path(record.image), folder),
+            designer.frozen_domain(
+                record, template_machine, self.images.path(record.image), folder
+            ),
             record.title,
         )
         return self.claim(record, phase="frozen", checksums=frozen.seal(folder, record.title))
@@ -184,17 +199,24 @@ class LibvirtProvider:
         with self._registry():
             self._record_session()
             source = self.domains.find(template)
-            found, _strangers = self.domains.everything()
+            machines, _unreadable = self.domains.everything()
             if record.domain in self.domains.names():
                 raise Conflict(
                     "a domain of this name exists.", name=record.title, cause=record.domain
                 )
-            network.check_free(record, (r for r, _state in found))
-            self.pools.admit(record, (r for r, _state in found if isinstance(r, HostRecord)))
-            shape = designer.boot_domain(
+            network.check_free(record, (machine_record for machine_record, _state in machines))
+            self.pools.admit(
+                record,
+                (
+                    machine_record
+                    for machine_record, _state in machines
+                    if isinstance(machine_record, HostRecord)
+                ),
+            )
+            definition = designer.boot_domain(
                 record, template.hardware, machine.frozen(source.XMLDesc(0)), image, folder
             )
-            self._define(shape, record.title)
+            self._define(definition, record.title)
 
     def fork(
         self, host: HostRecord, template: TemplateRecord, mode: str, deadline: Deadline
@@ -207,12 +229,14 @@ class LibvirtProvider:
         if mode != "instant":
             self.start(host, deadline)
             return
-        used = machine.frozen(self.domains.find(template).XMLDesc(0))
+        template_machine = machine.frozen(self.domains.find(template).XMLDesc(0))
         image = self.images.path(template.image)
-        shape = designer.restore_domain(
-            host, template.hardware, used, image, folder, source / "ram"
+        definition = designer.restore_domain(
+            host, template.hardware, template_machine, image, folder, source / "ram"
         )
-        fork.resume(self._create_paused(shape, host.title), source / "state", host.title, deadline)
+        fork.resume(
+            self._create_paused(definition, host.title), source / "state", host.title, deadline
+        )
 
     def check_start(self, record: HostRecord) -> None:
         boot.check(record, self._folder(record) / "disk.qcow2")
@@ -240,19 +264,22 @@ class LibvirtProvider:
     def claim(self, record: R, **changes: Any) -> R:
         with self._registry():
             self.pools.readmit(
-                record, changes, lambda: (r for r, _s in self.domains.everything()[0])
+                record,
+                changes,
+                lambda: (machine_record for machine_record, _state in self.domains.everything()[0]),
             )
             return self.domains.replace_record(record, **changes)
 
     def destroy(self, record: Record) -> None:
         if isinstance(record, TemplateRecord):
-            # Held to the end: no host may be reserved on a template that goes.
+            # The lock is held to the end: no host may be reserved on a template that is being
+            # deleted.
             with self._registry():
                 self.domains.refuse_if_used(record)
                 self._remove(record)
         else:
-            # Several may take one host away at the same time: its holder, its fleet's run, and the
-            # reaper.
+            # Several controllers may delete one host at the same time: for its holder, for its
+            # fleet, and for the reaper.
             with self.store.lock(f"{record.owner}.machine.{record.uuid}", Deadline(REGISTRY_WAIT)):
                 self._remove(record)
 
@@ -260,7 +287,7 @@ class LibvirtProvider:
         domain = self.domains.present(record)
         if domain is not None:
             power.off(domain, record.title)
-        # Files first: what is half destroyed still has its record.
+        # Files first: a host whose deletion was interrupted still has its record.
         folder = self._folder(record)
         processes.refuse_if_running(record.uuid, folder / "disk.qcow2", record.title)
         if folder.exists():
@@ -271,22 +298,27 @@ class LibvirtProvider:
     def prune_images(self, older_than: float, own: frozenset[str] = frozenset()) -> list[str]:
         self.store.prepare()
         with self._registry():
-            found, unreadable = self.domains.everything()
+            machines, unreadable = self.domains.everything()
             if unreadable:
-                # One of them may be a template: its image is not known, so none goes.
+                # An unreadable domain may be a template with an unknown image, so no image is
+                # deleted.
                 return []
-            used = {r.image for r, _state in found if isinstance(r, TemplateRecord)}
-            return self.images.prune(used, older_than, own)
+            image_digests = {
+                record.image for record, _state in machines if isinstance(record, TemplateRecord)
+            }
+            return self.images.prune(image_digests, older_than, own)
 
     def sweep(self, owner: str, older_than: float, *, check: bool = False) -> SweepResult:
         self.store.prepare()
         with self._registry():
-            found, unreadable = self.domains.everything()
-            known = orphaned_files.Domains(
-                tuple(r for r, _state in found), tuple(unreadable), tuple(self.domains.texts())
+            machines, unreadable = self.domains.everything()
+            domains = orphaned_files.Domains(
+                tuple(record for record, _state in machines),
+                tuple(unreadable),
+                tuple(self.domains.texts()),
             )
             return orphaned_files.sweep(
-                self.store, self.images, known, self.uri, owner, older_than, check=check
+                self.store, self.images, domains, self.uri, owner, older_than, check=check
             )
 
     def facts(self, record: Record) -> dict[str, Any]:
@@ -297,16 +329,16 @@ class LibvirtProvider:
             self._folder(record) / "console.log", self.store.root / "logs", record.domain
         )
 
-    def _create_paused(self, shape: Domain, name: str) -> Any:
+    def _create_paused(self, definition: Domain, name: str) -> Any:
         import libvirt
 
         with translated("create the fork's machine", name):
             return self.connection.createXML(
-                serialize(shape.xml()), libvirt.VIR_DOMAIN_START_PAUSED
+                serialize(definition.xml()), libvirt.VIR_DOMAIN_START_PAUSED
             )
 
-    def _define(self, shape: Domain, name: str) -> None:
-        self.domains.define(serialize(shape.xml()), name)
+    def _define(self, definition: Domain, name: str) -> None:
+        self.domains.define(serialize(definition.xml()), name)
 
     def _folder(self, record: Record) -> Path:
         return (
@@ -324,10 +356,12 @@ class LibvirtProvider:
         if record.phase != "frozen":
             return ""
         image = self.images.path(record.image)
-        gone = [str(p) for p in (image.disk, image.kernel, image.initrd) if not p.exists()]
+        missing_files = [
+            str(path) for path in (image.disk, image.kernel, image.initrd) if not path.exists()
+        ]
         return (
-            f"its image's file {gone[0]} is gone"
-            if gone
+            f"its image's file {missing_files[0]} is gone"
+            if missing_files
             else frozen.problem(self._folder(record), record)
         )
 

@@ -1,8 +1,10 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Runs the few programs that have no library: argument lists only, never a shell line; bounded;
-errors that say why.
+"""Execution of the few programs that have no library.
+
+Programs get argument lists, never a shell line; they are bounded by a deadline, and their errors
+contain the cause.
 """
 
 from __future__ import annotations
@@ -35,12 +37,12 @@ def run(
     cwd: Path | None = None,
     env: dict[str, str] | None = None,
 ) -> str:
-    """Run a program to its end and return what it printed.
+    """Run a program to its end and return its output.
 
-    Its whole process group is ended when the deadline passes.
+    If the deadline passes, its whole process group is ended.
 
-    :raises MissingDependency: when it is not installed.
-    :raises OutOfSpace: when it failed for want of space.
+    :raises MissingDependency: if the program is not installed.
+    :raises OutOfSpace: if it failed because of missing space.
     """
     if not shutil.which(argv[0]):
         raise MissingDependency(
@@ -58,18 +60,18 @@ def run(
         start_new_session=True,
     )
     try:
-        out, err = process.communicate(timeout=deadline.left())
-    except BaseException as stopped:
+        stdout, stderr = process.communicate(timeout=deadline.left())
+    except BaseException as interruption:
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
-        if isinstance(stopped, subprocess.TimeoutExpired):
+        if isinstance(interruption, subprocess.TimeoutExpired):
             raise DeadlineExceeded(
                 f"{argv[0]} took longer than {deadline.seconds:g} s.", name=name
-            ) from stopped
+            ) from interruption
         raise
     if process.returncode:
-        raise _failed(argv[0], process.returncode, err or out, name, error)
-    return out
+        raise _failed(argv[0], process.returncode, stderr or stdout, name, error)
+    return stdout
 
 
 def _failed(

@@ -1,13 +1,13 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which of a user's libvirt daemons has the machines of a storage directory.
+"""The choice of the user's libvirt daemon that has the machines of a storage directory.
 
 ``qemu:///session`` names no daemon: libvirt connects to the socket under XDG_RUNTIME_DIR, or under
 the cache directory without it, and starts a daemon there if none listens. A login, cron and ``su``
 differ in that, so each has its own daemon, and each daemon shows the machines of the others as off.
-The directories are recorded in the storage when the first machine is made, and every later
-connection uses the record, whatever the environment says.
+The directories are recorded in the storage when the first machine is created, and every later
+connection uses the record, regardless of the environment.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from .domains import Domains
 from .store import Store, write_atomic
 
 RECORD = "session.json"
-# The modular daemon's socket, then the one of libvirtd.
+# The modular daemon's socket, then the socket of libvirtd.
 SOCKETS = ("virtqemud-sock", "libvirt-sock")
 START_WAIT = 30.0
-# A process of its own: GLib reads the directories once in a process. libvirt starts the daemon.
+# In a separate process: GLib reads the directories once in a process. libvirt starts the daemon.
 START = "import libvirt; libvirt.open('qemu:///session').close()"
 
 
@@ -38,8 +38,8 @@ START = "import libvirt; libvirt.open('qemu:///session').close()"
 class Session:
     """The directories that decide which daemon of a user answers, and which definitions it reads.
 
-    :param runtime: where its socket is, as XDG_RUNTIME_DIR.
-    :param config: where its definitions are, as XDG_CONFIG_HOME.
+    :param runtime: directory of its socket, as XDG_RUNTIME_DIR.
+    :param config: directory of its definitions, as XDG_CONFIG_HOME.
     """
 
     runtime: str
@@ -58,11 +58,11 @@ class Session:
     def uris(self) -> list[str]:
         """Return the URIs that can lead to its daemon, the likeliest first."""
         folder = Path(self.runtime, "libvirt")
-        there = [name for name in SOCKETS if (folder / name).exists()]
-        return [f"qemu:///session?socket={quote(str(folder / name))}" for name in there]
+        socket_names = [name for name in SOCKETS if (folder / name).exists()]
+        return [f"qemu:///session?socket={quote(str(folder / name))}" for name in socket_names]
 
     def start(self) -> None:
-        """Have libvirt start its daemon.
+        """Start its daemon through libvirt.
 
         :raises ConnectionFailed: if that fails.
         """
@@ -71,10 +71,10 @@ class Session:
             "XDG_RUNTIME_DIR": self.runtime,
             "XDG_CONFIG_HOME": self.config,
         }
-        line = [sys.executable, "-c", START]
+        command = [sys.executable, "-c", START]
         try:
-            done = subprocess.run(
-                line,
+            process = subprocess.run(
+                command,
                 env=environment,
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
@@ -85,8 +85,8 @@ class Session:
             )
         except (OSError, subprocess.TimeoutExpired) as error:
             raise self.unreachable(str(error)) from error
-        if done.returncode:
-            raise self.unreachable(done.stderr.strip()[-500:])
+        if process.returncode:
+            raise self.unreachable(process.stderr.strip()[-500:])
 
     def unreachable(self, cause: str) -> ConnectionFailed:
         """Return the error about a daemon that cannot be reached."""
@@ -101,9 +101,7 @@ class Session:
 
 
 def recorded(store: Store) -> Session | None:
-    """Return the session that has the machines of a storage directory, if there is a
-    record of one.
-    """
+    """Return the session that has the machines of a storage directory, if it is on record."""
     try:
         fields = json.loads((store.root / RECORD).read_text(encoding="utf-8"))
         return Session(str(fields["runtime"]), str(fields["config"]))
@@ -119,11 +117,11 @@ def recorded(store: Store) -> Session | None:
 
 
 def record(store: Store, session: Session, domains: Domains) -> None:
-    """Record the session that has the machines of a storage directory. Call it under the registry's
-    lock.
+    """Record the session that has the machines of a storage directory.
 
-    :raises Refused: if machines of the storage run under another session than the one to be
-        recorded.
+    Call it under the registry's lock.
+
+    :raises OperationRefused: if machines of the storage run under another session.
     """
     if recorded(store) == session:
         return
@@ -134,32 +132,38 @@ def record(store: Store, session: Session, domains: Domains) -> None:
     write_atomic(store.root / RECORD, json.dumps(asdict(session)))
 
 
-def successor(store: Store, old: Session, error: ConnectionFailed) -> Session:
-    """Return the session that takes the place of one whose daemon cannot be reached, as after a
-    reboot.
+def successor(store: Store, recorded_session: Session, error: ConnectionFailed) -> Session:
+    """Return the session that replaces a session whose daemon cannot be reached, as after a reboot.
 
     :raises ConnectionFailed: if machines of the storage run: they belong to that daemon.
     """
-    running = machines(store)
-    if running:
-        pids = ", ".join(str(pid) for pid in sorted(running.values())[:10])
+    machine_pids = machines(store)
+    if machine_pids:
+        pids = ", ".join(str(pid) for pid in sorted(machine_pids.values())[:10])
         raise ConnectionFailed(
-            f"libvirt cannot be reached in {old.runtime}, and machines in {store.root} run (QEMU "
-            f"process {pids}).",
+            f"libvirt cannot be reached in {recorded_session.runtime}, and machines in "
+            f"{store.root} run (QEMU process {pids}).",
             name="qemu:///session",
             cause=error.cause,
-            remedy=f"make {old.runtime} available again (log in; loginctl enable-linger keeps it); "
-            f"if libvirt then "
+            remedy=f"make {recorded_session.runtime} available again (log in; loginctl "
+            f"enable-linger keeps it); if libvirt then "
             "reports the hosts as off, shut their guests down or end these processes, and run "
             "again",
         ) from error
-    new = Session.of_environment()
-    return Session(new.runtime, old.config if Path(old.config).is_dir() else new.config)
+    environment_session = Session.of_environment()
+    return Session(
+        environment_session.runtime,
+        recorded_session.config
+        if Path(recorded_session.config).is_dir()
+        else environment_session.config,
+    )
 
 
 def machines(store: Store) -> dict[str, int]:
     """Return the running machines whose files are in a storage directory: uuid to process ID."""
-    owned = set(store.machines())
+    own_uuids = set(store.machines())
     return (
-        {uuid: pid for uuid, pid in processes.running().items() if uuid in owned} if owned else {}
+        {uuid: pid for uuid, pid in processes.running().items() if uuid in own_uuids}
+        if own_uuids
+        else {}
     )

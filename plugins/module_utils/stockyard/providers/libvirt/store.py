@@ -16,9 +16,9 @@ from ..common.locks import held
 
 
 class Store:
-    """Paths and locks. Knows nothing of what the files mean.
+    """Paths and locks, independent of the contents of the files.
 
-    :param root: made if it is not there, for this user alone. libvirt and apt have no use for a
+    :param root: created if it does not exist, for this user alone. libvirt and apt cannot use a
         relative path.
     """
 
@@ -30,12 +30,12 @@ class Store:
         self.locks = root / "locks"
 
     def prepare(self) -> None:
-        """Make the directories."""
+        """Create the directories."""
         for folder in (self.images, self.templates, self.hosts, self.locks):
             make(folder, str(self.root))
 
     def machines(self) -> list[str]:
-        """Return the uuids of the machines whose files are here."""
+        """Return the uuids of the machines whose files are in the store."""
         return [
             path.name
             for folder in (self.hosts, self.templates)
@@ -49,9 +49,9 @@ class Store:
         return folder / uuid / "disk.qcow2"
 
     def lock(self, name: str, deadline: Deadline) -> AbstractContextManager[None]:
-        """Hold a name; the kernel frees it when the holder dies.
+        """Lock a name; the kernel releases it when the controller dies.
 
-        :raises Busy: when another process holds it until the deadline.
+        :raises Busy: if another process holds it until the deadline.
         """
         self.prepare()
         return held(self.locks, name, deadline)
@@ -59,22 +59,22 @@ class Store:
 
 def write_atomic(path: Path, text: str) -> None:
     """Write a file whole or not at all, for this user alone."""
-    beside = path.with_name(f"{path.name}.new")
+    temporary_path = path.with_name(f"{path.name}.new")
     with open(
-        os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600),
+        os.open(temporary_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600),
         "w",
         encoding="utf-8",
-    ) as new:
-        new.write(text)
-        new.flush()
-        os.fsync(new.fileno())
-    os.replace(beside, path)
+    ) as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary_path, path)
 
 
 def make(folder: Path, name: str) -> None:
-    """Have a directory for this user alone.
+    """Create a directory for this user alone, unless it exists.
 
-    :param name: the object that it is for.
+    :param name: the object that the directory belongs to, for errors.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)

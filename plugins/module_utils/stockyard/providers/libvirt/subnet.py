@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The addresses of a libvirt network: read from its definition, and given out. Pure."""
+"""The addresses of a libvirt network: read from its definition, and assigned. Pure functions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ipaddress import IPv4Address, IPv4Network
 from ...errors import Conflict, Unsupported
 from .xml.element import Element, parse
 
-# How many addresses of a large network are looked at: more than that many hosts no hypervisor has.
+# Number of addresses of a large network that are examined: no hypervisor has more hosts.
 LOOKED_AT = 1 << 16
 
 
@@ -23,8 +23,8 @@ class Subnet:
     :param network: as in ``192.168.122.0/24``.
     :param gateway: the hypervisor's own address in it.
     :param forward: libvirt's forward mode; empty for an isolated network.
-    :param reserved: addresses that libvirt keeps for machines that it names.
-    :param ranges: first and last of each range that DHCP gives out of.
+    :param reserved: addresses that libvirt reserves for named machines.
+    :param ranges: first and last address of each range of DHCP.
     """
 
     name: str
@@ -34,16 +34,21 @@ class Subnet:
     reserved: frozenset[str] = frozenset()
     ranges: tuple[tuple[str, str], ...] = ()
 
-    def free(self, start: int, taken: Iterable[str], leased: Iterable[str]) -> str:
-        """An address that nobody has: outside DHCP's ranges if there is one, else one that is not
+    def free(
+        self, start: int, used_addresses: Iterable[str], leased_addresses: Iterable[str]
+    ) -> str:
+        """Return a free address: outside DHCP's ranges if possible, else an address that is not
         leased now.
 
-        :param start: any number; says where the search begins, so that an address seldom comes back
-            soon.
-        :raises Conflict: when there is none.
+        :param start: any number; determines the beginning of the search, so that an address is
+            seldom used again soon.
+        :raises Conflict: if no address is free.
         """
-        candidates = self.unused(start, taken, leased)
-        for address in (*(a for a in candidates if not self._dynamic(a)), *candidates):
+        candidates = self.unused(start, used_addresses, leased_addresses)
+        for address in (
+            *(candidate for candidate in candidates if not self._dynamic(candidate)),
+            *candidates,
+        ):
             return str(address)
         raise Conflict(
             "every one of its hosts' places is taken.",
@@ -51,16 +56,18 @@ class Subnet:
             remedy="use a larger one",
         )
 
-    def unused(self, start: int, taken: Iterable[str], leased: Iterable[str]) -> list[IPv4Address]:
+    def unused(
+        self, start: int, used_addresses: Iterable[str], leased_addresses: Iterable[str]
+    ) -> list[IPv4Address]:
         """Return the addresses that a new host can get, those after ``start`` first."""
-        used = {self.gateway, *self.reserved, *taken, *leased}
-        return [address for address in self._addresses(start) if str(address) not in used]
+        excluded = {self.gateway, *self.reserved, *used_addresses, *leased_addresses}
+        return [address for address in self._addresses(start) if str(address) not in excluded]
 
     def _addresses(self, start: int) -> Iterator[IPv4Address]:
-        whole = IPv4Network(self.network)
-        usable = whole.num_addresses - 2
-        for step in range(min(usable, LOOKED_AT)):
-            yield whole[1 + (start + step) % usable]
+        network = IPv4Network(self.network)
+        address_count = network.num_addresses - 2
+        for offset in range(min(address_count, LOOKED_AT)):
+            yield network[1 + (start + offset) % address_count]
 
     def _dynamic(self, address: IPv4Address) -> bool:
         return any(
@@ -69,14 +76,14 @@ class Subnet:
 
 
 def read(text: str, name: str) -> Subnet:
-    """A network's definition.
+    """Return the subnet of a network's definition.
 
-    :raises Unsupported: when libvirt knows no IPv4 addresses of it, as with a plain bridge.
+    :raises Unsupported: if libvirt has no IPv4 addresses for it, as for a plain bridge.
     """
     root = parse(text)
-    for ip in root.findall("./ip"):
-        if ip.get("family", "ipv4") == "ipv4" and ip.get("address"):
-            return _subnet(root, ip, name)
+    for ip_element in root.findall("./ip"):
+        if ip_element.get("family", "ipv4") == "ipv4" and ip_element.get("address"):
+            return _subnet(root, ip_element, name)
     raise Unsupported(
         "libvirt knows no IPv4 addresses of it.",
         name=f"network {name}",
@@ -85,15 +92,18 @@ def read(text: str, name: str) -> Subnet:
     )
 
 
-def _subnet(root: Element, ip: Element, name: str) -> Subnet:
+def _subnet(root: Element, ip_element: Element, name: str) -> Subnet:
     forward = root.find("./forward")
-    gateway = ip.get("address", "")
-    mask = ip.get("prefix") or ip.get("netmask") or "24"
+    gateway = ip_element.get("address", "")
+    mask = ip_element.get("prefix") or ip_element.get("netmask") or "24"
     return Subnet(
         name,
         network=str(IPv4Network(f"{gateway}/{mask}", strict=False)),
         gateway=gateway,
         forward="" if forward is None else forward.get("mode", "nat"),
-        reserved=frozenset(h.get("ip", "") for h in ip.findall("./dhcp/host")),
-        ranges=tuple((r.get("start", ""), r.get("end", "")) for r in ip.findall("./dhcp/range")),
+        reserved=frozenset(host.get("ip", "") for host in ip_element.findall("./dhcp/host")),
+        ranges=tuple(
+            (dhcp_range.get("start", ""), dhcp_range.get("end", ""))
+            for dhcp_range in ip_element.findall("./dhcp/range")
+        ),
     )

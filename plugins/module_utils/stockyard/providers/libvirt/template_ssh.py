@@ -1,11 +1,11 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A way into a template that runs, for as long as something is done in it by SSH.
+"""SSH access to a running template for a limited time.
 
-Its network card ends at a hub with nothing else on it. QEMU's user network is put on that hub, with
-the one forward and nothing out, and is taken away again before the freeze: the frozen state knows
-nothing of it.
+The template's network card ends at a hub without other devices. QEMU's user network is connected to
+that hub, with the one forward and no egress, and is disconnected again before the freeze: the
+frozen state does not contain it.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ TRIES = 8
 
 @contextmanager
 def reach(monitor: Monitor, nic: str, deadline: Deadline) -> Iterator[tuple[str, int]]:
-    """Connect it; gives address and port of its SSH."""
+    """Connect the template for the length of the block; yield address and port of its SSH."""
     port = _plug_in(monitor, deadline)
     try:
         monitor.set_link(nic, True)
         yield LOOPBACK, port
     except BaseException:
-        # It goes with its machine.
+        # The user network disappears with its machine.
         with suppress(StockyardError):
             _take_out(monitor, nic)
         raise
@@ -46,7 +46,7 @@ def _plug_in(monitor: Monitor, deadline: Deadline) -> int:
 
 
 def _forwarded(monitor: Monitor, deadline: Deadline) -> int:
-    """Another program may take a free port before QEMU does: then it is another one."""
+    """Return a forwarded port; try another port if a program binds it before QEMU does."""
     for _attempt in range(TRIES - 1):
         with suppress(HypervisorError):
             return _forward(monitor)
@@ -56,9 +56,9 @@ def _forwarded(monitor: Monitor, deadline: Deadline) -> int:
 
 def _forward(monitor: Monitor) -> int:
     port = _free_port()
-    forward = [{"str": f"tcp:{LOOPBACK}:{port}-:22"}]
+    forward_rules = [{"str": f"tcp:{LOOPBACK}:{port}-:22"}]
     monitor.command(
-        "netdev_add", type="user", id=NETWORK, restrict=True, ipv6=False, hostfwd=forward
+        "netdev_add", type="user", id=NETWORK, restrict=True, ipv6=False, hostfwd=forward_rules
     )
     return port
 
@@ -70,6 +70,6 @@ def _take_out(monitor: Monitor, nic: str) -> None:
 
 
 def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        return int(probe.getsockname()[1])
+    with socket.socket() as listener:
+        listener.bind((LOOPBACK, 0))
+        return int(listener.getsockname()[1])

@@ -1,9 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Volumes on libvirt: sparse qcow2 disks in the store, plugged into machines and out of them while
-they run.
-"""
+"""Volumes on libvirt: sparse qcow2 disks in the store, attached and detached at run time."""
 
 from __future__ import annotations
 
@@ -29,7 +27,7 @@ from .xml.devices import Disk
 from .xml.element import Element, parse, serialize
 
 POLL = 0.1
-# Seconds until a guest that did not let go of a disk is asked again.
+# Seconds until the request is repeated to a guest that did not release a disk.
 INSIST = 10.0
 NO_ROOM = "No more available PCI slots"
 PENDING = "already in the process of unplug"
@@ -38,7 +36,7 @@ PENDING = "already in the process of unplug"
 class LibvirtVolumes:
     """The volumes of one store.
 
-    :param lock: the store's, under which records change.
+    :param lock: the store's lock, under which records change.
     """
 
     def __init__(
@@ -69,7 +67,7 @@ class LibvirtVolumes:
                     )
                     (folder / EQUAL).write_text(layer, encoding="ascii")
                 else:
-                    new = [
+                    command = [
                         "qemu-img",
                         "create",
                         "-q",
@@ -78,7 +76,7 @@ class LibvirtVolumes:
                         str(folder / DISK),
                         f"{record.size_gib}G",
                     ]
-                    run(new, deadline, name=record.title)
+                    run(command, deadline, name=record.title)
 
     def claim(self, record: VolumeRecord, **changes: Any) -> VolumeRecord:
         return self.files.claim(record, **changes)
@@ -102,28 +100,30 @@ class LibvirtVolumes:
         import libvirt
 
         domain, disk = self.domains.find(host), self._disk(record)
-        # From here on it is not what its layer holds.
+        # From here on the volume may differ from its layer.
         (disk.parent / EQUAL).unlink(missing_ok=True)
-        for flags, how in (
+        for flags, xml_flags in (
             (libvirt.VIR_DOMAIN_AFFECT_LIVE, 0),
             (libvirt.VIR_DOMAIN_AFFECT_CONFIG, libvirt.VIR_DOMAIN_XML_INACTIVE),
         ):
             with faults.translated("read the domain", host.title):
-                found = parse(domain.XMLDesc(how))
-            if _disk_of(found, disk) is None:
-                shape = Disk(str(disk), _target(found), record.serial, discard=True)
-                self._attach(domain, serialize(shape.xml()), flags, host.title)
+                definition = parse(domain.XMLDesc(xml_flags))
+            if _disk_of(definition, disk) is None:
+                device = Disk(str(disk), _target(definition), record.serial, discard=True)
+                self._attach(domain, serialize(device.xml()), flags, host.title)
 
     def unplug(self, host: HostRecord, record: VolumeRecord, deadline: Deadline) -> None:
         import libvirt
 
         domain, disk = self.domains.find(host), self._disk(record)
         with faults.translated("take the disk out of the machine", host.title):
-            stored = _disk_of(parse(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)), disk)
-            if stored is not None:
-                domain.detachDeviceFlags(serialize(stored), libvirt.VIR_DOMAIN_AFFECT_CONFIG)
-        while domain.isActive() and (there := self._place(domain, disk)) is not None:
-            self._insist(domain, there, disk, host.title, deadline)
+            stored_element = _disk_of(parse(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)), disk)
+            if stored_element is not None:
+                domain.detachDeviceFlags(
+                    serialize(stored_element), libvirt.VIR_DOMAIN_AFFECT_CONFIG
+                )
+        while domain.isActive() and (live_element := self._place(domain, disk)) is not None:
+            self._insist(domain, live_element, disk, host.title, deadline)
 
     def destroy(self, record: VolumeRecord) -> None:
         with self.lock():
@@ -132,35 +132,39 @@ class LibvirtVolumes:
 
     def sweep(self, owner: str, older_than: float, *, check: bool = False) -> SweepResult:
         with self.lock():
-            swept = self.files.sweep(older_than, check=check)
+            result = self.files.sweep(older_than, check=check)
             unused = self._unused()
             for path in () if check else unused:
                 path.unlink(missing_ok=True)
         return SweepResult(
-            (*swept.removed, *(OrphanedFile(str(p), "no volume lives on it") for p in unused)),
-            swept.skipped,
+            (
+                *result.removed,
+                *(OrphanedFile(str(layer), "no volume lives on it") for layer in unused),
+            ),
+            result.skipped,
         )
 
     def facts(self, record: VolumeRecord) -> dict[str, Any]:
         disk = self.files.path(record) / DISK
-        used = disk.stat().st_blocks * 512 if disk.exists() else 0
+        allocated_bytes = disk.stat().st_blocks * 512 if disk.exists() else 0
         return {
             "disk": "" if record.snapshot else str(disk),
-            "allocated": used,
+            "allocated": allocated_bytes,
             "shared": _beneath(disk),
         }
 
     def _layer(self, source: VolumeRecord, deadline: Deadline) -> str:
-        """The layer that holds what the source holds. Under the lock: nobody gets hold of the
-        source meanwhile.
+        """Return the layer with the present content of the source.
+
+        Call it under the lock: no host attaches the source then.
         """
-        current = self.files.find(source)
-        if current.holder:
+        stored_record = self.files.find(source)
+        if stored_record.holder:
             raise OperationRefused(
-                f"it cannot be copied: host {current.holder.host} has it.",
+                f"it cannot be copied: host {stored_record.holder.host} has it.",
                 name=source.title,
-                remedy=f"detach it from {current.holder.host}, or copy a snapshot that was made "
-                f"before",
+                remedy=f"detach it from {stored_record.holder.host}, or copy a snapshot that was "
+                f"made before",
             )
         return self.layers.of(self.files.path(source), source.title, deadline)
 
@@ -177,8 +181,8 @@ class LibvirtVolumes:
         return disk
 
     def _running(self, uuid: str) -> Any | None:
-        """The domain of the host that has a volume, if it runs."""
-        records = [r for r, _state in self.domains.everything()[0] if r.uuid == uuid]
+        """Return the domain of the host that a volume is attached to, if it runs."""
+        records = [record for record, _state in self.domains.everything()[0] if record.uuid == uuid]
         domain = self.domains.present(records[0]) if records else None
         return domain if domain is not None and domain.isActive() else None
 
@@ -201,16 +205,16 @@ class LibvirtVolumes:
             ) from error
 
     def _insist(
-        self, domain: Any, there: Element, disk: Path, name: str, deadline: Deadline
+        self, domain: Any, disk_element: Element, disk: Path, name: str, deadline: Deadline
     ) -> None:
-        """Ask the guest to let go of a disk, and wait a while for it."""
+        """Request the guest to release a disk, and wait a limited time for it."""
         import libvirt
 
         try:
             with faults.translated("take the disk out of the machine", name):
-                domain.detachDeviceFlags(serialize(there), libvirt.VIR_DOMAIN_AFFECT_LIVE)
+                domain.detachDeviceFlags(serialize(disk_element), libvirt.VIR_DOMAIN_AFFECT_LIVE)
         except HypervisorError as error:
-            # It was asked before and did not answer yet, or it let go of it just now.
+            # An earlier request is still pending, or the guest has just released the disk.
             if PENDING not in error.cause and self._place(domain, disk) is not None:
                 raise
         patience = deadline.within(INSIST)
@@ -230,34 +234,36 @@ class LibvirtVolumes:
             path.unlink(missing_ok=True)
 
     def _unused(self) -> list[Path]:
-        """Layers to go: none while a volume, of whatever owner or hypervisor, cannot be read."""
+        """Return the layers to delete: none if any volume, of any owner, cannot be read."""
         if self.files.everything()[1] or not self.files.folder.is_dir():
             return []
         try:
-            return self.layers.unused(sorted(p for p in self.files.folder.iterdir() if p.is_dir()))
+            return self.layers.unused(
+                sorted(folder for folder in self.files.folder.iterdir() if folder.is_dir())
+            )
         except HypervisorError:
             return []
 
 
 def _disk_of(domain: Element, disk: Path) -> Element | None:
-    """The element of a disk in a domain's definition."""
-    for found in domain.findall("./devices/disk"):
-        source = found.find("source")
+    """Return the element of a disk in a domain's definition."""
+    for disk_element in domain.findall("./devices/disk"):
+        source = disk_element.find("source")
         if source is not None and source.get("file") == str(disk):
-            return found
+            return disk_element
     return None
 
 
 def _target(domain: Element) -> str:
-    """A name for one more disk. What it is called in the guest, the guest decides."""
-    used = {target.get("dev") for target in domain.findall("./devices/disk/target")}
-    return next(name for letter in ascii_lowercase if (name := f"vd{letter}") not in used)
+    """Return an unused device name for another disk. The guest chooses its own name."""
+    used_names = {target.get("dev") for target in domain.findall("./devices/disk/target")}
+    return next(name for letter in ascii_lowercase if (name := f"vd{letter}") not in used_names)
 
 
 def _beneath(disk: Path) -> int:
-    """What the layers under a disk take of the storage, in bytes; others may live on them too."""
-    used = 0
+    """Return the space that the layers under a disk use, in bytes; other volumes may share them."""
+    used_bytes = 0
     while disk.exists() and (name := backing(disk)):
         disk = Path(name)
-        used += os.stat(disk).st_blocks * 512 if disk.exists() else 0
-    return used
+        used_bytes += os.stat(disk).st_blocks * 512 if disk.exists() else 0
+    return used_bytes

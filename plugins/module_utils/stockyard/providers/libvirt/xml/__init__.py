@@ -1,6 +1,6 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The shape of libvirt's domain XML: one small class an element, no policy, no strings put
-together.
+"""The shape of libvirt's domain XML: one small class for each element, without policy or string
+concatenation.
 """

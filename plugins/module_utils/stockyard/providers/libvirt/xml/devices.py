@@ -14,7 +14,7 @@ from .element import Element, element
 class Disk:
     """A qcow2 file on virtio.
 
-    :param discard: whether what the guest gives up is given back to the storage.
+    :param discard: whether space that the guest discards is returned to the storage.
     """
 
     path: str
@@ -24,7 +24,7 @@ class Disk:
     discard: bool = False
 
     def xml(self) -> Element:
-        """``<disk>``"""
+        """Return ``<disk>``."""
         return element(
             "disk",
             element("driver", name="qemu", type="qcow2", discard="unmap" if self.discard else None),
@@ -44,7 +44,7 @@ class Channel:
     name: str
 
     def xml(self) -> Element:
-        """``<channel>``"""
+        """Return ``<channel>``."""
         return element(
             "channel",
             element("source", mode="bind"),
@@ -60,7 +60,7 @@ class Console:
     path: str
 
     def xml(self) -> Element:
-        """``<serial>``"""
+        """Return ``<serial>``."""
         return element(
             "serial",
             element("source", path=self.path, append="on"),
@@ -71,23 +71,23 @@ class Console:
 
 @dataclass(frozen=True)
 class Controller:
-    """A controller."""
+    """A controller of a bus."""
 
     type: str
     index: int
     model: str | None = None
 
     def xml(self) -> Element:
-        """``<controller>``"""
+        """Return ``<controller>``."""
         return element("controller", type=self.type, index=self.index, model=self.model)
 
 
 @dataclass(frozen=True)
 class Random:
-    """A virtio generator fed by the hypervisor's."""
+    """A virtio random number generator, fed by the hypervisor's."""
 
     def xml(self) -> Element:
-        """``<rng>``"""
+        """Return ``<rng>``."""
         return element(
             "rng", element("backend", text="/dev/urandom", model="random"), model="virtio"
         )
@@ -95,7 +95,7 @@ class Random:
 
 @dataclass(frozen=True)
 class Interface:
-    """A virtio network device in a libvirt network, its link down, kept from the network's other
+    """A virtio network device in a libvirt network, with its link down, isolated from other
     guests.
     """
 
@@ -105,13 +105,14 @@ class Interface:
     slot: int
 
     def xml(self) -> Element:
-        """``<interface>``"""
+        """Return ``<interface>``."""
         return element(
             "interface",
             element("mac", address=self.mac),
             element("source", network=self.network),
             element("model", type="virtio"),
-            # QEMU's own and no vhost: the device is then the one that the template was frozen with.
+            # QEMU's own driver instead of vhost: the device then equals the device that the
+            # template was frozen with.
             element("driver", name="qemu"),
             element("rom", enabled="no"),
             element("link", state="down"),

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The domain itself."""
+"""The domain element."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from .element import QEMU_NS, RECORD_NS, Element, element
 
 
 class Device(Protocol):
-    """Anything that goes under ``<devices>``."""
+    """An element under ``<devices>``."""
 
     def xml(self) -> Element:
-        """The device's element."""
+        """Return the device's element."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Domain:
     """A libvirt domain.
 
     :param type: ``kvm`` or ``qemu``.
-    :param record: JSON text kept in the metadata.
+    :param record: JSON text of the record in the metadata.
     :param arguments: extra arguments of QEMU's command line.
     """
 
@@ -43,7 +43,7 @@ class Domain:
     arguments: tuple[str, ...]
 
     def xml(self) -> Element:
-        """``<domain>``"""
+        """Return ``<domain>``."""
         return element(
             "domain",
             element("name", text=self.name),
@@ -60,7 +60,7 @@ class Domain:
             self._devices(),
             element(
                 f"{{{QEMU_NS}}}commandline",
-                *(element(f"{{{QEMU_NS}}}arg", value=a) for a in self.arguments),
+                *(element(f"{{{QEMU_NS}}}arg", value=argument) for argument in self.arguments),
             ),
             _unused(),
             type=self.type,
@@ -79,16 +79,19 @@ class Domain:
         # A balloon on a private mapping of a template's RAM punches holes into the template's own
         # file.
         return element(
-            "devices", *(d.xml() for d in self.devices), element("memballoon", model="none")
+            "devices",
+            *(device.xml() for device in self.devices),
+            element("memballoon", model="none"),
         )
 
 
 def _unused() -> Element:
-    """Which of QEMU's abilities libvirt makes no use of (its "QEMU driver" page, capabilities).
+    """Return the capabilities of QEMU that libvirt must not use (its "QEMU driver" page,
+    capabilities).
 
-    Without this one it reads the processor's features in two questions and not one by one, which
-    took most of the time that it needs for a machine. They matter for processors that are described
-    in the domain: ours are QEMU's or the hypervisor's own.
+    Without this one libvirt reads the processor's features in two queries instead of one query for
+    each feature, which took most of the time that it needs for a machine. The features matter only
+    for processors that are described in the domain: stockyard's are QEMU's or the hypervisor's own.
     """
     return element(
         f"{{{QEMU_NS}}}capabilities",
@@ -97,5 +100,5 @@ def _unused() -> Element:
 
 
 def record_element(record: str) -> Element:
-    """The record as it stands in a domain's metadata."""
+    """Return the element of a record in a domain's metadata."""
     return element(f"{{{RECORD_NS}}}record", text=record)

@@ -1,8 +1,9 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Building elements. Text and attributes are escaped by ElementTree; what XML cannot carry is
-refused.
+"""Creation of elements.
+
+ElementTree escapes text and attributes; text that XML cannot contain is refused.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from ....errors import InvalidInput
 Element = ElementTree.Element
 QEMU_NS = "http://libvirt.org/schemas/domain/qemu/1.0"
 RECORD_NS = "https://stockyard.dev/xmlns/record/1"
-# XML 1.0, production 2: everything else has no way to be written.
+# XML 1.0, production 2: no other characters can be written.
 _NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 ElementTree.register_namespace("qemu", QEMU_NS)
@@ -23,25 +24,31 @@ ElementTree.register_namespace("stockyard", RECORD_NS)
 
 
 def element(tag: str, *children: Element, text: str = "", **attributes: object) -> Element:
-    """One element; attributes that are ``None`` are left out, a trailing ``_`` of a name is
-    dropped.
+    """Return one element.
+
+    Attributes that are ``None`` are omitted, and a trailing ``_`` of a name is dropped.
     """
-    made = Element(
-        tag, {k.rstrip("_"): _legal(str(v)) for k, v in attributes.items() if v is not None}
+    node = Element(
+        tag,
+        {
+            attribute.rstrip("_"): _legal(str(value))
+            for attribute, value in attributes.items()
+            if value is not None
+        },
     )
-    made.text = _legal(text) or None
-    made.extend(children)
-    return made
+    node.text = _legal(text) or None
+    node.extend(children)
+    return node
 
 
 def serialize(root: Element) -> str:
-    """The element as XML text."""
+    """Return the element as XML text."""
     return ElementTree.tostring(root, encoding="unicode")
 
 
 def parse(text: str) -> Element:
-    """XML text as an element."""
-    # it comes from libvirt, and expat here expands no entities
+    """Return XML text as an element."""
+    # The text comes from libvirt, and expat expands no entities here.
     return ElementTree.fromstring(text)  # noqa: S314
 
 
