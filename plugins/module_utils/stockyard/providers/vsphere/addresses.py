@@ -1,9 +1,11 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The addresses that hosts get: a range that the user sets apart on a network of his. Pure.
+"""Ranges of IPv4 addresses for hosts. Pure.
 
-vSphere gives no addresses, and a host needs one before it is on the wire: its certificate names it.
+vSphere assigns no addresses, and a host needs an address before its network link is up, because its
+certificate contains the address. The user therefore reserves a range of addresses on one of the
+user's networks.
 """
 
 from __future__ import annotations
@@ -21,9 +23,9 @@ USAGE = "write addresses=FIRST-LAST/PREFIX, as in addresses=192.0.2.10-192.0.2.9
 
 @dataclass(frozen=True)
 class Range:
-    """Addresses that are ours alone.
+    """A range of addresses that only stockyard assigns.
 
-    :param gateway: the way out; empty for a network that has none.
+    :param gateway: address of the gateway; empty if the network has no gateway.
     """
 
     first: IPv4Address
@@ -33,37 +35,44 @@ class Range:
 
     @property
     def netmask(self) -> str:
-        """As guests want it."""
+        """Return the netmask in dotted form, as guests need it."""
         return str(self.network.netmask)
 
-    def free(self, start: int, taken: Iterable[str]) -> str:
-        """An address that nobody has.
+    def free(self, start: int, assigned_addresses: Iterable[str]) -> str:
+        """Return an address that no host has.
 
-        :param start: any number; says where the search begins, so that an address seldom comes back
+        :param start: any number; sets the start of the search, so that an address is seldom reused
             soon.
-        :raises Conflict: when there is none.
+        :param assigned_addresses: the addresses that hosts have.
+        :raises Conflict: if no address is free.
         """
-        used, size = set(taken), self._size
+        used_addresses, size = set(assigned_addresses), self._size
         for step in range(size):
-            found = str(self.first + (start + step) % size)
-            if found not in used and found != self.gateway:
-                return found
+            address = str(self.first + (start + step) % size)
+            if address not in used_addresses and address != self.gateway:
+                return address
         raise Conflict(
             f"all {size} of its places are taken.",
             name=f"range {self.first}-{self.last}",
             remedy="widen addresses",
         )
 
-    def check_room(self, count: int, taken: Iterable[str]) -> None:
-        """Refuse more hosts than there are addresses for.
+    def check_room(self, count: int, assigned_addresses: Iterable[str]) -> None:
+        """Check that the range has enough free addresses for a number of new hosts.
 
-        :raises Conflict: with the number of free addresses.
+        :param assigned_addresses: the addresses that hosts have.
+        :raises Conflict: with the number of free addresses, if that is too small.
         """
-        used = {int(IPv4Address(one)) for one in {*taken, *filter(None, [self.gateway])}}
-        room = self._size - sum(1 for one in used if int(self.first) <= one <= int(self.last))
-        if room < count:
+        used_numbers = {
+            int(IPv4Address(address))
+            for address in {*assigned_addresses, *filter(None, [self.gateway])}
+        }
+        free_count = self._size - sum(
+            1 for address in used_numbers if int(self.first) <= address <= int(self.last)
+        )
+        if free_count < count:
             raise Conflict(
-                f"{count} hosts need an address, and {room} are free.",
+                f"{count} hosts need an address, and {free_count} are free.",
                 name=f"range {self.first}-{self.last}",
                 remedy="widen addresses, or delete hosts",
             )
@@ -74,9 +83,9 @@ class Range:
 
 
 def read(text: str, gateway: str = "") -> Range:
-    """``FIRST-LAST/PREFIX``.
+    """Parse ``FIRST-LAST/PREFIX``.
 
-    :raises InvalidInput: when it is anything else, or its parts do not fit together.
+    :raises InvalidInput: if the text has another form, or its parts do not fit together.
     """
     if text.strip().lower() == DHCP:
         raise InvalidInput(
@@ -90,28 +99,32 @@ def read(text: str, gateway: str = "") -> Range:
         if not (slash and dash):
             raise ValueError("it has no range or no prefix")
         low, high = IPv4Address(first), IPv4Address(last)
-        found = Range(
+        address_range = Range(
             low,
             high,
             IPv4Network(f"{first}/{prefix}", strict=False),
             str(IPv4Address(gateway)) if gateway else "",
         )
-        _fit(found)
+        _fit(address_range)
     except (AddressValueError, NetmaskValueError, ValueError) as error:
         raise InvalidInput(
             f"addresses: {shown(text)} cannot be used.", cause=str(error), remedy=USAGE
         ) from error
-    return found
+    return address_range
 
 
-def _fit(found: Range) -> None:
-    inside = (found.first, found.last, *([IPv4Address(found.gateway)] if found.gateway else ()))
-    if found.first > found.last:
+def _fit(address_range: Range) -> None:
+    addresses = (
+        address_range.first,
+        address_range.last,
+        *([IPv4Address(address_range.gateway)] if address_range.gateway else ()),
+    )
+    if address_range.first > address_range.last:
         raise ValueError("the range ends before it begins")
-    if any(address not in found.network for address in inside):
-        raise ValueError(f"not all of it is in {found.network}")
+    if any(address not in address_range.network for address in addresses):
+        raise ValueError(f"not all of it is in {address_range.network}")
     if (
-        found.network.network_address >= found.first
-        or found.network.broadcast_address <= found.last
+        address_range.network.network_address >= address_range.first
+        or address_range.network.broadcast_address <= address_range.last
     ):
-        raise ValueError(f"it holds an address that {found.network} has for itself")
+        raise ValueError(f"it holds an address that {address_range.network} has for itself")

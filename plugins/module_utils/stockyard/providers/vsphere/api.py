@@ -1,9 +1,9 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The one door to pyvmomi: its types come through here, and a clear error when it is not installed.
+"""Access to pyvmomi: the only module that imports its types, with a clear error without pyvmomi.
 
-pyvmomi says nothing of its types to type checkers, so ``Any`` is what leaves this file.
+pyvmomi has no type information for type checkers, so the functions here return ``Any``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ...errors import MissingDependency
 
 
 def vim() -> Any:
-    """The types of vSphere's own API."""
+    """Return the namespace of vSphere's own types."""
     try:
         from pyVmomi import vim as found
     except ImportError as error:
@@ -24,7 +24,7 @@ def vim() -> Any:
 
 
 def vmodl() -> Any:
-    """The types that lie under it."""
+    """Return the namespace of the base types below vSphere's own."""
     try:
         from pyVmomi import vmodl as found
     except ImportError as error:
@@ -33,7 +33,7 @@ def vmodl() -> Any:
 
 
 def adapter() -> Any:
-    """What finds out the newest version of the API that both sides know, and speaks it."""
+    """Return the class that negotiates the newest API version that both sides know, and uses it."""
     try:
         from pyVim.connect import SmartStubAdapter
     except ImportError as error:

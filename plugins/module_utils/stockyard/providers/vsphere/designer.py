@@ -1,9 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a yard's machines are like on vSphere: the policy. The API's objects are built by
-:mod:`.specs`.
-"""
+"""The policy for a yard's machines on vSphere. :mod:`.specs` builds the API's objects."""
 
 from __future__ import annotations
 
@@ -20,35 +18,33 @@ from .inventory import properties
 from .lookup import Lookup
 from .records import RECORD, SHOWN, to_value
 
-# A clone's disk is a child of the source's, or a copy of its own without snapshots.
+# The disk of a linked clone is a child of the source's; a full clone has a copy without snapshots.
 MOVES = {"linked": "createNewChildDiskBacking", "full": "moveAllDiskBackingsAndDisallowSharing"}
 
 
 class Designer:
-    """Puts together what vCenter is asked to make."""
+    """The specifications of the machines that vCenter must create."""
 
     def __init__(self, lookup: Lookup) -> None:
         self.lookup = lookup
         self._backing: Any = None
 
     def values(self, record: Record) -> Mapping[str, str]:
-        """What is written into a new machine: whose it is, and over all that its source had to say
-        to its guest.
-        """
+        """Return the values for a new machine: its record, and idle values over old messages."""
         return {RECORD: to_value(record), **IDLE}
 
     def instant(self, host: HostRecord, devices: Iterable[Any]) -> Any:
-        """A running fork, off the wire, under its own name, uuid and MAC."""
+        """Return the specification of a running fork: link down, own name, UUID and MAC."""
         pool = self.lookup.pool_of(host)
-        where = specs.location(
+        relocate_spec = specs.location(
             self.lookup.made_folder(), pool, self._store(), self.card(host, devices)
         )
-        return specs.instant_clone(host.domain, host.uuid, where, self.values(host))
+        return specs.instant_clone(host.domain, host.uuid, relocate_spec, self.values(host))
 
     def cold(self, record: Record, devices: Iterable[Any], mode: str, snapshot: Any) -> Any:
-        """A copy that is off, with its card off the wire at the first start too."""
+        """Return the specification of a clone that is off and starts with its link down."""
         pool = self.lookup.pool_of(record)
-        where = specs.location(
+        relocate_spec = specs.location(
             self.lookup.made_folder(),
             pool,
             self._store(),
@@ -57,7 +53,7 @@ class Designer:
         )
         size = record.hardware if isinstance(record, TemplateRecord) else record.frozen
         return specs.cold_clone(
-            where,
+            relocate_spec,
             specs.hardware(
                 record.uuid, {**self.values(record), SHOWN: "TRUE"}, size.vcpus, size.memory_mib
             ),
@@ -65,9 +61,9 @@ class Designer:
         )
 
     def card(self, record: Record, devices: Iterable[Any]) -> list[Any]:
-        """The changes of a machine's network card.
+        """Return the changes of a machine's network card.
 
-        :raises Unsupported: when it has none or several: a host has one.
+        :raises Unsupported: if the machine does not have exactly one network card: a host has one.
         """
         cards = specs.nics(devices)
         if len(cards) != 1:
@@ -79,7 +75,7 @@ class Designer:
         return [specs.link(cards[0], False, mac=record.mac, backing=self._network())]
 
     def _store(self) -> Any:
-        """The datastore when the user named one; else clones stay where their source is."""
+        """Return the datastore if the user named one; clones stay on their source's otherwise."""
         return self.lookup.datastore() if self.lookup.storage else None
 
     def _network(self) -> Any:
@@ -93,6 +89,9 @@ class Designer:
         if not isinstance(network, api.vim().dvs.DistributedVirtualPortgroup):
             return {"name": name}
         session = self.lookup.session
-        found = properties(session, network, ("key", "config.distributedVirtualSwitch"), name)
-        switch = found["config.distributedVirtualSwitch"]
-        return {"key": found["key"], "uuid": properties(session, switch, ("uuid",), name)["uuid"]}
+        port_group = properties(session, network, ("key", "config.distributedVirtualSwitch"), name)
+        switch = port_group["config.distributedVirtualSwitch"]
+        return {
+            "key": port_group["key"],
+            "uuid": properties(session, switch, ("uuid",), name)["uuid"],
+        }

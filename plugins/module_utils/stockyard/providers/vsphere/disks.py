@@ -1,11 +1,10 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The disks of volumes: files that vCenter's disk manager makes, and devices of the machines that
-they are in.
+"""The disks of volumes: files of vCenter's disk manager, and devices of machines.
 
-A disk carries a uuid that follows from its volume's: by it the guest knows it, and so do we,
-wherever vCenter moved its file to.
+A disk carries a UUID that follows from its volume's UUID. The guest and the controller know the
+disk by that UUID, even if vCenter moves its file.
 """
 
 from __future__ import annotations
@@ -27,47 +26,49 @@ from .task import Tasks
 
 FOLDER = "stockyard-volumes"
 GIB_IN_KIB = 1 << 20
-# SCSI units that a controller has for disks; it is number 7 itself.
+# SCSI units of a controller for disks; unit 7 is the controller itself.
 UNITS = tuple(n for n in range(16) if n != 7)
 
 
 def digits(uuid: str) -> str:
-    """A disk's uuid in hexadecimal digits alone, as vCenter writes it in several ways."""
-    return "".join(c for c in uuid.lower() if c in "0123456789abcdef")
+    """Return only the hexadecimal digits of a UUID, which vCenter writes in several forms."""
+    return "".join(character for character in uuid.lower() if character in "0123456789abcdef")
 
 
 def uuid_of(record: VolumeRecord) -> str:
-    """The uuid of a volume's disk, in digits."""
+    """Return the UUID of a volume's disk, in digits."""
     return NAA + record.serial
 
 
 def spelled(uuid: str) -> str:
-    """A uuid as descriptors of disks have it: ``60 00 c2 9… -…``."""
-    pairs = [uuid[n : n + 2] for n in range(0, len(uuid), 2)]
+    """Return a UUID in the form of disk descriptors: ``60 00 c2 9… -…``."""
+    pairs = [uuid[start : start + 2] for start in range(0, len(uuid), 2)]
     return f"{' '.join(pairs[:8])}-{' '.join(pairs[8:])}"
 
 
 def path(store: str, record: VolumeRecord) -> str:
-    """Where a volume's disk is made."""
+    """Return the path at which a volume's disk is created."""
     return f"[{store}] {FOLDER}/{record.uuid}.vmdk"
 
 
 def is_volume(device: Any) -> bool:
-    """Whether a device is a volume's disk, by its uuid or, if vCenter has another opinion of that,
-    by its place.
+    """Check whether a device is a volume's disk.
 
-    A machine's own disk may have such a uuid by chance, but it is none that snapshots leave out.
+    The UUID decides, or the path of the file if vCenter reports another UUID. A machine's own disk
+    may have such a UUID by chance, but snapshots do not leave that disk out.
     """
     backing = getattr(device, "backing", None)
     if not isinstance(device, api.vim().vm.device.VirtualDisk) or backing is None:
         return False
-    place = str(getattr(backing, "fileName", "") or "").partition("] ")[2]
-    signed = digits(str(getattr(backing, "uuid", "") or "")).startswith(NAA)
-    return (signed and backing.diskMode == specs.INDEPENDENT) or place.startswith(f"{FOLDER}/")
+    file_path = str(getattr(backing, "fileName", "") or "").partition("] ")[2]
+    has_volume_uuid = digits(str(getattr(backing, "uuid", "") or "")).startswith(NAA)
+    return (has_volume_uuid and backing.diskMode == specs.INDEPENDENT) or file_path.startswith(
+        f"{FOLDER}/"
+    )
 
 
 def in_machine(devices: Iterable[Any], record: VolumeRecord, file: str) -> Any | None:
-    """A volume's disk among a machine's devices."""
+    """Return a volume's disk among a machine's devices, if the machine has it."""
     for device in filter(is_volume, devices):
         if (
             digits(str(device.backing.uuid or "")) == uuid_of(record)
@@ -78,17 +79,23 @@ def in_machine(devices: Iterable[Any], record: VolumeRecord, file: str) -> Any |
 
 
 def place_for(devices: Iterable[Any], name: str) -> tuple[int, int]:
-    """A controller's key and a unit of it that is free.
+    """Return the key of a SCSI controller and a free unit of that controller.
 
-    :raises Unsupported: when there is none.
+    :raises Unsupported: if no unit is free.
     """
     devices = list(devices)
-    controllers = [d for d in devices if isinstance(d, api.vim().vm.device.VirtualSCSIController)]
+    controllers = [
+        device
+        for device in devices
+        if isinstance(device, api.vim().vm.device.VirtualSCSIController)
+    ]
     for controller in controllers:
-        used = {d.unitNumber for d in devices if d.controllerKey == controller.key}
-        free = [unit for unit in UNITS if unit not in used]
-        if free:
-            return controller.key, free[0]
+        used_units = {
+            device.unitNumber for device in devices if device.controllerKey == controller.key
+        }
+        free_units = [unit for unit in UNITS if unit not in used_units]
+        if free_units:
+            return controller.key, free_units[0]
     cause = (
         "all units of its SCSI controllers are taken"
         if controllers
@@ -102,10 +109,10 @@ def place_for(devices: Iterable[Any], name: str) -> tuple[int, int]:
 
 @dataclass(frozen=True)
 class Look:
-    """A disk's file.
+    """The size of a disk's file.
 
-    :param allocated: what it takes of the datastore, in bytes.
-    :param capacity_kib: how large it is; 0 where vCenter does not say so.
+    :param allocated: space that the file uses on the datastore, in bytes.
+    :param capacity_kib: capacity of the disk; 0 if vCenter does not report it.
     """
 
     allocated: int = 0
@@ -122,56 +129,56 @@ class Disks:
         self._folders: set[str] = set()
 
     def store(self) -> str:
-        """The name of the datastore that new disks are on."""
-        found = properties(self.session, self.lookup.datastore(), ("summary.name",), "datastore")
-        return str(found["summary.name"])
+        """Return the name of the datastore for new disks."""
+        values = properties(self.session, self.lookup.datastore(), ("summary.name",), "datastore")
+        return str(values["summary.name"])
 
     def create(self, record: VolumeRecord, file: str, deadline: Deadline) -> None:
-        """Make an empty disk, thin."""
+        """Create an empty thin disk."""
         self._have_folder(file, record.title)
         spec = specs.thin_disk(record.size_gib * GIB_IN_KIB)
-        manager, where = self._manager, self.lookup.datacenter
+        manager, datacenter = self._manager, self.lookup.datacenter
         self.tasks.run(
             "make the disk",
             record.title,
-            lambda: manager.CreateVirtualDisk_Task(file, where, spec),
+            lambda: manager.CreateVirtualDisk_Task(file, datacenter, spec),
             deadline,
         )
         self._sign(record, file)
 
     def copy(self, record: VolumeRecord, file: str, source: str, deadline: Deadline) -> None:
-        """Make a copy of a disk that nobody writes to. vCenter takes no wish as to its format."""
+        """Create a copy of a disk that has no writer. vCenter chooses the format of the copy."""
         self._have_folder(file, record.title)
-        manager, where = self._manager, self.lookup.datacenter
+        manager, datacenter = self._manager, self.lookup.datacenter
         self.tasks.run(
             "copy the disk",
             record.title,
-            lambda: manager.CopyVirtualDisk_Task(source, where, file, where, None, False),
+            lambda: manager.CopyVirtualDisk_Task(source, datacenter, file, datacenter, None, False),
             deadline,
         )
         self._sign(record, file)
 
     def extend(self, file: str, size_gib: int, name: str, deadline: Deadline) -> None:
-        """Have a disk that is in no machine at least that large."""
+        """Extend a disk that is attached to no machine, if the disk is smaller than the size."""
         if self.look(file, name, deadline).capacity_kib >= size_gib * GIB_IN_KIB:
             return
-        manager, where = self._manager, self.lookup.datacenter
+        manager, datacenter = self._manager, self.lookup.datacenter
         size = size_gib * GIB_IN_KIB
         self.tasks.run(
             "grow the disk",
             name,
-            lambda: manager.ExtendVirtualDisk_Task(file, where, size, False),
+            lambda: manager.ExtendVirtualDisk_Task(file, datacenter, size, False),
             deadline,
         )
 
     def delete(self, file: str, name: str, deadline: Deadline) -> None:
-        """Delete a disk. Nothing there is a success."""
-        manager, where = self._manager, self.lookup.datacenter
+        """Delete a disk. The call succeeds if the disk does not exist."""
+        manager, datacenter = self._manager, self.lookup.datacenter
         try:
             self.tasks.run(
                 "delete the disk",
                 name,
-                lambda: manager.DeleteVirtualDisk_Task(file, where),
+                lambda: manager.DeleteVirtualDisk_Task(file, datacenter),
                 deadline,
             )
         except StockyardError as error:
@@ -179,15 +186,15 @@ class Disks:
                 raise
 
     def look(self, file: str, name: str, deadline: Deadline) -> Look:
-        """What a disk's file takes; nothing for one that is not there."""
-        store, _space, place = file[1:].partition("] ")
-        folder, _slash, base = place.rpartition("/")
+        """Return the size of a disk's file; zeros if the file does not exist."""
+        store, _space, file_path = file[1:].partition("] ")
+        folder, _slash, base = file_path.rpartition("/")
         browser = properties(
             self.session, self.lookup.datastore_called(store), ("browser",), store
         )["browser"]
         search = specs.disk_search(base)
         try:
-            found = self.tasks.run(
+            result = self.tasks.run(
                 "look at the disk",
                 name,
                 lambda: browser.SearchDatastore_Task(f"[{store}] {folder}", search),
@@ -197,8 +204,8 @@ class Disks:
             if not is_a(error.__cause__, "FileNotFound"):
                 raise
             return Look()
-        for one in getattr(found, "file", None) or []:
-            return Look(int(one.fileSize or 0), int(getattr(one, "capacityKb", 0) or 0))
+        for entry in getattr(result, "file", None) or []:
+            return Look(int(entry.fileSize or 0), int(getattr(entry, "capacityKb", 0) or 0))
         return Look()
 
     @property
@@ -206,20 +213,22 @@ class Disks:
         return self.session.content.virtualDiskManager
 
     def _sign(self, record: VolumeRecord, file: str) -> None:
-        """Give a new disk the uuid by which it is known; nobody has it yet."""
-        manager, where, uuid = self._manager, self.lookup.datacenter, spelled(uuid_of(record))
+        """Give a new disk its UUID. The disk is not attached yet."""
+        manager, datacenter, uuid = self._manager, self.lookup.datacenter, spelled(uuid_of(record))
         self.session.ask(
-            "sign the disk", record.title, lambda: manager.SetVirtualDiskUuid(file, where, uuid)
+            "sign the disk",
+            record.title,
+            lambda: manager.SetVirtualDiskUuid(file, datacenter, uuid),
         )
 
     def _have_folder(self, file: str, name: str) -> None:
         folder = file.rpartition("/")[0]
         if folder in self._folders:
             return
-        manager, where = self.session.content.fileManager, self.lookup.datacenter
+        manager, datacenter = self.session.content.fileManager, self.lookup.datacenter
         _unless(
             lambda: self.session.ask(
-                "make the folder", name, lambda: manager.MakeDirectory(folder, where, True)
+                "make the folder", name, lambda: manager.MakeDirectory(folder, datacenter, True)
             ),
             "FileAlreadyExists",
         )
@@ -227,7 +236,7 @@ class Disks:
 
 
 def other_uuid(device: Any, record: VolumeRecord) -> HypervisorError:
-    """What is said of a disk whose guest would not know it."""
+    """Return the error for a disk that its guest would not recognise."""
     return HypervisorError(
         "vCenter gave its disk another uuid than it was asked to: no guest would know it.",
         name=record.title,

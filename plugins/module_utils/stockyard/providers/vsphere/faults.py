@@ -1,8 +1,9 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""vSphere's faults as ours: the one boundary. Each error names the object, the cause and the
-remedy.
+"""The translation of vSphere's faults into errors of stockyard.
+
+Each error names the object, the cause and the remedy.
 """
 
 from __future__ import annotations
@@ -26,27 +27,27 @@ from ...errors import (
 )
 from . import api
 
-# What a broken line looks like from here; an answer that was cut short is not XML.
+# The exceptions of a broken connection; an answer that was cut short is not XML.
 LOST = (OSError, HTTPException, ExpatError)
 Maker = Callable[[str, str, Any], StockyardError]
 
 
 @contextmanager
-def translated(what: str, name: str = "") -> Iterator[None]:
-    """Turn a vSphere fault or a lost connection inside the block into an error of ours.
+def translated(action: str, name: str = "") -> Iterator[None]:
+    """Translate a vSphere fault or a lost connection inside the block into a stockyard error.
 
-    :param what: what was being done, as in "clone the machine".
+    :param action: the action in progress, as in "clone the machine".
     """
     try:
         yield
     except api.vmodl().MethodFault as fault:
-        raise of_fault(what, name, fault) from fault
+        raise of_fault(action, name, fault) from fault
     except LOST as error:
-        raise lost(what, name, error) from error
+        raise lost(action, name, error) from error
 
 
-def lost(what: str, name: str, error: BaseException) -> ConnectionFailed:
-    """The line to vCenter is down, or was never up."""
+def lost(action: str, name: str, error: BaseException) -> ConnectionFailed:
+    """Return the error for a connection to vCenter that broke or could not be opened."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return ConnectionFailed(
             "vCenter's certificate is not believed.",
@@ -56,7 +57,7 @@ def lost(what: str, name: str, error: BaseException) -> ConnectionFailed:
             "/certs/download.zip), or mend it",
         )
     return ConnectionFailed(
-        f"{what}: the connection to vCenter failed.",
+        f"{action}: the connection to vCenter failed.",
         name=name,
         cause=f"{type(error).__name__}: {error}",
         remedy="look whether vCenter is up, and run again: what was begun is found and gone on "
@@ -65,46 +66,46 @@ def lost(what: str, name: str, error: BaseException) -> ConnectionFailed:
 
 
 def kinds(fault: Any) -> list[str]:
-    """The names of a fault's type and of those above it, nearest first, without their package."""
+    """Return the names of a fault's type and base types, nearest first, without packages."""
     return [kind.__name__.rpartition(".")[2] for kind in type(fault).__mro__]
 
 
 def is_a(fault: Any, *names: str) -> bool:
-    """Whether a fault is of one of these types."""
+    """Check whether a fault is of one of these types."""
     return any(kind in names for kind in kinds(fault))
 
 
-def of_fault(what: str, name: str, fault: Any) -> StockyardError:
-    """The error that a fault is, by the nearest of its types that says something."""
+def of_fault(action: str, name: str, fault: Any) -> StockyardError:
+    """Return the error for a fault, by the nearest of its types that has an error of its own."""
     for kind in kinds(fault):
         if kind in MAKERS:
-            return MAKERS[kind](what, name, fault)
+            return MAKERS[kind](action, name, fault)
     remedy = "look at the task in vCenter, mend what it names, and run again"
-    return HypervisorError(f"{what} failed.", name=name, cause=said(fault), remedy=remedy)
+    return HypervisorError(f"{action} failed.", name=name, cause=said(fault), remedy=remedy)
 
 
 def said(fault: Any) -> str:
-    """What a fault says: its type, its message, and the messages that vCenter sent along."""
+    """Return the text of a fault: its type, its message, and the messages that vCenter attached."""
     texts = [str(getattr(fault, "msg", "") or "")]
     texts += [
-        str(m.message)
-        for m in getattr(fault, "faultMessage", None) or []
-        if getattr(m, "message", "")
+        str(entry.message)
+        for entry in getattr(fault, "faultMessage", None) or []
+        if getattr(entry, "message", "")
     ]
     reason = getattr(fault, "reason", None)
     texts += [str(reason)] if reason else []
-    told = "; ".join(dict.fromkeys(t for t in texts if t))
-    return f"{kinds(fault)[0]}: {told}"[:500] if told else kinds(fault)[0]
+    details = "; ".join(dict.fromkeys(text for text in texts if text))
+    return f"{kinds(fault)[0]}: {details}"[:500] if details else kinds(fault)[0]
 
 
-def _no_permission(what: str, name: str, fault: Any) -> StockyardError:
+def _no_permission(action: str, name: str, fault: Any) -> StockyardError:
     privilege, ref = (
         getattr(fault, "privilegeId", "") or "a privilege",
         getattr(fault, "object", None),
     )
-    where = f" on {type(ref).__name__.rpartition('.')[2]} {ref._moId}" if ref is not None else ""
+    location = f" on {type(ref).__name__.rpartition('.')[2]} {ref._moId}" if ref is not None else ""
     return HypervisorError(
-        f"{what}: the privilege {privilege} is missing{where}.",
+        f"{action}: the privilege {privilege} is missing{location}.",
         name=name,
         cause=said(fault),
         remedy="give the user's role that privilege; a look at the hypervisor's problems names all "
@@ -112,27 +113,27 @@ def _no_permission(what: str, name: str, fault: Any) -> StockyardError:
     )
 
 
-def _not_supported(what: str, name: str, fault: Any) -> StockyardError:
+def _not_supported(action: str, name: str, fault: Any) -> StockyardError:
     remedy = "use a vCenter that can, or another fork_mode"
     return Unsupported(
-        f"{what}: this vCenter cannot do it.", name=name, cause=said(fault), remedy=remedy
+        f"{action}: this vCenter cannot do it.", name=name, cause=said(fault), remedy=remedy
     )
 
 
-def _power(what: str, name: str, fault: Any) -> StockyardError:
+def _power(action: str, name: str, fault: Any) -> StockyardError:
     state = getattr(fault, "existingState", "")
     return Conflict(
-        f"{what}: its machine is {state or 'in another state'}.",
+        f"{action}: its machine is {state or 'in another state'}.",
         name=name,
         cause=said(fault),
         remedy="run again",
     )
 
 
-def _no_space(what: str, name: str, fault: Any) -> StockyardError:
+def _no_space(action: str, name: str, fault: Any) -> StockyardError:
     store = getattr(fault, "datastore", "") or "of its disks"
     return OutOfSpace(
-        f"{what}: the datastore {store} is full.",
+        f"{action}: the datastore {store} is full.",
         name=name,
         cause=said(fault),
         remedy="free space, or name another datastore by storage",
@@ -140,8 +141,8 @@ def _no_space(what: str, name: str, fault: Any) -> StockyardError:
 
 
 def _simple(kind: type[StockyardError], message: str, remedy: str) -> Maker:
-    return lambda what, name, fault: kind(
-        f"{what}: {message}", name=name, cause=said(fault), remedy=remedy
+    return lambda action, name, fault: kind(
+        f"{action}: {message}", name=name, cause=said(fault), remedy=remedy
     )
 
 

@@ -1,9 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Making machines out of machines: instant, linked and full clones, and the look at what became of
-them.
-"""
+"""Instant, linked and full clones of machines, and the check of their results."""
 
 from __future__ import annotations
 
@@ -25,9 +23,9 @@ from .records import RECORD, Machine, to_value
 from .session import Session
 from .task import Tasks
 
-# A source that runs on gets one delta disk more for each clone of it, and vSphere fails at 255.
+# A source that keeps running gets one delta disk for each of its clones; vSphere fails at 255.
 MOST_DELTAS = 200
-# What a vCenter says that has no instant clones, or not for this machine.
+# The faults of a vCenter that has no instant clones, or none for this machine.
 NO_CLONE = ("MethodNotFound", "NotSupported", "NotImplemented")
 
 
@@ -35,7 +33,7 @@ NO_CLONE = ("MethodNotFound", "NotSupported", "NotImplemented")
 class Source:
     """A machine to clone.
 
-    :param snapshot: its snapshot of now, which a linked clone needs.
+    :param snapshot: its current snapshot, which a linked clone needs.
     """
 
     machine: Machine
@@ -54,20 +52,20 @@ class Forks:
         self._checking = threading.Lock()
 
     def source(self, ref: Any, name: str) -> Source:
-        """Read what is to be cloned."""
-        found = properties(
+        """Read the machine that will be cloned."""
+        values = properties(
             self.session, ref, (*PROPERTIES, DEVICES, "snapshot.currentSnapshot"), name
         )
-        return Source(machine_of(ref, found), found.get("snapshot.currentSnapshot"))
+        return Source(machine_of(ref, values), values.get("snapshot.currentSnapshot"))
 
     def instant(
         self, host: HostRecord, template: TemplateRecord, source: Machine, deadline: Deadline
     ) -> Any:
-        """Fork a running template. What became of it says :meth:`verify`.
+        """Fork a running template. :meth:`verify` checks the result.
 
         :param source: the template's machine, with its devices.
 
-        :raises Unsupported: when it cannot be, and a cold clone may.
+        :raises Unsupported: if an instant clone is impossible; a cold clone may work.
         """
         self.fit(template, source)
         spec = self.designer.instant(host, source.devices)
@@ -113,9 +111,9 @@ class Forks:
         )
 
     def fit(self, template: TemplateRecord, machine: Machine) -> None:
-        """Look whether a template can be forked.
+        """Check whether a template can be forked.
 
-        :raises Unsupported: when it cannot, with the reason.
+        :raises Unsupported: with the reason, if the template cannot be forked.
         """
         if machine.power != "poweredOn":
             raise Unsupported(
@@ -145,8 +143,9 @@ class Forks:
         spec: Any,
         deadline: Deadline,
     ) -> None:
-        """Let vCenter look whether it would work: once for each template, for its forks differ in
-        names alone.
+        """Let vCenter check that the fork would succeed.
+
+        One check for each template is enough, because its forks differ in names alone.
         """
         with self._checking:
             if template.uuid not in self._checked:
@@ -166,50 +165,56 @@ class Forks:
             if not is_a(error.__cause__, *NO_CLONE):
                 raise
             answers = []
-        faults = [e for answer in answers or [] for e in getattr(answer, "error", None) or []]
+        faults = [
+            fault for answer in answers or [] for fault in getattr(answer, "error", None) or []
+        ]
         if faults:
             raise HypervisorError(
                 "vCenter would not make this fork.",
                 name=host.title,
-                cause="; ".join(f"{said(f)}" for f in faults)[:1000],
+                cause="; ".join(f"{said(failure)}" for failure in faults)[:1000],
                 remedy="mend what it names",
             )
 
     def verify(self, host: HostRecord, source: Machine, ref: Any, deadline: Deadline) -> list[Any]:
-        """See where a fork landed and that it is itself; returns its network cards.
+        """Check the location and identity of a fork, and return its network cards.
 
-        :raises HypervisorError: when it is not what was asked for: nobody may be told that it is.
+        :raises HypervisorError: if the fork differs from the request; such a fork must not be
+            reported as created.
         """
-        # A fork's devices have the numbers of its source's. All that is of interest of them is the
-        # network card.
+        # A fork's devices have the keys of its source's. Only the network card matters here.
         keys = [device(card.key) for card in specs.nics(source.devices)]
-        found = properties(
+        values = properties(
             self.session, ref, (*PROPERTIES, *keys, "parent", "resourcePool"), host.title
         )
         lookup = self.lookup
-        cards = specs.nics(devices_of(found))
-        told = {
-            "folder": (_id(found.get("parent")), _id(lookup.made_folder())),
-            "pool": (_id(found.get("resourcePool")), _id(lookup.pool_of(host))),
-            "ESXi host": (_id(found.get("runtime.host")), source.host),
-            "uuid": (found.get("config.uuid"), host.uuid),
+        cards = specs.nics(devices_of(values))
+        checks = {
+            "folder": (_id(values.get("parent")), _id(lookup.made_folder())),
+            "pool": (_id(values.get("resourcePool")), _id(lookup.pool_of(host))),
+            "ESXi host": (_id(values.get("runtime.host")), source.host),
+            "uuid": (values.get("config.uuid"), host.uuid),
             "MAC": (cards[0].macAddress.lower() if cards else "", host.mac),
-            "network link": ([c.connectable.connected for c in cards], [False]),
+            "network link": ([nic.connectable.connected for nic in cards], [False]),
         }
-        wrong = [f"{what} is {is_}, not {was}" for what, (is_, was) in told.items() if is_ != was]
-        if wrong:
+        differences = [
+            f"{fact} is {actual}, not {expected}"
+            for fact, (actual, expected) in checks.items()
+            if actual != expected
+        ]
+        if differences:
             raise HypervisorError(
                 "the fork is not where or what it was to be.",
                 name=host.title,
-                cause="; ".join(wrong),
+                cause="; ".join(differences),
                 remedy="look at the fork's events in vCenter",
             )
-        self._mark(host, ref, found, deadline)
+        self._mark(host, ref, values, deadline)
         return cards
 
-    def _mark(self, host: HostRecord, ref: Any, found: dict[str, Any], deadline: Deadline) -> None:
-        """Have the fork's own record in it, where vCenter took the guest's values alone."""
-        if machine_of(ref, found).values.get(RECORD) != to_value(host):
+    def _mark(self, host: HostRecord, ref: Any, values: dict[str, Any], deadline: Deadline) -> None:
+        """Write the fork's own record into it, if vCenter took only the guest's values."""
+        if machine_of(ref, values).values.get(RECORD) != to_value(host):
             spec = specs.reconfigure(self.designer.values(host))
             self.tasks.run(
                 "write the record", host.title, lambda: ref.ReconfigVM_Task(spec), deadline
@@ -217,24 +222,24 @@ class Forks:
 
 
 def was_perhaps_made(error: StockyardError) -> bool:
-    """Whether a clone may be there although asking for it ended with an error."""
+    """Check whether a clone may exist although the request for it ended with an error."""
     return was_lost(error) or is_a(error.__cause__, "DuplicateName")
 
 
 def was_lost(error: StockyardError) -> bool:
-    """Whether it is the connection that failed."""
+    """Check whether the connection failed."""
     return isinstance(error.__cause__, LOST)
 
 
 def power_on(tasks: Tasks, record: Record, ref: Any, deadline: Deadline) -> None:
-    """Start a machine, or let a suspended one go on."""
+    """Start a machine, or resume a suspended one."""
     tasks.run("start the machine", record.title, ref.PowerOnVM_Task, deadline)
 
 
 def origin(lookup: Lookup, image: str, name: str) -> tuple[Any, str]:
-    """The machine that a template's image is, and the version that it had then.
+    """Return the machine that a template's image names, and its version when it was cloned.
 
-    :raises NotFound: when it is gone.
+    :raises NotFound: if the machine no longer exists.
     """
     uuid, _slash, change = image.partition("@")
     ref = lookup.by_uuid(uuid)

@@ -1,11 +1,10 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Giving a machine more while it runs: processors and memory are added to it where it is, and never
-taken back.
+"""Resizing of running machines: processors and memory can be added, but never removed.
 
-vSphere adds them where the machine allows it, which is settled when it is off: a template says what
-its forks do.
+vSphere adds them only if the machine allows it. That setting changes only while a machine is off,
+so a template decides for its forks.
 """
 
 from __future__ import annotations
@@ -29,50 +28,49 @@ LIMIT = "config.hotPlugMemoryLimit"
 
 
 def room(session: Session, ref: Any, record: TemplateRecord) -> tuple[Hardware, int]:
-    """What the forks of a frozen machine can be given: its hardware, and the MiB of memory; 0 for
-    none.
-    """
-    found = properties(session, ref, (ADDS_CPUS, ADDS_MEMORY, LIMIT), record.title)
+    """Return the hardware that forks of a frozen machine can get, and the MiB of memory, or 0."""
+    values = properties(session, ref, (ADDS_CPUS, ADDS_MEMORY, LIMIT), record.title)
     hardware, memory = record.hardware, record.max_memory_mib
-    if not found.get(ADDS_CPUS):
+    if not values.get(ADDS_CPUS):
         hardware = replace(hardware, max_vcpus=hardware.vcpus)
-    if not found.get(ADDS_MEMORY):
+    if not values.get(ADDS_MEMORY):
         memory = 0
-    return hardware, min(memory, int(found.get(LIMIT) or 0) or memory)
+    return hardware, min(memory, int(values.get(LIMIT) or 0) or memory)
 
 
 def resize(
     session: Session, tasks: Tasks, ref: Any, record: HostRecord, size: Size, deadline: Deadline
 ) -> None:
-    """Bring a running machine to a size. What it has already is left as it is.
+    """Resize a running machine. Values that match already stay unchanged.
 
-    :raises Unsupported: when it cannot be added, or is to be taken away.
+    :raises Unsupported: if the resource cannot be added, or the size is smaller than the current
+        size.
     """
-    found = properties(session, ref, (CPUS, MEMORY, ADDS_CPUS, ADDS_MEMORY), record.title)
+    values = properties(session, ref, (CPUS, MEMORY, ADDS_CPUS, ADDS_MEMORY), record.title)
     spec = api.vim().vm.ConfigSpec()
-    if size.vcpus != found[CPUS]:
-        _check(record, "processors", found[CPUS], size.vcpus, bool(found.get(ADDS_CPUS)))
+    if size.vcpus != values[CPUS]:
+        _check(record, "processors", values[CPUS], size.vcpus, bool(values.get(ADDS_CPUS)))
         spec.numCPUs = size.vcpus
-    if size.memory_mib != found[MEMORY]:
+    if size.memory_mib != values[MEMORY]:
         _check(
-            record, "MiB of memory", found[MEMORY], size.memory_mib, bool(found.get(ADDS_MEMORY))
+            record, "MiB of memory", values[MEMORY], size.memory_mib, bool(values.get(ADDS_MEMORY))
         )
         spec.memoryMB = size.memory_mib
     if spec.numCPUs or spec.memoryMB:
         tasks.run("add to the machine", record.title, lambda: ref.ReconfigVM_Task(spec), deadline)
 
 
-def _check(record: HostRecord, what: str, there: int, wanted: int, adds: bool) -> None:
-    """Refuse what vCenter would."""
-    if wanted < there:
+def _check(record: HostRecord, resource: str, current: int, desired: int, can_add: bool) -> None:
+    """Refuse a change that vCenter would refuse."""
+    if desired < current:
         raise Unsupported(
-            f"it has {there} {what}, and none can be taken away while it runs.",
+            f"it has {current} {resource}, and none can be taken away while it runs.",
             name=record.title,
             remedy="replace the host",
         )
-    if not adds:
+    if not can_add:
         raise Unsupported(
-            f"{what} cannot be added to its machine while it runs.",
+            f"{resource} cannot be added to its machine while it runs.",
             name=record.title,
             cause="hot add is not enabled in it",
             remedy="build its template anew, and replace the host",

@@ -1,10 +1,11 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The line to the agent in a guest, from the controller's side: two values of the machine, as the
-guest has them.
+"""The controller's side of the channel to the agent in a guest.
 
-:mod:`...guest.agent.guestinfo` says what they are and what may go over them.
+The channel consists of two values of the machine that the guest can read and write.
+
+:mod:`...guest.agent.guestinfo` describes the values and the messages that they may carry.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from .records import RECORD, Machine, option
 from .session import Session
 from .task import PROPERTIES as TASK
 
-# Seconds between looks: at once at first, then seldom. A look is one small call.
+# Seconds between polls: short at first, then longer. A poll is one small call.
 FIRST_LOOK, LONGEST_LOOK, SLOWER = 0.03, 1.0, 1.3
 LOOKED_AT = (
     "name",
@@ -41,26 +42,26 @@ IDLE = {PREFIX + REQUEST: SPENT, PREFIX + ANSWER: SPENT}
 
 
 class GuestinfoChannel:
-    """Speaks to one agent, one request at a time.
+    """The channel to one agent, for one request at a time.
 
-    A look for the answer is a look at the task that brings the question, too: nobody has to wait
-    for that before.
+    Each poll for the answer also polls the task that writes the request, so no separate wait for
+    that task is needed.
 
     :param ref: the machine.
-    :param saw: told how the machine was when it had answered.
+    :param on_reply: called with the machine as it was read when the agent had answered.
     """
 
     def __init__(
-        self, session: Session, ref: Any, name: str, saw: Callable[[Machine], None]
+        self, session: Session, ref: Any, name: str, on_reply: Callable[[Machine], None]
     ) -> None:
         self.name = name
         self._session = session
         self._ref = ref
-        self._saw = saw
+        self._saw = on_reply
         self._left = ""
 
     def request(self, message: dict[str, Any], deadline: Deadline) -> dict[str, Any]:
-        """Send one message, wait for its own answer."""
+        """Send one message and wait for its answer."""
         operation, number = str(message.get("op")), uuid.uuid4().hex
         try:
             value = guestinfo.pack({**message, "id": number})
@@ -75,8 +76,9 @@ class GuestinfoChannel:
         return replies.checked(reply, operation, self.name)
 
     def close(self) -> None:
-        """Hang up. What was asked and not taken is overwritten; an answer holds nothing but what is
-        public.
+        """Close the channel.
+
+        A request that the agent has not read is overwritten. An answer contains only public data.
         """
         if self._left == REQUEST:
             task, deadline = self._write(IDLE), Deadline(guestinfo.TOOL_PATIENCE)
@@ -88,7 +90,7 @@ class GuestinfoChannel:
                 next(pauses)
 
     def _write(self, values: dict[str, str]) -> Any:
-        """Ask vCenter to write; returns its task."""
+        """Start the task in which vCenter writes the values, and return it."""
         spec = specs.reconfigure(values)
         return self._session.tell(WRITING, self.name, lambda: self._ref.ReconfigVM_Task(spec))
 
@@ -96,9 +98,9 @@ class GuestinfoChannel:
         pauses = _pauses(deadline)
         while True:
             next(pauses)
-            found = self._look(operation, task)
-            if found.get("id") == number:
-                return found
+            reply = self._look(operation, task)
+            if reply.get("id") == number:
+                return reply
             if deadline.passed():
                 raise DeadlineExceeded(
                     f"the guest's agent did not answer {operation} within {deadline.seconds:g} s.",
@@ -108,35 +110,35 @@ class GuestinfoChannel:
                 )
 
     def _look(self, operation: str, task: Any) -> dict[str, Any]:
-        """The answer that is there when the question was written; nothing before."""
-        read = together(self._session, [(self._ref, LOOKED_AT), (task, TASK)], self.name)
-        found = {ref._moId: values for ref, values in read}
-        if self._ref._moId not in found:
+        """Return the answer once the request is written; an empty reply before that."""
+        objects = together(self._session, [(self._ref, LOOKED_AT), (task, TASK)], self.name)
+        values_by_id = {ref._moId: values for ref, values in objects}
+        if self._ref._moId not in values_by_id:
             raise GuestError(f"the guest went away before it answered {operation}.", name=self.name)
-        ended = self._ended(found.get(task._moId))
-        now = machine_of(self._ref, found[self._ref._moId])
-        answer = self._answer(operation, now)
-        if answer and ended:
-            self._saw(now)
-        return answer if ended else {}
+        is_written = self._ended(values_by_id.get(task._moId))
+        machine = machine_of(self._ref, values_by_id[self._ref._moId])
+        answer = self._answer(operation, machine)
+        if answer and is_written:
+            self._saw(machine)
+        return answer if is_written else {}
 
     def _written(self, task: Any) -> bool:
         return self._ended(dict(together(self._session, [(task, TASK)], self.name)).get(task))
 
     def _ended(self, task: dict[str, Any] | None) -> bool:
-        """Whether vCenter has written; also when it does not know the task any more."""
+        """Check whether vCenter wrote the values; true also if the task is no longer known."""
         state = task["info.state"] if task else "success"
         if task and state == "error":
             with translated(WRITING, self.name):
                 raise task["info.error"]
         return bool(state == "success")
 
-    def _answer(self, operation: str, now: Machine) -> dict[str, Any]:
-        if now.power != "poweredOn":
+    def _answer(self, operation: str, machine: Machine) -> dict[str, Any]:
+        if machine.power != "poweredOn":
             raise HypervisorError(
                 f"its machine does not run: nobody answers {operation}.", name=self.name
             )
-        value = now.values.get(PREFIX + ANSWER, "")
+        value = machine.values.get(PREFIX + ANSWER, "")
         if value in ("", SPENT):
             return {}
         try:
@@ -146,7 +148,7 @@ class GuestinfoChannel:
 
 
 def _pauses(deadline: Deadline) -> Iterator[None]:
-    """Pauses between looks, each a little longer."""
+    """Pause between polls, each time a little longer."""
     pause = FIRST_LOOK
     while True:
         deadline.pause(pause)

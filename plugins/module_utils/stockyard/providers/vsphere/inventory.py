@@ -1,8 +1,9 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reading machines in bulk, by the PropertyCollector and nothing else: an attribute of pyvmomi's is
-a call each.
+"""Bulk reading of machines, always by the PropertyCollector.
+
+Each attribute access of pyvmomi is a call.
 """
 
 from __future__ import annotations
@@ -33,12 +34,12 @@ Found = list[tuple[Any, dict[str, Any]]]
 
 
 def machines(session: Session, folder: Any) -> list[Machine]:
-    """Every machine under a folder, in a bounded number of calls."""
+    """Return every machine under a folder, in a bounded number of calls."""
 
     def read() -> list[Machine]:
         view = session.own("view", lambda: _view(session, folder))
-        found = _collect(session, lambda: _through(view, session.paths(PROPERTIES)))
-        return [machine_of(ref, values) for ref, values in found]
+        objects = _collect(session, lambda: _through(view, session.paths(PROPERTIES)))
+        return [machine_of(ref, values) for ref, values in objects]
 
     def read_again() -> list[Machine]:
         try:
@@ -46,53 +47,52 @@ def machines(session: Session, folder: Any) -> list[Machine]:
         except api.vmodl().MethodFault as fault:
             if not is_a(fault, "ManagedObjectNotFound"):
                 raise
-            # The view went with its session or with the folder.
+            # The view was deleted with its session or with the folder.
             session.disown("view")
             return read()
 
     return session.ask("list the machines", "", read_again)
 
 
-def machine(session: Session, ref: Any, name: str, *more: str) -> Machine:
-    """One machine.
+def machine(session: Session, ref: Any, name: str, *extra_names: str) -> Machine:
+    """Return one machine.
 
-    :param more: properties to read beside the usual ones.
-    :raises NotFound: when it is gone.
+    :param extra_names: properties to read in addition to the usual ones.
+    :raises NotFound: if the machine no longer exists.
     """
-    return machine_of(ref, properties(session, ref, (*PROPERTIES, *more), name))
+    return machine_of(ref, properties(session, ref, (*PROPERTIES, *extra_names), name))
 
 
 def properties(session: Session, ref: Any, names: Iterable[str], name: str) -> dict[str, Any]:
-    """Some properties of one object; those that are not set are left out.
+    """Return some properties of one object; unset properties are omitted.
 
-    :raises NotFound: when it is gone.
+    :raises NotFound: if the object no longer exists.
     """
-    found = together(session, [(ref, tuple(names))], name)
-    if not found:
+    objects = together(session, [(ref, tuple(names))], name)
+    if not objects:
         raise NotFound("it is not there any more.", name=name)
-    return found[0][1]
+    return objects[0][1]
 
 
 def many(session: Session, refs: list[Any], names: Iterable[str], name: str) -> Found:
-    """The same of several objects of one type; those that are gone are left out."""
+    """Return the same properties of several objects of one type; deleted objects are omitted."""
     return together(session, [(ref, tuple(names)) for ref in refs], name)
 
 
-def together(session: Session, wanted: Sequence[tuple[Any, tuple[str, ...]]], name: str) -> Found:
-    """Some properties of several objects, in one call; those of one type have the same
-    ones read.
-    """
-    if not wanted:
+def together(session: Session, requests: Sequence[tuple[Any, tuple[str, ...]]], name: str) -> Found:
+    """Return some properties of several objects in one call; one set for each type."""
+    if not requests:
         return []
-    collect = api.vmodl().query.PropertyCollector
+    collector_class = api.vmodl().query.PropertyCollector
 
     def spec() -> Any:
-        what = {type(ref): session.paths(names) for ref, names in wanted}
-        return collect.FilterSpec(
+        paths_by_type = {type(ref): session.paths(names) for ref, names in requests}
+        return collector_class.FilterSpec(
             propSet=[
-                collect.PropertySpec(type=type_, pathSet=paths) for type_, paths in what.items()
+                collector_class.PropertySpec(type=type_, pathSet=paths)
+                for type_, paths in paths_by_type.items()
             ],
-            objectSet=[collect.ObjectSpec(obj=ref) for ref, _names in wanted],
+            objectSet=[collector_class.ObjectSpec(obj=ref) for ref, _names in requests],
         )
 
     return session.ask("read the object", name, lambda: _collect(session, spec))
@@ -103,18 +103,19 @@ def _view(session: Session, folder: Any) -> Any:
 
 
 def _through(view: Any, paths: list[str]) -> Any:
-    collect = api.vmodl().query.PropertyCollector
-    members = collect.TraversalSpec(
+    collector_class = api.vmodl().query.PropertyCollector
+    members = collector_class.TraversalSpec(
         name="members", path="view", skip=False, type=api.vim().view.ContainerView
     )
-    what = collect.PropertySpec(type=api.vim().VirtualMachine, pathSet=paths)
-    where = collect.ObjectSpec(obj=view, skip=True, selectSet=[members])
-    return collect.FilterSpec(propSet=[what], objectSet=[where])
+    property_spec = collector_class.PropertySpec(type=api.vim().VirtualMachine, pathSet=paths)
+    object_spec = collector_class.ObjectSpec(obj=view, skip=True, selectSet=[members])
+    return collector_class.FilterSpec(propSet=[property_spec], objectSet=[object_spec])
 
 
 def _collect(session: Session, spec: Callable[[], Any]) -> Found:
-    """What a filter finds. A vCenter that knows no paths of elements is asked for whole arrays from
-    then on.
+    """Return the objects that a filter matches.
+
+    If vCenter does not accept the paths of array elements, whole arrays are requested from then on.
     """
     try:
         return _pages(session, spec())
@@ -126,36 +127,36 @@ def _collect(session: Session, spec: Callable[[], Any]) -> Found:
 
 
 def _pages(session: Session, spec: Any) -> Found:
-    """All pages of an answer; a page that fails makes the whole fail, so that nothing
-    is half read.
-    """
+    """Return all pages of an answer. If one page fails, the whole reading fails."""
     collector = session.content.propertyCollector
     options = api.vmodl().query.PropertyCollector.RetrieveOptions(maxObjects=PAGE)
     page = collector.RetrievePropertiesEx([spec], options)
-    found = []
+    objects = []
     while page is not None:
-        found += [
-            (o.obj, {p.name: p.val for p in o.propSet or []}) for o in page.objects if _whole(o)
+        objects += [
+            (content.obj, {prop.name: prop.val for prop in content.propSet or []})
+            for content in page.objects
+            if _whole(content)
         ]
         page = collector.ContinueRetrievePropertiesEx(page.token) if page.token else None
-    return found
+    return objects
 
 
 def _whole(content: Any) -> bool:
-    """Whether an object was read; not one that went away meanwhile.
+    """Check whether an object was read, and not deleted during the reading.
 
-    What was kept back is a fault like any other: half a reading would look like machines that are
-    off.
+    Withheld properties are a fault like any other: a partial reading would make machines look as if
+    they were off.
     """
-    for missing in content.missingSet or []:
-        if is_a(missing.fault, "ManagedObjectNotFound"):
+    for missing_property in content.missingSet or []:
+        if is_a(missing_property.fault, "ManagedObjectNotFound"):
             return False
-        raise missing.fault
+        raise missing_property.fault
     return True
 
 
 def machine_of(ref: Any, values: dict[str, Any]) -> Machine:
-    """A machine out of its properties."""
+    """Return a machine from its properties."""
     host = values.get("runtime.host")
     return Machine(
         ref=ref,
@@ -173,13 +174,15 @@ def machine_of(ref: Any, values: dict[str, Any]) -> Machine:
 
 
 def device(key: int) -> str:
-    """The path of one device of a machine's."""
+    """Return the path of one device of a machine."""
     return f"{DEVICES}[{key}]"
 
 
 def devices_of(values: dict[str, Any]) -> tuple[Any, ...]:
-    """The devices that were read, all of them or one by one."""
-    single = tuple(
-        v for path, v in values.items() if path.startswith(f"{DEVICES}[") and v is not None
+    """Return the devices that were read, as a whole array or one by one."""
+    single_devices = tuple(
+        value
+        for path, value in values.items()
+        if path.startswith(f"{DEVICES}[") and value is not None
     )
-    return single + tuple(values.get(DEVICES) or ())
+    return single_devices + tuple(values.get(DEVICES) or ())

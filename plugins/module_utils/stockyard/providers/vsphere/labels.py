@@ -1,8 +1,9 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A custom attribute that says, where people look in vCenter, whose a machine is. Nothing is ever
-decided by it.
+"""A custom attribute that shows users of vCenter the owner of a machine.
+
+No decision depends on the attribute.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from .session import Session
 
 
 def text(record: Record) -> str:
-    """What the attribute says: owner, tenant, and fleet, host or template."""
+    """Return the attribute's value: owner, tenant, and fleet, host or template."""
     kind = (
         f"fleet {record.fleet}" if isinstance(record, HostRecord) and record.fleet else record.title
     )
@@ -27,7 +28,7 @@ def text(record: Record) -> str:
 
 
 class Labels:
-    """The attribute of one name; none where the name is empty."""
+    """The attribute with one name; none if the name is empty."""
 
     def __init__(self, session: Session, name: str) -> None:
         self.session = session
@@ -36,7 +37,7 @@ class Labels:
         self._looking = threading.Lock()
 
     def write(self, record: Record, ref: Any) -> None:
-        """Say whose a machine is."""
+        """Write the attribute of a machine."""
         if not self.name:
             return
         key, manager = self._known(), self.session.content.customFieldsManager
@@ -45,17 +46,17 @@ class Labels:
         )
 
     def there(self) -> int | None:
-        """The attribute's key, if there is one."""
-        found = properties(
+        """Return the attribute's key, if the attribute exists."""
+        values = properties(
             self.session, self.session.content.customFieldsManager, ("field",), self.name
         )
         kinds = (None, api.vim().VirtualMachine)
         fields = (
-            f
-            for f in found.get("field") or []
-            if f.name == self.name and f.managedObjectType in kinds
+            field
+            for field in values.get("field") or []
+            if field.name == self.name and field.managedObjectType in kinds
         )
-        return next((int(f.key) for f in fields), None)
+        return next((int(field.key) for field in fields), None)
 
     def _known(self) -> int:
         with self._looking:
@@ -67,13 +68,13 @@ class Labels:
 
     def _made(self) -> int:
         try:
-            made = self.session.content.customFieldsManager.AddFieldDefinition(
+            definition = self.session.content.customFieldsManager.AddFieldDefinition(
                 self.name, api.vim().VirtualMachine
             )
         except api.vmodl().MethodFault as fault:
-            there = self.there() if is_a(fault, "DuplicateName") else None
-            if there is None:
+            existing_key = self.there() if is_a(fault, "DuplicateName") else None
+            if existing_key is None:
                 raise
-            # Another controller was quicker.
-            return there
-        return int(made.key)
+            # Another controller created it first.
+            return existing_key
+        return int(definition.key)

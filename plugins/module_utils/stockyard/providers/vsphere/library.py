@@ -1,12 +1,11 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Items of content libraries as sources: deployed once, and cloned from then on like any other
-machine.
+"""Items of content libraries as sources: deployed once, and then cloned like any other machine.
 
-What an item was deployed as is kept beside the yard's machines, under a name that says which
-version of which item it is, with a snapshot, so that templates and linked forks of it are small. It
-carries a mark, and goes when no template is made of it any more.
+A deployed item is a machine in the yard's folder. The name is derived from the item and its
+version. A snapshot keeps templates and linked forks of the machine small, and a marker identifies
+the machine. The machine is deleted when no template is based on it any more.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ TEMPLATES = "/vcenter/vm-template/library-items/{}"
 
 @dataclass(frozen=True)
 class Item:
-    """One item, as it is now."""
+    """The current version of one item."""
 
     uuid: str
     version: str
@@ -50,14 +49,14 @@ class Item:
 
     @property
     def machine(self) -> str:
-        """The name of what this version of it is deployed as."""
+        """Return the name of the machine that this version is deployed as."""
         return NAME + hashlib.sha256(f"{self.uuid}@{self.version}".encode()).hexdigest()[:12]
 
 
 def parts(source: str) -> tuple[str, str]:
-    """``library:LIBRARY/ITEM`` as the two names.
+    """Split ``library:LIBRARY/ITEM`` into the two names.
 
-    :raises InvalidInput: when it is something else.
+    :raises InvalidInput: if the text has another form.
     """
     library, slash, item = source.removeprefix(SCHEME).partition("/")
     if not (library and slash and item):
@@ -67,21 +66,23 @@ def parts(source: str) -> tuple[str, str]:
     return library, item
 
 
-def find(rest: Rest, source: str) -> Item:
-    """The item that a source names.
+def find(rest_client: Rest, source: str) -> Item:
+    """Return the item that a source names.
 
-    :raises NotFound: when there is none.
-    :raises InvalidInput: when there are several.
+    :raises NotFound: if no such item exists.
+    :raises InvalidInput: if several items have the name.
     """
     library, name = parts(source)
     owner = _one(
-        rest.ask("POST", f"{LIBRARIES}?~action=find", {"spec": {"name": library}}),
+        rest_client.ask("POST", f"{LIBRARIES}?~action=find", {"spec": {"name": library}}),
         f"library {library}",
     )
     spec = {"spec": {"name": name, "library_id": owner}}
-    key = _one(rest.ask("POST", f"{ITEMS}?~action=find", spec), f"item {name}")
-    found = rest.ask("GET", f"{ITEMS}/id:{key}")
-    return Item(key, str(found.get("content_version") or ""), str(found.get("type") or "").lower())
+    key = _one(rest_client.ask("POST", f"{ITEMS}?~action=find", spec), f"item {name}")
+    details = rest_client.ask("GET", f"{ITEMS}/id:{key}")
+    return Item(
+        key, str(details.get("content_version") or ""), str(details.get("type") or "").lower()
+    )
 
 
 def _one(keys: Any, name: str) -> str:
@@ -94,7 +95,7 @@ def _one(keys: Any, name: str) -> str:
 
 
 class Images:
-    """What items were deployed as, in one yard's folder."""
+    """The deployed items in one yard's folder."""
 
     def __init__(self, session: Session, lookup: Lookup, tasks: Tasks) -> None:
         self.session = session
@@ -102,110 +103,127 @@ class Images:
         self.tasks = tasks
 
     def ensure(self, source: str, progress: Progress, deadline: Deadline) -> Any:
-        """The machine that an item is, deployed when it was not yet. Nobody else may do so
-        meanwhile.
+        """Return the machine of an item, and deploy the item first if necessary.
 
-        :raises Unsupported: for an item that is no machine.
+        The caller must hold the lock of the source, so that no other controller deploys the item at
+        the same time.
+
+        :raises Unsupported: if the item is not a machine.
         """
-        with self.session.rest() as rest:
-            item = find(rest, source)
+        with self.session.rest() as rest_client:
+            item = find(rest_client, source)
             if item.kind == "vm-template":
-                return self._template(rest, item, source)
+                return self._template(rest_client, item, source)
             if item.kind != "ovf":
-                what = f"it is of type {item.kind or 'none'}"
+                cause = f"it is of type {item.kind or 'none'}"
                 remedy = "name an item of type OVF, or a VM template"
                 raise Unsupported(
-                    "it cannot be made a machine.", name=source, cause=what, remedy=remedy
+                    "it cannot be made a machine.", name=source, cause=cause, remedy=remedy
                 )
             ref = self.lookup.child(item.machine)
             if ref is None:
                 progress(f"{source}: deployed as {item.machine}")
-                ref = self._deployed(rest, item, source)
+                ref = self._deployed(rest_client, item, source)
                 self._mark(ref, item, source, deadline)
         return self._whole(ref, item, source, deadline)
 
     def prune(
         self, records: Iterable[Record | UnreadableObject], older_than: float, own: frozenset[str]
     ) -> list[str]:
-        """Remove the deployed items that no template of any owner is made of; returns their names.
+        """Delete the deployed items that no template of any owner uses; return their names.
 
         :param older_than: seconds since they were deployed.
-        :param own: images whose items go at any age.
+        :param own: images that are deleted at any age.
         """
         records, folder = list(records), self.lookup.folder()
-        if folder is None or any(isinstance(r, UnreadableObject) for r in records):
-            # What cannot be read may be made of any of them.
+        if folder is None or any(isinstance(record, UnreadableObject) for record in records):
+            # An unreadable object may be based on any of them.
             return []
-        going = self._unused(
-            folder, {r.image.partition("@")[0] for r in records if isinstance(r, TemplateRecord)}
+        unused_images = self._unused(
+            folder,
+            {
+                record.image.partition("@")[0]
+                for record in records
+                if isinstance(record, TemplateRecord)
+            },
         )
-        gone, uuids = [], {image.partition("@")[0] for image in own}
-        for machine in (m for m, uuid, age in going if uuid in uuids or age >= older_than):
+        removed_names, uuids = [], {image.partition("@")[0] for image in own}
+        for machine in (
+            candidate
+            for candidate, uuid, age in unused_images
+            if uuid in uuids or age >= older_than
+        ):
             self.tasks.run(
                 "remove the image", machine.name, machine.ref.Destroy_Task, Deadline(REMOVAL)
             )
-            gone.append(machine.name)
-        return gone
+            removed_names.append(machine.name)
+        return removed_names
 
-    def _unused(self, folder: Any, used: set[str]) -> Iterator[tuple[Machine, str, float]]:
-        """The deployed items that no template is made of, each with its uuid and its age.
+    def _unused(self, folder: Any, used_uuids: set[str]) -> Iterator[tuple[Machine, str, float]]:
+        """Return the deployed items that no template is based on, each with its UUID and age.
 
-        :param used: the uuids of machines that templates are made of.
+        :param used_uuids: the UUIDs of machines that templates are based on.
         """
-        for machine in [m for m in machines(self.session, folder) if m.name.startswith(NAME)]:
-            told = properties(
+        for machine in [
+            candidate
+            for candidate in machines(self.session, folder)
+            if candidate.name.startswith(NAME)
+        ]:
+            values = properties(
                 self.session, machine.ref, (option(IMAGE), "config.instanceUuid"), machine.name
             )
-            mark = told.get(option(IMAGE))
-            if mark is not None and told.get("config.instanceUuid") not in used:
+            mark = values.get(option(IMAGE))
+            if mark is not None and values.get("config.instanceUuid") not in used_uuids:
                 yield (
                     machine,
-                    str(told.get("config.instanceUuid")),
+                    str(values.get("config.instanceUuid")),
                     time.time() - _made(str(mark.value)),
                 )
 
-    def _deployed(self, rest: Rest, item: Item, source: str) -> Any:
-        place = {
+    def _deployed(self, rest_client: Rest, item: Item, source: str) -> Any:
+        target = {
             "resource_pool_id": self.lookup.pool._moId,
             "folder_id": self.lookup.made_folder()._moId,
         }
         store = {"default_datastore_id": self.lookup.datastore()._moId}
         spec = {"name": item.machine, "accept_all_EULA": True, **store}
         answer = (
-            rest.ask("POST", DEPLOY.format(item.uuid), {"target": place, "deployment_spec": spec})
+            rest_client.ask(
+                "POST", DEPLOY.format(item.uuid), {"target": target, "deployment_spec": spec}
+            )
             or {}
         )
-        made = answer.get("resource_id") or {}
-        if not answer.get("succeeded") or made.get("type") != "VirtualMachine":
+        resource = answer.get("resource_id") or {}
+        if not answer.get("succeeded") or resource.get("type") != "VirtualMachine":
             raise HypervisorError(
                 "it could not be deployed.",
                 name=source,
-                cause=said(answer) or f"it became a {made.get('type')}",
+                cause=said(answer) or f"it became a {resource.get('type')}",
                 remedy="deploy it by hand in vCenter, which says more",
             )
-        return self._machine(str(made.get("id")))
+        return self._machine(str(resource.get("id")))
 
-    def _template(self, rest: Rest, item: Item, source: str) -> Any:
-        """An item of this type is a template in the inventory already."""
-        found = rest.ask("GET", TEMPLATES.format(item.uuid)) or {}
-        if not found.get("vm_template"):
+    def _template(self, rest_client: Rest, item: Item, source: str) -> Any:
+        """Return the machine of an item of type VM template, which is in the inventory already."""
+        template = rest_client.ask("GET", TEMPLATES.format(item.uuid)) or {}
+        if not template.get("vm_template"):
             raise NotFound(
                 "vCenter does not say which machine it is.",
                 name=source,
                 remedy="name the VM template itself as the source: it is in the inventory",
             )
-        return self._machine(str(found["vm_template"]))
+        return self._machine(str(template["vm_template"]))
 
     def _mark(self, ref: Any, item: Item, source: str, deadline: Deadline) -> None:
-        """Say whose it is; and let a linked clone of it be possible."""
+        """Write the marker."""
         value = f"1 {item.uuid}@{item.version} {time.time():.0f}"
         spec = specs.reconfigure({IMAGE: value})
         self.tasks.run("mark the image", source, lambda: ref.ReconfigVM_Task(spec), deadline)
 
     def _whole(self, ref: Any, item: Item, source: str, deadline: Deadline) -> Any:
-        """See that it is ours, and end what a controller that died left undone."""
-        found = properties(self.session, ref, (option(IMAGE), SNAPSHOT), source)
-        if found.get(option(IMAGE)) is None:
+        """Check the marker, and complete a deployment that another controller left unfinished."""
+        values = properties(self.session, ref, (option(IMAGE), SNAPSHOT), source)
+        if values.get(option(IMAGE)) is None:
             raise OperationRefused(
                 f"a machine called {item.machine} is there, and it does not say that it is this "
                 f"item.",
@@ -213,7 +231,7 @@ class Images:
                 remedy="remove it in vCenter: a controller may have been killed while it was "
                 "deployed",
             )
-        if found.get(SNAPSHOT) is None:
+        if values.get(SNAPSHOT) is None:
             call = ref.CreateSnapshot_Task
             self.tasks.run(
                 "make a snapshot of the image",
@@ -235,5 +253,5 @@ def _made(mark: str) -> float:
 
 
 def lock_of(source: str) -> str:
-    """The name that is held while an item is deployed."""
+    """Return the name of the lock that is held while an item is deployed."""
     return f"image {source}"

@@ -1,11 +1,12 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Names that are held by one controller at a time, as entries in the register.
+"""Locks on names, each held by one controller at a time, as entries in the register.
 
-An entry ends at a time of vCenter's clock, which is the same for all controllers, and is renewed
-while its holder lives: what a dead one held is free a minute after. An entry also says which
-process made it, so that another controller on the same machine sees at once that it is dead.
+An entry expires at a time of vCenter's clock, which is the same for all controllers, and is renewed
+while its controller lives: a lock of a dead controller is free within a minute. An entry also
+identifies the process that created it, so that another controller on the same machine detects a
+dead process at once.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from .register import Register, Values
 from .session import Session
 
 PREFIX = "stockyard.lock."
-# Held while the register itself is taken away.
+# Held while the register itself is deleted.
 CLOSING = f"{PREFIX}closing"
 LASTS = 60.0
 RENEW = 15.0
@@ -36,10 +37,10 @@ POLL = 0.1
 
 @dataclass(frozen=True)
 class Entry:
-    """Who holds a name.
+    """The holder of a name.
 
-    :param until: by vCenter's clock, in seconds since the epoch.
-    :param where: which process of which machine.
+    :param until: when the entry expires by vCenter's clock, in seconds since the epoch.
+    :param where: the machine and process of the holder.
     """
 
     token: str
@@ -48,49 +49,51 @@ class Entry:
 
 
 def key_of(name: str) -> str:
-    """The entry's key; names are longer than keys should be."""
+    """Return the key of a name's entry; names are longer than keys should be."""
     return PREFIX + hashlib.sha256(name.encode()).hexdigest()[:40]
 
 
 def write(entry: Entry) -> str:
-    """An entry as a value."""
+    """Return an entry as a value."""
     return json.dumps([entry.token, entry.until, entry.where])
 
 
 def read(value: str | None) -> Entry | None:
-    """A value as an entry; what is none of ours holds nothing."""
+    """Return the entry of a value; ``None`` if the value is not a valid entry."""
     try:
-        token, until, where = untrusted.items(untrusted.parse(value or ""), "the entry")
+        token, until, process = untrusted.items(untrusted.parse(value or ""), "the entry")
         return Entry(
             untrusted.line(token, "token"),
             naming.moment("until", until),
-            untrusted.line(where, "where"),
+            untrusted.line(process, "where"),
         )
     except (ValueError, InvalidInput):
         return None
 
 
-def alive(value: str | None, now: float) -> bool:
-    """Whether somebody holds a name.
+def alive(value: str | None, current_time: float) -> bool:
+    """Check whether a name is held.
 
-    :param now: by vCenter's clock.
+    :param current_time: by vCenter's clock.
     """
     entry = read(value)
-    return entry is not None and entry.until > now and not is_dead(entry.where)
+    return entry is not None and entry.until > current_time and not is_dead(entry.where)
 
 
-def anyone(values: Values, now: float) -> bool:
-    """Whether any name is held."""
-    return any(alive(value, now) for key, value in values.items() if key.startswith(PREFIX))
+def anyone(values: Values, current_time: float) -> bool:
+    """Check whether any name is held."""
+    return any(
+        alive(value, current_time) for key, value in values.items() if key.startswith(PREFIX)
+    )
 
 
 def open_again(values: Values) -> None:
-    """Let others in: the register stays."""
+    """Delete the closing lock, so that other controllers can take locks: the register stays."""
     values.pop(CLOSING, None)
 
 
 def whereabouts() -> str:
-    """This process: machine and boot, process namespace, number and the moment of its start."""
+    """Identify this process: machine and boot, process namespace, process ID and start time."""
     try:
         with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as handle:
             boot = handle.read().strip()
@@ -99,21 +102,19 @@ def whereabouts() -> str:
         return ""
 
 
-def is_dead(where: str) -> bool:
-    """Whether it is known that a process has ended: only of processes that this one could see."""
-    parts, own = where.split(" "), whereabouts().split(" ")
-    if len(parts) != 4 or parts[:2] != own[:2] or not parts[2].isdigit():
+def is_dead(process: str) -> bool:
+    """Check whether a process has certainly ended; false for processes this one cannot see."""
+    parts, own_parts = process.split(" "), whereabouts().split(" ")
+    if len(parts) != 4 or parts[:2] != own_parts[:2] or not parts[2].isdigit():
         return False
     return _started(int(parts[2])) != parts[3]
 
 
 def _started(pid: int) -> str:
-    """When a process started, in ticks since the boot; empty when there is none, or a dead one that
-    nobody buried.
-    """
+    """Return a process's start time in ticks since the boot; empty for none or for a zombie."""
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as handle:
-            # The name may hold anything, a bracket too.
+            # The name may contain any character, even a bracket.
             words = handle.read().rpartition(")")[2].split()
     except OSError:
         return ""
@@ -129,30 +130,34 @@ class DistributedLocks:
         self._offset: float | None = None
 
     def now(self) -> float:
-        """The time by vCenter's clock; asked once, then counted on."""
+        """Return the time by vCenter's clock, which is read once and then counted on."""
         if self._offset is None:
-            there = self.session.ask("read vCenter's clock", "", self.session.instance.CurrentTime)
-            self._offset = there.timestamp() - time.monotonic()
+            vcenter_time = self.session.ask(
+                "read vCenter's clock", "", self.session.instance.CurrentTime
+            )
+            self._offset = vcenter_time.timestamp() - time.monotonic()
         return self._offset + time.monotonic()
 
     @contextmanager
     def held(self, name: str, deadline: Deadline) -> Iterator[None]:
         """Hold a name.
 
-        :raises Busy: when somebody else holds it until the deadline.
-        :raises Conflict: at the end, when it was lost meanwhile: this controller was not heard of
-            for a minute.
+        :raises Busy: if another controller still holds the name at the deadline.
+        :raises Conflict: at the end, if the name was lost: this controller could not renew it for a
+            minute.
         """
         token = self.take(key_of(name), name, deadline)
-        ended = threading.Event()
-        keeper = threading.Thread(target=self._keep, args=(key_of(name), token, ended), daemon=True)
-        keeper.start()
+        stop_event = threading.Event()
+        renewal_thread = threading.Thread(
+            target=self._keep, args=(key_of(name), token, stop_event), daemon=True
+        )
+        renewal_thread.start()
         try:
             yield
         except BaseException:
-            self._let_go(key_of(name), token, ended, keeper, quietly=True)
+            self._let_go(key_of(name), token, stop_event, renewal_thread, quietly=True)
             raise
-        if not self._let_go(key_of(name), token, ended, keeper, quietly=False):
+        if not self._let_go(key_of(name), token, stop_event, renewal_thread, quietly=False):
             raise Conflict(
                 "another controller took it meanwhile.",
                 name=name,
@@ -161,21 +166,25 @@ class DistributedLocks:
             )
 
     def take(self, key: str, name: str, deadline: Deadline) -> str:
-        """Make an entry, without a keeper; returns what proves that it is this one's."""
+        """Create an entry without a renewal thread; return the token that proves its ownership."""
         token = uuid.uuid4().hex
 
         def edit(values: Values) -> None:
-            now = self.now()
-            if alive(values.get(key), now) or (key != CLOSING and alive(values.get(CLOSING), now)):
+            current_time = self.now()
+            if alive(values.get(key), current_time) or (
+                key != CLOSING and alive(values.get(CLOSING), current_time)
+            ):
                 raise Busy(
                     "another controller is at work on it.", name=name, remedy="wait, then run again"
                 )
-            # Those that nobody holds any more are cleared away on the way.
-            for other in [
-                k for k, v in values.items() if k.startswith(PREFIX) and not alive(v, now)
+            # Entries without a living holder are deleted in the same write.
+            for dead_key in [
+                lock_key
+                for lock_key, value in values.items()
+                if lock_key.startswith(PREFIX) and not alive(value, current_time)
             ]:
-                del values[other]
-            values[key] = write(Entry(token, now + LASTS, whereabouts()))
+                del values[dead_key]
+            values[key] = write(Entry(token, current_time + LASTS, whereabouts()))
 
         while True:
             try:
@@ -186,10 +195,10 @@ class DistributedLocks:
                     raise
                 deadline.pause(POLL)
 
-    def _keep(self, key: str, token: str, ended: threading.Event) -> None:
-        """Renew an entry until it is let go."""
-        while not ended.wait(RENEW):
-            # What cannot be renewed now is tried again; at the end it is seen whether it was too
+    def _keep(self, key: str, token: str, stop_event: threading.Event) -> None:
+        """Renew an entry until its release."""
+        while not stop_event.wait(RENEW):
+            # A failed renewal is repeated; the release at the end detects a renewal that was too
             # late.
             with suppress(StockyardError):
                 self.register.change(lambda values: self._renew(values, key, token))
@@ -203,20 +212,20 @@ class DistributedLocks:
         self,
         key: str,
         token: str,
-        ended: threading.Event,
-        keeper: threading.Thread,
+        stop_event: threading.Event,
+        renewal_thread: threading.Thread,
         *,
         quietly: bool,
     ) -> bool:
-        """Free an entry; whether it was this controller's still."""
-        ended.set()
-        keeper.join()
-        mine: list[bool] = []
+        """Release an entry, and return whether this controller still held it."""
+        stop_event.set()
+        renewal_thread.join()
+        was_holder: list[bool] = []
 
         def edit(values: Values) -> None:
             entry = read(values.get(key))
-            mine.append(entry is not None and entry.token == token)
-            if mine[-1]:
+            was_holder.append(entry is not None and entry.token == token)
+            if was_holder[-1]:
                 del values[key]
 
         try:
@@ -224,4 +233,4 @@ class DistributedLocks:
         except StockyardError:
             if not quietly:
                 raise
-        return bool(mine and mine[-1])
+        return bool(was_holder and was_holder[-1])

@@ -1,8 +1,9 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Finding things by their names: cluster, pool, folder, datastore, network, and what a template is
-made of.
+"""Lookup of vCenter's objects by name.
+
+The objects are cluster, pool, folder, datastore, network, and the sources of templates.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ from .session import Session
 
 
 class Lookup:
-    """What a yard's place is, on the vCenter of one session. Each thing is looked for once.
+    """The objects of a yard's place, on the vCenter of one session. Each object is looked up once.
 
-    :param storage: the name of a datastore; empty for the one with the most room.
+    :param storage: the name of a datastore; empty for the datastore with the most free space.
     """
 
     def __init__(self, session: Session, place: Place, storage: str) -> None:
@@ -45,18 +46,18 @@ class Lookup:
         self.folder()
 
     def folder(self) -> Any | None:
-        """The yard's folder, if it is there."""
+        """Return the yard's folder, if it exists."""
         if self._folder is None:
-            found = self._path(f"{self.place.datacenter}/vm/{self.place.folder}")
-            if found is not None and not isinstance(found, api.vim().Folder):
+            folder = self._path(f"{self.place.datacenter}/vm/{self.place.folder}")
+            if folder is not None and not isinstance(folder, api.vim().Folder):
                 raise InvalidInput(
                     f"folder: {self.place.folder} is not a folder.", remedy="name another folder"
                 )
-            self._folder = found
+            self._folder = folder
         return self._folder
 
     def made_folder(self) -> Any:
-        """The yard's folder, made if it is not there."""
+        """Return the yard's folder, and create it if it does not exist."""
         if self.folder() is None:
             parent = self.machines_folder()
             for name in self.place.folder.split("/"):
@@ -65,63 +66,64 @@ class Lookup:
         return self._folder
 
     def machines_folder(self) -> Any:
-        """The folder that all of the datacenter's machines are under."""
+        """Return the folder that contains all of the datacenter's machines."""
         return self._need(f"{self.place.datacenter}/vm", "folder", "vm", api.vim().Folder)
 
     def datastore(self) -> Any:
-        """The datastore that the yard's disks are on."""
+        """Return the datastore for the yard's disks."""
         if self._datastore is None:
             self._datastore = self._named_store() if self.storage else self._roomiest()
         return self._datastore
 
     def datastore_called(self, name: str) -> Any:
-        """A datastore of the cluster."""
+        """Return a datastore of the cluster by its name."""
         if name not in self._stores:
             self._stores[name] = self._one_of("datastore", name)
         return self._stores[name]
 
     def pool_of(self, record: Record) -> Any:
-        """The resource pool that a machine is made in: its pool's, or the yard's own.
+        """Return the resource pool for a machine: that of its pool, or the yard's own.
 
-        :raises NotFound: when it is gone.
+        :raises NotFound: if the resource pool no longer exists.
         """
         if not isinstance(record, HostRecord) or not record.spec.pool:
             return self.pool
         name = pool_domain(record.owner, record.tenant, record.spec.pool)
-        found = self.pool_below(name)
-        if found is None:
+        pool = self.pool_below(name)
+        if pool is None:
             raise NotFound(
                 f"its resource pool {name} is gone.",
                 name=record.title,
                 remedy="create the pool again",
             )
-        return found
+        return pool
 
     def pool_below(self, name: str) -> Any | None:
-        """A resource pool of this name under the yard's own, however deep."""
+        """Return the resource pool with this name under the yard's own, at any depth."""
         if name not in self._pools:
             refs = self.session.ask("list the resource pools", name, self._pools_below)
             self._pools = {
-                v.get("name", ""): ref for ref, v in many(self.session, refs, ("name",), name)
+                values.get("name", ""): ref
+                for ref, values in many(self.session, refs, ("name",), name)
             }
         return self._pools.get(name)
 
     def forget_pools(self) -> None:
-        """Look again next time."""
+        """Discard the known resource pools, so that the next call reads them again."""
         self._pools = {}
 
     def child(self, name: str) -> Any | None:
-        """A machine in the yard's folder."""
+        """Return a machine in the yard's folder, if it exists."""
         folder = self.folder()
         if folder is None:
             return None
-        found = self.session.ask(
+        machine = self.session.ask(
             "look up the machine", name, lambda: self._index().FindChild(folder, name)
         )
-        return found if isinstance(found, api.vim().VirtualMachine) else None
+        return machine if isinstance(machine, api.vim().VirtualMachine) else None
 
     def by_uuid(self, uuid: str) -> Any | None:
-        """A machine anywhere in the datacenter, by vCenter's own uuid of it."""
+        """Return a machine anywhere in the datacenter by its UUID in vCenter, if it exists."""
         return self.session.ask(
             "look up the source",
             uuid,
@@ -129,43 +131,45 @@ class Lookup:
         )
 
     def source(self, name: str) -> Any:
-        """A machine or template of the datacenter, by its name or its path under the datacenter's
-        machines.
+        """Return a machine or template of the datacenter by its name or its path.
 
-        :raises NotFound: when there is none.
-        :raises InvalidInput: when there are several.
+        A path is relative to the datacenter's folder of machines.
+
+        :raises NotFound: if no such machine exists.
+        :raises InvalidInput: if several machines have the name.
         """
-        found = self._path(f"{self.place.datacenter}/vm/{name}")
-        if isinstance(found, api.vim().VirtualMachine):
-            return found
-        alike = [ref for ref, values in self._all_machines() if values.get("name") == name]
-        if len(alike) > 1:
+        machine = self._path(f"{self.place.datacenter}/vm/{name}")
+        if isinstance(machine, api.vim().VirtualMachine):
+            return machine
+        candidates = [ref for ref, values in self._all_machines() if values.get("name") == name]
+        if len(candidates) > 1:
             raise InvalidInput(
-                f"source: {len(alike)} machines are called {name}.",
+                f"source: {len(candidates)} machines are called {name}.",
                 remedy="give its path, FOLDER/NAME",
             )
-        if not alike:
+        if not candidates:
             raise NotFound(
                 "there is no such machine or template to clone.",
                 name=name,
                 remedy="see source in vCenter",
             )
-        return alike[0]
+        return candidates[0]
 
     def network(self, name: str) -> Any:
-        """A port group of the cluster."""
+        """Return a port group of the cluster."""
         return self._one_of("network", name)
 
     def host_name(self, key: str) -> str:
-        """The name of an ESXi host by its reference's number; all of the cluster's are read at
-        once.
+        """Return the name of an ESXi host by the number of its reference.
+
+        The names of all of the cluster's hosts are read at once.
         """
         if key and key not in self._hosts:
             refs = properties(self.session, self.cluster, ("host",), self.place.cluster).get(
                 "host", []
             )
-            found = many(self.session, refs, ("name",), self.place.cluster)
-            self._hosts = {key: "", **{ref._moId: values.get("name", "") for ref, values in found}}
+            hosts = many(self.session, refs, ("name",), self.place.cluster)
+            self._hosts = {key: "", **{ref._moId: values.get("name", "") for ref, values in hosts}}
         return self._hosts.get(key, "")
 
     def _all_machines(self) -> list[tuple[Any, dict[str, Any]]]:
@@ -193,18 +197,18 @@ class Lookup:
 
     def _one_of(self, kind: str, name: str) -> Any:
         refs = properties(self.session, self.cluster, (kind,), self.place.cluster).get(kind, [])
-        known = {}
+        refs_by_name = {}
         for ref in refs:
-            known[properties(self.session, ref, ("name",), name).get("name")] = ref
-        if name not in known:
-            listed = ", ".join(sorted(str(n) for n in known)[:20])
+            refs_by_name[properties(self.session, ref, ("name",), name).get("name")] = ref
+        if name not in refs_by_name:
+            names = ", ".join(sorted(str(candidate) for candidate in refs_by_name)[:20])
             raise NotFound(
                 f"the cluster has no such {kind}.",
                 name=f"{kind} {name}",
-                cause=f"it has {listed or 'none'}",
+                cause=f"it has {names or 'none'}",
                 remedy="name one of these",
             )
-        return known[name]
+        return refs_by_name[name]
 
     def _named_store(self) -> Any:
         return self._one_of("datastore", self.storage)
@@ -213,29 +217,29 @@ class Lookup:
         refs = properties(self.session, self.cluster, ("datastore",), self.place.cluster).get(
             "datastore", []
         )
-        found = many(
+        datastores = many(
             self.session,
             refs,
             ("summary.accessible", "summary.freeSpace", "summary.name"),
             self.place.cluster,
         )
-        open_ = [
-            (v.get("summary.freeSpace", 0), v.get("summary.name", ""), ref)
-            for ref, v in found
-            if v.get("summary.accessible")
+        accessible_stores = [
+            (values.get("summary.freeSpace", 0), values.get("summary.name", ""), ref)
+            for ref, values in datastores
+            if values.get("summary.accessible")
         ]
-        if not open_:
+        if not accessible_stores:
             raise NotFound(
                 "the cluster has no datastore that can be reached.",
                 name=f"cluster {self.place.cluster}",
             )
-        return max(open_, key=lambda item: item[:2])[2]
+        return max(accessible_stores, key=lambda item: item[:2])[2]
 
     def _subfolder(self, parent: Any, name: str) -> Any:
-        found = self.session.ask(
+        folder = self.session.ask(
             "look up the folder", name, lambda: self._index().FindChild(parent, name)
         )
-        return found or self.session.tell(
+        return folder or self.session.tell(
             "make the folder", name, lambda: self._make_folder(parent, name)
         )
 
@@ -245,19 +249,19 @@ class Lookup:
         except api.vmodl().MethodFault as fault:
             if not is_a(fault, "DuplicateName"):
                 raise
-            # Another controller was quicker.
+            # Another controller created it first.
             return self._index().FindChild(parent, name)
 
     def _need(self, path: str, kind: str, name: str, type_: Any) -> Any:
-        found = self._path(path)
-        if not isinstance(found, type_):
+        entity = self._path(path)
+        if not isinstance(entity, type_):
             raise NotFound(
                 f"vCenter has no such {kind}, or this user may not see it.",
                 name=f"{kind} {name}",
                 cause=f"no {path}",
                 remedy="compare the hypervisor's URI with vCenter's inventory",
             )
-        return found
+        return entity
 
     def _path(self, path: str) -> Any | None:
         return self.session.ask(

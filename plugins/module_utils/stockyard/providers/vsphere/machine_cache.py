@@ -1,9 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is known of all machines, and whether that is still so: the stamp in the
-register says it.
-"""
+"""The cache of all machines. The stamp in the register shows whether the cache is current."""
 
 from __future__ import annotations
 
@@ -19,7 +17,7 @@ from .session import Session
 
 
 class Reading:
-    """All machines of a yard's folder as they were read last."""
+    """All machines of a yard's folder as of the last reading."""
 
     def __init__(self, session: Session, lookup: Lookup) -> None:
         self.session = session
@@ -27,39 +25,46 @@ class Reading:
         self.known = MachineIndex()
 
     def machines(self) -> list[Machine]:
-        """Read them all."""
+        """Read all machines."""
         return machines(self.session, self.lookup.made_folder())
 
     def refreshed(self, values: Any) -> Any:
-        """Read them again, if anything was reserved or made since by somebody else."""
+        """Read all machines again if another controller reserved or created a host since then."""
         if self.known.stamp != values.get(STAMP, ""):
             self.known.learn(values.get(STAMP, ""), self.machines())
         return values
 
     def current(self, values: Values | None = None) -> MachineIndex:
-        """What all machines are, by a register that was read; without one, it is forgotten."""
+        """Return the index of all machines, refreshed by the values of a register.
+
+        Without values, the index is discarded and read again.
+        """
         self.known.stamp = None if values is None else self.known.stamp
         self.refreshed(values or {})
         return self.known
 
-    def twice(self, error: type[Exception], act: Callable[[], Any]) -> Any:
-        """Do something that may fail for what is not so any more."""
+    def twice(self, error: type[Exception], call: Callable[[], Any]) -> Any:
+        """Call a function, and again with a fresh reading if it failed with an error."""
         try:
-            return act()
+            return call()
         except error:
-            # Hosts that others destroyed leave no trace in the register.
+            # Hosts that other controllers deleted leave no trace in the register.
             self.known.stamp = None
-            return act()
+            return call()
 
     def stamped(self, edit: Edit, *, refresh: bool = False) -> Edit:
-        """A change after which what is known is still all there is, if it was before."""
+        """Return an edit that keeps the cache current, if it was current before the edit.
+
+        :param edit: the change of the register's values.
+        :param refresh: whether all machines are read again first if the stamp differs.
+        """
 
         def stamped(values: Values) -> None:
             if refresh:
                 self.refreshed(values)
-            current = self.known.stamp == values.get(STAMP, "")
+            is_current = self.known.stamp == values.get(STAMP, "")
             edit(values)
-            if current:
+            if is_current:
                 self.known.stamp = values.get(STAMP, "")
 
         return stamped

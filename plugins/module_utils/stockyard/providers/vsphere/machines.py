@@ -1,9 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The machines that records are in: found, changed by compare and set, started and stopped, taken
-away.
-"""
+"""The machines that carry records: lookup, compare-and-set changes, start, stop and deletion."""
 
 from __future__ import annotations
 
@@ -29,7 +27,7 @@ from .task import Tasks
 PATIENCE = 300.0
 STOP_GRACE = 60.0
 POLL = 0.2
-# Seconds for which a reading is as good as another one would be.
+# Seconds for which a reading counts as current.
 LATELY = 1.0
 
 
@@ -46,121 +44,140 @@ class Machines:
         self._seen: dict[str, tuple[float, Machine]] = {}
 
     def learn(self, record: Record, ref: Any, cards: list[Any] | None = None) -> None:
-        """Remember where a machine is, and its network cards: to read its hardware takes longer
-        than all else.
+        """Remember the reference of a machine and its network cards.
+
+        Reading a machine's hardware takes longer than all other steps.
         """
         self._refs[record.uuid] = ref
         if cards:
             self._cards[record.uuid] = cards
 
     def ref(self, record: Record) -> Any:
-        """The machine of a record, unread if it was read before.
+        """Return the reference of a record's machine, without a reading if the reference is known.
 
-        :raises NotFound: when there is none.
+        :raises NotFound: if the machine does not exist.
         """
         return self._refs.get(record.uuid) or self.need(record).ref
 
     def saw(self, record: Record, machine: Machine) -> None:
-        """Remember, for a moment, how a machine was read by somebody else."""
+        """Remember, for a moment, a machine that another component has read."""
         self._seen[record.uuid] = time.monotonic(), machine
 
     def lately(self, record: Record) -> Machine | None:
-        """A machine as it was read a moment ago, with just this record in it; good for one use."""
-        when, machine = self._seen.pop(record.uuid, (0.0, None))
-        if machine is None or time.monotonic() - when > LATELY or machine.name != record.domain:
+        """Return a machine that was read a moment ago, if it carries exactly this record.
+
+        The reading is good for one use.
+        """
+        read_time, machine = self._seen.pop(record.uuid, (0.0, None))
+        if (
+            machine is None
+            or time.monotonic() - read_time > LATELY
+            or machine.name != record.domain
+        ):
             return None
         return machine if machine.values.get(RECORD) == to_value(record) else None
 
-    def need(self, record: Record, *more: str) -> Machine:
-        """The machine of a record.
+    def need(self, record: Record, *extra_names: str) -> Machine:
+        """Return the machine of a record.
 
-        :param more: properties to read beside the usual ones.
-        :raises NotFound: when there is none.
-        :raises Refused: when it cannot be read whose it is.
+        :param extra_names: properties to read in addition to the usual ones.
+        :raises NotFound: if the machine does not exist.
+        :raises OperationRefused: if the machine's record cannot be read.
         """
-        found = self.present(record, *more)
-        if found is None:
+        machine = self.present(record, *extra_names)
+        if machine is None:
             raise NotFound(
                 "it has no machine.", name=record.title, remedy="converge its fleet, or replace it"
             )
-        return found
+        return machine
 
-    def present(self, record: Record, *more: str) -> Machine | None:
-        """The machine of a record, or nothing; another machine that has its name is none of its."""
-        found = self._read(record, *more)
-        there = record_of(found) if found else None
-        if found is None or there is None:
+    def present(self, record: Record, *extra_names: str) -> Machine | None:
+        """Return the machine of a record, if it exists.
+
+        A machine that has the same name but another record does not count.
+
+        :raises OperationRefused: if the machine's record cannot be read.
+        """
+        machine = self._read(record, *extra_names)
+        existing = record_of(machine) if machine else None
+        if machine is None or existing is None:
             return None
-        if isinstance(there, UnreadableObject):
+        if isinstance(existing, UnreadableObject):
             raise OperationRefused(
                 "its record cannot be read: it is left alone.",
                 name=record.title,
-                cause=there.reason,
+                cause=existing.reason,
             )
-        return found if there.uuid == record.uuid and there.kind == record.kind else None
+        return machine if existing.uuid == record.uuid and existing.kind == record.kind else None
 
     def claim(self, record: R, **changes: Any) -> R:
-        """Compare and set, in the machine or, for a host that has none yet, in the register."""
+        """Change a record by compare-and-set.
+
+        The record is in the machine, or in the register if the host has no machine yet.
+        """
         deadline = Deadline(PATIENCE)
         while True:
-            found = self.lately(record) or self.present(record)
-            if found is None:
+            machine = self.lately(record) or self.present(record)
+            if machine is None:
                 return self._claim_reserved(record, changes)
-            changed = _changed(record, found.values[RECORD], changes)
-            spec = specs.reconfigure({RECORD: to_value(changed)}, found.change)
-            if self._written(record, found.ref, spec, deadline):
-                return changed
-            # Something else of the machine was changed, or the record was: the next look tells.
+            new_record = _changed(record, machine.values[RECORD], changes)
+            spec = specs.reconfigure({RECORD: to_value(new_record)}, machine.change)
+            if self._written(record, machine.ref, spec, deadline):
+                return new_record
+            # The machine or its record changed after the reading: the next reading shows which.
             deadline.check("write the record", name=record.title, remedy="run again")
 
-    def connect(self, found: Machine, record: Record, up: bool, deadline: Deadline) -> None:
-        """Put a machine's cards on the wire, or take them off."""
+    def connect(self, machine: Machine, record: Record, up: bool, deadline: Deadline) -> None:
+        """Connect a machine's network cards, or disconnect them."""
         cards = self._cards.get(record.uuid)
         if cards is None:
             cards = self._cards[record.uuid] = specs.nics(self.need(record, DEVICES).devices)
         change = [specs.link(nic, up) for nic in cards]
         spec = api.vim().vm.ConfigSpec(deviceChange=change)
-        what = "connect the network card" if up else "cut the network card off"
-        self.tasks.run(what, record.title, lambda: found.ref.ReconfigVM_Task(spec), deadline)
+        action = "connect the network card" if up else "cut the network card off"
+        self.tasks.run(action, record.title, lambda: machine.ref.ReconfigVM_Task(spec), deadline)
 
     def stop(self, record: Record, deadline: Deadline) -> None:
-        """Ask the guest to shut down; switch it off when it does not."""
-        found = self.need(record)
-        if found.power == "poweredOff":
+        """Shut the guest down; switch the machine off if the guest does not shut down in time."""
+        machine = self.need(record)
+        if machine.power == "poweredOff":
             return
-        if found.power == "poweredOn" and self._asked(found, record):
+        if machine.power == "poweredOn" and self._asked(machine, record):
             grace = deadline.within(STOP_GRACE)
             while not grace.passed():
                 if self.need(record).power == "poweredOff":
                     return
                 grace.pause(POLL)
-        self._off(found, record, deadline)
+        self._off(machine, record, deadline)
 
-    def remove(self, record: Record, deadline: Deadline, spare: Callable[[Machine], None]) -> None:
-        """Take a machine and its own disks away. Nothing there is a success.
+    def remove(
+        self, record: Record, deadline: Deadline, detach_volumes: Callable[[Machine], None]
+    ) -> None:
+        """Delete a machine and its own disks. The call succeeds if the machine does not exist.
 
-        :param spare: takes out of it, when it is off, what is to be kept.
+        :param detach_volumes: called when the machine is off, to detach the disks that must
+            survive.
         """
-        found = self.present(record, DEVICES)
-        if found is None:
+        machine = self.present(record, DEVICES)
+        if machine is None:
             return
         try:
-            if found.power != "poweredOff":
-                self._off(found, record, deadline)
-            spare(found)
-            self.tasks.run("destroy the machine", record.title, found.ref.Destroy_Task, deadline)
+            if machine.power != "poweredOff":
+                self._off(machine, record, deadline)
+            detach_volumes(machine)
+            self.tasks.run("destroy the machine", record.title, machine.ref.Destroy_Task, deadline)
         except NotFound:
             pass
         self._refs.pop(record.uuid, None)
 
-    def _read(self, record: Record, *more: str) -> Machine | None:
-        """The machine that has the record's name, in one call if it was seen before."""
+    def _read(self, record: Record, *extra_names: str) -> Machine | None:
+        """Return the machine with the record's name, in one call if its reference is known."""
         ref = self._refs.get(record.uuid)
         if ref is not None:
             try:
-                found = read_machine(self.session, ref, record.title, *more)
-                if found.name == record.domain:
-                    return found
+                machine = read_machine(self.session, ref, record.title, *extra_names)
+                if machine.name == record.domain:
+                    return machine
             except NotFound:
                 pass
             self._refs.pop(record.uuid, None)
@@ -168,47 +185,47 @@ class Machines:
         if ref is None:
             return None
         try:
-            found = read_machine(self.session, ref, record.title, *more)
+            machine = read_machine(self.session, ref, record.title, *extra_names)
         except NotFound:
             return None
-        if found.uuid == record.uuid:
+        if machine.uuid == record.uuid:
             self._refs[record.uuid] = ref
-        return found
+        return machine
 
     def _claim_reserved(self, record: R, changes: dict[str, Any]) -> R:
-        key, written = HOST + record.domain, []
+        key, new_records = HOST + record.domain, []
 
         def edit(values: Values) -> None:
             if key not in values:
                 raise NotFound("it is not on record.", name=record.title)
-            written.append(_changed(record, values[key], changes))
-            values[key] = to_value(written[-1])
+            new_records.append(_changed(record, values[key], changes))
+            values[key] = to_value(new_records[-1])
 
         self.register.change(edit)
-        return written[-1]
+        return new_records[-1]
 
     def _written(self, record: Record, ref: Any, spec: Any, deadline: Deadline) -> bool:
-        """Whether it was written; not, when the machine is not what it was any more."""
+        """Write a record, and return false if the machine changed after it was read."""
         return _tried(
             lambda: self.tasks.run(
                 "write the record", record.title, lambda: ref.ReconfigVM_Task(spec), deadline
             )
         )
 
-    def _asked(self, found: Machine, record: Record) -> bool:
-        """Whether the guest could be asked to shut down: not one without open-vm-tools."""
+    def _asked(self, machine: Machine, record: Record) -> bool:
+        """Ask the guest to shut down; return false if it cannot, as without open-vm-tools."""
         try:
-            self.session.tell("shut the guest down", record.title, found.ref.ShutdownGuest)
+            self.session.tell("shut the guest down", record.title, machine.ref.ShutdownGuest)
         except StockyardError as error:
             if is_a(error.__cause__, "ToolsUnavailable", "NotSupported", "InvalidPowerState"):
                 return False
             raise
         return True
 
-    def _off(self, found: Machine, record: Record, deadline: Deadline) -> None:
+    def _off(self, machine: Machine, record: Record, deadline: Deadline) -> None:
         try:
             self.tasks.run(
-                "switch the machine off", record.title, found.ref.PowerOffVM_Task, deadline
+                "switch the machine off", record.title, machine.ref.PowerOffVM_Task, deadline
             )
         except Conflict as error:
             if not is_a(error.__cause__, "InvalidPowerState"):
@@ -216,25 +233,25 @@ class Machines:
 
 
 def _changed(record: R, value: str, changes: dict[str, Any]) -> R:
-    """The record with its changes.
+    """Return the record with its changes.
 
-    :raises NotFound: when another host has its name by now.
-    :raises Conflict: when it is not the version that the caller saw.
-    :raises Refused: when what is on record cannot be read.
+    :raises NotFound: if another host has the name now.
+    :raises Conflict: if the version on record differs from the caller's version.
+    :raises OperationRefused: if the value on record cannot be read.
     """
     try:
-        there = from_value(value)
+        existing = from_value(value)
     except StockyardError as error:
         raise OperationRefused(
             "its record cannot be read: it is left alone.", name=record.title, cause=str(error)
         ) from error
-    if there.uuid != record.uuid or there.kind != record.kind:
+    if existing.uuid != record.uuid or existing.kind != record.kind:
         raise NotFound("it is not on record; another one has its name.", name=record.title)
-    if there.version != record.version:
+    if existing.version != record.version:
         raise Conflict(
             "it was changed meanwhile.",
             name=record.title,
-            cause=f"version {there.version} is on record, {record.version} was expected",
+            cause=f"version {existing.version} is on record, {record.version} was expected",
             remedy="run again",
         )
     return replace(record, version=record.version + 1, **changes)

@@ -1,8 +1,9 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Where a yard is on a vCenter: read from its URI and from the environment. Pure but for the
-latter.
+"""The location of a yard on a vCenter, from its URI and the environment.
+
+Pure except for the environment.
 """
 
 from __future__ import annotations
@@ -27,17 +28,17 @@ TRUE = ("1", "true", "yes", "on", "y", "t")
 
 @dataclass(frozen=True)
 class Place:
-    """One cluster of one vCenter, and what a yard there is made with.
+    """One cluster of one vCenter, and the settings of a yard there.
 
-    :param pool: path of a resource pool under the cluster's own; empty for that.
-    :param folder: path of the folder under the datacenter's machines that the yard is in.
-    :param network: the port group that hosts are connected to; the template's when empty.
-    :param addresses: what hosts get their addresses out of, where they have any.
-    :param interface: what the guest calls its network interface.
-    :param endpoints: whether hosts answer at their addresses; not so on a simulator.
+    :param pool: path of a resource pool under the cluster's own; empty for the cluster's own.
+    :param folder: path of the yard's folder under the datacenter's folder of machines.
+    :param network: the port group of hosts; the template's if empty.
+    :param addresses: the range of hosts' addresses, if hosts have addresses.
+    :param interface: the name of the network interface in the guest.
+    :param endpoints: whether hosts answer at their addresses; false on a simulator.
     :param frozen: whether templates are frozen in the guest before they are forked.
-    :param parallel: how many forks are made at once.
-    :param attribute: a custom attribute that says in vCenter whose machines are; none when empty.
+    :param parallel: number of forks that are created at once.
+    :param attribute: a custom attribute that shows the owner of machines in vCenter; none if empty.
     """
 
     host: str
@@ -56,16 +57,16 @@ class Place:
 
     @property
     def site(self) -> str:
-        """What tells it from other places, in whatever way the URI was written."""
+        """Return the key that identifies this place, whichever form of its URI was used."""
         vcenter = f"{self.host.lower()}:{self.port}"
         return f"vsphere {vcenter} {self.datacenter} {self.cluster} {self.folder}"
 
 
 def parse(uri: str, environment: Mapping[str, str] | None = None) -> Place:
-    """Read a URI.
+    """Parse a URI.
 
-    :param environment: the process's own when not given.
-    :raises InvalidInput: when it is none of ours.
+    :param environment: the process's own environment if omitted.
+    :raises InvalidInput: if the URI is not a vSphere URI.
     """
     try:
         parts = urlsplit(uri)
@@ -84,29 +85,31 @@ def parse(uri: str, environment: Mapping[str, str] | None = None) -> Place:
     return Place(host, port, datacenter, cluster, "/".join(pool), **_options(uri, parts.query))
 
 
-def login(given: Login, environment: Mapping[str, str] | None = None) -> Login:
-    """What was given, completed from the environment.
+def login(partial_login: Login, environment: Mapping[str, str] | None = None) -> Login:
+    """Return a login, completed from the environment.
 
-    :param environment: the process's own when not given.
-    :raises InvalidInput: when there is no user name.
+    :param environment: the process's own environment if omitted.
+    :raises InvalidInput: if the user name or password is missing.
     """
     environment = os.environ if environment is None else environment
-    validate = given.validate_certs
-    if validate is None:
-        validate = _flag("VMWARE_VALIDATE_CERTS", environment.get("VMWARE_VALIDATE_CERTS", "true"))
-    whole = Login(
-        username=given.username or environment.get("VMWARE_USER", ""),
-        password=given.password or environment.get("VMWARE_PASSWORD", ""),
-        validate_certs=validate,
-        ca_path=given.ca_path or environment.get("VMWARE_CA_PATH", ""),
+    validate_certs = partial_login.validate_certs
+    if validate_certs is None:
+        validate_certs = _flag(
+            "VMWARE_VALIDATE_CERTS", environment.get("VMWARE_VALIDATE_CERTS", "true")
+        )
+    complete_login = Login(
+        username=partial_login.username or environment.get("VMWARE_USER", ""),
+        password=partial_login.password or environment.get("VMWARE_PASSWORD", ""),
+        validate_certs=validate_certs,
+        ca_path=partial_login.ca_path or environment.get("VMWARE_CA_PATH", ""),
     )
-    if not whole.username or not whole.password:
-        missing = "password" if whole.username else "username"
+    if not complete_login.username or not complete_login.password:
+        missing_field = "password" if complete_login.username else "username"
         remedy = "give username and password, or set VMWARE_USER and VMWARE_PASSWORD"
         raise InvalidInput(
-            f"{missing} is not given: vCenter lets nobody in without.", remedy=remedy
+            f"{missing_field} is not given: vCenter lets nobody in without.", remedy=remedy
         )
-    return whole
+    return complete_login
 
 
 def _server(uri: str, parts: SplitResult, environment: Mapping[str, str]) -> tuple[str, int]:
@@ -117,20 +120,20 @@ def _server(uri: str, parts: SplitResult, environment: Mapping[str, str]) -> tup
             f"{shown(uri)} has no usable port.", cause=str(error), remedy=USAGE
         ) from error
     host = parts.hostname or environment.get("VMWARE_HOST", "")
-    if not host or any(c.isspace() or not c.isprintable() for c in host):
+    if not host or any(character.isspace() or not character.isprintable() for character in host):
         raise InvalidInput(f"{shown(uri)} names no vCenter.", remedy=f"{USAGE}, or set VMWARE_HOST")
     return host, port
 
 
 def _options(uri: str, query: str) -> dict[str, Any]:
-    """The part after the question mark."""
+    """Return the options in the URI's query."""
     try:
         pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query))
     except ValueError as error:
         raise InvalidInput(
             f"{shown(uri)} cannot be read after its question mark.", cause=str(error)
         ) from error
-    given = dict(pairs)
+    values = dict(pairs)
     readers: dict[str, Callable[[str, str], Any]] = {
         "folder": _text,
         "network": _text,
@@ -140,18 +143,18 @@ def _options(uri: str, query: str) -> dict[str, Any]:
         "parallel": _count,
         "attribute": _text,
     }
-    unknown = sorted(given.keys() - readers.keys() - {"addresses", "gateway"})
-    if unknown or len(given) != len(pairs):
-        what = unknown[0] if unknown else "an option that is there twice"
-        known = ", ".join(sorted({*readers, "addresses", "gateway"}))
+    unknown_options = sorted(values.keys() - readers.keys() - {"addresses", "gateway"})
+    if unknown_options or len(values) != len(pairs):
+        option = unknown_options[0] if unknown_options else "an option that is there twice"
+        option_names = ", ".join(sorted({*readers, "addresses", "gateway"}))
         raise InvalidInput(
-            f"the vSphere URI's option {shown(what)} is not known.", remedy=f"use {known}"
+            f"the vSphere URI's option {shown(option)} is not known.", remedy=f"use {option_names}"
         )
     options: dict[str, Any] = {
-        name: readers[name](name, value) for name, value in given.items() if name in readers
+        name: readers[name](name, value) for name, value in values.items() if name in readers
     }
-    if "addresses" in given or "gateway" in given:
-        options["addresses"] = read(given.get("addresses", ""), given.get("gateway", ""))
+    if "addresses" in values or "gateway" in values:
+        options["addresses"] = read(values.get("addresses", ""), values.get("gateway", ""))
     return options
 
 

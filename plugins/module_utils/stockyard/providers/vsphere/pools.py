@@ -1,12 +1,13 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Pools on vSphere: admission by the register, where hosts are reserved too, and a real resource
-pool for each.
+"""Pools on vSphere: quotas in the register, and a resource pool for each pool.
 
-The resource pool is made before the record of it is written and taken away after: a record never
-names what is not there. Hosts of a pool are cloned into it, so that vCenter holds them to its
-limits, reservations and shares.
+The register also contains the reservations of hosts.
+
+The resource pool is created before its record is written and deleted after its record: a record
+never names a resource pool that does not exist. Hosts of a pool are cloned into its resource pool,
+so that vCenter enforces the limits, reservations and shares.
 """
 
 from __future__ import annotations
@@ -41,8 +42,8 @@ REMOVAL = 300.0
 class Pools:
     """The pools of one yard's folder.
 
-    :param known: what all machines are by values of the register; called without any, it looks
-        again.
+    :param read_index: returns the index of all machines for values of the register; without values,
+        it reads all machines again.
     """
 
     def __init__(
@@ -51,40 +52,46 @@ class Pools:
         tasks: Tasks,
         lookup: Lookup,
         register: Register,
-        known: Callable[..., MachineIndex],
+        read_index: Callable[..., MachineIndex],
         guard: Guard,
     ) -> None:
         self.session = session
         self.lookup = lookup
         self.tasks = tasks
         self.register = register
-        self._known = known
+        self._known = read_index
         self._guard = guard
 
     def put(self, record: PoolRecord, *, force: bool = False) -> PoolRecord:
-        """Compare and set, in the register; then the resource pool follows."""
+        """Write a pool's record by compare-and-set, and then change its resource pool."""
         self._guard.demand("pools")
-        kept = replace(record, version=record.version + 1)
+        new_record = replace(record, version=record.version + 1)
         self._known()
 
         def edit(values: Values) -> None:
             _compare(record, values)
-            hosts = [h for h in hosts_of(self._known(values), values) if h.owner == record.owner]
-            quota.check_change(kept, read(values, record.owner)[0], hosts, force=force)
-            values[KEY + record.domain] = FORMAT + json.dumps(codec.to_dict(kept), sort_keys=True)
+            hosts = [
+                host for host in hosts_of(self._known(values), values) if host.owner == record.owner
+            ]
+            quota.check_change(new_record, read(values, record.owner)[0], hosts, force=force)
+            values[KEY + record.domain] = FORMAT + json.dumps(
+                codec.to_dict(new_record), sort_keys=True
+            )
 
         self.register.change(edit)
-        self._shape(kept)
-        return kept
+        self._shape(new_record)
+        return new_record
 
     def delete(self, record: PoolRecord) -> None:
-        """Take a pool away: its record, then its resource pool, if nothing is in that."""
+        """Delete a pool, if it is empty: first its record, then its resource pool."""
         self._known()
 
         def edit(values: Values) -> None:
             if KEY + record.domain in values:
                 hosts = [
-                    h for h in hosts_of(self._known(values), values) if h.owner == record.owner
+                    host
+                    for host in hosts_of(self._known(values), values)
+                    if host.owner == record.owner
                 ]
                 quota.check_removal(record, read(values, record.owner)[0], hosts)
                 del values[KEY + record.domain]
@@ -98,18 +105,18 @@ class Pools:
             )
 
     def facts(self, record: PoolRecord) -> dict[str, Any]:
-        """vCenter keeps what is in a resource pool to its share."""
+        """Return the facts of a pool. vCenter enforces the limits of a resource pool."""
         self.lookup.forget_pools()
-        there = self.lookup.pool_below(record.domain) is not None
-        why = "" if there else "its resource pool is gone: run the module pool again"
+        exists = self.lookup.pool_below(record.domain) is not None
+        reason = "" if exists else "its resource pool is gone: run the module pool again"
         return {
-            "enforced": "resource pool" if there else "admission",
-            "enforced_reason": why,
+            "enforced": "resource pool" if exists else "admission",
+            "enforced_reason": reason,
             "available_mib": None,
         }
 
     def _shape(self, record: PoolRecord) -> None:
-        """Have the resource pool as it is declared."""
+        """Create the resource pool, or change it to match its declaration."""
         spec = specs.resource_pool(record.spec)
         self.lookup.forget_pools()
         ref = self.lookup.pool_below(record.domain)
@@ -134,59 +141,61 @@ class Pools:
         if not record.spec.parent:
             return self.lookup.pool
         name = pool_domain(record.owner, record.tenant, record.spec.parent)
-        found = self.lookup.pool_below(name)
-        if found is None:
+        pool = self.lookup.pool_below(name)
+        if pool is None:
             raise HypervisorError(
                 f"its parent's resource pool {name} is gone.",
                 name=record.title,
                 remedy="create the parent first",
             )
-        return found
+        return pool
 
 
 def read(
     values: Mapping[str, str], owner: str | None = None
 ) -> tuple[list[PoolRecord], list[UnreadableObject]]:
-    """All pools, and what cannot be read."""
-    found: list[PoolRecord] = []
-    unreadable: list[UnreadableObject] = []
+    """Return all pools, and the entries that cannot be read."""
+    records: list[PoolRecord] = []
+    unreadable_objects: list[UnreadableObject] = []
     for key, value in sorted(values.items()):
         if not key.startswith(KEY):
             continue
         try:
             record = _record(key, value)
-            found += [record] if owner in (None, record.owner) else []
+            records += [record] if owner in (None, record.owner) else []
         except (untrusted.MalformedData, InvalidInput) as error:
-            unreadable.append(
+            unreadable_objects.append(
                 UnreadableObject(key.removeprefix(KEY), f"it cannot be read: {error}")
             )
-    return found, unreadable
+    return records, unreadable_objects
 
 
 def reserve(
-    values: Values, known: MachineIndex, host: HostRecord, template: TemplateRecord
+    values: Values, index: MachineIndex, host: HostRecord, template: TemplateRecord
 ) -> None:
-    """Put a host into the book, if there is room for it.
+    """Reserve a host in the register, if its pool has enough quota.
 
     :raises PoolQuotaExceeded: with the numbers.
     """
     if host.spec.pool:
-        quota.admit(host, read(values, host.owner)[0], hosts_of(known, values))
-    reservations.reserve(values, known, host, template)
+        quota.admit(host, read(values, host.owner)[0], hosts_of(index, values))
+    reservations.reserve(values, index, host, template)
 
 
-def hosts_of(known: MachineIndex, values: Mapping[str, str]) -> Iterable[HostRecord]:
-    """Every host that has a machine or is reserved, of any owner, once."""
-    there = {**known.hosts}
-    there |= {r.uuid: r for _name, r in reserved(values) if isinstance(r, HostRecord)}
-    return there.values()
+def hosts_of(index: MachineIndex, values: Mapping[str, str]) -> Iterable[HostRecord]:
+    """Return every host of any owner that has a machine or a reservation, each once."""
+    hosts = {**index.hosts}
+    hosts |= {
+        record.uuid: record for _name, record in reserved(values) if isinstance(record, HostRecord)
+    }
+    return hosts.values()
 
 
 def _compare(record: PoolRecord, values: Mapping[str, str]) -> None:
     value = values.get(KEY + record.domain)
-    there = None if value is None else _record(KEY + record.domain, value)
-    version = there.version if there else 0
-    if version != record.version or (there and there.uuid != record.uuid):
+    existing = None if value is None else _record(KEY + record.domain, value)
+    version = existing.version if existing else 0
+    if version != record.version or (existing and existing.uuid != record.uuid):
         raise Conflict(
             "it was changed meanwhile.",
             name=record.title,

@@ -1,9 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The privileges that a yard needs, all of them, and the look whether they are there before
-anything is made.
-"""
+"""The privileges that a yard needs, and the check of all of them before the first change."""
 
 from __future__ import annotations
 
@@ -16,9 +14,9 @@ from .labels import Labels
 from .lookup import Lookup
 from .session import Session
 
-# By the object that they are asked on. A role with all of them, given on the cluster, on the
-# datastore, on the network and on the folder of machines (with propagation), is enough. Names as in
-# vSphere's API reference.
+# The privileges by the object on which they are checked. A role with all of them, given on the
+# cluster, on the datastore, on the network and on the folder of machines (with propagation), is
+# enough. Names as in vSphere's API reference.
 NEEDED: Mapping[str, tuple[str, ...]] = {
     "folder": (
         "Folder.Create",
@@ -40,8 +38,8 @@ NEEDED: Mapping[str, tuple[str, ...]] = {
     "datastore": ("Datastore.AllocateSpace",),
     "network": ("Network.Assign",),
 }
-# What pools and volumes need beside: asked for before the first of them is made, and by the
-# preflight.
+# Additional privileges for pools and volumes: checked before the first of them is created, and by
+# the preflight.
 FOR: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "pools": {"pool": ("Resource.CreatePool", "Resource.DeletePool", "Resource.EditPool")},
     "volumes": {
@@ -56,21 +54,22 @@ FOR: Mapping[str, Mapping[str, tuple[str, ...]]] = {
 
 
 def needed(labels: Labels) -> dict[str, tuple[str, ...]]:
-    """The same for a yard that may have a custom attribute: to write it, and to make it when it is
-    not there.
+    """Return the privileges for a yard that may have a custom attribute.
+
+    Writing the attribute needs one privilege; creating it, if it does not exist, needs another one.
     """
     if not labels.name:
         return dict(NEEDED)
-    found = {**NEEDED, "folder": (*NEEDED["folder"], "Global.SetCustomField")}
+    privileges = {**NEEDED, "folder": (*NEEDED["folder"], "Global.SetCustomField")}
     return (
-        found
+        privileges
         if labels.there() is not None
-        else {**found, "vCenter": ("Global.ManageCustomFields",)}
+        else {**privileges, "vCenter": ("Global.ManageCustomFields",)}
     )
 
 
 class Guard:
-    """What this user lacks for a yard at one place."""
+    """The check of this user's privileges for a yard at one place."""
 
     def __init__(self, session: Session, lookup: Lookup, labels: Labels) -> None:
         self.session = session
@@ -80,48 +79,50 @@ class Guard:
         self._may: set[str] = set()
 
     def demand(self, purpose: str = "") -> None:
-        """Refuse to begin what cannot be ended; looked at once.
+        """Check the privileges before an operation starts that could not be completed without them.
 
-        :param purpose: ``pools`` or ``volumes``; nothing for a yard without.
-        :raises HypervisorError: naming every privilege that is missing.
+        A successful check is not repeated.
+
+        :param purpose: ``pools`` or ``volumes``; empty for a yard without them.
+        :raises HypervisorError: with every missing privilege.
         """
         with self._looking:
-            found = (
+            missing_privileges = (
                 []
                 if purpose in self._may
                 else self._lacking(FOR[purpose] if purpose else needed(self.labels))
             )
-            if not found:
+            if not missing_privileges:
                 self._may.add(purpose)
-        if found:
+        if missing_privileges:
             raise HypervisorError(
-                f"{len(found)} privileges are missing; nothing was made.",
+                f"{len(missing_privileges)} privileges are missing; nothing was made.",
                 name=self.session.place.host,
-                cause="; ".join(found),
+                cause="; ".join(missing_privileges),
                 remedy="give the user a role that has them; the page on vSphere has one to copy",
             )
 
     def missing(self) -> list[str]:
-        """Each privilege that this user has not, with the object that he has it not on, and what it
-        is for.
-        """
-        found = self._lacking(needed(self.labels))
-        for purpose, wanted in FOR.items():
-            found += [f"{line}, for {purpose} alone" for line in self._lacking(wanted)]
-        return found
+        """Return each missing privilege with its object and its purpose."""
+        lines = self._lacking(needed(self.labels))
+        for purpose, required_privileges in FOR.items():
+            lines += [f"{line}, for {purpose} alone" for line in self._lacking(required_privileges)]
+        return lines
 
-    def _lacking(self, wanted: Mapping[str, tuple[str, ...]]) -> list[str]:
-        """Of some privileges those that this user has not; in one call."""
-        objects = {kind: ref for kind, ref in self._objects().items() if kind in wanted}
-        names = sorted({name for kind in objects for name in wanted[kind]})
+    def _lacking(self, required_privileges: Mapping[str, tuple[str, ...]]) -> list[str]:
+        """Return those of some privileges that this user lacks, in one call."""
+        objects = {
+            kind: ref for kind, ref in self._objects().items() if kind in required_privileges
+        }
+        names = sorted({name for kind in objects for name in required_privileges[kind]})
         content = self.session.content
         manager, sessions = content.authorizationManager, content.sessionManager
 
         def ask() -> Any:
-            own = sessions.currentSession.key
-            return manager.HasPrivilegeOnEntities(list(objects.values()), own, names)
+            session_key = sessions.currentSession.key
+            return manager.HasPrivilegeOnEntities(list(objects.values()), session_key, names)
 
-        granted = {
+        granted_pairs = {
             (answer.entity._moId, item.privId)
             for answer in self.session.ask(
                 "ask for this user's privileges", self.session.place.host, ask
@@ -132,21 +133,22 @@ class Guard:
         return [
             f"privilege {name} is missing on the {kind}"
             for kind, ref in objects.items()
-            for name in wanted[kind]
-            if (ref._moId, name) not in granted
+            for name in required_privileges[kind]
+            if (ref._moId, name) not in granted_pairs
         ]
 
     def _objects(self) -> dict[str, Any]:
-        """What is asked on. Where the yard's folder is not there yet, the one that it
-        will be in.
+        """Return the objects on which privileges are checked.
+
+        If the yard's folder does not exist yet, its future parent is checked.
         """
         lookup = self.lookup
-        found = {
+        objects = {
             "folder": lookup.folder() or lookup.machines_folder(),
             "pool": lookup.pool,
             "datastore": lookup.datastore(),
             "vCenter": self.session.content.rootFolder,
         }
         if lookup.place.network:
-            found["network"] = lookup.network(lookup.place.network)
-        return found
+            objects["network"] = lookup.network(lookup.place.network)
+        return objects

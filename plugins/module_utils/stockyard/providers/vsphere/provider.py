@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The vSphere provider: the port, put together from its parts."""
+"""The vSphere provider: the port, composed of its parts."""
 
 from __future__ import annotations
 
@@ -39,15 +39,15 @@ from .session import Session
 from .task import Tasks
 from .volumes import VsphereVolumes
 
-# What vSphere keeps for addresses that are set by hand.
+# The range that vSphere reserves for addresses that are set by hand.
 FIRST_MAC, MACS = "00:50:56:00:00:00", 1 << 22
 REMOVAL = 600.0
-# Where no host answers at its address, what the guest is told of its network does not matter.
+# If no host answers at its address, the guest's network settings do not matter.
 NOWHERE = "255.0.0.0"
 
 
 class VsphereProvider(NoGuestClock):
-    """One session on a vCenter, and the folder that the yard is in."""
+    """One session on a vCenter, and the folder of the yard."""
 
     def __init__(self, uri: str, session: Session, lookup: Lookup) -> None:
         self.uri = uri
@@ -87,8 +87,8 @@ class VsphereProvider(NoGuestClock):
         self._seen: dict[str, Machine] = {}
 
     def close(self) -> None:
-        # What is lost of this is harmless, and no reason to hide an error or to wait for a vCenter
-        # that is gone.
+        # Losing these edits is harmless, and no reason to hide an error or to wait for a vCenter
+        # that is down.
         with suppress(StockyardError):
             if not self.session.down:
                 self.register.flush()
@@ -102,27 +102,34 @@ class VsphereProvider(NoGuestClock):
         return self.leases.held(name, deadline)
 
     def observe(self, owner: str) -> Observation:
-        values, read = self._everything()
-        found = reservations.everything(values, read)
-        mine = [
-            (r, m) for r, m in found if not isinstance(r, UnreadableObject) and r.owner == owner
+        values, all_machines = self._everything()
+        records = reservations.everything(values, all_machines)
+        own_records = [
+            (record, machine)
+            for record, machine in records
+            if not isinstance(record, UnreadableObject) and record.owner == owner
         ]
         return Observation(
             templates=tuple(
-                Template(r, templates.problem(r, m, values, self.place.frozen))
-                for r, m in mine
-                if isinstance(r, TemplateRecord)
+                Template(record, templates.problem(record, machine, values, self.place.frozen))
+                for record, machine in own_records
+                if isinstance(record, TemplateRecord)
             ),
             hosts=tuple(
-                Host(r, m.state if m else "off") for r, m in mine if isinstance(r, HostRecord)
+                Host(record, machine.state if machine else "off")
+                for record, machine in own_records
+                if isinstance(record, HostRecord)
             ),
             unreadable=(
-                *(r for r, _machine in found if isinstance(r, UnreadableObject)),
+                *(record for record, _machine in records if isinstance(record, UnreadableObject)),
                 *pools.read(values)[1],
             ),
-            addresses=frozenset(r.address for r, _machine in found if isinstance(r, HostRecord)),
+            addresses=frozenset(
+                record.address for record, _machine in records if isinstance(record, HostRecord)
+            ),
             names=frozenset(
-                {m.name for m in read} | {name for name, _record in reservations.reserved(values)}
+                {machine.name for machine in all_machines}
+                | {name for name, _record in reservations.reserved(values)}
             ),
             pools=tuple(pools.read(values, owner)[0]),
         )
@@ -151,7 +158,7 @@ class VsphereProvider(NoGuestClock):
         return templates.image(self.session, ref, recipe.source)
 
     def resolve(self, recipe: Recipe, build: BuildOptions, deadline: Deadline) -> dict[str, str]:
-        """What is in a source, nobody but its owner knows."""
+        """Return nothing: the contents of a source are known only to its owner."""
         return {}
 
     def versions(self, image: str) -> dict[str, str]:
@@ -161,10 +168,10 @@ class VsphereProvider(NoGuestClock):
         self.guard.demand()
         ref, _change = fork.origin(self.lookup, record.image, record.title)
         source = self.forks.source(ref, record.title)
-        made = self.forks.cold(
+        clone_ref = self.forks.cold(
             record, source, "linked" if source.snapshot is not None else "full", deadline
         )
-        self.labels.write(record, made)
+        self.labels.write(record, clone_ref)
         self.register.change(reservations.stamp)
 
     def reach(
@@ -185,29 +192,34 @@ class VsphereProvider(NoGuestClock):
             )
             frozen = "yes"
         hardware, memory = grow.room(self.session, machine.ref, record)
-        told = {"checksums": {"frozen": frozen}, "hardware": hardware, "max_memory_mib": memory}
-        return self.claim(record, phase="frozen", **told)
+        changes = {"checksums": {"frozen": frozen}, "hardware": hardware, "max_memory_mib": memory}
+        return self.claim(record, phase="frozen", **changes)
 
     def check_host(
         self, spec: HostSpec, template: TemplateRecord | None, gone: list[HostRecord], count: int
     ) -> None:
         templates.check_host(spec, self.place)
-        if range_ := self.place.addresses:
-            left = {record.address for record in gone}
+        if address_range := self.place.addresses:
+            freed_addresses = {record.address for record in gone}
             self.reading.twice(
-                Conflict, lambda: range_.check_room(count, {*self._addresses()} - left)
+                Conflict,
+                lambda: address_range.check_room(count, {*self._addresses()} - freed_addresses),
             )
 
     def host_address(self, spec: HostSpec, uuid: str) -> str:
-        if (range_ := self.place.addresses) is None:
+        if (address_range := self.place.addresses) is None:
             return ""
         return str(
-            self.reading.twice(Conflict, lambda: range_.free(UUID(uuid).int, self._addresses()))
+            self.reading.twice(
+                Conflict, lambda: address_range.free(UUID(uuid).int, self._addresses())
+            )
         )
 
     def guest_network(self, record: HostRecord) -> GuestNetwork:
-        range_ = self.place.addresses
-        mask, gateway = (range_.netmask, range_.gateway) if range_ else (NOWHERE, "")
+        address_range = self.place.addresses
+        mask, gateway = (
+            (address_range.netmask, address_range.gateway) if address_range else (NOWHERE, "")
+        )
         return GuestNetwork(
             record.address,
             mask,
@@ -227,8 +239,8 @@ class VsphereProvider(NoGuestClock):
         self.hosts.make(host, template, mode, deadline)
         self.labels.write(host, self.machines.ref(host))
         self.reading.known.made(host)
-        # That it has a machine says that it is made; its reservation goes with whatever is written
-        # next.
+        # The machine shows that the host was created. The next write to the register also deletes
+        # its reservation.
         self.register.later(self.reading.stamped(lambda values: reservations.drop(values, host)))
 
     def check_start(self, record: HostRecord) -> None:
@@ -256,7 +268,7 @@ class VsphereProvider(NoGuestClock):
     def channel(self, record: Record, deadline: Deadline) -> Channel:
         ref = self.machines.ref(record)
         return GuestinfoChannel(
-            self.session, ref, record.title, lambda seen: self.machines.saw(record, seen)
+            self.session, ref, record.title, lambda machine: self.machines.saw(record, machine)
         )
 
     def claim(self, record: R, **changes: Any) -> R:
@@ -283,20 +295,18 @@ class VsphereProvider(NoGuestClock):
         return ""
 
     def prune_images(self, older_than: float, own: frozenset[str] = frozenset()) -> list[str]:
-        """Items of content libraries that were deployed here go; so does a register that nobody
-        uses any more.
-        """
-        values, read = self._everything()
-        records = [r for r, _machine in reservations.everything(values, read)]
-        gone = self.images.prune(records, older_than, own)
+        """Delete unused deployed items of content libraries, and an unused register."""
+        values, all_machines = self._everything()
+        records = [record for record, _machine in reservations.everything(values, all_machines)]
+        removed_names = self.images.prune(records, older_than, own)
         if values and not (
             records or reservations.kept(values) or anyone(dict(values), self.leases.now())
         ):
             self._close_register()
-        return gone
+        return removed_names
 
     def sweep(self, owner: str, older_than: float, *, check: bool = False) -> SweepResult:
-        """No file is ours to find: vCenter makes and removes them with their machines."""
+        """Return an empty result: vCenter creates and deletes all files with their machines."""
         return SweepResult((), ())
 
     def facts(self, record: Record) -> dict[str, Any]:
@@ -307,7 +317,7 @@ class VsphereProvider(NoGuestClock):
             "resource_pool": self.place.pool,
         }
         if machine is None:
-            # Reserved, and not made yet: where it will be.
+            # Reserved, and not created yet: its future location.
             return {"storage": self.lookup.storage or "its source's", "esxi_host": "", **place}
         return {"storage": machine.store, "esxi_host": self.lookup.host_name(machine.host), **place}
 
@@ -318,48 +328,57 @@ class VsphereProvider(NoGuestClock):
         )
 
     def _addresses(self) -> list[str]:
-        """Every address that a host of any owner has."""
+        """Return every address that a host of any owner has."""
         values = self.reading.refreshed(self.register.read().values)
-        reserved = (r for _name, r in reservations.reserved(values) if isinstance(r, HostRecord))
-        return [host.address for host in (*self.reading.known.hosts.values(), *reserved)]
+        reserved_hosts = (
+            record
+            for _name, record in reservations.reserved(values)
+            if isinstance(record, HostRecord)
+        )
+        return [host.address for host in (*self.reading.known.hosts.values(), *reserved_hosts)]
 
     def _close_register(self) -> None:
-        """Take the register away, while a lock of its own keeps everybody out."""
+        """Delete the register, under a lock that keeps all other controllers out."""
         self.leases.take(CLOSING, "the register", Deadline(0.0))
-        values, read = self._everything()
-        others = {k: v for k, v in values.items() if k != CLOSING}
+        values, all_machines = self._everything()
+        other_values = {key: value for key, value in values.items() if key != CLOSING}
         if (
-            reservations.everything(values, read)
+            reservations.everything(values, all_machines)
             or reservations.kept(values)
-            or anyone(others, self.leases.now())
+            or anyone(other_values, self.leases.now())
         ):
             self.register.change(open_again)
             return
         self.register.remove()
 
     def _everything(self) -> tuple[Values, list[Machine]]:
-        """The register, then all machines: what is in neither is not there."""
+        """Return the register and all machines, read in this order.
+
+        An object that is in neither does not exist.
+        """
         folder = self.lookup.folder()
         if folder is None:
             return {}, []
         values = dict(self.register.read().values)
-        read = machines(self.session, folder)
-        self.reading.known.learn(values.get(reservations.STAMP, ""), read)
-        self._seen = {machine.name: machine for machine in read}
-        return values, read
+        all_machines = machines(self.session, folder)
+        self.reading.known.learn(values.get(reservations.STAMP, ""), all_machines)
+        self._seen = {machine.name: machine for machine in all_machines}
+        return values, all_machines
 
 
-def open_provider(uri: str, storage: str | None = None, given: Login = NOBODY) -> VsphereProvider:
+def open_provider(
+    uri: str, storage: str | None = None, partial_login: Login = NOBODY
+) -> VsphereProvider:
     """Open a cluster of a vCenter.
 
-    :param storage: the datastore that the yard's disks are on; without one, clones stay where their
-        source is.
-    :param given: who logs in; what it leaves out is looked for in the environment.
+    :param storage: the datastore for the yard's disks; without one, clones stay on their source's
+        datastore.
+    :param partial_login: the user's login; missing values are read from the environment.
     """
-    where = place.parse(uri)
-    session = Session(where, place.login(given))
+    location = place.parse(uri)
+    session = Session(location, place.login(partial_login))
     try:
-        return VsphereProvider(uri, session, Lookup(session, where, storage or ""))
+        return VsphereProvider(uri, session, Lookup(session, location, storage or ""))
     except BaseException:
         session.close()
         raise

@@ -1,10 +1,10 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What of ours is written into a machine's extraConfig, and whether it proves anything. Pure.
+"""Records in a machine's extraConfig, and the check of their validity. Pure.
 
-A value begins with the number of its format, so that there is a value even where the text is empty:
-vSphere takes an empty one for none.
+A value begins with the number of its format, so that there is a value even if the text is empty:
+vSphere treats an empty value as none.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from ...hypervisor.records import decode, encode
 from ...model.observation import Record, UnreadableObject
 
 OURS = "stockyard."
-# Of a machine's settings, what lets its guest see the uuids of its disks.
+# The setting of a machine that shows the UUIDs of its disks to its guest.
 SHOWN = "disk.EnableUUID"
 RECORD = f"{OURS}record"
 # All of a machine's extraConfig: some hundred entries on a vCenter.
 OPTIONS = "config.extraConfig"
 FORMAT = "1 "
 STATES = {"poweredOn": "running", "poweredOff": "off", "suspended": "paused"}
-# vCenter knows the machine, and nothing can be done with it.
+# vCenter knows the machine, but the machine is unusable.
 BROKEN = ("orphaned", "inaccessible", "invalid")
 
 
@@ -36,10 +36,10 @@ class Machine:
     """A machine as it was read.
 
     :param ref: pyvmomi's reference.
-    :param values: what of ours its extraConfig holds.
-    :param host: the ESXi host's reference number.
-    :param store: the datastore that its configuration is on.
-    :param devices: its virtual hardware, where that was asked for.
+    :param values: the values of stockyard in its extraConfig.
+    :param host: the reference number of its ESXi host.
+    :param store: the datastore of its configuration.
+    :param devices: its virtual hardware, if that was requested.
     """
 
     ref: Any
@@ -56,24 +56,25 @@ class Machine:
 
     @property
     def state(self) -> str:
-        """What hosts' states are called here."""
+        """Return the machine's state in the words for hosts."""
         return "crashed" if self.connection in BROKEN else STATES.get(self.power, "off")
 
 
 def to_value(record: Record) -> str:
-    """A record as a value."""
+    """Return a record as a value."""
     return FORMAT + encode(record)
 
 
 def from_value(value: str) -> Record:
-    """The record that a value is.
+    """Return the record of a value.
 
-    :raises InvalidInput: when it is none that we know.
+    :raises InvalidInput: if the format of the value is not known.
     """
     return _read(value)
 
 
-# Text to value, so it is safe to keep: a fleet's run reads the same records several times.
+# Safe to cache because the result depends on the text alone: a fleet's run reads the same records
+# several times.
 @lru_cache(maxsize=1 << 14)
 def _read(value: str) -> Record:
     if not value.startswith(FORMAT):
@@ -82,23 +83,29 @@ def _read(value: str) -> Record:
 
 
 def option(key: str) -> str:
-    """The path of one entry of a machine's extraConfig."""
+    """Return the path of one entry of a machine's extraConfig."""
     return f'{OPTIONS}["{key}"]'
 
 
 def ours(values: Mapping[str, Any]) -> dict[str, str]:
-    """Of what was read of a machine's extraConfig, whole or by entries, what is ours."""
-    entries = [v for path, v in values.items() if path.startswith(f"{OPTIONS}[") and v is not None]
+    """Return the values of stockyard among the extraConfig that was read, whole or by entries."""
+    entries = [
+        value
+        for path, value in values.items()
+        if path.startswith(f"{OPTIONS}[") and value is not None
+    ]
     return {
-        o.key: str(o.value)
-        for o in (*entries, *(values.get(OPTIONS) or ()))
-        if o.key.startswith((OURS, GUESTINFO, SHOWN))
+        entry.key: str(entry.value)
+        for entry in (*entries, *(values.get(OPTIONS) or ()))
+        if entry.key.startswith((OURS, GUESTINFO, SHOWN))
     }
 
 
 def record_of(machine: Machine) -> Record | UnreadableObject | None:
-    """The record of a machine; why it proves nothing; or nothing, for a machine that is
-    not ours.
+    """Return the record of a machine.
+
+    The result is an unreadable object with the reason if the record proves nothing, and ``None`` if
+    the machine has no record.
     """
     value = machine.values.get(RECORD)
     if value is None:

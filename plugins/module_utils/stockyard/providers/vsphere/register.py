@@ -1,15 +1,15 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The yard's book: a machine that is never started, whose extraConfig all controllers change by
-compare and set.
+"""The yard's register: a machine that is never started.
 
-It holds what has to be decided before there is a machine, for all owners of a folder: locks, the
-records of hosts that are reserved and not made yet, and which templates are on their way out. A
-change is written with the version that was read (``ConfigSpec.changeVersion``), and vCenter refuses
-it when somebody was quicker; then it is thought over again.
+All controllers change its extraConfig by compare-and-set. The register contains the decisions that
+precede a machine, for all owners of a folder: locks, the records of hosts that are reserved and not
+created yet, and the templates that are being deleted. A change is written with the version that was
+read (``ConfigSpec.changeVersion``). vCenter refuses the change if another controller has written
+since then; the change is then computed again from a new reading.
 
-Threads of one process that want something at once share one write.
+Threads of one process that change the register at the same time share one write.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ NAME = "stockyard-register"
 KIND = "stockyard.register"
 PATIENCE = 120.0
 WRITING = "write the register"
-# Seconds before the first look at what was written, and the longest between two.
+# Seconds before the first poll of a write, and the longest pause between two polls.
 FIRST_LOOK, LONGEST_LOOK = 0.01, 0.5
 
 Values = dict[str, str]
@@ -44,7 +44,7 @@ Edit = Callable[[Values], None]
 
 @dataclass
 class _PendingEdit:
-    """One thread's change, and what became of it."""
+    """One thread's change, and its result."""
 
     edit: Edit
     done: bool = False
@@ -75,14 +75,14 @@ class Register:
         self._pending_edits: list[_PendingEdit] = []
 
     def read(self) -> Book:
-        """What it holds now; nothing when there is none yet."""
+        """Return the register's current values; an empty book if no register exists yet."""
         for _try in range(2):
             ref = self._ref = self._ref or self.lookup.child(NAME)
             if ref is None:
                 return Book()
             try:
-                found = machine(self.session, ref, NAME, OPTIONS)
-                return Book(found.values, found.change, ref)
+                register_machine = machine(self.session, ref, NAME, OPTIONS)
+                return Book(register_machine.values, register_machine.change, ref)
             except StockyardError as error:
                 if not _gone(error):
                     raise
@@ -90,84 +90,90 @@ class Register:
         return Book()
 
     def change(self, edit: Edit) -> None:
-        """Change it: ``edit`` is given the values of now to change in place, as often as it takes,
-        or raises.
+        """Change the register.
 
-        :raises Busy: when others were quicker for two minutes.
+        :param edit: changes the current values in place, or raises; called again for each new
+            attempt.
+        :raises Busy: if other controllers wrote first for two minutes.
         """
-        wish = _PendingEdit(edit)
+        pending_edit = _PendingEdit(edit)
         with self._queue:
-            self._pending_edits.append(wish)
+            self._pending_edits.append(pending_edit)
         with self._writing:
-            if not wish.done:
+            if not pending_edit.done:
                 with self._queue:
-                    wishes, self._pending_edits = self._pending_edits, []
-                self._commit_batch(wishes)
-        if wish.error is not None:
-            raise wish.error
+                    pending_edits, self._pending_edits = self._pending_edits, []
+                self._commit_batch(pending_edits)
+        if pending_edit.error is not None:
+            raise pending_edit.error
 
     def later(self, edit: Edit) -> None:
-        """Change it along with the next change, or at :meth:`flush`: for what nobody waits for, and
-        may be lost.
+        """Queue a change for the next write or :meth:`flush`.
+
+        No thread waits for such a change, and it may be lost.
         """
         with self._queue:
             self._pending_edits.append(_PendingEdit(edit, waits=False))
 
     def flush(self) -> None:
-        """Make the changes that were left for later."""
+        """Write the queued changes."""
         if self._pending_edits:
             self.change(lambda _values: None)
 
     def remove(self) -> None:
-        """Take the register itself away. Nobody may be using it."""
+        """Delete the register itself. No controller may be using it."""
         ref = self.read().ref
         if ref is not None:
             self.tasks.run("remove the register", NAME, ref.Destroy_Task, Deadline(PATIENCE))
             self._ref = self._last = None
 
-    def _commit_batch(self, wishes: list[_PendingEdit]) -> None:
+    def _commit_batch(self, pending_edits: list[_PendingEdit]) -> None:
         try:
-            self._commit(wishes)
+            self._commit(pending_edits)
         except BaseException as error:
-            for wish in wishes:
-                wish.error = wish.error or error
+            for pending_edit in pending_edits:
+                pending_edit.error = pending_edit.error or error
             if not isinstance(error, StockyardError):
                 raise
         finally:
-            for wish in wishes:
-                wish.done = True
+            for pending_edit in pending_edits:
+                pending_edit.done = True
 
-    def _commit(self, wishes: list[_PendingEdit]) -> None:
+    def _commit(self, pending_edits: list[_PendingEdit]) -> None:
         deadline = Deadline(PATIENCE)
-        # How it was when it was written last serves until it turns out that others wrote since.
+        # The result of the last write is used until another controller turns out to have written.
         book, self._last = self._last, None
-        if book is not None and self._attempt(wishes, book, deadline, sure=False):
+        if book is not None and self._attempt(pending_edits, book, deadline, sure=False):
             return
-        while not self._attempt(wishes, self.read(), deadline, sure=True):
+        while not self._attempt(pending_edits, self.read(), deadline, sure=True):
             if deadline.passed():
                 raise Busy(
                     "others write to the register all the time.",
                     name=NAME,
                     remedy="wait, then run again",
                 )
-            # so that two do not meet again and again
+            # A random pause keeps two controllers from colliding repeatedly.
             deadline.pause(random.uniform(0.005, 0.05))  # noqa: S311
 
     def _attempt(
-        self, wishes: list[_PendingEdit], book: Book, deadline: Deadline, *, sure: bool
+        self, pending_edits: list[_PendingEdit], book: Book, deadline: Deadline, *, sure: bool
     ) -> bool:
-        """Whether all is done.
+        """Try to write all edits, and return whether they are complete.
 
-        :param sure: whether the register was just read; else no wish is refused, and none found to
-            be granted already.
+        :param sure: whether the register was just read; otherwise no edit is refused, and none
+            counts as already applied.
         """
-        before = dict(book.values)
-        after = dict(before)
-        for wish in wishes:
-            after = self._applied(wish, after)
-        # An empty value takes a key away.
-        changes = {k: after.get(k, "") for k in {*before, *after} if before.get(k) != after.get(k)}
-        if not sure and (not changes or any(wish.error for wish in wishes)):
+        old_values = dict(book.values)
+        new_values = dict(old_values)
+        for pending_edit in pending_edits:
+            new_values = self._applied(pending_edit, new_values)
+        # An empty value deletes a key.
+        changes = {
+            key: new_values.get(key, "")
+            for key in {*old_values, *new_values}
+            if old_values.get(key) != new_values.get(key)
+        }
+        if not sure and (not changes or any(pending_edit.error for pending_edit in pending_edits)):
             return False
         if not changes:
             return True
@@ -175,16 +181,16 @@ class Register:
             return self._created(changes, deadline)
         return self._written(book, changes, deadline)
 
-    def _applied(self, wish: _PendingEdit, values: Values) -> Values:
-        """The values after a change; as they were when it is refused."""
-        own = dict(values)
-        wish.error = None
+    def _applied(self, pending_edit: _PendingEdit, values: Values) -> Values:
+        """Return the values after an edit; the unchanged values if the edit is refused."""
+        new_values = dict(values)
+        pending_edit.error = None
         try:
-            wish.edit(own)
+            pending_edit.edit(new_values)
         except StockyardError as error:
-            wish.error = error
+            pending_edit.error = error
             return values
-        return own
+        return new_values
 
     def _written(self, book: Book, changes: Values, deadline: Deadline) -> bool:
         spec = specs.reconfigure(changes, book.change)
@@ -196,31 +202,36 @@ class Register:
         return self._tried(write)
 
     def _after(self, ref: Any, task: Any, deadline: Deadline) -> Book | None:
-        """Wait for the end of a task, and see how the register is then: one look tells both, and
-        all wait for it.
+        """Wait for the end of a task, and return the register after it.
+
+        One poll reads the task and the register, because all threads wait for the result.
         """
         pause = FIRST_LOOK
         while True:
             deadline.pause(pause)
-            found = dict(
+            objects = dict(
                 together(self.session, [(ref, (*PROPERTIES, OPTIONS)), (task, TASK)], NAME)
             )
-            state = found[task]["info.state"] if task in found else "success"
+            state = objects[task]["info.state"] if task in objects else "success"
             if state == "error":
                 with translated(WRITING, NAME):
-                    raise found[task]["info.error"]
+                    raise objects[task]["info.error"]
             if state == "success":
-                now = machine_of(ref, found[ref]) if ref in found else None
-                return Book(now.values, now.change, ref) if now else None
+                register_machine = machine_of(ref, objects[ref]) if ref in objects else None
+                return (
+                    Book(register_machine.values, register_machine.change, ref)
+                    if register_machine
+                    else None
+                )
             deadline.check(WRITING, name=NAME, remedy="look at the task in vCenter, then run again")
             pause = min(2 * pause, LONGEST_LOOK)
 
     def _created(self, values: Values, deadline: Deadline) -> bool:
-        """Make the register with its first values in it."""
+        """Create the register with its first values."""
         folder, store = self.lookup.made_folder(), self.lookup.datastore()
         name = properties(self.session, store, ("summary.name",), "datastore")["summary.name"]
         spec = specs.empty_machine(
-            NAME, name, {KIND: "1", **{k: v for k, v in values.items() if v}}
+            NAME, name, {KIND: "1", **{key: value for key, value in values.items() if value}}
         )
         return self._tried(
             lambda: self.tasks.run(
@@ -229,7 +240,7 @@ class Register:
         )
 
     def _tried(self, write: Callable[[], Any]) -> bool:
-        """Whether it was written; not, when another controller was quicker."""
+        """Write, and return false if another controller has written first."""
         try:
             write()
         except StockyardError as error:

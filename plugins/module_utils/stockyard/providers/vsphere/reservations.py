@@ -1,13 +1,12 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is decided before there is a machine: reserved names and addresses, and templates on their
-way out.
+"""Reservations: entries of the register for hosts without a machine and for deleted templates.
 
-Entries of the register. A host's record is there from its reservation until its machine carries it;
-a template that is to go is there from the moment when no host may come to it any more. Each such
-change leaves a new stamp in the register: a controller that finds the stamp it knows has nothing to
-read again.
+A reservation holds a host's name and addresses. A host's record is in the register from its
+reservation until its machine carries the record. A template is in the register from the moment when
+no new host may use it. Each such change writes a new stamp into the register: a controller that
+already knows the stamp does not read the machines again.
 """
 
 from __future__ import annotations
@@ -32,32 +31,33 @@ Everything = list[tuple["Record | UnreadableObject", "Machine | None"]]
 
 
 def reserved(values: Mapping[str, str]) -> Iterator[tuple[str, Record | UnreadableObject]]:
-    """The hosts that are reserved, by their names on the hypervisor."""
+    """Return the reserved hosts, by their names on the hypervisor."""
     for key, value in values.items():
         if key.startswith(HOST):
             yield key.removeprefix(HOST), _record(key.removeprefix(HOST), value)
 
 
 def everything(values: Mapping[str, str], machines: Iterable[Machine]) -> Everything:
-    """All records, of machines and of reservations that have none yet.
+    """Return all records, of machines and of reservations without a machine.
 
-    :param values: the register, read before the machines: what it has no more is among these.
+    :param values: the register, which must be read before the machines: a reservation that was
+        deleted from it has a machine among these.
     """
-    found: Everything = []
+    records: Everything = []
     names = set()
     for machine in machines:
         record = record_of(machine)
         if record is not None:
-            found.append((record, machine))
+            records.append((record, machine))
             names.add(machine.name)
-    return found + [(record, None) for name, record in reserved(values) if name not in names]
+    return records + [(record, None) for name, record in reserved(values) if name not in names]
 
 
 @dataclass
 class MachineIndex:
-    """What all machines were when they were last read.
+    """All machines as of the last reading.
 
-    :param stamp: the register's of then; ``None`` when they never were.
+    :param stamp: the register's stamp at that reading; ``None`` if there was no reading.
     """
 
     stamp: str | None = None
@@ -66,7 +66,7 @@ class MachineIndex:
     templates: set[str] = field(default_factory=set)
 
     def learn(self, stamp: str, machines: Iterable[Machine]) -> None:
-        """Take a whole reading."""
+        """Replace the index by a complete reading."""
         self.stamp, self.names, self.hosts, self.templates = stamp, set(), {}, set()
         for machine in machines:
             self.names.add(machine.name)
@@ -77,71 +77,75 @@ class MachineIndex:
                 self.templates.add(record.uuid)
 
     def made(self, host: HostRecord) -> None:
-        """A host has a machine now."""
+        """Add a host that has a machine now."""
         self.names.add(host.domain)
         self.hosts[host.uuid] = host
 
     def gone(self, record: Record) -> None:
-        """A machine is not there any more."""
+        """Remove the machine of a record, which no longer exists."""
         self.names.discard(record.domain)
         self.hosts.pop(record.uuid, None)
         self.templates.discard(record.uuid)
 
 
 def reserve(
-    values: Values, known: MachineIndex, host: HostRecord, template: TemplateRecord
+    values: Values, index: MachineIndex, host: HostRecord, template: TemplateRecord
 ) -> None:
-    """Put a host into the book.
+    """Reserve a host in the register.
 
-    :raises NotFound: when its template is gone or going.
-    :raises Conflict: when its name, address or MAC is taken, by a host of any owner.
+    :raises NotFound: if its template does not exist or is being deleted.
+    :raises Conflict: if a host of any owner has its name, address or MAC.
     """
-    if template.uuid not in known.templates or LEAVING + template.uuid in values:
+    if template.uuid not in index.templates or LEAVING + template.uuid in values:
         raise NotFound("it is not on record, or it is being taken away.", name=template.title)
-    if host.domain in known.names or HOST + host.domain in values:
-        taken = f"{host.domain} is in the yard's folder"
+    if host.domain in index.names or HOST + host.domain in values:
+        cause = f"{host.domain} is in the yard's folder"
         remedy = "choose another name; or rename that machine, if it is no host"
         raise Conflict(
-            "a machine of this name exists.", name=host.title, cause=taken, remedy=remedy
+            "a machine of this name exists.", name=host.title, cause=cause, remedy=remedy
         )
-    for other in (
-        *known.hosts.values(),
-        *(r for _name, r in reserved(values) if isinstance(r, HostRecord)),
+    for other_host in (
+        *index.hosts.values(),
+        *(record for _name, record in reserved(values) if isinstance(record, HostRecord)),
     ):
-        if other.uuid != host.uuid and other.address == host.address:
+        if other_host.uuid != host.uuid and other_host.address == host.address:
             raise Conflict(f"address {host.address} is taken.", name=host.title, remedy="run again")
-        if other.uuid != host.uuid and other.mac == host.mac:
+        if other_host.uuid != host.uuid and other_host.mac == host.mac:
             raise Conflict(f"MAC address {host.mac} is taken.", name=host.title, remedy="run again")
     values[HOST + host.domain] = to_value(host)
     stamp(values)
 
 
 def drop(values: Values, host: Record) -> None:
-    """Take a reservation out, if it is this host's.
+    """Delete a reservation, if it is this host's.
 
-    :raises Refused: when it cannot be read whose it is.
+    :raises OperationRefused: if the reservation's record cannot be read.
     """
     value = values.get(HOST + host.domain)
     if value is None:
         return
-    there = _record(host.domain, value)
-    if isinstance(there, UnreadableObject):
+    existing = _record(host.domain, value)
+    if isinstance(existing, UnreadableObject):
         raise OperationRefused(
-            "its record cannot be read: it is left alone.", name=host.title, cause=there.reason
+            "its record cannot be read: it is left alone.", name=host.title, cause=existing.reason
         )
-    if there.uuid == host.uuid:
+    if existing.uuid == host.uuid:
         del values[HOST + host.domain]
         stamp(values)
 
 
-def leave(values: Values, template: TemplateRecord, read: Callable[[], list[Machine]]) -> None:
-    """Say that a template goes, and that no host may come to it.
+def leave(
+    values: Values, template: TemplateRecord, read_machines: Callable[[], list[Machine]]
+) -> None:
+    """Mark a template as being deleted, so that no new host can use it.
 
-    :raises Refused: when one lives on it, or something that cannot be read may do so.
+    :raises OperationRefused: if a host uses the template, or an unreadable object may use it.
     """
-    found = everything(values, read())
+    records = everything(values, read_machines())
     users = sorted(
-        r.name for r, _machine in found if isinstance(r, HostRecord) and _made_of(r, template)
+        record.name
+        for record, _machine in records
+        if isinstance(record, HostRecord) and _made_of(record, template)
     )
     if users:
         raise OperationRefused(
@@ -149,12 +153,14 @@ def leave(values: Values, template: TemplateRecord, read: Callable[[], list[Mach
             name=template.title,
             remedy="destroy the hosts first",
         )
-    unreadable = [r for r, _machine in found if isinstance(r, UnreadableObject)]
-    if unreadable:
+    unreadable_objects = [
+        record for record, _machine in records if isinstance(record, UnreadableObject)
+    ]
+    if unreadable_objects:
         raise OperationRefused(
             "a machine that carries our mark cannot be read, and may live on it.",
             name=template.title,
-            cause=f"{unreadable[0].name}: {unreadable[0].reason}",
+            cause=f"{unreadable_objects[0].name}: {unreadable_objects[0].reason}",
             remedy="mend or remove that machine by hand",
         )
     values[LEAVING + template.uuid] = "1"
@@ -162,23 +168,23 @@ def leave(values: Values, template: TemplateRecord, read: Callable[[], list[Mach
 
 
 def left(values: Values, template: TemplateRecord) -> None:
-    """Say that a template is gone."""
+    """Delete the mark of a template that no longer exists."""
     if values.pop(LEAVING + template.uuid, None) is not None:
         stamp(values)
 
 
 def stamp(values: Values) -> None:
-    """Let others see that something changed."""
+    """Write a new stamp, which shows other controllers that something changed."""
     values[STAMP] = uuid.uuid4().hex
 
 
 def empty(values: Mapping[str, str]) -> bool:
-    """Whether nothing is reserved and nothing on its way out."""
+    """Check that nothing is reserved and no template is being deleted."""
     return not any(key.startswith((HOST, LEAVING)) for key in values)
 
 
 def kept(values: Mapping[str, str]) -> bool:
-    """Whether there are pools or volumes, which nothing but the register knows of."""
+    """Check whether there are pools or volumes, which are recorded only in the register."""
     return any(key.startswith((POOL, VOLUME)) for key in values)
 
 
@@ -195,5 +201,5 @@ def _record(name: str, value: str) -> Record | UnreadableObject:
 
 
 def _made_of(host: HostRecord, template: TemplateRecord) -> bool:
-    mine = (template.owner, template.tenant, template.name, template.generation)
-    return (host.owner, host.tenant, host.template, host.generation) == mine
+    template_key = (template.owner, template.tenant, template.name, template.generation)
+    return (host.owner, host.tenant, host.template, host.generation) == template_key

@@ -1,9 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""vCenter's other interface, the one that content libraries have: JSON over HTTPS, with a session
-of its own.
-"""
+"""vCenter's REST interface for content libraries: JSON over HTTPS, with a separate session."""
 
 from __future__ import annotations
 
@@ -25,13 +23,13 @@ from .place import Place
 
 SESSION = "/com/vmware/cis/session"
 HEADER = "vmware-api-session-id"
-# Deploying a machine is one request that is answered when it is done.
+# Deploying a machine is one request, answered at its end.
 PATIENCE = 1800.0
 LONGEST = 1 << 22
 
 
 class Rest:
-    """One session. Use it in a ``with`` statement."""
+    """One session, for use in a ``with`` statement."""
 
     def __init__(self, place: Place, login: Login, context: ssl.SSLContext) -> None:
         self.place = place
@@ -53,10 +51,10 @@ class Rest:
             self.ask("DELETE", SESSION)
 
     def ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
-        """One request.
+        """Send one request and return its result.
 
-        :raises NotFound: for what is not there.
-        :raises HypervisorError: for whatever else vCenter does not do.
+        :raises NotFound: if the object does not exist.
+        :raises HypervisorError: for every other failure.
         """
         return self._sent(method, path, {HEADER: self._session}, body)
 
@@ -78,7 +76,7 @@ class Rest:
 
 
 def _value(host: str, status: int, text: bytes) -> Any:
-    """What an answer says."""
+    """Return the value of an answer."""
     try:
         body = untrusted.parse(text or b"null", longest=LONGEST)
     except untrusted.MalformedData:
@@ -105,8 +103,12 @@ def _value(host: str, status: int, text: bytes) -> Any:
 
 
 def said(value: Any) -> str:
-    """The words in an answer of vCenter's, wherever they are."""
+    """Return the messages in an answer of vCenter, at any depth."""
     if isinstance(value, dict):
-        own = value.get("default_message")
-        return str(own) if own else "; ".join(filter(None, (said(v) for v in value.values())))
+        message = value.get("default_message")
+        return (
+            str(message)
+            if message
+            else "; ".join(filter(None, (said(entry) for entry in value.values())))
+        )
     return "; ".join(filter(None, map(said, value))) if isinstance(value, list) else ""

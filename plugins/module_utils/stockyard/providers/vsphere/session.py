@@ -1,9 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One login to a vCenter: opened with its certificate checked, renewed once when it was dropped,
-and logged out.
-"""
+"""One login to a vCenter, with a checked certificate, renewed if vCenter dropped the session."""
 
 from __future__ import annotations
 
@@ -28,7 +26,7 @@ CONNECT = 15.0
 # Idle connections are closed before a firewall forgets them.
 IDLE = 60
 PAUSE = 0.5
-# New sessions for one question: one that is made of several calls may lose more than one.
+# New sessions for one request: a request of several calls may lose more than one session.
 LOGINS = 3
 # The end of the path of one element of an array, as in config.hardware.device[4000].
 ELEMENT = re.compile(r"\[[^\]]+\]$")
@@ -37,8 +35,8 @@ ELEMENT = re.compile(r"\[[^\]]+\]$")
 class Session:
     """A session that several threads use.
 
-    Whatever belongs to the session alone (views, collectors) is kept by :meth:`own`: a new login
-    has none of it.
+    Objects that belong to the session alone (views, collectors) are stored by :meth:`own`: after a
+    new login they are created again.
     """
 
     def __init__(self, place: Place, login: Login) -> None:
@@ -47,9 +45,9 @@ class Session:
         self._lock = threading.Lock()
         self._owned: dict[str, Any] = {}
         self._generation = 0
-        # Whether the line failed when it was used last, or not long before.
+        # Whether the connection failed at its last use, or shortly before.
         self.down = False
-        # Whether this vCenter was found not to know the paths of single elements of arrays.
+        # Whether this vCenter rejected the paths of single elements of arrays.
         self.whole_arrays = False
         self.instance = _instance(place, trust(login))
         try:
@@ -61,36 +59,40 @@ class Session:
             self.instance._stub.DropConnections()
             raise
 
-    def ask(self, what: str, name: str, call: Callable[[], T]) -> T:
-        """Read something: done again when the session or the connection was lost meanwhile."""
-        return self._guarded(what, name, call, twice=True)
+    def ask(self, action: str, name: str, call: Callable[[], T]) -> T:
+        """Read something, again if the session or the connection was lost."""
+        return self._guarded(action, name, call, twice=True)
 
-    def tell(self, what: str, name: str, call: Callable[[], T]) -> T:
-        """Change something: done again only when vCenter refused it for want of a session, so that
-        it was not done.
+    def tell(self, action: str, name: str, call: Callable[[], T]) -> T:
+        """Change something.
+
+        The call is repeated only if vCenter refused it for want of a session, so that it had no
+        effect.
         """
-        return self._guarded(what, name, call, twice=False)
+        return self._guarded(action, name, call, twice=False)
 
-    def own(self, key: str, make: Callable[[], T]) -> T:
-        """A thing of this session, made when it has none."""
+    def own(self, key: str, create: Callable[[], T]) -> T:
+        """Return an object of this session, and create it if the session has none."""
         with self._lock:
             if key not in self._owned:
-                self._owned[key] = make()
-            found: T = self._owned[key]
-            return found
+                self._owned[key] = create()
+            resource: T = self._owned[key]
+            return resource
 
     def disown(self, key: str) -> None:
-        """Forget such a thing."""
+        """Discard an object of this session."""
         with self._lock:
             self._owned.pop(key, None)
 
     def rest(self) -> Rest:
-        """A session of vCenter's other interface."""
+        """Return a session of vCenter's REST interface."""
         return Rest(self.place, self._login, trust(self._login))
 
     def paths(self, names: Iterable[str]) -> list[str]:
-        """Paths of properties as this vCenter can be asked for them, each once."""
-        return list(dict.fromkeys(ELEMENT.sub("", n) if self.whole_arrays else n for n in names))
+        """Return paths of properties in the form that this vCenter accepts, each once."""
+        return list(
+            dict.fromkeys(ELEMENT.sub("", name) if self.whole_arrays else name for name in names)
+        )
 
     def close(self) -> None:
         """Log out. Views and collectors end with the session."""
@@ -98,8 +100,8 @@ class Session:
             self.content.sessionManager.Logout()
         self.instance._stub.DropConnections()
 
-    def _guarded(self, what: str, name: str, call: Callable[[], T], *, twice: bool) -> T:
-        with translated(what, name):
+    def _guarded(self, action: str, name: str, call: Callable[[], T], *, twice: bool) -> T:
+        with translated(action, name):
             try:
                 return self._tried(call, twice=twice)
             except LOST:
@@ -107,12 +109,12 @@ class Session:
                 raise
 
     def _tried(self, call: Callable[[], T], *, twice: bool) -> T:
-        for left in range(LOGINS, -1, -1):
+        for attempts_left in range(LOGINS, -1, -1):
             generation = self._generation
             try:
                 return call()
             except api.vmodl().MethodFault as fault:
-                if not left or not is_a(fault, "NotAuthenticated"):
+                if not attempts_left or not is_a(fault, "NotAuthenticated"):
                     raise
                 self._again(generation)
             except LOST:
@@ -123,7 +125,7 @@ class Session:
         raise AssertionError("unreachable")
 
     def _again(self, generation: int) -> None:
-        """Log in anew, unless another thread did meanwhile."""
+        """Log in again, unless another thread has logged in since."""
         with self._lock:
             if self._generation == generation:
                 self._owned.clear()
@@ -145,9 +147,11 @@ class Session:
 
 
 def trust(login: Login) -> ssl.SSLContext:
-    """Whom to believe. pyvmomi's own helper believes everybody on localhost; this one does not.
+    """Return the TLS context that checks vCenter's certificate.
 
-    :raises InvalidInput: when ``ca_path`` cannot be read.
+    pyvmomi's own helper accepts any certificate on localhost; this function does not.
+
+    :raises InvalidInput: if ``ca_path`` cannot be read.
     """
     context = ssl.create_default_context()
     if login.validate_certs is False:
@@ -168,7 +172,7 @@ def trust(login: Login) -> ssl.SSLContext:
 
 
 def _instance(place: Place, context: ssl.SSLContext) -> Any:
-    """The door of the API, in the newest version that both sides know."""
+    """Return the API's service instance, in the newest version that both sides know."""
     vim, adapter = api.vim(), api.adapter()
     _knock(place, context)
     with translated("open vCenter", place.host):
@@ -187,7 +191,7 @@ def _instance(place: Place, context: ssl.SSLContext) -> Any:
             raise
         except api.vmodl().MethodFault:
             raise
-        except Exception as error:  # pyVim raises no narrower one when nothing of vSphere's answers
+        except Exception as error:  # pyVim raises no narrower error for other servers
             raise ConnectionFailed(
                 "what answers there is no vCenter.",
                 name=f"{place.host}:{place.port}",
@@ -198,8 +202,9 @@ def _instance(place: Place, context: ssl.SSLContext) -> Any:
 
 
 def _knock(place: Place, context: ssl.SSLContext) -> None:
-    """Find out in bounded time whether a server is there and which one: pyvmomi's first question
-    has no time limit.
+    """Check in bounded time that a server answers, before pyvmomi is used.
+
+    pyvmomi's first request has no time limit.
     """
     name = f"{place.host}:{place.port}"
     try:

@@ -1,9 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The connections that pyvmomi speaks over: kept open, each request with a deadline and a size
-limit of its own.
-"""
+"""The connections of pyvmomi: kept open, with a deadline and a size limit for each request."""
 
 from __future__ import annotations
 
@@ -13,17 +11,17 @@ from typing import Any
 from ...clock import Deadline
 from ...web import Bounds, Connection
 
-# The longest that vCenter can take for one answer, and the longest without any byte of it.
+# Seconds that vCenter may take for one answer, and seconds without any byte of it.
 ANSWER, SILENCE = 600.0, 120.0
 LONGEST = 1 << 28
 VERSIONS = "/sdk/vimServiceVersions.xml"
 
 
 def ask_versions(host: str, port: int, context: ssl.SSLContext, seconds: float) -> None:
-    """Ask which versions of the API a vCenter speaks. pyvmomi asks the same, without any limit.
+    """Request the API versions of a vCenter, within limits that pyvmomi's own request lacks.
 
-    :raises OSError: when it cannot be reached, or not in time.
-    :raises http.client.HTTPException: when it does not speak HTTP.
+    :raises OSError: if the vCenter cannot be reached in time.
+    :raises http.client.HTTPException: if the server does not speak HTTP.
     """
     bounds = Bounds(Deadline(seconds), LONGEST)
     Connection(host, port, bounds=bounds, context=context).exchange("GET", VERSIONS)
@@ -36,7 +34,7 @@ class SoapConnection(Connection):
         super().__init__(host, port, bounds=_bounds(), context=context)
 
     def putrequest(self, *arguments: Any, **options: Any) -> None:
-        """Begin a request, and its deadline."""
+        """Begin a request and its deadline."""
         self.bounds = _bounds()
         super().putrequest(*arguments, **options)
 

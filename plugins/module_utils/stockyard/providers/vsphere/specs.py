@@ -1,9 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The API's data objects, built out of plain values. Their shape is here, what they are to say is
-not.
-"""
+"""The API's data objects, built from plain values. The callers decide the values."""
 
 from __future__ import annotations
 
@@ -13,19 +11,19 @@ from typing import Any
 from ...model.pool import PoolSpec
 from . import api
 
-# The mode of disks that no snapshot and no clone of their machine takes along.
+# The mode of disks that snapshots and clones of their machine leave out.
 INDEPENDENT = "independent_persistent"
 
 
 def options(values: Mapping[str, str]) -> list[Any]:
-    """Values for extraConfig."""
+    """Return values as entries of extraConfig."""
     return [api.vim().option.OptionValue(key=key, value=value) for key, value in values.items()]
 
 
 def reconfigure(values: Mapping[str, str], change: str = "") -> Any:
-    """Write values.
+    """Return the specification that writes values.
 
-    :param change: the version that the machine has to have still.
+    :param change: the version that the machine must still have.
     """
     spec = api.vim().vm.ConfigSpec(extraConfig=options(values))
     if change:
@@ -34,12 +32,14 @@ def reconfigure(values: Mapping[str, str], change: str = "") -> Any:
 
 
 def nics(devices: Iterable[Any]) -> list[Any]:
-    """Of a machine's devices, its network cards."""
-    return [d for d in devices if isinstance(d, api.vim().vm.device.VirtualEthernetCard)]
+    """Return the network cards among a machine's devices."""
+    return [
+        device for device in devices if isinstance(device, api.vim().vm.device.VirtualEthernetCard)
+    ]
 
 
 def chain_length(devices: Iterable[Any]) -> int:
-    """How many files lie under the disk that has the most."""
+    """Return the number of files under the disk that has the most."""
     longest = 0
     for device in devices:
         length, backing = 0, getattr(device, "backing", None)
@@ -50,35 +50,36 @@ def chain_length(devices: Iterable[Any]) -> int:
 
 
 def link(nic: Any, connected: bool, *, mac: str = "", backing: Any = None) -> Any:
-    """A change of a network card: on or off the wire, now and at the next start, and out of the
-    guest's hands.
+    """Return a change of a network card: link up or down, now and at the next start.
 
-    :param mac: a new address; the card's own stays without one.
-    :param backing: what it is connected to; as it is without one.
+    The guest cannot change the link.
+
+    :param mac: a new address; the card's own address if empty.
+    :param backing: the network that the card is connected to; unchanged if omitted.
     """
     device = api.vim().vm.device
-    edited = type(nic)(
+    new_card = type(nic)(
         key=nic.key,
         controllerKey=nic.controllerKey,
         unitNumber=nic.unitNumber,
         backing=backing or nic.backing,
     )
-    edited.addressType = "manual" if mac else nic.addressType
-    edited.macAddress = mac or nic.macAddress
-    edited.connectable = device.VirtualDevice.ConnectInfo(
+    new_card.addressType = "manual" if mac else nic.addressType
+    new_card.macAddress = mac or nic.macAddress
+    new_card.connectable = device.VirtualDevice.ConnectInfo(
         connected=connected,
         startConnected=connected,
         allowGuestControl=False,
         migrateConnect="connect" if connected else "disconnect",
     )
-    return device.VirtualDeviceSpec(operation="edit", device=edited)
+    return device.VirtualDeviceSpec(operation="edit", device=new_card)
 
 
 def network_backing(network: Any, values: Mapping[str, Any]) -> Any:
-    """What connects a card to a port group.
+    """Return the backing that connects a network card to a port group.
 
-    :param values: properties of it: ``name``, and for a distributed one ``key`` and the switch's
-        ``uuid``.
+    :param values: properties of the port group: ``name``, and for a distributed one ``key`` and the
+        switch's ``uuid``.
     """
     card = api.vim().vm.device.VirtualEthernetCard
     if not isinstance(network, api.vim().dvs.DistributedVirtualPortgroup):
@@ -88,9 +89,9 @@ def network_backing(network: Any, values: Mapping[str, Any]) -> Any:
 
 
 def location(folder: Any, pool: Any, datastore: Any, changes: list[Any], *, move: str = "") -> Any:
-    """Where a clone goes, and how its devices differ.
+    """Return the location of a clone, and the changes of its devices.
 
-    :param move: what becomes of disks, as in ``createNewChildDiskBacking``.
+    :param move: how disks are copied, as in ``createNewChildDiskBacking``.
     """
     spec = api.vim().vm.RelocateSpec(folder=folder, pool=pool, deviceChange=changes)
     if datastore is not None:
@@ -100,25 +101,27 @@ def location(folder: Any, pool: Any, datastore: Any, changes: list[Any], *, move
     return spec
 
 
-def instant_clone(name: str, uuid: str, where: Any, values: Mapping[str, str]) -> Any:
-    """A running copy of a running machine."""
+def instant_clone(name: str, uuid: str, relocate_spec: Any, values: Mapping[str, str]) -> Any:
+    """Return the specification of a running copy of a running machine."""
     return api.vim().vm.InstantCloneSpec(
-        name=name, location=where, config=options(values), biosUuid=uuid
+        name=name, location=relocate_spec, config=options(values), biosUuid=uuid
     )
 
 
-def cold_clone(where: Any, config: Any, snapshot: Any = None) -> Any:
-    """A copy that is off."""
-    spec = api.vim().vm.CloneSpec(location=where, template=False, powerOn=False, config=config)
+def cold_clone(relocate_spec: Any, config: Any, snapshot: Any = None) -> Any:
+    """Return the specification of a copy that is off."""
+    spec = api.vim().vm.CloneSpec(
+        location=relocate_spec, template=False, powerOn=False, config=config
+    )
     if snapshot is not None:
         spec.snapshot = snapshot
     return spec
 
 
 def hardware(uuid: str, values: Mapping[str, str], cpus: int = 0, memory_mib: int = 0) -> Any:
-    """What a cold copy has of its own; more can be added to it while it runs.
+    """Return the own hardware of a cold clone; more can be added while the clone runs.
 
-    :param cpus: the source's when 0, and so is its memory.
+    :param cpus: number of vCPUs; the source's vCPUs and memory if 0.
     """
     spec = api.vim().vm.ConfigSpec(uuid=uuid, extraConfig=options(values))
     if cpus and memory_mib:
@@ -128,8 +131,9 @@ def hardware(uuid: str, values: Mapping[str, str], cpus: int = 0, memory_mib: in
 
 
 def resource_pool(pool: PoolSpec) -> Any:
-    """What a resource pool is to be like. A limit of -1 is none; CPU limits are admission's alone,
-    in vCPUs.
+    """Return the configuration of a resource pool.
+
+    A limit of -1 means no limit. CPU limits are in vCPUs, and only the quota enforces them.
     """
     cpu = allocation(pool.cpu_reservation_mhz, pool.expandable, -1, pool.cpu_shares)
     memory = allocation(
@@ -139,9 +143,9 @@ def resource_pool(pool: PoolSpec) -> Any:
 
 
 def allocation(reservation: int, expandable: bool, limit: int, weight: int) -> Any:
-    """How much there is of one resource.
+    """Return the allocation of one resource.
 
-    :param weight: shares; the usual number when 0.
+    :param weight: number of shares; the usual number if 0.
     """
     shares = (
         api.vim().SharesInfo(level="custom", shares=weight)
@@ -154,7 +158,7 @@ def allocation(reservation: int, expandable: bool, limit: int, weight: int) -> A
 
 
 def empty_machine(name: str, datastore: str, values: Mapping[str, str]) -> Any:
-    """A machine without a disk that is never started."""
+    """Return the specification of a machine without a disk, which is never started."""
     vm = api.vim().vm
     return vm.ConfigSpec(
         name=name,
@@ -168,14 +172,14 @@ def empty_machine(name: str, datastore: str, values: Mapping[str, str]) -> Any:
 
 
 def thin_disk(capacity_kib: int) -> Any:
-    """A disk of a file that grows with what is on it."""
+    """Return the specification of a disk with a file that grows with its contents."""
     return api.vim().VirtualDiskManager.FileBackedVirtualDiskSpec(
         diskType="thin", adapterType="lsiLogic", capacityKb=capacity_kib
     )
 
 
 def disk_search(name: str) -> Any:
-    """A look for one disk's file: what it takes, and how large the disk is."""
+    """Return a search for one disk's file: the size of the file and the capacity of the disk."""
     browser = api.vim().host.DatastoreBrowser
     size = browser.VmDiskQuery.Details(
         diskType=False,
@@ -194,8 +198,9 @@ def disk_search(name: str) -> Any:
 
 
 def known_disk(file: str, controller: int, unit: int) -> Any:
-    """A disk that is there already, put into a machine, out of the reach of its snapshots and
-    clones.
+    """Return a change that attaches an existing disk to a machine.
+
+    Snapshots and clones of the machine leave the disk out.
     """
     device = api.vim().vm.device
     backing = device.VirtualDisk.FlatVer2BackingInfo(fileName=file, diskMode=INDEPENDENT)
@@ -204,19 +209,19 @@ def known_disk(file: str, controller: int, unit: int) -> Any:
 
 
 def larger_disk(disk: Any, capacity_kib: int) -> Any:
-    """The same disk of a machine, larger."""
+    """Return a change that extends a disk of a machine."""
     disk.capacityInKB, disk.capacityInBytes = capacity_kib, capacity_kib << 10
     return api.vim().vm.device.VirtualDeviceSpec(operation="edit", device=disk)
 
 
 def without(device: Any) -> Any:
-    """A device taken out of a machine; the files under it stay."""
+    """Return a change that detaches a device from a machine; the device's files stay."""
     return api.vim().vm.device.VirtualDeviceSpec(operation="remove", device=device)
 
 
 def devices(changes: list[Any], change: str) -> Any:
-    """Changes of a machine's devices.
+    """Return the specification of changes of a machine's devices.
 
-    :param change: the version that the machine has to have still.
+    :param change: the version that the machine must still have.
     """
     return api.vim().vm.ConfigSpec(deviceChange=changes, changeVersion=change)

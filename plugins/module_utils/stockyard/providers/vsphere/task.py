@@ -1,12 +1,11 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Waiting for vCenter's tasks: any number of them, from any number of threads, with one call to
-vCenter at a time.
+"""Waiting for vCenter's tasks: any number of tasks and threads, with one call to vCenter at a time.
 
-Of the threads that wait one looks at the tasks of all, and tells the others. Of those that take
-longer one asks for news: it is a list view that says which tasks these are, so that one can be
-added while the question is out.
+One of the waiting threads polls the tasks of all threads and notifies the others. For tasks that
+take longer, one thread waits for updates: a list view contains these tasks, so that a task can be
+added while the request is in progress.
 """
 
 from __future__ import annotations
@@ -23,20 +22,20 @@ from .faults import LOST, is_a, translated
 from .inventory import together
 from .session import Session
 
-# Seconds for one question.
+# Seconds for one request.
 LONGEST = 2
-# Seconds for which a task counts as short: most are, and a look at all of them is one small call.
-# Then, seconds before the first look, and the longest between two.
+# Seconds for which a task counts as short: most tasks are, and a poll of all of them is one small
+# call. Then, seconds before the first poll, and the longest pause between two polls.
 SHORT, FIRST_LOOK, LONGEST_LOOK = 0.3, 0.01, 0.1
-# Seconds that a new task waits for the question that is out to be answered: the next one takes it
-# along.
+# Seconds that a new task waits for the answer of the request in progress: the next request covers
+# the task.
 GRACE = 0.02
 PROPERTIES = ("info.state", "info.error", "info.result")
 
 
 @dataclass
 class _Watch:
-    """The view and the collector that go with it."""
+    """The list view of the tasks, and its collector."""
 
     view: Any
     collector: Any
@@ -56,35 +55,35 @@ class Tasks:
         self._long: dict[str, Any] = {}
         self._looking = self._asking = False
 
-    def run(self, what: str, name: str, start: Callable[[], Any], deadline: Deadline) -> Any:
+    def run(self, action: str, name: str, start: Callable[[], Any], deadline: Deadline) -> Any:
         """Start a task, wait for its end and return its result.
 
-        :raises StockyardError: what the task's fault is.
+        :raises StockyardError: the translation of the task's fault.
         """
-        task = self.session.tell(what, name, start)
-        ended = self._wait(task, what, name, deadline)
-        if ended["info.state"] == "error":
-            with translated(what, name):
-                raise ended["info.error"]
-        return ended.get("info.result")
+        task = self.session.tell(action, name, start)
+        outcome = self._wait(task, action, name, deadline)
+        if outcome["info.state"] == "error":
+            with translated(action, name):
+                raise outcome["info.error"]
+        return outcome.get("info.result")
 
-    def _wait(self, task: Any, what: str, name: str, deadline: Deadline) -> dict[str, Any]:
+    def _wait(self, task: Any, action: str, name: str, deadline: Deadline) -> dict[str, Any]:
         key = task._moId
         with self._changed:
             self._open[key] = task
         try:
-            self._watch_shortly(key, what, name, deadline)
+            self._watch_shortly(key, action, name, deadline)
             with self._changed:
                 self._long[key] = task
-            shown = False
+            is_covered = False
             while not self._ended(key):
                 if deadline.passed():
                     raise DeadlineExceeded(
-                        f"{what}: vCenter did not end the task within {deadline.seconds:g} s.",
+                        f"{action}: vCenter did not end the task within {deadline.seconds:g} s.",
                         name=name,
                         remedy="look at the task in vCenter, then run again",
                     )
-                shown = self._turn(key, what, name, deadline, shown=shown)
+                is_covered = self._turn(key, action, name, deadline, shown=is_covered)
             return self._seen[key]
         finally:
             with self._changed:
@@ -94,14 +93,14 @@ class Tasks:
 
     @property
     def _asks(self) -> bool:
-        """Whether a thread asks now; others change it meanwhile."""
+        """Return whether a thread is waiting for updates now; other threads change this value."""
         return self._asking
 
     def _ended(self, key: str) -> bool:
         return self._seen.get(key, {}).get("info.state") in ("success", "error")
 
-    def _watch_shortly(self, key: str, what: str, name: str, deadline: Deadline) -> None:
-        """Look at all tasks, or wait for whoever does, until this one ended or counts as long."""
+    def _watch_shortly(self, key: str, action: str, name: str, deadline: Deadline) -> None:
+        """Poll all tasks, or wait for the thread that polls, until this task ends or is long."""
         limit, pause = deadline.within(SHORT), FIRST_LOOK
         while not self._ended(key) and not limit.passed():
             with self._changed:
@@ -111,53 +110,56 @@ class Tasks:
                 self._looking = True
             try:
                 limit.pause(pause)
-                self._look(what, name)
+                self._look(action, name)
             finally:
                 with self._changed:
                     self._looking = False
                     self._changed.notify_all()
             pause = min(1.5 * pause, LONGEST_LOOK)
 
-    def _look(self, what: str, name: str) -> None:
-        """See how all tasks are; one that is not known any more is left to who asks for
-        news of it.
+    def _look(self, action: str, name: str) -> None:
+        """Read the state of all tasks.
+
+        A task that is no longer known is left to the thread that waits for its updates.
         """
         with self._changed:
             tasks = list(self._open.values())
-        found = together(self.session, [(task, PROPERTIES) for task in tasks], f"{name}: {what}")
+        objects = together(
+            self.session, [(task, PROPERTIES) for task in tasks], f"{name}: {action}"
+        )
         with self._changed:
-            for task, values in found:
+            for task, values in objects:
                 if task._moId in self._open:
                     self._seen.setdefault(task._moId, {}).update(values)
 
-    def _turn(self, key: str, what: str, name: str, deadline: Deadline, *, shown: bool) -> bool:
-        """Ask for news of all, or wait for whoever does.
+    def _turn(self, key: str, action: str, name: str, deadline: Deadline, *, shown: bool) -> bool:
+        """Wait for updates of all tasks, or for the thread that does.
 
-        :param shown: whether the question that is out covers this task.
-        :return: the same, of now.
+        :param shown: whether the request in progress covers this task.
+        :return: whether the current request covers this task.
         """
         with self._changed:
             if self._ended(key):
                 return True
             if self._asking:
                 self._changed.wait(min(1.0 if shown else GRACE, deadline.left()))
-                late = self._asks and not shown
-                if not late or self._ended(key):
+                is_late = self._asks and not shown
+                if not is_late or self._ended(key):
                     return shown
             else:
-                self._asking, late = True, False
-        if late:
-            self._show(what, name)
+                self._asking, is_late = True, False
+        if is_late:
+            self._show(action, name)
             return True
         try:
-            self._ask(what, name, deadline)
+            self._ask(action, name, deadline)
         finally:
             with self._changed:
                 self._asking = False
                 self._changed.notify_all()
         return True
 
-    def _ask(self, what: str, name: str, deadline: Deadline) -> None:
+    def _ask(self, action: str, name: str, deadline: Deadline) -> None:
         seconds = max(1, min(LONGEST, int(deadline.left())))
         options = api.vmodl().query.PropertyCollector.WaitOptions(maxWaitSeconds=seconds)
 
@@ -166,41 +168,49 @@ class Tasks:
             self._fill(watch)
             return watch, watch.collector.WaitForUpdatesEx(watch.version, options)
 
-        self._show(what, name)
-        watch, update = self.session.ask(what, name, lambda: self._rebuilt(question))
+        self._show(action, name)
+        watch, update = self.session.ask(action, name, lambda: self._rebuilt(question))
         if update is None:
             return
         watch.version = update.version
         with self._changed:
-            for change in (o for f in update.filterSet or [] for o in f.objectSet or []):
+            for change in (
+                object_update
+                for filter_update in update.filterSet or []
+                for object_update in filter_update.objectSet or []
+            ):
                 if change.obj._moId in self._open:
-                    known = self._seen.setdefault(change.obj._moId, {})
-                    known.update(
-                        {c.name: c.val for c in change.changeSet or [] if c.op == "assign"}
+                    values = self._seen.setdefault(change.obj._moId, {})
+                    values.update(
+                        {
+                            property_change.name: property_change.val
+                            for property_change in change.changeSet or []
+                            if property_change.op == "assign"
+                        }
                     )
 
-    def _show(self, what: str, name: str) -> None:
-        """Put new tasks into the view now: the question that is out covers them then."""
-        self.session.ask(what, name, lambda: self._rebuilt(lambda: self._fill(self._watch())))
+    def _show(self, action: str, name: str) -> None:
+        """Add new tasks to the view now, so that the request in progress covers them."""
+        self.session.ask(action, name, lambda: self._rebuilt(lambda: self._fill(self._watch())))
 
     def _fill(self, watch: _Watch) -> None:
         with self._showing:
             with self._changed:
-                wanted = dict(self._long)
-            fresh = [task for key, task in wanted.items() if key not in watch.shown]
-            gone = [
+                long_tasks = dict(self._long)
+            new_tasks = [task for key, task in long_tasks.items() if key not in watch.shown]
+            ended_tasks = [
                 api.vim().Task(key, self.session.instance._stub)
-                for key in watch.shown - wanted.keys()
+                for key in watch.shown - long_tasks.keys()
             ]
-            if fresh:
-                watch.view.ModifyListView(fresh, gone)
-                watch.shown = set(wanted)
+            if new_tasks:
+                watch.view.ModifyListView(new_tasks, ended_tasks)
+                watch.shown = set(long_tasks)
 
     def _rebuilt(self, call: Callable[[], Any]) -> Any:
-        """Do it, with a new view and collector when the old ones went with their session.
+        """Make a call, with a new view and collector if the old ones ended with their session.
 
-        So too when the line broke: news that were on it may be lost, and a new collector begins
-        with how things are.
+        After a broken connection they are replaced too: updates may have been lost with the
+        connection, and a new collector begins with the current state.
         """
         try:
             return call()
@@ -217,13 +227,15 @@ class Tasks:
         return self.session.own("tasks", self._make)
 
     def _make(self) -> _Watch:
-        collect = api.vmodl().query.PropertyCollector
+        collector_class = api.vmodl().query.PropertyCollector
         view = self.session.content.viewManager.CreateListView([])
         collector = self.session.content.propertyCollector.CreatePropertyCollector()
-        members = collect.TraversalSpec(
+        members = collector_class.TraversalSpec(
             name="members", path="view", skip=False, type=api.vim().view.ListView
         )
-        what = collect.PropertySpec(type=api.vim().Task, pathSet=list(PROPERTIES))
-        where = collect.ObjectSpec(obj=view, skip=True, selectSet=[members])
-        collector.CreateFilter(collect.FilterSpec(propSet=[what], objectSet=[where]), False)
+        property_spec = collector_class.PropertySpec(type=api.vim().Task, pathSet=list(PROPERTIES))
+        object_spec = collector_class.ObjectSpec(obj=view, skip=True, selectSet=[members])
+        collector.CreateFilter(
+            collector_class.FilterSpec(propSet=[property_spec], objectSet=[object_spec]), False
+        )
         return _Watch(view, collector)

@@ -1,9 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Templates on vSphere: what they are made of, how they are frozen, and what keeps forks from being
-made of one.
-"""
+"""Templates on vSphere: their sources, how they are frozen, and the problems that prevent forks."""
 
 from __future__ import annotations
 
@@ -27,20 +25,22 @@ FREEZE = 120.0
 
 
 def image(session: Session, ref: Any, source: str) -> str:
-    """What names the machine that templates are cloned from, and how it is now."""
-    found = properties(session, ref, ("config.instanceUuid", "config.changeVersion"), source)
-    if not found.get("config.instanceUuid"):
+    """Return the name of the machine that templates are cloned from, with its current version."""
+    values = properties(session, ref, ("config.instanceUuid", "config.changeVersion"), source)
+    if not values.get("config.instanceUuid"):
         raise HypervisorError(
             "it cannot be read what it is.", name=source, remedy="look at the machine in vCenter"
         )
-    return f"{found['config.instanceUuid']}@{found.get('config.changeVersion', '')}"
+    return f"{values['config.instanceUuid']}@{values.get('config.changeVersion', '')}"
 
 
 def refuse_changed(origin: Machine, change: str, template: TemplateRecord) -> None:
-    """A cold clone is made of the source, not of the frozen machine: it has to be what that was
-    cloned from.
+    """Check that a template's source is unchanged.
 
-    :raises Unsupported: when it is not.
+    A cold clone is a copy of the source, not of the frozen machine, so the source must still match
+    the template.
+
+    :raises Unsupported: if the source was changed.
     """
     if change != origin.change:
         raise Unsupported(
@@ -54,9 +54,9 @@ def refuse_changed(origin: Machine, change: str, template: TemplateRecord) -> No
 def freeze(
     session: Session, channel: Channel, machine: Machine, name: str, deadline: Deadline
 ) -> None:
-    """Have the guest freeze itself, and see that it is.
+    """Let the guest freeze itself, and wait for its frozen state.
 
-    :raises DeadlineExceeded: when it is not in time.
+    :raises DeadlineExceeded: if the guest does not freeze in time.
     """
     try:
         channel.request({"op": "freeze"}, deadline)
@@ -78,10 +78,10 @@ def freeze(
 def problem(
     record: TemplateRecord, machine: Machine | None, values: Mapping[str, str], frozen: bool
 ) -> str:
-    """Why no fork can be made of a template; nothing when one can.
+    """Return the reason that prevents forks of a template; empty if there is none.
 
     :param values: the register.
-    :param frozen: whether it has to be frozen.
+    :param frozen: whether the template must be frozen.
     """
     if LEAVING + record.uuid in values:
         return "it is being taken away"
@@ -93,9 +93,9 @@ def problem(
 
 
 def check_host(spec: HostSpec, place: Place) -> None:
-    """Refuse what hosts cannot be here.
+    """Check that a host's declaration is possible here.
 
-    :raises Unsupported: with the reason.
+    :raises Unsupported: with the reason, if it is not.
     """
     if spec.bind:
         raise Unsupported(
@@ -120,10 +120,10 @@ def check_host(spec: HostSpec, place: Place) -> None:
             f"hypervisor's URI",
         )
     if bool(place.addresses.gateway) != (spec.egress == "open"):
-        is_ = "it has a gateway" if place.addresses.gateway else "it has no gateway"
+        cause = "it has a gateway" if place.addresses.gateway else "it has no gateway"
         raise Unsupported(
             f"egress {spec.egress} cannot be had in network {place.network}.",
-            cause=is_,
+            cause=cause,
             remedy="egress open goes with a gateway in the hypervisor's URI, none and proxy "
             "without one",
         )

@@ -1,11 +1,10 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The volumes in the register: whose they are, where their disks are, and what may become of them.
-Pure.
+"""The records of volumes in the register: owners, disks and permitted changes. Pure.
 
-A volume is in the register before its disk is made, and until that is gone: no disk of ours is
-without an entry.
+A volume is in the register from before its disk is created until the disk is deleted: no disk of
+stockyard is without an entry.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from .reservations import VOLUME
 FORMAT = "1 "
 FIELDS = ("disk", "of", "record")
 LONGEST = 1 << 16
-# As vCenter writes a file: [store] folder/file.vmdk.
+# A file in vCenter's notation: [store] folder/file.vmdk.
 DISK = re.compile(r"\[[^\[\]]{1,80}\] [^\[\]]{1,1000}\.vmdk")
 
 
@@ -35,7 +34,7 @@ class Entry:
     """One volume.
 
     :param disk: its file, as in ``[store] folder/file.vmdk``.
-    :param of: the uuid of the volume that it is being copied from; empty when it is made.
+    :param of: the UUID of the volume that it is being copied from; empty if there is none.
     """
 
     record: VolumeRecord
@@ -44,61 +43,66 @@ class Entry:
 
 
 def read(values: Mapping[str, str]) -> tuple[list[Entry], list[UnreadableObject]]:
-    """All volumes, of whatever owner, and what cannot be read."""
-    found: list[Entry] = []
-    unreadable: list[UnreadableObject] = []
+    """Return the volumes of all owners, and the entries that cannot be read."""
+    entries: list[Entry] = []
+    unreadable_objects: list[UnreadableObject] = []
     for key in sorted(_keys(values)):
         try:
-            found.append(_entry(key, values[key]))
+            entries.append(_entry(key, values[key]))
         except InvalidInput as error:
-            unreadable.append(UnreadableObject(f"volume {key.removeprefix(VOLUME)}", str(error)))
-    return found, unreadable
+            unreadable_objects.append(
+                UnreadableObject(f"volume {key.removeprefix(VOLUME)}", str(error))
+            )
+    return entries, unreadable_objects
 
 
 def find(values: Mapping[str, str], record: VolumeRecord) -> Entry:
-    """The entry of now.
+    """Return the current entry of a volume.
 
-    :raises NotFound: when there is none.
-    :raises Refused: when it cannot be read whose it is.
+    :raises NotFound: if the volume has no entry.
+    :raises OperationRefused: if the entry cannot be read.
     """
     value = values.get(VOLUME + record.uuid)
     try:
-        there = None if value is None else _entry(VOLUME + record.uuid, value)
+        existing = None if value is None else _entry(VOLUME + record.uuid, value)
     except InvalidInput as error:
         raise OperationRefused(
             "its record cannot be read: it is left alone.", name=record.title, cause=str(error)
         ) from error
-    if there is None or there.record.owner != record.owner:
+    if existing is None or existing.record.owner != record.owner:
         raise NotFound("it is not on record.", name=record.title)
-    return there
+    return existing
 
 
 def write(values: Values, entry: Entry) -> None:
-    """Put an entry in the place of what is there."""
-    text = {"disk": entry.disk, "of": entry.of, "record": encode(entry.record)}
-    values[VOLUME + entry.record.uuid] = FORMAT + json.dumps(text, sort_keys=True)
+    """Write an entry, and replace an existing one."""
+    fields = {"disk": entry.disk, "of": entry.of, "record": encode(entry.record)}
+    values[VOLUME + entry.record.uuid] = FORMAT + json.dumps(fields, sort_keys=True)
 
 
 def drop(values: Values, record: VolumeRecord) -> None:
-    """Take an entry out: its disk is gone."""
+    """Delete an entry after its disk."""
     values.pop(VOLUME + record.uuid, None)
 
 
 def add(values: Values, entry: Entry, source: VolumeRecord | None) -> None:
-    """Put a new volume into the book.
+    """Add a new volume to the register.
 
-    :raises Conflict: when its name is taken.
-    :raises Refused: when that cannot be seen, or when somebody has its source, who may be writing
-        to it.
+    :raises Conflict: if a volume has its name.
+    :raises OperationRefused: if an unreadable entry may have its name, or if a host holds the
+        source and may be writing to it.
     """
-    found, unreadable = read(values)
-    if any((e.record.owner, e.record.key) == (entry.record.owner, entry.record.key) for e in found):
+    entries, unreadable_objects = read(values)
+    if any(
+        (other_entry.record.owner, other_entry.record.key) == (entry.record.owner, entry.record.key)
+        for other_entry in entries
+    ):
         raise Conflict("a volume of this name exists.", name=entry.record.title, remedy="run again")
-    if unreadable:
+    if unreadable_objects:
         raise OperationRefused(
             "a volume that cannot be read may have its name.",
             name=entry.record.title,
-            cause=f"{unreadable[0].name}: {unreadable[0].reason}",
+            cause=f"{unreadable_objects[0].name}: {unreadable_objects[0].reason}",
             remedy="mend its entry in the register's settings, or take it out by hand",
         )
     if source is not None:
@@ -107,56 +111,69 @@ def add(values: Values, entry: Entry, source: VolumeRecord | None) -> None:
 
 
 def claim(values: Values, record: VolumeRecord, changes: dict[str, Any]) -> VolumeRecord:
-    """Compare and set.
+    """Change a record by compare-and-set.
 
-    :raises Conflict: when the version on record is another.
-    :raises Refused: when somebody wants to write to what is being copied.
+    :raises Conflict: if the version on record differs.
+    :raises OperationRefused: if a host would hold a volume that is being copied.
     """
-    there = find(values, record)
-    if there.record.version != record.version:
+    existing = find(values, record)
+    if existing.record.version != record.version:
         raise Conflict(
             "it was changed meanwhile.",
             name=record.title,
-            cause=f"version {there.record.version} is on record, {record.version} was expected",
+            cause=f"version {existing.record.version} is on record, {record.version} was expected",
             remedy="run again",
         )
     if changes.get("holder") is not None:
         refuse_copied(values, record)
-    changed = replace(record, version=record.version + 1, **changes)
+    new_record = replace(record, version=record.version + 1, **changes)
     write(
-        values, replace(there, record=changed, of=there.of if changed.phase == "creating" else "")
+        values,
+        replace(
+            existing, record=new_record, of=existing.of if new_record.phase == "creating" else ""
+        ),
     )
-    return changed
+    return new_record
 
 
 def leave(values: Values, record: VolumeRecord) -> Entry:
-    """Say that a volume goes, so that nobody comes to have it.
+    """Mark a volume as being deleted, so that no host can claim it.
 
-    :raises Refused: when somebody has it, or it is being copied.
+    :raises OperationRefused: if a host holds the volume, or the volume is being copied.
     """
-    there = find(values, record)
-    refuse_held(there.record, "it cannot be deleted")
+    existing = find(values, record)
+    refuse_held(existing.record, "it cannot be deleted")
     refuse_copied(values, record)
-    if there.record.phase != "deleting":
-        goes = replace(there.record, phase="deleting", version=there.record.version + 1)
-        there = replace(there, record=goes)
-        write(values, there)
-    return there
+    if existing.record.phase != "deleting":
+        new_record = replace(existing.record, phase="deleting", version=existing.record.version + 1)
+        existing = replace(existing, record=new_record)
+        write(values, existing)
+    return existing
 
 
-def refuse_held(record: VolumeRecord, what: str) -> None:
-    """Refuse what cannot be done while a host has a volume."""
+def refuse_held(record: VolumeRecord, action: str) -> None:
+    """Refuse an action that is impossible while a host holds a volume.
+
+    :raises OperationRefused: if a host holds it.
+    """
     if record.holder:
         host = record.holder.host
         raise OperationRefused(
-            f"{what}: host {host} has it.", name=record.title, remedy=f"detach it from {host} first"
+            f"{action}: host {host} has it.",
+            name=record.title,
+            remedy=f"detach it from {host} first",
         )
 
 
 def refuse_copied(values: Mapping[str, str], record: VolumeRecord) -> None:
-    """Refuse what cannot be done while a volume is being copied."""
+    """Refuse an action that is impossible while a volume is being copied.
+
+    :raises OperationRefused: if the volume is being copied.
+    """
     copies = [
-        e.record for e in read(values)[0] if e.of == record.uuid and e.record.phase == "creating"
+        entry.record
+        for entry in read(values)[0]
+        if entry.of == record.uuid and entry.record.phase == "creating"
     ]
     if copies:
         raise OperationRefused(
@@ -176,7 +193,7 @@ def _entry(key: str, value: str) -> Entry:
         raise InvalidInput("the record is of a format that is not known.")
     try:
         note = untrusted.mapping(untrusted.parse(value[len(FORMAT) :]), "the entry")
-        disk, of, text = (
+        disk, source_uuid, text = (
             untrusted.line(untrusted.item(note, key, "the entry"), key, LONGEST) for key in FIELDS
         )
     except untrusted.MalformedData as error:
@@ -184,8 +201,8 @@ def _entry(key: str, value: str) -> Entry:
     record = decode(text)
     if not DISK.fullmatch(disk):
         raise InvalidInput(f"{naming.shown(disk)} is not a disk's file.")
-    if of:
-        naming.identifier(of)
+    if source_uuid:
+        naming.identifier(source_uuid)
     if record.uuid != key.removeprefix(VOLUME):
         raise InvalidInput("its record is a copy: it names another volume.")
-    return Entry(record, disk, of)
+    return Entry(record, disk, source_uuid)

@@ -1,11 +1,10 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Volumes on vSphere: plain disks in a folder of ours, put into machines and taken out of them
-while they run.
+"""Volumes on vSphere: plain disks in a folder of stockyard, attached to running machines.
 
-They are independent disks of machines: no snapshot or clone takes them along. A machine that goes
-is rid of them first.
+The disks are independent: snapshots and clones of a machine leave them out. Before a machine is
+deleted, its volumes are detached.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ from .volume_records import Entry
 
 PATIENCE = 300.0
 RETRY = 0.05
-# What vCenter says when a machine is not what it was when it was read.
+# The faults of vCenter for a machine that changed after it was read.
 BUSY = ("ConcurrentAccess", "TaskInProgress")
 
 
@@ -60,124 +59,136 @@ class VsphereVolumes:
         self.disks = Disks(session, tasks, lookup)
 
     def observe(self, owner: str) -> VolumeObservation:
-        found, unreadable = volume_records.read(self.register.read().values)
-        mine = sorted((e.record for e in found if e.record.owner == owner), key=lambda r: r.key)
-        return VolumeObservation(tuple(mine), tuple(unreadable))
+        entries, unreadable_objects = volume_records.read(self.register.read().values)
+        own_records = sorted(
+            (entry.record for entry in entries if entry.record.owner == owner),
+            key=lambda record: record.key,
+        )
+        return VolumeObservation(tuple(own_records), tuple(unreadable_objects))
 
     def create(self, record: VolumeRecord, source: VolumeRecord | None, deadline: Deadline) -> None:
         self.guard.demand("volumes")
-        new = Entry(record, disks.path(self.disks.store(), record), source.uuid if source else "")
-        seen: list[Entry] = []
+        new_entry = Entry(
+            record, disks.path(self.disks.store(), record), source.uuid if source else ""
+        )
+        sources: list[Entry] = []
 
         def edit(values: Values) -> None:
-            volume_records.add(values, new, source)
-            seen[:] = [volume_records.find(values, source)] if source else []
+            volume_records.add(values, new_entry, source)
+            sources[:] = [volume_records.find(values, source)] if source else []
 
         self.register.change(edit)
-        if not seen:
-            self.disks.create(record, new.disk, deadline)
+        if not sources:
+            self.disks.create(record, new_entry.disk, deadline)
             return
-        self.disks.copy(record, new.disk, seen[0].disk, deadline)
-        if record.size_gib > seen[0].record.size_gib:
-            self.disks.extend(new.disk, record.size_gib, record.title, deadline)
+        self.disks.copy(record, new_entry.disk, sources[0].disk, deadline)
+        if record.size_gib > sources[0].record.size_gib:
+            self.disks.extend(new_entry.disk, record.size_gib, record.title, deadline)
 
     def claim(self, record: VolumeRecord, **changes: Any) -> VolumeRecord:
-        written: list[VolumeRecord] = []
+        new_records: list[VolumeRecord] = []
         self.register.change(
-            lambda values: written.append(volume_records.claim(values, record, changes))
+            lambda values: new_records.append(volume_records.claim(values, record, changes))
         )
-        return written[-1]
+        return new_records[-1]
 
     def grow(self, record: VolumeRecord, size_gib: int, deadline: Deadline) -> None:
         values = self.register.read().values
-        there = volume_records.find(values, record)
+        entry = volume_records.find(values, record)
         volume_records.refuse_copied(values, record)
-        want = size_gib * disks.GIB_IN_KIB
-        while machine := self._holding(there, values):
-            device = disks.in_machine(machine.devices, record, there.disk)
-            if device is None or device.capacityInKB >= want:
+        capacity_kib = size_gib * disks.GIB_IN_KIB
+        while machine := self._holding(entry, values):
+            device = disks.in_machine(machine.devices, record, entry.disk)
+            if device is None or device.capacityInKB >= capacity_kib:
                 return
-            change = [specs.larger_disk(device, want)]
+            change = [specs.larger_disk(device, capacity_kib)]
             self._reconfigured("grow the disk", record.title, machine, change, deadline)
-        self.disks.extend(there.disk, size_gib, record.title, deadline)
+        self.disks.extend(entry.disk, size_gib, record.title, deadline)
 
     def plug(self, host: HostRecord, record: VolumeRecord, deadline: Deadline) -> None:
         self.guard.demand("volumes")
         while True:
             file = volume_records.find(self.register.read().values, record).disk
             machine = self.machines.need(host, DEVICES, option(SHOWN))
-            there = disks.in_machine(machine.devices, record, file)
-            if there is not None:
+            device = disks.in_machine(machine.devices, record, file)
+            if device is not None:
                 break
             _check_shown(host, machine)
             controller, unit = disks.place_for(machine.devices, host.title)
             change = [specs.known_disk(file, controller, unit)]
-            # Another volume may have come to this unit meanwhile: then it is looked at again.
+            # If another volume took this unit in the meantime, the machine is read again.
             self._reconfigured(
                 "put the disk into the machine", record.title, machine, change, deadline
             )
-        if disks.digits(str(there.backing.uuid or "")) != disks.uuid_of(record):
-            self._take_out(host, machine, [there], deadline)
-            raise disks.other_uuid(there, record)
+        if disks.digits(str(device.backing.uuid or "")) != disks.uuid_of(record):
+            self._take_out(host, machine, [device], deadline)
+            raise disks.other_uuid(device, record)
 
     def unplug(self, host: HostRecord, record: VolumeRecord, deadline: Deadline) -> None:
         while True:
             file = volume_records.find(self.register.read().values, record).disk
             machine = self.machines.need(host, DEVICES)
-            there = disks.in_machine(machine.devices, record, file)
-            if there is None:
+            device = disks.in_machine(machine.devices, record, file)
+            if device is None:
                 return
-            self._take_out(host, machine, [there], deadline)
+            self._take_out(host, machine, [device], deadline)
 
     def spare(self, record: Record, machine: Machine, deadline: Deadline) -> None:
-        """Take all volumes out of a machine that is about to be destroyed: vCenter deletes what is
-        in it then.
+        """Detach all volumes from a machine before its deletion.
+
+        vCenter deletes the disks of a deleted machine.
         """
-        while found := [d for d in machine.devices if disks.is_volume(d)]:
-            self._take_out(record, machine, found, deadline)
+        while devices := [device for device in machine.devices if disks.is_volume(device)]:
+            self._take_out(record, machine, devices, deadline)
             machine = self.machines.need(record, DEVICES)
 
     def destroy(self, record: VolumeRecord) -> None:
-        gone: list[Entry] = []
+        entries: list[Entry] = []
         try:
-            self.register.change(lambda values: gone.append(volume_records.leave(values, record)))
+            self.register.change(
+                lambda values: entries.append(volume_records.leave(values, record))
+            )
         except NotFound:
             return
-        self.disks.delete(gone[-1].disk, record.title, Deadline(PATIENCE))
+        self.disks.delete(entries[-1].disk, record.title, Deadline(PATIENCE))
         self.register.change(lambda values: volume_records.drop(values, record))
 
     def sweep(self, owner: str, older_than: float, *, check: bool = False) -> SweepResult:
-        """A disk has an entry in the register from before it is made until it is gone: there is no
-        other.
+        """Return an empty result: there are no orphans.
+
+        A disk has an entry in the register from before its creation until after its deletion.
         """
         return SweepResult((), ())
 
     def facts(self, record: VolumeRecord) -> dict[str, Any]:
         try:
-            there = volume_records.find(self.register.read().values, record)
+            entry = volume_records.find(self.register.read().values, record)
         except NotFound:
             return {}
-        look = self.disks.look(there.disk, record.title, Deadline(PATIENCE))
-        return {"disk": there.disk, "allocated": look.allocated, "shared": 0}
+        disk_file = self.disks.look(entry.disk, record.title, Deadline(PATIENCE))
+        return {"disk": entry.disk, "allocated": disk_file.allocated, "shared": 0}
 
     def _holding(self, entry: Entry, values: Mapping[str, str]) -> Machine | None:
-        """The machine that a volume's disk is in."""
+        """Return the machine that a volume's disk is attached to."""
         holder = entry.record.holder
         self.reading.refreshed(values)
         host = self.reading.known.hosts.get(holder.uuid) if holder else None
         machine = self.machines.present(host, DEVICES) if host else None
-        there = (
+        has_disk = (
             machine is not None
             and disks.in_machine(machine.devices, entry.record, entry.disk) is not None
         )
-        return machine if there else None
+        return machine if has_disk else None
 
     def _take_out(
         self, record: Record, machine: Machine, devices: Sequence[Any], deadline: Deadline
     ) -> None:
-        """Take disks out of a machine, and note where vCenter has their files by now."""
+        """Detach disks from a machine, and record the current paths of their files."""
         self._moved(
-            {disks.digits(str(d.backing.uuid or "")): str(d.backing.fileName) for d in devices}
+            {
+                disks.digits(str(disk.backing.uuid or "")): str(disk.backing.fileName)
+                for disk in devices
+            }
         )
         change = [specs.without(device) for device in devices]
         self._reconfigured(
@@ -191,18 +202,24 @@ class VsphereVolumes:
                 if file != entry.disk:
                     volume_records.write(values, replace(entry, disk=file))
 
-        found = volume_records.read(self.register.read().values)[0]
-        if any(files.get(disks.uuid_of(e.record), e.disk) != e.disk for e in found):
+        entries = volume_records.read(self.register.read().values)[0]
+        if any(
+            files.get(disks.uuid_of(volume_entry.record), volume_entry.disk) != volume_entry.disk
+            for volume_entry in entries
+        ):
             self.register.change(edit)
 
     def _reconfigured(
-        self, what: str, name: str, machine: Machine, changes: list[Any], deadline: Deadline
+        self, action: str, name: str, machine: Machine, changes: list[Any], deadline: Deadline
     ) -> None:
-        """Change a machine's devices, if it is still what it was; else whoever asks looks again."""
+        """Change a machine's devices, if the machine did not change after it was read.
+
+        If it changed, nothing is done, and the caller must read it again.
+        """
         spec = specs.devices(changes, machine.change)
-        deadline.check(what, name=name, remedy="run again")
+        deadline.check(action, name=name, remedy="run again")
         try:
-            self.tasks.run(what, name, lambda: machine.ref.ReconfigVM_Task(spec), deadline)
+            self.tasks.run(action, name, lambda: machine.ref.ReconfigVM_Task(spec), deadline)
         except StockyardError as error:
             if not is_a(error.__cause__, *BUSY):
                 raise
