@@ -173,7 +173,7 @@ def _whole_memory(meminfo: Path) -> int:
         return (
             sum(
                 int(amount.split()[0])
-                for name, _, amount in lines
+                for name, _colon, amount in lines
                 if name in ("MemTotal", "SwapTotal")
             )
             >> 10
