@@ -1,11 +1,11 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Making a fork a host of its own: the order of things, and every file that is written.
+"""The identity of a fork: the order of its steps, and every file that the agent writes.
 
-The order is the point: the kernel's generator is fed and reseeded before anything secret is made,
-and nothing opens the network before the identity is whole and on disk. Keys are made from the
-kernel's bytes directly, never by a generator that lived in this process across the freeze.
+The order matters: the kernel's generator gets entropy and reseeds before any secret is created, and
+the network opens only after the identity is complete and on disk. Keys are created directly from
+the kernel's random bytes, never from a generator that was in this process during the freeze.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ try:
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec, ed25519
     from cryptography.x509.oid import NameOID
-except ImportError:  # always there in a guest; a controller reads only this file's text
+except ImportError:  # guests always have it; a controller reads only this file's text
     pass
 
 STATE = "var/lib/stockyard"
@@ -36,7 +36,7 @@ P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 
 
 class Identity:
-    """Applies an identity under one root directory.
+    """The identity of one guest, under one root directory.
 
     :param root: ``/`` in a guest, any directory in a test.
     :param effects: the running system.
@@ -47,20 +47,20 @@ class Identity:
         self.effects = effects
 
     def known(self) -> dict[str, Any] | None:
-        """The identity that is on disk and complete, or nothing."""
+        """Return the identity on disk if it is complete, otherwise nothing."""
         try:
             with open(self._path(STATE, "identity.json"), encoding="utf-8") as handle:
-                found = json.load(handle)
+                identity = json.load(handle)
         except FileNotFoundError:
             return None
         return (
-            found
-            if isinstance(found, dict) and os.path.exists(self._path(STATE, "tls/cert.pem"))
+            identity
+            if isinstance(identity, dict) and os.path.exists(self._path(STATE, "tls/cert.pem"))
             else None
         )
 
     def identify(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Become the host that the request names; answer with the public halves of the new keys."""
+        """Apply the identity in the request; return the public halves of the new keys."""
         audit = ["reseed"]
         self.effects.reseed(base64.b64decode(request["entropy"], validate=True))
         self.effects.set_clock(float(request["time"]))
@@ -72,33 +72,35 @@ class Identity:
         self._authorize(request["authorized_keys"])
         self._environment(str(request.get("proxy") or ""), request["network"]["address"])
         if _closed(request["network"]) and not request.get("proxy"):
-            # By default apt tries three times, and waits in between.
+            # By default apt tries three times, with pauses.
             self._write("etc/apt/apt.conf.d/80stockyard", 'Acquire::Retries "0";\n')
         ssh_key = self._ssh_host_key(request["hostname"])
         audit.append("ssh-key")
         csr = self._tls_key(request["hostname"])
         audit.append("tls-key")
-        kept = {
+        identity = {
             "uuid": request["uuid"],
             "hostname": request["hostname"],
             "network": request["network"],
         }
-        self._write(f"{STATE}/identity.json", json.dumps(kept))
+        self._write(f"{STATE}/identity.json", json.dumps(identity))
         if request.get("engine_identity") == "unique":
             self.effects.restart_engine()
             audit.append("engine")
         return {"ssh_host_key": ssh_key, "csr": csr, "mac": mac, "audit": audit}
 
     def let_in(self, request: dict[str, Any]) -> dict[str, Any]:
-        """In a template that is made: let the holder of a key log in. :meth:`let_out` throws the
-        host key away.
+        """Enable SSH logins with a key, while a template is built. :meth:`let_out` deletes the host
+        key.
         """
         self._network(request["network"])
         self._authorize(request["authorized_keys"])
         return {"ssh_host_key": self._ssh_host_key("template")}
 
     def let_out(self, request: dict[str, Any]) -> dict[str, Any]:
-        """End that: nothing of it is frozen that a fork could be reached by, or known by."""
+        """Disable SSH logins before the freeze, and delete the keys: a fork must not be reachable
+        or recognizable by them.
+        """
         self.effects.end_sessions(request["user"], request["network"]["interface"])
         for path in (AUTHORIZED, HOST_KEY, f"{HOST_KEY}.pub"):
             if os.path.lexists(self._path(path)):
@@ -109,7 +111,7 @@ class Identity:
         return {}
 
     def csr(self) -> dict[str, Any]:
-        """A request for a new certificate for the key that is on disk; the key stays here."""
+        """Return a certificate request for the key on disk. The key does not leave the guest."""
         with open(self._path(STATE, "tls/key.pem"), "rb") as handle:
             key = serialization.load_pem_private_key(handle.read(), None)
         if not isinstance(key, ec.EllipticCurvePrivateKey):
@@ -117,11 +119,11 @@ class Identity:
         return {"csr": _request_of(key, (self.known() or {})["hostname"])}
 
     def admit(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Take the signed certificate, whose authority it is and what that revoked, and let the TLS
-        front start.
+        """Install the signed certificate, the authority's certificate and its list of revoked
+        certificates, and open the TLS front.
 
-        In a host whose front was let go before, the front takes up the new files; ``cut`` makes it
-        hang up on everybody who is connected now.
+        If the front is already open, it reloads the files; ``cut`` makes it close all current
+        connections.
         """
         self._write(f"{STATE}/tls/ca.pem", request["ca"])
         self._write(f"{STATE}/tls/crl.pem", request["crl"])
@@ -136,38 +138,38 @@ class Identity:
         return {}
 
     def set_clock(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Set the clock: a guest that stood still, or whose hypervisor slept, is behind."""
+        """Set the clock: after a pause of the guest or the hypervisor it is slow."""
         self.effects.set_clock(float(request["time"]))
         return {}
 
     def settle(self) -> dict[str, Any]:
-        """What can wait until Docker answers, and must be done before the host is called ready."""
+        """Finish the steps that can wait until Docker answers, but must precede the phase ready."""
         self.effects.hurry(False)
         self.effects.restart_journal()
         self.effects.sync()
         return {}
 
     def resume(self, *, doors: bool = True) -> bool:
-        """After a cold boot: take up the identity on disk, if there is one.
+        """Restore the identity on disk after a cold boot. Return whether there is an identity.
 
-        :param doors: whether to let users in; else :meth:`reopen` does.
+        :param doors: whether to open the host to users; if not, :meth:`reopen` opens it later.
         """
-        kept = self.known()
-        if kept is None:
+        identity = self.known()
+        if identity is None:
             return False
-        self._network(kept["network"])
+        self._network(identity["network"])
         if doors:
             self.open_doors()
         return True
 
     def reopen(self) -> dict[str, Any]:
-        """Let users in to a host that is whole, and was kept closed after a boot."""
+        """Open a host to users if its identity is complete and it was kept closed after a boot."""
         if self.known() and not os.path.exists(self._path(OPEN_FLAG)):
             self.open_doors()
         return {}
 
     def open_doors(self) -> None:
-        """Let the TLS front start, now and whenever it is started again."""
+        """Open the TLS front, now and after each later start of the front."""
         self._write(OPEN_FLAG, "")
         self.effects.open_gate()
 
@@ -181,7 +183,7 @@ class Identity:
             "etc/hosts", f"127.0.0.1 localhost\n127.0.1.1 {request['hostname']}\n::1 localhost\n"
         )
         self._write("etc/machine-id", request["machine_id"] + "\n", 0o444)
-        # D-Bus: one machine, one ID; a link keeps them from ever differing.
+        # D-Bus and systemd share one machine ID; a link keeps both files equal.
         dbus = self._path("var/lib/dbus/machine-id")
         if os.path.islink(dbus) and os.readlink(dbus) == MACHINE_ID:
             return
@@ -196,23 +198,21 @@ class Identity:
             network["interface"], network["address"], network["netmask"], network["gateway"]
         )
         if network.get("nameserver"):
-            # Docker copies both lines into containers. Resolvers that ignore a refusal give up
+            # Docker copies both lines into containers. A resolver that ignores a refusal stops
             # after a second.
             options = "options timeout:1 attempts:1\n" if _closed(network) else ""
             self._write("etc/resolv.conf", f"nameserver {network['nameserver']}\n{options}")
         return mac
 
     def _environment(self, proxy: str, address: str) -> None:
-        """Tell logins, and dockerd when it starts, of a proxy; whatever the image says
-        there stays.
-        """
+        """Add a proxy to the environment of logins and dockerd. Lines of the image's file stay."""
         if not proxy:
             return
         target = self._path("etc/environment")
-        old = ""
+        existing = ""
         if os.path.exists(target):
             with open(target, encoding="utf-8") as handle:
-                old = handle.read().rstrip("\n") + "\n"
+                existing = handle.read().rstrip("\n") + "\n"
         values = {
             "http_proxy": proxy,
             "https_proxy": proxy,
@@ -221,7 +221,7 @@ class Identity:
         lines = [
             f"{name}={value}\n" for key, value in values.items() for name in (key, key.upper())
         ]
-        self._write("etc/environment", old.lstrip("\n") + "".join(lines))
+        self._write("etc/environment", existing.lstrip("\n") + "".join(lines))
 
     def _ssh_host_key(self, hostname: str) -> str:
         key = ed25519.Ed25519PrivateKey.from_private_bytes(self.effects.random(32))
@@ -238,8 +238,8 @@ class Identity:
         return public.decode()
 
     def _tls_key(self, hostname: str) -> str:
-        # 64 random bits more than the order needs make the bias of the reduction negligible (FIPS
-        # 186-5, A.2.1).
+        # 64 random bits more than the order needs make the bias of the reduction negligible
+        # (FIPS 186-5, A.2.1).
         secret = int.from_bytes(self.effects.random(40), "big") % (P256_ORDER - 1) + 1
         key = ec.derive_private_key(secret, ec.SECP256R1())
         private = key.private_bytes(
@@ -250,35 +250,36 @@ class Identity:
         self._write(f"{STATE}/tls/key.pem", private.decode(), 0o600, "stockyard-tls")
         return _request_of(key, hostname)
 
-    def _path(self, *parts: str) -> str:
-        return os.path.join(self.root, *parts)
+    def _path(self, *components: str) -> str:
+        return os.path.join(self.root, *components)
 
     def _write(self, path: str, text: str, mode: int = 0o644, user: str = "") -> None:
-        """Write a whole file or none: a new file beside the old one, then a rename."""
+        """Write a file atomically: a new file in the same directory, then a rename."""
         target = self._path(path)
         os.makedirs(os.path.dirname(target), mode=0o755, exist_ok=True)
-        beside = target + ".new"
+        temporary = target + ".new"
         with open(
-            os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w", encoding="utf-8"
+            os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w", encoding="utf-8"
         ) as handle:
             os.fchmod(handle.fileno(), mode)
             handle.write(text)
         if user:
-            self.effects.own(beside, user)
-        os.replace(beside, target)
+            self.effects.own(temporary, user)
+        os.replace(temporary, target)
 
 
 def _closed(network: dict[str, Any]) -> bool:
-    """Return whether a guest has no way out: it asks itself for names, and nothing answers.
+    """Return whether a guest has no way out: its nameserver is its own address, at which no server
+    answers.
 
-    Without any server of names Docker would give containers public ones, and lookups would time
+    Without any nameserver Docker would give containers public nameservers, and lookups would time
     out.
     """
     return bool(network.get("nameserver") == network["address"])
 
 
 def _request_of(key: ec.EllipticCurvePrivateKey, hostname: str) -> str:
-    """A certificate request, as PEM. Whoever signs it decides on the names."""
+    """Return a certificate request as PEM. The authority decides on the names."""
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, hostname)])
     csr = x509.CertificateSigningRequestBuilder().subject_name(name).sign(key, hashes.SHA256())
     return csr.public_bytes(serialization.Encoding.PEM).decode()

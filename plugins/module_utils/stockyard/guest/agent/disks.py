@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Disks of a Linux guest: found by their serial numbers, looked at by their bytes, and worked on by
-e2fsprogs.
+"""Disks of a Linux guest: identified by serial number, examined by their bytes, and changed with
+e2fsprogs and cryptsetup.
 """
 
 from __future__ import annotations
@@ -15,29 +15,29 @@ import time
 from .volumes import BLANK, FILESYSTEM, SEALED
 
 BLOCKS = "/sys/block"
-# What the SCSI identifiers of volumes begin with on VMware, before the serial number: its own mark,
-# then one of ours.
+# The prefix of the SCSI identifiers of volumes on VMware, before the serial number: VMware's mark,
+# then stockyard's.
 NAA = "6000c295cd00"
 MOUNTS = "/proc/self/mountinfo"
 POLL = 0.05
 LOOKED_AT, SAMPLES, SAMPLE = 4 << 20, 64, 4096
-# struct ext4_super_block of fs/ext4/ext4.h: where it is, its magic number, how many blocks, of
-# which size.
+# struct ext4_super_block of fs/ext4/ext4.h: its offset, its magic number, and the offsets of the
+# number and size of blocks.
 SUPERBLOCK, MAGIC_AT, MAGIC = 1024, 0x38, 0xEF53
 BLOCKS_LOW, BLOCK_SIZE, BLOCKS_HIGH, FEATURES, BITS_64 = 0x04, 0x18, 0x150, 0x60, 0x80
-# e2fsck(8): 1 is "errors corrected".
+# e2fsck(8): exit status 1 is "errors corrected".
 MENDED = 1
 LONG, FSCK = 60, 900
 # LUKS On-Disk Format Specification: the first bytes of either version.
 LUKS = b"LUKS\xba\xbe"
 MAPPER = "/dev/mapper"
-# cryptsetup(8): "no permission (bad passphrase)".
+# cryptsetup(8): exit status 2 is "no permission (bad passphrase)".
 WRONG_KEY = 2
 UNKNOWN = "unknown"
 
 
 class LinuxDisks:
-    """The real thing."""
+    """The disks of a Linux guest."""
 
     def find(self, serial: str, patience: float) -> str:
         end = time.monotonic() + patience
@@ -59,20 +59,22 @@ class LinuxDisks:
                 return FILESYSTEM
             size = disk.seek(0, os.SEEK_END)
             step = max(SAMPLE, size // SAMPLES)
-            places = [
+            samples = [
                 (0, LOOKED_AT),
                 (max(0, size - LOOKED_AT), LOOKED_AT),
-                *((n, SAMPLE) for n in range(0, size, step)),
+                *((start, SAMPLE) for start in range(0, size, step)),
             ]
             return (
                 UNKNOWN
-                if any(_at(disk.fileno(), at, length).strip(b"\0") for at, length in places)
+                if any(
+                    _at(disk.fileno(), offset, length).strip(b"\0") for offset, length in samples
+                )
                 else BLANK
             )
 
     def seal(self, device: str, key: str) -> None:
-        # The key is of 256 random bits: stretching it would only cost time.
-        quick = ["--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000"]
+        # The key has 256 random bits: key stretching would only cost time.
+        key_options = ["--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000"]
         _run(
             [
                 "cryptsetup",
@@ -80,7 +82,7 @@ class LinuxDisks:
                 "--batch-mode",
                 "--type",
                 "luks2",
-                *quick,
+                *key_options,
                 "--key-file",
                 "-",
                 device,
@@ -91,14 +93,14 @@ class LinuxDisks:
 
     def unlock(self, device: str, serial: str, key: str) -> str:
         name = f"stockyard-{serial}"
-        place = os.path.join(MAPPER, name)
-        if os.path.exists(place):
+        mapped = os.path.join(MAPPER, name)
+        if os.path.exists(mapped):
             _unlocked(["resize", name], key)
         else:
-            # What is deleted on it is given back to the hypervisor, who sees which blocks are in
-            # use.
+            # Discards return the blocks of deleted files to the hypervisor, which can thereby
+            # observe which blocks are in use.
             _unlocked(["open", "--allow-discards", device, name], key)
-        return f"/dev/{os.path.basename(os.path.realpath(place))}"
+        return f"/dev/{os.path.basename(os.path.realpath(mapped))}"
 
     def lock(self, serial: str) -> None:
         name = f"stockyard-{serial}"
@@ -106,20 +108,20 @@ class LinuxDisks:
             _run(["cryptsetup", "close", name], LONG)
 
     def make(self, device: str, uuid: str) -> None:
-        # The kernel makes the tables later, by telling the disk that they are zero: that allocates
-        # nothing.
-        lazy = "lazy_itable_init=1,lazy_journal_init=1"
-        _run(["mkfs.ext4", "-q", "-F", "-m", "0", "-U", uuid, "-E", lazy, device], LONG)
+        # The kernel initializes the tables later, by write-zeroes requests, which allocate no
+        # blocks.
+        lazy_options = "lazy_itable_init=1,lazy_journal_init=1"
+        _run(["mkfs.ext4", "-q", "-F", "-m", "0", "-U", uuid, "-E", lazy_options, device], LONG)
         os.sync()
 
     def check(self, device: str) -> None:
-        done = subprocess.run(
+        process = subprocess.run(
             ["e2fsck", "-p", device], capture_output=True, text=True, timeout=FSCK, check=False
         )
-        if done.returncode > MENDED:
+        if process.returncode > MENDED:
             raise OSError(
-                f"e2fsck of {device} ended with {done.returncode}: "
-                f"{(done.stdout + done.stderr)[-500:]}"
+                f"e2fsck of {device} ended with {process.returncode}: "
+                f"{(process.stdout + process.stderr)[-500:]}"
             )
 
     def mounted(self, path: str) -> str:
@@ -135,7 +137,7 @@ class LinuxDisks:
         )
 
     def mount(self, device: str, path: str) -> None:
-        # What is deleted on it is given back to the hypervisor.
+        # Discards return the blocks of deleted files to the hypervisor.
         _run(["mount", "-t", FILESYSTEM, "-o", "discard", device, path], LONG)
 
     def unmount(self, path: str) -> None:
@@ -156,27 +158,29 @@ class LinuxDisks:
 
 
 def _rescan(device: str) -> None:
-    """Let a SCSI disk be asked for its size again: nobody tells the kernel that it grew."""
-    place = f"{BLOCKS}/{os.path.basename(device)}/device/rescan"
-    if os.path.exists(place):
-        with open(place, "w", encoding="ascii") as handle:
+    """Read the size of a SCSI disk again: the kernel gets no event when the disk grows."""
+    control = f"{BLOCKS}/{os.path.basename(device)}/device/rescan"
+    if os.path.exists(control):
+        with open(control, "w", encoding="ascii") as handle:
             handle.write("1")
 
 
 def _blocks(superblock: bytes) -> int:
     low = int(struct.unpack_from("<I", superblock, BLOCKS_LOW)[0])
-    wide = struct.unpack_from("<I", superblock, FEATURES)[0] & BITS_64
-    return low | (int(struct.unpack_from("<I", superblock, BLOCKS_HIGH)[0]) << 32 if wide else 0)
+    is_64_bit = struct.unpack_from("<I", superblock, FEATURES)[0] & BITS_64
+    return low | (
+        int(struct.unpack_from("<I", superblock, BLOCKS_HIGH)[0]) << 32 if is_64_bit else 0
+    )
 
 
 def _at(handle: int, offset: int, length: int) -> bytes:
-    """Bytes of a disk; zeroes where it ends before."""
+    """Return bytes of a disk, padded with zeroes to at most 1,024 bytes if the disk is shorter."""
     return os.pread(handle, length, offset).ljust(min(length, 1024), b"\0")
 
 
 def _is(block: str, serial: str) -> bool:
-    """Whether a disk is the one: a virtio disk has a serial number, a SCSI disk of VMware's a world
-    wide name.
+    """Return whether a disk has this serial number. On a virtio disk it is the serial number, on a
+    SCSI disk of VMware's a part of the world wide name.
     """
     return serial in (
         _text(f"{block}/serial"),
@@ -193,27 +197,26 @@ def _text(path: str) -> str:
 
 
 def _unlocked(argv: list[str], key: str) -> None:
-    done = _ran(["cryptsetup", *argv, "--key-file", "-"], FSCK, key)
-    if done.returncode == WRONG_KEY:
+    process = _ran(["cryptsetup", *argv, "--key-file", "-"], FSCK, key)
+    if process.returncode == WRONG_KEY:
         raise PermissionError("no key of this disk is the one that was given")
-    _check(argv[0], done)
+    _check(argv[0], process)
 
 
-def _run(argv: list[str], patience: float, said: str = "") -> None:
-    _check(argv[0], _ran(argv, patience, said))
+def _run(argv: list[str], patience: float, stdin: str = "") -> None:
+    _check(argv[0], _ran(argv, patience, stdin))
 
 
-def _ran(argv: list[str], patience: float, said: str) -> subprocess.CompletedProcess[str]:
-    """Run a program. What is secret it is told on its standard input, where no list of processes
-    shows it.
-    """
+def _ran(argv: list[str], patience: float, stdin: str) -> subprocess.CompletedProcess[str]:
+    """Run a program. Secrets go to its standard input: lists of processes show arguments."""
     return subprocess.run(
-        argv, input=said, capture_output=True, text=True, timeout=patience, check=False
+        argv, input=stdin, capture_output=True, text=True, timeout=patience, check=False
     )
 
 
-def _check(name: str, done: subprocess.CompletedProcess[str]) -> None:
-    if done.returncode:
+def _check(name: str, process: subprocess.CompletedProcess[str]) -> None:
+    if process.returncode:
         raise OSError(
-            f"{name} ended with {done.returncode}: {(done.stderr or done.stdout).strip()[-500:]}"
+            f"{name} ended with {process.returncode}: "
+            f"{(process.stderr or process.stdout).strip()[-500:]}"
         )

@@ -1,10 +1,9 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the agent does to the running kernel and to other processes, apart from what it writes to
-files.
+"""The agent's effects on the running kernel and on other processes, except for files.
 
-A port of its own, so that the whole of the agent can be run in a directory, without a guest.
+They are behind a port, so that tests can run the whole agent in a directory, without a guest.
 """
 
 from __future__ import annotations
@@ -41,39 +40,39 @@ RTF_UP_GATEWAY = 0x3
 RTENTRY_SIZE = 120
 ARPHRD_ETHER = 1
 PATIENCE = 600.0
-# What the front reads: a pipe while it is to wait, then a copy of its configuration.
+# The file that the front reads: a pipe while the front must wait, then a copy of its configuration.
 GATE = "/run/stockyard/stunnel.conf"
 CONFIGURATION = "/etc/stockyard/stunnel.conf"
 FRONT_USER = "stockyard-tls"
-# Seconds to wait for a front that was about to open the pipe.
+# Seconds to wait for a front that is about to open the pipe.
 LATECOMERS = (0.05, 0.0)
-# The front's processes and no others: a container may run a stunnel of its own.
+# Only the front's processes: a container can also run stunnel.
 UNITS = "/sys/fs/cgroup/system.slice"
 FRONT_PROCESSES = f"{UNITS}/stockyard-tls.service/cgroup.procs"
 HURRIED = ("stockyard-agent.service", "stockyard-tls.service")
-# OpenSSH's connections by systemd's socket, and what logind makes of them where it is there.
+# OpenSSH's connections by systemd's socket, and the session scopes that logind creates if it runs.
 SESSIONS = ("ssh.service", "ssh@*.service", "sshd@*.service", "session-*.scope")
-# Debian's ssh.service has KillMode=process: stopping it ends the listener alone. The file: the
-# kernel's cgroup-v2.rst.
+# Debian's ssh.service has KillMode=process: a stop ends only the listener. The kernel's
+# cgroup-v2.rst describes this file.
 LEFT_BEHIND = f"{UNITS}/ssh.service/cgroup.kill"
 ANY = "0.0.0.0"  # noqa: S104  # no socket: the default route's destination
 
 
 class Effects(Protocol):
-    """What the agent asks of the running system."""
+    """The running system."""
 
     def reseed(self, entropy: bytes) -> None:
-        """Feed the kernel's generator and make it reseed now; then those of this process: OpenSSL's
-        and Python's.
+        """Add entropy to the kernel's generator and reseed it at once; then reseed the generators
+        of this process: OpenSSL's and Python's.
         """
 
     def draw(self) -> dict[str, str]:
-        """A fresh draw from every generator that lives in this process, and from the kernel's, in
-        hex.
+        """Return new random bytes from the kernel's generator and from each generator of this
+        process, in hex.
         """
 
     def random(self, count: int) -> bytes:
-        """Random bytes straight from the kernel."""
+        """Return random bytes directly from the kernel."""
 
     def set_clock(self, seconds: float) -> None:
         """Set the wall clock."""
@@ -82,43 +81,47 @@ class Effects(Protocol):
         """Set the kernel's host name."""
 
     def set_mac(self, interface: str, mac: str) -> str:
-        """Set an interface's MAC address; return what the kernel says afterwards."""
+        """Set an interface's MAC address; return the address that the kernel then reports."""
 
     def set_address(self, interface: str, address: str, netmask: str, gateway: str) -> None:
-        """Give the interface its IPv4 address and bring it up."""
+        """Set the interface's IPv4 address and default route, and bring the interface up."""
 
     def own(self, path: str, user: str) -> None:
-        """Make a file or directory belong to a user and its group."""
+        """Change the owner of a file or directory to a user and the user's group."""
 
     def hurry(self, on: bool) -> None:
-        """Have this agent and the TLS front come before all else in the guest, or no more."""
+        """Raise the scheduling priority of the agent and the TLS front above all other processes,
+        or restore the normal priority.
+        """
 
     def open_gate(self) -> None:
-        """Let the TLS front, which waits at its gate, go on."""
+        """Open the gate at which the TLS front waits."""
 
     def reload_front(self, cut: bool) -> None:
-        """Make the TLS front, which runs, take up the files on disk.
+        """Reload the files of the running TLS front.
 
-        :param cut: hang up on everybody who is connected, and start anew.
+        :param cut: whether to restart the front, which closes all connections.
         """
 
     def sync(self) -> None:
-        """Make everything written durable."""
+        """Write all file data to disk."""
 
     def restart_journal(self) -> None:
-        """Make journald start anew, with the machine ID of now."""
+        """Restart journald, so that it uses the current machine ID."""
 
     def restart_engine(self) -> None:
-        """Restart dockerd with an engine ID of its own."""
+        """Restart dockerd with a new engine ID."""
 
     def end_sessions(self, user: str, interface: str) -> None:
-        """End all logins of a user and what was started from them; the interface goes down and has
-        no address.
+        """End all logins of a user with all their processes; remove the interface's address and set
+        the interface down.
         """
 
 
 class LinuxEffects:
-    """The real thing: ioctls and signals; spawns nothing unless dockerd has to be restarted."""
+    """The effects in a Linux guest, by ioctls and signals. Only a restart of dockerd and the end of
+    sessions start other processes.
+    """
 
     def reseed(self, entropy: bytes) -> None:
         request = struct.pack("ii", len(entropy) * 8, len(entropy)) + entropy
@@ -129,9 +132,9 @@ class LinuxEffects:
         random.seed(os.urandom(64))
 
     def draw(self) -> dict[str, str]:
-        python = random.randbytes(32)  # noqa: S311  # what is drawn here is looked at, not used
-        drawn = {"kernel": os.urandom(32), "openssl": ssl.RAND_bytes(32), "python": python}
-        return {name: value.hex() for name, value in drawn.items()}
+        python = random.randbytes(32)  # noqa: S311  # for comparison only, never a secret
+        samples = {"kernel": os.urandom(32), "openssl": ssl.RAND_bytes(32), "python": python}
+        return {name: value.hex() for name, value in samples.items()}
 
     def random(self, count: int) -> bytes:
         return os.urandom(count)
@@ -144,12 +147,12 @@ class LinuxEffects:
 
     def set_mac(self, interface: str, mac: str) -> str:
         wait_for_path(f"/sys/class/net/{interface}")
-        wanted = bytes.fromhex(mac.replace(":", ""))
+        hardware_address = bytes.fromhex(mac.replace(":", ""))
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
             fcntl.ioctl(
                 sock,
                 SIOCSIFHWADDR,
-                struct.pack("16sH14s8x", interface.encode(), ARPHRD_ETHER, wanted),
+                struct.pack("16sH14s8x", interface.encode(), ARPHRD_ETHER, hardware_address),
             )
             answer = fcntl.ioctl(sock, SIOCGIFHWADDR, struct.pack("16s24x", interface.encode()))
         return ":".join(f"{byte:02x}" for byte in answer[18:24])
@@ -168,7 +171,7 @@ class LinuxEffects:
 
     @staticmethod
     def _default_route(sock: socket.socket, gateway: str) -> None:
-        """struct rtentry of net/route.h on a 64-bit machine."""
+        """Set the default route, by struct rtentry of net/route.h on a 64-bit machine."""
         entry = struct.pack("8x16s16s16sH", _inet(ANY), _inet(gateway), _inet(ANY), RTF_UP_GATEWAY)
         with contextlib.suppress(FileExistsError):
             fcntl.ioctl(sock, SIOCADDRT, entry.ljust(RTENTRY_SIZE, b"\0"))
@@ -181,43 +184,43 @@ class LinuxEffects:
         with open(CONFIGURATION, "rb") as handle:
             text = handle.read()
         if stat.S_ISFIFO(os.stat(GATE).st_mode):
-            # It is there already when an agent was ended on its way.
+            # The link already exists if an earlier agent was killed at this point.
             with contextlib.suppress(FileExistsError):
                 os.link(GATE, pipe)
-            # A front that is started from here on reads the file; one that waits reads the pipe.
+            # A front that starts from now on reads the file; a waiting front reads the pipe.
             _replace(GATE, text)
         if not os.path.exists(pipe):
             return
         for pause in LATECOMERS:
             try:
-                waiting = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+                descriptor = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             except OSError as error:
                 if error.errno != errno.ENXIO:
                     raise
                 time.sleep(pause)
                 continue
-            os.write(waiting, text)
-            os.close(waiting)
+            os.write(descriptor, text)
+            os.close(descriptor)
             break
         os.unlink(pipe)
 
     def shut_gate(self) -> None:
-        """Have the next front wait at its gate."""
+        """Close the gate: the next front waits at it."""
         os.mkfifo(f"{GATE}.new", 0o600)
         self.own(f"{GATE}.new", FRONT_USER)
         os.replace(f"{GATE}.new", GATE)
 
     def reload_front(self, cut: bool) -> None:
-        # stunnel(8): SIGHUP reloads the configuration with all its files, for new connections; what
-        # is connected stays. When it ends, systemd starts it again. One that is only being started
-        # ends by either, and reads the new files.
+        # stunnel(8): SIGHUP reloads the configuration with all its files, for new connections;
+        # existing connections stay open. After SIGTERM systemd starts the front again. Either
+        # signal ends a front that is still starting, and the next front reads the new files.
         for pid in _words(FRONT_PROCESSES):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(int(pid), signal.SIGTERM if cut else signal.SIGHUP)
 
     def hurry(self, on: bool) -> None:
-        # A nice value counts within a unit's cgroup alone. Where the kernel allows no such thing,
-        # it only takes longer.
+        # A nice value counts only within a unit's cgroup. If the kernel does not permit real-time
+        # scheduling, the identity only takes longer.
         policy, priority = (os.SCHED_RR, 1) if on else (os.SCHED_OTHER, 0)
         for unit in HURRIED:
             for thread in _words(f"{UNITS}/{unit}/cgroup.threads"):
@@ -244,10 +247,10 @@ class LinuxEffects:
     def end_sessions(self, user: str, interface: str) -> None:
         import pwd
 
-        # The manager of this user alone: a rootless dockerd has one, too.
-        own = f"user@{pwd.getpwnam(user).pw_uid}.service"
-        subprocess.run(["systemctl", "stop", *SESSIONS, own], check=True, timeout=120)
-        # No file: nothing was left.
+        # Only the manager of this user: a rootless dockerd has a manager too.
+        user_manager = f"user@{pwd.getpwnam(user).pw_uid}.service"
+        subprocess.run(["systemctl", "stop", *SESSIONS, user_manager], check=True, timeout=120)
+        # Without this file no process was left.
         with (
             contextlib.suppress(FileNotFoundError),
             open(LEFT_BEHIND, "w", encoding="ascii") as handle,
@@ -263,7 +266,7 @@ class LinuxEffects:
 
 
 def _words(path: str) -> list[str]:
-    """What is in a file; nothing where it is not there."""
+    """Return the words in a file; an empty list if the file does not exist."""
     try:
         with open(path, encoding="ascii") as handle:
             return handle.read().split()
@@ -273,7 +276,7 @@ def _words(path: str) -> list[str]:
 
 @functools.cache
 def _ids(user: str) -> tuple[int, int]:
-    """Read once: by the rehearsal before the freeze."""
+    """Return the ids of a user and its group. The rehearsal before the freeze fills the cache."""
     import pwd
 
     entry = pwd.getpwnam(user)
@@ -281,19 +284,19 @@ def _ids(user: str) -> tuple[int, int]:
 
 
 def _replace(path: str, content: bytes) -> None:
-    """Put a file that everybody may read in the place of whatever is there."""
-    beside = f"{path}.new"
-    with open(beside, "wb") as handle:
+    """Replace a path with a world-readable file, atomically."""
+    temporary = f"{path}.new"
+    with open(temporary, "wb") as handle:
         os.fchmod(handle.fileno(), 0o644)
         handle.write(content)
-    os.replace(beside, path)
+    os.replace(temporary, path)
 
 
 def wait_for_path(path: str) -> None:
-    """Wait for something that udev makes; on a busy machine that takes longer than systemd waits
-    for a device.
+    """Wait for a path that udev creates. On a busy machine that takes longer than systemd waits for
+    a device.
 
-    :raises TimeoutError: when it never comes.
+    :raises TimeoutError: if the path does not appear.
     """
     end = time.monotonic() + PATIENCE
     while not os.path.exists(path):
@@ -303,19 +306,19 @@ def wait_for_path(path: str) -> None:
 
 
 def _inet(address: str) -> bytes:
-    """struct sockaddr_in."""
+    """Return an address as struct sockaddr_in."""
     return struct.pack("=HH4s8x", socket.AF_INET, 0, socket.inet_aton(address))
 
 
 def _pids_of(comm: str) -> list[int]:
-    """Processes by the kernel's short name for them."""
-    found = []
+    """Return the ids of the processes with a short name of the kernel's (comm)."""
+    pids = []
     for entry in os.listdir("/proc"):
         if entry.isdigit():
             try:
                 with open(f"/proc/{entry}/comm", encoding="utf-8") as handle:
                     if handle.read().strip() == comm:
-                        found.append(int(entry))
+                        pids.append(int(entry))
             except OSError:
                 continue
-    return found
+    return pids

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Asking dockerd in this guest whether it answers."""
+"""Checks that dockerd in this guest answers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import http.client
 import os
 import socket
 
-# The socket that users have, and dockerd's own where an HTTP reader has that one.
+# The socket for users, and dockerd's own socket if an HTTP reader serves the first one.
 SOCKET = "/run/docker.sock"
 OWN_SOCKET = "/run/stockyard-docker/docker.sock"
 PATIENCE = 10.0
@@ -30,9 +30,9 @@ class UnixConnection(http.client.HTTPConnection):
 
 
 def ping(connection: http.client.HTTPConnection) -> str:
-    """Ask once; return the name and version of the server.
+    """Send one ping; return the name and version of the server.
 
-    :raises OSError: when the answer is not 200.
+    :raises OSError: if the status is not 200.
     """
     try:
         connection.request("GET", "/_ping")
@@ -46,8 +46,8 @@ def ping(connection: http.client.HTTPConnection) -> str:
 
 
 def probe() -> dict[str, object]:
-    """Ask dockerd itself, past the TLS front and the reader. Return whether it answers, and the
-    error if not.
+    """Ping dockerd directly, without the TLS front and the reader. Return whether it answers, and
+    the error if not.
     """
     path = OWN_SOCKET if os.path.exists(OWN_SOCKET) else SOCKET
     try:

@@ -1,10 +1,10 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""After a host was given more memory, or less: limits in per cent are counted anew.
+"""Recalculation of limits in per cent, after a resize of a host's memory.
 
-systemd makes bytes of a percentage when it reads a unit, and a fork's systemd read its units in the
-template.
+systemd converts a percentage to bytes when it reads a unit, and a fork's systemd read its units in
+the template.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ PERCENTAGES = ("memory_percent", "container_memory_percent")
 
 
 def recount(root: str, memory_mib: int) -> dict[str, bool]:
-    """Have systemd count again what it has limits for; nothing where there are none in per cent.
+    """Reload systemd's units, so that it recalculates limits in per cent. Without such limits
+    nothing happens.
 
-    :param memory_mib: what the machine has. udev takes memory into use some time after it was
+    :param memory_mib: memory of the machine. udev brings memory online some time after it was
         plugged in.
     """
     if not _in_percent(root):
@@ -37,7 +38,7 @@ def recount(root: str, memory_mib: int) -> dict[str, bool]:
 
 
 def used_mib(root: str) -> int:
-    """Memory that the kernel has in use, or for the devices and itself, in MiB."""
+    """Return the memory that is online, including the memory of devices and the kernel, in MiB."""
     folder = os.path.join(root, BLOCKS)
     size = int(_read(os.path.join(folder, "block_size_bytes")), 16)
     states = [

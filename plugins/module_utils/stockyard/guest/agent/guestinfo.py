@@ -1,15 +1,15 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The agent's line to its controller on vSphere: two values that both sides can read and write.
+"""The agent's channel on vSphere: two values that controller and guest can read and write.
 
-``guestinfo.stockyard.request`` is the controller's, ``guestinfo.stockyard.answer`` the guest's.
-Each holds one message of :mod:`.wire`, in base64, or nothing of worth. A request is new when its
-``id`` is not the one that was taken last; its answer has the same ``id``. Every process in the
-guest can read both, for as long as they are there, so nothing secret goes over them but entropy,
-which is mixed into the kernel's own and of no use once it was: the agent overwrites a request as
-soon as it has taken it, and the controller an answer with its next request. Answers are public.
-Values cannot be deleted.
+The controller writes ``guestinfo.stockyard.request``, the guest ``guestinfo.stockyard.answer``.
+Each contains one message of :mod:`.wire` in base64, or a placeholder. A request is new if it
+differs from the last request; its answer has the same ``id``. Every process in the guest can read
+both values while they exist. The only secret in them is entropy, which is mixed into the kernel's
+own and is useless afterwards: the agent overwrites a request as soon as it has read the request,
+and the controller overwrites an answer with its next request. Answers are public. Values cannot be
+deleted.
 """
 
 from __future__ import annotations
@@ -25,29 +25,30 @@ from . import wire
 
 PREFIX = "guestinfo.stockyard."
 REQUEST, ANSWER = "request", "answer"
-# What is written over a spent value: base64 of nothing would be taken for an unset key.
+# The placeholder for a spent value: an empty value would look like an unset key.
 SPENT = "-"
-# open-vm-tools cuts a message off at 64 KiB (GUESTMSG_MAX_IN_SIZE); base64 makes four of three.
+# open-vm-tools truncates a message at 64 KiB (GUESTMSG_MAX_IN_SIZE); base64 makes four bytes of
+# three.
 MAX_VALUE = 60 * 1024
 TOOL = "vmware-rpctool"
 TOOL_PATIENCE = 60.0
 VENDOR = "/sys/class/dmi/id/sys_vendor"
-# Seconds between looks: often while somebody speaks to this guest, seldom while nobody does.
+# Seconds between two reads: soon for ATTENTIVE seconds after a request, later when idle.
 SOON, LATER = 0.1, 2.0
 ATTENTIVE = 120.0
 
 
 class Rpc(Protocol):
-    """What the guest asks of its hypervisor."""
+    """The hypervisor as the guest sees it."""
 
     def get(self, name: str) -> str:
-        """A value of ours; empty when there is none."""
+        """Return one of stockyard's values, empty if it is unset."""
 
     def set(self, name: str, value: str) -> None:
-        """Write a value of ours."""
+        """Write one of stockyard's values."""
 
     def freeze(self) -> None:
-        """Freeze this machine to be cloned. It returns in each clone, and never in the source."""
+        """Freeze this machine. The call returns in each fork, and never in the source."""
 
 
 class Rpctool:
@@ -66,21 +67,21 @@ class Rpctool:
         subprocess.run([TOOL, "instantclone.freeze"], check=True, capture_output=True)
 
     def _run(self, command: str) -> str:
-        done = subprocess.run(
+        process = subprocess.run(
             [TOOL, command], check=True, capture_output=True, timeout=TOOL_PATIENCE
         )
-        return done.stdout.decode("utf-8", "replace")
+        return process.stdout.decode("utf-8", "replace")
 
 
 class Answers(Protocol):
-    """Who answers: the agent."""
+    """The agent as the channel sees it."""
 
     def answer(self, line: bytes) -> dict[str, Any]:
-        """The answer to one line."""
+        """Return the answer to one line."""
 
 
 class Guestinfo:
-    """Serves the two values, one step at a time."""
+    """Server of the two values, one step at a time."""
 
     def __init__(self, agent: Answers, rpc: Rpc) -> None:
         self.agent = agent
@@ -88,7 +89,7 @@ class Guestinfo:
         self._taken = ""
 
     def step(self) -> bool:
-        """Answer the request that is there, if it is a new one; says whether it was."""
+        """Answer the current request if it is new. Return whether it was new."""
         value = self.rpc.get(REQUEST)
         if not value or value in (SPENT, self._taken):
             return False
@@ -111,9 +112,9 @@ class Guestinfo:
 
 
 def pack(message: dict[str, Any]) -> str:
-    """A message as a value.
+    """Return a message as a value.
 
-    :raises WireError: when it is too long for one.
+    :raises WireError: if the message is too long.
     """
     value = base64.b64encode(wire.encode(message)).decode()
     if len(value) > MAX_VALUE:
@@ -124,17 +125,17 @@ def pack(message: dict[str, Any]) -> str:
 
 
 def unpack(value: str) -> dict[str, Any]:
-    """A value as a message.
+    """Return the message that a value contains.
 
-    :raises WireError: when it is none.
+    :raises WireError: if the value is not a message.
     """
     return wire.decode(unwrap(value))
 
 
 def unwrap(value: str) -> bytes:
-    """Return the line that a value holds.
+    """Return the line that a value contains.
 
-    :raises WireError: when it is too long, or not base64.
+    :raises WireError: if the value is too long or is not base64.
     """
     if len(value) > MAX_VALUE:
         raise wire.WireError(f"a value is longer than {MAX_VALUE} bytes")
@@ -145,20 +146,20 @@ def unwrap(value: str) -> bytes:
 
 
 def serve(agent: Answers, rpc: Rpc) -> None:
-    """Serve for ever. Whatever the tool says, the agent lives on."""
-    line, heard = Guestinfo(agent, rpc), time.monotonic()
+    """Serve for ever. Errors of the tool are ignored."""
+    server, last_request = Guestinfo(agent, rpc), time.monotonic()
     while True:
-        taken = False
+        answered = False
         with contextlib.suppress(OSError, subprocess.SubprocessError):
-            taken = line.step()
-        now = time.monotonic()
-        heard = now if taken else heard
-        if not taken:
-            time.sleep(SOON if now - heard < ATTENTIVE else LATER)
+            answered = server.step()
+        current_time = time.monotonic()
+        last_request = current_time if answered else last_request
+        if not answered:
+            time.sleep(SOON if current_time - last_request < ATTENTIVE else LATER)
 
 
 def is_here() -> bool:
-    """Whether this guest runs on VMware."""
+    """Return whether this guest runs on VMware."""
     try:
         with open(VENDOR, encoding="ascii", errors="replace") as handle:
             return handle.read().startswith("VMware")
@@ -167,10 +168,10 @@ def is_here() -> bool:
 
 
 def _read(value: str) -> tuple[dict[str, Any], bytes]:
-    """What a request says, as far as it can be read, and the line that the agent is given."""
+    """Return the message of a request, empty if it cannot be read, and the line for the agent."""
     try:
         message = unpack(value)
         return message, wire.encode(message)
     except wire.WireError as error:
-        # The agent says what is wrong with it, as it does with any other line.
+        # The agent reports the error, as it does for any other line.
         return {}, str(error).encode()

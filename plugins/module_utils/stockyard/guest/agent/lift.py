@@ -1,11 +1,10 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Lifting the authorization policy's list of images while a template is made, and putting it back
-before the freeze.
+"""Suspension of the authorization policy's list of images while a template is built.
 
-What its owner puts into a template is not what the list is for: it is for those who have its forks.
-What is to be put back is on disk, so that it is put back after a boot in between too.
+The list applies to the users of forks, not to the images that the operator preloads. The original
+policy is on disk, so that it is also restored after a boot during the build.
 """
 
 from __future__ import annotations
@@ -20,35 +19,35 @@ UNIT = "stockyard-authz.service"
 
 
 def lift(root: str) -> bool:
-    """Let any image in, and builds; returns whether that was to be done."""
-    policy, kept = os.path.join(root, POLICY), os.path.join(root, KEPT)
-    if not os.path.exists(policy) or os.path.exists(kept):
+    """Allow all images, and builds. Return whether the policy was changed."""
+    policy, backup = os.path.join(root, POLICY), os.path.join(root, KEPT)
+    if not os.path.exists(policy) or os.path.exists(backup):
         return False
     text = _read(policy)
     rules = json.loads(text)
-    lifted = {**rules, "images": [], "by_digest": False, "build": True}
-    if lifted == rules:
+    open_rules = {**rules, "images": [], "by_digest": False, "build": True}
+    if open_rules == rules:
         return False
-    _write(kept, text)
-    _write(policy, json.dumps(lifted))
+    _write(backup, text)
+    _write(policy, json.dumps(open_rules))
     _restart()
     return True
 
 
 def restore(root: str) -> bool:
-    """Put the policy back; returns whether that was to be done."""
-    policy, kept = os.path.join(root, POLICY), os.path.join(root, KEPT)
-    if not os.path.exists(kept):
+    """Restore the policy. Return whether it was suspended."""
+    policy, backup = os.path.join(root, POLICY), os.path.join(root, KEPT)
+    if not os.path.exists(backup):
         return False
-    _write(policy, _read(kept))
-    os.unlink(kept)
+    _write(policy, _read(backup))
+    os.unlink(backup)
     _restart()
     return True
 
 
 def _restart() -> None:
-    """The plugin reads its policy when it starts. dockerd asks again for as long as it is not
-    there.
+    """Restart the plugin, which reads its policy only at its start. Until it answers, dockerd
+    repeats its requests.
     """
     subprocess.run(["systemctl", "restart", UNIT], check=True, timeout=120)
 
@@ -59,10 +58,10 @@ def _read(path: str) -> str:
 
 
 def _write(path: str, text: str) -> None:
-    """Write a whole file or none; it is on disk when this returns."""
-    beside = path + ".new"
-    with open(beside, "w", encoding="utf-8") as handle:
+    """Write a file atomically and durably."""
+    temporary = path + ".new"
+    with open(temporary, "w", encoding="utf-8") as handle:
         handle.write(text)
         handle.flush()
         os.fsync(handle.fileno())
-    os.replace(beside, path)
+    os.replace(temporary, path)

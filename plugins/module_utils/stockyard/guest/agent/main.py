@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The agent's loop: reads requests from a virtio-serial port and answers them, one at a time.
 
-It sleeps in ``epoll`` without a time-out: a guest that waits costs nothing, and the freeze finds it
-there. On VMware there is no such port: :mod:`.guestinfo` brings the requests.
+The loop sleeps in ``epoll`` without a timeout: an idle guest costs nothing, and the freeze happens
+during that sleep. VMware has no such port: there requests arrive through :mod:`.guestinfo`.
 """
 
 from __future__ import annotations
@@ -24,38 +24,38 @@ from .effects import LinuxEffects, wait_for_path
 from .volumes import Volumes
 from .warmup import prepare, warm_up
 
-# What this agent understands: 2 can be admitted anew, 3 has volumes, 4 encrypted ones, and counts
-# its limits anew, 5 reads and sets its clock.
+# The version of this agent. 2 can renew its certificate, 3 supports volumes, 4 supports encrypted
+# volumes and recounts its limits, 5 reads and sets its clock.
 AGENT = 5
 PORT = f"/dev/virtio-ports/{wire.PORT_NAME}"
 
 
 class Agent:
-    """Answers requests. Knows nothing of how they arrive."""
+    """The agent: answers requests, independently of the channel."""
 
     def __init__(self, identity: Identity, volumes: Volumes | None = None) -> None:
         self.identity = identity
         self.volumes = volumes or Volumes(identity.root, LinuxDisks())
 
     def answer(self, line: bytes) -> dict[str, Any]:
-        """The answer to one line, an error included: whatever arrives, the agent lives on."""
+        """Return the answer to one line. An error becomes an answer; the agent always continues."""
         number: Any = None
         try:
             request = wire.decode(line)
             number = request.get("id")
             return {"id": number, "ok": True, **self._do(request)}
-        # the boundary: the controller learns of it, the next request is served
+        # the boundary: the controller gets the error, and the agent serves the next request
         except Exception as error:  # noqa: BLE001
             _complain()
             return {"id": number, "ok": False, "error": f"{type(error).__name__}: {error}"[:2000]}
 
     def resume(self) -> None:
-        """After a boot: be the host that is on disk. Without its volumes it is closed until the
-        controller opens it.
+        """Restore the host on disk after a boot. If a volume cannot be mounted, the host stays
+        closed until the controller opens it.
         """
         try:
             self.volumes.resume()
-        # the boundary: the host is closed, and the controller is told why
+        # the boundary: the host stays closed, and the error is in the journal
         except Exception:  # noqa: BLE001
             _complain()
             self.identity.resume(doors=False)
@@ -65,27 +65,29 @@ class Agent:
     def _do(self, request: dict[str, Any]) -> dict[str, Any]:
         operations: dict[Any, Callable[[dict[str, Any]], dict[str, Any]]] = {
             "hello": self._hello,
-            "draw": lambda _asked: dict(self.identity.effects.draw()),
-            "prepare": lambda asked: dict(prepare(float(asked["timeout"]), bool(asked["docker"]))),
+            "draw": lambda _payload: dict(self.identity.effects.draw()),
+            "prepare": lambda payload: dict(
+                prepare(float(payload["timeout"]), bool(payload["docker"]))
+            ),
             "let-in": self.identity.let_in,
             "let-out": self.identity.let_out,
             "warm-up": self._warm_up,
             "identify": self.identity.identify,
-            "csr": lambda _asked: self.identity.csr(),
+            "csr": lambda _payload: self.identity.csr(),
             "admit": self.identity.admit,
-            "settle": lambda _asked: self.identity.settle(),
+            "settle": lambda _payload: self.identity.settle(),
             "set-clock": self.identity.set_clock,
             "volume-look": self.volumes.look,
             "volume-make": self.volumes.make,
             "volume-mount": self.volumes.mount,
             "volume-unmount": self.volumes.unmount,
-            "open": lambda _asked: self.identity.reopen(),
-            "unit-failures": lambda _asked: {
+            "open": lambda _payload: self.identity.reopen(),
+            "unit-failures": lambda _payload: {
                 "failures": units.failures((*units.DOCKER, *units.FRONT))
             },
-            "docker-probe": lambda _asked: engine.probe(),
-            "recount": lambda asked: dict(
-                growth.recount(self.identity.root, int(asked["memory_mib"]))
+            "docker-probe": lambda _payload: engine.probe(),
+            "recount": lambda payload: dict(
+                growth.recount(self.identity.root, int(payload["memory_mib"]))
             ),
         }
         operation = request.get("op")
@@ -93,16 +95,16 @@ class Agent:
             raise ValueError(f"unknown operation {operation!r}")
         return operations[operation](request)
 
-    def _warm_up(self, asked: dict[str, Any]) -> dict[str, Any]:
+    def _warm_up(self, payload: dict[str, Any]) -> dict[str, Any]:
         return dict(
-            warm_up(float(asked["timeout"]), bool(asked["docker"]), bool(asked.get("sparse")))
+            warm_up(float(payload["timeout"]), bool(payload["docker"]), bool(payload.get("sparse")))
         )
 
     def _hello(self, request: dict[str, Any]) -> dict[str, Any]:
-        known = self.identity.known()
+        identity = self.identity.known()
         status = {
             "agent": AGENT,
-            "uuid": known["uuid"] if known else "",
+            "uuid": identity["uuid"] if identity else "",
             "missing": self.volumes.missing(),
         }
         if "time" in request:
@@ -111,17 +113,15 @@ class Agent:
 
 
 def _complain() -> None:
-    """Put the error at hand into the journal; <3> is how journald is told that a line
-    is an error.
-    """
+    """Write the current error to the journal. The prefix <3> marks a line as an error."""
     sys.stderr.write("".join(f"<3>{line}\n" for line in traceback.format_exc().splitlines()))
 
 
 def serve(agent: Agent, port: str) -> None:
     """Serve one port for ever.
 
-    The port reports a hang-up for as long as nobody is connected; edge-triggered events say only
-    that this changed.
+    The port reports a hang-up while no controller is connected; edge-triggered events report only
+    the change.
     """
     wait_for_path(port)
     handle = os.open(port, os.O_RDWR | os.O_NONBLOCK)
@@ -136,7 +136,7 @@ def serve(agent: Agent, port: str) -> None:
 
 
 def _drain(agent: Agent, handle: int, lines: wire.Lines) -> None:
-    """Read and answer all that is there."""
+    """Read all available requests and answer them."""
     while True:
         try:
             data = os.read(handle, 65536)
@@ -154,7 +154,7 @@ def _drain(agent: Agent, handle: int, lines: wire.Lines) -> None:
 
 
 def _send(handle: int, message: dict[str, Any]) -> None:
-    """Write one message whole; give up when the other side has gone."""
+    """Write one whole message. Stop if the controller does not read within 10 seconds."""
     data = wire.encode(message)
     while data:
         try:
@@ -165,7 +165,7 @@ def _send(handle: int, message: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """Take up an identity that is on disk, then serve."""
+    """Restore the identity on disk if there is one, then serve requests."""
     agent = Agent(Identity("/", LinuxEffects()))
     agent.resume()
     if guestinfo.is_here():

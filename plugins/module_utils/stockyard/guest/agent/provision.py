@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a template is given before it is frozen: images in its Docker, then the user's commands,
-which may use them.
+"""Provisioning of a template before the freeze: images for its Docker, then the user's commands,
+which can use the images.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ TAIL = 1500
 
 
 def provision(root: str, end: float) -> list[str]:
-    """Run the user's commands, in their order; returns what was done."""
+    """Run the user's commands in their order. Return ``commands`` in a list if there were any."""
     path = os.path.join(root, COMMANDS)
     if not os.path.exists(path):
         return []
@@ -29,9 +29,7 @@ def provision(root: str, end: float) -> list[str]:
 
 
 def load(root: str, end: float) -> list[str]:
-    """Put every image that lies ready into Docker, and take its file away; returns what
-    was loaded.
-    """
+    """Load all preloaded images into Docker, and delete their files. Return the names."""
     folder = os.path.join(root, PLACE)
     try:
         with open(os.path.join(folder, "list.json"), encoding="utf-8") as handle:
@@ -48,27 +46,27 @@ def load(root: str, end: float) -> list[str]:
 
 
 def _command(kind: str, name: str) -> list[str]:
-    """What takes a file from its standard input."""
-    known = {
+    """Return the command that loads an image of this kind from its standard input."""
+    commands = {
         "archive": ["docker", "load", "--quiet"],
         "rootfs": ["docker", "import", "-", name],
-        # What it is made of has to be there: nothing outside is reached.
+        # The images of its FROM lines must exist locally: no network is available.
         "build": ["docker", "build", "--quiet", "--network", "none", "--tag", name, "-"],
     }
-    return known[kind]
+    return commands[kind]
 
 
 def _run(command: list[str], end: float, source: object = subprocess.DEVNULL) -> None:
     environment = {**os.environ, "DOCKER_BUILDKIT": "0", "HOME": "/root"}
-    left = max(1.0, end - time.monotonic())
-    done = subprocess.run(
+    timeout = max(1.0, end - time.monotonic())
+    process = subprocess.run(
         command,
         stdin=source,
         capture_output=True,
-        timeout=left,
+        timeout=timeout,
         check=False,
         env=environment,  # type: ignore[call-overload]
     )
-    if done.returncode:
-        said = (done.stderr or done.stdout).decode(errors="replace").strip()[-TAIL:]
-        raise RuntimeError(f"{' '.join(command[:2])} failed ({done.returncode}): {said}")
+    if process.returncode:
+        output = (process.stderr or process.stdout).decode(errors="replace").strip()[-TAIL:]
+        raise RuntimeError(f"{' '.join(command[:2])} failed ({process.returncode}): {output}")

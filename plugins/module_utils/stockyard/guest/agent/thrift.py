@@ -1,10 +1,10 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Giving memory back before the freeze: what a template does not need is not in its RAM file.
+"""Reduction of a template's memory before the freeze: its RAM file contains only useful pages.
 
-Caches that the boot filled are dropped before the rehearsal, which fills them again with what forks
-need. After it, free memory is made to hold zeroes: the hypervisor makes holes of those.
+The agent drops the caches of the boot before the rehearsal, which fills them again with the pages
+that forks need. After the rehearsal it zeroes free memory: the hypervisor stores zeroes as holes.
 """
 
 from __future__ import annotations
@@ -24,39 +24,39 @@ MEMINFO = "/proc/meminfo"
 # Linux 5.19 and later, see its cgroup-v2.rst.
 RECLAIM, EVERYTHING = "/sys/fs/cgroup/{}/memory.reclaim", 1 << 30
 GROUPS = ("system.slice", "user.slice", "init.scope")
-# How much of a file is read beyond what somebody asked for (KiB), and how much while it is
-# rehearsed what forks do.
+# The kernel's read-ahead for files (KiB), and its value during the rehearsal.
 READ_AHEAD, LITTLE = "/sys/block/*/queue/read_ahead_kb", "4"
 OOM_SCORE = "/proc/self/oom_score_adj"
-# What the kernel is told meanwhile: to make no large pages of small ones, which takes minutes under
-# emulation, and to look for memory only when it has this much left (KiB). It keeps far more where
-# it has huge pages.
+# The kernel's settings while free memory is zeroed: no compaction of small pages into large pages,
+# which takes minutes under emulation, and reclaim only below this amount of free memory (KiB). With
+# huge pages the kernel reserves far more by default.
 SETTINGS = {"/proc/sys/vm/compaction_proactiveness": "0", "/proc/sys/vm/min_free_kbytes": "1024"}
-# What is left alone, so that the kernel never has to look for memory, and how much is taken at a
-# time.
+# The amount of free memory that is not zeroed, so that the kernel need not reclaim memory, and the
+# size of each allocation.
 MARGIN, STEP = 10 << 20, 1 << 20
 # Linux 5.14 and later (madvise(2)); Python has no name for it.
 MADV_POPULATE_WRITE = 23
 
 
 def drop_caches() -> None:
-    """Forget files that were read and nobody has open."""
+    """Drop the cached pages of files that no process has open."""
     os.sync()
     _write(DROP, "3")
 
 
 def reclaim() -> None:
-    """Evict the pages of programs that run: dropping caches leaves what is mapped, and forks need
-    half of that.
+    """Evict the pages of running programs: dropping caches leaves mapped pages, of which forks need
+    only half.
     """
     for group in GROUPS:
-        # The kernel reports that it could not free as much as this. An old one has no such file.
+        # The kernel reports an error because it cannot free as much as this. An old kernel has no
+        # such file.
         with suppress(OSError):
             _write(RECLAIM.format(group), str(EVERYTHING))
 
 
 def forget(program: str) -> None:
-    """Take a program that no fork needs out of memory again."""
+    """Drop the cached pages of a program that no fork needs."""
     if path := shutil.which(program):
         handle = os.open(path, os.O_RDONLY)
         try:
@@ -67,46 +67,46 @@ def forget(program: str) -> None:
 
 @contextmanager
 def little_read_ahead() -> Iterator[None]:
-    """Have only those parts of files in memory that somebody reads."""
+    """Reduce read-ahead, so that memory contains only the parts of files that processes read."""
     with _settings(dict.fromkeys(glob.glob(READ_AHEAD), LITTLE)):
         yield
 
 
 def zero_free_memory(patience: float) -> bool:
-    """Take nearly all free memory, which the kernel hands out zeroed, and give it back.
+    """Allocate nearly all free memory, which the kernel zeroes, and release it.
 
-    In a process of its own, the first that the kernel would kill: a guest that has less memory than
-    it seems is none the worse for it.
+    A child process does that. It is the first process that the kernel would kill, so a guest with
+    less memory than expected is not harmed.
 
     :param patience: seconds.
-    :return: whether it was done by then.
+    :return: whether the child completed in time.
     """
     with _settings(SETTINGS):
         child = os.fork()
         if child == 0:
             _take_and_exit()
-        done = _end(child, time.monotonic() + patience)
-    if not done:
+        completed = _end(child, time.monotonic() + patience)
+    if not completed:
         sys.stderr.write(
             "<4>free memory could not be zeroed: the template is larger than it need be\n"
         )
-    return done
+    return completed
 
 
 @contextmanager
-def _settings(wanted: dict[str, str]) -> Iterator[None]:
-    before = {path: _read(path) for path in wanted}
+def _settings(desired: dict[str, str]) -> Iterator[None]:
+    original = {path: _read(path) for path in desired}
     try:
-        for path, value in wanted.items():
+        for path, value in desired.items():
             _write(path, value)
         yield
     finally:
-        for path, value in before.items():
+        for path, value in original.items():
             _write(path, value)
 
 
 def _take_and_exit() -> None:
-    """What the other process does: it gives everything back by ending."""
+    """Allocate memory in the child process; its exit releases all of it."""
     code = 1
     try:
         _write(OOM_SCORE, "1000")
@@ -117,19 +117,19 @@ def _take_and_exit() -> None:
 
 
 def _take() -> None:
-    held: list[mmap.mmap] = []
+    mappings: list[mmap.mmap] = []
     while free_bytes() > MARGIN + STEP:
-        part = mmap.mmap(-1, STEP, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-        held.append(part)
-        part.madvise(mmap.MADV_NOHUGEPAGE)
-        part.madvise(MADV_POPULATE_WRITE)
+        mapping = mmap.mmap(-1, STEP, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        mappings.append(mapping)
+        mapping.madvise(mmap.MADV_NOHUGEPAGE)
+        mapping.madvise(MADV_POPULATE_WRITE)
 
 
 def _end(child: int, end: float) -> bool:
-    """Wait for a process, and end it when the time is over."""
+    """Wait for a process, and kill it when the time is over. Return whether it succeeded."""
     while True:
-        found, status = os.waitpid(child, os.WNOHANG)
-        if found:
+        exited_pid, status = os.waitpid(child, os.WNOHANG)
+        if exited_pid:
             return status == 0
         if time.monotonic() > end:
             os.kill(child, signal.SIGKILL)
@@ -139,7 +139,7 @@ def _end(child: int, end: float) -> bool:
 
 
 def free_bytes() -> int:
-    """Memory that nothing uses at all."""
+    """Return the amount of unused memory, in bytes."""
     for line in _read(MEMINFO).splitlines():
         if line.startswith("MemFree:"):
             return int(line.split()[1]) * 1024

@@ -1,9 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Units of systemd without which a host is never ready: those that gave up, and the last words of
-each.
-"""
+"""The systemd units that a host needs: detection of failed units, and the ends of their logs."""
 
 from __future__ import annotations
 
@@ -30,9 +28,9 @@ PROPERTIES = (
     "ConditionResult",
     "ConditionTimestampMonotonic",
 )
-# Some units are restarted for ever. One that ended as often as this does not get well by itself.
+# systemd restarts some units for ever. A unit with this many restarts does not recover by itself.
 RESTARTS = 3
-# Seconds between two looks: between two starts a unit is "failed" for a moment.
+# Seconds between two checks: between two starts a unit is "failed" for a moment.
 PAUSE = 1.0
 PATIENCE = 60.0
 LINES, LONGEST = 6, 450
@@ -40,49 +38,47 @@ NO_KEYS = "no hostkeys available"
 
 
 def failures(units: Sequence[str]) -> list[str]:
-    """Return those of these units that gave up, each with its last words.
+    """Return the units that failed for good, each with the end of its log.
 
-    Only the first one has to run: the others can be absent, or off.
+    Only the first unit must run: the remaining units can be absent or off.
     """
-    first = _given_up(units)
-    if not first:
+    suspects = _given_up(units)
+    if not suspects:
         return []
     time.sleep(PAUSE)
-    return [f"{name} failed: {last_words(name)}" for name in _given_up(units) if name in first]
+    return [f"{name} failed: {last_words(name)}" for name in _given_up(units) if name in suspects]
 
 
 def last_words(unit: str) -> str:
-    """Return the end of what a unit wrote; of what systemd logged about the unit if it wrote
-    nothing itself.
-    """
-    for match in ([f"_SYSTEMD_UNIT={unit}", "_TRANSPORT=stdout"], ["--unit", unit]):
+    """Return the end of a unit's output, or of systemd's log about a unit without output."""
+    for journal_filter in ([f"_SYSTEMD_UNIT={unit}", "_TRANSPORT=stdout"], ["--unit", unit]):
         lines = _output(
-            "journalctl", "--quiet", "--boot", "--output=cat", f"--lines={LINES}", *match
+            "journalctl", "--quiet", "--boot", "--output=cat", f"--lines={LINES}", *journal_filter
         ).splitlines()
-        # A unit that was started again says the same each time.
+        # A restarted unit logs the same lines each time.
         if words := "; ".join(dict.fromkeys(line.strip() for line in lines if line.strip())):
             return words[-LONGEST:]
     return "it logged nothing"
 
 
 def check_sshd() -> None:
-    """Refuse a configuration that sshd does not take: no host could be reached.
+    """Check sshd's configuration: if sshd does not start, no host can be reached.
 
-    :raises RuntimeError: with sshd's words.
+    :raises RuntimeError: if sshd rejects the configuration, with sshd's message.
     """
     os.makedirs("/run/sshd", mode=0o755, exist_ok=True)
-    done = subprocess.run(
+    process = subprocess.run(
         ["/usr/sbin/sshd", "-t"], capture_output=True, text=True, timeout=PATIENCE, check=False
     )
-    # A template has no host key, and sshd looks for one when the configuration is fine.
-    if done.returncode and NO_KEYS not in done.stderr:
+    # A template has no host key; sshd complains about that only if the configuration is valid.
+    if process.returncode and NO_KEYS not in process.stderr:
         raise RuntimeError(
-            f"sshd does not take its configuration: {done.stderr.strip()[-LONGEST:]}"
+            f"sshd does not take its configuration: {process.stderr.strip()[-LONGEST:]}"
         )
 
 
 def _given_up(units: Sequence[str]) -> list[str]:
-    """Return the units that no longer start, in the order of the names."""
+    """Return the units that failed for good, in the given order."""
     text = _output(
         "systemctl", "show", *(f"--property={name}" for name in PROPERTIES), "--", *units
     )
@@ -102,18 +98,18 @@ def _gave_up(state: dict[str, str], needed: bool) -> bool:
         return False
     if state["ActiveState"] == "failed" or int(state.get("NRestarts") or 0) >= RESTARTS:
         return True
-    # Off, and systemd is not about to start it: something that it depends on failed. Unless a
-    # condition keeps it off.
-    waits = state.get("Job", "0") not in ("", "0") or state["ActiveState"] != "inactive"
-    kept_off = (
+    # A unit that is off and has no job failed through a unit that it depends on, unless a condition
+    # keeps it off.
+    pending = state.get("Job", "0") not in ("", "0") or state["ActiveState"] != "inactive"
+    condition_failed = (
         state.get("ConditionResult") == "no"
         and state.get("ConditionTimestampMonotonic", "0") != "0"
     )
-    return needed and not waits and not kept_off
+    return needed and not pending and not condition_failed
 
 
 def _output(*command: str) -> str:
-    done = subprocess.run(
+    process = subprocess.run(
         command, capture_output=True, text=True, errors="replace", timeout=PATIENCE, check=False
     )
-    return done.stdout
+    return process.stdout

@@ -1,15 +1,15 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Volumes in a guest: a file system made once, checked before each use, and mounted before Docker
-may start.
+"""Volumes in a guest: the agent creates a file system once, checks it before each use, and mounts
+it before Docker can start.
 
-The key of an encrypted one comes with each request to mount it. It is written nowhere: after a boot
+Each request to mount an encrypted volume contains the key. The key is written nowhere: after a boot
 such a volume waits for the controller.
 
-What is mounted is on disk, so that a host that boots has its volumes again before it opens its
-doors. Whether a file system may be made at all is the controller's word; the agent looks for itself
-all the same, and makes none over data.
+The list of mounts is on disk, so that a host mounts its volumes at boot before it opens to users.
+The controller decides whether a file system may be created; the agent checks the disk all the same,
+and never creates a file system over data.
 """
 
 from __future__ import annotations
@@ -20,66 +20,66 @@ from typing import Any, Protocol
 
 from .apply import STATE
 
-# Under a volume that belongs here, so that dockerd's own unit sees when it is not mounted.
+# The flag file is in the mount point, under the volume: dockerd's unit checks for it, to detect
+# that the volume is not mounted.
 DOCKER_ROOT = "/var/lib/docker"
 NOT_MOUNTED = ".stockyard-not-mounted"
 LIST = f"{STATE}/volumes.json"
 BLANK = "blank"
 FILESYSTEM = "ext4"
 SEALED = "luks"
-# Seconds for a disk that was just plugged in to be seen.
+# Seconds for a disk to appear after it was plugged in.
 PATIENCE = 60.0
 
 
 class Disks(Protocol):
-    """What the agent asks of the running system's disks."""
+    """The disks of the running system."""
 
     def find(self, serial: str, patience: float) -> str:
-        """The device with this serial number.
+        """Return the device with this serial number.
 
-        :raises TimeoutError: when it does not come.
+        :param patience: seconds to wait for it.
+        :raises TimeoutError: if it does not appear.
         """
 
     def content(self, device: str) -> str:
-        """``blank``, ``ext4``, ``luks``, or ``unknown``: something is on it that is nothing of
-        ours.
-        """
+        """Return ``blank``, ``ext4``, ``luks``, or ``unknown`` for data of any other kind."""
 
     def seal(self, device: str, key: str) -> None:
-        """Make a disk one that is encrypted."""
+        """Encrypt a disk. Its data is lost."""
 
     def unlock(self, device: str, serial: str, key: str) -> str:
-        """The device with what is in an encrypted one, in clear and in its full size.
+        """Open an encrypted disk in its full size; return the device with its clear content.
 
-        :raises PermissionError: when the key is another one's.
+        :raises PermissionError: if the key is wrong.
         """
 
     def lock(self, serial: str) -> None:
-        """Forget the key, when nothing of the disk is mounted."""
+        """Close an encrypted disk that is not mounted; the kernel forgets the key."""
 
     def make(self, device: str, uuid: str) -> None:
-        """Make a file system."""
+        """Create a file system."""
 
     def check(self, device: str) -> None:
-        """Check a file system that is not mounted, and mend what can be mended without asking.
+        """Check a file system that is not mounted, and repair it as far as that is safe.
 
-        :raises OSError: when that is not enough.
+        :raises OSError: if errors remain.
         """
 
     def mounted(self, path: str) -> str:
-        """The device that is mounted there; nothing when there is none."""
+        """Return the device that is mounted at a path, empty if there is none."""
 
     def mount(self, device: str, path: str) -> None:
         """Mount a file system."""
 
     def unmount(self, path: str) -> None:
-        """Unmount it.
+        """Unmount a file system.
 
-        :raises OSError: when it is in use.
+        :raises OSError: if it is in use.
         """
 
     def grow(self, device: str) -> bool:
-        """Let a mounted file system fill its device; whether there was anything to do."""
+        """Grow a mounted file system to the size of its device. Return whether it grew."""
 
     def stop_engine(self) -> None:
         """Stop dockerd and all containers."""
@@ -96,21 +96,21 @@ class Volumes:
         self.disks = disks
 
     def look(self, request: dict[str, Any]) -> dict[str, Any]:
-        """What is on a disk."""
+        """Return the kind of content on a disk."""
         return {"content": self.disks.content(self.disks.find(request["serial"], PATIENCE))}
 
     def make(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Make a file system on a disk that has none.
+        """Create a file system on a blank disk.
 
-        ``again`` says that it is on record that this was begun, on a blank disk, and that nobody
-        could write since.
+        ``again`` in the request means: the volume's record shows that an earlier attempt began on a
+        blank disk, and that no host could write to it since.
 
-        :raises ValueError: when the disk is not blank.
+        :raises ValueError: if the disk is not blank.
         """
         device = self.disks.find(request["serial"], PATIENCE)
-        found = self.disks.content(device)
-        if found != BLANK and request.get("again") is not True:
-            raise ValueError(f"the disk is not blank ({found}): no file system is made on it")
+        content = self.disks.content(device)
+        if content != BLANK and request.get("again") is not True:
+            raise ValueError(f"the disk is not blank ({content}): no file system is made on it")
         if key := str(request.get("key") or ""):
             self.disks.lock(request["serial"])
             self.disks.seal(device, key)
@@ -119,30 +119,30 @@ class Volumes:
         return {}
 
     def mount(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Have a volume mounted, now and after each boot."""
+        """Mount a volume now and after each boot."""
         serial, path = str(request["serial"]), str(request["path"])
         self._keep({**self._kept(), path: serial})
         self._mount(serial, path, str(request.get("key") or ""))
         return {"grown": self.disks.grow(self.disks.mounted(self._place(path)))}
 
     def unmount(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Have one volume unmounted for good, or all of them at a host's end."""
-        kept = self._kept()
-        paths = list(kept) if request.get("all") is True else [str(request["path"])]
+        """Unmount one volume permanently, or all volumes before the host is deleted."""
+        mounts = self._kept()
+        paths = list(mounts) if request.get("all") is True else [str(request["path"])]
         if DOCKER_ROOT in paths:
             self.disks.stop_engine()
-        # What lies within another one goes first.
+        # Nested mounts are unmounted first.
         for path in sorted(paths, reverse=True):
             if self.disks.mounted(self._place(path)):
                 self.disks.unmount(self._place(path))
-            if path in kept:
-                self.disks.lock(kept.pop(path))
-            self._keep(kept)
+            if path in mounts:
+                self.disks.lock(mounts.pop(path))
+            self._keep(mounts)
         return {}
 
     def missing(self) -> list[str]:
-        """Where something is to be mounted, and is not. What cannot be read is told when it is
-        mounted.
+        """Return the paths at which a listed volume is not mounted. If the list cannot be read, it
+        is empty here; the next mount reports the error.
         """
         try:
             return sorted(
@@ -152,62 +152,66 @@ class Volumes:
             return []
 
     def resume(self) -> None:
-        """After a boot: mount everything again.
+        """Mount all listed volumes after a boot.
 
-        :raises Exception: when one cannot be mounted; nothing of this host may start then.
+        :raises Exception: if a volume cannot be mounted; no service of this host may start then.
         """
         for path, serial in sorted(self._kept().items()):
             self._mount(serial, path)
 
     def _mount(self, serial: str, path: str, key: str = "") -> None:
-        place = self._place(path)
+        mount_point = self._place(path)
         device = self._clear(self.disks.find(serial, PATIENCE), serial, path, key)
-        there = self.disks.mounted(place)
-        if there == device:
+        existing = self.disks.mounted(mount_point)
+        if existing == device:
             return
-        if there:
-            raise ValueError(f"{there} is mounted at {path}")
+        if existing:
+            raise ValueError(f"{existing} is mounted at {path}")
         if self.disks.content(device) != FILESYSTEM:
             raise ValueError(
                 f"the disk for {path} has no {FILESYSTEM} file system, and is left as it is"
             )
         self.disks.check(device)
         self._prepare(path)
-        self.disks.mount(device, place)
+        self.disks.mount(device, mount_point)
 
     def _clear(self, device: str, serial: str, path: str, key: str) -> str:
-        """The device that the file system is on. What is to be encrypted is never used in clear."""
-        sealed = self.disks.content(device) == SEALED
-        if sealed and not key:
+        """Return the device with the file system. A volume with a key is never used unencrypted."""
+        encrypted = self.disks.content(device) == SEALED
+        if encrypted and not key:
             raise ValueError(f"the volume for {path} is encrypted, and waits for its key")
-        if key and not sealed:
+        if key and not encrypted:
             raise ValueError(f"the disk for {path} is not encrypted, and is left as it is")
-        return self.disks.unlock(device, serial, key) if sealed else device
+        return self.disks.unlock(device, serial, key) if encrypted else device
 
     def _prepare(self, path: str) -> None:
-        """The place that it is mounted at; in Docker's, a file that says so where it is not."""
-        place = self._place(path)
-        os.makedirs(place, mode=0o755, exist_ok=True)
-        if os.path.realpath(place) != os.path.join(os.path.realpath(self.root), path.lstrip("/")):
+        """Create the mount point. Docker's also gets a flag file, which is visible only if the
+        volume is not mounted.
+        """
+        mount_point = self._place(path)
+        os.makedirs(mount_point, mode=0o755, exist_ok=True)
+        if os.path.realpath(mount_point) != os.path.join(
+            os.path.realpath(self.root), path.lstrip("/")
+        ):
             raise ValueError(f"{path} leads elsewhere, by a symbolic link")
         if path == DOCKER_ROOT:
-            with open(os.path.join(place, NOT_MOUNTED), "w", encoding="utf-8"):
+            with open(os.path.join(mount_point, NOT_MOUNTED), "w", encoding="utf-8"):
                 pass
 
     def _kept(self) -> dict[str, str]:
-        """Serial number by path of all that is to be mounted."""
+        """Return the list of mounts: serial number by path."""
         try:
             with open(os.path.join(self.root, LIST), encoding="utf-8") as handle:
-                found = json.load(handle)
+                serials = json.load(handle)
         except FileNotFoundError:
             return {}
-        return {str(path): str(serial) for path, serial in found.items()}
+        return {str(path): str(serial) for path, serial in serials.items()}
 
-    def _keep(self, kept: dict[str, str]) -> None:
+    def _keep(self, mounts: dict[str, str]) -> None:
         target = os.path.join(self.root, LIST)
         os.makedirs(os.path.dirname(target), mode=0o755, exist_ok=True)
         with open(target + ".new", "w", encoding="utf-8") as handle:
-            json.dump(kept, handle)
+            json.dump(mounts, handle)
             handle.flush()
             os.fsync(handle.fileno())
         os.replace(target + ".new", target)

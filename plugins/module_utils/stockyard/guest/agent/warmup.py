@@ -1,10 +1,9 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Running every path once before the freeze, so that a fork finds its pages in memory.
+"""The rehearsal before the freeze: it runs every path once, so that a fork's pages are in memory.
 
-The keys that are made here are thrown away: they are in a directory of their own, and no file of
-them stays.
+The keys of the rehearsal are in a separate directory, and all of its files are deleted.
 """
 
 from __future__ import annotations
@@ -30,24 +29,24 @@ try:
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec
-except ImportError:  # always there in a guest; a controller reads only this file's text
+except ImportError:  # guests always have it; a controller reads only this file's text
     pass
 
-# Seconds for what makes a template smaller, and no better.
+# Seconds for zeroing free memory, which only makes a template smaller.
 ZEROING = 180.0
 SCRATCH = "/run/stockyard/warm-up"
 FRONT = "stockyard-tls.service"
 FRONT_NAME = "stunnel4"
-# Seconds without work in which a process is taken to wait.
+# Seconds without CPU time after which a process counts as waiting.
 QUIET = 0.5
-# Seconds between two looks at the units that something waits for.
+# Seconds between two checks of the units that the agent waits for.
 LOOK = 2.0
 REHEARSAL_IMAGE = "rehearsal"
 DENIED = b"authorization denied by plugin"
 
 
 class _DryEffects(LinuxEffects):
-    """The real effects, less what a template must not do to itself."""
+    """The real effects without those that would change the template."""
 
     def reseed(self, entropy: bytes) -> None:
         ssl.RAND_add(entropy, 0.0)
@@ -78,16 +77,17 @@ class _DryEffects(LinuxEffects):
 
 
 def prepare(timeout: float, docker: bool) -> dict[str, str]:
-    """Wait for dockerd, and do what the user asked for: images first, then the commands that may
-    use them.
+    """Wait for dockerd, load the user's images, and run the user's commands, which may use the
+    images.
 
-    What is done is not done again. A list of allowed images is lifted until the end of the warm-up.
+    Completed steps are not repeated. A list of allowed images is suspended until the end of the
+    warm-up.
 
     :param timeout: seconds.
     :param docker: whether dockerd runs in this template.
-    :raises RuntimeError: if sshd does not take its configuration.
-    :raises UnitFailed: when dockerd, or a unit that it needs, gave up.
-    :raises TimeoutError: when dockerd does not answer by then.
+    :raises RuntimeError: if sshd rejects its configuration.
+    :raises UnitFailed: if dockerd, or a unit that it needs, failed.
+    :raises TimeoutError: if dockerd does not answer in time.
     """
     end = time.monotonic() + timeout
     units.check_sshd()
@@ -104,14 +104,16 @@ def prepare(timeout: float, docker: bool) -> dict[str, str]:
 
 
 def warm_up(timeout: float, docker: bool, sparse: bool = False) -> dict[str, str]:
-    """Do what is left to prepare, rehearse an identity and the TLS front, and leave nothing of
-    that.
+    """Complete the preparation, rehearse an identity and the TLS front, and delete all traces of
+    the rehearsal.
 
-    :param sparse: whether memory that nobody needs is given back.
-    :raises TimeoutError: when dockerd or the front does not answer by then.
+    :param timeout: seconds.
+    :param docker: whether dockerd runs in this template.
+    :param sparse: whether to release memory that forks do not need.
+    :raises TimeoutError: if dockerd or the front does not answer in time.
     """
     end = time.monotonic() + timeout
-    found = prepare(timeout, docker)
+    result = prepare(timeout, docker)
     if sparse:
         thrift.drop_caches()
     with thrift.little_read_ahead() if sparse else nullcontext():
@@ -119,18 +121,18 @@ def warm_up(timeout: float, docker: bool, sparse: bool = False) -> dict[str, str
             thrift.reclaim()
         _rehearse(end, docker)
     if sparse:
-        # Forks are reached from outside.
+        # Users reach forks from outside and do not need the client in the guest.
         thrift.forget("docker")
-        # Never all that is left: who waits for the answer has a deadline too.
+        # At most half of the remaining time: the controller waits for the answer with a deadline.
         thrift.zero_free_memory(min(ZEROING, max(1.0, (end - time.monotonic()) / 2)))
-    # Until a fork is a host: the clock that jumps and the name that changes have systemd tell
-    # everybody of it.
+    # Until a fork has its identity: systemd notifies all services of the new clock and the new
+    # name.
     LinuxEffects().hurry(True)
-    return found
+    return result
 
 
 def _rehearse(end: float, docker: bool) -> None:
-    """Do once what each fork will do, so that all of it is in memory, and leave nothing of it."""
+    """Run the steps of each fork once, so that their pages are in memory; delete the results."""
     shutil.rmtree(SCRATCH, ignore_errors=True)
     rehearsal = Identity(SCRATCH, _DryEffects())
     answer = rehearsal.identify(_request())
@@ -141,7 +143,7 @@ def _rehearse(end: float, docker: bool) -> None:
         _rehearse_front(end)
         _rehearse_container()
         if lift.restore("/"):
-            # The plugin is a new one: the first question to it is not to be a fork's.
+            # The plugin was restarted: its first request must not come from a fork.
             _docker("ps")
     shutil.rmtree(SCRATCH)
 
@@ -160,7 +162,7 @@ def _request() -> dict[str, object]:
 
 
 def _rehearse_front(end: float) -> None:
-    """Start the front once with the throw-away key and shake hands with it."""
+    """Start the front once with the rehearsal's key, and complete a TLS handshake."""
     target = f"/{STATE}/tls"
     shutil.copytree(f"{SCRATCH}/{STATE}/tls", target, copy_function=_copy_with_owner)
     try:
@@ -171,39 +173,41 @@ def _rehearse_front(end: float) -> None:
         _until(end, "the TLS front", units.FRONT, lambda: engine.ping(_tls_connection(context)))
     finally:
         shutil.rmtree(target)
-    # A new front, which waits at the gate: the one that shook hands has used its generator.
+    # A new front, which waits at the gate: the current front has used its generator in a handshake.
     LinuxEffects().shut_gate()
     subprocess.run(["systemctl", "restart", FRONT], check=True, timeout=60)
     _until(end, "the TLS front", units.FRONT, _front_waits)
 
 
 def _front_waits() -> str:
-    """That the front has come as far as the pipe: it sleeps, as what it is, and has done nothing
-    for a while.
+    """Check that the front waits at the pipe: its processes have the front's name, sleep, and use
+    no CPU time for a while. Return an empty text.
 
-    :raises OSError: while it has not.
+    :raises OSError: if the front does not wait yet.
     """
     with open(FRONT_PROCESSES, encoding="ascii") as handle:
         pids = handle.read().split()
-    before = [_state(pid) for pid in pids]
+    initial_states = [_state(pid) for pid in pids]
     time.sleep(QUIET)
-    if not before or any(name != FRONT_NAME or state != "S" for name, state, _ticks in before):
+    if not initial_states or any(
+        name != FRONT_NAME or state != "S" for name, state, _ticks in initial_states
+    ):
         raise OSError("it is still being started")
-    if before != [_state(pid) for pid in pids]:
+    if initial_states != [_state(pid) for pid in pids]:
         raise OSError("it does not wait")
     return ""
 
 
 def _state(pid: str) -> tuple[str, str, str]:
-    """A process's name, what it does, and the processor time it took (proc(5))."""
+    """Return a process's name, its state and its CPU time (proc(5))."""
     with open(f"/proc/{pid}/stat", encoding="utf-8") as handle:
         head, fields = handle.read().rsplit(")", 1)
     return head.split("(", 1)[1], fields.split()[0], " ".join(fields.split()[11:13])
 
 
 def _rehearse_container() -> None:
-    """Run one container and take it and its image away, so that the first one in a fork finds
-    everything in memory.
+    """Run one container, and delete it and its image, so that the first container of a fork finds
+    all pages in memory.
 
     The image is one static program that comes with Debian's Docker.
     """
@@ -214,7 +218,7 @@ def _rehearse_container() -> None:
     try:
         _docker("import", "-", REHEARSAL_IMAGE, stdin=archive.getvalue())
     except subprocess.CalledProcessError as error:
-        # Where only images of a list are let in, this one is not.
+        # If the policy allows only listed images, it refuses this image.
         if DENIED in error.stderr:
             return
         raise
@@ -236,7 +240,9 @@ def _copy_with_owner(source: str, target: str) -> str:
 
 
 def _self_signed(csr_pem: str) -> dict[str, str]:
-    """An authority of one certificate, its own, and an empty list of what it revoked."""
+    """Return a self-signed certificate as authority and certificate, and its empty list of revoked
+    certificates.
+    """
     with open(f"{SCRATCH}/{STATE}/tls/key.pem", "rb") as handle:
         key = serialization.load_pem_private_key(handle.read(), None)
     if not isinstance(key, ec.EllipticCurvePrivateKey):
@@ -267,20 +273,24 @@ def _tls_connection(context: ssl.SSLContext) -> http.client.HTTPSConnection:
 
 
 class UnitFailed(Exception):
-    """A unit gave up: waiting for it is of no use."""
+    """Error of a unit that failed for good, so that the agent need not wait for it."""
 
 
 def _until(end: float, title: str, needed: Sequence[str], attempt: Callable[[], str]) -> str:
-    """Try until it works, a unit that it needs gave up, or the time is up."""
-    look = time.monotonic() + LOOK
+    """Try until the attempt succeeds, a needed unit fails for good, or the time is over.
+
+    :raises UnitFailed: if a needed unit failed.
+    :raises TimeoutError: if the time is over.
+    """
+    next_check = time.monotonic() + LOOK
     while True:
         try:
             return attempt()
         except (OSError, http.client.HTTPException) as error:
-            if time.monotonic() >= look:
+            if time.monotonic() >= next_check:
                 if failures := units.failures(needed):
                     raise UnitFailed(" | ".join(failures)) from error
-                look = time.monotonic() + LOOK
+                next_check = time.monotonic() + LOOK
             if time.monotonic() >= end:
                 raise TimeoutError(f"{title} did not answer: {error}") from error
             time.sleep(0.5)
