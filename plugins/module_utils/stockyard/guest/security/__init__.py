@@ -1,10 +1,10 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a security profile is made of inside a host: packages and files. Pure; changes nothing.
+"""The packages and files of a security profile in a host. Pure; changes nothing.
 
-The only source of it: the image recipe bakes these files into templates, the roles put the same
-ones on hosts that are there already, and the module ``audit`` compares a running host with the same
+This package is their only source: the image recipe adds the files to templates, the roles install
+the same files on existing hosts, and the module ``audit`` compares a running host with the same
 settings.
 """
 
@@ -35,14 +35,13 @@ MARKER = "/etc/stockyard/security.json"
 
 @dataclass(frozen=True)
 class Bundle:
-    """What goes into a host.
+    """The contents of a security profile.
 
     :param packages: Debian packages.
-    :param files: by their path.
-    :param enable: units of ours that are to be started at boot; their links are not among the
-        files.
-    :param daemon: the keys of Docker's ``daemon.json`` that the profile sets.
-    :param masked: units that are kept from starting.
+    :param files: files by path.
+    :param enable: stockyard's units that must start at boot; their links are not in ``files``.
+    :param daemon: keys of Docker's ``daemon.json`` that the profile sets.
+    :param masked: units that must not start.
     """
 
     packages: tuple[str, ...]
@@ -53,9 +52,9 @@ class Bundle:
 
 
 def bundle(settings: Settings, user: str) -> Bundle:
-    """Packages, files and units of a profile.
+    """Return the packages, files and units of a profile.
 
-    :param user: the login of the host, who may use Docker.
+    :param user: login of the host, which may use Docker.
     """
     themes = (
         kernel.part,
@@ -79,14 +78,14 @@ def bundle(settings: Settings, user: str) -> Bundle:
     for part in parts:
         files |= part.files
     return Bundle(
-        packages=tuple(sorted({p for part in parts for p in part.packages})),
+        packages=tuple(sorted({package for part in parts for package in part.packages})),
         files=files,
-        enable=tuple(u for part in parts for u in part.enable),
+        enable=tuple(unit for part in parts for unit in part.enable),
         daemon=daemon.keys(settings),
-        masked=tuple(u for part in parts for u in part.masked),
+        masked=tuple(unit for part in parts for unit in part.masked),
     )
 
 
 def marker(settings: Settings) -> str:
-    """What the host is to be like, for whoever looks at it later."""
+    """Return the settings of the host as JSON, for later checks such as the audit."""
     return json.dumps(codec.to_dict(settings), indent=1, sort_keys=True) + "\n"

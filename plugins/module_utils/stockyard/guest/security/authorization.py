@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The authorization plugin as it is put into a host: its program, its policy, its unit."""
+"""The files of the authorization plugin in a host: its program, its policy, its unit."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ SystemCallFilter=@system-service
 [Install]
 WantedBy=multi-user.target
 """
-# dockerd asks the plugin before everything, and refuses everything while it is not there.
+# dockerd asks the plugin about each request, and refuses all requests while the plugin is down.
 ORDER = f"[Unit]\nWants={UNIT}\nAfter={UNIT}\n"
 
 
 def part(settings: Settings) -> Part:
-    """Its files, where there is a policy."""
+    """Return the plugin's files if the settings contain a policy."""
     if settings.policy is None:
         return NOTHING
     files = {
@@ -76,20 +76,21 @@ def part(settings: Settings) -> Part:
 
 
 def text(settings: Settings) -> str:
-    """The policy as the plugin reads it."""
-    chosen = settings.policy or Policy()
-    # A build can be told of the host's network in a part of the request that no plugin sees. With
-    # remap dockerd itself refuses it.
-    build = chosen.build and settings.user_namespaces == "remap"
+    """Return the policy in the plugin's format."""
+    user_policy = settings.policy or Policy()
+    # A build request can select the host's network in a part that no plugin sees. With remap
+    # dockerd itself refuses that.
+    build = user_policy.build and settings.user_namespaces == "remap"
     pools = [base for base, _size in addresses.POOLS]
     return (
-        json.dumps({**codec.to_dict(chosen), "build": build, "pools": pools}, sort_keys=True) + "\n"
+        json.dumps({**codec.to_dict(user_policy), "build": build, "pools": pools}, sort_keys=True)
+        + "\n"
     )
 
 
 def _source(module: Any) -> str:
-    """A module's text, also out of the zip file in which Ansible carries it, or by its loader of
-    collections.
+    """Return a module's text, also from the zip file that Ansible transfers modules in, or through
+    Ansible's loader of collections.
     """
-    found = module.__loader__.get_source(module.__name__)
-    return found.decode() if isinstance(found, bytes) else str(found)
+    source = module.__loader__.get_source(module.__name__)
+    return source.decode() if isinstance(source, bytes) else str(source)

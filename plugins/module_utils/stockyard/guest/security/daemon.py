@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Docker's own settings."""
+"""Settings of dockerd: ``daemon.json``, seccomp and subordinate ids."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .part import NOTHING, Part
 PATH = "/etc/docker/daemon.json"
 ROOTLESS = "/etc/docker/rootless.json"
 SECCOMP = "/etc/docker/seccomp.json"
-# In every host, whatever its profile.
+# The settings of all hosts, for any profile.
 BASE = {
     "log-driver": "json-file",
     "log-opts": {"max-size": "10m", "max-file": "3"},
@@ -28,33 +28,39 @@ REMAP_USER, REMAP_FIRST, REMAP_COUNT = "dockremap", 100000, 65536
 
 
 def keys(settings: Settings) -> dict[str, Any]:
-    """The keys of ``daemon.json`` that a profile sets."""
-    found: dict[str, Any] = {}
+    """Return the keys of ``daemon.json`` that a profile sets."""
+    profile_keys: dict[str, Any] = {}
     if settings.user_namespaces == "remap":
-        found["userns-remap"] = REMAP_USER
+        profile_keys["userns-remap"] = REMAP_USER
     if settings.no_new_privileges:
-        found["no-new-privileges"] = True
+        profile_keys["no-new-privileges"] = True
     if not settings.icc:
-        # A proxy in user space would carry packets past the rules that keep containers apart.
-        found |= {"icc": False, "userland-proxy": False}
+        # A proxy in user space would forward packets around the rules that isolate containers.
+        profile_keys |= {"icc": False, "userland-proxy": False}
     if settings.seccomp:
-        found["seccomp-profile"] = SECCOMP
+        profile_keys["seccomp-profile"] = SECCOMP
     if settings.policy is not None:
-        found["authorization-plugins"] = [authorization.NAME]
+        profile_keys["authorization-plugins"] = [authorization.NAME]
     if settings.user_namespaces != "rootless":
-        found |= _as_root(settings)
-    return {**BASE, "default-ulimits": {"nofile": NOFILE}, **found} if found else dict(BASE)
+        profile_keys |= _as_root(settings)
+    return (
+        {**BASE, "default-ulimits": {"nofile": NOFILE}, **profile_keys}
+        if profile_keys
+        else dict(BASE)
+    )
 
 
 def _as_root(settings: Settings) -> dict[str, Any]:
-    found: dict[str, Any] = (
+    engine_keys: dict[str, Any] = (
         {"cgroup-parent": limits.SLICE} if limits.for_all(settings.limits) else {}
     )
-    return found if settings.profile == "trusted" else {**found, "live-restore": True}
+    return engine_keys if settings.profile == "trusted" else {**engine_keys, "live-restore": True}
 
 
 def part(settings: Settings) -> Part:
-    """dockerd as root. A profile that changes nothing leaves the file to the image."""
+    """Return the files for a dockerd that runs as root. If the profile changes no setting, the
+    image's own ``daemon.json`` stays.
+    """
     files = _seccomp(settings)
     if settings.user_namespaces == "remap":
         line = f"{REMAP_USER}:{REMAP_FIRST}:{REMAP_COUNT}\n"
@@ -71,14 +77,14 @@ def part(settings: Settings) -> Part:
 
 
 def rootless(settings: Settings) -> Part:
-    """dockerd as an ordinary user: it reads another file."""
+    """Return the files for a dockerd that runs as an ordinary user, which reads another file."""
     return Part(files={**_seccomp(settings), ROOTLESS: GuestFile(text(settings))})
 
 
 def text(settings: Settings) -> str:
-    """``daemon.json`` as it is written."""
-    # To a rootless dockerd the group of its user is root's; any other is one that nobody outside is
-    # in.
+    """Return the text of ``daemon.json``."""
+    # A rootless dockerd sees the group of its user as root. Any other group in its name space has
+    # no members outside.
     group = {"group": "root"} if settings.user_namespaces == "rootless" else {}
     return json.dumps({**keys(settings), **group}, indent=2, sort_keys=True) + "\n"
 

@@ -1,12 +1,12 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A file system of their own for images and containers, in one file, so that they never fill the
-host's disk.
+"""A separate file system for images and containers, in one file, so that they never fill the host's
+disk.
 
-ext4's quotas and the blocks that it keeps for root do not hold them: overlayfs writes with the
-rights of dockerd. What is in a file system of its own uses up the space, and the inodes, of that
-one alone.
+ext4's quotas and its reserved blocks for root do not limit them: overlayfs writes with the rights
+of dockerd. In a separate file system they can use up only the space and the inodes of that file
+system.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ ExecStart={{ program }}
 [Install]
 WantedBy=sysinit.target
 """
-# Docker does not start without it, and ends before it.
+# Docker does not start without the file system, and stops before it is unmounted.
 ORDER = "[Unit]\nRequires={{ unit }}\nAfter={{ unit }}\nRequiresMountsFor={{ root }}\n"
-# The file is sparse: it takes what is in it. At most so much that a tenth of the disk stays the
-# host's own.
+# The file is sparse: it uses only the space of its contents. Its size is limited so that a tenth of
+# the disk remains for the host.
 TEXT = """\
 #!/bin/sh
 set -e
@@ -65,7 +65,7 @@ exec mount -o loop,discard $image $root
 
 
 def part(settings: Settings) -> Part:
-    """Its files."""
+    """Return the program and units of the file system, if the settings limit the disk."""
     percent = settings.limits.disk_percent
     if not percent:
         return NOTHING

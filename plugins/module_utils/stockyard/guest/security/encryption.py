@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a guest needs to open encrypted volumes. The keys come by the channel, each time, and are on
-no disk.
+"""The packages and files with which a guest opens encrypted volumes. The controller sends the key
+through the channel each time; no disk contains it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ MODULES = "/etc/modules-load.d/stockyard-encryption.conf"
 
 
 def part(settings: Settings) -> Part:
-    """cryptsetup, and the kernel's part of it."""
+    """Return cryptsetup and its kernel module, if the settings ask for encrypted data."""
     if not settings.encrypted_data:
         return NOTHING
     return Part(packages=("cryptsetup-bin",), files={MODULES: GuestFile("dm_crypt\n")})

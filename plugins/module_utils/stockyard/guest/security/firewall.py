@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A firewall that is there before Docker is, in a table of its own: Docker's rules stay
-Docker's.
+"""A firewall that is active before Docker starts. Its rules are in separate tables, so Docker's own
+rules do not change.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ table inet stockyard {
   }
 }
 """
-# Apart: a kernel that does not know a bridge's name in a rule has the rest all the same, and the
-# audit tells of it.
+# A separate file: a kernel that does not support the bridge's name in a rule still loads the
+# remaining rules, and the audit reports the difference.
 FRAMES = """\
 #!/usr/sbin/nft -f
 table bridge stockyard {}
@@ -84,7 +84,7 @@ WantedBy=sysinit.target
 
 
 def part(settings: Settings) -> Part:
-    """Rules, and the unit that loads them."""
+    """Return the rules and the unit that loads them, if the settings need them."""
     if not settings.firewall and not settings.limits.network_mib:
         return NOTHING
     return Part(
@@ -99,7 +99,7 @@ def part(settings: Settings) -> Part:
 
 
 def rules(settings: Settings) -> str:
-    """The rules as nft reads them."""
+    """Return the rules in nft's format."""
     text = TEXT if settings.firewall else TEXT.replace("policy drop;", "policy accept;")
     return render(
         text, ssh=SSH, docker=DOCKER_TLS, proxy=PROXY_PORT, network_mib=settings.limits.network_mib

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The kernel that all containers share: its settings, and what it need not know."""
+"""The kernel that all containers share: its settings, and the modules that it must not load."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from ...model.recipe import GuestFile
 from ...model.security import Settings
 from .part import NOTHING, Part
 
-# After procps' 99-protect-links.conf, which says less of some: the last one counts (sysctl.d(5)).
+# Sorts after procps' 99-protect-links.conf, which sets weaker values: the last value counts
+# (sysctl.d(5)).
 SYSCTL = "/etc/sysctl.d/99-stockyard.conf"
 MODPROBE = "/etc/modprobe.d/stockyard.conf"
-# None of them is in the way of Docker. Names and meanings: Documentation/admin-guide/sysctl of the
+# Docker works with all of these values. Names and meanings: Documentation/admin-guide/sysctl of the
 # kernel.
 SYSCTLS = {
     "kernel.randomize_va_space": "2",
@@ -38,8 +39,8 @@ SYSCTLS = {
     "fs.protected_regular": "2",
     "fs.suid_dumpable": "0",
 }
-# Protocols and file systems that a program could have the kernel load, and that containers do
-# without.
+# Protocols and file systems that the kernel would load on a program's request, and that containers
+# do not need.
 MODULES = (
     "ax25",
     "can",
@@ -62,20 +63,20 @@ MODULES = (
 
 
 def sysctls(settings: Settings) -> dict[str, str]:
-    """The kernel settings of a profile and those of the user, which win."""
+    """Return the kernel settings of a profile and the user's, which take precedence."""
     if not settings.kernel:
         return dict(settings.sysctls)
-    unprivileged = "1" if settings.user_namespaces == "rootless" else "0"
-    return {**SYSCTLS, "kernel.unprivileged_userns_clone": unprivileged, **settings.sysctls}
+    userns_clone = "1" if settings.user_namespaces == "rootless" else "0"
+    return {**SYSCTLS, "kernel.unprivileged_userns_clone": userns_clone, **settings.sysctls}
 
 
 def part(settings: Settings) -> Part:
-    """Its files."""
+    """Return the files with the kernel settings and the blocked modules."""
     files = {}
-    if found := sysctls(settings):
-        # The hyphen: a kernel that does not know a setting is no error.
+    if kernel_settings := sysctls(settings):
+        # The hyphen: a setting that the kernel does not know is no error.
         files[SYSCTL] = GuestFile(
-            "".join(f"-{key} = {value}\n" for key, value in sorted(found.items()))
+            "".join(f"-{key} = {value}\n" for key, value in sorted(kernel_settings.items()))
         )
     if settings.kernel:
         files[MODPROBE] = GuestFile("".join(f"install {name} /bin/false\n" for name in MODULES))

@@ -1,11 +1,11 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Limits by systemd: one slice that all containers live in, and defaults for each container's
+"""Limits by systemd: one slice for all containers together, and defaults for each container's
 scope.
 
-A container's own ``--memory`` or ``--pids-limit`` wins over the default, never over the slice.
-Limits of a rootless dockerd are on the slice of its user.
+A container's own ``--memory`` or ``--pids-limit`` overrides the default, never the slice. Limits of
+a rootless dockerd are on the slice of its user.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .part import NOTHING, UNITS, Part
 
 SLICE = "stockyard-containers.slice"
 ROOTLESS_SLICE = "user-{uid}.slice"
-# The image's one disk; a volume for Docker's data has a name of its own.
+# The image's only disk; a volume for Docker's data is a different device.
 DISK = "/"
 ALL = """\
 [Slice]
@@ -38,7 +38,7 @@ EACH = """\
 
 
 def for_all(limits: Limits) -> bool:
-    """Whether there is a limit on all containers together."""
+    """Return whether there is a limit on all containers together."""
     return bool(
         limits.pids
         or limits.memory_percent
@@ -50,16 +50,14 @@ def for_all(limits: Limits) -> bool:
 
 
 def part(settings: Settings) -> Part:
-    """The units. A scope's name begins with ``docker-``, which systemd takes drop-ins for by that
-    beginning.
+    """Return the units. The name of a container's scope begins with ``docker-``, and systemd reads
+    drop-ins for this prefix.
     """
     values = {**vars(settings.limits), "disk": DISK}
     files = {}
     if for_all(settings.limits):
-        where = (
-            f"{UNITS}/{SLICE}" if settings.user_namespaces != "rootless" else _rootless_drop_in()
-        )
-        files[where] = GuestFile(render(ALL, **values))
+        path = f"{UNITS}/{SLICE}" if settings.user_namespaces != "rootless" else _rootless_drop_in()
+        files[path] = GuestFile(render(ALL, **values))
     if settings.limits.container_pids or settings.limits.container_memory_percent:
         base = "/etc/systemd/user" if settings.user_namespaces == "rootless" else UNITS
         files[f"{base}/docker-.scope.d/10-stockyard.conf"] = GuestFile(render(EACH, **values))

@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Logins: what OpenSSH lets a user do. Who may log in, and that no password opens anything, the
-image says itself.
+"""OpenSSH's restrictions for a logged-in user. The image's own configuration has the list of users
+and disables passwords.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from ...model.security import Settings
 from .part import NOTHING, Part
 
 PATH = "/etc/ssh/sshd_config.d/stockyard-hardening.conf"
-# Tunnels from here to there stay: the way out through a proxy is one.
+# Remote forwarding stays enabled: the tunnel to a proxy uses it.
 TEXT = """\
 AllowTcpForwarding remote
 AllowStreamLocalForwarding no
@@ -31,5 +31,5 @@ ClientAliveCountMax 3
 
 
 def part(settings: Settings) -> Part:
-    """Its file."""
+    """Return OpenSSH's configuration, if the setting ``kernel`` is on."""
     return Part(files={PATH: GuestFile(TEXT)}) if settings.kernel else NOTHING

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the kernel keeps a record of: whoever touches Docker's programs, files and sockets."""
+"""The kernel's audit: a record of each change to Docker's programs, files and sockets."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ...model.security import Settings
 from .part import NOTHING, Part
 
 PATH = "/etc/audit/rules.d/stockyard.rules"
-# The CIS Docker Benchmark 1.6, 1.1.3 to 1.1.18, less what Debian has not.
+# The CIS Docker Benchmark 1.6, 1.1.3 to 1.1.18, without paths that Debian does not have.
 WATCHED = (
     "/usr/sbin/dockerd",
     "/run/containerd",
@@ -29,20 +29,20 @@ WATCHED = (
     "/usr/sbin/runc",
     "/etc/stockyard",
 )
-# journald turns the kernel's audit on or off when it starts, as it does in each fork, unless it is
-# told not to; and without its socket it does not write down everything a second time.
+# journald starts in each fork, and by default it turns the kernel's audit on or off at its start.
+# This file prevents that. Without its audit socket journald does not log each event a second time.
 JOURNAL = "/etc/systemd/journald.conf.d/stockyard-audit.conf"
 JOURNAL_SOCKET = "systemd-journald-audit.socket"
-# A rule about a socket needs its directory when it is loaded, and containerd starts later: with the
-# mode that it has.
+# The directory of a socket must exist when a rule about the socket is loaded, and containerd starts
+# later. The mode is containerd's own.
 DIRECTORY = "/etc/tmpfiles.d/stockyard-audit.conf"
-# A failing rule is told, and the others are loaded all the same.
+# auditd reports a rule that fails, and loads the remaining rules.
 HEAD = "-D\n-b 8192\n-f 1\n-c\n"
 
 
 def part(settings: Settings) -> Part:
-    """auditd, and its rules: of writes and of new attributes. Reads would be every start of a
-    container.
+    """Return auditd and its rules, for writes and changed attributes. Reads are not recorded: each
+    start of a container would be an event.
     """
     if not settings.audit:
         return NOTHING

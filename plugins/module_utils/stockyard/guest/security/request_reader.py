@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The HTTP reader as it is put into a host: it has Docker's socket; dockerd's own is for the reader
-alone.
+"""The files of the HTTP reader in a host. The reader serves Docker's usual socket; dockerd listens
+on a separate socket, which only the reader can use.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FOLDER = "/run/stockyard-docker"
 DOCKER = f"{FOLDER}/docker.sock"
 PROGRAM = "/usr/lib/stockyard/stockyard_reader"
 PACKAGES = ("python3-h11",)
-# systemd holds both sockets: neither end has to start before the other, and a restart refuses no
+# systemd owns both sockets: the reader and dockerd can start in any order, and a restart refuses no
 # connection.
 SOCKET = """\
 [Unit]
@@ -79,7 +79,9 @@ WantedBy=multi-user.target
 
 
 def part(settings: Settings) -> Part:
-    """Return its files, if there is a policy: without one there is nothing to read strictly for."""
+    """Return the reader's files if the settings contain a policy. Without a policy strict reading
+    serves no purpose.
+    """
     if settings.policy is None:
         return NOTHING
     files = {

@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""dockerd as an ordinary user: a unit of that user's own systemd, which lingers, and a socket where
-all look for it.
+"""dockerd as an ordinary user: a unit of that user's lingering systemd, and a link at the usual
+path of the socket.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from ..rendering import render
 from .part import UNITS, Part
 
 USER, UID, HOME = "stockyard-docker", 64100, "/var/lib/stockyard-docker"
-# A disk path: what is under /run is covered inside the name space of the daemon.
+# A path on disk: the daemon's mount name space hides /run.
 SOCKET = f"{HOME}/run/docker.sock"
 FOLDER = "/usr/lib/stockyard/rootless"
 PROGRAM = "/usr/share/docker.io/contrib/dockerd-rootless.sh"
@@ -48,7 +48,7 @@ TasksMax=infinity
 Delegate=yes
 KillMode=mixed
 """
-# Found first by the script above.
+# The script above finds this program first, by its PATH.
 DOCKERD = """\
 #!/bin/sh
 # dockerd gives its own containerd 15 seconds, which is not enough on a busy hypervisor.
@@ -64,7 +64,8 @@ done &
 until [ -S "$state/containerd.sock" ]; do sleep 0.2; done
 exec /usr/sbin/dockerd --containerd "$state/containerd.sock" "$@"
 """
-# So that what starts, stops and waits for docker.service does it to this one.
+# This unit has the usual name, so that other units and users can start, stop and await
+# docker.service.
 SYSTEM_UNIT = """\
 [Unit]
 Description=Docker of the user {{ user }}
@@ -101,9 +102,9 @@ L+ /run/docker.sock - - - - {{ socket }}
 
 
 def part(login: str) -> Part:
-    """Its files.
+    """Return the packages, files and units of a rootless dockerd.
 
-    :param login: the login of the host, who may use Docker.
+    :param login: login of the host, which may use Docker.
     """
     values = {
         "user": USER,
@@ -115,7 +116,7 @@ def part(login: str) -> Part:
         "folder": FOLDER,
     }
     ranges = f"{USER}:{FIRST}:{COUNT}\n"
-    made = {
+    templates = {
         "/etc/systemd/user/docker.service": USER_UNIT,
         f"{UNITS}/docker.service": SYSTEM_UNIT,
         f"{UNITS}/user@{UID}.service.d/delegate.conf": DELEGATE,
@@ -127,7 +128,7 @@ def part(login: str) -> Part:
         "/etc/subuid": ranges,
         "/etc/subgid": ranges,
     }
-    files = {path: GuestFile(render(text, **values)) for path, text in made.items()}
+    files = {path: GuestFile(render(text, **values)) for path, text in templates.items()}
     files[f"{FOLDER}/dockerd"] = GuestFile(DOCKERD, 0o755)
     return Part(
         packages=PACKAGES,

@@ -4,8 +4,8 @@
 """Bodies of requests, read as dockerd reads them. A text that Go and Python read differently is
 refused.
 
-Go's decoder matches the keys of a structure in any case and takes the last of two equal ones. The
-keys of a map are exact. It reads the first value of a body and ignores the rest.
+Go's decoder matches the keys of a structure in any case and uses the last of two equal keys. The
+keys of a map are exact. The decoder reads the first value of a body and ignores all later text.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from typing import Any
 
 
 class Denied(Exception):
-    """A refused request; dockerd passes the text on to the client."""
+    """Refusal of a request; dockerd passes the text on to the client."""
 
 
 class Pairs(list[tuple[str, Any]]):
-    """A JSON object as its pairs, in order and with doubles: only the schema knows a structure from
-    a map.
+    """A JSON object as a list of pairs, in order and with duplicates: only the schema distinguishes
+    a structure from a map.
     """
 
 
@@ -55,15 +55,14 @@ def parsed(text: str) -> Any:
 
 
 def folded(key: str) -> str:
-    """Return a key as Go compares it: U+017F is an s, and U+212A a k."""
+    """Return a key in the form in which Go compares it: U+017F is an s, and U+212A a k."""
     return key.replace("\u017f", "s").replace("\u212a", "k").lower()
 
 
 def is_zero(value: Any) -> bool:
-    """Return whether a value is what Go writes for a field that nobody set: null, false, 0, or
-    empty.
+    """Return whether a value is Go's value of an unset field: null, false, 0, or empty.
 
-    A structure without set fields is zero. A list with items is not, whatever its items are.
+    A structure without set fields is zero. A list with items is never zero.
     """
     if isinstance(value, Pairs):
         return all(is_zero(item) for _key, item in value)

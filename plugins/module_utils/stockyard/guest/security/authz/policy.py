@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The policy of a host, and the checks of single values that lead out of a container."""
+"""The policy of a host, and the checks of single values that could lead out of a container."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 from .body import Denied
 from .schema import Check, shown
 
-# Docker gives these to every container.
+# Docker grants these capabilities to every container.
 CAPABILITIES = frozenset(
     (
         "CHOWN",
@@ -41,7 +41,7 @@ SECURITY_OPTIONS = (
 LOG_OPTIONS = frozenset(
     ("max-size", "max-file", "compress", "mode", "max-buffer-size", "tag", "labels", "env")
 )
-# The others lift a process above those of the host (rtprio, nice).
+# Limits that are not listed raise a process above the host's processes (rtprio, nice).
 ULIMITS = frozenset(
     (
         "as",
@@ -64,7 +64,8 @@ NETWORK_OPTIONS = frozenset(
     ("com.docker.network.bridge.enable_icc", "com.docker.network.driver.mtu")
 )
 ENDPOINT_OPTIONS = frozenset(("com.docker.network.endpoint.ifname",))
-# An id alone names any image that was loaded or imported: a registry's digest is behind a name.
+# An id without a name can name any image that was loaded or imported; a registry's digest follows a
+# name.
 _DIGEST = re.compile(r".+@sha256:[0-9a-f]{64}")
 
 
@@ -72,8 +73,7 @@ _DIGEST = re.compile(r".+@sha256:[0-9a-f]{64}")
 class Policy:
     """The user's part of the rules: see the options of the SDK by the same names.
 
-    :param pools: the networks that Docker takes addresses from; a user's own networks must lie
-        inside.
+    :param pools: Docker's address pools; networks that a user creates must be inside them.
     """
 
     mounts: tuple[str, ...] = ()
@@ -103,7 +103,7 @@ class Policy:
 
 
 def one_of(*allowed: Any) -> Check:
-    """Return a check that lets these values through, and null."""
+    """Return a check that allows only these values and null."""
 
     def check(_policy: Policy, place: str, value: Any) -> None:
         if value is not None and not any(
@@ -115,11 +115,11 @@ def one_of(*allowed: Any) -> Check:
 
 
 def keys_of(allowed: frozenset[str]) -> Check:
-    """Return a check of a map's keys."""
+    """Return a check that allows only these keys of a map."""
 
     def check(_policy: Policy, place: str, value: dict[str, Any]) -> None:
-        if unknown := sorted(value.keys() - allowed):
-            raise Denied(f"{place} may not set {shown(unknown[0])}")
+        if unknown_keys := sorted(value.keys() - allowed):
+            raise Denied(f"{place} may not set {shown(unknown_keys[0])}")
 
     return check
 
@@ -131,7 +131,7 @@ def not_the_hosts(_policy: Policy, place: str, value: str | None) -> None:
 
 
 def only_null(_policy: Policy, place: str, value: Any) -> None:
-    """Refuse a list, even an empty one, which dockerd takes for less than its own list."""
+    """Refuse a list, even an empty list, which dockerd uses in place of its own, longer list."""
     if value is not None:
         raise Denied(f"{place} may not be set")
 
@@ -145,7 +145,7 @@ def not_negative(_policy: Policy, place: str, value: int | None) -> None:
 
 
 def capability(_policy: Policy, place: str, value: str | None) -> None:
-    """Refuse a capability that Docker does not give to every container."""
+    """Refuse a capability that Docker does not grant to every container."""
     if (value or "").upper().removeprefix("CAP_") not in CAPABILITIES:
         raise Denied(f"{place}: the capability {shown(value)} is not for containers")
 
@@ -153,7 +153,7 @@ def capability(_policy: Policy, place: str, value: str | None) -> None:
 def bind(policy: Policy, place: str, value: str | None) -> None:
     """Refuse a bind of a path of the host that the policy does not list."""
     source, colon, _target = (value or "").partition(":")
-    # A source without a slash at its beginning is the name of a volume.
+    # A source without a leading slash is the name of a volume.
     if colon and source.startswith(("/", "~", ".", "\\")):
         _mounted(policy, place, source)
 
@@ -172,7 +172,7 @@ def _mounted(policy: Policy, place: str, source: object) -> None:
 
 
 def path_inside(_policy: Policy, place: str, value: dict[str, Any]) -> None:
-    """Refuse volumes that name more than a path in the container."""
+    """Refuse volumes with more than a path in the container."""
     if binds := [path for path in value if ":" in path]:
         raise Denied(f"{place}: {shown(binds[0])} is no path in a container")
 
@@ -184,7 +184,7 @@ def no_host_network(_policy: Policy, place: str, value: dict[str, Any]) -> None:
 
 
 def ulimit(_policy: Policy, place: str, value: dict[str, Any]) -> None:
-    """Refuse limits that lift a process above those of the host."""
+    """Refuse limits that raise a process above the host's processes."""
     if value.get("Name") not in ULIMITS:
         raise Denied(f"{place}: the limit {shown(value.get('Name'))} is not for containers")
 
@@ -201,9 +201,10 @@ def container(policy: Policy, _place: str, value: dict[str, Any]) -> None:
 
 
 def address(policy: Policy, place: str, value: str | None) -> None:
-    """Refuse a network, or an address, outside Docker's own pools.
+    """Refuse a network or an address outside Docker's address pools.
 
-    A bridge with any other cuts the host off from those who have that address outside.
+    A bridge with an address outside the pools would cut the host off from real peers with that
+    address.
     """
     if not value:
         return

@@ -4,9 +4,10 @@
 """The list of routes, each with the names of its query and the table of its body. All other
 requests are refused.
 
-Paths are those of API 1.24 to 1.53. dockerd takes older versions too, which start a container with
-a configuration: these are refused. A path that is not written in the plain way (percent signs,
-empty or dotted segments) is refused, so that both sides cannot read it differently.
+Paths are those of API 1.24 to 1.53. dockerd accepts older versions too, in which the request that
+starts a container can have a configuration: these versions are refused. A path that is not written
+plainly (percent signs, empty or dotted segments) is refused, because plugin and dockerd could read
+it differently.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _VERSION = re.compile(r"/v([0-9]{1,3})\.([0-9]{1,3})(/.*)")
 _PLAIN = re.compile(r"/[A-Za-z0-9._~!$&'()*+,;=:@/-]*")
 _BAD_ESCAPE = re.compile(r"%(?![0-9A-Fa-f]{2})")
 OLDEST = (1, 24)
-# dockerd reads all values of these, and of all others the first.
+# dockerd reads all values of these names, and the first value of any other name.
 REPEATED = frozenset(
     ("t", "extrahosts", "changes", "names", "platform", "platforms", "securityopt", "type")
 )
@@ -41,12 +42,12 @@ NAME = r".+"
 
 @dataclass(frozen=True)
 class Route:
-    """A request that is let through.
+    """A kind of request that is allowed.
 
-    :param query: the names that its query may have.
-    :param body: the table of its body; nothing if dockerd does not decode one.
-    :param optional: whether dockerd does without the body.
-    :param check: a check of its query.
+    :param query: names that the query may have.
+    :param body: table of the body; nothing if dockerd does not decode a body.
+    :param optional: whether dockerd accepts the request without a body.
+    :param check: check of the query.
     """
 
     method: str
@@ -58,23 +59,25 @@ class Route:
 
 
 def no_unnamed_image(policy: Policy, _query: Query) -> None:
-    """Refuse images that have no name to look at, if the policy lists images."""
+    """Refuse images without a name to check, if the policy lists images."""
     if policy.lists_images:
         raise Denied("only images of the list are let in, and what is in this one cannot be seen")
 
 
 def pull(policy: Policy, query: Query) -> None:
-    """Refuse an image from a registry that the policy does not list, or one out of an archive."""
+    """Refuse a registry's image that the policy does not list, and an image from an archive."""
     name, tag = query.get("fromImage", [""])[0], query.get("tag", [""])[0]
     if not name:
         no_unnamed_image(policy, query)
         return
-    joint = "@" if tag.startswith("sha256:") else ":"
-    image(policy, name + (joint + tag if tag else ""))
+    separator = "@" if tag.startswith("sha256:") else ":"
+    image(policy, name + (separator + tag if tag else ""))
 
 
 def build(policy: Policy, query: Query) -> None:
-    """Refuse a build on the host's side. The Dockerfile is in an archive, which no plugin sees."""
+    """Refuse a build if the policy forbids builds or if the build uses the host's resources. The
+    Dockerfile is in an archive, which no plugin sees.
+    """
     if not policy.build:
         raise Denied("images are not built on this host")
     no_unnamed_image(policy, query)
@@ -91,7 +94,7 @@ def build(policy: Policy, query: Query) -> None:
 
 
 def no_buildkit(_policy: Policy, _query: Query) -> None:
-    """Refuse the sessions of BuildKit, in which a client asks for more than a plugin is shown."""
+    """Refuse the sessions of BuildKit, in which a client can send requests that no plugin sees."""
     raise Denied("BuildKit's requests cannot be seen: set DOCKER_BUILDKIT=0")
 
 
@@ -176,10 +179,11 @@ _COMPILED = tuple((route, re.compile(f"/{route.path}")) for route in ROUTES)
 
 
 def check(policy: Policy, request: dict[str, Any]) -> None:
-    """Let a request to dockerd through.
+    """Check a request to dockerd.
 
-    :param request: ``RequestMethod``, ``RequestUri`` and ``RequestBody`` of the plugin's protocol.
-    :raises Denied: if the request is not allowed, or cannot be judged.
+    :param request: ``RequestMethod``, ``RequestUri``, ``RequestHeaders`` and ``RequestBody`` of the
+        plugin's protocol.
+    :raises Denied: if the request is not allowed, or cannot be checked.
     """
     method, uri = request.get("RequestMethod"), request.get("RequestUri")
     if not isinstance(method, str) or not isinstance(uri, str):
@@ -210,8 +214,8 @@ def _hold(policy: Policy, route: Route, query: Query, encoded: object) -> None:
 
 
 def _no_form(headers: object) -> None:
-    """Go takes a form in the body for a part of the query, and a stronger one. No client of
-    Docker's sends forms.
+    """Refuse a form: Go treats a form in the body as part of the query, with precedence. No client
+    of Docker's sends forms.
     """
     pairs = headers.items() if isinstance(headers, dict) else ()
     if any(
@@ -224,24 +228,24 @@ def _no_form(headers: object) -> None:
 def split(uri: str) -> tuple[str, Query]:
     """Return the path without its version, and the query.
 
-    :raises Denied: if they are not written plainly.
+    :raises Denied: if path or query are not written plainly, or the version is too old.
     """
     path, _mark, text = uri.partition("?")
     if not _PLAIN.fullmatch(path) or any(part in ("", ".", "..") for part in path[1:].split("/")):
         raise Denied("the path of this request is not written plainly")
-    versioned = _VERSION.fullmatch(path)
-    if versioned:
-        if (int(versioned[1]), int(versioned[2])) < OLDEST:
+    version_match = _VERSION.fullmatch(path)
+    if version_match:
+        if (int(version_match[1]), int(version_match[2])) < OLDEST:
             raise Denied("API versions before 1.24 are not let through")
-        path = versioned[3]
+        path = version_match[3]
     elif re.match(r"/v[0-9.]*(/|$)", path):
         raise Denied("the version of this request is not written plainly")
     return path, _query(text)
 
 
 def _query(text: str) -> Query:
-    """Return the values by name. Go splits at ampersands only, and drops what is escaped badly:
-    both are refused.
+    """Return the values of a query by name. Go splits only at ampersands, and drops parts with bad
+    escapes: semicolons and bad escapes are refused.
     """
     if ";" in text or _BAD_ESCAPE.search(text):
         raise Denied("the query of this request is not written plainly")

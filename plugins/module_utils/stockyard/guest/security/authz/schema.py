@@ -5,7 +5,7 @@
 
 Each kind reads a value as Go's decoder does: null is allowed everywhere, keys of a structure match
 in any case. A key that a structure does not list is refused unless its value is zero, so that a
-newer client works as long as it does not use what is new. A kind can carry a check, which receives
+newer client works as long as it does not use new features. A kind can have a check, which receives
 the policy, the place and the value.
 """
 
@@ -62,7 +62,7 @@ class Zero:
 class Many:
     """A list.
 
-    :param single: whether one item may stand for a list of it, as in Docker's ``strslice``.
+    :param single: whether a text may replace a list of one text, as in Docker's ``strslice``.
     """
 
     kind: Kind
@@ -81,7 +81,7 @@ class Many:
 
 @dataclass(frozen=True)
 class Map:
-    """An object with keys that the user chooses."""
+    """An object with keys of the user's choice."""
 
     kind: Kind
     check: Check | None = None
@@ -107,7 +107,7 @@ class Struct:
         return {folded(name): name for name in self.keys}
 
     def read(self, policy: Any, place: str, value: Any) -> Any:
-        """Return the values of the known keys that are given."""
+        """Return the values by the table's spelling of their keys."""
         fields: dict[str, Any] = {}
         for key, item in _pairs(place, value):
             name = self._names.get(folded(key), folded(key))

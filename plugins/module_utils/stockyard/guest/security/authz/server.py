@@ -4,8 +4,9 @@
 """The plugin's server: Docker's plugin protocol
 (docs.docker.com/engine/extend/plugins_authorization) on a socket.
 
-It fails closed: whatever goes wrong is a refusal, and while it is not there dockerd refuses
-everything. Behind a front that ends TLS dockerd knows no user: the same rules hold for all.
+The plugin fails closed: any error is a refusal, and while the plugin is down dockerd refuses all
+requests. Behind a front that ends TLS dockerd does not know the user: the same rules apply to all
+users.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ MIME = "application/vnd.docker.plugins.v1.2+json"
 
 
 def read_policy(path: str) -> Policy:
-    """The policy on disk. A broken one ends the plugin, and with it all use of dockerd."""
+    """Return the policy on disk. A broken policy ends the plugin, and dockerd then refuses all
+    requests.
+    """
     with open(path, encoding="utf-8") as handle:
         fields = json.load(handle)
     lists = {name: tuple(fields[name]) for name in ("mounts", "images", "pools")}
@@ -34,7 +37,7 @@ def read_policy(path: str) -> Policy:
 
 
 def answer(policy: Policy, path: str, body: bytes) -> dict[str, Any]:
-    """The answer to one call of dockerd's."""
+    """Return the answer to one call from dockerd."""
     if path == "/Plugin.Activate":
         return {"Implements": ["authz"]}
     if path == "/AuthZPlugin.AuthZRes":
@@ -45,13 +48,13 @@ def answer(policy: Policy, path: str, body: bytes) -> dict[str, Any]:
         check(policy, json.loads(body))
     except Denied as denied:
         return {"Allow": False, "Msg": str(denied)}
-    except Exception as error:  # noqa: BLE001  # whatever it is, the request is not done
+    except Exception as error:  # noqa: BLE001  # any error is a refusal
         return {"Allow": False, "Msg": f"the plugin failed: {type(error).__name__}"}
     return {"Allow": True}
 
 
 class Handler(BaseHTTPRequestHandler):
-    """HTTP as dockerd speaks it, with connections that stay open."""
+    """Handler of dockerd's HTTP calls, with persistent connections."""
 
     protocol_version = "HTTP/1.1"
     policy = Policy()
@@ -72,23 +75,23 @@ class Handler(BaseHTTPRequestHandler):
 
     # the base class's name for it
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-        """Bodies and addresses are nobody's business; refusals are in dockerd's answer."""
+        """Log nothing: bodies and addresses are private, and refusals are in dockerd's answer."""
 
     def address_string(self) -> str:
-        """A peer on a Unix socket has no address."""
+        """Return a fixed name: a peer on a Unix socket has no address."""
         return "dockerd"
 
 
 class Server(socketserver.ThreadingUnixStreamServer):
-    """A thread for each connection of dockerd's."""
+    """Server with a thread for each connection of dockerd's."""
 
     daemon_threads = True
-    # As many as there may be requests of clients at once.
+    # The number of requests that clients can send at once.
     request_queue_size = 4096
 
 
 def serve(socket: str, policy: Policy) -> Server:
-    """A server that listens."""
+    """Return a server that listens on a socket."""
     if os.path.exists(socket):
         os.unlink(socket)
     return Server(socket, type("Bound", (Handler,), {"policy": policy}))

@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Every object of every request that dockerd decodes, with the keys of Docker API 1.24 to 1.53.
 
-The tables follow the structures of moby's ``api/types``. A key that is left out is refused when it
-is set. When a new engine brings a key, add it here, with a check if it leads to the host.
+The tables follow the structures of moby's ``api/types``. A key that no table lists is refused if it
+is set. If a new engine adds a key, add the key here, with a check if it leads to the host.
 """
 
 from __future__ import annotations
@@ -207,8 +207,8 @@ ENDPOINT = Struct(
 )
 NETWORKING = Struct({"EndpointsConfig": Map(ENDPOINT, policy.no_host_network)})
 
-# dockerd decodes the keys of HostConfig at the top level of these too: there they are held to the
-# same checks.
+# dockerd also decodes the keys of HostConfig at the top level of these objects: the same checks
+# apply to them there.
 _WRAPPER: dict[str, Kind] = {
     **HOST_CONFIG,
     **CONFIG,

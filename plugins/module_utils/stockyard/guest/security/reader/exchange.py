@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""One request and its answer, between a client and dockerd."""
+"""The exchange of one request and its answer between a client and dockerd."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .grammar import (
 )
 from .streams import Peer, Stream, copy, copy_to_end
 
-# Seconds for an end that is due.
+# Seconds to wait for an end of stream that is due.
 LINGER = 5.0
 BROKEN = "Docker on this host ended while it answered. Try again; if it stays so, read its journal."
 
@@ -38,9 +38,9 @@ class Exchange:
         self.sending: asyncio.Task[None] | None = None
 
     async def run(self) -> bool:
-        """Pass both on; whether another request may follow.
+        """Pass the request and its answer on. Return whether another request may follow.
 
-        :raises Refusal: when the body is badly framed, or dockerd ends without an answer.
+        :raises Refusal: if the body is badly framed, or dockerd ends without an answer.
         """
         self.docker.writer.write(self.request.head)
         if self.request.body != NO_BODY:
@@ -60,7 +60,7 @@ class Exchange:
                 self.sending.cancel()
 
     async def _head(self) -> Answer:
-        """Pass heads on up to the one that is final."""
+        """Pass heads of answers on, up to the final head, which is returned."""
         while True:
             try:
                 raw = await self.docker.reader.readuntil(HEAD_END)
@@ -74,7 +74,7 @@ class Exchange:
                 return answer
 
     def _failure(self) -> Exception:
-        """Whose fault it is that there is no answer."""
+        """Return the error for a missing answer: the client's if its body failed, or dockerd's."""
         if self.sending and self.sending.done() and not self.sending.cancelled():
             error = self.sending.exception()
             if isinstance(error, Exception):
@@ -100,17 +100,17 @@ class Exchange:
             if not size:
                 return
 
-    def _sent(self, sending: asyncio.Task[None]) -> None:
-        if sending.cancelled():
+    def _sent(self, task: asyncio.Task[None]) -> None:
+        if task.cancelled():
             return
-        if sending.exception():
-            # dockerd is not to take half a body for a whole one.
+        if task.exception():
+            # dockerd must not treat a partial body as a complete one.
             self.docker.abort()
         else:
             self._watch()
 
     def _watch(self) -> None:
-        """Let dockerd know when the client ends: it may be at work for nobody."""
+        """Tell dockerd when the client ends, so that it does not work without a client."""
         if self.client.reader.at_eof():
             self.docker.end()
         else:
@@ -121,7 +121,9 @@ class Exchange:
             self.docker.end()
 
     async def _body_is_sent(self) -> bool:
-        """dockerd may answer before all of it has come; the rest must not be read as a request."""
+        """Return whether the whole body was sent. dockerd can answer earlier; the remaining bytes
+        of the body must not be read as a request.
+        """
         if self.sending:
             with contextlib.suppress(Refusal, OSError, EOFError, TimeoutError):
                 await asyncio.wait_for(self.sending, LINGER)
@@ -130,17 +132,17 @@ class Exchange:
         return True
 
     async def _tunnel(self) -> bool:
-        """Pass bytes on both ways until both have ended. Returns that nothing may follow."""
+        """Pass bytes on in both directions until both ends close. Return that the exchange is last."""
         if not await self._body_is_sent():
             return False
         self.client.reader.on_eof = None
-        upward = asyncio.create_task(copy_to_end(self.client.reader, self.docker))
+        upload = asyncio.create_task(copy_to_end(self.client.reader, self.docker))
         try:
             await copy_to_end(self.docker.reader, self.client)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(upward, LINGER)
+                await asyncio.wait_for(upload, LINGER)
         finally:
-            upward.cancel()
+            upload.cancel()
         return False
 
 
@@ -154,7 +156,7 @@ async def _read_line(reader: Stream) -> bytes:
 
 
 async def _copy_body(reader: Stream, client: Peer, body: Body) -> None:
-    """Pass the body of an answer on, chunk by chunk as dockerd makes them."""
+    """Pass the body of an answer on, with the same chunks as dockerd's."""
     if not body.chunked:
         await (
             copy_to_end(reader, client)

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The grammar of heads and chunks: a request is read in exactly one way, or refused.
+"""The grammar of heads and chunks: a request can be read in exactly one way, or it is refused.
 
 h11 parses; this module refuses the spellings that h11 accepts and that two programs could read
 differently.
@@ -22,9 +22,9 @@ SWITCHING, NO_CONTENT, NOT_MODIFIED = 101, 204, 304
 
 
 class Refusal(Exception):
-    """A request that is not passed on to dockerd.
+    """Refusal of a request, which is not passed on to dockerd.
 
-    :param status: of the answer.
+    :param status: status of the answer.
     """
 
     def __init__(self, message: str, status: int = 400) -> None:
@@ -36,7 +36,8 @@ class Refusal(Exception):
 class Body:
     """The framing of a body.
 
-    :param length: bytes; ``None`` for a body that ends with its connection.
+    :param length: number of bytes; ``None`` for a body in chunks or one that ends with its
+        connection.
     """
 
     length: int | None = 0
@@ -48,10 +49,11 @@ NO_BODY = Body()
 
 @dataclass(frozen=True)
 class Request:
-    """A request that was judged.
+    """A request that was checked.
 
-    :param head: the bytes for dockerd, written from what was parsed.
-    :param upgrade: whether the client asks for another protocol.
+    :param head: bytes for dockerd, written from the parsed head.
+    :param upgrade: whether the client requests another protocol.
+    :param close: whether the client closes the connection after the request.
     """
 
     method: bytes
@@ -63,10 +65,11 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    """The head of an answer of dockerd's.
+    """The head of an answer from dockerd.
 
-    :param hijacked: whether dockerd has left HTTP: the bytes that follow belong to the streams of a
+    :param hijacked: whether dockerd has left HTTP: the following bytes belong to the streams of a
         container.
+    :param close: whether dockerd closes the connection after the answer.
     """
 
     status: int
@@ -76,9 +79,9 @@ class Answer:
 
 
 def parse_request(raw: bytes) -> Request:
-    """Return the request of a whole head.
+    """Return the request in a complete head.
 
-    :raises Refusal: when the head can be read in more than one way.
+    :raises Refusal: if the head can be read in more than one way.
     """
     import h11
 
@@ -98,7 +101,7 @@ def parse_request(raw: bytes) -> Request:
         if name in headers:
             raise Refusal(f"The header {name.decode()} is sent twice. Send it once.")
         headers[name] = value
-    # h11 joins lengths that are equal.
+    # h11 merges equal lengths into one header.
     if raw.count(LINE_END) != len(headers) + 2:
         raise Refusal("A header is sent twice. Send it once.")
     body = _request_body(headers)
@@ -116,7 +119,7 @@ def parse_request(raw: bytes) -> Request:
 
 
 def _check_lines(raw: bytes) -> None:
-    """h11 takes bare line feeds for line ends, and joins folded lines."""
+    """Refuse bare line feeds, which h11 accepts as line ends, and folded lines, which h11 joins."""
     if not raw.count(b"\n") == raw.count(b"\r") == raw.count(LINE_END) or b"\0" in raw:
         raise Refusal(
             "The head of the request has a bare control character. End each line with CR LF."
@@ -148,13 +151,13 @@ def _request_body(headers: dict[bytes, bytes]) -> Body:
 
 
 def parse_answer(raw: bytes, method: bytes) -> Answer:
-    """Return what dockerd's head says of the bytes behind it.
+    """Return the answer in a head from dockerd, with the framing of its body.
 
-    :param method: of the request.
-    :raises ValueError: when it is no head of HTTP.
+    :param method: method of the request.
+    :raises ValueError: if the bytes are not a head of HTTP.
     """
-    first, *lines = raw[: -len(HEAD_END)].split(LINE_END)
-    status = int(first.split(b" ", 2)[1])
+    status_line, *lines = raw[: -len(HEAD_END)].split(LINE_END)
+    status = int(status_line.split(b" ", 2)[1])
     headers = {
         name.lower(): value.strip()
         for name, _colon, value in (line.partition(b":") for line in lines)
@@ -165,8 +168,8 @@ def parse_answer(raw: bytes, method: bytes) -> Answer:
     length = (
         int(headers[b"content-length"]) if b"content-length" in headers and not chunked else None
     )
-    # Clients that ask for no upgrade get an answer without end. With a length or chunks dockerd
-    # goes on with HTTP.
+    # A hijacked stream without an upgrade is an answer without an end. With a length or chunks
+    # dockerd continues with HTTP.
     endless = not chunked and length is None
     hijacked = endless and headers.get(b"content-type", b"").startswith(RAW_STREAM)
     return Answer(
@@ -177,7 +180,7 @@ def parse_answer(raw: bytes, method: bytes) -> Answer:
 def parse_chunk_size(line: bytes) -> int:
     """Return the size of a client's chunk from its line.
 
-    :raises Refusal: when it is spelled in any other way than Docker's clients spell it.
+    :raises Refusal: if the spelling differs from that of Docker's clients.
     """
     if not CHUNK.fullmatch(line):
         raise Refusal("A chunk of the request has no plain size. Send chunks without extensions.")

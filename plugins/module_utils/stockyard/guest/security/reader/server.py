@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The server: each connection of a client has one of its own to dockerd, and no byte passes that
-was not judged.
+"""The server: each connection of a client has a separate connection to dockerd, and no byte passes
+without a check.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from .streams import LIMIT, Peer, Stream, connect
 # systemd's first socket (sd_listen_fds(3)).
 LISTENER = 3
 BACKLOG = 4096
-# More than the TLS front accepts: users inside the host can always ask.
+# More than the TLS front accepts, so that users inside the host can always connect.
 MAX_CONNECTIONS = 4096
-# Seconds between two requests, and for a head once it has begun.
+# Seconds between two requests, and for a head after its first byte.
 IDLE, HEAD = 43200.0, 60.0
 NOT_RUNNING = (
     "Docker on this host does not run or is being started. Try again. "
@@ -34,14 +34,14 @@ FULL = f"This host has {MAX_CONNECTIONS} open connections, which is its limit. C
 
 
 class Reader:
-    """Judges requests and passes them on.
+    """The reader: checks requests and passes them on.
 
-    :param docker: the path of dockerd's own socket.
+    :param docker: path of dockerd's own socket.
     """
 
     def __init__(self, docker: str) -> None:
         self.docker = docker
-        # asyncio itself forgets a task whose connection is lost.
+        # asyncio itself keeps no reference to a task whose connection is lost.
         self.clients: set[asyncio.Task[None] | None] = set()
 
     async def serve(self, client: Peer) -> None:
@@ -55,7 +55,7 @@ class Reader:
         except Refusal as refusal:
             await _refuse(client, refusal)
         except (OSError, EOFError, TimeoutError):
-            pass  # the client is gone, or takes too long
+            pass  # the client disconnected, or is too slow
         finally:
             self.clients.discard(task)
             client.writer.close()
@@ -74,9 +74,9 @@ class Reader:
             if docker:
                 docker.abort()
 
-    async def _connect(self, old: Peer | None) -> Peer:
-        if old:
-            old.abort()
+    async def _connect(self, previous: Peer | None) -> Peer:
+        if previous:
+            previous.abort()
         try:
             return await connect(self.docker)
         except OSError as error:
@@ -84,17 +84,17 @@ class Reader:
 
 
 async def _read_head(reader: Stream) -> bytes:
-    """Return the next head; nothing at the end.
+    """Return the next head, empty at the end of the connection.
 
-    :raises Refusal: when it is too long.
+    :raises Refusal: if the head is too long.
     """
     try:
         async with asyncio.timeout(IDLE) as patience:
-            first = await reader.read(1)
-            if not first:
+            first_byte = await reader.read(1)
+            if not first_byte:
                 return b""
             patience.reschedule(asyncio.get_running_loop().time() + HEAD)
-            return first + await reader.readuntil(HEAD_END)
+            return first_byte + await reader.readuntil(HEAD_END)
     except asyncio.LimitOverrunError as error:
         raise Refusal(
             f"The head of the request is longer than {LIMIT} bytes.",
@@ -103,7 +103,9 @@ async def _read_head(reader: Stream) -> bytes:
 
 
 async def _refuse(client: Peer, refusal: Refusal) -> None:
-    """Answer as dockerd does, and hang up: where the next request begins is not known."""
+    """Send the refusal in dockerd's format and hang up, because the start of the next request is
+    unknown.
+    """
     body = json.dumps({"message": str(refusal)}).encode() + b"\n"
     status = HTTPStatus(refusal.status)
     lines = [
@@ -118,8 +120,8 @@ async def _refuse(client: Peer, refusal: Refusal) -> None:
 
 
 async def _hang_up(client: Peer) -> None:
-    """Let a client read its answer: a connection that is closed with bytes unread takes the answer
-    with it.
+    """Close a connection after the client has read its answer: if unread bytes remain at the close,
+    the client loses the answer.
     """
     client.end()
     with contextlib.suppress(OSError, TimeoutError):
@@ -131,14 +133,14 @@ async def _hang_up(client: Peer) -> None:
 async def listen(listener: socket.socket, docker: str) -> asyncio.Server:
     """Serve a listening socket.
 
-    :param docker: the path of dockerd's own socket.
+    :param docker: path of dockerd's own socket.
     """
-    loop, judge = asyncio.get_running_loop(), Reader(docker)
+    loop, request_reader = asyncio.get_running_loop(), Reader(docker)
 
     def accept() -> asyncio.StreamReaderProtocol:
         reader = Stream(LIMIT, loop)
         return asyncio.StreamReaderProtocol(
-            reader, lambda _reader, writer: judge.serve(Peer(reader, writer)), loop=loop
+            reader, lambda _reader, writer: request_reader.serve(Peer(reader, writer)), loop=loop
         )
 
     return await loop.create_unix_server(accept, sock=listener, backlog=BACKLOG)
@@ -146,7 +148,8 @@ async def listen(listener: socket.socket, docker: str) -> asyncio.Server:
 
 async def _main(docker: str) -> None:
     server = await listen(socket.socket(fileno=LISTENER), docker)
-    # Objects that live for ever are not looked at again: their pages stay shared with the template.
+    # The garbage collector ignores permanent objects, so that their pages stay shared with the
+    # template.
     gc.collect()
     gc.freeze()
     async with server:

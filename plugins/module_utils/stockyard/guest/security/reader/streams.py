@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Both ends of a connection, and what is copied from one to the other."""
+"""The two ends of a connection, and the copying of bytes between them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LIMIT = 1 << 16
 
 
 class Stream(asyncio.StreamReader):
-    """A reader that tells when its other end sends no more, also while nothing is read."""
+    """A reader with a callback for the end of its data, which also runs while nothing is read."""
 
     on_eof: Callable[[], None] | None = None
 
@@ -32,17 +32,17 @@ class Peer:
         self.writer = writer
 
     async def send(self, data: bytes) -> None:
-        """Send, and wait while too much is on its way."""
+        """Send bytes, and wait while the buffer is full."""
         self.writer.write(data)
         await self.writer.drain()
 
     def end(self) -> None:
-        """Say that no more is sent."""
+        """Close the sending side."""
         with contextlib.suppress(OSError):
             self.writer.write_eof()
 
     def abort(self) -> None:
-        """Hang up at once."""
+        """Close the connection at once."""
         self.writer.transport.abort()
 
 
@@ -56,9 +56,9 @@ async def connect(path: str) -> Peer:
 
 
 async def copy(reader: Stream, target: Peer, size: int) -> None:
-    """Pass that many bytes on.
+    """Pass a number of bytes on.
 
-    :raises EOFError: when they end early.
+    :raises EOFError: if the data ends early.
     """
     while size:
         block = await reader.read(min(size, LIMIT))
@@ -69,7 +69,7 @@ async def copy(reader: Stream, target: Peer, size: int) -> None:
 
 
 async def copy_to_end(reader: Stream, target: Peer) -> None:
-    """Pass all bytes on, and then their end."""
+    """Pass all bytes on, and then close the sending side."""
     while block := await reader.read(LIMIT):
         await target.send(block)
     target.end()
