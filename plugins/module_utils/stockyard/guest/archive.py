@@ -16,20 +16,20 @@ S_IFLNK = 0o120000
 
 
 class Writable(Protocol):
-    """Takes bytes."""
+    """Target of an archive."""
 
     def write(self, data: bytes, /) -> int:
-        """Take some."""
+        """Write bytes; return their number."""
 
 
 def write_tar(target: Path, files: dict[str, GuestFile]) -> None:
-    """Write an archive."""
+    """Write files to an archive at a path."""
     with target.open("wb") as handle:
         pack(handle, files)
 
 
 def pack(target: IO[bytes], files: dict[str, GuestFile]) -> None:
-    """Write an archive to an open file."""
+    """Write files as an archive to an open file."""
     with tarfile.open(fileobj=target, mode="w|") as archive:
         for path, content in sorted(files.items()):
             for parent in reversed(Path(path).parents[:-1]):
@@ -55,8 +55,8 @@ def _member(path: str, content: GuestFile) -> tuple[tarfile.TarInfo, io.BytesIO]
 
 
 def pack_tree(target: Writable, folder: Path) -> None:
-    """Write a directory as an archive that is the same for the same content: sorted, owned by root,
-    without times.
+    """Write a directory as a reproducible archive: equal content gives equal bytes. Entries are
+    sorted, owned by root and without times.
     """
 
     def plain(entry: tarfile.TarInfo) -> tarfile.TarInfo:

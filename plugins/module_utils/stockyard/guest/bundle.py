@@ -1,11 +1,11 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The agent and all that goes with it as an archive, for a machine that is not built here: a
-template of vCenter's.
+"""The agent and its files as an archive, for a machine that stockyard does not build: a vCenter
+template.
 
-``python3 -m stockyard.guest.bundle > agent.tar`` writes it; the playbook ``vsphere_template`` puts
-it into a machine, and the page on vSphere says how to do that by hand.
+``python3 -m stockyard.guest.bundle > agent.tar`` writes the archive. The playbook
+``vsphere_template`` unpacks it in a machine; the page on vSphere describes the manual steps.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ..model.security import PROFILES, SecuritySpec
 from . import recipe
 from .archive import pack, write_tar
 
-# What Debian has of what is needed, beside a system that boots.
+# Debian packages that a guest needs in addition to a system that boots.
 PACKAGES = (
     "acl",
     "ca-certificates",
@@ -36,22 +36,28 @@ PACKAGES = (
     "stunnel4",
     "sudo",
 )
-# The network and the names are the machine's own, and so is its release.
+# The machine keeps its own network, names and release.
 LEFT_OUT = ("/etc/resolv.conf", "/etc/hostname", "/etc/default/locale", recipe.SSHD_SOURCES)
-# Consoles are left as they are: somebody has to be able to look.
+# The consoles stay enabled, so that the operator can inspect the machine.
 CONSOLES = ("getty@tty1.service", "serial-getty@ttyS0.service")
 
 
 def files(user: str, docker: str = "running", profile: str = "trusted") -> dict[str, GuestFile]:
-    """What goes into the machine, by its path.
+    """Return the files that go into the machine, by path.
 
-    :param user: login that is made in it.
-    :param profile: how well its forks are shut; ``shared`` needs the package nftables too,
+    :param user: login that is created in the machine.
+    :param profile: security profile of the forks; ``shared`` needs the package nftables too,
         ``hostile`` also auditd and python3-h11.
     """
-    made = recipe.recipe(ImageSpec(ssh_user=naming.user(user)), docker, SecuritySpec(profile)).files
+    image_files = recipe.recipe(
+        ImageSpec(ssh_user=naming.user(user)), docker, SecuritySpec(profile)
+    ).files
     masks = {f"/etc/systemd/system/{unit}" for unit in CONSOLES}
-    return {path: file for path, file in made.items() if path not in LEFT_OUT and path not in masks}
+    return {
+        path: file
+        for path, file in image_files.items()
+        if path not in LEFT_OUT and path not in masks
+    }
 
 
 def main(arguments: list[str] | None = None, output: IO[bytes] | None = None) -> None:
@@ -65,15 +71,15 @@ def main(arguments: list[str] | None = None, output: IO[bytes] | None = None) ->
     parser.add_argument(
         "--security", choices=PROFILES, default="trusted", help="the security profile of its forks"
     )
-    chosen = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     try:
-        found = files(chosen.user, chosen.docker, chosen.security)
+        guest_files = files(options.user, options.docker, options.security)
     except StockyardError as error:
         parser.error(str(error))
-    if chosen.output:
-        write_tar(chosen.output, found)
+    if options.output:
+        write_tar(options.output, guest_files)
     else:
-        pack(output or sys.stdout.buffer, found)
+        pack(output or sys.stdout.buffer, guest_files)
 
 
 if __name__ == "__main__":

@@ -1,12 +1,11 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a cloud image is given at its first and only boot with cloud-init, in a machine that is
-thrown away.
+"""The seed for a cloud image's first and only boot with cloud-init, in a temporary machine.
 
-cloud-init reads a seed (its datasource NoCloud) from the same medium that holds the packages and
-our files: nothing is fetched, the machine's network leads nowhere. What its script prints goes to
-the console, whose end an error shows.
+cloud-init reads the seed (its datasource NoCloud) from the medium that also contains the packages
+and stockyard's files: nothing is downloaded, and the machine's network has no way out. The output
+of the script goes to the console; an error shows the console's last lines.
 """
 
 from __future__ import annotations
@@ -16,14 +15,14 @@ import json
 from ..model.recipe import GuestFile
 from .rendering import render
 
-# The volume's name is what cloud-init looks for. The script finds the disk that its results go to
-# by the serial.
+# cloud-init searches for a volume of this name. The script finds the disk for its results by the
+# serial number.
 VOLUME, RESULTS = "CIDATA", "stockyard-results"
 KERNEL, INITRD, FACTS = "vmlinuz", "initrd.img", "facts.json"
-# It has a kernel and what makes an initramfs for that.
+# Packages that are not installed: the image has a kernel and the tools for its initramfs.
 LEFT_OUT = ("linux-image-cloud-amd64", "initramfs-tools", "zstd")
-# What would configure the network, resolve names or upgrade packages in a host behind the agent's
-# back.
+# Units that would configure the network, resolve names or upgrade packages in a host without the
+# agent.
 MASKED = (
     "systemd-networkd.service",
     "systemd-networkd.socket",
@@ -35,11 +34,12 @@ MASKED = (
     "dhcpcd.service",
     "unattended-upgrades.service",
 )
-# cloud-init(1): it never runs again, in no host.
+# cloud-init(1): this file keeps cloud-init from running again, in any host.
 FILES = {"/etc/cloud/cloud-init.disabled": GuestFile("")}
-# sshd_config(5): what is said first is what counts, and the image has files of its own there.
+# sshd_config(5): the first value of a keyword counts, and the image has its own files in that
+# directory.
 LINKS = {"/etc/ssh/sshd_config.d/00-stockyard.conf": "stockyard.conf"}
-# What stands on the console before the script's words, and after them.
+# Lines on the console before and after the output of the script.
 BEGIN, END = "stockyard: first boot", "stockyard: end of the first boot"
 PARCEL = "/run/stockyard-parcel"
 
@@ -101,12 +101,12 @@ echo "all is in"
 
 
 def without_kernel(packages: tuple[str, ...]) -> tuple[str, ...]:
-    """The packages that an image with a kernel of its own gets."""
+    """Return the packages for an image that already has a kernel."""
     return tuple(name for name in packages if name not in LEFT_OUT)
 
 
 def seed(suite: str) -> dict[str, GuestFile]:
-    """What cloud-init is given, the script included, as files at the top of the medium."""
+    """Return cloud-init's input, including the script, as files at the top of the medium."""
     values = {
         "suite": suite,
         "parcel": PARCEL,
@@ -128,7 +128,9 @@ def seed(suite: str) -> dict[str, GuestFile]:
 
 
 def _config() -> dict[str, object]:
-    """No users, no keys, no upgrades; then the script, and off, whatever came of it."""
+    """Return the user data: no users, no keys, no upgrades. It runs the script and then powers the
+    machine off, also if the script failed.
+    """
     script = (
         f"mkdir -p {PARCEL} && mount -o ro LABEL={VOLUME} {PARCEL} && exec sh {PARCEL}/first-boot"
     )

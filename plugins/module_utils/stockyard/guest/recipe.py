@@ -1,10 +1,10 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The image recipe: which packages and which files make a container host. Pure; builds nothing.
+"""The image recipe: the packages and files of a container host. Pure; builds nothing.
 
-Kept tools do the work in the guest: systemd starts things, stunnel ends TLS, OpenSSH lets users in,
-Docker is Debian's.
+Standard tools do the work in the guest: systemd starts services, stunnel ends TLS, OpenSSH serves
+logins, and Docker is Debian's.
 """
 
 from __future__ import annotations
@@ -47,39 +47,39 @@ PACKAGES = (
     # Ansible's own needs in a host: become_user of an unprivileged user, and the module apt.
     "acl", "python3-apt",
 )  # fmt: skip
-# Nothing in a disposable host is upgraded, indexed or trimmed in the background: it is rebuilt.
+# A disposable host is rebuilt: nothing upgrades, indexes or trims in the background.
 MASKED = (
     "apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "e2scrub_all.timer",
     "e2scrub_reap.service",
     "fstrim.timer", "man-db.timer", "stunnel.target", "stunnel4.service", "getty@tty1.service",
     "serial-getty@ttyS0.service",
-    # Each costs a second of CPU under emulation, and nothing here asks for it: what needs one of
-    # these modules or file systems has the kernel load it.
+    # Each of these units costs a second of CPU under emulation, and no unit of a host needs it: the
+    # kernel loads modules and file systems on demand.
     "modprobe@.service", "systemd-binfmt.service", "dev-hugepages.mount", "sys-kernel-debug.mount",
     "sys-kernel-tracing.mount", "sys-kernel-config.mount", "sys-fs-fuse-connections.mount",
-    # What these make is in the image already, as its packages were installed the usual way.
+    # The image contains the results of these units, because dpkg installed its packages.
     "ldconfig.service", "systemd-journal-catalog-update.service",
     # Debian 13 keeps /tmp in RAM, of which a host has little.
     "tmp.mount",
 )  # fmt: skip
-# A device layout or a fork protocol that old templates do not have: counted up by hand, part of the
-# digest.
+# The version of the device layout and fork protocol, part of the digest. Increment it by hand when
+# old templates do not match.
 LAYOUT = 2
 SSHD_SOURCES = "/etc/ssh/sshd_config.d/stockyard-sources.conf"
 
 
-def recipe(spec: ImageSpec, docker: str = "running", shut: SecuritySpec | None = None) -> Recipe:
-    """Everything that goes into the image.
+def recipe(spec: ImageSpec, docker: str = "running", profile: SecuritySpec | None = None) -> Recipe:
+    """Return the recipe of an image.
 
     :param docker: ``stopped`` keeps dockerd from starting before the host has its identity.
-    :param shut: how well its hosts are shut.
+    :param profile: security profile of the hosts; ``trusted`` if there is none.
     """
-    shutters = security.bundle(_settings(docker, shut or SecuritySpec()), spec.ssh_user)
-    own = cloud.without_kernel(PACKAGES) if spec.cloud_image else PACKAGES
+    hardening = security.bundle(_settings(docker, profile or SecuritySpec()), spec.ssh_user)
+    base_packages = cloud.without_kernel(PACKAGES) if spec.cloud_image else PACKAGES
     return Recipe(
         suite=spec.suite,
         packages=tuple(
-            sorted({*own, *spec.packages, *_docker_cli(spec.suite), *shutters.packages})
+            sorted({*base_packages, *spec.packages, *_docker_cli(spec.suite), *hardening.packages})
         ),
         early=cloud.seed(spec.suite) if spec.cloud_image else _initramfs(),
         files={
@@ -88,8 +88,8 @@ def recipe(spec: ImageSpec, docker: str = "running", shut: SecuritySpec | None =
             **({SSHD_SOURCES: GuestFile(texts.SSHD_SOURCES)} if spec.suite != "bookworm" else {}),
             **_docker_gate(docker),
             **_agent_files(),
-            **_shutters(shutters),
-            **_extra_files(spec, shutters),
+            **_shutters(hardening),
+            **_extra_files(spec, hardening),
         },
         disk_gib=spec.disk_gib,
         source=spec.source,
@@ -98,38 +98,41 @@ def recipe(spec: ImageSpec, docker: str = "running", shut: SecuritySpec | None =
     )
 
 
-def _settings(docker: str, shut: SecuritySpec) -> Settings:
-    """A Docker that waits for a volume has that as a file system of its own."""
-    found = shut.settings()
+def _settings(docker: str, profile: SecuritySpec) -> Settings:
+    """Return the settings of a security profile. If Docker waits for a volume, that volume is
+    Docker's file system, so there is no limit on the disk.
+    """
+    settings = profile.settings()
     return (
-        found
+        settings
         if docker == "running"
-        else replace(found, limits=replace(found.limits, disk_percent=0))
+        else replace(settings, limits=replace(settings.limits, disk_percent=0))
     )
 
 
 def template_digest(spec: TemplateSpec, image: str) -> str:
-    """What names a template's generation: the image plus all that a fork has to match.
+    """Return the digest that names a template's generation: of the image and of all that a fork
+    must match.
 
-    :param image: the image's digest, or the recipe's for a declaration whose packages were not
+    :param image: digest of the image, or of the recipe if the declaration's packages were not
         resolved.
     """
-    made = {"image": image, "hardware": spec.hardware, "docker": spec.docker, "layout": LAYOUT}
-    # Left out where there is none: templates from before it keep their names.
+    facts = {"image": image, "hardware": spec.hardware, "docker": spec.docker, "layout": LAYOUT}
+    # Absent if there is no maximum: templates that are older than this option keep their names.
     slots = {"max_memory_mib": spec.max_memory_mib} if spec.max_memory_mib else {}
-    given = {"provision": spec.provision.sum} if spec.provision else {}
-    return codec.digest(made | slots | given)
+    provision_sum = {"provision": spec.provision.sum} if spec.provision else {}
+    return codec.digest(facts | slots | provision_sum)
 
 
 def declared_digest(spec: TemplateSpec) -> str:
-    """The digest of the declaration alone: the same text gives the same digest, whatever packages
-    exist.
+    """Return the digest of the declaration alone. The same text gives the same digest; the packages
+    that exist do not matter.
     """
     return template_digest(spec, codec.digest(recipe(spec.image, spec.docker, spec.security)))
 
 
 def _docker_cli(suite: str) -> tuple[str, ...]:
-    """Debian 13 split Docker's client from the daemon's package."""
+    """Return the package of Docker's client. Debian 13 split it from the daemon's package."""
     return () if suite == "bookworm" else ("docker-cli",)
 
 
@@ -150,10 +153,10 @@ def _cloud_files() -> dict[str, GuestFile]:
 
 
 def _system_files(user: str) -> dict[str, GuestFile]:
-    unit = "/etc/systemd/system/"
+    unit_folder = "/etc/systemd/system/"
     files = {
-        unit + "stockyard-agent.service": GuestFile(texts.AGENT_UNIT),
-        unit + "stockyard-tls.service": GuestFile(texts.TLS_UNIT),
+        unit_folder + "stockyard-agent.service": GuestFile(texts.AGENT_UNIT),
+        unit_folder + "stockyard-tls.service": GuestFile(texts.TLS_UNIT),
         "/etc/stockyard/stunnel.conf": GuestFile(texts.STUNNEL_CONF),
         "/etc/sysusers.d/stockyard.conf": GuestFile(render(texts.SYSUSERS, user=user)),
         "/etc/tmpfiles.d/stockyard.conf": GuestFile(render(texts.TMPFILES, user=user)),
@@ -161,22 +164,22 @@ def _system_files(user: str) -> dict[str, GuestFile]:
         "/etc/udev/rules.d/80-stockyard.rules": GuestFile(texts.HOTPLUG_RULES),
         "/etc/sudoers.d/stockyard": GuestFile(render(texts.SUDOERS, user=user), 0o440),
         "/etc/ssh/sshd_config.d/stockyard.conf": GuestFile(render(texts.SSHD_CONF, user=user)),
-        unit + "ssh.socket.d/stockyard.conf": GuestFile(texts.SSH_SOCKET),
+        unit_folder + "ssh.socket.d/stockyard.conf": GuestFile(texts.SSH_SOCKET),
         "/etc/systemd/journald.conf.d/stockyard.conf": GuestFile(texts.JOURNALD_CONF),
-        unit + "docker.service.d/environment.conf": GuestFile(texts.DOCKER_ENVIRONMENT),
+        unit_folder + "docker.service.d/environment.conf": GuestFile(texts.DOCKER_ENVIRONMENT),
         "/etc/containerd/config.toml": GuestFile(texts.CONTAINERD_CONFIG),
         security.daemon.PATH: GuestFile(json.dumps(security.daemon.BASE) + "\n"),
         "/etc/resolv.conf": GuestFile(texts.RESOLV_CONF),
         "/etc/machine-id": GuestFile(""),
-        # PAM complains on the console when it is not there.
+        # Without this file PAM prints errors on the console.
         "/etc/default/locale": GuestFile(""),
         "/etc/hostname": GuestFile("template\n"),
     }
-    wants = unit + "multi-user.target.wants/"
+    wants = unit_folder + "multi-user.target.wants/"
     links = {
-        wants + "stockyard-agent.service": unit + "stockyard-agent.service",
-        wants + "stockyard-tls.service": unit + "stockyard-tls.service",
-        **{unit + name: "/dev/null" for name in MASKED},
+        wants + "stockyard-agent.service": unit_folder + "stockyard-agent.service",
+        wants + "stockyard-tls.service": unit_folder + "stockyard-tls.service",
+        **{unit_folder + name: "/dev/null" for name in MASKED},
         # Debian 13 would listen for SSH on sockets of other kinds too.
         "/etc/systemd/system-generators/systemd-ssh-generator": "/dev/null",
     }
@@ -193,11 +196,11 @@ def _docker_gate(docker: str) -> dict[str, GuestFile]:
         )
         for name in ("docker.service", "docker.socket")
     }
-    opener = f"{units}/stockyard-open.path"
-    link = GuestFile(opener, LINK)
+    open_path = f"{units}/stockyard-open.path"
+    link = GuestFile(open_path, LINK)
     return {
         **gates,
-        opener: GuestFile(texts.OPEN_PATH),
+        open_path: GuestFile(texts.OPEN_PATH),
         f"{units}/stockyard-open.service": GuestFile(texts.OPEN_UNIT),
         f"{units}/multi-user.target.wants/stockyard-open.path": link,
     }
@@ -226,35 +229,37 @@ def _agent_files() -> dict[str, GuestFile]:
         "wire": wire,
     }
     return {
-        f"/usr/lib/stockyard/stockyard_agent/{name}.py": GuestFile(_source(m))
-        for name, m in modules.items()
+        f"/usr/lib/stockyard/stockyard_agent/{name}.py": GuestFile(_source(module))
+        for name, module in modules.items()
     }
 
 
-def _shutters(found: security.Bundle) -> dict[str, GuestFile]:
-    """The files of the security profile, and links to the units of it."""
-    unit = "/etc/systemd/system/"
+def _shutters(hardening: security.Bundle) -> dict[str, GuestFile]:
+    """Return the files of the security profile, and the links that enable and mask its units."""
+    unit_folder = "/etc/systemd/system/"
     wants = {
-        f"{unit}{_target(found.files[unit + name].text)}.wants/{name}": GuestFile(unit + name, LINK)
-        for name in found.enable
+        f"{unit_folder}{_target(hardening.files[unit_folder + name].text)}.wants/{name}": GuestFile(
+            unit_folder + name, LINK
+        )
+        for name in hardening.enable
     }
     return {
-        **found.files,
+        **hardening.files,
         **wants,
-        **{unit + name: GuestFile("/dev/null", LINK) for name in found.masked},
+        **{unit_folder + name: GuestFile("/dev/null", LINK) for name in hardening.masked},
     }
 
 
 def _target(text: str) -> str:
-    """What wants a unit, by its own words."""
+    """Return the target that a unit names in ``WantedBy=``."""
     return text.split("WantedBy=", 1)[1].split(maxsplit=1)[0]
 
 
-def _extra_files(spec: ImageSpec, shutters: security.Bundle) -> dict[str, GuestFile]:
+def _extra_files(spec: ImageSpec, hardening: security.Bundle) -> dict[str, GuestFile]:
     files = {path: GuestFile(text) for path, text in (spec.files or {}).items()}
-    if taken := sorted(files.keys() & shutters.files.keys()):
+    if conflicts := sorted(files.keys() & hardening.files.keys()):
         raise InvalidInput(
-            f"files: {taken[0]} is a part of the security profile.",
+            f"files: {conflicts[0]} is a part of the security profile.",
             remedy="say under security what is to be otherwise, or put a file beside it",
         )
     if daemon_json.PATH in files:
@@ -265,6 +270,6 @@ def _extra_files(spec: ImageSpec, shutters: security.Bundle) -> dict[str, GuestF
 
 
 def _source(module: ModuleType) -> str:
-    """A module's text, also out of the zip file in which Ansible carries it."""
+    """Return a module's text, also from the zip file that Ansible transfers modules in."""
     loader: Any = module.__loader__
     return str(loader.get_source(module.__name__))

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Every text that goes into a guest, as a Jinja template. An undefined variable is an error."""
+"""Texts of the files in a guest, as Jinja templates. An undefined variable is an error."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ OOMPolicy=continue
 WantedBy=multi-user.target
 """
 
-# For templates with Docker stopped: systemd starts it when the host has its identity. Once: a path
-# unit starts what has ended again, and somebody may stop Docker.
+# For templates with Docker stopped: systemd starts Docker when the host has its identity, and only
+# once. A path unit for docker.service itself would start Docker again after a user stopped it.
 OPEN_PATH = """\
 [Unit]
 Description=Start Docker when this host has its identity
@@ -57,12 +57,12 @@ RemainAfterExit=yes
 ExecStart=/usr/bin/systemctl --no-block start docker.service
 """
 
-# However often it is started anew (for each list of revoked certificates), systemd does not give up
-# on it. It is frozen linked and waiting for its configuration: a pipe until the host has its
-# identity, then a file. Up to there stunnel draws nothing from OpenSSL's generator, which is
-# instantiated when it is first drawn from (EVP_RAND(7)): it holds no key, and nothing of which two
-# forks could make the same. stunnel takes two descriptors, a thread and 105 KiB for each
-# connection: these limits let 2,000 in, which a guest of 1 GiB has the memory for.
+# systemd restarts the front any number of times, for example for each list of revoked certificates.
+# The front is frozen after dynamic linking, while it waits for its configuration: a pipe until the
+# host has its identity, then a file. Until then stunnel draws nothing from OpenSSL's generator,
+# which is instantiated at the first draw (EVP_RAND(7)): it holds no key and no state from which two
+# forks could derive the same secret. stunnel uses two descriptors, a thread and 105 KiB for each
+# connection: these limits allow 2,000 connections, for which a guest of 1 GiB has the memory.
 TLS_UNIT = """\
 [Unit]
 Description=Mutual TLS in front of the Docker socket
@@ -83,10 +83,11 @@ NoNewPrivileges=yes
 WantedBy=multi-user.target
 """
 
-# A session that is resumed is not verified again: it would outlive the certificate and the list of
-# revoked ones. There are none, by ticket or by number. Docker's client says at once that it sends
-# no more, and waits. By default stunnel closes after a minute of silence, and what a container says
-# later is lost: here it waits as long as for connections that are idle (stunnel(8)).
+# OpenSSL does not verify a resumed session again: it would outlive the certificate and the list of
+# revoked certificates. Sessions are therefore off, by ticket and by number. Docker's client closes
+# its sending side at once and waits. By default stunnel then closes the connection after a minute
+# without data, and later output of a container is lost: here stunnel waits as long as for idle
+# connections (stunnel(8)).
 STUNNEL_CONF = """\
 foreground = yes
 pid =
@@ -114,7 +115,7 @@ u {{ user }} - "container host user" /home/{{ user }} /bin/bash
 m {{ user }} docker
 """
 
-# What a fork writes to is its own from then on: with large pages that is up to 512 times as much.
+# A fork gets its own copy of each page that it writes to. A large page is 512 times as big.
 TMPFILES = """\
 w /sys/kernel/mm/transparent_hugepage/enabled - - - - never
 d /run/stockyard 0755 root root
@@ -122,10 +123,11 @@ p /run/stockyard/stunnel.conf 0600 stockyard-tls stockyard-tls
 d /home/{{ user }} 0755 {{ user }} {{ user }}
 """
 
-# A guest on a busy hypervisor may boot slowly, and a unit that gave up would leave it half a host.
+# A guest on a busy hypervisor can boot slowly. A unit that times out would make the host unusable.
 SYSTEM_CONF = "[Manager]\nDefaultTimeoutStartSec=10min\nDefaultDeviceTimeoutSec=10min\n"
 
-# What is plugged in later is used at once; memory so that it can be given back.
+# The guest uses hot-plugged CPUs and memory at once. Memory goes online as movable, so that it can
+# be unplugged.
 HOTPLUG_RULES = """\
 SUBSYSTEM=="cpu", ACTION=="add", TEST=="online", ATTR{online}!="1", ATTR{online}="1"
 SUBSYSTEM=="memory", ACTION=="add", TEST=="state", ATTR{state}=="offline", \\
@@ -150,14 +152,14 @@ MaxSessions 200
 GatewayPorts clientspecified
 """
 
-# Where sshd is started for each connection, systemd lets 64 in.
+# If systemd starts sshd for each connection, its default limit is 64 connections.
 SSH_SOCKET = "[Socket]\nMaxConnections=256\n"
 
-# Behind QEMU's user network all clients come from one address: a client that fails would lock out
-# all others. OpenSSH of Debian 12 has no penalties, and does not know the word.
+# Behind QEMU's user network all clients have one address: one client with failed logins would lock
+# out all clients. OpenSSH of Debian 12 has no penalties and rejects the option.
 SSHD_SOURCES = "PerSourcePenalties no\n"
 
-# Errors go to the console too: its log is what is left of a guest that nobody can log in to.
+# Errors go to the console too: its log can be read when no login to the guest is possible.
 JOURNALD_CONF = """\
 [Journal]
 Storage=volatile
@@ -167,8 +169,8 @@ TTYPath=/dev/console
 MaxLevelConsole=err
 """
 
-# The flag is in the directory under a volume that belongs there: it is seen when the volume is not
-# mounted. At the end Docker stops before the volume is unmounted.
+# The flag is a file in the mount point, which the volume hides: Docker does not start if the volume
+# is not mounted. At shutdown Docker stops before the volume is unmounted.
 DOCKER_GATE = """\
 [Unit]
 ConditionPathExists=/run/stockyard/open
@@ -176,11 +178,12 @@ ConditionPathExists=!{{ root }}/{{ flag }}
 RequiresMountsFor={{ root }}
 """
 
-# dockerd reads it when it starts. It holds the proxy of a host whose egress is one.
+# dockerd reads this file when it starts. The file contains the proxy, if the host's egress uses a
+# proxy.
 DOCKER_ENVIRONMENT = "[Service]\nEnvironmentFile=-/etc/environment\n"
 
-# Docker uses containerd to run containers only. Plugins for Kubernetes and for other ways to store
-# images take a third of its start.
+# Docker uses containerd only to run containers. Plugins for Kubernetes and for other image stores
+# take a third of containerd's start time.
 CONTAINERD_CONFIG = """\
 version = 2
 disabled_plugins = [
@@ -192,6 +195,6 @@ disabled_plugins = [
 ]
 """
 
-# The guest's own address behind QEMU's user network: lookups are refused at once. The identity
-# replaces it.
+# The guest's own address behind QEMU's user network, so that lookups fail at once. The identity
+# replaces this file.
 RESOLV_CONF = "nameserver 10.0.2.15\noptions timeout:1 attempts:1\n"

@@ -132,7 +132,10 @@ class Exchange:
         return True
 
     async def _tunnel(self) -> bool:
-        """Pass bytes on in both directions until both ends close. Return that the exchange is last."""
+        """Pass bytes on in both directions until both ends close.
+
+        Return false, because no request can follow.
+        """
         if not await self._body_is_sent():
             return False
         self.client.reader.on_eof = None
