@@ -11,8 +11,9 @@ defaults are 172.16.0.0/12 and 192.168.0.0/16.
 from __future__ import annotations
 
 import ipaddress
+from typing import TypeAlias
 
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Network: TypeAlias = "ipaddress.IPv4Network | ipaddress.IPv6Network"
 # The base of each pool, and the prefix length of its networks. The default bridge uses the first
 # pool, as it does by default.
 POOLS = (("172.17.0.0/16", 16), ("172.18.0.0/16", 24), ("fd5a:7c1e:d0c8::/56", 64))
