@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A whole yard as it is declared, and what becomes of the rest of it."""
+"""The declaration of a whole yard, and the objects that it asks to delete."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Key = tuple[str, str]
 
 @dataclass(frozen=True)
 class TemplateTerm:
-    """A declared template, and the seconds that it may take."""
+    """A declared template, and the seconds that its build can take."""
 
     spec: TemplateSpec
     timeout: float = 1800.0
@@ -33,7 +33,7 @@ class TemplateTerm:
 
 @dataclass(frozen=True)
 class FleetTerm:
-    """A declared fleet, the seconds that it may take, and whether its hosts are waited for."""
+    """A declared fleet, the seconds that its plan can take, and whether to wait for its hosts."""
 
     spec: FleetSpec
     timeout: float = 600.0
@@ -42,8 +42,8 @@ class FleetTerm:
 
 @dataclass(frozen=True)
 class PoolTerm:
-    """A declared pool, whether it may be smaller than what is in it, and the seconds that it may
-    take.
+    """A declared pool, whether its limits can be below its present use, and the seconds that the
+    change can take.
     """
 
     spec: PoolSpec
@@ -53,7 +53,7 @@ class PoolTerm:
 
 @dataclass(frozen=True)
 class VolumeTerm:
-    """A declared volume, and the seconds that it may take."""
+    """A declared volume, and the seconds that its plan can take."""
 
     spec: VolumeSpec
     timeout: float = 120.0
@@ -61,11 +61,11 @@ class VolumeTerm:
 
 @dataclass(frozen=True)
 class Reference:
-    """What something that is declared needs.
+    """A template, pool or volume that a declared object needs.
 
-    :param whose: the fleet, pool or volume that does, with its kind.
+    :param whose: the fleet, pool or volume that needs it, with its kind.
     :param kind: ``template``, ``pool`` or ``volume``.
-    :param key: its tenant and name.
+    :param key: tenant and name of the needed object.
     """
 
     whose: str
@@ -75,17 +75,17 @@ class Reference:
 
 @dataclass(frozen=True)
 class Declaration:
-    """Everything that a yard is to have.
+    """Everything that a yard must have.
 
     :param absent_templates: tenant and name of templates that are declared absent;
         ``absent_fleets`` likewise.
     :param absent_pools: likewise.
-    :param volumes: in the order in which they are made: copies after what they are copies of. Those
-        that are not declared stay, whatever ``prune`` says.
+    :param volumes: in the order of their creation: copies after their sources. Volumes that are not
+        declared stay, regardless of ``prune``.
     :param evacuate: whether fleets leave a hypervisor that they are declared to leave; else they
-        stay there.
+        stay on it.
     :param prune: whether objects that are not declared are deleted: ``no``; ``yes``, but no fleet
-        with hosts unless a saved plan is applied; or ``force``, if the declaration is empty, too.
+        with hosts unless a saved plan is applied; or ``force``, even if the declaration is empty.
     """
 
     templates: tuple[TemplateTerm, ...] = ()
@@ -103,108 +103,164 @@ class Declaration:
         naming.choice("prune", self.prune, PRUNE)
         _once(
             "template",
-            [*((t.spec.tenant, t.spec.name) for t in self.templates), *self.absent_templates],
+            [
+                *(
+                    (template_term.spec.tenant, template_term.spec.name)
+                    for template_term in self.templates
+                ),
+                *self.absent_templates,
+            ],
         )
         _once(
-            "volume", [*((v.spec.tenant, v.spec.name) for v in self.volumes), *self.absent_volumes]
+            "volume",
+            [
+                *((volume_term.spec.tenant, volume_term.spec.name) for volume_term in self.volumes),
+                *self.absent_volumes,
+            ],
         )
-        _once("fleet", [*((f.spec.tenant, f.spec.name) for f in self.fleets), *self.absent_fleets])
-        _once("pool", [*((p.spec.tenant, p.spec.name) for p in self.pools), *self.absent_pools])
-        _apart([f.spec for f in self.fleets])
-        _no_circle({(p.spec.tenant, p.spec.name): p.spec.parent for p in self.pools})
+        _once(
+            "fleet",
+            [
+                *((fleet_term.spec.tenant, fleet_term.spec.name) for fleet_term in self.fleets),
+                *self.absent_fleets,
+            ],
+        )
+        _once(
+            "pool",
+            [
+                *((pool_term.spec.tenant, pool_term.spec.name) for pool_term in self.pools),
+                *self.absent_pools,
+            ],
+        )
+        _apart([fleet_term.spec for fleet_term in self.fleets])
+        _no_circle(
+            {
+                (pool_term.spec.tenant, pool_term.spec.name): pool_term.spec.parent
+                for pool_term in self.pools
+            }
+        )
 
     def rebuilt(self) -> Declaration:
-        """The same with every template built from the latest packages."""
+        """Return a copy in which every template is built from the latest packages."""
         return replace(
             self,
-            templates=tuple(replace(t, spec=replace(t.spec, upgrade=True)) for t in self.templates),
+            templates=tuple(
+                replace(term, spec=replace(term.spec, upgrade=True)) for term in self.templates
+            ),
         )
 
     @property
     def working(self) -> tuple[FleetTerm, ...]:
-        """The fleets that a run has to do with."""
-        return tuple(f for f in self.fleets if self.evacuate or not f.spec.leaving)
+        """Return the fleets that a run works on."""
+        return tuple(term for term in self.fleets if self.evacuate or not term.spec.leaving)
 
     @property
     def outermost_first(self) -> tuple[PoolTerm, ...]:
-        """The pools, each after the one that it is in."""
-        left, done = list(self.pools), list[PoolTerm]()
-        while left:
-            waiting = {(p.spec.tenant, p.spec.name) for p in left}
-            # Pools that are in each other are left for the check that says so.
-            ready = [p for p in left if (p.spec.tenant, p.spec.parent) not in waiting] or left
-            done += ready
-            left = [p for p in left if p not in ready]
-        return tuple(done)
+        """Return the pools, each after its parent."""
+        remaining_terms, ordered_terms = list(self.pools), list[PoolTerm]()
+        while remaining_terms:
+            waiting_keys = {(term.spec.tenant, term.spec.name) for term in remaining_terms}
+            # A later check reports pools that are in each other.
+            ready_terms = [
+                term
+                for term in remaining_terms
+                if (term.spec.tenant, term.spec.parent) not in waiting_keys
+            ] or remaining_terms
+            ordered_terms += ready_terms
+            remaining_terms = [term for term in remaining_terms if term not in ready_terms]
+        return tuple(ordered_terms)
 
     @property
     def needed(self) -> tuple[Reference, ...]:
-        """What is needed and not declared to be: it has to be there already, and to stay."""
-        declared = {("template", (t.spec.tenant, t.spec.name)) for t in self.templates}
-        declared |= {("pool", (p.spec.tenant, p.spec.name)) for p in self.pools}
-        declared |= {("volume", (v.spec.tenant, v.spec.name)) for v in self.volumes}
-        found = [
+        """Return the needed objects that are not declared: they must exist already, and
+        must stay.
+        """
+        declared_keys = {
+            ("template", (template_term.spec.tenant, template_term.spec.name))
+            for template_term in self.templates
+        }
+        declared_keys |= {
+            ("pool", (pool_term.spec.tenant, pool_term.spec.name)) for pool_term in self.pools
+        }
+        declared_keys |= {
+            ("volume", (volume_term.spec.tenant, volume_term.spec.name))
+            for volume_term in self.volumes
+        }
+        references = [
             Reference(f"fleet {spec.name}", kind, (spec.tenant, name))
-            for spec in (f.spec for f in self.working if f.spec.least)
+            for spec in (fleet_term.spec for fleet_term in self.working if fleet_term.spec.least)
             for kind, name in (("template", spec.template), ("pool", spec.host.pool))
             if name
         ]
-        pools = [p.spec for p in self.pools if p.spec.parent]
-        found += [
-            Reference(f"pool {spec.name}", "pool", (spec.tenant, spec.parent)) for spec in pools
+        pool_specs = [pool_term.spec for pool_term in self.pools if pool_term.spec.parent]
+        references += [
+            Reference(f"pool {spec.name}", "pool", (spec.tenant, spec.parent))
+            for spec in pool_specs
         ]
-        copies = [v.spec for v in self.volumes if v.spec.source]
-        found += [
+        copy_specs = [volume_term.spec for volume_term in self.volumes if volume_term.spec.source]
+        references += [
             Reference(f"volume {spec.name}", "volume", (spec.tenant, spec.source))
-            for spec in copies
+            for spec in copy_specs
         ]
-        return tuple(r for r in found if (r.kind, r.key) not in declared)
+        return tuple(
+            reference
+            for reference in references
+            if (reference.kind, reference.key) not in declared_keys
+        )
 
     @property
     def in_doubt(self) -> tuple[str, ...]:
-        """The lists that are empty though what is not declared is to go: nothing goes for their
-        sake.
+        """Return the names of the empty lists that ``prune`` applies to: an empty list deletes
+        nothing.
         """
         lists = {"fleets": self.fleets, "templates": self.templates, "pools": self.pools}
         return tuple(name for name, terms in lists.items() if self.prune == "yes" and not terms)
 
-    def fleets_to_go(self, found: Iterable[Host]) -> dict[Key, str]:
-        """The fleets that are there and are not to be, each with the reason."""
-        there = {(h.record.tenant, h.record.fleet) for h in found if h.record.fleet}
-        declared = {(f.spec.tenant, f.spec.name) for f in self.fleets}
-        return self._to_go(there, declared, self.absent_fleets)
+    def fleets_to_go(self, hosts: Iterable[Host]) -> dict[Key, str]:
+        """Return the existing fleets to delete, each with the reason."""
+        existing_keys = {
+            (host.record.tenant, host.record.fleet) for host in hosts if host.record.fleet
+        }
+        declared_keys = {(term.spec.tenant, term.spec.name) for term in self.fleets}
+        return self._to_go(existing_keys, declared_keys, self.absent_fleets)
 
-    def templates_to_go(self, found: Iterable[Template]) -> dict[Key, str]:
-        """The templates that are there and are not to be, each with the reason."""
-        there = {(t.record.tenant, t.record.name) for t in found}
-        declared = {(t.spec.tenant, t.spec.name) for t in self.templates}
-        return self._to_go(there, declared, self.absent_templates)
+    def templates_to_go(self, templates: Iterable[Template]) -> dict[Key, str]:
+        """Return the existing templates to delete, each with the reason."""
+        existing_keys = {(template.record.tenant, template.record.name) for template in templates}
+        declared_keys = {(template.spec.tenant, template.spec.name) for template in self.templates}
+        return self._to_go(existing_keys, declared_keys, self.absent_templates)
 
-    def pools_to_go(self, found: Iterable[PoolRecord]) -> dict[Key, str]:
-        """The pools that are there and are not to be, each with the reason."""
-        there = {(p.tenant, p.name) for p in found}
+    def pools_to_go(self, pools: Iterable[PoolRecord]) -> dict[Key, str]:
+        """Return the existing pools to delete, each with the reason."""
+        existing_keys = {(pool.tenant, pool.name) for pool in pools}
         return self._to_go(
-            there, {(p.spec.tenant, p.spec.name) for p in self.pools}, self.absent_pools
+            existing_keys,
+            {(pool.spec.tenant, pool.spec.name) for pool in self.pools},
+            self.absent_pools,
         )
 
     def _to_go(
-        self, there: set[Key], declared: set[Key], absent: Collection[Key]
+        self, existing_keys: set[Key], declared_keys: set[Key], absent_keys: Collection[Key]
     ) -> dict[Key, str]:
-        # A list without entries is more likely lost than meant: nothing goes for its sake.
-        pruned = self.prune == "force" or (self.prune == "yes" and bool(declared))
-        found = {key: ABSENT for key in sorted(there) if key in absent}
+        # An empty list is more likely a mistake than an intention: it deletes nothing.
+        pruned = self.prune == "force" or (self.prune == "yes" and bool(declared_keys))
+        reasons = {key: ABSENT for key in sorted(existing_keys) if key in absent_keys}
         if pruned:
-            found |= {
+            reasons |= {
                 key: "it is not declared any more"
-                for key in sorted(there - declared)
-                if key not in absent
+                for key in sorted(existing_keys - declared_keys)
+                if key not in absent_keys
             }
-        return found
+        return reasons
 
 
 def gone_by(actions: Iterable[Action]) -> set[str]:
-    """Names of the hosts that are not there any more, as they were, when these actions are done."""
-    return {a.name for a in actions if a.kind == "host" and a.verb in ("destroy", "replace")}
+    """Return the names of the hosts that these actions delete or replace."""
+    return {
+        action.name
+        for action in actions
+        if action.kind == "host" and action.verb in ("destroy", "replace")
+    }
 
 
 def _once(kind: str, keys: list[Key]) -> None:
@@ -219,29 +275,31 @@ def _once(kind: str, keys: list[Key]) -> None:
 
 def _apart(fleets: Iterable[FleetSpec]) -> None:
     """Refuse fleets that would publish the same port on the same address."""
-    taken: set[tuple[str, int]] = set()
+    used_bindings: set[tuple[str, int]] = set()
     for spec in fleets:
-        own = not spec.host.bind or spec.host.network or not spec.least
-        wanted = frozenset((spec.host.bind, port) for port in (() if own else spec.host.ports))
-        found = network.clash(wanted, taken)
-        if found:
+        unshared = not spec.host.bind or spec.host.network or not spec.least
+        bindings = frozenset(
+            (spec.host.bind, port) for port in (() if unshared else spec.host.ports)
+        )
+        conflict = network.clash(bindings, used_bindings)
+        if conflict:
             raise InvalidInput(
-                f"port {found[1]} cannot be published on {found[0]}: another fleet of the "
+                f"port {conflict[1]} cannot be published on {conflict[0]}: another fleet of the "
                 f"declaration does that.",
                 name=f"fleet {spec.name}",
                 remedy="choose another port or another address (bind)",
             )
-        taken |= wanted
+        used_bindings |= bindings
 
 
 def _no_circle(parents: dict[Key, str]) -> None:
     """Refuse pools that are inside themselves."""
     for (tenant, name), parent in parents.items():
-        around, seen = parent, {name}
-        while around and around not in seen:
-            seen.add(around)
-            around = parents.get((tenant, around), "")
-        if around == name:
+        ancestor, visited = parent, {name}
+        while ancestor and ancestor not in visited:
+            visited.add(ancestor)
+            ancestor = parents.get((tenant, ancestor), "")
+        if ancestor == name:
             raise InvalidInput(
                 "it would be inside itself.", name=f"pool {name}", remedy="name another parent"
             )

@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What has to be done for a fleet: which hosts stay, which go, and in which order others take their
-places.
+"""The plan of a fleet: the hosts to keep, the hosts to delete, and the order in which new hosts
+replace old ones.
 """
 
 from __future__ import annotations
@@ -30,16 +30,17 @@ LEFT = {phase: f"it was left half-made ({phase})" for phase in HOST_PHASES if ph
 
 @dataclass
 class HostPartition:
-    """The hosts of a fleet, sorted by what becomes of them.
+    """The hosts of a fleet, sorted by the action that the plan takes on them.
 
-    :param discard: serve nobody and are not wanted: they go first.
-    :param keep: as declared, or held by somebody.
-    :param replace_in_place: not as declared; each is made anew under its own name.
-    :param roll_out: not as declared, or too many; they go when others serve in their places.
-    :param reasons: why one does not stay, by name.
-    :param outdated: names of those that are not as declared.
-    :param size: how many there are to be in all, those among them that somebody leased.
-    :param max_total: how many there can be at any time; ``None`` for any number.
+    :param discard: hosts that do not serve and are not needed; they are deleted first.
+    :param keep: hosts that are as declared, or leased.
+    :param replace_in_place: hosts that are not as declared; each is replaced under its own name.
+    :param roll_out: hosts that are not as declared, or surplus; they are deleted when new hosts
+        serve in their places.
+    :param reasons: the reason why a host does not stay, by name.
+    :param outdated: names of the hosts that are not as declared.
+    :param size: the number of hosts to have in all, leased hosts included.
+    :param max_total: the largest number of hosts at any time; ``None`` for any number.
     """
 
     size: int
@@ -55,48 +56,61 @@ class HostPartition:
 def plan_fleet(
     spec: FleetSpec,
     generation: str,
-    found: Iterable[Host],
-    taken: Iterable[str] = (),
+    hosts: Iterable[Host],
+    reserved_names: Iterable[str] = (),
     trust: Trust | None = None,
     unhealthy: Mapping[str, str] | None = None,
     now: float = 0.0,
-    room: int | None = None,
+    headroom: int | None = None,
 ) -> Plan:
-    """What is to be done for a fleet.
+    """Return the plan of a fleet.
 
-    :param generation: the template's generation that hosts are to have; :data:`UNKNOWN_GENERATION`
-        in check mode.
-    :param found: all hosts of the yard.
-    :param taken: names that no new host can have, whatever has them.
-    :param trust: what its hosts are to be admitted with; not looked at when it is not given.
+    :param generation: the template's generation that hosts must have; :data:`UNKNOWN_GENERATION` in
+        check mode.
+    :param hosts: all hosts of the yard.
+    :param reserved_names: names that no new host can have, for any reason.
+    :param trust: the trust that its hosts must have; not compared if ``None``.
     :param unhealthy: hosts that run and do not answer, by name, each with the reason.
-    :param now: what leases and times to live are held against.
-    :param room: how many hosts more its pool has room for; ``None`` for any number.
-    :raises Conflict: when a name that is declared is somebody else's.
-    :raises InvalidInput: when the rules of its update leave no way to replace a host.
+    :param now: the time that leases and times to live are compared with.
+    :param headroom: the number of further hosts that the quota of its pool allows; ``None`` for any
+        number.
+    :raises Conflict: if a declared name belongs to a host outside the fleet.
+    :raises InvalidInput: if the rules of its update leave no way to replace a host.
     """
-    tenants = [h for h in found if h.record.tenant == spec.tenant]
-    mine = {h.record.name: h for h in tenants if h.record.fleet == spec.name}
-    others = {*taken, *(h.record.name for h in tenants)} - mine.keys()
-    _refuse_taken(spec, others)
-    wanted = {
+    tenant_hosts = [host for host in hosts if host.record.tenant == spec.tenant]
+    own_hosts = {host.record.name: host for host in tenant_hosts if host.record.fleet == spec.name}
+    foreign_names = {
+        *reserved_names,
+        *(host.record.name for host in tenant_hosts),
+    } - own_hosts.keys()
+    _refuse_taken(spec, foreign_names)
+    desired = {
         "generation": plan.as_shown(generation),
         **codec.to_dict(spec.host),
         "labels": dict(spec.labels),
     }
-    crew = _sorted_out(spec, wanted, mine.values(), unhealthy or {}, now)
-    crew.max_total = None if room is None else len(mine) + room
-    rolled, swapped = list(_rolled(spec, crew, wanted, others)), list(_swapped(spec, crew, wanted))
-    # Where all go at once, nothing is made beside them; else what is missing is made before
-    # anything else goes.
-    later = [*swapped, *rolled] if spec.update.strategy == "recreate" else [*rolled, *swapped]
-    waves = [wave for wave in [_first(spec, crew, trust), *later] if wave]
-    return Plan(tuple(replace(action, wave=n) for n, wave in enumerate(waves) for action in wave))
+    partition = _sorted_out(spec, desired, own_hosts.values(), unhealthy or {}, now)
+    partition.max_total = None if headroom is None else len(own_hosts) + headroom
+    rolling_waves, swap_waves = (
+        list(_rolled(spec, partition, desired, foreign_names)),
+        list(_swapped(spec, partition, desired)),
+    )
+    # If all hosts are replaced at once, no additional host is created before that; else missing
+    # hosts are created before others are deleted.
+    later_waves = (
+        [*swap_waves, *rolling_waves]
+        if spec.update.strategy == "recreate"
+        else [*rolling_waves, *swap_waves]
+    )
+    waves = [wave for wave in [_first(spec, partition, trust), *later_waves] if wave]
+    return Plan(
+        tuple(replace(action, wave=number) for number, wave in enumerate(waves) for action in wave)
+    )
 
 
-def _refuse_taken(spec: FleetSpec, others: set[str]) -> None:
+def _refuse_taken(spec: FleetSpec, foreign_names: set[str]) -> None:
     for name in spec.named:
-        if name in others:
+        if name in foreign_names:
             raise Conflict(
                 "its name is taken.",
                 name=f"host {name}",
@@ -107,189 +121,219 @@ def _refuse_taken(spec: FleetSpec, others: set[str]) -> None:
 
 def _sorted_out(
     spec: FleetSpec,
-    wanted: dict[str, Any],
-    mine: Iterable[Host],
+    desired: dict[str, Any],
+    own_hosts: Iterable[Host],
     unhealthy: Mapping[str, str],
-    now: float,
+    current_time: float,
 ) -> HostPartition:
-    share = lease_policy.share(spec, mine, now)
-    # Who leased a host keeps it as it is, whatever is declared.
-    crew, current, stale = (
-        HostPartition(share.count + len(share.held), keep=list(share.held)),
+    lease_partition = lease_policy.share(spec, own_hosts, current_time)
+    # A leased host stays as it is, regardless of the declaration.
+    partition, current_hosts, outdated_hosts = (
+        HostPartition(
+            lease_partition.count + len(lease_partition.held), keep=list(lease_partition.held)
+        ),
         [],
         [],
     )
-    for host in sorted((*share.over, *share.free), key=ordinal):
-        why = lease_policy.why_over(host.record, now) or _why(spec, host, wanted, unhealthy)
+    for host in sorted((*lease_partition.over, *lease_partition.free), key=ordinal):
+        reason = lease_policy.why_over(host.record, current_time) or _why(
+            spec, host, desired, unhealthy
+        )
         if host.record.phase != "ready" or host.record.lease:
-            crew.discard.append(host)
-            crew.reasons[host.record.name] = LEFT.get(host.record.phase, why)
-        elif why or (spec.names and host.record.name not in spec.named):
-            stale.append(host)
-            crew.reasons[host.record.name] = (
-                why or f"the fleet is to have {', '.join(spec.named) or 'none here'}"
+            partition.discard.append(host)
+            partition.reasons[host.record.name] = LEFT.get(host.record.phase, reason)
+        elif reason or (spec.names and host.record.name not in spec.named):
+            outdated_hosts.append(host)
+            partition.reasons[host.record.name] = (
+                reason or f"the fleet is to have {', '.join(spec.named) or 'none here'}"
             )
         else:
-            current.append(host)
-    # The serving ones first, then the lowest numbers.
-    current.sort(key=lambda h: not h.serving)
-    spare = max(0, crew.size - len(crew.keep))
-    crew.keep += current[:spare]
-    _dismissed(spec, crew, stale, current[spare:], unhealthy)
-    return crew
+            current_hosts.append(host)
+    # Serving hosts first, then the lowest numbers.
+    current_hosts.sort(key=lambda candidate: not candidate.serving)
+    unfilled_count = max(0, partition.size - len(partition.keep))
+    partition.keep += current_hosts[:unfilled_count]
+    _dismissed(spec, partition, outdated_hosts, current_hosts[unfilled_count:], unhealthy)
+    return partition
 
 
 def _dismissed(
     spec: FleetSpec,
-    crew: HostPartition,
-    stale: list[Host],
-    surplus: list[Host],
+    partition: HostPartition,
+    outdated_hosts: list[Host],
+    surplus_hosts: list[Host],
     unhealthy: Mapping[str, str],
 ) -> None:
-    """Say how each host goes that does not stay. Who does not answer goes before who does."""
-    crew.reasons.update({h.record.name: f"the fleet is to have {crew.size}" for h in surplus})
-    crew.outdated = {h.record.name for h in stale}
-    crew.discard += [h for h in [*stale, *surplus] if not h.serving]
-    crew.discard.sort(key=ordinal)
-    going = sorted(
-        (h for h in stale if h.serving), key=lambda h: (h.record.name not in unhealthy, ordinal(h))
+    """Sort the hosts that do not stay by how they are deleted or replaced. Hosts that do not answer
+    come first.
+    """
+    partition.reasons.update(
+        {host.record.name: f"the fleet is to have {partition.size}" for host in surplus_hosts}
     )
-    swappable = [h for h in going if spec.names or spec.update.strategy == "recreate"]
+    partition.outdated = {host.record.name for host in outdated_hosts}
+    partition.discard += [host for host in [*outdated_hosts, *surplus_hosts] if not host.serving]
+    partition.discard.sort(key=ordinal)
+    outgoing_hosts = sorted(
+        (host for host in outdated_hosts if host.serving),
+        key=lambda host: (host.record.name not in unhealthy, ordinal(host)),
+    )
+    swap_candidates = [
+        host for host in outgoing_hosts if spec.names or spec.update.strategy == "recreate"
+    ]
     if spec.names:
-        swappable = [h for h in swappable if h.record.name in spec.named]
-    crew.replace_in_place = swappable[: max(0, crew.size - len(crew.keep))]
-    names = {h.record.name for h in crew.replace_in_place}
-    crew.roll_out = [h for h in going if h.record.name not in names] + [
-        h for h in surplus if h.serving
+        swap_candidates = [host for host in swap_candidates if host.record.name in spec.named]
+    partition.replace_in_place = swap_candidates[: max(0, partition.size - len(partition.keep))]
+    names = {host.record.name for host in partition.replace_in_place}
+    partition.roll_out = [host for host in outgoing_hosts if host.record.name not in names] + [
+        host for host in surplus_hosts if host.serving
     ]
 
 
-def _why(spec: FleetSpec, host: Host, wanted: dict[str, Any], unhealthy: Mapping[str, str]) -> str:
-    """Why a host is to be replaced; empty when it is not."""
+def _why(spec: FleetSpec, host: Host, desired: dict[str, Any], unhealthy: Mapping[str, str]) -> str:
+    """Return the reason to replace a host; empty if the host can stay."""
     record = host.record
-    same = (record.spec, record.generation[:12]) == (spec.host, wanted["generation"])
-    changed = [] if same else plan.changes(host, wanted)
-    changed += [
-        f"label {k}" for k in spec.replace_on_labels if record.labels.get(k) != spec.labels.get(k)
+    unchanged = (record.spec, record.generation[:12]) == (spec.host, desired["generation"])
+    changed_fields = [] if unchanged else plan.changes(host, desired)
+    changed_fields += [
+        f"label {key}"
+        for key in spec.replace_on_labels
+        if record.labels.get(key) != spec.labels.get(key)
     ]
-    why = resize.in_place(record, spec.host) if resize.only_size(changed) else ""
-    if changed and (why or not resize.only_size(changed)):
-        return f"{', '.join(changed)} changed{f', and {why}' * bool(why)}"
+    resize_problem = resize.in_place(record, spec.host) if resize.only_size(changed_fields) else ""
+    if changed_fields and (resize_problem or not resize.only_size(changed_fields)):
+        return (
+            f"{', '.join(changed_fields)} changed{f', and {resize_problem}' * bool(resize_problem)}"
+        )
     return unhealthy.get(record.name, ALWAYS if spec.recreate == "always" else "")
 
 
-def _first(spec: FleetSpec, crew: HostPartition, trust: Trust | None) -> list[Action]:
-    """What costs nobody anything: useless hosts go, and those that stay are mended
-    where they are.
+def _first(spec: FleetSpec, partition: HostPartition, trust: Trust | None) -> list[Action]:
+    """Return the actions that interrupt no user: delete the discarded hosts, and correct the kept
+    hosts in place.
     """
-    actions = [_goes(h, crew) for h in crew.discard]
-    for host in sorted(crew.keep, key=ordinal):
+    actions = [_goes(discarded_host, partition) for discarded_host in partition.discard]
+    for host in sorted(partition.keep, key=ordinal):
         actions += plan.mending(host, spec.labels, trust, spec.host)
     return actions
 
 
 def _rolled(
-    spec: FleetSpec, crew: HostPartition, wanted: dict[str, Any], others: set[str]
+    spec: FleetSpec, partition: HostPartition, desired: dict[str, Any], foreign_names: set[str]
 ) -> Iterator[list[Action]]:
-    """Waves that make hosts and take others away, with never too many and never too few of them."""
-    need = max(0, crew.size - len(crew.keep) - len(crew.replace_in_place))
-    surge, lacking = _bounds(spec, crew, crew.roll_out if need else [])
-    room, floor = crew.size + surge, crew.size - lacking
-    names = _Names(spec, others, [*crew.keep, *crew.replace_in_place, *crew.roll_out])
-    places, leave = (
-        deque(h for h in crew.roll_out if h.record.name in crew.outdated),
-        deque(crew.roll_out),
+    """Return waves that create and delete hosts, with never too many and never too few hosts."""
+    missing = max(0, partition.size - len(partition.keep) - len(partition.replace_in_place))
+    surge, shortfall = _bounds(spec, partition, partition.roll_out if missing else [])
+    ceiling, floor = partition.size + surge, partition.size - shortfall
+    names = _Names(
+        spec, foreign_names, [*partition.keep, *partition.replace_in_place, *partition.roll_out]
     )
-    total = len(crew.keep) + len(crew.replace_in_place) + len(leave)
-    while need or leave:
-        new = max(0, min(need, room - total))
-        if new:
+    replaced_hosts, departures = (
+        deque(host for host in partition.roll_out if host.record.name in partition.outdated),
+        deque(partition.roll_out),
+    )
+    total = len(partition.keep) + len(partition.replace_in_place) + len(departures)
+    while missing or departures:
+        new_count = max(0, min(missing, ceiling - total))
+        if new_count:
             yield [
-                _comes(names.take(), places.popleft() if places else None, crew, wanted)
-                for _n in range(new)
+                _comes(
+                    names.take(),
+                    replaced_hosts.popleft() if replaced_hosts else None,
+                    partition,
+                    desired,
+                )
+                for _n in range(new_count)
             ]
-        need, total = need - new, total + new
-        going = [leave.popleft() for _n in range(min(len(leave), max(0, total - floor)))]
-        if going:
-            yield [_goes(h, crew) for h in going]
-        names.free(h.record.name for h in going)
-        total -= len(going)
+        missing, total = missing - new_count, total + new_count
+        outgoing_hosts = [
+            departures.popleft() for _n in range(min(len(departures), max(0, total - floor)))
+        ]
+        if outgoing_hosts:
+            yield [_goes(host, partition) for host in outgoing_hosts]
+        names.free(host.record.name for host in outgoing_hosts)
+        total -= len(outgoing_hosts)
 
 
 def _swapped(
-    spec: FleetSpec, crew: HostPartition, wanted: dict[str, Any]
+    spec: FleetSpec, partition: HostPartition, desired: dict[str, Any]
 ) -> Iterator[list[Action]]:
-    """Waves in which hosts are made anew under their own names."""
+    """Return waves that replace hosts under their own names."""
     size = (
-        len(crew.replace_in_place)
+        len(partition.replace_in_place)
         if spec.update.strategy == "recreate"
         else spec.update.bounds(spec.beside)[1]
     )
-    for start in range(0, len(crew.replace_in_place), max(1, size)):
+    for start in range(0, len(partition.replace_in_place), max(1, size)):
         yield [
             Action(
                 "replace",
                 "host",
-                h.record.name,
-                crew.reasons[h.record.name],
-                plan.as_it_is(h),
-                wanted,
+                host.record.name,
+                partition.reasons[host.record.name],
+                plan.as_it_is(host),
+                desired,
             )
-            for h in crew.replace_in_place[start : start + size]
+            for host in partition.replace_in_place[start : start + size]
         ]
 
 
-def _bounds(spec: FleetSpec, crew: HostPartition, there: Iterable[Host]) -> tuple[int, int]:
-    """How many hosts too many and too few there may be, while these are there."""
+def _bounds(spec: FleetSpec, partition: HostPartition, existing: Iterable[Host]) -> tuple[int, int]:
+    """Return how many hosts too many and too few are allowed while the existing hosts are
+    present.
+    """
     if spec.update.strategy == "recreate":
-        return 0, crew.size
+        return 0, partition.size
     ports = () if spec.host.network else spec.host.ports
-    wanted = frozenset((spec.host.bind, port) for port in ports)
-    surge, lacking = spec.update.bounds(
-        spec.beside and not any(clash(wanted, h.record.published) for h in there)
+    bindings = frozenset((spec.host.bind, port) for port in ports)
+    surge, shortfall = spec.update.bounds(
+        spec.beside and not any(clash(bindings, host.record.published) for host in existing)
     )
-    most = min(n for n in (spec.max or None, crew.max_total, crew.size + surge) if n is not None)
-    if most >= crew.size + surge:
-        return surge, lacking
-    surge = max(0, most - crew.size)
-    return surge, lacking if surge else max(1, lacking)
+    limit = min(
+        number
+        for number in (spec.max or None, partition.max_total, partition.size + surge)
+        if number is not None
+    )
+    if limit >= partition.size + surge:
+        return surge, shortfall
+    surge = max(0, limit - partition.size)
+    return surge, shortfall if surge else max(1, shortfall)
 
 
-def _comes(name: str, old: Host | None, crew: HostPartition, wanted: dict[str, Any]) -> Action:
+def _comes(
+    name: str, old: Host | None, partition: HostPartition, desired: dict[str, Any]
+) -> Action:
     reason = (
-        f"in the place of {old.record.name}: {crew.reasons[old.record.name]}"
+        f"in the place of {old.record.name}: {partition.reasons[old.record.name]}"
         if old
         else "the fleet is short of it"
     )
-    return Action("create", "host", name, reason, {}, wanted)
+    return Action("create", "host", name, reason, {}, desired)
 
 
-def _goes(host: Host, crew: HostPartition) -> Action:
+def _goes(host: Host, partition: HostPartition) -> Action:
     name = host.record.name
-    before = plan.as_it_is(host) if name in crew.outdated else {"state": host.state}
-    return plan.gone("host", name, crew.reasons[name], before)
+    before = plan.as_it_is(host) if name in partition.outdated else {"state": host.state}
+    return plan.gone("host", name, partition.reasons[name], before)
 
 
 def ordinal(host: Host) -> tuple[int, str]:
-    """Where a host stands among those of its fleet."""
+    """Return the position of a host in its fleet."""
     tail = host.record.name.rpartition("-")[2]
     return (int(tail) if tail.isdecimal() and len(tail) < 10 else 0, host.record.name)
 
 
 class _Names:
-    """Names for new hosts: the declared ones in their order, else the lowest numbers
-    that are free.
-    """
+    """Names for new hosts: the declared names in their order, else the lowest free numbers."""
 
-    def __init__(self, spec: FleetSpec, others: set[str], there: Iterable[Host]) -> None:
+    def __init__(self, spec: FleetSpec, foreign_names: set[str], hosts: Iterable[Host]) -> None:
         self._spec = spec
-        self._used = {*others, *(h.record.name for h in there)}
-        self._free = [n for n in spec.named if n not in self._used]
+        self._used = {*foreign_names, *(host.record.name for host in hosts)}
+        self._free = [name for name in spec.named if name not in self._used]
         self._last = 0
         self._freed: list[int] = []
 
     def take(self) -> str:
-        """The next name."""
+        """Return the next name."""
         if self._spec.names:
             return self._free.pop(0)
         if self._freed:
@@ -301,11 +345,11 @@ class _Names:
                 return name
 
     def free(self, names: Iterable[str]) -> None:
-        """Give names back that are no longer used."""
+        """Make names available again after their hosts are deleted."""
         for name in names:
             self._used.discard(name)
             prefix, _hyphen, tail = name.rpartition("-")
-            # What lies ahead is found without being told.
+            # Numbers above the last one are found by counting.
             if (
                 prefix == self._spec.prefix
                 and tail.isdecimal()

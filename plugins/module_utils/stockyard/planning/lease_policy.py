@@ -1,9 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which hosts of a fleet are held, which are over, which are free, and how many of these there are
-to be. Pure.
-"""
+"""The leased, ended and free hosts of a fleet, and the number of free hosts to have. Pure."""
 
 from __future__ import annotations
 
@@ -18,12 +16,12 @@ from ..model.lease import LeaseSpec
 
 @dataclass(frozen=True)
 class LeasePartition:
-    """The hosts of a fleet by what may be done with them.
+    """The hosts of a fleet, sorted by their leases.
 
-    :param held: leased now: they stay as they are, whatever is declared.
-    :param over: their lease or their time ended: they go.
-    :param free: all others.
-    :param count: how many of the others there are to be.
+    :param held: leased now: they stay as they are, regardless of the declaration.
+    :param over: their lease or their time to live ended: they are deleted.
+    :param free: all other hosts.
+    :param count: the number of hosts without a lease to have.
     """
 
     held: tuple[Host, ...]
@@ -32,61 +30,73 @@ class LeasePartition:
     count: int
 
 
-def share(spec: FleetSpec, mine: Iterable[Host], now: float) -> LeasePartition:
-    """Sort the hosts of a fleet."""
-    held: list[Host] = []
-    over: list[Host] = []
-    free: list[Host] = []
-    for host in mine:
+def share(spec: FleetSpec, hosts: Iterable[Host], current_time: float) -> LeasePartition:
+    """Return the hosts of a fleet, sorted by their leases."""
+    leased_hosts: list[Host] = []
+    ended_hosts: list[Host] = []
+    free_hosts: list[Host] = []
+    for host in hosts:
         (
-            held if is_held(host.record, now) else over if why_over(host.record, now) else free
+            leased_hosts
+            if is_held(host.record, current_time)
+            else ended_hosts
+            if why_over(host.record, current_time)
+            else free_hosts
         ).append(host)
     return LeasePartition(
-        tuple(held),
-        tuple(over),
-        tuple(free),
-        unleased(spec.size, spec.min_ready, spec.max, len(held)),
+        tuple(leased_hosts),
+        tuple(ended_hosts),
+        tuple(free_hosts),
+        unleased(spec.size, spec.min_ready, spec.max, len(leased_hosts)),
     )
 
 
-def unleased(count: int, min_ready: int, most: int, held: int) -> int:
-    """How many hosts a fleet is to have beside those that are held.
+def unleased(count: int, min_ready: int, maximum: int, leased_count: int) -> int:
+    """Return the number of hosts without a lease that a fleet must have.
 
-    ``count`` in all, held ones among them; more where fewer than ``min_ready`` would be left; never
-    so many that there are more than ``most`` in all (0: no limit).
+    ``count`` in all, leased hosts included; more if fewer than ``min_ready`` would remain; never
+    more than ``maximum`` in all (0: no limit).
     """
-    total = max(count, held + min_ready)
-    return max(0, (min(total, most) if most else total) - held)
+    total = max(count, leased_count + min_ready)
+    return max(0, (min(total, maximum) if maximum else total) - leased_count)
 
 
-def is_held(record: HostRecord, now: float) -> bool:
-    """Whether somebody has it. A host that is being taken away is nobody's."""
-    return record.phase == "ready" and record.lease is not None and not record.lease.ended(now)
+def is_held(record: HostRecord, current_time: float) -> bool:
+    """Return whether a host is leased. A host that is being deleted is not leased."""
+    return (
+        record.phase == "ready"
+        and record.lease is not None
+        and not record.lease.ended(current_time)
+    )
 
 
-def why_over(record: HostRecord, now: float) -> str:
-    """Why a complete host is to go; empty when it is not. A lease is kept even where the host's own
-    time is over.
+def why_over(record: HostRecord, current_time: float) -> str:
+    """Return the reason to delete a complete host; empty if there is none. A lease stays valid even
+    after the end of the host's own time to live.
     """
-    if record.phase != "ready" or is_held(record, now):
+    if record.phase != "ready" or is_held(record, current_time):
         return ""
     if record.lease is not None:
         return f"its lease by {record.lease.holder} ended"
-    return "its time to live is over" if record.expires and record.expires <= now else ""
+    return "its time to live is over" if record.expires and record.expires <= current_time else ""
 
 
-def why_not(host: Host, authority: str, now: float) -> str:
-    """Why a host that was asked for cannot be leased now; empty when it can.
+def why_not(host: Host, authority: str, current_time: float) -> str:
+    """Return the reason why a requested host cannot be leased now; empty if it can.
 
-    :param authority: fingerprint of the CA that the certificate would come from.
+    :param authority: fingerprint of the CA that would sign the certificate.
     """
     record = host.record
     if not host.serving:
         return f"it is {record.phase if record.phase != 'ready' else host.state}"
     if record.lease is not None:
-        return f"{record.lease.holder} has it" if is_held(record, now) else why_over(record, now)
-    if why_over(record, now):
-        return why_over(record, now)
+        return (
+            f"{record.lease.holder} has it"
+            if is_held(record, current_time)
+            else why_over(record, current_time)
+        )
+    if why_over(record, current_time):
+        return why_over(record, current_time)
     if record.identity is None or not record.identity.leasable:
         return "it was admitted before there were leases: replace it"
     return (
@@ -94,31 +104,36 @@ def why_not(host: Host, authority: str, now: float) -> str:
     )
 
 
-def asked_for(spec: LeaseSpec, found: Iterable[Host]) -> list[Host]:
-    """The hosts that a lease may be of: members of fleets, as they are alike. A host of its own is
-    somebody's.
+def asked_for(spec: LeaseSpec, hosts: Iterable[Host]) -> list[Host]:
+    """Return the hosts that a lease can choose from. They are members of fleets, because hosts of a
+    fleet are identical; a host outside fleets belongs to one user.
     """
     return [
-        h
-        for h in found
-        if h.record.fleet
-        and h.record.tenant == spec.tenant
-        and spec.fleet in ("", h.record.fleet)
-        and spec.pool in ("", h.record.spec.pool)
-        and spec.labels.items() <= h.record.labels.items()
+        host
+        for host in hosts
+        if host.record.fleet
+        and host.record.tenant == spec.tenant
+        and spec.fleet in ("", host.record.fleet)
+        and spec.pool in ("", host.record.spec.pool)
+        and spec.labels.items() <= host.record.labels.items()
     ]
 
 
-def in_turn(found: Iterable[Host], lease: str) -> list[Host]:
-    """The order in which they are tried: those of the newest generation first, which live longest;
-    among these another order for each lease, so that many who ask at once do not all ask for the
-    same one.
+def in_turn(candidates: Iterable[Host], lease: str) -> list[Host]:
+    """Return the hosts in the order in which a lease tries them: hosts of the newest generation
+    first, because they live longest; within a generation in a different order for each lease, so
+    that simultaneous requests do not all try the same host.
     """
-    hosts = list(found)
-    born: dict[str, float] = {}
-    for record in (h.record for h in hosts):
-        born[record.generation] = max(record.created, born.get(record.generation, 0.0))
-    return sorted(hosts, key=lambda h: (-born[h.record.generation], _drawn(h.record, lease)))
+    hosts = list(candidates)
+    creation_times: dict[str, float] = {}
+    for record in (host.record for host in hosts):
+        creation_times[record.generation] = max(
+            record.created, creation_times.get(record.generation, 0.0)
+        )
+    return sorted(
+        hosts,
+        key=lambda host: (-creation_times[host.record.generation], _drawn(host.record, lease)),
+    )
 
 
 def _drawn(record: HostRecord, lease: str) -> str:

@@ -1,11 +1,11 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the hosts of a pool really hold of the hypervisor's memory, and what to fear of that. Pure.
+"""The memory that the hosts of a pool really use, and the risks of that. Pure.
 
-Admission counts nominal sizes. A fork begins with next to nothing of its own and grows into its
-size page by page, so a pool that gives out more memory than there is can run out of it long after
-everything was admitted.
+The quota counts nominal sizes. A fork begins with almost no private memory and grows into its size
+page by page, so a pool with memory overcommit can run out of memory long after its hosts were
+created.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from dataclasses import dataclass
 
 from ..model.pool import PoolRecord
 
-# The part of a pool's memory that its hosts may hold before somebody is told.
+# The part of a pool's memory that its hosts can use before there is a warning.
 CLOSE = 0.8
 
 
 @dataclass(frozen=True)
 class Held:
-    """What one running host holds.
+    """The memory that one running host uses.
 
     :param nominal_mib: its size.
-    :param private_mib: what of its RAM is its own; the rest it shares with its template, or has not
-        touched.
-    :param oom_score: the kernel's own number: who has the highest is ended first when memory is
-        out.
+    :param private_mib: the part of its RAM that is private; the remainder is shared with its
+        template, or untouched.
+    :param oom_score: the kernel's own number: the process with the highest is ended first when
+        memory runs out.
     """
 
     name: str
@@ -37,33 +37,37 @@ class Held:
     oom_score: int
 
 
-def first_to_go(held: Collection[Held]) -> str:
-    """The host that the kernel ends first, among these; empty where there is none."""
-    return max(held, key=lambda h: (h.oom_score, h.private_mib, h.name)).name if held else ""
+def first_to_go(usages: Collection[Held]) -> str:
+    """Return the name of the host that the kernel would end first; empty if there are no hosts."""
+    return (
+        max(usages, key=lambda usage: (usage.oom_score, usage.private_mib, usage.name)).name
+        if usages
+        else ""
+    )
 
 
-def private(held: Collection[Held]) -> float:
-    """MiB that are the hosts' own."""
-    return round(sum(h.private_mib for h in held), 1)
+def private(usages: Collection[Held]) -> float:
+    """Return the private memory of the hosts in MiB."""
+    return round(sum(usage.private_mib for usage in usages), 1)
 
 
-def warnings(pool: PoolRecord, held: Collection[Held], available_mib: int | None) -> list[str]:
-    """What to fear of a pool, each in a line.
+def warnings(pool: PoolRecord, usages: Collection[Held], available_mib: int | None) -> list[str]:
+    """Return the risks of a pool, each in a line.
 
-    :param held: what its running hosts hold, as far as it is known.
-    :param available_mib: what the hypervisor can still give; ``None`` where that is not known.
+    :param usages: the memory that its running hosts use, as far as it is known.
+    :param available_mib: the memory that the hypervisor can still provide; ``None`` if unknown.
     """
-    own, found = private(held), []
-    first = f"the kernel would end the machine of host {first_to_go(held)} first"
-    if pool.spec.memory_mib and own > CLOSE * pool.spec.memory_mib:
-        found.append(
-            f"its hosts hold {own:g} MiB of their own, and the pool has {pool.spec.memory_mib} "
-            f"MiB; {first}"
+    own_mib, messages = private(usages), []
+    consequence = f"the kernel would end the machine of host {first_to_go(usages)} first"
+    if pool.spec.memory_mib and own_mib > CLOSE * pool.spec.memory_mib:
+        messages.append(
+            f"its hosts hold {own_mib:g} MiB of their own, and the pool has {pool.spec.memory_mib} "
+            f"MiB; {consequence}"
         )
-    to_come = sum(max(0.0, h.nominal_mib - h.private_mib) for h in held)
-    if available_mib is not None and to_come > available_mib:
-        found.append(
-            f"its hosts may still take {to_come:.0f} MiB, and the hypervisor has {available_mib} "
-            f"MiB left; {first}"
+    growth_mib = sum(max(0.0, usage.nominal_mib - usage.private_mib) for usage in usages)
+    if available_mib is not None and growth_mib > available_mib:
+        messages.append(
+            f"its hosts may still take {growth_mib:.0f} MiB, and the hypervisor has "
+            f"{available_mib} MiB left; {consequence}"
         )
-    return found
+    return messages

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What has to be done: a pure function of what is declared and what was observed."""
+"""Actions and plans: a pure function of the declaration and the observation."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ UNKNOWN_GENERATION = "known after the template is built"
 
 @dataclass(frozen=True)
 class Action:
-    """One thing to do to one object.
+    """One change of one object.
 
     :param verb: ``build``, ``create``, ``change``, ``replace``, ``start``, ``restart``, ``resize``,
         ``renew``, ``relabel``, ``unlock``, ``synchronize`` or ``destroy``; for a volume ``create``,
@@ -31,11 +31,11 @@ class Action:
         node of a controller also ``update``, ``hold``, ``drain`` or ``resume``.
     :param kind: ``template``, ``pool``, ``host``, ``volume``, ``client``, ``lease``, ``file`` or
         ``node``.
-    :param reason: why, in words.
-    :param before: what is there, for a diff.
-    :param after: what will be there.
-    :param wave: actions of one wave are taken side by side, and a wave only when the one before it
-        went well.
+    :param reason: the reason, in words.
+    :param before: the present state, for a diff.
+    :param after: the resulting state.
+    :param wave: actions of one wave run in parallel, and a wave starts only if the previous wave
+        succeeded.
     """
 
     verb: str
@@ -52,7 +52,9 @@ class Action:
 
 @dataclass(frozen=True)
 class Plan:
-    """Actions in the order in which they are taken. An empty plan is falsy: all is as declared."""
+    """Actions in the order of their execution. An empty plan is falsy: everything is as
+    declared.
+    """
 
     actions: tuple[Action, ...] = ()
 
@@ -60,45 +62,55 @@ class Plan:
         return bool(self.actions)
 
     def waves(self) -> list[tuple[Action, ...]]:
-        """The actions, wave by wave."""
-        numbers = sorted({a.wave for a in self.actions})
-        found: dict[int, list[Action]] = {n: [] for n in numbers}
+        """Return the actions, wave by wave."""
+        numbers = sorted({entry.wave for entry in self.actions})
+        actions_by_wave: dict[int, list[Action]] = {number: [] for number in numbers}
         for action in self.actions:
-            found[action.wave].append(action)
-        return [tuple(found[n]) for n in numbers]
+            actions_by_wave[action.wave].append(action)
+        return [tuple(actions_by_wave[number]) for number in numbers]
 
     def diff(self) -> dict[str, dict[str, Any]]:
-        """Before and after of everything that changes, by ``kind name``."""
+        """Return the states before and after of everything that changes, by ``kind name``."""
         return {
-            "before": {f"{a.kind} {a.name}": a.before for a in self.actions if a.before},
-            "after": {f"{a.kind} {a.name}": a.after for a in self.actions if a.after},
+            "before": {
+                f"{action.kind} {action.name}": action.before
+                for action in self.actions
+                if action.before
+            },
+            "after": {
+                f"{action.kind} {action.name}": action.after
+                for action in self.actions
+                if action.after
+            },
         }
 
 
 def host_actions(
     host: Host,
     spec: HostSpec,
-    wanted: dict[str, Any],
+    desired: dict[str, Any],
     labels: dict[str, str],
     trust: Trust | None = None,
 ) -> list[Action]:
-    """What is to be done to one host that stays."""
-    # A leased host is its holder's: what is declared of its fleet now is for the one that comes
-    # after it.
-    changed = [] if host.record.lease else changes(host, wanted)
-    why = resize.in_place(host.record, spec) if resize.only_size(changed) else ""
-    if changed and (why or not resize.only_size(changed)):
-        reason = f"{', '.join(changed)} changed{f', and {why}' * bool(why)}"
-        return [Action("replace", "host", host.record.name, reason, as_it_is(host), wanted)]
+    """Return the actions for one host that stays."""
+    # A leased host belongs to its holder: a changed declaration applies to the next host in its
+    # place.
+    changed_fields = [] if host.record.lease else changes(host, desired)
+    resize_problem = resize.in_place(host.record, spec) if resize.only_size(changed_fields) else ""
+    if changed_fields and (resize_problem or not resize.only_size(changed_fields)):
+        reason = (
+            f"{', '.join(changed_fields)} changed{f', and {resize_problem}' * bool(resize_problem)}"
+        )
+        return [Action("replace", "host", host.record.name, reason, as_it_is(host), desired)]
     return mending(host, labels, trust, spec)
 
 
 def mending(
     host: Host, labels: dict[str, str], trust: Trust | None = None, spec: HostSpec | None = None
 ) -> list[Action]:
-    """What is to be done to one host where it is.
+    """Return the actions for one host that is corrected in place.
 
-    :param spec: what is declared of it, if it is to be resized.
+    :param spec: the declaration of the host, if a resize is possible.
     """
     record, name = host.record, host.record.name
     actions = []
@@ -130,20 +142,30 @@ def mending(
 
 
 def _resizing(host: Host, spec: HostSpec) -> list[Action]:
-    """Give a host what is declared, where it is: who comes here may have it."""
-    before, after = ({k: getattr(s, k) for k in resize.FIELDS} for s in (host.record.spec, spec))
+    """Return the action that resizes a host in place to its declared size; its next holder can use
+    the new size.
+    """
+    before, after = (
+        {field: getattr(host_spec, field) for field in resize.FIELDS}
+        for host_spec in (host.record.spec, spec)
+    )
     if before == after:
         return []
-    changed = ", ".join(sorted(k for k in after if after[k] != before[k]))
+    changed_fields = ", ".join(sorted(field for field in after if after[field] != before[field]))
     return [
         Action(
-            "resize", "host", host.record.name, f"{changed} changed, while it runs", before, after
+            "resize",
+            "host",
+            host.record.name,
+            f"{changed_fields} changed, while it runs",
+            before,
+            after,
         )
     ]
 
 
 def plan_renewal(host: Host, trust: Trust | None) -> list[Action]:
-    """Admit a host anew where it is, if that is due."""
+    """Return the action that renews the certificate of a host in place, if a renewal is due."""
     identity = host.record.identity
     reasons = trust.reasons(identity) if trust else []
     if not (trust and identity and reasons):
@@ -158,25 +180,25 @@ def plan_renewal(host: Host, trust: Trust | None) -> list[Action]:
 def plan_host(
     spec: SingleSpec, state: str, generation: str, host: Host | None, trust: Trust | None = None
 ) -> Plan:
-    """What is to be done for one host by name.
+    """Return the plan of one host by name.
 
     :param state: ``present``, ``absent``, ``restarted`` or ``replaced``.
-    :param generation: what a new host would have.
-    :param trust: what it is to be admitted with; not looked at when it is not given.
+    :param generation: the generation that a new host would have.
+    :param trust: the trust that the host must have; not compared if ``None``.
     """
     if state == "absent":
         return plan_destroy((), [host] if host else [], "it is to be absent")
-    wanted = {
+    desired = {
         "generation": as_shown(generation),
         **codec.to_dict(spec.host),
         "labels": dict(spec.labels),
     }
     if host is None:
-        return Plan((Action("create", "host", spec.name, "there is none", {}, wanted),))
+        return Plan((Action("create", "host", spec.name, "there is none", {}, desired),))
     before = {"generation": host.record.generation[:12], "state": host.state}
     if host.record.phase != "ready":
         return Plan(
-            (Action("replace", "host", spec.name, "it was left half-made", before, wanted),)
+            (Action("replace", "host", spec.name, "it was left half-made", before, desired),)
         )
     if state == "replaced":
         return Plan(
@@ -195,56 +217,64 @@ def plan_host(
         after = {**before, "state": "running"}
         restart = Action("restart", "host", spec.name, "it was asked for", before, after)
         return Plan((restart, *plan_renewal(host, trust)))
-    return Plan(tuple(host_actions(host, spec.host, wanted, spec.labels, trust)))
+    return Plan(tuple(host_actions(host, spec.host, desired, spec.labels, trust)))
 
 
-def unlocking(todo: Plan, locked: Mapping[str, str]) -> Plan:
-    """A plan with hosts let in that wait for the keys of their volumes, and that it leaves running.
+def unlocking(todo: Plan, lock_reasons: Mapping[str, str]) -> Plan:
+    """Return a plan that also unlocks the hosts which wait for the keys of their volumes and which
+    it leaves running.
 
-    :param locked: why each waits, by name.
+    :param lock_reasons: the reason why each host waits, by name.
     """
     busy = {
-        a.name
-        for a in todo.actions
-        if a.kind == "host" and a.verb in ("destroy", "replace", "restart", "start")
+        action.name
+        for action in todo.actions
+        if action.kind == "host" and action.verb in ("destroy", "replace", "restart", "start")
     }
     before, after = {"state": "locked"}, {"state": "running"}
-    opened = [
-        Action("unlock", "host", n, why, before, after)
-        for n, why in sorted(locked.items())
-        if n not in busy
+    unlocks = [
+        Action("unlock", "host", name, reason, before, after)
+        for name, reason in sorted(lock_reasons.items())
+        if name not in busy
     ]
-    return Plan((*opened, *todo.actions))
+    return Plan((*unlocks, *todo.actions))
 
 
-def synchronizing(todo: Plan, skewed: Mapping[str, str]) -> Plan:
+def synchronizing(todo: Plan, clock_reasons: Mapping[str, str]) -> Plan:
     """Return a plan that also sets the clocks of hosts which it leaves running. A start or a
-    renewal sets it anyway.
+    renewal sets the clock anyway.
 
-    :param skewed: the reason for each, by name.
+    :param clock_reasons: the reason for each host, by name.
     """
-    others = ("destroy", "replace", "restart", "start", "renew", "unlock")
-    busy = {a.name for a in todo.actions if a.kind == "host" and a.verb in others}
+    verbs = ("destroy", "replace", "restart", "start", "renew", "unlock")
+    busy = {
+        action.name for action in todo.actions if action.kind == "host" and action.verb in verbs
+    }
     actions = [
         Action("synchronize", "host", name, reason, {"clock": reason}, {"clock": "it is right"})
-        for name, reason in sorted(skewed.items())
+        for name, reason in sorted(clock_reasons.items())
         if name not in busy
     ]
     return Plan((*actions, *todo.actions))
 
 
 def plan_destroy(templates: Iterable[Template], hosts: Iterable[Host], reason: str) -> Plan:
-    """Take all of these away, hosts first."""
-    actions = [gone("host", h.record.name, reason, {"state": h.state}) for h in hosts]
+    """Return the plan that deletes these hosts and templates, hosts first."""
+    actions = [gone("host", host.record.name, reason, {"state": host.state}) for host in hosts]
     actions += [
-        gone("template", t.record.name, reason, {"generation": t.record.generation[:12]})
-        for t in templates
+        gone(
+            "template",
+            template.record.name,
+            reason,
+            {"generation": template.record.generation[:12]},
+        )
+        for template in templates
     ]
     return Plan(tuple(actions))
 
 
 def as_it_is(host: Host) -> dict[str, Any]:
-    """A host as a plan shows it."""
+    """Return a host as a plan shows it."""
     record = host.record
     return {
         "generation": record.generation[:12],
@@ -253,17 +283,17 @@ def as_it_is(host: Host) -> dict[str, Any]:
     }
 
 
-def changes(host: Host, wanted: dict[str, Any]) -> list[str]:
-    """What cannot be changed in place, and differs."""
+def changes(host: Host, desired: dict[str, Any]) -> list[str]:
+    """Return the properties that differ and cannot be changed in place."""
     before = as_it_is(host)
-    return sorted(k for k in wanted if k != "labels" and wanted[k] != before[k])
+    return sorted(key for key in desired if key != "labels" and desired[key] != before[key])
 
 
 def gone(kind: str, name: str, reason: str, before: dict[str, Any]) -> Action:
-    """Take something away."""
+    """Return the action that deletes an object."""
     return Action("destroy", kind, name, reason, before, {})
 
 
 def as_shown(generation: str) -> str:
-    """A generation as a plan shows it."""
+    """Return a generation as a plan shows it."""
     return generation if generation == UNKNOWN_GENERATION else generation[:12]

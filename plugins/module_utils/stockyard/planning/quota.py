@@ -1,10 +1,10 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether a host has room in its pool, and in all pools around that. Pure: numbers in, numbers out.
+"""The quota of a host in its pool and in all parents of that pool. Pure: numbers in, numbers out.
 
-A host counts by its nominal size from its reservation until its record is gone, whatever it does
-meanwhile.
+A host counts by its nominal size from its reservation until its record is deleted, in every state
+in between.
 """
 
 from __future__ import annotations
@@ -26,59 +26,61 @@ Use = dict[str, int]
 
 @dataclass
 class PoolUsage:
-    """All pools of one owner, and how much of each is used.
+    """All pools of one owner, and the present use of each limit.
 
     :param pools: by tenant and name.
-    :param uses: what hosts in it, and in pools below it, take of each limit.
+    :param uses: the amount of each limit that hosts in a pool, and in its children, use.
     """
 
     pools: dict[Key, PoolRecord]
     uses: dict[Key, Use]
 
     def chain(self, tenant: str, name: str) -> list[PoolRecord]:
-        """A pool and those around it, the innermost first.
+        """Return a pool and its parents, the innermost first.
 
-        :raises NotFound: when one of them is not there.
-        :raises Refused: when they go round in a circle.
+        :raises NotFound: if one of them does not exist.
+        :raises OperationRefused: if they form a circle.
         """
-        found: list[PoolRecord] = []
+        chain: list[PoolRecord] = []
         while name:
             pool = self.pools.get((tenant, name))
             if pool is None:
-                inside = f"pool {found[-1].name} is in it" if found else ""
+                cause = f"pool {chain[-1].name} is in it" if chain else ""
                 raise NotFound(
                     "there is no such pool.",
                     name=f"pool {name}",
-                    cause=inside,
+                    cause=cause,
                     remedy="create the pool, in the same tenant and with the same owner",
                 )
-            if len(found) >= DEEPEST:
+            if len(chain) >= DEEPEST:
                 raise OperationRefused(
                     f"it is in more than {DEEPEST} pools, or in itself.",
-                    name=found[0].title,
+                    name=chain[0].title,
                     remedy="name another parent",
                 )
-            found.append(pool)
+            chain.append(pool)
             name = pool.spec.parent
-        return found
+        return chain
 
     def room(self, tenant: str, name: str, size: Size) -> int:
-        """How many more hosts of a size there can be in a pool."""
+        """Return how many further hosts of a size a pool can contain."""
         return min(self._fitting(pool, size) for pool in self.chain(tenant, name))
 
     def take(self, tenant: str, name: str, size: Size) -> str:
-        """Count one host more, or say why there is no room for it; then nothing is counted."""
+        """Count one further host, or return the reason why the quota does not allow it; then
+        nothing is counted.
+        """
         chain = self.chain(tenant, name)
         for pool in chain:
-            why = self._why_not(pool, size)
-            if why:
-                return why
+            reason = self._why_not(pool, size)
+            if reason:
+                return reason
         for pool in chain:
             self._add(pool, size, 1)
         return ""
 
     def give(self, record: HostRecord) -> None:
-        """Count a host no more."""
+        """Stop counting a host."""
         for pool in self.around(record):
             self._add(pool, record.size, -1)
 
@@ -88,17 +90,19 @@ class PoolUsage:
             self._add(pool, record.size, 1)
 
     def use(self, pool: PoolRecord) -> Use:
-        """What is taken of each limit."""
+        """Return the amount that is used of each limit."""
         return self.uses[pool.tenant, pool.name]
 
     def inside(self, pool: PoolRecord) -> list[PoolRecord]:
-        """The pools that are in one, directly."""
+        """Return the direct children of a pool."""
         return [
-            p for p in self.pools.values() if (p.tenant, p.spec.parent) == (pool.tenant, pool.name)
+            child
+            for child in self.pools.values()
+            if (child.tenant, child.spec.parent) == (pool.tenant, pool.name)
         ]
 
     def around(self, record: HostRecord) -> list[PoolRecord]:
-        """The pools that a host counts in; as far as they are there: one that is gone limits
+        """Return the pools that a host counts in, as far as they exist: a deleted pool limits
         nothing.
         """
         try:
@@ -107,17 +111,17 @@ class PoolUsage:
             return []
 
     def _add(self, pool: PoolRecord, size: Size, times: int) -> None:
-        use = self.use(pool)
+        amounts = self.use(pool)
         for name, amount in wanted(size).items():
-            use[name] += times * amount
+            amounts[name] += times * amount
 
     def _fitting(self, pool: PoolRecord, size: Size) -> int:
-        found = ENDLESS
+        count = ENDLESS
         for name, amount in wanted(size).items():
             limit = pool.spec.limit(name)
             if limit and amount:
-                found = min(found, max(0, limit - self.use(pool)[name]) // amount)
-        return found
+                count = min(count, max(0, limit - self.use(pool)[name]) // amount)
+        return count
 
     def _why_not(self, pool: PoolRecord, size: Size) -> str:
         parts = []
@@ -131,42 +135,42 @@ class PoolUsage:
 
 
 def book(pools: Iterable[PoolRecord], hosts: Iterable[HostRecord]) -> PoolUsage:
-    """What there is, and who takes how much of it.
+    """Return all pools and their use.
 
-    :param hosts: of the same owner; those of no pool count nowhere.
+    :param hosts: of the same owner; hosts without a pool count nowhere.
     """
-    known = {(p.tenant, p.name): p for p in pools}
-    made = PoolUsage(known, {key: dict.fromkeys(LIMITS, 0) for key in known})
+    pools_by_key = {(pool.tenant, pool.name): pool for pool in pools}
+    usage = PoolUsage(pools_by_key, {key: dict.fromkeys(LIMITS, 0) for key in pools_by_key})
     for record in hosts:
         if record.spec.pool:
-            made.restore(record)
-    return made
+            usage.restore(record)
+    return usage
 
 
 def wanted(size: Size) -> Use:
-    """What one host of a size takes of each limit."""
+    """Return the amount of each limit that one host of a size uses."""
     return {"hosts": 1, **asdict(size)}
 
 
 def admit(record: HostRecord, pools: Iterable[PoolRecord], hosts: Iterable[HostRecord]) -> None:
-    """Refuse a host that there is no room for. A provider asks this at the moment of the
+    """Refuse a host that exceeds the quota of its pool. A provider calls this at the moment of the
     reservation, under its lock.
 
-    :param hosts: all that are on record, of any owner.
+    :param hosts: all hosts on record, of any owner.
     :raises PoolQuotaExceeded: with the numbers.
     """
     if not record.spec.pool:
         return
-    mine = [h for h in hosts if h.owner == record.owner and h.uuid != record.uuid]
-    why = book([p for p in pools if p.owner == record.owner], mine).take(
+    own_hosts = [host for host in hosts if host.owner == record.owner and host.uuid != record.uuid]
+    reason = book([pool for pool in pools if pool.owner == record.owner], own_hosts).take(
         record.tenant, record.spec.pool, record.size
     )
-    if why:
-        raise full(record.title, why)
+    if reason:
+        raise full(record.title, reason)
 
 
 def full(name: str, cause: str) -> PoolQuotaExceeded:
-    """The refusal."""
+    """Return the error for a pool without capacity."""
     return PoolQuotaExceeded(
         "its pool has no room for it.",
         name=name,
@@ -177,11 +181,11 @@ def full(name: str, cause: str) -> PoolQuotaExceeded:
 
 @dataclass(frozen=True)
 class AdmittedPlan:
-    """A plan as far as there is room for it.
+    """The part of a plan that the quota allows.
 
-    :param plan: without the actions that there is no room for.
+    :param plan: without the actions that exceed the quota.
     :param rejected: those actions.
-    :param reason: the numbers of the first of them.
+    :param reason: the numbers of the first rejected action.
     """
 
     plan: Plan
@@ -190,71 +194,76 @@ class AdmittedPlan:
 
 
 def fit(
-    todo: Plan, found: PoolUsage, tenant: str, pool: str, size: Size, members: Iterable[HostRecord]
+    todo: Plan, usage: PoolUsage, tenant: str, pool: str, size: Size, members: Iterable[HostRecord]
 ) -> AdmittedPlan:
-    """Take a plan in thought, wave by wave, and leave out what there is no room for at its moment.
+    """Simulate a plan, wave by wave, and reject the actions that exceed the quota at their moment.
 
-    :param size: of each host that is made.
-    :param members: the hosts that the plan may take away or replace.
+    :param size: of each host that the plan creates.
+    :param members: the hosts that the plan can delete or replace.
     """
-    there, kept, out, reasons = (
-        {m.name: m for m in members},
+    hosts_by_name, admitted_actions, rejected_actions, reasons = (
+        {member.name: member for member in members},
         list[Action](),
         list[Action](),
         list[str](),
     )
     for wave in todo.waves():
         for action in wave:
-            if action.verb == "destroy" and action.name in there:
-                found.give(there[action.name])
+            if action.verb == "destroy" and action.name in hosts_by_name:
+                usage.give(hosts_by_name[action.name])
         for action in wave:
-            why = (
-                _tried(found, tenant, pool, size, there.get(action.name), action.verb)
+            reason = (
+                _tried(usage, tenant, pool, size, hosts_by_name.get(action.name), action.verb)
                 if pool
                 else ""
             )
-            (out if why else kept).append(action)
-            reasons += [why] if why else []
-    return AdmittedPlan(Plan(tuple(kept)), tuple(out), reasons[0] if reasons else "")
+            (rejected_actions if reason else admitted_actions).append(action)
+            reasons += [reason] if reason else []
+    return AdmittedPlan(
+        Plan(tuple(admitted_actions)), tuple(rejected_actions), reasons[0] if reasons else ""
+    )
 
 
 def _tried(
-    found: PoolUsage, tenant: str, pool: str, size: Size, old: HostRecord | None, verb: str
+    usage: PoolUsage, tenant: str, pool: str, size: Size, old: HostRecord | None, verb: str
 ) -> str:
-    """Make one host in thought; why there is no room. One that is replaced goes first, and stays if
-    that fails.
+    """Simulate one action, and return the reason why the quota does not allow it. A replaced host
+    is subtracted first, and counted again if the replacement does not fit.
     """
     if verb not in ("create", "replace", "resize"):
         return ""
-    leaves = old if verb != "create" else None
-    if leaves:
-        found.give(leaves)
-    why = found.take(tenant, pool, size)
-    if why and leaves:
-        found.restore(leaves)
-    return why
+    replaced = old if verb != "create" else None
+    if replaced:
+        usage.give(replaced)
+    reason = usage.take(tenant, pool, size)
+    if reason and replaced:
+        usage.restore(replaced)
+    return reason
 
 
 def check_change(
     after: PoolRecord, pools: Iterable[PoolRecord], hosts: Iterable[HostRecord], *, force: bool
 ) -> None:
-    """Refuse a pool that cannot be: in nothing, in itself, or smaller than what is in it.
+    """Refuse a pool with a missing parent, inside itself, or smaller than its present use.
 
-    :param force: let it be smaller: what is in it stays, and nothing new is let in.
-    :raises NotFound: when its parent is not there.
-    :raises Refused: when it is in itself, or too small.
+    :param force: allow a pool below its present use: its hosts stay, and no new host is created in
+        it.
+    :raises NotFound: if its parent does not exist.
+    :raises OperationRefused: if it is in itself, or too small.
     """
-    others = [p for p in pools if (p.tenant, p.name) != (after.tenant, after.name)]
-    found = book([*others, after], hosts)
-    for pool in found.chain(after.tenant, after.name):
-        over = _over(found, pool)
-        if over and not force:
+    remaining_pools = [
+        record for record in pools if (record.tenant, record.name) != (after.tenant, after.name)
+    ]
+    usage = book([*remaining_pools, after], hosts)
+    for pool in usage.chain(after.tenant, after.name):
+        excess = _over(usage, pool)
+        if excess and not force:
             raise OperationRefused(
                 "it would be smaller than what is in it."
                 if pool is after
                 else f"it does not fit into {pool.title}.",
                 name=after.title,
-                cause=over,
+                cause=excess,
                 remedy="take hosts away first, or force it: then nothing new is let in",
             )
 
@@ -262,31 +271,35 @@ def check_change(
 def check_removal(
     record: PoolRecord, pools: Iterable[PoolRecord], hosts: Iterable[HostRecord]
 ) -> None:
-    """Refuse to take a pool away that something is in.
+    """Refuse to delete a pool that is not empty.
 
-    :raises Refused: naming it.
+    :raises OperationRefused: with the objects in the pool.
     """
-    inside = [p.title for p in book(pools, ()).inside(record)]
-    inside += [h.title for h in hosts if (h.tenant, h.spec.pool) == (record.tenant, record.name)]
-    if inside:
+    contents = [pool.title for pool in book(pools, ()).inside(record)]
+    contents += [
+        host.title
+        for host in hosts
+        if (host.tenant, host.spec.pool) == (record.tenant, record.name)
+    ]
+    if contents:
         raise OperationRefused(
-            f"{len(inside)} things are in it: {', '.join(sorted(inside)[:10])}.",
+            f"{len(contents)} things are in it: {', '.join(sorted(contents)[:10])}.",
             name=record.title,
             remedy="take them away first",
         )
 
 
-def overfull(found: PoolUsage, pool: PoolRecord) -> str:
-    """What of a pool is over its limit, in words; it may have been shrunk by force."""
-    return _over(found, pool)
+def overfull(usage: PoolUsage, pool: PoolRecord) -> str:
+    """Return the limits that a pool exceeds, in words; a forced change can have reduced them."""
+    return _over(usage, pool)
 
 
-def _over(found: PoolUsage, pool: PoolRecord) -> str:
-    return "; ".join(_overs(found, pool))
+def _over(usage: PoolUsage, pool: PoolRecord) -> str:
+    return "; ".join(_overs(usage, pool))
 
 
-def _overs(found: PoolUsage, pool: PoolRecord) -> Iterator[str]:
-    for name, used in found.use(pool).items():
+def _overs(usage: PoolUsage, pool: PoolRecord) -> Iterator[str]:
+    for name, used in usage.use(pool).items():
         limit = pool.spec.limit(name)
         if limit and used > limit:
             yield f"{used} of {_shown(pool, name)} are taken"

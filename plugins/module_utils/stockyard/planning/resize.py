@@ -1,10 +1,10 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which sizes a running host can take on where it is, and which only by being made anew. Pure.
+"""The sizes that a running host can take in place, and the sizes that need a replacement. Pure.
 
-Processors are plugged in one by one; memory in equal steps, of which a machine has a number of
-slots. What a machine was frozen with cannot be taken out of it.
+Processors are plugged in one by one; memory in equal steps, of which a machine has a fixed number
+of slots. Resources that a machine was frozen with cannot be taken out.
 """
 
 from __future__ import annotations
@@ -21,42 +21,46 @@ SLOTS = 16
 FIELDS = ("vcpus", "memory_mib")
 
 
-def step(least: int, most: int) -> int:
-    """The MiB of memory that are plugged in at a time; 0 where none can be."""
-    room = most - least
-    return BLOCK_MIB * -(-room // (BLOCK_MIB * SLOTS)) if room >= BLOCK_MIB else 0
+def step(minimum: int, maximum: int) -> int:
+    """Return the MiB of memory that are plugged in at a time; 0 if memory cannot be plugged in."""
+    headroom = maximum - minimum
+    return BLOCK_MIB * -(-headroom // (BLOCK_MIB * SLOTS)) if headroom >= BLOCK_MIB else 0
 
 
 def wanted(spec: HostSpec, frozen: Size) -> Size:
-    """The size that a host is to have: what is declared, else what its template was frozen with."""
+    """Return the size that a host must have: the declared values, else those of its frozen
+    template.
+    """
     return replace(
         frozen, vcpus=spec.vcpus or frozen.vcpus, memory_mib=spec.memory_mib or frozen.memory_mib
     )
 
 
-def why_not(size: Size, frozen: Size, most: Size) -> str:
-    """Why a machine cannot take on a size while it runs; empty when it can.
+def why_not(size: Size, frozen: Size, maximum: Size) -> str:
+    """Return the reason why a machine cannot take a size while it runs; empty if it can.
 
-    :param most: what can be plugged into it; 0 where nothing can.
+    :param maximum: the largest size that can be plugged in; 0 if nothing can be plugged in.
     """
     for name, unit in (("vcpus", "vCPUs"), ("memory_mib", "MiB of memory")):
-        want, least, top = (
+        requested, minimum, upper_limit = (
             getattr(size, name),
             getattr(frozen, name),
-            max(getattr(frozen, name), getattr(most, name)),
+            max(getattr(frozen, name), getattr(maximum, name)),
         )
-        if want < least:
-            return f"its template was frozen with {least} {unit}, which cannot be taken out"
-        if want > top:
-            return f"{top} {unit} are the most that can be plugged into it"
-    stride = step(frozen.memory_mib, most.memory_mib)
+        if requested < minimum:
+            return f"its template was frozen with {minimum} {unit}, which cannot be taken out"
+        if requested > upper_limit:
+            return f"{upper_limit} {unit} are the most that can be plugged into it"
+    stride = step(frozen.memory_mib, maximum.memory_mib)
     if size.memory_mib > frozen.memory_mib and (size.memory_mib - frozen.memory_mib) % stride:
         return f"memory is plugged in by {stride} MiB, beginning at {frozen.memory_mib} MiB"
     return ""
 
 
 def in_place(record: HostRecord, spec: HostSpec) -> str:
-    """Why a host that is there cannot take on a declared size where it is; empty when it can."""
+    """Return the reason why an existing host cannot take a declared size in place; empty if
+    it can.
+    """
     if not record.frozen.vcpus:
         return "it was made before hosts could be resized"
     size = wanted(spec, record.frozen)
@@ -67,23 +71,23 @@ def in_place(record: HostRecord, spec: HostSpec) -> str:
     return why_not(size, record.frozen, record.most)
 
 
-def check(spec: HostSpec, frozen: Size, most: Size, name: str) -> None:
+def check(spec: HostSpec, frozen: Size, maximum: Size, name: str) -> None:
     """Refuse a size that no host of a template can have.
 
     :raises Unsupported: with the reason.
     """
-    why = why_not(wanted(spec, frozen), frozen, most)
-    if why:
+    reason = why_not(wanted(spec, frozen), frozen, maximum)
+    if reason:
         raise Unsupported(
             f"it cannot have {spec.vcpus or frozen.vcpus} vCPUs and "
             f"{spec.memory_mib or frozen.memory_mib} MiB.",
             name=name,
-            cause=why,
+            cause=reason,
             remedy="declare another size, or a template with other vcpus, memory_mib, max_vcpus"
             " and max_memory_mib",
         )
 
 
-def only_size(changed: list[str]) -> bool:
-    """Whether nothing but the size differs."""
-    return bool(changed) and set(changed) <= set(FIELDS)
+def only_size(changed_fields: list[str]) -> bool:
+    """Return whether the size is the only difference."""
+    return bool(changed_fields) and set(changed_fields) <= set(FIELDS)

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is to be taken away although nobody says so, and what is left alone. Pure."""
+"""The objects that are deleted without a request, and the objects that are skipped. Pure."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HALF = {
 
 @dataclass(frozen=True)
 class SkippedObject:
-    """Something that is left alone.
+    """An object that reaping does not touch.
 
     :param kind: ``machine``, ``host``, ``template``, ``volume``, ``fleet`` or ``file``.
     """
@@ -32,35 +32,44 @@ class SkippedObject:
     reason: str
 
 
-def why(record: Record, now: float, grace: float) -> str:
-    """Why a thing of ours is to go; empty when it is not.
+def why(record: Record, current_time: float, grace: float) -> str:
+    """Return the reason to delete an object of this owner; empty if it stays.
 
-    :param grace: seconds that something may take to be made.
+    :param grace: seconds that the creation of an object can take.
     """
-    half = HALF.get(record.phase, "")
-    if half and (record.phase == "deleting" or now - record.created >= grace):
-        return f"it was left {half}"
-    return lease_policy.why_over(record, now) if isinstance(record, HostRecord) else ""
+    state = HALF.get(record.phase, "")
+    if state and (record.phase == "deleting" or current_time - record.created >= grace):
+        return f"it was left {state}"
+    return lease_policy.why_over(record, current_time) if isinstance(record, HostRecord) else ""
 
 
-def hosts(seen: Observation, now: float, grace: float) -> list[Host]:
-    """The hosts that are to go."""
-    return [h for h in seen.hosts if why(h.record, now, grace)]
+def hosts(observation: Observation, current_time: float, grace: float) -> list[Host]:
+    """Return the hosts to delete."""
+    return [host for host in observation.hosts if why(host.record, current_time, grace)]
 
 
-def templates(seen: Observation, now: float, grace: float) -> list[Template]:
-    """The templates that are to go."""
-    return [t for t in seen.templates if why(t.record, now, grace)]
+def templates(observation: Observation, current_time: float, grace: float) -> list[Template]:
+    """Return the templates to delete."""
+    return [
+        template for template in observation.templates if why(template.record, current_time, grace)
+    ]
 
 
-def left_alone(owner: str, seen: Observation, now: float, grace: float) -> list[SkippedObject]:
-    """What looks like something that might go, and why it does not."""
-    ours = {h.record.domain for h in seen.hosts} | {t.record.domain for t in seen.templates}
-    unreadable = {s.name: s.reason for s in seen.unreadable}
-    found = [SkippedObject("machine", name, reason) for name, reason in sorted(unreadable.items())]
-    for name in sorted(seen.names - ours - unreadable.keys()):
+def left_alone(
+    owner: str, observation: Observation, current_time: float, grace: float
+) -> list[SkippedObject]:
+    """Return the objects that look deletable and are skipped, each with the reason."""
+    own_names = {host.record.domain for host in observation.hosts} | {
+        template.record.domain for template in observation.templates
+    }
+    unreadable_reasons = {machine.name: machine.reason for machine in observation.unreadable}
+    skipped = [
+        SkippedObject("machine", name, reason)
+        for name, reason in sorted(unreadable_reasons.items())
+    ]
+    for name in sorted(observation.names - own_names - unreadable_reasons.keys()):
         if name.startswith(f"{owner}."):
-            found.append(
+            skipped.append(
                 SkippedObject(
                     "machine",
                     name,
@@ -68,22 +77,28 @@ def left_alone(owner: str, seen: Observation, now: float, grace: float) -> list[
                 )
             )
         elif _like_ours(name):
-            found.append(
+            skipped.append(
                 SkippedObject(
                     "machine", name, "it belongs to another owner, or to nobody whom we know"
                 )
             )
-    records: list[Record] = [*(h.record for h in seen.hosts), *(t.record for t in seen.templates)]
+    records: list[Record] = [
+        *(host.record for host in observation.hosts),
+        *(template.record for template in observation.templates),
+    ]
     for record in records:
-        if record.phase in HALF and not why(record, now, grace):
-            reason = f"it has been {record.phase} for {max(0.0, now - record.created):.0f} s only"
-            found.append(SkippedObject(record.kind, record.name, reason))
-    return found
+        if record.phase in HALF and not why(record, current_time, grace):
+            reason = (
+                f"it has been {record.phase} for "
+                f"{max(0.0, current_time - record.created):.0f} s only"
+            )
+            skipped.append(SkippedObject(record.kind, record.name, reason))
+    return skipped
 
 
-def files_left(found: Iterable[OrphanedFile]) -> list[SkippedObject]:
-    """Files that are left alone."""
-    return [SkippedObject("file", leftover.path, leftover.reason) for leftover in found]
+def files_left(files: Iterable[OrphanedFile]) -> list[SkippedObject]:
+    """Return the skipped files."""
+    return [SkippedObject("file", leftover.path, leftover.reason) for leftover in files]
 
 
 def _like_ours(name: str) -> bool:

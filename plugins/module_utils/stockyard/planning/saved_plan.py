@@ -1,7 +1,9 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A plan as it is kept: to be looked at, and to be applied only while it is still true."""
+"""A saved plan: a file to review, which is applied only while the state of the yard still matches
+it.
+"""
 
 from __future__ import annotations
 
@@ -20,10 +22,10 @@ SHOWN = 10
 
 @dataclass(frozen=True)
 class SavedPlan:
-    """A plan, and the state of everything that it touches.
+    """A plan, and the state of every object that it changes.
 
-    :param touches: ``uuid@version`` of each object that was there, by kind, tenant and name.
-    :param digest: SHA-256 over what is done and to what.
+    :param touches: ``uuid@version`` of each existing object, by kind, tenant and name.
+    :param digest: SHA-256 over the actions and their objects.
     """
 
     format: int
@@ -35,7 +37,7 @@ class SavedPlan:
     digest: str = ""
 
     def sealed(self) -> str:
-        """The digest that it has to have."""
+        """Return the digest that this plan must have."""
         return codec.digest(
             {
                 "owner": self.owner,
@@ -46,51 +48,58 @@ class SavedPlan:
         )
 
     def _done(self) -> list[dict[str, Any]]:
-        # In words a reason may differ from one moment to the next.
-        return [{k: v for k, v in codec.to_dict(a).items() if k != "reason"} for a in self.actions]
+        # The words of a reason can differ from one moment to the next.
+        return [
+            {key: value for key, value in codec.to_dict(action).items() if key != "reason"}
+            for action in self.actions
+        ]
 
-    def differences(self, now: SavedPlan) -> list[str]:
-        """What is not as it was, in words."""
-        found = [
-            f"{what} is {new}, not {old}"
-            for what, old, new in (
-                ("the owner", self.owner, now.owner),
-                ("the hypervisor", self.hypervisor, now.hypervisor),
+    def differences(self, current: SavedPlan) -> list[str]:
+        """Return the differences to the current plan, in words."""
+        differences = [
+            f"{subject} is {new}, not {old}"
+            for subject, old, new in (
+                ("the owner", self.owner, current.owner),
+                ("the hypervisor", self.hypervisor, current.hypervisor),
             )
             if old != new
         ]
-        for what in sorted({*self.touches, *now.touches}):
-            old, new = self.touches.get(what), now.touches.get(what)
+        for subject in sorted({*self.touches, *current.touches}):
+            old, new = self.touches.get(subject), current.touches.get(subject)
             if old != new:
-                found.append(f"{what} {_change(old, new)}")
-        before, after = [_line(a) for a in self.actions], [_line(a) for a in now.actions]
-        found += [f"{line} is no longer to be done" for line in before if line not in after]
-        found += [f"{line} is to be done too" for line in after if line not in before]
-        return found or ["the same is to be done in another way"]
+                differences.append(f"{subject} {_change(old, new)}")
+        before, after = (
+            [_line(action) for action in self.actions],
+            [_line(action) for action in current.actions],
+        )
+        differences += [f"{line} is no longer to be done" for line in before if line not in after]
+        differences += [f"{line} is to be done too" for line in after if line not in before]
+        return differences or ["the same is to be done in another way"]
 
-    def check(self, now: SavedPlan) -> None:
-        """Refuse it where it is no longer true.
+    def check(self, current: SavedPlan) -> None:
+        """Refuse the saved plan if it no longer matches the current one.
 
-        :raises Refused: with what changed.
+        :raises OperationRefused: with the differences.
         """
-        if self.sealed() == now.sealed():
+        if self.sealed() == current.sealed():
             return
-        found = self.differences(now)
-        more = f"; and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+        differences = self.differences(current)
+        suffix = f"; and {len(differences) - SHOWN} more" if len(differences) > SHOWN else ""
         raise OperationRefused(
             "the saved plan is no longer true: nothing was changed.",
             name=f"plan {self.digest[:12]}",
-            cause="; ".join(found[:SHOWN]) + more,
+            cause="; ".join(differences[:SHOWN]) + suffix,
             remedy="make a new plan, look at it, and apply that",
         )
 
     def markdown(self) -> str:
-        """The plan as a page, to be shown in a pull request."""
+        """Return the plan as a page for a pull request."""
         head = f"### Plan for yard `{self.owner}`\n\n"
         if not self.actions:
             return f"{head}Everything is as declared. Plan `{self.digest[:12]}`.\n"
         rows = [
-            f"| {a.verb} | {a.kind} {_cell(a.name)} | {_cell(a.reason)} |" for a in self.actions
+            f"| {action.verb} | {action.kind} {_cell(action.name)} | {_cell(action.reason)} |"
+            for action in self.actions
         ]
         noun = "action" if len(self.actions) == 1 else "actions"
         count = f"{len(self.actions)} {noun}, plan `{self.digest[:12]}`.\n\n"
@@ -98,28 +107,31 @@ class SavedPlan:
 
 
 def seal(
-    owner: str, hypervisor: str, made: str, plan: Plan, touches: Mapping[str, str]
+    owner: str, hypervisor: str, created_at: str, plan: Plan, touches: Mapping[str, str]
 ) -> SavedPlan:
-    """A plan to be saved."""
-    bare = SavedPlan(FORMAT, owner, hypervisor, made, plan.actions, dict(touches))
-    return SavedPlan(FORMAT, owner, hypervisor, made, plan.actions, dict(touches), bare.sealed())
+    """Return a plan in the form in which it is saved."""
+    draft = SavedPlan(FORMAT, owner, hypervisor, created_at, plan.actions, dict(touches))
+    return SavedPlan(
+        FORMAT, owner, hypervisor, created_at, plan.actions, dict(touches), draft.sealed()
+    )
 
 
-def read(data: Any, where: str) -> SavedPlan:
-    """A saved plan out of plain JSON.
+def read(data: Any, source: str) -> SavedPlan:
+    """Return a saved plan from plain JSON.
 
-    :raises InvalidInput: when it is not one of ours, or not as it was saved.
+    :raises InvalidInput: if the data is not a saved plan of stockyard, or was changed after it was
+        saved.
     """
     if isinstance(data, dict) and data.get("format") != FORMAT:
         raise InvalidInput(
-            "it is no plan of this version.", name=where, remedy="save the plan anew in check mode"
+            "it is no plan of this version.", name=source, remedy="save the plan anew in check mode"
         )
-    found = codec.from_dict(SavedPlan, data, where)
-    if found.digest != found.sealed():
+    saved = codec.from_dict(SavedPlan, data, source)
+    if saved.digest != saved.sealed():
         raise InvalidInput(
-            "it is not as it was saved.", name=where, remedy="save the plan anew in check mode"
+            "it is not as it was saved.", name=source, remedy="save the plan anew in check mode"
         )
-    return found
+    return saved
 
 
 def _line(action: Action) -> str:
@@ -133,6 +145,8 @@ def _change(old: str | None, new: str | None) -> str:
 
 
 def _cell(text: str) -> str:
-    """Text of others in a table's cell: neither markup nor a new row."""
+    """Return text of others for a cell of a table: neither markup nor a new row."""
     plain = html.escape(" ".join(text.split()), quote=False)
-    return "".join(f"\\{c}" if c in "\\`*_[]|~" else c for c in plain)
+    return "".join(
+        f"\\{character}" if character in "\\`*_[]|~" else character for character in plain
+    )

@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What has to be done for a template: which generation rules, whether there is to be a new one, and
-which go.
+"""The plan of a template: its current generation, whether to build a new one, and the old
+generations to delete.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ SHOWN = 5
 
 @dataclass(frozen=True)
 class TemplateContext:
-    """What a plan has to know beside declaration and templates.
+    """The facts that a plan needs in addition to declaration and templates.
 
     :param now: seconds since the epoch.
-    :param behind: what the generation lacks that would rule.
-    :param used: generations that hosts live on; ``None`` where that is not known, and then none
-        goes.
+    :param behind: packages that are outdated in the generation that would become current.
+    :param used: generations that hosts were forked from; ``None`` if unknown, and then no
+        generation is deleted.
     """
 
     now: float = 0.0
@@ -39,49 +39,65 @@ class TemplateContext:
 def plan_template(
     spec: TemplateSpec,
     declared: str,
-    found: Iterable[Template],
-    outside: TemplateContext | None = None,
+    templates: Iterable[Template],
+    context: TemplateContext | None = None,
 ) -> Plan:
-    """What is to be done for a template.
+    """Return the plan of a template.
 
     :param declared: digest of the declaration.
     """
-    outside = outside or TemplateContext()
-    mine = generations(spec.tenant, spec.name, found)
-    chosen, ruling = candidate(spec, declared, mine), newest(mine)
-    reason = _missing(declared, mine, ruling) if chosen is None else _stale(spec, chosen, outside)
-    if reason:
-        return Plan((_build(spec, declared, ruling, reason), *_surplus(spec, mine, None, outside)))
-    actions = (
-        [] if chosen is ruling or chosen is None or ruling is None else [_promote(chosen, ruling)]
+    context = context or TemplateContext()
+    own_templates = generations(spec.tenant, spec.name, templates)
+    target, current = candidate(spec, declared, own_templates), newest(own_templates)
+    reason = (
+        _missing(declared, own_templates, current)
+        if target is None
+        else _stale(spec, target, context)
     )
-    return Plan((*actions, *_surplus(spec, mine, chosen, outside)))
+    if reason:
+        return Plan(
+            (_build(spec, declared, current, reason), *_surplus(spec, own_templates, None, context))
+        )
+    actions = (
+        []
+        if target is current or target is None or current is None
+        else [_promote(target, current)]
+    )
+    return Plan((*actions, *_surplus(spec, own_templates, target, context)))
 
 
-def candidate(spec: TemplateSpec, declared: str, found: Iterable[Template]) -> Template | None:
-    """The generation of this declaration that rules, or would."""
-    mine = generations(spec.tenant, spec.name, found)
-    return newest(t for t in mine if t.record.recipe == declared)
+def candidate(spec: TemplateSpec, declared: str, templates: Iterable[Template]) -> Template | None:
+    """Return the newest usable generation of this declaration."""
+    own_templates = generations(spec.tenant, spec.name, templates)
+    return newest(template for template in own_templates if template.record.recipe == declared)
 
 
-def too_old(spec: TemplateSpec, record: TemplateRecord, now: float) -> bool:
-    """Whether a generation is older than it may be."""
-    return spec.max_age is not None and now - record.created >= spec.max_age
+def too_old(spec: TemplateSpec, record: TemplateRecord, current_time: float) -> bool:
+    """Return whether a generation is older than its declared maximum age."""
+    return spec.max_age is not None and current_time - record.created >= spec.max_age
 
 
-def generations(tenant: str, name: str, found: Iterable[Template]) -> list[Template]:
-    """All generations of a template; the one comes last that rules, if it can be used."""
-    mine = [t for t in found if (t.record.tenant, t.record.name) == (tenant, name)]
-    return sorted(mine, key=lambda t: (t.record.since, t.record.uuid))
+def generations(tenant: str, name: str, templates: Iterable[Template]) -> list[Template]:
+    """Return all generations of a template; the current one, if it is usable, comes last."""
+    matches = [
+        template
+        for template in templates
+        if (template.record.tenant, template.record.name) == (tenant, name)
+    ]
+    return sorted(matches, key=lambda template: (template.record.since, template.record.uuid))
 
 
-def newest(found: Iterable[Template]) -> Template | None:
-    """The generation that rules: forks are made of it."""
-    usable = [t for t in found if t.usable]
-    return max(usable, key=lambda t: (t.record.since, t.record.uuid), default=None)
+def newest(templates: Iterable[Template]) -> Template | None:
+    """Return the current generation, from which forks are created."""
+    usable_templates = [template for template in templates if template.usable]
+    return max(
+        usable_templates,
+        key=lambda template: (template.record.since, template.record.uuid),
+        default=None,
+    )
 
 
-def _build(spec: TemplateSpec, declared: str, ruling: Template | None, reason: str) -> Action:
+def _build(spec: TemplateSpec, declared: str, current: Template | None, reason: str) -> Action:
     after: dict[str, Any] = {
         "recipe": declared[:12],
         "docker": spec.docker,
@@ -89,8 +105,8 @@ def _build(spec: TemplateSpec, declared: str, ruling: Template | None, reason: s
     }
     title = spec.provision.title if spec.provision else ""
     before: dict[str, Any] = {}
-    if ruling:
-        record = ruling.record
+    if current:
+        record = current.record
         before = {
             "recipe": record.recipe[:12],
             "docker": record.docker,
@@ -99,8 +115,7 @@ def _build(spec: TemplateSpec, declared: str, ruling: Template | None, reason: s
         if title or record.provision:
             before, after = {**before, "provision": record.provision}, {**after, "provision": title}
         if before == after:
-            # It is the packages that differ, or the time: say what the reason says, in the diff
-            # too.
+            # Only the packages or the age differ: show the reason in the diff, too.
             before, after = (
                 {**before, "generation": record.generation[:12]},
                 {**after, "generation": f"new: {reason}"},
@@ -111,48 +126,65 @@ def _build(spec: TemplateSpec, declared: str, ruling: Template | None, reason: s
     return Action("build", "template", spec.name, reason + runs, before, after)
 
 
-def _missing(declared: str, mine: list[Template], ruling: Template | None) -> str:
-    if ruling is None:
+def _missing(declared: str, own_templates: list[Template], current: Template | None) -> str:
+    if current is None:
         return next(
-            (t.problem for t in reversed(mine) if t.problem),
-            "it was left half-made" if mine else "there is none",
+            (template.problem for template in reversed(own_templates) if template.problem),
+            "it was left half-made" if own_templates else "there is none",
         )
-    damaged = next((t for t in reversed(mine) if t.record.recipe == declared and t.problem), None)
-    return damaged.problem if damaged else "its declaration changed"
+    damaged_template = next(
+        (
+            template
+            for template in reversed(own_templates)
+            if template.record.recipe == declared and template.problem
+        ),
+        None,
+    )
+    return damaged_template.problem if damaged_template else "its declaration changed"
 
 
-def _stale(spec: TemplateSpec, chosen: Template, outside: TemplateContext) -> str:
-    if outside.behind:
-        more = f" and {len(outside.behind) - SHOWN} more" if len(outside.behind) > SHOWN else ""
-        return f"packages moved: {', '.join(map(str, outside.behind[:SHOWN]))}{more}"
-    if too_old(spec, chosen.record, outside.now) and spec.max_age is not None:
+def _stale(spec: TemplateSpec, target: Template, context: TemplateContext) -> str:
+    if context.behind:
+        suffix = f" and {len(context.behind) - SHOWN} more" if len(context.behind) > SHOWN else ""
+        return f"packages moved: {', '.join(map(str, context.behind[:SHOWN]))}{suffix}"
+    if too_old(spec, target.record, context.now) and spec.max_age is not None:
         return f"it is older than {timedelta(seconds=spec.max_age)}"
     return ""
 
 
-def _promote(chosen: Template, ruling: Template) -> Action:
-    before, after = ({"generation": t.record.generation[:12]} for t in (ruling, chosen))
-    return Action("promote", "template", chosen.record.name, "it is declared again", before, after)
+def _promote(target: Template, current: Template) -> Action:
+    before, after = (
+        {"generation": template.record.generation[:12]} for template in (current, target)
+    )
+    return Action("promote", "template", target.record.name, "it is declared again", before, after)
 
 
 def _surplus(
-    spec: TemplateSpec, mine: list[Template], ruler: Template | None, outside: TemplateContext
+    spec: TemplateSpec,
+    own_templates: list[Template],
+    upcoming: Template | None,
+    context: TemplateContext,
 ) -> list[Action]:
-    """Old generations that go: beyond those that are kept, and under no host.
+    """Return the actions that delete old generations: those beyond the kept number, and without
+    hosts.
 
-    :param ruler: the one that will rule; ``None`` for one that is still to be built.
+    :param upcoming: the generation that will be current; ``None`` if it is not built yet.
     """
-    if outside.used is None:
+    if context.used is None:
         return []
-    others = [t for t in reversed(mine) if t.usable and t is not ruler]
-    why = f"{spec.keep_generations} generations are kept"
+    superseded = [
+        template
+        for template in reversed(own_templates)
+        if template.usable and template is not upcoming
+    ]
+    reason = f"{spec.keep_generations} generations are kept"
     return [
         gone(
             "template",
-            f"{spec.name} ({t.record.generation[:12]})",
-            why,
-            {"generation": t.record.generation[:12]},
+            f"{spec.name} ({template.record.generation[:12]})",
+            reason,
+            {"generation": template.record.generation[:12]},
         )
-        for t in others[spec.keep_generations - 1 :]
-        if t.record.generation not in outside.used
+        for template in superseded[spec.keep_generations - 1 :]
+        if template.record.generation not in context.used
     ]
