@@ -1,38 +1,38 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a hypervisor can do."""
+"""The capabilities of a hypervisor."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-# The addresses that QEMU's guests have.
+# The MAC addresses of QEMU's guests.
 FIRST_MAC, MACS = "52:54:00:00:00:00", 1 << 24
 
 
 @dataclass(frozen=True)
 class Capabilities:
-    """What a hypervisor can do. Services ask this and never which hypervisor it is.
+    """The capabilities of a hypervisor. Resources check these, and never which hypervisor it is.
 
     :param modes: fork modes, best first.
-    :param parallel: how many forks at once it serves well.
-    :param endpoints: whether its hosts answer on the network, at the addresses that are on record.
-    :param first_mac: the lowest MAC address that its machines may have; QEMU's guests have their
+    :param parallel: the number of simultaneous forks that it serves well.
+    :param endpoints: whether its hosts answer on the network, at the recorded addresses.
+    :param first_mac: the lowest MAC address that its machines can have; QEMU's guests have their
         own prefix.
-    :param macs: how many there are from there on.
-    :param ram_file: whether a template's RAM is a file in which zeroes take no room.
-    :param resizes: whether running machines can be given more.
-    :param shrinks: whether running machines give back what they were given.
-    :param builds: whether images are built of packages here; else templates are cloned of what
-        there is.
+    :param macs: the number of MAC addresses from there on.
+    :param ram_file: whether a template's RAM is a file in which zeroes use no space.
+    :param resizes: whether running machines can get more vCPUs and memory.
+    :param shrinks: whether running machines can return what they got.
+    :param builds: whether images are built from packages; else templates are cloned from existing
+        machines.
     :param volumes: whether it has data disks that outlive hosts.
     :param guest_agent: the URI by which Ansible's connection ``community.libvirt.libvirt_qemu``
         reaches its hosts from any shell; empty if it cannot.
-    :param sets_clocks: whether it corrects the clocks of guests that stood still by itself, as
-        VMware Tools do.
-    :param own_files: whether its machines' files are kept by us: such may be left behind. vCenter
-        removes them itself.
+    :param sets_clocks: whether it corrects the clocks of paused guests by itself, as VMware Tools
+        do.
+    :param own_files: whether stockyard manages the files of its machines, so that files can be
+        orphaned. vCenter removes them itself.
     """
 
     modes: tuple[str, ...]

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The clock of a guest by a way that needs no agent of ours: for hosts of generations whose agent
+"""The clock of a guest, accessed without stockyard's agent: for hosts of generations whose agent
 cannot set it.
 """
 
@@ -13,7 +13,7 @@ from ..model.host import HostRecord
 
 
 class GuestClock(Protocol):
-    """Reads and sets the clocks of guests."""
+    """A port that reads and sets the clocks of guests."""
 
     def ahead(self, record: HostRecord, now: float) -> float:
         """Return how many seconds a guest's clock is ahead of a time; less than zero if it is
@@ -30,6 +30,6 @@ class GuestClock(Protocol):
 
 
 class NoGuestClock:
-    """A provider without such a way."""
+    """A provider without access to the clocks of guests."""
 
     guest_clock: GuestClock | None = None

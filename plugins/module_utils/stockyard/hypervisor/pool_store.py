@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The part of the port that pools need."""
+"""The part of the port that manages pools."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from ..model.pool import PoolRecord
 
 
 class PoolStore(Protocol):
-    """The pools of a hypervisor. A host that names one is admitted by the provider when it is put
-    on record.
+    """The pools of a hypervisor. The provider checks the quota of a host's pool when it records the
+    host.
     """
 
     def put(self, record: PoolRecord, *, force: bool = False) -> PoolRecord:
-        """Compare and set: put a pool on record (version 0), or change it; returns it in its new
-        version.
+        """Compare and set: record a pool (version 0), or change it; return it in its new version.
 
-        :param force: let it be smaller than what is in it: that stays, and nothing new is let in.
-        :raises Conflict: when the version on record is not the record's.
-        :raises NotFound: when its parent is not there.
-        :raises Refused: when it would be in itself, or smaller than what is in it.
+        :param force: allow limits below the present use: the hosts stay, and no new host is created
+            in the pool.
+        :raises Conflict: if the version on record is not the record's.
+        :raises NotFound: if its parent does not exist.
+        :raises OperationRefused: if it would be in itself, or smaller than its present use.
         """
 
     def delete(self, record: PoolRecord) -> None:
-        """Take a pool away. None there is a success.
+        """Delete a pool. A missing pool is a success.
 
-        :raises Refused: when something is in it.
+        :raises OperationRefused: if the pool is not empty.
         """
 
     def facts(self, record: PoolRecord) -> dict[str, Any]:
-        """How its limits are kept, and what is worth knowing of the machine that its hosts are on.
+        """Return how the limits of a pool are enforced, and facts about the machine of its hosts.
 
-        ``enforced`` is ``admission`` where a pool only decides what is let in, ``resource pool``
-        where the hypervisor holds what is in it to its share too; ``enforced_reason`` says why no
-        more. ``available_mib`` is the memory that is left there, or ``None`` where that is not
-        known.
+        ``enforced`` is ``admission`` if a pool only limits the creation of hosts, ``resource pool``
+        if the hypervisor also limits the running hosts to their share; ``enforced_reason`` says why
+        it enforces no more. ``available_mib`` is the memory that remains there, or ``None`` if
+        unknown.
         """

@@ -1,7 +1,9 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The port: what a hypervisor has to offer. Small on purpose; everything clever lives above it."""
+"""The port: the operations that a hypervisor must offer. Small on purpose; all other logic is above
+it.
+"""
 
 from __future__ import annotations
 
@@ -29,20 +31,21 @@ class Channel(Protocol):
     """A private line to the agent in one guest."""
 
     def request(self, message: dict[str, Any], deadline: Deadline) -> dict[str, Any]:
-        """Send one message, wait for its answer.
+        """Send one message and wait for its answer.
 
-        :raises GuestError: when the answer is an error, too long or not a JSON object.
-        :raises DeadlineExceeded: when none comes.
+        :raises GuestError: if the answer is an error, too long or not a JSON object.
+        :raises DeadlineExceeded: if no answer comes.
         """
 
     def close(self) -> None:
-        """Hang up."""
+        """Close the line."""
 
 
 class Provider(Protocol):
-    """A hypervisor. Methods that change something are idempotent or say what they found instead.
+    """A hypervisor. Methods that change something are idempotent, or raise an error with the state
+    that they observed.
 
-    :param site: the hypervisor and the storage on it, by which yards of one owner differ.
+    :param site: the hypervisor and its storage, which distinguish yards of one owner.
     """
 
     uri: str
@@ -52,125 +55,129 @@ class Provider(Protocol):
 
     @property
     def pools(self) -> PoolStore:
-        """Where its pools are kept."""
+        """Return the store of its pools."""
 
     @property
     def volumes(self) -> VolumeStore:
-        """Its data disks; where it has none (``capabilities.volumes``), what says so."""
+        """Return the store of its data disks; if it has none (``capabilities.volumes``), a store
+        that reports that.
+        """
 
     def close(self) -> None:
-        """Let go of the connection."""
+        """Close the connection."""
 
     def preflight(self) -> list[str]:
-        """What is in the way of a yard here, each in a line; nothing is changed. Empty when all is
-        well.
+        """Return the problems that prevent a yard on this hypervisor, each in a line; empty if
+        there are none. Changes nothing.
         """
 
     def exclusive(self, name: str, deadline: Deadline) -> AbstractContextManager[None]:
-        """Hold a name for the length of a ``with`` block; freed when the holder dies.
+        """Hold a named lock for the length of a ``with`` block; it is released if its holder dies.
 
-        :raises Busy: when another controller still holds it at the deadline.
+        :raises Busy: if another controller still holds it at the deadline.
         """
 
     def observe(self, owner: str) -> Observation:
-        """Read everything of one owner in a bounded number of calls. Never partial: it raises
-        instead.
+        """Observe everything of one owner in a bounded number of calls. The result is never
+        partial: an error is raised instead.
         """
 
     def ensure_image(
         self, recipe: Recipe, build: BuildOptions, progress: Progress, deadline: Deadline
     ) -> str:
-        """Have the image that the recipe makes of today's packages, built if it is not there;
-        returns its digest.
+        """Return the digest of the image that the recipe makes from today's packages; the image is
+        built if it does not exist.
         """
 
     def resolve(self, recipe: Recipe, build: BuildOptions, deadline: Deadline) -> dict[str, str]:
-        """The version of every package that an image of the recipe would have if it were built now.
-        Builds nothing.
+        """Return the version of every package that an image of the recipe would have if it were
+        built now. Builds nothing.
 
-        Empty where images are not built of packages.
+        Empty if images are not built from packages.
         """
 
     def versions(self, image: str) -> dict[str, str]:
-        """The version of every package in an image, by its digest; empty where that is
-        not known.
-        """
+        """Return the version of every package in an image, by its digest; empty if unknown."""
 
     def create_template(self, record: TemplateRecord, deadline: Deadline) -> None:
-        """Make the disk of a template whose image is there, and put it on record. Does not start
-        it.
+        """Create the disk of a template from its existing image, and record the template. Does not
+        start it.
         """
 
     def reach(
         self, record: TemplateRecord, deadline: Deadline
     ) -> AbstractContextManager[tuple[str, int]]:
-        """For the length of a ``with`` block: where the SSH of a running template answers. It
-        reaches nothing itself.
+        """Return the address and port at which a running template answers SSH, for the length of a
+        ``with`` block. The template itself reaches nothing.
 
-        :raises Unsupported: where templates cannot be reached.
+        :raises Unsupported: if templates cannot be reached.
         """
 
     def freeze(self, record: TemplateRecord, deadline: Deadline) -> TemplateRecord:
-        """Freeze a running template for good; returns its record in phase ``frozen``."""
+        """Freeze a running template permanently; return its record in phase ``frozen``."""
 
     def check_host(
         self, spec: HostSpec, template: TemplateRecord | None, gone: list[HostRecord], count: int
     ) -> None:
-        """Refuse hosts that :meth:`create_host` and :meth:`fork` would refuse, before others are
-        deleted for them.
+        """Refuse hosts that :meth:`create_host` and :meth:`fork` would refuse, before other hosts
+        are deleted for them.
 
-        :param template: what they are forked from; ``None`` if it is not there yet.
+        :param template: the template of the forks; ``None`` if it does not exist yet.
         :param gone: hosts that are deleted first.
         :raises StockyardError: with the reason. Nothing is changed.
         """
 
     def host_address(self, spec: HostSpec, uuid: str) -> str:
-        """An address that is free for a new host; another one at every call is no promise."""
+        """Return a free address for a new host. Nothing is reserved: another call can return
+        another address.
+        """
 
     def guest_network(self, record: HostRecord) -> GuestNetwork:
-        """What the guest of a host is told of its network."""
+        """Return the network settings for the guest of a host."""
 
     def create_host(self, record: HostRecord, template: TemplateRecord) -> None:
-        """Reserve name, address, published ports and room in its pool and put the host on record.
-        Starts nothing.
+        """Reserve the name, the address, the published ports and the quota of a host, and record
+        it. Starts nothing.
 
-        :raises Conflict: when one of them is taken, by a host of any owner.
-        :raises PoolQuotaExceeded: when its pool, or one around it, has no room for it.
+        :raises Conflict: if one of them is taken, by a host of any owner.
+        :raises PoolQuotaExceeded: if its pool, or a parent of that, does not have enough quota.
         """
 
     def fork(
         self, host: HostRecord, template: TemplateRecord, mode: str, deadline: Deadline
     ) -> None:
-        """Make the machine of a reserved host and start it, its network link down.
+        """Create the machine of a reserved host and start it, its network link down.
 
-        :raises Unsupported: when this mode cannot be had here; another may be tried.
+        :raises Unsupported: if this mode is impossible on the hypervisor; another mode can be
+            tried.
         """
 
     def check_start(self, record: HostRecord) -> None:
         """Check whether a host that is off can be started; nothing is changed.
 
         :raises Conflict: if another program listens on one of its ports.
-        :raises Refused: if it runs already, although the hypervisor reports that it is off.
+        :raises OperationRefused: if it runs already, although the hypervisor reports that it is
+            off.
         """
 
     def start(self, record: Record, deadline: Deadline) -> str:
-        """Start a machine, or let a paused one go on, its network link down. Saved memory is
-        resumed.
+        """Start a machine, or resume a paused one, its network link down. Saved memory is resumed.
 
         :return: a warning about saved memory that was lost; usually empty.
         :raises GuestBroken: if the machine's disk is proven to be unusable. No other failure proves
             that.
-        :raises Refused: if it runs already, although the hypervisor reports that it is off.
+        :raises OperationRefused: if it runs already, although the hypervisor reports that it is
+            off.
         """
 
     def stop(self, record: Record, deadline: Deadline) -> None:
-        """Shut a machine down, by force when the guest does not follow."""
+        """Shut a machine down, by force if the guest does not follow."""
 
     def resize(self, record: HostRecord, size: Size, deadline: Deadline) -> None:
-        """Plug into a running machine, or take out of it, what makes its size. What it has already
-        is left as it is.
+        """Plug vCPUs and memory into a running machine, or take them out, up to its size. Parts
+        that the machine already has are not changed.
 
-        :raises HypervisorError: when its guest keeps what it is to give back.
+        :raises HypervisorError: if the guest does not return what it must.
         """
 
     def set_link(self, record: Record, up: bool) -> None:
@@ -180,43 +187,42 @@ class Provider(Protocol):
         """Open the line to the guest's agent."""
 
     def claim(self, record: R, **changes: Any) -> R:
-        """Compare and set: write the record with these fields changed, if nobody changed it
-        meanwhile.
+        """Compare and set: write the record with these fields changed, unless another controller
+        changed it first.
 
-        :raises Conflict: when the version on record is not ``record.version``.
+        :raises Conflict: if the version on record is not ``record.version``.
         """
 
     def destroy(self, record: Record) -> None:
-        """Take away the machine, its disks and its record. Nothing there is a success.
+        """Delete the machine, its disks and its record. A missing machine is a success.
 
-        :raises Refused: for a template that living hosts refer to.
+        :raises OperationRefused: for a template that existing hosts refer to.
         """
 
     def keep_log(self, record: Record) -> str:
-        """Keep the console log of a machine that is about to be taken away; returns where, or
-        nothing.
+        """Save the console log of a machine before its deletion; return the path, or an
+        empty text.
         """
 
     def prune_images(self, older_than: float, own: frozenset[str] = frozenset()) -> list[str]:
-        """Remove images that no template of any owner is made of; returns their names.
+        """Delete images that no template of any owner was created from; return their names.
 
-        :param older_than: seconds since an image was last asked for: a younger one may be for a
-            template on its way.
-        :param own: images of templates that the caller deleted: they go at any age.
+        :param older_than: seconds since the last use of an image: a more recent image can belong to
+            a template that is being built.
+        :param own: images of templates that the caller deleted: they are deleted at any age.
         """
 
     def sweep(self, owner: str, older_than: float, *, check: bool = False) -> SweepResult:
-        """Remove the files of one owner's that no object refers to, and locks that nobody holds.
+        """Delete the files of one owner that no object refers to, and locks that no controller
+        holds.
 
-        What is not proven to be his is left alone, and so is all where it cannot be seen what
-        refers to what.
+        Files that are not proven to belong to the owner are skipped; if the references cannot be
+        read, all files are skipped.
 
-        :param older_than: seconds since a file was last changed: it may be part of something on its
-            way.
-        :param check: say what would go, and remove nothing.
+        :param older_than: seconds since the last change of a file: a more recent file can belong to
+            an object that is being created.
+        :param check: return the files that would be deleted, and delete nothing.
         """
 
     def facts(self, record: Record) -> dict[str, Any]:
-        """What is worth knowing of the machine beyond its record (console log, accelerator,
-        sizes…).
-        """
+        """Return facts about the machine beyond its record (console log, accelerator, sizes…)."""

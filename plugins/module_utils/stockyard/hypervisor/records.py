@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Records as text: how hosts and templates are written where a hypervisor keeps them."""
+"""Records as text: the form in which a hypervisor stores hosts and templates."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ KINDS: dict[str, type[HostRecord] | type[TemplateRecord]] = {
 
 
 def encode(record: Record) -> str:
-    """A record as one line of JSON."""
+    """Return a record as one line of JSON."""
     return json.dumps(
         {"kind": record.kind, **codec.to_dict(record)}, sort_keys=True, separators=(",", ":")
     )
 
 
 def decode(text: str) -> Record:
-    """A line of JSON as a record.
+    """Return a record from a line of JSON.
 
-    :raises InvalidInput: when it is not a whole record of a kind that we know.
+    :raises InvalidInput: if the text is not a complete record of a known kind.
     """
     try:
         data = untrusted.parse(text)

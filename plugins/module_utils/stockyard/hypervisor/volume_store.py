@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The part of the port that volumes need. A hypervisor that has none says so
-(``Capabilities.volumes``).
+"""The part of the port that manages volumes. ``Capabilities.volumes`` says whether a hypervisor has
+volumes.
 """
 
 from __future__ import annotations
@@ -19,54 +19,57 @@ if TYPE_CHECKING:
 
 
 class VolumeStore(Protocol):
-    """The volumes of one hypervisor. Methods that change something are idempotent or say what they
-    found instead.
+    """The volumes of one hypervisor. Methods that change something are idempotent, or raise an
+    error with the state that they observed.
     """
 
     def observe(self, owner: str) -> VolumeObservation:
-        """Read everything of one owner. Never partial: it raises instead."""
+        """Observe all volumes of one owner. The result is never partial: an error is raised
+        instead.
+        """
 
     def create(self, record: VolumeRecord, source: VolumeRecord | None, deadline: Deadline) -> None:
-        """Put a volume on record and make its disk: empty, or a copy-on-write copy of its source's
-        of now.
+        """Record a volume and create its disk: empty, or a copy-on-write copy of its source's
+        present content.
 
-        :raises Conflict: when the name is taken.
-        :raises Refused: when somebody has the source, who may be writing to it.
+        :raises Conflict: if the name is taken.
+        :raises OperationRefused: if the source is attached to a host, which may be writing to it.
         """
 
     def claim(self, record: VolumeRecord, **changes: Any) -> VolumeRecord:
-        """Compare and set: write the record with these fields changed, if nobody changed it
-        meanwhile.
+        """Compare and set: write the record with these fields changed, unless another controller
+        changed it first.
 
-        :raises Conflict: when the version on record is not ``record.version``.
-        :raises NotFound: when there is no such volume.
+        :raises Conflict: if the version on record is not ``record.version``.
+        :raises NotFound: if there is no such volume.
         """
 
     def grow(self, record: VolumeRecord, size_gib: int, deadline: Deadline) -> None:
-        """Make its disk that large, in the host that has it, too."""
+        """Enlarge its disk to a size, also in the host that it is attached to."""
 
     def plug(self, host: HostRecord, record: VolumeRecord, deadline: Deadline) -> None:
-        """Put its disk into a running machine, now and for every start of it; one that is in it
-        stays.
+        """Plug its disk into a running machine, now and for every later start; a disk that is
+        already plugged in stays.
 
-        :raises Unsupported: when there is no room for one more.
+        :raises Unsupported: if there is no free slot.
         """
 
     def unplug(self, host: HostRecord, record: VolumeRecord, deadline: Deadline) -> None:
-        """Take its disk out of a machine, when the guest has let go of it."""
+        """Unplug its disk from a machine after the guest has released it."""
 
     def destroy(self, record: VolumeRecord) -> None:
-        """Take away disk and record. Copies of it stay whole. Nothing there is a success.
+        """Delete disk and record. Copies of the volume stay complete. A missing volume is a
+        success.
 
-        :raises Refused: when somebody has it.
+        :raises OperationRefused: if the volume is attached to a host.
         """
 
     def sweep(self, owner: str, older_than: float, *, check: bool = False) -> SweepResult:
-        """Remove the files of volumes that nothing refers to. What is on record as a volume is
-        never one of them.
+        """Delete the files of volumes that no object refers to. Files of recorded volumes are never
+        deleted.
         """
 
     def facts(self, record: VolumeRecord) -> dict[str, Any]:
-        """What is worth knowing beyond the record: what it takes of the storage, in bytes, and
-        where.
+        """Return facts beyond the record: the storage that the volume uses, in bytes, and its
+        location.
         """

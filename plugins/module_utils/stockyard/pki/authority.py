@@ -1,7 +1,8 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A tenant's certificate authority: what it signs, and for how long. Touches no files.
+"""The certificate authority of a tenant: the certificates and lists that it signs, and their
+lifetimes. It accesses no files.
 
 The cryptography library does the work.
 """
@@ -22,16 +23,16 @@ try:
     from cryptography.hazmat.primitives.asymmetric import ec
     from cryptography.hazmat.primitives.kdf.hkdf import HKDF
     from cryptography.x509.oid import NameOID
-except ImportError:  # pki.Pki says so, before anything here is called
+except ImportError:  # Pki reports it before anything here is called
     pass
 
 CA_DAYS = 3650
 SERVER_DAYS = 365
 CLIENT_DAYS = 90
 SKEW = timedelta(minutes=5)
-# A certificate is made anew when less than this part of its life is left.
+# A certificate is renewed when less than this part of its life remains.
 RENEW_PART = 1 / 3
-# Tells these keys from all others that may ever be derived of a CA's.
+# Separates these keys from all others that may ever be derived from a CA's key.
 LEASES = b"stockyard lease authority 1"
 # FIPS 186-5: the order of P-256.
 P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
@@ -39,7 +40,7 @@ P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 
 @dataclass(frozen=True)
 class Certificate:
-    """A signed certificate, as PEM, with what is worth recording of it."""
+    """A signed certificate, as PEM, with the facts that records contain."""
 
     pem: str
     serial: str
@@ -54,82 +55,97 @@ class Authority:
         self.key = key
 
     @classmethod
-    def create(cls, name: str, now: datetime) -> Authority:
-        """A new authority with a P-256 key, valid for ten years."""
+    def create(cls, name: str, current_time: datetime) -> Authority:
+        """Return a new authority with a P-256 key, valid for ten years."""
         return cls._of_its_own(
-            _name(name), ec.generate_private_key(ec.SECP256R1()), now, timedelta(days=CA_DAYS)
+            _name(name),
+            ec.generate_private_key(ec.SECP256R1()),
+            current_time,
+            timedelta(days=CA_DAYS),
         )
 
     @classmethod
     def _of_its_own(
-        cls, subject: x509.Name, key: ec.EllipticCurvePrivateKey, now: datetime, life: timedelta
+        cls,
+        subject: x509.Name,
+        key: ec.EllipticCurvePrivateKey,
+        current_time: datetime,
+        life: timedelta,
     ) -> Authority:
         constraints = x509.BasicConstraints(ca=True, path_length=0)
-        builder = _builder(subject, subject, key.public_key(), now, life).add_extension(
+        builder = _builder(subject, subject, key.public_key(), current_time, life).add_extension(
             constraints, critical=True
         )
         return cls(_sign(builder.add_extension(_usage(ca=True), critical=True), key), key)
 
     @classmethod
     def from_pem(cls, certificate: str, key: str) -> Authority:
-        """An authority out of PEM texts.
+        """Return an authority from PEM texts.
 
-        :raises InvalidInput: when they cannot be read or do not belong together.
+        :raises InvalidInput: if the texts cannot be read or do not belong together.
         """
         try:
-            found = x509.load_pem_x509_certificate(certificate.encode())
-            private = serialization.load_pem_private_key(key.encode(), None)
+            ca_certificate = x509.load_pem_x509_certificate(certificate.encode())
+            private_key = serialization.load_pem_private_key(key.encode(), None)
         except (ValueError, TypeError, UnsupportedAlgorithm) as error:
             raise InvalidInput(
                 "the CA cannot be read.", cause=str(error), remedy="give both as unencrypted PEM"
             ) from error
-        if not isinstance(private, ec.EllipticCurvePrivateKey):
+        if not isinstance(private_key, ec.EllipticCurvePrivateKey):
             raise InvalidInput(
                 "the CA's key is not an elliptic curve key.", remedy="use a P-256 key"
             )
-        if private.public_key() != found.public_key():
+        if private_key.public_key() != ca_certificate.public_key():
             raise InvalidInput(
                 "the CA's certificate and key do not belong together.",
                 remedy="give a matching pair",
             )
-        if not _may_sign(found):
+        if not _may_sign(ca_certificate):
             raise InvalidInput(
                 "the CA's certificate is not one of a CA.", remedy="give one with CA:TRUE"
             )
-        if not _may_revoke(found):
+        if not _may_revoke(ca_certificate):
             raise InvalidInput(
                 "the CA may not sign lists of revoked certificates.",
                 remedy="give one whose key usage has cRLSign",
             )
-        return cls(found, private)
+        return cls(ca_certificate, private_key)
 
     def pem(self) -> str:
-        """The authority's certificate."""
+        """Return the authority's certificate, as PEM."""
         return _pem(self.certificate)
 
     def key_pem(self) -> str:
-        """The authority's private key."""
+        """Return the authority's private key, as PEM."""
         return _key_pem(self.key)
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of the certificate, in hex: what names this authority on record."""
+        """Return the SHA-256 of the certificate, in hex: records refer to the authority by it."""
         return self.certificate.fingerprint(hashes.SHA256()).hex()
 
-    def server_life(self, now: datetime, days: int = SERVER_DAYS) -> timedelta:
-        """How long a server certificate would last that were signed now.
+    def server_life(self, current_time: datetime, days: int = SERVER_DAYS) -> timedelta:
+        """Return how long a server certificate would last if it were signed now.
 
-        :raises InvalidInput: when the authority itself ran out.
+        :raises InvalidInput: if the authority itself has expired.
         """
-        return min(now + timedelta(days=days), _end_of(self.certificate, now)) - now
+        return (
+            min(current_time + timedelta(days=days), _end_of(self.certificate, current_time))
+            - current_time
+        )
 
     def sign_server(
-        self, csr_pem: str, hostname: str, address: str, now: datetime, days: int = SERVER_DAYS
+        self,
+        csr_pem: str,
+        hostname: str,
+        address: str,
+        current_time: datetime,
+        days: int = SERVER_DAYS,
     ) -> Certificate:
-        """A server certificate for the key in a request; names come from us, never from the
-        request.
+        """Return a server certificate for the key in a request; the names come from the controller,
+        never from the request.
 
-        :raises GuestError: when the request is not one, or is signed with another key.
+        :raises GuestError: if the text is not a request, or is signed with another key.
         """
         try:
             csr = x509.load_pem_x509_csr(csr_pem.encode())
@@ -148,71 +164,80 @@ class Authority:
         )
         life = timedelta(days=days)
         builder = _builder(
-            _name(hostname), self.certificate.subject, key, now, life, self.certificate
+            _name(hostname), self.certificate.subject, key, current_time, life, self.certificate
         )
         return self._issue(builder.add_extension(names, critical=False), "server")
 
     def issue_client(
-        self, name: str, now: datetime, days: int = CLIENT_DAYS
+        self, name: str, current_time: datetime, days: int = CLIENT_DAYS
     ) -> tuple[Certificate, str]:
-        """A client certificate with a new key; returns both, the key as PEM."""
+        """Return a client certificate with a new key, and the key as PEM."""
         key = ec.generate_private_key(ec.SECP256R1())
-        return self._client(name, key, now, timedelta(days=days)), _key_pem(key)
+        return self._client(name, key, current_time, timedelta(days=days)), _key_pem(key)
 
-    def of_leases(self, host: str, now: datetime) -> Authority:
-        """The authority whose client certificates open one host and no other.
+    def of_leases(self, host: str, current_time: datetime) -> Authority:
+        """Return the authority whose client certificates open one host and no other.
 
-        It is derived of this one's key, so nothing of it is kept anywhere: whoever has this one can
-        make it again. It is no intermediate of this one's: a host that trusts this one alone does
-        not let its clients in.
+        Its key is derived from this authority's key, so it is stored nowhere: every controller with
+        this authority can derive it again. It is no intermediate of this authority: a host that
+        trusts only this authority refuses its clients.
 
         :param host: the host's uuid.
         """
-        life = _end_of(self.certificate, now) - now
+        life = _end_of(self.certificate, current_time) - current_time
         return self._of_its_own(
-            _name(f"stockyard leases {host}"), _derived(self.key, host), now, life
+            _name(f"stockyard leases {host}"), _derived(self.key, host), current_time, life
         )
 
     def issue_until(
-        self, name: str, now: datetime, until: datetime, key: str = ""
+        self, name: str, current_time: datetime, until: datetime, key: str = ""
     ) -> tuple[Certificate, str]:
-        """A client certificate that ends at a moment; returns it and its key, as PEM.
+        """Return a client certificate that ends at a moment, and its key as PEM.
 
-        :param key: the key that it is for, as PEM; a new one is made when there is none, or it is
-            no P-256 key.
+        :param key: the key for the certificate, as PEM; a new key is created if it is empty or no
+            P-256 key.
         """
-        private = _private(key) or ec.generate_private_key(ec.SECP256R1())
-        return self._client(name, private, now, until - now), _key_pem(private)
+        private_key = _private(key) or ec.generate_private_key(ec.SECP256R1())
+        return self._client(name, private_key, current_time, until - current_time), _key_pem(
+            private_key
+        )
 
     def _client(
-        self, name: str, key: ec.EllipticCurvePrivateKey, now: datetime, life: timedelta
+        self, name: str, key: ec.EllipticCurvePrivateKey, current_time: datetime, life: timedelta
     ) -> Certificate:
         return self._issue(
             _builder(
-                _name(name), self.certificate.subject, key.public_key(), now, life, self.certificate
+                _name(name),
+                self.certificate.subject,
+                key.public_key(),
+                current_time,
+                life,
+                self.certificate,
             ),
             "client",
         )
 
-    def sign_crl(self, serials: Iterable[str], now: datetime) -> str:
-        """The list of revoked certificates, as PEM. It lasts as long as the authority: no host
-        shuts everybody out because nobody brought it a newer one.
+    def sign_crl(self, serials: Iterable[str], current_time: datetime) -> str:
+        """Return the list of revoked certificates, as PEM. It lasts as long as the authority: a
+        host never refuses every client only because it did not get a newer list.
 
         :param serials: in hex.
         """
-        # A day back: a guest whose clock is behind must not find it a list of the future.
+        # Dated one day back, so that a guest whose clock is behind accepts the list.
         builder = x509.CertificateRevocationListBuilder().issuer_name(self.certificate.subject)
-        builder = builder.last_update(now - timedelta(days=1)).next_update(
-            _end_of(self.certificate, now)
+        builder = builder.last_update(current_time - timedelta(days=1)).next_update(
+            _end_of(self.certificate, current_time)
         )
         for serial in sorted(serials):
             entry = (
-                x509.RevokedCertificateBuilder().serial_number(int(serial, 16)).revocation_date(now)
+                x509.RevokedCertificateBuilder()
+                .serial_number(int(serial, 16))
+                .revocation_date(current_time)
             )
             builder = builder.add_revoked_certificate(entry.build())
-        number = x509.CRLNumber(int(now.timestamp()))
-        signed = builder.add_extension(number, critical=False).sign(self.key, hashes.SHA256())
-        return signed.public_bytes(serialization.Encoding.PEM).decode()
+        number = x509.CRLNumber(int(current_time.timestamp()))
+        crl = builder.add_extension(number, critical=False).sign(self.key, hashes.SHA256())
+        return crl.public_bytes(serialization.Encoding.PEM).decode()
 
     def _issue(self, builder: x509.CertificateBuilder, role: str) -> Certificate:
         oid = x509.oid.ExtendedKeyUsageOID
@@ -221,43 +246,45 @@ class Authority:
             x509.BasicConstraints(ca=False, path_length=None), critical=True
         )
         builder = builder.add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
-        signed = _sign(builder.add_extension(_usage(ca=False), critical=True), self.key)
+        certificate = _sign(builder.add_extension(_usage(ca=False), critical=True), self.key)
         return Certificate(
-            _pem(signed), f"{signed.serial_number:x}", signed.not_valid_after_utc.timestamp()
+            _pem(certificate),
+            f"{certificate.serial_number:x}",
+            certificate.not_valid_after_utc.timestamp(),
         )
 
 
 def _name(common_name: str) -> x509.Name:
-    # X.509 has room for 64 bytes (ub-common-name of RFC 5280).
-    fitting = common_name.encode()[:64].decode(errors="ignore")
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, fitting)])
+    # X.509 allows 64 bytes (ub-common-name of RFC 5280).
+    shortened_name = common_name.encode()[:64].decode(errors="ignore")
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, shortened_name)])
 
 
 def _builder(
     subject: x509.Name,
     issuer: x509.Name,
     key: ec.EllipticCurvePublicKey,
-    now: datetime,
+    current_time: datetime,
     life: timedelta,
     signer: x509.Certificate | None = None,
 ) -> x509.CertificateBuilder:
-    """What all certificates have in common; none outlives its signer."""
-    end = now + life
+    """Return the common part of all certificates; no certificate outlives its signer."""
+    end = current_time + life
     if signer is not None:
-        end = min(end, _end_of(signer, now))
+        end = min(end, _end_of(signer, current_time))
     builder = x509.CertificateBuilder().subject_name(subject).issuer_name(issuer).public_key(key)
     builder = (
         builder.serial_number(x509.random_serial_number())
-        .not_valid_before(now - SKEW)
+        .not_valid_before(current_time - SKEW)
         .not_valid_after(end)
     )
     builder = builder.add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
     return builder if signer is None else _linked(builder, signer)
 
 
-def _end_of(signer: x509.Certificate, now: datetime) -> datetime:
+def _end_of(signer: x509.Certificate, current_time: datetime) -> datetime:
     end = signer.not_valid_after_utc
-    if end <= now:
+    if end <= current_time:
         raise InvalidInput(
             f"the CA ran out on {end:%Y-%m-%d}.",
             name=signer.subject.rfc4514_string(),
@@ -267,38 +294,38 @@ def _end_of(signer: x509.Certificate, now: datetime) -> datetime:
 
 
 def _linked(builder: x509.CertificateBuilder, signer: x509.Certificate) -> x509.CertificateBuilder:
-    """Name the signer's key, if it has a name: that of a CA which was handed in may have none."""
+    """Add the signer's key identifier, if it has one: a CA that the user gave may have none."""
     try:
-        own = signer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+        identifier = signer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
     except x509.ExtensionNotFound:
         return builder
-    link = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(own)
+    link = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(identifier)
     return builder.add_extension(link, critical=False)
 
 
 def _derived(key: ec.EllipticCurvePrivateKey, host: str) -> ec.EllipticCurvePrivateKey:
-    """A P-256 key for one host (RFC 5869). Without the key that it is derived of nobody can tell
-    it.
+    """Return a P-256 key for one host (RFC 5869). It cannot be derived without the
+    authority's key.
     """
     numbers = key.private_numbers()
     secret = numbers.private_value.to_bytes((key.curve.key_size + 7) // 8, "big")
     # 64 bits more than the order needs make the bias of the reduction negligible (FIPS 186-5,
     # A.2.1).
-    drawn = HKDF(hashes.SHA256(), 40, LEASES, host.encode("ascii")).derive(secret)
+    material = HKDF(hashes.SHA256(), 40, LEASES, host.encode("ascii")).derive(secret)
     return ec.derive_private_key(
-        int.from_bytes(drawn, "big") % (P256_ORDER - 1) + 1, ec.SECP256R1()
+        int.from_bytes(material, "big") % (P256_ORDER - 1) + 1, ec.SECP256R1()
     )
 
 
 def _private(pem: str) -> ec.EllipticCurvePrivateKey | None:
-    """A P-256 key out of PEM; nothing for anything else."""
+    """Return a P-256 key from PEM; ``None`` for any other text."""
     try:
-        found = serialization.load_pem_private_key(pem.encode(), None)
+        key = serialization.load_pem_private_key(pem.encode(), None)
     except (ValueError, TypeError, UnsupportedAlgorithm):
         return None
     return (
-        found
-        if isinstance(found, ec.EllipticCurvePrivateKey) and isinstance(found.curve, ec.SECP256R1)
+        key
+        if isinstance(key, ec.EllipticCurvePrivateKey) and isinstance(key.curve, ec.SECP256R1)
         else None
     )
 
@@ -311,8 +338,8 @@ def _may_sign(certificate: x509.Certificate) -> bool:
 
 
 def _may_revoke(certificate: x509.Certificate) -> bool:
-    """TLS servers refuse everybody when their list is signed by a CA whose key usage does not allow
-    it.
+    """Return whether the key usage of a CA allows lists of revoked certificates. TLS servers refuse
+    every client if their list is signed by a CA without it.
     """
     try:
         return certificate.extensions.get_extension_for_class(x509.KeyUsage).value.crl_sign

@@ -1,10 +1,10 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a tenant keeps of client certificates: which were issued, which are revoked, and the list
-that hosts get.
+"""The ledger of a tenant's client certificates: issued ones, revoked ones, and the list that hosts
+get.
 
-Reading takes no lock. Who writes holds the directory: see :class:`.pki.Pki`.
+Reading takes no lock. A writer must hold the lock of the directory: see :class:`.pki.Pki`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ try:
     from cryptography import x509
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives import serialization
-except ImportError:  # pki.Pki says so, before anything here is called
+except ImportError:  # Pki reports it before anything here is called
     pass
 
 # Serial numbers, in hex, with the end of the certificate in seconds since the epoch.
@@ -37,79 +37,83 @@ class Ledger:
         self._crl = directory / "crl.pem"
 
     def issued(self, name: str) -> dict[str, float]:
-        """What was issued to a name."""
+        """Return the serial numbers that were issued to a name, each with its end."""
         return _serials(files.read_table(self._issued).get(name, {}), self._issued)
 
-    def note(self, name: str, serial: str, end: float, now: datetime) -> None:
-        """Put a certificate on record, before anyone gets it; forget those that ran out."""
-        table = files.read_table(self._issued)
-        kept = {**_living(self.issued(name), now), serial: end}
-        files.write_table(self._issued, {**table, name: kept})
-
-    def revoked(self, now: datetime) -> dict[str, float]:
-        """What is revoked and has not run out: that which did is refused for its age."""
-        return _living(_serials(files.read_table(self._revoked), self._revoked), now)
-
-    def revoke(self, serials: Serials, now: datetime) -> None:
-        """Add to what is revoked."""
-        before = self.revoked(now)
-        if _living(serials, now).keys() - before.keys():
-            files.write_table(self._revoked, {**before, **_living(serials, now)})
-
-    def crl(self, authority: Authority, now: datetime) -> str:
-        """The signed list of what is revoked, as PEM; signed anew when that changed, or the
-        authority did.
+    def note(self, name: str, serial: str, end: float, current_time: datetime) -> None:
+        """Record a certificate before its holder gets it, and delete the entries of expired
+        ones.
         """
-        serials = self.revoked(now)
+        table = files.read_table(self._issued)
+        entries = {**_living(self.issued(name), current_time), serial: end}
+        files.write_table(self._issued, {**table, name: entries})
+
+    def revoked(self, current_time: datetime) -> dict[str, float]:
+        """Return the revoked serial numbers that have not expired: expired certificates are refused
+        for their age.
+        """
+        return _living(_serials(files.read_table(self._revoked), self._revoked), current_time)
+
+    def revoke(self, serials: Serials, current_time: datetime) -> None:
+        """Add serial numbers to the revoked ones."""
+        before = self.revoked(current_time)
+        if _living(serials, current_time).keys() - before.keys():
+            files.write_table(self._revoked, {**before, **_living(serials, current_time)})
+
+    def crl(self, authority: Authority, current_time: datetime) -> str:
+        """Return the signed list of revoked certificates, as PEM; it is signed again if the
+        revocations or the authority changed.
+        """
+        serials = self.revoked(current_time)
         if not self._holds(authority, serials):
-            files.write(self._crl, authority.sign_crl(serials, now), 0o644)
+            files.write(self._crl, authority.sign_crl(serials, current_time), 0o644)
         return files.text(self._crl)
 
     def _holds(self, authority: Authority, serials: Serials) -> bool:
         try:
-            found = x509.load_pem_x509_crl(self._crl.read_bytes())
+            crl = x509.load_pem_x509_crl(self._crl.read_bytes())
         except (FileNotFoundError, ValueError):
             return False
-        listed = {f"{entry.serial_number:x}" for entry in found}
-        ours = found.is_signature_valid(authority.key.public_key())
+        listed_serials = {f"{entry.serial_number:x}" for entry in crl}
+        signature_valid = crl.is_signature_valid(authority.key.public_key())
         return (
-            ours
-            and listed == set(serials)
-            and found.next_update_utc == authority.certificate.not_valid_after_utc
+            signature_valid
+            and listed_serials == set(serials)
+            and crl.next_update_utc == authority.certificate.not_valid_after_utc
         )
 
 
-def fresh(folder: Path, authority: Authority, revoked: Serials, now: datetime) -> bool:
-    """Whether a client certificate is there with its key, of this authority, with enough of its
-    life left.
+def fresh(folder: Path, authority: Authority, revoked: Serials, current_time: datetime) -> bool:
+    """Return whether a directory contains a client certificate of this authority with its key, and
+    enough of its life remains.
     """
     try:
-        found = x509.load_pem_x509_certificate((folder / "cert.pem").read_bytes())
-        found.verify_directly_issued_by(authority.certificate)
+        certificate = x509.load_pem_x509_certificate((folder / "cert.pem").read_bytes())
+        certificate.verify_directly_issued_by(authority.certificate)
         key = serialization.load_pem_private_key((folder / "key.pem").read_bytes(), None)
-        # A controller may have died between the two files.
+        # A controller can have crashed between the two files.
         if (
-            key.public_key() != found.public_key()
+            key.public_key() != certificate.public_key()
             or (folder / "ca.pem").read_text() != authority.pem()
         ):
             return False
     except (OSError, ValueError, TypeError, InvalidSignature):
         return False
-    life = found.not_valid_after_utc - found.not_valid_before_utc
+    life = certificate.not_valid_after_utc - certificate.not_valid_before_utc
     return (
-        f"{found.serial_number:x}" not in revoked
-        and found.not_valid_after_utc - now > life * RENEW_PART
+        f"{certificate.serial_number:x}" not in revoked
+        and certificate.not_valid_after_utc - current_time > life * RENEW_PART
     )
 
 
-def ran_out(folder: Path, now: datetime) -> bool:
-    """Whether a directory holds a client certificate whose time is over, or a key that never got
-    one.
+def ran_out(folder: Path, current_time: datetime) -> bool:
+    """Return whether a directory contains an expired client certificate, or a key that never got a
+    certificate.
 
-    What holds anything else is not ours to judge.
+    A directory with any other file does not count.
     """
     try:
-        if folder.is_symlink() or not {p.name for p in folder.iterdir()} <= {
+        if folder.is_symlink() or not {path.name for path in folder.iterdir()} <= {
             "ca.pem",
             "cert.pem",
             "key.pem",
@@ -117,7 +121,7 @@ def ran_out(folder: Path, now: datetime) -> bool:
             return False
         return (
             x509.load_pem_x509_certificate((folder / "cert.pem").read_bytes()).not_valid_after_utc
-            <= now
+            <= current_time
         )
     except FileNotFoundError:
         return folder.is_dir()
@@ -126,33 +130,33 @@ def ran_out(folder: Path, now: datetime) -> bool:
 
 
 def serial_of(pem: str, authority: Authority) -> dict[str, float]:
-    """The serial number and the end of a client certificate.
+    """Return the serial number and the end of a client certificate.
 
-    :raises InvalidInput: when it is none, or another authority's.
+    :raises InvalidInput: if the text is no certificate, or one of another authority.
     """
     try:
-        found = x509.load_pem_x509_certificate(pem.encode())
-        found.verify_directly_issued_by(authority.certificate)
+        certificate = x509.load_pem_x509_certificate(pem.encode())
+        certificate.verify_directly_issued_by(authority.certificate)
     except (ValueError, TypeError, InvalidSignature) as error:
         raise InvalidInput(
             "this is no certificate of the tenant's CA.",
             cause=str(error),
             remedy="give the text of a cert.pem",
         ) from error
-    return {f"{found.serial_number:x}": found.not_valid_after_utc.timestamp()}
+    return {f"{certificate.serial_number:x}": certificate.not_valid_after_utc.timestamp()}
 
 
-def _living(serials: Serials, now: datetime) -> dict[str, float]:
-    return {serial: end for serial, end in serials.items() if end > now.timestamp()}
+def _living(serials: Serials, current_time: datetime) -> dict[str, float]:
+    return {serial: end for serial, end in serials.items() if end > current_time.timestamp()}
 
 
-def _serials(found: object, path: Path) -> dict[str, float]:
-    """Serial numbers out of JSON.
+def _serials(table: object, path: Path) -> dict[str, float]:
+    """Return serial numbers from JSON.
 
-    :raises InvalidInput: when they are something else.
+    :raises InvalidInput: if the data is anything else.
     """
     try:
-        return {f"{int(serial, 16):x}": float(end) for serial, end in found.items()}  # type: ignore[attr-defined]
+        return {f"{int(serial, 16):x}": float(end) for serial, end in table.items()}  # type: ignore[attr-defined]
     except (AttributeError, TypeError, ValueError) as error:
         raise InvalidInput(
             "it does not list serial numbers.",

@@ -1,19 +1,19 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Keys and certificates: one certificate authority a tenant, kept in a directory of the user's or
-handed in as text.
+"""Keys and certificates: one certificate authority for each tenant, in a directory of the user or
+given as text.
 
-The PKI is the user's, not state of the yard: it can be backed up, put into a vault, and given to a
-fresh CI runner. The cryptography library does the work.
+The PKI belongs to the user and is no state of the yard: it can be backed up, put into a vault, and
+given to a fresh CI runner. The cryptography library does the work.
 
 A tenant's directory::
 
-    ca.pem  ca-key.pem          the authority (the key is not there when it was handed in as text)
-    client/ca.pem cert.pem key.pem   what DOCKER_CERT_PATH wants
+    ca.pem  ca-key.pem          the authority (without the key if it was given as text)
+    client/ca.pem cert.pem key.pem   the files for DOCKER_CERT_PATH
     clients.json revoked.json crl.pem   client certificates: issued, revoked, and the signed list
     leases/ID/ca.pem cert.pem key.pem   the same of one lease, while it lasts
-    ssh/id_ed25519 id_ed25519.pub    the operator's SSH key, put into hosts that name no other
+    ssh/id_ed25519 id_ed25519.pub    the operator's SSH key, for hosts that declare no other key
     known_hosts                      SSH host keys, pinned from the hypervisor's channel
     known_hosts.d/DIGEST             the same, of one hypervisor each, for inventories
 """
@@ -45,16 +45,16 @@ except ImportError as absent:
     ABSENT = absent
 
 OPERATOR = "operator"
-# What :func:`.keyfiles.write` writes beside a file before it takes its place.
+# Temporary files of :func:`.files.write`, which replace their targets when complete.
 _BESIDE = re.compile(r"\..+\.[0-9]+")
 
 
 class Pki:
     """The key material of one tenant.
 
-    :param directory: made when first needed, 0700.
-    :param title: goes into the authority's name, as ``owner/tenant``.
-    :param ca_certificate: with ``ca_private_key``, an authority handed in as PEM; its key is never
+    :param directory: created on first use, mode 0700.
+    :param title: part of the authority's name, as ``owner/tenant``.
+    :param ca_certificate: with ``ca_private_key``, an authority given as PEM; its key is never
         written to disk.
     """
 
@@ -77,53 +77,55 @@ class Pki:
 
     @property
     def known_hosts(self) -> Path:
-        """The tenant's known_hosts file."""
+        """Return the path of the tenant's known_hosts file."""
         return self.directory / "known_hosts"
 
     def known_hosts_of(self, place: str) -> Path:
-        """The known_hosts file of the tenant's hosts in one place, such as a hypervisor."""
+        """Return the path of the known_hosts file of the tenant's hosts in one place, such as a
+        hypervisor.
+        """
         return self.directory / "known_hosts.d" / hashlib.sha256(place.encode()).hexdigest()[:16]
 
     @property
     def client_directory(self) -> Path:
-        """What DOCKER_CERT_PATH is set to."""
+        """Return the directory for DOCKER_CERT_PATH."""
         return self.directory / "client"
 
     def directory_of(self, name: str) -> Path:
-        """Where a named client certificate is put when nobody says otherwise."""
+        """Return the default directory of a named client certificate."""
         return self.directory / "clients" / name
 
     def lease_directory(self, lease: str) -> Path:
-        """Where the certificate of a lease is, by the lease's number."""
+        """Return the directory of a lease's certificate, by the lease's number."""
         return self.directory / "leases" / lease
 
     @property
     def ssh_key(self) -> Path:
-        """The operator's private SSH key."""
+        """Return the path of the operator's private SSH key."""
         return self.directory / "ssh" / "id_ed25519"
 
-    def authority(self, now: datetime) -> Authority:
-        """The tenant's authority; made, once and whole, when there is none.
+    def authority(self, current_time: datetime) -> Authority:
+        """Return the tenant's authority; it is created, once and completely, if there is none.
 
-        :raises InvalidInput: when only half of it is on disk.
+        :raises InvalidInput: if only half of it is on disk.
         """
         if self._given:
             return self._given
         certificate, key, fresh_key = self._parts()
         with self._locked():
             if not certificate.exists() and not key.exists():
-                made = Authority.create(f"stockyard {self.title}", now)
-                write(fresh_key, made.key_pem(), 0o600)
-                write(certificate, made.pem(), 0o644)
+                created = Authority.create(f"stockyard {self.title}", current_time)
+                write(fresh_key, created.key_pem(), 0o600)
+                write(certificate, created.pem(), 0o644)
             if certificate.exists() and not key.exists() and fresh_key.exists():
-                # The last step of the making, ours or that of a controller which died before it.
+                # The last step of the creation, by this or a crashed controller.
                 fresh_key.replace(key)
             return self._read(certificate, key)
 
     def found(self) -> Authority | None:
-        """The tenant's authority if there is one. Writes nothing.
+        """Return the tenant's authority, or ``None`` if there is none. Writes nothing.
 
-        :raises InvalidInput: when only half of it is on disk.
+        :raises InvalidInput: if only half of it is on disk.
         """
         if self._given:
             return self._given
@@ -137,27 +139,32 @@ class Pki:
         except OSError as error:
             raise self._unusable(error) from error
 
-    def client(self, now: datetime) -> Path:
-        """The directory with the operator's client certificate, made or renewed when it is due."""
-        return self.issue(OPERATOR, self.client_directory, now)
+    def client(self, current_time: datetime) -> Path:
+        """Return the directory with the operator's client certificate, which is issued or renewed
+        if due.
+        """
+        return self.issue(OPERATOR, self.client_directory, current_time)
 
-    def issue(self, name: str, folder: Path, now: datetime, days: int = CLIENT_DAYS) -> Path:
-        """Have a client certificate in a directory, with its key and the authority's certificate.
+    def issue(
+        self, name: str, folder: Path, current_time: datetime, days: int = CLIENT_DAYS
+    ) -> Path:
+        """Issue a client certificate into a directory, with its key and the authority's
+        certificate, if the present one is not valid long enough.
 
         :return: the directory.
         """
-        authority = self.authority(now)
+        authority = self.authority(current_time)
         with self._locked():
-            if not fresh(folder, authority, self._ledger.revoked(now), now):
-                certificate, key = authority.issue_client(name, now, days)
-                self._ledger.note(name, certificate.serial, certificate.not_after, now)
+            if not fresh(folder, authority, self._ledger.revoked(current_time), current_time):
+                certificate, key = authority.issue_client(name, current_time, days)
+                self._ledger.note(name, certificate.serial, certificate.not_after, current_time)
                 write(folder / "key.pem", key, 0o600)
                 write(folder / "cert.pem", certificate.pem, 0o644)
                 write(folder / "ca.pem", authority.pem(), 0o644)
         return folder
 
     def lease_key(self, lease: str) -> str:
-        """The private key of a lease, as PEM; nothing where it is not here."""
+        """Return the private key of a lease, as PEM; empty if this controller does not have it."""
         path = self.lease_directory(lease) / "key.pem"
         try:
             return text(path)
@@ -166,9 +173,11 @@ class Pki:
         except OSError as error:
             raise self._unusable(error) from error
 
-    def keep_lease(self, lease: str, certificate: Certificate, key: str, now: datetime) -> Path:
-        """Put the certificate of a lease where its holder finds it; returns the directory."""
-        folder, authority = self.lease_directory(lease), self.authority(now)
+    def keep_lease(
+        self, lease: str, certificate: Certificate, key: str, current_time: datetime
+    ) -> Path:
+        """Write the certificate of a lease to the lease's directory; return the directory."""
+        folder, authority = self.lease_directory(lease), self.authority(current_time)
         with self._locked():
             write(folder / "key.pem", key, 0o600)
             write(folder / "cert.pem", certificate.pem, 0o644)
@@ -176,91 +185,99 @@ class Pki:
         return folder
 
     def forget_lease(self, lease: str) -> None:
-        """Take the certificate and the key of a lease away, if they are here."""
+        """Delete the certificate and the key of a lease, if this controller has them."""
         if self.lease_directory(lease).exists():
             with self._locked():
                 shutil.rmtree(self.lease_directory(lease), ignore_errors=True)
 
-    def leftovers(self, now: datetime, *, remove: bool) -> list[Path]:
-        """What nobody needs: certificates of leases that ran out, and what writers that died left
-        half-written.
+    def leftovers(self, current_time: datetime, *, remove: bool) -> list[Path]:
+        """Return unneeded files: certificates of expired leases, and incomplete files of writers
+        that crashed.
 
-        A lease may be of a host on another hypervisor, so only its certificate tells. Its last file
-        is written last.
+        A lease can belong to a host on another hypervisor, so only its certificate shows its end.
+        The certificate's last file is written last.
 
-        :param remove: take them away, too.
+        :param remove: whether to delete them, too.
         """
         if not self.directory.exists():
             return []
         with self._locked():
-            # Whoever writes here holds the directory, so nothing half-written is being written now.
-            found = [
-                p for p in self.directory.rglob(".*") if _BESIDE.fullmatch(p.name) and p.is_file()
+            # Writers hold the lock of the directory, so no incomplete file is still being written.
+            leftovers = [
+                entry
+                for entry in self.directory.rglob(".*")
+                if _BESIDE.fullmatch(entry.name) and entry.is_file()
             ]
             leases = self.directory / "leases"
-            found += [p for p in leases.iterdir() if ran_out(p, now)] if leases.exists() else []
-            for path in found if remove else ():
+            leftovers += (
+                [entry for entry in leases.iterdir() if ran_out(entry, current_time)]
+                if leases.exists()
+                else []
+            )
+            for path in leftovers if remove else ():
                 shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-        return sorted(found)
+        return sorted(leftovers)
 
-    def is_issued(self, folder: Path, now: datetime) -> bool:
-        """Whether :meth:`issue` would leave a directory as it is. Writes nothing."""
+    def is_issued(self, folder: Path, current_time: datetime) -> bool:
+        """Return whether :meth:`issue` would not change a directory. Writes nothing."""
         authority = self.found()
-        return authority is not None and fresh(folder, authority, self.revoked(now), now)
+        return authority is not None and fresh(
+            folder, authority, self.revoked(current_time), current_time
+        )
 
     def issued(self, name: str) -> dict[str, float]:
-        """Serial numbers of what was issued to a name here, each with its end."""
+        """Return the serial numbers that this controller issued to a name, each with its end."""
         return self._ledger.issued(name)
 
-    def revoked(self, now: datetime) -> dict[str, float]:
-        """Serial numbers of what is revoked and has not run out, each with its end.
-        Writes nothing.
+    def revoked(self, current_time: datetime) -> dict[str, float]:
+        """Return the revoked serial numbers that have not expired, each with its end. Writes
+        nothing.
         """
-        return self._ledger.revoked(now)
+        return self._ledger.revoked(current_time)
 
-    def revoke(self, serials: Serials, now: datetime) -> None:
+    def revoke(self, serials: Serials, current_time: datetime) -> None:
         """Revoke client certificates; hosts refuse them when they have the new :meth:`crl`."""
         if serials:
             with self._locked():
-                self._ledger.revoke(serials, now)
+                self._ledger.revoke(serials, current_time)
 
-    def crl(self, now: datetime) -> str:
-        """The signed list of revoked certificates that hosts get, as PEM."""
-        authority = self.authority(now)
+    def crl(self, current_time: datetime) -> str:
+        """Return the signed list of revoked certificates for hosts, as PEM."""
+        authority = self.authority(current_time)
         with self._locked():
-            return self._ledger.crl(authority, now)
+            return self._ledger.crl(authority, current_time)
 
     def operator_key(self) -> str:
-        """The public half of the operator's SSH key, made when there is none."""
-        public = self.ssh_key.with_suffix(".pub")
+        """Return the public half of the operator's SSH key, which is created if there is none."""
+        public_path = self.ssh_key.with_suffix(".pub")
         with self._locked():
             if not self.ssh_key.exists():
                 write(self.ssh_key, _openssh(ed25519.Ed25519PrivateKey.generate()), 0o600)
-                public.unlink(missing_ok=True)
-            if not public.exists():
-                write(public, _public_line(self.ssh_key), 0o644)
-            return text(public).strip()
+                public_path.unlink(missing_ok=True)
+            if not public_path.exists():
+                write(public_path, _public_line(self.ssh_key), 0o644)
+            return text(public_path).strip()
 
     def pin(self, lines: list[str], place: str = "") -> Path:
-        """Write the tenant's known_hosts file, or the one of a place of its own; returns it.
+        """Write the tenant's known_hosts file, or the one of a single place; return its path.
 
-        :param place: several hypervisors can have hosts of one tenant: what is pinned for one
-            leaves the others alone.
+        :param place: several hypervisors can have hosts of one tenant: the pinned keys of one place
+            do not change those of the others.
         """
         for line in lines:
             naming.line("known_hosts", line, 1024)
         path = self.known_hosts_of(place) if place else self.known_hosts
-        pinned = "".join(f"{line}\n" for line in sorted(lines))
+        content = "".join(f"{line}\n" for line in sorted(lines))
         with self._locked():
-            if not path.exists() or text(path) != pinned:
-                write(path, pinned, 0o644)
+            if not path.exists() or text(path) != content:
+                write(path, content, 0o644)
         return path
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """Hold the directory; short work only, so it is waited for.
+        """Hold the lock of the directory; the work is short, so other controllers wait for it.
 
-        :raises StockyardError: for whatever the file system refuses inside the block.
+        :raises StockyardError: for every error of the file system inside the block.
         """
         try:
             self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -274,7 +291,9 @@ class Pki:
             raise self._unusable(error) from error
 
     def _parts(self) -> tuple[Path, Path, Path]:
-        """The authority's certificate and key, and the key while it is being made."""
+        """Return the paths of the authority's certificate and key, and of the key while it is
+        created.
+        """
         return (
             self.directory / "ca.pem",
             self.directory / "ca-key.pem",
@@ -311,18 +330,18 @@ def _openssh(key: ed25519.Ed25519PrivateKey) -> str:
     return key.private_bytes(*form).decode()
 
 
-def _public_line(private: Path) -> str:
-    """What belongs into the .pub file beside a private key."""
+def _public_line(private_path: Path) -> str:
+    """Return the content of the .pub file of a private key."""
     try:
-        key = serialization.load_ssh_private_key(private.read_bytes(), None).public_key()
-        public = key.public_bytes(
+        key = serialization.load_ssh_private_key(private_path.read_bytes(), None).public_key()
+        public_bytes = key.public_bytes(
             serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
         )
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise InvalidInput(
             "the operator's SSH key cannot be read.",
-            name=str(private),
+            name=str(private_path),
             cause=str(error),
             remedy="put its .pub file beside it, or remove it: a new one is made",
         ) from error
-    return f"{public.decode()} stockyard-operator\n"
+    return f"{public_bytes.decode()} stockyard-operator\n"
