@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A cloud image that a template is made of, as it is declared. Reads nothing."""
+"""A cloud image that a template is built from, as declared. Reads nothing."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from ..errors import InvalidInput
 from . import naming
 from .repository import web_address
 
-# Hexadecimal digits of each kind of checksum that those who make cloud images publish.
+# Hexadecimal digits of each kind of checksum that publishers of cloud images use.
 DIGITS = {"sha256": 64, "sha512": 128}
 _USERINFO = re.compile(r"//[^/]*@")
 
 
 @dataclass(frozen=True)
 class CloudImage:
-    """A disk in the format qcow2 with cloud-init in it.
+    """A disk in the format qcow2 that contains cloud-init.
 
-    :param location: an absolute path where the SDK runs, or an ``https://`` URL.
-    :param checksum: ``sha256:`` or ``sha512:`` and the digits; all of it that counts for the
-        template's digest. A file may do without: its own is found out by reading it.
+    :param location: an absolute path on the machine of the SDK, or an ``https://`` URL.
+    :param checksum: ``sha256:`` or ``sha512:`` and the digits; the only part that counts for the
+        template's digest. Optional for a file: the SDK computes it from the content.
     """
 
     location: str
@@ -62,20 +62,20 @@ class CloudImage:
 
     @property
     def remote(self) -> bool:
-        """Whether it has to be downloaded."""
+        """Return whether the image must be downloaded."""
         return self.location.startswith("https://")
 
     @property
     def algorithm(self) -> str:
-        """What its checksum is made by."""
+        """Return the algorithm of the checksum."""
         return self.checksum.partition(":")[0]
 
     @property
     def digits(self) -> str:
-        """Its checksum without that."""
+        """Return the checksum without its algorithm."""
         return self.checksum.partition(":")[2]
 
     @property
     def title(self) -> str:
-        """Its name in messages, without a password."""
+        """Return its name in messages, without a password."""
         return f"cloud image {_USERINFO.sub('//', self.location)}"

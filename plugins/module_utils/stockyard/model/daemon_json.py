@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Docker's ``daemon.json``: what can be said about it without a dockerd. Keys that are not listed
-are dockerd's affair.
+"""Docker's ``daemon.json``: the checks that are possible without a dockerd. Keys that are not
+listed are left to dockerd.
 
 The types are those of dockerd's flags: docs.docker.com/reference/cli/dockerd, "Daemon configuration
 file".
@@ -17,7 +17,7 @@ from typing import Any
 from ..errors import InvalidInput
 
 PATH = "/etc/docker/daemon.json"
-# Debian's unit gives them as flags, and dockerd does not start when both name them.
+# Debian's unit sets them by flags, and dockerd does not start if both set them.
 FLAGS = ("containerd", "hosts")
 TRUTHS = (
     "debug",
@@ -90,7 +90,7 @@ REMEDY = "correct it: dockerd does not start with it"
 
 
 def parse(text: str, name: str) -> dict[str, Any]:
-    """Return the settings of a file; none for an empty one.
+    """Return the settings of a file; none for an empty file.
 
     :raises InvalidInput: if the text is no JSON object.
     """
@@ -108,17 +108,19 @@ def parse(text: str, name: str) -> dict[str, Any]:
 
 
 def check_types(settings: Mapping[str, Any], name: str) -> None:
-    """Refuse a value of another type than dockerd takes.
+    """Refuse a value whose type dockerd does not accept.
 
-    :raises InvalidInput: naming key and value.
+    :raises InvalidInput: with key and value.
     """
     for key, value in sorted(settings.items()):
         kind, title = TYPES.get(key, (object, ""))
         if value is not None and (
             not isinstance(value, kind) or (kind is int and isinstance(value, bool))
         ):
-            shown = json.dumps(value, default=str)[:100]
-            raise InvalidInput(f"{key} is {shown}, and must be {title}.", name=name, remedy=REMEDY)
+            excerpt = json.dumps(value, default=str)[:100]
+            raise InvalidInput(
+                f"{key} is {excerpt}, and must be {title}.", name=name, remedy=REMEDY
+            )
     for key, value in sorted(dict(settings.get("log-opts") or {}).items()):
         if not isinstance(value, str):
             raise InvalidInput(
@@ -135,13 +137,13 @@ def check_file(text: str, name: str = PATH) -> None:
     """
     settings = parse(text, name)
     check_types(settings, name)
-    if clash := [key for key in FLAGS if key in settings]:
+    if conflicts := [key for key in FLAGS if key in settings]:
         raise InvalidInput(
-            f"{clash[0]} cannot be set in this file.",
+            f"{conflicts[0]} cannot be set in this file.",
             name=name,
             cause="the unit docker.service sets it by a flag, and dockerd does not start if both "
             "do",
-            remedy=f"remove {clash[0]} from the file",
+            remedy=f"remove {conflicts[0]} from the file",
         )
 
 

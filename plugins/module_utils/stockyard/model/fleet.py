@@ -17,29 +17,27 @@ from .update import RECREATE, UpdateSpec
 
 @dataclass(frozen=True)
 class FleetSpec:
-    """A declared set of equal hosts.
+    """A declared number of identical hosts.
 
     :param name: at most 40 characters; hosts are called ``name-1``, ``name-2`` and so on.
     :param template: the template that they are forked from, in the same tenant.
-    :param count: how many.
-    :param names: their names, instead of a number of them; a host is then replaced under its own
-        name.
-    :param host: what each is like.
-    :param labels: carried on each host; changed in place.
-    :param min_ready: how many hosts there are to be, at least, that nobody leased.
-    :param max: how many there may be in all, leased ones too; 0 for any number.
-    :param ttl: seconds that a host lives, from its making on; 0 for ever. It is for hosts that are
-        made from now on.
+    :param count: the number of hosts.
+    :param names: their names, instead of a number; a host is then replaced under its own name.
+    :param host: the declaration of each host.
+    :param labels: on each host; changed in place.
+    :param min_ready: the smallest number of hosts without a lease.
+    :param max: the largest number of hosts in all, leased hosts included; 0 for any number.
+    :param ttl: seconds that a host lives after its creation; 0 for ever. A change applies to hosts
+        that are created later.
     :param replace_on_labels: keys of labels whose change replaces the host.
-    :param update: how hosts are replaced.
-    :param recreate: ``always`` makes every host anew in every run.
-    :param hypervisors: those that its hosts are on; hosts are then called ``name-hypervisor-1`` and
-        so on.
-    :param placement: ``spread`` or ``pack``: how its hosts are dealt out among them.
-    :param on_full: what becomes of a run that its pool has not room enough for: ``refuse`` makes
-        none of the hosts that are missing, ``fill`` as many as there is room for. Either is an
-        error.
-    :param here: which of them a run is on: it has to do with its share and with no other.
+    :param update: the rules by which hosts are replaced.
+    :param recreate: ``always`` replaces every host in every run.
+    :param hypervisors: the hypervisors of its hosts; hosts are then called ``name-hypervisor-1``
+        and so on.
+    :param placement: ``spread`` or ``pack``: the distribution of its hosts among the hypervisors.
+    :param on_full: action if the pool has insufficient quota: ``refuse`` creates none of the
+        missing hosts, ``fill`` as many as the quota allows. Both are errors.
+    :param here: the hypervisor of this run, which manages its own share and no other.
     """
 
     name: str
@@ -83,17 +81,17 @@ class FleetSpec:
         self.update.bounds(self.beside)
 
     def _check_volumes(self) -> None:
-        shared = [use.name for use in self.host.volumes if not use.own]
-        if shared and (self.least > 1 or self.min_ready):
+        shared_names = [use.name for use in self.host.volumes if not use.own]
+        if shared_names and (self.least > 1 or self.min_ready):
             raise InvalidInput(
-                f"volumes: {shared[0]} cannot be in several hosts: one has it at a time.",
+                f"volumes: {shared_names[0]} cannot be in several hosts: one has it at a time.",
                 name=f"fleet {self.name}",
                 remedy="write {host} in its name, so that each host has one of its own",
             )
 
     @property
     def size(self) -> int:
-        """How many hosts it is to have here."""
+        """Return the number of hosts to have on this hypervisor."""
         if self.hypervisors:
             return placements.shares(
                 self.hypervisors, self.placement, len(self.names) or self.count
@@ -102,31 +100,39 @@ class FleetSpec:
 
     @property
     def named(self) -> tuple[str, ...]:
-        """The declared names of its hosts here; empty where they are counted."""
+        """Return the declared names of its hosts on this hypervisor; empty if the hosts are
+        counted.
+        """
         if self.hypervisors:
             return placements.dealt(self.names, self.hypervisors, self.placement, self.here)
         return self.names
 
     @property
     def prefix(self) -> str:
-        """What the names of counted hosts begin with: no two hypervisors give the same."""
+        """Return the prefix of the names of counted hosts, which is different on each
+        hypervisor.
+        """
         return f"{self.name}-{self.here}" if self.hypervisors else self.name
 
     @property
     def leaving(self) -> bool:
-        """Whether its hosts here are to go because others take the share."""
-        return any(h.name == self.here and h.state != "active" for h in self.hypervisors)
+        """Return whether its hosts on this hypervisor must be deleted because other hypervisors
+        take over the share.
+        """
+        return any(
+            hypervisor.name == self.here and hypervisor.state != "active"
+            for hypervisor in self.hypervisors
+        )
 
     @property
     def beside(self) -> bool:
-        """Whether a new host can be there while the one is that it takes the place of."""
-        # The volume that it has is for the one that has its name next, and one host at a time has
-        # it.
+        """Return whether a new host can exist together with the host that it replaces."""
+        # The volume of a host passes to the next host with its name; one host at a time uses it.
         return not self.names and not (self.host.bind and self.host.ports) and not self.host.volumes
 
     def _check_names(self) -> None:
-        for one in self.names:
-            naming.name("host", one)
+        for name in self.names:
+            naming.name("host", name)
         if len(set(self.names)) != len(self.names):
             raise InvalidInput(
                 "names: a host is named twice.", name=f"fleet {self.name}", remedy="name each once"
@@ -140,7 +146,7 @@ class FleetSpec:
 
     @property
     def least(self) -> int:
-        """How many hosts it has when none is leased."""
+        """Return the number of hosts if none is leased."""
         return max(self.size, self.min_ready)
 
     def _check_leases(self) -> None:
@@ -162,7 +168,9 @@ class FleetSpec:
 
 
 def time_to_live(seconds: float) -> float:
-    """Check a time to live: none, or at least a minute, as hosts have to be made before they go."""
+    """Check a time to live: none, or at least a minute, because the creation of a host
+    takes time.
+    """
     if seconds and not 60 <= seconds <= 3650 * 86400:
         raise InvalidInput(
             f"ttl: {seconds:g} s is not between one minute and ten years.", remedy="write it as 8h"
@@ -175,11 +183,10 @@ HOST_STATES = ("present", "absent", "restarted", "replaced")
 
 @dataclass(frozen=True)
 class SingleSpec:
-    """One host that is declared by its name.
+    """A host that is declared by its name.
 
-    :param template: the template that it is forked from; may be empty where the host is there
-        already.
-    :param ttl: seconds that it lives, from its making on; 0 for ever.
+    :param template: the template that it is forked from; can be empty if the host exists already.
+    :param ttl: seconds that it lives after its creation; 0 for ever.
     """
 
     name: str

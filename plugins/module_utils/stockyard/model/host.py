@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Hosts: what is declared, and what is on record."""
+"""Hosts: declaration, record and observation."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .volume import VolumeUse, check_uses
 
 MODES = ("instant", "linked", "full")
 ENGINE_IDENTITIES = ("shared", "unique")
-# Which way a host's size changes while it runs.
+# The directions in which a host's size can change while it runs.
 BOTH, UP = "both", "up"
 HOST_PHASES = ("creating", "ready", "draining", "deleting")
 SSH_PORT = 2222
@@ -35,26 +35,25 @@ _KEY_TYPES = (
 
 @dataclass(frozen=True)
 class HostSpec:
-    """What a host is to be like; a change of it replaces the host.
+    """The declaration of a host; a change of it replaces the host.
 
-    :param fork_mode: ``instant``, ``linked`` or ``full``: the best that is tried first.
+    :param fork_mode: ``instant``, ``linked`` or ``full``: the best mode to try first.
     :param ports: TCP ports of the guest that the hypervisor publishes on the host's address (for
         ``docker run -p``).
-    :param bind: the hypervisor's address that ``ports`` are published on instead. SSH and Docker
-        stay.
-    :param authorized_keys: OpenSSH public keys that may log in as the template's user.
+    :param bind: an address of the hypervisor on which ``ports`` are published instead. It does not
+        apply to SSH and Docker.
+    :param authorized_keys: OpenSSH public keys that can log in as the template's user.
     :param engine_identity: ``shared`` keeps the template's Docker engine ID, ``unique`` restarts
         dockerd for a new one.
-    :param egress: what the guest reaches: ``none``, ``proxy`` (``egress_proxy`` and nothing else)
-        or ``open``.
+    :param egress: the destinations that the guest reaches: ``none``, ``proxy`` (``egress_proxy``
+        and nothing else) or ``open``.
     :param egress_proxy: ``host:port`` of an HTTP proxy, as the hypervisor reaches it.
-    :param network: a libvirt network, or a port group, that the host has an address of; QEMU's user
-        network when empty.
-    :param pool: the pool that it is in, of the same tenant; none when empty.
-    :param vcpus: virtual CPUs; as its template has when 0. Changed where the host is, if that can
-        be.
+    :param network: a libvirt network, or a port group, in which the host has an address; QEMU's
+        user network if empty.
+    :param pool: the pool of the host, of the same tenant; none if empty.
+    :param vcpus: virtual CPUs; those of its template if 0. Changed in place if possible.
     :param memory_mib: the same for RAM, in MiB.
-    :param volumes: what it has of data disks that outlive it.
+    :param volumes: the data disks of the host that outlive it.
     """
 
     fork_mode: str = "instant"
@@ -76,8 +75,8 @@ class HostSpec:
         for port in self.ports:
             naming.whole("ports", port, 1, 65535)
             if port in _RESERVED_PORTS:
-                own = f"choose others than {SSH_PORT} and {DOCKER_PORT}"
-                raise InvalidInput(f"ports: {port} is the host's own.", remedy=own)
+                remedy = f"choose others than {SSH_PORT} and {DOCKER_PORT}"
+                raise InvalidInput(f"ports: {port} is the host's own.", remedy=remedy)
         if len(set(self.ports)) != len(self.ports):
             raise InvalidInput("ports: a port is named twice.", remedy="name each port once")
         for key in self.authorized_keys:
@@ -128,17 +127,17 @@ def public_key(value: Any) -> str:
 
 @dataclass(frozen=True)
 class Identity:
-    """What made the host itself; public facts only.
+    """Everything that makes a host itself; public facts only.
 
     :param machine_id: systemd's machine ID.
     :param ssh_host_key: public half, as in ``known_hosts``.
     :param certificate: serial number of the server certificate, in hex.
-    :param not_after: when that certificate ends, seconds since the epoch.
-    :param engine_id: Docker engine ID; empty where the engine was not asked.
+    :param not_after: the end of that certificate, in seconds since the epoch.
+    :param engine_id: Docker engine ID; empty if the engine was not asked.
     :param authority: fingerprint of the CA that signed the certificate and that the host trusts.
     :param revoked: serial numbers of the client certificates that the host refuses, each with its
         end.
-    :param leasable: whether it knows the CA of its leases.
+    :param leasable: whether the host trusts the CA of its leases.
     """
 
     machine_id: str
@@ -163,10 +162,10 @@ class Identity:
 
 
 def host_key(value: Any) -> str:
-    """Check the public half of an SSH host key as stockyard's guests make it: type, base64, nothing
-    else.
+    """Check the public half of an SSH host key in the form that stockyard's guests create: type,
+    base64, nothing else.
 
-    No line break or marker can hide in it, so that a line of known_hosts is about one host.
+    It cannot contain a line break or a marker, so a line of known_hosts describes one host.
     """
     if not isinstance(value, str) or not _HOST_KEY.fullmatch(value):
         raise InvalidInput(
@@ -176,9 +175,9 @@ def host_key(value: Any) -> str:
 
 
 def known_host(address: str, port: int, key: str) -> str:
-    """Return a line of known_hosts about one machine.
+    """Return a line of known_hosts for one machine.
 
-    :raises InvalidInput: when the address or the key is anything else, such as a line of its own.
+    :raises InvalidInput: if the address or the key is anything else, such as another line.
     """
     place = naming.address(address)
     return f"{place if port == 22 else f'[{place}]:{port}'} {host_key(key)}"
@@ -186,24 +185,24 @@ def known_host(address: str, port: int, key: str) -> str:
 
 @dataclass(frozen=True)
 class HostRecord:
-    """What the hypervisor knows of one host.
+    """The record of one host on the hypervisor.
 
-    :param fleet: its fleet; empty for a host of its own.
+    :param fleet: its fleet; empty for a host without a fleet.
     :param generation: the template generation that it was forked from.
-    :param mode: how it was really made; ``mode_reason`` says why not as asked.
-    :param phase: ``creating``, ``ready``, ``draining`` (no new work, what it does is waited for) or
+    :param mode: the fork mode that was used; ``mode_reason`` says why it is not the declared one.
+    :param phase: ``creating``, ``ready``, ``draining`` (no new leases, its work ends first) or
         ``deleting``.
-    :param address: where SSH, Docker and published ports answer.
+    :param address: the address of SSH, Docker and published ports.
     :param created: seconds since the epoch.
     :param version: counts every change, for compare and set.
-    :param expires: when its time to live is over, in seconds since the epoch; 0 for a host that has
-        no end.
-    :param lease: who holds it; a host that had a holder is never given to another.
+    :param expires: the end of its time to live, in seconds since the epoch; 0 for none.
+    :param lease: its lease; a host that was leased once never gets another holder.
     :param size: its nominal size, which counts in its pool.
-    :param frozen: the size that its template was frozen with: the least that it can have.
-    :param most: what it can be given while it runs; 0 where nothing can be plugged in.
+    :param frozen: the size that its template was frozen with: the smallest possible size.
+    :param most: the largest size that it can get while it runs; 0 if nothing can be plugged in.
     :param encrypted: whether its volumes are encrypted.
-    :param resizes: which way its size changes while it runs: ``both``, or ``up`` alone.
+    :param resizes: the directions in which its size can change while it runs: ``both``, or only
+        ``up``.
     """
 
     owner: str
@@ -241,8 +240,8 @@ class HostRecord:
             "host": self.name,
             "template": self.template,
         }
-        for what, value in {**parts, **({"fleet": self.fleet} if self.fleet else {})}.items():
-            naming.name(what, value)
+        for attribute, value in {**parts, **({"fleet": self.fleet} if self.fleet else {})}.items():
+            naming.name(attribute, value)
         naming.identifier(self.uuid)
         naming.digest("generation", self.generation)
         naming.user(self.ssh_user)
@@ -252,21 +251,21 @@ class HostRecord:
         naming.choice("mode", self.mode, ("", *MODES))
         naming.prose("mode_reason", self.mode_reason)
         naming.labels(self.labels)
-        for what in ("created", "expires"):
-            naming.moment(what, getattr(self, what))
+        for attribute in ("created", "expires"):
+            naming.moment(attribute, getattr(self, attribute))
         naming.whole("version", self.version, 0, naming.VERSION_MAX)
         naming.choice("resizes", self.resizes, (BOTH, UP))
 
     @property
     def ssh_port(self) -> int:
-        """Where SSH answers: behind a forward, or the guest's own port where it has a network
+        """Return the port of SSH: that of a forward, or the guest's own port if it has a network
         address.
         """
         return 22 if self.spec.network else SSH_PORT
 
     @property
     def known_host(self) -> str:
-        """Its line of known_hosts; empty before it has an identity."""
+        """Return its line of known_hosts; empty before it has an identity."""
         return (
             known_host(self.address, self.ssh_port, self.identity.ssh_host_key)
             if self.identity
@@ -275,25 +274,25 @@ class HostRecord:
 
     @property
     def published(self) -> network.Published:
-        """The addresses and ports that the hypervisor listens on for it, beside those of SSH and
-        Docker.
+        """Return the addresses and ports that the hypervisor publishes for it, without those of SSH
+        and Docker.
         """
         ports = () if self.spec.network else self.spec.ports
         return frozenset((self.spec.bind or self.address, port) for port in ports)
 
     @property
     def domain(self) -> str:
-        """Its name on the hypervisor."""
+        """Return its name on the hypervisor."""
         return host_domain(self.owner, self.tenant, self.name)
 
     @property
     def title(self) -> str:
-        """Its name in messages."""
+        """Return its name in messages."""
         return f"host {self.name}"
 
 
 def host_domain(owner: str, tenant: str, name: str) -> str:
-    """What a host is called on the hypervisor."""
+    """Return the name of a host on the hypervisor."""
     return f"{owner}.{tenant}.{name}"
 
 
@@ -302,7 +301,7 @@ RUN_STATES = ("running", "paused", "off", "crashed")
 
 @dataclass(frozen=True)
 class Host:
-    """A host as observed: its record and what its machine does now.
+    """A host as observed: its record and the state of its machine.
 
     :param state: ``running``, ``paused``, ``off`` or ``crashed``.
     """
@@ -312,10 +311,10 @@ class Host:
 
     @property
     def name(self) -> str:
-        """Its name."""
+        """Return its name."""
         return self.record.name
 
     @property
     def serving(self) -> bool:
-        """Whether it is complete and running."""
+        """Return whether it is complete and running."""
         return self.record.phase == "ready" and self.state == "running"

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The guest image, as it is declared."""
+"""The guest image, as declared."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from .repository import Repository, web_address
 _USERINFO = re.compile(r"//[^/]*@")
 SUITES = ("bookworm", "trixie")
 DEFAULT_SUITE = "trixie"
-# Accounts that the image has anyway: Debian's base-passwd, its packages that are in every image,
-# and our TLS front's.
+# Accounts of every image: those of Debian's base-passwd, of the packages in every image, and of
+# stockyard's TLS front.
 RESERVED_USERS = frozenset((
     "root", "daemon", "bin", "sys", "sync", "games", "man", "lp", "mail", "news", "uucp", "proxy",
     "www-data", "backup", "list", "irc", "gnats", "nobody", "_apt", "messagebus", "sshd",
@@ -29,20 +29,18 @@ RESERVED_USERS = frozenset((
 
 @dataclass(frozen=True)
 class ImageSpec:
-    """What a guest image is made of.
+    """The declaration of a guest image.
 
     :param suite: Debian release to build from.
-    :param packages: Debian packages beside those that every host has.
-    :param ssh_user: login that is made in the guest, with password-less sudo and the right to use
-        Docker.
+    :param packages: Debian packages in addition to those of every host.
+    :param ssh_user: login in the guest, with password-less sudo and the right to use Docker.
     :param files: extra files: absolute path in the guest to text, owned by root, mode 0644.
     :param disk_gib: virtual size of the disk in GiB; it is sparse.
-    :param source: a machine of the hypervisor's to clone instead of building one; it has the agent
-        in it.
-    :param preload: images that its Docker has before the freeze.
-    :param commands: what a shell of root's runs in the guest before the freeze, one after the
+    :param source: a machine of the hypervisor to clone instead of a build; it contains the agent.
+    :param preload: images that its Docker contains before the freeze.
+    :param commands: shell commands that root runs in the guest before the freeze, one after the
         other.
-    :param cloud_image: a disk of this suite to begin with, instead of packages alone.
+    :param cloud_image: a disk of this suite to start from, instead of packages only.
     """
 
     suite: str = DEFAULT_SUITE
@@ -86,16 +84,15 @@ class ImageSpec:
 
 @dataclass(frozen=True)
 class BuildOptions:
-    """Where an image's packages come from; not part of its digest, which has their versions.
+    """The origin of an image's packages; not part of its digest, which contains their versions.
 
     :param mirror: Debian mirror; empty for Debian's own, with its security updates.
-    :param security_mirror: mirror of the security updates that goes with a mirror of your own;
-        empty for none.
+    :param security_mirror: mirror of the security updates for a custom mirror; empty for none.
     :param proxy: HTTP proxy for the download; empty for none.
-    :param preload: where what is preloaded comes from.
-    :param repositories: others beside it. apt takes the latest version of a package, wherever it
-        is.
-    :param cloud_image: where the cloud image comes from.
+    :param preload: the origin of preloaded images.
+    :param repositories: further repositories. apt takes the latest version of a package from any of
+        them.
+    :param cloud_image: the origin of the cloud image.
     """
 
     mirror: str = ""
@@ -107,18 +104,21 @@ class BuildOptions:
 
     def __post_init__(self) -> None:
         urls = {"mirror": self.mirror, "security_mirror": self.security_mirror, "proxy": self.proxy}
-        for what, value in urls.items():
-            if naming.line(what, value, 1024):
-                web_address(what, value)
+        for option, value in urls.items():
+            if naming.line(option, value, 1024):
+                web_address(option, value)
 
 
 def without_secrets(build: BuildOptions) -> BuildOptions:
-    """The same mirrors without user names and passwords."""
+    """Return the same mirrors without user names and passwords."""
     mirror, security, proxy = (
         _USERINFO.sub("//", url) for url in (build.mirror, build.security_mirror, build.proxy)
     )
     return BuildOptions(
-        mirror, security, proxy, tuple(r.without_secrets() for r in build.repositories)
+        mirror,
+        security,
+        proxy,
+        tuple(repository.without_secrets() for repository in build.repositories),
     )
 
 
@@ -126,7 +126,7 @@ def guest_path(value: object) -> str:
     """Check an absolute path inside the guest: printable, normal (no ``..``), not a directory."""
     text = naming.line("path in the guest", value)
     parts = text.split("/")
-    if parts[0] or len(parts) < 2 or any(p in ("", ".", "..") for p in parts[1:]):
+    if parts[0] or len(parts) < 2 or any(part in ("", ".", "..") for part in parts[1:]):
         raise InvalidInput(
             f"{naming.shown(value)} is not an absolute, normal file path.",
             remedy="write it as /directory/file",
@@ -135,7 +135,7 @@ def guest_path(value: object) -> str:
 
 
 def guest_text(path: str, value: object) -> str:
-    """Check what a file in the guest is to hold: any text that UTF-8 can carry."""
+    """Check the content of a file in the guest: any text that UTF-8 can encode."""
     try:
         if isinstance(value, str) and value.encode() is not None:
             return value

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Leases: a host that a named holder has until a time, and how long things last."""
+"""Leases: the right of a holder to one host until a time, and durations."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ _DURATION = re.compile(r"([0-9]{1,9})([smhd]?)")
 
 @dataclass(frozen=True)
 class Lease:
-    """A lease as it is on record, in the record of its host.
+    """A lease, as it is stored in the record of its host.
 
-    Who knows its number may ask for more time or give the host back. It opens nothing: the key to
-    the host is apart.
+    The number of a lease is enough to renew or release it. It does not open the host: the host's
+    key is separate.
 
-    :param id: a uuid, never given again; see :func:`lease_id`.
-    :param holder: whose it is, in words.
-    :param taken: when it began, in seconds since the epoch.
-    :param until: when it ends. From then on nobody renews it: the host is taken away.
-    :param certificate: serial number of the client certificate that goes with it, in hex.
+    :param id: a uuid, never used again; see :func:`lease_id`.
+    :param holder: the holder, in words.
+    :param taken: its start, in seconds since the epoch.
+    :param until: its end. From then on it cannot be renewed, and the host is deleted.
+    :param certificate: serial number of its client certificate, in hex.
     """
 
     id: str
@@ -49,19 +49,19 @@ class Lease:
         naming.moment("until", self.until)
         naming.serial("certificate", self.certificate)
 
-    def ended(self, now: float) -> bool:
-        """Whether its time is over."""
-        return now >= self.until
+    def ended(self, current_time: float) -> bool:
+        """Return whether the lease has expired."""
+        return current_time >= self.until
 
 
 @dataclass(frozen=True)
 class LeaseSpec:
-    """A lease that is asked for.
+    """A requested lease.
 
-    :param fleet: the fleet that the host is to be of; any when empty.
-    :param labels: what the host is to carry, at least.
+    :param fleet: the fleet of the host; any fleet if empty.
+    :param labels: the labels that the host must have, at least.
     :param duration: how long, in seconds.
-    :param pool: the pool that the host is to be in; any when empty.
+    :param pool: the pool of the host; any pool if empty.
     """
 
     holder: str
@@ -87,29 +87,29 @@ class LeaseSpec:
 
     @property
     def title(self) -> str:
-        """What is asked for, in messages."""
+        """Return the request, in messages."""
         labels = ", ".join(f"{key}={value}" for key, value in sorted(self.labels.items()))
-        named = [
-            f"{what} {name}" for what, name in (("fleet", self.fleet), ("pool", self.pool)) if name
+        targets = [
+            f"{kind} {name}" for kind, name in (("fleet", self.fleet), ("pool", self.pool)) if name
         ]
-        return " with ".join(part for part in (" in ".join(named), labels) if part)
+        return " with ".join(part for part in (" in ".join(targets), labels) if part)
 
 
-def lease_id(drawn: UUID, yard: str) -> str:
-    """Return the number of a new lease: a random uuid whose last part is a check value of the rest
-    and of the yard.
+def lease_id(random_uuid: UUID, yard: str) -> str:
+    """Return the number of a new lease: a random uuid whose last part is a check value of its other
+    parts and of the yard.
 
-    The record of a lease goes with its host. The check value tells a lease that ended from a number
-    that the yard never gave, on every controller, and nothing has to be kept for that.
+    The record of a lease is deleted with its host. The check value distinguishes an expired lease
+    from a number that the yard never issued, on every controller and without any stored data.
 
-    :param drawn: a random uuid.
+    :param random_uuid: a random uuid.
     """
-    head = drawn.bytes[:-CHECKED]
+    head = random_uuid.bytes[:-CHECKED]
     return str(UUID(bytes=head + hashlib.sha256(head + yard.encode()).digest()[:CHECKED]))
 
 
 def is_issued(lease: str, yard: str) -> bool:
-    """Return whether a yard gave this number to a lease."""
+    """Return whether a yard issued this number to a lease."""
     try:
         return lease_id(UUID(lease), yard) == lease
     except ValueError:
@@ -117,7 +117,7 @@ def is_issued(lease: str, yard: str) -> bool:
 
 
 def check_duration(duration: float) -> None:
-    """Check how long a lease is to last, in seconds."""
+    """Check the duration of a lease, in seconds."""
     if not 1 <= duration <= LONGEST:
         raise InvalidInput(
             f"duration: {duration:g} s is not between 1 s and 30 days.", remedy="write it as 45m"
@@ -134,16 +134,17 @@ def holder_name(value: Any) -> str:
     return str(value)
 
 
-def seconds(what: str, value: Any) -> float:
-    """A duration: a whole number of seconds, or one with a unit (``90s``, ``45m``, ``2h``, ``1d``).
+def seconds(subject: str, value: Any) -> float:
+    """Return a duration in seconds: a whole number of seconds, or a number with a unit (``90s``,
+    ``45m``, ``2h``, ``1d``).
 
-    :raises InvalidInput: when it is anything else.
+    :raises InvalidInput: if the value is anything else.
     """
     text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
-    found = _DURATION.fullmatch(text) if isinstance(text, str) else None
-    if not found:
+    match = _DURATION.fullmatch(text) if isinstance(text, str) else None
+    if not match:
         raise InvalidInput(
-            f"{what}: {naming.shown(value)} is not a duration.",
+            f"{subject}: {naming.shown(value)} is not a duration.",
             remedy="write it as 90s, 45m, 2h or 1d",
         )
-    return float(int(found[1]) * UNITS[found[2] or "s"])
+    return float(int(match[1]) * UNITS[match[2] or "s"])

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Who opens a hypervisor that asks, and whom that one is believed to be."""
+"""Credentials for a hypervisor that requires them, and the authorities that certify it."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Login:
-    """What is not given is looked for in the environment by the provider that needs it.
+    """Credentials for a hypervisor. The provider reads missing values from the environment.
 
     :param password: never shown, not even by ``repr``.
-    :param validate_certs: whether the server has to prove who it is.
-    :param ca_path: file or directory of authorities that are believed beside the system's, as PEM.
+    :param validate_certs: whether the server's certificate must be valid.
+    :param ca_path: file or directory of trusted authorities in addition to the system's, as PEM.
     """
 
     username: str = ""

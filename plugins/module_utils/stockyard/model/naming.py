@@ -1,11 +1,11 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Names: what is allowed, and how an object is called on the hypervisor.
+"""Names: their syntax, and the names of objects on the hypervisor.
 
 A name on the hypervisor is ``owner.tenant.name`` for a host,
-``owner.tenant.template.name.generation`` for a template. No part can hold a dot, so two objects
-never share a name and none can be mistaken for another.
+``owner.tenant.template.name.generation`` for a template. No part can contain a dot, so two objects
+never share a name.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from ..errors import InvalidInput
 
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
-# A hyphen last is apt's way to say "remove it"; no package of Debian's is called so.
+# apt reads a hyphen at the end as "remove it"; no package of Debian has such a name.
 _PACKAGE = re.compile(r"[a-z0-9][a-z0-9+.-]{0,98}[a-z0-9+.]")
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 _LABEL_KEY = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?")
@@ -41,7 +41,7 @@ def name(kind: str, value: Any, longest: int = 63) -> str:
     """Check a name: lower-case ASCII letters, digits and inner hyphens (RFC 1123), at most
     ``longest``.
 
-    :raises InvalidInput: when it is anything else.
+    :raises InvalidInput: if the value is anything else.
     """
     if not isinstance(value, str) or not _NAME.fullmatch(value) or len(value) > longest:
         raise InvalidInput(
@@ -67,7 +67,7 @@ def package(value: Any) -> str:
 
 
 def identifier(value: Any) -> str:
-    """Check a uuid in its usual form; directories are named by it."""
+    """Check a uuid in its usual form, because directories are named by it."""
     try:
         if isinstance(value, str) and str(uuid.UUID(value)) == value:
             return value
@@ -99,52 +99,52 @@ def labels(value: Any) -> dict[str, str]:
         raise InvalidInput(
             f"labels are {shown(value)}, not a mapping.", remedy="give labels as key: value pairs"
         )
-    checked: dict[str, str] = {}
+    checked_labels: dict[str, str] = {}
     for key, text in value.items():
         _matching("label key", _LABEL_KEY, key, "use letters, digits and . _ / -, at most 63")
-        checked[key] = line(f"label {key}", text)
-    return checked
+        checked_labels[key] = line(f"label {key}", text)
+    return checked_labels
 
 
-def line(what: str, value: Any, longest: int = 255) -> str:
+def line(subject: str, value: Any, longest: int = 255) -> str:
     """Check a single line of printable text."""
     if not isinstance(value, str) or len(value) > longest or not value.isprintable():
         raise InvalidInput(
-            f"{what}: {shown(value)} is not a line of at most {longest} printable characters.",
+            f"{subject}: {shown(value)} is not a line of at most {longest} printable characters.",
             remedy="take out line breaks and control characters",
         )
     return value
 
 
-def whole(what: str, value: Any, low: int, high: int) -> int:
+def whole(subject: str, value: Any, low: int, high: int) -> int:
     """Check a whole number between ``low`` and ``high``, both allowed."""
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         raise InvalidInput(
-            f"{what}: {shown(value)} is not a whole number from {low} to {high}.",
+            f"{subject}: {shown(value)} is not a whole number from {low} to {high}.",
             remedy=f"give a number from {low} to {high}",
         )
     return value
 
 
-def seconds(what: str, value: Any, low: float, high: float) -> float:
+def seconds(subject: str, value: Any, low: float, high: float) -> float:
     """Check a number of seconds between ``low`` and ``high``, both allowed."""
-    # Not "value < low": nan is neither.
+    # Not "value < low": nan would pass.
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
         raise InvalidInput(
-            f"{what}: {shown(value)} is not a time.",
+            f"{subject}: {shown(value)} is not a time.",
             remedy=f"give {low:g} to {high:g} seconds, as a number",
         )
     return float(value)
 
 
-def moment(what: str, value: Any) -> float:
+def moment(subject: str, value: Any) -> float:
     """Check a moment in seconds since the epoch."""
-    return seconds(what, value, 0, LAST_MOMENT)
+    return seconds(subject, value, 0, LAST_MOMENT)
 
 
-def digest(what: str, value: Any) -> str:
+def digest(subject: str, value: Any) -> str:
     """Check a digest or the name of a generation: lower-case letters and digits."""
-    return _matching(what, _DIGEST, value, "see that the record was not changed by hand")
+    return _matching(subject, _DIGEST, value, "see that the record was not changed by hand")
 
 
 def image(value: Any) -> str:
@@ -152,12 +152,12 @@ def image(value: Any) -> str:
     return _matching("image", _IMAGE, value, "see that the record was not changed by hand")
 
 
-def serial(what: str, value: Any) -> str:
+def serial(subject: str, value: Any) -> str:
     """Check the serial number of a certificate, in hex; empty before there is one."""
-    return _matching(what, _SERIAL, value, "see that the record was not changed by hand")
+    return _matching(subject, _SERIAL, value, "see that the record was not changed by hand")
 
 
-def prose(what: str, value: Any, longest: int = 8192) -> str:
+def prose(subject: str, value: Any, longest: int = 8192) -> str:
     """Check text of several lines, such as a reason: no control characters but line breaks and
     tabs.
     """
@@ -167,58 +167,58 @@ def prose(what: str, value: Any, longest: int = 8192) -> str:
         or not re.sub(r"[\n\t]", "", value).isprintable()
     ):
         raise InvalidInput(
-            f"{what}: {shown(value)} is not text.", remedy="take out control characters"
+            f"{subject}: {shown(value)} is not text.", remedy="take out control characters"
         )
     return value
 
 
-def duration(what: str, value: Any) -> float:
-    """A length of time as users write it: a number of seconds, or a number with ``s``, ``m``,
-    ``h``, ``d`` or ``w``.
+def duration(subject: str, value: Any) -> float:
+    """Return a length of time in seconds from its form in options: a number of seconds, or a number
+    with ``s``, ``m``, ``h``, ``d`` or ``w``.
     """
-    found = _DURATION.fullmatch(str(value)) if isinstance(value, (str, int, float)) else None
-    if not found or isinstance(value, bool):
+    match = _DURATION.fullmatch(str(value)) if isinstance(value, (str, int, float)) else None
+    if not match or isinstance(value, bool):
         raise InvalidInput(
-            f"{what}: {shown(value)} is not a length of time.",
+            f"{subject}: {shown(value)} is not a length of time.",
             remedy="write it as 90s, 45m, 12h or 7d",
         )
-    return float(found[1]) * _UNITS[found[2]]
+    return float(match[1]) * _UNITS[match[2]]
 
 
-def choice(what: str, value: Any, allowed: Iterable[str]) -> str:
-    """Check that a word is one of the allowed ones."""
+def choice(subject: str, value: Any, allowed: Iterable[str]) -> str:
+    """Check that a word is one of the allowed words."""
     words = tuple(allowed)
     if value not in words:
         raise InvalidInput(
-            f"{what}: {shown(value)} is not known.", remedy=f"choose one of {', '.join(words)}"
+            f"{subject}: {shown(value)} is not known.", remedy=f"choose one of {', '.join(words)}"
         )
     return str(value)
 
 
 def shown(value: Any) -> str:
-    """A value as an error message may show it: quoted, escaped, cut to 80 characters."""
+    """Return a value in a form for error messages: quoted, escaped, cut to 80 characters."""
     text = ascii(value)
     return text if len(text) <= 80 else text[:77] + "..."
 
 
 def ordinal_name(fleet: str, ordinal: int) -> str:
-    """The name of a counted host of a fleet."""
+    """Return the name of a counted host of a fleet."""
     return f"{fleet}-{ordinal}"
 
 
-def lowest_free(fleet: str, taken: Iterable[str], count: int) -> list[str]:
-    """The first ``count`` host names of a fleet that are not taken."""
-    used, ordinal = set(taken), 1
-    found: list[str] = []
-    while len(found) < count:
+def lowest_free(fleet: str, existing: Iterable[str], count: int) -> list[str]:
+    """Return the first ``count`` host names of a fleet that are free."""
+    used_names, ordinal = set(existing), 1
+    names: list[str] = []
+    while len(names) < count:
         candidate = ordinal_name(fleet, ordinal)
-        if candidate not in used:
-            found.append(candidate)
+        if candidate not in used_names:
+            names.append(candidate)
         ordinal += 1
-    return found
+    return names
 
 
-def _matching(what: str, pattern: re.Pattern[str], value: Any, remedy: str) -> str:
+def _matching(subject: str, pattern: re.Pattern[str], value: Any, remedy: str) -> str:
     if not isinstance(value, str) or not pattern.fullmatch(value):
-        raise InvalidInput(f"{shown(value)} is not a valid {what}.", remedy=remedy)
+        raise InvalidInput(f"{shown(value)} is not a valid {subject}.", remedy=remedy)
     return value

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a host may reach and where its ports answer: the rules, without any doing."""
+"""The network rules of a host: its egress and its published ports. Pure."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from ..errors import InvalidInput
 from . import naming
 
 EGRESSES = ("none", "proxy", "open")
-# Where a guest finds its one way out, at its own address.
+# The port of the proxy, at the guest's own address.
 PROXY_PORT = 3128
 EVERYWHERE = "0.0.0.0"  # noqa: S104  # what a user may ask for
 _ENDPOINT = re.compile(r"([A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?):([0-9]{1,5})")
-# vSphere's port groups have blanks in their names, and brackets.
+# Names of vSphere's port groups can contain blanks and brackets.
 _NETWORK = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_.() -]{0,78}[A-Za-z0-9_.()-])?")
 
 Published = frozenset[tuple[str, int]]
@@ -26,12 +26,11 @@ Published = frozenset[tuple[str, int]]
 
 @dataclass(frozen=True)
 class GuestNetwork:
-    """What a guest is told of its network.
+    """The network settings of a guest.
 
-    :param gateway: empty for a guest that has no way out.
-    :param nameserver: server of names. The guest's own address if it has no way out: nothing
-        listens there, so lookups are refused at once instead of timing out. Empty to keep the
-        image's.
+    :param gateway: empty for a guest without egress.
+    :param nameserver: name server. For a guest without egress its own address: nothing listens
+        there, so lookups are refused at once instead of timing out. Empty to keep the image's.
     """
 
     address: str
@@ -41,22 +40,22 @@ class GuestNetwork:
     nameserver: str = ""
 
 
-# Behind QEMU's user network every guest is alone, and its address inside is always this one.
+# Every guest has a QEMU user network to itself, and always this address in it.
 USER_NETWORK = GuestNetwork("10.0.2.15", "255.255.255.0", nameserver="10.0.2.15")
 
 
 def endpoint(value: Any) -> tuple[str, int]:
     """Check ``host:port``.
 
-    :raises InvalidInput: when it is anything else.
+    :raises InvalidInput: if the value is anything else.
     """
-    found = _ENDPOINT.fullmatch(value) if isinstance(value, str) else None
-    if not found or not 1 <= int(found[3]) <= 65535:
+    match = _ENDPOINT.fullmatch(value) if isinstance(value, str) else None
+    if not match or not 1 <= int(match[3]) <= 65535:
         raise InvalidInput(
             f"{naming.shown(value)} is not host:port.",
             remedy="write the proxy as proxy.example.org:3128, without http://",
         )
-    return found[1], int(found[3])
+    return match[1], int(match[3])
 
 
 def network_name(value: Any) -> str:
@@ -69,20 +68,22 @@ def network_name(value: Any) -> str:
     return value
 
 
-def bound(bind: str, ports: Iterable[int], held: Published) -> Published:
-    """What a host is to publish at an address that it shares with others, but for what is held for
-    it.
+def bound(bind: str, ports: Iterable[int], reserved: Published) -> Published:
+    """Return the bindings that a host must publish at an address that it shares with others,
+    without the ones that are reserved for it.
     """
-    wanted = ((bind, port) for port in ports) if bind else ()
-    return frozenset(one for one in wanted if not clash(frozenset([one]), held))
+    bindings = ((bind, port) for port in ports) if bind else ()
+    return frozenset(binding for binding in bindings if not clash(frozenset([binding]), reserved))
 
 
-def clash(wanted: Published, taken: Iterable[tuple[str, int]]) -> tuple[str, int] | None:
-    """The first address and port of ``wanted`` that somebody has: ``0.0.0.0`` has a port at every
-    address.
+def clash(bindings: Published, used_bindings: Iterable[tuple[str, int]]) -> tuple[str, int] | None:
+    """Return the first address and port of ``bindings`` that is used already: ``0.0.0.0`` uses a
+    port at every address.
     """
-    for address, port in sorted(wanted):
-        for other, used in taken:
-            if port == used and (address == other or EVERYWHERE in (address, other)):
+    for address, port in sorted(bindings):
+        for used_address, used_port in used_bindings:
+            if port == used_port and (
+                address == used_address or EVERYWHERE in (address, used_address)
+            ):
                 return address, port
     return None

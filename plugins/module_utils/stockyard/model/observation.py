@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Objects as they were observed: one reading of a hypervisor, and the result of a sweep."""
+"""Observed objects: one reading of a hypervisor, and the result of a sweep."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ R = TypeVar("R", HostRecord, TemplateRecord)
 
 @dataclass(frozen=True)
 class UnreadableObject:
-    """Something that carries our mark and cannot be read. Reported, never touched."""
+    """An object with the owner's marker that cannot be read. It is reported, never changed."""
 
     name: str
     reason: str
@@ -29,24 +29,25 @@ class UnreadableObject:
 
 @dataclass(frozen=True)
 class Template:
-    """A template as observed. ``problem`` is empty, or says why no fork can be made of it."""
+    """A template as observed. ``problem`` is empty, or the reason why it cannot be forked."""
 
     record: TemplateRecord
     problem: str = ""
 
     @property
     def usable(self) -> bool:
-        """Whether forks can be made of it."""
+        """Return whether it can be forked."""
         return self.record.phase == "frozen" and not self.problem
 
 
 @dataclass(frozen=True)
 class Observation:
-    """One reading of a hypervisor: everything of one owner, and what is taken by anyone.
+    """One reading of a hypervisor: everything of one owner, and the names and addresses of all
+    owners.
 
     :param addresses: every address that a host of any owner has.
-    :param names: the name of every machine, ours or not.
-    :param pools: every pool of the owner's.
+    :param names: the name of every machine, of this owner or not.
+    :param pools: every pool of the owner.
     """
 
     templates: tuple[Template, ...]
@@ -61,7 +62,7 @@ class Observation:
 class OrphanedFile:
     """A file or directory that no object on the hypervisor refers to.
 
-    :param reason: why it goes, or why it is left alone.
+    :param reason: the reason why it is deleted, or skipped.
     """
 
     path: str
@@ -70,7 +71,7 @@ class OrphanedFile:
 
 @dataclass(frozen=True)
 class SweepResult:
-    """What a sweep took away, or would, and what it left alone."""
+    """The files that a sweep deleted, or would delete, and those that it skipped."""
 
     removed: tuple[OrphanedFile, ...]
     skipped: tuple[OrphanedFile, ...]
@@ -78,11 +79,11 @@ class SweepResult:
 
 @dataclass(frozen=True)
 class VolumeObservation:
-    """All volumes of one owner at one moment, and what cannot be read, of any owner."""
+    """All volumes of one owner at one moment, and the unreadable ones of any owner."""
 
     volumes: tuple[VolumeRecord, ...] = ()
     unreadable: tuple[UnreadableObject, ...] = ()
 
     def find(self, tenant: str, name: str) -> VolumeRecord | None:
-        """One volume."""
-        return next((v for v in self.volumes if v.key == (tenant, name)), None)
+        """Return one volume, or ``None``."""
+        return next((volume for volume in self.volumes if volume.key == (tenant, name)), None)

@@ -1,10 +1,9 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A fleet over several hypervisors: which of its hosts are to be on which. A pure function of the
-declaration.
+"""The distribution of a fleet over several hypervisors. A pure function of the declaration.
 
-No hypervisor is asked: each run works out the share of the one that it runs on, and all runs agree.
+No hypervisor is asked: each run computes the share of its own hypervisor, and all runs agree.
 """
 
 from __future__ import annotations
@@ -26,10 +25,10 @@ MOST = 10000
 class Hypervisor:
     """One of the hypervisors of a fleet.
 
-    :param name: at most 16 characters; part of the names of the hosts on it.
-    :param state: ``active``; ``evacuated`` is to have none of the fleet's hosts, and its share
-        moves to the others; ``dead`` is the same and says that nobody is to wait for it.
-    :param most: how many of the fleet's hosts it takes; ``None`` for any number.
+    :param name: at most 16 characters; part of the names of its hosts.
+    :param state: ``active``; ``evacuated`` must have none of the fleet's hosts, and its share moves
+        to the others; ``dead`` is the same, and no run waits for the hypervisor.
+    :param most: the largest number of the fleet's hosts on it; ``None`` for any number.
     """
 
     name: str
@@ -43,18 +42,18 @@ class Hypervisor:
             naming.whole("max", self.most, 0, MOST)
 
 
-def check(hypervisors: Sequence[Hypervisor], here: str, placement: str, count: int) -> None:
-    """Refuse a list of hypervisors that does not fit.
+def check(hypervisors: Sequence[Hypervisor], local_name: str, placement: str, count: int) -> None:
+    """Refuse a list of hypervisors that does not match the fleet.
 
-    :param here: the one that this run is on.
+    :param local_name: the hypervisor of this run.
     """
     naming.choice("placement", placement, PLACEMENTS)
-    names = [h.name for h in hypervisors]
+    names = [hypervisor.name for hypervisor in hypervisors]
     if len(set(names)) != len(names):
         raise InvalidInput("hypervisors: one is named twice.", remedy="name each once")
-    if hypervisors and here not in names:
+    if hypervisors and local_name not in names:
         raise InvalidInput(
-            f"here: {naming.shown(here)} is not among the fleet's hypervisors.",
+            f"here: {naming.shown(local_name)} is not among the fleet's hypervisors.",
             cause=f"they are {', '.join(names)}",
             remedy="say by its name which of them this is; to empty one, keep it in the list as "
             "evacuated",
@@ -64,42 +63,45 @@ def check(hypervisors: Sequence[Hypervisor], here: str, placement: str, count: i
 
 
 def shares(hypervisors: Sequence[Hypervisor], placement: str, count: int) -> dict[str, int]:
-    """How many hosts each hypervisor has: ``spread`` evenly, or ``pack`` into the first ones.
+    """Return the number of hosts of each hypervisor: ``spread`` evenly, or ``pack`` into the first
+    ones.
 
-    :raises InvalidInput: when they do not take as many as there are to be.
+    :raises InvalidInput: if the hypervisors together allow fewer hosts than declared.
     """
     room = {
-        h.name: count if h.most is None else min(h.most, count)
-        for h in hypervisors
-        if h.state == "active"
+        hypervisor.name: count if hypervisor.most is None else min(hypervisor.most, count)
+        for hypervisor in hypervisors
+        if hypervisor.state == "active"
     }
     if sum(room.values()) < count:
         raise InvalidInput(
             f"hypervisors: they take {sum(room.values())} hosts, and {count} are wanted.",
             remedy="raise max, add a hypervisor, or want fewer hosts",
         )
-    found = dict.fromkeys((h.name for h in hypervisors), 0)
-    left = count
-    while left:
-        open_ones = [name for name in room if found[name] < room[name]]
-        # Packed, the first takes all it can; spread, each takes its part, and the first ones the
-        # rest.
-        part = left if placement == "pack" else max(1, left // len(open_ones))
-        for name in open_ones:
-            taken = min(part, room[name] - found[name], left)
-            found[name] += taken
-            left -= taken
-    return found
+    counts = dict.fromkeys((hypervisor.name for hypervisor in hypervisors), 0)
+    remaining = count
+    while remaining:
+        open_names = [name for name in room if counts[name] < room[name]]
+        # With "pack" the first hypervisor takes all it can; with "spread" each takes its part, and
+        # the first ones take the remainder.
+        part = remaining if placement == "pack" else max(1, remaining // len(open_names))
+        for name in open_names:
+            allotment = min(part, room[name] - counts[name], remaining)
+            counts[name] += allotment
+            remaining -= allotment
+    return counts
 
 
 def dealt(
-    names: Sequence[str], hypervisors: Sequence[Hypervisor], placement: str, here: str
+    names: Sequence[str], hypervisors: Sequence[Hypervisor], placement: str, local_name: str
 ) -> tuple[str, ...]:
-    """The declared names that are the share of one hypervisor: a run of them, in their order."""
-    found, start = shares(hypervisors, placement, len(names)), 0
+    """Return the declared names that are the share of one hypervisor: consecutive names, in their
+    order.
+    """
+    counts, start = shares(hypervisors, placement, len(names)), 0
     for hypervisor in hypervisors:
-        end = start + found[hypervisor.name]
-        if hypervisor.name == here:
+        end = start + counts[hypervisor.name]
+        if hypervisor.name == local_name:
             return tuple(names[start:end])
         start = end
     return ()

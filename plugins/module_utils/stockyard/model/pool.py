@@ -1,9 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Pools: what is declared, and what is on record. Whether something has room in one is decided in
-:mod:`.room`.
-"""
+"""Pools: declaration and record. The quota is checked in :mod:`..planning.quota`."""
 
 from __future__ import annotations
 
@@ -13,7 +11,7 @@ from ..errors import InvalidInput
 from . import naming
 
 ON_FULL = ("refuse", "fill")
-# The limits of a pool, by name: what each counts.
+# The limits of a pool, by name, each with its unit.
 LIMITS = {
     "hosts": "hosts",
     "vcpus": "vCPUs",
@@ -27,20 +25,20 @@ LARGEST_SHARES = 1000000
 
 @dataclass(frozen=True)
 class PoolSpec:
-    """A declared pool: a boundary around hosts. A limit of 0 is none.
+    """A declared pool: a limit for many hosts together. A limit of 0 is none.
 
-    :param parent: the pool that it is in, of the same tenant; what is in it counts there too.
-    :param hosts: how many hosts there may be.
-    :param vcpus: how many virtual CPUs they may have in all.
-    :param memory_mib: the memory that there is for them, in MiB.
-    :param memory_overcommit: how many times that memory their nominal sizes may come to.
-    :param disk_gib: how large their disks may be in all, in GiB, by virtual size.
-    :param cpu_shares: its weight against pools beside it where the processor is short; 0 for the
-        usual one.
-    :param memory_shares: the same for memory, where the hypervisor shares that out.
-    :param cpu_reservation_mhz: what it is sure of, where the hypervisor can promise that.
+    :param parent: the pool that contains it, of the same tenant; its hosts count there too.
+    :param hosts: the largest number of hosts.
+    :param vcpus: the largest number of virtual CPUs in all.
+    :param memory_mib: the memory of all hosts, in MiB.
+    :param memory_overcommit: the factor by which nominal sizes together can exceed that memory.
+    :param disk_gib: the largest size of all disks, in GiB, by virtual size.
+    :param cpu_shares: its weight against sibling pools if processor time is short; 0 for the
+        default.
+    :param memory_shares: the same for memory, if the hypervisor distributes it.
+    :param cpu_reservation_mhz: guaranteed processor time, if the hypervisor can guarantee it.
     :param memory_reservation_mib: the same for memory.
-    :param expandable: whether it may borrow what its parent is sure of.
+    :param expandable: whether it can borrow from the reservation of its parent.
     """
 
     name: str
@@ -68,8 +66,8 @@ class PoolSpec:
                 name=f"pool {self.name}",
                 remedy="name another parent",
             )
-        for limit, most in _MOST.items():
-            naming.whole(limit, getattr(self, limit), 0, most)
+        for limit, maximum in _MOST.items():
+            naming.whole(limit, getattr(self, limit), 0, maximum)
         for weight in ("cpu_shares", "memory_shares"):
             naming.whole(weight, getattr(self, weight), 0, LARGEST_SHARES)
         for reservation in ("cpu_reservation_mhz", "memory_reservation_mib"):
@@ -78,7 +76,7 @@ class PoolSpec:
 
     def _check_memory(self) -> None:
         times = self.memory_overcommit
-        # Not "times < 1": nan is neither.
+        # Not "times < 1": nan would pass.
         if isinstance(times, bool) or not 1 <= times <= LARGEST_OVERCOMMIT:
             raise InvalidInput(
                 f"memory_overcommit: {naming.shown(times)} is not a number from 1 to "
@@ -95,17 +93,18 @@ class PoolSpec:
             )
 
     def limit(self, name: str) -> int:
-        """How much of something may be given out, overcommit and all; 0 for any amount."""
+        """Return the largest amount of a resource, overcommit included; 0 for any amount."""
         value = int(getattr(self, name))
         return int(value * self.memory_overcommit) if name == "memory_mib" else value
 
 
 @dataclass(frozen=True)
 class PoolRecord:
-    """What is on record of one pool.
+    """The record of one pool.
 
     :param created: seconds since the epoch.
-    :param version: counts every change, for compare and set; 0 for one that is not on record yet.
+    :param version: counts every change, for compare and set; 0 for a pool that is not on record
+        yet.
     """
 
     owner: str
@@ -124,27 +123,27 @@ class PoolRecord:
 
     @property
     def name(self) -> str:
-        """Its name in its tenant."""
+        """Return its name in its tenant."""
         return self.spec.name
 
     @property
     def tenant(self) -> str:
-        """The trust domain whose hosts it holds."""
+        """Return the trust domain of its hosts."""
         return self.spec.tenant
 
     @property
     def domain(self) -> str:
-        """What it is called on the hypervisor. No host or template is called so: a dot more, and
-        another word.
+        """Return its name on the hypervisor. It has one dot more than a host's name, and another
+        word than a template's.
         """
         return pool_domain(self.owner, self.tenant, self.name)
 
     @property
     def title(self) -> str:
-        """Its name in messages."""
+        """Return its name in messages."""
         return f"pool {self.name}"
 
 
 def pool_domain(owner: str, tenant: str, name: str) -> str:
-    """What a pool is called on the hypervisor."""
+    """Return the name of a pool on the hypervisor."""
     return f"{owner}.{tenant}.pool.{name}"

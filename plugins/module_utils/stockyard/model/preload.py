@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a template's Docker has in it before the freeze, as it is declared. Reads nothing."""
+"""Images in a template's Docker before the freeze, as declared. Reads nothing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from . import naming
 # A file that `docker save` wrote; a root file system as a tar file; an image in a registry; a
 # directory to build.
 KINDS = ("archive", "rootfs", "image", "build")
-# Docker's own grammar of references, less what nobody needs: host, port, path, tag.
+# The useful part of Docker's own grammar of references: host, port, path, tag.
 _PART = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
 _NAME = re.compile(
     rf"(?:[A-Za-z0-9.-]+(?::[0-9]{{1,5}})?/)?{_PART}(?:/{_PART})*"
@@ -31,10 +31,10 @@ class Preload:
     """One image, or the images of one archive.
 
     :param kind: ``archive``, ``rootfs``, ``image`` or ``build``.
-    :param source: a path where the SDK runs; for ``image`` a reference by digest,
+    :param source: a path on the machine of the SDK; for ``image`` a reference by digest,
         ``[http://]registry/name@sha256:…``.
-    :param name: what Docker is to call it; an archive has names of its own.
-    :param digest: SHA-256 of what it is, found out by reading it; all of it that counts for the
+    :param name: its name in Docker; an archive contains its own names.
+    :param digest: SHA-256 of the content, computed by the SDK; the only part that counts for the
         template's digest.
     """
 
@@ -76,15 +76,15 @@ class Reference:
 
 
 def reference(text: str) -> Reference:
-    """Read a reference by digest. A tag is refused: what it means changes, and a template's digest
-    would not.
+    """Return a reference by digest. A tag is refused: its meaning can change, and a template's
+    digest would not.
 
-    :raises InvalidInput: when it is anything else.
+    :raises InvalidInput: if the text is anything else.
     """
-    found = _BY_DIGEST.fullmatch(text)
-    if not found:
+    match = _BY_DIGEST.fullmatch(text)
+    if not match:
         raise InvalidInput(
             f"preload: {naming.shown(text)} does not name an image by its digest.",
             remedy="write it as registry.example/app@sha256:…",
         )
-    return Reference(f"{found[1] or 'https://'}{found[2]}", found[3], found[4])
+    return Reference(f"{match[1] or 'https://'}{match[2]}", match[3], match[4])

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The user's own playbook or roles that a template is given before the freeze, as they are
+"""A playbook or roles of the user that Ansible runs against a template before the freeze, as
 declared. Reads nothing.
 """
 
@@ -21,14 +21,14 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}")
 
 @dataclass(frozen=True)
 class Provision:
-    """One run of Ansible's against the template.
+    """One run of Ansible against the template.
 
-    :param playbook: a path where the SDK runs; its plays are for ``template`` or ``all``.
+    :param playbook: a path on the machine of the SDK; its plays are for ``template`` or ``all``.
     :param roles: directories of roles, applied one after the other as root, instead of a playbook.
     :param variables: extra variables; part of the digest, and no place for secrets.
-    :param files: what counts for the digest, files and directories beside the playbook; empty for
-        its whole directory.
-    :param digest: SHA-256 of what is in all of it, found out by reading it.
+    :param files: the files and directories next to the playbook that count for the digest; empty
+        for its whole directory.
+    :param digest: SHA-256 of all their content, computed by the SDK.
     """
 
     playbook: str = ""
@@ -64,13 +64,13 @@ class Provision:
 
     @property
     def title(self) -> str:
-        """What is run, in a few words."""
+        """Return a short description of the run."""
         names = [PurePath(path).name for path in (self.playbook, *self.roles) if path]
         return f"{'playbook' if self.playbook else 'roles'} {', '.join(names)}"
 
     @property
     def sum(self) -> str:
-        """What counts of it for the digest of a template: the content and not its place."""
+        """Return its part of a template's digest: the content without its location."""
         names = [PurePath(path).name for path in (self.playbook, *self.roles)]
         return codec.digest(
             {"content": self.digest, "names": names, "variables": self.variables or {}}
@@ -78,8 +78,8 @@ class Provision:
 
 
 def _variable(name: object) -> None:
-    """Check an extra variable. Ansible's own would lead the play to another machine than the
-    template.
+    """Check an extra variable. Variables of Ansible's own would direct the play to another machine
+    than the template.
     """
     if not isinstance(name, str) or not _VARIABLE.fullmatch(name):
         raise InvalidInput(

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The recipe of a guest image: everything that goes into it, as values."""
+"""The recipe of a guest image: all of its inputs, as values."""
 
 from __future__ import annotations
 
@@ -12,15 +12,17 @@ from . import codec
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that goes into a guest image, as text. Built by :mod:`..guest.recipe`.
+    """All inputs of a guest image, as text. Built by :mod:`..guest.recipe`.
 
     :param packages: Debian packages, sorted.
     :param files: absolute path to (mode, text).
-    :param early: the same, laid down before packages are configured.
-    :param source: a machine of the hypervisor's that is cloned instead, and has all of it already.
-    :param preload: kind, name and SHA-256 of each thing that is put into Docker before the freeze.
-    :param cloud_image: the checksum of the cloud image that it begins with; ``early`` is then what
-        cloud-init is given.
+    :param early: the same, written before packages are configured.
+    :param source: a machine of the hypervisor that is cloned instead, and contains everything
+        already.
+    :param preload: kind, name and SHA-256 of each image that is loaded into Docker before the
+        freeze.
+    :param cloud_image: the checksum of the cloud image to start from; ``early`` is then the input
+        of cloud-init.
     """
 
     suite: str
@@ -35,8 +37,8 @@ class Recipe:
 
 @dataclass(frozen=True)
 class GuestFile:
-    """A file in the guest, owned by root: text, or the target of a link when the mode
-    says S_IFLNK.
+    """A file in the guest, owned by root: text, or the target of a link if the mode contains
+    S_IFLNK.
     """
 
     text: str

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A repository of Debian packages beside Debian's own, as it is declared."""
+"""A repository of Debian packages in addition to Debian's own, as declared."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ _LONGEST_KEY = 100_000
 
 @dataclass(frozen=True)
 class Repository:
-    """One source of packages.
+    """A repository of Debian packages.
 
-    :param url: where it is.
-    :param signed_by: the public key that it is signed with, ASCII-armored. There is no way around a
-        signature.
-    :param suite: its suite; empty for the image's own. One that ends with a slash is a directory
-        without components.
+    :param url: its URL.
+    :param signed_by: the public key of its signatures, ASCII-armored. A signature is always
+        required.
+    :param suite: its suite; empty for the image's own. A suite that ends with a slash is a
+        directory without components.
     :param components: its components.
     """
 
@@ -56,28 +56,30 @@ class Repository:
             )
 
     def stanza(self, suite: str) -> str:
-        """It as a paragraph of a ``.sources`` file, the key in it: apt may run as a user who cannot
-        read our files.
+        """Return a paragraph of a ``.sources`` file that contains the key: apt may run as a user
+        who cannot read stockyard's files.
 
         See sources.list(5), "deb822-style format"; apt 2.3.10 and later read such keys.
         """
-        own = self.suite or suite
-        fields = ["Types: deb", f"URIs: {self.url}", f"Suites: {own}"]
-        if not own.endswith("/"):
+        own_suite = self.suite or suite
+        fields = ["Types: deb", f"URIs: {self.url}", f"Suites: {own_suite}"]
+        if not own_suite.endswith("/"):
             fields.append(f"Components: {' '.join(self.components)}")
         key = [f" {line.rstrip() or '.'}" for line in self.signed_by.strip().splitlines()]
         return "\n".join([*fields, "Signed-By:", *key]) + "\n"
 
     def without_secrets(self) -> Repository:
-        """The same without user name and password."""
+        """Return the repository without user name and password."""
         return replace(self, url=_USERINFO.sub("//", self.url))
 
 
 def _armored(key: object) -> bool:
     text = key.strip() if isinstance(key, str) else ""
-    whole = text.startswith(_BEGIN) and text.endswith(_END) and text.isascii()
+    complete = text.startswith(_BEGIN) and text.endswith(_END) and text.isascii()
     return (
-        whole and len(text) <= _LONGEST_KEY and all(c.isprintable() or c in "\r\n\t" for c in text)
+        complete
+        and len(text) <= _LONGEST_KEY
+        and all(character.isprintable() or character in "\r\n\t" for character in text)
     )
 
 
@@ -85,15 +87,15 @@ def _plain(word: object) -> bool:
     return isinstance(word, str) and bool(_WORD.fullmatch(word)) and ".." not in word
 
 
-def web_address(what: str, value: object) -> str:
-    """Check the URL of something that apt reads."""
-    text = naming.line(what, value, 1024)
+def web_address(subject: str, value: object) -> str:
+    """Check the URL of a resource that apt reads."""
+    text = naming.line(subject, value, 1024)
     if not text.startswith(("http://", "https://", "file:///")):
         raise InvalidInput(
-            f"{what}: {naming.shown(text)} is not a URL.", remedy="give http://… or https://…"
+            f"{subject}: {naming.shown(text)} is not a URL.", remedy="give http://… or https://…"
         )
-    if any(c in text for c in " \"'\\<>`$"):
+    if any(character in text for character in " \"'\\<>`$"):
         raise InvalidInput(
-            f"{what}: {naming.shown(text)} holds white space or quotes.", remedy="encode them"
+            f"{subject}: {naming.shown(text)} holds white space or quotes.", remedy="encode them"
         )
     return text

@@ -1,9 +1,10 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How well a host is shut: three profiles, what may be set otherwise, and what cannot go together.
+"""The security of a host: three profiles, the settings that can differ from them, and impossible
+combinations.
 
-Pure: what the values mean inside a host is in :mod:`..guest.security`.
+Pure: :mod:`..guest.security` implements the values inside a host.
 """
 
 from __future__ import annotations
@@ -27,18 +28,18 @@ _IMAGE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/:@-]{0,254}\*?")
 
 @dataclass(frozen=True)
 class Limits:
-    """What containers may use. 0 (and empty text) is no limit.
+    """The limits of containers. 0 (and empty text) is no limit.
 
     :param pids: processes of all containers together.
     :param memory_percent: memory of all containers together, in hundredths of the host's.
     :param cpu_percent: CPU time of all containers together, in hundredths of one CPU.
     :param cpus: the CPUs that containers run on, as ``0,2-3``; empty for all.
-    :param read_mib: MiB a second that all containers together read from the disk.
+    :param read_mib: MiB per second that all containers together read from the disk.
     :param write_mib: the same for writing.
-    :param network_mib: MiB a second that all containers together send.
-    :param disk_percent: what images and containers take of the host's disk, and of its inodes, in
-        hundredths.
-    :param container_pids: processes of a container that asks for no limit of its own.
+    :param network_mib: MiB per second that all containers together send.
+    :param disk_percent: the part of the host's disk, and of its inodes, for images and containers,
+        in hundredths.
+    :param container_pids: processes of a container without a declared limit.
     :param container_memory_percent: memory of such a container, in hundredths of the host's.
     """
 
@@ -54,14 +55,14 @@ class Limits:
     container_memory_percent: int = 0
 
     def __post_init__(self) -> None:
-        for what in ("pids", "container_pids"):
-            naming.whole(f"limits.{what}", getattr(self, what), 0, 1 << 22)
-        for what in ("memory_percent", "container_memory_percent"):
-            naming.whole(f"limits.{what}", getattr(self, what), 0, 100)
+        for limit in ("pids", "container_pids"):
+            naming.whole(f"limits.{limit}", getattr(self, limit), 0, 1 << 22)
+        for limit in ("memory_percent", "container_memory_percent"):
+            naming.whole(f"limits.{limit}", getattr(self, limit), 0, 100)
         naming.whole("limits.disk_percent", self.disk_percent, 0, 90)
         naming.whole("limits.cpu_percent", self.cpu_percent, 0, 100 * 1024)
-        for what in ("read_mib", "write_mib", "network_mib"):
-            naming.whole(f"limits.{what}", getattr(self, what), 0, 1 << 20)
+        for limit in ("read_mib", "write_mib", "network_mib"):
+            naming.whole(f"limits.{limit}", getattr(self, limit), 0, 1 << 20)
         if self.cpus and not _is(_CPUS, self.cpus):
             raise InvalidInput(
                 f"limits.cpus: {naming.shown(self.cpus)} is no list of CPUs.",
@@ -71,15 +72,15 @@ class Limits:
 
 @dataclass(frozen=True)
 class Policy:
-    """What the authorization plugin lets through beside what is harmless.
+    """The requests that the authorization plugin allows in addition to harmless ones.
 
-    :param mounts: paths of the host that containers may mount, exactly these; a path below one is
+    :param mounts: paths of the host that containers can mount, exactly these; a path below one is
         another path.
-    :param images: images that may be pulled and run; a ``*`` at the end stands for anything. Empty:
+    :param images: images that can be pulled and run; a ``*`` at the end stands for any text. Empty:
         all.
-    :param by_digest: whether images have to be named by their digest.
-    :param build: whether images may be built. No plugin sees all of such a request, so that without
-        ``remap`` it is refused anyhow.
+    :param by_digest: whether images must be named by their digest.
+    :param build: whether images can be built. No plugin sees the whole request, so a build is
+        refused anyway without ``remap``.
     """
 
     mounts: tuple[str, ...] = ()
@@ -101,14 +102,14 @@ class Policy:
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that is in force in a host, nothing left open.
+    """The effective settings of a host, with a value for every setting.
 
     :param no_new_privileges: no container gains privileges by a set-uid program.
     :param icc: containers on Docker's default network reach each other.
-    :param kernel: sysctls that a shared kernel should have, and seldom used protocols shut out.
+    :param kernel: sysctls that a shared kernel should have, and no seldom used protocols.
     :param audit: the kernel's audit, with rules for Docker's files.
-    :param policy: what the authorization plugin lets through; nothing where there is no plugin.
-    :param sysctls: kernel settings beside the profile's, which they win over.
+    :param policy: the requests that the authorization plugin allows; ``None`` without a plugin.
+    :param sysctls: kernel settings in addition to the profile's, which they override.
     :param seccomp: a seccomp profile for all containers as JSON text; empty for Docker's own.
     :param encrypted_data: every volume of a host is encrypted.
     """
@@ -155,7 +156,7 @@ _HOSTILE = replace(
     ),
 )
 DEFAULTS = {found.profile: found for found in (_OPEN, _SHARED, _HOSTILE)}
-# What may be said beside the profile.
+# The settings that can differ from the profile.
 CHANGES = (
     "user_namespaces",
     "no_new_privileges",
@@ -174,15 +175,15 @@ CHANGES = (
 
 @dataclass(frozen=True)
 class SecuritySpec:
-    """A profile, and what is to be otherwise. ``None`` is the profile's own.
+    """A profile, and the settings that differ from it. ``None`` is the profile's own value.
 
-    :param profile: ``trusted`` (a machine of one's own: privileged containers work), ``shared``
-        (people who mean well share it) or ``hostile`` (whoever has it tries to get out).
+    :param profile: ``trusted`` (a machine of a single user: privileged containers work), ``shared``
+        (users without bad intentions share it) or ``hostile`` (its users try to break out).
     :param user_namespaces: ``none``, ``remap`` (the root of containers is no root of the host) or
         ``rootless`` (dockerd itself is an ordinary user).
-    :param authorization: whether an authorization plugin looks at each request.
+    :param authorization: whether an authorization plugin checks each request.
     :param encrypted_data: whether the volumes of its hosts are encrypted; with ``docker: stopped``.
-    :param limits: single limits of :class:`Limits`, the others stay the profile's.
+    :param limits: single limits of :class:`Limits`; the others stay the profile's.
     """
 
     profile: str = "trusted"
@@ -214,12 +215,12 @@ class SecuritySpec:
         _refuse_impossible(self.settings())
 
     def settings(self) -> Settings:
-        """Profile and changes together."""
+        """Return the profile with the changes applied."""
         base = DEFAULTS[self.profile]
         names = ("user_namespaces", "no_new_privileges", "icc", "kernel", "firewall", "audit")
-        said = {name: value for name in names if (value := getattr(self, name)) is not None}
-        authorized = base.policy is not None if self.authorization is None else self.authorization
-        if self.policy and not authorized:
+        overrides = {name: value for name in names if (value := getattr(self, name)) is not None}
+        has_plugin = base.policy is not None if self.authorization is None else self.authorization
+        if self.policy and not has_plugin:
             raise InvalidInput(
                 "security.policy is given, and nothing would enforce it.",
                 remedy="set authorization to true as well",
@@ -227,12 +228,12 @@ class SecuritySpec:
         rootless = self.user_namespaces == "rootless" and self.authorization is None
         policy = (
             (self.policy or base.policy or Policy())
-            if authorized and not (rootless and not self.policy)
+            if has_plugin and not (rootless and not self.policy)
             else None
         )
         return replace(
             base,
-            **said,
+            **overrides,
             policy=policy,
             limits=self._limits(base),
             sysctls=dict(self.sysctls or {}),
@@ -241,19 +242,21 @@ class SecuritySpec:
         )
 
     def _limits(self, base: Settings) -> Limits:
-        """The profile's limits and those that were said. Only a limit that was said is one that
-        cannot be had.
+        """Return the profile's limits with the declared ones applied. A limit that rootless mode
+        cannot enforce is an error only if it is declared.
         """
-        known = set(Limits.__dataclass_fields__)
-        unknown = sorted(str(key) for key in (self.limits or {}) if key not in known)
-        if unknown:
+        limit_names = set(Limits.__dataclass_fields__)
+        unknown_names = sorted(str(key) for key in (self.limits or {}) if key not in limit_names)
+        if unknown_names:
             raise InvalidInput(
-                f"security.limits: {unknown[0]!a} is not known.",
-                remedy=f"use {', '.join(sorted(known))}",
+                f"security.limits: {unknown_names[0]!a} is not known.",
+                remedy=f"use {', '.join(sorted(limit_names))}",
             )
         rootless = self.user_namespaces == "rootless"
-        start = replace(base.limits, network_mib=0, disk_percent=0) if rootless else base.limits
-        return replace(start, **(self.limits or {}))
+        base_limits = (
+            replace(base.limits, network_mib=0, disk_percent=0) if rootless else base.limits
+        )
+        return replace(base_limits, **(self.limits or {}))
 
 
 def _is(pattern: re.Pattern[str], value: Any) -> bool:
@@ -266,8 +269,8 @@ def _check_seccomp(text: str) -> None:
     profile: Any = None
     with suppress(ValueError, TypeError, RecursionError):
         profile = json.loads(text)
-    whole = isinstance(profile, dict) and isinstance(profile.get("syscalls"), list)
-    if not whole or not isinstance(profile.get("defaultAction"), str):
+    complete = isinstance(profile, dict) and isinstance(profile.get("syscalls"), list)
+    if not complete or not isinstance(profile.get("defaultAction"), str):
         raise InvalidInput(
             "security.seccomp is no seccomp profile.",
             remedy="give JSON text with defaultAction and syscalls, as Docker's documentation has "
@@ -282,7 +285,7 @@ def _check_seccomp(text: str) -> None:
 
 
 def _refuse_impossible(chosen: Settings) -> None:
-    """Refuse what cannot be, with the reason."""
+    """Refuse impossible combinations, with the reason."""
     if chosen.user_namespaces != "rootless":
         return
     if chosen.policy is not None:

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a host takes of a pool, by its nominal size."""
+"""The resources of a host that count in a pool, by its nominal size."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from . import naming
 
 @dataclass(frozen=True)
 class Size:
-    """A machine's nominal size; nothing in it is what the machine uses just now.
+    """A machine's nominal size, independent of its present use.
 
     :param vcpus: virtual CPUs.
     :param memory_mib: RAM in MiB.
@@ -24,12 +24,12 @@ class Size:
     disk_gib: int = 0
 
     def __post_init__(self) -> None:
-        for what in ("vcpus", "memory_mib", "disk_gib"):
-            naming.whole(what, getattr(self, what), 0, 1 << 30)
+        for name in ("vcpus", "memory_mib", "disk_gib"):
+            naming.whole(name, getattr(self, name), 0, 1 << 30)
 
 
 def grows(before: Size, after: Size) -> bool:
-    """Whether more of anything is wanted than before."""
+    """Return whether any part of a size is larger than before."""
     return (
         after.vcpus > before.vcpus
         or after.memory_mib > before.memory_mib
@@ -37,10 +37,10 @@ def grows(before: Size, after: Size) -> bool:
     )
 
 
-def larger(one: Size, other: Size) -> Size:
-    """As much of everything as the one or the other has."""
+def larger(first: Size, second: Size) -> Size:
+    """Return the larger value of each part of two sizes."""
     return Size(
-        max(one.vcpus, other.vcpus),
-        max(one.memory_mib, other.memory_mib),
-        max(one.disk_gib, other.disk_gib),
+        max(first.vcpus, second.vcpus),
+        max(first.memory_mib, second.memory_mib),
+        max(first.disk_gib, second.disk_gib),
     )

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Templates: what is declared, and what is on record."""
+"""Templates: declaration and record."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ KEEP = 2
 
 @dataclass(frozen=True)
 class Hardware:
-    """The machine that a template is frozen with. A fork has to match it to the letter.
+    """The machine that a template is frozen with. A fork must match it exactly.
 
     :param vcpus: virtual CPUs at start.
-    :param max_vcpus: how many it can be given later.
+    :param max_vcpus: the number of virtual CPUs that it can get later.
     :param memory_mib: RAM in MiB.
-    :param spare_ports: PCI Express root ports left free for hot-plug.
-    :param accelerator: ``auto`` (KVM where the CPU has it, else TCG), ``kvm`` or ``tcg``.
+    :param spare_ports: free PCI Express root ports for hot-plug.
+    :param accelerator: ``auto`` (KVM if the CPU has it, else TCG), ``kvm`` or ``tcg``.
     """
 
     vcpus: int = 1
@@ -52,20 +52,20 @@ class TemplateSpec:
     """A declared template.
 
     :param name: its name in the yard.
-    :param tenant: the trust domain that its forks belong to.
-    :param image: what is in it.
-    :param build: how it is fetched; not part of the digest.
+    :param tenant: the trust domain of its forks.
+    :param image: the content of its image.
+    :param build: the origin of the image; not part of the digest.
     :param hardware: the machine.
     :param docker: ``running`` (frozen with dockerd up) or ``stopped`` (dockerd starts in the fork).
-    :param upgrade: whether later packages at the mirror ask for a new generation; the mirror is
-        asked in every run.
-    :param max_age: seconds after which a new generation is asked for, whether packages moved or
-        not.
-    :param keep_generations: how many stay, the one that rules among them; those that hosts live on
-        stay anyhow.
-    :param max_memory_mib: how much memory a running host can be given, in MiB; none more when 0.
-    :param security: how well its hosts are shut; part of the digest.
-    :param provision: a playbook or roles that are run against it before the freeze.
+    :param upgrade: whether later packages at the mirror lead to a new generation; every run asks
+        the mirror.
+    :param max_age: seconds after which a new generation is built, with or without later packages.
+    :param keep_generations: the number of generations to keep, the current one included;
+        generations with hosts stay anyway.
+    :param max_memory_mib: the memory that a running host can get, in MiB; no more than at start if
+        0.
+    :param security: the security of its hosts; part of the digest.
+    :param provision: a playbook or roles that run against it before the freeze.
     :param secure_boot: refused, with the reason.
     :param vtpm: refused, with the reason.
     """
@@ -109,7 +109,7 @@ class TemplateSpec:
         self._refuse_impossible()
 
     def _refuse_impossible(self) -> None:
-        """Security that cannot be had with the rest, or at all."""
+        """Refuse security that is impossible with the other options, or in general."""
         if self.vtpm:
             raise Unsupported(
                 "a virtual TPM cannot be had.",
@@ -161,9 +161,9 @@ class TemplateSpec:
 
 @dataclass(frozen=True)
 class Source:
-    """Where the packages of a generation came from: enough to ask what would come today.
+    """The origin of the packages of a generation: enough to look for later versions.
 
-    :param packages: those that were asked for; others came because they depend on them.
+    :param packages: the declared packages; others are installed as their dependencies.
     :param build: the mirrors, without user names and passwords.
     """
 
@@ -182,20 +182,23 @@ TEMPLATE_PHASES = ("building", "booting", "frozen", "deleting")
 
 @dataclass(frozen=True)
 class TemplateRecord:
-    """What the hypervisor knows of one generation of a template.
+    """The record of one generation of a template on the hypervisor.
 
     :param generation: SHA-256 over image and hardware; names this generation.
     :param recipe: SHA-256 of the declaration, before packages were resolved to versions.
     :param image: SHA-256 of the image, resolved versions included.
-    :param phase: ``building``, ``booting``, ``frozen`` (forks can be made) or ``deleting``.
+    :param phase: ``building``, ``booting``, ``frozen`` (it can be forked) or ``deleting``.
     :param created: seconds since the epoch.
     :param version: counts every change, for compare and set.
     :param checksums: SHA-256 of state, RAM file and disk, once frozen.
-    :param promoted: when it was made to rule again, though later ones are there; 0 for never.
-    :param source: where its packages came from, where that is known.
-    :param disk_gib: virtual size of its disk in GiB; 0 where that is not known.
-    :param max_memory_mib: how much memory a running fork can be given, in MiB; none more when 0.
-    :param provision: what was run in it before the freeze, in words; empty for nothing.
+    :param promoted: the time at which it became current again although later generations exist; 0
+        for never.
+    :param source: the origin of its packages, if known.
+    :param disk_gib: virtual size of its disk in GiB; 0 if unknown.
+    :param max_memory_mib: the memory that a running fork can get, in MiB; no more than at start if
+        0.
+    :param provision: the playbook or roles that ran in it before the freeze, in words; empty for
+        none.
     :param encrypted: whether the volumes of its hosts are encrypted.
     """
 
@@ -224,22 +227,22 @@ class TemplateRecord:
     kind = "template"
 
     def __post_init__(self) -> None:
-        for what, value in (
+        for attribute, value in (
             ("owner", self.owner),
             ("tenant", self.tenant),
             ("template", self.name),
         ):
-            naming.name(what, value)
+            naming.name(attribute, value)
         naming.identifier(self.uuid)
-        for what in ("generation", "recipe"):
-            naming.digest(what, getattr(self, what))
+        for attribute in ("generation", "recipe"):
+            naming.digest(attribute, getattr(self, attribute))
         naming.image(self.image)
         naming.choice("docker", self.docker, DOCKER_KINDS)
         naming.user(self.ssh_user)
         naming.mac(self.mac)
         naming.choice("phase", self.phase, TEMPLATE_PHASES)
-        for what in ("created", "promoted"):
-            naming.moment(what, getattr(self, what))
+        for attribute in ("created", "promoted"):
+            naming.moment(attribute, getattr(self, attribute))
         naming.whole("version", self.version, 0, naming.VERSION_MAX)
         for part, digest in (self.checksums or {}).items():
             naming.line("checksums", part)
@@ -250,15 +253,15 @@ class TemplateRecord:
 
     @property
     def since(self) -> float:
-        """The moment that decides which generation rules: the latest does."""
+        """Return the moment that decides which generation is current: the latest one is."""
         return max(self.created, self.promoted)
 
     @property
     def domain(self) -> str:
-        """Its name on the hypervisor."""
+        """Return its name on the hypervisor."""
         return f"{self.owner}.{self.tenant}.template.{self.name}.{self.generation[:12]}"
 
     @property
     def title(self) -> str:
-        """Its name in messages."""
+        """Return its name in messages."""
         return f"template {self.name} ({self.generation[:12]})"

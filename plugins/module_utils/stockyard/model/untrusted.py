@@ -4,9 +4,9 @@
 """Data from guests, controllers and registries: parsed within limits, typed strictly, and safe to
 show. Pure.
 
-Whoever reads such data takes it through these functions alone. JSON is held to a size and a nesting
-depth; a field has exactly the type that is asked for; a string is one line of printable text, or is
-escaped before anybody sees it.
+Code that reads such data must use these functions. JSON has a largest size and a largest nesting
+depth; a field has exactly the expected type; a string is one line of printable text, or is escaped
+before it is shown.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ LONGEST_LINE = 1024
 
 
 class MalformedData(ValueError):
-    """Data does not have the shape that its reader expects."""
+    """Data without the shape that its reader expects."""
 
 
 def parse(data: bytes | str, *, longest: int = LONGEST, deepest: int = DEEPEST) -> Any:
@@ -31,7 +31,7 @@ def parse(data: bytes | str, *, longest: int = LONGEST, deepest: int = DEEPEST) 
 
     :param longest: the largest text, in bytes or characters.
     :param deepest: how many arrays and objects can be inside each other.
-    :raises MalformedData: for anything but plain, finite JSON in UTF-8 within the limits.
+    :raises MalformedData: for any text but plain, finite JSON in UTF-8 within the limits.
     """
     if len(data) > longest:
         raise MalformedData(f"it has {len(data)} bytes; {longest} are allowed")
@@ -46,58 +46,59 @@ def parse(data: bytes | str, *, longest: int = LONGEST, deepest: int = DEEPEST) 
     return value
 
 
-def mapping(value: Any, what: str) -> dict[str, Any]:
+def mapping(value: Any, subject: str) -> dict[str, Any]:
     """Return a value that is an object."""
     if not isinstance(value, dict):
-        raise MalformedData(f"{what} is {_kind(value)}, not an object")
+        raise MalformedData(f"{subject} is {_kind(value)}, not an object")
     return value
 
 
-def items(value: Any, what: str, most: int = 1 << 16) -> list[Any]:
+def items(value: Any, subject: str, maximum: int = 1 << 16) -> list[Any]:
     """Return a value that is an array of at most ``most`` items."""
     if not isinstance(value, list):
-        raise MalformedData(f"{what} is {_kind(value)}, not an array")
-    if len(value) > most:
-        raise MalformedData(f"{what} has {len(value)} items; {most} are allowed")
+        raise MalformedData(f"{subject} is {_kind(value)}, not an array")
+    if len(value) > maximum:
+        raise MalformedData(f"{subject} has {len(value)} items; {maximum} are allowed")
     return value
 
 
-def item(data: dict[str, Any], key: str, what: str) -> Any:
-    """Return a field that must be there."""
+def item(data: dict[str, Any], key: str, subject: str) -> Any:
+    """Return a field that must exist."""
     if key not in data:
-        raise MalformedData(f"{what} has no {key}")
+        raise MalformedData(f"{subject} has no {key}")
     return data[key]
 
 
-def line(value: Any, what: str, longest: int = LONGEST_LINE) -> str:
+def line(value: Any, subject: str, longest: int = LONGEST_LINE) -> str:
     """Return a value that is one line of printable text."""
     if not isinstance(value, str):
-        raise MalformedData(f"{what} is {_kind(value)}, not a string")
+        raise MalformedData(f"{subject} is {_kind(value)}, not a string")
     if len(value) > longest or not value.isprintable():
         raise MalformedData(
-            f"{what} is not a line of at most {longest} printable characters: {one_line(value, 60)}"
+            f"{subject} is not a line of at most {longest} printable characters: "
+            f"{one_line(value, 60)}"
         )
     return value
 
 
-def words(value: Any, what: str, longest: int = LONGEST_LINE) -> str:
+def words(value: Any, subject: str, longest: int = LONGEST_LINE) -> str:
     """Return a text that others chose freely, escaped and cut to a line that is safe to show."""
     if not isinstance(value, str):
-        raise MalformedData(f"{what} is {_kind(value)}, not a string")
+        raise MalformedData(f"{subject} is {_kind(value)}, not a string")
     return one_line(value, longest)
 
 
-def flag(value: Any, what: str) -> bool:
+def flag(value: Any, subject: str) -> bool:
     """Return a value that is true or false."""
     if not isinstance(value, bool):
-        raise MalformedData(f"{what} is {_kind(value)}, not true or false")
+        raise MalformedData(f"{subject} is {_kind(value)}, not true or false")
     return value
 
 
-def whole(value: Any, what: str, low: int = 0, high: int = 1 << 31) -> int:
+def whole(value: Any, subject: str, low: int = 0, high: int = 1 << 31) -> int:
     """Return a value that is a whole number within bounds."""
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise MalformedData(f"{what} is not a whole number from {low} to {high}")
+        raise MalformedData(f"{subject} is not a whole number from {low} to {high}")
     return value
 
 

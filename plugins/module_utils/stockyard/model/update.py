@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How a fleet's hosts are replaced when they are no longer as declared."""
+"""The rules by which a fleet's hosts are replaced when they are no longer as declared."""
 
 from __future__ import annotations
 
@@ -22,12 +22,14 @@ class UpdateSpec:
     """The rules of a replacement.
 
     :param strategy: ``rolling`` replaces a few at a time; ``recreate`` all at once, each under its
-        own name; ``on_release`` is rolling that waits for holders and for nothing else.
-    :param max_surge: how many hosts there may be beside those declared; 1 where that is possible.
-    :param max_unavailable: how many of the declared ones may be missing; 0 where there may be
-        others beside them, else 1.
-    :param grace: seconds for which containers of a host that is to go are waited for.
-    :param hook: a command, as an argument vector, that is run on the controller before a host goes.
+        own name; ``on_release`` is rolling, and waits only for leases to end.
+    :param max_surge: the number of hosts allowed in addition to the declared ones; 1 if that is
+        possible.
+    :param max_unavailable: the number of declared hosts that can be missing; 0 if additional hosts
+        are possible, else 1.
+    :param grace: seconds to wait for the containers of a host before its deletion.
+    :param hook: a command, as an argument vector, that runs on the controller before a host is
+        deleted.
     """
 
     strategy: str = "rolling"
@@ -38,12 +40,12 @@ class UpdateSpec:
 
     def __post_init__(self) -> None:
         naming.choice("strategy", self.strategy, STRATEGIES)
-        for what, value in (
+        for option, value in (
             ("max_surge", self.max_surge),
             ("max_unavailable", self.max_unavailable),
         ):
             if value is not None:
-                naming.whole(what, value, 0, MOST)
+                naming.whole(option, value, 0, MOST)
         if self.max_surge == 0 and self.max_unavailable == 0:
             raise InvalidInput(
                 "max_surge and max_unavailable are both 0: no host could ever be replaced.",
@@ -54,27 +56,27 @@ class UpdateSpec:
 
     @property
     def patience(self) -> float:
-        """Seconds for containers to end. A host that nobody holds has none that anyone
-        waits for.
+        """Return the seconds to wait for containers to end. No user waits for the containers of a
+        host without a lease.
         """
         return 0.0 if self.strategy == "on_release" else self.grace
 
-    def bounds(self, beside: bool) -> tuple[int, int]:
-        """How many hosts too many and too few there may be.
+    def bounds(self, coexist: bool) -> tuple[int, int]:
+        """Return how many hosts too many and too few are allowed.
 
-        :param beside: whether a new host can be there while the old one is.
-        :raises InvalidInput: when none could be replaced.
+        :param coexist: whether a new host can exist together with the old one.
+        :raises InvalidInput: if no host could be replaced.
         """
-        surge = (1 if self.max_surge is None else self.max_surge) if beside else 0
-        lacking = self.max_unavailable if self.max_unavailable is not None else int(surge == 0)
-        if not surge and not lacking:
+        surge = (1 if self.max_surge is None else self.max_surge) if coexist else 0
+        shortfall = self.max_unavailable if self.max_unavailable is not None else int(surge == 0)
+        if not surge and not shortfall:
             raise InvalidInput(
                 "max_unavailable is 0, and a new host cannot be made beside the old one.",
                 cause="it is to have the same name or volume, or to publish the same port at the "
                 "same address",
                 remedy="set max_unavailable to 1 or more",
             )
-        return surge, lacking
+        return surge, shortfall
 
 
 def _check_hook(hook: tuple[Any, ...]) -> None:

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Package versions: which is the later one, and what a host lacks."""
+"""Package versions: their order, and the outdated packages of a host."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ Key = tuple[int, tuple[int, ...], tuple[int, ...]]
 
 @dataclass(frozen=True)
 class Behind:
-    """A package that is to be had in a later version than the one that is installed.
+    """A package that is available in a later version than the installed one.
 
-    :param installed: empty where it is not installed at all.
+    :param installed: empty if the package is not installed.
     """
 
     package: str
@@ -31,8 +31,8 @@ class Behind:
 
 
 def behind(installed: Mapping[str, str], available: Mapping[str, str]) -> tuple[Behind, ...]:
-    """What an image lacks, by package. A mirror with earlier versions makes nobody lack
-    anything.
+    """Return the outdated packages of an image, by name. A mirror with earlier versions makes no
+    package outdated.
     """
     return tuple(
         Behind(name, installed.get(name, ""), version)
@@ -41,31 +41,31 @@ def behind(installed: Mapping[str, str], available: Mapping[str, str]) -> tuple[
     )
 
 
-def later(one: str, other: str) -> bool:
-    """Whether a version comes after another one (Debian Policy 5.6.12)."""
-    return _key(one) > _key(other)
+def later(version: str, reference: str) -> bool:
+    """Return whether a version is later than a reference (Debian Policy 5.6.12)."""
+    return _key(version) > _key(reference)
 
 
 def _key(version: str) -> Key:
-    """A version as numbers that compare as the policy says."""
-    epoch, colon, rest = version.partition(":")
+    """Return a version as numbers that compare as the policy says."""
+    epoch, colon, remainder = version.partition(":")
     if not colon or not epoch.isdecimal():
-        epoch, rest = "0", version
-    upstream, hyphen, revision = rest.rpartition("-")
+        epoch, remainder = "0", version
+    upstream, hyphen, revision = remainder.rpartition("-")
     if not hyphen:
-        upstream, revision = rest, "0"
+        upstream, revision = remainder, "0"
     return (int(epoch), _numbers(upstream), _numbers(revision))
 
 
 def _numbers(text: str) -> tuple[int, ...]:
-    """Text and number in turn, each text ended: a tilde is before the end, letters after it, all
-    else after letters.
+    """Return text and numbers in turn, each text ended: a tilde sorts before the end, letters after
+    it, all other characters after letters.
     """
-    found: list[int] = []
+    numbers: list[int] = []
     for words, digits in _PIECES.findall(text):
-        found += [_weight(c) for c in words]
-        found += [_END, int(digits or 0)]
-    return tuple(found)
+        numbers += [_weight(character) for character in words]
+        numbers += [_END, int(digits or 0)]
+    return tuple(numbers)
 
 
 def _weight(character: str) -> int:

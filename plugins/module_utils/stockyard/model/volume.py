@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Volumes: what is declared, and what is on record."""
+"""Volumes: declaration and record."""
 
 from __future__ import annotations
 
@@ -16,34 +16,34 @@ from . import codec, naming, untrusted
 DOCKER_ROOT = "/var/lib/docker"
 SIZE_GIB, MOST_GIB = 10, 64 * 1024
 VOLUME_PHASES = ("creating", "ready", "deleting")
-# Of a volume's file system: not there, begun on a blank disk, there.
+# States of a volume's file system: missing, begun on a blank disk, complete.
 BLANK, MAKING, EXT4 = "", "making", "ext4"
 HOST = "{host}"
 # virtio disks have serial numbers of at most 20 characters.
 SERIAL = 20
 _PATH = re.compile(r"(/[A-Za-z0-9_][A-Za-z0-9._-]{0,63}){1,16}")
-# What a guest lives on: nothing may be laid over these, or over what is in them.
+# Directories that a guest needs: nothing can be mounted on them or below them.
 SYSTEM = (
     "/bin", "/boot", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/proc", "/root",
     "/run", "/sbin", "/sys", "/usr", "/var/cache", "/var/lib/containerd", "/var/lib/dpkg",
     "/var/lib/stockyard", "/var/lib/systemd", "/var/lock", "/var/log", "/var/run",
     "/tmp", "/var/tmp",  # noqa: S108  # what is refused
 )  # fmt: skip
-# What may not be covered itself.
+# Directories that allow mount points below them, but not on them.
 PARENTS = ("/home", "/mnt", "/opt", "/srv", "/var", "/var/lib")
 
 
 @dataclass(frozen=True)
 class VolumeUse:
-    """A volume that a host is to have; a change of it replaces the host.
+    """A volume of a host's declaration; a change of it replaces the host.
 
     :param name: its name; ``{host}`` in it stands for the host's, so that each host of a fleet has
-        one of its own.
-    :param path: where it is mounted in the host.
-    :param size_gib: a smaller one is grown to that; ``None`` makes one of 10, or as its source,
-        when it is not there.
-    :param source: the volume or snapshot that it is a copy of when it is not there; empty for an
-        empty one.
+        a volume of its own.
+    :param path: its mount point in the host.
+    :param size_gib: a smaller volume is enlarged to it; ``None`` creates a missing volume with 10,
+        or with the size of its source.
+    :param source: the volume or snapshot that a missing volume is copied from; empty for an empty
+        volume.
     """
 
     name: str
@@ -66,41 +66,42 @@ class VolumeUse:
 
     @property
     def own(self) -> bool:
-        """Whether each host has another one."""
+        """Return whether each host has a different volume."""
         return HOST in self.name
 
     def of(self, host: str) -> str:
-        """The name of the volume that a host has.
+        """Return the name of the volume of a host.
 
-        :raises InvalidInput: when that is too long.
+        :raises InvalidInput: if the name is too long.
         """
         return naming.name("volume", self.name.replace(HOST, host))
 
 
 def check_uses(uses: tuple[VolumeUse, ...]) -> None:
     """Refuse volumes that cannot be in one host together."""
-    names, paths = [u.name for u in uses], sorted(u.path for u in uses)
+    names, paths = [use.name for use in uses], sorted(use.path for use in uses)
     if len(set(names)) != len(names):
         raise InvalidInput("volumes: one is named twice.", remedy="name each volume once")
-    for one, other in pairwise(paths):
-        if f"{other}/".startswith(f"{one}/"):
+    for outer, inner in pairwise(paths):
+        if f"{inner}/".startswith(f"{outer}/"):
             raise InvalidInput(
-                f"volumes: {other} cannot be mounted beside {one}.",
+                f"volumes: {inner} cannot be mounted beside {outer}.",
                 remedy="give each volume a path of its own",
             )
 
 
 def mount_point(value: Any) -> str:
-    """Check the place that a volume is mounted at.
+    """Check the mount point of a volume.
 
-    :raises InvalidInput: for one that the guest lives on, or that is not written plainly.
+    :raises InvalidInput: for a directory that the guest needs, or a path that is not written
+        plainly.
     """
     if not isinstance(value, str) or not _PATH.fullmatch(value):
         raise InvalidInput(
             f"path: {naming.shown(value)} is not a plain absolute path.",
             remedy="write it as /data/db: letters, digits and . _ -, no name with a dot first",
         )
-    if value in PARENTS or any(f"{value}/".startswith(f"{taken}/") for taken in SYSTEM):
+    if value in PARENTS or any(f"{value}/".startswith(f"{directory}/") for directory in SYSTEM):
         raise InvalidInput(
             f"path: the host needs {value} itself.",
             remedy=f"mount it at {DOCKER_ROOT}, or at /data",
@@ -117,11 +118,11 @@ def size(value: Any) -> int:
 class VolumeSpec:
     """A declared volume.
 
-    :param size_gib: it is grown to that, never shrunk; ``None`` leaves it, and makes one of 10, or
-        as its source.
-    :param source: the volume or snapshot that it is a copy of when it is made; empty for an empty
-        one.
-    :param snapshot: whether it is a snapshot: it is copied, and never changed or attached.
+    :param size_gib: the volume is enlarged to it, never shrunk; ``None`` does not resize it, and
+        creates it with 10, or with the size of its source.
+    :param source: the volume or snapshot that a new volume is copied from; empty for an empty
+        volume.
+    :param snapshot: whether it is a snapshot: it can be copied, and is never changed or attached.
     """
 
     name: str
@@ -153,14 +154,13 @@ class VolumeSpec:
 
 @dataclass(frozen=True)
 class Holder:
-    """Who has a volume.
+    """The host that a volume is attached to.
 
-    :param uuid: the host's.
+    :param uuid: the host's uuid.
     :param host: its name.
-    :param path: where it is mounted there.
+    :param path: the mount point in the host.
     :param mounted: whether it was mounted.
-    :param declared: whether it is part of what the host is declared to be; else it was attached to
-        it by hand.
+    :param declared: whether it is part of the host's declaration; else a user attached it.
     """
 
     uuid: str
@@ -177,17 +177,17 @@ class Holder:
 
 @dataclass(frozen=True)
 class VolumeRecord:
-    """What the hypervisor knows of one volume.
+    """The record of one volume on the hypervisor.
 
     :param phase: ``creating``, ``ready`` or ``deleting``.
     :param created: seconds since the epoch.
     :param version: counts every change, for compare and set.
-    :param filesystem: nothing, ``making`` (begun on a blank disk) or ``ext4``. Nobody can write
-        before it is that.
-    :param source: what it was copied from.
-    :param holder: the one host that may write.
-    :param encryption: the uuid that its key is made for, its own or that of what it is a copy of;
-        empty: in clear.
+    :param filesystem: nothing, ``making`` (begun on a blank disk) or ``ext4``. No host can write
+        before it is ``ext4``.
+    :param source: the volume that it was copied from.
+    :param holder: the one host that can write.
+    :param encryption: the uuid that its key is derived for, its own or that of its source; empty:
+        not encrypted.
     """
 
     owner: str
@@ -207,8 +207,12 @@ class VolumeRecord:
     kind = "volume"
 
     def __post_init__(self) -> None:
-        for what, value in (("owner", self.owner), ("tenant", self.tenant), ("volume", self.name)):
-            naming.name(what, value)
+        for attribute, value in (
+            ("owner", self.owner),
+            ("tenant", self.tenant),
+            ("volume", self.name),
+        ):
+            naming.name(attribute, value)
         naming.identifier(self.uuid)
         size(self.size_gib)
         naming.choice("phase", self.phase, VOLUME_PHASES)
@@ -222,29 +226,29 @@ class VolumeRecord:
 
     @property
     def key(self) -> tuple[str, str]:
-        """Tenant and name."""
+        """Return tenant and name."""
         return (self.tenant, self.name)
 
     @property
     def serial(self) -> str:
-        """The serial number of its disk, by which a guest knows it."""
+        """Return the serial number of its disk, by which a guest identifies it."""
         return self.uuid.replace("-", "")[:SERIAL]
 
     @property
     def title(self) -> str:
-        """Its name in messages."""
+        """Return its name in messages."""
         return f"{'snapshot' if self.snapshot else 'volume'} {self.name}"
 
 
 def encode(record: VolumeRecord) -> str:
-    """A record as one line of JSON."""
+    """Return a record as one line of JSON."""
     return codec.dumps({"kind": record.kind, **codec.to_dict(record)})
 
 
 def decode(text: str) -> VolumeRecord:
-    """A line of JSON as a record.
+    """Return a record from a line of JSON.
 
-    :raises InvalidInput: when it is not a whole record of a volume.
+    :raises InvalidInput: if the text is not a complete record of a volume.
     """
     try:
         data = untrusted.parse(text)
