@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Time as a dependency: services and providers never call ``time`` themselves."""
+"""Time as a dependency: resources and providers never call ``time`` directly."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from .errors import DeadlineExceeded
 
 
 class Clock(Protocol):
-    """Where time comes from."""
+    """A source of time."""
 
     def now(self) -> float:
-        """Seconds since the epoch, UTC."""
+        """Return the seconds since the epoch, UTC."""
 
     def monotonic(self) -> float:
-        """Seconds of a clock that never jumps."""
+        """Return the seconds of a clock that never jumps."""
 
     def sleep(self, seconds: float) -> None:
-        """Wait that long."""
+        """Wait for a number of seconds."""
 
 
 class SystemClock:
-    """The machine's own clock."""
+    """The clock of the machine that runs the SDK."""
 
     def now(self) -> float:
         return time.time()
@@ -38,9 +38,9 @@ class SystemClock:
 
 
 class Deadline:
-    """A moment after which a piece of work has failed. Passed down, never renewed.
+    """A moment after which an operation has failed. It is passed down, never renewed.
 
-    :param seconds: how long from now.
+    :param seconds: the time from now until the deadline.
     """
 
     def __init__(self, seconds: float, clock: Clock | None = None) -> None:
@@ -49,22 +49,24 @@ class Deadline:
         self._end = self.clock.monotonic() + seconds
 
     def left(self) -> float:
-        """Seconds left; never negative."""
+        """Return the remaining seconds; never negative."""
         return max(0.0, self._end - self.clock.monotonic())
 
     def passed(self) -> bool:
-        """Whether the time is up."""
+        """Return whether the deadline has passed."""
         return self.left() <= 0.0
 
-    def check(self, what: str, *, name: str = "", remedy: str = "") -> None:
-        """Raise :class:`DeadlineExceeded` when the time is up."""
+    def check(self, step: str, *, name: str = "", remedy: str = "") -> None:
+        """Raise :class:`DeadlineExceeded` if the deadline has passed."""
         if self.passed():
             raise DeadlineExceeded(
-                f"{what} took longer than {self.seconds:g} s.", name=name, remedy=remedy
+                f"{step} took longer than {self.seconds:g} s.", name=name, remedy=remedy
             )
 
     def within(self, seconds: float) -> Deadline:
-        """A deadline for one step: ``seconds`` from now, but never later than this one."""
+        """Return a deadline for one step: ``seconds`` from now, but never later than this
+        deadline.
+        """
         return Deadline(min(seconds, self.left()), self.clock)
 
     def pause(self, seconds: float) -> None:

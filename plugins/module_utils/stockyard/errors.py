@@ -1,27 +1,27 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Every error that the SDK raises on purpose.
+"""The errors that the SDK raises on purpose.
 
 ::
 
     StockyardError
-    ├── InvalidInput          a value was refused before anything was changed
-    ├── MissingDependency     a library or program that the chosen hypervisor needs is not installed
+    ├── InvalidInput          a value was refused before any change
+    ├── MissingDependency     a library or program that the hypervisor needs is not installed
     ├── NotFound              a named object does not exist
-    ├── Conflict              an object changed meanwhile (compare and set), or a name is taken
-    │   ├── AddressTaken      the address that a new host was to have is somebody else's
+    ├── Conflict              an object was changed first (compare and set), or a name is taken
+    │   ├── AddressTaken      the address for a new host is in use
     │   └── Busy              another controller holds the object now
-    ├── OperationRefused      doing it would hurt something living or something that is not ours
-    │   ├── LeaseExpired      the lease ran out, or was given back: its host is the holder's no more
-    │   └── PoolQuotaExceeded the pool, or one around it, has no room for it
-    ├── Unsupported           this hypervisor, or this template, lacks the capability
-    ├── DeadlineExceeded      a bounded wait ran out
-    ├── UnforeseenError       work on one host ended with an error that nobody expected
-    ├── GuestError            the guest answered, and the answer is an error or makes no sense
-    │   └── GuestBroken       the guest is lost: its disk has no identity, or another one
+    ├── OperationRefused      it would damage an object in use, or one without the owner's marker
+    │   ├── LeaseExpired      the lease expired or was released: its holder has lost the host
+    │   └── PoolQuotaExceeded the pool, or a parent of it, has insufficient quota
+    ├── Unsupported           the hypervisor or the template lacks the capability
+    ├── DeadlineExceeded      an operation did not end before its deadline
+    ├── UnforeseenError       work on one host ended with an unexpected error
+    ├── GuestError            the guest's answer is an error, or is not valid
+    │   └── GuestBroken       the guest is lost: its disk has no identity, or a different one
     ├── ImageError            a guest image could not be built or is damaged
-    ├── ControllerError       a CI controller could not be reached, or did not do what it was asked
+    ├── ControllerError       a CI controller could not be reached, or did not do as requested
     └── HypervisorError       the hypervisor failed
         ├── ConnectionFailed  it could not be reached
         └── OutOfSpace        its storage is full
@@ -33,14 +33,14 @@ from .escaping import one_line
 
 
 class StockyardError(Exception):
-    """Base of all errors. Says what happened, to which object, why, and what to do about it.
+    """The base of all errors, with the failure, the object, the cause and the remedy.
 
-    :param message: one sentence: what could not be done.
+    :param message: one sentence: the operation that failed.
     :param name: the object, as ``kind name``.
     :param cause: the underlying reason, as far as it is known.
-    :param remedy: what the user can do.
+    :param remedy: the action that the user can take.
 
-    Each part is one printable line, whatever guests or programs put into it.
+    Each part is escaped to one printable line, because guests and programs contribute to it.
     """
 
     def __init__(self, message: str, *, name: str = "", cause: str = "", remedy: str = "") -> None:
@@ -60,78 +60,76 @@ class StockyardError(Exception):
 
 
 class InvalidInput(StockyardError):
-    """A value was refused before anything was changed."""
+    """A value that was refused before any change."""
 
 
 class MissingDependency(StockyardError):
-    """A library or a program that is needed is not installed."""
+    """A required library or program that is not installed."""
 
 
 class NotFound(StockyardError):
-    """A named object does not exist."""
+    """A named object that does not exist."""
 
 
 class Conflict(StockyardError):
-    """The object is no longer what the caller saw, or its name is taken."""
+    """An object that changed since the caller read it, or a name that is taken."""
 
 
 class AddressTaken(Conflict):
-    """The address that a new host was to have is somebody else's: another one may be free."""
+    """An address for a new host that is in use; a different address may be free."""
 
 
 class Busy(Conflict):
-    """Another controller holds the object now."""
+    """An object that another controller holds now."""
 
 
 class OperationRefused(StockyardError):
-    """Doing it would hurt something living or something that is not ours."""
+    """An operation that would damage an object in use, or one without the owner's marker."""
 
 
 class LeaseExpired(OperationRefused):
-    """The lease ran out or was given back."""
+    """A lease that expired or was released."""
 
 
 class PoolQuotaExceeded(OperationRefused):
-    """A pool has no room for it; the cause holds the numbers."""
+    """A pool with insufficient quota; the cause contains the numbers."""
 
 
 class Unsupported(StockyardError):
-    """The hypervisor or the template cannot do it."""
+    """A capability that the hypervisor or the template lacks."""
 
 
 class DeadlineExceeded(StockyardError):
-    """A bounded wait ran out."""
+    """An operation that did not end before its deadline."""
 
 
 class UnforeseenError(StockyardError):
-    """Work on one host ended with an error that nobody expected; the other hosts go on."""
+    """An unexpected error in the work on one host; work on the other hosts continues."""
 
 
 class GuestError(StockyardError):
-    """The guest's agent reported an error or said something that makes no sense."""
+    """An error that the guest's agent reported, or an answer of the agent that is not valid."""
 
 
 class GuestBroken(GuestError):
-    """The guest is proven to be lost: the only failure that another host may be made for in its
-    place.
-    """
+    """A guest that is proven to be lost: the only failure that allows a replacement."""
 
 
 class ImageError(StockyardError):
-    """A guest image could not be built, or is damaged."""
+    """A guest image that could not be built, or is damaged."""
 
 
 class ControllerError(StockyardError):
-    """A CI controller could not be reached, or did not do what it was asked."""
+    """A CI controller that could not be reached, or did not do as requested."""
 
 
 class HypervisorError(StockyardError):
-    """The hypervisor failed."""
+    """A failure of the hypervisor."""
 
 
 class ConnectionFailed(HypervisorError):
-    """The hypervisor could not be reached."""
+    """A hypervisor that could not be reached."""
 
 
 class OutOfSpace(HypervisorError):
-    """The hypervisor's storage is full."""
+    """Insufficient space in the hypervisor's storage."""

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The leases of a yard, as users of the SDK take them."""
+"""The leases of a yard, for users of the SDK."""
 
 from __future__ import annotations
 
@@ -18,36 +18,38 @@ RELEASE_TIMEOUT = 600.0
 
 
 class HeldLease:
-    """A lease that this program has. At the end of a ``with`` block it is given back, and its host
-    is destroyed.
+    """A lease that this program holds. At the end of a ``with`` block it is released, and its host
+    is deleted.
 
     :param facts: as :meth:`Leasing.leases` lists it.
     """
 
-    def __init__(self, yard: Leasing, facts: dict[str, Any], duration: float, again: bool) -> None:
+    def __init__(
+        self, yard: Leasing, facts: dict[str, Any], duration: float, replace: bool
+    ) -> None:
         self._yard = yard
         self._duration = duration
-        self._again = again
+        self._again = replace
         self.facts = facts
 
     @property
     def id(self) -> str:
-        """Its number: what asks for more time, or gives it back."""
+        """Return the number of the lease, which renews or releases it."""
         return str(self.facts["id"])
 
     @property
     def host(self) -> str:
-        """The name of the host."""
+        """Return the name of the host."""
         return str(self.facts["host"])
 
     @property
     def until(self) -> float:
-        """When it ends, in seconds since the epoch."""
+        """Return the end of the lease, in seconds since the epoch."""
         return float(self.facts["until"])
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a Docker client wants in its environment."""
+        """Return the environment variables that a Docker client needs."""
         return dict(self.facts["docker"]["environment"])
 
     def __enter__(self) -> HeldLease:
@@ -57,20 +59,21 @@ class HeldLease:
         self.release()
 
     def renew(self, duration: float | str | None = None) -> None:
-        """Let it last from now on as long as at first, or as is said.
+        """Renew the lease from now on for its first duration, or for the given one.
 
-        :raises LeaseExpired: when it ended. Nothing of the host may be relied on from then on.
+        :raises LeaseExpired: if the lease has expired. The program must not rely on the host after
+            that.
         """
-        wanted = self._duration if duration is None else _seconds(duration)
-        self.facts = self._yard.renew_lease(self.id, wanted).objects[0]
+        new_duration = self._duration if duration is None else _seconds(duration)
+        self.facts = self._yard.renew_lease(self.id, new_duration).objects[0]
 
     def release(self) -> None:
-        """Give it back, if it has not ended."""
+        """Release the lease if it has not expired."""
         self._yard.release_lease(self.id, replace=self._again)
 
 
 class Leasing:
-    """The part of a yard that is about leases."""
+    """The part of a yard that manages leases."""
 
     context: Context
 
@@ -86,14 +89,14 @@ class Leasing:
         wait: float = 0.0,
         replace: bool = False,
     ) -> HeldLease:
-        """Take a ready host. Every call takes another one.
+        """Lease a ready host. Every call leases another host.
 
-        :param fleet: the fleet that it is to be of; any with these labels when empty.
+        :param fleet: the fleet of the host; any fleet with these labels if empty.
         :param duration: how long, in seconds, or as ``45m``.
-        :param pool: the pool that it is to be in; any when empty.
-        :param wait: seconds to wait for one that is free.
-        :param replace: make another host at once when this one is given back.
-        :raises Busy: when none is free.
+        :param pool: the pool of the host; any pool if empty.
+        :param wait: seconds to wait for a free host.
+        :param replace: create another host immediately when this one is released.
+        :raises Busy: if no host is free.
         """
         spec = LeaseSpec(holder, fleet, tenant, dict(labels or {}), _seconds(duration), pool)
         record = lease_lifecycle.take(self.context, spec, wait)
@@ -104,7 +107,7 @@ class Leasing:
     def have_lease(
         self, spec: LeaseSpec, *, extend: bool = False, check: bool = False, wait: float = 0.0
     ) -> Result:
-        """Have a lease for a holder: the one that he has, or else a new one."""
+        """Return the present lease of a holder, or lease a host if the holder has none."""
         if check:
             return Result(
                 lease_lifecycle.plan(self.context, spec, extend),
@@ -114,9 +117,9 @@ class Leasing:
         return Result(plan, [lease_info.describe_lease(self.context, record)])
 
     def renew_lease(self, lease: str, duration: float | str, *, check: bool = False) -> Result:
-        """Let a lease last from now on as long as is said.
+        """Renew a lease from now on for a duration.
 
-        :raises LeaseExpired: when it ended.
+        :raises LeaseExpired: if the lease has expired.
         """
         act = lease_lifecycle.plan_extension if check else lease_lifecycle.extend
         plan, record = act(self.context, lease, _seconds(duration))
@@ -130,9 +133,9 @@ class Leasing:
         check: bool = False,
         timeout: float = RELEASE_TIMEOUT,
     ) -> Result:
-        """Release a lease: its host is deleted. A lease that has ended changes nothing.
+        """Release a lease: its host is deleted. A lease that has expired changes nothing.
 
-        :param replace: make another host in its place at once.
+        :param replace: create another host in its place immediately.
         :raises NotFound: if no lease of this yard ever had this number.
         """
         plan = (
@@ -140,7 +143,7 @@ class Leasing:
             if check
             else lease_lifecycle.release(self.context, lease, replace, timeout)
         )
-        return Result(plan, [found for found in self.leases() if found["id"] == lease])
+        return Result(plan, [facts for facts in self.leases() if facts["id"] == lease])
 
     def release_held(
         self,
@@ -150,18 +153,20 @@ class Leasing:
         check: bool = False,
         timeout: float = RELEASE_TIMEOUT,
     ) -> Result:
-        """Give back the lease that a holder has of what he once asked for, if he has one."""
-        held = lease_lifecycle.held_by(self.context, spec)
-        if held is None or held.lease is None:
+        """Release the lease that a holder got for this request, if the holder still has it."""
+        record = lease_lifecycle.held_by(self.context, spec)
+        if record is None or record.lease is None:
             return Result(Plan(), [])
-        return self.release_lease(held.lease.id, replace=replace, check=check, timeout=timeout)
+        return self.release_lease(record.lease.id, replace=replace, check=check, timeout=timeout)
 
     def leases(
         self, tenant: str | None = None, fleet: str | None = None, holder: str | None = None
     ) -> list[dict[str, Any]]:
-        """Leases as modules return them, those that ended and whose hosts are still there too."""
-        found = lease_info.leases(self.context, tenant, fleet, holder)
-        return [lease_info.describe_lease(self.context, record) for record in found]
+        """Return leases as modules return them, including expired leases whose hosts still
+        exist.
+        """
+        records = lease_info.leases(self.context, tenant, fleet, holder)
+        return [lease_info.describe_lease(self.context, record) for record in records]
 
 
 def _seconds(duration: float | str) -> float:

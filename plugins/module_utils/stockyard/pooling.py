@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The pools of a yard, as users of the SDK have them."""
+"""The pools of a yard, for users of the SDK."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ POOL_TIMEOUT = 60.0
 
 
 class Pooling:
-    """The part of a yard that is about pools."""
+    """The part of a yard that manages pools."""
 
     context: Context
 
@@ -28,10 +28,12 @@ class Pooling:
         check: bool = False,
         timeout: float = POOL_TIMEOUT,
     ) -> Result:
-        """Have a pool as declared; it grows and shrinks while its hosts run.
+        """Create or change a pool as declared; its limits can change while its hosts run.
 
-        :param force: let it be smaller than what is in it: that stays, and nothing new is let in.
-        :raises Refused: when it would be smaller, and that is not forced.
+        :param force: allow limits below the present use: the hosts stay, and no new host is created
+            in the pool.
+        :raises OperationRefused: if a limit would be below the present use, and ``force`` is not
+            set.
         """
         plan = (
             pool_lifecycle.plan(self.context, spec, force=force)
@@ -48,9 +50,9 @@ class Pooling:
         check: bool = False,
         timeout: float = POOL_TIMEOUT,
     ) -> Result:
-        """Take a pool away.
+        """Delete a pool.
 
-        :raises Refused: when something is in it.
+        :raises OperationRefused: if the pool is not empty.
         """
         plan = (
             pool_lifecycle.plan_removal(self.context, tenant, name)
@@ -60,10 +62,16 @@ class Pooling:
         return Result(plan, self.pools(tenant, name))
 
     def pools(self, tenant: str | None = None, name: str | None = None) -> list[dict[str, Any]]:
-        """Pools as modules return them, by tenant and name, with what is used and what is held."""
-        seen = self.context.provider.observe(self.context.owner)
-        chosen = [p for p in seen.pools if tenant in (None, p.tenant) and name in (None, p.name)]
+        """Return pools as modules return them, by tenant and name, with their use and the memory
+        that their hosts hold.
+        """
+        observation = self.context.provider.observe(self.context.owner)
+        chosen = [
+            pool
+            for pool in observation.pools
+            if tenant in (None, pool.tenant) and name in (None, pool.name)
+        ]
         return [
-            pool_lifecycle.describe(self.context, seen, p)
-            for p in sorted(chosen, key=lambda p: (p.tenant, p.name))
+            pool_lifecycle.describe(self.context, observation, pool)
+            for pool in sorted(chosen, key=lambda pool: (pool.tenant, pool.name))
         ]

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a call of the SDK did."""
+"""The result of a call of the SDK."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from .planning.plan import Plan
 
 @dataclass(frozen=True)
 class Result:
-    """What a call did, or would do with ``check=True``.
+    """The changes that a call made, or would make with ``check=True``.
 
-    :param plan: the actions; empty when all was as declared.
-    :param objects: what the call was about as it is now, ready to be shown.
-    :param kept: what stays although all else goes, by kind and name.
+    :param plan: the actions; empty if everything was as declared.
+    :param objects: the objects of the call in their present state, ready to be shown.
+    :param kept: objects that stay although all others are deleted, by kind and name.
     """
 
     plan: Plan
@@ -26,5 +26,5 @@ class Result:
 
     @property
     def changed(self) -> bool:
-        """Whether anything was (or would be) changed."""
+        """Return whether the call changed (or would change) anything."""
         return bool(self.plan)

@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Volumes, as users of the SDK have them: the part of a yard that is about data disks."""
+"""Volumes, for users of the SDK: the part of a yard that manages data disks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ VOLUME_TIMEOUT = 120.0
 
 
 class Storing:
-    """What a yard does with volumes."""
+    """The part of a yard that manages volumes."""
 
     context: Context
 
@@ -33,13 +33,13 @@ class Storing:
         check: bool = False,
         timeout: float = VOLUME_TIMEOUT,
     ) -> Result:
-        """One volume by name: ``present``, ``absent``, ``attached`` to a running host, or
-        ``detached`` from whichever.
+        """Create, delete, attach or detach one volume by name: ``present``, ``absent``,
+        ``attached`` to a running host, or ``detached`` from its host.
 
-        :param host: the host that it is attached to.
-        :param path: where it is mounted there.
-        :raises InvalidInput: when a host is named in another state than ``attached``: it would be
-            passed over.
+        :param host: the host to attach it to.
+        :param path: the mount point in the host.
+        :raises InvalidInput: if a host is named in another state than ``attached``, because it
+            would be ignored.
         """
         naming.choice("state", state, VOLUME_STATES)
         if host and state != "attached":
@@ -62,11 +62,11 @@ class Storing:
                 else volume_lifecycle.delete(ctx, *key, timeout)
             )
         elif state == "attached":
-            place = (ctx, spec, host, path)
+            attachment = (ctx, spec, host, path)
             plan = (
-                volume_lifecycle.plan_attachment(*place)
+                volume_lifecycle.plan_attachment(*attachment)
                 if check
-                else volume_lifecycle.attach(*place, timeout)
+                else volume_lifecycle.attach(*attachment, timeout)
             )
         else:
             plan = (
@@ -77,7 +77,11 @@ class Storing:
         return Result(plan, self.volumes(*key))
 
     def volumes(self, tenant: str | None = None, name: str | None = None) -> list[dict[str, Any]]:
-        """Volumes as modules return them, by tenant and name."""
-        found = self.context.provider.volumes.observe(self.context.owner).volumes
-        chosen = [v for v in found if tenant in (None, v.tenant) and name in (None, v.name)]
-        return [volume_lifecycle.describe(self.context, v) for v in chosen]
+        """Return volumes as modules return them, by tenant and name."""
+        volumes = self.context.provider.volumes.observe(self.context.owner).volumes
+        chosen = [
+            volume
+            for volume in volumes
+            if tenant in (None, volume.tenant) and name in (None, volume.name)
+        ]
+        return [volume_lifecycle.describe(self.context, volume) for volume in chosen]

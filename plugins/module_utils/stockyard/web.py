@@ -5,7 +5,7 @@
 
 A socket's timeout counts from byte to byte, and ``http.client`` reads a head line by line: a peer
 that sends one byte every second holds an ordinary client for ever. Here every read and write gets
-the time that is left of one deadline, from the connection over the TLS handshake to the last byte
+the remaining time of one deadline, from the connection over the TLS handshake to the last byte
 of the body. A head or body over its limit ends it. The look-up of a name before that has the limits
 of the system's resolver; hosts are reached by their addresses.
 """
@@ -36,7 +36,7 @@ class TooLarge(http.client.HTTPException):
 
 @dataclass(frozen=True)
 class Answer:
-    """A complete answer.
+    """A complete HTTP answer.
 
     :param headers: the header fields; names compare without case.
     """
@@ -64,10 +64,10 @@ class Bounds:
 
         :raises TimeoutError: when the deadline has passed.
         """
-        left = self.deadline.left()
-        if left <= 0:
+        seconds = self.deadline.left()
+        if seconds <= 0:
             raise TimeoutError(f"the exchange was not complete within {self.deadline.seconds:g} s")
-        return min(left, self.idle)
+        return min(seconds, self.idle)
 
 
 class Connection(http.client.HTTPConnection):
@@ -93,7 +93,7 @@ class Connection(http.client.HTTPConnection):
         self.response_class = self._response  # type: ignore[assignment]  # any callable will do
 
     def connect(self) -> None:
-        """Connect, and shake hands if the connection has TLS."""
+        """Connect, and do the TLS handshake if the connection has TLS."""
         super().connect()
         if self._tls:
             self.sock.settimeout(self.bounds.remaining())
@@ -101,7 +101,7 @@ class Connection(http.client.HTTPConnection):
             self.sock = self._tls.wrap_socket(self.sock, server_hostname=tunnel or self.host)
 
     def send(self, data: Any) -> None:
-        """Send bytes; each part gets the time that is left."""
+        """Send bytes; each part gets the remaining time."""
         if self.sock is None:
             self.connect()
         view = memoryview(data)
@@ -112,17 +112,17 @@ class Connection(http.client.HTTPConnection):
     def exchange(
         self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None
     ) -> Answer:
-        """Send one request, return its whole answer, and close the connection.
+        """Send one request, return the complete answer, and close the connection.
 
-        :raises OSError: when the peer cannot be reached, or not in time.
-        :raises http.client.HTTPException: when the answer is not HTTP, or is too large.
+        :raises OSError: if the peer cannot be reached, or not in time.
+        :raises http.client.HTTPException: if the answer is not HTTP, or is too large.
         """
         try:
             self.request(method, path, body or None, dict(headers or {}))
             response = self.getresponse()
             return Answer(response.status, response.headers, response.read())
         except OSError:
-            # Before ValueError, which a failed check of a certificate is as well.
+            # Before ValueError: a failed check of a certificate is both.
             raise
         except ValueError as error:
             raise http.client.HTTPException(f"the answer is not HTTP: {error}") from error
@@ -132,13 +132,13 @@ class Connection(http.client.HTTPConnection):
     def _dial(self, address: tuple[str, int], *_options: object) -> socket.socket:
         """Try the addresses of a name; all of them share the deadline."""
         error: OSError = ConnectionError(f"{address[0]} has no address")
-        for family, kind, protocol, _name, place in socket.getaddrinfo(
+        for family, kind, protocol, _name, socket_address in socket.getaddrinfo(
             *address, type=socket.SOCK_STREAM
         ):
             sock = socket.socket(family, kind, protocol)
             try:
                 sock.settimeout(self.bounds.remaining())
-                sock.connect(place)
+                sock.connect(socket_address)
                 return sock
             except OSError as refusal:
                 sock.close()
@@ -152,7 +152,9 @@ class Connection(http.client.HTTPConnection):
 
 
 class _Response(http.client.HTTPResponse):
-    """A response that reads within bounds, and never allocates what a length merely claims."""
+    """A response that reads within bounds, and never allocates memory for a length that is only
+    claimed.
+    """
 
     def __init__(
         self, sock: socket.socket, bounds: Bounds, *arguments: Any, **options: Any
@@ -167,9 +169,9 @@ class _Response(http.client.HTTPResponse):
         self._stream.allow_body()
 
     def read(self, amt: int | None = None) -> bytes:
-        """Read some of the body, or all that is left.
+        """Read a part of the body, or the whole remaining body.
 
-        :raises http.client.HTTPException: when the body is cut off, too large, or not HTTP.
+        :raises http.client.HTTPException: if the body is truncated, too large, or not HTTP.
         """
         try:
             return self._read_rest() if amt is None else super().read(amt)
@@ -220,9 +222,10 @@ class _Stream(io.RawIOBase):
 def opener(
     bounds: Bounds, proxies: Mapping[str, str] | None = None
 ) -> urllib.request.OpenerDirector:
-    """Return what opens http and https addresses; redirects are followed under the same deadline.
+    """Return an opener for http and https addresses; redirects are followed under the same
+    deadline.
 
-    :param proxies: a proxy for each scheme; the environment's if not given.
+    :param proxies: a proxy for each scheme; those of the environment if not given.
     """
     director = urllib.request.OpenerDirector()
     for handler in (

@@ -1,8 +1,8 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A yard: everything of one owner on one hypervisor. The parts are put together here; users of the
-SDK hold this.
+"""A yard: everything of one owner on one hypervisor. This module assembles the parts; SDK users
+hold a ``Yard``.
 """
 
 from __future__ import annotations
@@ -49,19 +49,19 @@ REAP_GRACE = 3600.0
 
 
 class Yard(Leasing, Pooling, Storing):
-    """Opens a hypervisor and works on one owner's objects. Use it in a ``with`` statement.
+    """A connection to a hypervisor, for one owner's objects. Use it in a ``with`` statement.
 
-    :param hypervisor: its URI; ``STOCKYARD_HYPERVISOR`` when not given, else ``qemu:///session``.
-    :param owner: whose yard it is; two owners never touch each other's objects.
-    :param pki_dir: directory for keys; ``~/.config/stockyard`` when not given.
-    :param storage: where templates and hosts are kept: a directory on the hypervisor, on vSphere a
+    :param hypervisor: its URI; ``STOCKYARD_HYPERVISOR`` if not given, else ``qemu:///session``.
+    :param owner: the owner of the yard; two owners never change each other's objects.
+    :param pki_dir: directory for keys; ``~/.config/stockyard`` if not given.
+    :param storage: the storage of templates and hosts: a directory on the hypervisor, on vSphere a
         datastore.
-    :param login: who opens a hypervisor that asks, such as vCenter.
-    :param ca_certificate: with ``ca_private_key``, the tenant's CA as PEM instead of one in
+    :param login: credentials for a hypervisor that requires them, such as vCenter.
+    :param ca_certificate: with ``ca_private_key``, the tenant's CA as PEM instead of the one in
         ``pki_dir``.
-    :param volume_key: what the keys of encrypted volumes are made of, at least 32 random
-        characters.
-    :param progress: called with a line for every stage that ends.
+    :param volume_key: the secret that the keys of encrypted volumes are derived from, at least 32
+        random characters.
+    :param progress: called with a line at the end of every stage.
     """
 
     def __init__(  # noqa: PLR0913  # options of one connection, all by keyword
@@ -102,21 +102,21 @@ class Yard(Leasing, Pooling, Storing):
         self.close()
 
     def close(self) -> None:
-        """Let go of the hypervisor."""
+        """Close the connection to the hypervisor."""
         self.context.provider.close()
 
     def preflight(self) -> dict[str, Any]:
-        """What the hypervisor offers, and what is in the way of a yard on it, each in a line.
-        Changes nothing.
+        """Return the capabilities of the hypervisor, and the problems that prevent a yard on it,
+        each in a line. Changes nothing.
         """
         provider = self.context.provider
-        offered = {
-            k: v
-            for k, v in asdict(provider.capabilities).items()
-            if k in ("modes", "parallel", "endpoints", "volumes")
+        capabilities = {
+            key: value
+            for key, value in asdict(provider.capabilities).items()
+            if key in ("modes", "parallel", "endpoints", "volumes")
         }
         return {
-            **offered,
+            **capabilities,
             "modes": list(provider.capabilities.modes),
             "problems": provider.preflight(),
         }
@@ -124,7 +124,7 @@ class Yard(Leasing, Pooling, Storing):
     def template(
         self, spec: TemplateSpec, *, check: bool = False, timeout: float = TEMPLATE_TIMEOUT
     ) -> Result:
-        """Have a frozen template as declared."""
+        """Build a frozen template as declared."""
         plan = (
             build_template.plan(self.context, spec)
             if check
@@ -140,7 +140,7 @@ class Yard(Leasing, Pooling, Storing):
         check: bool = False,
         timeout: float = FLEET_TIMEOUT,
     ) -> Result:
-        """Take all generations of a template away."""
+        """Delete all generations of a template."""
         act = build_template.plan_removal if check else None
         plan = (
             act(self.context, tenant, name)
@@ -157,8 +157,8 @@ class Yard(Leasing, Pooling, Storing):
         timeout: float = FLEET_TIMEOUT,
         wait: bool = True,
     ) -> Result:
-        """Make a fleet as declared; wait until Docker answers in every host of it, or only for
-        their identities.
+        """Converge a fleet to its declaration; wait until Docker answers in all of its hosts, or
+        only for their identities.
         """
         context = replace(self.context, wait=wait)
         plan = (
@@ -176,7 +176,7 @@ class Yard(Leasing, Pooling, Storing):
         check: bool = False,
         timeout: float = FLEET_TIMEOUT,
     ) -> Result:
-        """Take all hosts of a fleet away."""
+        """Delete all hosts of a fleet."""
         act = converge_fleet.plan_removal if check else None
         plan = (
             act(self.context, tenant, name)
@@ -194,7 +194,9 @@ class Yard(Leasing, Pooling, Storing):
         timeout: float = FLEET_TIMEOUT,
         wait: bool = True,
     ) -> Result:
-        """One host by name: ``present``, ``absent``, ``restarted`` or ``replaced``."""
+        """Create, delete, restart or replace one host by name: ``present``, ``absent``,
+        ``restarted`` or ``replaced``.
+        """
         context = replace(self.context, wait=wait)
         plan = (
             single_host.plan(context, spec, state)
@@ -204,8 +206,8 @@ class Yard(Leasing, Pooling, Storing):
         return Result(plan, self.hosts(spec.tenant, name=spec.name))
 
     def client_certificate(self, client: Client, *, check: bool = False) -> Result:
-        """Have a client certificate in a directory, made anew when a third of its life is left, or
-        it was revoked.
+        """Issue a client certificate into a directory; replace it if less than a third of its life
+        remains, or if it was revoked.
         """
         plan = (clients.plan_issue if check else clients.issue)(self.context, client)
         return Result(plan, clients.described(self.context, client))
@@ -219,8 +221,8 @@ class Yard(Leasing, Pooling, Storing):
         check: bool = False,
         timeout: float = FLEET_TIMEOUT,
     ) -> Result:
-        """Have all running hosts of a tenant refuse a client: all certificates that were issued to
-        it here, and one that is given as PEM or by its serial number in hex.
+        """Make all running hosts of a tenant refuse a client: all certificates that this controller
+        issued to the client, and a certificate that is given as PEM or by its serial number in hex.
         """
         serials = clients.serials_of(self.context, client, certificate, serial)
         subject = (self.context, client.tenant, client.name, serials)
@@ -235,32 +237,34 @@ class Yard(Leasing, Pooling, Storing):
         save_plan: str | Path = "",
         only_if: str | Path = "",
     ) -> Result:
-        """Have the whole yard as declared.
+        """Converge the whole yard to its declaration.
 
-        :param save_plan: a file, ending in ``.json``, that the plan is written to; as Markdown too,
-            beside it.
-        :param only_if: a saved plan: nothing is done unless it is still true.
-        :raises Refused: if it would delete a fleet that is not declared, by no saved plan and
-            without ``force``.
+        :param save_plan: a file, ending in ``.json``, to write the plan to; a Markdown file with
+            the same name is written next to it.
+        :param only_if: a saved plan: nothing changes unless it still matches the yard.
+        :raises OperationRefused: if it would delete a fleet that is not declared, by no saved plan
+            and without ``force``.
         """
-        earlier = saved_plans.load(Path(only_if).expanduser()) if only_if else None
-        confirmed = earlier is not None or (check and bool(save_plan))
-        now = (
+        saved_plan = saved_plans.load(Path(only_if).expanduser()) if only_if else None
+        confirmed = saved_plan is not None or (check and bool(save_plan))
+        current_plan = (
             saved_plans.sealed(self.context, declared, confirmed=confirmed)
-            if save_plan or earlier or check
+            if save_plan or saved_plan or check
             else None
         )
-        if earlier and now:
-            earlier.check(now)
-        if save_plan and now:
-            saved_plans.save(now, Path(save_plan).expanduser())
+        if saved_plan and current_plan:
+            saved_plan.check(current_plan)
+        if save_plan and current_plan:
+            saved_plans.save(current_plan, Path(save_plan).expanduser())
         plan = (
-            Plan(now.actions)
-            if check and now
+            Plan(current_plan.actions)
+            if check and current_plan
             else converge_yard.converge(self.context, declared, confirmed=confirmed)
         )
-        fleets = {(f.spec.tenant, f.spec.name) for f in declared.fleets}
-        return Result(plan, [h for h in self.hosts() if (h["tenant"], h["fleet"]) in fleets])
+        fleets = {(term.spec.tenant, term.spec.name) for term in declared.fleets}
+        return Result(
+            plan, [host for host in self.hosts() if (host["tenant"], host["fleet"]) in fleets]
+        )
 
     def teardown(
         self,
@@ -270,37 +274,38 @@ class Yard(Leasing, Pooling, Storing):
         check: bool = False,
         timeout: float = FLEET_TIMEOUT,
     ) -> Result:
-        """Take every host of the yard away, declared or not, and its templates and volumes when
-        asked.
+        """Delete every host of the yard, declared or not, and on request its templates and volumes.
 
-        Volumes hold what is meant to outlive hosts: they stay otherwise, and the result names them.
+        Volumes hold data that must outlive hosts: without the request they stay, and the result
+        names them.
         """
-        what = (self.context, templates, volumes)
-        act = teardown.plan(*what) if check else teardown.run(*what, timeout)
+        arguments = (self.context, templates, volumes)
+        act = teardown.plan(*arguments) if check else teardown.run(*arguments, timeout)
         return Result(
             act,
             self.hosts(),
-            () if volumes else tuple(f"volume {v['name']}" for v in self.volumes()),
+            () if volumes else tuple(f"volume {volume['name']}" for volume in self.volumes()),
         )
 
     def reap(
         self, *, dry_run: bool = False, grace: float = REAP_GRACE, timeout: float = FLEET_TIMEOUT
     ) -> Result:
-        """Take away what is over, half-made or left behind; the result's objects are what was left
-        alone, and why.
+        """Delete expired, incomplete and orphaned objects; the result's objects are the skipped
+        ones, each with the reason.
 
-        :param grace: seconds that something may take to be made before it counts as left behind.
+        :param grace: seconds that the creation of an object can take before the object counts as
+            orphaned.
         """
-        plan, left = (
+        plan, skipped = (
             reap_yard.plan(self.context, grace)
             if dry_run
             else reap_yard.run(self.context, grace, timeout)
         )
-        return Result(plan, left)
+        return Result(plan, skipped)
 
     def prune_templates(self) -> list[str]:
-        """Take away old generations that no host lives on, and images that no template
-        is made of.
+        """Delete old generations without hosts, and images without templates; return their
+        names.
         """
         return build_template.prune(self.context)
 
@@ -312,105 +317,120 @@ class Yard(Leasing, Pooling, Storing):
         *,
         behind: bool = False,
     ) -> list[dict[str, Any]]:
-        """Hosts as modules return them, by name.
+        """Return hosts as modules return them, by name.
 
-        :param behind: whether to ask the mirrors what each host lacks.
+        :param behind: whether to ask the mirrors for packages that are outdated in each host.
         """
-        seen = self.context.provider.observe(self.context.owner)
-        drift = trust.drifts(self.context, seen.hosts)
+        observation = self.context.provider.observe(self.context.owner)
+        drift = trust.drifts(self.context, observation.hosts)
         chosen = _chosen(
-            seen,
-            lambda r: (
-                tenant in (None, r.tenant) and fleet in (None, r.fleet) and name in (None, r.name)
+            observation,
+            lambda record: (
+                tenant in (None, record.tenant)
+                and fleet in (None, record.fleet)
+                and name in (None, record.name)
             ),
         )
         answers = guest_status.statuses(self.context, chosen.hosts)
-        waits, clocks = (
+        lock_reasons, clock_reasons = (
             encryption.locked(chosen.hosts, answers),
             guest_status.skewed(chosen.hosts, answers),
         )
-        found = [
+        facts = [
             access.describe_host(
                 self.context,
-                h,
-                drift[h.record.uuid],
-                waits.get(h.record.name, ""),
-                clocks.get(h.record.uuid, ""),
+                host,
+                drift[host.record.uuid],
+                lock_reasons.get(host.record.name, ""),
+                clock_reasons.get(host.record.uuid, ""),
             )
-            for h in chosen.hosts
+            for host in chosen.hosts
         ]
-        lacks = freshness.hosts_behind(self.context, chosen) if behind else {}
-        return [{**h, "behind": lacks[h["uuid"]]} if behind else h for h in found]
+        outdated_packages = freshness.hosts_behind(self.context, chosen) if behind else {}
+        return [
+            {**host, "behind": outdated_packages[host["uuid"]]} if behind else host
+            for host in facts
+        ]
 
     def listing(self) -> inventory.Listing:
-        """All hosts by one reading of the hypervisor, for inventories; their SSH host keys are
-        pinned.
+        """Return all hosts from one reading of the hypervisor, for inventories; their SSH host keys
+        are pinned.
         """
         return inventory.listing(self.context)
 
     def report(
         self, path: str | Path, form: str = "html", *, check: bool = False
     ) -> dict[str, Any]:
-        """Write the yard as it is to a file: a page for people (``html``), or ``metrics`` for
-        Prometheus.
+        """Write the present state of the yard to a file: a page for people (``html``), or
+        ``metrics`` for Prometheus.
         """
-        changed, seen = report.report(self.context, Path(path).expanduser(), form, check=check)
-        figures = {kind: len(found) for kind, found in seen.items() if isinstance(found, list)}
+        changed, sections = report.report(self.context, Path(path).expanduser(), form, check=check)
+        figures = {
+            kind: len(objects) for kind, objects in sections.items() if isinstance(objects, list)
+        }
         return {"changed": changed, "dest": str(path), "figures": figures}
 
     def fleets(
         self, tenant: str | None = None, name: str | None = None, *, behind: bool = False
     ) -> list[dict[str, Any]]:
-        """Fleets as modules return them, by tenant and name. A fleet is known by its hosts: one of
-        none is not.
+        """Return fleets as modules return them, by tenant and name. A fleet is known by its hosts:
+        a fleet without hosts is not returned.
 
-        :param behind: whether to ask the mirrors what each host lacks.
+        :param behind: whether to ask the mirrors for packages that are outdated in each host.
         """
-        seen = self.context.provider.observe(self.context.owner)
+        observation = self.context.provider.observe(self.context.owner)
         chosen = _chosen(
-            seen, lambda r: bool(r.fleet) and tenant in (None, r.tenant) and name in (None, r.fleet)
+            observation,
+            lambda record: (
+                bool(record.fleet)
+                and tenant in (None, record.tenant)
+                and name in (None, record.fleet)
+            ),
         )
-        drift, old = trust.drifts(self.context, seen.hosts), freshness.outdated(chosen)
-        lacks = freshness.hosts_behind(self.context, chosen) if behind else None
+        drift, outdated = trust.drifts(self.context, observation.hosts), freshness.outdated(chosen)
+        outdated_packages = freshness.hosts_behind(self.context, chosen) if behind else None
         members: dict[tuple[str, str], list[Host]] = {}
         for host in chosen.hosts:
             members.setdefault((host.record.tenant, host.record.fleet), []).append(host)
-        clocks = guest_status.skewed(
+        clock_reasons = guest_status.skewed(
             chosen.hosts, guest_status.statuses(self.context, chosen.hosts)
         )
         return [
-            access.describe_fleet(members[key], drift, old, lacks, clocks)
+            access.describe_fleet(members[key], drift, outdated, outdated_packages, clock_reasons)
             for key in sorted(members)
         ]
 
     def templates(self, tenant: str | None = None, name: str | None = None) -> list[dict[str, Any]]:
-        """Templates as modules return them, all generations; the one that rules comes last of its
-        template.
+        """Return templates as modules return them, all generations; the current generation of a
+        template comes last.
         """
-        found = [
-            t
-            for t in self.context.provider.observe(self.context.owner).templates
-            if tenant in (None, t.record.tenant) and name in (None, t.record.name)
+        templates = [
+            template
+            for template in self.context.provider.observe(self.context.owner).templates
+            if tenant in (None, template.record.tenant) and name in (None, template.record.name)
         ]
         return [
-            access.describe_template(self.context, t)
-            for t in sorted(found, key=lambda t: t.record.since)
+            access.describe_template(self.context, template)
+            for template in sorted(templates, key=lambda template: template.record.since)
         ]
 
 
-def _chosen(seen: Observation, wanted: Callable[[HostRecord], bool]) -> Observation:
-    """The same observation with some of its hosts, by name."""
+def _chosen(observation: Observation, condition: Callable[[HostRecord], bool]) -> Observation:
+    """Return the same observation with only the hosts that meet a condition, by name."""
     return replace(
-        seen,
+        observation,
         hosts=tuple(
-            sorted((h for h in seen.hosts if wanted(h.record)), key=lambda h: h.record.name)
+            sorted(
+                (host for host in observation.hosts if condition(host.record)),
+                key=lambda host: host.record.name,
+            )
         ),
     )
 
 
 def _escaping(progress: Progress | None) -> Progress:
-    """Hold every line of progress to one printable line, whatever guests called their
-    containers.
+    """Return a progress function that escapes every line to one printable line, because lines can
+    contain text from guests.
     """
     return (lambda line: progress(one_line(line))) if progress else (lambda _line: None)
 
