@@ -174,8 +174,8 @@ class Provider(Protocol):
         """Shut a machine down, by force if the guest does not follow."""
 
     def resize(self, record: HostRecord, size: Size, deadline: Deadline) -> None:
-        """Plug vCPUs and memory into a running machine, or take them out, up to its size. Parts
-        that the machine already has are not changed.
+        """Plug vCPUs and memory into a running machine, or take them out, until it has a size.
+        Parts that the machine already has are not changed.
 
         :raises HypervisorError: if the guest does not return what it must.
         """
