@@ -38,9 +38,13 @@ from pathlib import Path
 sys.path[:0] = [{str(CHECKOUT / "plugins" / "module_utils")!r}, {str(CHECKOUT)!r}]
 from stockyard import FleetSpec, HostSpec, SingleSpec, StockyardError, Yard
 from tests.e2e.conftest import TEMPLATE, ssh
-from tests.e2e.island import kill, limit, network, qemus, subordinate_ids, system_daemon
+from tests.e2e.island import bind, kill, limit, network, qemus, subordinate_ids, system_daemon
 
 STORE = Path({str(WORK / "store")!r})
+
+# The storage is recorded as that of the user's own libvirt: here it is the island's.
+if (STORE / "session.json").exists():
+    bind(Path(os.environ["ISLAND"], "session.json"), STORE / "session.json")
 
 def open_yard(uri="qemu:///session"):
     return Yard(uri, owner={OWNER!r}, storage=str(STORE), pki_dir=os.environ["ISLAND_PKI"])
@@ -76,6 +80,8 @@ def run(
             "ISLAND_PKI": str(tmp_path / "pki"),
             "ISLAND": str(home),
         }
+        record = {"runtime": str(home / "run"), "config": str(home / "config")}
+        (home / "session.json").write_text(json.dumps(record))
         way = SYSTEM if system else ROOTED if rooted else SESSION
         line = [*way, PRELUDE + textwrap.dedent(script)]
         done = subprocess.run(
@@ -102,6 +108,16 @@ def _session(home: Path) -> dict[str, str]:
     for path in own.glob(f"{OWNER}.default.template.*.xml"):
         shutil.copy(path, there)
     return {name: str(path) for name, path in wanted.items()}
+
+
+def bind(source: Path, target: Path) -> None:
+    """Show one file in the place of another. On the island."""
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+    bound = 4096  # MS_BIND of mount(2)
+    if libc.mount(str(source).encode(), str(target).encode(), None, bound, None):
+        raise OSError(ctypes.get_errno(), f"mount {target}")
 
 
 def limit(folder: Path, size: str, *, again: bool = False) -> None:

@@ -48,3 +48,11 @@ class Raw:
         except (OSError, http.client.HTTPException):
             self.connection.close()
             raise
+
+
+def send(
+    host: dict[str, Any], path: str, body: Any = None, method: str = "POST", **headers: str
+) -> tuple[int, str]:
+    """Send one request on a connection of its own; return the status and the text of the answer."""
+    with Raw(host) as connection:
+        return connection(path, body, method, **headers)

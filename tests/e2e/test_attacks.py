@@ -25,7 +25,7 @@ from tests.integration.conftest import task
 
 from . import attacks
 from .conftest import Docker, ssh
-from .raw import Raw
+from .raw import send
 from .reach import OnGuests, connection
 
 pytestmark = pytest.mark.real
@@ -318,32 +318,34 @@ def test_what_is_denied_stays_denied_however_it_is_spelled(
     hostile: Host, control: Host, name: str
 ) -> None:
     path, body, headers = SPELLED[name]
-    status, said = Raw(hostile)(path, body, **headers)
+    status, said = send(hostile, path, body, **headers)
     assert (status, "authorization denied" in said) == (403, True), said
-    assert Raw(control)(path, body, **headers)[0] == 201
+    # Docker 26 itself refuses two of these spellings.
+    refused = name in ("old version", "something behind it")
+    assert send(control, path, body, **headers)[0] == (400 if refused else 201)
 
 
 @pytest.mark.parametrize("name", REDIRECTED)
 def test_paths_that_are_not_plain_lead_nowhere(hostile: Host, name: str) -> None:
-    assert Raw(hostile)(REDIRECTED[name], TEXT)[0] in (301, 403)
-    assert Raw(hostile)(CREATE, TEXT)[0] == 403
+    assert send(hostile, REDIRECTED[name], TEXT)[0] in (301, 403)
+    assert send(hostile, CREATE, TEXT)[0] == 403
 
 
 def test_without_the_plugin_nothing_is_let_through(hostile: Host, docker: Docker) -> None:
-    assert Raw(hostile)("/_ping", method="GET")[0] == 200
+    assert send(hostile, "/_ping", method="GET")[0] == 200
     ssh(hostile, "sudo systemctl stop stockyard-authz")
     try:
         # All at once: dockerd looks for its plugin for long.
         asked = ((CREATE, TEXT, "POST"), ("/_ping", None, "GET"), ("/containers/json", None, "GET"))
         with ThreadPoolExecutor() as pool:
             assert (
-                min(status for status, _said in pool.map(lambda what: Raw(hostile)(*what), asked))
+                min(status for status, _said in pool.map(lambda what: send(hostile, *what), asked))
                 >= 400
             )
     finally:
         ssh(hostile, "sudo systemctl start stockyard-authz")
     ssh(hostile, "sudo systemctl kill -s KILL stockyard-authz; sleep 5")
-    assert Raw(hostile)(CREATE, TEXT)[0] == 403
+    assert send(hostile, CREATE, TEXT)[0] == 403
     assert docker(hostile, "run", "--rm", "attacks", "true").returncode == 0
 
 

@@ -7,6 +7,7 @@ cost the host.
 from __future__ import annotations
 
 import contextlib
+import resource
 import shutil
 import socket
 import ssl
@@ -91,7 +92,10 @@ def test_expired_certificate_with_a_session_is_refused(
 def crowd(fleet: list[Host]) -> Iterator[list[socket.socket]]:
     """Connections that are held open: each takes a place in the front from the first byte on."""
     target = urlsplit(fleet[1]["docker"]["environment"]["DOCKER_HOST"])
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.ExitStack() as stack:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096), hard))
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
         place = (str(target.hostname), int(target.port or 0))
         yield [
             stack.enter_context(socket.create_connection(place, timeout=60))

@@ -115,5 +115,5 @@ def test_templates_of_different_packages_are_not_taken_for_one(
     pair.mirror(moved).write_text('{"docker.io": "2"}')
     bad = pair.site({}, "-e", "yard_rebuild=true")
     assert bad.returncode != 0
-    assert "another image here than on east" in bad.output
+    assert "has another image on west than on east" in bad.output
     assert pair.hosts() == before

@@ -92,12 +92,12 @@ def test_checkouts_of_one_name_keep_their_own_hosts(root: Path) -> None:
 @pytest.mark.parametrize(
     ("playbook", "environment", "said"),
     [
-        ("molecule_create", {}, "This playbook is for molecule"),
-        ("molecule_destroy", {}, "This playbook is for molecule"),
+        ("molecule_create", {}, "This playbook needs molecule"),
+        ("molecule_destroy", {}, "This playbook needs MOLECULE_EPHEMERAL_DIRECTORY"),
         (
             "molecule_create",
             {"MOLECULE_EPHEMERAL_DIRECTORY": "."},
-            "needs hosts in the group molecule",
+            "hosts in the group molecule of the scenario's inventory",
         ),
     ],
 )
@@ -125,7 +125,7 @@ def test_two_names_that_become_one_are_refused(root: Path) -> None:
     clash.declare(mine_variables(root), ("db_1", "db.1"))
     code, said = clash.molecule("create")
     assert code != 0
-    assert "names differ in their letters and digits" in " ".join(said.split())
+    assert "The letters and digits of their names must differ" in " ".join(said.split())
     assert names(root) == []
 
 

@@ -74,7 +74,8 @@ class Disks:
                 removed, skipped = removed + removable, skipped + retained
         for name in () if check else (Path(orphan.path).name for orphan in removed):
             shutil.rmtree(self.folder / name, ignore_errors=True)
-            self._note_of(name).unlink(missing_ok=True)
+            for note in (self._note_of(name), self._unfinished_note_of(name)):
+                note.unlink(missing_ok=True)
         return SweepResult(tuple(removed), tuple(skipped))
 
     def _why_not(self, name: str, owner: str, older_than: float, unreadable: bool) -> str:
@@ -82,18 +83,25 @@ class Disks:
             return "it is not called as a disk is"
         if unreadable:
             return "a machine that cannot be read may refer to it"
+        note = self._note_of(name)
+        if not note.exists():
+            # A controller that was killed before the rename left only this one.
+            note = self._unfinished_note_of(name)
         try:
-            ownership.read(self._note_of(name), self.uri, owner, name)
+            ownership.read(note, self.uri, owner, name)
         except InvalidInput as error:
             return str(error)
         disk = self.folder / name
-        return ownership.too_young(disk if disk.exists() else self._note_of(name), older_than)
+        return ownership.too_young(disk if disk.exists() else note, older_than)
 
     def _note(self, record: Record) -> None:
         ownership.write(self._note_of(record.uuid), self.uri, record)
 
     def _note_of(self, name: str) -> Path:
         return self.folder / f"{name}{NOTE}"
+
+    def _unfinished_note_of(self, name: str) -> Path:
+        return self.folder / f"{name}{NOTE}.new"
 
 
 @contextmanager
