@@ -29,7 +29,7 @@ ENGINES = {"12": ("20.10", "1.41"), "13": ("26.1", "1.45")}
 @pytest.fixture(scope="module")
 def fleets(yard: Yard, template: Host) -> Iterator[dict[str, list[Host]]]:
     """Two hosts of each release."""
-    (made,) = yard.template(BOOKWORM).objects
+    made = yard.template(BOOKWORM).objects[-1]
     print("a template of Debian 12:", made["sizes"], "of Debian 13:", template["sizes"])
     yield {"12": yard.fleet(TWELVE).objects, "13": yard.fleet(THIRTEEN).objects}
     for name in ("twelve", "thirteen"):
