@@ -91,8 +91,8 @@ options:
   hypervisors:
     description:
       - The hypervisors that the fleet is distributed over. A run calculates the share of its own
-        hypervisor, which O(here) names, and converges that share. It never contacts the other
-        hypervisors.
+        hypervisor, which O(local_hypervisor) names, and converges that share. It never contacts the
+        other hypervisors.
       - Hosts that are declared by O(count) are named after the fleet and the hypervisor, as in
         C(web-east-1). O(names) are assigned in their order.
       - Only this list decides. A hypervisor that does not answer keeps its share until its
@@ -125,7 +125,7 @@ options:
     type: str
     choices: [spread, pack]
     default: spread
-  here:
+  local_hypervisor:
     description:
       - The name of the hypervisor that this run converges. It must be in O(hypervisors), and is
         required with them.

@@ -60,17 +60,17 @@ LIBRARIES = {
 }
 
 
-def changing(options: Params, **rules: Any) -> AnsibleModule:
+def mutating_module(options: Params, **rules: Any) -> AnsibleModule:
     """Return the module object of a module that changes a yard, with check mode."""
     return _module({**COMMON, **PROGRESS, **options}, rules)
 
 
-def asking(options: Params, **rules: Any) -> AnsibleModule:
+def info_module(options: Params, **rules: Any) -> AnsibleModule:
     """Return the module object of a module that only reads."""
     return _module({**COMMON, **options}, rules)
 
 
-def change(
+def run_change(
     module: AnsibleModule,
     act: Callable[[Yard, Params, Params], Result],
     show: Callable[[list[Params]], Params],
@@ -91,8 +91,8 @@ def change(
         }
         if module._diff:
             answer["diff"] = result.plan.diff()
-        if result.kept:
-            answer["kept"] = list(result.kept)
+        if result.retained:
+            answer["retained"] = list(result.retained)
         return {**answer, **show(result.objects)}
 
     _bounded(module, work)
@@ -117,7 +117,7 @@ def checked(options: Params, params: Any, location: str) -> Params:
     return valid
 
 
-def here(options: Params, work: Callable[[Params, bool], Params], **rules: Any) -> NoReturn:
+def run_local(options: Params, work: Callable[[Params, bool], Params], **rules: Any) -> NoReturn:
     """Run a module that uses no yard, on the machine of the task, and end it.
 
     :param work: called with the module's parameters and whether check mode is on; returns the
@@ -134,7 +134,7 @@ def here(options: Params, work: Callable[[Params, bool], Params], **rules: Any) 
     module.exit_json(**printable(answer))
 
 
-def ask(module: AnsibleModule, question: Callable[[Yard, Params], Params]) -> NoReturn:
+def run_query(module: AnsibleModule, question: Callable[[Yard, Params], Params]) -> NoReturn:
     """Run a query and end the module."""
     _bounded(module, lambda yard: {"changed": False, **question(yard, module.params)})
 

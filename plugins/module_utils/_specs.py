@@ -104,7 +104,7 @@ FLEET: Params = {
     "replace_on_labels": {"type": "list", "elements": "str", "default": []},
     "hypervisors": {"type": "list", "elements": "dict", "default": [], "options": HYPERVISOR},
     "placement": {"type": "str", "choices": list(PLACEMENTS), "default": "spread"},
-    "here": {"type": "str", "default": ""},
+    "local_hypervisor": {"type": "str", "default": ""},
     "on_full": {"type": "str", "choices": list(ON_FULL), "default": "refuse"},
 }
 
@@ -219,7 +219,7 @@ def fleet_spec(params: Params) -> FleetSpec:
             "labels",
             "recreate",
             "placement",
-            "here",
+            "local_hypervisor",
             "on_full",
         ),
         # An empty list of names declares a fleet without hosts.
@@ -241,7 +241,7 @@ def fleet_spec(params: Params) -> FleetSpec:
 def declaration(params: Params) -> Declaration:
     """Return the yard that a task declares."""
     declared = params["declaration"] or {}
-    local_name = params["here"] or ""
+    local_name = params["local_hypervisor"] or ""
     unknown_keys = sorted(map(str, declared.keys() - {"pools", "templates", "volumes", "fleets"}))
     if unknown_keys:
         raise InvalidInput(
@@ -301,7 +301,9 @@ def _placed(params: Params, local_name: str) -> Params:
     hypervisors and does not name this one.
     """
     return (
-        {**params, "here": local_name} if params["hypervisors"] and not params["here"] else params
+        {**params, "local_hypervisor": local_name}
+        if params["hypervisors"] and not params["local_hypervisor"]
+        else params
     )
 
 

@@ -101,7 +101,7 @@ findings:
 from dataclasses import asdict
 from typing import Any
 
-from ..module_utils._ansible import here
+from ..module_utils._ansible import run_local
 from ..module_utils._security import (
     SECURITY,
     security_spec,
@@ -152,7 +152,7 @@ def work(params: dict[str, Any], _check: bool) -> dict[str, Any]:
 
 def main() -> None:
     """Run the module."""
-    here(OPTIONS, work)
+    run_local(OPTIONS, work)
 
 
 if __name__ == "__main__":

@@ -152,8 +152,8 @@ error:
 """
 
 from ..module_utils._ansible import (
-    change,
-    changing,
+    mutating_module,
+    run_change,
 )
 from ..module_utils._specs import TENANT, client
 
@@ -183,8 +183,8 @@ ACTS = {
 
 def main() -> None:
     """Run the module."""
-    module = changing(OPTIONS)
-    change(module, ACTS[module.params["state"]], lambda found: {"certificates": found})
+    module = mutating_module(OPTIONS)
+    run_change(module, ACTS[module.params["state"]], lambda found: {"certificates": found})
 
 
 if __name__ == "__main__":

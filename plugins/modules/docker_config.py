@@ -107,7 +107,7 @@ error:
 
 from typing import Any
 
-from ..module_utils._ansible import here
+from ..module_utils._ansible import run_local
 from ..module_utils.stockyard.hostconfig import (
     daemon,
 )
@@ -148,7 +148,7 @@ def work(params: dict[str, Any], check: bool) -> dict[str, Any]:
 
 def main() -> None:
     """Run the module."""
-    here(OPTIONS, work)
+    run_local(OPTIONS, work)
 
 
 if __name__ == "__main__":

@@ -394,8 +394,8 @@ error:
 """
 
 from ..module_utils._ansible import (
-    change,
-    changing,
+    mutating_module,
+    run_change,
 )
 from ..module_utils._specs import (
     FLEET,
@@ -416,12 +416,12 @@ ACTS = {
 
 def main() -> None:
     """Run the module."""
-    module = changing(
+    module = mutating_module(
         OPTIONS,
         required_if=[("state", "present", ["template"])],
         mutually_exclusive=[("count", "names")],
     )
-    change(module, ACTS[module.params["state"]], lambda found: {"hosts": found})
+    run_change(module, ACTS[module.params["state"]], lambda found: {"hosts": found})
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ options:
   tenant:
     description: Return only fleets of this tenant.
     type: str
-  behind:
+  check_updates:
     description:
       - Whether to compare the installed packages with the mirrors that the templates were built
         from. The comparison can take minutes.
@@ -50,7 +50,7 @@ EXAMPLES = r"""
 
 - name: List hosts with outdated packages
   stockyard.container_hosts.fleet_info:
-    behind: true
+    check_updates: true
   register: fleets
 
 - name: Check that all three hosts are ready
@@ -106,11 +106,11 @@ fleets:
       type: list
       elements: str
       sample: [web-3]
-    behind:
+    missing_updates:
       description:
         - For each host, the packages for which the mirror offers a later version. Empty if the host
           is up to date, null if the state is not known.
-      returned: when O(behind=true)
+      returned: when O(check_updates=true)
       type: dict
       sample:
         web-1: []
@@ -123,22 +123,24 @@ fleets:
       sample: {web-2: [its list of revoked certificates is behind]}
 """
 
-from ..module_utils._ansible import ask, asking
+from ..module_utils._ansible import info_module, run_query
 
 
 def main() -> None:
     """Run the module."""
-    module = asking(
+    module = info_module(
         {
             "name": {"type": "str"},
             "tenant": {"type": "str"},
-            "behind": {"type": "bool", "default": False},
+            "check_updates": {"type": "bool", "default": False},
         }
     )
-    ask(
+    run_query(
         module,
         lambda yard, params: {
-            "fleets": yard.fleets(params["tenant"], params["name"], behind=params["behind"])
+            "fleets": yard.fleets(
+                params["tenant"], params["name"], check_updates=params["check_updates"]
+            )
         },
     )
 

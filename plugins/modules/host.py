@@ -368,8 +368,8 @@ error:
 """
 
 from ..module_utils._ansible import (
-    change,
-    changing,
+    mutating_module,
+    run_change,
 )
 from ..module_utils._specs import (
     HOST,
@@ -386,8 +386,8 @@ OPTIONS = {
 
 def main() -> None:
     """Run the module."""
-    change(
-        changing(OPTIONS),
+    run_change(
+        mutating_module(OPTIONS),
         lambda yard, params, how: yard.host(
             single_spec(params), params["state"], wait=params["wait"], **how
         ),

@@ -36,7 +36,7 @@ options:
   tenant:
     description: Return only hosts of this tenant.
     type: str
-  behind:
+  check_updates:
     description:
       - Whether to compare the installed packages with the mirrors that the templates were built
         from. The comparison can take minutes.
@@ -140,13 +140,13 @@ hosts:
       type: list
       elements: str
       sample: []
-    behind:
+    missing_updates:
       description:
         - The installed packages for which the mirror of the template offers a later version. Empty
           if the host is up to date, null if the state is not known.
         - Packages whose later version was already available when the template was built are not
           listed.
-      returned: when O(behind=true)
+      returned: when O(check_updates=true)
       type: list
       elements: dict
       sample: [{package: openssl, installed: 3.0.15-1~deb12u1, available: 3.0.16-1~deb12u1}]
@@ -335,19 +335,21 @@ hosts:
           host=tcp://127.77.12.5:2376,ca=…,cert=…,key=…
 """
 
-from ..module_utils._ansible import ask, asking
+from ..module_utils._ansible import info_module, run_query
 
 NAMES = ("tenant", "fleet", "name")
-BEHIND = {"type": "bool", "default": False}
+CHECK_UPDATES = {"type": "bool", "default": False}
 
 
 def main() -> None:
     """Run the module."""
-    module = asking({**{key: {"type": "str"} for key in NAMES}, "behind": BEHIND})
-    ask(
+    module = info_module(
+        {**{key: {"type": "str"} for key in NAMES}, "check_updates": CHECK_UPDATES}
+    )
+    run_query(
         module,
         lambda yard, params: {
-            "hosts": yard.hosts(*(params[n] for n in NAMES), behind=params["behind"])
+            "hosts": yard.hosts(*(params[n] for n in NAMES), check_updates=params["check_updates"])
         },
     )
 

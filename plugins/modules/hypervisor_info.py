@@ -74,12 +74,12 @@ problems:
   sample: [privilege VirtualMachine.Provisioning.Clone is missing on the folder]
 """
 
-from ..module_utils._ansible import ask, asking
+from ..module_utils._ansible import info_module, run_query
 
 
 def main() -> None:
     """Run the module."""
-    ask(asking({}), lambda yard, _params: yard.preflight())
+    run_query(info_module({}), lambda yard, _params: yard.preflight())
 
 
 if __name__ == "__main__":

@@ -215,8 +215,8 @@ error:
 """
 
 from ..module_utils._ansible import (
-    change,
-    changing,
+    mutating_module,
+    run_change,
 )
 from ..module_utils._jenkins import (
     NODES,
@@ -226,7 +226,7 @@ from ..module_utils._jenkins import (
 
 def main() -> None:
     """Run the module."""
-    change(changing(NODES), converging, lambda found: {"nodes": found})
+    run_change(mutating_module(NODES), converging, lambda found: {"nodes": found})
 
 
 if __name__ == "__main__":

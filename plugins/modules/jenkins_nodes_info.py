@@ -103,7 +103,7 @@ nodes:
       type: str
       returned: with O(secrets=true)
       sample: 3b1f…
-left:
+skipped:
   description: Nodes that resemble nodes of stockyard but are skipped.
   returned: success
   type: list
@@ -123,7 +123,7 @@ left:
       sample: its mark is that of node agents-1-6a0e4c5d.
 """
 
-from ..module_utils._ansible import ask, asking
+from ..module_utils._ansible import info_module, run_query
 from ..module_utils._jenkins import (
     CONTROLLER,
     listing,
@@ -132,8 +132,8 @@ from ..module_utils._jenkins import (
 
 def main() -> None:
     """Run the module."""
-    ask(
-        asking({**CONTROLLER, "secrets": {"type": "bool", "default": False, "no_log": False}}),
+    run_query(
+        info_module({**CONTROLLER, "secrets": {"type": "bool", "default": False, "no_log": False}}),
         listing,
     )
 

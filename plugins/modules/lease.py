@@ -218,8 +218,8 @@ error:
 """
 
 from ..module_utils._ansible import (
-    change,
-    changing,
+    mutating_module,
+    run_change,
 )
 from ..module_utils._leases import (
     LEASE,
@@ -239,10 +239,10 @@ OPTIONS = {
 
 def main() -> None:
     """Run the module."""
-    module = changing(
+    module = mutating_module(
         OPTIONS, required_one_of=[("id", "holder")], mutually_exclusive=[("id", "holder")]
     )
-    change(module, leasing, lambda found: {"lease": found[0] if found else {}})
+    run_change(module, leasing, lambda found: {"lease": found[0] if found else {}})
 
 
 if __name__ == "__main__":

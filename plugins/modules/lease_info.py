@@ -114,15 +114,15 @@ leases:
           docker context create ci-1 --docker host=tcp://127.77.12.5:2376,ca=…,cert=…,key=…
 """
 
-from ..module_utils._ansible import ask, asking
+from ..module_utils._ansible import info_module, run_query
 
 
 def main() -> None:
     """Run the module."""
-    module = asking(
+    module = info_module(
         {"holder": {"type": "str"}, "fleet": {"type": "str"}, "tenant": {"type": "str"}}
     )
-    ask(
+    run_query(
         module,
         lambda yard, params: {
             "leases": yard.leases(params["tenant"], params["fleet"], params["holder"])

@@ -249,8 +249,8 @@ error:
 """
 
 from ..module_utils._ansible import (
-    change,
-    changing,
+    mutating_module,
+    run_change,
 )
 from ..module_utils._specs import (
     POOL,
@@ -271,8 +271,10 @@ ACTS = {
 
 def main() -> None:
     """Run the module."""
-    module = changing(OPTIONS)
-    change(module, ACTS[module.params["state"]], lambda found: {"pool": found[0] if found else {}})
+    module = mutating_module(OPTIONS)
+    run_change(
+        module, ACTS[module.params["state"]], lambda found: {"pool": found[0] if found else {}}
+    )
 
 
 if __name__ == "__main__":

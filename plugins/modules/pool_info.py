@@ -124,13 +124,13 @@ pools:
       sample: 20480
 """
 
-from ..module_utils._ansible import ask, asking
+from ..module_utils._ansible import info_module, run_query
 
 
 def main() -> None:
     """Run the module."""
-    module = asking({"name": {"type": "str"}, "tenant": {"type": "str"}})
-    ask(module, lambda yard, params: {"pools": yard.pools(params["tenant"], params["name"])})
+    module = info_module({"name": {"type": "str"}, "tenant": {"type": "str"}})
+    run_query(module, lambda yard, params: {"pools": yard.pools(params["tenant"], params["name"])})
 
 
 if __name__ == "__main__":

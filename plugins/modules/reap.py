@@ -13,7 +13,7 @@ description:
   - Deletes hosts whose lease or lifetime has expired, and hosts and templates whose creation or
     deletion was interrupted. Deletes files, locks and keys that no existing object refers to.
   - Only objects with the owner's marker on this hypervisor are deleted. Unreadable objects, objects
-    of other owners and objects that another run is changing are skipped and listed in RV(left).
+    of other owners and objects that another run is changing are skipped and listed in RV(skipped).
   - It needs no declaration and creates nothing. The next run of M(stockyard.container_hosts.fleet)
     replaces the deleted hosts.
 author:
@@ -60,7 +60,7 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-left:
+skipped:
   description: The objects that might be expired or orphaned, but were skipped.
   returned: success
   type: list
@@ -108,8 +108,8 @@ error:
 """
 
 from ..module_utils._ansible import (
-    change,
-    changing,
+    mutating_module,
+    run_change,
 )
 from ..module_utils._specs import reaping
 
@@ -121,7 +121,7 @@ OPTIONS = {
 
 def main() -> None:
     """Run the module."""
-    change(changing(OPTIONS), reaping, lambda found: {"left": found})
+    run_change(mutating_module(OPTIONS), reaping, lambda found: {"skipped": found})
 
 
 if __name__ == "__main__":

@@ -68,7 +68,7 @@ figures:
   sample: {fleets: 1, hosts: 3, templates: 1, leases: 0, pools: 0, volumes: 0, strangers: 0}
 """
 
-from ..module_utils._ansible import ask, asking
+from ..module_utils._ansible import info_module, run_query
 
 OPTIONS = {
     "dest": {"type": "path", "required": True},
@@ -78,8 +78,8 @@ OPTIONS = {
 
 def main() -> None:
     """Run the module."""
-    module = asking(OPTIONS)
-    ask(
+    module = info_module(OPTIONS)
+    run_query(
         module,
         lambda yard, params: yard.report(params["dest"], params["format"], check=module.check_mode),
     )

@@ -95,7 +95,7 @@ error:
 
 from typing import Any
 
-from ..module_utils._ansible import here
+from ..module_utils._ansible import run_local
 from ..module_utils.stockyard.hostconfig import (
     subids,
 )
@@ -137,7 +137,7 @@ def work(params: dict[str, Any], check: bool) -> dict[str, Any]:
 
 def main() -> None:
     """Run the module."""
-    here(OPTIONS, work)
+    run_local(OPTIONS, work)
 
 
 if __name__ == "__main__":

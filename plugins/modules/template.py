@@ -281,8 +281,8 @@ error:
 """
 
 from ..module_utils._ansible import (
-    change,
-    changing,
+    mutating_module,
+    run_change,
 )
 from ..module_utils._specs import (
     TEMPLATE,
@@ -305,9 +305,9 @@ ACTS = {
 
 def main() -> None:
     """Run the module."""
-    module = changing(OPTIONS)
+    module = mutating_module(OPTIONS)
     act = ACTS[module.params["state"]]
-    change(
+    run_change(
         module, act, lambda found: {"template": found[-1] if found else None, "templates": found}
     )
 

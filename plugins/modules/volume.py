@@ -168,8 +168,8 @@ error:
 """
 
 from ..module_utils._ansible import (
-    change,
-    changing,
+    mutating_module,
+    run_change,
 )
 from ..module_utils._volumes import (
     VOLUME,
@@ -188,8 +188,8 @@ OPTIONS = {
 
 def main() -> None:
     """Run the module."""
-    change(
-        changing(OPTIONS, required_if=[("state", "attached", ["host"])]),
+    run_change(
+        mutating_module(OPTIONS, required_if=[("state", "attached", ["host"])]),
         lambda yard, params, how: yard.volume(
             volume_spec(params),
             params["state"],

@@ -126,13 +126,15 @@ volumes:
       sample: 1767225600.0
 """
 
-from ..module_utils._ansible import ask, asking
+from ..module_utils._ansible import info_module, run_query
 
 
 def main() -> None:
     """Run the module."""
-    module = asking({"name": {"type": "str"}, "tenant": {"type": "str"}})
-    ask(module, lambda yard, params: {"volumes": yard.volumes(params["tenant"], params["name"])})
+    module = info_module({"name": {"type": "str"}, "tenant": {"type": "str"}})
+    run_query(
+        module, lambda yard, params: {"volumes": yard.volumes(params["tenant"], params["name"])}
+    )
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ description:
     the plan also contains the hosts that are replaced because their template will have a new
     generation.
   - V(absent) deletes all hosts of an owner on a hypervisor, members of fleets and single hosts,
-    whether they are declared or not. Volumes stay and are listed in RV(kept), unless
+    whether they are declared or not. Volumes stay and are listed in RV(retained), unless
     O(volumes=true).
   - Objects of other owners and objects with an unreadable record are never changed.
 author:
@@ -61,7 +61,7 @@ options:
       - V(no) keeps them.
       - V(yes) deletes templates and pools. If it would delete hosts because their fleet is not
         declared, the module fails before anything is changed, in check mode too, unless the plan
-        is saved in check mode with O(save_plan), or a saved plan is applied with O(only_if). A
+        is saved in check mode with O(save_plan), or a saved plan is applied with O(apply_plan). A
         fleet that is declared with the state C(absent) or the count 0 is deleted without that.
       - With V(yes), a kind of object is kept if its list in the declaration is empty, because an
         empty list is usually a mistake.
@@ -76,7 +76,7 @@ options:
         C(upgrade=true).
     type: bool
     default: false
-  here:
+  local_hypervisor:
     description: The name of this hypervisor in the C(hypervisors) of fleets.
     type: str
   evacuate:
@@ -90,7 +90,7 @@ options:
       - A file to save the plan in, also in check mode. The name must end in C(.json). A table of
         the plan is saved in the same directory with the ending C(.md).
     type: path
-  only_if:
+  apply_plan:
     description:
       - A saved plan. The module applies it only if the current plan is identical and the objects
         have not changed since. Otherwise the module fails and lists the differences.
@@ -133,7 +133,7 @@ EXAMPLES = r"""
   stockyard.container_hosts.yard:
     state: present
     declaration: "{{ yard }}"
-    only_if: plan.json
+    apply_plan: plan.json
 
 - name: Delete all hosts and keep the templates
   stockyard.container_hosts.yard:
@@ -164,7 +164,7 @@ members:
   type: list
   elements: dict
   sample: []
-kept:
+retained:
   description: The objects that were not deleted with the yard, which are the volumes.
   returned: when O(state=absent) and objects remain
   type: list
@@ -197,8 +197,8 @@ error:
 """
 
 from ..module_utils._ansible import (
-    change,
-    changing,
+    mutating_module,
+    run_change,
 )
 from ..module_utils._specs import (
     PRUNE,
@@ -210,10 +210,10 @@ OPTIONS = {
     "declaration": {"type": "dict"},
     "prune": {"type": "str", "choices": list(PRUNE), "default": "no"},
     "rebuild": {"type": "bool", "default": False},
-    "here": {"type": "str"},
+    "local_hypervisor": {"type": "str"},
     "evacuate": {"type": "bool", "default": True},
     "save_plan": {"type": "path"},
-    "only_if": {"type": "path"},
+    "apply_plan": {"type": "path"},
     "templates": {"type": "bool", "default": False},
     "volumes": {"type": "bool", "default": False},
     "timeout": {"type": "int", "default": 600},
@@ -224,7 +224,7 @@ ACTS = {
         declaration(params),
         check=how["check"],
         save_plan=params["save_plan"] or "",
-        only_if=params["only_if"] or "",
+        apply_plan=params["apply_plan"] or "",
     ),
     "absent": lambda yard, params, how: yard.teardown(
         templates=params["templates"], volumes=params["volumes"], **how
@@ -239,9 +239,9 @@ SHOWS = {
 
 def main() -> None:
     """Run the module."""
-    module = changing(OPTIONS, required_if=[("state", "present", ["declaration"])])
+    module = mutating_module(OPTIONS, required_if=[("state", "present", ["declaration"])])
     state = module.params["state"]
-    change(module, ACTS[state], SHOWS[state])
+    run_change(module, ACTS[state], SHOWS[state])
 
 
 if __name__ == "__main__":

@@ -100,7 +100,7 @@ def versions(yard: Yard) -> dict[str, str]:
 
 
 def behind(yard: Yard) -> list[Any]:
-    return [h["behind"] for h in yard.hosts(fleet="probed", behind=True)]
+    return [h["missing_updates"] for h in yard.hosts(fleet="probed", check_updates=True)]
 
 
 def test_a_package_of_ones_own_is_in_the_hosts(yard: Yard, declaration: Path) -> None:

@@ -342,7 +342,7 @@ def test_a_hypervisor_that_went_down_comes_back_with_its_volumes(
             script = "cat /data/file; sudo docker volume ls -q; mount | grep -c ^/dev/vd[b-z]"
             said = ssh(again.objects[0], script)
             third = yard.fleet(spec).changed
-            kept = yard.teardown().kept
+            kept = yard.teardown().retained
             yard.teardown(volumes=True)
             left = yard.volumes()
         print(json.dumps({

@@ -122,7 +122,7 @@ def test_what_was_removed_from_a_checkout_goes_and_an_empty_one_takes_nothing(
     assert code != 0
     assert "not declared: fleet old" in said
     assert checkout.hosts() == ["old-1", "web-1", "web-2"]
-    steps = [f"{site} --check -e yard_save_plan=plan.json", f"{site} -e yard_only_if=plan.json"]
+    steps = [f"{site} --check -e yard_save_plan=plan.json", f"{site} -e yard_apply_plan=plan.json"]
     assert checkout.run(steps)[0] == 0
     assert checkout.hosts() == ["web-1", "web-2"]
     for text in ("", "{}", "yard_fleets: []", "yard_fleet: []", "{", "[]"):
@@ -150,9 +150,9 @@ def test_a_yard_is_rebuilt_from_later_packages(controller: Controller, tmp_path:
     assert "destroy host web-1: generation changed" in said
     assert checkout.hosts() == ["web-1", "web-2"]
     with Yard(checkout.hypervisor, pki_dir=str(tmp_path / "pki")) as yard:
-        assert all(h["behind"] for h in yard.hosts(behind=True))
+        assert all(h["missing_updates"] for h in yard.hosts(check_updates=True))
         code, said = checkout.run([rebuild])
         assert code == 0, said
-        assert [h["behind"] for h in yard.hosts(behind=True)] == [[], []]
+        assert [h["missing_updates"] for h in yard.hosts(check_updates=True)] == [[], []]
     code, said = checkout.run([rebuild])
     assert "changed=0" in said

@@ -47,9 +47,9 @@ def told(controller: Controller) -> Played:
             *(declared(name, declaration) for name, (declaration, _text) in REFUSED.items()),
             task("nothing", "yard", state="present"),
             declared("dry", YARD, DRY, save_plan=plan),
-            declared("made", YARD, only_if=plan),
+            declared("made", YARD, apply_plan=plan),
             declared("made again", YARD),
-            declared("stale", YARD, only_if=plan),
+            declared("stale", YARD, apply_plan=plan),
             declared("empty", {}, prune=True),
             declared("null", {"fleets": None, "templates": None}, prune="yes"),
             declared(

@@ -17,12 +17,12 @@ class Result:
 
     :param plan: the actions; empty if everything was as declared.
     :param objects: the objects of the call in their present state, ready to be shown.
-    :param kept: objects that stay although all others are deleted, by kind and name.
+    :param retained: objects that stay although all others are deleted, by kind and name.
     """
 
     plan: Plan
     objects: list[dict[str, Any]]
-    kept: tuple[str, ...] = ()
+    retained: tuple[str, ...] = ()
 
     @property
     def changed(self) -> bool:

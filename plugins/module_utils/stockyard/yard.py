@@ -235,17 +235,17 @@ class Yard(Leasing, Pooling, Storing):
         *,
         check: bool = False,
         save_plan: str | Path = "",
-        only_if: str | Path = "",
+        apply_plan: str | Path = "",
     ) -> Result:
         """Converge the whole yard to its declaration.
 
         :param save_plan: a file, ending in ``.json``, to write the plan to; a Markdown file with
             the same name is written next to it.
-        :param only_if: a saved plan: nothing changes unless it still matches the yard.
+        :param apply_plan: a saved plan: nothing changes unless it still matches the yard.
         :raises OperationRefused: if it would delete a fleet that is not declared, by no saved plan
             and without ``force``.
         """
-        saved_plan = saved_plans.load(Path(only_if).expanduser()) if only_if else None
+        saved_plan = saved_plans.load(Path(apply_plan).expanduser()) if apply_plan else None
         confirmed = saved_plan is not None or (check and bool(save_plan))
         current_plan = (
             saved_plans.sealed(self.context, declared, confirmed=confirmed)
@@ -315,11 +315,11 @@ class Yard(Leasing, Pooling, Storing):
         fleet: str | None = None,
         name: str | None = None,
         *,
-        behind: bool = False,
+        check_updates: bool = False,
     ) -> list[dict[str, Any]]:
         """Return hosts as modules return them, by name.
 
-        :param behind: whether to ask the mirrors for packages that are outdated in each host.
+        :param check_updates: whether to ask the mirrors for outdated packages of each host.
         """
         observation = self.context.provider.observe(self.context.owner)
         drift = trust.drifts(self.context, observation.hosts)
@@ -346,9 +346,11 @@ class Yard(Leasing, Pooling, Storing):
             )
             for host in chosen.hosts
         ]
-        outdated_packages = freshness.hosts_behind(self.context, chosen) if behind else {}
+        outdated_packages = (
+            freshness.updates_of_hosts(self.context, chosen) if check_updates else {}
+        )
         return [
-            {**host, "behind": outdated_packages[host["uuid"]]} if behind else host
+            {**host, "missing_updates": outdated_packages[host["uuid"]]} if check_updates else host
             for host in facts
         ]
 
@@ -371,12 +373,12 @@ class Yard(Leasing, Pooling, Storing):
         return {"changed": changed, "dest": str(path), "figures": figures}
 
     def fleets(
-        self, tenant: str | None = None, name: str | None = None, *, behind: bool = False
+        self, tenant: str | None = None, name: str | None = None, *, check_updates: bool = False
     ) -> list[dict[str, Any]]:
         """Return fleets as modules return them, by tenant and name. A fleet is known by its hosts:
         a fleet without hosts is not returned.
 
-        :param behind: whether to ask the mirrors for packages that are outdated in each host.
+        :param check_updates: whether to ask the mirrors for outdated packages of each host.
         """
         observation = self.context.provider.observe(self.context.owner)
         chosen = _chosen(
@@ -388,7 +390,9 @@ class Yard(Leasing, Pooling, Storing):
             ),
         )
         drift, outdated = trust.drifts(self.context, observation.hosts), freshness.outdated(chosen)
-        outdated_packages = freshness.hosts_behind(self.context, chosen) if behind else None
+        outdated_packages = (
+            freshness.updates_of_hosts(self.context, chosen) if check_updates else None
+        )
         members: dict[tuple[str, str], list[Host]] = {}
         for host in chosen.hosts:
             members.setdefault((host.record.tenant, host.record.fleet), []).append(host)

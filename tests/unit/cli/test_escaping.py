@@ -27,7 +27,7 @@ def test_machine_with_a_hostile_name_is_reported_on_one_printable_line(
         )
     code, output, errors = console("reap", "--dry-run")
     assert code == 0
-    assert f"left alone: machine stockyard.default.x{SHOWN}: " in output
+    assert f"skipped: machine stockyard.default.x{SHOWN}: " in output
     assert all(line.isprintable() for line in (output + errors).splitlines())
 
 

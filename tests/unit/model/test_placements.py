@@ -97,30 +97,34 @@ def test_a_share_stays_where_it_is_when_a_hypervisor_is_silent(
         assert all(after[h.name] >= shares(sites, how, count)[h.name] for h in sites[1:])
 
 
-def fleet(count: int = 5, here: str = "a", **options: Any) -> FleetSpec:
+def fleet(count: int = 5, local_hypervisor: str = "a", **options: Any) -> FleetSpec:
     return FleetSpec(
         "ci",
         "base",
         count=count,
         hypervisors=(Hypervisor("a"), Hypervisor("b")),
-        here=here,
+        local_hypervisor=local_hypervisor,
         **options,
     )
 
 
 def test_each_run_plans_its_own_share_under_names_of_its_own() -> None:
-    plans = {here: plan_fleet(fleet(here=here), "g" * 64, []) for here in "ab"}
+    plans = {here: plan_fleet(fleet(local_hypervisor=here), "g" * 64, []) for here in "ab"}
     assert [a.name for a in plans["a"].actions] == ["ci-a-1", "ci-a-2", "ci-a-3"]
     assert [a.name for a in plans["b"].actions] == ["ci-b-1", "ci-b-2"]
 
 
 def test_names_are_dealt_out() -> None:
     named: dict[str, Any] = {"count": 3, "names": ("x", "y", "z")}
-    assert [a.name for a in plan_fleet(fleet(here="a", **named), "g" * 64, []).actions] == [
+    assert [
+        a.name for a in plan_fleet(fleet(local_hypervisor="a", **named), "g" * 64, []).actions
+    ] == [
         "x",
         "y",
     ]
-    assert [a.name for a in plan_fleet(fleet(here="b", **named), "g" * 64, []).actions] == ["z"]
+    assert [
+        a.name for a in plan_fleet(fleet(local_hypervisor="b", **named), "g" * 64, []).actions
+    ] == ["z"]
 
 
 @pytest.mark.parametrize("name", [*HOSTILE, "a" * 17])
@@ -132,8 +136,8 @@ def test_a_hostile_hypervisor_is_refused(name: str) -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        {"here": "c"},
-        {"here": ""},
+        {"local_hypervisor": "c"},
+        {"local_hypervisor": ""},
         {"placement": "pile"},
         {"hypervisors": (Hypervisor("a"), Hypervisor("a"))},
         {"hypervisors": (Hypervisor("a", most=2), Hypervisor("b", most=2))},

@@ -79,7 +79,7 @@ ELSEWHERE = {
     "FleetSpec.labels",
     "FleetSpec.replace_on_labels",
     "FleetSpec.placement",
-    "FleetSpec.here",
+    "FleetSpec.local_hypervisor",
     "SingleSpec.labels",
     "SingleSpec.template",
     "HostSpec.network",

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stockyard.model.versions import Behind, behind, later
+from stockyard.model.versions import MissingUpdate, later, missing_updates
 
 # Each is later than the one before it.
 RISING = [
@@ -65,11 +65,11 @@ def test_whatever_is_compared_one_is_not_later_than_the_other_and_earlier(
 
 def test_what_an_image_lacks_is_what_is_later_or_new() -> None:
     installed = {"a": "1", "b": "2", "c": "3", "gone": "1"}
-    assert behind(installed, {"a": "1", "b": "1", "c": "3.1", "new": "1"}) == (
-        Behind("c", "3", "3.1"),
-        Behind("new", "", "1"),
+    assert missing_updates(installed, {"a": "1", "b": "1", "c": "3.1", "new": "1"}) == (
+        MissingUpdate("c", "3", "3.1"),
+        MissingUpdate("new", "", "1"),
     )
-    assert [str(b) for b in behind(installed, {"c": "4", "d": "1"})] == [
+    assert [str(b) for b in missing_updates(installed, {"c": "4", "d": "1"})] == [
         "c 3 -> 4",
         "d (none) -> 1",
     ]

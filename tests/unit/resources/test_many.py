@@ -42,7 +42,7 @@ def converge(yards: dict[str, Yard], *names: str, check: bool = False, **options
     every = tuple(s if isinstance(s, Hypervisor) else Hypervisor(s) for s in sites)
     spec = {"count": 6, "hypervisors": every, **options}
     done = [
-        yards[name].fleet(FleetSpec("ci", "base", here=name, **spec), check=check)
+        yards[name].fleet(FleetSpec("ci", "base", local_hypervisor=name, **spec), check=check)
         for name in names or yards
     ]
     return [f"{a.verb} {a.name}" for result in done for a in result.plan.actions]
@@ -86,7 +86,8 @@ def test_a_living_one_is_evacuated_after_the_others_took_over(yards: dict[str, Y
     converge(yards)
     left = (Hypervisor("a", "evacuated"), Hypervisor("b"), Hypervisor("c"))
     fleets = {
-        n: FleetTerm(FleetSpec("ci", "base", count=6, here=n, hypervisors=left)) for n in "abc"
+        n: FleetTerm(FleetSpec("ci", "base", count=6, local_hypervisor=n, hypervisors=left))
+        for n in "abc"
     }
 
     def site(name: str, evacuate: bool) -> list[str]:

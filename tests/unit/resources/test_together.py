@@ -66,7 +66,7 @@ def test_a_saved_plan_does_not_survive_a_change_of_a_pool(bare: Yard, tmp_path: 
     for hosts in (3, 2):
         bare.pool(PoolSpec("ci", hosts=hosts))
     with pytest.raises(OperationRefused, match="no longer true"):
-        bare.site(declared(4), only_if=tmp_path / "plan.json")
+        bare.site(declared(4), apply_plan=tmp_path / "plan.json")
 
 
 def test_who_is_not_let_in_gets_no_volume(yard: Yard) -> None:

@@ -37,7 +37,7 @@ class FleetSpec:
     :param placement: ``spread`` or ``pack``: the distribution of its hosts among the hypervisors.
     :param on_full: action if the pool has insufficient quota: ``refuse`` creates none of the
         missing hosts, ``fill`` as many as the quota allows. Both are errors.
-    :param here: the hypervisor of this run, which manages its own share and no other.
+    :param local_hypervisor: the hypervisor of this run, which manages its own share and no other.
     """
 
     name: str
@@ -55,7 +55,7 @@ class FleetSpec:
     recreate: str = "auto"
     hypervisors: tuple[Hypervisor, ...] = ()
     placement: str = "spread"
-    here: str = ""
+    local_hypervisor: str = ""
     on_full: str = "refuse"
 
     def __post_init__(self) -> None:
@@ -69,7 +69,9 @@ class FleetSpec:
         naming.choice("recreate", self.recreate, RECREATE)
         naming.choice("on_full", self.on_full, ON_FULL)
         self._check_names()
-        placements.check(self.hypervisors, self.here, self.placement, len(self.names) or self.count)
+        placements.check(
+            self.hypervisors, self.local_hypervisor, self.placement, len(self.names) or self.count
+        )
         if (self.least > 1 or self.min_ready) and self.host.bind and self.host.ports:
             raise InvalidInput(
                 f"bind: {self.least if self.least > 1 else 'several'} hosts cannot all publish port"
@@ -95,7 +97,7 @@ class FleetSpec:
         if self.hypervisors:
             return placements.shares(
                 self.hypervisors, self.placement, len(self.names) or self.count
-            )[self.here]
+            )[self.local_hypervisor]
         return len(self.names) or self.count
 
     @property
@@ -104,7 +106,9 @@ class FleetSpec:
         counted.
         """
         if self.hypervisors:
-            return placements.dealt(self.names, self.hypervisors, self.placement, self.here)
+            return placements.dealt(
+                self.names, self.hypervisors, self.placement, self.local_hypervisor
+            )
         return self.names
 
     @property
@@ -112,7 +116,7 @@ class FleetSpec:
         """Return the prefix of the names of counted hosts, which is different on each
         hypervisor.
         """
-        return f"{self.name}-{self.here}" if self.hypervisors else self.name
+        return f"{self.name}-{self.local_hypervisor}" if self.hypervisors else self.name
 
     @property
     def leaving(self) -> bool:
@@ -120,7 +124,7 @@ class FleetSpec:
         take over the share.
         """
         return any(
-            hypervisor.name == self.here and hypervisor.state != "active"
+            hypervisor.name == self.local_hypervisor and hypervisor.state != "active"
             for hypervisor in self.hypervisors
         )
 

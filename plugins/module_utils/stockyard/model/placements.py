@@ -53,7 +53,7 @@ def check(hypervisors: Sequence[Hypervisor], local_name: str, placement: str, co
         raise InvalidInput("hypervisors: one is named twice.", remedy="name each once")
     if hypervisors and local_name not in names:
         raise InvalidInput(
-            f"here: {naming.shown(local_name)} is not among the fleet's hypervisors.",
+            f"local_hypervisor: {naming.shown(local_name)} is not among the fleet's hypervisors.",
             cause=f"they are {', '.join(names)}",
             remedy="say by its name which of them this is; to empty one, keep it in the list as "
             "evacuated",

@@ -16,7 +16,7 @@ Key = tuple[int, tuple[int, ...], tuple[int, ...]]
 
 
 @dataclass(frozen=True)
-class Behind:
+class MissingUpdate:
     """A package that is available in a later version than the installed one.
 
     :param installed: empty if the package is not installed.
@@ -30,12 +30,14 @@ class Behind:
         return f"{self.package} {self.installed or '(none)'} -> {self.available}"
 
 
-def behind(installed: Mapping[str, str], available: Mapping[str, str]) -> tuple[Behind, ...]:
+def missing_updates(
+    installed: Mapping[str, str], available: Mapping[str, str]
+) -> tuple[MissingUpdate, ...]:
     """Return the outdated packages of an image, by name. A mirror with earlier versions makes no
     package outdated.
     """
     return tuple(
-        Behind(name, installed.get(name, ""), version)
+        MissingUpdate(name, installed.get(name, ""), version)
         for name, version in sorted(available.items())
         if name not in installed or later(version, installed[name])
     )

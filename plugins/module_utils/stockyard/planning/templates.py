@@ -15,7 +15,7 @@ from typing import Any
 from ..model import codec
 from ..model.observation import Template
 from ..model.template import TemplateRecord, TemplateSpec
-from ..model.versions import Behind
+from ..model.versions import MissingUpdate
 from .plan import Action, Plan, gone
 
 SHOWN = 5
@@ -26,13 +26,13 @@ class TemplateContext:
     """The facts that a plan needs in addition to declaration and templates.
 
     :param now: seconds since the epoch.
-    :param behind: packages that are outdated in the generation that would become current.
+    :param missing_updates: packages that are outdated in the generation that would become current.
     :param used: generations that hosts were forked from; ``None`` if unknown, and then no
         generation is deleted.
     """
 
     now: float = 0.0
-    behind: tuple[Behind, ...] = ()
+    missing_updates: tuple[MissingUpdate, ...] = ()
     used: frozenset[str] | None = None
 
 
@@ -144,9 +144,13 @@ def _missing(declared: str, own_templates: list[Template], current: Template | N
 
 
 def _stale(spec: TemplateSpec, target: Template, context: TemplateContext) -> str:
-    if context.behind:
-        suffix = f" and {len(context.behind) - SHOWN} more" if len(context.behind) > SHOWN else ""
-        return f"packages moved: {', '.join(map(str, context.behind[:SHOWN]))}{suffix}"
+    if context.missing_updates:
+        suffix = (
+            f" and {len(context.missing_updates) - SHOWN} more"
+            if len(context.missing_updates) > SHOWN
+            else ""
+        )
+        return f"packages moved: {', '.join(map(str, context.missing_updates[:SHOWN]))}{suffix}"
     if too_old(spec, target.record, context.now) and spec.max_age is not None:
         return f"it is older than {timedelta(seconds=spec.max_age)}"
     return ""

@@ -114,7 +114,7 @@ def test_only_nodes_that_carry_our_mark_are_touched(
     assert len(does(agents().converge(60))) == 3
     assert jenkins.names() == sorted(unreadable)
     assert not any(f"/{name}/" in r for name in unreadable for r in jenkins.requests[before:])
-    assert {one["name"] for one in agents().left()} == {"copied", "damaged", "other-1-00000000"}
+    assert {one["name"] for one in agents().skipped()} == {"copied", "damaged", "other-1-00000000"}
 
 
 def test_on_a_wrong_hypervisor_no_node_is_removed(

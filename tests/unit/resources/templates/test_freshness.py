@@ -249,17 +249,17 @@ def test_a_broken_generation_costs_one_host_that_nobody_had(
 
 def test_a_host_that_lacks_an_update_is_seen(yard: Yard, mirror: Path, clock: FakeClock) -> None:
     yard.fleet(FLEET)
-    assert [h["behind"] for h in yard.hosts(behind=True)] == [[], []]
-    assert "behind" not in yard.hosts()[0]
+    assert [h["missing_updates"] for h in yard.hosts(check_updates=True)] == [[], []]
+    assert "missing_updates" not in yard.hosts()[0]
     move(mirror, sudo="2")
     lacks = [{"package": "sudo", "installed": "1", "available": "2"}]
-    assert [h["behind"] for h in yard.hosts(behind=True)] == [lacks, lacks]
-    assert yard.fleets(behind=True)[0]["behind"] == {"ci-1": lacks, "ci-2": lacks}
+    assert [h["missing_updates"] for h in yard.hosts(check_updates=True)] == [lacks, lacks]
+    assert yard.fleets(check_updates=True)[0]["missing_updates"] == {"ci-1": lacks, "ci-2": lacks}
     clock.sleep(1)
     yard.template(FRESH)
     yard.fleet(replace(FLEET, name="web", count=1))
-    assert yard.fleets(behind=True)[1]["behind"] == {"web-1": []}
-    assert yard.fleets(behind=True)[0]["behind"] == {"ci-1": lacks, "ci-2": lacks}
+    assert yard.fleets(check_updates=True)[1]["missing_updates"] == {"web-1": []}
+    assert yard.fleets(check_updates=True)[0]["missing_updates"] == {"ci-1": lacks, "ci-2": lacks}
 
 
 def test_each_mirror_is_asked_once(
@@ -269,7 +269,7 @@ def test_each_mirror_is_asked_once(
     yard.template(generation(1))
     yard.fleet(replace(FLEET, count=4))
     hypervisor.calls.clear()
-    yard.hosts(behind=True)
+    yard.hosts(check_updates=True)
     assert hypervisor.calls["resolve"] == 1
     yard.hosts()
     assert hypervisor.calls["resolve"] == 1
@@ -278,7 +278,7 @@ def test_each_mirror_is_asked_once(
 def test_what_was_made_before_it_was_recorded_is_not_known(yard: Yard) -> None:
     yard.fleet(FLEET)
     yard.context.provider.claim(templates(yard)[0].record, source=None)
-    assert [h["behind"] for h in yard.hosts(behind=True)] == [None, None]
+    assert [h["missing_updates"] for h in yard.hosts(check_updates=True)] == [None, None]
 
 
 KEY = "-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nmDMEZ\n-----END PGP PUBLIC KEY BLOCK-----\n"

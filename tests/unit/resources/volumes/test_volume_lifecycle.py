@@ -163,14 +163,14 @@ def test_nothing_that_happens_to_hosts_deletes_one(stopped: Yard) -> None:
     stopped.remove_fleet("web")
     stopped.reap(grace=0)
     result = stopped.teardown(templates=True)
-    assert result.kept == ("volume web-1-docker", "volume web-2-docker")
+    assert result.retained == ("volume web-1-docker", "volume web-2-docker")
     stopped.site(Declaration(prune="force"))
     stopped.reap(grace=0)
     assert all(d.exists() for d in disks)
     assert (disks[0] / "kept").exists()
     planned = stopped.teardown(volumes=True, check=True)
     assert [(a.verb, a.kind) for a in planned.plan.actions] == [("destroy", "volume")] * 2
-    assert stopped.teardown(volumes=True).kept == ()
+    assert stopped.teardown(volumes=True).retained == ()
     assert not any(d.exists() for d in disks)
 
 
@@ -288,7 +288,7 @@ def test_a_saved_plan_does_not_survive_a_change_of_a_volume(bare: Yard, tmp_path
     bare.site(declared, check=True, save_plan=tmp_path / "plan.json")
     bare.volume(replace(DATA, size_gib=3))
     with pytest.raises(OperationRefused, match="no longer true"):
-        bare.site(declared, only_if=tmp_path / "plan.json")
+        bare.site(declared, apply_plan=tmp_path / "plan.json")
 
 
 def dying(

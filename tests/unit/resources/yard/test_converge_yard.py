@@ -78,7 +78,7 @@ def test_check_mode_says_which_hosts_a_new_template_replaces(
     assert told(dry) == told(done)
     assert {a.name for a in dry.plan.actions if a.verb == "destroy"} == {"ci-1", "ci-2", "web-1"}
     assert not bare.site(BOTH.rebuilt()).changed
-    assert [h["behind"] for h in bare.hosts(behind=True)] == [[], [], []]
+    assert [h["missing_updates"] for h in bare.hosts(check_updates=True)] == [[], [], []]
 
 
 def test_a_plan_knows_which_generations_nobody_needs_afterwards(
@@ -183,7 +183,7 @@ def test_fleet_that_is_not_declared_is_deleted_by_a_saved_plan(bare: Yard, tmp_p
     )
     with pytest.raises(OperationRefused, match="Nothing was changed"):
         bare.site(rest, save_plan=tmp_path / "other.json")
-    assert told(bare.site(rest, only_if=path)) == ["destroy web-1"]
+    assert told(bare.site(rest, apply_plan=path)) == ["destroy web-1"]
 
 
 def test_fleet_that_another_run_makes_meanwhile_stays(bare: Yard, uri: str, tmp_path: Path) -> None:
@@ -368,23 +368,23 @@ def test_a_saved_plan_is_shown_and_applied(bare: Yard, saved: Path) -> None:
     assert "| create | host ci-3 | the fleet is short of it |" in page
     assert "| relabel | host web-1 | labels changed |" in page
     assert (saved.stat().st_mode & 0o777, len(list(saved.parent.glob("plan*")))) == (0o644, 2)
-    assert told(bare.site(MORE, only_if=saved, check=True)) == ["create ci-3", "relabel web-1"]
-    assert told(bare.site(MORE, only_if=saved)) == ["create ci-3", "relabel web-1"]
+    assert told(bare.site(MORE, apply_plan=saved, check=True)) == ["create ci-3", "relabel web-1"]
+    assert told(bare.site(MORE, apply_plan=saved)) == ["create ci-3", "relabel web-1"]
     with pytest.raises(OperationRefused, match="create host ci-3 is no longer to be done"):
-        bare.site(MORE, only_if=saved)
+        bare.site(MORE, apply_plan=saved)
 
 
 def test_a_plan_is_refused_when_what_it_touches_changed(bare: Yard, saved: Path) -> None:
     bare.host(SingleSpec("web-1"), "replaced")
     before = bare.hosts()
     with pytest.raises(OperationRefused, match="host default/web-1 is another one"):
-        bare.site(MORE, only_if=saved)
+        bare.site(MORE, apply_plan=saved)
     assert bare.hosts() == before
 
 
 def test_a_plan_is_refused_when_the_declaration_changed(bare: Yard, saved: Path) -> None:
     with pytest.raises(OperationRefused, match="create host ci-4 is to be done too"):
-        bare.site(declared(replace(CI, count=4), MORE.fleets[1].spec), only_if=saved)
+        bare.site(declared(replace(CI, count=4), MORE.fleets[1].spec), apply_plan=saved)
 
 
 def test_a_plan_is_refused_when_its_template_is_another_one(
@@ -395,26 +395,26 @@ def test_a_plan_is_refused_when_its_template_is_another_one(
     clock.sleep(1)
     bare.template(TemplateSpec("base"))
     with pytest.raises(OperationRefused, match=r"template default/base/.* was changed"):
-        bare.site(MORE, only_if=saved)
+        bare.site(MORE, apply_plan=saved)
 
 
 def test_what_it_does_not_touch_may_change(bare: Yard, saved: Path) -> None:
     bare.host(SingleSpec("ci-1"), "restarted")
     bare.host(SingleSpec("alone", "base"))
-    assert bare.site(MORE, only_if=saved).changed
+    assert bare.site(MORE, apply_plan=saved).changed
 
 
 @pytest.mark.parametrize("text", ["", "[", "{}", "5", '{"format": 1}'])
 def test_what_is_no_plan_changes_nothing(bare: Yard, saved: Path, text: str) -> None:
     saved.write_text(text)
     with pytest.raises(InvalidInput):
-        bare.site(MORE, only_if=saved)
+        bare.site(MORE, apply_plan=saved)
     assert names(bare) == ["ci-1", "ci-2", "web-1"]
 
 
 def test_a_plan_that_is_not_there_changes_nothing(bare: Yard, tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="cannot be read"):
-        bare.site(BOTH, only_if=tmp_path / "none.json")
+        bare.site(BOTH, apply_plan=tmp_path / "none.json")
     with pytest.raises(InvalidInput, match="cannot be saved"):
         bare.site(BOTH, check=True, save_plan=tmp_path / "none" / "plan.json")
     with pytest.raises(InvalidInput, match=r"end it in \.json"):

@@ -65,7 +65,7 @@ def converge(
 def _told(existing: Found | None, leftovers: list[str]) -> dict[str, Any]:
     """Return the state of the existing container and its leftovers."""
     state: dict[str, Any] = {"name": existing.name, "running": existing.running} if existing else {}
-    return {**state, "left": leftovers} if leftovers else state
+    return {**state, "leftovers": leftovers} if leftovers else state
 
 
 def _refuse_others(

@@ -115,7 +115,7 @@ class Agents:
             unregistered, key=lambda entry: str(entry["host"])
         )
 
-    def left(self) -> list[dict[str, str]]:
+    def skipped(self) -> list[dict[str, str]]:
         """Return the nodes with a damaged mark of stockyard, which were not changed, with the
         reasons.
         """

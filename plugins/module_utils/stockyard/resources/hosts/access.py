@@ -152,7 +152,7 @@ def describe_fleet(
     members: Sequence[Host],
     drift: Mapping[str, Sequence[str]],
     outdated: Collection[str] = (),
-    behind: Mapping[str, Any] | None = None,
+    missing_updates: Mapping[str, Any] | None = None,
     clocks: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Return the facts of a fleet that modules show: common facts of its hosts, and how many are
@@ -160,7 +160,7 @@ def describe_fleet(
 
     :param drift: the reasons why each host must be renewed, by uuid.
     :param outdated: the uuids of hosts that are not of the current generation.
-    :param behind: the updates that each host lacks, by uuid, if requested.
+    :param missing_updates: the updates that each host lacks, by uuid, if requested.
     :param clocks: the hosts whose clocks must be set, by uuid, each with the reason.
     """
     clocks = clocks or {}
@@ -169,8 +169,12 @@ def describe_fleet(
         reasons[uuid].append(clocks[uuid])
     updates = (
         {}
-        if behind is None
-        else {"behind": {host.record.name: behind[host.record.uuid] for host in members}}
+        if missing_updates is None
+        else {
+            "missing_updates": {
+                host.record.name: missing_updates[host.record.uuid] for host in members
+            }
+        }
     )
     newest = max((host.record for host in members), key=lambda record: record.created)
     return {

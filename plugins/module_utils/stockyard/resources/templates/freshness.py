@@ -14,7 +14,7 @@ from ...model.host import Host
 from ...model.observation import Observation, Template
 from ...model.recipe import Recipe
 from ...model.template import Source, TemplateSpec
-from ...model.versions import Behind, behind
+from ...model.versions import MissingUpdate, missing_updates
 from ...planning.templates import generations, newest
 from ..context import Context
 
@@ -22,7 +22,9 @@ from ..context import Context
 PATIENCE = 300.0
 
 
-def lacking(ctx: Context, spec: TemplateSpec, template: Template | None) -> tuple[Behind, ...]:
+def lacking(
+    ctx: Context, spec: TemplateSpec, template: Template | None
+) -> tuple[MissingUpdate, ...]:
     """Return the updates that a generation lacks, according to the mirror of its declaration.
 
     :raises ImageError: if the mirror does not answer.
@@ -32,7 +34,7 @@ def lacking(ctx: Context, spec: TemplateSpec, template: Template | None) -> tupl
     available_versions = ctx.provider.resolve(
         recipe(spec.image, spec.docker, spec.security), spec.build, ctx.deadline(PATIENCE)
     )
-    return behind(ctx.provider.versions(template.record.image), available_versions)
+    return missing_updates(ctx.provider.versions(template.record.image), available_versions)
 
 
 def used(tenant: str, name: str, hosts: Iterable[Host]) -> frozenset[str]:
@@ -44,7 +46,9 @@ def used(tenant: str, name: str, hosts: Iterable[Host]) -> frozenset[str]:
     )
 
 
-def hosts_behind(ctx: Context, observation: Observation) -> dict[str, list[dict[str, Any]] | None]:
+def updates_of_hosts(
+    ctx: Context, observation: Observation
+) -> dict[str, list[dict[str, Any]] | None]:
     """Return the updates that each host lacks, by uuid: package, installed and available version.
     The value is ``None`` if they are not known.
 
@@ -63,7 +67,9 @@ def hosts_behind(ctx: Context, observation: Observation) -> dict[str, list[dict[
     for host in (member.record for member in observation.hosts):
         template = of_generation.get((host.tenant, host.template, host.generation))
         if template and template.record.uuid not in updates_by_template:
-            updates_by_template[template.record.uuid] = _behind(ctx, template, available_versions)
+            updates_by_template[template.record.uuid] = _updates_of_template(
+                ctx, template, available_versions
+            )
         updates_by_host[host.uuid] = updates_by_template[template.record.uuid] if template else None
     return updates_by_host
 
@@ -82,7 +88,7 @@ def outdated(observation: Observation) -> set[str]:
     return uuids
 
 
-def _behind(
+def _updates_of_template(
     ctx: Context, template: Template, available_versions: dict[Source, Mapping[str, str]]
 ) -> list[dict[str, Any]] | None:
     source, installed_versions = (
@@ -96,4 +102,6 @@ def _behind(
         available_versions[source] = ctx.provider.resolve(
             package_recipe, source.build, ctx.deadline(PATIENCE)
         )
-    return [asdict(update) for update in behind(installed_versions, available_versions[source])]
+    return [
+        asdict(update) for update in missing_updates(installed_versions, available_versions[source])
+    ]

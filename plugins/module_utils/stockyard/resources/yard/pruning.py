@@ -58,5 +58,5 @@ def check(
         cause=f"not declared: {fleets}",
         remedy="check that owner and declaration are of the same yard; then declare the fleet with "
         "state: absent, "
-        "apply a saved plan (save_plan in check mode, then only_if), or set prune to force",
+        "apply a saved plan (save_plan in check mode, then apply_plan), or set prune to force",
     )
