@@ -17,7 +17,7 @@ from typing import Any
 
 from stockyard import FleetSpec, ImageSpec, TemplateSpec, Yard
 from stockyard.providers.open import open_provider
-from tests.support import BriskClock
+from tests.helpers.clocks import BriskClock
 from tests.vcsim.simulator import SOURCE, Simulator
 
 from .book import Book, seconds

@@ -19,8 +19,9 @@ from stockyard.hypervisor.records import encode
 from stockyard.model.host import Identity
 from stockyard.providers.memory.provider import MemoryProvider
 from stockyard.providers.memory.state import Machine
+from tests.helpers.clocks import BriskClock
+from tests.helpers.samples import host_record
 from tests.integration.conftest import Controller
-from tests.support import BriskClock, host_record
 
 PING = {"name": "A task of a module that does nothing", "ansible.builtin.ping": {}}
 DEBUG = {"name": "A task that does nothing", "ansible.builtin.debug": {"msg": ""}}

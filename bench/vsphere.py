@@ -30,7 +30,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from stockyard import FleetSpec, ImageSpec, TemplateSpec, Yard
-from tests.vcsim.bare import Loop
+from tests.vcsim.plain_pyvmomi import Loop
 from tests.vcsim.simulator import SOURCE, Simulator
 from tests.vcsim.test_site import SITE, VsphereController
 from tests.vcsim.test_speed import bulk_read, make_hosts

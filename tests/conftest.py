@@ -13,7 +13,7 @@ import pytest
 from hypothesis.configuration import set_hypothesis_home_dir
 from xdist.scheduler import LoadScopeScheduling
 
-from tests.e2e import prepare
+from tests.helpers import prepare
 
 set_hypothesis_home_dir(Path(__file__).parents[1] / "build" / "cache" / "hypothesis")
 # No deadline: a loaded machine is not a bug. Failures print the line that replays them.
@@ -102,7 +102,7 @@ def _needs(item: pytest.Item) -> int:
     if not _real(item):
         return 1 if VSPHERE.search(item.nodeid) else 0
     if "nothing_is_built" in getattr(item, "fixturenames", ()) or item.nodeid.startswith(
-        "tests/kill/"
+        "tests/crash/"
     ):
         return 4
     return 3 if hasattr(getattr(item, "module", None), "PREPARED") else 2

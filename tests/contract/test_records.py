@@ -22,7 +22,7 @@ from stockyard.model.host import HostRecord, HostSpec, Identity
 from stockyard.model.template import TemplateRecord
 from tests.contract.bench import Bench, restore
 from tests.contract.conftest import Drafts, on_record, state_of
-from tests.support import HOST_KEY
+from tests.helpers.samples import HOST_KEY
 
 OTHER = "contract-other"
 # It would take the suite's template away, which takes minutes to make again: run it when the

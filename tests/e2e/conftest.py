@@ -20,8 +20,7 @@ from typing import Any
 import pytest
 
 from stockyard import FleetSpec, HostSpec, ImageSpec, TemplateSpec, Yard
-
-from . import prepare
+from tests.helpers import prepare
 
 CHECKOUT = prepare.CHECKOUT
 WORK = prepare.WORK

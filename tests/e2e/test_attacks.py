@@ -25,8 +25,8 @@ from tests.integration.conftest import task
 
 from . import attacks
 from .conftest import Docker, ssh
-from .raw import send
-from .reach import OnGuests, connection
+from .guest_controller import OnGuests, connection
+from .raw_docker import send
 
 pytestmark = pytest.mark.real
 Host = dict[str, Any]

@@ -18,11 +18,11 @@ import pytest
 from stockyard import SingleSpec, Yard
 from stockyard.clock import SystemClock
 from stockyard.pki.authority import Authority
-from tests.canary import Watch, holders
+from tests.helpers.canary import Watch, holders
 from tests.integration.conftest import Controller, Played, task
 
 from .conftest import OWNER, WORK, ssh
-from .reach import SESSION
+from .guest_controller import SESSION
 from .test_secrets import pieces
 
 pytestmark = [pytest.mark.real, pytest.mark.full]

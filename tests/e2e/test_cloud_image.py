@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A cloud image becomes a template, and its forks are hosts like any other. What stands in for one
-is in cloud.py.
+is in cloud_image.py.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import pytest
 from stockyard import CloudImage, FleetSpec, ImageError, InvalidInput, TemplateSpec, Yard
 from stockyard.model.preload import Preload
 
-from . import cloud
+from . import cloud_image
 from .conftest import TEMPLATE, WORK, Docker, ssh
 
 pytestmark = [pytest.mark.real, pytest.mark.full]
@@ -36,7 +36,7 @@ def digest(path: Path) -> str:
 def disk(yard: Yard) -> Path:
     """The cloud image's stand-in."""
     begin = time.monotonic()
-    made = cloud.image(KEPT)
+    made = cloud_image.image(KEPT)
     print(
         f"having the stand-in took {time.monotonic() - begin:.0f} s: {made.stat().st_size >> 20} "
         f"MiB"
@@ -107,7 +107,7 @@ def test_its_own_disk_and_kernel_are_what_they_boot(hosts: list[Host]) -> None:
     first, cmdline, *kernels = said.splitlines()
     assert first.split()[0] == "/dev/vda1"
     assert int(first.split()[1]) > 7 << 30, "cloud-init grew its root file system to disk_gib"
-    assert f"root=UUID={cloud.UUID}" in cmdline
+    assert f"root=UUID={cloud_image.UUID}" in cmdline
     assert set(kernels) == {kernels[-1]}
 
 
@@ -179,7 +179,7 @@ def test_another_image_is_refused_before_anything_is_made(
     elif changed == "size":
         given, gib = CloudImage(str(disk)), 2
     elif changed == "backing":
-        cloud.overlay(bad, disk)
+        cloud_image.overlay(bad, disk)
         given = CloudImage(str(bad))
     images = sorted(p.name for p in (WORK / "store" / "images").iterdir() if len(p.name) == 64)
     image = replace(spec.image, cloud_image=given, disk_gib=gib, files={"/etc/what": changed})

@@ -23,7 +23,7 @@ from stockyard import Yard
 from stockyard.model import codec
 
 from .conftest import CHECKOUT, OWNER, WORK, Docker, ssh
-from .repository import LocalRepository
+from .package_repository import LocalRepository
 from .test_faults import daemons, reconnect
 
 pytestmark = [pytest.mark.real, pytest.mark.full]

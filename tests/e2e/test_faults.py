@@ -31,7 +31,7 @@ from stockyard.model.host import HostRecord
 from stockyard.providers.libvirt import fork
 
 from .conftest import TEMPLATE, WORK
-from .test_survives import pid_of
+from .test_recovery import pid_of
 
 pytestmark = [pytest.mark.real, pytest.mark.usefixtures("nothing_is_built")]
 SAMPLE = SingleSpec("sample", "docker")

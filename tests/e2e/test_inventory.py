@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from tests.bundle import others
+from tests.helpers.other_collections import others
 
 from .conftest import CHECKOUT, OWNER, WORK
 

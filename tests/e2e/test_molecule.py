@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from stockyard import Yard
-from tests.molecules import CHECKOUT, Checkout
+from tests.helpers.molecule_checkout import CHECKOUT, Checkout
 
 from .conftest import OWNER, TEMPLATE, WORK
 

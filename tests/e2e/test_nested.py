@@ -19,7 +19,7 @@ from stockyard import ImageSpec, SingleSpec, TemplateSpec, Yard
 from tests.integration.conftest import Controller, Played, task
 
 from .conftest import Docker, ssh
-from .reach import connection
+from .guest_controller import connection
 
 pytestmark = [pytest.mark.real, pytest.mark.full]
 Host = dict[str, Any]

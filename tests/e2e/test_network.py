@@ -24,7 +24,7 @@ import pytest
 
 from stockyard import Conflict, HostSpec, HypervisorError, SingleSpec, Unsupported, Yard
 
-from . import probe
+from . import network_probe
 from .conftest import Docker, ssh
 
 pytestmark = pytest.mark.real
@@ -87,7 +87,7 @@ def reached(host: Host, targets: list[tuple[str, int]]) -> list[list[Any]]:
     """Those of these places that answer root in a guest, over its sockets or by packets that it
     makes up.
     """
-    script = f"{inspect.getsource(probe)}\nmain({targets!r})\n"
+    script = f"{inspect.getsource(network_probe)}\nmain({targets!r})\n"
     done = ssh(host, "sudo", "python3", "-", stdin=script)
     assert done.returncode == 0, done.stderr
     seen = json.loads(done.stdout)

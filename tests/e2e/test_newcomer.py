@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from stockyard import Yard
-from tests.commands import CHECKOUT, steps
+from tests.helpers.documented_commands import CHECKOUT, steps
 
 from .conftest import WORK
 

@@ -25,7 +25,7 @@ from stockyard import FleetSpec, Yard
 from stockyard.clock import Deadline
 
 from .conftest import FLEET, ssh
-from .drawless import waits_without_generator
+from .front_without_random import waits_without_generator
 
 pytestmark = pytest.mark.real
 # A thousand of each where there are ten hosts or more.

@@ -20,7 +20,7 @@ from stockyard import HostSpec, ImageSpec, SingleSpec, Yard
 from tests.integration.conftest import Controller, Played
 
 from .conftest import OWNER, TEMPLATE, WORK, ssh
-from .reach import OnGuests
+from .guest_controller import OnGuests
 from .test_vsphere_template import inventory
 
 pytestmark = [pytest.mark.real, pytest.mark.full]

@@ -13,7 +13,7 @@ import pytest
 from stockyard import FleetSpec, ImageSpec, Yard
 
 from .conftest import TEMPLATE, Docker, ssh
-from .drawless import waits_without_generator
+from .front_without_random import waits_without_generator
 
 pytestmark = [pytest.mark.real, pytest.mark.full]
 Host = dict[str, Any]

@@ -22,10 +22,10 @@ import pytest
 
 from stockyard import SingleSpec, TemplateSpec, Yard
 from stockyard.guest.security import addresses
-from tests.attempts import ATTEMPTS, CUTS_OFF, Attempt
+from tests.helpers.escape_attempts import ATTEMPTS, CUTS_OFF, Attempt
 
 from .conftest import TEMPLATE, Docker, ssh
-from .raw import Raw
+from .raw_docker import Raw
 from .test_attacks import TEMPLATES
 
 pytestmark = pytest.mark.real

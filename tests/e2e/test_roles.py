@@ -17,7 +17,7 @@ from stockyard import SingleSpec, Yard
 from tests.integration.conftest import Played, task
 
 from .conftest import Docker
-from .reach import OnGuests, connection
+from .guest_controller import OnGuests, connection
 
 pytestmark = [pytest.mark.real, pytest.mark.full]
 Host = dict[str, Any]

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from . import island
+from . import private_libvirt
 
 pytestmark = pytest.mark.real
 Found = dict[str, Any]
@@ -29,7 +29,7 @@ def found(template: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) ->
     for program in ("libvirtd", "iptables", "ip", "newuidmap"):
         if not shutil.which(program, path=f"{os.environ['PATH']}:/usr/sbin:/sbin"):
             pytest.skip(f"{program} is not installed: run `make setup`")
-    result: Found = island.run(
+    result: Found = private_libvirt.run(
         tmp_path_factory.mktemp("system"),
         """
         os.environ["PATH"] += ":/usr/sbin:/sbin"

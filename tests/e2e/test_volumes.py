@@ -32,9 +32,9 @@ from stockyard import (
 )
 from stockyard.clock import Deadline
 
-from . import island
+from . import private_libvirt
 from .conftest import OWNER, TEMPLATE, WORK, Docker, ssh
-from .test_survives import pid_of, wait_until_off
+from .test_recovery import pid_of, wait_until_off
 
 pytestmark = pytest.mark.real
 Host = dict[str, Any]
@@ -318,7 +318,7 @@ def test_a_hypervisor_that_went_down_comes_back_with_its_volumes(
     yard: Yard, stateful: None, docker: Docker, busybox: bytes, tmp_path: Path
 ) -> None:
     """Every QEMU and the daemon are killed at once; one run brings the yard back."""
-    found = island.run(
+    found = private_libvirt.run(
         tmp_path,
         """
         from stockyard import VolumeUse

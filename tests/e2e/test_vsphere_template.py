@@ -16,7 +16,7 @@ import pytest
 from stockyard import SingleSpec, Yard
 
 from .conftest import ssh
-from .reach import OnGuests
+from .guest_controller import OnGuests
 
 pytestmark = [pytest.mark.real, pytest.mark.full]
 

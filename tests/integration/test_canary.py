@@ -15,7 +15,7 @@ import pytest
 
 from stockyard.clock import SystemClock
 from stockyard.pki.authority import Authority
-from tests.canary import Watch, holders, secret_options
+from tests.helpers.canary import Watch, holders, secret_options
 from tests.jenkins.controller import TOKEN, USER, serving
 
 from .conftest import Controller, Played, task

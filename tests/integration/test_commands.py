@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands import PAGES, commands, steps
+from tests.helpers.documented_commands import PAGES, commands, steps
 
 from .conftest import CHECKOUT, PATIENCE, Controller
 
@@ -34,7 +34,7 @@ ELSEWHERE = {
     r"make ": "Makefile",
     r"\.ci/run": ".ci/run",
     r"source \.venv/bin/activate": "hack/setup.sh",
-    r"virsh -c qemu:///session ": "tests/e2e/test_survives.py",
+    r"virsh -c qemu:///session ": "tests/e2e/test_recovery.py",
     r"ansible -i web\.stockyard\.yml fleet_web -m ansible\.builtin\.ping": (
         "tests/e2e/test_inventory.py"
     ),

@@ -21,7 +21,8 @@ from stockyard.hypervisor.records import encode
 from stockyard.model.host import Identity
 from stockyard.providers.memory.provider import MemoryProvider
 from stockyard.providers.memory.state import Machine
-from tests.support import HOST_KEY, BriskClock, host_record
+from tests.helpers.clocks import BriskClock
+from tests.helpers.samples import HOST_KEY, host_record
 
 from .conftest import Controller
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.commands import commands
+from tests.helpers.documented_commands import commands
 
 CHECKOUT = Path(__file__).parents[2]
 TOOLS = Path(sys.executable).parent

@@ -12,7 +12,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from stockyard import FleetSpec, TemplateSpec, Yard
-from tests.support import BriskClock
+from tests.helpers.clocks import BriskClock
 
 from .conftest import Controller, task
 

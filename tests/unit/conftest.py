@@ -13,7 +13,8 @@ import pytest
 
 from stockyard import TemplateSpec, Yard
 from stockyard.providers.open import open_provider
-from tests.support import FakeClock, FaultyProvider
+from tests.helpers.clocks import FakeClock
+from tests.helpers.faulty_provider import FaultyProvider
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,7 @@ from bench.counting import CountingProvider
 from bench.options import Options
 from stockyard import FleetSpec, TemplateSpec, Yard
 from stockyard.providers.open import open_provider
-from tests.support import BriskClock
+from tests.helpers.clocks import BriskClock
 
 
 def fail() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from stockyard.clock import Deadline, SystemClock
 from stockyard.errors import DeadlineExceeded
-from tests.support import FakeClock
+from tests.helpers.clocks import FakeClock
 
 
 def test_a_deadline_passes() -> None:

@@ -28,21 +28,21 @@ from stockyard.providers.vsphere import rest, session, soap
 from stockyard.providers.vsphere.place import parse
 from stockyard.resources.hosts import docker_api
 from stockyard.web import Bounds, Connection, opener
-from tests import hostile
+from tests.helpers import hostile_servers
 
 NOW = datetime.now(UTC)
 TIME, SLACK = 0.6, 2.5
 SMALL = 1 << 20
 ENDLESS = [
-    hostile.slow_head,
-    hostile.slow_body,
-    hostile.endless_head,
-    hostile.endless_continue,
-    hostile.endless_body,
-    hostile.endless_chunks,
-    hostile.huge_length,
-    hostile.huge_chunk,
-    hostile.negative_chunk,
+    hostile_servers.slow_head,
+    hostile_servers.slow_body,
+    hostile_servers.endless_head,
+    hostile_servers.endless_continue,
+    hostile_servers.endless_body,
+    hostile_servers.endless_chunks,
+    hostile_servers.huge_length,
+    hostile_servers.huge_chunk,
+    hostile_servers.negative_chunk,
 ]
 # What a client may raise: its own error, or that of a peer that does not answer as it must.
 Failures = (OSError, http.client.HTTPException, StockyardError)
@@ -162,9 +162,9 @@ CLIENTS: list[Client] = [
 @pytest.mark.parametrize("script", ENDLESS, ids=lambda s: s.__name__)
 @pytest.mark.parametrize("client", CLIENTS, ids=lambda c: c.__name__)
 def test_client_of_an_endless_answer_fails_in_time(
-    client: Client, script: hostile.Script, front: ssl.SSLContext, ca: Path
+    client: Client, script: hostile_servers.Script, front: ssl.SSLContext, ca: Path
 ) -> None:
-    with hostile.served(script, front) as port:
+    with hostile_servers.served(script, front) as port:
         begin = time.monotonic()
         with pytest.raises(Failures):
             client(port, ca)
@@ -173,7 +173,7 @@ def test_client_of_an_endless_answer_fails_in_time(
 
 @pytest.mark.parametrize("client", CLIENTS, ids=lambda c: c.__name__)
 def test_client_of_an_unfinished_handshake_fails_in_time(client: Client, ca: Path) -> None:
-    with hostile.served(lambda: [(0.0, b"\x16"), (60.0, b"")]) as port:
+    with hostile_servers.served(lambda: [(0.0, b"\x16"), (60.0, b"")]) as port:
         begin = time.monotonic()
         with pytest.raises(Failures):
             client(port, ca)
@@ -184,8 +184,8 @@ def test_connection_whose_bounds_are_kept_returns_the_whole_answer(
     front: ssl.SSLContext, ca: Path
 ) -> None:
     body = b"x" * (SMALL - 1)
-    head = hostile.HEAD + f"X-One: 1\r\nContent-Length: {len(body)}\r\n\r\n".encode()
-    with hostile.served(
+    head = hostile_servers.HEAD + f"X-One: 1\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    with hostile_servers.served(
         lambda: [(0.0, head[:20]), (0.2, head[20:] + body[:9]), (0.2, body[9:])], front
     ) as port:
         bounds, context = Bounds(Deadline(10), SMALL), ssl.create_default_context(cafile=ca)
@@ -195,14 +195,16 @@ def test_connection_whose_bounds_are_kept_returns_the_whole_answer(
 
 def test_connection_that_is_cut_off_reports_an_incomplete_answer() -> None:
     with (
-        hostile.served(lambda: [(0.0, hostile.HEAD + b"Content-Length: 5\r\n\r\nabc")]) as port,
+        hostile_servers.served(
+            lambda: [(0.0, hostile_servers.HEAD + b"Content-Length: 5\r\n\r\nabc")]
+        ) as port,
         pytest.raises(http.client.IncompleteRead),
     ):
         Connection("127.0.0.1", port, bounds=Bounds(Deadline(10), SMALL)).exchange("GET", "/")
 
 
 def test_connection_that_sends_to_a_deaf_peer_fails_in_time() -> None:
-    with hostile.served(lambda: [(60.0, b"")]) as port:
+    with hostile_servers.served(lambda: [(60.0, b"")]) as port:
         begin = time.monotonic()
         with pytest.raises(TimeoutError):
             Connection("127.0.0.1", port, bounds=Bounds(Deadline(TIME), SMALL)).exchange(
@@ -212,10 +214,10 @@ def test_connection_that_sends_to_a_deaf_peer_fails_in_time() -> None:
 
 
 def test_opener_that_is_redirected_keeps_its_deadline() -> None:
-    with hostile.served(hostile.slow_body) as slow:
+    with hostile_servers.served(hostile_servers.slow_body) as slow:
         location = f"Location: http://127.0.0.1:{slow}/\r\n"
         moved = f"HTTP/1.1 302 Found\r\n{location}Content-Length: 0\r\n\r\n".encode()
-        with hostile.served(lambda: [(0.3, moved)]) as port:
+        with hostile_servers.served(lambda: [(0.3, moved)]) as port:
             begin = time.monotonic()
             with pytest.raises(TimeoutError):
                 opener(Bounds(Deadline(TIME), SMALL)).open(f"http://127.0.0.1:{port}/").read()
@@ -225,7 +227,7 @@ def test_opener_that_is_redirected_keeps_its_deadline() -> None:
 def test_opener_that_is_redirected_to_another_protocol_refuses() -> None:
     moved = b"HTTP/1.1 302 Found\r\nLocation: ftp://127.0.0.1/x\r\nContent-Length: 0\r\n\r\n"
     with (
-        hostile.served(lambda: [(0.0, moved)]) as port,
+        hostile_servers.served(lambda: [(0.0, moved)]) as port,
         pytest.raises(OSError, match="unknown url type"),
     ):
         opener(Bounds(Deadline(10), SMALL)).open(f"http://127.0.0.1:{port}/")

@@ -12,7 +12,9 @@ import stockyard
 from stockyard import FleetSpec, InvalidInput, SingleSpec, TemplateSpec, Yard
 from stockyard.clock import SystemClock
 from stockyard.pki.authority import Authority
-from tests.support import HOSTILE, FakeClock, FaultyProvider
+from tests.helpers.clocks import FakeClock
+from tests.helpers.faulty_provider import FaultyProvider
+from tests.helpers.samples import HOSTILE
 
 
 def test_every_public_name_is_there() -> None:

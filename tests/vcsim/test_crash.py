@@ -20,7 +20,7 @@ import pytest
 
 from stockyard import FleetSpec, ImageSpec, TemplateSpec, Yard
 from stockyard.errors import StockyardError
-from tests.vcsim.cut import Cut
+from tests.vcsim.cut_proxy import Cut
 from tests.vcsim.simulator import SOURCE, Simulator
 
 FLEET = FleetSpec("web", template="base", count=50)

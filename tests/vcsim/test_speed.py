@@ -16,8 +16,8 @@ from pyVmomi import vim, vmodl
 
 from stockyard import FleetSpec, ImageSpec, TemplateSpec, Yard
 from stockyard.hypervisor.records import encode
-from tests.support import host_record
-from tests.vcsim.bare import Loop
+from tests.helpers.samples import host_record
+from tests.vcsim.plain_pyvmomi import Loop
 from tests.vcsim.simulator import SOURCE, Simulator
 
 FLEET = 50

@@ -16,7 +16,7 @@ import pytest
 
 from stockyard import FleetSpec, TemplateSpec, Yard
 from stockyard.cli.main import main
-from tests.support import BriskClock
+from tests.helpers.clocks import BriskClock
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ import pytest
 
 from stockyard import SingleSpec, Yard
 from stockyard.cli import run
-from tests.support import BriskClock
+from tests.helpers.clocks import BriskClock
 
 from .conftest import Console
 

@@ -20,7 +20,7 @@ from stockyard.hostconfig.machine import Machine, Ran
 from stockyard.hostconfig.nested import container, image, outer_host
 from stockyard.hostconfig.nested.converge import Outcome, converge
 from stockyard.hostconfig.nested.spec import NestedSpec
-from tests.support import FakeClock
+from tests.helpers.clocks import FakeClock
 
 from .conftest import Programs
 

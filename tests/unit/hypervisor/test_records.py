@@ -20,7 +20,7 @@ from stockyard.model import codec, volume
 from stockyard.model.observation import Record
 from stockyard.model.pool import PoolRecord
 from stockyard.model.volume import VolumeRecord
-from tests.records import (
+from tests.helpers.record_strategies import (
     HOSTS,
     TEMPLATES,
     VOLUMES,

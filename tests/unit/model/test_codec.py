@@ -18,8 +18,8 @@ from stockyard.model.cloud_image import CloudImage
 from stockyard.model.host import HostRecord
 from stockyard.model.image import BuildOptions
 from stockyard.model.template import Hardware, TemplateRecord
-from tests.records import HOSTS, TEMPLATES
-from tests.support import host_record, template_record
+from tests.helpers.record_strategies import HOSTS, TEMPLATES
+from tests.helpers.samples import host_record, template_record
 
 HOST, TEMPLATE = host_record(), template_record()
 TEXT = st.text(st.characters(codec="utf-8"))

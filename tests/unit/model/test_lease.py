@@ -17,7 +17,7 @@ from stockyard import FleetSpec, HostSpec, InvalidInput, LeaseSpec, SingleSpec
 from stockyard.hypervisor.records import decode, encode
 from stockyard.model.host import Identity
 from stockyard.model.lease import Lease, holder_name, seconds
-from tests.support import HOST_KEY, HOSTILE, host_record
+from tests.helpers.samples import HOST_KEY, HOSTILE, host_record
 
 LEASE = Lease(str(uuid.uuid4()), "job-17", 100.0, 200.0, "1f")
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from stockyard.errors import InvalidInput
 from stockyard.model import naming
-from tests.support import HOSTILE
+from tests.helpers.samples import HOSTILE
 
 
 @pytest.mark.parametrize("value", [*HOSTILE, None, 1, True, b"a", ["a"]])

@@ -13,7 +13,7 @@ from stockyard import FleetSpec, HostSpec, InvalidInput
 from stockyard.hypervisor import records
 from stockyard.model import codec
 from stockyard.model.network import clash, endpoint
-from tests.support import HOSTILE, host_record
+from tests.helpers.samples import HOSTILE, host_record
 
 NEW = ("bind", "egress", "egress_proxy", "network")
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from stockyard import FleetSpec, Hypervisor, InvalidInput
 from stockyard.model.placements import HYPERVISOR_STATES, PLACEMENTS, dealt, shares
 from stockyard.planning.fleets import plan_fleet
-from tests.support import HOSTILE
+from tests.helpers.samples import HOSTILE
 
 SITES = st.lists(
     st.builds(

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from stockyard import ImageSpec, InvalidInput, TemplateSpec, Unsupported
 from stockyard.model.security import DEFAULTS, PROFILES, Limits, Policy, SecuritySpec, Settings
-from tests.support import HOSTILE
+from tests.helpers.samples import HOSTILE
 
 SECCOMP = '{"defaultAction": "SCMP_ACT_ERRNO", "syscalls": []}'
 

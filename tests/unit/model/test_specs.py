@@ -27,7 +27,7 @@ from stockyard import (
 from stockyard.model.host import HostRecord
 from stockyard.model.image import guest_path
 from stockyard.model.template import TemplateRecord
-from tests.support import HOSTILE, host_record, template_record
+from tests.helpers.samples import HOSTILE, host_record, template_record
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIG5PyObBkKWPqZLiQHfJ8gdhiGJmJUNt8WluiUp+fbmL me@home"
 

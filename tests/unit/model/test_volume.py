@@ -36,7 +36,7 @@ from stockyard.model.volume import (
 )
 from stockyard.planning.fleets import plan_fleet
 from stockyard.planning.volumes import plan_removal, plan_volume
-from tests.support import HOSTILE, host
+from tests.helpers.samples import HOSTILE, host
 
 OWN = "{host}-docker"
 HOLDER = str(uuid.uuid4())

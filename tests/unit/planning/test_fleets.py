@@ -22,7 +22,7 @@ from stockyard.model.lease import Lease
 from stockyard.model.update import UpdateSpec
 from stockyard.planning.fleets import ALWAYS, plan_fleet
 from stockyard.planning.plan import UNKNOWN_GENERATION, Action, Plan
-from tests.support import host
+from tests.helpers.samples import host
 
 OLD, NEW = "a" * 64, "b" * 64
 SPECS = st.sampled_from([HostSpec(), HostSpec(ports=(80,)), HostSpec(engine_identity="unique")])

@@ -17,7 +17,7 @@ from stockyard.model.host import Host, Identity
 from stockyard.model.lease import Lease
 from stockyard.planning import lease_policy
 from stockyard.planning.fleets import plan_fleet
-from tests.support import HOST_KEY, host
+from tests.helpers.samples import HOST_KEY, host
 
 NOW = 1000.0
 GENERATION = "g1" * 32

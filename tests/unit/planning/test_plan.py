@@ -16,7 +16,7 @@ from stockyard.model.observation import Template
 from stockyard.model.template import Hardware, TemplateSpec
 from stockyard.planning.plan import Plan, plan_destroy, plan_host
 from stockyard.planning.templates import generations, newest, plan_template
-from tests.support import host, template_record
+from tests.helpers.samples import host, template_record
 
 OLD, NEW = "a" * 64, "b" * 64
 SPECS = st.sampled_from([HostSpec(), HostSpec(ports=(80,)), HostSpec(engine_identity="unique")])

@@ -22,7 +22,7 @@ from stockyard.model.size import Size
 from stockyard.planning import memory_pressure, quota
 from stockyard.planning.memory_pressure import Held
 from stockyard.planning.plan import Action, Plan
-from tests.support import HOSTILE, host_record
+from tests.helpers.samples import HOSTILE, host_record
 
 SMALL = Size(1, 512, 4)
 SIZES = st.builds(Size, st.integers(0, 4), st.integers(0, 4096), st.integers(0, 20))

@@ -27,7 +27,8 @@ from stockyard import (
 )
 from stockyard.model.size import Size
 from stockyard.planning import resize
-from tests.support import FaultyProvider, host_record
+from tests.helpers.faulty_provider import FaultyProvider
+from tests.helpers.samples import host_record
 
 FROZEN, MOST = Size(1, 1024, 8), Size(4, 2048)
 

@@ -24,7 +24,7 @@ from stockyard import (
 from stockyard.model import codec
 from stockyard.planning.plan import Action, Plan
 from stockyard.planning.saved_plan import read, seal
-from tests.support import HOSTILE, host, template_record
+from tests.helpers.samples import HOSTILE, host, template_record
 
 ACTION = Action("destroy", "host", "ci-1", "it is to be absent", {"state": "running"}, {})
 PLAN = Plan(

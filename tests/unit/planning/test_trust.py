@@ -15,7 +15,7 @@ from stockyard.model.host import Host, Identity
 from stockyard.planning.fleets import plan_fleet
 from stockyard.planning.plan import Plan, plan_host
 from stockyard.planning.trust import Trust
-from tests.support import HOST_KEY, host, host_record
+from tests.helpers.samples import HOST_KEY, host, host_record
 
 END = 1_900_000_000.0
 IDENTITY = Identity("m", HOST_KEY, "c1", END, authority="ours", revoked={"aa": END})

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from stockyard import FleetSpec, TemplateSpec, Yard
 from stockyard.views.inventory import lease_state
-from tests.support import host_record
+from tests.helpers.samples import host_record
 
 from ..test_layers import PLUGINS
 

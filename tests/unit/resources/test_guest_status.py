@@ -19,7 +19,8 @@ from stockyard.model.host import HostRecord
 from stockyard.providers.memory.guest import AHEAD
 from stockyard.resources import guest_status
 from stockyard.resources.leases import lease_lifecycle
-from tests.support import FakeClock, FaultyProvider
+from tests.helpers.clocks import FakeClock
+from tests.helpers.faulty_provider import FaultyProvider
 
 FLEET = FleetSpec("ci", "base", count=2)
 LEASE = LeaseSpec(holder="job", fleet="ci", duration=600)

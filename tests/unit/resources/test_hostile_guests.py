@@ -18,7 +18,7 @@ from stockyard import FleetSpec, Yard
 from stockyard.errors import GuestError, StockyardError, UnforeseenError
 from stockyard.guest import replies
 from stockyard.guest.agent import wire
-from tests.support import FaultyProvider
+from tests.helpers.faulty_provider import FaultyProvider
 
 HOSTILE: list[Any] = [None, [{}], 10**400, "\x1b]0;owned\x07", "a\r\nhost ci-2: ready", "\ud800"]
 FIELDS = ("mac", "ssh_host_key", "csr")

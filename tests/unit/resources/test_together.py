@@ -29,7 +29,7 @@ from stockyard import (
     VolumeUse,
     Yard,
 )
-from tests.support import FaultyProvider
+from tests.helpers.faulty_provider import FaultyProvider
 
 ALL = HostSpec(pool="ci", vcpus=2, volumes=(VolumeUse("{host}-data", "/data", 1),))
 

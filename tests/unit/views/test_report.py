@@ -27,7 +27,7 @@ from stockyard import (
 from stockyard.views.html import TABLES, page
 from stockyard.views.metrics import METRICS, metrics
 from stockyard.views.snapshot import take_snapshot
-from tests.support import FaultyProvider
+from tests.helpers.faulty_provider import FaultyProvider
 
 HOSTILE = "</td><script>alert(1)</script>\"'&{{ 7*7 }}{% x %}"
 EMPTY: dict[str, Any] = {

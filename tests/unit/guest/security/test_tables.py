@@ -20,7 +20,7 @@ from stockyard.guest.security.authz.body import Denied, is_zero, parsed
 from stockyard.guest.security.authz.policy import Policy
 from stockyard.guest.security.authz.rules import ROUTES, Route, check
 from stockyard.guest.security.authz.schema import Kind, Many, Map, Scalar, Struct, Zero
-from tests.attempts import ATTEMPTS, Attempt
+from tests.helpers.escape_attempts import ATTEMPTS, Attempt
 
 POLICY = Policy(pools=tuple(base for base, _size in addresses.POOLS))
 RECORDINGS = sorted((Path(__file__).parent / "requests").glob("*.json"))

@@ -26,8 +26,10 @@ from stockyard.integrations.jenkins import Agents, AgentSpec, Controller, config
 from stockyard.integrations.jenkins.mark import mark_of
 from stockyard.integrations.jenkins.node import DRAINED, USED, Node
 from stockyard.integrations.jenkins.plan import NEW, Scope, belonging, plan
+from tests.helpers.clocks import FakeClock
+from tests.helpers.faulty_provider import FaultyProvider
+from tests.helpers.samples import host
 from tests.jenkins.controller import TOKEN, USER, Jenkins, serving
-from tests.support import FakeClock, FaultyProvider, host
 
 from .conftest import FLEET, Make
 

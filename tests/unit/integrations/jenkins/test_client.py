@@ -16,8 +16,8 @@ from stockyard.errors import Conflict, ControllerError, InvalidInput, NotFound
 from stockyard.integrations.jenkins import AgentSpec, Controller, config
 from stockyard.model.host import Identity
 from stockyard.pki.authority import Authority
+from tests.helpers.samples import HOST_KEY, host_record
 from tests.jenkins.controller import BUILT_IN, PASSWORD, TOKEN, USER, Jenkins, serving
-from tests.support import HOST_KEY, host_record
 
 RECORD = host_record(identity=Identity("m" * 32, HOST_KEY, "1f", 2e9))
 FORM = config.form(

@@ -9,7 +9,7 @@ import pytest
 from stockyard.errors import ControllerError, Unsupported
 from stockyard.integrations.jenkins import AgentSpec, config
 from stockyard.model.host import Identity
-from tests.support import HOST_KEY, host_record
+from tests.helpers.samples import HOST_KEY, host_record
 
 SPEC = AgentSpec("ci", credentials_id="key", labels=("docker", "amd64"), java="/usr/bin/java")
 RECORD = host_record(identity=Identity("m" * 32, HOST_KEY, "1f", 2e9))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from stockyard import InvalidInput
 from stockyard.integrations.jenkins.mark import PREFIX, Mark, mark_of, read
-from tests.support import HOSTILE, host_record
+from tests.helpers.samples import HOSTILE, host_record
 
 MARK = mark_of(host_record(), "qemu:///session@one")
 

@@ -8,7 +8,7 @@ import pytest
 
 from stockyard import InvalidInput
 from stockyard.integrations.jenkins import AgentSpec
-from tests.support import HOSTILE
+from tests.helpers.samples import HOSTILE
 
 # Labels and paths may hold more than names may.
 FINE = {

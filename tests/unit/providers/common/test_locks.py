@@ -11,7 +11,7 @@ import pytest
 from stockyard.clock import Deadline
 from stockyard.errors import Busy, HypervisorError
 from stockyard.providers.common.locks import _path, free, held
-from tests.support import FakeClock
+from tests.helpers.clocks import FakeClock
 
 
 @pytest.mark.parametrize(

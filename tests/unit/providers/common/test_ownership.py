@@ -14,7 +14,7 @@ import pytest
 from stockyard.errors import InvalidInput
 from stockyard.hypervisor.records import encode
 from stockyard.providers.common import ownership
-from tests.support import HOSTILE, host_record, template_record
+from tests.helpers.samples import HOSTILE, host_record, template_record
 
 URI = "qemu:///session"
 

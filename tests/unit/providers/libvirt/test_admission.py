@@ -18,7 +18,7 @@ from stockyard.model.network import EVERYWHERE
 from stockyard.providers.libvirt import admission, network
 from stockyard.providers.libvirt.images import Images
 from stockyard.providers.libvirt.store import Store
-from tests.support import host_record, template_record
+from tests.helpers.samples import host_record, template_record
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from stockyard.errors import Conflict, GuestBroken, HypervisorError, OperationRe
 from stockyard.model.host import HostSpec
 from stockyard.providers.libvirt import boot, disks, processes
 from stockyard.providers.libvirt.domains import Domains
-from tests.support import host_record
+from tests.helpers.samples import host_record
 
 from .test_power import RECORD, XML
 

@@ -32,8 +32,8 @@ from stockyard.providers.libvirt.images import Image
 from stockyard.providers.libvirt.machine import Machine
 from stockyard.providers.libvirt.xml.domain import Domain
 from stockyard.providers.libvirt.xml.element import QEMU_NS, RECORD_NS, element, parse, serialize
-from tests.records import KEYS, LINES
-from tests.support import host_record, template_record
+from tests.helpers.record_strategies import KEYS, LINES
+from tests.helpers.samples import host_record, template_record
 
 GOLDEN = Path(__file__).parent / "golden"
 STORE = Path("/store")

@@ -12,7 +12,7 @@ import pytest
 from stockyard.hypervisor.records import encode
 from stockyard.providers.libvirt.domains import Domains
 from stockyard.providers.libvirt.xml.element import RECORD_NS
-from tests.support import host_record
+from tests.helpers.samples import host_record
 
 pytest.importorskip("libvirt")
 

@@ -12,7 +12,7 @@ import pytest
 from stockyard.errors import HypervisorError
 from stockyard.providers.libvirt.domains import Domains
 from stockyard.providers.libvirt.guest_clock import PATIENCE, QemuGuestClock
-from tests.support import host_record
+from tests.helpers.samples import host_record
 
 RECORD = host_record()
 

@@ -13,7 +13,7 @@ from stockyard.errors import Conflict, Unsupported
 from stockyard.model.host import HostSpec
 from stockyard.model.network import USER_NETWORK, GuestNetwork
 from stockyard.providers.libvirt.network import Networks, check_free
-from tests.support import host_record
+from tests.helpers.samples import host_record
 
 UUID = "11111111-2222-4333-8444-555555555555"
 BOUND = {"ports": (8080,), "bind": "127.9.9.9"}

@@ -17,7 +17,7 @@ from stockyard.providers.libvirt import orphaned_files, processes
 from stockyard.providers.libvirt.images import Images
 from stockyard.providers.libvirt.orphaned_files import Domains
 from stockyard.providers.libvirt.store import Store
-from tests.support import host_record, template_record
+from tests.helpers.samples import host_record, template_record
 
 URI = "qemu:///session"
 NONE = Domains((), (), ())

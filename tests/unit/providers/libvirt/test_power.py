@@ -19,7 +19,7 @@ from stockyard.providers.libvirt import power
 from stockyard.providers.libvirt.domains import Domains
 from stockyard.providers.libvirt.xml.domain import record_element
 from stockyard.providers.libvirt.xml.element import element, serialize
-from tests.support import host_record
+from tests.helpers.samples import host_record
 
 RECORD = host_record(name="racer")
 XML = serialize(

@@ -19,7 +19,7 @@ from stockyard.providers.libvirt.provider import LibvirtProvider
 from stockyard.providers.libvirt.store import Store
 from stockyard.providers.libvirt.xml.domain import record_element
 from stockyard.providers.libvirt.xml.element import element, serialize
-from tests.support import host_record
+from tests.helpers.samples import host_record
 
 URI = "test:///default"
 

@@ -25,7 +25,7 @@ from stockyard.providers.libvirt.layers import EQUAL, backing, virtual_size
 from stockyard.providers.libvirt.store import Store
 from stockyard.providers.libvirt.volumes import LibvirtVolumes
 from stockyard.providers.libvirt.xml.element import parse, serialize
-from tests.support import host_record
+from tests.helpers.samples import host_record
 
 URI = "qemu:///session"
 

@@ -21,7 +21,7 @@ from stockyard import (
 )
 from stockyard.clock import Deadline
 from stockyard.providers.open import open_provider
-from tests.support import FakeClock
+from tests.helpers.clocks import FakeClock
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 
 from stockyard.model.template import Hardware
 from stockyard.providers.vsphere import grow
-from tests.support import template_record
+from tests.helpers.samples import template_record
 
 RECORD = replace(template_record(), hardware=Hardware(vcpus=2, max_vcpus=8), max_memory_mib=8192)
 

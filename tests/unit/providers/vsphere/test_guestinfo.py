@@ -16,7 +16,7 @@ from stockyard.guest.agent import wire
 from stockyard.providers.vsphere import guestinfo
 from stockyard.providers.vsphere.guestinfo import GuestinfoChannel
 from stockyard.providers.vsphere.records import Machine
-from tests.support import FakeClock
+from tests.helpers.clocks import FakeClock
 
 
 class Vm:

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from stockyard.providers.vsphere.labels import Labels, text
-from tests.support import host_record
+from tests.helpers.samples import host_record
 
 
 def test_it_says_owner_tenant_and_fleet() -> None:

@@ -17,7 +17,7 @@ from stockyard.errors import Unsupported
 from stockyard.model.host import HostSpec
 from stockyard.providers.vsphere.place import Place, login, parse
 from stockyard.providers.vsphere.templates import check_host
-from tests.support import HOSTILE
+from tests.helpers.samples import HOSTILE
 
 NET = "network=VM+Network&addresses=192.0.2.10-192.0.2.99/24"
 

@@ -36,7 +36,7 @@ from stockyard.providers.vsphere.reservations import (
     left,
     reserve,
 )
-from tests.support import host_record, template_record
+from tests.helpers.samples import host_record, template_record
 
 TEMPLATE = template_record()
 

@@ -30,7 +30,8 @@ from stockyard import (
 from stockyard.clock import Deadline
 from stockyard.pki.authority import SERVER_DAYS, Authority
 from stockyard.providers.memory.guest import AgentChannel
-from tests.support import FakeClock, FaultyProvider
+from tests.helpers.clocks import FakeClock
+from tests.helpers.faulty_provider import FaultyProvider
 
 FLEET = FleetSpec("ci", "base", count=2)
 ALONE = SingleSpec("alone", "base")

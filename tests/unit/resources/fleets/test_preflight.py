@@ -24,7 +24,8 @@ from stockyard import (
     UpdateSpec,
     Yard,
 )
-from tests.support import FakeClock, FaultyProvider
+from tests.helpers.clocks import FakeClock
+from tests.helpers.faulty_provider import FaultyProvider
 
 CHANGED = HostSpec(ports=(8080,))
 

@@ -47,7 +47,9 @@ from stockyard.model.host import Host
 from stockyard.providers.open import open_provider
 from stockyard.resources.hosts.host_lifecycle import start as start_host
 from stockyard.resources.leases import lease_lifecycle
-from tests.support import HOSTILE, FakeClock, FaultyProvider
+from tests.helpers.clocks import FakeClock
+from tests.helpers.faulty_provider import FaultyProvider
+from tests.helpers.samples import HOSTILE
 
 MOVED = TemplateSpec("base", image=ImageSpec(packages=("busybox",)))
 

@@ -22,7 +22,8 @@ from stockyard import (
 )
 from stockyard.clock import Deadline
 from stockyard.model.host import Host
-from tests.support import FakeClock, FaultyProvider
+from tests.helpers.clocks import FakeClock
+from tests.helpers.faulty_provider import FaultyProvider
 
 WEB = SingleSpec("web", "base")
 

@@ -16,7 +16,8 @@ import pytest
 from stockyard import FleetSpec, HostSpec, TemplateSpec, Yard
 from stockyard.clock import Deadline
 from stockyard.resources.hosts.access import context_command
-from tests.support import FakeClock, FaultyProvider
+from tests.helpers.clocks import FakeClock
+from tests.helpers.faulty_provider import FaultyProvider
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIG5PyObBkKWPqZLiQHfJ8gdhiGJmJUNt8WluiUp+fbmL me@home"
 

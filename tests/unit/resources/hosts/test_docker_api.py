@@ -27,7 +27,7 @@ from stockyard.pki.store import Pki
 from stockyard.resources.hosts import docker_api
 from stockyard.resources.hosts.docker_api import wait_for_docker
 from stockyard.resources.hosts.reservation import address_of
-from tests.support import host_record
+from tests.helpers.samples import host_record
 
 NOW = datetime.now(UTC)
 Serve = Callable[..., HostRecord]

@@ -31,8 +31,8 @@ from stockyard.planning.declaration import Declaration, FleetTerm, TemplateTerm
 from stockyard.providers.open import open_provider
 from stockyard.resources.hosts import health
 from stockyard.resources.hosts.drain import drain
-from tests import hostile
-from tests.support import FaultyProvider
+from tests.helpers import hostile_servers
+from tests.helpers.faulty_provider import FaultyProvider
 
 Answer = Callable[[str], tuple[int, bytes]]
 
@@ -217,7 +217,9 @@ def test_site_with_a_host_that_answers_slowly_ends_in_time(
         yard.context.pki("default").authority(datetime.now(UTC)), slow.record, tmp_path
     )
     fleet = FleetTerm(FleetSpec("ci", "base", count=2))
-    with hostile.served(hostile.slow_head, context, slow.record.address, DOCKER_PORT):
+    with hostile_servers.served(
+        hostile_servers.slow_head, context, slow.record.address, DOCKER_PORT
+    ):
         begin = yard.context.clock.monotonic()
         yard.site(Declaration((TemplateTerm(TemplateSpec("base")),), (fleet,)), check=True)
         assert yard.context.clock.monotonic() - begin < 10

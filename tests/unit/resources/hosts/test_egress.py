@@ -19,7 +19,8 @@ from stockyard.pki.store import Pki
 from stockyard.providers.open import open_provider
 from stockyard.resources.context import Context
 from stockyard.resources.hosts import egress
-from tests.support import HOST_KEY, FakeClock, host_record
+from tests.helpers.clocks import FakeClock
+from tests.helpers.samples import HOST_KEY, host_record
 
 PROXY = HostSpec(egress="proxy", egress_proxy="proxy.example.org:3128")
 IDENTITY = Identity("0" * 32, HOST_KEY, "1", 1.0)

@@ -21,7 +21,8 @@ from stockyard.pki.store import Pki
 from stockyard.providers.open import open_provider
 from stockyard.resources.context import Context
 from stockyard.resources.hosts.identity import ENTROPY_BYTES, identify
-from tests.support import FakeClock, host_record
+from tests.helpers.clocks import FakeClock
+from tests.helpers.samples import host_record
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIG5PyObBkKWPqZLiQHfJ8gdhiGJmJUNt8WluiUp+fbmL"
 OWN = "ssh-ed25519 AAAA me@home"

@@ -35,8 +35,9 @@ from stockyard import (
 from stockyard.model.host import HostRecord
 from stockyard.model.lease import Lease
 from stockyard.resources.leases import lease_lifecycle
-from tests.fronts import admits
-from tests.support import BriskClock, FakeClock, FaultyProvider
+from tests.helpers.clocks import BriskClock, FakeClock
+from tests.helpers.faulty_provider import FaultyProvider
+from tests.helpers.tls_front import admits
 
 FLEET = FleetSpec("ci", "base", count=2)
 ASKED = LeaseSpec("me", "ci", duration=600.0)

@@ -31,7 +31,8 @@ from stockyard import (
     Yard,
 )
 from stockyard.providers.open import open_provider
-from tests.support import BriskClock, FaultyProvider
+from tests.helpers.clocks import BriskClock
+from tests.helpers.faulty_provider import FaultyProvider
 
 IN = HostSpec(pool="ci")
 

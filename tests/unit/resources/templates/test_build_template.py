@@ -26,7 +26,8 @@ from stockyard import (
 )
 from stockyard.model.observation import Template
 from stockyard.resources.templates.build_template import SETTLE
-from tests.support import FakeClock, FaultyProvider
+from tests.helpers.clocks import FakeClock
+from tests.helpers.faulty_provider import FaultyProvider
 
 BASE = TemplateSpec("base")
 CHANGED = TemplateSpec("base", image=ImageSpec(packages=("busybox",)))

@@ -25,7 +25,8 @@ from stockyard import (
 )
 from stockyard.model.naming import duration
 from stockyard.model.observation import Template
-from tests.support import FakeClock, FaultyProvider
+from tests.helpers.clocks import FakeClock
+from tests.helpers.faulty_provider import FaultyProvider
 
 DAY = 86400.0
 BASE = TemplateSpec("base")

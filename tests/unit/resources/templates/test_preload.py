@@ -29,7 +29,7 @@ from stockyard.model.preload import Preload, reference
 from stockyard.providers.common.registry_images import fetch
 from stockyard.providers.libvirt.preloaded import bring
 from stockyard.resources.templates.preload import resolved
-from tests.support import HOSTILE
+from tests.helpers.samples import HOSTILE
 
 DIGEST = "a" * 64
 

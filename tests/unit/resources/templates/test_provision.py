@@ -27,7 +27,7 @@ from stockyard.resources.templates import playbook as playing
 from stockyard.resources.templates import provision
 from stockyard.resources.templates.build_template import resolved
 from stockyard.resources.templates.playbook import SshTarget, play, workshop
-from tests.support import HOST_KEY, HOSTILE
+from tests.helpers.samples import HOST_KEY, HOSTILE
 
 DIGEST = "a" * 64
 RECORD = TemplateRecord(

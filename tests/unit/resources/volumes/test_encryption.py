@@ -30,7 +30,7 @@ from stockyard import (
 from stockyard.clock import Deadline
 from stockyard.providers.memory.guest import boot
 from stockyard.resources.volumes import encryption
-from tests.support import FaultyProvider
+from tests.helpers.faulty_provider import FaultyProvider
 
 SECRET = "0f1e2d3c4b5a69788796a5b4c3d2e1ff"
 SEALED = TemplateSpec("sealed", docker="stopped", security=SecuritySpec(encrypted_data=True))

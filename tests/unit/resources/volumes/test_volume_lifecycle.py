@@ -36,7 +36,7 @@ from stockyard import (
 )
 from stockyard.hypervisor.capabilities import Capabilities
 from stockyard.model.volume import DOCKER_ROOT
-from tests.support import FaultyProvider
+from tests.helpers.faulty_provider import FaultyProvider
 
 OWN = VolumeUse("{host}-docker")
 DATA = VolumeSpec("data", size_gib=2)

@@ -32,7 +32,8 @@ from stockyard import (
     Yard,
 )
 from stockyard.model.network import EVERYWHERE
-from tests.support import FakeClock, FaultyProvider
+from tests.helpers.clocks import FakeClock
+from tests.helpers.faulty_provider import FaultyProvider
 
 
 def declared(

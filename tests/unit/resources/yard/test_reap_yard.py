@@ -16,7 +16,9 @@ from stockyard.hypervisor import records
 from stockyard.model.host import HostRecord
 from stockyard.providers.memory.provider import MemoryProvider
 from stockyard.providers.memory.state import Machine
-from tests.support import FakeClock, FaultyProvider, host_record, template_record
+from tests.helpers.clocks import FakeClock
+from tests.helpers.faulty_provider import FaultyProvider
+from tests.helpers.samples import host_record, template_record
 
 FLEET = FleetSpec("ci", "base", count=2)
 

@@ -18,7 +18,7 @@ from stockyard import (
     Yard,
 )
 from stockyard.clock import Deadline
-from tests.support import FaultyProvider
+from tests.helpers.faulty_provider import FaultyProvider
 
 
 def fill(yard: Yard) -> None:

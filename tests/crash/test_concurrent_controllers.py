@@ -15,38 +15,40 @@ from typing import Any
 import pytest
 
 from stockyard import FleetSpec
-from tests.fronts import admits
-from tests.kill import crowd
-from tests.kill.conftest import CONTEXT, Ground
+from tests.crash import concurrent_controllers
+from tests.crash.conftest import CONTEXT, CrashBench
+from tests.helpers.tls_front import admits
 
 CROWD = 20
 PATIENCE = 600.0
 HYPERVISORS = ["memory", pytest.param("libvirt", marks=[pytest.mark.real, pytest.mark.full])]
-on_each = pytest.mark.parametrize("ground", HYPERVISORS, indirect=True)
+on_each = pytest.mark.parametrize("bench", HYPERVISORS, indirect=True)
 
 
 @pytest.fixture(autouse=True)
-def clear(ground: Ground) -> Iterator[None]:
+def clear(bench: CrashBench) -> Iterator[None]:
     """Nothing is there before and after."""
-    ground.clear()
+    bench.clear()
     yield
-    ground.clear()
+    bench.clear()
 
 
-def fleet(ground: Ground, count: int) -> None:
+def fleet(bench: CrashBench, count: int) -> None:
     """Have the template, and a fleet of so many."""
-    with ground.place.open() as yard:
-        yard.template(ground.place.template)
+    with bench.settings.open() as yard:
+        yard.template(bench.settings.template)
         if count:
-            yard.fleet(FleetSpec("kill", ground.place.template.name, count))
+            yard.fleet(FleetSpec("crash", bench.settings.template.name, count))
 
 
-def together(ground: Ground, work: Callable[..., None], each: list[tuple[Any, ...]]) -> list[Any]:
+def together(
+    bench: CrashBench, work: Callable[..., None], each: list[tuple[Any, ...]]
+) -> list[Any]:
     """Do a work in many processes that begin at one moment; what they tell."""
     pipes = []
     for number, arguments in enumerate(each):
         ours, theirs = CONTEXT.Pipe()
-        process = CONTEXT.Process(target=work, args=(ground.place, number, *arguments, theirs))
+        process = CONTEXT.Process(target=work, args=(bench.settings, number, *arguments, theirs))
         process.start()
         theirs.close()
         pipes.append((ours, process))
@@ -66,11 +68,11 @@ def together(ground: Ground, work: Callable[..., None], each: list[tuple[Any, ..
 
 
 @on_each
-def test_of_two_hundred_requests_each_host_serves_one(ground: Ground, tmp_path: Path) -> None:
-    fleet(ground, 10)
-    told = together(ground, crowd.ask, [(str(tmp_path), 10)] * CROWD)
+def test_of_two_hundred_requests_each_host_serves_one(bench: CrashBench, tmp_path: Path) -> None:
+    fleet(bench, 10)
+    told = together(bench, concurrent_controllers.ask, [(str(tmp_path), 10)] * CROWD)
     assert Counter(answer for answers in told for answer in answers) == {"done": 10, "busy": 190}
-    with ground.place.open() as yard:
+    with bench.settings.open() as yard:
         hosts = yard.hosts()
         holders = {h["uuid"]: h["lease"]["holder"] for h in hosts}
         assert len({h["lease"]["id"] for h in hosts}) == 10
@@ -78,29 +80,31 @@ def test_of_two_hundred_requests_each_host_serves_one(ground: Ground, tmp_path: 
 
 
 @on_each
-def test_many_controllers_on_one_fleet_end_clean_or_busy(ground: Ground) -> None:
-    fleet(ground, 0)
-    told = Counter(together(ground, crowd.converge, [("kill", ground.place.size)] * CROWD))
+def test_many_controllers_on_one_fleet_end_clean_or_busy(bench: CrashBench) -> None:
+    fleet(bench, 0)
+    told = Counter(
+        together(bench, concurrent_controllers.converge, [("crash", bench.settings.size)] * CROWD)
+    )
     assert told.keys() <= {"done", "busy"}
     assert told["done"] >= 1
-    with ground.place.open() as yard:
+    with bench.settings.open() as yard:
         assert [h["name"] for h in yard.hosts()] == [
-            f"kill-{n + 1}" for n in range(ground.place.size)
+            f"crash-{n + 1}" for n in range(bench.settings.size)
         ]
         assert all(h["ready"] for h in yard.hosts())
-        assert not yard.fleet(ground.place.fleet()).changed
+        assert not yard.fleet(bench.settings.fleet()).changed
         yard.reap(grace=0)
-    assert ground.inventory()["locks"] == set()
+    assert bench.inventory()["locks"] == set()
 
 
 @on_each
-def test_many_controllers_on_fleets_of_their_own_all_end_clean(ground: Ground) -> None:
-    fleet(ground, 0)
+def test_many_controllers_on_fleets_of_their_own_all_end_clean(bench: CrashBench) -> None:
+    fleet(bench, 0)
     names = [f"fleet-{n}" for n in range(CROWD)]
-    assert Counter(together(ground, crowd.converge, [(name, 1) for name in names])) == {
-        "done": CROWD
-    }
-    with ground.place.open() as yard:
+    assert Counter(
+        together(bench, concurrent_controllers.converge, [(name, 1) for name in names])
+    ) == {"done": CROWD}
+    with bench.settings.open() as yard:
         found = yard.fleets()
         assert sorted(f["name"] for f in found) == sorted(names)
         assert {f["ready"] for f in found} == {1}
@@ -108,10 +112,12 @@ def test_many_controllers_on_fleets_of_their_own_all_end_clean(ground: Ground) -
 
 
 @on_each
-def test_a_holder_who_is_stopped_past_the_end_changes_nothing(ground: Ground) -> None:
-    fleet(ground, 1)
+def test_a_holder_who_is_stopped_past_the_end_changes_nothing(bench: CrashBench) -> None:
+    fleet(bench, 1)
     ours, theirs = CONTEXT.Pipe()
-    process = CONTEXT.Process(target=crowd.hold, args=(ground.place, 3.0, theirs))
+    process = CONTEXT.Process(
+        target=concurrent_controllers.hold, args=(bench.settings, 3.0, theirs)
+    )
     process.start()
     theirs.close()
     assert ours.poll(PATIENCE)
@@ -121,9 +127,9 @@ def test_a_holder_who_is_stopped_past_the_end_changes_nothing(ground: Ground) ->
     keys = Path(first["docker"]["environment"]["DOCKER_CERT_PATH"])
     kept = {p.name: p.read_bytes() for p in keys.iterdir()}
     time.sleep(max(0.0, first["until"] - time.time()) + 0.1)
-    with ground.place.open() as yard:
-        yard.fleet(FleetSpec("kill", ground.place.template.name, 1))
-        second = yard.lease("kill", holder="second", duration=600)
+    with bench.settings.open() as yard:
+        yard.fleet(FleetSpec("crash", bench.settings.template.name, 1))
+        second = yard.lease("crash", holder="second", duration=600)
         before = yard.hosts()
         os.kill(process.pid, signal.SIGCONT)
         ours.send("go")
@@ -133,7 +139,7 @@ def test_a_holder_who_is_stopped_past_the_end_changes_nothing(ground: Ground) ->
         strip = [{k: v for k, v in h.items() if k != "memory"} for h in (*before, *yard.hosts())]
         assert strip[0] == strip[1]
         assert second.host == first["host"]
-        if not ground.place.keep:
+        if not bench.settings.keep:
             # The first one's key is of no use with the host that has his host's name now.
             keys.mkdir()
             for name, data in kept.items():
@@ -145,17 +151,18 @@ def test_a_holder_who_is_stopped_past_the_end_changes_nothing(ground: Ground) ->
 
 # Two hundred forks of real guests would take an hour.
 @pytest.mark.full
-@pytest.mark.parametrize("ground", ["memory"], indirect=True)
+@pytest.mark.parametrize("bench", ["memory"], indirect=True)
 def test_two_hundred_hosts_are_taken_and_given_back_and_nobody_gets_anothers(
-    ground: Ground, tmp_path: Path
+    bench: CrashBench, tmp_path: Path
 ) -> None:
-    fleet(ground, 10)
-    spec = FleetSpec("kill", ground.place.template.name, 10)
+    fleet(bench, 10)
+    spec = FleetSpec("crash", bench.settings.template.name, 10)
     pipes = []
     for number in range(CROWD):
         ours, theirs = CONTEXT.Pipe()
         process = CONTEXT.Process(
-            target=crowd.churn, args=(ground.place, number, str(tmp_path), 10, theirs)
+            target=concurrent_controllers.churn,
+            args=(bench.settings, number, str(tmp_path), 10, theirs),
         )
         process.start()
         theirs.close()
@@ -163,9 +170,9 @@ def test_two_hundred_hosts_are_taken_and_given_back_and_nobody_gets_anothers(
     for ours in pipes:
         assert ours.recv() == "ready"
         ours.send("go")
-    with ground.place.open() as yard:
+    with bench.settings.open() as yard:
         while any(not ours.poll() for ours in pipes):
-            crowd.outcome(lambda: yard.fleet(spec))
+            concurrent_controllers.outcome(lambda: yard.fleet(spec))
     told = [answer for ours in pipes for answer in ours.recv()]
     assert Counter(told) == {"done": 200}
     assert len(list(tmp_path.iterdir())) == 200

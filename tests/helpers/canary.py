@@ -12,7 +12,7 @@ from types import TracebackType
 
 import yaml
 
-CHECKOUT = Path(__file__).parents[1]
+CHECKOUT = Path(__file__).parents[2]
 _OPTION = re.compile(r'"(\w+)": \{[^{}]*"no_log": True')
 PERIOD = 0.1
 

@@ -39,7 +39,7 @@ def start(files: Iterable[Path]) -> None:
     }
     WORK.mkdir(parents=True, exist_ok=True)
     modules = [".".join(file.relative_to(CHECKOUT).with_suffix("").parts) for file in files]
-    line = [sys.executable, "-m", "tests.e2e.prepare", *modules]
+    line = [sys.executable, "-m", "tests.helpers.prepare", *modules]
     with LOG.open("wb") as log, LOCK.open("wb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         _running.append(
@@ -96,9 +96,9 @@ def main(names: list[str]) -> None:
     modules = [importlib.import_module(name) for name in names]
     wanted: list[tuple[str, Any]] = [(OWNER, TEMPLATE)]
     wanted += [(OWNER, spec) for module in modules for spec in getattr(module, "PREPARED", ())]
-    if any(name.startswith("tests.kill.") for name in names):
+    if any(name.startswith("tests.crash.") for name in names):
         # Controllers are killed in a yard of their own, beside the one that the other tests share.
-        wanted.append((OWNER.replace("e2e", "kill"), TEMPLATE))
+        wanted.append((OWNER.replace("e2e", "crash"), TEMPLATE))
     for owner, given in wanted:
         with Yard(
             "qemu:///session", owner=owner, storage=str(WORK / "store"), pki_dir=str(WORK / "pki")

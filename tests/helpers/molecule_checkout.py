@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-CHECKOUT = Path(__file__).parents[1]
+CHECKOUT = Path(__file__).parents[2]
 SAMPLE = CHECKOUT / "examples" / "role_sample"
 PATIENCE = 600
 

@@ -37,11 +37,11 @@ from stockyard.clock import SystemClock
 SDK = str(Path(stockyard.__file__).parent)
 HOUR, MOMENT = 3600.0, 2.0
 GOLDEN = VolumeSpec("golden", size_gib=1)
-HELD = LeaseSpec("job", "kill", duration=HOUR)
+HELD = LeaseSpec("job", "crash", duration=HOUR)
 
 
 @dataclass(frozen=True)
-class Place:
+class YardSettings:
     """Where a job is done.
 
     :param keep: whether its template is too dear to be made anew each time.
@@ -66,7 +66,7 @@ class Place:
 
     def fleet(self, *ports: int) -> FleetSpec:
         """The fleet that is declared."""
-        return FleetSpec("kill", self.template.name, self.size, host=HostSpec(ports=ports))
+        return FleetSpec("crash", self.template.name, self.size, host=HostSpec(ports=ports))
 
 
 class Ahead(SystemClock):
@@ -96,44 +96,44 @@ class Job:
         machine.
     """
 
-    prepare: Callable[[Place, Yard], Any]
-    act: Callable[[Place, Yard], Any]
-    again: Callable[[Place, Yard], Any]
+    prepare: Callable[[YardSettings, Yard], Any]
+    act: Callable[[YardSettings, Yard], Any]
+    again: Callable[[YardSettings, Yard], Any]
     ports: tuple[int, ...] | None = ()
     ahead: float = 0.0
     volumes: dict[str, str] = field(default_factory=dict)
     length: float = 1.0
 
 
-def nothing(place: Place, yard: Yard) -> None:
+def nothing(settings: YardSettings, yard: Yard) -> None:
     """There is nothing but what is too dear to be made anew."""
-    if place.keep:
-        yard.template(place.template)
+    if settings.keep:
+        yard.template(settings.template)
 
 
-def made(place: Place, yard: Yard) -> None:
+def made(settings: YardSettings, yard: Yard) -> None:
     """There is a fleet."""
-    yard.template(place.template)
-    yard.fleet(place.fleet())
+    yard.template(settings.template)
+    yard.fleet(settings.fleet())
 
 
-def leased(place: Place, yard: Yard) -> None:
+def leased(settings: YardSettings, yard: Yard) -> None:
     """One of its hosts is leased."""
-    made(place, yard)
+    made(settings, yard)
     yard.have_lease(HELD)
 
 
-def ended(place: Place, yard: Yard) -> None:
+def ended(settings: YardSettings, yard: Yard) -> None:
     """One of its hosts was leased."""
-    made(place, yard)
-    yard.have_lease(replace(HELD, duration=MOMENT) if place.guests else HELD)
-    time.sleep(MOMENT if place.guests else 0.0)
+    made(settings, yard)
+    yard.have_lease(replace(HELD, duration=MOMENT) if settings.guests else HELD)
+    time.sleep(MOMENT if settings.guests else 0.0)
 
 
-def with_another(place: Place, yard: Yard) -> None:
+def with_another(settings: YardSettings, yard: Yard) -> None:
     """There is a fleet, and a host of its own."""
-    made(place, yard)
-    yard.host(SingleSpec("alone", place.template.name))
+    made(settings, yard)
+    yard.host(SingleSpec("alone", settings.template.name))
 
 
 def uses(*ports: int) -> HostSpec:
@@ -141,75 +141,77 @@ def uses(*ports: int) -> HostSpec:
     return HostSpec(ports=ports, volumes=(VolumeUse("{host}-data", "/data", source="golden"),))
 
 
-def with_volumes(place: Place, yard: Yard, *ports: int) -> None:
+def with_volumes(settings: YardSettings, yard: Yard, *ports: int) -> None:
     """There is a fleet whose hosts have volumes."""
-    yard.template(place.template)
+    yard.template(settings.template)
     yard.volume(GOLDEN)
-    yard.fleet(replace(place.fleet(), host=uses(*ports)))
+    yard.fleet(replace(settings.fleet(), host=uses(*ports)))
 
 
-def hand_on(place: Place, yard: Yard) -> None:
+def hand_on(settings: YardSettings, yard: Yard) -> None:
     """Replace all hosts of it: each volume goes to the next of its host's name."""
-    with_volumes(place, yard, 8081)
+    with_volumes(settings, yard, 8081)
 
 
-def plugged(place: Place, yard: Yard) -> None:
+def plugged(settings: YardSettings, yard: Yard) -> None:
     """There is a fleet, and one of its hosts is given a volume."""
-    made(place, yard)
+    made(settings, yard)
     yard.volume(GOLDEN)
-    yard.volume(VolumeSpec("kept", source="golden"), "attached", host="kill-1", path="/data")
+    yard.volume(VolumeSpec("kept", source="golden"), "attached", host="crash-1", path="/data")
 
 
-def plug_and_drop(place: Place, yard: Yard) -> None:
+def plug_and_drop(settings: YardSettings, yard: Yard) -> None:
     """Give it one, take it back, keep a snapshot, and delete it."""
-    plugged(place, yard)
+    plugged(settings, yard)
     yard.volume(VolumeSpec("kept"), "detached")
     yard.volume(VolumeSpec("kept-now", source="kept", snapshot=True))
     yard.volume(VolumeSpec("kept"), "absent")
 
 
-def roll(place: Place, yard: Yard) -> None:
+def roll(settings: YardSettings, yard: Yard) -> None:
     """Replace all hosts of the fleet."""
-    yard.fleet(place.fleet(8081))
+    yard.fleet(settings.fleet(8081))
 
 
-def lease(place: Place, yard: Yard) -> None:
+def lease(settings: YardSettings, yard: Yard) -> None:
     """Have a lease."""
     yard.have_lease(HELD)
 
 
-def release(place: Place, yard: Yard) -> None:
+def release(settings: YardSettings, yard: Yard) -> None:
     """Give it back."""
     yard.release_held(HELD, replace=True)
 
 
-def reap(place: Place, yard: Yard) -> None:
+def reap(settings: YardSettings, yard: Yard) -> None:
     """Take away what is over."""
     yard.reap(grace=0)
 
 
-def tear_down(place: Place, yard: Yard) -> None:
+def tear_down(settings: YardSettings, yard: Yard) -> None:
     """Take everything away."""
-    yard.teardown(templates=not place.keep)
+    yard.teardown(templates=not settings.keep)
 
 
-def then_converge(act: Callable[[Place, Yard], Any], place: Place, yard: Yard) -> None:
+def then_converge(
+    act: Callable[[YardSettings, Yard], Any], settings: YardSettings, yard: Yard
+) -> None:
     """The same, and then the fleet as declared."""
-    act(place, yard)
-    made(place, yard)
+    act(settings, yard)
+    made(settings, yard)
 
 
-def release_and_converge(place: Place, yard: Yard) -> None:
+def release_and_converge(settings: YardSettings, yard: Yard) -> None:
     """Give it back, and have the fleet as declared."""
-    then_converge(release, place, yard)
+    then_converge(release, settings, yard)
 
 
-def reap_and_converge(place: Place, yard: Yard) -> None:
+def reap_and_converge(settings: YardSettings, yard: Yard) -> None:
     """Take away what is over, and have the fleet as declared."""
-    then_converge(reap, place, yard)
+    then_converge(reap, settings, yard)
 
 
-EACH = {"golden": "", **{f"kill-{n}-data": f"kill-{n}" for n in (1, 2, 3)}}
+EACH = {"golden": "", **{f"crash-{n}-data": f"crash-{n}" for n in (1, 2, 3)}}
 # The job that lengths of the others are told in.
 UNIT = "create"
 JOBS = {
@@ -248,28 +250,28 @@ class Counter:
                 os.kill(os.getpid(), signal.SIGKILL)
 
 
-def run(place: Place, name: str, last: int, told: Connection) -> None:
+def run(settings: YardSettings, name: str, last: int, told: Connection) -> None:
     """Do a job in this process. Tells when it begins, and how many calls it made when it ends.
 
     :param last: the call that it is killed at; 0 for none; less where calls are not counted.
     """
     job, counter = JOBS[name], Counter(last)
-    with place.open(job.ahead) as yard:
+    with settings.open(job.ahead) as yard:
         told.send("begin")
         if last >= 0:
             counter.watch()
         try:
-            job.act(place, yard)
+            job.act(settings, yard)
         finally:
             sys.setprofile(None)
             with suppress(OSError):
                 told.send(counter.count)
 
 
-def declared(place: Place, name: str) -> FleetSpec | None:
+def declared(settings: YardSettings, name: str) -> FleetSpec | None:
     """The fleet that is declared after a job."""
     job = JOBS[name]
     if job.ports is None:
         return None
-    spec = place.fleet(*job.ports)
+    spec = settings.fleet(*job.ports)
     return replace(spec, host=uses(*job.ports)) if job.volumes is EACH else spec

@@ -18,7 +18,7 @@ from stockyard.model.pool import PoolRecord, PoolSpec
 from stockyard.model.size import Size
 from stockyard.model.template import Hardware, Source, TemplateRecord
 from stockyard.model.volume import Holder, VolumeRecord, VolumeUse
-from tests.support import HOST_KEY, host_record, template_record
+from tests.helpers.samples import HOST_KEY, host_record, template_record
 
 UUID = "0b0a4a86-9c3b-4b0e-9a5e-1c1c7a5a1f10"
 PRINTABLE = st.characters(codec="utf-8", exclude_categories=("C", "Z")) | st.just(" ")

@@ -11,20 +11,20 @@ from pathlib import Path
 from typing import Any
 
 from stockyard import Busy, Conflict, LeaseExpired, StockyardError, Yard
-from tests.kill.jobs import Place
+from tests.crash.jobs import YardSettings
 
 
-def converge(place: Place, number: int, fleet: str, count: int, told: Connection) -> None:
+def converge(settings: YardSettings, number: int, fleet: str, count: int, told: Connection) -> None:
     """Have a fleet; tell how it ended."""
-    with place.open() as yard:
+    with settings.open() as yard:
         told.send("ready")
         told.recv()
-        told.send(outcome(lambda: yard.fleet(replace(place.fleet(), name=fleet, count=count))))
+        told.send(outcome(lambda: yard.fleet(replace(settings.fleet(), name=fleet, count=count))))
 
 
-def ask(place: Place, number: int, marks: str, requests: int, told: Connection) -> None:
+def ask(settings: YardSettings, number: int, marks: str, requests: int, told: Connection) -> None:
     """Ask for leases; tell how each ended. Every host is marked once, by whoever gets it."""
-    with place.open() as yard:
+    with settings.open() as yard:
         told.send("ready")
         told.recv()
         told.send(
@@ -35,13 +35,13 @@ def ask(place: Place, number: int, marks: str, requests: int, told: Connection) 
         )
 
 
-def churn(place: Place, number: int, marks: str, requests: int, told: Connection) -> None:
+def churn(settings: YardSettings, number: int, marks: str, requests: int, told: Connection) -> None:
     """Take hosts and give them back, one after the other; tell how each ended."""
 
     def turn(index: int) -> None:
         mark(yard, f"job-{number}-{index}", marks, 120.0).release()
 
-    with place.open() as yard:
+    with settings.open() as yard:
         told.send("ready")
         told.recv()
         told.send([outcome(partial(turn, index)) for index in range(requests)])
@@ -49,7 +49,7 @@ def churn(place: Place, number: int, marks: str, requests: int, told: Connection
 
 def mark(yard: Yard, holder: str, marks: str, wait: float) -> Any:
     """Take a host and mark it; fails when somebody had it before."""
-    lease = yard.lease("kill", holder=holder, duration=3600, wait=wait)
+    lease = yard.lease("crash", holder=holder, duration=3600, wait=wait)
     (uuid,) = (
         h["uuid"]
         for h in yard.hosts(name=lease.host)
@@ -75,10 +75,10 @@ def outcome(act: Any) -> str:
     return "done"
 
 
-def hold(place: Place, seconds: float, told: Connection) -> None:
+def hold(settings: YardSettings, seconds: float, told: Connection) -> None:
     """Take a host, wait to be told, then act as if it were still ours."""
-    with place.open() as yard:
-        lease = yard.lease("kill", holder="first", duration=seconds)
+    with settings.open() as yard:
+        lease = yard.lease("crash", holder="first", duration=seconds)
         told.send(lease.facts)
         told.recv()
         tries = []

@@ -4,7 +4,7 @@
 
 It runs in name spaces of its own: processes (all of them end with it), and mounts, so that the
 hosts' directory can be a file system of a size that the test chooses. The template's definition is
-copied from the user's own session; what is defined on the island stays there.
+copied from the user's own session; what is defined inside stays inside.
 
 With ``system`` it is the machine's libvirt, as far as a user can be root in a name space of users:
 qemu:///system, with networks, in a name space of networks that holds nothing else.
@@ -38,16 +38,17 @@ from pathlib import Path
 sys.path[:0] = [{str(CHECKOUT / "plugins" / "module_utils")!r}, {str(CHECKOUT)!r}]
 from stockyard import FleetSpec, HostSpec, SingleSpec, StockyardError, Yard
 from tests.e2e.conftest import TEMPLATE, ssh
-from tests.e2e.island import bind, kill, limit, network, qemus, subordinate_ids, system_daemon
+from tests.e2e.private_libvirt import bind, kill, limit, network, qemus
+from tests.e2e.private_libvirt import subordinate_ids, system_daemon
 
 STORE = Path({str(WORK / "store")!r})
 
-# The storage is recorded as that of the user's own libvirt: here it is the island's.
+# The storage is recorded as that of the user's own libvirt: here it is the private libvirt's.
 if (STORE / "session.json").exists():
-    bind(Path(os.environ["ISLAND"], "session.json"), STORE / "session.json")
+    bind(Path(os.environ["PRIVATE_HOME"], "session.json"), STORE / "session.json")
 
 def open_yard(uri="qemu:///session"):
-    return Yard(uri, owner={OWNER!r}, storage=str(STORE), pki_dir=os.environ["ISLAND_PKI"])
+    return Yard(uri, owner={OWNER!r}, storage=str(STORE), pki_dir=os.environ["PRIVATE_PKI"])
 """
 QEMU_CONF = """\
 user = "root"
@@ -71,14 +72,14 @@ def run(
     :param rooted: as root of a name space of users, on the network that all share.
     """
     # A socket's path has at most 107 letters.
-    home = Path("/tmp") / f"island-{os.getpid()}"  # noqa: S108  # made here, for this user alone
+    home = Path("/tmp") / f"libvrt-{os.getpid()}"  # noqa: S108  # made here, for this user alone
     home.mkdir(mode=0o700)
     try:
         environment = {
             **os.environ,
             **_session(home),
-            "ISLAND_PKI": str(tmp_path / "pki"),
-            "ISLAND": str(home),
+            "PRIVATE_PKI": str(tmp_path / "pki"),
+            "PRIVATE_HOME": str(home),
         }
         record = {"runtime": str(home / "run"), "config": str(home / "config")}
         (home / "session.json").write_text(json.dumps(record))
@@ -111,7 +112,7 @@ def _session(home: Path) -> dict[str, str]:
 
 
 def bind(source: Path, target: Path) -> None:
-    """Show one file in the place of another. On the island."""
+    """Show one file in the place of another. Runs inside."""
     import ctypes
 
     libc = ctypes.CDLL(None, use_errno=True)
@@ -122,7 +123,7 @@ def bind(source: Path, target: Path) -> None:
 
 def limit(folder: Path, size: str, *, again: bool = False) -> None:
     """Put a file system of this size over a directory, or change the size of the one that is there.
-    On the island.
+    Runs inside.
     """
     import ctypes
 
@@ -134,7 +135,7 @@ def limit(folder: Path, size: str, *, again: bool = False) -> None:
 
 
 def qemus() -> dict[int, str]:
-    """The island's QEMU processes: their arguments. On the island."""
+    """Return the private libvirt's QEMU processes: their arguments. Runs inside."""
     found = {}
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -145,14 +146,14 @@ def qemus() -> dict[int, str]:
 
 
 def kill(name: str) -> None:
-    """Kill every process of a name. On the island."""
+    """Kill every process of a name. Runs inside."""
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit() and (entry / "comm").read_text().strip() == name:
             os.kill(int(entry.name), signal.SIGKILL)
 
 
 def system_daemon() -> subprocess.Popen[bytes]:
-    """Start the machine's libvirt, with the template defined. On a system island."""
+    """Start the machine's libvirt, with the template defined. Runs inside, with ``system``."""
     for folder in ("/run", "/etc/libvirt", "/var/lib", "/var/cache", "/var/log"):
         if os.path.isdir(folder):
             subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=0755", "tmpfs", folder], check=True)
@@ -170,7 +171,7 @@ def system_daemon() -> subprocess.Popen[bytes]:
     Path("/etc/libvirt/qemu.conf").write_text(QEMU_CONF)
     Path("/etc/libvirt/libvirtd.conf").write_text('auth_unix_rw = "none"\n')
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-    with Path(os.environ["ISLAND"], "libvirtd.log").open("wb") as log:
+    with Path(os.environ["PRIVATE_HOME"], "libvirtd.log").open("wb") as log:
         daemon = subprocess.Popen(["libvirtd"], stdout=log, stderr=log)
     end = time.monotonic() + 60
     while not Path("/run/libvirt/libvirt-sock").exists():
@@ -181,19 +182,19 @@ def system_daemon() -> subprocess.Popen[bytes]:
 
 
 def subordinate_ids() -> None:
-    """Give the island's root ids to hand on, of those that it was given. On a rooted island."""
+    """Give root the subordinate ids that it can hand on. Runs inside, with ``rooted``."""
     for name in ("subuid", "subgid"):
         _put_over(Path("/etc", name), SUBORDINATE)
 
 
 def _put_over(path: Path, text: str) -> None:
-    whole = Path(os.environ["ISLAND"]) / path.name
+    whole = Path(os.environ["PRIVATE_HOME"]) / path.name
     whole.write_text(text)
     subprocess.run(["mount", "--bind", whole, path], check=True)
 
 
 def network(name: str, gateway: str, forward: str = "") -> None:
-    """Start one of libvirt's networks, without DHCP and names. On a system island."""
+    """Start one of libvirt's networks, without DHCP and names. Runs inside, with ``system``."""
     mode = f"<forward mode='{forward}'/>" if forward else ""
     text = (
         f"<network><name>{name}</name>{mode}<bridge name='{name}'/><dns enable='no'/>"

@@ -9,26 +9,26 @@ from typing import Any
 from .conftest import ssh
 
 # The C library asks for 8 bytes at its start and does without.
-DRAWLESS = """
+WITHOUT_RANDOM = """
 exec 2>&1
 set -u
-cd /run && rm -f drawless && mkfifo drawless
-systemd-run --quiet --unit=drawless \
+cd /run && rm -f without-random && mkfifo without-random
+systemd-run --quiet --unit=without-random \
   --property=SystemCallFilter=~getrandom --property=SystemCallErrorNumber=EPERM \
   --property=InaccessiblePaths=/dev/random --property=InaccessiblePaths=/dev/urandom \
   --remain-after-exit \
-  stunnel4 /run/drawless
+  stunnel4 /run/without-random
 sleep 3
-systemctl show --property=SubState --value drawless | sed 's/^running$/waits/'
-sed 's/:2376$/:2399/' /etc/stockyard/stunnel.conf > drawless
+systemctl show --property=SubState --value without-random | sed 's/^running$/waits/'
+sed 's/:2376$/:2399/' /etc/stockyard/stunnel.conf > without-random
 for _ in $(seq 50); do
-  code=$(systemctl show --property=ExecMainStatus --value drawless)
-  [ "$(systemctl show --property=SubState --value drawless)" = running ] || break
+  code=$(systemctl show --property=ExecMainStatus --value without-random)
+  [ "$(systemctl show --property=SubState --value without-random)" = running ] || break
   sleep 0.2
 done
-systemctl stop drawless
-systemctl reset-failed drawless
-rm drawless
+systemctl stop without-random
+systemctl reset-failed without-random
+rm without-random
 echo "$code"
 """
 
@@ -37,7 +37,7 @@ def waits_without_generator(host: dict[str, Any]) -> None:
     """Where nothing can be drawn it waits; and when it has its configuration, it goes no step
     further.
     """
-    done = ssh(host, "sudo", "sh", stdin=DRAWLESS)
+    done = ssh(host, "sudo", "sh", stdin=WITHOUT_RANDOM)
     waits, ended = done.stdout.splitlines()
     assert waits == "waits", done.stdout
     assert ended != "0", "it needs none: this tells nothing"

@@ -1,7 +1,7 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Worse days: the disk is full, and the whole hypervisor goes down. On an island, where nobody else
-is hurt.
+"""The disk is full, or the whole hypervisor goes down. A private libvirt fails, so no other test is
+affected.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
-from . import island
+from . import private_libvirt
 
 pytestmark = pytest.mark.real
 
 
 def test_no_space_while_a_host_is_made(template: dict[str, Any], tmp_path: Path) -> None:
     """Refused with cause and remedy, nothing stays, and with space again the same run makes it."""
-    found = island.run(
+    found = private_libvirt.run(
         tmp_path,
         """
         limit(STORE / "hosts", "64k")
@@ -44,7 +44,7 @@ def test_no_space_while_a_host_runs(template: dict[str, Any], tmp_path: Path) ->
     """QEMU pauses the guest; it is not called ready; with space again it goes on and has lost
     nothing.
     """
-    found = island.run(
+    found = private_libvirt.run(
         tmp_path,
         """
         limit(STORE / "hosts", "60m")
@@ -77,7 +77,7 @@ def test_no_space_while_a_host_runs(template: dict[str, Any], tmp_path: Path) ->
 
 def test_no_space_while_an_image_is_built(template: dict[str, Any], tmp_path: Path) -> None:
     """No libvirt has to run for this."""
-    found = island.run(
+    found = private_libvirt.run(
         tmp_path,
         """
         from stockyard import BuildOptions, ImageSpec
@@ -87,7 +87,7 @@ def test_no_space_while_an_image_is_built(template: dict[str, Any], tmp_path: Pa
         from stockyard.providers.libvirt.store import Store
 
         subordinate_ids()
-        keep = Path(os.environ["ISLAND"]) / "images"
+        keep = Path(os.environ["PRIVATE_HOME"]) / "images"
         keep.mkdir()
         subprocess.run(["mount", "--bind", str(STORE / "images"), str(keep)], check=True)
         limit(STORE / "images", "100m")
@@ -113,7 +113,7 @@ def test_no_space_while_an_image_is_built(template: dict[str, Any], tmp_path: Pa
 @pytest.mark.full
 def test_the_hypervisor_goes_down_and_comes_back(template: dict[str, Any], tmp_path: Path) -> None:
     """Every QEMU and the daemon are killed at once; one run brings all hosts back as they were."""
-    found = island.run(
+    found = private_libvirt.run(
         tmp_path,
         """
         spec = FleetSpec("pair", "docker", count=2)

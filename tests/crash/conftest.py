@@ -23,25 +23,25 @@ from stockyard.model.volume import decode
 from stockyard.providers.common import ownership
 from stockyard.providers.memory.provider import MemoryProvider
 from stockyard.providers.open import open_provider
-from tests.e2e import prepare
-from tests.kill import jobs
-from tests.kill.jobs import JOBS, UNIT, Place
+from tests.crash import jobs
+from tests.crash.jobs import JOBS, UNIT, YardSettings
+from tests.helpers import prepare
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["tests.kill.jobs"])
+CONTEXT.set_forkserver_preload(["tests.crash.jobs"])
 PATIENCE = 300.0
-REPLAY = "STOCKYARD_KILL_SEEDS"
+REPLAY = "STOCKYARD_CRASH_SEEDS"
 
 
 @dataclass
-class Ground:
+class CrashBench:
     """One hypervisor.
 
     :param by_time: whether a job is killed at a moment, as seen from outside; else at one of the
         calls that it makes.
     """
 
-    place: Place
+    settings: YardSettings
     by_time: bool
     lengths: dict[str, float] = field(default_factory=dict)
 
@@ -71,8 +71,8 @@ class Ground:
 
     def prepare(self, name: str) -> None:
         """Have what is there before a job."""
-        with self.place.open() as yard:
-            JOBS[name].prepare(self.place, yard)
+        with self.settings.open() as yard:
+            JOBS[name].prepare(self.settings, yard)
 
     def kill(self, name: str, part: float) -> None:
         """Do a part of a job, of its length, and die of SIGKILL."""
@@ -90,7 +90,7 @@ class Ground:
 
     def _started(self, name: str, last: int) -> tuple[Any, Any]:
         ours, theirs = CONTEXT.Pipe(duplex=False)
-        process = CONTEXT.Process(target=jobs.run, args=(self.place, name, last, theirs))
+        process = CONTEXT.Process(target=jobs.run, args=(self.settings, name, last, theirs))
         process.start()
         theirs.close()
         assert ours.poll(PATIENCE)
@@ -106,7 +106,7 @@ class Ground:
 
     def secrets(self) -> set[str]:
         """Files in the directory for keys that should not outlast a job: by their names."""
-        home = Path(self.place.pki) / self.place.owner / "default"
+        home = Path(self.settings.pki) / self.settings.owner / "default"
         found = {
             str(p.relative_to(home))
             for p in home.rglob("*")
@@ -115,20 +115,20 @@ class Ground:
         return found | {f"leases/{p.name}" for p in home.glob("leases/*")}
 
 
-class MemoryGround(Ground):
+class MemoryBench(CrashBench):
     """A memory hypervisor."""
 
     @property
     def path(self) -> Path:
-        return Path(self.place.uri.removeprefix("memory://"))
+        return Path(self.settings.uri.removeprefix("memory://"))
 
     def clear(self) -> None:
         self.path.unlink(missing_ok=True)
-        for folder in (self.path.with_name(f"{self.path.name}.d"), Path(self.place.pki)):
+        for folder in (self.path.with_name(f"{self.path.name}.d"), Path(self.settings.pki)):
             shutil.rmtree(folder, ignore_errors=True)
 
     def inventory(self) -> dict[str, set[str]]:
-        provider = open_provider(self.place.uri)
+        provider = open_provider(self.settings.uri)
         assert isinstance(provider, MemoryProvider)
         machines, folder = set(provider.state.read()), provider.state.folder
         provider.close()
@@ -145,15 +145,15 @@ class MemoryGround(Ground):
         }
 
 
-class LibvirtGround(Ground):
+class LibvirtBench(CrashBench):
     """libvirt's session, with a template that is kept from run to run."""
 
     def clear(self) -> None:
-        with self.place.open() as yard:
+        with self.settings.open() as yard:
             yard.teardown(volumes=True)
             yard.reap(grace=0)
         shutil.rmtree(
-            Path(self.place.pki) / self.place.owner / "default" / "leases", ignore_errors=True
+            Path(self.settings.pki) / self.settings.owner / "default" / "leases", ignore_errors=True
         )
 
     def inventory(self) -> dict[str, set[str]]:
@@ -161,14 +161,14 @@ class LibvirtGround(Ground):
 
         from stockyard.providers.libvirt.processes import running
 
-        connection = libvirt.open(self.place.uri)
+        connection = libvirt.open(self.settings.uri)
         domains = {d.UUIDString(): d.name() for d in connection.listAllDomains()}
         connection.close()
-        store = Path(str(self.place.storage))
+        store = Path(str(self.settings.storage))
         folders = {p for kind in ("hosts", "templates") for p in (store / kind).iterdir()}
         return {
             "machines": {
-                name for name in domains.values() if name.startswith(f"{self.place.owner}.")
+                name for name in domains.values() if name.startswith(f"{self.settings.owner}.")
             },
             "files": {p.name for p in folders if self._ours(p)},
             "volumes": {p.name for p in (store / "volumes").glob("*") if self._volume_of_ours(p)},
@@ -185,7 +185,9 @@ class LibvirtGround(Ground):
     def _ours(self, folder: Path) -> bool:
         """Ours, or nobody's."""
         try:
-            ownership.read(folder / "owner.json", self.place.uri, self.place.owner, folder.name)
+            ownership.read(
+                folder / "owner.json", self.settings.uri, self.settings.owner, folder.name
+            )
         except InvalidInput as error:
             return "another owner" not in str(error)
         return True
@@ -195,7 +197,7 @@ class LibvirtGround(Ground):
         record = folder / "volume.json"
         return (
             not record.exists()
-            or decode(json.loads(record.read_text())["record"]).owner == self.place.owner
+            or decode(json.loads(record.read_text())["record"]).owner == self.settings.owner
         )
 
     @staticmethod
@@ -219,45 +221,45 @@ def seeds(count: int) -> list[int]:
 
 
 @pytest.fixture(scope="session")
-def grounds() -> Iterator[dict[str, Ground]]:
+def benches() -> Iterator[dict[str, CrashBench]]:
     """Those that were asked for so far; nothing is left on them at the end."""
-    found: dict[str, Ground] = {}
+    found: dict[str, CrashBench] = {}
     yield found
-    for ground in found.values():
-        ground.clear()
+    for bench in found.values():
+        bench.clear()
 
 
 @pytest.fixture
-def ground(
+def bench(
     request: pytest.FixtureRequest,
-    grounds: dict[str, Ground],
+    benches: dict[str, CrashBench],
     tmp_path_factory: pytest.TempPathFactory,
-) -> Ground:
+) -> CrashBench:
     """The hypervisor under test."""
     name: str = request.param
-    if name not in grounds:
-        grounds[name] = (
-            memory(tmp_path_factory.mktemp("kill")) if name == "memory" else libvirt_session()
+    if name not in benches:
+        benches[name] = (
+            memory(tmp_path_factory.mktemp("crash")) if name == "memory" else libvirt_session()
         )
-    return grounds[name]
+    return benches[name]
 
 
-def memory(folder: Path) -> MemoryGround:
+def memory(folder: Path) -> MemoryBench:
     """A memory hypervisor in a directory."""
-    place = Place(
+    settings = YardSettings(
         f"memory://{folder}/hypervisor",
         None,
         str(folder / "pki"),
-        "kill",
+        "crash",
         TemplateSpec("docker"),
         keep=False,
         size=3,
         guests=False,
     )
-    return MemoryGround(place, by_time=False)
+    return MemoryBench(settings, by_time=False)
 
 
-def libvirt_session() -> LibvirtGround:
+def libvirt_session() -> LibvirtBench:
     """libvirt's session, in the store of the end-to-end tests: its images are there already."""
     from tests.e2e.conftest import OWNER, TEMPLATE, WORK
 
@@ -265,9 +267,9 @@ def libvirt_session() -> LibvirtGround:
         pytest.skip("libvirt's session is for ordinary users: run `make test`, which drops to one")
     if not shutil.which("qemu-system-x86_64"):
         pytest.skip("QEMU is not installed: run `make setup`")
-    owner = OWNER.replace("e2e", "kill")
+    owner = OWNER.replace("e2e", "crash")
     prepare.wait()
-    place = Place(
+    settings = YardSettings(
         "qemu:///session",
         str(WORK / "store"),
         str(WORK / "pki"),
@@ -277,10 +279,10 @@ def libvirt_session() -> LibvirtGround:
         size=2,
         guests=True,
     )
-    ground = LibvirtGround(place, by_time=True)
-    ground.clear()
-    with place.open() as yard:
+    bench = LibvirtBench(settings, by_time=True)
+    bench.clear()
+    with settings.open() as yard:
         # What an earlier version of this checkout left.
         yard.template(TEMPLATE)
         yard.prune_templates()
-    return ground
+    return bench

@@ -4,7 +4,7 @@
 is declared.
 
 Each run takes other instants. The seed of one that failed is in its name;
-``STOCKYARD_KILL_SEEDS=4711`` replays it, and several with commas between them.
+``STOCKYARD_CRASH_SEEDS=4711`` replays it, and several with commas between them.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import random
 import pytest
 
 from stockyard import Yard
-from tests.kill.conftest import Ground, seeds
-from tests.kill.jobs import HELD, JOBS, declared
+from tests.crash.conftest import CrashBench, seeds
+from tests.crash.jobs import HELD, JOBS, declared
 
 SEEDS = seeds(60)
 # Of real guests so many each time: two of each job.
@@ -30,28 +30,28 @@ INSTANTS = [
 ]
 
 
-@pytest.mark.parametrize(("ground", "seed"), INSTANTS, indirect=["ground"])
+@pytest.mark.parametrize(("bench", "seed"), INSTANTS, indirect=["bench"])
 def test_after_a_kill_one_run_and_one_reap_leave_what_is_declared(
-    ground: Ground, seed: int
+    bench: CrashBench, seed: int
 ) -> None:
     draw = random.Random(seed)  # noqa: S311  # to be drawn again, not to be secret
     name, part = sorted(JOBS)[seed % len(JOBS)], draw.random()
     print(
-        f"seed {seed}: {name}, killed at {part:.3f} of it; replay with STOCKYARD_KILL_SEEDS={seed}"
+        f"seed {seed}: {name}, killed at {part:.3f} of it; replay with STOCKYARD_CRASH_SEEDS={seed}"
     )
-    ground.kill(name, part)
+    bench.kill(name, part)
     job = JOBS[name]
-    with ground.place.open(job.ahead) as yard:
-        job.again(ground.place, yard)
-        check(ground, yard, name)
+    with bench.settings.open(job.ahead) as yard:
+        job.again(bench.settings, yard)
+        check(bench, yard, name)
         yard.reap(grace=0)
-        check(ground, yard, name)
-        nothing_else(ground, yard, name)
+        check(bench, yard, name)
+        nothing_else(bench, yard, name)
 
 
-def check(ground: Ground, yard: Yard, name: str) -> None:
+def check(bench: CrashBench, yard: Yard, name: str) -> None:
     """What is declared is there, all of it ready, and there is nothing more to do."""
-    spec, hosts = declared(ground.place, name), yard.hosts()
+    spec, hosts = declared(bench.settings, name), yard.hosts()
     # Which numbers they have depends on which were there when others took their places.
     assert len({h["name"] for h in hosts}) == len(hosts) == (spec.count if spec else 0)
     assert all(h["ready"] and not h["drift"] for h in hosts)
@@ -69,11 +69,11 @@ def check(ground: Ground, yard: Yard, name: str) -> None:
         assert [str(a) for a in yard.have_lease(HELD, check=True).plan.actions] == []
 
 
-def nothing_else(ground: Ground, yard: Yard, name: str) -> None:
+def nothing_else(bench: CrashBench, yard: Yard, name: str) -> None:
     """No machine, file, lock or key that is not declared."""
-    observed = yard.context.provider.observe(ground.place.owner)
+    observed = yard.context.provider.observe(bench.settings.owner)
     records = [h.record for h in observed.hosts] + [t.record for t in observed.templates]
-    assert ground.inventory() == {
+    assert bench.inventory() == {
         "machines": {r.domain for r in records},
         "files": {r.uuid for r in records},
         "locks": set(),
@@ -81,5 +81,5 @@ def nothing_else(ground: Ground, yard: Yard, name: str) -> None:
         "volumes": {v["uuid"] for v in yard.volumes()},
         "rest": set(),
     }
-    kept = ground.place.keep or declared(ground.place, name)
+    kept = bench.settings.keep or declared(bench.settings, name)
     assert len(observed.templates) == (1 if kept else 0)

@@ -17,7 +17,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-WORK = Path(__file__).parents[1] / "build" / "collections-of-others"
+WORK = Path(__file__).parents[2] / "build" / "collections-of-others"
 # The bundle of ansible-core 2.19, the newest for Python 3.11.
 PACKAGE = "ansible==12.3.0"
 WANTED = ("community/docker/", "community/libvirt/", "community/library_inventory_filtering_v1/")
