@@ -70,9 +70,9 @@ def asked(identity: Identity, **request: Any) -> dict[str, Any]:
 def test_the_front_is_let_go_once_and_reloads_from_then_on(
     identity: Identity, watched: Watched
 ) -> None:
-    identity.admit(ADMIT)
-    identity.admit({**ADMIT, "certificate": "SECOND"})
-    identity.admit({"ca": "NEW", "certificate": "THIRD", "crl": "LONGER", "cut": True})
+    identity.renew_certificate(ADMIT)
+    identity.renew_certificate({**ADMIT, "certificate": "SECOND"})
+    identity.renew_certificate({"ca": "NEW", "certificate": "THIRD", "crl": "LONGER", "cut": True})
     assert watched.seen == [
         ("open", "CA LIST CERTIFICATE"),
         ("reload", "CA LIST SECOND"),
@@ -81,21 +81,21 @@ def test_the_front_is_let_go_once_and_reloads_from_then_on(
 
 
 def test_after_a_boot_it_reloads_too(identity: Identity, watched: Watched, tmp_path: Path) -> None:
-    identity.admit(ADMIT)
+    identity.renew_certificate(ADMIT)
     (tmp_path / "run/stockyard/open").unlink()
     again = Identity(str(tmp_path), watched)
     assert again.resume()
-    again.admit(ADMIT)
+    again.renew_certificate(ADMIT)
     assert [what for what, _rest in watched.seen] == ["open", "open", "reload"]
 
 
 def test_a_request_is_for_the_key_on_disk_and_gives_nothing_else_away(
     identity: Identity, tmp_path: Path
 ) -> None:
-    identity.admit(ADMIT)
+    identity.renew_certificate(ADMIT)
     private = (tmp_path / "var/lib/stockyard/tls/key.pem").read_bytes()
     answer = asked(identity, op="csr")
-    assert set(answer) == {"id", "ok", "csr"}
+    assert set(answer) == {"agent", "csr", "id", "ok"}
     csr = x509.load_pem_x509_csr(answer["csr"].encode())
     assert csr.is_signature_valid
     assert csr.public_key() == serialization.load_pem_private_key(private, None).public_key()
@@ -111,10 +111,10 @@ def test_without_an_identity_there_is_nothing_to_ask_for(tmp_path: Path, watched
 
 def test_ssh_keys_change_only_when_they_are_sent(identity: Identity, tmp_path: Path) -> None:
     keys = tmp_path / "etc/ssh/stockyard_authorized_keys"
-    identity.admit(ADMIT)
-    identity.admit({**ADMIT, "authorized_keys": []})
+    identity.renew_certificate(ADMIT)
+    identity.renew_certificate({**ADMIT, "authorized_keys": []})
     assert keys.read_text() == "key one\n"
-    identity.admit({**ADMIT, "authorized_keys": ["two", "three"]})
+    identity.renew_certificate({**ADMIT, "authorized_keys": ["two", "three"]})
     assert keys.read_text() == "two\nthree\n"
 
 

@@ -69,8 +69,8 @@ class Guest:
     def own(self, path: str, user: str) -> None:
         self.done.append(("own", os.path.basename(path), user))
 
-    def hurry(self, on: bool) -> None:
-        self.done.append(("hurry", str(on)))
+    def prioritize(self, on: bool) -> None:
+        self.done.append(("prioritize", str(on)))
 
     def open_gate(self) -> None:
         self.done.append(("open_gate",))
@@ -172,7 +172,7 @@ def test_the_reseed_comes_before_everything(agent: Identity, guest: Guest) -> No
 
 def test_effects_come_in_the_order_that_is_promised(agent: Identity, guest: Guest) -> None:
     agent.identify(request())
-    agent.admit({"ca": "CA", "certificate": "CERT", "crl": "LIST"})
+    agent.renew_certificate({"ca": "CA", "certificate": "CERT", "crl": "LIST"})
     agent.settle()
     assert guest.done == [
         ("reseed",),
@@ -184,16 +184,16 @@ def test_effects_come_in_the_order_that_is_promised(agent: Identity, guest: Gues
         ("random",),
         ("own", "key.pem.new", "stockyard-tls"),
         ("open_gate",),
-        ("hurry", "False"),
+        ("prioritize", "False"),
         ("restart_journal",),
         ("sync",),
     ]
 
 
 def test_sessions_end_before_all_is_made_durable(agent: Identity, guest: Guest) -> None:
-    agent.let_in({"network": NETWORK, "authorized_keys": ["ssh-ed25519 AAAA one"]})
+    agent.enable_ssh({"network": NETWORK, "authorized_keys": ["ssh-ed25519 AAAA one"]})
     guest.done.clear()
-    agent.let_out({"user": "stockyard", "network": NETWORK})
+    agent.disable_ssh({"user": "stockyard", "network": NETWORK})
     assert guest.done == [("end_sessions", "stockyard", "eth0"), ("sync",)]
 
 
@@ -221,7 +221,7 @@ def test_every_file_and_its_mode(agent: Identity, tmp_path: Path) -> None:
     previous = os.umask(0o077)
     try:
         agent.identify(request())
-        agent.admit({"ca": "CA", "certificate": "CERT", "crl": "LIST"})
+        agent.renew_certificate({"ca": "CA", "certificate": "CERT", "crl": "LIST"})
     finally:
         os.umask(previous)
     assert tree(tmp_path) == {
@@ -243,7 +243,7 @@ def test_every_file_and_its_mode(agent: Identity, tmp_path: Path) -> None:
 
 def test_what_the_files_hold(agent: Identity, tmp_path: Path) -> None:
     agent.identify(request())
-    agent.admit({"ca": "CA", "certificate": "CERT", "crl": "LIST"})
+    agent.renew_certificate({"ca": "CA", "certificate": "CERT", "crl": "LIST"})
     assert (tmp_path / "etc/hostname").read_text() == "web-1\n"
     assert "127.0.1.1 web-1\n" in (tmp_path / "etc/hosts").read_text()
     assert (tmp_path / "etc/machine-id").read_text() == "ab" * 16 + "\n"
@@ -344,7 +344,7 @@ def test_the_doors_stay_shut_until_the_certificate_is_there(
     assert not (tmp_path / "run/stockyard/open").exists()
     assert agent.known() is None
     assert not agent.resume()
-    agent.admit({"ca": "CA", "certificate": "CERT", "crl": "LIST"})
+    agent.renew_certificate({"ca": "CA", "certificate": "CERT", "crl": "LIST"})
     assert (tmp_path / "run/stockyard/open").exists()
     known = agent.known()
     assert known is not None
@@ -355,7 +355,7 @@ def test_a_guest_that_boots_is_itself_again_and_makes_no_new_keys(
     agent: Identity, tmp_path: Path
 ) -> None:
     agent.identify(request())
-    agent.admit({"ca": "CA", "certificate": "CERT", "crl": "LIST"})
+    agent.renew_certificate({"ca": "CA", "certificate": "CERT", "crl": "LIST"})
     (tmp_path / "run/stockyard/open").unlink()
     before = {name: (tmp_path / name).read_bytes() for name in SECRETS}
     booted = Guest()

@@ -34,7 +34,7 @@ def gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "stunnel.conf"
     monkeypatch.setattr(effects, "CONFIGURATION", str(configuration))
     monkeypatch.setattr(effects, "GATE", str(path))
-    Own().shut_gate()
+    Own().close_gate()
     return path
 
 
@@ -85,7 +85,7 @@ def test_an_agent_that_was_ended_on_its_way_is_followed_by_one_that_opens(
 
 def test_it_is_shut_again(gate: Path) -> None:
     LinuxEffects().open_gate()
-    Own().shut_gate()
+    Own().close_gate()
     assert stat.S_ISFIFO(gate.stat().st_mode)
     assert stat.S_IMODE(gate.stat().st_mode) == 0o600
 

@@ -145,3 +145,17 @@ def test_a_flood_is_refused_and_the_next_question_answered(port: Port) -> None:
 def test_what_was_left_half_said_is_ended_by_the_next_question(port: Port) -> None:
     port.write(b'{"op": "hel')
     assert port.ask({"op": "hello", "id": 5})["ok"]
+
+
+def test_former_names_of_operations_are_answered_like_their_current_names(
+    agent: main.Agent,
+) -> None:
+    for former, current in main.FORMER_NAMES.items():
+        assert current in agent.operations
+        assert former not in agent.operations
+        assert answer(agent, op=former) == answer(agent, op=current)
+    assert "unknown operation" not in answer(agent, op="admit")["error"]
+
+
+def test_every_answer_contains_the_version_of_the_agent(agent: main.Agent) -> None:
+    assert answer(agent, op="draw")["agent"] == main.AGENT

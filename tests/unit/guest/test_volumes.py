@@ -319,7 +319,7 @@ def test_a_key_goes_to_cryptsetups_input_and_into_no_list_of_processes(
 
     monkeypatch.setattr(subprocess, "run", run)
     real = LinuxDisks()
-    real.seal("/dev/vdb", KEY)
+    real.encrypt("/dev/vdb", KEY)
     assert real.unlock("/dev/vdb", "abc", KEY) == "/dev/dm-7"
     assert real.unlock("/dev/vdb", "abc", KEY) == "/dev/dm-7"
     real.lock("abc")

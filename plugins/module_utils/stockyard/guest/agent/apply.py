@@ -89,15 +89,15 @@ class Identity:
             audit.append("engine")
         return {"ssh_host_key": ssh_key, "csr": csr, "mac": mac, "audit": audit}
 
-    def let_in(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Enable SSH logins with a key, while a template is built. :meth:`let_out` deletes the host
-        key.
+    def enable_ssh(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Enable SSH logins with a key, while a template is built. :meth:`disable_ssh` deletes the
+        host key.
         """
         self._network(request["network"])
         self._authorize(request["authorized_keys"])
         return {"ssh_host_key": self._ssh_host_key("template")}
 
-    def let_out(self, request: dict[str, Any]) -> dict[str, Any]:
+    def disable_ssh(self, request: dict[str, Any]) -> dict[str, Any]:
         """Disable SSH logins before the freeze, and delete the keys: a fork must not be reachable
         or recognizable by them.
         """
@@ -118,7 +118,7 @@ class Identity:
             raise TypeError("the key on disk is not the P-256 one that was written")
         return {"csr": _request_of(key, (self.known() or {})["hostname"])}
 
-    def admit(self, request: dict[str, Any]) -> dict[str, Any]:
+    def renew_certificate(self, request: dict[str, Any]) -> dict[str, Any]:
         """Install the signed certificate, the authority's certificate and its list of revoked
         certificates, and open the TLS front.
 
@@ -134,7 +134,7 @@ class Identity:
             self.effects.sync()
             self.effects.reload_front(bool(request.get("cut")))
         else:
-            self.open_doors()
+            self.open_front()
         return {}
 
     def set_clock(self, request: dict[str, Any]) -> dict[str, Any]:
@@ -144,31 +144,32 @@ class Identity:
 
     def settle(self) -> dict[str, Any]:
         """Finish the steps that can wait until Docker answers, but must precede the phase ready."""
-        self.effects.hurry(False)
+        self.effects.prioritize(False)
         self.effects.restart_journal()
         self.effects.sync()
         return {}
 
-    def resume(self, *, doors: bool = True) -> bool:
+    def resume(self, *, open_to_users: bool = True) -> bool:
         """Restore the identity on disk after a cold boot. Return whether there is an identity.
 
-        :param doors: whether to open the host to users; if not, :meth:`reopen` opens it later.
+        :param open_to_users: whether to open the host to users; if not, :meth:`reopen` opens it
+            later.
         """
         identity = self.known()
         if identity is None:
             return False
         self._network(identity["network"])
-        if doors:
-            self.open_doors()
+        if open_to_users:
+            self.open_front()
         return True
 
     def reopen(self) -> dict[str, Any]:
         """Open a host to users if its identity is complete and it was kept closed after a boot."""
         if self.known() and not os.path.exists(self._path(OPEN_FLAG)):
-            self.open_doors()
+            self.open_front()
         return {}
 
-    def open_doors(self) -> None:
+    def open_front(self) -> None:
         """Open the TLS front, now and after each later start of the front."""
         self._write(OPEN_FLAG, "")
         self.effects.open_gate()

@@ -12,7 +12,7 @@ import struct
 import subprocess
 import time
 
-from .volumes import BLANK, FILESYSTEM, SEALED
+from .volumes import BLANK, ENCRYPTED, FILESYSTEM
 
 BLOCKS = "/sys/block"
 # The prefix of the SCSI identifiers of volumes on VMware, before the serial number: VMware's mark,
@@ -20,13 +20,13 @@ BLOCKS = "/sys/block"
 NAA = "6000c295cd00"
 MOUNTS = "/proc/self/mountinfo"
 POLL = 0.05
-LOOKED_AT, SAMPLES, SAMPLE = 4 << 20, 64, 4096
+PROBED, SAMPLES, SAMPLE = 4 << 20, 64, 4096
 # struct ext4_super_block of fs/ext4/ext4.h: its offset, its magic number, and the offsets of the
 # number and size of blocks.
 SUPERBLOCK, MAGIC_AT, MAGIC = 1024, 0x38, 0xEF53
 BLOCKS_LOW, BLOCK_SIZE, BLOCKS_HIGH, FEATURES, BITS_64 = 0x04, 0x18, 0x150, 0x60, 0x80
 # e2fsck(8): exit status 1 is "errors corrected".
-MENDED = 1
+CORRECTED = 1
 LONG, FSCK = 60, 900
 # LUKS On-Disk Format Specification: the first bytes of either version.
 LUKS = b"LUKS\xba\xbe"
@@ -54,14 +54,14 @@ class LinuxDisks:
     def content(self, device: str) -> str:
         with open(device, "rb", buffering=0) as disk:
             if _at(disk.fileno(), 0, len(LUKS)) == LUKS:
-                return SEALED
+                return ENCRYPTED
             if struct.unpack_from("<H", _at(disk.fileno(), SUPERBLOCK, 1024), MAGIC_AT)[0] == MAGIC:
                 return FILESYSTEM
             size = disk.seek(0, os.SEEK_END)
             step = max(SAMPLE, size // SAMPLES)
             samples = [
-                (0, LOOKED_AT),
-                (max(0, size - LOOKED_AT), LOOKED_AT),
+                (0, PROBED),
+                (max(0, size - PROBED), PROBED),
                 *((start, SAMPLE) for start in range(0, size, step)),
             ]
             return (
@@ -72,7 +72,7 @@ class LinuxDisks:
                 else BLANK
             )
 
-    def seal(self, device: str, key: str) -> None:
+    def encrypt(self, device: str, key: str) -> None:
         # The key has 256 random bits: key stretching would only cost time.
         key_options = ["--pbkdf", "pbkdf2", "--pbkdf-force-iterations", "1000"]
         _run(
@@ -107,7 +107,7 @@ class LinuxDisks:
         if os.path.exists(os.path.join(MAPPER, name)):
             _run(["cryptsetup", "close", name], LONG)
 
-    def make(self, device: str, uuid: str) -> None:
+    def format(self, device: str, uuid: str) -> None:
         # The kernel initializes the tables later, by write-zeroes requests, which allocate no
         # blocks.
         lazy_options = "lazy_itable_init=1,lazy_journal_init=1"
@@ -118,7 +118,7 @@ class LinuxDisks:
         process = subprocess.run(
             ["e2fsck", "-p", device], capture_output=True, text=True, timeout=FSCK, check=False
         )
-        if process.returncode > MENDED:
+        if process.returncode > CORRECTED:
             raise OSError(
                 f"e2fsck of {device} ended with {process.returncode}: "
                 f"{(process.stdout + process.stderr)[-500:]}"

@@ -45,16 +45,16 @@ GATE = "/run/stockyard/stunnel.conf"
 CONFIGURATION = "/etc/stockyard/stunnel.conf"
 FRONT_USER = "stockyard-tls"
 # Seconds to wait for a front that is about to open the pipe.
-LATECOMERS = (0.05, 0.0)
+PIPE_PAUSES = (0.05, 0.0)
 # Only the front's processes: a container can also run stunnel.
 UNITS = "/sys/fs/cgroup/system.slice"
 FRONT_PROCESSES = f"{UNITS}/stockyard-tls.service/cgroup.procs"
-HURRIED = ("stockyard-agent.service", "stockyard-tls.service")
+PRIORITIZED = ("stockyard-agent.service", "stockyard-tls.service")
 # OpenSSH's connections by systemd's socket, and the session scopes that logind creates if it runs.
 SESSIONS = ("ssh.service", "ssh@*.service", "sshd@*.service", "session-*.scope")
 # Debian's ssh.service has KillMode=process: a stop ends only the listener. The kernel's
 # cgroup-v2.rst describes this file.
-LEFT_BEHIND = f"{UNITS}/ssh.service/cgroup.kill"
+SSH_KILL = f"{UNITS}/ssh.service/cgroup.kill"
 ANY = "0.0.0.0"  # noqa: S104  # no socket: the default route's destination
 
 
@@ -89,7 +89,7 @@ class Effects(Protocol):
     def own(self, path: str, user: str) -> None:
         """Change the owner of a file or directory to a user and the user's group."""
 
-    def hurry(self, on: bool) -> None:
+    def prioritize(self, on: bool) -> None:
         """Raise the scheduling priority of the agent and the TLS front above all other processes,
         or restore the normal priority.
         """
@@ -191,7 +191,7 @@ class LinuxEffects:
             _replace(GATE, text)
         if not os.path.exists(pipe):
             return
-        for pause in LATECOMERS:
+        for pause in PIPE_PAUSES:
             try:
                 descriptor = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             except OSError as error:
@@ -204,7 +204,7 @@ class LinuxEffects:
             break
         os.unlink(pipe)
 
-    def shut_gate(self) -> None:
+    def close_gate(self) -> None:
         """Close the gate: the next front waits at it."""
         os.mkfifo(f"{GATE}.new", 0o600)
         self.own(f"{GATE}.new", FRONT_USER)
@@ -218,11 +218,11 @@ class LinuxEffects:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(int(pid), signal.SIGTERM if cut else signal.SIGHUP)
 
-    def hurry(self, on: bool) -> None:
+    def prioritize(self, on: bool) -> None:
         # A nice value counts only within a unit's cgroup. If the kernel does not permit real-time
         # scheduling, the identity only takes longer.
         policy, priority = (os.SCHED_RR, 1) if on else (os.SCHED_OTHER, 0)
-        for unit in HURRIED:
+        for unit in PRIORITIZED:
             for thread in _words(f"{UNITS}/{unit}/cgroup.threads"):
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.sched_setscheduler(int(thread), policy, os.sched_param(priority))
@@ -253,7 +253,7 @@ class LinuxEffects:
         # Without this file no process was left.
         with (
             contextlib.suppress(FileNotFoundError),
-            open(LEFT_BEHIND, "w", encoding="ascii") as handle,
+            open(SSH_KILL, "w", encoding="ascii") as handle,
         ):
             handle.write("1")
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:

@@ -158,7 +158,7 @@ def serve(agent: Answers, rpc: Rpc) -> None:
             time.sleep(SOON if current_time - last_request < ATTENTIVE else LATER)
 
 
-def is_here() -> bool:
+def runs_on_vmware() -> bool:
     """Return whether this guest runs on VMware."""
     try:
         with open(VENDOR, encoding="ascii", errors="replace") as handle:

@@ -17,21 +17,30 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-from . import engine, growth, guestinfo, units, wire
+from . import engine, guestinfo, limits, units, wire
 from .apply import Identity
 from .disks import LinuxDisks
 from .effects import LinuxEffects, wait_for_path
 from .volumes import Volumes
 from .warmup import prepare, warm_up
 
-# The version of this agent. 2 can renew its certificate, 3 supports volumes, 4 supports encrypted
-# volumes and recounts its limits, 5 reads and sets its clock.
-AGENT = 5
+# The version of this agent. stockyard/guest/operations.py lists the additions of each version.
+AGENT = 6
+# The names of operations before version 6, which controllers of that time send.
+FORMER_NAMES = {
+    "admit": "renew-certificate",
+    "let-in": "enable-ssh",
+    "let-out": "disable-ssh",
+    "recount": "refresh-limits",
+    "volume-look": "volume-probe",
+    "volume-make": "volume-create",
+}
+Operation = Callable[[dict[str, Any]], dict[str, Any]]
 PORT = f"/dev/virtio-ports/{wire.PORT_NAME}"
 
 
 class Agent:
-    """The agent: answers requests, independently of the channel."""
+    """The agent: answers requests, independently of the channel. Answers contain its version."""
 
     def __init__(self, identity: Identity, volumes: Volumes | None = None) -> None:
         self.identity = identity
@@ -43,7 +52,7 @@ class Agent:
         try:
             request = wire.decode(line)
             number = request.get("id")
-            return {"id": number, "ok": True, **self._do(request)}
+            return {"id": number, "ok": True, "agent": AGENT, **self._do(request)}
         # the boundary: the controller gets the error, and the agent serves the next request
         except Exception as error:  # noqa: BLE001
             _complain()
@@ -58,27 +67,29 @@ class Agent:
         # the boundary: the host stays closed, and the error is in the journal
         except Exception:  # noqa: BLE001
             _complain()
-            self.identity.resume(doors=False)
+            self.identity.resume(open_to_users=False)
         else:
             self.identity.resume()
 
-    def _do(self, request: dict[str, Any]) -> dict[str, Any]:
-        operations: dict[Any, Callable[[dict[str, Any]], dict[str, Any]]] = {
+    @property
+    def operations(self) -> dict[str, Operation]:
+        """The operations by their current names."""
+        return {
             "hello": self._hello,
             "draw": lambda _payload: dict(self.identity.effects.draw()),
             "prepare": lambda payload: dict(
                 prepare(float(payload["timeout"]), bool(payload["docker"]))
             ),
-            "let-in": self.identity.let_in,
-            "let-out": self.identity.let_out,
+            "enable-ssh": self.identity.enable_ssh,
+            "disable-ssh": self.identity.disable_ssh,
             "warm-up": self._warm_up,
             "identify": self.identity.identify,
             "csr": lambda _payload: self.identity.csr(),
-            "admit": self.identity.admit,
+            "renew-certificate": self.identity.renew_certificate,
             "settle": lambda _payload: self.identity.settle(),
             "set-clock": self.identity.set_clock,
-            "volume-look": self.volumes.look,
-            "volume-make": self.volumes.make,
+            "volume-probe": self.volumes.probe,
+            "volume-create": self.volumes.create,
             "volume-mount": self.volumes.mount,
             "volume-unmount": self.volumes.unmount,
             "open": lambda _payload: self.identity.reopen(),
@@ -86,14 +97,17 @@ class Agent:
                 "failures": units.failures((*units.DOCKER, *units.FRONT))
             },
             "docker-probe": lambda _payload: engine.probe(),
-            "recount": lambda payload: dict(
-                growth.recount(self.identity.root, int(payload["memory_mib"]))
+            "refresh-limits": lambda payload: dict(
+                limits.refresh_limits(self.identity.root, int(payload["memory_mib"]))
             ),
         }
-        operation = request.get("op")
-        if not isinstance(operation, str) or operation not in operations:
-            raise ValueError(f"unknown operation {operation!r}")
-        return operations[operation](request)
+
+    def _do(self, request: dict[str, Any]) -> dict[str, Any]:
+        name, operations = request.get("op"), self.operations
+        operation = operations.get(FORMER_NAMES.get(name, name)) if isinstance(name, str) else None
+        if operation is None:
+            raise ValueError(f"unknown operation {name!r}")
+        return operation(request)
 
     def _warm_up(self, payload: dict[str, Any]) -> dict[str, Any]:
         return dict(
@@ -103,7 +117,6 @@ class Agent:
     def _hello(self, request: dict[str, Any]) -> dict[str, Any]:
         identity = self.identity.known()
         status = {
-            "agent": AGENT,
             "uuid": identity["uuid"] if identity else "",
             "missing": self.volumes.missing(),
         }
@@ -168,7 +181,7 @@ def main() -> None:
     """Restore the identity on disk if there is one, then serve requests."""
     agent = Agent(Identity("/", LinuxEffects()))
     agent.resume()
-    if guestinfo.is_here():
+    if guestinfo.runs_on_vmware():
         guestinfo.serve(agent, guestinfo.Rpctool())
     serve(agent, PORT)
 

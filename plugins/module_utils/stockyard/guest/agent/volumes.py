@@ -27,7 +27,7 @@ NOT_MOUNTED = ".stockyard-not-mounted"
 LIST = f"{STATE}/volumes.json"
 BLANK = "blank"
 FILESYSTEM = "ext4"
-SEALED = "luks"
+ENCRYPTED = "luks"
 # Seconds for a disk to appear after it was plugged in.
 PATIENCE = 60.0
 
@@ -45,7 +45,7 @@ class Disks(Protocol):
     def content(self, device: str) -> str:
         """Return ``blank``, ``ext4``, ``luks``, or ``unknown`` for data of any other kind."""
 
-    def seal(self, device: str, key: str) -> None:
+    def encrypt(self, device: str, key: str) -> None:
         """Encrypt a disk. Its data is lost."""
 
     def unlock(self, device: str, serial: str, key: str) -> str:
@@ -57,7 +57,7 @@ class Disks(Protocol):
     def lock(self, serial: str) -> None:
         """Close an encrypted disk that is not mounted; the kernel forgets the key."""
 
-    def make(self, device: str, uuid: str) -> None:
+    def format(self, device: str, uuid: str) -> None:
         """Create a file system."""
 
     def check(self, device: str) -> None:
@@ -95,11 +95,11 @@ class Volumes:
         self.root = root
         self.disks = disks
 
-    def look(self, request: dict[str, Any]) -> dict[str, Any]:
+    def probe(self, request: dict[str, Any]) -> dict[str, Any]:
         """Return the kind of content on a disk."""
         return {"content": self.disks.content(self.disks.find(request["serial"], PATIENCE))}
 
-    def make(self, request: dict[str, Any]) -> dict[str, Any]:
+    def create(self, request: dict[str, Any]) -> dict[str, Any]:
         """Create a file system on a blank disk.
 
         ``again`` in the request means: the volume's record shows that an earlier attempt began on a
@@ -113,31 +113,31 @@ class Volumes:
             raise ValueError(f"the disk is not blank ({content}): no file system is made on it")
         if key := str(request.get("key") or ""):
             self.disks.lock(request["serial"])
-            self.disks.seal(device, key)
+            self.disks.encrypt(device, key)
             device = self.disks.unlock(device, request["serial"], key)
-        self.disks.make(device, str(request["uuid"]))
+        self.disks.format(device, str(request["uuid"]))
         return {}
 
     def mount(self, request: dict[str, Any]) -> dict[str, Any]:
         """Mount a volume now and after each boot."""
         serial, path = str(request["serial"]), str(request["path"])
-        self._keep({**self._kept(), path: serial})
+        self._write_mounts({**self._read_mounts(), path: serial})
         self._mount(serial, path, str(request.get("key") or ""))
-        return {"grown": self.disks.grow(self.disks.mounted(self._place(path)))}
+        return {"grown": self.disks.grow(self.disks.mounted(self._mount_point(path)))}
 
     def unmount(self, request: dict[str, Any]) -> dict[str, Any]:
         """Unmount one volume permanently, or all volumes before the host is deleted."""
-        mounts = self._kept()
+        mounts = self._read_mounts()
         paths = list(mounts) if request.get("all") is True else [str(request["path"])]
         if DOCKER_ROOT in paths:
             self.disks.stop_engine()
         # Nested mounts are unmounted first.
         for path in sorted(paths, reverse=True):
-            if self.disks.mounted(self._place(path)):
-                self.disks.unmount(self._place(path))
+            if self.disks.mounted(self._mount_point(path)):
+                self.disks.unmount(self._mount_point(path))
             if path in mounts:
                 self.disks.lock(mounts.pop(path))
-            self._keep(mounts)
+            self._write_mounts(mounts)
         return {}
 
     def missing(self) -> list[str]:
@@ -146,7 +146,9 @@ class Volumes:
         """
         try:
             return sorted(
-                path for path in self._kept() if not self.disks.mounted(self._place(path))
+                path
+                for path in self._read_mounts()
+                if not self.disks.mounted(self._mount_point(path))
             )
         except (OSError, ValueError, AttributeError):
             return []
@@ -156,11 +158,11 @@ class Volumes:
 
         :raises Exception: if a volume cannot be mounted; no service of this host may start then.
         """
-        for path, serial in sorted(self._kept().items()):
+        for path, serial in sorted(self._read_mounts().items()):
             self._mount(serial, path)
 
     def _mount(self, serial: str, path: str, key: str = "") -> None:
-        mount_point = self._place(path)
+        mount_point = self._mount_point(path)
         device = self._clear(self.disks.find(serial, PATIENCE), serial, path, key)
         existing = self.disks.mounted(mount_point)
         if existing == device:
@@ -177,7 +179,7 @@ class Volumes:
 
     def _clear(self, device: str, serial: str, path: str, key: str) -> str:
         """Return the device with the file system. A volume with a key is never used unencrypted."""
-        encrypted = self.disks.content(device) == SEALED
+        encrypted = self.disks.content(device) == ENCRYPTED
         if encrypted and not key:
             raise ValueError(f"the volume for {path} is encrypted, and waits for its key")
         if key and not encrypted:
@@ -188,7 +190,7 @@ class Volumes:
         """Create the mount point. Docker's also gets a flag file, which is visible only if the
         volume is not mounted.
         """
-        mount_point = self._place(path)
+        mount_point = self._mount_point(path)
         os.makedirs(mount_point, mode=0o755, exist_ok=True)
         if os.path.realpath(mount_point) != os.path.join(
             os.path.realpath(self.root), path.lstrip("/")
@@ -198,7 +200,7 @@ class Volumes:
             with open(os.path.join(mount_point, NOT_MOUNTED), "w", encoding="utf-8"):
                 pass
 
-    def _kept(self) -> dict[str, str]:
+    def _read_mounts(self) -> dict[str, str]:
         """Return the list of mounts: serial number by path."""
         try:
             with open(os.path.join(self.root, LIST), encoding="utf-8") as handle:
@@ -207,7 +209,7 @@ class Volumes:
             return {}
         return {str(path): str(serial) for path, serial in serials.items()}
 
-    def _keep(self, mounts: dict[str, str]) -> None:
+    def _write_mounts(self, mounts: dict[str, str]) -> None:
         target = os.path.join(self.root, LIST)
         os.makedirs(os.path.dirname(target), mode=0o755, exist_ok=True)
         with open(target + ".new", "w", encoding="utf-8") as handle:
@@ -216,5 +218,5 @@ class Volumes:
             os.fsync(handle.fileno())
         os.replace(target + ".new", target)
 
-    def _place(self, path: str) -> str:
+    def _mount_point(self, path: str) -> str:
         return os.path.join(self.root, path.lstrip("/"))

@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 
-from . import engine, lift, provision, thrift, units
+from . import engine, image_policy, memory_trim, provision, units
 from .apply import STATE, Identity
 from .effects import ANY, FRONT_PROCESSES, LinuxEffects
 
@@ -69,7 +69,7 @@ class _DryEffects(LinuxEffects):
     def reload_front(self, cut: bool) -> None:
         return
 
-    def hurry(self, on: bool) -> None:
+    def prioritize(self, on: bool) -> None:
         return
 
     def restart_journal(self) -> None:
@@ -97,7 +97,7 @@ def prepare(timeout: float, docker: bool) -> dict[str, str]:
     version = _until(
         end, "dockerd", units.DOCKER, lambda: engine.ping(engine.UnixConnection(engine.SOCKET))
     )
-    lift.lift("/")
+    image_policy.suspend("/")
     provision.load("/", end)
     provision.provision("/", end)
     return {"engine": version}
@@ -115,19 +115,19 @@ def warm_up(timeout: float, docker: bool, sparse: bool = False) -> dict[str, str
     end = time.monotonic() + timeout
     result = prepare(timeout, docker)
     if sparse:
-        thrift.drop_caches()
-    with thrift.little_read_ahead() if sparse else nullcontext():
+        memory_trim.drop_caches()
+    with memory_trim.little_read_ahead() if sparse else nullcontext():
         if sparse:
-            thrift.reclaim()
+            memory_trim.reclaim()
         _rehearse(end, docker)
     if sparse:
         # Users reach forks from outside and do not need the client in the guest.
-        thrift.forget("docker")
+        memory_trim.forget("docker")
         # At most half of the remaining time: the controller waits for the answer with a deadline.
-        thrift.zero_free_memory(min(ZEROING, max(1.0, (end - time.monotonic()) / 2)))
+        memory_trim.zero_free_memory(min(ZEROING, max(1.0, (end - time.monotonic()) / 2)))
     # Until a fork has its identity: systemd notifies all services of the new clock and the new
     # name.
-    LinuxEffects().hurry(True)
+    LinuxEffects().prioritize(True)
     return result
 
 
@@ -136,13 +136,13 @@ def _rehearse(end: float, docker: bool) -> None:
     shutil.rmtree(SCRATCH, ignore_errors=True)
     rehearsal = Identity(SCRATCH, _DryEffects())
     answer = rehearsal.identify(_request())
-    rehearsal.admit(_self_signed(answer["csr"]))
+    rehearsal.renew_certificate(_self_signed(answer["csr"]))
     rehearsal.csr()
     rehearsal.settle()
     if docker:
         _rehearse_front(end)
         _rehearse_container()
-        if lift.restore("/"):
+        if image_policy.restore("/"):
             # The plugin was restarted: its first request must not come from a fork.
             _docker("ps")
     shutil.rmtree(SCRATCH)
@@ -174,7 +174,7 @@ def _rehearse_front(end: float) -> None:
     finally:
         shutil.rmtree(target)
     # A new front, which waits at the gate: the current front has used its generator in a handshake.
-    LinuxEffects().shut_gate()
+    LinuxEffects().close_gate()
     subprocess.run(["systemctl", "restart", FRONT], check=True, timeout=60)
     _until(end, "the TLS front", units.FRONT, _front_waits)
 

@@ -58,7 +58,7 @@ class NoEffects:
     def own(self, path: str, user: str) -> None:
         return
 
-    def hurry(self, on: bool) -> None:
+    def prioritize(self, on: bool) -> None:
         return
 
     def open_gate(self) -> None:

@@ -134,7 +134,7 @@ class FolderDisks:
             return "ext4"
         return "unknown" if any(Path(device).iterdir()) else "blank"
 
-    def seal(self, device: str, key: str) -> None:
+    def encrypt(self, device: str, key: str) -> None:
         shutil.rmtree(Path(device, SEALED), ignore_errors=True)
         Path(device, SEALED).mkdir()
         Path(device, HEADER).write_text(hashlib.sha256(key.encode()).hexdigest(), encoding="ascii")
@@ -150,7 +150,7 @@ class FolderDisks:
     def lock(self, serial: str) -> None:
         return
 
-    def make(self, device: str, uuid: str) -> None:
+    def format(self, device: str, uuid: str) -> None:
         Path(device, ".filesystem").write_text(uuid)
 
     def check(self, device: str) -> None:

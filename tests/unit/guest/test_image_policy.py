@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from stockyard.guest.agent import lift, provision, thrift, units, warmup
+from stockyard.guest.agent import image_policy, memory_trim, provision, units, warmup
 from stockyard.guest.security import authorization
 from stockyard.guest.security.authz.body import Denied
 from stockyard.guest.security.authz.rules import check
@@ -31,7 +31,7 @@ POLICIES = [Policy(images=("registry.example/*",)), Policy(by_digest=True), Poli
 def restarts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """How often the plugin was started anew."""
     found: list[str] = []
-    monkeypatch.setattr(lift, "_restart", lambda: found.append("restart"))
+    monkeypatch.setattr(image_policy, "_restart", lambda: found.append("restart"))
     return found
 
 
@@ -41,7 +41,8 @@ def guest(tmp_path: Path) -> Callable[[Policy], Path]:
 
     def made(policy: Policy) -> Path:
         settings = SecuritySpec("hostile", policy=policy).settings()
-        for path, text in ((lift.POLICY, authorization.text(settings)), (lift.KEPT, "")):
+        texts = {image_policy.POLICY: authorization.text(settings), image_policy.BACKUP: ""}
+        for path, text in texts.items():
             (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
             if text:
                 (tmp_path / path).write_text(text)
@@ -52,7 +53,7 @@ def guest(tmp_path: Path) -> Callable[[Policy], Path]:
 
 def refused(root: Path, request: dict[str, Any]) -> bool:
     try:
-        check(read_policy(str(root / lift.POLICY)), request)
+        check(read_policy(str(root / image_policy.POLICY)), request)
     except Denied:
         return True
     return False
@@ -65,21 +66,21 @@ def test_a_template_takes_in_what_its_forks_refuse(
     root = guest(policy)
     before = [refused(root, request) for request in (IMPORT, LOAD, BUILD)]
     assert any(before)
-    text = (root / lift.POLICY).read_text()
-    assert lift.lift(str(root))
-    assert not lift.lift(str(root))
+    text = (root / image_policy.POLICY).read_text()
+    assert image_policy.suspend(str(root))
+    assert not image_policy.suspend(str(root))
     assert not any(refused(root, request) for request in (IMPORT, LOAD, BUILD))
-    assert lift.restore(str(root))
-    assert not lift.restore(str(root))
+    assert image_policy.restore(str(root))
+    assert not image_policy.restore(str(root))
     assert restarts == ["restart", "restart"]
-    assert (root / lift.POLICY).read_text() == text
+    assert (root / image_policy.POLICY).read_text() == text
     assert [refused(root, request) for request in (IMPORT, LOAD, BUILD)] == before
 
 
 def test_all_else_holds_meanwhile(guest: Callable[[Policy], Path], restarts: list[str]) -> None:
     root = guest(Policy(mounts=("/srv/data",), by_digest=True))
-    lift.lift(str(root))
-    found = read_policy(str(root / lift.POLICY))
+    image_policy.suspend(str(root))
+    found = read_policy(str(root / image_policy.POLICY))
     assert (found.mounts, found.images, found.by_digest, found.build) == (
         ("/srv/data",),
         (),
@@ -91,9 +92,9 @@ def test_all_else_holds_meanwhile(guest: Callable[[Policy], Path], restarts: lis
 def test_what_lets_everything_in_is_left_alone(
     guest: Callable[[Policy], Path], restarts: list[str], tmp_path: Path
 ) -> None:
-    assert not lift.lift(str(guest(Policy())))
-    assert not lift.lift(str(tmp_path / "empty"))
-    assert not lift.restore(str(tmp_path))
+    assert not image_policy.suspend(str(guest(Policy())))
+    assert not image_policy.suspend(str(tmp_path / "empty"))
+    assert not image_policy.restore(str(tmp_path))
     assert restarts == []
 
 
@@ -101,7 +102,8 @@ class Rehearsal:
     """An identity that is rehearsed by doing nothing."""
 
     def __init__(self, *_given: Any) -> None:
-        self.identify = self.admit = self.csr = self.settle = lambda *_asked: {"csr": ""}
+        self.identify = self.renew_certificate = lambda *_asked: {"csr": ""}
+        self.csr = self.settle = lambda *_asked: {"csr": ""}
 
 
 def test_the_order_of_a_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,22 +122,22 @@ def test_the_order_of_a_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
     for module, names in (
         (warmup, ("_until", "_rehearse_front", "_rehearse_container", "_docker")),
         (provision, ("load", "provision")),
-        (thrift, ("drop_caches", "reclaim", "forget", "zero_free_memory")),
+        (memory_trim, ("drop_caches", "reclaim", "forget", "zero_free_memory")),
         (units, ("check_sshd",)),
     ):
         for name in names:
             noted(module, name)
-    noted(lift, "lift", True)
-    noted(lift, "restore", True)
+    noted(image_policy, "suspend", True)
+    noted(image_policy, "restore", True)
     monkeypatch.setattr(warmup, "Identity", Rehearsal)
     monkeypatch.setattr(warmup, "_self_signed", lambda _csr: {})
-    monkeypatch.setattr(thrift, "little_read_ahead", nullcontext)
+    monkeypatch.setattr(memory_trim, "little_read_ahead", nullcontext)
     monkeypatch.setattr(shutil, "rmtree", lambda *_given, **_named: None)
     warmup.warm_up(5.0, docker=True, sparse=True)
     assert done == [
         "check_sshd",
         "_until",
-        "lift",
+        "suspend",
         "load",
         "provision",
         "drop_caches",

@@ -21,7 +21,7 @@ POLL = 0.2
 PERCENTAGES = ("memory_percent", "container_memory_percent")
 
 
-def recount(root: str, memory_mib: int) -> dict[str, bool]:
+def refresh_limits(root: str, memory_mib: int) -> dict[str, bool]:
     """Reload systemd's units, so that it recalculates limits in per cent. Without such limits
     nothing happens.
 
@@ -29,12 +29,12 @@ def recount(root: str, memory_mib: int) -> dict[str, bool]:
         plugged in.
     """
     if not _in_percent(root):
-        return {"recounted": False}
+        return {"refreshed": False}
     end = time.monotonic() + PATIENCE
     while used_mib(root) < memory_mib and time.monotonic() < end:
         time.sleep(POLL)
     subprocess.run(["systemctl", "daemon-reload"], check=True, timeout=300)
-    return {"recounted": True}
+    return {"refreshed": True}
 
 
 def used_mib(root: str) -> int:

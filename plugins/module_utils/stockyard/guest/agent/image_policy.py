@@ -14,13 +14,13 @@ import os
 import subprocess
 
 POLICY = "etc/stockyard/authorization.json"
-KEPT = "var/lib/stockyard/authorization.json"
+BACKUP = "var/lib/stockyard/authorization.json"
 UNIT = "stockyard-authz.service"
 
 
-def lift(root: str) -> bool:
+def suspend(root: str) -> bool:
     """Allow all images, and builds. Return whether the policy was changed."""
-    policy, backup = os.path.join(root, POLICY), os.path.join(root, KEPT)
+    policy, backup = os.path.join(root, POLICY), os.path.join(root, BACKUP)
     if not os.path.exists(policy) or os.path.exists(backup):
         return False
     text = _read(policy)
@@ -36,7 +36,7 @@ def lift(root: str) -> bool:
 
 def restore(root: str) -> bool:
     """Restore the policy. Return whether it was suspended."""
-    policy, backup = os.path.join(root, POLICY), os.path.join(root, KEPT)
+    policy, backup = os.path.join(root, POLICY), os.path.join(root, BACKUP)
     if not os.path.exists(backup):
         return False
     _write(policy, _read(backup))

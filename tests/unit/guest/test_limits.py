@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from stockyard.guest import security
-from stockyard.guest.agent import growth
+from stockyard.guest.agent import limits
 from stockyard.model.security import SecuritySpec
 
 
@@ -23,42 +23,44 @@ def reloads(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
     return found
 
 
-def guest(root: Path, limits: dict[str, int] | None, blocks: int) -> Path:
+def guest(root: Path, percentages: dict[str, int] | None, blocks: int) -> Path:
     """A root directory with so much memory in use, in blocks of 128 MiB."""
-    folder = root / growth.BLOCKS
+    folder = root / limits.BLOCKS
     folder.mkdir(parents=True)
     (folder / "block_size_bytes").write_text("8000000\n")
     for number in range(blocks):
         (folder / f"memory{number}").mkdir()
         (folder / f"memory{number}" / "state").write_text("online\n")
-    marker = root / growth.MARKER
+    marker = root / limits.MARKER
     marker.parent.mkdir(parents=True)
-    if limits is not None:
-        marker.write_text(security.marker(SecuritySpec(limits=limits).settings()))
+    if percentages is not None:
+        marker.write_text(security.marker(SecuritySpec(limits=percentages).settings()))
     return root
 
 
 def test_the_marker_is_the_one_that_images_have() -> None:
-    assert f"/{growth.MARKER}" == security.MARKER
+    assert f"/{limits.MARKER}" == security.MARKER
 
 
-@pytest.mark.parametrize("limits", [None, {}, {"pids": 100}])
+@pytest.mark.parametrize("percentages", [None, {}, {"pids": 100}])
 def test_without_limits_in_per_cent_nothing_is_done(
-    tmp_path: Path, reloads: list[list[str]], limits: dict[str, int] | None
+    tmp_path: Path, reloads: list[list[str]], percentages: dict[str, int] | None
 ) -> None:
-    assert growth.recount(str(guest(tmp_path, limits, 8)), 1 << 20) == {"recounted": False}
+    assert limits.refresh_limits(str(guest(tmp_path, percentages, 8)), 1 << 20) == {
+        "refreshed": False
+    }
     assert reloads == []
 
 
-@pytest.mark.parametrize("limits", [{"memory_percent": 75}, {"container_memory_percent": 50}])
+@pytest.mark.parametrize("percentages", [{"memory_percent": 75}, {"container_memory_percent": 50}])
 def test_they_are_counted_when_the_memory_is_in_use(
-    tmp_path: Path, reloads: list[list[str]], limits: dict[str, int]
+    tmp_path: Path, reloads: list[list[str]], percentages: dict[str, int]
 ) -> None:
-    root = guest(tmp_path, limits, 8)
-    late = root / growth.BLOCKS / "memory8"
+    root = guest(tmp_path, percentages, 8)
+    late = root / limits.BLOCKS / "memory8"
     late.mkdir()
     (late / "state").write_text("offline\n")
-    assert growth.used_mib(str(root)) == 1024
+    assert limits.used_mib(str(root)) == 1024
 
     def put_online() -> None:
         time.sleep(0.3)
@@ -67,7 +69,7 @@ def test_they_are_counted_when_the_memory_is_in_use(
 
     udev = threading.Thread(target=put_online)
     udev.start()
-    assert growth.recount(str(root), 1152) == {"recounted": True}
+    assert limits.refresh_limits(str(root), 1152) == {"refreshed": True}
     udev.join()
     assert reloads == [["systemctl", "daemon-reload"]]
 
@@ -75,8 +77,8 @@ def test_they_are_counted_when_the_memory_is_in_use(
 def test_a_guest_that_never_takes_it_is_not_waited_for_for_ever(
     tmp_path: Path, reloads: list[list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(growth, "PATIENCE", 0.1)
-    assert growth.recount(str(guest(tmp_path, {"memory_percent": 75}, 8)), 2048) == {
-        "recounted": True
+    monkeypatch.setattr(limits, "PATIENCE", 0.1)
+    assert limits.refresh_limits(str(guest(tmp_path, {"memory_percent": 75}, 8)), 2048) == {
+        "refreshed": True
     }
     assert len(reloads) == 1

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from stockyard.guest.agent import thrift
+from stockyard.guest.agent import memory_trim
 
 PATIENCE = 30.0
 
@@ -23,15 +23,15 @@ PATIENCE = 30.0
 def kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A kernel's files, with 64 MiB that nothing uses."""
     for name in ("DROP", "MEMINFO", "OOM_SCORE"):
-        monkeypatch.setattr(thrift, name, str(tmp_path / name))
-    monkeypatch.setattr(thrift, "SETTINGS", {str(tmp_path / "min_free"): "8192"})
+        monkeypatch.setattr(memory_trim, name, str(tmp_path / name))
+    monkeypatch.setattr(memory_trim, "SETTINGS", {str(tmp_path / "min_free"): "8192"})
     (tmp_path / "min_free").write_text("45056\n")
     (tmp_path / "MEMINFO").write_text("MemTotal: 1000000 kB\nMemFree:  65536 kB\n")
     return tmp_path
 
 
 def test_caches_are_dropped(kernel: Path) -> None:
-    thrift.drop_caches()
+    memory_trim.drop_caches()
     assert (kernel / "DROP").read_text() == "3"
 
 
@@ -42,10 +42,10 @@ def test_nearly_all_free_memory_is_taken_and_given_back(
         """Told outside of the process that takes it, which ends."""
         with (kernel / "seen").open("a") as seen:
             seen.write((kernel / "min_free").read_text() + "\n")
-        return (64 << 20) - thrift.STEP * (len((kernel / "seen").read_text().splitlines()) - 1)
+        return (64 << 20) - memory_trim.STEP * (len((kernel / "seen").read_text().splitlines()) - 1)
 
-    monkeypatch.setattr(thrift, "free_bytes", left)
-    assert thrift.zero_free_memory(PATIENCE)
+    monkeypatch.setattr(memory_trim, "free_bytes", left)
+    assert memory_trim.zero_free_memory(PATIENCE)
     # 64, 63, ... and 12 MiB are more than what is left alone and one step; 11 MiB are not.
     assert (kernel / "seen").read_text().split() == ["8192"] * 54
     assert (kernel / "min_free").read_text() == "45056\n"
@@ -53,9 +53,9 @@ def test_nearly_all_free_memory_is_taken_and_given_back(
 
 
 def test_free_is_what_nothing_uses(kernel: Path) -> None:
-    assert thrift.free_bytes() == 64 << 20
+    assert memory_trim.free_bytes() == 64 << 20
     (kernel / "MEMINFO").write_text("")
-    assert thrift.free_bytes() == 0
+    assert memory_trim.free_bytes() == 0
 
 
 def fail() -> int:
@@ -85,8 +85,8 @@ def test_what_goes_wrong_leaves_the_kernel_as_it_was_and_the_agent_alive(
         return child
 
     monkeypatch.setattr(os, "fork", counted)
-    monkeypatch.setattr(thrift, "free_bytes", what)
-    assert not thrift.zero_free_memory(0.5 if what is hang else PATIENCE)
+    monkeypatch.setattr(memory_trim, "free_bytes", what)
+    assert not memory_trim.zero_free_memory(0.5 if what is hang else PATIENCE)
     assert (kernel / "min_free").read_text() == "45056\n"
     assert "could not be zeroed" in capfd.readouterr().err
     (child,) = begun
@@ -97,9 +97,9 @@ def test_what_goes_wrong_leaves_the_kernel_as_it_was_and_the_agent_alive(
 def test_little_is_read_ahead_for_a_while(kernel: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     disk = kernel / "vda"
     disk.write_text("128\n")
-    monkeypatch.setattr(thrift, "READ_AHEAD", str(kernel / "vd?"))
-    with thrift.little_read_ahead():
-        assert disk.read_text() == thrift.LITTLE
+    monkeypatch.setattr(memory_trim, "READ_AHEAD", str(kernel / "vd?"))
+    with memory_trim.little_read_ahead():
+        assert disk.read_text() == memory_trim.LITTLE
     assert disk.read_text() == "128\n"
 
 
@@ -110,24 +110,24 @@ def test_a_program_is_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("PATH", str(tmp_path))
     told: list[tuple[int, int, int]] = []
     monkeypatch.setattr(os, "posix_fadvise", lambda _handle, *how: told.append(how))
-    thrift.forget("docker")
-    thrift.forget("no-such-program")
+    memory_trim.forget("docker")
+    memory_trim.forget("no-such-program")
     assert told == [(0, 0, os.POSIX_FADV_DONTNEED)]
 
 
 def test_it_is_in_small_pages_that_are_there(kernel: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     if not hasattr(mmap, "MADV_NOHUGEPAGE"):
         pytest.skip("this system knows no huge pages")
-    monkeypatch.setattr(thrift, "MARGIN", (64 << 20) - 2 * thrift.STEP)
-    monkeypatch.setattr(thrift, "free_bytes", iter([64 << 20, 0]).__next__)
-    assert thrift.zero_free_memory(PATIENCE)
+    monkeypatch.setattr(memory_trim, "MARGIN", (64 << 20) - 2 * memory_trim.STEP)
+    monkeypatch.setattr(memory_trim, "free_bytes", iter([64 << 20, 0]).__next__)
+    assert memory_trim.zero_free_memory(PATIENCE)
 
 
 def test_reclaim_asks_the_kernel_for_each_group_and_takes_no_for_an_answer(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "system.slice").mkdir()
-    monkeypatch.setattr(thrift, "RECLAIM", f"{tmp_path}/{{}}/memory.reclaim")
-    monkeypatch.setattr(thrift, "GROUPS", ("init.scope", "system.slice"))
-    thrift.reclaim()
+    monkeypatch.setattr(memory_trim, "RECLAIM", f"{tmp_path}/{{}}/memory.reclaim")
+    monkeypatch.setattr(memory_trim, "GROUPS", ("init.scope", "system.slice"))
+    memory_trim.reclaim()
     assert (tmp_path / "system.slice" / "memory.reclaim").read_text() == str(1 << 30)
