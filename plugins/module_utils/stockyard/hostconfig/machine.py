@@ -11,7 +11,6 @@ import fcntl
 import os
 import stat
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ..errors import OperationRefused
+from ..files import write_atomic
 
 
 @dataclass(frozen=True)
@@ -101,19 +101,13 @@ class Machine:
         target = self.path(name)
         old = self.stat(name)
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-        try:
-            with os.fdopen(handle, "w", encoding="utf-8", errors="surrogateescape") as file:
-                os.fchmod(file.fileno(), stat.S_IMODE(old.st_mode) if old else mode)
-                if old and (old.st_uid, old.st_gid) != (os.geteuid(), os.getegid()):
-                    os.fchown(file.fileno(), old.st_uid, old.st_gid)
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, target)
-        except BaseException:
-            os.unlink(temporary)
-            raise
+        is_foreign = old and (old.st_uid, old.st_gid) != (os.geteuid(), os.getegid())
+        write_atomic(
+            target,
+            text.encode("utf-8", "surrogateescape"),
+            stat.S_IMODE(old.st_mode) if old else mode,
+            owner=(old.st_uid, old.st_gid) if old and is_foreign else None,
+        )
 
     @contextmanager
     def locked(self, name: str) -> Iterator[None]:

@@ -1,16 +1,16 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Files of a key directory: written completely or not at all."""
+"""Files of a key directory."""
 
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from ..errors import InvalidInput
+from ..files import write_atomic
 
 
 def text(path: Path) -> str:
@@ -21,17 +21,9 @@ def text(path: Path) -> str:
 
 
 def write(path: Path, content: str, mode: int) -> None:
-    """Write a file completely or not at all."""
+    """Write a file of ASCII text, and create its directory if needed."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(
-        os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "w", encoding="ascii"
-    ) as handle:
-        os.fchmod(handle.fileno(), mode)
-        handle.write(content)
-        handle.flush()
-        os.fsync(handle.fileno())
-    os.replace(temporary, path)
+    write_atomic(path, content.encode("ascii"), mode)
 
 
 def read_table(path: Path) -> dict[str, Any]:

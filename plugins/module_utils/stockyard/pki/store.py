@@ -31,6 +31,7 @@ from datetime import datetime
 from pathlib import Path
 
 from ..errors import InvalidInput, MissingDependency, StockyardError
+from ..files import is_temporary, move
 from ..model import naming
 from .authority import CLIENT_DAYS, Authority, Certificate
 from .files import text, write
@@ -45,8 +46,8 @@ except ImportError as absent:
     ABSENT = absent
 
 OPERATOR = "operator"
-# Temporary files of :func:`.files.write`, which replace their targets when complete.
-_BESIDE = re.compile(r"\..+\.[0-9]+")
+# Temporary files of earlier versions of stockyard.
+_OLD_TEMPORARY = re.compile(r"\..+\.[0-9]+")
 
 
 class Pki:
@@ -119,7 +120,7 @@ class Pki:
                 write(certificate, created.pem(), 0o644)
             if certificate.exists() and not key.exists() and fresh_key.exists():
                 # The last step of the creation, by this or a crashed controller.
-                fresh_key.replace(key)
+                move(fresh_key, key)
             return self._read(certificate, key)
 
     def found(self) -> Authority | None:
@@ -206,7 +207,7 @@ class Pki:
             leftovers = [
                 entry
                 for entry in self.directory.rglob(".*")
-                if _BESIDE.fullmatch(entry.name) and entry.is_file()
+                if (is_temporary(entry) or _OLD_TEMPORARY.fullmatch(entry.name)) and entry.is_file()
             ]
             leases = self.directory / "leases"
             leftovers += (

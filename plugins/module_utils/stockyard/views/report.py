@@ -5,11 +5,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 from ..errors import InvalidInput
+from ..files import write_atomic
 from ..model import naming
 from ..resources.context import Context
 from .html import page
@@ -31,9 +31,7 @@ def report(ctx: Context, path: Path, form: str, *, check: bool = False) -> tuple
     try:
         changed = not path.exists() or path.read_bytes() != text
         if changed and not check:
-            temporary_path = path.with_name(f".{path.name}.{os.getpid()}")
-            temporary_path.write_bytes(text)
-            os.replace(temporary_path, path)
+            write_atomic(path, text, None)
     except OSError as error:
         raise InvalidInput(
             "the report cannot be written.",

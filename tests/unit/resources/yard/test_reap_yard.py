@@ -227,11 +227,11 @@ def test_files_that_nothing_refers_to_go(
     locks = inner.state.folder / "locks"
     (locks / "stockyard.left.lock").write_text("")
     (locks / "neighbour.left.lock").write_text("")
-    (tmp_path / ".hypervisor.new").write_text("half")
+    (tmp_path / ".hypervisor.0123abcd.new").write_text("half")
     young = fleet.reap()
     assert "s ago" in left(young)[str(inner.disks.path(gone))]
     assert [path.name for path in locks.iterdir()] == ["neighbour.left.lock"]
-    assert not (tmp_path / ".hypervisor.new").exists()
+    assert not (tmp_path / ".hypervisor.0123abcd.new").exists()
     done = fleet.reap(grace=0)
     assert plan(done) == [f"remove file {inner.disks.path(gone)}: nothing refers to it"]
     assert not list(inner.disks.folder.glob(f"{gone.uuid}*"))
@@ -253,7 +253,7 @@ def test_what_is_left_on_the_controller_goes(
     (keys.parent / "half" / "key.pem").write_text("x")
     (keys.parent / "precious").mkdir()
     (keys.parent / "precious" / "notes.txt").write_text("x")
-    for name in (".crl.pem.123", "client/.key.pem.99", "..ca-key.pem.new.7"):
+    for name in (".crl.pem.123", "client/.key.pem.99", "..ca-key.pem.new.0123abcd.new"):
         (home / name).write_text("half")
     (home / ".mine").write_text("x")
     ca = (home / "ca-key.pem").read_text()

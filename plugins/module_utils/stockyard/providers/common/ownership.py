@@ -10,22 +10,24 @@ exist any more would have no owner, and files without an owner are never deleted
 from __future__ import annotations
 
 import json
-import os
 import time
 from pathlib import Path
 
 from ...errors import InvalidInput
+from ...files import write_atomic
 from ...hypervisor.records import decode, encode
 from ...model import untrusted
 from ...model.naming import identifier
 from ...model.observation import OrphanedFile, Record
 
 
-def write(path: Path, uri: str, record: Record) -> None:
-    """Write a note with the record of the files' owner and the URI of their hypervisor."""
-    temporary_path = path.with_name(f"{path.name}.new")
-    temporary_path.write_text(json.dumps({"uri": uri, "record": encode(record)}), encoding="utf-8")
-    os.replace(temporary_path, path)
+def write(path: Path, uri: str, record: Record, *, durable: bool = True) -> None:
+    """Write a note with the record of the files' owner and the URI of their hypervisor.
+
+    :param durable: see :func:`....files.write_atomic`.
+    """
+    text = json.dumps({"uri": uri, "record": encode(record)})
+    write_atomic(path, text, durable=durable)
 
 
 def read(path: Path, uri: str, owner: str, name: str) -> Record:

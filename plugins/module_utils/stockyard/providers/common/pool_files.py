@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import Conflict, HypervisorError, InvalidInput, OutOfSpace
+from ...files import write_atomic
 from ...model import codec, untrusted
 from ...model.host import HostRecord
 from ...model.observation import Record, UnreadableObject
@@ -152,13 +152,9 @@ class FilePoolStore:
             )
 
     def _write(self, record: PoolRecord) -> None:
-        temporary_path = self._path(record).with_suffix(".new")
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            temporary_path.write_text(
-                json.dumps(codec.to_dict(record), sort_keys=True), encoding="utf-8"
-            )
-            os.replace(temporary_path, self._path(record))
+            write_atomic(self._path(record), json.dumps(codec.to_dict(record), sort_keys=True))
         except OSError as error:
             error_type = (
                 OutOfSpace if error.errno in (errno.ENOSPC, errno.EDQUOT) else HypervisorError

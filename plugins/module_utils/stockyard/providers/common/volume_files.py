@@ -11,7 +11,6 @@ written whole, made durable, and changed by compare-and-set under one lock.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -27,12 +26,15 @@ from ...errors import (
     OperationRefused,
     OutOfSpace,
 )
+from ...files import is_temporary, write_atomic
 from ...model import untrusted
 from ...model.observation import OrphanedFile, SweepResult, UnreadableObject, VolumeObservation
 from ...model.volume import VolumeRecord, decode, encode
 from . import folders, ownership
 
 RECORD = "volume.json"
+# The temporary file of earlier versions of stockyard.
+OLD_TEMPORARY = f"{RECORD}.new"
 NO_SPACE = (28, 122)  # ENOSPC, EDQUOT
 
 
@@ -167,9 +169,9 @@ class VolumeFiles:
             is_volume_folder = (
                 path.is_dir() and not path.is_symlink() and ownership.is_name(path.name)
             )
-            is_empty = is_volume_folder and {entry.name for entry in path.iterdir()} <= {
-                f"{RECORD}.new"
-            }
+            is_empty = is_volume_folder and all(
+                is_temporary(entry) or entry.name == OLD_TEMPORARY for entry in path.iterdir()
+            )
             removable, retained = ownership.sorted_out(
                 path,
                 ownership.too_young(path, older_than)
@@ -206,19 +208,9 @@ class VolumeFiles:
 
     def _write(self, record: VolumeRecord) -> None:
         target = self.path(record) / RECORD
-        temporary_path = target.with_name(f"{RECORD}.new")
         with translated("its record cannot be written.", record.title):
             target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            with temporary_path.open("w", encoding="utf-8") as handle:
-                json.dump({"uri": self.uri, "record": encode(record)}, handle)
-                handle.flush()
-                os.fsync(handle.fileno())
-            os.replace(temporary_path, target)
-            directory = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-            try:
-                os.fsync(directory)
-            finally:
-                os.close(directory)
+            write_atomic(target, json.dumps({"uri": self.uri, "record": encode(record)}))
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from typing import Any
 
 from ...clock import Deadline
 from ...errors import ImageError
+from ...files import move
 from ...guest.archive import write_tar
 from ...hypervisor.provider import Progress
 from ...model import codec, untrusted
@@ -253,7 +254,7 @@ class Images:
             if not base_path.exists():
                 fetch(cloud_image, work / "cloud.qcow2", build.proxy, deadline)
                 (work / "cloud.qcow2").chmod(0o400)
-                (work / "cloud.qcow2").rename(base_path)
+                move(work / "cloud.qcow2", base_path)
         return base_path
 
     def _publish(self, work: Path, digest: str) -> None:
@@ -265,7 +266,7 @@ class Images:
         for part in ("disk.qcow2", "vmlinuz", "initrd.img", "image.json"):
             (work / part).chmod(0o400)
             (work / part).rename(folder / part)
-        folder.rename(self.store.images / digest)
+        move(folder, self.store.images / digest)
 
     def _base(
         self,
@@ -294,7 +295,8 @@ class Images:
             if not base_path.exists():
                 progress(f"install {len(package_versions)} Debian packages")
                 (work / "base").mkdir()
-                debian.bootstrap(recipe, build, work / "base", deadline, name).rename(base_path)
+                archive = debian.bootstrap(recipe, build, work / "base", deadline, name)
+                move(archive, base_path)
         return base_path
 
     @contextmanager

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from ...clock import Deadline
 from ...errors import HypervisorError
+from ...files import link, move, write_atomic
 from .run import run
 
 DISK, NEW = "disk.qcow2", "disk.new"
@@ -54,12 +55,12 @@ class Layers:
                 return (volume / name).read_text(encoding="ascii")
         layer = str(uuid.uuid4())
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        os.link(volume / DISK, self.path(layer))
+        link(volume / DISK, self.path(layer))
         (volume / NEW).unlink(missing_ok=True)
         self.overlay(volume / NEW, layer, 0, title, deadline)
-        os.replace(volume / NEW, volume / DISK)
+        move(volume / NEW, volume / DISK)
         self.path(layer).chmod(0o400)
-        (volume / EQUAL).write_text(layer, encoding="ascii")
+        write_atomic(volume / EQUAL, layer)
         return layer
 
     def overlay(

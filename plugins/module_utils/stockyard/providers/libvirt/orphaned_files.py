@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...errors import HypervisorError, InvalidInput
+from ...files import is_temporary
 from ...model.host import HostRecord
 from ...model.observation import OrphanedFile, Record, SweepResult, UnreadableObject
 from ..common import locks, ownership
@@ -90,7 +91,7 @@ def _why_not(path: Path, domains: Domains, uri: str, owner: str, older_than: flo
     if path.is_symlink() or not path.is_dir() or not ownership.is_name(path.name):
         return "it is none of our directories"
     try:
-        if not any(path.iterdir()):
+        if all(is_temporary(entry) for entry in path.iterdir()):
             # Created by a controller that died at once. The directory contains nothing to lose.
             return ownership.too_young(path, older_than)
         record = ownership.read(path / NOTE, uri, owner, path.name)

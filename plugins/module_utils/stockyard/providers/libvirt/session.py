@@ -22,9 +22,10 @@ from pathlib import Path
 from urllib.parse import quote
 
 from ...errors import ConnectionFailed, OperationRefused
+from ...files import write_atomic
 from . import processes
 from .domains import Domains
-from .store import Store, write_atomic
+from .store import Store
 
 RECORD = "session.json"
 # The modular daemon's socket, then the socket of libvirtd.

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import errno
-import os
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -55,20 +54,6 @@ class Store:
         """
         self.prepare()
         return held(self.locks, name, deadline)
-
-
-def write_atomic(path: Path, text: str) -> None:
-    """Write a file whole or not at all, for this user alone."""
-    temporary_path = path.with_name(f"{path.name}.new")
-    with open(
-        os.open(temporary_path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600),
-        "w",
-        encoding="utf-8",
-    ) as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary_path, path)
 
 
 def make(folder: Path, name: str) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 from ...clock import Deadline
 from ...errors import DeadlineExceeded, HypervisorError, OperationRefused, Unsupported
+from ...files import write_atomic
 from ...model.host import HostRecord
 from ...model.observation import OrphanedFile, SweepResult, VolumeObservation
 from ...model.volume import VolumeRecord
@@ -60,12 +61,12 @@ class LibvirtVolumes:
             folder = self.files.add(record)
             with translated("its disk cannot be made.", record.title):
                 if record.snapshot:
-                    (folder / SNAPSHOT).write_text(layer, encoding="ascii")
+                    write_atomic(folder / SNAPSHOT, layer)
                 elif layer:
                     self.layers.overlay(
                         folder / DISK, layer, record.size_gib, record.title, deadline
                     )
-                    (folder / EQUAL).write_text(layer, encoding="ascii")
+                    write_atomic(folder / EQUAL, layer)
                 else:
                     command = [
                         "qemu-img",

@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ...errors import HypervisorError, InvalidInput, OutOfSpace
+from ...files import is_temporary
 from ...model.observation import OrphanedFile, Record, SweepResult
 from ..common import ownership
 
@@ -63,8 +64,7 @@ class Disks:
         skipped: list[OrphanedFile] = []
         references = "\n".join(texts)
         names = {
-            path.name.removesuffix(NOTE).removesuffix(f"{NOTE}.new")
-            for path in self.folder.glob("*")
+            path.name.removesuffix(NOTE) for path in self.folder.glob("*") if not is_temporary(path)
         }
         for name in sorted(names):
             if name not in references:
@@ -74,8 +74,9 @@ class Disks:
                 removed, skipped = removed + removable, skipped + retained
         for name in () if check else (Path(orphan.path).name for orphan in removed):
             shutil.rmtree(self.folder / name, ignore_errors=True)
-            for note in (self._note_of(name), self._unfinished_note_of(name)):
-                note.unlink(missing_ok=True)
+            self._note_of(name).unlink(missing_ok=True)
+        for path in () if check else self._abandoned_notes(owner):
+            path.unlink(missing_ok=True)
         return SweepResult(tuple(removed), tuple(skipped))
 
     def _why_not(self, name: str, owner: str, older_than: float, unreadable: bool) -> str:
@@ -84,9 +85,6 @@ class Disks:
         if unreadable:
             return "a machine that cannot be read may refer to it"
         note = self._note_of(name)
-        if not note.exists():
-            # A controller that was killed before the rename left only this one.
-            note = self._unfinished_note_of(name)
         try:
             ownership.read(note, self.uri, owner, name)
         except InvalidInput as error:
@@ -95,13 +93,22 @@ class Disks:
         return ownership.too_young(disk if disk.exists() else note, older_than)
 
     def _note(self, record: Record) -> None:
-        ownership.write(self._note_of(record.uuid), self.uri, record)
+        # A simulation need not survive a crash of the machine.
+        ownership.write(self._note_of(record.uuid), self.uri, record, durable=False)
 
     def _note_of(self, name: str) -> Path:
         return self.folder / f"{name}{NOTE}"
 
-    def _unfinished_note_of(self, name: str) -> Path:
-        return self.folder / f"{name}{NOTE}.new"
+    def _abandoned_notes(self, owner: str) -> list[Path]:
+        """Return the unfinished notes of an owner, as killed controllers leave them."""
+        notes = []
+        for path in self.folder.glob(".*"):
+            name = path.name[1:].partition(".")[0]
+            with suppress(InvalidInput):
+                if is_temporary(path):
+                    ownership.read(path, self.uri, owner, name)
+                    notes.append(path)
+        return notes
 
 
 @contextmanager

@@ -18,6 +18,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from ...files import write_atomic
+
 HEADER = b'["stockyard memory hypervisor",1]\n'
 SPARE_LINES = 200
 CHUNK = 1 << 20
@@ -31,7 +33,6 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.beside = path.with_name(f".{path.name}.new")
         # The file stays open, so that no other file can get its inode.
         self._handle = -1
         self._stamp: tuple[int, ...] = ()
@@ -84,18 +85,14 @@ class Journal:
         finally:
             os.close(handle)
 
-    def replace(self, entries: Iterable[Entry]) -> None:
+    def rewrite(self, entries: Iterable[Entry]) -> None:
         """Replace the file by one with only these entries, completely or not at all."""
-        # No fsync: the file survives the end of any process. A simulation need not survive the end
-        # of the machine.
         data = HEADER + _text(entries)
-        with open(
-            os.open(self.beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb"
-        ) as handle:
-            handle.write(data)
+        # The file survives the end of any process. A simulation need not survive a crash of the
+        # machine.
+        write_atomic(self.path, data, durable=False)
         self.close()
-        self._handle = os.open(self.beside, os.O_RDONLY | os.O_CLOEXEC)
-        os.replace(self.beside, self.path)
+        self._handle = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         self._count(_stamp(os.fstat(self._handle)), data)
 
     def _rest(self, start: bytes) -> list[Entry]:

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 from ...errors import ImageError
+from ...files import write_atomic
 from ...model import codec
 from ...model.recipe import Recipe
 
@@ -48,7 +49,7 @@ class Mirror:
         digest = codec.digest({"recipe": recipe, "versions": versions})
         try:
             self._images.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._image(digest).write_text(json.dumps(versions))
+            write_atomic(self._image(digest), json.dumps(versions), durable=False)
         except OSError as error:
             raise ImageError(
                 "the image cannot be written.", name=f"image {digest[:12]}", cause=str(error)

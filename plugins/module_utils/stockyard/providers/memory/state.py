@@ -15,6 +15,7 @@ from typing import Any
 
 from ...clock import Deadline
 from ...errors import HypervisorError, InvalidInput, OutOfSpace
+from ...files import unfinished
 from ...model import codec
 from ..common.locks import held
 from .journal import Journal
@@ -88,7 +89,7 @@ class StateFile:
         """Return the temporary files that a killed writer left. Call this method inside
         :meth:`change`, so that no other process writes.
         """
-        paths = [self._journal.beside] if self._journal.beside.exists() else []
+        paths = unfinished(self._journal.path)
         for path in paths if remove else ():
             path.unlink(missing_ok=True)
         return paths
@@ -122,7 +123,7 @@ class StateFile:
             return
         try:
             if self._journal.overlong(len(after)):
-                self._journal.replace(
+                self._journal.rewrite(
                     (name, codec.to_dict(machine)) for name, machine in after.items()
                 )
             else:

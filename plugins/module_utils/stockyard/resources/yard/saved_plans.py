@@ -6,11 +6,10 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from pathlib import Path
 
 from ...errors import InvalidInput
+from ...files import write_atomic
 from ...model import codec
 from ...model.pool import PoolRecord
 from ...model.volume import VolumeRecord
@@ -89,12 +88,7 @@ def save(saved: SavedPlan, path: Path) -> None:
         )
     try:
         for target, text in texts.items():
-            with tempfile.NamedTemporaryFile(
-                "w", dir=target.parent, delete=False, encoding="utf-8"
-            ) as handle:
-                handle.write(text)
-            os.chmod(handle.name, 0o644)
-            os.replace(handle.name, target)
+            write_atomic(target, text, 0o644)
     except OSError as error:
         raise InvalidInput(
             "the plan cannot be saved.",

@@ -1,0 +1,214 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Files that matter have one writer, which never leaves a part of a file behind."""
+
+from __future__ import annotations
+
+import ast
+import errno
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stockyard import files
+
+PLUGINS = Path(__file__).parents[2] / "plugins"
+SDK = PLUGINS / "module_utils" / "stockyard"
+# The system calls at which a writer is killed.
+CALLS = ("open", "fchmod", "fsync", "replace", "close")
+# Calls that rename files without the promise of stockyard.files, each with the reason.
+EXCEPTIONS = {
+    "files.py": "implements it",
+    "guest/agent/apply.py": "runs in the guest, without the SDK",
+    "guest/agent/effects.py": "runs in the guest, without the SDK",
+    "guest/agent/lift.py": "runs in the guest, without the SDK",
+    "guest/agent/volumes.py": "runs in the guest, without the SDK",
+    "providers/libvirt/debian.py": "renames within a directory that is deleted after the build",
+    "providers/libvirt/images.py": "renames within a directory that is then moved as a whole",
+    "providers/memory/volumes.py": "simulates the mounts of a guest",
+}
+
+
+def crash_after(path: Path, calls: int, content: str) -> bool:
+    """Write a file in a process that is killed before one of its system calls.
+
+    :return: whether the writer completed first.
+    """
+    pid = os.fork()
+    if pid == 0:
+        left = [None] * calls
+        for name in CALLS:
+            setattr(os, name, _deadly(getattr(os, name), left))
+        files.write_atomic(path, content)
+        os._exit(0)
+    return os.waitpid(pid, 0)[1] == 0
+
+
+def _deadly(function: Callable[..., Any], left: list[None]) -> Callable[..., Any]:
+    def call(*args: Any, **options: Any) -> Any:
+        if not left:
+            os._exit(9)
+        left.pop()
+        return function(*args, **options)
+
+    return call
+
+
+@pytest.mark.parametrize("old", ["old content", None])
+def test_file_of_a_writer_that_was_killed_at_any_step_is_old_or_new(
+    tmp_path: Path, old: str | None
+) -> None:
+    path, contents = tmp_path / "record.json", []
+    for calls in range(20):
+        path.unlink(missing_ok=True)
+        if old:
+            path.write_text(old)
+        completed = crash_after(path, calls, "new content" * 10000)
+        content = path.read_text() if path.exists() else None
+        assert content in (old, "new content" * 10000)
+        contents.append(content)
+        others = [entry for entry in tmp_path.iterdir() if entry != path]
+        assert others == files.unfinished(path)
+        for entry in others:
+            entry.unlink()
+        if completed:
+            assert content != old
+            break
+    else:
+        raise AssertionError("the writer never completed")
+    # Both outcomes occurred: the writer was killed before the rename, and after it.
+    assert contents.count(old) >= 2
+    assert len(contents) - contents.count(old) >= 2
+
+
+def test_content_and_directory_are_flushed_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[tuple[str, str]] = []
+    fsync, replace = os.fsync, os.replace
+
+    def watched_fsync(descriptor: int) -> None:
+        calls.append(("fsync", os.readlink(f"/proc/self/fd/{descriptor}")))
+        fsync(descriptor)
+
+    def watched_replace(source: Path, target: Path) -> None:
+        assert source.read_text() == "text"
+        calls.append(("replace", str(target)))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", watched_fsync)
+    monkeypatch.setattr(os, "replace", watched_replace)
+    path = tmp_path / "file"
+    files.write_atomic(path, "text")
+    temporary = calls[0][1]
+    assert files.is_temporary(Path(temporary))
+    assert calls == [("fsync", temporary), ("replace", str(path)), ("fsync", str(tmp_path))]
+    calls.clear()
+    files.write_atomic(path, "text", durable=False)
+    assert calls == [("replace", str(path))]
+
+
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+def test_failed_write_keeps_the_old_file_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    path = tmp_path / "file"
+    path.write_text("old")
+
+    def fail(*_args: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, step, fail)
+    with pytest.raises(OSError, match="No space"):
+        files.write_atomic(path, "new")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o644, 0o400, None])
+def test_mode_of_a_file_is_the_requested_one(tmp_path: Path, mode: int | None) -> None:
+    path = tmp_path / "file"
+    path.write_text("old")
+    path.chmod(0o606)
+    umask = os.umask(0o027)
+    try:
+        files.write_atomic(path, b"\xff", mode)
+    finally:
+        os.umask(umask)
+    assert path.stat().st_mode & 0o7777 == (0o640 if mode is None else mode)
+    assert path.read_bytes() == b"\xff"
+
+
+def test_directory_is_moved_with_flushed_content(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed: list[str] = []
+    fsync = os.fsync
+
+    def watched_fsync(descriptor: int) -> None:
+        flushed.append(os.path.relpath(os.readlink(f"/proc/self/fd/{descriptor}"), tmp_path))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", watched_fsync)
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "done").mkdir()
+    (tmp_path / "work" / "done" / "disk").write_text("disk")
+    (tmp_path / "work" / "done" / "dangling").symlink_to("nothing")
+    files.move(tmp_path / "work" / "done", tmp_path / "image")
+    assert (tmp_path / "image" / "disk").read_text() == "disk"
+    assert flushed == ["work/done", "work/done/disk", ".", "work"]
+
+
+def renames(tree: ast.Module) -> Iterator[int]:
+    """Yield the line of every call that renames a file, by os, shutil or pathlib."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module in ("os", "shutil"):
+            if {alias.name for alias in node.names} & {"rename", "renames", "replace", "move"}:
+                yield node.lineno
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            method, arguments = node.func.attr, len(node.args) + len(node.keywords)
+            module = node.func.value.id if isinstance(node.func.value, ast.Name) else ""
+            if (
+                method in ("rename", "renames")
+                or (module == "shutil" and method == "move")
+                or (module == "os" and method in ("replace", "link"))
+                # str.replace has two arguments, Path.replace has one.
+                or (method == "replace" and arguments == 1 and not node.keywords)
+            ):
+                yield node.lineno
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "os.replace(a, b)",
+        "os.rename(a, b)",
+        "os.link(a, b)",
+        "path.rename(b)",
+        "path.replace(b)",
+        "(a / 'b').replace(c)",
+        "shutil.move(a, b)",
+        "from os import replace",
+    ],
+)
+def test_call_that_renames_is_reported(line: str) -> None:
+    assert list(renames(ast.parse(line))) == [1]
+
+
+@pytest.mark.parametrize(
+    "line", ["text.replace('a', 'b')", "replace(record, a=1)", "time.replace(tzinfo=None)"]
+)
+def test_call_that_renames_nothing_is_not_reported(line: str) -> None:
+    assert list(renames(ast.parse(line))) == []
+
+
+def test_files_are_renamed_only_where_it_is_listed() -> None:
+    places = {
+        str(path.relative_to(SDK) if path.is_relative_to(SDK) else path.relative_to(PLUGINS))
+        for path in PLUGINS.rglob("*.py")
+        if list(renames(ast.parse(path.read_text())))
+    }
+    assert places == set(EXCEPTIONS)
