@@ -63,7 +63,7 @@ def _fleet(book: Book, user: Player, options: Options) -> None:
     """Measure the creation of hosts by one task, and by one task for each host."""
     count = 50 if options.full else 10
     with user.yard() as yard:
-        yard.template(TemplateSpec("docker"))
+        yard.templates.apply(TemplateSpec("docker"))
     fleet_task = {
         "name": "One for all",
         f"{OURS}fleet": {"name": "web", "template": "docker", "count": count},
@@ -89,11 +89,11 @@ def _lease(book: Book, user: Player, options: Options) -> None:
     empty play.
     """
     with user.yard() as yard:
-        yard.template(TemplateSpec("docker"))
-        yard.fleet(FleetSpec("ci", "docker", count=LEASES + options.samples))
+        yard.templates.apply(TemplateSpec("docker"))
+        yard.fleets.apply(FleetSpec("ci", "docker", count=LEASES + options.samples))
         for number in range(LEASES):
             begin = time.monotonic()
-            yard.lease("ci", holder=f"sdk-{number}")
+            yard.leases.acquire("ci", holder=f"sdk-{number}")
             book.note(SDK_LEASE, "s", seconds(begin), most=0.3)
     empty_play = user.empty([])
     for number in range(options.samples):

@@ -32,7 +32,7 @@ def measure(book: Book, options: Options) -> None:
     count = 16 if options.full else 4
     with opened(options.work) as (yard, _template):
         spec = FleetSpec("web", floor.TEMPLATE, count=count, recreate="always")
-        yard.fleet(spec)
+        yard.fleets.apply(spec)
         batch = max(1, count // 4)
         strategies = {
             "one beside them": UpdateSpec(max_surge=1, max_unavailable=0, grace=0),
@@ -54,13 +54,13 @@ def measure(book: Book, options: Options) -> None:
 
 
 def _rebuild(book: Book, yard: Yard, work: Path, spec: FleetSpec, title: str) -> None:
-    before = {host["uuid"] for host in yard.hosts(fleet=spec.name)}
+    before = {host["uuid"] for host in yard.hosts.list(fleet=spec.name)}
     with _watched(work, spec.count) as out:
         begin = time.monotonic()
-        yard.fleet(spec)
+        yard.fleets.apply(spec)
         book.note(title, "s", seconds(begin))
     book.note(f"{title}: host-seconds out of service", "s", sum(out))
-    if before & {host["uuid"] for host in yard.hosts(fleet=spec.name)}:
+    if before & {host["uuid"] for host in yard.hosts.list(fleet=spec.name)}:
         raise RuntimeError("not every host was made anew")
 
 
@@ -96,7 +96,7 @@ def _watched(work: Path, count: int) -> Iterator[list[float]]:
 def _leases(book: Book, yard: Yard, samples: int) -> None:
     for number in range(samples):
         begin = time.monotonic()
-        lease = yard.lease("web", holder=f"bench-{number}", replace=True)
+        lease = yard.leases.acquire("web", holder=f"bench-{number}", replace=True)
         book.note(LEASE, "s", seconds(begin), most=0.3)
         begin = time.monotonic()
         lease.release()

@@ -39,7 +39,7 @@ def measure(book: Book, options: Options) -> None:
         with Yard(
             provider=provider.as_provider(), pki_dir=f"{folder}/pki", clock=BriskClock()
         ) as yard:
-            yard.template(TemplateSpec("base"))
+            yard.templates.apply(TemplateSpec("base"))
             _grown(book, "memory", yard, sizes, lambda: provider.taken().total())
     with book.attempt("the simulated vCenter"):
         _vcenter(book, sizes)
@@ -49,7 +49,7 @@ def _vcenter(book: Book, sizes: tuple[int, ...]) -> None:
     with Simulator() as vcenter:
         os.environ.update(vcenter.environment)
         with Yard(vcenter.uri + "?endpoints=false", pki_dir=str(vcenter.directory / "pki")) as yard:
-            yard.template(TemplateSpec("base", image=ImageSpec(source=SOURCE)))
+            yard.templates.apply(TemplateSpec("base", image=ImageSpec(source=SOURCE)))
 
             def take_count() -> int:
                 count = vcenter.calls().total()
@@ -73,13 +73,13 @@ def _grown(
             book.note(f"{hypervisor}, {size}: {step}", "s", duration)
             book.curve(f"{hypervisor}: seconds by hosts", step, size, duration, axes=AXES)
 
-        measure_step("plan", partial(yard.fleet, spec, check=True))
+        measure_step("plan", partial(yard.fleets.apply, spec, check=True))
         take_count()
-        measure_step("apply", partial(yard.fleet, spec, timeout=3600))
+        measure_step("apply", partial(yard.fleets.apply, spec, timeout=3600))
         book.note(f"{hypervisor}, {size}: calls for each host", "calls", take_count() / size)
         measure_step("observe", lambda: yard.context.provider.observe("stockyard"))
-        measure_step("no-op", partial(yard.fleet, spec))
-        yard.remove_fleet("web", timeout=3600)
+        measure_step("no-op", partial(yard.fleets.apply, spec))
+        yard.fleets.delete("web", timeout=3600)
     small_fleet, large_fleet = (
         f"{hypervisor}, {size}: calls for each host" for size in (10, sizes[-1])
     )

@@ -62,7 +62,7 @@ def measure(book: Book, options: Options) -> None:
     mib, count = (256, 2000) if options.full else (64, 500)
     with opened(options.work) as (yard, _template):
         spec = HostSpec(volumes=(VolumeUse("bench-{host}", path=PLACES["volume"], size_gib=2),))
-        (host,) = yard.host(SingleSpec("sample", floor.TEMPLATE, host=spec)).objects
+        (host,) = yard.hosts.apply(SingleSpec("sample", floor.TEMPLATE, host=spec)).objects
         try:
             for name, path in PLACES.items():
                 with book.attempt(f"writes in the {name}"):

@@ -47,9 +47,9 @@ def measure(book: Book, options: Options) -> None:
     minutes = options.minutes or ((1, 5, 30) if options.full else (1,))
     with opened(options.work) as (yard, _template):
         linked = HostSpec(fork_mode="linked")
-        (twin,) = yard.host(SingleSpec("twin", floor.TEMPLATE, host=linked)).objects
+        (twin,) = yard.hosts.apply(SingleSpec("twin", floor.TEMPLATE, host=linked)).objects
         begin = time.monotonic()
-        (fork,) = yard.host(SingleSpec("fork", floor.TEMPLATE)).objects
+        (fork,) = yard.hosts.apply(SingleSpec("fork", floor.TEMPLATE)).objects
         book.note("a fork that is ready: RAM of its own", "MiB", private_mib(yard, fork))
         used = processor_seconds([fork])
         for minute in minutes:

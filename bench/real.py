@@ -44,8 +44,8 @@ def opened(work: Path) -> Iterator[tuple[Yard, dict[str, Any]]]:
         "qemu:///session", owner=OWNER, storage=str(work / "store"), pki_dir=str(work / "pki")
     ) as yard:
         yard.teardown()
-        template = yard.template(TEMPLATE).objects[-1]
-        yard.prune_templates()
+        template = yard.templates.apply(TEMPLATE).objects[-1]
+        yard.templates.prune()
         try:
             yield yard, template
         finally:

@@ -36,7 +36,7 @@ def measure(book: Book, options: Options) -> None:
             if size == BUSY and options.full:
                 with book.attempt("one more beside busy ones"):
                     _one_more(book, yard)
-            yard.remove_fleet(FLEET)
+            yard.fleets.delete(FLEET)
     book.ratio(_each(32), _each(4), most=GROWTH)
 
 
@@ -46,7 +46,7 @@ def _each(size: int) -> str:
 
 def _fleet(book: Book, yard: Yard, size: int) -> None:
     begin = time.monotonic()
-    hosts = yard.fleet(FleetSpec(FLEET, floor.TEMPLATE, count=size)).objects
+    hosts = list(yard.fleets.apply(FleetSpec(FLEET, floor.TEMPLATE, count=size)).objects)
     duration = seconds(begin) / size
     book.note(_each(size), "s", duration, most=EACH_OF_16 if size == 16 else None)
     book.curve("Time for each fork", "by one task", size, duration, axes=("forks", "seconds"))
@@ -74,11 +74,11 @@ def _one_more(book: Book, yard: Yard) -> None:
     """Run a busy container in every host, then create one more host."""
     with ThreadPoolExecutor(BUSY) as pool:
         # All start together, because each start would take longer while others are busy.
-        list(pool.map(_busy, yard.hosts(fleet=FLEET)))
+        list(pool.map(_busy, yard.hosts.list(fleet=FLEET)))
     begin = time.monotonic()
-    yard.host(SingleSpec("one-more", floor.TEMPLATE))
+    yard.hosts.apply(SingleSpec("one-more", floor.TEMPLATE))
     book.note(f"one more while {BUSY} are busy", "s", seconds(begin))
-    yard.host(SingleSpec("one-more"), "absent")
+    yard.hosts.delete("one-more")
 
 
 def _busy(host: dict[str, Any]) -> None:

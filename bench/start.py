@@ -66,7 +66,7 @@ def measure(book: Book, options: Options) -> None:
 def _fork(book: Book, yard: Yard) -> Spans:
     """Measure one fork and containers in it."""
     with watching() as spans:
-        (host,) = yard.host(SingleSpec("sample", floor.TEMPLATE)).objects
+        (host,) = yard.hosts.apply(SingleSpec("sample", floor.TEMPLATE)).objects
         duration = seconds(spans.begin)
     for name, phase in MOMENTS.items():
         book.note(name, "s", spans.end_of(phase), most=BOUNDS.get(name))
@@ -75,7 +75,7 @@ def _fork(book: Book, yard: Yard) -> Spans:
         book.note(FIRST, "s", engine.run(IMAGE, "true"))
         book.note(SECOND, "s", engine.run(IMAGE, "true"))
     begin = time.monotonic()
-    yard.host(SingleSpec("sample"), "absent")
+    yard.hosts.delete("sample")
     book.note("a host taken away", "s", seconds(begin))
     return spans
 
@@ -83,7 +83,7 @@ def _fork(book: Book, yard: Yard) -> Spans:
 def _boot(book: Book, yard: Yard, work: Path) -> None:
     """Measure a linked clone, its containers, and its save and restore."""
     with watching() as spans:
-        (host,) = yard.host(
+        (host,) = yard.hosts.apply(
             SingleSpec("booted", floor.TEMPLATE, host=HostSpec(fork_mode="linked"))
         ).objects
     book.note(COLD, "s", spans.end_of(ANSWER))
@@ -92,7 +92,7 @@ def _boot(book: Book, yard: Yard, work: Path) -> None:
         book.note("cold boot: second run of a container", "s", engine.run(IMAGE, "true"))
     with book.attempt("save and restore"):
         _restore(book, yard, host, work / "saved")
-    yard.host(SingleSpec("booted"), "absent")
+    yard.hosts.delete("booted")
 
 
 def _restore(book: Book, yard: Yard, host: dict[str, Any], file: Path) -> None:

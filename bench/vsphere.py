@@ -75,13 +75,13 @@ def forks(count: int, samples: int) -> dict[str, list[float]]:
     """Measure a fleet and the same calls in a loop, alternately."""
     results: dict[str, list[float]] = {"fleet": [], "loop": []}
     with Simulator() as vcenter, opened(vcenter) as yard:
-        yard.template(TemplateSpec("base", image=ImageSpec(source=SOURCE)))
+        yard.templates.apply(TemplateSpec("base", image=ImageSpec(source=SOURCE)))
         (template,) = yard.context.provider.observe("stockyard").templates
         register = vcenter.find("stockyard/stockyard-register")._moId
         for _sample in range(samples):
             vcenter.reset()
             results["fleet"].append(
-                seconds(lambda: yard.fleet(FleetSpec("web", template="base", count=count)))
+                seconds(lambda: yard.fleets.apply(FleetSpec("web", template="base", count=count)))
             )
             log, calls = vcenter.log(), vcenter.calls()
             loop = Loop(
@@ -91,7 +91,7 @@ def forks(count: int, samples: int) -> dict[str, list[float]]:
             )
             results["loop"].append(loop.make(count, calls, log, register))
             vcenter.clear(loop.folder)
-            yard.remove_fleet("web")
+            yard.fleets.delete("web")
     return results
 
 
@@ -99,7 +99,7 @@ def readings(samples: int) -> dict[str, list[float]]:
     """Measure the observation of a thousand hosts and a bulk read."""
     with Simulator() as vcenter, opened(vcenter) as yard:
         provider, instance = yard.context.provider, vcenter.connect()
-        yard.template(TemplateSpec("base", image=ImageSpec(source=SOURCE)))
+        yard.templates.apply(TemplateSpec("base", image=ImageSpec(source=SOURCE)))
         template = provider.observe("stockyard").templates[0].record
         source = vcenter.find(f"stockyard/{template.domain}")
         make_hosts(vcenter, source, template.generation)

@@ -5,7 +5,9 @@
 from stockyard import FleetSpec, HostSpec, TemplateSpec, Yard
 
 with Yard(owner="demo", progress=print) as yard:
-    yard.template(TemplateSpec("docker"))
-    web = yard.fleet(FleetSpec("web", template="docker", count=3, host=HostSpec(ports=(8080,))))
+    yard.templates.apply(TemplateSpec("docker"))
+    web = yard.fleets.apply(
+        FleetSpec("web", template="docker", count=3, host=HostSpec(ports=(8080,)))
+    )
     for host in web.objects:
         print(host["name"], host["ssh"]["command"], host["docker"]["export"], sep="\n")

@@ -72,8 +72,8 @@ def info_module(options: Params, **rules: Any) -> AnsibleModule:
 
 def run_change(
     module: AnsibleModule,
-    act: Callable[[Yard, Params, Params], Result],
-    show: Callable[[list[Params]], Params],
+    act: Callable[[Yard, Params, Params], Result[Params]],
+    show: Callable[[tuple[Params, ...]], Params],
 ) -> NoReturn:
     """Run a module's action and end the module.
 

@@ -30,20 +30,20 @@ def lease_spec(params: Params) -> LeaseSpec:
     return LeaseSpec(**options, **source, duration=seconds("duration", params["duration"]))
 
 
-def leasing(yard: Yard, params: Params, mode: Params) -> Result:
+def leasing(yard: Yard, params: Params, mode: Params) -> Result[Params]:
     """Lease, renew or release a host as a task declares, by the number or by the holder of the
     lease.
     """
     back = {"replace": params["replace"], **mode}
     if params["state"] == "released":
         return (
-            yard.release_lease(params["id"], **back)
+            yard.leases.release(params["id"], **back)
             if params["id"]
-            else yard.release_held(lease_spec(params), **back)
+            else yard.leases.release_held(lease_spec(params), **back)
         )
     if params["id"]:
-        return yard.renew_lease(params["id"], params["duration"], check=mode["check"])
+        return yard.leases.renew(params["id"], params["duration"], check=mode["check"])
     wait = mode["timeout"] if params["wait"] else 0.0
-    return yard.have_lease(
-        lease_spec(params), extend=params["renew"], check=mode["check"], wait=wait
+    return yard.leases.ensure(
+        lease_spec(params), renew=params["renew"], check=mode["check"], wait=wait
     )

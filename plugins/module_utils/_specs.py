@@ -334,7 +334,7 @@ def client(params: Params) -> Client:
     return Client(**_of(params, "name", "tenant", "days"), directory=params["directory"] or "")
 
 
-def reaping(yard: Yard, params: Params, mode: Params) -> Result:
+def reaping(yard: Yard, params: Params, mode: Params) -> Result[Params]:
     """Reap as a task declares."""
     return yard.reap(
         dry_run=mode["check"], grace=seconds("grace", params["grace"]), timeout=mode["timeout"]

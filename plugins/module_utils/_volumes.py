@@ -8,12 +8,15 @@ from __future__ import annotations
 from typing import Any
 
 from ._named import named
+from .stockyard.errors import InvalidInput
+from .stockyard.model.naming import shown
 from .stockyard.model.volume import DOCKER_ROOT, VolumeSpec, VolumeUse
-from .stockyard.storing import VOLUME_STATES
-
-__all__ = ["USE", "VOLUME", "VOLUME_STATES", "volume_spec", "volume_uses"]
+from .stockyard.result import Result
+from .stockyard.yard import Yard
 
 Params = dict[str, Any]
+
+VOLUME_STATES = ("present", "absent", "attached", "detached")
 
 VOLUME: Params = {
     "tenant": {"type": "str", "default": "default"},
@@ -37,6 +40,28 @@ def volume_spec(params: Params) -> VolumeSpec:
     return VolumeSpec(
         **{name: params[name] for name in ("name", "tenant", "size_gib", "source", "snapshot")}
     )
+
+
+def converge_volume(yard: Yard, params: Params, mode: Params) -> Result[Params]:
+    """Create, delete, attach or detach a volume as a task declares.
+
+    :raises InvalidInput: if a host is named in another state than ``attached``, because it would
+        be ignored.
+    """
+    spec, state = volume_spec(params), params["state"]
+    if params["host"] and state != "attached":
+        raise InvalidInput(
+            f"host {shown(params['host'])} means nothing with state {state}.",
+            name=f"volume {spec.name}",
+            remedy="set state to attached, or leave host out",
+        )
+    if state == "attached":
+        return yard.volumes.attach(spec, host=params["host"], path=params["path"], **mode)
+    if state == "detached":
+        return yard.volumes.detach(spec.name, spec.tenant, **mode)
+    if state == "absent":
+        return yard.volumes.delete(spec.name, spec.tenant, **mode)
+    return yard.volumes.apply(spec, **mode)
 
 
 def volume_uses(params: Params) -> tuple[VolumeUse, ...]:

@@ -169,10 +169,10 @@ OPTIONS = {
 }
 
 ACTS = {
-    "present": lambda yard, params, how: yard.client_certificate(
+    "present": lambda yard, params, how: yard.certificates.issue(
         client(params), check=how["check"]
     ),
-    "absent": lambda yard, params, how: yard.revoke(
+    "absent": lambda yard, params, how: yard.certificates.revoke(
         client(params),
         serial=params["serial"] or "",
         certificate=params["certificate"] or "",

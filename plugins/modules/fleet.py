@@ -409,8 +409,10 @@ OPTIONS = {
 }
 
 ACTS = {
-    "present": lambda yard, params, how: yard.fleet(fleet_spec(params), wait=params["wait"], **how),
-    "absent": lambda yard, params, how: yard.remove_fleet(params["name"], params["tenant"], **how),
+    "present": lambda yard, params, how: yard.fleets.apply(
+        fleet_spec(params), wait=params["wait"], **how
+    ),
+    "absent": lambda yard, params, how: yard.fleets.delete(params["name"], params["tenant"], **how),
 }
 
 

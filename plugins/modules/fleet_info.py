@@ -138,7 +138,7 @@ def main() -> None:
     run_query(
         module,
         lambda yard, params: {
-            "fleets": yard.fleets(
+            "fleets": yard.fleets.list(
                 params["tenant"], params["name"], check_updates=params["check_updates"]
             )
         },

@@ -384,13 +384,26 @@ OPTIONS = {
 }
 
 
+ACTS = {
+    "present": lambda yard, params, how: yard.hosts.apply(
+        single_spec(params), wait=params["wait"], **how
+    ),
+    "restarted": lambda yard, params, how: yard.hosts.restart(
+        single_spec(params), wait=params["wait"], **how
+    ),
+    "replaced": lambda yard, params, how: yard.hosts.replace(
+        single_spec(params), wait=params["wait"], **how
+    ),
+    "absent": lambda yard, params, how: yard.hosts.delete(params["name"], params["tenant"], **how),
+}
+
+
 def main() -> None:
     """Run the module."""
+    module = mutating_module(OPTIONS)
     run_change(
-        mutating_module(OPTIONS),
-        lambda yard, params, how: yard.host(
-            single_spec(params), params["state"], wait=params["wait"], **how
-        ),
+        module,
+        ACTS[module.params["state"]],
         lambda found: {"host": found[0] if found else None},
     )
 

@@ -349,7 +349,9 @@ def main() -> None:
     run_query(
         module,
         lambda yard, params: {
-            "hosts": yard.hosts(*(params[n] for n in NAMES), check_updates=params["check_updates"])
+            "hosts": yard.hosts.list(
+                *(params[n] for n in NAMES), check_updates=params["check_updates"]
+            )
         },
     )
 

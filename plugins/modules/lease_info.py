@@ -125,7 +125,7 @@ def main() -> None:
     run_query(
         module,
         lambda yard, params: {
-            "leases": yard.leases(params["tenant"], params["fleet"], params["holder"])
+            "leases": yard.leases.list(params["tenant"], params["fleet"], params["holder"])
         },
     )
 

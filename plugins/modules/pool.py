@@ -264,8 +264,10 @@ OPTIONS = {
 }
 
 ACTS = {
-    "present": lambda yard, params, how: yard.pool(pool_spec(params), force=params["force"], **how),
-    "absent": lambda yard, params, how: yard.remove_pool(params["name"], params["tenant"], **how),
+    "present": lambda yard, params, how: yard.pools.apply(
+        pool_spec(params), force=params["force"], **how
+    ),
+    "absent": lambda yard, params, how: yard.pools.delete(params["name"], params["tenant"], **how),
 }
 
 

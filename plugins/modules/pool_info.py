@@ -130,7 +130,9 @@ from ..module_utils._ansible import info_module, run_query
 def main() -> None:
     """Run the module."""
     module = info_module({"name": {"type": "str"}, "tenant": {"type": "str"}})
-    run_query(module, lambda yard, params: {"pools": yard.pools(params["tenant"], params["name"])})
+    run_query(
+        module, lambda yard, params: {"pools": yard.pools.list(params["tenant"], params["name"])}
+    )
 
 
 if __name__ == "__main__":

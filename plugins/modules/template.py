@@ -280,6 +280,9 @@ error:
     remedy: destroy the hosts first
 """
 
+from dataclasses import replace
+from typing import Any
+
 from ..module_utils._ansible import (
     mutating_module,
     run_change,
@@ -295,9 +298,17 @@ OPTIONS = {
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
 }
 
+
+def build(yard: Any, params: dict[str, Any], mode: dict[str, Any]) -> Any:
+    """Build a template as the task declares, and return all of its generations."""
+    spec = template_spec(params)
+    result = yard.templates.apply(spec, **mode)
+    return replace(result, objects=yard.templates.list(spec.tenant, spec.name))
+
+
 ACTS = {
-    "present": lambda yard, params, how: yard.template(template_spec(params), **how),
-    "absent": lambda yard, params, how: yard.remove_template(
+    "present": build,
+    "absent": lambda yard, params, how: yard.templates.delete(
         params["name"], params["tenant"], **how
     ),
 }

@@ -105,7 +105,8 @@ def main() -> None:
     """Run the module."""
     module = info_module({"name": {"type": "str"}, "tenant": {"type": "str"}})
     run_query(
-        module, lambda yard, params: {"templates": yard.templates(params["tenant"], params["name"])}
+        module,
+        lambda yard, params: {"templates": yard.templates.list(params["tenant"], params["name"])},
     )
 
 

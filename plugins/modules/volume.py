@@ -174,7 +174,7 @@ from ..module_utils._ansible import (
 from ..module_utils._volumes import (
     VOLUME,
     VOLUME_STATES,
-    volume_spec,
+    converge_volume,
 )
 
 OPTIONS = {
@@ -190,13 +190,7 @@ def main() -> None:
     """Run the module."""
     run_change(
         mutating_module(OPTIONS, required_if=[("state", "attached", ["host"])]),
-        lambda yard, params, how: yard.volume(
-            volume_spec(params),
-            params["state"],
-            host=params["host"] or "",
-            path=params["path"],
-            **how,
-        ),
+        converge_volume,
         lambda found: {"volume": found[0] if found else None},
     )
 

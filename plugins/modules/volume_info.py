@@ -133,7 +133,8 @@ def main() -> None:
     """Run the module."""
     module = info_module({"name": {"type": "str"}, "tenant": {"type": "str"}})
     run_query(
-        module, lambda yard, params: {"volumes": yard.volumes(params["tenant"], params["name"])}
+        module,
+        lambda yard, params: {"volumes": yard.volumes.list(params["tenant"], params["name"])},
     )
 
 

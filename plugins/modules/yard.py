@@ -220,7 +220,7 @@ OPTIONS = {
 }
 
 ACTS = {
-    "present": lambda yard, params, how: yard.site(
+    "present": lambda yard, params, how: yard.apply(
         declaration(params),
         check=how["check"],
         save_plan=params["save_plan"] or "",

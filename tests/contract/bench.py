@@ -82,7 +82,7 @@ class MemoryBench(VolumeNotes):
     def __post_init__(self) -> None:
         self.uri = f"memory://{self.path}"
         with Yard(self.uri, owner=OWNER, pki_dir=str(self.path.parent / "pki")) as yard:
-            yard.template(TemplateSpec("frozen"))
+            yard.templates.apply(TemplateSpec("frozen"))
             (found,) = yard.context.provider.observe(OWNER).templates
         self.template = found.record
 
@@ -173,7 +173,7 @@ class VsphereBench:
             self.vcenter.username, self.vcenter.password, True, self.vcenter.ca_path
         )
         with Yard(self.uri, owner=OWNER, pki_dir=str(self.pki), login=self._login) as yard:
-            yard.template(TemplateSpec("frozen", image=ImageSpec(source=SOURCE)))
+            yard.templates.apply(TemplateSpec("frozen", image=ImageSpec(source=SOURCE)))
             (found,) = yard.context.provider.observe(OWNER).templates
         self.template = found.record
 

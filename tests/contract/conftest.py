@@ -56,7 +56,7 @@ def libvirt_bench() -> LibvirtBench:
         pytest.skip("QEMU is not installed: run `make setup`")
     uri, storage = "qemu:///session", str(WORK / "store")
     with Yard(uri, owner=OWNER, storage=storage, pki_dir=str(WORK / "pki")) as yard:
-        yard.template(TEMPLATE)
+        yard.templates.apply(TEMPLATE)
         found = [t.record for t in yard.context.provider.observe(OWNER).templates if t.usable]
     return LibvirtBench(uri, storage, max(found, key=lambda record: record.created))
 

@@ -19,7 +19,9 @@ def converge(settings: YardSettings, number: int, fleet: str, count: int, told: 
     with settings.open() as yard:
         told.send("ready")
         told.recv()
-        told.send(outcome(lambda: yard.fleet(replace(settings.fleet(), name=fleet, count=count))))
+        told.send(
+            outcome(lambda: yard.fleets.apply(replace(settings.fleet(), name=fleet, count=count)))
+        )
 
 
 def ask(settings: YardSettings, number: int, marks: str, requests: int, told: Connection) -> None:
@@ -49,10 +51,10 @@ def churn(settings: YardSettings, number: int, marks: str, requests: int, told: 
 
 def mark(yard: Yard, holder: str, marks: str, wait: float) -> Any:
     """Take a host and mark it; fails when somebody had it before."""
-    lease = yard.lease("crash", holder=holder, duration=3600, wait=wait)
+    lease = yard.leases.acquire("crash", holder=holder, duration=3600, wait=wait)
     (uuid,) = (
         h["uuid"]
-        for h in yard.hosts(name=lease.host)
+        for h in yard.hosts.list(name=lease.host)
         if h["lease"] and h["lease"]["id"] == lease.id
     )
     with (Path(marks) / uuid).open("x") as file:
@@ -78,11 +80,11 @@ def outcome(act: Any) -> str:
 def hold(settings: YardSettings, seconds: float, told: Connection) -> None:
     """Take a host, wait to be told, then act as if it were still ours."""
     with settings.open() as yard:
-        lease = yard.lease("crash", holder="first", duration=seconds)
+        lease = yard.leases.acquire("crash", holder="first", duration=seconds)
         told.send(lease.facts)
         told.recv()
         tries = []
-        for act in (lease.renew, lease.release, lambda: yard.renew_lease(lease.id, 600)):
+        for act in (lease.renew, lease.release, lambda: yard.leases.renew(lease.id, 600)):
             try:
                 act()
                 tries.append("done")

@@ -283,6 +283,6 @@ def libvirt_session() -> LibvirtBench:
     bench.clear()
     with settings.open() as yard:
         # What an earlier version of this checkout left.
-        yard.template(TEMPLATE)
-        yard.prune_templates()
+        yard.templates.apply(TEMPLATE)
+        yard.templates.prune()
     return bench

@@ -108,32 +108,32 @@ class Job:
 def nothing(settings: YardSettings, yard: Yard) -> None:
     """There is nothing but what is too dear to be made anew."""
     if settings.keep:
-        yard.template(settings.template)
+        yard.templates.apply(settings.template)
 
 
 def made(settings: YardSettings, yard: Yard) -> None:
     """There is a fleet."""
-    yard.template(settings.template)
-    yard.fleet(settings.fleet())
+    yard.templates.apply(settings.template)
+    yard.fleets.apply(settings.fleet())
 
 
 def leased(settings: YardSettings, yard: Yard) -> None:
     """One of its hosts is leased."""
     made(settings, yard)
-    yard.have_lease(HELD)
+    yard.leases.ensure(HELD)
 
 
 def ended(settings: YardSettings, yard: Yard) -> None:
     """One of its hosts was leased."""
     made(settings, yard)
-    yard.have_lease(replace(HELD, duration=MOMENT) if settings.guests else HELD)
+    yard.leases.ensure(replace(HELD, duration=MOMENT) if settings.guests else HELD)
     time.sleep(MOMENT if settings.guests else 0.0)
 
 
 def with_another(settings: YardSettings, yard: Yard) -> None:
     """There is a fleet, and a host of its own."""
     made(settings, yard)
-    yard.host(SingleSpec("alone", settings.template.name))
+    yard.hosts.apply(SingleSpec("alone", settings.template.name))
 
 
 def uses(*ports: int) -> HostSpec:
@@ -143,9 +143,9 @@ def uses(*ports: int) -> HostSpec:
 
 def with_volumes(settings: YardSettings, yard: Yard, *ports: int) -> None:
     """There is a fleet whose hosts have volumes."""
-    yard.template(settings.template)
-    yard.volume(GOLDEN)
-    yard.fleet(replace(settings.fleet(), host=uses(*ports)))
+    yard.templates.apply(settings.template)
+    yard.volumes.apply(GOLDEN)
+    yard.fleets.apply(replace(settings.fleet(), host=uses(*ports)))
 
 
 def hand_on(settings: YardSettings, yard: Yard) -> None:
@@ -156,31 +156,31 @@ def hand_on(settings: YardSettings, yard: Yard) -> None:
 def plugged(settings: YardSettings, yard: Yard) -> None:
     """There is a fleet, and one of its hosts is given a volume."""
     made(settings, yard)
-    yard.volume(GOLDEN)
-    yard.volume(VolumeSpec("kept", source="golden"), "attached", host="crash-1", path="/data")
+    yard.volumes.apply(GOLDEN)
+    yard.volumes.attach(VolumeSpec("kept", source="golden"), host="crash-1", path="/data")
 
 
 def plug_and_drop(settings: YardSettings, yard: Yard) -> None:
     """Give it one, take it back, keep a snapshot, and delete it."""
     plugged(settings, yard)
-    yard.volume(VolumeSpec("kept"), "detached")
-    yard.volume(VolumeSpec("kept-now", source="kept", snapshot=True))
-    yard.volume(VolumeSpec("kept"), "absent")
+    yard.volumes.detach("kept")
+    yard.volumes.apply(VolumeSpec("kept-now", source="kept", snapshot=True))
+    yard.volumes.delete("kept")
 
 
 def roll(settings: YardSettings, yard: Yard) -> None:
     """Replace all hosts of the fleet."""
-    yard.fleet(settings.fleet(8081))
+    yard.fleets.apply(settings.fleet(8081))
 
 
 def lease(settings: YardSettings, yard: Yard) -> None:
     """Have a lease."""
-    yard.have_lease(HELD)
+    yard.leases.ensure(HELD)
 
 
 def release(settings: YardSettings, yard: Yard) -> None:
     """Give it back."""
-    yard.release_held(HELD, replace=True)
+    yard.leases.release_held(HELD, replace=True)
 
 
 def reap(settings: YardSettings, yard: Yard) -> None:

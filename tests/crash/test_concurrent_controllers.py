@@ -36,9 +36,9 @@ def clear(bench: CrashBench) -> Iterator[None]:
 def fleet(bench: CrashBench, count: int) -> None:
     """Have the template, and a fleet of so many."""
     with bench.settings.open() as yard:
-        yard.template(bench.settings.template)
+        yard.templates.apply(bench.settings.template)
         if count:
-            yard.fleet(FleetSpec("crash", bench.settings.template.name, count))
+            yard.fleets.apply(FleetSpec("crash", bench.settings.template.name, count))
 
 
 def together(
@@ -73,7 +73,7 @@ def test_of_two_hundred_requests_each_host_serves_one(bench: CrashBench, tmp_pat
     told = together(bench, concurrent_controllers.ask, [(str(tmp_path), 10)] * CROWD)
     assert Counter(answer for answers in told for answer in answers) == {"done": 10, "busy": 190}
     with bench.settings.open() as yard:
-        hosts = yard.hosts()
+        hosts = yard.hosts.list()
         holders = {h["uuid"]: h["lease"]["holder"] for h in hosts}
         assert len({h["lease"]["id"] for h in hosts}) == 10
     assert holders == {p.name: p.read_text() for p in tmp_path.iterdir()}
@@ -88,11 +88,11 @@ def test_many_controllers_on_one_fleet_end_clean_or_busy(bench: CrashBench) -> N
     assert told.keys() <= {"done", "busy"}
     assert told["done"] >= 1
     with bench.settings.open() as yard:
-        assert [h["name"] for h in yard.hosts()] == [
+        assert [h["name"] for h in yard.hosts.list()] == [
             f"crash-{n + 1}" for n in range(bench.settings.size)
         ]
-        assert all(h["ready"] for h in yard.hosts())
-        assert not yard.fleet(bench.settings.fleet()).changed
+        assert all(h["ready"] for h in yard.hosts.list())
+        assert not yard.fleets.apply(bench.settings.fleet()).changed
         yard.reap(grace=0)
     assert bench.inventory()["locks"] == set()
 
@@ -105,10 +105,10 @@ def test_many_controllers_on_fleets_of_their_own_all_end_clean(bench: CrashBench
         together(bench, concurrent_controllers.converge, [(name, 1) for name in names])
     ) == {"done": CROWD}
     with bench.settings.open() as yard:
-        found = yard.fleets()
+        found = yard.fleets.list()
         assert sorted(f["name"] for f in found) == sorted(names)
         assert {f["ready"] for f in found} == {1}
-        assert len({h["address"] for h in yard.hosts()}) == CROWD
+        assert len({h["address"] for h in yard.hosts.list()}) == CROWD
 
 
 @on_each
@@ -128,15 +128,17 @@ def test_a_holder_who_is_stopped_past_the_end_changes_nothing(bench: CrashBench)
     kept = {p.name: p.read_bytes() for p in keys.iterdir()}
     time.sleep(max(0.0, first["until"] - time.time()) + 0.1)
     with bench.settings.open() as yard:
-        yard.fleet(FleetSpec("crash", bench.settings.template.name, 1))
-        second = yard.lease("crash", holder="second", duration=600)
-        before = yard.hosts()
+        yard.fleets.apply(FleetSpec("crash", bench.settings.template.name, 1))
+        second = yard.leases.acquire("crash", holder="second", duration=600)
+        before = yard.hosts.list()
         os.kill(process.pid, signal.SIGCONT)
         ours.send("go")
         assert ours.poll(PATIENCE)
         assert ours.recv() == ["over", "done", "over"]
         process.join(PATIENCE)
-        strip = [{k: v for k, v in h.items() if k != "memory"} for h in (*before, *yard.hosts())]
+        strip = [
+            {k: v for k, v in h.items() if k != "memory"} for h in (*before, *yard.hosts.list())
+        ]
         assert strip[0] == strip[1]
         assert second.host == first["host"]
         if not bench.settings.keep:
@@ -144,7 +146,7 @@ def test_a_holder_who_is_stopped_past_the_end_changes_nothing(bench: CrashBench)
             keys.mkdir()
             for name, data in kept.items():
                 (keys / name).write_bytes(data)
-            (disk,) = (Path(h["disk"]) for h in yard.hosts())
+            (disk,) = (Path(h["disk"]) for h in yard.hosts.list())
             assert not admits(disk, keys)
             assert admits(disk, Path(second.environment["DOCKER_CERT_PATH"]))
 
@@ -172,7 +174,7 @@ def test_two_hundred_hosts_are_taken_and_given_back_and_nobody_gets_anothers(
         ours.send("go")
     with bench.settings.open() as yard:
         while any(not ours.poll() for ours in pipes):
-            concurrent_controllers.outcome(lambda: yard.fleet(spec))
+            concurrent_controllers.outcome(lambda: yard.fleets.apply(spec))
     told = [answer for ours in pipes for answer in ours.recv()]
     assert Counter(told) == {"done": 200}
     assert len(list(tmp_path.iterdir())) == 200

@@ -66,15 +66,15 @@ def nothing_is_built() -> None:
 @pytest.fixture(scope="session")
 def template(yard: Yard) -> dict[str, Any]:
     """The frozen template; older generations are taken away."""
-    found = yard.template(TEMPLATE).objects
-    yard.prune_templates()
-    return found[-1]
+    frozen = yard.templates.apply(TEMPLATE).object
+    yard.templates.prune()
+    return frozen
 
 
 @pytest.fixture(scope="session")
 def fleet(yard: Yard, template: dict[str, Any]) -> list[dict[str, Any]]:
     """Ten hosts, as modules return them."""
-    return yard.fleet(FLEET).objects
+    return list(yard.fleets.apply(FLEET).objects)
 
 
 @dataclass(frozen=True)

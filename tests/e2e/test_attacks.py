@@ -122,9 +122,11 @@ def control(yard: Yard, template: Host, docker: Docker) -> Iterator[Host]:
         patch.setattr(
             network, "_user", lambda host: shut(host).replace("restrict=on", "restrict=off")
         )
-        made = yard.host(SingleSpec("control", "docker", host=published("control"))).objects[0]
+        made = yard.hosts.apply(SingleSpec("control", "docker", host=published("control"))).objects[
+            0
+        ]
     yield ready(made, docker)
-    yard.host(SingleSpec("control"), "absent")
+    yard.hosts.delete("control")
 
 
 @pytest.fixture(scope="module")
@@ -158,13 +160,13 @@ def hosts(yard: Yard, docker: Docker) -> Iterator[Callable[[str], Host]]:
 
     @functools.cache
     def make(profile: str) -> Host:
-        yard.template(TEMPLATES[profile])
+        yard.templates.apply(TEMPLATES[profile])
         spec = SingleSpec(f"shut-{profile}", profile, host=published(profile))
-        return ready(yard.host(spec).objects[0], docker)
+        return ready(yard.hosts.apply(spec).objects[0], docker)
 
     yield make
     for profile in PROFILES:
-        yard.host(SingleSpec(f"shut-{profile}"), "absent")
+        yard.hosts.delete(f"shut-{profile}")
 
 
 @pytest.fixture(scope="module")

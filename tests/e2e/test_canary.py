@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from stockyard import SingleSpec, Yard
+from stockyard import Yard
 from stockyard.clock import SystemClock
 from stockyard.pki.authority import Authority
 from tests.helpers.canary import Watch, holders
@@ -72,7 +72,7 @@ def made(
     with Watch(secrets) as watch:
         played = controller.play(steps, "-vvvv", environment=SESSION)
     yield played, watch, root
-    yard.host(SingleSpec("canary"), "absent")
+    yard.hosts.delete("canary")
 
 
 def test_it_was_made_with_them(made: tuple[Played, Watch, Path]) -> None:

@@ -68,10 +68,10 @@ def spec(disk: Path) -> TemplateSpec:
 @pytest.fixture(scope="module")
 def hosts(yard: Yard, spec: TemplateSpec) -> Iterator[list[Host]]:
     begin = time.monotonic()
-    made = yard.template(spec).objects[-1]
+    made = yard.templates.apply(spec).objects[-1]
     print(f"having a template of it took {time.monotonic() - begin:.0f} s:", made["sizes"])
-    yield yard.fleet(FleetSpec("cloudy", "cloudy", count=2)).objects
-    yard.remove_fleet("cloudy")
+    yield list(yard.fleets.apply(FleetSpec("cloudy", "cloudy", count=2)).objects)
+    yard.fleets.delete("cloudy")
 
 
 def test_forks_of_it_are_hosts(hosts: list[Host], docker: Docker, busybox: bytes) -> None:
@@ -156,12 +156,12 @@ def test_nothing_of_the_image_is_in_the_agents_way(hosts: list[Host]) -> None:
 
 
 def test_a_second_run_changes_nothing(yard: Yard, spec: TemplateSpec, disk: Path) -> None:
-    assert not yard.template(spec).changed
+    assert not yard.templates.apply(spec).changed
     elsewhere = disk.with_name("elsewhere.qcow2")
     elsewhere.unlink(missing_ok=True)
     elsewhere.hardlink_to(disk)
     moved = replace(spec, image=replace(spec.image, cloud_image=CloudImage(str(elsewhere))))
-    assert not yard.template(moved).changed
+    assert not yard.templates.apply(moved).changed
     elsewhere.unlink()
 
 
@@ -191,8 +191,8 @@ def test_another_image_is_refused_before_anything_is_made(
         "backing": "is not whole",
     }[changed]
     with pytest.raises((ImageError, InvalidInput), match=expected):
-        yard.template(replace(spec, name="never", image=image))
-    assert yard.templates(name="never") == []
+        yard.templates.apply(replace(spec, name="never", image=image))
+    assert yard.templates.list(name="never") == ()
     assert (
         sorted(p.name for p in (WORK / "store" / "images").iterdir() if len(p.name) == 64) == images
     )
@@ -202,7 +202,7 @@ def test_the_wrong_suite_is_told_by_the_guest(yard: Yard, spec: TemplateSpec) ->
     """And so is whatever else its first boot ends with: the error holds the end of its console."""
     image = replace(spec.image, suite="trixie", preload=())
     with pytest.raises(ImageError, match="did not come to its end") as failed:
-        yard.template(replace(spec, name="never", image=image))
+        yard.templates.apply(replace(spec, name="never", image=image))
     assert "what is declared is Debian's trixie" in failed.value.cause
-    assert yard.templates(name="never") == []
+    assert yard.templates.list(name="never") == ()
     assert not list((WORK / "store" / "images").glob("work-*/first.qcow2"))

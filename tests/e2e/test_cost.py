@@ -112,9 +112,9 @@ def fresh(yard: Yard, template: dict[str, Any]) -> Iterator[Fresh]:
         alone = done(yard, drafts.forked(Deadline(120)).uuid)
     finally:
         drafts.clean()
-    (host,) = yard.host(SingleSpec("fresh", template["name"])).objects
+    (host,) = yard.hosts.apply(SingleSpec("fresh", template["name"])).objects
     yield Fresh(host, alone, done(yard, host["uuid"]))
-    yard.host(SingleSpec("fresh"), "absent")
+    yard.hosts.delete("fresh")
 
 
 def test_hardly_anything_is_spawned_in_a_fork(fresh: Fresh) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from stockyard import FleetSpec, HostSpec, InvalidInput, SecuritySpec, VolumeSpec, VolumeUse, Yard
+from stockyard import FleetSpec, HostSpec, InvalidInput, SecuritySpec, VolumeUse, Yard
 from stockyard.resources.volumes import encryption
 
 from .conftest import OWNER, TEMPLATE, WORK, Docker, ssh
@@ -49,17 +49,17 @@ def opened(secret: str) -> Yard:
 def sealed(yard: Yard, template: Host) -> Iterator[Yard]:
     """A yard that has the key."""
     with opened(SECRET) as made:
-        made.template(SEALED)
+        made.templates.apply(SEALED)
         yield made
-        made.remove_fleet("safe")
+        made.fleets.delete("safe")
         with suppress(Exception):
-            made.volume(VolumeSpec("safe-1-docker"), "absent")
+            made.volumes.delete("safe-1-docker")
 
 
 @pytest.fixture(scope="module")
 def host(sealed: Yard, docker: Docker, busybox: bytes) -> Host:
     """A host with something on its encrypted volume."""
-    (made,) = sealed.fleet(FLEET).objects
+    (made,) = sealed.fleets.apply(FLEET).objects
     docker(made, "import", "-", "busybox:latest", stdin=busybox)
     docker(
         made,
@@ -90,7 +90,7 @@ def secrets(sealed: Yard) -> list[bytes]:
 
 
 def test_the_volume_is_encrypted(sealed: Yard, host: Host) -> None:
-    (volume,) = sealed.volumes(name="safe-1-docker")
+    (volume,) = sealed.volumes.list(name="safe-1-docker")
     assert volume["encrypted"]
     told = ssh(
         host,
@@ -149,24 +149,24 @@ def test_a_host_that_booted_waits_for_its_key(
     """By itself, from inside: the hypervisor notices nothing of it."""
     ssh(host, "sync; sudo systemctl reboot")
     end = time.monotonic() + 300
-    while not (waiting := sealed.hosts(name="safe-1")[0])["waits"]:
+    while not (waiting := sealed.hosts.list(name="safe-1")[0])["waits"]:
         assert time.monotonic() < end, waiting
         time.sleep(2)
     assert (waiting["ready"], waiting["state"]) == (False, "running")
     assert docker(host, "ps", check=False, timeout=60).returncode != 0
     with pytest.raises(InvalidInput, match="key is not here"):
-        yard.fleet(FLEET)
+        yard.fleets.apply(FLEET)
     with opened(SECRET[::-1]) as other, pytest.raises(InvalidInput, match="not the one"):
-        other.fleet(FLEET)
-    assert [a.verb for a in sealed.fleet(FLEET).plan.actions] == ["unlock"]
+        other.fleets.apply(FLEET)
+    assert [a.verb for a in sealed.fleets.apply(FLEET).plan.actions] == ["unlock"]
     assert kept(docker, host).strip() == KEPT
-    assert sealed.hosts(name="safe-1")[0]["uuid"] == host["uuid"]
+    assert sealed.hosts.list(name="safe-1")[0]["uuid"] == host["uuid"]
 
 
 def test_the_next_host_opens_it_and_it_grows(sealed: Yard, docker: Docker, host: Host) -> None:
-    sealed.remove_fleet("safe")
+    sealed.fleets.delete("safe")
     larger = HostSpec(volumes=(VolumeUse("{host}-docker", size_gib=3),))
-    (after,) = sealed.fleet(replace(FLEET, host=larger)).objects
+    (after,) = sealed.fleets.apply(replace(FLEET, host=larger)).objects
     assert after["uuid"] != host["uuid"]
     assert kept(docker, after).strip() == KEPT
     assert int(ssh(after, "df --output=size -B1M /var/lib/docker | tail -1").stdout) > 2700

@@ -31,23 +31,23 @@ def test_template_whose_docker_refuses_its_settings_fails_with_the_words_of_dock
     )
     begin = time.monotonic()
     with pytest.raises(GuestError, match=WORDS) as caught:
-        yard.template(spec, timeout=1800)
+        yard.templates.apply(spec, timeout=1800)
     print(f"after {time.monotonic() - begin:.0f} s: {caught.value}")
     assert time.monotonic() - begin < 900
-    assert yard.templates(name="refused") == []
+    assert yard.templates.list(name="refused") == ()
 
 
 def test_host_whose_docker_does_not_start_after_a_boot_fails_with_the_words_of_dockerd(
     yard: Yard, template: dict[str, Any]
 ) -> None:
     sample = SingleSpec("sample", "docker")
-    (host,) = yard.host(sample).objects
+    (host,) = yard.hosts.apply(sample).objects
     try:
         ssh(host, f"echo '{REFUSED.strip()}' | sudo tee {daemon_json.PATH}; sync")
         begin = time.monotonic()
         with pytest.raises(GuestError, match=WORDS) as caught:
-            yard.host(sample, "restarted", timeout=1800)
+            yard.hosts.restart(sample, timeout=1800)
         print(f"after {time.monotonic() - begin:.0f} s: {caught.value}")
         assert time.monotonic() - begin < 900
     finally:
-        yard.host(sample, "absent")
+        yard.hosts.delete(sample.name)

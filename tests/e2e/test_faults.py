@@ -42,13 +42,13 @@ Host = dict[str, Any]
 def nothing_stays(yard: Yard, template: Host) -> Iterator[None]:
     """Whatever a test did to it, the sample host is gone afterwards."""
     yield
-    yard.host(SAMPLE, "absent")
+    yard.hosts.delete(SAMPLE.name)
 
 
 def leaves_nothing(yard: Yard) -> bool:
     folders = {p.name for p in (WORK / "store" / "hosts").iterdir()}
-    known = {h["uuid"] for h in yard.hosts()}
-    return not yard.hosts(name="sample") and folders == known
+    known = {h["uuid"] for h in yard.hosts.list()}
+    return not yard.hosts.list(name="sample") and folders == known
 
 
 def folder_of(template: Host) -> Path:
@@ -75,11 +75,11 @@ def test_qemu_killed_while_a_host_is_made(
     with monkeypatch.context() as patch:
         kill_after(patch, yard, step)
         with pytest.raises(StockyardError) as caught:
-            yard.host(SAMPLE, timeout=20)
+            yard.hosts.apply(SAMPLE, timeout=20)
     assert "host sample" in str(caught.value)
     assert "console log is kept in" in str(caught.value)
     assert leaves_nothing(yard)
-    assert yard.host(SAMPLE).objects[0]["ready"]
+    assert yard.hosts.apply(SAMPLE).objects[0]["ready"]
 
 
 def test_a_controller_killed_while_a_host_is_made(yard: Yard, template: Host) -> None:
@@ -90,26 +90,26 @@ from stockyard import Yard, SingleSpec
 store, pki = {str(WORK / "store")!r}, {str(WORK / "pki")!r}
 yard = Yard(owner={yard.context.owner!r}, storage=store, pki_dir=pki)
 yard.context.provider.set_link = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
-yard.host(SingleSpec("sample", "docker"))
+yard.hosts.apply(SingleSpec("sample", "docker"))
 """
     done = subprocess.run([sys.executable, "-c", script], check=False, timeout=60)
     assert done.returncode == -signal.SIGKILL
-    assert not yard.hosts(name="sample")[0]["ready"]
-    plan = yard.host(SAMPLE).plan
+    assert not yard.hosts.list(name="sample")[0]["ready"]
+    plan = yard.hosts.apply(SAMPLE).plan
     assert [a.verb for a in plan.actions] == ["replace"]
-    assert yard.hosts(name="sample")[0]["ready"]
+    assert yard.hosts.list(name="sample")[0]["ready"]
 
 
 def test_a_paused_host_is_not_called_ready_and_runs_again(yard: Yard, template: Host) -> None:
-    made = yard.host(SAMPLE).objects[0]
+    made = yard.hosts.apply(SAMPLE).objects[0]
     subprocess.run(
         ["virsh", "-c", "qemu:///session", "suspend", made["uuid"]], check=True, capture_output=True
     )
-    seen = yard.hosts(name="sample")[0]
+    seen = yard.hosts.list(name="sample")[0]
     assert (seen["state"], seen["ready"]) == ("paused", False)
-    assert [a.verb for a in yard.host(SAMPLE).plan.actions] == ["start"]
-    assert yard.hosts(name="sample")[0]["ready"]
-    assert yard.hosts(name="sample")[0]["identity"] == made["identity"]
+    assert [a.verb for a in yard.hosts.apply(SAMPLE).plan.actions] == ["start"]
+    assert yard.hosts.list(name="sample")[0]["ready"]
+    assert yard.hosts.list(name="sample")[0]["identity"] == made["identity"]
 
 
 @pytest.mark.parametrize("part", ["state", "ram", "disk.qcow2"])
@@ -123,10 +123,12 @@ def test_a_file_of_the_template_changed(yard: Yard, template: Host, part: str) -
         handle.seek(-1, os.SEEK_END)
         handle.write(bytes([last[0] ^ 1]))
     try:
-        assert "checksum differs" in yard.templates(name="docker")[-1]["problem"]
+        assert "checksum differs" in yard.templates.list(name="docker")[-1]["problem"]
         with pytest.raises((ImageError, NotFound), match="was changed after it was frozen"):
-            yard.host(SAMPLE)
-        assert [a.verb for a in yard.template(TEMPLATE, check=True).plan.actions] == ["build"]
+            yard.hosts.apply(SAMPLE)
+        assert [a.verb for a in yard.templates.apply(TEMPLATE, check=True).plan.actions] == [
+            "build"
+        ]
         assert leaves_nothing(yard)
     finally:
         with path.open("r+b") as handle:
@@ -134,7 +136,7 @@ def test_a_file_of_the_template_changed(yard: Yard, template: Host, part: str) -
             handle.write(last)
         path.chmod(before.st_mode & 0o777)
     # A file that was put back is whole again, whatever its time of change says.
-    assert yard.templates(name="docker")[-1]["usable"]
+    assert yard.templates.list(name="docker")[-1]["usable"]
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
@@ -145,25 +147,25 @@ def test_a_file_of_the_template_gone(yard: Yard, template: Host, part: str) -> N
     path.rename(aside)
     try:
         with pytest.raises((ImageError, NotFound), match=f"{part} is gone"):
-            yard.host(SAMPLE)
+            yard.hosts.apply(SAMPLE)
         assert leaves_nothing(yard)
     finally:
         aside.rename(path)
-    assert yard.templates(name="docker")[-1]["usable"]
+    assert yard.templates.list(name="docker")[-1]["usable"]
 
 
 def test_a_template_with_hosts_is_not_removed(yard: Yard, template: Host) -> None:
-    yard.host(SAMPLE)
+    yard.hosts.apply(SAMPLE)
     with pytest.raises(OperationRefused, match="hosts live on it"):
-        yard.remove_template("docker")
-    assert yard.templates(name="docker")[-1]["usable"]
+        yard.templates.delete("docker")
+    assert yard.templates.list(name="docker")[-1]["usable"]
 
 
 def test_a_package_that_does_not_exist(yard: Yard) -> None:
     spec = TemplateSpec("nosuch", image=ImageSpec(packages=("no-such-package-anywhere",)))
     with pytest.raises(ImageError, match="no-such-package-anywhere"):
-        yard.template(spec)
-    assert not yard.templates(name="nosuch")
+        yard.templates.apply(spec)
+    assert not yard.templates.list(name="nosuch")
     assert not list((WORK / "store" / "images").glob("work-*"))
 
 
@@ -171,9 +173,9 @@ def test_a_template_that_is_not_ready_in_time(yard: Yard, template: Host) -> Non
     """The image is at hand: the time runs out while the guest boots."""
     spec = TemplateSpec("slow", image=TEMPLATE.image, hardware=Hardware(memory_mib=512))
     with pytest.raises(StockyardError) as caught:
-        yard.template(spec, timeout=25)
+        yard.templates.apply(spec, timeout=25)
     assert "template slow" in str(caught.value)
-    assert not yard.templates(name="slow")
+    assert not yard.templates.list(name="slow")
     listed = subprocess.run(
         ["virsh", "-c", "qemu:///session", "list", "--all", "--name"],
         capture_output=True,
@@ -201,26 +203,26 @@ def test_qemu_killed_in_the_freeze(
         with monkeypatch.context() as patch:
             patch.setattr(fork, "freeze", killed_then)
             with pytest.raises(StockyardError, match="template doomed"):
-                yard.template(spec)
-        assert not yard.templates(name="doomed")
-        assert yard.template(spec).objects[-1]["usable"]
+                yard.templates.apply(spec)
+        assert not yard.templates.list(name="doomed")
+        assert yard.templates.apply(spec).objects[-1]["usable"]
     finally:
-        yard.remove_template("doomed")
+        yard.templates.delete("doomed")
 
 
 def test_libvirt_gone_and_back(yard: Yard, template: Host) -> None:
     """The daemon of this user's session is killed; guests live on, and the next connection finds
     them.
     """
-    made = yard.host(SAMPLE).objects[0]
+    made = yard.hosts.apply(SAMPLE).objects[0]
     for pid in daemons():
         os.kill(pid, signal.SIGKILL)
     with Yard(
         owner=yard.context.owner, storage=str(WORK / "store"), pki_dir=str(WORK / "pki")
     ) as again:
-        assert again.hosts(name="sample")[0]["uuid"] == made["uuid"]
-        assert again.hosts(name="sample")[0]["ready"]
-        assert not again.host(SAMPLE).changed
+        assert again.hosts.list(name="sample")[0]["uuid"] == made["uuid"]
+        assert again.hosts.list(name="sample")[0]["ready"]
+        assert not again.hosts.apply(SAMPLE).changed
     reconnect(yard)
 
 
@@ -247,7 +249,7 @@ def test_storage_that_may_not_be_written(tmp_path: Path) -> None:
     closed.mkdir(mode=0o500)
     yard = Yard(owner="closed", storage=str(closed / "store"), pki_dir=str(tmp_path / "pki"))
     with yard, pytest.raises(StockyardError, match="storage"):
-        yard.template(TEMPLATE)
+        yard.templates.apply(TEMPLATE)
 
 
 def test_keys_that_may_not_be_written(template: Host, tmp_path: Path, yard: Yard) -> None:
@@ -256,7 +258,7 @@ def test_keys_that_may_not_be_written(template: Host, tmp_path: Path, yard: Yard
     owner = yard.context.owner
     other = Yard(owner=owner, storage=str(WORK / "store"), pki_dir=str(closed / "pki"))
     with other, pytest.raises(StockyardError, match="pki_dir"):
-        other.host(SAMPLE)
+        other.hosts.apply(SAMPLE)
     assert leaves_nothing(yard)
 
 

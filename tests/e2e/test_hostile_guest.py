@@ -60,7 +60,7 @@ def watched(yard: Yard, template: Host, lines: list[str]) -> Iterator[Yard]:
         progress=lines.append,
     ) as opened:
         yield opened
-        opened.remove_fleet("hostile")
+        opened.fleets.delete("hostile")
 
 
 def put_front(host: Host, mode: str) -> None:
@@ -78,10 +78,10 @@ def put_front(host: Host, mode: str) -> None:
 
 
 def test_run_with_a_host_that_answers_one_byte_at_a_time_ends_in_time(watched: Yard) -> None:
-    (host,) = watched.fleet(FLEET).objects
+    (host,) = watched.fleets.apply(FLEET).objects
     put_front(host, "slow")
     begin = time.monotonic()
-    watched.fleet(FLEET, check=True)
+    watched.fleets.apply(FLEET, check=True)
     assert time.monotonic() - begin < 45
 
 
@@ -89,10 +89,10 @@ def test_run_with_a_host_that_answers_one_byte_at_a_time_ends_in_time(watched: Y
 def test_host_whose_containers_are_nonsense_is_drained_and_replaced(
     watched: Yard, lines: list[str], mode: str
 ) -> None:
-    (host,) = watched.fleet(FLEET).objects
+    (host,) = watched.fleets.apply(FLEET).objects
     put_front(host, mode)
     changed = replace(FLEET, host=HostSpec(ports=(8081 if host["ports"] == [8082] else 8082,)))
-    (another,) = watched.fleet(changed, timeout=300).objects
+    (another,) = watched.fleets.apply(changed, timeout=300).objects
     assert another["uuid"] != host["uuid"]
     assert another["ready"]
     assert all(line.isprintable() for line in lines)

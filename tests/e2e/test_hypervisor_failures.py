@@ -24,13 +24,14 @@ def test_no_space_while_a_host_is_made(template: dict[str, Any], tmp_path: Path)
         limit(STORE / "hosts", "64k")
         with open_yard() as yard:
             try:
-                yard.host(SingleSpec("sample", "docker"))
+                yard.hosts.apply(SingleSpec("sample", "docker"))
                 error = ""
             except StockyardError as caught:
                 error = f"{type(caught).__name__}: {caught}"
-            left = [h["name"] for h in yard.hosts()], [p.name for p in (STORE / "hosts").iterdir()]
+            files = [path.name for path in (STORE / "hosts").iterdir()]
+            left = [host["name"] for host in yard.hosts.list()], files
             limit(STORE / "hosts", "2g", again=True)
-            ready = yard.host(SingleSpec("sample", "docker")).objects[0]["ready"]
+            ready = yard.hosts.apply(SingleSpec("sample", "docker")).objects[0]["ready"]
             print(json.dumps({"error": error, "left": left, "ready": ready}))
         """,
     )
@@ -49,15 +50,15 @@ def test_no_space_while_a_host_runs(template: dict[str, Any], tmp_path: Path) ->
         """
         limit(STORE / "hosts", "60m")
         with open_yard() as yard:
-            host = yard.host(SingleSpec("sample", "docker")).objects[0]
+            host = yard.hosts.apply(SingleSpec("sample", "docker")).objects[0]
             fill = "dd if=/dev/urandom of=big bs=1M count=80 2>&1; sync; cksum big"
             filling = ThreadPoolExecutor().submit(ssh, host, fill, timeout=300)
             end = time.monotonic() + 120
-            while yard.hosts()[0]["state"] == "running" and time.monotonic() < end:
+            while yard.hosts.list()[0]["state"] == "running" and time.monotonic() < end:
                 time.sleep(0.5)
-            full = yard.hosts()[0]
+            full = yard.hosts.list()[0]
             limit(STORE / "hosts", "2g", again=True)
-            again = yard.host(SingleSpec("sample", "docker"))
+            again = yard.hosts.apply(SingleSpec("sample", "docker"))
             said = filling.result().stdout
             check = ssh(again.objects[0], "cksum big; wc -c < big").stdout
             print(json.dumps({
@@ -118,7 +119,7 @@ def test_the_hypervisor_goes_down_and_comes_back(template: dict[str, Any], tmp_p
         """
         spec = FleetSpec("pair", "docker", count=2)
         with open_yard() as yard:
-            before = yard.fleet(spec).objects
+            before = yard.fleets.apply(spec).objects
         kill("libvirtd")
         for pid in qemus():
             os.kill(pid, signal.SIGKILL)
@@ -127,11 +128,11 @@ def test_the_hypervisor_goes_down_and_comes_back(template: dict[str, Any], tmp_p
         with open_yard() as yard:
             # The daemon starts with its last notes, and needs a moment to miss the processes.
             end = time.monotonic() + 20
-            while any(h["ready"] for h in yard.hosts()) and time.monotonic() < end:
+            while any(h["ready"] for h in yard.hosts.list()) and time.monotonic() < end:
                 time.sleep(0.2)
-            down = [h["ready"] for h in yard.hosts()]
-            again = yard.fleet(spec)
-            third = yard.fleet(spec).changed
+            down = [h["ready"] for h in yard.hosts.list()]
+            again = yard.fleets.apply(spec)
+            third = yard.fleets.apply(spec).changed
             yard.teardown()
         print(json.dumps({
             "before": before, "down": down, "after": again.objects,

@@ -135,12 +135,12 @@ def test_the_clock_is_right_in_a_fork_of_a_day_old_template(
     with Yard(owner=owner, storage=store, pki_dir=str(tmp_path / "pki"), clock=Tomorrow()) as later:
         try:
             # Docker's certificate is valid from tomorrow on, so it is not waited for.
-            host = later.host(SingleSpec("tomorrow", "docker"), wait=False).objects[0]
+            host = later.hosts.apply(SingleSpec("tomorrow", "docker"), wait=False).objects[0]
             asked = time.time() + DAY
             said = ssh(host, "date +%s.%N")
             assert asked - 1 < float(said.stdout) < time.time() + DAY + 1, said.stderr
         finally:
-            later.host(SingleSpec("tomorrow"), "absent")
+            later.hosts.delete("tomorrow")
 
 
 @pytest.mark.full
@@ -160,15 +160,15 @@ def test_the_keys_are_equal_when_the_reseed_is_taken_out(yard: Yard) -> None:
     image = replace(TEMPLATE.image, files={path: broken})
     try:
         # Docker is not needed for this, and not waited for: half the boot.
-        yard.template(
+        yard.templates.apply(
             TemplateSpec(
                 "unseeded", image=image, docker="stopped", hardware=Hardware(memory_mib=512)
             )
         )
-        hosts = yard.fleet(FleetSpec("few", "unseeded", count=5), wait=False).objects
+        hosts = yard.fleets.apply(FleetSpec("few", "unseeded", count=5), wait=False).objects
     finally:
-        yard.remove_fleet("few")
-        yard.remove_template("unseeded")
+        yard.fleets.delete("few")
+        yard.templates.delete("unseeded")
     assert len({h["identity"]["machine_id"] for h in hosts}) == len(hosts) == 5
     # Not always all of them: a guest that reads the generator once more than its twin is ahead of
     # it from then on.
@@ -176,7 +176,7 @@ def test_the_keys_are_equal_when_the_reseed_is_taken_out(yard: Yard) -> None:
 
 
 def test_metadata_holds_no_secret(yard: Yard, fleet: list[dict[str, Any]]) -> None:
-    text = json.dumps(yard.hosts())
+    text = json.dumps(yard.hosts.list())
     assert "PRIVATE KEY" not in text
     xml = subprocess.run(
         ["virsh", "-c", "qemu:///session", "dumpxml", fleet[0]["uuid"]],

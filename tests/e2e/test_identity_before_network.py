@@ -57,9 +57,9 @@ def test_no_frame_before_the_identity_and_none_of_the_templates(
     monkeypatch.setattr(provider, "_create_paused", tapped)
     monkeypatch.setattr(provider, "set_link", noted)
     try:
-        host = yard.host(SingleSpec("fenced", "docker")).objects[0]
+        host = yard.hosts.apply(SingleSpec("fenced", "docker")).objects[0]
     finally:
-        yard.host(SingleSpec("fenced"), "absent")
+        yard.hosts.delete("fenced")
     assert at_identity == [FILE_HEADER], "the guest sent something before its link came up"
     seen = frames(capture.read_bytes())
     senders = {frame[6:12].hex(":") for frame in seen}

@@ -131,7 +131,7 @@ def lively(yard: Yard, jenkins: Jenkins, launcher: Launcher) -> Iterator[Yard]:
     """A yard with three agents, made by the playbook."""
     play(jenkins, launcher)
     yield yard
-    yard.remove_fleet("agents")
+    yard.fleets.delete("agents")
 
 
 def play(jenkins: Jenkins, launcher: Launcher, **declared: Any) -> str:
@@ -170,7 +170,7 @@ def play(jenkins: Jenkins, launcher: Launcher, **declared: Any) -> str:
 
 def nodes(yard: Yard) -> dict[str, dict[str, Any]]:
     """The fleet's hosts by the name that their node is to have."""
-    return {f"{h['name']}-{h['uuid'][:8]}": h for h in yard.hosts(fleet="agents")}
+    return {f"{h['name']}-{h['uuid'][:8]}": h for h in yard.hosts.list(fleet="agents")}
 
 
 def online(jenkins: Jenkins, patience: float = 180) -> list[str]:

@@ -28,9 +28,9 @@ QUICK = 1.0
 @pytest.fixture(scope="module")
 def lent(yard: Yard, template: Host) -> Iterator[Yard]:
     """A fleet of its own: who is given back is destroyed."""
-    yard.fleet(SPEC)
+    yard.fleets.apply(SPEC)
     yield yard
-    yard.remove_fleet("lent")
+    yard.fleets.delete("lent")
 
 
 def certificates(lease: HeldLease) -> Path:
@@ -39,11 +39,11 @@ def certificates(lease: HeldLease) -> Path:
 
 def test_a_lease_opens_one_host_and_ends_with_it(lent: Yard, docker: Docker) -> None:
     begin = time.monotonic()
-    lease = lent.lease("lent", holder="e2e", duration=900)
+    lease = lent.leases.acquire("lent", holder="e2e", duration=900)
     took = time.monotonic() - begin
     print(f"a lease of a ready host took {took:.3f} s")
     assert took < QUICK
-    hosts = {h["name"]: h for h in lent.hosts(fleet="lent")}
+    hosts = {h["name"]: h for h in lent.hosts.list(fleet="lent")}
     mine, other = hosts[lease.host], next(h for name, h in hosts.items() if name != lease.host)
     assert answers(mine, certificates(lease))
     assert refused(other, certificates(lease))
@@ -59,16 +59,16 @@ def test_a_lease_opens_one_host_and_ends_with_it(lent: Yard, docker: Docker) -> 
     assert answers(mine, certificates(lease))
     uuid = mine["uuid"]
     lease.release()
-    assert uuid not in {h["uuid"] for h in lent.hosts()}
-    assert [str(a) for a in lent.fleet(SPEC).plan.actions] == [
+    assert uuid not in {h["uuid"] for h in lent.hosts.list()}
+    assert [str(a) for a in lent.fleets.apply(SPEC).plan.actions] == [
         f"create host {lease.host}: the fleet is short of it"
     ]
 
 
 def test_after_the_end_nothing_opens_the_host_and_it_is_replaced(lent: Yard) -> None:
-    lent.fleet(SPEC)
-    lease = lent.lease("lent", holder="e2e", duration=5)
-    (host,) = lent.hosts(fleet="lent", name=lease.host)
+    lent.fleets.apply(SPEC)
+    lease = lent.leases.acquire("lent", holder="e2e", duration=5)
+    (host,) = lent.hosts.list(fleet="lent", name=lease.host)
     assert answers(host, certificates(lease))
     time.sleep(max(0.0, lease.until - time.time()) + 2)
     assert refused(host, certificates(lease))
@@ -76,16 +76,16 @@ def test_after_the_end_nothing_opens_the_host_and_it_is_replaced(lent: Yard) -> 
         lease.renew()
     done = [str(a) for a in lent.reap().plan.actions]
     assert f"destroy host {lease.host}: its lease by e2e ended" in done
-    lent.fleet(SPEC)
-    fresh = next(h for h in lent.hosts(fleet="lent") if h["name"] == lease.host)
+    lent.fleets.apply(SPEC)
+    fresh = next(h for h in lent.hosts.list(fleet="lent") if h["name"] == lease.host)
     assert fresh["uuid"] != host["uuid"]
 
 
 def test_a_revoked_client_is_refused_and_a_lease_goes_on(lent: Yard) -> None:
     """A host that is admitted anew knows the CA of its leases still."""
-    lease = lent.lease("lent", holder="e2e", duration=900)
-    (host,) = lent.hosts(fleet="lent", name=lease.host)
-    lent.revoke(Client("lost-laptop"), serial="1f2e3d4c5b6a")
+    lease = lent.leases.acquire("lent", holder="e2e", duration=900)
+    (host,) = lent.hosts.list(fleet="lent", name=lease.host)
+    lent.certificates.revoke(Client("lost-laptop"), serial="1f2e3d4c5b6a")
     end = time.monotonic() + 20
     while refused(host, certificates(lease)) and time.monotonic() < end:
         time.sleep(0.5)

@@ -32,10 +32,10 @@ import json, sys
 from stockyard import FleetSpec, HostSpec, Yard
 owner, storage, pki = sys.argv[1:]
 with Yard("qemu:///session", owner=owner, storage=storage, pki_dir=pki) as yard:
-    states = [h["state"] for h in yard.hosts(fleet="web")]
+    states = [h["state"] for h in yard.hosts.list(fleet="web")]
     host = HostSpec(ports=(8080,))
     spec = FleetSpec("web", "docker", count=10, host=host, labels={"suite": "e2e"})
-    print(json.dumps([states, [str(a) for a in yard.fleet(spec).plan.actions]]))
+    print(json.dumps([states, [str(a) for a in yard.fleets.apply(spec).plan.actions]]))
 """
 
 
@@ -58,8 +58,8 @@ def processes_in(host: Host) -> list[str]:
 @pytest.fixture
 def host(yard: Yard, template: Host) -> Iterator[Host]:
     """A host of its own."""
-    yield yard.host(SAVED).objects[0]
-    yard.host(SAVED, "absent")
+    yield yard.hosts.apply(SAVED).objects[0]
+    yard.hosts.delete(SAVED.name)
 
 
 @pytest.mark.parametrize("where", ["another", "none", "cron"])
@@ -99,9 +99,9 @@ def test_host_whose_memory_was_saved_is_resumed_with_its_processes(yard: Yard, h
     with socket.create_server((host["address"], 2376)):
         for check in (True, False):
             with pytest.raises(Conflict, match="port 2376 of"):
-                yard.host(SAVED, check=check)
+                yard.hosts.apply(SAVED, check=check)
     assert host["uuid"] in virsh(yard, "list", "--all", "--with-managed-save", "--uuid")
-    (after,) = yard.host(SAVED).objects
+    (after,) = yard.hosts.apply(SAVED).objects
     assert after["ready"]
     assert after["drift"] == []
     assert processes_in(after) == before
@@ -109,27 +109,27 @@ def test_host_whose_memory_was_saved_is_resumed_with_its_processes(yard: Yard, h
 
 
 def test_host_with_attachments_of_libvirt_is_deleted(yard: Yard, template: Host) -> None:
-    made = yard.host(SAVED).objects[0]
+    made = yard.hosts.apply(SAVED).objects[0]
     virsh(yard, "snapshot-create-as", made["uuid"], "before")
     virsh(yard, "managedsave", made["uuid"])
-    assert [a.verb for a in yard.host(SAVED, "absent").plan.actions] == ["destroy"]
-    assert not yard.hosts(name="saved")
+    assert [a.verb for a in yard.hosts.delete(SAVED.name).plan.actions] == ["destroy"]
+    assert not yard.hosts.list(name="saved")
     assert made["uuid"] not in virsh(yard, "list", "--all", "--uuid")
 
 
 def test_clock_of_a_host_that_stood_still_is_set(yard: Yard, host: Host) -> None:
     """As after a sleep of the hypervisor: the guest runs, and is behind."""
     assert ssh(host, "sudo date -s '400 seconds ago'").returncode == 0
-    (behind,) = yard.hosts(name="saved")
+    (behind,) = yard.hosts.list(name="saved")
     assert not behind["ready"]
     assert "s behind" in behind["drift"][0]
-    assert [a.verb for a in yard.host(SAVED).plan.actions] == ["synchronize"]
-    (after,) = yard.hosts(name="saved")
+    assert [a.verb for a in yard.hosts.apply(SAVED).plan.actions] == ["synchronize"]
+    (after,) = yard.hosts.list(name="saved")
     assert (after["ready"], after["drift"]) == (True, [])
     virsh(yard, "suspend", host["uuid"])
     assert ssh_is_silent(host)
-    assert [a.verb for a in yard.host(SAVED).plan.actions] == ["start"]
-    assert yard.hosts(name="saved")[0]["drift"] == []
+    assert [a.verb for a in yard.hosts.apply(SAVED).plan.actions] == ["start"]
+    assert yard.hosts.list(name="saved")[0]["drift"] == []
 
 
 def ssh_is_silent(host: Host) -> bool:
@@ -153,9 +153,9 @@ def test_host_that_runs_although_libvirt_says_that_it_is_off_is_left_alone(
             owner=yard.context.owner, storage=str(WORK / "store"), pki_dir=str(WORK / "pki")
         ) as stray:
             attempts: list[Callable[[], object]] = [
-                partial(stray.host, SAVED, check=True),
-                partial(stray.host, SAVED),
-                partial(stray.host, SAVED, "absent"),
+                partial(stray.hosts.apply, SAVED, check=True),
+                partial(stray.hosts.apply, SAVED),
+                partial(stray.hosts.delete, "saved"),
                 stray.teardown,
             ]
             for attempt in attempts:
@@ -166,4 +166,4 @@ def test_host_that_runs_although_libvirt_says_that_it_is_off_is_left_alone(
     finally:
         aside.rename(record)
     assert processes.running()[host["uuid"]] == pid
-    assert not yard.host(SAVED).changed
+    assert not yard.hosts.apply(SAVED).changed

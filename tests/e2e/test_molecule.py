@@ -44,7 +44,7 @@ def checkout(template: dict[str, Any], tmp_path: Path) -> Callable[..., Checkout
 
 
 def forks(yard: Yard) -> list[dict[str, Any]]:
-    return [host for host in yard.hosts() if "molecule" in host["labels"]]
+    return [host for host in yard.hosts.list() if "molecule" in host["labels"]]
 
 
 def test_the_sample_role_from_create_to_destroy(

@@ -75,9 +75,9 @@ class Nested:
 
 @pytest.fixture(scope="module")
 def host(yard: Yard, template: Host) -> Iterator[Host]:
-    yard.template(TEMPLATE)
-    yield yard.host(SingleSpec("nested", "nested")).objects[0]
-    yard.host(SingleSpec("nested"), "absent")
+    yard.templates.apply(TEMPLATE)
+    yield yard.hosts.apply(SingleSpec("nested", "nested")).objects[0]
+    yard.hosts.delete("nested")
 
 
 @pytest.fixture(scope="module")

@@ -79,8 +79,8 @@ def declared(proxy: Listener) -> SingleSpec:
 @pytest.fixture(scope="module")
 def proxied(yard: Yard, template: Host, declared: SingleSpec) -> Iterator[Host]:
     """A host with a way to a proxy, and a port that is published elsewhere."""
-    yield yard.host(declared).objects[0]
-    yard.host(SingleSpec("proxied"), "absent")
+    yield yard.hosts.apply(declared).objects[0]
+    yard.hosts.delete("proxied")
 
 
 def reached(host: Host, targets: list[tuple[str, int]]) -> list[list[Any]]:
@@ -199,14 +199,16 @@ def answer(address: str) -> bytes:
 
 
 def names(yard: Yard) -> list[tuple[str, str]]:
-    return [(host["name"], host["uuid"]) for host in yard.hosts()]
+    return [(host["name"], host["uuid"]) for host in yard.hosts.list()]
 
 
 def test_a_port_is_bound_once(yard: Yard, proxied: Host) -> None:
     before = names(yard)
     for bind in (BOUND, "0.0.0.0"):  # noqa: S104
         with pytest.raises(Conflict, match=f"{PORT}.*proxied"):
-            yard.host(SingleSpec("second", "docker", host=HostSpec(ports=(PORT,), bind=bind)))
+            yard.hosts.apply(
+                SingleSpec("second", "docker", host=HostSpec(ports=(PORT,), bind=bind))
+            )
     assert names(yard) == before
 
 
@@ -220,7 +222,7 @@ def test_a_port_that_somebody_else_has_is_refused(
         with pytest.raises(
             Conflict, match=f"host {name}: port {secret.port} cannot be published.*in use"
         ):
-            yard.host(
+            yard.hosts.apply(
                 SingleSpec(name, "docker", host=HostSpec(ports=(secret.port,), bind="127.0.0.1")),
                 check=check,
             )
@@ -230,8 +232,8 @@ def test_a_port_that_somebody_else_has_is_refused(
 def test_what_cannot_be_kept_is_refused(yard: Yard, proxied: Host) -> None:
     for spec in (HostSpec(egress="open"), HostSpec(network="default")):
         with pytest.raises(Unsupported, match="Remedy"):
-            yard.host(SingleSpec("proxied", "docker", host=spec))
-    assert yard.hosts(name="proxied")[0]["uuid"] == proxied["uuid"]
+            yard.hosts.apply(SingleSpec("proxied", "docker", host=spec))
+    assert yard.hosts.list(name="proxied")[0]["uuid"] == proxied["uuid"]
 
 
 def tunnels(host: Host) -> list[int]:
@@ -248,7 +250,7 @@ def tunnels(host: Host) -> list[int]:
 def test_a_lost_tunnel_is_mended(yard: Yard, proxied: Host, declared: SingleSpec) -> None:
     (old,) = tunnels(proxied)
     os.kill(old, signal.SIGKILL)
-    assert not yard.host(declared).changed
+    assert not yard.hosts.apply(declared).changed
     assert fetch(proxied) == "proxied\n"
     assert len(tunnels(proxied)) == 1
 
@@ -269,15 +271,15 @@ def test_a_program_that_holds_the_proxys_port_is_no_proxy(
     ).stdout.strip()
     time.sleep(10)
     with pytest.raises(HypervisorError, match=r"port 3128 of the guest is held"):
-        yard.host(declared)
+        yard.hosts.apply(declared)
     ssh(proxied, f"kill -- -{pid}")
-    yard.host(declared)
+    yard.hosts.apply(declared)
     assert fetch(proxied) == "proxied\n"
 
 
 def test_a_tunnel_ends_with_its_host(yard: Yard, proxied: Host) -> None:
     assert len(tunnels(proxied)) == 1
-    yard.host(SingleSpec("proxied"), "absent")
+    yard.hosts.delete("proxied")
     end = time.monotonic() + 10
     while tunnels(proxied):
         assert time.monotonic() < end, "a tunnel outlives its host"

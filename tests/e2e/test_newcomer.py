@@ -66,7 +66,7 @@ def test_the_hour(yard: Yard, tmp_path: Path) -> None:
                     assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
                     said += done.stdout
             assert [f"Hello from web-{n}" in said for n in (1, 2, 3)] == [True] * 3
-            assert own.hosts() == []
-            assert own.templates() == []
+            assert own.hosts.list() == ()
+            assert own.templates.list() == ()
         finally:
             own.teardown(templates=True)

@@ -56,8 +56,8 @@ def other(yard: Yard, fleet: list[Host], empty: Path) -> Iterator[Yard]:
 @pytest.fixture(scope="module")
 def host(other: Yard) -> Iterator[Host]:
     """A host of its own, made by the second controller."""
-    yield other.host(SPEC).objects[0]
-    other.host(SPEC, "absent")
+    yield other.hosts.apply(SPEC).objects[0]
+    other.hosts.delete(SPEC.name)
 
 
 def context(folder: Path) -> ssl.SSLContext:
@@ -125,7 +125,7 @@ def same(before: Host, after: Host) -> None:
 def test_a_yard_is_converged_from_an_empty_home_with_the_ca_as_text(
     other: Yard, fleet: list[Host], empty: Path
 ) -> None:
-    result = other.fleet(FLEET)
+    result = other.fleets.apply(FLEET)
     assert result.plan.actions == ()
     assert [h["drift"] for h in result.objects] == [[]] * len(fleet)
     assert answers(result.objects[0], own(result.objects[0]))
@@ -140,46 +140,48 @@ def test_a_certificate_is_renewed_before_it_runs_out(other: Yard, host: Host) ->
     assert record.identity
     end = (datetime.now(UTC) + timedelta(days=100)).timestamp()
     provider.claim(record, identity=replace(record.identity, not_after=end))
-    assert [a.verb for a in other.host(SPEC, check=True).plan.actions] == ["renew"]
+    assert [a.verb for a in other.hosts.apply(SPEC, check=True).plan.actions] == ["renew"]
     live = connect(host, own(host))
     assert ping(live) == 200
-    after = other.host(SPEC).objects[0]
+    after = other.hosts.apply(SPEC).objects[0]
     same(host, after)
     soon(lambda: served(after, own(after)), after["identity"]["certificate"])
     assert after["identity"]["certificate"] != host["identity"]["certificate"]
     assert ping(live) == 200, "a renewal hung up on a client"
     live.close()
-    assert not other.host(SPEC).changed
+    assert not other.hosts.apply(SPEC).changed
 
 
 def test_a_revoked_client_is_refused_and_the_operator_is_not(
     other: Yard, host: Host, tmp_path: Path
 ) -> None:
     guest = Client("guest", directory=str(tmp_path))
-    other.client_certificate(guest)
+    other.certificates.issue(guest)
     live = connect(host, tmp_path)
     assert ping(live) == 200
     # Only put on record: `revoke` would tell the shared fleet too.
     other.context.pki("default").revoke(
         other.context.pki("default").issued("guest"), datetime.now(UTC)
     )
-    assert other.hosts(name="keys")[0]["drift"] == ["its list of revoked certificates is behind"]
-    assert [a.verb for a in other.host(SPEC).plan.actions] == ["renew"]
+    assert other.hosts.list(name="keys")[0]["drift"] == [
+        "its list of revoked certificates is behind"
+    ]
+    assert [a.verb for a in other.hosts.apply(SPEC).plan.actions] == ["renew"]
     assert refused(host, tmp_path)
     with pytest.raises((OSError, http.client.HTTPException)):
         ping(live)
     live.close()
     assert answers(host, own(host))
-    assert not other.host(SPEC).changed
+    assert not other.hosts.apply(SPEC).changed
 
 
 def test_a_lost_ca_is_replaced_where_the_host_is(other: Yard, host: Host, tmp_path: Path) -> None:
     """The same as a rotation: there is no CA in the directory."""
     with second(tmp_path) as heir:
-        assert heir.hosts(name="keys")[0]["drift"] == ["its CA is not here: a new one is made"]
-        assert [a.verb for a in heir.host(SPEC, check=True).plan.actions] == ["renew"]
+        assert heir.hosts.list(name="keys")[0]["drift"] == ["its CA is not here: a new one is made"]
+        assert [a.verb for a in heir.hosts.apply(SPEC, check=True).plan.actions] == ["renew"]
         assert list(tmp_path.iterdir()) == []
-        after = heir.host(SPEC).objects[0]
+        after = heir.hosts.apply(SPEC).objects[0]
         same(host, after)
         assert after["drift"] == []
         assert answers(after, own(after))
@@ -187,4 +189,4 @@ def test_a_lost_ca_is_replaced_where_the_host_is(other: Yard, host: Host, tmp_pa
         assert refused(host, own(host))
         done = ssh(after, "hostname")
         assert (done.stdout, done.returncode) == ("keys\n", 0), done.stderr
-        assert not heir.host(SPEC).changed
+        assert not heir.hosts.apply(SPEC).changed

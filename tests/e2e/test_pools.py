@@ -24,28 +24,28 @@ FLEET = FleetSpec("fenced", "docker", count=4, host=HostSpec(pool="fenced"))
 @pytest.fixture
 def pool(yard: Yard, template: Host) -> Iterator[Yard]:
     """A pool with room for two hosts."""
-    yard.pool(POOL)
+    yard.pools.apply(POOL)
     yield yard
-    yard.remove_fleet("fenced")
-    yard.remove_pool("fenced")
+    yard.fleets.delete("fenced")
+    yard.pools.delete("fenced")
 
 
 def uuids(yard: Yard) -> dict[str, str]:
-    return {h["name"]: h["uuid"] for h in yard.hosts(fleet="fenced")}
+    return {h["name"]: h["uuid"] for h in yard.hosts.list(fleet="fenced")}
 
 
 def test_a_pool_lets_in_what_it_has_room_for_and_grows_around_it(pool: Yard) -> None:
     with pytest.raises(
         PoolQuotaExceeded, match=r"no room for 2 hosts \(host fenced-3, host fenced-4\)"
     ) as refused:
-        pool.fleet(FLEET)
+        pool.fleets.apply(FLEET)
     assert "2 of 2 hosts are taken" in refused.value.cause
     assert uuids(pool) == {}
     with pytest.raises(PoolQuotaExceeded):
-        pool.fleet(replace(FLEET, on_full="fill"))
+        pool.fleets.apply(replace(FLEET, on_full="fill"))
     first = uuids(pool)
     assert sorted(first) == ["fenced-1", "fenced-2"]
-    (known,) = pool.pools(name="fenced")
+    (known,) = pool.pools.list(name="fenced")
     print(
         "a pool of two forks:",
         known["used"],
@@ -59,33 +59,33 @@ def test_a_pool_lets_in_what_it_has_room_for_and_grows_around_it(pool: Yard) -> 
     assert all(h["oom_score"] > 0 for h in known["held"]["hosts"])
     assert (known["enforced"], bool(known["enforced_reason"])) == ("admission", True)
     with pytest.raises(OperationRefused, match="smaller"):
-        pool.pool(replace(POOL, hosts=1))
-    pool.pool(replace(POOL, hosts=3))
-    pool.fleet(replace(FLEET, count=3))
+        pool.pools.apply(replace(POOL, hosts=1))
+    pool.pools.apply(replace(POOL, hosts=3))
+    pool.fleets.apply(replace(FLEET, count=3))
     assert uuids(pool).items() > first.items()
     # 3 x 1024 MiB are all that 1536 MiB twice over hold, however many hosts there may be.
-    pool.pool(replace(POOL, hosts=9))
+    pool.pools.apply(replace(POOL, hosts=9))
     with pytest.raises(PoolQuotaExceeded, match="3072 of 3072 MiB"):
-        pool.fleet(FLEET)
+        pool.fleets.apply(FLEET)
 
 
 @pytest.mark.full
 def test_twenty_in_a_pool_of_ten(pool: Yard) -> None:
-    pool.pool(PoolSpec("fenced", hosts=10))
+    pool.pools.apply(PoolSpec("fenced", hosts=10))
     with pytest.raises(PoolQuotaExceeded, match="no room for 10 hosts"):
-        pool.fleet(replace(FLEET, count=20))
+        pool.fleets.apply(replace(FLEET, count=20))
     assert uuids(pool) == {}
     with pytest.raises(PoolQuotaExceeded, match="no room for 10 hosts"):
-        pool.fleet(replace(FLEET, count=20, on_full="fill"), timeout=900)
+        pool.fleets.apply(replace(FLEET, count=20, on_full="fill"), timeout=900)
     first = uuids(pool)
     assert len(first) == 10
-    pool.pool(PoolSpec("fenced", hosts=12))
-    pool.fleet(replace(FLEET, count=12), timeout=900)
+    pool.pools.apply(PoolSpec("fenced", hosts=12))
+    pool.fleets.apply(replace(FLEET, count=12), timeout=900)
     assert uuids(pool).items() > first.items()
 
 
 def test_two_controllers_share_a_pool(pool: Yard) -> None:
-    pool.pool(PoolSpec("fenced", hosts=1))
+    pool.pools.apply(PoolSpec("fenced", hosts=1))
     errors: list[Exception] = []
 
     def ask(name: str) -> None:
@@ -93,7 +93,7 @@ def test_two_controllers_share_a_pool(pool: Yard) -> None:
             "qemu:///session", owner=OWNER, storage=str(WORK / "store"), pki_dir=str(WORK / "pki")
         ) as own:
             try:
-                own.fleet(FleetSpec(name, "docker", count=1, host=HostSpec(pool="fenced")))
+                own.fleets.apply(FleetSpec(name, "docker", count=1, host=HostSpec(pool="fenced")))
             except Exception as error:  # noqa: BLE001  # looked at below
                 errors.append(error)
 
@@ -104,9 +104,9 @@ def test_two_controllers_share_a_pool(pool: Yard) -> None:
         rival.join()
     try:
         assert [type(error) for error in errors] == [PoolQuotaExceeded]
-        assert pool.pools(name="fenced")[0]["used"]["hosts"] == 1
+        assert pool.pools.list(name="fenced")[0]["used"]["hosts"] == 1
     finally:
-        pool.remove_fleet("rival")
+        pool.fleets.delete("rival")
 
 
 @pytest.mark.full
@@ -119,9 +119,9 @@ def test_sixteen_that_have_written_half_their_memory(
     free = available_mib()
     if free < 16 * 700:
         pytest.skip(f"16 forks that write half their memory need 11 GiB, and {free} MiB are free")
-    pool.pool(PoolSpec("fenced", hosts=16, memory_mib=8192, memory_overcommit=2.0))
-    hosts = pool.fleet(replace(FLEET, count=16), timeout=1500).objects
-    before = pool.pools(name="fenced")[0]["held"]["private_mib"]
+    pool.pools.apply(PoolSpec("fenced", hosts=16, memory_mib=8192, memory_overcommit=2.0))
+    hosts = pool.fleets.apply(replace(FLEET, count=16), timeout=1500).objects
+    before = pool.pools.list(name="fenced")[0]["held"]["private_mib"]
     for host in hosts:
         done = ssh(
             host,
@@ -129,7 +129,7 @@ def test_sixteen_that_have_written_half_their_memory(
             "count=512",
         )
         assert done.returncode == 0, done.stderr
-    (known,) = pool.pools(name="fenced")
+    (known,) = pool.pools.list(name="fenced")
     print(
         "16 forks, half their memory written:",
         before,
@@ -140,7 +140,7 @@ def test_sixteen_that_have_written_half_their_memory(
     assert known["held"]["private_mib"] > before + 16 * 500
     assert known["first_to_go"]
     assert any("of their own, and the pool has 8192 MiB" in line for line in known["warnings"])
-    assert all(h["ready"] for h in pool.hosts(fleet="fenced"))
+    assert all(h["ready"] for h in pool.hosts.list(fleet="fenced"))
 
 
 def available_mib() -> int:

@@ -84,11 +84,11 @@ def spec(busybox: bytes, tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 @pytest.fixture(scope="module")
 def host(yard: Yard, spec: Any) -> Iterator[Host]:
-    found = yard.template(spec).objects[-1]
+    found = yard.templates.apply(spec).objects[-1]
     assert found["provision"] == "playbook template.yml"
-    yield yard.fleet(FleetSpec("made", "made", count=1)).objects[0]
-    yard.remove_fleet("made")
-    yard.remove_template("made")
+    yield yard.fleets.apply(FleetSpec("made", "made", count=1)).objects[0]
+    yard.fleets.delete("made")
+    yard.templates.delete("made")
 
 
 def test_hosts_have_what_it_left(yard: Yard, host: Host, spec: Any, docker: Docker) -> None:
@@ -98,9 +98,9 @@ def test_hosts_have_what_it_left(yard: Yard, host: Host, spec: Any, docker: Dock
     assert (
         docker(host, "run", "--rm", "--pull", "never", "made:1", "/bin/echo", "x").stdout == b"x\n"
     )
-    assert not yard.template(spec).changed
+    assert not yard.templates.apply(spec).changed
     Path(spec.provision.playbook).with_name("more.yml").write_text("")
-    plan = yard.template(spec, check=True).plan
+    plan = yard.templates.apply(spec, check=True).plan
     assert "its declaration changed, and playbook template.yml is run in it" in str(plan.actions[0])
 
 
@@ -128,7 +128,7 @@ def test_a_playbook_that_fails_freezes_nothing(yard: Yard, spec: Any, tmp_path: 
     bad = [{"name": "Break", "ansible.builtin.command": "sh -c 'echo it is broken; exit 3'"}]
     given = Provision(write(tmp_path / "bad", bad))
     with pytest.raises(GuestError, match="nothing is frozen") as failed:
-        yard.template(replace(spec, name="never", provision=given))
+        yard.templates.apply(replace(spec, name="never", provision=given))
     assert "it is broken" in failed.value.cause
     assert "TASK [Break]" in failed.value.cause
-    assert yard.templates(name="never") == []
+    assert yard.templates.list(name="never") == ()

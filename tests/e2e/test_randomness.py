@@ -37,8 +37,9 @@ Host = dict[str, Any]
 def many(request: pytest.FixtureRequest, yard: Yard, fleet: list[Host]) -> Iterator[list[Host]]:
     """The shared ten; in full runs ten more."""
     count = request.param - FLEET.count
-    yield fleet + (yard.fleet(FleetSpec("more", "docker", count=count)).objects if count else [])
-    yard.remove_fleet("more")
+    more = yard.fleets.apply(FleetSpec("more", "docker", count=count)).objects if count else ()
+    yield [*fleet, *more]
+    yard.fleets.delete("more")
 
 
 def all_differ(draws: list[str] | list[bytes]) -> bool:

@@ -56,11 +56,11 @@ CONNECT = f"import socket; socket.socket(socket.AF_UNIX).connect('{OWN_SOCKET}')
 @pytest.fixture(scope="module")
 def hostile(yard: Yard, docker: Docker, busybox: bytes) -> Iterator[Host]:
     """A host with the plugin and the reader, and an image in it."""
-    yard.template(TEMPLATES["hostile"])
-    made = yard.host(SingleSpec("read", "hostile")).objects[0]
+    yard.templates.apply(TEMPLATES["hostile"])
+    made = yard.hosts.apply(SingleSpec("read", "hostile")).objects[0]
     docker(made, "import", "-", "busybox", stdin=busybox)
     yield made
-    yard.host(SingleSpec("read"), "absent")
+    yard.hosts.delete("read")
 
 
 def ask(host: Host, data: bytes) -> tuple[int, bytes]:

@@ -41,7 +41,7 @@ def pid_of(host: dict[str, Any]) -> int:
 
 
 def there(yard: Yard, name: str) -> dict[str, Any]:
-    return yard.hosts(name=name)[0]
+    return yard.hosts.list(name=name)[0]
 
 
 def same(before: dict[str, Any], after: dict[str, Any]) -> None:
@@ -62,8 +62,8 @@ def ordeal(yard: Yard, fleet: list[Host], docker: Docker, busybox: bytes) -> Ite
 
     Beside them a fork idles, for as long as they take.
     """
-    yard.host(SingleSpec("idle", "docker"))
-    alone = yard.host(SingleSpec("alone", "docker")).objects[0]
+    yard.hosts.apply(SingleSpec("idle", "docker"))
+    alone = yard.hosts.apply(SingleSpec("alone", "docker")).objects[0]
     victim = there(yard, "web-5")
     docker(victim, "import", "-", "busybox:latest", stdin=busybox)
     docker(
@@ -73,11 +73,11 @@ def ordeal(yard: Yard, fleet: list[Host], docker: Docker, busybox: bytes) -> Ite
     os.kill(pid_of(victim), signal.SIGKILL)
     wait_until_off(yard, "web-5")
     with ThreadPoolExecutor() as pool:
-        restarted = pool.submit(yard.host, SingleSpec("alone"), "restarted")
-        plans = {"web-5": yard.fleet(FLEET).plan, "alone": restarted.result().plan}
+        restarted = pool.submit(yard.hosts.restart, "alone")
+        plans = {"web-5": yard.fleets.apply(FLEET).plan, "alone": restarted.result().plan}
     yield {h["name"]: (h, plans[h["name"]], there(yard, h["name"])) for h in (alone, victim)}
     for name in ("alone", "idle"):
-        yard.host(SingleSpec(name), "absent")
+        yard.hosts.delete(name)
 
 
 def test_a_restarted_host_is_the_same(ordeal: Ordeal) -> None:
@@ -92,7 +92,7 @@ def test_a_killed_host_comes_back_with_its_containers(
     before, plan, after = ordeal["web-5"]
     assert [(a.verb, a.name) for a in plan.actions] == [("start", "web-5")]
     same(before, after)
-    assert not yard.fleet(FLEET).changed
+    assert not yard.fleets.apply(FLEET).changed
     running(docker, after)
 
 

@@ -51,9 +51,9 @@ def controller(tmp_path_factory: pytest.TempPathFactory) -> Controller:
 @pytest.fixture(scope="module")
 def registry(yard: Yard, controller: Controller) -> Iterator[str]:
     """Where the registry answers: in a host, which publishes its ports."""
-    yard.template(SPEC)
+    yard.templates.apply(SPEC)
     spec = SingleSpec("registry", template="registry", host=HostSpec(ports=(PUSH, MIRROR)))
-    (host,) = yard.host(spec).objects
+    (host,) = yard.hosts.apply(spec).objects
     hosts = controller.root / "registry.json"
     hosts.write_text(json.dumps(inventory(host)))
     given = {
@@ -68,8 +68,8 @@ def registry(yard: Yard, controller: Controller) -> Iterator[str]:
     assert "changed=0 " in again.stdout, again.output
     yield str(host["ssh"]["host"])
     ssh(host, "sudo journalctl --no-pager -u 'stockyard-registry-*' | tail -20")
-    yard.host(SingleSpec("registry"), "absent")
-    yard.remove_template("registry")
+    yard.hosts.delete("registry")
+    yard.templates.delete("registry")
 
 
 @pytest.fixture
@@ -122,7 +122,7 @@ def test_the_second_build_is_faster_by_the_cache(
     assert old[:-1] == new[:-1]
     assert old[-1] != new[-1]
     assert layers(registry, MIRROR, "team/app", "2") == new
-    assert [h["name"] for h in yard.hosts() if h["name"].startswith("build-")] == []
+    assert [h["name"] for h in yard.hosts.list() if h["name"].startswith("build-")] == []
 
 
 def test_a_build_that_fails_disposes_of_its_host_too(
@@ -134,4 +134,4 @@ def test_a_build_that_fails_disposes_of_its_host_too(
     failed, _took = build(controller, context, registry, "team/broken:1")
     assert failed.returncode != 0
     assert "no-such-program" in failed.output
-    assert [h["name"] for h in yard.hosts() if h["name"].startswith("build-")] == []
+    assert [h["name"] for h in yard.hosts.list() if h["name"].startswith("build-")] == []

@@ -29,12 +29,15 @@ ENGINES = {"12": ("20.10", "1.41"), "13": ("26.1", "1.45")}
 @pytest.fixture(scope="module")
 def fleets(yard: Yard, template: Host) -> Iterator[dict[str, list[Host]]]:
     """Two hosts of each release."""
-    made = yard.template(BOOKWORM).objects[-1]
+    made = yard.templates.apply(BOOKWORM).objects[-1]
     print("a template of Debian 12:", made["sizes"], "of Debian 13:", template["sizes"])
-    yield {"12": yard.fleet(TWELVE).objects, "13": yard.fleet(THIRTEEN).objects}
+    yield {
+        "12": list(yard.fleets.apply(TWELVE).objects),
+        "13": list(yard.fleets.apply(THIRTEEN).objects),
+    }
     for name in ("twelve", "thirteen"):
-        yard.remove_fleet(name)
-    yard.remove_template("bookworm")
+        yard.fleets.delete(name)
+    yard.templates.delete("bookworm")
 
 
 def test_fleets_of_both_releases_serve_side_by_side(
@@ -82,9 +85,9 @@ def test_they_are_hosts_of_their_own(fleets: dict[str, list[Host]]) -> None:
 def test_nothing_changes_when_they_are_asked_for_again(
     yard: Yard, fleets: dict[str, list[Host]]
 ) -> None:
-    assert not yard.template(BOOKWORM).changed
-    assert not yard.fleet(THIRTEEN).changed
-    assert not yard.fleet(TWELVE).changed
+    assert not yard.templates.apply(BOOKWORM).changed
+    assert not yard.fleets.apply(THIRTEEN).changed
+    assert not yard.fleets.apply(TWELVE).changed
 
 
 def test_a_front_that_waits_has_no_generator(fleets: dict[str, list[Host]]) -> None:

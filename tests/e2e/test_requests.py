@@ -68,14 +68,14 @@ def hosts(yard: Yard, docker: Docker, busybox: bytes, engine: str) -> Iterator[t
     names = ("refuses", "obeys")
     made = []
     for name, template in zip(names, ENGINES[engine], strict=True):
-        yard.template(template)
-        host = yard.host(SingleSpec(name, template.name)).objects[0]
+        yard.templates.apply(template)
+        host = yard.hosts.apply(SingleSpec(name, template.name)).objects[0]
         docker(host, "import", "-", "attacks", stdin=busybox)
         docker(host, "run", "-d", "--name", "victim", "attacks", "sleep", "100000")
         made.append(host)
     yield made[0], made[1]
     for name in names:
-        yard.host(SingleSpec(name), "absent")
+        yard.hosts.delete(name)
 
 
 def ask(raw: Raw, attempt: Attempt) -> Reply:

@@ -37,8 +37,8 @@ def role(name: str, **variables: Any) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def host(yard: Yard, template: Host) -> Iterator[Host]:
-    yield yard.host(SingleSpec("roles", "docker")).objects[0]
-    yard.host(SingleSpec("roles"), "absent")
+    yield yard.hosts.apply(SingleSpec("roles", "docker")).objects[0]
+    yard.hosts.delete("roles")
 
 
 @pytest.fixture(scope="module")

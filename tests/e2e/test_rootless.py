@@ -26,11 +26,11 @@ TEMPLATE = TemplateSpec(
 
 @pytest.fixture(scope="module")
 def rootless(yard: Yard, template: Host, docker: Docker) -> Iterator[Host]:
-    yard.template(TEMPLATE)
-    host = yard.host(SingleSpec("rootless", "rootless")).objects[0]
+    yard.templates.apply(TEMPLATE)
+    host = yard.hosts.apply(SingleSpec("rootless", "rootless")).objects[0]
     docker(host, "import", "-", "attacks", stdin=attacks.image(docker.busybox, (254, 0)))
     yield host
-    yard.host(SingleSpec("rootless"), "absent")
+    yard.hosts.delete("rootless")
 
 
 def inside(host: Host, docker: Docker, name: str, *options: str) -> str:
@@ -84,4 +84,4 @@ def test_root_of_a_privileged_container_is_that_user(rootless: Host, docker: Doc
 
 
 def test_it_works_after_a_cold_boot(rootless: Host, yard: Yard, docker: Docker) -> None:
-    works(yard.host(SingleSpec("rootless"), "restarted").objects[0], docker)
+    works(yard.hosts.restart("rootless").objects[0], docker)

@@ -46,16 +46,16 @@ def found(template: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) ->
 
         def refused(spec):
             try:
-                yard.host(SingleSpec("never", "docker", host=spec))
+                yard.hosts.apply(SingleSpec("never", "docker", host=spec))
             except StockyardError as error:
                 return str(error)
 
         with open_yard("qemu:///system") as yard:
             inside = FleetSpec("pair", "docker", count=2, host=HostSpec(network="inside"))
-            pair = yard.fleet(inside).objects
+            pair = yard.fleets.apply(inside).objects
             alone = HostSpec(network="outside", egress="open")
-            single = yard.host(SingleSpec("alone", "docker", host=alone)).objects[0]
-            again = yard.fleet(inside).changed
+            single = yard.hosts.apply(SingleSpec("alone", "docker", host=alone)).objects[0]
+            again = yard.fleets.apply(inside).changed
             found = {
                 "pair": pair, "single": single, "again": again,
                 "inside out": reaches(pair[0], "192.0.2.1", 8000),

@@ -25,7 +25,6 @@ from stockyard import (
     HostSpec,
     HypervisorError,
     OperationRefused,
-    SingleSpec,
     VolumeSpec,
     VolumeUse,
     Yard,
@@ -57,23 +56,23 @@ GOLDEN_MIB = 256
 def stateful(yard: Yard, template: dict[str, Any]) -> Iterator[None]:
     """A template whose Docker waits for its volume. No volume is left behind."""
     clean(yard)
-    yard.template(STATEFUL)
+    yard.templates.apply(STATEFUL)
     yield
     for fleet in (STATE, SEEDED, PAIR):
-        yard.remove_fleet(fleet.name)
+        yard.fleets.delete(fleet.name)
     clean(yard)
 
 
 @pytest.fixture(scope="module")
 def pair(yard: Yard, stateful: None) -> list[Host]:
     """Two hosts without volumes, whose Docker runs."""
-    return yard.fleet(PAIR).objects
+    return list(yard.fleets.apply(PAIR).objects)
 
 
 def clean(yard: Yard) -> None:
-    for volume in yard.volumes():
+    for volume in yard.volumes.list():
         if not volume["host"]:
-            yard.volume(VolumeSpec(volume["name"]), "absent")
+            yard.volumes.delete(volume["name"])
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +80,7 @@ def filled(yard: Yard, stateful: None, docker: Docker, busybox: bytes) -> dict[s
     """A host with an image, a named volume and a stopped container on its volume: what there is of
     them.
     """
-    (host,) = yard.fleet(STATE).objects
+    (host,) = yard.fleets.apply(STATE).objects
     assert mounts(host)["/var/lib/docker"].startswith("/dev/vd")
     docker(host, "import", "-", "busybox:latest", stdin=busybox)
     docker(
@@ -133,7 +132,7 @@ def fsck(disk: str, tmp_path: Path) -> None:
 
 
 def the(yard: Yard, name: str) -> dict[str, Any]:
-    (found,) = yard.volumes(name=name)
+    (found,) = yard.volumes.list(name=name)
     return found
 
 
@@ -141,34 +140,34 @@ def test_what_is_on_a_volume_outlives_its_host(
     yard: Yard, docker: Docker, filled: dict[str, bytes], tmp_path: Path
 ) -> None:
     assert filled["named"] == b"kept\n"
-    before = yard.hosts(name="state-1")[0]
+    before = yard.hosts.list(name="state-1")[0]
     # Destroyed, and nothing there: the volume is nobody's, whole, and small.
-    yard.remove_fleet("state")
+    yard.fleets.delete("state")
     volume = the(yard, "state-1-docker")
     assert (volume["host"], volume["filesystem"]) == ("", "ext4")
     assert volume["allocated"] < 200 << 20
     fsck(volume["disk"], tmp_path)
-    (after,) = yard.fleet(STATE).objects
+    (after,) = yard.fleets.apply(STATE).objects
     assert after["uuid"] != before["uuid"]
     assert state_of(docker, after) == filled
-    assert not yard.fleet(STATE).changed
+    assert not yard.fleets.apply(STATE).changed
 
 
 def test_copies_of_a_cache_hold_what_it_holds(
     yard: Yard, docker: Docker, filled: dict[str, bytes]
 ) -> None:
-    yard.remove_fleet("state")
-    hosts = yard.fleet(SEEDED).objects
+    yard.fleets.delete("state")
+    hosts = yard.fleets.apply(SEEDED).objects
     assert [state_of(docker, host) for host in hosts] == [filled, filled]
     docker(hosts[0], "rmi", "-f", "busybox")
-    yard.remove_fleet("seeded")
+    yard.fleets.delete("seeded")
     # Neither the original nor the other copy lost it.
-    (host,) = yard.fleet(STATE).objects
+    (host,) = yard.fleets.apply(STATE).objects
     assert state_of(docker, host) == filled
 
 
 def test_ten_copies_cost_nothing(yard: Yard, stateful: None) -> None:
-    yard.volume(VolumeSpec("golden", size_gib=20))
+    yard.volumes.apply(VolumeSpec("golden", size_gib=20))
     disk = the(yard, "golden")["disk"]
     write = f"write -P 0xa5 1M {GOLDEN_MIB}M"
     subprocess.run(["qemu-io", "-f", "qcow2", "-c", write, disk], check=True, capture_output=True)
@@ -176,7 +175,7 @@ def test_ten_copies_cost_nothing(yard: Yard, stateful: None) -> None:
     assert size >= GOLDEN_MIB << 20
     begin = time.monotonic()
     for number in range(10):
-        yard.volume(VolumeSpec(f"copy-{number}", source="golden"))
+        yard.volumes.apply(VolumeSpec(f"copy-{number}", source="golden"))
     took = time.monotonic() - begin
     copies = [the(yard, f"copy-{number}") for number in range(10)]
     part = sum(c["allocated"] for c in copies) / size
@@ -192,7 +191,7 @@ def test_ten_copies_cost_nothing(yard: Yard, stateful: None) -> None:
     # The layer goes with the last that lives on it, and not before.
     layers = WORK / "store" / "layers"
     mine = [p for p in layers.iterdir() if p.stat().st_size > GOLDEN_MIB << 20]
-    yard.volume(VolumeSpec("golden"), "absent")
+    yard.volumes.delete("golden")
     assert all(p.exists() for p in mine)
     clean(yard)
     assert mine
@@ -204,14 +203,14 @@ def test_of_two_who_ask_one_gets_it(yard: Yard, pair: list[Host]) -> None:
     write to a disk.
     """
     spec = VolumeSpec("wanted", size_gib=1)
-    yard.volume(spec)
+    yard.volumes.apply(spec)
 
     def ask(name: str) -> str:
         with Yard(
             "qemu:///session", owner=OWNER, storage=str(WORK / "store"), pki_dir=str(WORK / "pki")
         ) as other:
             try:
-                other.volume(spec, "attached", host=name, path="/data")
+                other.volumes.attach(spec, host=name, path="/data")
             except OperationRefused as error:
                 return str(error)
         return ""
@@ -230,8 +229,8 @@ def test_of_two_who_ask_one_gets_it(yard: Yard, pair: list[Host]) -> None:
             provider.volumes.plug(second, record, Deadline(30))
     finally:
         if the(yard, "wanted")["host"]:
-            yard.volume(spec, "detached")
-        yard.volume(spec, "absent")
+            yard.volumes.detach(spec.name)
+        yard.volumes.delete(spec.name)
 
 
 @pytest.mark.parametrize("times", [2, pytest.param(10, marks=pytest.mark.full)])
@@ -240,38 +239,38 @@ def test_a_volume_goes_into_a_fork_and_out_of_it(
 ) -> None:
     spec, host = VolumeSpec("moved"), pair[1]
     begin = time.monotonic()
-    yard.volume(replace(spec, size_gib=1))
+    yard.volumes.apply(replace(spec, size_gib=1))
     try:
         for number in range(times):
-            yard.volume(spec, "attached", host=host["name"], path="/data/moved")
+            yard.volumes.attach(spec, host=host["name"], path="/data/moved")
             done = ssh(
                 host, f"sudo sh -c 'echo {number} >> /data/moved/file; cat /data/moved/file'"
             )
             assert done.stdout.split() == [str(n) for n in range(number + 1)], done.stderr
             if number == 0:
                 # Grown where it is.
-                assert yard.volume(replace(spec, size_gib=2)).changed
+                assert yard.volumes.apply(replace(spec, size_gib=2)).changed
                 blocks = int(ssh(host, "df --output=size -B1M /data/moved | tail -1").stdout)
                 assert blocks > 1700
-            yard.volume(spec, "detached")
+            yard.volumes.detach(spec.name)
             assert "/data/moved" not in mounts(host)
         print(f"{times} times in and out: {time.monotonic() - begin:.1f} s")
         fsck(the(yard, "moved")["disk"], tmp_path)
     finally:
         if the(yard, "moved")["host"]:
-            yard.volume(spec, "detached")
-        yard.volume(spec, "absent")
+            yard.volumes.detach(spec.name)
+        yard.volumes.delete(spec.name)
 
 
 @pytest.mark.full
 def test_what_is_on_a_volume_outlives_a_kill(
     yard: Yard, docker: Docker, filled: dict[str, bytes]
 ) -> None:
-    (host,) = yard.fleet(STATE).objects
+    (host,) = yard.fleets.apply(STATE).objects
     ssh(host, "sync")
     os.kill(pid_of(host), signal.SIGKILL)
     wait_until_off(yard, "state-1")
-    again = yard.fleet(STATE)
+    again = yard.fleets.apply(STATE)
     assert [a.verb for a in again.plan.actions] == ["start"]
     assert mounts(again.objects[0])["/var/lib/docker"].startswith("/dev/vd")
     assert state_of(docker, again.objects[0]) == filled
@@ -282,17 +281,17 @@ def test_what_is_on_a_volume_outlives_a_rebuild(
     yard: Yard, docker: Docker, filled: dict[str, bytes], tmp_path: Path
 ) -> None:
     """Another generation: the host is replaced, and its volume goes to the one that comes."""
-    yard.fleet(STATE)
+    yard.fleets.apply(STATE)
     changed = replace(STATEFUL, image=replace(STATEFUL.image, files={"/etc/generation": "2\n"}))
-    yard.template(changed)
-    rolled = yard.fleet(STATE)
+    yard.templates.apply(changed)
+    rolled = yard.fleets.apply(STATE)
     assert [a.verb for a in rolled.plan.actions] == ["destroy", "create"]
     (after,) = rolled.objects
     assert ssh(after, "cat /etc/generation").stdout == "2\n"
     assert state_of(docker, after) == filled
-    yard.remove_fleet("state")
+    yard.fleets.delete("state")
     fsck(the(yard, "state-1-docker")["disk"], tmp_path)
-    yard.template(STATEFUL)
+    yard.templates.apply(STATEFUL)
 
 
 @pytest.mark.full
@@ -302,15 +301,15 @@ def test_docker_does_not_start_without_its_volume(
     """Somebody takes the disk out of the definition: the host that boots is not ready, and nothing
     is lost by it.
     """
-    (host,) = yard.fleet(STATE).objects
+    (host,) = yard.fleets.apply(STATE).objects
     done = ssh(
         host, "sudo systemctl stop docker.socket docker.service && sudo umount /var/lib/docker"
     )
     assert done.returncode == 0, done.stderr
     ssh(host, "sudo systemctl start docker.service")
     assert ssh(host, "systemctl is-active docker.service").stdout.strip() == "inactive"
-    yard.host(SingleSpec("state-1"), "restarted")
-    assert state_of(docker, yard.hosts(name="state-1")[0]) == filled
+    yard.hosts.restart("state-1")
+    assert state_of(docker, yard.hosts.list(name="state-1")[0]) == filled
 
 
 @pytest.mark.full
@@ -326,7 +325,7 @@ def test_a_hypervisor_that_went_down_comes_back_with_its_volumes(
         uses = (VolumeUse("{host}-docker", size_gib=2), data)
         spec = FleetSpec("island", "stateful", count=1, host=HostSpec(volumes=uses))
         with open_yard() as yard:
-            (host,) = yard.fleet(spec).objects
+            (host,) = yard.fleets.apply(spec).objects
             script = "echo here > /data/file; docker volume create kept; sync"
             wrote = ssh(host, f"sudo sh -c '{script}'").stdout
         kill("libvirtd")
@@ -336,12 +335,12 @@ def test_a_hypervisor_that_went_down_comes_back_with_its_volumes(
             time.sleep(0.1)
         with open_yard() as yard:
             end = time.monotonic() + 20
-            while any(h["ready"] for h in yard.hosts()) and time.monotonic() < end:
+            while any(h["ready"] for h in yard.hosts.list()) and time.monotonic() < end:
                 time.sleep(0.2)
-            again = yard.fleet(spec)
+            again = yard.fleets.apply(spec)
             script = "cat /data/file; sudo docker volume ls -q; mount | grep -c ^/dev/vd[b-z]"
             said = ssh(again.objects[0], script)
-            third = yard.fleet(spec).changed
+            third = yard.fleets.apply(spec).changed
             kept = yard.teardown().retained
             yard.teardown(volumes=True)
             left = yard.volumes()

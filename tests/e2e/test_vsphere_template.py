@@ -27,7 +27,7 @@ PATIENCE = 120
 @pytest.fixture
 def machine(yard: Yard, template: dict[str, Any]) -> dict[str, Any]:
     """Any Debian that SSH reaches; a host is one."""
-    (host,) = yard.host(SingleSpec("golden", template="docker")).objects
+    (host,) = yard.hosts.apply(SingleSpec("golden", template="docker")).objects
     return host
 
 
@@ -67,6 +67,6 @@ def test_a_machine_is_made_a_source_and_ends(
     assert ended.returncode == 0, ended.output
     assert not ended["Extract the archive on the machine"]["changed"]
     end = time.monotonic() + PATIENCE
-    while yard.hosts(name="golden")[0]["state"] != "off":
+    while yard.hosts.list(name="golden")[0]["state"] != "off":
         assert time.monotonic() < end
         time.sleep(1)

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from stockyard import FleetSpec, HostSpec, ImageSpec, SingleSpec, TemplateSpec, Unsupported, Yard
+from stockyard import FleetSpec, HostSpec, ImageSpec, TemplateSpec, Unsupported, Yard
 from stockyard.model.preload import Preload
 from stockyard.model.security import SecuritySpec
 
@@ -87,14 +87,14 @@ def roomy(yard: Yard, template: Host) -> Iterator[Host]:
     """A host of that template, into which more can be plugged."""
     spec = roomy_template()
     begin = time.monotonic()
-    made = yard.template(spec).objects[-1]
+    made = yard.templates.apply(spec).objects[-1]
     print(
         f"having a template with {FILLER} MB preloaded took {time.monotonic() - begin:.0f} s:",
         made["sizes"],
     )
-    assert not yard.template(spec).changed
-    yield yard.fleet(FLEET).objects[0]
-    yard.remove_fleet("roomy")
+    assert not yard.templates.apply(spec).changed
+    yield yard.fleets.apply(FLEET).objects[0]
+    yard.fleets.delete("roomy")
 
 
 def test_what_a_template_does_not_need_is_not_in_its_ram_file(template: Host) -> None:
@@ -154,43 +154,43 @@ def test_a_host_grows_around_its_container(yard: Yard, roomy: Host, docker: Dock
     assert before[0] == 1
     assert allowed == pytest.approx((before[1] * 0.75, before[1] * 0.5), abs=2)
     with pytest.raises(Unsupported, match="4 vCPUs are the most"):
-        yard.fleet(replace(FLEET, host=HostSpec(vcpus=5)))
+        yard.fleets.apply(replace(FLEET, host=HostSpec(vcpus=5)))
     with pytest.raises(Unsupported, match="plugged in by 128 MiB"):
-        yard.fleet(replace(FLEET, host=HostSpec(memory_mib=1100)))
-    shown = [str(a) for a in yard.fleet(GROWN, check=True).plan.actions]
+        yard.fleets.apply(replace(FLEET, host=HostSpec(memory_mib=1100)))
+    shown = [str(a) for a in yard.fleets.apply(GROWN, check=True).plan.actions]
     assert shown == ["resize host roomy-1: memory_mib, vcpus changed, while it runs"]
     begin = time.monotonic()
-    (grown,) = yard.fleet(GROWN).objects
+    (grown,) = yard.fleets.apply(GROWN).objects
     print(f"growing took {time.monotonic() - begin:.1f} s")
     settled(grown, 2, before[1] + 200, before[1] + 300)
     assert limits(grown) == pytest.approx(
         (figures(grown)[1] * 0.75, figures(grown)[1] * 0.5), abs=2
     )
-    assert not yard.fleet(GROWN).changed
+    assert not yard.fleets.apply(GROWN).changed
     assert docker(roomy, "inspect", "kept", "--format", STARTED).stdout == began
-    assert yard.hosts(fleet="roomy")[0]["uuid"] == roomy["uuid"]
+    assert yard.hosts.list(fleet="roomy")[0]["uuid"] == roomy["uuid"]
 
 
 # Red with Debian 13 in emulation: its guest reports fewer processors than were plugged in.
 @pytest.mark.full
 def test_a_host_shrinks_around_its_container(yard: Yard, roomy: Host, docker: Docker) -> None:
-    (grown,) = yard.fleet(GROWN).objects
+    (grown,) = yard.fleets.apply(GROWN).objects
     before = figures(grown)
     docker(roomy, "run", "--detach", "--name", "left", "filler:1", "/bin/sleep", "3600")
     began = docker(roomy, "inspect", "left", "--format", STARTED).stdout
     begin = time.monotonic()
-    (shrunk,) = yard.fleet(FLEET).objects
+    (shrunk,) = yard.fleets.apply(FLEET).objects
     print(f"shrinking took {time.monotonic() - begin:.1f} s")
     settled(shrunk, 1, before[1] - 264, before[1] - 248)
     assert limits(shrunk) == pytest.approx(
         (figures(shrunk)[1] * 0.75, figures(shrunk)[1] * 0.5), abs=8
     )
     assert docker(roomy, "inspect", "left", "--format", STARTED).stdout == began
-    assert yard.hosts(fleet="roomy")[0]["uuid"] == roomy["uuid"]
+    assert yard.hosts.list(fleet="roomy")[0]["uuid"] == roomy["uuid"]
 
 
 @pytest.mark.full
 def test_what_was_plugged_in_is_there_after_a_boot(yard: Yard, roomy: Host) -> None:
-    (grown,) = yard.fleet(GROWN).objects
-    yard.host(SingleSpec("roomy-1"), "restarted", timeout=900)
+    (grown,) = yard.fleets.apply(GROWN).objects
+    yard.hosts.restart("roomy-1", timeout=900)
     settled(grown, 2, 1150, 1300)

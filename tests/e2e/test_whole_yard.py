@@ -88,9 +88,9 @@ def test_check_mode_on_an_empty_yard_lists_all_and_writes_nothing(yard: Yard) ->
 def test_site_then_site_again_then_teardown(yard: Yard, fleet: list[dict[str, Any]]) -> None:
     first = play("site", OWNER)
     assert changes(first) == 1
-    ready = [h["name"] for h in yard.hosts() if h["ready"]]
+    ready = [h["name"] for h in yard.hosts.list() if h["ready"]]
     assert ready == ["web-1", "web-2", "web-3"]
-    for host in yard.hosts():
+    for host in yard.hosts.list():
         for line in (host["ssh"]["command"], host["docker"]["context"], host["docker"]["export"]):
             assert line in first.stdout
 
@@ -98,9 +98,9 @@ def test_site_then_site_again_then_teardown(yard: Yard, fleet: list[dict[str, An
     assert changes(play("site", OWNER)) == 0
     assert time.monotonic() - begin < 15
 
-    addresses = [h["address"] for h in yard.hosts()]
+    addresses = [h["address"] for h in yard.hosts.list()]
     assert changes(play("teardown", OWNER)) == 1
-    assert yard.hosts() == []
+    assert yard.hosts.list() == ()
     assert processes(OWNER) == []
     assert [
         n for n in domains().split() if n.startswith(f"{OWNER}.") and ".template." not in n

@@ -105,7 +105,7 @@ def main(names: list[str]) -> None:
         ) as yard:
             began = time.monotonic()
             spec = given() if callable(given) else given
-            yard.template(spec)
+            yard.templates.apply(spec)
             print(f"{owner} {spec.name}: {time.monotonic() - began:.0f} s", flush=True)
 
 

@@ -91,10 +91,12 @@ def inventory(controller: Controller) -> Inventory:
     made = Inventory(controller)
     labels = {"stage": "te st", "note": TEMPLATED}
     with made.yard() as yard:
-        yard.template(TemplateSpec("docker"))
-        yard.fleet(FleetSpec("web", "docker", count=3, labels=labels, host=HostSpec(ports=(8080,))))
-        yard.host(SingleSpec("builder", "docker", host=HostSpec(authorized_keys=(KEY,))))
-        taken = yard.have_lease(LeaseSpec(TEMPLATED, fleet="web")).objects[0]
+        yard.templates.apply(TemplateSpec("docker"))
+        yard.fleets.apply(
+            FleetSpec("web", "docker", count=3, labels=labels, host=HostSpec(ports=(8080,)))
+        )
+        yard.hosts.apply(SingleSpec("builder", "docker", host=HostSpec(authorized_keys=(KEY,))))
+        taken = yard.leases.ensure(LeaseSpec(TEMPLATED, fleet="web")).objects[0]
         made.leased = taken["host"]
         made.off = next(h for h in ("web-1", "web-2", "web-3") if h != made.leased)
         seen = yard.context.provider.observe("stockyard").hosts
@@ -102,8 +104,8 @@ def inventory(controller: Controller) -> Inventory:
             next(h.record for h in seen if h.record.name == made.off), yard.context.deadline(9)
         )
     with made.yard("west") as yard:
-        yard.template(TemplateSpec("docker"))
-        yard.fleet(FleetSpec("web", "docker", count=1))
+        yard.templates.apply(TemplateSpec("docker"))
+        yard.fleets.apply(FleetSpec("web", "docker", count=1))
     return made
 
 
@@ -150,7 +152,7 @@ def test_ssh_takes_its_options_as_they_are_meant(
 
 def test_the_keys_on_record_are_pinned(told: dict[str, Any], inventory: Inventory) -> None:
     with inventory.yard() as yard:
-        keys = {h["address"]: h["identity"]["ssh_host_key"] for h in yard.hosts()}
+        keys = {h["address"]: h["identity"]["ssh_host_key"] for h in yard.hosts.list()}
     (pinned,) = (inventory.pki / "stockyard" / "default" / "known_hosts.d").glob("*")
     assert sorted(pinned.read_text().splitlines()) == sorted(
         f"[{a}]:2222 {key}" for a, key in keys.items()

@@ -27,7 +27,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def names(root: Path) -> list[str]:
     with Yard(f"memory://{root}/yard", owner=OWN, pki_dir=str(root / "pki")) as yard:
-        return [host["name"] for host in yard.hosts()]
+        return [host["name"] for host in yard.hosts.list()]
 
 
 def checkout(root: Path, place: str, **more: Any) -> Checkout:
@@ -61,7 +61,7 @@ def test_the_life_of_a_scenario(root: Path) -> None:
         zip(("Db_1.example", "debian"), made, strict=True)
     )
     with Yard(f"memory://{root}/yard", owner=OWN, pki_dir=str(root / "pki")) as yard:
-        host = yard.hosts()[0]
+        host = yard.hosts.list()[0]
     assert host["labels"] == {"molecule": "role_sample"}
     assert host["expires"] - host["created"] == 7200
     mine.ok("destroy")

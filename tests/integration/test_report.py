@@ -27,8 +27,8 @@ def yard(controller: Controller) -> Controller:
         pki_dir=str(controller.home / ".config" / "stockyard"),
         clock=BriskClock(),
     ) as made:
-        made.template(TemplateSpec("docker"))
-        made.fleet(FleetSpec("web", "docker", count=3, labels={"note": HOSTILE}))
+        made.templates.apply(TemplateSpec("docker"))
+        made.fleets.apply(FleetSpec("web", "docker", count=3, labels={"note": HOSTILE}))
     (controller.home / "yard.yml").write_text("yard_fleets: []\n")
     return controller
 

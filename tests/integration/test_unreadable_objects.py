@@ -55,12 +55,12 @@ def zoo(controller: Controller, declaration: Path) -> Callable[[], dict[str, Any
     of another owner.
     """
     with Yard(controller.hypervisor, owner="mine", pki_dir=str(controller.root / "pki")) as yard:
-        yard.template(TemplateSpec("docker"))
-        yard.fleet(FleetSpec("web", "docker", 3))
+        yard.templates.apply(TemplateSpec("docker"))
+        yard.fleets.apply(FleetSpec("web", "docker", 3))
         ours = {h.record.name: h.record for h in yard.context.provider.observe("mine").hosts}
     with Yard(controller.hypervisor, owner="theirs", pki_dir=str(controller.root / "pki")) as other:
-        other.template(TemplateSpec("docker"))
-        other.fleet(FleetSpec("web", "docker", 1))
+        other.templates.apply(TemplateSpec("docker"))
+        other.fleets.apply(FleetSpec("web", "docker", 1))
         (theirs,) = (h.record for h in other.context.provider.observe("theirs").hosts)
     broken = machines(controller)[ours["web-3"].domain]
     added = {

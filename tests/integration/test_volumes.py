@@ -47,6 +47,7 @@ def told(controller: Controller) -> Played:
         task("held", "volume", name="data", state="absent"),
         task("smaller", "volume", name="data", size_gib=4),
         task("no host", "volume", name="data", state="attached"),
+        task("host ignored", "volume", name="data", state="detached", host="web-1"),
         task("detached", "volume", name="data", state="detached"),
         task("detached again", "volume", name="data", state="detached"),
         task("snapshot", "volume", name="data-then", source="data", snapshot=True),
@@ -92,6 +93,8 @@ def test_a_second_host_is_refused_and_the_holder_is_named(told: Played) -> None:
         assert told[step]["error"]["kind"] == "OperationRefused"
     assert told["smaller"]["error"]["kind"] == "InvalidInput"
     assert "host" in told["no host"]["msg"]
+    assert told["host ignored"]["error"]["kind"] == "InvalidInput"
+    assert "host 'web-1' means nothing with state detached" in told["host ignored"]["msg"]
 
 
 def test_what_is_returned(told: Played) -> None:

@@ -53,6 +53,6 @@ def bare(hypervisor: FaultyProvider, clock: FakeClock, tmp_path: Path) -> Iterat
 @pytest.fixture
 def yard(bare: Yard, hypervisor: FaultyProvider) -> Yard:
     """A yard with the template ``base``."""
-    bare.template(TemplateSpec("base"))
+    bare.templates.apply(TemplateSpec("base"))
     hypervisor.calls.clear()
     return bare

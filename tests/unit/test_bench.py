@@ -144,7 +144,7 @@ def test_subjects_of_real_guests_run_to_their_end(
     @contextmanager
     def opened(_work: Path) -> Iterator[tuple[Yard, dict[str, Any]]]:
         with Yard(uri, owner="bench", pki_dir=pki, clock=BriskClock()) as yard:
-            template = yard.template(TemplateSpec("bench")).objects[-1]
+            template = yard.templates.apply(TemplateSpec("bench")).objects[-1]
             yield yard, template
 
     def another(_uri: str, **_options: Any) -> Yard:
@@ -178,14 +178,14 @@ def test_calls_for_each_host_do_not_grow_with_their_number(tmp_path: Path) -> No
     with Yard(
         provider=provider.as_provider(), pki_dir=str(tmp_path / "pki"), clock=BriskClock()
     ) as yard:
-        yard.template(TemplateSpec("base"))
+        yard.templates.apply(TemplateSpec("base"))
         for count in (10, 40):
             provider.taken()
-            yard.fleet(FleetSpec("ci", "base", count=count))
+            yard.fleets.apply(FleetSpec("ci", "base", count=count))
             counted[count] = provider.taken()
-            yard.fleet(FleetSpec("ci", "base", count=count))
+            yard.fleets.apply(FleetSpec("ci", "base", count=count))
             counted[-count] = provider.taken()
-            yard.remove_fleet("ci")
+            yard.fleets.delete("ci")
     more = counted[40] - counted[10]
     assert {name: calls / 30 for name, calls in more.items()} == {
         "host_address": 1,

@@ -93,40 +93,42 @@ ALLOWED = {
         "providers.memory",
         "providers.vsphere",
     },
-    "result": {"planning"},
+    "result": {"errors", "planning"},
     # Users of the resources: other systems' views of hosts.
     "integrations": {*RESOURCE, "resources.hosts", "result"},
-    # Parts of the yard.
-    "leasing": {*RESOURCE, "resources.leases", "result"},
-    "pooling": {*RESOURCE, "resources.pools", "result"},
-    "storing": {*RESOURCE, "resources.volumes", "result"},
-    "yard": {
+    # The parts of a yard that SDK users call, one for each kind of object.
+    "clients": {
         *RESOURCE,
-        "leasing",
-        "pooling",
-        "providers.open",
         "resources.certificates",
         "resources.fleets",
         "resources.hosts",
+        "resources.leases",
+        "resources.pools",
         "resources.templates",
+        "resources.volumes",
+        "result",
+    },
+    "yard": {
+        *RESOURCE,
+        "clients",
+        "providers.open",
         "resources.volumes",
         "resources.yard",
         "result",
-        "storing",
         "views",
     },
     # Users of the public parts, as everybody is.
     "cli": {
         *BASE,
+        "clients",
         "integrations",
-        "leasing",
         "planning",
         "resources",
         "resources.leases",
         "result",
         "yard",
     },
-    "": {*RESOURCE, "leasing", "providers", "resources.certificates", "result", "yard"},
+    "": {*RESOURCE, "clients", "providers", "resources.certificates", "result", "yard"},
 }
 FORBIDDEN = {"ansible", "ansible_collections", "importlib", "stockyard"}
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import stockyard
-from stockyard import FleetSpec, InvalidInput, SingleSpec, TemplateSpec, Yard
+from stockyard import FleetSpec, InvalidInput, TemplateSpec, Yard
 from stockyard.clock import SystemClock
 from stockyard.pki.authority import Authority
 from tests.helpers.clocks import FakeClock
@@ -67,8 +67,8 @@ def test_a_yard_works_from_an_empty_home_with_an_authority_that_was_given(
     options = {"ca_certificate": given.pem(), "ca_private_key": given.key_pem()}
     for run in range(2):
         with Yard(uri, pki_dir=str(tmp_path / f"home{run}"), clock=clock, **options) as yard:  # type: ignore[arg-type]
-            yard.template(TemplateSpec("base"))
-            assert yard.fleet(FleetSpec("ci", "base")).changed == (run == 0)
+            yard.templates.apply(TemplateSpec("base"))
+            assert yard.fleets.apply(FleetSpec("ci", "base")).changed == (run == 0)
             client = yard.context.pki("default").client_directory
         assert (client / "ca.pem").read_text() == given.pem()
         assert not list((tmp_path / f"home{run}").rglob("ca-key.pem"))
@@ -90,20 +90,21 @@ def test_what_is_done_costs_no_more_observations_the_more_hosts_there_are(
 ) -> None:
     seen = []
     for count in (1, 10):
-        yard.fleet(FleetSpec("ci", "base", count=count))
+        yard.fleets.apply(FleetSpec("ci", "base", count=count))
         hypervisor.calls.clear()
-        yard.fleet(FleetSpec("ci", "base", count=count))
+        yard.fleets.apply(FleetSpec("ci", "base", count=count))
         seen.append(hypervisor.calls["observe"])
     assert seen[0] == seen[1] <= 4
 
 
 def test_a_yard_from_its_first_template_to_its_end(uri: str, tmp_path: Path) -> None:
     with Yard(uri, pki_dir=str(tmp_path)) as yard:
-        yard.template(TemplateSpec("base"))
+        yard.templates.apply(TemplateSpec("base"))
         endpoints = [
-            h["docker"]["endpoint"] for h in yard.fleet(FleetSpec("ci", "base", count=3)).objects
+            h["docker"]["endpoint"]
+            for h in yard.fleets.apply(FleetSpec("ci", "base", count=3)).objects
         ]
         assert len(set(endpoints)) == 3
-        yard.host(SingleSpec("ci-1"), "absent")
+        yard.hosts.delete("ci-1")
         yard.teardown(templates=True)
-        assert yard.hosts() == []
+        assert yard.hosts.list() == ()

@@ -32,7 +32,7 @@ CONTROLLER = """
 import sys
 from stockyard import FleetSpec, Yard
 with Yard(sys.argv[1], pki_dir=sys.argv[2]) as yard:
-    yard.fleet(FleetSpec("web", template="base", count=50))
+    yard.fleets.apply(FleetSpec("web", template="base", count=50))
 """
 
 
@@ -40,18 +40,18 @@ with Yard(sys.argv[1], pki_dir=sys.argv[2]) as yard:
 def yard(own_vcenter: Simulator, tmp_path: Path) -> Iterator[Yard]:
     """A yard with a frozen template."""
     with Yard(own_vcenter.uri + "?endpoints=false", pki_dir=str(tmp_path / "pki")) as opened:
-        opened.template(BASE)
+        opened.templates.apply(BASE)
         own_vcenter.reset()
         yield opened
 
 
 def converged(vcenter: Simulator, yard: Yard) -> None:
     """A rerun makes the fleet whole, another finds nothing to do, and a teardown leaves nothing."""
-    hosts = yard.fleet(FLEET, timeout=120).objects
+    hosts = yard.fleets.apply(FLEET, timeout=120).objects
     assert len(hosts) == 50
     assert {(h["phase"], h["state"]) for h in hosts} == {("ready", "running")}
     assert len({h["identity"]["ssh_host_key"] for h in hosts}) == 50
-    assert not yard.fleet(FLEET).changed
+    assert not yard.fleets.apply(FLEET).changed
     machines = [name for name in vcenter.machines() if ".web-" in name]
     assert len(machines) == 50
     yard.teardown(templates=True)
@@ -94,13 +94,13 @@ def test_a_line_is_cut(
     ):
         cut.after(method, count)
         with suppress(StockyardError):
-            far.fleet(FLEET, timeout=90)
+            far.fleets.apply(FLEET, timeout=90)
         assert cut.cuts == 1
     converged(own_vcenter, yard)
 
 
 def test_a_line_is_cut_in_a_teardown(own_vcenter: Simulator, yard: Yard, tmp_path: Path) -> None:
-    yard.fleet(replace(FLEET, count=25))
+    yard.fleets.apply(replace(FLEET, count=25))
     own_vcenter.reset()
     with (
         Cut(own_vcenter) as cut,

@@ -72,7 +72,7 @@ def test_what_cannot_be_opened_is_said(
     vcenter = start(**case.options)
     uri = case.harm(vcenter, monkeypatch)
     with pytest.raises(StockyardError) as caught, Yard(uri, pki_dir=str(tmp_path)) as yard:
-        yard.template(BASE)
+        yard.templates.apply(BASE)
     said(vcenter, caught.value, *case.words)
     assert vcenter.changes() == {}
 
@@ -116,7 +116,7 @@ def test_a_user_reads_one_line(start: Start, tmp_path: Path) -> None:
 def yard(own_vcenter: Simulator, tmp_path: Path) -> Iterator[Yard]:
     """A yard with a frozen template."""
     with Yard(own_vcenter.uri + "?endpoints=false", pki_dir=str(tmp_path)) as opened:
-        opened.template(BASE)
+        opened.templates.apply(BASE)
         own_vcenter.reset()
         yield opened
 
@@ -126,7 +126,7 @@ def templated(vcenter: Simulator, tmp_path_factory: pytest.TempPathFactory) -> I
     """Another, which all share who leave it as it was."""
     keys = tmp_path_factory.mktemp("keys")
     with Yard(vcenter.uri + "?endpoints=false", pki_dir=str(keys)) as opened:
-        opened.template(BASE)
+        opened.templates.apply(BASE)
         yield opened
 
 
@@ -155,7 +155,7 @@ def test_a_missing_privilege_is_named_before_anything_is_made(
         Yard(own_vcenter.uri + "?endpoints=false", pki_dir=str(tmp_path)) as yard,
         pytest.raises(StockyardError) as caught,
     ):
-        yard.template(BASE)
+        yard.templates.apply(BASE)
     said(own_vcenter, caught.value, "VirtualMachine.Provisioning.Clone")
     assert own_vcenter.changes() == {}
     assert machines(own_vcenter) == before
@@ -183,27 +183,27 @@ def test_a_fork_that_fails_leaves_nothing(
     for method in ("InstantClone_Task", "CloneVM_Task"):
         vcenter.fail(method, fault, times=0, **details)
     with pytest.raises(StockyardError) as caught:
-        shared.host(SingleSpec("one", template="base"))
+        shared.hosts.apply(SingleSpec("one", template="base"))
     said(vcenter, caught.value, word)
     assert machines(vcenter) == before
-    assert shared.hosts() == []
+    assert shared.hosts.list() == ()
     vcenter.reset()
-    assert shared.host(SingleSpec("one", template="base")).objects[0]["mode"] == "instant"
+    assert shared.hosts.apply(SingleSpec("one", template="base")).objects[0]["mode"] == "instant"
 
 
 def test_a_full_datastore_is_named(own_vcenter: Simulator, yard: Yard) -> None:
     before = machines(own_vcenter)
     own_vcenter.fill("LocalDS_0")
     with pytest.raises(StockyardError) as caught:
-        yard.fleet(FleetSpec("web", template="base", count=3))
+        yard.fleets.apply(FleetSpec("web", template="base", count=3))
     said(own_vcenter, caught.value, "LocalDS_0")
     assert machines(own_vcenter) == before
-    assert yard.hosts() == []
+    assert yard.hosts.list() == ()
 
 
 def test_a_dropped_session_is_opened_again(own_vcenter: Simulator, yard: Yard) -> None:
     own_vcenter.drop_sessions()
-    assert len(yard.fleet(FleetSpec("web", template="base", count=4)).objects) == 4
+    assert len(yard.fleets.apply(FleetSpec("web", template="base", count=4)).objects) == 4
     for method in (
         "InstantClone_Task",
         "ReconfigVM_Task",
@@ -214,7 +214,7 @@ def test_a_dropped_session_is_opened_again(own_vcenter: Simulator, yard: Yard) -
         own_vcenter.fail(method, "NotAuthenticated", at="call", skip=2)
     # News are asked for of tasks that take long.
     own_vcenter.delay("InstantClone_Task", 0.6, times=0, at="task")
-    assert len(yard.fleet(FleetSpec("web", template="base", count=12)).objects) == 12
+    assert len(yard.fleets.apply(FleetSpec("web", template="base", count=12)).objects) == 12
     assert own_vcenter.calls()["WaitForUpdatesEx"] > 3
     names = [name for name in machines(own_vcenter) if ".web-" in name]
     assert len(names) == len(set(names)) == 12
@@ -224,10 +224,10 @@ def test_a_session_that_cannot_be_opened_again_is_said(own_vcenter: Simulator, y
     own_vcenter.fail("Login", "InvalidLogin", at="call", times=0)
     own_vcenter.drop_sessions()
     with pytest.raises(StockyardError) as caught:
-        yard.fleet(FleetSpec("web", template="base", count=2))
+        yard.fleets.apply(FleetSpec("web", template="base", count=2))
     said(own_vcenter, caught.value)
     own_vcenter.reset()
-    assert yard.hosts() == []
+    assert yard.hosts.list() == ()
 
 
 def test_a_name_that_is_another_machines_is_refused(own_vcenter: Simulator, yard: Yard) -> None:
@@ -235,7 +235,7 @@ def test_a_name_that_is_another_machines_is_refused(own_vcenter: Simulator, yard
     folder = own_vcenter.find("stockyard")
     own_vcenter.clone(own_vcenter.find(SOURCE), "stockyard.default.one", folder)
     with pytest.raises(StockyardError) as caught:
-        yard.host(SingleSpec("one", template="base"))
+        yard.hosts.apply(SingleSpec("one", template="base"))
     said(own_vcenter, caught.value, "one")
     assert "stockyard.default.one" in machines(own_vcenter)
 
@@ -244,12 +244,12 @@ def test_without_instant_clones_the_fallback_is_named(start: Start, tmp_path: Pa
     vcenter = start(instant_clone=False)
     vcenter.prepare(SOURCE)
     with Yard(vcenter.uri + "?endpoints=false", pki_dir=str(tmp_path)) as yard:
-        yard.template(BASE)
-        hosts = yard.fleet(FleetSpec("web", template="base", count=3)).objects
+        yard.templates.apply(BASE)
+        hosts = yard.fleets.apply(FleetSpec("web", template="base", count=3)).objects
         assert {h["mode"] for h in hosts} == {"linked"}
         assert all("instant" in h["mode_reason"].lower() for h in hosts), hosts[0]["mode_reason"]
-        assert not yard.fleet(FleetSpec("web", template="base", count=3)).changed
-        (full,) = yard.host(
+        assert not yard.fleets.apply(FleetSpec("web", template="base", count=3)).changed
+        (full,) = yard.hosts.apply(
             SingleSpec("slow", template="base", host=HostSpec(fork_mode="full"))
         ).objects
         assert full["mode"] == "full"
@@ -261,8 +261,8 @@ def test_a_clone_that_lands_elsewhere_is_noticed(start: Start, tmp_path: Path) -
     vcenter = start(ignore_location=True)
     before = machines(vcenter)
     with Yard(vcenter.uri + "?endpoints=false", pki_dir=str(tmp_path)) as yard:
-        yard.template(BASE)
-        hosts = yard.fleet(FleetSpec("web", template="base", count=2)).objects
+        yard.templates.apply(BASE)
+        hosts = yard.fleets.apply(FleetSpec("web", template="base", count=2)).objects
         assert len(hosts) == 2
         yard.teardown(templates=True)
     assert machines(vcenter) == before
@@ -272,6 +272,6 @@ def test_a_guest_that_does_not_answer_is_taken_away(own_vcenter: Simulator, yard
     before = machines(own_vcenter)
     own_vcenter.stop_guests()
     with pytest.raises(StockyardError) as caught:
-        yard.host(SingleSpec("one", template="base"), timeout=3)
+        yard.hosts.apply(SingleSpec("one", template="base"), timeout=3)
     said(own_vcenter, caught.value, "one")
     assert machines(own_vcenter) == before

@@ -94,15 +94,15 @@ def test_an_item_is_deployed_once_and_goes_with_its_templates(
     before = set(own_vcenter.machines())
     with Yard(own_vcenter.uri + "?endpoints=false", pki_dir=str(tmp_path)) as yard:
         spec = TemplateSpec("base", image=ImageSpec(source=item))
-        assert yard.template(spec).changed
-        assert not yard.template(spec).changed
+        assert yard.templates.apply(spec).changed
+        assert not yard.templates.apply(spec).changed
         (image,) = (name for name in own_vcenter.machines() if name.startswith(NAME))
         assert own_vcenter.machines()[image].snapshot is not None
-        assert yard.template(TemplateSpec("other", image=ImageSpec(source=item))).changed
+        assert yard.templates.apply(TemplateSpec("other", image=ImageSpec(source=item))).changed
         assert [name for name in own_vcenter.machines() if name.startswith(NAME)] == [image]
-        hosts = yard.fleet(FleetSpec("web", template="base", count=2)).objects
+        hosts = yard.fleets.apply(FleetSpec("web", template="base", count=2)).objects
         assert {host["mode"] for host in hosts} == {"instant"}
-        yard.prune_templates()
+        yard.templates.prune()
         assert image in own_vcenter.machines()
         yard.teardown(templates=True)
     assert set(own_vcenter.machines()) == before
@@ -118,7 +118,7 @@ def test_a_machine_that_has_an_item_s_name_is_left_alone(
     own_vcenter.clone(source, name, source.parent.CreateFolder("stockyard"))
     with Yard(own_vcenter.uri + "?endpoints=false", pki_dir=str(tmp_path)) as yard:
         with pytest.raises(StockyardError, match="does not say that it is this item"):
-            yard.template(TemplateSpec("base", image=ImageSpec(source=item)))
+            yard.templates.apply(TemplateSpec("base", image=ImageSpec(source=item)))
         yard.teardown(templates=True)
     assert name in own_vcenter.machines()
 
@@ -134,7 +134,7 @@ def test_an_item_that_is_not_there_is_named(
     with Yard(own_vcenter.uri + "?endpoints=false", pki_dir=str(tmp_path)) as yard:
         for source, word in wrong.items():
             with pytest.raises(StockyardError, match=word) as caught:
-                yard.template(TemplateSpec("base", image=ImageSpec(source=source)))
+                yard.templates.apply(TemplateSpec("base", image=ImageSpec(source=source)))
             assert "Remedy: " in str(caught.value)
             assert own_vcenter.password.partition("'")[0] not in str(caught.value)
 
@@ -152,10 +152,12 @@ def test_an_item_of_which_vcenter_does_not_say_the_machine_is_refused(
     before = set(own_vcenter.machines())
     with Yard(own_vcenter.uri + "?endpoints=false", pki_dir=str(tmp_path)) as yard:
         with pytest.raises(StockyardError, match="does not say which machine") as caught:
-            yard.template(TemplateSpec("base", image=ImageSpec(source="library:golden/whole")))
+            yard.templates.apply(
+                TemplateSpec("base", image=ImageSpec(source="library:golden/whole"))
+            )
         assert "name the VM template itself" in str(caught.value)
-        assert yard.templates() == []
+        assert yard.templates.list() == ()
         # Which is what the machine is called in the inventory.
-        assert yard.template(TemplateSpec("base", image=ImageSpec(source="whole"))).changed
+        assert yard.templates.apply(TemplateSpec("base", image=ImageSpec(source="whole"))).changed
         yard.teardown(templates=True)
     assert set(own_vcenter.machines()) == before

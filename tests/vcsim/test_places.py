@@ -50,8 +50,8 @@ def test_a_host_is_where_the_uri_says(vcenter: Simulator, keys: str) -> None:
     sizes = {"config": vim.ResourceConfigSpec(cpuAllocation=free(), memoryAllocation=free())}
     pool = top.CreateResourcePool("deep", sizes["config"]).CreateResourcePool("er", sizes["config"])
     with Yard(uri, storage="LocalDS_1", pki_dir=keys) as yard:
-        yard.template(BASE)
-        (host,) = yard.host(SingleSpec("one", template="base")).objects
+        yard.templates.apply(BASE)
+        (host,) = yard.hosts.apply(SingleSpec("one", template="base")).objects
         made = vcenter.find("Build/CI/stockyard.default.one")
         assert made.resourcePool == pool
         assert disk_of(made).startswith("[LocalDS_1]")
@@ -75,8 +75,8 @@ def test_a_host_is_on_the_network_that_is_named(
     with Yard(
         f"{vcenter.uri}?endpoints=false&network={network.replace(' ', '%20')}", pki_dir=keys
     ) as yard:
-        yard.template(BASE)
-        yard.host(SingleSpec("one", template="base"))
+        yard.templates.apply(BASE)
+        yard.hosts.apply(SingleSpec("one", template="base"))
         card = card_of(vcenter.find("stockyard/stockyard.default.one"))
         assert type(card.backing).__name__.endswith(kind)
         assert card.connectable.connected
@@ -97,7 +97,7 @@ def test_a_place_that_is_not_there_is_named(
         pytest.raises(StockyardError, match=word),
         Yard(f"{vcenter.uri}?endpoints=false&{option}", pki_dir=keys) as yard,
     ):
-        yard.template(BASE)
+        yard.templates.apply(BASE)
     assert vcenter.changes() == {}
 
 
@@ -115,7 +115,7 @@ def free() -> Any:
 def running(own_vcenter: Simulator, keys: str) -> Iterator[Yard]:
     """A yard whose template runs on, as somebody asked for it."""
     with Yard(f"{own_vcenter.uri}?endpoints=false&frozen=false", pki_dir=keys) as yard:
-        yard.template(BASE)
+        yard.templates.apply(BASE)
         yield yard
 
 
@@ -125,7 +125,7 @@ def test_a_source_that_runs_on_is_forked_until_its_disk_is_too_deep(
     (template,) = running.context.provider.observe("stockyard").templates
     source = own_vcenter.find(f"stockyard/{template.record.domain}")
     assert not source.runtime.instantCloneFrozen
-    (host,) = running.host(SingleSpec("one", template="base")).objects
+    (host,) = running.hosts.apply(SingleSpec("one", template="base")).objects
     assert host["mode"] == "instant"
     deep = len(source.layoutEx.disk[0].chain)
     clones = [
@@ -134,7 +134,7 @@ def test_a_source_that_runs_on_is_forked_until_its_disk_is_too_deep(
     ]
     own_vcenter.populate(source, clones)
     own_vcenter.reset()
-    (late,) = running.host(SingleSpec("two", template="base")).objects
+    (late,) = running.hosts.apply(SingleSpec("two", template="base")).objects
     assert own_vcenter.calls()["InstantClone_Task"] == 0
     assert late["mode"] == "full"
     assert f"{MOST_DELTAS} delta disks" in late["mode_reason"]
@@ -143,16 +143,16 @@ def test_a_source_that_runs_on_is_forked_until_its_disk_is_too_deep(
 def test_a_template_that_was_switched_off_is_not_forked(own_vcenter: Simulator, keys: str) -> None:
     """Though it was on when it was looked at a moment ago."""
     with Yard(f"{own_vcenter.uri}?endpoints=false", pki_dir=keys) as yard:
-        yard.template(BASE)
-        yard.host(SingleSpec("one", template="base"))
+        yard.templates.apply(BASE)
+        yard.hosts.apply(SingleSpec("one", template="base"))
         provider = yard.context.provider
         (template,) = provider.observe("stockyard").templates
         own_vcenter.power(
             own_vcenter.find(f"stockyard/{template.record.domain}")._moId, "poweredOff"
         )
         with pytest.raises(StockyardError, match="template"):
-            yard.host(SingleSpec("two", template="base"))
-        assert [host["name"] for host in yard.hosts()] == ["one"]
+            yard.hosts.apply(SingleSpec("two", template="base"))
+        assert [host["name"] for host in yard.hosts.list()] == ["one"]
 
 
 def test_an_attribute_says_whose_a_machine_is(own_vcenter: Simulator, keys: str) -> None:
@@ -162,12 +162,12 @@ def test_an_attribute_says_whose_a_machine_is(own_vcenter: Simulator, keys: str)
         Yard(uri, pki_dir=keys) as yard,
         pytest.raises(StockyardError, match=r"SetCustomField.*ManageCustomFields"),
     ):
-        yard.template(BASE)
+        yard.templates.apply(BASE)
     own_vcenter.reset()
     with Yard(uri, pki_dir=keys) as yard:
-        yard.template(BASE)
-        yard.fleet(FleetSpec("web", template="base", count=2))
-        yard.host(SingleSpec("one", template="base"))
+        yard.templates.apply(BASE)
+        yard.fleets.apply(FleetSpec("web", template="base", count=2))
+        yard.hosts.apply(SingleSpec("one", template="base"))
         assert own_vcenter.calls()["AddCustomFieldDef"] == 1
         said = {
             name: [v.value for v in machine.customValue]
@@ -190,20 +190,20 @@ def test_a_vcenter_that_knows_no_single_elements_is_asked_for_whole_arrays(
 ) -> None:
     with Yard(f"{own_vcenter.uri}?endpoints=false", pki_dir=keys) as yard:
         own_vcenter.fail("RetrievePropertiesEx", "InvalidProperty", at="call")
-        yard.template(BASE)
-        hosts = yard.fleet(FleetSpec("web", template="base", count=3)).objects
+        yard.templates.apply(BASE)
+        hosts = yard.fleets.apply(FleetSpec("web", template="base", count=3)).objects
         provider: Any = yard.context.provider
         assert provider.session.whole_arrays
         assert {(host["mode"], host["phase"]) for host in hosts} == {("instant", "ready")}
-        assert not yard.fleet(FleetSpec("web", template="base", count=3)).changed
+        assert not yard.fleets.apply(FleetSpec("web", template="base", count=3)).changed
 
 
 def test_a_restart_asks_the_guest_to_shut_down(own_vcenter: Simulator, keys: str) -> None:
     with Yard(f"{own_vcenter.uri}?endpoints=false", pki_dir=keys) as yard:
-        yard.template(BASE)
-        (before,) = yard.host(SingleSpec("one", template="base")).objects
+        yard.templates.apply(BASE)
+        (before,) = yard.hosts.apply(SingleSpec("one", template="base")).objects
         own_vcenter.reset()
-        (after,) = yard.host(SingleSpec("one"), "restarted").objects
+        (after,) = yard.hosts.restart("one").objects
         assert own_vcenter.calls()["ShutdownGuest"] == 1
         assert own_vcenter.calls()["PowerOffVM_Task"] == 0
         assert (after["uuid"], after["identity"], after["state"]) == (

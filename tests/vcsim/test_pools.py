@@ -31,7 +31,7 @@ def yard(vcenter: Simulator, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     vcenter.prepare(SOURCE)
     pki = str(tmp_path_factory.mktemp("pki"))
     with Yard(vcenter.uri + "?endpoints=false", owner="pools", pki_dir=pki) as opened:
-        opened.template(TemplateSpec("base", image=ImageSpec(source=SOURCE)))
+        opened.templates.apply(TemplateSpec("base", image=ImageSpec(source=SOURCE)))
         yield opened
         opened.teardown(templates=True)
 
@@ -43,8 +43,8 @@ def found(vcenter: Simulator, path: str) -> Any:
 
 
 def test_pools_are_resource_pools_and_hosts_are_in_them(yard: Yard, vcenter: Simulator) -> None:
-    yard.pool(OUTER)
-    yard.pool(INNER)
+    yard.pools.apply(OUTER)
+    yard.pools.apply(INNER)
     outer, path = (
         found(vcenter, "pools.default.pool.all"),
         "pools.default.pool.all/pools.default.pool.ci",
@@ -59,32 +59,32 @@ def test_pools_are_resource_pools_and_hosts_are_in_them(yard: Yard, vcenter: Sim
     assert found(vcenter, path).config.memoryAllocation.limit == -1
     fleet = FleetSpec("ci", "base", count=3, host=HostSpec(pool="ci"))
     with pytest.raises(PoolQuotaExceeded, match="2 of 2 hosts"):
-        yard.fleet(fleet)
-    hosts = yard.fleet(replace(fleet, count=2)).objects
+        yard.fleets.apply(fleet)
+    hosts = yard.fleets.apply(replace(fleet, count=2)).objects
     assert [host["pool"] for host in hosts] == ["ci", "ci"]
     assert sorted(vm.name for vm in found(vcenter, path).vm) == [
         "pools.default.ci-1",
         "pools.default.ci-2",
     ]
-    (known,) = yard.pools(name="ci")
+    (known,) = yard.pools.list(name="ci")
     assert (known["enforced"], known["used"]["hosts"]) == ("resource pool", 2)
     with pytest.raises(OperationRefused):
-        yard.remove_pool("all")
-    yard.pool(replace(INNER, hosts=3))
-    yard.pool(replace(OUTER, memory_mib=16384))
+        yard.pools.delete("all")
+    yard.pools.apply(replace(INNER, hosts=3))
+    yard.pools.apply(replace(OUTER, memory_mib=16384))
     assert found(vcenter, "pools.default.pool.all").config.memoryAllocation.limit == 16384
-    yard.fleet(fleet)
+    yard.fleets.apply(fleet)
     assert len(found(vcenter, path).vm) == 3
-    yard.remove_fleet("ci")
-    yard.remove_pool("ci")
-    yard.remove_pool("all")
+    yard.fleets.delete("ci")
+    yard.pools.delete("ci")
+    yard.pools.delete("all")
     assert found(vcenter, "pools.default.pool.all") is None
-    assert yard.pools() == []
+    assert yard.pools.list() == ()
 
 
 def test_nothing_is_left_of_a_yard_with_pools(yard: Yard, vcenter: Simulator) -> None:
-    yard.pool(OUTER)
-    yard.pool(INNER)
+    yard.pools.apply(OUTER)
+    yard.pools.apply(INNER)
     yard.teardown(templates=True)
     assert found(vcenter, "pools.default.pool.all") is None
     assert vcenter.find("stockyard/stockyard-register") is None

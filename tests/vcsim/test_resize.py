@@ -36,7 +36,7 @@ ROOMY = TemplateSpec(
 def yard(vcenter: Simulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Yard]:
     pki = str(tmp_path_factory.mktemp("pki"))
     with Yard(vcenter.uri + "?endpoints=false", owner="resize", pki_dir=pki) as opened:
-        opened.template(ROOMY)
+        opened.templates.apply(ROOMY)
         yield opened
         opened.teardown(templates=True)
 
@@ -53,22 +53,22 @@ def size(vcenter: Simulator) -> tuple[int, int, str]:
 
 
 def verbs(yard: Yard, spec: FleetSpec) -> list[str]:
-    return [action.verb for action in yard.fleet(spec, check=True).plan.actions]
+    return [action.verb for action in yard.fleets.apply(spec, check=True).plan.actions]
 
 
 def test_a_host_grows_where_it_is_and_is_replaced_to_shrink(yard: Yard, vcenter: Simulator) -> None:
-    yard.fleet(fleet())
+    yard.fleets.apply(fleet())
     *_small, first = size(vcenter)
     larger = fleet(vcpus=3, memory_mib=2048)
     assert verbs(yard, larger) == ["resize"]
     vcenter.reset()
-    yard.fleet(larger)
+    yard.fleets.apply(larger)
     assert size(vcenter) == (3, 2048, first)
-    assert not yard.fleet(larger).changed
+    assert not yard.fleets.apply(larger).changed
     smaller = fleet(vcpus=2, memory_mib=2048)
-    (action,) = yard.fleet(smaller, check=True).plan.actions
+    (action,) = yard.fleets.apply(smaller, check=True).plan.actions
     assert (action.verb, "cannot be taken back" in action.reason) == ("replace", True)
-    yard.fleet(smaller)
+    yard.fleets.apply(smaller)
     cpus, memory, second = size(vcenter)
     assert (cpus, memory) == (2, 2048)
     assert second != first
@@ -79,15 +79,15 @@ def test_more_than_a_template_has_room_for_is_refused_before_anything_is_done(
 ) -> None:
     vcenter.reset()
     with pytest.raises(Unsupported, match="cannot have 5 vCPUs"):
-        yard.fleet(FleetSpec("big", "base", count=1, host=HostSpec(vcpus=5)))
+        yard.fleets.apply(FleetSpec("big", "base", count=1, host=HostSpec(vcpus=5)))
     assert vcenter.changes()["InstantClone_Task"] == 0
 
 
 def test_a_machine_without_hot_add_is_left_as_it_is(yard: Yard, vcenter: Simulator) -> None:
-    yard.fleet(fleet())
+    yard.fleets.apply(fleet())
     host = vcenter.find("stockyard/resize.default.web-1")
     finished(host.ReconfigVM_Task(vim.vm.ConfigSpec(cpuHotAddEnabled=False)))
     before = size(vcenter)
     with pytest.raises(Unsupported, match="cannot be added"):
-        yard.fleet(fleet(vcpus=4))
+        yard.fleets.apply(fleet(vcpus=4))
     assert size(vcenter) == before

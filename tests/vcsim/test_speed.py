@@ -33,7 +33,7 @@ FEW, MANY, RECONFIGURED, CALLS, GROWTH = 10, 40, 5, 20, 1.25
 def yard(vcenter: Simulator, tmp_path: Path) -> Iterator[Yard]:
     """A yard with a frozen template."""
     with Yard(vcenter.uri + "?endpoints=false", pki_dir=str(tmp_path)) as opened:
-        opened.template(TemplateSpec("base", image=ImageSpec(source=SOURCE)))
+        opened.templates.apply(TemplateSpec("base", image=ImageSpec(source=SOURCE)))
         yield opened
         opened.teardown(templates=True)
 
@@ -56,7 +56,7 @@ def test_a_fleet_takes_little_more_than_its_calls(vcenter: Simulator, yard: Yard
     ratios = []
     for _try in range(TRIES):
         vcenter.reset()
-        ours = seconds(lambda: yard.fleet(FleetSpec("web", template="base", count=FLEET)))
+        ours = seconds(lambda: yard.fleets.apply(FleetSpec("web", template="base", count=FLEET)))
         log, calls = vcenter.log(), vcenter.calls()
         assert calls["InstantClone_Task"] == FLEET
         loop = Loop(vcenter, template, parallel)
@@ -65,7 +65,7 @@ def test_a_fleet_takes_little_more_than_its_calls(vcenter: Simulator, yard: Yard
         # It is no slower for making many more calls: each of its threads waits for itself.
         assert vcenter.calls().total() <= 1.25 * calls.total(), (vcenter.calls(), calls)
         vcenter.clear(loop.folder)
-        yard.remove_fleet("web")
+        yard.fleets.delete("web")
         if ratios[-1] <= FORKS_BOUND:
             break
     print("fleet / bare loop:", ratios)
@@ -78,7 +78,7 @@ def test_a_thousand_hosts_are_observed_in_three_calls(own_vcenter: Simulator) ->
         own_vcenter.uri + "?endpoints=false", pki_dir=str(own_vcenter.directory / "pki")
     ) as yard:
         provider = yard.context.provider
-        yard.template(TemplateSpec("base", image=ImageSpec(source=SOURCE)))
+        yard.templates.apply(TemplateSpec("base", image=ImageSpec(source=SOURCE)))
         template = provider.observe("stockyard").templates[0].record
         source = own_vcenter.find(f"stockyard/{template.domain}")
         make_hosts(own_vcenter, source, template.generation)
@@ -107,7 +107,7 @@ def test_calls_for_each_host_do_not_grow_with_their_number(own_vcenter: Simulato
     with Yard(
         own_vcenter.uri + "?endpoints=false", pki_dir=str(own_vcenter.directory / "pki")
     ) as yard:
-        yard.template(TemplateSpec("base", image=ImageSpec(source=SOURCE)))
+        yard.templates.apply(TemplateSpec("base", image=ImageSpec(source=SOURCE)))
         for _try in range(TRIES):
             changed = {count: grown(yard, own_vcenter, count, looked) for count in (FEW, MANY)}
             more = changed[MANY] - changed[FEW]
@@ -129,7 +129,7 @@ def grown(yard: Yard, vcenter: Simulator, count: int, looked: dict[int, float]) 
     :return: the calls that changed something, without those to the register.
     """
     vcenter.reset()
-    yard.fleet(FleetSpec("web", template="base", count=count))
+    yard.fleets.apply(FleetSpec("web", template="base", count=count))
     changed = vcenter.changes()
     looked[count] = min(looked.get(count, math.inf), vcenter.calls().total() / count)
     register = vcenter.find("stockyard/stockyard-register")._moId
@@ -137,7 +137,7 @@ def grown(yard: Yard, vcenter: Simulator, count: int, looked: dict[int, float]) 
     # Several hosts may share a line in the register.
     assert own <= 2 * count + 1
     changed["ReconfigVM_Task"] -= own
-    yard.remove_fleet("web")
+    yard.fleets.delete("web")
     return changed
 
 

@@ -43,7 +43,7 @@ def fleet(count: int = 2, use: VolumeUse = OWN, **changes: Any) -> FleetSpec:
 def shared(vcenter: Simulator, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Yard]:
     pki = str(tmp_path_factory.mktemp("pki"))
     with Yard(vcenter.uri + "?endpoints=false", owner="volumes", pki_dir=pki) as opened:
-        opened.template(BASE)
+        opened.templates.apply(BASE)
         yield opened
         opened.teardown(templates=True)
 
@@ -54,14 +54,14 @@ def yard(shared: Yard, vcenter: Simulator) -> Iterator[Yard]:
     vcenter.reset()
     yield shared
     vcenter.reset()
-    shared.remove_fleet("web")
-    for volume in shared.volumes():
-        shared.volume(VolumeSpec(volume["name"]), "detached")
-        shared.volume(VolumeSpec(volume["name"]), "absent")
+    shared.fleets.delete("web")
+    for volume in shared.volumes.list():
+        shared.volumes.detach(volume["name"])
+        shared.volumes.delete(volume["name"])
 
 
 def the(yard: Yard, name: str) -> dict[str, Any]:
-    (found,) = yard.volumes(name=name)
+    (found,) = yard.volumes.list(name=name)
     return found
 
 
@@ -82,18 +82,18 @@ def guest(vcenter: Simulator, name: str) -> Path:
 
 
 def test_a_volume_goes_from_a_host_to_the_next_of_its_name(yard: Yard, vcenter: Simulator) -> None:
-    yard.fleet(fleet())
-    assert not yard.fleet(fleet()).changed
+    yard.fleets.apply(fleet())
+    assert not yard.fleets.apply(fleet()).changed
     disk = the(yard, "web-1-data")["disk"]
     assert files(vcenter, "web-1") == [disk]
     (guest(vcenter, "web-1") / "data" / "kept").write_text("of the first")
     before = machine(vcenter, "web-1")._moId
-    yard.fleet(fleet(ports=(8080,)))
+    yard.fleets.apply(fleet(ports=(8080,)))
     assert machine(vcenter, "web-1")._moId != before
     assert files(vcenter, "web-1") == [disk]
     assert (guest(vcenter, "web-1") / "data" / "kept").read_text() == "of the first"
-    yard.fleet(fleet(0))
-    assert {(v["name"], v["host"], v["filesystem"]) for v in yard.volumes()} == {
+    yard.fleets.apply(fleet(0))
+    assert {(v["name"], v["host"], v["filesystem"]) for v in yard.volumes.list()} == {
         ("web-1-data", "", "ext4"),
         ("web-2-data", "", "ext4"),
     }
@@ -102,13 +102,13 @@ def test_a_volume_goes_from_a_host_to_the_next_of_its_name(yard: Yard, vcenter: 
 def test_copies_hold_what_their_source_held_and_are_the_hosts_own(
     yard: Yard, vcenter: Simulator
 ) -> None:
-    yard.fleet(fleet(1))
+    yard.fleets.apply(fleet(1))
     (guest(vcenter, "web-1") / "data" / "seed").write_text("seed")
     with pytest.raises(OperationRefused, match="web-1"):
-        yard.volume(VolumeSpec("early", source="web-1-data"))
-    yard.remove_fleet("web")
-    yard.volume(VolumeSpec("frozen", source="web-1-data", snapshot=True))
-    yard.fleet(fleet(2, VolumeUse("{host}-copy", "/data", 3, "frozen")))
+        yard.volumes.apply(VolumeSpec("early", source="web-1-data"))
+    yard.fleets.delete("web")
+    yard.volumes.apply(VolumeSpec("frozen", source="web-1-data", snapshot=True))
+    yard.fleets.apply(fleet(2, VolumeUse("{host}-copy", "/data", 3, "frozen")))
     for name in ("web-1", "web-2"):
         assert (guest(vcenter, name) / "data" / "seed").read_text() == "seed"
         assert the(yard, f"{name}-copy")["size_gib"] == 3
@@ -119,13 +119,13 @@ def test_copies_hold_what_their_source_held_and_are_the_hosts_own(
 def test_it_is_attached_grown_and_detached_while_its_host_runs(
     yard: Yard, vcenter: Simulator
 ) -> None:
-    yard.fleet(FleetSpec("web", "base", count=2))
+    yard.fleets.apply(FleetSpec("web", "base", count=2))
     spec = VolumeSpec("data", size_gib=1)
-    yard.volume(spec, "attached", host="web-2", path="/data")
-    assert not yard.volume(spec, "attached", host="web-2", path="/data").changed
+    yard.volumes.attach(spec, host="web-2", path="/data")
+    assert not yard.volumes.attach(spec, host="web-2", path="/data").changed
     with pytest.raises(OperationRefused, match="web-2"):
-        yard.volume(spec, "attached", host="web-1", path="/data")
-    yard.volume(replace(spec, size_gib=5))
+        yard.volumes.attach(spec, host="web-1", path="/data")
+    yard.volumes.apply(replace(spec, size_gib=5))
     disks = [
         d
         for d in machine(vcenter, "web-2").config.hardware.device
@@ -133,15 +133,15 @@ def test_it_is_attached_grown_and_detached_while_its_host_runs(
     ]
     assert 5 << 20 in [d.capacityInKB for d in disks]
     spec = VolumeSpec("data")
-    yard.volume(spec, "detached")
+    yard.volumes.detach(spec.name)
     assert files(vcenter, "web-2") == []
-    yard.volume(spec, "attached", host="web-1", path="/data")
+    yard.volumes.attach(spec, host="web-1", path="/data")
     assert files(vcenter, "web-1") == [the(yard, "data")["disk"]]
 
 
 def test_a_disk_that_vcenter_moved_is_followed(yard: Yard, vcenter: Simulator) -> None:
     """As storage vMotion does: the disk gets another file while its machine runs."""
-    yard.fleet(fleet(1))
+    yard.fleets.apply(fleet(1))
     found, there = machine(vcenter, "web-1"), the(yard, "web-1-data")["disk"]
     elsewhere = there.replace("stockyard-volumes/", "stockyard-volumes/moved-")
     (device,) = [
@@ -157,10 +157,10 @@ def test_a_disk_that_vcenter_moved_is_followed(yard: Yard, vcenter: Simulator) -
     device.backing.fileName, device.backing.uuid = elsewhere, uuid
     add = vim.vm.device.VirtualDeviceSpec(operation="add", device=device)
     finished(found.ReconfigVM_Task(vim.vm.ConfigSpec(deviceChange=[add])))
-    yard.remove_fleet("web")
+    yard.fleets.delete("web")
     assert the(yard, "web-1-data")["disk"] == elsewhere
-    yard.volume(VolumeSpec("web-1-data"), "absent")
-    assert yard.volumes() == []
+    yard.volumes.delete("web-1-data")
+    assert yard.volumes.list() == ()
 
 
 def test_no_volume_no_privilege_no_room_nothing_made(
@@ -171,34 +171,34 @@ def test_no_volume_no_privilege_no_room_nothing_made(
     uri = vcenter.uri + "?endpoints=false"
     with Yard(uri, owner="volumes", pki_dir=str(tmp_path)) as fresh:
         with pytest.raises(HypervisorError, match="privilege") as caught:
-            fresh.volume(spec)
+            fresh.volumes.apply(spec)
         assert "Datastore.FileManagement" in str(caught.value)
     vcenter.reset()
     vcenter.fail("CreateVirtualDisk_Task", "NoDiskSpace", datastore="LocalDS_0")
     with pytest.raises(OutOfSpace, match="LocalDS_0"):
-        yard.volume(spec)
-    assert yard.volumes() == []
+        yard.volumes.apply(spec)
+    assert yard.volumes.list() == ()
 
 
 def test_a_host_whose_guest_cannot_tell_disks_apart_gets_none(
     yard: Yard, vcenter: Simulator
 ) -> None:
     """As of a template that was made before there were volumes here."""
-    yard.fleet(FleetSpec("web", "base", count=1))
+    yard.fleets.apply(FleetSpec("web", "base", count=1))
     unset = vim.option.OptionValue(key="disk.EnableUUID", value="FALSE")
     finished(machine(vcenter, "web-1").ReconfigVM_Task(vim.vm.ConfigSpec(extraConfig=[unset])))
     with pytest.raises(Unsupported, match="which disk is which"):
-        yard.volume(VolumeSpec("data", size_gib=1), "attached", host="web-1", path="/data")
+        yard.volumes.attach(VolumeSpec("data", size_gib=1), host="web-1", path="/data")
     assert files(vcenter, "web-1") == []
 
 
 def test_a_machine_that_changes_all_the_time_gets_its_disk_all_the_same(
     yard: Yard, vcenter: Simulator
 ) -> None:
-    yard.fleet(FleetSpec("web", "base", count=1))
-    yard.volume(VolumeSpec("data", size_gib=1))
+    yard.fleets.apply(FleetSpec("web", "base", count=1))
+    yard.volumes.apply(VolumeSpec("data", size_gib=1))
     vcenter.fail("ReconfigVM_Task", "ConcurrentAccess", skip=3, times=3)
-    yard.volume(VolumeSpec("data"), "attached", host="web-1", path="/data")
+    yard.volumes.attach("data", host="web-1", path="/data")
     assert the(yard, "data")["mounted"]
 
 
@@ -208,11 +208,11 @@ def test_a_teardown_keeps_volumes_and_the_register_that_knows_of_them(
     before = set(own_vcenter.machines())
     uri = own_vcenter.uri + "?endpoints=false"
     with Yard(uri, owner="volumes", pki_dir=str(tmp_path)) as yard:
-        yard.template(BASE)
-        yard.fleet(fleet(1))
+        yard.templates.apply(BASE)
+        yard.fleets.apply(fleet(1))
         yard.teardown(templates=True)
-        assert [(v["name"], v["host"]) for v in yard.volumes()] == [("web-1-data", "")]
+        assert [(v["name"], v["host"]) for v in yard.volumes.list()] == [("web-1-data", "")]
         assert own_vcenter.find(REGISTER) is not None
         yard.teardown(templates=True, volumes=True)
-        assert yard.volumes() == []
+        assert yard.volumes.list() == ()
     assert set(own_vcenter.machines()) == before

@@ -5,6 +5,13 @@
 
 from __future__ import annotations
 
+from .clients.certificates import CertificatesClient
+from .clients.fleets import FleetsClient
+from .clients.hosts import HostsClient
+from .clients.leases import HeldLease, LeasesClient
+from .clients.pools import PoolsClient
+from .clients.templates import TemplatesClient
+from .clients.volumes import VolumesClient
 from .errors import (
     AddressTaken,
     Busy,
@@ -27,7 +34,6 @@ from .errors import (
     UnforeseenError,
     Unsupported,
 )
-from .leasing import HeldLease
 from .model.cloud_image import CloudImage
 from .model.fleet import FleetSpec, SingleSpec
 from .model.host import HostSpec
@@ -53,6 +59,7 @@ __all__ = [
     "AddressTaken",
     "BuildOptions",
     "Busy",
+    "CertificatesClient",
     "Client",
     "CloudImage",
     "Conflict",
@@ -62,11 +69,13 @@ __all__ = [
     "Declaration",
     "FleetSpec",
     "FleetTerm",
+    "FleetsClient",
     "GuestBroken",
     "GuestError",
     "Hardware",
     "HeldLease",
     "HostSpec",
+    "HostsClient",
     "Hypervisor",
     "HypervisorError",
     "ImageError",
@@ -74,6 +83,7 @@ __all__ = [
     "InvalidInput",
     "LeaseExpired",
     "LeaseSpec",
+    "LeasesClient",
     "Limits",
     "Login",
     "MissingDependency",
@@ -85,6 +95,7 @@ __all__ = [
     "PoolQuotaExceeded",
     "PoolSpec",
     "PoolTerm",
+    "PoolsClient",
     "Provision",
     "Repository",
     "Result",
@@ -93,11 +104,13 @@ __all__ = [
     "StockyardError",
     "TemplateSpec",
     "TemplateTerm",
+    "TemplatesClient",
     "UnforeseenError",
     "Unsupported",
     "UpdateSpec",
     "VolumeSpec",
     "VolumeTerm",
     "VolumeUse",
+    "VolumesClient",
     "Yard",
 ]

@@ -1,55 +1,50 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A yard: everything of one owner on one hypervisor. This module assembles the parts; SDK users
-hold a ``Yard``.
+"""A yard: everything of one owner on one hypervisor. SDK users hold a ``Yard``, and call its
+resource clients.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from .clients.certificates import CertificatesClient
+from .clients.fleets import FleetsClient
+from .clients.hosts import HostsClient
+from .clients.leases import LeasesClient
+from .clients.pools import PoolsClient
+from .clients.templates import TemplatesClient
+from .clients.volumes import VolumesClient
 from .clock import Clock, SystemClock
 from .escaping import one_line
 from .hypervisor.provider import Progress, Provider
-from .leasing import Leasing
 from .model import naming
-from .model.fleet import FleetSpec, SingleSpec
-from .model.host import Host, HostRecord
 from .model.login import NOBODY, Login
-from .model.observation import Observation
-from .model.template import TemplateSpec
 from .pki.store import Pki
 from .planning.declaration import Declaration
 from .planning.plan import Plan
-from .pooling import Pooling
 from .providers.open import open_provider
-from .resources import guest_status
-from .resources.certificates import clients
-from .resources.certificates.clients import Client
 from .resources.context import Context
-from .resources.fleets import converge_fleet, single_host
-from .resources.hosts import access, trust
-from .resources.templates import build_template, freshness
 from .resources.volumes import encryption
 from .resources.yard import converge_yard, reap_yard, saved_plans, teardown
 from .result import Result
-from .storing import Storing
 from .views import inventory, report
 
 DEFAULT_HYPERVISOR = "qemu:///session"
 DEFAULT_OWNER = "stockyard"
-TEMPLATE_TIMEOUT = 1800.0
-FLEET_TIMEOUT = 600.0
+TIMEOUT = 600.0
 REAP_GRACE = 3600.0
 
 
-class Yard(Leasing, Pooling, Storing):
+class Yard:
     """A connection to a hypervisor, for one owner's objects. Use it in a ``with`` statement.
+
+    Its resource clients are ``templates``, ``fleets``, ``hosts``, ``volumes``, ``leases``,
+    ``pools`` and ``certificates``.
 
     :param hypervisor: its URI; ``STOCKYARD_HYPERVISOR`` if not given, else ``qemu:///session``.
     :param owner: the owner of the yard; two owners never change each other's objects.
@@ -94,6 +89,13 @@ class Yard(Leasing, Pooling, Storing):
             progress=_escaping(progress),
             volume_key=encryption.check_secret(volume_key),
         )
+        self.templates = TemplatesClient(self.context)
+        self.hosts = HostsClient(self.context)
+        self.fleets = FleetsClient(self.context, self.hosts)
+        self.volumes = VolumesClient(self.context)
+        self.leases = LeasesClient(self.context)
+        self.pools = PoolsClient(self.context)
+        self.certificates = CertificatesClient(self.context)
 
     def __enter__(self) -> Yard:
         return self
@@ -121,123 +123,16 @@ class Yard(Leasing, Pooling, Storing):
             "problems": provider.preflight(),
         }
 
-    def template(
-        self, spec: TemplateSpec, *, check: bool = False, timeout: float = TEMPLATE_TIMEOUT
-    ) -> Result:
-        """Build a frozen template as declared."""
-        plan = (
-            build_template.plan(self.context, spec)
-            if check
-            else build_template.ensure(self.context, spec, timeout)
-        )
-        return Result(plan, self.templates(spec.tenant, spec.name))
-
-    def remove_template(
+    def apply(
         self,
-        name: str,
-        tenant: str = "default",
-        *,
-        check: bool = False,
-        timeout: float = FLEET_TIMEOUT,
-    ) -> Result:
-        """Delete all generations of a template."""
-        act = build_template.plan_removal if check else None
-        plan = (
-            act(self.context, tenant, name)
-            if act
-            else build_template.remove(self.context, tenant, name, timeout)
-        )
-        return Result(plan, self.templates(tenant, name))
-
-    def fleet(
-        self,
-        spec: FleetSpec,
-        *,
-        check: bool = False,
-        timeout: float = FLEET_TIMEOUT,
-        wait: bool = True,
-    ) -> Result:
-        """Converge a fleet to its declaration; wait until Docker answers in all of its hosts, or
-        only for their identities.
-        """
-        context = replace(self.context, wait=wait)
-        plan = (
-            converge_fleet.plan(context, spec)
-            if check
-            else converge_fleet.converge(context, spec, timeout)
-        )
-        return Result(plan, self.hosts(spec.tenant, spec.name))
-
-    def remove_fleet(
-        self,
-        name: str,
-        tenant: str = "default",
-        *,
-        check: bool = False,
-        timeout: float = FLEET_TIMEOUT,
-    ) -> Result:
-        """Delete all hosts of a fleet."""
-        act = converge_fleet.plan_removal if check else None
-        plan = (
-            act(self.context, tenant, name)
-            if act
-            else converge_fleet.remove(self.context, tenant, name, timeout)
-        )
-        return Result(plan, self.hosts(tenant, name))
-
-    def host(
-        self,
-        spec: SingleSpec,
-        state: str = "present",
-        *,
-        check: bool = False,
-        timeout: float = FLEET_TIMEOUT,
-        wait: bool = True,
-    ) -> Result:
-        """Create, delete, restart or replace one host by name: ``present``, ``absent``,
-        ``restarted`` or ``replaced``.
-        """
-        context = replace(self.context, wait=wait)
-        plan = (
-            single_host.plan(context, spec, state)
-            if check
-            else single_host.converge(context, spec, state, timeout)
-        )
-        return Result(plan, self.hosts(spec.tenant, name=spec.name))
-
-    def client_certificate(self, client: Client, *, check: bool = False) -> Result:
-        """Issue a client certificate into a directory; replace it if less than a third of its life
-        remains, or if it was revoked.
-        """
-        plan = (clients.plan_issue if check else clients.issue)(self.context, client)
-        return Result(plan, clients.described(self.context, client))
-
-    def revoke(
-        self,
-        client: Client,
-        *,
-        certificate: str = "",
-        serial: str = "",
-        check: bool = False,
-        timeout: float = FLEET_TIMEOUT,
-    ) -> Result:
-        """Make all running hosts of a tenant refuse a client: all certificates that this controller
-        issued to the client, and a certificate that is given as PEM or by its serial number in hex.
-        """
-        serials = clients.serials_of(self.context, client, certificate, serial)
-        subject = (self.context, client.tenant, client.name, serials)
-        plan = clients.plan_revocation(*subject) if check else clients.revoke(*subject, timeout)
-        return Result(plan, clients.described(self.context, client))
-
-    def site(
-        self,
-        declared: Declaration,
+        declaration: Declaration,
         *,
         check: bool = False,
         save_plan: str | Path = "",
         apply_plan: str | Path = "",
-    ) -> Result:
-        """Converge the whole yard to its declaration.
+    ) -> Result[dict[str, Any]]:
+        """Converge the whole yard to its declaration. The result's objects are the hosts of all
+        declared fleets.
 
         :param save_plan: a file, ending in ``.json``, to write the plan to; a Markdown file with
             the same name is written next to it.
@@ -248,7 +143,7 @@ class Yard(Leasing, Pooling, Storing):
         saved_plan = saved_plans.load(Path(apply_plan).expanduser()) if apply_plan else None
         confirmed = saved_plan is not None or (check and bool(save_plan))
         current_plan = (
-            saved_plans.sealed(self.context, declared, confirmed=confirmed)
+            saved_plans.sealed(self.context, declaration, confirmed=confirmed)
             if save_plan or saved_plan or check
             else None
         )
@@ -259,12 +154,11 @@ class Yard(Leasing, Pooling, Storing):
         plan = (
             Plan(current_plan.actions)
             if check and current_plan
-            else converge_yard.converge(self.context, declared, confirmed=confirmed)
+            else converge_yard.converge(self.context, declaration, confirmed=confirmed)
         )
-        fleets = {(term.spec.tenant, term.spec.name) for term in declared.fleets}
-        return Result(
-            plan, [host for host in self.hosts() if (host["tenant"], host["fleet"]) in fleets]
-        )
+        fleets = {(term.spec.tenant, term.spec.name) for term in declaration.fleets}
+        hosts = [host for host in self.hosts.list() if (host["tenant"], host["fleet"]) in fleets]
+        return Result(plan, tuple(hosts))
 
     def teardown(
         self,
@@ -272,24 +166,24 @@ class Yard(Leasing, Pooling, Storing):
         templates: bool = False,
         volumes: bool = False,
         check: bool = False,
-        timeout: float = FLEET_TIMEOUT,
-    ) -> Result:
+        timeout: float = TIMEOUT,
+    ) -> Result[dict[str, Any]]:
         """Delete every host of the yard, declared or not, and on request its templates and volumes.
 
         Volumes hold data that must outlive hosts: without the request they stay, and the result
         names them.
         """
         arguments = (self.context, templates, volumes)
-        act = teardown.plan(*arguments) if check else teardown.run(*arguments, timeout)
+        plan = teardown.plan(*arguments) if check else teardown.run(*arguments, timeout)
         return Result(
-            act,
-            self.hosts(),
-            () if volumes else tuple(f"volume {volume['name']}" for volume in self.volumes()),
+            plan,
+            self.hosts.list(),
+            () if volumes else tuple(f"volume {volume['name']}" for volume in self.volumes.list()),
         )
 
     def reap(
-        self, *, dry_run: bool = False, grace: float = REAP_GRACE, timeout: float = FLEET_TIMEOUT
-    ) -> Result:
+        self, *, dry_run: bool = False, grace: float = REAP_GRACE, timeout: float = TIMEOUT
+    ) -> Result[dict[str, Any]]:
         """Delete expired, incomplete and orphaned objects; the result's objects are the skipped
         ones, each with the reason.
 
@@ -301,58 +195,7 @@ class Yard(Leasing, Pooling, Storing):
             if dry_run
             else reap_yard.run(self.context, grace, timeout)
         )
-        return Result(plan, skipped)
-
-    def prune_templates(self) -> list[str]:
-        """Delete old generations without hosts, and images without templates; return their
-        names.
-        """
-        return build_template.prune(self.context)
-
-    def hosts(
-        self,
-        tenant: str | None = None,
-        fleet: str | None = None,
-        name: str | None = None,
-        *,
-        check_updates: bool = False,
-    ) -> list[dict[str, Any]]:
-        """Return hosts as modules return them, by name.
-
-        :param check_updates: whether to ask the mirrors for outdated packages of each host.
-        """
-        observation = self.context.provider.observe(self.context.owner)
-        drift = trust.drifts(self.context, observation.hosts)
-        chosen = _chosen(
-            observation,
-            lambda record: (
-                tenant in (None, record.tenant)
-                and fleet in (None, record.fleet)
-                and name in (None, record.name)
-            ),
-        )
-        answers = guest_status.statuses(self.context, chosen.hosts)
-        lock_reasons, clock_reasons = (
-            encryption.locked(chosen.hosts, answers),
-            guest_status.skewed(chosen.hosts, answers),
-        )
-        facts = [
-            access.describe_host(
-                self.context,
-                host,
-                drift[host.record.uuid],
-                lock_reasons.get(host.record.name, ""),
-                clock_reasons.get(host.record.uuid, ""),
-            )
-            for host in chosen.hosts
-        ]
-        outdated_packages = (
-            freshness.updates_of_hosts(self.context, chosen) if check_updates else {}
-        )
-        return [
-            {**host, "missing_updates": outdated_packages[host["uuid"]]} if check_updates else host
-            for host in facts
-        ]
+        return Result(plan, tuple(skipped))
 
     def listing(self) -> inventory.Listing:
         """Return all hosts from one reading of the hypervisor, for inventories; their SSH host keys
@@ -371,65 +214,6 @@ class Yard(Leasing, Pooling, Storing):
             kind: len(objects) for kind, objects in sections.items() if isinstance(objects, list)
         }
         return {"changed": changed, "dest": str(path), "figures": figures}
-
-    def fleets(
-        self, tenant: str | None = None, name: str | None = None, *, check_updates: bool = False
-    ) -> list[dict[str, Any]]:
-        """Return fleets as modules return them, by tenant and name. A fleet is known by its hosts:
-        a fleet without hosts is not returned.
-
-        :param check_updates: whether to ask the mirrors for outdated packages of each host.
-        """
-        observation = self.context.provider.observe(self.context.owner)
-        chosen = _chosen(
-            observation,
-            lambda record: (
-                bool(record.fleet)
-                and tenant in (None, record.tenant)
-                and name in (None, record.fleet)
-            ),
-        )
-        drift, outdated = trust.drifts(self.context, observation.hosts), freshness.outdated(chosen)
-        outdated_packages = (
-            freshness.updates_of_hosts(self.context, chosen) if check_updates else None
-        )
-        members: dict[tuple[str, str], list[Host]] = {}
-        for host in chosen.hosts:
-            members.setdefault((host.record.tenant, host.record.fleet), []).append(host)
-        clock_reasons = guest_status.skewed(
-            chosen.hosts, guest_status.statuses(self.context, chosen.hosts)
-        )
-        return [
-            access.describe_fleet(members[key], drift, outdated, outdated_packages, clock_reasons)
-            for key in sorted(members)
-        ]
-
-    def templates(self, tenant: str | None = None, name: str | None = None) -> list[dict[str, Any]]:
-        """Return templates as modules return them, all generations; the current generation of a
-        template comes last.
-        """
-        templates = [
-            template
-            for template in self.context.provider.observe(self.context.owner).templates
-            if tenant in (None, template.record.tenant) and name in (None, template.record.name)
-        ]
-        return [
-            access.describe_template(self.context, template)
-            for template in sorted(templates, key=lambda template: template.record.since)
-        ]
-
-
-def _chosen(observation: Observation, condition: Callable[[HostRecord], bool]) -> Observation:
-    """Return the same observation with only the hosts that meet a condition, by name."""
-    return replace(
-        observation,
-        hosts=tuple(
-            sorted(
-                (host for host in observation.hosts if condition(host.record)),
-                key=lambda host: host.record.name,
-            )
-        ),
-    )
 
 
 def _escaping(progress: Progress | None) -> Progress:

@@ -23,8 +23,8 @@ from tests.helpers.clocks import BriskClock
 def real(uri: str, tmp_path: Path) -> Iterator[Yard]:
     """A yard with two hosts, by the machine's own clock."""
     with Yard(uri, pki_dir=str(tmp_path / "pki"), clock=BriskClock()) as yard:
-        yard.template(TemplateSpec("base"))
-        yard.fleet(FleetSpec("ci", "base", count=2))
+        yard.templates.apply(TemplateSpec("base"))
+        yard.fleets.apply(FleetSpec("ci", "base", count=2))
         yield yard
 
 

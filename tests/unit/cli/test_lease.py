@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from stockyard import SingleSpec, Yard
+from stockyard import Yard
 from stockyard.cli import run
 from tests.helpers.clocks import BriskClock
 
@@ -43,17 +43,17 @@ def test_a_shell_takes_the_environment(real: Yard, console: Console) -> None:
     assert code == 0
     assert said.count("\n") == 1
     assert "leased by me until" in told
-    (facts,) = real.leases()
+    (facts,) = real.leases.list()
     seen = shell(
         said, 'echo "$STOCKYARD_LEASE $DOCKER_HOST $DOCKER_TLS_VERIFY"; ls "$DOCKER_CERT_PATH"'
     )
     assert seen == f"{facts['id']} {facts['docker']['endpoint']} 1\nca.pem\ncert.pem\nkey.pem"
     assert console("lease", "env", facts["id"])[1] == said
     assert console("lease", "renew", facts["id"], "--duration", "2h")[0] == 0
-    assert real.leases()[0]["until"] - time.time() > 7100
+    assert real.leases.list()[0]["until"] - time.time() > 7100
     assert console("lease", "release", facts["id"])[0] == 0
-    assert real.leases() == []
-    assert len(real.hosts()) == 1
+    assert real.leases.list() == ()
+    assert len(real.hosts.list()) == 1
 
 
 def test_a_path_with_anything_in_it_reaches_the_shell_whole(
@@ -71,12 +71,12 @@ def test_the_lease_is_known_by_the_environment(
     real: Yard, console: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     facts = console.json(*TAKE)
-    assert facts == real.leases()[0]
+    assert facts == real.leases.list()[0]
     assert console("lease", "release")[0] == 2
     monkeypatch.setenv("STOCKYARD_LEASE", facts["id"])
     assert console("lease", "env")[0] == 0
     assert console("lease", "release", "--replace")[0] == 0
-    assert len(real.hosts()) == 2
+    assert len(real.hosts.list()) == 2
     assert console("lease", "env")[0] == 3
     assert console("lease", "renew")[0] == 3
     # Given back twice is given back.
@@ -116,11 +116,11 @@ def test_leases_are_listed(real: Yard, console: Console) -> None:
 def test_what_makes_no_sense_is_said_and_changes_nothing(
     real: Yard, console: Console, words: tuple[str, ...], code: int, say: str
 ) -> None:
-    before = real.hosts()
+    before = real.hosts.list()
     found, said, told = console(*words)
     assert (found, said) == (code, "")
     assert say in told
-    assert real.hosts() == before
+    assert real.hosts.list() == before
 
 
 def test_when_none_is_free_it_says_so(real: Yard, console: Console) -> None:
@@ -141,8 +141,8 @@ def test_a_command_has_the_environment_and_the_host_goes_with_it(
     assert endpoint.startswith("tcp://127.")
     assert number in folder
     assert not Path(folder).exists()
-    assert real.leases() == []
-    assert len(real.hosts()) == 1
+    assert real.leases.list() == ()
+    assert len(real.hosts.list()) == 1
 
 
 @pytest.mark.parametrize(("command", "code"), [("/does/not/exist", 127), ("/etc/passwd", 126)])
@@ -153,7 +153,7 @@ def test_a_command_that_cannot_be_run_costs_a_host_and_says_so(
     _said, told = process.communicate(timeout=60)
     assert process.returncode == code
     assert command in told
-    assert [h["lease"] for h in real.hosts()] == [None, None]
+    assert [h["lease"] for h in real.hosts.list()] == [None, None]
 
 
 def test_a_lease_is_kept_for_as_long_as_the_command_runs(real: Yard, console: Console) -> None:
@@ -169,8 +169,8 @@ def test_a_signal_ends_the_command_and_the_host_is_given_back(real: Yard, consol
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGTERM
-    assert real.leases() == []
-    assert len(real.hosts()) == 1
+    assert real.leases.list() == ()
+    assert len(real.hosts.list()) == 1
 
 
 def test_a_signal_that_comes_while_the_command_starts_ends_it_too(
@@ -190,7 +190,7 @@ def test_a_command_ends_when_its_lease_is_lost(real: Yard, console: Console) -> 
     process = console.start(*EXEC, "--duration", "3s", "--", "sh", "-c", "echo up; exec sleep 60")
     assert process.stdout
     assert process.stdout.readline() == "up\n"
-    real.host(SingleSpec(real.leases()[0]["host"]), "absent")
+    real.hosts.delete(real.leases.list()[0]["host"])
     _said, told = process.communicate(timeout=60)
     assert process.returncode == 124
     assert "the lease is over" in told
@@ -202,18 +202,18 @@ def test_a_holder_who_was_stopped_past_the_end_changes_nothing(
     process = console.start(*EXEC, "--duration", "2s", "--", "sh", "-c", "echo up; exec sleep 60")
     assert process.stdout
     assert process.stdout.readline() == "up\n"
-    (mine,) = real.leases()
+    (mine,) = real.leases.list()
     os.kill(process.pid, signal.SIGSTOP)
     while time.time() < mine["until"]:
         time.sleep(0.1)
-    real.host(SingleSpec(mine["host"]), "replaced")
-    others = [real.lease("ci", holder="other").facts for _number in range(2)]
-    before = real.hosts()
+    real.hosts.replace(mine["host"])
+    others = [real.leases.acquire("ci", holder="other").facts for _number in range(2)]
+    before = real.hosts.list()
     os.kill(process.pid, signal.SIGCONT)
     _said, told = process.communicate(timeout=60)
     assert process.returncode == 124
     assert "the lease is over" in told
-    assert real.hosts() == before
+    assert real.hosts.list() == before
     assert mine["host"] in {o["host"] for o in others}
 
 

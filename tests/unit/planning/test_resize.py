@@ -90,7 +90,7 @@ def test_sizes_that_make_no_sense() -> None:
 @pytest.fixture
 def roomy(bare: Yard) -> Yard:
     """A yard with a template into whose forks memory can be plugged."""
-    bare.template(TemplateSpec("base", max_memory_mib=2048))
+    bare.templates.apply(TemplateSpec("base", max_memory_mib=2048))
     return bare
 
 
@@ -103,81 +103,83 @@ def verbs(result: Any) -> list[str]:
 
 
 def test_hosts_are_resized_where_they_are(roomy: Yard) -> None:
-    before = roomy.fleet(fleet()).objects
-    shown = verbs(roomy.fleet(fleet(vcpus=2, memory_mib=1280), check=True))
+    before = roomy.fleets.apply(fleet()).objects
+    shown = verbs(roomy.fleets.apply(fleet(vcpus=2, memory_mib=1280), check=True))
     assert shown == [
         f"resize host ci-{n}: memory_mib, vcpus changed, while it runs" for n in (1, 2)
     ]
-    after = roomy.fleet(fleet(vcpus=2, memory_mib=1280))
+    after = roomy.fleets.apply(fleet(vcpus=2, memory_mib=1280))
     assert verbs(after) == shown
     assert [h["uuid"] for h in after.objects] == [h["uuid"] for h in before]
     assert [h["size"] for h in after.objects] == [
         {"vcpus": 2, "memory_mib": 1280, "disk_gib": 8}
     ] * 2
-    assert not roomy.fleet(fleet(vcpus=2, memory_mib=1280)).changed
-    roomy.fleet(fleet())
-    assert [h["size"]["vcpus"] for h in roomy.hosts()] == [1, 1]
+    assert not roomy.fleets.apply(fleet(vcpus=2, memory_mib=1280)).changed
+    roomy.fleets.apply(fleet())
+    assert [h["size"]["vcpus"] for h in roomy.hosts.list()] == [1, 1]
 
 
 def test_another_change_beside_it_replaces(roomy: Yard) -> None:
-    roomy.fleet(fleet(1))
-    plan = roomy.fleet(fleet(1, vcpus=2, ports=(80,)), check=True).plan
+    roomy.fleets.apply(fleet(1))
+    plan = roomy.fleets.apply(fleet(1, vcpus=2, ports=(80,)), check=True).plan
     assert "ports, vcpus changed" in str(plan.actions[0])
     assert "resize" not in {a.verb for a in plan.actions}
 
 
 def test_a_size_that_no_host_can_have_is_refused_before_anything_is_done(roomy: Yard) -> None:
-    before = roomy.fleet(fleet()).objects
+    before = roomy.fleets.apply(fleet()).objects
     for size in ({"vcpus": 5}, {"memory_mib": 4096}, {"memory_mib": 1100}, {"memory_mib": 512}):
         with pytest.raises(Unsupported):
-            roomy.fleet(fleet(**size))
-    assert roomy.hosts() == before
+            roomy.fleets.apply(fleet(**size))
+    assert roomy.hosts.list() == before
 
 
 def test_new_hosts_have_the_size_from_the_beginning(
     roomy: Yard, hypervisor: FaultyProvider
 ) -> None:
-    (made,) = roomy.fleet(fleet(1, vcpus=2)).objects
+    (made,) = roomy.fleets.apply(fleet(1, vcpus=2)).objects
     assert made["size"]["vcpus"] == 2
     assert hypervisor.calls["resize"] == 1
-    roomy.host(SingleSpec("ci-1"), "restarted")
+    roomy.hosts.restart("ci-1")
     assert hypervisor.calls["resize"] == 2
 
 
 def test_a_host_that_is_leased_keeps_its_size(roomy: Yard) -> None:
-    roomy.fleet(fleet(1))
-    roomy.have_lease(LeaseSpec("me", "ci"))
-    assert not roomy.fleet(fleet(1, vcpus=2)).changed
+    roomy.fleets.apply(fleet(1))
+    roomy.leases.ensure(LeaseSpec("me", "ci"))
+    assert not roomy.fleets.apply(fleet(1, vcpus=2)).changed
 
 
 def test_growing_needs_room_in_the_pool(roomy: Yard) -> None:
-    roomy.pool(PoolSpec("ci", memory_mib=2304))
-    roomy.fleet(fleet(2, pool="ci"))
+    roomy.pools.apply(PoolSpec("ci", memory_mib=2304))
+    roomy.fleets.apply(fleet(2, pool="ci"))
     with pytest.raises(PoolQuotaExceeded, match="no room for 1 host "):
-        roomy.fleet(fleet(2, pool="ci", memory_mib=1280))
-    assert roomy.pools()[0]["used"]["memory_mib"] == 2048
-    roomy.fleet(fleet(2, pool="ci", memory_mib=1152))
-    assert roomy.pools()[0]["used"]["memory_mib"] == 2304
-    roomy.fleet(fleet(2, pool="ci"))
-    assert roomy.pools()[0]["used"]["memory_mib"] == 2048
+        roomy.fleets.apply(fleet(2, pool="ci", memory_mib=1280))
+    assert roomy.pools.list()[0]["used"]["memory_mib"] == 2048
+    roomy.fleets.apply(fleet(2, pool="ci", memory_mib=1152))
+    assert roomy.pools.list()[0]["used"]["memory_mib"] == 2304
+    roomy.fleets.apply(fleet(2, pool="ci"))
+    assert roomy.pools.list()[0]["used"]["memory_mib"] == 2048
 
 
 def test_what_a_guest_keeps_counts_on(roomy: Yard, hypervisor: FaultyProvider) -> None:
-    roomy.pool(PoolSpec("ci", memory_mib=1280))
-    roomy.fleet(fleet(1, pool="ci", memory_mib=1280))
+    roomy.pools.apply(PoolSpec("ci", memory_mib=1280))
+    roomy.fleets.apply(fleet(1, pool="ci", memory_mib=1280))
     hypervisor.fail("resize", HypervisorError("it is kept"))
     with pytest.raises(HypervisorError):
-        roomy.fleet(fleet(1, pool="ci"))
-    assert roomy.pools()[0]["used"]["memory_mib"] == 1280
-    assert verbs(roomy.fleet(fleet(1, pool="ci"))) == [
+        roomy.fleets.apply(fleet(1, pool="ci"))
+    assert roomy.pools.list()[0]["used"]["memory_mib"] == 1280
+    assert verbs(roomy.fleets.apply(fleet(1, pool="ci"))) == [
         "resize host ci-1: memory_mib changed, while it runs"
     ]
-    assert roomy.pools()[0]["used"]["memory_mib"] == 1024
+    assert roomy.pools.list()[0]["used"]["memory_mib"] == 1024
 
 
 def test_one_host_is_resized_too(roomy: Yard) -> None:
-    before = roomy.host(SingleSpec("one", "base")).objects[0]
+    before = roomy.hosts.apply(SingleSpec("one", "base")).objects[0]
     spec = SingleSpec("one", "base", host=HostSpec(vcpus=3))
-    assert verbs(roomy.host(spec, check=True)) == ["resize host one: vcpus changed, while it runs"]
-    after = roomy.host(spec).objects[0]
+    assert verbs(roomy.hosts.apply(spec, check=True)) == [
+        "resize host one: vcpus changed, while it runs"
+    ]
+    after = roomy.hosts.apply(spec).objects[0]
     assert (after["uuid"], after["size"]["vcpus"]) == (before["uuid"], 3)

@@ -121,7 +121,7 @@ def test_openssh_reads_the_path_that_is_meant(path: str) -> None:
 
 
 def test_a_listing_reads_the_hypervisor_once(yard: Yard, hypervisor: Any) -> None:
-    yard.fleet(FleetSpec("ci", "base", count=3))
+    yard.fleets.apply(FleetSpec("ci", "base", count=3))
     hypervisor.calls.clear()
     assert [h["name"] for h in yard.listing().hosts] == ["ci-1", "ci-2", "ci-3"]
     assert hypervisor.calls == {"observe": 1}
@@ -130,8 +130,8 @@ def test_a_listing_reads_the_hypervisor_once(yard: Yard, hypervisor: Any) -> Non
 def test_hypervisors_of_one_tenant_keep_their_own_pins(tmp_path: Any) -> None:
     for name in ("a", "b"):
         with Yard(f"memory://{tmp_path}/{name}", pki_dir=str(tmp_path / "pki")) as yard:
-            yard.template(TemplateSpec("base"))
-            yard.fleet(FleetSpec("ci", "base"))
+            yard.templates.apply(TemplateSpec("base"))
+            yard.fleets.apply(FleetSpec("ci", "base"))
             yard.listing()
     pinned = list((tmp_path / "pki" / "stockyard" / "default" / "known_hosts.d").iterdir())
     assert sorted(len(path.read_text().splitlines()) for path in pinned) == [1, 1]

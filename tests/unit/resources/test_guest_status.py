@@ -29,7 +29,7 @@ REASON = "its clock is 400.0 s behind"
 
 def hold_back(yard: Yard, name: str, ahead: float = -400.0) -> HostRecord:
     """Let the clock of a guest differ, as after a suspension."""
-    (host,) = yard.hosts(name=name)
+    (host,) = yard.hosts.list(name=name)
     (Path(host["disk"]) / "run").mkdir(exist_ok=True)
     (Path(host["disk"]) / AHEAD).write_text(str(ahead))
     observation = yard.context.provider.observe(yard.context.owner)
@@ -46,45 +46,45 @@ def verbs(result: Any) -> list[str]:
 
 
 def test_host_that_is_behind_is_not_ready_and_its_drift_says_so(yard: Yard) -> None:
-    yard.fleet(FLEET)
+    yard.fleets.apply(FLEET)
     hold_back(yard, "ci-2")
-    first, second = yard.hosts()
+    first, second = yard.hosts.list()
     assert (first["ready"], first["drift"]) == (True, [])
     assert (second["ready"], second["drift"]) == (False, [REASON])
-    (fleet,) = yard.fleets()
+    (fleet,) = yard.fleets.list()
     assert (fleet["ready"], fleet["drift"]) == (1, {"ci-2": [REASON]})
 
 
 def test_converge_sets_the_clock_once_and_check_mode_does_not(yard: Yard) -> None:
-    before = yard.fleet(FLEET).objects
+    before = yard.fleets.apply(FLEET).objects
     record = hold_back(yard, "ci-2")
     for check in (True, True, False):
-        assert verbs(yard.fleet(FLEET, check=check)) == [f"synchronize host ci-2: {REASON}"]
+        assert verbs(yard.fleets.apply(FLEET, check=check)) == [f"synchronize host ci-2: {REASON}"]
     assert clock_of(yard, record) == ""
-    assert not yard.fleet(FLEET).changed
-    assert yard.hosts() == before
+    assert not yard.fleets.apply(FLEET).changed
+    assert yard.hosts.list() == before
 
 
 def test_single_host_gets_its_clock_set(yard: Yard) -> None:
     alone = SingleSpec("alone", "base")
-    yard.host(alone)
+    yard.hosts.apply(alone)
     hold_back(yard, "alone", 30.0)
-    assert verbs(yard.host(alone)) == ["synchronize host alone: its clock is 30.0 s ahead"]
-    assert yard.hosts()[0]["ready"]
+    assert verbs(yard.hosts.apply(alone)) == ["synchronize host alone: its clock is 30.0 s ahead"]
+    assert yard.hosts.list()[0]["ready"]
 
 
 def test_paused_host_gets_its_clock_set_when_it_goes_on(
     yard: Yard, hypervisor: FaultyProvider
 ) -> None:
-    yard.fleet(FLEET)
+    yard.fleets.apply(FLEET)
     record = hold_back(yard, "ci-2")
     hypervisor.inner._set(record, state="paused")  # type: ignore[attr-defined]
-    assert verbs(yard.fleet(FLEET)) == ["start host ci-2: it is paused"]
+    assert verbs(yard.fleets.apply(FLEET)) == ["start host ci-2: it is paused"]
     assert clock_of(yard, record) == ""
 
 
 def test_lease_sets_the_clock_before_its_certificate_is_issued(yard: Yard) -> None:
-    yard.fleet(replace(FLEET, count=1))
+    yard.fleets.apply(replace(FLEET, count=1))
     record = hold_back(yard, "ci-1")
     lease = lease_lifecycle.take(yard.context, LEASE, 0).lease
     assert clock_of(yard, record) == ""
@@ -97,7 +97,7 @@ def test_lease_sets_the_clock_before_its_certificate_is_issued(yard: Yard) -> No
 def test_host_whose_agent_is_silent_is_not_leased_if_another_is_free(
     yard: Yard, hypervisor: FaultyProvider
 ) -> None:
-    yard.fleet(FLEET)
+    yard.fleets.apply(FLEET)
     hypervisor.fail("channel", GuestError("the channel is closed."))
     assert lease_lifecycle.take(yard.context, LEASE, 0).lease
     hypervisor.fail("channel", GuestError("the channel is closed."))
@@ -106,10 +106,10 @@ def test_host_whose_agent_is_silent_is_not_leased_if_another_is_free(
 
 
 def test_clock_that_cannot_be_set_fails_the_run(yard: Yard, hypervisor: FaultyProvider) -> None:
-    yard.fleet(FLEET)
+    yard.fleets.apply(FLEET)
     hypervisor.tamper("hello", lambda answer: {**answer, "ahead": -400.0})
     with pytest.raises(StockyardError, match="the guest's clock cannot be set"):
-        yard.fleet(FLEET)
+        yard.fleets.apply(FLEET)
 
 
 def test_way_of_the_message_is_no_difference() -> None:
@@ -122,9 +122,9 @@ def test_way_of_the_message_is_no_difference() -> None:
 def test_answer_that_is_no_number_is_no_clock(
     yard: Yard, hypervisor: FaultyProvider, ahead: Any
 ) -> None:
-    yard.fleet(FLEET)
+    yard.fleets.apply(FLEET)
     hypervisor.tamper("hello", lambda answer: {**answer, "ahead": ahead})
-    assert [h["drift"] for h in yard.hosts()] == [[], []]
+    assert [h["drift"] for h in yard.hosts.list()] == [[], []]
 
 
 class QemuAgent:
@@ -145,22 +145,22 @@ class QemuAgent:
 def test_older_agent_gets_its_clock_set_by_the_hypervisor(
     yard: Yard, hypervisor: FaultyProvider
 ) -> None:
-    yard.fleet(FLEET)
+    yard.fleets.apply(FLEET)
     hypervisor.tamper("hello", lambda answer: {"agent": 4, "uuid": answer["uuid"], "missing": []})
-    assert [h["drift"] for h in yard.hosts()] == [[], []]
+    assert [h["drift"] for h in yard.hosts.list()] == [[], []]
     hypervisor.inner.guest_clock = clock = QemuAgent()
-    assert [h["drift"] for h in yard.hosts()] == [[REASON], [REASON]]
-    yard.fleet(FLEET)
+    assert [h["drift"] for h in yard.hosts.list()] == [[REASON], [REASON]]
+    yard.fleets.apply(FLEET)
     assert clock.difference == 0.0
     clock.difference = None
-    assert not yard.fleet(FLEET).changed
+    assert not yard.fleets.apply(FLEET).changed
 
 
 def test_clock_that_was_set_before_the_older_agent_failed_is_right(
     yard: Yard, hypervisor: FaultyProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As qemu-guest-agent does in a guest without hwclock."""
-    yard.fleet(FLEET)
+    yard.fleets.apply(FLEET)
     hypervisor.tamper("hello", lambda answer: {"agent": 4, "uuid": answer["uuid"], "missing": []})
     hypervisor.inner.guest_clock = clock = QemuAgent()
 
@@ -179,9 +179,9 @@ def test_clock_that_was_set_before_the_older_agent_failed_is_right(
 def test_hypervisor_that_sets_clocks_itself_is_not_asked(
     yard: Yard, hypervisor: FaultyProvider, clock: FakeClock
 ) -> None:
-    yard.fleet(FLEET)
+    yard.fleets.apply(FLEET)
     hold_back(yard, "ci-2")
     hypervisor.inner.capabilities = replace(hypervisor.inner.capabilities, sets_clocks=True)
     hypervisor.calls.clear()
-    assert all(h["ready"] for h in yard.hosts())
+    assert all(h["ready"] for h in yard.hosts.list())
     assert hypervisor.calls["channel"] == 0

@@ -38,10 +38,10 @@ def test_host_whose_agent_answers_nonsense_fails_alone(
 ) -> None:
     hypervisor.tamper("identify", once(lambda answer: {**answer, field: value}))
     with pytest.raises(StockyardError) as caught:
-        yard.fleet(FleetSpec("ci", "base", count=2))
+        yard.fleets.apply(FleetSpec("ci", "base", count=2))
     assert str(caught.value).isprintable()
     assert caught.value.name.startswith("host ci-")
-    (left,) = yard.hosts()
+    (left,) = yard.hosts.list()
     assert left["ready"]
     assert left["name"] != caught.value.name.removeprefix("host ")
 
@@ -55,20 +55,20 @@ def test_host_with_an_unforeseen_error_fails_alone(
 ) -> None:
     hypervisor.fail("channel", error)
     with pytest.raises(UnforeseenError, match="unforeseen") as caught:
-        yard.fleet(FleetSpec("ci", "base", count=2))
+        yard.fleets.apply(FleetSpec("ci", "base", count=2))
     assert str(caught.value).isprintable()
     assert type(error).__name__ in caught.value.cause
-    assert len(yard.hosts()) == 1
-    assert yard.fleet(FleetSpec("ci", "base", count=2)).changed
+    assert len(yard.hosts.list()) == 1
+    assert yard.fleets.apply(FleetSpec("ci", "base", count=2)).changed
 
 
 def test_host_that_cannot_be_destroyed_names_itself(yard: Yard, hypervisor: FaultyProvider) -> None:
-    yard.fleet(FleetSpec("ci", "base", count=2))
+    yard.fleets.apply(FleetSpec("ci", "base", count=2))
     hypervisor.fail("destroy", RecursionError("deep"))
     with pytest.raises(UnforeseenError) as caught:
-        yard.remove_fleet("ci")
+        yard.fleets.delete("ci")
     assert caught.value.name.startswith("host ci-")
-    assert len(yard.hosts()) == 1
+    assert len(yard.hosts.list()) == 1
 
 
 ANYTHING = st.recursive(

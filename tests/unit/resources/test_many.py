@@ -30,7 +30,7 @@ def yards(tmp_path: Path) -> Iterator[dict[str, Yard]]:
         name: Yard(f"memory://{tmp_path}/{name}", pki_dir=str(tmp_path / "pki")) for name in "abc"
     }
     for yard in found.values():
-        yard.template(TemplateSpec("base"))
+        yard.templates.apply(TemplateSpec("base"))
     yield found
     for yard in found.values():
         yard.close()
@@ -42,18 +42,20 @@ def converge(yards: dict[str, Yard], *names: str, check: bool = False, **options
     every = tuple(s if isinstance(s, Hypervisor) else Hypervisor(s) for s in sites)
     spec = {"count": 6, "hypervisors": every, **options}
     done = [
-        yards[name].fleet(FleetSpec("ci", "base", local_hypervisor=name, **spec), check=check)
+        yards[name].fleets.apply(
+            FleetSpec("ci", "base", local_hypervisor=name, **spec), check=check
+        )
         for name in names or yards
     ]
     return [f"{a.verb} {a.name}" for result in done for a in result.plan.actions]
 
 
 def hosts(yards: dict[str, Yard]) -> dict[str, list[str]]:
-    return {name: [h["name"] for h in yard.hosts()] for name, yard in yards.items()}
+    return {name: [h["name"] for h in yard.hosts.list()] for name, yard in yards.items()}
 
 
 def test_templates_are_frozen_from_the_same_image(yards: dict[str, Yard]) -> None:
-    assert len({t["image"] for yard in yards.values() for t in yard.templates()}) == 1
+    assert len({t["image"] for yard in yards.values() for t in yard.templates.list()}) == 1
 
 
 def test_a_fleet_is_spread_and_left_alone(yards: dict[str, Yard]) -> None:
@@ -94,7 +96,7 @@ def test_a_living_one_is_evacuated_after_the_others_took_over(yards: dict[str, Y
         declared = Declaration(
             (TemplateTerm(TemplateSpec("base")),), (fleets[name],), prune="yes", evacuate=evacuate
         )
-        return [f"{a.verb} {a.name}" for a in yards[name].site(declared).plan.actions]
+        return [f"{a.verb} {a.name}" for a in yards[name].apply(declared).plan.actions]
 
     assert [site(name, evacuate=False) for name in "abc"] == [
         [],
@@ -121,7 +123,7 @@ def test_names_move_with_their_hypervisor(yards: dict[str, Yard]) -> None:
 def test_a_template_that_changed_is_rolled_out_on_each(yards: dict[str, Yard]) -> None:
     converge(yards)
     for yard in yards.values():
-        yard.template(TemplateSpec("base", docker="stopped"))
+        yard.templates.apply(TemplateSpec("base", docker="stopped"))
     assert converge(yards, "a", check=True) == [
         "create ci-a-3",
         "destroy ci-a-1",

@@ -50,77 +50,79 @@ def declared(hosts: int) -> Declaration:
 
 
 def test_a_yard_has_all_kinds_in_their_order_and_goes_whole(bare: Yard) -> None:
-    planned = bare.site(declared(2), check=True).plan.actions
+    planned = bare.apply(declared(2), check=True).plan.actions
     assert [a.kind for a in planned] == ["pool", "template", "volume", "host", "host"]
-    assert [str(a) for a in bare.site(declared(2)).plan.actions] == [str(a) for a in planned]
-    assert not bare.site(declared(2)).changed
+    assert [str(a) for a in bare.apply(declared(2)).plan.actions] == [str(a) for a in planned]
+    assert not bare.apply(declared(2)).changed
     checked = bare.teardown(templates=True, volumes=True, check=True)
     assert bare.teardown(templates=True, volumes=True).plan == checked.plan
     assert {a.kind for a in checked.plan.actions} == {"host", "template", "pool", "volume"}
-    assert [bare.hosts(), bare.templates(), bare.pools(), bare.volumes()] == [[]] * 4
+    assert [bare.hosts.list(), bare.templates.list(), bare.pools.list(), bare.volumes.list()] == [
+        ()
+    ] * 4
 
 
 def test_a_saved_plan_does_not_survive_a_change_of_a_pool(bare: Yard, tmp_path: Path) -> None:
-    bare.site(declared(2))
-    bare.site(declared(4), check=True, save_plan=tmp_path / "plan.json")
+    bare.apply(declared(2))
+    bare.apply(declared(4), check=True, save_plan=tmp_path / "plan.json")
     for hosts in (3, 2):
-        bare.pool(PoolSpec("ci", hosts=hosts))
+        bare.pools.apply(PoolSpec("ci", hosts=hosts))
     with pytest.raises(OperationRefused, match="no longer true"):
-        bare.site(declared(4), apply_plan=tmp_path / "plan.json")
+        bare.apply(declared(4), apply_plan=tmp_path / "plan.json")
 
 
 def test_who_is_not_let_in_gets_no_volume(yard: Yard) -> None:
-    yard.pool(PoolSpec("ci", hosts=1))
+    yard.pools.apply(PoolSpec("ci", hosts=1))
     with pytest.raises(PoolQuotaExceeded):
-        yard.fleet(fleet())
-    assert (yard.hosts(), yard.volumes()) == ([], [])
+        yard.fleets.apply(fleet())
+    assert (yard.hosts.list(), yard.volumes.list()) == ((), ())
     with pytest.raises(PoolQuotaExceeded):
-        yard.fleet(fleet(on_full="fill"))
-    assert [v["name"] for v in yard.volumes()] == ["web-1-data"]
-    yard.volume(VolumeSpec("mine"), "attached", host="web-1", path="/mine")
+        yard.fleets.apply(fleet(on_full="fill"))
+    assert [v["name"] for v in yard.volumes.list()] == ["web-1-data"]
+    yard.volumes.attach("mine", host="web-1", path="/mine")
     with pytest.raises(PoolQuotaExceeded):
-        yard.host(
+        yard.hosts.apply(
             SingleSpec("one", "base", host=replace(ALL, volumes=(VolumeUse("other", "/data"),)))
         )
-    assert sorted(v["name"] for v in yard.volumes()) == ["mine", "web-1-data"]
+    assert sorted(v["name"] for v in yard.volumes.list()) == ["mine", "web-1-data"]
 
 
 def test_a_host_that_boots_has_its_size_and_its_volumes(
     yard: Yard, hypervisor: FaultyProvider
 ) -> None:
-    yard.pool(PoolSpec("ci"))
-    yard.fleet(fleet(1))
-    yard.host(SingleSpec("web-1"), "restarted")
+    yard.pools.apply(PoolSpec("ci"))
+    yard.fleets.apply(fleet(1))
+    yard.hosts.restart("web-1")
     assert hypervisor.calls["resize"] == 2
-    (host,) = yard.hosts()
+    (host,) = yard.hosts.list()
     assert (host["size"]["vcpus"], host["volumes"]) == (
         2,
         [{"name": "web-1-data", "path": "/data"}],
     )
-    assert yard.volumes()[0]["host"] == "web-1"
+    assert yard.volumes.list()[0]["host"] == "web-1"
 
 
 def test_a_host_grows_with_its_volumes_and_keeps_them(yard: Yard) -> None:
-    yard.pool(PoolSpec("ci", vcpus=3))
-    before = yard.fleet(fleet(1)).objects[0]
-    grown = yard.fleet(fleet(1, host=replace(ALL, vcpus=3)))
+    yard.pools.apply(PoolSpec("ci", vcpus=3))
+    before = yard.fleets.apply(fleet(1)).objects[0]
+    grown = yard.fleets.apply(fleet(1, host=replace(ALL, vcpus=3)))
     assert [a.verb for a in grown.plan.actions] == ["resize"]
     assert (grown.objects[0]["uuid"], grown.objects[0]["volumes"]) == (
         before["uuid"],
         before["volumes"],
     )
     with pytest.raises(PoolQuotaExceeded):
-        yard.fleet(fleet(1, host=replace(ALL, vcpus=4)))
+        yard.fleets.apply(fleet(1, host=replace(ALL, vcpus=4)))
 
 
 def test_a_host_that_cannot_be_resized_at_its_birth_leaves_room_and_volume(
     yard: Yard, hypervisor: FaultyProvider
 ) -> None:
-    yard.pool(PoolSpec("ci", hosts=1))
+    yard.pools.apply(PoolSpec("ci", hosts=1))
     hypervisor.fail("resize", HypervisorError("no."))
     with pytest.raises(HypervisorError):
-        yard.fleet(fleet(1))
-    assert (yard.hosts(), yard.pools()[0]["used"]["hosts"]) == ([], 0)
-    assert yard.volumes()[0]["host"] == ""
-    yard.fleet(fleet(1))
-    assert yard.volumes()[0]["host"] == "web-1"
+        yard.fleets.apply(fleet(1))
+    assert (yard.hosts.list(), yard.pools.list()[0]["used"]["hosts"]) == ((), 0)
+    assert yard.volumes.list()[0]["host"] == ""
+    yard.fleets.apply(fleet(1))
+    assert yard.volumes.list()[0]["host"] == "web-1"

@@ -76,13 +76,13 @@ class Page(HTMLParser):
 
 @pytest.fixture
 def busy(yard: Yard) -> Yard:
-    yard.pool(PoolSpec("fast", hosts=5))
-    yard.volume(VolumeSpec("cache", size_gib=2))
-    yard.fleet(
+    yard.pools.apply(PoolSpec("fast", hosts=5))
+    yard.volumes.apply(VolumeSpec("cache", size_gib=2))
+    yard.fleets.apply(
         FleetSpec("ci", "base", count=3, labels={"note": HOSTILE}, host=HostSpec(pool="fast"))
     )
-    yard.host(SingleSpec("builder", "base"))
-    yard.have_lease(LeaseSpec(HOSTILE, fleet="ci"))
+    yard.hosts.apply(SingleSpec("builder", "base"))
+    yard.leases.ensure(LeaseSpec(HOSTILE, fleet="ci"))
     return yard
 
 
@@ -153,7 +153,7 @@ def test_metrics_are_what_prometheus_reads(busy: Yard) -> None:
     }
     (lease,) = found["stockyard_lease_until_timestamp_seconds"]
     assert lease.labels["holder"] == HOSTILE
-    assert lease.value == busy.leases()[0]["until"]
+    assert lease.value == busy.leases.list()[0]["until"]
     assert len(found["stockyard_host_ready"]) == 4
 
 
@@ -190,7 +190,7 @@ def test_a_file_is_replaced_when_the_yard_changed(busy: Yard, tmp_path: Path) ->
     assert not path.exists()
     assert busy.report(path, "metrics")["changed"]
     assert not busy.report(path, "metrics")["changed"]
-    busy.remove_fleet("ci", timeout=60.0)
+    busy.fleets.delete("ci", timeout=60.0)
     assert busy.report(path, "metrics")["changed"]
     assert [entry.name for entry in tmp_path.glob("*yard*")] == ["yard.prom"]
 

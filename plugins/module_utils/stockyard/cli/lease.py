@@ -12,8 +12,8 @@ import socket
 from datetime import UTC, datetime
 from typing import Any
 
+from ..clients.leases import HeldLease
 from ..errors import InvalidInput
-from ..leasing import HeldLease
 from ..model.lease import seconds
 from ..resources.leases import lease_numbers
 from ..resources.leases.lease_info import exported
@@ -107,7 +107,7 @@ def _naming(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
 
 
 def _taken(yard: Yard, options: argparse.Namespace) -> HeldLease:
-    return yard.lease(
+    return yard.leases.acquire(
         options.fleet,
         holder=options.holder or f"{getpass.getuser()}@{socket.gethostname()}",
         duration=options.duration,
@@ -128,18 +128,22 @@ def _take(yard: Yard, options: argparse.Namespace) -> int:
 
 
 def _renew(yard: Yard, options: argparse.Namespace) -> int:
-    yard.renew_lease(_id(options), options.duration)
+    yard.leases.renew(_id(options), options.duration)
     return 0
 
 
 def _release(yard: Yard, options: argparse.Namespace) -> int:
-    yard.release_lease(_id(options), replace=options.replace)
+    yard.leases.release(_id(options), replace=options.replace)
     return 0
 
 
 def _env(yard: Yard, options: argparse.Namespace) -> int:
     facts = next(
-        (lease for lease in yard.leases() if lease["id"] == _id(options) and not lease["ended"]),
+        (
+            lease
+            for lease in yard.leases.list()
+            if lease["id"] == _id(options) and not lease["ended"]
+        ),
         None,
     )
     if facts is None:
@@ -149,7 +153,7 @@ def _env(yard: Yard, options: argparse.Namespace) -> int:
 
 
 def _list(yard: Yard, options: argparse.Namespace) -> int:
-    leases = yard.leases(options.tenant, options.fleet, options.holder)
+    leases = yard.leases.list(options.tenant, options.fleet, options.holder)
     if options.json:
         say.data(leases)
     for facts in () if options.json else leases:

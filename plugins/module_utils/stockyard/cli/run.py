@@ -17,9 +17,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
+from ..clients.leases import HeldLease
 from ..clock import Clock
 from ..errors import LeaseExpired, StockyardError
-from ..leasing import HeldLease
 from . import say
 
 LOST, FAILED, NOT_RUNNABLE, NOT_FOUND = 124, 125, 126, 127

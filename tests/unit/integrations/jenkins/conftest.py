@@ -32,7 +32,7 @@ def controller(jenkins: Jenkins) -> Controller:
 @pytest.fixture
 def agents(yard: Yard, controller: Controller) -> Make:
     """The fleet's nodes, declared as a test likes."""
-    yard.fleet(FLEET)
+    yard.fleets.apply(FLEET)
 
     def make(**options: Any) -> Agents:
         declared = {"credentials_id": "key", "labels": ("docker",), "place": "here", **options}

@@ -7,12 +7,13 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stockyard import FleetSpec, Result, SingleSpec, UpdateSpec, Yard
+from stockyard import FleetSpec, Result, UpdateSpec, Yard
 from stockyard.errors import (
     Busy,
     Conflict,
@@ -34,13 +35,13 @@ from tests.jenkins.controller import TOKEN, USER, Jenkins, serving
 from .conftest import FLEET, Make
 
 
-def does(result: Result) -> list[str]:
+def does(result: Result[dict[str, Any]]) -> list[str]:
     return [f"{a.verb} {a.kind} {a.name}" for a in result.plan.actions]
 
 
 def nodes(yard: Yard, fleet: str = "ci") -> list[str]:
     """The names that a fleet's nodes are to have."""
-    return sorted(f"{h['name']}-{h['uuid'][:8]}" for h in yard.hosts(fleet=fleet))
+    return sorted(f"{h['name']}-{h['uuid'][:8]}" for h in yard.hosts.list(fleet=fleet))
 
 
 def node_of(yard: Yard, name: str) -> str:
@@ -71,12 +72,12 @@ def test_a_fleet_of_three_one_rebuilt_while_another_builds(
     agents().converge(60)
     build = jenkins.build("docker")
     other = next(
-        h["name"] for h in yard.hosts(fleet="ci") if node_of(yard, h["name"]) != build.node
+        h["name"] for h in yard.hosts.list(fleet="ci") if node_of(yard, h["name"]) != build.node
     )
     old = node_of(yard, other)
     agents().drain(60, 5, only=[other])
     assert jenkins.computers[old].held == DRAINED
-    yard.host(SingleSpec(other), "replaced")
+    yard.hosts.replace(other)
     done = does(agents().converge(60))
     assert done == [f"create node {node_of(yard, other)}", f"destroy node {old}"]
     assert jenkins.names() == nodes(yard)
@@ -91,7 +92,7 @@ def test_a_node_of_a_host_that_is_gone_is_collected(
 ) -> None:
     agents().converge(60)
     gone = node_of(yard, "ci-3")
-    yard.fleet(replace(FLEET, count=2))
+    yard.fleets.apply(replace(FLEET, count=2))
     assert does(agents().converge(60)) == [f"destroy node {gone}"]
     assert jenkins.names() == nodes(yard)
 
@@ -112,7 +113,7 @@ def test_only_nodes_that_carry_our_mark_are_touched(
     for name, description in unreadable.items():
         controller.create(name, config.form(name, {**mine, "description": description}))
     before = len(jenkins.requests)
-    yard.fleet(replace(FLEET, count=0))
+    yard.fleets.apply(replace(FLEET, count=0))
     assert len(does(agents().converge(60))) == 3
     assert jenkins.names() == sorted(unreadable)
     assert not any(f"/{name}/" in r for name in unreadable for r in jenkins.requests[before:])
@@ -123,7 +124,7 @@ def test_on_a_wrong_hypervisor_no_node_is_removed(
     agents: Make, yard: Yard, jenkins: Jenkins
 ) -> None:
     agents().converge(60)
-    yard.fleet(replace(FLEET, count=0))
+    yard.fleets.apply(replace(FLEET, count=0))
     assert does(agents(place="elsewhere").converge(60)) == []
     assert len(jenkins.names()) == 3
 
@@ -180,7 +181,7 @@ def test_draining_waits_for_builds_and_not_for_ever(
 ) -> None:
     agents().converge(60)
     build = jenkins.build("docker")
-    name = next(h["name"] for h in yard.hosts() if node_of(yard, h["name"]) == build.node)
+    name = next(h["name"] for h in yard.hosts.list() if node_of(yard, h["name"]) == build.node)
     agents().drain(600, 5, only=[name])
     assert sum(clock.slept[-5:]) == pytest.approx(5)
     assert jenkins.computers[build.node].builds == [build]
@@ -205,7 +206,7 @@ def test_nodes_are_taken_away_and_hosts_stay(agents: Make, yard: Yard, jenkins: 
     assert does(agents().remove(60, 5, check=True)) == does(agents().remove(60, 5))
     assert jenkins.names() == []
     assert does(agents().remove(60, 5)) == []
-    assert len(yard.hosts(fleet="ci")) == 3
+    assert len(yard.hosts.list(fleet="ci")) == 3
     assert {o["reason"] for o in agents().nodes()} == {"it has no node"}
 
 
@@ -226,8 +227,8 @@ def test_a_host_is_destroyed_after_its_one_build_and_replaced(
         f"destroy host {used}",
         f"destroy node {build.node}",
     ]
-    assert used not in {h["name"] for h in yard.hosts()}
-    yard.fleet(FLEET)
+    assert used not in {h["name"] for h in yard.hosts.list()}
+    yard.fleets.apply(FLEET)
     assert len(does(once.converge(60))) == 1
     assert jenkins.names() == nodes(yard)
     jenkins.finish(second)
@@ -285,12 +286,12 @@ def test_a_host_that_lost_its_node_is_destroyed_when_asked(
     clock.time += NEW + 60
     assert does(agents().converge(60, check=True)) == [f"create node {node_of(yard, 'ci-2')}"]
     assert does(declared.converge(60)) == ["destroy host ci-2"]
-    assert [h["name"] for h in yard.hosts(fleet="ci")] == ["ci-1", "ci-3"]
+    assert [h["name"] for h in yard.hosts.list(fleet="ci")] == ["ci-1", "ci-3"]
 
 
 def test_a_leased_host_is_its_holders(agents: Make, yard: Yard, jenkins: Jenkins) -> None:
     agents().converge(60)
-    lease = yard.lease("ci", holder="me")
+    lease = yard.leases.acquire("ci", holder="me")
     name = node_of(yard, lease.host)
     assert does(agents().converge(60)) == [f"destroy node {name}"]
     assert does(agents().converge(60)) == []
@@ -306,11 +307,11 @@ def test_a_host_that_was_leased_meanwhile_is_not_destroyed(
     jenkins.finish(build)
     used = build.node.rpartition("-")[0]
     seen = once._hosts()
-    while (lease := yard.lease("ci", holder="me")).host != used:
+    while (lease := yard.leases.acquire("ci", holder="me")).host != used:
         pass
     monkeypatch.setattr(once, "_hosts", lambda: seen)
     once.converge(60)
-    assert used in {h["name"] for h in yard.hosts()}
+    assert used in {h["name"] for h in yard.hosts.list()}
     assert lease.host == used
 
 
@@ -334,7 +335,7 @@ def test_while_another_is_at_work_on_the_fleet_the_node_of_a_host_stays(
 
 
 def test_without_the_plugin_it_says_which(yard: Yard) -> None:
-    yard.fleet(replace(FLEET, count=1))
+    yard.fleets.apply(replace(FLEET, count=1))
     with serving(plugins=False) as jenkins:
         controller = Controller(jenkins.url, USER, TOKEN)
         with pytest.raises(Unsupported, match="ssh-slaves"):
@@ -350,11 +351,11 @@ def test_without_the_plugin_it_says_which(yard: Yard) -> None:
 def test_the_secret_of_a_host_that_is_gone_opens_nothing(
     yard: Yard, controller: Controller, jenkins: Jenkins
 ) -> None:
-    yard.fleet(replace(FLEET, count=1))
+    yard.fleets.apply(replace(FLEET, count=1))
     inbound = Agents(yard.context, controller, AgentSpec("ci", launcher="inbound"))
     inbound.converge(60)
     (old,) = inbound.nodes(secrets=True)
-    yard.host(SingleSpec("ci-1"), "replaced")
+    yard.hosts.replace("ci-1")
     inbound.converge(60)
     (new,) = inbound.nodes(secrets=True)
     assert new["host"] == old["host"]
@@ -432,7 +433,9 @@ def test_a_rolling_update_drains_each_node_before_its_host_goes(
     monkeypatch.setenv("PYTHONPATH", str(sdk))
     old = nodes(yard)
     hook = (sys.executable, "-m", "stockyard.cli.main", "jenkins", "drain", "--grace", "1s")
-    yard.fleet(FleetSpec("ci", "base", count=3, recreate="always", update=UpdateSpec(hook=hook)))
+    yard.fleets.apply(
+        FleetSpec("ci", "base", count=3, recreate="always", update=UpdateSpec(hook=hook))
+    )
     assert {jenkins.computers[n].held for n in old} == {DRAINED}
     assert not build.done
     agents().converge(60)

@@ -24,8 +24,8 @@ def test_names_are_those_that_are_there(tmp_path: Path) -> None:
 def shut(tmp_path: Path) -> Iterator[Path]:
     """The pools of a hypervisor, where this user may not look any more."""
     with Yard(f"memory://{tmp_path}/yard.json", pki_dir=str(tmp_path / "pki")) as yard:
-        yard.template(TemplateSpec("base"))
-        yard.pool(PoolSpec("small", hosts=1))
+        yard.templates.apply(TemplateSpec("base"))
+        yard.pools.apply(PoolSpec("small", hosts=1))
     folder = tmp_path / "yard.json.d" / "pools"
     folder.chmod(0)
     yield tmp_path
@@ -37,6 +37,6 @@ def test_limits_that_cannot_be_read_are_not_forgotten(shut: Path) -> None:
         with pytest.raises(
             HypervisorError, match=r"pools: the pools cannot be read.*Permission denied"
         ):
-            yard.hosts()
+            yard.hosts.list()
         with pytest.raises(HypervisorError, match="cannot be read"):
-            yard.fleet(FleetSpec("web", "base", count=2, host=HostSpec(pool="small")))
+            yard.fleets.apply(FleetSpec("web", "base", count=2, host=HostSpec(pool="small")))

@@ -15,7 +15,6 @@ from stockyard import (
     GuestError,
     HypervisorError,
     InvalidInput,
-    SingleSpec,
     TemplateSpec,
     Yard,
 )
@@ -62,24 +61,24 @@ def test_it_says_that_its_hosts_answer_no_network(tmp_path: Path) -> None:
 
 
 def test_a_guests_disk_is_there_to_be_looked_at(yard: Yard) -> None:
-    (host,) = yard.fleet(FleetSpec("ci", "base")).objects
+    (host,) = yard.fleets.apply(FleetSpec("ci", "base")).objects
     disk = Path(host["disk"])
     assert (disk / "etc/hostname").read_text() == "ci-1\n"
     assert (disk / "run/stockyard/open").exists()
     assert (
         json.loads((disk / "var/lib/stockyard/identity.json").read_text())["uuid"] == host["uuid"]
     )
-    yard.remove_fleet("ci")
+    yard.fleets.delete("ci")
     assert not disk.exists()
 
 
 def test_nothing_of_a_host_is_in_its_template(yard: Yard) -> None:
-    yard.fleet(FleetSpec("ci", "base"))
-    assert list(Path(yard.templates()[0]["disk"]).iterdir()) == []
+    yard.fleets.apply(FleetSpec("ci", "base"))
+    assert list(Path(yard.templates.list()[0]["disk"]).iterdir()) == []
 
 
 def test_what_lived_in_memory_is_gone_after_a_stop(yard: Yard) -> None:
-    (host,) = yard.fleet(FleetSpec("ci", "base")).objects
+    (host,) = yard.fleets.apply(FleetSpec("ci", "base")).objects
     provider, deadline = yard.context.provider, Deadline(5)
     record = provider.observe("stockyard").hosts[0].record
     (Path(host["disk"]) / "run/x").write_text("")
@@ -91,26 +90,26 @@ def test_what_lived_in_memory_is_gone_after_a_stop(yard: Yard) -> None:
 
 
 def test_a_paused_guest_goes_on_where_it_was(yard: Yard, tmp_path: Path) -> None:
-    (host,) = yard.fleet(FleetSpec("ci", "base")).objects
+    (host,) = yard.fleets.apply(FleetSpec("ci", "base")).objects
     (Path(host["disk"]) / "run/x").write_text("")
     state = tmp_path / "hypervisor"
     state.write_text(state.read_text().replace('"state": "running"', '"state": "paused"'))
-    assert [(h["state"], h["ready"]) for h in yard.hosts()] == [("paused", False)]
-    assert [a.verb for a in yard.fleet(FleetSpec("ci", "base")).plan.actions] == ["start"]
-    assert yard.hosts()[0]["ready"]
+    assert [(h["state"], h["ready"]) for h in yard.hosts.list()] == [("paused", False)]
+    assert [a.verb for a in yard.fleets.apply(FleetSpec("ci", "base")).plan.actions] == ["start"]
+    assert yard.hosts.list()[0]["ready"]
     assert (Path(host["disk"]) / "run/x").exists()
 
 
 def test_a_guest_whose_disk_was_wiped_is_nobody(yard: Yard) -> None:
-    (host,) = yard.fleet(FleetSpec("ci", "base")).objects
+    (host,) = yard.fleets.apply(FleetSpec("ci", "base")).objects
     record = yard.context.provider.observe("stockyard").hosts[0].record
     yard.context.provider.stop(record, Deadline(5))
     (Path(host["disk"]) / "var/lib/stockyard/identity.json").unlink()
     with pytest.raises(GuestError, match="another identity, or none"):
-        yard.host(SingleSpec("ci-1"), "restarted")
+        yard.hosts.restart("ci-1")
     yard.context.provider.stop(record, Deadline(5))
     # A fleet makes another in its place.
-    assert yard.fleet(FleetSpec("ci", "base")).objects[0]["uuid"] != host["uuid"]
+    assert yard.fleets.apply(FleetSpec("ci", "base")).objects[0]["uuid"] != host["uuid"]
 
 
 def test_a_disk_that_cannot_be_made_is_an_error_in_our_words(yard: Yard, tmp_path: Path) -> None:
@@ -127,10 +126,10 @@ def test_a_file_that_cannot_be_read_stops_everything_and_stays(yard: Yard, tmp_p
     state = tmp_path / "hypervisor"
     state.write_text("garbage\n")
     for call in (
-        lambda: yard.fleet(FleetSpec("ci", "base")),
-        lambda: yard.template(TemplateSpec("base")),
+        lambda: yard.fleets.apply(FleetSpec("ci", "base")),
+        lambda: yard.templates.apply(TemplateSpec("base")),
         lambda: yard.teardown(templates=True),
-        yard.hosts,
+        yard.hosts.list,
     ):
         with pytest.raises(HypervisorError, match="left as it is"):
             call()
@@ -140,9 +139,9 @@ def test_a_file_that_cannot_be_read_stops_everything_and_stays(yard: Yard, tmp_p
 def test_a_hundred_hosts_are_made_in_seconds(yard: Yard) -> None:
     # A thousand take ten times as long: what one costs does not grow with how many there are.
     begin = time.process_time()
-    yard.fleet(FleetSpec("ci", "base", count=100))
+    yard.fleets.apply(FleetSpec("ci", "base", count=100))
     assert time.process_time() - begin < 10
-    assert yard.fleets()[0]["ready"] == 100
+    assert yard.fleets.list()[0]["ready"] == 100
 
 
 def test_it_outlives_the_process_that_opened_it(uri: str, tmp_path: Path) -> None:
@@ -150,7 +149,7 @@ def test_it_outlives_the_process_that_opened_it(uri: str, tmp_path: Path) -> Non
     for _run in range(2):
         with Yard(uri, pki_dir=str(tmp_path / "pki"), clock=FakeClock()) as yard:
             changed += [
-                yard.template(TemplateSpec("base")).changed,
-                yard.fleet(FleetSpec("ci", "base")).changed,
+                yard.templates.apply(TemplateSpec("base")).changed,
+                yard.fleets.apply(FleetSpec("ci", "base")).changed,
             ]
     assert changed == [True, True, False, False]

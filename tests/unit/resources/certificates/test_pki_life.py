@@ -143,11 +143,11 @@ def files(folder: Path) -> dict[str, bytes]:
 def test_another_home_with_the_same_ca_changes_nothing(
     yard: Yard, controllers: Controllers, authority: Authority
 ) -> None:
-    made = yard.fleet(FLEET).objects
+    made = yard.fleets.apply(FLEET).objects
     second = controllers("empty", authority)
-    assert not second.fleet(FLEET, check=True).changed
+    assert not second.fleets.apply(FLEET, check=True).changed
     assert not (controllers.root / "empty").exists()
-    result = second.fleet(FLEET)
+    result = second.fleets.apply(FLEET)
     assert not result.changed
     assert [h["identity"] for h in result.objects] == [h["identity"] for h in made]
     folder = controllers.folder("empty")
@@ -155,21 +155,21 @@ def test_another_home_with_the_same_ca_changes_nothing(
     assert all(Guest(h).admits(folder / "client") for h in made)
     assert not list(folder.rglob("ca-key*"))
     assert not any(authority.key_pem().encode() in content for content in files(folder).values())
-    assert not yard.fleet(FLEET).changed
+    assert not yard.fleets.apply(FLEET).changed
 
 
 def test_from_an_empty_home_a_whole_yard_is_made(
     controllers: Controllers, clock: FakeClock
 ) -> None:
     given = Authority.create("given", datetime.fromtimestamp(clock.now(), UTC))
-    for host in controllers("empty", given).fleet(FLEET).objects:
+    for host in controllers("empty", given).fleets.apply(FLEET).objects:
         whole(host)
         assert Guest(host).ca == given.certificate
 
 
 def test_templates_hold_no_keys(yard: Yard, tmp_path: Path) -> None:
-    yard.fleet(FLEET)
-    (template,) = yard.templates()
+    yard.fleets.apply(FLEET)
+    (template,) = yard.templates.list()
     assert not [
         p for p in Path(template["disk"]).rglob("*") if p.suffix == ".pem" or "ssh_host" in p.name
     ]
@@ -184,20 +184,20 @@ def lose(controllers: Controllers) -> None:
 
 
 def test_a_lost_ca_is_noticed_and_nothing_is_written(yard: Yard, controllers: Controllers) -> None:
-    yard.fleet(FLEET)
+    yard.fleets.apply(FLEET)
     lose(controllers)
     before = files(controllers.root)
     lost = "its CA is not here: a new one is made"
-    assert [h["drift"] for h in yard.hosts()] == [[lost], [lost]]
-    assert yard.fleets()[0]["drift"] == {"ci-1": [lost], "ci-2": [lost]}
-    dry = yard.fleet(FLEET, check=True)
+    assert [h["drift"] for h in yard.hosts.list()] == [[lost], [lost]]
+    assert yard.fleets.list()[0]["drift"] == {"ci-1": [lost], "ci-2": [lost]}
+    dry = yard.fleets.apply(FLEET, check=True)
     assert [str(a) for a in dry.plan.actions] == [
         f"renew host ci-1: {lost}",
         f"renew host ci-2: {lost}",
     ]
     assert (
         dry.plan.diff()["before"]["host ci-1"]["authority"]
-        == yard.hosts()[0]["identity"]["authority"]
+        == yard.hosts.list()[0]["identity"]["authority"]
     )
     assert files(controllers.root) == before
 
@@ -206,7 +206,7 @@ def test_a_lost_ca_is_noticed_and_nothing_is_written(yard: Yard, controllers: Co
 def test_hosts_are_admitted_to_a_new_ca_where_they_are(
     yard: Yard, controllers: Controllers, how: str
 ) -> None:
-    made = yard.fleet(FLEET).objects
+    made = yard.fleets.apply(FLEET).objects
     old = controllers.folder("pki") / "client"
     heir, home = yard, "pki"
     if how == "rotated":
@@ -217,7 +217,7 @@ def test_hosts_are_admitted_to_a_new_ca_where_they_are(
     else:
         another = Authority.create("another", yard.context.today())
         heir, home = controllers("anew", another), "anew"
-    result = heir.fleet(FLEET)
+    result = heir.fleets.apply(FLEET)
     assert plan(result) == ["renew ci-1", "renew ci-2"]
     for before, after in zip(made, result.objects, strict=True):
         same(before, after)
@@ -226,7 +226,7 @@ def test_hosts_are_admitted_to_a_new_ca_where_they_are(
         assert Guest(after).admits(controllers.folder(home) / "client")
         assert not Guest(after).admits(old)
         assert Guest(after).keys.strip() == heir.context.pki("default").operator_key()
-    assert not heir.fleet(FLEET).changed
+    assert not heir.fleets.apply(FLEET).changed
     said = any("a new one is made" in line for line in controllers.lines)
     assert said == (how == "lost")
 
@@ -236,36 +236,36 @@ def test_a_new_ca_does_not_touch_keys_that_were_declared(
 ) -> None:
     key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIExample"
     spec = replace(FLEET, host=HostSpec(authorized_keys=(key,)))
-    yard.fleet(spec)
-    for host in controllers("anew").fleet(spec).objects:
+    yard.fleets.apply(spec)
+    for host in controllers("anew").fleets.apply(spec).objects:
         assert Guest(host).keys == key + "\n"
 
 
 def test_a_host_of_its_own_is_admitted_too(yard: Yard, controllers: Controllers) -> None:
-    made = yard.host(ALONE).objects[0]
-    result = controllers("anew").host(ALONE)
+    made = yard.hosts.apply(ALONE).objects[0]
+    result = controllers("anew").hosts.apply(ALONE)
     assert plan(result) == ["renew alone"]
     same(made, result.objects[0])
     whole(result.objects[0])
 
 
 def test_half_a_ca_stops_everything_and_is_shown(yard: Yard, controllers: Controllers) -> None:
-    yard.fleet(FLEET)
+    yard.fleets.apply(FLEET)
     (controllers.folder("pki") / "ca-key.pem").unlink()
     before = files(controllers.root)
-    assert ["half of the CA is lost" in h["drift"][0] for h in yard.hosts()] == [True, True]
+    assert ["half of the CA is lost" in h["drift"][0] for h in yard.hosts.list()] == [True, True]
     for check in (True, False):
         with pytest.raises(InvalidInput, match="half of the CA"):
-            yard.fleet(FLEET, check=check)
+            yard.fleets.apply(FLEET, check=check)
     assert files(controllers.root).items() >= before.items()
-    yard.remove_fleet("ci")
+    yard.fleets.delete("ci")
 
 
 def test_taking_hosts_away_makes_no_ca(yard: Yard, controllers: Controllers) -> None:
-    yard.fleet(FLEET)
-    yard.host(ALONE)
+    yard.fleets.apply(FLEET)
+    yard.hosts.apply(ALONE)
     heir = controllers("anew")
-    heir.remove_fleet("ci")
+    heir.fleets.delete("ci")
     heir.teardown()
     assert not (controllers.folder("anew") / "ca.pem").exists()
 
@@ -273,46 +273,46 @@ def test_taking_hosts_away_makes_no_ca(yard: Yard, controllers: Controllers) -> 
 def test_one_host_that_fails_leaves_the_others_admitted_and_is_mended_later(
     yard: Yard, controllers: Controllers, hypervisor: FaultyProvider
 ) -> None:
-    yard.fleet(FLEET)
+    yard.fleets.apply(FLEET)
     lose(controllers)
     # After both were asked for their clocks.
     hypervisor.fail("channel", GuestError("silent"), call=3)
     with pytest.raises(GuestError, match="silent"):
-        yard.fleet(FLEET)
-    assert sorted(len(h["drift"]) for h in yard.hosts()) == [0, 1]
-    assert len(yard.fleet(FLEET).plan.actions) == 1
-    for host in yard.hosts():
+        yard.fleets.apply(FLEET)
+    assert sorted(len(h["drift"]) for h in yard.hosts.list()) == [0, 1]
+    assert len(yard.fleets.apply(FLEET).plan.actions) == 1
+    for host in yard.hosts.list():
         whole(host)
 
 
 def test_a_controller_that_dies_before_the_record_is_written_is_made_good(
     yard: Yard, controllers: Controllers, hypervisor: FaultyProvider
 ) -> None:
-    yard.host(ALONE)
+    yard.hosts.apply(ALONE)
     lose(controllers)
     hypervisor.fail("claim", KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
-        yard.host(ALONE)
-    assert plan(yard.host(ALONE)) == ["renew alone"]
-    whole(yard.hosts()[0])
+        yard.hosts.apply(ALONE)
+    assert plan(yard.hosts.apply(ALONE)) == ["renew alone"]
+    whole(yard.hosts.list()[0])
 
 
 def test_hosts_of_before_the_ca_was_recorded_are_left_alone(yard: Yard) -> None:
-    yard.host(ALONE)
+    yard.hosts.apply(ALONE)
     record = yard.context.provider.observe("stockyard").hosts[0].record
     assert record.identity
     yard.context.provider.claim(record, identity=replace(record.identity, authority=""))
-    assert not yard.host(ALONE).changed
+    assert not yard.hosts.apply(ALONE).changed
 
 
 def test_a_guest_that_cannot_be_admitted_anew_says_what_to_do(
     yard: Yard, controllers: Controllers, hypervisor: FaultyProvider
 ) -> None:
-    yard.host(ALONE)
+    yard.hosts.apply(ALONE)
     lose(controllers)
     hypervisor.tamper("hello", lambda answer: {**answer, "agent": 1})
     with pytest.raises(Unsupported, match="too old") as caught:
-        yard.host(ALONE)
+        yard.hosts.apply(ALONE)
     assert "replace the host" in caught.value.remedy
 
 
@@ -320,16 +320,16 @@ def test_a_guest_that_cannot_be_admitted_anew_says_what_to_do(
 def test_a_guest_that_talks_nonsense_keeps_what_it_has(
     yard: Yard, controllers: Controllers, hypervisor: FaultyProvider, answer: dict[str, Any]
 ) -> None:
-    made = yard.host(ALONE).objects[0]
+    made = yard.hosts.apply(ALONE).objects[0]
     serial = Guest(made).serial
     lose(controllers)
     hypervisor.tamper(
         "hello" if "uuid" in answer else "csr", lambda found: {**found, "csr": 1, **answer}
     )
     with pytest.raises(GuestError):
-        yard.host(ALONE)
+        yard.hosts.apply(ALONE)
     assert Guest(made).serial == serial
-    assert yard.hosts()[0]["identity"] == made["identity"]
+    assert yard.hosts.list()[0]["identity"] == made["identity"]
 
 
 # Renewed
@@ -338,16 +338,16 @@ def test_a_guest_that_talks_nonsense_keeps_what_it_has(
 def test_a_certificate_is_renewed_when_a_third_of_its_life_is_left(
     yard: Yard, clock: FakeClock
 ) -> None:
-    made = yard.fleet(FLEET).objects
+    made = yard.fleets.apply(FLEET).objects
     clock.time += (SERVER_DAYS * 2 / 3 - 1) * DAY
-    assert not yard.fleet(FLEET).changed
+    assert not yard.fleets.apply(FLEET).changed
     clock.time += 2 * DAY
     end = datetime.fromtimestamp(made[0]["identity"]["not_after"], UTC)
     reason = f"its certificate ends on {end:%Y-%m-%d}"
-    assert yard.hosts()[0]["drift"] == [reason]
-    dry = yard.fleet(FLEET, check=True)
+    assert yard.hosts.list()[0]["drift"] == [reason]
+    dry = yard.fleets.apply(FLEET, check=True)
     assert [a.reason for a in dry.plan.actions] == [reason] * 2
-    result = yard.fleet(FLEET)
+    result = yard.fleets.apply(FLEET)
     assert plan(result) == ["renew ci-1", "renew ci-2"]
     for before, after in zip(made, result.objects, strict=True):
         same(before, after)
@@ -355,7 +355,7 @@ def test_a_certificate_is_renewed_when_a_third_of_its_life_is_left(
         assert after["identity"]["not_after"] == pytest.approx(
             clock.time + SERVER_DAYS * DAY, abs=1
         )
-    assert not yard.fleet(FLEET).changed
+    assert not yard.fleets.apply(FLEET).changed
 
 
 def test_a_certificate_that_cannot_last_longer_is_not_renewed_for_ever(
@@ -363,42 +363,42 @@ def test_a_certificate_that_cannot_last_longer_is_not_renewed_for_ever(
 ) -> None:
     # 100 days before the end of the CA: no certificate outlives it.
     clock.time = authority.certificate.not_valid_after_utc.timestamp() - 100 * DAY
-    yard.fleet(FLEET)
+    yard.fleets.apply(FLEET)
     clock.time += 50 * DAY
-    assert not yard.fleet(FLEET).changed
+    assert not yard.fleets.apply(FLEET).changed
     clock.time += 51 * DAY
-    assert "the CA ran out" in yard.hosts()[0]["drift"][0]
+    assert "the CA ran out" in yard.hosts.list()[0]["drift"][0]
     with pytest.raises(InvalidInput, match="the CA ran out") as caught:
-        yard.fleet(FLEET)
+        yard.fleets.apply(FLEET)
     assert "admitted anew" in caught.value.remedy
     lose(controllers)
-    assert plan(yard.fleet(FLEET)) == ["renew ci-1", "renew ci-2"]
+    assert plan(yard.fleets.apply(FLEET)) == ["renew ci-1", "renew ci-2"]
 
 
 def test_a_host_that_is_off_is_renewed_before_its_link_comes_up(
     yard: Yard, clock: FakeClock, hypervisor: FaultyProvider
 ) -> None:
-    made = yard.host(ALONE).objects[0]
+    made = yard.hosts.apply(ALONE).objects[0]
     record = yard.context.provider.observe("stockyard").hosts[0].record
     hypervisor.stop(record, Deadline(1))
     clock.time += 300 * DAY
-    assert plan(yard.host(ALONE, check=True)) == ["start alone", "renew alone"]
+    assert plan(yard.hosts.apply(ALONE, check=True)) == ["start alone", "renew alone"]
     hypervisor.fail("set_link", StockyardError("cut here"))
     with pytest.raises(StockyardError, match="cut here"):
-        yard.host(ALONE)
-    whole(yard.hosts()[0])
-    assert yard.hosts()[0]["link"] == "down"
-    assert yard.hosts()[0]["identity"]["certificate"] != made["identity"]["certificate"]
+        yard.hosts.apply(ALONE)
+    whole(yard.hosts.list()[0])
+    assert yard.hosts.list()[0]["link"] == "down"
+    assert yard.hosts.list()[0]["identity"]["certificate"] != made["identity"]["certificate"]
 
 
 def test_start_renew_and_relabel_of_one_host_do_not_run_into_each_other(
     yard: Yard, clock: FakeClock, hypervisor: FaultyProvider
 ) -> None:
-    yard.fleet(FLEET)
+    yard.fleets.apply(FLEET)
     for seen in yard.context.provider.observe("stockyard").hosts:
         hypervisor.stop(seen.record, Deadline(1))
     clock.time += 300 * DAY
-    result = yard.fleet(replace(FLEET, labels={"a": "1"}))
+    result = yard.fleets.apply(replace(FLEET, labels={"a": "1"}))
     assert plan(result) == [
         f"{verb} ci-{n}" for n in (1, 2) for verb in ("start", "renew", "relabel")
     ]
@@ -409,9 +409,9 @@ def test_start_renew_and_relabel_of_one_host_do_not_run_into_each_other(
 
 
 def test_a_restart_renews_too(yard: Yard, clock: FakeClock) -> None:
-    yard.host(ALONE)
+    yard.hosts.apply(ALONE)
     clock.time += 300 * DAY
-    result = yard.host(SingleSpec("alone"), "restarted")
+    result = yard.hosts.restart("alone")
     assert plan(result) == ["restart alone", "renew alone"]
     whole(result.objects[0])
 
@@ -419,10 +419,10 @@ def test_a_restart_renews_too(yard: Yard, clock: FakeClock) -> None:
 def test_the_operators_certificate_is_renewed_by_a_run_that_changes_nothing(
     yard: Yard, controllers: Controllers, clock: FakeClock
 ) -> None:
-    yard.fleet(FLEET)
+    yard.fleets.apply(FLEET)
     before = (controllers.folder("pki") / "client/cert.pem").read_bytes()
     clock.time += 80 * DAY
-    assert not yard.fleet(FLEET).changed
+    assert not yard.fleets.apply(FLEET).changed
     assert (controllers.folder("pki") / "client/cert.pem").read_bytes() != before
 
 
@@ -430,7 +430,7 @@ def test_the_operators_certificate_is_renewed_by_a_run_that_changes_nothing(
 
 
 def test_a_new_host_revokes_nobody(yard: Yard) -> None:
-    for host in yard.fleet(FLEET).objects:
+    for host in yard.fleets.apply(FLEET).objects:
         assert list(Guest(host).crl) == []
         assert host["identity"]["revoked"] == {}
 
@@ -438,76 +438,76 @@ def test_a_new_host_revokes_nobody(yard: Yard) -> None:
 def test_a_revoked_client_is_refused_by_every_running_host(
     yard: Yard, controllers: Controllers
 ) -> None:
-    hosts = [*yard.fleet(FLEET).objects, *yard.host(ALONE).objects]
-    issued = yard.client_certificate(GUEST)
+    hosts = [*yard.fleets.apply(FLEET).objects, *yard.hosts.apply(ALONE).objects]
+    issued = yard.certificates.issue(GUEST)
     folder = Path(issued.objects[0]["directory"])
-    assert not yard.client_certificate(GUEST).changed
+    assert not yard.certificates.issue(GUEST).changed
     assert all(Guest(h).admits(folder) for h in hosts)
-    dry = yard.revoke(GUEST, check=True)
-    result = yard.revoke(GUEST)
+    dry = yard.certificates.revoke(GUEST, check=True)
+    result = yard.certificates.revoke(GUEST)
     assert plan(dry) == plan(result) == ["revoke guest", "renew alone", "renew ci-1", "renew ci-2"]
-    assert result.objects == []
-    for host in yard.hosts():
+    assert result.objects == ()
+    for host in yard.hosts.list():
         whole(host)
         assert not Guest(host).admits(folder)
         assert Guest(host).admits(controllers.folder("pki") / "client")
         assert list(host["identity"]["revoked"]) == [issued.objects[0]["serial"]]
-    assert not yard.revoke(GUEST).changed
-    assert not yard.fleet(FLEET).changed
-    assert yard.client_certificate(GUEST).changed
-    assert all(Guest(h).admits(folder) for h in yard.hosts())
+    assert not yard.certificates.revoke(GUEST).changed
+    assert not yard.fleets.apply(FLEET).changed
+    assert yard.certificates.issue(GUEST).changed
+    assert all(Guest(h).admits(folder) for h in yard.hosts.list())
 
 
 def test_check_mode_revokes_and_issues_nothing(yard: Yard, controllers: Controllers) -> None:
-    yard.fleet(FLEET)
-    assert plan(yard.client_certificate(GUEST, check=True)) == ["issue guest"]
+    yard.fleets.apply(FLEET)
+    assert plan(yard.certificates.issue(GUEST, check=True)) == ["issue guest"]
     assert not (controllers.folder("pki") / "clients").exists()
-    yard.client_certificate(GUEST)
+    yard.certificates.issue(GUEST)
     before = files(controllers.root)
-    assert yard.revoke(GUEST, check=True).changed
+    assert yard.certificates.revoke(GUEST, check=True).changed
     assert files(controllers.root) == before
 
 
 def test_a_host_that_is_off_learns_what_is_revoked_before_its_link_comes_up(
     yard: Yard, hypervisor: FaultyProvider
 ) -> None:
-    yard.host(ALONE)
-    folder = Path(yard.client_certificate(GUEST).objects[0]["directory"])
+    yard.hosts.apply(ALONE)
+    folder = Path(yard.certificates.issue(GUEST).objects[0]["directory"])
     hypervisor.stop(yard.context.provider.observe("stockyard").hosts[0].record, Deadline(1))
-    assert plan(yard.revoke(GUEST)) == ["revoke guest"]
-    (host,) = yard.hosts()
+    assert plan(yard.certificates.revoke(GUEST)) == ["revoke guest"]
+    (host,) = yard.hosts.list()
     assert host["drift"] == ["its list of revoked certificates is behind"]
     assert Guest(host).admits(folder)
     hypervisor.fail("set_link", StockyardError("cut here"))
     with pytest.raises(StockyardError, match="cut here"):
-        yard.host(ALONE)
+        yard.hosts.apply(ALONE)
     assert not Guest(host).admits(folder)
-    assert yard.hosts()[0]["link"] == "down"
+    assert yard.hosts.list()[0]["link"] == "down"
 
 
 def test_a_host_that_cannot_be_told_stays_due_and_is_told_by_the_next_run(
     yard: Yard, hypervisor: FaultyProvider
 ) -> None:
-    hosts = yard.fleet(FLEET).objects
-    folder = Path(yard.client_certificate(GUEST).objects[0]["directory"])
+    hosts = yard.fleets.apply(FLEET).objects
+    folder = Path(yard.certificates.issue(GUEST).objects[0]["directory"])
     hypervisor.fail("channel", GuestError("silent"))
     with pytest.raises(StockyardError, match="not every host") as caught:
-        yard.revoke(GUEST)
+        yard.certificates.revoke(GUEST)
     assert "silent" in caught.value.cause
     assert sorted(Guest(h).admits(folder) for h in hosts) == [False, True]
-    assert len(yard.revoke(GUEST).plan.actions) == 1
+    assert len(yard.certificates.revoke(GUEST).plan.actions) == 1
     assert not any(Guest(h).admits(folder) for h in hosts)
 
 
 def test_what_was_revoked_is_not_forgotten_by_another_home(
     yard: Yard, controllers: Controllers, authority: Authority
 ) -> None:
-    yard.fleet(FLEET)
-    folder = Path(yard.client_certificate(GUEST).objects[0]["directory"])
-    yard.revoke(GUEST)
+    yard.fleets.apply(FLEET)
+    folder = Path(yard.certificates.issue(GUEST).objects[0]["directory"])
+    yard.certificates.revoke(GUEST)
     second = controllers("empty", authority)
-    assert not second.fleet(FLEET).changed
-    grown = second.fleet(replace(FLEET, count=3)).objects[2]
+    assert not second.fleets.apply(FLEET).changed
+    grown = second.fleets.apply(replace(FLEET, count=3)).objects[2]
     whole(grown)
     assert not Guest(grown).admits(folder)
 
@@ -515,20 +515,20 @@ def test_what_was_revoked_is_not_forgotten_by_another_home(
 def test_revocations_of_two_homes_add_up(
     yard: Yard, controllers: Controllers, authority: Authority
 ) -> None:
-    yard.host(ALONE)
+    yard.hosts.apply(ALONE)
     second = controllers("empty", authority)
-    folders = [Path(y.client_certificate(GUEST).objects[0]["directory"]) for y in (yard, second)]
-    yard.revoke(GUEST)
-    second.revoke(GUEST)
-    (host,) = yard.hosts()
+    folders = [Path(y.certificates.issue(GUEST).objects[0]["directory"]) for y in (yard, second)]
+    yard.certificates.revoke(GUEST)
+    second.certificates.revoke(GUEST)
+    (host,) = yard.hosts.list()
     assert [Guest(host).admits(folder) for folder in folders] == [False, False]
-    assert not yard.host(ALONE).changed
+    assert not yard.hosts.apply(ALONE).changed
 
 
 def test_a_certificate_is_revoked_by_its_text_or_by_its_number(
     yard: Yard, authority: Authority, tmp_path: Path
 ) -> None:
-    yard.host(ALONE)
+    yard.hosts.apply(ALONE)
     for number, way in enumerate(("certificate", "serial")):
         signed, _key = authority.issue_client("elsewhere", yard.context.today())
         (tmp_path / "cert.pem").write_text(signed.pem)
@@ -538,57 +538,57 @@ def test_a_certificate_is_revoked_by_its_text_or_by_its_number(
             else f"0{signed.serial[:3]}:{signed.serial[3:]}".upper()
         )
         named: dict[str, Any] = {way: text}
-        assert Guest(yard.hosts()[0]).admits(tmp_path)
-        assert yard.revoke(Client("elsewhere"), **named).changed
-        assert not Guest(yard.hosts()[0]).admits(tmp_path)
-        assert len(yard.hosts()[0]["identity"]["revoked"]) == number + 1
+        assert Guest(yard.hosts.list()[0]).admits(tmp_path)
+        assert yard.certificates.revoke(Client("elsewhere"), **named).changed
+        assert not Guest(yard.hosts.list()[0]).admits(tmp_path)
+        assert len(yard.hosts.list()[0]["identity"]["revoked"]) == number + 1
 
 
 @pytest.mark.parametrize("way", [{"serial": "x"}, {"certificate": "nonsense"}])
 def test_what_names_no_certificate_is_refused(yard: Yard, way: dict[str, Any]) -> None:
-    yard.host(ALONE)
+    yard.hosts.apply(ALONE)
     with pytest.raises(InvalidInput):
-        yard.revoke(GUEST, **way)
+        yard.certificates.revoke(GUEST, **way)
 
 
 def test_another_cas_certificate_is_not_revoked(yard: Yard) -> None:
-    yard.host(ALONE)
+    yard.hosts.apply(ALONE)
     foreign, _key = Authority.create("other", yard.context.today()).issue_client(
         "guest", yard.context.today()
     )
     with pytest.raises(InvalidInput, match="no certificate of the tenant's CA"):
-        yard.revoke(GUEST, certificate=foreign.pem)
+        yard.certificates.revoke(GUEST, certificate=foreign.pem)
 
 
 def test_an_operator_that_is_revoked_gets_another_certificate(
     yard: Yard, controllers: Controllers
 ) -> None:
-    yard.fleet(FLEET)
+    yard.fleets.apply(FLEET)
     folder = controllers.folder("pki") / "client"
     stolen = controllers.root / "stolen"
     stolen.mkdir()
     (stolen / "cert.pem").write_bytes((folder / "cert.pem").read_bytes())
-    yard.revoke(Client("operator"))
-    for host in yard.hosts():
+    yard.certificates.revoke(Client("operator"))
+    for host in yard.hosts.list():
         assert not Guest(host).admits(stolen)
         assert Guest(host).admits(folder)
 
 
 def test_what_ran_out_is_struck_off_the_list(yard: Yard, clock: FakeClock) -> None:
-    yard.host(ALONE)
-    yard.client_certificate(GUEST)
-    yard.revoke(GUEST)
+    yard.hosts.apply(ALONE)
+    yard.certificates.issue(GUEST)
+    yard.certificates.revoke(GUEST)
     clock.time += 91 * DAY
-    assert not yard.host(ALONE).changed
-    yard.client_certificate(GUEST)
-    yard.revoke(GUEST)
-    assert len(list(Guest(yard.hosts()[0]).crl)) == 1
+    assert not yard.hosts.apply(ALONE).changed
+    yard.certificates.issue(GUEST)
+    yard.certificates.revoke(GUEST)
+    assert len(list(Guest(yard.hosts.list()[0]).crl)) == 1
 
 
 def test_without_its_ca_nothing_is_issued_or_revoked(yard: Yard, controllers: Controllers) -> None:
-    yard.host(ALONE)
+    yard.hosts.apply(ALONE)
     lost = controllers("anew")
-    for call in (lost.client_certificate, lost.revoke):
+    for call in (lost.certificates.issue, lost.certificates.revoke):
         with pytest.raises(OperationRefused, match="its CA is not here"):
             call(GUEST)
     assert not (controllers.folder("anew") / "ca.pem").exists()
@@ -599,26 +599,26 @@ def test_without_its_ca_nothing_is_issued_or_revoked(yard: Yard, controllers: Co
 def test_a_damaged_list_is_never_taken_for_an_empty_one(
     yard: Yard, controllers: Controllers, name: str, text: str
 ) -> None:
-    yard.host(ALONE)
-    yard.client_certificate(GUEST)
+    yard.hosts.apply(ALONE)
+    yard.certificates.issue(GUEST)
     (controllers.folder("pki") / name).write_text(text)
     if (name, text) == ("clients.json", '{"zz": "soon"}'):
         return  # nothing of this client is in it
     with pytest.raises(InvalidInput) as caught:
-        yard.revoke(GUEST)
+        yard.certificates.revoke(GUEST)
     assert name in caught.value.name
 
 
 def test_tenants_do_not_share_what_is_revoked(yard: Yard, controllers: Controllers) -> None:
-    yard.fleet(FLEET)
-    yard.client_certificate(replace(GUEST, tenant="other"))
-    assert plan(yard.revoke(replace(GUEST, tenant="other"))) == ["revoke guest"]
-    assert yard.hosts()[0]["drift"] == []
+    yard.fleets.apply(FLEET)
+    yard.certificates.issue(replace(GUEST, tenant="other"))
+    assert plan(yard.certificates.revoke(replace(GUEST, tenant="other"))) == ["revoke guest"]
+    assert yard.hosts.list()[0]["drift"] == []
 
 
 def test_the_directory_is_the_users_choice(yard: Yard, tmp_path: Path) -> None:
     client = replace(GUEST, directory=str(tmp_path / "handed-out"), days=2)
-    (made,) = yard.client_certificate(client).objects
+    (made,) = yard.certificates.issue(client).objects
     assert sorted(p.name for p in (tmp_path / "handed-out").iterdir()) == [
         "ca.pem",
         "cert.pem",
@@ -643,11 +643,11 @@ def test_only_those_are_cut_off_whom_something_new_may_shut_out(
         return request(self, message, deadline)
 
     monkeypatch.setattr(AgentChannel, "request", listening)
-    yard.host(ALONE)
+    yard.hosts.apply(ALONE)
     clock.time += 300 * DAY
-    yard.host(ALONE)
-    yard.client_certificate(GUEST)
-    yard.revoke(GUEST)
+    yard.hosts.apply(ALONE)
+    yard.certificates.issue(GUEST)
+    yard.certificates.revoke(GUEST)
     lose(controllers)
-    yard.host(ALONE)
+    yard.hosts.apply(ALONE)
     assert heard == [False, False, True, True]

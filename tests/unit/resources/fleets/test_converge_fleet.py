@@ -50,17 +50,17 @@ def verbs(result: Any) -> list[str]:
 
 
 def test_a_fleet_is_made_and_then_left_alone(yard: Yard) -> None:
-    result = yard.fleet(fleet())
+    result = yard.fleets.apply(fleet())
     assert verbs(result) == ["create ci-1", "create ci-2", "create ci-3"]
     assert [h["name"] for h in result.objects] == ["ci-1", "ci-2", "ci-3"]
     assert all(h["ready"] for h in result.objects)
-    again = yard.fleet(fleet())
+    again = yard.fleets.apply(fleet())
     assert not again.changed
     assert again.objects == result.objects
 
 
 def test_every_host_is_itself(yard: Yard) -> None:
-    found = yard.fleet(fleet()).objects
+    found = yard.fleets.apply(fleet()).objects
     for fact in ("uuid", "mac", "address", "name"):
         assert len({h[fact] for h in found}) == 3
     for fact in ("machine_id", "ssh_host_key", "certificate"):
@@ -69,82 +69,82 @@ def test_every_host_is_itself(yard: Yard) -> None:
 
 
 def test_check_mode_writes_nothing_and_needs_no_template(bare: Yard, tmp_path: Path) -> None:
-    result = bare.fleet(fleet(), check=True)
+    result = bare.fleets.apply(fleet(), check=True)
     assert len(result.plan.actions) == 3
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_fleet_shrinks_from_the_top_and_grows_from_the_bottom(yard: Yard) -> None:
-    yard.fleet(fleet(3))
-    assert verbs(yard.fleet(fleet(1))) == ["destroy ci-2", "destroy ci-3"]
-    assert verbs(yard.fleet(fleet(2))) == ["create ci-2"]
-    assert verbs(yard.fleet(fleet(0))) == ["destroy ci-1", "destroy ci-2"]
+    yard.fleets.apply(fleet(3))
+    assert verbs(yard.fleets.apply(fleet(1))) == ["destroy ci-2", "destroy ci-3"]
+    assert verbs(yard.fleets.apply(fleet(2))) == ["create ci-2"]
+    assert verbs(yard.fleets.apply(fleet(0))) == ["destroy ci-1", "destroy ci-2"]
     assert hosts(yard) == {}
 
 
 def test_an_empty_fleet_needs_no_template(bare: Yard) -> None:
-    assert not bare.fleet(fleet(0)).changed
+    assert not bare.fleets.apply(fleet(0)).changed
 
 
 def test_a_fleet_without_its_template_is_an_error(yard: Yard) -> None:
     with pytest.raises(NotFound, match="create the template"):
-        yard.fleet(FleetSpec("ci", "not-there"))
+        yard.fleets.apply(FleetSpec("ci", "not-there"))
     with pytest.raises(NotFound):
-        yard.fleet(FleetSpec("ci", "base", tenant="other"))
+        yard.fleets.apply(FleetSpec("ci", "base", tenant="other"))
     assert hosts(yard) == {}
 
 
 def test_hosts_are_replaced_when_the_declaration_changes(yard: Yard) -> None:
-    before = hosts(yard) or {h["name"]: h["uuid"] for h in yard.fleet(fleet(2)).objects}
-    result = yard.fleet(fleet(2, host=HostSpec(ports=(8080,))))
+    before = hosts(yard) or {h["name"]: h["uuid"] for h in yard.fleets.apply(fleet(2)).objects}
+    result = yard.fleets.apply(fleet(2, host=HostSpec(ports=(8080,))))
     assert verbs(result) == ["create ci-3", "destroy ci-1", "create ci-1", "destroy ci-2"]
     assert [h["ports"] for h in result.objects] == [[8080], [8080]]
     assert not {h["uuid"] for h in result.objects} & set(before.values())
 
 
 def test_hosts_are_replaced_when_the_template_changes(yard: Yard, clock: FakeClock) -> None:
-    yard.fleet(fleet(2))
+    yard.fleets.apply(fleet(2))
     clock.sleep(1)
-    yard.template(TemplateSpec("base", image=ImageSpec(packages=("busybox",))))
+    yard.templates.apply(TemplateSpec("base", image=ImageSpec(packages=("busybox",))))
     recreate = UpdateSpec("recreate")
-    assert verbs(yard.fleet(fleet(2, update=recreate), check=True)) == [
+    assert verbs(yard.fleets.apply(fleet(2, update=recreate), check=True)) == [
         "replace ci-1",
         "replace ci-2",
     ]
-    assert verbs(yard.fleet(fleet(2))) == [
+    assert verbs(yard.fleets.apply(fleet(2))) == [
         "create ci-3",
         "destroy ci-1",
         "create ci-1",
         "destroy ci-2",
     ]
-    assert not yard.fleet(fleet(2)).changed
+    assert not yard.fleets.apply(fleet(2)).changed
 
 
 def test_labels_are_changed_in_place(yard: Yard) -> None:
-    before = yard.fleet(fleet(1)).objects[0]
-    result = yard.fleet(fleet(1, labels={"env": "test"}))
+    before = yard.fleets.apply(fleet(1)).objects[0]
+    result = yard.fleets.apply(fleet(1, labels={"env": "test"}))
     assert verbs(result) == ["relabel ci-1"]
     assert result.objects[0]["labels"] == {"env": "test"}
     assert result.objects[0]["uuid"] == before["uuid"]
 
 
 def test_a_host_that_is_off_is_started_as_itself(yard: Yard) -> None:
-    before = yard.fleet(fleet(2)).objects
+    before = yard.fleets.apply(fleet(2)).objects
     provider = yard.context.provider
     provider.stop(hosts(yard)["ci-2"].record, Deadline(5))
-    assert [h["ready"] for h in yard.hosts()] == [True, False]
-    result = yard.fleet(fleet(2))
+    assert [h["ready"] for h in yard.hosts.list()] == [True, False]
+    result = yard.fleets.apply(fleet(2))
     assert verbs(result) == ["start ci-2"]
     assert result.objects == before
 
 
 def test_a_fleet_is_taken_away(yard: Yard) -> None:
-    yard.fleet(fleet())
-    assert len(yard.remove_fleet("ci", check=True).plan.actions) == 3
+    yard.fleets.apply(fleet())
+    assert len(yard.fleets.delete("ci", check=True).plan.actions) == 3
     assert len(hosts(yard)) == 3
-    assert len(yard.remove_fleet("ci").plan.actions) == 3
+    assert len(yard.fleets.delete("ci").plan.actions) == 3
     assert hosts(yard) == {}
-    assert not yard.remove_fleet("ci").changed
+    assert not yard.fleets.delete("ci").changed
 
 
 def test_a_host_that_a_dead_controller_left_half_made_is_made_anew(
@@ -153,32 +153,32 @@ def test_a_host_that_a_dead_controller_left_half_made_is_made_anew(
     hypervisor.fail("fork", SystemExit())
     hypervisor.fail("destroy", HypervisorError("the controller is dead."))
     with pytest.raises(StockyardError):
-        yard.fleet(fleet(1))
+        yard.fleets.apply(fleet(1))
     assert [h.record.phase for h in hosts(yard).values()] == ["creating"]
-    result = yard.fleet(fleet(1))
+    result = yard.fleets.apply(fleet(1))
     assert verbs(result) == ["destroy ci-1", "create ci-1"]
     assert result.objects[0]["ready"]
-    assert not yard.fleet(fleet(1)).changed
+    assert not yard.fleets.apply(fleet(1)).changed
 
 
 @pytest.mark.parametrize("step", ["create_host", "fork", "channel", "set_link", "claim"])
 def test_one_failure_spoils_one_host(yard: Yard, hypervisor: FaultyProvider, step: str) -> None:
     hypervisor.fail(step, HypervisorError("the disk is on fire."))
     with pytest.raises(HypervisorError, match="on fire"):
-        yard.fleet(fleet())
+        yard.fleets.apply(fleet())
     left = hosts(yard)
     assert len(left) == 2
     assert all(h.serving for h in left.values())
     assert len(known_hosts(yard)) == 2
-    assert len(yard.fleet(fleet()).plan.actions) == 1
-    assert not yard.fleet(fleet()).changed
+    assert len(yard.fleets.apply(fleet()).plan.actions) == 1
+    assert not yard.fleets.apply(fleet()).changed
 
 
 def test_all_failures_are_told(yard: Yard, hypervisor: FaultyProvider) -> None:
     hypervisor.fail("fork", HypervisorError("first cause."))
     hypervisor.fail("fork", HypervisorError("second cause."), call=2)
     with pytest.raises(StockyardError, match="2 of 3 hosts failed") as caught:
-        yard.fleet(fleet())
+        yard.fleets.apply(fleet())
     # In whichever order the hosts failed: they are made side by side.
     assert all(cause in str(caught.value) for cause in ("first cause", "second cause"))
     assert len(hosts(yard)) == 1
@@ -192,28 +192,28 @@ def test_a_host_that_is_not_itself_never_gets_on_the_network(
 ) -> None:
     hypervisor.tamper("identify", lambda found: {**found, **answer})
     with pytest.raises(StockyardError):
-        yard.fleet(fleet(1))
+        yard.fleets.apply(fleet(1))
     assert hypervisor.calls["set_link"] == 0
     assert hosts(yard) == {}
 
 
 def test_another_address_is_tried_when_one_is_taken(yard: Yard, hypervisor: FaultyProvider) -> None:
     hypervisor.fail("create_host", AddressTaken("address 127.64.0.1 is taken."))
-    assert yard.fleet(fleet(1)).objects[0]["ready"]
+    assert yard.fleets.apply(fleet(1)).objects[0]["ready"]
     hypervisor.fail("create_host", Conflict("a domain of this name exists."))
     with pytest.raises(Conflict, match="name"):
-        yard.fleet(fleet(2))
+        yard.fleets.apply(fleet(2))
 
 
 def test_the_next_best_mode_is_taken_and_the_reason_told(
     yard: Yard, hypervisor: FaultyProvider
 ) -> None:
     hypervisor.fail("fork", Unsupported("the RAM file is on another disk."))
-    (host,) = yard.fleet(fleet(1)).objects
+    (host,) = yard.fleets.apply(fleet(1)).objects
     assert host["mode"] == "linked"
     assert "on another disk" in host["mode_reason"]
     assert host["fork_mode"] == "instant"
-    assert not yard.fleet(fleet(1)).changed
+    assert not yard.fleets.apply(fleet(1)).changed
 
 
 def test_a_fleet_that_cannot_be_forked_at_all_says_why(
@@ -222,29 +222,29 @@ def test_a_fleet_that_cannot_be_forked_at_all_says_why(
     for call in (1, 2, 3):
         hypervisor.fail("fork", Unsupported(f"reason {call}."), call=call)
     with pytest.raises(Unsupported, match="reason 1"):
-        yard.fleet(fleet(1))
+        yard.fleets.apply(fleet(1))
     assert hosts(yard) == {}
 
 
 def test_what_is_not_ours_stays_as_it_is(yard: Yard, uri: str, tmp_path: Path) -> None:
     with Yard(uri, owner="neighbour", pki_dir=str(tmp_path / "theirs")) as theirs:
-        theirs.template(TemplateSpec("base"))
-        theirs.fleet(fleet(2))
-        yard.host(SingleSpec("ci-2", "base"))
-        yard.fleet(fleet(3))
+        theirs.templates.apply(TemplateSpec("base"))
+        theirs.fleets.apply(fleet(2))
+        yard.hosts.apply(SingleSpec("ci-2", "base"))
+        yard.fleets.apply(fleet(3))
         broken = hosts(yard)["ci-4"].record
         state = tmp_path / "hypervisor"
         state.write_text(
             state.read_text() + json.dumps([broken.domain, {"record": "garbage"}]) + "\n"
         )
-        before = [theirs.hosts(), hosts(yard)["ci-2"]]
+        before = [theirs.hosts.list(), hosts(yard)["ci-2"]]
         assert yard.context.provider.observe("stockyard").unreadable[0].name == broken.domain
-        assert verbs(yard.fleet(fleet(3))) == ["create ci-5"]
-        yard.remove_fleet("ci")
-        assert [theirs.hosts(), hosts(yard)["ci-2"]] == before
+        assert verbs(yard.fleets.apply(fleet(3))) == ["create ci-5"]
+        yard.fleets.delete("ci")
+        assert [theirs.hosts.list(), hosts(yard)["ci-2"]] == before
         assert yard.context.provider.observe("stockyard").unreadable[0].name == broken.domain
         with pytest.raises(OperationRefused):
-            yard.remove_template("base")
+            yard.templates.delete("base")
 
 
 def test_a_fleet_that_somebody_works_on_is_busy(yard: Yard) -> None:
@@ -252,8 +252,8 @@ def test_a_fleet_that_somebody_works_on_is_busy(yard: Yard) -> None:
         yard.context.provider.exclusive("stockyard.default.fleet.ci", Deadline(1)),
         pytest.raises(Busy, match="another controller"),
     ):
-        yard.fleet(fleet())
-    assert yard.fleet(fleet(1)).changed
+        yard.fleets.apply(fleet())
+    assert yard.fleets.apply(fleet(1)).changed
 
 
 def known_hosts(yard: Yard) -> list[str]:
@@ -261,29 +261,29 @@ def known_hosts(yard: Yard) -> list[str]:
 
 
 def test_ssh_keys_are_pinned_as_they_are_on_record(yard: Yard) -> None:
-    found = yard.fleet(fleet(2)).objects
+    found = yard.fleets.apply(fleet(2)).objects
     wanted = [f"[{h['address']}]:2222 {h['identity']['ssh_host_key']}" for h in found]
     assert known_hosts(yard) == sorted(wanted)
-    yard.fleet(fleet(1))
+    yard.fleets.apply(fleet(1))
     assert known_hosts(yard) == [wanted[0]]
-    yard.remove_fleet("ci")
+    yard.fleets.delete("ci")
     assert known_hosts(yard) == []
 
 
 def test_a_client_certificate_is_renewed_though_the_fleet_is_as_declared(
     yard: Yard, clock: FakeClock
 ) -> None:
-    yard.fleet(fleet(1))
+    yard.fleets.apply(fleet(1))
     folder = yard.context.pki("default").client_directory
 
     def serial() -> int:
         return x509.load_pem_x509_certificate((folder / "cert.pem").read_bytes()).serial_number
 
     first = serial()
-    assert not yard.fleet(fleet(1)).changed
+    assert not yard.fleets.apply(fleet(1)).changed
     assert serial() == first
     clock.sleep(80 * 86400)
-    assert not yard.fleet(fleet(1)).changed
+    assert not yard.fleets.apply(fleet(1)).changed
     assert serial() != first
 
 
@@ -297,17 +297,17 @@ def test_no_host_goes_for_a_port_that_another_owner_has(
     spec = fleet(1, host=HostSpec(bind="127.0.0.1", ports=(8080,)))
     for owner, port in (("mine", 8080), ("theirs", 9090)):
         with Yard(uri, owner=owner, pki_dir=str(tmp_path / "pki"), clock=FakeClock()) as yard:
-            yard.template(TemplateSpec("base"))
-            yard.fleet(replace(spec, host=replace(spec.host, ports=(port,))))
+            yard.templates.apply(TemplateSpec("base"))
+            yard.fleets.apply(replace(spec, host=replace(spec.host, ports=(port,))))
     with Yard(uri, owner="mine", pki_dir=str(tmp_path / "pki"), clock=FakeClock()) as yard:
-        before = yard.hosts()
+        before = yard.hosts.list()
         for ports in ((9090,), (8080, 9090)):
             with pytest.raises(
                 Conflict, match=r"host ci-1: port 9090 cannot be published on 127.0.0.1"
             ):
-                yard.fleet(replace(spec, host=replace(spec.host, ports=ports)), check=check)
-        assert yard.hosts() == before
-        assert yard.fleet(
+                yard.fleets.apply(replace(spec, host=replace(spec.host, ports=ports)), check=check)
+        assert yard.hosts.list() == before
+        assert yard.fleets.apply(
             replace(spec, host=replace(spec.host, ports=(8080, 8081))), check=check
         ).changed
 
@@ -316,22 +316,22 @@ def test_check_mode_says_when_there_is_no_template_yet(uri: str, tmp_path: Path)
     """Another task may make it before: it is no error in check mode, and not passed over either."""
     lines: list[str] = []
     with Yard(uri, pki_dir=str(tmp_path / "pki"), clock=FakeClock(), progress=lines.append) as yard:
-        assert yard.fleet(FleetSpec("ci", "typo"), check=True).changed
-        assert yard.host(SingleSpec("one", "typo"), check=True).changed
+        assert yard.fleets.apply(FleetSpec("ci", "typo"), check=True).changed
+        assert yard.hosts.apply(SingleSpec("one", "typo"), check=True).changed
         said = "there is no template typo yet, and has to be one before"
         assert lines == [f"fleet ci: {said}", f"host one: {said}"]
-        yard.template(TemplateSpec("base"))
+        yard.templates.apply(TemplateSpec("base"))
         lines.clear()
-        yard.fleet(FleetSpec("ci", "base"), check=True)
-        yard.fleet(FleetSpec("ci", "typo", count=0), check=True)
+        yard.fleets.apply(FleetSpec("ci", "base"), check=True)
+        yard.fleets.apply(FleetSpec("ci", "typo", count=0), check=True)
     assert lines == []
 
 
 def test_progress_is_told_host_by_host(uri: str, tmp_path: Path) -> None:
     lines: list[str] = []
     with Yard(uri, pki_dir=str(tmp_path / "pki"), clock=FakeClock(), progress=lines.append) as yard:
-        yard.template(TemplateSpec("base"))
-        yard.fleet(fleet(1))
+        yard.templates.apply(TemplateSpec("base"))
+        yard.fleets.apply(fleet(1))
     for stage in (
         "template base: frozen",
         "host ci-1: instant fork runs",
@@ -345,7 +345,7 @@ def _converge(uri: str, pki: str, gate: Any, results: Any) -> None:
     gate.wait()
     try:
         with Yard(uri, pki_dir=pki) as yard:
-            results.put(("ok", len(yard.fleet(fleet(4)).plan.actions)))
+            results.put(("ok", len(yard.fleets.apply(fleet(4)).plan.actions)))
     except Exception as error:  # noqa: BLE001  # shown by the assertion
         results.put((type(error).__name__, str(error)))
 
@@ -368,7 +368,7 @@ def test_twenty_controllers_at_once_make_one_set_of_hosts(
     assert [what for kind, what in told if kind == "ok" and what] == [4]
     assert sorted(hosts(yard)) == ["ci-1", "ci-2", "ci-3", "ci-4"]
     assert all(h.serving for h in hosts(yard).values())
-    assert not yard.fleet(fleet(4)).changed
+    assert not yard.fleets.apply(fleet(4)).changed
 
 
 def test_fleets_beside_each_other_do_not_wait(yard: Yard) -> None:
@@ -376,7 +376,7 @@ def test_fleets_beside_each_other_do_not_wait(yard: Yard) -> None:
 
     def make(name: str) -> None:
         try:
-            yard.fleet(FleetSpec(name, "base", count=2))
+            yard.fleets.apply(FleetSpec(name, "base", count=2))
         except Exception as error:  # noqa: BLE001  # shown by the assertion
             errors.append(error)
 
@@ -387,4 +387,4 @@ def test_fleets_beside_each_other_do_not_wait(yard: Yard) -> None:
         thread.join()
     assert errors == []
     assert len(hosts(yard)) == 10
-    assert len(yard.fleets()) == 5
+    assert len(yard.fleets.list()) == 5

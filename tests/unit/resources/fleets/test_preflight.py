@@ -31,35 +31,35 @@ CHANGED = HostSpec(ports=(8080,))
 
 
 def replace_single(yard: Yard, check: bool) -> None:
-    yard.host(SingleSpec("web", "base", host=CHANGED), check=check)
+    yard.hosts.apply(SingleSpec("web", "base", host=CHANGED), check=check)
 
 
 def replace_member(yard: Yard, check: bool) -> None:
-    yard.host(SingleSpec("ci-1"), "replaced", check=check)
+    yard.hosts.replace("ci-1", check=check)
 
 
 def recreate(yard: Yard, check: bool) -> None:
-    yard.fleet(
+    yard.fleets.apply(
         FleetSpec("ci", "base", count=2, host=CHANGED, update=UpdateSpec("recreate")), check=check
     )
 
 
 def roll(yard: Yard, check: bool) -> None:
-    yard.fleet(FleetSpec("ci", "base", count=2, host=CHANGED), check=check)
+    yard.fleets.apply(FleetSpec("ci", "base", count=2, host=CHANGED), check=check)
 
 
 def rename(yard: Yard, check: bool) -> None:
-    yard.fleet(FleetSpec("ci", "base", names=("ci-1", "other"), host=CHANGED), check=check)
+    yard.fleets.apply(FleetSpec("ci", "base", names=("ci-1", "other"), host=CHANGED), check=check)
 
 
 def site(yard: Yard, check: bool) -> None:
     fleet = FleetSpec("ci", "base", count=2, host=CHANGED, update=UpdateSpec("recreate"))
-    yard.site(Declaration(fleets=(FleetTerm(fleet),)), check=check)
+    yard.apply(Declaration(fleets=(FleetTerm(fleet),)), check=check)
 
 
 def release(yard: Yard, check: bool) -> None:
-    (lease,) = yard.leases()
-    yard.release_lease(lease["id"], replace=True, check=check)
+    (lease,) = yard.leases.list()
+    yard.leases.release(lease["id"], replace=True, check=check)
 
 
 @pytest.mark.parametrize("check", [True, False])
@@ -70,15 +70,15 @@ def test_host_that_cannot_be_replaced_is_not_deleted(
     yard: Yard, hypervisor: FaultyProvider, act: Callable[[Yard, bool], None], check: bool
 ) -> None:
     """Whatever replaces it, and in check mode too."""
-    yard.host(SingleSpec("web", "base"))
-    yard.fleet(FleetSpec("ci", "base", count=2))
+    yard.hosts.apply(SingleSpec("web", "base"))
+    yard.fleets.apply(FleetSpec("ci", "base", count=2))
     if act is release:
-        yard.lease("ci", holder="me")
-    before = yard.hosts()
+        yard.leases.acquire("ci", holder="me")
+    before = yard.hosts.list()
     hypervisor.fail("check_host", Unsupported("it cannot be."))
     with pytest.raises(Unsupported, match=r"host .*: it cannot be"):
         act(yard, check)
-    assert yard.hosts() == before
+    assert yard.hosts.list() == before
 
 
 @pytest.mark.parametrize("check", [True, False])
@@ -87,19 +87,19 @@ def test_name_of_a_foreign_machine_is_refused(yard: Yard, tmp_path: Path, check:
     foreign = {"record": "", "state": "running", "link": True, "backing": ""}
     state.write_text(state.read_text() + json.dumps(["stockyard.default.web", foreign]) + "\n")
     with pytest.raises(Conflict, match=r"host web: a machine of this name exists.*no record"):
-        yard.host(SingleSpec("web", "base"), check=check)
+        yard.hosts.apply(SingleSpec("web", "base"), check=check)
 
 
 @pytest.mark.parametrize("check", [True, False])
 def test_expired_authority_is_refused_before_a_host_is_deleted(
     yard: Yard, clock: FakeClock, check: bool
 ) -> None:
-    yard.fleet(FleetSpec("ci", "base"))
-    before = yard.hosts()
+    yard.fleets.apply(FleetSpec("ci", "base"))
+    before = yard.hosts.list()
     clock.time += 40 * 365 * 86400
     with pytest.raises(InvalidInput, match="CA ran out"):
         recreate(yard, check)
-    assert [h["uuid"] for h in yard.hosts()] == [h["uuid"] for h in before]
+    assert [h["uuid"] for h in yard.hosts.list()] == [h["uuid"] for h in before]
 
 
 def test_host_behind_a_proxy_without_ssh_is_refused(
@@ -110,4 +110,4 @@ def test_host_behind_a_proxy_without_ssh_is_refused(
     monkeypatch.setattr(yard.context.provider, "capabilities", capabilities, raising=False)
     proxy = HostSpec(egress="proxy", egress_proxy="proxy.example.org:3128")
     with pytest.raises(MissingDependency, match="host web: ssh is not installed"):
-        yard.host(SingleSpec("web", "base", host=proxy), check=True)
+        yard.hosts.apply(SingleSpec("web", "base", host=proxy), check=True)

@@ -69,9 +69,9 @@ def verbs(result: Any) -> list[str]:
 @pytest.fixture
 def moved(yard: Yard, clock: FakeClock) -> Yard:
     """A yard with three hosts whose template has moved on."""
-    yard.fleet(fleet())
+    yard.fleets.apply(fleet())
     clock.sleep(1)
-    yard.template(MOVED)
+    yard.templates.apply(MOVED)
     return yard
 
 
@@ -120,10 +120,10 @@ def test_there_are_never_too_many_and_never_too_few(
     with Yard(
         provider=cast("Provider", watched), clock=clock, pki_dir=str(tmp_path / "pki")
     ) as yard:
-        yard.fleet(fleet(update=update))
+        yard.fleets.apply(fleet(update=update))
         assert max(there for there, _up in watched.seen) <= most
         assert min(up for _there, up in watched.seen) >= least
-        assert not yard.fleet(fleet(update=update)).changed
+        assert not yard.fleets.apply(fleet(update=update)).changed
     assert all(h.serving for h in hosts(moved).values())
     assert len({h.record.generation for h in hosts(moved).values()}) == 1
 
@@ -139,16 +139,16 @@ def test_a_broken_template_stops_the_rollout_and_the_old_hosts_serve(
     hypervisor.calls.clear()
     hypervisor.tamper("settle", broken)
     with pytest.raises(GuestError, match=r"dockerd does not start.*5 actions were not taken"):
-        moved.fleet(fleet())
+        moved.fleets.apply(fleet())
     assert hypervisor.calls["create_host"] == 1
     assert hosts(moved) == before
     with pytest.raises(StockyardError, match=r"2 of 2 hosts failed.*actions were not taken"):
-        moved.fleet(fleet(update=UpdateSpec(max_surge=2)))
+        moved.fleets.apply(fleet(update=UpdateSpec(max_surge=2)))
     assert hypervisor.calls["create_host"] == 3
     assert hosts(moved) == before
     hypervisor.tamper("settle", lambda answer: answer)
-    assert moved.fleet(fleet()).changed
-    assert not moved.fleet(fleet()).changed
+    assert moved.fleets.apply(fleet()).changed
+    assert not moved.fleets.apply(fleet()).changed
 
 
 def test_hosts_with_names_are_replaced_one_after_the_other(
@@ -157,30 +157,30 @@ def test_hosts_with_names_are_replaced_one_after_the_other(
     named = FleetSpec("ci", "base", names=("ci-1", "ci-2", "ci-3"))
     hypervisor.fail("fork", HypervisorError("the disk is on fire."))
     with pytest.raises(HypervisorError, match="on fire"):
-        moved.fleet(named)
+        moved.fleets.apply(named)
     assert sorted(hosts(moved)) == ["ci-2", "ci-3"]
-    assert verbs(moved.fleet(named)) == ["create ci-1", "replace ci-2", "replace ci-3"]
+    assert verbs(moved.fleets.apply(named)) == ["create ci-1", "replace ci-2", "replace ci-3"]
     assert sorted(hosts(moved)) == ["ci-1", "ci-2", "ci-3"]
-    assert not moved.fleet(named).changed
+    assert not moved.fleets.apply(named).changed
 
 
 def test_names_take_the_place_of_numbers(yard: Yard) -> None:
-    yard.fleet(fleet(2))
+    yard.fleets.apply(fleet(2))
     named = FleetSpec("ci", "base", names=("linux", "other"))
-    assert verbs(yard.fleet(named)) == [
+    assert verbs(yard.fleets.apply(named)) == [
         "destroy ci-1",
         "create linux",
         "destroy ci-2",
         "create other",
     ]
-    assert not yard.fleet(named).changed
-    assert verbs(yard.fleet(fleet(1))) == ["destroy other"]
+    assert not yard.fleets.apply(named).changed
+    assert verbs(yard.fleets.apply(fleet(1))) == ["destroy other"]
 
 
 def test_pure_cattle_is_made_anew(yard: Yard) -> None:
     always = fleet(2, recreate="always")
-    before = {h["uuid"] for h in yard.fleet(always).objects}
-    again = yard.fleet(always)
+    before = {h["uuid"] for h in yard.fleets.apply(always).objects}
+    again = yard.fleets.apply(always)
     assert again.changed
     assert len(again.objects) == 2
     assert not before & {h["uuid"] for h in again.objects}
@@ -201,61 +201,61 @@ def test_pure_cattle_is_made_anew(yard: Yard) -> None:
 def test_host_whose_start_fails_is_kept_and_the_run_fails(
     yard: Yard, hypervisor: FaultyProvider, kind: type[StockyardError]
 ) -> None:
-    before = yard.fleet(fleet(2)).objects
+    before = yard.fleets.apply(fleet(2)).objects
     yard.context.provider.stop(hosts(yard)["ci-2"].record, Deadline(5))
     hypervisor.fail("start", kind("the lock is held.", remedy="end its holder"))
     with pytest.raises(
         kind, match=r"ci-2: the lock is held.*end its holder; the host and its disk are kept"
     ):
-        yard.fleet(fleet(2))
+        yard.fleets.apply(fleet(2))
     assert hypervisor.calls["destroy"] == 0
-    assert [h["uuid"] for h in yard.hosts()] == [h["uuid"] for h in before]
-    assert verbs(yard.fleet(fleet(2))) == ["start ci-2"]
-    assert yard.hosts() == before
+    assert [h["uuid"] for h in yard.hosts.list()] == [h["uuid"] for h in before]
+    assert verbs(yard.fleets.apply(fleet(2))) == ["start ci-2"]
+    assert yard.hosts.list() == before
 
 
 def test_host_that_cannot_be_started_is_reported_in_check_mode(
     yard: Yard, hypervisor: FaultyProvider
 ) -> None:
     alone = SingleSpec("alone", "base")
-    yard.fleet(fleet(2))
-    yard.host(alone)
+    yard.fleets.apply(fleet(2))
+    yard.hosts.apply(alone)
     for name in ("ci-2", "alone"):
         yard.context.provider.stop(hosts(yard)[name].record, Deadline(5))
     hypervisor.fail("check_start", Conflict("port 2376 is in use."))
     with pytest.raises(Conflict, match="port 2376 is in use"):
-        yard.fleet(fleet(2), check=True)
+        yard.fleets.apply(fleet(2), check=True)
     hypervisor.fail("check_start", Conflict("port 2376 is in use."))
     with pytest.raises(Conflict, match="port 2376 is in use"):
-        yard.host(alone, check=True)
+        yard.hosts.apply(alone, check=True)
 
 
 def test_host_whose_guest_is_lost_is_replaced(yard: Yard, hypervisor: FaultyProvider) -> None:
-    before = yard.fleet(fleet(2)).objects
+    before = yard.fleets.apply(fleet(2)).objects
     yard.context.provider.stop(hosts(yard)["ci-2"].record, Deadline(5))
     hypervisor.fail("start", GuestBroken("its disk is gone."))
-    assert verbs(yard.fleet(fleet(2))) == ["start ci-2"]
-    assert yard.hosts()[0] == before[0]
-    assert yard.hosts()[1]["uuid"] != before[1]["uuid"]
-    assert not yard.fleet(fleet(2)).changed
+    assert verbs(yard.fleets.apply(fleet(2))) == ["start ci-2"]
+    assert yard.hosts.list()[0] == before[0]
+    assert yard.hosts.list()[1]["uuid"] != before[1]["uuid"]
+    assert not yard.fleets.apply(fleet(2)).changed
 
 
 def test_leased_host_whose_guest_is_lost_is_kept(yard: Yard, hypervisor: FaultyProvider) -> None:
-    yard.fleet(fleet(1))
+    yard.fleets.apply(fleet(1))
     record = lease_lifecycle.take(
         yard.context, LeaseSpec(holder="job", fleet="ci", duration=600), 0
     )
     yard.context.provider.stop(record, Deadline(5))
     hypervisor.fail("start", GuestBroken("its disk is gone."))
     with pytest.raises(GuestBroken):
-        yard.fleet(fleet(1))
-    assert yard.hosts()[0]["uuid"] == record.uuid
+        yard.fleets.apply(fleet(1))
+    assert yard.hosts.list()[0]["uuid"] == record.uuid
 
 
 def test_warning_of_a_start_is_reported_as_progress(
     yard: Yard, hypervisor: FaultyProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    yard.fleet(fleet(1))
+    yard.fleets.apply(fleet(1))
     record = hosts(yard)["ci-1"].record
     yard.context.provider.stop(record, Deadline(5))
     start = hypervisor.inner.start
@@ -280,7 +280,7 @@ def hook(tmp_path: Path, code: int = 0) -> tuple[str, ...]:
 
 def test_the_hook_is_told_of_the_host_before_it_goes(moved: Yard, tmp_path: Path) -> None:
     before = hosts(moved)
-    moved.fleet(fleet(update=UpdateSpec(hook=hook(tmp_path))))
+    moved.fleets.apply(fleet(update=UpdateSpec(hook=hook(tmp_path))))
     told = [json.loads(line) for line in (tmp_path / "told").read_text().splitlines()]
     assert [t["STOCKYARD_HOST"] for t in told] == ["ci-1", "ci-2", "ci-3"]
     first, record = told[0], before["ci-1"].record
@@ -295,16 +295,16 @@ def test_a_hook_that_fails_keeps_the_host_and_stops_the_rollout(
 ) -> None:
     before = hosts(moved)
     with pytest.raises(OperationRefused, match=r"host ci-1: the hook ended with 3.*no way"):
-        moved.fleet(fleet(update=UpdateSpec(hook=hook(tmp_path, 3))))
+        moved.fleets.apply(fleet(update=UpdateSpec(hook=hook(tmp_path, 3))))
     after = hosts(moved)
     assert after["ci-1"].serving
     assert {n: h.record.uuid for n, h in before.items()}.items() <= {
         n: h.record.uuid for n, h in after.items()
     }.items()
     with pytest.raises(OperationRefused, match="cannot be run"):
-        moved.fleet(fleet(update=UpdateSpec(hook=("/not/there",))))
+        moved.fleets.apply(fleet(update=UpdateSpec(hook=("/not/there",))))
     # The one that was made beside them is taken up.
-    assert verbs(moved.fleet(fleet())) == [
+    assert verbs(moved.fleets.apply(fleet())) == [
         "destroy ci-1",
         "create ci-1",
         "destroy ci-2",
@@ -314,9 +314,9 @@ def test_a_hook_that_fails_keeps_the_host_and_stops_the_rollout(
 
 
 def test_a_hook_is_no_shell(yard: Yard, tmp_path: Path) -> None:
-    yard.fleet(fleet(1))
+    yard.fleets.apply(fleet(1))
     with pytest.raises(OperationRefused, match="cannot be run"):
-        yard.fleet(fleet(0, update=UpdateSpec(hook=(f"touch {tmp_path}/owned; true",))))
+        yard.fleets.apply(fleet(0, update=UpdateSpec(hook=(f"touch {tmp_path}/owned; true",))))
     assert not (tmp_path / "owned").exists()
 
 
@@ -324,15 +324,15 @@ def test_a_hook_is_no_shell(yard: Yard, tmp_path: Path) -> None:
 
 
 def test_a_host_that_was_on_its_way_out_goes(yard: Yard) -> None:
-    yard.fleet(fleet(2))
+    yard.fleets.apply(fleet(2))
     yard.context.provider.claim(hosts(yard)["ci-2"].record, phase="draining")
-    assert [h["ready"] for h in yard.hosts()] == [True, False]
-    result = yard.fleet(fleet(2))
+    assert [h["ready"] for h in yard.hosts.list()] == [True, False]
+    result = yard.fleets.apply(fleet(2))
     assert [(f"{a.verb} {a.name}", a.reason) for a in result.plan.actions] == [
         ("destroy ci-2", "it was on its way out"),
         ("create ci-2", "the fleet is short of it"),
     ]
-    assert not yard.fleet(fleet(2)).changed
+    assert not yard.fleets.apply(fleet(2)).changed
 
 
 # Death
@@ -366,35 +366,35 @@ class Mortal:
 
 
 def make(yard: Yard) -> None:
-    yard.fleet(fleet(2))
+    yard.fleets.apply(fleet(2))
 
 
 def roll(yard: Yard) -> None:
-    yard.template(MOVED)
-    yard.fleet(fleet(2))
+    yard.templates.apply(MOVED)
+    yard.fleets.apply(fleet(2))
 
 
 def recreate(yard: Yard) -> None:
-    yard.template(MOVED)
-    yard.fleet(fleet(2, update=UpdateSpec("recreate")))
+    yard.templates.apply(MOVED)
+    yard.fleets.apply(fleet(2, update=UpdateSpec("recreate")))
 
 
 def swap(yard: Yard) -> None:
-    yard.fleet(FleetSpec("ci", "base", names=("ci-1", "b"), host=HostSpec(ports=(80,))))
+    yard.fleets.apply(FleetSpec("ci", "base", names=("ci-1", "b"), host=HostSpec(ports=(80,))))
 
 
 def shrink(yard: Yard) -> None:
-    yard.fleet(fleet(1))
+    yard.fleets.apply(fleet(1))
 
 
 def end(yard: Yard) -> None:
-    yard.remove_fleet("ci")
+    yard.fleets.delete("ci")
 
 
 def site(yard: Yard) -> None:
     """Another fleet of a newer template, and nothing else."""
     template, other = replace(MOVED, keep_generations=1), FleetSpec("web", "base", count=2)
-    yard.site(Declaration((TemplateTerm(template),), (FleetTerm(other),), prune="force"))
+    yard.apply(Declaration((TemplateTerm(template),), (FleetTerm(other),), prune="force"))
 
 
 @pytest.mark.parametrize("work", [make, roll, recreate, swap, shrink, end, site])
@@ -404,9 +404,9 @@ def test_whenever_the_controller_dies_one_rerun_converges(
     left: dict[Callable[[Yard], None], int] = {shrink: 1, end: 0}
     clock, keys = FakeClock(), str(tmp_path / "pki")
     with Yard(f"memory://{tmp_path}/0", pki_dir=keys, clock=clock) as yard:
-        yard.template(TemplateSpec("base"))
+        yard.templates.apply(TemplateSpec("base"))
         if work is not make:
-            yard.fleet(fleet(2))
+            yard.fleets.apply(fleet(2))
     clock.sleep(1)
     for call in range(1, 1000):
         state = tmp_path / str(call)
@@ -419,13 +419,13 @@ def test_whenever_the_controller_dies_one_rerun_converges(
             found = hosts(yard)
             assert len(found) == left.get(work, 2), call
             assert all(h.serving for h in found.values())
-            assert all(t["usable"] for t in yard.templates())
+            assert all(t["usable"] for t in yard.templates.list())
             disks = [p for p in (tmp_path / f"{call}.d" / "disks").iterdir() if p.suffix != ".json"]
-            assert len(disks) == len(found) + len(yard.templates())
+            assert len(disks) == len(found) + len(yard.templates.list())
             if work in (make, roll):
-                assert not yard.fleet(fleet(2)).changed
+                assert not yard.fleets.apply(fleet(2)).changed
             if work is site:
-                assert (sorted(found), len(yard.templates())) == (["web-1", "web-2"], 1)
+                assert (sorted(found), len(yard.templates.list())) == (["web-1", "web-2"], 1)
         if not died:
             break
     assert call > 5

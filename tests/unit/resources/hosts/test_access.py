@@ -23,7 +23,7 @@ KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIG5PyObBkKWPqZLiQHfJ8gdhiGJmJUNt8Wlui
 
 
 def test_a_host_tells_how_to_get_in(yard: Yard, tmp_path: Path) -> None:
-    (host,) = yard.fleet(
+    (host,) = yard.fleets.apply(
         FleetSpec("ci", "base", count=1, host=HostSpec(ports=(8080,)), labels={"a": "b"})
     ).objects
     keys, address = tmp_path / "pki" / "stockyard" / "default", host["address"]
@@ -48,7 +48,7 @@ def test_a_host_tells_how_to_get_in(yard: Yard, tmp_path: Path) -> None:
 
 
 def test_every_file_that_is_named_is_there(yard: Yard) -> None:
-    (host,) = yard.fleet(FleetSpec("ci", "base")).objects
+    (host,) = yard.fleets.apply(FleetSpec("ci", "base")).objects
     client = Path(host["docker"]["environment"]["DOCKER_CERT_PATH"])
     named = [
         host["ssh"]["known_hosts"],
@@ -59,7 +59,9 @@ def test_every_file_that_is_named_is_there(yard: Yard) -> None:
 
 
 def test_where_keys_are_declared_the_operators_is_not_offered(yard: Yard) -> None:
-    (host,) = yard.fleet(FleetSpec("ci", "base", host=HostSpec(authorized_keys=(KEY,)))).objects
+    (host,) = yard.fleets.apply(
+        FleetSpec("ci", "base", host=HostSpec(authorized_keys=(KEY,)))
+    ).objects
     assert host["ssh"]["private_key"] == ""
     assert " -i " not in host["ssh"]["command"]
 
@@ -69,8 +71,8 @@ def test_lines_can_be_pasted_whatever_the_directory_is_called(
 ) -> None:
     odd = tmp_path / "a b,'$(touch x);\"c"
     with Yard(provider=hypervisor.as_provider(), clock=clock, pki_dir=str(odd)) as yard:
-        yard.template(TemplateSpec("base"))
-        (host,) = yard.fleet(FleetSpec("ci", "base")).objects
+        yard.templates.apply(TemplateSpec("base"))
+        (host,) = yard.fleets.apply(FleetSpec("ci", "base")).objects
     words = shlex.split(host["ssh"]["command"])
     assert words[0] == "ssh"
     assert words[-1] == f"stockyard@{host['address']}"
@@ -105,8 +107,8 @@ def test_a_context_names_all_three_files() -> None:
 
 
 def test_nothing_secret_is_told(yard: Yard, tmp_path: Path) -> None:
-    yard.fleet(FleetSpec("ci", "base"))
-    told = json.dumps([yard.hosts(), yard.templates(), yard.fleets()])
+    yard.fleets.apply(FleetSpec("ci", "base"))
+    told = json.dumps([yard.hosts.list(), yard.templates.list(), yard.fleets.list()])
     assert "PRIVATE" not in told
     keys = tmp_path / "pki" / "stockyard" / "default"
     for secret in ("ca-key.pem", "client/key.pem", "ssh/id_ed25519"):
@@ -115,24 +117,24 @@ def test_nothing_secret_is_told(yard: Yard, tmp_path: Path) -> None:
 
 
 def test_what_is_told_is_plain_json(yard: Yard) -> None:
-    yard.fleet(FleetSpec("ci", "base"))
-    for told in (yard.hosts(), yard.templates(), yard.fleets()):
-        assert json.loads(json.dumps(told)) == told
+    yard.fleets.apply(FleetSpec("ci", "base"))
+    for told in (yard.hosts.list(), yard.templates.list(), yard.fleets.list()):
+        assert json.loads(json.dumps(told)) == list(told)
 
 
 def test_a_fleet_is_told_in_sum(yard: Yard) -> None:
-    yard.fleet(FleetSpec("ci", "base", count=2))
+    yard.fleets.apply(FleetSpec("ci", "base", count=2))
     record = yard.context.provider.observe("stockyard").hosts[0].record
     yard.context.provider.stop(record, Deadline(5))
-    (told,) = yard.fleets()
+    (told,) = yard.fleets.list()
     assert (told["name"], told["template"], told["total"], told["ready"]) == ("ci", "base", 2, 1)
     assert told["hosts"] == ["ci-1", "ci-2"]
-    assert yard.fleets("other") == []
-    assert yard.fleets(name="other") == []
+    assert yard.fleets.list("other") == ()
+    assert yard.fleets.list(name="other") == ()
 
 
 @pytest.mark.parametrize("filters", [{"tenant": "x"}, {"fleet": "x"}, {"name": "x"}])
 def test_hosts_are_told_by_what_is_asked(yard: Yard, filters: dict[str, Any]) -> None:
-    yard.fleet(FleetSpec("ci", "base", count=2))
-    assert yard.hosts(**filters) == []
-    assert len(yard.hosts(tenant="default", fleet="ci")) == 2
+    yard.fleets.apply(FleetSpec("ci", "base", count=2))
+    assert yard.hosts.list(**filters) == ()
+    assert len(yard.hosts.list(tenant="default", fleet="ci")) == 2

@@ -80,8 +80,8 @@ def yard(
     with Yard(
         provider=provider.as_provider(), pki_dir=str(tmp_path / "pki"), progress=lines.append
     ) as yard:
-        yard.template(TemplateSpec("base"))
-        yard.fleet(FleetSpec("ci", "base", count=2))
+        yard.templates.apply(TemplateSpec("base"))
+        yard.fleets.apply(FleetSpec("ci", "base", count=2))
         monkeypatch.setattr(provider, "capabilities", Capabilities(("instant",), 2))
         yield yard
 
@@ -221,7 +221,7 @@ def test_site_with_a_host_that_answers_slowly_ends_in_time(
         hostile_servers.slow_head, context, slow.record.address, DOCKER_PORT
     ):
         begin = yard.context.clock.monotonic()
-        yard.site(Declaration((TemplateTerm(TemplateSpec("base")),), (fleet,)), check=True)
+        yard.apply(Declaration((TemplateTerm(TemplateSpec("base")),), (fleet,)), check=True)
         assert yard.context.clock.monotonic() - begin < 10
 
 
@@ -294,7 +294,7 @@ def test_host_with_a_full_front_is_kept_and_reported(
     inside["ci-2"] = {"answers": False}
     assert list(silent(yard)) == ["ci-2"]
     assert [line for line in lines if "ci-1" in line and "answers inside the host" in line]
-    plan = yard.fleet(FleetSpec("ci", "base", count=2), check=True).plan
+    plan = yard.fleets.apply(FleetSpec("ci", "base", count=2), check=True).plan
     assert [(a.verb, a.name) for a in plan.actions] == [("create", "ci-3"), ("destroy", "ci-2")]
 
 
@@ -320,7 +320,7 @@ def test_without_keys_nobody_is_judged(yard: Yard, tmp_path: Path) -> None:
 
 def test_an_unhealthy_host_is_in_the_plan(yard: Yard, serve: Any) -> None:
     serve(members(yard)[0], well)
-    plan = yard.fleet(FleetSpec("ci", "base", count=2), check=True).plan
+    plan = yard.fleets.apply(FleetSpec("ci", "base", count=2), check=True).plan
     assert [(a.verb, a.name) for a in plan.actions] == [("create", "ci-3"), ("destroy", "ci-2")]
     assert "Docker does not answer" in plan.actions[1].reason
-    assert not yard.fleet(FleetSpec("ci", "base", count=2), check=True, wait=False).changed
+    assert not yard.fleets.apply(FleetSpec("ci", "base", count=2), check=True, wait=False).changed

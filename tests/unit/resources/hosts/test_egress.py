@@ -161,11 +161,11 @@ def test_what_a_guest_is_told() -> None:
 
 def test_a_port_that_a_host_of_the_yard_publishes_is_refused_in_check_mode_too(yard: Yard) -> None:
     bound = HostSpec(ports=(8080,), bind="127.0.0.1")
-    yard.host(SingleSpec("web", "base", host=bound))
+    yard.hosts.apply(SingleSpec("web", "base", host=bound))
     for check in (True, False):
         with pytest.raises(Conflict, match=r"8080.*host web publishes it"):
-            yard.host(SingleSpec("other", "base", host=bound), check=check)
-    assert yard.host(
+            yard.hosts.apply(SingleSpec("other", "base", host=bound), check=check)
+    assert yard.hosts.apply(
         SingleSpec("web", "base", host=replace(bound, engine_identity="unique"))
     ).changed
 
@@ -174,9 +174,9 @@ def test_the_memory_hypervisor_keeps_ports_apart_over_owners(
     uri: str, yard: Yard, tmp_path: Path
 ) -> None:
     bound = HostSpec(ports=(8080,), bind="127.0.0.1")
-    yard.host(SingleSpec("web", "base", host=bound))
+    yard.hosts.apply(SingleSpec("web", "base", host=bound))
     with Yard(uri, owner="other", pki_dir=str(tmp_path / "pki")) as other:
-        other.template(TemplateSpec("base"))
+        other.templates.apply(TemplateSpec("base"))
         with pytest.raises(Conflict, match="8080"):
-            other.host(SingleSpec("web", "base", host=bound))
-        assert other.hosts() == []
+            other.hosts.apply(SingleSpec("web", "base", host=bound))
+        assert other.hosts.list() == ()

@@ -41,7 +41,7 @@ class Hypervisor:
 
 @pytest.fixture
 def record(yard: Yard) -> Any:
-    yard.fleet(FleetSpec("web", "base", count=1))
+    yard.fleets.apply(FleetSpec("web", "base", count=1))
     return yard.context.provider.observe(yard.context.owner).hosts[0].record
 
 
@@ -64,8 +64,8 @@ def test_another_guest_is_not_asked(yard: Yard, record: Any) -> None:
 
 
 def test_a_host_of_the_memory_hypervisor_grows(bare: Yard) -> None:
-    bare.template(TemplateSpec("base", max_memory_mib=2048))
-    bare.fleet(FleetSpec("web", "base", count=1))
-    grown = bare.fleet(FleetSpec("web", "base", count=1, host=HostSpec(memory_mib=1280)))
+    bare.templates.apply(TemplateSpec("base", max_memory_mib=2048))
+    bare.fleets.apply(FleetSpec("web", "base", count=1))
+    grown = bare.fleets.apply(FleetSpec("web", "base", count=1, host=HostSpec(memory_mib=1280)))
     assert [a.verb for a in grown.plan.actions] == ["resize"]
     assert grown.objects[0]["size"]["memory_mib"] == 1280

@@ -27,7 +27,6 @@ from stockyard import (
     LeaseSpec,
     NotFound,
     OperationRefused,
-    SingleSpec,
     StockyardError,
     TemplateSpec,
     Yard,
@@ -46,7 +45,7 @@ ASKED = LeaseSpec("me", "ci", duration=600.0)
 @pytest.fixture
 def fleet(yard: Yard) -> Yard:
     """A yard with two hosts."""
-    yard.fleet(FLEET)
+    yard.fleets.apply(FLEET)
     return yard
 
 
@@ -64,71 +63,71 @@ def certificate(facts: dict[str, Any]) -> x509.Certificate:
 
 
 def test_a_lease_is_on_record_with_its_certificate(fleet: Yard, clock: FakeClock) -> None:
-    lease = fleet.lease("ci", holder="me", duration="10m")
-    (facts,) = fleet.leases()
+    lease = fleet.leases.acquire("ci", holder="me", duration="10m")
+    (facts,) = fleet.leases.list()
     assert facts == lease.facts
     assert (facts["holder"], facts["until"], facts["ended"]) == ("me", clock.now() + 600, False)
     found = certificate(facts)
     assert f"{found.serial_number:x}" == facts["certificate"]
     assert found.not_valid_after_utc.timestamp() == facts["until"]
     assert (folder(facts) / "key.pem").stat().st_mode & 0o777 == 0o600
-    (host,) = fleet.hosts(name=lease.host)
+    (host,) = fleet.hosts.list(name=lease.host)
     assert host["lease"]["id"] == lease.id
-    assert fleet.fleets()[0]["leased"] == 1
+    assert fleet.fleets.list()[0]["leased"] == 1
     assert lease.environment["DOCKER_HOST"] == host["docker"]["endpoint"]
 
 
 @pytest.mark.parametrize("holder", ["ü" * 100, "a" * 100, "🐮" * 100, 'o="x", CN=operator', "-"])
 def test_a_holder_may_be_called_anything(fleet: Yard, holder: str) -> None:
-    lease = fleet.lease("ci", holder=holder)
+    lease = fleet.leases.acquire("ci", holder=holder)
     (name,) = certificate(lease.facts).subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
     assert holder.startswith(str(name.value))
-    assert fleet.leases()[0]["holder"] == holder
+    assert fleet.leases.list()[0]["holder"] == holder
 
 
 def test_every_call_takes_another_host_until_none_is_free(fleet: Yard) -> None:
-    taken = {fleet.lease("ci", holder="me").host for _number in range(2)}
+    taken = {fleet.leases.acquire("ci", holder="me").host for _number in range(2)}
     assert taken == {"ci-1", "ci-2"}
     with pytest.raises(Busy, match="me has it"):
-        fleet.lease("ci", holder="me")
+        fleet.leases.acquire("ci", holder="me")
     with pytest.raises(NotFound, match="no such host"):
-        fleet.lease("web", holder="me")
+        fleet.leases.acquire("web", holder="me")
 
 
 def test_a_host_that_comes_free_is_waited_for(
     fleet: Yard, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for _number in range(2):
-        fleet.lease("ci", holder="me", duration=30)
+        fleet.leases.acquire("ci", holder="me", duration=30)
     calls: list[float] = []
 
     def sleep(seconds: float) -> None:
         clock.time += seconds
         calls.append(seconds)
         if len(calls) == 3:
-            fleet.fleet(replace(FLEET, count=3))
+            fleet.fleets.apply(replace(FLEET, count=3))
 
     monkeypatch.setattr(clock, "sleep", sleep)
-    assert fleet.lease("ci", holder="late", wait=10).host
+    assert fleet.leases.acquire("ci", holder="late", wait=10).host
     with pytest.raises(Busy):
-        fleet.lease("ci", holder="later", wait=5)
+        fleet.leases.acquire("ci", holder="later", wait=5)
     assert sum(calls) < 10
 
 
 def test_released_means_destroyed_and_replaced(fleet: Yard) -> None:
     before = {r.uuid for r in records(fleet)}
-    with fleet.lease("ci", holder="me") as lease:
+    with fleet.leases.acquire("ci", holder="me") as lease:
         path = folder(lease.facts)
         taken = next(r.uuid for r in records(fleet) if r.name == lease.host)
     assert {r.uuid for r in records(fleet)} == before - {taken}
     assert not path.exists()
-    fleet.fleet(FLEET)
+    fleet.fleets.apply(FLEET)
     assert len(records(fleet)) == 2
     assert taken not in {r.uuid for r in records(fleet)}
 
 
 def test_another_is_made_at_once_when_that_is_asked_for(fleet: Yard) -> None:
-    with fleet.lease("ci", holder="me", replace=True) as lease:
+    with fleet.leases.acquire("ci", holder="me", replace=True) as lease:
         old = next(r for r in records(fleet) if r.name == lease.host)
     new = next(r for r in records(fleet) if r.name == old.name)
     assert new.uuid != old.uuid
@@ -138,10 +137,10 @@ def test_another_is_made_at_once_when_that_is_asked_for(fleet: Yard) -> None:
 @pytest.mark.parametrize("check", [True, False])
 def test_number_that_was_never_given_is_not_released(fleet: Yard, check: bool) -> None:
     with Yard(provider=fleet.context.provider, owner="other", clock=fleet.context.clock) as other:
-        other.template(TemplateSpec("base"))
-        other.fleet(FLEET)
-        number = other.lease("ci", holder="me").id
-    ours = fleet.lease("ci", holder="me").id
+        other.templates.apply(TemplateSpec("base"))
+        other.fleets.apply(FLEET)
+        number = other.leases.acquire("ci", holder="me").id
+    ours = fleet.leases.acquire("ci", holder="me").id
     before = records(fleet)
     for wrong in (
         number,
@@ -155,26 +154,26 @@ def test_number_that_was_never_given_is_not_released(fleet: Yard, check: bool) -
         with pytest.raises(
             NotFound, match=r"no lease of this yard has this number.*owner stockyard"
         ) as refused:
-            fleet.release_lease(wrong, check=check)
+            fleet.leases.release(wrong, check=check)
         assert "list of leases" in refused.value.remedy
         assert len(str(refused.value)) < 500
         with pytest.raises(NotFound, match="no lease of this yard has this number"):
-            fleet.renew_lease(wrong, 60, check=check)
+            fleet.leases.renew(wrong, 60, check=check)
     assert records(fleet) == before
 
 
 def test_number_that_was_given_is_released_twice_on_any_controller(
     fleet: Yard, tmp_path: Path
 ) -> None:
-    lease = fleet.lease("ci", holder="me")
-    assert fleet.release_lease(lease.id).changed
+    lease = fleet.leases.acquire("ci", holder="me")
+    assert fleet.leases.release(lease.id).changed
     with Yard(
         provider=fleet.context.provider,
         pki_dir=str(tmp_path / "elsewhere"),
         clock=fleet.context.clock,
     ) as yard:
-        assert not yard.release_lease(lease.id, check=True).changed
-        assert not yard.release_lease(lease.id).changed
+        assert not yard.leases.release(lease.id, check=True).changed
+        assert not yard.leases.release(lease.id).changed
 
 
 def test_nothing_is_made_twice_where_another_is_at_work(
@@ -187,7 +186,7 @@ def test_nothing_is_made_twice_where_another_is_at_work(
         progress=lines.append,
         pki_dir=str(fleet.context.pki("default").directory.parents[1]),
     )
-    lease = yard.lease("ci", holder="me", replace=True)
+    lease = yard.leases.acquire("ci", holder="me", replace=True)
     with fleet.context.provider.exclusive("stockyard.default.fleet.ci", fleet.context.deadline(1)):
         lease.release()
     assert len(records(fleet)) == 1
@@ -195,7 +194,7 @@ def test_nothing_is_made_twice_where_another_is_at_work(
 
 
 def test_renewing_lets_it_last_longer(fleet: Yard, clock: FakeClock) -> None:
-    lease = fleet.lease("ci", holder="me", duration=600)
+    lease = fleet.leases.acquire("ci", holder="me", duration=600)
     first = certificate(lease.facts)
     clock.time += 500
     lease.renew()
@@ -212,15 +211,15 @@ def test_renewing_lets_it_last_longer(fleet: Yard, clock: FakeClock) -> None:
 
 
 def test_who_comes_back_after_the_end_changes_nothing(fleet: Yard, clock: FakeClock) -> None:
-    lease = fleet.lease("ci", holder="slow", duration=60)
+    lease = fleet.leases.acquire("ci", holder="slow", duration=60)
     clock.time += 60
     before = records(fleet)
     with pytest.raises(LeaseExpired, match="it ended at"):
         lease.renew()
-    assert not fleet.release_lease(lease.id).changed
+    assert not fleet.leases.release(lease.id).changed
     assert records(fleet) == before
-    fleet.fleet(FLEET)
-    other = [fleet.lease("ci", holder="other") for _number in range(2)]
+    fleet.fleets.apply(FLEET)
+    other = [fleet.leases.acquire("ci", holder="other") for _number in range(2)]
     before = records(fleet)
     assert lease.host in {o.host for o in other}
     with pytest.raises(LeaseExpired, match="no host has it"):
@@ -232,7 +231,7 @@ def test_who_comes_back_after_the_end_changes_nothing(fleet: Yard, clock: FakeCl
 def test_who_is_stopped_while_he_renews_comes_too_late(
     fleet: Yard, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lease = fleet.lease("ci", holder="slow", duration=60)
+    lease = fleet.leases.acquire("ci", holder="slow", duration=60)
     provider, path = fleet.context.provider, folder(lease.facts)
     before, claim = (path / "cert.pem").read_text(), provider.claim
 
@@ -246,22 +245,22 @@ def test_who_is_stopped_while_he_renews_comes_too_late(
         lease.renew()
     monkeypatch.undo()
     assert (path / "cert.pem").read_text() == before
-    (facts,) = fleet.leases()
+    (facts,) = fleet.leases.list()
     assert facts["ended"]
 
 
 def test_a_lease_that_is_being_given_back_is_not_renewed(
     fleet: Yard, hypervisor: FaultyProvider
 ) -> None:
-    lease = fleet.lease("ci", holder="me")
+    lease = fleet.leases.acquire("ci", holder="me")
     hypervisor.fail("destroy", HypervisorError("no"))
     with pytest.raises(HypervisorError):
         lease.release()
-    assert fleet.leases()[0]["ended"]
+    assert fleet.leases.list()[0]["ended"]
     with pytest.raises(LeaseExpired):
         lease.renew()
     with pytest.raises(Busy, match="it is deleting"):
-        [fleet.lease("ci", holder="other") for _number in range(2)]
+        [fleet.leases.acquire("ci", holder="other") for _number in range(2)]
     lease.release()
     assert len(records(fleet)) == 1
 
@@ -269,7 +268,7 @@ def test_a_lease_that_is_being_given_back_is_not_renewed(
 def test_who_dies_while_he_gives_back_leaves_no_key_without_a_record(
     fleet: Yard, hypervisor: FaultyProvider
 ) -> None:
-    lease = fleet.lease("ci", holder="me", duration=600)
+    lease = fleet.leases.acquire("ci", holder="me", duration=600)
     hypervisor.fail("destroy", HypervisorError("killed."), after=True)
     with pytest.raises(HypervisorError):
         lease.release()
@@ -280,7 +279,7 @@ def test_a_conflict_is_tried_again_and_another_host_is_taken(
     fleet: Yard, hypervisor: FaultyProvider
 ) -> None:
     hypervisor.fail("claim", Conflict("changed"))
-    lease = fleet.lease("ci", holder="me")
+    lease = fleet.leases.acquire("ci", holder="me")
     hypervisor.fail("claim", Conflict("changed"))
     lease.renew()
     hypervisor.fail("claim", Conflict("changed"))
@@ -293,7 +292,7 @@ def test_a_lease_without_its_key_is_not_taken(
 ) -> None:
     (tmp_path / "pki/stockyard/default/leases").write_text("a file where a directory belongs")
     with pytest.raises(StockyardError):
-        fleet.lease("ci", holder="me")
+        fleet.leases.acquire("ci", holder="me")
     assert [r.lease for r in records(fleet)] == [None, None]
 
 
@@ -304,20 +303,20 @@ def test_without_the_ca_nothing_is_leased(
         Yard(provider=hypervisor.as_provider(), pki_dir=str(tmp_path / "empty")) as stranger,
         pytest.raises(OperationRefused, match="its CA is not here"),
     ):
-        stranger.lease("ci", holder="me")
+        stranger.leases.acquire("ci", holder="me")
 
 
 def test_hosts_of_a_ca_that_was_rotated_are_leased_when_they_know_it(
     fleet: Yard, tmp_path: Path, clock: FakeClock
 ) -> None:
-    lease = fleet.lease("ci", holder="me")
+    lease = fleet.leases.acquire("ci", holder="me")
     for part in ("ca.pem", "ca-key.pem"):
         (tmp_path / "pki/stockyard/default" / part).unlink()
     fleet.context.pki("default").authority(fleet.context.today())
     with pytest.raises(Busy, match="it trusts another CA"):
-        fleet.lease("ci", holder="other")
-    fleet.fleet(FLEET)
-    assert fleet.lease("ci", holder="other").host != lease.host
+        fleet.leases.acquire("ci", holder="other")
+    fleet.fleets.apply(FLEET)
+    assert fleet.leases.acquire("ci", holder="other").host != lease.host
     lease.renew()
     assert (
         certificate(lease.facts).issuer.rfc4514_string()
@@ -330,28 +329,28 @@ def host_of(yard: Yard, name: str) -> HostRecord:
 
 
 def test_a_holder_has_one_lease_of_a_fleet(fleet: Yard, clock: FakeClock) -> None:
-    first = fleet.have_lease(ASKED, check=True)
+    first = fleet.leases.ensure(ASKED, check=True)
     assert [str(a) for a in first.plan.actions] == ["lease host of fleet ci: me asks for one"]
     assert records(fleet) == [replace(r, lease=None) for r in records(fleet)]
-    made = fleet.have_lease(ASKED)
-    again = fleet.have_lease(ASKED)
+    made = fleet.leases.ensure(ASKED)
+    again = fleet.leases.ensure(ASKED)
     assert (made.changed, again.changed) == (True, False)
     assert again.objects == made.objects
     clock.time += 100
-    dry = fleet.have_lease(ASKED, extend=True, check=True)
-    longer = fleet.have_lease(ASKED, extend=True)
+    dry = fleet.leases.ensure(ASKED, renew=True, check=True)
+    longer = fleet.leases.ensure(ASKED, renew=True)
     assert dry.plan == longer.plan
     assert longer.objects[0]["until"] == clock.now() + 600
     assert longer.objects[0]["id"] == made.objects[0]["id"]
-    assert fleet.release_held(ASKED, check=True).changed
-    assert fleet.release_held(ASKED).changed
-    assert not fleet.release_held(ASKED).changed
+    assert fleet.leases.release_held(ASKED, check=True).changed
+    assert fleet.leases.release_held(ASKED).changed
+    assert not fleet.leases.release_held(ASKED).changed
 
 
 def test_another_home_gets_a_key_of_its_own(
     fleet: Yard, hypervisor: FaultyProvider, tmp_path: Path
 ) -> None:
-    made = fleet.have_lease(ASKED).objects[0]
+    made = fleet.leases.ensure(ASKED).objects[0]
     ca = fleet.context.pki("default").authority(fleet.context.today())
     with Yard(
         provider=hypervisor.as_provider(),
@@ -360,71 +359,71 @@ def test_another_home_gets_a_key_of_its_own(
         ca_certificate=ca.pem(),
         ca_private_key=ca.key_pem(),
     ) as other:
-        found = other.have_lease(ASKED)
+        found = other.leases.ensure(ASKED)
         assert [a.verb for a in found.plan.actions] == ["issue"]
         assert found.objects[0]["until"] == made["until"]
         assert (folder(found.objects[0]) / "key.pem").exists()
-        assert not other.have_lease(ASKED).changed
+        assert not other.leases.ensure(ASKED).changed
 
 
 @pytest.mark.parametrize("duration", [0, -5, "soon", 1e9])
 def test_nothing_is_renewed_for_nonsense(fleet: Yard, duration: Any) -> None:
-    lease = fleet.lease("ci", holder="me")
+    lease = fleet.leases.acquire("ci", holder="me")
     before = records(fleet)
     with pytest.raises(InvalidInput, match="duration"):
-        fleet.renew_lease(lease.id, duration)
+        fleet.leases.renew(lease.id, duration)
     assert records(fleet) == before
 
 
 def test_warm_spares_are_kept(yard: Yard) -> None:
     spec = FleetSpec("ci", "base", count=0, min_ready=2, max=3)
-    yard.fleet(spec)
-    taken = [yard.lease("ci", holder="me") for _number in range(2)]
-    yard.fleet(spec)
+    yard.fleets.apply(spec)
+    taken = [yard.leases.acquire("ci", holder="me") for _number in range(2)]
+    yard.fleets.apply(spec)
     assert len(records(yard)) == 3
-    taken.append(yard.lease("ci", holder="me"))
-    assert not yard.fleet(spec).changed
+    taken.append(yard.leases.acquire("ci", holder="me"))
+    assert not yard.fleets.apply(spec).changed
     taken[0].release()
-    assert yard.fleet(spec).changed
+    assert yard.fleets.apply(spec).changed
     assert sum(r.lease is None for r in records(yard)) == 1
     for lease in taken[1:]:
         lease.release()
-    yard.fleet(spec)
+    yard.fleets.apply(spec)
     assert len(records(yard)) == 2
-    assert not yard.fleet(spec).changed
+    assert not yard.fleets.apply(spec).changed
 
 
 def test_hosts_whose_time_is_over_are_replaced(yard: Yard, clock: FakeClock) -> None:
     spec = FleetSpec("ci", "base", count=2, ttl=3600.0)
-    yard.fleet(spec)
+    yard.fleets.apply(spec)
     before = records(yard)
     assert [r.expires for r in before] == [r.created + 3600 for r in before]
     clock.time += 3599
-    assert not yard.fleet(spec).changed
-    lease = yard.lease("ci", holder="me")
+    assert not yard.fleets.apply(spec).changed
+    lease = yard.leases.acquire("ci", holder="me")
     clock.time += 1
-    done = yard.fleet(spec)
+    done = yard.fleets.apply(spec)
     assert [a.reason for a in done.plan.actions if a.verb == "destroy"] == [
         "its time to live is over"
     ]
     assert host_of(yard, lease.host).lease is not None
     assert len(records(yard)) == 2
     member = next(r for r in records(yard) if r.lease is None)
-    yard.host(SingleSpec(member.name), "replaced")
+    yard.hosts.replace(member.name)
     fresh = host_of(yard, member.name)
     assert fresh.expires == fresh.created + 3600
 
 
 def test_of_many_who_ask_at_once_each_gets_a_host_of_his_own(uri: str, tmp_path: Path) -> None:
     with Yard(uri, pki_dir=str(tmp_path / "pki"), clock=BriskClock()) as yard:
-        yard.template(TemplateSpec("base"))
-        yard.fleet(FleetSpec("ci", "base", count=4))
+        yard.templates.apply(TemplateSpec("base"))
+        yard.fleets.apply(FleetSpec("ci", "base", count=4))
     got: list[str] = []
 
     def ask(number: int) -> None:
         with Yard(uri, pki_dir=str(tmp_path / "pki")) as mine:
             try:
-                got.append(mine.lease("ci", holder=f"job-{number}").host)
+                got.append(mine.leases.acquire("ci", holder=f"job-{number}").host)
             except Busy:
                 got.append("")
 
@@ -434,13 +433,13 @@ def test_of_many_who_ask_at_once_each_gets_a_host_of_his_own(uri: str, tmp_path:
 
 def test_one_holder_who_asks_twice_at_once_gets_one_host(uri: str, tmp_path: Path) -> None:
     with Yard(uri, pki_dir=str(tmp_path / "pki"), clock=BriskClock()) as yard:
-        yard.template(TemplateSpec("base"))
-        yard.fleet(FleetSpec("ci", "base", count=4))
+        yard.templates.apply(TemplateSpec("base"))
+        yard.fleets.apply(FleetSpec("ci", "base", count=4))
     got: list[str] = []
 
     def ask() -> None:
         with Yard(uri, pki_dir=str(tmp_path / "pki")) as mine:
-            got.append(mine.have_lease(ASKED).objects[0]["id"])
+            got.append(mine.leases.ensure(ASKED).objects[0]["id"])
 
     together([ask] * 4)
     assert len(got) == 4
@@ -457,11 +456,11 @@ def together(work: list[Callable[[], None]]) -> None:
 
 def test_a_leases_certificate_opens_its_own_host_and_no_other(uri: str, tmp_path: Path) -> None:
     with Yard(uri, pki_dir=str(tmp_path / "pki"), clock=BriskClock()) as yard:
-        yard.template(TemplateSpec("base"))
-        yard.fleet(FleetSpec("ci", "base", count=2))
-        lease = yard.lease("ci", holder="me", duration=2)
+        yard.templates.apply(TemplateSpec("base"))
+        yard.fleets.apply(FleetSpec("ci", "base", count=2))
+        lease = yard.leases.acquire("ci", holder="me", duration=2)
         mine, operator = folder(lease.facts), yard.context.pki("default").client_directory
-        disks = {h["name"]: Path(h["disk"]) for h in yard.hosts()}
+        disks = {h["name"]: Path(h["disk"]) for h in yard.hosts.list()}
         assert {name for name, disk in disks.items() if admits(disk, mine)} == {lease.host}
         assert all(admits(disk, operator) for disk in disks.values())
         while time.time() < lease.until + 1:
@@ -474,10 +473,10 @@ def test_what_one_host_knows_opens_no_other(uri: str, tmp_path: Path) -> None:
     public there.
     """
     with Yard(uri, pki_dir=str(tmp_path / "pki"), clock=BriskClock()) as yard:
-        yard.template(TemplateSpec("base"))
-        yard.fleet(FleetSpec("ci", "base", count=2))
-        lease = yard.lease("ci", holder="me")
-        disks = {h["name"]: Path(h["disk"]) for h in yard.hosts()}
+        yard.templates.apply(TemplateSpec("base"))
+        yard.fleets.apply(FleetSpec("ci", "base", count=2))
+        lease = yard.leases.acquire("ci", holder="me")
+        disks = {h["name"]: Path(h["disk"]) for h in yard.hosts.list()}
         (other,) = (disk for name, disk in disks.items() if name != lease.host)
         tls = disks[lease.host] / "var/lib/stockyard/tls"
         # The server's own certificate, shown as a client's.
@@ -527,11 +526,11 @@ def test_a_host_that_is_leased_while_its_fleet_converges_stays(
         return claim(record, **changes)
 
     monkeypatch.setattr(hypervisor.inner, "claim", late)
-    fleet.fleet(wanted)
+    fleet.fleets.apply(wanted)
     assert [r.name for r in records(fleet) if r.lease] == ["ci-1"]
     assert host_of(fleet, "ci-1") == taken[0]
     assert len(records(fleet)) == max(1, wanted.count)
-    assert not fleet.fleet(wanted).changed
+    assert not fleet.fleets.apply(wanted).changed
 
 
 def test_asking_takes_a_bounded_number_of_calls(fleet: Yard, hypervisor: FaultyProvider) -> None:

@@ -42,43 +42,43 @@ def fleet(count: int = 3, name: str = "ci", **options: Any) -> FleetSpec:
 
 
 def names(yard: Yard) -> list[str]:
-    return [h["name"] for h in yard.hosts()]
+    return [h["name"] for h in yard.hosts.list()]
 
 
 def used(yard: Yard, name: str = "ci") -> dict[str, int]:
-    found: dict[str, int] = yard.pools(name=name)[0]["used"]
+    found: dict[str, int] = yard.pools.list(name=name)[0]["used"]
     return found
 
 
 def test_a_pool_is_made_changed_and_taken_away(yard: Yard) -> None:
     spec = PoolSpec("ci", hosts=2)
-    assert [str(a) for a in yard.pool(spec, check=True).plan.actions] == [
+    assert [str(a) for a in yard.pools.apply(spec, check=True).plan.actions] == [
         "create pool ci: there is none"
     ]
-    assert yard.pools() == []
-    (made,) = yard.pool(spec).objects
+    assert yard.pools.list() == ()
+    (made,) = yard.pools.apply(spec).objects
     assert (made["hosts"], made["used"]["hosts"], made["free"]["hosts"], made["enforced"]) == (
         2,
         0,
         2,
         "admission",
     )
-    assert not yard.pool(spec).changed
-    assert [str(a) for a in yard.pool(PoolSpec("ci", hosts=3)).plan.actions] == [
+    assert not yard.pools.apply(spec).changed
+    assert [str(a) for a in yard.pools.apply(PoolSpec("ci", hosts=3)).plan.actions] == [
         "change pool ci: hosts changed"
     ]
-    assert yard.remove_pool("ci").changed
-    assert not yard.remove_pool("ci").changed
-    assert yard.pools() == []
+    assert yard.pools.delete("ci").changed
+    assert not yard.pools.delete("ci").changed
+    assert yard.pools.list() == ()
 
 
 def test_too_many_are_refused_before_anything_is_made(
     yard: Yard, hypervisor: FaultyProvider
 ) -> None:
-    yard.pool(PoolSpec("ci", hosts=10))
+    yard.pools.apply(PoolSpec("ci", hosts=10))
     for check in (True, False):
         with pytest.raises(PoolQuotaExceeded) as refused:
-            yard.fleet(fleet(20), check=check)
+            yard.fleets.apply(fleet(20), check=check)
         assert "no room for 10 hosts (host ci-11, " in str(refused.value)
         assert "pool ci: 10 of 10 hosts are taken, and 1 more asked for" in refused.value.cause
     assert names(yard) == []
@@ -86,88 +86,88 @@ def test_too_many_are_refused_before_anything_is_made(
 
 
 def test_as_many_as_fit_are_made_when_asked(yard: Yard) -> None:
-    yard.pool(PoolSpec("ci", hosts=10))
+    yard.pools.apply(PoolSpec("ci", hosts=10))
     for _run in range(2):
         with pytest.raises(PoolQuotaExceeded, match="no room for 10 hosts"):
-            yard.fleet(fleet(20, on_full="fill"))
+            yard.fleets.apply(fleet(20, on_full="fill"))
         assert len(names(yard)) == 10
-    before = {h["name"]: h["uuid"] for h in yard.hosts()}
-    yard.pool(PoolSpec("ci", hosts=20))
-    yard.fleet(fleet(20, on_full="fill"))
-    after = {h["name"]: h["uuid"] for h in yard.hosts()}
+    before = {h["name"]: h["uuid"] for h in yard.hosts.list()}
+    yard.pools.apply(PoolSpec("ci", hosts=20))
+    yard.fleets.apply(fleet(20, on_full="fill"))
+    after = {h["name"]: h["uuid"] for h in yard.hosts.list()}
     assert len(after) == 20
     assert after.items() >= before.items()
 
 
 def test_all_in_a_pool_counts_by_its_size(yard: Yard) -> None:
-    yard.pool(PoolSpec("all", memory_mib=3072))
-    yard.pool(PoolSpec("ci", parent="all"))
-    yard.fleet(fleet(2))
-    yard.host(SingleSpec("one", "base", host=HostSpec(pool="all")))
+    yard.pools.apply(PoolSpec("all", memory_mib=3072))
+    yard.pools.apply(PoolSpec("ci", parent="all"))
+    yard.fleets.apply(fleet(2))
+    yard.hosts.apply(SingleSpec("one", "base", host=HostSpec(pool="all")))
     assert used(yard) == {"hosts": 2, "vcpus": 2, "memory_mib": 2048, "disk_gib": 16}
     assert used(yard, "all")["memory_mib"] == 3072
-    assert yard.pools(name="all")[0]["members"] == ["ci-1", "ci-2", "one"]
+    assert yard.pools.list(name="all")[0]["members"] == ["ci-1", "ci-2", "one"]
     with pytest.raises(PoolQuotaExceeded, match="pool all: 3072 of 3072 MiB"):
-        yard.host(SingleSpec("two", "base", host=IN))
-    yard.host(SingleSpec("one"), "absent")
-    yard.host(SingleSpec("two", "base", host=IN))
+        yard.hosts.apply(SingleSpec("two", "base", host=IN))
+    yard.hosts.delete("one")
+    yard.hosts.apply(SingleSpec("two", "base", host=IN))
 
 
 def test_a_full_pool_is_rolled_with_one_missing(yard: Yard) -> None:
-    yard.pool(PoolSpec("ci", hosts=3))
-    yard.fleet(fleet(3))
-    before = {h["uuid"] for h in yard.hosts()}
-    yard.fleet(fleet(3, host=HostSpec(pool="ci", ports=(8080,)), update=UpdateSpec(grace=0)))
-    assert len(yard.hosts()) == 3
-    assert not before & {h["uuid"] for h in yard.hosts()}
+    yard.pools.apply(PoolSpec("ci", hosts=3))
+    yard.fleets.apply(fleet(3))
+    before = {h["uuid"] for h in yard.hosts.list()}
+    yard.fleets.apply(fleet(3, host=HostSpec(pool="ci", ports=(8080,)), update=UpdateSpec(grace=0)))
+    assert len(yard.hosts.list()) == 3
+    assert not before & {h["uuid"] for h in yard.hosts.list()}
 
 
 def test_a_pool_grows_and_shrinks_around_its_hosts(yard: Yard) -> None:
-    yard.pool(PoolSpec("ci", hosts=4))
-    yard.fleet(fleet(3))
-    before = yard.hosts()
+    yard.pools.apply(PoolSpec("ci", hosts=4))
+    yard.fleets.apply(fleet(3))
+    before = yard.hosts.list()
     with pytest.raises(OperationRefused, match="smaller"):
-        yard.pool(PoolSpec("ci", hosts=2))
-    assert yard.pools()[0]["hosts"] == 4
-    yard.pool(PoolSpec("ci", hosts=2), force=True)
-    assert yard.hosts() == before
-    assert yard.pools()[0]["warnings"] == ["3 of 2 hosts are taken: nothing new is let in"]
+        yard.pools.apply(PoolSpec("ci", hosts=2))
+    assert yard.pools.list()[0]["hosts"] == 4
+    yard.pools.apply(PoolSpec("ci", hosts=2), force=True)
+    assert yard.hosts.list() == before
+    assert yard.pools.list()[0]["warnings"] == ["3 of 2 hosts are taken: nothing new is let in"]
     # What is there stays as it is, and is mended where it is.
-    assert not yard.fleet(fleet(3)).changed
+    assert not yard.fleets.apply(fleet(3)).changed
     with pytest.raises(PoolQuotaExceeded):
-        yard.fleet(fleet(4))
-    yard.fleet(fleet(1))
-    yard.fleet(fleet(2))
+        yard.fleets.apply(fleet(4))
+    yard.fleets.apply(fleet(1))
+    yard.fleets.apply(fleet(2))
 
 
 def test_what_is_in_a_pool_keeps_it(yard: Yard) -> None:
-    yard.pool(PoolSpec("all"))
-    yard.pool(PoolSpec("ci", parent="all"))
-    yard.fleet(fleet(1))
+    yard.pools.apply(PoolSpec("all"))
+    yard.pools.apply(PoolSpec("ci", parent="all"))
+    yard.fleets.apply(fleet(1))
     for name in ("all", "ci"):
         with pytest.raises(OperationRefused):
-            yard.remove_pool(name)
+            yard.pools.delete(name)
     with pytest.raises(OperationRefused, match="cannot be moved"):
-        yard.pool(PoolSpec("ci"))
+        yard.pools.apply(PoolSpec("ci"))
     with pytest.raises(NotFound):
-        yard.pool(PoolSpec("other", parent="gone"))
+        yard.pools.apply(PoolSpec("other", parent="gone"))
 
 
 def test_a_pool_is_of_one_tenant(yard: Yard) -> None:
-    yard.pool(PoolSpec("ci", tenant="blue"))
+    yard.pools.apply(PoolSpec("ci", tenant="blue"))
     with pytest.raises(NotFound, match="no such pool"):
-        yard.fleet(fleet(1))
+        yard.fleets.apply(fleet(1))
     assert names(yard) == []
 
 
 def test_a_lease_names_a_pool(yard: Yard) -> None:
-    yard.pool(PoolSpec("ci"))
-    yard.fleet(fleet(1, "out", host=HostSpec()))
-    yard.fleet(fleet(1))
-    taken = yard.have_lease(LeaseSpec("me", pool="ci")).objects[0]
+    yard.pools.apply(PoolSpec("ci"))
+    yard.fleets.apply(fleet(1, "out", host=HostSpec()))
+    yard.fleets.apply(fleet(1))
+    taken = yard.leases.ensure(LeaseSpec("me", pool="ci")).objects[0]
     assert taken["host"] == "ci-1"
     with pytest.raises(Busy, match="pool ci"):
-        yard.have_lease(LeaseSpec("you", pool="ci"))
+        yard.leases.ensure(LeaseSpec("you", pool="ci"))
 
 
 def test_two_controllers_never_fill_a_pool_over(uri: str, tmp_path: Path) -> None:
@@ -176,13 +176,13 @@ def test_two_controllers_never_fill_a_pool_over(uri: str, tmp_path: Path) -> Non
         Yard(provider=open_provider(uri), clock=BriskClock(), pki_dir=str(tmp_path / "pki"))
         for _n in range(4)
     ]
-    yards[0].template(TemplateSpec("base"))
-    yards[0].pool(PoolSpec("ci", hosts=5))
+    yards[0].templates.apply(TemplateSpec("base"))
+    yards[0].pools.apply(PoolSpec("ci", hosts=5))
     errors: list[Exception] = []
 
     def work(yard: Yard, number: int) -> None:
         try:
-            yard.fleet(fleet(4, f"fleet-{number}"))
+            yard.fleets.apply(fleet(4, f"fleet-{number}"))
         except Exception as error:  # noqa: BLE001  # looked at below
             errors.append(error)
 
@@ -198,7 +198,7 @@ def test_two_controllers_never_fill_a_pool_over(uri: str, tmp_path: Path) -> Non
 
 def test_a_change_that_somebody_was_quicker_with_is_refused(yard: Yard) -> None:
     pools = yard.context.provider.pools
-    yard.pool(PoolSpec("ci", hosts=4))
+    yard.pools.apply(PoolSpec("ci", hosts=4))
     (record,) = yard.context.provider.observe("stockyard").pools
     pools.put(record)
     with pytest.raises(Conflict, match="changed meanwhile"):
@@ -208,7 +208,7 @@ def test_a_change_that_somebody_was_quicker_with_is_refused(yard: Yard) -> None:
 def test_a_record_that_cannot_be_read_lets_nobody_in_and_is_left_alone(
     yard: Yard, tmp_path: Path
 ) -> None:
-    yard.pool(PoolSpec("ci"))
+    yard.pools.apply(PoolSpec("ci"))
     (path,) = (tmp_path / "hypervisor.d" / "pools").iterdir()
     whole = path.read_text()
     for text in ("", "{}", "[1]", "null", whole.replace('"ci"', '"di"'), "[" * 100000):
@@ -217,13 +217,13 @@ def test_a_record_that_cannot_be_read_lets_nobody_in_and_is_left_alone(
             path.name
         ]
         with pytest.raises(NotFound):
-            yard.fleet(fleet(1))
+            yard.fleets.apply(fleet(1))
         with pytest.raises(HypervisorError):
-            yard.pool(PoolSpec("ci"))
+            yard.pools.apply(PoolSpec("ci"))
         assert path.read_text() == text
     path.write_text(whole)
     assert json.loads(whole)["spec"]["name"] == "ci"
-    yard.fleet(fleet(1))
+    yard.fleets.apply(fleet(1))
 
 
 def declared(count: int, most: int, **options: Any) -> Declaration:
@@ -233,41 +233,41 @@ def declared(count: int, most: int, **options: Any) -> Declaration:
 
 def test_a_whole_yard_has_pools(yard: Yard) -> None:
     site = declared(2, 2)
-    shown = [str(a).partition(":")[0] for a in yard.site(site, check=True).plan.actions]
+    shown = [str(a).partition(":")[0] for a in yard.apply(site, check=True).plan.actions]
     assert shown == ["create pool all", "create pool ci", "create host ci-1", "create host ci-2"]
-    assert [str(a).partition(":")[0] for a in yard.site(site).plan.actions] == shown
-    assert not yard.site(site).changed
+    assert [str(a).partition(":")[0] for a in yard.apply(site).plan.actions] == shown
+    assert not yard.apply(site).changed
     smaller = declared(1, 1)
-    shown = [str(a).partition(":")[0] for a in yard.site(smaller, check=True).plan.actions]
+    shown = [str(a).partition(":")[0] for a in yard.apply(smaller, check=True).plan.actions]
     assert shown == ["destroy host ci-2", "change pool ci"]
-    assert [str(a).partition(":")[0] for a in yard.site(smaller).plan.actions] == shown
+    assert [str(a).partition(":")[0] for a in yard.apply(smaller).plan.actions] == shown
     larger = declared(3, 3)
-    assert len(yard.site(larger).plan.actions) == 3
-    yard.site(
+    assert len(yard.apply(larger).plan.actions) == 3
+    yard.apply(
         Declaration(
             absent_fleets=(("default", "ci"),), absent_pools=(("default", "all"), ("default", "ci"))
         )
     )
-    assert yard.pools() == []
+    assert yard.pools.list() == ()
 
 
 def test_pools_that_are_not_declared_go_when_they_are_empty(yard: Yard) -> None:
-    yard.site(declared(1, 1))
+    yard.apply(declared(1, 1))
     left = Declaration(pools=(PoolTerm(PoolSpec("other")),), prune="yes")
-    yard.site(left)
+    yard.apply(left)
     # No fleet is declared, so no fleet goes, and what it is in stays.
-    assert [p["name"] for p in yard.pools()] == ["all", "ci", "other"]
-    yard.remove_fleet("ci")
-    yard.site(left)
-    assert [p["name"] for p in yard.pools()] == ["other"]
+    assert [p["name"] for p in yard.pools.list()] == ["all", "ci", "other"]
+    yard.fleets.delete("ci")
+    yard.apply(left)
+    assert [p["name"] for p in yard.pools.list()] == ["other"]
 
 
 def test_a_yard_that_is_taken_away_takes_its_pools(yard: Yard) -> None:
-    yard.site(declared(1, 1))
+    yard.apply(declared(1, 1))
     yard.teardown()
-    assert len(yard.pools()) == 2
+    assert len(yard.pools.list()) == 2
     assert [str(a).partition(":")[0] for a in yard.teardown(templates=True).plan.actions][-2:] == [
         "destroy pool ci",
         "destroy pool all",
     ]
-    assert yard.pools() == []
+    assert yard.pools.list() == ()

@@ -40,13 +40,13 @@ def templates(yard: Yard) -> list[Template]:
 
 
 def test_a_template_is_built_once(bare: Yard, clock: FakeClock) -> None:
-    first = bare.template(BASE)
+    first = bare.templates.apply(BASE)
     assert [(a.verb, a.name) for a in first.plan.actions] == [("build", "base")]
     (made,) = first.objects
     assert made["usable"]
     assert made["phase"] == "frozen"
     assert made["created"] <= clock.now()
-    again = bare.template(BASE)
+    again = bare.templates.apply(BASE)
     assert not again.changed
     assert again.objects == first.objects
 
@@ -59,19 +59,19 @@ def test_template_with_a_daemon_json_that_dockerd_refuses_is_refused_in_check_mo
         "base", image=ImageSpec(files={"/etc/docker/daemon.json": '{"hosts": ["tcp://:2375"]}'})
     )
     with pytest.raises(InvalidInput, match="hosts cannot be set"):
-        bare.template(spec, check=check)
+        bare.templates.apply(spec, check=check)
     assert templates(bare) == []
 
 
 def test_check_mode_writes_nothing(bare: Yard, tmp_path: Path) -> None:
-    result = bare.template(BASE, check=True)
+    result = bare.templates.apply(BASE, check=True)
     assert result.changed
-    assert result.objects == []
+    assert result.objects == ()
     assert list(tmp_path.iterdir()) == []
 
 
 def test_the_guest_settles_before_it_is_frozen(bare: Yard, clock: FakeClock) -> None:
-    bare.template(BASE)
+    bare.templates.apply(BASE)
     assert SETTLE in clock.slept
 
 
@@ -81,7 +81,7 @@ def test_the_guest_settles_before_it_is_frozen(bare: Yard, clock: FakeClock) -> 
 def test_where_packages_come_from_is_no_part_of_the_declaration(
     yard: Yard, build: dict[str, Any]
 ) -> None:
-    assert not yard.template(TemplateSpec("base", build=BuildOptions(**build))).changed
+    assert not yard.templates.apply(TemplateSpec("base", build=BuildOptions(**build))).changed
 
 
 @pytest.mark.parametrize(
@@ -98,28 +98,28 @@ def test_a_changed_declaration_is_a_generation_beside_the_old(
 ) -> None:
     (old,) = templates(yard)
     clock.sleep(1)
-    result = yard.template(changed)
+    result = yard.templates.apply(changed)
     assert [a.reason for a in result.plan.actions] == ["its declaration changed"]
     kept, new = templates(yard)
     assert kept == old
     assert new.record.generation != old.record.generation
-    assert not yard.template(changed).changed
+    assert not yard.templates.apply(changed).changed
 
 
 def test_new_hosts_are_made_of_the_newest_generation(yard: Yard, clock: FakeClock) -> None:
     clock.sleep(1)
-    yard.template(CHANGED)
-    (host,) = yard.fleet(FleetSpec("ci", "base")).objects
+    yard.templates.apply(CHANGED)
+    (host,) = yard.fleets.apply(FleetSpec("ci", "base")).objects
     assert host["generation"] == templates(yard)[-1].record.generation[:12]
 
 
 def test_a_declaration_that_is_taken_back_rules_again(yard: Yard, clock: FakeClock) -> None:
-    first = yard.fleet(FleetSpec("ci", "base")).objects[0]["generation"]
+    first = yard.fleets.apply(FleetSpec("ci", "base")).objects[0]["generation"]
     clock.sleep(1)
-    yard.template(CHANGED)
+    yard.templates.apply(CHANGED)
     clock.sleep(1)
-    yard.template(BASE)
-    assert yard.fleet(FleetSpec("ci", "base")).objects[0]["generation"] == first
+    yard.templates.apply(BASE)
+    assert yard.fleets.apply(FleetSpec("ci", "base")).objects[0]["generation"] == first
 
 
 @pytest.mark.parametrize("step", ["create_template", "start", "channel", "freeze"])
@@ -129,9 +129,9 @@ def test_a_failure_leaves_nothing_behind(
 ) -> None:
     hypervisor.fail(step, HypervisorError("the disk is on fire."), after=after)
     with pytest.raises(HypervisorError, match="on fire"):
-        bare.template(BASE)
+        bare.templates.apply(BASE)
     assert templates(bare) == []
-    assert bare.template(BASE).objects[0]["usable"]
+    assert bare.templates.apply(BASE).objects[0]["usable"]
 
 
 @pytest.mark.parametrize("operation", ["hello", "warm-up"])
@@ -143,14 +143,14 @@ def test_a_guest_that_fails_leaves_nothing_behind(
 
     hypervisor.tamper(operation, fail)
     with pytest.raises(GuestError):
-        bare.template(BASE)
+        bare.templates.apply(BASE)
     assert templates(bare) == []
 
 
 def test_an_interrupt_leaves_nothing_behind(bare: Yard, hypervisor: FaultyProvider) -> None:
     hypervisor.fail("freeze", KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
-        bare.template(BASE)
+        bare.templates.apply(BASE)
     assert templates(bare) == []
 
 
@@ -160,66 +160,66 @@ def test_what_could_not_be_taken_away_is_named_and_taken_away_by_the_next_run(
     hypervisor.fail("freeze", HypervisorError("first cause."))
     hypervisor.fail("destroy", HypervisorError("second cause."))
     with pytest.raises(StockyardError, match=r"first cause.*second cause"):
-        bare.template(BASE)
+        bare.templates.apply(BASE)
     assert [t.usable for t in templates(bare)] == [False]
-    result = bare.template(BASE)
+    result = bare.templates.apply(BASE)
     assert [a.reason for a in result.plan.actions] == ["it was left half-made"]
     assert [t.usable for t in templates(bare)] == [True]
 
 
 def damage(yard: Yard) -> None:
-    shutil.rmtree(yard.templates()[-1]["disk"])
+    shutil.rmtree(yard.templates.list()[-1]["disk"])
 
 
 def test_a_damaged_template_is_built_anew(yard: Yard) -> None:
     damage(yard)
-    assert yard.templates()[0]["problem"] == "its disk is gone"
+    assert yard.templates.list()[0]["problem"] == "its disk is gone"
     with pytest.raises(NotFound, match="its disk is gone"):
-        yard.fleet(FleetSpec("ci", "base"))
-    result = yard.template(BASE)
+        yard.fleets.apply(FleetSpec("ci", "base"))
+    result = yard.templates.apply(BASE)
     assert [a.reason for a in result.plan.actions] == ["its disk is gone"]
     assert [t.usable for t in templates(yard)] == [True]
 
 
 def test_a_damaged_template_under_living_hosts_is_not_taken_away(yard: Yard) -> None:
-    yard.fleet(FleetSpec("ci", "base"))
+    yard.fleets.apply(FleetSpec("ci", "base"))
     damage(yard)
     with pytest.raises(OperationRefused, match="hosts live on it"):
-        yard.template(BASE)
+        yard.templates.apply(BASE)
     assert len(templates(yard)) == 1
 
 
 def test_a_template_in_use_stays(yard: Yard) -> None:
-    yard.fleet(FleetSpec("ci", "base"))
+    yard.fleets.apply(FleetSpec("ci", "base"))
     with pytest.raises(OperationRefused, match="ci-1"):
-        yard.remove_template("base")
-    yard.remove_fleet("ci")
-    assert yard.remove_template("base").changed
-    assert not yard.remove_template("base").changed
+        yard.templates.delete("base")
+    yard.fleets.delete("ci")
+    assert yard.templates.delete("base").changed
+    assert not yard.templates.delete("base").changed
     assert templates(yard) == []
 
 
 def test_all_generations_are_removed(yard: Yard, clock: FakeClock) -> None:
     clock.sleep(1)
-    yard.template(CHANGED)
-    assert len(yard.remove_template("base", check=True).plan.actions) == 2
+    yard.templates.apply(CHANGED)
+    assert len(yard.templates.delete("base", check=True).plan.actions) == 2
     assert len(templates(yard)) == 2
-    assert len(yard.remove_template("base").plan.actions) == 2
+    assert len(yard.templates.delete("base").plan.actions) == 2
     assert templates(yard) == []
 
 
 def test_old_generations_that_nobody_uses_are_pruned(yard: Yard, clock: FakeClock) -> None:
-    yard.fleet(FleetSpec("ci", "base"))
+    yard.fleets.apply(FleetSpec("ci", "base"))
     clock.sleep(1)
-    yard.template(CHANGED)
-    assert yard.prune_templates() == []
-    yard.remove_fleet("ci")
-    assert len(yard.prune_templates()) == 1
-    assert [t.record.recipe for t in templates(yard)] == [yard.templates()[-1]["recipe"]]
-    assert not yard.template(CHANGED).changed
+    yard.templates.apply(CHANGED)
+    assert yard.templates.prune() == ()
+    yard.fleets.delete("ci")
+    assert len(yard.templates.prune()) == 1
+    assert [t.record.recipe for t in templates(yard)] == [yard.templates.list()[-1]["recipe"]]
+    assert not yard.templates.apply(CHANGED).changed
 
 
 def test_tenants_have_templates_of_their_own(yard: Yard) -> None:
-    assert yard.template(TemplateSpec("base", tenant="other")).changed
-    yard.remove_template("base", "other")
+    assert yard.templates.apply(TemplateSpec("base", tenant="other")).changed
+    yard.templates.delete("base", "other")
     assert [t.record.tenant for t in templates(yard)] == ["default"]

@@ -131,11 +131,11 @@ def test_a_recipe_has_no_kernel_but_what_cloud_init_reads() -> None:
 
 def test_a_memory_hypervisor_takes_it(tmp_path: Path, file: Path) -> None:
     with Yard(f"memory://{tmp_path}/yard.json", pki_dir=str(tmp_path / "pki")) as yard:
-        assert yard.template(spec(CloudImage(str(file))), check=True).changed
-        assert yard.template(spec(CloudImage(str(file)))).changed
-        assert not yard.template(spec(CloudImage(str(file), SUM))).changed
+        assert yard.templates.apply(spec(CloudImage(str(file))), check=True).changed
+        assert yard.templates.apply(spec(CloudImage(str(file)))).changed
+        assert not yard.templates.apply(spec(CloudImage(str(file), SUM))).changed
         file.write_bytes(b"another")
-        assert yard.template(spec(CloudImage(str(file))), check=True).changed
+        assert yard.templates.apply(spec(CloudImage(str(file))), check=True).changed
 
 
 def test_vsphere_refuses_it() -> None:

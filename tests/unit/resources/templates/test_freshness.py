@@ -56,31 +56,31 @@ def templates(yard: Yard) -> list[Template]:
 
 
 def ruling(yard: Yard) -> str:
-    return str(yard.templates()[-1]["generation"])
+    return str(yard.templates.list()[-1]["generation"])
 
 
 def test_later_packages_build_a_new_generation_and_the_fleet_moves(
     yard: Yard, mirror: Path, clock: FakeClock
 ) -> None:
-    yard.fleet(FLEET)
-    assert not yard.template(FRESH).changed
+    yard.fleets.apply(FLEET)
+    assert not yard.templates.apply(FRESH).changed
     clock.sleep(1)
     move(mirror, **{"openssh-server": "2", "sudo": "1~rc1"})
-    dry = yard.template(FRESH, check=True)
+    dry = yard.templates.apply(FRESH, check=True)
     assert [a.reason for a in dry.plan.actions] == ["packages moved: openssh-server 1 -> 2"]
     assert len(templates(yard)) == 1
-    assert not yard.template(BASE).changed
-    assert verbs(yard.template(FRESH)) == ["build base"]
-    assert not yard.template(FRESH).changed
-    assert yard.fleets()[0]["outdated"] == ["ci-1", "ci-2"]
-    assert yard.fleet(FLEET).changed
-    assert {h["generation"] for h in yard.hosts()} == {ruling(yard)}
-    assert yard.fleets()[0]["outdated"] == []
+    assert not yard.templates.apply(BASE).changed
+    assert verbs(yard.templates.apply(FRESH)) == ["build base"]
+    assert not yard.templates.apply(FRESH).changed
+    assert yard.fleets.list()[0]["outdated"] == ["ci-1", "ci-2"]
+    assert yard.fleets.apply(FLEET).changed
+    assert {h["generation"] for h in yard.hosts.list()} == {ruling(yard)}
+    assert yard.fleets.list()[0]["outdated"] == []
 
 
 def test_a_mirror_that_went_back_builds_nothing(yard: Yard, mirror: Path) -> None:
     move(mirror, sudo="1~rc1")
-    assert not yard.template(FRESH).changed
+    assert not yard.templates.apply(FRESH).changed
 
 
 def test_a_generation_that_is_there_already_is_not_built_again(
@@ -89,14 +89,14 @@ def test_a_generation_that_is_there_already_is_not_built_again(
     first = ruling(yard)
     clock.sleep(1)
     move(mirror, sudo="2")
-    yard.template(FRESH)
+    yard.templates.apply(FRESH)
     clock.sleep(1)
     # A declaration that changes and comes back, while the mirror went back.
     move(mirror, sudo="1")
-    yard.template(CHANGED)
+    yard.templates.apply(CHANGED)
     clock.sleep(1)
     hypervisor.calls.clear()
-    yard.template(replace(BASE, keep_generations=3))
+    yard.templates.apply(replace(BASE, keep_generations=3))
     assert ruling(yard) != first
     assert hypervisor.calls["freeze"] == 0
 
@@ -106,9 +106,9 @@ def test_a_mirror_that_cannot_be_read_is_an_error_and_changes_nothing(
 ) -> None:
     mirror.write_text("[")
     with pytest.raises(ImageError, match="mirror"):
-        yard.template(FRESH)
+        yard.templates.apply(FRESH)
     assert len(templates(yard)) == 1
-    assert not yard.template(BASE).changed
+    assert not yard.templates.apply(BASE).changed
 
 
 def test_an_image_whose_packages_nobody_knows_is_built_anew(
@@ -117,22 +117,22 @@ def test_an_image_whose_packages_nobody_knows_is_built_anew(
     for image in (mirror.parent / "images").iterdir():
         image.unlink()
     clock.sleep(1)
-    assert yard.template(FRESH, check=True).changed
+    assert yard.templates.apply(FRESH, check=True).changed
 
 
 def test_age_alone_builds_a_new_generation(yard: Yard, clock: FakeClock) -> None:
     aging = replace(BASE, max_age=7 * DAY)
     first = ruling(yard)
     clock.sleep(6 * DAY)
-    assert not yard.template(aging).changed
+    assert not yard.templates.apply(aging).changed
     clock.sleep(DAY)
-    result = yard.template(aging)
+    result = yard.templates.apply(aging)
     assert [a.reason for a in result.plan.actions] == ["it is older than 7 days, 0:00:00"]
     assert ruling(yard) != first
     assert {t.record.image for t in templates(yard)} == {templates(yard)[0].record.image}
-    assert not yard.template(aging).changed
+    assert not yard.templates.apply(aging).changed
     clock.sleep(7 * DAY)
-    assert yard.template(aging).changed
+    assert yard.templates.apply(aging).changed
 
 
 def test_a_declaration_that_comes_back_is_promoted(
@@ -141,24 +141,24 @@ def test_a_declaration_that_comes_back_is_promoted(
     first = ruling(yard)
     for spec, verb in ((CHANGED, "build base"), (BASE, "promote base"), (CHANGED, "promote base")):
         clock.sleep(1)
-        assert verbs(yard.template(spec, check=True)) == [verb]
-        assert verbs(yard.template(spec)) == [verb]
-        assert not yard.template(spec).changed
+        assert verbs(yard.templates.apply(spec, check=True)) == [verb]
+        assert verbs(yard.templates.apply(spec)) == [verb]
+        assert not yard.templates.apply(spec).changed
         assert (ruling(yard) == first) == (spec is BASE)
-        assert yard.fleet(FLEET).objects[0]["generation"] == ruling(yard)
+        assert yard.fleets.apply(FLEET).objects[0]["generation"] == ruling(yard)
 
 
 def test_a_clock_that_is_behind_does_not_keep_a_generation_from_ruling(
     yard: Yard, clock: FakeClock
 ) -> None:
-    yard.template(CHANGED)
+    yard.templates.apply(CHANGED)
     clock.sleep(-3600)
-    yard.template(BASE)
-    assert not yard.template(BASE).changed
+    yard.templates.apply(BASE)
+    assert not yard.templates.apply(BASE).changed
     later = TemplateSpec("base", image=ImageSpec(files={"/etc/x": "y"}))
-    yard.template(later)
-    assert not yard.template(later).changed
-    assert yard.templates()[-1]["recipe"] == templates(yard)[-1].record.recipe
+    yard.templates.apply(later)
+    assert not yard.templates.apply(later).changed
+    assert yard.templates.list()[-1]["recipe"] == templates(yard)[-1].record.recipe
 
 
 # Old generations
@@ -169,20 +169,20 @@ def generation(number: int) -> TemplateSpec:
 
 
 def test_old_generations_go_when_no_host_lives_on_them(yard: Yard, clock: FakeClock) -> None:
-    yard.fleet(FLEET)
+    yard.fleets.apply(FLEET)
     first = ruling(yard)
     for number in range(3):
         clock.sleep(1)
-        yard.template(generation(number))
+        yard.templates.apply(generation(number))
     assert [t.record.generation[:12] == first for t in templates(yard)] == [True, False, False]
-    yard.fleet(FLEET)
-    dry = yard.template(generation(2), check=True)
+    yard.fleets.apply(FLEET)
+    dry = yard.templates.apply(generation(2), check=True)
     assert verbs(dry) == [f"destroy base ({first})"]
     assert len(templates(yard)) == 3
-    assert verbs(yard.template(generation(2))) == verbs(dry)
+    assert verbs(yard.templates.apply(generation(2))) == verbs(dry)
     assert len(templates(yard)) == 2
-    assert not yard.template(generation(2)).changed
-    assert verbs(yard.template(replace(generation(2), keep_generations=1)))[0].startswith(
+    assert not yard.templates.apply(generation(2)).changed
+    assert verbs(yard.templates.apply(replace(generation(2), keep_generations=1)))[0].startswith(
         "destroy base ("
     )
     assert len(templates(yard)) == 1
@@ -191,11 +191,11 @@ def test_old_generations_go_when_no_host_lives_on_them(yard: Yard, clock: FakeCl
 def test_a_plan_with_a_build_says_what_goes_with_it(yard: Yard, clock: FakeClock) -> None:
     first = ruling(yard)
     clock.sleep(1)
-    yard.template(generation(1))
+    yard.templates.apply(generation(1))
     clock.sleep(1)
-    dry = yard.template(generation(2), check=True)
+    dry = yard.templates.apply(generation(2), check=True)
     assert verbs(dry) == ["build base", f"destroy base ({first})"]
-    assert verbs(yard.template(generation(2))) == verbs(dry)
+    assert verbs(yard.templates.apply(generation(2))) == verbs(dry)
 
 
 def test_none_goes_while_something_cannot_be_read(
@@ -207,32 +207,32 @@ def test_none_goes_while_something_cannot_be_read(
     )
     for number in range(3):
         clock.sleep(1)
-        yard.template(generation(number))
+        yard.templates.apply(generation(number))
     assert len(templates(yard)) == 4
-    assert not yard.template(generation(2)).changed
+    assert not yard.templates.apply(generation(2)).changed
 
 
 def test_a_controller_that_dies_between_the_new_and_the_old_is_followed_by_one_that_ends_it(
     yard: Yard, clock: FakeClock, hypervisor: FaultyProvider
 ) -> None:
     clock.sleep(1)
-    yard.template(generation(1))
+    yard.templates.apply(generation(1))
     clock.sleep(1)
     hypervisor.fail("destroy", HypervisorError("the controller is dead."))
     with pytest.raises(HypervisorError):
-        yard.template(generation(2))
+        yard.templates.apply(generation(2))
     assert len(templates(yard)) == 3
-    assert [a.verb for a in yard.template(generation(2)).plan.actions] == ["destroy"]
-    assert not yard.template(generation(2)).changed
+    assert [a.verb for a in yard.templates.apply(generation(2)).plan.actions] == ["destroy"]
+    assert not yard.templates.apply(generation(2)).changed
 
 
 def test_a_broken_generation_costs_one_host_that_nobody_had(
     yard: Yard, mirror: Path, clock: FakeClock, hypervisor: FaultyProvider
 ) -> None:
-    before = yard.fleet(FLEET).objects
+    before = yard.fleets.apply(FLEET).objects
     clock.sleep(1)
     move(mirror, **{"docker.io": "2"})
-    yard.template(FRESH)
+    yard.templates.apply(FRESH)
     hypervisor.calls.clear()
 
     def broken(_answer: object) -> dict[str, Any]:
@@ -240,46 +240,52 @@ def test_a_broken_generation_costs_one_host_that_nobody_had(
 
     hypervisor.tamper("settle", broken)
     with pytest.raises(GuestError):
-        yard.fleet(FLEET)
+        yard.fleets.apply(FLEET)
     assert hypervisor.calls["create_host"] == 1
-    assert yard.hosts() == before
+    assert yard.hosts.list() == before
 
 
 # What hosts lack
 
 
 def test_a_host_that_lacks_an_update_is_seen(yard: Yard, mirror: Path, clock: FakeClock) -> None:
-    yard.fleet(FLEET)
-    assert [h["missing_updates"] for h in yard.hosts(check_updates=True)] == [[], []]
-    assert "missing_updates" not in yard.hosts()[0]
+    yard.fleets.apply(FLEET)
+    assert [h["missing_updates"] for h in yard.hosts.list(check_updates=True)] == [[], []]
+    assert "missing_updates" not in yard.hosts.list()[0]
     move(mirror, sudo="2")
     lacks = [{"package": "sudo", "installed": "1", "available": "2"}]
-    assert [h["missing_updates"] for h in yard.hosts(check_updates=True)] == [lacks, lacks]
-    assert yard.fleets(check_updates=True)[0]["missing_updates"] == {"ci-1": lacks, "ci-2": lacks}
+    assert [h["missing_updates"] for h in yard.hosts.list(check_updates=True)] == [lacks, lacks]
+    assert yard.fleets.list(check_updates=True)[0]["missing_updates"] == {
+        "ci-1": lacks,
+        "ci-2": lacks,
+    }
     clock.sleep(1)
-    yard.template(FRESH)
-    yard.fleet(replace(FLEET, name="web", count=1))
-    assert yard.fleets(check_updates=True)[1]["missing_updates"] == {"web-1": []}
-    assert yard.fleets(check_updates=True)[0]["missing_updates"] == {"ci-1": lacks, "ci-2": lacks}
+    yard.templates.apply(FRESH)
+    yard.fleets.apply(replace(FLEET, name="web", count=1))
+    assert yard.fleets.list(check_updates=True)[1]["missing_updates"] == {"web-1": []}
+    assert yard.fleets.list(check_updates=True)[0]["missing_updates"] == {
+        "ci-1": lacks,
+        "ci-2": lacks,
+    }
 
 
 def test_each_mirror_is_asked_once(
     yard: Yard, hypervisor: FaultyProvider, clock: FakeClock
 ) -> None:
     clock.sleep(1)
-    yard.template(generation(1))
-    yard.fleet(replace(FLEET, count=4))
+    yard.templates.apply(generation(1))
+    yard.fleets.apply(replace(FLEET, count=4))
     hypervisor.calls.clear()
-    yard.hosts(check_updates=True)
+    yard.hosts.list(check_updates=True)
     assert hypervisor.calls["resolve"] == 1
-    yard.hosts()
+    yard.hosts.list()
     assert hypervisor.calls["resolve"] == 1
 
 
 def test_what_was_made_before_it_was_recorded_is_not_known(yard: Yard) -> None:
-    yard.fleet(FLEET)
+    yard.fleets.apply(FLEET)
     yard.context.provider.claim(templates(yard)[0].record, source=None)
-    assert [h["missing_updates"] for h in yard.hosts(check_updates=True)] == [None, None]
+    assert [h["missing_updates"] for h in yard.hosts.list(check_updates=True)] == [None, None]
 
 
 KEY = "-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nmDMEZ\n-----END PGP PUBLIC KEY BLOCK-----\n"
@@ -292,10 +298,12 @@ def test_no_password_of_a_mirror_is_on_record(yard: Yard) -> None:
         "http://u:secret@proxy:1",
         (Repository("https://me:secret@ours/debian", KEY),),
     )
-    yard.template(TemplateSpec("other", build=options))
-    assert "secret" not in str(yard.templates(name="other"))
-    assert yard.templates(name="other")[0]["source"]["build"]["mirror"] == "http://mirror/debian"
-    (ours,) = yard.templates(name="other")[0]["source"]["build"]["repositories"]
+    yard.templates.apply(TemplateSpec("other", build=options))
+    assert "secret" not in str(yard.templates.list(name="other"))
+    assert (
+        yard.templates.list(name="other")[0]["source"]["build"]["mirror"] == "http://mirror/debian"
+    )
+    (ours,) = yard.templates.list(name="other")[0]["source"]["build"]["repositories"]
     assert ours["url"] == "https://ours/debian"
 
 

@@ -130,21 +130,21 @@ def test_a_directory_counts_by_its_files(tmp_path: Path) -> None:
 
 def test_what_is_not_there_is_said(tmp_path: Path, bare: Yard) -> None:
     with pytest.raises(InvalidInput, match="cannot be read"):
-        bare.template(declared(Preload("archive", str(tmp_path / "gone"))), check=True)
+        bare.templates.apply(declared(Preload("archive", str(tmp_path / "gone"))), check=True)
     with pytest.raises(InvalidInput, match="no Dockerfile"):
-        bare.template(declared(Preload("build", str(tmp_path), "app")))
-    assert bare.templates() == []
+        bare.templates.apply(declared(Preload("build", str(tmp_path), "app")))
+    assert bare.templates.list() == ()
 
 
 def test_a_changed_archive_asks_for_a_new_generation(tmp_path: Path, bare: Yard) -> None:
     file = tmp_path / "app.tar"
     file.write_bytes(b"1")
     spec = declared(Preload("archive", str(file)))
-    assert bare.template(spec).changed
-    assert not bare.template(spec).changed
+    assert bare.templates.apply(spec).changed
+    assert not bare.templates.apply(spec).changed
     file.write_bytes(b"2")
-    assert bare.template(spec, check=True).changed
-    assert bare.template(spec).changed
+    assert bare.templates.apply(spec, check=True).changed
+    assert bare.templates.apply(spec).changed
 
 
 def test_commands_lie_where_the_agent_looks() -> None:
@@ -348,5 +348,5 @@ def test_a_registry_that_is_not_there(tmp_path: Path) -> None:
 def test_where_it_comes_from_is_not_on_record(tmp_path: Path, bare: Yard) -> None:
     file = tmp_path / "a.tar"
     file.write_bytes(b"1")
-    (made,) = bare.template(replace(declared(Preload("archive", str(file))))).objects
+    (made,) = bare.templates.apply(replace(declared(Preload("archive", str(file))))).objects
     assert str(tmp_path) not in json.dumps(made["source"])

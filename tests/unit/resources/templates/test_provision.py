@@ -222,10 +222,10 @@ def test_what_is_not_there_is_said_before_anything_is_built(book: Path, bare: Ya
         (Provision(str(book), files=("gone",)), "cannot be read"),
     ):
         with pytest.raises(InvalidInput, match=said):
-            bare.template(declared(bad))
+            bare.templates.apply(declared(bad))
         with pytest.raises(InvalidInput, match=said):
-            bare.template(declared(bad), check=True)
-    assert bare.templates() == []
+            bare.templates.apply(declared(bad), check=True)
+    assert bare.templates.list() == ()
 
 
 def test_a_whole_home_is_no_playbook(book: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -237,21 +237,21 @@ def test_a_whole_home_is_no_playbook(book: Path, monkeypatch: pytest.MonkeyPatch
 def test_a_plan_says_that_it_would_run(book: Path, bare: Yard, ansible: Callable[..., Any]) -> None:
     called = ansible()
     spec = declared(Provision(str(book)))
-    dry = bare.template(spec, check=True)
+    dry = bare.templates.apply(spec, check=True)
     said = ["build template base: there is none, and playbook site.yml is run in it"]
     assert [str(a) for a in dry.plan.actions] == said
     assert dry.plan.diff()["after"]["template base"]["provision"] == "playbook site.yml"
     assert called() == {}
-    made = bare.template(spec)
+    made = bare.templates.apply(spec)
     assert [str(a) for a in made.plan.actions] == said
     assert made.objects[0]["provision"] == "playbook site.yml"
-    assert not bare.template(spec).changed
+    assert not bare.templates.apply(spec).changed
     book.write_text("[]")
-    again = bare.template(spec, check=True)
+    again = bare.templates.apply(spec, check=True)
     assert [str(a) for a in again.plan.actions] == [
         "build template base: its declaration changed, and playbook site.yml is run in it"
     ]
-    gone = bare.template(TemplateSpec("base"), check=True)
+    gone = bare.templates.apply(TemplateSpec("base"), check=True)
     assert gone.plan.diff()["before"]["template base"]["provision"] == "playbook site.yml"
     assert gone.plan.diff()["after"]["template base"]["provision"] == ""
 
@@ -260,7 +260,7 @@ def test_without_machines_a_playbook_is_looked_at_alone(
     book: Path, bare: Yard, ansible: Callable[..., Any]
 ) -> None:
     called = ansible()
-    bare.template(declared(Provision(str(book), variables={"a": [1]})))
+    bare.templates.apply(declared(Provision(str(book), variables={"a": [1]})))
     assert called()["argv"][-1] == "--syntax-check"
     assert called()["variables"] == {"a": [1]}
 
@@ -270,10 +270,10 @@ def test_nothing_is_frozen_when_it_fails(
 ) -> None:
     ansible(code=2)
     with pytest.raises(GuestError, match=r"playbook site.yml failed \(2\).*it is broken"):
-        bare.template(declared(Provision(str(book))))
-    assert bare.templates() == []
+        bare.templates.apply(declared(Provision(str(book))))
+    assert bare.templates.list() == ()
     ansible(code=0)
-    assert bare.template(declared(Provision(str(book)))).objects[0]["usable"]
+    assert bare.templates.apply(declared(Provision(str(book)))).objects[0]["usable"]
 
 
 def run(given: Provision, way: SshTarget, seconds: float = 60, *, dry: bool = False) -> None:
@@ -347,8 +347,8 @@ def test_that_is_said_before_anything_is_built(
     monkeypatch.setattr(playing, "PROGRAM", "ansible-playbook-that-is-not-there")
     for check in (True, False):
         with pytest.raises(MissingDependency, match="ansible-core"):
-            bare.template(declared(Provision(str(book))), check=check)
-    assert bare.templates() == []
+            bare.templates.apply(declared(Provision(str(book))), check=check)
+    assert bare.templates.list() == ()
 
 
 class Guest:

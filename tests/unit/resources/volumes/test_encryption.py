@@ -45,19 +45,19 @@ def opened(hypervisor: FaultyProvider, root: Path, secret: str) -> Yard:
 def sealed(hypervisor: FaultyProvider, tmp_path: Path) -> Iterator[Yard]:
     """A yard with a fleet of one, whose volume is encrypted."""
     with opened(hypervisor, tmp_path, SECRET) as yard:
-        yard.template(SEALED)
-        yard.fleet(FLEET)
+        yard.templates.apply(SEALED)
+        yard.fleets.apply(FLEET)
         yield yard
 
 
 def root_of(yard: Yard) -> Path:
-    return Path(yard.hosts(name="web-1")[0]["disk"])
+    return Path(yard.hosts.list(name="web-1")[0]["disk"])
 
 
 def reboot(yard: Yard) -> None:
     """As the guest does it by itself: the hypervisor sees a machine that runs."""
     serial = next(iter(yard.context.provider.volumes.observe("stockyard").volumes)).serial
-    boot(root_of(yard), lambda: {serial: Path(yard.volumes(name="web-1-docker")[0]["disk"])})
+    boot(root_of(yard), lambda: {serial: Path(yard.volumes.list(name="web-1-docker")[0]["disk"])})
 
 
 def is_open(yard: Yard) -> bool:
@@ -65,9 +65,9 @@ def is_open(yard: Yard) -> bool:
 
 
 def test_a_volume_of_such_a_host_is_encrypted(sealed: Yard) -> None:
-    (volume,) = sealed.volumes()
+    (volume,) = sealed.volumes.list()
     assert (volume["encrypted"], volume["filesystem"], volume["mounted"]) == (True, "ext4", True)
-    assert not sealed.fleet(FLEET).changed
+    assert not sealed.fleets.apply(FLEET).changed
 
 
 def test_its_key_is_in_no_file(sealed: Yard, tmp_path: Path) -> None:
@@ -83,27 +83,27 @@ def test_a_host_that_booted_by_itself_waits_until_the_next_run(sealed: Yard) -> 
     assert is_open(sealed)
     reboot(sealed)
     assert not is_open(sealed)
-    (host,) = sealed.hosts()
+    (host,) = sealed.hosts.list()
     assert (host["state"], host["ready"]) == ("running", False)
     assert host["waits"] == "it booted, and waits for the key of its volume at /var/lib/docker"
-    assert [str(a) for a in sealed.fleet(FLEET, check=True).plan.actions] == [
+    assert [str(a) for a in sealed.fleets.apply(FLEET, check=True).plan.actions] == [
         f"unlock host web-1: {host['waits']}"
     ]
     assert not is_open(sealed)
-    assert [a.verb for a in sealed.fleet(FLEET).plan.actions] == ["unlock"]
+    assert [a.verb for a in sealed.fleets.apply(FLEET).plan.actions] == ["unlock"]
     assert is_open(sealed)
-    assert sealed.hosts()[0]["ready"]
-    assert not sealed.fleet(FLEET).changed
+    assert sealed.hosts.list()[0]["ready"]
+    assert not sealed.fleets.apply(FLEET).changed
 
 
 def test_a_host_that_was_off_is_given_its_key_when_it_is_started(sealed: Yard) -> None:
-    provider, before = sealed.context.provider, sealed.hosts()[0]["uuid"]
+    provider, before = sealed.context.provider, sealed.hosts.list()[0]["uuid"]
     provider.stop(provider.observe("stockyard").hosts[0].record, Deadline(10))
-    assert not sealed.hosts()[0]["ready"]
-    assert [a.verb for a in sealed.fleet(FLEET).plan.actions] == ["start"]
+    assert not sealed.hosts.list()[0]["ready"]
+    assert [a.verb for a in sealed.fleets.apply(FLEET).plan.actions] == ["start"]
     assert is_open(sealed)
-    assert sealed.hosts()[0]["uuid"] == before
-    sealed.host(SingleSpec("web-1"), "restarted")
+    assert sealed.hosts.list()[0]["uuid"] == before
+    sealed.hosts.restart("web-1")
     assert is_open(sealed)
 
 
@@ -114,7 +114,7 @@ def test_a_host_that_was_off_is_given_its_key_when_it_is_started(sealed: Yard) -
 def test_without_the_right_key_nothing_is_opened_and_nothing_destroyed(
     sealed: Yard, hypervisor: FaultyProvider, tmp_path: Path, secret: str, reason: str, how: str
 ) -> None:
-    before = sealed.hosts()[0]["uuid"]
+    before = sealed.hosts.list()[0]["uuid"]
     if how == "reboot":
         reboot(sealed)
     else:
@@ -122,63 +122,63 @@ def test_without_the_right_key_nothing_is_opened_and_nothing_destroyed(
             sealed.context.provider.observe("stockyard").hosts[0].record, Deadline(10)
         )
     with opened(hypervisor, tmp_path, secret) as other, pytest.raises(InvalidInput, match=reason):
-        other.fleet(FLEET)
-    assert not sealed.hosts()[0]["ready"]
-    assert sealed.fleet(FLEET).changed
+        other.fleets.apply(FLEET)
+    assert not sealed.hosts.list()[0]["ready"]
+    assert sealed.fleets.apply(FLEET).changed
     assert is_open(sealed)
-    assert sealed.hosts()[0]["uuid"] == before
+    assert sealed.hosts.list()[0]["uuid"] == before
 
 
 def test_a_new_host_is_refused_before_anything_changes(
     sealed: Yard, hypervisor: FaultyProvider, tmp_path: Path
 ) -> None:
-    before = [h["uuid"] for h in sealed.hosts()]
+    before = [h["uuid"] for h in sealed.hosts.list()]
     with opened(hypervisor, tmp_path, "") as other:
         for spec in (
             replace(FLEET, count=2),
             replace(FLEET, host=replace(FLEET.host, ports=(8080,))),
         ):
             with pytest.raises(InvalidInput, match="volume_key"):
-                other.fleet(spec, check=True)
+                other.fleets.apply(spec, check=True)
             with pytest.raises(InvalidInput, match="volume_key"):
-                other.fleet(spec)
-    assert [h["uuid"] for h in sealed.hosts()] == before
-    assert len(sealed.volumes()) == 1
+                other.fleets.apply(spec)
+    assert [h["uuid"] for h in sealed.hosts.list()] == before
+    assert len(sealed.volumes.list()) == 1
 
 
 def test_nothing_is_ever_used_in_clear(sealed: Yard) -> None:
-    sealed.template(TemplateSpec("plain", docker="stopped"))
-    sealed.host(SingleSpec("plain", "plain", host=HostSpec(volumes=(VolumeUse("clear"),))))
-    sealed.host(SingleSpec("plain"), "absent")
+    sealed.templates.apply(TemplateSpec("plain", docker="stopped"))
+    sealed.hosts.apply(SingleSpec("plain", "plain", host=HostSpec(volumes=(VolumeUse("clear"),))))
+    sealed.hosts.delete("plain")
     for template, name, reason in (
         ("sealed", "clear", "in clear"),
         ("plain", "web-1-docker", "cannot open it"),
     ):
-        sealed.remove_fleet("web")
+        sealed.fleets.delete("web")
         spec = SingleSpec("other", template, host=HostSpec(volumes=(VolumeUse(name),)))
         with pytest.raises(Unsupported, match=reason):
-            sealed.host(spec)
+            sealed.hosts.apply(spec)
         copied = replace(spec, host=HostSpec(volumes=(VolumeUse("copy", source=name),)))
         with pytest.raises(Unsupported, match=reason):
-            sealed.host(copied)
-    assert [h["name"] for h in sealed.hosts()] == []
+            sealed.hosts.apply(copied)
+    assert [h["name"] for h in sealed.hosts.list()] == []
 
 
 def test_volumes_are_attached_and_detached_by_hand(sealed: Yard) -> None:
     spec = VolumeSpec("more", size_gib=1)
-    sealed.volume(spec, "attached", host="web-1", path="/data")
-    assert sealed.volumes(name="more")[0]["encrypted"]
-    assert sealed.volume(replace(spec, size_gib=2)).changed
-    sealed.volume(spec, "detached")
-    sealed.volume(VolumeSpec("copy", source="more"))
-    sealed.volume(VolumeSpec("copy"), "attached", host="web-1", path="/data")
-    assert sealed.volumes(name="copy")[0]["mounted"]
+    sealed.volumes.attach(spec, host="web-1", path="/data")
+    assert sealed.volumes.list(name="more")[0]["encrypted"]
+    assert sealed.volumes.apply(replace(spec, size_gib=2)).changed
+    sealed.volumes.detach(spec.name)
+    sealed.volumes.apply(VolumeSpec("copy", source="more"))
+    sealed.volumes.attach("copy", host="web-1", path="/data")
+    assert sealed.volumes.list(name="copy")[0]["mounted"]
 
 
 def test_each_volume_has_a_key_of_its_own_and_its_copies_have_it(sealed: Yard) -> None:
-    sealed.fleet(replace(FLEET, count=2))
-    sealed.remove_fleet("web")
-    sealed.volume(VolumeSpec("copy", source="web-1-docker"))
+    sealed.fleets.apply(replace(FLEET, count=2))
+    sealed.fleets.delete("web")
+    sealed.volumes.apply(VolumeSpec("copy", source="web-1-docker"))
     records = {v.name: v for v in sealed.context.provider.volumes.observe("stockyard").volumes}
     keys = {name: encryption.key_of(sealed.context, record) for name, record in records.items()}
     assert keys["copy"] == keys["web-1-docker"] != keys["web-2-docker"]

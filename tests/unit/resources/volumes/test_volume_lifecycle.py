@@ -49,20 +49,20 @@ def fleet(count: int = 2, **host: Any) -> FleetSpec:
 @pytest.fixture
 def stopped(yard: Yard) -> Yard:
     """The yard, with a template whose Docker waits."""
-    yard.template(TemplateSpec("stopped", docker="stopped"))
+    yard.templates.apply(TemplateSpec("stopped", docker="stopped"))
     return yard
 
 
 @pytest.fixture
 def two(yard: Yard) -> Yard:
     """The yard with two hosts, and a volume that nobody has."""
-    yard.fleet(FleetSpec("ci", "base", count=2))
-    yard.volume(DATA)
+    yard.fleets.apply(FleetSpec("ci", "base", count=2))
+    yard.volumes.apply(DATA)
     return yard
 
 
 def the(yard: Yard, name: str) -> dict[str, Any]:
-    (found,) = yard.volumes(name=name)
+    (found,) = yard.volumes.list(name=name)
     return found
 
 
@@ -71,27 +71,27 @@ def disk(yard: Yard, name: str) -> Path:
 
 
 def attach(yard: Yard, host: str, name: str = "data", **how: Any) -> Any:
-    return yard.volume(replace(DATA, name=name), "attached", host=host, path="/data", **how)
+    return yard.volumes.attach(replace(DATA, name=name), host=host, path="/data", **how)
 
 
 def test_each_host_has_its_own_and_the_next_of_its_name_has_it_after(stopped: Yard) -> None:
-    stopped.fleet(fleet())
-    assert [(v["name"], v["host"], v["mounted"]) for v in stopped.volumes()] == [
+    stopped.fleets.apply(fleet())
+    assert [(v["name"], v["host"], v["mounted"]) for v in stopped.volumes.list()] == [
         ("web-1-docker", "web-1", True),
         ("web-2-docker", "web-2", True),
     ]
     (disk(stopped, "web-2-docker") / "kept").write_text("")
-    before = {h["uuid"] for h in stopped.hosts()}
-    stopped.fleet(fleet(ports=(8080,)))
-    assert not before & {h["uuid"] for h in stopped.hosts()}
+    before = {h["uuid"] for h in stopped.hosts.list()}
+    stopped.fleets.apply(fleet(ports=(8080,)))
+    assert not before & {h["uuid"] for h in stopped.hosts.list()}
     assert the(stopped, "web-2-docker")["host"] == "web-2"
     assert (disk(stopped, "web-2-docker") / "kept").exists()
-    stopped.fleet(fleet(1, ports=(8080,)))
+    stopped.fleets.apply(fleet(1, ports=(8080,)))
     assert the(stopped, "web-2-docker")["host"] == ""
-    stopped.fleet(fleet(2, ports=(8080,)))
+    stopped.fleets.apply(fleet(2, ports=(8080,)))
     assert the(stopped, "web-2-docker")["host"] == "web-2"
     assert (disk(stopped, "web-2-docker") / "kept").exists()
-    assert not stopped.fleet(fleet(2, ports=(8080,))).changed
+    assert not stopped.fleets.apply(fleet(2, ports=(8080,))).changed
 
 
 @pytest.mark.parametrize("strategy", ["rolling", "recreate"])
@@ -99,24 +99,24 @@ def test_never_are_two_hosts_at_one_volume(
     stopped: Yard, hypervisor: FaultyProvider, strategy: str
 ) -> None:
     spec = replace(fleet(3), update=UpdateSpec(strategy))
-    stopped.fleet(spec)
-    stopped.template(
+    stopped.fleets.apply(spec)
+    stopped.templates.apply(
         TemplateSpec(
             "stopped", docker="stopped", image=replace(TemplateSpec("x").image, packages=("vim",))
         )
     )
-    stopped.fleet(spec)
-    assert {v["name"]: v["host"] for v in stopped.volumes()} == {
+    stopped.fleets.apply(spec)
+    assert {v["name"]: v["host"] for v in stopped.volumes.list()} == {
         f"web-{n}-docker": f"web-{n}" for n in (1, 2, 3)
     }
-    assert len({h["generation"] for h in stopped.hosts()}) == 1
+    assert len({h["generation"] for h in stopped.hosts.list()}) == 1
 
 
 def test_a_host_that_boots_has_its_volumes_before_it_opens(stopped: Yard) -> None:
-    stopped.host(SingleSpec("one", "stopped", host=HostSpec(volumes=(VolumeUse("mine"),))))
-    stopped.host(SingleSpec("one"), "restarted")
+    stopped.hosts.apply(SingleSpec("one", "stopped", host=HostSpec(volumes=(VolumeUse("mine"),))))
+    stopped.hosts.restart("one")
     assert the(stopped, "mine")["mounted"]
-    root = Path(stopped.hosts(name="one")[0]["disk"])
+    root = Path(stopped.hosts.list(name="one")[0]["disk"])
     assert (root / "run/stockyard/open").exists()
     assert (root / DOCKER_ROOT.lstrip("/")).resolve() == disk(stopped, "mine").resolve()
 
@@ -128,11 +128,11 @@ def test_one_host_at_a_time(two: Yard) -> None:
         with pytest.raises(OperationRefused, match="host ci-1 has it"):
             attach(two, "ci-2", check=check)
     with pytest.raises(OperationRefused, match="ci-1"):
-        two.volume(DATA, "absent")
+        two.volumes.delete(DATA.name)
     with pytest.raises(OperationRefused, match="ci-1"):
-        two.volume(VolumeSpec("copy", source="data"))
-    assert two.volume(DATA, "detached").changed
-    assert not two.volume(DATA, "detached").changed
+        two.volumes.apply(VolumeSpec("copy", source="data"))
+    assert two.volumes.detach(DATA.name).changed
+    assert not two.volumes.detach(DATA.name).changed
     assert attach(two, "ci-2").changed
 
 
@@ -140,31 +140,31 @@ def test_a_host_that_asks_for_anothers_volume_is_refused_before_anything_is_made
     stopped: Yard,
 ) -> None:
     use = HostSpec(volumes=(VolumeUse("mine"),))
-    stopped.host(SingleSpec("one", "stopped", host=use))
-    stopped.host(SingleSpec("two", "stopped"))
+    stopped.hosts.apply(SingleSpec("one", "stopped", host=use))
+    stopped.hosts.apply(SingleSpec("two", "stopped"))
     for spec in (SingleSpec("three", "stopped", host=use), SingleSpec("two", "stopped", host=use)):
         for check in (True, False):
             with pytest.raises(OperationRefused, match="host one has it"):
-                stopped.host(spec, check=check)
-    assert [h["name"] for h in stopped.hosts()] == ["one", "two"]
+                stopped.hosts.apply(spec, check=check)
+    assert [h["name"] for h in stopped.hosts.list()] == ["one", "two"]
     assert the(stopped, "mine")["host"] == "one"
 
 
 def test_the_end_of_a_host_lets_go_of_what_was_attached_to_it(two: Yard) -> None:
     attach(two, "ci-1")
-    two.host(SingleSpec("ci-1"), "replaced")
+    two.hosts.replace("ci-1")
     assert (the(two, "data")["host"], the(two, "data")["mounted"]) == ("", False)
 
 
 def test_nothing_that_happens_to_hosts_deletes_one(stopped: Yard) -> None:
-    stopped.fleet(fleet())
+    stopped.fleets.apply(fleet())
     disks = [disk(stopped, f"web-{n}-docker") for n in (1, 2)]
     (disks[0] / "kept").write_text("")
-    stopped.remove_fleet("web")
+    stopped.fleets.delete("web")
     stopped.reap(grace=0)
     result = stopped.teardown(templates=True)
     assert result.retained == ("volume web-1-docker", "volume web-2-docker")
-    stopped.site(Declaration(prune="force"))
+    stopped.apply(Declaration(prune="force"))
     stopped.reap(grace=0)
     assert all(d.exists() for d in disks)
     assert (disks[0] / "kept").exists()
@@ -180,14 +180,10 @@ def test_check_mode_writes_nothing(two: Yard) -> None:
         return {str(p): p.read_text() for p in folder.rglob("*") if p.is_file()}
 
     before = everything()
-    for spec, state in (
-        (VolumeSpec("new"), "present"),
-        (replace(DATA, size_gib=3), "present"),
-        (DATA, "absent"),
-        (DATA, "attached"),
-    ):
-        host = "ci-1" if state == "attached" else ""
-        assert two.volume(spec, state, host=host, path="/data", check=True).changed
+    assert two.volumes.apply(VolumeSpec("new"), check=True).changed
+    assert two.volumes.apply(replace(DATA, size_gib=3), check=True).changed
+    assert two.volumes.delete("data", check=True).changed
+    assert two.volumes.attach("data", host="ci-1", path="/data", check=True).changed
     assert everything() == before
 
 
@@ -195,56 +191,55 @@ def test_what_is_asked_for_and_is_nonsense(two: Yard) -> None:
     with pytest.raises(NotFound):
         attach(two, "nobody")
     with pytest.raises(NotFound):
-        two.volume(VolumeSpec("nothing"), "detached")
+        two.volumes.detach("nothing")
     with pytest.raises(NotFound):
-        two.volume(VolumeSpec("copy", source="nothing"))
+        two.volumes.apply(VolumeSpec("copy", source="nothing"))
     with pytest.raises(InvalidInput):
-        two.volume(DATA, "attached", host="ci-1", path="/etc")
-    for state in ("present", "absent", "detached"):
-        with pytest.raises(
-            InvalidInput, match=f"volume data: host 'ci-1' means nothing with state {state}"
-        ):
-            two.volume(DATA, state, host="ci-1")
+        two.volumes.attach(DATA, host="ci-1", path="/etc")
     with pytest.raises(OperationRefused, match="Docker runs"):
-        two.volume(DATA, "attached", host="ci-1", path=DOCKER_ROOT)
-    two.volume(VolumeSpec("snap", source="data", snapshot=True))
+        two.volumes.attach(DATA, host="ci-1", path=DOCKER_ROOT)
+    two.volumes.apply(VolumeSpec("snap", source="data", snapshot=True))
     with pytest.raises(Unsupported, match="snapshot"):
-        two.volume(
-            VolumeSpec("snap", source="data", snapshot=True), "attached", host="ci-1", path="/data"
+        two.volumes.attach(
+            VolumeSpec("snap", source="data", snapshot=True), host="ci-1", path="/data"
         )
     attach(two, "ci-1")
     with pytest.raises(OperationRefused, match="mounted at /data"):
-        two.volume(DATA, "attached", host="ci-1", path="/other")
-    assert not two.volume(VolumeSpec("nothing"), "absent").changed
+        two.volumes.attach(DATA, host="ci-1", path="/other")
+    assert not two.volumes.delete("nothing").changed
 
 
 def test_a_declared_volume_is_not_detached_by_hand(stopped: Yard) -> None:
-    stopped.host(SingleSpec("one", "stopped", host=HostSpec(volumes=(VolumeUse("mine"),))))
+    stopped.hosts.apply(SingleSpec("one", "stopped", host=HostSpec(volumes=(VolumeUse("mine"),))))
     with pytest.raises(OperationRefused, match="declared"):
-        stopped.volume(VolumeSpec("mine"), "detached")
+        stopped.volumes.detach("mine")
 
 
 def test_docker_root_needs_a_template_whose_docker_waits(yard: Yard) -> None:
     with pytest.raises(Unsupported, match="docker: stopped"):
-        yard.host(SingleSpec("one", "base", host=HostSpec(volumes=(VolumeUse("mine"),))))
-    assert yard.volumes() == []
-    assert yard.hosts() == []
-    yard.host(SingleSpec("one", "base", host=HostSpec(volumes=(VolumeUse("mine", "/data"),))))
+        yard.hosts.apply(SingleSpec("one", "base", host=HostSpec(volumes=(VolumeUse("mine"),))))
+    assert yard.volumes.list() == ()
+    assert yard.hosts.list() == ()
+    yard.hosts.apply(
+        SingleSpec("one", "base", host=HostSpec(volumes=(VolumeUse("mine", "/data"),)))
+    )
 
 
 def test_there_is_room_for_as_many_as_there_are_ports(stopped: Yard) -> None:
     uses = tuple(VolumeUse(f"v-{n}", f"/data-{n}") for n in range(5))
     with pytest.raises(Unsupported, match="spare_ports"):
-        stopped.host(SingleSpec("one", "stopped", host=HostSpec(volumes=uses)))
-    assert stopped.hosts() == []
+        stopped.hosts.apply(SingleSpec("one", "stopped", host=HostSpec(volumes=uses)))
+    assert stopped.hosts.list() == ()
 
 
 def test_where_there_are_none_they_are_refused(yard: Yard, hypervisor: FaultyProvider) -> None:
     hypervisor.inner.capabilities = Capabilities(modes=("instant",), parallel=1)
     with pytest.raises(Unsupported):
-        yard.volume(DATA)
+        yard.volumes.apply(DATA)
     with pytest.raises(Unsupported):
-        yard.host(SingleSpec("one", "base", host=HostSpec(volumes=(VolumeUse("mine", "/data"),))))
+        yard.hosts.apply(
+            SingleSpec("one", "base", host=HostSpec(volumes=(VolumeUse("mine", "/data"),)))
+        )
 
 
 def test_a_yard_has_its_volumes_before_its_fleets(bare: Yard) -> None:
@@ -258,15 +253,15 @@ def test_a_yard_has_its_volumes_before_its_fleets(bare: Yard) -> None:
         (FleetTerm(FleetSpec("web", "stopped", 2, host=use)),),
         volumes=(VolumeTerm(cache), VolumeTerm(gold)),
     )
-    planned = bare.site(declared, check=True).plan.actions
+    planned = bare.apply(declared, check=True).plan.actions
     assert [(a.verb, a.kind, a.name) for a in planned][1:3] == [
         ("create", "volume", "base-cache"),
         ("create", "volume", "gold"),
     ]
-    done = bare.site(declared).plan.actions
+    done = bare.apply(declared).plan.actions
     assert [(a.verb, a.kind, a.name) for a in done] == [(a.verb, a.kind, a.name) for a in planned]
-    assert bare.site(declared).plan.actions == ()
-    assert bare.site(declared, check=True).plan.actions == ()
+    assert bare.apply(declared).plan.actions == ()
+    assert bare.apply(declared, check=True).plan.actions == ()
     assert the(bare, "web-2-cache")["size_gib"] == 3
     absent = replace(
         declared,
@@ -276,19 +271,19 @@ def test_a_yard_has_its_volumes_before_its_fleets(bare: Yard) -> None:
         absent_fleets=(("default", "web"),),
     )
     assert "destroy volume gold: it is to be absent" in map(
-        str, bare.site(absent, check=True).plan.actions
+        str, bare.apply(absent, check=True).plan.actions
     )
-    bare.site(absent)
-    assert [v["name"] for v in bare.volumes()] == ["base-cache", "web-1-cache", "web-2-cache"]
+    bare.apply(absent)
+    assert [v["name"] for v in bare.volumes.list()] == ["base-cache", "web-1-cache", "web-2-cache"]
 
 
 def test_a_saved_plan_does_not_survive_a_change_of_a_volume(bare: Yard, tmp_path: Path) -> None:
-    bare.volume(DATA)
+    bare.volumes.apply(DATA)
     declared = Declaration(volumes=(VolumeTerm(replace(DATA, size_gib=5)),))
-    bare.site(declared, check=True, save_plan=tmp_path / "plan.json")
-    bare.volume(replace(DATA, size_gib=3))
+    bare.apply(declared, check=True, save_plan=tmp_path / "plan.json")
+    bare.volumes.apply(replace(DATA, size_gib=3))
     with pytest.raises(OperationRefused, match="no longer true"):
-        bare.site(declared, apply_plan=tmp_path / "plan.json")
+        bare.apply(declared, apply_plan=tmp_path / "plan.json")
 
 
 def dying(
@@ -324,11 +319,11 @@ def dying(
 def test_who_dies_at_any_step_leaves_what_the_next_run_ends(
     yard: Yard, hypervisor: FaultyProvider, monkeypatch: pytest.MonkeyPatch, method: str, nth: int
 ) -> None:
-    yard.fleet(FleetSpec("ci", "base", count=1))
+    yard.fleets.apply(FleetSpec("ci", "base", count=1))
     steps: list[Callable[[], Any]] = [
         lambda: attach(yard, "ci-1"),
-        lambda: yard.volume(DATA, "detached"),
-        lambda: yard.volume(DATA, "absent"),
+        lambda: yard.volumes.detach(DATA.name),
+        lambda: yard.volumes.delete(DATA.name),
     ]
     dying(hypervisor, yard, monkeypatch, method, nth)
     died = 0
@@ -338,13 +333,13 @@ def test_who_dies_at_any_step_leaves_what_the_next_run_ends(
         except KeyboardInterrupt:
             died += 1
             yard.reap(grace=3600)
-            if yard.volumes(name="data") or step is steps[0]:
+            if yard.volumes.list(name="data") or step is steps[0]:
                 step()
     assert died == 1
-    assert yard.volumes() == []
-    folder = Path(yard.hosts()[0]["storage"]) / "volumes"
+    assert yard.volumes.list() == ()
+    folder = Path(yard.hosts.list()[0]["storage"]) / "volumes"
     assert list(folder.iterdir()) == []
-    assert not (Path(yard.hosts()[0]["disk"]) / "data.beneath").exists()
+    assert not (Path(yard.hosts.list()[0]["disk"]) / "data.beneath").exists()
 
 
 def test_who_died_while_the_file_system_was_made_has_it_made_again(
@@ -374,7 +369,7 @@ def test_data_that_no_record_knows_of_is_never_written_over(two: Yard) -> None:
 
 def test_a_lost_file_system_is_not_made_anew(two: Yard) -> None:
     attach(two, "ci-1")
-    two.volume(DATA, "detached")
+    two.volumes.detach(DATA.name)
     (disk(two, "data") / ".filesystem").unlink()
     with pytest.raises(GuestError, match="left as it is"):
         attach(two, "ci-1")
@@ -402,13 +397,13 @@ def test_half_made_ones_are_reaped_when_they_are_old(
 ) -> None:
     dying(hypervisor, yard, monkeypatch, "create", 1)
     with pytest.raises(KeyboardInterrupt):
-        yard.volume(DATA)
+        yard.volumes.apply(DATA)
     assert not yard.reap(grace=3600).changed
-    assert [v["phase"] for v in yard.volumes()] == ["creating"]
+    assert [v["phase"] for v in yard.volumes.list()] == ["creating"]
     assert [str(a) for a in yard.reap(grace=0).plan.actions] == [
         "destroy volume data: it was left half-made"
     ]
-    assert yard.volumes() == []
+    assert yard.volumes.list() == ()
 
 
 def test_a_host_that_cannot_have_its_volume_is_taken_away_and_the_volume_stays(
@@ -420,33 +415,33 @@ def test_a_host_that_cannot_have_its_volume_is_taken_away_and_the_volume_stays(
     with monkeypatch.context() as patch:
         patch.setattr(hypervisor.inner.volumes, "plug", fail)
         with pytest.raises(HypervisorError):
-            stopped.fleet(fleet(1))
-    assert stopped.hosts() == []
-    assert [(v["name"], v["host"]) for v in stopped.volumes()] == [("web-1-docker", "")]
-    stopped.fleet(fleet(1))
+            stopped.fleets.apply(fleet(1))
+    assert stopped.hosts.list() == ()
+    assert [(v["name"], v["host"]) for v in stopped.volumes.list()] == [("web-1-docker", "")]
+    stopped.fleets.apply(fleet(1))
 
 
 def test_a_guest_that_does_not_let_go_does_not_keep_its_host(
     stopped: Yard, hypervisor: FaultyProvider
 ) -> None:
-    stopped.fleet(fleet(1))
+    stopped.fleets.apply(fleet(1))
 
     def stuck(_answer: dict[str, Any]) -> dict[str, Any]:
         raise GuestError("target is busy")
 
     hypervisor.tamper("volume-unmount", stuck)
-    stopped.remove_fleet("web")
+    stopped.fleets.delete("web")
     assert the(stopped, "web-1-docker")["host"] == ""
 
 
 def test_another_tenants_volume_is_another_one(two: Yard) -> None:
-    two.template(TemplateSpec("base", tenant="other"))
-    two.host(SingleSpec("ci-9", "base", tenant="other"))
+    two.templates.apply(TemplateSpec("base", tenant="other"))
+    two.hosts.apply(SingleSpec("ci-9", "base", tenant="other"))
     attach(two, "ci-1")
-    two.volume(replace(DATA, tenant="other"), "attached", host="ci-9", path="/data")
-    assert {(v["tenant"], v["host"]) for v in two.volumes()} == {
+    two.volumes.attach(replace(DATA, tenant="other"), host="ci-9", path="/data")
+    assert {(v["tenant"], v["host"]) for v in two.volumes.list()} == {
         ("default", "ci-1"),
         ("other", "ci-9"),
     }
     with pytest.raises(StockyardError):
-        two.volume(DATA, "attached", host="ci-9", path="/data")
+        two.volumes.attach(DATA, host="ci-9", path="/data")

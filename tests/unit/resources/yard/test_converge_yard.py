@@ -52,34 +52,34 @@ def told(result: Any) -> list[str]:
 
 
 def names(yard: Yard) -> list[str]:
-    return [h["name"] for h in yard.hosts()]
+    return [h["name"] for h in yard.hosts.list()]
 
 
 def test_a_yard_is_made_and_then_left_alone(bare: Yard, tmp_path: Path) -> None:
-    dry = bare.site(BOTH, check=True)
+    dry = bare.apply(BOTH, check=True)
     assert told(dry) == ["build base", "create ci-1", "create ci-2", "create web-1"]
     assert list(tmp_path.iterdir()) == []
-    made = bare.site(BOTH)
+    made = bare.apply(BOTH)
     assert told(made) == told(dry)
     assert [h["name"] for h in made.objects] == names(bare) == ["ci-1", "ci-2", "web-1"]
-    assert not bare.site(BOTH).changed
-    assert not bare.site(BOTH, check=True).changed
+    assert not bare.apply(BOTH).changed
+    assert not bare.apply(BOTH, check=True).changed
 
 
 def test_check_mode_says_which_hosts_a_new_template_replaces(
     bare: Yard, clock: FakeClock, tmp_path: Path
 ) -> None:
-    bare.site(BOTH)
+    bare.apply(BOTH)
     clock.sleep(1)
     (tmp_path / "hypervisor.d" / "mirror.json").write_text('{"docker.io": "2"}')
-    assert not bare.site(BOTH, check=True).changed
-    dry = bare.site(BOTH.rebuilt(), check=True)
+    assert not bare.apply(BOTH, check=True).changed
+    dry = bare.apply(BOTH.rebuilt(), check=True)
     assert dry.plan.actions[0].reason == "packages moved: docker.io 1 -> 2"
-    done = bare.site(BOTH.rebuilt())
+    done = bare.apply(BOTH.rebuilt())
     assert told(dry) == told(done)
     assert {a.name for a in dry.plan.actions if a.verb == "destroy"} == {"ci-1", "ci-2", "web-1"}
-    assert not bare.site(BOTH.rebuilt()).changed
-    assert [h["missing_updates"] for h in bare.hosts(check_updates=True)] == [[], [], []]
+    assert not bare.apply(BOTH.rebuilt()).changed
+    assert [h["missing_updates"] for h in bare.hosts.list(check_updates=True)] == [[], [], []]
 
 
 def test_a_plan_knows_which_generations_nobody_needs_afterwards(
@@ -91,30 +91,30 @@ def test_a_plan_knows_which_generations_nobody_needs_afterwards(
 
     for number in (1, 2, 3):
         clock.sleep(1)
-        dry, done = bare.site(at(number), check=True), bare.site(at(number))
+        dry, done = bare.apply(at(number), check=True), bare.apply(at(number))
         assert told(dry) == told(done)
-        assert len(bare.templates()) == 1
-        assert not bare.site(at(number)).changed
+        assert len(bare.templates.list()) == 1
+        assert not bare.apply(at(number)).changed
     clock.sleep(1)
-    assert told(bare.site(at(3), check=True)) == []
+    assert told(bare.apply(at(3), check=True)) == []
 
 
 def test_what_is_not_declared_any_more_goes_when_asked(
     bare: Yard, uri: str, tmp_path: Path
 ) -> None:
     old = TemplateSpec("old")
-    bare.site(declared(CI, WEB, FleetSpec("gone", "old"), templates=(TemplateSpec("base"), old)))
-    bare.host(SingleSpec("alone", "base"))
+    bare.apply(declared(CI, WEB, FleetSpec("gone", "old"), templates=(TemplateSpec("base"), old)))
+    bare.hosts.apply(SingleSpec("alone", "base"))
     with Yard(uri, owner="neighbour", pki_dir=str(tmp_path / "theirs")) as theirs:
-        theirs.site(declared(FleetSpec("gone", "base")))
-        assert not bare.site(declared(CI)).changed
-        dry = bare.site(declared(CI, prune="force"), check=True)
+        theirs.apply(declared(FleetSpec("gone", "base")))
+        assert not bare.apply(declared(CI)).changed
+        dry = bare.apply(declared(CI, prune="force"), check=True)
         assert told(dry) == ["destroy gone-1", "destroy web-1", "destroy old"]
-        assert told(bare.site(declared(CI, prune="force"))) == told(dry)
+        assert told(bare.apply(declared(CI, prune="force"))) == told(dry)
         assert names(bare) == ["alone", "ci-1", "ci-2"]
         assert names(theirs) == ["gone-1"]
-        assert [t["name"] for t in theirs.templates()] == ["base"]
-    assert not bare.site(declared(CI, prune="yes")).changed
+        assert [t["name"] for t in theirs.templates.list()] == ["base"]
+    assert not bare.apply(declared(CI, prune="yes")).changed
 
 
 def test_who_leased_a_host_keeps_it_when_its_fleet_is_not_declared_any_more(
@@ -122,38 +122,38 @@ def test_who_leased_a_host_keeps_it_when_its_fleet_is_not_declared_any_more(
 ) -> None:
     old = TemplateSpec("old")
     both = (TemplateSpec("base"), old)
-    bare.site(declared(CI, FleetSpec("gone", "old", count=2), templates=both))
-    lease = bare.lease("gone", holder="job", duration=600)
+    bare.apply(declared(CI, FleetSpec("gone", "old", count=2), templates=both))
+    lease = bare.leases.acquire("gone", holder="job", duration=600)
     (free,) = {"gone-1", "gone-2"} - {lease.host}
     rest = declared(CI, prune="force")
-    assert told(bare.site(rest, check=True)) == told(bare.site(rest)) == [f"destroy {free}"]
-    assert not bare.site(rest).changed
+    assert told(bare.apply(rest, check=True)) == told(bare.apply(rest)) == [f"destroy {free}"]
+    assert not bare.apply(rest).changed
     assert lease.host in names(bare)
     clock.sleep(601)
     assert (
-        told(bare.site(rest, check=True))
-        == told(bare.site(rest))
+        told(bare.apply(rest, check=True))
+        == told(bare.apply(rest))
         == [f"destroy {lease.host}", "destroy old"]
     )
 
 
 def test_a_fleet_that_is_declared_absent_goes_with_its_leases(bare: Yard) -> None:
-    bare.site(BOTH)
-    bare.lease("web", holder="job", duration=600)
-    assert told(bare.site(declared(CI, absent_fleets=(("default", "web"),)))) == ["destroy web-1"]
+    bare.apply(BOTH)
+    bare.leases.acquire("web", holder="job", duration=600)
+    assert told(bare.apply(declared(CI, absent_fleets=(("default", "web"),)))) == ["destroy web-1"]
 
 
 @pytest.mark.parametrize("check", [True, False])
 def test_fleet_that_is_not_declared_is_deleted_only_when_confirmed(bare: Yard, check: bool) -> None:
-    bare.site(declared(CI, WEB, templates=(TemplateSpec("base"), TemplateSpec("old"))))
+    bare.apply(declared(CI, WEB, templates=(TemplateSpec("base"), TemplateSpec("old"))))
     larger = replace(CI, count=3)
     with pytest.raises(
         OperationRefused, match=r"delete 1 of 3 hosts \(web-1\)\. Nothing was changed.*fleet web of"
     ) as refused:
-        bare.site(declared(larger, prune="yes"), check=check)
+        bare.apply(declared(larger, prune="yes"), check=check)
     assert "state: absent" in refused.value.remedy
     assert names(bare) == ["ci-1", "ci-2", "web-1"]
-    assert {t["name"] for t in bare.templates()} == {"base", "old"}
+    assert {t["name"] for t in bare.templates.list()} == {"base", "old"}
 
 
 @pytest.mark.parametrize(
@@ -167,81 +167,81 @@ def test_fleet_that_is_not_declared_is_deleted_only_when_confirmed(bare: Yard, c
 def test_fleet_that_is_declared_absent_or_empty_is_deleted(
     bare: Yard, explicit: Declaration
 ) -> None:
-    bare.site(BOTH)
-    assert told(bare.site(explicit)) == ["destroy web-1"]
+    bare.apply(BOTH)
+    assert told(bare.apply(explicit)) == ["destroy web-1"]
 
 
 def test_fleet_that_is_not_declared_is_deleted_by_a_saved_plan(bare: Yard, tmp_path: Path) -> None:
-    bare.site(BOTH)
+    bare.apply(BOTH)
     path, rest = tmp_path / "plan.json", declared(CI, prune="yes")
     lines: list[str] = []
     bare.context = replace(bare.context, progress=lines.append)
-    assert told(bare.site(rest, check=True, save_plan=path)) == ["destroy web-1"]
+    assert told(bare.apply(rest, check=True, save_plan=path)) == ["destroy web-1"]
     (line,) = lines
     assert (
         "the plan deletes 1 of 3 hosts because their fleets are not declared: fleet web of tenant "
         "default" in line
     )
     with pytest.raises(OperationRefused, match="Nothing was changed"):
-        bare.site(rest, save_plan=tmp_path / "other.json")
-    assert told(bare.site(rest, apply_plan=path)) == ["destroy web-1"]
+        bare.apply(rest, save_plan=tmp_path / "other.json")
+    assert told(bare.apply(rest, apply_plan=path)) == ["destroy web-1"]
 
 
 def test_fleet_that_another_run_makes_meanwhile_stays(bare: Yard, uri: str, tmp_path: Path) -> None:
-    bare.site(BOTH)
+    bare.apply(BOTH)
 
     def make_another(_line: str) -> None:
         with Yard(uri, pki_dir=str(tmp_path / "pki")) as other:
-            other.fleet(replace(WEB, name="late"))
+            other.fleets.apply(replace(WEB, name="late"))
 
     bare.context = replace(bare.context, progress=make_another)
-    bare.site(declared(replace(CI, count=3), WEB, prune="yes"))
+    bare.apply(declared(replace(CI, count=3), WEB, prune="yes"))
     assert "late-1" in names(bare)
 
 
 def test_an_empty_declaration_takes_nothing_unless_forced(bare: Yard) -> None:
-    bare.site(BOTH)
-    assert not bare.site(declared(templates=(), prune="yes")).changed
-    assert not bare.site(declared(prune="yes")).changed
-    assert told(bare.site(declared(templates=(), prune="force"))) == [
+    bare.apply(BOTH)
+    assert not bare.apply(declared(templates=(), prune="yes")).changed
+    assert not bare.apply(declared(prune="yes")).changed
+    assert told(bare.apply(declared(templates=(), prune="force"))) == [
         "destroy ci-1",
         "destroy ci-2",
         "destroy web-1",
         "destroy base",
     ]
-    assert bare.hosts() == bare.templates() == []
+    assert bare.hosts.list() == bare.templates.list() == ()
 
 
 def test_a_template_under_a_host_of_its_own_stays(bare: Yard) -> None:
-    bare.site(declared(CI, templates=(TemplateSpec("base"), TemplateSpec("old"))))
-    bare.host(SingleSpec("alone", "old"))
-    assert not bare.site(declared(CI, prune="yes")).changed
-    assert {t["name"] for t in bare.templates()} == {"base", "old"}
+    bare.apply(declared(CI, templates=(TemplateSpec("base"), TemplateSpec("old"))))
+    bare.hosts.apply(SingleSpec("alone", "old"))
+    assert not bare.apply(declared(CI, prune="yes")).changed
+    assert {t["name"] for t in bare.templates.list()} == {"base", "old"}
     absent = declared(CI, absent_templates=(("default", "old"),))
     with pytest.raises(OperationRefused, match="hosts live on it"):
-        bare.site(absent)
+        bare.apply(absent)
 
 
 def test_no_template_goes_while_something_cannot_be_read(bare: Yard, tmp_path: Path) -> None:
-    bare.site(declared(CI, templates=(TemplateSpec("base"), TemplateSpec("old"))))
+    bare.apply(declared(CI, templates=(TemplateSpec("base"), TemplateSpec("old"))))
     state = tmp_path / "hypervisor"
     state.write_text(
         state.read_text() + json.dumps(["stockyard.default.lost", {"record": "garbage"}]) + "\n"
     )
-    assert not bare.site(declared(CI, prune="yes")).changed
-    assert len(bare.templates()) == 2
+    assert not bare.apply(declared(CI, prune="yes")).changed
+    assert len(bare.templates.list()) == 2
 
 
 def test_what_fails_does_not_keep_the_rest_from_being_made_and_nothing_is_pruned(
     bare: Yard, hypervisor: FaultyProvider
 ) -> None:
-    bare.site(declared(FleetSpec("old", "base")))
+    bare.apply(declared(FleetSpec("old", "base")))
     hypervisor.fail("fork", HypervisorError("the disk is on fire."))
     with pytest.raises(HypervisorError, match="on fire"):
-        bare.site(declared(CI, WEB, prune="force"))
+        bare.apply(declared(CI, WEB, prune="force"))
     assert len(names(bare)) == 3
     assert {"web-1", "old-1"} <= set(names(bare))
-    assert bare.site(declared(CI, WEB, prune="force")).changed
+    assert bare.apply(declared(CI, WEB, prune="force")).changed
     assert names(bare) == ["ci-1", "ci-2", "web-1"]
 
 
@@ -249,7 +249,7 @@ def test_all_that_fails_is_told(bare: Yard, hypervisor: FaultyProvider) -> None:
     for call in (1, 2):
         hypervisor.fail("fork", HypervisorError("the disk is on fire."), call=call)
     with pytest.raises(StockyardError, match=r"2 parts of the yard failed.*on fire.*on fire"):
-        bare.site(declared(FleetSpec("a", "base"), FleetSpec("b", "base")))
+        bare.apply(declared(FleetSpec("a", "base"), FleetSpec("b", "base")))
 
 
 # Names that stand for nothing
@@ -286,18 +286,18 @@ OLD = (("default", "old"),)
 def test_what_needs_a_thing_that_is_not_there_is_refused_before_anything_is_made(
     bare: Yard, wrong: Declaration, said: str, check: bool
 ) -> None:
-    bare.template(TemplateSpec("old"))
+    bare.templates.apply(TemplateSpec("old"))
     with pytest.raises(NotFound, match=said):
-        bare.site(wrong, check=check)
-    assert bare.hosts() == bare.pools() == []
-    assert [t["name"] for t in bare.templates()] == ["old"]
+        bare.apply(wrong, check=check)
+    assert bare.hosts.list() == bare.pools.list() == ()
+    assert [t["name"] for t in bare.templates.list()] == ["old"]
 
 
 def test_a_copy_that_is_there_needs_its_source_no_more(bare: Yard) -> None:
     copies = (VolumeTerm(VolumeSpec("golden")), VolumeTerm(VolumeSpec("copy", source="golden")))
-    bare.site(declared(CI, volumes=copies))
-    bare.volume(VolumeSpec("golden"), "absent")
-    assert not bare.site(declared(CI, volumes=copies[1:])).changed
+    bare.apply(declared(CI, volumes=copies))
+    bare.volumes.delete("golden")
+    assert not bare.apply(declared(CI, volumes=copies[1:])).changed
 
 
 def test_pools_are_not_inside_themselves() -> None:
@@ -327,12 +327,12 @@ def test_two_fleets_do_not_publish_the_same_port(bind: str) -> None:
 
 
 def test_what_is_there_need_not_be_declared(bare: Yard) -> None:
-    bare.template(TemplateSpec("old"))
-    bare.pool(PoolSpec("outer"))
+    bare.templates.apply(TemplateSpec("old"))
+    bare.pools.apply(PoolSpec("outer"))
     inner = PoolTerm(PoolSpec("inner", parent="outer"))
     fleet = FleetSpec("a", "old", host=HostSpec(pool="inner"))
     assert told(
-        bare.site(declared(fleet, FleetSpec("none", "nowhere", count=0), pools=(inner,)))
+        bare.apply(declared(fleet, FleetSpec("none", "nowhere", count=0), pools=(inner,)))
     ) == ["create inner", "build base", "create a-1"]
 
 
@@ -340,10 +340,10 @@ def test_what_is_there_need_not_be_declared(bare: Yard) -> None:
 def test_what_stays_because_nothing_is_declared_is_told(
     bare: Yard, uri: str, clock: FakeClock, tmp_path: Path, check: bool
 ) -> None:
-    bare.site(BOTH)
+    bare.apply(BOTH)
     lines: list[str] = []
     with Yard(uri, pki_dir=str(tmp_path / "pki"), clock=clock, progress=lines.append) as yard:
-        assert not yard.site(declared(prune="yes"), check=check).changed
+        assert not yard.apply(declared(prune="yes"), check=check).changed
     assert lines == [
         "no fleets are declared, more likely lost than meant: ci, web will stay (prune: force)"
     ]
@@ -355,9 +355,9 @@ def test_what_stays_because_nothing_is_declared_is_told(
 @pytest.fixture
 def saved(bare: Yard, tmp_path: Path) -> Path:
     """The plan of a yard that is about to grow."""
-    bare.site(BOTH)
+    bare.apply(BOTH)
     path = tmp_path / "plan.json"
-    assert bare.site(MORE, check=True, save_plan=path).changed
+    assert bare.apply(MORE, check=True, save_plan=path).changed
     return path
 
 
@@ -369,58 +369,58 @@ def test_a_saved_plan_is_shown_and_applied(bare: Yard, saved: Path) -> None:
     assert "| create | host ci-3 | the fleet is short of it |" in page
     assert "| relabel | host web-1 | labels changed |" in page
     assert (saved.stat().st_mode & 0o777, len(list(saved.parent.glob("plan*")))) == (0o644, 2)
-    assert told(bare.site(MORE, apply_plan=saved, check=True)) == ["create ci-3", "relabel web-1"]
-    assert told(bare.site(MORE, apply_plan=saved)) == ["create ci-3", "relabel web-1"]
+    assert told(bare.apply(MORE, apply_plan=saved, check=True)) == ["create ci-3", "relabel web-1"]
+    assert told(bare.apply(MORE, apply_plan=saved)) == ["create ci-3", "relabel web-1"]
     with pytest.raises(OperationRefused, match="create host ci-3 is no longer to be done"):
-        bare.site(MORE, apply_plan=saved)
+        bare.apply(MORE, apply_plan=saved)
 
 
 def test_a_plan_is_refused_when_what_it_touches_changed(bare: Yard, saved: Path) -> None:
-    bare.host(SingleSpec("web-1"), "replaced")
-    before = bare.hosts()
+    bare.hosts.replace("web-1")
+    before = bare.hosts.list()
     with pytest.raises(OperationRefused, match="host default/web-1 is another one"):
-        bare.site(MORE, apply_plan=saved)
-    assert bare.hosts() == before
+        bare.apply(MORE, apply_plan=saved)
+    assert bare.hosts.list() == before
 
 
 def test_a_plan_is_refused_when_the_declaration_changed(bare: Yard, saved: Path) -> None:
     with pytest.raises(OperationRefused, match="create host ci-4 is to be done too"):
-        bare.site(declared(replace(CI, count=4), MORE.fleets[1].spec), apply_plan=saved)
+        bare.apply(declared(replace(CI, count=4), MORE.fleets[1].spec), apply_plan=saved)
 
 
 def test_a_plan_is_refused_when_its_template_is_another_one(
     bare: Yard, saved: Path, clock: FakeClock
 ) -> None:
     clock.sleep(1)
-    bare.template(TemplateSpec("base", image=ImageSpec(packages=("busybox",))))
+    bare.templates.apply(TemplateSpec("base", image=ImageSpec(packages=("busybox",))))
     clock.sleep(1)
-    bare.template(TemplateSpec("base"))
+    bare.templates.apply(TemplateSpec("base"))
     with pytest.raises(OperationRefused, match=r"template default/base/.* was changed"):
-        bare.site(MORE, apply_plan=saved)
+        bare.apply(MORE, apply_plan=saved)
 
 
 def test_what_it_does_not_touch_may_change(bare: Yard, saved: Path) -> None:
-    bare.host(SingleSpec("ci-1"), "restarted")
-    bare.host(SingleSpec("alone", "base"))
-    assert bare.site(MORE, apply_plan=saved).changed
+    bare.hosts.restart("ci-1")
+    bare.hosts.apply(SingleSpec("alone", "base"))
+    assert bare.apply(MORE, apply_plan=saved).changed
 
 
 @pytest.mark.parametrize("text", ["", "[", "{}", "5", '{"format": 1}'])
 def test_what_is_no_plan_changes_nothing(bare: Yard, saved: Path, text: str) -> None:
     saved.write_text(text)
     with pytest.raises(InvalidInput):
-        bare.site(MORE, apply_plan=saved)
+        bare.apply(MORE, apply_plan=saved)
     assert names(bare) == ["ci-1", "ci-2", "web-1"]
 
 
 def test_a_plan_that_is_not_there_changes_nothing(bare: Yard, tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="cannot be read"):
-        bare.site(BOTH, apply_plan=tmp_path / "none.json")
+        bare.apply(BOTH, apply_plan=tmp_path / "none.json")
     with pytest.raises(InvalidInput, match="cannot be saved"):
-        bare.site(BOTH, check=True, save_plan=tmp_path / "none" / "plan.json")
+        bare.apply(BOTH, check=True, save_plan=tmp_path / "none" / "plan.json")
     with pytest.raises(InvalidInput, match=r"end it in \.json"):
-        bare.site(BOTH, check=True, save_plan=tmp_path / "plan.md")
-    assert bare.hosts() == []
+        bare.apply(BOTH, check=True, save_plan=tmp_path / "plan.md")
+    assert bare.hosts.list() == ()
 
 
 def test_a_plan_costs_no_more_observations_the_more_there_is(
@@ -429,9 +429,9 @@ def test_a_plan_costs_no_more_observations_the_more_there_is(
     seen = []
     for count in (1, 12):
         fleets = (replace(CI, count=count), replace(WEB, count=count))
-        bare.site(declared(*fleets))
+        bare.apply(declared(*fleets))
         hypervisor.calls.clear()
-        bare.site(declared(*fleets), check=True)
+        bare.apply(declared(*fleets), check=True)
         seen.append(
             hypervisor.calls.total() - hypervisor.calls["facts"] - hypervisor.calls["channel"]
         )

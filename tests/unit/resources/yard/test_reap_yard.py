@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,8 +27,8 @@ FLEET = FleetSpec("ci", "base", count=2)
 @pytest.fixture
 def fleet(yard: Yard) -> Yard:
     """A yard with a fleet of two and a host of its own."""
-    yard.fleet(FLEET)
-    yard.host(SingleSpec("alone", "base", ttl=3600.0))
+    yard.fleets.apply(FLEET)
+    yard.hosts.apply(SingleSpec("alone", "base", ttl=3600.0))
     return yard
 
 
@@ -38,32 +39,32 @@ def inner(hypervisor: FaultyProvider) -> MemoryProvider:
 
 
 def names(yard: Yard) -> list[str]:
-    return [h["name"] for h in yard.hosts()]
+    return [h["name"] for h in yard.hosts.list()]
 
 
-def plan(done: Result) -> list[str]:
+def plan(done: Result[dict[str, Any]]) -> list[str]:
     return [str(action) for action in done.plan.actions]
 
 
-def left(done: Result) -> dict[str, str]:
+def left(done: Result[dict[str, Any]]) -> dict[str, str]:
     return {one["name"]: one["reason"] for one in done.objects}
 
 
 def test_where_all_is_well_nothing_is_done(fleet: Yard) -> None:
-    before = fleet.hosts()
+    before = fleet.hosts.list()
     done = fleet.reap(grace=0)
-    assert (plan(done), done.objects) == ([], [])
-    assert fleet.hosts() == before
+    assert (plan(done), done.objects) == ([], ())
+    assert fleet.hosts.list() == before
 
 
 def test_an_empty_hypervisor_stays_empty(bare: Yard, tmp_path: Path) -> None:
     done = bare.reap(dry_run=True, grace=0)
-    assert (plan(done), done.objects) == ([], [])
+    assert (plan(done), done.objects) == ([], ())
     assert list(tmp_path.iterdir()) == []
 
 
 def test_what_is_over_goes(fleet: Yard, clock: FakeClock) -> None:
-    lease = fleet.lease("ci", holder="job", duration=60)
+    lease = fleet.leases.acquire("ci", holder="job", duration=60)
     keys = Path(lease.environment["DOCKER_CERT_PATH"])
     clock.time += 59
     assert plan(fleet.reap(dry_run=True)) == []
@@ -85,8 +86,8 @@ def test_what_is_over_goes(fleet: Yard, clock: FakeClock) -> None:
 
 
 def test_a_leased_host_is_not_reaped_for_its_age(yard: Yard, clock: FakeClock) -> None:
-    yard.fleet(replace(FLEET, ttl=60.0))
-    lease = yard.lease("ci", holder="job", duration=600)
+    yard.fleets.apply(replace(FLEET, ttl=60.0))
+    lease = yard.leases.acquire("ci", holder="job", duration=600)
     clock.time += 100
     yard.reap()
     assert names(yard) == [lease.host]
@@ -121,7 +122,7 @@ def test_half_made_templates_go_and_those_under_hosts_stay(
     clock.time += 3600
     done = fleet.reap()
     assert "destroy template half: it was left half-made" in plan(done)
-    assert [t["name"] for t in fleet.templates()] == ["base"]
+    assert [t["name"] for t in fleet.templates.list()] == ["base"]
 
 
 def test_what_another_is_at_work_on_is_left(fleet: Yard, hypervisor: FaultyProvider) -> None:
@@ -198,10 +199,10 @@ def test_what_is_not_proven_ours_survives_everything(
     assert set(said) >= {*before}
     assert "another owner" in said["other.default.theirs"]
     assert "copy" in said["stockyard.default.copy"]
-    fleet.fleet(replace(FLEET, count=0))
+    fleet.fleets.apply(replace(FLEET, count=0))
     fleet.teardown(templates=False)
     fleet.reap(grace=0)
-    fleet.prune_templates()
+    fleet.templates.prune()
     assert zoo() == before
     assert names(fleet) == []
     uuid = next(name for name in disks if name in damaged.record and not name.endswith(".json"))
@@ -242,8 +243,8 @@ def test_what_is_left_on_the_controller_goes(
     fleet: Yard, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home = fleet.context.pki("default").directory
-    lease = fleet.lease("ci", holder="me", duration=60)
-    living = fleet.lease("ci", holder="me", duration=7200)
+    lease = fleet.leases.acquire("ci", holder="me", duration=60)
+    living = fleet.leases.acquire("ci", holder="me", duration=7200)
     keys = Path(lease.environment["DOCKER_CERT_PATH"])
     clock.time += 61
     # As if the host were on another hypervisor: nothing here knows of the lease.

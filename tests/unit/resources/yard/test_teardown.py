@@ -22,27 +22,27 @@ from tests.helpers.faulty_provider import FaultyProvider
 
 
 def fill(yard: Yard) -> None:
-    yard.template(TemplateSpec("base", tenant="other"))
-    yard.fleet(FleetSpec("ci", "base", count=2))
-    yard.fleet(FleetSpec("web", "base", tenant="other"))
-    yard.host(SingleSpec("solo", "base"))
+    yard.templates.apply(TemplateSpec("base", tenant="other"))
+    yard.fleets.apply(FleetSpec("ci", "base", count=2))
+    yard.fleets.apply(FleetSpec("web", "base", tenant="other"))
+    yard.hosts.apply(SingleSpec("solo", "base"))
 
 
 def test_everything_of_the_yard_goes(yard: Yard) -> None:
     fill(yard)
     checked = yard.teardown(templates=True, check=True)
-    assert (len(yard.hosts()), len(yard.templates())) == (4, 2)
+    assert (len(yard.hosts.list()), len(yard.templates.list())) == (4, 2)
     done = yard.teardown(templates=True)
     assert done.plan == checked.plan
     assert len(done.plan.actions) == 6
-    assert (yard.hosts(), yard.templates()) == ([], [])
+    assert (yard.hosts.list(), yard.templates.list()) == ((), ())
     assert not yard.teardown(templates=True).changed
 
 
 def test_templates_stay_unless_asked_for(yard: Yard) -> None:
     fill(yard)
     assert [a.kind for a in yard.teardown().plan.actions] == ["host"] * 4
-    assert (yard.hosts(), len(yard.templates())) == ([], 2)
+    assert (yard.hosts.list(), len(yard.templates.list())) == ((), 2)
 
 
 def test_nothing_is_left_on_the_hypervisors_disk(yard: Yard, tmp_path: Path) -> None:
@@ -57,20 +57,20 @@ def test_half_made_hosts_go_too(yard: Yard, hypervisor: FaultyProvider) -> None:
     for step in ("fork", "destroy"):
         hypervisor.fail(step, HypervisorError("no."))
     with pytest.raises(StockyardError):
-        yard.fleet(FleetSpec("ci", "base"))
-    assert len(yard.hosts()) == 1
+        yard.fleets.apply(FleetSpec("ci", "base"))
+    assert len(yard.hosts.list()) == 1
     yard.teardown()
-    assert yard.hosts() == []
+    assert yard.hosts.list() == ()
 
 
 def test_a_neighbours_yard_stays(yard: Yard, uri: str, tmp_path: Path) -> None:
     with Yard(uri, owner="neighbour", pki_dir=str(tmp_path / "theirs")) as theirs:
-        theirs.template(TemplateSpec("base"))
-        before = theirs.fleet(FleetSpec("ci", "base")).objects
+        theirs.templates.apply(TemplateSpec("base"))
+        before = theirs.fleets.apply(FleetSpec("ci", "base")).objects
         fill(yard)
         yard.teardown(templates=True)
-        assert theirs.hosts() == before
-        assert len(theirs.templates()) == 1
+        assert theirs.hosts.list() == before
+        assert len(theirs.templates.list()) == 1
 
 
 def test_what_somebody_works_on_is_busy(yard: Yard) -> None:
@@ -81,7 +81,7 @@ def test_what_somebody_works_on_is_busy(yard: Yard) -> None:
     ):
         yard.teardown()
     yard.teardown()
-    assert yard.hosts() == []
+    assert yard.hosts.list() == ()
 
 
 def test_image_that_another_owner_is_about_to_use_stays(yard: Yard, tmp_path: Path) -> None:

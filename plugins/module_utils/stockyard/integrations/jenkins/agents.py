@@ -42,7 +42,7 @@ class Agents:
 
     def converge(
         self, timeout: float, *, check: bool = False, scope: Scope = EVERYTHING, watch: float = 0.0
-    ) -> Result:
+    ) -> Result[dict[str, Any]]:
         """Create a node for every serving host, and delete the nodes of deleted hosts.
 
         :param watch: seconds to watch for hosts whose single build starts, so that they get no
@@ -62,7 +62,7 @@ class Agents:
             self._apply(changes, hosts, deadline)
             if watch and self.spec.one_build:
                 changes = Plan(changes.actions + self._watch(deadline.within(watch)))
-        return Result(changes, self.nodes())
+        return Result(changes, tuple(self.nodes()))
 
     def drain(
         self,
@@ -71,7 +71,7 @@ class Agents:
         *,
         check: bool = False,
         only: Collection[str] | None = None,
-    ) -> Result:
+    ) -> Result[dict[str, Any]]:
         """Drain nodes: take them out of service and wait until their builds are done.
 
         :param grace: the maximum wait in seconds.
@@ -83,7 +83,7 @@ class Agents:
             drain(
                 self.ctx.progress, self.controller, chosen, self.ctx.deadline(min(timeout, grace))
             )
-        return Result(changes, self.nodes())
+        return Result(changes, tuple(self.nodes()))
 
     def remove(
         self,
@@ -92,7 +92,7 @@ class Agents:
         *,
         check: bool = False,
         only: Collection[str] | None = None,
-    ) -> Result:
+    ) -> Result[dict[str, Any]]:
         """Drain nodes and delete them. Their hosts stay."""
         chosen = self._chosen(only)
         changes = removed(chosen, "it is to be absent")
@@ -101,7 +101,7 @@ class Agents:
                 self.ctx.progress, self.controller, chosen, self.ctx.deadline(min(timeout, grace))
             )
             self._each([partial(self._delete, node.name) for node in chosen])
-        return Result(changes, self.nodes())
+        return Result(changes, tuple(self.nodes()))
 
     def nodes(self, *, secrets: bool = False) -> list[dict[str, Any]]:
         """Return the fleet's nodes and hosts for modules: an entry for each node, then one for each

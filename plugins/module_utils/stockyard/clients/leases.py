@@ -1,18 +1,19 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The leases of a yard, for users of the SDK."""
+"""Leases of a yard, for users of the SDK."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from .model.lease import LeaseSpec, seconds
-from .planning.plan import Plan
-from .resources.context import Context
-from .resources.leases import lease_info, lease_lifecycle
-from .result import Result
+from ..model.lease import LeaseSpec, seconds
+from ..planning.plan import Plan
+from ..resources.context import Context
+from ..resources.leases import lease_info, lease_lifecycle
+from ..result import Result
+from . import lookup
 
 RELEASE_TIMEOUT = 600.0
 
@@ -21,15 +22,15 @@ class HeldLease:
     """A lease that this program holds. At the end of a ``with`` block it is released, and its host
     is deleted.
 
-    :param facts: as :meth:`Leasing.leases` lists it.
+    :param facts: as :meth:`LeasesClient.list` returns it.
     """
 
     def __init__(
-        self, yard: Leasing, facts: dict[str, Any], duration: float, replace: bool
+        self, leases: LeasesClient, facts: dict[str, Any], duration: float, replace: bool
     ) -> None:
-        self._yard = yard
+        self._leases = leases
         self._duration = duration
-        self._again = replace
+        self._replace = replace
         self.facts = facts
 
     @property
@@ -64,20 +65,22 @@ class HeldLease:
         :raises LeaseExpired: if the lease has expired. The program must not rely on the host after
             that.
         """
-        new_duration = self._duration if duration is None else _seconds(duration)
-        self.facts = self._yard.renew_lease(self.id, new_duration).objects[0]
+        self.facts = self._leases.renew(
+            self.id, self._duration if duration is None else duration
+        ).object
 
     def release(self) -> None:
         """Release the lease if it has not expired."""
-        self._yard.release_lease(self.id, replace=self._again)
+        self._leases.release(self.id, replace=self._replace)
 
 
-class Leasing:
-    """The part of a yard that manages leases."""
+class LeasesClient:
+    """The leases of a yard: ``yard.leases``."""
 
-    context: Context
+    def __init__(self, context: Context) -> None:
+        self._context = context
 
-    def lease(
+    def acquire(
         self,
         fleet: str = "",
         *,
@@ -99,51 +102,60 @@ class Leasing:
         :raises Busy: if no host is free.
         """
         spec = LeaseSpec(holder, fleet, tenant, dict(labels or {}), _seconds(duration), pool)
-        record = lease_lifecycle.take(self.context, spec, wait)
+        record = lease_lifecycle.take(self._context, spec, wait)
         return HeldLease(
-            self, lease_info.describe_lease(self.context, record), spec.duration, replace
+            self, lease_info.describe_lease(self._context, record), spec.duration, replace
         )
 
-    def have_lease(
-        self, spec: LeaseSpec, *, extend: bool = False, check: bool = False, wait: float = 0.0
-    ) -> Result:
-        """Return the present lease of a holder, or lease a host if the holder has none."""
+    def ensure(
+        self, spec: LeaseSpec, *, renew: bool = False, check: bool = False, wait: float = 0.0
+    ) -> Result[dict[str, Any]]:
+        """Return the present lease of a holder, or lease a host if the holder has none.
+
+        :param renew: whether to renew the present lease from now on.
+        :param wait: seconds to wait for a free host.
+        :raises Busy: if no host is free.
+        """
         if check:
             return Result(
-                lease_lifecycle.plan(self.context, spec, extend),
-                self.leases(spec.tenant, spec.fleet or None, spec.holder),
+                lease_lifecycle.plan(self._context, spec, renew),
+                self.list(spec.tenant, spec.fleet or None, spec.holder),
             )
-        plan, record = lease_lifecycle.ensure(self.context, spec, extend, wait)
-        return Result(plan, [lease_info.describe_lease(self.context, record)])
+        plan, record = lease_lifecycle.ensure(self._context, spec, renew, wait)
+        return Result(plan, (lease_info.describe_lease(self._context, record),))
 
-    def renew_lease(self, lease: str, duration: float | str, *, check: bool = False) -> Result:
+    def renew(
+        self, lease: str, duration: float | str, *, check: bool = False
+    ) -> Result[dict[str, Any]]:
         """Renew a lease from now on for a duration.
 
+        :param lease: the number of the lease.
         :raises LeaseExpired: if the lease has expired.
         """
-        act = lease_lifecycle.plan_extension if check else lease_lifecycle.extend
-        plan, record = act(self.context, lease, _seconds(duration))
-        return Result(plan, [lease_info.describe_lease(self.context, record)])
+        renew = lease_lifecycle.plan_extension if check else lease_lifecycle.extend
+        plan, record = renew(self._context, lease, _seconds(duration))
+        return Result(plan, (lease_info.describe_lease(self._context, record),))
 
-    def release_lease(
+    def release(
         self,
         lease: str,
         *,
         replace: bool = False,
         check: bool = False,
         timeout: float = RELEASE_TIMEOUT,
-    ) -> Result:
+    ) -> Result[dict[str, Any]]:
         """Release a lease: its host is deleted. A lease that has expired changes nothing.
 
+        :param lease: the number of the lease.
         :param replace: create another host in its place immediately.
         :raises NotFound: if no lease of this yard ever had this number.
         """
         plan = (
-            lease_lifecycle.plan_release(self.context, lease, replace)
+            lease_lifecycle.plan_release(self._context, lease, replace)
             if check
-            else lease_lifecycle.release(self.context, lease, replace, timeout)
+            else lease_lifecycle.release(self._context, lease, replace, timeout)
         )
-        return Result(plan, [facts for facts in self.leases() if facts["id"] == lease])
+        return Result(plan, self._numbered(lease))
 
     def release_held(
         self,
@@ -152,21 +164,29 @@ class Leasing:
         replace: bool = False,
         check: bool = False,
         timeout: float = RELEASE_TIMEOUT,
-    ) -> Result:
+    ) -> Result[dict[str, Any]]:
         """Release the lease that a holder got for this request, if the holder still has it."""
-        record = lease_lifecycle.held_by(self.context, spec)
+        record = lease_lifecycle.held_by(self._context, spec)
         if record is None or record.lease is None:
-            return Result(Plan(), [])
-        return self.release_lease(record.lease.id, replace=replace, check=check, timeout=timeout)
+            return Result(Plan())
+        return self.release(record.lease.id, replace=replace, check=check, timeout=timeout)
 
-    def leases(
+    def list(
         self, tenant: str | None = None, fleet: str | None = None, holder: str | None = None
-    ) -> list[dict[str, Any]]:
-        """Return leases as modules return them, including expired leases whose hosts still
-        exist.
+    ) -> tuple[dict[str, Any], ...]:
+        """Return leases, by holder, including expired leases whose hosts still exist."""
+        records = lease_info.leases(self._context, tenant, fleet, holder)
+        return tuple(lease_info.describe_lease(self._context, record) for record in records)
+
+    def get(self, lease: str) -> dict[str, Any]:
+        """Return a lease by its number.
+
+        :raises NotFound: if no host of this yard has a lease with this number.
         """
-        records = lease_info.leases(self.context, tenant, fleet, holder)
-        return [lease_info.describe_lease(self.context, record) for record in records]
+        return lookup.last("lease", lease, self._numbered(lease))
+
+    def _numbered(self, lease: str) -> tuple[dict[str, Any], ...]:
+        return tuple(facts for facts in self.list() if facts["id"] == lease)
 
 
 def _seconds(duration: float | str) -> float:

@@ -1,0 +1,151 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Hosts of a yard, for users of the SDK."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from ..model.fleet import SingleSpec
+from ..model.host import HostRecord
+from ..model.observation import Observation
+from ..resources import guest_status
+from ..resources.context import Context
+from ..resources.fleets import single_host
+from ..resources.hosts import access, trust
+from ..resources.templates import freshness
+from ..resources.volumes import encryption
+from ..result import Result
+from . import lookup
+
+TIMEOUT = 600.0
+
+
+class HostsClient:
+    """The hosts of a yard: ``yard.hosts``."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def apply(
+        self, spec: SingleSpec, *, check: bool = False, timeout: float = TIMEOUT, wait: bool = True
+    ) -> Result[dict[str, Any]]:
+        """Converge a single host to its declaration.
+
+        :param wait: whether to wait until Docker answers in the host, not only for its identity.
+        :raises OperationRefused: if the host is a member of a fleet.
+        """
+        return self._converge(spec, "present", check, timeout, wait)
+
+    def restart(
+        self,
+        host: str | SingleSpec,
+        tenant: str = "default",
+        *,
+        check: bool = False,
+        timeout: float = TIMEOUT,
+        wait: bool = True,
+    ) -> Result[dict[str, Any]]:
+        """Restart a host, also if it is a member of a fleet.
+
+        :param host: its name, or a declaration from which to create it if it does not exist.
+        :raises NotFound: if the host does not exist, and no template is declared.
+        """
+        return self._converge(_named(host, tenant), "restarted", check, timeout, wait)
+
+    def replace(
+        self,
+        host: str | SingleSpec,
+        tenant: str = "default",
+        *,
+        check: bool = False,
+        timeout: float = TIMEOUT,
+        wait: bool = True,
+    ) -> Result[dict[str, Any]]:
+        """Delete a host and create another one under the same name, also if it is a member of a
+        fleet.
+
+        :param host: its name, or the declaration of the new host.
+        :raises NotFound: if the host does not exist, and no template is declared.
+        """
+        return self._converge(_named(host, tenant), "replaced", check, timeout, wait)
+
+    def delete(
+        self, name: str, tenant: str = "default", *, check: bool = False, timeout: float = TIMEOUT
+    ) -> Result[dict[str, Any]]:
+        """Delete a host, also if it is a member of a fleet."""
+        return self._converge(_named(name, tenant), "absent", check, timeout, wait=True)
+
+    def list(
+        self,
+        tenant: str | None = None,
+        fleet: str | None = None,
+        name: str | None = None,
+        *,
+        check_updates: bool = False,
+    ) -> tuple[dict[str, Any], ...]:
+        """Return hosts, by name.
+
+        :param check_updates: whether to ask the mirrors for outdated packages of each host.
+        """
+        observation = self._context.provider.observe(self._context.owner)
+        drift = trust.drifts(self._context, observation.hosts)
+        chosen = select(
+            observation,
+            lambda record: (
+                tenant in (None, record.tenant)
+                and fleet in (None, record.fleet)
+                and name in (None, record.name)
+            ),
+        )
+        answers = guest_status.statuses(self._context, chosen.hosts)
+        lock_reasons = encryption.locked(chosen.hosts, answers)
+        clock_reasons = guest_status.skewed(chosen.hosts, answers)
+        facts = [
+            access.describe_host(
+                self._context,
+                host,
+                drift[host.record.uuid],
+                lock_reasons.get(host.record.name, ""),
+                clock_reasons.get(host.record.uuid, ""),
+            )
+            for host in chosen.hosts
+        ]
+        outdated_packages = (
+            freshness.updates_of_hosts(self._context, chosen) if check_updates else {}
+        )
+        return tuple(
+            {**host, "missing_updates": outdated_packages[host["uuid"]]} if check_updates else host
+            for host in facts
+        )
+
+    def get(self, name: str, tenant: str = "default") -> dict[str, Any]:
+        """Return a host.
+
+        :raises NotFound: if the host does not exist.
+        """
+        return lookup.last("host", name, self.list(tenant, name=name))
+
+    def _converge(
+        self, spec: SingleSpec, state: str, check: bool, timeout: float, wait: bool
+    ) -> Result[dict[str, Any]]:
+        context = replace(self._context, wait=wait)
+        plan = (
+            single_host.plan(context, spec, state)
+            if check
+            else single_host.converge(context, spec, state, timeout)
+        )
+        return Result(plan, self.list(spec.tenant, name=spec.name))
+
+
+def select(observation: Observation, condition: Callable[[HostRecord], bool]) -> Observation:
+    """Return the same observation with only the hosts that meet a condition, by name."""
+    hosts = [host for host in observation.hosts if condition(host.record)]
+    return replace(observation, hosts=tuple(sorted(hosts, key=lambda host: host.record.name)))
+
+
+def _named(host: str | SingleSpec, tenant: str) -> SingleSpec:
+    return SingleSpec(host, tenant=tenant) if isinstance(host, str) else host
