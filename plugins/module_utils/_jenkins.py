@@ -10,16 +10,19 @@ from typing import Any
 
 from ansible.module_utils.basic import env_fallback
 
+from ._options import options, specification
 from .stockyard.errors import InvalidInput
 from .stockyard.integrations.jenkins.agents import Agents
 from .stockyard.integrations.jenkins.client import Controller
 from .stockyard.integrations.jenkins.plan import Scope
-from .stockyard.integrations.jenkins.spec import LAUNCHERS, LOST_HOSTS, AgentSpec
+from .stockyard.integrations.jenkins.spec import AgentSpec
 from .stockyard.model.lease import seconds
 from .stockyard.result import Result
 from .stockyard.yard import Yard
 
 Params = dict[str, Any]
+
+AGENT: Params = options(AgentSpec, place={"default": None})
 
 CONTROLLER: Params = {
     "controller_url": {
@@ -38,43 +41,20 @@ CONTROLLER: Params = {
         "fallback": (env_fallback, ["JENKINS_API_TOKEN"]),
     },
     "controller_ca_path": {"type": "path"},
-    "fleet": {"type": "str", "required": True},
-    "tenant": {"type": "str", "default": "default"},
+    **{name: AGENT[name] for name in ("fleet", "tenant")},
 }
 
 NODES: Params = {
     **CONTROLLER,
+    **AGENT,
     "state": {"type": "str", "choices": ["present", "drained", "absent"], "default": "present"},
     "hosts": {"type": "list", "elements": "str"},
-    "launcher": {"type": "str", "choices": list(LAUNCHERS), "default": "ssh"},
-    "credentials_id": {"type": "str", "default": ""},
-    "labels": {"type": "list", "elements": "str", "default": []},
-    "executors": {"type": "int", "default": 1},
-    "work_dir": {"type": "str", "default": "/var/lib/jenkins"},
-    "exclusive": {"type": "bool", "default": True},
-    "java": {"type": "str", "default": ""},
-    "one_build": {"type": "bool", "default": False},
     "watch": {"type": "str", "default": "0"},
-    "lost_hosts": {"type": "str", "choices": list(LOST_HOSTS), "default": "register"},
     "grace": {"type": "str", "default": "10m"},
     "register": {"type": "bool", "default": True},
     "collect": {"type": "bool", "default": True},
-    "place": {"type": "str"},
     "timeout": {"type": "int", "default": 1200},
 }
-
-PLAIN = (
-    "fleet",
-    "tenant",
-    "launcher",
-    "credentials_id",
-    "executors",
-    "work_dir",
-    "exclusive",
-    "java",
-    "one_build",
-    "lost_hosts",
-)
 
 
 def converging(yard: Yard, params: Params, mode: Params) -> Result:
@@ -84,12 +64,9 @@ def converging(yard: Yard, params: Params, mode: Params) -> Result:
         raise InvalidInput(
             "hosts: all of a fleet have nodes, or none.", remedy="give hosts with drained or absent"
         )
-    declared = {name: params[name] for name in PLAIN}
     # A task that only drains or deletes need not declare how agents are started.
     launcher = {} if present or params["credentials_id"] else {"launcher": "inbound"}
-    spec = AgentSpec(
-        **{**declared, **launcher}, labels=tuple(params["labels"]), place=_place(params)
-    )
+    spec = specification(AgentSpec, params, **launcher, place=_place(params))
     agents = Agents(yard.context, _controller(params), spec)
     if present:
         scope = Scope(params["register"], params["collect"])

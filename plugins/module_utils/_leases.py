@@ -7,27 +7,25 @@ from __future__ import annotations
 
 from typing import Any
 
+from ._options import options, specification
 from .stockyard.model.lease import LeaseSpec, seconds
 from .stockyard.result import Result
 from .stockyard.yard import Yard
 
 Params = dict[str, Any]
 
-LEASE: Params = {
-    "tenant": {"type": "str", "default": "default"},
-    "holder": {"type": "str"},
-    "fleet": {"type": "str"},
-    "pool": {"type": "str"},
-    "labels": {"type": "dict", "default": {}},
-    "duration": {"type": "str", "default": "1h"},
-}
+LEASE: Params = options(
+    LeaseSpec,
+    holder={"required": None},
+    fleet={"default": None},
+    pool={"default": None},
+    duration={"type": "str", "default": "1h"},
+)
 
 
 def lease_spec(params: Params) -> LeaseSpec:
     """Return the lease that a task declares."""
-    options = {name: params[name] for name in ("holder", "tenant", "labels")}
-    source = {"fleet": params["fleet"] or "", "pool": params["pool"] or ""}
-    return LeaseSpec(**options, **source, duration=seconds("duration", params["duration"]))
+    return specification(LeaseSpec, params, duration=seconds("duration", params["duration"]))
 
 
 def leasing(yard: Yard, params: Params, mode: Params) -> Result[Params]:

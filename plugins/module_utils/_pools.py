@@ -8,24 +8,14 @@ from __future__ import annotations
 from typing import Any
 
 from ._named import named
+from ._options import options, specification
 from .stockyard.model.pool import PoolSpec
 from .stockyard.model.preload import KINDS, Preload
 
 Params = dict[str, Any]
 
 POOL: Params = {
-    "tenant": {"type": "str", "default": "default"},
-    "parent": {"type": "str", "default": ""},
-    "hosts": {"type": "int", "default": 0},
-    "vcpus": {"type": "int", "default": 0},
-    "memory_mib": {"type": "int", "default": 0},
-    "memory_overcommit": {"type": "float", "default": 1.0},
-    "disk_gib": {"type": "int", "default": 0},
-    "cpu_shares": {"type": "int", "default": 0},
-    "memory_shares": {"type": "int", "default": 0},
-    "cpu_reservation_mhz": {"type": "int", "default": 0},
-    "memory_reservation_mib": {"type": "int", "default": 0},
-    "expandable": {"type": "bool", "default": True},
+    **options(PoolSpec, "name"),
     "force": {"type": "bool", "default": False},
     "timeout": {"type": "int", "default": 60},
 }
@@ -36,7 +26,7 @@ PRELOAD: Params = {
     "default": [],
     "options": {
         **{kind: {"type": "str"} for kind in KINDS},
-        "name": {"type": "str", "default": ""},
+        **options(Preload, "kind", "source", "digest"),
     },
     "mutually_exclusive": [KINDS],
     "required_one_of": [KINDS],
@@ -46,10 +36,7 @@ PRELOAD: Params = {
 @named("pool")
 def pool_spec(params: Params) -> PoolSpec:
     """Return the pool that a task declares."""
-    return PoolSpec(
-        name=params["name"],
-        **{name: params[name] for name in POOL if name not in ("force", "timeout")},
-    )
+    return specification(PoolSpec, params)
 
 
 def preloads(items: list[Params]) -> tuple[Preload, ...]:

@@ -8,9 +8,10 @@ from __future__ import annotations
 from typing import Any
 
 from ._named import named
+from ._options import options, specification
 from .stockyard.errors import InvalidInput
 from .stockyard.model.naming import shown
-from .stockyard.model.volume import DOCKER_ROOT, VolumeSpec, VolumeUse
+from .stockyard.model.volume import VolumeSpec
 from .stockyard.result import Result
 from .stockyard.yard import Yard
 
@@ -18,28 +19,13 @@ Params = dict[str, Any]
 
 VOLUME_STATES = ("present", "absent", "attached", "detached")
 
-VOLUME: Params = {
-    "tenant": {"type": "str", "default": "default"},
-    "size_gib": {"type": "int"},
-    "source": {"type": "str", "default": ""},
-    "snapshot": {"type": "bool", "default": False},
-    "timeout": {"type": "int", "default": 120},
-}
-
-USE: Params = {
-    "name": {"type": "str", "required": True},
-    "path": {"type": "str", "default": DOCKER_ROOT},
-    "size_gib": {"type": "int"},
-    "source": {"type": "str", "default": ""},
-}
+VOLUME: Params = {**options(VolumeSpec, "name"), "timeout": {"type": "int", "default": 120}}
 
 
 @named("volume")
 def volume_spec(params: Params) -> VolumeSpec:
     """Return the volume that a task declares."""
-    return VolumeSpec(
-        **{name: params[name] for name in ("name", "tenant", "size_gib", "source", "snapshot")}
-    )
+    return specification(VolumeSpec, params)
 
 
 def converge_volume(yard: Yard, params: Params, mode: Params) -> Result[Params]:
@@ -62,8 +48,3 @@ def converge_volume(yard: Yard, params: Params, mode: Params) -> Result[Params]:
     if state == "absent":
         return yard.volumes.delete(spec.name, spec.tenant, **mode)
     return yard.volumes.apply(spec, **mode)
-
-
-def volume_uses(params: Params) -> tuple[VolumeUse, ...]:
-    """Return the volumes that a host declares."""
-    return tuple(VolumeUse(**{name: use[name] for name in USE}) for use in params["volumes"])

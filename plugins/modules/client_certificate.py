@@ -155,14 +155,12 @@ from ..module_utils._ansible import (
     mutating_module,
     run_change,
 )
-from ..module_utils._specs import TENANT, client
+from ..module_utils._options import options, specification
+from ..module_utils.stockyard.resources.certificates.clients import Client
 
 OPTIONS = {
-    **TENANT,
-    "name": {"type": "str", "required": True},
+    **options(Client, directory={"type": "path", "default": None}),
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-    "directory": {"type": "path"},
-    "days": {"type": "int", "default": 90},
     "serial": {"type": "str"},
     "certificate": {"type": "str"},
     "timeout": {"type": "int", "default": 600},
@@ -170,10 +168,10 @@ OPTIONS = {
 
 ACTS = {
     "present": lambda yard, params, how: yard.certificates.issue(
-        client(params), check=how["check"]
+        specification(Client, params), check=how["check"]
     ),
     "absent": lambda yard, params, how: yard.certificates.revoke(
-        client(params),
+        specification(Client, params),
         serial=params["serial"] or "",
         certificate=params["certificate"] or "",
         **how,

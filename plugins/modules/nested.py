@@ -151,6 +151,7 @@ import json
 from typing import Any
 
 from ..module_utils._ansible import run_local
+from ..module_utils._options import options
 from ..module_utils.stockyard.clock import (
     Deadline,
 )
@@ -161,7 +162,6 @@ from ..module_utils.stockyard.hostconfig.nested import (
     converge,
 )
 from ..module_utils.stockyard.hostconfig.nested.spec import (
-    MODES,
     NestedSpec,
 )
 from ..module_utils.stockyard.model import (
@@ -169,13 +169,7 @@ from ..module_utils.stockyard.model import (
 )
 
 OPTIONS = {
-    "name": {"type": "str", "default": "nested"},
-    "mode": {"type": "str", "choices": list(MODES), "default": "rootless"},
-    "memory_mib": {"type": "int", "default": 1024},
-    "cpus": {"type": "float", "default": 1.0},
-    "pids": {"type": "int", "default": 1024},
-    "disk_mib": {"type": "int", "default": 4096},
-    "config": {"type": "dict", "default": {}},
+    **options(NestedSpec),
     "timeout": {"type": "float", "default": 300},
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
 }

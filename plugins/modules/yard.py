@@ -201,17 +201,16 @@ from ..module_utils._ansible import (
     run_change,
 )
 from ..module_utils._specs import (
-    PRUNE,
+    DECLARATION,
     declaration,
 )
 
 OPTIONS = {
     "state": {"type": "str", "choices": ["present", "absent"], "required": True},
     "declaration": {"type": "dict"},
-    "prune": {"type": "str", "choices": list(PRUNE), "default": "no"},
+    **DECLARATION,
     "rebuild": {"type": "bool", "default": False},
     "local_hypervisor": {"type": "str"},
-    "evacuate": {"type": "bool", "default": True},
     "save_plan": {"type": "path"},
     "apply_plan": {"type": "path"},
     "templates": {"type": "bool", "default": False},

@@ -33,9 +33,7 @@ COUNTS = st.integers(0, 40)
 
 
 def room(sites: list[Hypervisor], count: int) -> int:
-    return sum(
-        count if h.most is None else min(h.most, count) for h in sites if h.state == "active"
-    )
+    return sum(count if h.max is None else min(h.max, count) for h in sites if h.state == "active")
 
 
 @given(SITES, PLACED, COUNTS)
@@ -50,7 +48,7 @@ def test_every_host_is_somewhere_and_none_where_it_cannot_be(
     assert sum(found.values()) == count
     assert list(found) == [h.name for h in sites]
     for site in sites:
-        assert found[site.name] <= (count if site.most is None else site.most)
+        assert found[site.name] <= (count if site.max is None else site.max)
         assert site.state == "active" or found[site.name] == 0
 
 
@@ -58,10 +56,10 @@ def test_every_host_is_somewhere_and_none_where_it_cannot_be(
 def test_spread_is_even_as_far_as_there_is_room(sites: list[Hypervisor], count: int) -> None:
     if room(sites, count) >= count:
         found = shares(sites, "spread", count)
-        most = max(found.values())
+        largest = max(found.values())
         for site in sites:
-            full = site.state != "active" or found[site.name] == site.most
-            assert full or found[site.name] >= most - 1
+            full = site.state != "active" or found[site.name] == site.max
+            assert full or found[site.name] >= largest - 1
 
 
 @given(SITES, COUNTS)
@@ -69,8 +67,8 @@ def test_pack_fills_one_before_the_next(sites: list[Hypervisor], count: int) -> 
     if room(sites, count) >= count:
         found = shares(sites, "pack", count)
         used = [h for h in sites if found[h.name]]
-        assert all(found[h.name] == h.most for h in used[:-1])
-        active = [h for h in sites if h.state == "active" and h.most != 0]
+        assert all(found[h.name] == h.max for h in used[:-1])
+        active = [h for h in sites if h.state == "active" and h.max != 0]
         assert used == active[: len(used)]
 
 
@@ -140,7 +138,7 @@ def test_a_hostile_hypervisor_is_refused(name: str) -> None:
         {"local_hypervisor": ""},
         {"placement": "pile"},
         {"hypervisors": (Hypervisor("a"), Hypervisor("a"))},
-        {"hypervisors": (Hypervisor("a", most=2), Hypervisor("b", most=2))},
+        {"hypervisors": (Hypervisor("a", max=2), Hypervisor("b", max=2))},
         {"hypervisors": (Hypervisor("a", "dead"), Hypervisor("b", "evacuated"))},
     ],
 )
@@ -149,7 +147,7 @@ def test_a_list_that_does_not_fit_is_refused(options: dict[str, Any]) -> None:
         FleetSpec(**{**vars(fleet()), **options})
 
 
-@pytest.mark.parametrize("options", [{"state": "tired"}, {"most": -1}, {"most": True}])
+@pytest.mark.parametrize("options", [{"state": "tired"}, {"max": -1}, {"max": True}])
 def test_a_hypervisor_that_makes_no_sense_is_refused(options: dict[str, Any]) -> None:
     with pytest.raises(InvalidInput):
         Hypervisor("a", **options)

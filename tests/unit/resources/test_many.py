@@ -109,7 +109,7 @@ def test_a_living_one_is_evacuated_after_the_others_took_over(yards: dict[str, Y
 
 
 def test_packed_hosts_fill_one_before_the_next(yards: dict[str, Yard]) -> None:
-    converge(yards, placement="pack", sites=(Hypervisor("a", most=4), "b", "c"))
+    converge(yards, placement="pack", sites=(Hypervisor("a", max=4), "b", "c"))
     assert {n: len(h) for n, h in hosts(yards).items()} == {"a": 4, "b": 2, "c": 0}
 
 

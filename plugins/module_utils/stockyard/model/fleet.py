@@ -52,11 +52,11 @@ class FleetSpec:
     names: tuple[str, ...] = ()
     replace_on_labels: tuple[str, ...] = ()
     update: UpdateSpec = field(default_factory=UpdateSpec)
-    recreate: str = "auto"
+    recreate: str = naming.one_of(RECREATE, "auto")
     hypervisors: tuple[Hypervisor, ...] = ()
-    placement: str = "spread"
+    placement: str = naming.one_of(placements.PLACEMENTS, "spread")
     local_hypervisor: str = ""
-    on_full: str = "refuse"
+    on_full: str = naming.one_of(ON_FULL, "refuse")
 
     def __post_init__(self) -> None:
         naming.name("fleet", self.name, naming.FLEET_NAME_MAX)
@@ -66,8 +66,7 @@ class FleetSpec:
         naming.labels(self.labels)
         self._check_leases()
         naming.labels(dict.fromkeys(self.replace_on_labels, ""))
-        naming.choice("recreate", self.recreate, RECREATE)
-        naming.choice("on_full", self.on_full, ON_FULL)
+        naming.check_choices(self)
         self._check_names()
         placements.check(
             self.hypervisors, self.local_hypervisor, self.placement, len(self.names) or self.count

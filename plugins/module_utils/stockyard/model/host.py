@@ -56,12 +56,12 @@ class HostSpec:
     :param volumes: the data disks of the host that outlive it.
     """
 
-    fork_mode: str = "instant"
+    fork_mode: str = naming.one_of(MODES, "instant")
     ports: tuple[int, ...] = ()
     authorized_keys: tuple[str, ...] = ()
-    engine_identity: str = "shared"
+    engine_identity: str = naming.one_of(ENGINE_IDENTITIES, "shared")
     bind: str = ""
-    egress: str = "none"
+    egress: str = naming.one_of(network.EGRESSES, "none")
     egress_proxy: str = ""
     network: str = ""
     pool: str = ""
@@ -70,8 +70,7 @@ class HostSpec:
     volumes: tuple[VolumeUse, ...] = ()
 
     def __post_init__(self) -> None:
-        naming.choice("fork_mode", self.fork_mode, MODES)
-        naming.choice("engine_identity", self.engine_identity, ENGINE_IDENTITIES)
+        naming.check_choices(self)
         for port in self.ports:
             naming.whole("ports", port, 1, 65535)
             if port in _RESERVED_PORTS:
@@ -89,7 +88,6 @@ class HostSpec:
         check_uses(self.volumes)
 
     def _check_network(self) -> None:
-        naming.choice("egress", self.egress, network.EGRESSES)
         if self.egress_proxy:
             network.endpoint(self.egress_proxy)
         if (self.egress == "proxy") != bool(self.egress_proxy):

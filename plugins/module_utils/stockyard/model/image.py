@@ -43,7 +43,7 @@ class ImageSpec:
     :param cloud_image: a disk of this suite to start from, instead of packages only.
     """
 
-    suite: str = DEFAULT_SUITE
+    suite: str = naming.one_of(SUITES, DEFAULT_SUITE)
     packages: tuple[str, ...] = ()
     ssh_user: str = "stockyard"
     files: dict[str, str] | None = None
@@ -54,7 +54,7 @@ class ImageSpec:
     cloud_image: CloudImage | None = None
 
     def __post_init__(self) -> None:
-        naming.choice("suite", self.suite, SUITES)
+        naming.check_choices(self)
         for item in self.packages:
             naming.package(item)
         naming.user(self.ssh_user)

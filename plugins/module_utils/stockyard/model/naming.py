@@ -13,7 +13,8 @@ from __future__ import annotations
 import ipaddress
 import re
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import field, fields
 from typing import Any
 
 from ..errors import InvalidInput
@@ -193,6 +194,25 @@ def choice(subject: str, value: Any, allowed: Iterable[str]) -> str:
             f"{subject}: {shown(value)} is not known.", remedy=f"choose one of {', '.join(words)}"
         )
     return str(value)
+
+
+def one_of(choices: Sequence[str], default: str | None = None) -> Any:
+    """Return a dataclass field for one of several words. Modules offer the same words.
+
+    :func:`check_choices` checks the field.
+    """
+    return field(default=default, metadata={"choices": tuple(choices)})
+
+
+def check_choices(spec: Any, prefix: str = "") -> None:
+    """Check all fields of a dataclass that :func:`one_of` returned.
+
+    :param prefix: text before the field's name in the error.
+    """
+    for item in fields(spec):
+        value = getattr(spec, item.name)
+        if "choices" in item.metadata and (value is not None or item.default is not None):
+            choice(f"{prefix}{item.name}", value, item.metadata["choices"])
 
 
 def shown(value: Any) -> str:

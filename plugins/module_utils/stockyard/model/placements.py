@@ -28,18 +28,18 @@ class Hypervisor:
     :param name: at most 16 characters; part of the names of its hosts.
     :param state: ``active``; ``evacuated`` must have none of the fleet's hosts, and its share moves
         to the others; ``dead`` is the same, and no run waits for the hypervisor.
-    :param most: the largest number of the fleet's hosts on it; ``None`` for any number.
+    :param max: the largest number of the fleet's hosts on it; ``None`` for any number.
     """
 
     name: str
-    state: str = "active"
-    most: int | None = None
+    state: str = naming.one_of(HYPERVISOR_STATES, "active")
+    max: int | None = None
 
     def __post_init__(self) -> None:
         naming.name("hypervisor", self.name, NAME_MAX)
-        naming.choice("state of a hypervisor", self.state, HYPERVISOR_STATES)
-        if self.most is not None:
-            naming.whole("max", self.most, 0, MOST)
+        naming.check_choices(self)
+        if self.max is not None:
+            naming.whole("max", self.max, 0, MOST)
 
 
 def check(hypervisors: Sequence[Hypervisor], local_name: str, placement: str, count: int) -> None:
@@ -47,7 +47,6 @@ def check(hypervisors: Sequence[Hypervisor], local_name: str, placement: str, co
 
     :param local_name: the hypervisor of this run.
     """
-    naming.choice("placement", placement, PLACEMENTS)
     names = [hypervisor.name for hypervisor in hypervisors]
     if len(set(names)) != len(names):
         raise InvalidInput("hypervisors: one is named twice.", remedy="name each once")
@@ -69,7 +68,7 @@ def shares(hypervisors: Sequence[Hypervisor], placement: str, count: int) -> dic
     :raises InvalidInput: if the hypervisors together allow fewer hosts than declared.
     """
     room = {
-        hypervisor.name: count if hypervisor.most is None else min(hypervisor.most, count)
+        hypervisor.name: count if hypervisor.max is None else min(hypervisor.max, count)
         for hypervisor in hypervisors
         if hypervisor.state == "active"
     }

@@ -186,8 +186,8 @@ class SecuritySpec:
     :param limits: single limits of :class:`Limits`; the others stay the profile's.
     """
 
-    profile: str = "trusted"
-    user_namespaces: str | None = None
+    profile: str = naming.one_of(PROFILES, "trusted")
+    user_namespaces: str | None = naming.one_of(USER_NAMESPACES)
     no_new_privileges: bool | None = None
     icc: bool | None = None
     kernel: bool | None = None
@@ -201,9 +201,7 @@ class SecuritySpec:
     encrypted_data: bool = False
 
     def __post_init__(self) -> None:
-        naming.choice("security.profile", self.profile, PROFILES)
-        if self.user_namespaces is not None:
-            naming.choice("security.user_namespaces", self.user_namespaces, USER_NAMESPACES)
+        naming.check_choices(self, "security.")
         for key, value in (self.sysctls or {}).items():
             if not _is(_SYSCTL, key):
                 raise InvalidInput(

@@ -33,14 +33,14 @@ class Hardware:
     max_vcpus: int = 4
     memory_mib: int = 1024
     spare_ports: int = 4
-    accelerator: str = "auto"
+    accelerator: str = naming.one_of(ACCELERATORS, "auto")
 
     def __post_init__(self) -> None:
         naming.whole("vcpus", self.vcpus, 1, 255)
         naming.whole("max_vcpus", self.max_vcpus, 1, 255)
         naming.whole("memory_mib", self.memory_mib, 512, 1 << 20)
         naming.whole("spare_ports", self.spare_ports, 0, 12)
-        naming.choice("accelerator", self.accelerator, ACCELERATORS)
+        naming.check_choices(self)
         if self.vcpus > self.max_vcpus:
             raise InvalidInput(
                 f"vcpus is {self.vcpus}, over max_vcpus {self.max_vcpus}.", remedy="raise max_vcpus"
@@ -75,7 +75,7 @@ class TemplateSpec:
     image: ImageSpec = field(default_factory=ImageSpec)
     build: BuildOptions = field(default_factory=BuildOptions)
     hardware: Hardware = field(default_factory=Hardware)
-    docker: str = "running"
+    docker: str = naming.one_of(DOCKER_KINDS, "running")
     upgrade: bool = False
     max_age: float | None = None
     keep_generations: int = KEEP
@@ -88,7 +88,7 @@ class TemplateSpec:
     def __post_init__(self) -> None:
         naming.name("template", self.name)
         naming.name("tenant", self.tenant)
-        naming.choice("docker", self.docker, DOCKER_KINDS)
+        naming.check_choices(self)
         naming.whole("max_memory_mib", self.max_memory_mib, 0, 1 << 22)
         if 0 < self.max_memory_mib < self.hardware.memory_mib:
             raise InvalidInput(

@@ -32,14 +32,14 @@ class UpdateSpec:
         deleted.
     """
 
-    strategy: str = "rolling"
+    strategy: str = naming.one_of(STRATEGIES, "rolling")
     max_surge: int | None = None
     max_unavailable: int | None = None
     grace: float = GRACE
     hook: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        naming.choice("strategy", self.strategy, STRATEGIES)
+        naming.check_choices(self)
         for option, value in (
             ("max_surge", self.max_surge),
             ("max_unavailable", self.max_unavailable),

@@ -92,7 +92,7 @@ class Declaration:
     fleets: tuple[FleetTerm, ...] = ()
     absent_templates: tuple[Key, ...] = ()
     absent_fleets: tuple[Key, ...] = ()
-    prune: str = "no"
+    prune: str = naming.one_of(PRUNE, "no")
     evacuate: bool = True
     pools: tuple[PoolTerm, ...] = ()
     absent_pools: tuple[Key, ...] = ()
@@ -100,7 +100,7 @@ class Declaration:
     absent_volumes: tuple[Key, ...] = ()
 
     def __post_init__(self) -> None:
-        naming.choice("prune", self.prune, PRUNE)
+        naming.check_choices(self)
         _once(
             "template",
             [

@@ -42,7 +42,7 @@ class NestedSpec:
     """
 
     name: str = "nested"
-    mode: str = "rootless"
+    mode: str = naming.one_of(MODES, "rootless")
     memory_mib: int = 1024
     cpus: float = 1.0
     pids: int = 1024
@@ -51,7 +51,7 @@ class NestedSpec:
 
     def __post_init__(self) -> None:
         naming.name("container", self.name)
-        naming.choice("mode", self.mode, MODES)
+        naming.check_choices(self)
         # dockerd and containerd alone need about 130 MiB and 40 threads.
         naming.whole("memory_mib", self.memory_mib, 256, 1 << 22)
         naming.whole("pids", self.pids, 128, 1 << 22)

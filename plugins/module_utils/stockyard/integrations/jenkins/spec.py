@@ -42,7 +42,7 @@ class AgentSpec:
     fleet: str
     tenant: str = "default"
     place: str = ""
-    launcher: str = "ssh"
+    launcher: str = naming.one_of(LAUNCHERS, "ssh")
     labels: tuple[str, ...] = ()
     executors: int = 1
     work_dir: str = "/var/lib/jenkins"
@@ -50,14 +50,13 @@ class AgentSpec:
     credentials_id: str = ""
     java: str = ""
     one_build: bool = False
-    lost_hosts: str = "register"
+    lost_hosts: str = naming.one_of(LOST_HOSTS, "register")
 
     def __post_init__(self) -> None:
         naming.name("fleet", self.fleet, naming.FLEET_NAME_MAX)
         naming.name("tenant", self.tenant)
         naming.line("place", self.place)
-        naming.choice("launcher", self.launcher, LAUNCHERS)
-        naming.choice("lost_hosts", self.lost_hosts, LOST_HOSTS)
+        naming.check_choices(self)
         naming.whole("executors", self.executors, 1, 100)
         for label in self.labels:
             _matching("labels", _LABEL, label, "use letters, digits and . _ -, at most 63")
