@@ -10,7 +10,7 @@ SHELL := /bin/bash
 
 TARGETS := setup demo teardown report test test-full lint bench bench-full docs
 
-.PHONY: help $(TARGETS)
+.PHONY: help generate generate-diff $(TARGETS)
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 24
@@ -20,6 +20,9 @@ ifeq ($(shell id -u),0)
 
 $(TARGETS):
 	@hack/as-user.sh $@
+
+generate:
+	@hack/as-user.sh generate-diff | git apply --allow-empty
 
 else
 
@@ -54,6 +57,12 @@ bench: setup ## measure how fast it is, in a few minutes; ARGS="start memory" me
 
 bench-full: setup ## measure all of it, which takes most of an hour
 	@hack/bench.sh --full $(ARGS)
+
+generate: setup ## update the documentation of options that follows from the code
+	@.venv/bin/python -m hack.generate
+
+generate-diff: setup
+	@.venv/bin/python -m hack.generate --diff
 
 docs: setup ## make the site of documentation, build/docs/html
 	@hack/docs.sh $(ARGS)

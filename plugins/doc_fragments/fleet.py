@@ -31,8 +31,7 @@ options:
     type: int
     default: 0
   names:
-    description:
-      - The names of the hosts, instead of their number. A replaced host keeps its name.
+    description: The names of the hosts, instead of their number. A replaced host keeps its name.
     type: list
     elements: str
   update:
@@ -130,7 +129,7 @@ options:
       - The name of the hypervisor that this run converges. It must be in O(hypervisors), and is
         required with them.
     type: str
-    default: ''
+    default: ""
   on_full:
     description:
       - Action to take when the pool has insufficient capacity. The run fails in both cases, and the

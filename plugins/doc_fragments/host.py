@@ -29,7 +29,7 @@ options:
         changes anything.
       - Mutually exclusive with O(network).
     type: str
-    default: ''
+    default: ""
   egress:
     description:
       - The destinations that the host can reach.
@@ -51,7 +51,7 @@ options:
       - The hypervisor connects to the proxy, so the proxy can listen on the hypervisor's own
         loopback.
     type: str
-    default: ''
+    default: ""
   network:
     description:
       - The libvirt network from which the host gets its address. C(virsh net-list) lists the
@@ -62,14 +62,14 @@ options:
       - By default the host is isolated behind QEMU's user network, and has a loopback address on
         the hypervisor.
     type: str
-    default: ''
+    default: ""
   pool:
     description:
       - The pool that the host belongs to, in the same tenant. If the pool has insufficient
         capacity, the module fails before it creates the host, and the error contains the figures.
       - See M(stockyard.container_hosts.pool).
     type: str
-    default: ''
+    default: ""
   vcpus:
     description:
       - The number of virtual CPUs of the host, at most 255. V(0) uses the number of its template.
@@ -158,7 +158,7 @@ options:
           - On libvirt a copy is immediate and shares its unchanged data with the source. On vSphere
             it is a full copy.
         type: str
-        default: ''
+        default: ""
   ttl:
     description:
       - The lifetime of a host, counted from its creation, as in V(90m), V(8h) or V(2d). At least
@@ -167,5 +167,5 @@ options:
         of its fleet also deletes it, and creates another one.
       - A change applies to hosts that are created after it.
     type: str
-    default: ''
+    default: ""
 """

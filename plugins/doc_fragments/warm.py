@@ -44,7 +44,7 @@ options:
           - The name of the image in Docker. Required unless O(preload[].archive) is set, whose
             images have names already.
         type: str
-        default: ''
+        default: ""
   commands:
     description:
       - Commands that root's shell runs once in the template, after Docker is up and the images are

@@ -35,6 +35,7 @@ options:
     description:
       - The expected settings. By default the settings that the template or the roles recorded on
         the machine.
+    type: dict
   benchmark:
     description: Whether to run the checks of the CIS Docker Benchmark.
     type: bool

@@ -50,7 +50,7 @@ options:
       - The parent pool, in the same tenant. The members of a pool also count in its parent. The
         parent of a pool cannot be changed.
     type: str
-    default: ''
+    default: ""
   hosts:
     description: The maximum number of hosts.
     type: int

@@ -65,7 +65,7 @@ options:
         deleted. On vSphere it is a full copy.
       - A volume can be copied only while it is attached to no host.
     type: str
-    default: ''
+    default: ""
   snapshot:
     description:
       - Whether the volume is a snapshot of O(source). A snapshot never changes and cannot be

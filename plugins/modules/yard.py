@@ -39,8 +39,8 @@ options:
       - V(present) converges the yard to O(declaration).
       - V(absent) deletes all hosts of the yard.
     type: str
-    choices: [present, absent]
     required: true
+    choices: [present, absent]
   declaration:
     description:
       - The objects of the yard. Required when O(state=present).
@@ -60,8 +60,8 @@ options:
         single hosts, templates with hosts, and pools with members are never deleted.
       - V(no) keeps them.
       - V(yes) deletes templates and pools. If it would delete hosts because their fleet is not
-        declared, the module fails before anything is changed, in check mode too, unless the plan
-        is saved in check mode with O(save_plan), or a saved plan is applied with O(apply_plan). A
+        declared, the module fails before anything is changed, in check mode too, unless the plan is
+        saved in check mode with O(save_plan), or a saved plan is applied with O(apply_plan). A
         fleet that is declared with the state C(absent) or the count 0 is deleted without that.
       - With V(yes), a kind of object is kept if its list in the declaration is empty, because an
         empty list is usually a mistake.

@@ -109,7 +109,7 @@ def test_what_is_returned(told: Played) -> None:
 
 def test_taking_a_yard_away_keeps_its_volumes_and_says_so(told: Played) -> None:
     names = ["data-then", "golden", "web-1-docker", "web-2-docker"]
-    assert told["torn down"]["kept"] == [f"volume {name}" for name in names]
+    assert told["torn down"]["retained"] == [f"volume {name}" for name in names]
     assert told["gone"]["plan"] == [
         f"destroy volume {name}: the yard is taken away" for name in names
     ]

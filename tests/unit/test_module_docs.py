@@ -1,8 +1,6 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The documentation of modules and of the role yard: short descriptions, and sentences that both
-share.
-"""
+"""The documentation of modules, and the files that are generated from it."""
 
 from __future__ import annotations
 
@@ -13,17 +11,11 @@ from typing import Any
 import pytest
 import yaml
 
+from hack import generate, plain_yaml
+
 ROOT = Path(__file__).parents[2]
 VERBS = ("Manage", "Create", "List", "Return", "Run", "Attach")
 MODULES = sorted(path.stem for path in (ROOT / "plugins/modules").glob("*.py"))
-# Options that several kinds of objects share, or that the role describes as a whole.
-COMMON = {"name", "state", "tenant", "timeout", "hypervisors", "security"}
-KINDS = {
-    "yard_templates": "template",
-    "yard_volumes": "volume",
-    "yard_fleets": "fleet",
-    "yard_pools": "pool",
-}
 
 
 def documentation(path: Path) -> dict[str, Any]:
@@ -35,43 +27,6 @@ def documentation(path: Path) -> dict[str, Any]:
     return dict(yaml.safe_load(block[1]))
 
 
-def options_of(module: str) -> dict[str, Any]:
-    """Return the options of a module together with those of its fragments."""
-    own = documentation(ROOT / f"plugins/modules/{module}.py")
-    names = [name.rpartition(".")[2] for name in own["extends_documentation_fragment"]]
-    fragments = [
-        documentation(ROOT / f"plugins/doc_fragments/{name}.py")["options"] for name in names
-    ]
-    options: dict[str, Any] = {}
-    for fragment in [*fragments, own["options"]]:
-        options.update(fragment)
-    return options
-
-
-def sentences(option: dict[str, Any]) -> list[str]:
-    """Return the paragraphs of an option, with references to options written as code."""
-    text = option["description"]
-    paragraphs = [text] if isinstance(text, str) else text
-    return [
-        re.sub(r"\b(?:O|RV)\((?:ignore:)?([^)]*)\)", r"C(\1)", paragraph)
-        for paragraph in paragraphs
-    ]
-
-
-def differing(role: dict[str, Any], module: dict[str, Any], where: str) -> list[str]:
-    """Return the options of the role whose paragraphs the module does not have."""
-    names: list[str] = []
-    for name, option in role.items():
-        if name in COMMON:
-            continue
-        if not set(sentences(option)) <= set(sentences(module[name])):
-            names.append(f"{where}.{name}")
-        names += differing(
-            option.get("options", {}), module[name].get("suboptions", {}), f"{where}.{name}"
-        )
-    return names
-
-
 @pytest.mark.parametrize("module", MODULES)
 def test_short_description_of_a_module_starts_with_an_action(module: str) -> None:
     short = documentation(ROOT / f"plugins/modules/{module}.py")["short_description"]
@@ -79,10 +34,41 @@ def test_short_description_of_a_module_starts_with_an_action(module: str) -> Non
     assert not short.endswith(".")
 
 
-@pytest.mark.parametrize("variable", sorted(KINDS))
-def test_item_of_a_yard_variable_has_the_same_sentences_as_its_module(variable: str) -> None:
-    specs = yaml.safe_load(
-        (ROOT / "roles/yard/meta/argument_specs.yml").read_text(encoding="utf-8")
-    )
-    items = specs["argument_specs"]["main"]["options"][variable]["options"]
-    assert differing(items, options_of(KINDS[variable]), variable) == []
+def test_generated_texts_are_up_to_date() -> None:
+    changes = [generate.difference(path, text) for path, text in generate.outdated().items()]
+    assert not changes, "\n".join(["run: make generate", *changes])
+
+
+def test_option_has_type_and_choices_of_its_argument_spec() -> None:
+    documented = {"mode": {"description": "The mode.", "type": "int", "choices": ["old"]}}
+    spec = {"mode": {"type": "str", "choices": ["a", "b"], "default": "a", "no_log": False}}
+    assert generate.completed(documented, spec) == {
+        "mode": {"description": "The mode.", "type": "str", "choices": ["a", "b"], "default": "a"}
+    }
+
+
+def test_option_without_description_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = {**generate.argument_spec("pool"), "colour": {"type": "str"}}
+    monkeypatch.setattr(generate, "argument_spec", lambda module: spec)
+    with pytest.raises(generate.MissingTextError, match="Module pool: colour"):
+        generate.documented("pool")
+
+
+@pytest.mark.parametrize(
+    ("module_text", "role_text"),
+    [
+        ("Requires O(egress=proxy).", "Requires C(egress=proxy)."),
+        ("Uses O(pki_dir) and RV(ignore:mode).", "Uses C(yard_pki_dir) and C(mode)."),
+        ("V(none) and C(text) stay.", "V(none) and C(text) stay."),
+    ],
+)
+def test_references_of_an_item_are_those_of_the_role(module_text: str, role_text: str) -> None:
+    assert generate.with_references(module_text, "C") == role_text
+
+
+@pytest.mark.parametrize("text", ["plain", "a: b", "- a", "yes", "12", "", "{{ a }}", "[a", "a #b"])
+def test_text_survives_the_yaml_layout(text: str) -> None:
+    entry = {"name": {"description": [text, f"{text} " * 40 + "end"], "default": text}}
+    assert yaml.safe_load(plain_yaml.entries(entry, 0)) == {
+        "name": {"description": [text, f"{text} " * 40 + "end"], "default": text}
+    }
