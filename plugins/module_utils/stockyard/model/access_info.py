@@ -1,0 +1,45 @@
+# Copyright: (c) 2026, the stockyard authors
+# GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The access to a host: by SSH, and by Docker's API."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class SshAccess:
+    """The connection parameters for SSH.
+
+    :param host: the address at which the host answers.
+    :param port: the port at that address.
+    :param user: the user for the login.
+    :param known_hosts: the file that contains the host's pinned key.
+    :param private_key: the file of the operator's private key; empty if the host's declaration
+        names other keys.
+    :param command: a command line for a POSIX shell that logs in and checks the pinned key.
+    """
+
+    host: str
+    port: int
+    user: str
+    known_hosts: str
+    private_key: str
+    command: str
+
+
+@dataclass(frozen=True)
+class DockerAccess:
+    """The connection parameters for a Docker client, over mutual TLS.
+
+    :param endpoint: the URL of the Docker API.
+    :param environment: the environment variables that a Docker client needs.
+    :param export: a line for a POSIX shell that sets these variables.
+    :param context: a command line that creates a context for Docker's own client.
+    """
+
+    endpoint: str
+    environment: dict[str, str]
+    export: str
+    context: str
