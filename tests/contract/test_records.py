@@ -88,7 +88,9 @@ def test_another_owner_is_seen_by_its_addresses_alone(provider: Provider, drafts
     assert provider.observe(OTHER).templates == ()
 
 
-@pytest.mark.parametrize("text", ["", "not JSON", "{}", '{"kind":"host"}', "[" * 5000])
+@pytest.mark.parametrize(
+    "text", ["", "not JSON", "{}", '{"kind":"host"}', '{"kind":"host","schema":99}', "[" * 5000]
+)
 def test_what_cannot_be_read_is_reported_and_left_alone(
     bench: Bench, provider: Provider, drafts: Drafts, text: str
 ) -> None:

@@ -14,11 +14,11 @@ import pytest
 from stockyard.clock import Deadline
 from stockyard.errors import Conflict, NotFound, OperationRefused
 from stockyard.hypervisor.provider import Provider
-from stockyard.model.volume import Holder, VolumeRecord
+from stockyard.model.volume import Attachment, VolumeRecord
 from tests.contract.bench import Bench
 from tests.contract.conftest import Drafts
 
-HOLDER = Holder("0b0a4a86-9c3b-4b0e-9a5e-1c1c7a5a1f10", "web-1", "/data")
+HOLDER = Attachment("0b0a4a86-9c3b-4b0e-9a5e-1c1c7a5a1f10", "web-1", "/data")
 
 
 def later() -> Deadline:
@@ -59,8 +59,8 @@ class Volumes:
     def clean(self) -> None:
         for record in reversed(self.made):
             there = self.now(record)
-            if there and there.holder:
-                self.store.claim(there, holder=None)
+            if there and there.attachment:
+                self.store.claim(there, attachment=None)
             self.store.destroy(record)
 
 
@@ -97,7 +97,7 @@ def test_of_many_who_claim_one_gets_it(
     def claim(number: int) -> str:
         try:
             (provider, second)[number % 2].volumes.claim(
-                made, holder=replace(HOLDER, host=f"h-{number}")
+                made, attachment=replace(HOLDER, host=f"h-{number}")
             )
         except Conflict:
             return ""
@@ -107,14 +107,14 @@ def test_of_many_who_claim_one_gets_it(
         (winner,) = [name for name in pool.map(claim, range(8)) if name]
     there = volumes.now(made)
     assert there
-    assert there.holder
-    assert there.holder.host == winner
+    assert there.attachment
+    assert there.attachment.host == winner
     assert there.version == made.version + 1
 
 
 def test_what_somebody_has_is_neither_copied_nor_destroyed(volumes: Volumes) -> None:
     made = volumes()
-    held = volumes.store.claim(made, holder=HOLDER)
+    held = volumes.store.claim(made, attachment=HOLDER)
     with pytest.raises(OperationRefused):
         volumes.store.create(volumes.draft(), held, later())
     with pytest.raises(OperationRefused):
@@ -158,7 +158,7 @@ def test_it_is_in_a_running_machine_and_out_again(
 ) -> None:
     host = drafts.forked(deadline)
     made = volumes()
-    held = volumes.store.claim(made, holder=replace(HOLDER, uuid=host.uuid))
+    held = volumes.store.claim(made, attachment=replace(HOLDER, uuid=host.uuid))
     channel = provider.channel(host, deadline)
     look = {"op": "volume-look", "serial": made.serial}
     try:
@@ -176,7 +176,7 @@ def test_the_end_of_a_host_is_not_the_end_of_its_volume(
 ) -> None:
     host = drafts.forked(deadline)
     made = volumes()
-    held = volumes.store.claim(made, holder=replace(HOLDER, uuid=host.uuid))
+    held = volumes.store.claim(made, attachment=replace(HOLDER, uuid=host.uuid))
     volumes.store.plug(host, held, deadline)
     provider.destroy(host)
     provider.sweep(host.owner, 0.0)

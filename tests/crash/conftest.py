@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from stockyard import InvalidInput, TemplateSpec
-from stockyard.model.volume import decode
+from stockyard.hypervisor.records import decode_volume
 from stockyard.providers.common import ownership
 from stockyard.providers.memory.provider import MemoryProvider
 from stockyard.providers.open import open_provider
@@ -197,7 +197,7 @@ class LibvirtBench(CrashBench):
         record = folder / "volume.json"
         return (
             not record.exists()
-            or decode(json.loads(record.read_text())["record"]).owner == self.settings.owner
+            or decode_volume(json.loads(record.read_text())["record"]).owner == self.settings.owner
         )
 
     @staticmethod

@@ -17,7 +17,7 @@ from stockyard.model.lease import Lease
 from stockyard.model.pool import PoolRecord, PoolSpec
 from stockyard.model.size import Size
 from stockyard.model.template import Hardware, Source, TemplateRecord
-from stockyard.model.volume import Holder, VolumeRecord, VolumeUse
+from stockyard.model.volume import Attachment, VolumeRecord, VolumeUse
 from tests.helpers.samples import HOST_KEY, host_record, template_record
 
 UUID = "0b0a4a86-9c3b-4b0e-9a5e-1c1c7a5a1f10"
@@ -64,13 +64,13 @@ TEMPLATES = st.builds(
     provision=LINES,
     checksums=st.none() | st.dictionaries(LINES, LINES),
 )
-HOLDERS = st.builds(Holder, UUIDS, NAMES, st.just("/data"), st.booleans(), st.booleans())
+HOLDERS = st.builds(Attachment, UUIDS, NAMES, st.just("/data"), st.booleans(), st.booleans())
 VOLUMES = st.builds(
     lambda **fields: replace(volume_record(), **fields),
     name=NAMES,
     created=MOMENTS,
-    holder=st.none() | HOLDERS,
-    encryption=st.just("") | UUIDS,
+    attachment=st.none() | HOLDERS,
+    encryption_id=st.just("") | UUIDS,
 )
 
 
@@ -101,8 +101,8 @@ def full_host() -> HostRecord:
         identity=Identity("0" * 32, HOST_KEY, "1f", 2.0, "ABCD:EFGH", "ab" * 32, {"2f": 3.0}, True),
         lease=Lease(UUID, "job-17", 1.0, 2.0, "3f"),
         size=Size(1, 2, 3),
-        frozen=Size(1, 2, 3),
-        most=Size(4, 5, 6),
+        template_size=Size(1, 2, 3),
+        max_size=Size(4, 5, 6),
     )
 
 
@@ -125,5 +125,8 @@ def full_pool() -> PoolRecord:
 def full_volume() -> VolumeRecord:
     """Return a volume every field of which is in use."""
     return volume_record(
-        holder=Holder(UUID, "web-1", "/data"), source="golden", encryption=UUID, filesystem="ext4"
+        attachment=Attachment(UUID, "web-1", "/data"),
+        source="golden",
+        encryption_id=UUID,
+        filesystem="ext4",
     )

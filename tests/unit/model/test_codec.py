@@ -53,7 +53,7 @@ def test_a_digest_stays_the_same_over_the_years() -> None:
 
 
 def plain(record: HostRecord | TemplateRecord) -> dict[str, Any]:
-    return {"kind": record.kind, **codec.to_dict(record)}
+    return {"kind": record.kind, "schema": records.SCHEMA, **codec.to_dict(record)}
 
 
 @pytest.mark.parametrize("field", sorted(plain(HOST)))
@@ -69,7 +69,7 @@ LATE = ("promoted", "source", "disk_gib", "max_memory_mib", "encrypted", "provis
 
 
 @pytest.mark.parametrize(
-    "field", [f for f in plain(TEMPLATE) if f not in ("version", "checksums", *LATE)]
+    "field", [f for f in plain(TEMPLATE) if f not in ("schema", "version", "checksums", *LATE)]
 )
 def test_every_field_of_a_template_has_to_be_there(field: str) -> None:
     data = plain(TEMPLATE)

@@ -84,7 +84,7 @@ def test_equal_hosts_cannot_all_have_one_port() -> None:
 
 def test_a_record_from_before_is_read() -> None:
     record = host_record()
-    old = {"kind": "host", **codec.to_dict(record)}
+    old = {"kind": "host", "schema": records.SCHEMA, **codec.to_dict(record)}
     for field in NEW:
         del old["spec"][field]
     assert records.decode(json.dumps(old)) == record

@@ -22,16 +22,15 @@ from stockyard import (
     VolumeSpec,
     VolumeUse,
 )
+from stockyard.hypervisor.records import decode_volume, encode
 from stockyard.model.observation import VolumeObservation
 from stockyard.model.volume import (
     DOCKER_ROOT,
     MOST_GIB,
     PARENTS,
     SYSTEM,
-    Holder,
+    Attachment,
     VolumeRecord,
-    decode,
-    encode,
     mount_point,
 )
 from stockyard.planning.fleets import plan_fleet
@@ -213,14 +212,16 @@ def test_a_new_host_cannot_be_made_beside_the_one_that_has_its_volume() -> None:
     st.builds(
         record,
         size_gib=st.integers(1, MOST_GIB),
-        holder=st.none()
-        | st.builds(Holder, st.uuids().map(str), st.just("web-1"), st.just("/data"), st.booleans()),
+        attachment=st.none()
+        | st.builds(
+            Attachment, st.uuids().map(str), st.just("web-1"), st.just("/data"), st.booleans()
+        ),
         filesystem=st.sampled_from(["", "making", "ext4"]),
         snapshot=st.booleans(),
     )
 )
 def test_a_record_comes_back_as_it_was(made: VolumeRecord) -> None:
-    assert decode(encode(made)) == made
+    assert decode_volume(encode(made)) == made
     assert len(made.serial) == 20
 
 
@@ -230,7 +231,7 @@ def test_a_record_comes_back_as_it_was(made: VolumeRecord) -> None:
 )
 def test_what_is_no_record_is_refused(text: str) -> None:
     with pytest.raises(InvalidInput):
-        decode(text)
+        decode_volume(text)
 
 
 def test_what_has_to_be_done() -> None:
@@ -269,7 +270,7 @@ def test_nonsense_is_refused() -> None:
 
 
 def test_a_held_volume_is_not_deleted_and_its_holder_is_named() -> None:
-    mine = record(holder=Holder(HOLDER, "web-1", "/data"))
+    mine = record(attachment=Attachment(HOLDER, "web-1", "/data"))
     for living in ([HOLDER], None):
         with pytest.raises(OperationRefused, match="web-1"):
             plan_removal(mine, living)

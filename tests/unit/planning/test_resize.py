@@ -65,17 +65,19 @@ def test_what_cannot_be_is_told(size: Size, why: str) -> None:
 
 
 def test_a_machine_that_gives_nothing_back_is_replaced_to_have_less() -> None:
-    record = replace(host_record(), size=Size(2, 2048, 8), frozen=FROZEN, most=MOST, resizes="up")
+    record = replace(
+        host_record(), size=Size(2, 2048, 8), template_size=FROZEN, max_size=MOST, resize_mode="up"
+    )
     for less in (
         HostSpec(vcpus=1, memory_mib=2048),
         HostSpec(vcpus=4, memory_mib=1024),
         HostSpec(),
     ):
         assert "cannot be taken back" in resize.in_place(record, less)
-        assert not resize.in_place(replace(record, resizes="both"), less)
+        assert not resize.in_place(replace(record, resize_mode="both"), less)
     assert not resize.in_place(record, HostSpec(vcpus=4, memory_mib=2048))
     with pytest.raises(InvalidInput):
-        replace(record, resizes="down")
+        replace(record, resize_mode="down")
 
 
 def test_sizes_that_make_no_sense() -> None:

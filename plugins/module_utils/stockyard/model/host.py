@@ -196,10 +196,10 @@ class HostRecord:
     :param expires: the end of its time to live, in seconds since the epoch; 0 for none.
     :param lease: its lease; a host that was leased once never gets another holder.
     :param size: its nominal size, which counts in its pool.
-    :param frozen: the size that its template was frozen with: the smallest possible size.
-    :param most: the largest size that it can get while it runs; 0 if nothing can be plugged in.
+    :param template_size: the size that its template was frozen with: the smallest possible size.
+    :param max_size: the largest size that it can get while it runs; 0 if nothing can be plugged in.
     :param encrypted: whether its volumes are encrypted.
-    :param resizes: the directions in which its size can change while it runs: ``both``, or only
+    :param resize_mode: the directions in which its size can change while it runs: ``both``, or only
         ``up``.
     """
 
@@ -224,10 +224,10 @@ class HostRecord:
     expires: float = 0.0
     lease: Lease | None = None
     size: Size = field(default_factory=Size)
-    frozen: Size = field(default_factory=Size)
-    most: Size = field(default_factory=Size)
+    template_size: Size = field(default_factory=Size)
+    max_size: Size = field(default_factory=Size)
     encrypted: bool = False
-    resizes: str = BOTH
+    resize_mode: str = BOTH
 
     kind = "host"
 
@@ -252,7 +252,7 @@ class HostRecord:
         for attribute in ("created", "expires"):
             naming.moment(attribute, getattr(self, attribute))
         naming.whole("version", self.version, 0, naming.VERSION_MAX)
-        naming.choice("resizes", self.resizes, (BOTH, UP))
+        naming.choice("resize_mode", self.resize_mode, (BOTH, UP))
 
     @property
     def ssh_port(self) -> int:

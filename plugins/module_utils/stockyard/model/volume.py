@@ -11,7 +11,7 @@ from itertools import pairwise
 from typing import Any
 
 from ..errors import InvalidInput
-from . import codec, naming, untrusted
+from . import naming
 
 DOCKER_ROOT = "/var/lib/docker"
 SIZE_GIB, MOST_GIB = 10, 64 * 1024
@@ -153,7 +153,7 @@ class VolumeSpec:
 
 
 @dataclass(frozen=True)
-class Holder:
+class Attachment:
     """The host that a volume is attached to.
 
     :param uuid: the host's uuid.
@@ -185,9 +185,9 @@ class VolumeRecord:
     :param filesystem: nothing, ``making`` (begun on a blank disk) or ``ext4``. No host can write
         before it is ``ext4``.
     :param source: the volume that it was copied from.
-    :param holder: the one host that can write.
-    :param encryption: the uuid that its key is derived for, its own or that of its source; empty:
-        not encrypted.
+    :param attachment: the one host that can write; ``None`` if no host has the volume.
+    :param encryption_id: the uuid that its key is derived for, its own or that of its source; empty
+        if it is not encrypted.
     """
 
     owner: str
@@ -201,8 +201,8 @@ class VolumeRecord:
     filesystem: str = BLANK
     source: str = ""
     snapshot: bool = False
-    holder: Holder | None = None
-    encryption: str = ""
+    attachment: Attachment | None = None
+    encryption_id: str = ""
 
     kind = "volume"
 
@@ -221,8 +221,8 @@ class VolumeRecord:
         naming.whole("version", self.version, 0, naming.VERSION_MAX)
         if self.source:
             naming.name("source", self.source)
-        if self.encryption:
-            naming.identifier(self.encryption)
+        if self.encryption_id:
+            naming.identifier(self.encryption_id)
 
     @property
     def key(self) -> tuple[str, str]:
@@ -238,22 +238,3 @@ class VolumeRecord:
     def title(self) -> str:
         """Return its name in messages."""
         return f"{'snapshot' if self.snapshot else 'volume'} {self.name}"
-
-
-def encode(record: VolumeRecord) -> str:
-    """Return a record as one line of JSON."""
-    return codec.dumps({"kind": record.kind, **codec.to_dict(record)})
-
-
-def decode(text: str) -> VolumeRecord:
-    """Return a record from a line of JSON.
-
-    :raises InvalidInput: if the text is not a complete record of a volume.
-    """
-    try:
-        data = untrusted.parse(text)
-    except untrusted.MalformedData as error:
-        raise InvalidInput("the record is not JSON.", cause=str(error)) from error
-    if not isinstance(data, dict) or data.pop("kind", None) != VolumeRecord.kind:
-        raise InvalidInput("the record is not a volume's.")
-    return codec.from_dict(VolumeRecord, data, "volume record")

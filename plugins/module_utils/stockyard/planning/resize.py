@@ -61,14 +61,14 @@ def in_place(record: HostRecord, spec: HostSpec) -> str:
     """Return the reason why an existing host cannot take a declared size in place; empty if
     it can.
     """
-    if not record.frozen.vcpus:
+    if not record.template_size.vcpus:
         return "it was made before hosts could be resized"
-    size = wanted(spec, record.frozen)
-    if record.resizes == UP and (
+    size = wanted(spec, record.template_size)
+    if record.resize_mode == UP and (
         size.vcpus < record.size.vcpus or size.memory_mib < record.size.memory_mib
     ):
         return "what it was given while it ran cannot be taken back here"
-    return why_not(size, record.frozen, record.most)
+    return why_not(size, record.template_size, record.max_size)
 
 
 def check(spec: HostSpec, frozen: Size, maximum: Size, name: str) -> None:

@@ -93,12 +93,13 @@ def refuse_if_held(volume: VolumeRecord, host_uuids: Collection[str] | None, pro
     """Refuse an operation if the volume is attached to a host that exists, or may exist; the error
     names the host.
     """
-    if volume.holder and (host_uuids is None or volume.holder.uuid in host_uuids):
+    if volume.attachment and (host_uuids is None or volume.attachment.uuid in host_uuids):
         raise OperationRefused(
-            f"{problem}: host {volume.holder.host} has it.",
+            f"{problem}: host {volume.attachment.host} has it.",
             name=volume.title,
-            cause=f"it is for {volume.holder.path} there",
-            remedy=f"detach it from {volume.holder.host}, or destroy that host; the volume stays",
+            cause=f"it is for {volume.attachment.path} there",
+            remedy=f"detach it from {volume.attachment.host}, or destroy that host; "
+            "the volume stays",
         )
 
 

@@ -48,7 +48,7 @@ HOST = host_record(
     phase="creating",
     spec=HostSpec(ports=(8080, 443)),
     labels={"note": "a'/><qemu:arg value='-x"},
-    most=Size(4, 3072),
+    max_size=Size(4, 3072),
 )
 IN_NETWORK = replace(
     HOST, address="192.168.122.9", spec=HostSpec(ports=(8080,), network="default", egress="open")
@@ -116,7 +116,7 @@ def test_the_record_is_in_the_metadata() -> None:
 def test_whatever_a_record_holds_comes_back_and_nothing_of_it_is_an_element(
     labels: dict[str, str],
 ) -> None:
-    record = host_record(labels=labels, most=HOST.most)
+    record = host_record(labels=labels, max_size=HOST.max_size)
     shape = designer.boot_domain(record, HARDWARE, TCG, IMAGE, STORE)
     assert record_in(shape) == record
     assert len(list(shape.xml().iter())) == len(list(shapes()["cold"].xml().iter()))
@@ -214,7 +214,7 @@ def test_an_element_carries_text_faithfully(text: str, attribute: str) -> None:
 
 def test_there_are_slots_for_memory_only_where_more_is_allowed() -> None:
     assert "-m" not in arguments(
-        designer.boot_domain(replace(HOST, most=Size(4)), HARDWARE, TCG, IMAGE, STORE)
+        designer.boot_domain(replace(HOST, max_size=Size(4)), HARDWARE, TCG, IMAGE, STORE)
     )
     made = arguments(designer.boot_domain(HOST, HARDWARE, TCG, IMAGE, STORE))
     assert made[made.index("-m") + 1] == "slots=16,maxmem=3072M"

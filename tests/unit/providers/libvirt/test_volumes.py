@@ -19,7 +19,7 @@ import pytest
 
 from stockyard.clock import Deadline
 from stockyard.errors import Conflict, HypervisorError, OperationRefused, Unsupported
-from stockyard.model.volume import Holder, VolumeRecord
+from stockyard.model.volume import Attachment, VolumeRecord
 from stockyard.providers.libvirt import layers, volumes
 from stockyard.providers.libvirt.layers import EQUAL, backing, virtual_size
 from stockyard.providers.libvirt.store import Store
@@ -156,10 +156,10 @@ def test_copies_share_one_layer_as_long_as_nobody_had_the_source(store: LibvirtV
     (layer,) = store.layers.folder.iterdir()
     assert {backing(disk(store, c)) for c in [golden, *copies]} == {str(layer)}
     assert layer.stat().st_mode & 0o777 == 0o400
-    held = store.claim(golden, holder=Holder(HOST.uuid, HOST.name, "/data"))
+    held = store.claim(golden, attachment=Attachment(HOST.uuid, HOST.name, "/data"))
     store.plug(HOST, held, later())
     assert not (disk(store, golden).parent / EQUAL).exists()
-    golden = store.claim(held, holder=None)
+    golden = store.claim(held, attachment=None)
     made(store, golden)
     assert len(kept(store)) == 2
 
@@ -299,7 +299,7 @@ def test_it_grows_where_it_is(store: LibvirtVolumes) -> None:
     domain, one = store.domains.domain, made(store)  # type: ignore[attr-defined]
     store.grow(one, 2, later())
     assert virtual_size(disk(store, one)) == 2 << 30
-    held = store.claim(one, holder=Holder(HOST.uuid, HOST.name, "/data"))
+    held = store.claim(one, attachment=Attachment(HOST.uuid, HOST.name, "/data"))
     store.plug(HOST, held, later())
     store.grow(held, 3, later())
     assert domain.resized == [(str(disk(store, one)), 3 << 30)]
@@ -313,8 +313,8 @@ def test_a_disk_that_is_gone_is_an_error_and_not_made_anew(store: LibvirtVolumes
 
 
 def test_what_is_held_is_not_copied(store: LibvirtVolumes) -> None:
-    held = store.claim(made(store), holder=Holder(HOST.uuid, HOST.name, "/data"))
+    held = store.claim(made(store), attachment=Attachment(HOST.uuid, HOST.name, "/data"))
     with pytest.raises(OperationRefused, match=HOST.name):
         store.create(draft(), held, later())
     with pytest.raises(Conflict):
-        store.claim(replace(held, version=1), holder=None)
+        store.claim(replace(held, version=1), attachment=None)

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Volumes in the register: one of a name, one holder, and nothing copied while somebody may write
+"""Volumes in the register: one of a name, one attachment, and nothing copied while a host may write
 to it.
 """
 
@@ -15,13 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stockyard import Conflict, NotFound, OperationRefused
-from stockyard.model.volume import Holder, VolumeRecord
+from stockyard.model.volume import Attachment, VolumeRecord
 from stockyard.providers.vsphere import volume_records
 from stockyard.providers.vsphere.register import Values
 from stockyard.providers.vsphere.reservations import VOLUME, kept
 from stockyard.providers.vsphere.volume_records import Entry
 
-HOLDER = Holder("0b0a4a86-9c3b-4b0e-9a5e-1c1c7a5a1f10", "web-1", "/data")
+HOLDER = Attachment("0b0a4a86-9c3b-4b0e-9a5e-1c1c7a5a1f10", "web-1", "/data")
 
 
 def entry(name: str = "data", of: str = "", **changes: Any) -> Entry:
@@ -41,7 +41,7 @@ def written(*entries: Entry) -> Values:
 
 
 def test_what_is_written_is_read() -> None:
-    one = entry(of=str(uuid.uuid4()), holder=HOLDER)
+    one = entry(of=str(uuid.uuid4()), attachment=HOLDER)
     assert volume_records.read(written(one)) == ([one], [])
     assert volume_records.find(written(one), one.record) == one
     assert kept(written(one))
@@ -89,7 +89,7 @@ def test_another_owner_s_volume_is_not_there() -> None:
 
 
 def test_what_somebody_has_is_neither_copied_nor_deleted() -> None:
-    held = entry(holder=HOLDER)
+    held = entry(attachment=HOLDER)
     values = written(held)
     for act in (
         lambda: volume_records.add(values, entry("copy", held.record.uuid), held.record),
@@ -107,7 +107,7 @@ def test_what_is_being_copied_is_nobody_s_to_write_to() -> None:
     values = written(one)
     volume_records.add(values, copy, one.record)
     for act in (
-        lambda: volume_records.claim(values, one.record, {"holder": HOLDER}),
+        lambda: volume_records.claim(values, one.record, {"attachment": HOLDER}),
         lambda: volume_records.leave(values, one.record),
         lambda: volume_records.refuse_copied(values, one.record),
     ):
@@ -115,7 +115,7 @@ def test_what_is_being_copied_is_nobody_s_to_write_to() -> None:
             act()
     ready = volume_records.claim(values, copy.record, {"phase": "ready"})
     assert volume_records.find(values, ready).of == ""
-    volume_records.claim(values, one.record, {"holder": HOLDER})
+    volume_records.claim(values, one.record, {"attachment": HOLDER})
 
 
 def test_a_volume_that_goes_is_not_claimed_as_it_was() -> None:
@@ -125,6 +125,6 @@ def test_a_volume_that_goes_is_not_claimed_as_it_was() -> None:
     assert gone.record.phase == "deleting"
     assert volume_records.leave(values, one.record) == gone
     with pytest.raises(Conflict):
-        volume_records.claim(values, one.record, {"holder": HOLDER})
+        volume_records.claim(values, one.record, {"attachment": HOLDER})
     volume_records.drop(values, one.record)
     assert values == {}

@@ -10,7 +10,6 @@ the result of the other.
 from __future__ import annotations
 
 import errno
-import json
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -19,12 +18,11 @@ from typing import Any
 
 from ...errors import Conflict, HypervisorError, InvalidInput, OutOfSpace
 from ...files import write_atomic
-from ...model import codec, untrusted
+from ...hypervisor.records import decode_pool, encode
 from ...model.host import HostRecord
 from ...model.observation import Record, UnreadableObject
 from ...model.pool import PoolRecord
 from ...model.size import grows
-from ...model.untrusted import MalformedData
 from ...planning import quota
 from . import folders
 
@@ -62,7 +60,7 @@ class FilePoolStore:
                 pools.append(_read(path))
             except FileNotFoundError:
                 continue
-            except (OSError, MalformedData, InvalidInput) as error:
+            except (OSError, InvalidInput) as error:
                 unreadable.append(UnreadableObject(path.name, f"it cannot be read: {error}"))
         return tuple(pools), tuple(unreadable)
 
@@ -136,7 +134,7 @@ class FilePoolStore:
             version, is_other_pool = stored_record.version, stored_record.uuid != record.uuid
         except FileNotFoundError:
             version, is_other_pool = 0, False
-        except (OSError, MalformedData, InvalidInput) as error:
+        except (OSError, InvalidInput) as error:
             raise HypervisorError(
                 "its record cannot be read: it is left alone.",
                 name=record.title,
@@ -154,7 +152,7 @@ class FilePoolStore:
     def _write(self, record: PoolRecord) -> None:
         try:
             self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            write_atomic(self._path(record), json.dumps(codec.to_dict(record), sort_keys=True))
+            write_atomic(self._path(record), encode(record))
         except OSError as error:
             error_type = (
                 OutOfSpace if error.errno in (errno.ENOSPC, errno.EDQUOT) else HypervisorError
@@ -171,7 +169,7 @@ class FilePoolStore:
 
 
 def _read(path: Path) -> PoolRecord:
-    record = codec.from_dict(PoolRecord, untrusted.parse(path.read_bytes()), path.name)
+    record = decode_pool(path.read_bytes())
     if path.name != f"{record.domain}{SUFFIX}":
         raise InvalidInput("it is a copy: it names another pool.")
     return record

@@ -27,9 +27,10 @@ from ...errors import (
     OutOfSpace,
 )
 from ...files import is_temporary, write_atomic
+from ...hypervisor.records import decode_volume, encode
 from ...model import untrusted
 from ...model.observation import OrphanedFile, SweepResult, UnreadableObject, VolumeObservation
-from ...model.volume import VolumeRecord, decode, encode
+from ...model.volume import VolumeRecord
 from . import folders, ownership
 
 RECORD = "volume.json"
@@ -142,9 +143,9 @@ class VolumeFiles:
             stored_record = self.find(record)
         except NotFound:
             return False
-        if stored_record.holder:
+        if stored_record.attachment:
             raise OperationRefused(
-                f"host {stored_record.holder.host} has it.",
+                f"host {stored_record.attachment.host} has it.",
                 name=record.title,
                 remedy="detach it first",
             )
@@ -195,7 +196,7 @@ class VolumeFiles:
             note_uri, text = (
                 str(untrusted.item(note, key, "the note")) for key in ("uri", "record")
             )
-            record = decode(text)
+            record = decode_volume(text)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, untrusted.MalformedData) as error:

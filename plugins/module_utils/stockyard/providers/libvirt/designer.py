@@ -104,7 +104,7 @@ def _slots(record: Record, hardware: Hardware) -> tuple[str, ...]:
     libvirt cannot declare it for a machine without NUMA nodes; QEMU merges both ``-m`` options.
     """
     max_memory_mib = (
-        record.most.memory_mib if isinstance(record, HostRecord) else record.max_memory_mib
+        record.max_size.memory_mib if isinstance(record, HostRecord) else record.max_memory_mib
     )
     return (
         ("-m", f"slots={SLOTS},maxmem={max_memory_mib}M")

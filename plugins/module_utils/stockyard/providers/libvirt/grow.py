@@ -33,9 +33,9 @@ def resize(domain: Any, record: HostRecord, size: Size, deadline: Deadline) -> N
     :raises HypervisorError: if the guest does not return resources that it must return.
     """
     _Processors(domain, record).have(size.vcpus, deadline)
-    stride = step(record.frozen.memory_mib, record.most.memory_mib)
+    stride = step(record.template_size.memory_mib, record.max_size.memory_mib)
     if stride:
-        count = (size.memory_mib - record.frozen.memory_mib) // stride
+        count = (size.memory_mib - record.template_size.memory_mib) // stride
         _Dimms(Monitor(domain, record.title), record, stride).have(count, deadline)
 
 

@@ -84,7 +84,7 @@ class LibvirtVolumes:
 
     def grow(self, record: VolumeRecord, size_gib: int, deadline: Deadline) -> None:
         disk = self._disk(record)
-        domain = self._running(record.holder.uuid) if record.holder else None
+        domain = self._running(record.attachment.uuid) if record.attachment else None
         if domain and self._place(domain, disk) is not None:
             import libvirt
 
@@ -160,12 +160,12 @@ class LibvirtVolumes:
         Call it under the lock: no host attaches the source then.
         """
         stored_record = self.files.find(source)
-        if stored_record.holder:
+        if stored_record.attachment:
             raise OperationRefused(
-                f"it cannot be copied: host {stored_record.holder.host} has it.",
+                f"it cannot be copied: host {stored_record.attachment.host} has it.",
                 name=source.title,
-                remedy=f"detach it from {stored_record.holder.host}, or copy a snapshot that was "
-                f"made before",
+                remedy=f"detach it from {stored_record.attachment.host}, or copy a snapshot that "
+                f"was made before",
             )
         return self.layers.of(self.files.path(source), source.title, deadline)
 

@@ -44,7 +44,7 @@ class MemoryVolumes:
 
     def create(self, record: VolumeRecord, source: VolumeRecord | None, deadline: Deadline) -> None:
         with self._lock():
-            if source and self.files.find(source).holder:
+            if source and self.files.find(source).attachment:
                 raise OperationRefused(
                     "its source is in use.", name=record.title, remedy="detach the source first"
                 )

@@ -51,7 +51,7 @@ class Designer:
             self.card(record, devices),
             move=MOVES[mode],
         )
-        size = record.hardware if isinstance(record, TemplateRecord) else record.frozen
+        size = record.hardware if isinstance(record, TemplateRecord) else record.template_size
         return specs.cold_clone(
             relocate_spec,
             specs.hardware(

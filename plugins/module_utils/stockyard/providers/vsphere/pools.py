@@ -12,14 +12,13 @@ so that vCenter enforces the limits, reservations and shares.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from ...clock import Deadline
 from ...errors import Conflict, HypervisorError, InvalidInput
-from ...model import codec, untrusted
+from ...hypervisor.records import decode_pool, encode
 from ...model.host import HostRecord
 from ...model.observation import UnreadableObject
 from ...model.pool import PoolRecord, pool_domain
@@ -74,9 +73,7 @@ class Pools:
                 host for host in hosts_of(self._known(values), values) if host.owner == record.owner
             ]
             quota.check_change(new_record, read(values, record.owner)[0], hosts, force=force)
-            values[KEY + record.domain] = FORMAT + json.dumps(
-                codec.to_dict(new_record), sort_keys=True
-            )
+            values[KEY + record.domain] = FORMAT + encode(new_record)
 
         self.register.change(edit)
         self._shape(new_record)
@@ -163,7 +160,7 @@ def read(
         try:
             record = _record(key, value)
             records += [record] if owner in (None, record.owner) else []
-        except (untrusted.MalformedData, InvalidInput) as error:
+        except InvalidInput as error:
             unreadable_objects.append(
                 UnreadableObject(key.removeprefix(KEY), f"it cannot be read: {error}")
             )
@@ -207,7 +204,7 @@ def _compare(record: PoolRecord, values: Mapping[str, str]) -> None:
 def _record(key: str, value: str) -> PoolRecord:
     if not value.startswith(FORMAT):
         raise InvalidInput("the record is of a format that is not known.")
-    record = codec.from_dict(PoolRecord, untrusted.parse(value[len(FORMAT) :]), key)
+    record = decode_pool(value[len(FORMAT) :])
     if key != KEY + record.domain:
         raise InvalidInput("it is a copy: it names another pool.")
     return record

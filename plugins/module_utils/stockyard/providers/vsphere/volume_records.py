@@ -16,9 +16,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ...errors import Conflict, InvalidInput, NotFound, OperationRefused
+from ...hypervisor.records import decode_volume, encode
 from ...model import naming, untrusted
 from ...model.observation import UnreadableObject
-from ...model.volume import VolumeRecord, decode, encode
+from ...model.volume import VolumeRecord
 from .register import Values
 from .reservations import VOLUME
 
@@ -124,7 +125,7 @@ def claim(values: Values, record: VolumeRecord, changes: dict[str, Any]) -> Volu
             cause=f"version {existing.record.version} is on record, {record.version} was expected",
             remedy="run again",
         )
-    if changes.get("holder") is not None:
+    if changes.get("attachment") is not None:
         refuse_copied(values, record)
     new_record = replace(record, version=record.version + 1, **changes)
     write(
@@ -156,8 +157,8 @@ def refuse_held(record: VolumeRecord, action: str) -> None:
 
     :raises OperationRefused: if a host holds it.
     """
-    if record.holder:
-        host = record.holder.host
+    if record.attachment:
+        host = record.attachment.host
         raise OperationRefused(
             f"{action}: host {host} has it.",
             name=record.title,
@@ -198,7 +199,7 @@ def _entry(key: str, value: str) -> Entry:
         )
     except untrusted.MalformedData as error:
         raise InvalidInput("its record cannot be read.", cause=str(error)) from error
-    record = decode(text)
+    record = decode_volume(text)
     if not DISK.fullmatch(disk):
         raise InvalidInput(f"{naming.shown(disk)} is not a disk's file.")
     if source_uuid:

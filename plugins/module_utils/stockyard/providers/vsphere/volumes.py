@@ -170,9 +170,9 @@ class VsphereVolumes:
 
     def _holding(self, entry: Entry, values: Mapping[str, str]) -> Machine | None:
         """Return the machine that a volume's disk is attached to."""
-        holder = entry.record.holder
+        attachment = entry.record.attachment
         self.reading.refreshed(values)
-        host = self.reading.known.hosts.get(holder.uuid) if holder else None
+        host = self.reading.known.hosts.get(attachment.uuid) if attachment else None
         machine = self.machines.present(host, DEVICES) if host else None
         has_disk = (
             machine is not None

@@ -73,10 +73,10 @@ def _draft(ctx: Context, request: HostRequest, template: TemplateRecord) -> Host
         expires=current_time + request.ttl if request.ttl else 0.0,
         labels=dict(request.labels),
         size=size_of(request.spec, template),
-        frozen=frozen(template),
-        most=most(ctx, template),
+        template_size=frozen(template),
+        max_size=most(ctx, template),
         encrypted=template.encrypted,
-        resizes=BOTH if ctx.provider.capabilities.shrinks else UP,
+        resize_mode=BOTH if ctx.provider.capabilities.shrinks else UP,
     )
 
 

@@ -22,7 +22,7 @@ def plug_in(ctx: Context, record: HostRecord, deadline: Deadline) -> bool:
     """Plug in the resources of a host beyond its template: a machine starts with the template's
     only.
     """
-    if record.size == record.frozen or not record.frozen.vcpus:
+    if record.size == record.template_size or not record.template_size.vcpus:
         return False
     ctx.provider.resize(record, record.size, deadline)
     return True
@@ -33,7 +33,7 @@ def resize(ctx: Context, record: HostRecord, spec: HostSpec, deadline: Deadline)
 
     :raises PoolQuotaExceeded: if its pool lacks the capacity.
     """
-    before, after = record.size, wanted(spec, record.frozen)
+    before, after = record.size, wanted(spec, record.template_size)
     if grows(before, after):
         record = ctx.provider.claim(record, size=larger(before, after))
     try:

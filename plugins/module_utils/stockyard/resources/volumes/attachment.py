@@ -1,10 +1,10 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Volumes in hosts: the holder of each volume, and the steps of an attachment: plug in, create the
+"""Volumes in hosts: the steps of an attachment: plug in, create the
 file system, check and mount.
 
-The holder is on the volume's record, written by compare and set: if two hosts claim a volume, on
+An attachment is on the volume's record, written by compare and set: if two hosts claim a volume, on
 any controllers, one of them gets it. A host that no longer exists holds no volume, so the death of
 a controller never blocks a volume.
 """
@@ -20,7 +20,7 @@ from ...errors import Conflict, NotFound, OperationRefused, StockyardError, Unsu
 from ...hypervisor.provider import Channel
 from ...model.host import Host, HostRecord
 from ...model.observation import Observation
-from ...model.volume import BLANK, EXT4, MAKING, Holder, VolumeRecord
+from ...model.volume import BLANK, EXT4, MAKING, Attachment, VolumeRecord
 from ...planning.volumes import refuse_if_held
 from ..context import Context
 from . import encryption
@@ -36,7 +36,7 @@ def attach(
     ctx: Context,
     host: HostRecord,
     volume: VolumeRecord,
-    holder: Holder,
+    attachment: Attachment,
     channel: Channel,
     deadline: Deadline,
 ) -> VolumeRecord:
@@ -46,11 +46,11 @@ def attach(
     """
     check_agent(host, channel, deadline)
     encryption.check(ctx, host.title, host.encrypted, [volume])
-    volume = take(ctx, volume, holder)
+    volume = take(ctx, volume, attachment)
     ctx.provider.volumes.plug(host, volume, deadline)
     volume = _with_file_system(ctx, host, volume, channel, deadline)
-    mount(ctx, volume, holder.path, channel, deadline)
-    return ctx.provider.volumes.claim(volume, holder=replace(holder, mounted=True))
+    mount(ctx, volume, attachment.path, channel, deadline)
+    return ctx.provider.volumes.claim(volume, attachment=replace(attachment, mounted=True))
 
 
 def mount(
@@ -61,21 +61,21 @@ def mount(
     encryption.ask(channel, request, encryption.key_of(ctx, volume), deadline)
 
 
-def take(ctx: Context, volume: VolumeRecord, holder: Holder) -> VolumeRecord:
-    """Put a holder on record, unless another holder exists.
+def take(ctx: Context, volume: VolumeRecord, attachment: Attachment) -> VolumeRecord:
+    """Put an attachment on record, unless the volume has another one.
 
-    :raises OperationRefused: if another holder exists, or may exist.
+    :raises OperationRefused: if the volume has another attachment, or may have one.
     """
     for _number in range(TRIES):
         check_attachable(volume)
-        if volume.holder and volume.holder.uuid != holder.uuid:
+        if volume.attachment and volume.attachment.uuid != attachment.uuid:
             refuse_if_held(
                 volume,
                 living(ctx.provider.observe(ctx.owner)),
-                f"host {holder.host} cannot have it",
+                f"host {attachment.host} cannot have it",
             )
         with suppress(Conflict):
-            return ctx.provider.volumes.claim(volume, holder=holder)
+            return ctx.provider.volumes.claim(volume, attachment=attachment)
         volume = need(ctx, volume.tenant, volume.name)
     raise Conflict("it changes all the time.", name=volume.title, remedy="run again")
 
@@ -102,14 +102,17 @@ def detach(
     ctx: Context, host: HostRecord, volume: VolumeRecord, channel: Channel, deadline: Deadline
 ) -> VolumeRecord:
     """Detach a volume from a running host; its data is durable afterwards."""
-    if volume.holder is None:
+    if volume.attachment is None:
         return volume
-    volume = ctx.provider.volumes.claim(volume, holder=replace(volume.holder, mounted=False))
+    volume = ctx.provider.volumes.claim(
+        volume, attachment=replace(volume.attachment, mounted=False)
+    )
     channel.request(
-        {"op": "volume-unmount", "path": volume.holder.path if volume.holder else ""}, deadline
+        {"op": "volume-unmount", "path": volume.attachment.path if volume.attachment else ""},
+        deadline,
     )
     ctx.provider.volumes.unplug(host, volume, deadline)
-    return ctx.provider.volumes.claim(volume, holder=None)
+    return ctx.provider.volumes.claim(volume, attachment=None)
 
 
 def check_keys(ctx: Context, host: HostRecord) -> None:
@@ -126,9 +129,11 @@ def resume(ctx: Context, host: HostRecord, channel: Channel, deadline: Deadline)
     refused them because a volume was missing.
     """
     volumes = held_by(ctx, host)
-    for volume in sorted(volumes, key=lambda record: record.holder.path if record.holder else ""):
-        if volume.holder:
-            attach(ctx, host, volume, volume.holder, channel, deadline)
+    for volume in sorted(
+        volumes, key=lambda record: record.attachment.path if record.attachment else ""
+    ):
+        if volume.attachment:
+            attach(ctx, host, volume, volume.attachment, channel, deadline)
     if volumes:
         channel.request({"op": "open"}, deadline)
         ctx.progress(
@@ -160,7 +165,7 @@ def release(ctx: Context, host: HostRecord) -> None:
     """Release the volumes of a host that is deleted."""
     for volume in held_by(ctx, host):
         with suppress(NotFound, Conflict):
-            ctx.provider.volumes.claim(volume, holder=None)
+            ctx.provider.volumes.claim(volume, attachment=None)
             ctx.progress(f"{volume.title}: {host.name} has let go of it; it stays")
 
 
@@ -169,7 +174,9 @@ def held_by(ctx: Context, host: HostRecord) -> list[VolumeRecord]:
     volumes = (
         ctx.provider.volumes.observe(ctx.owner).volumes if ctx.provider.capabilities.volumes else ()
     )
-    return [volume for volume in volumes if volume.holder and volume.holder.uuid == host.uuid]
+    return [
+        volume for volume in volumes if volume.attachment and volume.attachment.uuid == host.uuid
+    ]
 
 
 def living(observation: Observation) -> list[str] | None:
@@ -225,7 +232,7 @@ def _with_file_system(
     unfinished = volume.filesystem == MAKING
     if volume.filesystem == BLANK and reply == "blank":
         encryption_id = volume.uuid if host.encrypted else ""
-        volume = ctx.provider.volumes.claim(volume, filesystem=MAKING, encryption=encryption_id)
+        volume = ctx.provider.volumes.claim(volume, filesystem=MAKING, encryption_id=encryption_id)
     elif not unfinished:
         raise Unsupported(
             f"its disk is not blank ({str(reply)[:40]}), and no file system of it is on record: it "

@@ -10,7 +10,7 @@ from ...errors import Unsupported
 from ...hypervisor.provider import Channel
 from ...model.host import HostRecord, HostSpec
 from ...model.observation import Observation, Template
-from ...model.volume import DOCKER_ROOT, Holder, VolumeRecord, VolumeSpec
+from ...model.volume import DOCKER_ROOT, Attachment, VolumeRecord, VolumeSpec
 from ...planning.plan import Plan
 from ...planning.templates import generations, newest
 from ...planning.volumes import refuse_if_held
@@ -113,7 +113,7 @@ def attach_declared(
             ctx,
             host,
             volume,
-            Holder(host.uuid, host.name, use.path, declared=True),
+            Attachment(host.uuid, host.name, use.path, declared=True),
             channel,
             deadline,
         )

@@ -49,13 +49,13 @@ def key_of(ctx: Context, volume: VolumeRecord) -> str:
 
     :raises InvalidInput: if there is no secret to derive it from.
     """
-    if not volume.encryption:
+    if not volume.encryption_id:
         return ""
     if not ctx.volume_key:
         raise InvalidInput(
             "it is encrypted, and its key is not here.", name=volume.title, remedy=REMEDY
         )
-    message = f"stockyard volume {volume.encryption}".encode()
+    message = f"stockyard volume {volume.encryption_id}".encode()
     return hmac.new(ctx.volume_key.encode(), message, hashlib.sha256).hexdigest()
 
 
@@ -71,13 +71,13 @@ def check(ctx: Context, title: str, encrypted: bool, volumes: Iterable[VolumeRec
             "its volumes are encrypted, and their key is not here.", name=title, remedy=REMEDY
         )
     for volume in volumes:
-        if encrypted and volume.filesystem and not volume.encryption:
+        if encrypted and volume.filesystem and not volume.encryption_id:
             raise Unsupported(
                 f"it is in clear, and all volumes of {title} are encrypted.",
                 name=volume.title,
                 remedy="make another, and copy what is on this one",
             )
-        if volume.encryption and not encrypted:
+        if volume.encryption_id and not encrypted:
             raise Unsupported(
                 f"it is encrypted, and hosts of {title} cannot open it.",
                 name=volume.title,

@@ -27,7 +27,7 @@ def run(ctx: Context, grace: float, *, check: bool) -> tuple[list[Action], list[
     :return: the actions that were taken, or would be, and the skipped volumes.
     """
     actions: list[Action] = []
-    # Observe volumes before hosts: every holder was then on record earlier.
+    # Observe volumes before hosts: every attachment was then on record earlier.
     observation = ctx.provider.volumes.observe(ctx.owner)
     hosts = attachment.living(ctx.provider.observe(ctx.owner))
     skipped = [
@@ -40,7 +40,7 @@ def run(ctx: Context, grace: float, *, check: bool) -> tuple[list[Action], list[
         incomplete = volume.phase == "deleting" or (
             volume.phase == "creating" and ctx.clock.now() - volume.created >= grace
         )
-        orphaned = volume.holder and hosts is not None and volume.holder.uuid not in hosts
+        orphaned = volume.attachment and hosts is not None and volume.attachment.uuid not in hosts
         try:
             if incomplete:
                 actions += _destroyed(ctx, volume, check)
@@ -55,7 +55,7 @@ def _destroyed(ctx: Context, volume: VolumeRecord, check: bool) -> list[Action]:
     if not check:
         name = ctx.lock_name("volume", volume.tenant, volume.name)
         with ctx.provider.exclusive(name, ctx.deadline(LOCK_WAIT)):
-            ctx.provider.volumes.claim(volume, phase="deleting", holder=None)
+            ctx.provider.volumes.claim(volume, phase="deleting", attachment=None)
             ctx.provider.volumes.destroy(volume)
         ctx.progress(f"{volume.title}: {HALF[volume.phase]}, deleted")
     return [
@@ -64,8 +64,8 @@ def _destroyed(ctx: Context, volume: VolumeRecord, check: bool) -> list[Action]:
 
 
 def _let_go(ctx: Context, volume: VolumeRecord, check: bool) -> list[Action]:
-    holder = volume.holder.host if volume.holder else ""
+    attachment = volume.attachment.host if volume.attachment else ""
     if not check:
-        ctx.provider.volumes.claim(volume, holder=None)
-        ctx.progress(f"{volume.title}: {GONE} ({holder}); it stays")
-    return [Action("detach", "volume", volume.name, GONE, {"host": holder}, {})]
+        ctx.provider.volumes.claim(volume, attachment=None)
+        ctx.progress(f"{volume.title}: {GONE} ({attachment}); it stays")
+    return [Action("detach", "volume", volume.name, GONE, {"host": attachment}, {})]

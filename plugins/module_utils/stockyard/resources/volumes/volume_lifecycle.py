@@ -16,7 +16,15 @@ from typing import Any
 from ...clock import Deadline
 from ...errors import NotFound, OperationRefused, StockyardError, Unsupported
 from ...model.observation import VolumeObservation
-from ...model.volume import BLANK, DOCKER_ROOT, EXT4, Holder, VolumeRecord, VolumeSpec, mount_point
+from ...model.volume import (
+    BLANK,
+    DOCKER_ROOT,
+    EXT4,
+    Attachment,
+    VolumeRecord,
+    VolumeSpec,
+    mount_point,
+)
 from ...planning.plan import Action, Plan
 from ...planning.volumes import plan_removal, plan_volume, refuse_if_held, size_of
 from ..context import Context
@@ -67,7 +75,7 @@ def delete(ctx: Context, tenant: str, name: str, timeout: float) -> Plan:
     """
     with _held(ctx, tenant, name, ctx.deadline(timeout)):
         volume = ctx.provider.volumes.observe(ctx.owner).find(tenant, name)
-        # Observe hosts after the volume: a holder is then on record, or deleted.
+        # Observe hosts after the volume: an attachment is then on record, or deleted.
         todo = plan_removal(volume, attachment.living(ctx.provider.observe(ctx.owner)))
         if volume:
             _delete(ctx, volume)
@@ -92,16 +100,20 @@ def plan_attachment(ctx: Context, spec: VolumeSpec, host: str, path: str) -> Pla
             name=record.title,
             remedy="declare the volume with the host, whose template has docker: stopped",
         )
-    holder = volume.holder if volume else None
-    if volume and holder and holder.uuid != record.uuid:
+    current_attachment = volume.attachment if volume else None
+    if volume and current_attachment and current_attachment.uuid != record.uuid:
         refuse_if_held(volume, attachment.living(observation), f"host {host} cannot have it")
-    if holder and holder.uuid == record.uuid and holder.path != path:
+    if (
+        current_attachment
+        and current_attachment.uuid == record.uuid
+        and current_attachment.path != path
+    ):
         raise OperationRefused(
-            f"it is mounted at {holder.path} there, not at {path}.",
+            f"it is mounted at {current_attachment.path} there, not at {path}.",
             name=f"volume {spec.name}",
             remedy="detach it first",
         )
-    if holder and holder.uuid == record.uuid and holder.mounted:
+    if current_attachment and current_attachment.uuid == record.uuid and current_attachment.mounted:
         return volume_plan
     after = {"host": host, "path": path}
     return Plan(
@@ -127,7 +139,7 @@ def attach(ctx: Context, spec: VolumeSpec, host: str, path: str, timeout: float)
             host,
             deadline,
             lambda record, volume, channel: attachment.attach(
-                ctx, record, volume, Holder(record.uuid, record.name, path), channel, deadline
+                ctx, record, volume, Attachment(record.uuid, record.name, path), channel, deadline
             ),
         )
         ctx.progress(f"volume {spec.name}: mounted at {path} in host {host}")
@@ -137,17 +149,17 @@ def attach(ctx: Context, spec: VolumeSpec, host: str, path: str, timeout: float)
 def plan_detachment(ctx: Context, tenant: str, name: str) -> Plan:
     """Return the plan of :func:`detach`."""
     volume = attachment.need(ctx, tenant, name)
-    if volume.holder is None:
+    if volume.attachment is None:
         return Plan()
     observation = ctx.provider.observe(ctx.owner)
     host_uuids = attachment.living(observation)
-    if volume.holder.declared and (host_uuids is None or volume.holder.uuid in host_uuids):
+    if volume.attachment.declared and (host_uuids is None or volume.attachment.uuid in host_uuids):
         raise OperationRefused(
-            f"host {volume.holder.host} is declared to have it.",
+            f"host {volume.attachment.host} is declared to have it.",
             name=volume.title,
             remedy="take it out of the declaration, or destroy the host; the volume stays",
         )
-    before = {"host": volume.holder.host, "path": volume.holder.path}
+    before = {"host": volume.attachment.host, "path": volume.attachment.path}
     return Plan((Action("detach", "volume", name, "nobody is to have it", before, {}),))
 
 
@@ -158,27 +170,27 @@ def detach(ctx: Context, tenant: str, name: str, timeout: float) -> Plan:
     """
     deadline, todo = ctx.deadline(timeout), plan_detachment(ctx, tenant, name)
     volume_record = attachment.need(ctx, tenant, name)
-    if todo and volume_record.holder:
+    if todo and volume_record.attachment:
         host_uuids = attachment.living(ctx.provider.observe(ctx.owner))
-        if host_uuids is not None and volume_record.holder.uuid not in host_uuids:
-            ctx.provider.volumes.claim(volume_record, holder=None)
+        if host_uuids is not None and volume_record.attachment.uuid not in host_uuids:
+            ctx.provider.volumes.claim(volume_record, attachment=None)
         else:
             _in_host(
                 ctx,
                 VolumeSpec(name, tenant),
-                volume_record.holder.host,
+                volume_record.attachment.host,
                 deadline,
                 lambda record, volume, channel: attachment.detach(
                     ctx, record, volume, channel, deadline
                 ),
             )
-        ctx.progress(f"volume {name}: detached from host {volume_record.holder.host}")
+        ctx.progress(f"volume {name}: detached from host {volume_record.attachment.host}")
     return todo
 
 
 def describe(ctx: Context, volume: VolumeRecord) -> dict[str, Any]:
     """Return the facts of a volume that modules show."""
-    holder = volume.holder
+    current_attachment = volume.attachment
     return {
         "name": volume.name,
         "tenant": volume.tenant,
@@ -189,10 +201,10 @@ def describe(ctx: Context, volume: VolumeRecord) -> dict[str, Any]:
         "filesystem": volume.filesystem,
         "source": volume.source,
         "snapshot": volume.snapshot,
-        "encrypted": bool(volume.encryption),
-        "host": holder.host if holder else "",
-        "path": holder.path if holder else "",
-        "mounted": bool(holder and holder.mounted),
+        "encrypted": bool(volume.encryption_id),
+        "host": current_attachment.host if current_attachment else "",
+        "path": current_attachment.path if current_attachment else "",
+        "mounted": bool(current_attachment and current_attachment.mounted),
         **ctx.provider.volumes.facts(volume),
     }
 
@@ -203,12 +215,12 @@ def _create(ctx: Context, spec: VolumeSpec, deadline: Deadline) -> None:
     if incomplete_volume:
         _delete(ctx, incomplete_volume)
     source = _source(ctx, spec, observation) if spec.source else None
-    if source and source.holder:
-        # Its holder no longer exists: otherwise the copy would have been refused.
-        source = ctx.provider.volumes.claim(source, holder=None)
+    if source and source.attachment:
+        # The host of its attachment no longer exists: otherwise the copy would have been refused.
+        source = ctx.provider.volumes.claim(source, attachment=None)
     record = _draft(ctx, spec, size_of(spec, source))
     if source:
-        record = replace(record, filesystem=source.filesystem, encryption=source.encryption)
+        record = replace(record, filesystem=source.filesystem, encryption_id=source.encryption_id)
     try:
         ctx.provider.volumes.create(record, source, deadline)
         ctx.provider.volumes.claim(record, phase="ready")
@@ -247,24 +259,27 @@ def _grow(ctx: Context, spec: VolumeSpec, deadline: Deadline) -> None:
     # Grow the disk first: if the record is too small, the next run corrects it.
     ctx.provider.volumes.grow(volume_record, size, deadline)
     volume_record = ctx.provider.volumes.claim(volume_record, size_gib=size)
-    holder = volume_record.holder
-    if holder and holder.mounted:
+    current_attachment = volume_record.attachment
+    if current_attachment and current_attachment.mounted:
         observation = ctx.provider.observe(ctx.owner)
-        if any(host.record.uuid == holder.uuid and host.serving for host in observation.hosts):
+        if any(
+            host.record.uuid == current_attachment.uuid and host.serving
+            for host in observation.hosts
+        ):
             _in_host(
                 ctx,
                 spec,
-                holder.host,
+                current_attachment.host,
                 deadline,
                 lambda _record, volume, channel: attachment.mount(
-                    ctx, volume, holder.path, channel, deadline
+                    ctx, volume, current_attachment.path, channel, deadline
                 ),
             )
     ctx.progress(f"{volume_record.title}: grown to {size} GiB")
 
 
 def _delete(ctx: Context, volume: VolumeRecord) -> None:
-    ctx.provider.volumes.claim(volume, phase="deleting", holder=None)
+    ctx.provider.volumes.claim(volume, phase="deleting", attachment=None)
     ctx.provider.volumes.destroy(volume)
     ctx.progress(f"{volume.title}: deleted")
 
