@@ -81,6 +81,16 @@ def test_a_volume_is_on_record_for_all_controllers(volumes: Volumes, second: Pro
     assert second.volumes.facts(made)["allocated"] < 1 << 20
 
 
+def test_observation_of_a_hypervisor_contains_the_volumes_of_its_owner(
+    volumes: Volumes, provider: Provider
+) -> None:
+    record = volumes()
+    observation = provider.observe(volumes.owner)
+    assert record in observation.volumes.volumes
+    assert observation.volumes == volumes.store.observe(volumes.owner)
+    assert record not in provider.observe("somebody-else").volumes.volumes
+
+
 def test_a_name_is_given_once(volumes: Volumes, second: Provider) -> None:
     made = volumes()
     with pytest.raises(Conflict, match="exists"):

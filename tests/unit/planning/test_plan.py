@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from stockyard.model.fleet import FleetSpec, SingleSpec
 from stockyard.model.host import HOST_PHASES, RUN_STATES, Host, HostSpec
-from stockyard.model.observation import Template
+from stockyard.model.observation import Template, generations, newest
 from stockyard.model.template import Hardware, TemplateSpec
 from stockyard.planning.plan import Plan, plan_destroy, plan_host
-from stockyard.planning.templates import generations, newest, plan_template
+from stockyard.planning.templates import plan_template
 from tests.helpers.samples import host, template_record
 
 OLD, NEW = "a" * 64, "b" * 64

@@ -166,7 +166,8 @@ class LeasesClient:
         timeout: float = RELEASE_TIMEOUT,
     ) -> Result[dict[str, Any]]:
         """Release the lease that a holder got for this request, if the holder still has it."""
-        record = lease_lifecycle.held_by(self._context, spec)
+        observation = self._context.provider.observe(self._context.owner)
+        record = lease_lifecycle.held_by(self._context, spec, observation)
         if record is None or record.lease is None:
             return Result(Plan())
         return self.release(record.lease.id, replace=replace, check=check, timeout=timeout)

@@ -10,7 +10,7 @@ logins, and Docker is Debian's.
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any
 
@@ -124,11 +124,29 @@ def template_digest(spec: TemplateSpec, image: str) -> str:
     return codec.digest(facts | slots | provision_sum)
 
 
-def declared_digest(spec: TemplateSpec) -> str:
-    """Return the digest of the declaration alone. The same text gives the same digest; the packages
-    that exist do not matter.
+@dataclass(frozen=True)
+class RenderedTemplate:
+    """A declared template with its recipe: each operation renders the recipe once.
+
+    :param digest: the digest of the declaration alone. The same text gives the same digest; the
+        packages that exist do not matter.
     """
-    return template_digest(spec, codec.digest(recipe(spec.image, spec.docker, spec.security)))
+
+    spec: TemplateSpec
+    recipe: Recipe
+    digest: str
+
+
+def rendered(spec: TemplateSpec) -> RenderedTemplate:
+    """Return a declared template with its recipe."""
+    image_recipe = recipe(spec.image, spec.docker, spec.security)
+    digest = template_digest(spec, codec.digest(image_recipe))
+    return RenderedTemplate(spec, image_recipe, digest)
+
+
+def declared_digest(spec: TemplateSpec) -> str:
+    """Return the digest of the declaration alone: see :class:`RenderedTemplate`."""
+    return rendered(spec).digest
 
 
 def _docker_cli(suite: str) -> tuple[str, ...]:

@@ -78,8 +78,8 @@ class Provider(Protocol):
         """
 
     def observe(self, owner: str) -> Observation:
-        """Observe everything of one owner in a bounded number of calls. The result is never
-        partial: an error is raised instead.
+        """Observe everything of one owner in a bounded number of calls, volumes before hosts. The
+        result is never partial: an error is raised instead.
         """
 
     def ensure_image(

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypeAlias, TypeVar
 
@@ -41,13 +42,36 @@ class Template:
 
 
 @dataclass(frozen=True)
+class VolumeObservation:
+    """All volumes of one owner at one moment, and the unreadable ones of any owner."""
+
+    volumes: tuple[VolumeRecord, ...] = ()
+    unreadable: tuple[UnreadableObject, ...] = ()
+
+    def find(self, tenant: str, name: str) -> VolumeRecord | None:
+        """Return one volume, or ``None``."""
+        return next((volume for volume in self.volumes if volume.key == (tenant, name)), None)
+
+    def held_by(self, uuid: str) -> list[VolumeRecord]:
+        """Return the volumes that a host holds, by the uuid of the host."""
+        return [
+            volume
+            for volume in self.volumes
+            if volume.attachment and volume.attachment.uuid == uuid
+        ]
+
+
+@dataclass(frozen=True)
 class Observation:
     """One reading of a hypervisor: everything of one owner, and the names and addresses of all
     owners.
 
+    Volumes are read before hosts: if the host of an attachment is not among them, it is deleted.
+
     :param addresses: every address that a host of any owner has.
     :param names: the name of every machine, of this owner or not.
     :param pools: every pool of the owner.
+    :param volumes: every volume of the owner; none if the hypervisor has no volumes.
     """
 
     templates: tuple[Template, ...]
@@ -56,6 +80,65 @@ class Observation:
     addresses: frozenset[str]
     names: frozenset[str] = frozenset()
     pools: tuple[PoolRecord, ...] = ()
+    volumes: VolumeObservation = VolumeObservation()
+
+    def host(self, tenant: str, name: str) -> Host | None:
+        """Return one host, or ``None``."""
+        return next((host for host in self.of_tenant(tenant) if host.record.name == name), None)
+
+    def of_tenant(self, tenant: str) -> list[Host]:
+        """Return the hosts of a tenant."""
+        return [host for host in self.hosts if host.record.tenant == tenant]
+
+    def members(self, tenant: str, fleet: str) -> list[Host]:
+        """Return the hosts of a fleet, incomplete ones included."""
+        return [host for host in self.of_tenant(tenant) if host.record.fleet == fleet]
+
+    @property
+    def host_uuids(self) -> frozenset[str] | None:
+        """Return the uuids of all hosts; ``None`` if a record cannot be read, because it may be any
+        host.
+        """
+        return None if self.unreadable else frozenset(host.record.uuid for host in self.hosts)
+
+    def attached_host(self, volume: VolumeRecord) -> Host | None:
+        """Return the host that a volume is attached to, or ``None``."""
+        uuid = volume.attachment.uuid if volume.attachment else ""
+        return next((host for host in self.hosts if host.record.uuid == uuid), None)
+
+    def generations(self, tenant: str, name: str) -> list[Template]:
+        """Return all generations of a template; the current one, if it is usable, comes last."""
+        return generations(tenant, name, self.templates)
+
+    def template(self, tenant: str, name: str) -> Template | None:
+        """Return the current generation of a template, from which forks are created."""
+        return newest(self.generations(tenant, name))
+
+    def pool(self, tenant: str, name: str) -> PoolRecord | None:
+        """Return one pool, or ``None``."""
+        return next(
+            (pool for pool in self.pools if (pool.tenant, pool.name) == (tenant, name)), None
+        )
+
+
+def generations(tenant: str, name: str, templates: Iterable[Template]) -> list[Template]:
+    """Return all generations of a template; the current one, if it is usable, comes last."""
+    matches = [
+        template
+        for template in templates
+        if (template.record.tenant, template.record.name) == (tenant, name)
+    ]
+    return sorted(matches, key=lambda template: (template.record.since, template.record.uuid))
+
+
+def newest(templates: Iterable[Template]) -> Template | None:
+    """Return the current generation, from which forks are created."""
+    usable_templates = [template for template in templates if template.usable]
+    return max(
+        usable_templates,
+        key=lambda template: (template.record.since, template.record.uuid),
+        default=None,
+    )
 
 
 @dataclass(frozen=True)
@@ -75,15 +158,3 @@ class SweepResult:
 
     removed: tuple[OrphanedFile, ...]
     skipped: tuple[OrphanedFile, ...]
-
-
-@dataclass(frozen=True)
-class VolumeObservation:
-    """All volumes of one owner at one moment, and the unreadable ones of any owner."""
-
-    volumes: tuple[VolumeRecord, ...] = ()
-    unreadable: tuple[UnreadableObject, ...] = ()
-
-    def find(self, tenant: str, name: str) -> VolumeRecord | None:
-        """Return one volume, or ``None``."""
-        return next((volume for volume in self.volumes if volume.key == (tenant, name)), None)

@@ -13,7 +13,7 @@ from datetime import timedelta
 from typing import Any
 
 from ..model import codec
-from ..model.observation import Template
+from ..model.observation import Template, generations, newest
 from ..model.template import TemplateRecord, TemplateSpec
 from ..model.versions import MissingUpdate
 from .plan import Action, Plan, gone
@@ -75,26 +75,6 @@ def candidate(spec: TemplateSpec, declared: str, templates: Iterable[Template]) 
 def too_old(spec: TemplateSpec, record: TemplateRecord, current_time: float) -> bool:
     """Return whether a generation is older than its declared maximum age."""
     return spec.max_age is not None and current_time - record.created >= spec.max_age
-
-
-def generations(tenant: str, name: str, templates: Iterable[Template]) -> list[Template]:
-    """Return all generations of a template; the current one, if it is usable, comes last."""
-    matches = [
-        template
-        for template in templates
-        if (template.record.tenant, template.record.name) == (tenant, name)
-    ]
-    return sorted(matches, key=lambda template: (template.record.since, template.record.uuid))
-
-
-def newest(templates: Iterable[Template]) -> Template | None:
-    """Return the current generation, from which forks are created."""
-    usable_templates = [template for template in templates if template.usable]
-    return max(
-        usable_templates,
-        key=lambda template: (template.record.since, template.record.uuid),
-        default=None,
-    )
 
 
 def _build(spec: TemplateSpec, declared: str, current: Template | None, reason: str) -> Action:

@@ -69,8 +69,7 @@ def take_snapshot(ctx: Context) -> Snapshot:
             for pool in sorted(observation.pools, key=lambda record: (record.tenant, record.name))
         ],
         "volumes": [
-            volume_lifecycle.describe(ctx, volume)
-            for volume in ctx.provider.volumes.observe(ctx.owner).volumes
+            volume_lifecycle.describe(ctx, volume) for volume in observation.volumes.volumes
         ],
         "strangers": [
             {"name": unreadable_object.name, "reason": unreadable_object.reason}

@@ -19,6 +19,7 @@ from stockyard import (
     Yard,
 )
 from stockyard.clock import Deadline
+from stockyard.model.observation import VolumeObservation
 from stockyard.providers.open import open_provider
 from tests.helpers.clocks import FakeClock
 
@@ -54,6 +55,21 @@ def test_opening_and_reading_write_nothing(tmp_path: Path) -> None:
     assert provider.observe("stockyard").hosts == ()
     provider.close()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_hosts_are_observed_after_volumes(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+    yard.fleets.apply(FleetSpec("ci", "base"))
+    provider = yard.context.provider
+    record = provider.observe("stockyard").hosts[0].record
+    observe = provider.volumes.observe
+
+    def observe_and_delete_host(owner: str) -> VolumeObservation:
+        volumes = observe(owner)
+        provider.destroy(record)
+        return volumes
+
+    monkeypatch.setattr(provider.volumes, "observe", observe_and_delete_host)
+    assert provider.observe("stockyard").hosts == ()
 
 
 def test_it_says_that_its_hosts_answer_no_network(tmp_path: Path) -> None:

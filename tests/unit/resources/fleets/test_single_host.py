@@ -4,12 +4,14 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from typing import Any
 
 import pytest
 
 from stockyard import (
     Busy,
+    Conflict,
     FleetSpec,
     GuestError,
     HostSpec,
@@ -152,6 +154,21 @@ def test_a_host_and_its_fleet_are_held_together(yard: Yard) -> None:
         yard.hosts.restart("ci-1")
     with provider.exclusive("stockyard.default.host.web", Deadline(1)), pytest.raises(Busy):
         yard.hosts.apply(WEB)
+
+
+def test_host_that_joined_a_fleet_meanwhile_is_not_changed(
+    yard: Yard, hypervisor: FaultyProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exclusive = hypervisor.inner.exclusive
+
+    def create_fleet_first(name: str, deadline: Deadline) -> AbstractContextManager[None]:
+        monkeypatch.undo()
+        yard.fleets.apply(FleetSpec("ci", "base"))
+        return exclusive(name, deadline)
+
+    monkeypatch.setattr(hypervisor.inner, "exclusive", create_fleet_first)
+    with pytest.raises(Conflict, match="another fleet"):
+        yard.hosts.replace(SingleSpec("ci-1", "base"))
 
 
 def test_a_half_made_host_is_made_anew(yard: Yard, hypervisor: FaultyProvider) -> None:

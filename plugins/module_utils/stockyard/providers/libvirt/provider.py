@@ -102,10 +102,9 @@ class LibvirtProvider:
         return self.store.lock(name, deadline)
 
     def observe(self, owner: str) -> Observation:
-        (pool_records, unreadable_pools), (machines, unreadable) = (
-            self.pools.read(),
-            self.domains.everything(),
-        )
+        volumes = self.volumes.observe(owner)
+        pool_records, unreadable_pools = self.pools.read()
+        machines, unreadable = self.domains.everything()
         self._facts.forget()
         consistency.check(self.store, self.domains, machines, owner)
         own_machines = [(record, state) for record, state in machines if record.owner == owner]
@@ -128,6 +127,7 @@ class LibvirtProvider:
             ),
             names=frozenset(self.domains.names()),
             pools=tuple(pool for pool in pool_records if pool.owner == owner),
+            volumes=volumes,
         )
 
     def ensure_image(

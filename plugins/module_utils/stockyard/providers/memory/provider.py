@@ -84,6 +84,7 @@ class MemoryProvider(NoGuestClock):
         return held(self.state.folder / "locks", name, deadline)
 
     def observe(self, owner: str) -> Observation:
+        volumes = self.volumes.observe(owner)
         pools, unreadable = self.pools.read()
         machines = self.state.read()
         entries = list(everything(machines))
@@ -112,6 +113,7 @@ class MemoryProvider(NoGuestClock):
             ),
             names=frozenset(machines),
             pools=tuple(pool for pool in pools if pool.owner == owner),
+            volumes=volumes,
         )
 
     def ensure_image(

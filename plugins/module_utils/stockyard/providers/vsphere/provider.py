@@ -22,7 +22,7 @@ from ...model.observation import Observation, R, Record, SweepResult, Template, 
 from ...model.recipe import Recipe
 from ...model.size import Size
 from ...model.template import TemplateRecord
-from . import fork, grow, place, pools, reservations, templates
+from . import fork, grow, place, pools, reservations, templates, volume_records
 from .guestinfo import GuestinfoChannel
 from .hosts import Hosts
 from .inventory import machines
@@ -132,6 +132,7 @@ class VsphereProvider(NoGuestClock):
                 | {name for name, _record in reservations.reserved(values)}
             ),
             pools=tuple(pools.read(values, owner)[0]),
+            volumes=volume_records.observation(values, owner),
         )
 
     def ensure_image(

@@ -18,7 +18,7 @@ from typing import Any
 from ...errors import Conflict, InvalidInput, NotFound, OperationRefused
 from ...hypervisor.records import decode_volume, encode
 from ...model import naming, untrusted
-from ...model.observation import UnreadableObject
+from ...model.observation import UnreadableObject, VolumeObservation
 from ...model.volume import VolumeRecord
 from .register import Values
 from .reservations import VOLUME
@@ -55,6 +55,16 @@ def read(values: Mapping[str, str]) -> tuple[list[Entry], list[UnreadableObject]
                 UnreadableObject(f"volume {key.removeprefix(VOLUME)}", str(error))
             )
     return entries, unreadable_objects
+
+
+def observation(values: Mapping[str, str], owner: str) -> VolumeObservation:
+    """Return the volumes of one owner, and the entries that cannot be read."""
+    entries, unreadable_objects = read(values)
+    own_records = sorted(
+        (entry.record for entry in entries if entry.record.owner == owner),
+        key=lambda record: record.key,
+    )
+    return VolumeObservation(tuple(own_records), tuple(unreadable_objects))
 
 
 def find(values: Mapping[str, str], record: VolumeRecord) -> Entry:

@@ -59,12 +59,7 @@ class VsphereVolumes:
         self.disks = Disks(session, tasks, lookup)
 
     def observe(self, owner: str) -> VolumeObservation:
-        entries, unreadable_objects = volume_records.read(self.register.read().values)
-        own_records = sorted(
-            (entry.record for entry in entries if entry.record.owner == owner),
-            key=lambda record: record.key,
-        )
-        return VolumeObservation(tuple(own_records), tuple(unreadable_objects))
+        return volume_records.observation(self.register.read().values, owner)
 
     def create(self, record: VolumeRecord, source: VolumeRecord | None, deadline: Deadline) -> None:
         self.guard.demand("volumes")

@@ -15,6 +15,7 @@ from ...clock import Deadline
 from ...errors import InvalidInput, OperationRefused, StockyardError
 from ...model import naming
 from ...model.host import Host
+from ...model.observation import Observation
 from ...pki.ledger import serial_of
 from ...planning.plan import Action, Plan, plan_renewal
 from ...planning.trust import Trust
@@ -78,7 +79,7 @@ def issue(ctx: Context, client: Client) -> Plan:
         trust.
     """
     pki, todo = ctx.pki(client.tenant), plan_issue(ctx, client)
-    if pki.found() is None and _living(ctx, client.tenant):
+    if pki.found() is None and _living(ctx.provider.observe(ctx.owner), client.tenant):
         raise _no_authority(client.tenant)
     pki.issue(client.name, client.folder(ctx), ctx.today(), client.days)
     return todo
@@ -86,7 +87,13 @@ def issue(ctx: Context, client: Client) -> Plan:
 
 def plan_revocation(ctx: Context, tenant: str, title: str, serials: dict[str, float]) -> Plan:
     """Return the plan of :func:`revoke`. Changes nothing."""
-    hosts = sorted(ctx.provider.observe(ctx.owner).hosts, key=lambda host: host.record.name)
+    return _revocation(ctx, tenant, title, serials, ctx.provider.observe(ctx.owner))
+
+
+def _revocation(
+    ctx: Context, tenant: str, title: str, serials: dict[str, float], observation: Observation
+) -> Plan:
+    hosts = sorted(observation.hosts, key=lambda host: host.record.name)
     current_trust = trust.current(ctx, tenant, hosts)
     new_serials = sorted(serials.keys() - current_trust.revoked.keys())
     later_trust = Trust(
@@ -122,12 +129,12 @@ def revoke(
     deadline = ctx.deadline(timeout)
     if ctx.pki(tenant).found() is None:
         raise _no_authority(tenant)
-    todo = plan_revocation(ctx, tenant, title, serials)
-    hosts = ctx.provider.observe(ctx.owner).hosts
-    trust.prepare(ctx, tenant, hosts)
+    observation = ctx.provider.observe(ctx.owner)
+    todo = _revocation(ctx, tenant, title, serials, observation)
+    trust.prepare(ctx, tenant, observation.hosts)
     ctx.pki(tenant).revoke(serials, ctx.today())
     try:
-        _push(ctx, tenant, deadline)
+        _push(ctx, tenant, observation, deadline)
     finally:
         # The operator's own certificate may be among them: then a new one is issued at once.
         access.sync_known_hosts(ctx, tenant)
@@ -175,13 +182,13 @@ def serials_of(
     return {number: expiry for number, expiry in expiries.items() if expiry > ctx.clock.now()}
 
 
-def _push(ctx: Context, tenant: str, deadline: Deadline) -> None:
-    """Renew every running host of a tenant that is due, each under the lock of its own
-    convergence.
+def _push(ctx: Context, tenant: str, observation: Observation, deadline: Deadline) -> None:
+    """Renew every running host of a tenant that is due, each under the lock of its own convergence,
+    as observed under that lock.
     """
     groups = {
         (bool(host.record.fleet), host.record.fleet or host.record.name)
-        for host in _due(ctx, tenant)
+        for host in _due(ctx, tenant, observation)
     }
     errors = []
     for fleet, name in sorted(groups):
@@ -191,7 +198,7 @@ def _push(ctx: Context, tenant: str, deadline: Deadline) -> None:
             ):
                 due_hosts = [
                     host
-                    for host in _due(ctx, tenant)
+                    for host in _due(ctx, tenant, ctx.provider.observe(ctx.owner))
                     if (host.record.fleet or host.record.name) == name
                 ]
                 each(ctx, [_renewer(ctx, host, deadline) for host in due_hosts])
@@ -210,20 +217,16 @@ def _renewer(ctx: Context, host: Host, deadline: Deadline) -> Work:
     return lambda: host_lifecycle.renew(ctx, host.record, deadline)
 
 
-def _due(ctx: Context, tenant: str) -> list[Host]:
+def _due(ctx: Context, tenant: str, observation: Observation) -> list[Host]:
     return [
         host
-        for host in _living(ctx, tenant)
+        for host in _living(observation, tenant)
         if _runs(host, tenant) and trust.reasons(ctx, host.record)
     ]
 
 
-def _living(ctx: Context, tenant: str) -> list[Host]:
-    return [
-        host
-        for host in ctx.provider.observe(ctx.owner).hosts
-        if host.record.tenant == tenant and host.record.identity
-    ]
+def _living(observation: Observation, tenant: str) -> list[Host]:
+    return [host for host in observation.of_tenant(tenant) if host.record.identity]
 
 
 def _runs(host: Host, tenant: str) -> bool:

@@ -19,7 +19,6 @@ from ...planning.declaration import ABSENT
 from ...planning.fleets import plan_fleet
 from ...planning.plan import UNKNOWN_GENERATION, Plan, plan_destroy, synchronizing, unlocking
 from ...planning.quota import AdmittedPlan
-from ...planning.templates import generations, newest
 from .. import guest_status
 from ..context import Context
 from ..hosts import access, egress, health, host_lifecycle, trust
@@ -48,9 +47,7 @@ def plan(
     observation = observation or ctx.provider.observe(ctx.owner)
     todo, refusal = _planned(ctx, spec, observation, generation)
     _tell(refusal)
-    host_lifecycle.check_starts(
-        ctx, todo, (host for host in observation.hosts if host.record.tenant == spec.tenant)
-    )
+    host_lifecycle.check_starts(ctx, todo, observation.of_tenant(spec.tenant))
     if generation is None:
         build_template.tell_missing(
             ctx, f"fleet {spec.name}", spec.tenant, spec.template, todo, observation
@@ -66,17 +63,13 @@ def _planned(
 
     :raises PoolQuotaExceeded: if capacity is lacking and the declaration refuses a partial plan.
     """
-    template = newest(generations(spec.tenant, spec.template, observation.templates))
+    template = observation.template(spec.tenant, spec.template)
     generation = generation or (template.record.generation if template else UNKNOWN_GENERATION)
     prefix = host_domain(ctx.owner, spec.tenant, "")
     used_names = (
         name.removeprefix(prefix) for name in observation.names if name.startswith(prefix)
     )
-    own_hosts = [
-        host
-        for host in observation.hosts
-        if (host.record.tenant, host.record.fleet) == (spec.tenant, spec.name)
-    ]
+    own_hosts = observation.members(spec.tenant, spec.name)
     statuses = guest_status.statuses(ctx, own_hosts)
     locked_hosts, skewed_hosts = (
         encryption.locked(own_hosts, statuses),
@@ -146,19 +139,21 @@ def converge(ctx: Context, spec: FleetSpec, timeout: float) -> Plan:
         if spec.least:
             trust.prepare(ctx, spec.tenant, observation.hosts)
         try:
-            Rollout(ctx, spec, template, deadline).apply(todo, observation.hosts)
+            members = observation.members(spec.tenant, spec.name)
+            Rollout(ctx, spec, template, deadline).apply(todo, members)
         finally:
             # If some hosts failed, users can still use the remaining ones.
-            access.sync_known_hosts(ctx, spec.tenant)
+            observation = access.sync_known_hosts(ctx, spec.tenant)
         if spec.host.egress == "proxy":
-            egress.mend(ctx, members(ctx, spec.tenant, spec.name), deadline)
+            egress.mend(ctx, observation.members(spec.tenant, spec.name), deadline)
         _tell(refusal)
         return todo
 
 
 def plan_removal(ctx: Context, tenant: str, name: str, reason: str = ABSENT) -> Plan:
     """Return the plan of :func:`remove`."""
-    return plan_destroy((), going(members(ctx, tenant, name), reason, ctx.clock.now()), reason)
+    members = ctx.provider.observe(ctx.owner).members(tenant, name)
+    return plan_destroy((), going(members, reason, ctx.clock.now()), reason)
 
 
 def remove(ctx: Context, tenant: str, name: str, timeout: float, reason: str = ABSENT) -> Plan:
@@ -169,7 +164,8 @@ def remove(ctx: Context, tenant: str, name: str, timeout: float, reason: str = A
     """
     deadline = ctx.deadline(timeout)
     with _held(ctx, tenant, name, deadline):
-        own_hosts = going(members(ctx, tenant, name), reason, ctx.clock.now())
+        members = ctx.provider.observe(ctx.owner).members(tenant, name)
+        own_hosts = going(members, reason, ctx.clock.now())
         each(ctx, [partial(host_lifecycle.destroy, ctx, host.record) for host in own_hosts])
         access.sync_known_hosts(ctx, tenant)
         return plan_destroy((), own_hosts, reason)
@@ -183,15 +179,6 @@ def going(hosts: Iterable[Host], reason: str, current_time: float) -> list[Host]
         host
         for host in hosts
         if reason == ABSENT or not lease_policy.is_held(host.record, current_time)
-    ]
-
-
-def members(ctx: Context, tenant: str, name: str) -> list[Host]:
-    """Return the hosts of a fleet, incomplete ones included."""
-    return [
-        host
-        for host in ctx.provider.observe(ctx.owner).hosts
-        if (host.record.tenant, host.record.fleet) == (tenant, name)
     ]
 
 

@@ -42,12 +42,11 @@ class Rollout:
     kept: set[str] = field(default_factory=set)
 
     def apply(self, todo: Plan, hosts: Iterable[Host]) -> None:
-        """Carry out a plan, up to the first wave that fails."""
-        members = {
-            host.record.name: host
-            for host in hosts
-            if (host.record.tenant, host.record.fleet) == (self.spec.tenant, self.spec.name)
-        }
+        """Carry out a plan, up to the first wave that fails.
+
+        :param hosts: the hosts of the fleet.
+        """
+        members = {host.record.name: host for host in hosts}
         waves = todo.waves()
         for number, wave in enumerate(waves):
             remaining_actions = sum(len(actions) for actions in waves[number + 1 :])

@@ -5,16 +5,16 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from ...clock import Deadline
-from ...errors import NotFound, OperationRefused
+from ...errors import Conflict, NotFound, OperationRefused
 from ...model.fleet import HOST_STATES, SingleSpec
 from ...model.host import Host
 from ...model.naming import choice
 from ...model.observation import Observation, Template
 from ...planning.plan import UNKNOWN_GENERATION, Plan, plan_host, synchronizing, unlocking
-from ...planning.templates import generations, newest
 from .. import guest_status
 from ..context import Context
 from ..hosts import access, egress, host_lifecycle, reservation, trust
@@ -31,9 +31,7 @@ def plan(ctx: Context, spec: SingleSpec, state: str) -> Plan:
     choice("state", state, HOST_STATES)
     observation = ctx.provider.observe(ctx.owner)
     todo = _planned(ctx, spec, state, observation)
-    host_lifecycle.check_starts(
-        ctx, todo, (host for host in observation.hosts if host.record.tenant == spec.tenant)
-    )
+    host_lifecycle.check_starts(ctx, todo, observation.of_tenant(spec.tenant))
     if spec.template:
         build_template.tell_missing(
             ctx, f"host {spec.name}", spec.tenant, spec.template, todo, observation
@@ -50,14 +48,12 @@ def converge(ctx: Context, spec: SingleSpec, state: str, timeout: float) -> Plan
     """
     choice("state", state, HOST_STATES)
     deadline = ctx.deadline(timeout)
-    initial_host = _find(ctx.provider.observe(ctx.owner), spec)
-    with _held(ctx, spec, initial_host, deadline):
-        observation = ctx.provider.observe(ctx.owner)
-        host = _find(observation, spec)
+    with _observed(ctx, spec, deadline) as observation:
+        host = observation.host(spec.tenant, spec.name)
         todo = _planned(ctx, spec, state, observation)
         if state != "absent":
             trust.prepare(ctx, spec.tenant, observation.hosts)
-        _apply(ctx, spec, state, todo, host, deadline)
+        _apply(ctx, spec, state, todo, observation, deadline)
         access.sync_known_hosts(ctx, spec.tenant)
         if host and not todo:
             egress.mend(ctx, [host], deadline)
@@ -65,7 +61,7 @@ def converge(ctx: Context, spec: SingleSpec, state: str, timeout: float) -> Plan
 
 
 def _planned(ctx: Context, spec: SingleSpec, state: str, observation: Observation) -> Plan:
-    host = _find(observation, spec)
+    host = observation.host(spec.tenant, spec.name)
     template = _template(observation, spec, host)
     _refuse_nonsense(spec, state, host)
     current_trust = (
@@ -116,8 +112,14 @@ def _refuse_nonsense(spec: SingleSpec, state: str, host: Host | None) -> None:
 
 
 def _apply(
-    ctx: Context, spec: SingleSpec, state: str, todo: Plan, host: Host | None, deadline: Deadline
+    ctx: Context,
+    spec: SingleSpec,
+    state: str,
+    todo: Plan,
+    observation: Observation,
+    deadline: Deadline,
 ) -> None:
+    host = observation.host(spec.tenant, spec.name)
     record = host.record if host else None
     for action in todo.actions:
         if record and action.verb in host_lifecycle.IN_PLACE:
@@ -127,19 +129,20 @@ def _apply(
         elif record and action.verb == "destroy":
             host_lifecycle.destroy(ctx, record)
         else:
-            _make(ctx, spec, state, host, deadline)
+            _make(ctx, spec, state, observation, deadline)
 
 
 def _make(
-    ctx: Context, spec: SingleSpec, state: str, old_host: Host | None, deadline: Deadline
+    ctx: Context, spec: SingleSpec, state: str, observation: Observation, deadline: Deadline
 ) -> None:
     """Create a host, and delete the old one first if it exists.
 
     A member of a fleet keeps the declaration of its fleet. A host that is only named, without a
     declaration, keeps its own.
     """
+    old_host = observation.host(spec.tenant, spec.name)
     name = spec.template or (old_host.record.template if old_host else "")
-    template = build_template.need(spec.tenant, name, ctx.provider.observe(ctx.owner))
+    template = build_template.need(spec.tenant, name, observation)
     if old_host is not None:
         host_lifecycle.destroy(ctx, old_host.record)
     host_lifecycle.create_host(ctx, _order(spec, state, old_host), template, deadline)
@@ -153,27 +156,32 @@ def _order(spec: SingleSpec, state: str, old_host: Host | None) -> reservation.H
     return reservation.HostRequest(spec.tenant, "", spec.name, spec.host, spec.labels, spec.ttl)
 
 
-def _find(observation: Observation, spec: SingleSpec) -> Host | None:
-    return next(
-        (
-            host
-            for host in observation.hosts
-            if (host.record.tenant, host.record.name) == (spec.tenant, spec.name)
-        ),
-        None,
-    )
-
-
 def _template(observation: Observation, spec: SingleSpec, host: Host | None) -> Template | None:
     name = spec.template or (host.record.template if host else "")
-    return newest(generations(spec.tenant, name, observation.templates))
+    return observation.template(spec.tenant, name)
 
 
-def _held(
-    ctx: Context, spec: SingleSpec, host: Host | None, deadline: Deadline
-) -> AbstractContextManager[None]:
-    """Lock a host; a member of a fleet is locked with its fleet."""
-    kind, name = ("fleet", host.record.fleet) if host and host.record.fleet else ("host", spec.name)
-    return ctx.provider.exclusive(
-        ctx.lock_name(kind, spec.tenant, name), deadline.within(LOCK_WAIT)
-    )
+@contextmanager
+def _observed(ctx: Context, spec: SingleSpec, deadline: Deadline) -> Iterator[Observation]:
+    """Lock a host, or the fleet that it belongs to; yield an observation that was made under the
+    lock.
+
+    :raises Conflict: if the host became the member of another fleet in the meantime.
+    """
+    fleet = _fleet(ctx.provider.observe(ctx.owner), spec)
+    kind, name = ("fleet", fleet) if fleet else ("host", spec.name)
+    lock = ctx.lock_name(kind, spec.tenant, name)
+    with ctx.provider.exclusive(lock, deadline.within(LOCK_WAIT)):
+        observation = ctx.provider.observe(ctx.owner)
+        if _fleet(observation, spec) not in (fleet, ""):
+            raise Conflict(
+                "it became the member of another fleet.",
+                name=f"host {spec.name}",
+                remedy="run again",
+            )
+        yield observation
+
+
+def _fleet(observation: Observation, spec: SingleSpec) -> str:
+    host = observation.host(spec.tenant, spec.name)
+    return host.record.fleet if host else ""

@@ -11,23 +11,22 @@ from typing import Any
 
 from ...model import codec
 from ...model.host import DOCKER_PORT, Host, HostRecord
-from ...model.observation import Template
+from ...model.observation import Observation, Template
 from ...model.volume import DOCKER_ROOT
 from ..context import Context
 
 
-def sync_known_hosts(ctx: Context, tenant: str) -> None:
+def sync_known_hosts(ctx: Context, tenant: str) -> Observation:
     """Pin the SSH host keys of a tenant's hosts, as currently on record; renew the client
-    certificate when due.
+    certificate when due. Returns the observation: it is as recent as can be, because other runs
+    write the same file.
     """
-    hosts = [
-        host.record
-        for host in ctx.provider.observe(ctx.owner).hosts
-        if host.record.tenant == tenant
-    ]
+    observation = ctx.provider.observe(ctx.owner)
+    hosts = [host.record for host in observation.of_tenant(tenant)]
     ctx.pki(tenant).pin([record.known_host for record in hosts if record.identity])
     if hosts and ctx.pki(tenant).found():
         ctx.pki(tenant).client(ctx.today())
+    return observation
 
 
 def describe_host(

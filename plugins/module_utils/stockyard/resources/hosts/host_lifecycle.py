@@ -46,7 +46,7 @@ def create_host(
         return _bring_up(ctx, record, template.record, deadline)
     except BaseException as error:
         undo(ctx, record, error)
-        attachment.release(ctx, record)
+        attachment.release(ctx, record, attachment.held_by(ctx, record))
         raise
 
 
@@ -264,9 +264,10 @@ def destroy(ctx: Context, record: HostRecord) -> None:
     egress.forget(ctx, record)
     if record.lease:
         ctx.pki(record.tenant).forget_lease(record.lease.id)
-    attachment.unmount_before_delete(ctx, record)
+    volumes = attachment.held_by(ctx, record)
+    attachment.unmount_before_delete(ctx, record, volumes)
     ctx.provider.destroy(record)
-    attachment.release(ctx, record)
+    attachment.release(ctx, record, volumes)
     ctx.progress(f"{record.title}: destroyed")
 
 

@@ -40,7 +40,7 @@ TRIES = 10
 
 def plan(ctx: Context, spec: LeaseSpec, extend: bool = False) -> Plan:
     """Return the plan of :func:`ensure`. Changes and reserves nothing."""
-    leased_host = held_by(ctx, spec)
+    leased_host = held_by(ctx, spec, ctx.provider.observe(ctx.owner))
     return (
         Plan((_taking(spec, leased_host),))
         if leased_host is None
@@ -59,30 +59,33 @@ def ensure(ctx: Context, spec: LeaseSpec, extend: bool, wait: float) -> tuple[Pl
     with ctx.provider.exclusive(
         ctx.lock_name("holder", spec.tenant, name), ctx.deadline(wait + LOCK_WAIT)
     ):
-        leased_host = held_by(ctx, spec)
+        observation = ctx.provider.observe(ctx.owner)
+        leased_host = held_by(ctx, spec, observation)
         if leased_host is None:
-            record = take(ctx, spec, wait)
+            record = take(ctx, spec, wait, observation)
             return Plan((_taking(spec, record),)), record
         todo = _planned(ctx, spec, leased_host, extend)
         if todo and leased_host.lease:
-            leased_host = renew(ctx, leased_host.lease.id, spec.duration if extend else 0.0)
+            duration = spec.duration if extend else 0.0
+            leased_host = renew(ctx, leased_host.lease.id, duration, observation)
         return todo, leased_host
 
 
-def take(ctx: Context, spec: LeaseSpec, wait: float) -> HostRecord:
+def take(
+    ctx: Context, spec: LeaseSpec, wait: float, observation: Observation | None = None
+) -> HostRecord:
     """Lease a host that is ready and free; returns its record, with the lease.
 
     :param wait: seconds to wait for a free host.
+    :param observation: the present observation, if the caller has one.
     :raises Busy: if no host is free.
     :raises NotFound: if no such host exists.
     """
     deadline, number = ctx.deadline(wait), lease_numbers.draw(ctx)
     authority = _authority(ctx, spec.tenant)
+    observation = observation or ctx.provider.observe(ctx.owner)
     while True:
-        hosts, failures = (
-            lease_policy.asked_for(spec, ctx.provider.observe(ctx.owner).hosts),
-            list[str](),
-        )
+        hosts, failures = lease_policy.asked_for(spec, observation.hosts), list[str]()
         for host in lease_policy.in_turn(hosts, number):
             if not lease_policy.why_not(host, authority.fingerprint, ctx.clock.now()):
                 try:
@@ -96,13 +99,17 @@ def take(ctx: Context, spec: LeaseSpec, wait: float) -> HostRecord:
         if deadline.passed():
             raise _none_free(ctx, spec, hosts, authority, failures)
         deadline.pause(POLL)
+        observation = ctx.provider.observe(ctx.owner)
 
 
-def renew(ctx: Context, lease: str, duration: float) -> HostRecord:
+def renew(
+    ctx: Context, lease: str, duration: float, observation: Observation | None = None
+) -> HostRecord:
     """Extend a lease to at least the given duration from now, and issue a new certificate to its
     holder. A lease is never shortened: the holder's certificate would outlast it.
 
     :param duration: seconds; 0 keeps the end of the lease and issues only the certificate.
+    :param observation: the present observation, if the caller has one.
     :raises LeaseExpired: if the lease ended. This is final: the host is deleted, or will be.
     """
 
@@ -115,13 +122,15 @@ def renew(ctx: Context, lease: str, duration: float) -> HostRecord:
             ctx, record, replace(current_lease, until=until), _authority(ctx, record.tenant)
         )
 
-    return _on_living(ctx, lease, attempt)
+    return _on_living(ctx, lease, observation or ctx.provider.observe(ctx.owner), attempt)
 
 
 def extend(ctx: Context, lease: str, duration: float) -> tuple[Plan, HostRecord]:
     """Extend a lease as :func:`renew` does; returns the plan, too."""
     check_duration(duration)
-    return plan_extension(ctx, lease, duration)[0], renew(ctx, lease, duration)
+    observation = ctx.provider.observe(ctx.owner)
+    todo, _record = _extension(ctx, lease, duration, observation)
+    return todo, renew(ctx, lease, duration, observation)
 
 
 def plan_extension(ctx: Context, lease: str, duration: float) -> tuple[Plan, HostRecord]:
@@ -129,7 +138,13 @@ def plan_extension(ctx: Context, lease: str, duration: float) -> tuple[Plan, Hos
 
     :raises LeaseExpired: if the lease ended.
     """
-    record, current_lease = _living(ctx, lease)
+    return _extension(ctx, lease, duration, ctx.provider.observe(ctx.owner))
+
+
+def _extension(
+    ctx: Context, lease: str, duration: float, observation: Observation
+) -> tuple[Plan, HostRecord]:
+    record, current_lease = _living(ctx, lease, observation)
     return Plan((_extending(current_lease, ctx.clock.now() + duration),)), record
 
 
@@ -139,7 +154,10 @@ def plan_release(ctx: Context, lease: str, replacement: bool) -> Plan:
     :raises NotFound: if this yard never issued a lease with this number.
     :raises StockyardError: if a replacement is requested and cannot be created.
     """
-    observation = ctx.provider.observe(ctx.owner)
+    return _release(ctx, lease, replacement, ctx.provider.observe(ctx.owner))
+
+
+def _release(ctx: Context, lease: str, replacement: bool, observation: Observation) -> Plan:
     record = lease_numbers.find(lease, observation)
     if record is None:
         lease_numbers.check(ctx, lease)
@@ -159,12 +177,15 @@ def release(ctx: Context, lease: str, replacement: bool, timeout: float) -> Plan
     :raises StockyardError: before anything changes, if a replacement is requested and cannot be
         created.
     """
-    deadline, todo = ctx.deadline(timeout), plan_release(ctx, lease, replacement)
+    deadline, observation = ctx.deadline(timeout), ctx.provider.observe(ctx.owner)
+    todo = _release(ctx, lease, replacement, observation)
     record = None
     with suppress(LeaseExpired):
         # From here on no other holder can get the host, and a run that finds it half-deleted
         # completes the deletion.
-        record = _on_living(ctx, lease, lambda leased_host, _lease: _leaving(ctx, leased_host))
+        record = _on_living(
+            ctx, lease, observation, lambda leased_host, _lease: _leaving(ctx, leased_host)
+        )
     if record is None:
         ctx.progress(f"lease {lease}: it was over; nothing is done")
         return Plan()
@@ -226,15 +247,19 @@ def _leaving(ctx: Context, record: HostRecord) -> HostRecord:
 
 
 def _on_living(
-    ctx: Context, lease: str, attempt: Callable[[HostRecord, Lease], HostRecord]
+    ctx: Context,
+    lease: str,
+    observation: Observation,
+    attempt: Callable[[HostRecord, Lease], HostRecord],
 ) -> HostRecord:
     """Run an operation on the host of a current lease; repeat it if another controller changed its
     record in between.
 
+    :param observation: for the first attempt; each further one observes again.
     :raises LeaseExpired: if the lease has ended.
     """
     for attempt_number in range(TRIES):
-        record, current_lease = _living(ctx, lease)
+        record, current_lease = _living(ctx, lease, observation)
         try:
             return attempt(record, current_lease)
         except NotFound as error:
@@ -242,11 +267,12 @@ def _on_living(
         except Conflict:
             if attempt_number == TRIES - 1:
                 raise
+            observation = ctx.provider.observe(ctx.owner)
     raise AssertionError("unreachable")
 
 
-def _living(ctx: Context, lease: str) -> tuple[HostRecord, Lease]:
-    record = lease_numbers.find(lease, ctx.provider.observe(ctx.owner))
+def _living(ctx: Context, lease: str, observation: Observation) -> tuple[HostRecord, Lease]:
+    record = lease_numbers.find(lease, observation)
     if record is None:
         lease_numbers.check(ctx, lease)
     if record is None or record.lease is None or record.lease.ended(ctx.clock.now()):
@@ -284,10 +310,7 @@ def _make_another(ctx: Context, old_host: HostRecord, deadline: Deadline) -> Non
             ctx.lock_name("fleet", old_host.tenant, old_host.fleet), deadline.within(LOCK_WAIT)
         ):
             observation = ctx.provider.observe(ctx.owner)
-            if any(
-                (host.record.tenant, host.record.name) == (old_host.tenant, old_host.name)
-                for host in observation.hosts
-            ):
+            if observation.host(old_host.tenant, old_host.name):
                 return
             trust.prepare(ctx, old_host.tenant, observation.hosts)
             host_lifecycle.create_host(
@@ -328,11 +351,9 @@ def _taking(spec: LeaseSpec, record: HostRecord | None) -> Action:
     return Action("lease", "host", name, f"{spec.holder} asks for one", {}, after)
 
 
-def held_by(ctx: Context, spec: LeaseSpec) -> HostRecord | None:
+def held_by(ctx: Context, spec: LeaseSpec, observation: Observation) -> HostRecord | None:
     """Return the host that a holder has leased of this kind; the one with the longest lease."""
-    records = (
-        host.record for host in lease_policy.asked_for(spec, ctx.provider.observe(ctx.owner).hosts)
-    )
+    records = (host.record for host in lease_policy.asked_for(spec, observation.hosts))
     current_time = ctx.clock.now()
     own_records = [
         record

@@ -35,7 +35,7 @@ def plan(
     :raises OperationRefused: if the change would be refused.
     """
     seen = seen or ctx.provider.observe(ctx.owner)
-    existing = find(seen, spec.tenant, spec.name)
+    existing = seen.pool(spec.tenant, spec.name)
     if existing and existing.spec == spec:
         return Plan()
     if existing and existing.spec.parent != spec.parent:
@@ -76,8 +76,11 @@ def plan_removal(ctx: Context, tenant: str, name: str, reason: str = ABSENT) -> 
 
     :raises OperationRefused: if the pool is not empty.
     """
-    observation = ctx.provider.observe(ctx.owner)
-    existing = find(observation, tenant, name)
+    return _removal(ctx.provider.observe(ctx.owner), tenant, name, reason)
+
+
+def _removal(observation: Observation, tenant: str, name: str, reason: str) -> Plan:
+    existing = observation.pool(tenant, name)
     if existing is None:
         return Plan()
     quota.check_removal(existing, observation.pools, [host.record for host in observation.hosts])
@@ -89,19 +92,13 @@ def remove(ctx: Context, tenant: str, name: str, timeout: float, reason: str = A
     with ctx.provider.exclusive(
         ctx.lock_name("pool", tenant, name), ctx.deadline(min(timeout, LOCK_WAIT))
     ):
-        todo = plan_removal(ctx, tenant, name, reason)
-        existing = find(ctx.provider.observe(ctx.owner), tenant, name)
-        if todo and existing:
+        observation = ctx.provider.observe(ctx.owner)
+        todo = _removal(observation, tenant, name, reason)
+        existing = observation.pool(tenant, name)
+        if existing:
             ctx.provider.pools.delete(existing)
             ctx.progress(f"{existing.title}: destroyed")
         return todo
-
-
-def find(observation: Observation, tenant: str, name: str) -> PoolRecord | None:
-    """Return a pool on record."""
-    return next(
-        (pool for pool in observation.pools if (pool.tenant, pool.name) == (tenant, name)), None
-    )
 
 
 def book(observation: Observation) -> PoolUsage:
@@ -212,7 +209,7 @@ def describe(ctx: Context, observation: Observation, record: PoolRecord) -> dict
 
 def changed(ctx: Context, spec: PoolSpec, observation: Observation) -> PoolRecord:
     """Return a pool's record as declared."""
-    existing = find(observation, spec.tenant, spec.name)
+    existing = observation.pool(spec.tenant, spec.name)
     if existing:
         return replace(existing, spec=spec)
     return PoolRecord(ctx.owner, str(uuid.uuid4()), spec, ctx.clock.now())

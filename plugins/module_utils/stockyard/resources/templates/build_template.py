@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from ...clock import Deadline
 from ...errors import NotFound
-from ...guest.recipe import declared_digest, recipe, template_digest
+from ...guest.recipe import RenderedTemplate, rendered, template_digest
 from ...model import codec
 from ...model.image import without_secrets
 from ...model.observation import Observation, Template
@@ -20,8 +20,6 @@ from ...planning.plan import Action, Plan, plan_destroy
 from ...planning.templates import (
     TemplateContext,
     candidate,
-    generations,
-    newest,
     plan_template,
     too_old,
 )
@@ -56,10 +54,19 @@ def plan(
     :param used_generations: the generations that hosts will use, if they differ from the observed
         ones.
     """
-    spec, observation = resolved(spec), observation or ctx.provider.observe(ctx.owner)
-    recipe_digest, templates = declared_digest(spec), observation.templates
+    declared, observation = rendered(resolved(spec)), observation or ctx.provider.observe(ctx.owner)
+    return _planned(ctx, declared, observation, used_generations)
+
+
+def _planned(
+    ctx: Context,
+    declared: RenderedTemplate,
+    observation: Observation,
+    used_generations: frozenset[str] | None = None,
+) -> Plan:
+    spec, templates = declared.spec, observation.templates
     missing_updates = (
-        freshness.lacking(ctx, spec, candidate(spec, recipe_digest, templates))
+        freshness.lacking(ctx, declared, candidate(spec, declared.digest, templates))
         if spec.upgrade
         else ()
     )
@@ -72,7 +79,7 @@ def plan(
     template_context = TemplateContext(
         ctx.clock.now(), missing_updates, None if observation.unreadable else used_generations
     )
-    return plan_template(spec, recipe_digest, templates, template_context)
+    return plan_template(spec, declared.digest, templates, template_context)
 
 
 def ensure(ctx: Context, spec: TemplateSpec, timeout: float) -> Plan:
@@ -82,18 +89,22 @@ def ensure(ctx: Context, spec: TemplateSpec, timeout: float) -> Plan:
     :param timeout: seconds for everything: packages, image, boot, warm-up, freeze.
     :raises Busy: if another controller builds it and does not end in time.
     """
-    spec, deadline = resolved(spec), ctx.deadline(timeout)
+    declared, deadline = rendered(resolved(spec)), ctx.deadline(timeout)
     with ctx.provider.exclusive(ctx.lock_name("template", spec.tenant, spec.name), deadline):
-        template_plan = plan(ctx, spec)
+        observation = ctx.provider.observe(ctx.owner)
+        template_plan = _planned(ctx, declared, observation)
+        own_generations = observation.generations(spec.tenant, spec.name)
         verbs = {action.verb for action in template_plan.actions}
         if "build" in verbs:
-            _remove_useless(ctx, spec)
-            _build(ctx, spec, deadline)
+            _build(ctx, declared, _remove_useless(ctx, declared, own_generations), deadline)
         elif "promote" in verbs:
             _promote(
-                ctx, _mine(ctx, spec), candidate(spec, declared_digest(spec), _mine(ctx, spec))
+                ctx, own_generations, candidate(declared.spec, declared.digest, own_generations)
             )
-        deletions = _remove_surplus(ctx, spec) if verbs else ()
+        if not verbs:
+            return template_plan
+        # A build takes minutes: observe the hosts that use old generations by now.
+        deletions = _remove_surplus(ctx, declared, ctx.provider.observe(ctx.owner))
         return Plan(
             (*(action for action in template_plan.actions if action.verb != "destroy"), *deletions)
         )
@@ -104,7 +115,8 @@ def tidy(ctx: Context, spec: TemplateSpec, timeout: float) -> Plan:
     with ctx.provider.exclusive(
         ctx.lock_name("template", spec.tenant, spec.name), ctx.deadline(timeout)
     ):
-        return Plan(_remove_surplus(ctx, resolved(spec)))
+        declared = rendered(resolved(spec))
+        return Plan(_remove_surplus(ctx, declared, ctx.provider.observe(ctx.owner)))
 
 
 def need(tenant: str, name: str, observation: Observation) -> Template:
@@ -112,13 +124,16 @@ def need(tenant: str, name: str, observation: Observation) -> Template:
 
     :raises NotFound: if there is none.
     """
-    candidates = generations(tenant, name, observation.templates)
-    template = newest(candidates)
+    template = observation.template(tenant, name)
     if template is None:
         raise NotFound(
             "there is no such template to fork from.",
             name=f"template {name}",
-            cause="; ".join(generation.problem for generation in candidates if generation.problem),
+            cause="; ".join(
+                generation.problem
+                for generation in observation.generations(tenant, name)
+                if generation.problem
+            ),
             remedy="create the template, in the same tenant and with the same owner",
         )
     return template
@@ -135,17 +150,17 @@ def tell_missing(
     creates_hosts = any(
         action.kind == "host" and action.verb in ("create", "replace") for action in todo.actions
     )
-    if creates_hosts and newest(generations(tenant, name, observation.templates)) is None:
+    if creates_hosts and observation.template(tenant, name) is None:
         ctx.progress(f"{title}: there is no template {name} yet, and has to be one before")
 
 
 def plan_removal(ctx: Context, tenant: str, name: str) -> Plan:
     """Return the plan of :func:`remove`."""
-    return plan_destroy(
-        generations(tenant, name, ctx.provider.observe(ctx.owner).templates),
-        (),
-        "it is to be absent",
-    )
+    return _removal(ctx.provider.observe(ctx.owner).generations(tenant, name))
+
+
+def _removal(own_generations: list[Template]) -> Plan:
+    return plan_destroy(own_generations, (), "it is to be absent")
 
 
 def remove(ctx: Context, tenant: str, name: str, timeout: float) -> Plan:
@@ -156,11 +171,11 @@ def remove(ctx: Context, tenant: str, name: str, timeout: float) -> Plan:
     with ctx.provider.exclusive(
         ctx.lock_name("template", tenant, name), ctx.deadline(min(timeout, LOCK_WAIT))
     ):
-        todo = plan_removal(ctx, tenant, name)
-        for template in generations(tenant, name, ctx.provider.observe(ctx.owner).templates):
+        own_generations = ctx.provider.observe(ctx.owner).generations(tenant, name)
+        for template in own_generations:
             ctx.provider.destroy(template.record)
             ctx.progress(f"{template.record.title}: destroyed")
-        return todo
+        return _removal(own_generations)
 
 
 def prune(ctx: Context) -> list[str]:
@@ -177,7 +192,7 @@ def prune(ctx: Context) -> list[str]:
     removed_titles = []
     for template in observation.templates:
         record = template.record
-        latest = newest(generations(record.tenant, record.name, observation.templates))
+        latest = observation.template(record.tenant, record.name)
         key = (record.tenant, record.name, record.generation)
         if (
             template.usable
@@ -190,24 +205,27 @@ def prune(ctx: Context) -> list[str]:
     return removed_titles + [f"image {name}" for name in ctx.provider.prune_images(RECENT)]
 
 
-def _remove_useless(ctx: Context, spec: TemplateSpec) -> None:
+def _remove_useless(
+    ctx: Context, declared: RenderedTemplate, own_generations: list[Template]
+) -> list[Template]:
     """Delete the generations that a dead controller left incomplete (this controller holds the
     lock: every generation that is not frozen), and damaged ones of this declaration: the new one
     may have the same generation.
 
+    :return: the generations that remain.
     :raises OperationRefused: if a host uses a damaged generation.
     """
-    for template in generations(spec.tenant, spec.name, ctx.provider.observe(ctx.owner).templates):
+    remaining = []
+    for template in own_generations:
         draft = template.record.phase != "frozen"
-        if draft or (template.problem and template.record.recipe == declared_digest(spec)):
+        if draft or (template.problem and template.record.recipe == declared.digest):
             ctx.provider.destroy(template.record)
             ctx.progress(
                 f"{template.record.title}: {'half-made' if draft else template.problem}, destroyed"
             )
-
-
-def _mine(ctx: Context, spec: TemplateSpec) -> list[Template]:
-    return generations(spec.tenant, spec.name, ctx.provider.observe(ctx.owner).templates)
+        else:
+            remaining.append(template)
+    return remaining
 
 
 def _promote(ctx: Context, own_generations: list[Template], template: Template | None) -> None:
@@ -224,43 +242,48 @@ def _after(ctx: Context, own_generations: list[Template]) -> float:
     return max([ctx.clock.now(), *(template.record.since + 0.001 for template in own_generations)])
 
 
-def _remove_surplus(ctx: Context, spec: TemplateSpec) -> tuple[Action, ...]:
+def _remove_surplus(
+    ctx: Context, declared: RenderedTemplate, observation: Observation
+) -> tuple[Action, ...]:
     """Delete the generations that are not retained, as currently observed."""
-    observation = ctx.provider.observe(ctx.owner)
+    spec = declared.spec
     used_generations = (
         None
         if observation.unreadable
         else freshness.used(spec.tenant, spec.name, observation.hosts)
     )
     # Ask neither the mirror nor the age: the build is complete.
-    offline_spec = replace(spec, upgrade=False, max_age=None)
     todo = plan_template(
-        offline_spec,
-        declared_digest(spec),
+        replace(spec, upgrade=False, max_age=None),
+        declared.digest,
         observation.templates,
         TemplateContext(used=used_generations),
     )
     deletions = tuple(action for action in todo.actions if action.verb == "destroy")
     short_digests = {action.before["generation"] for action in deletions}
-    for template in generations(spec.tenant, spec.name, observation.templates):
+    for template in observation.generations(spec.tenant, spec.name):
         if template.record.generation[:12] in short_digests:
             ctx.provider.destroy(template.record)
             ctx.progress(f"{template.record.title}: destroyed")
     return deletions
 
 
-def _build(ctx: Context, spec: TemplateSpec, deadline: Deadline) -> None:
-    start_time = ctx.clock.monotonic()
+def _build(
+    ctx: Context, declared: RenderedTemplate, own_generations: list[Template], deadline: Deadline
+) -> None:
+    """Build a generation.
+
+    :param own_generations: the generations that exist.
+    """
+    spec, start_time = declared.spec, ctx.clock.monotonic()
     report = _teller(ctx, f"template {spec.name}", start_time)
-    image = ctx.provider.ensure_image(
-        recipe(spec.image, spec.docker, spec.security), spec.build, report, deadline
-    )
-    own_generations = _mine(ctx, spec)
+    image = ctx.provider.ensure_image(declared.recipe, spec.build, report, deadline)
+    record = _draft(ctx, declared, image, own_generations)
     existing = next(
         (
             template
             for template in own_generations
-            if template.record.generation == template_digest(spec, image)
+            if template.record.generation == record.generation
         ),
         None,
     )
@@ -268,7 +291,6 @@ def _build(ctx: Context, spec: TemplateSpec, deadline: Deadline) -> None:
         # The mirror returned to an earlier state, or an earlier image is declared again.
         _promote(ctx, own_generations, existing)
         return
-    record = _draft(ctx, spec, image, own_generations)
     if existing:
         record = replace(
             record, generation=codec.digest({"generation": record.generation, "again": record.uuid})
@@ -317,9 +339,9 @@ def _boot_and_freeze(
 
 
 def _draft(
-    ctx: Context, spec: TemplateSpec, image: str, own_generations: list[Template]
+    ctx: Context, declared: RenderedTemplate, image: str, own_generations: list[Template]
 ) -> TemplateRecord:
-    template_uuid, image_recipe = uuid.uuid4(), recipe(spec.image, spec.docker, spec.security)
+    spec, template_uuid = declared.spec, uuid.uuid4()
     promotion_time = _after(ctx, own_generations)
     return TemplateRecord(
         owner=ctx.owner,
@@ -327,7 +349,7 @@ def _draft(
         name=spec.name,
         uuid=str(template_uuid),
         generation=template_digest(spec, image),
-        recipe=declared_digest(spec),
+        recipe=declared.digest,
         image=image,
         hardware=spec.hardware,
         docker=spec.docker,
@@ -336,7 +358,7 @@ def _draft(
         created=ctx.clock.now(),
         mac=mac_of(template_uuid, ctx.provider.capabilities),
         promoted=promotion_time if promotion_time > ctx.clock.now() else 0.0,
-        source=Source(image_recipe.suite, image_recipe.packages, without_secrets(spec.build)),
+        source=Source(declared.recipe.suite, declared.recipe.packages, without_secrets(spec.build)),
         disk_gib=spec.image.disk_gib if ctx.provider.capabilities.builds else 0,
         max_memory_mib=spec.max_memory_mib,
         provision=spec.provision.title if spec.provision else "",

@@ -9,13 +9,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
-from ...guest.recipe import recipe
+from ...guest.recipe import RenderedTemplate
 from ...model.host import Host
 from ...model.observation import Observation, Template
 from ...model.recipe import Recipe
-from ...model.template import Source, TemplateSpec
+from ...model.template import Source
 from ...model.versions import MissingUpdate, missing_updates
-from ...planning.templates import generations, newest
 from ..context import Context
 
 # Seconds for a mirror to list its packages.
@@ -23,7 +22,7 @@ PATIENCE = 300.0
 
 
 def lacking(
-    ctx: Context, spec: TemplateSpec, template: Template | None
+    ctx: Context, declared: RenderedTemplate, template: Template | None
 ) -> tuple[MissingUpdate, ...]:
     """Return the updates that a generation lacks, according to the mirror of its declaration.
 
@@ -32,7 +31,7 @@ def lacking(
     if template is None:
         return ()
     available_versions = ctx.provider.resolve(
-        recipe(spec.image, spec.docker, spec.security), spec.build, ctx.deadline(PATIENCE)
+        declared.recipe, declared.spec.build, ctx.deadline(PATIENCE)
     )
     return missing_updates(ctx.provider.versions(template.record.image), available_versions)
 
@@ -77,7 +76,7 @@ def updates_of_hosts(
 def outdated(observation: Observation) -> set[str]:
     """Return the uuids of hosts that are not of the current generation of their template."""
     current_generations = {
-        key: newest(generations(*key, observation.templates))
+        key: observation.template(*key)
         for key in {(member.record.tenant, member.record.template) for member in observation.hosts}
     }
     uuids = set()

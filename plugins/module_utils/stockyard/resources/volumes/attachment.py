@@ -11,15 +11,14 @@ a controller never blocks a volume.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
 
 from ...clock import Deadline
 from ...errors import Conflict, NotFound, OperationRefused, StockyardError, Unsupported
 from ...hypervisor.provider import Channel
-from ...model.host import Host, HostRecord
-from ...model.observation import Observation
+from ...model.host import HostRecord
+from ...model.observation import Observation, VolumeObservation
 from ...model.volume import BLANK, EXT4, MAKING, Attachment, VolumeRecord
 from ...planning.volumes import refuse_if_held
 from ..context import Context
@@ -71,7 +70,7 @@ def take(ctx: Context, volume: VolumeRecord, attachment: Attachment) -> VolumeRe
         if volume.attachment and volume.attachment.uuid != attachment.uuid:
             refuse_if_held(
                 volume,
-                living(ctx.provider.observe(ctx.owner)),
+                ctx.provider.observe(ctx.owner).host_uuids,
                 f"host {attachment.host} cannot have it",
             )
         with suppress(Conflict):
@@ -141,11 +140,12 @@ def resume(ctx: Context, host: HostRecord, channel: Channel, deadline: Deadline)
         )
 
 
-def unmount_before_delete(ctx: Context, host: HostRecord) -> None:
+def unmount_before_delete(ctx: Context, host: HostRecord, volumes: list[VolumeRecord]) -> None:
     """End the programs that write to the volumes of a host before it is deleted. If the agent
     cannot, the volumes are cut off, as by a loss of power.
+
+    :param volumes: the volumes that the host holds.
     """
-    volumes = held_by(ctx, host)
     if not volumes or not _runs(ctx, host):
         return
     deadline = ctx.deadline(FAREWELL)
@@ -161,9 +161,9 @@ def unmount_before_delete(ctx: Context, host: HostRecord) -> None:
         )
 
 
-def release(ctx: Context, host: HostRecord) -> None:
-    """Release the volumes of a host that is deleted."""
-    for volume in held_by(ctx, host):
+def release(ctx: Context, host: HostRecord, volumes: list[VolumeRecord]) -> None:
+    """Release the volumes that a deleted host held."""
+    for volume in volumes:
         with suppress(NotFound, Conflict):
             ctx.provider.volumes.claim(volume, attachment=None)
             ctx.progress(f"{volume.title}: {host.name} has let go of it; it stays")
@@ -171,35 +171,18 @@ def release(ctx: Context, host: HostRecord) -> None:
 
 def held_by(ctx: Context, host: HostRecord) -> list[VolumeRecord]:
     """Return the volumes that a host holds."""
-    volumes = (
-        ctx.provider.volumes.observe(ctx.owner).volumes if ctx.provider.capabilities.volumes else ()
-    )
-    return [
-        volume for volume in volumes if volume.attachment and volume.attachment.uuid == host.uuid
-    ]
+    if not ctx.provider.capabilities.volumes:
+        return []
+    return ctx.provider.volumes.observe(ctx.owner).held_by(host.uuid)
 
 
-def living(observation: Observation) -> list[str] | None:
-    """Return the uuids of all hosts; ``None`` if a record cannot be read, because it may be any
-    host.
-    """
-    return None if observation.unreadable else [host.record.uuid for host in observation.hosts]
-
-
-def need_running(hosts: Iterable[Host], tenant: str, name: str) -> HostRecord:
+def need_running(observation: Observation, tenant: str, name: str) -> HostRecord:
     """Return the record of a host that a volume can be attached to.
 
     :raises NotFound: if no host has this name.
     :raises Unsupported: if the host does not run.
     """
-    host = next(
-        (
-            candidate
-            for candidate in hosts
-            if (candidate.record.tenant, candidate.record.name) == (tenant, name)
-        ),
-        None,
-    )
+    host = observation.host(tenant, name)
     if host is None:
         raise NotFound(
             "there is no such host.",
@@ -273,7 +256,15 @@ def need(ctx: Context, tenant: str, name: str) -> VolumeRecord:
 
     :raises NotFound: if the volume does not exist.
     """
-    volume = ctx.provider.volumes.observe(ctx.owner).find(tenant, name)
+    return need_in(ctx.provider.volumes.observe(ctx.owner), tenant, name)
+
+
+def need_in(volumes: VolumeObservation, tenant: str, name: str) -> VolumeRecord:
+    """Return the record of a volume among the observed ones.
+
+    :raises NotFound: if the volume does not exist.
+    """
+    volume = volumes.find(tenant, name)
     if volume is None:
         raise NotFound(
             "there is no such volume.", name=f"volume {name}", remedy="create the volume first"

@@ -10,9 +10,8 @@ from ...errors import Unsupported
 from ...hypervisor.provider import Channel
 from ...model.host import HostRecord, HostSpec
 from ...model.observation import Observation, Template
-from ...model.volume import DOCKER_ROOT, Attachment, VolumeRecord, VolumeSpec
+from ...model.volume import DOCKER_ROOT, Attachment, VolumeRecord, VolumeSpec, VolumeUse
 from ...planning.plan import Plan
-from ...planning.templates import generations, newest
 from ...planning.volumes import refuse_if_held
 from ..context import Context
 from . import attachment, encryption, volume_lifecycle
@@ -30,7 +29,7 @@ def validate_plan(
     if not (names and spec.volumes):
         return
     current_template = _check_room(ctx, tenant, template, spec, observation)
-    volumes = ctx.provider.volumes.observe(ctx.owner)
+    volumes = observation.volumes
     deleted_names = {
         action.name for action in todo.actions if action.verb in ("destroy", "replace")
     }
@@ -55,10 +54,11 @@ def validate_plan(
                 attachment.check_attachable(existing_volume)
             # In the plan of a whole yard, an earlier step may create its source.
             origin_name = "" if (tenant, use.source) in ctx.coming else use.source
-            volume_lifecycle.plan(
+            volume_lifecycle.planned(
                 ctx,
                 VolumeSpec(use.of(name), tenant, _size(use.size_gib, existing_volume), origin_name),
                 volumes,
+                observation.host_uuids,
             )
 
 
@@ -74,7 +74,7 @@ def _check_room(
             name=f"volume {spec.volumes[0].name}",
             remedy="leave volumes out",
         )
-    current_template = newest(generations(tenant, template, observation.templates))
+    current_template = observation.template(tenant, template)
     if current_template is None:
         return None
     if current_template.record.docker == "running" and any(
@@ -104,20 +104,20 @@ def attach_declared(
     if host.spec.volumes:
         attachment.check_agent(host, channel, deadline)
     for use in sorted(host.spec.volumes, key=lambda volume_use: volume_use.path):
-        name = use.of(host.name)
-        existing_volume = ctx.provider.volumes.observe(ctx.owner).find(host.tenant, name)
-        spec = VolumeSpec(name, host.tenant, _size(use.size_gib, existing_volume), use.source)
-        volume_lifecycle.ensure(ctx, spec, deadline.left())
-        volume = attachment.need(ctx, host.tenant, name)
-        attachment.attach(
-            ctx,
-            host,
-            volume,
-            Attachment(host.uuid, host.name, use.path, declared=True),
-            channel,
-            deadline,
-        )
+        new_attachment = Attachment(host.uuid, host.name, use.path, declared=True)
+        volume = _ensure(ctx, host, use, deadline)
+        attachment.attach(ctx, host, volume, new_attachment, channel, deadline)
     return [use.of(host.name) for use in host.spec.volumes]
+
+
+def _ensure(ctx: Context, host: HostRecord, use: VolumeUse, deadline: Deadline) -> VolumeRecord:
+    """Return a declared volume of a host; create or grow it if needed."""
+    name = use.of(host.name)
+    with volume_lifecycle.exclusive(ctx, host.tenant, name, deadline):
+        volumes, host_uuids = volume_lifecycle.observe(ctx, use.source)
+        size = _size(use.size_gib, volumes.find(host.tenant, name))
+        spec = VolumeSpec(name, host.tenant, size, use.source)
+        return volume_lifecycle.converge(ctx, spec, volumes, host_uuids, deadline)[1]
 
 
 def _size(declared_size: int | None, existing_volume: VolumeRecord | None) -> int | None:

@@ -8,18 +8,20 @@ whose hosts are deleted.
 from __future__ import annotations
 
 from ...errors import Conflict, NotFound
+from ...model.observation import Observation
 from ...model.volume import VolumeRecord
 from ...planning.plan import Action
 from ...planning.retention import SkippedObject
 from ...planning.volumes import HALF
 from ..context import Context
-from . import attachment
 
 LOCK_WAIT = 5.0
 GONE = "the host that had it is gone"
 
 
-def run(ctx: Context, grace: float, *, check: bool) -> tuple[list[Action], list[SkippedObject]]:
+def run(
+    ctx: Context, observation: Observation, grace: float, *, check: bool
+) -> tuple[list[Action], list[SkippedObject]]:
     """Delete incomplete volumes, and detach volumes from hosts that no longer exist. A complete
     volume is never deleted.
 
@@ -27,16 +29,14 @@ def run(ctx: Context, grace: float, *, check: bool) -> tuple[list[Action], list[
     :return: the actions that were taken, or would be, and the skipped volumes.
     """
     actions: list[Action] = []
-    # Observe volumes before hosts: every attachment was then on record earlier.
-    observation = ctx.provider.volumes.observe(ctx.owner)
-    hosts = attachment.living(ctx.provider.observe(ctx.owner))
+    hosts = observation.host_uuids
     skipped = [
         SkippedObject(
             "volume", unreadable_object.name.removeprefix("volume "), unreadable_object.reason
         )
-        for unreadable_object in observation.unreadable
+        for unreadable_object in observation.volumes.unreadable
     ]
-    for volume in observation.volumes:
+    for volume in observation.volumes.volumes:
         incomplete = volume.phase == "deleting" or (
             volume.phase == "creating" and ctx.clock.now() - volume.created >= grace
         )

@@ -8,14 +8,14 @@ request.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Collection
+from contextlib import AbstractContextManager, closing
 from dataclasses import replace
 from typing import Any
 
 from ...clock import Deadline
 from ...errors import NotFound, OperationRefused, StockyardError, Unsupported
-from ...model.observation import VolumeObservation
+from ...model.observation import Observation, VolumeObservation
 from ...model.volume import (
     BLANK,
     DOCKER_ROOT,
@@ -33,39 +33,78 @@ from . import attachment, encryption
 LOCK_WAIT = 30.0
 
 
-def plan(ctx: Context, spec: VolumeSpec, observation: VolumeObservation | None = None) -> Plan:
-    """Return the plan of :func:`ensure`. Changes nothing.
+def observe(ctx: Context, source: str) -> tuple[VolumeObservation, Collection[str] | None]:
+    """Return all volumes, and for a copy the uuids of all hosts: a host may write to its source."""
+    if not source:
+        return ctx.provider.volumes.observe(ctx.owner), None
+    observation = ctx.provider.observe(ctx.owner)
+    return observation.volumes, observation.host_uuids
 
+
+def planned(
+    ctx: Context,
+    spec: VolumeSpec,
+    volumes: VolumeObservation,
+    host_uuids: Collection[str] | None,
+) -> Plan:
+    """Return the plan of :func:`converge`. Changes nothing.
+
+    :param host_uuids: uuids of the existing hosts; ``None`` if unknown.
     :raises Unsupported: if the hypervisor has no volumes.
     :raises NotFound: if the source of the volume does not exist.
     """
+    check_supported(ctx, spec.name)
+    todo = plan_volume(spec, volumes)
+    if any(action.verb == "create" for action in todo.actions) and spec.source:
+        _source(spec, volumes, host_uuids)
+    return todo
+
+
+def check_supported(ctx: Context, name: str) -> None:
+    """Refuse a volume on a hypervisor without volumes."""
     if not ctx.provider.capabilities.volumes:
         raise Unsupported(
             "this hypervisor has no volumes.",
-            name=f"volume {spec.name}",
+            name=f"volume {name}",
             remedy="leave volumes out",
         )
-    observation = observation or ctx.provider.volumes.observe(ctx.owner)
-    todo = plan_volume(spec, observation)
-    if any(action.verb == "create" for action in todo.actions) and spec.source:
-        _source(ctx, spec, observation)
-    return todo
+
+
+def plan(ctx: Context, spec: VolumeSpec) -> Plan:
+    """Return the plan of :func:`ensure`. Changes nothing."""
+    check_supported(ctx, spec.name)
+    return planned(ctx, spec, *observe(ctx, spec.source))
 
 
 def ensure(ctx: Context, spec: VolumeSpec, timeout: float) -> Plan:
     """Converge a volume to its declaration. Returns the actions that were taken."""
     deadline = ctx.deadline(timeout)
-    with _held(ctx, spec.tenant, spec.name, deadline):
-        todo = plan(ctx, spec)
-        for action in todo.actions:
-            {"create": _create, "grow": _grow}[action.verb](ctx, spec, deadline)
-        return todo
+    check_supported(ctx, spec.name)
+    with exclusive(ctx, spec.tenant, spec.name, deadline):
+        return converge(ctx, spec, *observe(ctx, spec.source), deadline)[0]
+
+
+def converge(
+    ctx: Context,
+    spec: VolumeSpec,
+    volumes: VolumeObservation,
+    host_uuids: Collection[str] | None,
+    deadline: Deadline,
+) -> tuple[Plan, VolumeRecord]:
+    """Create or grow a volume as declared. Returns the actions that were taken, and the record of
+    the volume. Call it under the volume's lock, with volumes that were observed under the lock.
+    """
+    todo = planned(ctx, spec, volumes, host_uuids)
+    if any(action.verb == "create" for action in todo.actions):
+        return todo, _create(ctx, spec, volumes, host_uuids, deadline)
+    volume = attachment.need_in(volumes, spec.tenant, spec.name)
+    return todo, _grow(ctx, volume, spec.size_gib or 0, deadline) if todo else volume
 
 
 def plan_deletion(ctx: Context, tenant: str, name: str) -> Plan:
     """Return the plan of :func:`delete`."""
-    volume = ctx.provider.volumes.observe(ctx.owner).find(tenant, name)
-    return plan_removal(volume, attachment.living(ctx.provider.observe(ctx.owner)))
+    observation = ctx.provider.observe(ctx.owner)
+    return plan_removal(observation.volumes.find(tenant, name), observation.host_uuids)
 
 
 def delete(ctx: Context, tenant: str, name: str, timeout: float) -> Plan:
@@ -73,10 +112,10 @@ def delete(ctx: Context, tenant: str, name: str, timeout: float) -> Plan:
 
     :raises OperationRefused: if a host holds the volume.
     """
-    with _held(ctx, tenant, name, ctx.deadline(timeout)):
-        volume = ctx.provider.volumes.observe(ctx.owner).find(tenant, name)
-        # Observe hosts after the volume: an attachment is then on record, or deleted.
-        todo = plan_removal(volume, attachment.living(ctx.provider.observe(ctx.owner)))
+    with exclusive(ctx, tenant, name, ctx.deadline(timeout)):
+        observation = ctx.provider.observe(ctx.owner)
+        volume = observation.volumes.find(tenant, name)
+        todo = plan_removal(volume, observation.host_uuids)
         if volume:
             _delete(ctx, volume)
         return todo
@@ -85,14 +124,18 @@ def delete(ctx: Context, tenant: str, name: str, timeout: float) -> Plan:
 def plan_attachment(ctx: Context, spec: VolumeSpec, host: str, path: str) -> Plan:
     """Return the plan of :func:`attach`. Changes nothing."""
     mount_point(path)
-    volume_plan, volume = (
-        plan(ctx, spec),
-        ctx.provider.volumes.observe(ctx.owner).find(spec.tenant, spec.name),
-    )
+    check_supported(ctx, spec.name)
+    return _attachment(ctx, spec, host, path, ctx.provider.observe(ctx.owner))
+
+
+def _attachment(
+    ctx: Context, spec: VolumeSpec, host: str, path: str, observation: Observation
+) -> Plan:
+    volume_plan = planned(ctx, spec, observation.volumes, observation.host_uuids)
+    volume = observation.volumes.find(spec.tenant, spec.name)
     if spec.snapshot or (volume and volume.snapshot):
         attachment.check_attachable(volume or _draft(ctx, spec, 1))
-    observation = ctx.provider.observe(ctx.owner)
-    record = attachment.need_running(observation.hosts, spec.tenant, host)
+    record = attachment.need_running(observation, spec.tenant, host)
     encryption.check(ctx, record.title, record.encrypted, [volume] if volume else [])
     if path == DOCKER_ROOT:
         raise OperationRefused(
@@ -102,7 +145,7 @@ def plan_attachment(ctx: Context, spec: VolumeSpec, host: str, path: str) -> Pla
         )
     current_attachment = volume.attachment if volume else None
     if volume and current_attachment and current_attachment.uuid != record.uuid:
-        refuse_if_held(volume, attachment.living(observation), f"host {host} cannot have it")
+        refuse_if_held(volume, observation.host_uuids, f"host {host} cannot have it")
     if (
         current_attachment
         and current_attachment.uuid == record.uuid
@@ -130,29 +173,32 @@ def attach(ctx: Context, spec: VolumeSpec, host: str, path: str, timeout: float)
     :raises OperationRefused: if another host holds the volume; the error names that host.
     """
     deadline = ctx.deadline(timeout)
-    todo = plan_attachment(ctx, spec, host, path)
-    ensure(ctx, spec, deadline.left())
+    mount_point(path)
+    check_supported(ctx, spec.name)
+    with exclusive(ctx, spec.tenant, spec.name, deadline):
+        observation = ctx.provider.observe(ctx.owner)
+        todo = _attachment(ctx, spec, host, path, observation)
+        _plan, volume = converge(ctx, spec, observation.volumes, observation.host_uuids, deadline)
+    # Without the lock from here on: the claim of the volume decides between two hosts.
     if any(action.verb == "attach" for action in todo.actions):
-        _in_host(
-            ctx,
-            spec,
-            host,
-            deadline,
-            lambda record, volume, channel: attachment.attach(
-                ctx, record, volume, Attachment(record.uuid, record.name, path), channel, deadline
-            ),
-        )
+        record = attachment.need_running(observation, spec.tenant, host)
+        holder = Attachment(record.uuid, record.name, path)
+        with closing(ctx.provider.channel(record, deadline)) as channel:
+            attachment.attach(ctx, record, volume, holder, channel, deadline)
         ctx.progress(f"volume {spec.name}: mounted at {path} in host {host}")
     return todo
 
 
 def plan_detachment(ctx: Context, tenant: str, name: str) -> Plan:
     """Return the plan of :func:`detach`."""
-    volume = attachment.need(ctx, tenant, name)
+    return _detachment(tenant, name, ctx.provider.observe(ctx.owner))
+
+
+def _detachment(tenant: str, name: str, observation: Observation) -> Plan:
+    volume = attachment.need_in(observation.volumes, tenant, name)
     if volume.attachment is None:
         return Plan()
-    observation = ctx.provider.observe(ctx.owner)
-    host_uuids = attachment.living(observation)
+    host_uuids = observation.host_uuids
     if volume.attachment.declared and (host_uuids is None or volume.attachment.uuid in host_uuids):
         raise OperationRefused(
             f"host {volume.attachment.host} is declared to have it.",
@@ -168,23 +214,17 @@ def detach(ctx: Context, tenant: str, name: str, timeout: float) -> Plan:
 
     :raises GuestError: if a program in the host uses the volume.
     """
-    deadline, todo = ctx.deadline(timeout), plan_detachment(ctx, tenant, name)
-    volume_record = attachment.need(ctx, tenant, name)
-    if todo and volume_record.attachment:
-        host_uuids = attachment.living(ctx.provider.observe(ctx.owner))
-        if host_uuids is not None and volume_record.attachment.uuid not in host_uuids:
-            ctx.provider.volumes.claim(volume_record, attachment=None)
+    deadline, observation = ctx.deadline(timeout), ctx.provider.observe(ctx.owner)
+    todo = _detachment(tenant, name, observation)
+    volume = attachment.need_in(observation.volumes, tenant, name)
+    if todo and volume.attachment:
+        if observation.host_uuids is not None and observation.attached_host(volume) is None:
+            ctx.provider.volumes.claim(volume, attachment=None)
         else:
-            _in_host(
-                ctx,
-                VolumeSpec(name, tenant),
-                volume_record.attachment.host,
-                deadline,
-                lambda record, volume, channel: attachment.detach(
-                    ctx, record, volume, channel, deadline
-                ),
-            )
-        ctx.progress(f"volume {name}: detached from host {volume_record.attachment.host}")
+            record = attachment.need_running(observation, tenant, volume.attachment.host)
+            with closing(ctx.provider.channel(record, deadline)) as channel:
+                attachment.detach(ctx, record, volume, channel, deadline)
+        ctx.progress(f"volume {name}: detached from host {volume.attachment.host}")
     return todo
 
 
@@ -209,12 +249,17 @@ def describe(ctx: Context, volume: VolumeRecord) -> dict[str, Any]:
     }
 
 
-def _create(ctx: Context, spec: VolumeSpec, deadline: Deadline) -> None:
-    observation = ctx.provider.volumes.observe(ctx.owner)
-    incomplete_volume = observation.find(spec.tenant, spec.name)
+def _create(
+    ctx: Context,
+    spec: VolumeSpec,
+    volumes: VolumeObservation,
+    host_uuids: Collection[str] | None,
+    deadline: Deadline,
+) -> VolumeRecord:
+    incomplete_volume = volumes.find(spec.tenant, spec.name)
     if incomplete_volume:
         _delete(ctx, incomplete_volume)
-    source = _source(ctx, spec, observation) if spec.source else None
+    source = _source(spec, volumes, host_uuids) if spec.source else None
     if source and source.attachment:
         # The host of its attachment no longer exists: otherwise the copy would have been refused.
         source = ctx.provider.volumes.claim(source, attachment=None)
@@ -223,28 +268,31 @@ def _create(ctx: Context, spec: VolumeSpec, deadline: Deadline) -> None:
         record = replace(record, filesystem=source.filesystem, encryption_id=source.encryption_id)
     try:
         ctx.provider.volumes.create(record, source, deadline)
-        ctx.provider.volumes.claim(record, phase="ready")
+        ready_record = ctx.provider.volumes.claim(record, phase="ready")
     except StockyardError:
         ctx.provider.volumes.destroy(record)
         raise
     ctx.progress(
         f"{record.title}: made{f' of {source.title}' if source else ''}, {record.size_gib} GiB"
     )
+    return ready_record
 
 
-def _source(ctx: Context, spec: VolumeSpec, observation: VolumeObservation) -> VolumeRecord:
-    source = observation.find(spec.tenant, spec.source)
+def _source(
+    spec: VolumeSpec, volumes: VolumeObservation, host_uuids: Collection[str] | None
+) -> VolumeRecord:
+    """Return the volume to copy.
+
+    :raises OperationRefused: if a host holds it, or may hold it.
+    """
+    source = volumes.find(spec.tenant, spec.source)
     if source is None or source.phase != "ready":
         raise NotFound(
             "there is no such volume to copy.",
             name=f"volume {spec.source}",
             remedy=f"make it before {spec.name}",
         )
-    refuse_if_held(
-        source,
-        attachment.living(ctx.provider.observe(ctx.owner)),
-        f"volume {spec.name} cannot be a copy of it",
-    )
+    refuse_if_held(source, host_uuids, f"volume {spec.name} cannot be a copy of it")
     if source.filesystem not in (BLANK, EXT4):
         raise OperationRefused(
             "its file system is not whole.",
@@ -254,28 +302,18 @@ def _source(ctx: Context, spec: VolumeSpec, observation: VolumeObservation) -> V
     return source
 
 
-def _grow(ctx: Context, spec: VolumeSpec, deadline: Deadline) -> None:
-    volume_record, size = attachment.need(ctx, spec.tenant, spec.name), spec.size_gib or 0
+def _grow(ctx: Context, volume: VolumeRecord, size_gib: int, deadline: Deadline) -> VolumeRecord:
     # Grow the disk first: if the record is too small, the next run corrects it.
-    ctx.provider.volumes.grow(volume_record, size, deadline)
-    volume_record = ctx.provider.volumes.claim(volume_record, size_gib=size)
-    current_attachment = volume_record.attachment
-    if current_attachment and current_attachment.mounted:
-        observation = ctx.provider.observe(ctx.owner)
-        if any(
-            host.record.uuid == current_attachment.uuid and host.serving
-            for host in observation.hosts
-        ):
-            _in_host(
-                ctx,
-                spec,
-                current_attachment.host,
-                deadline,
-                lambda _record, volume, channel: attachment.mount(
-                    ctx, volume, current_attachment.path, channel, deadline
-                ),
-            )
-    ctx.progress(f"{volume_record.title}: grown to {size} GiB")
+    ctx.provider.volumes.grow(volume, size_gib, deadline)
+    volume = ctx.provider.volumes.claim(volume, size_gib=size_gib)
+    if volume.attachment and volume.attachment.mounted:
+        # Observe hosts after the volume: its host is then among them, or deleted.
+        host = ctx.provider.observe(ctx.owner).attached_host(volume)
+        if host and host.serving:
+            with closing(ctx.provider.channel(host.record, deadline)) as channel:
+                attachment.mount(ctx, volume, volume.attachment.path, channel, deadline)
+    ctx.progress(f"{volume.title}: grown to {size_gib} GiB")
+    return volume
 
 
 def _delete(ctx: Context, volume: VolumeRecord) -> None:
@@ -298,21 +336,8 @@ def _draft(ctx: Context, spec: VolumeSpec, size_gib: int) -> VolumeRecord:
     )
 
 
-def _in_host(
-    ctx: Context,
-    spec: VolumeSpec,
-    host: str,
-    deadline: Deadline,
-    operation: Callable[[Any, VolumeRecord, Any], object],
-) -> None:
-    """Run an action on a volume with the agent of a host, from their current records."""
-    record = attachment.need_running(ctx.provider.observe(ctx.owner).hosts, spec.tenant, host)
-    channel = ctx.provider.channel(record, deadline)
-    try:
-        operation(record, attachment.need(ctx, spec.tenant, spec.name), channel)
-    finally:
-        channel.close()
-
-
-def _held(ctx: Context, tenant: str, name: str, deadline: Deadline) -> AbstractContextManager[None]:
+def exclusive(
+    ctx: Context, tenant: str, name: str, deadline: Deadline
+) -> AbstractContextManager[None]:
+    """Hold the lock of one volume."""
     return ctx.provider.exclusive(ctx.lock_name("volume", tenant, name), deadline.within(LOCK_WAIT))

@@ -16,7 +16,6 @@ from ...model.host import Host
 from ...model.observation import Observation
 from ...planning.declaration import ABSENT, Declaration, FleetTerm, Key, VolumeTerm, gone_by
 from ...planning.plan import UNKNOWN_GENERATION, Action, Plan, gone, plan_destroy
-from ...planning.templates import generations
 from ..context import Context
 from ..fleets import converge_fleet
 from ..pools import pool_lifecycle
@@ -61,7 +60,7 @@ def plan(
             if action.verb != "destroy"
         ),
     ]
-    actions += declared_volumes.plan(ctx, declaration)
+    actions += declared_volumes.plan(ctx, declaration, observation)
     ctx = declared_volumes.ahead(ctx, declaration)
     remaining_hosts = {host.record.uuid: host for host in observation.hosts}
     for fleet in declaration.working:
@@ -69,7 +68,7 @@ def plan(
         actions += todo.actions
         _leave(remaining_hosts, (fleet.spec.tenant, fleet.spec.name), gone_by(todo.actions))
     for key, reason in declaration.fleets_to_go(observation.hosts).items():
-        members = converge_fleet.going(_members(observation, key), reason, ctx.clock.now())
+        members = converge_fleet.going(observation.members(*key), reason, ctx.clock.now())
         actions += plan_destroy((), members, reason).actions
         _leave(remaining_hosts, key, {host.record.name for host in members})
     used_generations = {
@@ -88,7 +87,7 @@ def plan(
     )
     declared_names.tell_kept(ctx, declaration, observation)
     actions += declared_pools.planned_last(ctx, declaration, observation, remaining_hosts.values())
-    return Plan((*actions, *declared_volumes.plan_deletions(ctx, declaration)))
+    return Plan((*actions, *declared_volumes.plan_deletions(declaration, observation)))
 
 
 def converge(ctx: Context, declaration: Declaration, *, confirmed: bool = False) -> Plan:
@@ -111,7 +110,7 @@ def converge(ctx: Context, declaration: Declaration, *, confirmed: bool = False)
         pruning.check(ctx, declaration, observation, confirmed=False)
     fleets_to_delete = declaration.fleets_to_go(observation.hosts)
     work = _Work()
-    for pool in declared_pools.early(ctx, declaration):
+    for pool in declared_pools.early(declaration, observation):
         work.attempt(pool_lifecycle.ensure, ctx, pool.spec, pool.timeout)
     for term in declaration.templates:
         work.attempt(build_template.ensure, ctx, term.spec, term.timeout)
@@ -121,7 +120,7 @@ def converge(ctx: Context, declaration: Declaration, *, confirmed: bool = False)
         work.attempt(
             converge_fleet.converge, replace(ctx, wait=fleet.wait), fleet.spec, fleet.timeout
         )
-    for pool in declared_pools.late(ctx, declaration):
+    for pool in declared_pools.late(declaration, observation):
         work.attempt(declared_pools.shrink, ctx, pool)
     if not work.errors:
         _clear(ctx, declaration, work, fleets_to_delete)
@@ -171,10 +170,6 @@ def _fleet(
     return converge_fleet.plan(replace(ctx, wait=term.wait), term.spec, observation, generation)
 
 
-def _members(observation: Observation, key: Key) -> list[Host]:
-    return [host for host in observation.hosts if (host.record.tenant, host.record.fleet) == key]
-
-
 def _leave(remaining_hosts: dict[str, Host], fleet: Key, names: set[str]) -> None:
     """Remove hosts of a fleet from the remaining hosts."""
     for uuid, host in list(remaining_hosts.items()):
@@ -190,14 +185,15 @@ def _clear(
     :param fleets_to_delete: the fleets to delete, as of the start of the run. A fleet that another
         run created since then remains.
     """
-    observation = ctx.provider.observe(ctx.owner)
-    declared_names.tell_kept(ctx, declaration, observation)
     for (tenant, name), reason in fleets_to_delete.items():
         work.attempt(converge_fleet.remove, ctx, tenant, name, FleetTerm.timeout, reason)
+    observation = ctx.provider.observe(ctx.owner)
+    declared_names.tell_kept(ctx, declaration, observation)
     for term in declaration.templates:
-        work.attempt(build_template.tidy, ctx, term.spec, term.timeout)
-    work.attempt(_remove_templates, ctx, declaration)
-    work.attempt(declared_pools.remove, ctx, declaration)
+        if len(observation.generations(term.spec.tenant, term.spec.name)) > 1:
+            work.attempt(build_template.tidy, ctx, term.spec, term.timeout)
+    work.attempt(_remove_templates, ctx, declaration, observation)
+    work.attempt(declared_pools.remove, ctx, declaration, observation)
     for tenant, name in declaration.absent_volumes:
         work.attempt(volume_lifecycle.delete, ctx, tenant, name, VolumeTerm.timeout)
 
@@ -219,13 +215,12 @@ def _templates_to_go(
 def _generations(observation: Observation, key: Key) -> dict[str, Any]:
     return {
         "generations": [
-            template.record.generation[:12] for template in generations(*key, observation.templates)
+            template.record.generation[:12] for template in observation.generations(*key)
         ]
     }
 
 
-def _remove_templates(ctx: Context, declaration: Declaration) -> Plan:
-    observation = ctx.provider.observe(ctx.owner)
+def _remove_templates(ctx: Context, declaration: Declaration, observation: Observation) -> Plan:
     used_keys = {(host.record.tenant, host.record.template) for host in observation.hosts}
     todo = _templates_to_go(declaration, observation, used_keys)
     reasons = {} if observation.unreadable else declaration.templates_to_go(observation.templates)

@@ -8,21 +8,17 @@ from __future__ import annotations
 from ...errors import NotFound
 from ...model.observation import Observation
 from ...planning.declaration import Declaration, Key
-from ...planning.templates import generations, newest
 from ..context import Context
 
 
-def check(ctx: Context, declaration: Declaration, observation: Observation | None = None) -> None:
+def check(ctx: Context, declaration: Declaration, observation: Observation) -> None:
     """Refuse a declaration that needs objects which are neither declared nor existing.
 
-    :param observation: the existing objects; used only if the declaration needs an object that it
-        does not declare.
     :raises NotFound: with all missing objects.
     """
     if not declaration.needed:
         return
-    observation = observation or ctx.provider.observe(ctx.owner)
-    available_keys = _there(declaration, observation) | _volumes(ctx, declaration)
+    available_keys = _there(declaration, observation) | _volumes(ctx, declaration, observation)
     missing_needs = [
         need for need in declaration.needed if (need.kind, need.key) not in available_keys
     ]
@@ -63,14 +59,16 @@ def _there(declaration: Declaration, observation: Observation) -> set[tuple[str,
     templates = {
         (template.record.tenant, template.record.name) for template in observation.templates
     }
-    usable_keys = {key for key in templates if newest(generations(*key, observation.templates))} - {
+    usable_keys = {key for key in templates if observation.template(*key)} - {
         *declaration.absent_templates
     }
     pools = {(pool.tenant, pool.name) for pool in observation.pools} - {*declaration.absent_pools}
     return {("template", key) for key in usable_keys} | {("pool", key) for key in pools}
 
 
-def _volumes(ctx: Context, declaration: Declaration) -> set[tuple[str, Key]]:
+def _volumes(
+    ctx: Context, declaration: Declaration, observation: Observation
+) -> set[tuple[str, Key]]:
     """Return the existing volumes, and the sources of copies that exist: those sources are no
     longer needed.
 
@@ -81,7 +79,7 @@ def _volumes(ctx: Context, declaration: Declaration) -> set[tuple[str, Key]]:
         or not ctx.provider.capabilities.volumes
     ):
         return {("volume", need.key) for need in declaration.needed}
-    existing_keys = {volume.key for volume in ctx.provider.volumes.observe(ctx.owner).volumes}
+    existing_keys = {volume.key for volume in observation.volumes.volumes}
     copied_sources = {
         (volume.spec.tenant, volume.spec.source)
         for volume in declaration.volumes

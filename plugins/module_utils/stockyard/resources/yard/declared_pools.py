@@ -26,7 +26,7 @@ def planned(
 ) -> tuple[list[Action], Observation]:
     """Return the first actions on pools, and the observation as if these were complete."""
     actions: list[Action] = []
-    for term in _early(declaration, observation):
+    for term in early(declaration, observation):
         todo = pool_lifecycle.plan(ctx, term.spec, seen=observation)
         if todo:
             observation = replace(
@@ -48,7 +48,7 @@ def planned_last(
     :param remaining_hosts: the hosts that remain.
     """
     observation, actions = replace(observation, hosts=tuple(remaining_hosts)), list[Action]()
-    for term in _late(declaration, observation):
+    for term in late(declaration, observation):
         actions += pool_lifecycle.plan(ctx, term.spec, force=term.force, seen=observation).actions
     pools = {(pool.tenant, pool.name): pool for pool in observation.pools}
     reasons = {} if observation.unreadable else declaration.pools_to_go(observation.pools)
@@ -58,40 +58,34 @@ def planned_last(
     ]
 
 
-def early(ctx: Context, declaration: Declaration) -> list[PoolTerm]:
-    """Return the pools to create or grow."""
-    return _early(declaration, ctx.provider.observe(ctx.owner)) if declaration.pools else []
-
-
-def late(ctx: Context, declaration: Declaration) -> list[PoolTerm]:
-    """Return the pools to shrink: fleets may first free capacity for that."""
-    return _late(declaration, ctx.provider.observe(ctx.owner)) if declaration.pools else []
-
-
 def shrink(ctx: Context, term: PoolTerm) -> Plan:
     """Shrink a pool."""
     return pool_lifecycle.ensure(ctx, term.spec, term.timeout, force=term.force)
 
 
-def remove(ctx: Context, declaration: Declaration) -> Plan:
+def remove(ctx: Context, declaration: Declaration, observation: Observation) -> Plan:
     """Delete the pools that are declared absent or not declared, if they are empty, innermost
     first.
 
+    :param observation: made after the deletion of fleets.
     :raises OperationRefused: if a pool that is declared absent is not empty.
     """
     actions: list[Action] = []
-    while True:
-        observation = ctx.provider.observe(ctx.owner)
-        reasons = {} if observation.unreadable else declaration.pools_to_go(observation.pools)
-        pools = {(pool.tenant, pool.name): pool for pool in observation.pools}
-        unused_keys = [key for key in reasons if not _used(pools[key], observation, set())]
-        for tenant, name in unused_keys:
+    reasons = {} if observation.unreadable else declaration.pools_to_go(observation.pools)
+    while unused_pools := [
+        pool
+        for pool in observation.pools
+        if (pool.tenant, pool.name) in reasons and not _used(pool, observation, set())
+    ]:
+        for pool in unused_pools:
+            reason = reasons.pop((pool.tenant, pool.name))
             actions += pool_lifecycle.remove(
-                ctx, tenant, name, PoolTerm.timeout, reasons[tenant, name]
+                ctx, pool.tenant, pool.name, PoolTerm.timeout, reason
             ).actions
-        if not unused_keys:
-            _explain(ctx, reasons)
-            return Plan(tuple(actions))
+        remaining_pools = (pool for pool in observation.pools if pool not in unused_pools)
+        observation = replace(observation, pools=tuple(remaining_pools))
+    _explain(ctx, reasons)
+    return Plan(tuple(actions))
 
 
 def _explain(ctx: Context, reasons: dict[tuple[str, str], str]) -> None:
@@ -105,17 +99,19 @@ def _explain(ctx: Context, reasons: dict[tuple[str, str], str]) -> None:
         ctx.progress(f"pool {name}: {reason}, and stays: something is in it")
 
 
-def _early(declaration: Declaration, observation: Observation) -> list[PoolTerm]:
+def early(declaration: Declaration, observation: Observation) -> list[PoolTerm]:
+    """Return the pools to create or grow."""
     return [term for term in declaration.outermost_first if not _shrinks(term, observation)]
 
 
-def _late(declaration: Declaration, observation: Observation) -> list[PoolTerm]:
+def late(declaration: Declaration, observation: Observation) -> list[PoolTerm]:
+    """Return the pools to shrink: fleets may first free capacity for that."""
     return [term for term in declaration.outermost_first if _shrinks(term, observation)]
 
 
 def _shrinks(term: PoolTerm, observation: Observation) -> bool:
     """Return whether any limit becomes tighter."""
-    existing = pool_lifecycle.find(observation, term.spec.tenant, term.spec.name)
+    existing = observation.pool(term.spec.tenant, term.spec.name)
     if existing is None:
         return False
     limits = ((existing.spec.limit(name), term.spec.limit(name)) for name in LIMITS)

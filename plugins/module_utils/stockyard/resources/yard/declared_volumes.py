@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from ...model.observation import Observation
 from ...planning.declaration import Declaration
 from ...planning.plan import Action
 from ...planning.volumes import plan_removal
@@ -14,7 +15,7 @@ from ..context import Context
 from ..volumes import volume_lifecycle
 
 
-def plan(ctx: Context, declaration: Declaration) -> list[Action]:
+def plan(ctx: Context, declaration: Declaration, observation: Observation) -> list[Action]:
     """Return the actions that create or grow volumes before any host is created. An earlier action
     may create the source of a volume.
     """
@@ -27,7 +28,9 @@ def plan(ctx: Context, declaration: Declaration) -> list[Action]:
             if (spec.tenant, spec.source) in created_keys
             else spec
         )
-        volume_actions = volume_lifecycle.plan(ctx, resolved_spec).actions
+        volume_actions = volume_lifecycle.planned(
+            ctx, resolved_spec, observation.volumes, observation.host_uuids
+        ).actions
         if any(action.verb == "create" for action in volume_actions):
             created_keys.add((spec.tenant, spec.name))
             volume_actions = tuple(
@@ -48,9 +51,8 @@ def ahead(ctx: Context, declaration: Declaration) -> Context:
     )
 
 
-def plan_deletions(ctx: Context, declaration: Declaration) -> list[Action]:
+def plan_deletions(declaration: Declaration, observation: Observation) -> list[Action]:
     """Return the deletions of volumes that are declared absent, once no host holds them."""
-    observation = ctx.provider.volumes.observe(ctx.owner) if declaration.absent_volumes else None
-    volumes = [observation.find(*key) for key in declaration.absent_volumes] if observation else []
+    volumes = [observation.volumes.find(*key) for key in declaration.absent_volumes]
     # A host that holds one is deleted before; otherwise the deletion is refused when it runs.
     return [action for volume in volumes for action in plan_removal(volume, ()).actions]

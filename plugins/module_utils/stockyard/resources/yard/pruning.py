@@ -20,9 +20,7 @@ def undeclared(
     """Return the names of the hosts that pruning deletes, by the tenant and name of their fleet."""
     current_time, pruned_hosts = ctx.clock.now(), dict[Key, list[str]]()
     for key, reason in declaration.fleets_to_go(observation.hosts).items():
-        members = [
-            host for host in observation.hosts if (host.record.tenant, host.record.fleet) == key
-        ]
+        members = observation.members(*key)
         if reason != ABSENT and (
             hosts_to_delete := converge_fleet.going(members, reason, current_time)
         ):

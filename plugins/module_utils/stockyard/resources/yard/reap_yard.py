@@ -38,7 +38,7 @@ def plan(ctx: Context, grace: float) -> tuple[Plan, list[dict[str, Any]]]:
     actions = [
         _goes(record, current_time, grace) for record in _over(observation, current_time, grace)
     ]
-    volumes, skipped_volumes = reap_volumes.run(ctx, grace, check=True)
+    volumes, skipped_volumes = reap_volumes.run(ctx, observation, grace, check=True)
     actions += [
         *volumes,
         *map(
@@ -72,9 +72,10 @@ def run(ctx: Context, grace: float, timeout: float) -> tuple[Plan, list[dict[str
             skipped.append(SkippedObject(group[0], group[2], str(error)))
         except StockyardError as error:
             errors.append(error)
+    # The last observation shows the volumes of the hosts that were deleted.
     for tenant in sorted({tenant for _kind, tenant, _name in groups}):
-        access.sync_known_hosts(ctx, tenant)
-    volumes, skipped_volumes = reap_volumes.run(ctx, grace, check=False)
+        observation = access.sync_known_hosts(ctx, tenant)
+    volumes, skipped_volumes = reap_volumes.run(ctx, observation, grace, check=False)
     actions, skipped = actions + volumes, skipped + skipped_volumes
     sweep_result = _swept(ctx, grace, check=False)
     files = (*sweep_result.removed, *controller_cleanup.sweep(ctx, observation, check=False))

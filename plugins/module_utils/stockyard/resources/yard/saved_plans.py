@@ -16,7 +16,6 @@ from ...model.volume import VolumeRecord
 from ...planning import saved_plan
 from ...planning.declaration import Declaration
 from ...planning.saved_plan import SavedPlan
-from ...planning.templates import generations, newest
 from ..context import Context
 from . import converge_yard
 
@@ -34,8 +33,7 @@ def sealed(ctx: Context, declaration: Declaration, *, confirmed: bool) -> SavedP
     ]
     # New hosts are forked from the current generation, so the plan depends on its version.
     current_generations = [
-        newest(generations(fleet.spec.tenant, fleet.spec.template, observation.templates))
-        for fleet in declaration.fleets
+        observation.template(fleet.spec.tenant, fleet.spec.template) for fleet in declaration.fleets
     ]
     template_records = (
         [template.record for template in current_generations if template]
@@ -54,7 +52,7 @@ def sealed(ctx: Context, declaration: Declaration, *, confirmed: bool) -> SavedP
         f"host {item.tenant}/{item.name}": f"{item.uuid}@{item.version}" for item in host_records
     }
     stored_records: tuple[PoolRecord | VolumeRecord, ...] = (
-        *ctx.provider.volumes.observe(ctx.owner).volumes,
+        *observation.volumes.volumes,
         *observation.pools,
     )
     versions |= {

@@ -23,7 +23,7 @@ REASON = "the yard is taken away"
 
 def plan(ctx: Context, templates: bool, volumes: bool) -> Plan:
     """Return the plan of :func:`run`. Changes nothing."""
-    return _planned(ctx, ctx.provider.observe(ctx.owner), templates, volumes)
+    return _planned(ctx.provider.observe(ctx.owner), templates, volumes)
 
 
 def run(ctx: Context, templates: bool, volumes: bool, timeout: float) -> Plan:
@@ -34,31 +34,12 @@ def run(ctx: Context, templates: bool, volumes: bool, timeout: float) -> Plan:
     """
     deadline = ctx.deadline(timeout)
     observation = ctx.provider.observe(ctx.owner)
-    for tenant, fleet in sorted(
-        {
-            (fleet_host.record.tenant, fleet_host.record.fleet)
-            for fleet_host in observation.hosts
-            if fleet_host.record.fleet
-        }
-    ):
-        converge_fleet.remove(ctx, tenant, fleet, deadline.left())
-    for host in observation.hosts:
-        if not host.record.fleet:
-            spec = SingleSpec(host.record.name, tenant=host.record.tenant)
-            single_host.converge(ctx, spec, "absent", deadline.left())
-    for tenant, name in sorted(
-        {
-            (template.record.tenant, template.record.name)
-            for template in observation.templates
-            if templates
-        }
-    ):
-        template_service.remove(ctx, tenant, name, deadline.left())
+    _remove_hosts(ctx, observation, deadline)
     if templates:
-        _remove_pools(ctx, deadline)
-    todo = _planned(ctx, observation, templates, volumes)
-    for volume in ctx.provider.volumes.observe(ctx.owner).volumes if volumes else ():
-        volume_service.delete(ctx, volume.tenant, volume.name, deadline.left())
+        _remove_templates(ctx, observation, deadline)
+    if volumes:
+        for volume in observation.volumes.volumes:
+            volume_service.delete(ctx, volume.tenant, volume.name, deadline.left())
     if templates:
         # Pools and volumes first: with the last of them, a hypervisor deletes objects that it keeps
         # for this yard alone.
@@ -66,12 +47,29 @@ def run(ctx: Context, templates: bool, volumes: bool, timeout: float) -> Plan:
             template_service.RECENT,
             frozenset(template.record.image for template in observation.templates),
         )
-    return todo
+    return _planned(observation, templates, volumes)
 
 
-def _remove_pools(ctx: Context, deadline: Deadline) -> None:
-    """Delete all pools, innermost first."""
-    for pool in reversed(_outermost_first(ctx.provider.observe(ctx.owner))):
+def _remove_hosts(ctx: Context, observation: Observation, deadline: Deadline) -> None:
+    fleet_keys = {
+        (host.record.tenant, host.record.fleet) for host in observation.hosts if host.record.fleet
+    }
+    for tenant, fleet in sorted(fleet_keys):
+        converge_fleet.remove(ctx, tenant, fleet, deadline.left())
+    for host in observation.hosts:
+        if not host.record.fleet:
+            spec = SingleSpec(host.record.name, tenant=host.record.tenant)
+            single_host.converge(ctx, spec, "absent", deadline.left())
+
+
+def _remove_templates(ctx: Context, observation: Observation, deadline: Deadline) -> None:
+    """Delete all templates, then all pools, innermost first."""
+    template_keys = {
+        (template.record.tenant, template.record.name) for template in observation.templates
+    }
+    for tenant, name in sorted(template_keys):
+        template_service.remove(ctx, tenant, name, deadline.left())
+    for pool in reversed(_outermost_first(observation)):
         pool_lifecycle.remove(ctx, pool.tenant, pool.name, deadline.left())
 
 
@@ -85,13 +83,13 @@ def _outermost_first(observation: Observation) -> list[PoolRecord]:
     )
 
 
-def _planned(ctx: Context, observation: Observation, templates: bool, volumes: bool) -> Plan:
+def _planned(observation: Observation, templates: bool, volumes: bool) -> Plan:
     todo = plan_destroy(observation.templates if templates else (), observation.hosts, REASON)
     pools_to_delete = reversed(_outermost_first(observation)) if templates else ()
     pool_actions = (
         gone("pool", pool.name, REASON, {"hosts": pool.spec.hosts}) for pool in pools_to_delete
     )
-    volumes_to_delete = ctx.provider.volumes.observe(ctx.owner).volumes if volumes else ()
+    volumes_to_delete = observation.volumes.volumes if volumes else ()
     # Hosts that hold a volume are deleted before it.
     return Plan(
         (
