@@ -114,6 +114,7 @@ def full_template() -> TemplateRecord:
         source=source,
         provision="playbook warm.yml",
         disk_gib=8,
+        options="cd" * 32,
     )
 
 

@@ -65,7 +65,7 @@ def test_every_field_of_a_host_has_to_have_its_type(field: str) -> None:
 
 
 # What records did not have at first: those that are without it are read.
-LATE = ("promoted", "source", "disk_gib", "max_memory_mib", "encrypted", "provision")
+LATE = ("promoted", "source", "disk_gib", "max_memory_mib", "encrypted", "provision", "options")
 
 
 @pytest.mark.parametrize(

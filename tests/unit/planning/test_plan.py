@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 from stockyard.model.fleet import FleetSpec, SingleSpec
 from stockyard.model.host import HOST_PHASES, RUN_STATES, Host, HostSpec
 from stockyard.model.observation import Template, generations, newest
-from stockyard.model.template import Hardware, TemplateSpec
+from stockyard.model.template import Hardware, Source, TemplateSpec
 from stockyard.planning.plan import Plan, plan_destroy, plan_host
-from stockyard.planning.templates import plan_template
+from stockyard.planning.templates import GUEST_FILES_CHANGED, TemplateContext, plan_template
 from tests.helpers.samples import host, template_record
 
 OLD, NEW = "a" * 64, "b" * 64
+OPTIONS = "c" * 64
 SPECS = st.sampled_from([HostSpec(), HostSpec(ports=(80,)), HostSpec(engine_identity="unique")])
 LABELS = st.sampled_from([{}, {"a": "1"}, {"a": "2", "b": ""}])
 HOSTS = st.builds(
@@ -108,7 +109,16 @@ def test_a_template_as_declared_needs_nothing() -> None:
         ([], "there is none"),
         ([template(recipe=DECLARED, phase="booting")], "it was left half-made"),
         ([template(recipe=DECLARED, problem="its file ram is gone")], "its file ram is gone"),
-        ([template(recipe="other")], "its declaration changed"),
+        ([template(recipe="other", options="0" * 64)], "its declaration changed"),
+        ([template(recipe="other", options=OPTIONS)], GUEST_FILES_CHANGED),
+        # Records of earlier versions do not have the digest of the options.
+        ([template(recipe="other")], GUEST_FILES_CHANGED),
+        ([template(recipe="other", docker="stopped")], "its declaration changed"),
+        ([template(recipe="other", hardware=Hardware(2))], "its declaration changed"),
+        (
+            [template(recipe="other", source=Source("bookworm", ()))],
+            "its release is trixie, and was bookworm",
+        ),
         (
             [
                 template(recipe="other", created=5.0),
@@ -121,7 +131,8 @@ def test_a_template_as_declared_needs_nothing() -> None:
     ],
 )
 def test_a_template_that_is_not_there_is_built_and_why(found: list[Template], reason: str) -> None:
-    (action,) = plan_template(TEMPLATE, DECLARED, found).actions
+    context = TemplateContext(options=OPTIONS)
+    (action,) = plan_template(TEMPLATE, DECLARED, found, context).actions
     assert (action.verb, action.name, action.reason) == ("build", "base", reason)
 
 

@@ -149,6 +149,18 @@ def declared_digest(spec: TemplateSpec) -> str:
     return rendered(spec).digest
 
 
+def options_digest(spec: TemplateSpec) -> str:
+    """Return the digest of the declaration's options alone. If it stays the same and the digest of
+    the declaration does not, then stockyard's own files in the guest changed.
+    """
+    image = replace(spec.image, preload=())
+    preload = [(item.kind, item.name, item.digest) for item in spec.image.preload]
+    security_options = codec.to_dict(spec.security)
+    return template_digest(
+        spec, codec.digest({"image": image, "preload": preload, "security": security_options})
+    )
+
+
 def _docker_cli(suite: str) -> tuple[str, ...]:
     """Return the package of Docker's client. Debian 13 split it from the daemon's package."""
     return () if suite == "bookworm" else ("docker-cli",)

@@ -7,8 +7,9 @@ The text carries the number of its schema. A record of an earlier schema is conv
 read, and stored in the present schema when it changes next. A record of a later schema is never
 guessed: it is an unreadable object until this controller gets that version of stockyard.
 
-To change the name or the meaning of a field, increase ``SCHEMA`` and add the conversion to
-``CONVERSIONS``. A field that is only added, with a default, needs no new schema.
+To change or add a field, increase ``SCHEMA`` and add the conversion to ``CONVERSIONS``. An added
+field with a default needs no function there. A record with a field that its schema does not have is
+unreadable.
 """
 
 from __future__ import annotations

@@ -186,6 +186,8 @@ class TemplateRecord:
 
     :param generation: SHA-256 over image and hardware; names this generation.
     :param recipe: SHA-256 of the declaration, before packages were resolved to versions.
+    :param options: SHA-256 of the declaration's options alone, without stockyard's own files in the
+        guest; empty if unknown.
     :param image: SHA-256 of the image, resolved versions included.
     :param phase: ``building``, ``booting``, ``frozen`` (it can be forked) or ``deleting``.
     :param created: seconds since the epoch.
@@ -223,6 +225,7 @@ class TemplateRecord:
     max_memory_mib: int = 0
     provision: str = ""
     encrypted: bool = False
+    options: str = ""
 
     kind = "template"
 
@@ -236,6 +239,8 @@ class TemplateRecord:
         naming.identifier(self.uuid)
         for attribute in ("generation", "recipe"):
             naming.digest(attribute, getattr(self, attribute))
+        if self.options:
+            naming.digest("options", self.options)
         naming.image(self.image)
         naming.choice("docker", self.docker, DOCKER_KINDS)
         naming.user(self.ssh_user)

@@ -19,6 +19,10 @@ from ..model.versions import MissingUpdate
 from .plan import Action, Plan, gone
 
 SHOWN = 5
+DECLARATION_CHANGED = "its declaration changed"
+GUEST_FILES_CHANGED = (
+    "stockyard's agent or guest files changed with its version; the declaration did not"
+)
 
 
 @dataclass(frozen=True)
@@ -29,11 +33,13 @@ class TemplateContext:
     :param missing_updates: packages that are outdated in the generation that would become current.
     :param used: generations that hosts were forked from; ``None`` if unknown, and then no
         generation is deleted.
+    :param options: digest of the declaration's options alone.
     """
 
     now: float = 0.0
     missing_updates: tuple[MissingUpdate, ...] = ()
     used: frozenset[str] | None = None
+    options: str = ""
 
 
 def plan_template(
@@ -50,7 +56,7 @@ def plan_template(
     own_templates = generations(spec.tenant, spec.name, templates)
     target, current = candidate(spec, declared, own_templates), newest(own_templates)
     reason = (
-        _missing(declared, own_templates, current)
+        _missing(spec, declared, own_templates, current, context.options)
         if target is None
         else _stale(spec, target, context)
     )
@@ -106,7 +112,13 @@ def _build(spec: TemplateSpec, declared: str, current: Template | None, reason: 
     return Action("build", "template", spec.name, reason + runs, before, after)
 
 
-def _missing(declared: str, own_templates: list[Template], current: Template | None) -> str:
+def _missing(
+    spec: TemplateSpec,
+    declared: str,
+    own_templates: list[Template],
+    current: Template | None,
+    options: str,
+) -> str:
     if current is None:
         return next(
             (template.problem for template in reversed(own_templates) if template.problem),
@@ -120,7 +132,37 @@ def _missing(declared: str, own_templates: list[Template], current: Template | N
         ),
         None,
     )
-    return damaged_template.problem if damaged_template else "its declaration changed"
+    return damaged_template.problem if damaged_template else _changed(spec, current.record, options)
+
+
+def _changed(spec: TemplateSpec, record: TemplateRecord, options: str) -> str:
+    """Return the reason why a declaration has another digest than the current generation.
+
+    :param options: digest of the declaration's options alone.
+    """
+    if record.options:
+        return GUEST_FILES_CHANGED if record.options == options else DECLARATION_CHANGED
+    # The record is of a version that did not store the digest of the options. A difference that the
+    # record shows is the user's; otherwise only the files of the guest are known to differ.
+    if record.source and record.source.suite != spec.image.suite:
+        return f"its release is {spec.image.suite}, and was {record.source.suite}"
+    return DECLARATION_CHANGED if _differs(spec, record) else GUEST_FILES_CHANGED
+
+
+def _differs(spec: TemplateSpec, record: TemplateRecord) -> bool:
+    """Return whether a record shows that the options of its template changed."""
+    title = spec.provision.title if spec.provision else ""
+    packages = record.source.packages if record.source else spec.image.packages
+    is_built = not spec.image.source
+    return (
+        (record.docker, record.ssh_user, record.provision, record.encrypted)
+        != (spec.docker, spec.image.ssh_user, title, spec.security.encrypted_data)
+        or not set(packages) >= set(spec.image.packages)
+        # A source on the hypervisor decides these itself.
+        or (is_built and record.hardware != spec.hardware)
+        or (is_built and record.max_memory_mib != spec.max_memory_mib)
+        or (is_built and record.disk_gib not in (0, spec.image.disk_gib))
+    )
 
 
 def _stale(spec: TemplateSpec, target: Template, context: TemplateContext) -> str:

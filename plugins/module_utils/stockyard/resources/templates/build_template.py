@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from ...clock import Deadline
 from ...errors import NotFound
-from ...guest.recipe import RenderedTemplate, rendered, template_digest
+from ...guest.recipe import RenderedTemplate, options_digest, rendered, template_digest
 from ...model import codec
 from ...model.image import without_secrets
 from ...model.observation import Observation, Template
@@ -77,7 +77,10 @@ def _planned(
     )
     # An unreadable record may use any generation: then none is deleted.
     template_context = TemplateContext(
-        ctx.clock.now(), missing_updates, None if observation.unreadable else used_generations
+        ctx.clock.now(),
+        missing_updates,
+        None if observation.unreadable else used_generations,
+        options_digest(spec),
     )
     return plan_template(spec, declared.digest, templates, template_context)
 
@@ -363,6 +366,7 @@ def _draft(
         max_memory_mib=spec.max_memory_mib,
         provision=spec.provision.title if spec.provision else "",
         encrypted=spec.security.encrypted_data,
+        options=options_digest(spec),
     )
 
 
