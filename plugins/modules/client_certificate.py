@@ -132,13 +132,13 @@ plan:
   returned: success
   type: list
   elements: str
-  sample: ["revoke client pipeline: it is to be absent"]
+  sample: ["revoke client pipeline: it is declared absent"]
 progress:
   description: The stages that ended, in the order in which they were shown.
   returned: always
   type: list
   elements: str
-  sample: ["host web-1: admitted anew (its list of revoked certificates is behind)"]
+  sample: ["host web-1: certificate renewed (its list of revoked certificates is outdated)"]
 error:
   description:
     - The error with its kind, object, cause and remedy. The cause and the remedy can be empty.
@@ -148,7 +148,7 @@ error:
     kind: OperationRefused
     object: tenant default
     cause: ""
-    remedy: "bring it back, or converge the yard first: hosts are admitted to a new one"
+    remedy: "restore the CA, or converge the yard first, which gives hosts certificates of a new CA"
 """
 
 from ..module_utils._ansible import (

@@ -374,13 +374,13 @@ plan:
   returned: success
   type: list
   elements: str
-  sample: ["create host web-1: the fleet is short of it"]
+  sample: ["create host web-1: the fleet has 0 of 2 hosts"]
 progress:
   description: The stages that ended, in the order in which they were shown.
   returned: always
   type: list
   elements: str
-  sample: ["host web-1: instant fork runs (0.46 s)", "host web-1: has its identity (1.02 s)"]
+  sample: ["host web-1: started as instant fork (0.46 s)", "host web-1: Docker answers (1.02 s)"]
 error:
   description:
     - The error with its kind, object, cause and remedy. The cause and the remedy can be empty.

@@ -120,7 +120,7 @@ fleets:
         - The hosts whose certificate must be renewed, or whose clock must be set, by name, each
           with the reasons. Empty if there are none.
       type: dict
-      sample: {web-2: [its list of revoked certificates is behind]}
+      sample: {web-2: [its list of revoked certificates is outdated]}
 """
 
 from ..module_utils._ansible import info_module, run_query

@@ -348,7 +348,7 @@ plan:
   returned: success
   type: list
   elements: str
-  sample: ["restart host builder: it was asked for"]
+  sample: ["restart host builder: the task requests it"]
 progress:
   description: The stages that ended, in the order in which they were shown.
   returned: always

@@ -198,7 +198,7 @@ plan:
   returned: success
   type: list
   elements: str
-  sample: ["lease host ci-1: job-17 asks for one"]
+  sample: ["lease host ci-1: job-17 requests a lease"]
 progress:
   description: The stages that ended, in the order in which they were shown.
   returned: always

@@ -150,7 +150,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 pool:
-  description: The pool after the run. Empty if it does not exist.
+  description: The pool after the run. Empty if there is none.
   returned: success
   type: dict
   contains:
@@ -244,8 +244,8 @@ error:
   sample:
     kind: OperationRefused
     object: pool ci
-    cause: 10 of 5 hosts are taken
-    remedy: "take hosts away first, or force it: then nothing new is let in"
+    cause: 10 of 5 hosts are used
+    remedy: "delete hosts first; or set force, and then the pool admits no new hosts"
 """
 
 from ..module_utils._ansible import (

@@ -79,7 +79,7 @@ skipped:
     reason:
       description: The reason why the object was skipped.
       type: str
-      sample: it has a name like ours, and nothing in it says that it is ours
+      sample: its name matches this owner, but the machine has no metadata of stockyard
 plan:
   description:
     - The actions that were taken, or in check mode the actions that would be taken. Empty if
@@ -87,13 +87,13 @@ plan:
   returned: success
   type: list
   elements: str
-  sample: ["destroy host ci-1: its lease by job-17 ended"]
+  sample: ["delete host ci-1: its lease by job-17 expired"]
 progress:
   description: The stages that ended, in the order in which they were shown.
   returned: always
   type: list
   elements: str
-  sample: ["host ci-1: destroyed"]
+  sample: ["host ci-1: deleted"]
 error:
   description:
     - The error with its kind, object, cause and remedy. The cause and the remedy can be empty. All

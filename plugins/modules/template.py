@@ -261,7 +261,7 @@ plan:
   returned: success
   type: list
   elements: str
-  sample: ["build template docker: there is none"]
+  sample: ["build template docker: it does not exist"]
 progress:
   description: The stages that ended, in the order in which they were shown.
   returned: always
@@ -277,7 +277,7 @@ error:
     kind: OperationRefused
     object: template docker (5f3c6a1d2b9e)
     cause: ""
-    remedy: destroy the hosts first
+    remedy: delete the hosts first
 """
 
 from dataclasses import replace

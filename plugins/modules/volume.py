@@ -148,13 +148,13 @@ plan:
   returned: success
   type: list
   elements: str
-  sample: ["attach volume results: web-1 is to have it"]
+  sample: ["attach volume results: it must be attached to host web-1"]
 progress:
   description: The stages that ended, in the order in which they were shown.
   returned: always
   type: list
   elements: str
-  sample: ["volume results: mounted at /data/results in host web-1"]
+  sample: ["volume results: attached to host web-1 at /data/results"]
 error:
   description:
     - The error with its kind, object, cause and remedy. The cause and the remedy can be empty.
@@ -163,8 +163,8 @@ error:
   sample:
     kind: OperationRefused
     object: volume results
-    cause: it is for /data/results there
-    remedy: detach it from web-1, or destroy that host; the volume stays
+    cause: the host uses it at /data/results
+    remedy: detach it from web-1, or delete that host; the volume is retained
 """
 
 from ..module_utils._ansible import (

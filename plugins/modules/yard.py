@@ -177,13 +177,13 @@ plan:
   returned: success
   type: list
   elements: str
-  sample: ["destroy host web-1: the yard is taken away"]
+  sample: ["delete host web-1: the yard is being torn down"]
 progress:
   description: The stages that ended, in the order in which they were shown.
   returned: always
   type: list
   elements: str
-  sample: ["host web-1: destroyed"]
+  sample: ["host web-1: deleted"]
 error:
   description:
     - The error with its kind, object, cause and remedy. The cause and the remedy can be empty.

@@ -90,7 +90,7 @@ def test_a_full_pool_lets_nobody_in(provider: Provider, pools: Pools) -> None:
         pools.reserve(provider, host)
     refused = pools.inside(inner)
     with pytest.raises(
-        PoolQuotaExceeded, match="1024 of 1024 MiB of memory are taken, and 512 more asked for"
+        PoolQuotaExceeded, match="1024 of 1024 MiB of memory are used, and 512 more are needed"
     ):
         pools.reserve(provider, refused)
     assert on_record(provider, refused) is None
@@ -167,7 +167,7 @@ def test_nobody_gets_into_a_pool_that_is_not_there(provider: Provider, pools: Po
     host = pools.inside(pool)
     provider.pools.delete(pool)
     provider.pools.delete(pool)
-    with pytest.raises(NotFound, match="no such pool"):
+    with pytest.raises(NotFound, match="the pool does not exist"):
         pools.reserve(provider, host)
     with pytest.raises(NotFound):
         pools(pool.name)

@@ -188,7 +188,7 @@ def test_another_image_is_refused_before_anything_is_made(
         "content": "its sha256 is",
         "missing": "cannot be had",
         "size": "declare disk_gib: 3",
-        "backing": "is not whole",
+        "backing": "the volume's file system is damaged",
     }[changed]
     with pytest.raises((ImageError, InvalidInput), match=expected):
         yard.templates.apply(replace(spec, name="never", image=image))

@@ -154,9 +154,9 @@ def test_a_host_that_booted_waits_for_its_key(
         time.sleep(2)
     assert (waiting["ready"], waiting["state"]) == (False, "running")
     assert docker(host, "ps", check=False, timeout=60).returncode != 0
-    with pytest.raises(InvalidInput, match="key is not here"):
+    with pytest.raises(InvalidInput, match="volume_key is not set"):
         yard.fleets.apply(FLEET)
-    with opened(SECRET[::-1]) as other, pytest.raises(InvalidInput, match="not the one"):
+    with opened(SECRET[::-1]) as other, pytest.raises(InvalidInput, match="volume_key differs"):
         other.fleets.apply(FLEET)
     assert [a.verb for a in sealed.fleets.apply(FLEET).plan.actions] == ["unlock"]
     assert kept(docker, host).strip() == KEPT

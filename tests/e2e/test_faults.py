@@ -77,7 +77,7 @@ def test_qemu_killed_while_a_host_is_made(
         with pytest.raises(StockyardError) as caught:
             yard.hosts.apply(SAMPLE, timeout=20)
     assert "host sample" in str(caught.value)
-    assert "console log is kept in" in str(caught.value)
+    assert "the guest's console log is in" in str(caught.value)
     assert leaves_nothing(yard)
     assert yard.hosts.apply(SAMPLE).objects[0]["ready"]
 
@@ -156,7 +156,7 @@ def test_a_file_of_the_template_gone(yard: Yard, template: Host, part: str) -> N
 
 def test_a_template_with_hosts_is_not_removed(yard: Yard, template: Host) -> None:
     yard.hosts.apply(SAMPLE)
-    with pytest.raises(OperationRefused, match="hosts live on it"):
+    with pytest.raises(OperationRefused, match="hosts of the template exist"):
         yard.templates.delete("docker")
     assert yard.templates.list(name="docker")[-1]["usable"]
 

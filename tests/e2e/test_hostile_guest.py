@@ -96,4 +96,4 @@ def test_host_whose_containers_are_nonsense_is_drained_and_replaced(
     assert another["uuid"] != host["uuid"]
     assert another["ready"]
     assert all(line.isprintable() for line in lines)
-    assert any("the list of containers makes no sense" in line for line in lines), lines
+    assert any("the list of containers is not valid" in line for line in lines), lines

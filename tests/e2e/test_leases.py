@@ -61,7 +61,7 @@ def test_a_lease_opens_one_host_and_ends_with_it(lent: Yard, docker: Docker) -> 
     lease.release()
     assert uuid not in {h["uuid"] for h in lent.hosts.list()}
     assert [str(a) for a in lent.fleets.apply(SPEC).plan.actions] == [
-        f"create host {lease.host}: the fleet is short of it"
+        f"create host {lease.host}: the fleet has 0 of 1 hosts"
     ]
 
 
@@ -75,7 +75,7 @@ def test_after_the_end_nothing_opens_the_host_and_it_is_replaced(lent: Yard) -> 
     with pytest.raises(LeaseExpired):
         lease.renew()
     done = [str(a) for a in lent.reap().plan.actions]
-    assert f"destroy host {lease.host}: its lease by e2e ended" in done
+    assert f"delete host {lease.host}: its lease by e2e expired" in done
     lent.fleets.apply(SPEC)
     fresh = next(h for h in lent.hosts.list(fleet="lent") if h["name"] == lease.host)
     assert fresh["uuid"] != host["uuid"]

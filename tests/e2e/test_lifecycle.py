@@ -112,7 +112,7 @@ def test_host_with_attachments_of_libvirt_is_deleted(yard: Yard, template: Host)
     made = yard.hosts.apply(SAVED).objects[0]
     virsh(yard, "snapshot-create-as", made["uuid"], "before")
     virsh(yard, "managedsave", made["uuid"])
-    assert [a.verb for a in yard.hosts.delete(SAVED.name).plan.actions] == ["destroy"]
+    assert [a.verb for a in yard.hosts.delete(SAVED.name).plan.actions] == ["delete"]
     assert not yard.hosts.list(name="saved")
     assert made["uuid"] not in virsh(yard, "list", "--all", "--uuid")
 

@@ -164,7 +164,7 @@ def test_a_revoked_client_is_refused_and_the_operator_is_not(
         other.context.pki("default").issued("guest"), datetime.now(UTC)
     )
     assert other.hosts.list(name="keys")[0]["drift"] == [
-        "its list of revoked certificates is behind"
+        "its list of revoked certificates is outdated"
     ]
     assert [a.verb for a in other.hosts.apply(SPEC).plan.actions] == ["renew"]
     assert refused(host, tmp_path)
@@ -178,7 +178,9 @@ def test_a_revoked_client_is_refused_and_the_operator_is_not(
 def test_a_lost_ca_is_replaced_where_the_host_is(other: Yard, host: Host, tmp_path: Path) -> None:
     """The same as a rotation: there is no CA in the directory."""
     with second(tmp_path) as heir:
-        assert heir.hosts.list(name="keys")[0]["drift"] == ["its CA is not here: a new one is made"]
+        assert heir.hosts.list(name="keys")[0]["drift"] == [
+            "its tenant has no CA on this controller: a new CA will be created"
+        ]
         assert [a.verb for a in heir.hosts.apply(SPEC, check=True).plan.actions] == ["renew"]
         assert list(tmp_path.iterdir()) == []
         after = heir.hosts.apply(SPEC).objects[0]

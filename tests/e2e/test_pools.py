@@ -39,7 +39,7 @@ def test_a_pool_lets_in_what_it_has_room_for_and_grows_around_it(pool: Yard) -> 
         PoolQuotaExceeded, match=r"no room for 2 hosts \(host fenced-3, host fenced-4\)"
     ) as refused:
         pool.fleets.apply(FLEET)
-    assert "2 of 2 hosts are taken" in refused.value.cause
+    assert "2 of 2 hosts are used" in refused.value.cause
     assert uuids(pool) == {}
     with pytest.raises(PoolQuotaExceeded):
         pool.fleets.apply(replace(FLEET, on_full="fill"))

@@ -285,7 +285,7 @@ def test_what_is_on_a_volume_outlives_a_rebuild(
     changed = replace(STATEFUL, image=replace(STATEFUL.image, files={"/etc/generation": "2\n"}))
     yard.templates.apply(changed)
     rolled = yard.fleets.apply(STATE)
-    assert [a.verb for a in rolled.plan.actions] == ["destroy", "create"]
+    assert [a.verb for a in rolled.plan.actions] == ["delete", "create"]
     (after,) = rolled.objects
     assert ssh(after, "cat /etc/generation").stdout == "2\n"
     assert state_of(docker, after) == filled

@@ -53,7 +53,7 @@ def test_a_host_that_cannot_be_reached_is_taken_away(controller: Controller, con
     )
     assert done.returncode != 0
     assert done["Delete the host"]["changed"] is True
-    assert done["Delete the host"]["plan"][0].startswith("destroy host build-")
+    assert done["Delete the host"]["plan"][0].startswith("delete host build-")
 
 
 def test_a_mirror_of_what_is_no_registry_is_refused(controller: Controller) -> None:

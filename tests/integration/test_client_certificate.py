@@ -48,7 +48,7 @@ def told(controller: Controller) -> Played:
 
 def test_a_certificate_is_issued_once(told: Played, controller: Controller) -> None:
     assert told["dry issue"]["plan"] == [
-        "issue client bob: no certificate of it is there that lasts"
+        "issue client bob: no certificate of this client is valid for long enough"
     ]
     assert told["dry issue"]["certificates"] == []
     assert told["issued"]["changed"] is True
@@ -61,10 +61,10 @@ def test_a_certificate_is_issued_once(told: Played, controller: Controller) -> N
 
 
 def test_a_revoked_certificate_is_known_to_all_hosts(told: Played) -> None:
-    behind = "its list of revoked certificates is behind"
+    behind = "its list of revoked certificates is outdated"
     assert told["dry revoke"]["plan"] == told["revoked"]["plan"]
     assert told["revoked"]["plan"] == [
-        "revoke client bob: it is to be absent",
+        "revoke client bob: it is declared absent",
         f"renew host web-1: {behind}",
         f"renew host web-2: {behind}",
     ]
@@ -72,11 +72,11 @@ def test_a_revoked_certificate_is_known_to_all_hosts(told: Played) -> None:
     assert told["revoked again"]["changed"] is False
     serial = told["issued"]["certificates"][0]["serial"]
     assert [list(h["identity"]["revoked"]) for h in told["hosts"]["hosts"]] == [[serial], [serial]]
-    assert f"host web-1: admitted anew ({behind})" in told["revoked"]["progress"]
+    assert f"host web-1: certificate renewed ({behind})" in told["revoked"]["progress"]
 
 
 def test_a_lost_ca_shows_and_is_mended(told: Played) -> None:
-    lost = "its CA is not here: a new one is made"
+    lost = "its tenant has no CA on this controller: a new CA will be created"
     assert told["lost"]["error"]["kind"] == "OperationRefused"
     assert [h["drift"] for h in told["lost hosts"]["hosts"]] == [[lost], [lost]]
     assert told["lost fleet"]["fleets"][0]["drift"] == {"web-1": [lost], "web-2": [lost]}

@@ -79,15 +79,19 @@ def told(
     [
         ("bad name", "InvalidInput", "'Web_1' is not a valid fleet name."),
         ("bad port", "InvalidInput", "2376 is the host's own"),
-        ("no template", "NotFound", "template nothing: there is no such template to fork from."),
-        ("no host", "NotFound", "host nobody: there is no such host to restart."),
+        (
+            "no template",
+            "NotFound",
+            "template nothing: the template does not exist, or is unusable.",
+        ),
+        ("no host", "NotFound", "host nobody: the host does not exist, so it cannot be restarted."),
         ("bad uri", "InvalidInput", "'hyperv:///here' names no hypervisor that is known."),
         ("bad owner", "InvalidInput", "'No Body' is not a valid owner name."),
         ("no file", "InvalidInput", "/nowhere/at/all: the progress file cannot be written."),
         ("bad ca", "InvalidInput", "the CA cannot be read."),
         ("bare", "MissingDependency", "cryptography is not installed."),
-        ("single", "OperationRefused", "host web-1: it belongs to fleet web."),
-        ("busy template", "OperationRefused", "hosts live on it: "),
+        ("single", "OperationRefused", "host web-1: the host belongs to fleet web."),
+        ("busy template", "OperationRefused", "hosts of the template exist: "),
     ],
 )
 def test_an_error_is_told_in_words_and_in_parts(

@@ -79,7 +79,7 @@ def test_a_fleet_over_two_hypervisors(controller: Controller) -> None:
     assert left.returncode == 0, left.output
     assert pair.hosts() == {"east": [], "west": [f"web-west-{n}" for n in (1, 2, 3, 4)]}
     assert left.stderr.index("host web-west-4: ready") < left.stderr.index(
-        "host web-east-1: destroyed"
+        "host web-east-1: deleted"
     )
 
     back = pair.site({})

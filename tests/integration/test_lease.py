@@ -53,9 +53,9 @@ def told(controller: Controller) -> Played:
 
 
 def test_a_holder_has_one_lease(told: Played) -> None:
-    assert told["dry"]["plan"] == ["lease host of fleet ci: me asks for one"]
+    assert told["dry"]["plan"] == ["lease host of fleet ci: me requests a lease"]
     assert told["dry"]["lease"] == {}
-    assert told["taken"]["plan"] == ["lease host ci-1: me asks for one"]
+    assert told["taken"]["plan"] == ["lease host ci-1: me requests a lease"]
     assert told["taken again"]["changed"] is False
     lease = told["taken"]["lease"]
     assert told["taken again"]["lease"] == lease
@@ -75,7 +75,7 @@ def test_a_lease_is_renewed(told: Played) -> None:
 
 
 def test_a_fleet_keeps_a_spare(told: Played) -> None:
-    assert told["refilled"]["plan"] == ["create host ci-2: the fleet is short of it"]
+    assert told["refilled"]["plan"] == ["create host ci-2: the fleet has 1 of 2 hosts"]
     assert told["refilled again"]["changed"] is False
     assert [lease["holder"] for lease in told["list"]["leases"]] == ["me", "you"]
     assert [h["lease"]["holder"] for h in told["hosts"]["hosts"]] == ["me", "you"]
@@ -86,7 +86,7 @@ def test_a_host_is_given_back_once(told: Played) -> None:
     assert (
         told["dry back"]["plan"]
         == told["back"]["plan"]
-        == ["destroy host ci-1: its lease is given back"]
+        == ["delete host ci-1: its lease was released"]
     )
     assert (told["dry back"]["lease"]["id"], told["back"]["lease"]) == (
         told["taken"]["lease"]["id"],

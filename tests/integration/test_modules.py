@@ -85,8 +85,8 @@ def test_an_empty_yard_has_empty_lists(told: Played) -> None:
 
 def test_check_mode_works_before_there_is_a_template(told: Played) -> None:
     assert told["dry fleet"]["plan"] == [
-        "create host web-1: the fleet is short of it",
-        "create host web-2: the fleet is short of it",
+        "create host web-1: the fleet has 0 of 2 hosts",
+        "create host web-2: the fleet has 0 of 2 hosts",
     ]
     assert sorted(told["dry fleet"]["diff"]["after"]) == ["host web-1", "host web-2"]
     assert told["dry fleet"]["diff"]["before"] == {}
@@ -112,12 +112,12 @@ def test_a_second_run_changes_nothing(told: Played, name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "plan"),
     [
-        ("dry more", ["create host web-3: the fleet is short of it"]),
+        ("dry more", ["create host web-3: the fleet has 2 of 3 hosts"]),
         (
             "dry fewer",
-            ["relabel host web-1: labels changed", "destroy host web-2: the fleet is to have 1"],
+            ["relabel host web-1: labels changed", "delete host web-2: the fleet must have 1"],
         ),
-        ("dry restart", ["restart host builder: it was asked for"]),
+        ("dry restart", ["restart host builder: the task requests it"]),
         ("dry rebuild", ["build template docker: its declaration changed"]),
     ],
 )

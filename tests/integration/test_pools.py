@@ -75,7 +75,7 @@ def told(controller: Controller) -> Played:
 
 
 def test_a_pool_is_kept_as_declared(told: Played) -> None:
-    assert told["dry"]["plan"] == told["pool"]["plan"] == ["create pool ci: there is none"]
+    assert told["dry"]["plan"] == told["pool"]["plan"] == ["create pool ci: it does not exist"]
     assert told["dry"]["diff"]["after"]["pool ci"]["hosts"] == 2
     assert told["dry"]["pool"] == {}
     assert told["pool"]["pool"]["free"]["hosts"] == 2
@@ -87,10 +87,10 @@ def test_what_has_no_room_is_refused_with_the_numbers(told: Played) -> None:
     assert (
         told["too many"]["error"]["kind"] == told["filled"]["error"]["kind"] == "PoolQuotaExceeded"
     )
-    assert "2 of 2 hosts are taken, and 1 more asked for" in told["too many"]["msg"]
+    assert "2 of 2 hosts are used, and 1 more are needed" in told["too many"]["msg"]
     assert told["none"]["fleets"] == []
     assert told["two"]["fleets"][0]["hosts"] == ["ci-1", "ci-2"]
-    assert told["third"]["plan"] == ["create host ci-3: the fleet is short of it"]
+    assert told["third"]["plan"] == ["create host ci-3: the fleet has 2 of 3 hosts"]
     assert told["smaller"]["error"]["kind"] == told["in use"]["error"]["kind"] == "OperationRefused"
 
 
@@ -104,7 +104,7 @@ def test_what_is_used_is_shown(told: Played) -> None:
 
 
 def test_a_size_is_changed_where_the_host_is(told: Played) -> None:
-    assert told["resize"]["plan"][0] == "resize host ci-1: vcpus changed, while it runs"
+    assert told["resize"]["plan"][0] == "resize host ci-1: vcpus changed; the host keeps running"
     assert told["not to be had"]["error"]["kind"] == "Unsupported"
 
 

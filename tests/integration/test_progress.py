@@ -78,7 +78,7 @@ def test_a_task_in_the_background_has_its_lines_in_the_result(told: Played) -> N
 
 def test_each_item_of_a_loop_shows_its_own(told: Played) -> None:
     assert told.stderr.index("host one-1: ready") < told.stderr.index(
-        "host two-1: instant fork runs"
+        "host two-1: started as instant fork"
     )
 
 

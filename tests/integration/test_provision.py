@@ -79,12 +79,14 @@ def test_what_cannot_be_is_refused(told: Played) -> None:
     assert "mutually exclusive" in told["both"]["msg"]
     assert "one of the following is required" in told["neither"]["msg"]
     assert "Ansible's own variable" in told["elsewhere"]["msg"]
-    assert "no such playbook" in told["not there"]["msg"]
+    assert "provision: the playbook does not exist" in told["not there"]["msg"]
 
 
 def test_check_mode_says_that_it_would_run(told: Played) -> None:
     assert (
-        told["dry"]["plan"] == told["made"]["plan"] == [f"build template t: there is none, {RUNS}"]
+        told["dry"]["plan"]
+        == told["made"]["plan"]
+        == [f"build template t: it does not exist, {RUNS}"]
     )
     assert told["dry"]["diff"]["after"]["template t"]["provision"] == "playbook template.yml"
     assert told["made"]["template"]["provision"] == "playbook template.yml"
@@ -113,7 +115,7 @@ def test_a_whole_yard_has_it(controller: Controller, tmp_path: Path) -> None:
     file.write_text(json.dumps(declared))
     done = controller.run("stockyard.container_hosts.site", "-e", f"yard={file}")
     assert done.returncode == 0, done.output
-    assert f"build template y: there is none, {RUNS}" in done.output
+    assert f"build template y: it does not exist, {RUNS}" in done.output
 
 
 @pytest.mark.parametrize("hosts", ["web", "template:web"])

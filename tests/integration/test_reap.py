@@ -41,10 +41,10 @@ def test_what_is_over_is_taken_away(told: Played) -> None:
     host = told["taken"]["lease"]["host"]
     assert told["nothing"]["changed"] is False
     assert told["list"]["leases"][0]["ended"] is True
-    assert told["dry"]["plan"][0] == f"destroy host {host}: its lease by me ended"
+    assert told["dry"]["plan"][0] == f"delete host {host}: its lease by me expired"
     assert f"host {host}" in told["dry"]["diff"]["before"]
     assert told["reaped"]["plan"][0] == told["dry"]["plan"][0]
-    assert f"host {host}: destroyed" in told["reaped"]["progress"]
+    assert f"host {host}: deleted" in told["reaped"]["progress"]
     assert told["again"]["changed"] is False
     assert told["again"]["skipped"] == []
     assert "is not a duration" in told["bad"]["msg"]
@@ -83,7 +83,7 @@ def test_the_command_says_the_same(controller: Controller, told: Played) -> None
 
     number = json.loads(run("lease", "take", "--fleet", "ci", "--duration", "1s", "--json"))["host"]
     time.sleep(1.5)
-    assert f"would destroy host {number}: its lease by " in run("reap", "--dry-run")
+    assert f"would delete host {number}: its lease by " in run("reap", "--dry-run")
     answer = json.loads(run("reap", "--json", "--quiet"))
-    assert answer["plan"][0].startswith(f"destroy host {number}: ")
+    assert answer["plan"][0].startswith(f"delete host {number}: ")
     assert answer["skipped"][0]["name"] == "stockyard.default.foreign"

@@ -37,13 +37,13 @@ def told(controller: Controller) -> Played:
 @pytest.mark.parametrize(
     ("name", "plan"),
     [
-        ("rolled", ["create web-3", "destroy web-1", "create web-1", "destroy web-2"]),
+        ("rolled", ["create web-3", "delete web-1", "create web-1", "delete web-2"]),
         ("rolled again", []),
         ("recreated", ["replace web-1", "replace web-3"]),
-        ("named", ["destroy web-2", "destroy web-3", "create mail"]),
+        ("named", ["delete web-2", "delete web-3", "create mail"]),
         ("named again", []),
         ("cattle", ["replace mail", "replace web-1"]),
-        ("none", ["destroy mail", "destroy web-1"]),
+        ("none", ["delete mail", "delete web-1"]),
     ],
 )
 def test_the_plan_is_told(told: Played, name: str, plan: list[str]) -> None:
@@ -61,7 +61,7 @@ def test_the_hook_ran_for_those_that_went(told: Played, controller: Controller) 
 def test_a_hook_that_fails_stops_the_rollout(told: Played) -> None:
     assert told["refused"]["failed"]
     assert told["refused"]["error"]["kind"] == "OperationRefused"
-    assert "actions were not taken" in told["refused"]["error"]["remedy"]
+    assert "actions were skipped" in told["refused"]["error"]["remedy"]
 
 
 @pytest.mark.parametrize(

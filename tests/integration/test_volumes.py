@@ -64,7 +64,7 @@ def told(controller: Controller) -> Played:
 def test_a_declared_yard_has_its_volumes(told: Played) -> None:
     assert not told["dry yard"].get("failed"), told["dry yard"]
     assert told["yard"]["plan"] == told["dry yard"]["plan"]
-    assert told["yard"]["plan"][1] == "create volume golden: there is none"
+    assert told["yard"]["plan"][1] == "create volume golden: it does not exist"
     assert not told["yard again"]["changed"]
     (first, _second) = told["yard"]["members"]
     assert first["volumes"] == [{"name": "web-1-docker", "path": "/var/lib/docker"}]
@@ -77,12 +77,12 @@ def test_it_is_idempotent(told: Played) -> None:
 
 
 def test_check_mode_shows_and_changes_nothing(told: Played) -> None:
-    assert told["dry attached"]["plan"] == ["attach volume data: web-1 is to have it"]
+    assert told["dry attached"]["plan"] == ["attach volume data: it must be attached to host web-1"]
     assert told["dry grown"]["diff"] == {
         "before": {"volume data": {"size_gib": 5}},
         "after": {"volume data": {"size_gib": 6}},
     }
-    assert told["dry absent"]["plan"] == ["destroy volume data: it is to be absent"]
+    assert told["dry absent"]["plan"] == ["delete volume data: it is declared absent"]
     assert told["before"]["stat"]["checksum"] == told["after"]["stat"]["checksum"]
 
 
@@ -100,7 +100,7 @@ def test_a_second_host_is_refused_and_the_holder_is_named(told: Played) -> None:
 def test_what_is_returned(told: Played) -> None:
     assert told["none"]["volumes"] == []
     assert told["attached"]["volume"]["host"] == "web-1"
-    assert told["attached"]["progress"][-1] == "volume data: mounted at /data in host web-1"
+    assert told["attached"]["progress"][-1] == "volume data: attached to host web-1 at /data"
     (found,) = told["info"]["volumes"]
     assert (found["size_gib"], found["filesystem"], found["mounted"]) == (5, "ext4", False)
     assert told["snapshot"]["volume"]["snapshot"]
@@ -111,7 +111,7 @@ def test_taking_a_yard_away_keeps_its_volumes_and_says_so(told: Played) -> None:
     names = ["data-then", "golden", "web-1-docker", "web-2-docker"]
     assert told["torn down"]["retained"] == [f"volume {name}" for name in names]
     assert told["gone"]["plan"] == [
-        f"destroy volume {name}: the yard is taken away" for name in names
+        f"delete volume {name}: the yard is being torn down" for name in names
     ]
     assert "kept" not in told["gone"]
     assert told["none left"]["volumes"] == []

@@ -72,8 +72,8 @@ def test_a_declaration_is_asked_for(told: Played) -> None:
 
 def test_a_yard_is_made_by_the_plan_that_was_saved(told: Played, controller: Controller) -> None:
     assert told["dry"]["plan"] == [
-        "build template docker: there is none",
-        "create host web-1: the fleet is short of it",
+        "build template docker: it does not exist",
+        "create host web-1: the fleet has 0 of 1 hosts",
     ]
     assert sorted(told["dry"]["diff"]["after"]) == ["host web-1", "template docker"]
     assert told["made"]["plan"] == told["dry"]["plan"]
@@ -86,5 +86,5 @@ def test_a_yard_is_made_by_the_plan_that_was_saved(told: Played, controller: Con
 def test_what_is_not_declared_goes_only_when_that_is_meant(told: Played) -> None:
     assert not told["empty"]["changed"]
     assert not told["null"]["changed"]
-    assert told["absent"]["plan"] == ["destroy host web-1: it is to be absent"]
-    assert told["forced"]["plan"] == ["destroy template docker: it is not declared any more"]
+    assert told["absent"]["plan"] == ["delete host web-1: it is declared absent"]
+    assert told["forced"]["plan"] == ["delete template docker: it is no longer declared"]

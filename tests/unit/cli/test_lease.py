@@ -88,7 +88,7 @@ def test_number_of_another_yard_is_an_error(real: Yard, console: Console, action
     code, said, told = console("lease", action, "11111111-2222-4333-8444-555555555555")
     assert code == 1
     assert said == ""
-    assert "no lease of this yard has this number" in told
+    assert "the yard has no lease with this number" in told
 
 
 def test_leases_are_listed(real: Yard, console: Console) -> None:
@@ -104,13 +104,13 @@ def test_leases_are_listed(real: Yard, console: Console) -> None:
     ("words", "code", "say"),
     [
         (("lease", "take"), 2, "nothing says which hosts"),
-        (("lease", "take", "--fleet", "web"), 1, "no such host"),
+        (("lease", "take", "--fleet", "web"), 1, "no host matches"),
         (("lease", "take", "--label", "x"), 2, "KEY=VALUE"),
         ((*TAKE, "--duration", "soon"), 2, "is not a duration"),
         ((*TAKE, "--ca-certificate", "/does/not/exist"), 2, "cannot be read"),
         (("lease",), 2, "usage"),
         (("fly",), 2, "usage"),
-        (("lease", "exec", "--fleet", "web", "--", "true"), 125, "no such host"),
+        (("lease", "exec", "--fleet", "web", "--", "true"), 125, "no host matches"),
     ],
 )
 def test_what_makes_no_sense_is_said_and_changes_nothing(
@@ -128,7 +128,7 @@ def test_when_none_is_free_it_says_so(real: Yard, console: Console) -> None:
         console(*TAKE)
     code, said, told = console(*TAKE, "--wait", "1s")
     assert (code, said) == (4, "")
-    assert "none of 2 hosts is free" in told
+    assert "none of the 2 matching hosts is free" in told
 
 
 def test_a_command_has_the_environment_and_the_host_goes_with_it(
@@ -193,7 +193,7 @@ def test_a_command_ends_when_its_lease_is_lost(real: Yard, console: Console) -> 
     real.hosts.delete(real.leases.list()[0]["host"])
     _said, told = process.communicate(timeout=60)
     assert process.returncode == 124
-    assert "the lease is over" in told
+    assert "the lease has expired" in told
 
 
 def test_a_holder_who_was_stopped_past_the_end_changes_nothing(
@@ -212,7 +212,7 @@ def test_a_holder_who_was_stopped_past_the_end_changes_nothing(
     os.kill(process.pid, signal.SIGCONT)
     _said, told = process.communicate(timeout=60)
     assert process.returncode == 124
-    assert "the lease is over" in told
+    assert "the lease has expired" in told
     assert real.hosts.list() == before
     assert mine["host"] in {o["host"] for o in others}
 

@@ -188,7 +188,7 @@ def test_with_volumes_old_hosts_go_before_new_ones_come_under_their_names() -> N
     plan = plan_fleet(spec, "g2" * 32, old)
     there = {"ci-1", "ci-2", "ci-3"}
     for action in plan.actions:
-        if action.verb == "destroy":
+        if action.verb == "delete":
             there.remove(action.name)
         else:
             assert action.verb == "create"
@@ -240,7 +240,7 @@ def test_what_has_to_be_done() -> None:
     assert not plan_volume(spec, seen(record()))
     assert not plan_volume(replace(spec, size_gib=10), seen(record()))
     assert [a.verb for a in plan_volume(replace(spec, size_gib=11), seen(record())).actions] == [
-        "grow"
+        "resize"
     ]
     for phase in ("creating", "deleting"):
         assert [a.verb for a in plan_volume(spec, seen(record(phase=phase))).actions] == ["create"]
@@ -274,5 +274,5 @@ def test_a_held_volume_is_not_deleted_and_its_holder_is_named() -> None:
     for living in ([HOLDER], None):
         with pytest.raises(OperationRefused, match="web-1"):
             plan_removal(mine, living)
-    assert [a.verb for a in plan_removal(mine, ["u2"]).actions] == ["destroy"]
+    assert [a.verb for a in plan_removal(mine, ["u2"]).actions] == ["delete"]
     assert not plan_removal(None, [])

@@ -120,14 +120,14 @@ class Model:
         elif action.verb == "relabel":
             self.there[key] = replace(now, record=replace(now.record, labels=spec.labels))
         else:
-            assert action.verb in ("destroy", "replace")
+            assert action.verb in ("delete", "replace")
 
     def worst(self, wave: Iterable[Action]) -> Iterator[tuple[int, int]]:
         """How many there are and how many serve, at the worst moments of a wave."""
         wave = list(wave)
         # Within a wave all goes before anything comes; replacements are side by side.
         for action in wave:
-            if action.verb == "destroy":
+            if action.verb == "delete":
                 self.take(action)
         yield self.counted()
         swaps = [a for a in wave if a.verb == "replace"]
@@ -135,7 +135,7 @@ class Model:
         total, serving = self.counted()
         yield total - missing, serving - sum(self.there["default", a.name].serving for a in swaps)
         for action in wave:
-            if action.verb != "destroy":
+            if action.verb != "delete":
                 self.take(action)
         yield self.counted()
 
@@ -230,7 +230,7 @@ def test_no_good_host_is_lost_for_a_worse_one(spec: FleetSpec, found: list[Host]
     ]
     before = {h.record.name: True for h in first}
     lost = [
-        a for a in plan.actions if a.verb in ("destroy", "replace") and before.pop(a.name, False)
+        a for a in plan.actions if a.verb in ("delete", "replace") and before.pop(a.name, False)
     ]
     assert len(lost) == max(0, len(first) - spec.size)
 
@@ -248,7 +248,7 @@ def test_every_action_says_why_and_shows_both_sides(spec: FleetSpec, found: list
     for action in plan.actions:
         assert action.reason
         assert bool(action.before) == (action.verb != "create")
-        assert bool(action.after) == (action.verb != "destroy")
+        assert bool(action.after) == (action.verb != "delete")
         assert action.before != action.after
     shown = plan.diff()
     assert {key.split()[1] for key in {**shown["before"], **shown["after"]}} == {
@@ -314,18 +314,18 @@ def fleet(
 @pytest.mark.parametrize(
     ("spec", "waves"),
     [
-        (fleet(2), ["create ci-3", "destroy ci-1", "create ci-1", "destroy ci-2"]),
-        (fleet(2, surge=2), ["create ci-3 create ci-4", "destroy ci-1 destroy ci-2"]),
-        (fleet(2, surge=0), ["destroy ci-1", "create ci-1", "destroy ci-2", "create ci-2"]),
-        (fleet(2, surge=1, lacking=1), ["create ci-3", "destroy ci-1 destroy ci-2", "create ci-1"]),
+        (fleet(2), ["create ci-3", "delete ci-1", "create ci-1", "delete ci-2"]),
+        (fleet(2, surge=2), ["create ci-3 create ci-4", "delete ci-1 delete ci-2"]),
+        (fleet(2, surge=0), ["delete ci-1", "create ci-1", "delete ci-2", "create ci-2"]),
+        (fleet(2, surge=1, lacking=1), ["create ci-3", "delete ci-1 delete ci-2", "create ci-1"]),
         (fleet(2, "recreate"), ["replace ci-1 replace ci-2"]),
-        (fleet(2, "on_release"), ["create ci-3", "destroy ci-1", "create ci-1", "destroy ci-2"]),
-        (fleet(1), ["destroy ci-1", "create ci-1", "destroy ci-2"]),
-        (fleet(3), ["create ci-3 create ci-4", "destroy ci-1", "create ci-1", "destroy ci-2"]),
+        (fleet(2, "on_release"), ["create ci-3", "delete ci-1", "create ci-1", "delete ci-2"]),
+        (fleet(1), ["delete ci-1", "create ci-1", "delete ci-2"]),
+        (fleet(3), ["create ci-3 create ci-4", "delete ci-1", "create ci-1", "delete ci-2"]),
         (FleetSpec("ci", "base", names=("ci-1", "ci-2")), ["replace ci-1", "replace ci-2"]),
         (
             FleetSpec("ci", "base", names=("ci-1", "b")),
-            ["destroy ci-2", "create b", "replace ci-1"],
+            ["delete ci-2", "create b", "replace ci-1"],
         ),
         (
             FleetSpec("ci", "base", names=("ci-1", "ci-2"), update=UpdateSpec(max_unavailable=2)),
@@ -341,21 +341,21 @@ def test_a_second_rollout_gives_the_first_names_back() -> None:
     found = [host(name="ci-1", generation=OLD), host(name="ci-3", generation=OLD)]
     assert told(plan_fleet(fleet(2), NEW, found)) == [
         "create ci-2",
-        "destroy ci-1",
+        "delete ci-1",
         "create ci-1",
-        "destroy ci-3",
+        "delete ci-3",
     ]
 
 
 def test_a_fleet_of_one_bound_port_is_replaced_in_its_place() -> None:
     spec = FleetSpec("ci", "base", host=HostSpec(ports=(80,), bind="127.0.0.1"))
-    assert told(plan_fleet(spec, NEW, old(1))) == ["destroy ci-1", "create ci-1"]
+    assert told(plan_fleet(spec, NEW, old(1))) == ["delete ci-1", "create ci-1"]
 
 
 def test_a_port_that_the_old_host_publishes_everywhere_is_freed_first() -> None:
     spec = FleetSpec("ci", "base", host=HostSpec(ports=(80,)))
     there = old(1, spec=HostSpec(ports=(80,), bind="0.0.0.0"))  # noqa: S104
-    assert told(plan_fleet(spec, NEW, there)) == ["destroy ci-1", "create ci-1"]
+    assert told(plan_fleet(spec, NEW, there)) == ["delete ci-1", "create ci-1"]
     with pytest.raises(InvalidInput, match="max_unavailable is 0"):
         plan_fleet(replace(spec, update=UpdateSpec(max_unavailable=0)), NEW, there)
 
@@ -363,13 +363,13 @@ def test_a_port_that_the_old_host_publishes_everywhere_is_freed_first() -> None:
 def test_who_does_not_answer_goes_first_and_after_another_has_come() -> None:
     found = [host(name=f"ci-{n}", generation=NEW) for n in (1, 2, 3)]
     plan = plan_fleet(fleet(3), NEW, found, unhealthy={"ci-2": "Docker does not answer"})
-    assert told(plan) == ["create ci-4", "destroy ci-2"]
-    assert plan.actions[0].reason == "in the place of ci-2: Docker does not answer"
+    assert told(plan) == ["create ci-4", "delete ci-2"]
+    assert plan.actions[0].reason == "it replaces ci-2: Docker does not answer"
     assert plan.actions[1].reason == "Docker does not answer"
     both = plan_fleet(
         fleet(3), NEW, [*old(2), found[2]], unhealthy={"ci-2": "Docker does not answer"}
     )
-    assert told(both) == ["create ci-4", "destroy ci-2", "create ci-2", "destroy ci-1"]
+    assert told(both) == ["create ci-4", "delete ci-2", "create ci-2", "delete ci-1"]
 
 
 def test_whoever_asks_from_where_no_host_answers_loses_none() -> None:
@@ -384,8 +384,8 @@ def test_whoever_asks_from_where_no_host_answers_loses_none() -> None:
 def test_pure_cattle_is_made_anew_by_every_run() -> None:
     found = [host(name=f"ci-{n}", generation=NEW) for n in (1, 2)]
     plan = plan_fleet(replace(fleet(2), recreate="always"), NEW, found)
-    assert told(plan) == ["create ci-3", "destroy ci-1", "create ci-1", "destroy ci-2"]
-    assert {a.reason for a in plan.actions if a.verb == "destroy"} == {ALWAYS}
+    assert told(plan) == ["create ci-3", "delete ci-1", "create ci-1", "delete ci-2"]
+    assert {a.reason for a in plan.actions if a.verb == "delete"} == {ALWAYS}
 
 
 def test_labels_that_matter_replace_a_host_and_others_do_not() -> None:
@@ -395,15 +395,15 @@ def test_labels_that_matter_replace_a_host_and_others_do_not() -> None:
     ]
     plan = plan_fleet(spec, NEW, [host(generation=NEW, labels={"note": "x"})])
     assert [(a.verb, a.reason) for a in plan.actions] == [
-        ("create", "in the place of ci-1: label zone changed"),
-        ("destroy", "label zone changed"),
+        ("create", "it replaces ci-1: label zone changed"),
+        ("delete", "label zone changed"),
     ]
 
 
 def test_a_declared_name_that_somebody_else_has_is_refused() -> None:
     spec = FleetSpec("ci", "base", names=("a", "b"))
     for found, taken in (([host(name="b", fleet="")], []), ([], ["b"])):
-        with pytest.raises(Conflict, match="host b: its name is taken"):
+        with pytest.raises(Conflict, match="host b: the name is in use"):
             plan_fleet(spec, NEW, found, taken)
 
 
@@ -415,7 +415,7 @@ def test_serving_hosts_of_the_generation_are_kept_first() -> None:
         host(name="ci-10", generation=NEW),
     ]
     plan = plan_fleet(FleetSpec("ci", "base", count=2), NEW, found)
-    assert [(a.verb, a.name) for a in plan.actions] == [("destroy", "ci-1"), ("destroy", "ci-2")]
+    assert [(a.verb, a.name) for a in plan.actions] == [("delete", "ci-1"), ("delete", "ci-2")]
 
 
 def test_a_name_that_a_single_host_has_is_passed_over() -> None:
@@ -432,7 +432,7 @@ def test_a_name_that_something_else_has_is_passed_over() -> None:
         ["ci-1", "ci-2"],
     )
     assert [(a.verb, a.name) for a in plan.actions] == [
-        ("destroy", "ci-2"),
+        ("delete", "ci-2"),
         ("create", "ci-2"),
         ("create", "ci-3"),
     ]
@@ -440,7 +440,7 @@ def test_a_name_that_something_else_has_is_passed_over() -> None:
 
 def test_a_name_that_is_freed_may_be_given_in_the_same_plan() -> None:
     plan = plan_fleet(FleetSpec("ci", "base", count=1), NEW, [host(name="ci-1", phase="creating")])
-    assert [(a.verb, a.name) for a in plan.actions] == [("destroy", "ci-1"), ("create", "ci-1")]
+    assert [(a.verb, a.name) for a in plan.actions] == [("delete", "ci-1"), ("create", "ci-1")]
 
 
 def test_a_plan_without_a_template_shows_what_will_be() -> None:

@@ -58,8 +58,8 @@ def test_a_lease_outlasts_a_time_to_live() -> None:
     record = ready(lease=lease(), expires=NOW - 1).record
     assert lease_policy.is_held(record, NOW)
     assert lease_policy.why_over(record, NOW) == ""
-    assert lease_policy.why_over(record, NOW + 1) == "its lease by me ended"
-    assert lease_policy.why_over(ready(expires=NOW).record, NOW) == "its time to live is over"
+    assert lease_policy.why_over(record, NOW + 1) == "its lease by me expired"
+    assert lease_policy.why_over(ready(expires=NOW).record, NOW) == "its time to live ended"
     assert lease_policy.why_over(ready(expires=NOW + 1).record, NOW) == ""
     assert lease_policy.why_over(ready().record, NOW) == ""
 
@@ -74,10 +74,10 @@ def test_a_host_that_is_taken_away_is_nobodys() -> None:
         (ready(), ""),
         (ready(state="off"), "it is off"),
         (ready(phase="creating"), "it is creating"),
-        (ready(lease=lease()), "me has it"),
-        (ready(lease=lease(NOW)), "its lease by me ended"),
-        (ready(expires=NOW), "its time to live is over"),
-        (host(), "it was admitted before there were leases: replace it"),
+        (ready(lease=lease()), "it is leased by me"),
+        (ready(lease=lease(NOW)), "its lease by me expired"),
+        (ready(expires=NOW), "its time to live ended"),
+        (host(), "its certificate was made before leases existed: replace the host"),
     ],
 )
 def test_only_what_is_ready_and_nobodys_is_leased(found: Host, why: str) -> None:
@@ -85,7 +85,7 @@ def test_only_what_is_ready_and_nobodys_is_leased(found: Host, why: str) -> None
 
 
 def test_a_host_of_another_ca_is_not_leased() -> None:
-    assert "another CA" in lease_policy.why_not(ready(), "other", NOW)
+    assert "it trusts a different CA" in lease_policy.why_not(ready(), "other", NOW)
 
 
 def test_a_lease_is_of_what_is_asked_for() -> None:
@@ -149,10 +149,10 @@ def test_a_plan_leaves_leased_hosts_and_takes_away_what_is_over(
         kind = kinds_of.get(action.name, "")
         if kind in ("held", "off"):
             assert action.verb in ("start", "relabel", "renew"), action
-    destroyed = {action.name for action in todo.actions if action.verb == "destroy"}
+    destroyed = {action.name for action in todo.actions if action.verb == "delete"}
     assert {n for n, kind in kinds_of.items() if kind in ("over", "dead", "half")} <= destroyed
     held = sum(kind in ("held", "off") for kind in what)
-    total = len(found) - done["destroy"] + done["create"]
+    total = len(found) - done["delete"] + done["create"]
     assert total == held + lease_policy.unleased(count, spare, spec.max, held)
     assert total <= max(spec.max, held)
     made_names = [action.name for action in todo.actions if action.verb == "create"]
@@ -167,5 +167,5 @@ def test_a_leased_host_is_not_replaced_when_its_fleet_changes() -> None:
     assert [(a.verb, a.name) for a in todo.actions] == [
         ("relabel", "ci-1"),
         ("create", "ci-3"),
-        ("destroy", "ci-2"),
+        ("delete", "ci-2"),
     ]

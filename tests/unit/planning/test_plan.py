@@ -14,7 +14,7 @@ from stockyard.model.fleet import FleetSpec, SingleSpec
 from stockyard.model.host import HOST_PHASES, RUN_STATES, Host, HostSpec
 from stockyard.model.observation import Template, generations, newest
 from stockyard.model.template import Hardware, Source, TemplateSpec
-from stockyard.planning.plan import Plan, plan_destroy, plan_host
+from stockyard.planning.plan import Plan, plan_deletion, plan_host
 from stockyard.planning.templates import GUEST_FILES_CHANGED, TemplateContext, plan_template
 from tests.helpers.samples import host, template_record
 
@@ -85,7 +85,7 @@ def test_what_is_asked_for_is_done_however_the_host_is(spec: SingleSpec, there: 
         "replace" if half else "restart"
     ]
     assert [a.verb for a in plan_host(spec, "replaced", NEW, there).actions] == ["replace"]
-    assert [a.verb for a in plan_host(spec, "absent", NEW, there).actions] == ["destroy"]
+    assert [a.verb for a in plan_host(spec, "absent", NEW, there).actions] == ["delete"]
     assert plan_host(spec, "absent", NEW, None) == Plan()
 
 
@@ -106,8 +106,8 @@ def test_a_template_as_declared_needs_nothing() -> None:
 @pytest.mark.parametrize(
     ("found", "reason"),
     [
-        ([], "there is none"),
-        ([template(recipe=DECLARED, phase="booting")], "it was left half-made"),
+        ([], "it does not exist"),
+        ([template(recipe=DECLARED, phase="booting")], "it is incomplete"),
         ([template(recipe=DECLARED, problem="its file ram is gone")], "its file ram is gone"),
         ([template(recipe="other", options="0" * 64)], "its declaration changed"),
         ([template(recipe="other", options=OPTIONS)], GUEST_FILES_CHANGED),
@@ -126,8 +126,8 @@ def test_a_template_as_declared_needs_nothing() -> None:
             ],
             "its file ram is gone",
         ),
-        ([template(recipe=DECLARED, tenant="other")], "there is none"),
-        ([template(recipe=DECLARED, name="other")], "there is none"),
+        ([template(recipe=DECLARED, tenant="other")], "it does not exist"),
+        ([template(recipe=DECLARED, name="other")], "it does not exist"),
     ],
 )
 def test_a_template_that_is_not_there_is_built_and_why(found: list[Template], reason: str) -> None:
@@ -156,5 +156,5 @@ def test_hosts_are_made_of_the_newest_whole_generation() -> None:
 
 
 def test_hosts_are_destroyed_before_their_templates() -> None:
-    plan = plan_destroy([template()], [host(), host(name="ci-2")], "the end")
+    plan = plan_deletion([template()], [host(), host(name="ci-2")], "the end")
     assert [a.kind for a in plan.actions] == ["host", "host", "template"]

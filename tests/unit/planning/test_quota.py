@@ -105,7 +105,7 @@ def test_what_is_let_in_is_within_every_limit_and_no_more_is_refused(
             quota.admit(newcomer, pools, there)
             there.append(newcomer)
         else:
-            with pytest.raises(PoolQuotaExceeded, match="more asked for"):
+            with pytest.raises(PoolQuotaExceeded, match="more are needed"):
                 quota.admit(newcomer, pools, there)
 
 
@@ -127,8 +127,8 @@ def test_the_refusal_has_the_numbers() -> None:
     with pytest.raises(PoolQuotaExceeded) as refused:
         quota.admit(member("ci-9", size=Size(1, 1024, 4)), pools, members(2))
     assert refused.value.cause == (
-        "pool ci: 2 of 2 hosts are taken, and 1 more asked for; "
-        "1024 of 1536 MiB (1024 MiB of memory, 1.5 times over) are taken, and 1024 more asked for"
+        "pool ci: 2 of 2 hosts are used, and 1 more are needed; "
+        "1024 of 1536 MiB (1024 MiB of memory, 1.5 times over) are used, and 1024 more are needed"
     )
 
 
@@ -146,15 +146,15 @@ def test_others_count_nowhere() -> None:
 
 
 def test_a_pool_that_is_not_there_lets_nobody_in() -> None:
-    with pytest.raises(NotFound, match="no such pool"):
+    with pytest.raises(NotFound, match="the pool does not exist"):
         quota.admit(member("ci-1"), [], [])
-    with pytest.raises(NotFound, match="pool ci is in it"):
+    with pytest.raises(NotFound, match="it is the parent of pool ci"):
         quota.admit(member("ci-1"), [pool(parent="gone")], [])
 
 
 def test_pools_in_each_other_are_refused() -> None:
     ring = [pool(name="a", parent="b"), pool(name="b", parent="a")]
-    with pytest.raises(OperationRefused, match="in itself"):
+    with pytest.raises(OperationRefused, match="the pool is inside more than"):
         quota.check_change(ring[0], ring, [], force=False)
     with pytest.raises(OperationRefused):
         quota.admit(member("ci-1", "a"), ring, [])
@@ -193,15 +193,15 @@ def test_a_plan_is_cut_where_there_is_no_room() -> None:
     found = quota.fit(todo, quota.book([pool(hosts=3)], []), "default", "ci", SMALL, [])
     assert [a.name for a in found.plan.actions] == ["ci-1", "ci-2", "ci-3"]
     assert [a.name for a in found.rejected] == ["ci-4", "ci-5"]
-    assert found.reason == "pool ci: 3 of 3 hosts are taken, and 1 more asked for"
+    assert found.reason == "pool ci: 3 of 3 hosts are used, and 1 more are needed"
 
 
 def test_who_goes_makes_room_for_who_comes() -> None:
     there = members(2)
-    todo = Plan((make("ci-1", "replace"), make("ci-2", "destroy", 1), make("ci-9", "create", 1)))
+    todo = Plan((make("ci-1", "replace"), make("ci-2", "delete", 1), make("ci-9", "create", 1)))
     found = quota.fit(todo, quota.book([pool(hosts=2)], there), "default", "ci", SMALL, there)
     assert not found.rejected
-    early = Plan((make("ci-9", "create", 0), make("ci-2", "destroy", 1)))
+    early = Plan((make("ci-9", "create", 0), make("ci-2", "delete", 1)))
     assert quota.fit(
         early, quota.book([pool(hosts=2)], there), "default", "ci", SMALL, there
     ).rejected
@@ -225,8 +225,8 @@ def test_who_would_be_ended_first_is_named_before_it_is_too_late() -> None:
     assert memory_pressure.first_to_go(both) == "a"
     assert memory_pressure.warnings(pool(memory_mib=2048), both, 4096) == []
     (close,) = memory_pressure.warnings(pool(memory_mib=1024), both, 4096)
-    assert "900 MiB of their own, and the pool has 1024 MiB" in close
+    assert "900 MiB of private memory, and the pool has 1024 MiB" in close
     assert "machine of host a first" in close
     (short,) = memory_pressure.warnings(pool(), both, 1000)
-    assert "may still take 1148 MiB, and the hypervisor has 1000 MiB left" in short
+    assert "can grow by 1148 MiB, and the hypervisor has 1000 MiB available" in short
     assert memory_pressure.warnings(pool(memory_mib=512), [], None) == []

@@ -52,11 +52,11 @@ def test_every_step_fits_and_the_slots_are_enough(least: int, room: int) -> None
         (Size(1, 1024), ""),
         (Size(4, 2048), ""),
         (Size(2, 1152), ""),
-        (Size(5, 1024), "4 vCPUs are the most"),
+        (Size(5, 1024), "maximum is 4 vCPUs"),
         (Size(0, 1024), "frozen with 1 vCPUs"),
         (Size(1, 1023), "frozen with 1024 MiB"),
-        (Size(1, 2049), "2048 MiB of memory are the most"),
-        (Size(1, 1100), "plugged in by 128 MiB"),
+        (Size(1, 2049), "maximum is 2048 MiB of memory"),
+        (Size(1, 1100), "steps of 128 MiB"),
     ],
 )
 def test_what_cannot_be_is_told(size: Size, why: str) -> None:
@@ -73,7 +73,7 @@ def test_a_machine_that_gives_nothing_back_is_replaced_to_have_less() -> None:
         HostSpec(vcpus=4, memory_mib=1024),
         HostSpec(),
     ):
-        assert "cannot be taken back" in resize.in_place(record, less)
+        assert "this hypervisor cannot reduce the size" in resize.in_place(record, less)
         assert not resize.in_place(replace(record, resize_mode="both"), less)
     assert not resize.in_place(record, HostSpec(vcpus=4, memory_mib=2048))
     with pytest.raises(InvalidInput):
@@ -108,7 +108,7 @@ def test_hosts_are_resized_where_they_are(roomy: Yard) -> None:
     before = roomy.fleets.apply(fleet()).objects
     shown = verbs(roomy.fleets.apply(fleet(vcpus=2, memory_mib=1280), check=True))
     assert shown == [
-        f"resize host ci-{n}: memory_mib, vcpus changed, while it runs" for n in (1, 2)
+        f"resize host ci-{n}: memory_mib, vcpus changed; the host keeps running" for n in (1, 2)
     ]
     after = roomy.fleets.apply(fleet(vcpus=2, memory_mib=1280))
     assert verbs(after) == shown
@@ -155,7 +155,7 @@ def test_a_host_that_is_leased_keeps_its_size(roomy: Yard) -> None:
 def test_growing_needs_room_in_the_pool(roomy: Yard) -> None:
     roomy.pools.apply(PoolSpec("ci", memory_mib=2304))
     roomy.fleets.apply(fleet(2, pool="ci"))
-    with pytest.raises(PoolQuotaExceeded, match="no room for 1 host "):
+    with pytest.raises(PoolQuotaExceeded, match="insufficient quota for 1 host "):
         roomy.fleets.apply(fleet(2, pool="ci", memory_mib=1280))
     assert roomy.pools.list()[0]["used"]["memory_mib"] == 2048
     roomy.fleets.apply(fleet(2, pool="ci", memory_mib=1152))
@@ -172,7 +172,7 @@ def test_what_a_guest_keeps_counts_on(roomy: Yard, hypervisor: FaultyProvider) -
         roomy.fleets.apply(fleet(1, pool="ci"))
     assert roomy.pools.list()[0]["used"]["memory_mib"] == 1280
     assert verbs(roomy.fleets.apply(fleet(1, pool="ci"))) == [
-        "resize host ci-1: memory_mib changed, while it runs"
+        "resize host ci-1: memory_mib changed; the host keeps running"
     ]
     assert roomy.pools.list()[0]["used"]["memory_mib"] == 1024
 
@@ -181,7 +181,7 @@ def test_one_host_is_resized_too(roomy: Yard) -> None:
     before = roomy.hosts.apply(SingleSpec("one", "base")).objects[0]
     spec = SingleSpec("one", "base", host=HostSpec(vcpus=3))
     assert verbs(roomy.hosts.apply(spec, check=True)) == [
-        "resize host one: vcpus changed, while it runs"
+        "resize host one: vcpus changed; the host keeps running"
     ]
     after = roomy.hosts.apply(spec).objects[0]
     assert (after["uuid"], after["size"]["vcpus"]) == (before["uuid"], 3)

@@ -26,11 +26,11 @@ from stockyard.planning.plan import Action, Plan
 from stockyard.planning.saved_plan import read, seal
 from tests.helpers.samples import HOSTILE, host, template_record
 
-ACTION = Action("destroy", "host", "ci-1", "it is to be absent", {"state": "running"}, {})
+ACTION = Action("delete", "host", "ci-1", "it is declared absent", {"state": "running"}, {})
 PLAN = Plan(
     (
         ACTION,
-        Action("create", "host", "ci-2", "the fleet is short of it", {}, {"generation": "x"}, 1),
+        Action("create", "host", "ci-2", "the fleet has 1 of 2 hosts", {}, {"generation": "x"}, 1),
     )
 )
 TOUCHES = {"host default/ci-1": "u1@3"}
@@ -46,7 +46,7 @@ def test_a_plan_that_was_changed_by_hand_is_refused(field: str) -> None:
     other = codec.to_dict(
         seal("you", "memory:///y", "2026-01-01", Plan((ACTION,)), {"host default/ci-1": "u1@4"})
     )
-    with pytest.raises(InvalidInput, match="not as it was saved"):
+    with pytest.raises(InvalidInput, match="the plan was changed after it was saved"):
         read({**codec.to_dict(SAVED), field: other[field]}, "plan.json")
 
 
@@ -75,33 +75,33 @@ def test_a_plan_is_true_while_the_same_is_to_be_done_to_the_same() -> None:
         ),
         (
             seal("me", "memory:///x", "", PLAN, {"host default/ci-1": "u2@3"}),
-            "host default/ci-1 is another one",
+            "host default/ci-1 was replaced",
         ),
-        (seal("me", "memory:///x", "", PLAN, {}), "host default/ci-1 is gone"),
+        (seal("me", "memory:///x", "", PLAN, {}), "host default/ci-1 no longer exists"),
         (
             seal("me", "memory:///x", "", PLAN, {**TOUCHES, "host default/x": "u@1"}),
-            "host default/x is there now",
+            "host default/x exists now",
         ),
         (
             seal("me", "memory:///x", "", Plan((ACTION,)), TOUCHES),
-            "create host ci-2 is no longer to be done",
+            "create host ci-2 is no longer planned",
         ),
         (
             seal(
                 "me", "memory:///x", "", Plan((*PLAN.actions, replace(ACTION, name="z"))), TOUCHES
             ),
-            "destroy host z is to be done too",
+            "delete host z is now planned as well",
         ),
         (
             seal(
                 "me", "memory:///x", "", Plan((ACTION, replace(PLAN.actions[1], wave=2))), TOUCHES
             ),
-            "in another way",
+            "the details of the actions changed",
         ),
     ],
 )
 def test_a_plan_that_is_no_longer_true_is_refused_with_what_changed(now: Any, why: str) -> None:
-    with pytest.raises(OperationRefused, match="no longer true") as caught:
+    with pytest.raises(OperationRefused, match="no longer matches the yard") as caught:
         SAVED.check(now)
     assert why in caught.value.cause
 

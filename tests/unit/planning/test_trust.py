@@ -33,11 +33,14 @@ def one(state: str = "running", **changes: Any) -> Host:
         (TRUST, []),
         (replace(TRUST, renew_before=END), []),
         (replace(TRUST, renew_before=END + 1), ["its certificate ends on 2030-03-17"]),
-        (replace(TRUST, authority="t" * 64), ["it trusts another CA (ours)"]),
-        (replace(TRUST, authority=""), ["its CA is not here: a new one is made"]),
+        (replace(TRUST, authority="t" * 64), ["it trusts a different CA (ours)"]),
+        (
+            replace(TRUST, authority=""),
+            ["its tenant has no CA on this controller: a new CA will be created"],
+        ),
         (
             replace(TRUST, revoked={"aa": END, "bb": END}),
-            ["its list of revoked certificates is behind"],
+            ["its list of revoked certificates is outdated"],
         ),
         (replace(TRUST, revoked={}), []),
     ],
@@ -61,7 +64,7 @@ def test_all_reasons_are_told_at_once() -> None:
 
 def test_a_host_that_is_replaced_is_not_renewed() -> None:
     plan = plan_fleet(FleetSpec("ci", "base"), "n" * 64, [one()], trust=Trust("", 0.0))
-    assert [a.verb for a in plan.actions] == ["create", "destroy"]
+    assert [a.verb for a in plan.actions] == ["create", "delete"]
 
 
 def test_a_host_is_started_before_it_is_renewed() -> None:

@@ -80,7 +80,7 @@ def test_the_share_of_a_dead_one_moves_when_it_is_said(yards: dict[str, Yard]) -
     assert converge(yards, "a", "b", sites=sites) == ["create ci-a-3", "create ci-b-3"]
     assert hosts(yards)["c"] == ["ci-c-1", "ci-c-2"]
     # It comes back to life, and gives up what others have by now.
-    assert converge(yards, "c", sites=sites) == ["destroy ci-c-1", "destroy ci-c-2"]
+    assert converge(yards, "c", sites=sites) == ["delete ci-c-1", "delete ci-c-2"]
     assert converge(yards, sites=sites) == []
 
 
@@ -104,7 +104,7 @@ def test_a_living_one_is_evacuated_after_the_others_took_over(yards: dict[str, Y
         ["create ci-c-3"],
     ]
     assert sum(map(len, hosts(yards).values())) == 8
-    assert site("a", evacuate=True) == ["destroy ci-a-1", "destroy ci-a-2"]
+    assert site("a", evacuate=True) == ["delete ci-a-1", "delete ci-a-2"]
     assert [site(name, evacuate=True) for name in "abc"] == [[], [], []]
 
 
@@ -126,9 +126,9 @@ def test_a_template_that_changed_is_rolled_out_on_each(yards: dict[str, Yard]) -
         yard.templates.apply(TemplateSpec("base", docker="stopped"))
     assert converge(yards, "a", check=True) == [
         "create ci-a-3",
-        "destroy ci-a-1",
+        "delete ci-a-1",
         "create ci-a-1",
-        "destroy ci-a-2",
+        "delete ci-a-2",
     ]
     converge(yards)
     assert converge(yards) == []

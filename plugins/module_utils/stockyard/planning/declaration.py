@@ -18,7 +18,7 @@ from ..model.template import TemplateSpec
 from ..model.volume import VolumeSpec
 from .plan import Action
 
-ABSENT = "it is to be absent"
+ABSENT = "it is declared absent"
 PRUNE = ("no", "yes", "force")
 Key = tuple[str, str]
 
@@ -247,7 +247,7 @@ class Declaration:
         reasons = {key: ABSENT for key in sorted(existing_keys) if key in absent_keys}
         if pruned:
             reasons |= {
-                key: "it is not declared any more"
+                key: "it is no longer declared"
                 for key in sorted(existing_keys - declared_keys)
                 if key not in absent_keys
             }
@@ -259,7 +259,7 @@ def gone_by(actions: Iterable[Action]) -> set[str]:
     return {
         action.name
         for action in actions
-        if action.kind == "host" and action.verb in ("destroy", "replace")
+        if action.kind == "host" and action.verb in ("delete", "replace")
     }
 
 
@@ -285,7 +285,7 @@ def _apart(fleets: Iterable[FleetSpec]) -> None:
         if conflict:
             raise InvalidInput(
                 f"port {conflict[1]} cannot be published on {conflict[0]}: another fleet of the "
-                f"declaration does that.",
+                "declaration publishes it there.",
                 name=f"fleet {spec.name}",
                 remedy="choose another port or another address (bind)",
             )
@@ -301,5 +301,7 @@ def _no_circle(parents: dict[Key, str]) -> None:
             ancestor = parents.get((tenant, ancestor), "")
         if ancestor == name:
             raise InvalidInput(
-                "it would be inside itself.", name=f"pool {name}", remedy="name another parent"
+                "the pool would be inside itself.",
+                name=f"pool {name}",
+                remedy="name another parent",
             )

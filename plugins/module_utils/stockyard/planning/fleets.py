@@ -22,9 +22,9 @@ from . import lease_policy, plan, resize
 from .plan import Action, Plan
 from .trust import Trust
 
-ALWAYS = "every run makes it anew"
-LEFT = {phase: f"it was left half-made ({phase})" for phase in HOST_PHASES if phase != "ready"} | {
-    "draining": "it was on its way out"
+ALWAYS = "every run replaces it"
+LEFT = {phase: f"it is incomplete ({phase})" for phase in HOST_PHASES if phase != "ready"} | {
+    "draining": "its deletion was interrupted"
 }
 
 
@@ -112,9 +112,9 @@ def _refuse_taken(spec: FleetSpec, foreign_names: set[str]) -> None:
     for name in spec.named:
         if name in foreign_names:
             raise Conflict(
-                "its name is taken.",
+                "the name is in use.",
                 name=f"host {name}",
-                cause=f"a host that is not of fleet {spec.name} has it",
+                cause=f"a host outside fleet {spec.name} has this name",
                 remedy="choose another name",
             )
 
@@ -145,7 +145,8 @@ def _sorted_out(
         elif reason or (spec.names and host.record.name not in spec.named):
             outdated_hosts.append(host)
             partition.reasons[host.record.name] = (
-                reason or f"the fleet is to have {', '.join(spec.named) or 'none here'}"
+                reason
+                or f"the fleet must have {', '.join(spec.named) or 'no hosts on this hypervisor'}"
             )
         else:
             current_hosts.append(host)
@@ -168,7 +169,7 @@ def _dismissed(
     come first.
     """
     partition.reasons.update(
-        {host.record.name: f"the fleet is to have {partition.size}" for host in surplus_hosts}
+        {host.record.name: f"the fleet must have {partition.size}" for host in surplus_hosts}
     )
     partition.outdated = {host.record.name for host in outdated_hosts}
     partition.discard += [host for host in [*outdated_hosts, *surplus_hosts] if not host.serving]
@@ -235,12 +236,14 @@ def _rolled(
     while missing or departures:
         new_count = max(0, min(missing, ceiling - total))
         if new_count:
+            shortage = f"the fleet has {total} of {partition.size} hosts"
             yield [
                 _comes(
                     names.take(),
                     replaced_hosts.popleft() if replaced_hosts else None,
                     partition,
                     desired,
+                    shortage,
                 )
                 for _n in range(new_count)
             ]
@@ -300,12 +303,14 @@ def _bounds(spec: FleetSpec, partition: HostPartition, existing: Iterable[Host])
 
 
 def _comes(
-    name: str, old: Host | None, partition: HostPartition, desired: dict[str, Any]
+    name: str,
+    old: Host | None,
+    partition: HostPartition,
+    desired: dict[str, Any],
+    shortage: str,
 ) -> Action:
     reason = (
-        f"in the place of {old.record.name}: {partition.reasons[old.record.name]}"
-        if old
-        else "the fleet is short of it"
+        f"it replaces {old.record.name}: {partition.reasons[old.record.name]}" if old else shortage
     )
     return Action("create", "host", name, reason, {}, desired)
 

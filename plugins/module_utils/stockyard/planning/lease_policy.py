@@ -77,8 +77,8 @@ def why_over(record: HostRecord, current_time: float) -> str:
     if record.phase != "ready" or is_held(record, current_time):
         return ""
     if record.lease is not None:
-        return f"its lease by {record.lease.holder} ended"
-    return "its time to live is over" if record.expires and record.expires <= current_time else ""
+        return f"its lease by {record.lease.holder} expired"
+    return "its time to live ended" if record.expires and record.expires <= current_time else ""
 
 
 def why_not(host: Host, authority: str, current_time: float) -> str:
@@ -91,16 +91,18 @@ def why_not(host: Host, authority: str, current_time: float) -> str:
         return f"it is {record.phase if record.phase != 'ready' else host.state}"
     if record.lease is not None:
         return (
-            f"{record.lease.holder} has it"
+            f"it is leased by {record.lease.holder}"
             if is_held(record, current_time)
             else why_over(record, current_time)
         )
     if why_over(record, current_time):
         return why_over(record, current_time)
     if record.identity is None or not record.identity.leasable:
-        return "it was admitted before there were leases: replace it"
+        return "its certificate was made before leases existed: replace the host"
     return (
-        "" if record.identity.authority == authority else "it trusts another CA: converge its fleet"
+        ""
+        if record.identity.authority == authority
+        else "it trusts a different CA: converge its fleet"
     )
 
 

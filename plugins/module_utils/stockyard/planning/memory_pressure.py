@@ -61,13 +61,13 @@ def warnings(pool: PoolRecord, usages: Collection[Held], available_mib: int | No
     consequence = f"the kernel would end the machine of host {first_to_go(usages)} first"
     if pool.spec.memory_mib and own_mib > CLOSE * pool.spec.memory_mib:
         messages.append(
-            f"its hosts hold {own_mib:g} MiB of their own, and the pool has {pool.spec.memory_mib} "
-            f"MiB; {consequence}"
+            f"the pool's hosts use {own_mib:g} MiB of private memory, and the pool has "
+            f"{pool.spec.memory_mib} MiB; {consequence}"
         )
     growth_mib = sum(max(0.0, usage.nominal_mib - usage.private_mib) for usage in usages)
     if available_mib is not None and growth_mib > available_mib:
         messages.append(
-            f"its hosts may still take {growth_mib:.0f} MiB, and the hypervisor has "
-            f"{available_mib} MiB left; {consequence}"
+            f"the pool's hosts can grow by {growth_mib:.0f} MiB, and the hypervisor has "
+            f"{available_mib} MiB available; {consequence}"
         )
     return messages

@@ -25,8 +25,8 @@ class Action:
     """One change of one object.
 
     :param verb: ``build``, ``create``, ``change``, ``replace``, ``start``, ``restart``, ``resize``,
-        ``renew``, ``relabel``, ``unlock``, ``synchronize`` or ``destroy``; for a volume ``create``,
-        ``grow``, ``attach``, ``detach`` or ``destroy``; for a client certificate ``issue`` or
+        ``renew``, ``relabel``, ``unlock``, ``synchronize`` or ``delete``; for a volume ``create``,
+        ``grow``, ``attach``, ``detach`` or ``delete``; for a client certificate ``issue`` or
         ``revoke``; for a lease ``lease``, ``extend`` or ``issue``; for a file ``remove``; for a
         node of a controller also ``update``, ``hold``, ``drain`` or ``resume``.
     :param kind: ``template``, ``pool``, ``host``, ``volume``, ``client``, ``lease``, ``file`` or
@@ -157,7 +157,7 @@ def _resizing(host: Host, spec: HostSpec) -> list[Action]:
             "resize",
             "host",
             host.record.name,
-            f"{changed_fields} changed, while it runs",
+            f"{changed_fields} changed; the host keeps running",
             before,
             after,
         )
@@ -187,19 +187,17 @@ def plan_host(
     :param trust: the trust that the host must have; not compared if ``None``.
     """
     if state == "absent":
-        return plan_destroy((), [host] if host else [], "it is to be absent")
+        return plan_deletion((), [host] if host else [], "it is declared absent")
     desired = {
         "generation": as_shown(generation),
         **codec.to_dict(spec.host),
         "labels": dict(spec.labels),
     }
     if host is None:
-        return Plan((Action("create", "host", spec.name, "there is none", {}, desired),))
+        return Plan((Action("create", "host", spec.name, "it does not exist", {}, desired),))
     before = {"generation": host.record.generation[:12], "state": host.state}
     if host.record.phase != "ready":
-        return Plan(
-            (Action("replace", "host", spec.name, "it was left half-made", before, desired),)
-        )
+        return Plan((Action("replace", "host", spec.name, "it is incomplete", before, desired),))
     if state == "replaced":
         return Plan(
             (
@@ -207,7 +205,7 @@ def plan_host(
                     "replace",
                     "host",
                     spec.name,
-                    "it was asked for",
+                    "the task requests it",
                     before,
                     {"generation": as_shown(generation)},
                 ),
@@ -215,7 +213,7 @@ def plan_host(
         )
     if state == "restarted":
         after = {**before, "state": "running"}
-        restart = Action("restart", "host", spec.name, "it was asked for", before, after)
+        restart = Action("restart", "host", spec.name, "the task requests it", before, after)
         return Plan((restart, *plan_renewal(host, trust)))
     return Plan(tuple(host_actions(host, spec.host, desired, spec.labels, trust)))
 
@@ -229,7 +227,7 @@ def unlocking(todo: Plan, lock_reasons: Mapping[str, str]) -> Plan:
     busy = {
         action.name
         for action in todo.actions
-        if action.kind == "host" and action.verb in ("destroy", "replace", "restart", "start")
+        if action.kind == "host" and action.verb in ("delete", "replace", "restart", "start")
     }
     before, after = {"state": "locked"}, {"state": "running"}
     unlocks = [
@@ -246,19 +244,19 @@ def synchronizing(todo: Plan, clock_reasons: Mapping[str, str]) -> Plan:
 
     :param clock_reasons: the reason for each host, by name.
     """
-    verbs = ("destroy", "replace", "restart", "start", "renew", "unlock")
+    verbs = ("delete", "replace", "restart", "start", "renew", "unlock")
     busy = {
         action.name for action in todo.actions if action.kind == "host" and action.verb in verbs
     }
     actions = [
-        Action("synchronize", "host", name, reason, {"clock": reason}, {"clock": "it is right"})
+        Action("synchronize", "host", name, reason, {"clock": reason}, {"clock": "correct"})
         for name, reason in sorted(clock_reasons.items())
         if name not in busy
     ]
     return Plan((*actions, *todo.actions))
 
 
-def plan_destroy(templates: Iterable[Template], hosts: Iterable[Host], reason: str) -> Plan:
+def plan_deletion(templates: Iterable[Template], hosts: Iterable[Host], reason: str) -> Plan:
     """Return the plan that deletes these hosts and templates, hosts first."""
     actions = [gone("host", host.record.name, reason, {"state": host.state}) for host in hosts]
     actions += [
@@ -291,7 +289,7 @@ def changes(host: Host, desired: dict[str, Any]) -> list[str]:
 
 def gone(kind: str, name: str, reason: str, before: dict[str, Any]) -> Action:
     """Return the action that deletes an object."""
-    return Action("destroy", kind, name, reason, before, {})
+    return Action("delete", kind, name, reason, before, {})
 
 
 def as_shown(generation: str) -> str:

@@ -45,16 +45,16 @@ class PoolUsage:
         while name:
             pool = self.pools.get((tenant, name))
             if pool is None:
-                cause = f"pool {chain[-1].name} is in it" if chain else ""
+                cause = f"it is the parent of pool {chain[-1].name}" if chain else ""
                 raise NotFound(
-                    "there is no such pool.",
+                    "the pool does not exist.",
                     name=f"pool {name}",
                     cause=cause,
                     remedy="create the pool, in the same tenant and with the same owner",
                 )
             if len(chain) >= DEEPEST:
                 raise OperationRefused(
-                    f"it is in more than {DEEPEST} pools, or in itself.",
+                    f"the pool is inside more than {DEEPEST} pools, or inside itself.",
                     name=chain[0].title,
                     remedy="name another parent",
                 )
@@ -129,7 +129,7 @@ class PoolUsage:
             limit, used = pool.spec.limit(name), self.use(pool)[name]
             if limit and amount and used + amount > limit:
                 parts.append(
-                    f"{used} of {_shown(pool, name)} are taken, and {amount} more asked for"
+                    f"{used} of {_shown(pool, name)} are used, and {amount} more are needed"
                 )
         return f"{pool.title}: {'; '.join(parts)}" if parts else ""
 
@@ -172,10 +172,10 @@ def admit(record: HostRecord, pools: Iterable[PoolRecord], hosts: Iterable[HostR
 def full(name: str, cause: str) -> PoolQuotaExceeded:
     """Return the error for a pool without capacity."""
     return PoolQuotaExceeded(
-        "its pool has no room for it.",
+        "the pool has insufficient quota for the host.",
         name=name,
         cause=cause,
-        remedy="grow the pool, or take hosts out of it away",
+        remedy="raise the limits of the pool, or delete hosts in it",
     )
 
 
@@ -209,7 +209,7 @@ def fit(
     )
     for wave in todo.waves():
         for action in wave:
-            if action.verb == "destroy" and action.name in hosts_by_name:
+            if action.verb == "delete" and action.name in hosts_by_name:
                 usage.give(hosts_by_name[action.name])
         for action in wave:
             reason = (
@@ -259,12 +259,12 @@ def check_change(
         excess = _over(usage, pool)
         if excess and not force:
             raise OperationRefused(
-                "it would be smaller than what is in it."
+                "the pool would be smaller than its contents."
                 if pool is after
-                else f"it does not fit into {pool.title}.",
+                else f"the pool does not fit into {pool.title}.",
                 name=after.title,
                 cause=excess,
-                remedy="take hosts away first, or force it: then nothing new is let in",
+                remedy="delete hosts first; or set force, and then the pool admits no new hosts",
             )
 
 
@@ -283,9 +283,9 @@ def check_removal(
     ]
     if contents:
         raise OperationRefused(
-            f"{len(contents)} things are in it: {', '.join(sorted(contents)[:10])}.",
+            f"the pool contains {', '.join(sorted(contents)[:10])} ({len(contents)} in total).",
             name=record.title,
-            remedy="take them away first",
+            remedy="delete them first",
         )
 
 
@@ -302,7 +302,7 @@ def _overs(usage: PoolUsage, pool: PoolRecord) -> Iterator[str]:
     for name, used in usage.use(pool).items():
         limit = pool.spec.limit(name)
         if limit and used > limit:
-            yield f"{used} of {_shown(pool, name)} are taken"
+            yield f"{used} of {_shown(pool, name)} are used"
 
 
 def _shown(pool: PoolRecord, name: str) -> str:

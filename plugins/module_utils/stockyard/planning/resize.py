@@ -48,12 +48,12 @@ def why_not(size: Size, frozen: Size, maximum: Size) -> str:
             max(getattr(frozen, name), getattr(maximum, name)),
         )
         if requested < minimum:
-            return f"its template was frozen with {minimum} {unit}, which cannot be taken out"
+            return f"its template was frozen with {minimum} {unit}, which cannot be removed"
         if requested > upper_limit:
-            return f"{upper_limit} {unit} are the most that can be plugged into it"
+            return f"its maximum is {upper_limit} {unit}"
     stride = step(frozen.memory_mib, maximum.memory_mib)
     if size.memory_mib > frozen.memory_mib and (size.memory_mib - frozen.memory_mib) % stride:
-        return f"memory is plugged in by {stride} MiB, beginning at {frozen.memory_mib} MiB"
+        return f"its memory grows in steps of {stride} MiB from {frozen.memory_mib} MiB"
     return ""
 
 
@@ -62,12 +62,12 @@ def in_place(record: HostRecord, spec: HostSpec) -> str:
     it can.
     """
     if not record.template_size.vcpus:
-        return "it was made before hosts could be resized"
+        return "its record has no template size, because an older version of stockyard created it"
     size = wanted(spec, record.template_size)
     if record.resize_mode == UP and (
         size.vcpus < record.size.vcpus or size.memory_mib < record.size.memory_mib
     ):
-        return "what it was given while it ran cannot be taken back here"
+        return "this hypervisor cannot reduce the size of a running host"
     return why_not(size, record.template_size, record.max_size)
 
 
@@ -79,7 +79,7 @@ def check(spec: HostSpec, frozen: Size, maximum: Size, name: str) -> None:
     reason = why_not(wanted(spec, frozen), frozen, maximum)
     if reason:
         raise Unsupported(
-            f"it cannot have {spec.vcpus or frozen.vcpus} vCPUs and "
+            f"a host cannot have {spec.vcpus or frozen.vcpus} vCPUs and "
             f"{spec.memory_mib or frozen.memory_mib} MiB.",
             name=name,
             cause=reason,

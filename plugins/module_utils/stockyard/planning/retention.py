@@ -12,11 +12,11 @@ from ..model.host import Host, HostRecord
 from ..model.observation import Observation, OrphanedFile, Record, Template
 from . import lease_policy
 
-HALF = {
-    "creating": "half-made",
-    "building": "half-made",
-    "booting": "half-made",
-    "deleting": "half-destroyed",
+INCOMPLETE = {
+    "creating": "its creation was interrupted",
+    "building": "its creation was interrupted",
+    "booting": "its creation was interrupted",
+    "deleting": "its deletion was interrupted",
 }
 
 
@@ -37,9 +37,9 @@ def why(record: Record, current_time: float, grace: float) -> str:
 
     :param grace: seconds that the creation of an object can take.
     """
-    state = HALF.get(record.phase, "")
-    if state and (record.phase == "deleting" or current_time - record.created >= grace):
-        return f"it was left {state}"
+    reason = INCOMPLETE.get(record.phase, "")
+    if reason and (record.phase == "deleting" or current_time - record.created >= grace):
+        return reason
     return lease_policy.why_over(record, current_time) if isinstance(record, HostRecord) else ""
 
 
@@ -73,13 +73,16 @@ def left_alone(
                 SkippedObject(
                     "machine",
                     name,
-                    "it has a name like ours, and nothing in it says that it is ours",
+                    "its name matches this owner, but the machine has no metadata of stockyard",
                 )
             )
         elif _like_ours(name):
             skipped.append(
                 SkippedObject(
-                    "machine", name, "it belongs to another owner, or to nobody whom we know"
+                    "machine",
+                    name,
+                    "its name has the form of stockyard, but it belongs to another owner or "
+                    "to none",
                 )
             )
     records: list[Record] = [
@@ -87,10 +90,10 @@ def left_alone(
         *(template.record for template in observation.templates),
     ]
     for record in records:
-        if record.phase in HALF and not why(record, current_time, grace):
+        if record.phase in INCOMPLETE and not why(record, current_time, grace):
             reason = (
-                f"it has been {record.phase} for "
-                f"{max(0.0, current_time - record.created):.0f} s only"
+                f"it has been {record.phase} for only "
+                f"{max(0.0, current_time - record.created):.0f} s"
             )
             skipped.append(SkippedObject(record.kind, record.name, reason))
     return skipped

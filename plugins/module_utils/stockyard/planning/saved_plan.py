@@ -72,9 +72,9 @@ class SavedPlan:
             [_line(action) for action in self.actions],
             [_line(action) for action in current.actions],
         )
-        differences += [f"{line} is no longer to be done" for line in before if line not in after]
-        differences += [f"{line} is to be done too" for line in after if line not in before]
-        return differences or ["the same is to be done in another way"]
+        differences += [f"{line} is no longer planned" for line in before if line not in after]
+        differences += [f"{line} is now planned as well" for line in after if line not in before]
+        return differences or ["the details of the actions changed"]
 
     def check(self, current: SavedPlan) -> None:
         """Refuse the saved plan if it no longer matches the current one.
@@ -86,10 +86,10 @@ class SavedPlan:
         differences = self.differences(current)
         suffix = f"; and {len(differences) - SHOWN} more" if len(differences) > SHOWN else ""
         raise OperationRefused(
-            "the saved plan is no longer true: nothing was changed.",
+            "the saved plan no longer matches the yard; nothing was changed.",
             name=f"plan {self.digest[:12]}",
             cause="; ".join(differences[:SHOWN]) + suffix,
-            remedy="make a new plan, look at it, and apply that",
+            remedy="save a new plan, review it, and apply it",
         )
 
     def markdown(self) -> str:
@@ -103,7 +103,11 @@ class SavedPlan:
         ]
         noun = "action" if len(self.actions) == 1 else "actions"
         count = f"{len(self.actions)} {noun}, plan `{self.digest[:12]}`.\n\n"
-        return f"{head}{count}| do | what | why |\n| --- | --- | --- |\n" + "\n".join(rows) + "\n"
+        return (
+            f"{head}{count}| action | object | reason |\n| --- | --- | --- |\n"
+            + "\n".join(rows)
+            + "\n"
+        )
 
 
 def seal(
@@ -124,12 +128,16 @@ def read(data: Any, source: str) -> SavedPlan:
     """
     if isinstance(data, dict) and data.get("format") != FORMAT:
         raise InvalidInput(
-            "it is no plan of this version.", name=source, remedy="save the plan anew in check mode"
+            "the file is not a plan of this version of stockyard.",
+            name=source,
+            remedy="save a new plan in check mode",
         )
     saved = codec.from_dict(SavedPlan, data, source)
     if saved.digest != saved.sealed():
         raise InvalidInput(
-            "it is not as it was saved.", name=source, remedy="save the plan anew in check mode"
+            "the plan was changed after it was saved.",
+            name=source,
+            remedy="save a new plan in check mode",
         )
     return saved
 
@@ -140,8 +148,8 @@ def _line(action: Action) -> str:
 
 def _change(old: str | None, new: str | None) -> str:
     if old is None or new is None:
-        return "is there now" if old is None else "is gone"
-    return "was changed" if old.split("@")[0] == new.split("@")[0] else "is another one"
+        return "exists now" if old is None else "no longer exists"
+    return "was changed" if old.split("@")[0] == new.split("@")[0] else "was replaced"
 
 
 def _cell(text: str) -> str:

@@ -108,7 +108,7 @@ def _build(spec: TemplateSpec, declared: str, current: Template | None, reason: 
             )
     elif title:
         after["provision"] = title
-    runs = f", and {title} is run in it" * bool(title)
+    runs = f"; {title} will run in it" * bool(title)
     return Action("build", "template", spec.name, reason + runs, before, after)
 
 
@@ -122,7 +122,7 @@ def _missing(
     if current is None:
         return next(
             (template.problem for template in reversed(own_templates) if template.problem),
-            "it was left half-made" if own_templates else "there is none",
+            "it is incomplete" if own_templates else "it does not exist",
         )
     damaged_template = next(
         (
@@ -172,7 +172,7 @@ def _stale(spec: TemplateSpec, target: Template, context: TemplateContext) -> st
             if len(context.missing_updates) > SHOWN
             else ""
         )
-        return f"packages moved: {', '.join(map(str, context.missing_updates[:SHOWN]))}{suffix}"
+        return f"package updates: {', '.join(map(str, context.missing_updates[:SHOWN]))}{suffix}"
     if too_old(spec, target.record, context.now) and spec.max_age is not None:
         return f"it is older than {timedelta(seconds=spec.max_age)}"
     return ""
@@ -182,7 +182,14 @@ def _promote(target: Template, current: Template) -> Action:
     before, after = (
         {"generation": template.record.generation[:12]} for template in (current, target)
     )
-    return Action("promote", "template", target.record.name, "it is declared again", before, after)
+    return Action(
+        "promote",
+        "template",
+        target.record.name,
+        "its earlier declaration is declared again",
+        before,
+        after,
+    )
 
 
 def _surplus(
@@ -203,7 +210,7 @@ def _surplus(
         for template in reversed(own_templates)
         if template.usable and template is not upcoming
     ]
-    reason = f"{spec.keep_generations} generations are kept"
+    reason = f"only {spec.keep_generations} generations are retained"
     return [
         gone(
             "template",

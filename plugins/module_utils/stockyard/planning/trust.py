@@ -14,7 +14,7 @@ from typing import Any
 
 from ..model.host import Identity
 
-NEW = "known after it is made"
+NEW = "known after its creation"
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Trust:
                 f"{datetime.fromtimestamp(identity.not_after, UTC):%Y-%m-%d}"
             )
         if self.revoked.keys() - identity.revoked.keys():
-            reasons.append("its list of revoked certificates is behind")
+            reasons.append("its list of revoked certificates is outdated")
         return [reason for reason in reasons if reason]
 
     def shown(self) -> dict[str, Any]:
@@ -58,9 +58,9 @@ class Trust:
         if fingerprint in ("", self.authority):
             return ""
         return (
-            f"it trusts another CA ({fingerprint[:12]})"
+            f"it trusts a different CA ({fingerprint[:12]})"
             if self.authority
-            else "its CA is not here: a new one is made"
+            else "its tenant has no CA on this controller: a new CA will be created"
         )
 
 

@@ -13,7 +13,10 @@ from ..model.observation import VolumeObservation
 from ..model.volume import SIZE_GIB, VolumeRecord, VolumeSpec
 from .plan import Action, Plan, gone
 
-HALF = {"creating": "it was left half-made", "deleting": "it was left half-destroyed"}
+INCOMPLETE = {
+    "creating": "its creation was interrupted",
+    "deleting": "its deletion was interrupted",
+}
 
 
 def plan_volume(spec: VolumeSpec, observation: VolumeObservation) -> Plan:
@@ -24,25 +27,27 @@ def plan_volume(spec: VolumeSpec, observation: VolumeObservation) -> Plan:
     """
     volume = observation.find(spec.tenant, spec.name)
     if volume is None or volume.phase != "ready":
-        reason = HALF[volume.phase] if volume else "there is none"
+        reason = INCOMPLETE[volume.phase] if volume else "it does not exist"
         return Plan((Action("create", "volume", spec.name, reason, {}, wanted(spec, observation)),))
     if volume.snapshot != spec.snapshot:
         raise InvalidInput(
-            f"it is {'a snapshot' if volume.snapshot else 'no snapshot'}.",
+            f"the volume is {'a snapshot' if volume.snapshot else 'no snapshot'}.",
             name=volume.title,
-            remedy="give it another name",
+            remedy="choose another name",
         )
     if spec.size_gib is None or spec.size_gib == volume.size_gib:
         return Plan()
     if spec.size_gib < volume.size_gib or volume.snapshot:
         raise InvalidInput(
-            f"it has {volume.size_gib} GiB, and {spec.size_gib} are declared.",
+            f"the volume has {volume.size_gib} GiB, and {spec.size_gib} GiB are declared.",
             name=volume.title,
-            cause="a volume is not shrunk, and a snapshot is not changed",
-            remedy="declare its size, or make another",
+            cause="a volume never shrinks, and a snapshot never changes",
+            remedy="declare the present size, or create another volume",
         )
     before, after = {"size_gib": volume.size_gib}, {"size_gib": spec.size_gib}
-    return Plan((Action("grow", "volume", spec.name, "it is too small", before, after),))
+    return Plan(
+        (Action("resize", "volume", spec.name, "it is smaller than declared", before, after),)
+    )
 
 
 def wanted(spec: VolumeSpec, observation: VolumeObservation) -> dict[str, Any]:
@@ -65,10 +70,10 @@ def size_of(spec: VolumeSpec, source: VolumeRecord | None) -> int:
     size_gib = spec.size_gib or (source.size_gib if source else SIZE_GIB)
     if size_gib < minimum or (spec.snapshot and size_gib != minimum):
         raise InvalidInput(
-            f"its source has {minimum} GiB, and {size_gib} are declared.",
+            f"the source has {minimum} GiB, and {size_gib} GiB are declared.",
             name=f"volume {spec.name}",
-            remedy="leave size_gib out, or give at least as much; a snapshot is as large as what "
-            "it is of",
+            remedy="omit size_gib, or declare at least the size of the source; a snapshot "
+            "has exactly the size of its source",
         )
     return size_gib
 
@@ -76,7 +81,7 @@ def size_of(spec: VolumeSpec, source: VolumeRecord | None) -> int:
 def plan_removal(
     volume: VolumeRecord | None,
     host_uuids: Collection[str] | None,
-    reason: str = "it is to be absent",
+    reason: str = "it is declared absent",
 ) -> Plan:
     """Return the plan that deletes a volume.
 
@@ -85,7 +90,7 @@ def plan_removal(
     """
     if volume is None:
         return Plan()
-    refuse_if_held(volume, host_uuids, "it cannot be deleted")
+    refuse_if_held(volume, host_uuids, "the volume cannot be deleted")
     return Plan((gone("volume", volume.name, reason, as_it_is(volume)),))
 
 
@@ -95,11 +100,11 @@ def refuse_if_held(volume: VolumeRecord, host_uuids: Collection[str] | None, pro
     """
     if volume.attachment and (host_uuids is None or volume.attachment.uuid in host_uuids):
         raise OperationRefused(
-            f"{problem}: host {volume.attachment.host} has it.",
+            f"{problem}: it is attached to host {volume.attachment.host}.",
             name=volume.title,
-            cause=f"it is for {volume.attachment.path} there",
-            remedy=f"detach it from {volume.attachment.host}, or destroy that host; "
-            "the volume stays",
+            cause=f"the host uses it at {volume.attachment.path}",
+            remedy=f"detach it from {volume.attachment.host}, or delete that host; the volume is "
+            "retained",
         )
 
 

@@ -47,12 +47,11 @@ def of_host(title: str) -> Iterator[None]:
     except Exception as error:
         frame = traceback.extract_tb(error.__traceback__)[-1]
         raise UnforeseenError(
-            "an unforeseen error ended the work on it.",
+            "an unexpected error ended the work on the host.",
             name=title,
             cause=f"{type(error).__name__}: {error} ({Path(frame.filename).name}, line "
             f"{frame.lineno})",
-            remedy="report it as a fault of stockyard, with this message; the other hosts are not "
-            "affected",
+            remedy="report this message as a fault of stockyard; other hosts are not affected",
         ) from error
 
 

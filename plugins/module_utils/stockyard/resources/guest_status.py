@@ -125,7 +125,7 @@ def correct(
         raise GuestError(
             "the guest's clock cannot be set.", name=record.title, remedy="replace the host"
         )
-    ctx.progress(f"{record.title}: {status.clock}: it was set")
+    ctx.progress(f"{record.title}: clock set ({status.clock})")
 
 
 def synchronize(ctx: Context, record: HostRecord, deadline: Deadline) -> None:
@@ -178,6 +178,6 @@ def _correct_by_hypervisor(ctx: Context, record: HostRecord) -> None:
     except StockyardError as error:
         # qemu-guest-agent sets the clock, and then fails in a guest without hwclock.
         if _by_hypervisor(ctx, record, Status()).clock:
-            ctx.progress(f"{record.title}: warning: its clock could not be set: {error}")
+            ctx.progress(f"{record.title}: warning: the clock could not be set: {error}")
             return
-    ctx.progress(f"{record.title}: {status.clock}: it was set")
+    ctx.progress(f"{record.title}: clock set ({status.clock})")

@@ -21,14 +21,14 @@ def undo(ctx: Context, record: Record, error: BaseException) -> None:
     log = ctx.provider.keep_log(record)
     if log and isinstance(error, StockyardError):
         error.remedy = "; ".join(
-            part for part in (error.remedy, f"the guest's console log is kept in {log}") if part
+            part for part in (error.remedy, f"the guest's console log is in {log}") if part
         )
     try:
         ctx.provider.destroy(record)
     except StockyardError as second_error:
         raise StockyardError(
-            "it could not be made, and what was made of it could not be taken away.",
+            "the creation failed, and its remains could not be deleted.",
             name=record.title,
             cause=f"{error}; then {second_error}",
-            remedy="mend the second cause and run again: the rest is on record",
+            remedy="correct the second cause and run again: the next run deletes the remains",
         ) from error

@@ -79,7 +79,7 @@ def test_a_fleet_of_three_one_rebuilt_while_another_builds(
     assert jenkins.computers[old].held == DRAINED
     yard.hosts.replace(other)
     done = does(agents().converge(60))
-    assert done == [f"create node {node_of(yard, other)}", f"destroy node {old}"]
+    assert done == [f"create node {node_of(yard, other)}", f"delete node {old}"]
     assert jenkins.names() == nodes(yard)
     assert not build.done
     assert jenkins.computers[build.node].builds == [build]
@@ -93,7 +93,7 @@ def test_a_node_of_a_host_that_is_gone_is_collected(
     agents().converge(60)
     gone = node_of(yard, "ci-3")
     yard.fleets.apply(replace(FLEET, count=2))
-    assert does(agents().converge(60)) == [f"destroy node {gone}"]
+    assert does(agents().converge(60)) == [f"delete node {gone}"]
     assert jenkins.names() == nodes(yard)
 
 
@@ -224,8 +224,8 @@ def test_a_host_is_destroyed_after_its_one_build_and_replaced(
     used = build.node.rpartition("-")[0]
     assert does(once.converge(60)) == [
         f"hold node {second.node}",
-        f"destroy host {used}",
-        f"destroy node {build.node}",
+        f"delete host {used}",
+        f"delete node {build.node}",
     ]
     assert used not in {h["name"] for h in yard.hosts.list()}
     yard.fleets.apply(FLEET)
@@ -248,7 +248,7 @@ def test_who_is_stopped_between_host_and_node_leaves_nothing_that_builds(
     assert jenkins.computers[build.node].held == USED
     assert jenkins.build("docker").node != build.node
     jenkins.broken.clear()
-    assert f"destroy node {build.node}" in does(once.converge(60))
+    assert f"delete node {build.node}" in does(once.converge(60))
 
 
 def test_a_watch_takes_a_node_out_of_service_while_it_builds(
@@ -285,7 +285,7 @@ def test_a_host_that_lost_its_node_is_destroyed_when_asked(
     assert does(declared.converge(60, check=True)) == [f"create node {node_of(yard, 'ci-2')}"]
     clock.time += NEW + 60
     assert does(agents().converge(60, check=True)) == [f"create node {node_of(yard, 'ci-2')}"]
-    assert does(declared.converge(60)) == ["destroy host ci-2"]
+    assert does(declared.converge(60)) == ["delete host ci-2"]
     assert [h["name"] for h in yard.hosts.list(fleet="ci")] == ["ci-1", "ci-3"]
 
 
@@ -293,7 +293,7 @@ def test_a_leased_host_is_its_holders(agents: Make, yard: Yard, jenkins: Jenkins
     agents().converge(60)
     lease = yard.leases.acquire("ci", holder="me")
     name = node_of(yard, lease.host)
-    assert does(agents().converge(60)) == [f"destroy node {name}"]
+    assert does(agents().converge(60)) == [f"delete node {name}"]
     assert does(agents().converge(60)) == []
 
 
@@ -492,7 +492,7 @@ def test_a_plan_never_touches_what_is_at_work(
             assert node.used
         elif action.verb in ("create", "update", "resume"):
             assert register
-        elif action.verb == "destroy":
+        elif action.verb == "delete":
             assert next(n for n in found.values() if n.name == action.name).idle
 
 

@@ -168,7 +168,7 @@ def test_a_template_under_living_hosts_stays(
     template = template_record()
     folder = files(store, template)
     host = host_record(name="web-1", template=template.name, generation=template.generation)
-    assert sweep(Domains((host,), (), ())).skipped[0].reason == "hosts live on it: web-1"
+    assert sweep(Domains((host,), (), ())).skipped[0].reason == "hosts of the template exist: web-1"
     stranger = UnreadableObject("stockyard.default.web-2", "its record is not JSON")
     assert (
         "may live on it (stockyard.default.web-2)"

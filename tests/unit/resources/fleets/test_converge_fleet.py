@@ -76,9 +76,9 @@ def test_check_mode_writes_nothing_and_needs_no_template(bare: Yard, tmp_path: P
 
 def test_a_fleet_shrinks_from_the_top_and_grows_from_the_bottom(yard: Yard) -> None:
     yard.fleets.apply(fleet(3))
-    assert verbs(yard.fleets.apply(fleet(1))) == ["destroy ci-2", "destroy ci-3"]
+    assert verbs(yard.fleets.apply(fleet(1))) == ["delete ci-2", "delete ci-3"]
     assert verbs(yard.fleets.apply(fleet(2))) == ["create ci-2"]
-    assert verbs(yard.fleets.apply(fleet(0))) == ["destroy ci-1", "destroy ci-2"]
+    assert verbs(yard.fleets.apply(fleet(0))) == ["delete ci-1", "delete ci-2"]
     assert hosts(yard) == {}
 
 
@@ -97,7 +97,7 @@ def test_a_fleet_without_its_template_is_an_error(yard: Yard) -> None:
 def test_hosts_are_replaced_when_the_declaration_changes(yard: Yard) -> None:
     before = hosts(yard) or {h["name"]: h["uuid"] for h in yard.fleets.apply(fleet(2)).objects}
     result = yard.fleets.apply(fleet(2, host=HostSpec(ports=(8080,))))
-    assert verbs(result) == ["create ci-3", "destroy ci-1", "create ci-1", "destroy ci-2"]
+    assert verbs(result) == ["create ci-3", "delete ci-1", "create ci-1", "delete ci-2"]
     assert [h["ports"] for h in result.objects] == [[8080], [8080]]
     assert not {h["uuid"] for h in result.objects} & set(before.values())
 
@@ -113,9 +113,9 @@ def test_hosts_are_replaced_when_the_template_changes(yard: Yard, clock: FakeClo
     ]
     assert verbs(yard.fleets.apply(fleet(2))) == [
         "create ci-3",
-        "destroy ci-1",
+        "delete ci-1",
         "create ci-1",
-        "destroy ci-2",
+        "delete ci-2",
     ]
     assert not yard.fleets.apply(fleet(2)).changed
 
@@ -156,7 +156,7 @@ def test_a_host_that_a_dead_controller_left_half_made_is_made_anew(
         yard.fleets.apply(fleet(1))
     assert [h.record.phase for h in hosts(yard).values()] == ["creating"]
     result = yard.fleets.apply(fleet(1))
-    assert verbs(result) == ["destroy ci-1", "create ci-1"]
+    assert verbs(result) == ["delete ci-1", "create ci-1"]
     assert result.objects[0]["ready"]
     assert not yard.fleets.apply(fleet(1)).changed
 
@@ -318,7 +318,7 @@ def test_check_mode_says_when_there_is_no_template_yet(uri: str, tmp_path: Path)
     with Yard(uri, pki_dir=str(tmp_path / "pki"), clock=FakeClock(), progress=lines.append) as yard:
         assert yard.fleets.apply(FleetSpec("ci", "typo"), check=True).changed
         assert yard.hosts.apply(SingleSpec("one", "typo"), check=True).changed
-        said = "there is no template typo yet, and has to be one before"
+        said = "template typo must be built first"
         assert lines == [f"fleet ci: {said}", f"host one: {said}"]
         yard.templates.apply(TemplateSpec("base"))
         lines.clear()
@@ -334,8 +334,8 @@ def test_progress_is_told_host_by_host(uri: str, tmp_path: Path) -> None:
         yard.fleets.apply(fleet(1))
     for stage in (
         "template base: frozen",
-        "host ci-1: instant fork runs",
-        "host ci-1: has its identity",
+        "host ci-1: started as instant fork",
+        "host ci-1: identity installed",
         "host ci-1: ready",
     ):
         assert any(line.startswith(stage) for line in lines), lines

@@ -86,7 +86,7 @@ def test_name_of_a_foreign_machine_is_refused(yard: Yard, tmp_path: Path, check:
     state = tmp_path / "hypervisor"
     foreign = {"record": "", "state": "running", "link": True, "backing": ""}
     state.write_text(state.read_text() + json.dumps(["stockyard.default.web", foreign]) + "\n")
-    with pytest.raises(Conflict, match=r"host web: a machine of this name exists.*no record"):
+    with pytest.raises(Conflict, match=r"host web: another machine has this name.*no record"):
         yard.hosts.apply(SingleSpec("web", "base"), check=check)
 
 

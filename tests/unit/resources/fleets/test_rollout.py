@@ -138,11 +138,11 @@ def test_a_broken_template_stops_the_rollout_and_the_old_hosts_serve(
 
     hypervisor.calls.clear()
     hypervisor.tamper("settle", broken)
-    with pytest.raises(GuestError, match=r"dockerd does not start.*5 actions were not taken"):
+    with pytest.raises(GuestError, match=r"dockerd does not start.*5 actions were skipped"):
         moved.fleets.apply(fleet())
     assert hypervisor.calls["create_host"] == 1
     assert hosts(moved) == before
-    with pytest.raises(StockyardError, match=r"2 of 2 hosts failed.*actions were not taken"):
+    with pytest.raises(StockyardError, match=r"2 of 2 hosts failed.*actions were skipped"):
         moved.fleets.apply(fleet(update=UpdateSpec(max_surge=2)))
     assert hypervisor.calls["create_host"] == 3
     assert hosts(moved) == before
@@ -168,13 +168,13 @@ def test_names_take_the_place_of_numbers(yard: Yard) -> None:
     yard.fleets.apply(fleet(2))
     named = FleetSpec("ci", "base", names=("linux", "other"))
     assert verbs(yard.fleets.apply(named)) == [
-        "destroy ci-1",
+        "delete ci-1",
         "create linux",
-        "destroy ci-2",
+        "delete ci-2",
         "create other",
     ]
     assert not yard.fleets.apply(named).changed
-    assert verbs(yard.fleets.apply(fleet(1))) == ["destroy other"]
+    assert verbs(yard.fleets.apply(fleet(1))) == ["delete other"]
 
 
 def test_pure_cattle_is_made_anew(yard: Yard) -> None:
@@ -205,7 +205,7 @@ def test_host_whose_start_fails_is_kept_and_the_run_fails(
     yard.context.provider.stop(hosts(yard)["ci-2"].record, Deadline(5))
     hypervisor.fail("start", kind("the lock is held.", remedy="end its holder"))
     with pytest.raises(
-        kind, match=r"ci-2: the lock is held.*end its holder; the host and its disk are kept"
+        kind, match=r"ci-2: the lock is held.*end its holder; the host and its disk are retained"
     ):
         yard.fleets.apply(fleet(2))
     assert hypervisor.calls["destroy"] == 0
@@ -294,7 +294,7 @@ def test_a_hook_that_fails_keeps_the_host_and_stops_the_rollout(
     moved: Yard, tmp_path: Path
 ) -> None:
     before = hosts(moved)
-    with pytest.raises(OperationRefused, match=r"host ci-1: the hook ended with 3.*no way"):
+    with pytest.raises(OperationRefused, match=r"host ci-1: the hook ended with code 3.*no way"):
         moved.fleets.apply(fleet(update=UpdateSpec(hook=hook(tmp_path, 3))))
     after = hosts(moved)
     assert after["ci-1"].serving
@@ -305,11 +305,11 @@ def test_a_hook_that_fails_keeps_the_host_and_stops_the_rollout(
         moved.fleets.apply(fleet(update=UpdateSpec(hook=("/not/there",))))
     # The one that was made beside them is taken up.
     assert verbs(moved.fleets.apply(fleet())) == [
-        "destroy ci-1",
+        "delete ci-1",
         "create ci-1",
-        "destroy ci-2",
+        "delete ci-2",
         "create ci-2",
-        "destroy ci-3",
+        "delete ci-3",
     ]
 
 
@@ -329,8 +329,8 @@ def test_a_host_that_was_on_its_way_out_goes(yard: Yard) -> None:
     assert [h["ready"] for h in yard.hosts.list()] == [True, False]
     result = yard.fleets.apply(fleet(2))
     assert [(f"{a.verb} {a.name}", a.reason) for a in result.plan.actions] == [
-        ("destroy ci-2", "it was on its way out"),
-        ("create ci-2", "the fleet is short of it"),
+        ("delete ci-2", "its deletion was interrupted"),
+        ("create ci-2", "the fleet has 1 of 2 hosts"),
     ]
     assert not yard.fleets.apply(fleet(2)).changed
 

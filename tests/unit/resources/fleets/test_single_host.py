@@ -67,7 +67,7 @@ def test_check_mode_deletes_nothing(yard: Yard, hypervisor: FaultyProvider) -> N
 def test_a_host_is_taken_away(yard: Yard) -> None:
     yard.hosts.apply(WEB)
     result = yard.hosts.delete("web")
-    assert verbs(result) == ["destroy web"]
+    assert verbs(result) == ["delete web"]
     assert result.objects == ()
     assert not yard.hosts.delete("web").changed
 
@@ -121,7 +121,7 @@ def test_what_is_not_there_is_made_where_a_template_is_named(yard: Yard, verb: s
 @pytest.mark.parametrize("verb", ["apply", "restart", "replace"])
 def test_what_is_not_there_cannot_be_made_of_nothing(yard: Yard, verb: str) -> None:
     for check in (True, False):
-        with pytest.raises(NotFound, match="name a template"):
+        with pytest.raises(NotFound, match="declare a template to create the host"):
             getattr(yard.hosts, verb)(SingleSpec("web"), check=check)
 
 
@@ -174,10 +174,10 @@ def test_host_that_joined_a_fleet_meanwhile_is_not_changed(
 def test_a_half_made_host_is_made_anew(yard: Yard, hypervisor: FaultyProvider) -> None:
     hypervisor.fail("fork", GuestError("no."))
     hypervisor.fail("destroy", GuestError("no."))
-    with pytest.raises(Exception, match="could not be taken away"):
+    with pytest.raises(Exception, match="its remains could not be deleted"):
         yard.hosts.apply(WEB)
     result = yard.hosts.apply(WEB)
-    assert [a.reason for a in result.plan.actions] == ["it was left half-made"]
+    assert [a.reason for a in result.plan.actions] == ["it is incomplete"]
     assert result.objects[0]["ready"]
 
 
@@ -188,7 +188,7 @@ def test_a_host_whose_disk_holds_another_identity_is_not_let_on_the_network(
     yard.context.provider.stop(observed(yard).record, Deadline(5))
     hypervisor.tamper("hello", lambda answer: {**answer, "uuid": "somebody-else"})
     hypervisor.calls.clear()
-    with pytest.raises(GuestError, match="another identity"):
+    with pytest.raises(GuestError, match="the host's disk has a different identity, or none"):
         yard.hosts.apply(WEB)
     assert hypervisor.calls["set_link"] == 0
     assert yard.hosts.list()[0]["link"] == "down"

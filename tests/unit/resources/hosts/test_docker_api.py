@@ -113,7 +113,7 @@ def test_docker_that_is_not_ready_yet_is_asked_again(serve: Serve, pki: Pki) -> 
 
 
 def test_docker_that_never_gets_ready_is_an_error_with_the_reason(serve: Serve, pki: Pki) -> None:
-    with pytest.raises(DeadlineExceeded, match="answered with 503"):
+    with pytest.raises(DeadlineExceeded, match="returned status 503"):
         wait_for_docker(serve(statuses=(503,)), pki.client(NOW), Deadline(1.5))
 
 

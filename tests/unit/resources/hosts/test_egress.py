@@ -128,7 +128,7 @@ def test_a_program_that_holds_the_port_is_no_way_to_the_proxy(
     (ssh / "works").unlink()
     (ssh / "answer").write_text("Error: remote port forwarding failed for listen port 3128")
     (ssh / "there").write_text(said)
-    with pytest.raises(HypervisorError, match="port 3128 of the guest is held") as caught:
+    with pytest.raises(HypervisorError, match="port 3128 of the guest is in use") as caught:
         egress.ensure(context, record, Deadline(3, clock))
     assert "3128" in str(caught.value)
 
@@ -163,7 +163,7 @@ def test_a_port_that_a_host_of_the_yard_publishes_is_refused_in_check_mode_too(y
     bound = HostSpec(ports=(8080,), bind="127.0.0.1")
     yard.hosts.apply(SingleSpec("web", "base", host=bound))
     for check in (True, False):
-        with pytest.raises(Conflict, match=r"8080.*host web publishes it"):
+        with pytest.raises(Conflict, match=r"8080.*host web publishes this port"):
             yard.hosts.apply(SingleSpec("other", "base", host=bound), check=check)
     assert yard.hosts.apply(
         SingleSpec("web", "base", host=replace(bound, engine_identity="unique"))

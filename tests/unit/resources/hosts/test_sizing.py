@@ -58,7 +58,7 @@ def test_only_an_agent_that_understands_is_asked(yard: Yard, record: Any, agent:
 def test_another_guest_is_not_asked(yard: Yard, record: Any) -> None:
     guest = Guest(RECOUNTS, "another")
     ctx = replace(yard.context, provider=Hypervisor(guest))  # type: ignore[arg-type]
-    with pytest.raises(GuestError, match="another identity"):
+    with pytest.raises(GuestError, match="the host's disk has a different identity, or none"):
         recount(ctx, record, Size(2, 1280, 8), Deadline(5))
     assert not guest.open
 

@@ -88,9 +88,9 @@ def test_a_holder_may_be_called_anything(fleet: Yard, holder: str) -> None:
 def test_every_call_takes_another_host_until_none_is_free(fleet: Yard) -> None:
     taken = {fleet.leases.acquire("ci", holder="me").host for _number in range(2)}
     assert taken == {"ci-1", "ci-2"}
-    with pytest.raises(Busy, match="me has it"):
+    with pytest.raises(Busy, match="leased by me"):
         fleet.leases.acquire("ci", holder="me")
-    with pytest.raises(NotFound, match="no such host"):
+    with pytest.raises(NotFound, match="no host matches"):
         fleet.leases.acquire("web", holder="me")
 
 
@@ -152,12 +152,12 @@ def test_number_that_was_never_given_is_not_released(fleet: Yard, check: bool) -
         "x" * 5000,
     ):
         with pytest.raises(
-            NotFound, match=r"no lease of this yard has this number.*owner stockyard"
+            NotFound, match=r"the yard has no lease with this number.*owner stockyard"
         ) as refused:
             fleet.leases.release(wrong, check=check)
         assert "list of leases" in refused.value.remedy
         assert len(str(refused.value)) < 500
-        with pytest.raises(NotFound, match="no lease of this yard has this number"):
+        with pytest.raises(NotFound, match="the yard has no lease with this number"):
             fleet.leases.renew(wrong, 60, check=check)
     assert records(fleet) == before
 
@@ -190,7 +190,7 @@ def test_nothing_is_made_twice_where_another_is_at_work(
     with fleet.context.provider.exclusive("stockyard.default.fleet.ci", fleet.context.deadline(1)):
         lease.release()
     assert len(records(fleet)) == 1
-    assert any("another controller is at work" in line for line in lines)
+    assert any("locked by another controller" in line for line in lines)
 
 
 def test_renewing_lets_it_last_longer(fleet: Yard, clock: FakeClock) -> None:
@@ -222,7 +222,7 @@ def test_who_comes_back_after_the_end_changes_nothing(fleet: Yard, clock: FakeCl
     other = [fleet.leases.acquire("ci", holder="other") for _number in range(2)]
     before = records(fleet)
     assert lease.host in {o.host for o in other}
-    with pytest.raises(LeaseExpired, match="no host has it"):
+    with pytest.raises(LeaseExpired, match="no host has this lease"):
         lease.renew()
     lease.release()
     assert records(fleet) == before
@@ -301,7 +301,7 @@ def test_without_the_ca_nothing_is_leased(
 ) -> None:
     with (
         Yard(provider=hypervisor.as_provider(), pki_dir=str(tmp_path / "empty")) as stranger,
-        pytest.raises(OperationRefused, match="its CA is not here"),
+        pytest.raises(OperationRefused, match="the tenant has no CA"),
     ):
         stranger.leases.acquire("ci", holder="me")
 
@@ -313,7 +313,7 @@ def test_hosts_of_a_ca_that_was_rotated_are_leased_when_they_know_it(
     for part in ("ca.pem", "ca-key.pem"):
         (tmp_path / "pki/stockyard/default" / part).unlink()
     fleet.context.pki("default").authority(fleet.context.today())
-    with pytest.raises(Busy, match="it trusts another CA"):
+    with pytest.raises(Busy, match="it trusts a different CA"):
         fleet.leases.acquire("ci", holder="other")
     fleet.fleets.apply(FLEET)
     assert fleet.leases.acquire("ci", holder="other").host != lease.host
@@ -330,7 +330,7 @@ def host_of(yard: Yard, name: str) -> HostRecord:
 
 def test_a_holder_has_one_lease_of_a_fleet(fleet: Yard, clock: FakeClock) -> None:
     first = fleet.leases.ensure(ASKED, check=True)
-    assert [str(a) for a in first.plan.actions] == ["lease host of fleet ci: me asks for one"]
+    assert [str(a) for a in first.plan.actions] == ["lease host of fleet ci: me requests a lease"]
     assert records(fleet) == [replace(r, lease=None) for r in records(fleet)]
     made = fleet.leases.ensure(ASKED)
     again = fleet.leases.ensure(ASKED)
@@ -403,9 +403,7 @@ def test_hosts_whose_time_is_over_are_replaced(yard: Yard, clock: FakeClock) -> 
     lease = yard.leases.acquire("ci", holder="me")
     clock.time += 1
     done = yard.fleets.apply(spec)
-    assert [a.reason for a in done.plan.actions if a.verb == "destroy"] == [
-        "its time to live is over"
-    ]
+    assert [a.reason for a in done.plan.actions if a.verb == "delete"] == ["its time to live ended"]
     assert host_of(yard, lease.host).lease is not None
     assert len(records(yard)) == 2
     member = next(r for r in records(yard) if r.lease is None)

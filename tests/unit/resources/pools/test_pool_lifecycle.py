@@ -53,7 +53,7 @@ def used(yard: Yard, name: str = "ci") -> dict[str, int]:
 def test_a_pool_is_made_changed_and_taken_away(yard: Yard) -> None:
     spec = PoolSpec("ci", hosts=2)
     assert [str(a) for a in yard.pools.apply(spec, check=True).plan.actions] == [
-        "create pool ci: there is none"
+        "create pool ci: it does not exist"
     ]
     assert yard.pools.list() == ()
     (made,) = yard.pools.apply(spec).objects
@@ -79,8 +79,8 @@ def test_too_many_are_refused_before_anything_is_made(
     for check in (True, False):
         with pytest.raises(PoolQuotaExceeded) as refused:
             yard.fleets.apply(fleet(20), check=check)
-        assert "no room for 10 hosts (host ci-11, " in str(refused.value)
-        assert "pool ci: 10 of 10 hosts are taken, and 1 more asked for" in refused.value.cause
+        assert "insufficient quota for 10 hosts (host ci-11, " in str(refused.value)
+        assert "pool ci: 10 of 10 hosts are used, and 1 more are needed" in refused.value.cause
     assert names(yard) == []
     assert hypervisor.calls["create_host"] == 0
 
@@ -88,7 +88,7 @@ def test_too_many_are_refused_before_anything_is_made(
 def test_as_many_as_fit_are_made_when_asked(yard: Yard) -> None:
     yard.pools.apply(PoolSpec("ci", hosts=10))
     for _run in range(2):
-        with pytest.raises(PoolQuotaExceeded, match="no room for 10 hosts"):
+        with pytest.raises(PoolQuotaExceeded, match="insufficient quota for 10 hosts"):
             yard.fleets.apply(fleet(20, on_full="fill"))
         assert len(names(yard)) == 10
     before = {h["name"]: h["uuid"] for h in yard.hosts.list()}
@@ -131,7 +131,9 @@ def test_a_pool_grows_and_shrinks_around_its_hosts(yard: Yard) -> None:
     assert yard.pools.list()[0]["hosts"] == 4
     yard.pools.apply(PoolSpec("ci", hosts=2), force=True)
     assert yard.hosts.list() == before
-    assert yard.pools.list()[0]["warnings"] == ["3 of 2 hosts are taken: nothing new is let in"]
+    assert yard.pools.list()[0]["warnings"] == [
+        "3 of 2 hosts are used; the pool admits no new hosts"
+    ]
     # What is there stays as it is, and is mended where it is.
     assert not yard.fleets.apply(fleet(3)).changed
     with pytest.raises(PoolQuotaExceeded):
@@ -155,7 +157,7 @@ def test_what_is_in_a_pool_keeps_it(yard: Yard) -> None:
 
 def test_a_pool_is_of_one_tenant(yard: Yard) -> None:
     yard.pools.apply(PoolSpec("ci", tenant="blue"))
-    with pytest.raises(NotFound, match="no such pool"):
+    with pytest.raises(NotFound, match="the pool does not exist"):
         yard.fleets.apply(fleet(1))
     assert names(yard) == []
 
@@ -193,7 +195,7 @@ def test_two_controllers_never_fill_a_pool_over(uri: str, tmp_path: Path) -> Non
         thread.join()
     assert len(names(yards[0])) <= 5
     assert errors
-    assert all("no room" in str(error) for error in errors)
+    assert all("insufficient quota" in str(error) for error in errors)
 
 
 def test_a_change_that_somebody_was_quicker_with_is_refused(yard: Yard) -> None:
@@ -239,7 +241,7 @@ def test_a_whole_yard_has_pools(yard: Yard) -> None:
     assert not yard.apply(site).changed
     smaller = declared(1, 1)
     shown = [str(a).partition(":")[0] for a in yard.apply(smaller, check=True).plan.actions]
-    assert shown == ["destroy host ci-2", "change pool ci"]
+    assert shown == ["delete host ci-2", "change pool ci"]
     assert [str(a).partition(":")[0] for a in yard.apply(smaller).plan.actions] == shown
     larger = declared(3, 3)
     assert len(yard.apply(larger).plan.actions) == 3
@@ -267,7 +269,7 @@ def test_a_yard_that_is_taken_away_takes_its_pools(yard: Yard) -> None:
     yard.teardown()
     assert len(yard.pools.list()) == 2
     assert [str(a).partition(":")[0] for a in yard.teardown(templates=True).plan.actions][-2:] == [
-        "destroy pool ci",
-        "destroy pool all",
+        "delete pool ci",
+        "delete pool all",
     ]
     assert yard.pools.list() == ()

@@ -163,7 +163,7 @@ def test_what_could_not_be_taken_away_is_named_and_taken_away_by_the_next_run(
         bare.templates.apply(BASE)
     assert [t.usable for t in templates(bare)] == [False]
     result = bare.templates.apply(BASE)
-    assert [a.reason for a in result.plan.actions] == ["it was left half-made"]
+    assert [a.reason for a in result.plan.actions] == ["it is incomplete"]
     assert [t.usable for t in templates(bare)] == [True]
 
 
@@ -184,7 +184,7 @@ def test_a_damaged_template_is_built_anew(yard: Yard) -> None:
 def test_a_damaged_template_under_living_hosts_is_not_taken_away(yard: Yard) -> None:
     yard.fleets.apply(FleetSpec("ci", "base"))
     damage(yard)
-    with pytest.raises(OperationRefused, match="hosts live on it"):
+    with pytest.raises(OperationRefused, match="hosts of the template exist"):
         yard.templates.apply(BASE)
     assert len(templates(yard)) == 1
 

@@ -67,7 +67,7 @@ def test_later_packages_build_a_new_generation_and_the_fleet_moves(
     clock.sleep(1)
     move(mirror, **{"openssh-server": "2", "sudo": "1~rc1"})
     dry = yard.templates.apply(FRESH, check=True)
-    assert [a.reason for a in dry.plan.actions] == ["packages moved: openssh-server 1 -> 2"]
+    assert [a.reason for a in dry.plan.actions] == ["package updates: openssh-server 1 -> 2"]
     assert len(templates(yard)) == 1
     assert not yard.templates.apply(BASE).changed
     assert verbs(yard.templates.apply(FRESH)) == ["build base"]
@@ -177,13 +177,13 @@ def test_old_generations_go_when_no_host_lives_on_them(yard: Yard, clock: FakeCl
     assert [t.record.generation[:12] == first for t in templates(yard)] == [True, False, False]
     yard.fleets.apply(FLEET)
     dry = yard.templates.apply(generation(2), check=True)
-    assert verbs(dry) == [f"destroy base ({first})"]
+    assert verbs(dry) == [f"delete base ({first})"]
     assert len(templates(yard)) == 3
     assert verbs(yard.templates.apply(generation(2))) == verbs(dry)
     assert len(templates(yard)) == 2
     assert not yard.templates.apply(generation(2)).changed
     assert verbs(yard.templates.apply(replace(generation(2), keep_generations=1)))[0].startswith(
-        "destroy base ("
+        "delete base ("
     )
     assert len(templates(yard)) == 1
 
@@ -194,7 +194,7 @@ def test_a_plan_with_a_build_says_what_goes_with_it(yard: Yard, clock: FakeClock
     yard.templates.apply(generation(1))
     clock.sleep(1)
     dry = yard.templates.apply(generation(2), check=True)
-    assert verbs(dry) == ["build base", f"destroy base ({first})"]
+    assert verbs(dry) == ["build base", f"delete base ({first})"]
     assert verbs(yard.templates.apply(generation(2))) == verbs(dry)
 
 
@@ -222,7 +222,7 @@ def test_a_controller_that_dies_between_the_new_and_the_old_is_followed_by_one_t
     with pytest.raises(HypervisorError):
         yard.templates.apply(generation(2))
     assert len(templates(yard)) == 3
-    assert [a.verb for a in yard.templates.apply(generation(2)).plan.actions] == ["destroy"]
+    assert [a.verb for a in yard.templates.apply(generation(2)).plan.actions] == ["delete"]
     assert not yard.templates.apply(generation(2)).changed
 
 

@@ -216,9 +216,9 @@ def test_roles_count_whole(book: Path) -> None:
 
 def test_what_is_not_there_is_said_before_anything_is_built(book: Path, bare: Yard) -> None:
     for bad, said in (
-        (Provision(str(book) + "x"), "no such playbook"),
-        (Provision(str(book.parent)), "no such playbook"),
-        (Provision(roles=(str(book),)), "no such role"),
+        (Provision(str(book) + "x"), "provision: the playbook does not exist"),
+        (Provision(str(book.parent)), "provision: the playbook does not exist"),
+        (Provision(roles=(str(book),)), "provision: the role does not exist"),
         (Provision(str(book), files=("gone",)), "cannot be read"),
     ):
         with pytest.raises(InvalidInput, match=said):
@@ -238,7 +238,7 @@ def test_a_plan_says_that_it_would_run(book: Path, bare: Yard, ansible: Callable
     called = ansible()
     spec = declared(Provision(str(book)))
     dry = bare.templates.apply(spec, check=True)
-    said = ["build template base: there is none, and playbook site.yml is run in it"]
+    said = ["build template base: it does not exist; playbook site.yml will run in it"]
     assert [str(a) for a in dry.plan.actions] == said
     assert dry.plan.diff()["after"]["template base"]["provision"] == "playbook site.yml"
     assert called() == {}
@@ -249,7 +249,7 @@ def test_a_plan_says_that_it_would_run(book: Path, bare: Yard, ansible: Callable
     book.write_text("[]")
     again = bare.templates.apply(spec, check=True)
     assert [str(a) for a in again.plan.actions] == [
-        "build template base: its declaration changed, and playbook site.yml is run in it"
+        "build template base: its declaration changed; playbook site.yml will run in it"
     ]
     gone = bare.templates.apply(TemplateSpec("base"), check=True)
     assert gone.plan.diff()["before"]["template base"]["provision"] == "playbook site.yml"
@@ -269,7 +269,7 @@ def test_nothing_is_frozen_when_it_fails(
     book: Path, bare: Yard, ansible: Callable[..., Any]
 ) -> None:
     ansible(code=2)
-    with pytest.raises(GuestError, match=r"playbook site.yml failed \(2\).*it is broken"):
+    with pytest.raises(GuestError, match=r"playbook site.yml failed \(code 2\).*it is broken"):
         bare.templates.apply(declared(Provision(str(book))))
     assert bare.templates.list() == ()
     ansible(code=0)
@@ -393,7 +393,7 @@ def test_the_way_in_is_opened_and_closed(
     given = resolved(declared(Provision(str(book)))).provision
     assert given
     if code:
-        with pytest.raises(GuestError, match="nothing is frozen"):
+        with pytest.raises(GuestError, match="the template was not frozen"):
             provision.run(ctx, RECORD, given, guest, Deadline(60))
         assert guest.asked == ["let-in", "connected", "cut"]
     else:
@@ -409,6 +409,6 @@ def test_what_changed_meanwhile_is_not_run(
     given = resolved(declared(Provision(str(book)))).provision
     assert given
     book.write_text("- hosts: all\n")
-    with pytest.raises(Conflict, match="changed meanwhile"):
+    with pytest.raises(Conflict, match="changed during the run"):
         provision.run(bare.context, RECORD, given, guest, Deadline(60))
     assert (guest.asked, called()) == ([], {})

@@ -85,7 +85,7 @@ def test_a_host_that_booted_by_itself_waits_until_the_next_run(sealed: Yard) -> 
     assert not is_open(sealed)
     (host,) = sealed.hosts.list()
     assert (host["state"], host["ready"]) == ("running", False)
-    assert host["waits"] == "it booted, and waits for the key of its volume at /var/lib/docker"
+    assert host["waits"] == "it waits for the key of its volume at /var/lib/docker"
     assert [str(a) for a in sealed.fleets.apply(FLEET, check=True).plan.actions] == [
         f"unlock host web-1: {host['waits']}"
     ]
@@ -108,7 +108,7 @@ def test_a_host_that_was_off_is_given_its_key_when_it_is_started(sealed: Yard) -
 
 
 @pytest.mark.parametrize(
-    ("secret", "reason"), [("", "key is not here"), (SECRET[::-1], "is not the one")]
+    ("secret", "reason"), [("", "volume_key is not set"), (SECRET[::-1], "volume_key differs")]
 )
 @pytest.mark.parametrize("how", ["reboot", "stop"])
 def test_without_the_right_key_nothing_is_opened_and_nothing_destroyed(
@@ -151,8 +151,8 @@ def test_nothing_is_ever_used_in_clear(sealed: Yard) -> None:
     sealed.hosts.apply(SingleSpec("plain", "plain", host=HostSpec(volumes=(VolumeUse("clear"),))))
     sealed.hosts.delete("plain")
     for template, name, reason in (
-        ("sealed", "clear", "in clear"),
-        ("plain", "web-1-docker", "cannot open it"),
+        ("sealed", "clear", "the volume is not encrypted, and hosts of"),
+        ("plain", "web-1-docker", "the volume is encrypted, and hosts of"),
     ):
         sealed.fleets.delete("web")
         spec = SingleSpec("other", template, host=HostSpec(volumes=(VolumeUse(name),)))

@@ -125,7 +125,7 @@ def test_one_host_at_a_time(two: Yard) -> None:
     assert [a.verb for a in attach(two, "ci-1").plan.actions] == ["attach"]
     assert not attach(two, "ci-1").changed
     for check in (True, False):
-        with pytest.raises(OperationRefused, match="host ci-1 has it"):
+        with pytest.raises(OperationRefused, match="attached to host ci-1"):
             attach(two, "ci-2", check=check)
     with pytest.raises(OperationRefused, match="ci-1"):
         two.volumes.delete(DATA.name)
@@ -144,7 +144,7 @@ def test_a_host_that_asks_for_anothers_volume_is_refused_before_anything_is_made
     stopped.hosts.apply(SingleSpec("two", "stopped"))
     for spec in (SingleSpec("three", "stopped", host=use), SingleSpec("two", "stopped", host=use)):
         for check in (True, False):
-            with pytest.raises(OperationRefused, match="host one has it"):
+            with pytest.raises(OperationRefused, match="attached to host one"):
                 stopped.hosts.apply(spec, check=check)
     assert [h["name"] for h in stopped.hosts.list()] == ["one", "two"]
     assert the(stopped, "mine")["host"] == "one"
@@ -169,7 +169,7 @@ def test_nothing_that_happens_to_hosts_deletes_one(stopped: Yard) -> None:
     assert all(d.exists() for d in disks)
     assert (disks[0] / "kept").exists()
     planned = stopped.teardown(volumes=True, check=True)
-    assert [(a.verb, a.kind) for a in planned.plan.actions] == [("destroy", "volume")] * 2
+    assert [(a.verb, a.kind) for a in planned.plan.actions] == [("delete", "volume")] * 2
     assert stopped.teardown(volumes=True).retained == ()
     assert not any(d.exists() for d in disks)
 
@@ -270,7 +270,7 @@ def test_a_yard_has_its_volumes_before_its_fleets(bare: Yard) -> None:
         absent_volumes=(("default", "gold"),),
         absent_fleets=(("default", "web"),),
     )
-    assert "destroy volume gold: it is to be absent" in map(
+    assert "delete volume gold: it is declared absent" in map(
         str, bare.apply(absent, check=True).plan.actions
     )
     bare.apply(absent)
@@ -282,7 +282,7 @@ def test_a_saved_plan_does_not_survive_a_change_of_a_volume(bare: Yard, tmp_path
     declared = Declaration(volumes=(VolumeTerm(replace(DATA, size_gib=5)),))
     bare.apply(declared, check=True, save_plan=tmp_path / "plan.json")
     bare.volumes.apply(replace(DATA, size_gib=3))
-    with pytest.raises(OperationRefused, match="no longer true"):
+    with pytest.raises(OperationRefused, match="no longer matches the yard"):
         bare.apply(declared, apply_plan=tmp_path / "plan.json")
 
 
@@ -384,7 +384,7 @@ def test_a_host_that_is_gone_holds_nothing(two: Yard, hypervisor: FaultyProvider
     hypervisor.inner.destroy(record)
     assert the(two, "data")["host"] == "ci-1"
     planned = [str(a) for a in two.reap(dry_run=True, grace=3600).plan.actions]
-    assert "detach volume data: the host that had it is gone" in planned
+    assert "detach volume data: its host no longer exists" in planned
     attach(two, "ci-2")
     assert the(two, "data")["host"] == "ci-2"
     hypervisor.inner.destroy(next(h.record for h in hypervisor.inner.observe("stockyard").hosts))
@@ -401,7 +401,7 @@ def test_half_made_ones_are_reaped_when_they_are_old(
     assert not yard.reap(grace=3600).changed
     assert [v["phase"] for v in yard.volumes.list()] == ["creating"]
     assert [str(a) for a in yard.reap(grace=0).plan.actions] == [
-        "destroy volume data: it was left half-made"
+        "delete volume data: its creation was interrupted"
     ]
     assert yard.volumes.list() == ()
 

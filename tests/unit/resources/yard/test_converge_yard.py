@@ -74,10 +74,10 @@ def test_check_mode_says_which_hosts_a_new_template_replaces(
     (tmp_path / "hypervisor.d" / "mirror.json").write_text('{"docker.io": "2"}')
     assert not bare.apply(BOTH, check=True).changed
     dry = bare.apply(BOTH.rebuilt(), check=True)
-    assert dry.plan.actions[0].reason == "packages moved: docker.io 1 -> 2"
+    assert dry.plan.actions[0].reason == "package updates: docker.io 1 -> 2"
     done = bare.apply(BOTH.rebuilt())
     assert told(dry) == told(done)
-    assert {a.name for a in dry.plan.actions if a.verb == "destroy"} == {"ci-1", "ci-2", "web-1"}
+    assert {a.name for a in dry.plan.actions if a.verb == "delete"} == {"ci-1", "ci-2", "web-1"}
     assert not bare.apply(BOTH.rebuilt()).changed
     assert [h["missing_updates"] for h in bare.hosts.list(check_updates=True)] == [[], [], []]
 
@@ -109,7 +109,7 @@ def test_what_is_not_declared_any_more_goes_when_asked(
         theirs.apply(declared(FleetSpec("gone", "base")))
         assert not bare.apply(declared(CI)).changed
         dry = bare.apply(declared(CI, prune="force"), check=True)
-        assert told(dry) == ["destroy gone-1", "destroy web-1", "destroy old"]
+        assert told(dry) == ["delete gone-1", "delete web-1", "delete old"]
         assert told(bare.apply(declared(CI, prune="force"))) == told(dry)
         assert names(bare) == ["alone", "ci-1", "ci-2"]
         assert names(theirs) == ["gone-1"]
@@ -126,21 +126,21 @@ def test_who_leased_a_host_keeps_it_when_its_fleet_is_not_declared_any_more(
     lease = bare.leases.acquire("gone", holder="job", duration=600)
     (free,) = {"gone-1", "gone-2"} - {lease.host}
     rest = declared(CI, prune="force")
-    assert told(bare.apply(rest, check=True)) == told(bare.apply(rest)) == [f"destroy {free}"]
+    assert told(bare.apply(rest, check=True)) == told(bare.apply(rest)) == [f"delete {free}"]
     assert not bare.apply(rest).changed
     assert lease.host in names(bare)
     clock.sleep(601)
     assert (
         told(bare.apply(rest, check=True))
         == told(bare.apply(rest))
-        == [f"destroy {lease.host}", "destroy old"]
+        == [f"delete {lease.host}", "delete old"]
     )
 
 
 def test_a_fleet_that_is_declared_absent_goes_with_its_leases(bare: Yard) -> None:
     bare.apply(BOTH)
     bare.leases.acquire("web", holder="job", duration=600)
-    assert told(bare.apply(declared(CI, absent_fleets=(("default", "web"),)))) == ["destroy web-1"]
+    assert told(bare.apply(declared(CI, absent_fleets=(("default", "web"),)))) == ["delete web-1"]
 
 
 @pytest.mark.parametrize("check", [True, False])
@@ -168,7 +168,7 @@ def test_fleet_that_is_declared_absent_or_empty_is_deleted(
     bare: Yard, explicit: Declaration
 ) -> None:
     bare.apply(BOTH)
-    assert told(bare.apply(explicit)) == ["destroy web-1"]
+    assert told(bare.apply(explicit)) == ["delete web-1"]
 
 
 def test_fleet_that_is_not_declared_is_deleted_by_a_saved_plan(bare: Yard, tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ def test_fleet_that_is_not_declared_is_deleted_by_a_saved_plan(bare: Yard, tmp_p
     path, rest = tmp_path / "plan.json", declared(CI, prune="yes")
     lines: list[str] = []
     bare.context = replace(bare.context, progress=lines.append)
-    assert told(bare.apply(rest, check=True, save_plan=path)) == ["destroy web-1"]
+    assert told(bare.apply(rest, check=True, save_plan=path)) == ["delete web-1"]
     (line,) = lines
     assert (
         "the plan deletes 1 of 3 hosts because their fleets are not declared: fleet web of tenant "
@@ -184,7 +184,7 @@ def test_fleet_that_is_not_declared_is_deleted_by_a_saved_plan(bare: Yard, tmp_p
     )
     with pytest.raises(OperationRefused, match="Nothing was changed"):
         bare.apply(rest, save_plan=tmp_path / "other.json")
-    assert told(bare.apply(rest, apply_plan=path)) == ["destroy web-1"]
+    assert told(bare.apply(rest, apply_plan=path)) == ["delete web-1"]
 
 
 def test_fleet_that_another_run_makes_meanwhile_stays(bare: Yard, uri: str, tmp_path: Path) -> None:
@@ -204,10 +204,10 @@ def test_an_empty_declaration_takes_nothing_unless_forced(bare: Yard) -> None:
     assert not bare.apply(declared(templates=(), prune="yes")).changed
     assert not bare.apply(declared(prune="yes")).changed
     assert told(bare.apply(declared(templates=(), prune="force"))) == [
-        "destroy ci-1",
-        "destroy ci-2",
-        "destroy web-1",
-        "destroy base",
+        "delete ci-1",
+        "delete ci-2",
+        "delete web-1",
+        "delete base",
     ]
     assert bare.hosts.list() == bare.templates.list() == ()
 
@@ -218,7 +218,7 @@ def test_a_template_under_a_host_of_its_own_stays(bare: Yard) -> None:
     assert not bare.apply(declared(CI, prune="yes")).changed
     assert {t["name"] for t in bare.templates.list()} == {"base", "old"}
     absent = declared(CI, absent_templates=(("default", "old"),))
-    with pytest.raises(OperationRefused, match="hosts live on it"):
+    with pytest.raises(OperationRefused, match="hosts of the template exist"):
         bare.apply(absent)
 
 
@@ -262,24 +262,33 @@ OLD = (("default", "old"),)
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        (declared(CI, FleetSpec("a", "not-there")), "fleet a: it needs template not-there"),
+        (
+            declared(CI, FleetSpec("a", "not-there")),
+            ("fleet a: the declaration needs template not-there"),
+        ),
         (
             declared(FleetSpec("a", "no"), FleetSpec("b", "nor")),
             "fleet a: .* template no,.*fleet b needs template nor",
         ),
-        (declared(CI, FleetSpec("a", "base", tenant="other")), "fleet a: it needs template base"),
+        (
+            declared(CI, FleetSpec("a", "base", tenant="other")),
+            ("fleet a: the declaration needs template base"),
+        ),
         (
             declared(CI, FleetSpec("a", "old"), absent_templates=OLD),
-            "fleet a: it needs template old",
+            "fleet a: the declaration needs template old",
         ),
-        (declared(CI, FleetSpec("a", "base", host=IN_POOL)), "fleet a: it needs pool none"),
+        (
+            declared(CI, FleetSpec("a", "base", host=IN_POOL)),
+            "fleet a: the declaration needs pool none",
+        ),
         (
             declared(CI, pools=(PoolTerm(PoolSpec("in", parent="none")),)),
-            "pool in: it needs pool none",
+            "pool in: the declaration needs pool none",
         ),
         (
             declared(CI, volumes=(VolumeTerm(VolumeSpec("copy", source="none")),)),
-            "volume copy: it needs volume none",
+            "volume copy: the declaration needs volume none",
         ),
     ],
 )
@@ -302,7 +311,7 @@ def test_a_copy_that_is_there_needs_its_source_no_more(bare: Yard) -> None:
 
 def test_pools_are_not_inside_themselves() -> None:
     inside = {"a": "b", "b": "c", "c": "a", "d": "a"}
-    with pytest.raises(InvalidInput, match="pool a: it would be inside itself"):
+    with pytest.raises(InvalidInput, match="pool a: the pool would be inside itself"):
         declared(
             pools=tuple(PoolTerm(PoolSpec(name, parent=parent)) for name, parent in inside.items())
         )
@@ -345,7 +354,7 @@ def test_what_stays_because_nothing_is_declared_is_told(
     with Yard(uri, pki_dir=str(tmp_path / "pki"), clock=clock, progress=lines.append) as yard:
         assert not yard.apply(declared(prune="yes"), check=check).changed
     assert lines == [
-        "no fleets are declared, more likely lost than meant: ci, web will stay (prune: force)"
+        "no fleets are declared, probably by mistake; retaining ci, web (prune: force deletes them)"
     ]
 
 
@@ -366,25 +375,25 @@ MORE = declared(replace(CI, count=3), replace(WEB, labels={"a": "b"}))
 
 def test_a_saved_plan_is_shown_and_applied(bare: Yard, saved: Path) -> None:
     page = saved.with_suffix(".md").read_text()
-    assert "| create | host ci-3 | the fleet is short of it |" in page
+    assert "| create | host ci-3 | the fleet has 2 of 3 hosts |" in page
     assert "| relabel | host web-1 | labels changed |" in page
     assert (saved.stat().st_mode & 0o777, len(list(saved.parent.glob("plan*")))) == (0o644, 2)
     assert told(bare.apply(MORE, apply_plan=saved, check=True)) == ["create ci-3", "relabel web-1"]
     assert told(bare.apply(MORE, apply_plan=saved)) == ["create ci-3", "relabel web-1"]
-    with pytest.raises(OperationRefused, match="create host ci-3 is no longer to be done"):
+    with pytest.raises(OperationRefused, match="create host ci-3 is no longer planned"):
         bare.apply(MORE, apply_plan=saved)
 
 
 def test_a_plan_is_refused_when_what_it_touches_changed(bare: Yard, saved: Path) -> None:
     bare.hosts.replace("web-1")
     before = bare.hosts.list()
-    with pytest.raises(OperationRefused, match="host default/web-1 is another one"):
+    with pytest.raises(OperationRefused, match="host default/web-1 was replaced"):
         bare.apply(MORE, apply_plan=saved)
     assert bare.hosts.list() == before
 
 
 def test_a_plan_is_refused_when_the_declaration_changed(bare: Yard, saved: Path) -> None:
-    with pytest.raises(OperationRefused, match="create host ci-4 is to be done too"):
+    with pytest.raises(OperationRefused, match="create host ci-4 is now planned as well"):
         bare.apply(declared(replace(CI, count=4), MORE.fleets[1].spec), apply_plan=saved)
 
 
@@ -418,7 +427,7 @@ def test_a_plan_that_is_not_there_changes_nothing(bare: Yard, tmp_path: Path) ->
         bare.apply(BOTH, apply_plan=tmp_path / "none.json")
     with pytest.raises(InvalidInput, match="cannot be saved"):
         bare.apply(BOTH, check=True, save_plan=tmp_path / "none" / "plan.json")
-    with pytest.raises(InvalidInput, match=r"end it in \.json"):
+    with pytest.raises(InvalidInput, match=r"must end with \.json"):
         bare.apply(BOTH, check=True, save_plan=tmp_path / "plan.md")
     assert bare.hosts.list() == ()
 

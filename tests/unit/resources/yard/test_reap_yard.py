@@ -76,11 +76,11 @@ def test_what_is_over_goes(fleet: Yard, clock: FakeClock) -> None:
     assert (
         plan(fleet.reap())[0]
         == plan(dry)[0]
-        == f"destroy host {lease.host}: its lease by job ended"
+        == f"delete host {lease.host}: its lease by job expired"
     )
     assert not keys.exists()
     clock.time += 3600
-    assert plan(fleet.reap()) == ["destroy host alone: its time to live is over"]
+    assert plan(fleet.reap()) == ["delete host alone: its time to live ended"]
     assert len(names(fleet)) == 1
     assert plan(fleet.reap()) == []
 
@@ -104,12 +104,12 @@ def test_what_is_half_made_goes_after_a_while(
 ) -> None:
     half(fleet, hypervisor, "creating")
     half(fleet, hypervisor, "deleting", "ci-2")
-    assert left(fleet.reap(dry_run=True)) == {"ci-1": "it has been creating for 0 s only"}
+    assert left(fleet.reap(dry_run=True)) == {"ci-1": "it has been creating for only 0 s"}
     done = fleet.reap()
-    assert plan(done) == ["destroy host ci-2: it was left half-destroyed"]
-    assert left(done) == {"ci-1": "it has been creating for 0 s only"}
+    assert plan(done) == ["delete host ci-2: its deletion was interrupted"]
+    assert left(done) == {"ci-1": "it has been creating for only 0 s"}
     clock.time += 3600
-    assert plan(fleet.reap())[0] == "destroy host ci-1: it was left half-made"
+    assert plan(fleet.reap())[0] == "delete host ci-1: its creation was interrupted"
     assert names(fleet) == []
 
 
@@ -121,7 +121,7 @@ def test_half_made_templates_go_and_those_under_hosts_stay(
     assert plan(fleet.reap()) == []
     clock.time += 3600
     done = fleet.reap()
-    assert "destroy template half: it was left half-made" in plan(done)
+    assert "delete template half: its creation was interrupted" in plan(done)
     assert [t["name"] for t in fleet.templates.list()] == ["base"]
 
 
@@ -163,7 +163,7 @@ def test_one_that_cannot_go_does_not_keep_the_others(
     with pytest.raises(StockyardError, match="the disk is busy"):
         fleet.reap()
     assert names(fleet) == ["ci-1", "ci-2"]
-    assert plan(fleet.reap())[0].startswith("destroy host ci-1")
+    assert plan(fleet.reap())[0].startswith("delete host ci-1")
 
 
 @pytest.fixture

@@ -95,7 +95,7 @@ class Agents:
     ) -> Result[dict[str, Any]]:
         """Drain nodes and delete them. Their hosts stay."""
         chosen = self._chosen(only)
-        changes = removed(chosen, "it is to be absent")
+        changes = removed(chosen, "it is declared absent")
         if not check:
             drain(
                 self.ctx.progress, self.controller, chosen, self.ctx.deadline(min(timeout, grace))

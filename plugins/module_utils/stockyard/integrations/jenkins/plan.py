@@ -20,7 +20,7 @@ from .spec import AgentSpec
 NEW = 600.0
 # Hosts are deleted before their nodes. A run that stops between the two leaves a node that shows
 # that its host is used.
-ORDER = ("hold", "create", "update", "resume", "destroy host", "destroy node")
+ORDER = ("hold", "create", "update", "resume", "delete host", "delete node")
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ def _spent(host: Host, node: Node) -> list[Action]:
     reason = "it had its build"
     name, state = host.record.name, {"state": host.state}
     return (
-        [Action("destroy", "host", name, reason, state, {}), _gone(node, reason)]
+        [Action("delete", "host", name, reason, state, {}), _gone(node, reason)]
         if node.idle
         else []
     )
@@ -140,13 +140,11 @@ def _register(spec: AgentSpec, host: Host) -> Action:
 
 
 def _lost(host: Host) -> Action:
-    return Action(
-        "destroy", "host", host.record.name, "its node is gone", {"state": host.state}, {}
-    )
+    return Action("delete", "host", host.record.name, "its node is gone", {"state": host.state}, {})
 
 
 def _gone(node: Node, reason: str) -> Action:
-    return Action("destroy", "node", node.name, reason, shown(node), {})
+    return Action("delete", "node", node.name, reason, shown(node), {})
 
 
 def drained(nodes: Iterable[Node], reason: str) -> Plan:
@@ -180,9 +178,9 @@ def shown(node: Node) -> dict[str, Any]:
 def _within(action: Action, scope: Scope) -> bool:
     if action.kind == "host":
         return scope.collect
-    return scope.register or action.verb in ("hold", "destroy")
+    return scope.register or action.verb in ("hold", "delete")
 
 
 def _order(action: Action) -> tuple[int, str]:
-    verb = f"destroy {action.kind}" if action.verb == "destroy" else action.verb
+    verb = f"delete {action.kind}" if action.verb == "delete" else action.verb
     return ORDER.index(verb), action.name

@@ -178,8 +178,8 @@ class Domains:
             if (host.owner, host.tenant, host.template, host.generation) == key
         )
         if host_names:
-            message = f"hosts live on it: {', '.join(host_names[:10])}."
-            raise OperationRefused(message, name=record.title, remedy="destroy the hosts first")
+            message = f"hosts of the template exist: {', '.join(host_names[:10])}."
+            raise OperationRefused(message, name=record.title, remedy="delete the hosts first")
         if unreadable:
             raise OperationRefused(
                 "a domain that carries our mark cannot be read, and may live on it.",

@@ -120,4 +120,4 @@ def _in_use(record: Record, domains: Domains) -> str:
         for host in hosts
         if (host.owner, host.tenant, host.template, host.generation) == key
     )
-    return f"hosts live on it: {', '.join(host_names[:10])}" if host_names else ""
+    return f"hosts of the template exist: {', '.join(host_names[:10])}" if host_names else ""

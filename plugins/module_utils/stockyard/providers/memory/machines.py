@@ -137,9 +137,9 @@ def check_unused(machines: Machines, template: TemplateRecord) -> None:
     ]
     if users:
         raise OperationRefused(
-            f"hosts live on it: {', '.join(sorted(users)[:10])}.",
+            f"hosts of the template exist: {', '.join(sorted(users)[:10])}.",
             name=template.title,
-            remedy="destroy the hosts first",
+            remedy="delete the hosts first",
         )
 
 

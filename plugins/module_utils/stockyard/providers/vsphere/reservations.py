@@ -149,9 +149,9 @@ def leave(
     )
     if users:
         raise OperationRefused(
-            f"hosts live on it: {', '.join(users[:10])}.",
+            f"hosts of the template exist: {', '.join(users[:10])}.",
             name=template.title,
-            remedy="destroy the hosts first",
+            remedy="delete the hosts first",
         )
     unreadable_objects = [
         record for record, _machine in records if isinstance(record, UnreadableObject)

@@ -64,7 +64,7 @@ def plan_issue(ctx: Context, client: Client) -> Plan:
                 "issue",
                 "client",
                 client.name,
-                "no certificate of it is there that lasts",
+                "no certificate of this client is valid for long enough",
                 {},
                 after,
             ),
@@ -100,7 +100,7 @@ def _revocation(
         current_trust.authority, current_trust.renew_before, {**current_trust.revoked, **serials}
     )
     revocations = (
-        [Action("revoke", "client", title, "it is to be absent", {"serials": new_serials}, {})]
+        [Action("revoke", "client", title, "it is declared absent", {"serials": new_serials}, {})]
         if new_serials
         else []
     )
@@ -206,10 +206,10 @@ def _push(ctx: Context, tenant: str, observation: Observation, deadline: Deadlin
             errors.append(error)
     if errors:
         raise StockyardError(
-            "not every host was told what is revoked.",
+            "some hosts did not receive the list of revoked certificates.",
             name=f"tenant {tenant}",
             cause="; ".join(map(str, errors)),
-            remedy="run again: the others are told, and these stay due",
+            remedy="run again; the remaining hosts stay due for a renewal",
         ) from errors[0]
 
 
@@ -238,13 +238,15 @@ def _hex(serial: str) -> str:
         return f"{int(serial.replace(':', ''), 16):x}"
     except ValueError as error:
         raise InvalidInput(
-            f"{serial!a} is no serial number in hex.", remedy="write it as openssl shows it"
+            f"{serial!a} is not a hexadecimal serial number.",
+            remedy="write the number as openssl shows it",
         ) from error
 
 
 def _no_authority(tenant: str) -> OperationRefused:
     return OperationRefused(
-        "its CA is not here: neither in pki_dir nor given.",
+        "the tenant has no CA, neither in pki_dir nor in the options.",
         name=f"tenant {tenant}",
-        remedy="bring it back, or converge the yard first: hosts are admitted to a new one",
+        remedy="restore the CA, or converge the yard first, which gives hosts certificates "
+        "of a new CA",
     )

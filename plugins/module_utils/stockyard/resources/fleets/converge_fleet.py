@@ -17,7 +17,7 @@ from ...model.observation import Observation
 from ...planning import lease_policy
 from ...planning.declaration import ABSENT
 from ...planning.fleets import plan_fleet
-from ...planning.plan import UNKNOWN_GENERATION, Plan, plan_destroy, synchronizing, unlocking
+from ...planning.plan import UNKNOWN_GENERATION, Plan, plan_deletion, synchronizing, unlocking
 from ...planning.quota import AdmittedPlan
 from .. import guest_status
 from ..context import Context
@@ -109,9 +109,9 @@ def _planned(
 
 def _refusal(spec: FleetSpec, admitted: AdmittedPlan) -> PoolQuotaExceeded:
     outcome = (
-        "Nothing is changed."
+        "Nothing was changed."
         if spec.on_full == "refuse"
-        else "All else is as declared, or will be."
+        else "The other hosts are, or will be, as declared."
     )
     return pool_lifecycle.refusal(f"fleet {spec.name}", admitted, outcome)
 
@@ -153,7 +153,7 @@ def converge(ctx: Context, spec: FleetSpec, timeout: float) -> Plan:
 def plan_removal(ctx: Context, tenant: str, name: str, reason: str = ABSENT) -> Plan:
     """Return the plan of :func:`remove`."""
     members = ctx.provider.observe(ctx.owner).members(tenant, name)
-    return plan_destroy((), going(members, reason, ctx.clock.now()), reason)
+    return plan_deletion((), going(members, reason, ctx.clock.now()), reason)
 
 
 def remove(ctx: Context, tenant: str, name: str, timeout: float, reason: str = ABSENT) -> Plan:
@@ -168,7 +168,7 @@ def remove(ctx: Context, tenant: str, name: str, timeout: float, reason: str = A
         own_hosts = going(members, reason, ctx.clock.now())
         each(ctx, [partial(host_lifecycle.destroy, ctx, host.record) for host in own_hosts])
         access.sync_known_hosts(ctx, tenant)
-        return plan_destroy((), own_hosts, reason)
+        return plan_deletion((), own_hosts, reason)
 
 
 def going(hosts: Iterable[Host], reason: str, current_time: float) -> list[Host]:

@@ -15,7 +15,7 @@ from ..context import Context
 from ..hosts import egress
 from ..pools.pool_lifecycle import frozen, most
 
-TOUCHED = ("create", "replace", "destroy")
+TOUCHED = ("create", "replace", "delete")
 
 
 def admit(
@@ -56,7 +56,7 @@ def admit(
             raise Conflict(
                 f"port {conflict[1]} cannot be published on {conflict[0] or 'its own address'}.",
                 name=f"host {new_names[0]}",
-                cause=f"{record.title} publishes it",
+                cause=f"{record.title} publishes this port",
                 remedy="choose another port or another address (bind)",
             )
     try:
@@ -76,8 +76,8 @@ def _check_names(ctx: Context, tenant: str, new_names: list[str], observation: O
         domain = host_domain(ctx.owner, tenant, name)
         if domain in observation.names - own_domains:
             raise Conflict(
-                "a machine of this name exists.",
+                "another machine has this name.",
                 name=f"host {name}",
-                cause=f"the machine {domain} has no record of a host of this yard",
-                remedy="choose another name, or remove that machine",
+                cause=f"machine {domain} has no record of a host of this yard",
+                remedy="choose another name, or delete that machine",
             )

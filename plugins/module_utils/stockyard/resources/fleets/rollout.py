@@ -21,8 +21,8 @@ from ..hosts.drain import drain
 
 Work = Callable[[], object]
 KEPT = (
-    "the host and its disk are kept: run again, or replace the host if its guest is broken "
-    "(host, state: replaced)"
+    "the host and its disk are retained: run again, or replace the host if its guest is "
+    "broken (host, state: replaced)"
 )
 
 
@@ -66,12 +66,12 @@ class Rollout:
             [
                 self._farewell(members.pop(removal.name))
                 for removal in wave
-                if removal.verb == "destroy"
+                if removal.verb == "delete"
             ],
         )
         actions_by_host: dict[str, list[Action]] = {}
         for action in wave:
-            if action.verb != "destroy" and not (
+            if action.verb != "delete" and not (
                 action.verb == "create" and action.name in self.kept
             ):
                 actions_by_host.setdefault(action.name, []).append(action)
@@ -114,7 +114,7 @@ class Rollout:
         except GuestBroken as error:
             if verb != "start" or record.lease or self.template is None or self.deadline.passed():
                 raise
-            ctx.progress(f"{record.title}: its guest is lost, the host is replaced: {error}")
+            ctx.progress(f"{record.title}: replacing the host, because its guest is lost: {error}")
             host_lifecycle.destroy(ctx, record)
             return self._make(ctx, record.name)
         except StockyardError as error:
@@ -125,7 +125,7 @@ class Rollout:
 
     def _make(self, ctx: Context, name: str) -> HostRecord:
         if self.template is None:
-            raise AssertionError("a fleet of none has hosts to be made")
+            raise AssertionError("a fleet without hosts has hosts to create")
         order = reservation.HostRequest(
             self.spec.tenant, self.spec.name, name, self.spec.host, self.spec.labels, self.spec.ttl
         )
@@ -149,10 +149,10 @@ class Rollout:
 
     def _stopped(self, error: StockyardError, remaining_actions: int) -> None:
         self.ctx.progress(
-            f"fleet {self.spec.name}: the rollout stops, {remaining_actions} actions are not taken"
+            f"fleet {self.spec.name}: rollout stopped, {remaining_actions} actions skipped"
         )
         advice = (
-            f"{remaining_actions} actions were not taken, their hosts did not change; run again"
+            f"{remaining_actions} actions were skipped, and their hosts are unchanged; run again"
         )
         error.remedy = "; ".join(part for part in (error.remedy, advice) if part)
 

@@ -84,7 +84,7 @@ def _planned(ctx: Context, spec: SingleSpec, state: str, observation: Observatio
         observation, spec.tenant, host_spec, template, todo, [host] if host else []
     )
     if admitted.rejected:
-        raise pool_lifecycle.refusal(f"host {spec.name}", admitted, "Nothing is changed.")
+        raise pool_lifecycle.refusal(f"host {spec.name}", admitted, "Nothing was changed.")
     admit(ctx, spec.tenant, host_spec, todo, observation, template)
     declared.validate_plan(
         ctx, spec.tenant, template.record.name if template else "", host_spec, todo, observation
@@ -95,19 +95,21 @@ def _planned(ctx: Context, spec: SingleSpec, state: str, observation: Observatio
 def _refuse_nonsense(spec: SingleSpec, state: str, host: Host | None) -> None:
     if host is None and state == "restarted" and not spec.template:
         raise NotFound(
-            "there is no such host to restart.",
+            "the host does not exist, so it cannot be restarted.",
             name=f"host {spec.name}",
-            remedy="name a template to make it",
+            remedy="declare a template to create the host",
         )
     if host is not None and host.record.fleet and state == "present":
         raise OperationRefused(
-            f"it belongs to fleet {host.record.fleet}.",
+            f"the host belongs to fleet {host.record.fleet}.",
             name=host.record.title,
             remedy="change the fleet's declaration, or use restarted, replaced or absent",
         )
     if state != "absent" and not (host or spec.template):
         raise NotFound(
-            "there is no such host.", name=f"host {spec.name}", remedy="name a template to make it"
+            "the host does not exist.",
+            name=f"host {spec.name}",
+            remedy="declare a template to create the host",
         )
 
 
@@ -126,7 +128,7 @@ def _apply(
             record = host_lifecycle.update_in_place(
                 ctx, record, action.verb, spec.labels, spec.host, deadline
             )
-        elif record and action.verb == "destroy":
+        elif record and action.verb == "delete":
             host_lifecycle.destroy(ctx, record)
         else:
             _make(ctx, spec, state, observation, deadline)

@@ -46,8 +46,8 @@ def wait_for_docker(
                     "Docker does not start in the host.",
                     name=record.title,
                     cause=cause,
-                    remedy="correct the settings that the cause names, then replace the host or "
-                    "restart the unit in it",
+                    remedy="correct the settings that the cause names, then replace the "
+                    "host, or restart the unit in the host",
                 )
             next_check = deadline.within(LOOK)
         try:
@@ -105,7 +105,7 @@ def running(address: str, context: ssl.SSLContext, timeout: float) -> list[str]:
         )
         return [_container_name(container) for container in containers]
     except untrusted.MalformedData as error:
-        raise ConnectionError(f"the list of containers makes no sense: {error}") from error
+        raise ConnectionError(f"the list of containers is not valid: {error}") from error
 
 
 def _container_name(container: object) -> str:
@@ -119,5 +119,5 @@ def _get(address: str, path: str, context: ssl.SSLContext, timeout: float) -> by
     bounds = Bounds(Deadline(timeout), LONGEST_ANSWER)
     answer = Connection(address, DOCKER_PORT, bounds=bounds, context=context).exchange("GET", path)
     if answer.status != 200:
-        raise ConnectionError(f"{path.rpartition('/')[2]} was answered with {answer.status}")
+        raise ConnectionError(f"{path.rpartition('/')[2]} returned status {answer.status}")
     return answer.body

@@ -68,11 +68,11 @@ def run_hook(ctx: Context, record: HostRecord, hook: Sequence[str], deadline: De
         )
     except subprocess.TimeoutExpired as error:
         raise DeadlineExceeded(
-            "the hook did not end in time: the host stays.", name=record.title
+            "the hook did not end in time, so the host stays.", name=record.title
         ) from error
     except (OSError, ValueError) as error:
         raise OperationRefused(
-            "the hook cannot be run: the host stays.",
+            "the hook cannot be run, so the host stays.",
             name=record.title,
             cause=str(error),
             remedy="give the hook as a list: a program that the controller has, and its arguments",
@@ -80,12 +80,12 @@ def run_hook(ctx: Context, record: HostRecord, hook: Sequence[str], deadline: De
     if process.returncode:
         output = process.stdout.decode(errors="replace").strip()[-500:]
         raise OperationRefused(
-            f"the hook ended with {process.returncode}: the host stays.",
+            f"the hook ended with code {process.returncode}, so the host stays.",
             name=record.title,
             cause=output,
-            remedy="mend what the hook complains of, then run again",
+            remedy="correct the error that the hook reports, then run again",
         )
-    ctx.progress(f"{record.title}: the hook has run")
+    ctx.progress(f"{record.title}: hook completed")
 
 
 def environment(ctx: Context, record: HostRecord) -> dict[str, str]:
@@ -123,10 +123,12 @@ def _wait_for_containers(ctx: Context, record: HostRecord, grace: Deadline) -> N
             return
         if not reported:
             ctx.progress(
-                f"{record.title}: waits up to {grace.left():.0f} s for {', '.join(names[:5])}"
+                f"{record.title}: waiting up to {grace.left():.0f} s for {', '.join(names[:5])}"
             )
             reported = True
         if grace.passed():
-            ctx.progress(f"{record.title}: not waited for any longer: {', '.join(names[:5])}")
+            ctx.progress(
+                f"{record.title}: still running at the end of the wait: {', '.join(names[:5])}"
+            )
             return
         grace.pause(POLL)

@@ -169,20 +169,19 @@ def _give_up(record: HostRecord, output: str, deadline: Deadline) -> None:
     """
     if THERE in output and deadline.passed():
         raise HypervisorError(
-            f"the tunnel to its proxy cannot be opened: port {PROXY_PORT} of the guest is held by "
-            f"something that does "
-            "not answer as a proxy does.",
+            f"the tunnel to the proxy cannot be opened: port {PROXY_PORT} of the guest is in "
+            "use by a program that does not answer as a proxy.",
             name=record.title,
             cause=output[-500:],
-            remedy=f"stop what listens on port {PROXY_PORT} in the guest, or replace the host",
+            remedy=f"stop the program that listens on port {PROXY_PORT} in the guest, or "
+            "replace the host",
         )
     if deadline.passed() or "Permission denied" in output or "verification failed" in output:
         raise HypervisorError(
-            "the tunnel to its proxy cannot be opened.",
+            "the tunnel to the proxy cannot be opened.",
             name=record.title,
             cause=output[-500:],
-            remedy="replace the host if it was made by a controller with another key for the "
-            "operator",
+            remedy="replace the host if a controller with another operator key created it",
         )
 
 

@@ -84,9 +84,9 @@ def _problem(ctx: Context, record: HostRecord, context: ssl.SSLContext) -> str:
     if not _answers_inside(ctx, record):
         return f"Docker does not answer ({problem})"
     ctx.progress(
-        f"{record.title}: Docker answers inside the host, but not over TLS ({problem}). The host "
-        f"is kept. Close"
-        " connections to it, or read the journal of stockyard-tls.service in it."
+        f"{record.title}: Docker answers inside the host, but not over TLS ({problem}); the host "
+        "is retained. Close connections to the host, or read the journal of "
+        "stockyard-tls.service in the host."
     )
     return ""
 

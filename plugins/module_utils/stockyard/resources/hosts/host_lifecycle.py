@@ -59,15 +59,15 @@ def _bring_up(
         ctx.progress(f"{record.title}: {stage} ({ctx.clock.monotonic() - start:.2f} s)")
 
     mode, reason = _fork(ctx, record, template, deadline)
-    report(f"{mode} fork runs")
+    report(f"started as {mode} fork")
     channel = ctx.provider.channel(record, deadline)
     try:
         # Before the identity, because with the identity the host opens its ports and Docker may
         # start.
         if declared.attach_declared(ctx, record, channel, deadline):
-            report("has its volumes")
+            report("volumes attached")
         identity = identify(ctx, record, channel, deadline)
-        report("has its identity")
+        report("identity installed")
         ctx.provider.set_link(record, True)
         if _wait_until_reachable(ctx, record, deadline, channel):
             report("Docker answers")
@@ -76,9 +76,9 @@ def _bring_up(
         channel.close()
     if plug_in(ctx, record, deadline):
         recount(ctx, record, record.size, deadline)
-        report(f"has {record.size.vcpus} vCPUs and {record.size.memory_mib} MiB")
+        report(f"resized to {record.size.vcpus} vCPUs and {record.size.memory_mib} MiB")
     if egress.ensure(ctx, replace(record, identity=identity), deadline):
-        report("its way to the proxy is open")
+        report("proxy tunnel opened")
     report("ready")
     return ctx.provider.claim(
         record, phase="ready", mode=mode, mode_reason=reason, identity=identity
@@ -94,7 +94,7 @@ def _fork(
     reason = ""
     for mode in MODES[MODES.index(record.spec.fork_mode) :]:
         if mode not in ctx.provider.capabilities.modes:
-            reason = reason or f"this hypervisor has no {mode} forks"
+            reason = reason or f"this hypervisor does not support {mode} forks"
             continue
         try:
             ctx.provider.fork(record, template, mode, deadline)
@@ -202,14 +202,15 @@ def _renewed(
             return record
         if status.agent < RENEWABLE:
             raise Unsupported(
-                f"it is due ({'; '.join(drift)}), and its agent is too old for it.",
+                f"the certificate must be renewed ({'; '.join(drift)}), and the agent of the "
+                "host is too old for that.",
                 name=record.title,
-                remedy="rebuild its template and replace the host",
+                remedy="rebuild the template and replace the host",
             )
         identity = renew_certificate(ctx, record, record.identity, channel, deadline)
     finally:
         channel.close()
-    ctx.progress(f"{record.title}: admitted anew ({'; '.join(drift)})")
+    ctx.progress(f"{record.title}: certificate renewed ({'; '.join(drift)})")
     return ctx.provider.claim(record, identity=identity)
 
 
@@ -268,7 +269,7 @@ def destroy(ctx: Context, record: HostRecord) -> None:
     attachment.unmount_before_delete(ctx, record, volumes)
     ctx.provider.destroy(record)
     attachment.release(ctx, record, volumes)
-    ctx.progress(f"{record.title}: destroyed")
+    ctx.progress(f"{record.title}: deleted")
 
 
 def delete_unless_leased(ctx: Context, record: HostRecord, delete: Callable[[], None]) -> bool:
@@ -292,7 +293,8 @@ def delete_unless_leased(ctx: Context, record: HostRecord, delete: Callable[[], 
         if current_record is None or current_record.lease is None:
             raise
         ctx.progress(
-            f"{record.title}: leased by {current_record.lease.holder} meanwhile; left as it is"
+            f"{record.title}: skipped, because {current_record.lease.holder} leased it during "
+            "the run"
         )
         return False
     return True

@@ -38,7 +38,8 @@ def identify(ctx: Context, record: HostRecord, channel: Channel, deadline: Deadl
     host_key = host_key_of(answer, record)
     if answer.get("mac") != record.mac:
         raise GuestError(
-            f"the guest's MAC is {shown(answer.get('mac'))} after it was set.", name=record.title
+            f"the guest still has MAC {shown(answer.get('mac'))} after the change.",
+            name=record.title,
         )
     request, admission = _admission(ctx, record, answer)
     channel.request(request, deadline)
@@ -74,9 +75,9 @@ def check(ctx: Context, record: HostRecord, channel: Channel, deadline: Deadline
     status = greet(ctx, channel, deadline)
     if status.uuid != record.uuid:
         raise GuestBroken(
-            "its disk holds another identity, or none.",
+            "the host's disk has a different identity, or none.",
             name=record.title,
-            cause=f"the agent says {shown(status.uuid)}",
+            cause=f"the agent reports {shown(status.uuid)}",
             remedy="replace the host",
         )
     return status

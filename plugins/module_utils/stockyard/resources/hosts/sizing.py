@@ -42,9 +42,9 @@ def resize(ctx: Context, record: HostRecord, spec: HostSpec, deadline: Deadline)
     except BaseException:
         # The claimed size counts until the next run: more may be promised than the host has, never
         # less.
-        ctx.progress(f"{record.title}: could not be resized")
+        ctx.progress(f"{record.title}: resize failed")
         raise
-    ctx.progress(f"{record.title}: has {after.vcpus} vCPUs and {after.memory_mib} MiB")
+    ctx.progress(f"{record.title}: resized to {after.vcpus} vCPUs and {after.memory_mib} MiB")
     new_spec = replace(record.spec, vcpus=spec.vcpus, memory_mib=spec.memory_mib)
     return ctx.provider.claim(record, size=after, spec=new_spec)
 

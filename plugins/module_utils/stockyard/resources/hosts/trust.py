@@ -44,7 +44,8 @@ def prepare(ctx: Context, tenant: str, hosts: Iterable[Host]) -> Trust:
         host.record.identity for host in hosts if host.record.tenant == tenant
     ):
         ctx.progress(
-            f"tenant {tenant}: its CA is not here; a new one is made, and hosts are admitted to it"
+            f"tenant {tenant}: creating a new CA, because this controller has none; hosts get new "
+            "certificates"
         )
     ctx.pki(tenant).authority(ctx.today())
     ctx.pki(tenant).revoke(previous.revoked, ctx.today())

@@ -166,7 +166,7 @@ def _release(ctx: Context, lease: str, replacement: bool, observation: Observati
     if replacement:
         _check_replacement(ctx, record, observation)
     state = {"lease": lease, "holder": record.lease.holder}
-    return Plan((Action("destroy", "host", record.name, "its lease is given back", state, {}),))
+    return Plan((Action("delete", "host", record.name, "its lease was released", state, {}),))
 
 
 def release(ctx: Context, lease: str, replacement: bool, timeout: float) -> Plan:
@@ -187,7 +187,7 @@ def release(ctx: Context, lease: str, replacement: bool, timeout: float) -> Plan
             ctx, lease, observation, lambda leased_host, _lease: _leaving(ctx, leased_host)
         )
     if record is None:
-        ctx.progress(f"lease {lease}: it was over; nothing is done")
+        ctx.progress(f"lease {lease}: already expired, nothing changed")
         return Plan()
     host_lifecycle.destroy(ctx, record)
     if replacement:
@@ -285,7 +285,7 @@ def _check_replacement(ctx: Context, old_host: HostRecord, observation: Observat
     replacement.
     """
     replacement_plan = Plan(
-        (Action("replace", "host", old_host.name, "its lease is given back", {}, {}),)
+        (Action("replace", "host", old_host.name, "its lease was released", {}, {}),)
     )
     try:
         trust.current(ctx, old_host.tenant, observation.hosts)
@@ -296,7 +296,7 @@ def _check_replacement(ctx: Context, old_host: HostRecord, observation: Observat
         )
     except StockyardError as error:
         error.remedy = "; ".join(
-            filter(None, (error.remedy, "or release the lease without replacing its host"))
+            filter(None, (error.remedy, "or release the lease without a replacement of its host"))
         )
         raise
 
@@ -321,7 +321,7 @@ def _make_another(ctx: Context, old_host: HostRecord, deadline: Deadline) -> Non
             )
     except Busy:
         ctx.progress(
-            f"fleet {old_host.fleet}: another controller is at work on it; the next run makes "
+            f"fleet {old_host.fleet}: locked by another controller; the next run creates "
             f"{old_host.title} again"
         )
 
@@ -333,14 +333,25 @@ def _planned(ctx: Context, spec: LeaseSpec, record: HostRecord, extend: bool) ->
         return Plan()
     if not extend:
         return Plan(
-            (Action("issue", "lease", lease.id, "its key is not here", {}, {"host": record.name}),)
+            (
+                Action(
+                    "issue",
+                    "lease",
+                    lease.id,
+                    "this controller does not have the key of the lease",
+                    {},
+                    {"host": record.name},
+                ),
+            )
         )
     return Plan((_extending(lease, ctx.clock.now() + spec.duration),))
 
 
 def _extending(lease: Lease, until: float) -> Action:
     after = {"until": max(lease.until, until)}
-    return Action("extend", "lease", lease.id, "it was asked for", {"until": lease.until}, after)
+    return Action(
+        "extend", "lease", lease.id, "the task requests it", {"until": lease.until}, after
+    )
 
 
 def _taking(spec: LeaseSpec, record: HostRecord | None) -> Action:
@@ -348,7 +359,7 @@ def _taking(spec: LeaseSpec, record: HostRecord | None) -> Action:
         record.name if record else f"of {spec.title}",
         {"holder": spec.holder, "duration": spec.duration},
     )
-    return Action("lease", "host", name, f"{spec.holder} asks for one", {}, after)
+    return Action("lease", "host", name, f"{spec.holder} requests a lease", {}, after)
 
 
 def held_by(ctx: Context, spec: LeaseSpec, observation: Observation) -> HostRecord | None:
@@ -371,9 +382,9 @@ def _authority(ctx: Context, tenant: str) -> Authority:
     authority = ctx.pki(tenant).found()
     if authority is None:
         raise OperationRefused(
-            "its CA is not here: neither in pki_dir nor given.",
+            "the tenant has no CA, neither in pki_dir nor in the options.",
             name=f"tenant {tenant}",
-            remedy="bring it back: without it no host can be told who has it",
+            remedy="restore the CA: without it, no host can accept a new lease",
         )
     return authority
 
@@ -387,14 +398,14 @@ def _none_free(
     """
     if not hosts:
         return NotFound(
-            "there is no such host to lease.", name=spec.title, remedy="create a fleet first"
+            "no host matches the request.", name=spec.title, remedy="create a fleet first"
         )
     reasons = sorted(
         {lease_policy.why_not(host, authority.fingerprint, ctx.clock.now()) for host in hosts}
         - {""}
     )
     return Busy(
-        f"none of {len(hosts)} hosts is free.",
+        f"none of the {len(hosts)} matching hosts is free.",
         name=spec.title,
         cause="; ".join([*reasons, *failures][:5]),
         remedy="wait longer, or raise min_ready and max of the fleet and converge it",

@@ -42,11 +42,11 @@ def check(ctx: Context, lease: str) -> None:
     """
     if not is_issued(lease, _yard(ctx)):
         raise NotFound(
-            "no lease of this yard has this number.",
+            "the yard has no lease with this number.",
             name=f"lease {lease[:SHOWN]}",
-            cause=f"owner {ctx.owner} on {ctx.provider.uri} never gave it",
-            remedy="compare it with the list of leases, and name the owner and the hypervisor that "
-            "it was taken from",
+            cause=f"owner {ctx.owner} on {ctx.provider.uri} did not grant this lease",
+            remedy="compare the number with the list of leases, and set the owner and the "
+            "hypervisor of the lease",
         )
 
 
@@ -67,10 +67,10 @@ def ended(lease: str, lease_record: Lease | None) -> LeaseExpired:
     cause = (
         f"it ended at {datetime.fromtimestamp(lease_record.until, UTC):%Y-%m-%d %H:%M:%S} UTC"
         if lease_record
-        else "no host has it"
+        else "no host has this lease"
     )
     return LeaseExpired(
-        "the lease is over.", name=f"lease {lease}", cause=cause, remedy="take another"
+        "the lease has expired.", name=f"lease {lease}", cause=cause, remedy="request another lease"
     )
 
 

@@ -24,7 +24,7 @@ from ...planning.quota import AdmittedPlan, PoolUsage
 from ..context import Context
 
 LOCK_WAIT = 5.0
-ABSENT = "it is to be absent"
+ABSENT = "it is declared absent"
 
 
 def plan(
@@ -40,16 +40,16 @@ def plan(
         return Plan()
     if existing and existing.spec.parent != spec.parent:
         raise OperationRefused(
-            f"it is in {existing.spec.parent or 'no pool'}, and cannot be moved.",
+            f"the pool cannot be moved; its parent is {existing.spec.parent or 'no pool'}.",
             name=existing.title,
-            remedy="make another pool, and let its fleets go there",
+            remedy="create another pool, and declare its fleets there",
         )
     quota.check_change(
         changed(ctx, spec, seen), seen.pools, (host.record for host in seen.hosts), force=force
     )
     after = codec.to_dict(spec)
     if existing is None:
-        return Plan((Action("create", "pool", spec.name, "there is none", {}, after),))
+        return Plan((Action("create", "pool", spec.name, "it does not exist", {}, after),))
     before = codec.to_dict(existing.spec)
     differs = ", ".join(sorted(key for key in after if after[key] != before[key]))
     return Plan((Action("change", "pool", spec.name, f"{differs} changed", before, after),))
@@ -97,7 +97,7 @@ def remove(ctx: Context, tenant: str, name: str, timeout: float, reason: str = A
         existing = observation.pool(tenant, name)
         if existing:
             ctx.provider.pools.delete(existing)
-            ctx.progress(f"{existing.title}: destroyed")
+            ctx.progress(f"{existing.title}: deleted")
         return todo
 
 
@@ -168,10 +168,11 @@ def refusal(name: str, admitted: AdmittedPlan, state: str) -> PoolQuotaExceeded:
     names = [f"{action.kind} {action.name}" for action in admitted.rejected]
     listed = ", ".join(names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
     return PoolQuotaExceeded(
-        f"its pool has no room for {len(names)} host{'s' * (len(names) != 1)} ({listed}). {state}",
+        f"the pool has insufficient quota for {len(names)} host{'s' * (len(names) != 1)} "
+        f"({listed}). {state}",
         name=name,
         cause=admitted.reason,
-        remedy="grow the pool, or take hosts out of it away",
+        remedy="raise the limits of the pool, or delete hosts in it",
     )
 
 
@@ -201,7 +202,9 @@ def describe(ctx: Context, observation: Observation, record: PoolRecord) -> dict
         if memory_held
         else None,
         "first_to_go": memory_pressure.first_to_go(memory_held),
-        "warnings": ([f"{overfull_limits}: nothing new is let in"] if overfull_limits else [])
+        "warnings": (
+            [f"{overfull_limits}; the pool admits no new hosts"] if overfull_limits else []
+        )
         + memory_pressure.warnings(record, memory_held, facts.get("available_mib")),
         **facts,
     }

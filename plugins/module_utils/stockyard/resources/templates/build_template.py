@@ -16,7 +16,7 @@ from ...model import codec
 from ...model.image import without_secrets
 from ...model.observation import Observation, Template
 from ...model.template import Source, TemplateRecord, TemplateSpec
-from ...planning.plan import Action, Plan, plan_destroy
+from ...planning.plan import Action, Plan, plan_deletion
 from ...planning.templates import (
     TemplateContext,
     candidate,
@@ -109,7 +109,7 @@ def ensure(ctx: Context, spec: TemplateSpec, timeout: float) -> Plan:
         # A build takes minutes: observe the hosts that use old generations by now.
         deletions = _remove_surplus(ctx, declared, ctx.provider.observe(ctx.owner))
         return Plan(
-            (*(action for action in template_plan.actions if action.verb != "destroy"), *deletions)
+            (*(action for action in template_plan.actions if action.verb != "delete"), *deletions)
         )
 
 
@@ -130,7 +130,7 @@ def need(tenant: str, name: str, observation: Observation) -> Template:
     template = observation.template(tenant, name)
     if template is None:
         raise NotFound(
-            "there is no such template to fork from.",
+            "the template does not exist, or is unusable.",
             name=f"template {name}",
             cause="; ".join(
                 generation.problem
@@ -154,7 +154,7 @@ def tell_missing(
         action.kind == "host" and action.verb in ("create", "replace") for action in todo.actions
     )
     if creates_hosts and observation.template(tenant, name) is None:
-        ctx.progress(f"{title}: there is no template {name} yet, and has to be one before")
+        ctx.progress(f"{title}: template {name} must be built first")
 
 
 def plan_removal(ctx: Context, tenant: str, name: str) -> Plan:
@@ -163,7 +163,7 @@ def plan_removal(ctx: Context, tenant: str, name: str) -> Plan:
 
 
 def _removal(own_generations: list[Template]) -> Plan:
-    return plan_destroy(own_generations, (), "it is to be absent")
+    return plan_deletion(own_generations, (), "it is declared absent")
 
 
 def remove(ctx: Context, tenant: str, name: str, timeout: float) -> Plan:
@@ -177,7 +177,7 @@ def remove(ctx: Context, tenant: str, name: str, timeout: float) -> Plan:
         own_generations = ctx.provider.observe(ctx.owner).generations(tenant, name)
         for template in own_generations:
             ctx.provider.destroy(template.record)
-            ctx.progress(f"{template.record.title}: destroyed")
+            ctx.progress(f"{template.record.title}: deleted")
         return _removal(own_generations)
 
 
@@ -224,7 +224,7 @@ def _remove_useless(
         if draft or (template.problem and template.record.recipe == declared.digest):
             ctx.provider.destroy(template.record)
             ctx.progress(
-                f"{template.record.title}: {'half-made' if draft else template.problem}, destroyed"
+                f"{template.record.title}: deleted ({'incomplete' if draft else template.problem})"
             )
         else:
             remaining.append(template)
@@ -235,7 +235,7 @@ def _promote(ctx: Context, own_generations: list[Template], template: Template |
     """Make a generation current again, although later ones exist."""
     if template:
         ctx.provider.claim(template.record, promoted=_after(ctx, own_generations))
-        ctx.progress(f"{template.record.title}: rules again")
+        ctx.progress(f"{template.record.title}: current again")
 
 
 def _after(ctx: Context, own_generations: list[Template]) -> float:
@@ -262,12 +262,12 @@ def _remove_surplus(
         observation.templates,
         TemplateContext(used=used_generations),
     )
-    deletions = tuple(action for action in todo.actions if action.verb == "destroy")
+    deletions = tuple(action for action in todo.actions if action.verb == "delete")
     short_digests = {action.before["generation"] for action in deletions}
     for template in observation.generations(spec.tenant, spec.name):
         if template.record.generation[:12] in short_digests:
             ctx.provider.destroy(template.record)
-            ctx.progress(f"{template.record.title}: destroyed")
+            ctx.progress(f"{template.record.title}: deleted")
     return deletions
 
 

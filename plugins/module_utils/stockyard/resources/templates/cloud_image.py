@@ -42,7 +42,7 @@ def _checksum(image: CloudImage) -> str:
             return f"sha256:{hashlib.file_digest(handle, 'sha256').hexdigest()}"
     except OSError as error:
         raise InvalidInput(
-            "it cannot be read.",
+            "the cloud image cannot be read.",
             name=image.title,
             cause=str(error),
             remedy="name a path on the machine that opens the hypervisor",

@@ -154,10 +154,10 @@ def play(
     )
     if code:
         raise GuestError(
-            f"the {provision.title} failed ({code}): nothing is frozen.",
+            f"the {provision.title} failed (code {code}); the template was not frozen.",
             name=record.title,
             cause=output[-TAIL:],
-            remedy="mend it, and run again",
+            remedy="correct the playbook, and run again",
         )
 
 
@@ -236,7 +236,7 @@ def _run(
                 f"{PROGRAM} did not end within {deadline.seconds:g} s.",
                 name=record.title,
                 cause=str(error.stdout or "")[-TAIL:],
-                remedy="raise timeout, or see what it waits for",
+                remedy="raise timeout, or find the task that waits",
             ) from error
         raise
     return process.returncode, output.strip()

@@ -53,7 +53,9 @@ def _digest(item: Preload) -> str:
 def _of_tree(path: Path) -> str:
     if not (path / "Dockerfile").is_file():
         raise InvalidInput(
-            "preload: there is no Dockerfile in it.", name=str(path), remedy="name its directory"
+            "preload: the directory has no Dockerfile.",
+            name=str(path),
+            remedy="name the directory of the Dockerfile",
         )
     digest = _Summed()
     pack_tree(digest, path)

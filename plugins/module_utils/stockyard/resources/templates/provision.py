@@ -60,11 +60,11 @@ def content(provision: Provision) -> str:
         total += len(data)
         if number >= MOST_FILES or total > MOST_BYTES:
             raise InvalidInput(
-                f"provision: there are more than {MOST_FILES} files or {MOST_BYTES >> 20} MiB "
-                f"beside it.",
+                f"provision: the directory of the playbook has more than {MOST_FILES} files or "
+                f"{MOST_BYTES >> 20} MiB.",
                 name=provision.playbook or provision.roles[0],
-                remedy="put the playbook into a directory of its own, or say by files what belongs "
-                "to it",
+                remedy="move the playbook to a separate directory, or list its files in the "
+                "option files",
             )
         executable = "x" if mode & stat.S_IXUSR else "-"
         digest.update(
@@ -85,7 +85,7 @@ def run(
     """
     if content(provision) != provision.digest:
         raise Conflict(
-            f"the {provision.title} changed meanwhile.", name=record.title, remedy="run again"
+            f"the {provision.title} changed during the run.", name=record.title, remedy="run again"
         )
     with workshop() as workspace:
         if not ctx.provider.capabilities.endpoints:
@@ -117,7 +117,7 @@ def _files(provision: Provision) -> Iterator[tuple[str, Path]]:
     playbook = _path(provision.playbook)
     if not playbook.is_file():
         raise InvalidInput(
-            "provision: there is no such playbook.", name=str(playbook), remedy=WHERE
+            "provision: the playbook does not exist.", name=str(playbook), remedy=WHERE
         )
     if not provision.files:
         yield from _tree("", playbook.parent)
@@ -165,7 +165,9 @@ def _directory(role: str) -> Path:
     path = _path(role)
     if not path.is_dir():
         raise InvalidInput(
-            "provision: there is no such role.", name=str(path), remedy=f"{WHERE}, with tasks in it"
+            "provision: the role does not exist.",
+            name=str(path),
+            remedy=f"{WHERE}, with tasks in the role",
         )
     return path
 
@@ -176,5 +178,5 @@ def _path(text: str) -> Path:
 
 def _unreadable(path: Path, error: OSError) -> InvalidInput:
     return InvalidInput(
-        "provision: it cannot be read.", name=str(path), cause=str(error), remedy=WHERE
+        "provision: the file cannot be read.", name=str(path), cause=str(error), remedy=WHERE
     )

@@ -71,12 +71,16 @@ def take(ctx: Context, volume: VolumeRecord, attachment: Attachment) -> VolumeRe
             refuse_if_held(
                 volume,
                 ctx.provider.observe(ctx.owner).host_uuids,
-                f"host {attachment.host} cannot have it",
+                f"the volume cannot be attached to host {attachment.host}",
             )
         with suppress(Conflict):
             return ctx.provider.volumes.claim(volume, attachment=attachment)
         volume = need(ctx, volume.tenant, volume.name)
-    raise Conflict("it changes all the time.", name=volume.title, remedy="run again")
+    raise Conflict(
+        f"the record of the volume was changed by other controllers {TRIES} times in a row.",
+        name=volume.title,
+        remedy="run again",
+    )
 
 
 def check_attachable(volume: VolumeRecord) -> None:
@@ -87,13 +91,13 @@ def check_attachable(volume: VolumeRecord) -> None:
     """
     if volume.phase == "deleting":
         raise OperationRefused(
-            "it is being deleted.", name=volume.title, remedy="run again when it is gone"
+            "the volume is being deleted.", name=volume.title, remedy="run again after the deletion"
         )
     if volume.snapshot:
         raise Unsupported(
-            "no host can have a snapshot: it never changes.",
+            "a snapshot cannot be attached, because it never changes.",
             name=volume.title,
-            remedy="make a volume with it as source",
+            remedy="create a volume with the snapshot as source",
         )
 
 
@@ -136,7 +140,7 @@ def resume(ctx: Context, host: HostRecord, channel: Channel, deadline: Deadline)
     if volumes:
         channel.request({"op": "open"}, deadline)
         ctx.progress(
-            f"{host.title}: has its volumes ({', '.join(record.name for record in volumes)})"
+            f"{host.title}: volumes attached ({', '.join(record.name for record in volumes)})"
         )
 
 
@@ -157,7 +161,8 @@ def unmount_before_delete(ctx: Context, host: HostRecord, volumes: list[VolumeRe
             channel.close()
     except StockyardError as error:
         ctx.progress(
-            f"{host.title}: its volumes are cut off, and checked when they are next used: {error}"
+            f"{host.title}: volumes not unmounted, so their file systems are checked at the "
+            f"next use: {error}"
         )
 
 
@@ -166,7 +171,7 @@ def release(ctx: Context, host: HostRecord, volumes: list[VolumeRecord]) -> None
     for volume in volumes:
         with suppress(NotFound, Conflict):
             ctx.provider.volumes.claim(volume, attachment=None)
-            ctx.progress(f"{volume.title}: {host.name} has let go of it; it stays")
+            ctx.progress(f"{volume.title}: detached from host {host.name}, retained")
 
 
 def held_by(ctx: Context, host: HostRecord) -> list[VolumeRecord]:
@@ -185,16 +190,16 @@ def need_running(observation: Observation, tenant: str, name: str) -> HostRecord
     host = observation.host(tenant, name)
     if host is None:
         raise NotFound(
-            "there is no such host.",
+            "the host does not exist.",
             name=f"host {name}",
-            remedy="make it first, in the volume's tenant",
+            remedy="create the host first, in the volume's tenant",
         )
     if not host.serving:
         state = host.state if host.record.phase == "ready" else host.record.phase
         raise Unsupported(
-            f"it is {state}: only a running host takes a volume.",
+            f"the host is {state}, and only a running host can use a volume.",
             name=host.record.title,
-            remedy="start it",
+            remedy="start the host",
         )
     return host.record
 
@@ -218,10 +223,10 @@ def _with_file_system(
         volume = ctx.provider.volumes.claim(volume, filesystem=MAKING, encryption_id=encryption_id)
     elif not unfinished:
         raise Unsupported(
-            f"its disk is not blank ({str(reply)[:40]}), and no file system of it is on record: it "
-            f"is left as it is.",
+            f"the volume's disk is not blank ({str(reply)[:40]}), but its record has no file "
+            "system; nothing was written.",
             name=volume.title,
-            remedy="delete the volume if nothing on it is wanted",
+            remedy="delete the volume if its data is not needed",
         )
     request = {
         "op": "volume-make",
@@ -238,9 +243,9 @@ def check_agent(host: HostRecord, channel: Channel, deadline: Deadline) -> None:
     agent = channel.request({"op": "hello"}, deadline).get("agent")
     if not isinstance(agent, int) or agent < (encryption.AGENT if host.encrypted else AGENT):
         raise Unsupported(
-            "its agent is too old for volumes.",
+            "the host's agent is too old for volumes.",
             name=host.title,
-            remedy="rebuild its template and replace the host",
+            remedy="rebuild the template and replace the host",
         )
 
 
@@ -267,6 +272,6 @@ def need_in(volumes: VolumeObservation, tenant: str, name: str) -> VolumeRecord:
     volume = volumes.find(tenant, name)
     if volume is None:
         raise NotFound(
-            "there is no such volume.", name=f"volume {name}", remedy="create the volume first"
+            "the volume does not exist.", name=f"volume {name}", remedy="create the volume first"
         )
     return volume

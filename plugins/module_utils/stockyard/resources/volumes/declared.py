@@ -30,9 +30,7 @@ def validate_plan(
         return
     current_template = _check_room(ctx, tenant, template, spec, observation)
     volumes = observation.volumes
-    deleted_names = {
-        action.name for action in todo.actions if action.verb in ("destroy", "replace")
-    }
+    deleted_names = {action.name for action in todo.actions if action.verb in ("delete", "replace")}
     remaining_uuids = [
         host.record.uuid
         for host in observation.hosts
@@ -50,7 +48,11 @@ def validate_plan(
                     ctx, f"template {template}", current_template.record.encrypted, origin
                 )
             if existing_volume:
-                refuse_if_held(existing_volume, remaining_uuids, f"host {name} cannot have it")
+                refuse_if_held(
+                    existing_volume,
+                    remaining_uuids,
+                    f"the volume cannot be attached to host {name}",
+                )
                 attachment.check_attachable(existing_volume)
             # In the plan of a whole yard, an earlier step may create its source.
             origin_name = "" if (tenant, use.source) in ctx.coming else use.source
@@ -70,9 +72,9 @@ def _check_room(
     """
     if not ctx.provider.capabilities.volumes:
         raise Unsupported(
-            "this hypervisor has no volumes.",
+            "this hypervisor does not support volumes.",
             name=f"volume {spec.volumes[0].name}",
-            remedy="leave volumes out",
+            remedy="omit volumes",
         )
     current_template = observation.template(tenant, template)
     if current_template is None:
@@ -81,16 +83,17 @@ def _check_room(
         use.path == DOCKER_ROOT for use in spec.volumes
     ):
         raise Unsupported(
-            f"{DOCKER_ROOT} cannot be a volume: Docker runs there when a host is made.",
+            f"a volume cannot be mounted at {DOCKER_ROOT}, because Docker already runs there "
+            "in new hosts of this template.",
             name=current_template.record.title,
             remedy="declare the template with docker: stopped, or mount the volume elsewhere",
         )
     room = current_template.record.hardware.spare_ports
     if len(spec.volumes) > room:
         raise Unsupported(
-            f"its hosts have room for {room} volumes, and {len(spec.volumes)} are declared.",
+            f"hosts of the template can have {room} volumes, and {len(spec.volumes)} are declared.",
             name=current_template.record.title,
-            remedy="raise spare_ports of the template, at most 12",
+            remedy="raise spare_ports of the template (at most 12)",
         )
     return current_template
 

@@ -28,7 +28,7 @@ AGENT = 4
 LEAST = 32
 # The error of an agent when a key does not open a disk.
 WRONG = "PermissionError"
-REMEDY = "give volume_key, from a vault, as it was when the volumes were made"
+REMEDY = "set volume_key, from a vault, to its value at the creation of the volumes"
 
 
 def check_secret(secret: str) -> str:
@@ -38,8 +38,8 @@ def check_secret(secret: str) -> str:
     """
     if secret and (len(secret) < LEAST or len(set(secret)) < 8):
         raise InvalidInput(
-            f"volume_key is too short: it needs {LEAST} random characters.",
-            remedy="make one with openssl rand -hex 32",
+            f"volume_key must have at least {LEAST} random characters.",
+            remedy="generate a key with openssl rand -hex 32",
         )
     return secret
 
@@ -53,7 +53,7 @@ def key_of(ctx: Context, volume: VolumeRecord) -> str:
         return ""
     if not ctx.volume_key:
         raise InvalidInput(
-            "it is encrypted, and its key is not here.", name=volume.title, remedy=REMEDY
+            "the volume is encrypted, and volume_key is not set.", name=volume.title, remedy=REMEDY
         )
     message = f"stockyard volume {volume.encryption_id}".encode()
     return hmac.new(ctx.volume_key.encode(), message, hashlib.sha256).hexdigest()
@@ -68,18 +68,20 @@ def check(ctx: Context, title: str, encrypted: bool, volumes: Iterable[VolumeRec
     """
     if encrypted and not ctx.volume_key:
         raise InvalidInput(
-            "its volumes are encrypted, and their key is not here.", name=title, remedy=REMEDY
+            "the volumes of the host are encrypted, and volume_key is not set.",
+            name=title,
+            remedy=REMEDY,
         )
     for volume in volumes:
         if encrypted and volume.filesystem and not volume.encryption_id:
             raise Unsupported(
-                f"it is in clear, and all volumes of {title} are encrypted.",
+                f"the volume is not encrypted, and hosts of {title} use only encrypted volumes.",
                 name=volume.title,
-                remedy="make another, and copy what is on this one",
+                remedy="create another volume, and copy the data",
             )
         if volume.encryption_id and not encrypted:
             raise Unsupported(
-                f"it is encrypted, and hosts of {title} cannot open it.",
+                f"the volume is encrypted, and hosts of {title} cannot open encrypted volumes.",
                 name=volume.title,
                 remedy="declare the template with security.encrypted_data",
             )
@@ -97,11 +99,11 @@ def ask(channel: Channel, request: dict[str, Any], key: str, deadline: Deadline)
     except StockyardError as error:
         if key and key in f"{error} {error.cause}":
             raise GuestError(
-                f"the guest's agent could not {request['op']}, and gave its key away."
+                f"the guest's agent failed in {request['op']}, and its answer contained the key."
             ) from None
         if key and WRONG in error.cause:
             raise InvalidInput(
-                "volume_key is not the one that it was encrypted with.", remedy=REMEDY
+                "volume_key differs from the key that the volume was encrypted with.", remedy=REMEDY
             ) from error
         raise
 
@@ -118,7 +120,7 @@ def locked(hosts: Iterable[Host], answers: Mapping[str, Status]) -> dict[str, st
         if host.record.encrypted
     }
     return {
-        name: f"it booted, and waits for the key of its volume at {', '.join(paths)}"
+        name: f"it waits for the key of its volume at {', '.join(paths)}"
         for name, paths in missing_paths.items()
         if paths
     }

@@ -12,11 +12,11 @@ from ...model.observation import Observation
 from ...model.volume import VolumeRecord
 from ...planning.plan import Action
 from ...planning.retention import SkippedObject
-from ...planning.volumes import HALF
+from ...planning.volumes import INCOMPLETE
 from ..context import Context
 
 LOCK_WAIT = 5.0
-GONE = "the host that had it is gone"
+GONE = "its host no longer exists"
 
 
 def run(
@@ -57,9 +57,11 @@ def _destroyed(ctx: Context, volume: VolumeRecord, check: bool) -> list[Action]:
         with ctx.provider.exclusive(name, ctx.deadline(LOCK_WAIT)):
             ctx.provider.volumes.claim(volume, phase="deleting", attachment=None)
             ctx.provider.volumes.destroy(volume)
-        ctx.progress(f"{volume.title}: {HALF[volume.phase]}, deleted")
+        ctx.progress(f"{volume.title}: deleted ({INCOMPLETE[volume.phase]})")
     return [
-        Action("destroy", "volume", volume.name, HALF[volume.phase], {"phase": volume.phase}, {})
+        Action(
+            "delete", "volume", volume.name, INCOMPLETE[volume.phase], {"phase": volume.phase}, {}
+        )
     ]
 
 
@@ -67,5 +69,5 @@ def _let_go(ctx: Context, volume: VolumeRecord, check: bool) -> list[Action]:
     attachment = volume.attachment.host if volume.attachment else ""
     if not check:
         ctx.provider.volumes.claim(volume, attachment=None)
-        ctx.progress(f"{volume.title}: {GONE} ({attachment}); it stays")
+        ctx.progress(f"{volume.title}: detached, retained ({GONE}: {attachment})")
     return [Action("detach", "volume", volume.name, GONE, {"host": attachment}, {})]

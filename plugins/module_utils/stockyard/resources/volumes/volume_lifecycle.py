@@ -64,9 +64,9 @@ def check_supported(ctx: Context, name: str) -> None:
     """Refuse a volume on a hypervisor without volumes."""
     if not ctx.provider.capabilities.volumes:
         raise Unsupported(
-            "this hypervisor has no volumes.",
+            "this hypervisor does not support volumes.",
             name=f"volume {name}",
-            remedy="leave volumes out",
+            remedy="omit volumes",
         )
 
 
@@ -139,22 +139,25 @@ def _attachment(
     encryption.check(ctx, record.title, record.encrypted, [volume] if volume else [])
     if path == DOCKER_ROOT:
         raise OperationRefused(
-            f"Docker runs on {DOCKER_ROOT} of a host that is there.",
+            f"a volume cannot be mounted at {DOCKER_ROOT} of an existing host, because Docker runs "
+            "there.",
             name=record.title,
             remedy="declare the volume with the host, whose template has docker: stopped",
         )
     current_attachment = volume.attachment if volume else None
     if volume and current_attachment and current_attachment.uuid != record.uuid:
-        refuse_if_held(volume, observation.host_uuids, f"host {host} cannot have it")
+        refuse_if_held(
+            volume, observation.host_uuids, f"the volume cannot be attached to host {host}"
+        )
     if (
         current_attachment
         and current_attachment.uuid == record.uuid
         and current_attachment.path != path
     ):
         raise OperationRefused(
-            f"it is mounted at {current_attachment.path} there, not at {path}.",
+            f"the volume is mounted at {current_attachment.path} of this host, not at {path}.",
             name=f"volume {spec.name}",
-            remedy="detach it first",
+            remedy="detach the volume first",
         )
     if current_attachment and current_attachment.uuid == record.uuid and current_attachment.mounted:
         return volume_plan
@@ -162,7 +165,7 @@ def _attachment(
     return Plan(
         (
             *volume_plan.actions,
-            Action("attach", "volume", spec.name, f"{host} is to have it", {}, after),
+            Action("attach", "volume", spec.name, f"it must be attached to host {host}", {}, after),
         )
     )
 
@@ -185,7 +188,7 @@ def attach(ctx: Context, spec: VolumeSpec, host: str, path: str, timeout: float)
         holder = Attachment(record.uuid, record.name, path)
         with closing(ctx.provider.channel(record, deadline)) as channel:
             attachment.attach(ctx, record, volume, holder, channel, deadline)
-        ctx.progress(f"volume {spec.name}: mounted at {path} in host {host}")
+        ctx.progress(f"volume {spec.name}: attached to host {host} at {path}")
     return todo
 
 
@@ -201,12 +204,13 @@ def _detachment(tenant: str, name: str, observation: Observation) -> Plan:
     host_uuids = observation.host_uuids
     if volume.attachment.declared and (host_uuids is None or volume.attachment.uuid in host_uuids):
         raise OperationRefused(
-            f"host {volume.attachment.host} is declared to have it.",
+            f"the volume is declared for host {volume.attachment.host}.",
             name=volume.title,
-            remedy="take it out of the declaration, or destroy the host; the volume stays",
+            remedy="remove the volume from the declaration, or delete the host; the volume "
+            "is retained",
         )
     before = {"host": volume.attachment.host, "path": volume.attachment.path}
-    return Plan((Action("detach", "volume", name, "nobody is to have it", before, {}),))
+    return Plan((Action("detach", "volume", name, "it must be detached", before, {}),))
 
 
 def detach(ctx: Context, tenant: str, name: str, timeout: float) -> Plan:
@@ -273,7 +277,7 @@ def _create(
         ctx.provider.volumes.destroy(record)
         raise
     ctx.progress(
-        f"{record.title}: made{f' of {source.title}' if source else ''}, {record.size_gib} GiB"
+        f"{record.title}: created{f' from {source.title}' if source else ''}, {record.size_gib} GiB"
     )
     return ready_record
 
@@ -288,16 +292,16 @@ def _source(
     source = volumes.find(spec.tenant, spec.source)
     if source is None or source.phase != "ready":
         raise NotFound(
-            "there is no such volume to copy.",
+            "the source volume does not exist.",
             name=f"volume {spec.source}",
-            remedy=f"make it before {spec.name}",
+            remedy=f"create the source before {spec.name}",
         )
-    refuse_if_held(source, host_uuids, f"volume {spec.name} cannot be a copy of it")
+    refuse_if_held(source, host_uuids, f"volume {spec.name} cannot be created from it")
     if source.filesystem not in (BLANK, EXT4):
         raise OperationRefused(
-            "its file system is not whole.",
+            "the volume's file system is damaged.",
             name=source.title,
-            remedy="let a host have it once, or delete it",
+            remedy="attach the volume to a host once, which repairs the file system, or delete it",
         )
     return source
 

@@ -25,11 +25,11 @@ def sweep(ctx: Context, observation: Observation, *, check: bool) -> list[Orphan
     for tenant in _tenants(ctx, observation):
         pki = ctx.pki(tenant)
         orphans += [
-            OrphanedFile(str(path), "it is over")
+            OrphanedFile(str(path), "it expired")
             for path in pki.leftovers(ctx.today(), remove=not check)
         ]
         orphans += [
-            OrphanedFile(str(path), "its tunnel is gone")
+            OrphanedFile(str(path), "its tunnel ended")
             for path in _dead(pki.directory / "tunnels", remove=not check)
         ]
     return orphans

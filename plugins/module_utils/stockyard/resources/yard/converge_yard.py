@@ -15,7 +15,7 @@ from ...errors import OperationRefused, StockyardError
 from ...model.host import Host
 from ...model.observation import Observation
 from ...planning.declaration import ABSENT, Declaration, FleetTerm, Key, VolumeTerm, gone_by
-from ...planning.plan import UNKNOWN_GENERATION, Action, Plan, gone, plan_destroy
+from ...planning.plan import UNKNOWN_GENERATION, Action, Plan, gone, plan_deletion
 from ..context import Context
 from ..fleets import converge_fleet
 from ..pools import pool_lifecycle
@@ -57,7 +57,7 @@ def plan(
             action
             for todo in template_plans.values()
             for action in todo.actions
-            if action.verb != "destroy"
+            if action.verb != "delete"
         ),
     ]
     actions += declared_volumes.plan(ctx, declaration, observation)
@@ -69,7 +69,7 @@ def plan(
         _leave(remaining_hosts, (fleet.spec.tenant, fleet.spec.name), gone_by(todo.actions))
     for key, reason in declaration.fleets_to_go(observation.hosts).items():
         members = converge_fleet.going(observation.members(*key), reason, ctx.clock.now())
-        actions += plan_destroy((), members, reason).actions
+        actions += plan_deletion((), members, reason).actions
         _leave(remaining_hosts, key, {host.record.name for host in members})
     used_generations = {
         (host.record.tenant, host.record.template, host.record.generation[:12])
@@ -79,7 +79,7 @@ def plan(
         actions += [
             action
             for action in todo.actions
-            if action.verb == "destroy"
+            if action.verb == "delete"
             and (*key, action.before["generation"]) not in used_generations
         ]
     actions += _templates_to_go(
@@ -229,8 +229,10 @@ def _remove_templates(ctx: Context, declaration: Declaration, observation: Obser
             build_template.remove(ctx, tenant, name, FleetTerm.timeout)
         elif reason == ABSENT:
             raise OperationRefused(
-                "hosts live on it.", name=f"template {name}", remedy="destroy the hosts first"
+                "hosts of the template exist.",
+                name=f"template {name}",
+                remedy="delete the hosts first",
             )
         else:
-            ctx.progress(f"template {name}: {reason}, and stays: hosts live on it")
+            ctx.progress(f"template {name}: {reason}; retained, because hosts of it exist")
     return Plan(tuple(todo))

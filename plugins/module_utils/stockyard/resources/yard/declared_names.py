@@ -28,10 +28,11 @@ def check(ctx: Context, declaration: Declaration, observation: Observation) -> N
             [f"{need.whose} needs {need.kind} {need.key[1]}" for need in missing_needs[1:]],
         )
         raise NotFound(
-            f"it needs {first_need.kind} {first_need.key[1]}, which is neither declared nor there.",
+            f"the declaration needs {first_need.kind} {first_need.key[1]}, which is neither "
+            "declared nor existing.",
             name=first_need.whose,
-            cause=f"nor is what others need: {', '.join(further_needs)}" if further_needs else "",
-            remedy="correct the name, or declare that too, in the same tenant",
+            cause=f"the same is true of: {', '.join(further_needs)}" if further_needs else "",
+            remedy="correct the name, or declare that object too, in the same tenant",
         )
 
 
@@ -49,8 +50,8 @@ def tell_kept(ctx: Context, declaration: Declaration, observation: Observation) 
         names = ", ".join(sorted(filter(None, existing_names[kind])))
         if names:
             ctx.progress(
-                f"no {kind} are declared, more likely lost than meant: {names} will stay (prune: "
-                f"force)"
+                f"no {kind} are declared, probably by mistake; retaining {names} (prune: "
+                "force deletes them)"
             )
 
 

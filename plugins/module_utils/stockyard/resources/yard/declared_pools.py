@@ -92,11 +92,11 @@ def _explain(ctx: Context, reasons: dict[tuple[str, str], str]) -> None:
     for (_tenant, name), reason in reasons.items():
         if reason == ABSENT:
             raise OperationRefused(
-                "something is in it.",
+                "the pool is not empty.",
                 name=f"pool {name}",
-                remedy="take away its hosts and pools first",
+                remedy="delete its hosts and pools first",
             )
-        ctx.progress(f"pool {name}: {reason}, and stays: something is in it")
+        ctx.progress(f"pool {name}: {reason}; retained, because it is not empty")
 
 
 def early(declaration: Declaration, observation: Observation) -> list[PoolTerm]:

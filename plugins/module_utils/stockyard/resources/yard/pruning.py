@@ -54,7 +54,7 @@ def check(
         f"the run would delete {loss} ({', '.join(hosts[:NAMED])}{suffix}). Nothing was changed.",
         name=f"yard {ctx.owner}",
         cause=f"not declared: {fleets}",
-        remedy="check that owner and declaration are of the same yard; then declare the fleet with "
-        "state: absent, "
-        "apply a saved plan (save_plan in check mode, then apply_plan), or set prune to force",
+        remedy="check that owner and declaration belong to the same yard; then declare the "
+        "fleet with state: absent, apply a saved plan (save_plan in check mode, then "
+        "apply_plan), or set prune to force",
     )

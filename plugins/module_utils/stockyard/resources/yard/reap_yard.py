@@ -80,7 +80,7 @@ def run(ctx: Context, grace: float, timeout: float) -> tuple[Plan, list[dict[str
     sweep_result = _swept(ctx, grace, check=False)
     files = (*sweep_result.removed, *controller_cleanup.sweep(ctx, observation, check=False))
     for file in files:
-        ctx.progress(f"file {file.path}: removed ({file.reason})")
+        ctx.progress(f"file {file.path}: deleted ({file.reason})")
     if errors:
         raise _failed(errors)
     all_skipped = skipped + retention.files_left(sweep_result.skipped)
@@ -122,7 +122,7 @@ def _destroyer(record: Record) -> Callable[[Context, Any], None]:
 
 def _destroy_template(ctx: Context, record: Any) -> None:
     ctx.provider.destroy(record)
-    ctx.progress(f"{record.title}: destroyed")
+    ctx.progress(f"{record.title}: deleted")
 
 
 def _over(observation: Observation, current_time: float, grace: float) -> list[Record]:
@@ -140,7 +140,7 @@ def _group(record: Record) -> Group:
 
 def _goes(record: Record, current_time: float, grace: float) -> Action:
     return Action(
-        "destroy",
+        "delete",
         record.kind,
         record.name,
         retention.why(record, current_time, grace),
@@ -157,5 +157,5 @@ def _failed(errors: list[StockyardError]) -> StockyardError:
     if len(errors) == 1:
         return errors[0]
     return StockyardError(
-        f"{len(errors)} things could not be taken away.", cause="; ".join(map(str, errors))
+        f"{len(errors)} objects could not be deleted.", cause="; ".join(map(str, errors))
     )

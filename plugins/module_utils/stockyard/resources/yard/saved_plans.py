@@ -80,9 +80,9 @@ def save(saved: SavedPlan, path: Path) -> None:
     }
     if len(texts) < 2:
         raise InvalidInput(
-            "a plan is saved as JSON, with Markdown beside it.",
+            "the name of a saved plan must end with .json.",
             name=str(path),
-            remedy="end it in .json",
+            remedy="choose such a name; the same plan in Markdown is saved next to it",
         )
     try:
         for target, text in texts.items():
@@ -108,5 +108,5 @@ def load(path: Path) -> SavedPlan:
             "the saved plan cannot be read.",
             name=str(path),
             cause=str(error),
-            remedy="save it anew in check mode",
+            remedy="save a new plan in check mode",
         ) from error

@@ -10,7 +10,7 @@ from ...model.fleet import SingleSpec
 from ...model.observation import Observation
 from ...model.pool import PoolRecord
 from ...planning import quota
-from ...planning.plan import Plan, gone, plan_destroy
+from ...planning.plan import Plan, gone, plan_deletion
 from ...planning.volumes import plan_removal
 from ..context import Context
 from ..fleets import converge_fleet, single_host
@@ -18,7 +18,7 @@ from ..pools import pool_lifecycle
 from ..templates import build_template as template_service
 from ..volumes import volume_lifecycle as volume_service
 
-REASON = "the yard is taken away"
+REASON = "the yard is being torn down"
 
 
 def plan(ctx: Context, templates: bool, volumes: bool) -> Plan:
@@ -84,7 +84,7 @@ def _outermost_first(observation: Observation) -> list[PoolRecord]:
 
 
 def _planned(observation: Observation, templates: bool, volumes: bool) -> Plan:
-    todo = plan_destroy(observation.templates if templates else (), observation.hosts, REASON)
+    todo = plan_deletion(observation.templates if templates else (), observation.hosts, REASON)
     pools_to_delete = reversed(_outermost_first(observation)) if templates else ()
     pool_actions = (
         gone("pool", pool.name, REASON, {"hosts": pool.spec.hosts}) for pool in pools_to_delete
