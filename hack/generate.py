@@ -6,6 +6,8 @@
 
 - Type, choices and default of each documented option follow from the argument specs, which
   :mod:`plugins.module_utils._options` computes from the SDK.
+- The results that describe objects follow from the dataclasses of the SDK, see
+  :mod:`hack.returns`.
 - ``roles/yard/meta/argument_specs.yml`` follows from the documentation of the modules.
 
 The description of an option is written by hand, in its module or its fragment.
@@ -25,6 +27,7 @@ from unittest import mock
 import yaml
 
 from hack.plain_yaml import entries, paragraphs
+from hack.returns import MissingTextError, results
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 MODULES = CHECKOUT / "plugins/modules"
@@ -71,10 +74,6 @@ ROLE_LISTS = {
 }
 
 
-class MissingTextError(Exception):
-    """A text that is written by hand is missing."""
-
-
 class CapturedSpecError(Exception):
     """The argument spec of a module that would have run."""
 
@@ -105,7 +104,8 @@ def generated() -> dict[Path, str]:
     modules = sorted(MODULES.glob("*.py"))
     for path in modules:
         documented(path.stem)
-    texts = {path: with_options(path) for path in (*modules, *sorted(FRAGMENTS.glob("*.py")))}
+    texts = {path: with_options(path) for path in sorted(FRAGMENTS.glob("*.py"))}
+    texts |= {path: with_results(path, with_options(path)) for path in modules}
     return {**texts, ROLE / "meta/argument_specs.yml": role_specs()}
 
 
@@ -133,7 +133,7 @@ def _capture(*, argument_spec: Options, **_rules: Any) -> NoReturn:
 
 def block(path: Path, name: str) -> str:
     """Return a block of documentation of a plugin."""
-    match = re.search(rf'\b{name} = r"""\n(.*?)"""', path.read_text(), re.DOTALL)
+    match = re.search(rf'\b{name} = r"""\n?(.*?)"""', path.read_text(), re.DOTALL)
     if not match:
         raise MissingTextError(f"{path} has no block {name}.")
     return match[1]
@@ -201,6 +201,16 @@ def with_options(path: Path) -> str:
     new = "options:\n" + entries(completed(options, spec_of(path)), 2)
     old = re.search(r"^options:\n(?:(?: .*)?\n)*", block(path, "DOCUMENTATION"), re.MULTILINE)
     return text.replace(old[0], new) if old else text
+
+
+def with_results(path: Path, text: str) -> str:
+    """Return the text of a module whose documentation has the results of its objects."""
+    old = block(path, "RETURN")
+    written = yaml.safe_load(old)
+    if not written:
+        return text
+    new = results(path.stem, written, set(argument_spec(path.stem)))
+    return text.replace(f'RETURN = r"""\n{old}"""', f'RETURN = r"""\n{entries(new, 0)}"""')
 
 
 def completed(options: Options, specs: Options) -> Options:

@@ -42,6 +42,8 @@ def _key(key: str, value: Any, indent: int) -> str:
             return f"{line}\n"
         return f"{margin}{key}:\n" + "".join(_item(text, indent + 2) for text in texts)
     line = f"{margin}{key}: {flow(value)}"
+    if isinstance(value, str) and len(line) > WIDTH and " " in value:
+        return f"{margin}{key}: >-\n{_wrapped(value, margin + '  ', margin + '  ')}"
     if len(line) <= WIDTH or not isinstance(value, dict | list):
         return f"{line}\n"
     return f"{margin}{key}:\n{textwrap.indent(_block(value), margin + '  ')}"
@@ -49,11 +51,21 @@ def _key(key: str, value: Any, indent: int) -> str:
 
 def _item(text: str, indent: int) -> str:
     """Return one paragraph as an item of a list."""
+    margin = " " * indent
+    return _wrapped(_quoted(text), f"{margin}- ", f"{margin}  ")
+
+
+def _wrapped(text: str, first: str, margin: str) -> str:
+    """Return text in lines.
+
+    :param first: the beginning of the first line.
+    :param margin: the beginning of the other lines.
+    """
     lines = textwrap.wrap(
-        _quoted(text),
+        text,
         WIDTH,
-        initial_indent=" " * indent + "- ",
-        subsequent_indent=" " * (indent + 2),
+        initial_indent=first,
+        subsequent_indent=margin,
         break_long_words=False,
         break_on_hyphens=False,
     )
@@ -64,7 +76,8 @@ def _block(value: Any) -> str:
     """Return a mapping or a list with one line for each item."""
     if isinstance(value, dict):
         return "".join(f"{name}: {flow(item)}\n" for name, item in value.items())
-    return "".join(f"- {flow(item)}\n" for item in value)
+    texts = [_block(item) if isinstance(item, dict) else f"{flow(item)}\n" for item in value]
+    return "".join(f"- {textwrap.indent(text, '  ')[2:]}" for text in texts)
 
 
 def flow(value: Any) -> str:

@@ -63,17 +63,17 @@ EXAMPLES = r"""
 RETURN = r"""
 compliant:
   description: Whether every check passes or has a waiver.
-  returned: always
+  returned: success
   type: bool
   sample: true
 profile:
   description: The profile that the machine was compared with.
-  returned: always
+  returned: success
   type: str
   sample: hostile
 findings:
   description: The results of all checks.
-  returned: always
+  returned: success
   type: list
   elements: dict
   contains:
@@ -90,13 +90,34 @@ findings:
       type: str
       sample: none
     ok:
-      description: Whether the check passes. Null if it cannot be determined.
+      description: Whether the check passes. Null if that cannot be determined.
       type: bool
       sample: false
     waiver:
-      description: The reason why the check is not required. Empty if it is required.
+      description: The reason why a deviation is accepted. Empty if it is not accepted.
       type: str
       sample: ""
+error:
+  description: The error.
+  returned: failure
+  type: dict
+  contains:
+    kind:
+      description: The class of the error.
+      type: str
+      sample: HypervisorError
+    object:
+      description: The object of the error. It can be empty.
+      type: str
+      sample: qemu:///session
+    cause:
+      description: The cause. It can be empty.
+      type: str
+      sample: Failed to connect socket to /run/user/1000/libvirt/virtqemud-sock
+    remedy:
+      description: An instruction that corrects the problem. It can be empty.
+      type: str
+      sample: start libvirt, then run again
 """
 
 from dataclasses import asdict

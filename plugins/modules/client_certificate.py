@@ -140,15 +140,26 @@ progress:
   elements: str
   sample: ["host web-1: certificate renewed (its list of revoked certificates is outdated)"]
 error:
-  description:
-    - The error with its kind, object, cause and remedy. The cause and the remedy can be empty.
+  description: The error.
   returned: failure
   type: dict
-  sample:
-    kind: OperationRefused
-    object: tenant default
-    cause: ""
-    remedy: "restore the CA, or converge the yard first, which gives hosts certificates of a new CA"
+  contains:
+    kind:
+      description: The class of the error.
+      type: str
+      sample: OperationRefused
+    object:
+      description: The object of the error. It can be empty.
+      type: str
+      sample: tenant default
+    cause:
+      description: The cause. It can be empty.
+      type: str
+      sample: ""
+    remedy:
+      description: An instruction that corrects the problem. It can be empty.
+      type: str
+      sample: restore the CA, or converge the yard first, which gives hosts certificates of a new CA
 """
 
 from ..module_utils._ansible import (

@@ -94,15 +94,26 @@ action:
   type: str
   sample: restart
 error:
-  description:
-    - The error with its kind, object, cause and remedy. The cause and the remedy can be empty.
+  description: The error.
   returned: failure
   type: dict
-  sample:
-    kind: DaemonRefused
-    object: /etc/docker/daemon.json
-    cause: "unable to configure the Docker daemon"
-    remedy: correct the setting that the cause names; journalctl -u docker has more
+  contains:
+    kind:
+      description: The class of the error.
+      type: str
+      sample: DaemonRefused
+    object:
+      description: The object of the error. It can be empty.
+      type: str
+      sample: /etc/docker/daemon.json
+    cause:
+      description: The cause. It can be empty.
+      type: str
+      sample: unable to configure the Docker daemon
+    remedy:
+      description: An instruction that corrects the problem. It can be empty.
+      type: str
+      sample: correct the setting that the cause names; journalctl -u docker has more
 """
 
 from typing import Any

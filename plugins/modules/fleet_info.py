@@ -102,14 +102,16 @@ fleets:
       type: int
       sample: 1
     outdated:
-      description: The hosts that were forked from another generation than the current one.
+      description:
+        - The names of the hosts that were forked from another generation than the current one.
       type: list
       elements: str
       sample: [web-3]
     missing_updates:
       description:
-        - For each host, the packages for which the mirror offers a later version. Empty if the host
-          is up to date, null if the state is not known.
+        - For each host, by name, the packages for which the mirror offers a later version. Empty if
+          the host is up to date, null if that is not known. Null instead of all if it was not
+          requested.
       returned: when O(check_updates=true)
       type: dict
       sample:
@@ -121,6 +123,27 @@ fleets:
           with the reasons. Empty if there are none.
       type: dict
       sample: {web-2: [its list of revoked certificates is outdated]}
+error:
+  description: The error.
+  returned: failure
+  type: dict
+  contains:
+    kind:
+      description: The class of the error.
+      type: str
+      sample: HypervisorError
+    object:
+      description: The object of the error. It can be empty.
+      type: str
+      sample: qemu:///session
+    cause:
+      description: The cause. It can be empty.
+      type: str
+      sample: Failed to connect socket to /run/user/1000/libvirt/virtqemud-sock
+    remedy:
+      description: An instruction that corrects the problem. It can be empty.
+      type: str
+      sample: start libvirt, then run again
 """
 
 from ..module_utils._ansible import info_module, run_query

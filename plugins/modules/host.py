@@ -124,37 +124,33 @@ host:
       type: dict
       sample: {stage: test}
     state:
-      description:
-        - The state of the host's machine. One of V(running), V(paused), V(off) and V(crashed).
+      description: "The state of the host's machine: V(running), V(paused), V(off) or V(crashed)."
       type: str
       sample: running
     phase:
       description:
-        - The phase of the host's record. One of V(creating), V(ready), V(draining) and V(deleting).
+        - "The phase of the host's record: V(creating), V(ready), V(draining) or V(deleting)."
       type: str
       sample: ready
     ready:
-      description: Whether the host runs, has its identity and the right time, and waits for
-        nothing.
+      description:
+        - Whether the host runs, has its identity and the right time, and waits for nothing.
       type: bool
       sample: true
     waits:
       description:
-        - The reason why the host runs but does not serve. Empty if it serves.
-        - A host with encrypted volumes that was booted without the module waits for the keys of its
-          volumes. The next run of M(stockyard.container_hosts.fleet) or
-          M(stockyard.container_hosts.host) sends the keys.
+        - The reason why the host runs but does not serve. Empty if it serves. A host with encrypted
+          volumes that was started without the controller waits for the keys of its volumes; the
+          next convergence of the host or its fleet sends the keys.
       type: str
       sample: ""
     drift:
       description:
         - The reasons why the host's certificate must be renewed, or its clock must be set. Empty if
-          both are right.
-        - A reason is that the host trusts another CA than the tenant's, that less than a third of
-          the life of its certificate is left, that its list of revoked certificates is out of
-          date, or that its clock differs by more than 10 seconds.
-        - The next run of M(stockyard.container_hosts.fleet) or M(stockyard.container_hosts.host)
-          renews the certificate of the running host.
+          both are right. A reason is that the host trusts another CA than the tenant's, that less
+          than a third of the life of its certificate is left, that its list of revoked certificates
+          is out of date, or that its clock differs by more than 10 seconds. The next convergence of
+          the host or its fleet corrects these.
       type: list
       elements: str
       sample: []
@@ -164,22 +160,39 @@ host:
       sample: 1767225600.0
     expires:
       description:
-        - The time at which the host expires, in seconds since the epoch. V(0) if it does not
-          expire.
+        - The time at which the host expires, in seconds since the epoch. 0 if it does not expire.
       type: float
       sample: 0.0
     lease:
       description:
         - The lease of the host, with its holder and its end. Null if the host is not leased.
       type: dict
-      sample:
-        id: 0b0a4a86-9c3b-4b0e-9a5e-1c1c7a5a1f10
-        holder: job-17
-        taken: 1798758000.0
-        until: 1798761600.0
-        certificate: 3f8a11c09be2
+      contains:
+        id:
+          description: The ID of the lease.
+          type: str
+          sample: 0b0a4a86-9c3b-4b0e-9a5e-1c1c7a5a1f10
+        holder:
+          description: The holder of the lease.
+          type: str
+          sample: job-17
+        taken:
+          description: The time at which the lease began, in seconds since the epoch.
+          type: float
+          sample: 1798758000.0
+        until:
+          description:
+            - The time at which the lease ends, in seconds since the epoch. From then on it cannot
+              be renewed, and the host is deleted.
+          type: float
+          sample: 1798761600.0
+        certificate:
+          description:
+            - The serial number of the client certificate of the lease, in hexadecimal digits.
+          type: str
+          sample: 3f8a11c09be2
     mode:
-      description: How the host was created. One of V(instant), V(linked) and V(full).
+      description: "How the host was created: V(instant), V(linked) or V(full)."
       type: str
       sample: instant
     mode_reason:
@@ -188,63 +201,21 @@ host:
       type: str
       sample: ""
     fork_mode:
-      description: The requested fork mode. RV(host.mode) is the actual one.
+      description: The requested fork mode.
       type: str
       sample: instant
     engine_identity:
       description:
-        - Whether the host shares the Docker engine ID of its template. V(shared) or V(unique).
+        - "Whether the host shares the Docker engine ID of its template: V(shared) or V(unique)."
       type: str
       sample: shared
     shared:
       description:
-        - The facts that all forks of one template share. Some of V(boot_id), V(dmi_uuid), V(kaslr)
-          and V(docker_engine_id).
+        - "The facts that all forks of one template share: some of V(boot_id), V(dmi_uuid), V(kaslr)
+          and V(docker_engine_id)."
       type: list
       elements: str
       sample: [boot_id, dmi_uuid, kaslr, docker_engine_id]
-    memory:
-      description:
-        - The memory of the hypervisor that the host uses now, in MiB. Private memory belongs to
-          this host alone, shared memory belongs to the template.
-        - Null if the host is off or if the figures cannot be read.
-        - When the hypervisor runs out of memory, its kernel ends the machine with the highest
-          C(oom_score) first.
-      returned: on libvirt
-      type: dict
-      sample: {private_mib: 41.2, shared_mib: 166.0, oom_score: 671}
-    console_log:
-      description:
-        - The file on the hypervisor with the output of the host's kernel and services on the
-          console.
-      returned: on libvirt
-      type: str
-      sample: /home/me/.local/share/stockyard/hosts/0f2c7e0e-6d0a-4a3f-a7f5-2d8a1a6f4e55/console.log
-    storage:
-      description:
-        - The directory or datastore of the yard. With V(memory:///FILE) the directory of the
-          simulated hypervisor.
-      type: str
-      sample: /home/me/.local/share/stockyard
-    esxi_host:
-      description: The ESXi host that the machine runs on. Empty if the machine does not exist yet.
-      returned: on vSphere
-      type: str
-      sample: esxi-3.example.org
-    cluster:
-      description: The cluster of the machine.
-      returned: on vSphere
-      type: str
-      sample: cluster1
-    folder:
-      description: The folder of the machine in vCenter.
-      returned: on vSphere
-      type: str
-      sample: Build/CI
-    resource_pool:
-      description: The resource pool of the hypervisor's URI. Empty for the cluster's own.
-      returned: on vSphere
-      type: str
     address:
       description: The address at which SSH, Docker and the published ports answer.
       type: str
@@ -252,7 +223,7 @@ host:
     mac:
       description: The MAC address of the host.
       type: str
-      sample: "52:54:00:1f:7a:03"
+      sample: 52:54:00:1f:7a:03
     ports:
       description: The published ports, without the ports of SSH and Docker.
       type: list
@@ -262,9 +233,9 @@ host:
       description: The addresses and ports of the hypervisor at which the published ports answer.
       type: list
       elements: str
-      sample: ["127.77.12.5:8080"]
+      sample: [127.77.12.5:8080]
     egress:
-      description: The destinations that the host can reach. One of V(none), V(proxy) and V(open).
+      description: "The destinations that the host can reach: V(none), V(proxy) or V(open)."
       type: str
       sample: none
     egress_proxy:
@@ -284,12 +255,32 @@ host:
     size:
       description: The nominal size of the host, which counts against the quota of its pool.
       type: dict
-      sample: {vcpus: 1, memory_mib: 1024, disk_gib: 8}
+      contains:
+        vcpus:
+          description: The number of virtual CPUs.
+          type: int
+          sample: 1
+        memory_mib:
+          description: The memory, in MiB.
+          type: int
+          sample: 1024
+        disk_gib:
+          description: The virtual size of the machine's own disk, in GiB.
+          type: int
+          sample: 8
     volumes:
-      description: The volumes that the host declares, each with the path at which it is mounted.
+      description: The volumes that the host declares.
       type: list
       elements: dict
-      sample: [{name: web-1-docker, path: /var/lib/docker}]
+      contains:
+        name:
+          description: The name of the volume.
+          type: str
+          sample: web-1-docker
+        path:
+          description: The path at which it is mounted in the host.
+          type: str
+          sample: /var/lib/docker
     encrypted:
       description: Whether the host's volumes are encrypted.
       type: bool
@@ -297,50 +288,155 @@ host:
     identity:
       description: The public facts of the host's identity. Null before the host has its identity.
       type: dict
-      sample:
-        machine_id: 8c1f3c0b6f8e4b0c9a3a7c6de1f0b2a4
-        ssh_host_key: ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIExampleExampleExampleExample0
-        certificate: 3f8a11c09be2
-        not_after: 1798761600.0
-        authority: 5f1e0c7a94d2
-        revoked: {}
-        engine_id: ""
+      contains:
+        machine_id:
+          description: The machine ID of systemd.
+          type: str
+          sample: 8c1f3c0b6f8e4b0c9a3a7c6de1f0b2a4
+        ssh_host_key:
+          description: The public SSH host key, as in V(known_hosts).
+          type: str
+          sample: ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIExampleExampleExampleExample0
+        certificate:
+          description: The serial number of the server certificate, in hexadecimal digits.
+          type: str
+          sample: 3f8a11c09be2
+        not_after:
+          description: The end of that certificate, in seconds since the epoch.
+          type: float
+          sample: 1798761600.0
+        authority:
+          description:
+            - The fingerprint of the CA that signed the certificate and that the host trusts.
+          type: str
+          sample: 5f1e0c7a94d2
+        revoked:
+          description:
+            - The client certificates that the host refuses, by serial number, each with its end in
+              seconds since the epoch.
+          type: dict
+          sample: {}
+        engine_id:
+          description: The Docker engine ID; empty if it was not read.
+          type: str
+          sample: ""
     ssh_user:
       description: The user for SSH logins.
       type: str
       sample: stockyard
     ssh:
-      description:
-        - The connection parameters for SSH. RV(ignore:command) checks the host key that was pinned
-          when the host was created.
+      description: The connection parameters for SSH.
       type: dict
-      sample:
-        host: 127.77.12.5
-        port: 2222
-        user: stockyard
-        known_hosts: /home/me/.config/stockyard/stockyard/default/known_hosts
-        private_key: /home/me/.config/stockyard/stockyard/default/ssh/id_ed25519
-        command: >-
-          ssh -p 2222 -o StrictHostKeyChecking=yes
-          -o UserKnownHostsFile=/home/me/.config/stockyard/stockyard/default/known_hosts
-          -o IdentitiesOnly=yes
-          -i /home/me/.config/stockyard/stockyard/default/ssh/id_ed25519 -- stockyard@127.77.12.5
+      contains:
+        host:
+          description: The address at which the host answers.
+          type: str
+          sample: 127.77.12.5
+        port:
+          description: The port at that address.
+          type: int
+          sample: 2222
+        user:
+          description: The user for the login.
+          type: str
+          sample: stockyard
+        known_hosts:
+          description: The file that contains the host's pinned key.
+          type: str
+          sample: /home/me/.config/stockyard/stockyard/default/known_hosts
+        private_key:
+          description:
+            - The file of the operator's private key; empty if the host's declaration names other
+              keys.
+          type: str
+          sample: /home/me/.config/stockyard/stockyard/default/ssh/id_ed25519
+        command:
+          description: A command line for a POSIX shell that logs in and checks the pinned key.
+          type: str
+          sample: >-
+            ssh -p 2222 -o StrictHostKeyChecking=yes -o
+            UserKnownHostsFile=/home/me/.config/stockyard/stockyard/default/known_hosts -o
+            IdentitiesOnly=yes -i /home/me/.config/stockyard/stockyard/default/ssh/id_ed25519 --
+            stockyard@127.77.12.5
     docker:
-      description: The connection parameters for a Docker client, over mutual TLS.
+      description: The connection parameters for a Docker client.
       type: dict
-      sample:
-        endpoint: tcp://127.77.12.5:2376
+      contains:
+        endpoint:
+          description: The URL of the Docker API.
+          type: str
+          sample: tcp://127.77.12.5:2376
         environment:
-          DOCKER_HOST: tcp://127.77.12.5:2376
-          DOCKER_CERT_PATH: /home/me/.config/stockyard/stockyard/default/client
-          DOCKER_TLS_VERIFY: "1"
-        export: >-
-          export DOCKER_HOST=tcp://127.77.12.5:2376
-          DOCKER_CERT_PATH=/home/me/.config/stockyard/stockyard/default/client
-          DOCKER_TLS_VERIFY=1
-        context: >-
-          docker context create web-1 --docker
-          host=tcp://127.77.12.5:2376,ca=…,cert=…,key=…
+          description: The environment variables that a Docker client needs.
+          type: dict
+          sample:
+            DOCKER_HOST: tcp://127.77.12.5:2376
+            DOCKER_CERT_PATH: /home/me/.config/stockyard/stockyard/default/client
+            DOCKER_TLS_VERIFY: "1"
+        export:
+          description: A line for a POSIX shell that sets these variables.
+          type: str
+          sample: >-
+            export DOCKER_HOST=tcp://127.77.12.5:2376
+            DOCKER_CERT_PATH=/home/me/.config/stockyard/stockyard/default/client DOCKER_TLS_VERIFY=1
+        context:
+          description: A command line that creates a context for Docker's own client.
+          type: str
+          sample: docker context create web-1 --docker host=tcp://127.77.12.5:2376,ca=…,cert=…,key=…
+    storage:
+      description:
+        - The directory or datastore of the host's disk. With C(memory:///FILE) the directory of the
+          simulated hypervisor.
+      type: str
+      sample: /home/me/.local/share/stockyard
+    memory:
+      description:
+        - The memory of the hypervisor that the host uses now. Null if the host is off or if the
+          figures cannot be read.
+      returned: on libvirt
+      type: dict
+      contains:
+        private_mib:
+          description: The memory that belongs to this host alone, in MiB.
+          type: float
+          sample: 41.2
+        shared_mib:
+          description: The memory that belongs to the template, in MiB.
+          type: float
+          sample: 166.0
+        oom_score:
+          description:
+            - When the hypervisor runs out of memory, its kernel ends the machine with the highest
+              score first.
+          type: int
+          sample: 671
+    console_log:
+      description:
+        - The file on the hypervisor with the output of the host's kernel and services on the
+          console.
+      returned: on libvirt
+      type: str
+      sample: /home/me/.local/share/stockyard/hosts/0f2c7e0e-6d0a-4a3f-a7f5-2d8a1a6f4e55/console.log
+    esxi_host:
+      description: The ESXi host that the machine runs on. Empty if the machine does not exist yet.
+      returned: on vSphere
+      type: str
+      sample: esxi-3.example.org
+    cluster:
+      description: The cluster of the machine.
+      returned: on vSphere
+      type: str
+      sample: cluster1
+    folder:
+      description: The folder of the machine in vCenter.
+      returned: on vSphere
+      type: str
+      sample: Build/CI
+    resource_pool:
+      description: The resource pool of the hypervisor's URI. Empty for the cluster's own.
+      returned: on vSphere
+      type: str
+      sample: ""
 plan:
   description:
     - The actions that were taken, or in check mode the actions that would be taken. Empty if
@@ -356,15 +452,26 @@ progress:
   elements: str
   sample: ["host builder: booted, Docker answers (58.2 s)"]
 error:
-  description:
-    - The error with its kind, object, cause and remedy. The cause and the remedy can be empty.
+  description: The error.
   returned: failure
   type: dict
-  sample:
-    kind: OperationRefused
-    object: host web-2
-    cause: ""
-    remedy: change the fleet's declaration, or use restarted, replaced or absent
+  contains:
+    kind:
+      description: The class of the error.
+      type: str
+      sample: OperationRefused
+    object:
+      description: The object of the error. It can be empty.
+      type: str
+      sample: host web-2
+    cause:
+      description: The cause. It can be empty.
+      type: str
+      sample: ""
+    remedy:
+      description: An instruction that corrects the problem. It can be empty.
+      type: str
+      sample: change the fleet's declaration, or use restarted, replaced or absent
 """
 
 from ..module_utils._ansible import (

@@ -72,6 +72,27 @@ problems:
   type: list
   elements: str
   sample: [privilege VirtualMachine.Provisioning.Clone is missing on the folder]
+error:
+  description: The error.
+  returned: failure
+  type: dict
+  contains:
+    kind:
+      description: The class of the error.
+      type: str
+      sample: HypervisorError
+    object:
+      description: The object of the error. It can be empty.
+      type: str
+      sample: qemu:///session
+    cause:
+      description: The cause. It can be empty.
+      type: str
+      sample: Failed to connect socket to /run/user/1000/libvirt/virtqemud-sock
+    remedy:
+      description: An instruction that corrects the problem. It can be empty.
+      type: str
+      sample: start libvirt, then run again
 """
 
 from ..module_utils._ansible import info_module, run_query

@@ -203,15 +203,26 @@ progress:
   elements: str
   sample: ["node agents-1-6a0e4c5d: registered"]
 error:
-  description:
-    - The error with its kind, object, cause and remedy. The cause and the remedy can be empty.
+  description: The error.
   returned: failure
   type: dict
-  sample:
-    kind: ControllerError
-    object: controller jenkins.example.com
-    cause: ""
-    remedy: give a user and his API token, with the permissions that the page on Jenkins lists
+  contains:
+    kind:
+      description: The class of the error.
+      type: str
+      sample: ControllerError
+    object:
+      description: The object of the error. It can be empty.
+      type: str
+      sample: controller jenkins.example.com
+    cause:
+      description: The cause. It can be empty.
+      type: str
+      sample: ""
+    remedy:
+      description: An instruction that corrects the problem. It can be empty.
+      type: str
+      sample: give a user and his API token, with the permissions that the page on Jenkins lists
 """
 
 from ..module_utils._ansible import (

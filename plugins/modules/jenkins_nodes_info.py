@@ -110,17 +110,40 @@ skipped:
   elements: dict
   contains:
     kind:
-      description: The kind of the object.
+      description:
+        - "The kind of the object: V(machine), V(host), V(template), V(volume), V(fleet), V(node) or
+          V(file)."
       type: str
-      sample: node
+      sample: machine
     name:
-      description: The name of the node.
+      description: The name of the object, or the path of a file.
       type: str
-      sample: agents-1-copy
+      sample: stockyard.default.web-9
     reason:
-      description: The reason why the node is skipped.
+      description: The reason why it is skipped.
       type: str
-      sample: its mark is that of node agents-1-6a0e4c5d.
+      sample: the machine's name matches this owner, but the machine has no stockyard metadata
+error:
+  description: The error.
+  returned: failure
+  type: dict
+  contains:
+    kind:
+      description: The class of the error.
+      type: str
+      sample: HypervisorError
+    object:
+      description: The object of the error. It can be empty.
+      type: str
+      sample: qemu:///session
+    cause:
+      description: The cause. It can be empty.
+      type: str
+      sample: Failed to connect socket to /run/user/1000/libvirt/virtqemud-sock
+    remedy:
+      description: An instruction that corrects the problem. It can be empty.
+      type: str
+      sample: start libvirt, then run again
 """
 
 from ..module_utils._ansible import info_module, run_query

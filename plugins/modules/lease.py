@@ -179,18 +179,29 @@ lease:
         - The connection parameters for a Docker client, with a certificate that is valid for this
           host only.
       type: dict
-      sample:
-        endpoint: tcp://127.77.12.5:2376
+      contains:
+        endpoint:
+          description: The URL of the Docker API.
+          type: str
+          sample: tcp://127.77.12.5:2376
         environment:
-          DOCKER_HOST: tcp://127.77.12.5:2376
-          DOCKER_CERT_PATH: /home/me/.config/stockyard/stockyard/default/leases/0b0a4a86-9c3b-…
-          DOCKER_TLS_VERIFY: "1"
-        export: >-
-          export DOCKER_HOST=tcp://127.77.12.5:2376
-          DOCKER_CERT_PATH=/home/me/.config/stockyard/stockyard/default/leases/0b0a4a86-9c3b-…
-          DOCKER_TLS_VERIFY=1
-        context: >-
-          docker context create ci-1 --docker host=tcp://127.77.12.5:2376,ca=…,cert=…,key=…
+          description: The environment variables that a Docker client needs.
+          type: dict
+          sample:
+            DOCKER_HOST: tcp://127.77.12.5:2376
+            DOCKER_CERT_PATH: /home/me/.config/stockyard/stockyard/default/leases/0b0a4a86-9c3b-…
+            DOCKER_TLS_VERIFY: "1"
+        export:
+          description: A line for a POSIX shell that sets these variables.
+          type: str
+          sample: >-
+            export DOCKER_HOST=tcp://127.77.12.5:2376
+            DOCKER_CERT_PATH=/home/me/.config/stockyard/stockyard/default/leases/0b0a4a86-9c3b-…
+            DOCKER_TLS_VERIFY=1
+        context:
+          description: A command line that creates a context for Docker's own client.
+          type: str
+          sample: docker context create ci-1 --docker host=tcp://127.77.12.5:2376,ca=…,cert=…,key=…
 plan:
   description:
     - The actions that were taken, or in check mode the actions that would be taken. Empty if
@@ -206,15 +217,26 @@ progress:
   elements: str
   sample: ["host ci-1: leased by job-17 until 2026-12-31 23:00:00 UTC"]
 error:
-  description:
-    - The error with its kind, object, cause and remedy. The cause and the remedy can be empty.
+  description: The error.
   returned: failure
   type: dict
-  sample:
-    kind: Busy
-    object: fleet ci
-    cause: job-16 has it
-    remedy: wait longer, or raise min_ready and max of the fleet and converge it
+  contains:
+    kind:
+      description: The class of the error.
+      type: str
+      sample: Busy
+    object:
+      description: The object of the error. It can be empty.
+      type: str
+      sample: fleet ci
+    cause:
+      description: The cause. It can be empty.
+      type: str
+      sample: job-16 has it
+    remedy:
+      description: An instruction that corrects the problem. It can be empty.
+      type: str
+      sample: wait longer, or raise min_ready and max of the fleet and converge it
 """
 
 from ..module_utils._ansible import (

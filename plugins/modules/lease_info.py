@@ -100,18 +100,50 @@ leases:
         - The connection parameters for a Docker client, with a certificate that is valid for this
           host only.
       type: dict
-      sample:
-        endpoint: tcp://127.77.12.5:2376
+      contains:
+        endpoint:
+          description: The URL of the Docker API.
+          type: str
+          sample: tcp://127.77.12.5:2376
         environment:
-          DOCKER_HOST: tcp://127.77.12.5:2376
-          DOCKER_CERT_PATH: /home/me/.config/stockyard/stockyard/default/leases/0b0a4a86-9c3b-…
-          DOCKER_TLS_VERIFY: "1"
-        export: >-
-          export DOCKER_HOST=tcp://127.77.12.5:2376
-          DOCKER_CERT_PATH=/home/me/.config/stockyard/stockyard/default/leases/0b0a4a86-9c3b-…
-          DOCKER_TLS_VERIFY=1
-        context: >-
-          docker context create ci-1 --docker host=tcp://127.77.12.5:2376,ca=…,cert=…,key=…
+          description: The environment variables that a Docker client needs.
+          type: dict
+          sample:
+            DOCKER_HOST: tcp://127.77.12.5:2376
+            DOCKER_CERT_PATH: /home/me/.config/stockyard/stockyard/default/leases/0b0a4a86-9c3b-…
+            DOCKER_TLS_VERIFY: "1"
+        export:
+          description: A line for a POSIX shell that sets these variables.
+          type: str
+          sample: >-
+            export DOCKER_HOST=tcp://127.77.12.5:2376
+            DOCKER_CERT_PATH=/home/me/.config/stockyard/stockyard/default/leases/0b0a4a86-9c3b-…
+            DOCKER_TLS_VERIFY=1
+        context:
+          description: A command line that creates a context for Docker's own client.
+          type: str
+          sample: docker context create ci-1 --docker host=tcp://127.77.12.5:2376,ca=…,cert=…,key=…
+error:
+  description: The error.
+  returned: failure
+  type: dict
+  contains:
+    kind:
+      description: The class of the error.
+      type: str
+      sample: HypervisorError
+    object:
+      description: The object of the error. It can be empty.
+      type: str
+      sample: qemu:///session
+    cause:
+      description: The cause. It can be empty.
+      type: str
+      sample: Failed to connect socket to /run/user/1000/libvirt/virtqemud-sock
+    remedy:
+      description: An instruction that corrects the problem. It can be empty.
+      type: str
+      sample: start libvirt, then run again
 """
 
 from ..module_utils._ansible import info_module, run_query

@@ -135,16 +135,58 @@ nested:
     pids: 1024
     disk_mib: 4096
     config: {}
+  contains:
+    name:
+      description: The name of the container.
+      type: str
+      sample: nested
+    mode:
+      description: V(rootless), or V(privileged), which is root of the host.
+      type: str
+      sample: rootless
+    memory_mib:
+      description:
+        - The maximum memory of the job, its dockerd and the containers of that dockerd together, in
+          MiB.
+      type: int
+      sample: 1024
+    cpus:
+      description: The maximum CPU time of the same, in CPUs.
+      type: float
+      sample: 1.0
+    pids:
+      description: The maximum number of processes and threads of the same.
+      type: int
+      sample: 1024
+    disk_mib:
+      description: The disk space for images, containers and files of the job, in MiB.
+      type: int
+      sample: 4096
+    config:
+      description: The keys of the C(daemon.json) in the container.
+      type: dict
+      sample: {}
 error:
-  description:
-    - The error with its kind, object, cause and remedy. The cause and the remedy can be empty.
+  description: The error.
   returned: failure
   type: dict
-  sample:
-    kind: OperationRefused
-    object: nested nested
-    cause: "this host's profile is shared, and root of a privileged container is root of the host"
-    remedy: choose mode rootless, or a host with the profile trusted that nobody else has
+  contains:
+    kind:
+      description: The class of the error.
+      type: str
+      sample: OperationRefused
+    object:
+      description: The object of the error. It can be empty.
+      type: str
+      sample: nested nested
+    cause:
+      description: The cause. It can be empty.
+      type: str
+      sample: this host's profile is shared, and root of a privileged container is root of the host
+    remedy:
+      description: An instruction that corrects the problem. It can be empty.
+      type: str
+      sample: choose mode rootless, or a host with the profile trusted that nobody else has
 """
 
 import json

@@ -162,20 +162,106 @@ pool:
       description: The tenant that the pool belongs to.
       type: str
       sample: default
+    owner:
+      description: The owner of the yard.
+      type: str
+      sample: stockyard
+    uuid:
+      description: The UUID of the pool.
+      type: str
+      sample: 9b1c8f0e-2f4b-4a57-9f0e-5d0e3c1b7a22
     parent:
       description: The parent pool. Empty if there is none.
       type: str
       sample: department
+    hosts:
+      description: The limit of hosts. 0 for no limit.
+      type: int
+      sample: 10
+    vcpus:
+      description: The limit of virtual CPUs. 0 for no limit.
+      type: int
+      sample: 0
+    memory_mib:
+      description: The memory of all hosts, in MiB. 0 for no limit.
+      type: int
+      sample: 8192
+    memory_overcommit:
+      description: The factor by which nominal sizes together can exceed that memory.
+      type: float
+      sample: 1.0
+    disk_gib:
+      description: The limit of the virtual size of all disks, in GiB. 0 for no limit.
+      type: int
+      sample: 0
+    cpu_shares:
+      description:
+        - The weight of the pool against its siblings if processor time is short. 0 for the
+          hypervisor's default.
+      type: int
+      sample: 0
+    memory_shares:
+      description:
+        - The weight of the pool against its siblings if memory is short. 0 for the hypervisor's
+          default.
+      type: int
+      sample: 0
+    cpu_reservation_mhz:
+      description: The guaranteed processor time, in MHz.
+      type: int
+      sample: 0
+    memory_reservation_mib:
+      description: The guaranteed memory, in MiB.
+      type: int
+      sample: 0
+    expandable:
+      description: Whether the pool can borrow from the reservation of its parent.
+      type: bool
+      sample: true
+    created:
+      description: The time of creation, in seconds since the epoch.
+      type: float
+      sample: 1767225600.0
     used:
       description:
         - The used part of each limit, by the nominal sizes of the hosts in this pool and in its
           subordinate pools.
       type: dict
-      sample: {hosts: 4, vcpus: 4, memory_mib: 4096, disk_gib: 32}
+      contains:
+        hosts:
+          description: The number of hosts.
+          type: int
+          sample: 4
+        vcpus:
+          description: The number of virtual CPUs.
+          type: int
+          sample: 4
+        memory_mib:
+          description: The memory, in MiB.
+          type: int
+          sample: 4096
+        disk_gib:
+          description: The virtual size of all disks, in GiB.
+          type: int
+          sample: 32
     free:
-      description: The free part of each limit. Null if there is no limit.
+      description: The free part of each limit.
       type: dict
-      sample: {hosts: 6, vcpus: null, memory_mib: 4096, disk_gib: null}
+      contains:
+        hosts:
+          description: The number of hosts.
+          type: int
+          sample: 6
+        vcpus:
+          description: The number of virtual CPUs.
+          type: int
+        memory_mib:
+          description: The memory, in MiB.
+          type: int
+          sample: 4096
+        disk_gib:
+          description: The virtual size of all disks, in GiB.
+          type: int
     members:
       description: The names of the hosts in this pool and in its subordinate pools.
       type: list
@@ -188,14 +274,42 @@ pool:
       sample: []
     held:
       description:
-        - The memory that the running hosts actually use on the hypervisor, and for each host the
-          C(oom_score) of its machine in the kernel. Null if the hypervisor does not provide the
-          figures.
+        - The memory that the running hosts actually use on the hypervisor. Null if the hypervisor
+          does not provide the figures.
       type: dict
-      sample:
-        private_mib: 61.5
+      contains:
+        private_mib:
+          description: The memory that belongs to the hosts alone, in MiB.
+          type: float
+          sample: 61.5
         hosts:
-          - {name: ci-1, nominal_mib: 1024, private_mib: 61.5, shared_mib: 118.2, oom_score: 671}
+          description: The memory of each running host.
+          type: list
+          elements: dict
+          contains:
+            name:
+              description: The name of the host.
+              type: str
+              sample: ci-1
+            nominal_mib:
+              description: Its nominal memory, in MiB.
+              type: int
+              sample: 1024
+            private_mib:
+              description: The part of its memory that belongs to this host alone, in MiB.
+              type: float
+              sample: 61.5
+            shared_mib:
+              description:
+                - The part that belongs to the template, in MiB; the remainder was never used.
+              type: float
+              sample: 118.2
+            oom_score:
+              description:
+                - When the hypervisor runs out of memory, its kernel ends the machine with the
+                  highest score first.
+              type: int
+              sample: 671
     first_to_go:
       description:
         - The host whose machine the kernel would end first if memory ran out. Empty if it is not
@@ -209,8 +323,8 @@ pool:
       sample: []
     enforced:
       description:
-        - V(admission) if the pool only decides whether hosts are created.
-        - V(resource pool) if the hypervisor also enforces the limits and shares for running hosts.
+        - V(admission) if the pool only decides whether hosts are created, V(resource pool) if the
+          hypervisor also enforces the limits and shares for running hosts.
       type: str
       sample: admission
     enforced_reason:
@@ -237,15 +351,26 @@ progress:
   elements: str
   sample: ["pool ci: changed"]
 error:
-  description:
-    - The error with its kind, object, cause and remedy. The cause and the remedy can be empty.
+  description: The error.
   returned: failure
   type: dict
-  sample:
-    kind: OperationRefused
-    object: pool ci
-    cause: 10 of 5 hosts are used
-    remedy: "delete hosts first; or set force, and then the pool admits no new hosts"
+  contains:
+    kind:
+      description: The class of the error.
+      type: str
+      sample: OperationRefused
+    object:
+      description: The object of the error. It can be empty.
+      type: str
+      sample: pool ci
+    cause:
+      description: The cause. It can be empty.
+      type: str
+      sample: 10 of 5 hosts are used
+    remedy:
+      description: An instruction that corrects the problem. It can be empty.
+      type: str
+      sample: delete hosts first; or set force, and then the pool admits no new hosts
 """
 
 from ..module_utils._ansible import (

@@ -16,6 +16,7 @@ description:
     of other owners and objects that another run is changing are skipped and listed in RV(skipped).
   - It needs no declaration and creates nothing. The next run of M(stockyard.container_hosts.fleet)
     replaces the deleted hosts.
+  - If an object cannot be deleted, the module deletes the other objects and then fails.
 author:
   - stockyard contributors (!UNKNOWN)
 extends_documentation_fragment:
@@ -68,18 +69,18 @@ skipped:
   contains:
     kind:
       description:
-        - The kind of the object. One of V(machine), V(host), V(template), V(volume), V(fleet) and
-          V(file).
+        - "The kind of the object: V(machine), V(host), V(template), V(volume), V(fleet), V(node) or
+          V(file)."
       type: str
       sample: machine
     name:
-      description: The name or the path of the object.
+      description: The name of the object, or the path of a file.
       type: str
       sample: stockyard.default.web-9
     reason:
-      description: The reason why the object was skipped.
+      description: The reason why it is skipped.
       type: str
-      sample: its name matches this owner, but the machine has no metadata of stockyard
+      sample: the machine's name matches this owner, but the machine has no stockyard metadata
 plan:
   description:
     - The actions that were taken, or in check mode the actions that would be taken. Empty if
@@ -95,16 +96,26 @@ progress:
   elements: str
   sample: ["host ci-1: deleted"]
 error:
-  description:
-    - The error with its kind, object, cause and remedy. The cause and the remedy can be empty. All
-      other objects were deleted.
+  description: The error.
   returned: failure
   type: dict
-  sample:
-    kind: HypervisorError
-    object: host ci-1
-    cause: ""
-    remedy: run again
+  contains:
+    kind:
+      description: The class of the error.
+      type: str
+      sample: HypervisorError
+    object:
+      description: The object of the error. It can be empty.
+      type: str
+      sample: host ci-1
+    cause:
+      description: The cause. It can be empty.
+      type: str
+      sample: ""
+    remedy:
+      description: An instruction that corrects the problem. It can be empty.
+      type: str
+      sample: run again
 """
 
 from ..module_utils._ansible import (

@@ -82,15 +82,26 @@ count:
   type: int
   sample: 65536
 error:
-  description:
-    - The error with its kind, object, cause and remedy. The cause and the remedy can be empty.
+  description: The error.
   returned: failure
   type: dict
-  sample:
-    kind: OperationRefused
-    object: user blue
-    cause: containers of both could be each other's files and processes
-    remedy: leave first out
+  contains:
+    kind:
+      description: The class of the error.
+      type: str
+      sample: OperationRefused
+    object:
+      description: The object of the error. It can be empty.
+      type: str
+      sample: user blue
+    cause:
+      description: The cause. It can be empty.
+      type: str
+      sample: containers of both could be each other's files and processes
+    remedy:
+      description: An instruction that corrects the problem. It can be empty.
+      type: str
+      sample: leave first out
 """
 
 from typing import Any

@@ -202,14 +202,27 @@ template:
       description: The template's name.
       type: str
       sample: docker
+    uuid:
+      description: The UUID of the generation on the hypervisor.
+      type: str
+      sample: 4f0d2d0e-93f1-4f9b-8b55-6b7d0a0f9c11
     tenant:
       description: The tenant that the template belongs to.
       type: str
       sample: default
+    owner:
+      description: The owner of the yard.
+      type: str
+      sample: stockyard
     generation:
       description: The first twelve digits of the digest of image and hardware.
       type: str
       sample: 5f3c6a1d2b9e
+    phase:
+      description:
+        - "The phase of the generation's record: V(building), V(booting), V(frozen) or V(deleting)."
+      type: str
+      sample: frozen
     usable:
       description: Whether hosts can be forked from this generation.
       type: bool
@@ -225,17 +238,44 @@ template:
     hardware:
       description: The virtual hardware that was frozen.
       type: dict
-      sample: {vcpus: 1, max_vcpus: 4, memory_mib: 1024, spare_ports: 4, accelerator: auto}
-    created:
-      description: The time of creation, in seconds since the epoch.
-      type: float
-      sample: 1767225600.0
-    promoted:
+      contains:
+        vcpus:
+          description: The number of virtual CPUs at start.
+          type: int
+          sample: 1
+        max_vcpus:
+          description: The number of virtual CPUs that it can get later.
+          type: int
+          sample: 4
+        memory_mib:
+          description: The memory, in MiB.
+          type: int
+          sample: 1024
+        spare_ports:
+          description: The number of free PCI Express root ports for hot-plug.
+          type: int
+          sample: 4
+        accelerator:
+          description: V(auto) (KVM if the CPU has it, else TCG), V(kvm) or V(tcg).
+          type: str
+          sample: auto
+    docker:
+      description: "Whether dockerd ran when the template was frozen: V(running) or V(stopped)."
+      type: str
+      sample: running
+    disk_gib:
+      description: The virtual size of the disk, in GiB. 0 if it is not known.
+      type: int
+      sample: 8
+    max_memory_mib:
       description:
-        - The time at which this generation became current again after later generations, in seconds
-          since the epoch. V(0) if that never happened.
-      type: float
-      sample: 0.0
+        - The memory that a running host can get, in MiB. 0 if it gets no more than at start.
+      type: int
+      sample: 0
+    encrypted:
+      description: Whether the volumes of its hosts are encrypted.
+      type: bool
+      sample: false
     provision:
       description: The playbook or roles that ran before the freeze. Empty if there were none.
       type: str
@@ -243,10 +283,151 @@ template:
     source:
       description: The sources of the packages. Null if they are not known.
       type: dict
-      sample:
-        suite: bookworm
-        packages: [docker.io, sudo]
-        build: {mirror: "", security_mirror: "", proxy: "", repositories: []}
+      contains:
+        suite:
+          description: The Debian release.
+          type: str
+          sample: bookworm
+        packages:
+          description: The declared packages; others are installed as their dependencies.
+          type: list
+          elements: str
+          sample: [docker.io, sudo]
+        build:
+          description: The mirrors, without user names and passwords.
+          type: dict
+          contains:
+            mirror:
+              description: Debian mirror; empty for Debian's own, with its security updates.
+              type: str
+              sample: ""
+            security_mirror:
+              description: Mirror of the security updates for a custom mirror; empty for none.
+              type: str
+              sample: ""
+            proxy:
+              description: HTTP proxy for the download; empty for none.
+              type: str
+              sample: ""
+            repositories:
+              description:
+                - Further repositories. apt takes the latest version of a package from any of them.
+              type: list
+              elements: dict
+              contains:
+                url:
+                  description: Its URL.
+                  type: str
+                signed_by:
+                  description:
+                    - The public key of its signatures, ASCII-armored. A signature is always
+                      required.
+                  type: str
+                suite:
+                  description:
+                    - Its suite; empty for the image's own. A suite that ends with a slash is a
+                      directory without components.
+                  type: str
+                components:
+                  description: Its components.
+                  type: list
+                  elements: str
+            preload:
+              description: The origin of preloaded images.
+              type: list
+              elements: dict
+              contains:
+                kind:
+                  description: V(archive), V(rootfs), V(image) or V(build).
+                  type: str
+                source:
+                  description:
+                    - A path on the machine of the SDK; for V(image) a reference by digest,
+                      C([http://]registry/name@sha256:…).
+                  type: str
+                name:
+                  description: Its name in Docker; an archive contains its own names.
+                  type: str
+                digest:
+                  description:
+                    - SHA-256 of the content, computed by the SDK; the only part that counts for the
+                      template's digest.
+                  type: str
+            cloud_image:
+              description: The origin of the cloud image.
+              type: dict
+              contains:
+                location:
+                  description: An absolute path on the machine of the SDK, or an C(https://) URL.
+                  type: str
+                checksum:
+                  description:
+                    - "C(sha256:V( or )sha512:) and the digits; the only part that counts for the
+                      template's digest. Optional for a file: the SDK computes it from the content."
+                  type: str
+    ssh_user:
+      description: The user for SSH logins in hosts.
+      type: str
+      sample: stockyard
+    created:
+      description: The time of creation, in seconds since the epoch.
+      type: float
+      sample: 1767225600.0
+    promoted:
+      description:
+        - The time at which this generation became current again after later generations, in seconds
+          since the epoch. 0 if that never happened.
+      type: float
+      sample: 0.0
+    storage:
+      description:
+        - The directory or datastore of the generation. With C(memory:///FILE) the directory of the
+          simulated hypervisor.
+      type: str
+      sample: /home/me/.local/share/stockyard
+    sizes:
+      description: The disk space that the generation uses on the hypervisor.
+      returned: on libvirt
+      type: dict
+      contains:
+        disk_mib:
+          description: The disk, in MiB.
+          type: float
+          sample: 12.4
+        ram_mib:
+          description: The memory file, which is sparse, in MiB.
+          type: float
+          sample: 231.7
+        state_mib:
+          description: The device state, in MiB.
+          type: float
+          sample: 0.7
+        image_mib:
+          description: The image, in MiB. Other templates can share it.
+          type: float
+          sample: 489.2
+    console_log:
+      description:
+        - The file on the hypervisor with the output of the template's kernel and services on the
+          console.
+      returned: on libvirt
+      type: str
+    esxi_host:
+      description: The ESXi host of the machine.
+      returned: on vSphere
+      type: str
+    cluster:
+      description: The cluster of the machine.
+      returned: on vSphere
+      type: str
+    folder:
+      description: The folder of the machine in vCenter.
+      returned: on vSphere
+      type: str
+    resource_pool:
+      description: The resource pool of the hypervisor's URI. Empty for the cluster's own.
+      returned: on vSphere
+      type: str
 templates:
   description:
     - All generations of the template. The last one is the generation that hosts are forked from.
@@ -254,6 +435,237 @@ templates:
   returned: success
   type: list
   elements: dict
+  contains:
+    name:
+      description: The template's name.
+      type: str
+      sample: docker
+    uuid:
+      description: The UUID of the generation on the hypervisor.
+      type: str
+      sample: 4f0d2d0e-93f1-4f9b-8b55-6b7d0a0f9c11
+    tenant:
+      description: The tenant that the template belongs to.
+      type: str
+      sample: default
+    owner:
+      description: The owner of the yard.
+      type: str
+      sample: stockyard
+    generation:
+      description: The first twelve digits of the digest of image and hardware.
+      type: str
+      sample: 5f3c6a1d2b9e
+    phase:
+      description:
+        - "The phase of the generation's record: V(building), V(booting), V(frozen) or V(deleting)."
+      type: str
+      sample: frozen
+    usable:
+      description: Whether hosts can be forked from this generation.
+      type: bool
+      sample: true
+    problem:
+      description: The reason why the generation cannot be used. Empty if it can.
+      type: str
+      sample: ""
+    image:
+      description: The SHA-256 digest of the image, including its package versions.
+      type: str
+      sample: 0d9e4c2f7b1a8e6354c1f0a9d8b7e6f5a4c3b2d1e0f9a8b7c6d5e4f3a2b1c0d9
+    hardware:
+      description: The virtual hardware that was frozen.
+      type: dict
+      contains:
+        vcpus:
+          description: The number of virtual CPUs at start.
+          type: int
+          sample: 1
+        max_vcpus:
+          description: The number of virtual CPUs that it can get later.
+          type: int
+          sample: 4
+        memory_mib:
+          description: The memory, in MiB.
+          type: int
+          sample: 1024
+        spare_ports:
+          description: The number of free PCI Express root ports for hot-plug.
+          type: int
+          sample: 4
+        accelerator:
+          description: V(auto) (KVM if the CPU has it, else TCG), V(kvm) or V(tcg).
+          type: str
+          sample: auto
+    docker:
+      description: "Whether dockerd ran when the template was frozen: V(running) or V(stopped)."
+      type: str
+      sample: running
+    disk_gib:
+      description: The virtual size of the disk, in GiB. 0 if it is not known.
+      type: int
+      sample: 8
+    max_memory_mib:
+      description:
+        - The memory that a running host can get, in MiB. 0 if it gets no more than at start.
+      type: int
+      sample: 0
+    encrypted:
+      description: Whether the volumes of its hosts are encrypted.
+      type: bool
+      sample: false
+    provision:
+      description: The playbook or roles that ran before the freeze. Empty if there were none.
+      type: str
+      sample: playbook template.yml
+    source:
+      description: The sources of the packages. Null if they are not known.
+      type: dict
+      contains:
+        suite:
+          description: The Debian release.
+          type: str
+          sample: bookworm
+        packages:
+          description: The declared packages; others are installed as their dependencies.
+          type: list
+          elements: str
+          sample: [docker.io, sudo]
+        build:
+          description: The mirrors, without user names and passwords.
+          type: dict
+          contains:
+            mirror:
+              description: Debian mirror; empty for Debian's own, with its security updates.
+              type: str
+              sample: ""
+            security_mirror:
+              description: Mirror of the security updates for a custom mirror; empty for none.
+              type: str
+              sample: ""
+            proxy:
+              description: HTTP proxy for the download; empty for none.
+              type: str
+              sample: ""
+            repositories:
+              description:
+                - Further repositories. apt takes the latest version of a package from any of them.
+              type: list
+              elements: dict
+              contains:
+                url:
+                  description: Its URL.
+                  type: str
+                signed_by:
+                  description:
+                    - The public key of its signatures, ASCII-armored. A signature is always
+                      required.
+                  type: str
+                suite:
+                  description:
+                    - Its suite; empty for the image's own. A suite that ends with a slash is a
+                      directory without components.
+                  type: str
+                components:
+                  description: Its components.
+                  type: list
+                  elements: str
+            preload:
+              description: The origin of preloaded images.
+              type: list
+              elements: dict
+              contains:
+                kind:
+                  description: V(archive), V(rootfs), V(image) or V(build).
+                  type: str
+                source:
+                  description:
+                    - A path on the machine of the SDK; for V(image) a reference by digest,
+                      C([http://]registry/name@sha256:…).
+                  type: str
+                name:
+                  description: Its name in Docker; an archive contains its own names.
+                  type: str
+                digest:
+                  description:
+                    - SHA-256 of the content, computed by the SDK; the only part that counts for the
+                      template's digest.
+                  type: str
+            cloud_image:
+              description: The origin of the cloud image.
+              type: dict
+              contains:
+                location:
+                  description: An absolute path on the machine of the SDK, or an C(https://) URL.
+                  type: str
+                checksum:
+                  description:
+                    - "C(sha256:V( or )sha512:) and the digits; the only part that counts for the
+                      template's digest. Optional for a file: the SDK computes it from the content."
+                  type: str
+    ssh_user:
+      description: The user for SSH logins in hosts.
+      type: str
+      sample: stockyard
+    created:
+      description: The time of creation, in seconds since the epoch.
+      type: float
+      sample: 1767225600.0
+    promoted:
+      description:
+        - The time at which this generation became current again after later generations, in seconds
+          since the epoch. 0 if that never happened.
+      type: float
+      sample: 0.0
+    storage:
+      description:
+        - The directory or datastore of the generation. With C(memory:///FILE) the directory of the
+          simulated hypervisor.
+      type: str
+      sample: /home/me/.local/share/stockyard
+    sizes:
+      description: The disk space that the generation uses on the hypervisor.
+      returned: on libvirt
+      type: dict
+      contains:
+        disk_mib:
+          description: The disk, in MiB.
+          type: float
+          sample: 12.4
+        ram_mib:
+          description: The memory file, which is sparse, in MiB.
+          type: float
+          sample: 231.7
+        state_mib:
+          description: The device state, in MiB.
+          type: float
+          sample: 0.7
+        image_mib:
+          description: The image, in MiB. Other templates can share it.
+          type: float
+          sample: 489.2
+    console_log:
+      description:
+        - The file on the hypervisor with the output of the template's kernel and services on the
+          console.
+      returned: on libvirt
+      type: str
+    esxi_host:
+      description: The ESXi host of the machine.
+      returned: on vSphere
+      type: str
+    cluster:
+      description: The cluster of the machine.
+      returned: on vSphere
+      type: str
+    folder:
+      description: The folder of the machine in vCenter.
+      returned: on vSphere
+      type: str
+    resource_pool:
+      description: The resource pool of the hypervisor's URI. Empty for the cluster's own.
+      returned: on vSphere
+      type: str
 plan:
   description:
     - The actions that were taken, or in check mode the actions that would be taken. Empty if
@@ -269,15 +681,26 @@ progress:
   elements: str
   sample: ["template docker: freeze (71 s)", "template docker: frozen (74 s)"]
 error:
-  description:
-    - The error with its kind, object, cause and remedy. The cause and the remedy can be empty.
+  description: The error.
   returned: failure
   type: dict
-  sample:
-    kind: OperationRefused
-    object: template docker (5f3c6a1d2b9e)
-    cause: ""
-    remedy: delete the hosts first
+  contains:
+    kind:
+      description: The class of the error.
+      type: str
+      sample: OperationRefused
+    object:
+      description: The object of the error. It can be empty.
+      type: str
+      sample: template docker (5f3c6a1d2b9e)
+    cause:
+      description: The cause. It can be empty.
+      type: str
+      sample: ""
+    remedy:
+      description: An instruction that corrects the problem. It can be empty.
+      type: str
+      sample: delete the hosts first
 """
 
 from dataclasses import replace

@@ -141,6 +141,78 @@ volume:
     path: /data/results
     mounted: true
     allocated: 73400320
+  contains:
+    name:
+      description: The volume's name.
+      type: str
+      sample: results
+    tenant:
+      description: The tenant that the volume belongs to.
+      type: str
+      sample: default
+    uuid:
+      description:
+        - The UUID of the volume. Its first 20 digits are the serial number of the disk in a host.
+      type: str
+      sample: 0b0a4a86-9c3b-4b0e-9a5e-1c1c7a5a1f10
+    size_gib:
+      description: The virtual size of the volume, in GiB.
+      type: int
+      sample: 20
+    allocated:
+      description: The storage that the volume itself uses, in bytes. Null if it is not known.
+      type: int
+      sample: 73400320
+    shared:
+      description:
+        - The storage that the volume shares with its copies or its source, in bytes. Null if the
+          hypervisor does not report it.
+      type: int
+      sample: 0
+    disk:
+      description: The path of the volume's disk. Empty for a snapshot, null if it is not known.
+      type: str
+      sample: /home/me/.local/share/stockyard/volumes/0b0a4a86-9c3b-…/disk.qcow2
+    filesystem:
+      description:
+        - "The file system of the volume: V(ext4), empty before the volume is first attached, or
+          V(making) if its creation was interrupted."
+      type: str
+      sample: ext4
+    source:
+      description: The volume or snapshot that it was copied from. Empty if it was created empty.
+      type: str
+      sample: ""
+    snapshot:
+      description: Whether the volume is a snapshot.
+      type: bool
+      sample: false
+    encrypted:
+      description:
+        - Whether the volume is encrypted. The template of the first host that the volume is
+          attached to decides this.
+      type: bool
+      sample: false
+    host:
+      description: The host that the volume is attached to. Empty if there is none.
+      type: str
+      sample: web-1
+    path:
+      description: The path in the host at which the volume is mounted.
+      type: str
+      sample: /data/results
+    mounted:
+      description: Whether the mount is complete.
+      type: bool
+      sample: true
+    phase:
+      description: "The phase of the volume's record: V(creating), V(ready) or V(deleting)."
+      type: str
+      sample: ready
+    created:
+      description: The time of creation, in seconds since the epoch.
+      type: float
+      sample: 1767225600.0
 plan:
   description:
     - The actions that were taken, or in check mode the actions that would be taken. Empty if
@@ -156,15 +228,26 @@ progress:
   elements: str
   sample: ["volume results: attached to host web-1 at /data/results"]
 error:
-  description:
-    - The error with its kind, object, cause and remedy. The cause and the remedy can be empty.
+  description: The error.
   returned: failure
   type: dict
-  sample:
-    kind: OperationRefused
-    object: volume results
-    cause: the host uses it at /data/results
-    remedy: detach it from web-1, or delete that host; the volume is retained
+  contains:
+    kind:
+      description: The class of the error.
+      type: str
+      sample: OperationRefused
+    object:
+      description: The object of the error. It can be empty.
+      type: str
+      sample: volume results
+    cause:
+      description: The cause. It can be empty.
+      type: str
+      sample: the host uses it at /data/results
+    remedy:
+      description: An instruction that corrects the problem. It can be empty.
+      type: str
+      sample: detach it from web-1, or delete that host; the volume is retained
 """
 
 from ..module_utils._ansible import (

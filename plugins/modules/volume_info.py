@@ -61,28 +61,33 @@ volumes:
       description: The tenant that the volume belongs to.
       type: str
       sample: default
+    uuid:
+      description:
+        - The UUID of the volume. Its first 20 digits are the serial number of the disk in a host.
+      type: str
+      sample: 0b0a4a86-9c3b-4b0e-9a5e-1c1c7a5a1f10
     size_gib:
       description: The virtual size of the volume, in GiB.
       type: int
       sample: 20
     allocated:
-      description: The storage that the volume itself uses, in bytes.
+      description: The storage that the volume itself uses, in bytes. Null if it is not known.
       type: int
       sample: 73400320
     shared:
       description:
-        - The storage that the volume shares with its copies or its source, in bytes. Not available
-          on every hypervisor.
+        - The storage that the volume shares with its copies or its source, in bytes. Null if the
+          hypervisor does not report it.
       type: int
       sample: 0
     disk:
-      description: The path of the volume's disk. Empty for a snapshot.
+      description: The path of the volume's disk. Empty for a snapshot, null if it is not known.
       type: str
       sample: /home/me/.local/share/stockyard/volumes/0b0a4a86-9c3b-…/disk.qcow2
     filesystem:
       description:
-        - The file system of the volume. V(ext4), empty before the volume is first attached, or
-          V(making) if its creation was interrupted.
+        - "The file system of the volume: V(ext4), empty before the volume is first attached, or
+          V(making) if its creation was interrupted."
       type: str
       sample: ext4
     source:
@@ -112,18 +117,34 @@ volumes:
       type: bool
       sample: true
     phase:
-      description: The phase of the volume's record. One of V(creating), V(ready) and V(deleting).
+      description: "The phase of the volume's record: V(creating), V(ready) or V(deleting)."
       type: str
       sample: ready
-    uuid:
-      description:
-        - The UUID of the volume. Its first 20 digits are the serial number of the disk in a host.
-      type: str
-      sample: 0b0a4a86-9c3b-4b0e-9a5e-1c1c7a5a1f10
     created:
       description: The time of creation, in seconds since the epoch.
       type: float
       sample: 1767225600.0
+error:
+  description: The error.
+  returned: failure
+  type: dict
+  contains:
+    kind:
+      description: The class of the error.
+      type: str
+      sample: HypervisorError
+    object:
+      description: The object of the error. It can be empty.
+      type: str
+      sample: qemu:///session
+    cause:
+      description: The cause. It can be empty.
+      type: str
+      sample: Failed to connect socket to /run/user/1000/libvirt/virtqemud-sock
+    remedy:
+      description: An instruction that corrects the problem. It can be empty.
+      type: str
+      sample: start libvirt, then run again
 """
 
 from ..module_utils._ansible import info_module, run_query

@@ -5,13 +5,14 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from hack import generate, plain_yaml
+from hack import generate, plain_yaml, returns
 
 ROOT = Path(__file__).parents[2]
 VERBS = ("Manage", "Create", "List", "Return", "Run", "Attach")
@@ -50,7 +51,7 @@ def test_option_has_type_and_choices_of_its_argument_spec() -> None:
 def test_option_without_description_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     spec = {**generate.argument_spec("pool"), "colour": {"type": "str"}}
     monkeypatch.setattr(generate, "argument_spec", lambda module: spec)
-    with pytest.raises(generate.MissingTextError, match="Module pool: colour"):
+    with pytest.raises(returns.MissingTextError, match="Module pool: colour"):
         generate.documented("pool")
 
 
@@ -72,3 +73,65 @@ def test_text_survives_the_yaml_layout(text: str) -> None:
     assert yaml.safe_load(plain_yaml.entries(entry, 0)) == {
         "name": {"description": [text, f"{text} " * 40 + "end"], "default": text}
     }
+
+
+@dataclass(frozen=True)
+class Wheel:
+    """A nested object.
+
+    :param inches: the size, in inches.
+    """
+
+    inches: int
+
+
+@dataclass(frozen=True)
+class Bicycle:
+    """An object.
+
+    :param name: the name of the bicycle,
+        in one line.
+    :param colour: the colour: ``red`` or ``/path``. ``None`` if it is not known.
+    :param wheels: the wheels; see :class:`Wheel`.
+    :param motor: the motor. Only on libvirt.
+    """
+
+    name: str
+    colour: str | None
+    wheels: tuple[Wheel, ...]
+    motor: dict[str, str] | None = None
+
+
+@dataclass(frozen=True)
+class Nameless:
+    """An object whose field has no text."""
+
+    name: str
+
+
+def test_results_have_type_text_and_sample_of_their_fields() -> None:
+    samples = {"name": "mine", "wheels": [{"inches": 26}]}
+    wheel = {"inches": {"description": "The size, in inches.", "type": "int", "sample": 26}}
+    assert returns.contains(Bicycle, samples, set()) == {
+        "name": {
+            "description": "The name of the bicycle, in one line.",
+            "type": "str",
+            "sample": "mine",
+        },
+        "colour": {
+            "description": "The colour: V(red) or C(/path). Null if it is not known.",
+            "type": "str",
+        },
+        "wheels": {
+            "description": "The wheels.",
+            "type": "list",
+            "elements": "dict",
+            "contains": wheel,
+        },
+        "motor": {"description": "The motor.", "returned": "on libvirt", "type": "dict"},
+    }
+
+
+def test_result_without_text_is_an_error() -> None:
+    with pytest.raises(returns.MissingTextError, match="Nameless: name"):
+        returns.contains(Nameless, {}, set())

@@ -139,13 +139,18 @@ def programs() -> Docker:
 @pytest.fixture
 def host(machine: Machine, programs: Docker) -> Machine:
     """One that can have either."""
+    equip(machine, programs)
+    return machine
+
+
+def equip(machine: Machine, programs: Docker) -> None:
+    """Give a machine all that a nested Docker needs."""
     programs.machine = machine
     for name in (*outer_host.PROGRAMS, *outer_host.ROOTLESS):
         machine.write(f"/usr/bin/{name}", "x")
     machine.write(outer_host.CONTROLLERS, "cpu io memory pids\n")
     machine.write("/proc/sys/kernel/unprivileged_userns_clone", "1\n")
     machine.write(f"/proc/{PID}/cgroup", f"0::{GROUP}\n")
-    return machine
 
 
 def have(

@@ -51,8 +51,11 @@ ABSENT = "not known to this kernel"
 class Finding:
     """Result of one check.
 
-    :param ok: whether the state is as expected; ``None`` if the state is unknown.
-    :param waiver: the reason why a deviation is accepted; empty if it is not accepted.
+    :param check: the name of the check.
+    :param expected: the expected value.
+    :param found: the value in force.
+    :param ok: whether the check passes. ``None`` if that cannot be determined.
+    :param waiver: the reason why a deviation is accepted. Empty if it is not accepted.
     """
 
     check: str

@@ -29,11 +29,13 @@ class Lease:
     The number of a lease is enough to renew or release it. It does not open the host: the host's
     key is separate.
 
-    :param id: a uuid, never used again; see :func:`lease_id`.
-    :param holder: the holder, in words.
-    :param taken: its start, in seconds since the epoch.
-    :param until: its end. From then on it cannot be renewed, and the host is deleted.
-    :param certificate: serial number of its client certificate, in hex.
+    :param id: the ID of the lease; see :func:`lease_id`.
+    :param holder: the holder of the lease.
+    :param taken: the time at which the lease began, in seconds since the epoch.
+    :param until: the time at which the lease ends, in seconds since the epoch. From then on it
+        cannot be renewed, and the host is deleted.
+    :param certificate: the serial number of the client certificate of the lease, in hexadecimal
+        digits.
     """
 
     id: str

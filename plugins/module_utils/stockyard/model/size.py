@@ -14,9 +14,9 @@ from . import naming
 class Size:
     """A machine's nominal size, independent of its present use.
 
-    :param vcpus: virtual CPUs.
-    :param memory_mib: RAM in MiB.
-    :param disk_gib: virtual size of its own disk in GiB.
+    :param vcpus: the number of virtual CPUs.
+    :param memory_mib: the memory, in MiB.
+    :param disk_gib: the virtual size of the machine's own disk, in GiB.
     """
 
     vcpus: int = 0

@@ -22,10 +22,10 @@ KEEP = 2
 class Hardware:
     """The machine that a template is frozen with. A fork must match it exactly.
 
-    :param vcpus: virtual CPUs at start.
+    :param vcpus: the number of virtual CPUs at start.
     :param max_vcpus: the number of virtual CPUs that it can get later.
-    :param memory_mib: RAM in MiB.
-    :param spare_ports: free PCI Express root ports for hot-plug.
+    :param memory_mib: the memory, in MiB.
+    :param spare_ports: the number of free PCI Express root ports for hot-plug.
     :param accelerator: ``auto`` (KVM if the CPU has it, else TCG), ``kvm`` or ``tcg``.
     """
 
@@ -163,6 +163,7 @@ class TemplateSpec:
 class Source:
     """The origin of the packages of a generation: enough to look for later versions.
 
+    :param suite: the Debian release.
     :param packages: the declared packages; others are installed as their dependencies.
     :param build: the mirrors, without user names and passwords.
     """

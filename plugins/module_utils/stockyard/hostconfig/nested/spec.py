@@ -31,14 +31,14 @@ OURS = (
 class NestedSpec:
     """Nested Docker.
 
-    :param name: the name of its container.
+    :param name: the name of the container.
     :param mode: ``rootless``, or ``privileged``, which is root of the host.
-    :param memory_mib: for everything in it: the job, its dockerd and the containers of that
-        dockerd.
-    :param cpus: CPU time for the same, in CPUs.
-    :param pids: processes and threads of the same.
-    :param disk_mib: for images, containers and files of the job.
-    :param config: keys of its ``daemon.json``.
+    :param memory_mib: the maximum memory of the job, its dockerd and the containers of that dockerd
+        together, in MiB.
+    :param cpus: the maximum CPU time of the same, in CPUs.
+    :param pids: the maximum number of processes and threads of the same.
+    :param disk_mib: the disk space for images, containers and files of the job, in MiB.
+    :param config: the keys of the ``daemon.json`` in the container.
     """
 
     name: str = "nested"
