@@ -43,11 +43,15 @@ CLASSES = {
     "pool_info.pools": "model.pool_info.PoolInfo",
     "reap.skipped": "model.yard_info.SkippedObject",
     "template.template": "model.template_info.TemplateInfo",
-    "template.templates": "model.template_info.TemplateInfo",
     "template_info.templates": "model.template_info.TemplateInfo",
     "volume.volume": "model.volume_info.VolumeInfo",
     "volume_info.volumes": "model.volume_info.VolumeInfo",
-    "yard.members": "model.host_info.HostInfo",
+}
+# Results with the keys of another result, which their descriptions name.
+SAME_KEYS = {
+    "jenkins_nodes.nodes": "jenkins_nodes_info.nodes",
+    "template.templates": "template.template",
+    "yard.members": "fleet.hosts",
 }
 # The dataclass of modules whose results are the facts of one object.
 MODULE_CLASSES = {

@@ -122,7 +122,7 @@ skipped:
     reason:
       description: The reason why it is skipped.
       type: str
-      sample: the machine's name matches this owner, but the machine has no stockyard metadata
+      sample: its name matches this owner, but the machine has no metadata of stockyard
 error:
   description: The error.
   returned: failure

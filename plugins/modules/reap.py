@@ -80,7 +80,7 @@ skipped:
     reason:
       description: The reason why it is skipped.
       type: str
-      sample: the machine's name matches this owner, but the machine has no stockyard metadata
+      sample: its name matches this owner, but the machine has no metadata of stockyard
 plan:
   description:
     - The actions that were taken, or in check mode the actions that would be taken. Empty if

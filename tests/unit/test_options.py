@@ -30,7 +30,7 @@ class Bicycle:
     """A declaration with a field of each type."""
 
     name: str
-    colour: str = naming.one_of(("red", "blue"), "red")
+    colour: str = field(default="red", metadata={"choices": ("red", "blue")})
     gears: int = 1
     price: float = 9.5
     rented: bool = False

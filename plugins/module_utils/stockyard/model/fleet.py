@@ -52,11 +52,11 @@ class FleetSpec:
     names: tuple[str, ...] = ()
     replace_on_labels: tuple[str, ...] = ()
     update: UpdateSpec = field(default_factory=UpdateSpec)
-    recreate: str = naming.one_of(RECREATE, "auto")
+    recreate: str = field(default="auto", metadata={"choices": RECREATE})
     hypervisors: tuple[Hypervisor, ...] = ()
-    placement: str = naming.one_of(placements.PLACEMENTS, "spread")
+    placement: str = field(default="spread", metadata={"choices": placements.PLACEMENTS})
     local_hypervisor: str = ""
-    on_full: str = naming.one_of(ON_FULL, "refuse")
+    on_full: str = field(default="refuse", metadata={"choices": ON_FULL})
 
     def __post_init__(self) -> None:
         naming.name("fleet", self.name, naming.FLEET_NAME_MAX)

@@ -56,12 +56,12 @@ class HostSpec:
     :param volumes: the data disks of the host that outlive it.
     """
 
-    fork_mode: str = naming.one_of(MODES, "instant")
+    fork_mode: str = field(default="instant", metadata={"choices": MODES})
     ports: tuple[int, ...] = ()
     authorized_keys: tuple[str, ...] = ()
-    engine_identity: str = naming.one_of(ENGINE_IDENTITIES, "shared")
+    engine_identity: str = field(default="shared", metadata={"choices": ENGINE_IDENTITIES})
     bind: str = ""
-    egress: str = naming.one_of(network.EGRESSES, "none")
+    egress: str = field(default="none", metadata={"choices": network.EGRESSES})
     egress_proxy: str = ""
     network: str = ""
     pool: str = ""

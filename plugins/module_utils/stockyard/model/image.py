@@ -43,7 +43,7 @@ class ImageSpec:
     :param cloud_image: a disk of this suite to start from, instead of packages only.
     """
 
-    suite: str = naming.one_of(SUITES, DEFAULT_SUITE)
+    suite: str = field(default=DEFAULT_SUITE, metadata={"choices": SUITES})
     packages: tuple[str, ...] = ()
     ssh_user: str = "stockyard"
     files: dict[str, str] | None = None

@@ -13,8 +13,8 @@ from __future__ import annotations
 import ipaddress
 import re
 import uuid
-from collections.abc import Iterable, Sequence
-from dataclasses import field, fields
+from collections.abc import Iterable
+from dataclasses import fields
 from typing import Any
 
 from ..errors import InvalidInput
@@ -196,16 +196,10 @@ def choice(subject: str, value: Any, allowed: Iterable[str]) -> str:
     return str(value)
 
 
-def one_of(choices: Sequence[str], default: str | None = None) -> Any:
-    """Return a dataclass field for one of several words. Modules offer the same words.
-
-    :func:`check_choices` checks the field.
-    """
-    return field(default=default, metadata={"choices": tuple(choices)})
-
-
 def check_choices(spec: Any, prefix: str = "") -> None:
-    """Check all fields of a dataclass that :func:`one_of` returned.
+    """Check the fields of a dataclass that have ``choices`` in their metadata.
+
+    Modules offer the same choices.
 
     :param prefix: text before the field's name in the error.
     """

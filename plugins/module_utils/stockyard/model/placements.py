@@ -9,7 +9,7 @@ No hypervisor is asked: each run computes the share of its own hypervisor, and a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..errors import InvalidInput
 from . import naming
@@ -32,7 +32,7 @@ class Hypervisor:
     """
 
     name: str
-    state: str = naming.one_of(HYPERVISOR_STATES, "active")
+    state: str = field(default="active", metadata={"choices": HYPERVISOR_STATES})
     max: int | None = None
 
     def __post_init__(self) -> None:

@@ -186,8 +186,8 @@ class SecuritySpec:
     :param limits: single limits of :class:`Limits`; the others stay the profile's.
     """
 
-    profile: str = naming.one_of(PROFILES, "trusted")
-    user_namespaces: str | None = naming.one_of(USER_NAMESPACES)
+    profile: str = field(default="trusted", metadata={"choices": PROFILES})
+    user_namespaces: str | None = field(default=None, metadata={"choices": USER_NAMESPACES})
     no_new_privileges: bool | None = None
     icc: bool | None = None
     kernel: bool | None = None

@@ -33,7 +33,7 @@ class Hardware:
     max_vcpus: int = 4
     memory_mib: int = 1024
     spare_ports: int = 4
-    accelerator: str = naming.one_of(ACCELERATORS, "auto")
+    accelerator: str = field(default="auto", metadata={"choices": ACCELERATORS})
 
     def __post_init__(self) -> None:
         naming.whole("vcpus", self.vcpus, 1, 255)
@@ -75,7 +75,7 @@ class TemplateSpec:
     image: ImageSpec = field(default_factory=ImageSpec)
     build: BuildOptions = field(default_factory=BuildOptions)
     hardware: Hardware = field(default_factory=Hardware)
-    docker: str = naming.one_of(DOCKER_KINDS, "running")
+    docker: str = field(default="running", metadata={"choices": DOCKER_KINDS})
     upgrade: bool = False
     max_age: float | None = None
     keep_generations: int = KEEP

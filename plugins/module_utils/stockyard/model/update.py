@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import InvalidInput
@@ -32,7 +32,7 @@ class UpdateSpec:
         deleted.
     """
 
-    strategy: str = naming.one_of(STRATEGIES, "rolling")
+    strategy: str = field(default="rolling", metadata={"choices": STRATEGIES})
     max_surge: int | None = None
     max_unavailable: int | None = None
     grace: float = GRACE

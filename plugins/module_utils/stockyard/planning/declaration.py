@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from ..errors import InvalidInput
 from ..model import naming, network
@@ -92,7 +92,7 @@ class Declaration:
     fleets: tuple[FleetTerm, ...] = ()
     absent_templates: tuple[Key, ...] = ()
     absent_fleets: tuple[Key, ...] = ()
-    prune: str = naming.one_of(PRUNE, "no")
+    prune: str = field(default="no", metadata={"choices": PRUNE})
     evacuate: bool = True
     pools: tuple[PoolTerm, ...] = ()
     absent_pools: tuple[Key, ...] = ()

@@ -42,7 +42,7 @@ class NestedSpec:
     """
 
     name: str = "nested"
-    mode: str = naming.one_of(MODES, "rootless")
+    mode: str = field(default="rootless", metadata={"choices": MODES})
     memory_mib: int = 1024
     cpus: float = 1.0
     pids: int = 1024

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ...errors import InvalidInput
 from ...model import naming
@@ -42,7 +42,7 @@ class AgentSpec:
     fleet: str
     tenant: str = "default"
     place: str = ""
-    launcher: str = naming.one_of(LAUNCHERS, "ssh")
+    launcher: str = field(default="ssh", metadata={"choices": LAUNCHERS})
     labels: tuple[str, ...] = ()
     executors: int = 1
     work_dir: str = "/var/lib/jenkins"
@@ -50,7 +50,7 @@ class AgentSpec:
     credentials_id: str = ""
     java: str = ""
     one_build: bool = False
-    lost_hosts: str = naming.one_of(LOST_HOSTS, "register")
+    lost_hosts: str = field(default="register", metadata={"choices": LOST_HOSTS})
 
     def __post_init__(self) -> None:
         naming.name("fleet", self.fleet, naming.FLEET_NAME_MAX)
