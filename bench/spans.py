@@ -31,7 +31,7 @@ PHASES: tuple[tuple[Any, str, str], ...] = (
     (fork, "resume", "take the state in, resume"),
     (LibvirtProvider, "channel", "open the channel"),
     (SocketChannel, "request", "guest"),
-    (identity, "_admission", "sign its certificate"),
+    (identity, "_sign", "sign its certificate"),
     (LibvirtProvider, "set_link", "raise its link"),
     (host_lifecycle, "wait_for_docker", "TLS and Docker"),
     (LibvirtProvider, "claim", "write the record"),

@@ -16,10 +16,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from stockyard.clock import Deadline
 from stockyard.errors import GuestError, StockyardError
 from stockyard.guest.agent.main import AGENT
+from stockyard.guest.client import Guest
 from stockyard.hypervisor.provider import Channel, Provider
 from stockyard.model.host import HostRecord, HostSpec
 from stockyard.resources.context import Context
-from stockyard.resources.hosts.identity import identify, settle
+from stockyard.resources.hosts.identity import identify
 from tests.contract.bench import Bench
 from tests.contract.conftest import Drafts, on_record, state_of
 
@@ -56,11 +57,9 @@ def identified(
     """A host with an identity, and what its agent answered to that."""
     record = drafts.forked(deadline)
     channel = Tapped(context.provider.channel(record, deadline))
-    try:
-        identity = identify(context, record, channel, deadline)
-        settle(channel, deadline)
-    finally:
-        channel.close()
+    with Guest(channel, record.title, deadline) as guest:
+        identity = identify(context, record, guest)
+        guest.settle()
     return replace(record, identity=identity), channel.answers[0]
 
 

@@ -170,7 +170,7 @@ def test_it_is_in_a_running_machine_and_out_again(
     made = volumes()
     held = volumes.store.claim(made, attachment=replace(HOLDER, uuid=host.uuid))
     channel = provider.channel(host, deadline)
-    look = {"op": "volume-look", "serial": made.serial}
+    look = {"op": "volume-probe", "serial": made.serial}
     try:
         for _time in range(2):
             volumes.store.plug(host, held, deadline)

@@ -87,9 +87,14 @@ def test_phases_are_noted_once_in_their_order_and_nothing_stays_patched() -> Non
         patch.setattr(spans, "PHASES", phases)
         with spans.watching() as found:
             Thing().outer()
-            Thing().inner({"op": "admit"})
-    assert [label for label, _begin, _end in found.found] == ["outside", "guest: admit"]
-    assert 0 <= found.taken("outside") <= found.end_of("outside") <= found.end_of("guest: admit")
+            Thing().inner({"op": "renew-certificate"})
+    assert [label for label, _begin, _end in found.found] == ["outside", "guest: renew-certificate"]
+    assert (
+        0
+        <= found.taken("outside")
+        <= found.end_of("outside")
+        <= found.end_of("guest: renew-certificate")
+    )
     assert Thing.outer is before
 
 
@@ -194,7 +199,7 @@ def test_calls_for_each_host_do_not_grow_with_their_number(tmp_path: Path) -> No
         "channel": 2,
         "guest_network": 1,
         "guest identify": 1,
-        "guest admit": 1,
+        "guest renew-certificate": 1,
         "guest settle": 1,
         "guest hello": 1,
         "set_link": 1,

@@ -38,11 +38,11 @@ ALLOWED = {
     "planning": {"errors", "escaping", "model"},
     "hypervisor": BASE,
     "pki": {"errors", "files", "model"},
-    "guest": {"errors", "model"},
+    "guest": {"clock", "errors", "hypervisor", "model"},
     "hostconfig": {*BASE, "guest"},
     # Arrows between resources point one way: hosts know volumes and pools; templates know hosts;
     # fleets know templates.
-    "resources": {*BASE, "hypervisor", "pki"},
+    "resources": {*BASE, "guest", "hypervisor", "pki"},
     "resources.pools": RESOURCE,
     "resources.volumes": RESOURCE,
     "resources.hosts": {*RESOURCE, "resources.pools", "resources.volumes"},

@@ -181,4 +181,4 @@ def identify(machine: Any) -> dict[str, Any]:
 
 def admit() -> dict[str, Any]:
     """A certificate, its authority and what that revoked, of the usual length."""
-    return {"op": "admit", "ca": PEM, "certificate": PEM, "crl": PEM}
+    return {"op": "renew-certificate", "ca": PEM, "certificate": PEM, "crl": PEM}

@@ -59,7 +59,7 @@ def test_hello_with_a_time_is_answered_with_the_clock(
         b'{"op": "no-such"}',
         b"[" * 100_000,
         b'{"op": "identify"}',
-        b'{"op": "admit"}',
+        b'{"op": "renew-certificate"}',
         b'{"op": "warm-up"}',
         b'{"op": "warm-up", "timeout": "x"}',
     ],

@@ -1,6 +1,6 @@
 # SPDX-FileCopyrightText: stockyard contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Letting the user's playbook into a template, and every trace of that out again."""
+"""SSH logins in a template: enabled for a playbook, and disabled without a trace."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ NETWORK = {
     "netmask": "255.255.255.0",
     "gateway": "",
 }
-LET_IN = {"op": "let-in", "network": NETWORK, "authorized_keys": ["key one"]}
-LET_OUT = {"op": "let-out", "network": NETWORK, "user": "stockyard"}
+ENABLE = {"op": "enable-ssh", "network": NETWORK, "authorized_keys": ["key one"]}
+DISABLE = {"op": "disable-ssh", "network": NETWORK, "user": "stockyard"}
 
 
 class Watched(NoEffects):
@@ -44,30 +44,32 @@ def ask(root: Path, effects: Watched, **request: Any) -> dict[str, Any]:
     return Agent(Identity(str(root), effects)).answer(wire.encode({"id": 1, **request}))
 
 
-def test_whoever_has_the_key_is_let_in(tmp_path: Path, effects: Watched) -> None:
-    answer = ask(tmp_path, effects, **LET_IN)
+def test_enabled_ssh_has_a_host_key_and_the_authorized_keys(
+    tmp_path: Path, effects: Watched
+) -> None:
+    answer = ask(tmp_path, effects, **ENABLE)
     assert answer["ok"]
     assert answer["ssh_host_key"].startswith("ssh-ed25519 ")
     assert (tmp_path / "etc/ssh/stockyard_authorized_keys").read_text() == "key one\n"
     assert (tmp_path / "etc/ssh/ssh_host_ed25519_key").stat().st_mode & 0o777 == 0o600
 
 
-def test_nothing_of_it_is_frozen(tmp_path: Path, effects: Watched) -> None:
+def test_disabled_ssh_leaves_no_file(tmp_path: Path, effects: Watched) -> None:
     (tmp_path / "home/stockyard/.ansible/tmp").mkdir(parents=True)
     before = {p for p in tmp_path.rglob("*") if p.is_file()}
-    ask(tmp_path, effects, **LET_IN)
+    ask(tmp_path, effects, **ENABLE)
     assert {p for p in tmp_path.rglob("*") if p.is_file()} > before
-    assert ask(tmp_path, effects, **LET_OUT)["ok"]
+    assert ask(tmp_path, effects, **DISABLE)["ok"]
     assert effects.ended == [("stockyard", "eth0")]
     assert {p for p in tmp_path.rglob("*") if p.is_file()} == before
     assert not (tmp_path / "home/stockyard/.ansible").exists()
-    assert ask(tmp_path, effects, **LET_OUT)["ok"]
+    assert ask(tmp_path, effects, **DISABLE)["ok"]
 
 
-def test_a_session_that_cannot_be_ended_is_an_error(tmp_path: Path, effects: Watched) -> None:
+def test_session_that_cannot_be_ended_is_an_error(tmp_path: Path, effects: Watched) -> None:
     def fail(user: str, interface: str) -> None:
         raise OSError("no systemd")
 
     effects.end_sessions = fail  # type: ignore[method-assign]
-    ask(tmp_path, effects, **LET_IN)
-    assert "no systemd" in ask(tmp_path, effects, **LET_OUT)["error"]
+    ask(tmp_path, effects, **ENABLE)
+    assert "no systemd" in ask(tmp_path, effects, **DISABLE)["error"]

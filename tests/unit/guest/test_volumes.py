@@ -52,7 +52,7 @@ class Guest:
     def made(self, path: str = "/data", serial: str = "data") -> Path:
         """A volume that is mounted."""
         disk = self.plug(serial)
-        assert self.ask("volume-make", serial=serial)["ok"]
+        assert self.ask("volume-create", serial=serial)["ok"]
         assert self.ask("volume-mount", path=path, serial=serial)["ok"]
         return disk
 
@@ -82,17 +82,17 @@ def guest(tmp_path: Path) -> Guest:
 
 def test_a_file_system_is_made_on_a_blank_disk(guest: Guest) -> None:
     guest.plug()
-    assert guest.ask("volume-look")["content"] == "blank"
-    assert guest.ask("volume-make")["ok"]
-    assert guest.ask("volume-look")["content"] == "ext4"
-    assert not guest.ask("volume-make")["ok"]
+    assert guest.ask("volume-probe")["content"] == "blank"
+    assert guest.ask("volume-create")["ok"]
+    assert guest.ask("volume-probe")["content"] == "ext4"
+    assert not guest.ask("volume-create")["ok"]
 
 
 def test_none_is_made_over_data(guest: Guest) -> None:
     disk = guest.plug()
     (disk / "precious").write_text("data")
     for again in ({}, {"again": False}, {"again": 1}, {"again": "yes"}):
-        said = guest.ask("volume-make", **again)
+        said = guest.ask("volume-create", **again)
         assert not said["ok"]
         assert "not blank" in said["error"]
     assert not guest.ask("volume-mount", path="/data")["ok"]
@@ -101,7 +101,7 @@ def test_none_is_made_over_data(guest: Guest) -> None:
 
 def test_one_that_was_begun_is_made_again(guest: Guest) -> None:
     (guest.plug() / "torn").write_text("half a file system")
-    assert guest.ask("volume-make", again=True)["ok"]
+    assert guest.ask("volume-create", again=True)["ok"]
 
 
 def test_it_is_mounted_again_after_a_boot(guest: Guest) -> None:
@@ -137,7 +137,7 @@ def test_without_its_volume_a_host_stays_closed_until_it_has_it(guest: Guest) ->
 
 def test_a_path_that_leads_elsewhere_is_refused(guest: Guest) -> None:
     guest.plug()
-    guest.ask("volume-make")
+    guest.ask("volume-create")
     (guest.root / "etc").mkdir()
     (guest.root / "data").symlink_to("etc")
     said = guest.ask("volume-mount", path="/data/in")
@@ -263,8 +263,8 @@ KEY = "5e" * 32
 
 def test_an_encrypted_volume_is_opened_by_its_key_alone(guest: Guest) -> None:
     guest.plug()
-    assert guest.ask("volume-make", key=KEY)["ok"]
-    assert guest.ask("volume-look")["content"] == "luks"
+    assert guest.ask("volume-create", key=KEY)["ok"]
+    assert guest.ask("volume-probe")["content"] == "luks"
     for key, reason in (("", "waits for its key"), ("00" * 32, "PermissionError")):
         said = guest.ask("volume-mount", path="/data", key=key)
         assert not said["ok"]
@@ -290,7 +290,7 @@ def test_what_is_to_be_encrypted_is_not_used_in_clear(guest: Guest) -> None:
 def test_after_a_boot_an_encrypted_volume_waits_and_the_host_is_closed(guest: Guest) -> None:
     guest.whole()
     guest.plug()
-    assert guest.ask("volume-make", key=KEY)["ok"]
+    assert guest.ask("volume-create", key=KEY)["ok"]
     assert guest.ask("volume-mount", path="/data", key=KEY)["ok"]
     guest.boot()
     assert not (guest.root / "run/stockyard/open").exists()

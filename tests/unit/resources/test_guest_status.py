@@ -37,8 +37,8 @@ def hold_back(yard: Yard, name: str, ahead: float = -400.0) -> HostRecord:
 
 
 def clock_of(yard: Yard, record: HostRecord) -> str:
-    channel = yard.context.provider.channel(record, Deadline(5))
-    return guest_status.greet(yard.context, channel, Deadline(5)).clock
+    with yard.context.guest(record, Deadline(5)) as guest:
+        return guest_status.ask(yard.context, guest).clock
 
 
 def verbs(result: Any) -> list[str]:

@@ -12,6 +12,7 @@ before it is shown.
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 from ..escaping import one_line
@@ -54,7 +55,7 @@ def mapping(value: Any, subject: str) -> dict[str, Any]:
 
 
 def items(value: Any, subject: str, maximum: int = 1 << 16) -> list[Any]:
-    """Return a value that is an array of at most ``most`` items."""
+    """Return a value that is an array of at most ``maximum`` items."""
     if not isinstance(value, list):
         raise MalformedData(f"{subject} is {_kind(value)}, not an array")
     if len(value) > maximum:
@@ -81,6 +82,15 @@ def line(value: Any, subject: str, longest: int = LONGEST_LINE) -> str:
     return value
 
 
+def text(value: Any, subject: str, longest: int) -> str:
+    """Return a value that is a text of any characters, which its reader must not show."""
+    if not isinstance(value, str):
+        raise MalformedData(f"{subject} is {_kind(value)}, not a string")
+    if len(value) > longest:
+        raise MalformedData(f"{subject} has {len(value)} characters; {longest} are allowed")
+    return value
+
+
 def words(value: Any, subject: str, longest: int = LONGEST_LINE) -> str:
     """Return a text that others chose freely, escaped and cut to a line that is safe to show."""
     if not isinstance(value, str):
@@ -100,6 +110,13 @@ def whole(value: Any, subject: str, low: int = 0, high: int = 1 << 31) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         raise MalformedData(f"{subject} is not a whole number from {low} to {high}")
     return value
+
+
+def number(value: Any, subject: str) -> float:
+    """Return a value that is a finite number."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise MalformedData(f"{subject} is not a finite number")
+    return float(value)
 
 
 def _kind(value: Any) -> str:

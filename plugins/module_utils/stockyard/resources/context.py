@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from ..clock import Clock, Deadline, SystemClock
+from ..guest.client import Guest
 from ..hypervisor.provider import Progress, Provider
+from ..model.observation import Record
 from ..pki.store import Pki
 
 
@@ -37,6 +39,13 @@ class Context:
     wait: bool = True
     coming: frozenset[tuple[str, str]] = frozenset()
     volume_key: str = field(default="", repr=False)
+
+    def guest(self, record: Record, deadline: Deadline) -> Guest:
+        """Return the client of the agent in a host or template, for a ``with`` block.
+
+        :param deadline: limit of each operation.
+        """
+        return Guest(self.provider.channel(record, deadline), record.title, deadline)
 
     def deadline(self, seconds: float) -> Deadline:
         """Return a deadline by this context's clock."""

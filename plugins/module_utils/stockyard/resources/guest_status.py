@@ -10,17 +10,13 @@ hypervisor slept, is behind in time: it refuses certificates that were issued si
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 from ..clock import Deadline
 from ..errors import GuestError, StockyardError
-from ..escaping import one_line
-from ..hypervisor.provider import Channel
+from ..guest.client import Guest
 from ..model.host import Host, HostRecord
 from .context import Context
 from .failures import of_host
@@ -29,8 +25,8 @@ from .failures import of_host
 # On a busy machine a fork reads its given time seconds late; certificates are valid from five
 # minutes ago.
 LIMIT = 10.0
+CLOCK = "clock corrections"
 # The first agent that reads and sets its clock.
-CLOCK = 5
 # Seconds for an agent to answer.
 PATIENCE = 5.0
 AT_ONCE = 16
@@ -40,14 +36,12 @@ AT_ONCE = 16
 class Status:
     """The answer of one agent.
 
-    :param agent: the version of the agent.
     :param uuid: the host that its disk belongs to; empty for none.
     :param missing: the paths of volumes whose keys the host waits for.
     :param ahead: how many seconds its clock is ahead, less than zero if it is behind; ``None`` if
         the agent cannot report it.
     """
 
-    agent: int = 0
     uuid: str = ""
     missing: tuple[str, ...] = ()
     ahead: float | None = None
@@ -60,22 +54,12 @@ class Status:
         return f"its clock is {abs(self.ahead):.1f} s {'ahead' if self.ahead > 0 else 'behind'}"
 
 
-def greet(ctx: Context, channel: Channel, deadline: Deadline) -> Status:
+def ask(ctx: Context, guest: Guest) -> Status:
     """Ask an agent for its status."""
     start_time = ctx.clock.now()
-    reply = channel.request({"op": "hello", "time": start_time}, deadline)
-    agent, uuid, missing = reply.get("agent"), reply.get("uuid"), reply.get("missing")
-    ahead: Any = reply.get("ahead")
-    return Status(
-        agent if isinstance(agent, int) else 0,
-        uuid if isinstance(uuid, str) else "",
-        tuple(one_line(path, 200) for path in missing[:16]) if isinstance(missing, list) else (),
-        beyond(float(ahead), ctx.clock.now() - start_time) if _is_number(ahead) else None,
-    )
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    hello = guest.hello(start_time)
+    ahead = None if hello.ahead is None else beyond(hello.ahead, ctx.clock.now() - start_time)
+    return Status(hello.uuid, hello.missing, ahead)
 
 
 def beyond(ahead: float, elapsed: float) -> float:
@@ -106,22 +90,20 @@ def skewed(hosts: Iterable[Host], answers: Mapping[str, Status]) -> dict[str, st
     return {uuid: reason for uuid, reason in reasons.items() if reason}
 
 
-def correct(
-    ctx: Context, record: HostRecord, status: Status, channel: Channel, deadline: Deadline
-) -> None:
+def correct(ctx: Context, record: HostRecord, status: Status, guest: Guest) -> None:
     """Set a guest's clock if it is wrong.
 
     :raises GuestError: if it is still wrong afterwards.
     """
     if ctx.provider.capabilities.sets_clocks:
         return
-    if status.agent < CLOCK:
+    if not guest.supports(CLOCK):
         _correct_by_hypervisor(ctx, record)
         return
     if not status.clock:
         return
-    channel.request({"op": "set-clock", "time": ctx.clock.now()}, deadline)
-    if greet(ctx, channel, deadline).clock:
+    guest.set_clock(ctx.clock.now())
+    if ask(ctx, guest).clock:
         raise GuestError(
             "the guest's clock cannot be set.", name=record.title, remedy="replace the host"
         )
@@ -132,16 +114,16 @@ def synchronize(ctx: Context, record: HostRecord, deadline: Deadline) -> None:
     """Set the clock of a running host if it is wrong."""
     if ctx.provider.capabilities.sets_clocks:
         return
-    with of_host(record.title), closing(ctx.provider.channel(record, deadline)) as channel:
-        correct(ctx, record, greet(ctx, channel, deadline), channel, deadline)
+    with of_host(record.title), ctx.guest(record, deadline) as guest:
+        correct(ctx, record, ask(ctx, guest), guest)
 
 
 def _status(ctx: Context, record: HostRecord) -> Status | None:
     deadline = ctx.deadline(PATIENCE)
     try:
-        with of_host(record.title), closing(ctx.provider.channel(record, deadline)) as channel:
-            status = greet(ctx, channel, deadline)
-        return status if status.agent >= CLOCK else _by_hypervisor(ctx, record, status)
+        with of_host(record.title), ctx.guest(record, deadline) as guest:
+            status = ask(ctx, guest)
+        return status if guest.supports(CLOCK) else _by_hypervisor(ctx, record, status)
     except StockyardError:
         return None
 
@@ -158,9 +140,7 @@ def _by_hypervisor(ctx: Context, record: HostRecord, status: Status) -> Status:
         ahead = clock.ahead(record, start_time)
     except StockyardError:
         return status
-    return Status(
-        status.agent, status.uuid, status.missing, beyond(ahead, ctx.clock.now() - start_time)
-    )
+    return replace(status, ahead=beyond(ahead, ctx.clock.now() - start_time))
 
 
 def _correct_by_hypervisor(ctx: Context, record: HostRecord) -> None:

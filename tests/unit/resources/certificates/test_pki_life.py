@@ -638,7 +638,7 @@ def test_only_those_are_cut_off_whom_something_new_may_shut_out(
     def listening(
         self: AgentChannel, message: dict[str, Any], deadline: Deadline
     ) -> dict[str, Any]:
-        if message["op"] == "admit":
+        if message["op"] == "renew-certificate":
             heard.append(bool(message.get("cut")))
         return request(self, message, deadline)
 

@@ -16,6 +16,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from stockyard.clock import Deadline
 from stockyard.errors import GuestError
+from stockyard.guest.agent.main import AGENT
+from stockyard.guest.client import Guest
 from stockyard.model.host import HostRecord, HostSpec
 from stockyard.pki.store import Pki
 from stockyard.providers.open import open_provider
@@ -35,10 +37,11 @@ def csr(key: Any = None, subject: str = "web-1") -> str:
     return made.public_bytes(serialization.Encoding.PEM).decode()
 
 
-class Guest:
+class FakeChannel:
     """An agent that says what it is told to."""
 
     def __init__(self, record: HostRecord, **answer: Any) -> None:
+        self.agent = AGENT
         self.heard: list[dict[str, Any]] = []
         self.answer: dict[str, Any] = {
             "mac": record.mac,
@@ -49,10 +52,14 @@ class Guest:
 
     def request(self, message: dict[str, Any], deadline: Deadline) -> dict[str, Any]:
         self.heard.append(message)
-        return self.answer if message["op"] == "identify" else {}
+        return {**self.answer, "agent": self.agent} if message["op"] == "identify" else {}
 
     def close(self) -> None:
         return
+
+
+def guest_of(channel: FakeChannel) -> Guest:
+    return Guest(channel, "host web-1", Deadline(5))
 
 
 @pytest.fixture
@@ -69,14 +76,14 @@ def record() -> HostRecord:
 
 
 def test_a_good_answer_is_an_identity(context: Context, record: HostRecord) -> None:
-    guest = Guest(record)
-    identity = identify(context, record, guest, Deadline(5))
+    guest = FakeChannel(record)
+    identity = identify(context, record, guest_of(guest))
     admit = guest.heard[1]
     certificate = x509.load_pem_x509_certificate(admit["certificate"].encode())
     certificate.verify_directly_issued_by(
         context.pki("default").authority(context.today()).certificate
     )
-    assert admit["op"] == "admit"
+    assert admit["op"] == "renew-certificate"
     first, second = x509.load_pem_x509_certificates(admit["ca"].encode())
     authority = context.pki("default").authority(context.today())
     assert first == authority.certificate
@@ -93,9 +100,9 @@ def test_a_good_answer_is_an_identity(context: Context, record: HostRecord) -> N
 
 
 def test_a_guest_is_sent_all_that_makes_it_itself(context: Context, record: HostRecord) -> None:
-    guest, other = Guest(record), Guest(record)
-    identify(context, record, guest, Deadline(5))
-    identify(context, record, other, Deadline(5))
+    guest, other = FakeChannel(record), FakeChannel(record)
+    identify(context, record, guest_of(guest))
+    identify(context, record, guest_of(other))
     sent = guest.heard[0]
     assert (sent["op"], sent["uuid"], sent["hostname"]) == ("identify", record.uuid, "web-1")
     assert sent["time"] == context.clock.now()
@@ -106,19 +113,19 @@ def test_a_guest_is_sent_all_that_makes_it_itself(context: Context, record: Host
 
 
 def test_nothing_private_is_sent_to_a_guest(context: Context, record: HostRecord) -> None:
-    guest = Guest(record)
-    identify(context, record, guest, Deadline(5))
+    guest = FakeChannel(record)
+    identify(context, record, guest_of(guest))
     assert "PRIVATE KEY" not in str(guest.heard)
 
 
 def test_the_operators_key_gets_in_where_no_other_is_named(
     context: Context, record: HostRecord
 ) -> None:
-    guest, theirs = Guest(record), host_record(spec=HostSpec(authorized_keys=(OWN,)))
-    identify(context, record, guest, Deadline(5))
+    guest, theirs = FakeChannel(record), host_record(spec=HostSpec(authorized_keys=(OWN,)))
+    identify(context, record, guest_of(guest))
     assert guest.heard[0]["authorized_keys"] == [context.pki("default").operator_key()]
-    other = Guest(theirs)
-    identify(context, theirs, other, Deadline(5))
+    other = FakeChannel(theirs)
+    identify(context, theirs, guest_of(other))
     assert other.heard[0]["authorized_keys"] == [OWN]
 
 
@@ -147,17 +154,17 @@ HOSTILE: dict[str, Callable[[], dict[str, Any]]] = {
 
 @pytest.mark.parametrize("case", HOSTILE)
 def test_a_hostile_answer_is_not_taken(context: Context, record: HostRecord, case: str) -> None:
-    guest = Guest(record, **HOSTILE[case]())
+    guest = FakeChannel(record, **HOSTILE[case]())
     with pytest.raises(GuestError) as caught:
-        identify(context, record, guest, Deadline(5))
+        identify(context, record, guest_of(guest))
     assert [message["op"] for message in guest.heard] == ["identify"]
     assert len(str(caught.value)) < 1000
     assert str(caught.value).isprintable()
 
 
 def test_a_request_for_other_names_gets_ours(context: Context, record: HostRecord) -> None:
-    guest = Guest(record, csr=csr(subject="hypervisor.example"))
-    identify(context, record, guest, Deadline(5))
+    guest = FakeChannel(record, csr=csr(subject="hypervisor.example"))
+    identify(context, record, guest_of(guest))
     certificate = x509.load_pem_x509_certificate(guest.heard[1]["certificate"].encode())
     assert certificate.subject.rfc4514_string() == "CN=web-1"
 
@@ -165,11 +172,11 @@ def test_a_request_for_other_names_gets_ours(context: Context, record: HostRecor
 def test_a_guest_that_refuses_the_certificate_has_no_identity(
     context: Context, record: HostRecord
 ) -> None:
-    class Refusing(Guest):
+    class Refusing(FakeChannel):
         def request(self, message: dict[str, Any], deadline: Deadline) -> dict[str, Any]:
-            if message["op"] == "admit":
+            if message["op"] == "renew-certificate":
                 raise GuestError("no.")
             return super().request(message, deadline)
 
     with pytest.raises(GuestError):
-        identify(context, record, Refusing(record), Deadline(5))
+        identify(context, record, guest_of(Refusing(record)))

@@ -12,7 +12,7 @@ import pytest
 from stockyard import FleetSpec, GuestError, HostSpec, TemplateSpec, Yard
 from stockyard.clock import Deadline
 from stockyard.model.size import Size
-from stockyard.resources.hosts.sizing import RECOUNTS, recount
+from stockyard.resources.hosts.sizing import refresh_limits
 
 
 class Guest:
@@ -45,21 +45,23 @@ def record(yard: Yard) -> Any:
     return yard.context.provider.observe(yard.context.owner).hosts[0].record
 
 
-@pytest.mark.parametrize("agent", [RECOUNTS - 1, RECOUNTS, RECOUNTS + 1])
+@pytest.mark.parametrize("agent", [3, 4, 5, 6])
 def test_only_an_agent_that_understands_is_asked(yard: Yard, record: Any, agent: int) -> None:
     guest = Guest(agent, record.uuid)
     ctx = replace(yard.context, provider=Hypervisor(guest))  # type: ignore[arg-type]
-    recount(ctx, record, Size(2, 1280, 8), Deadline(5))
+    refresh_limits(ctx, record, Size(2, 1280, 8), Deadline(5))
     wanted: list[dict[str, Any]] = [{"op": "hello", "time": ctx.clock.now()}]
-    wanted += [{"op": "recount", "memory_mib": 1280}] * (agent >= RECOUNTS)
+    if agent >= 4:
+        name = "refresh-limits" if agent >= 6 else "recount"
+        wanted.append({"op": name, "memory_mib": 1280})
     assert (guest.asked, guest.open) == (wanted, False)
 
 
 def test_another_guest_is_not_asked(yard: Yard, record: Any) -> None:
-    guest = Guest(RECOUNTS, "another")
+    guest = Guest(6, "another")
     ctx = replace(yard.context, provider=Hypervisor(guest))  # type: ignore[arg-type]
     with pytest.raises(GuestError, match="the host's disk has a different identity, or none"):
-        recount(ctx, record, Size(2, 1280, 8), Deadline(5))
+        refresh_limits(ctx, record, Size(2, 1280, 8), Deadline(5))
     assert not guest.open
 
 

@@ -20,6 +20,8 @@ import pytest
 from stockyard import GuestError, ImageSpec, InvalidInput, MissingDependency, TemplateSpec, Yard
 from stockyard.clock import Deadline
 from stockyard.errors import Conflict, DeadlineExceeded
+from stockyard.guest.agent.main import AGENT
+from stockyard.guest.client import Guest
 from stockyard.guest.recipe import declared_digest
 from stockyard.model.provision import Provision
 from stockyard.model.template import Hardware, TemplateRecord
@@ -351,7 +353,7 @@ def test_that_is_said_before_anything_is_built(
     assert bare.templates.list() == ()
 
 
-class Guest:
+class FakeChannel:
     """A channel that answers as the agent does."""
 
     def __init__(self, fails: str = "") -> None:
@@ -368,10 +370,14 @@ class Guest:
         return
 
 
+def client(channel: FakeChannel) -> Guest:
+    return Guest(channel, RECORD.title, Deadline(60), version=AGENT)
+
+
 class Reachable:
     """A hypervisor whose templates are reached."""
 
-    def __init__(self, guest: Guest, inner: Any) -> None:
+    def __init__(self, guest: FakeChannel, inner: Any) -> None:
         self.guest = guest
         self.capabilities = replace(inner.capabilities, endpoints=True)
 
@@ -388,27 +394,27 @@ class Reachable:
 def test_the_way_in_is_opened_and_closed(
     bare: Yard, book: Path, ansible: Callable[..., Any], code: int
 ) -> None:
-    called, guest = ansible(code), Guest()
+    called, guest = ansible(code), FakeChannel()
     ctx = replace(bare.context, provider=Reachable(guest, bare.context.provider))  # type: ignore[arg-type]
     given = resolved(declared(Provision(str(book)))).provision
     assert given
     if code:
         with pytest.raises(GuestError, match="the template was not frozen"):
-            provision.run(ctx, RECORD, given, guest, Deadline(60))
-        assert guest.asked == ["let-in", "connected", "cut"]
+            provision.run(ctx, RECORD, given, client(guest), Deadline(60))
+        assert guest.asked == ["enable-ssh", "connected", "cut"]
     else:
-        provision.run(ctx, RECORD, given, guest, Deadline(60))
-        assert guest.asked == ["let-in", "connected", "let-out", "cut"]
+        provision.run(ctx, RECORD, given, client(guest), Deadline(60))
+        assert guest.asked == ["enable-ssh", "connected", "disable-ssh", "cut"]
     assert called()["known_hosts"].startswith("[127.0.0.1]:40000 ssh-ed25519 ")
 
 
 def test_what_changed_meanwhile_is_not_run(
     bare: Yard, book: Path, ansible: Callable[..., Any]
 ) -> None:
-    called, guest = ansible(), Guest()
+    called, guest = ansible(), FakeChannel()
     given = resolved(declared(Provision(str(book)))).provision
     assert given
     book.write_text("- hosts: all\n")
     with pytest.raises(Conflict, match="changed during the run"):
-        provision.run(bare.context, RECORD, given, guest, Deadline(60))
+        provision.run(bare.context, RECORD, given, client(guest), Deadline(60))
     assert (guest.asked, called()) == ([], {})

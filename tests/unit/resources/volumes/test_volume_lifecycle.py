@@ -348,13 +348,13 @@ def test_who_died_while_the_file_system_was_made_has_it_made_again(
     def die(_answer: dict[str, Any]) -> dict[str, Any]:
         raise KeyboardInterrupt
 
-    hypervisor.tamper("volume-make", die)
+    hypervisor.tamper("volume-create", die)
     with pytest.raises(KeyboardInterrupt):
         attach(two, "ci-1")
     assert the(two, "data")["filesystem"] == "making"
     (disk(two, "data") / ".filesystem").unlink()
     (disk(two, "data") / "torn").write_text("half of it")
-    hypervisor.tamper("volume-make", lambda answer: answer)
+    hypervisor.tamper("volume-create", lambda answer: answer)
     attach(two, "ci-1")
     assert the(two, "data")["filesystem"] == "ext4"
 

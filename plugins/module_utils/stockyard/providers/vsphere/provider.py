@@ -11,6 +11,7 @@ from uuid import UUID
 
 from ...clock import Deadline
 from ...errors import Conflict, HypervisorError, PoolQuotaExceeded, StockyardError, Unsupported
+from ...guest.client import Guest
 from ...hypervisor.capabilities import Capabilities
 from ...hypervisor.guest_clock import NoGuestClock
 from ...hypervisor.provider import Channel, Progress
@@ -188,9 +189,8 @@ class VsphereProvider(NoGuestClock):
         machine = self.machines.need(record)
         frozen = "no"
         if self.place.frozen:
-            templates.freeze(
-                self.session, self.channel(record, deadline), machine, record.title, deadline
-            )
+            guest = Guest(self.channel(record, deadline), record.title, deadline)
+            templates.freeze(self.session, guest, machine, record.title, deadline)
             frozen = "yes"
         hardware, memory = grow.room(self.session, machine.ref, record)
         changes = {"checksums": {"frozen": frozen}, "hardware": hardware, "max_memory_mib": memory}

@@ -10,7 +10,7 @@ from typing import Any
 
 from ...clock import Deadline
 from ...errors import DeadlineExceeded, HypervisorError, Unsupported
-from ...hypervisor.provider import Channel
+from ...guest.client import Guest
 from ...model.host import HostSpec
 from ...model.template import TemplateRecord
 from .inventory import machine as read_machine
@@ -51,17 +51,13 @@ def refuse_changed(origin: Machine, change: str, template: TemplateRecord) -> No
         )
 
 
-def freeze(
-    session: Session, channel: Channel, machine: Machine, name: str, deadline: Deadline
-) -> None:
+def freeze(session: Session, guest: Guest, machine: Machine, name: str, deadline: Deadline) -> None:
     """Let the guest freeze itself, and wait for its frozen state.
 
     :raises DeadlineExceeded: if the guest does not freeze in time.
     """
-    try:
-        channel.request({"op": "freeze"}, deadline)
-    finally:
-        channel.close()
+    with guest:
+        guest.freeze()
     limit = deadline.within(FREEZE)
     while not read_machine(session, machine.ref, name).frozen:
         if limit.passed():

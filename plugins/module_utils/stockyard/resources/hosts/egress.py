@@ -15,9 +15,7 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Iterable
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from ...clock import Deadline
 from ...errors import HypervisorError, MissingDependency
@@ -46,10 +44,9 @@ OPTIONS = {
 }
 
 
-def guest_side(record: HostRecord, network: GuestNetwork) -> dict[str, Any]:
-    """Return the network of a guest, and the address of the proxy in it."""
-    proxy = f"http://{network.address}:{PROXY_PORT}" if record.spec.egress == "proxy" else ""
-    return {"network": {**asdict(network), "mac": record.mac}, "proxy": proxy}
+def proxy_in_guest(record: HostRecord, network: GuestNetwork) -> str:
+    """Return the URL of the proxy in a guest; an empty string if it has none."""
+    return f"http://{network.address}:{PROXY_PORT}" if record.spec.egress == "proxy" else ""
 
 
 def authorized_keys(record: HostRecord, network: GuestNetwork, operator: str) -> list[str]:

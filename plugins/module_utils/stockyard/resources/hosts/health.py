@@ -29,7 +29,7 @@ AT_ONCE = 16
 # many silent hosts do not delay a run.
 ALL = 60.0
 # Seconds for the guest's agent, which gives dockerd ten.
-AGENT = 15.0
+AGENT_PATIENCE = 15.0
 
 
 def unhealthy(ctx: Context, tenant: str, hosts: Iterable[Host]) -> dict[str, str]:
@@ -95,12 +95,8 @@ def _answers_inside(ctx: Context, record: HostRecord) -> bool:
     """Return whether the guest's agent reports that dockerd answers. Without a report there is no
     proof of it.
     """
-    deadline = ctx.deadline(AGENT)
     try:
-        channel = ctx.provider.channel(record, deadline)
-        try:
-            return channel.request({"op": "docker-probe"}, deadline).get("answers") is True
-        finally:
-            channel.close()
+        with ctx.guest(record, ctx.deadline(AGENT_PATIENCE)) as guest:
+            return guest.docker_probe().answers
     except StockyardError:
         return False

@@ -6,12 +6,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from contextlib import closing
 from dataclasses import replace
 
 from ...clock import Deadline
 from ...errors import Conflict, StockyardError, Unsupported
-from ...hypervisor.provider import Channel
+from ...guest.client import Guest
 from ...model.host import MODES, Host, HostRecord, HostSpec
 from ...model.observation import Template
 from ...model.template import TemplateRecord
@@ -23,9 +22,9 @@ from ..undo import undo
 from ..volumes import attachment, declared
 from . import egress, trust
 from .docker_api import wait_for_docker
-from .identity import RENEWABLE, check, identify, renew_certificate, settle, unit_failures
+from .identity import check, identify, renew_certificate, unit_failures
 from .reservation import HostRequest, reserve
-from .sizing import plug_in, recount, resize
+from .sizing import plug_in, refresh_limits, resize
 
 # Seconds for a guest to report its failed units.
 ASKING = 20.0
@@ -60,22 +59,19 @@ def _bring_up(
 
     mode, reason = _fork(ctx, record, template, deadline)
     report(f"started as {mode} fork")
-    channel = ctx.provider.channel(record, deadline)
-    try:
+    with ctx.guest(record, deadline) as guest:
         # Before the identity, because with the identity the host opens its ports and Docker may
         # start.
-        if declared.attach_declared(ctx, record, channel, deadline):
+        if declared.attach_declared(ctx, record, guest):
             report("volumes attached")
-        identity = identify(ctx, record, channel, deadline)
+        identity = identify(ctx, record, guest)
         report("identity installed")
         ctx.provider.set_link(record, True)
-        if _wait_until_reachable(ctx, record, deadline, channel):
+        if _wait_until_reachable(ctx, record, deadline, guest):
             report("Docker answers")
-        settle(channel, deadline)
-    finally:
-        channel.close()
+        guest.settle()
     if plug_in(ctx, record, deadline):
-        recount(ctx, record, record.size, deadline)
+        refresh_limits(ctx, record, record.size, deadline)
         report(f"resized to {record.size.vcpus} vCPUs and {record.size.memory_mib} MiB")
     if egress.ensure(ctx, replace(record, identity=identity), deadline):
         report("proxy tunnel opened")
@@ -105,12 +101,11 @@ def _fork(
 
 
 def _wait_until_reachable(
-    ctx: Context, record: HostRecord, deadline: Deadline, channel: Channel | None = None
+    ctx: Context, record: HostRecord, deadline: Deadline, guest: Guest | None = None
 ) -> bool:
     """Wait until Docker answers at the address that users are given.
 
-    :param channel: the channel to the guest's agent, if one is open: only one can be open at a
-        time.
+    :param guest: the client of the guest's agent, if one is open: only one can be open at a time.
     :return: whether the function waited: it does not if the caller does not require it, nor if
         hosts of this hypervisor have no endpoints.
     """
@@ -121,18 +116,18 @@ def _wait_until_reachable(
             record,
             client,
             deadline,
-            lambda: _failures(ctx, record, deadline.within(ASKING), channel),
+            lambda: _failures(ctx, record, deadline.within(ASKING), guest),
         )
     return required
 
 
-def _failures(ctx: Context, record: HostRecord, deadline: Deadline, channel: Channel | None) -> str:
+def _failures(ctx: Context, record: HostRecord, deadline: Deadline, guest: Guest | None) -> str:
     """Return the failed units of the guest; an empty string if its agent cannot be asked."""
-    if channel is not None:
-        return unit_failures(channel, deadline)
+    if guest is not None:
+        return unit_failures(guest.within(deadline))
     try:
-        with closing(ctx.provider.channel(record, deadline)) as opened_channel:
-            return unit_failures(opened_channel, deadline)
+        with ctx.guest(record, deadline) as opened_guest:
+            return unit_failures(opened_guest)
     except StockyardError:
         return ""
 
@@ -164,7 +159,7 @@ def start(ctx: Context, record: HostRecord, deadline: Deadline) -> HostRecord:
     plugged_in = plug_in(ctx, record, deadline)
     record = _renewed(ctx, record, deadline, booted=True)
     if plugged_in:
-        recount(ctx, record, record.size, deadline)
+        refresh_limits(ctx, record, record.size, deadline)
     ctx.provider.set_link(record, True)
     answers = _wait_until_reachable(ctx, record, deadline)
     egress.ensure(ctx, record, deadline)
@@ -190,26 +185,17 @@ def _renewed(
     """Check that a guest belongs to this host, attach its volumes after a boot, and renew it if it
     is due.
     """
-    channel = ctx.provider.channel(record, deadline)
-    try:
-        status = check(ctx, record, channel, deadline)
+    with ctx.guest(record, deadline) as guest:
+        status = check(ctx, record, guest)
         # Before any request whose result contains a date.
-        guest_status.correct(ctx, record, status, channel, deadline)
+        guest_status.correct(ctx, record, status, guest)
         if booted:
-            attachment.resume(ctx, record, channel, deadline)
+            attachment.resume(ctx, record, guest)
         drift = trust.reasons(ctx, record)
         if not (drift and record.identity):
             return record
-        if status.agent < RENEWABLE:
-            raise Unsupported(
-                f"the certificate must be renewed ({'; '.join(drift)}), and the agent of the "
-                "host is too old for that.",
-                name=record.title,
-                remedy="rebuild the template and replace the host",
-            )
-        identity = renew_certificate(ctx, record, record.identity, channel, deadline)
-    finally:
-        channel.close()
+        guest.require("certificate renewal")
+        identity = renew_certificate(ctx, record, record.identity, guest)
     ctx.progress(f"{record.title}: certificate renewed ({'; '.join(drift)})")
     return ctx.provider.claim(record, identity=identity)
 

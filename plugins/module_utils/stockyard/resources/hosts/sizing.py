@@ -14,9 +14,6 @@ from ...planning.resize import wanted
 from ..context import Context
 from .identity import check
 
-# The first agent that answers ``recount``.
-RECOUNTS = 4
-
 
 def plug_in(ctx: Context, record: HostRecord, deadline: Deadline) -> bool:
     """Plug in the resources of a host beyond its template: a machine starts with the template's
@@ -38,7 +35,7 @@ def resize(ctx: Context, record: HostRecord, spec: HostSpec, deadline: Deadline)
         record = ctx.provider.claim(record, size=larger(before, after))
     try:
         ctx.provider.resize(record, after, deadline)
-        recount(ctx, record, after, deadline)
+        refresh_limits(ctx, record, after, deadline)
     except BaseException:
         # The claimed size counts until the next run: more may be promised than the host has, never
         # less.
@@ -49,11 +46,9 @@ def resize(ctx: Context, record: HostRecord, spec: HostSpec, deadline: Deadline)
     return ctx.provider.claim(record, size=after, spec=new_spec)
 
 
-def recount(ctx: Context, record: HostRecord, size: Size, deadline: Deadline) -> None:
+def refresh_limits(ctx: Context, record: HostRecord, size: Size, deadline: Deadline) -> None:
     """Make the guest recompute its limits, which are percentages of its current memory."""
-    channel = ctx.provider.channel(record, deadline)
-    try:
-        if check(ctx, record, channel, deadline).agent >= RECOUNTS:
-            channel.request({"op": "recount", "memory_mib": size.memory_mib}, deadline)
-    finally:
-        channel.close()
+    with ctx.guest(record, deadline) as guest:
+        check(ctx, record, guest)
+        if guest.supports("limits after a resize"):
+            guest.refresh_limits(size.memory_mib)

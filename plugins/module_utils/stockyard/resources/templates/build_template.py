@@ -315,25 +315,16 @@ def _boot_and_freeze(
 ) -> None:
     ctx.provider.start(record, deadline)
     report("boot the guest")
-    channel = ctx.provider.channel(record, deadline)
-    try:
-        channel.request({"op": "hello"}, deadline)
+    with ctx.guest(record, deadline) as guest:
+        guest.hello()
         docker = record.docker == "running"
         if spec.provision:
             report("wait for Docker")
-            channel.request(
-                {"op": "prepare", "timeout": deadline.left(), "docker": docker}, deadline
-            )
+            guest.prepare(docker=docker)
             report(f"run {spec.provision.title}")
-            provision.run(ctx, record, spec.provision, channel, deadline)
+            provision.run(ctx, record, spec.provision, guest, deadline)
         report("wait for Docker and warm up")
-        sparse = ctx.provider.capabilities.ram_file
-        channel.request(
-            {"op": "warm-up", "timeout": deadline.left(), "docker": docker, "sparse": sparse},
-            deadline,
-        )
-    finally:
-        channel.close()
+        guest.warm_up(docker=docker, sparse=ctx.provider.capabilities.ram_file)
     # The agent waits for messages again before its guest is frozen.
     deadline.pause(SETTLE)
     report("freeze")

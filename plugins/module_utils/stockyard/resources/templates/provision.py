@@ -14,17 +14,16 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 from ...clock import Deadline
 from ...errors import Conflict, InvalidInput
-from ...hypervisor.provider import Channel
+from ...guest.client import Guest
 from ...model.network import USER_NETWORK
 from ...model.provision import Provision
 from ...model.template import TemplateRecord, TemplateSpec
 from ..context import Context
-from ..hosts.identity import host_key_of
 from .playbook import SshTarget, find_program, play, workshop
 
 # These limits catch a playbook that was placed in a home directory by mistake.
@@ -76,7 +75,7 @@ def content(provision: Provision) -> str:
 
 
 def run(
-    ctx: Context, record: TemplateRecord, provision: Provision, channel: Channel, deadline: Deadline
+    ctx: Context, record: TemplateRecord, provision: Provision, guest: Guest, deadline: Deadline
 ) -> None:
     """Run a playbook against a template that is up, and remove the SSH access afterwards.
 
@@ -92,20 +91,16 @@ def run(
             # Without a machine, only the syntax of the playbook can be checked.
             play(provision, SshTarget(record.ssh_user), workspace, record, deadline, dry=True)
             return
-        network = {**asdict(USER_NETWORK), "mac": record.mac}
-        request = {"op": "let-in", "network": network, "authorized_keys": [workspace.public_key()]}
-        host_key = host_key_of(channel.request(request, deadline), record)
+        ssh = guest.enable_ssh(USER_NETWORK, record.mac, (workspace.public_key(),))
         with ctx.provider.reach(record, deadline) as (address, port):
             play(
                 provision,
-                SshTarget(record.ssh_user, address, port, host_key),
+                SshTarget(record.ssh_user, address, port, ssh.host_key),
                 workspace,
                 record,
                 deadline,
             )
-            channel.request(
-                {"op": "let-out", "network": network, "user": record.ssh_user}, deadline
-            )
+            guest.disable_ssh(USER_NETWORK, record.mac, record.ssh_user)
 
 
 def _files(provision: Provision) -> Iterator[tuple[str, Path]]:

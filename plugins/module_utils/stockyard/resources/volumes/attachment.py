@@ -14,9 +14,8 @@ from __future__ import annotations
 from contextlib import suppress
 from dataclasses import replace
 
-from ...clock import Deadline
 from ...errors import Conflict, NotFound, OperationRefused, StockyardError, Unsupported
-from ...hypervisor.provider import Channel
+from ...guest.client import Guest
 from ...model.host import HostRecord
 from ...model.observation import Observation, VolumeObservation
 from ...model.volume import BLANK, EXT4, MAKING, Attachment, VolumeRecord
@@ -25,7 +24,6 @@ from ..context import Context
 from . import encryption
 
 # The first agent that knows volumes.
-AGENT = 3
 # Seconds for a host that is deleted to end its containers and unmount its volumes.
 FAREWELL = 60.0
 TRIES = 10
@@ -36,28 +34,26 @@ def attach(
     host: HostRecord,
     volume: VolumeRecord,
     attachment: Attachment,
-    channel: Channel,
-    deadline: Deadline,
+    guest: Guest,
 ) -> VolumeRecord:
     """Attach a volume to a running host, with a file system and mounted.
 
     :raises OperationRefused: if another host holds the volume; the error names that host.
     """
-    check_agent(host, channel, deadline)
+    check_agent(host, guest)
     encryption.check(ctx, host.title, host.encrypted, [volume])
     volume = take(ctx, volume, attachment)
-    ctx.provider.volumes.plug(host, volume, deadline)
-    volume = _with_file_system(ctx, host, volume, channel, deadline)
-    mount(ctx, volume, attachment.path, channel, deadline)
+    ctx.provider.volumes.plug(host, volume, guest.deadline)
+    volume = _with_file_system(ctx, host, volume, guest)
+    mount(ctx, volume, attachment.path, guest)
     return ctx.provider.volumes.claim(volume, attachment=replace(attachment, mounted=True))
 
 
-def mount(
-    ctx: Context, volume: VolumeRecord, path: str, channel: Channel, deadline: Deadline
-) -> None:
+def mount(ctx: Context, volume: VolumeRecord, path: str, guest: Guest) -> None:
     """Mount a volume in the guest, in its full size; a mounted volume stays mounted."""
-    request = {"op": "volume-mount", "serial": volume.serial, "path": path}
-    encryption.ask(channel, request, encryption.key_of(ctx, volume), deadline)
+    key = encryption.key_of(ctx, volume)
+    with encryption.explained(key):
+        guest.volume_mount(volume.serial, path, key=key)
 
 
 def take(ctx: Context, volume: VolumeRecord, attachment: Attachment) -> VolumeRecord:
@@ -101,20 +97,16 @@ def check_attachable(volume: VolumeRecord) -> None:
         )
 
 
-def detach(
-    ctx: Context, host: HostRecord, volume: VolumeRecord, channel: Channel, deadline: Deadline
-) -> VolumeRecord:
+def detach(ctx: Context, host: HostRecord, volume: VolumeRecord, guest: Guest) -> VolumeRecord:
     """Detach a volume from a running host; its data is durable afterwards."""
     if volume.attachment is None:
         return volume
+    path = volume.attachment.path
     volume = ctx.provider.volumes.claim(
         volume, attachment=replace(volume.attachment, mounted=False)
     )
-    channel.request(
-        {"op": "volume-unmount", "path": volume.attachment.path if volume.attachment else ""},
-        deadline,
-    )
-    ctx.provider.volumes.unplug(host, volume, deadline)
+    guest.volume_unmount(path)
+    ctx.provider.volumes.unplug(host, volume, guest.deadline)
     return ctx.provider.volumes.claim(volume, attachment=None)
 
 
@@ -127,7 +119,7 @@ def check_keys(ctx: Context, host: HostRecord) -> None:
         encryption.check(ctx, host.title, host.encrypted, volumes)
 
 
-def resume(ctx: Context, host: HostRecord, channel: Channel, deadline: Deadline) -> None:
+def resume(ctx: Context, host: HostRecord, guest: Guest) -> None:
     """Mount the volumes of a host that booted, and open the host to users: its agent may have
     refused them because a volume was missing.
     """
@@ -136,9 +128,9 @@ def resume(ctx: Context, host: HostRecord, channel: Channel, deadline: Deadline)
         volumes, key=lambda record: record.attachment.path if record.attachment else ""
     ):
         if volume.attachment:
-            attach(ctx, host, volume, volume.attachment, channel, deadline)
+            attach(ctx, host, volume, volume.attachment, guest)
     if volumes:
-        channel.request({"op": "open"}, deadline)
+        guest.open()
         ctx.progress(
             f"{host.title}: volumes attached ({', '.join(record.name for record in volumes)})"
         )
@@ -152,13 +144,9 @@ def unmount_before_delete(ctx: Context, host: HostRecord, volumes: list[VolumeRe
     """
     if not volumes or not _runs(ctx, host):
         return
-    deadline = ctx.deadline(FAREWELL)
     try:
-        channel = ctx.provider.channel(host, deadline)
-        try:
-            channel.request({"op": "volume-unmount", "all": True}, deadline)
-        finally:
-            channel.close()
+        with ctx.guest(host, ctx.deadline(FAREWELL)) as guest:
+            guest.volume_unmount_all()
     except StockyardError as error:
         ctx.progress(
             f"{host.title}: volumes not unmounted, so their file systems are checked at the "
@@ -205,7 +193,7 @@ def need_running(observation: Observation, tenant: str, name: str) -> HostRecord
 
 
 def _with_file_system(
-    ctx: Context, host: HostRecord, volume: VolumeRecord, channel: Channel, deadline: Deadline
+    ctx: Context, host: HostRecord, volume: VolumeRecord, guest: Guest
 ) -> VolumeRecord:
     """Create the volume's file system once, if the disk is blank according to its record and to the
     guest.
@@ -216,37 +204,27 @@ def _with_file_system(
     """
     if volume.filesystem == EXT4:
         return volume
-    reply = channel.request({"op": "volume-look", "serial": volume.serial}, deadline).get("content")
+    content = guest.volume_probe(volume.serial).kind
     unfinished = volume.filesystem == MAKING
-    if volume.filesystem == BLANK and reply == "blank":
+    if volume.filesystem == BLANK and content == "blank":
         encryption_id = volume.uuid if host.encrypted else ""
         volume = ctx.provider.volumes.claim(volume, filesystem=MAKING, encryption_id=encryption_id)
     elif not unfinished:
         raise Unsupported(
-            f"the volume's disk is not blank ({str(reply)[:40]}), but its record has no file "
-            "system; nothing was written.",
+            f"the volume's disk is not blank ({content}), but its record has no file system; "
+            "nothing was written.",
             name=volume.title,
             remedy="delete the volume if its data is not needed",
         )
-    request = {
-        "op": "volume-make",
-        "serial": volume.serial,
-        "uuid": volume.uuid,
-        "again": unfinished,
-    }
-    encryption.ask(channel, request, encryption.key_of(ctx, volume), deadline)
+    key = encryption.key_of(ctx, volume)
+    with encryption.explained(key):
+        guest.volume_create(volume.serial, volume.uuid, key=key, again=unfinished)
     return ctx.provider.volumes.claim(volume, filesystem=EXT4)
 
 
-def check_agent(host: HostRecord, channel: Channel, deadline: Deadline) -> None:
-    """Refuse a host whose agent does not know volumes."""
-    agent = channel.request({"op": "hello"}, deadline).get("agent")
-    if not isinstance(agent, int) or agent < (encryption.AGENT if host.encrypted else AGENT):
-        raise Unsupported(
-            "the host's agent is too old for volumes.",
-            name=host.title,
-            remedy="rebuild the template and replace the host",
-        )
+def check_agent(host: HostRecord, guest: Guest) -> None:
+    """Refuse a host whose agent does not support its volumes."""
+    guest.require("encrypted volumes" if host.encrypted else "volumes")
 
 
 def _runs(ctx: Context, host: HostRecord) -> bool:

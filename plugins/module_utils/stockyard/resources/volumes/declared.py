@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from ...clock import Deadline
 from ...errors import Unsupported
-from ...hypervisor.provider import Channel
+from ...guest.client import Guest
 from ...model.host import HostRecord, HostSpec
 from ...model.observation import Observation, Template
 from ...model.volume import DOCKER_ROOT, Attachment, VolumeRecord, VolumeSpec, VolumeUse
@@ -98,18 +98,16 @@ def _check_room(
     return current_template
 
 
-def attach_declared(
-    ctx: Context, host: HostRecord, channel: Channel, deadline: Deadline
-) -> list[str]:
+def attach_declared(ctx: Context, host: HostRecord, guest: Guest) -> list[str]:
     """Attach the declared volumes of a new host, and create those that do not exist; return their
     names.
     """
     if host.spec.volumes:
-        attachment.check_agent(host, channel, deadline)
+        attachment.check_agent(host, guest)
     for use in sorted(host.spec.volumes, key=lambda volume_use: volume_use.path):
         new_attachment = Attachment(host.uuid, host.name, use.path, declared=True)
-        volume = _ensure(ctx, host, use, deadline)
-        attachment.attach(ctx, host, volume, new_attachment, channel, deadline)
+        volume = _ensure(ctx, host, use, guest.deadline)
+        attachment.attach(ctx, host, volume, new_attachment, guest)
     return [use.of(host.name) for use in host.spec.volumes]
 
 

@@ -12,19 +12,16 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 
-from ...clock import Deadline
-from ...errors import GuestError, InvalidInput, StockyardError, Unsupported
-from ...hypervisor.provider import Channel
+from ...errors import GuestError, InvalidInput, Unsupported
 from ...model.host import Host
 from ...model.volume import VolumeRecord
 from ..context import Context
 from ..guest_status import Status
 
 # The first agent that knows encrypted volumes.
-AGENT = 4
 LEAST = 32
 # The error of an agent when a key does not open a disk.
 WRONG = "PermissionError"
@@ -87,20 +84,16 @@ def check(ctx: Context, title: str, encrypted: bool, volumes: Iterable[VolumeRec
             )
 
 
-def ask(channel: Channel, request: dict[str, Any], key: str, deadline: Deadline) -> dict[str, Any]:
-    """Send a request that contains a key. No message repeats the key, not even one that quotes the
-    answer of the guest.
+@contextmanager
+def explained(key: str) -> Iterator[None]:
+    """Name the key as the cause if a guest reports that the key does not open a volume.
 
+    :param key: the key in the request; an empty string for none.
     :raises InvalidInput: if the key does not open the volume.
-    :raises GuestError: as the channel does.
     """
     try:
-        return channel.request({**request, **({"key": key} if key else {})}, deadline)
-    except StockyardError as error:
-        if key and key in f"{error} {error.cause}":
-            raise GuestError(
-                f"the guest's agent failed in {request['op']}, and its answer contained the key."
-            ) from None
+        yield
+    except GuestError as error:
         if key and WRONG in error.cause:
             raise InvalidInput(
                 "volume_key differs from the key that the volume was encrypted with.", remedy=REMEDY

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Collection
-from contextlib import AbstractContextManager, closing
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any
 
@@ -186,8 +186,8 @@ def attach(ctx: Context, spec: VolumeSpec, host: str, path: str, timeout: float)
     if any(action.verb == "attach" for action in todo.actions):
         record = attachment.need_running(observation, spec.tenant, host)
         holder = Attachment(record.uuid, record.name, path)
-        with closing(ctx.provider.channel(record, deadline)) as channel:
-            attachment.attach(ctx, record, volume, holder, channel, deadline)
+        with ctx.guest(record, deadline) as guest:
+            attachment.attach(ctx, record, volume, holder, guest)
         ctx.progress(f"volume {spec.name}: attached to host {host} at {path}")
     return todo
 
@@ -226,8 +226,8 @@ def detach(ctx: Context, tenant: str, name: str, timeout: float) -> Plan:
             ctx.provider.volumes.claim(volume, attachment=None)
         else:
             record = attachment.need_running(observation, tenant, volume.attachment.host)
-            with closing(ctx.provider.channel(record, deadline)) as channel:
-                attachment.detach(ctx, record, volume, channel, deadline)
+            with ctx.guest(record, deadline) as guest:
+                attachment.detach(ctx, record, volume, guest)
         ctx.progress(f"volume {name}: detached from host {volume.attachment.host}")
     return todo
 
@@ -314,8 +314,8 @@ def _grow(ctx: Context, volume: VolumeRecord, size_gib: int, deadline: Deadline)
         # Observe hosts after the volume: its host is then among them, or deleted.
         host = ctx.provider.observe(ctx.owner).attached_host(volume)
         if host and host.serving:
-            with closing(ctx.provider.channel(host.record, deadline)) as channel:
-                attachment.mount(ctx, volume, volume.attachment.path, channel, deadline)
+            with ctx.guest(host.record, deadline) as guest:
+                attachment.mount(ctx, volume, volume.attachment.path, guest)
     ctx.progress(f"{volume.title}: grown to {size_gib} GiB")
     return volume
 
