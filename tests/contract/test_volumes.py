@@ -13,6 +13,7 @@ import pytest
 
 from stockyard.clock import Deadline
 from stockyard.errors import Conflict, NotFound, OperationRefused
+from stockyard.guest.client import Guest
 from stockyard.hypervisor.provider import Provider
 from stockyard.model.volume import Attachment, VolumeRecord
 from tests.contract.bench import Bench
@@ -169,16 +170,12 @@ def test_it_is_in_a_running_machine_and_out_again(
     host = drafts.forked(deadline)
     made = volumes()
     held = volumes.store.claim(made, attachment=replace(HOLDER, uuid=host.uuid))
-    channel = provider.channel(host, deadline)
-    look = {"op": "volume-probe", "serial": made.serial}
-    try:
+    with Guest(provider.channel(host, deadline), host.title, deadline) as guest:
         for _time in range(2):
             volumes.store.plug(host, held, deadline)
-        assert channel.request(look, deadline)["content"] == "blank"
+        assert guest.volume_probe(made.serial).kind == "blank"
         for _time in range(2):
             volumes.store.unplug(host, held, deadline)
-    finally:
-        channel.close()
 
 
 def test_the_end_of_a_host_is_not_the_end_of_its_volume(

@@ -63,14 +63,10 @@ def test_the_agents(yard: Yard, many: list[Host]) -> None:
     for host in provider.observe(yard.context.owner).hosts:
         if host.record.name not in {h["name"] for h in many}:
             continue
-        channel = provider.channel(host.record, Deadline(20))
-        try:
+        with yard.context.guest(host.record, Deadline(20 * DRAWS)) as guest:
             for _each in range(DRAWS):
-                for source, value in channel.request({"op": "draw"}, Deadline(20)).items():
-                    if isinstance(value, str):
-                        drawn.setdefault(source, []).append(value)
-        finally:
-            channel.close()
+                for source, value in guest.draw().by_source.items():
+                    drawn.setdefault(source, []).append(value)
     assert set(drawn) == {"kernel", "openssl", "python"}
     for source, values in drawn.items():
         assert len(values) == DRAWS * len(many)
