@@ -198,6 +198,7 @@ def test_record_of_a_newer_version_is_an_unreadable_object_everywhere(tmp_path: 
     reasons += [
         item.reason for item in (*pools.read(register)[1], *volume_records.read(register)[1])
     ]
+    uri = json.loads(memory["volumes"][0])["uri"]
     (tmp_path / "pools").mkdir()
     (tmp_path / "pools" / "x.json").write_text(future(memory["pools"][0]))
     folder = (
@@ -211,7 +212,7 @@ def test_record_of_a_newer_version_is_an_unreadable_object_everywhere(tmp_path: 
         item.reason
         for item in (
             *FilePoolStore(tmp_path / "pools", unlocked, dict).read()[1],
-            *VolumeFiles(tmp_path / "volumes", "memory:///x", unlocked).observe("old").unreadable,
+            *VolumeFiles(tmp_path / "volumes", uri, unlocked).observe("old").unreadable,
         )
     ]
     assert len(reasons) == 4 + 1 + 2 + 3 + 1 + 1

@@ -9,7 +9,6 @@ program writes to the source at the same time.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import http.client
 import urllib.error
@@ -20,6 +19,7 @@ from ... import web
 from ...clock import Deadline
 from ...errors import DeadlineExceeded, ImageError, OutOfSpace
 from ...model.cloud_image import CloudImage
+from .os_errors import is_full
 
 CHUNK = 1 << 20
 # No cloud image is larger: a source that never ends must not fill the storage.
@@ -69,7 +69,7 @@ def _failure(image: CloudImage, error: Exception, deadline: Deadline) -> Excepti
     if isinstance(error, urllib.error.HTTPError):
         # The error is also the response, on a connection that is still open.
         error.close()
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if is_full(error):
         return OutOfSpace(
             "the storage is full.",
             name=image.title,

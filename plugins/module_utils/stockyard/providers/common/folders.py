@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from ...errors import HypervisorError
+from .os_errors import translate_os_error
 
 
 def names(folder: Path, contents: str) -> list[str]:
@@ -19,14 +19,12 @@ def names(folder: Path, contents: str) -> list[str]:
     :param contents: the kind of its contents, for the error.
     :raises HypervisorError: if the directory cannot be read.
     """
-    try:
-        return sorted(os.listdir(folder))
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    except OSError as error:
-        raise HypervisorError(
-            f"{contents} cannot be read.",
-            name=str(folder),
-            cause=str(error),
-            remedy="let this user read the directory, or name another storage",
-        ) from error
+    with translate_os_error(
+        f"{contents} cannot be read.",
+        str(folder),
+        "let this user read the directory, or name another storage",
+    ):
+        try:
+            return sorted(os.listdir(folder))
+        except (FileNotFoundError, NotADirectoryError):
+            return []

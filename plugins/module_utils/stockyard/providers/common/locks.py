@@ -14,7 +14,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 from ...clock import Deadline
-from ...errors import Busy, HypervisorError
+from ...errors import Busy
+from .os_errors import translate_os_error
 
 POLL = 0.05
 LONGEST = 120
@@ -75,18 +76,14 @@ def _path(folder: Path, name: str) -> Path:
 
 def _try_lock(path: Path, name: str, flags: int = os.O_RDWR | os.O_CREAT) -> int | None:
     """Return an open, locked descriptor of the file that is at this path now, or ``None``."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        handle = os.open(path, flags | os.O_CLOEXEC, 0o600)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise HypervisorError(
-            "the lock file cannot be used.",
-            name=name,
-            cause=str(error),
-            remedy="give a place that this user may write",
-        ) from error
+    with translate_os_error(
+        "the lock file cannot be used.", name, "give a place that this user may write"
+    ):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            handle = os.open(path, flags | os.O_CLOEXEC, 0o600)
+        except FileNotFoundError:
+            return None
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if os.path.samestat(os.fstat(handle), path.stat()):

@@ -9,15 +9,12 @@ the result of the other.
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ...errors import Conflict, HypervisorError, InvalidInput, OutOfSpace
-from ...files import write_atomic
 from ...hypervisor.records import decode_pool, encode
 from ...model.host import HostRecord
 from ...model.observation import Record, UnreadableObject
@@ -25,6 +22,8 @@ from ...model.pool import PoolRecord
 from ...model.size import grows
 from ...planning import quota
 from . import folders
+from .record_store import RecordStore
+from .stored_records import put_version
 
 SUFFIX = ".json"
 # Locks all reservations, and yields every host on record, of any owner.
@@ -42,26 +41,21 @@ class FilePoolStore:
         self.folder = folder
         self._guard = guard
         self._facts = facts
+        self._store = RecordStore[PoolRecord](
+            "pool",
+            self._names,
+            lambda name: folder / f"{name}{SUFFIX}",
+            lambda record: record.domain,
+            decode_pool,
+            encode,
+        )
 
     def read(self) -> tuple[tuple[PoolRecord, ...], tuple[UnreadableObject, ...]]:
         """Return all pools, of any owner, and the records that cannot be read.
 
-        No lock is needed: each file is whole at any time.
-
         :raises HypervisorError: if the pools cannot be listed.
         """
-        pools: list[PoolRecord] = []
-        unreadable: list[UnreadableObject] = []
-        for name in folders.names(self.folder, "the pools"):
-            if not name.endswith(SUFFIX):
-                continue
-            path = self.folder / name
-            try:
-                pools.append(_read(path))
-            except FileNotFoundError:
-                continue
-            except (OSError, InvalidInput) as error:
-                unreadable.append(UnreadableObject(path.name, f"it cannot be read: {error}"))
+        pools, unreadable = self._store.read()
         return tuple(pools), tuple(unreadable)
 
     def admit(self, record: HostRecord, hosts: Iterable[HostRecord]) -> None:
@@ -99,16 +93,15 @@ class FilePoolStore:
         :raises OperationRefused: if the pool is invalid in this form.
         """
         with self._guard() as hosts:
-            self._compare(record)
+            new_record = put_version(record, self._store.get(record.domain))
             pools = [pool for pool in self.read()[0] if pool.owner == record.owner]
-            new_record = replace(record, version=record.version + 1)
             quota.check_change(
                 new_record,
                 pools,
                 [host for host in hosts if host.owner == record.owner],
                 force=force,
             )
-            self._write(new_record)
+            self._store.write(new_record)
         return new_record
 
     def delete(self, record: PoolRecord) -> None:
@@ -122,54 +115,12 @@ class FilePoolStore:
                 quota.check_removal(
                     record, pools, [host for host in hosts if host.owner == record.owner]
                 )
-                self._path(record).unlink(missing_ok=True)
+                self._store.path(record.domain).unlink(missing_ok=True)
 
     def facts(self, record: PoolRecord) -> dict[str, Any]:
         """Return how its limits are enforced."""
         return self._facts()
 
-    def _compare(self, record: PoolRecord) -> None:
-        try:
-            stored_record = _read(self._path(record))
-            version, is_other_pool = stored_record.version, stored_record.uuid != record.uuid
-        except FileNotFoundError:
-            version, is_other_pool = 0, False
-        except (OSError, InvalidInput) as error:
-            raise HypervisorError(
-                "its record cannot be read: it is left alone.",
-                name=record.title,
-                cause=str(error),
-                remedy=f"mend or remove {self._path(record)}",
-            ) from error
-        if is_other_pool or version != record.version:
-            raise Conflict(
-                "it was changed meanwhile.",
-                name=record.title,
-                cause=f"version {version} is on record, {record.version} was expected",
-                remedy="run again",
-            )
-
-    def _write(self, record: PoolRecord) -> None:
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            write_atomic(self._path(record), encode(record))
-        except OSError as error:
-            error_type = (
-                OutOfSpace if error.errno in (errno.ENOSPC, errno.EDQUOT) else HypervisorError
-            )
-            raise error_type(
-                "its record cannot be written.",
-                name=record.title,
-                cause=str(error),
-                remedy="free space in the storage",
-            ) from error
-
-    def _path(self, record: PoolRecord) -> Path:
-        return self.folder / f"{record.domain}{SUFFIX}"
-
-
-def _read(path: Path) -> PoolRecord:
-    record = decode_pool(path.read_bytes())
-    if path.name != f"{record.domain}{SUFFIX}":
-        raise InvalidInput("it is a copy: it names another pool.")
-    return record
+    def _names(self) -> list[str]:
+        names = folders.names(self.folder, "the pools")
+        return [name.removesuffix(SUFFIX) for name in names if name.endswith(SUFFIX)]

@@ -12,31 +12,29 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import replace
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from ...errors import (
     Conflict,
-    HypervisorError,
     InvalidInput,
     NotFound,
     OperationRefused,
-    OutOfSpace,
 )
-from ...files import is_temporary, write_atomic
+from ...files import is_temporary
 from ...hypervisor.records import decode_volume, encode
 from ...model import untrusted
 from ...model.observation import OrphanedFile, SweepResult, UnreadableObject, VolumeObservation
 from ...model.volume import VolumeRecord
 from . import folders, ownership
+from .os_errors import translate_os_error
+from .record_store import RecordStore
 
 RECORD = "volume.json"
 # The temporary file of earlier versions of stockyard.
 OLD_TEMPORARY = f"{RECORD}.new"
-NO_SPACE = (28, 122)  # ENOSPC, EDQUOT
 
 
 class VolumeFiles:
@@ -52,6 +50,14 @@ class VolumeFiles:
         self.folder = folder
         self.uri = uri
         self.lock = lock
+        self._store = RecordStore[VolumeRecord](
+            "volume",
+            lambda: folders.names(folder, "the volumes"),
+            lambda name: folder / name / RECORD,
+            lambda record: record.uuid,
+            self._decode,
+            lambda record: json.dumps({"uri": uri, "record": encode(record)}),
+        )
 
     def path(self, record: VolumeRecord) -> Path:
         """Return the directory of a volume's files."""
@@ -67,16 +73,7 @@ class VolumeFiles:
 
     def everything(self) -> tuple[list[VolumeRecord], list[UnreadableObject]]:
         """Return the volumes of all owners, and the records that cannot be read."""
-        volumes: list[VolumeRecord] = []
-        unreadable: list[UnreadableObject] = []
-        for name in folders.names(self.folder, "the volumes"):
-            try:
-                record = self._read(name)
-            except InvalidInput as error:
-                unreadable.append(UnreadableObject(f"volume {name}", str(error)))
-            else:
-                volumes += [record] if record else []
-        return volumes, unreadable
+        return self._store.read()
 
     def find(self, record: VolumeRecord) -> VolumeRecord:
         """Return the present record of a volume.
@@ -84,15 +81,7 @@ class VolumeFiles:
         :raises NotFound: if the volume does not exist.
         :raises OperationRefused: if the record cannot be read, so that its owner is unknown.
         """
-        try:
-            stored_record = self._read(record.uuid)
-        except InvalidInput as error:
-            raise OperationRefused(
-                "its record cannot be read: it is left alone.", name=record.title, cause=str(error)
-            ) from error
-        if stored_record is None or stored_record.owner != record.owner:
-            raise NotFound("it is not on record.", name=record.title)
-        return stored_record
+        return self._store.find(record)
 
     def add(self, record: VolumeRecord) -> Path:
         """Put a volume on record; return the directory of its files. Call it under the lock.
@@ -110,7 +99,7 @@ class VolumeFiles:
                 cause=f"{unreadable[0].name}: {unreadable[0].reason}",
                 remedy="mend its record, or move it away by hand",
             )
-        self._write(record)
+        self._store.write(record)
         return self.path(record)
 
     def claim(self, record: VolumeRecord, **changes: Any) -> VolumeRecord:
@@ -119,18 +108,7 @@ class VolumeFiles:
         :raises Conflict: if the stored version differs.
         """
         with self.lock():
-            stored_record = self.find(record)
-            if stored_record.version != record.version:
-                raise Conflict(
-                    "it was changed meanwhile.",
-                    name=record.title,
-                    cause=f"version {stored_record.version} is on record, {record.version} was "
-                    f"expected",
-                    remedy="run again",
-                )
-            new_record = replace(record, version=record.version + 1, **changes)
-            self._write(new_record)
-        return new_record
+            return self._store.claim(record, **changes)
 
     def remove(self, record: VolumeRecord) -> bool:
         """Delete a volume's files. Call it under the lock.
@@ -149,7 +127,7 @@ class VolumeFiles:
                 name=record.title,
                 remedy="detach it first",
             )
-        with translated("it cannot be deleted.", record.title):
+        with translate_os_error("it cannot be deleted.", record.title):
             for path in self.path(record).iterdir():
                 if path.name != RECORD:
                     _remove(path)
@@ -184,47 +162,17 @@ class VolumeFiles:
             shutil.rmtree(orphan.path)
         return SweepResult(tuple(orphans), tuple(skipped))
 
-    def _read(self, name: str) -> VolumeRecord | None:
-        """Return the record in a directory; ``None`` if it is missing or another hypervisor's.
+    def _decode(self, content: bytes) -> VolumeRecord | None:
+        """Return the record in a file; ``None`` if it is another hypervisor's.
 
         :raises InvalidInput: if the record cannot be read.
         """
         try:
-            note = untrusted.mapping(
-                untrusted.parse((self.folder / name / RECORD).read_bytes()), "the note"
-            )
-            note_uri, text = (
-                str(untrusted.item(note, key, "the note")) for key in ("uri", "record")
-            )
-            record = decode_volume(text)
-        except (FileNotFoundError, NotADirectoryError):
-            return None
-        except (OSError, untrusted.MalformedData) as error:
+            note = untrusted.mapping(untrusted.parse(content), "the note")
+            uri, text = (str(untrusted.item(note, key, "the note")) for key in ("uri", "record"))
+        except untrusted.MalformedData as error:
             raise InvalidInput(f"its record cannot be read ({error})") from error
-        if note_uri != self.uri:
-            return None
-        if record.uuid != name:
-            raise InvalidInput("its record is a copy: it names another volume")
-        return record
-
-    def _write(self, record: VolumeRecord) -> None:
-        target = self.path(record) / RECORD
-        with translated("its record cannot be written.", record.title):
-            target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            write_atomic(target, json.dumps({"uri": self.uri, "record": encode(record)}))
-
-
-@contextmanager
-def translated(message: str, name: str) -> Iterator[None]:
-    """Convert an error of the file system inside the block into a stockyard error."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in NO_SPACE:
-            raise OutOfSpace(
-                message, name=name, cause=str(error), remedy="free space in the storage"
-            ) from error
-        raise HypervisorError(message, name=name, cause=str(error)) from error
+        return decode_volume(text) if uri == self.uri else None
 
 
 def _remove(path: Path) -> None:

@@ -6,14 +6,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
-from ...errors import Conflict, InvalidInput, NotFound, OperationRefused, StockyardError
+from ...errors import NotFound, OperationRefused
 from ...hypervisor.records import decode, encode
 from ...model.host import HostRecord
 from ...model.observation import R, Record, UnreadableObject
 from ...model.template import TemplateRecord
+from ..common.stored_records import compare_and_set, read_record, refuse_unreadable
 from .faults import NO_DOMAIN, translated
 from .power import or_ended
 from .xml.element import RECORD_NS, element, parse, serialize
@@ -45,12 +45,11 @@ class Domains:
             text = self.metadata(domain)
             if text is None:
                 continue
-            try:
-                record = decode(text)
-                self._check_place(domain, record)
+            record = self._record(domain, text)
+            if isinstance(record, UnreadableObject):
+                unreadable.append(record)
+            else:
                 machines.append((record, STATES.get(values.get("state.state"), "off")))
-            except StockyardError as error:
-                unreadable.append(UnreadableObject(domain.name(), str(error)))
         return machines, unreadable
 
     def metadata(self, domain: Any) -> str | None:
@@ -83,8 +82,13 @@ class Domains:
             raise OperationRefused(
                 "the domain with its uuid does not carry our mark.", name=record.title
             )
-        stored_record = decode(text)
-        if (stored_record.owner, stored_record.kind, stored_record.uuid) != (
+        stored_record = self._record(domain, text)
+        refuse_unreadable(record, stored_record)
+        if isinstance(stored_record, UnreadableObject) or (
+            stored_record.owner,
+            stored_record.kind,
+            stored_record.uuid,
+        ) != (
             record.owner,
             record.kind,
             record.uuid,
@@ -142,16 +146,8 @@ class Domains:
         import libvirt
 
         domain = self.find(record)
-        stored_record = decode(self.metadata(domain) or "")
-        if stored_record.version != record.version:
-            raise Conflict(
-                "it was changed meanwhile.",
-                name=record.title,
-                cause=f"version {stored_record.version} is on record, {record.version} was "
-                f"expected",
-                remedy="run again",
-            )
-        new_record = replace(record, version=record.version + 1, **changes)
+        stored_record = self._record(domain, self.metadata(domain) or "")
+        new_record = compare_and_set(record, stored_record, **changes)
         # libvirt adds the namespace to the element itself, and fails if the element has it already.
         element_text = serialize(element("record", text=encode(new_record)))
         metadata = (libvirt.VIR_DOMAIN_METADATA_ELEMENT, element_text, "stockyard", RECORD_NS)
@@ -216,7 +212,8 @@ class Domains:
             ]
             return inactive_definitions + [domain.XMLDesc(0) for domain in domains]
 
-    def _check_place(self, domain: Any, record: Record) -> None:
-        """Refuse a record that was copied with its domain's XML: such a record proves nothing."""
-        if domain.UUIDString() != record.uuid:
-            raise InvalidInput("its record names another uuid: it is a copy of a host of ours.")
+    def _record(self, domain: Any, text: str) -> Record | UnreadableObject:
+        """Return the record in a domain's metadata."""
+        return read_record(
+            domain.name(), text, decode, lambda record: record.uuid == domain.UUIDString()
+        )

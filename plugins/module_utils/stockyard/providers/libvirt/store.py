@@ -5,13 +5,12 @@
 
 from __future__ import annotations
 
-import errno
 from contextlib import AbstractContextManager
 from pathlib import Path
 
 from ...clock import Deadline
-from ...errors import HypervisorError, OutOfSpace
 from ..common.locks import held
+from ..common.os_errors import translate_os_error
 
 
 class Store:
@@ -61,19 +60,7 @@ def make(folder: Path, name: str) -> None:
 
     :param name: the object that the directory belongs to, for errors.
     """
-    try:
+    with translate_os_error(
+        "the storage directory cannot be made.", name, "name a storage that this user may write to"
+    ):
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise OutOfSpace(
-                "the storage is full.",
-                name=name,
-                cause=str(error),
-                remedy="free space in the storage",
-            ) from error
-        raise HypervisorError(
-            "the storage directory cannot be made.",
-            name=name,
-            cause=str(error),
-            remedy="name a storage that this user may write to",
-        ) from error

@@ -18,7 +18,8 @@ from ...files import write_atomic
 from ...model.host import HostRecord
 from ...model.observation import OrphanedFile, SweepResult, VolumeObservation
 from ...model.volume import VolumeRecord
-from ..common.volume_files import VolumeFiles, translated
+from ..common.os_errors import translate_os_error
+from ..common.volume_files import VolumeFiles
 from . import faults
 from .domains import Domains
 from .layers import DISK, EQUAL, GIB, SNAPSHOT, Layers, backing, virtual_size
@@ -59,7 +60,7 @@ class LibvirtVolumes:
         with self.lock():
             layer = self._layer(source, deadline) if source else ""
             folder = self.files.add(record)
-            with translated("its disk cannot be made.", record.title):
+            with translate_os_error("its disk cannot be made.", record.title):
                 if record.snapshot:
                     write_atomic(folder / SNAPSHOT, layer)
                 elif layer:

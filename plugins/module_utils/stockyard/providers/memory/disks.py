@@ -5,16 +5,16 @@
 
 from __future__ import annotations
 
-import errno
 import shutil
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
-from ...errors import HypervisorError, InvalidInput, OutOfSpace
+from ...errors import InvalidInput
 from ...files import is_temporary
 from ...model.observation import OrphanedFile, Record, SweepResult
 from ..common import ownership
+from ..common.os_errors import translate_os_error
 
 NOTE = ".json"
 
@@ -111,12 +111,5 @@ class Disks:
         return notes
 
 
-@contextmanager
-def _translated(record: Record) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        kind = OutOfSpace if error.errno == errno.ENOSPC else HypervisorError
-        raise kind(
-            "its disk cannot be made or changed.", name=record.title, cause=str(error)
-        ) from error
+def _translated(record: Record) -> AbstractContextManager[None]:
+    return translate_os_error("its disk cannot be made or changed.", record.title)

@@ -12,9 +12,7 @@ from typing import TypeVar
 from ...errors import (
     AddressTaken,
     Conflict,
-    NotFound,
     OperationRefused,
-    StockyardError,
     Unsupported,
 )
 from ...hypervisor.records import decode
@@ -22,6 +20,7 @@ from ...model.host import HostRecord
 from ...model.network import Published, clash
 from ...model.observation import Record, UnreadableObject
 from ...model.template import TemplateRecord
+from ..common.stored_records import read_record, require_stored
 from .state import Machine, Machines
 
 Either = TypeVar("Either", bound="HostRecord | TemplateRecord")
@@ -32,15 +31,7 @@ Either = TypeVar("Either", bound="HostRecord | TemplateRecord")
 @lru_cache(maxsize=1 << 14)
 def record_of(name: str, text: str) -> Record | UnreadableObject:
     """Return the record of the machine with this name, or the reason why it is unreadable."""
-    try:
-        record = decode(text)
-    except StockyardError as error:
-        return UnreadableObject(name, str(error))
-    return (
-        record
-        if record.domain == name
-        else UnreadableObject(name, "its record is a copy: it names another machine.")
-    )
+    return read_record(name, text, decode, lambda record: record.domain == name)
 
 
 def everything(machines: Machines) -> Iterator[tuple[Record | UnreadableObject, Machine]]:
@@ -60,16 +51,9 @@ def find(machines: Machines, record: Either) -> tuple[Machine, Either]:
     :raises OperationRefused: if the machine's record is unreadable, so that its owner is unknown.
     """
     machine = machines.get(record.domain)
-    if machine is None:
-        raise NotFound("it is not on record.", name=record.title)
-    current = record_of(record.domain, machine.record)
-    if isinstance(current, UnreadableObject):
-        raise OperationRefused(
-            "its record cannot be read: it is left alone.", name=record.title, cause=current.reason
-        )
-    if not isinstance(current, type(record)) or current.uuid != record.uuid:
-        raise NotFound("it is not on record; another machine has its name.", name=record.title)
-    return machine, current
+    stored = record_of(record.domain, machine.record) if machine else None
+    current = require_stored(record, stored)
+    return machines[record.domain], current
 
 
 def check_frozen(machines: Machines, template: TemplateRecord) -> TemplateRecord:

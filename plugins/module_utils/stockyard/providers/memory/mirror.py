@@ -13,6 +13,7 @@ from ...errors import ImageError
 from ...files import write_atomic
 from ...model import codec
 from ...model.recipe import Recipe
+from ..common.os_errors import translate_os_error
 
 VERSION = "1"
 
@@ -47,13 +48,11 @@ class Mirror:
         """Build an image with the current packages and return its digest."""
         versions = self.resolve(recipe)
         digest = codec.digest({"recipe": recipe, "versions": versions})
-        try:
+        with translate_os_error(
+            "the image cannot be written.", f"image {digest[:12]}", error_type=ImageError
+        ):
             self._images.mkdir(parents=True, exist_ok=True, mode=0o700)
             write_atomic(self._image(digest), json.dumps(versions), durable=False)
-        except OSError as error:
-            raise ImageError(
-                "the image cannot be written.", name=f"image {digest[:12]}", cause=str(error)
-            ) from error
         return digest
 
     def versions(self, digest: str) -> dict[str, str]:

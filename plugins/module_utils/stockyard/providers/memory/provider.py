@@ -37,6 +37,7 @@ from ...model.template import TemplateRecord
 from ..common import locks
 from ..common.locks import held
 from ..common.pool_files import FilePoolStore
+from ..common.stored_records import compare_and_set
 from .disks import Disks
 from .guest import AgentChannel, boot
 from .machines import (
@@ -215,14 +216,7 @@ class MemoryProvider(NoGuestClock):
         with self.state.change() as machines:
             self.pools.readmit(record, changes, lambda: hosts_of(machines))
             machine, current = find(machines, record)
-            if current.version != record.version:
-                raise Conflict(
-                    "it was changed meanwhile.",
-                    name=record.title,
-                    cause=f"version {current.version} is on record, {record.version} was expected",
-                    remedy="run again",
-                )
-            changed = replace(record, version=record.version + 1, **changes)
+            changed = compare_and_set(record, current, **changes)
             machines[record.domain] = replace(machine, record=encode(changed))
         return changed
 

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import errno
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -14,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from ...clock import Deadline
-from ...errors import HypervisorError, InvalidInput, OutOfSpace
+from ...errors import HypervisorError, InvalidInput
 from ...files import unfinished
 from ...model import codec
 from ..common.locks import held
+from ..common.os_errors import translate_os_error
 from .journal import Journal
 
 WAIT = 60.0
@@ -121,7 +121,7 @@ class StateFile:
     def _save(self, changed: list[str], after: Machines) -> None:
         if not changed:
             return
-        try:
+        with translate_os_error("its state file cannot be written.", str(self._journal.path)):
             if self._journal.overlong(len(after)):
                 self._journal.rewrite(
                     (name, codec.to_dict(machine)) for name, machine in after.items()
@@ -131,11 +131,6 @@ class StateFile:
                 self._journal.append(
                     (name, codec.to_dict(item) if item else None) for name, item in entries
                 )
-        except OSError as error:
-            kind = OutOfSpace if error.errno == errno.ENOSPC else HypervisorError
-            raise kind(
-                "its state file cannot be written.", name=str(self._journal.path), cause=str(error)
-            ) from error
         self._machines = after
 
     def _unreadable(self, error: Exception) -> HypervisorError:

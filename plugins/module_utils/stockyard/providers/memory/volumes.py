@@ -19,7 +19,8 @@ from ...model.host import HostRecord
 from ...model.observation import SweepResult, VolumeObservation
 from ...model.volume import VolumeRecord
 from ..common.locks import held
-from ..common.volume_files import VolumeFiles, translated
+from ..common.os_errors import translate_os_error
+from ..common.volume_files import VolumeFiles
 from .machines import find
 from .state import StateFile
 
@@ -49,7 +50,7 @@ class MemoryVolumes:
                     "its source is in use.", name=record.title, remedy="detach the source first"
                 )
             folder = self.files.add(record)
-            with translated("its disk cannot be made.", record.title):
+            with translate_os_error("its disk cannot be made.", record.title):
                 if source:
                     shutil.copytree(
                         self.files.path(source) / CONTENT, folder / CONTENT, symlinks=True

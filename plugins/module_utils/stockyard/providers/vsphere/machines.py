@@ -7,20 +7,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from ...clock import Deadline
-from ...errors import Conflict, NotFound, OperationRefused, StockyardError
+from ...errors import Conflict, NotFound, StockyardError
 from ...model.observation import R, Record, UnreadableObject
+from ..common.stored_records import compare_and_set, refuse_unreadable
 from . import api, specs
 from .faults import is_a
 from .inventory import DEVICES
 from .inventory import machine as read_machine
 from .lookup import Lookup
-from .records import RECORD, Machine, from_value, record_of, to_value
+from .records import RECORD, Machine, record_of, to_value
 from .register import Register, Values
-from .reservations import HOST
+from .reservations import HOST, reserved
 from .session import Session
 from .task import Tasks
 
@@ -102,13 +102,13 @@ class Machines:
         existing = record_of(machine) if machine else None
         if machine is None or existing is None:
             return None
-        if isinstance(existing, UnreadableObject):
-            raise OperationRefused(
-                "its record cannot be read: it is left alone.",
-                name=record.title,
-                cause=existing.reason,
-            )
-        return machine if existing.uuid == record.uuid and existing.kind == record.kind else None
+        refuse_unreadable(record, existing)
+        is_same = (
+            not isinstance(existing, UnreadableObject)
+            and existing.uuid == record.uuid
+            and existing.kind == record.kind
+        )
+        return machine if is_same else None
 
     def claim(self, record: R, **changes: Any) -> R:
         """Change a record by compare-and-set.
@@ -120,7 +120,7 @@ class Machines:
             machine = self.lately(record) or self.present(record)
             if machine is None:
                 return self._claim_reserved(record, changes)
-            new_record = _changed(record, machine.values[RECORD], changes)
+            new_record = compare_and_set(record, record_of(machine), **changes)
             spec = specs.reconfigure({RECORD: to_value(new_record)}, machine.change)
             if self._written(record, machine.ref, spec, deadline):
                 return new_record
@@ -196,9 +196,8 @@ class Machines:
         key, new_records = HOST + record.domain, []
 
         def edit(values: Values) -> None:
-            if key not in values:
-                raise NotFound("it is not on record.", name=record.title)
-            new_records.append(_changed(record, values[key], changes))
+            reservation = dict(reserved(values)).get(record.domain)
+            new_records.append(compare_and_set(record, reservation, **changes))
             values[key] = to_value(new_records[-1])
 
         self.register.change(edit)
@@ -230,31 +229,6 @@ class Machines:
         except Conflict as error:
             if not is_a(error.__cause__, "InvalidPowerState"):
                 raise
-
-
-def _changed(record: R, value: str, changes: dict[str, Any]) -> R:
-    """Return the record with its changes.
-
-    :raises NotFound: if another host has the name now.
-    :raises Conflict: if the version on record differs from the caller's version.
-    :raises OperationRefused: if the value on record cannot be read.
-    """
-    try:
-        existing = from_value(value)
-    except StockyardError as error:
-        raise OperationRefused(
-            "its record cannot be read: it is left alone.", name=record.title, cause=str(error)
-        ) from error
-    if existing.uuid != record.uuid or existing.kind != record.kind:
-        raise NotFound("it is not on record; another one has its name.", name=record.title)
-    if existing.version != record.version:
-        raise Conflict(
-            "it was changed meanwhile.",
-            name=record.title,
-            cause=f"version {existing.version} is on record, {record.version} was expected",
-            remedy="run again",
-        )
-    return replace(record, version=record.version + 1, **changes)
 
 
 def _tried(write: Callable[[], Any]) -> bool:

@@ -24,6 +24,7 @@ from ...model.observation import UnreadableObject
 from ...model.pool import PoolRecord, pool_domain
 from ...model.template import TemplateRecord
 from ...planning import quota
+from ..common.stored_records import put_version, read_record, separate
 from . import reservations, specs
 from .faults import is_a
 from .lookup import Lookup
@@ -68,12 +69,13 @@ class Pools:
         self._known()
 
         def edit(values: Values) -> None:
-            _compare(record, values)
+            key = KEY + record.domain
+            put_version(record, _read(key, values[key]) if key in values else None)
             hosts = [
                 host for host in hosts_of(self._known(values), values) if host.owner == record.owner
             ]
             quota.check_change(new_record, read(values, record.owner)[0], hosts, force=force)
-            values[KEY + record.domain] = FORMAT + encode(new_record)
+            values[key] = FORMAT + encode(new_record)
 
         self.register.change(edit)
         self._shape(new_record)
@@ -152,19 +154,10 @@ def read(
     values: Mapping[str, str], owner: str | None = None
 ) -> tuple[list[PoolRecord], list[UnreadableObject]]:
     """Return all pools, and the entries that cannot be read."""
-    records: list[PoolRecord] = []
-    unreadable_objects: list[UnreadableObject] = []
-    for key, value in sorted(values.items()):
-        if not key.startswith(KEY):
-            continue
-        try:
-            record = _record(key, value)
-            records += [record] if owner in (None, record.owner) else []
-        except InvalidInput as error:
-            unreadable_objects.append(
-                UnreadableObject(key.removeprefix(KEY), f"it cannot be read: {error}")
-            )
-    return records, unreadable_objects
+    records, unreadable = separate(
+        _read(key, value) for key, value in sorted(values.items()) if key.startswith(KEY)
+    )
+    return [record for record in records if owner in (None, record.owner)], unreadable
 
 
 def reserve(
@@ -188,23 +181,12 @@ def hosts_of(index: MachineIndex, values: Mapping[str, str]) -> Iterable[HostRec
     return hosts.values()
 
 
-def _compare(record: PoolRecord, values: Mapping[str, str]) -> None:
-    value = values.get(KEY + record.domain)
-    existing = None if value is None else _record(KEY + record.domain, value)
-    version = existing.version if existing else 0
-    if version != record.version or (existing and existing.uuid != record.uuid):
-        raise Conflict(
-            "it was changed meanwhile.",
-            name=record.title,
-            cause=f"version {version} is on record, {record.version} was expected",
-            remedy="run again",
-        )
+def _read(key: str, value: str) -> PoolRecord | UnreadableObject:
+    name = key.removeprefix(KEY)
+    return read_record(f"pool {name}", value, _decode, lambda record: record.domain == name)
 
 
-def _record(key: str, value: str) -> PoolRecord:
+def _decode(value: str) -> PoolRecord:
     if not value.startswith(FORMAT):
         raise InvalidInput("the record is of a format that is not known.")
-    record = decode_pool(value[len(FORMAT) :])
-    if key != KEY + record.domain:
-        raise InvalidInput("it is a copy: it names another pool.")
-    return record
+    return decode_pool(value[len(FORMAT) :])

@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from ...errors import InvalidInput, StockyardError
+from ...errors import InvalidInput
 from ...guest.agent.guestinfo import PREFIX as GUESTINFO
 from ...hypervisor.records import decode, encode
 from ...model.observation import Record, UnreadableObject
+from ..common.stored_records import read_record
 
 OURS = "stockyard."
 # The setting of a machine that shows the UUIDs of its disks to its guest.
@@ -110,10 +111,9 @@ def record_of(machine: Machine) -> Record | UnreadableObject | None:
     value = machine.values.get(RECORD)
     if value is None:
         return None
-    try:
-        record = from_value(value)
-    except StockyardError as error:
-        return UnreadableObject(machine.name, str(error))
-    if record.domain != machine.name or record.uuid != machine.uuid:
-        return UnreadableObject(machine.name, "its record is a copy: it names another machine.")
-    return record
+    return read_record(
+        machine.name,
+        value,
+        from_value,
+        lambda record: (record.domain, record.uuid) == (machine.name, machine.uuid),
+    )

@@ -15,10 +15,11 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from ...errors import Conflict, NotFound, OperationRefused, StockyardError
+from ...errors import Conflict, NotFound, OperationRefused
 from ...model.host import HostRecord
 from ...model.observation import Record, UnreadableObject
 from ...model.template import TemplateRecord
+from ..common.stored_records import read_record, refuse_unreadable
 from .records import Machine, from_value, record_of, to_value
 from .register import Values
 
@@ -125,11 +126,8 @@ def drop(values: Values, host: Record) -> None:
     if value is None:
         return
     existing = _record(host.domain, value)
-    if isinstance(existing, UnreadableObject):
-        raise OperationRefused(
-            "its record cannot be read: it is left alone.", name=host.title, cause=existing.reason
-        )
-    if existing.uuid == host.uuid:
+    refuse_unreadable(host, existing)
+    if not isinstance(existing, UnreadableObject) and existing.uuid == host.uuid:
         del values[HOST + host.domain]
         stamp(values)
 
@@ -189,15 +187,7 @@ def kept(values: Mapping[str, str]) -> bool:
 
 
 def _record(name: str, value: str) -> Record | UnreadableObject:
-    try:
-        record = from_value(value)
-    except StockyardError as error:
-        return UnreadableObject(name, str(error))
-    return (
-        record
-        if record.domain == name
-        else UnreadableObject(name, "its record is a copy: it names another machine.")
-    )
+    return read_record(name, value, from_value, lambda record: record.domain == name)
 
 
 def _made_of(host: HostRecord, template: TemplateRecord) -> bool:

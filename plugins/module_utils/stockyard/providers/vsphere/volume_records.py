@@ -13,13 +13,14 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
-from ...errors import Conflict, InvalidInput, NotFound, OperationRefused
+from ...errors import Conflict, InvalidInput, OperationRefused
 from ...hypervisor.records import decode_volume, encode
 from ...model import naming, untrusted
 from ...model.observation import UnreadableObject, VolumeObservation
 from ...model.volume import VolumeRecord
+from ..common.stored_records import compare_and_set, read_record, require_stored, separate
 from .register import Values
 from .reservations import VOLUME
 
@@ -45,16 +46,7 @@ class Entry:
 
 def read(values: Mapping[str, str]) -> tuple[list[Entry], list[UnreadableObject]]:
     """Return the volumes of all owners, and the entries that cannot be read."""
-    entries: list[Entry] = []
-    unreadable_objects: list[UnreadableObject] = []
-    for key in sorted(_keys(values)):
-        try:
-            entries.append(_entry(key, values[key]))
-        except InvalidInput as error:
-            unreadable_objects.append(
-                UnreadableObject(f"volume {key.removeprefix(VOLUME)}", str(error))
-            )
-    return entries, unreadable_objects
+    return separate(_read(key, values[key]) for key in sorted(_keys(values)))
 
 
 def observation(values: Mapping[str, str], owner: str) -> VolumeObservation:
@@ -73,16 +65,10 @@ def find(values: Mapping[str, str], record: VolumeRecord) -> Entry:
     :raises NotFound: if the volume has no entry.
     :raises OperationRefused: if the entry cannot be read.
     """
-    value = values.get(VOLUME + record.uuid)
-    try:
-        existing = None if value is None else _entry(VOLUME + record.uuid, value)
-    except InvalidInput as error:
-        raise OperationRefused(
-            "its record cannot be read: it is left alone.", name=record.title, cause=str(error)
-        ) from error
-    if existing is None or existing.record.owner != record.owner:
-        raise NotFound("it is not on record.", name=record.title)
-    return existing
+    key = VOLUME + record.uuid
+    existing = _read(key, values[key]) if key in values else None
+    require_stored(record, existing.record if isinstance(existing, Entry) else existing)
+    return cast("Entry", existing)
 
 
 def write(values: Values, entry: Entry) -> None:
@@ -128,16 +114,9 @@ def claim(values: Values, record: VolumeRecord, changes: dict[str, Any]) -> Volu
     :raises OperationRefused: if a host would hold a volume that is being copied.
     """
     existing = find(values, record)
-    if existing.record.version != record.version:
-        raise Conflict(
-            "it was changed meanwhile.",
-            name=record.title,
-            cause=f"version {existing.record.version} is on record, {record.version} was expected",
-            remedy="run again",
-        )
+    new_record = compare_and_set(record, existing.record, **changes)
     if changes.get("attachment") is not None:
         refuse_copied(values, record)
-    new_record = replace(record, version=record.version + 1, **changes)
     write(
         values,
         replace(
@@ -156,7 +135,7 @@ def leave(values: Values, record: VolumeRecord) -> Entry:
     refuse_held(existing.record, "it cannot be deleted")
     refuse_copied(values, record)
     if existing.record.phase != "deleting":
-        new_record = replace(existing.record, phase="deleting", version=existing.record.version + 1)
+        new_record = compare_and_set(existing.record, existing.record, phase="deleting")
         existing = replace(existing, record=new_record)
         write(values, existing)
     return existing
@@ -199,7 +178,12 @@ def _keys(values: Mapping[str, str]) -> Iterator[str]:
     return (key for key in values if key.startswith(VOLUME))
 
 
-def _entry(key: str, value: str) -> Entry:
+def _read(key: str, value: str) -> Entry | UnreadableObject:
+    uuid = key.removeprefix(VOLUME)
+    return read_record(f"volume {uuid}", value, _entry, lambda entry: entry.record.uuid == uuid)
+
+
+def _entry(value: str) -> Entry:
     if not value.startswith(FORMAT):
         raise InvalidInput("the record is of a format that is not known.")
     try:
@@ -214,6 +198,4 @@ def _entry(key: str, value: str) -> Entry:
         raise InvalidInput(f"{naming.shown(disk)} is not a disk's file.")
     if source_uuid:
         naming.identifier(source_uuid)
-    if record.uuid != key.removeprefix(VOLUME):
-        raise InvalidInput("its record is a copy: it names another volume.")
     return Entry(record, disk, source_uuid)
