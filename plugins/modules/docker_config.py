@@ -113,7 +113,7 @@ error:
     remedy:
       description: An instruction that corrects the problem. It can be empty.
       type: str
-      sample: correct the setting that the cause names; journalctl -u docker has more
+      sample: correct the setting that the cause names; see journalctl -u docker for details
 """
 
 from typing import Any

@@ -195,7 +195,7 @@ plan:
   returned: success
   type: list
   elements: str
-  sample: ["create node agents-1-6a0e4c5d: host agents-1 has none"]
+  sample: ["create node agents-1-6a0e4c5d: host agents-1 has no node"]
 progress:
   description: The stages that ended, in the order in which they were shown.
   returned: always
@@ -222,7 +222,7 @@ error:
     remedy:
       description: An instruction that corrects the problem. It can be empty.
       type: str
-      sample: give a user and his API token, with the permissions that the page on Jenkins lists
+      sample: set a user and an API token, with the permissions that the page on Jenkins lists
 """
 
 from ..module_utils._ansible import (

@@ -186,7 +186,7 @@ error:
     remedy:
       description: An instruction that corrects the problem. It can be empty.
       type: str
-      sample: choose mode rootless, or a host with the profile trusted that nobody else has
+      sample: choose mode rootless, or an exclusive host with the profile trusted
 """
 
 import json

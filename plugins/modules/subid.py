@@ -97,11 +97,11 @@ error:
     cause:
       description: The cause. It can be empty.
       type: str
-      sample: containers of both could be each other's files and processes
+      sample: containers of both users could access each other's files and processes
     remedy:
       description: An instruction that corrects the problem. It can be empty.
       type: str
-      sample: leave first out
+      sample: omit first
 """
 
 from typing import Any

@@ -186,7 +186,7 @@ def test_another_image_is_refused_before_anything_is_made(
     expected = {
         "checksum": "its sha512 is",
         "content": "its sha256 is",
-        "missing": "cannot be had",
+        "missing": "the image cannot be fetched",
         "size": "declare disk_gib: 3",
         "backing": "the volume's file system is damaged",
     }[changed]
@@ -201,7 +201,9 @@ def test_another_image_is_refused_before_anything_is_made(
 def test_the_wrong_suite_is_told_by_the_guest(yard: Yard, spec: TemplateSpec) -> None:
     """And so is whatever else its first boot ends with: the error holds the end of its console."""
     image = replace(spec.image, suite="trixie", preload=())
-    with pytest.raises(ImageError, match="did not come to its end") as failed:
+    with pytest.raises(
+        ImageError, match="the cloud image's first boot failed before its end"
+    ) as failed:
         yard.templates.apply(replace(spec, name="never", image=image))
     assert "what is declared is Debian's trixie" in failed.value.cause
     assert yard.templates.list(name="never") == ()

@@ -160,7 +160,8 @@ def test_host_that_runs_although_libvirt_says_that_it_is_off_is_left_alone(
             ]
             for attempt in attempts:
                 with pytest.raises(
-                    StockyardError, match=r"QEMU process \d+ runs it, although libvirt reports"
+                    StockyardError,
+                    match=r"QEMU process \d+ runs the host, although libvirt reports",
                 ):
                     attempt()
     finally:

@@ -85,7 +85,7 @@ def told(
             "template nothing: the template does not exist, or is unusable.",
         ),
         ("no host", "NotFound", "host nobody: the host does not exist, so it cannot be restarted."),
-        ("bad uri", "InvalidInput", "'hyperv:///here' names no hypervisor that is known."),
+        ("bad uri", "InvalidInput", "'hyperv:///here' is not the URI of a supported hypervisor."),
         ("bad owner", "InvalidInput", "'No Body' is not a valid owner name."),
         ("no file", "InvalidInput", "/nowhere/at/all: the progress file cannot be written."),
         ("bad ca", "InvalidInput", "the CA cannot be read."),

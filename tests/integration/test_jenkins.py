@@ -199,11 +199,11 @@ def test_the_modules_do_as_they_say(told: Played) -> None:
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("no credentials", "name the controller's SSH credentials"),
+        ("no credentials", "set the ID of the controller's SSH credentials"),
         ("two executors", "one_build does not go with 2 executors"),
         ("some hosts", "give hosts with drained or absent"),
         ("bad grace", "is not a duration"),
-        ("bad token", "does not let this user"),
+        ("bad token", "the controller does not allow this user to access"),
     ],
 )
 def test_nonsense_is_refused(told: Played, name: str, text: str) -> None:

@@ -117,7 +117,7 @@ def test_a_machine_that_has_an_item_s_name_is_left_alone(
     source = own_vcenter.find(SOURCE)
     own_vcenter.clone(source, name, source.parent.CreateFolder("stockyard"))
     with Yard(own_vcenter.uri + "?endpoints=false", pki_dir=str(tmp_path)) as yard:
-        with pytest.raises(StockyardError, match="does not say that it is this item"):
+        with pytest.raises(StockyardError, match="exists, and is not marked as this item"):
             yard.templates.apply(TemplateSpec("base", image=ImageSpec(source=item)))
         yard.teardown(templates=True)
     assert name in own_vcenter.machines()
@@ -151,11 +151,15 @@ def test_an_item_of_which_vcenter_does_not_say_the_machine_is_refused(
         asked.ask("POST", "/vcenter/vm-template/library-items", {"spec": spec})
     before = set(own_vcenter.machines())
     with Yard(own_vcenter.uri + "?endpoints=false", pki_dir=str(tmp_path)) as yard:
-        with pytest.raises(StockyardError, match="does not say which machine") as caught:
+        with pytest.raises(
+            StockyardError, match="vCenter does not report the deployed machine"
+        ) as caught:
             yard.templates.apply(
                 TemplateSpec("base", image=ImageSpec(source="library:golden/whole"))
             )
-        assert "name the VM template itself" in str(caught.value)
+        assert "declare the VM template itself as the source, by its name in the" in str(
+            caught.value
+        )
         assert yard.templates.list() == ()
         # Which is what the machine is called in the inventory.
         assert yard.templates.apply(TemplateSpec("base", image=ImageSpec(source="whole"))).changed

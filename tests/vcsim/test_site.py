@@ -186,7 +186,7 @@ def test_the_preflight_names_what_is_missing(user: VsphereController) -> None:
     bad = user.run(*run, "-e", f"preflight_source={SOURCE}")
     assert bad.returncode == 2
     assert all(privilege in bad.stdout for privilege in missing)
-    assert "privilege Resource.CreatePool is missing on the pool, for pools alone" in bad.stdout
+    assert "privilege Resource.CreatePool is missing on the pool, only for pools" in bad.stdout
     assert (
         "privilege Datastore.FileManagement is missing on the datastore, for volumes alone"
         in bad.stdout

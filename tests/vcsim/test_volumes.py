@@ -187,7 +187,7 @@ def test_a_host_whose_guest_cannot_tell_disks_apart_gets_none(
     yard.fleets.apply(FleetSpec("web", "base", count=1))
     unset = vim.option.OptionValue(key="disk.EnableUUID", value="FALSE")
     finished(machine(vcenter, "web-1").ReconfigVM_Task(vim.vm.ConfigSpec(extraConfig=[unset])))
-    with pytest.raises(Unsupported, match="which disk is which"):
+    with pytest.raises(Unsupported, match="the guest cannot identify its disks"):
         yard.volumes.attach(VolumeSpec("data", size_gib=1), host="web-1", path="/data")
     assert files(vcenter, "web-1") == []
 

@@ -103,7 +103,7 @@ def test_leases_are_listed(real: Yard, console: Console) -> None:
 @pytest.mark.parametrize(
     ("words", "code", "say"),
     [
-        (("lease", "take"), 2, "nothing says which hosts"),
+        (("lease", "take"), 2, "the request selects no hosts"),
         (("lease", "take", "--fleet", "web"), 1, "no host matches"),
         (("lease", "take", "--label", "x"), 2, "KEY=VALUE"),
         ((*TAKE, "--duration", "soon"), 2, "is not a duration"),

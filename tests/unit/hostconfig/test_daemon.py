@@ -63,7 +63,9 @@ def test_what_dockerd_does_not_start_with_is_taken_back(
     put(daemon.PATH, '{"icc": true}')
     programs.say("systemctl is-active")
     programs.say("systemctl restart", code=1, err="Job for docker.service failed")
-    with pytest.raises(daemon.DaemonRefused, match="old one is in force"):
+    with pytest.raises(
+        daemon.DaemonRefused, match="dockerd does not start with this configuration; the earlier"
+    ):
         daemon.apply(machine, daemon.plan(machine, {"icc": False}))
     assert machine.read(daemon.PATH) == '{"icc": true}'
     assert programs.lines[-1] == "systemctl restart docker"

@@ -215,7 +215,11 @@ def test_a_rootless_one_is_refused_where_nobody_makes_user_name_spaces(host: Mac
 @pytest.mark.parametrize(
     ("info", "spec", "why"),
     [
-        ({**INFO, "SecurityOptions": ["name=rootless"]}, ROOTLESS, "own dockerd is rootless"),
+        (
+            {**INFO, "SecurityOptions": ["name=rootless"]},
+            ROOTLESS,
+            "the host's dockerd is rootless, and cannot delegate its cgroups to a",
+        ),
         (
             {**INFO, "Plugins": {"Authorization": ["stockyard-authz"]}},
             ROOTLESS,
@@ -260,14 +264,14 @@ def test_a_mount_that_is_not_seen_is_not_emptied(host: Machine) -> None:
     have(host, ROOTLESS)
     host.write(f"{container.PROGRAMS}/bin/sh", "x")
     host.write("/proc/mounts", "")
-    with pytest.raises(container.NestedFailed, match="cannot be taken away"):
+    with pytest.raises(container.NestedFailed, match="cannot be deleted"):
         have(host, ROOTLESS, present=False)
     assert host.read(f"{container.PROGRAMS}/bin/sh") == "x"
 
 
 def test_a_host_has_one(host: Machine) -> None:
     have(host, ROOTLESS)
-    with pytest.raises(OperationRefused, match="nested Docker nested already"):
+    with pytest.raises(OperationRefused, match="already has the nested Docker nested"):
         have(host, NestedSpec("second"))
     assert not have(host, NestedSpec("second"), present=False).changed
     with pytest.raises(OperationRefused, match="other options"):
@@ -276,7 +280,7 @@ def test_a_host_has_one(host: Machine) -> None:
 
 def test_somebody_elses_container_is_left_alone(host: Machine, programs: Docker) -> None:
     programs.container = "nested"
-    with pytest.raises(OperationRefused, match="not ours"):
+    with pytest.raises(OperationRefused, match="a container outside stockyard has this name"):
         have(host, ROOTLESS)
     assert not have(host, ROOTLESS, present=False).changed
     assert programs.container == "nested"

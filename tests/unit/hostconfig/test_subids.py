@@ -85,7 +85,7 @@ def test_bad_wishes_are_refused(wish: dict[str, object]) -> None:
 
 
 def test_a_full_house_is_refused() -> None:
-    with pytest.raises(InvalidInput, match="no room"):
+    with pytest.raises(InvalidInput, match="more ids are not available"):
         plan(dict.fromkeys(FILES, f"me:{subids.LOW}:{subids.HIGH}\n"), Wish("red"))
 
 

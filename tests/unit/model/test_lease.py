@@ -62,7 +62,7 @@ def test_a_duration_has_limits(duration: float) -> None:
 
 
 def test_something_says_which_hosts_are_asked_for() -> None:
-    with pytest.raises(InvalidInput, match="nothing says"):
+    with pytest.raises(InvalidInput, match="the request selects no hosts"):
         LeaseSpec("me")
     assert LeaseSpec("me", "ci", labels={"b": "2", "a": "1"}).title == "fleet ci with a=1, b=2"
     assert LeaseSpec("me", labels={"a": "1"}).title == "a=1"

@@ -60,7 +60,7 @@ def test_half_a_lost_authority_is_an_error_and_nothing_is_made_anew(pki: Pki, lo
     pki.client(NOW)
     (pki.directory / lost).unlink()
     before = files(pki.directory)
-    with pytest.raises(InvalidInput, match=f"{lost} is not there"):
+    with pytest.raises(InvalidInput, match=f"{lost} is missing"):
         pki.authority(NOW)
     with pytest.raises(InvalidInput):
         pki.client(NOW)
@@ -116,7 +116,7 @@ def test_an_authority_that_was_given_is_used_and_never_written(pki: Pki) -> None
 
 @pytest.mark.parametrize("half", [("x", ""), ("", "x")])
 def test_half_a_given_authority_is_refused(tmp_path: Path, half: tuple[str, str]) -> None:
-    with pytest.raises(InvalidInput, match="one half"):
+    with pytest.raises(InvalidInput, match="the CA is incomplete"):
         Pki(tmp_path, "owner/tenant", *half)
 
 

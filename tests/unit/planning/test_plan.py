@@ -108,7 +108,7 @@ def test_a_template_as_declared_needs_nothing() -> None:
     [
         ([], "it does not exist"),
         ([template(recipe=DECLARED, phase="booting")], "it is incomplete"),
-        ([template(recipe=DECLARED, problem="its file ram is gone")], "its file ram is gone"),
+        ([template(recipe=DECLARED, problem="its file ram is missing")], "its file ram is missing"),
         ([template(recipe="other", options="0" * 64)], "its declaration changed"),
         ([template(recipe="other", options=OPTIONS)], GUEST_FILES_CHANGED),
         # Records of earlier versions do not have the digest of the options.
@@ -122,9 +122,9 @@ def test_a_template_as_declared_needs_nothing() -> None:
         (
             [
                 template(recipe="other", created=5.0),
-                template("its file ram is gone", recipe=DECLARED),
+                template("its file ram is missing", recipe=DECLARED),
             ],
-            "its file ram is gone",
+            "its file ram is missing",
         ),
         ([template(recipe=DECLARED, tenant="other")], "it does not exist"),
         ([template(recipe=DECLARED, name="other")], "it does not exist"),

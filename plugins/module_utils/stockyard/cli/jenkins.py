@@ -31,13 +31,13 @@ def add(commands: Any) -> None:
     jenkins = commands.add_parser("jenkins", help="a fleet's nodes on a Jenkins controller")
     actions = jenkins.add_subparsers(required=True, metavar="ACTION")
     drain_parser = actions.add_parser(
-        "drain", help="take a host's node out of service and wait for what it builds"
+        "drain", help="take a host's node out of service and wait for its builds"
     )
     for option in HOST:
         drain_parser.add_argument(
             f"--{option}",
             default=os.environ.get(f"STOCKYARD_{option.upper()}", ""),
-            help="as a hook is told",
+            help="as a hook receives it",
         )
     drain_parser.add_argument(
         "--url", default=os.environ.get("JENKINS_URL", ""), help="by default $JENKINS_URL"
@@ -46,13 +46,13 @@ def add(commands: Any) -> None:
         "--user", default=os.environ.get("JENKINS_USER_ID", ""), help="by default $JENKINS_USER_ID"
     )
     drain_parser.add_argument(
-        "--token-file", metavar="FILE", help="his API token; by default $JENKINS_API_TOKEN"
+        "--token-file", metavar="FILE", help="the API token; by default $JENKINS_API_TOKEN"
     )
     drain_parser.add_argument(
-        "--ca-path", default="", metavar="FILE", help="PEM certificates that are believed"
+        "--ca-path", default="", metavar="FILE", help="PEM certificates to trust"
     )
-    drain_parser.add_argument("--grace", default="10m", help="how long builds are waited for: 30m")
-    drain_parser.add_argument("--quiet", action="store_true", help="do not say what is being done")
+    drain_parser.add_argument("--grace", default="10m", help="maximum time to wait for builds: 30m")
+    drain_parser.add_argument("--quiet", action="store_true", help="do not print progress")
     drain_parser.set_defaults(direct=_drain, failure=0)
 
 
@@ -69,7 +69,8 @@ def _complete(options: argparse.Namespace) -> None:
     missing = [f"--{option}" for option in (*HOST, "url") if not getattr(options, option)]
     if missing:
         raise InvalidInput(
-            f"{', '.join(missing)} is not given.", remedy="run it as a hook, or give it"
+            f"{', '.join(missing)} is not set.",
+            remedy="run the command as a hook, or set the option",
         )
 
 

@@ -35,24 +35,24 @@ def add(commands: Any, common: argparse.ArgumentParser) -> None:
     """Add the command and its options to the parser."""
     lease = commands.add_parser(
         "lease",
-        help="take a ready host for a while",
+        help="lease a ready host",
         description=TEXT,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     ).add_subparsers(required=True, metavar="ACTION")
     take = _asking(
-        lease.add_parser("take", parents=[common], help="take a host and print its environment")
+        lease.add_parser("take", parents=[common], help="lease a host and print its environment")
     )
-    take.add_argument("--json", action="store_true", help="print all that is known of the lease")
+    take.add_argument("--json", action="store_true", help="print all facts of the lease")
     take.set_defaults(run=_take)
-    renew = _naming(lease.add_parser("renew", parents=[common], help="let a lease last longer"))
+    renew = _naming(lease.add_parser("renew", parents=[common], help="renew a lease"))
     renew.add_argument(
-        "--duration", default="1h", help="how long from now on: 45m, 2h (default: %(default)s)"
+        "--duration", default="1h", help="duration from now: 45m, 2h (default: %(default)s)"
     )
     renew.set_defaults(run=_renew)
     release = _naming(
-        lease.add_parser("release", parents=[common], help="give a host back: it is destroyed")
+        lease.add_parser("release", parents=[common], help="release a host, which deletes it")
     )
-    release.add_argument("--replace", action="store_true", help="make another host at once")
+    release.add_argument("--replace", action="store_true", help="create a replacement immediately")
     release.set_defaults(run=_release)
     _naming(
         lease.add_parser("env", parents=[common], help="print the environment again")
@@ -64,11 +64,11 @@ def add(commands: Any, common: argparse.ArgumentParser) -> None:
     listing.set_defaults(run=_list)
     within = _asking(
         lease.add_parser(
-            "exec", parents=[common], help="run a command with a host, and give it back"
+            "exec", parents=[common], help="run a command with a leased host, and release the host"
         )
     )
     within.add_argument(
-        "--replace", action="store_true", help="make another host at once when it ends"
+        "--replace", action="store_true", help="create a replacement immediately when it ends"
     )
     within.add_argument(
         "command", nargs="+", metavar="COMMAND", help="after --, with its arguments"
@@ -78,9 +78,13 @@ def add(commands: Any, common: argparse.ArgumentParser) -> None:
 
 def _asking(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     """Add the options that select the host."""
-    parser.add_argument("--fleet", default="", help="the fleet that it is to be of")
+    parser.add_argument("--fleet", default="", help="the fleet to lease from")
     parser.add_argument(
-        "--label", action="append", default=[], metavar="KEY=VALUE", help="a label that it has"
+        "--label",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="a label that the host must have",
     )
     parser.add_argument("--tenant", default="default")
     parser.add_argument(
@@ -89,10 +93,10 @@ def _asking(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
         help="by default user@machine",
     )
     parser.add_argument(
-        "--duration", default="1h", help="how long: 90s, 45m, 2h (default: %(default)s)"
+        "--duration", default="1h", help="duration: 90s, 45m, 2h (default: %(default)s)"
     )
     parser.add_argument(
-        "--wait", default="0s", help="how long to wait for a free one (default: %(default)s)"
+        "--wait", default="0s", help="maximum time to wait for a free host (default: %(default)s)"
     )
     return parser
 
@@ -182,11 +186,13 @@ def _labels(arguments: list[str]) -> dict[str, str]:
     """
     pairs = [text.partition("=") for text in arguments]
     if not all(sign for _key, sign, _value in pairs):
-        raise InvalidInput("--label: a label has no value.", remedy="write it as KEY=VALUE")
+        raise InvalidInput("--label: a label has no value.", remedy="write the label as KEY=VALUE")
     return {key: value for key, _sign, value in pairs}
 
 
 def _id(options: argparse.Namespace) -> str:
     if not options.id:
-        raise InvalidInput("no lease is named.", remedy="give its number, or set STOCKYARD_LEASE")
+        raise InvalidInput(
+            "no lease was specified.", remedy="specify its number, or set STOCKYARD_LEASE"
+        )
     return str(options.id)

@@ -64,8 +64,10 @@ def _common() -> argparse.ArgumentParser:
     group.add_argument(
         "--owner", default=owner, help="by default $STOCKYARD_OWNER, else %(default)s"
     )
-    group.add_argument("--storage", metavar="DIR", help="where the hypervisor keeps its files")
-    group.add_argument("--pki-dir", metavar="DIR", help="where keys and certificates are")
+    group.add_argument(
+        "--storage", metavar="DIR", help="directory or datastore of the hypervisor's files"
+    )
+    group.add_argument("--pki-dir", metavar="DIR", help="directory of keys and certificates")
     group.add_argument(
         "--ca-certificate",
         metavar="FILE",
@@ -73,9 +75,11 @@ def _common() -> argparse.ArgumentParser:
     )
     group.add_argument("--ca-private-key", metavar="FILE", help="its private key")
     group.add_argument(
-        "--volume-key", metavar="FILE", help="what the keys of encrypted volumes are made of"
+        "--volume-key",
+        metavar="FILE",
+        help="secret from which the keys of encrypted volumes are derived",
     )
-    group.add_argument("--quiet", action="store_true", help="do not say what is being done")
+    group.add_argument("--quiet", action="store_true", help="do not print progress")
     common.set_defaults(failure=0)
     return common
 

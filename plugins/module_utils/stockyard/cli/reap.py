@@ -16,15 +16,15 @@ from . import say
 def add(commands: Any, common: argparse.ArgumentParser) -> None:
     """Add the command and its options to the parser."""
     reap = commands.add_parser(
-        "reap", parents=[common], help="take away what is over, half-made or left behind"
+        "reap", parents=[common], help="delete expired, incomplete and orphaned objects"
     )
     reap.add_argument(
-        "--dry-run", action="store_true", help="say what would go, and take nothing away"
+        "--dry-run", action="store_true", help="print the objects to delete, and delete nothing"
     )
     reap.add_argument(
         "--grace",
         default="1h",
-        help="how long something may take to be made before it counts as left behind: 30m",
+        help="time after which an incomplete object counts as orphaned: 30m",
     )
     reap.add_argument("--json", action="store_true")
     reap.set_defaults(run=_reap)

@@ -78,14 +78,14 @@ def settings_of(machine: Machine) -> Settings:
     text = machine.read(MARKER)
     if text is None:
         raise NotFound(
-            "this host does not say what it should be.",
+            "the host has no security profile.",
             name=MARKER,
-            remedy="give security, or put a profile on the host, as the role hardening does",
+            remedy="set security, or install a profile on the host with the role hardening",
         )
     try:
         return codec.from_dict(Settings, untrusted.parse(text))
     except ValueError as error:
-        raise InvalidInput("it is no JSON.", name=MARKER, cause=str(error)) from error
+        raise InvalidInput("the file is not JSON.", name=MARKER, cause=str(error)) from error
 
 
 class Audit:

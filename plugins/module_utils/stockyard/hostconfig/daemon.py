@@ -115,10 +115,12 @@ def apply(
         cause = _last_words(machine, service) or process.err.strip()[-500:]
         _take_back(machine, path, old, service)
         raise DaemonRefused(
-            "dockerd does not take this configuration; the old one is in force again.",
+            "dockerd does not start with this configuration; the earlier configuration was "
+            "restored.",
             name=path,
             cause=cause,
-            remedy=f"correct the setting that the cause names; journalctl -u {service} has more",
+            remedy=f"correct the setting that the cause names; see journalctl -u {service} "
+            "for details",
         )
     return change.action
 
@@ -139,7 +141,7 @@ def validate(machine: Machine, config: Mapping[str, Any]) -> bool:
         )
     if process.code:
         raise DaemonRefused(
-            "dockerd does not take this configuration; nothing was changed.",
+            "dockerd does not accept this configuration; nothing was changed.",
             cause=process.err.strip()[-500:],
         )
     return True
@@ -185,9 +187,9 @@ def _check_hosts(machine: Machine) -> None:
     ]
     if started and " -H" in started[-1]:
         raise OperationRefused(
-            "hosts cannot be set here.",
+            "hosts cannot be set in this file.",
             name="daemon.json",
-            cause="the unit starts dockerd with -H, and dockerd does not start when both say where "
-            "to listen",
-            remedy="leave hosts out, or change ExecStart by a drop-in first",
+            cause="the unit starts dockerd with -H, and dockerd does not start if both "
+            "define addresses",
+            remedy="omit hosts, or change ExecStart with a drop-in first",
         )

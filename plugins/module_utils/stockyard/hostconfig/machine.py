@@ -126,7 +126,7 @@ class Machine:
                     "the user database is being changed.",
                     name=name,
                     cause=str(error),
-                    remedy="try again",
+                    remedy="run again",
                 ) from error
             yield
 
@@ -138,5 +138,5 @@ def of_root(name: str) -> Machine:
     :raises OperationRefused: if the current user is not root.
     """
     if os.geteuid() != 0:
-        raise OperationRefused("it needs root.", name=name, remedy="set become: true")
+        raise OperationRefused("the module needs root.", name=name, remedy="set become: true")
     return Machine()

@@ -147,10 +147,10 @@ def _choose(wish: Wish, foreign: list[Range], own_ranges: dict[str, list[Range]]
     )
     if overlapped:
         raise OperationRefused(
-            f"{requested} would lie over {overlapped}.",
+            f"{requested} would overlap with {overlapped}.",
             name=f"user {wish.user}",
-            cause="containers of both could be each other's files and processes",
-            remedy="leave first out",
+            cause="containers of both users could access each other's files and processes",
+            remedy="omit first",
         )
     return requested
 
@@ -161,9 +161,7 @@ def _free(count: int, foreign: list[Range]) -> int:
         if used.overlaps(Range("", first, count)):
             first = used.end
     if first + count > HIGH:
-        raise InvalidInput(
-            f"there is no room for {count} more ids.", remedy="give ranges back that nobody uses"
-        )
+        raise InvalidInput(f"{count} more ids are not available.", remedy="delete unused ranges")
     return first
 
 

@@ -37,13 +37,13 @@ class CloudImage:
             raise InvalidInput(
                 f"cloud_image: location {naming.shown(self.location)} is neither an absolute path "
                 f"nor a URL.",
-                remedy="give /directory/image.qcow2 or https://…",
+                remedy="write /directory/image.qcow2 or https://…",
             )
         if self.remote and not self.checksum:
             raise InvalidInput(
-                "cloud_image: what is at a URL can be another file tomorrow: it needs a checksum.",
+                "cloud_image: a checksum is missing, and the content of a URL can change.",
                 name=self.title,
-                remedy="give the checksum that is published beside it, as sha512:… or sha256:…",
+                remedy="declare the published checksum, as sha512:… or sha256:…",
             )
         if self.checksum:
             self._check()
@@ -56,8 +56,7 @@ class CloudImage:
             raise InvalidInput(
                 f"cloud_image: {naming.shown(self.checksum)} is not a checksum.",
                 name=self.title,
-                remedy="write it as sha256: and 64, or sha512: and 128 lower-case hexadecimal "
-                "digits",
+                remedy="write sha256: and 64, or sha512: and 128 lower-case hexadecimal digits",
             )
 
     @property

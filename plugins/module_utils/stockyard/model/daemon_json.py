@@ -86,7 +86,7 @@ TYPES: dict[str, tuple[type, str]] = {
     **dict.fromkeys(LISTS, (list, "a list")),
     **dict.fromkeys(OBJECTS, (dict, "an object")),
 }
-REMEDY = "correct it: dockerd does not start with it"
+REMEDY = "correct the value: dockerd does not start with it"
 
 
 def parse(text: str, name: str) -> dict[str, Any]:
@@ -98,12 +98,12 @@ def parse(text: str, name: str) -> dict[str, Any]:
         settings = json.loads(text.strip() or "{}", parse_constant=_refuse)
     except ValueError as error:
         raise InvalidInput(
-            "the file is no JSON.", name=name, cause=str(error), remedy=REMEDY
+            "the file is not JSON.", name=name, cause=str(error), remedy=REMEDY
         ) from error
     except RecursionError as error:
         raise InvalidInput("the file is nested too deeply.", name=name, remedy=REMEDY) from error
     if not isinstance(settings, dict):
-        raise InvalidInput("the file is no JSON object.", name=name, remedy=REMEDY)
+        raise InvalidInput("the file is not a JSON object.", name=name, remedy=REMEDY)
     return settings
 
 
@@ -141,11 +141,11 @@ def check_file(text: str, name: str = PATH) -> None:
         raise InvalidInput(
             f"{conflicts[0]} cannot be set in this file.",
             name=name,
-            cause="the unit docker.service sets it by a flag, and dockerd does not start if both "
-            "do",
+            cause="the unit docker.service sets it with a flag, and dockerd does not start "
+            "if both set it",
             remedy=f"remove {conflicts[0]} from the file",
         )
 
 
 def _refuse(constant: str) -> None:
-    raise ValueError(f"{constant} is no JSON")
+    raise ValueError(f"{constant} is not JSON")

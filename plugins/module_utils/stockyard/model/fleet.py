@@ -76,7 +76,7 @@ class FleetSpec:
                 f"bind: {self.least if self.least > 1 else 'several'} hosts cannot all publish port"
                 f" {self.host.ports[0]} on {self.host.bind}.",
                 name=f"fleet {self.name}",
-                remedy="have one host in the fleet and no min_ready, or leave bind out",
+                remedy="declare one host and no min_ready, or omit bind",
             )
         self._check_volumes()
         self.update.bounds(self.beside)
@@ -85,9 +85,9 @@ class FleetSpec:
         shared_names = [use.name for use in self.host.volumes if not use.own]
         if shared_names and (self.least > 1 or self.min_ready):
             raise InvalidInput(
-                f"volumes: {shared_names[0]} cannot be in several hosts: one has it at a time.",
+                f"volumes: {shared_names[0]} cannot be attached to several hosts.",
                 name=f"fleet {self.name}",
-                remedy="write {host} in its name, so that each host has one of its own",
+                remedy="write {host} in its name, so that each host has a separate volume",
             )
 
     @property
@@ -138,13 +138,15 @@ class FleetSpec:
             naming.name("host", name)
         if len(set(self.names)) != len(self.names):
             raise InvalidInput(
-                "names: a host is named twice.", name=f"fleet {self.name}", remedy="name each once"
+                "names: a host is named twice.",
+                name=f"fleet {self.name}",
+                remedy="declare each name once",
             )
         if self.names and self.count not in (1, len(self.names)):
             raise InvalidInput(
                 f"count is {self.count}, and {len(self.names)} hosts are named.",
                 name=f"fleet {self.name}",
-                remedy="give count or names",
+                remedy="declare count or names",
             )
 
     @property
@@ -158,9 +160,9 @@ class FleetSpec:
         time_to_live(self.ttl)
         if self.min_ready and (self.names or self.hypervisors):
             raise InvalidInput(
-                "min_ready goes with hosts that are counted, on one hypervisor.",
+                "min_ready requires count, and one hypervisor.",
                 name=f"fleet {self.name}",
-                remedy="leave min_ready out, or declare count without names and hypervisors",
+                remedy="omit min_ready, or declare count without names and hypervisors",
             )
         if self.max and self.max < self.least:
             raise InvalidInput(
@@ -176,7 +178,8 @@ def time_to_live(seconds: float) -> float:
     """
     if seconds and not 60 <= seconds <= 3650 * 86400:
         raise InvalidInput(
-            f"ttl: {seconds:g} s is not between one minute and ten years.", remedy="write it as 8h"
+            f"ttl: {seconds:g} s is not between one minute and ten years.",
+            remedy="write a duration such as 8h",
         )
     return seconds
 

@@ -74,10 +74,10 @@ class HostSpec:
         for port in self.ports:
             naming.whole("ports", port, 1, 65535)
             if port in _RESERVED_PORTS:
-                remedy = f"choose others than {SSH_PORT} and {DOCKER_PORT}"
-                raise InvalidInput(f"ports: {port} is the host's own.", remedy=remedy)
+                remedy = f"choose ports other than {SSH_PORT} and {DOCKER_PORT}"
+                raise InvalidInput(f"ports: {port} is used by the host itself.", remedy=remedy)
         if len(set(self.ports)) != len(self.ports):
-            raise InvalidInput("ports: a port is named twice.", remedy="name each port once")
+            raise InvalidInput("ports: a port is declared twice.", remedy="declare each port once")
         for key in self.authorized_keys:
             public_key(key)
         if self.pool:
@@ -91,14 +91,15 @@ class HostSpec:
         if self.egress_proxy:
             network.endpoint(self.egress_proxy)
         if (self.egress == "proxy") != bool(self.egress_proxy):
-            remedy = "give egress_proxy as host:port with egress proxy, and with no other"
+            remedy = "declare egress_proxy as host:port together with egress proxy, and only then"
             raise InvalidInput(
-                f"egress {self.egress} does not go with egress_proxy {self.egress_proxy!a}.",
+                f"egress {self.egress} and egress_proxy {self.egress_proxy!a} contradict each "
+                "other.",
                 remedy=remedy,
             )
         if self.egress == "proxy" and network.PROXY_PORT in self.ports:
             raise InvalidInput(
-                f"ports: {network.PROXY_PORT} leads to the proxy.", remedy="choose another port"
+                f"ports: {network.PROXY_PORT} is used for the proxy.", remedy="choose another port"
             )
         if self.bind:
             naming.address(self.bind)
@@ -106,8 +107,8 @@ class HostSpec:
             network.network_name(self.network)
         if self.network and self.bind:
             raise InvalidInput(
-                "bind: a host in a network has an address of its own.",
-                remedy="take bind or network away",
+                "bind: a host in a network has its own address.",
+                remedy="omit bind or network",
             )
 
 
@@ -118,7 +119,7 @@ def public_key(value: Any) -> str:
     if len(words) < 2 or not words[0].startswith(_KEY_TYPES):
         raise InvalidInput(
             f"{naming.shown(value)} is not an OpenSSH public key.",
-            remedy="give the text of a .pub file, one key a line",
+            remedy="set the text of a .pub file, one key in each line",
         )
     return text
 

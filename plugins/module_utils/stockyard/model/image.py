@@ -61,7 +61,7 @@ class ImageSpec:
         if self.ssh_user in RESERVED_USERS:
             raise InvalidInput(
                 f"ssh_user cannot be {self.ssh_user}.",
-                remedy="name an ordinary user; it gets password-less sudo",
+                remedy="choose an ordinary user; the user gets sudo without a password",
             )
         naming.whole("disk_gib", self.disk_gib, 2, 2048)
         for path, text in (self.files or {}).items():
@@ -72,13 +72,13 @@ class ImageSpec:
         if self.source and self.cloud_image:
             raise InvalidInput(
                 "source and cloud_image exclude each other.",
-                remedy="give the one that it begins with",
+                remedy="declare only one of them",
             )
         if self.source and (self.packages or self.files or self.preload or self.commands):
             raise InvalidInput(
-                "source is a finished machine: packages, files, images and commands cannot be put "
-                "into it.",
-                remedy="put them into the source, or leave source out where images are built",
+                "source is a finished machine, to which packages, files, images and commands "
+                "cannot be added.",
+                remedy="add them to the source, or omit source on a hypervisor that builds images",
             )
 
 
@@ -129,7 +129,7 @@ def guest_path(value: object) -> str:
     if parts[0] or len(parts) < 2 or any(part in ("", ".", "..") for part in parts[1:]):
         raise InvalidInput(
             f"{naming.shown(value)} is not an absolute, normal file path.",
-            remedy="write it as /directory/file",
+            remedy="write the path as /directory/file",
         )
     return text
 
@@ -142,5 +142,5 @@ def guest_text(path: str, value: object) -> str:
     except UnicodeEncodeError:
         pass
     raise InvalidInput(
-        f"{path}: {naming.shown(value)} is not text.", remedy="give the file's content as a string"
+        f"{path}: {naming.shown(value)} is not text.", remedy="set the file's content as a string"
     )

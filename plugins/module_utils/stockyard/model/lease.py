@@ -83,7 +83,7 @@ class LeaseSpec:
             naming.name("pool", self.pool)
         if not (self.fleet or self.labels or self.pool):
             raise InvalidInput(
-                "nothing says which hosts may be leased.", remedy="name a fleet, labels or a pool"
+                "the request selects no hosts.", remedy="declare a fleet, labels or a pool"
             )
         check_duration(self.duration)
 
@@ -122,7 +122,8 @@ def check_duration(duration: float) -> None:
     """Check the duration of a lease, in seconds."""
     if not 1 <= duration <= LONGEST:
         raise InvalidInput(
-            f"duration: {duration:g} s is not between 1 s and 30 days.", remedy="write it as 45m"
+            f"duration: {duration:g} s is not between 1 s and 30 days.",
+            remedy="write a duration such as 45m",
         )
 
 
@@ -130,8 +131,8 @@ def holder_name(value: Any) -> str:
     """Check the name of a holder: a line of text, not empty."""
     if not naming.line("holder", value, HOLDER_MAX).strip():
         raise InvalidInput(
-            "holder: there is nothing in it.",
-            remedy="say who holds the lease, such as a job's number",
+            "holder is empty.",
+            remedy="set the holder of the lease, such as a job's number",
         )
     return str(value)
 
@@ -147,6 +148,6 @@ def seconds(subject: str, value: Any) -> float:
     if not match:
         raise InvalidInput(
             f"{subject}: {naming.shown(value)} is not a duration.",
-            remedy="write it as 90s, 45m, 2h or 1d",
+            remedy="write a duration such as 90s, 45m, 2h or 1d",
         )
     return float(int(match[1]) * UNITS[match[2] or "s"])

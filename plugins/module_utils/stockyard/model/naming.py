@@ -63,7 +63,7 @@ def user(value: Any) -> str:
 def package(value: Any) -> str:
     """Check the name of a Debian package (Debian Policy 5.6.1)."""
     return _matching(
-        "Debian package name", _PACKAGE, value, "name a package without version or options"
+        "Debian package name", _PACKAGE, value, "write a package name without version or options"
     )
 
 
@@ -90,7 +90,8 @@ def address(value: Any) -> str:
     except ValueError:
         pass
     raise InvalidInput(
-        f"{shown(value)} is not an IPv4 address.", remedy="write it as four numbers and dots"
+        f"{shown(value)} is not an IPv4 address.",
+        remedy="write the address as four numbers and dots",
     )
 
 
@@ -98,7 +99,7 @@ def labels(value: Any) -> dict[str, str]:
     """Check labels: a mapping of keys to strings of at most 255 printable characters."""
     if not isinstance(value, dict):
         raise InvalidInput(
-            f"labels are {shown(value)}, not a mapping.", remedy="give labels as key: value pairs"
+            f"labels are {shown(value)}, not a mapping.", remedy="write labels as key: value pairs"
         )
     checked_labels: dict[str, str] = {}
     for key, text in value.items():
@@ -112,7 +113,7 @@ def line(subject: str, value: Any, longest: int = 255) -> str:
     if not isinstance(value, str) or len(value) > longest or not value.isprintable():
         raise InvalidInput(
             f"{subject}: {shown(value)} is not a line of at most {longest} printable characters.",
-            remedy="take out line breaks and control characters",
+            remedy="remove line breaks and control characters",
         )
     return value
 
@@ -122,7 +123,7 @@ def whole(subject: str, value: Any, low: int, high: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
         raise InvalidInput(
             f"{subject}: {shown(value)} is not a whole number from {low} to {high}.",
-            remedy=f"give a number from {low} to {high}",
+            remedy=f"set a number from {low} to {high}",
         )
     return value
 
@@ -133,7 +134,7 @@ def seconds(subject: str, value: Any, low: float, high: float) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not low <= value <= high:
         raise InvalidInput(
             f"{subject}: {shown(value)} is not a time.",
-            remedy=f"give {low:g} to {high:g} seconds, as a number",
+            remedy=f"set {low:g} to {high:g} seconds, as a number",
         )
     return float(value)
 
@@ -145,17 +146,17 @@ def moment(subject: str, value: Any) -> float:
 
 def digest(subject: str, value: Any) -> str:
     """Check a digest or the name of a generation: lower-case letters and digits."""
-    return _matching(subject, _DIGEST, value, "see that the record was not changed by hand")
+    return _matching(subject, _DIGEST, value, "check that the record was not changed by hand")
 
 
 def image(value: Any) -> str:
     """Check the name of an image."""
-    return _matching("image", _IMAGE, value, "see that the record was not changed by hand")
+    return _matching("image", _IMAGE, value, "check that the record was not changed by hand")
 
 
 def serial(subject: str, value: Any) -> str:
     """Check the serial number of a certificate, in hex; empty before there is one."""
-    return _matching(subject, _SERIAL, value, "see that the record was not changed by hand")
+    return _matching(subject, _SERIAL, value, "check that the record was not changed by hand")
 
 
 def prose(subject: str, value: Any, longest: int = 8192) -> str:
@@ -168,7 +169,7 @@ def prose(subject: str, value: Any, longest: int = 8192) -> str:
         or not re.sub(r"[\n\t]", "", value).isprintable()
     ):
         raise InvalidInput(
-            f"{subject}: {shown(value)} is not text.", remedy="take out control characters"
+            f"{subject}: {shown(value)} is not text.", remedy="remove control characters"
         )
     return value
 
@@ -181,7 +182,7 @@ def duration(subject: str, value: Any) -> float:
     if not match or isinstance(value, bool):
         raise InvalidInput(
             f"{subject}: {shown(value)} is not a length of time.",
-            remedy="write it as 90s, 45m, 12h or 7d",
+            remedy="write a duration such as 90s, 45m, 12h or 7d",
         )
     return float(match[1]) * _UNITS[match[2]]
 

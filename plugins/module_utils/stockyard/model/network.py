@@ -63,7 +63,7 @@ def network_name(value: Any) -> str:
     if not isinstance(value, str) or not _NETWORK.fullmatch(value):
         raise InvalidInput(
             f"network: {naming.shown(value)} is not the name of a network.",
-            remedy="see virsh net-list, or vCenter",
+            remedy="check the name with virsh net-list, or in vCenter",
         )
     return value
 

@@ -49,13 +49,13 @@ def check(hypervisors: Sequence[Hypervisor], local_name: str, placement: str, co
     """
     names = [hypervisor.name for hypervisor in hypervisors]
     if len(set(names)) != len(names):
-        raise InvalidInput("hypervisors: one is named twice.", remedy="name each once")
+        raise InvalidInput("hypervisors: a name occurs twice.", remedy="declare each name once")
     if hypervisors and local_name not in names:
         raise InvalidInput(
             f"local_hypervisor: {naming.shown(local_name)} is not among the fleet's hypervisors.",
-            cause=f"they are {', '.join(names)}",
-            remedy="say by its name which of them this is; to empty one, keep it in the list as "
-            "evacuated",
+            cause=f"the hypervisors are {', '.join(names)}",
+            remedy="set the name of this hypervisor; to empty a hypervisor, keep it in the "
+            "list as evacuated",
         )
     if hypervisors:
         shares(hypervisors, placement, count)
@@ -74,8 +74,8 @@ def shares(hypervisors: Sequence[Hypervisor], placement: str, count: int) -> dic
     }
     if sum(room.values()) < count:
         raise InvalidInput(
-            f"hypervisors: they take {sum(room.values())} hosts, and {count} are wanted.",
-            remedy="raise max, add a hypervisor, or want fewer hosts",
+            f"hypervisors: they can have {sum(room.values())} hosts, and {count} are declared.",
+            remedy="raise max, add a hypervisor, or declare fewer hosts",
         )
     counts = dict.fromkeys((hypervisor.name for hypervisor in hypervisors), 0)
     remaining = count

@@ -62,7 +62,7 @@ class PoolSpec:
             naming.name("pool", self.parent)
         if self.parent == self.name:
             raise InvalidInput(
-                "a pool cannot be in itself.",
+                "a pool cannot be its own parent.",
                 name=f"pool {self.name}",
                 remedy="name another parent",
             )
@@ -82,7 +82,7 @@ class PoolSpec:
                 f"memory_overcommit: {naming.shown(times)} is not a number from 1 to "
                 f"{LARGEST_OVERCOMMIT:g}.",
                 name=f"pool {self.name}",
-                remedy="give 1 for no more than there is, 2 for twice as much",
+                remedy="set 1 for no overcommit, 2 for twice the memory",
             )
         if self.memory_mib and self.memory_reservation_mib > self.memory_mib:
             raise InvalidInput(

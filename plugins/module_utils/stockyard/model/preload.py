@@ -47,17 +47,17 @@ class Preload:
         naming.choice("preload", self.kind, KINDS)
         if not naming.line("preload", self.source, 4096):
             raise InvalidInput(
-                f"preload: {self.kind} is empty.", remedy="give a path, or a reference by digest"
+                f"preload: {self.kind} is empty.", remedy="declare a path, or a reference by digest"
             )
         if bool(self.name) == (self.kind == "archive"):
-            remedy = "leave name out for an archive, which has names, and give one for all else"
+            remedy = "omit name for an archive, which contains names, and declare a name otherwise"
             raise InvalidInput(
                 f"preload: {self.kind} and name {self.name!a} do not go together.", remedy=remedy
             )
         if self.name and (len(self.name) > 255 or not _NAME.fullmatch(self.name)):
             raise InvalidInput(
-                f"preload: {naming.shown(self.name)} is no image's name.",
-                remedy="write it as app:1.0",
+                f"preload: {naming.shown(self.name)} is not the name of an image.",
+                remedy="write a name such as app:1.0",
             )
         if self.kind == "image":
             reference(self.source)
@@ -85,6 +85,6 @@ def reference(text: str) -> Reference:
     if not match:
         raise InvalidInput(
             f"preload: {naming.shown(text)} does not name an image by its digest.",
-            remedy="write it as registry.example/app@sha256:…",
+            remedy="write a reference such as registry.example/app@sha256:…",
         )
     return Reference(f"{match[1] or 'https://'}{match[2]}", match[3], match[4])

@@ -40,18 +40,20 @@ class Provision:
     def __post_init__(self) -> None:
         if bool(self.playbook) == bool(self.roles):
             raise InvalidInput(
-                "provision: a playbook or roles are needed.", remedy="give one of the two"
+                "provision: either a playbook or roles must be declared.",
+                remedy="declare one of the two",
             )
         for text in (self.playbook, *self.roles, *self.files):
             naming.line("provision", text, 4096)
         if not all((*self.roles, *self.files)):
             raise InvalidInput(
-                "provision: a path is empty.", remedy="leave it out, or name a file or a directory"
+                "provision: a path is empty.",
+                remedy="omit the path, or declare a file or a directory",
             )
         if self.files and not self.playbook:
             raise InvalidInput(
-                "provision: files go with a playbook.",
-                remedy="leave them out: all of a role counts",
+                "provision: files can be declared only with a playbook.",
+                remedy="omit files: a role includes all its files",
             )
         for name in self.variables or {}:
             _variable(name)
@@ -83,12 +85,12 @@ def _variable(name: object) -> None:
     """
     if not isinstance(name, str) or not _VARIABLE.fullmatch(name):
         raise InvalidInput(
-            f"provision: {naming.shown(name)} is no variable's name.",
+            f"provision: {naming.shown(name)} is not a variable name.",
             remedy="use letters, digits and _",
         )
     if name.startswith("ansible_"):
         raise InvalidInput(
             f"provision: {name} is Ansible's own variable.",
-            cause="how the template is reached is not yours to say",
-            remedy="leave it out, or set it in the playbook",
+            cause="stockyard sets how Ansible reaches the template",
+            remedy="omit the variable, or set it in the playbook",
         )

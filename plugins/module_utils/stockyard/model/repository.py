@@ -40,19 +40,19 @@ class Repository:
             raise InvalidInput(
                 f"repository {naming.shown(self.url)}: signed_by is not an ASCII-armored public "
                 f"key.",
-                remedy="give the text that gpg --armor --export prints",
+                remedy="set the text that gpg --armor --export prints",
             )
         for word in (*((self.suite,) if self.suite else ()), *self.components):
             if not _plain(word):
                 raise InvalidInput(
                     f"repository {naming.shown(self.url)}: {naming.shown(word)} is not a suite or "
                     f"component.",
-                    remedy="give words such as stable and main",
+                    remedy="write words such as stable and main",
                 )
         if not self.components and not self.suite.endswith("/"):
             raise InvalidInput(
                 f"repository {naming.shown(self.url)} has no components.",
-                remedy="give some, or a suite that ends with a slash",
+                remedy="declare components, or a suite that ends with a slash",
             )
 
     def stanza(self, suite: str) -> str:
@@ -92,10 +92,11 @@ def web_address(subject: str, value: object) -> str:
     text = naming.line(subject, value, 1024)
     if not text.startswith(("http://", "https://", "file:///")):
         raise InvalidInput(
-            f"{subject}: {naming.shown(text)} is not a URL.", remedy="give http://… or https://…"
+            f"{subject}: {naming.shown(text)} is not a URL.", remedy="write http://… or https://…"
         )
     if any(character in text for character in " \"'\\<>`$"):
         raise InvalidInput(
-            f"{subject}: {naming.shown(text)} holds white space or quotes.", remedy="encode them"
+            f"{subject}: {naming.shown(text)} contains white space or quotes.",
+            remedy="encode these characters",
         )
     return text

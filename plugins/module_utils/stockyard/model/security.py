@@ -65,8 +65,8 @@ class Limits:
             naming.whole(f"limits.{limit}", getattr(self, limit), 0, 1 << 20)
         if self.cpus and not _is(_CPUS, self.cpus):
             raise InvalidInput(
-                f"limits.cpus: {naming.shown(self.cpus)} is no list of CPUs.",
-                remedy="write it as 0,2-3",
+                f"limits.cpus: {naming.shown(self.cpus)} is not a list of CPUs.",
+                remedy="write a list such as 0,2-3",
             )
 
 
@@ -94,9 +94,8 @@ class Policy:
         for image in self.images:
             if not _is(_IMAGE, image):
                 raise InvalidInput(
-                    f"policy.images: {naming.shown(image)} is no image.",
-                    remedy="write it as name, name:tag, name@sha256:… or the beginning of one and "
-                    "*",
+                    f"policy.images: {naming.shown(image)} is not an image.",
+                    remedy="write name, name:tag, name@sha256:…, or a prefix and *",
                 )
 
 
@@ -205,8 +204,8 @@ class SecuritySpec:
         for key, value in (self.sysctls or {}).items():
             if not _is(_SYSCTL, key):
                 raise InvalidInput(
-                    f"security.sysctls: {naming.shown(key)} is no kernel setting.",
-                    remedy="write a.b.c",
+                    f"security.sysctls: {naming.shown(key)} is not a kernel setting.",
+                    remedy="write a name such as a.b.c",
                 )
             naming.line(f"security.sysctls {key}", value)
         _check_seccomp(self.seccomp)
@@ -220,7 +219,8 @@ class SecuritySpec:
         has_plugin = base.policy is not None if self.authorization is None else self.authorization
         if self.policy and not has_plugin:
             raise InvalidInput(
-                "security.policy is given, and nothing would enforce it.",
+                "security.policy is set, but authorization is off, so the policy would not "
+                "be enforced.",
                 remedy="set authorization to true as well",
             )
         rootless = self.user_namespaces == "rootless" and self.authorization is None
@@ -270,15 +270,14 @@ def _check_seccomp(text: str) -> None:
     complete = isinstance(profile, dict) and isinstance(profile.get("syscalls"), list)
     if not complete or not isinstance(profile.get("defaultAction"), str):
         raise InvalidInput(
-            "security.seccomp is no seccomp profile.",
-            remedy="give JSON text with defaultAction and syscalls, as Docker's documentation has "
-            "it",
+            "security.seccomp is not a seccomp profile.",
+            remedy="set JSON text with defaultAction and syscalls, as in Docker's documentation",
         )
     if profile["defaultAction"] in ("SCMP_ACT_ALLOW", "SCMP_ACT_LOG", "SCMP_ACT_TRACE"):
         raise InvalidInput(
             f"security.seccomp allows by default ({profile['defaultAction']}).",
             cause="Docker's own profile, which it would replace, forbids by default",
-            remedy="start from Docker's profile, and take away from it",
+            remedy="start from Docker's profile, and remove permissions",
         )
 
 
@@ -288,20 +287,20 @@ def _refuse_impossible(chosen: Settings) -> None:
         return
     if chosen.policy is not None:
         raise InvalidInput(
-            "security: rootless and authorization cannot go together.",
-            cause="a rootless dockerd belongs to the user whom the plugin is to hold back: he can "
-            "start another",
+            "security: rootless and authorization exclude each other.",
+            cause="a rootless dockerd belongs to the user whom the plugin must restrict: the "
+            "user could start another dockerd",
             remedy="choose remap with authorization, or rootless with authorization: false",
         )
     if chosen.limits.network_mib:
         raise InvalidInput(
-            "security: rootless and limits.network_mib cannot go together.",
+            "security: rootless and limits.network_mib exclude each other.",
             cause="packets of a rootless dockerd leave the host as those of an ordinary program",
-            remedy="choose remap, or leave the limit out",
+            remedy="choose remap, or omit the limit",
         )
     if chosen.limits.disk_percent:
         raise InvalidInput(
-            "security: rootless and limits.disk_percent cannot go together.",
+            "security: rootless and limits.disk_percent exclude each other.",
             cause="a rootless dockerd keeps its data in the home of its user",
-            remedy="choose remap, or leave the limit out",
+            remedy="choose remap, or omit the limit",
         )

@@ -95,13 +95,13 @@ class TemplateSpec:
                 f"max_memory_mib is {self.max_memory_mib}, under memory_mib "
                 f"{self.hardware.memory_mib}.",
                 name=f"template {self.name}",
-                remedy="raise max_memory_mib, or leave it out",
+                remedy="raise max_memory_mib, or omit it",
             )
         if self.docker == "stopped" and self.image.preload:
             raise InvalidInput(
-                "preload needs a Docker that runs.",
+                "preload requires docker: running.",
                 name=f"template {self.name}",
-                remedy="leave preload out, or declare docker running",
+                remedy="omit preload, or declare docker: running",
             )
         naming.whole("keep_generations", self.keep_generations, 1, 1000)
         if self.max_age is not None:
@@ -112,49 +112,46 @@ class TemplateSpec:
         """Refuse security that is impossible with the other options, or in general."""
         if self.vtpm:
             raise Unsupported(
-                "a virtual TPM cannot be had.",
+                "a virtual TPM is not supported.",
                 name=f"template {self.name}",
-                cause="its seeds are in the frozen state: all instant forks would have one and the "
-                "same TPM, and each "
-                "could open what another sealed. Linked forks boot for themselves and could have "
-                "one each, which is "
-                "not built in",
-                remedy="leave vtpm out; security.encrypted_data keeps data that is at rest",
+                cause="its seeds are in the frozen state: all instant forks would have the "
+                "same TPM, and each could open the secrets of the others. Linked forks "
+                "boot separately and could have separate TPMs, which is not implemented",
+                remedy="omit vtpm; security.encrypted_data protects data at rest",
             )
         if self.secure_boot:
             raise Unsupported(
-                "Secure Boot cannot be had.",
+                "Secure Boot is not supported.",
                 name=f"template {self.name}",
-                cause="the hypervisor hands kernel and initrd to the machine, and no firmware "
-                "looks at signatures; "
-                "they are the hypervisor's files, which no guest can change",
-                remedy="leave secure_boot out",
+                cause="the hypervisor passes kernel and initrd to the machine, and no "
+                "firmware checks signatures; these files belong to the hypervisor, and "
+                "no guest can change them",
+                remedy="omit secure_boot",
             )
         if self.image.source and self.security != SecuritySpec():
             raise InvalidInput(
-                "source is a finished machine: security cannot be put into it.",
-                remedy="put it into the source, by the roles or the files that the page on "
+                "source is a finished machine, to which security cannot be added.",
+                remedy="apply it to the source, with the roles or files that the page on "
                 "security names",
             )
         if self.image.source and self.provision:
             raise InvalidInput(
-                "source is a finished machine: nothing is run in it.",
-                remedy="run the playbook against the source, or leave source out where images are "
-                "built",
+                "source is a finished machine, in which provision cannot run.",
+                remedy="run the playbook against the source, or omit source on a hypervisor "
+                "that builds images",
             )
         if self.docker == "running" and self.security.encrypted_data:
             raise InvalidInput(
-                "security: encrypted_data needs a Docker that waits for its volume.",
+                "security: encrypted_data requires docker: stopped.",
                 name=f"template {self.name}",
-                cause="a Docker that runs when a host is made has its data on the disk of that "
-                "host, in clear",
+                cause="a running Docker has its data on the unencrypted disk of a new host",
                 remedy="declare docker: stopped, and a volume at /var/lib/docker for its hosts",
             )
         if self.docker == "stopped" and self.security.settings().user_namespaces == "rootless":
             raise InvalidInput(
-                "security: a rootless Docker cannot wait for its data.",
-                cause="it keeps them in the home of its user, and docker: stopped is for data at "
-                "/var/lib/docker",
+                "security: rootless and docker: stopped exclude each other.",
+                cause="a rootless Docker has its data in the home of its user, and docker: "
+                "stopped is for data at /var/lib/docker",
                 remedy="choose remap, or docker: running",
             )
 

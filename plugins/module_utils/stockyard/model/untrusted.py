@@ -35,14 +35,14 @@ def parse(data: bytes | str, *, longest: int = LONGEST, deepest: int = DEEPEST) 
     :raises MalformedData: for any text but plain, finite JSON in UTF-8 within the limits.
     """
     if len(data) > longest:
-        raise MalformedData(f"it has {len(data)} bytes; {longest} are allowed")
+        raise MalformedData(f"the text has {len(data)} bytes; {longest} are allowed")
     try:
         text = data.decode("utf-8") if isinstance(data, bytes) else data
         value = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_object)
     except MalformedData:
         raise
     except (ValueError, RecursionError) as error:
-        raise MalformedData(f"it is not JSON: {one_line(error, 200)}") from error
+        raise MalformedData(f"the text is not JSON: {one_line(error, 200)}") from error
     _check_depth(value, deepest)
     return value
 
@@ -131,13 +131,13 @@ def _kind(value: Any) -> str:
 
 
 def _refuse_constant(name: str) -> Any:
-    raise MalformedData(f"it holds {name}, which is not JSON")
+    raise MalformedData(f"the text contains {name}, which is not JSON")
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value = dict(pairs)
     if len(value) != len(pairs):
-        raise MalformedData("an object holds a field twice")
+        raise MalformedData("an object contains a field twice")
     return value
 
 
@@ -151,4 +151,4 @@ def _check_depth(value: Any, deepest: int) -> None:
         ]
         level = [child for child in children if isinstance(child, (dict, list))]
     if level:
-        raise MalformedData(f"it nests deeper than {deepest} levels")
+        raise MalformedData(f"the text nests deeper than {deepest} levels")

@@ -48,8 +48,8 @@ class UpdateSpec:
                 naming.whole(option, value, 0, MOST)
         if self.max_surge == 0 and self.max_unavailable == 0:
             raise InvalidInput(
-                "max_surge and max_unavailable are both 0: no host could ever be replaced.",
-                remedy="give one of them at least 1",
+                "max_surge and max_unavailable are both 0, so no host could be replaced.",
+                remedy="set one of them to at least 1",
             )
         naming.seconds("grace", self.grace, 0, 86400)
         _check_hook(self.hook)
@@ -71,8 +71,8 @@ class UpdateSpec:
         shortfall = self.max_unavailable if self.max_unavailable is not None else int(surge == 0)
         if not surge and not shortfall:
             raise InvalidInput(
-                "max_unavailable is 0, and a new host cannot be made beside the old one.",
-                cause="it is to have the same name or volume, or to publish the same port at the "
+                "max_unavailable is 0, and the old and the new host cannot exist at the same time.",
+                cause="both have the same name or volume, or publish the same port at the "
                 "same address",
                 remedy="set max_unavailable to 1 or more",
             )
@@ -83,7 +83,10 @@ def _check_hook(hook: tuple[Any, ...]) -> None:
     for word in hook:
         if not isinstance(word, str) or "\0" in word:
             raise InvalidInput(
-                f"hook: {naming.shown(word)} is no argument.", remedy="give the command as a list"
+                f"hook: {naming.shown(word)} is not an argument.",
+                remedy="write the command as a list",
             )
     if hook and not hook[0]:
-        raise InvalidInput("hook: the command is empty.", remedy="name a program first")
+        raise InvalidInput(
+            "hook: the command is empty.", remedy="write a program as the first word"
+        )

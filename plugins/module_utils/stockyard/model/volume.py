@@ -81,12 +81,14 @@ def check_uses(uses: tuple[VolumeUse, ...]) -> None:
     """Refuse volumes that cannot be in one host together."""
     names, paths = [use.name for use in uses], sorted(use.path for use in uses)
     if len(set(names)) != len(names):
-        raise InvalidInput("volumes: one is named twice.", remedy="name each volume once")
+        raise InvalidInput(
+            "volumes: a volume is declared twice.", remedy="declare each volume once"
+        )
     for outer, inner in pairwise(paths):
         if f"{inner}/".startswith(f"{outer}/"):
             raise InvalidInput(
-                f"volumes: {inner} cannot be mounted beside {outer}.",
-                remedy="give each volume a path of its own",
+                f"volumes: {inner} cannot be mounted together with {outer}.",
+                remedy="declare a separate path for each volume",
             )
 
 
@@ -99,12 +101,13 @@ def mount_point(value: Any) -> str:
     if not isinstance(value, str) or not _PATH.fullmatch(value):
         raise InvalidInput(
             f"path: {naming.shown(value)} is not a plain absolute path.",
-            remedy="write it as /data/db: letters, digits and . _ -, no name with a dot first",
+            remedy="write a path such as /data/db: letters, digits and . _ -, no name that "
+            "begins with a dot",
         )
     if value in PARENTS or any(f"{value}/".startswith(f"{directory}/") for directory in SYSTEM):
         raise InvalidInput(
-            f"path: the host needs {value} itself.",
-            remedy=f"mount it at {DOCKER_ROOT}, or at /data",
+            f"path: {value} is used by the host itself.",
+            remedy=f"choose {DOCKER_ROOT}, or a path such as /data",
         )
     return value
 
@@ -140,15 +143,15 @@ class VolumeSpec:
             naming.name("source", self.source)
         if self.source == self.name:
             raise InvalidInput(
-                "a volume cannot be a copy of itself.",
+                "a volume cannot be its own source.",
                 name=f"volume {self.name}",
-                remedy="name another",
+                remedy="declare another source",
             )
         if self.snapshot and not self.source:
             raise InvalidInput(
-                "a snapshot is of a volume.",
+                "a snapshot needs a source.",
                 name=f"volume {self.name}",
-                remedy="name the volume in source",
+                remedy="declare the volume in source",
             )
 
 

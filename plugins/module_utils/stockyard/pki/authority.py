@@ -89,7 +89,7 @@ class Authority:
             private_key = serialization.load_pem_private_key(key.encode(), None)
         except (ValueError, TypeError, UnsupportedAlgorithm) as error:
             raise InvalidInput(
-                "the CA cannot be read.", cause=str(error), remedy="give both as unencrypted PEM"
+                "the CA cannot be read.", cause=str(error), remedy="set both as unencrypted PEM"
             ) from error
         if not isinstance(private_key, ec.EllipticCurvePrivateKey):
             raise InvalidInput(
@@ -97,17 +97,18 @@ class Authority:
             )
         if private_key.public_key() != ca_certificate.public_key():
             raise InvalidInput(
-                "the CA's certificate and key do not belong together.",
-                remedy="give a matching pair",
+                "the CA's certificate and key do not match.",
+                remedy="set a matching pair",
             )
         if not _may_sign(ca_certificate):
             raise InvalidInput(
-                "the CA's certificate is not one of a CA.", remedy="give one with CA:TRUE"
+                "the CA's certificate is not a CA certificate.",
+                remedy="set a certificate with CA:TRUE",
             )
         if not _may_revoke(ca_certificate):
             raise InvalidInput(
-                "the CA may not sign lists of revoked certificates.",
-                remedy="give one whose key usage has cRLSign",
+                "the CA's certificate does not allow lists of revoked certificates.",
+                remedy="set a certificate whose key usage contains cRLSign",
             )
         return cls(ca_certificate, private_key)
 
@@ -286,9 +287,9 @@ def _end_of(signer: x509.Certificate, current_time: datetime) -> datetime:
     end = signer.not_valid_after_utc
     if end <= current_time:
         raise InvalidInput(
-            f"the CA ran out on {end:%Y-%m-%d}.",
+            f"the CA expired on {end:%Y-%m-%d}.",
             name=signer.subject.rfc4514_string(),
-            remedy="move it away, or give another: hosts are admitted anew where they are",
+            remedy="move the CA away, or set another CA: hosts then get new certificates in place",
         )
     return end
 

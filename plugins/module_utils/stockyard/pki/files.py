@@ -38,7 +38,7 @@ def read_table(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise _damaged(path, str(error)) from error
     if not isinstance(table, dict):
-        raise _damaged(path, "it holds no JSON object")
+        raise _damaged(path, "the file is not a JSON object")
     return table
 
 
@@ -49,5 +49,8 @@ def write_table(path: Path, table: dict[str, Any]) -> None:
 
 def _damaged(path: Path, cause: str) -> InvalidInput:
     return InvalidInput(
-        "it cannot be read.", name=str(path), cause=cause, remedy="put it back from a backup"
+        "the file cannot be read.",
+        name=str(path),
+        cause=cause,
+        remedy="restore the file from a backup",
     )

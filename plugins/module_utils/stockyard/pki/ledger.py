@@ -139,9 +139,9 @@ def serial_of(pem: str, authority: Authority) -> dict[str, float]:
         certificate.verify_directly_issued_by(authority.certificate)
     except (ValueError, TypeError, InvalidSignature) as error:
         raise InvalidInput(
-            "this is no certificate of the tenant's CA.",
+            "the certificate was not signed by the tenant's CA.",
             cause=str(error),
-            remedy="give the text of a cert.pem",
+            remedy="set the text of a cert.pem",
         ) from error
     return {f"{certificate.serial_number:x}": certificate.not_valid_after_utc.timestamp()}
 
@@ -159,8 +159,8 @@ def _serials(table: object, path: Path) -> dict[str, float]:
         return {f"{int(serial, 16):x}": float(end) for serial, end in table.items()}  # type: ignore[attr-defined]
     except (AttributeError, TypeError, ValueError) as error:
         raise InvalidInput(
-            "it does not list serial numbers.",
+            "the file does not list serial numbers.",
             name=str(path),
             cause=str(error),
-            remedy="put it back from a backup",
+            remedy="restore the file from a backup",
         ) from error

@@ -64,12 +64,12 @@ class Pki:
     ) -> None:
         if ABSENT:
             raise MissingDependency(
-                "cryptography is not installed.", remedy="pip install cryptography"
+                "cryptography is not installed.", remedy="run run pip install cryptography"
             ) from ABSENT
         if bool(ca_certificate) != bool(ca_private_key):
             raise InvalidInput(
-                "only one half of the CA was given.",
-                remedy="give ca_certificate and ca_private_key",
+                "the CA is incomplete.",
+                remedy="set both ca_certificate and ca_private_key",
             )
         self.directory = directory
         self.title = title
@@ -305,10 +305,10 @@ class Pki:
         for part in (certificate, key):
             if not part.exists():
                 raise InvalidInput(
-                    f"half of the CA is lost: {part} is not there.",
+                    f"the CA is incomplete: {part} is missing.",
                     name=f"tenant {self.title}",
-                    remedy="put it back from a backup, or move the other half away too: hosts are "
-                    "admitted to a new CA",
+                    remedy="restore the file from a backup, or move the other file away too: "
+                    "hosts then get certificates of a new CA",
                 )
         return Authority.from_pem(text(certificate), text(key))
 
@@ -317,8 +317,8 @@ class Pki:
             "the directory for keys cannot be used.",
             name=str(error.filename or self.directory),
             cause=str(error),
-            remedy="give a directory that this user may write, by pki_dir (or directory, of a "
-            "client certificate)",
+            remedy="set pki_dir (or directory, for a client certificate) to a directory that "
+            "this user can write",
         )
 
 
@@ -343,6 +343,7 @@ def _public_line(private_path: Path) -> str:
             "the operator's SSH key cannot be read.",
             name=str(private_path),
             cause=str(error),
-            remedy="put its .pub file beside it, or remove it: a new one is made",
+            remedy="restore its .pub file in the same directory, or delete the key, and the "
+            "next run creates a new one",
         ) from error
     return f"{public_bytes.decode()} stockyard-operator\n"

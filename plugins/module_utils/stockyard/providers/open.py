@@ -36,7 +36,7 @@ def open_provider(uri: str, storage: str | None = None, login: Login = NOBODY) -
 
         return open_memory(uri)
     raise InvalidInput(
-        f"{uri!a} names no hypervisor that is known.",
+        f"{uri!a} is not the URI of a supported hypervisor.",
         remedy="use qemu:///session, qemu:///system, vsphere://vcenter/datacenter/cluster or "
         "memory:///file",
     )

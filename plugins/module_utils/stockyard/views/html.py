@@ -61,7 +61,7 @@ def _held(pool: dict[str, Any]) -> str:
 
 
 def _notes(host: dict[str, Any]) -> str:
-    notes = [*host["drift"], *(["not of the newest generation"] if host["outdated"] else [])]
+    notes = [*host["drift"], *(["not of the current generation"] if host["outdated"] else [])]
     return "; ".join([*notes, *([host["mode_reason"]] if host["mode_reason"] else [])])
 
 
@@ -80,7 +80,7 @@ TABLES = (
             ", ".join(fleet["outdated"]),
             ", ".join(fleet["drift"]),
         ],
-        "There is no fleet.",
+        "The yard has no fleets.",
     ),
     Table(
         "hosts",
@@ -94,7 +94,7 @@ TABLES = (
             "address",
             "lease",
             "ends",
-            "memory: own / shared MiB",
+            "memory: private / shared MiB",
             "labels",
             "notes",
         ),
@@ -111,7 +111,7 @@ TABLES = (
             ", ".join(f"{key}={value}" for key, value in sorted(host["labels"].items())),
             _notes(host),
         ],
-        "There is no host.",
+        "The yard has no hosts.",
     ),
     Table(
         "templates",
@@ -125,7 +125,7 @@ TABLES = (
             template["phase"],
             template["problem"],
         ],
-        "There is no template.",
+        "The yard has no templates.",
     ),
     Table(
         "leases",
@@ -140,7 +140,7 @@ TABLES = (
             moment(lease["until"]),
             "yes" if lease["ended"] else "",
         ],
-        "Nobody holds a lease.",
+        "The yard has no leases.",
     ),
     Table(
         "pools",
@@ -166,7 +166,7 @@ TABLES = (
             pool["first_to_go"],
             "; ".join(pool["warnings"]),
         ],
-        "There is no pool.",
+        "The yard has no pools.",
     ),
     Table(
         "volumes",
@@ -182,14 +182,14 @@ TABLES = (
             moment(volume["created"]),
             volume["source"],
         ],
-        "There is no volume.",
+        "The yard has no volumes.",
     ),
     Table(
         "strangers",
-        "Left alone",
+        "Skipped",
         ("name", "reason"),
         lambda unreadable_object: [unreadable_object["name"], unreadable_object["reason"]],
-        "Everything that carries our mark could be read.",
+        "All objects of the yard could be read.",
     ),
 )
 

@@ -62,12 +62,12 @@ METRICS = (
     ),
     Metric(
         "fleet_hosts_leased",
-        "Hosts of a fleet that somebody has leased.",
+        "Hosts of a fleet that are leased.",
         _of("fleets", FLEET, lambda fleet: fleet["leased"]),
     ),
     Metric(
         "fleet_hosts_outdated",
-        "Hosts of a fleet that are not of the generation which rules.",
+        "Hosts of a fleet that are not of the current generation.",
         _of("fleets", FLEET, lambda fleet: len(fleet["outdated"])),
     ),
     Metric(
@@ -80,24 +80,24 @@ METRICS = (
     ),
     Metric(
         "host_created_timestamp_seconds",
-        "When a host was made.",
+        "When a host was created.",
         lambda snapshot: [(_host(host), host["created"]) for host in snapshot["hosts"]],
     ),
     Metric(
         "host_expires_timestamp_seconds",
-        "When a host's time to live is over, where it has one.",
+        "When a host's time to live ends, if it has one.",
         lambda snapshot: [
             (_host(host), host["expires"]) for host in snapshot["hosts"] if host["expires"]
         ],
     ),
     Metric(
         "host_drift",
-        "Reasons for which a host has to be admitted anew.",
+        "Reasons for which the certificate of a host must be renewed.",
         lambda snapshot: [(_host(host), float(len(host["drift"]))) for host in snapshot["hosts"]],
     ),
     Metric(
         "host_memory_bytes",
-        "Guest RAM of a host that is its own, and that it shares with its template.",
+        "Guest RAM of a host that is private, and that is shared with its template.",
         lambda snapshot: [
             ({**_host(host), "kind": kind}, host["memory"][f"{kind}_mib"] * MIB)
             for host in snapshot["hosts"]
@@ -123,7 +123,7 @@ METRICS = (
     ),
     Metric(
         "template_usable",
-        "Whether forks can be made of a generation of a template.",
+        "Whether a generation of a template is usable for forks.",
         _of(
             "templates",
             ("tenant", "name", "generation"),
@@ -132,12 +132,12 @@ METRICS = (
     ),
     Metric(
         "pool_used",
-        "What the hosts in a pool take of it, by their nominal sizes.",
+        "The part of a pool that its hosts use, by their nominal sizes.",
         lambda snapshot: _pools(snapshot, "used"),
     ),
     Metric(
         "pool_free",
-        "What a pool has room for still, where it has a limit.",
+        "The free part of a pool, if it has a limit.",
         lambda snapshot: _pools(snapshot, "free"),
     ),
     Metric(
@@ -147,7 +147,7 @@ METRICS = (
     ),
     Metric(
         "strangers",
-        "Objects with our mark that cannot be read.",
+        "Objects with stockyard's mark that cannot be read.",
         lambda snapshot: [({}, float(len(snapshot["strangers"])))],
     ),
 )

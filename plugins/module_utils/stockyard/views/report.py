@@ -37,6 +37,6 @@ def report(ctx: Context, path: Path, form: str, *, check: bool = False) -> tuple
             "the report cannot be written.",
             name=str(path),
             cause=str(error),
-            remedy="name a file in a directory that is there and that this user may write",
+            remedy="choose a file in an existing directory that this user can write",
         ) from error
     return changed, snapshot

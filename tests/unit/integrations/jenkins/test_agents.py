@@ -207,7 +207,7 @@ def test_nodes_are_taken_away_and_hosts_stay(agents: Make, yard: Yard, jenkins: 
     assert jenkins.names() == []
     assert does(agents().remove(60, 5)) == []
     assert len(yard.hosts.list(fleet="ci")) == 3
-    assert {o["reason"] for o in agents().nodes()} == {"it has no node"}
+    assert {o["reason"] for o in agents().nodes()} == {"the host has no node"}
 
 
 def test_a_host_is_destroyed_after_its_one_build_and_replaced(
@@ -369,7 +369,7 @@ def test_what_goes_wrong_with_one_does_not_stop_the_others(
 ) -> None:
     first = nodes(yard)[0]
     jenkins.broken[f"POST /computer/{first}/config.xml"] = (500, "no")
-    with pytest.raises(ControllerError, match="with 500"):
+    with pytest.raises(ControllerError, match="with status 500"):
         agents().converge(60)
     assert len(jenkins.names()) == 3
     jenkins.broken.clear()
@@ -409,7 +409,9 @@ def test_a_strangers_node_of_our_name_is_a_conflict(
         agents().spec, yard.context.provider.observe("stockyard").hosts[0].record
     )
     controller.create(name, config.form(name, {**wanted, "description": "mine"}))
-    with pytest.raises(Conflict, match="nothing says that it is ours"):
+    with pytest.raises(
+        Conflict, match="the controller has a node of this name without a mark of stockyard"
+    ):
         agents().converge(60)
     assert jenkins.computers[name].text("description") == "mine"
 
@@ -510,7 +512,7 @@ def test_the_command_says_what_it_lacks(
     ):
         monkeypatch.delenv(name, raising=False)
     assert main(["jenkins", "drain", "--host", "ci-1"]) == 2
-    assert "--owner, --tenant, --fleet, --url is not given" in capsys.readouterr().err
+    assert "--owner, --tenant, --fleet, --url is not set" in capsys.readouterr().err
     line = [
         "jenkins",
         "drain",

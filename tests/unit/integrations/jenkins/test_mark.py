@@ -30,7 +30,7 @@ def test_a_node_without_a_mark_is_somebody_elses() -> None:
 
 
 def test_a_copy_of_a_node_is_not_ours() -> None:
-    with pytest.raises(InvalidInput, match="is that of node"):
+    with pytest.raises(InvalidInput, match="the mark belongs to node"):
         read("copied", MARK.description)
 
 

@@ -28,13 +28,13 @@ def test_a_note_is_read_as_it_was_written(tmp_path: Path, record: object) -> Non
 
 def test_what_is_not_proven_is_refused(tmp_path: Path) -> None:
     record, note = host_record(), tmp_path / "note"
-    with pytest.raises(InvalidInput, match="nothing says whose"):
+    with pytest.raises(InvalidInput, match="it has no record of its owner"):
         ownership.read(note, URI, "stockyard", record.uuid)
     ownership.write(note, URI, record)
     for where, owner, name, why in (
         ("qemu:///system", "stockyard", record.uuid, "another hypervisor"),
         (URI, "other", record.uuid, "another owner"),
-        (URI, "stockyard", host_record().uuid, "was copied"),
+        (URI, "stockyard", host_record().uuid, "the record of its owner is a copy of another one"),
     ):
         with pytest.raises(InvalidInput, match=why):
             ownership.read(note, where, owner, name)

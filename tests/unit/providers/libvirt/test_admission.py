@@ -35,7 +35,9 @@ def limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 )
 @pytest.mark.usefixtures("limit")
 def test_port_below_the_limit_of_users_is_refused(spec: HostSpec) -> None:
-    with pytest.raises(Unsupported, match=r"port 80 cannot be published.*from 1024 on") as refused:
+    with pytest.raises(
+        Unsupported, match=r"port 80 cannot be published.*only ports from 1024"
+    ) as refused:
         admission.check_ports(spec, [], system=False)
     assert "ip_unprivileged_port_start=80" in refused.value.remedy
 
@@ -64,7 +66,9 @@ def test_port_that_a_program_holds_at_every_address_is_refused() -> None:
     with listening(EVERYWHERE) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(
-            Conflict, match=f"port {port} cannot be published.*program of this machine"
+            Conflict,
+            match=f"port {port} cannot be published.*a program on this machine listens on the "
+            "port at every address",
         ):
             admission.check_ports(HostSpec(ports=(port,)), [], system=False)
         # Such a program may be the host that is deleted first.
@@ -114,7 +118,7 @@ def test_disks_that_the_storage_has_no_space_for_are_refused(
     check("full", 2)
     check("instant", 10)
     with pytest.raises(
-        OutOfSpace, match=r"no space for 3 disks.*24 MiB are needed, 20 MiB are free"
+        OutOfSpace, match=r"insufficient space for 3 disks.*24 MiB are needed, and 20 MiB are free"
     ):
         check("full", 3)
     check("full", 3, old)

@@ -156,7 +156,9 @@ def test_machine_that_a_process_runs_is_not_started(
     monkeypatch.setattr(processes, "running", lambda: {UUID: 4711})
     monkeypatch.setattr(processes, "ENDING", 0.1)
     domain = Domain()
-    with pytest.raises(OperationRefused, match=r"QEMU process 4711 runs it.*end process 4711"):
+    with pytest.raises(
+        OperationRefused, match=r"QEMU process 4711 runs the host.*end process 4711"
+    ):
         start(domain, disk)
     assert not domain.active
 

@@ -69,7 +69,14 @@ def call(tmp_path: Path) -> Iterator[Call]:
 
 def test_an_answer_is_heard_among_others(call: Call) -> None:
     def agent(sock: socket.socket, question: dict[str, Any]) -> None:
-        say(sock, {"id": question["id"] + 7, "ok": True, "said": "to somebody else"})
+        say(
+            sock,
+            {
+                "id": question["id"] + 7,
+                "ok": True,
+                "said": "the domain with this uuid belongs to another object or owner",
+            },
+        )
         say(sock, {"id": question["id"], "ok": True, "said": "ü"})
 
     assert call(agent, 5)["said"] == "ü"

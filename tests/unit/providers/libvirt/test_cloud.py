@@ -99,13 +99,17 @@ def test_what_is_not_whole_is_refused(
     parts: tuple[str, ...],
 ) -> None:
     results(tmp_path, facts, *parts)
-    with pytest.raises(ImageError, match="did not come to its end") as failed:
+    with pytest.raises(
+        ImageError, match="the cloud image's first boot failed before its end"
+    ) as failed:
         cloud._harvest(tmp_path, "image x")
     assert failed.value.cause.endswith("E: Unable to correct problems")
 
 
 def test_the_end_of_the_console_is_in_the_error(tmp_path: Path, machine: list[str]) -> None:
-    with pytest.raises(ImageError, match="did not come to its end") as failed:
+    with pytest.raises(
+        ImageError, match="the cloud image's first boot failed before its end"
+    ) as failed:
         boot(tmp_path)
     assert len(failed.value.cause) <= cloud.TAIL
     assert failed.value.cause.endswith("E: Unable to correct problems")
@@ -135,8 +139,14 @@ def test_what_our_script_said_is_told_and_not_how_the_machine_was_switched_off(
 @pytest.mark.parametrize(
     ("found", "said"),
     [
-        ({"backing-filename": "/etc/shadow"}, "is not whole"),
-        ({"format-specific": {"data": {"data-file": "/etc/shadow"}}}, "is not whole"),
+        (
+            {"backing-filename": "/etc/shadow"},
+            "the cloud image is incomplete: it refers to another file",
+        ),
+        (
+            {"format-specific": {"data": {"data-file": "/etc/shadow"}}},
+            "the cloud image is incomplete: it refers to another file",
+        ),
         ({"virtual-size": (8 << 30) + 1}, "disk_gib: 9 or more"),
     ],
 )
@@ -185,7 +195,7 @@ def test_a_cloud_image_is_fetched_once_and_goes_with_the_last_image_of_it(tmp_pa
         )
         == kept
     )
-    with pytest.raises(ImageError, match="nobody says"):
+    with pytest.raises(ImageError, match="the location of the cloud image is not known"):
         images._kept(wanted, BuildOptions(), work, Deadline(60))
     folder = store.images / DIGEST
     folder.mkdir()

@@ -48,7 +48,7 @@ def test_more_hosts_than_the_network_has_addresses_are_refused() -> None:
     """Six in all: the gateway's, a leased one, and those of hosts that stay."""
     lab = networks("nat")
     lab.check_room("lab", 4, [])
-    with pytest.raises(Conflict, match="4 hosts need an address, and 3 are free"):
+    with pytest.raises(Conflict, match="4 hosts need an address, and 3 addresses are free"):
         lab.check_room("lab", 4, ["192.168.9.4"])
 
 

@@ -92,14 +92,14 @@ def test_what_a_running_qemu_uses_stays(
     record = host_record()
     monkeypatch.setattr(processes, "running", lambda: {record.uuid: 42})
     folder = files(store, record)
-    assert [one.reason for one in sweep().skipped] == ["QEMU process 42 uses it"]
+    assert [one.reason for one in sweep().skipped] == ["QEMU process 42 uses the file"]
     assert folder.exists()
 
 
 @pytest.mark.parametrize(
     ("make", "why"),
     [
-        (lambda store: files(store, host_record(), noted=False), "nothing says whose it is"),
+        (lambda store: files(store, host_record(), noted=False), "it has no record of its owner"),
         (lambda store: files(store, host_record(owner="other")), "another owner (other)"),
         (
             lambda store: files(store, host_record(), uri="qemu:///system"),
@@ -107,11 +107,11 @@ def test_what_a_running_qemu_uses_stays(
         ),
         (
             lambda store: files(store, host_record()).rename(store.hosts / host_record().uuid),
-            "was copied",
+            "is a copy of another one",
         ),
         (
             lambda store: files(store, host_record()).rename(store.hosts / "precious"),
-            "none of our directories",
+            "the directory does not belong to stockyard",
         ),
     ],
 )
@@ -171,7 +171,7 @@ def test_a_template_under_living_hosts_stays(
     assert sweep(Domains((host,), (), ())).skipped[0].reason == "hosts of the template exist: web-1"
     stranger = UnreadableObject("stockyard.default.web-2", "its record is not JSON")
     assert (
-        "may live on it (stockyard.default.web-2)"
+        "may be a host of the template (stockyard.default.web-2)"
         in sweep(Domains((), (stranger,), ())).skipped[0].reason
     )
     assert folder.exists()
@@ -205,6 +205,6 @@ def test_a_storage_that_cannot_be_read_is_left_alone(
         raise OSError("input/output error")
 
     monkeypatch.setattr(orphaned_files, "_in_use", lambda _record, _domains: broken(folder))
-    with pytest.raises(HypervisorError, match="nothing is removed"):
+    with pytest.raises(HypervisorError, match="the storage cannot be read; nothing was deleted"):
         sweep()
     assert folder.exists()

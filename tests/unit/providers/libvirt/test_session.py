@@ -135,7 +135,7 @@ def test_session_is_not_recorded_while_another_one_runs_the_machines(
     daemons: Daemons, store: Store, domains: Domains, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(processes, "running", lambda: {OWN: 4711})
-    with pytest.raises(OperationRefused, match=r"QEMU process 4711 runs it.*XDG_RUNTIME_DIR"):
+    with pytest.raises(OperationRefused, match=r"QEMU process 4711 runs the host.*XDG_RUNTIME_DIR"):
         session.record(store, Session.of_environment(), domains)
     assert session.recorded(store) is None
 
@@ -153,10 +153,10 @@ def test_host_that_a_process_runs_is_not_observed_as_off(
     known = domains.everything()[0]
     consistency.check(store, domains, known, RECORD.owner)
     monkeypatch.setattr(processes, "running", lambda: {OWN: 4711})
-    with pytest.raises(OperationRefused, match="host racer: QEMU process 4711 runs it"):
+    with pytest.raises(OperationRefused, match="host racer: QEMU process 4711 runs the host"):
         consistency.check(store, domains, known, RECORD.owner)
     # A daemon that read other definitions knows nothing of the machine at all.
-    with pytest.raises(OperationRefused, match=f"machine {OWN}: QEMU process 4711 runs it"):
+    with pytest.raises(OperationRefused, match=f"machine {OWN}: QEMU process 4711 runs the host"):
         consistency.check(store, domains, (), RECORD.owner)
     # Another owner's hosts are theirs to look after.
     consistency.check(store, domains, known, "another")

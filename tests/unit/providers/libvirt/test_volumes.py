@@ -308,7 +308,7 @@ def test_it_grows_where_it_is(store: LibvirtVolumes) -> None:
 def test_a_disk_that_is_gone_is_an_error_and_not_made_anew(store: LibvirtVolumes) -> None:
     one = made(store)
     disk(store, one).unlink()
-    with pytest.raises(HypervisorError, match="is gone"):
+    with pytest.raises(HypervisorError, match="is missing"):
         store.plug(HOST, one, later())
 
 

@@ -145,10 +145,10 @@ UNREADABLE = {
     "empty": "",
     "garbage": "garbage\n",
     "json of another kind": "{}\n",
-    "another version": HEAD.replace("1]", "2]"),
+    "the file is not the state of a memory hypervisor of this version": HEAD.replace("1]", "2]"),
     "no whole first line": HEAD.rstrip("\n"),
     "garbage in between": HEAD + "garbage\n" + '["a",{"record":"A"}]\n',
-    "no entry": HEAD + "[1,2,3]\n",
+    "a line is not an entry": HEAD + "[1,2,3]\n",
     "no name": HEAD + '[5,{"record":"A"}]\n',
     "no machine": HEAD + '["a",5]\n',
     "an unknown field": HEAD + '["a",{"record":"A","x":1}]\n',
@@ -162,7 +162,9 @@ def test_a_file_that_cannot_be_read_is_an_error_and_left_as_it_is(path: Path, ca
     path.write_text(UNREADABLE[case])
     file = StateFile(path)
     for _again in range(2):
-        with pytest.raises(HypervisorError, match="left as it is"):
+        with pytest.raises(
+            HypervisorError, match="the state file cannot be read; nothing was changed"
+        ):
             file.read()
         with pytest.raises(HypervisorError), file.change() as machines:
             machines["b"] = Machine("B")
@@ -182,7 +184,7 @@ def test_it_is_read_again_when_it_is_mended(path: Path) -> None:
 
 def test_a_directory_in_its_place_is_an_error(path: Path) -> None:
     path.mkdir()
-    with pytest.raises(HypervisorError, match="left as it is"):
+    with pytest.raises(HypervisorError, match="the state file cannot be read; nothing was changed"):
         StateFile(path).read()
 
 

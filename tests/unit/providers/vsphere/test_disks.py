@@ -69,7 +69,7 @@ def test_a_disk_goes_where_there_is_room() -> None:
     assert disks.place_for(full[:7], "web-1") == (1000, 6)
     assert disks.place_for(full[:8], "web-1") == (1000, 8)
     assert disks.place_for([*full, scsi(1001)], "web-1") == (1001, 0)
-    with pytest.raises(Unsupported, match="no room"):
+    with pytest.raises(Unsupported, match="no free SCSI unit"):
         disks.place_for(full, "web-1")
     with pytest.raises(Unsupported, match="no SCSI controller"):
         disks.place_for([disk("[ds] a.vmdk", controller=15000)], "web-1")

@@ -150,7 +150,7 @@ def test_a_machine_that_is_off_answers_nothing(
     vm: Vm, channel: GuestinfoChannel, deadline: Deadline
 ) -> None:
     vm.power = "poweredOff"
-    with pytest.raises(HypervisorError, match="does not run"):
+    with pytest.raises(HypervisorError, match="is not running"):
         channel.request({"op": "hello"}, deadline)
 
 

@@ -44,7 +44,7 @@ def test_each_version_of_an_item_is_a_machine_of_its_own() -> None:
 
 
 def test_what_has_a_name_that_others_have_is_not_guessed() -> None:
-    with pytest.raises(InvalidInput, match="2 have this name"):
+    with pytest.raises(InvalidInput, match="2 items have this name"):
         find(Answers(library=["a"], item=["b", "c"]), "library:golden/debian")  # type: ignore[arg-type]
     with pytest.raises(NotFound, match="library golden"):
         find(Answers(library=[], item=["b"]), "library:golden/debian")  # type: ignore[arg-type]

@@ -112,7 +112,7 @@ def test_certificates_are_looked_at_unless_it_is_said() -> None:
 
 @pytest.mark.parametrize("given_", [Login(), Login("u"), Login(password="p")])
 def test_nobody_comes_in_without_name_and_password(given_: Login) -> None:
-    with pytest.raises(InvalidInput, match="not given"):
+    with pytest.raises(InvalidInput, match="is not set, and vCenter requires it"):
         login(given_, {})
 
 
@@ -124,13 +124,17 @@ OPEN = "egress=open"
 CASES = [
     ("endpoints=false", HostSpec(), ""),
     ("", HostSpec(), "need addresses"),
-    (NET, HostSpec(), "is not the one"),
-    (NET, HostSpec(network="Other"), "is not the one"),
+    (NET, HostSpec(), "is not the network of the addresses"),
+    (NET, HostSpec(network="Other"), "is not the network of the addresses"),
     (NET, HostSpec(network="VM Network"), ""),
-    (NET, HostSpec(network="VM Network", egress="open"), "cannot be had"),
+    (NET, HostSpec(network="VM Network", egress="open"), "is not possible in network"),
     (f"{NET}&gateway=192.0.2.1", HostSpec(network="VM Network", egress="open"), ""),
-    (f"{NET}&gateway=192.0.2.1", HostSpec(network="VM Network"), "cannot be had"),
-    ("endpoints=false", HostSpec(bind="192.0.2.1", ports=(80,)), "addresses of their own"),
+    (f"{NET}&gateway=192.0.2.1", HostSpec(network="VM Network"), "is not possible in network"),
+    (
+        "endpoints=false",
+        HostSpec(bind="192.0.2.1", ports=(80,)),
+        "bind: a host on vSphere has its own address",
+    ),
 ]
 
 

@@ -58,7 +58,7 @@ def test_whatever_cannot_be_read_is_a_stranger(value: str) -> None:
         volume_records.find(values, one.record)
     with pytest.raises(OperationRefused):
         volume_records.leave(values, one.record)
-    with pytest.raises(OperationRefused, match="may have its name"):
+    with pytest.raises(OperationRefused, match="an unreadable volume may have the same name"):
         volume_records.add(values, entry("other"), None)
     assert kept(values)
 

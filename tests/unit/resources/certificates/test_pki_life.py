@@ -253,9 +253,9 @@ def test_half_a_ca_stops_everything_and_is_shown(yard: Yard, controllers: Contro
     yard.fleets.apply(FLEET)
     (controllers.folder("pki") / "ca-key.pem").unlink()
     before = files(controllers.root)
-    assert ["half of the CA is lost" in h["drift"][0] for h in yard.hosts.list()] == [True, True]
+    assert ["the CA is incomplete:" in h["drift"][0] for h in yard.hosts.list()] == [True, True]
     for check in (True, False):
-        with pytest.raises(InvalidInput, match="half of the CA"):
+        with pytest.raises(InvalidInput, match="the CA is incomplete:"):
             yard.fleets.apply(FLEET, check=check)
     assert files(controllers.root).items() >= before.items()
     yard.fleets.delete("ci")
@@ -367,8 +367,8 @@ def test_a_certificate_that_cannot_last_longer_is_not_renewed_for_ever(
     clock.time += 50 * DAY
     assert not yard.fleets.apply(FLEET).changed
     clock.time += 51 * DAY
-    assert "the CA ran out" in yard.hosts.list()[0]["drift"][0]
-    with pytest.raises(InvalidInput, match="the CA ran out") as caught:
+    assert "the CA expired on" in yard.hosts.list()[0]["drift"][0]
+    with pytest.raises(InvalidInput, match="the CA expired on") as caught:
         yard.fleets.apply(FLEET)
     assert ": certificate renewed" in caught.value.remedy
     lose(controllers)
@@ -556,7 +556,7 @@ def test_another_cas_certificate_is_not_revoked(yard: Yard) -> None:
     foreign, _key = Authority.create("other", yard.context.today()).issue_client(
         "guest", yard.context.today()
     )
-    with pytest.raises(InvalidInput, match="no certificate of the tenant's CA"):
+    with pytest.raises(InvalidInput, match="the certificate was not signed by the tenant's CA"):
         yard.certificates.revoke(GUEST, certificate=foreign.pem)
 
 

@@ -198,7 +198,7 @@ def test_a_host_that_is_not_itself_never_gets_on_the_network(
 
 
 def test_another_address_is_tried_when_one_is_taken(yard: Yard, hypervisor: FaultyProvider) -> None:
-    hypervisor.fail("create_host", AddressTaken("address 127.64.0.1 is taken."))
+    hypervisor.fail("create_host", AddressTaken("address 127.64.0.1 is in use."))
     assert yard.fleets.apply(fleet(1)).objects[0]["ready"]
     hypervisor.fail("create_host", Conflict("a domain of this name exists."))
     with pytest.raises(Conflict, match="name"):

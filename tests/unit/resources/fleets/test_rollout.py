@@ -233,7 +233,7 @@ def test_host_that_cannot_be_started_is_reported_in_check_mode(
 def test_host_whose_guest_is_lost_is_replaced(yard: Yard, hypervisor: FaultyProvider) -> None:
     before = yard.fleets.apply(fleet(2)).objects
     yard.context.provider.stop(hosts(yard)["ci-2"].record, Deadline(5))
-    hypervisor.fail("start", GuestBroken("its disk is gone."))
+    hypervisor.fail("start", GuestBroken("its disk is missing."))
     assert verbs(yard.fleets.apply(fleet(2))) == ["start ci-2"]
     assert yard.hosts.list()[0] == before[0]
     assert yard.hosts.list()[1]["uuid"] != before[1]["uuid"]
@@ -246,7 +246,7 @@ def test_leased_host_whose_guest_is_lost_is_kept(yard: Yard, hypervisor: FaultyP
         yard.context, LeaseSpec(holder="job", fleet="ci", duration=600), 0
     )
     yard.context.provider.stop(record, Deadline(5))
-    hypervisor.fail("start", GuestBroken("its disk is gone."))
+    hypervisor.fail("start", GuestBroken("its disk is missing."))
     with pytest.raises(GuestBroken):
         yard.fleets.apply(fleet(1))
     assert yard.hosts.list()[0]["uuid"] == record.uuid

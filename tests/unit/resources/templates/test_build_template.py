@@ -173,11 +173,11 @@ def damage(yard: Yard) -> None:
 
 def test_a_damaged_template_is_built_anew(yard: Yard) -> None:
     damage(yard)
-    assert yard.templates.list()[0]["problem"] == "its disk is gone"
-    with pytest.raises(NotFound, match="its disk is gone"):
+    assert yard.templates.list()[0]["problem"] == "its disk is missing"
+    with pytest.raises(NotFound, match="its disk is missing"):
         yard.fleets.apply(FleetSpec("ci", "base"))
     result = yard.templates.apply(BASE)
-    assert [a.reason for a in result.plan.actions] == ["its disk is gone"]
+    assert [a.reason for a in result.plan.actions] == ["its disk is missing"]
     assert [t.usable for t in templates(yard)] == [True]
 
 

@@ -234,7 +234,7 @@ def test_files_that_nothing_refers_to_go(
     assert [path.name for path in locks.iterdir()] == ["neighbour.left.lock"]
     assert not (tmp_path / ".hypervisor.0123abcd.new").exists()
     done = fleet.reap(grace=0)
-    assert plan(done) == [f"remove file {inner.disks.path(gone)}: nothing refers to it"]
+    assert plan(done) == [f"remove file {inner.disks.path(gone)}: no record refers to it"]
     assert not list(inner.disks.folder.glob(f"{gone.uuid}*"))
     assert len(names(fleet)) == 2
 

@@ -113,7 +113,7 @@ class Box:
         subids.converge(self.machine, subids.Wish(SUBID_USER, present=False), check=False)
         if leftovers := self.leftovers():
             raise self._failed(
-                f"{', '.join(leftovers)} cannot be taken away", "", "take the host away instead"
+                f"{', '.join(leftovers)} cannot be deleted", "", "delete the host instead"
             )
 
     def _users(self, outer: Outer) -> images.Users:
@@ -213,7 +213,7 @@ class Box:
         pid = self._do("docker", "inspect", "--format", "{{.State.Pid}}", self.spec.name).strip()
         cgroup = (self.machine.read(f"/proc/{pid}/cgroup") or "").strip()
         if not cgroup.startswith("0::/") or cgroup == "0::/":
-            raise self._failed("its cgroup is not known", cgroup, "see docker logs")
+            raise self._failed("the container's cgroup is not known", cgroup, "read docker logs")
         files = [f"/sys/fs/cgroup{cgroup[3:]}{name}" for name in DELEGATED]
         self._do("chown", f"{users.outside}:{users.outside}", *files)
 
@@ -227,7 +227,11 @@ class Box:
                     ["docker", "logs", "--tail", "12", self.spec.name], STEP
                 )
                 log = " | ".join((process.out + process.err).split("\n"))[-900:]
-                raise self._failed("its Docker does not answer", log, "give it more memory or time")
+                raise self._failed(
+                    "the nested Docker does not answer",
+                    log,
+                    "give the container more memory or time",
+                )
             self.deadline.pause(1.0)
 
     def _unmount(self, path: str) -> None:
@@ -238,7 +242,7 @@ class Box:
             process = self.machine.programs(["umount", self._real(path)], self._patience())
             if process.code and self.deadline.passed():
                 raise self._failed(
-                    f"{path} cannot be unmounted", process.err, "take the host away instead"
+                    f"{path} cannot be unmounted", process.err, "delete the host instead"
                 )
             if process.code:
                 self.deadline.pause(0.5)
@@ -259,7 +263,7 @@ class Box:
             raise self._failed(
                 f"{line[0]} {line[1]} failed",
                 process.err.strip()[-500:],
-                "mend that and run it again",
+                "correct the cause and run again",
             )
         return process.out
 

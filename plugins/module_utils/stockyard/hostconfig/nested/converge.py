@@ -74,20 +74,20 @@ def _refuse_others(
     name = f"nested {spec.name}"
     if foreign:
         raise OperationRefused(
-            f"this host has the nested Docker {foreign[0].name} already.",
+            f"the host already has the nested Docker {foreign[0].name}.",
             name=name,
-            cause="one job has the host, so that what it does to it is no other's trouble",
-            remedy=f"end that one with state: absent and name: {foreign[0].name}, or take another "
-            f"host",
+            cause="a host serves one job, so that jobs cannot affect each other",
+            remedy=f"delete that one with state: absent and name: {foreign[0].name}, or use "
+            "another host",
         )
     if any(container.name == spec.name and not container.digest for container in containers):
         raise OperationRefused(
-            "a container that is not ours has that name.", name=name, remedy="choose another name"
+            "a container outside stockyard has this name.", name=name, remedy="choose another name"
         )
     if existing and existing.running and existing.digest != spec.digest:
         raise OperationRefused(
-            "it is there with other options.",
+            "the nested Docker exists with other options.",
             name=name,
-            cause="a change would take away what the job has done",
-            remedy="give the options that it has, or end it with state: absent first",
+            cause="a change would delete the results of the job",
+            remedy="set its present options, or delete it with state: absent first",
         )

@@ -72,10 +72,10 @@ def look(machine: Machine) -> Outer:
     info = _parsed(process.out)
     if process.code or not info.get("ID"):
         raise OperationRefused(
-            "Docker of this host does not answer.",
+            "the Docker of the host does not answer.",
             name="docker",
             cause=process.err.strip()[-300:],
-            remedy="start it, and run this as root",
+            remedy="start Docker, and run the module as root",
         )
     names = {
         str(option).removeprefix("name=").partition(",")[0]
@@ -104,25 +104,25 @@ def refuse(machine: Machine, spec: NestedSpec, outer: Outer) -> None:
             raise MissingDependency(
                 f"{program} is not installed.",
                 name=f"nested {spec.name}",
-                remedy=f"install {package}, or put it into the template's packages",
+                remedy=f"install {package}, or add it to the template's packages",
             )
     if machine.read(CONTROLLERS) is None:
         raise _refused(
             spec,
-            "it has cgroups of version 1, which cannot be handed over",
-            "boot it with version 2",
+            "the host has cgroups of version 1, which cannot be delegated",
+            "boot the host with cgroups of version 2",
         )
     if outer.users == "rootless":
         raise _refused(
             spec,
-            "the host's own dockerd is rootless, and can give no container a part of its cgroups",
+            "the host's dockerd is rootless, and cannot delegate its cgroups to a container",
             "choose user_namespaces none or remap for the host",
         )
     if outer.plugins:
         raise _refused(
             spec,
-            f"the plugin {outer.plugins[0]} refuses every container that is less shut than others",
-            "give the job a host of its own, with the profile trusted",
+            f"the plugin {outer.plugins[0]} refuses containers with more rights than others",
+            "use a separate host for the job, with the profile trusted",
         )
     (_privileged if spec.mode == "privileged" else _rootless)(machine, spec, outer)
 
@@ -144,7 +144,7 @@ def refuse_size(machine: Machine, spec: NestedSpec, outer: Outer) -> None:
             raise _refused(
                 spec,
                 f"{option} is {limit:g}, and the host has {capacity}",
-                "ask for less, or for another host",
+                "request less, or use another host",
             )
 
 
@@ -154,12 +154,12 @@ def _privileged(_machine: Machine, spec: NestedSpec, outer: Outer) -> None:
             spec,
             f"this host's profile is {outer.profile}, and root of a privileged container is root "
             f"of the host",
-            "choose mode rootless, or a host with the profile trusted that nobody else has",
+            "choose mode rootless, or an exclusive host with the profile trusted",
         )
     if outer.users != "none":
         raise _refused(
             spec,
-            "dockerd of this host remaps users, and has no privileged containers then",
+            "dockerd of this host remaps users, and then does not allow privileged containers",
             "choose mode rootless, or user_namespaces none",
         )
 
@@ -169,7 +169,7 @@ def _rootless(machine: Machine, spec: NestedSpec, _outer: Outer) -> None:
         if (machine.read("/proc/sys/" + key.replace(".", "/")) or "").strip() == shut:
             raise _refused(
                 spec,
-                f"{key} is {shut}: an ordinary user makes no user name spaces here",
+                f"{key} is {shut}, so ordinary users cannot create user namespaces",
                 f"set sysctls: {{{key}: '{opened}'}} in the host's security, or choose the profile "
                 f"trusted",
             )
@@ -177,7 +177,7 @@ def _rootless(machine: Machine, spec: NestedSpec, _outer: Outer) -> None:
 
 def _refused(spec: NestedSpec, cause: str, remedy: str) -> OperationRefused:
     return OperationRefused(
-        f"no {spec.mode} Docker can be had in a container here.",
+        f"a {spec.mode} Docker cannot run in a container on this host.",
         name=f"nested {spec.name}",
         cause=cause,
         remedy=remedy,
@@ -197,7 +197,7 @@ def _first(info: dict[str, Any]) -> int:
     """
     owner = str(info.get("DockerRootDir", "")).rpartition("/")[2].partition(".")[0]
     if not owner.isdigit():
-        raise InvalidInput("it does not tell which ids it maps to.", name="docker")
+        raise InvalidInput("dockerd does not report its subordinate ids.", name="docker")
     return int(owner)
 
 

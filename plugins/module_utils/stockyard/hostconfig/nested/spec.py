@@ -58,14 +58,15 @@ class NestedSpec:
         naming.whole("disk_mib", self.disk_mib, 256, 1 << 24)
         if not 0.01 <= self.cpus <= 1024:
             raise InvalidInput(
-                f"cpus: {naming.shown(self.cpus)} is no number of CPUs.", remedy="give 0.01 to 1024"
+                f"cpus: {naming.shown(self.cpus)} is not a number of CPUs.",
+                remedy="set 0.01 to 1024",
             )
         reserved = sorted(set(OURS) & set(self.config))
         if reserved:
             raise InvalidInput(
                 f"config: {reserved[0]} cannot be set.",
-                cause="the container itself depends on it",
-                remedy="leave it out",
+                cause="the container itself depends on this setting",
+                remedy="omit the setting",
             )
 
     @property

@@ -78,7 +78,7 @@ class Agents:
         :param only: the names of the hosts whose nodes are drained; all of the fleet if not given.
         """
         chosen = self._chosen(only)
-        changes = drained(chosen, "it was asked for")
+        changes = drained(chosen, "the task requests it")
         if not check:
             drain(
                 self.ctx.progress, self.controller, chosen, self.ctx.deadline(min(timeout, grace))
@@ -141,9 +141,9 @@ class Agents:
         missing = sorted(set(only or ()) - {node.mark.host for node in nodes if node.mark})
         if missing:
             raise NotFound(
-                f"{', '.join(missing)} has no node.",
+                f"the fleet has no node for {', '.join(missing)}.",
                 name=f"fleet {self.spec.fleet}",
-                remedy="name hosts as the fleet has them",
+                remedy="use the names of the fleet's hosts",
             )
         return [node for node in nodes if node.mark and (only is None or node.mark.host in only)]
 
@@ -197,9 +197,9 @@ class Agents:
         own_nodes = belonging(self.spec, self.ctx.owner, self.controller.nodes()).values()
         if name not in {node.name for node in own_nodes}:
             raise Conflict(
-                "there is one of this name, and nothing says that it is ours.",
+                "the controller has a node of this name without a mark of stockyard.",
                 name=f"node {name}",
-                remedy="rename or remove it there",
+                remedy="rename or delete the node in Jenkins",
             )
 
     def _delete(self, name: str) -> None:
@@ -207,7 +207,7 @@ class Agents:
             self.controller.delete(name)
         except NotFound:
             return
-        self.ctx.progress(f"node {name}: removed")
+        self.ctx.progress(f"node {name}: deleted")
 
     def _dispose(self, host: Host, retained: set[str], deadline: Deadline) -> None:
         """Delete a host, unless it was leased in the meantime. Its fleet creates another host."""
@@ -234,7 +234,7 @@ class Agents:
                             "hold",
                             "node",
                             node.name,
-                            "it has its build",
+                            "it has had its build",
                             {"held": False},
                             {"held": True},
                         )
@@ -287,5 +287,5 @@ def _bare(host: Host) -> dict[str, Any]:
         "idle": True,
         "online": False,
         "held": False,
-        "reason": "it has no node",
+        "reason": "the host has no node",
     }

@@ -46,8 +46,7 @@ class Controller:
         ):
             raise InvalidInput(
                 f"{naming.shown(url)} is not the URL of a controller.",
-                remedy="give https://NAME or https://NAME/PATH; user and token have options of "
-                "their own",
+                remedy="set https://NAME or https://NAME/PATH; user and token are separate options",
             )
         naming.line("controller token", token, 1000)
         login = base64.b64encode(
@@ -97,7 +96,9 @@ class Controller:
             if "already exists" not in error.cause:
                 raise
             raise Conflict(
-                "there is one of this name.", name=f"node {name}", remedy="run again"
+                "the controller already has a node of this name.",
+                name=f"node {name}",
+                remedy="run again",
             ) from error
 
     def config(self, name: str) -> bytes:
@@ -130,7 +131,7 @@ class Controller:
             self._get(f"{_path(name)}/jenkins-agent.jnlp").body.decode(errors="replace")
         )
         if not match:
-            raise self._nonsense(f"the secret of node {name}", "there is none in what it says")
+            raise self._nonsense(f"the secret of node {name}", "the answer contains no secret")
         return match[1]
 
     def _get(self, path: str) -> Answer:
@@ -175,11 +176,11 @@ class Controller:
             return connection.exchange(method, self._parts.path + path, body, headers)
         except (OSError, http.client.HTTPException) as error:
             raise ControllerError(
-                "it does not answer.",
+                "the controller does not answer.",
                 name=self.title,
                 cause=str(error) or type(error).__name__,
-                remedy="see that it runs, that this machine reaches it, and that its certificate "
-                "is believed",
+                remedy="check that the controller runs, that this machine can reach it, and "
+                "that its certificate is trusted",
             ) from error
 
     def _checked(self, method: str, path: str, answer: Answer) -> Answer:
@@ -195,20 +196,20 @@ class Controller:
         target = path.partition("?")[0]
         if answer.status == 404:
             raise NotFound(
-                f"{target} is not there.",
+                f"the controller does not have {target}.",
                 name=self.title,
-                remedy="see that the URL is that of a Jenkins controller",
+                remedy="check that the URL is the URL of a Jenkins controller",
             )
         if answer.status in (401, 403) or needs_login:
             raise ControllerError(
-                f"it does not let this user do {target}.",
+                f"the controller does not allow this user to access {target}.",
                 name=self.title,
                 cause=_said(answer),
-                remedy="give a user and his API token, with the permissions that the page on "
+                remedy="set a user and an API token, with the permissions that the page on "
                 "Jenkins lists",
             )
         raise ControllerError(
-            f"it answers {target} with {answer.status}.",
+            f"the controller answered {target} with status {answer.status}.",
             name=self.title,
             cause=_said(answer),
             remedy="read the controller's log",
@@ -216,10 +217,10 @@ class Controller:
 
     def _nonsense(self, subject: str, reason: object) -> ControllerError:
         return ControllerError(
-            f"{subject} makes no sense.",
+            f"{subject} is not valid.",
             name=self.title,
             cause=str(reason),
-            remedy="see that the URL is a controller's",
+            remedy="check that the URL is the URL of a controller",
         )
 
 
@@ -232,7 +233,7 @@ def _port(url: str, parts: Any) -> int | None:
         port: int | None = parts.port
     except ValueError as error:
         raise InvalidInput(
-            f"{naming.shown(url)}: the port is none.", remedy="give a number up to 65535"
+            f"{naming.shown(url)}: the port is not valid.", remedy="set a number up to 65535"
         ) from error
     return port
 
@@ -245,7 +246,7 @@ def _tls(ca_path: str) -> ssl.SSLContext:
             "the certificates cannot be read.",
             name=ca_path,
             cause=str(error),
-            remedy="name a file of PEM certificates",
+            remedy="set a file of PEM certificates",
         ) from error
 
 

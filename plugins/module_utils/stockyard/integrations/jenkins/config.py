@@ -152,11 +152,11 @@ def check(node: str, config: Config, current: Config) -> None:
         return
     plugin = differing == ["launcher"] and config["launcher"]["class"] == SSH
     raise Unsupported(
-        f"the controller did not take its {', '.join(differing)}.",
+        f"the controller did not apply {', '.join(differing)}.",
         name=f"node {node}",
         remedy="install the plugin ssh-slaves, or use the launcher inbound"
         if plugin
-        else "look at the node there",
+        else "inspect the node in Jenkins",
     )
 
 
@@ -174,12 +174,12 @@ def _parsed(xml: bytes, node: str) -> ElementTree.Element:
     try:
         # Jenkins writes no document type. XML without one has no entities, which could do harm.
         if b"<!DOCTYPE" in xml:
-            raise ValueError("it has a document type")
+            raise ValueError("the document has a document type")
         return ElementTree.fromstring(_DECLARATION.sub(b"", xml))  # noqa: S314
     except (ElementTree.ParseError, ValueError) as error:
         raise ControllerError(
-            "its configuration cannot be read.",
+            "the configuration of the node cannot be read.",
             name=f"node {node}",
             cause=str(error),
-            remedy="look at its config.xml",
+            remedy="inspect its config.xml",
         ) from error

@@ -34,7 +34,7 @@ def drain(
             # A node that was deleted in the meantime has no builds to wait for.
             with suppress(NotFound):
                 controller.hold(node.name, DRAINED)
-                progress(f"node {node.name}: gets no new builds")
+                progress(f"node {node.name}: drained of new builds")
     names, announced = {candidate.name for candidate in chosen}, False
     while names:
         busy = sorted(
@@ -45,10 +45,10 @@ def drain(
         if not busy:
             return []
         if not announced:
-            progress(f"waits up to {grace.left():.0f} s for the builds of {', '.join(busy[:5])}")
+            progress(f"waiting up to {grace.left():.0f} s for the builds of {', '.join(busy[:5])}")
             announced = True
         if grace.passed():
-            progress(f"not waited for any longer: {', '.join(busy[:5])}")
+            progress(f"still running at the end of the wait: {', '.join(busy[:5])}")
             return busy
         grace.pause(POLL)
     return []

@@ -73,7 +73,7 @@ def read(name: str, description: str) -> Mark | None:
     try:
         mark = codec.from_dict(Mark, untrusted.parse(text), "mark")
     except untrusted.MalformedData as error:
-        raise InvalidInput("its mark cannot be read.", cause=str(error)) from error
+        raise InvalidInput("the mark of the node cannot be read.", cause=str(error)) from error
     if mark.node != name:
-        raise InvalidInput(f"its mark is that of node {mark.node}.")
+        raise InvalidInput(f"the mark belongs to node {mark.node}.")
     return mark

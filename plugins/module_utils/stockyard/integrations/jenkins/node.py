@@ -12,8 +12,8 @@ from ...errors import InvalidInput
 from ...model import untrusted
 from .mark import Mark, read
 
-DRAINED = "stockyard: drained, its host is to go"
-USED = "stockyard: has its build, its host goes after it"
+DRAINED = "stockyard: drained, its host will be deleted"
+USED = "stockyard: has had its build, its host will be deleted"
 # Fields of a node that :func:`node` reads.
 FIELDS = (
     "displayName,description,idle,offline,temporarilyOffline,offlineCauseReason,"

@@ -67,7 +67,7 @@ def plan(
     ]
     for uuid, node in nodes.items():
         if uuid not in by_uuid and node.mark and node.mark.place == spec.place:
-            actions.append(_gone(node, "its host is gone"))
+            actions.append(_gone(node, "its host no longer exists"))
     return Plan(tuple(action for action in sorted(actions, key=_order) if _within(action, scope)))
 
 
@@ -100,8 +100,8 @@ def _withdrawn(node: Node | None) -> list[Action]:
 def _spent(host: Host, node: Node) -> list[Action]:
     """Return the actions for a host whose single build runs or has ended."""
     if not node.used:
-        return _held(node, "it has its build")
-    reason = "it had its build"
+        return _held(node, "it is running its build")
+    reason = "it has had its build"
     name, state = host.record.name, {"state": host.state}
     return (
         [Action("delete", "host", name, reason, state, {}), _gone(node, reason)]
@@ -136,11 +136,13 @@ def _mended(spec: AgentSpec, host: Host, node: Node, config: Config | None) -> l
 
 def _register(spec: AgentSpec, host: Host) -> Action:
     name, after = mark_of(host.record, spec.place).node, wanted(spec, host.record)
-    return Action("create", "node", name, f"host {host.record.name} has none", {}, after)
+    return Action("create", "node", name, f"host {host.record.name} has no node", {}, after)
 
 
 def _lost(host: Host) -> Action:
-    return Action("delete", "host", host.record.name, "its node is gone", {"state": host.state}, {})
+    return Action(
+        "delete", "host", host.record.name, "its node no longer exists", {"state": host.state}, {}
+    )
 
 
 def _gone(node: Node, reason: str) -> Action:

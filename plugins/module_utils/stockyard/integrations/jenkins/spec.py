@@ -61,21 +61,21 @@ class AgentSpec:
         for label in self.labels:
             _matching("labels", _LABEL, label, "use letters, digits and . _ -, at most 63")
         _matching(
-            "work_dir", _PATH, self.work_dir, "give an absolute path of letters, digits and . _ - /"
+            "work_dir", _PATH, self.work_dir, "set an absolute path of letters, digits and . _ - /"
         )
         if self.java:
             _matching(
-                "java", _PATH, self.java, "give an absolute path of letters, digits and . _ - /"
+                "java", _PATH, self.java, "set an absolute path of letters, digits and . _ - /"
             )
         self._check_together()
 
     def _check_together(self) -> None:
         if self.launcher == "ssh":
-            remedy = "name the controller's SSH credentials, by their ID"
+            remedy = "set the ID of the controller's SSH credentials"
             _matching("credentials_id", _CREDENTIALS, self.credentials_id, remedy)
         if self.one_build and self.executors != 1:
             raise InvalidInput(
-                f"one_build does not go with {self.executors} executors.",
+                f"one_build requires one executor, and {self.executors} are declared.",
                 name=f"fleet {self.fleet}",
                 remedy="leave executors at 1",
             )

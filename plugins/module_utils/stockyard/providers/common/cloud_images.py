@@ -40,11 +40,10 @@ def fetch(image: CloudImage, target: Path, proxy: str, deadline: Deadline) -> No
         raise _failure(image, error, deadline) from error
     if digits != image.digits:
         raise ImageError(
-            f"its {image.algorithm} is {digits}, and not the declared {image.digits}.",
+            f"the image's {image.algorithm} is {digits}, not the declared {image.digits}.",
             name=image.title,
-            cause="it is damaged, or another version",
-            remedy="look up the checksum where the image is published; declare it if it is to be "
-            "this version",
+            cause="the image is damaged, or a different version",
+            remedy="compare the published checksum, and declare it if this version is intended",
         )
 
 
@@ -59,7 +58,9 @@ def _copy(source: IO[bytes], target: IO[bytes], image: CloudImage, deadline: Dea
     """Copy to the end; return the checksum's digits."""
     hasher = hashlib.new(image.algorithm)
     while data := source.read(CHUNK):
-        deadline.check("fetching it", name=image.title, remedy="give the template a longer timeout")
+        deadline.check(
+            "fetching the image", name=image.title, remedy="give the template a longer timeout"
+        )
         hasher.update(data)
         target.write(data)
     return hasher.hexdigest()
@@ -78,14 +79,16 @@ def _failure(image: CloudImage, error: Exception, deadline: Deadline) -> Excepti
         )
     if deadline.passed():
         return DeadlineExceeded(
-            "it came too slowly.",
+            "the download did not end in time.",
             name=image.title,
             cause=str(error),
             remedy="give the template a longer timeout",
         )
     remedy = (
-        "see that it is there and that this machine reaches it"
+        "check that the URL exists and that this machine can reach it"
         if image.remote
-        else "see that it can be read"
+        else "check that this user can read the file"
     )
-    return ImageError("it cannot be had.", name=image.title, cause=str(error), remedy=remedy)
+    return ImageError(
+        "the image cannot be fetched.", name=image.title, cause=str(error), remedy=remedy
+    )

@@ -22,7 +22,7 @@ def names(folder: Path, contents: str) -> list[str]:
     with translate_os_error(
         f"{contents} cannot be read.",
         str(folder),
-        "let this user read the directory, or name another storage",
+        "allow this user to read the directory, or set another storage",
     ):
         try:
             return sorted(os.listdir(folder))

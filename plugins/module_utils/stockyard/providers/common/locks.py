@@ -33,7 +33,9 @@ def held(folder: Path, name: str, deadline: Deadline, poll: float = POLL) -> Ite
     while (handle := _try_lock(path, name)) is None:
         if deadline.passed():
             raise Busy(
-                "another controller is at work on it.", name=name, remedy="wait, then run again"
+                "the object is locked by another controller.",
+                name=name,
+                remedy="wait, then run again",
             )
         deadline.pause(poll)
     try:
@@ -77,7 +79,7 @@ def _path(folder: Path, name: str) -> Path:
 def _try_lock(path: Path, name: str, flags: int = os.O_RDWR | os.O_CREAT) -> int | None:
     """Return an open, locked descriptor of the file that is at this path now, or ``None``."""
     with translate_os_error(
-        "the lock file cannot be used.", name, "give a place that this user may write"
+        "the lock file cannot be used.", name, "set a directory that this user can write"
     ):
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -41,15 +41,15 @@ def read(path: Path, uri: str, owner: str, name: str) -> Record:
         note_uri, text = (str(untrusted.item(note, key, "the note")) for key in ("uri", "record"))
         record = decode(text)
     except FileNotFoundError as error:
-        raise InvalidInput("nothing says whose it is") from error
+        raise InvalidInput("it has no record of its owner") from error
     except (OSError, untrusted.MalformedData, InvalidInput) as error:
-        raise InvalidInput(f"it cannot be read whose it is ({error})") from error
+        raise InvalidInput(f"the record of its owner cannot be read ({error})") from error
     if note_uri != uri:
         raise InvalidInput(f"it belongs to another hypervisor ({str(note_uri)[:80]})")
     if record.owner != owner:
         raise InvalidInput(f"it belongs to another owner ({record.owner})")
     if record.uuid != name:
-        raise InvalidInput("whose it is was copied from another one")
+        raise InvalidInput("the record of its owner is a copy of another one")
     return record
 
 
@@ -73,5 +73,5 @@ def too_young(path: Path, older_than: float) -> str:
 
 def sorted_out(path: Path, reason: str) -> tuple[list[OrphanedFile], list[OrphanedFile]]:
     """Return a path as an orphan to delete or, if there is a reason, as a file to skip."""
-    orphan = OrphanedFile(str(path), "nothing refers to it")
+    orphan = OrphanedFile(str(path), "no record refers to it")
     return ([], [OrphanedFile(str(path), reason)]) if reason else ([orphan], [])

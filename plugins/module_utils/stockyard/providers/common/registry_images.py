@@ -58,13 +58,14 @@ def fetch(source: Reference, name: str, target: Path, deadline: Deadline) -> Non
     except (OSError, http.client.HTTPException, ValueError) as error:
         if deadline.passed():
             raise DeadlineExceeded(
-                "the registry was too slow.", name=title, cause=str(error)
+                "the registry did not answer in time.", name=title, cause=str(error)
             ) from error
         raise ImageError(
-            "the registry does not give it.",
+            "the registry did not return the image.",
             name=title,
             cause=f"{source.registry}: {error}"[:1000],
-            remedy="see that the registry is reached from here and has this digest",
+            remedy="check that this machine can reach the registry, and that the registry "
+            "has this digest",
         ) from error
 
 
@@ -106,7 +107,7 @@ class _Pull:
                 if _fits(untrusted.mapping(candidate, "a manifest").get("platform"))
             ]
             if not candidates:
-                raise ValueError("it has no image for linux/amd64")
+                raise ValueError("the registry has no image for linux/amd64")
             manifest = self._read(_hex(_digest(candidates[0])))
         return manifest
 
@@ -160,7 +161,7 @@ class _Pull:
 
     def _ask(self, url: str, accept: str, longest: int) -> Any:
         if not url.startswith(("http://", "https://")):
-            raise ValueError(f"{url!a} is no web address")
+            raise ValueError(f"{url!a} is not a web address")
         # the scheme was checked above
         request = urllib.request.Request(url, headers={"Accept": accept})  # noqa: S310
         if self._token:
@@ -187,10 +188,10 @@ def _digest(descriptor: Any) -> str:
 
 def _hex(digest: str) -> str:
     if not re.fullmatch(r"sha256:[0-9a-f]{64}", digest):
-        raise ValueError(f"{digest!a} is no SHA-256 digest")
+        raise ValueError(f"{digest!a} is not a SHA-256 digest")
     return digest.removeprefix("sha256:")
 
 
 def _same(actual: str, expected: str) -> None:
     if actual != expected:
-        raise ValueError(f"what it gives has the digest {actual[:12]}, not {expected[:12]}")
+        raise ValueError(f"the content has the digest {actual[:12]}, not {expected[:12]}")

@@ -94,10 +94,10 @@ class VolumeFiles:
             raise Conflict("a volume of this name exists.", name=record.title, remedy="run again")
         if unreadable:
             raise OperationRefused(
-                "a volume that cannot be read may have its name.",
+                "an unreadable volume may have the same name.",
                 name=record.title,
                 cause=f"{unreadable[0].name}: {unreadable[0].reason}",
-                remedy="mend its record, or move it away by hand",
+                remedy="correct its record, or move it away",
             )
         self._store.write(record)
         return self.path(record)
@@ -123,11 +123,11 @@ class VolumeFiles:
             return False
         if stored_record.attachment:
             raise OperationRefused(
-                f"host {stored_record.attachment.host} has it.",
+                f"the volume is attached to host {stored_record.attachment.host}.",
                 name=record.title,
-                remedy="detach it first",
+                remedy="detach the volume first",
             )
-        with translate_os_error("it cannot be deleted.", record.title):
+        with translate_os_error("the volume cannot be deleted.", record.title):
             for path in self.path(record).iterdir():
                 if path.name != RECORD:
                     _remove(path)
@@ -155,7 +155,7 @@ class VolumeFiles:
                 path,
                 ownership.too_young(path, older_than)
                 if is_empty
-                else "nothing says whose it is, and it holds data",
+                else "it has no record of its owner, and contains data",
             )
             orphans, skipped = orphans + removable, skipped + retained
         for orphan in () if check else orphans:

@@ -97,11 +97,10 @@ def check_ports(spec: HostSpec, deleted_hosts: Iterable[HostRecord], *, system: 
     if privileged_ports and (system or os.geteuid() != 0):
         raise Unsupported(
             f"port {privileged_ports[0]} cannot be published.",
-            cause=f"ordinary users may open ports from {first_port} on "
-            f"(net.ipv4.ip_unprivileged_port_start)",
-            remedy=f"declare a port from {first_port} on, or lower the limit: sysctl "
-            f"net.ipv4.ip_unprivileged_port_start="
-            f"{privileged_ports[0]}",
+            cause=f"ordinary users can open only ports from {first_port} "
+            "(net.ipv4.ip_unprivileged_port_start)",
+            remedy=f"declare a port of at least {first_port}, or lower the limit: sysctl "
+            f"net.ipv4.ip_unprivileged_port_start={privileged_ports[0]}",
         )
     host_ports = () if spec.bind else spec.ports
     for binding in bound(ANYWHERE, (*host_ports, *network.FORWARDS), published(deleted_hosts)):
@@ -110,8 +109,8 @@ def check_ports(spec: HostSpec, deleted_hosts: Iterable[HostRecord], *, system: 
         except Conflict as error:
             raise Conflict(
                 f"port {binding[1]} cannot be published.",
-                cause="a program of this machine has it at every address",
-                remedy="choose another port, or let that program listen on one address",
+                cause="a program on this machine listens on the port at every address",
+                remedy="choose another port, or bind that program to one address",
             ) from error
 
 
@@ -152,9 +151,9 @@ def check_space(
     )
     if count * disk_bytes > free_bytes:
         raise OutOfSpace(
-            f"the storage has no space for {count} disks.",
+            f"the storage has insufficient space for {count} disks.",
             name=f"directory {store.root}",
-            cause=f"{count * disk_bytes >> 20} MiB are needed, {free_bytes >> 20} MiB are free",
+            cause=f"{count * disk_bytes >> 20} MiB are needed, and {free_bytes >> 20} MiB are free",
             remedy="free space in the storage",
         )
 

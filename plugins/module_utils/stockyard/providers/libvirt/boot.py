@@ -113,7 +113,6 @@ def _discard(domain: Any, title: str, reason: StockyardError) -> str:
         domain.managedSaveRemove()
     _create(domain, title)
     return (
-        f"its saved memory ({memory} MiB) could not be loaded and was discarded; the host was "
-        f"booted from its disk, "
-        f"and processes that ran when it was saved are lost. Cause: {reason.cause}"
+        f"the saved memory ({memory} MiB) could not be loaded and was discarded; the host booted "
+        f"from its disk, and its earlier processes are lost. Cause: {reason.cause}"
     )

@@ -34,9 +34,11 @@ def agent_socket(domain: Any, name: str) -> str:
             path = "" if source is None else source.get("path", "")
             if path:
                 return path
-            raise HypervisorError("its machine does not run.", name=name, remedy="run again")
+            raise HypervisorError(
+                "the machine of the host is not running.", name=name, remedy="run again"
+            )
     raise HypervisorError(
-        "its domain has no channel for the agent.", name=name, remedy="replace the host"
+        "the host's domain has no channel for the agent.", name=name, remedy="replace the host"
     )
 
 

@@ -35,8 +35,8 @@ TAIL = 3000
 GIB = 1 << 30
 _ROOT = re.compile(r"UUID=[0-9A-Fa-f-]{4,40}")
 REMEDY = (
-    "see that the image boots with a BIOS, has cloud-init, and is of the declared suite; "
-    "give a slow machine a longer timeout"
+    "check that the image boots with a BIOS, has cloud-init, and is of the declared suite; "
+    "set a longer timeout on a slow machine"
 )
 
 
@@ -51,14 +51,14 @@ def check(disk: Path, recipe: Recipe, deadline: Deadline, name: str) -> None:
         name=name,
         error=ImageError,
     )
-    disk_info = untrusted.mapping(untrusted.parse(output), "what qemu-img says")
+    disk_info = untrusted.mapping(untrusted.parse(output), "the output of qemu-img")
     data_file = disk_info.get("format-specific", {}).get("data", {}).get("data-file")
     if external_file := disk_info.get("backing-filename") or data_file:
         raise ImageError(
-            "the cloud image is not whole: it is kept in another file, too.",
+            "the cloud image is incomplete: it refers to another file.",
             name=name,
             cause=str(external_file)[:200],
-            remedy="give one that qemu-img convert has made whole",
+            remedy="convert the image to one file with qemu-img convert",
         )
     if disk_info["virtual-size"] > recipe.disk_gib * GIB:
         raise ImageError(
@@ -208,7 +208,7 @@ def _harvest(work: Path, name: str) -> str:
             for part in (KERNEL, INITRD, FACTS):
                 source = archive.extractfile(part)
                 if source is None:
-                    raise ValueError(f"{part} is no file")
+                    raise ValueError(f"{part} is not a file")
                 (work / part).write_bytes(source.read())
         facts = untrusted.mapping(
             untrusted.parse((work / FACTS).read_bytes(), longest=LONGEST_FACTS), FACTS
@@ -218,7 +218,7 @@ def _harvest(work: Path, name: str) -> str:
             raise ValueError(f"its root file system is {root!a}")
     except (tarfile.TarError, OSError, ValueError, KeyError) as error:
         raise ImageError(
-            "the cloud image's first boot did not come to its end.",
+            "the cloud image's first boot failed before its end.",
             name=name,
             cause=_console(work) or str(error),
             remedy=REMEDY,

@@ -77,7 +77,7 @@ def _open(session: Session) -> Any:
             return libvirt.open(uri)
         except libvirt.libvirtError as error:
             raise session.unreachable(str(error)) from error
-    raise session.unreachable("its daemon has no socket there")
+    raise session.unreachable("the daemon has no socket in this directory")
 
 
 def _library(uri: str) -> Any:

@@ -67,9 +67,9 @@ def _check_storage(store: Store, domains: Domains, record: HostRecord) -> None:
     disk = Path("" if source is None else source.get("file", ""))
     if disk.is_file() and store.hosts not in disk.parents:
         raise OperationRefused(
-            f"its files are in another storage, {disk.parents[2]}.",
+            f"the files of the host are in another storage, {disk.parents[2]}.",
             name=record.title,
-            cause=f"this run uses {store.root}",
-            remedy=f"give storage {disk.parents[2]}, or set HOME and XDG_DATA_HOME as they were "
-            f"when it was made",
+            cause=f"this run uses the storage {store.root}",
+            remedy=f"set storage to {disk.parents[2]}, or set HOME and XDG_DATA_HOME to their "
+            "values at the creation of the host",
         )

@@ -61,7 +61,7 @@ def damage(disk: Path, deadline: Deadline) -> str:
             check, capture_output=True, text=True, timeout=deadline.left(), check=False
         )
     except FileNotFoundError as error:
-        return "its disk is gone" if error.filename == str(disk) else ""
+        return "its disk is missing" if error.filename == str(disk) else ""
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return (

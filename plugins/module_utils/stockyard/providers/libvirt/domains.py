@@ -80,7 +80,7 @@ class Domains:
         text = self.metadata(domain)
         if text is None:
             raise OperationRefused(
-                "the domain with its uuid does not carry our mark.", name=record.title
+                "the domain with this uuid has no metadata of stockyard.", name=record.title
             )
         stored_record = self._record(domain, text)
         refuse_unreadable(record, stored_record)
@@ -94,7 +94,7 @@ class Domains:
             record.uuid,
         ):
             raise OperationRefused(
-                "the domain with its uuid belongs to somebody else.", name=record.title
+                "the domain with this uuid belongs to another object or owner.", name=record.title
             )
         return domain
 
@@ -178,10 +178,11 @@ class Domains:
             raise OperationRefused(message, name=record.title, remedy="delete the hosts first")
         if unreadable:
             raise OperationRefused(
-                "a domain that carries our mark cannot be read, and may live on it.",
+                "a domain with metadata of stockyard cannot be read, and may be a host of "
+                "the template.",
                 name=record.title,
                 cause=f"{unreadable[0].name}: {unreadable[0].reason}",
-                remedy="mend or remove that domain by hand",
+                remedy="correct or delete that domain",
             )
 
     def addresses(self) -> set[str]:

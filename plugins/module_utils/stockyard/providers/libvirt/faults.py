@@ -50,26 +50,31 @@ def translated(operation: str, name: str = "") -> Iterator[None]:
 
 def _ours(operation: str, name: str, code: int | None, text: str) -> StockyardError:
     if code == NO_DOMAIN:
-        return NotFound(f"{operation}: there is no such domain.", name=name, cause=text)
+        return NotFound(f"cannot {operation}: the domain does not exist.", name=name, cause=text)
     if code == NO_NETWORK:
         return NotFound(
-            f"{operation}: there is no such network.",
+            f"cannot {operation}: the network does not exist.",
             name=name,
             cause=text,
             remedy="see virsh net-list --all",
         )
     if NO_SPACE in text:
         return OutOfSpace(
-            f"{operation}: the storage is full.",
+            f"cannot cannot {operation}: the storage is full.",
             name=name,
             cause=text,
             remedy="free space in the storage",
         )
     if any(phrase in text for phrase in LOST):
-        message = f"{operation}: the connection to libvirt was lost."
-        return ConnectionFailed(message, name=name, cause=text, remedy="start libvirt, run again")
+        message = f"cannot cannot {operation}: the connection to libvirt was lost."
+        return ConnectionFailed(
+            message, name=name, cause=text, remedy="start libvirt, and run again"
+        )
     if TAKEN in text:
         return Conflict(
-            f"{operation}: the name is taken.", name=name, cause=text, remedy="choose another name"
+            f"cannot {operation}: the name is in use.",
+            name=name,
+            cause=text,
+            remedy="choose another name",
         )
-    return HypervisorError(f"{operation} failed.", name=name, cause=text)
+    return HypervisorError(f"cannot {operation}.", name=name, cause=text)

@@ -44,7 +44,7 @@ def problem(folder: Path, record: TemplateRecord) -> str:
     for part in PARTS:
         path = folder / part
         if not path.exists():
-            return f"its file {path} is gone"
+            return f"its file {path} is missing"
         if checksums.get(STAMP + part) not in (None, _stamp(path)) and checksums.get(
             part
         ) != checksum(path):

@@ -24,7 +24,7 @@ DIMM, BACKEND = "grown-", "grown-ram-"
 POLL = 0.2
 # Seconds for a guest to return a resource.
 PATIENCE = 60.0
-UNWILLING = "the guest does not give it back"
+UNWILLING = "the guest does not return the resource"
 
 
 def resize(domain: Any, record: HostRecord, size: Size, deadline: Deadline) -> None:
@@ -151,8 +151,8 @@ class _Dimms:
 
 def _kept(record: HostRecord, resource: str) -> HypervisorError:
     return HypervisorError(
-        f"{resource} could not be taken away.",
+        f"{resource} could not be removed.",
         name=record.title,
         cause=UNWILLING,
-        remedy="end what uses it and run again, or replace the host",
+        remedy="end the processes that use the resource and run again, or replace the host",
     )

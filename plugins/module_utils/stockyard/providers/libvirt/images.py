@@ -247,7 +247,9 @@ class Images:
         """Return the stored original of the cloud image, which is fetched only once."""
         cloud_image = build.cloud_image
         if cloud_image is None or cloud_image.checksum != recipe.cloud_image:
-            raise ImageError("nobody says where the cloud image is.", name=recipe.cloud_image)
+            raise ImageError(
+                "the location of the cloud image is not known.", name=recipe.cloud_image
+            )
         key = f"base-{codec.digest(cloud_image.checksum)[:32]}"
         base_path = self.store.images / f"{key}.qcow2"
         with self.store.lock(key, deadline):

@@ -108,7 +108,7 @@ def backing(disk: Path) -> str:
         with disk.open("rb") as handle:
             header = handle.read(20)
             if header[:4] != QCOW2:
-                raise HypervisorError("it is not a qcow2 disk.", name=str(disk))
+                raise HypervisorError("the volume's disk is not in qcow2 format.", name=str(disk))
             offset, length = struct.unpack_from(">QI", header, NAME_AT)
             handle.seek(offset)
             return handle.read(length).decode() if offset else ""

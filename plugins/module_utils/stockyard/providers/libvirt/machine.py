@@ -46,7 +46,7 @@ def choose(accelerator: str, name: str) -> Machine:
     kvm_usable = _cpu_virtualizes() and os.access(KVM, os.R_OK | os.W_OK)
     if accelerator == "kvm" and not os.access(KVM, os.R_OK | os.W_OK):
         raise Unsupported(
-            "KVM was asked for and /dev/kvm cannot be opened.",
+            "accelerator is kvm, and /dev/kvm cannot be opened.",
             name=name,
             remedy="load the kvm module and join the group kvm, or set accelerator to auto or tcg",
         )

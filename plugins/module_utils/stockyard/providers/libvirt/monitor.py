@@ -47,7 +47,7 @@ class Monitor:
             reply = untrusted.mapping(untrusted.parse(answer), "the answer")
         except untrusted.MalformedData as error:
             raise HypervisorError(
-                f"QEMU answered {execute} with nonsense.", name=self.name, cause=str(error)
+                f"QEMU's answer to {execute} is not valid.", name=self.name, cause=str(error)
             ) from error
         if "error" in reply:
             raise HypervisorError(

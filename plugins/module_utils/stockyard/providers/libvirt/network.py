@@ -85,7 +85,7 @@ def check_free(record: HostRecord, records: Iterable[Record]) -> None:
     hosts = [host for host in records if isinstance(host, HostRecord)]
     if any(host.address == record.address for host in hosts):
         raise AddressTaken(
-            f"address {record.address} is taken.", name=record.title, remedy="run again"
+            f"address {record.address} is in use.", name=record.title, remedy="run again"
         )
     check_published(record.title, record.published, hosts)
     if record.spec.bind:
@@ -100,7 +100,9 @@ def check_published(title: str, published: Published, records: Iterable[Record])
     for record in records:
         binding = clash(published, record.published) if isinstance(record, HostRecord) else None
         if binding:
-            raise _taken(title, binding, f"{record.title} of owner {record.owner} publishes it")
+            raise _taken(
+                title, binding, f"{record.title} of owner {record.owner} publishes this port"
+            )
 
 
 def probe(title: str, published: Published) -> None:
@@ -176,24 +178,29 @@ class Networks:
             if spec.egress == "open":
                 remedy = "use egress proxy, or qemu:///system with a network"
                 raise Unsupported(
-                    "egress open cannot be had safely here.", cause=WHY_NOT_OPEN, remedy=remedy
+                    "egress open is not safe on this hypervisor.", cause=WHY_NOT_OPEN, remedy=remedy
                 )
             return
         subnet = self._subnet(spec.network)
         if pool := addresses.meeting(ipaddress.IPv4Network(subnet.network)):
             raise Unsupported(
-                f"network {spec.network} has addresses that Docker takes for containers.",
-                cause=f"its {subnet.network} meets Docker's pool {pool}",
+                f"the addresses of network {spec.network} overlap with Docker's addresses for "
+                "containers.",
+                cause=f"{subnet.network} overlaps with Docker's pool {pool}",
                 remedy="use a network with other addresses",
             )
         forward = subnet.forward
         if bool(forward) != (spec.egress == "open"):
-            forwarding = f"it forwards ({forward})" if forward else "it is isolated"
+            forwarding = (
+                f"the network forwards traffic ({forward})"
+                if forward
+                else "the network is isolated"
+            )
             raise Unsupported(
-                f"egress {spec.egress} cannot be had in network {spec.network}.",
+                f"egress {spec.egress} is not possible in network {spec.network}.",
                 cause=forwarding,
-                remedy="egress open goes with a network that forwards, none and proxy with one "
-                "that does not",
+                remedy="use egress open with a network that forwards, and none or proxy with "
+                "an isolated network",
             )
 
     def address(self, spec: HostSpec, uuid: str, used_addresses: Iterable[str]) -> str:
@@ -212,7 +219,7 @@ class Networks:
         free_count = len(self._subnet(name).unused(0, used_addresses, leased_addresses))
         if free_count < count:
             raise Conflict(
-                f"{count} hosts need an address, and {free_count} are free.",
+                f"{count} hosts need an address, and {free_count} addresses are free.",
                 name=f"network {name}",
                 remedy="use a larger network, or delete hosts in it",
             )
@@ -231,7 +238,7 @@ class Networks:
 
     def _subnet(self, name: str) -> Subnet:
         if not self.system:
-            remedy = "use qemu:///system, or leave network out"
+            remedy = "use qemu:///system, or omit network"
             raise Unsupported(
                 "a session of an ordinary user has no networks.",
                 name=f"network {name}",
@@ -242,7 +249,9 @@ class Networks:
             is_active, text = libvirt_network.isActive(), libvirt_network.XMLDesc(0)
         if not is_active:
             raise Unsupported(
-                "it is not active.", name=f"network {name}", remedy=f"virsh net-start {name}"
+                "the network is not active.",
+                name=f"network {name}",
+                remedy=f"virsh net-start {name}",
             )
         return read(text, name)
 

@@ -67,7 +67,7 @@ def sweep(
     for path in sorted([*store.hosts.iterdir(), *store.templates.iterdir()]):
         if path.name in definitions:
             continue
-        reason = f"QEMU process {pids[path.name]} uses it" if path.name in pids else ""
+        reason = f"QEMU process {pids[path.name]} uses the file" if path.name in pids else ""
         removable, retained = ownership.sorted_out(
             path, reason or _why_not(path, domains, uri, owner, older_than)
         )
@@ -76,11 +76,11 @@ def sweep(
     for orphan in () if check else orphans:
         shutil.rmtree(orphan.path)
     orphans += [
-        OrphanedFile(str(entry), "who built it died")
+        OrphanedFile(str(entry), "its builder ended")
         for entry in images.abandoned(older_than, remove=not check)
     ]
     orphans += [
-        OrphanedFile(str(entry), "nobody holds it")
+        OrphanedFile(str(entry), "no process holds the lock")
         for entry in locks.free(store.locks, owner, remove=not check)
     ]
     return SweepResult(tuple(orphans), tuple(skipped))
@@ -89,7 +89,7 @@ def sweep(
 def _why_not(path: Path, domains: Domains, uri: str, owner: str, older_than: float) -> str:
     """Return the reason to retain a file that no domain refers to; empty if it can be deleted."""
     if path.is_symlink() or not path.is_dir() or not ownership.is_name(path.name):
-        return "it is none of our directories"
+        return "the directory does not belong to stockyard"
     try:
         if all(is_temporary(entry) for entry in path.iterdir()):
             # Created by a controller that died at once. The directory contains nothing to lose.
@@ -100,7 +100,7 @@ def _why_not(path: Path, domains: Domains, uri: str, owner: str, older_than: flo
         return str(error)
     except OSError as error:
         raise HypervisorError(
-            "the storage cannot be read: nothing is removed.", name=str(path), cause=str(error)
+            "the storage cannot be read; nothing was deleted.", name=str(path), cause=str(error)
         ) from error
 
 
@@ -112,7 +112,7 @@ def _in_use(record: Record, domains: Domains) -> str:
     if isinstance(record, HostRecord):
         return ""
     if domains.unreadable:
-        return f"a domain that cannot be read may live on it ({domains.unreadable[0].name})"
+        return f"an unreadable domain may be a host of the template ({domains.unreadable[0].name})"
     key = (record.owner, record.tenant, record.name, record.generation)
     hosts = [host for host in domains.records if isinstance(host, HostRecord)]
     host_names = sorted(

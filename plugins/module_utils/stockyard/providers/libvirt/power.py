@@ -23,7 +23,7 @@ def off(domain: Any, name: str) -> None:
 
     :raises HypervisorError: if it still runs afterwards.
     """
-    with translated("destroy the domain", name), or_ended(domain):
+    with translated("end the domain", name), or_ended(domain):
         if domain.isActive():
             domain.destroy()
 

@@ -52,11 +52,11 @@ def _copy(item: Preload, file: Path) -> None:
             digest = hashlib.file_digest(handle, "sha256").hexdigest()
     except OSError as error:
         raise ImageError(
-            "what is to be preloaded cannot be read.", name=str(path), cause=str(error)
+            "the content to preload cannot be read.", name=str(path), cause=str(error)
         ) from error
     if digest != item.digest:
         raise ImageError(
-            "what is to be preloaded was changed meanwhile.",
+            "the content to preload was changed during the build.",
             name=str(path),
-            remedy="run again when nobody writes to it",
+            remedy="run again when no program writes to it",
         )

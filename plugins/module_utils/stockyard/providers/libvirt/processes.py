@@ -94,16 +94,16 @@ def refuse_if_running(
 
 def detached(pid: int, disk: Path, title: str) -> OperationRefused:
     """Return the error about a machine that runs outside of the queried libvirt."""
-    evidence = f"QEMU process {pid} runs it" if pid else f"a QEMU process writes to {disk}"
+    evidence = f"QEMU process {pid} runs the host" if pid else f"a QEMU process writes to {disk}"
     instruction = f"end process {pid}" if pid else "end that process"
     return OperationRefused(
         f"{evidence}, although libvirt reports that it is off.",
         name=title,
-        cause="another libvirt daemon of this user started it, or its own daemon has lost its "
+        cause="another libvirt daemon of this user started the host, or the daemon has lost its "
         "runtime directory",
-        remedy="run again with the XDG_RUNTIME_DIR and XDG_CONFIG_HOME of the shell that started "
-        "it; if that daemon "
-        f"cannot be reached any more, shut the guest down or {instruction}, and run again",
+        remedy="run again with the XDG_RUNTIME_DIR and XDG_CONFIG_HOME of the shell that "
+        "started the host; if that daemon is unreachable, shut the guest down or "
+        f"{instruction}, and run again",
     )
 
 

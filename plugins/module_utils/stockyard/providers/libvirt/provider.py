@@ -135,9 +135,9 @@ class LibvirtProvider:
     ) -> str:
         if recipe.source:
             raise Unsupported(
-                "images are built here, and not cloned.",
+                "this hypervisor builds images and does not clone machines.",
                 name=recipe.source,
-                remedy="leave source out of the template",
+                remedy="omit source from the template",
             )
         self.store.prepare()
         return self.images.ensure(recipe, build, progress, deadline)
@@ -360,7 +360,7 @@ class LibvirtProvider:
             str(path) for path in (image.disk, image.kernel, image.initrd) if not path.exists()
         ]
         return (
-            f"its image's file {missing_files[0]} is gone"
+            f"its image's file {missing_files[0]} is missing"
             if missing_files
             else frozen.problem(self._folder(record), record)
         )

@@ -95,9 +95,8 @@ class Session:
             f"libvirt cannot be reached in {self.runtime}.",
             name="qemu:///session",
             cause=cause,
-            remedy="install libvirt-daemon and libvirt-daemon-driver-qemu, and see that this user "
-            "may write to "
-            f"{self.runtime} (XDG_RUNTIME_DIR)",
+            remedy="install libvirt-daemon and libvirt-daemon-driver-qemu, and check that "
+            f"this user can write to {self.runtime} (XDG_RUNTIME_DIR)",
         )
 
 

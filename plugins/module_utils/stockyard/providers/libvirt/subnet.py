@@ -53,7 +53,7 @@ class Subnet:
         raise Conflict(
             "every one of its hosts' places is taken.",
             name=f"network {self.name}",
-            remedy="use a larger one",
+            remedy="use a larger network",
         )
 
     def unused(
@@ -85,10 +85,10 @@ def read(text: str, name: str) -> Subnet:
         if ip_element.get("family", "ipv4") == "ipv4" and ip_element.get("address"):
             return _subnet(root, ip_element, name)
     raise Unsupported(
-        "libvirt knows no IPv4 addresses of it.",
+        "libvirt assigns no IPv4 addresses in the network.",
         name=f"network {name}",
-        cause="it has no <ip> element",
-        remedy="use a network with addresses of its own, of mode nat, route, open or isolated",
+        cause="the network has no <ip> element",
+        remedy="use a network with an address range, of mode nat, route, open or isolated",
     )
 
 

@@ -60,7 +60,7 @@ class LibvirtVolumes:
         with self.lock():
             layer = self._layer(source, deadline) if source else ""
             folder = self.files.add(record)
-            with translate_os_error("its disk cannot be made.", record.title):
+            with translate_os_error("the volume's disk cannot be created.", record.title):
                 if record.snapshot:
                     write_atomic(folder / SNAPSHOT, layer)
                 elif layer:
@@ -89,7 +89,7 @@ class LibvirtVolumes:
         if domain and self._place(domain, disk) is not None:
             import libvirt
 
-            with faults.translated("grow the disk in its machine", record.title):
+            with faults.translated("resize the disk in its machine", record.title):
                 domain.blockResize(str(disk), size_gib * GIB, libvirt.VIR_DOMAIN_BLOCK_RESIZE_BYTES)
         elif virtual_size(disk) < size_gib * GIB:
             run(
@@ -118,7 +118,7 @@ class LibvirtVolumes:
         import libvirt
 
         domain, disk = self.domains.find(host), self._disk(record)
-        with faults.translated("take the disk out of the machine", host.title):
+        with faults.translated("detach the disk from the machine", host.title):
             stored_element = _disk_of(parse(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)), disk)
             if stored_element is not None:
                 domain.detachDeviceFlags(
@@ -141,7 +141,7 @@ class LibvirtVolumes:
         return SweepResult(
             (
                 *result.removed,
-                *(OrphanedFile(str(layer), "no volume lives on it") for layer in unused),
+                *(OrphanedFile(str(layer), "no volume uses it") for layer in unused),
             ),
             result.skipped,
         )
@@ -163,10 +163,11 @@ class LibvirtVolumes:
         stored_record = self.files.find(source)
         if stored_record.attachment:
             raise OperationRefused(
-                f"it cannot be copied: host {stored_record.attachment.host} has it.",
+                "the volume cannot be copied: it is attached to host "
+                f"{stored_record.attachment.host}.",
                 name=source.title,
-                remedy=f"detach it from {stored_record.attachment.host}, or copy a snapshot that "
-                f"was made before",
+                remedy=f"detach it from {stored_record.attachment.host}, or copy an earlier "
+                "snapshot",
             )
         return self.layers.of(self.files.path(source), source.title, deadline)
 
@@ -175,10 +176,10 @@ class LibvirtVolumes:
         disk = self.files.path(record) / DISK
         if not disk.exists():
             raise HypervisorError(
-                "its disk is gone.",
+                "the volume's disk is missing.",
                 name=record.title,
                 cause=str(disk),
-                remedy="put it back from a backup, or delete the volume",
+                remedy="restore the disk from a backup, or delete the volume",
             )
         return disk
 
@@ -194,16 +195,16 @@ class LibvirtVolumes:
 
     def _attach(self, domain: Any, xml: str, flags: int, name: str) -> None:
         try:
-            with faults.translated("put the disk into the machine", name):
+            with faults.translated("attach the disk to the machine", name):
                 domain.attachDeviceFlags(xml, flags)
         except HypervisorError as error:
             if NO_ROOM not in error.cause:
                 raise
             raise Unsupported(
-                "there is no room for one more volume.",
+                "the machine has no free port for a volume.",
                 name=name,
-                cause="each takes a spare port of the template's",
-                remedy="raise spare_ports of the template, which makes a new generation",
+                cause="each volume uses a spare port of the template",
+                remedy="raise spare_ports of the template, which leads to a new generation",
             ) from error
 
     def _insist(
@@ -213,7 +214,7 @@ class LibvirtVolumes:
         import libvirt
 
         try:
-            with faults.translated("take the disk out of the machine", name):
+            with faults.translated("detach the disk from the machine", name):
                 domain.detachDeviceFlags(serialize(disk_element), libvirt.VIR_DOMAIN_AFFECT_LIVE)
         except HypervisorError as error:
             # An earlier request is still pending, or the guest has just released the disk.
@@ -223,7 +224,7 @@ class LibvirtVolumes:
         while self._place(domain, disk) is not None:
             if deadline.passed():
                 raise DeadlineExceeded(
-                    f"its guest did not let go of {disk} within {deadline.seconds:g} s.",
+                    f"the guest did not release {disk} within {deadline.seconds:g} s.",
                     name=name,
                     remedy="run again, or restart the host",
                 )

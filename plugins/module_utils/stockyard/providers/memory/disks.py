@@ -81,9 +81,9 @@ class Disks:
 
     def _why_not(self, name: str, owner: str, older_than: float, unreadable: bool) -> str:
         if not ownership.is_name(name):
-            return "it is not called as a disk is"
+            return "its name is not that of a disk"
         if unreadable:
-            return "a machine that cannot be read may refer to it"
+            return "an unreadable machine may refer to it"
         note = self._note_of(name)
         try:
             ownership.read(note, self.uri, owner, name)
@@ -112,4 +112,4 @@ class Disks:
 
 
 def _translated(record: Record) -> AbstractContextManager[None]:
-    return translate_os_error("its disk cannot be made or changed.", record.title)
+    return translate_os_error("the disk of the host cannot be created or changed.", record.title)

@@ -120,10 +120,13 @@ class AgentChannel:
         operation = str(message.get("op"))
         if deadline.passed():
             raise DeadlineExceeded(
-                f"no time was left to ask the guest's agent to {operation}.", name=self.name
+                f"the time ended before the request {operation} to the guest's agent.",
+                name=self.name,
             )
         if not self._running():
-            raise GuestError(f"the guest does not run: nobody answers {operation}.", name=self.name)
+            raise GuestError(
+                f"the guest does not run, so it cannot answer {operation}.", name=self.name
+            )
         try:
             line = wire.encode({**message, "id": next(self._numbers)})
             reply = replies.decode(wire.encode(self._answer(operation, line)))

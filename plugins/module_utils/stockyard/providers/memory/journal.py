@@ -105,7 +105,7 @@ class Journal:
             text += chunk
         whole = text[: text.rfind(b"\n") + 1]
         if not whole.startswith(start):
-            raise ValueError("it is not the file of a memory hypervisor, or of another version")
+            raise ValueError("the file is not the state of a memory hypervisor of this version")
         entries = [_entry(line) for line in whole[len(start) :].splitlines()]
         self._count(stamp, whole[self._end - begin :])
         return entries
@@ -135,5 +135,5 @@ def _entry(line: bytes) -> Entry:
     except RecursionError as error:
         raise ValueError("a line nests too deep") from error
     if not isinstance(item, list) or len(item) != 2 or not isinstance(item[0], str):
-        raise ValueError(f"a line is no entry: {line[:60]!r}")
+        raise ValueError(f"a line is not an entry: {line[:60]!r}")
     return item[0], item[1]

@@ -87,7 +87,7 @@ def check_free(machines: Machines, record: Record) -> None:
             for candidate, _machine in everything(likely)
         ):
             raise AddressTaken(
-                f"address {record.address} is taken.", name=record.title, remedy="run again"
+                f"address {record.address} is in use.", name=record.title, remedy="run again"
             )
         check_published(record.title, record.published, machines)
 
@@ -103,7 +103,7 @@ def check_published(title: str, published: Published, machines: Machines) -> Non
             raise Conflict(
                 f"port {conflict[1]} cannot be published on {conflict[0]}.",
                 name=title,
-                cause=f"{record.name} has it",
+                cause=f"{record.name} publishes it",
             )
 
 

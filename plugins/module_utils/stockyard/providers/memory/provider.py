@@ -55,7 +55,7 @@ from .volumes import MemoryVolumes
 
 NO_MEMORY: dict[str, Any] = {
     "enforced": "admission",
-    "enforced_reason": "there are no machines to limit",
+    "enforced_reason": "the memory hypervisor has no machines to limit",
     "available_mib": None,
 }
 
@@ -136,7 +136,7 @@ class MemoryProvider(NoGuestClock):
     def reach(
         self, record: TemplateRecord, deadline: Deadline
     ) -> AbstractContextManager[tuple[str, int]]:
-        raise Unsupported("there are no machines to reach.", name=record.title)
+        raise Unsupported("the memory hypervisor has no machines to connect to.", name=record.title)
 
     def freeze(self, record: TemplateRecord, deadline: Deadline) -> TemplateRecord:
         if not self._running(record):
@@ -172,7 +172,7 @@ class MemoryProvider(NoGuestClock):
         with self.state.change() as machines:
             source, (machine, _host) = check_frozen(machines, template), find(machines, host)
             if machine.state == "running":
-                raise Conflict("its machine runs already.", name=host.title)
+                raise Conflict("the machine of the host is already running.", name=host.title)
             self.disks.remove(host)
             self.disks.copy(source, host)
             backing = "" if mode == "full" else source.uuid
@@ -195,16 +195,18 @@ class MemoryProvider(NoGuestClock):
 
     def resize(self, record: HostRecord, size: Size, deadline: Deadline) -> None:
         if not self._running(record):
-            raise HypervisorError("its machine does not run.", name=record.title)
+            raise HypervisorError("the machine of the host is not running.", name=record.title)
 
     def set_link(self, record: Record, up: bool) -> None:
         if not self._running(record):
-            raise HypervisorError("its machine does not run.", name=record.title)
+            raise HypervisorError("the machine of the host is not running.", name=record.title)
         self._set(record, link=up)
 
     def channel(self, record: Record, deadline: Deadline) -> Channel:
         if not self._running(record):
-            raise HypervisorError("its machine does not run: it has no channel.", name=record.title)
+            raise HypervisorError(
+                "the machine of the host is not running, so it has no channel.", name=record.title
+            )
         return AgentChannel(
             record.title,
             self.disks.path(record),
@@ -262,7 +264,7 @@ class MemoryProvider(NoGuestClock):
             result,
             removed=(
                 *result.removed,
-                *(OrphanedFile(str(path), "nobody holds it") for path in lock_files),
+                *(OrphanedFile(str(path), "no process holds the lock") for path in lock_files),
             ),
         )
 
@@ -282,7 +284,7 @@ class MemoryProvider(NoGuestClock):
 
     def _problem(self, record: TemplateRecord) -> str:
         return (
-            "its disk is gone"
+            "its disk is missing"
             if record.phase == "frozen" and not self.disks.path(record).exists()
             else ""
         )
@@ -311,6 +313,6 @@ def open_provider(uri: str) -> MemoryProvider:
         or "\0" in str(path)
     ):
         raise InvalidInput(
-            f"{uri!a} names no absolute file.", remedy="write memory:///directory/file"
+            f"{uri!a} does not contain an absolute path.", remedy="write memory:///directory/file"
         )
     return MemoryProvider(uri, path)

@@ -121,7 +121,7 @@ class StateFile:
     def _save(self, changed: list[str], after: Machines) -> None:
         if not changed:
             return
-        with translate_os_error("its state file cannot be written.", str(self._journal.path)):
+        with translate_os_error("the state file cannot be written.", str(self._journal.path)):
             if self._journal.overlong(len(after)):
                 self._journal.rewrite(
                     (name, codec.to_dict(machine)) for name, machine in after.items()
@@ -135,8 +135,8 @@ class StateFile:
 
     def _unreadable(self, error: Exception) -> HypervisorError:
         return HypervisorError(
-            "its state file cannot be read, and is left as it is.",
+            "the state file cannot be read; nothing was changed.",
             name=str(self._journal.path),
             cause=str(error),
-            remedy="mend the file, or remove it to begin with an empty hypervisor",
+            remedy="correct the file, or delete it to begin with an empty hypervisor",
         )

@@ -47,10 +47,12 @@ class MemoryVolumes:
         with self._lock():
             if source and self.files.find(source).attachment:
                 raise OperationRefused(
-                    "its source is in use.", name=record.title, remedy="detach the source first"
+                    "the source of the volume is in use.",
+                    name=record.title,
+                    remedy="detach the source first",
                 )
             folder = self.files.add(record)
-            with translate_os_error("its disk cannot be made.", record.title):
+            with translate_os_error("the volume's disk cannot be created.", record.title):
                 if source:
                     shutil.copytree(
                         self.files.path(source) / CONTENT, folder / CONTENT, symlinks=True
@@ -98,10 +100,10 @@ class MemoryVolumes:
             machine, _record = find(machines, host)
             uuids = tuple(uuid for uuid in machine.volumes if uuid != record.uuid)
             if plug and machine.state != "running":
-                raise HypervisorError("its machine does not run.", name=host.title)
+                raise HypervisorError("the machine of the host is not running.", name=host.title)
             if plug and len(uuids) >= ROOM:
                 raise Unsupported(
-                    f"it has {ROOM} volumes: there is no room for one more.", name=host.title
+                    f"the host has {ROOM} volumes, which is the maximum.", name=host.title
                 )
             machines[host.domain] = replace(
                 machine, volumes=(*uuids, record.uuid) if plug else uuids
@@ -125,7 +127,7 @@ class FolderDisks:
     def find(self, serial: str, patience: float) -> str:
         folder = self._plugged().get(serial)
         if folder is None:
-            raise TimeoutError(f"no disk with serial number {serial} is there")
+            raise TimeoutError(f"no disk has the serial number {serial}")
         return str(folder)
 
     def content(self, device: str) -> str:
@@ -145,7 +147,7 @@ class FolderDisks:
             Path(device, HEADER).read_text(encoding="ascii")
             != hashlib.sha256(key.encode()).hexdigest()
         ):
-            raise PermissionError(f"no key of {device} is the one that was given")
+            raise PermissionError(f"the key does not open {device}")
         return str(Path(device, SEALED))
 
     def lock(self, serial: str) -> None:

@@ -52,7 +52,7 @@ class Range:
             if address not in used_addresses and address != self.gateway:
                 return address
         raise Conflict(
-            f"all {size} of its places are taken.",
+            f"all {size} addresses of the range are in use.",
             name=f"range {self.first}-{self.last}",
             remedy="widen addresses",
         )
@@ -72,7 +72,7 @@ class Range:
         )
         if free_count < count:
             raise Conflict(
-                f"{count} hosts need an address, and {free_count} are free.",
+                f"{count} hosts need an address, and {free_count} addresses are free.",
                 name=f"range {self.first}-{self.last}",
                 remedy="widen addresses, or delete hosts",
             )
@@ -89,15 +89,15 @@ def read(text: str, gateway: str = "") -> Range:
     """
     if text.strip().lower() == DHCP:
         raise InvalidInput(
-            "addresses: hosts have no addresses of DHCP's.",
-            cause="a host is off the wire until its address is in its certificate",
+            "addresses: hosts cannot have addresses from DHCP.",
+            cause="a host has no link until its certificate contains its address",
             remedy=USAGE,
         )
     span, slash, prefix = text.partition("/")
     first, dash, last = span.partition("-")
     try:
         if not (slash and dash):
-            raise ValueError("it has no range or no prefix")
+            raise ValueError("the range or the prefix is missing")
         low, high = IPv4Address(first), IPv4Address(last)
         address_range = Range(
             low,
@@ -122,9 +122,9 @@ def _fit(address_range: Range) -> None:
     if address_range.first > address_range.last:
         raise ValueError("the range ends before it begins")
     if any(address not in address_range.network for address in addresses):
-        raise ValueError(f"not all of it is in {address_range.network}")
+        raise ValueError(f"the range is not completely inside {address_range.network}")
     if (
         address_range.network.network_address >= address_range.first
         or address_range.network.broadcast_address <= address_range.last
     ):
-        raise ValueError(f"it holds an address that {address_range.network} has for itself")
+        raise ValueError(f"the range contains a reserved address of {address_range.network}")

@@ -68,9 +68,9 @@ class Designer:
         cards = specs.nics(devices)
         if len(cards) != 1:
             raise Unsupported(
-                f"its machine has {len(cards)} network cards.",
+                f"the machine has {len(cards)} network cards.",
                 name=record.title,
-                remedy="give the source just one",
+                remedy="configure exactly one network card in the source",
             )
         return [specs.link(cards[0], False, mac=record.mac, backing=self._network())]
 

@@ -97,13 +97,13 @@ def place_for(devices: Iterable[Any], name: str) -> tuple[int, int]:
         if free_units:
             return controller.key, free_units[0]
     cause = (
-        "all units of its SCSI controllers are taken"
+        "all units of its SCSI controllers are in use"
         if controllers
-        else "it has no SCSI controller"
+        else "the machine has no SCSI controller"
     )
-    remedy = "give the source a paravirtual SCSI controller, and build the template anew"
+    remedy = "add a paravirtual SCSI controller to the source, and rebuild the template"
     raise Unsupported(
-        "there is no room for one more volume.", name=name, cause=cause, remedy=remedy
+        "the machine has no free SCSI unit for a volume.", name=name, cause=cause, remedy=remedy
     )
 
 
@@ -139,7 +139,7 @@ class Disks:
         spec = specs.thin_disk(record.size_gib * GIB_IN_KIB)
         manager, datacenter = self._manager, self.lookup.datacenter
         self.tasks.run(
-            "make the disk",
+            "create the disk",
             record.title,
             lambda: manager.CreateVirtualDisk_Task(file, datacenter, spec),
             deadline,
@@ -165,7 +165,7 @@ class Disks:
         manager, datacenter = self._manager, self.lookup.datacenter
         size = size_gib * GIB_IN_KIB
         self.tasks.run(
-            "grow the disk",
+            "resize the disk",
             name,
             lambda: manager.ExtendVirtualDisk_Task(file, datacenter, size, False),
             deadline,
@@ -195,7 +195,7 @@ class Disks:
         search = specs.disk_search(base)
         try:
             result = self.tasks.run(
-                "look at the disk",
+                "read the disk",
                 name,
                 lambda: browser.SearchDatastore_Task(f"[{store}] {folder}", search),
                 deadline,
@@ -228,7 +228,7 @@ class Disks:
         manager, datacenter = self.session.content.fileManager, self.lookup.datacenter
         _unless(
             lambda: self.session.ask(
-                "make the folder", name, lambda: manager.MakeDirectory(folder, datacenter, True)
+                "create the folder", name, lambda: manager.MakeDirectory(folder, datacenter, True)
             ),
             "FileAlreadyExists",
         )
@@ -238,10 +238,11 @@ class Disks:
 def other_uuid(device: Any, record: VolumeRecord) -> HypervisorError:
     """Return the error for a disk that its guest would not recognise."""
     return HypervisorError(
-        "vCenter gave its disk another uuid than it was asked to: no guest would know it.",
+        "vCenter created the disk with a different uuid than requested, so no guest could "
+        "identify it.",
         name=record.title,
         cause=f"{device.backing.uuid}, not {uuid_of(record)}",
-        remedy="look at the disk in vCenter, and report this",
+        remedy="inspect the disk in vCenter, and report this message",
     )
 
 

@@ -50,18 +50,17 @@ def lost(action: str, name: str, error: BaseException) -> ConnectionFailed:
     """Return the error for a connection to vCenter that broke or could not be opened."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return ConnectionFailed(
-            "vCenter's certificate is not believed.",
+            "vCenter's certificate is not trusted.",
             name=name,
             cause=error.verify_message or str(error),
-            remedy="give ca_path, the CA that signed it (vCenter offers its own at "
-            "/certs/download.zip), or mend it",
+            remedy="set ca_path to the CA that signed it (vCenter offers its CA at "
+            "/certs/download.zip), or correct the certificate",
         )
     return ConnectionFailed(
-        f"{action}: the connection to vCenter failed.",
+        f"cannot cannot {action}: the connection to vCenter failed.",
         name=name,
         cause=f"{type(error).__name__}: {error}",
-        remedy="look whether vCenter is up, and run again: what was begun is found and gone on "
-        "with",
+        remedy="check that vCenter runs, and run again: the next run continues",
     )
 
 
@@ -80,8 +79,8 @@ def of_fault(action: str, name: str, fault: Any) -> StockyardError:
     for kind in kinds(fault):
         if kind in MAKERS:
             return MAKERS[kind](action, name, fault)
-    remedy = "look at the task in vCenter, mend what it names, and run again"
-    return HypervisorError(f"{action} failed.", name=name, cause=said(fault), remedy=remedy)
+    remedy = "inspect the task in vCenter, correct its cause, and run again"
+    return HypervisorError(f"cannot {action}.", name=name, cause=said(fault), remedy=remedy)
 
 
 def said(fault: Any) -> str:
@@ -105,25 +104,28 @@ def _no_permission(action: str, name: str, fault: Any) -> StockyardError:
     )
     location = f" on {type(ref).__name__.rpartition('.')[2]} {ref._moId}" if ref is not None else ""
     return HypervisorError(
-        f"{action}: the privilege {privilege} is missing{location}.",
+        f"cannot cannot {action}: the privilege {privilege} is missing{location}.",
         name=name,
         cause=said(fault),
-        remedy="give the user's role that privilege; a look at the hypervisor's problems names all "
-        "that are missing",
+        remedy="grant the privilege to the user's role; hypervisor_info lists all missing "
+        "privileges as problems",
     )
 
 
 def _not_supported(action: str, name: str, fault: Any) -> StockyardError:
-    remedy = "use a vCenter that can, or another fork_mode"
+    remedy = "use a vCenter that supports it, or another fork_mode"
     return Unsupported(
-        f"{action}: this vCenter cannot do it.", name=name, cause=said(fault), remedy=remedy
+        f"cannot {action}: this vCenter does not support it.",
+        name=name,
+        cause=said(fault),
+        remedy=remedy,
     )
 
 
 def _power(action: str, name: str, fault: Any) -> StockyardError:
     state = getattr(fault, "existingState", "")
     return Conflict(
-        f"{action}: its machine is {state or 'in another state'}.",
+        f"cannot {action}: the machine is {state or 'in another state'}.",
         name=name,
         cause=said(fault),
         remedy="run again",
@@ -133,16 +135,16 @@ def _power(action: str, name: str, fault: Any) -> StockyardError:
 def _no_space(action: str, name: str, fault: Any) -> StockyardError:
     store = getattr(fault, "datastore", "") or "of its disks"
     return OutOfSpace(
-        f"{action}: the datastore {store} is full.",
+        f"cannot cannot {action}: the datastore {store} is full.",
         name=name,
         cause=said(fault),
-        remedy="free space, or name another datastore by storage",
+        remedy="free space, or set storage to another datastore",
     )
 
 
 def _simple(kind: type[StockyardError], message: str, remedy: str) -> Maker:
     return lambda action, name, fault: kind(
-        f"{action}: {message}", name=name, cause=said(fault), remedy=remedy
+        f"cannot cannot {action}: {message}", name=name, cause=said(fault), remedy=remedy
     )
 
 
@@ -150,43 +152,49 @@ MAKERS: dict[str, Maker] = {
     "NoPermission": _no_permission,
     "InvalidLogin": _simple(
         ConnectionFailed,
-        "vCenter does not know this user and password.",
-        "mend username or password",
+        "vCenter refuses this user and password.",
+        "correct username or password",
     ),
     "NotAuthenticated": _simple(
-        ConnectionFailed, "vCenter dropped the session again and again.", "run again"
+        ConnectionFailed, "vCenter ended the session repeatedly.", "run again"
     ),
     "DuplicateName": _simple(
-        Conflict, "a machine of this name is in the folder.", "rename or remove it, if it is yours"
+        Conflict,
+        "the folder already has a machine of this name.",
+        "rename or delete that machine, if it is yours",
     ),
-    "ConcurrentAccess": _simple(Conflict, "it was changed meanwhile.", "run again"),
-    "TaskInProgress": _simple(Busy, "vCenter is at work on it.", "wait, then run again"),
+    "ConcurrentAccess": _simple(
+        Conflict, "the machine was changed by another user or controller.", "run again"
+    ),
+    "TaskInProgress": _simple(Busy, "vCenter is working on the machine.", "wait, then run again"),
     "NoDiskSpace": _no_space,
     "InsufficientResourcesFault": _simple(
         HypervisorError,
-        "the cluster or pool has not enough left.",
-        "free some, widen the pool, or add hosts",
+        "the cluster or pool has insufficient resources.",
+        "free resources, raise the limits of the pool, or add ESXi hosts",
     ),
     "InvalidPowerState": _power,
     "FileNotFound": _simple(
-        HypervisorError, "a file of its disk is gone.", "look for it on the datastore"
+        HypervisorError, "a file of the disk is missing.", "check the datastore"
     ),
     "FileLocked": _simple(
-        Busy, "another machine has its disk open.", "end that machine, then run again"
+        Busy, "another machine has its disk open.", "stop that machine, then run again"
     ),
-    "ManagedObjectNotFound": _simple(NotFound, "it is not there any more.", "run again"),
+    "ManagedObjectNotFound": _simple(NotFound, "the object no longer exists.", "run again"),
     "MethodNotFound": _not_supported,
     "NotSupported": _not_supported,
     "NotImplemented": _not_supported,
     "NotEnoughLicenses": _not_supported,
     "VersionNotFound": _not_supported,
     "HostNotConnected": _simple(
-        HypervisorError, "its ESXi host is not connected.", "reconnect the host in vCenter"
+        HypervisorError,
+        "the machine's ESXi host is not connected.",
+        "reconnect the host in vCenter",
     ),
     "HostCommunication": _simple(
-        HypervisorError, "vCenter cannot reach its ESXi host.", "look after it in vCenter"
+        HypervisorError, "vCenter cannot reach the machine's ESXi host.", "check it in vCenter"
     ),
     "InaccessibleDatastore": _simple(
-        HypervisorError, "the datastore cannot be reached.", "look after it in vCenter"
+        HypervisorError, "the datastore cannot be reached.", "check it in vCenter"
     ),
 }

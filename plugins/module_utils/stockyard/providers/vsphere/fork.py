@@ -80,7 +80,7 @@ class Forks:
         except StockyardError as error:
             if is_a(error.__cause__, *NO_CLONE):
                 raise Unsupported(
-                    "this vCenter has no instant clones.",
+                    "this vCenter does not support instant clones.",
                     name=host.title,
                     cause=said(error.__cause__),
                     remedy="use vCenter 6.7 or later",
@@ -95,10 +95,10 @@ class Forks:
         """
         if mode == "linked" and source.snapshot is None:
             raise Unsupported(
-                "a linked clone needs a snapshot of the source, and it has none.",
+                "a linked clone needs a snapshot of the source, and the source has none.",
                 name=record.title,
                 cause=f"{source.machine.name} has no snapshot",
-                remedy="make one in vCenter, with the machine off",
+                remedy="create a snapshot in vCenter while the machine is off",
             )
         snapshot = source.snapshot if mode == "linked" else None
         spec = self.designer.cold(record, source.machine.devices, mode, snapshot)
@@ -117,22 +117,22 @@ class Forks:
         """
         if machine.power != "poweredOn":
             raise Unsupported(
-                "the template does not run.", name=template.title, remedy="build the template anew"
+                "the template is not running.", name=template.title, remedy="rebuild the template"
             )
         if self.lookup.place.frozen and not machine.frozen:
             raise Unsupported(
                 "the template is not frozen.",
                 name=template.title,
                 cause="runtime.instantCloneFrozen is false",
-                remedy="build the template anew, or allow such a source by frozen=false in the URI",
+                remedy="rebuild the template, or accept such a source with frozen=false in the URI",
             )
         chain = specs.chain_length(machine.devices)
         if not machine.frozen and chain >= MOST_DELTAS:
             raise Unsupported(
-                f"its disk has {chain} delta disks under it, one for each fork.",
+                f"the template's disk has {chain} delta disks, one for each fork.",
                 name=template.title,
                 cause="vSphere fails at 255",
-                remedy="build the template anew, or freeze it",
+                remedy="rebuild the template, or freeze the template again",
             )
 
     def _check(
@@ -170,10 +170,10 @@ class Forks:
         ]
         if faults:
             raise HypervisorError(
-                "vCenter would not make this fork.",
+                "vCenter refuses to create this fork.",
                 name=host.title,
                 cause="; ".join(f"{said(failure)}" for failure in faults)[:1000],
-                remedy="mend what it names",
+                remedy="correct the cause",
             )
 
     def verify(self, host: HostRecord, source: Machine, ref: Any, deadline: Deadline) -> list[Any]:
@@ -204,10 +204,10 @@ class Forks:
         ]
         if differences:
             raise HypervisorError(
-                "the fork is not where or what it was to be.",
+                "the fork differs from the request.",
                 name=host.title,
                 cause="; ".join(differences),
-                remedy="look at the fork's events in vCenter",
+                remedy="check the fork's events in vCenter",
             )
         self._mark(host, ref, values, deadline)
         return cards
@@ -245,7 +245,7 @@ def origin(lookup: Lookup, image: str, name: str) -> tuple[Any, str]:
     ref = lookup.by_uuid(uuid)
     if ref is None or not isinstance(ref, api.vim().VirtualMachine):
         raise NotFound(
-            "the machine that it was cloned from is gone.", name=name, remedy="name another source"
+            "the source machine no longer exists.", name=name, remedy="declare another source"
         )
     return ref, change
 

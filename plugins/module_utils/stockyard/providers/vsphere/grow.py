@@ -64,14 +64,14 @@ def _check(record: HostRecord, resource: str, current: int, desired: int, can_ad
     """Refuse a change that vCenter would refuse."""
     if desired < current:
         raise Unsupported(
-            f"it has {current} {resource}, and none can be taken away while it runs.",
+            f"the machine has {current} {resource}, which cannot be reduced while it runs.",
             name=record.title,
             remedy="replace the host",
         )
     if not can_add:
         raise Unsupported(
-            f"{resource} cannot be added to its machine while it runs.",
+            f"{resource} cannot be added to the machine while it runs.",
             name=record.title,
-            cause="hot add is not enabled in it",
-            remedy="build its template anew, and replace the host",
+            cause="hot add is not enabled in the machine",
+            remedy="rebuild the template, and replace the host",
         )

@@ -37,7 +37,7 @@ LOOKED_AT = (
     option(RECORD),
     option(PREFIX + ANSWER),
 )
-WRITING = "speak to the guest"
+WRITING = "send a request to the guest"
 IDLE = {PREFIX + REQUEST: SPENT, PREFIX + ANSWER: SPENT}
 
 
@@ -85,7 +85,7 @@ class GuestinfoChannel:
             pauses = _pauses(deadline)
             while not self._written(task):
                 deadline.check(
-                    WRITING, name=self.name, remedy="look at the task in vCenter, then run again"
+                    WRITING, name=self.name, remedy="inspect the task in vCenter, then run again"
                 )
                 next(pauses)
 
@@ -105,8 +105,8 @@ class GuestinfoChannel:
                 raise DeadlineExceeded(
                     f"the guest's agent did not answer {operation} within {deadline.seconds:g} s.",
                     name=self.name,
-                    remedy="look at the guest's console in vCenter; it needs open-vm-tools and the "
-                    "agent",
+                    remedy="check the guest's console in vCenter; the guest needs "
+                    "open-vm-tools and the agent",
                 )
 
     def _look(self, operation: str, task: Any) -> dict[str, Any]:
@@ -114,7 +114,7 @@ class GuestinfoChannel:
         objects = together(self._session, [(self._ref, LOOKED_AT), (task, TASK)], self.name)
         values_by_id = {ref._moId: values for ref, values in objects}
         if self._ref._moId not in values_by_id:
-            raise GuestError(f"the guest went away before it answered {operation}.", name=self.name)
+            raise GuestError(f"the guest ended before it answered {operation}.", name=self.name)
         is_written = self._ended(values_by_id.get(task._moId))
         machine = machine_of(self._ref, values_by_id[self._ref._moId])
         answer = self._answer(operation, machine)
@@ -136,7 +136,8 @@ class GuestinfoChannel:
     def _answer(self, operation: str, machine: Machine) -> dict[str, Any]:
         if machine.power != "poweredOn":
             raise HypervisorError(
-                f"its machine does not run: nobody answers {operation}.", name=self.name
+                f"the machine is not running, so the agent cannot answer {operation}.",
+                name=self.name,
             )
         value = machine.values.get(PREFIX + ANSWER, "")
         if value in ("", SPENT):

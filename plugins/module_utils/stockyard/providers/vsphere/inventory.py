@@ -70,7 +70,7 @@ def properties(session: Session, ref: Any, names: Iterable[str], name: str) -> d
     """
     objects = together(session, [(ref, tuple(names))], name)
     if not objects:
-        raise NotFound("it is not there any more.", name=name)
+        raise NotFound("the object no longer exists.", name=name)
     return objects[0][1]
 
 

@@ -63,7 +63,7 @@ class Labels:
             if self._key is None:
                 self._key = self.there()
             if self._key is None:
-                self._key = self.session.tell("make the attribute", self.name, self._made)
+                self._key = self.session.tell("create the attribute", self.name, self._made)
             return self._key
 
     def _made(self) -> int:

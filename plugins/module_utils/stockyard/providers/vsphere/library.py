@@ -61,7 +61,7 @@ def parts(source: str) -> tuple[str, str]:
     library, slash, item = source.removeprefix(SCHEME).partition("/")
     if not (library and slash and item):
         raise InvalidInput(
-            f"source: {source!a} names no item.", remedy=f"write {SCHEME}LIBRARY/ITEM"
+            f"source: {source!a} does not name an item.", remedy=f"write {SCHEME}LIBRARY/ITEM"
         )
     return library, item
 
@@ -87,10 +87,14 @@ def find(rest_client: Rest, source: str) -> Item:
 
 def _one(keys: Any, name: str) -> str:
     if not keys:
-        remedy = "see content libraries in vCenter; the user has to be allowed to read them"
-        raise NotFound("vCenter has no such thing in a content library.", name=name, remedy=remedy)
+        remedy = "check the content libraries in vCenter; the user must be allowed to read them"
+        raise NotFound("no content library of vCenter has this item.", name=name, remedy=remedy)
     if len(keys) > 1:
-        raise InvalidInput(f"{len(keys)} have this name.", name=name, remedy="rename all but one")
+        raise InvalidInput(
+            f"{len(keys)} items have this name.",
+            name=name,
+            remedy="rename the items so that the name is unique",
+        )
     return str(keys[0])
 
 
@@ -115,10 +119,13 @@ class Images:
             if item.kind == "vm-template":
                 return self._template(rest_client, item, source)
             if item.kind != "ovf":
-                cause = f"it is of type {item.kind or 'none'}"
-                remedy = "name an item of type OVF, or a VM template"
+                cause = f"the item has type {item.kind or 'none'}"
+                remedy = "declare an item of type OVF, or a VM template"
                 raise Unsupported(
-                    "it cannot be made a machine.", name=source, cause=cause, remedy=remedy
+                    "the item cannot be deployed as a machine.",
+                    name=source,
+                    cause=cause,
+                    remedy=remedy,
                 )
             ref = self.lookup.child(item.machine)
             if ref is None:
@@ -196,10 +203,10 @@ class Images:
         resource = answer.get("resource_id") or {}
         if not answer.get("succeeded") or resource.get("type") != "VirtualMachine":
             raise HypervisorError(
-                "it could not be deployed.",
+                "the item could not be deployed.",
                 name=source,
-                cause=said(answer) or f"it became a {resource.get('type')}",
-                remedy="deploy it by hand in vCenter, which says more",
+                cause=said(answer) or f"the deployment returned a {resource.get('type')}",
+                remedy="deploy the item manually in vCenter, which reports details",
             )
         return self._machine(str(resource.get("id")))
 
@@ -208,9 +215,9 @@ class Images:
         template = rest_client.ask("GET", TEMPLATES.format(item.uuid)) or {}
         if not template.get("vm_template"):
             raise NotFound(
-                "vCenter does not say which machine it is.",
+                "vCenter does not report the deployed machine.",
                 name=source,
-                remedy="name the VM template itself as the source: it is in the inventory",
+                remedy="declare the VM template itself as the source, by its name in the inventory",
             )
         return self._machine(str(template["vm_template"]))
 
@@ -225,16 +232,15 @@ class Images:
         values = properties(self.session, ref, (option(IMAGE), SNAPSHOT), source)
         if values.get(option(IMAGE)) is None:
             raise OperationRefused(
-                f"a machine called {item.machine} is there, and it does not say that it is this "
-                f"item.",
+                f"machine {item.machine} exists, and is not marked as this item.",
                 name=source,
-                remedy="remove it in vCenter: a controller may have been killed while it was "
-                "deployed",
+                remedy="delete the machine in vCenter: a controller may have been killed "
+                "during the deployment",
             )
         if values.get(SNAPSHOT) is None:
             call = ref.CreateSnapshot_Task
             self.tasks.run(
-                "make a snapshot of the image",
+                "create a snapshot of the image",
                 source,
                 lambda: call("stockyard", "", False, False),
                 deadline,

@@ -159,10 +159,10 @@ class DistributedLocks:
             raise
         if not self._let_go(key_of(name), token, stop_event, renewal_thread, quietly=False):
             raise Conflict(
-                "another controller took it meanwhile.",
+                "another controller took the lock.",
                 name=name,
                 cause=f"vCenter was out of reach for {LASTS:g} s",
-                remedy="run again: it is looked at what there is",
+                remedy="run again: the next run continues from the present state",
             )
 
     def take(self, key: str, name: str, deadline: Deadline) -> str:
@@ -175,7 +175,9 @@ class DistributedLocks:
                 key != CLOSING and alive(values.get(CLOSING), current_time)
             ):
                 raise Busy(
-                    "another controller is at work on it.", name=name, remedy="wait, then run again"
+                    "the object is locked by another controller.",
+                    name=name,
+                    remedy="wait, then run again",
                 )
             # Entries without a living holder are deleted in the same write.
             for dead_key in [

@@ -51,7 +51,8 @@ class Lookup:
             folder = self._path(f"{self.place.datacenter}/vm/{self.place.folder}")
             if folder is not None and not isinstance(folder, api.vim().Folder):
                 raise InvalidInput(
-                    f"folder: {self.place.folder} is not a folder.", remedy="name another folder"
+                    f"folder: {self.place.folder} is not a folder of vCenter.",
+                    remedy="choose another folder",
                 )
             self._folder = folder
         return self._folder
@@ -92,7 +93,7 @@ class Lookup:
         pool = self.pool_below(name)
         if pool is None:
             raise NotFound(
-                f"its resource pool {name} is gone.",
+                f"the resource pool {name} no longer exists.",
                 name=record.title,
                 remedy="create the pool again",
             )
@@ -144,14 +145,14 @@ class Lookup:
         candidates = [ref for ref, values in self._all_machines() if values.get("name") == name]
         if len(candidates) > 1:
             raise InvalidInput(
-                f"source: {len(candidates)} machines are called {name}.",
-                remedy="give its path, FOLDER/NAME",
+                f"source: {len(candidates)} machines have the name {name}.",
+                remedy="declare the path, FOLDER/NAME",
             )
         if not candidates:
             raise NotFound(
-                "there is no such machine or template to clone.",
+                "the machine or template to clone does not exist.",
                 name=name,
-                remedy="see source in vCenter",
+                remedy="check the source in vCenter",
             )
         return candidates[0]
 
@@ -203,9 +204,9 @@ class Lookup:
         if name not in refs_by_name:
             names = ", ".join(sorted(str(candidate) for candidate in refs_by_name)[:20])
             raise NotFound(
-                f"the cluster has no such {kind}.",
+                f"the cluster does not have this {kind}.",
                 name=f"{kind} {name}",
-                cause=f"it has {names or 'none'}",
+                cause=f"the cluster has {names or 'none'}",
                 remedy="name one of these",
             )
         return refs_by_name[name]
@@ -230,7 +231,7 @@ class Lookup:
         ]
         if not accessible_stores:
             raise NotFound(
-                "the cluster has no datastore that can be reached.",
+                "the cluster has no reachable datastore.",
                 name=f"cluster {self.place.cluster}",
             )
         return max(accessible_stores, key=lambda item: item[:2])[2]
@@ -240,7 +241,7 @@ class Lookup:
             "look up the folder", name, lambda: self._index().FindChild(parent, name)
         )
         return folder or self.session.tell(
-            "make the folder", name, lambda: self._make_folder(parent, name)
+            "create the folder", name, lambda: self._make_folder(parent, name)
         )
 
     def _make_folder(self, parent: Any, name: str) -> Any:
@@ -256,7 +257,7 @@ class Lookup:
         entity = self._path(path)
         if not isinstance(entity, type_):
             raise NotFound(
-                f"vCenter has no such {kind}, or this user may not see it.",
+                f"vCenter does not have this {kind}, or this user cannot see it.",
                 name=f"{kind} {name}",
                 cause=f"no {path}",
                 remedy="compare the hypervisor's URI with vCenter's inventory",

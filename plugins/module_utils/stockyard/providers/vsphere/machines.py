@@ -87,7 +87,9 @@ class Machines:
         machine = self.present(record, *extra_names)
         if machine is None:
             raise NotFound(
-                "it has no machine.", name=record.title, remedy="converge its fleet, or replace it"
+                "the host has no machine.",
+                name=record.title,
+                remedy="converge the fleet, or replace the host",
             )
         return machine
 
@@ -134,7 +136,7 @@ class Machines:
             cards = self._cards[record.uuid] = specs.nics(self.need(record, DEVICES).devices)
         change = [specs.link(nic, up) for nic in cards]
         spec = api.vim().vm.ConfigSpec(deviceChange=change)
-        action = "connect the network card" if up else "cut the network card off"
+        action = "connect the network card" if up else "disconnect the network card"
         self.tasks.run(action, record.title, lambda: machine.ref.ReconfigVM_Task(spec), deadline)
 
     def stop(self, record: Record, deadline: Deadline) -> None:
@@ -165,7 +167,7 @@ class Machines:
             if machine.power != "poweredOff":
                 self._off(machine, record, deadline)
             detach_volumes(machine)
-            self.tasks.run("destroy the machine", record.title, machine.ref.Destroy_Task, deadline)
+            self.tasks.run("delete the machine", record.title, machine.ref.Destroy_Task, deadline)
         except NotFound:
             pass
         self._refs.pop(record.uuid, None)

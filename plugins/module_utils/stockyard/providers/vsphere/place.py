@@ -71,14 +71,15 @@ def parse(uri: str, environment: Mapping[str, str] | None = None) -> Place:
     try:
         parts = urlsplit(uri)
     except ValueError as error:
-        raise InvalidInput(f"{shown(uri)} is no URI.", cause=str(error), remedy=USAGE) from error
+        raise InvalidInput(f"{shown(uri)} is not a URI.", cause=str(error), remedy=USAGE) from error
     path = [unquote(part) for part in parts.path.strip("/").split("/")]
     if parts.username is not None or parts.password is not None:
         raise InvalidInput(
-            "the vSphere URI holds a user name or a password.", remedy="use username and password"
+            "the vSphere URI contains a user name or a password.",
+            remedy="use username and password",
         )
     if parts.fragment or len(path) < 2 or not all(path) or any("\0" in part for part in path):
-        raise InvalidInput(f"{shown(uri)} names no cluster.", remedy=USAGE)
+        raise InvalidInput(f"{shown(uri)} does not name a cluster.", remedy=USAGE)
     host, port = _server(uri, parts, os.environ if environment is None else environment)
     # A slash in a name is escaped in vSphere's paths, as it is in its names.
     datacenter, cluster, *pool = (part.replace("/", "%2f") for part in path)
@@ -105,10 +106,8 @@ def login(partial_login: Login, environment: Mapping[str, str] | None = None) ->
     )
     if not complete_login.username or not complete_login.password:
         missing_field = "password" if complete_login.username else "username"
-        remedy = "give username and password, or set VMWARE_USER and VMWARE_PASSWORD"
-        raise InvalidInput(
-            f"{missing_field} is not given: vCenter lets nobody in without.", remedy=remedy
-        )
+        remedy = "set username and password, or VMWARE_USER and VMWARE_PASSWORD"
+        raise InvalidInput(f"{missing_field} is not set, and vCenter requires it.", remedy=remedy)
     return complete_login
 
 
@@ -117,11 +116,13 @@ def _server(uri: str, parts: SplitResult, environment: Mapping[str, str]) -> tup
         port = parts.port or int(environment.get("VMWARE_PORT") or 443)
     except ValueError as error:
         raise InvalidInput(
-            f"{shown(uri)} has no usable port.", cause=str(error), remedy=USAGE
+            f"{shown(uri)} has no valid port.", cause=str(error), remedy=USAGE
         ) from error
     host = parts.hostname or environment.get("VMWARE_HOST", "")
     if not host or any(character.isspace() or not character.isprintable() for character in host):
-        raise InvalidInput(f"{shown(uri)} names no vCenter.", remedy=f"{USAGE}, or set VMWARE_HOST")
+        raise InvalidInput(
+            f"{shown(uri)} does not name a vCenter.", remedy=f"{USAGE}, or set VMWARE_HOST"
+        )
     return host, port
 
 
@@ -131,7 +132,7 @@ def _options(uri: str, query: str) -> dict[str, Any]:
         pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query))
     except ValueError as error:
         raise InvalidInput(
-            f"{shown(uri)} cannot be read after its question mark.", cause=str(error)
+            f"{shown(uri)} is not valid after its question mark.", cause=str(error)
         ) from error
     values = dict(pairs)
     readers: dict[str, Callable[[str, str], Any]] = {
@@ -145,7 +146,7 @@ def _options(uri: str, query: str) -> dict[str, Any]:
     }
     unknown_options = sorted(values.keys() - readers.keys() - {"addresses", "gateway"})
     if unknown_options or len(values) != len(pairs):
-        option = unknown_options[0] if unknown_options else "an option that is there twice"
+        option = unknown_options[0] if unknown_options else "an option that occurs twice"
         option_names = ", ".join(sorted({*readers, "addresses", "gateway"}))
         raise InvalidInput(
             f"the vSphere URI's option {shown(option)} is not known.", remedy=f"use {option_names}"
@@ -161,7 +162,7 @@ def _options(uri: str, query: str) -> dict[str, Any]:
 def _text(name: str, value: str) -> str:
     if not value or not value.isprintable() or len(value) > 255 or value != value.strip("/ "):
         raise InvalidInput(
-            f"{name}: {shown(value)} is not a name.", remedy="write it as vSphere shows it"
+            f"{name}: {shown(value)} is not a name.", remedy="write the name as vSphere shows it"
         )
     return value
 

@@ -100,14 +100,14 @@ class Pools:
         self.lookup.forget_pools()
         if ref is not None:
             self.tasks.run(
-                "remove the resource pool", record.title, ref.Destroy_Task, Deadline(REMOVAL)
+                "delete the resource pool", record.title, ref.Destroy_Task, Deadline(REMOVAL)
             )
 
     def facts(self, record: PoolRecord) -> dict[str, Any]:
         """Return the facts of a pool. vCenter enforces the limits of a resource pool."""
         self.lookup.forget_pools()
         exists = self.lookup.pool_below(record.domain) is not None
-        reason = "" if exists else "its resource pool is gone: run the module pool again"
+        reason = "" if exists else "its resource pool no longer exists: run the module pool again"
         return {
             "enforced": "resource pool" if exists else "admission",
             "enforced_reason": reason,
@@ -127,7 +127,7 @@ class Pools:
         parent = self._parent(record)
         try:
             self.session.ask(
-                "make the resource pool",
+                "create the resource pool",
                 record.title,
                 lambda: parent.CreateResourcePool(record.domain, spec),
             )
@@ -143,7 +143,7 @@ class Pools:
         pool = self.lookup.pool_below(name)
         if pool is None:
             raise HypervisorError(
-                f"its parent's resource pool {name} is gone.",
+                f"the parent's resource pool {name} no longer exists.",
                 name=record.title,
                 remedy="create the parent first",
             )
@@ -188,5 +188,5 @@ def _read(key: str, value: str) -> PoolRecord | UnreadableObject:
 
 def _decode(value: str) -> PoolRecord:
     if not value.startswith(FORMAT):
-        raise InvalidInput("the record is of a format that is not known.")
+        raise InvalidInput("the format of the record is not known.")
     return decode_pool(value[len(FORMAT) :])

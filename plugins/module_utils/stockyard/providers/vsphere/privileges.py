@@ -96,17 +96,18 @@ class Guard:
                 self._may.add(purpose)
         if missing_privileges:
             raise HypervisorError(
-                f"{len(missing_privileges)} privileges are missing; nothing was made.",
+                f"{len(missing_privileges)} privileges are missing; nothing was created.",
                 name=self.session.place.host,
                 cause="; ".join(missing_privileges),
-                remedy="give the user a role that has them; the page on vSphere has one to copy",
+                remedy="give the user a role with these privileges; the page on vSphere "
+                "contains such a role",
             )
 
     def missing(self) -> list[str]:
         """Return each missing privilege with its object and its purpose."""
         lines = self._lacking(needed(self.labels))
         for purpose, required_privileges in FOR.items():
-            lines += [f"{line}, for {purpose} alone" for line in self._lacking(required_privileges)]
+            lines += [f"{line}, only for {purpose}" for line in self._lacking(required_privileges)]
         return lines
 
     def _lacking(self, required_privileges: Mapping[str, tuple[str, ...]]) -> list[str]:
@@ -125,7 +126,7 @@ class Guard:
         granted_pairs = {
             (answer.entity._moId, item.privId)
             for answer in self.session.ask(
-                "ask for this user's privileges", self.session.place.host, ask
+                "read this user's privileges", self.session.place.host, ask
             )
             for item in answer.privAvailability
             if item.isGranted

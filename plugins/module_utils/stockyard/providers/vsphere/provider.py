@@ -141,16 +141,16 @@ class VsphereProvider(NoGuestClock):
     ) -> str:
         if recipe.cloud_image:
             raise Unsupported(
-                "cloud images are not booted here: a template is a clone.",
+                "vSphere does not boot cloud images, because a template is a clone.",
                 name=self.uri,
-                remedy="import it into vCenter, put the agent in, and name that machine by source",
+                remedy="import the image into vCenter, install the agent, and declare that "
+                "machine as source",
             )
         if not recipe.source:
             raise Unsupported(
-                "images are not built here, but cloned.",
+                "vSphere does not build images, because a template is a clone.",
                 name=self.uri,
-                remedy="name by source a machine or a template of vCenter's that has the agent in "
-                "it",
+                remedy="declare as source a machine or template of vCenter with the agent",
             )
         if not recipe.source.startswith(SCHEME):
             return templates.image(self.session, self.lookup.source(recipe.source), recipe.source)
@@ -180,9 +180,9 @@ class VsphereProvider(NoGuestClock):
         self, record: TemplateRecord, deadline: Deadline
     ) -> AbstractContextManager[tuple[str, int]]:
         raise Unsupported(
-            "a source is a finished machine, which is not reached.",
+            "a source is a finished machine, and stockyard does not connect to it.",
             name=record.title,
-            remedy="put it into the source",
+            remedy="prepare the source instead",
         )
 
     def freeze(self, record: TemplateRecord, deadline: Deadline) -> TemplateRecord:
@@ -263,7 +263,7 @@ class VsphereProvider(NoGuestClock):
     def set_link(self, record: Record, up: bool) -> None:
         machine = self.machines.lately(record) or self.machines.need(record)
         if machine.power != "poweredOn":
-            raise HypervisorError("its machine does not run.", name=record.title)
+            raise HypervisorError("the machine of the host is not running.", name=record.title)
         self.machines.connect(machine, record, up, Deadline(REMOVAL))
 
     def channel(self, record: Record, deadline: Deadline) -> Channel:

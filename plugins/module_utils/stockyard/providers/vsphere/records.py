@@ -79,7 +79,7 @@ def from_value(value: str) -> Record:
 @lru_cache(maxsize=1 << 14)
 def _read(value: str) -> Record:
     if not value.startswith(FORMAT):
-        raise InvalidInput("the record is of a format that is not known.")
+        raise InvalidInput("the format of the record is not known.")
     return decode(value[len(FORMAT) :])
 
 

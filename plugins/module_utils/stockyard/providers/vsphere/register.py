@@ -124,7 +124,7 @@ class Register:
         """Delete the register itself. No controller may be using it."""
         ref = self.read().ref
         if ref is not None:
-            self.tasks.run("remove the register", NAME, ref.Destroy_Task, Deadline(PATIENCE))
+            self.tasks.run("delete the register", NAME, ref.Destroy_Task, Deadline(PATIENCE))
             self._ref = self._last = None
 
     def _commit_batch(self, pending_edits: list[_PendingEdit]) -> None:
@@ -148,7 +148,7 @@ class Register:
         while not self._attempt(pending_edits, self.read(), deadline, sure=True):
             if deadline.passed():
                 raise Busy(
-                    "others write to the register all the time.",
+                    "other controllers wrote to the register at every attempt.",
                     name=NAME,
                     remedy="wait, then run again",
                 )
@@ -223,7 +223,7 @@ class Register:
                     if register_machine
                     else None
                 )
-            deadline.check(WRITING, name=NAME, remedy="look at the task in vCenter, then run again")
+            deadline.check(WRITING, name=NAME, remedy="inspect the task in vCenter, then run again")
             pause = min(2 * pause, LONGEST_LOOK)
 
     def _created(self, values: Values, deadline: Deadline) -> bool:

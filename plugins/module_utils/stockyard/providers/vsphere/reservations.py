@@ -98,10 +98,10 @@ def reserve(
     :raises Conflict: if a host of any owner has its name, address or MAC.
     """
     if template.uuid not in index.templates or LEAVING + template.uuid in values:
-        raise NotFound("it is not on record, or it is being taken away.", name=template.title)
+        raise NotFound("the host has no record, or is being deleted.", name=template.title)
     if host.domain in index.names or HOST + host.domain in values:
         cause = f"{host.domain} is in the yard's folder"
-        remedy = "choose another name; or rename that machine, if it is no host"
+        remedy = "choose another name; or rename that machine, if it is not a host"
         raise Conflict(
             "a machine of this name exists.", name=host.title, cause=cause, remedy=remedy
         )
@@ -110,9 +110,13 @@ def reserve(
         *(record for _name, record in reserved(values) if isinstance(record, HostRecord)),
     ):
         if other_host.uuid != host.uuid and other_host.address == host.address:
-            raise Conflict(f"address {host.address} is taken.", name=host.title, remedy="run again")
+            raise Conflict(
+                f"address {host.address} is in use.", name=host.title, remedy="run again"
+            )
         if other_host.uuid != host.uuid and other_host.mac == host.mac:
-            raise Conflict(f"MAC address {host.mac} is taken.", name=host.title, remedy="run again")
+            raise Conflict(
+                f"MAC address {host.mac} is in use.", name=host.title, remedy="run again"
+            )
     values[HOST + host.domain] = to_value(host)
     stamp(values)
 
@@ -156,10 +160,11 @@ def leave(
     ]
     if unreadable_objects:
         raise OperationRefused(
-            "a machine that carries our mark cannot be read, and may live on it.",
+            "a machine with metadata of stockyard cannot be read, and may be a host of the "
+            "template.",
             name=template.title,
             cause=f"{unreadable_objects[0].name}: {unreadable_objects[0].reason}",
-            remedy="mend or remove that machine by hand",
+            remedy="correct or delete that machine",
         )
     values[LEAVING + template.uuid] = "1"
     stamp(values)

@@ -71,7 +71,7 @@ class Rest:
                 method, f"/rest{path}", content, {"Content-Type": "application/json", **headers}
             )
         except LOST as error:
-            raise lost("ask vCenter", self.place.host, error) from error
+            raise lost("send a request to vCenter", self.place.host, error) from error
         return _value(self.place.host, answer.status, answer.body)
 
 
@@ -86,19 +86,19 @@ def _value(host: str, status: int, text: bytes) -> Any:
         return value
     cause = f"HTTP {status}: {shown(said(value))}"
     if status == http.client.UNAUTHORIZED:
-        remedy = "mend username or password"
+        remedy = "correct username or password"
         raise ConnectionFailed(
-            "vCenter does not know this user and password.", name=host, cause=cause, remedy=remedy
+            "vCenter refuses this user and password.", name=host, cause=cause, remedy=remedy
         )
     if status == http.client.NOT_FOUND:
         raise NotFound(
-            "vCenter has no such thing.", name=host, cause=cause, remedy="look at the name"
+            "vCenter does not have this object.", name=host, cause=cause, remedy="check the name"
         )
     raise HypervisorError(
-        "vCenter refused it.",
+        "vCenter refused the request.",
         name=host,
         cause=cause,
-        remedy="look at the user's privileges on content libraries",
+        remedy="check the user's privileges on content libraries",
     )
 
 

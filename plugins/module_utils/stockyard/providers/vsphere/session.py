@@ -141,8 +141,8 @@ class Session:
             raise Unsupported(
                 "this is an ESXi host, not a vCenter.",
                 name=self.place.host,
-                cause=f"it says {about.apiType}",
-                remedy="name the vCenter that manages it: clones are made by vCenter alone",
+                cause=f"the server reports {about.apiType}",
+                remedy="use the vCenter that manages the host, because only vCenter creates clones",
             )
 
 
@@ -164,7 +164,7 @@ def trust(login: Login) -> ssl.SSLContext:
                 **({"capath": str(path)} if path.is_dir() else {"cafile": str(path)})
             )
         except OSError as error:
-            remedy = "name a file of PEM certificates, or a directory prepared by openssl rehash"
+            remedy = "set a file of PEM certificates, or a directory prepared by openssl rehash"
             raise InvalidInput(
                 "ca_path cannot be used.", name=str(path), cause=str(error), remedy=remedy
             ) from error
@@ -193,10 +193,10 @@ def _instance(place: Place, context: ssl.SSLContext) -> Any:
             raise
         except Exception as error:  # pyVim raises no narrower error for other servers
             raise ConnectionFailed(
-                "what answers there is no vCenter.",
+                "the server is not a vCenter.",
                 name=f"{place.host}:{place.port}",
                 cause=str(error),
-                remedy="look at host and port",
+                remedy="check host and port",
             ) from error
         return vim.ServiceInstance("ServiceInstance", stub)
 

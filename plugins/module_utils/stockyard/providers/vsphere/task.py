@@ -79,9 +79,10 @@ class Tasks:
             while not self._ended(key):
                 if deadline.passed():
                     raise DeadlineExceeded(
-                        f"{action}: vCenter did not end the task within {deadline.seconds:g} s.",
+                        f"cannot cannot {action}: vCenter did not end the task within "
+                        f"{deadline.seconds:g} s.",
                         name=name,
-                        remedy="look at the task in vCenter, then run again",
+                        remedy="inspect the task in vCenter, then run again",
                     )
                 is_covered = self._turn(key, action, name, deadline, shown=is_covered)
             return self._seen[key]

@@ -29,7 +29,9 @@ def image(session: Session, ref: Any, source: str) -> str:
     values = properties(session, ref, ("config.instanceUuid", "config.changeVersion"), source)
     if not values.get("config.instanceUuid"):
         raise HypervisorError(
-            "it cannot be read what it is.", name=source, remedy="look at the machine in vCenter"
+            "the kind of the machine cannot be read.",
+            name=source,
+            remedy="inspect the machine in vCenter",
         )
     return f"{values['config.instanceUuid']}@{values.get('config.changeVersion', '')}"
 
@@ -44,10 +46,10 @@ def refuse_changed(origin: Machine, change: str, template: TemplateRecord) -> No
     """
     if change != origin.change:
         raise Unsupported(
-            "its source was changed since it was built.",
+            "the source was changed after the template was built.",
             name=template.title,
             cause=f"{origin.name} is at {origin.change}",
-            remedy="build the template anew",
+            remedy="rebuild the template",
         )
 
 
@@ -64,9 +66,9 @@ def freeze(session: Session, guest: Guest, machine: Machine, name: str, deadline
             raise DeadlineExceeded(
                 f"the guest did not freeze within {limit.seconds:g} s.",
                 name=name,
-                cause="runtime.instantCloneFrozen stays false",
-                remedy="have open-vm-tools in the source, and a virtual hardware that can be "
-                "cloned instantly",
+                cause="runtime.instantCloneFrozen is still false",
+                remedy="install open-vm-tools in the source, and use a virtual hardware that "
+                "supports instant clones",
             )
         limit.pause(POLL)
 
@@ -80,12 +82,12 @@ def problem(
     :param frozen: whether the template must be frozen.
     """
     if LEAVING + record.uuid in values:
-        return "it is being taken away"
+        return "it is being deleted"
     if record.phase != "frozen":
         return ""
     if machine is None or machine.power != "poweredOn":
-        return "its machine does not run any more, and what was frozen is lost"
-    return "it is not frozen any more" if frozen and not machine.frozen else ""
+        return "its machine is no longer running, so the frozen state is lost"
+    return "it is no longer frozen" if frozen and not machine.frozen else ""
 
 
 def check_host(spec: HostSpec, place: Place) -> None:
@@ -94,32 +96,32 @@ def check_host(spec: HostSpec, place: Place) -> None:
     :raises Unsupported: with the reason, if it is not.
     """
     if spec.bind:
-        raise Unsupported(
-            "bind: hosts on vSphere have addresses of their own.", remedy="leave bind out"
-        )
+        raise Unsupported("bind: a host on vSphere has its own address.", remedy="omit bind")
     if not place.endpoints:
         return
     if place.addresses is None:
         raise Unsupported(
-            "hosts need addresses, and vSphere gives none.",
+            "hosts need addresses, and vSphere does not assign any.",
             name=place.cluster,
-            cause="they are off the wire until theirs is in a certificate: DHCP cannot be asked "
-            "for one",
-            remedy="set a range apart in the hypervisor's URI, as in "
+            cause="a host has no link until its certificate contains its address, so DHCP is "
+            "not possible",
+            remedy="reserve a range in the hypervisor's URI, as in "
             "?addresses=192.0.2.10-192.0.2.99/24",
         )
     if not place.network or spec.network != place.network:
         raise Unsupported(
-            f"network: {spec.network or 'none'} is not the one that the addresses are of.",
+            f"network: {spec.network or 'none'} is not the network of the addresses.",
             name=place.cluster,
-            remedy=f"say network: {place.network or 'NAME'} for the hosts, and network=NAME in the "
-            f"hypervisor's URI",
+            remedy=f"declare network: {place.network or 'NAME'} for the hosts, and "
+            "network=NAME in the hypervisor's URI",
         )
     if bool(place.addresses.gateway) != (spec.egress == "open"):
-        cause = "it has a gateway" if place.addresses.gateway else "it has no gateway"
+        cause = (
+            "the network has a gateway" if place.addresses.gateway else "the network has no gateway"
+        )
         raise Unsupported(
-            f"egress {spec.egress} cannot be had in network {place.network}.",
+            f"egress {spec.egress} is not possible in network {place.network}.",
             cause=cause,
-            remedy="egress open goes with a gateway in the hypervisor's URI, none and proxy "
-            "without one",
+            remedy="use egress open with a gateway in the hypervisor's URI, and none or "
+            "proxy without a gateway",
         )

@@ -97,13 +97,13 @@ def add(values: Values, entry: Entry, source: VolumeRecord | None) -> None:
         raise Conflict("a volume of this name exists.", name=entry.record.title, remedy="run again")
     if unreadable_objects:
         raise OperationRefused(
-            "a volume that cannot be read may have its name.",
+            "an unreadable volume may have the same name.",
             name=entry.record.title,
             cause=f"{unreadable_objects[0].name}: {unreadable_objects[0].reason}",
-            remedy="mend its entry in the register's settings, or take it out by hand",
+            remedy="correct or delete its entry in the register's settings",
         )
     if source is not None:
-        refuse_held(find(values, source).record, "it cannot be copied")
+        refuse_held(find(values, source).record, "the volume cannot be copied")
     write(values, entry)
 
 
@@ -132,7 +132,7 @@ def leave(values: Values, record: VolumeRecord) -> Entry:
     :raises OperationRefused: if a host holds the volume, or the volume is being copied.
     """
     existing = find(values, record)
-    refuse_held(existing.record, "it cannot be deleted")
+    refuse_held(existing.record, "the volume cannot be deleted")
     refuse_copied(values, record)
     if existing.record.phase != "deleting":
         new_record = compare_and_set(existing.record, existing.record, phase="deleting")
@@ -149,7 +149,7 @@ def refuse_held(record: VolumeRecord, action: str) -> None:
     if record.attachment:
         host = record.attachment.host
         raise OperationRefused(
-            f"{action}: host {host} has it.",
+            f"{action}: it is attached to host {host}.",
             name=record.title,
             remedy=f"detach it from {host} first",
         )
@@ -167,10 +167,10 @@ def refuse_copied(values: Mapping[str, str], record: VolumeRecord) -> None:
     ]
     if copies:
         raise OperationRefused(
-            f"it is being copied: {copies[0].title} is made of it.",
+            f"the volume is being copied to {copies[0].title}.",
             name=record.title,
-            remedy="run again when that is made; if nobody is at work on it any more, delete that "
-            "first",
+            remedy="run again after the copy; if no controller works on the copy, delete the "
+            "copy first",
         )
 
 
@@ -185,17 +185,17 @@ def _read(key: str, value: str) -> Entry | UnreadableObject:
 
 def _entry(value: str) -> Entry:
     if not value.startswith(FORMAT):
-        raise InvalidInput("the record is of a format that is not known.")
+        raise InvalidInput("the format of the record is not known.")
     try:
         note = untrusted.mapping(untrusted.parse(value[len(FORMAT) :]), "the entry")
         disk, source_uuid, text = (
             untrusted.line(untrusted.item(note, key, "the entry"), key, LONGEST) for key in FIELDS
         )
     except untrusted.MalformedData as error:
-        raise InvalidInput("its record cannot be read.", cause=str(error)) from error
+        raise InvalidInput("the volume's record cannot be read.", cause=str(error)) from error
     record = decode_volume(text)
     if not DISK.fullmatch(disk):
-        raise InvalidInput(f"{naming.shown(disk)} is not a disk's file.")
+        raise InvalidInput(f"{naming.shown(disk)} is not the file of a disk.")
     if source_uuid:
         naming.identifier(source_uuid)
     return Entry(record, disk, source_uuid)

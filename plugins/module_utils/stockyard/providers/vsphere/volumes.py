@@ -97,7 +97,7 @@ class VsphereVolumes:
             if device is None or device.capacityInKB >= capacity_kib:
                 return
             change = [specs.larger_disk(device, capacity_kib)]
-            self._reconfigured("grow the disk", record.title, machine, change, deadline)
+            self._reconfigured("resize the disk", record.title, machine, change, deadline)
         self.disks.extend(entry.disk, size_gib, record.title, deadline)
 
     def plug(self, host: HostRecord, record: VolumeRecord, deadline: Deadline) -> None:
@@ -113,7 +113,7 @@ class VsphereVolumes:
             change = [specs.known_disk(file, controller, unit)]
             # If another volume took this unit in the meantime, the machine is read again.
             self._reconfigured(
-                "put the disk into the machine", record.title, machine, change, deadline
+                "attach the disk to the machine", record.title, machine, change, deadline
             )
         if disks.digits(str(device.backing.uuid or "")) != disks.uuid_of(record):
             self._take_out(host, machine, [device], deadline)
@@ -187,7 +187,7 @@ class VsphereVolumes:
         )
         change = [specs.without(device) for device in devices]
         self._reconfigured(
-            "take the disk out of the machine", record.title, machine, change, deadline
+            "detach the disk from the machine", record.title, machine, change, deadline
         )
 
     def _moved(self, files: dict[str, str]) -> None:
@@ -224,8 +224,8 @@ class VsphereVolumes:
 def _check_shown(host: HostRecord, machine: Machine) -> None:
     if machine.values.get(SHOWN, "").upper() != "TRUE":
         raise Unsupported(
-            "its guest cannot see which disk is which.",
+            "the guest cannot identify its disks.",
             name=host.title,
-            cause=f"{SHOWN} is not set in its machine",
-            remedy="build its template anew: it was made before there were volumes here",
+            cause=f"{SHOWN} is not set in the machine",
+            remedy="rebuild the template: it was built before volumes were supported",
         )

@@ -55,6 +55,7 @@ def parse(text: str) -> Element:
 def _legal(text: str) -> str:
     if _NOT_XML.search(text):
         raise InvalidInput(
-            "a value holds a character that XML cannot carry.", remedy="take out control characters"
+            "a value contains a character that XML does not allow.",
+            remedy="remove control characters",
         )
     return text
