@@ -46,19 +46,22 @@ class RecordStore(Generic[S]):
 
     def get(self, name: str) -> S | UnreadableObject | None:
         """Return the record with a name; ``None`` if there is none on this hypervisor."""
-        title = f"{self.kind} {name}"
+        title, path = f"{self.kind} {name}", self.path(name)
         try:
-            content = self.path(name).read_bytes()
+            content = path.read_bytes()
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
             return UnreadableObject(title, f"its record cannot be read ({error})")
-        return read_record(
+        record = read_record(
             title,
             content,
             self.decode,
             lambda record: record is None or self.name_of(record) == name,
         )
+        if isinstance(record, UnreadableObject):
+            return UnreadableObject(title, f"{path}: {record.reason}")
+        return record
 
     def find(self, record: S) -> S:
         """Return the stored record of an object.

@@ -62,7 +62,10 @@ def refuse_unreadable(record: StoredRecord, stored: object) -> None:
     """
     if isinstance(stored, UnreadableObject):
         raise OperationRefused(
-            "its record cannot be read: it is left alone.", name=record.title, cause=stored.reason
+            "its record cannot be read: it is left alone.",
+            name=record.title,
+            cause=stored.reason,
+            remedy="update stockyard if a newer version made it; else repair or remove it by hand",
         )
 
 
