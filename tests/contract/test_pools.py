@@ -71,7 +71,7 @@ def test_a_pool_is_on_record_for_its_owner(
     assert record not in provider.observe("contract-other").pools
     changed = second.pools.put(replace(record, spec=replace(record.spec, hosts=5)))
     assert pools.found(provider, record) == changed
-    with pytest.raises(Conflict, match="the pool's record was changed by another controller"):
+    with pytest.raises(Conflict, match="the record was changed by another controller"):
         provider.pools.put(record)
     assert provider.pools.facts(changed)["enforced"] in ("admission", "cgroup", "resource pool")
 

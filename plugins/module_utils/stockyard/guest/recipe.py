@@ -290,7 +290,7 @@ def _extra_files(spec: ImageSpec, hardening: security.Bundle) -> dict[str, Guest
     if conflicts := sorted(files.keys() & hardening.files.keys()):
         raise InvalidInput(
             f"files: {conflicts[0]} is a part of the security profile.",
-            remedy="say under security what is to be otherwise, or put a file beside it",
+            remedy="change the setting in security, or add a separate file",
         )
     if daemon_json.PATH in files:
         daemon_json.check_file(files[daemon_json.PATH].text)

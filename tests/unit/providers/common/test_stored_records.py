@@ -83,9 +83,9 @@ def test_new_pool_has_version_one_and_its_name_is_given_once() -> None:
     assert created.version == 1
     with pytest.raises(Conflict, match="another pool"):
         put_version(replace(record, uuid=OTHER_UUID), created)
-    with pytest.raises(Conflict, match="changed meanwhile"):
+    with pytest.raises(Conflict, match="changed by another controller"):
         put_version(record, created)
-    with pytest.raises(Conflict, match="changed meanwhile"):
+    with pytest.raises(Conflict, match="changed by another controller"):
         put_version(created, None)
     with pytest.raises(OperationRefused):
         put_version(record, UnreadableObject("x", "why"))

@@ -202,7 +202,7 @@ def test_a_change_that_somebody_was_quicker_with_is_refused(yard: Yard) -> None:
     yard.pools.apply(PoolSpec("ci", hosts=4))
     (record,) = yard.context.provider.observe("stockyard").pools
     pools.put(record)
-    with pytest.raises(Conflict, match="the pool's record was changed by another controller"):
+    with pytest.raises(Conflict, match="the record was changed by another controller"):
         pools.put(record)
 
 

@@ -193,7 +193,7 @@ def test_what_changes_while_it_is_copied_is_refused(tmp_path: Path) -> None:
     file.write_bytes(b"1")
     items = resolved(declared(Preload("archive", str(file)))).image.preload
     file.write_bytes(b"2")
-    with pytest.raises(ImageError, match="changed meanwhile"):
+    with pytest.raises(ImageError, match="changed during the build"):
         bring(items, tmp_path / "place", Deadline(60))
 
 

@@ -62,7 +62,7 @@ def refuse_unreadable(record: StoredRecord, stored: object) -> None:
     """
     if isinstance(stored, UnreadableObject):
         raise OperationRefused(
-            "its record cannot be read: it is left alone.",
+            "the record cannot be read; nothing was changed.",
             name=record.title,
             cause=stored.reason,
             remedy="update stockyard if a newer version made it; else repair or remove it by hand",
@@ -79,12 +79,12 @@ def require_stored(record: S, stored: object) -> S:
     """
     refuse_unreadable(record, stored)
     if stored is None:
-        raise NotFound("it is not on record.", name=record.title)
+        raise NotFound("the object has no record.", name=record.title)
     if not isinstance(stored, type(record)) or (stored.uuid, stored.owner) != (
         record.uuid,
         record.owner,
     ):
-        raise NotFound("it is not on record; another object has its name.", name=record.title)
+        raise NotFound("the object has no record; another object has its name.", name=record.title)
     return stored
 
 
@@ -95,9 +95,9 @@ def check_version(record: StoredRecord, stored_version: int) -> None:
     """
     if stored_version != record.version:
         raise Conflict(
-            "it was changed meanwhile.",
+            "the record was changed by another controller.",
             name=record.title,
-            cause=f"version {stored_version} is on record, {record.version} was expected",
+            cause=f"the record has version {stored_version}; version {record.version} was expected",
             remedy="run again",
         )
 

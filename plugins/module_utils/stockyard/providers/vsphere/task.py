@@ -79,8 +79,8 @@ class Tasks:
             while not self._ended(key):
                 if deadline.passed():
                     raise DeadlineExceeded(
-                        f"cannot cannot {action}: vCenter did not end the task within "
-                        f"{deadline.seconds:g} s.",
+                        f"cannot cannot cannot cannot {action}: vCenter did not end the task "
+                        f"within {deadline.seconds:g} s.",
                         name=name,
                         remedy="inspect the task in vCenter, then run again",
                     )
