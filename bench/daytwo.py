@@ -54,13 +54,13 @@ def measure(book: Book, options: Options) -> None:
 
 
 def _rebuild(book: Book, yard: Yard, work: Path, spec: FleetSpec, title: str) -> None:
-    before = {host["uuid"] for host in yard.hosts.list(fleet=spec.name)}
+    before = {host.uuid for host in yard.hosts.list(fleet=spec.name)}
     with _watched(work, spec.count) as out:
         begin = time.monotonic()
         yard.fleets.apply(spec)
         book.note(title, "s", seconds(begin))
     book.note(f"{title}: host-seconds out of service", "s", sum(out))
-    if before & {host["uuid"] for host in yard.hosts.list(fleet=spec.name)}:
+    if before & {host.uuid for host in yard.hosts.list(fleet=spec.name)}:
         raise RuntimeError("not every host was made anew")
 
 

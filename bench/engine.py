@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from stockyard import HostInfo
 from stockyard.model.host import DOCKER_PORT
 from stockyard.resources.hosts.docker_api import tls
 
@@ -28,9 +29,9 @@ class Engine:
     :param host: the host as modules return it.
     """
 
-    def __init__(self, host: dict[str, Any]) -> None:
-        self._address = host["docker"]["endpoint"].removeprefix("tcp://").rpartition(":")[0]
-        self._context: ssl.SSLContext = tls(Path(host["docker"]["environment"]["DOCKER_CERT_PATH"]))
+    def __init__(self, host: HostInfo) -> None:
+        self._address = host.docker.endpoint.removeprefix("tcp://").rpartition(":")[0]
+        self._context: ssl.SSLContext = tls(Path(host.docker.environment["DOCKER_CERT_PATH"]))
         self._connection = self.connection()
 
     def __enter__(self) -> Engine:

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
-from stockyard import Yard
+from stockyard import TemplateInfo, Yard
 from stockyard.providers.libvirt.network import NOWHERE
 
 TEMPLATE = "bench"
@@ -42,9 +42,9 @@ FILES = {
 QMP = "{http://libvirt.org/schemas/domain/qemu/1.0}"
 
 
-def seconds(yard: Yard, template: dict[str, Any], work: Path) -> float:
+def seconds(yard: Yard, template: TemplateInfo, work: Path) -> float:
     """Return the seconds from the start of QEMU to the answer of `/_ping`."""
-    folder = Path(template["storage"]) / "templates" / template["uuid"]
+    folder = Path(template.storage) / "templates" / template.uuid
     overlay = work / "floor.qcow2"
     create = [
         "qemu-img",
@@ -55,8 +55,8 @@ def seconds(yard: Yard, template: dict[str, Any], work: Path) -> float:
         "-F",
         "qcow2",
         "-b",
-        folder / "disk.qcow2",
-        overlay,
+        str(folder / "disk.qcow2"),
+        str(overlay),
     ]
     subprocess.run(create, check=True)
     # The path of a socket has at most 107 bytes (unix(7)); the work directory's may have more.
@@ -79,16 +79,16 @@ def seconds(yard: Yard, template: dict[str, Any], work: Path) -> float:
 
 
 def bare(
-    yard: Yard, template: dict[str, Any], folder: Path, overlay: Path, monitor: Path
+    yard: Yard, template: TemplateInfo, folder: Path, overlay: Path, monitor: Path
 ) -> list[str]:
     """Return QEMU's arguments for a fork of this template: those of libvirt, without the ones that
     only libvirt needs.
     """
     # the bench is about this provider
     connection = yard.context.provider.connection  # type: ignore[attr-defined]
-    domain = connection.lookupByUUIDString(template["uuid"])
+    domain = connection.lookupByUUIDString(template.uuid)
     root = ElementTree.fromstring(domain.XMLDesc(0))  # noqa: S314  # libvirt's own text
-    hardware = template["hardware"]
+    hardware = template.hardware
     for disk in root.findall("./devices/disk"):
         for source in disk.findall("source"):
             source.set("file", str(overlay))
@@ -104,7 +104,7 @@ def bare(
         "qemu-argv", ElementTree.tostring(root, encoding="unicode"), 0
     )
     argv = unfolded(text, monitor)
-    size, path = f"{hardware['memory_mib']}M", folder / "ram"
+    size, path = f"{hardware.memory_mib}M", folder / "ram"
     ram = f"memory-backend-file,id=ram0,size={size},mem-path={path},share=off"
     return [*argv, "-object", ram, "-machine", "memory-backend=ram0"]
 

@@ -15,9 +15,8 @@ import os
 import tarfile
 import time
 from collections.abc import Iterator
-from typing import Any
 
-from stockyard import HostSpec, SingleSpec, VolumeUse
+from stockyard import HostInfo, HostSpec, SingleSpec, VolumeUse
 
 from . import floor
 from .book import Book, seconds
@@ -73,13 +72,13 @@ def measure(book: Book, options: Options) -> None:
             yard.teardown(volumes=True)
 
 
-def _writes(book: Book, host: dict[str, Any], name: str, path: str, mib: int, count: int) -> None:
+def _writes(book: Book, host: HostInfo, name: str, path: str, mib: int, count: int) -> None:
     rates = json.loads(in_guest(host, WRITER, path, str(mib), str(count)))
     for kind, value in rates.items():
         book.note(f"{name}: {kind} writes", "MiB/s" if "sequential" in kind else "1/s", value)
 
 
-def _front(book: Book, host: dict[str, Any], megabytes: int) -> None:
+def _front(book: Book, host: HostInfo, megabytes: int) -> None:
     """Measure a request over an existing connection, and over a new one; then the load of an image
     of the given size.
     """

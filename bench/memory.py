@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 
-from stockyard import HostSpec, SingleSpec, Yard
+from stockyard import HostInfo, HostSpec, SingleSpec, Yard
 
 from . import floor
 from .book import Book, seconds
@@ -66,9 +66,7 @@ def measure(book: Book, options: Options) -> None:
         _under_load(book, yard, fork)
 
 
-def _compare(
-    book: Book, yard: Yard, minute: int, fork: dict[str, object], twin: dict[str, object]
-) -> None:
+def _compare(book: Book, yard: Yard, minute: int, fork: HostInfo, twin: HostInfo) -> None:
     private = f"a fork, idle for {minute} min: RAM of its own"
     book.note(private, "MiB", private_mib(yard, fork))
     book.note(f"{TWIN} after {minute} min", "MiB", private_mib(yard, twin))
@@ -78,7 +76,7 @@ def _compare(
     )
 
 
-def _under_load(book: Book, yard: Yard, fork: dict[str, object]) -> None:
+def _under_load(book: Book, yard: Yard, fork: HostInfo) -> None:
     """Run containers one after the other, then list the processes of the guest by their processor
     time since boot.
     """

@@ -11,9 +11,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-from stockyard import ImageSpec, TemplateSpec, Yard
+from stockyard import HostInfo, ImageSpec, TemplateInfo, TemplateSpec, Yard
 from stockyard.providers.libvirt.memory import guest_ram
 from stockyard.providers.libvirt.processes import running
 from tests.e2e.conftest import ssh
@@ -38,7 +37,7 @@ TICKS = 100.0
 
 
 @contextmanager
-def opened(work: Path) -> Iterator[tuple[Yard, dict[str, Any]]]:
+def opened(work: Path) -> Iterator[tuple[Yard, TemplateInfo]]:
     """Yield a yard without hosts, and its template. All hosts are deleted afterwards."""
     with Yard(
         "qemu:///session", owner=OWNER, storage=str(work / "store"), pki_dir=str(work / "pki")
@@ -52,12 +51,12 @@ def opened(work: Path) -> Iterator[tuple[Yard, dict[str, Any]]]:
             yard.teardown()
 
 
-def processor_seconds(hosts: list[dict[str, Any]]) -> float:
+def processor_seconds(hosts: list[HostInfo]) -> float:
     """Return the processor time of the machines of these hosts so far (proc(5))."""
     processes, total = running(), 0.0
     for host in hosts:
         words = (
-            Path("/proc", str(processes[host["uuid"]]), "stat")
+            Path("/proc", str(processes[host.uuid]), "stat")
             .read_text(encoding="ascii")
             .rpartition(")")[2]
             .split()
@@ -66,17 +65,17 @@ def processor_seconds(hosts: list[dict[str, Any]]) -> float:
     return total
 
 
-def private_mib(yard: Yard, host: dict[str, Any]) -> float:
+def private_mib(yard: Yard, host: HostInfo) -> float:
     """Return the private RAM of a guest."""
     # The connection of libvirt.
-    domain = yard.context.provider.connection.lookupByUUIDString(host["uuid"])  # type: ignore[attr-defined]
-    usage = guest_ram(running()[host["uuid"]], domain.maxMemory())
+    domain = yard.context.provider.connection.lookupByUUIDString(host.uuid)  # type: ignore[attr-defined]
+    usage = guest_ram(running()[host.uuid], domain.maxMemory())
     if usage is None:
-        raise RuntimeError(f"the memory of {host['name']} cannot be read")
-    return usage["private_mib"]
+        raise RuntimeError(f"the memory of {host.name} cannot be read")
+    return usage.private_mib
 
 
-def in_guest(host: dict[str, Any], program: str, *arguments: str, timeout: float = 300) -> str:
+def in_guest(host: HostInfo, program: str, *arguments: str, timeout: float = 300) -> str:
     """Run a Python program as root in a host and return its output."""
     process = ssh(host, "sudo", "python3", "-", *arguments, stdin=program, timeout=timeout)
     if process.returncode:

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
-from stockyard import FleetSpec, SingleSpec, Yard
+from stockyard import FleetSpec, HostInfo, SingleSpec, Yard
 
 from . import floor
 from .book import Book, seconds
@@ -81,6 +80,6 @@ def _one_more(book: Book, yard: Yard) -> None:
     yard.hosts.delete("one-more")
 
 
-def _busy(host: dict[str, Any]) -> None:
+def _busy(host: HostInfo) -> None:
     with Engine(host) as engine:
         engine.start(IMAGE, "sh", "-c", "while :; do :; done")

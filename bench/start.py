@@ -14,9 +14,8 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
 
-from stockyard import HostSpec, SingleSpec, Yard
+from stockyard import HostInfo, HostSpec, SingleSpec, Yard
 from stockyard.clock import Deadline
 from stockyard.resources.hosts.docker_api import wait_for_docker
 
@@ -95,24 +94,22 @@ def _boot(book: Book, yard: Yard, work: Path) -> None:
     yard.hosts.delete("booted")
 
 
-def _restore(book: Book, yard: Yard, host: dict[str, Any], file: Path) -> None:
+def _restore(book: Book, yard: Yard, host: HostInfo, file: Path) -> None:
     """Measure the equivalents of `virsh save` and `virsh restore`."""
     # the bench is about this provider
     connection = yard.context.provider.connection  # type: ignore[attr-defined]
     record = next(
         candidate.record
         for candidate in yard.context.provider.observe(yard.context.owner).hosts
-        if candidate.record.uuid == host["uuid"]
+        if candidate.record.uuid == host.uuid
     )
     begin = time.monotonic()
-    connection.lookupByUUIDString(host["uuid"]).save(str(file))
+    connection.lookupByUUIDString(host.uuid).save(str(file))
     book.note("a booted host saved", "s", seconds(begin))
     try:
         begin = time.monotonic()
         connection.restore(str(file))
-        wait_for_docker(
-            record, Path(host["docker"]["environment"]["DOCKER_CERT_PATH"]), Deadline(BOOT)
-        )
+        wait_for_docker(record, Path(host.docker.environment["DOCKER_CERT_PATH"]), Deadline(BOOT))
         book.note("restore: Docker over mutual TLS", "s", seconds(begin))
         book.ratio("restore: Docker over mutual TLS", DOCKER, name="restore / fork")
     finally:

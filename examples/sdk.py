@@ -10,4 +10,4 @@ with Yard(owner="demo", progress=print) as yard:
         FleetSpec("web", template="docker", count=3, host=HostSpec(ports=(8080,)))
     )
     for host in web.objects:
-        print(host["name"], host["ssh"]["command"], host["docker"]["export"], sep="\n")
+        print(host.name, host.ssh.command, host.docker.export, sep="\n")

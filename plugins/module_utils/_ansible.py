@@ -18,6 +18,7 @@ from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 from .stockyard.errors import InvalidInput, MissingDependency, StockyardError
 from .stockyard.escaping import one_line, printable
+from .stockyard.model.info import Info
 from .stockyard.model.login import Login
 from .stockyard.result import Result
 from .stockyard.yard import DEFAULT_HYPERVISOR, DEFAULT_OWNER, Yard
@@ -72,8 +73,8 @@ def info_module(options: Params, **rules: Any) -> AnsibleModule:
 
 def run_change(
     module: AnsibleModule,
-    act: Callable[[Yard, Params, Params], Result[Params]],
-    show: Callable[[tuple[Params, ...]], Params],
+    act: Callable[[Yard, Params, Params], Result[Any]],
+    show: Callable[[list[Params]], Params],
 ) -> NoReturn:
     """Run a module's action and end the module.
 
@@ -93,7 +94,7 @@ def run_change(
             answer["diff"] = result.plan.diff()
         if result.retained:
             answer["retained"] = list(result.retained)
-        return {**answer, **show(result.objects)}
+        return {**answer, **show([info.to_dict() for info in result.objects])}
 
     _bounded(module, work)
 
@@ -135,8 +136,24 @@ def run_local(options: Params, work: Callable[[Params, bool], Params], **rules: 
 
 
 def run_query(module: AnsibleModule, question: Callable[[Yard, Params], Params]) -> NoReturn:
-    """Run a query and end the module."""
-    _bounded(module, lambda yard: {"changed": False, **question(yard, module.params)})
+    """Run a query and end the module.
+
+    :param question: called with the yard and the module's parameters; returns the results, with
+        objects as the SDK returns them.
+    """
+
+    def work(yard: Yard) -> Params:
+        answer = question(yard, module.params).items()
+        return {"changed": False, **{name: _plain(value) for name, value in answer}}
+
+    _bounded(module, work)
+
+
+def _plain(value: Any) -> Any:
+    """Return a result with objects of the SDK as plain data."""
+    if isinstance(value, Info):
+        return value.to_dict()
+    return [_plain(item) for item in value] if isinstance(value, tuple) else value
 
 
 def _module(options: Params, rules: Params) -> AnsibleModule:

@@ -57,7 +57,7 @@ NODES: Params = {
 }
 
 
-def converging(yard: Yard, params: Params, mode: Params) -> Result:
+def converging(yard: Yard, params: Params, mode: Params) -> Result[Any]:
     """Apply a task's declaration of a fleet's nodes."""
     present = params["state"] == "present"
     if present and params["hosts"] is not None:

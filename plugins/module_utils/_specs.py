@@ -213,7 +213,7 @@ def single_spec(params: Params) -> SingleSpec:
     return specification(SingleSpec, params, host=specification(HostSpec, params), ttl=_ttl(params))
 
 
-def reaping(yard: Yard, params: Params, mode: Params) -> Result[Params]:
+def reaping(yard: Yard, params: Params, mode: Params) -> Result[Any]:
     """Reap as a task declares."""
     return yard.reap(
         dry_run=mode["check"], grace=seconds("grace", params["grace"]), timeout=mode["timeout"]

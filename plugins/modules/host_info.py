@@ -150,7 +150,7 @@ hosts:
           type: str
           sample: openssl
         installed:
-          description: The installed version.
+          description: The installed version. Empty if the package is not installed.
           type: str
           sample: 3.0.15-1~deb12u1
         available:

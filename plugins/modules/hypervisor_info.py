@@ -100,7 +100,7 @@ from ..module_utils._ansible import info_module, run_query
 
 def main() -> None:
     """Run the module."""
-    run_query(info_module({}), lambda yard, _params: yard.preflight())
+    run_query(info_module({}), lambda yard, _params: yard.preflight().to_dict())
 
 
 if __name__ == "__main__":

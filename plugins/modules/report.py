@@ -102,7 +102,9 @@ def main() -> None:
     module = info_module(OPTIONS)
     run_query(
         module,
-        lambda yard, params: yard.report(params["dest"], params["format"], check=module.check_mode),
+        lambda yard, params: yard.report(
+            params["dest"], params["format"], check=module.check_mode
+        ).to_dict(),
     )
 
 

@@ -365,6 +365,10 @@ template:
                     - "C(sha256:V( or )sha512:) and the digits; the only part that counts for the
                       template's digest. Optional for a file: the SDK computes it from the content."
                   type: str
+    mac:
+      description: The MAC address of the frozen machine, which no host has.
+      type: str
+      sample: 52:54:00:1f:7a:01
     ssh_user:
       description: The user for SSH logins in hosts.
       type: str

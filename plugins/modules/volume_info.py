@@ -71,7 +71,7 @@ volumes:
       type: int
       sample: 20
     allocated:
-      description: The storage that the volume itself uses, in bytes. Null if it is not known.
+      description: The storage that the volume itself uses, in bytes.
       type: int
       sample: 73400320
     shared:
@@ -81,7 +81,7 @@ volumes:
       type: int
       sample: 0
     disk:
-      description: The path of the volume's disk. Empty for a snapshot, null if it is not known.
+      description: The path of the volume's disk. Empty for a snapshot, or if it is not known.
       type: str
       sample: /home/me/.local/share/stockyard/volumes/0b0a4a86-9c3b-…/disk.qcow2
     filesystem:

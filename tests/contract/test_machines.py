@@ -204,4 +204,4 @@ def test_destroy_takes_a_running_machine_away(
 
 def test_there_are_facts_of_every_machine(provider: Provider, drafts: Drafts) -> None:
     for record in (drafts.reserved(), drafts.template):
-        assert provider.facts(record)["storage"]
+        assert provider.facts(record).storage

@@ -73,7 +73,7 @@ def test_a_pool_is_on_record_for_its_owner(
     assert pools.found(provider, record) == changed
     with pytest.raises(Conflict, match="the record was changed by another controller"):
         provider.pools.put(record)
-    assert provider.pools.facts(changed)["enforced"] in ("admission", "cgroup", "resource pool")
+    assert provider.pools.facts(changed).enforced in ("admission", "cgroup", "resource pool")
 
 
 def test_a_name_is_given_once(provider: Provider, pools: Pools) -> None:

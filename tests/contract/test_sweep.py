@@ -120,4 +120,8 @@ def provider_can_have(provider: Provider) -> bool:
 
 def _files(provider: Provider, record: HostRecord) -> Path:
     facts = provider.facts(record)
-    return Path(facts["disk"]) if "disk" in facts else Path(facts["console_log"]).parent
+    return (
+        Path(facts.console_log).parent
+        if facts.console_log
+        else Path(facts.storage) / "disks" / record.uuid
+    )

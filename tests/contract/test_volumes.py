@@ -79,7 +79,7 @@ def test_a_volume_is_on_record_for_all_controllers(volumes: Volumes, second: Pro
     made = volumes(size_gib=3)
     assert made in second.volumes.observe(made.owner).volumes
     assert made not in second.volumes.observe("somebody-else").volumes
-    assert second.volumes.facts(made)["allocated"] < 1 << 20
+    assert second.volumes.facts(made).allocated < 1 << 20
 
 
 def test_observation_of_a_hypervisor_contains_the_volumes_of_its_owner(
@@ -135,7 +135,7 @@ def test_what_somebody_has_is_neither_copied_nor_destroyed(volumes: Volumes) -> 
 
 def test_a_destroyed_volume_is_gone_and_is_so_again(volumes: Volumes, bench: Bench) -> None:
     made = volumes()
-    disk = volumes.store.facts(made)["disk"]
+    disk = volumes.store.facts(made).disk
     assert bench.has_disk(disk)
     for _time in range(2):
         volumes.store.destroy(made)
@@ -152,7 +152,7 @@ def test_copies_outlive_what_they_are_copies_of(volumes: Volumes, bench: Bench) 
     late = volumes(source=frozen)
     volumes.store.destroy(first)
     for copy in (one, other, late):
-        assert bench.has_disk(volumes.store.facts(copy)["disk"])
+        assert bench.has_disk(volumes.store.facts(copy).disk)
     volumes(source=one)
     swept = volumes.store.sweep(volumes.owner, 0.0)
     assert swept.removed == ()
@@ -188,12 +188,12 @@ def test_the_end_of_a_host_is_not_the_end_of_its_volume(
     provider.destroy(host)
     provider.sweep(host.owner, 0.0)
     assert volumes.now(made) == held
-    assert bench.has_disk(volumes.store.facts(made)["disk"])
+    assert bench.has_disk(volumes.store.facts(made).disk)
 
 
 def test_what_cannot_be_read_is_reported_and_left_alone(volumes: Volumes, bench: Bench) -> None:
     made = volumes()
-    disk = volumes.store.facts(made)["disk"]
+    disk = volumes.store.facts(made).disk
     whole = bench.note(disk)
     try:
         for text in (

@@ -53,9 +53,7 @@ def mark(yard: Yard, holder: str, marks: str, wait: float) -> Any:
     """Take a host and mark it; fails when somebody had it before."""
     lease = yard.leases.acquire("crash", holder=holder, duration=3600, wait=wait)
     (uuid,) = (
-        h["uuid"]
-        for h in yard.hosts.list(name=lease.host)
-        if h["lease"] and h["lease"]["id"] == lease.id
+        h.uuid for h in yard.hosts.list(name=lease.host) if h.lease and h.lease.id == lease.id
     )
     with (Path(marks) / uuid).open("x") as file:
         file.write(holder)
@@ -81,7 +79,7 @@ def hold(settings: YardSettings, seconds: float, told: Connection) -> None:
     """Take a host, wait to be told, then act as if it were still ours."""
     with settings.open() as yard:
         lease = yard.leases.acquire("crash", holder="first", duration=seconds)
-        told.send(lease.facts)
+        told.send(lease.info.to_dict())
         told.recv()
         tries = []
         for act in (lease.renew, lease.release, lambda: yard.leases.renew(lease.id, 600)):

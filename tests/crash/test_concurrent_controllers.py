@@ -9,6 +9,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,9 @@ import pytest
 from stockyard import FleetSpec
 from tests.crash import concurrent_controllers
 from tests.crash.conftest import CONTEXT, CrashBench
+from tests.helpers.simulated_machines import disk_of
 from tests.helpers.tls_front import admits
+from tests.helpers.values import present
 
 CROWD = 20
 PATIENCE = 600.0
@@ -74,8 +77,8 @@ def test_of_two_hundred_requests_each_host_serves_one(bench: CrashBench, tmp_pat
     assert Counter(answer for answers in told for answer in answers) == {"done": 10, "busy": 190}
     with bench.settings.open() as yard:
         hosts = yard.hosts.list()
-        holders = {h["uuid"]: h["lease"]["holder"] for h in hosts}
-        assert len({h["lease"]["id"] for h in hosts}) == 10
+        holders = {h.uuid: present(h.lease).holder for h in hosts}
+        assert len({present(h.lease).id for h in hosts}) == 10
     assert holders == {p.name: p.read_text() for p in tmp_path.iterdir()}
 
 
@@ -88,10 +91,10 @@ def test_many_controllers_on_one_fleet_end_clean_or_busy(bench: CrashBench) -> N
     assert told.keys() <= {"done", "busy"}
     assert told["done"] >= 1
     with bench.settings.open() as yard:
-        assert [h["name"] for h in yard.hosts.list()] == [
+        assert [h.name for h in yard.hosts.list()] == [
             f"crash-{n + 1}" for n in range(bench.settings.size)
         ]
-        assert all(h["ready"] for h in yard.hosts.list())
+        assert all(h.ready for h in yard.hosts.list())
         assert not yard.fleets.apply(bench.settings.fleet()).changed
         yard.reap(grace=0)
     assert bench.inventory()["locks"] == set()
@@ -106,9 +109,9 @@ def test_many_controllers_on_fleets_of_their_own_all_end_clean(bench: CrashBench
     ) == {"done": CROWD}
     with bench.settings.open() as yard:
         found = yard.fleets.list()
-        assert sorted(f["name"] for f in found) == sorted(names)
-        assert {f["ready"] for f in found} == {1}
-        assert len({h["address"] for h in yard.hosts.list()}) == CROWD
+        assert sorted(f.name for f in found) == sorted(names)
+        assert {f.ready for f in found} == {1}
+        assert len({h.address for h in yard.hosts.list()}) == CROWD
 
 
 @on_each
@@ -136,9 +139,7 @@ def test_a_holder_who_is_stopped_past_the_end_changes_nothing(bench: CrashBench)
         assert ours.poll(PATIENCE)
         assert ours.recv() == ["over", "done", "over"]
         process.join(PATIENCE)
-        strip = [
-            {k: v for k, v in h.items() if k != "memory"} for h in (*before, *yard.hosts.list())
-        ]
+        strip = [replace(host, memory=None) for host in (*before, *yard.hosts.list())]
         assert strip[0] == strip[1]
         assert second.host == first["host"]
         if not bench.settings.keep:
@@ -146,7 +147,7 @@ def test_a_holder_who_is_stopped_past_the_end_changes_nothing(bench: CrashBench)
             keys.mkdir()
             for name, data in kept.items():
                 (keys / name).write_bytes(data)
-            (disk,) = (Path(h["disk"]) for h in yard.hosts.list())
+            (disk,) = (disk_of(h) for h in yard.hosts.list())
             assert not admits(disk, keys)
             assert admits(disk, Path(second.environment["DOCKER_CERT_PATH"]))
 

@@ -53,18 +53,16 @@ def check(bench: CrashBench, yard: Yard, name: str) -> None:
     """What is declared is there, all of it ready, and there is nothing more to do."""
     spec, hosts = declared(bench.settings, name), yard.hosts.list()
     # Which numbers they have depends on which were there when others took their places.
-    assert len({h["name"] for h in hosts}) == len(hosts) == (spec.count if spec else 0)
-    assert all(h["ready"] and not h["drift"] for h in hosts)
-    assert all(h["ports"] == list(spec.host.ports) for h in hosts if spec)
-    holders = [h["lease"]["holder"] for h in hosts if h["lease"]]
+    assert len({h.name for h in hosts}) == len(hosts) == (spec.count if spec else 0)
+    assert all(h.ready and not h.drift for h in hosts)
+    assert all(h.ports == spec.host.ports for h in hosts if spec)
+    holders = [h.lease.holder for h in hosts if h.lease]
     assert holders == ([HELD.holder] if name == "lease" else [])
-    volumes = {v["name"]: v["host"] for v in yard.volumes.list()}
+    volumes = {v.name: v.host for v in yard.volumes.list()}
     # Of real hosts there are fewer.
-    there = ("", *(h["name"] for h in hosts))
+    there = ("", *(h.name for h in hosts))
     assert volumes == {name: host for name, host in JOBS[name].volumes.items() if host in there}
-    assert all(
-        v["phase"] == "ready" and v["mounted"] == bool(v["host"]) for v in yard.volumes.list()
-    )
+    assert all(v.phase == "ready" and v.mounted == bool(v.host) for v in yard.volumes.list())
     if spec:
         assert [str(a) for a in yard.fleets.apply(spec, check=True).plan.actions] == []
     if name == "lease":
@@ -80,7 +78,7 @@ def nothing_else(bench: CrashBench, yard: Yard, name: str) -> None:
         "files": {r.uuid for r in records},
         "locks": set(),
         "secrets": {f"leases/{h.record.lease.id}" for h in observed.hosts if h.record.lease},
-        "volumes": {v["uuid"] for v in yard.volumes.list()},
+        "volumes": {v.uuid for v in yard.volumes.list()},
         "rest": set(),
     }
     kept = bench.settings.keep or declared(bench.settings, name)

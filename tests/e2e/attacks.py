@@ -15,12 +15,12 @@ import subprocess
 import tarfile
 import time
 from pathlib import Path
-from typing import Any
+
+from stockyard import HostInfo
 
 from .conftest import Docker, ssh
 from .elf import program
 
-Host = dict[str, Any]
 DENIED = b"authorization denied"
 CLONE_NEWNS, CLONE_NEWUSER, S_IFBLK, O_WRONLY = 0x20000, 0x10000000, 0o060600, 1
 # What cannot be asked of dockerd on a hostile host: options of `docker create`.
@@ -180,13 +180,13 @@ def _script(disk: tuple[int, int]) -> str:
     return "\n".join([*lines, *(f"{test}; echo {name} $?" for name, test in LOOKS.items())]) + "\n"
 
 
-def disk_of(host: Host) -> tuple[int, int]:
+def disk_of(host: HostInfo) -> tuple[int, int]:
     """Major and minor number of a host's disk."""
     major, minor = ssh(host, "stat -c '%t %T' /dev/vda").stdout.split()
     return int(major, 16), int(minor, 16)
 
 
-def ask(host: Host, docker: Docker) -> dict[str, bool]:
+def ask(host: HostInfo, docker: Docker) -> dict[str, bool]:
     """Which requests got through."""
     found = {}
     for number, (name, options) in enumerate(OPTIONS.items()):
@@ -203,7 +203,7 @@ def ask(host: Host, docker: Docker) -> dict[str, bool]:
     return found
 
 
-def try_inside(host: Host, docker: Docker, *options: str) -> dict[str, bool]:
+def try_inside(host: HostInfo, docker: Docker, *options: str) -> dict[str, bool]:
     """Which system calls and looks were let through in a container."""
     lines = (
         docker(host, "run", "--rm", *options, "attacks", "sh", "/run.sh")
@@ -216,13 +216,13 @@ def try_inside(host: Host, docker: Docker, *options: str) -> dict[str, bool]:
     return {**found, "setuid": plain.returncode == 0}
 
 
-def address(host: Host, docker: Docker, name: str) -> str:
+def address(host: HostInfo, docker: Docker, name: str) -> str:
     """A container's address."""
     form = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"
     return docker(host, "inspect", "-f", form, name).stdout.decode().strip()
 
 
-def use_up(host: Host, docker: Docker) -> dict[str, bool]:
+def use_up(host: HostInfo, docker: Docker) -> dict[str, bool]:
     """Which bombs went off."""
     count = "i=0; while [ $i -lt 560 ]; do sleep 1000 & i=$((i+1)); done; echo all"
     return {
@@ -246,7 +246,7 @@ def use_up(host: Host, docker: Docker) -> dict[str, bool]:
     }
 
 
-def reach(host: Host, docker: Docker, outside: dict[str, tuple[str, int]]) -> dict[str, bool]:
+def reach(host: HostInfo, docker: Docker, outside: dict[str, tuple[str, int]]) -> dict[str, bool]:
     """Who answers a container: its neighbour, its host, and what lies beyond that.
 
     :param outside: addresses and ports, by a name.
@@ -275,7 +275,7 @@ def reach(host: Host, docker: Docker, outside: dict[str, tuple[str, int]]) -> di
     return {name: codes[str(number)] == "0" for number, name in enumerate(tries)}
 
 
-def use_up_disk(host: Host, docker: Docker) -> dict[str, bool]:
+def use_up_disk(host: HostInfo, docker: Docker) -> dict[str, bool]:
     """Whether a container takes the space and the inodes that the host itself lives on."""
     before = _left(host)
     script = (
@@ -291,13 +291,13 @@ def use_up_disk(host: Host, docker: Docker) -> dict[str, bool]:
     }
 
 
-def _left(host: Host) -> dict[str, int]:
+def _left(host: HostInfo) -> dict[str, int]:
     """MiB and inodes that nobody has of the host's disk."""
     found = ssh(host, "df --block-size=1M --output=avail,iavail / | tail -n 1").stdout.split()
     return dict(zip(("avail", "iavail"), map(int, found), strict=True))
 
 
-def flood(host: Host, docker: Docker) -> float:
+def flood(host: HostInfo, docker: Docker) -> float:
     """MiB a second from one container to another on a network of their own.
 
     By HTTP, which says itself how much there is: neither end of a bare connection tells when all
@@ -334,7 +334,7 @@ def flood(host: Host, docker: Docker) -> float:
     return FLOOD / max(0.1, float(said[3]) - float(said[0])) if said[2] == b"0" else 0.0
 
 
-def fill(host: Host, docker: Docker) -> bool:
+def fill(host: HostInfo, docker: Docker) -> bool:
     """Fill the disk of the containers; whether that is free again when the one that did it is taken
     away.
     """
@@ -350,7 +350,7 @@ def fill(host: Host, docker: Docker) -> bool:
     )
 
 
-def uid_map(host: Host, docker: Docker, name: str) -> list[int]:
+def uid_map(host: HostInfo, docker: Docker, name: str) -> list[int]:
     """The first line of a container's user mapping: inside, outside, count."""
     pid = json.loads(docker(host, "inspect", name).stdout)[0]["State"]["Pid"]
     done: subprocess.CompletedProcess[str] = ssh(host, f"sudo cat /proc/{pid}/uid_map")

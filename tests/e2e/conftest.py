@@ -15,11 +15,19 @@ import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from stockyard import FleetSpec, HostSpec, ImageSpec, TemplateSpec, Yard
+from stockyard import (
+    FleetSpec,
+    HostInfo,
+    HostSpec,
+    ImageSpec,
+    LeaseInfo,
+    TemplateInfo,
+    TemplateSpec,
+    Yard,
+)
 from tests.helpers import prepare
 
 CHECKOUT = prepare.CHECKOUT
@@ -64,7 +72,7 @@ def nothing_is_built() -> None:
 
 
 @pytest.fixture(scope="session")
-def template(yard: Yard) -> dict[str, Any]:
+def template(yard: Yard) -> TemplateInfo:
     """The frozen template; older generations are taken away."""
     frozen = yard.templates.apply(TEMPLATE).object
     yard.templates.prune()
@@ -72,7 +80,7 @@ def template(yard: Yard) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def fleet(yard: Yard, template: dict[str, Any]) -> list[dict[str, Any]]:
+def fleet(yard: Yard, template: TemplateInfo) -> list[HostInfo]:
     """Ten hosts, as modules return them."""
     return list(yard.fleets.apply(FLEET).objects)
 
@@ -86,7 +94,7 @@ class Docker:
 
     def __call__(
         self,
-        host: dict[str, Any],
+        host: HostInfo | LeaseInfo,
         *arguments: str,
         stdin: bytes | None = None,
         check: bool = True,
@@ -96,7 +104,7 @@ class Docker:
         home = WORK / "docker-home"
         home.mkdir(exist_ok=True)
         environment = {"PATH": os.environ["PATH"], "HOME": str(home), "DOCKER_BUILDKIT": "0"}
-        environment |= host["docker"]["environment"]
+        environment |= host.docker.environment
         done = subprocess.run(
             [self.client, *arguments],
             input=stdin,
@@ -149,7 +157,7 @@ def busybox_root(docker: Docker) -> bytes:
 
 
 @pytest.fixture(scope="session")
-def docker(yard: Yard, template: dict[str, Any]) -> Docker:
+def docker(yard: Yard, template: TemplateInfo) -> Docker:
     """The client and a static busybox."""
     return client()
 
@@ -161,17 +169,17 @@ def busybox(docker: Docker) -> bytes:
 
 
 def ssh(
-    host: dict[str, Any],
+    host: HostInfo,
     *command: str,
     known_hosts: str = "",
     timeout: float = 90,
     stdin: str | None = None,
 ) -> subprocess.CompletedProcess[str]:
     """Run a command over SSH with strict host-key checking, as the result's facts say."""
-    way = host["ssh"]
+    way = host.ssh
     options = {
         "StrictHostKeyChecking": "yes",
-        "UserKnownHostsFile": known_hosts or way["known_hosts"],
+        "UserKnownHostsFile": known_hosts or way.known_hosts,
         "GlobalKnownHostsFile": "/dev/null",
         "IdentitiesOnly": "yes",
         "BatchMode": "yes",
@@ -184,11 +192,11 @@ def ssh(
         "-F",
         "/dev/null",
         "-i",
-        way["private_key"],
+        way.private_key,
         "-p",
-        str(way["port"]),
+        str(way.port),
         "--",
-        f"{way['user']}@{way['host']}",
+        f"{way.user}@{way.host}",
     ]
     return subprocess.run(
         [*line, *command], input=stdin, capture_output=True, text=True, timeout=timeout, check=False

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from stockyard import HostInfo
 
 from .conftest import ssh
 
@@ -33,7 +33,7 @@ echo "$code"
 """
 
 
-def waits_without_generator(host: dict[str, Any]) -> None:
+def waits_without_generator(host: HostInfo) -> None:
     """Where nothing can be drawn it waits; and when it has its configuration, it goes no step
     further.
     """

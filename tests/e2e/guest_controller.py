@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
+from stockyard import HostInfo
 from tests.integration.conftest import Controller
 
 # Where libvirt's session is, for a controller whose home is another.
@@ -28,15 +28,15 @@ class OnGuests(Controller):
         return super().environment | SESSION
 
 
-def connection(host: dict[str, Any]) -> dict[str, str]:
+def connection(host: HostInfo) -> dict[str, str]:
     """A host's variables, by what the modules return of it."""
-    way = host["ssh"]
-    flags = f"-F /dev/null -o UserKnownHostsFile={way['known_hosts']} -o StrictHostKeyChecking=yes"
+    way = host.ssh
+    flags = f"-F /dev/null -o UserKnownHostsFile={way.known_hosts} -o StrictHostKeyChecking=yes"
     return {
-        "ansible_host": way["host"],
-        "ansible_port": str(way["port"]),
-        "ansible_user": way["user"],
-        "ansible_ssh_private_key_file": way["private_key"],
+        "ansible_host": way.host,
+        "ansible_port": str(way.port),
+        "ansible_user": way.user,
+        "ansible_ssh_private_key_file": way.private_key,
         "ansible_ssh_common_args": flags,
         "ansible_timeout": "60",
         "ansible_python_interpreter": "/usr/bin/python3",

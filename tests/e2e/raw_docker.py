@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from stockyard import HostInfo
+
 
 class Raw:
     """A connection to a host's Docker, which stays open if the host lets it."""
 
-    def __init__(self, host: dict[str, Any]) -> None:
-        environment = host["docker"]["environment"]
+    def __init__(self, host: HostInfo) -> None:
+        environment = host.docker.environment
         folder = Path(environment["DOCKER_CERT_PATH"])
         context = ssl.create_default_context(cafile=str(folder / "ca.pem"))
         context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
@@ -51,7 +53,7 @@ class Raw:
 
 
 def send(
-    host: dict[str, Any], path: str, body: Any = None, method: str = "POST", **headers: str
+    host: HostInfo, path: str, body: Any = None, method: str = "POST", **headers: str
 ) -> tuple[int, str]:
     """Send one request on a connection of its own; return the status and the text of the answer."""
     with Raw(host) as connection:

@@ -18,7 +18,16 @@ from typing import Any
 
 import pytest
 
-from stockyard import HostSpec, ImageSpec, SecuritySpec, SingleSpec, TemplateSpec, Yard
+from stockyard import (
+    HostInfo,
+    HostSpec,
+    ImageSpec,
+    SecuritySpec,
+    SingleSpec,
+    TemplateInfo,
+    TemplateSpec,
+    Yard,
+)
 from stockyard.guest.security import disk
 from stockyard.providers.libvirt import network
 from tests.integration.conftest import task
@@ -29,7 +38,6 @@ from .guest_controller import OnGuests, connection
 from .raw_docker import send
 
 pytestmark = pytest.mark.real
-Host = dict[str, Any]
 IMAGE = ImageSpec(packages=("busybox-static",))
 PROFILES = {
     "hostile": SecuritySpec("hostile", limits={"network_mib": attacks.RATE}),
@@ -70,12 +78,12 @@ PRIVILEGED: dict[str, Any] = {
 }
 
 
-def ready(host: Host, docker: Docker) -> Host:
+def ready(host: HostInfo, docker: Docker) -> HostInfo:
     """A host with the attackers' image and a container that runs."""
     docker(
         host, "import", "-", "attacks", stdin=attacks.image(docker.busybox, attacks.disk_of(host))
     )
-    port = host["published"][0].partition(":")[2]
+    port = host.published[0].partition(":")[2]
     docker(
         host,
         "run",
@@ -113,7 +121,7 @@ def profile(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def control(yard: Yard, template: Host, docker: Docker) -> Iterator[Host]:
+def control(yard: Yard, template: TemplateInfo, docker: Docker) -> Iterator[HostInfo]:
     """A host where privileged containers work, as in a machine of one's own, and whose network lets
     everything out.
     """
@@ -155,11 +163,11 @@ def own_address() -> str:
 
 
 @pytest.fixture(scope="module")
-def hosts(yard: Yard, docker: Docker) -> Iterator[Callable[[str], Host]]:
+def hosts(yard: Yard, docker: Docker) -> Iterator[Callable[[str], HostInfo]]:
     """A host of each profile that is asked for."""
 
     @functools.cache
-    def make(profile: str) -> Host:
+    def make(profile: str) -> HostInfo:
         yard.templates.apply(TEMPLATES[profile])
         spec = SingleSpec(f"shut-{profile}", profile, host=published(profile))
         return ready(yard.hosts.apply(spec).objects[0], docker)
@@ -170,12 +178,12 @@ def hosts(yard: Yard, docker: Docker) -> Iterator[Callable[[str], Host]]:
 
 
 @pytest.fixture(scope="module")
-def shut(hosts: Callable[[str], Host], profile: str) -> Host:
+def shut(hosts: Callable[[str], HostInfo], profile: str) -> HostInfo:
     return hosts(profile)
 
 
 @pytest.fixture(scope="module")
-def hostile(hosts: Callable[[str], Host]) -> Host:
+def hostile(hosts: Callable[[str], HostInfo]) -> HostInfo:
     """The one with an authorization plugin."""
     return hosts("hostile")
 
@@ -189,10 +197,12 @@ def both(shut: dict[str, bool], control: dict[str, bool]) -> Outcomes:
 
 
 @pytest.fixture(scope="module")
-def outcomes(profile: str, shut: Host, control: Host, docker: Docker, controller: int) -> Outcomes:
+def outcomes(
+    profile: str, shut: HostInfo, control: HostInfo, docker: Docker, controller: int
+) -> Outcomes:
     """What got through, on the shut host and on the other."""
 
-    def attack(host: Host, other: str, *inside: str) -> dict[str, bool]:
+    def attack(host: HostInfo, other: str, *inside: str) -> dict[str, bool]:
         found = attacks.try_inside(host, docker, *inside)
         outside = {
             "the hypervisor's loopback": (GATEWAY, controller),
@@ -222,7 +232,7 @@ def test_inside_and_out(outcomes: Outcomes, name: str) -> None:
 
 
 def test_root_of_a_container_is_nobody_on_the_host(
-    shut: Host, control: Host, docker: Docker
+    shut: HostInfo, control: HostInfo, docker: Docker
 ) -> None:
     inside, outside, count = attacks.uid_map(shut, docker, "victim")
     assert (inside, count) == (0, 65536)
@@ -230,7 +240,7 @@ def test_root_of_a_container_is_nobody_on_the_host(
     assert attacks.uid_map(control, docker, "victim")[1] == 0
 
 
-def test_a_trusted_host_mounts_loop_devices(control: Host, docker: Docker) -> None:
+def test_a_trusted_host_mounts_loop_devices(control: HostInfo, docker: Docker) -> None:
     line = (
         "dd if=/dev/zero of=/f bs=1M count=4; busybox mke2fs -F /f; "
         "busybox mount -o loop /f /mnt && echo mounted"
@@ -241,7 +251,7 @@ def test_a_trusted_host_mounts_loop_devices(control: Host, docker: Docker) -> No
     assert b"mounted" in done.stdout
 
 
-def test_containers_have_limits_that_nobody_asked_for(shut: Host, docker: Docker) -> None:
+def test_containers_have_limits_that_nobody_asked_for(shut: HostInfo, docker: Docker) -> None:
     pids = docker(shut, "run", "--rm", "attacks", "cat", "/sys/fs/cgroup/pids.max").stdout
     asked = docker(
         shut, "run", "--rm", "--pids-limit", "7", "attacks", "cat", "/sys/fs/cgroup/pids.max"
@@ -249,7 +259,7 @@ def test_containers_have_limits_that_nobody_asked_for(shut: Host, docker: Docker
     assert (pids, asked) == (b"512\n", b"7\n")
 
 
-def test_what_containers_may_have_of_the_disk_is_there_for_them(shut: Host) -> None:
+def test_what_containers_may_have_of_the_disk_is_there_for_them(shut: HostInfo) -> None:
     """Were all of it full, the host would still have some of its own."""
     line = f"df -B1M --output=size,avail / | tail -n 1; sudo stat -c '%s %b %B' {disk.IMAGE}"
     size, free, whole, blocks, block = map(int, ssh(shut, line).stdout.split())
@@ -258,7 +268,7 @@ def test_what_containers_may_have_of_the_disk_is_there_for_them(shut: Host) -> N
 
 @pytest.mark.full
 def test_what_the_kernel_remembers_of_a_container_counts_as_its_memory(
-    shut: Host, docker: Docker
+    shut: HostInfo, docker: Docker
 ) -> None:
     """Names and inodes, of which there can be any number: the host's memory is not used up.
 
@@ -282,12 +292,14 @@ def test_what_the_kernel_remembers_of_a_container_counts_as_its_memory(
 
 
 def test_a_full_disk_is_free_again_when_its_filler_is_gone(
-    outcomes: Outcomes, shut: Host, docker: Docker
+    outcomes: Outcomes, shut: HostInfo, docker: Docker
 ) -> None:
     assert attacks.fill(shut, docker)
 
 
-def test_the_host_serves_on_after_all_that(outcomes: Outcomes, shut: Host, docker: Docker) -> None:
+def test_the_host_serves_on_after_all_that(
+    outcomes: Outcomes, shut: HostInfo, docker: Docker
+) -> None:
     assert docker(shut, "run", "--rm", "attacks", "busybox", "echo", "alive").stdout == b"alive\n"
     failed = ssh(shut, "systemctl --failed --no-legend --plain").stdout
     assert failed == ""
@@ -317,7 +329,7 @@ REDIRECTED = {"two slashes": "//containers//create", "dots": "/x/../containers/c
 
 @pytest.mark.parametrize("name", SPELLED)
 def test_what_is_denied_stays_denied_however_it_is_spelled(
-    hostile: Host, control: Host, name: str
+    hostile: HostInfo, control: HostInfo, name: str
 ) -> None:
     path, body, headers = SPELLED[name]
     status, said = send(hostile, path, body, **headers)
@@ -328,12 +340,12 @@ def test_what_is_denied_stays_denied_however_it_is_spelled(
 
 
 @pytest.mark.parametrize("name", REDIRECTED)
-def test_paths_that_are_not_plain_lead_nowhere(hostile: Host, name: str) -> None:
+def test_paths_that_are_not_plain_lead_nowhere(hostile: HostInfo, name: str) -> None:
     assert send(hostile, REDIRECTED[name], TEXT)[0] in (301, 403)
     assert send(hostile, CREATE, TEXT)[0] == 403
 
 
-def test_without_the_plugin_nothing_is_let_through(hostile: Host, docker: Docker) -> None:
+def test_without_the_plugin_nothing_is_let_through(hostile: HostInfo, docker: Docker) -> None:
     assert send(hostile, "/_ping", method="GET")[0] == 200
     ssh(hostile, "sudo systemctl stop stockyard-authz")
     try:
@@ -353,19 +365,19 @@ def test_without_the_plugin_nothing_is_let_through(hostile: Host, docker: Docker
 
 @pytest.mark.full
 def test_the_audit_finds_all_in_force_and_the_benchmark_kept(
-    hostile: Host, control: Host, tmp_path_factory: pytest.TempPathFactory
+    hostile: HostInfo, control: HostInfo, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """Read from the kernel and the daemon of a real host, by the module, over SSH."""
     # A short name: ssh puts a socket beneath it, whose path has at most 107 bytes.
     tmp_path = tmp_path_factory.mktemp("audit")
-    inventory = {"all": {"hosts": {host["name"]: connection(host) for host in (hostile, control)}}}
+    inventory = {"all": {"hosts": {host.name: connection(host) for host in (hostile, control)}}}
     (tmp_path / "hosts.json").write_text(json.dumps(inventory))
     controller = OnGuests(tmp_path / "controller")
     look = task("look", "audit", {"become": True}, benchmark=True, docker_users=["stockyard"])
     strict = task("strict", "audit", {"become": True}, security={"profile": "hostile"}, fail=True)
-    played = controller.play([look], "-i", str(tmp_path / "hosts.json"), hosts=hostile["name"])
+    played = controller.play([look], "-i", str(tmp_path / "hosts.json"), hosts=hostile.name)
     bad = [f for f in played["look"]["findings"] if f["ok"] is not True and not f["waiver"]]
     assert bad == []
     assert played["look"]["compliant"]
-    weak = controller.play([strict], "-i", str(tmp_path / "hosts.json"), hosts=control["name"])
+    weak = controller.play([strict], "-i", str(tmp_path / "hosts.json"), hosts=control.name)
     assert "user namespaces: none instead of remap" in weak["strict"]["msg"]

@@ -11,11 +11,10 @@ import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from stockyard import Yard
+from stockyard import TemplateInfo, Yard
 from stockyard.clock import SystemClock
 from stockyard.pki.authority import Authority
 from tests.helpers.canary import Watch, holders
@@ -50,7 +49,7 @@ def secrets(canaries: dict[str, str]) -> list[str]:
 @pytest.fixture(scope="module")
 def made(
     yard: Yard,
-    template: dict[str, Any],
+    template: TemplateInfo,
     canaries: dict[str, str],
     secrets: list[str],
     tmp_path_factory: pytest.TempPathFactory,

@@ -12,18 +12,16 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from stockyard import CloudImage, FleetSpec, ImageError, InvalidInput, TemplateSpec, Yard
+from stockyard import CloudImage, FleetSpec, HostInfo, ImageError, InvalidInput, TemplateSpec, Yard
 from stockyard.model.preload import Preload
 
 from . import cloud_image
 from .conftest import TEMPLATE, WORK, Docker, ssh
 
 pytestmark = [pytest.mark.real, pytest.mark.full]
-Host = dict[str, Any]
 KEPT = WORK / "cloud"
 
 
@@ -66,19 +64,19 @@ def spec(disk: Path) -> TemplateSpec:
 
 
 @pytest.fixture(scope="module")
-def hosts(yard: Yard, spec: TemplateSpec) -> Iterator[list[Host]]:
+def hosts(yard: Yard, spec: TemplateSpec) -> Iterator[list[HostInfo]]:
     begin = time.monotonic()
     made = yard.templates.apply(spec).objects[-1]
-    print(f"having a template of it took {time.monotonic() - begin:.0f} s:", made["sizes"])
+    print(f"having a template of it took {time.monotonic() - begin:.0f} s:", made.sizes)
     yield list(yard.fleets.apply(FleetSpec("cloudy", "cloudy", count=2)).objects)
     yard.fleets.delete("cloudy")
 
 
-def test_forks_of_it_are_hosts(hosts: list[Host], docker: Docker, busybox: bytes) -> None:
+def test_forks_of_it_are_hosts(hosts: list[HostInfo], docker: Docker, busybox: bytes) -> None:
     for host in hosts:
         assert b"data:1" in docker(host, "images", "--format", "{{.Repository}}:{{.Tag}}").stdout
         docker(host, "import", "-", "base:1", stdin=busybox)
-        assert host["mode"] == "instant"
+        assert host.mode == "instant"
         said = docker(
             host, "run", "--rm", "--pull", "never", "base:1", "/bin/echo", "from a container"
         ).stdout
@@ -92,14 +90,14 @@ def test_forks_of_it_are_hosts(hosts: list[Host], docker: Docker, busybox: bytes
             "it was in the cloud image",
             "it was declared",
             "ran",
-            host["name"],
+            host.name,
             "0",
         ]
     keys = {ssh(host, "cat /etc/ssh/ssh_host_*_key.pub /etc/machine-id").stdout for host in hosts}
     assert len(keys) == len(hosts)
 
 
-def test_its_own_disk_and_kernel_are_what_they_boot(hosts: list[Host]) -> None:
+def test_its_own_disk_and_kernel_are_what_they_boot(hosts: list[HostInfo]) -> None:
     said = ssh(
         hosts[0],
         "findmnt -n -o SOURCE,SIZE --bytes /; cat /proc/cmdline; ls /lib/modules; uname -r",
@@ -111,7 +109,7 @@ def test_its_own_disk_and_kernel_are_what_they_boot(hosts: list[Host]) -> None:
     assert set(kernels) == {kernels[-1]}
 
 
-def test_cloud_init_ran_once_and_never_again(hosts: list[Host]) -> None:
+def test_cloud_init_ran_once_and_never_again(hosts: list[HostInfo]) -> None:
     host = hosts[0]
     assert ssh(host, "cloud-init status").stdout == "status: disabled\n"
     units = "cloud-init-local cloud-init cloud-config cloud-final"
@@ -125,7 +123,7 @@ def test_cloud_init_ran_once_and_never_again(hosts: list[Host]) -> None:
     )
 
 
-def test_nothing_of_the_image_is_in_the_agents_way(hosts: list[Host]) -> None:
+def test_nothing_of_the_image_is_in_the_agents_way(hosts: list[HostInfo]) -> None:
     """No network service, no way in but ours, no login that cloud-init made, nothing
     that failed.
     """

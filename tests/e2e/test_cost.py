@@ -19,9 +19,10 @@ from typing import Any
 
 import pytest
 
-from stockyard import SingleSpec, Yard
+from stockyard import HostInfo, SingleSpec, TemplateInfo, Yard
 from stockyard.clock import Deadline
 from tests.contract.conftest import Drafts
+from tests.helpers.values import present
 
 pytestmark = pytest.mark.real
 SECTOR = 512
@@ -93,27 +94,27 @@ class Fresh:
     :param after: what the host had done when it was ready.
     """
 
-    host: dict[str, Any]
+    host: HostInfo
     before: Done
     after: Done
 
 
 @pytest.fixture(scope="module")
-def fresh(yard: Yard, template: dict[str, Any]) -> Iterator[Fresh]:
+def fresh(yard: Yard, template: TemplateInfo) -> Iterator[Fresh]:
     """Both of one template."""
     provider = yard.context.provider
     (record,) = [
         t.record
         for t in provider.observe(yard.context.owner).templates
-        if t.record.uuid == template["uuid"]
+        if t.record.uuid == template.uuid
     ]
     drafts = Drafts(provider, record)
     try:
         alone = done(yard, drafts.forked(Deadline(120)).uuid)
     finally:
         drafts.clean()
-    (host,) = yard.hosts.apply(SingleSpec("fresh", template["name"])).objects
-    yield Fresh(host, alone, done(yard, host["uuid"]))
+    (host,) = yard.hosts.apply(SingleSpec("fresh", template.name)).objects
+    yield Fresh(host, alone, done(yard, host.uuid))
     yard.hosts.delete("fresh")
 
 
@@ -127,7 +128,7 @@ def test_hardly_anything_is_spawned_in_a_fork(fresh: Fresh) -> None:
 def test_hardly_anything_is_written_by_a_fork(fresh: Fresh) -> None:
     written = (fresh.after.written - fresh.before.written) / (1 << 20)
     overlay = (
-        Path(fresh.host["console_log"]).with_name("disk.qcow2").stat().st_blocks
+        Path(present(fresh.host.console_log)).with_name("disk.qcow2").stat().st_blocks
         * SECTOR
         / (1 << 20)
     )
@@ -137,9 +138,6 @@ def test_hardly_anything_is_written_by_a_fork(fresh: Fresh) -> None:
 
 
 def test_few_pages_are_dirtied_by_a_fork(fresh: Fresh) -> None:
-    memory = fresh.host["memory"]
-    print(
-        f"RAM of its own when ready: {memory['private_mib']} MiB; shared: {memory['shared_mib']} "
-        f"MiB"
-    )
-    assert memory["private_mib"] <= OWN_MIB
+    memory = present(fresh.host.memory)
+    print(f"RAM of its own when ready: {memory.private_mib} MiB; shared: {memory.shared_mib} MiB")
+    assert memory.private_mib <= OWN_MIB

@@ -28,7 +28,6 @@ from .test_faults import daemons, reconnect
 
 pytestmark = [pytest.mark.real, pytest.mark.full]
 PACKAGE = "stockyard-probe"
-Host = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
@@ -94,13 +93,13 @@ def versions(yard: Yard) -> dict[str, str]:
     """What each host has of the package, by its word."""
     found = {}
     for host in yard.hosts.list(fleet="probed"):
-        assert host["ready"]
-        found[host["name"]] = ssh(host, "cat", "/usr/share/stockyard-probe/version").stdout.strip()
+        assert host.ready
+        found[host.name] = ssh(host, "cat", "/usr/share/stockyard-probe/version").stdout.strip()
     return found
 
 
 def behind(yard: Yard) -> list[Any]:
-    return [h["missing_updates"] for h in yard.hosts.list(fleet="probed", check_updates=True)]
+    return [h.missing_updates for h in yard.hosts.list(fleet="probed", check_updates=True)]
 
 
 def test_a_package_of_ones_own_is_in_the_hosts(yard: Yard, declaration: Path) -> None:
@@ -113,14 +112,14 @@ def test_a_package_of_ones_own_is_in_the_hosts(yard: Yard, declaration: Path) ->
 def test_a_later_one_is_shown_and_rolled_though_the_daemon_is_killed_on_the_way(
     yard: Yard, declaration: Path, repository: LocalRepository
 ) -> None:
-    old = {h["uuid"] for h in yard.hosts.list(fleet="probed")}
+    old = {h.uuid for h in yard.hosts.list(fleet="probed")}
     repository.publish(PACKAGE, "1.1", {"usr/share/stockyard-probe/version": "1.1\n"})
     lacks = {"package": PACKAGE, "installed": "1.0", "available": "1.1"}
     assert behind(yard) == [[lacks], [lacks]]
     told = play("rebuild", declaration, "--check", "--diff")
     assert well(told) == 1
     assert PACKAGE in told.stdout
-    assert {h["uuid"] for h in yard.hosts.list(fleet="probed")} == old
+    assert {h.uuid for h in yard.hosts.list(fleet="probed")} == old
 
     killed = threading.Thread(target=kill_daemons_when_a_new_host_is_there, args=(old,))
     killed.start()
@@ -129,14 +128,14 @@ def test_a_later_one_is_shown_and_rolled_though_the_daemon_is_killed_on_the_way(
     reconnect(yard)
     # It may have lost its connection in the middle of making a host; no other was lost, and another
     # run makes it whole.
-    assert old <= {h["uuid"] for h in yard.hosts.list(fleet="probed") if h["state"] == "running"}, (
+    assert old <= {h.uuid for h in yard.hosts.list(fleet="probed") if h.state == "running"}, (
         first.stdout
     )
     well(play("rebuild", declaration))
     assert set(versions(yard).values()) == {"1.1"}
     assert len(yard.hosts.list(fleet="probed")) == 2
     assert behind(yard) == [[], []]
-    assert not old & {h["uuid"] for h in yard.hosts.list(fleet="probed")}
+    assert not old & {h.uuid for h in yard.hosts.list(fleet="probed")}
     assert well(play("rebuild", declaration)) == 0
 
 
@@ -147,8 +146,7 @@ def kill_daemons_when_a_new_host_is_there(old: set[str]) -> None:
     ) as mine:
         end = time.monotonic() + 1200
         while (
-            not {h["uuid"] for h in mine.hosts.list(fleet="probed")} - old
-            and time.monotonic() < end
+            not {h.uuid for h in mine.hosts.list(fleet="probed")} - old and time.monotonic() < end
         ):
             time.sleep(0.2)
     for pid in daemons():
@@ -159,14 +157,14 @@ def test_a_bad_one_stops_after_one_host_and_the_old_ones_serve(
     yard: Yard, declaration: Path, repository: LocalRepository, docker: Docker
 ) -> None:
     """Its forks cannot take their identity: something is in the way of one of its files."""
-    old = {h["uuid"]: h for h in yard.hosts.list(fleet="probed")}
+    old = {h.uuid: h for h in yard.hosts.list(fleet="probed")}
     bad = {"usr/share/stockyard-probe/version": "1.2\n", "etc/hosts.new/in-the-way": ""}
     repository.publish(PACKAGE, "1.2", bad)
     done = play("rebuild", declaration)
     assert done.returncode != 0
     spoken_of = set(re.findall(r"host (probed-\d+): ", done.stdout))
-    assert len(spoken_of - {h["name"] for h in old.values()}) == 1, done.stdout
-    assert {h["uuid"] for h in yard.hosts.list(fleet="probed") if h["ready"]} == old.keys()
+    assert len(spoken_of - {h.name for h in old.values()}) == 1, done.stdout
+    assert {h.uuid for h in yard.hosts.list(fleet="probed") if h.ready} == old.keys()
     for host in old.values():
         assert docker(host, "version").returncode == 0
     repository.publish(PACKAGE, "1.3", {"usr/share/stockyard-probe/version": "1.3\n"})

@@ -12,43 +12,41 @@ import time
 import urllib.request
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import pytest
+
+from stockyard import HostInfo
 
 from .conftest import Docker
 
 pytestmark = pytest.mark.real
 
 
-Host = dict[str, Any]
-
-
 @pytest.fixture(scope="module")
-def three(fleet: list[Host], docker: Docker, busybox: bytes) -> list[Host]:
+def three(fleet: list[HostInfo], docker: Docker, busybox: bytes) -> list[HostInfo]:
     """Three hosts, each with a busybox image imported."""
     on_each(fleet[:3], lambda host: docker(host, "import", "-", "busybox:latest", stdin=busybox))
     return fleet[:3]
 
 
-def on_each(hosts: list[Host], do: Callable[[Host], object]) -> None:
+def on_each(hosts: list[HostInfo], do: Callable[[HostInfo], object]) -> None:
     """The same on every host, at the same time; whatever fails on one of them fails the test."""
     with ThreadPoolExecutor(max_workers=len(hosts)) as pool:
         list(pool.map(do, hosts))
 
 
-def test_version_and_info_speak_of_the_server(three: list[Host], docker: Docker) -> None:
-    def ask(host: Host) -> None:
+def test_version_and_info_speak_of_the_server(three: list[HostInfo], docker: Docker) -> None:
+    def ask(host: HostInfo) -> None:
         version = json.loads(docker(host, "version", "--format", "{{json .Server}}").stdout)
         info = json.loads(docker(host, "info", "--format", "{{json .}}").stdout)
         assert version["Os"] == "linux"
-        assert info["Name"] == host["name"]
+        assert info["Name"] == host.name
 
     on_each(three, ask)
 
 
-def test_run_and_its_streams(three: list[Host], docker: Docker) -> None:
-    def run(host: Host) -> None:
+def test_run_and_its_streams(three: list[HostInfo], docker: Docker) -> None:
+    def run(host: HostInfo) -> None:
         assert docker(host, "run", "--rm", "busybox", "echo", "hello").stdout == b"hello\n"
         # The client closes its half of the stream; only then does cat end.
         assert docker(host, "run", "-i", "--rm", "busybox", "cat", stdin=b"x").stdout == b"x"
@@ -56,11 +54,11 @@ def test_run_and_its_streams(three: list[Host], docker: Docker) -> None:
     on_each(three, run)
 
 
-def test_a_published_port_exec_logs_and_cp(three: list[Host], docker: Docker) -> None:
-    def serve(host: Host) -> None:
+def test_a_published_port_exec_logs_and_cp(three: list[HostInfo], docker: Docker) -> None:
+    def serve(host: HostInfo) -> None:
         script = "echo page > /index.html; echo serving; exec httpd -f -p 80 -h /"
         docker(host, "run", "-d", "--name", "page", "-p", "8080:80", "busybox", "sh", "-c", script)
-        assert fetch(f"http://{host['address']}:8080/") == b"page\n"
+        assert fetch(f"http://{host.address}:8080/") == b"page\n"
         assert docker(host, "exec", "page", "cat", "/index.html").stdout == b"page\n"
         with tarfile.open(
             fileobj=io.BytesIO(docker(host, "cp", "page:/index.html", "-").stdout)
@@ -72,7 +70,7 @@ def test_a_published_port_exec_logs_and_cp(three: list[Host], docker: Docker) ->
     on_each(three, serve)
 
 
-def test_build(three: list[Host], docker: Docker) -> None:
+def test_build(three: list[HostInfo], docker: Docker) -> None:
     context = io.BytesIO()
     with tarfile.open(fileobj=context, mode="w") as archive:
         text = b"FROM busybox\nRUN echo built > /built\n"
@@ -80,7 +78,7 @@ def test_build(three: list[Host], docker: Docker) -> None:
         entry.size = len(text)
         archive.addfile(entry, io.BytesIO(text))
 
-    def build(host: Host) -> None:
+    def build(host: HostInfo) -> None:
         docker(host, "build", "-q", "-t", "built", "-", stdin=context.getvalue())
         assert docker(host, "run", "--rm", "built", "cat", "/built").stdout == b"built\n"
 
@@ -101,7 +99,7 @@ def fetch(url: str) -> bytes:
             time.sleep(0.5)
 
 
-def followed_logs_end_with_the_container(host: Host, docker: Docker) -> bytes:
+def followed_logs_end_with_the_container(host: HostInfo, docker: Docker) -> bytes:
     """`logs -f` streams while the container runs and ends when it does."""
     got: list[bytes] = []
     reader = threading.Thread(target=lambda: got.append(docker(host, "logs", "-f", "page").stdout))
@@ -116,7 +114,7 @@ def followed_logs_end_with_the_container(host: Host, docker: Docker) -> bytes:
 
 @pytest.mark.full
 def test_what_a_container_says_after_a_long_silence_arrives(
-    fleet: list[Host], docker: Docker, busybox: bytes
+    fleet: list[HostInfo], docker: Docker, busybox: bytes
 ) -> None:
     """The client has said long ago that it sends no more; the front in between does not take that
     for the end.

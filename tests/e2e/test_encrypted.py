@@ -13,18 +13,25 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from stockyard import FleetSpec, HostSpec, InvalidInput, SecuritySpec, VolumeUse, Yard
+from stockyard import (
+    FleetSpec,
+    HostInfo,
+    HostSpec,
+    InvalidInput,
+    SecuritySpec,
+    TemplateInfo,
+    VolumeUse,
+    Yard,
+)
 from stockyard.resources.volumes import encryption
 
 from .conftest import OWNER, TEMPLATE, WORK, Docker, ssh
 from .test_secrets import pieces
 
 pytestmark = [pytest.mark.real, pytest.mark.full]
-Host = dict[str, Any]
 SECRET = "canary" + os.urandom(24).hex()
 SEALED = replace(
     TEMPLATE, name="sealed", docker="stopped", security=SecuritySpec(encrypted_data=True)
@@ -46,7 +53,7 @@ def opened(secret: str) -> Yard:
 
 
 @pytest.fixture(scope="module")
-def sealed(yard: Yard, template: Host) -> Iterator[Yard]:
+def sealed(yard: Yard, template: TemplateInfo) -> Iterator[Yard]:
     """A yard that has the key."""
     with opened(SECRET) as made:
         made.templates.apply(SEALED)
@@ -57,7 +64,7 @@ def sealed(yard: Yard, template: Host) -> Iterator[Yard]:
 
 
 @pytest.fixture(scope="module")
-def host(sealed: Yard, docker: Docker, busybox: bytes) -> Host:
+def host(sealed: Yard, docker: Docker, busybox: bytes) -> HostInfo:
     """A host with something on its encrypted volume."""
     (made,) = sealed.fleets.apply(FLEET).objects
     docker(made, "import", "-", "busybox:latest", stdin=busybox)
@@ -74,7 +81,7 @@ def host(sealed: Yard, docker: Docker, busybox: bytes) -> Host:
     return made
 
 
-def kept(docker: Docker, host: Host) -> bytes:
+def kept(docker: Docker, host: HostInfo) -> bytes:
     return docker(host, "run", "--rm", "-v", "named:/data", "busybox", "cat", "/data/file").stdout
 
 
@@ -89,9 +96,9 @@ def secrets(sealed: Yard) -> list[bytes]:
     return [SECRET.encode(), key.encode(), bytes.fromhex(key)]
 
 
-def test_the_volume_is_encrypted(sealed: Yard, host: Host) -> None:
+def test_the_volume_is_encrypted(sealed: Yard, host: HostInfo) -> None:
     (volume,) = sealed.volumes.list(name="safe-1-docker")
-    assert volume["encrypted"]
+    assert volume.encrypted
     told = ssh(
         host,
         "grep ' /var/lib/docker ' /proc/mounts; sudo cryptsetup status $(ls /dev/mapper | grep "
@@ -100,13 +107,13 @@ def test_the_volume_is_encrypted(sealed: Yard, host: Host) -> None:
     assert "/dev/mapper/stockyard-" in told.stdout
     assert "type:    LUKS2" in told.stdout
     ssh(host, "sync")
-    raw = list(pieces(Path(volume["disk"])))
+    raw = list(pieces(Path(volume.disk)))
     assert not any(KEPT in piece for piece in raw)
     assert any(b"LUKS\xba\xbe" in piece for piece in raw)
 
 
 def test_the_key_is_in_no_file_process_record_or_log(
-    sealed: Yard, template: Host, host: Host
+    sealed: Yard, template: TemplateInfo, host: HostInfo
 ) -> None:
     found = secrets(sealed)
     files = [Path(folder, name) for folder, _folders, names in os.walk(WORK) for name in names]
@@ -144,15 +151,15 @@ def holds(path: Path, found: list[bytes]) -> bool:
 
 
 def test_a_host_that_booted_waits_for_its_key(
-    sealed: Yard, yard: Yard, docker: Docker, host: Host
+    sealed: Yard, yard: Yard, docker: Docker, host: HostInfo
 ) -> None:
     """By itself, from inside: the hypervisor notices nothing of it."""
     ssh(host, "sync; sudo systemctl reboot")
     end = time.monotonic() + 300
-    while not (waiting := sealed.hosts.list(name="safe-1")[0])["waits"]:
+    while not (waiting := sealed.hosts.list(name="safe-1")[0]).waits:
         assert time.monotonic() < end, waiting
         time.sleep(2)
-    assert (waiting["ready"], waiting["state"]) == (False, "running")
+    assert (waiting.ready, waiting.state) == (False, "running")
     assert docker(host, "ps", check=False, timeout=60).returncode != 0
     with pytest.raises(InvalidInput, match="volume_key is not set"):
         yard.fleets.apply(FLEET)
@@ -160,13 +167,13 @@ def test_a_host_that_booted_waits_for_its_key(
         other.fleets.apply(FLEET)
     assert [a.verb for a in sealed.fleets.apply(FLEET).plan.actions] == ["unlock"]
     assert kept(docker, host).strip() == KEPT
-    assert sealed.hosts.list(name="safe-1")[0]["uuid"] == host["uuid"]
+    assert sealed.hosts.list(name="safe-1")[0].uuid == host.uuid
 
 
-def test_the_next_host_opens_it_and_it_grows(sealed: Yard, docker: Docker, host: Host) -> None:
+def test_the_next_host_opens_it_and_it_grows(sealed: Yard, docker: Docker, host: HostInfo) -> None:
     sealed.fleets.delete("safe")
     larger = HostSpec(volumes=(VolumeUse("{host}-docker", size_gib=3),))
     (after,) = sealed.fleets.apply(replace(FLEET, host=larger)).objects
-    assert after["uuid"] != host["uuid"]
+    assert after.uuid != host.uuid
     assert kept(docker, after).strip() == KEPT
     assert int(ssh(after, "df --output=size -B1M /var/lib/docker | tail -1").stdout) > 2700

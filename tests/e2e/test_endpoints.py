@@ -9,15 +9,15 @@ import socket
 import ssl
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from stockyard import Yard
+from stockyard import HostInfo, Yard
 from stockyard.pki.authority import Authority
+from tests.helpers.values import present
 
 from .conftest import ssh
 
@@ -25,12 +25,12 @@ pytestmark = pytest.mark.real
 
 
 @pytest.fixture
-def host(fleet: list[dict[str, Any]]) -> dict[str, Any]:
+def host(fleet: list[HostInfo]) -> HostInfo:
     return fleet[0]
 
 
-def ping(host: dict[str, Any], context: ssl.SSLContext) -> int:
-    connection = http.client.HTTPSConnection(host["address"], 2376, context=context, timeout=20)
+def ping(host: HostInfo, context: ssl.SSLContext) -> int:
+    connection = http.client.HTTPSConnection(host.address, 2376, context=context, timeout=20)
     try:
         connection.request("GET", "/_ping")
         return connection.getresponse().status
@@ -51,11 +51,11 @@ def with_client_of(authority: Authority, ca: str, folder: Path) -> ssl.SSLContex
     return context
 
 
-def own_ca(host: dict[str, Any]) -> str:
-    return (Path(host["docker"]["environment"]["DOCKER_CERT_PATH"]) / "ca.pem").read_text()
+def own_ca(host: HostInfo) -> str:
+    return (Path(host.docker.environment["DOCKER_CERT_PATH"]) / "ca.pem").read_text()
 
 
-def refused(host: dict[str, Any], context: ssl.SSLContext) -> bool:
+def refused(host: HostInfo, context: ssl.SSLContext) -> bool:
     try:
         ping(host, context)
     except (ssl.SSLError, ConnectionError, http.client.RemoteDisconnected):
@@ -63,32 +63,28 @@ def refused(host: dict[str, Any], context: ssl.SSLContext) -> bool:
     return False
 
 
-def test_the_tenants_own_client_gets_in(host: dict[str, Any]) -> None:
+def test_the_tenants_own_client_gets_in(host: HostInfo) -> None:
     context = trusting(own_ca(host))
-    folder = Path(host["docker"]["environment"]["DOCKER_CERT_PATH"])
+    folder = Path(host.docker.environment["DOCKER_CERT_PATH"])
     context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
     assert ping(host, context) == 200
 
 
-def test_no_certificate_is_refused(host: dict[str, Any]) -> None:
+def test_no_certificate_is_refused(host: HostInfo) -> None:
     assert refused(host, trusting(own_ca(host)))
 
 
-def test_another_authoritys_client_is_refused(host: dict[str, Any], tmp_path: Path) -> None:
+def test_another_authoritys_client_is_refused(host: HostInfo, tmp_path: Path) -> None:
     foreign = Authority.create("somebody else", datetime.now(UTC))
     assert refused(host, with_client_of(foreign, own_ca(host), tmp_path))
 
 
-def test_another_tenants_client_is_refused(
-    yard: Yard, host: dict[str, Any], tmp_path: Path
-) -> None:
+def test_another_tenants_client_is_refused(yard: Yard, host: HostInfo, tmp_path: Path) -> None:
     other = yard.context.pki("other").authority(datetime.now(UTC))
     assert refused(host, with_client_of(other, own_ca(host), tmp_path))
 
 
-def test_a_hosts_own_certificate_opens_no_host(
-    yard: Yard, host: dict[str, Any], tmp_path: Path
-) -> None:
+def test_a_hosts_own_certificate_opens_no_host(yard: Yard, host: HostInfo, tmp_path: Path) -> None:
     """Who breaks out of a container into a host holds that host's key; it must not open
     the others.
     """
@@ -113,36 +109,36 @@ def test_a_hosts_own_certificate_opens_no_host(
     assert refused(host, context)
 
 
-def test_the_certificate_is_for_this_address_alone(fleet: list[dict[str, Any]]) -> None:
+def test_the_certificate_is_for_this_address_alone(fleet: list[HostInfo]) -> None:
     context = trusting(own_ca(fleet[0]))
-    raw = socket.create_connection((fleet[0]["address"], 2376), timeout=20)
+    raw = socket.create_connection((fleet[0].address, 2376), timeout=20)
     with raw, pytest.raises(ssl.SSLCertVerificationError):
-        context.wrap_socket(raw, server_hostname=fleet[1]["address"])
+        context.wrap_socket(raw, server_hostname=fleet[1].address)
 
 
 @pytest.mark.parametrize("port", [2375, 22, 8081])
-def test_other_ports_are_closed(host: dict[str, Any], port: int) -> None:
+def test_other_ports_are_closed(host: HostInfo, port: int) -> None:
     with pytest.raises(ConnectionRefusedError):
-        socket.create_connection((host["address"], port), timeout=5)
+        socket.create_connection((host.address, port), timeout=5)
 
 
-def test_plain_http_is_not_answered(host: dict[str, Any]) -> None:
-    connection = http.client.HTTPConnection(host["address"], 2376, timeout=20)
+def test_plain_http_is_not_answered(host: HostInfo) -> None:
+    connection = http.client.HTTPConnection(host.address, 2376, timeout=20)
     connection.request("GET", "/_ping")
     with pytest.raises((ConnectionError, http.client.HTTPException)):
         connection.getresponse()
 
 
-def test_ssh_with_strict_host_keys(fleet: list[dict[str, Any]]) -> None:
+def test_ssh_with_strict_host_keys(fleet: list[HostInfo]) -> None:
     done = ssh(fleet[1], "hostname")
-    assert (done.stdout, done.returncode) == (fleet[1]["name"] + "\n", 0), done.stderr
+    assert (done.stdout, done.returncode) == (fleet[1].name + "\n", 0), done.stderr
 
 
-def test_ssh_refuses_swapped_endpoints(fleet: list[dict[str, Any]], tmp_path: Path) -> None:
+def test_ssh_refuses_swapped_endpoints(fleet: list[HostInfo], tmp_path: Path) -> None:
     first, second = fleet[0], fleet[1]
-    swapped = {f"[{first['address']}]": second, f"[{second['address']}]": first}
+    swapped = {f"[{first.address}]": second, f"[{second.address}]": first}
     lines = [
-        f"{where}:2222 {whose['identity']['ssh_host_key']}\n" for where, whose in swapped.items()
+        f"{where}:2222 {present(whose.identity).ssh_host_key}\n" for where, whose in swapped.items()
     ]
     (tmp_path / "known_hosts").write_text("".join(lines))
     for host in (first, second):

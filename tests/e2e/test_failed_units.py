@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
-from stockyard import GuestError, SingleSpec, Yard
+from stockyard import GuestError, SingleSpec, TemplateInfo, Yard
 from stockyard.model import daemon_json
 
 from .conftest import TEMPLATE, ssh
@@ -24,7 +23,7 @@ WORDS = "docker.service failed: .*iccc"
 
 
 def test_template_whose_docker_refuses_its_settings_fails_with_the_words_of_dockerd(
-    yard: Yard, template: dict[str, Any]
+    yard: Yard, template: TemplateInfo
 ) -> None:
     spec = replace(
         TEMPLATE, name="refused", image=replace(TEMPLATE.image, files={daemon_json.PATH: REFUSED})
@@ -38,7 +37,7 @@ def test_template_whose_docker_refuses_its_settings_fails_with_the_words_of_dock
 
 
 def test_host_whose_docker_does_not_start_after_a_boot_fails_with_the_words_of_dockerd(
-    yard: Yard, template: dict[str, Any]
+    yard: Yard, template: TemplateInfo
 ) -> None:
     sample = SingleSpec("sample", "docker")
     (host,) = yard.hosts.apply(sample).objects

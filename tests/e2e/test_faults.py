@@ -24,6 +24,7 @@ from stockyard import (
     OperationRefused,
     SingleSpec,
     StockyardError,
+    TemplateInfo,
     TemplateSpec,
     Yard,
 )
@@ -35,11 +36,10 @@ from .test_recovery import pid_of
 
 pytestmark = [pytest.mark.real, pytest.mark.usefixtures("nothing_is_built")]
 SAMPLE = SingleSpec("sample", "docker")
-Host = dict[str, Any]
 
 
 @pytest.fixture(autouse=True)
-def nothing_stays(yard: Yard, template: Host) -> Iterator[None]:
+def nothing_stays(yard: Yard, template: TemplateInfo) -> Iterator[None]:
     """Whatever a test did to it, the sample host is gone afterwards."""
     yield
     yard.hosts.delete(SAMPLE.name)
@@ -47,12 +47,12 @@ def nothing_stays(yard: Yard, template: Host) -> Iterator[None]:
 
 def leaves_nothing(yard: Yard) -> bool:
     folders = {p.name for p in (WORK / "store" / "hosts").iterdir()}
-    known = {h["uuid"] for h in yard.hosts.list()}
+    known = {h.uuid for h in yard.hosts.list()}
     return not yard.hosts.list(name="sample") and folders == known
 
 
-def folder_of(template: Host) -> Path:
-    return Path(template["storage"]) / "templates" / str(template["uuid"])
+def folder_of(template: TemplateInfo) -> Path:
+    return Path(template.storage) / "templates" / str(template.uuid)
 
 
 def kill_after(monkeypatch: pytest.MonkeyPatch, yard: Yard, step: str) -> None:
@@ -62,7 +62,7 @@ def kill_after(monkeypatch: pytest.MonkeyPatch, yard: Yard, step: str) -> None:
 
     def then_kill(record: HostRecord, *rest: Any) -> Any:
         result = original(record, *rest)
-        os.kill(pid_of({"uuid": record.uuid, "name": record.name}), signal.SIGKILL)
+        os.kill(pid_of(record.uuid), signal.SIGKILL)
         return result
 
     monkeypatch.setattr(provider, step, then_kill)
@@ -79,10 +79,10 @@ def test_qemu_killed_while_a_host_is_made(
     assert "host sample" in str(caught.value)
     assert "the guest's console log is in" in str(caught.value)
     assert leaves_nothing(yard)
-    assert yard.hosts.apply(SAMPLE).objects[0]["ready"]
+    assert yard.hosts.apply(SAMPLE).objects[0].ready
 
 
-def test_a_controller_killed_while_a_host_is_made(yard: Yard, template: Host) -> None:
+def test_a_controller_killed_while_a_host_is_made(yard: Yard, template: TemplateInfo) -> None:
     """What it left is taken for half-made, not for whole, and the next run makes it anew."""
     script = f"""
 import os, signal
@@ -94,26 +94,28 @@ yard.hosts.apply(SingleSpec("sample", "docker"))
 """
     done = subprocess.run([sys.executable, "-c", script], check=False, timeout=60)
     assert done.returncode == -signal.SIGKILL
-    assert not yard.hosts.list(name="sample")[0]["ready"]
+    assert not yard.hosts.list(name="sample")[0].ready
     plan = yard.hosts.apply(SAMPLE).plan
     assert [a.verb for a in plan.actions] == ["replace"]
-    assert yard.hosts.list(name="sample")[0]["ready"]
+    assert yard.hosts.list(name="sample")[0].ready
 
 
-def test_a_paused_host_is_not_called_ready_and_runs_again(yard: Yard, template: Host) -> None:
+def test_a_paused_host_is_not_called_ready_and_runs_again(
+    yard: Yard, template: TemplateInfo
+) -> None:
     made = yard.hosts.apply(SAMPLE).objects[0]
     subprocess.run(
-        ["virsh", "-c", "qemu:///session", "suspend", made["uuid"]], check=True, capture_output=True
+        ["virsh", "-c", "qemu:///session", "suspend", made.uuid], check=True, capture_output=True
     )
     seen = yard.hosts.list(name="sample")[0]
-    assert (seen["state"], seen["ready"]) == ("paused", False)
+    assert (seen.state, seen.ready) == ("paused", False)
     assert [a.verb for a in yard.hosts.apply(SAMPLE).plan.actions] == ["start"]
-    assert yard.hosts.list(name="sample")[0]["ready"]
-    assert yard.hosts.list(name="sample")[0]["identity"] == made["identity"]
+    assert yard.hosts.list(name="sample")[0].ready
+    assert yard.hosts.list(name="sample")[0].identity == made.identity
 
 
 @pytest.mark.parametrize("part", ["state", "ram", "disk.qcow2"])
-def test_a_file_of_the_template_changed(yard: Yard, template: Host, part: str) -> None:
+def test_a_file_of_the_template_changed(yard: Yard, template: TemplateInfo, part: str) -> None:
     path = folder_of(template) / part
     before = path.stat()
     path.chmod(0o600)
@@ -123,7 +125,7 @@ def test_a_file_of_the_template_changed(yard: Yard, template: Host, part: str) -
         handle.seek(-1, os.SEEK_END)
         handle.write(bytes([last[0] ^ 1]))
     try:
-        assert "checksum differs" in yard.templates.list(name="docker")[-1]["problem"]
+        assert "checksum differs" in yard.templates.list(name="docker")[-1].problem
         with pytest.raises((ImageError, NotFound), match="was changed after it was frozen"):
             yard.hosts.apply(SAMPLE)
         assert [a.verb for a in yard.templates.apply(TEMPLATE, check=True).plan.actions] == [
@@ -136,12 +138,12 @@ def test_a_file_of_the_template_changed(yard: Yard, template: Host, part: str) -
             handle.write(last)
         path.chmod(before.st_mode & 0o777)
     # A file that was put back is whole again, whatever its time of change says.
-    assert yard.templates.list(name="docker")[-1]["usable"]
+    assert yard.templates.list(name="docker")[-1].usable
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
 
 
 @pytest.mark.parametrize("part", ["state", "ram", "disk.qcow2"])
-def test_a_file_of_the_template_gone(yard: Yard, template: Host, part: str) -> None:
+def test_a_file_of_the_template_gone(yard: Yard, template: TemplateInfo, part: str) -> None:
     path = folder_of(template) / part
     aside = path.with_name("aside")
     path.rename(aside)
@@ -151,14 +153,14 @@ def test_a_file_of_the_template_gone(yard: Yard, template: Host, part: str) -> N
         assert leaves_nothing(yard)
     finally:
         aside.rename(path)
-    assert yard.templates.list(name="docker")[-1]["usable"]
+    assert yard.templates.list(name="docker")[-1].usable
 
 
-def test_a_template_with_hosts_is_not_removed(yard: Yard, template: Host) -> None:
+def test_a_template_with_hosts_is_not_removed(yard: Yard, template: TemplateInfo) -> None:
     yard.hosts.apply(SAMPLE)
     with pytest.raises(OperationRefused, match="hosts of the template exist"):
         yard.templates.delete("docker")
-    assert yard.templates.list(name="docker")[-1]["usable"]
+    assert yard.templates.list(name="docker")[-1].usable
 
 
 def test_a_package_that_does_not_exist(yard: Yard) -> None:
@@ -169,7 +171,7 @@ def test_a_package_that_does_not_exist(yard: Yard) -> None:
     assert not list((WORK / "store" / "images").glob("work-*"))
 
 
-def test_a_template_that_is_not_ready_in_time(yard: Yard, template: Host) -> None:
+def test_a_template_that_is_not_ready_in_time(yard: Yard, template: TemplateInfo) -> None:
     """The image is at hand: the time runs out while the guest boots."""
     spec = TemplateSpec("slow", image=TEMPLATE.image, hardware=Hardware(memory_mib=512))
     with pytest.raises(StockyardError) as caught:
@@ -187,7 +189,7 @@ def test_a_template_that_is_not_ready_in_time(yard: Yard, template: Host) -> Non
 
 @pytest.mark.full
 def test_qemu_killed_in_the_freeze(
-    yard: Yard, template: Host, monkeypatch: pytest.MonkeyPatch
+    yard: Yard, template: TemplateInfo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Docker is not needed for this: half the boot."""
     spec = TemplateSpec(
@@ -196,7 +198,7 @@ def test_qemu_killed_in_the_freeze(
     original = fork.freeze
 
     def killed_then(domain: Any, *rest: Any) -> None:
-        os.kill(pid_of({"uuid": domain.UUIDString(), "name": domain.name()}), signal.SIGKILL)
+        os.kill(pid_of(domain.UUIDString()), signal.SIGKILL)
         original(domain, *rest)
 
     try:
@@ -205,12 +207,12 @@ def test_qemu_killed_in_the_freeze(
             with pytest.raises(StockyardError, match="template doomed"):
                 yard.templates.apply(spec)
         assert not yard.templates.list(name="doomed")
-        assert yard.templates.apply(spec).objects[-1]["usable"]
+        assert yard.templates.apply(spec).objects[-1].usable
     finally:
         yard.templates.delete("doomed")
 
 
-def test_libvirt_gone_and_back(yard: Yard, template: Host) -> None:
+def test_libvirt_gone_and_back(yard: Yard, template: TemplateInfo) -> None:
     """The daemon of this user's session is killed; guests live on, and the next connection finds
     them.
     """
@@ -220,8 +222,8 @@ def test_libvirt_gone_and_back(yard: Yard, template: Host) -> None:
     with Yard(
         owner=yard.context.owner, storage=str(WORK / "store"), pki_dir=str(WORK / "pki")
     ) as again:
-        assert again.hosts.list(name="sample")[0]["uuid"] == made["uuid"]
-        assert again.hosts.list(name="sample")[0]["ready"]
+        assert again.hosts.list(name="sample")[0].uuid == made.uuid
+        assert again.hosts.list(name="sample")[0].ready
         assert not again.hosts.apply(SAMPLE).changed
     reconnect(yard)
 
@@ -252,7 +254,7 @@ def test_storage_that_may_not_be_written(tmp_path: Path) -> None:
         yard.templates.apply(TEMPLATE)
 
 
-def test_keys_that_may_not_be_written(template: Host, tmp_path: Path, yard: Yard) -> None:
+def test_keys_that_may_not_be_written(template: TemplateInfo, tmp_path: Path, yard: Yard) -> None:
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o500)
     owner = yard.context.owner

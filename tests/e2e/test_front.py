@@ -15,18 +15,16 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
-from stockyard import Yard
+from stockyard import HostInfo, Yard
 from stockyard.resources.hosts import health
 
 from .conftest import ssh
 
 pytestmark = pytest.mark.real
-Host = dict[str, Any]
 VERSIONS = {"TLS 1.2": ssl.TLSVersion.TLSv1_2, "TLS 1.3": ssl.TLSVersion.TLSv1_3}
 PING = b"GET /_ping HTTP/1.1\r\nHost: docker\r\n\r\n"
 # More than stunnel accepts with the usual limit of 1,024 descriptors, which is 500.
@@ -41,13 +39,13 @@ def context(folder: Path, version: ssl.TLSVersion) -> ssl.SSLContext:
 
 
 def ping(
-    host: Host, made: ssl.SSLContext, session: ssl.SSLSession | None = None
+    host: HostInfo, made: ssl.SSLContext, session: ssl.SSLSession | None = None
 ) -> tuple[bool, ssl.SSLSession | None]:
     """Whether a session was resumed, and the one to resume.
 
     :raises OSError: when the host does not let the client in.
     """
-    target = urlsplit(host["docker"]["environment"]["DOCKER_HOST"])
+    target = urlsplit(host.docker.environment["DOCKER_HOST"])
     plain = socket.create_connection((str(target.hostname), int(target.port or 0)), timeout=60)
     with plain, made.wrap_socket(plain, server_hostname=target.hostname, session=session) as client:
         client.sendall(PING)
@@ -58,12 +56,12 @@ def ping(
         return bool(client.session_reused), client.session
 
 
-def certificates(host: Host) -> Path:
-    return Path(host["docker"]["environment"]["DOCKER_CERT_PATH"])
+def certificates(host: HostInfo) -> Path:
+    return Path(host.docker.environment["DOCKER_CERT_PATH"])
 
 
 @pytest.mark.parametrize("name", VERSIONS)
-def test_session_that_a_client_offers_is_not_resumed(fleet: list[Host], name: str) -> None:
+def test_session_that_a_client_offers_is_not_resumed(fleet: list[HostInfo], name: str) -> None:
     made = context(certificates(fleet[0]), VERSIONS[name])
     _resumed, session = ping(fleet[0], made)
     for _again in range(2):
@@ -73,7 +71,7 @@ def test_session_that_a_client_offers_is_not_resumed(fleet: list[Host], name: st
 
 @pytest.mark.parametrize("name", VERSIONS)
 def test_expired_certificate_with_a_session_is_refused(
-    yard: Yard, fleet: list[Host], tmp_path: Path, name: str
+    yard: Yard, fleet: list[HostInfo], tmp_path: Path, name: str
 ) -> None:
     end = datetime.now(UTC) + timedelta(seconds=8)
     authority = yard.context.pki("default").authority(datetime.now(UTC))
@@ -89,9 +87,9 @@ def test_expired_certificate_with_a_session_is_refused(
 
 
 @pytest.fixture
-def crowd(fleet: list[Host]) -> Iterator[list[socket.socket]]:
+def crowd(fleet: list[HostInfo]) -> Iterator[list[socket.socket]]:
     """Connections that are held open: each takes a place in the front from the first byte on."""
-    target = urlsplit(fleet[1]["docker"]["environment"]["DOCKER_HOST"])
+    target = urlsplit(fleet[1].docker.environment["DOCKER_HOST"])
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.ExitStack() as stack:
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4096), hard))
@@ -106,7 +104,7 @@ def crowd(fleet: list[Host]) -> Iterator[list[socket.socket]]:
 
 
 def test_host_with_many_connections_answers_and_drops_none(
-    fleet: list[Host], crowd: list[socket.socket]
+    fleet: list[HostInfo], crowd: list[socket.socket]
 ) -> None:
     made = context(certificates(fleet[1]), ssl.TLSVersion.TLSv1_3)
     assert ping(fleet[1], made)[0] is False
@@ -119,7 +117,7 @@ def test_host_with_many_connections_answers_and_drops_none(
 
 
 def test_host_with_a_front_that_is_stopped_is_kept_and_one_without_docker_is_not(
-    yard: Yard, fleet: list[Host], monkeypatch: pytest.MonkeyPatch
+    yard: Yard, fleet: list[HostInfo], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By the word of the agent inside."""
     monkeypatch.setattr(health, "PATIENCE", 2.0)
@@ -127,13 +125,13 @@ def test_host_with_a_front_that_is_stopped_is_kept_and_one_without_docker_is_not
     records = [
         h
         for h in yard.context.provider.observe(yard.context.owner).hosts
-        if h.record.name == host["name"]
+        if h.record.name == host.name
     ]
     assert ssh(host, "sudo systemctl stop stockyard-tls").returncode == 0
     try:
         assert health.unhealthy(yard.context, "default", records) == {}
         assert ssh(host, "sudo systemctl stop docker.socket docker").returncode == 0
-        assert list(health.unhealthy(yard.context, "default", records)) == [host["name"]]
+        assert list(health.unhealthy(yard.context, "default", records)) == [host.name]
     finally:
         ssh(host, "sudo systemctl start docker.socket docker stockyard-tls")
     assert health.unhealthy(yard.context, "default", records) == {}

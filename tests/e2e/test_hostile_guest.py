@@ -9,17 +9,15 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
-from stockyard import FleetSpec, HostSpec, UpdateSpec, Yard
+from stockyard import FleetSpec, HostInfo, HostSpec, TemplateInfo, UpdateSpec, Yard
 
 from .conftest import OWNER, WORK, ssh
 
 pytestmark = [pytest.mark.real, pytest.mark.full]
 FLEET = FleetSpec("hostile", "docker", count=1, update=UpdateSpec(grace=3))
-Host = dict[str, Any]
 # A server with the host's own key and certificate. It sends one byte of a head every 2 s, a hundred
 # thousand brackets, or a name with terminal escapes.
 FRONT = r"""
@@ -50,7 +48,7 @@ def lines() -> list[str]:
 
 
 @pytest.fixture
-def watched(yard: Yard, template: Host, lines: list[str]) -> Iterator[Yard]:
+def watched(yard: Yard, template: TemplateInfo, lines: list[str]) -> Iterator[Yard]:
     """The same yard, with its progress; the fleet is gone afterwards."""
     with Yard(
         "qemu:///session",
@@ -63,7 +61,7 @@ def watched(yard: Yard, template: Host, lines: list[str]) -> Iterator[Yard]:
         opened.fleets.delete("hostile")
 
 
-def put_front(host: Host, mode: str) -> None:
+def put_front(host: HostInfo, mode: str) -> None:
     """Replace the TLS front of a host by a hostile server."""
     written = ssh(host, "sudo tee /run/front.py > /dev/null", stdin=FRONT)
     assert written.returncode == 0, written.stderr
@@ -91,9 +89,9 @@ def test_host_whose_containers_are_nonsense_is_drained_and_replaced(
 ) -> None:
     (host,) = watched.fleets.apply(FLEET).objects
     put_front(host, mode)
-    changed = replace(FLEET, host=HostSpec(ports=(8081 if host["ports"] == [8082] else 8082,)))
+    changed = replace(FLEET, host=HostSpec(ports=(8081 if host.ports == (8082,) else 8082,)))
     (another,) = watched.fleets.apply(changed, timeout=300).objects
-    assert another["uuid"] != host["uuid"]
-    assert another["ready"]
+    assert another.uuid != host.uuid
+    assert another.ready
     assert all(line.isprintable() for line in lines)
     assert any("the list of containers is not valid" in line for line in lines), lines

@@ -7,16 +7,17 @@ affected.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
+
+from stockyard import TemplateInfo
 
 from . import private_libvirt
 
 pytestmark = pytest.mark.real
 
 
-def test_no_space_while_a_host_is_made(template: dict[str, Any], tmp_path: Path) -> None:
+def test_no_space_while_a_host_is_made(template: TemplateInfo, tmp_path: Path) -> None:
     """Refused with cause and remedy, nothing stays, and with space again the same run makes it."""
     found = private_libvirt.run(
         tmp_path,
@@ -29,9 +30,9 @@ def test_no_space_while_a_host_is_made(template: dict[str, Any], tmp_path: Path)
             except StockyardError as caught:
                 error = f"{type(caught).__name__}: {caught}"
             files = [path.name for path in (STORE / "hosts").iterdir()]
-            left = [host["name"] for host in yard.hosts.list()], files
+            left = [host.name for host in yard.hosts.list()], files
             limit(STORE / "hosts", "2g", again=True)
-            ready = yard.hosts.apply(SingleSpec("sample", "docker")).objects[0]["ready"]
+            ready = yard.hosts.apply(SingleSpec("sample", "docker")).objects[0].ready
             print(json.dumps({"error": error, "left": left, "ready": ready}))
         """,
     )
@@ -41,7 +42,7 @@ def test_no_space_while_a_host_is_made(template: dict[str, Any], tmp_path: Path)
     assert found["ready"]
 
 
-def test_no_space_while_a_host_runs(template: dict[str, Any], tmp_path: Path) -> None:
+def test_no_space_while_a_host_runs(template: TemplateInfo, tmp_path: Path) -> None:
     """QEMU pauses the guest; it is not called ready; with space again it goes on and has lost
     nothing.
     """
@@ -54,7 +55,7 @@ def test_no_space_while_a_host_runs(template: dict[str, Any], tmp_path: Path) ->
             fill = "dd if=/dev/urandom of=big bs=1M count=80 2>&1; sync; cksum big"
             filling = ThreadPoolExecutor().submit(ssh, host, fill, timeout=300)
             end = time.monotonic() + 120
-            while yard.hosts.list()[0]["state"] == "running" and time.monotonic() < end:
+            while yard.hosts.list()[0].state == "running" and time.monotonic() < end:
                 time.sleep(0.5)
             full = yard.hosts.list()[0]
             limit(STORE / "hosts", "2g", again=True)
@@ -62,9 +63,9 @@ def test_no_space_while_a_host_runs(template: dict[str, Any], tmp_path: Path) ->
             said = filling.result().stdout
             check = ssh(again.objects[0], "cksum big; wc -c < big").stdout
             print(json.dumps({
-                "state": full["state"], "was_ready": full["ready"],
+                "state": full.state, "was_ready": full.ready,
                 "verbs": [a.verb for a in again.plan.actions],
-                "ready": again.objects[0]["ready"], "said": said, "check": check,
+                "ready": again.objects[0].ready, "said": said, "check": check,
             }))
         """,
     )
@@ -76,7 +77,7 @@ def test_no_space_while_a_host_runs(template: dict[str, Any], tmp_path: Path) ->
     assert found["check"].splitlines()[1] == str(80 << 20)
 
 
-def test_no_space_while_an_image_is_built(template: dict[str, Any], tmp_path: Path) -> None:
+def test_no_space_while_an_image_is_built(template: TemplateInfo, tmp_path: Path) -> None:
     """No libvirt has to run for this."""
     found = private_libvirt.run(
         tmp_path,
@@ -112,7 +113,7 @@ def test_no_space_while_an_image_is_built(template: dict[str, Any], tmp_path: Pa
 
 
 @pytest.mark.full
-def test_the_hypervisor_goes_down_and_comes_back(template: dict[str, Any], tmp_path: Path) -> None:
+def test_the_hypervisor_goes_down_and_comes_back(template: TemplateInfo, tmp_path: Path) -> None:
     """Every QEMU and the daemon are killed at once; one run brings all hosts back as they were."""
     found = private_libvirt.run(
         tmp_path,
@@ -128,14 +129,15 @@ def test_the_hypervisor_goes_down_and_comes_back(template: dict[str, Any], tmp_p
         with open_yard() as yard:
             # The daemon starts with its last notes, and needs a moment to miss the processes.
             end = time.monotonic() + 20
-            while any(h["ready"] for h in yard.hosts.list()) and time.monotonic() < end:
+            while any(h.ready for h in yard.hosts.list()) and time.monotonic() < end:
                 time.sleep(0.2)
-            down = [h["ready"] for h in yard.hosts.list()]
+            down = [h.ready for h in yard.hosts.list()]
             again = yard.fleets.apply(spec)
             third = yard.fleets.apply(spec).changed
             yard.teardown()
         print(json.dumps({
-            "before": before, "down": down, "after": again.objects,
+            "before": [host.to_dict() for host in before], "down": down,
+            "after": [host.to_dict() for host in again.objects],
             "verbs": [a.verb for a in again.plan.actions],
             "third": third,
         }))

@@ -11,13 +11,13 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from stockyard import FleetSpec, Hardware, SingleSpec, TemplateSpec, Yard
+from stockyard import FleetSpec, Hardware, HostInfo, SingleSpec, TemplateInfo, TemplateSpec, Yard
 from stockyard.clock import SystemClock
 from stockyard.guest.agent import effects
+from tests.helpers.values import present
 
 from .conftest import TEMPLATE, WORK, ssh
 
@@ -43,24 +43,24 @@ DISTINCT = ("uuid", "mac", "hostname", "machine_id", "ssh_key", "tls_key", "seri
 
 
 @pytest.fixture(scope="module")
-def facts(fleet: list[dict[str, Any]]) -> list[dict[str, str]]:
+def facts(fleet: list[HostInfo]) -> list[dict[str, str]]:
     """What each guest says of itself, seen from inside."""
     with ThreadPoolExecutor(max_workers=2) as pool:
         return list(pool.map(inside, fleet))
 
 
-def inside(host: dict[str, Any]) -> dict[str, str]:
+def inside(host: HostInfo) -> dict[str, str]:
     asked = time.time()
     done = ssh(host, f"sudo sh -c {shlex.quote(ASK)}")
     assert done.returncode == 0, done.stderr
     found = dict(line.split("=", 1) for line in done.stdout.splitlines())
-    return {**found, "uuid": host["uuid"], "asked": str(asked), "answered": str(time.time())}
+    return {**found, "uuid": host.uuid, "asked": str(asked), "answered": str(time.time())}
 
 
-def of_template(template: dict[str, Any]) -> dict[str, str]:
+def of_template(template: TemplateInfo) -> dict[str, str]:
     """The same of the template, read from its record and its disk."""
     raw = WORK / "template.raw"
-    disk = Path(template["storage"]) / "templates" / template["uuid"] / "disk.qcow2"
+    disk = Path(template.storage) / "templates" / template.uuid / "disk.qcow2"
     subprocess.run(["qemu-img", "convert", "-U", "-O", "raw", disk, raw], check=True)
     try:
         keys = read_from(raw, "/etc/ssh")
@@ -70,8 +70,8 @@ def of_template(template: dict[str, Any]) -> dict[str, str]:
     finally:
         raw.unlink()
     return {
-        "uuid": template["uuid"],
-        "mac": template["mac"],
+        "uuid": template.uuid,
+        "mac": template.mac,
         "hostname": "template",
         "machine_id": machine_id,
     }
@@ -88,7 +88,7 @@ def debugfs(raw: Path, request: str) -> str:
 
 
 def test_ten_forks_and_their_template_differ_in_everything(
-    facts: list[dict[str, str]], template: dict[str, Any]
+    facts: list[dict[str, str]], template: TemplateInfo
 ) -> None:
     everybody = [*facts, of_template(template)]
     for what in DISTINCT:
@@ -103,14 +103,14 @@ def test_one_machine_id_everywhere_in_a_host(facts: list[dict[str, str]]) -> Non
 
 
 def test_records_say_what_the_guests_say(
-    facts: list[dict[str, str]], fleet: list[dict[str, Any]]
+    facts: list[dict[str, str]], fleet: list[HostInfo]
 ) -> None:
     for each, host in zip(facts, fleet, strict=True):
-        assert each["mac"] == host["mac"]
-        assert each["hostname"] == host["name"]
-        assert each["machine_id"] == host["identity"]["machine_id"]
-        assert host["identity"]["ssh_host_key"] == " ".join(each["ssh_key"].split()[:2])
-        assert int(each["serial"], 16) == int(host["identity"]["certificate"], 16)
+        assert each["mac"] == host.mac
+        assert each["hostname"] == host.name
+        assert each["machine_id"] == present(host.identity).machine_id
+        assert present(host.identity).ssh_host_key == " ".join(each["ssh_key"].split()[:2])
+        assert int(each["serial"], 16) == int(present(host.identity).certificate, 16)
 
 
 def test_clocks_are_right_though_the_template_is_old(facts: list[dict[str, str]]) -> None:
@@ -126,12 +126,12 @@ class Tomorrow(SystemClock):
 
 
 def test_the_clock_is_right_in_a_fork_of_a_day_old_template(
-    yard: Yard, template: dict[str, Any], tmp_path: Path
+    yard: Yard, template: TemplateInfo, tmp_path: Path
 ) -> None:
     """A fork's clock goes on where the freeze stopped it; what the controller says a day later
     counts, not that.
     """
-    store, owner = template["storage"], yard.context.owner
+    store, owner = template.storage, yard.context.owner
     with Yard(owner=owner, storage=store, pki_dir=str(tmp_path / "pki"), clock=Tomorrow()) as later:
         try:
             # Docker's certificate is valid from tomorrow on, so it is not waited for.
@@ -169,17 +169,17 @@ def test_the_keys_are_equal_when_the_reseed_is_taken_out(yard: Yard) -> None:
     finally:
         yard.fleets.delete("few")
         yard.templates.delete("unseeded")
-    assert len({h["identity"]["machine_id"] for h in hosts}) == len(hosts) == 5
+    assert len({present(h.identity).machine_id for h in hosts}) == len(hosts) == 5
     # Not always all of them: a guest that reads the generator once more than its twin is ahead of
     # it from then on.
-    assert len({h["identity"]["ssh_host_key"] for h in hosts}) < len(hosts)
+    assert len({present(h.identity).ssh_host_key for h in hosts}) < len(hosts)
 
 
-def test_metadata_holds_no_secret(yard: Yard, fleet: list[dict[str, Any]]) -> None:
-    text = json.dumps(yard.hosts.list())
+def test_metadata_holds_no_secret(yard: Yard, fleet: list[HostInfo]) -> None:
+    text = json.dumps([host.to_dict() for host in yard.hosts.list()])
     assert "PRIVATE KEY" not in text
     xml = subprocess.run(
-        ["virsh", "-c", "qemu:///session", "dumpxml", fleet[0]["uuid"]],
+        ["virsh", "-c", "qemu:///session", "dumpxml", fleet[0].uuid],
         capture_output=True,
         text=True,
         check=True,

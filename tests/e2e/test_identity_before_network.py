@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from stockyard import SingleSpec, Yard
+from stockyard import HostInfo, SingleSpec, TemplateInfo, Yard
 from stockyard.model.host import HostRecord
 from stockyard.providers.libvirt.monitor import Monitor
+from tests.helpers.values import present
 
 from .conftest import WORK
 
@@ -31,7 +32,7 @@ def frames(capture: bytes) -> list[bytes]:
 
 
 def test_no_frame_before_the_identity_and_none_of_the_templates(
-    yard: Yard, template: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+    yard: Yard, template: TemplateInfo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     capture = WORK / "fence.pcap"
     capture.unlink(missing_ok=True)
@@ -63,11 +64,12 @@ def test_no_frame_before_the_identity_and_none_of_the_templates(
     assert at_identity == [FILE_HEADER], "the guest sent something before its link came up"
     seen = frames(capture.read_bytes())
     senders = {frame[6:12].hex(":") for frame in seen}
-    assert host["mac"] in senders, "the capture caught nothing: the test would prove nothing"
-    assert template["mac"] not in senders
-    assert all(bytes.fromhex(template["mac"].replace(":", "")) not in frame for frame in seen)
+    assert host.mac in senders, "the capture caught nothing: the test would prove nothing"
+    assert template.mac not in senders
+    assert all(bytes.fromhex(template.mac.replace(":", "")) not in frame for frame in seen)
 
 
-def test_the_console_log_is_named(yard: Yard, fleet: list[dict[str, Any]]) -> None:
-    assert Path(fleet[0]["console_log"]).name == "console.log"
-    assert Path(fleet[0]["console_log"]).exists()
+def test_the_console_log_is_named(yard: Yard, fleet: list[HostInfo]) -> None:
+    console_log = Path(present(fleet[0].console_log))
+    assert console_log.name == "console.log"
+    assert console_log.exists()

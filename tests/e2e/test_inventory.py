@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 
+from stockyard import HostInfo
 from tests.helpers.other_collections import others
 
 from .conftest import CHECKOUT, OWNER, WORK
@@ -28,7 +29,7 @@ OVERRIDING = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 
 
 @pytest.fixture(scope="module")
-def ansible(fleet: list[dict[str, Any]], tmp_path_factory: pytest.TempPathFactory) -> Run:
+def ansible(fleet: list[HostInfo], tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Runs one of Ansible's commands on an inventory of the yard, as a user of it would who is
     careless about keys.
     """
@@ -84,11 +85,11 @@ def test_the_graph_has_ten_hosts(ansible: Run) -> None:
     assert done.stdout.count("--web-") == 10
 
 
-def test_the_list_tells_how_to_reach_them(ansible: Run, fleet: list[dict[str, Any]]) -> None:
+def test_the_list_tells_how_to_reach_them(ansible: Run, fleet: list[HostInfo]) -> None:
     done = ansible("ansible-inventory", "--list")
     found = json.loads(done.stdout)
     told = {name: facts["ansible_host"] for name, facts in found["_meta"]["hostvars"].items()}
-    assert told == {host["name"]: host["address"] for host in fleet}
+    assert told == {host.name: host.address for host in fleet}
     assert sorted(found["ready_yes"]["hosts"]) == sorted(told)
     assert sorted(found["label_suite_e2e"]["hosts"]) == sorted(told)
     assert "PRIVATE" not in done.stdout
@@ -145,18 +146,18 @@ def test_host_has_the_packages_that_become_and_apt_need(ansible: Run, tmp_path: 
     assert re.search(r"ok=4 +changed=1 ", done.stdout), done.stdout
 
 
-def test_another_host_at_the_address_is_refused(ansible: Run, fleet: list[dict[str, Any]]) -> None:
+def test_another_host_at_the_address_is_refused(ansible: Run, fleet: list[HostInfo]) -> None:
     """The controller's settings say not to check; the inventory's own variables win."""
     first, second = fleet[0], fleet[1]
     done = ansible(
         "ansible",
-        first["name"],
+        first.name,
         "-m",
         "ansible.builtin.raw",
         "-a",
         "true",
         "-e",
-        f"ansible_host={second['address']}",
+        f"ansible_host={second.address}",
         "-e",
         "ansible_ssh_common_args='-o StrictHostKeyChecking=yes -o UserKnownHostsFile=/dev/null'",
         # No way that another test left open.
@@ -168,13 +169,13 @@ def test_another_host_at_the_address_is_refused(ansible: Run, fleet: list[dict[s
 
 
 def test_a_container_by_community_docker(
-    ansible: Run, fleet: list[dict[str, Any]], docker: Any, busybox: bytes, tmp_path: Path
+    ansible: Run, fleet: list[HostInfo], docker: Any, busybox: bytes, tmp_path: Path
 ) -> None:
     host = fleet[2]
     docker(host, "import", "-", "busybox:inventory", stdin=busybox)
     play = [
         {
-            "hosts": host["name"],
+            "hosts": host.name,
             "gather_facts": False,
             "connection": "local",
             "vars": {"ansible_python_interpreter": sys.executable},
@@ -213,11 +214,11 @@ def test_a_container_by_community_docker(
     assert "changed=2" in done.stdout
 
 
-def test_the_guest_agent_needs_no_network(ansible: Run, fleet: list[dict[str, Any]]) -> None:
+def test_the_guest_agent_needs_no_network(ansible: Run, fleet: list[HostInfo]) -> None:
     """By the connection that community.libvirt has: as root, without a key."""
     done = ansible(
         "ansible",
-        fleet[3]["name"],
+        fleet[3].name,
         "-m",
         "ansible.builtin.command",
         "-a",

@@ -21,7 +21,7 @@ from xml.etree.ElementTree import Element
 
 import pytest
 
-from stockyard import Yard
+from stockyard import HostInfo, Yard
 from tests.jenkins.controller import TOKEN, USER, Jenkins, serving
 
 from .conftest import CHECKOUT, OWNER, WORK, ssh
@@ -168,9 +168,9 @@ def play(jenkins: Jenkins, launcher: Launcher, **declared: Any) -> str:
     return done.stdout
 
 
-def nodes(yard: Yard) -> dict[str, dict[str, Any]]:
+def nodes(yard: Yard) -> dict[str, HostInfo]:
     """The fleet's hosts by the name that their node is to have."""
-    return {f"{h['name']}-{h['uuid'][:8]}": h for h in yard.hosts.list(fleet="agents")}
+    return {f"{h.name}-{h.uuid[:8]}": h for h in yard.hosts.list(fleet="agents")}
 
 
 def online(jenkins: Jenkins, patience: float = 180) -> list[str]:
@@ -198,7 +198,7 @@ def test_three_agents_are_started_over_ssh(
     # Builds cannot become root by themselves, nor let anybody in, and the operator still gets in.
     assert launcher.run(node.xml, "sudo", "-n", "true").returncode != 0
     assert launcher.run(node.xml, "touch", "/etc/ssh/jenkins_agent_authorized_keys").returncode != 0
-    assert ssh(host, "id", "-un").stdout.strip() == host["ssh"]["user"]
+    assert ssh(host, "id", "-un").stdout.strip() == host.ssh.user
 
 
 def test_one_is_rebuilt_while_another_builds(
@@ -209,7 +209,7 @@ def test_one_is_rebuilt_while_another_builds(
     running = launcher.build(jenkins.computers[build.node].xml)
     before = nodes(lively)
     other = next(name for name in before if name != build.node)
-    play(jenkins, launcher, jenkins_rebuild=[before[other]["name"]])
+    play(jenkins, launcher, jenkins_rebuild=[before[other].name])
     after = nodes(lively)
     assert set(before) - set(after) == {other}
     assert online(jenkins) == sorted(after) == jenkins.names()
@@ -309,16 +309,16 @@ def test_an_inbound_agent_is_a_unit_whose_secret_is_roots(
     assert ssh(host, f"systemctl is-active {UNIT}").stdout.strip() == "inactive"
 
 
-def role(host: dict[str, Any], folder: Path, **declared: Any) -> str:
+def role(host: HostInfo, folder: Path, **declared: Any) -> str:
     """Run the role on one host, as an agent that connects."""
-    way = host["ssh"]
-    known_hosts = f"-o UserKnownHostsFile={way['known_hosts']}"
+    way = host.ssh
+    known_hosts = f"-o UserKnownHostsFile={way.known_hosts}"
     options = f"-o StrictHostKeyChecking=yes {known_hosts} -o IdentitiesOnly=yes"
     inventory = {
-        "ansible_host": way["host"],
-        "ansible_port": way["port"],
-        "ansible_user": way["user"],
-        "ansible_ssh_private_key_file": way["private_key"],
+        "ansible_host": way.host,
+        "ansible_port": way.port,
+        "ansible_user": way.user,
+        "ansible_ssh_private_key_file": way.private_key,
         "ansible_ssh_common_args": options,
         "ansible_python_interpreter": "/usr/bin/python3",
     }
@@ -332,7 +332,7 @@ def role(host: dict[str, Any], folder: Path, **declared: Any) -> str:
     if not collection.exists():
         collection.parent.mkdir(parents=True)
         collection.symlink_to(CHECKOUT)
-    (folder / "hosts.json").write_text(json.dumps({"all": {"hosts": {host["name"]: inventory}}}))
+    (folder / "hosts.json").write_text(json.dumps({"all": {"hosts": {host.name: inventory}}}))
     roles = [{"role": "stockyard.container_hosts.jenkins_agent", **settings}]
     play = {"hosts": "all", "gather_facts": False, "become": True, "roles": roles}
     (folder / "role.yml").write_text(json.dumps([play]))

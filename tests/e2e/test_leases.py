@@ -9,24 +9,22 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from stockyard import Client, FleetSpec, HeldLease, LeaseExpired, Yard
+from stockyard import Client, FleetSpec, HeldLease, LeaseExpired, TemplateInfo, Yard
 
 from .conftest import Docker
 from .test_pki_life import answers, own, refused
 
 pytestmark = pytest.mark.real
-Host = dict[str, Any]
 SPEC = FleetSpec("lent", "docker", count=2, min_ready=1, max=3)
 # Seconds: what the SDK takes for a host that is ready, with room for a machine that is busy.
 QUICK = 1.0
 
 
 @pytest.fixture(scope="module")
-def lent(yard: Yard, template: Host) -> Iterator[Yard]:
+def lent(yard: Yard, template: TemplateInfo) -> Iterator[Yard]:
     """A fleet of its own: who is given back is destroyed."""
     yard.fleets.apply(SPEC)
     yield yard
@@ -43,23 +41,19 @@ def test_a_lease_opens_one_host_and_ends_with_it(lent: Yard, docker: Docker) -> 
     took = time.monotonic() - begin
     print(f"a lease of a ready host took {took:.3f} s")
     assert took < QUICK
-    hosts = {h["name"]: h for h in lent.hosts.list(fleet="lent")}
+    hosts = {h.name: h for h in lent.hosts.list(fleet="lent")}
     mine, other = hosts[lease.host], next(h for name, h in hosts.items() if name != lease.host)
     assert answers(mine, certificates(lease))
     assert refused(other, certificates(lease))
     assert answers(mine, own(mine))
     assert answers(other, own(other))
-    said = (
-        docker({"docker": lease.facts["docker"]}, "info", "--format", "{{.Name}}")
-        .stdout.decode()
-        .strip()
-    )
+    said = docker(lease.info, "info", "--format", "{{.Name}}").stdout.decode().strip()
     assert said == lease.host
     lease.renew()
     assert answers(mine, certificates(lease))
-    uuid = mine["uuid"]
+    uuid = mine.uuid
     lease.release()
-    assert uuid not in {h["uuid"] for h in lent.hosts.list()}
+    assert uuid not in {h.uuid for h in lent.hosts.list()}
     assert [str(a) for a in lent.fleets.apply(SPEC).plan.actions] == [
         f"create host {lease.host}: the fleet has 0 of 1 hosts"
     ]
@@ -77,8 +71,8 @@ def test_after_the_end_nothing_opens_the_host_and_it_is_replaced(lent: Yard) -> 
     done = [str(a) for a in lent.reap().plan.actions]
     assert f"delete host {lease.host}: its lease by e2e expired" in done
     lent.fleets.apply(SPEC)
-    fresh = next(h for h in lent.hosts.list(fleet="lent") if h["name"] == lease.host)
-    assert fresh["uuid"] != host["uuid"]
+    fresh = next(h for h in lent.hosts.list(fleet="lent") if h.name == lease.host)
+    assert fresh.uuid != host.uuid
 
 
 def test_a_revoked_client_is_refused_and_a_lease_goes_on(lent: Yard) -> None:

@@ -19,20 +19,19 @@ from typing import Any
 
 import pytest
 
-from stockyard import Conflict, SingleSpec, StockyardError, Yard
+from stockyard import Conflict, HostInfo, SingleSpec, StockyardError, TemplateInfo, Yard
 from stockyard.providers.libvirt import processes
 
 from .conftest import FLEET, WORK, ssh
 
 pytestmark = pytest.mark.real
-Host = dict[str, Any]
 SAVED = SingleSpec("saved", "docker")
 CONVERGE = """
 import json, sys
 from stockyard import FleetSpec, HostSpec, Yard
 owner, storage, pki = sys.argv[1:]
 with Yard("qemu:///session", owner=owner, storage=storage, pki_dir=pki) as yard:
-    states = [h["state"] for h in yard.hosts.list(fleet="web")]
+    states = [h.state for h in yard.hosts.list(fleet="web")]
     host = HostSpec(ports=(8080,))
     spec = FleetSpec("web", "docker", count=10, host=host, labels={"suite": "e2e"})
     print(json.dumps([states, [str(a) for a in yard.fleets.apply(spec).plan.actions]]))
@@ -46,7 +45,7 @@ def virsh(yard: Yard, *arguments: str) -> str:
     return subprocess.run(line, check=True, capture_output=True, text=True).stdout
 
 
-def processes_in(host: Host) -> list[str]:
+def processes_in(host: HostInfo) -> list[str]:
     """The boot and the processes of a guest that are not of this question."""
     done = ssh(
         host, "cat /proc/sys/kernel/random/boot_id; pidof dockerd containerd systemd-journald"
@@ -56,7 +55,7 @@ def processes_in(host: Host) -> list[str]:
 
 
 @pytest.fixture
-def host(yard: Yard, template: Host) -> Iterator[Host]:
+def host(yard: Yard, template: TemplateInfo) -> Iterator[HostInfo]:
     """A host of its own."""
     yield yard.hosts.apply(SAVED).objects[0]
     yard.hosts.delete(SAVED.name)
@@ -64,7 +63,7 @@ def host(yard: Yard, template: Host) -> Iterator[Host]:
 
 @pytest.mark.parametrize("where", ["another", "none", "cron"])
 def test_run_from_another_shell_finds_the_same_hosts(
-    yard: Yard, fleet: list[Host], tmp_path: Path, where: str
+    yard: Yard, fleet: list[HostInfo], tmp_path: Path, where: str
 ) -> None:
     assert FLEET.count == len(fleet)
     before = processes.running()
@@ -89,50 +88,52 @@ def test_run_from_another_shell_finds_the_same_hosts(
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == [["running"] * len(fleet), []]
-    assert {h["uuid"]: before[h["uuid"]] for h in fleet}.items() <= processes.running().items()
+    assert {h.uuid: before[h.uuid] for h in fleet}.items() <= processes.running().items()
     assert not list(tmp_path.rglob("*-sock"))
 
 
-def test_host_whose_memory_was_saved_is_resumed_with_its_processes(yard: Yard, host: Host) -> None:
+def test_host_whose_memory_was_saved_is_resumed_with_its_processes(
+    yard: Yard, host: HostInfo
+) -> None:
     before = processes_in(host)
-    virsh(yard, "managedsave", host["uuid"])
-    with socket.create_server((host["address"], 2376)):
+    virsh(yard, "managedsave", host.uuid)
+    with socket.create_server((host.address, 2376)):
         for check in (True, False):
             with pytest.raises(Conflict, match="port 2376 of"):
                 yard.hosts.apply(SAVED, check=check)
-    assert host["uuid"] in virsh(yard, "list", "--all", "--with-managed-save", "--uuid")
+    assert host.uuid in virsh(yard, "list", "--all", "--with-managed-save", "--uuid")
     (after,) = yard.hosts.apply(SAVED).objects
-    assert after["ready"]
-    assert after["drift"] == []
+    assert after.ready
+    assert after.drift == ()
     assert processes_in(after) == before
-    assert (after["uuid"], after["identity"]) == (host["uuid"], host["identity"])
+    assert (after.uuid, after.identity) == (host.uuid, host.identity)
 
 
-def test_host_with_attachments_of_libvirt_is_deleted(yard: Yard, template: Host) -> None:
+def test_host_with_attachments_of_libvirt_is_deleted(yard: Yard, template: TemplateInfo) -> None:
     made = yard.hosts.apply(SAVED).objects[0]
-    virsh(yard, "snapshot-create-as", made["uuid"], "before")
-    virsh(yard, "managedsave", made["uuid"])
+    virsh(yard, "snapshot-create-as", made.uuid, "before")
+    virsh(yard, "managedsave", made.uuid)
     assert [a.verb for a in yard.hosts.delete(SAVED.name).plan.actions] == ["delete"]
     assert not yard.hosts.list(name="saved")
-    assert made["uuid"] not in virsh(yard, "list", "--all", "--uuid")
+    assert made.uuid not in virsh(yard, "list", "--all", "--uuid")
 
 
-def test_clock_of_a_host_that_stood_still_is_set(yard: Yard, host: Host) -> None:
+def test_clock_of_a_host_that_stood_still_is_set(yard: Yard, host: HostInfo) -> None:
     """As after a sleep of the hypervisor: the guest runs, and is behind."""
     assert ssh(host, "sudo date -s '400 seconds ago'").returncode == 0
     (behind,) = yard.hosts.list(name="saved")
-    assert not behind["ready"]
-    assert "s behind" in behind["drift"][0]
+    assert not behind.ready
+    assert "s behind" in behind.drift[0]
     assert [a.verb for a in yard.hosts.apply(SAVED).plan.actions] == ["synchronize"]
     (after,) = yard.hosts.list(name="saved")
-    assert (after["ready"], after["drift"]) == (True, [])
-    virsh(yard, "suspend", host["uuid"])
+    assert (after.ready, after.drift) == (True, ())
+    virsh(yard, "suspend", host.uuid)
     assert ssh_is_silent(host)
     assert [a.verb for a in yard.hosts.apply(SAVED).plan.actions] == ["start"]
-    assert yard.hosts.list(name="saved")[0]["drift"] == []
+    assert yard.hosts.list(name="saved")[0].drift == ()
 
 
-def ssh_is_silent(host: Host) -> bool:
+def ssh_is_silent(host: HostInfo) -> bool:
     try:
         ssh(host, "true", timeout=4)
     except subprocess.TimeoutExpired:
@@ -141,13 +142,13 @@ def ssh_is_silent(host: Host) -> bool:
 
 
 def test_host_that_runs_although_libvirt_says_that_it_is_off_is_left_alone(
-    yard: Yard, host: Host, monkeypatch: pytest.MonkeyPatch
+    yard: Yard, host: HostInfo, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """By a daemon that knows nothing of it, as without a record of the session."""
     record, aside = WORK / "store" / "session.json", WORK / "store" / "session.aside"
     monkeypatch.setenv("XDG_RUNTIME_DIR", tempfile.mkdtemp())
     record.rename(aside)
-    pid = processes.running()[host["uuid"]]
+    pid = processes.running()[host.uuid]
     try:
         with Yard(
             owner=yard.context.owner, storage=str(WORK / "store"), pki_dir=str(WORK / "pki")
@@ -166,5 +167,5 @@ def test_host_that_runs_although_libvirt_says_that_it_is_off_is_left_alone(
                     attempt()
     finally:
         aside.rename(record)
-    assert processes.running()[host["uuid"]] == pid
+    assert processes.running()[host.uuid] == pid
     assert not yard.hosts.apply(SAVED).changed

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from stockyard import Yard
+from stockyard import HostInfo, TemplateInfo, Yard
 from tests.helpers.molecule_checkout import CHECKOUT, Checkout
 
 from .conftest import OWNER, TEMPLATE, WORK
@@ -33,7 +33,7 @@ BOUND = 90.0
 
 
 @pytest.fixture
-def checkout(template: dict[str, Any], tmp_path: Path) -> Callable[..., Checkout]:
+def checkout(template: TemplateInfo, tmp_path: Path) -> Callable[..., Checkout]:
     """Makes checkouts of the sample role, each in a place of its own."""
 
     def make(place: str = "one", **more: Any) -> Checkout:
@@ -43,8 +43,8 @@ def checkout(template: dict[str, Any], tmp_path: Path) -> Callable[..., Checkout
     return make
 
 
-def forks(yard: Yard) -> list[dict[str, Any]]:
-    return [host for host in yard.hosts.list() if "molecule" in host["labels"]]
+def forks(yard: Yard) -> list[HostInfo]:
+    return [host for host in yard.hosts.list() if "molecule" in host.labels]
 
 
 def test_the_sample_role_from_create_to_destroy(
@@ -94,20 +94,20 @@ def test_the_debugging_loop(yard: Yard, checkout: Callable[..., Checkout]) -> No
     code, said = mine.molecule("converge")
     assert code != 0
     assert "begun" in said
-    assert login(mine, host).endswith(host["name"])
+    assert login(mine, host).endswith(host.name)
     tasks.write_text(good)
     mine.ok("converge")
     mine.ok("verify")
-    assert [again["uuid"] for again in forks(yard)] == [host["uuid"]]
+    assert [again.uuid for again in forks(yard)] == [host.uuid]
     mine.ok("destroy")
     assert forks(yard) == []
 
 
-def login(mine: Checkout, host: dict[str, Any]) -> str:
+def login(mine: Checkout, host: HostInfo) -> str:
     """What the host is called, asked by `molecule login` on a terminal."""
     molecule = mine.role / "molecule" / "default" / "molecule.yml"
     kept = "~/.config/stockyard/molecule/default/known_hosts"
-    molecule.write_text(molecule.read_text().replace(kept, host["ssh"]["known_hosts"]))
+    molecule.write_text(molecule.read_text().replace(kept, host.ssh.known_hosts))
     done = subprocess.run(
         ["script", "--quiet", "--return", "--command", "molecule login --host debian", "/dev/null"],
         cwd=mine.role,
@@ -131,14 +131,14 @@ def test_a_killed_run_leaves_nothing_after_reap(
     mine = checkout(molecule_ttl="1m")
     run = mine.start("test")
     end = time.monotonic() + 600
-    while not any(host["ready"] for host in forks(yard)):
+    while not any(host.ready for host in forks(yard)):
         assert run.poll() is None, run.communicate()[0]
         assert time.monotonic() < end
         time.sleep(0.5)
     os.killpg(run.pid, signal.SIGKILL)
     run.communicate()
     (host,) = forks(yard)
-    time.sleep(max(0.0, host["expires"] - time.time()) + 1)
+    time.sleep(max(0.0, host.expires - time.time()) + 1)
     yard.reap()
     assert forks(yard) == []
 
@@ -148,7 +148,7 @@ def test_a_killed_run_leaves_nothing_after_reap(
     "role", ["docker_engine", "user_namespaces", "hardening", "jenkins_agent", "nested"]
 )
 def test_the_scenario_of_each_role(
-    yard: Yard, template: dict[str, Any], tmp_path: Path, role: str
+    yard: Yard, template: TemplateInfo, tmp_path: Path, role: str
 ) -> None:
     """As it is shipped: created, converged, nothing changed by a second time, verified,
     destroyed.

@@ -15,14 +15,13 @@ from typing import Any
 
 import pytest
 
-from stockyard import ImageSpec, SingleSpec, TemplateSpec, Yard
+from stockyard import HostInfo, ImageSpec, SingleSpec, TemplateInfo, TemplateSpec, Yard
 from tests.integration.conftest import Controller, Played, task
 
 from .conftest import Docker, ssh
 from .guest_controller import connection
 
 pytestmark = [pytest.mark.real, pytest.mark.full]
-Host = dict[str, Any]
 TEMPLATE = TemplateSpec(
     "nested",
     image=ImageSpec(
@@ -46,7 +45,7 @@ class Nested:
     """One that is there, and what it took to have it."""
 
     mode: str
-    host: Host
+    host: HostInfo
     docker: Docker
     played: Played
 
@@ -74,14 +73,14 @@ class Nested:
 
 
 @pytest.fixture(scope="module")
-def host(yard: Yard, template: Host) -> Iterator[Host]:
+def host(yard: Yard, template: TemplateInfo) -> Iterator[HostInfo]:
     yard.templates.apply(TEMPLATE)
     yield yard.hosts.apply(SingleSpec("nested", "nested")).objects[0]
     yard.hosts.delete("nested")
 
 
 @pytest.fixture(scope="module")
-def play(host: Host, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Played]:
+def play(host: HostInfo, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Played]:
     """Run tasks on the host."""
     root: Path = tmp_path_factory.mktemp("nested")
     (root / "hosts.json").write_text(json.dumps({"all": {"hosts": {"nested": connection(host)}}}))
@@ -91,7 +90,7 @@ def play(host: Host, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., 
     )
 
 
-def traces(host: Host, docker: Docker) -> tuple[str, ...]:
+def traces(host: HostInfo, docker: Docker) -> tuple[str, ...]:
     """All that it could leave behind."""
     asked = (("ps", "--all"), ("volume", "ls"), ("images", "--all"), ("network", "ls"))
     return (
@@ -103,7 +102,7 @@ def traces(host: Host, docker: Docker) -> tuple[str, ...]:
 @pytest.fixture(scope="module", params=["rootless", "privileged"])
 def nested(
     request: pytest.FixtureRequest,
-    host: Host,
+    host: HostInfo,
     docker: Docker,
     busybox: bytes,
     play: Callable[..., Played],
@@ -238,7 +237,7 @@ def test_they_get_no_more_processes_than_all_of_it_has(nested: Nested) -> None:
 
 
 def test_a_privileged_one_is_refused_where_the_profile_is_shared(
-    host: Host, play: Callable[..., Played]
+    host: HostInfo, play: Callable[..., Played]
 ) -> None:
     marker = "/etc/stockyard/security.json"
     assert ssh(host, f"sudo sed -i.kept s/trusted/shared/ {marker}").returncode == 0

@@ -22,13 +22,21 @@ from typing import Any
 
 import pytest
 
-from stockyard import Conflict, HostSpec, HypervisorError, SingleSpec, Unsupported, Yard
+from stockyard import (
+    Conflict,
+    HostInfo,
+    HostSpec,
+    HypervisorError,
+    SingleSpec,
+    TemplateInfo,
+    Unsupported,
+    Yard,
+)
 
 from . import network_probe
 from .conftest import Docker, ssh
 
 pytestmark = pytest.mark.real
-Host = dict[str, Any]
 BOUND, PORT = "127.3.2.1", 8099
 
 
@@ -77,13 +85,13 @@ def declared(proxy: Listener) -> SingleSpec:
 
 
 @pytest.fixture(scope="module")
-def proxied(yard: Yard, template: Host, declared: SingleSpec) -> Iterator[Host]:
+def proxied(yard: Yard, template: TemplateInfo, declared: SingleSpec) -> Iterator[HostInfo]:
     """A host with a way to a proxy, and a port that is published elsewhere."""
     yield yard.hosts.apply(declared).objects[0]
     yard.hosts.delete("proxied")
 
 
-def reached(host: Host, targets: list[tuple[str, int]]) -> list[list[Any]]:
+def reached(host: HostInfo, targets: list[tuple[str, int]]) -> list[list[Any]]:
     """Those of these places that answer root in a guest, over its sockets or by packets that it
     makes up.
     """
@@ -97,14 +105,14 @@ def reached(host: Host, targets: list[tuple[str, int]]) -> list[list[Any]]:
     return found
 
 
-def elsewhere(fleet: list[Host], secret: Listener) -> list[tuple[str, int]]:
-    other = fleet[1]["address"]
+def elsewhere(fleet: list[HostInfo], secret: Listener) -> list[tuple[str, int]]:
+    other = fleet[1].address
     gateway = [("10.0.2.2", secret.port), ("10.0.2.2", 2222), ("10.0.2.3", 53)]
     crafted = [(address, secret.port) for address in ("127.0.0.1", "0.0.0.0", "10.0.2.4")]  # noqa: S104
     return [*gateway, *crafted, (other, 2222), (other, 2376), (other, 8080), ("198.51.100.1", 80)]
 
 
-def test_a_host_without_egress_reaches_nothing(fleet: list[Host], secret: Listener) -> None:
+def test_a_host_without_egress_reaches_nothing(fleet: list[HostInfo], secret: Listener) -> None:
     assert reached(fleet[0], elsewhere(fleet, secret)) == []
     assert secret.came == []
 
@@ -131,7 +139,7 @@ IN_CONTAINER = "docker run --rm {} busybox /bin/busybox time {}"
     ],
 )
 def test_lookup_in_a_host_without_a_way_out_fails_at_once(
-    fleet: list[Host], docker: Docker, busybox: bytes, command: str, reason: str
+    fleet: list[HostInfo], docker: Docker, busybox: bytes, command: str, reason: str
 ) -> None:
     if "busybox" in command:
         docker(fleet[0], "import", "-", "busybox:latest", stdin=busybox)
@@ -143,13 +151,13 @@ def test_lookup_in_a_host_without_a_way_out_fails_at_once(
 
 
 def test_a_host_with_a_proxy_reaches_nothing_else(
-    proxied: Host, fleet: list[Host], secret: Listener
+    proxied: HostInfo, fleet: list[HostInfo], secret: Listener
 ) -> None:
     assert reached(proxied, elsewhere(fleet, secret)) == []
     assert secret.came == []
 
 
-def fetch(host: Host) -> str:
+def fetch(host: HostInfo) -> str:
     """A page of somewhere, as a login of the guest finds its way there."""
     script = (
         "import urllib.request as r; "
@@ -159,20 +167,22 @@ def fetch(host: Host) -> str:
     return done.stdout + done.stderr
 
 
-def test_the_proxy_is_found_from_a_login(proxied: Host, proxy: Listener) -> None:
+def test_the_proxy_is_found_from_a_login(proxied: HostInfo, proxy: Listener) -> None:
     assert fetch(proxied) == "proxied\n"
     assert proxy.came[-1] == b"GET http://outside.example/ HTTP/1.1"
 
 
 @pytest.mark.full
-def test_the_proxy_is_found_from_a_container(proxied: Host, docker: Docker, busybox: bytes) -> None:
+def test_the_proxy_is_found_from_a_container(
+    proxied: HostInfo, docker: Docker, busybox: bytes
+) -> None:
     docker(proxied, "import", "-", "busybox:latest", stdin=busybox)
     wget = ["busybox", "wget", "-q", "-O", "-", "http://10.0.2.15:3128/"]
     assert docker(proxied, "run", "--rm", "busybox", *wget).stdout == b"proxied"
 
 
-def test_a_published_port_answers_where_it_was_bound(proxied: Host) -> None:
-    assert proxied["published"] == [f"{BOUND}:{PORT}"]
+def test_a_published_port_answers_where_it_was_bound(proxied: HostInfo) -> None:
+    assert proxied.published == (f"{BOUND}:{PORT}",)
     serve = f"import socket; s = socket.create_server(('', {PORT})); s.accept()[0].sendall(b'here')"
     server = threading.Thread(
         target=lambda: ssh(proxied, "timeout", "40", "python3", "-", stdin=serve)
@@ -181,7 +191,7 @@ def test_a_published_port_answers_where_it_was_bound(proxied: Host) -> None:
     assert answer(BOUND) == b"here"
     server.join()
     with pytest.raises(ConnectionRefusedError):
-        socket.create_connection((proxied["address"], PORT), timeout=5)
+        socket.create_connection((proxied.address, PORT), timeout=5)
 
 
 def answer(address: str) -> bytes:
@@ -199,10 +209,10 @@ def answer(address: str) -> bytes:
 
 
 def names(yard: Yard) -> list[tuple[str, str]]:
-    return [(host["name"], host["uuid"]) for host in yard.hosts.list()]
+    return [(host.name, host.uuid) for host in yard.hosts.list()]
 
 
-def test_a_port_is_bound_once(yard: Yard, proxied: Host) -> None:
+def test_a_port_is_bound_once(yard: Yard, proxied: HostInfo) -> None:
     before = names(yard)
     for bind in (BOUND, "0.0.0.0"):  # noqa: S104
         with pytest.raises(Conflict, match=f"{PORT}.*proxied"):
@@ -214,7 +224,7 @@ def test_a_port_is_bound_once(yard: Yard, proxied: Host) -> None:
 
 @pytest.mark.parametrize("name", ["second", "proxied"])
 def test_a_port_that_somebody_else_has_is_refused(
-    yard: Yard, proxied: Host, secret: Listener, name: str
+    yard: Yard, proxied: HostInfo, secret: Listener, name: str
 ) -> None:
     """A host that would be replaced in its own place for it stays."""
     before = names(yard)
@@ -229,25 +239,25 @@ def test_a_port_that_somebody_else_has_is_refused(
     assert names(yard) == before
 
 
-def test_what_cannot_be_kept_is_refused(yard: Yard, proxied: Host) -> None:
+def test_what_cannot_be_kept_is_refused(yard: Yard, proxied: HostInfo) -> None:
     for spec in (HostSpec(egress="open"), HostSpec(network="default")):
         with pytest.raises(Unsupported, match="Remedy"):
             yard.hosts.apply(SingleSpec("proxied", "docker", host=spec))
-    assert yard.hosts.list(name="proxied")[0]["uuid"] == proxied["uuid"]
+    assert yard.hosts.list(name="proxied")[0].uuid == proxied.uuid
 
 
-def tunnels(host: Host) -> list[int]:
+def tunnels(host: HostInfo) -> list[int]:
     """ssh processes that lead to a host."""
     found = []
     for entry in Path("/proc").iterdir():
         with contextlib.suppress(OSError):
             line = (entry / "cmdline").read_bytes().split(b"\0") if entry.name.isdigit() else []
-            if line and line[0] == b"ssh" and host["uuid"].encode() in line:
+            if line and line[0] == b"ssh" and host.uuid.encode() in line:
                 found.append(int(entry.name))
     return found
 
 
-def test_a_lost_tunnel_is_mended(yard: Yard, proxied: Host, declared: SingleSpec) -> None:
+def test_a_lost_tunnel_is_mended(yard: Yard, proxied: HostInfo, declared: SingleSpec) -> None:
     (old,) = tunnels(proxied)
     os.kill(old, signal.SIGKILL)
     assert not yard.hosts.apply(declared).changed
@@ -257,7 +267,7 @@ def test_a_lost_tunnel_is_mended(yard: Yard, proxied: Host, declared: SingleSpec
 
 @pytest.mark.full
 def test_a_program_that_holds_the_proxys_port_is_no_proxy(
-    yard: Yard, proxied: Host, declared: SingleSpec
+    yard: Yard, proxied: HostInfo, declared: SingleSpec
 ) -> None:
     """It takes the port while the tunnel is away, and says nothing; when it has gone, all is well
     again.
@@ -277,7 +287,7 @@ def test_a_program_that_holds_the_proxys_port_is_no_proxy(
     assert fetch(proxied) == "proxied\n"
 
 
-def test_a_tunnel_ends_with_its_host(yard: Yard, proxied: Host) -> None:
+def test_a_tunnel_ends_with_its_host(yard: Yard, proxied: HostInfo) -> None:
     assert len(tunnels(proxied)) == 1
     yard.hosts.delete("proxied")
     end = time.monotonic() + 10

@@ -19,12 +19,12 @@ from typing import Any
 
 import pytest
 
-from stockyard import Client, SingleSpec, Yard
+from stockyard import Client, HostInfo, SingleSpec, Yard
+from tests.helpers.values import present
 
 from .conftest import FLEET, OWNER, WORK, ssh
 
 pytestmark = pytest.mark.real
-Host = dict[str, Any]
 SPEC = SingleSpec("keys", "docker")
 SAME = ("uuid", "address", "mac", "created", "generation")
 
@@ -47,14 +47,14 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def other(yard: Yard, fleet: list[Host], empty: Path) -> Iterator[Yard]:
+def other(yard: Yard, fleet: list[HostInfo], empty: Path) -> Iterator[Yard]:
     """The second controller."""
     with second(empty, yard) as opened:
         yield opened
 
 
 @pytest.fixture(scope="module")
-def host(other: Yard) -> Iterator[Host]:
+def host(other: Yard) -> Iterator[HostInfo]:
     """A host of its own, made by the second controller."""
     yield other.hosts.apply(SPEC).objects[0]
     other.hosts.delete(SPEC.name)
@@ -66,8 +66,8 @@ def context(folder: Path) -> ssl.SSLContext:
     return made
 
 
-def connect(host: Host, folder: Path) -> http.client.HTTPSConnection:
-    return http.client.HTTPSConnection(host["address"], 2376, context=context(folder), timeout=20)
+def connect(host: HostInfo, folder: Path) -> http.client.HTTPSConnection:
+    return http.client.HTTPSConnection(host.address, 2376, context=context(folder), timeout=20)
 
 
 def ping(connection: http.client.HTTPSConnection) -> int:
@@ -77,7 +77,7 @@ def ping(connection: http.client.HTTPSConnection) -> int:
     return answer.status
 
 
-def answers(host: Host, folder: Path) -> bool:
+def answers(host: HostInfo, folder: Path) -> bool:
     connection = connect(host, folder)
     try:
         return ping(connection) == 200
@@ -85,7 +85,7 @@ def answers(host: Host, folder: Path) -> bool:
         connection.close()
 
 
-def refused(host: Host, folder: Path) -> bool:
+def refused(host: HostInfo, folder: Path) -> bool:
     try:
         answers(host, folder)
     except (ssl.SSLError, ConnectionError, http.client.HTTPException):
@@ -93,7 +93,7 @@ def refused(host: Host, folder: Path) -> bool:
     return False
 
 
-def served(host: Host, folder: Path) -> str:
+def served(host: HostInfo, folder: Path) -> str:
     """The serial number of the certificate that the host shows."""
     connection = connect(host, folder)
     connection.connect()
@@ -112,29 +112,29 @@ def soon(what: Callable[[], object], expected: object) -> None:
     assert what() == expected
 
 
-def own(host: Host) -> Path:
-    return Path(host["docker"]["environment"]["DOCKER_CERT_PATH"])
+def own(host: HostInfo) -> Path:
+    return Path(host.docker.environment["DOCKER_CERT_PATH"])
 
 
-def same(before: Host, after: Host) -> None:
-    assert {k: after[k] for k in SAME} == {k: before[k] for k in SAME}
+def same(before: HostInfo, after: HostInfo) -> None:
+    assert [getattr(after, k) for k in SAME] == [getattr(before, k) for k in SAME]
     for fact in ("machine_id", "ssh_host_key"):
-        assert after["identity"][fact] == before["identity"][fact]
+        assert getattr(after.identity, fact) == getattr(before.identity, fact)
 
 
 def test_a_yard_is_converged_from_an_empty_home_with_the_ca_as_text(
-    other: Yard, fleet: list[Host], empty: Path
+    other: Yard, fleet: list[HostInfo], empty: Path
 ) -> None:
     result = other.fleets.apply(FLEET)
     assert result.plan.actions == ()
-    assert [h["drift"] for h in result.objects] == [[]] * len(fleet)
+    assert [h.drift for h in result.objects] == [()] * len(fleet)
     assert answers(result.objects[0], own(result.objects[0]))
-    assert Path(result.objects[0]["ssh"]["known_hosts"]).read_text().count("\n") >= len(fleet)
+    assert Path(result.objects[0].ssh.known_hosts).read_text().count("\n") >= len(fleet)
     assert not list(empty.rglob("ca-key*"))
 
 
-def test_a_certificate_is_renewed_before_it_runs_out(other: Yard, host: Host) -> None:
-    assert served(host, own(host)) == host["identity"]["certificate"]
+def test_a_certificate_is_renewed_before_it_runs_out(other: Yard, host: HostInfo) -> None:
+    assert served(host, own(host)) == present(host.identity).certificate
     provider = other.context.provider
     record = next(h.record for h in provider.observe(OWNER).hosts if h.record.name == "keys")
     assert record.identity
@@ -145,15 +145,15 @@ def test_a_certificate_is_renewed_before_it_runs_out(other: Yard, host: Host) ->
     assert ping(live) == 200
     after = other.hosts.apply(SPEC).objects[0]
     same(host, after)
-    soon(lambda: served(after, own(after)), after["identity"]["certificate"])
-    assert after["identity"]["certificate"] != host["identity"]["certificate"]
+    soon(lambda: served(after, own(after)), present(after.identity).certificate)
+    assert present(after.identity).certificate != present(host.identity).certificate
     assert ping(live) == 200, "a renewal hung up on a client"
     live.close()
     assert not other.hosts.apply(SPEC).changed
 
 
 def test_a_revoked_client_is_refused_and_the_operator_is_not(
-    other: Yard, host: Host, tmp_path: Path
+    other: Yard, host: HostInfo, tmp_path: Path
 ) -> None:
     guest = Client("guest", directory=str(tmp_path))
     other.certificates.issue(guest)
@@ -163,9 +163,9 @@ def test_a_revoked_client_is_refused_and_the_operator_is_not(
     other.context.pki("default").revoke(
         other.context.pki("default").issued("guest"), datetime.now(UTC)
     )
-    assert other.hosts.list(name="keys")[0]["drift"] == [
-        "its list of revoked certificates is outdated"
-    ]
+    assert other.hosts.list(name="keys")[0].drift == (
+        "its list of revoked certificates is outdated",
+    )
     assert [a.verb for a in other.hosts.apply(SPEC).plan.actions] == ["renew"]
     assert refused(host, tmp_path)
     with pytest.raises((OSError, http.client.HTTPException)):
@@ -175,19 +175,21 @@ def test_a_revoked_client_is_refused_and_the_operator_is_not(
     assert not other.hosts.apply(SPEC).changed
 
 
-def test_a_lost_ca_is_replaced_where_the_host_is(other: Yard, host: Host, tmp_path: Path) -> None:
+def test_a_lost_ca_is_replaced_where_the_host_is(
+    other: Yard, host: HostInfo, tmp_path: Path
+) -> None:
     """The same as a rotation: there is no CA in the directory."""
     with second(tmp_path) as heir:
-        assert heir.hosts.list(name="keys")[0]["drift"] == [
-            "its tenant has no CA on this controller: a new CA will be created"
-        ]
+        assert heir.hosts.list(name="keys")[0].drift == (
+            "its tenant has no CA on this controller: a new CA will be created",
+        )
         assert [a.verb for a in heir.hosts.apply(SPEC, check=True).plan.actions] == ["renew"]
         assert list(tmp_path.iterdir()) == []
         after = heir.hosts.apply(SPEC).objects[0]
         same(host, after)
-        assert after["drift"] == []
+        assert after.drift == ()
         assert answers(after, own(after))
-        assert served(after, own(after)) == after["identity"]["certificate"]
+        assert served(after, own(after)) == present(after.identity).certificate
         assert refused(host, own(host))
         done = ssh(after, "hostname")
         assert (done.stdout, done.returncode) == ("keys\n", 0), done.stderr

@@ -7,22 +7,29 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
-from stockyard import FleetSpec, HostSpec, OperationRefused, PoolQuotaExceeded, PoolSpec, Yard
+from stockyard import (
+    FleetSpec,
+    HostSpec,
+    OperationRefused,
+    PoolQuotaExceeded,
+    PoolSpec,
+    TemplateInfo,
+    Yard,
+)
+from tests.helpers.values import present
 
 from .conftest import OWNER, WORK, Docker, ssh
 
 pytestmark = pytest.mark.real
-Host = dict[str, Any]
 POOL = PoolSpec("fenced", hosts=2, memory_mib=1536, memory_overcommit=2.0)
 FLEET = FleetSpec("fenced", "docker", count=4, host=HostSpec(pool="fenced"))
 
 
 @pytest.fixture
-def pool(yard: Yard, template: Host) -> Iterator[Yard]:
+def pool(yard: Yard, template: TemplateInfo) -> Iterator[Yard]:
     """A pool with room for two hosts."""
     yard.pools.apply(POOL)
     yield yard
@@ -31,7 +38,7 @@ def pool(yard: Yard, template: Host) -> Iterator[Yard]:
 
 
 def uuids(yard: Yard) -> dict[str, str]:
-    return {h["name"]: h["uuid"] for h in yard.hosts.list(fleet="fenced")}
+    return {h.name: h.uuid for h in yard.hosts.list(fleet="fenced")}
 
 
 def test_a_pool_lets_in_what_it_has_room_for_and_grows_around_it(pool: Yard) -> None:
@@ -48,16 +55,16 @@ def test_a_pool_lets_in_what_it_has_room_for_and_grows_around_it(pool: Yard) -> 
     (known,) = pool.pools.list(name="fenced")
     print(
         "a pool of two forks:",
-        known["used"],
-        known["held"],
-        known["first_to_go"],
-        known["warnings"],
+        known.used,
+        known.held,
+        known.first_to_go,
+        known.warnings,
     )
-    assert known["used"]["memory_mib"] == 2048
-    assert 0 < known["held"]["private_mib"] < 600
-    assert known["first_to_go"] in first
-    assert all(h["oom_score"] > 0 for h in known["held"]["hosts"])
-    assert (known["enforced"], bool(known["enforced_reason"])) == ("admission", True)
+    assert known.used.memory_mib == 2048
+    assert 0 < present(known.held).private_mib < 600
+    assert known.first_to_go in first
+    assert all(h.oom_score > 0 for h in present(known.held).hosts)
+    assert (known.enforced, bool(known.enforced_reason)) == ("admission", True)
     with pytest.raises(OperationRefused, match="smaller"):
         pool.pools.apply(replace(POOL, hosts=1))
     pool.pools.apply(replace(POOL, hosts=3))
@@ -104,7 +111,7 @@ def test_two_controllers_share_a_pool(pool: Yard) -> None:
         rival.join()
     try:
         assert [type(error) for error in errors] == [PoolQuotaExceeded]
-        assert pool.pools.list(name="fenced")[0]["used"]["hosts"] == 1
+        assert pool.pools.list(name="fenced")[0].used.hosts == 1
     finally:
         pool.fleets.delete("rival")
 
@@ -121,7 +128,7 @@ def test_sixteen_that_have_written_half_their_memory(
         pytest.skip(f"16 forks that write half their memory need 11 GiB, and {free} MiB are free")
     pool.pools.apply(PoolSpec("fenced", hosts=16, memory_mib=8192, memory_overcommit=2.0))
     hosts = pool.fleets.apply(replace(FLEET, count=16), timeout=1500).objects
-    before = pool.pools.list(name="fenced")[0]["held"]["private_mib"]
+    before = present(pool.pools.list(name="fenced")[0].held).private_mib
     for host in hosts:
         done = ssh(
             host,
@@ -134,13 +141,13 @@ def test_sixteen_that_have_written_half_their_memory(
         "16 forks, half their memory written:",
         before,
         "->",
-        known["held"]["private_mib"],
-        known["warnings"],
+        present(known.held).private_mib,
+        known.warnings,
     )
-    assert known["held"]["private_mib"] > before + 16 * 500
-    assert known["first_to_go"]
-    assert any("of their own, and the pool has 8192 MiB" in line for line in known["warnings"])
-    assert all(h["ready"] for h in pool.hosts.list(fleet="fenced"))
+    assert present(known.held).private_mib > before + 16 * 500
+    assert known.first_to_go
+    assert any("of their own, and the pool has 8192 MiB" in line for line in known.warnings)
+    assert all(h.ready for h in pool.hosts.list(fleet="fenced"))
 
 
 def available_mib() -> int:

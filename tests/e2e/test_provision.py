@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from stockyard import FleetSpec, GuestError, ImageSpec, Yard
+from stockyard import FleetSpec, GuestError, HostInfo, ImageSpec, Yard
 from stockyard.model.preload import Preload
 from stockyard.model.provision import Provision
 from stockyard.model.security import Policy, SecuritySpec
@@ -25,7 +25,6 @@ from stockyard.model.security import Policy, SecuritySpec
 from .conftest import TEMPLATE, Docker, ssh
 
 pytestmark = [pytest.mark.real, pytest.mark.full]
-Host = dict[str, Any]
 LINGERING = "nohup sleep 86399 >/dev/null 2>&1 &"
 # What a hypervisor has at its address in QEMU's user network, and the name server there.
 OUTSIDE = (
@@ -83,15 +82,15 @@ def spec(busybox: bytes, tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 @pytest.fixture(scope="module")
-def host(yard: Yard, spec: Any) -> Iterator[Host]:
+def host(yard: Yard, spec: Any) -> Iterator[HostInfo]:
     found = yard.templates.apply(spec).objects[-1]
-    assert found["provision"] == "playbook template.yml"
+    assert found.provision == "playbook template.yml"
     yield yard.fleets.apply(FleetSpec("made", "made", count=1)).objects[0]
     yard.fleets.delete("made")
     yard.templates.delete("made")
 
 
-def test_hosts_have_what_it_left(yard: Yard, host: Host, spec: Any, docker: Docker) -> None:
+def test_hosts_have_what_it_left(yard: Yard, host: HostInfo, spec: Any, docker: Docker) -> None:
     assert ssh(host, "cat /etc/said").stdout == "cattle in made\n"
     listed = docker(host, "images", "--format", "{{.Repository}}:{{.Tag}}").stdout.decode().split()
     assert sorted(listed) == ["base:1", "made:1"]
@@ -104,7 +103,7 @@ def test_hosts_have_what_it_left(yard: Yard, host: Host, spec: Any, docker: Dock
     assert "its declaration changed; playbook template.yml will run in it" in str(plan.actions[0])
 
 
-def test_nothing_of_its_way_in_is_left(host: Host) -> None:
+def test_nothing_of_its_way_in_is_left(host: HostInfo) -> None:
     keys = ssh(
         host, "cat /etc/ssh/stockyard_authorized_keys; ls -A ~; pgrep -a sleep; ls /etc/ssh/*_key*"
     ).stdout
@@ -117,7 +116,9 @@ def test_nothing_of_its_way_in_is_left(host: Host) -> None:
     ]
 
 
-def test_the_list_of_images_is_in_force_again(host: Host, docker: Docker, busybox: bytes) -> None:
+def test_the_list_of_images_is_in_force_again(
+    host: HostInfo, docker: Docker, busybox: bytes
+) -> None:
     refused = docker(host, "import", "-", "base:2", stdin=busybox, check=False)
     assert b"only images of the list are let in" in refused.stderr
     assert b"not on the list" in docker(host, "pull", "evil:1", check=False).stderr

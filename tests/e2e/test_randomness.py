@@ -17,11 +17,10 @@ import ssl
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from stockyard import FleetSpec, Yard
+from stockyard import FleetSpec, HostInfo, Yard
 from stockyard.clock import Deadline
 
 from .conftest import FLEET, ssh
@@ -30,11 +29,12 @@ from .front_without_random import waits_without_generator
 pytestmark = pytest.mark.real
 # A thousand of each where there are ten hosts or more.
 DRAWS = 100
-Host = dict[str, Any]
 
 
 @pytest.fixture(scope="module", params=[10, pytest.param(20, marks=pytest.mark.full)])
-def many(request: pytest.FixtureRequest, yard: Yard, fleet: list[Host]) -> Iterator[list[Host]]:
+def many(
+    request: pytest.FixtureRequest, yard: Yard, fleet: list[HostInfo]
+) -> Iterator[list[HostInfo]]:
     """The shared ten; in full runs ten more."""
     count = request.param - FLEET.count
     more = yard.fleets.apply(FleetSpec("more", "docker", count=count)).objects if count else ()
@@ -46,8 +46,8 @@ def all_differ(draws: list[str] | list[bytes]) -> bool:
     return len(set(draws)) == len(draws)
 
 
-def test_the_kernels(many: list[Host]) -> None:
-    def draw(host: Host) -> list[str]:
+def test_the_kernels(many: list[HostInfo]) -> None:
+    def draw(host: HostInfo) -> list[str]:
         done = ssh(host, f"head -c {32 * DRAWS} /dev/urandom | od -An -v -tx1 -w32")
         return done.stdout.splitlines()
 
@@ -57,11 +57,11 @@ def test_the_kernels(many: list[Host]) -> None:
     assert all_differ(draws)
 
 
-def test_the_agents(yard: Yard, many: list[Host]) -> None:
+def test_the_agents(yard: Yard, many: list[HostInfo]) -> None:
     drawn: dict[str, list[str]] = {}
     provider = yard.context.provider
     for host in provider.observe(yard.context.owner).hosts:
-        if host.record.name not in {h["name"] for h in many}:
+        if host.record.name not in {h.name for h in many}:
             continue
         with yard.context.guest(host.record, Deadline(20 * DRAWS)) as guest:
             for _each in range(DRAWS):
@@ -73,7 +73,7 @@ def test_the_agents(yard: Yard, many: list[Host]) -> None:
         assert all_differ(values), source
 
 
-def test_dockerds(many: list[Host]) -> None:
+def test_dockerds(many: list[HostInfo]) -> None:
     """The name of a volume that is made without one is 32 bytes that dockerd draws."""
     with ThreadPoolExecutor(max_workers=2) as pool:
         names = [name for each in pool.map(volumes, many) for name in each]
@@ -82,7 +82,7 @@ def test_dockerds(many: list[Host]) -> None:
     assert all_differ(names)
 
 
-def test_the_fronts(many: list[Host]) -> None:
+def test_the_fronts(many: list[HostInfo]) -> None:
     """The random value of a ServerHello, 32 bytes (RFC 8446, section 4.1.3)."""
     with ThreadPoolExecutor(max_workers=2) as pool:
         draws = list(pool.map(greeted, [host for host in many for _each in range(5)]))
@@ -90,34 +90,32 @@ def test_the_fronts(many: list[Host]) -> None:
     assert all_differ(draws)
 
 
-def test_a_front_that_waits_has_no_generator(many: list[Host]) -> None:
+def test_a_front_that_waits_has_no_generator(many: list[HostInfo]) -> None:
     waits_without_generator(many[0])
 
 
-def greeted(host: Host) -> bytes:
+def greeted(host: HostInfo) -> bytes:
     """What a front says first: the random value of it."""
     begun, said = ssl.MemoryBIO(), ssl.MemoryBIO()
     with pytest.raises(ssl.SSLWantReadError):
-        trusting(host).wrap_bio(begun, said, server_hostname=host["address"]).do_handshake()
-    with socket.create_connection((host["address"], 2376), 60) as front:
+        trusting(host).wrap_bio(begun, said, server_hostname=host.address).do_handshake()
+    with socket.create_connection((host.address, 2376), 60) as front:
         front.sendall(said.read())
         # A record's header has 5 bytes, a handshake message's 4, and its version 2.
         return front.recv(4096)[11:43]
 
 
-def trusting(host: Host) -> ssl.SSLContext:
+def trusting(host: HostInfo) -> ssl.SSLContext:
     """What the operator has for a host."""
-    certificates = Path(host["docker"]["environment"]["DOCKER_CERT_PATH"])
+    certificates = Path(host.docker.environment["DOCKER_CERT_PATH"])
     context = ssl.create_default_context(cafile=certificates / "ca.pem")
     context.load_cert_chain(certificates / "cert.pem", certificates / "key.pem")
     return context
 
 
-def volumes(host: Host) -> list[str]:
+def volumes(host: HostInfo) -> list[str]:
     """Make volumes without names, over one connection, and take them away again."""
-    connection = http.client.HTTPSConnection(
-        host["address"], 2376, timeout=60, context=trusting(host)
-    )
+    connection = http.client.HTTPSConnection(host.address, 2376, timeout=60, context=trusting(host))
 
     def ask(method: str, path: str, body: str = "") -> bytes:
         connection.request(method, path, body, {"Content-Type": "application/json"})

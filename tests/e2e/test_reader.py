@@ -13,19 +13,17 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
-from stockyard import SingleSpec, Yard
+from stockyard import HostInfo, SingleSpec, Yard
 from stockyard.resources.hosts.docker_api import tls
 
 from .conftest import Docker, ssh
 from .test_attacks import TEMPLATES
 
 pytestmark = pytest.mark.real
-Host = dict[str, Any]
 PREPARED = (TEMPLATES["hostile"],)
 OWN_SOCKET = "/run/stockyard-docker/docker.sock"
 IMPORT = b"POST /images/create?fromImage=busybox&tag=latest HTTP/1.1\r\nHost: docker\r\n"
@@ -54,7 +52,7 @@ CONNECT = f"import socket; socket.socket(socket.AF_UNIX).connect('{OWN_SOCKET}')
 
 
 @pytest.fixture(scope="module")
-def hostile(yard: Yard, docker: Docker, busybox: bytes) -> Iterator[Host]:
+def hostile(yard: Yard, docker: Docker, busybox: bytes) -> Iterator[HostInfo]:
     """A host with the plugin and the reader, and an image in it."""
     yard.templates.apply(TEMPLATES["hostile"])
     made = yard.hosts.apply(SingleSpec("read", "hostile")).objects[0]
@@ -63,9 +61,9 @@ def hostile(yard: Yard, docker: Docker, busybox: bytes) -> Iterator[Host]:
     yard.hosts.delete("read")
 
 
-def ask(host: Host, data: bytes) -> tuple[int, bytes]:
+def ask(host: HostInfo, data: bytes) -> tuple[int, bytes]:
     """The answer to raw bytes, over TLS."""
-    environment = host["docker"]["environment"]
+    environment = host.docker.environment
     target = urlsplit(environment["DOCKER_HOST"])
     plain = socket.create_connection((str(target.hostname), int(target.port or 0)), timeout=60)
     context = tls(Path(environment["DOCKER_CERT_PATH"]))
@@ -78,7 +76,7 @@ def ask(host: Host, data: bytes) -> tuple[int, bytes]:
 
 @pytest.mark.parametrize("name", HIDDEN_FORMS)
 def test_form_that_the_plugin_is_not_shown_is_refused(
-    hostile: Host, fleet: list[Host], name: str
+    hostile: HostInfo, fleet: list[HostInfo], name: str
 ) -> None:
     status, body = ask(hostile, HIDDEN_FORMS[name])
     assert (status, "sent twice" in json.loads(body)["message"]) == (400, True)
@@ -87,13 +85,13 @@ def test_form_that_the_plugin_is_not_shown_is_refused(
 
 
 @pytest.mark.parametrize("name", READ_TWICE)
-def test_request_with_two_readings_is_refused(hostile: Host, name: str) -> None:
+def test_request_with_two_readings_is_refused(hostile: HostInfo, name: str) -> None:
     status, body = ask(hostile, READ_TWICE[name])
     assert (status, list(json.loads(body))) == (400, ["message"])
 
 
 def test_client_of_docker_works_through_the_reader(
-    hostile: Host, docker: Docker, tmp_path: Path
+    hostile: HostInfo, docker: Docker, tmp_path: Path
 ) -> None:
     loop = "while true; do echo tick; sleep 1; done"
     assert docker(hostile, "run", "--rm", "-i", "busybox", "cat", stdin=b"in\n").stdout == b"in\n"
@@ -113,7 +111,7 @@ def test_client_of_docker_works_through_the_reader(
 
 
 @pytest.mark.full
-def test_archive_of_500_mb_passes(hostile: Host, docker: Docker, tmp_path: Path) -> None:
+def test_archive_of_500_mb_passes(hostile: HostInfo, docker: Docker, tmp_path: Path) -> None:
     large = tmp_path / "large"
     with large.open("wb") as target:
         for _block in range(500):
@@ -125,13 +123,15 @@ def test_archive_of_500_mb_passes(hostile: Host, docker: Docker, tmp_path: Path)
     assert (tmp_path / "back").stat().st_size == large.stat().st_size
 
 
-def test_socket_of_dockerd_is_for_the_reader_alone(hostile: Host) -> None:
+def test_socket_of_dockerd_is_for_the_reader_alone(hostile: HostInfo) -> None:
     refused = ssh(hostile, f'python3 -c "{CONNECT}"')
     assert "PermissionError" in refused.stderr
     assert ssh(hostile, f'sudo python3 -c "{CONNECT}"').returncode == 0
 
 
-def test_reader_answers_while_docker_is_off_and_serves_again(hostile: Host, docker: Docker) -> None:
+def test_reader_answers_while_docker_is_off_and_serves_again(
+    hostile: HostInfo, docker: Docker
+) -> None:
     ping = GET + b"Host: d\r\n\r\n"
     assert ssh(hostile, "sudo systemctl stop docker.socket docker").returncode == 0
     try:
@@ -144,7 +144,7 @@ def test_reader_answers_while_docker_is_off_and_serves_again(hostile: Host, dock
     assert ask(hostile, ping)[0] == 200
 
 
-def test_reader_costs_less_than_5_ms_a_request(hostile: Host) -> None:
+def test_reader_costs_less_than_5_ms_a_request(hostile: HostInfo) -> None:
     """The difference to dockerd's own socket, in turn."""
     program = f"""
 import socket, time

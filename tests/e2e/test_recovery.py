@@ -13,21 +13,20 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from stockyard import Plan, SingleSpec, Yard
+from stockyard import HostInfo, Plan, SingleSpec, TemplateInfo, Yard
+from tests.helpers.values import present
 
 from .conftest import FLEET, Docker, ssh
 
 pytestmark = pytest.mark.real
-Host = dict[str, Any]
-Ordeal = dict[str, tuple[Host, Plan, Host]]
+Ordeal = dict[str, tuple[HostInfo, Plan, HostInfo]]
 SAME = ("uuid", "address", "mac", "identity", "generation", "created")
 
 
-def pid_of(host: dict[str, Any]) -> int:
+def pid_of(uuid: str) -> int:
     """The QEMU process of a host."""
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -35,28 +34,28 @@ def pid_of(host: dict[str, Any]) -> int:
                 line = (entry / "cmdline").read_bytes().split(b"\0")
             except OSError:
                 continue
-            if b"qemu-system" in line[0] and host["uuid"].encode() in line:
+            if b"qemu-system" in line[0] and uuid.encode() in line:
                 return int(entry.name)
-    raise AssertionError(f"no QEMU runs {host['name']}")
+    raise AssertionError(f"no QEMU runs {uuid}")
 
 
-def there(yard: Yard, name: str) -> dict[str, Any]:
+def there(yard: Yard, name: str) -> HostInfo:
     return yard.hosts.list(name=name)[0]
 
 
-def same(before: dict[str, Any], after: dict[str, Any]) -> None:
-    assert {k: after[k] for k in SAME} == {k: before[k] for k in SAME}
-    assert after["ready"]
+def same(before: HostInfo, after: HostInfo) -> None:
+    assert [getattr(after, k) for k in SAME] == [getattr(before, k) for k in SAME]
+    assert after.ready
     done = ssh(after, "hostname; cat /etc/machine-id; cat /sys/class/net/eth0/address")
     assert done.stdout.split() == [
-        before["name"],
-        before["identity"]["machine_id"],
-        before["mac"],
+        before.name,
+        present(before.identity).machine_id,
+        before.mac,
     ], done.stderr
 
 
 @pytest.fixture(scope="module")
-def ordeal(yard: Yard, fleet: list[Host], docker: Docker, busybox: bytes) -> Iterator[Ordeal]:
+def ordeal(yard: Yard, fleet: list[HostInfo], docker: Docker, busybox: bytes) -> Iterator[Ordeal]:
     """Two boots at the same time: a host of its own is restarted, a killed member is brought back
     by its fleet.
 
@@ -70,12 +69,12 @@ def ordeal(yard: Yard, fleet: list[Host], docker: Docker, busybox: bytes) -> Ite
         victim, "run", "-d", "--restart", "always", "--name", "always", "busybox", "sleep", "100000"
     )
     ssh(victim, "sync")
-    os.kill(pid_of(victim), signal.SIGKILL)
+    os.kill(pid_of(victim.uuid), signal.SIGKILL)
     wait_until_off(yard, "web-5")
     with ThreadPoolExecutor() as pool:
         restarted = pool.submit(yard.hosts.restart, "alone")
         plans = {"web-5": yard.fleets.apply(FLEET).plan, "alone": restarted.result().plan}
-    yield {h["name"]: (h, plans[h["name"]], there(yard, h["name"])) for h in (alone, victim)}
+    yield {h.name: (h, plans[h.name], there(yard, h.name)) for h in (alone, victim)}
     for name in ("alone", "idle"):
         yard.hosts.delete(name)
 
@@ -98,35 +97,35 @@ def test_a_killed_host_comes_back_with_its_containers(
 
 def wait_until_off(yard: Yard, name: str) -> None:
     end = time.monotonic() + 20
-    while there(yard, name)["state"] == "running":
+    while there(yard, name).state == "running":
         assert time.monotonic() < end
         time.sleep(0.2)
 
 
-def running(docker: Docker, host: dict[str, Any]) -> None:
+def running(docker: Docker, host: HostInfo) -> None:
     end = time.monotonic() + 60
     while docker(host, "ps", "--format", "{{.Names}}").stdout != b"always\n":
         assert time.monotonic() < end, "the container with a restart policy does not run"
         time.sleep(1)
 
 
-def test_a_frozen_template_cannot_be_harmed_by_starting_it(template: dict[str, Any]) -> None:
-    folder = Path(template["storage"]) / "templates" / template["uuid"]
+def test_a_frozen_template_cannot_be_harmed_by_starting_it(template: TemplateInfo) -> None:
+    folder = Path(template.storage) / "templates" / template.uuid
     before = {part: (folder / part).stat().st_mtime_ns for part in ("disk.qcow2", "ram", "state")}
     virsh = ["virsh", "-c", "qemu:///session"]
-    subprocess.run([*virsh, "start", template["uuid"]], capture_output=True, check=False)
+    subprocess.run([*virsh, "start", template.uuid], capture_output=True, check=False)
     time.sleep(2)
-    subprocess.run([*virsh, "destroy", template["uuid"]], capture_output=True, check=False)
+    subprocess.run([*virsh, "destroy", template.uuid], capture_output=True, check=False)
     assert {part: (folder / part).stat().st_mtime_ns for part in before} == before
 
 
 def test_an_idle_fork_has_little_memory_of_its_own(yard: Yard, ordeal: Ordeal) -> None:
     """Beside a twin that was booted cold: a fork writes a small part of what a boot touches."""
-    booted = there(yard, "web-5")["memory"]["private_mib"]
-    fork = there(yard, "idle")["memory"]
+    booted = present(there(yard, "web-5").memory).private_mib
+    fork = there(yard, "idle").memory
     print(
         f"a host that was booted has {booted:.0f} MiB of its own, a fork that idled meanwhile "
         f"{fork}"
     )
-    assert fork["shared_mib"] > fork["private_mib"]
-    assert fork["private_mib"] <= 0.15 * booted
+    assert present(fork).shared_mib > present(fork).private_mib
+    assert present(fork).private_mib <= 0.15 * booted

@@ -12,11 +12,10 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from stockyard import HostSpec, ImageSpec, SingleSpec, Yard
+from stockyard import HostSpec, ImageSpec, SingleSpec, TemplateInfo, Yard
 from tests.integration.conftest import Controller, Played
 
 from .conftest import OWNER, TEMPLATE, WORK, ssh
@@ -24,7 +23,6 @@ from .guest_controller import OnGuests
 from .test_vsphere_template import inventory
 
 pytestmark = [pytest.mark.real, pytest.mark.full]
-Host = dict[str, Any]
 PUSH, MIRROR = 5000, 5001
 SPEC = replace(
     TEMPLATE,
@@ -66,7 +64,7 @@ def registry(yard: Yard, controller: Controller) -> Iterator[str]:
     assert first.returncode == 0, first.output
     again = controller.run(*line)
     assert "changed=0 " in again.stdout, again.output
-    yield str(host["ssh"]["host"])
+    yield str(host.ssh.host)
     ssh(host, "sudo journalctl --no-pager -u 'stockyard-registry-*' | tail -20")
     yard.hosts.delete("registry")
     yard.templates.delete("registry")
@@ -107,7 +105,7 @@ def layers(registry: str, port: int, image: str, tag: str) -> list[str]:
 
 
 def test_the_second_build_is_faster_by_the_cache(
-    yard: Yard, template: Host, controller: Controller, registry: str, context: Path
+    yard: Yard, template: TemplateInfo, controller: Controller, registry: str, context: Path
 ) -> None:
     first, cold = build(controller, context, registry, "team/app:1")
     assert first.returncode == 0, first.output
@@ -122,11 +120,11 @@ def test_the_second_build_is_faster_by_the_cache(
     assert old[:-1] == new[:-1]
     assert old[-1] != new[-1]
     assert layers(registry, MIRROR, "team/app", "2") == new
-    assert [h["name"] for h in yard.hosts.list() if h["name"].startswith("build-")] == []
+    assert [h.name for h in yard.hosts.list() if h.name.startswith("build-")] == []
 
 
 def test_a_build_that_fails_disposes_of_its_host_too(
-    yard: Yard, template: Host, controller: Controller, registry: str, context: Path
+    yard: Yard, template: TemplateInfo, controller: Controller, registry: str, context: Path
 ) -> None:
     (context / "Dockerfile").write_text(
         'FROM scratch\nADD rootfs.tar /\nRUN ["/bin/no-such-program"]\n'
@@ -134,4 +132,4 @@ def test_a_build_that_fails_disposes_of_its_host_too(
     failed, _took = build(controller, context, registry, "team/broken:1")
     assert failed.returncode != 0
     assert "no-such-program" in failed.output
-    assert [h["name"] for h in yard.hosts.list() if h["name"].startswith("build-")] == []
+    assert [h.name for h in yard.hosts.list() if h.name.startswith("build-")] == []

@@ -6,17 +6,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
-from stockyard import FleetSpec, ImageSpec, Yard
+from stockyard import FleetSpec, HostInfo, ImageSpec, TemplateInfo, Yard
 
 from .conftest import TEMPLATE, Docker, ssh
 from .front_without_random import waits_without_generator
 
 pytestmark = [pytest.mark.real, pytest.mark.full]
-Host = dict[str, Any]
 BOOKWORM = replace(
     TEMPLATE, name="bookworm", image=ImageSpec(suite="bookworm", packages=TEMPLATE.image.packages)
 )
@@ -27,10 +25,10 @@ ENGINES = {"12": ("20.10", "1.41"), "13": ("26.1", "1.45")}
 
 
 @pytest.fixture(scope="module")
-def fleets(yard: Yard, template: Host) -> Iterator[dict[str, list[Host]]]:
+def fleets(yard: Yard, template: TemplateInfo) -> Iterator[dict[str, list[HostInfo]]]:
     """Two hosts of each release."""
     made = yard.templates.apply(BOOKWORM).objects[-1]
-    print("a template of Debian 12:", made["sizes"], "of Debian 13:", template["sizes"])
+    print("a template of Debian 12:", made.sizes, "of Debian 13:", template.sizes)
     yield {
         "12": list(yard.fleets.apply(TWELVE).objects),
         "13": list(yard.fleets.apply(THIRTEEN).objects),
@@ -41,22 +39,22 @@ def fleets(yard: Yard, template: Host) -> Iterator[dict[str, list[Host]]]:
 
 
 def test_fleets_of_both_releases_serve_side_by_side(
-    fleets: dict[str, list[Host]], docker: Docker, busybox: bytes
+    fleets: dict[str, list[HostInfo]], docker: Docker, busybox: bytes
 ) -> None:
     for release, hosts in fleets.items():
         for host in hosts:
-            assert host["mode"] == "instant", host["mode_reason"]
+            assert host.mode == "instant", host.mode_reason
             said = ssh(
                 host, ". /etc/os-release; echo $VERSION_ID $(hostname); uname -r"
             ).stdout.split()
-            print(host["name"], said)
-            assert said[:2] == [release, host["name"]]
+            print(host.name, said)
+            assert said[:2] == [release, host.name]
             docker(host, "import", "-", "busybox", stdin=busybox)
             assert docker(host, "run", "--rm", "busybox", "/bin/echo", "here").stdout == b"here\n"
 
 
 def test_each_release_has_the_docker_that_the_documentation_names(
-    fleets: dict[str, list[Host]], docker: Docker
+    fleets: dict[str, list[HostInfo]], docker: Docker
 ) -> None:
     for release, hosts in fleets.items():
         line = docker(
@@ -67,7 +65,7 @@ def test_each_release_has_the_docker_that_the_documentation_names(
         assert (version.rpartition(".")[0], api) == ENGINES[release]
 
 
-def test_they_are_hosts_of_their_own(fleets: dict[str, list[Host]]) -> None:
+def test_they_are_hosts_of_their_own(fleets: dict[str, list[HostInfo]]) -> None:
     found = [
         ssh(
             host,
@@ -83,14 +81,14 @@ def test_they_are_hosts_of_their_own(fleets: dict[str, list[Host]]) -> None:
 
 
 def test_nothing_changes_when_they_are_asked_for_again(
-    yard: Yard, fleets: dict[str, list[Host]]
+    yard: Yard, fleets: dict[str, list[HostInfo]]
 ) -> None:
     assert not yard.templates.apply(BOOKWORM).changed
     assert not yard.fleets.apply(THIRTEEN).changed
     assert not yard.fleets.apply(TWELVE).changed
 
 
-def test_a_front_that_waits_has_no_generator(fleets: dict[str, list[Host]]) -> None:
+def test_a_front_that_waits_has_no_generator(fleets: dict[str, list[HostInfo]]) -> None:
     """stunnel and OpenSSL are others in each release."""
     for hosts in fleets.values():
         waits_without_generator(hosts[0])

@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from stockyard import SingleSpec, TemplateSpec, Yard
+from stockyard import HostInfo, SingleSpec, TemplateSpec, Yard
 from stockyard.guest.security import addresses
 from tests.helpers.escape_attempts import ATTEMPTS, CUTS_OFF, Attempt
 
@@ -29,7 +29,6 @@ from .raw_docker import Raw
 from .test_attacks import TEMPLATES
 
 pytestmark = pytest.mark.real
-Host = dict[str, Any]
 HOSTILE = TEMPLATES["hostile"]
 PREPARED = (HOSTILE,)
 OLD_IMAGE = replace(TEMPLATE.image, suite="bookworm")
@@ -63,7 +62,9 @@ def engine(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def hosts(yard: Yard, docker: Docker, busybox: bytes, engine: str) -> Iterator[tuple[Host, Host]]:
+def hosts(
+    yard: Yard, docker: Docker, busybox: bytes, engine: str
+) -> Iterator[tuple[HostInfo, HostInfo]]:
     """A hostile host and one without a plugin, each with an image and a container that runs."""
     names = ("refuses", "obeys")
     made = []
@@ -90,10 +91,10 @@ def ask(raw: Raw, attempt: Attempt) -> Reply:
 
 
 @pytest.fixture(scope="module")
-def replies(hosts: tuple[Host, Host]) -> tuple[dict[str, Reply], dict[str, Reply]]:
+def replies(hosts: tuple[HostInfo, HostInfo]) -> tuple[dict[str, Reply], dict[str, Reply]]:
     """The replies of both hosts, by the name of the attempt."""
 
-    def ask_all(host: Host, names: list[str]) -> dict[str, Reply]:
+    def ask_all(host: HostInfo, names: list[str]) -> dict[str, Reply]:
         with Raw(host) as raw:
             return {name: ask(raw, ATTEMPTS[name]) for name in names}
 
@@ -130,7 +131,7 @@ def test_raw_request_is_refused_and_succeeds_without_the_plugin(
 
 
 def test_host_answers_after_all_networks(
-    replies: object, hosts: tuple[Host, Host], docker: Docker
+    replies: object, hosts: tuple[HostInfo, HostInfo], docker: Docker
 ) -> None:
     assert ssh(hosts[0], "echo", "alive").stdout == "alive\n"
     assert docker(hosts[0], "run", "--rm", "attacks", "echo", "alive").stdout == b"alive\n"
@@ -140,7 +141,7 @@ def test_host_answers_after_all_networks(
     "options", [(), ("--ipv6",), ("--subnet", "172.18.77.0/24"), ("--ipv6", "--internal")]
 )
 def test_network_of_docker_is_inside_the_pools(
-    hosts: tuple[Host, Host], docker: Docker, options: tuple[str, ...]
+    hosts: tuple[HostInfo, HostInfo], docker: Docker, options: tuple[str, ...]
 ) -> None:
     """In each profile, so that no network of Docker's meets one of the host's."""
     for host in hosts:
@@ -159,7 +160,7 @@ def test_network_of_docker_is_inside_the_pools(
 
 @pytest.mark.parametrize("client", ["the distribution's", "this machine's"])
 def test_docker_client_works_on_a_hostile_host(
-    hosts: tuple[Host, Host], docker: Docker, client: str
+    hosts: tuple[HostInfo, HostInfo], docker: Docker, client: str
 ) -> None:
     path = shutil.which("docker") if client == "this machine's" else str(docker.client)
     if path is None:
@@ -167,7 +168,7 @@ def test_docker_client_works_on_a_hostile_host(
     environment = {
         "PATH": os.environ["PATH"],
         "DOCKER_BUILDKIT": "0",
-        **hosts[0]["docker"]["environment"],
+        **hosts[0].docker.environment,
     }
     limits = (
         "--memory",

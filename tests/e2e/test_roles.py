@@ -13,14 +13,13 @@ from typing import Any
 
 import pytest
 
-from stockyard import SingleSpec, Yard
+from stockyard import HostInfo, SingleSpec, TemplateInfo, Yard
 from tests.integration.conftest import Played, task
 
 from .conftest import Docker
 from .guest_controller import OnGuests, connection
 
 pytestmark = [pytest.mark.real, pytest.mark.full]
-Host = dict[str, Any]
 # The host reaches no package mirror: what needs packages that it has not is left out. Its Docker
 # has data already, which stay where they are.
 SECURITY = {
@@ -36,13 +35,13 @@ def role(name: str, **variables: Any) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def host(yard: Yard, template: Host) -> Iterator[Host]:
+def host(yard: Yard, template: TemplateInfo) -> Iterator[HostInfo]:
     yield yard.hosts.apply(SingleSpec("roles", "docker")).objects[0]
     yard.hosts.delete("roles")
 
 
 @pytest.fixture(scope="module")
-def played(host: Host, tmp_path_factory: pytest.TempPathFactory) -> list[Played]:
+def played(host: HostInfo, tmp_path_factory: pytest.TempPathFactory) -> list[Played]:
     """The roles, twice, then the audit."""
     root: Path = tmp_path_factory.mktemp("roles")
     (root / "hosts.json").write_text(json.dumps({"all": {"hosts": {"roles": connection(host)}}}))
@@ -81,6 +80,6 @@ def test_all_of_it_is_in_force(played: list[Played]) -> None:
     assert found["profile"] == "hostile"
 
 
-def test_what_leads_out_is_refused(played: list[Played], host: Host, docker: Docker) -> None:
+def test_what_leads_out_is_refused(played: list[Played], host: HostInfo, docker: Docker) -> None:
     done = docker(host, "create", "--privileged", "x", check=False)
     assert b"authorization denied" in done.stderr

@@ -6,17 +6,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
-from stockyard import ImageSpec, SecuritySpec, SingleSpec, TemplateSpec, Yard
+from stockyard import (
+    HostInfo,
+    ImageSpec,
+    SecuritySpec,
+    SingleSpec,
+    TemplateInfo,
+    TemplateSpec,
+    Yard,
+)
 
 from . import attacks
 from .conftest import Docker, ssh
 
 pytestmark = [pytest.mark.real, pytest.mark.full]
-Host = dict[str, Any]
 TEMPLATE = TemplateSpec(
     "rootless",
     image=ImageSpec(packages=("busybox-static",)),
@@ -25,7 +31,7 @@ TEMPLATE = TemplateSpec(
 
 
 @pytest.fixture(scope="module")
-def rootless(yard: Yard, template: Host, docker: Docker) -> Iterator[Host]:
+def rootless(yard: Yard, template: TemplateInfo, docker: Docker) -> Iterator[HostInfo]:
     yard.templates.apply(TEMPLATE)
     host = yard.hosts.apply(SingleSpec("rootless", "rootless")).objects[0]
     docker(host, "import", "-", "attacks", stdin=attacks.image(docker.busybox, (254, 0)))
@@ -33,7 +39,7 @@ def rootless(yard: Yard, template: Host, docker: Docker) -> Iterator[Host]:
     yard.hosts.delete("rootless")
 
 
-def inside(host: Host, docker: Docker, name: str, *options: str) -> str:
+def inside(host: HostInfo, docker: Docker, name: str, *options: str) -> str:
     """A file of a container's cgroup."""
     return (
         docker(host, "run", "--rm", *options, "attacks", "cat", f"/sys/fs/cgroup/{name}")
@@ -42,19 +48,19 @@ def inside(host: Host, docker: Docker, name: str, *options: str) -> str:
     )
 
 
-def works(host: Host, docker: Docker) -> None:
+def works(host: HostInfo, docker: Docker) -> None:
     info = json.loads(docker(host, "info", "--format", "{{json .}}").stdout)
     assert "name=rootless" in info["SecurityOptions"]
     assert info["CgroupDriver"] == "systemd"
     assert docker(host, "run", "--rm", "attacks", "busybox", "echo", "hello").stdout == b"hello\n"
 
 
-def test_it_says_so_and_no_dockerd_is_root(rootless: Host, docker: Docker) -> None:
+def test_it_says_so_and_no_dockerd_is_root(rootless: HostInfo, docker: Docker) -> None:
     works(rootless, docker)
     assert set(ssh(rootless, "ps -o user:32= -C dockerd").stdout.split()) == {"stockyard-docker"}
 
 
-def test_limits_bite(rootless: Host, docker: Docker) -> None:
+def test_limits_bite(rootless: HostInfo, docker: Docker) -> None:
     assert inside(rootless, docker, "memory.max", "--memory", "64m") == str(64 << 20)
     assert inside(rootless, docker, "cpu.max", "--cpus", "0.5") == "50000 100000"
     assert inside(rootless, docker, "pids.max", "--pids-limit", "7") == "7"
@@ -73,7 +79,7 @@ def test_limits_bite(rootless: Host, docker: Docker) -> None:
     assert docker(rootless, *bomb, check=False).returncode == 137
 
 
-def test_root_of_a_privileged_container_is_that_user(rootless: Host, docker: Docker) -> None:
+def test_root_of_a_privileged_container_is_that_user(rootless: HostInfo, docker: Docker) -> None:
     docker(rootless, "run", "-d", "--name", "victim", "--privileged", "attacks", "sleep", "1000")
     assert attacks.uid_map(rootless, docker, "victim")[1] == 64100
     docker(rootless, "rm", "-f", "victim")
@@ -83,5 +89,5 @@ def test_root_of_a_privileged_container_is_that_user(rootless: Host, docker: Doc
     assert read.returncode != 0
 
 
-def test_it_works_after_a_cold_boot(rootless: Host, yard: Yard, docker: Docker) -> None:
+def test_it_works_after_a_cold_boot(rootless: HostInfo, yard: Yard, docker: Docker) -> None:
     works(yard.hosts.restart("rootless").objects[0], docker)

@@ -11,18 +11,16 @@ import re
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
-from stockyard import Yard
+from stockyard import HostInfo, TemplateInfo, Yard
 
 from .conftest import WORK, ssh
 
 pytestmark = pytest.mark.real
-Host = dict[str, Any]
 STEP = 64 << 20
 OVERLAP = 4096
 PRIVATE = re.compile(
@@ -70,12 +68,12 @@ def number(pem: bytes) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def secrets(yard: Yard, fleet: list[Host]) -> dict[str, bytes]:
+def secrets(yard: Yard, fleet: list[HostInfo]) -> dict[str, bytes]:
     """Every private key there is: two hosts', the CA's, the operator's."""
     found: dict[str, bytes] = {}
     for host in fleet[:2]:
         for path in ("/etc/ssh/ssh_host_ed25519_key", "/var/lib/stockyard/tls/key.pem"):
-            found[f"{host['name']}:{path}"] = ssh(host, "sudo", "cat", path).stdout.encode()
+            found[f"{host.name}:{path}"] = ssh(host, "sudo", "cat", path).stdout.encode()
     folder = WORK / "pki" / yard.context.owner / "default"
     for name in ("ca-key.pem", "client/key.pem", "ssh/id_ed25519"):
         found[str(folder / name)] = (folder / name).read_bytes()
@@ -87,15 +85,15 @@ def secrets(yard: Yard, fleet: list[Host]) -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="module")
-def files(template: Host) -> list[Path]:
+def files(template: TemplateInfo) -> list[Path]:
     """All that a fork gets of its template."""
-    folder = Path(template["storage"]) / "templates" / template["uuid"]
-    image = Path(template["storage"]) / "images"
+    folder = Path(template.storage) / "templates" / template.uuid
+    image = Path(template.storage) / "images"
     return [
         folder / "ram",
         folder / "state",
         folder / "disk.qcow2",
-        *image.glob(f"{template['image']}*/disk*"),
+        *image.glob(f"{template.image}*/disk*"),
     ]
 
 
@@ -116,16 +114,14 @@ def test_no_secret_is_in_the_template(secrets: dict[str, bytes], files: list[Pat
 
 
 def test_the_search_finds_what_is_there(
-    secrets: dict[str, bytes], template: Host, fleet: list[Host], files: list[Path]
+    secrets: dict[str, bytes], template: TemplateInfo, fleet: list[HostInfo], files: list[Path]
 ) -> None:
     """So the test above does not pass by looking past it: a host's keys are on that host's own
     disk.
     """
-    disk = Path(template["storage"]) / "hosts" / fleet[0]["uuid"] / "disk.qcow2"
+    disk = Path(template.storage) / "hosts" / fleet[0].uuid / "disk.qcow2"
     own = {
-        name
-        for name in secrets
-        if name.startswith(fleet[0]["name"] + ":") and name.endswith("(text)")
+        name for name in secrets if name.startswith(fleet[0].name + ":") and name.endswith("(text)")
     }
     assert {name for name, _file in holders(secrets, [disk])} >= own
     assert holders({"the agent's name": b"stockyard_agent"}, files[:1])

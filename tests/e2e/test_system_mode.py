@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from stockyard import TemplateInfo
+
 from . import private_libvirt
 
 pytestmark = pytest.mark.real
@@ -20,7 +22,7 @@ Found = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
-def found(template: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Found:
+def found(template: TemplateInfo, tmp_path_factory: pytest.TempPathFactory) -> Found:
     """Two hosts in an isolated network, one in a network that forwards, and what they reach."""
     if not os.access("/dev/net/tun", os.R_OK | os.W_OK):
         pytest.skip(
@@ -57,10 +59,11 @@ def found(template: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) ->
             single = yard.hosts.apply(SingleSpec("alone", "docker", host=alone)).objects[0]
             again = yard.fleets.apply(inside).changed
             found = {
-                "pair": pair, "single": single, "again": again,
+                "pair": [host.to_dict() for host in pair], "single": single.to_dict(),
+                "again": again,
                 "inside out": reaches(pair[0], "192.0.2.1", 8000),
                 "outside out": reaches(single, "192.0.2.1", 8000),
-                "neighbour": reaches(pair[0], pair[1]["address"], 22),
+                "neighbour": reaches(pair[0], pair[1].address, 22),
                 "itself": reaches(pair[0], "127.0.0.1", 22),
                 "names": ssh(single, "cat /etc/resolv.conf").stdout,
                 "no way in": refused(HostSpec(network="outside")),
@@ -72,7 +75,7 @@ def found(template: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) ->
             left = subprocess.run(argv, capture_output=True, text=True).stdout.split()
             folders = {p.name for p in (STORE / "hosts").iterdir()}
             found["left"] = [n for n in left if ".template." not in n], len(qemus())
-            found["folders"] = [h["uuid"] for h in [*pair, single] if h["uuid"] in folders]
+            found["folders"] = [h.uuid for h in [*pair, single] if h.uuid in folders]
         print(json.dumps(found))
         """,
         system=True,

@@ -16,15 +16,17 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from stockyard import (
     FleetSpec,
+    HostInfo,
     HostSpec,
     HypervisorError,
     OperationRefused,
+    TemplateInfo,
+    VolumeInfo,
     VolumeSpec,
     VolumeUse,
     Yard,
@@ -36,7 +38,6 @@ from .conftest import OWNER, TEMPLATE, WORK, Docker, ssh
 from .test_recovery import pid_of, wait_until_off
 
 pytestmark = pytest.mark.real
-Host = dict[str, Any]
 STATEFUL = replace(TEMPLATE, name="stateful", docker="stopped")
 PREPARED = (STATEFUL,)
 STATE = FleetSpec(
@@ -53,7 +54,7 @@ GOLDEN_MIB = 256
 
 
 @pytest.fixture(scope="module")
-def stateful(yard: Yard, template: dict[str, Any]) -> Iterator[None]:
+def stateful(yard: Yard, template: TemplateInfo) -> Iterator[None]:
     """A template whose Docker waits for its volume. No volume is left behind."""
     clean(yard)
     yard.templates.apply(STATEFUL)
@@ -64,15 +65,15 @@ def stateful(yard: Yard, template: dict[str, Any]) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def pair(yard: Yard, stateful: None) -> list[Host]:
+def pair(yard: Yard, stateful: None) -> list[HostInfo]:
     """Two hosts without volumes, whose Docker runs."""
     return list(yard.fleets.apply(PAIR).objects)
 
 
 def clean(yard: Yard) -> None:
     for volume in yard.volumes.list():
-        if not volume["host"]:
-            yard.volumes.delete(volume["name"])
+        if not volume.host:
+            yard.volumes.delete(volume.name)
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +99,7 @@ def filled(yard: Yard, stateful: None, docker: Docker, busybox: bytes) -> dict[s
     return state_of(docker, host)
 
 
-def state_of(docker: Docker, host: Host) -> dict[str, bytes]:
+def state_of(docker: Docker, host: HostInfo) -> dict[str, bytes]:
     """What must not change: images, the stopped container, and what is in the named volume."""
     return {
         "images": docker(
@@ -113,7 +114,7 @@ def state_of(docker: Docker, host: Host) -> dict[str, bytes]:
     }
 
 
-def mounts(host: Host) -> dict[str, str]:
+def mounts(host: HostInfo) -> dict[str, str]:
     """Device by mount point."""
     done = ssh(host, "cat", "/proc/mounts")
     assert done.returncode == 0, done.stderr
@@ -131,7 +132,7 @@ def fsck(disk: str, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def the(yard: Yard, name: str) -> dict[str, Any]:
+def the(yard: Yard, name: str) -> VolumeInfo:
     (found,) = yard.volumes.list(name=name)
     return found
 
@@ -144,11 +145,11 @@ def test_what_is_on_a_volume_outlives_its_host(
     # Destroyed, and nothing there: the volume is nobody's, whole, and small.
     yard.fleets.delete("state")
     volume = the(yard, "state-1-docker")
-    assert (volume["host"], volume["filesystem"]) == ("", "ext4")
-    assert volume["allocated"] < 200 << 20
-    fsck(volume["disk"], tmp_path)
+    assert (volume.host, volume.filesystem) == ("", "ext4")
+    assert volume.allocated < 200 << 20
+    fsck(volume.disk, tmp_path)
     (after,) = yard.fleets.apply(STATE).objects
-    assert after["uuid"] != before["uuid"]
+    assert after.uuid != before.uuid
     assert state_of(docker, after) == filled
     assert not yard.fleets.apply(STATE).changed
 
@@ -168,22 +169,22 @@ def test_copies_of_a_cache_hold_what_it_holds(
 
 def test_ten_copies_cost_nothing(yard: Yard, stateful: None) -> None:
     yard.volumes.apply(VolumeSpec("golden", size_gib=20))
-    disk = the(yard, "golden")["disk"]
+    disk = the(yard, "golden").disk
     write = f"write -P 0xa5 1M {GOLDEN_MIB}M"
     subprocess.run(["qemu-io", "-f", "qcow2", "-c", write, disk], check=True, capture_output=True)
-    size = the(yard, "golden")["allocated"]
+    size = the(yard, "golden").allocated
     assert size >= GOLDEN_MIB << 20
     begin = time.monotonic()
     for number in range(10):
         yard.volumes.apply(VolumeSpec(f"copy-{number}", source="golden"))
     took = time.monotonic() - begin
     copies = [the(yard, f"copy-{number}") for number in range(10)]
-    part = sum(c["allocated"] for c in copies) / size
+    part = sum(c.allocated for c in copies) / size
     print(f"ten copies: {took:.2f} s, {100 * part:.2f} % of {size >> 20} MiB")
     assert took < 2
     assert part < 0.05
     for copy in (copies[0], copies[9]):
-        look = ["qemu-io", "-r", "-f", "qcow2", "-c", write.replace("write", "read"), copy["disk"]]
+        look = ["qemu-io", "-r", "-f", "qcow2", "-c", write.replace("write", "read"), copy.disk]
         assert (
             b"Pattern verification failed"
             not in subprocess.run(look, check=True, capture_output=True).stdout
@@ -198,7 +199,7 @@ def test_ten_copies_cost_nothing(yard: Yard, stateful: None) -> None:
     assert not any(p.exists() for p in mine)
 
 
-def test_of_two_who_ask_one_gets_it(yard: Yard, pair: list[Host]) -> None:
+def test_of_two_who_ask_one_gets_it(yard: Yard, pair: list[HostInfo]) -> None:
     """Two controllers, one volume, at once; and QEMU itself lets no second machine
     write to a disk.
     """
@@ -221,28 +222,28 @@ def test_of_two_who_ask_one_gets_it(yard: Yard, pair: list[Host]) -> None:
         (winner,) = [name for name, error in said.items() if not error]
         (loser,) = said.keys() - {winner}
         assert f"host {winner} has it" in said[loser]
-        assert the(yard, "wanted")["host"] == winner
+        assert the(yard, "wanted").host == winner
         provider = yard.context.provider
         second = next(h.record for h in provider.observe(OWNER).hosts if h.record.name == loser)
         record = next(v for v in provider.volumes.observe(OWNER).volumes if v.name == "wanted")
         with pytest.raises(HypervisorError, match="lock"):
             provider.volumes.plug(second, record, Deadline(30))
     finally:
-        if the(yard, "wanted")["host"]:
+        if the(yard, "wanted").host:
             yard.volumes.detach(spec.name)
         yard.volumes.delete(spec.name)
 
 
 @pytest.mark.parametrize("times", [2, pytest.param(10, marks=pytest.mark.full)])
 def test_a_volume_goes_into_a_fork_and_out_of_it(
-    yard: Yard, pair: list[Host], tmp_path: Path, times: int
+    yard: Yard, pair: list[HostInfo], tmp_path: Path, times: int
 ) -> None:
     spec, host = VolumeSpec("moved"), pair[1]
     begin = time.monotonic()
     yard.volumes.apply(replace(spec, size_gib=1))
     try:
         for number in range(times):
-            yard.volumes.attach(spec, host=host["name"], path="/data/moved")
+            yard.volumes.attach(spec, host=host.name, path="/data/moved")
             done = ssh(
                 host, f"sudo sh -c 'echo {number} >> /data/moved/file; cat /data/moved/file'"
             )
@@ -255,9 +256,9 @@ def test_a_volume_goes_into_a_fork_and_out_of_it(
             yard.volumes.detach(spec.name)
             assert "/data/moved" not in mounts(host)
         print(f"{times} times in and out: {time.monotonic() - begin:.1f} s")
-        fsck(the(yard, "moved")["disk"], tmp_path)
+        fsck(the(yard, "moved").disk, tmp_path)
     finally:
-        if the(yard, "moved")["host"]:
+        if the(yard, "moved").host:
             yard.volumes.detach(spec.name)
         yard.volumes.delete(spec.name)
 
@@ -268,7 +269,7 @@ def test_what_is_on_a_volume_outlives_a_kill(
 ) -> None:
     (host,) = yard.fleets.apply(STATE).objects
     ssh(host, "sync")
-    os.kill(pid_of(host), signal.SIGKILL)
+    os.kill(pid_of(host.uuid), signal.SIGKILL)
     wait_until_off(yard, "state-1")
     again = yard.fleets.apply(STATE)
     assert [a.verb for a in again.plan.actions] == ["start"]
@@ -290,7 +291,7 @@ def test_what_is_on_a_volume_outlives_a_rebuild(
     assert ssh(after, "cat /etc/generation").stdout == "2\n"
     assert state_of(docker, after) == filled
     yard.fleets.delete("state")
-    fsck(the(yard, "state-1-docker")["disk"], tmp_path)
+    fsck(the(yard, "state-1-docker").disk, tmp_path)
     yard.templates.apply(STATEFUL)
 
 
@@ -335,7 +336,7 @@ def test_a_hypervisor_that_went_down_comes_back_with_its_volumes(
             time.sleep(0.1)
         with open_yard() as yard:
             end = time.monotonic() + 20
-            while any(h["ready"] for h in yard.hosts.list()) and time.monotonic() < end:
+            while any(h.ready for h in yard.hosts.list()) and time.monotonic() < end:
                 time.sleep(0.2)
             again = yard.fleets.apply(spec)
             script = "cat /data/file; sudo docker volume ls -q; mount | grep -c ^/dev/vd[b-z]"
@@ -343,7 +344,7 @@ def test_a_hypervisor_that_went_down_comes_back_with_its_volumes(
             third = yard.fleets.apply(spec).changed
             kept = yard.teardown().retained
             yard.teardown(volumes=True)
-            left = yard.volumes()
+            left = yard.volumes.list()
         print(json.dumps({
             "wrote": wrote, "verbs": [a.verb for a in again.plan.actions], "said": said.stdout,
             "third": third, "kept": kept, "left": left,

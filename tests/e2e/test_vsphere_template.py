@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from stockyard import SingleSpec, Yard
+from stockyard import HostInfo, SingleSpec, TemplateInfo, Yard
 
 from .conftest import ssh
 from .guest_controller import OnGuests
@@ -25,21 +25,21 @@ PATIENCE = 120
 
 
 @pytest.fixture
-def machine(yard: Yard, template: dict[str, Any]) -> dict[str, Any]:
+def machine(yard: Yard, template: TemplateInfo) -> HostInfo:
     """Any Debian that SSH reaches; a host is one."""
     (host,) = yard.hosts.apply(SingleSpec("golden", template="docker")).objects
     return host
 
 
-def inventory(machine: dict[str, Any]) -> dict[str, Any]:
+def inventory(machine: HostInfo) -> dict[str, Any]:
     """How Ansible reaches it."""
-    way = machine["ssh"]
-    known = f"-o StrictHostKeyChecking=yes -o UserKnownHostsFile={way['known_hosts']}"
+    way = machine.ssh
+    known = f"-o StrictHostKeyChecking=yes -o UserKnownHostsFile={way.known_hosts}"
     reached = {
-        "ansible_host": way["host"],
-        "ansible_port": way["port"],
-        "ansible_user": way["user"],
-        "ansible_ssh_private_key_file": way["private_key"],
+        "ansible_host": way.host,
+        "ansible_port": way.port,
+        "ansible_user": way.user,
+        "ansible_ssh_private_key_file": way.private_key,
         "ansible_ssh_common_args": known,
         "ansible_python_interpreter": "/usr/bin/python3",
     }
@@ -47,7 +47,7 @@ def inventory(machine: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_a_machine_is_made_a_source_and_ends(
-    yard: Yard, machine: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+    yard: Yard, machine: HostInfo, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     # A short name: ssh puts a socket beneath it, whose path has at most 107 bytes.
     tmp_path = tmp_path_factory.mktemp("v")
@@ -67,6 +67,6 @@ def test_a_machine_is_made_a_source_and_ends(
     assert ended.returncode == 0, ended.output
     assert not ended["Extract the archive on the machine"]["changed"]
     end = time.monotonic() + PATIENCE
-    while yard.hosts.list(name="golden")[0]["state"] != "off":
+    while yard.hosts.list(name="golden")[0].state != "off":
         assert time.monotonic() < end
         time.sleep(1)

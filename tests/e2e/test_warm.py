@@ -12,18 +12,26 @@ import tarfile
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
 
 import pytest
 
-from stockyard import FleetSpec, HostSpec, ImageSpec, TemplateSpec, Unsupported, Yard
+from stockyard import (
+    FleetSpec,
+    HostInfo,
+    HostSpec,
+    ImageSpec,
+    TemplateInfo,
+    TemplateSpec,
+    Unsupported,
+    Yard,
+)
 from stockyard.model.preload import Preload
 from stockyard.model.security import SecuritySpec
+from tests.helpers.values import present
 
 from .conftest import TEMPLATE, WORK, Docker, busybox_root, client, ssh
 
 pytestmark = pytest.mark.real
-Host = dict[str, Any]
 # MB of what no compression makes smaller.
 FILLER = 300
 LARGEST_RAM = 300e6 / (1 << 20)
@@ -83,27 +91,27 @@ PREPARED = (roomy_template,)
 
 
 @pytest.fixture(scope="module")
-def roomy(yard: Yard, template: Host) -> Iterator[Host]:
+def roomy(yard: Yard, template: TemplateInfo) -> Iterator[HostInfo]:
     """A host of that template, into which more can be plugged."""
     spec = roomy_template()
     begin = time.monotonic()
     made = yard.templates.apply(spec).objects[-1]
     print(
         f"having a template with {FILLER} MB preloaded took {time.monotonic() - begin:.0f} s:",
-        made["sizes"],
+        made.sizes,
     )
     assert not yard.templates.apply(spec).changed
     yield yard.fleets.apply(FLEET).objects[0]
     yard.fleets.delete("roomy")
 
 
-def test_what_a_template_does_not_need_is_not_in_its_ram_file(template: Host) -> None:
-    print("a template of 1 GiB:", template["sizes"])
-    assert 0 < template["sizes"]["ram_mib"] < LARGEST_RAM
-    assert 0 < template["sizes"]["state_mib"] < 8
+def test_what_a_template_does_not_need_is_not_in_its_ram_file(template: TemplateInfo) -> None:
+    print("a template of 1 GiB:", template.sizes)
+    assert 0 < present(template.sizes).ram_mib < LARGEST_RAM
+    assert 0 < present(template.sizes).state_mib < 8
 
 
-def test_a_fork_has_what_was_preloaded(roomy: Host, docker: Docker) -> None:
+def test_a_fork_has_what_was_preloaded(roomy: HostInfo, docker: Docker) -> None:
     listed = docker(
         roomy, "images", "--format", "{{.Repository}}:{{.Tag}} {{.Size}}"
     ).stdout.decode()
@@ -118,20 +126,20 @@ def test_a_fork_has_what_was_preloaded(roomy: Host, docker: Docker) -> None:
     assert ssh(roomy, "cat", "/etc/was-here").stdout == "was-here\n"
 
 
-def figures(host: Host) -> tuple[int, int]:
+def figures(host: HostInfo) -> tuple[int, int]:
     """Processors, and MiB of memory, as the guest sees them."""
     said = ssh(host, "nproc; grep MemTotal /proc/meminfo").stdout.split()
     return int(said[0]), int(said[2]) // 1024
 
 
-def limits(host: Host) -> tuple[int, int]:
+def limits(host: HostInfo) -> tuple[int, int]:
     """MiB that all containers may have, and that the one which runs may have."""
     under = "/sys/fs/cgroup/stockyard.slice/stockyard-containers.slice"
     said = ssh(host, f"cat {under}/memory.max {under}/docker-*.scope/memory.max").stdout.split()
     return int(said[0]) >> 20, int(said[1]) >> 20
 
 
-def settled(host: Host, vcpus: int, least: int, most: int) -> None:
+def settled(host: HostInfo, vcpus: int, least: int, most: int) -> None:
     """Wait until the guest has taken note."""
     end = time.monotonic() + 30
     found = figures(host)
@@ -147,7 +155,7 @@ STARTED = "{{.State.StartedAt}} {{.State.Pid}}"
 
 # Red with Debian 13 in emulation: its guest reports fewer processors than were plugged in.
 @pytest.mark.full
-def test_a_host_grows_around_its_container(yard: Yard, roomy: Host, docker: Docker) -> None:
+def test_a_host_grows_around_its_container(yard: Yard, roomy: HostInfo, docker: Docker) -> None:
     docker(roomy, "run", "--detach", "--name", "kept", "filler:1", "/bin/sleep", "3600")
     began = docker(roomy, "inspect", "kept", "--format", STARTED).stdout
     before, allowed = figures(roomy), limits(roomy)
@@ -168,12 +176,12 @@ def test_a_host_grows_around_its_container(yard: Yard, roomy: Host, docker: Dock
     )
     assert not yard.fleets.apply(GROWN).changed
     assert docker(roomy, "inspect", "kept", "--format", STARTED).stdout == began
-    assert yard.hosts.list(fleet="roomy")[0]["uuid"] == roomy["uuid"]
+    assert yard.hosts.list(fleet="roomy")[0].uuid == roomy.uuid
 
 
 # Red with Debian 13 in emulation: its guest reports fewer processors than were plugged in.
 @pytest.mark.full
-def test_a_host_shrinks_around_its_container(yard: Yard, roomy: Host, docker: Docker) -> None:
+def test_a_host_shrinks_around_its_container(yard: Yard, roomy: HostInfo, docker: Docker) -> None:
     (grown,) = yard.fleets.apply(GROWN).objects
     before = figures(grown)
     docker(roomy, "run", "--detach", "--name", "left", "filler:1", "/bin/sleep", "3600")
@@ -186,11 +194,11 @@ def test_a_host_shrinks_around_its_container(yard: Yard, roomy: Host, docker: Do
         (figures(shrunk)[1] * 0.75, figures(shrunk)[1] * 0.5), abs=8
     )
     assert docker(roomy, "inspect", "left", "--format", STARTED).stdout == began
-    assert yard.hosts.list(fleet="roomy")[0]["uuid"] == roomy["uuid"]
+    assert yard.hosts.list(fleet="roomy")[0].uuid == roomy.uuid
 
 
 @pytest.mark.full
-def test_what_was_plugged_in_is_there_after_a_boot(yard: Yard, roomy: Host) -> None:
+def test_what_was_plugged_in_is_there_after_a_boot(yard: Yard, roomy: HostInfo) -> None:
     (grown,) = yard.fleets.apply(GROWN).objects
     yard.hosts.restart("roomy-1", timeout=900)
     settled(grown, 2, 1150, 1300)

@@ -13,11 +13,10 @@ import re
 import subprocess
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from stockyard import Yard
+from stockyard import HostInfo, Yard
 
 from .conftest import CHECKOUT, OWNER, TEMPLATE, WORK
 
@@ -85,20 +84,20 @@ def test_check_mode_on_an_empty_yard_lists_all_and_writes_nothing(yard: Yard) ->
     assert (domains(), files(), (WORK / "pki" / "nobody").exists()) == before
 
 
-def test_site_then_site_again_then_teardown(yard: Yard, fleet: list[dict[str, Any]]) -> None:
+def test_site_then_site_again_then_teardown(yard: Yard, fleet: list[HostInfo]) -> None:
     first = play("site", OWNER)
     assert changes(first) == 1
-    ready = [h["name"] for h in yard.hosts.list() if h["ready"]]
+    ready = [h.name for h in yard.hosts.list() if h.ready]
     assert ready == ["web-1", "web-2", "web-3"]
     for host in yard.hosts.list():
-        for line in (host["ssh"]["command"], host["docker"]["context"], host["docker"]["export"]):
+        for line in (host.ssh.command, host.docker.context, host.docker.export):
             assert line in first.stdout
 
     begin = time.monotonic()
     assert changes(play("site", OWNER)) == 0
     assert time.monotonic() - begin < 15
 
-    addresses = [h["address"] for h in yard.hosts.list()]
+    addresses = [h.address for h in yard.hosts.list()]
     assert changes(play("teardown", OWNER)) == 1
     assert yard.hosts.list() == ()
     assert processes(OWNER) == []

@@ -55,7 +55,7 @@ class Pair:
         found = {}
         for name, uri in self.uris.items():
             with Yard(uri, pki_dir=str(self.controller.root / "pki")) as yard:
-                found[name] = [h["name"] for h in yard.hosts.list()]
+                found[name] = [h.name for h in yard.hosts.list()]
         return found
 
     def mirror(self, name: str) -> Path:

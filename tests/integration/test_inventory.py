@@ -23,6 +23,7 @@ from stockyard.providers.memory.provider import MemoryProvider
 from stockyard.providers.memory.state import Machine
 from tests.helpers.clocks import BriskClock
 from tests.helpers.samples import HOST_KEY, host_record
+from tests.helpers.values import present
 
 from .conftest import Controller
 
@@ -97,7 +98,7 @@ def inventory(controller: Controller) -> Inventory:
         )
         yard.hosts.apply(SingleSpec("builder", "docker", host=HostSpec(authorized_keys=(KEY,))))
         taken = yard.leases.ensure(LeaseSpec(TEMPLATED, fleet="web")).objects[0]
-        made.leased = taken["host"]
+        made.leased = taken.host
         made.off = next(h for h in ("web-1", "web-2", "web-3") if h != made.leased)
         seen = yard.context.provider.observe("stockyard").hosts
         yard.context.provider.stop(
@@ -152,7 +153,7 @@ def test_ssh_takes_its_options_as_they_are_meant(
 
 def test_the_keys_on_record_are_pinned(told: dict[str, Any], inventory: Inventory) -> None:
     with inventory.yard() as yard:
-        keys = {h["address"]: h["identity"]["ssh_host_key"] for h in yard.hosts.list()}
+        keys = {h.address: present(h.identity).ssh_host_key for h in yard.hosts.list()}
     (pinned,) = (inventory.pki / "stockyard" / "default" / "known_hosts.d").glob("*")
     assert sorted(pinned.read_text().splitlines()) == sorted(
         f"[{a}]:2222 {key}" for a, key in keys.items()

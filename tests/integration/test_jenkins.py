@@ -70,7 +70,7 @@ class Agents:
     def hosts(self) -> list[str]:
         """The names that the fleet's nodes are to have."""
         with Yard(self.controller.hypervisor) as yard:
-            return sorted(f"{h['name']}-{h['uuid'][:8]}" for h in yard.hosts.list(fleet=self.fleet))
+            return sorted(f"{h.name}-{h.uuid[:8]}" for h in yard.hosts.list(fleet=self.fleet))
 
     def nodes(self) -> list[str]:
         return [n for n in self.jenkins.names() if n.startswith(f"{self.fleet}-")]
@@ -231,7 +231,7 @@ def test_a_pipeline_leases_a_host_for_one_build(
     text = (CHECKOUT / "examples" / "pipelines" / "Jenkinsfile.lease").read_text()
     (step,) = re.findall(r"sh '''(.*?)'''", text, re.DOTALL)
     with Yard(controller.hypervisor) as yard:
-        before = {h["docker"]["endpoint"] for h in yard.hosts.list(fleet="ci")}
+        before = {h.docker.endpoint for h in yard.hosts.list(fleet="ci")}
         done = subprocess.run(
             ["sh", "-e", "-c", step.replace("\\\n", "")],
             env=environment,
@@ -242,7 +242,7 @@ def test_a_pipeline_leases_a_host_for_one_build(
             timeout=PATIENCE,
         )
         assert done.returncode == 0, done.stderr
-        after = {h["docker"]["endpoint"] for h in yard.hosts.list(fleet="ci")}
+        after = {h.docker.endpoint for h in yard.hosts.list(fleet="ci")}
         assert yard.leases.list() == ()
     did = [line.split() for line in (tmp_path / "did").read_text().splitlines()]
     assert [command for _endpoint, command in did] == ["build", "run"]

@@ -27,7 +27,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def names(root: Path) -> list[str]:
     with Yard(f"memory://{root}/yard", owner=OWN, pki_dir=str(root / "pki")) as yard:
-        return [host["name"] for host in yard.hosts.list()]
+        return [host.name for host in yard.hosts.list()]
 
 
 def checkout(root: Path, place: str, **more: Any) -> Checkout:
@@ -62,8 +62,8 @@ def test_the_life_of_a_scenario(root: Path) -> None:
     )
     with Yard(f"memory://{root}/yard", owner=OWN, pki_dir=str(root / "pki")) as yard:
         host = yard.hosts.list()[0]
-    assert host["labels"] == {"molecule": "role_sample"}
-    assert host["expires"] - host["created"] == 7200
+    assert host.labels == {"molecule": "role_sample"}
+    assert host.expires - host.created == 7200
     mine.ok("destroy")
     assert names(root) == []
     mine.ok("destroy")

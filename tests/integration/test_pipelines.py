@@ -82,7 +82,7 @@ class Checkout:
 
     def hosts(self) -> list[str]:
         with Yard(self.hypervisor, pki_dir=str(self.folder / "pki")) as yard:
-            return [h["name"] for h in yard.hosts.list()]
+            return [h.name for h in yard.hosts.list()]
 
 
 @SYSTEMS
@@ -150,9 +150,9 @@ def test_a_yard_is_rebuilt_from_later_packages(controller: Controller, tmp_path:
     assert "delete host web-1: generation changed" in said
     assert checkout.hosts() == ["web-1", "web-2"]
     with Yard(checkout.hypervisor, pki_dir=str(tmp_path / "pki")) as yard:
-        assert all(h["missing_updates"] for h in yard.hosts.list(check_updates=True))
+        assert all(h.missing_updates for h in yard.hosts.list(check_updates=True))
         code, said = checkout.run([rebuild])
         assert code == 0, said
-        assert [h["missing_updates"] for h in yard.hosts.list(check_updates=True)] == [[], []]
+        assert [h.missing_updates for h in yard.hosts.list(check_updates=True)] == [(), ()]
     code, said = checkout.run([rebuild])
     assert "changed=0" in said

@@ -78,7 +78,7 @@ def test_a_yard_from_nothing_to_nothing(controller: Controller) -> None:
     assert changed(gone, 1), gone.output
     assert gone["Delete all hosts"]["hosts"] == []
     with Yard(controller.hypervisor, owner="demo", pki_dir=str(controller.root / "pki")) as yard:
-        assert [t["name"] for t in yard.templates.list()] == ["docker"]
+        assert [t.name for t in yard.templates.list()] == ["docker"]
 
     last = controller.run(TEARDOWN, *DEMO, "-e", "teardown_templates=true")
     assert changed(last, 1), last.output
@@ -107,10 +107,8 @@ def test_a_declaration_of_the_users_own(controller: Controller, authority: Autho
     assert changed(controller.run(SITE, "-e", "yard=mine.yml"), 0)
     assert authority.key_pem().splitlines()[1] not in made.output
     with Yard(controller.hypervisor, owner="mine", **pki) as yard:
-        assert [(h["name"], h["labels"]) for h in yard.hosts.list()] == [
-            ("one-1", {"stage": "test"})
-        ]
-        assert [t["hardware"]["memory_mib"] for t in yard.templates.list()] == [512]
+        assert [(h.name, h.labels) for h in yard.hosts.list()] == [("one-1", {"stage": "test"})]
+        assert [t.hardware.memory_mib for t in yard.templates.list()] == [512]
     with Yard(controller.hypervisor, **pki) as yard:
         assert yard.templates.list() == ()
 

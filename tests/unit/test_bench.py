@@ -19,7 +19,7 @@ from bench import run, spans
 from bench.book import Book
 from bench.counting import CountingProvider
 from bench.options import Options
-from stockyard import FleetSpec, TemplateSpec, Yard
+from stockyard import FleetSpec, HostInfo, TemplateInfo, TemplateSpec, Yard
 from stockyard.providers.open import open_provider
 from tests.helpers.clocks import BriskClock
 
@@ -101,7 +101,7 @@ def test_phases_are_noted_once_in_their_order_and_nothing_stays_patched() -> Non
 class FakeEngine:
     """Docker where there is none."""
 
-    def __init__(self, host: dict[str, Any]) -> None:
+    def __init__(self, host: HostInfo) -> None:
         self.host = host
 
     def __enter__(self) -> FakeEngine:
@@ -147,7 +147,7 @@ def test_subjects_of_real_guests_run_to_their_end(
     uri, pki = f"memory://{tmp_path}/hypervisor", str(tmp_path / "pki")
 
     @contextmanager
-    def opened(_work: Path) -> Iterator[tuple[Yard, dict[str, Any]]]:
+    def opened(_work: Path) -> Iterator[tuple[Yard, TemplateInfo]]:
         with Yard(uri, owner="bench", pki_dir=pki, clock=BriskClock()) as yard:
             template = yard.templates.apply(TemplateSpec("bench")).objects[-1]
             yield yard, template

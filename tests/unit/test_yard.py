@@ -101,8 +101,7 @@ def test_a_yard_from_its_first_template_to_its_end(uri: str, tmp_path: Path) -> 
     with Yard(uri, pki_dir=str(tmp_path)) as yard:
         yard.templates.apply(TemplateSpec("base"))
         endpoints = [
-            h["docker"]["endpoint"]
-            for h in yard.fleets.apply(FleetSpec("ci", "base", count=3)).objects
+            h.docker.endpoint for h in yard.fleets.apply(FleetSpec("ci", "base", count=3)).objects
         ]
         assert len(set(endpoints)) == 3
         yard.hosts.delete("ci-1")

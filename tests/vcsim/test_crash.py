@@ -20,6 +20,7 @@ import pytest
 
 from stockyard import FleetSpec, ImageSpec, TemplateSpec, Yard
 from stockyard.errors import StockyardError
+from tests.helpers.values import present
 from tests.vcsim.cut_proxy import Cut
 from tests.vcsim.simulator import SOURCE, Simulator
 
@@ -49,8 +50,8 @@ def converged(vcenter: Simulator, yard: Yard) -> None:
     """A rerun makes the fleet whole, another finds nothing to do, and a teardown leaves nothing."""
     hosts = yard.fleets.apply(FLEET, timeout=120).objects
     assert len(hosts) == 50
-    assert {(h["phase"], h["state"]) for h in hosts} == {("ready", "running")}
-    assert len({h["identity"]["ssh_host_key"] for h in hosts}) == 50
+    assert {(h.phase, h.state) for h in hosts} == {("ready", "running")}
+    assert len({present(h.identity).ssh_host_key for h in hosts}) == 50
     assert not yard.fleets.apply(FLEET).changed
     machines = [name for name in vcenter.machines() if ".web-" in name]
     assert len(machines) == 50

@@ -188,7 +188,7 @@ def test_a_fork_that_fails_leaves_nothing(
     assert machines(vcenter) == before
     assert shared.hosts.list() == ()
     vcenter.reset()
-    assert shared.hosts.apply(SingleSpec("one", template="base")).objects[0]["mode"] == "instant"
+    assert shared.hosts.apply(SingleSpec("one", template="base")).objects[0].mode == "instant"
 
 
 def test_a_full_datastore_is_named(own_vcenter: Simulator, yard: Yard) -> None:
@@ -246,13 +246,13 @@ def test_without_instant_clones_the_fallback_is_named(start: Start, tmp_path: Pa
     with Yard(vcenter.uri + "?endpoints=false", pki_dir=str(tmp_path)) as yard:
         yard.templates.apply(BASE)
         hosts = yard.fleets.apply(FleetSpec("web", template="base", count=3)).objects
-        assert {h["mode"] for h in hosts} == {"linked"}
-        assert all("instant" in h["mode_reason"].lower() for h in hosts), hosts[0]["mode_reason"]
+        assert {h.mode for h in hosts} == {"linked"}
+        assert all("instant" in h.mode_reason.lower() for h in hosts), hosts[0].mode_reason
         assert not yard.fleets.apply(FleetSpec("web", template="base", count=3)).changed
         (full,) = yard.hosts.apply(
             SingleSpec("slow", template="base", host=HostSpec(fork_mode="full"))
         ).objects
-        assert full["mode"] == "full"
+        assert full.mode == "full"
         yard.teardown(templates=True)
     assert machines(vcenter) == {SOURCE}
 

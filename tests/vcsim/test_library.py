@@ -101,7 +101,7 @@ def test_an_item_is_deployed_once_and_goes_with_its_templates(
         assert yard.templates.apply(TemplateSpec("other", image=ImageSpec(source=item))).changed
         assert [name for name in own_vcenter.machines() if name.startswith(NAME)] == [image]
         hosts = yard.fleets.apply(FleetSpec("web", template="base", count=2)).objects
-        assert {host["mode"] for host in hosts} == {"instant"}
+        assert {host.mode for host in hosts} == {"instant"}
         yard.templates.prune()
         assert image in own_vcenter.machines()
         yard.teardown(templates=True)

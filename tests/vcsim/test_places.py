@@ -56,12 +56,12 @@ def test_a_host_is_where_the_uri_says(vcenter: Simulator, keys: str) -> None:
         assert made.resourcePool == pool
         assert disk_of(made).startswith("[LocalDS_1]")
         assert card_of(made).backing.port.portgroupKey == card_of(made).backing.port.portgroupKey
-        assert (host["storage"], host["folder"], host["resource_pool"]) == (
+        assert (host.storage, host.folder, host.resource_pool) == (
             "LocalDS_1",
             "Build/CI",
             "deep/er",
         )
-        assert host["esxi_host"] == made.runtime.host.name
+        assert host.esxi_host == made.runtime.host.name
         yard.teardown(templates=True)
     assert vcenter.find("Build/CI").childEntity == []
 
@@ -126,7 +126,7 @@ def test_a_source_that_runs_on_is_forked_until_its_disk_is_too_deep(
     source = own_vcenter.find(f"stockyard/{template.record.domain}")
     assert not source.runtime.instantCloneFrozen
     (host,) = running.hosts.apply(SingleSpec("one", template="base")).objects
-    assert host["mode"] == "instant"
+    assert host.mode == "instant"
     deep = len(source.layoutEx.disk[0].chain)
     clones = [
         {"name": f"other-{n}", "uuid": "", "key": "k", "value": "v"}
@@ -136,8 +136,8 @@ def test_a_source_that_runs_on_is_forked_until_its_disk_is_too_deep(
     own_vcenter.reset()
     (late,) = running.hosts.apply(SingleSpec("two", template="base")).objects
     assert own_vcenter.calls()["InstantClone_Task"] == 0
-    assert late["mode"] == "full"
-    assert f"{MOST_DELTAS} delta disks" in late["mode_reason"]
+    assert late.mode == "full"
+    assert f"{MOST_DELTAS} delta disks" in late.mode_reason
 
 
 def test_a_template_that_was_switched_off_is_not_forked(own_vcenter: Simulator, keys: str) -> None:
@@ -152,7 +152,7 @@ def test_a_template_that_was_switched_off_is_not_forked(own_vcenter: Simulator, 
         )
         with pytest.raises(StockyardError, match="template"):
             yard.hosts.apply(SingleSpec("two", template="base"))
-        assert [host["name"] for host in yard.hosts.list()] == ["one"]
+        assert [host.name for host in yard.hosts.list()] == ["one"]
 
 
 def test_an_attribute_says_whose_a_machine_is(own_vcenter: Simulator, keys: str) -> None:
@@ -194,7 +194,7 @@ def test_a_vcenter_that_knows_no_single_elements_is_asked_for_whole_arrays(
         hosts = yard.fleets.apply(FleetSpec("web", template="base", count=3)).objects
         provider: Any = yard.context.provider
         assert provider.session.whole_arrays
-        assert {(host["mode"], host["phase"]) for host in hosts} == {("instant", "ready")}
+        assert {(host.mode, host.phase) for host in hosts} == {("instant", "ready")}
         assert not yard.fleets.apply(FleetSpec("web", template="base", count=3)).changed
 
 
@@ -206,8 +206,8 @@ def test_a_restart_asks_the_guest_to_shut_down(own_vcenter: Simulator, keys: str
         (after,) = yard.hosts.restart("one").objects
         assert own_vcenter.calls()["ShutdownGuest"] == 1
         assert own_vcenter.calls()["PowerOffVM_Task"] == 0
-        assert (after["uuid"], after["identity"], after["state"]) == (
-            before["uuid"],
-            before["identity"],
+        assert (after.uuid, after.identity, after.state) == (
+            before.uuid,
+            before.identity,
             "running",
         )

@@ -61,13 +61,13 @@ def test_pools_are_resource_pools_and_hosts_are_in_them(yard: Yard, vcenter: Sim
     with pytest.raises(PoolQuotaExceeded, match="2 of 2 hosts"):
         yard.fleets.apply(fleet)
     hosts = yard.fleets.apply(replace(fleet, count=2)).objects
-    assert [host["pool"] for host in hosts] == ["ci", "ci"]
+    assert [host.pool for host in hosts] == ["ci", "ci"]
     assert sorted(vm.name for vm in found(vcenter, path).vm) == [
         "pools.default.ci-1",
         "pools.default.ci-2",
     ]
     (known,) = yard.pools.list(name="ci")
-    assert (known["enforced"], known["used"]["hosts"]) == ("resource pool", 2)
+    assert (known.enforced, known.used.hosts) == ("resource pool", 2)
     with pytest.raises(OperationRefused):
         yard.pools.delete("all")
     yard.pools.apply(replace(INNER, hosts=3))

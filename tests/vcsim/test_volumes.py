@@ -23,6 +23,7 @@ from stockyard import (
     OutOfSpace,
     TemplateSpec,
     Unsupported,
+    VolumeInfo,
     VolumeSpec,
     VolumeUse,
     Yard,
@@ -56,11 +57,11 @@ def yard(shared: Yard, vcenter: Simulator) -> Iterator[Yard]:
     vcenter.reset()
     shared.fleets.delete("web")
     for volume in shared.volumes.list():
-        shared.volumes.detach(volume["name"])
-        shared.volumes.delete(volume["name"])
+        shared.volumes.detach(volume.name)
+        shared.volumes.delete(volume.name)
 
 
-def the(yard: Yard, name: str) -> dict[str, Any]:
+def the(yard: Yard, name: str) -> VolumeInfo:
     (found,) = yard.volumes.list(name=name)
     return found
 
@@ -84,7 +85,7 @@ def guest(vcenter: Simulator, name: str) -> Path:
 def test_a_volume_goes_from_a_host_to_the_next_of_its_name(yard: Yard, vcenter: Simulator) -> None:
     yard.fleets.apply(fleet())
     assert not yard.fleets.apply(fleet()).changed
-    disk = the(yard, "web-1-data")["disk"]
+    disk = the(yard, "web-1-data").disk
     assert files(vcenter, "web-1") == [disk]
     (guest(vcenter, "web-1") / "data" / "kept").write_text("of the first")
     before = machine(vcenter, "web-1")._moId
@@ -93,7 +94,7 @@ def test_a_volume_goes_from_a_host_to_the_next_of_its_name(yard: Yard, vcenter: 
     assert files(vcenter, "web-1") == [disk]
     assert (guest(vcenter, "web-1") / "data" / "kept").read_text() == "of the first"
     yard.fleets.apply(fleet(0))
-    assert {(v["name"], v["host"], v["filesystem"]) for v in yard.volumes.list()} == {
+    assert {(v.name, v.host, v.filesystem) for v in yard.volumes.list()} == {
         ("web-1-data", "", "ext4"),
         ("web-2-data", "", "ext4"),
     }
@@ -111,7 +112,7 @@ def test_copies_hold_what_their_source_held_and_are_the_hosts_own(
     yard.fleets.apply(fleet(2, VolumeUse("{host}-copy", "/data", 3, "frozen")))
     for name in ("web-1", "web-2"):
         assert (guest(vcenter, name) / "data" / "seed").read_text() == "seed"
-        assert the(yard, f"{name}-copy")["size_gib"] == 3
+        assert the(yard, f"{name}-copy").size_gib == 3
     (guest(vcenter, "web-1") / "data" / "seed").write_text("mine")
     assert (guest(vcenter, "web-2") / "data" / "seed").read_text() == "seed"
 
@@ -136,13 +137,13 @@ def test_it_is_attached_grown_and_detached_while_its_host_runs(
     yard.volumes.detach(spec.name)
     assert files(vcenter, "web-2") == []
     yard.volumes.attach(spec, host="web-1", path="/data")
-    assert files(vcenter, "web-1") == [the(yard, "data")["disk"]]
+    assert files(vcenter, "web-1") == [the(yard, "data").disk]
 
 
 def test_a_disk_that_vcenter_moved_is_followed(yard: Yard, vcenter: Simulator) -> None:
     """As storage vMotion does: the disk gets another file while its machine runs."""
     yard.fleets.apply(fleet(1))
-    found, there = machine(vcenter, "web-1"), the(yard, "web-1-data")["disk"]
+    found, there = machine(vcenter, "web-1"), the(yard, "web-1-data").disk
     elsewhere = there.replace("stockyard-volumes/", "stockyard-volumes/moved-")
     (device,) = [
         d for d in found.config.hardware.device if getattr(d.backing, "fileName", "") == there
@@ -158,7 +159,7 @@ def test_a_disk_that_vcenter_moved_is_followed(yard: Yard, vcenter: Simulator) -
     add = vim.vm.device.VirtualDeviceSpec(operation="add", device=device)
     finished(found.ReconfigVM_Task(vim.vm.ConfigSpec(deviceChange=[add])))
     yard.fleets.delete("web")
-    assert the(yard, "web-1-data")["disk"] == elsewhere
+    assert the(yard, "web-1-data").disk == elsewhere
     yard.volumes.delete("web-1-data")
     assert yard.volumes.list() == ()
 
@@ -199,7 +200,7 @@ def test_a_machine_that_changes_all_the_time_gets_its_disk_all_the_same(
     yard.volumes.apply(VolumeSpec("data", size_gib=1))
     vcenter.fail("ReconfigVM_Task", "ConcurrentAccess", skip=3, times=3)
     yard.volumes.attach("data", host="web-1", path="/data")
-    assert the(yard, "data")["mounted"]
+    assert the(yard, "data").mounted
 
 
 def test_a_teardown_keeps_volumes_and_the_register_that_knows_of_them(
@@ -211,7 +212,7 @@ def test_a_teardown_keeps_volumes_and_the_register_that_knows_of_them(
         yard.templates.apply(BASE)
         yard.fleets.apply(fleet(1))
         yard.teardown(templates=True)
-        assert [(v["name"], v["host"]) for v in yard.volumes.list()] == [("web-1-data", "")]
+        assert [(v.name, v.host) for v in yard.volumes.list()] == [("web-1-data", "")]
         assert own_vcenter.find(REGISTER) is not None
         yard.teardown(templates=True, volumes=True)
         assert yard.volumes.list() == ()

@@ -34,20 +34,30 @@ from .errors import (
     UnforeseenError,
     Unsupported,
 )
+from .model.access_info import DockerAccess, SshAccess
+from .model.certificate_info import ClientCertificateInfo
 from .model.cloud_image import CloudImage
 from .model.fleet import FleetSpec, SingleSpec
+from .model.fleet_info import FleetInfo
 from .model.host import HostSpec
+from .model.host_info import HostIdentityInfo, HostInfo, MemoryUse, MountedVolume
 from .model.image import BuildOptions, ImageSpec
 from .model.lease import LeaseSpec
+from .model.lease_info import LeaseInfo
 from .model.login import Login
 from .model.placements import Hypervisor
 from .model.pool import PoolSpec
+from .model.pool_info import FreeAmounts, HostMemory, PoolAmounts, PoolInfo, PoolMemory
 from .model.provision import Provision
 from .model.repository import Repository
 from .model.security import Limits, Policy, SecuritySpec
 from .model.template import Hardware, TemplateSpec
+from .model.template_info import TemplateInfo, TemplateSizes
 from .model.update import UpdateSpec
+from .model.versions import MissingUpdate
 from .model.volume import VolumeSpec, VolumeUse
+from .model.volume_info import VolumeInfo
+from .model.yard_info import HypervisorInfo, ReportInfo, SkippedObject
 from .planning.declaration import Declaration, FleetTerm, PoolTerm, TemplateTerm, VolumeTerm
 from .planning.plan import Action, Plan
 from .resources.certificates.clients import Client
@@ -61,53 +71,74 @@ __all__ = [
     "Busy",
     "CertificatesClient",
     "Client",
+    "ClientCertificateInfo",
     "CloudImage",
     "Conflict",
     "ConnectionFailed",
     "ControllerError",
     "DeadlineExceeded",
     "Declaration",
+    "DockerAccess",
+    "FleetInfo",
     "FleetSpec",
     "FleetTerm",
     "FleetsClient",
+    "FreeAmounts",
     "GuestBroken",
     "GuestError",
     "Hardware",
     "HeldLease",
+    "HostIdentityInfo",
+    "HostInfo",
+    "HostMemory",
     "HostSpec",
     "HostsClient",
     "Hypervisor",
     "HypervisorError",
+    "HypervisorInfo",
     "ImageError",
     "ImageSpec",
     "InvalidInput",
     "LeaseExpired",
+    "LeaseInfo",
     "LeaseSpec",
     "LeasesClient",
     "Limits",
     "Login",
+    "MemoryUse",
     "MissingDependency",
+    "MissingUpdate",
+    "MountedVolume",
     "NotFound",
     "OperationRefused",
     "OutOfSpace",
     "Plan",
     "Policy",
+    "PoolAmounts",
+    "PoolInfo",
+    "PoolMemory",
     "PoolQuotaExceeded",
     "PoolSpec",
     "PoolTerm",
     "PoolsClient",
     "Provision",
+    "ReportInfo",
     "Repository",
     "Result",
     "SecuritySpec",
     "SingleSpec",
+    "SkippedObject",
+    "SshAccess",
     "StockyardError",
+    "TemplateInfo",
+    "TemplateSizes",
     "TemplateSpec",
     "TemplateTerm",
     "TemplatesClient",
     "UnforeseenError",
     "Unsupported",
     "UpdateSpec",
+    "VolumeInfo",
     "VolumeSpec",
     "VolumeTerm",
     "VolumeUse",

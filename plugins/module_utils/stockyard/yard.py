@@ -8,9 +8,7 @@ resource clients.
 from __future__ import annotations
 
 import os
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from .clients.certificates import CertificatesClient
 from .clients.fleets import FleetsClient
@@ -23,7 +21,9 @@ from .clock import Clock, SystemClock
 from .escaping import one_line
 from .hypervisor.provider import Progress, Provider
 from .model import naming
+from .model.host_info import HostInfo
 from .model.login import NOBODY, Login
+from .model.yard_info import HypervisorInfo, ReportInfo, SkippedObject
 from .pki.store import Pki
 from .planning.declaration import Declaration
 from .planning.plan import Plan
@@ -107,21 +107,18 @@ class Yard:
         """Close the connection to the hypervisor."""
         self.context.provider.close()
 
-    def preflight(self) -> dict[str, Any]:
+    def preflight(self) -> HypervisorInfo:
         """Return the capabilities of the hypervisor, and the problems that prevent a yard on it,
         each in a line. Changes nothing.
         """
-        provider = self.context.provider
-        capabilities = {
-            key: value
-            for key, value in asdict(provider.capabilities).items()
-            if key in ("modes", "parallel", "endpoints", "volumes")
-        }
-        return {
-            **capabilities,
-            "modes": list(provider.capabilities.modes),
-            "problems": provider.preflight(),
-        }
+        capabilities = self.context.provider.capabilities
+        return HypervisorInfo(
+            modes=capabilities.modes,
+            parallel=capabilities.parallel,
+            endpoints=capabilities.endpoints,
+            volumes=capabilities.volumes,
+            problems=tuple(self.context.provider.preflight()),
+        )
 
     def apply(
         self,
@@ -130,7 +127,7 @@ class Yard:
         check: bool = False,
         save_plan: str | Path = "",
         apply_plan: str | Path = "",
-    ) -> Result[dict[str, Any]]:
+    ) -> Result[HostInfo]:
         """Converge the whole yard to its declaration. The result's objects are the hosts of all
         declared fleets.
 
@@ -157,7 +154,7 @@ class Yard:
             else converge_yard.converge(self.context, declaration, confirmed=confirmed)
         )
         fleets = {(term.spec.tenant, term.spec.name) for term in declaration.fleets}
-        hosts = [host for host in self.hosts.list() if (host["tenant"], host["fleet"]) in fleets]
+        hosts = [host for host in self.hosts.list() if (host.tenant, host.fleet) in fleets]
         return Result(plan, tuple(hosts))
 
     def teardown(
@@ -167,7 +164,7 @@ class Yard:
         volumes: bool = False,
         check: bool = False,
         timeout: float = TIMEOUT,
-    ) -> Result[dict[str, Any]]:
+    ) -> Result[HostInfo]:
         """Delete every host of the yard, declared or not, and on request its templates and volumes.
 
         Volumes hold data that must outlive hosts: without the request they stay, and the result
@@ -178,12 +175,12 @@ class Yard:
         return Result(
             plan,
             self.hosts.list(),
-            () if volumes else tuple(f"volume {volume['name']}" for volume in self.volumes.list()),
+            () if volumes else tuple(f"volume {volume.name}" for volume in self.volumes.list()),
         )
 
     def reap(
         self, *, dry_run: bool = False, grace: float = REAP_GRACE, timeout: float = TIMEOUT
-    ) -> Result[dict[str, Any]]:
+    ) -> Result[SkippedObject]:
         """Delete expired, incomplete and orphaned objects; the result's objects are the skipped
         ones, each with the reason.
 
@@ -195,7 +192,7 @@ class Yard:
             if dry_run
             else reap_yard.run(self.context, grace, timeout)
         )
-        return Result(plan, tuple(skipped))
+        return Result(plan, skipped)
 
     def listing(self) -> inventory.Listing:
         """Return all hosts from one reading of the hypervisor, for inventories; their SSH host keys
@@ -203,17 +200,12 @@ class Yard:
         """
         return inventory.listing(self.context)
 
-    def report(
-        self, path: str | Path, form: str = "html", *, check: bool = False
-    ) -> dict[str, Any]:
+    def report(self, path: str | Path, form: str = "html", *, check: bool = False) -> ReportInfo:
         """Write the present state of the yard to a file: a page for people (``html``), or
         ``metrics`` for Prometheus.
         """
-        changed, sections = report.report(self.context, Path(path).expanduser(), form, check=check)
-        figures = {
-            kind: len(objects) for kind, objects in sections.items() if isinstance(objects, list)
-        }
-        return {"changed": changed, "dest": str(path), "figures": figures}
+        changed, snapshot = report.report(self.context, Path(path).expanduser(), form, check=check)
+        return ReportInfo(changed=changed, dest=str(path), figures=snapshot.figures)
 
 
 def _escaping(progress: Progress | None) -> Progress:

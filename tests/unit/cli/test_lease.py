@@ -47,11 +47,11 @@ def test_a_shell_takes_the_environment(real: Yard, console: Console) -> None:
     seen = shell(
         said, 'echo "$STOCKYARD_LEASE $DOCKER_HOST $DOCKER_TLS_VERIFY"; ls "$DOCKER_CERT_PATH"'
     )
-    assert seen == f"{facts['id']} {facts['docker']['endpoint']} 1\nca.pem\ncert.pem\nkey.pem"
-    assert console("lease", "env", facts["id"])[1] == said
-    assert console("lease", "renew", facts["id"], "--duration", "2h")[0] == 0
-    assert real.leases.list()[0]["until"] - time.time() > 7100
-    assert console("lease", "release", facts["id"])[0] == 0
+    assert seen == f"{facts.id} {facts.docker.endpoint} 1\nca.pem\ncert.pem\nkey.pem"
+    assert console("lease", "env", facts.id)[1] == said
+    assert console("lease", "renew", facts.id, "--duration", "2h")[0] == 0
+    assert real.leases.list()[0].until - time.time() > 7100
+    assert console("lease", "release", facts.id)[0] == 0
     assert real.leases.list() == ()
     assert len(real.hosts.list()) == 1
 
@@ -71,7 +71,7 @@ def test_the_lease_is_known_by_the_environment(
     real: Yard, console: Console, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     facts = console.json(*TAKE)
-    assert facts == real.leases.list()[0]
+    assert facts == real.leases.list()[0].to_dict()
     assert console("lease", "release")[0] == 2
     monkeypatch.setenv("STOCKYARD_LEASE", facts["id"])
     assert console("lease", "env")[0] == 0
@@ -153,7 +153,7 @@ def test_a_command_that_cannot_be_run_costs_a_host_and_says_so(
     _said, told = process.communicate(timeout=60)
     assert process.returncode == code
     assert command in told
-    assert [h["lease"] for h in real.hosts.list()] == [None, None]
+    assert [h.lease for h in real.hosts.list()] == [None, None]
 
 
 def test_a_lease_is_kept_for_as_long_as_the_command_runs(real: Yard, console: Console) -> None:
@@ -190,7 +190,7 @@ def test_a_command_ends_when_its_lease_is_lost(real: Yard, console: Console) -> 
     process = console.start(*EXEC, "--duration", "3s", "--", "sh", "-c", "echo up; exec sleep 60")
     assert process.stdout
     assert process.stdout.readline() == "up\n"
-    real.hosts.delete(real.leases.list()[0]["host"])
+    real.hosts.delete(real.leases.list()[0].host)
     _said, told = process.communicate(timeout=60)
     assert process.returncode == 124
     assert "the lease has expired" in told
@@ -204,20 +204,20 @@ def test_a_holder_who_was_stopped_past_the_end_changes_nothing(
     assert process.stdout.readline() == "up\n"
     (mine,) = real.leases.list()
     os.kill(process.pid, signal.SIGSTOP)
-    while time.time() < mine["until"]:
+    while time.time() < mine.until:
         time.sleep(0.1)
-    real.hosts.replace(mine["host"])
-    others = [real.leases.acquire("ci", holder="other").facts for _number in range(2)]
+    real.hosts.replace(mine.host)
+    others = [real.leases.acquire("ci", holder="other").info for _number in range(2)]
     before = real.hosts.list()
     os.kill(process.pid, signal.SIGCONT)
     _said, told = process.communicate(timeout=60)
     assert process.returncode == 124
     assert "the lease has expired" in told
     assert real.hosts.list() == before
-    assert mine["host"] in {o["host"] for o in others}
+    assert mine.host in {o.host for o in others}
 
 
 def test_the_line_is_quoted_for_a_shell() -> None:
-    from stockyard.resources.leases.lease_info import exported
+    from stockyard.model.access_info import export_line
 
-    assert shlex.split(exported({"A": "it's", "B": ""})) == ["export", "A=it's", "B="]
+    assert shlex.split(export_line({"A": "it's", "B": ""})) == ["export", "A=it's", "B="]

@@ -26,6 +26,7 @@ from stockyard.providers.common import ownership
 from stockyard.providers.common.pool_files import FilePoolStore
 from stockyard.providers.common.volume_files import VolumeFiles
 from stockyard.providers.libvirt.xml.element import parse
+from stockyard.providers.memory.provider import NO_LIMITS
 from stockyard.providers.vsphere import pools, reservations, volume_records
 from stockyard.providers.vsphere import records as vsphere_records
 from tests.helpers.locking import unlocked
@@ -111,7 +112,9 @@ def test_recorded_pools_and_volumes_in_files_are_read(schema: int, tmp_path: Pat
         folder = tmp_path / "volumes" / records.decode_volume(json.loads(text)["record"]).uuid
         folder.mkdir(parents=True)
         (folder / "volume.json").write_text(text)
-    read_pools, unreadable_pools = FilePoolStore(tmp_path / "pools", unlocked, dict).read()
+    read_pools, unreadable_pools = FilePoolStore(
+        tmp_path / "pools", unlocked, lambda: NO_LIMITS
+    ).read()
     observation = VolumeFiles(tmp_path / "volumes", uri, unlocked).observe("old")
     assert ([pool.name for pool in read_pools], unreadable_pools) == (["all", "gold"], ())
     assert [volume.name for volume in observation.volumes] == ["db-1-data", "golden", "snap"]
@@ -211,7 +214,7 @@ def test_record_of_a_newer_version_is_an_unreadable_object_everywhere(tmp_path: 
     reasons += [
         item.reason
         for item in (
-            *FilePoolStore(tmp_path / "pools", unlocked, dict).read()[1],
+            *FilePoolStore(tmp_path / "pools", unlocked, lambda: NO_LIMITS).read()[1],
             *VolumeFiles(tmp_path / "volumes", uri, unlocked).observe("old").unreadable,
         )
     ]

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from stockyard import HostMemory
 from stockyard.errors import InvalidInput, NotFound, OperationRefused, PoolQuotaExceeded
 from stockyard.model import codec
 from stockyard.model.fleet import FleetSpec
@@ -20,7 +21,6 @@ from stockyard.model.lease import LeaseSpec
 from stockyard.model.pool import LIMITS, PoolRecord, PoolSpec
 from stockyard.model.size import Size
 from stockyard.planning import memory_pressure, quota
-from stockyard.planning.memory_pressure import Held
 from stockyard.planning.plan import Action, Plan
 from tests.helpers.samples import HOSTILE, host_record
 
@@ -216,8 +216,8 @@ def test_a_larger_one_that_does_not_fit_leaves_the_old_one() -> None:
     assert book.use(book.pools["default", "ci"])["memory_mib"] == 1024
 
 
-def held(name: str, private: float, score: int, nominal: int = 1024) -> Held:
-    return Held(name, nominal, private, 100.0, score)
+def held(name: str, private: float, score: int, nominal: int = 1024) -> HostMemory:
+    return HostMemory(name, nominal, private, 100.0, score)
 
 
 def test_who_would_be_ended_first_is_named_before_it_is_too_late() -> None:

@@ -112,13 +112,11 @@ def test_hosts_are_resized_where_they_are(roomy: Yard) -> None:
     ]
     after = roomy.fleets.apply(fleet(vcpus=2, memory_mib=1280))
     assert verbs(after) == shown
-    assert [h["uuid"] for h in after.objects] == [h["uuid"] for h in before]
-    assert [h["size"] for h in after.objects] == [
-        {"vcpus": 2, "memory_mib": 1280, "disk_gib": 8}
-    ] * 2
+    assert [h.uuid for h in after.objects] == [h.uuid for h in before]
+    assert [h.size for h in after.objects] == [Size(2, 1280, 8)] * 2
     assert not roomy.fleets.apply(fleet(vcpus=2, memory_mib=1280)).changed
     roomy.fleets.apply(fleet())
-    assert [h["size"]["vcpus"] for h in roomy.hosts.list()] == [1, 1]
+    assert [h.size.vcpus for h in roomy.hosts.list()] == [1, 1]
 
 
 def test_another_change_beside_it_replaces(roomy: Yard) -> None:
@@ -140,7 +138,7 @@ def test_new_hosts_have_the_size_from_the_beginning(
     roomy: Yard, hypervisor: FaultyProvider
 ) -> None:
     (made,) = roomy.fleets.apply(fleet(1, vcpus=2)).objects
-    assert made["size"]["vcpus"] == 2
+    assert made.size.vcpus == 2
     assert hypervisor.calls["resize"] == 1
     roomy.hosts.restart("ci-1")
     assert hypervisor.calls["resize"] == 2
@@ -157,11 +155,11 @@ def test_growing_needs_room_in_the_pool(roomy: Yard) -> None:
     roomy.fleets.apply(fleet(2, pool="ci"))
     with pytest.raises(PoolQuotaExceeded, match="insufficient quota for 1 host "):
         roomy.fleets.apply(fleet(2, pool="ci", memory_mib=1280))
-    assert roomy.pools.list()[0]["used"]["memory_mib"] == 2048
+    assert roomy.pools.list()[0].used.memory_mib == 2048
     roomy.fleets.apply(fleet(2, pool="ci", memory_mib=1152))
-    assert roomy.pools.list()[0]["used"]["memory_mib"] == 2304
+    assert roomy.pools.list()[0].used.memory_mib == 2304
     roomy.fleets.apply(fleet(2, pool="ci"))
-    assert roomy.pools.list()[0]["used"]["memory_mib"] == 2048
+    assert roomy.pools.list()[0].used.memory_mib == 2048
 
 
 def test_what_a_guest_keeps_counts_on(roomy: Yard, hypervisor: FaultyProvider) -> None:
@@ -170,11 +168,11 @@ def test_what_a_guest_keeps_counts_on(roomy: Yard, hypervisor: FaultyProvider) -
     hypervisor.fail("resize", HypervisorError("it is kept"))
     with pytest.raises(HypervisorError):
         roomy.fleets.apply(fleet(1, pool="ci"))
-    assert roomy.pools.list()[0]["used"]["memory_mib"] == 1280
+    assert roomy.pools.list()[0].used.memory_mib == 1280
     assert verbs(roomy.fleets.apply(fleet(1, pool="ci"))) == [
         "resize host ci-1: memory_mib changed; the host keeps running"
     ]
-    assert roomy.pools.list()[0]["used"]["memory_mib"] == 1024
+    assert roomy.pools.list()[0].used.memory_mib == 1024
 
 
 def test_one_host_is_resized_too(roomy: Yard) -> None:
@@ -184,4 +182,4 @@ def test_one_host_is_resized_too(roomy: Yard) -> None:
         "resize host one: vcpus changed; the host keeps running"
     ]
     after = roomy.hosts.apply(spec).objects[0]
-    assert (after["uuid"], after["size"]["vcpus"]) == (before["uuid"], 3)
+    assert (after.uuid, after.size.vcpus) == (before.uuid, 3)

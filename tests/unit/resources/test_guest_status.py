@@ -7,7 +7,6 @@ is given out.
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,6 +20,7 @@ from stockyard.resources import guest_status
 from stockyard.resources.leases import lease_lifecycle
 from tests.helpers.clocks import FakeClock
 from tests.helpers.faulty_provider import FaultyProvider
+from tests.helpers.simulated_machines import disk_of
 
 FLEET = FleetSpec("ci", "base", count=2)
 LEASE = LeaseSpec(holder="job", fleet="ci", duration=600)
@@ -30,8 +30,8 @@ REASON = "its clock is 400.0 s behind"
 def hold_back(yard: Yard, name: str, ahead: float = -400.0) -> HostRecord:
     """Let the clock of a guest differ, as after a suspension."""
     (host,) = yard.hosts.list(name=name)
-    (Path(host["disk"]) / "run").mkdir(exist_ok=True)
-    (Path(host["disk"]) / AHEAD).write_text(str(ahead))
+    (disk_of(host) / "run").mkdir(exist_ok=True)
+    (disk_of(host) / AHEAD).write_text(str(ahead))
     observation = yard.context.provider.observe(yard.context.owner)
     return next(h.record for h in observation.hosts if h.record.name == name)
 
@@ -49,10 +49,10 @@ def test_host_that_is_behind_is_not_ready_and_its_drift_says_so(yard: Yard) -> N
     yard.fleets.apply(FLEET)
     hold_back(yard, "ci-2")
     first, second = yard.hosts.list()
-    assert (first["ready"], first["drift"]) == (True, [])
-    assert (second["ready"], second["drift"]) == (False, [REASON])
+    assert (first.ready, first.drift) == (True, ())
+    assert (second.ready, second.drift) == (False, (REASON,))
     (fleet,) = yard.fleets.list()
-    assert (fleet["ready"], fleet["drift"]) == (1, {"ci-2": [REASON]})
+    assert (fleet.ready, fleet.drift) == (1, {"ci-2": (REASON,)})
 
 
 def test_converge_sets_the_clock_once_and_check_mode_does_not(yard: Yard) -> None:
@@ -70,7 +70,7 @@ def test_single_host_gets_its_clock_set(yard: Yard) -> None:
     yard.hosts.apply(alone)
     hold_back(yard, "alone", 30.0)
     assert verbs(yard.hosts.apply(alone)) == ["synchronize host alone: its clock is 30.0 s ahead"]
-    assert yard.hosts.list()[0]["ready"]
+    assert yard.hosts.list()[0].ready
 
 
 def test_paused_host_gets_its_clock_set_when_it_goes_on(
@@ -124,7 +124,7 @@ def test_answer_that_is_no_number_is_no_clock(
 ) -> None:
     yard.fleets.apply(FLEET)
     hypervisor.tamper("hello", lambda answer: {**answer, "ahead": ahead})
-    assert [h["drift"] for h in yard.hosts.list()] == [[], []]
+    assert [h.drift for h in yard.hosts.list()] == [(), ()]
 
 
 class QemuAgent:
@@ -147,9 +147,9 @@ def test_older_agent_gets_its_clock_set_by_the_hypervisor(
 ) -> None:
     yard.fleets.apply(FLEET)
     hypervisor.tamper("hello", lambda answer: {"agent": 4, "uuid": answer["uuid"], "missing": []})
-    assert [h["drift"] for h in yard.hosts.list()] == [[], []]
+    assert [h.drift for h in yard.hosts.list()] == [(), ()]
     hypervisor.inner.guest_clock = clock = QemuAgent()
-    assert [h["drift"] for h in yard.hosts.list()] == [[REASON], [REASON]]
+    assert [h.drift for h in yard.hosts.list()] == [(REASON,), (REASON,)]
     yard.fleets.apply(FLEET)
     assert clock.difference == 0.0
     clock.difference = None
@@ -183,5 +183,5 @@ def test_hypervisor_that_sets_clocks_itself_is_not_asked(
     hold_back(yard, "ci-2")
     hypervisor.inner.capabilities = replace(hypervisor.inner.capabilities, sets_clocks=True)
     hypervisor.calls.clear()
-    assert all(h["ready"] for h in yard.hosts.list())
+    assert all(h.ready for h in yard.hosts.list())
     assert hypervisor.calls["channel"] == 0

@@ -42,8 +42,8 @@ def test_host_whose_agent_answers_nonsense_fails_alone(
     assert str(caught.value).isprintable()
     assert caught.value.name.startswith("host ci-")
     (left,) = yard.hosts.list()
-    assert left["ready"]
-    assert left["name"] != caught.value.name.removeprefix("host ")
+    assert left.ready
+    assert left.name != caught.value.name.removeprefix("host ")
 
 
 @pytest.mark.parametrize(

@@ -51,11 +51,11 @@ def converge(yards: dict[str, Yard], *names: str, check: bool = False, **options
 
 
 def hosts(yards: dict[str, Yard]) -> dict[str, list[str]]:
-    return {name: [h["name"] for h in yard.hosts.list()] for name, yard in yards.items()}
+    return {name: [h.name for h in yard.hosts.list()] for name, yard in yards.items()}
 
 
 def test_templates_are_frozen_from_the_same_image(yards: dict[str, Yard]) -> None:
-    assert len({t["image"] for yard in yards.values() for t in yard.templates.list()}) == 1
+    assert len({t.image for yard in yards.values() for t in yard.templates.list()}) == 1
 
 
 def test_a_fleet_is_spread_and_left_alone(yards: dict[str, Yard]) -> None:

@@ -16,6 +16,7 @@ from stockyard import (
     FleetTerm,
     HostSpec,
     HypervisorError,
+    MountedVolume,
     OperationRefused,
     PoolQuotaExceeded,
     PoolSpec,
@@ -78,13 +79,13 @@ def test_who_is_not_let_in_gets_no_volume(yard: Yard) -> None:
     assert (yard.hosts.list(), yard.volumes.list()) == ((), ())
     with pytest.raises(PoolQuotaExceeded):
         yard.fleets.apply(fleet(on_full="fill"))
-    assert [v["name"] for v in yard.volumes.list()] == ["web-1-data"]
+    assert [v.name for v in yard.volumes.list()] == ["web-1-data"]
     yard.volumes.attach("mine", host="web-1", path="/mine")
     with pytest.raises(PoolQuotaExceeded):
         yard.hosts.apply(
             SingleSpec("one", "base", host=replace(ALL, volumes=(VolumeUse("other", "/data"),)))
         )
-    assert sorted(v["name"] for v in yard.volumes.list()) == ["mine", "web-1-data"]
+    assert sorted(v.name for v in yard.volumes.list()) == ["mine", "web-1-data"]
 
 
 def test_a_host_that_boots_has_its_size_and_its_volumes(
@@ -95,11 +96,11 @@ def test_a_host_that_boots_has_its_size_and_its_volumes(
     yard.hosts.restart("web-1")
     assert hypervisor.calls["resize"] == 2
     (host,) = yard.hosts.list()
-    assert (host["size"]["vcpus"], host["volumes"]) == (
+    assert (host.size.vcpus, host.volumes) == (
         2,
-        [{"name": "web-1-data", "path": "/data"}],
+        (MountedVolume("web-1-data", "/data"),),
     )
-    assert yard.volumes.list()[0]["host"] == "web-1"
+    assert yard.volumes.list()[0].host == "web-1"
 
 
 def test_a_host_grows_with_its_volumes_and_keeps_them(yard: Yard) -> None:
@@ -107,9 +108,9 @@ def test_a_host_grows_with_its_volumes_and_keeps_them(yard: Yard) -> None:
     before = yard.fleets.apply(fleet(1)).objects[0]
     grown = yard.fleets.apply(fleet(1, host=replace(ALL, vcpus=3)))
     assert [a.verb for a in grown.plan.actions] == ["resize"]
-    assert (grown.objects[0]["uuid"], grown.objects[0]["volumes"]) == (
-        before["uuid"],
-        before["volumes"],
+    assert (grown.objects[0].uuid, grown.objects[0].volumes) == (
+        before.uuid,
+        before.volumes,
     )
     with pytest.raises(PoolQuotaExceeded):
         yard.fleets.apply(fleet(1, host=replace(ALL, vcpus=4)))
@@ -122,7 +123,7 @@ def test_a_host_that_cannot_be_resized_at_its_birth_leaves_room_and_volume(
     hypervisor.fail("resize", HypervisorError("no."))
     with pytest.raises(HypervisorError):
         yard.fleets.apply(fleet(1))
-    assert (yard.hosts.list(), yard.pools.list()[0]["used"]["hosts"]) == ((), 0)
-    assert yard.volumes.list()[0]["host"] == ""
+    assert (yard.hosts.list(), yard.pools.list()[0].used.hosts) == ((), 0)
+    assert yard.volumes.list()[0].host == ""
     yard.fleets.apply(fleet(1))
-    assert yard.volumes.list()[0]["host"] == "web-1"
+    assert yard.volumes.list()[0].host == "web-1"

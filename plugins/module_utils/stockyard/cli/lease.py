@@ -14,9 +14,10 @@ from typing import Any
 
 from ..clients.leases import HeldLease
 from ..errors import InvalidInput
+from ..model.access_info import export_line
 from ..model.lease import seconds
+from ..model.lease_info import LeaseInfo
 from ..resources.leases import lease_numbers
-from ..resources.leases.lease_info import exported
 from ..yard import Yard
 from . import run, say
 
@@ -123,11 +124,11 @@ def _taken(yard: Yard, options: argparse.Namespace) -> HeldLease:
 
 
 def _take(yard: Yard, options: argparse.Namespace) -> int:
-    facts = _taken(yard, options).facts
+    info = _taken(yard, options).info
     if options.json:
-        say.data(facts)
+        say.data(info.to_dict())
     else:
-        say.shell(_line(facts))
+        say.shell(_line(info))
     return 0
 
 
@@ -142,31 +143,25 @@ def _release(yard: Yard, options: argparse.Namespace) -> int:
 
 
 def _env(yard: Yard, options: argparse.Namespace) -> int:
-    facts = next(
-        (
-            lease
-            for lease in yard.leases.list()
-            if lease["id"] == _id(options) and not lease["ended"]
-        ),
+    info = next(
+        (lease for lease in yard.leases.list() if lease.id == _id(options) and not lease.ended),
         None,
     )
-    if facts is None:
+    if info is None:
         raise lease_numbers.over(yard.context, _id(options))
-    say.shell(_line(facts))
+    say.shell(_line(info))
     return 0
 
 
 def _list(yard: Yard, options: argparse.Namespace) -> int:
     leases = yard.leases.list(options.tenant, options.fleet, options.holder)
     if options.json:
-        say.data(leases)
-    for facts in () if options.json else leases:
-        until = (
-            "ended"
-            if facts["ended"]
-            else f"{datetime.fromtimestamp(facts['until'], UTC):%Y-%m-%dT%H:%M:%SZ}"
-        )
-        say.out(f"{facts['id']}  {until}  {facts['fleet']}/{facts['host']}  {facts['holder']}")
+        say.data([lease.to_dict() for lease in leases])
+        return 0
+    for lease in leases:
+        end = datetime.fromtimestamp(lease.until, UTC)
+        until = "ended" if lease.ended else f"{end:%Y-%m-%dT%H:%M:%SZ}"
+        say.out(f"{lease.id}  {until}  {lease.fleet}/{lease.host}  {lease.holder}")
     return 0
 
 
@@ -175,8 +170,8 @@ def _exec(yard: Yard, options: argparse.Namespace) -> int:
         return run.run(lease, options.command, yard.context.clock)
 
 
-def _line(facts: dict[str, Any]) -> str:
-    return exported({"STOCKYARD_LEASE": facts["id"], **facts["docker"]["environment"]})
+def _line(lease: LeaseInfo) -> str:
+    return export_line({"STOCKYARD_LEASE": lease.id, **lease.docker.environment})
 
 
 def _labels(arguments: list[str]) -> dict[str, str]:

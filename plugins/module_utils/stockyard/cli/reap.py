@@ -34,10 +34,10 @@ def _reap(yard: Yard, options: argparse.Namespace) -> int:
     result = yard.reap(dry_run=options.dry_run, grace=seconds("grace", options.grace))
     if options.json:
         plan = [str(action) for action in result.plan.actions]
-        say.data({"plan": plan, "skipped": result.objects})
+        say.data({"plan": plan, "skipped": [skipped.to_dict() for skipped in result.objects]})
         return 0
     for action in result.plan.actions:
         say.out(f"{'would ' * options.dry_run}{action}")
     for skipped in result.objects:
-        say.out(f"skipped: {skipped['kind']} {skipped['name']}: {skipped['reason']}")
+        say.out(f"skipped: {skipped.kind} {skipped.name}: {skipped.reason}")
     return 0

@@ -5,8 +5,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from ..model.certificate_info import ClientCertificateInfo
 from ..resources.certificates import clients
 from ..resources.certificates.clients import Client
 from ..resources.context import Context
@@ -21,12 +20,12 @@ class CertificatesClient:
     def __init__(self, context: Context) -> None:
         self._context = context
 
-    def issue(self, client: Client, *, check: bool = False) -> Result[dict[str, Any]]:
+    def issue(self, client: Client, *, check: bool = False) -> Result[ClientCertificateInfo]:
         """Issue a client certificate into a directory; replace it if less than a third of its life
         remains, or if it was revoked.
         """
         plan = (clients.plan_issue if check else clients.issue)(self._context, client)
-        return Result(plan, tuple(clients.described(self._context, client)))
+        return Result(plan, clients.describe(self._context, client))
 
     def revoke(
         self,
@@ -36,7 +35,7 @@ class CertificatesClient:
         serial: str = "",
         check: bool = False,
         timeout: float = TIMEOUT,
-    ) -> Result[dict[str, Any]]:
+    ) -> Result[ClientCertificateInfo]:
         """Make all running hosts of a tenant refuse a client: all certificates that this controller
         issued to the client, and a certificate that is given as PEM or by its serial number in hex.
         """
@@ -46,4 +45,4 @@ class CertificatesClient:
             if check
             else clients.revoke(self._context, client.tenant, client.name, serials, timeout)
         )
-        return Result(plan, tuple(clients.described(self._context, client)))
+        return Result(plan, clients.describe(self._context, client))

@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 from ..model.fleet import FleetSpec
+from ..model.fleet_info import FleetInfo
 from ..model.host import Host
+from ..model.host_info import HostInfo
 from ..resources import guest_status
 from ..resources.context import Context
 from ..resources.fleets import converge_fleet
@@ -29,7 +30,7 @@ class FleetsClient:
 
     def apply(
         self, spec: FleetSpec, *, check: bool = False, timeout: float = TIMEOUT, wait: bool = True
-    ) -> Result[dict[str, Any]]:
+    ) -> Result[HostInfo]:
         """Converge a fleet to its declaration. The result's objects are the fleet's hosts.
 
         :param wait: whether to wait until Docker answers in all hosts, not only for their
@@ -45,7 +46,7 @@ class FleetsClient:
 
     def list(
         self, tenant: str | None = None, name: str | None = None, *, check_updates: bool = False
-    ) -> tuple[dict[str, Any], ...]:
+    ) -> tuple[FleetInfo, ...]:
         """Return fleets, by tenant and name. A fleet is known by its hosts: a fleet without hosts
         is not returned.
 
@@ -61,9 +62,7 @@ class FleetsClient:
             ),
         )
         drift, outdated = trust.drifts(self._context, observation.hosts), freshness.outdated(chosen)
-        outdated_packages = (
-            freshness.updates_of_hosts(self._context, chosen) if check_updates else None
-        )
+        updates = freshness.updates_of_hosts(self._context, chosen) if check_updates else None
         members: dict[tuple[str, str], list[Host]] = {}
         for host in chosen.hosts:
             members.setdefault((host.record.tenant, host.record.fleet), []).append(host)
@@ -71,11 +70,11 @@ class FleetsClient:
             chosen.hosts, guest_status.statuses(self._context, chosen.hosts)
         )
         return tuple(
-            access.describe_fleet(members[key], drift, outdated, outdated_packages, clock_reasons)
+            access.describe_fleet(members[key], drift, outdated, updates, clock_reasons)
             for key in sorted(members)
         )
 
-    def get(self, name: str, tenant: str = "default") -> dict[str, Any]:
+    def get(self, name: str, tenant: str = "default") -> FleetInfo:
         """Return a fleet.
 
         :raises NotFound: if the fleet does not exist or has no hosts.
@@ -89,7 +88,7 @@ class FleetsClient:
         *,
         check: bool = False,
         timeout: float = TIMEOUT,
-    ) -> Result[dict[str, Any]]:
+    ) -> Result[HostInfo]:
         """Delete all hosts of a fleet. The result's objects are the remaining hosts."""
         plan = (
             converge_fleet.plan_removal(self._context, tenant, name)

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 from ..model.fleet import SingleSpec
 from ..model.host import HostRecord
+from ..model.host_info import HostInfo
 from ..model.observation import Observation
 from ..resources import guest_status
 from ..resources.context import Context
@@ -32,7 +32,7 @@ class HostsClient:
 
     def apply(
         self, spec: SingleSpec, *, check: bool = False, timeout: float = TIMEOUT, wait: bool = True
-    ) -> Result[dict[str, Any]]:
+    ) -> Result[HostInfo]:
         """Converge a single host to its declaration.
 
         :param wait: whether to wait until Docker answers in the host, not only for its identity.
@@ -48,7 +48,7 @@ class HostsClient:
         check: bool = False,
         timeout: float = TIMEOUT,
         wait: bool = True,
-    ) -> Result[dict[str, Any]]:
+    ) -> Result[HostInfo]:
         """Restart a host, also if it is a member of a fleet.
 
         :param host: its name, or a declaration from which to create it if it does not exist.
@@ -64,7 +64,7 @@ class HostsClient:
         check: bool = False,
         timeout: float = TIMEOUT,
         wait: bool = True,
-    ) -> Result[dict[str, Any]]:
+    ) -> Result[HostInfo]:
         """Delete a host and create another one under the same name, also if it is a member of a
         fleet.
 
@@ -75,7 +75,7 @@ class HostsClient:
 
     def delete(
         self, name: str, tenant: str = "default", *, check: bool = False, timeout: float = TIMEOUT
-    ) -> Result[dict[str, Any]]:
+    ) -> Result[HostInfo]:
         """Delete a host, also if it is a member of a fleet."""
         return self._converge(_named(name, tenant), "absent", check, timeout, wait=True)
 
@@ -86,7 +86,7 @@ class HostsClient:
         name: str | None = None,
         *,
         check_updates: bool = False,
-    ) -> tuple[dict[str, Any], ...]:
+    ) -> tuple[HostInfo, ...]:
         """Return hosts, by name.
 
         :param check_updates: whether to ask the mirrors for outdated packages of each host.
@@ -104,25 +104,20 @@ class HostsClient:
         answers = guest_status.statuses(self._context, chosen.hosts)
         lock_reasons = encryption.locked(chosen.hosts, answers)
         clock_reasons = guest_status.skewed(chosen.hosts, answers)
-        facts = [
+        updates = freshness.updates_of_hosts(self._context, chosen) if check_updates else None
+        return tuple(
             access.describe_host(
                 self._context,
                 host,
                 drift[host.record.uuid],
                 lock_reasons.get(host.record.name, ""),
                 clock_reasons.get(host.record.uuid, ""),
+                updates,
             )
             for host in chosen.hosts
-        ]
-        outdated_packages = (
-            freshness.updates_of_hosts(self._context, chosen) if check_updates else {}
-        )
-        return tuple(
-            {**host, "missing_updates": outdated_packages[host["uuid"]]} if check_updates else host
-            for host in facts
         )
 
-    def get(self, name: str, tenant: str = "default") -> dict[str, Any]:
+    def get(self, name: str, tenant: str = "default") -> HostInfo:
         """Return a host.
 
         :raises NotFound: if the host does not exist.
@@ -131,7 +126,7 @@ class HostsClient:
 
     def _converge(
         self, spec: SingleSpec, state: str, check: bool, timeout: float, wait: bool
-    ) -> Result[dict[str, Any]]:
+    ) -> Result[HostInfo]:
         context = replace(self._context, wait=wait)
         plan = (
             single_host.plan(context, spec, state)

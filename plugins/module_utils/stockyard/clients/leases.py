@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
+from ..errors import NotFound
+from ..model.host import HostRecord
 from ..model.lease import LeaseSpec, seconds
+from ..model.lease_info import LeaseInfo
 from ..planning.plan import Plan
 from ..resources.context import Context
 from ..resources.leases import lease_info, lease_lifecycle
@@ -22,36 +24,36 @@ class HeldLease:
     """A lease that this program holds. At the end of a ``with`` block it is released, and its host
     is deleted.
 
-    :param facts: as :meth:`LeasesClient.list` returns it.
+    :param info: the lease as it is known; a renewal updates it.
     """
 
     def __init__(
-        self, leases: LeasesClient, facts: dict[str, Any], duration: float, replace: bool
+        self, leases: LeasesClient, info: LeaseInfo, duration: float, replace: bool
     ) -> None:
         self._leases = leases
         self._duration = duration
         self._replace = replace
-        self.facts = facts
+        self.info = info
 
     @property
     def id(self) -> str:
         """Return the number of the lease, which renews or releases it."""
-        return str(self.facts["id"])
+        return self.info.id
 
     @property
     def host(self) -> str:
         """Return the name of the host."""
-        return str(self.facts["host"])
+        return self.info.host
 
     @property
     def until(self) -> float:
         """Return the end of the lease, in seconds since the epoch."""
-        return float(self.facts["until"])
+        return self.info.until
 
     @property
     def environment(self) -> dict[str, str]:
         """Return the environment variables that a Docker client needs."""
-        return dict(self.facts["docker"]["environment"])
+        return dict(self.info.docker.environment)
 
     def __enter__(self) -> HeldLease:
         return self
@@ -65,7 +67,7 @@ class HeldLease:
         :raises LeaseExpired: if the lease has expired. The program must not rely on the host after
             that.
         """
-        self.facts = self._leases.renew(
+        self.info = self._leases.renew(
             self.id, self._duration if duration is None else duration
         ).object
 
@@ -103,13 +105,11 @@ class LeasesClient:
         """
         spec = LeaseSpec(holder, fleet, tenant, dict(labels or {}), _seconds(duration), pool)
         record = lease_lifecycle.take(self._context, spec, wait)
-        return HeldLease(
-            self, lease_info.describe_lease(self._context, record), spec.duration, replace
-        )
+        return HeldLease(self, self._describe(record), spec.duration, replace)
 
     def ensure(
         self, spec: LeaseSpec, *, renew: bool = False, check: bool = False, wait: float = 0.0
-    ) -> Result[dict[str, Any]]:
+    ) -> Result[LeaseInfo]:
         """Return the present lease of a holder, or lease a host if the holder has none.
 
         :param renew: whether to renew the present lease from now on.
@@ -122,11 +122,9 @@ class LeasesClient:
                 self.list(spec.tenant, spec.fleet or None, spec.holder),
             )
         plan, record = lease_lifecycle.ensure(self._context, spec, renew, wait)
-        return Result(plan, (lease_info.describe_lease(self._context, record),))
+        return Result(plan, (self._describe(record),))
 
-    def renew(
-        self, lease: str, duration: float | str, *, check: bool = False
-    ) -> Result[dict[str, Any]]:
+    def renew(self, lease: str, duration: float | str, *, check: bool = False) -> Result[LeaseInfo]:
         """Renew a lease from now on for a duration.
 
         :param lease: the number of the lease.
@@ -134,7 +132,7 @@ class LeasesClient:
         """
         renew = lease_lifecycle.plan_extension if check else lease_lifecycle.extend
         plan, record = renew(self._context, lease, _seconds(duration))
-        return Result(plan, (lease_info.describe_lease(self._context, record),))
+        return Result(plan, (self._describe(record),))
 
     def release(
         self,
@@ -143,7 +141,7 @@ class LeasesClient:
         replace: bool = False,
         check: bool = False,
         timeout: float = RELEASE_TIMEOUT,
-    ) -> Result[dict[str, Any]]:
+    ) -> Result[LeaseInfo]:
         """Release a lease: its host is deleted. A lease that has expired changes nothing.
 
         :param lease: the number of the lease.
@@ -164,7 +162,7 @@ class LeasesClient:
         replace: bool = False,
         check: bool = False,
         timeout: float = RELEASE_TIMEOUT,
-    ) -> Result[dict[str, Any]]:
+    ) -> Result[LeaseInfo]:
         """Release the lease that a holder got for this request, if the holder still has it."""
         observation = self._context.provider.observe(self._context.owner)
         record = lease_lifecycle.held_by(self._context, spec, observation)
@@ -174,20 +172,25 @@ class LeasesClient:
 
     def list(
         self, tenant: str | None = None, fleet: str | None = None, holder: str | None = None
-    ) -> tuple[dict[str, Any], ...]:
+    ) -> tuple[LeaseInfo, ...]:
         """Return leases, by holder, including expired leases whose hosts still exist."""
-        records = lease_info.leases(self._context, tenant, fleet, holder)
-        return tuple(lease_info.describe_lease(self._context, record) for record in records)
+        return lease_info.leases(self._context, tenant, fleet, holder)
 
-    def get(self, lease: str) -> dict[str, Any]:
+    def get(self, lease: str) -> LeaseInfo:
         """Return a lease by its number.
 
         :raises NotFound: if no host of this yard has a lease with this number.
         """
         return lookup.last("lease", lease, self._numbered(lease))
 
-    def _numbered(self, lease: str) -> tuple[dict[str, Any], ...]:
-        return tuple(facts for facts in self.list() if facts["id"] == lease)
+    def _describe(self, record: HostRecord) -> LeaseInfo:
+        """Return the lease of a host that was leased just now."""
+        if record.lease is None:
+            raise NotFound("the host is not leased.", name=record.title)
+        return lease_info.describe_lease(self._context, record, record.lease)
+
+    def _numbered(self, lease: str) -> tuple[LeaseInfo, ...]:
+        return tuple(info for info in self.list() if info.id == lease)
 
 
 def _seconds(duration: float | str) -> float:

@@ -5,9 +5,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from ..model.pool import PoolSpec
+from ..model.pool_info import PoolInfo
 from ..resources.context import Context
 from ..resources.pools import pool_lifecycle
 from ..result import Result
@@ -24,7 +23,7 @@ class PoolsClient:
 
     def apply(
         self, spec: PoolSpec, *, force: bool = False, check: bool = False, timeout: float = TIMEOUT
-    ) -> Result[dict[str, Any]]:
+    ) -> Result[PoolInfo]:
         """Create or change a pool as declared; its limits can change while its hosts run.
 
         :param force: allow limits below the present use: the hosts stay, and no new host is created
@@ -39,9 +38,7 @@ class PoolsClient:
         )
         return Result(plan, self.list(spec.tenant, spec.name))
 
-    def list(
-        self, tenant: str | None = None, name: str | None = None
-    ) -> tuple[dict[str, Any], ...]:
+    def list(self, tenant: str | None = None, name: str | None = None) -> tuple[PoolInfo, ...]:
         """Return pools, by tenant and name, with their use and the memory that their hosts hold."""
         observation = self._context.provider.observe(self._context.owner)
         chosen = [
@@ -54,7 +51,7 @@ class PoolsClient:
             for pool in sorted(chosen, key=lambda pool: (pool.tenant, pool.name))
         )
 
-    def get(self, name: str, tenant: str = "default") -> dict[str, Any]:
+    def get(self, name: str, tenant: str = "default") -> PoolInfo:
         """Return a pool.
 
         :raises NotFound: if the pool does not exist.
@@ -63,7 +60,7 @@ class PoolsClient:
 
     def delete(
         self, name: str, tenant: str = "default", *, check: bool = False, timeout: float = TIMEOUT
-    ) -> Result[dict[str, Any]]:
+    ) -> Result[PoolInfo]:
         """Delete a pool.
 
         :raises OperationRefused: if the pool is not empty.

@@ -5,9 +5,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from ..model.template import TemplateSpec
+from ..model.template_info import TemplateInfo
 from ..resources.context import Context
 from ..resources.hosts import access
 from ..resources.templates import build_template
@@ -26,7 +25,7 @@ class TemplatesClient:
 
     def apply(
         self, spec: TemplateSpec, *, check: bool = False, timeout: float = BUILD_TIMEOUT
-    ) -> Result[dict[str, Any]]:
+    ) -> Result[TemplateInfo]:
         """Build a frozen template as declared. The result's object is the current generation."""
         plan = (
             build_template.plan(self._context, spec)
@@ -35,9 +34,7 @@ class TemplatesClient:
         )
         return Result(plan, self.list(spec.tenant, spec.name)[-1:])
 
-    def list(
-        self, tenant: str | None = None, name: str | None = None
-    ) -> tuple[dict[str, Any], ...]:
+    def list(self, tenant: str | None = None, name: str | None = None) -> tuple[TemplateInfo, ...]:
         """Return all generations of templates; the current generation of a template comes last."""
         templates = [
             template
@@ -49,7 +46,7 @@ class TemplatesClient:
             for template in sorted(templates, key=lambda template: template.record.since)
         )
 
-    def get(self, name: str, tenant: str = "default") -> dict[str, Any]:
+    def get(self, name: str, tenant: str = "default") -> TemplateInfo:
         """Return the current generation of a template.
 
         :raises NotFound: if the template does not exist.
@@ -63,7 +60,7 @@ class TemplatesClient:
         *,
         check: bool = False,
         timeout: float = DELETION_TIMEOUT,
-    ) -> Result[dict[str, Any]]:
+    ) -> Result[TemplateInfo]:
         """Delete all generations of a template. The result's objects are the remaining ones."""
         plan = (
             build_template.plan_removal(self._context, tenant, name)

@@ -5,9 +5,8 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from ..model.volume import VolumeSpec
+from ..model.volume_info import VolumeInfo
 from ..resources.context import Context
 from ..resources.volumes import volume_lifecycle
 from ..result import Result
@@ -24,7 +23,7 @@ class VolumesClient:
 
     def apply(
         self, spec: VolumeSpec, *, check: bool = False, timeout: float = TIMEOUT
-    ) -> Result[dict[str, Any]]:
+    ) -> Result[VolumeInfo]:
         """Create a volume as declared, or enlarge it."""
         plan = (
             volume_lifecycle.plan(self._context, spec)
@@ -42,7 +41,7 @@ class VolumesClient:
         path: str,
         check: bool = False,
         timeout: float = TIMEOUT,
-    ) -> Result[dict[str, Any]]:
+    ) -> Result[VolumeInfo]:
         """Attach a volume to a running host.
 
         :param volume: its name, or a declaration from which to create it if it does not exist.
@@ -59,7 +58,7 @@ class VolumesClient:
 
     def detach(
         self, name: str, tenant: str = "default", *, check: bool = False, timeout: float = TIMEOUT
-    ) -> Result[dict[str, Any]]:
+    ) -> Result[VolumeInfo]:
         """Detach a volume from its host."""
         plan = (
             volume_lifecycle.plan_detachment(self._context, tenant, name)
@@ -68,9 +67,7 @@ class VolumesClient:
         )
         return Result(plan, self.list(tenant, name))
 
-    def list(
-        self, tenant: str | None = None, name: str | None = None
-    ) -> tuple[dict[str, Any], ...]:
+    def list(self, tenant: str | None = None, name: str | None = None) -> tuple[VolumeInfo, ...]:
         """Return volumes, by tenant and name."""
         volumes = self._context.provider.volumes.observe(self._context.owner).volumes
         return tuple(
@@ -79,7 +76,7 @@ class VolumesClient:
             if tenant in (None, volume.tenant) and name in (None, volume.name)
         )
 
-    def get(self, name: str, tenant: str = "default") -> dict[str, Any]:
+    def get(self, name: str, tenant: str = "default") -> VolumeInfo:
         """Return a volume.
 
         :raises NotFound: if the volume does not exist.
@@ -88,7 +85,7 @@ class VolumesClient:
 
     def delete(
         self, name: str, tenant: str = "default", *, check: bool = False, timeout: float = TIMEOUT
-    ) -> Result[dict[str, Any]]:
+    ) -> Result[VolumeInfo]:
         """Delete a volume and its data.
 
         :raises OperationRefused: if the volume is attached to a host.

@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Protocol
 
 from ..model.pool import PoolRecord
+from .facts import PoolFacts
 
 
 class PoolStore(Protocol):
@@ -31,11 +32,5 @@ class PoolStore(Protocol):
         :raises OperationRefused: if the pool is not empty.
         """
 
-    def facts(self, record: PoolRecord) -> dict[str, Any]:
-        """Return how the limits of a pool are enforced, and facts about the machine of its hosts.
-
-        ``enforced`` is ``admission`` if a pool only limits the creation of hosts, ``resource pool``
-        if the hypervisor also limits the running hosts to their share; ``enforced_reason`` says why
-        it enforces no more. ``available_mib`` is the memory that remains there, or ``None`` if
-        unknown.
-        """
+    def facts(self, record: PoolRecord) -> PoolFacts:
+        """Return how the limits of a pool are enforced, and the memory that remains."""

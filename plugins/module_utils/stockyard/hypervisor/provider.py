@@ -20,6 +20,7 @@ from ..model.recipe import Recipe
 from ..model.size import Size
 from ..model.template import TemplateRecord
 from .capabilities import Capabilities
+from .facts import MachineFacts
 from .guest_clock import GuestClock
 from .pool_store import PoolStore
 from .volume_store import VolumeStore
@@ -224,5 +225,5 @@ class Provider(Protocol):
         :param check: return the files that would be deleted, and delete nothing.
         """
 
-    def facts(self, record: Record) -> dict[str, Any]:
-        """Return facts about the machine beyond its record (console log, accelerator, sizes…)."""
+    def facts(self, record: Record) -> MachineFacts:
+        """Return the facts of the machine beyond its record."""

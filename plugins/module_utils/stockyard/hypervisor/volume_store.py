@@ -13,6 +13,7 @@ from ..clock import Deadline
 from ..model.host import HostRecord
 from ..model.observation import SweepResult, VolumeObservation
 from ..model.volume import VolumeRecord
+from .facts import VolumeFacts
 
 if TYPE_CHECKING:
     from ..model.observation import SweepResult
@@ -69,7 +70,5 @@ class VolumeStore(Protocol):
         deleted.
         """
 
-    def facts(self, record: VolumeRecord) -> dict[str, Any]:
-        """Return facts beyond the record: the storage that the volume uses, in bytes, and its
-        location.
-        """
+    def facts(self, record: VolumeRecord) -> VolumeFacts:
+        """Return the facts of the disk beyond the record."""

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 
@@ -43,3 +45,9 @@ class DockerAccess:
     environment: dict[str, str]
     export: str
     context: str
+
+
+def export_line(environment: Mapping[str, str]) -> str:
+    """Return a line with which a POSIX shell sets environment variables."""
+    assignments = [f"{name}={shlex.quote(value)}" for name, value in environment.items()]
+    return " ".join(["export", *assignments])

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .host_info import PackageUpdate
 from .info import Info
+from .versions import MissingUpdate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,5 +42,5 @@ class FleetInfo(Info):
     total: int
     leased: int
     outdated: tuple[str, ...]
-    missing_updates: dict[str, tuple[PackageUpdate, ...] | None] | None = None
+    missing_updates: dict[str, tuple[MissingUpdate, ...] | None] | None = None
     drift: dict[str, tuple[str, ...]]

@@ -11,6 +11,7 @@ from .access_info import DockerAccess, SshAccess
 from .info import Info
 from .lease import Lease
 from .size import Size
+from .versions import MissingUpdate
 
 
 @dataclass(frozen=True)
@@ -50,20 +51,6 @@ class MemoryUse:
     private_mib: float
     shared_mib: float
     oom_score: int
-
-
-@dataclass(frozen=True)
-class PackageUpdate:
-    """A package with a later version at the mirror.
-
-    :param package: the name of the package.
-    :param installed: the installed version.
-    :param available: the version that the mirror offers.
-    """
-
-    package: str
-    installed: str
-    available: str
 
 
 @dataclass(frozen=True)
@@ -164,7 +151,7 @@ class HostInfo(Info):
     ready: bool
     waits: str
     drift: tuple[str, ...]
-    missing_updates: tuple[PackageUpdate, ...] | None = None
+    missing_updates: tuple[MissingUpdate, ...] | None = None
     created: float
     expires: float
     lease: Lease | None

@@ -49,6 +49,7 @@ class TemplateInfo(Info):
     :param encrypted: whether the volumes of its hosts are encrypted.
     :param provision: the playbook or roles that ran before the freeze. Empty if there were none.
     :param source: the sources of the packages. ``None`` if they are not known.
+    :param mac: the MAC address of the frozen machine, which no host has.
     :param ssh_user: the user for SSH logins in hosts.
     :param created: the time of creation, in seconds since the epoch.
     :param promoted: the time at which this generation became current again after later generations,
@@ -81,6 +82,7 @@ class TemplateInfo(Info):
     encrypted: bool
     provision: str
     source: Source | None
+    mac: str
     ssh_user: str
     created: float
     promoted: float

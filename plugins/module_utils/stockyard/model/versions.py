@@ -19,7 +19,9 @@ Key = tuple[int, tuple[int, ...], tuple[int, ...]]
 class MissingUpdate:
     """A package that is available in a later version than the installed one.
 
-    :param installed: empty if the package is not installed.
+    :param package: the name of the package.
+    :param installed: the installed version. Empty if the package is not installed.
+    :param available: the version that the mirror offers.
     """
 
     package: str

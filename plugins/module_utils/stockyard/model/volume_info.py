@@ -19,11 +19,11 @@ class VolumeInfo(Info):
     :param uuid: the UUID of the volume. Its first 20 digits are the serial number of the disk in a
         host.
     :param size_gib: the virtual size of the volume, in GiB.
-    :param allocated: the storage that the volume itself uses, in bytes. ``None`` if it is not
-        known.
+    :param allocated: the storage that the volume itself uses, in bytes.
     :param shared: the storage that the volume shares with its copies or its source, in bytes.
         ``None`` if the hypervisor does not report it.
-    :param disk: the path of the volume's disk. Empty for a snapshot, ``None`` if it is not known.
+    :param disk: the path of the volume's disk. Empty for a snapshot, or if it is not
+        known.
     :param filesystem: the file system of the volume: ``ext4``, empty before the volume is first
         attached, or ``making`` if its creation was interrupted.
     :param source: the volume or snapshot that it was copied from. Empty if it was created empty.
@@ -41,9 +41,9 @@ class VolumeInfo(Info):
     tenant: str
     uuid: str
     size_gib: int
-    allocated: int | None = None
+    allocated: int
     shared: int | None = None
-    disk: str | None = None
+    disk: str
     filesystem: str
     source: str
     snapshot: bool

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from .info import Info
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class SkippedObject(Info):
     """An object that reaping did not delete.
 

@@ -11,33 +11,15 @@ created.
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
 
 from ..model.pool import PoolRecord
+from ..model.pool_info import HostMemory
 
 # The part of a pool's memory that its hosts can use before there is a warning.
 CLOSE = 0.8
 
 
-@dataclass(frozen=True)
-class Held:
-    """The memory that one running host uses.
-
-    :param nominal_mib: its size.
-    :param private_mib: the part of its RAM that is private; the remainder is shared with its
-        template, or untouched.
-    :param oom_score: the kernel's own number: the process with the highest is ended first when
-        memory runs out.
-    """
-
-    name: str
-    nominal_mib: int
-    private_mib: float
-    shared_mib: float
-    oom_score: int
-
-
-def first_to_go(usages: Collection[Held]) -> str:
+def first_to_go(usages: Collection[HostMemory]) -> str:
     """Return the name of the host that the kernel would end first; empty if there are no hosts."""
     return (
         max(usages, key=lambda usage: (usage.oom_score, usage.private_mib, usage.name)).name
@@ -46,12 +28,14 @@ def first_to_go(usages: Collection[Held]) -> str:
     )
 
 
-def private(usages: Collection[Held]) -> float:
+def private(usages: Collection[HostMemory]) -> float:
     """Return the private memory of the hosts in MiB."""
     return round(sum(usage.private_mib for usage in usages), 1)
 
 
-def warnings(pool: PoolRecord, usages: Collection[Held], available_mib: int | None) -> list[str]:
+def warnings(
+    pool: PoolRecord, usages: Collection[HostMemory], available_mib: int | None
+) -> list[str]:
     """Return the risks of a pool, each in a line.
 
     :param usages: the memory that its running hosts use, as far as it is known.

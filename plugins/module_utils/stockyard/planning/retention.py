@@ -6,10 +6,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from ..model.host import Host, HostRecord
 from ..model.observation import Observation, OrphanedFile, Record, Template
+from ..model.yard_info import SkippedObject
 from . import lease_policy
 
 INCOMPLETE = {
@@ -18,18 +18,6 @@ INCOMPLETE = {
     "booting": "its creation was interrupted",
     "deleting": "its deletion was interrupted",
 }
-
-
-@dataclass(frozen=True)
-class SkippedObject:
-    """An object that reaping does not touch.
-
-    :param kind: ``machine``, ``host``, ``template``, ``volume``, ``fleet`` or ``file``.
-    """
-
-    kind: str
-    name: str
-    reason: str
 
 
 def why(record: Record, current_time: float, grace: float) -> str:

@@ -13,8 +13,9 @@ from typing import Any
 from ..errors import MissingDependency
 from ..escaping import one_line
 from ..model.pool import LIMITS
+from ..model.pool_info import PoolInfo
 from .html_text import PAGE
-from .snapshot import Snapshot, memory
+from .snapshot import ReportedHost, Snapshot
 
 Row = list[Any]
 
@@ -23,7 +24,7 @@ Row = list[Any]
 class Table:
     """A part of the page: the objects of one kind. A new kind needs one more table.
 
-    :param key: the key of the kind in a snapshot; a snapshot without it has no such table.
+    :param key: the field of the kind in a snapshot.
     :param row: the cells of one object, in the order of the columns. Cells are text, and are
         escaped.
     """
@@ -31,7 +32,7 @@ class Table:
     key: str
     title: str
     columns: tuple[str, ...]
-    row: Callable[[dict[str, Any]], Row]
+    row: Callable[[Any], Row]
     none: str
 
 
@@ -40,29 +41,25 @@ def moment(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M UTC") if seconds else "–"
 
 
-def _memory(host: dict[str, Any]) -> str:
-    memory_facts = host["memory"]
-    return (
-        f"{memory_facts['private_mib']:.0f} / {memory_facts['shared_mib']:.0f}"
-        if memory_facts
-        else "–"
-    )
+def _memory(host: ReportedHost) -> str:
+    memory = host.info.memory
+    return f"{memory.private_mib:.0f} / {memory.shared_mib:.0f}" if memory else "–"
 
 
-def _of_limit(pool: dict[str, Any], limit: str) -> str:
-    used_amount, free_amount = pool["used"][limit], pool["free"][limit]
+def _of_limit(pool: PoolInfo, limit: str) -> str:
+    used_amount, free_amount = getattr(pool.used, limit), getattr(pool.free, limit)
     return (
         str(used_amount) if free_amount is None else f"{used_amount} of {used_amount + free_amount}"
     )
 
 
-def _held(pool: dict[str, Any]) -> str:
-    return f"{pool['held']['private_mib']:.0f}" if pool["held"] else "–"
+def _held(pool: PoolInfo) -> str:
+    return f"{pool.held.private_mib:.0f}" if pool.held else "–"
 
 
-def _notes(host: dict[str, Any]) -> str:
-    notes = [*host["drift"], *(["not of the current generation"] if host["outdated"] else [])]
-    return "; ".join([*notes, *([host["mode_reason"]] if host["mode_reason"] else [])])
+def _notes(host: ReportedHost) -> str:
+    notes = [*host.info.drift, *(["not of the current generation"] if host.outdated else [])]
+    return "; ".join([*notes, *([host.info.mode_reason] if host.info.mode_reason else [])])
 
 
 TABLES = (
@@ -71,14 +68,14 @@ TABLES = (
         "Fleets",
         ("fleet", "tenant", "template", "generations", "ready", "leased", "outdated", "drift"),
         lambda fleet: [
-            fleet["name"],
-            fleet["tenant"],
-            fleet["template"],
-            ", ".join(fleet["generations"]),
-            f"{fleet['ready']} of {fleet['total']}",
-            fleet["leased"],
-            ", ".join(fleet["outdated"]),
-            ", ".join(fleet["drift"]),
+            fleet.name,
+            fleet.tenant,
+            fleet.template,
+            ", ".join(fleet.generations),
+            f"{fleet.ready} of {fleet.total}",
+            fleet.leased,
+            ", ".join(fleet.outdated),
+            ", ".join(fleet.drift),
         ],
         "The yard has no fleets.",
     ),
@@ -99,16 +96,16 @@ TABLES = (
             "notes",
         ),
         lambda host: [
-            host["name"],
-            host["tenant"],
-            host["fleet"],
-            f"{host['template']} {host['generation']}",
-            host["state"] if host["ready"] else f"{host['phase']}, {host['state']}",
-            host["address"],
-            host["lease_state"],
-            moment(host["expires"]),
+            host.info.name,
+            host.info.tenant,
+            host.info.fleet,
+            f"{host.info.template} {host.info.generation}",
+            host.info.state if host.info.ready else f"{host.info.phase}, {host.info.state}",
+            host.info.address,
+            host.lease_state,
+            moment(host.info.expires),
             _memory(host),
-            ", ".join(f"{key}={value}" for key, value in sorted(host["labels"].items())),
+            ", ".join(f"{key}={value}" for key, value in sorted(host.info.labels.items())),
             _notes(host),
         ],
         "The yard has no hosts.",
@@ -118,12 +115,12 @@ TABLES = (
         "Templates",
         ("template", "tenant", "generation", "made", "phase", "problem"),
         lambda template: [
-            template["name"],
-            template["tenant"],
-            template["generation"],
-            moment(template["created"]),
-            template["phase"],
-            template["problem"],
+            template.name,
+            template.tenant,
+            template.generation,
+            moment(template.created),
+            template.phase,
+            template.problem,
         ],
         "The yard has no templates.",
     ),
@@ -132,13 +129,13 @@ TABLES = (
         "Leases",
         ("holder", "host", "fleet", "tenant", "since", "until", "ended"),
         lambda lease: [
-            lease["holder"],
-            lease["host"],
-            lease["fleet"],
-            lease["tenant"],
-            moment(lease["taken"]),
-            moment(lease["until"]),
-            "yes" if lease["ended"] else "",
+            lease.holder,
+            lease.host,
+            lease.fleet,
+            lease.tenant,
+            moment(lease.taken),
+            moment(lease.until),
+            "yes" if lease.ended else "",
         ],
         "The yard has no leases.",
     ),
@@ -158,13 +155,13 @@ TABLES = (
             "warnings",
         ),
         lambda pool: [
-            pool["name"],
-            pool["tenant"],
-            pool["parent"],
+            pool.name,
+            pool.tenant,
+            pool.parent,
             *(_of_limit(pool, limit) for limit in LIMITS),
             _held(pool),
-            pool["first_to_go"],
-            "; ".join(pool["warnings"]),
+            pool.first_to_go,
+            "; ".join(pool.warnings),
         ],
         "The yard has no pools.",
     ),
@@ -173,14 +170,14 @@ TABLES = (
         "Volumes",
         ("volume", "tenant", "size, GiB", "file system", "host", "path", "made", "copy of"),
         lambda volume: [
-            volume["name"],
-            volume["tenant"],
-            volume["size_gib"],
-            volume["filesystem"],
-            volume["host"],
-            volume["path"] + ("" if volume["mounted"] or not volume["host"] else " (not mounted)"),
-            moment(volume["created"]),
-            volume["source"],
+            volume.name,
+            volume.tenant,
+            volume.size_gib,
+            volume.filesystem,
+            volume.host,
+            volume.path + ("" if volume.mounted or not volume.host else " (not mounted)"),
+            moment(volume.created),
+            volume.source,
         ],
         "The yard has no volumes.",
     ),
@@ -188,8 +185,8 @@ TABLES = (
         "strangers",
         "Skipped",
         ("name", "reason"),
-        lambda unreadable_object: [unreadable_object["name"], unreadable_object["reason"]],
-        "All objects of the yard could be read.",
+        lambda unreadable_object: [unreadable_object.name, unreadable_object.reason],
+        "Everything that carries our mark could be read.",
     ),
 )
 
@@ -204,14 +201,12 @@ def page(snapshot: Snapshot) -> str:
         undefined=jinja2.StrictUndefined, autoescape=True, trim_blocks=True, finalize=_plain
     )
     tables = [
-        (table, [table.row(item) for item in snapshot[table.key]])
-        for table in TABLES
-        if table.key in snapshot
+        (table, [table.row(item) for item in getattr(snapshot, table.key)]) for table in TABLES
     ]
     return environment.from_string(PAGE).render(
-        owner=snapshot["owner"],
-        hypervisor=snapshot["hypervisor"],
-        taken=moment(snapshot["taken"]),
+        owner=snapshot.owner,
+        hypervisor=snapshot.hypervisor,
+        taken=moment(snapshot.taken),
         figures=_figures(snapshot),
         tables=tables,
         memory=_bar(snapshot),
@@ -226,13 +221,13 @@ def _plain(value: Any) -> Any:
 
 
 def _figures(snapshot: Snapshot) -> list[tuple[str, Any]]:
-    hosts = snapshot["hosts"]
+    hosts = snapshot.hosts
     return [
         ("hosts", len(hosts)),
-        ("ready", sum(host["ready"] for host in hosts)),
-        ("leased", sum(host["lease_state"] == "held" for host in hosts)),
-        ("drifting", sum(bool(host["drift"]) for host in hosts)),
-        ("outdated", sum(host["outdated"] for host in hosts)),
+        ("ready", sum(host.info.ready for host in hosts)),
+        ("leased", sum(host.lease_state == "held" for host in hosts)),
+        ("drifting", sum(bool(host.info.drift) for host in hosts)),
+        ("outdated", sum(host.outdated for host in hosts)),
     ]
 
 
@@ -240,7 +235,7 @@ def _bar(snapshot: Snapshot) -> dict[str, Any]:
     """Return the values of the memory bar; each host counts its shared memory, although it exists
     once.
     """
-    private_mib, shared_mib = memory(snapshot, "private_mib"), memory(snapshot, "shared_mib")
+    private_mib, shared_mib = snapshot.private_mib, snapshot.shared_mib
     return {
         "own": round(private_mib),
         "shared": round(shared_mib),

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from .snapshot import Snapshot
+from ..model.pool import LIMITS
+from .snapshot import ReportedHost, Snapshot
 
 Labels = dict[str, str]
 Sample = tuple[Labels, float]
@@ -35,73 +36,77 @@ def _of(
     labels.
     """
     return lambda snapshot: [
-        ({part: str(item[part]) for part in parts}, value(item)) for item in snapshot[kind]
+        ({part: str(getattr(item, part)) for part in parts}, value(item))
+        for item in getattr(snapshot, kind)
     ]
 
 
-def _host(item: dict[str, Any]) -> Labels:
-    return {"tenant": item["tenant"], "fleet": item["fleet"], "host": item["name"]}
+def _host(host: ReportedHost) -> Labels:
+    return {"tenant": host.info.tenant, "fleet": host.info.fleet, "host": host.info.name}
 
 
 def _pools(snapshot: Snapshot, part: str) -> list[Sample]:
     return [
-        ({"tenant": pool["tenant"], "name": pool["name"], "limit": limit}, float(value))
-        for pool in snapshot["pools"]
-        for limit, value in pool[part].items()
-        if value is not None
+        ({"tenant": pool.tenant, "name": pool.name, "limit": limit}, float(value))
+        for pool in snapshot.pools
+        for limit in LIMITS
+        if (value := getattr(getattr(pool, part), limit)) is not None
     ]
 
 
 FLEET = ("tenant", "name", "template")
 METRICS = (
-    Metric("fleet_hosts", "Hosts of a fleet.", _of("fleets", FLEET, lambda fleet: fleet["total"])),
+    Metric("fleet_hosts", "Hosts of a fleet.", _of("fleets", FLEET, lambda fleet: fleet.total)),
     Metric(
         "fleet_hosts_ready",
         "Hosts of a fleet that are complete and running.",
-        _of("fleets", FLEET, lambda fleet: fleet["ready"]),
+        _of("fleets", FLEET, lambda fleet: fleet.ready),
     ),
     Metric(
         "fleet_hosts_leased",
         "Hosts of a fleet that are leased.",
-        _of("fleets", FLEET, lambda fleet: fleet["leased"]),
+        _of("fleets", FLEET, lambda fleet: fleet.leased),
     ),
     Metric(
         "fleet_hosts_outdated",
         "Hosts of a fleet that are not of the current generation.",
-        _of("fleets", FLEET, lambda fleet: len(fleet["outdated"])),
+        _of("fleets", FLEET, lambda fleet: len(fleet.outdated)),
     ),
     Metric(
         "host_ready",
         "Whether a host is complete and running.",
         lambda snapshot: [
-            ({**_host(host), "phase": host["phase"], "state": host["state"]}, float(host["ready"]))
-            for host in snapshot["hosts"]
+            (
+                {**_host(host), "phase": host.info.phase, "state": host.info.state},
+                float(host.info.ready),
+            )
+            for host in snapshot.hosts
         ],
     ),
     Metric(
         "host_created_timestamp_seconds",
         "When a host was created.",
-        lambda snapshot: [(_host(host), host["created"]) for host in snapshot["hosts"]],
+        lambda snapshot: [(_host(host), host.info.created) for host in snapshot.hosts],
     ),
     Metric(
         "host_expires_timestamp_seconds",
         "When a host's time to live ends, if it has one.",
         lambda snapshot: [
-            (_host(host), host["expires"]) for host in snapshot["hosts"] if host["expires"]
+            (_host(host), host.info.expires) for host in snapshot.hosts if host.info.expires
         ],
     ),
     Metric(
         "host_drift",
         "Reasons for which the certificate of a host must be renewed.",
-        lambda snapshot: [(_host(host), float(len(host["drift"]))) for host in snapshot["hosts"]],
+        lambda snapshot: [(_host(host), float(len(host.info.drift))) for host in snapshot.hosts],
     ),
     Metric(
         "host_memory_bytes",
         "Guest RAM of a host that is private, and that is shared with its template.",
         lambda snapshot: [
-            ({**_host(host), "kind": kind}, host["memory"][f"{kind}_mib"] * MIB)
-            for host in snapshot["hosts"]
-            if host["memory"]
+            ({**_host(host), "kind": kind}, getattr(host.info.memory, f"{kind}_mib") * MIB)
+            for host in snapshot.hosts
+            if host.info.memory
             for kind in ("private", "shared")
         ],
     ),
@@ -111,14 +116,14 @@ METRICS = (
         lambda snapshot: [
             (
                 {
-                    "tenant": lease["tenant"],
-                    "fleet": lease["fleet"],
-                    "host": lease["host"],
-                    "holder": lease["holder"],
+                    "tenant": lease.tenant,
+                    "fleet": lease.fleet,
+                    "host": lease.host,
+                    "holder": lease.holder,
                 },
-                lease["until"],
+                lease.until,
             )
-            for lease in snapshot["leases"]
+            for lease in snapshot.leases
         ],
     ),
     Metric(
@@ -127,7 +132,7 @@ METRICS = (
         _of(
             "templates",
             ("tenant", "name", "generation"),
-            lambda template: float(template["usable"]),
+            lambda template: float(template.usable),
         ),
     ),
     Metric(
@@ -143,19 +148,19 @@ METRICS = (
     Metric(
         "volume_size_bytes",
         "The size of a volume.",
-        _of("volumes", ("tenant", "name", "host"), lambda volume: volume["size_gib"] * GIB),
+        _of("volumes", ("tenant", "name", "host"), lambda volume: volume.size_gib * GIB),
     ),
     Metric(
         "strangers",
         "Objects with stockyard's mark that cannot be read.",
-        lambda snapshot: [({}, float(len(snapshot["strangers"])))],
+        lambda snapshot: [({}, float(len(snapshot.strangers)))],
     ),
 )
 
 
 def metrics(snapshot: Snapshot) -> str:
     """Return the text, each sample with owner and hypervisor. Equal yards give equal texts."""
-    common_labels = {"owner": snapshot["owner"], "hypervisor": snapshot["hypervisor"]}
+    common_labels = {"owner": snapshot.owner, "hypervisor": snapshot.hypervisor}
     lines: list[str] = []
     for metric in METRICS:
         name = f"stockyard_{metric.name}"

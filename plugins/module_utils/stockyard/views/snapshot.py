@@ -3,14 +3,22 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A snapshot of a yard: all objects of each kind at one moment, with their costs.
 
-The page and the metrics take their tables from the snapshot. A new kind of object needs a new key
+The page and the metrics take their tables from the snapshot. A new kind of object needs a new field
 here and a table in each of them.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
+from ..model.fleet_info import FleetInfo
+from ..model.host import Host
+from ..model.host_info import HostInfo
+from ..model.lease_info import LeaseInfo
+from ..model.observation import UnreadableObject
+from ..model.pool_info import PoolInfo
+from ..model.template_info import TemplateInfo
+from ..model.volume_info import VolumeInfo
 from ..resources import guest_status
 from ..resources.context import Context
 from ..resources.hosts import access, trust
@@ -20,7 +28,64 @@ from ..resources.templates import freshness
 from ..resources.volumes import volume_lifecycle
 from .inventory import lease_state
 
-Snapshot = dict[str, Any]
+
+@dataclass(frozen=True)
+class ReportedHost:
+    """A host in a snapshot.
+
+    :param info: its public facts.
+    :param outdated: whether it is of another generation than the current one.
+    :param lease_state: ``held``, ``over``, ``free`` to be leased, or of no fleet (``none``).
+    """
+
+    info: HostInfo
+    outdated: bool
+    lease_state: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Snapshot:
+    """All objects of a yard at one moment.
+
+    :param hypervisor: the URI of the hypervisor.
+    :param owner: the owner of the yard.
+    :param taken: the moment, in seconds since the epoch.
+    :param strangers: unreadable objects with the marker of the owner.
+    """
+
+    hypervisor: str
+    owner: str
+    taken: float
+    fleets: tuple[FleetInfo, ...] = ()
+    hosts: tuple[ReportedHost, ...] = ()
+    templates: tuple[TemplateInfo, ...] = ()
+    leases: tuple[LeaseInfo, ...] = ()
+    pools: tuple[PoolInfo, ...] = ()
+    volumes: tuple[VolumeInfo, ...] = ()
+    strangers: tuple[UnreadableObject, ...] = ()
+
+    @property
+    def figures(self) -> dict[str, int]:
+        """Return the number of objects of each kind."""
+        return {
+            "fleets": len(self.fleets),
+            "hosts": len(self.hosts),
+            "templates": len(self.templates),
+            "leases": len(self.leases),
+            "pools": len(self.pools),
+            "volumes": len(self.volumes),
+            "strangers": len(self.strangers),
+        }
+
+    @property
+    def private_mib(self) -> float:
+        """Return the private memory of all hosts in MiB."""
+        return sum(host.info.memory.private_mib for host in self.hosts if host.info.memory)
+
+    @property
+    def shared_mib(self) -> float:
+        """Return the shared memory of all hosts in MiB, as each host counts it."""
+        return sum(host.info.memory.shared_mib for host in self.hosts if host.info.memory)
 
 
 def take_snapshot(ctx: Context) -> Snapshot:
@@ -35,51 +100,39 @@ def take_snapshot(ctx: Context) -> Snapshot:
             generation.record.since,
         ),
     )
+    pools = sorted(observation.pools, key=lambda record: (record.tenant, record.name))
+    volumes = observation.volumes.volumes
     drift, outdated_uuids = trust.drifts(ctx, hosts), freshness.outdated(observation)
     clocks = guest_status.skewed(hosts, guest_status.statuses(ctx, hosts))
-    fleets: dict[tuple[str, str], list[Any]] = {}
+    fleets: dict[tuple[str, str], list[Host]] = {}
     for host in hosts:
         if host.record.fleet:
             fleets.setdefault((host.record.tenant, host.record.fleet), []).append(host)
-    return {
-        "hypervisor": ctx.provider.uri,
-        "owner": ctx.owner,
-        "taken": current_time,
-        "fleets": [
+    return Snapshot(
+        hypervisor=ctx.provider.uri,
+        owner=ctx.owner,
+        taken=current_time,
+        fleets=tuple(
             access.describe_fleet(fleets[key], drift, outdated_uuids, None, clocks)
             for key in sorted(fleets)
-        ],
-        "hosts": [
-            {
-                "memory": None,
-                **access.describe_host(
+        ),
+        hosts=tuple(
+            ReportedHost(
+                access.describe_host(
                     ctx, host, drift[host.record.uuid], clock=clocks.get(host.record.uuid, "")
                 ),
-                "outdated": host.record.uuid in outdated_uuids,
-                "lease_state": lease_state(host.record, current_time),
-            }
+                outdated=host.record.uuid in outdated_uuids,
+                lease_state=lease_state(host.record, current_time),
+            )
             for host in hosts
-        ],
-        "templates": [access.describe_template(ctx, template) for template in templates],
-        "leases": [
-            lease_info.describe_lease(ctx, host.record) for host in hosts if host.record.lease
-        ],
-        "pools": [
-            pool_lifecycle.describe(ctx, observation, pool)
-            for pool in sorted(observation.pools, key=lambda record: (record.tenant, record.name))
-        ],
-        "volumes": [
-            volume_lifecycle.describe(ctx, volume) for volume in observation.volumes.volumes
-        ],
-        "strangers": [
-            {"name": unreadable_object.name, "reason": unreadable_object.reason}
-            for unreadable_object in observation.unreadable
-        ],
-    }
-
-
-def memory(snapshot: Snapshot, kind: str) -> float:
-    """Return the MiB of guest RAM of all hosts: ``private_mib``, or ``shared_mib`` as each host
-    counts it.
-    """
-    return float(sum(host["memory"][kind] for host in snapshot["hosts"] if host["memory"]))
+        ),
+        templates=tuple(access.describe_template(ctx, template) for template in templates),
+        leases=tuple(
+            lease_info.describe_lease(ctx, host.record, host.record.lease)
+            for host in hosts
+            if host.record.lease
+        ),
+        pools=tuple(pool_lifecycle.describe(ctx, observation, pool) for pool in pools),
+        volumes=tuple(volume_lifecycle.describe(ctx, volume) for volume in volumes),
+        strangers=observation.unreadable,
+    )

@@ -7,7 +7,6 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import replace
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -26,22 +25,24 @@ from stockyard.errors import (
 from stockyard.integrations.jenkins import Agents, AgentSpec, Controller, config
 from stockyard.integrations.jenkins.mark import mark_of
 from stockyard.integrations.jenkins.node import DRAINED, USED, Node
+from stockyard.integrations.jenkins.node_info import NodeInfo
 from stockyard.integrations.jenkins.plan import NEW, Scope, belonging, plan
 from tests.helpers.clocks import FakeClock
 from tests.helpers.faulty_provider import FaultyProvider
 from tests.helpers.samples import host
+from tests.helpers.values import present
 from tests.jenkins.controller import TOKEN, USER, Jenkins, serving
 
 from .conftest import FLEET, Make
 
 
-def does(result: Result[dict[str, Any]]) -> list[str]:
+def does(result: Result[NodeInfo]) -> list[str]:
     return [f"{a.verb} {a.kind} {a.name}" for a in result.plan.actions]
 
 
 def nodes(yard: Yard, fleet: str = "ci") -> list[str]:
     """The names that a fleet's nodes are to have."""
-    return sorted(f"{h['name']}-{h['uuid'][:8]}" for h in yard.hosts.list(fleet=fleet))
+    return sorted(f"{h.name}-{h.uuid[:8]}" for h in yard.hosts.list(fleet=fleet))
 
 
 def node_of(yard: Yard, name: str) -> str:
@@ -58,8 +59,8 @@ def test_every_host_gets_a_node_and_a_second_run_changes_nothing(
     assert dry.plan.diff()["after"][f"node {nodes(yard)[0]}"]["launcher"]["class"] == config.SSH
     done = agents().converge(60)
     assert does(done) == does(dry)
-    assert jenkins.names() == nodes(yard) == [o["name"] for o in done.objects]
-    assert all(o["online"] and o["labels"] == ["docker"] for o in done.objects)
+    assert jenkins.names() == nodes(yard) == [o.name for o in done.objects]
+    assert all(o.online and o.labels == ("docker",) for o in done.objects)
     assert does(agents().converge(60)) == []
 
 
@@ -71,9 +72,7 @@ def test_a_fleet_of_three_one_rebuilt_while_another_builds(
     """
     agents().converge(60)
     build = jenkins.build("docker")
-    other = next(
-        h["name"] for h in yard.hosts.list(fleet="ci") if node_of(yard, h["name"]) != build.node
-    )
+    other = next(h.name for h in yard.hosts.list(fleet="ci") if node_of(yard, h.name) != build.node)
     old = node_of(yard, other)
     agents().drain(60, 5, only=[other])
     assert jenkins.computers[old].held == DRAINED
@@ -117,7 +116,7 @@ def test_only_nodes_that_carry_our_mark_are_touched(
     assert len(does(agents().converge(60))) == 3
     assert jenkins.names() == sorted(unreadable)
     assert not any(f"/{name}/" in r for name in unreadable for r in jenkins.requests[before:])
-    assert {one["name"] for one in agents().skipped()} == {"copied", "damaged", "other-1-00000000"}
+    assert {one.name for one in agents().skipped()} == {"copied", "damaged", "other-1-00000000"}
 
 
 def test_on_a_wrong_hypervisor_no_node_is_removed(
@@ -181,7 +180,7 @@ def test_draining_waits_for_builds_and_not_for_ever(
 ) -> None:
     agents().converge(60)
     build = jenkins.build("docker")
-    name = next(h["name"] for h in yard.hosts.list() if node_of(yard, h["name"]) == build.node)
+    name = next(h.name for h in yard.hosts.list() if node_of(yard, h.name) == build.node)
     agents().drain(600, 5, only=[name])
     assert sum(clock.slept[-5:]) == pytest.approx(5)
     assert jenkins.computers[build.node].builds == [build]
@@ -207,7 +206,7 @@ def test_nodes_are_taken_away_and_hosts_stay(agents: Make, yard: Yard, jenkins: 
     assert jenkins.names() == []
     assert does(agents().remove(60, 5)) == []
     assert len(yard.hosts.list(fleet="ci")) == 3
-    assert {o["reason"] for o in agents().nodes()} == {"the host has no node"}
+    assert {o.reason for o in agents().nodes()} == {"the host has no node"}
 
 
 def test_a_host_is_destroyed_after_its_one_build_and_replaced(
@@ -227,7 +226,7 @@ def test_a_host_is_destroyed_after_its_one_build_and_replaced(
         f"delete host {used}",
         f"delete node {build.node}",
     ]
-    assert used not in {h["name"] for h in yard.hosts.list()}
+    assert used not in {h.name for h in yard.hosts.list()}
     yard.fleets.apply(FLEET)
     assert len(does(once.converge(60))) == 1
     assert jenkins.names() == nodes(yard)
@@ -286,7 +285,7 @@ def test_a_host_that_lost_its_node_is_destroyed_when_asked(
     clock.time += NEW + 60
     assert does(agents().converge(60, check=True)) == [f"create node {node_of(yard, 'ci-2')}"]
     assert does(declared.converge(60)) == ["delete host ci-2"]
-    assert [h["name"] for h in yard.hosts.list(fleet="ci")] == ["ci-1", "ci-3"]
+    assert [h.name for h in yard.hosts.list(fleet="ci")] == ["ci-1", "ci-3"]
 
 
 def test_a_leased_host_is_its_holders(agents: Make, yard: Yard, jenkins: Jenkins) -> None:
@@ -311,7 +310,7 @@ def test_a_host_that_was_leased_meanwhile_is_not_destroyed(
         pass
     monkeypatch.setattr(once, "_hosts", lambda: seen)
     once.converge(60)
-    assert used in {h["name"] for h in yard.hosts.list()}
+    assert used in {h.name for h in yard.hosts.list()}
     assert lease.host == used
 
 
@@ -343,9 +342,9 @@ def test_without_the_plugin_it_says_which(yard: Yard) -> None:
         inbound = Agents(yard.context, controller, AgentSpec("ci", launcher="inbound"))
         inbound.converge(60)
         (node,) = inbound.nodes(secrets=True)
-        assert not node["online"]
-        assert jenkins.connect(node["name"], node["secret"])
-        assert inbound.nodes()[0]["online"]
+        assert not node.online
+        assert jenkins.connect(node.name, present(node.secret))
+        assert inbound.nodes()[0].online
 
 
 def test_the_secret_of_a_host_that_is_gone_opens_nothing(
@@ -358,10 +357,10 @@ def test_the_secret_of_a_host_that_is_gone_opens_nothing(
     yard.hosts.replace("ci-1")
     inbound.converge(60)
     (new,) = inbound.nodes(secrets=True)
-    assert new["host"] == old["host"]
-    assert not jenkins.connect(old["name"], old["secret"])
-    assert not jenkins.connect(new["name"], old["secret"])
-    assert jenkins.connect(new["name"], new["secret"])
+    assert new.host == old.host
+    assert not jenkins.connect(old.name, present(old.secret))
+    assert not jenkins.connect(new.name, present(old.secret))
+    assert jenkins.connect(new.name, present(new.secret))
 
 
 def test_what_goes_wrong_with_one_does_not_stop_the_others(

@@ -22,6 +22,7 @@ from stockyard.clock import Deadline
 from stockyard.model.observation import VolumeObservation
 from stockyard.providers.open import open_provider
 from tests.helpers.clocks import FakeClock
+from tests.helpers.simulated_machines import disk_of, has_link
 
 
 @pytest.mark.parametrize(
@@ -78,54 +79,52 @@ def test_it_says_that_its_hosts_answer_no_network(tmp_path: Path) -> None:
 
 def test_a_guests_disk_is_there_to_be_looked_at(yard: Yard) -> None:
     (host,) = yard.fleets.apply(FleetSpec("ci", "base")).objects
-    disk = Path(host["disk"])
+    disk = disk_of(host)
     assert (disk / "etc/hostname").read_text() == "ci-1\n"
     assert (disk / "run/stockyard/open").exists()
-    assert (
-        json.loads((disk / "var/lib/stockyard/identity.json").read_text())["uuid"] == host["uuid"]
-    )
+    assert json.loads((disk / "var/lib/stockyard/identity.json").read_text())["uuid"] == host.uuid
     yard.fleets.delete("ci")
     assert not disk.exists()
 
 
 def test_nothing_of_a_host_is_in_its_template(yard: Yard) -> None:
     yard.fleets.apply(FleetSpec("ci", "base"))
-    assert list(Path(yard.templates.list()[0]["disk"]).iterdir()) == []
+    assert list(disk_of(yard.templates.list()[0]).iterdir()) == []
 
 
 def test_what_lived_in_memory_is_gone_after_a_stop(yard: Yard) -> None:
     (host,) = yard.fleets.apply(FleetSpec("ci", "base")).objects
     provider, deadline = yard.context.provider, Deadline(5)
     record = provider.observe("stockyard").hosts[0].record
-    (Path(host["disk"]) / "run/x").write_text("")
+    (disk_of(host) / "run/x").write_text("")
     provider.stop(record, deadline)
-    assert provider.facts(record)["link"] == "down"
+    assert not has_link(provider, record)
     provider.start(record, deadline)
-    assert provider.facts(record)["link"] == "down"
-    assert not (Path(host["disk"]) / "run/x").exists()
+    assert not has_link(provider, record)
+    assert not (disk_of(host) / "run/x").exists()
 
 
 def test_a_paused_guest_goes_on_where_it_was(yard: Yard, tmp_path: Path) -> None:
     (host,) = yard.fleets.apply(FleetSpec("ci", "base")).objects
-    (Path(host["disk"]) / "run/x").write_text("")
+    (disk_of(host) / "run/x").write_text("")
     state = tmp_path / "hypervisor"
     state.write_text(state.read_text().replace('"state": "running"', '"state": "paused"'))
-    assert [(h["state"], h["ready"]) for h in yard.hosts.list()] == [("paused", False)]
+    assert [(h.state, h.ready) for h in yard.hosts.list()] == [("paused", False)]
     assert [a.verb for a in yard.fleets.apply(FleetSpec("ci", "base")).plan.actions] == ["start"]
-    assert yard.hosts.list()[0]["ready"]
-    assert (Path(host["disk"]) / "run/x").exists()
+    assert yard.hosts.list()[0].ready
+    assert (disk_of(host) / "run/x").exists()
 
 
 def test_a_guest_whose_disk_was_wiped_is_nobody(yard: Yard) -> None:
     (host,) = yard.fleets.apply(FleetSpec("ci", "base")).objects
     record = yard.context.provider.observe("stockyard").hosts[0].record
     yard.context.provider.stop(record, Deadline(5))
-    (Path(host["disk"]) / "var/lib/stockyard/identity.json").unlink()
+    (disk_of(host) / "var/lib/stockyard/identity.json").unlink()
     with pytest.raises(GuestError, match="a different identity, or none"):
         yard.hosts.restart("ci-1")
     yard.context.provider.stop(record, Deadline(5))
     # A fleet makes another in its place.
-    assert yard.fleets.apply(FleetSpec("ci", "base")).objects[0]["uuid"] != host["uuid"]
+    assert yard.fleets.apply(FleetSpec("ci", "base")).objects[0].uuid != host.uuid
 
 
 def test_a_disk_that_cannot_be_made_is_an_error_in_our_words(yard: Yard, tmp_path: Path) -> None:
@@ -159,7 +158,7 @@ def test_a_hundred_hosts_are_made_in_seconds(yard: Yard) -> None:
     begin = time.process_time()
     yard.fleets.apply(FleetSpec("ci", "base", count=100))
     assert time.process_time() - begin < 10
-    assert yard.fleets.list()[0]["ready"] == 100
+    assert yard.fleets.list()[0].ready == 100
 
 
 def test_it_outlives_the_process_that_opened_it(uri: str, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from stockyard import (
     Client,
     FleetSpec,
     GuestError,
+    HostInfo,
     HostSpec,
     InvalidInput,
     OperationRefused,
@@ -32,6 +33,8 @@ from stockyard.pki.authority import SERVER_DAYS, Authority
 from stockyard.providers.memory.guest import AgentChannel
 from tests.helpers.clocks import FakeClock
 from tests.helpers.faulty_provider import FaultyProvider
+from tests.helpers.simulated_machines import disk_of, has_link
+from tests.helpers.values import present
 
 FLEET = FleetSpec("ci", "base", count=2)
 ALONE = SingleSpec("alone", "base")
@@ -80,8 +83,8 @@ def authority(yard: Yard) -> Authority:
 class Guest:
     """What lies on a host's disk, as its TLS front reads it."""
 
-    def __init__(self, host: dict[str, Any]) -> None:
-        self.disk = Path(host["disk"])
+    def __init__(self, host: HostInfo) -> None:
+        self.disk = disk_of(host)
         tls = self.disk / "var/lib/stockyard/tls"
         self.ca = x509.load_pem_x509_certificate((tls / "ca.pem").read_bytes())
         self.certificate = x509.load_pem_x509_certificate((tls / "cert.pem").read_bytes())
@@ -110,23 +113,23 @@ class Guest:
         return self.crl.get_revoked_certificate_by_serial_number(client.serial_number) is None
 
 
-def whole(host: dict[str, Any]) -> None:
+def whole(host: HostInfo) -> None:
     """Certificate, key, CA, list and record of a host belong together."""
     guest = Guest(host)
     guest.certificate.verify_directly_issued_by(guest.ca)
     assert guest.key.public_key() == guest.certificate.public_key()
     assert guest.crl.is_signature_valid(guest.ca.public_key())  # type: ignore[arg-type]
     assert guest.crl.next_update_utc == guest.ca.not_valid_after_utc
-    assert guest.serial == host["identity"]["certificate"]
-    assert guest.certificate.not_valid_after_utc.timestamp() == host["identity"]["not_after"]
-    assert host["drift"] == []
+    assert guest.serial == present(host.identity).certificate
+    assert guest.certificate.not_valid_after_utc.timestamp() == present(host.identity).not_after
+    assert host.drift == ()
 
 
-def same(before: dict[str, Any], after: dict[str, Any]) -> None:
-    assert {k: after[k] for k in KEPT} == {k: before[k] for k in KEPT}
+def same(before: HostInfo, after: HostInfo) -> None:
+    assert [getattr(after, k) for k in KEPT] == [getattr(before, k) for k in KEPT]
     assert Guest(after).key.public_key() == Guest(before).key.public_key()
     for fact in ("machine_id", "ssh_host_key"):
-        assert after["identity"][fact] == before["identity"][fact]
+        assert getattr(after.identity, fact) == getattr(before.identity, fact)
 
 
 def plan(result: Any) -> list[str]:
@@ -149,7 +152,7 @@ def test_another_home_with_the_same_ca_changes_nothing(
     assert not (controllers.root / "empty").exists()
     result = second.fleets.apply(FLEET)
     assert not result.changed
-    assert [h["identity"] for h in result.objects] == [h["identity"] for h in made]
+    assert [h.identity for h in result.objects] == [h.identity for h in made]
     folder = controllers.folder("empty")
     assert (folder / "known_hosts").read_text().count("\n") == 2
     assert all(Guest(h).admits(folder / "client") for h in made)
@@ -171,7 +174,7 @@ def test_templates_hold_no_keys(yard: Yard, tmp_path: Path) -> None:
     yard.fleets.apply(FLEET)
     (template,) = yard.templates.list()
     assert not [
-        p for p in Path(template["disk"]).rglob("*") if p.suffix == ".pem" or "ssh_host" in p.name
+        p for p in disk_of(template).rglob("*") if p.suffix == ".pem" or "ssh_host" in p.name
     ]
 
 
@@ -188,8 +191,8 @@ def test_a_lost_ca_is_noticed_and_nothing_is_written(yard: Yard, controllers: Co
     lose(controllers)
     before = files(controllers.root)
     lost = "its tenant has no CA on this controller: a new CA will be created"
-    assert [h["drift"] for h in yard.hosts.list()] == [[lost], [lost]]
-    assert yard.fleets.list()[0]["drift"] == {"ci-1": [lost], "ci-2": [lost]}
+    assert [h.drift for h in yard.hosts.list()] == [(lost,), (lost,)]
+    assert yard.fleets.list()[0].drift == {"ci-1": (lost,), "ci-2": (lost,)}
     dry = yard.fleets.apply(FLEET, check=True)
     assert [str(a) for a in dry.plan.actions] == [
         f"renew host ci-1: {lost}",
@@ -197,7 +200,7 @@ def test_a_lost_ca_is_noticed_and_nothing_is_written(yard: Yard, controllers: Co
     ]
     assert (
         dry.plan.diff()["before"]["host ci-1"]["authority"]
-        == yard.hosts.list()[0]["identity"]["authority"]
+        == present(yard.hosts.list()[0].identity).authority
     )
     assert files(controllers.root) == before
 
@@ -222,7 +225,7 @@ def test_hosts_are_admitted_to_a_new_ca_where_they_are(
     for before, after in zip(made, result.objects, strict=True):
         same(before, after)
         whole(after)
-        assert after["identity"]["certificate"] != before["identity"]["certificate"]
+        assert present(after.identity).certificate != present(before.identity).certificate
         assert Guest(after).admits(controllers.folder(home) / "client")
         assert not Guest(after).admits(old)
         assert Guest(after).keys.strip() == heir.context.pki("default").operator_key()
@@ -253,7 +256,7 @@ def test_half_a_ca_stops_everything_and_is_shown(yard: Yard, controllers: Contro
     yard.fleets.apply(FLEET)
     (controllers.folder("pki") / "ca-key.pem").unlink()
     before = files(controllers.root)
-    assert ["the CA is incomplete:" in h["drift"][0] for h in yard.hosts.list()] == [True, True]
+    assert ["the CA is incomplete:" in h.drift[0] for h in yard.hosts.list()] == [True, True]
     for check in (True, False):
         with pytest.raises(InvalidInput, match="the CA is incomplete:"):
             yard.fleets.apply(FLEET, check=check)
@@ -279,7 +282,7 @@ def test_one_host_that_fails_leaves_the_others_admitted_and_is_mended_later(
     hypervisor.fail("channel", GuestError("silent"), call=3)
     with pytest.raises(GuestError, match="silent"):
         yard.fleets.apply(FLEET)
-    assert sorted(len(h["drift"]) for h in yard.hosts.list()) == [0, 1]
+    assert sorted(len(h.drift) for h in yard.hosts.list()) == [0, 1]
     assert len(yard.fleets.apply(FLEET).plan.actions) == 1
     for host in yard.hosts.list():
         whole(host)
@@ -329,7 +332,7 @@ def test_a_guest_that_talks_nonsense_keeps_what_it_has(
     with pytest.raises(GuestError):
         yard.hosts.apply(ALONE)
     assert Guest(made).serial == serial
-    assert yard.hosts.list()[0]["identity"] == made["identity"]
+    assert yard.hosts.list()[0].identity == made.identity
 
 
 # Renewed
@@ -342,9 +345,9 @@ def test_a_certificate_is_renewed_when_a_third_of_its_life_is_left(
     clock.time += (SERVER_DAYS * 2 / 3 - 1) * DAY
     assert not yard.fleets.apply(FLEET).changed
     clock.time += 2 * DAY
-    end = datetime.fromtimestamp(made[0]["identity"]["not_after"], UTC)
+    end = datetime.fromtimestamp(present(made[0].identity).not_after, UTC)
     reason = f"its certificate ends on {end:%Y-%m-%d}"
-    assert yard.hosts.list()[0]["drift"] == [reason]
+    assert yard.hosts.list()[0].drift == (reason,)
     dry = yard.fleets.apply(FLEET, check=True)
     assert [a.reason for a in dry.plan.actions] == [reason] * 2
     result = yard.fleets.apply(FLEET)
@@ -352,7 +355,7 @@ def test_a_certificate_is_renewed_when_a_third_of_its_life_is_left(
     for before, after in zip(made, result.objects, strict=True):
         same(before, after)
         whole(after)
-        assert after["identity"]["not_after"] == pytest.approx(
+        assert present(after.identity).not_after == pytest.approx(
             clock.time + SERVER_DAYS * DAY, abs=1
         )
     assert not yard.fleets.apply(FLEET).changed
@@ -367,7 +370,7 @@ def test_a_certificate_that_cannot_last_longer_is_not_renewed_for_ever(
     clock.time += 50 * DAY
     assert not yard.fleets.apply(FLEET).changed
     clock.time += 51 * DAY
-    assert "the CA expired on" in yard.hosts.list()[0]["drift"][0]
+    assert "the CA expired on" in yard.hosts.list()[0].drift[0]
     with pytest.raises(InvalidInput, match="the CA expired on") as caught:
         yard.fleets.apply(FLEET)
     assert ": certificate renewed" in caught.value.remedy
@@ -387,8 +390,8 @@ def test_a_host_that_is_off_is_renewed_before_its_link_comes_up(
     with pytest.raises(StockyardError, match="cut here"):
         yard.hosts.apply(ALONE)
     whole(yard.hosts.list()[0])
-    assert yard.hosts.list()[0]["link"] == "down"
-    assert yard.hosts.list()[0]["identity"]["certificate"] != made["identity"]["certificate"]
+    assert not has_link(hypervisor, hypervisor.observe("stockyard").hosts[0].record)
+    assert present(yard.hosts.list()[0].identity).certificate != present(made.identity).certificate
 
 
 def test_start_renew_and_relabel_of_one_host_do_not_run_into_each_other(
@@ -404,8 +407,8 @@ def test_start_renew_and_relabel_of_one_host_do_not_run_into_each_other(
     ]
     for host in result.objects:
         whole(host)
-        assert host["labels"] == {"a": "1"}
-        assert host["state"] == "running"
+        assert host.labels == {"a": "1"}
+        assert host.state == "running"
 
 
 def test_a_restart_renews_too(yard: Yard, clock: FakeClock) -> None:
@@ -432,7 +435,7 @@ def test_the_operators_certificate_is_renewed_by_a_run_that_changes_nothing(
 def test_a_new_host_revokes_nobody(yard: Yard) -> None:
     for host in yard.fleets.apply(FLEET).objects:
         assert list(Guest(host).crl) == []
-        assert host["identity"]["revoked"] == {}
+        assert present(host.identity).revoked == {}
 
 
 def test_a_revoked_client_is_refused_by_every_running_host(
@@ -440,7 +443,7 @@ def test_a_revoked_client_is_refused_by_every_running_host(
 ) -> None:
     hosts = [*yard.fleets.apply(FLEET).objects, *yard.hosts.apply(ALONE).objects]
     issued = yard.certificates.issue(GUEST)
-    folder = Path(issued.objects[0]["directory"])
+    folder = Path(issued.objects[0].directory)
     assert not yard.certificates.issue(GUEST).changed
     assert all(Guest(h).admits(folder) for h in hosts)
     dry = yard.certificates.revoke(GUEST, check=True)
@@ -451,7 +454,7 @@ def test_a_revoked_client_is_refused_by_every_running_host(
         whole(host)
         assert not Guest(host).admits(folder)
         assert Guest(host).admits(controllers.folder("pki") / "client")
-        assert list(host["identity"]["revoked"]) == [issued.objects[0]["serial"]]
+        assert list(present(host.identity).revoked) == [issued.objects[0].serial]
     assert not yard.certificates.revoke(GUEST).changed
     assert not yard.fleets.apply(FLEET).changed
     assert yard.certificates.issue(GUEST).changed
@@ -472,24 +475,24 @@ def test_a_host_that_is_off_learns_what_is_revoked_before_its_link_comes_up(
     yard: Yard, hypervisor: FaultyProvider
 ) -> None:
     yard.hosts.apply(ALONE)
-    folder = Path(yard.certificates.issue(GUEST).objects[0]["directory"])
+    folder = Path(yard.certificates.issue(GUEST).objects[0].directory)
     hypervisor.stop(yard.context.provider.observe("stockyard").hosts[0].record, Deadline(1))
     assert plan(yard.certificates.revoke(GUEST)) == ["revoke guest"]
     (host,) = yard.hosts.list()
-    assert host["drift"] == ["its list of revoked certificates is outdated"]
+    assert host.drift == ("its list of revoked certificates is outdated",)
     assert Guest(host).admits(folder)
     hypervisor.fail("set_link", StockyardError("cut here"))
     with pytest.raises(StockyardError, match="cut here"):
         yard.hosts.apply(ALONE)
     assert not Guest(host).admits(folder)
-    assert yard.hosts.list()[0]["link"] == "down"
+    assert not has_link(hypervisor, hypervisor.observe("stockyard").hosts[0].record)
 
 
 def test_a_host_that_cannot_be_told_stays_due_and_is_told_by_the_next_run(
     yard: Yard, hypervisor: FaultyProvider
 ) -> None:
     hosts = yard.fleets.apply(FLEET).objects
-    folder = Path(yard.certificates.issue(GUEST).objects[0]["directory"])
+    folder = Path(yard.certificates.issue(GUEST).objects[0].directory)
     hypervisor.fail("channel", GuestError("silent"))
     with pytest.raises(StockyardError, match="some hosts did not receive") as caught:
         yard.certificates.revoke(GUEST)
@@ -503,7 +506,7 @@ def test_what_was_revoked_is_not_forgotten_by_another_home(
     yard: Yard, controllers: Controllers, authority: Authority
 ) -> None:
     yard.fleets.apply(FLEET)
-    folder = Path(yard.certificates.issue(GUEST).objects[0]["directory"])
+    folder = Path(yard.certificates.issue(GUEST).objects[0].directory)
     yard.certificates.revoke(GUEST)
     second = controllers("empty", authority)
     assert not second.fleets.apply(FLEET).changed
@@ -517,7 +520,7 @@ def test_revocations_of_two_homes_add_up(
 ) -> None:
     yard.hosts.apply(ALONE)
     second = controllers("empty", authority)
-    folders = [Path(y.certificates.issue(GUEST).objects[0]["directory"]) for y in (yard, second)]
+    folders = [Path(y.certificates.issue(GUEST).objects[0].directory) for y in (yard, second)]
     yard.certificates.revoke(GUEST)
     second.certificates.revoke(GUEST)
     (host,) = yard.hosts.list()
@@ -541,7 +544,7 @@ def test_a_certificate_is_revoked_by_its_text_or_by_its_number(
         assert Guest(yard.hosts.list()[0]).admits(tmp_path)
         assert yard.certificates.revoke(Client("elsewhere"), **named).changed
         assert not Guest(yard.hosts.list()[0]).admits(tmp_path)
-        assert len(yard.hosts.list()[0]["identity"]["revoked"]) == number + 1
+        assert len(present(yard.hosts.list()[0].identity).revoked) == number + 1
 
 
 @pytest.mark.parametrize("way", [{"serial": "x"}, {"certificate": "nonsense"}])
@@ -613,7 +616,7 @@ def test_tenants_do_not_share_what_is_revoked(yard: Yard, controllers: Controlle
     yard.fleets.apply(FLEET)
     yard.certificates.issue(replace(GUEST, tenant="other"))
     assert plan(yard.certificates.revoke(replace(GUEST, tenant="other"))) == ["revoke guest"]
-    assert yard.hosts.list()[0]["drift"] == []
+    assert yard.hosts.list()[0].drift == ()
 
 
 def test_the_directory_is_the_users_choice(yard: Yard, tmp_path: Path) -> None:
@@ -624,7 +627,7 @@ def test_the_directory_is_the_users_choice(yard: Yard, tmp_path: Path) -> None:
         "cert.pem",
         "key.pem",
     ]
-    assert made["not_after"] == pytest.approx(
+    assert made.not_after == pytest.approx(
         yard.context.clock.now() + timedelta(days=2).total_seconds(), abs=1
     )
 

@@ -35,6 +35,8 @@ from stockyard.clock import Deadline
 from stockyard.model.host import Host
 from tests.helpers.clocks import FakeClock
 from tests.helpers.faulty_provider import FaultyProvider
+from tests.helpers.simulated_machines import has_link
+from tests.helpers.values import present
 
 
 def fleet(count: int = 3, **options: Any) -> FleetSpec:
@@ -52,8 +54,8 @@ def verbs(result: Any) -> list[str]:
 def test_a_fleet_is_made_and_then_left_alone(yard: Yard) -> None:
     result = yard.fleets.apply(fleet())
     assert verbs(result) == ["create ci-1", "create ci-2", "create ci-3"]
-    assert [h["name"] for h in result.objects] == ["ci-1", "ci-2", "ci-3"]
-    assert all(h["ready"] for h in result.objects)
+    assert [h.name for h in result.objects] == ["ci-1", "ci-2", "ci-3"]
+    assert all(h.ready for h in result.objects)
     again = yard.fleets.apply(fleet())
     assert not again.changed
     assert again.objects == result.objects
@@ -62,10 +64,10 @@ def test_a_fleet_is_made_and_then_left_alone(yard: Yard) -> None:
 def test_every_host_is_itself(yard: Yard) -> None:
     found = yard.fleets.apply(fleet()).objects
     for fact in ("uuid", "mac", "address", "name"):
-        assert len({h[fact] for h in found}) == 3
+        assert len({getattr(h, fact) for h in found}) == 3
     for fact in ("machine_id", "ssh_host_key", "certificate"):
-        assert len({h["identity"][fact] for h in found}) == 3
-    assert all(h["link"] == "up" for h in found)
+        assert len({getattr(h.identity, fact) for h in found}) == 3
+    assert all(has_link(yard.context.provider, host.record) for host in hosts(yard).values())
 
 
 def test_check_mode_writes_nothing_and_needs_no_template(bare: Yard, tmp_path: Path) -> None:
@@ -95,11 +97,11 @@ def test_a_fleet_without_its_template_is_an_error(yard: Yard) -> None:
 
 
 def test_hosts_are_replaced_when_the_declaration_changes(yard: Yard) -> None:
-    before = hosts(yard) or {h["name"]: h["uuid"] for h in yard.fleets.apply(fleet(2)).objects}
+    before = {h.name: h.uuid for h in yard.fleets.apply(fleet(2)).objects}
     result = yard.fleets.apply(fleet(2, host=HostSpec(ports=(8080,))))
     assert verbs(result) == ["create ci-3", "delete ci-1", "create ci-1", "delete ci-2"]
-    assert [h["ports"] for h in result.objects] == [[8080], [8080]]
-    assert not {h["uuid"] for h in result.objects} & set(before.values())
+    assert [h.ports for h in result.objects] == [(8080,), (8080,)]
+    assert not {h.uuid for h in result.objects} & set(before.values())
 
 
 def test_hosts_are_replaced_when_the_template_changes(yard: Yard, clock: FakeClock) -> None:
@@ -124,15 +126,15 @@ def test_labels_are_changed_in_place(yard: Yard) -> None:
     before = yard.fleets.apply(fleet(1)).objects[0]
     result = yard.fleets.apply(fleet(1, labels={"env": "test"}))
     assert verbs(result) == ["relabel ci-1"]
-    assert result.objects[0]["labels"] == {"env": "test"}
-    assert result.objects[0]["uuid"] == before["uuid"]
+    assert result.objects[0].labels == {"env": "test"}
+    assert result.objects[0].uuid == before.uuid
 
 
 def test_a_host_that_is_off_is_started_as_itself(yard: Yard) -> None:
     before = yard.fleets.apply(fleet(2)).objects
     provider = yard.context.provider
     provider.stop(hosts(yard)["ci-2"].record, Deadline(5))
-    assert [h["ready"] for h in yard.hosts.list()] == [True, False]
+    assert [h.ready for h in yard.hosts.list()] == [True, False]
     result = yard.fleets.apply(fleet(2))
     assert verbs(result) == ["start ci-2"]
     assert result.objects == before
@@ -157,7 +159,7 @@ def test_a_host_that_a_dead_controller_left_half_made_is_made_anew(
     assert [h.record.phase for h in hosts(yard).values()] == ["creating"]
     result = yard.fleets.apply(fleet(1))
     assert verbs(result) == ["delete ci-1", "create ci-1"]
-    assert result.objects[0]["ready"]
+    assert result.objects[0].ready
     assert not yard.fleets.apply(fleet(1)).changed
 
 
@@ -199,7 +201,7 @@ def test_a_host_that_is_not_itself_never_gets_on_the_network(
 
 def test_another_address_is_tried_when_one_is_taken(yard: Yard, hypervisor: FaultyProvider) -> None:
     hypervisor.fail("create_host", AddressTaken("address 127.64.0.1 is in use."))
-    assert yard.fleets.apply(fleet(1)).objects[0]["ready"]
+    assert yard.fleets.apply(fleet(1)).objects[0].ready
     hypervisor.fail("create_host", Conflict("a domain of this name exists."))
     with pytest.raises(Conflict, match="name"):
         yard.fleets.apply(fleet(2))
@@ -210,9 +212,9 @@ def test_the_next_best_mode_is_taken_and_the_reason_told(
 ) -> None:
     hypervisor.fail("fork", Unsupported("the RAM file is on another disk."))
     (host,) = yard.fleets.apply(fleet(1)).objects
-    assert host["mode"] == "linked"
-    assert "on another disk" in host["mode_reason"]
-    assert host["fork_mode"] == "instant"
+    assert host.mode == "linked"
+    assert "on another disk" in host.mode_reason
+    assert host.fork_mode == "instant"
     assert not yard.fleets.apply(fleet(1)).changed
 
 
@@ -262,7 +264,7 @@ def known_hosts(yard: Yard) -> list[str]:
 
 def test_ssh_keys_are_pinned_as_they_are_on_record(yard: Yard) -> None:
     found = yard.fleets.apply(fleet(2)).objects
-    wanted = [f"[{h['address']}]:2222 {h['identity']['ssh_host_key']}" for h in found]
+    wanted = [f"[{h.address}]:2222 {present(h.identity).ssh_host_key}" for h in found]
     assert known_hosts(yard) == sorted(wanted)
     yard.fleets.apply(fleet(1))
     assert known_hosts(yard) == [wanted[0]]

@@ -59,7 +59,7 @@ def site(yard: Yard, check: bool) -> None:
 
 def release(yard: Yard, check: bool) -> None:
     (lease,) = yard.leases.list()
-    yard.leases.release(lease["id"], replace=True, check=check)
+    yard.leases.release(lease.id, replace=True, check=check)
 
 
 @pytest.mark.parametrize("check", [True, False])
@@ -99,7 +99,7 @@ def test_expired_authority_is_refused_before_a_host_is_deleted(
     clock.time += 40 * 365 * 86400
     with pytest.raises(InvalidInput, match="CA ran out"):
         recreate(yard, check)
-    assert [h["uuid"] for h in yard.hosts.list()] == [h["uuid"] for h in before]
+    assert [h.uuid for h in yard.hosts.list()] == [h.uuid for h in before]
 
 
 def test_host_behind_a_proxy_without_ssh_is_refused(

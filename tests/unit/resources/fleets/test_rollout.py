@@ -179,11 +179,11 @@ def test_names_take_the_place_of_numbers(yard: Yard) -> None:
 
 def test_pure_cattle_is_made_anew(yard: Yard) -> None:
     always = fleet(2, recreate="always")
-    before = {h["uuid"] for h in yard.fleets.apply(always).objects}
+    before = {h.uuid for h in yard.fleets.apply(always).objects}
     again = yard.fleets.apply(always)
     assert again.changed
     assert len(again.objects) == 2
-    assert not before & {h["uuid"] for h in again.objects}
+    assert not before & {h.uuid for h in again.objects}
 
 
 @pytest.mark.parametrize(
@@ -209,7 +209,7 @@ def test_host_whose_start_fails_is_kept_and_the_run_fails(
     ):
         yard.fleets.apply(fleet(2))
     assert hypervisor.calls["destroy"] == 0
-    assert [h["uuid"] for h in yard.hosts.list()] == [h["uuid"] for h in before]
+    assert [h.uuid for h in yard.hosts.list()] == [h.uuid for h in before]
     assert verbs(yard.fleets.apply(fleet(2))) == ["start ci-2"]
     assert yard.hosts.list() == before
 
@@ -236,7 +236,7 @@ def test_host_whose_guest_is_lost_is_replaced(yard: Yard, hypervisor: FaultyProv
     hypervisor.fail("start", GuestBroken("its disk is missing."))
     assert verbs(yard.fleets.apply(fleet(2))) == ["start ci-2"]
     assert yard.hosts.list()[0] == before[0]
-    assert yard.hosts.list()[1]["uuid"] != before[1]["uuid"]
+    assert yard.hosts.list()[1].uuid != before[1].uuid
     assert not yard.fleets.apply(fleet(2)).changed
 
 
@@ -249,7 +249,7 @@ def test_leased_host_whose_guest_is_lost_is_kept(yard: Yard, hypervisor: FaultyP
     hypervisor.fail("start", GuestBroken("its disk is missing."))
     with pytest.raises(GuestBroken):
         yard.fleets.apply(fleet(1))
-    assert yard.hosts.list()[0]["uuid"] == record.uuid
+    assert yard.hosts.list()[0].uuid == record.uuid
 
 
 def test_warning_of_a_start_is_reported_as_progress(
@@ -326,7 +326,7 @@ def test_a_hook_is_no_shell(yard: Yard, tmp_path: Path) -> None:
 def test_a_host_that_was_on_its_way_out_goes(yard: Yard) -> None:
     yard.fleets.apply(fleet(2))
     yard.context.provider.claim(hosts(yard)["ci-2"].record, phase="draining")
-    assert [h["ready"] for h in yard.hosts.list()] == [True, False]
+    assert [h.ready for h in yard.hosts.list()] == [True, False]
     result = yard.fleets.apply(fleet(2))
     assert [(f"{a.verb} {a.name}", a.reason) for a in result.plan.actions] == [
         ("delete ci-2", "its deletion was interrupted"),
@@ -419,7 +419,7 @@ def test_whenever_the_controller_dies_one_rerun_converges(
             found = hosts(yard)
             assert len(found) == left.get(work, 2), call
             assert all(h.serving for h in found.values())
-            assert all(t["usable"] for t in yard.templates.list())
+            assert all(t.usable for t in yard.templates.list())
             disks = [p for p in (tmp_path / f"{call}.d" / "disks").iterdir() if p.suffix != ".json"]
             assert len(disks) == len(found) + len(yard.templates.list())
             if work in (make, roll):

@@ -25,6 +25,7 @@ from stockyard.clock import Deadline
 from stockyard.model.host import Host
 from tests.helpers.clocks import FakeClock
 from tests.helpers.faulty_provider import FaultyProvider
+from tests.helpers.simulated_machines import has_link
 
 WEB = SingleSpec("web", "base")
 
@@ -42,8 +43,8 @@ def observed(yard: Yard, name: str = "web") -> Host:
 def test_a_host_is_made_and_then_left_alone(yard: Yard) -> None:
     result = yard.hosts.apply(WEB)
     assert verbs(result) == ["create web"]
-    assert result.objects[0]["ready"]
-    assert result.objects[0]["fleet"] == ""
+    assert result.objects[0].ready
+    assert result.objects[0].fleet == ""
     again = yard.hosts.apply(WEB)
     assert not again.changed
     assert again.objects == result.objects
@@ -84,9 +85,9 @@ def test_a_replaced_host_is_another_one_of_the_same_name(yard: Yard) -> None:
         SingleSpec("web", "base", host=HostSpec(ports=(80,)), labels={"a": "b"})
     ).objects
     (after,) = yard.hosts.replace("web").objects
-    assert after["uuid"] != before["uuid"]
-    assert after["identity"] != before["identity"]
-    assert (after["ports"], after["labels"]) == ([80], {"a": "b"})
+    assert after.uuid != before.uuid
+    assert after.identity != before.identity
+    assert (after.ports, after.labels) == ((80,), {"a": "b"})
 
 
 def test_a_changed_declaration_replaces_the_host_once(yard: Yard) -> None:
@@ -94,7 +95,7 @@ def test_a_changed_declaration_replaces_the_host_once(yard: Yard) -> None:
     for spec in (SingleSpec("web", "base", host=HostSpec(ports=(81,))), SingleSpec("web")):
         result = yard.hosts.apply(spec)
         assert verbs(result) == ["replace web"]
-        assert result.objects[0]["ports"] == list(spec.host.ports)
+        assert result.objects[0].ports == spec.host.ports
         assert not yard.hosts.apply(spec).changed
 
 
@@ -102,7 +103,7 @@ def test_labels_are_changed_in_place(yard: Yard) -> None:
     (before,) = yard.hosts.apply(WEB).objects
     result = yard.hosts.apply(SingleSpec("web", "base", labels={"a": "b"}))
     assert verbs(result) == ["relabel web"]
-    assert result.objects[0]["uuid"] == before["uuid"]
+    assert result.objects[0].uuid == before.uuid
 
 
 def test_a_host_that_is_off_is_started(yard: Yard) -> None:
@@ -142,7 +143,7 @@ def test_a_member_of_a_fleet_is_ruled_by_its_fleet(yard: Yard) -> None:
         assert observed(yard, "ci-1").record.fleet == "ci"
         assert not yard.fleets.apply(spec).changed
     after = yard.hosts.list(name="ci-1")[0]
-    assert after["uuid"] != before[0]["uuid"]
+    assert after.uuid != before[0].uuid
     yard.hosts.delete("ci-1")
     assert verbs(yard.fleets.apply(spec)) == ["create ci-1"]
 
@@ -178,7 +179,7 @@ def test_a_half_made_host_is_made_anew(yard: Yard, hypervisor: FaultyProvider) -
         yard.hosts.apply(WEB)
     result = yard.hosts.apply(WEB)
     assert [a.reason for a in result.plan.actions] == ["it is incomplete"]
-    assert result.objects[0]["ready"]
+    assert result.objects[0].ready
 
 
 def test_a_host_whose_disk_holds_another_identity_is_not_let_on_the_network(
@@ -191,13 +192,13 @@ def test_a_host_whose_disk_holds_another_identity_is_not_let_on_the_network(
     with pytest.raises(GuestError, match="the host's disk has a different identity, or none"):
         yard.hosts.apply(WEB)
     assert hypervisor.calls["set_link"] == 0
-    assert yard.hosts.list()[0]["link"] == "down"
+    assert not has_link(yard.context.provider, observed(yard).record)
 
 
 def test_hosts_of_one_name_in_two_tenants_are_two(yard: Yard, clock: FakeClock) -> None:
     yard.templates.apply(TemplateSpec("base", tenant="other"))
     yard.hosts.apply(WEB)
     yard.hosts.apply(SingleSpec("web", "base", tenant="other"))
-    assert [h["tenant"] for h in yard.hosts.list()] == ["default", "other"]
+    assert [h.tenant for h in yard.hosts.list()] == ["default", "other"]
     yard.hosts.delete("web", "other")
-    assert [h["tenant"] for h in yard.hosts.list()] == ["default"]
+    assert [h.tenant for h in yard.hosts.list()] == ["default"]

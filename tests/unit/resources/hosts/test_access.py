@@ -26,44 +26,44 @@ def test_a_host_tells_how_to_get_in(yard: Yard, tmp_path: Path) -> None:
     (host,) = yard.fleets.apply(
         FleetSpec("ci", "base", count=1, host=HostSpec(ports=(8080,)), labels={"a": "b"})
     ).objects
-    keys, address = tmp_path / "pki" / "stockyard" / "default", host["address"]
-    assert host["ssh"]["host"] == address
-    assert host["ssh"]["port"] == 2222
-    assert host["ssh"]["user"] == "stockyard"
-    assert host["ssh"]["known_hosts"] == str(keys / "known_hosts")
-    assert host["ssh"]["private_key"] == str(keys / "ssh" / "id_ed25519")
-    assert host["docker"]["endpoint"] == f"tcp://{address}:2376"
-    assert host["docker"]["environment"] == {
+    keys, address = tmp_path / "pki" / "stockyard" / "default", host.address
+    assert host.ssh.host == address
+    assert host.ssh.port == 2222
+    assert host.ssh.user == "stockyard"
+    assert host.ssh.known_hosts == str(keys / "known_hosts")
+    assert host.ssh.private_key == str(keys / "ssh" / "id_ed25519")
+    assert host.docker.endpoint == f"tcp://{address}:2376"
+    assert host.docker.environment == {
         "DOCKER_HOST": f"tcp://{address}:2376",
         "DOCKER_CERT_PATH": str(keys / "client"),
         "DOCKER_TLS_VERIFY": "1",
     }
-    assert (host["ports"], host["labels"], host["state"], host["ready"]) == (
-        [8080],
+    assert (host.ports, host.labels, host.state, host.ready) == (
+        (8080,),
         {"a": "b"},
         "running",
         True,
     )
-    assert len(host["generation"]) == 12
+    assert len(host.generation) == 12
 
 
 def test_every_file_that_is_named_is_there(yard: Yard) -> None:
     (host,) = yard.fleets.apply(FleetSpec("ci", "base")).objects
-    client = Path(host["docker"]["environment"]["DOCKER_CERT_PATH"])
+    client = Path(host.docker.environment["DOCKER_CERT_PATH"])
     named = [
-        host["ssh"]["known_hosts"],
-        host["ssh"]["private_key"],
+        Path(host.ssh.known_hosts),
+        Path(host.ssh.private_key),
         *(client / f"{n}.pem" for n in ("ca", "cert", "key")),
     ]
-    assert [str(path) for path in named if not Path(path).is_file()] == []
+    assert [str(path) for path in named if not path.is_file()] == []
 
 
 def test_where_keys_are_declared_the_operators_is_not_offered(yard: Yard) -> None:
     (host,) = yard.fleets.apply(
         FleetSpec("ci", "base", host=HostSpec(authorized_keys=(KEY,)))
     ).objects
-    assert host["ssh"]["private_key"] == ""
-    assert " -i " not in host["ssh"]["command"]
+    assert host.ssh.private_key == ""
+    assert " -i " not in host.ssh.command
 
 
 def test_lines_can_be_pasted_whatever_the_directory_is_called(
@@ -73,16 +73,16 @@ def test_lines_can_be_pasted_whatever_the_directory_is_called(
     with Yard(provider=hypervisor.as_provider(), clock=clock, pki_dir=str(odd)) as yard:
         yard.templates.apply(TemplateSpec("base"))
         (host,) = yard.fleets.apply(FleetSpec("ci", "base")).objects
-    words = shlex.split(host["ssh"]["command"])
+    words = shlex.split(host.ssh.command)
     assert words[0] == "ssh"
-    assert words[-1] == f"stockyard@{host['address']}"
+    assert words[-1] == f"stockyard@{host.address}"
     understood = subprocess.run(
         [words[0], "-F", "/dev/null", "-G", *words[1:]], capture_output=True, text=True, check=True
     ).stdout.splitlines()
-    assert f"userknownhostsfile {host['ssh']['known_hosts']}" in understood
-    assert f"identityfile {host['ssh']['private_key']}" in understood
+    assert f"userknownhostsfile {host.ssh.known_hosts}" in understood
+    assert f"identityfile {host.ssh.private_key}" in understood
     assert "stricthostkeychecking true" in understood
-    context = shlex.split(host["docker"]["context"])
+    context = shlex.split(host.docker.context)
     assert context[:5] == ["docker", "context", "create", "ci-1", "--docker"]
     # Docker's client takes it for a line of CSV (pflag, StringToString).
     (fields,) = csv.reader([context[5]])
@@ -90,11 +90,11 @@ def test_lines_can_be_pasted_whatever_the_directory_is_called(
         dict(field.split("=", 1) for field in fields)["cert"]
         == f"{odd}/stockyard/default/client/cert.pem"
     )
-    script = host["docker"]["export"] + '; printf %s "$DOCKER_CERT_PATH"'
+    script = host.docker.export + '; printf %s "$DOCKER_CERT_PATH"'
     said = subprocess.run(
         ["sh", "-c", script], capture_output=True, text=True, check=True, cwd=tmp_path
     )
-    assert said.stdout == host["docker"]["environment"]["DOCKER_CERT_PATH"]
+    assert said.stdout == host.docker.environment["DOCKER_CERT_PATH"]
     assert not (tmp_path / "x").exists()
 
 
@@ -108,7 +108,7 @@ def test_a_context_names_all_three_files() -> None:
 
 def test_nothing_secret_is_told(yard: Yard, tmp_path: Path) -> None:
     yard.fleets.apply(FleetSpec("ci", "base"))
-    told = json.dumps([yard.hosts.list(), yard.templates.list(), yard.fleets.list()])
+    told = str([yard.hosts.list(), yard.templates.list(), yard.fleets.list()])
     assert "PRIVATE" not in told
     keys = tmp_path / "pki" / "stockyard" / "default"
     for secret in ("ca-key.pem", "client/key.pem", "ssh/id_ed25519"):
@@ -118,8 +118,8 @@ def test_nothing_secret_is_told(yard: Yard, tmp_path: Path) -> None:
 
 def test_what_is_told_is_plain_json(yard: Yard) -> None:
     yard.fleets.apply(FleetSpec("ci", "base"))
-    for told in (yard.hosts.list(), yard.templates.list(), yard.fleets.list()):
-        assert json.loads(json.dumps(told)) == list(told)
+    for info in (*yard.hosts.list(), *yard.templates.list(), *yard.fleets.list()):
+        assert json.loads(json.dumps(info.to_dict())) == info.to_dict()
 
 
 def test_a_fleet_is_told_in_sum(yard: Yard) -> None:
@@ -127,8 +127,8 @@ def test_a_fleet_is_told_in_sum(yard: Yard) -> None:
     record = yard.context.provider.observe("stockyard").hosts[0].record
     yard.context.provider.stop(record, Deadline(5))
     (told,) = yard.fleets.list()
-    assert (told["name"], told["template"], told["total"], told["ready"]) == ("ci", "base", 2, 1)
-    assert told["hosts"] == ["ci-1", "ci-2"]
+    assert (told.name, told.template, told.total, told.ready) == ("ci", "base", 2, 1)
+    assert told.hosts == ("ci-1", "ci-2")
     assert yard.fleets.list("other") == ()
     assert yard.fleets.list(name="other") == ()
 

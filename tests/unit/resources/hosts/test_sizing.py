@@ -70,4 +70,4 @@ def test_a_host_of_the_memory_hypervisor_grows(bare: Yard) -> None:
     bare.fleets.apply(FleetSpec("web", "base", count=1))
     grown = bare.fleets.apply(FleetSpec("web", "base", count=1, host=HostSpec(memory_mib=1280)))
     assert [a.verb for a in grown.plan.actions] == ["resize"]
-    assert grown.objects[0]["size"]["memory_mib"] == 1280
+    assert grown.objects[0].size.memory_mib == 1280

@@ -24,6 +24,7 @@ from stockyard import (
     HypervisorError,
     InvalidInput,
     LeaseExpired,
+    LeaseInfo,
     LeaseSpec,
     NotFound,
     OperationRefused,
@@ -36,7 +37,9 @@ from stockyard.model.lease import Lease
 from stockyard.resources.leases import lease_lifecycle
 from tests.helpers.clocks import BriskClock, FakeClock
 from tests.helpers.faulty_provider import FaultyProvider
+from tests.helpers.simulated_machines import disk_of
 from tests.helpers.tls_front import admits
+from tests.helpers.values import present
 
 FLEET = FleetSpec("ci", "base", count=2)
 ASKED = LeaseSpec("me", "ci", duration=600.0)
@@ -54,35 +57,35 @@ def records(yard: Yard) -> list[HostRecord]:
     return sorted(found, key=lambda r: r.name)
 
 
-def folder(facts: dict[str, Any]) -> Path:
-    return Path(facts["docker"]["environment"]["DOCKER_CERT_PATH"])
+def folder(facts: LeaseInfo) -> Path:
+    return Path(facts.docker.environment["DOCKER_CERT_PATH"])
 
 
-def certificate(facts: dict[str, Any]) -> x509.Certificate:
+def certificate(facts: LeaseInfo) -> x509.Certificate:
     return x509.load_pem_x509_certificate((folder(facts) / "cert.pem").read_bytes())
 
 
 def test_a_lease_is_on_record_with_its_certificate(fleet: Yard, clock: FakeClock) -> None:
     lease = fleet.leases.acquire("ci", holder="me", duration="10m")
     (facts,) = fleet.leases.list()
-    assert facts == lease.facts
-    assert (facts["holder"], facts["until"], facts["ended"]) == ("me", clock.now() + 600, False)
+    assert facts == lease.info
+    assert (facts.holder, facts.until, facts.ended) == ("me", clock.now() + 600, False)
     found = certificate(facts)
-    assert f"{found.serial_number:x}" == facts["certificate"]
-    assert found.not_valid_after_utc.timestamp() == facts["until"]
+    assert f"{found.serial_number:x}" == facts.certificate
+    assert found.not_valid_after_utc.timestamp() == facts.until
     assert (folder(facts) / "key.pem").stat().st_mode & 0o777 == 0o600
     (host,) = fleet.hosts.list(name=lease.host)
-    assert host["lease"]["id"] == lease.id
-    assert fleet.fleets.list()[0]["leased"] == 1
-    assert lease.environment["DOCKER_HOST"] == host["docker"]["endpoint"]
+    assert present(host.lease).id == lease.id
+    assert fleet.fleets.list()[0].leased == 1
+    assert lease.environment["DOCKER_HOST"] == host.docker.endpoint
 
 
 @pytest.mark.parametrize("holder", ["ü" * 100, "a" * 100, "🐮" * 100, 'o="x", CN=operator', "-"])
 def test_a_holder_may_be_called_anything(fleet: Yard, holder: str) -> None:
     lease = fleet.leases.acquire("ci", holder=holder)
-    (name,) = certificate(lease.facts).subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
+    (name,) = certificate(lease.info).subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)
     assert holder.startswith(str(name.value))
-    assert fleet.leases.list()[0]["holder"] == holder
+    assert fleet.leases.list()[0].holder == holder
 
 
 def test_every_call_takes_another_host_until_none_is_free(fleet: Yard) -> None:
@@ -117,7 +120,7 @@ def test_a_host_that_comes_free_is_waited_for(
 def test_released_means_destroyed_and_replaced(fleet: Yard) -> None:
     before = {r.uuid for r in records(fleet)}
     with fleet.leases.acquire("ci", holder="me") as lease:
-        path = folder(lease.facts)
+        path = folder(lease.info)
         taken = next(r.uuid for r in records(fleet) if r.name == lease.host)
     assert {r.uuid for r in records(fleet)} == before - {taken}
     assert not path.exists()
@@ -195,11 +198,11 @@ def test_nothing_is_made_twice_where_another_is_at_work(
 
 def test_renewing_lets_it_last_longer(fleet: Yard, clock: FakeClock) -> None:
     lease = fleet.leases.acquire("ci", holder="me", duration=600)
-    first = certificate(lease.facts)
+    first = certificate(lease.info)
     clock.time += 500
     lease.renew()
     assert lease.until == clock.now() + 600
-    second = certificate(lease.facts)
+    second = certificate(lease.info)
     assert second.not_valid_after_utc.timestamp() == lease.until
     assert second.serial_number != first.serial_number
     assert second.public_key() == first.public_key()
@@ -232,7 +235,7 @@ def test_who_is_stopped_while_he_renews_comes_too_late(
     fleet: Yard, clock: FakeClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lease = fleet.leases.acquire("ci", holder="slow", duration=60)
-    provider, path = fleet.context.provider, folder(lease.facts)
+    provider, path = fleet.context.provider, folder(lease.info)
     before, claim = (path / "cert.pem").read_text(), provider.claim
 
     def stopped(record: Any, **changes: Any) -> Any:
@@ -246,7 +249,7 @@ def test_who_is_stopped_while_he_renews_comes_too_late(
     monkeypatch.undo()
     assert (path / "cert.pem").read_text() == before
     (facts,) = fleet.leases.list()
-    assert facts["ended"]
+    assert facts.ended
 
 
 def test_a_lease_that_is_being_given_back_is_not_renewed(
@@ -256,7 +259,7 @@ def test_a_lease_that_is_being_given_back_is_not_renewed(
     hypervisor.fail("destroy", HypervisorError("no"))
     with pytest.raises(HypervisorError):
         lease.release()
-    assert fleet.leases.list()[0]["ended"]
+    assert fleet.leases.list()[0].ended
     with pytest.raises(LeaseExpired):
         lease.renew()
     with pytest.raises(Busy, match="it is deleting"):
@@ -319,7 +322,7 @@ def test_hosts_of_a_ca_that_was_rotated_are_leased_when_they_know_it(
     assert fleet.leases.acquire("ci", holder="other").host != lease.host
     lease.renew()
     assert (
-        certificate(lease.facts).issuer.rfc4514_string()
+        certificate(lease.info).issuer.rfc4514_string()
         == f"CN=stockyard leases {host_of(fleet, lease.host).uuid}"
     )
 
@@ -340,8 +343,8 @@ def test_a_holder_has_one_lease_of_a_fleet(fleet: Yard, clock: FakeClock) -> Non
     dry = fleet.leases.ensure(ASKED, renew=True, check=True)
     longer = fleet.leases.ensure(ASKED, renew=True)
     assert dry.plan == longer.plan
-    assert longer.objects[0]["until"] == clock.now() + 600
-    assert longer.objects[0]["id"] == made.objects[0]["id"]
+    assert longer.objects[0].until == clock.now() + 600
+    assert longer.objects[0].id == made.objects[0].id
     assert fleet.leases.release_held(ASKED, check=True).changed
     assert fleet.leases.release_held(ASKED).changed
     assert not fleet.leases.release_held(ASKED).changed
@@ -361,7 +364,7 @@ def test_another_home_gets_a_key_of_its_own(
     ) as other:
         found = other.leases.ensure(ASKED)
         assert [a.verb for a in found.plan.actions] == ["issue"]
-        assert found.objects[0]["until"] == made["until"]
+        assert found.objects[0].until == made.until
         assert (folder(found.objects[0]) / "key.pem").exists()
         assert not other.leases.ensure(ASKED).changed
 
@@ -437,7 +440,7 @@ def test_one_holder_who_asks_twice_at_once_gets_one_host(uri: str, tmp_path: Pat
 
     def ask() -> None:
         with Yard(uri, pki_dir=str(tmp_path / "pki")) as mine:
-            got.append(mine.leases.ensure(ASKED).objects[0]["id"])
+            got.append(mine.leases.ensure(ASKED).objects[0].id)
 
     together([ask] * 4)
     assert len(got) == 4
@@ -457,8 +460,8 @@ def test_a_leases_certificate_opens_its_own_host_and_no_other(uri: str, tmp_path
         yard.templates.apply(TemplateSpec("base"))
         yard.fleets.apply(FleetSpec("ci", "base", count=2))
         lease = yard.leases.acquire("ci", holder="me", duration=2)
-        mine, operator = folder(lease.facts), yard.context.pki("default").client_directory
-        disks = {h["name"]: Path(h["disk"]) for h in yard.hosts.list()}
+        mine, operator = folder(lease.info), yard.context.pki("default").client_directory
+        disks = {h.name: disk_of(h) for h in yard.hosts.list()}
         assert {name for name, disk in disks.items() if admits(disk, mine)} == {lease.host}
         assert all(admits(disk, operator) for disk in disks.values())
         while time.time() < lease.until + 1:
@@ -474,7 +477,7 @@ def test_what_one_host_knows_opens_no_other(uri: str, tmp_path: Path) -> None:
         yard.templates.apply(TemplateSpec("base"))
         yard.fleets.apply(FleetSpec("ci", "base", count=2))
         lease = yard.leases.acquire("ci", holder="me")
-        disks = {h["name"]: Path(h["disk"]) for h in yard.hosts.list()}
+        disks = {h.name: disk_of(h) for h in yard.hosts.list()}
         (other,) = (disk for name, disk in disks.items() if name != lease.host)
         tls = disks[lease.host] / "var/lib/stockyard/tls"
         # The server's own certificate, shown as a client's.
@@ -489,7 +492,7 @@ def test_what_one_host_knows_opens_no_other(uri: str, tmp_path: Path) -> None:
         for secret in (
             ca.key_pem(),
             leases_ca.key_pem(),
-            (folder(lease.facts) / "key.pem").read_text(),
+            (folder(lease.info) / "key.pem").read_text(),
         ):
             assert secret.strip().splitlines()[1].encode() not in loot
 

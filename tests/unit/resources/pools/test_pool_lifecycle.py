@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import threading
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -41,12 +42,11 @@ def fleet(count: int = 3, name: str = "ci", **options: Any) -> FleetSpec:
 
 
 def names(yard: Yard) -> list[str]:
-    return [h["name"] for h in yard.hosts.list()]
+    return [h.name for h in yard.hosts.list()]
 
 
 def used(yard: Yard, name: str = "ci") -> dict[str, int]:
-    found: dict[str, int] = yard.pools.list(name=name)[0]["used"]
-    return found
+    return asdict(yard.pools.get(name).used)
 
 
 def test_a_pool_is_made_changed_and_taken_away(yard: Yard) -> None:
@@ -56,7 +56,7 @@ def test_a_pool_is_made_changed_and_taken_away(yard: Yard) -> None:
     ]
     assert yard.pools.list() == ()
     (made,) = yard.pools.apply(spec).objects
-    assert (made["hosts"], made["used"]["hosts"], made["free"]["hosts"], made["enforced"]) == (
+    assert (made.hosts, made.used.hosts, made.free.hosts, made.enforced) == (
         2,
         0,
         2,
@@ -90,10 +90,10 @@ def test_as_many_as_fit_are_made_when_asked(yard: Yard) -> None:
         with pytest.raises(PoolQuotaExceeded, match="insufficient quota for 10 hosts"):
             yard.fleets.apply(fleet(20, on_full="fill"))
         assert len(names(yard)) == 10
-    before = {h["name"]: h["uuid"] for h in yard.hosts.list()}
+    before = {h.name: h.uuid for h in yard.hosts.list()}
     yard.pools.apply(PoolSpec("ci", hosts=20))
     yard.fleets.apply(fleet(20, on_full="fill"))
-    after = {h["name"]: h["uuid"] for h in yard.hosts.list()}
+    after = {h.name: h.uuid for h in yard.hosts.list()}
     assert len(after) == 20
     assert after.items() >= before.items()
 
@@ -105,7 +105,7 @@ def test_all_in_a_pool_counts_by_its_size(yard: Yard) -> None:
     yard.hosts.apply(SingleSpec("one", "base", host=HostSpec(pool="all")))
     assert used(yard) == {"hosts": 2, "vcpus": 2, "memory_mib": 2048, "disk_gib": 16}
     assert used(yard, "all")["memory_mib"] == 3072
-    assert yard.pools.list(name="all")[0]["members"] == ["ci-1", "ci-2", "one"]
+    assert yard.pools.list(name="all")[0].members == ("ci-1", "ci-2", "one")
     with pytest.raises(PoolQuotaExceeded, match="pool all: 3072 of 3072 MiB"):
         yard.hosts.apply(SingleSpec("two", "base", host=IN))
     yard.hosts.delete("one")
@@ -115,10 +115,10 @@ def test_all_in_a_pool_counts_by_its_size(yard: Yard) -> None:
 def test_a_full_pool_is_rolled_with_one_missing(yard: Yard) -> None:
     yard.pools.apply(PoolSpec("ci", hosts=3))
     yard.fleets.apply(fleet(3))
-    before = {h["uuid"] for h in yard.hosts.list()}
+    before = {h.uuid for h in yard.hosts.list()}
     yard.fleets.apply(fleet(3, host=HostSpec(pool="ci", ports=(8080,)), update=UpdateSpec(grace=0)))
     assert len(yard.hosts.list()) == 3
-    assert not before & {h["uuid"] for h in yard.hosts.list()}
+    assert not before & {h.uuid for h in yard.hosts.list()}
 
 
 def test_a_pool_grows_and_shrinks_around_its_hosts(yard: Yard) -> None:
@@ -127,12 +127,10 @@ def test_a_pool_grows_and_shrinks_around_its_hosts(yard: Yard) -> None:
     before = yard.hosts.list()
     with pytest.raises(OperationRefused, match="smaller"):
         yard.pools.apply(PoolSpec("ci", hosts=2))
-    assert yard.pools.list()[0]["hosts"] == 4
+    assert yard.pools.list()[0].hosts == 4
     yard.pools.apply(PoolSpec("ci", hosts=2), force=True)
     assert yard.hosts.list() == before
-    assert yard.pools.list()[0]["warnings"] == [
-        "3 of 2 hosts are used; the pool admits no new hosts"
-    ]
+    assert yard.pools.list()[0].warnings == ("3 of 2 hosts are used; the pool admits no new hosts",)
     # What is there stays as it is, and is mended where it is.
     assert not yard.fleets.apply(fleet(3)).changed
     with pytest.raises(PoolQuotaExceeded):
@@ -166,7 +164,7 @@ def test_a_lease_names_a_pool(yard: Yard) -> None:
     yard.fleets.apply(fleet(1, "out", host=HostSpec()))
     yard.fleets.apply(fleet(1))
     taken = yard.leases.ensure(LeaseSpec("me", pool="ci")).objects[0]
-    assert taken["host"] == "ci-1"
+    assert taken.host == "ci-1"
     with pytest.raises(Busy, match="pool ci"):
         yard.leases.ensure(LeaseSpec("you", pool="ci"))
 
@@ -257,10 +255,10 @@ def test_pools_that_are_not_declared_go_when_they_are_empty(yard: Yard) -> None:
     left = Declaration(pools=(PoolTerm(PoolSpec("other")),), prune="yes")
     yard.apply(left)
     # No fleet is declared, so no fleet goes, and what it is in stays.
-    assert [p["name"] for p in yard.pools.list()] == ["all", "ci", "other"]
+    assert [p.name for p in yard.pools.list()] == ["all", "ci", "other"]
     yard.fleets.delete("ci")
     yard.apply(left)
-    assert [p["name"] for p in yard.pools.list()] == ["other"]
+    assert [p.name for p in yard.pools.list()] == ["other"]
 
 
 def test_a_yard_that_is_taken_away_takes_its_pools(yard: Yard) -> None:

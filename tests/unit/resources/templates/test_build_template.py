@@ -28,6 +28,7 @@ from stockyard.model.observation import Template
 from stockyard.resources.templates.build_template import SETTLE
 from tests.helpers.clocks import FakeClock
 from tests.helpers.faulty_provider import FaultyProvider
+from tests.helpers.simulated_machines import disk_of
 
 BASE = TemplateSpec("base")
 CHANGED = TemplateSpec("base", image=ImageSpec(packages=("busybox",)))
@@ -43,9 +44,9 @@ def test_a_template_is_built_once(bare: Yard, clock: FakeClock) -> None:
     first = bare.templates.apply(BASE)
     assert [(a.verb, a.name) for a in first.plan.actions] == [("build", "base")]
     (made,) = first.objects
-    assert made["usable"]
-    assert made["phase"] == "frozen"
-    assert made["created"] <= clock.now()
+    assert made.usable
+    assert made.phase == "frozen"
+    assert made.created <= clock.now()
     again = bare.templates.apply(BASE)
     assert not again.changed
     assert again.objects == first.objects
@@ -110,16 +111,16 @@ def test_new_hosts_are_made_of_the_newest_generation(yard: Yard, clock: FakeCloc
     clock.sleep(1)
     yard.templates.apply(CHANGED)
     (host,) = yard.fleets.apply(FleetSpec("ci", "base")).objects
-    assert host["generation"] == templates(yard)[-1].record.generation[:12]
+    assert host.generation == templates(yard)[-1].record.generation[:12]
 
 
 def test_a_declaration_that_is_taken_back_rules_again(yard: Yard, clock: FakeClock) -> None:
-    first = yard.fleets.apply(FleetSpec("ci", "base")).objects[0]["generation"]
+    first = yard.fleets.apply(FleetSpec("ci", "base")).objects[0].generation
     clock.sleep(1)
     yard.templates.apply(CHANGED)
     clock.sleep(1)
     yard.templates.apply(BASE)
-    assert yard.fleets.apply(FleetSpec("ci", "base")).objects[0]["generation"] == first
+    assert yard.fleets.apply(FleetSpec("ci", "base")).objects[0].generation == first
 
 
 @pytest.mark.parametrize("step", ["create_template", "start", "channel", "freeze"])
@@ -131,7 +132,7 @@ def test_a_failure_leaves_nothing_behind(
     with pytest.raises(HypervisorError, match="on fire"):
         bare.templates.apply(BASE)
     assert templates(bare) == []
-    assert bare.templates.apply(BASE).objects[0]["usable"]
+    assert bare.templates.apply(BASE).objects[0].usable
 
 
 @pytest.mark.parametrize("operation", ["hello", "warm-up"])
@@ -168,12 +169,12 @@ def test_what_could_not_be_taken_away_is_named_and_taken_away_by_the_next_run(
 
 
 def damage(yard: Yard) -> None:
-    shutil.rmtree(yard.templates.list()[-1]["disk"])
+    shutil.rmtree(disk_of(yard.templates.list()[-1]))
 
 
 def test_a_damaged_template_is_built_anew(yard: Yard) -> None:
     damage(yard)
-    assert yard.templates.list()[0]["problem"] == "its disk is missing"
+    assert yard.templates.list()[0].problem == "its disk is missing"
     with pytest.raises(NotFound, match="its disk is missing"):
         yard.fleets.apply(FleetSpec("ci", "base"))
     result = yard.templates.apply(BASE)
@@ -215,7 +216,9 @@ def test_old_generations_that_nobody_uses_are_pruned(yard: Yard, clock: FakeCloc
     assert yard.templates.prune() == ()
     yard.fleets.delete("ci")
     assert len(yard.templates.prune()) == 1
-    assert [t.record.recipe for t in templates(yard)] == [yard.templates.list()[-1]["recipe"]]
+    assert [t.record.generation[:12] for t in templates(yard)] == [
+        yard.templates.get("base").generation
+    ]
     assert not yard.templates.apply(CHANGED).changed
 
 

@@ -19,6 +19,7 @@ from stockyard import (
     ImageError,
     ImageSpec,
     InvalidInput,
+    MissingUpdate,
     Repository,
     TemplateSpec,
     Yard,
@@ -27,6 +28,7 @@ from stockyard.model.naming import duration
 from stockyard.model.observation import Template
 from tests.helpers.clocks import FakeClock
 from tests.helpers.faulty_provider import FaultyProvider
+from tests.helpers.values import present
 
 DAY = 86400.0
 BASE = TemplateSpec("base")
@@ -56,7 +58,7 @@ def templates(yard: Yard) -> list[Template]:
 
 
 def ruling(yard: Yard) -> str:
-    return str(yard.templates.list()[-1]["generation"])
+    return str(yard.templates.list()[-1].generation)
 
 
 def test_later_packages_build_a_new_generation_and_the_fleet_moves(
@@ -72,10 +74,10 @@ def test_later_packages_build_a_new_generation_and_the_fleet_moves(
     assert not yard.templates.apply(BASE).changed
     assert verbs(yard.templates.apply(FRESH)) == ["build base"]
     assert not yard.templates.apply(FRESH).changed
-    assert yard.fleets.list()[0]["outdated"] == ["ci-1", "ci-2"]
+    assert yard.fleets.list()[0].outdated == ("ci-1", "ci-2")
     assert yard.fleets.apply(FLEET).changed
-    assert {h["generation"] for h in yard.hosts.list()} == {ruling(yard)}
-    assert yard.fleets.list()[0]["outdated"] == []
+    assert {h.generation for h in yard.hosts.list()} == {ruling(yard)}
+    assert yard.fleets.list()[0].outdated == ()
 
 
 def test_a_mirror_that_went_back_builds_nothing(yard: Yard, mirror: Path) -> None:
@@ -145,7 +147,7 @@ def test_a_declaration_that_comes_back_is_promoted(
         assert verbs(yard.templates.apply(spec)) == [verb]
         assert not yard.templates.apply(spec).changed
         assert (ruling(yard) == first) == (spec is BASE)
-        assert yard.fleets.apply(FLEET).objects[0]["generation"] == ruling(yard)
+        assert yard.fleets.apply(FLEET).objects[0].generation == ruling(yard)
 
 
 def test_a_clock_that_is_behind_does_not_keep_a_generation_from_ruling(
@@ -158,7 +160,7 @@ def test_a_clock_that_is_behind_does_not_keep_a_generation_from_ruling(
     later = TemplateSpec("base", image=ImageSpec(files={"/etc/x": "y"}))
     yard.templates.apply(later)
     assert not yard.templates.apply(later).changed
-    assert yard.templates.list()[-1]["recipe"] == templates(yard)[-1].record.recipe
+    assert yard.templates.get("base").generation == templates(yard)[-1].record.generation[:12]
 
 
 # Old generations
@@ -250,20 +252,20 @@ def test_a_broken_generation_costs_one_host_that_nobody_had(
 
 def test_a_host_that_lacks_an_update_is_seen(yard: Yard, mirror: Path, clock: FakeClock) -> None:
     yard.fleets.apply(FLEET)
-    assert [h["missing_updates"] for h in yard.hosts.list(check_updates=True)] == [[], []]
-    assert "missing_updates" not in yard.hosts.list()[0]
+    assert [h.missing_updates for h in yard.hosts.list(check_updates=True)] == [(), ()]
+    assert "missing_updates" not in yard.hosts.list()[0].to_dict()
     move(mirror, sudo="2")
-    lacks = [{"package": "sudo", "installed": "1", "available": "2"}]
-    assert [h["missing_updates"] for h in yard.hosts.list(check_updates=True)] == [lacks, lacks]
-    assert yard.fleets.list(check_updates=True)[0]["missing_updates"] == {
+    lacks = (MissingUpdate("sudo", "1", "2"),)
+    assert [h.missing_updates for h in yard.hosts.list(check_updates=True)] == [lacks, lacks]
+    assert yard.fleets.list(check_updates=True)[0].missing_updates == {
         "ci-1": lacks,
         "ci-2": lacks,
     }
     clock.sleep(1)
     yard.templates.apply(FRESH)
     yard.fleets.apply(replace(FLEET, name="web", count=1))
-    assert yard.fleets.list(check_updates=True)[1]["missing_updates"] == {"web-1": []}
-    assert yard.fleets.list(check_updates=True)[0]["missing_updates"] == {
+    assert yard.fleets.list(check_updates=True)[1].missing_updates == {"web-1": ()}
+    assert yard.fleets.list(check_updates=True)[0].missing_updates == {
         "ci-1": lacks,
         "ci-2": lacks,
     }
@@ -285,7 +287,7 @@ def test_each_mirror_is_asked_once(
 def test_what_was_made_before_it_was_recorded_is_not_known(yard: Yard) -> None:
     yard.fleets.apply(FLEET)
     yard.context.provider.claim(templates(yard)[0].record, source=None)
-    assert [h["missing_updates"] for h in yard.hosts.list(check_updates=True)] == [None, None]
+    assert [h.missing_updates for h in yard.hosts.list(check_updates=True)] == [None, None]
 
 
 KEY = "-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nmDMEZ\n-----END PGP PUBLIC KEY BLOCK-----\n"
@@ -300,11 +302,9 @@ def test_no_password_of_a_mirror_is_on_record(yard: Yard) -> None:
     )
     yard.templates.apply(TemplateSpec("other", build=options))
     assert "secret" not in str(yard.templates.list(name="other"))
-    assert (
-        yard.templates.list(name="other")[0]["source"]["build"]["mirror"] == "http://mirror/debian"
-    )
-    (ours,) = yard.templates.list(name="other")[0]["source"]["build"]["repositories"]
-    assert ours["url"] == "https://ours/debian"
+    build = present(yard.templates.get("other").source).build
+    assert build.mirror == "http://mirror/debian"
+    assert [repository.url for repository in build.repositories] == ["https://ours/debian"]
 
 
 # Bad input

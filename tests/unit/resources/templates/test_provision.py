@@ -246,7 +246,7 @@ def test_a_plan_says_that_it_would_run(book: Path, bare: Yard, ansible: Callable
     assert called() == {}
     made = bare.templates.apply(spec)
     assert [str(a) for a in made.plan.actions] == said
-    assert made.objects[0]["provision"] == "playbook site.yml"
+    assert made.objects[0].provision == "playbook site.yml"
     assert not bare.templates.apply(spec).changed
     book.write_text("[]")
     again = bare.templates.apply(spec, check=True)
@@ -275,7 +275,7 @@ def test_nothing_is_frozen_when_it_fails(
         bare.templates.apply(declared(Provision(str(book))))
     assert bare.templates.list() == ()
     ansible(code=0)
-    assert bare.templates.apply(declared(Provision(str(book)))).objects[0]["usable"]
+    assert bare.templates.apply(declared(Provision(str(book)))).objects[0].usable
 
 
 def run(given: Provision, way: SshTarget, seconds: float = 60, *, dry: bool = False) -> None:

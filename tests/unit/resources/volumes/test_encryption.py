@@ -29,6 +29,7 @@ from stockyard.clock import Deadline
 from stockyard.providers.memory.guest import boot
 from stockyard.resources.volumes import encryption
 from tests.helpers.faulty_provider import FaultyProvider
+from tests.helpers.simulated_machines import disk_of
 
 SECRET = "0f1e2d3c4b5a69788796a5b4c3d2e1ff"
 SEALED = TemplateSpec("sealed", docker="stopped", security=SecuritySpec(encrypted_data=True))
@@ -49,13 +50,13 @@ def sealed(hypervisor: FaultyProvider, tmp_path: Path) -> Iterator[Yard]:
 
 
 def root_of(yard: Yard) -> Path:
-    return Path(yard.hosts.list(name="web-1")[0]["disk"])
+    return disk_of(yard.hosts.get("web-1"))
 
 
 def reboot(yard: Yard) -> None:
     """As the guest does it by itself: the hypervisor sees a machine that runs."""
     serial = next(iter(yard.context.provider.volumes.observe("stockyard").volumes)).serial
-    boot(root_of(yard), lambda: {serial: Path(yard.volumes.list(name="web-1-docker")[0]["disk"])})
+    boot(root_of(yard), lambda: {serial: Path(yard.volumes.list(name="web-1-docker")[0].disk)})
 
 
 def is_open(yard: Yard) -> bool:
@@ -64,7 +65,7 @@ def is_open(yard: Yard) -> bool:
 
 def test_a_volume_of_such_a_host_is_encrypted(sealed: Yard) -> None:
     (volume,) = sealed.volumes.list()
-    assert (volume["encrypted"], volume["filesystem"], volume["mounted"]) == (True, "ext4", True)
+    assert (volume.encrypted, volume.filesystem, volume.mounted) == (True, "ext4", True)
     assert not sealed.fleets.apply(FLEET).changed
 
 
@@ -82,25 +83,25 @@ def test_a_host_that_booted_by_itself_waits_until_the_next_run(sealed: Yard) -> 
     reboot(sealed)
     assert not is_open(sealed)
     (host,) = sealed.hosts.list()
-    assert (host["state"], host["ready"]) == ("running", False)
-    assert host["waits"] == "it waits for the key of its volume at /var/lib/docker"
+    assert (host.state, host.ready) == ("running", False)
+    assert host.waits == "it waits for the key of its volume at /var/lib/docker"
     assert [str(a) for a in sealed.fleets.apply(FLEET, check=True).plan.actions] == [
-        f"unlock host web-1: {host['waits']}"
+        f"unlock host web-1: {host.waits}"
     ]
     assert not is_open(sealed)
     assert [a.verb for a in sealed.fleets.apply(FLEET).plan.actions] == ["unlock"]
     assert is_open(sealed)
-    assert sealed.hosts.list()[0]["ready"]
+    assert sealed.hosts.list()[0].ready
     assert not sealed.fleets.apply(FLEET).changed
 
 
 def test_a_host_that_was_off_is_given_its_key_when_it_is_started(sealed: Yard) -> None:
-    provider, before = sealed.context.provider, sealed.hosts.list()[0]["uuid"]
+    provider, before = sealed.context.provider, sealed.hosts.list()[0].uuid
     provider.stop(provider.observe("stockyard").hosts[0].record, Deadline(10))
-    assert not sealed.hosts.list()[0]["ready"]
+    assert not sealed.hosts.list()[0].ready
     assert [a.verb for a in sealed.fleets.apply(FLEET).plan.actions] == ["start"]
     assert is_open(sealed)
-    assert sealed.hosts.list()[0]["uuid"] == before
+    assert sealed.hosts.list()[0].uuid == before
     sealed.hosts.restart("web-1")
     assert is_open(sealed)
 
@@ -112,7 +113,7 @@ def test_a_host_that_was_off_is_given_its_key_when_it_is_started(sealed: Yard) -
 def test_without_the_right_key_nothing_is_opened_and_nothing_destroyed(
     sealed: Yard, hypervisor: FaultyProvider, tmp_path: Path, secret: str, reason: str, how: str
 ) -> None:
-    before = sealed.hosts.list()[0]["uuid"]
+    before = sealed.hosts.list()[0].uuid
     if how == "reboot":
         reboot(sealed)
     else:
@@ -121,16 +122,16 @@ def test_without_the_right_key_nothing_is_opened_and_nothing_destroyed(
         )
     with opened(hypervisor, tmp_path, secret) as other, pytest.raises(InvalidInput, match=reason):
         other.fleets.apply(FLEET)
-    assert not sealed.hosts.list()[0]["ready"]
+    assert not sealed.hosts.list()[0].ready
     assert sealed.fleets.apply(FLEET).changed
     assert is_open(sealed)
-    assert sealed.hosts.list()[0]["uuid"] == before
+    assert sealed.hosts.list()[0].uuid == before
 
 
 def test_a_new_host_is_refused_before_anything_changes(
     sealed: Yard, hypervisor: FaultyProvider, tmp_path: Path
 ) -> None:
-    before = [h["uuid"] for h in sealed.hosts.list()]
+    before = [h.uuid for h in sealed.hosts.list()]
     with opened(hypervisor, tmp_path, "") as other:
         for spec in (
             replace(FLEET, count=2),
@@ -140,7 +141,7 @@ def test_a_new_host_is_refused_before_anything_changes(
                 other.fleets.apply(spec, check=True)
             with pytest.raises(InvalidInput, match="volume_key"):
                 other.fleets.apply(spec)
-    assert [h["uuid"] for h in sealed.hosts.list()] == before
+    assert [h.uuid for h in sealed.hosts.list()] == before
     assert len(sealed.volumes.list()) == 1
 
 
@@ -159,18 +160,18 @@ def test_nothing_is_ever_used_in_clear(sealed: Yard) -> None:
         copied = replace(spec, host=HostSpec(volumes=(VolumeUse("copy", source=name),)))
         with pytest.raises(Unsupported, match=reason):
             sealed.hosts.apply(copied)
-    assert [h["name"] for h in sealed.hosts.list()] == []
+    assert [h.name for h in sealed.hosts.list()] == []
 
 
 def test_volumes_are_attached_and_detached_by_hand(sealed: Yard) -> None:
     spec = VolumeSpec("more", size_gib=1)
     sealed.volumes.attach(spec, host="web-1", path="/data")
-    assert sealed.volumes.list(name="more")[0]["encrypted"]
+    assert sealed.volumes.list(name="more")[0].encrypted
     assert sealed.volumes.apply(replace(spec, size_gib=2)).changed
     sealed.volumes.detach(spec.name)
     sealed.volumes.apply(VolumeSpec("copy", source="more"))
     sealed.volumes.attach("copy", host="web-1", path="/data")
-    assert sealed.volumes.list(name="copy")[0]["mounted"]
+    assert sealed.volumes.list(name="copy")[0].mounted
 
 
 def test_each_volume_has_a_key_of_its_own_and_its_copies_have_it(sealed: Yard) -> None:

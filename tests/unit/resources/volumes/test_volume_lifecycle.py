@@ -29,6 +29,7 @@ from stockyard import (
     TemplateTerm,
     Unsupported,
     UpdateSpec,
+    VolumeInfo,
     VolumeSpec,
     VolumeTerm,
     VolumeUse,
@@ -37,6 +38,7 @@ from stockyard import (
 from stockyard.hypervisor.capabilities import Capabilities
 from stockyard.model.volume import DOCKER_ROOT
 from tests.helpers.faulty_provider import FaultyProvider
+from tests.helpers.simulated_machines import disk_of
 
 OWN = VolumeUse("{host}-docker")
 DATA = VolumeSpec("data", size_gib=2)
@@ -61,13 +63,13 @@ def two(yard: Yard) -> Yard:
     return yard
 
 
-def the(yard: Yard, name: str) -> dict[str, Any]:
+def the(yard: Yard, name: str) -> VolumeInfo:
     (found,) = yard.volumes.list(name=name)
     return found
 
 
 def disk(yard: Yard, name: str) -> Path:
-    return Path(the(yard, name)["disk"])
+    return Path(the(yard, name).disk)
 
 
 def attach(yard: Yard, host: str, name: str = "data", **how: Any) -> Any:
@@ -76,20 +78,20 @@ def attach(yard: Yard, host: str, name: str = "data", **how: Any) -> Any:
 
 def test_each_host_has_its_own_and_the_next_of_its_name_has_it_after(stopped: Yard) -> None:
     stopped.fleets.apply(fleet())
-    assert [(v["name"], v["host"], v["mounted"]) for v in stopped.volumes.list()] == [
+    assert [(v.name, v.host, v.mounted) for v in stopped.volumes.list()] == [
         ("web-1-docker", "web-1", True),
         ("web-2-docker", "web-2", True),
     ]
     (disk(stopped, "web-2-docker") / "kept").write_text("")
-    before = {h["uuid"] for h in stopped.hosts.list()}
+    before = {h.uuid for h in stopped.hosts.list()}
     stopped.fleets.apply(fleet(ports=(8080,)))
-    assert not before & {h["uuid"] for h in stopped.hosts.list()}
-    assert the(stopped, "web-2-docker")["host"] == "web-2"
+    assert not before & {h.uuid for h in stopped.hosts.list()}
+    assert the(stopped, "web-2-docker").host == "web-2"
     assert (disk(stopped, "web-2-docker") / "kept").exists()
     stopped.fleets.apply(fleet(1, ports=(8080,)))
-    assert the(stopped, "web-2-docker")["host"] == ""
+    assert the(stopped, "web-2-docker").host == ""
     stopped.fleets.apply(fleet(2, ports=(8080,)))
-    assert the(stopped, "web-2-docker")["host"] == "web-2"
+    assert the(stopped, "web-2-docker").host == "web-2"
     assert (disk(stopped, "web-2-docker") / "kept").exists()
     assert not stopped.fleets.apply(fleet(2, ports=(8080,))).changed
 
@@ -106,17 +108,17 @@ def test_never_are_two_hosts_at_one_volume(
         )
     )
     stopped.fleets.apply(spec)
-    assert {v["name"]: v["host"] for v in stopped.volumes.list()} == {
+    assert {v.name: v.host for v in stopped.volumes.list()} == {
         f"web-{n}-docker": f"web-{n}" for n in (1, 2, 3)
     }
-    assert len({h["generation"] for h in stopped.hosts.list()}) == 1
+    assert len({h.generation for h in stopped.hosts.list()}) == 1
 
 
 def test_a_host_that_boots_has_its_volumes_before_it_opens(stopped: Yard) -> None:
     stopped.hosts.apply(SingleSpec("one", "stopped", host=HostSpec(volumes=(VolumeUse("mine"),))))
     stopped.hosts.restart("one")
-    assert the(stopped, "mine")["mounted"]
-    root = Path(stopped.hosts.list(name="one")[0]["disk"])
+    assert the(stopped, "mine").mounted
+    root = disk_of(stopped.hosts.get("one"))
     assert (root / "run/stockyard/open").exists()
     assert (root / DOCKER_ROOT.lstrip("/")).resolve() == disk(stopped, "mine").resolve()
 
@@ -146,14 +148,14 @@ def test_a_host_that_asks_for_anothers_volume_is_refused_before_anything_is_made
         for check in (True, False):
             with pytest.raises(OperationRefused, match="attached to host one"):
                 stopped.hosts.apply(spec, check=check)
-    assert [h["name"] for h in stopped.hosts.list()] == ["one", "two"]
-    assert the(stopped, "mine")["host"] == "one"
+    assert [h.name for h in stopped.hosts.list()] == ["one", "two"]
+    assert the(stopped, "mine").host == "one"
 
 
 def test_the_end_of_a_host_lets_go_of_what_was_attached_to_it(two: Yard) -> None:
     attach(two, "ci-1")
     two.hosts.replace("ci-1")
-    assert (the(two, "data")["host"], the(two, "data")["mounted"]) == ("", False)
+    assert (the(two, "data").host, the(two, "data").mounted) == ("", False)
 
 
 def test_nothing_that_happens_to_hosts_deletes_one(stopped: Yard) -> None:
@@ -262,7 +264,7 @@ def test_a_yard_has_its_volumes_before_its_fleets(bare: Yard) -> None:
     assert [(a.verb, a.kind, a.name) for a in done] == [(a.verb, a.kind, a.name) for a in planned]
     assert bare.apply(declared).plan.actions == ()
     assert bare.apply(declared, check=True).plan.actions == ()
-    assert the(bare, "web-2-cache")["size_gib"] == 3
+    assert the(bare, "web-2-cache").size_gib == 3
     absent = replace(
         declared,
         fleets=(),
@@ -274,7 +276,7 @@ def test_a_yard_has_its_volumes_before_its_fleets(bare: Yard) -> None:
         str, bare.apply(absent, check=True).plan.actions
     )
     bare.apply(absent)
-    assert [v["name"] for v in bare.volumes.list()] == ["base-cache", "web-1-cache", "web-2-cache"]
+    assert [v.name for v in bare.volumes.list()] == ["base-cache", "web-1-cache", "web-2-cache"]
 
 
 def test_a_saved_plan_does_not_survive_a_change_of_a_volume(bare: Yard, tmp_path: Path) -> None:
@@ -337,9 +339,9 @@ def test_who_dies_at_any_step_leaves_what_the_next_run_ends(
                 step()
     assert died == 1
     assert yard.volumes.list() == ()
-    folder = Path(yard.hosts.list()[0]["storage"]) / "volumes"
+    folder = Path(yard.hosts.list()[0].storage) / "volumes"
     assert list(folder.iterdir()) == []
-    assert not (Path(yard.hosts.list()[0]["disk"]) / "data.beneath").exists()
+    assert not (disk_of(yard.hosts.list()[0]) / "data.beneath").exists()
 
 
 def test_who_died_while_the_file_system_was_made_has_it_made_again(
@@ -351,12 +353,12 @@ def test_who_died_while_the_file_system_was_made_has_it_made_again(
     hypervisor.tamper("volume-create", die)
     with pytest.raises(KeyboardInterrupt):
         attach(two, "ci-1")
-    assert the(two, "data")["filesystem"] == "making"
+    assert the(two, "data").filesystem == "making"
     (disk(two, "data") / ".filesystem").unlink()
     (disk(two, "data") / "torn").write_text("half of it")
     hypervisor.tamper("volume-create", lambda answer: answer)
     attach(two, "ci-1")
-    assert the(two, "data")["filesystem"] == "ext4"
+    assert the(two, "data").filesystem == "ext4"
 
 
 def test_data_that_no_record_knows_of_is_never_written_over(two: Yard) -> None:
@@ -382,14 +384,14 @@ def test_a_host_that_is_gone_holds_nothing(two: Yard, hypervisor: FaultyProvider
         h.record for h in hypervisor.inner.observe("stockyard").hosts if h.record.name == "ci-1"
     )
     hypervisor.inner.destroy(record)
-    assert the(two, "data")["host"] == "ci-1"
+    assert the(two, "data").host == "ci-1"
     planned = [str(a) for a in two.reap(dry_run=True, grace=3600).plan.actions]
     assert "detach volume data: its host no longer exists" in planned
     attach(two, "ci-2")
-    assert the(two, "data")["host"] == "ci-2"
+    assert the(two, "data").host == "ci-2"
     hypervisor.inner.destroy(next(h.record for h in hypervisor.inner.observe("stockyard").hosts))
     two.reap(grace=3600)
-    assert the(two, "data")["host"] == ""
+    assert the(two, "data").host == ""
 
 
 def test_half_made_ones_are_reaped_when_they_are_old(
@@ -399,7 +401,7 @@ def test_half_made_ones_are_reaped_when_they_are_old(
     with pytest.raises(KeyboardInterrupt):
         yard.volumes.apply(DATA)
     assert not yard.reap(grace=3600).changed
-    assert [v["phase"] for v in yard.volumes.list()] == ["creating"]
+    assert [v.phase for v in yard.volumes.list()] == ["creating"]
     assert [str(a) for a in yard.reap(grace=0).plan.actions] == [
         "delete volume data: its creation was interrupted"
     ]
@@ -417,7 +419,7 @@ def test_a_host_that_cannot_have_its_volume_is_taken_away_and_the_volume_stays(
         with pytest.raises(HypervisorError):
             stopped.fleets.apply(fleet(1))
     assert stopped.hosts.list() == ()
-    assert [(v["name"], v["host"]) for v in stopped.volumes.list()] == [("web-1-docker", "")]
+    assert [(v.name, v.host) for v in stopped.volumes.list()] == [("web-1-docker", "")]
     stopped.fleets.apply(fleet(1))
 
 
@@ -431,7 +433,7 @@ def test_a_guest_that_does_not_let_go_does_not_keep_its_host(
 
     hypervisor.tamper("volume-unmount", stuck)
     stopped.fleets.delete("web")
-    assert the(stopped, "web-1-docker")["host"] == ""
+    assert the(stopped, "web-1-docker").host == ""
 
 
 def test_another_tenants_volume_is_another_one(two: Yard) -> None:
@@ -439,7 +441,7 @@ def test_another_tenants_volume_is_another_one(two: Yard) -> None:
     two.hosts.apply(SingleSpec("ci-9", "base", tenant="other"))
     attach(two, "ci-1")
     two.volumes.attach(replace(DATA, tenant="other"), host="ci-9", path="/data")
-    assert {(v["tenant"], v["host"]) for v in two.volumes.list()} == {
+    assert {(v.tenant, v.host) for v in two.volumes.list()} == {
         ("default", "ci-1"),
         ("other", "ci-9"),
     }

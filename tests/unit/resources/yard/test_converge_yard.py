@@ -52,7 +52,7 @@ def told(result: Any) -> list[str]:
 
 
 def names(yard: Yard) -> list[str]:
-    return [h["name"] for h in yard.hosts.list()]
+    return [h.name for h in yard.hosts.list()]
 
 
 def test_a_yard_is_made_and_then_left_alone(bare: Yard, tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_a_yard_is_made_and_then_left_alone(bare: Yard, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
     made = bare.apply(BOTH)
     assert told(made) == told(dry)
-    assert [h["name"] for h in made.objects] == names(bare) == ["ci-1", "ci-2", "web-1"]
+    assert [h.name for h in made.objects] == names(bare) == ["ci-1", "ci-2", "web-1"]
     assert not bare.apply(BOTH).changed
     assert not bare.apply(BOTH, check=True).changed
 
@@ -79,7 +79,7 @@ def test_check_mode_says_which_hosts_a_new_template_replaces(
     assert told(dry) == told(done)
     assert {a.name for a in dry.plan.actions if a.verb == "delete"} == {"ci-1", "ci-2", "web-1"}
     assert not bare.apply(BOTH.rebuilt()).changed
-    assert [h["missing_updates"] for h in bare.hosts.list(check_updates=True)] == [[], [], []]
+    assert [h.missing_updates for h in bare.hosts.list(check_updates=True)] == [(), (), ()]
 
 
 def test_a_plan_knows_which_generations_nobody_needs_afterwards(
@@ -113,7 +113,7 @@ def test_what_is_not_declared_any_more_goes_when_asked(
         assert told(bare.apply(declared(CI, prune="force"))) == told(dry)
         assert names(bare) == ["alone", "ci-1", "ci-2"]
         assert names(theirs) == ["gone-1"]
-        assert [t["name"] for t in theirs.templates.list()] == ["base"]
+        assert [t.name for t in theirs.templates.list()] == ["base"]
     assert not bare.apply(declared(CI, prune="yes")).changed
 
 
@@ -153,7 +153,7 @@ def test_fleet_that_is_not_declared_is_deleted_only_when_confirmed(bare: Yard, c
         bare.apply(declared(larger, prune="yes"), check=check)
     assert "state: absent" in refused.value.remedy
     assert names(bare) == ["ci-1", "ci-2", "web-1"]
-    assert {t["name"] for t in bare.templates.list()} == {"base", "old"}
+    assert {t.name for t in bare.templates.list()} == {"base", "old"}
 
 
 @pytest.mark.parametrize(
@@ -209,14 +209,14 @@ def test_an_empty_declaration_takes_nothing_unless_forced(bare: Yard) -> None:
         "delete web-1",
         "delete base",
     ]
-    assert bare.hosts.list() == bare.templates.list() == ()
+    assert (bare.hosts.list(), bare.templates.list()) == ((), ())
 
 
 def test_a_template_under_a_host_of_its_own_stays(bare: Yard) -> None:
     bare.apply(declared(CI, templates=(TemplateSpec("base"), TemplateSpec("old"))))
     bare.hosts.apply(SingleSpec("alone", "old"))
     assert not bare.apply(declared(CI, prune="yes")).changed
-    assert {t["name"] for t in bare.templates.list()} == {"base", "old"}
+    assert {t.name for t in bare.templates.list()} == {"base", "old"}
     absent = declared(CI, absent_templates=(("default", "old"),))
     with pytest.raises(OperationRefused, match="hosts of the template exist"):
         bare.apply(absent)
@@ -298,8 +298,8 @@ def test_what_needs_a_thing_that_is_not_there_is_refused_before_anything_is_made
     bare.templates.apply(TemplateSpec("old"))
     with pytest.raises(NotFound, match=said):
         bare.apply(wrong, check=check)
-    assert bare.hosts.list() == bare.pools.list() == ()
-    assert [t["name"] for t in bare.templates.list()] == ["old"]
+    assert (bare.hosts.list(), bare.pools.list()) == ((), ())
+    assert [t.name for t in bare.templates.list()] == ["old"]
 
 
 def test_a_copy_that_is_there_needs_its_source_no_more(bare: Yard) -> None:

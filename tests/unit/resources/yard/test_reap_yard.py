@@ -8,11 +8,18 @@ import socket
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from stockyard import FleetSpec, HypervisorError, Result, SingleSpec, StockyardError, Yard
+from stockyard import (
+    FleetSpec,
+    HypervisorError,
+    Result,
+    SingleSpec,
+    SkippedObject,
+    StockyardError,
+    Yard,
+)
 from stockyard.hypervisor import records
 from stockyard.model.host import HostRecord
 from stockyard.providers.memory.provider import MemoryProvider
@@ -39,15 +46,15 @@ def inner(hypervisor: FaultyProvider) -> MemoryProvider:
 
 
 def names(yard: Yard) -> list[str]:
-    return [h["name"] for h in yard.hosts.list()]
+    return [h.name for h in yard.hosts.list()]
 
 
-def plan(done: Result[dict[str, Any]]) -> list[str]:
+def plan(done: Result[SkippedObject]) -> list[str]:
     return [str(action) for action in done.plan.actions]
 
 
-def left(done: Result[dict[str, Any]]) -> dict[str, str]:
-    return {one["name"]: one["reason"] for one in done.objects}
+def left(done: Result[SkippedObject]) -> dict[str, str]:
+    return {one.name: one.reason for one in done.objects}
 
 
 def test_where_all_is_well_nothing_is_done(fleet: Yard) -> None:
@@ -122,7 +129,7 @@ def test_half_made_templates_go_and_those_under_hosts_stay(
     clock.time += 3600
     done = fleet.reap()
     assert "delete template half: its creation was interrupted" in plan(done)
-    assert [t["name"] for t in fleet.templates.list()] == ["base"]
+    assert [t.name for t in fleet.templates.list()] == ["base"]
 
 
 def test_what_another_is_at_work_on_is_left(fleet: Yard, hypervisor: FaultyProvider) -> None:

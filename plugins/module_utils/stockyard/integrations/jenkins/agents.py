@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
 from functools import partial
-from typing import Any
 
 from ...clock import Deadline
 from ...errors import Conflict, NotFound, StockyardError
 from ...model.host import Host
+from ...model.yard_info import SkippedObject
 from ...planning.plan import Action, Plan
 from ...resources.context import Context
 from ...resources.hosts import access, host_lifecycle
@@ -21,6 +21,7 @@ from .client import Controller
 from .drain import drain
 from .mark import mark_of
 from .node import USED, Node
+from .node_info import NodeInfo
 from .plan import Scope, belonging, drained, plan, removed
 from .spec import AgentSpec
 
@@ -42,7 +43,7 @@ class Agents:
 
     def converge(
         self, timeout: float, *, check: bool = False, scope: Scope = EVERYTHING, watch: float = 0.0
-    ) -> Result[dict[str, Any]]:
+    ) -> Result[NodeInfo]:
         """Create a node for every serving host, and delete the nodes of deleted hosts.
 
         :param watch: seconds to watch for hosts whose single build starts, so that they get no
@@ -62,7 +63,7 @@ class Agents:
             self._apply(changes, hosts, deadline)
             if watch and self.spec.one_build:
                 changes = Plan(changes.actions + self._watch(deadline.within(watch)))
-        return Result(changes, tuple(self.nodes()))
+        return Result(changes, self.nodes())
 
     def drain(
         self,
@@ -71,7 +72,7 @@ class Agents:
         *,
         check: bool = False,
         only: Collection[str] | None = None,
-    ) -> Result[dict[str, Any]]:
+    ) -> Result[NodeInfo]:
         """Drain nodes: take them out of service and wait until their builds are done.
 
         :param grace: the maximum wait in seconds.
@@ -83,7 +84,7 @@ class Agents:
             drain(
                 self.ctx.progress, self.controller, chosen, self.ctx.deadline(min(timeout, grace))
             )
-        return Result(changes, tuple(self.nodes()))
+        return Result(changes, self.nodes())
 
     def remove(
         self,
@@ -92,7 +93,7 @@ class Agents:
         *,
         check: bool = False,
         only: Collection[str] | None = None,
-    ) -> Result[dict[str, Any]]:
+    ) -> Result[NodeInfo]:
         """Drain nodes and delete them. Their hosts stay."""
         chosen = self._chosen(only)
         changes = removed(chosen, "it is declared absent")
@@ -101,29 +102,33 @@ class Agents:
                 self.ctx.progress, self.controller, chosen, self.ctx.deadline(min(timeout, grace))
             )
             self._each([partial(self._delete, node.name) for node in chosen])
-        return Result(changes, tuple(self.nodes()))
+        return Result(changes, self.nodes())
 
-    def nodes(self, *, secrets: bool = False) -> list[dict[str, Any]]:
-        """Return the fleet's nodes and hosts for modules: an entry for each node, then one for each
-        host without a node.
+    def nodes(self, *, secrets: bool = False) -> tuple[NodeInfo, ...]:
+        """Return the fleet's nodes by name, and then the hosts without a node.
+
+        :param secrets: whether to ask for the secrets of inbound agents.
         """
         nodes = belonging(self.spec, self.ctx.owner, self.controller.nodes())
         hosts = {host.record.uuid: host for host in self._hosts()}
-        entries = [self._described(node, hosts.get(uuid), secrets) for uuid, node in nodes.items()]
-        unregistered = [_bare(host) for uuid, host in hosts.items() if uuid not in nodes]
-        return sorted(entries, key=lambda entry: str(entry["name"])) + sorted(
-            unregistered, key=lambda entry: str(entry["host"])
+        registered = [
+            self._describe(node, hosts.get(uuid), secrets) for uuid, node in nodes.items()
+        ]
+        unregistered = [_without_node(host) for uuid, host in hosts.items() if uuid not in nodes]
+        return (
+            *sorted(registered, key=lambda node: node.name),
+            *sorted(unregistered, key=lambda node: node.host),
         )
 
-    def skipped(self) -> list[dict[str, str]]:
+    def skipped(self) -> tuple[SkippedObject, ...]:
         """Return the nodes with a damaged mark of stockyard, which were not changed, with the
         reasons.
         """
-        return [
-            {"kind": "node", "name": node.name, "reason": node.problem}
+        return tuple(
+            SkippedObject("node", node.name, node.problem)
             for node in self.controller.nodes()
             if node.problem
-        ]
+        )
 
     def _hosts(self) -> list[Host]:
         fleet = (self.spec.tenant, self.spec.fleet)
@@ -258,34 +263,36 @@ class Agents:
         if errors:
             raise errors[0]
 
-    def _described(self, node: Node, host: Host | None, secrets: bool) -> dict[str, Any]:
-        entry = {
-            "name": node.name,
-            "host": node.mark.host if node.mark else "",
-            "uuid": node.mark.uuid if node.mark else "",
-            "address": host.record.address if host else "",
-            "host_state": host.state if host else "gone",
-            "labels": list(node.labels),
-            "executors": node.executors,
-            "idle": node.idle,
-            "online": not node.offline,
-            "held": node.held,
-            "reason": node.reason,
-        }
-        return {**entry, "secret": self.controller.secret(node.name)} if secrets else entry
+    def _describe(self, node: Node, host: Host | None, secrets: bool) -> NodeInfo:
+        return NodeInfo(
+            name=node.name,
+            host=node.mark.host if node.mark else "",
+            uuid=node.mark.uuid if node.mark else "",
+            address=host.record.address if host else "",
+            host_state=host.state if host else "gone",
+            labels=node.labels,
+            executors=node.executors,
+            idle=node.idle,
+            online=not node.offline,
+            held=node.held,
+            reason=node.reason,
+            secret=self.controller.secret(node.name) if secrets else None,
+            absent=frozenset(() if secrets else ("secret",)),
+        )
 
 
-def _bare(host: Host) -> dict[str, Any]:
-    return {
-        "name": "",
-        "host": host.record.name,
-        "uuid": host.record.uuid,
-        "address": host.record.address,
-        "host_state": host.state,
-        "labels": [],
-        "executors": 0,
-        "idle": True,
-        "online": False,
-        "held": False,
-        "reason": "the host has no node",
-    }
+def _without_node(host: Host) -> NodeInfo:
+    return NodeInfo(
+        name="",
+        host=host.record.name,
+        uuid=host.record.uuid,
+        address=host.record.address,
+        host_state=host.state,
+        labels=(),
+        executors=0,
+        idle=True,
+        online=False,
+        held=False,
+        reason="the host has no node",
+        absent=frozenset(("secret",)),
+    )

@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ...hypervisor.facts import PoolFacts
 from ...hypervisor.records import decode_pool, encode
 from ...model.host import HostRecord
 from ...model.observation import Record, UnreadableObject
@@ -37,7 +38,7 @@ class FilePoolStore:
     :param guard: the lock, and the hosts.
     """
 
-    def __init__(self, folder: Path, guard: Guard, facts: Callable[[], dict[str, Any]]) -> None:
+    def __init__(self, folder: Path, guard: Guard, facts: Callable[[], PoolFacts]) -> None:
         self.folder = folder
         self._guard = guard
         self._facts = facts
@@ -117,7 +118,7 @@ class FilePoolStore:
                 )
                 self._store.path(record.domain).unlink(missing_ok=True)
 
-    def facts(self, record: PoolRecord) -> dict[str, Any]:
+    def facts(self, record: PoolRecord) -> PoolFacts:
         """Return how its limits are enforced."""
         return self._facts()
 

@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
+from ...hypervisor.facts import MachineFacts
 from ...model.host import HostRecord
+from ...model.host_info import MemoryUse
 from ...model.observation import Record
 from . import frozen, memory, processes
 from .domains import Domains
@@ -33,22 +35,18 @@ class Facts:
         """Forget the processes, because a new observation begins."""
         self._processes = {}
 
-    def of(self, record: Record, folder: Path) -> dict[str, Any]:
+    def of(self, record: Record, folder: Path) -> MachineFacts:
         """Return the facts of one machine.
 
         :param folder: the directory of its files.
         """
-        facts: dict[str, Any] = {
-            "console_log": str(folder / "console.log"),
-            "storage": str(self.store.root),
-        }
+        facts = MachineFacts(str(self.store.root), console_log=str(folder / "console.log"))
         if isinstance(record, HostRecord):
-            facts["memory"] = self._memory(record)
-        else:
-            facts["sizes"] = frozen.sizes(folder, self.images.path(record.image).disk)
-        return facts
+            return replace(facts, reports_memory=True, memory=self._memory(record))
+        sizes = frozen.sizes(folder, self.images.path(record.image).disk)
+        return replace(facts, sizes=sizes)
 
-    def _memory(self, record: HostRecord) -> dict[str, float] | None:
+    def _memory(self, record: HostRecord) -> MemoryUse | None:
         """Return the present cost of a host's RAM; ``None`` if the host is off or cannot be
         read.
         """

@@ -16,6 +16,7 @@ from pathlib import Path
 from ...clock import Deadline
 from ...errors import ImageError
 from ...model.template import TemplateRecord
+from ...model.template_info import TemplateSizes
 from .run import run
 
 PARTS = ("state", "ram", "disk.qcow2")
@@ -63,18 +64,17 @@ def verify(folder: Path, record: TemplateRecord) -> None:
         raise ImageError("the template is damaged.", name=record.title, cause=damage, remedy=remedy)
 
 
-def sizes(folder: Path, image: Path) -> dict[str, float]:
+def sizes(folder: Path, image: Path) -> TemplateSizes:
     """Return the MiB of the hypervisor's disk that a template uses.
 
     The size of its image is included, which other templates may share.
     """
-    parts = {
-        "disk": folder / "disk.qcow2",
-        "ram": folder / "ram",
-        "state": folder / "state",
-        "image": image,
-    }
-    return {f"{name}_mib": _on_disk(path) for name, path in parts.items()}
+    return TemplateSizes(
+        disk_mib=_on_disk(folder / "disk.qcow2"),
+        ram_mib=_on_disk(folder / "ram"),
+        state_mib=_on_disk(folder / "state"),
+        image_mib=_on_disk(image),
+    )
 
 
 def _on_disk(path: Path) -> float:

@@ -14,10 +14,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from ...model.host_info import MemoryUse
+
 PROC = Path("/proc")
 
 
-def guest_ram(pid: int, size_kib: int) -> dict[str, float] | None:
+def guest_ram(pid: int, size_kib: int) -> MemoryUse | None:
     """Return the MiB of guest RAM that are the guest's own and that it shares; ``None`` if they
     cannot be read.
 
@@ -36,11 +38,7 @@ def guest_ram(pid: int, size_kib: int) -> dict[str, float] | None:
     ).sizes
     private_kib = ram["Anonymous"]
     shared_mib = round((ram["Rss"] - private_kib) / 1024, 1)
-    return {
-        "private_mib": round(private_kib / 1024, 1),
-        "shared_mib": shared_mib,
-        "oom_score": oom_score(pid),
-    }
+    return MemoryUse(round(private_kib / 1024, 1), shared_mib, oom_score(pid))
 
 
 def oom_score(pid: int) -> int:

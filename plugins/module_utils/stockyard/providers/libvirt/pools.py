@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from ...clock import Deadline
+from ...hypervisor.facts import PoolFacts
 from ...model.host import HostRecord
 from ..common.pool_files import FilePoolStore
 from .domains import Domains
@@ -38,12 +38,8 @@ def book(store: Store, domains: Domains, uri: str) -> FilePoolStore:
 
     reason = SYSTEM if uri.endswith("/system") else SESSION
 
-    def facts() -> dict[str, Any]:
-        return {
-            "enforced": "admission",
-            "enforced_reason": reason,
-            "available_mib": available_mib(),
-        }
+    def facts() -> PoolFacts:
+        return PoolFacts("admission", reason, available_mib())
 
     return FilePoolStore(store.root / "pools", guard, facts)
 

@@ -14,6 +14,7 @@ from typing import Any
 from ...clock import Deadline
 from ...errors import Conflict, Unsupported
 from ...hypervisor.capabilities import Capabilities
+from ...hypervisor.facts import MachineFacts
 from ...hypervisor.guest_clock import GuestClock
 from ...hypervisor.provider import Channel, Progress
 from ...model.host import Host, HostRecord, HostSpec
@@ -321,7 +322,7 @@ class LibvirtProvider:
                 self.store, self.images, domains, self.uri, owner, older_than, check=check
             )
 
-    def facts(self, record: Record) -> dict[str, Any]:
+    def facts(self, record: Record) -> MachineFacts:
         return self._facts.of(record, self._folder(record))
 
     def keep_log(self, record: Record) -> str:

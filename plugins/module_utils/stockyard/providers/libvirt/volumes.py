@@ -15,6 +15,7 @@ from typing import Any
 from ...clock import Deadline
 from ...errors import DeadlineExceeded, HypervisorError, OperationRefused, Unsupported
 from ...files import write_atomic
+from ...hypervisor.facts import VolumeFacts
 from ...model.host import HostRecord
 from ...model.observation import OrphanedFile, SweepResult, VolumeObservation
 from ...model.volume import VolumeRecord
@@ -146,14 +147,10 @@ class LibvirtVolumes:
             result.skipped,
         )
 
-    def facts(self, record: VolumeRecord) -> dict[str, Any]:
+    def facts(self, record: VolumeRecord) -> VolumeFacts:
         disk = self.files.path(record) / DISK
         allocated_bytes = disk.stat().st_blocks * 512 if disk.exists() else 0
-        return {
-            "disk": "" if record.snapshot else str(disk),
-            "allocated": allocated_bytes,
-            "shared": _beneath(disk),
-        }
+        return VolumeFacts("" if record.snapshot else str(disk), allocated_bytes, _beneath(disk))
 
     def _layer(self, source: VolumeRecord, deadline: Deadline) -> str:
         """Return the layer with the present content of the source.

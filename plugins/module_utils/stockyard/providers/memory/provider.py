@@ -15,6 +15,7 @@ from urllib.parse import unquote, urlsplit
 from ...clock import Deadline
 from ...errors import Conflict, HypervisorError, InvalidInput, NotFound, Unsupported
 from ...hypervisor.capabilities import Capabilities
+from ...hypervisor.facts import MachineFacts, PoolFacts
 from ...hypervisor.guest_clock import NoGuestClock
 from ...hypervisor.provider import Channel, Progress
 from ...hypervisor.records import encode
@@ -53,11 +54,7 @@ from .mirror import Mirror
 from .state import Machine, StateFile
 from .volumes import MemoryVolumes
 
-NO_MEMORY: dict[str, Any] = {
-    "enforced": "admission",
-    "enforced_reason": "the memory hypervisor has no machines to limit",
-    "available_mib": None,
-}
+NO_LIMITS = PoolFacts("admission", "the memory hypervisor has no machines to limit", None)
 
 
 class MemoryProvider(NoGuestClock):
@@ -72,7 +69,7 @@ class MemoryProvider(NoGuestClock):
         self.state = StateFile(path)
         self.disks = Disks(self.state.folder / "disks", uri)
         self.mirror = Mirror(self.state.folder)
-        self.pools = FilePoolStore(self.state.folder / "pools", self._reserving, lambda: NO_MEMORY)
+        self.pools = FilePoolStore(self.state.folder / "pools", self._reserving, lambda: NO_LIMITS)
         self.volumes = MemoryVolumes(self.state, uri)
 
     def close(self) -> None:
@@ -268,14 +265,8 @@ class MemoryProvider(NoGuestClock):
             ),
         )
 
-    def facts(self, record: Record) -> dict[str, Any]:
-        machine = self.state.read().get(record.domain)
-        link = "up" if machine and machine.link else "down"
-        return {
-            "storage": str(self.state.folder),
-            "disk": str(self.disks.path(record)),
-            "link": link,
-        }
+    def facts(self, record: Record) -> MachineFacts:
+        return MachineFacts(storage=str(self.state.folder))
 
     @contextmanager
     def _reserving(self) -> Iterator[list[HostRecord]]:

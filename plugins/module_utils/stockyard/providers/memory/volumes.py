@@ -15,6 +15,7 @@ from typing import Any
 
 from ...clock import Deadline
 from ...errors import HypervisorError, OperationRefused, Unsupported
+from ...hypervisor.facts import VolumeFacts
 from ...model.host import HostRecord
 from ...model.observation import SweepResult, VolumeObservation
 from ...model.volume import VolumeRecord
@@ -82,14 +83,14 @@ class MemoryVolumes:
         with self._lock():
             return self.files.sweep(older_than, check=check)
 
-    def facts(self, record: VolumeRecord) -> dict[str, Any]:
+    def facts(self, record: VolumeRecord) -> VolumeFacts:
         folder = self.files.path(record) / CONTENT
         used = sum(
             path.stat().st_size
             for path in folder.rglob("*")
             if path.is_file() and not path.is_symlink()
         )
-        return {"disk": str(folder), "allocated": used}
+        return VolumeFacts(disk=str(folder), allocated=used)
 
     def in_machine(self, uuids: tuple[str, ...]) -> dict[str, Path]:
         """Return the directories of the volumes in a machine, by serial number."""

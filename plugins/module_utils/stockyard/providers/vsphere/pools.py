@@ -18,6 +18,7 @@ from typing import Any
 
 from ...clock import Deadline
 from ...errors import Conflict, HypervisorError, InvalidInput
+from ...hypervisor.facts import PoolFacts
 from ...hypervisor.records import decode_pool, encode
 from ...model.host import HostRecord
 from ...model.observation import UnreadableObject
@@ -103,16 +104,12 @@ class Pools:
                 "delete the resource pool", record.title, ref.Destroy_Task, Deadline(REMOVAL)
             )
 
-    def facts(self, record: PoolRecord) -> dict[str, Any]:
+    def facts(self, record: PoolRecord) -> PoolFacts:
         """Return the facts of a pool. vCenter enforces the limits of a resource pool."""
         self.lookup.forget_pools()
         exists = self.lookup.pool_below(record.domain) is not None
         reason = "" if exists else "its resource pool no longer exists: run the module pool again"
-        return {
-            "enforced": "resource pool" if exists else "admission",
-            "enforced_reason": reason,
-            "available_mib": None,
-        }
+        return PoolFacts("resource pool" if exists else "admission", reason, None)
 
     def _shape(self, record: PoolRecord) -> None:
         """Create the resource pool, or change it to match its declaration."""

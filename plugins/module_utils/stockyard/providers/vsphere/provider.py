@@ -13,6 +13,7 @@ from ...clock import Deadline
 from ...errors import Conflict, HypervisorError, PoolQuotaExceeded, StockyardError, Unsupported
 from ...guest.client import Guest
 from ...hypervisor.capabilities import Capabilities
+from ...hypervisor.facts import MachineFacts
 from ...hypervisor.guest_clock import NoGuestClock
 from ...hypervisor.provider import Channel, Progress
 from ...model.host import Host, HostRecord, HostSpec
@@ -310,17 +311,16 @@ class VsphereProvider(NoGuestClock):
         """Return an empty result: vCenter creates and deletes all files with their machines."""
         return SweepResult((), ())
 
-    def facts(self, record: Record) -> dict[str, Any]:
+    def facts(self, record: Record) -> MachineFacts:
         machine = self._seen.get(record.domain)
-        place = {
-            "folder": self.place.folder,
-            "cluster": self.place.cluster,
-            "resource_pool": self.place.pool,
-        }
-        if machine is None:
-            # Reserved, and not created yet: its future location.
-            return {"storage": self.lookup.storage or "its source's", "esxi_host": "", **place}
-        return {"storage": machine.store, "esxi_host": self.lookup.host_name(machine.host), **place}
+        # A machine that is only reserved has no store yet: the facts name its future location.
+        return MachineFacts(
+            storage=machine.store if machine else self.lookup.storage or "its source's",
+            esxi_host=self.lookup.host_name(machine.host) if machine else "",
+            cluster=self.place.cluster,
+            folder=self.place.folder,
+            resource_pool=self.place.pool,
+        )
 
     def _remove(self, record: Record) -> None:
         deadline = Deadline(REMOVAL)

@@ -15,6 +15,7 @@ from typing import Any
 
 from ...clock import Deadline
 from ...errors import NotFound, StockyardError, Unsupported
+from ...hypervisor.facts import VolumeFacts
 from ...model.host import HostRecord
 from ...model.observation import Record, SweepResult, VolumeObservation
 from ...model.volume import VolumeRecord
@@ -155,13 +156,13 @@ class VsphereVolumes:
         """
         return SweepResult((), ())
 
-    def facts(self, record: VolumeRecord) -> dict[str, Any]:
+    def facts(self, record: VolumeRecord) -> VolumeFacts:
         try:
             entry = volume_records.find(self.register.read().values, record)
         except NotFound:
-            return {}
+            return VolumeFacts()
         disk_file = self.disks.look(entry.disk, record.title, Deadline(PATIENCE))
-        return {"disk": entry.disk, "allocated": disk_file.allocated, "shared": 0}
+        return VolumeFacts(entry.disk, disk_file.allocated, 0)
 
     def _holding(self, entry: Entry, values: Mapping[str, str]) -> Machine | None:
         """Return the machine that a volume's disk is attached to."""

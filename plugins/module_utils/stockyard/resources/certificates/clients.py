@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ...clock import Deadline
 from ...errors import InvalidInput, OperationRefused, StockyardError
 from ...model import naming
+from ...model.certificate_info import ClientCertificateInfo
 from ...model.host import Host
 from ...model.observation import Observation
 from ...pki.ledger import serial_of
@@ -141,23 +141,22 @@ def revoke(
     return todo
 
 
-def described(ctx: Context, client: Client) -> list[dict[str, Any]]:
-    """Return the valid certificates of a client, with the facts that modules show."""
+def describe(ctx: Context, client: Client) -> tuple[ClientCertificateInfo, ...]:
+    """Return the valid certificates of a client; the last one has the latest end."""
     revoked = ctx.pki(client.tenant).revoked(ctx.today())
-    folder = str(client.folder(ctx))
-    return [
-        {
-            "name": client.name,
-            "tenant": client.tenant,
-            "directory": folder,
-            "serial": serial,
-            "not_after": expiry,
-        }
-        for serial, expiry in sorted(
-            ctx.pki(client.tenant).issued(client.name).items(), key=lambda item: item[1]
+    directory = str(client.folder(ctx))
+    issued = ctx.pki(client.tenant).issued(client.name)
+    return tuple(
+        ClientCertificateInfo(
+            name=client.name,
+            tenant=client.tenant,
+            directory=directory,
+            serial=serial,
+            not_after=expiry,
         )
+        for serial, expiry in sorted(issued.items(), key=lambda item: item[1])
         if serial not in revoked and expiry > ctx.clock.now()
-    ]
+    )
 
 
 def serials_of(

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
 
-from ...model import codec
-from ...model.host import DOCKER_PORT, Host, HostRecord
+from ...model.access_info import DockerAccess, SshAccess, export_line
+from ...model.fleet_info import FleetInfo
+from ...model.host import DOCKER_PORT, Host, HostRecord, Identity
+from ...model.host_info import HostIdentityInfo, HostInfo, MountedVolume
 from ...model.observation import Observation, Template
+from ...model.template_info import TemplateInfo
+from ...model.versions import MissingUpdate
 from ...model.volume import DOCKER_ROOT
 from ..context import Context
 
@@ -30,77 +33,125 @@ def sync_known_hosts(ctx: Context, tenant: str) -> Observation:
 
 
 def describe_host(
-    ctx: Context, host: Host, drift: Sequence[str] = (), waits: str = "", clock: str = ""
-) -> dict[str, Any]:
-    """Return the facts of a host that modules show: facts, endpoints, and how to use them. Nothing
-    secret.
+    ctx: Context,
+    host: Host,
+    drift: Sequence[str] = (),
+    waits: str = "",
+    clock: str = "",
+    updates: Mapping[str, tuple[MissingUpdate, ...] | None] | None = None,
+) -> HostInfo:
+    """Return the public facts of a host: facts, endpoints, and how to use them. Nothing secret.
 
     :param drift: the reasons why the host must be renewed.
     :param waits: the reason why the host serves no user although it runs.
     :param clock: the reason why its clock must be set.
+    :param updates: the updates that each host lacks, by uuid, if requested.
     """
-    record = host.record
+    record, spec = host.record, host.record.spec
+    facts = ctx.provider.facts(record)
+    return HostInfo(
+        name=record.name,
+        uuid=record.uuid,
+        fleet=record.fleet,
+        tenant=record.tenant,
+        owner=record.owner,
+        template=record.template,
+        generation=record.generation[:12],
+        labels=record.labels,
+        state=host.state,
+        phase=record.phase,
+        ready=host.serving and not (waits or clock),
+        waits=waits,
+        drift=(*drift, clock) if clock else tuple(drift),
+        missing_updates=None if updates is None else updates[record.uuid],
+        created=record.created,
+        expires=record.expires,
+        lease=record.lease,
+        mode=record.mode,
+        mode_reason=record.mode_reason,
+        fork_mode=spec.fork_mode,
+        engine_identity=spec.engine_identity,
+        shared=shared_with_template(record),
+        address=record.address,
+        mac=record.mac,
+        ports=spec.ports,
+        published=tuple(f"{address}:{port}" for address, port in sorted(record.published)),
+        egress=spec.egress,
+        egress_proxy=spec.egress_proxy,
+        network=spec.network,
+        pool=spec.pool,
+        size=record.size,
+        volumes=tuple(MountedVolume(use.of(record.name), use.path) for use in spec.volumes),
+        encrypted=record.encrypted,
+        identity=_describe_identity(record.identity),
+        ssh_user=record.ssh_user,
+        ssh=_describe_ssh(ctx, record),
+        docker=describe_docker(record, str(ctx.pki(record.tenant).client_directory)),
+        storage=facts.storage,
+        memory=facts.memory,
+        console_log=facts.console_log,
+        esxi_host=facts.esxi_host,
+        cluster=facts.cluster,
+        folder=facts.folder,
+        resource_pool=facts.resource_pool,
+        absent=facts.absent | ({"missing_updates"} if updates is None else set()),
+    )
+
+
+def _describe_identity(identity: Identity | None) -> HostIdentityInfo | None:
+    if identity is None:
+        return None
+    return HostIdentityInfo(
+        machine_id=identity.machine_id,
+        ssh_host_key=identity.ssh_host_key,
+        certificate=identity.certificate,
+        not_after=identity.not_after,
+        authority=identity.authority,
+        revoked=identity.revoked,
+        engine_id=identity.engine_id,
+    )
+
+
+def _describe_ssh(ctx: Context, record: HostRecord) -> SshAccess:
     pki = ctx.pki(record.tenant)
-    environment = docker_environment(ctx, record)
-    endpoint, certificates = environment["DOCKER_HOST"], environment["DOCKER_CERT_PATH"]
     # If the declaration names keys, the operator's key is not authorized.
     private_key = "" if record.spec.authorized_keys else str(pki.ssh_key)
-    facts = codec.to_dict(record)
-    del facts["spec"]
-    return {
-        **facts,
-        "state": host.state,
-        "ready": host.serving and not (waits or clock),
-        "waits": waits,
-        "drift": [*drift, *([clock] if clock else [])],
-        "generation": record.generation[:12],
-        "ports": list(record.spec.ports),
-        "published": [f"{address}:{port}" for address, port in sorted(record.published)],
-        "egress": record.spec.egress,
-        "egress_proxy": record.spec.egress_proxy,
-        "network": record.spec.network,
-        "pool": record.spec.pool,
-        "volumes": [{"name": use.of(record.name), "path": use.path} for use in record.spec.volumes],
-        "fork_mode": record.spec.fork_mode,
-        "engine_identity": record.spec.engine_identity,
-        "shared": shared_with_template(record),
-        "ssh": {
-            "host": record.address,
-            "port": record.ssh_port,
-            "user": record.ssh_user,
-            "known_hosts": str(pki.known_hosts),
-            "private_key": private_key,
-            "command": ssh_command(record, str(pki.known_hosts), private_key),
-        },
-        "docker": {
-            "endpoint": endpoint,
-            "environment": environment,
-            "export": " ".join(
-                ["export", *(f"{key}={shlex.quote(value)}" for key, value in environment.items())]
-            ),
-            "context": context_command(record.name, endpoint, certificates),
-        },
-        **ctx.provider.facts(record),
-    }
+    return SshAccess(
+        host=record.address,
+        port=record.ssh_port,
+        user=record.ssh_user,
+        known_hosts=str(pki.known_hosts),
+        private_key=private_key,
+        command=ssh_command(record, str(pki.known_hosts), private_key),
+    )
 
 
-def docker_environment(ctx: Context, record: HostRecord) -> dict[str, str]:
-    """Return the environment with which Docker's own client reaches a host as the operator."""
-    certificates = str(ctx.pki(record.tenant).client_directory)
+def describe_docker(record: HostRecord, certificates: str) -> DockerAccess:
+    """Return the access to a host's Docker API with the certificates in a directory."""
     endpoint = f"tcp://{record.address}:{DOCKER_PORT}"
-    return {"DOCKER_HOST": endpoint, "DOCKER_CERT_PATH": certificates, "DOCKER_TLS_VERIFY": "1"}
+    environment = {
+        "DOCKER_HOST": endpoint,
+        "DOCKER_CERT_PATH": certificates,
+        "DOCKER_TLS_VERIFY": "1",
+    }
+    return DockerAccess(
+        endpoint=endpoint,
+        environment=environment,
+        export=export_line(environment),
+        context=context_command(record.name, endpoint, certificates),
+    )
 
 
-def shared_with_template(record: HostRecord) -> list[str]:
+def shared_with_template(record: HostRecord) -> tuple[str, ...]:
     """Return the identifiers that a host shares with its template, and so with every other fork of
     it.
     """
-    shared_ids = ["boot_id", "dmi_uuid", "kaslr"] if record.mode == "instant" else []
+    shared_ids = ("boot_id", "dmi_uuid", "kaslr") if record.mode == "instant" else ()
     # Docker stores the identity with its data: if the data is on a volume, so is the identity.
     unique_engine = record.spec.engine_identity == "unique" or any(
         use.path == DOCKER_ROOT for use in record.spec.volumes
     )
-    return shared_ids + ([] if unique_engine else ["docker_engine_id"])
+    return shared_ids if unique_engine else (*shared_ids, "docker_engine_id")
 
 
 def ssh_command(record: HostRecord, known_hosts: str, private_key: str) -> str:
@@ -151,57 +202,75 @@ def describe_fleet(
     members: Sequence[Host],
     drift: Mapping[str, Sequence[str]],
     outdated: Collection[str] = (),
-    missing_updates: Mapping[str, Any] | None = None,
+    updates: Mapping[str, tuple[MissingUpdate, ...] | None] | None = None,
     clocks: Mapping[str, str] | None = None,
-) -> dict[str, Any]:
-    """Return the facts of a fleet that modules show: common facts of its hosts, and how many are
-    ready.
+) -> FleetInfo:
+    """Return the public facts of a fleet: common facts of its hosts, and how many are ready.
 
     :param drift: the reasons why each host must be renewed, by uuid.
     :param outdated: the uuids of hosts that are not of the current generation.
-    :param missing_updates: the updates that each host lacks, by uuid, if requested.
+    :param updates: the updates that each host lacks, by uuid, if requested.
     :param clocks: the hosts whose clocks must be set, by uuid, each with the reason.
     """
     clocks = clocks or {}
-    reasons = {host.record.uuid: [*drift.get(host.record.uuid, ())] for host in members}
-    for uuid in reasons.keys() & clocks.keys():
-        reasons[uuid].append(clocks[uuid])
-    updates = (
-        {}
-        if missing_updates is None
-        else {
-            "missing_updates": {
-                host.record.name: missing_updates[host.record.uuid] for host in members
-            }
-        }
-    )
+    reasons = {
+        host.record.name: (
+            *drift.get(host.record.uuid, ()),
+            *([clocks[host.record.uuid]] if host.record.uuid in clocks else []),
+        )
+        for host in members
+    }
     newest = max((host.record for host in members), key=lambda record: record.created)
-    return {
-        "name": newest.fleet,
-        "tenant": newest.tenant,
-        "template": newest.template,
-        "generations": sorted({host.record.generation[:12] for host in members}),
-        "hosts": sorted(host.record.name for host in members),
-        "ready": sum(host.serving and host.record.uuid not in clocks for host in members),
-        "total": len(members),
-        "leased": sum(host.record.lease is not None for host in members),
-        **updates,
-        "outdated": sorted(host.record.name for host in members if host.record.uuid in outdated),
-        "drift": {
-            host.record.name: reasons[host.record.uuid]
-            for host in members
-            if reasons[host.record.uuid]
-        },
-    }
+    return FleetInfo(
+        name=newest.fleet,
+        tenant=newest.tenant,
+        template=newest.template,
+        generations=tuple(sorted({host.record.generation[:12] for host in members})),
+        hosts=tuple(sorted(host.record.name for host in members)),
+        ready=sum(host.serving and host.record.uuid not in clocks for host in members),
+        total=len(members),
+        leased=sum(host.record.lease is not None for host in members),
+        outdated=tuple(
+            sorted(host.record.name for host in members if host.record.uuid in outdated)
+        ),
+        missing_updates=None
+        if updates is None
+        else {host.record.name: updates[host.record.uuid] for host in members},
+        drift={name: host_reasons for name, host_reasons in reasons.items() if host_reasons},
+        absent=frozenset({"missing_updates"} if updates is None else ()),
+    )
 
 
-def describe_template(ctx: Context, template: Template) -> dict[str, Any]:
-    """Return the facts of a template that modules show."""
-    facts = codec.to_dict(template.record)
-    return {
-        **facts,
-        "generation": template.record.generation[:12],
-        "usable": template.usable,
-        "problem": template.problem,
-        **ctx.provider.facts(template.record),
-    }
+def describe_template(ctx: Context, template: Template) -> TemplateInfo:
+    """Return the public facts of a generation of a template."""
+    record, facts = template.record, ctx.provider.facts(template.record)
+    return TemplateInfo(
+        name=record.name,
+        uuid=record.uuid,
+        tenant=record.tenant,
+        owner=record.owner,
+        generation=record.generation[:12],
+        phase=record.phase,
+        usable=template.usable,
+        problem=template.problem,
+        image=record.image,
+        hardware=record.hardware,
+        docker=record.docker,
+        disk_gib=record.disk_gib,
+        max_memory_mib=record.max_memory_mib,
+        encrypted=record.encrypted,
+        provision=record.provision,
+        source=record.source,
+        mac=record.mac,
+        ssh_user=record.ssh_user,
+        created=record.created,
+        promoted=record.promoted,
+        storage=facts.storage,
+        sizes=facts.sizes,
+        console_log=facts.console_log,
+        esxi_host=facts.esxi_host,
+        cluster=facts.cluster,
+        folder=facts.folder,
+        resource_pool=facts.resource_pool,
+        absent=facts.absent,
+    )

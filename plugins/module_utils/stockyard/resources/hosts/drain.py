@@ -104,9 +104,11 @@ def environment(ctx: Context, record: HostRecord) -> dict[str, str]:
         "known_hosts": str(ctx.pki(record.tenant).known_hosts),
         "ssh_key": str(ctx.pki(record.tenant).ssh_key),
     }
+    docker = access.describe_docker(record, str(ctx.pki(record.tenant).client_directory))
     return {
-        f"STOCKYARD_{key.upper()}": value for key, value in facts.items()
-    } | access.docker_environment(ctx, record)
+        **{f"STOCKYARD_{key.upper()}": value for key, value in facts.items()},
+        **docker.environment,
+    }
 
 
 def _wait_for_containers(ctx: Context, record: HostRecord, grace: Deadline) -> None:

@@ -7,18 +7,17 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable
-from dataclasses import asdict, replace
-from typing import Any
+from dataclasses import replace
 
 from ...errors import OperationRefused, PoolQuotaExceeded
 from ...model import codec
-from ...model.host import Host, HostRecord, HostSpec
+from ...model.host import Host, HostSpec
 from ...model.observation import Observation, Template
 from ...model.pool import LIMITS, PoolRecord, PoolSpec
+from ...model.pool_info import FreeAmounts, HostMemory, PoolAmounts, PoolInfo, PoolMemory
 from ...model.size import Size
 from ...model.template import TemplateRecord
 from ...planning import memory_pressure, quota, resize
-from ...planning.memory_pressure import Held
 from ...planning.plan import Action, Plan, gone
 from ...planning.quota import AdmittedPlan, PoolUsage
 from ..context import Context
@@ -176,38 +175,35 @@ def refusal(name: str, admitted: AdmittedPlan, state: str) -> PoolQuotaExceeded:
     )
 
 
-def describe(ctx: Context, observation: Observation, record: PoolRecord) -> dict[str, Any]:
-    """Return the facts of a pool that modules show."""
+def describe(ctx: Context, observation: Observation, record: PoolRecord) -> PoolInfo:
+    """Return the public facts of a pool."""
     usage, spec = book(observation), record.spec
     hosts = _inside(usage, record, observation)
-    memory_held, facts = _held(ctx, hosts), ctx.provider.pools.facts(record)
+    memory, facts = _memory(ctx, hosts), ctx.provider.pools.facts(record)
     used_amounts, overfull_limits = usage.use(record), quota.overfull(usage, record)
-    return {
-        **codec.to_dict(spec),
-        "uuid": record.uuid,
-        "owner": record.owner,
-        "created": record.created,
-        "version": record.version,
-        "used": dict(used_amounts),
-        "free": {
-            limit: max(0, spec.limit(limit) - used_amounts[limit]) if spec.limit(limit) else None
-            for limit in LIMITS
-        },
-        "members": sorted(host.record.name for host in hosts),
-        "pools": sorted(inner_pool.name for inner_pool in usage.inside(record)),
-        "held": {
-            "private_mib": memory_pressure.private(memory_held),
-            "hosts": [asdict(host) for host in memory_held],
-        }
-        if memory_held
-        else None,
-        "first_to_go": memory_pressure.first_to_go(memory_held),
-        "warnings": (
-            [f"{overfull_limits}; the pool admits no new hosts"] if overfull_limits else []
-        )
-        + memory_pressure.warnings(record, memory_held, facts.get("available_mib")),
-        **facts,
+    free_amounts = {
+        limit: max(0, spec.limit(limit) - used_amounts[limit]) if spec.limit(limit) else None
+        for limit in LIMITS
     }
+    return PoolInfo(
+        **codec.to_dict(spec),
+        owner=record.owner,
+        uuid=record.uuid,
+        created=record.created,
+        used=PoolAmounts(**used_amounts),
+        free=FreeAmounts(**free_amounts),
+        members=tuple(sorted(host.record.name for host in hosts)),
+        pools=tuple(sorted(inner_pool.name for inner_pool in usage.inside(record))),
+        held=PoolMemory(memory_pressure.private(memory), memory) if memory else None,
+        first_to_go=memory_pressure.first_to_go(memory),
+        warnings=(
+            *([f"{overfull_limits}; the pool admits no new hosts"] if overfull_limits else []),
+            *memory_pressure.warnings(record, memory, facts.available_mib),
+        ),
+        enforced=facts.enforced,
+        enforced_reason=facts.enforced_reason,
+        available_mib=facts.available_mib,
+    )
 
 
 def changed(ctx: Context, spec: PoolSpec, observation: Observation) -> PoolRecord:
@@ -223,22 +219,18 @@ def _inside(usage: PoolUsage, pool: PoolRecord, observation: Observation) -> lis
     return [host for host in observation.hosts if pool in usage.around(host.record)]
 
 
-def _held(ctx: Context, hosts: Iterable[Host]) -> list[Held]:
-    """Return the memory that running hosts hold, if the hypervisor reports it."""
-    memory_held = []
-    for host in (candidate for candidate in hosts if candidate.state == "running"):
-        memory = ctx.provider.facts(host.record).get("memory")
-        if memory:
-            memory_held.append(_of(host.record, memory))
-    return memory_held
-
-
-def _of(record: HostRecord, memory: dict[str, Any]) -> Held:
-    private_mib, shared_mib = float(memory["private_mib"]), float(memory["shared_mib"])
-    return Held(
-        record.name,
-        record.size.memory_mib,
-        private_mib,
-        shared_mib,
-        int(memory.get("oom_score", 0)),
+def _memory(ctx: Context, hosts: Iterable[Host]) -> tuple[HostMemory, ...]:
+    """Return the memory that running hosts use, if the hypervisor reports it."""
+    records = [host.record for host in hosts if host.state == "running"]
+    uses = [(record, ctx.provider.facts(record).memory) for record in records]
+    return tuple(
+        HostMemory(
+            name=record.name,
+            nominal_mib=record.size.memory_mib,
+            private_mib=use.private_mib,
+            shared_mib=use.shared_mib,
+            oom_score=use.oom_score,
+        )
+        for record, use in uses
+        if use
     )

@@ -6,8 +6,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
-from typing import Any
 
 from ...guest.recipe import RenderedTemplate
 from ...model.host import Host
@@ -47,7 +45,7 @@ def used(tenant: str, name: str, hosts: Iterable[Host]) -> frozenset[str]:
 
 def updates_of_hosts(
     ctx: Context, observation: Observation
-) -> dict[str, list[dict[str, Any]] | None]:
+) -> dict[str, tuple[MissingUpdate, ...] | None]:
     """Return the updates that each host lacks, by uuid: package, installed and available version.
     The value is ``None`` if they are not known.
 
@@ -61,7 +59,7 @@ def updates_of_hosts(
         if frozen.record.phase == "frozen"
     }
     available_versions: dict[Source, Mapping[str, str]] = {}
-    updates_by_template: dict[str, list[dict[str, Any]] | None] = {}
+    updates_by_template: dict[str, tuple[MissingUpdate, ...] | None] = {}
     updates_by_host = {}
     for host in (member.record for member in observation.hosts):
         template = of_generation.get((host.tenant, host.template, host.generation))
@@ -89,7 +87,7 @@ def outdated(observation: Observation) -> set[str]:
 
 def _updates_of_template(
     ctx: Context, template: Template, available_versions: dict[Source, Mapping[str, str]]
-) -> list[dict[str, Any]] | None:
+) -> tuple[MissingUpdate, ...] | None:
     source, installed_versions = (
         template.record.source,
         ctx.provider.versions(template.record.image),
@@ -101,6 +99,4 @@ def _updates_of_template(
         available_versions[source] = ctx.provider.resolve(
             package_recipe, source.build, ctx.deadline(PATIENCE)
         )
-    return [
-        asdict(update) for update in missing_updates(installed_versions, available_versions[source])
-    ]
+    return missing_updates(installed_versions, available_versions[source])

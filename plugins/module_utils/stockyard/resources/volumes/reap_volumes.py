@@ -10,8 +10,8 @@ from __future__ import annotations
 from ...errors import Conflict, NotFound
 from ...model.observation import Observation
 from ...model.volume import VolumeRecord
+from ...model.yard_info import SkippedObject
 from ...planning.plan import Action
-from ...planning.retention import SkippedObject
 from ...planning.volumes import INCOMPLETE
 from ..context import Context
 

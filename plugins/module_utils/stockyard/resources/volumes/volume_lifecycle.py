@@ -11,7 +11,6 @@ import uuid
 from collections.abc import Collection
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from typing import Any
 
 from ...clock import Deadline
 from ...errors import NotFound, OperationRefused, StockyardError, Unsupported
@@ -25,6 +24,7 @@ from ...model.volume import (
     VolumeSpec,
     mount_point,
 )
+from ...model.volume_info import VolumeInfo
 from ...planning.plan import Action, Plan
 from ...planning.volumes import plan_removal, plan_volume, refuse_if_held, size_of
 from ..context import Context
@@ -232,25 +232,28 @@ def detach(ctx: Context, tenant: str, name: str, timeout: float) -> Plan:
     return todo
 
 
-def describe(ctx: Context, volume: VolumeRecord) -> dict[str, Any]:
-    """Return the facts of a volume that modules show."""
-    current_attachment = volume.attachment
-    return {
-        "name": volume.name,
-        "tenant": volume.tenant,
-        "uuid": volume.uuid,
-        "size_gib": volume.size_gib,
-        "phase": volume.phase,
-        "created": volume.created,
-        "filesystem": volume.filesystem,
-        "source": volume.source,
-        "snapshot": volume.snapshot,
-        "encrypted": bool(volume.encryption_id),
-        "host": current_attachment.host if current_attachment else "",
-        "path": current_attachment.path if current_attachment else "",
-        "mounted": bool(current_attachment and current_attachment.mounted),
-        **ctx.provider.volumes.facts(volume),
-    }
+def describe(ctx: Context, volume: VolumeRecord) -> VolumeInfo:
+    """Return the public facts of a volume."""
+    current_attachment, facts = volume.attachment, ctx.provider.volumes.facts(volume)
+    return VolumeInfo(
+        name=volume.name,
+        tenant=volume.tenant,
+        uuid=volume.uuid,
+        size_gib=volume.size_gib,
+        allocated=facts.allocated,
+        shared=facts.shared,
+        disk=facts.disk,
+        filesystem=volume.filesystem,
+        source=volume.source,
+        snapshot=volume.snapshot,
+        encrypted=bool(volume.encryption_id),
+        host=current_attachment.host if current_attachment else "",
+        path=current_attachment.path if current_attachment else "",
+        mounted=bool(current_attachment and current_attachment.mounted),
+        phase=volume.phase,
+        created=volume.created,
+        absent=frozenset(("shared",) if facts.shared is None else ()),
+    )
 
 
 def _create(

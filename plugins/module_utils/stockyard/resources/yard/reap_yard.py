@@ -12,15 +12,14 @@ are skipped and named.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
 from typing import Any
 
 from ...clock import Deadline
 from ...errors import Busy, StockyardError
 from ...model.observation import Observation, OrphanedFile, Record, SweepResult
+from ...model.yard_info import SkippedObject
 from ...planning import retention
 from ...planning.plan import Action, Plan
-from ...planning.retention import SkippedObject
 from ..context import Context
 from ..hosts import access, host_lifecycle
 from ..volumes import reap_volumes
@@ -31,7 +30,7 @@ LOCK_WAIT = 5.0
 Group = tuple[str, str, str]
 
 
-def plan(ctx: Context, grace: float) -> tuple[Plan, list[dict[str, Any]]]:
+def plan(ctx: Context, grace: float) -> tuple[Plan, tuple[SkippedObject, ...]]:
     """Return the plan of :func:`run`, and the objects that it would skip. Changes nothing."""
     observation, current_time = ctx.provider.observe(ctx.owner), ctx.clock.now()
     sweep_result = _swept(ctx, grace, check=True)
@@ -51,10 +50,10 @@ def plan(ctx: Context, grace: float) -> tuple[Plan, list[dict[str, Any]]]:
         + skipped_volumes
         + retention.files_left(sweep_result.skipped)
     )
-    return Plan(tuple(actions)), [asdict(skipped_object) for skipped_object in skipped]
+    return Plan(tuple(actions)), tuple(skipped)
 
 
-def run(ctx: Context, grace: float, timeout: float) -> tuple[Plan, list[dict[str, Any]]]:
+def run(ctx: Context, grace: float, timeout: float) -> tuple[Plan, tuple[SkippedObject, ...]]:
     """Reap the yard. Returns the actions that were taken, and the skipped objects with their
     reasons.
 
@@ -83,10 +82,8 @@ def run(ctx: Context, grace: float, timeout: float) -> tuple[Plan, list[dict[str
         ctx.progress(f"file {file.path}: deleted ({file.reason})")
     if errors:
         raise _failed(errors)
-    all_skipped = skipped + retention.files_left(sweep_result.skipped)
-    return Plan((*actions, *map(_removed, files))), [
-        asdict(skipped_object) for skipped_object in all_skipped
-    ]
+    skipped += retention.files_left(sweep_result.skipped)
+    return Plan((*actions, *map(_removed, files))), tuple(skipped)
 
 
 def _swept(ctx: Context, grace: float, *, check: bool) -> SweepResult:
