@@ -83,6 +83,15 @@ def link(source: Path, target: Path) -> None:
     _sync_directory(target.parent)
 
 
+def flush(path: Path) -> None:
+    """Flush a file that another program wrote, and its name, to the disk.
+
+    :raises OSError: if the content cannot be flushed.
+    """
+    _sync(path)
+    _sync_directory(path.parent)
+
+
 def is_temporary(path: Path) -> bool:
     """Return whether a path has the name of a temporary file of :func:`write_atomic`."""
     return bool(_TEMPORARY.fullmatch(path.name))

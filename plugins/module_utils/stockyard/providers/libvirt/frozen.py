@@ -15,6 +15,7 @@ from pathlib import Path
 
 from ...clock import Deadline
 from ...errors import ImageError
+from ...files import flush
 from ...model.template import TemplateRecord
 from ...model.template_info import TemplateSizes
 from .run import run
@@ -26,13 +27,18 @@ DIG = 300.0
 
 
 def seal(folder: Path, name: str) -> dict[str, str]:
-    """Punch holes into the RAM file and set the other files read-only; return checksums and stamps.
+    """Punch holes into the RAM file, flush all files, and set the other files read-only;
+    return checksums and stamps.
 
     The RAM file stays at mode 0600: QEMU before 8.2 opens it for writing even to map it privately.
     """
     # The file becomes sparse again before a fork depends on it: the guest left its free memory
     # zeroed.
     run(["fallocate", "--dig-holes", str(folder / "ram")], Deadline(DIG), name=name)
+    # The record will say that the template is frozen: from then on a crash of the machine must not
+    # lose a part of it.
+    for part in PARTS:
+        flush(folder / part)
     checksums = {part: checksum(folder / part) for part in PARTS}
     for part in ("state", "disk.qcow2"):
         (folder / part).chmod(0o400)

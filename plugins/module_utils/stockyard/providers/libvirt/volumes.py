@@ -14,7 +14,7 @@ from typing import Any
 
 from ...clock import Deadline
 from ...errors import DeadlineExceeded, HypervisorError, OperationRefused, Unsupported
-from ...files import write_atomic
+from ...files import flush, write_atomic
 from ...hypervisor.facts import VolumeFacts
 from ...model.host import HostRecord
 from ...model.observation import OrphanedFile, SweepResult, VolumeObservation
@@ -80,6 +80,8 @@ class LibvirtVolumes:
                         f"{record.size_gib}G",
                     ]
                     run(command, deadline, name=record.title)
+                if not record.snapshot:
+                    flush(folder / DISK)
 
     def claim(self, record: VolumeRecord, **changes: Any) -> VolumeRecord:
         return self.files.claim(record, **changes)
