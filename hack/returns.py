@@ -35,13 +35,15 @@ CLASSES = {
     "fleet_info.fleets": "model.fleet_info.FleetInfo",
     "host.host": "model.host_info.HostInfo",
     "host_info.hosts": "model.host_info.HostInfo",
-    "jenkins_nodes_info.skipped": "model.yard_info.SkippedObject",
+    "jenkins_nodes.nodes": "integrations.jenkins.node_info.NodeInfo",
+    "jenkins_nodes_info.nodes": "integrations.jenkins.node_info.NodeInfo",
+    "jenkins_nodes_info.skipped_objects": "model.yard_info.SkippedObject",
     "lease.lease": "model.lease_info.LeaseInfo",
     "lease_info.leases": "model.lease_info.LeaseInfo",
     "nested.nested": "hostconfig.nested.spec.NestedSpec",
     "pool.pool": "model.pool_info.PoolInfo",
     "pool_info.pools": "model.pool_info.PoolInfo",
-    "reap.skipped": "model.yard_info.SkippedObject",
+    "reap.skipped_objects": "model.yard_info.SkippedObject",
     "template.template": "model.template_info.TemplateInfo",
     "template_info.templates": "model.template_info.TemplateInfo",
     "volume.volume": "model.volume_info.VolumeInfo",
@@ -49,7 +51,6 @@ CLASSES = {
 }
 # Results with the keys of another result, which their descriptions name.
 SAME_KEYS = {
-    "jenkins_nodes.nodes": "jenkins_nodes_info.nodes",
     "template.templates": "template.template",
     "yard.members": "fleet.hosts",
 }
@@ -61,7 +62,7 @@ MODULE_CLASSES = {
 # Fields that are not documented as results: bookkeeping, and what every module returns.
 OMITTED = ("absent", "changed")
 # Facts that only the module with this option returns.
-REQUESTED = {"missing_updates": "check_updates"}
+REQUESTED = {"missing_updates": "check_updates", "secret": "secrets"}
 # Results of all modules that change a yard, and the result of every failure.
 CHANGES: Entries = {
     "plan": {
@@ -198,10 +199,14 @@ def ansible_markup(text: str) -> str:
     """Return a text of the SDK in the markup of Ansible, as a sentence."""
     text = re.sub(r"; see :\w+:`[^`]*`", "", text)
     text = text.replace(". ``None``", ". Null").replace("``None``", "null")
-    text = re.sub(r"``([\w ]+|\d+)``", r"V(\1)", text)
-    text = re.sub(r"``([^`]+)``", r"C(\1)", text)
+    text = re.sub(r"``(?:([\w ]+)|([^`]+))``", _macro, text)
     text = f"{text[0].upper()}{text[1:]}"
     return text if text.endswith(".") else f"{text}."
+
+
+def _macro(literal: re.Match[str]) -> str:
+    """Return a literal as a value if it is words, and else as code."""
+    return f"V({literal[1]})" if literal[1] else f"C({literal[2]})"
 
 
 def _facts(name: str, options: set[str]) -> Entries:

@@ -80,7 +80,7 @@ def listing(yard: Yard, params: Params) -> Params:
     # Only fleet and tenant of the specification are used.
     spec = AgentSpec(params["fleet"], params["tenant"], launcher="inbound")
     agents = Agents(yard.context, _controller(params), spec)
-    return {"nodes": agents.nodes(secrets=params["secrets"]), "skipped": agents.skipped()}
+    return {"nodes": agents.nodes(secrets=params["secrets"]), "skipped_objects": agents.skipped()}
 
 
 def _controller(params: Params) -> Controller:

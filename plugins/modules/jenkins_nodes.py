@@ -188,6 +188,52 @@ nodes:
       online: true
       held: false
       reason: ""
+  contains:
+    name:
+      description: The name of the node. Empty for a host without a node.
+      type: str
+      sample: agents-1-6a0e4c5d
+    host:
+      description: The name of the host.
+      type: str
+      sample: agents-1
+    uuid:
+      description: The UUID of the host.
+      type: str
+      sample: 6a0e4c5d-1f0e-4b4e-9d63-0c7a5d7e2f11
+    address:
+      description: The address of the host. Empty if the host does not exist.
+      type: str
+      sample: 127.77.12.5
+    host_state:
+      description: The state of the host. V(gone) if it does not exist.
+      type: str
+      sample: running
+    labels:
+      description: The labels of the node.
+      type: list
+      elements: str
+      sample: [docker]
+    executors:
+      description: The number of builds that run at the same time.
+      type: int
+      sample: 1
+    idle:
+      description: Whether no build is running.
+      type: bool
+      sample: true
+    online:
+      description: Whether the node accepts builds.
+      type: bool
+      sample: true
+    held:
+      description: Whether the node was taken offline.
+      type: bool
+      sample: false
+    reason:
+      description: The reason why the node accepts no builds.
+      type: str
+      sample: "stockyard: drained, its host is to go"
 plan:
   description:
     - The actions that were taken, or in check mode the actions that would be taken. Empty if

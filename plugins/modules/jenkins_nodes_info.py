@@ -97,13 +97,15 @@ nodes:
     reason:
       description: The reason why the node accepts no builds.
       type: str
-      sample: "stockyard: drained, its host will be deleted"
+      sample: "stockyard: drained, its host is to go"
     secret:
-      description: The secret with which the inbound agent authenticates.
+      description:
+        - The secret with which the inbound agent authenticates. Null if it was not requested, or
+          for a host without a node.
+      returned: when O(secrets=true)
       type: str
-      returned: with O(secrets=true)
       sample: 3b1f…
-skipped:
+skipped_objects:
   description: Nodes that resemble nodes of stockyard but are skipped.
   returned: success
   type: list

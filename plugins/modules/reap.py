@@ -13,7 +13,8 @@ description:
   - Deletes hosts whose lease or lifetime has expired, and hosts and templates whose creation or
     deletion was interrupted. Deletes files, locks and keys that no existing object refers to.
   - Only objects with the owner's marker on this hypervisor are deleted. Unreadable objects, objects
-    of other owners and objects that another run is changing are skipped and listed in RV(skipped).
+    of other owners and objects that another run is changing are skipped and listed in
+    RV(skipped_objects).
   - It needs no declaration and creates nothing. The next run of M(stockyard.container_hosts.fleet)
     replaces the deleted hosts.
   - If an object cannot be deleted, the module deletes the other objects and then fails.
@@ -61,7 +62,7 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-skipped:
+skipped_objects:
   description: The objects that might be expired or orphaned, but were skipped.
   returned: success
   type: list
@@ -132,7 +133,7 @@ OPTIONS = {
 
 def main() -> None:
     """Run the module."""
-    run_change(mutating_module(OPTIONS), reaping, lambda found: {"skipped": found})
+    run_change(mutating_module(OPTIONS), reaping, lambda objects: {"skipped_objects": objects})
 
 
 if __name__ == "__main__":

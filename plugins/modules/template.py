@@ -289,7 +289,7 @@ template:
           type: str
           sample: bookworm
         packages:
-          description: The declared packages; others are installed as their dependencies.
+          description: The declared packages. Others are installed as their dependencies.
           type: list
           elements: str
           sample: [docker.io, sudo]
@@ -298,20 +298,19 @@ template:
           type: dict
           contains:
             mirror:
-              description: Debian mirror; empty for Debian's own, with its security updates.
+              description: The Debian mirror. Empty for Debian's own.
               type: str
               sample: ""
             security_mirror:
-              description: Mirror of the security updates for a custom mirror; empty for none.
+              description: The mirror of the security updates. Empty for none, or for Debian's own.
               type: str
               sample: ""
             proxy:
-              description: HTTP proxy for the download; empty for none.
+              description: The HTTP proxy for the download. Empty for none.
               type: str
               sample: ""
             repositories:
-              description:
-                - Further repositories. apt takes the latest version of a package from any of them.
+              description: The additional repositories.
               type: list
               elements: dict
               contains:
@@ -332,39 +331,6 @@ template:
                   description: Its components.
                   type: list
                   elements: str
-            preload:
-              description: The origin of preloaded images.
-              type: list
-              elements: dict
-              contains:
-                kind:
-                  description: V(archive), V(rootfs), V(image) or V(build).
-                  type: str
-                source:
-                  description:
-                    - A path on the machine of the SDK; for V(image) a reference by digest,
-                      C([http://]registry/name@sha256:…).
-                  type: str
-                name:
-                  description: Its name in Docker; an archive contains its own names.
-                  type: str
-                digest:
-                  description:
-                    - SHA-256 of the content, computed by the SDK; the only part that counts for the
-                      template's digest.
-                  type: str
-            cloud_image:
-              description: The origin of the cloud image.
-              type: dict
-              contains:
-                location:
-                  description: An absolute path on the machine of the SDK, or an C(https://) URL.
-                  type: str
-                checksum:
-                  description:
-                    - "C(sha256:V( or )sha512:) and the digits; the only part that counts for the
-                      template's digest. Optional for a file: the SDK computes it from the content."
-                  type: str
     mac:
       description: The MAC address of the frozen machine, which no host has.
       type: str

@@ -75,9 +75,7 @@ volumes:
       type: int
       sample: 73400320
     shared:
-      description:
-        - The storage that the volume shares with its copies or its source, in bytes. Null if the
-          hypervisor does not report it.
+      description: The storage that the volume shares with its copies or its source, in bytes.
       type: int
       sample: 0
     disk:

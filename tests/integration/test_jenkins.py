@@ -190,7 +190,7 @@ def test_the_modules_do_as_they_say(told: Played) -> None:
     assert [n["labels"] for n in told["made"]["nodes"]] == [["one"], ["one"]]
     assert told["drained"]["plan"][0].startswith("drain node ci-1-")
     assert [n["held"] for n in told["listed"]["nodes"]] == [True, False]
-    assert told["listed"]["skipped"] == []
+    assert told["listed"]["skipped_objects"] == []
     assert len(told["absent"]["plan"]) == 2
     assert told["absent again"]["changed"] is False
     assert "secret" not in told["secret"]

@@ -46,7 +46,7 @@ def test_what_is_over_is_taken_away(told: Played) -> None:
     assert told["reaped"]["plan"][0] == told["dry"]["plan"][0]
     assert f"host {host}: deleted" in told["reaped"]["progress"]
     assert told["again"]["changed"] is False
-    assert told["again"]["skipped"] == []
+    assert told["again"]["skipped_objects"] == []
     assert "is not a duration" in told["bad"]["msg"]
 
 
@@ -86,4 +86,4 @@ def test_the_command_says_the_same(controller: Controller, told: Played) -> None
     assert f"would delete host {number}: its lease by " in run("reap", "--dry-run")
     answer = json.loads(run("reap", "--json", "--quiet"))
     assert answer["plan"][0].startswith(f"delete host {number}: ")
-    assert answer["skipped"][0]["name"] == "stockyard.default.foreign"
+    assert answer["skipped_objects"][0]["name"] == "stockyard.default.foreign"

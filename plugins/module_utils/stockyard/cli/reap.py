@@ -34,7 +34,9 @@ def _reap(yard: Yard, options: argparse.Namespace) -> int:
     result = yard.reap(dry_run=options.dry_run, grace=seconds("grace", options.grace))
     if options.json:
         plan = [str(action) for action in result.plan.actions]
-        say.data({"plan": plan, "skipped": [skipped.to_dict() for skipped in result.objects]})
+        say.data(
+            {"plan": plan, "skipped_objects": [skipped.to_dict() for skipped in result.objects]}
+        )
         return 0
     for action in result.plan.actions:
         say.out(f"{'would ' * options.dry_run}{action}")

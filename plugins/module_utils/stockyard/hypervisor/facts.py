@@ -50,13 +50,12 @@ class VolumeFacts:
 
     :param disk: its path; empty for a snapshot, or if it is not known.
     :param allocated: the storage that it uses itself, in bytes.
-    :param shared: the storage that it shares with its copies or its source, in bytes; ``None`` if
-        the hypervisor does not report it.
+    :param shared: the storage that it shares with its copies or its source, in bytes.
     """
 
     disk: str = ""
     allocated: int = 0
-    shared: int | None = None
+    shared: int = 0
 
 
 @dataclass(frozen=True)

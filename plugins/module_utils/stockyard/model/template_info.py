@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .info import Info
-from .template import Hardware, Source
+from .repository import Repository
+from .template import Hardware
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,36 @@ class TemplateSizes:
     ram_mib: float
     state_mib: float
     image_mib: float
+
+
+@dataclass(frozen=True)
+class PackageMirrors:
+    """The mirrors of a generation's packages, without user names and passwords.
+
+    :param mirror: the Debian mirror. Empty for Debian's own.
+    :param security_mirror: the mirror of the security updates. Empty for none, or for Debian's own.
+    :param proxy: the HTTP proxy for the download. Empty for none.
+    :param repositories: the additional repositories.
+    """
+
+    mirror: str
+    security_mirror: str
+    proxy: str
+    repositories: tuple[Repository, ...]
+
+
+@dataclass(frozen=True)
+class PackageSource:
+    """The origin of a generation's packages.
+
+    :param suite: the Debian release.
+    :param packages: the declared packages. Others are installed as their dependencies.
+    :param build: the mirrors, without user names and passwords.
+    """
+
+    suite: str
+    packages: tuple[str, ...]
+    build: PackageMirrors
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +112,7 @@ class TemplateInfo(Info):
     max_memory_mib: int
     encrypted: bool
     provision: str
-    source: Source | None
+    source: PackageSource | None
     mac: str
     ssh_user: str
     created: float

@@ -21,7 +21,6 @@ class VolumeInfo(Info):
     :param size_gib: the virtual size of the volume, in GiB.
     :param allocated: the storage that the volume itself uses, in bytes.
     :param shared: the storage that the volume shares with its copies or its source, in bytes.
-        ``None`` if the hypervisor does not report it.
     :param disk: the path of the volume's disk. Empty for a snapshot, or if it is not
         known.
     :param filesystem: the file system of the volume: ``ext4``, empty before the volume is first
@@ -42,7 +41,7 @@ class VolumeInfo(Info):
     uuid: str
     size_gib: int
     allocated: int
-    shared: int | None = None
+    shared: int
     disk: str
     filesystem: str
     source: str

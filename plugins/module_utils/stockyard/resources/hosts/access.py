@@ -13,7 +13,8 @@ from ...model.fleet_info import FleetInfo
 from ...model.host import DOCKER_PORT, Host, HostRecord, Identity
 from ...model.host_info import HostIdentityInfo, HostInfo, MountedVolume
 from ...model.observation import Observation, Template
-from ...model.template_info import TemplateInfo
+from ...model.template import Source
+from ...model.template_info import PackageMirrors, PackageSource, TemplateInfo
 from ...model.versions import MissingUpdate
 from ...model.volume import DOCKER_ROOT
 from ..context import Context
@@ -260,7 +261,7 @@ def describe_template(ctx: Context, template: Template) -> TemplateInfo:
         max_memory_mib=record.max_memory_mib,
         encrypted=record.encrypted,
         provision=record.provision,
-        source=record.source,
+        source=_package_source(record.source) if record.source else None,
         mac=record.mac,
         ssh_user=record.ssh_user,
         created=record.created,
@@ -274,3 +275,9 @@ def describe_template(ctx: Context, template: Template) -> TemplateInfo:
         resource_pool=facts.resource_pool,
         absent=facts.absent,
     )
+
+
+def _package_source(source: Source) -> PackageSource:
+    build = source.build
+    mirrors = PackageMirrors(build.mirror, build.security_mirror, build.proxy, build.repositories)
+    return PackageSource(source.suite, source.packages, mirrors)

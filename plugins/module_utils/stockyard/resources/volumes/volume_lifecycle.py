@@ -252,7 +252,6 @@ def describe(ctx: Context, volume: VolumeRecord) -> VolumeInfo:
         mounted=bool(current_attachment and current_attachment.mounted),
         phase=volume.phase,
         created=volume.created,
-        absent=frozenset(("shared",) if facts.shared is None else ()),
     )
 
 
