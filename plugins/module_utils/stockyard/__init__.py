@@ -52,7 +52,7 @@ from .model.provision import Provision
 from .model.repository import Repository
 from .model.security import Limits, Policy, SecuritySpec
 from .model.template import Hardware, TemplateSpec
-from .model.template_info import TemplateInfo, TemplateSizes
+from .model.template_info import PackageMirrors, PackageSource, TemplateInfo, TemplateSizes
 from .model.update import UpdateSpec
 from .model.versions import MissingUpdate
 from .model.volume import VolumeSpec, VolumeUse
@@ -112,6 +112,8 @@ __all__ = [
     "NotFound",
     "OperationRefused",
     "OutOfSpace",
+    "PackageMirrors",
+    "PackageSource",
     "Plan",
     "Policy",
     "PoolAmounts",
