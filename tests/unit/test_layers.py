@@ -42,7 +42,7 @@ ALLOWED = {
     "hostconfig": {*BASE, "guest"},
     # Arrows between resources point one way: hosts know volumes and pools; templates know hosts;
     # fleets know templates.
-    "resources": {*BASE, "guest", "hypervisor", "pki"},
+    "resources": {*BASE, "guest", "hypervisor", "pki", "planning"},
     "resources.pools": RESOURCE,
     "resources.volumes": RESOURCE,
     "resources.hosts": {*RESOURCE, "resources.pools", "resources.volumes"},

@@ -7,6 +7,7 @@ resource clients.
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 
@@ -26,11 +27,13 @@ from .model.login import NOBODY, Login
 from .model.yard_info import HypervisorInfo, ReportInfo, SkippedObject
 from .pki.store import Pki
 from .planning.declaration import Declaration
-from .planning.plan import Plan
 from .providers.open import open_provider
 from .resources.context import Context
+from .resources.operation import run
 from .resources.volumes import encryption
-from .resources.yard import converge_yard, reap_yard, saved_plans, teardown
+from .resources.yard.reap_yard import YardReaping
+from .resources.yard.saved_plans import SavedConvergence
+from .resources.yard.teardown import YardDeletion
 from .result import Result
 from .views import inventory, report
 
@@ -137,22 +140,14 @@ class Yard:
         :raises OperationRefused: if it would delete a fleet that is not declared, by no saved plan
             and without ``force``.
         """
-        saved_plan = saved_plans.load(Path(apply_plan).expanduser()) if apply_plan else None
-        confirmed = saved_plan is not None or (check and bool(save_plan))
-        current_plan = (
-            saved_plans.sealed(self.context, declaration, confirmed=confirmed)
-            if save_plan or saved_plan or check
-            else None
+        convergence = SavedConvergence(
+            self.context,
+            declaration,
+            Path(save_plan).expanduser() if save_plan else None,
+            Path(apply_plan).expanduser() if apply_plan else None,
         )
-        if saved_plan and current_plan:
-            saved_plan.check(current_plan)
-        if save_plan and current_plan:
-            saved_plans.save(current_plan, Path(save_plan).expanduser())
-        plan = (
-            Plan(current_plan.actions)
-            if check and current_plan
-            else converge_yard.converge(self.context, declaration, confirmed=confirmed)
-        )
+        # Each part of a declaration has its own timeout.
+        plan = run(convergence, check=check, timeout=math.inf)
         fleets = {(term.spec.tenant, term.spec.name) for term in declaration.fleets}
         hosts = [host for host in self.hosts.list() if (host.tenant, host.fleet) in fleets]
         return Result(plan, tuple(hosts))
@@ -170,8 +165,8 @@ class Yard:
         Volumes hold data that must outlive hosts: without the request they stay, and the result
         names them.
         """
-        arguments = (self.context, templates, volumes)
-        plan = teardown.plan(*arguments) if check else teardown.run(*arguments, timeout)
+        deletion = YardDeletion(self.context, templates, volumes)
+        plan = run(deletion, check=check, timeout=timeout)
         return Result(
             plan,
             self.hosts.list(),
@@ -187,12 +182,8 @@ class Yard:
         :param grace: seconds that the creation of an object can take before the object counts as
             orphaned.
         """
-        plan, skipped = (
-            reap_yard.plan(self.context, grace)
-            if dry_run
-            else reap_yard.run(self.context, grace, timeout)
-        )
-        return Result(plan, skipped)
+        result = run(YardReaping(self.context, grace), check=dry_run, timeout=timeout)
+        return Result(result.plan, result.skipped)
 
     def listing(self) -> inventory.Listing:
         """Return all hosts from one reading of the hypervisor, for inventories; their SSH host keys

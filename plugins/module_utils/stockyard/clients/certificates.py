@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from ..model.certificate_info import ClientCertificateInfo
 from ..resources.certificates import clients
-from ..resources.certificates.clients import Client
+from ..resources.certificates.clients import CertificateIssue, CertificateRevocation, Client
 from ..resources.context import Context
+from ..resources.operation import run
 from ..result import Result
 
 TIMEOUT = 600.0
@@ -24,7 +25,7 @@ class CertificatesClient:
         """Issue a client certificate into a directory; replace it if less than a third of its life
         remains, or if it was revoked.
         """
-        plan = (clients.plan_issue if check else clients.issue)(self._context, client)
+        plan = run(CertificateIssue(self._context, client), check=check, timeout=TIMEOUT)
         return Result(plan, clients.describe(self._context, client))
 
     def revoke(
@@ -40,9 +41,6 @@ class CertificatesClient:
         issued to the client, and a certificate that is given as PEM or by its serial number in hex.
         """
         serials = clients.serials_of(self._context, client, certificate, serial)
-        plan = (
-            clients.plan_revocation(self._context, client.tenant, client.name, serials)
-            if check
-            else clients.revoke(self._context, client.tenant, client.name, serials, timeout)
-        )
+        revocation = CertificateRevocation(self._context, client.tenant, client.name, serials)
+        plan = run(revocation, check=check, timeout=timeout)
         return Result(plan, clients.describe(self._context, client))

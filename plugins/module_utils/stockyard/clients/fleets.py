@@ -13,8 +13,9 @@ from ..model.host import Host
 from ..model.host_info import HostInfo
 from ..resources import guest_status
 from ..resources.context import Context
-from ..resources.fleets import converge_fleet
+from ..resources.fleets.converge_fleet import FleetConvergence, FleetDeletion
 from ..resources.hosts import access, trust
+from ..resources.operation import run
 from ..resources.templates import freshness
 from ..result import Result
 from . import lookup
@@ -37,11 +38,7 @@ class FleetsClient:
             identities.
         """
         context = replace(self._context, wait=wait)
-        plan = (
-            converge_fleet.plan(context, spec)
-            if check
-            else converge_fleet.converge(context, spec, timeout)
-        )
+        plan = run(FleetConvergence(context, spec), check=check, timeout=timeout)
         return Result(plan, self._hosts.list(spec.tenant, spec.name))
 
     def list(
@@ -90,9 +87,5 @@ class FleetsClient:
         timeout: float = TIMEOUT,
     ) -> Result[HostInfo]:
         """Delete all hosts of a fleet. The result's objects are the remaining hosts."""
-        plan = (
-            converge_fleet.plan_removal(self._context, tenant, name)
-            if check
-            else converge_fleet.remove(self._context, tenant, name, timeout)
-        )
+        plan = run(FleetDeletion(self._context, tenant, name), check=check, timeout=timeout)
         return Result(plan, self._hosts.list(tenant, name))

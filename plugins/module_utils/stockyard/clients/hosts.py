@@ -14,8 +14,9 @@ from ..model.host_info import HostInfo
 from ..model.observation import Observation
 from ..resources import guest_status
 from ..resources.context import Context
-from ..resources.fleets import single_host
+from ..resources.fleets.single_host import SingleHostConvergence
 from ..resources.hosts import access, trust
+from ..resources.operation import run
 from ..resources.templates import freshness
 from ..resources.volumes import encryption
 from ..result import Result
@@ -128,11 +129,8 @@ class HostsClient:
         self, spec: SingleSpec, state: str, check: bool, timeout: float, wait: bool
     ) -> Result[HostInfo]:
         context = replace(self._context, wait=wait)
-        plan = (
-            single_host.plan(context, spec, state)
-            if check
-            else single_host.converge(context, spec, state, timeout)
-        )
+        convergence = SingleHostConvergence(context, spec, state)
+        plan = run(convergence, check=check, timeout=timeout)
         return Result(plan, self.list(spec.tenant, name=spec.name))
 
 

@@ -14,6 +14,13 @@ from ..model.lease_info import LeaseInfo
 from ..planning.plan import Plan
 from ..resources.context import Context
 from ..resources.leases import lease_info, lease_lifecycle
+from ..resources.leases.lease_lifecycle import (
+    HolderLease,
+    LeaseExtension,
+    LeaseRelease,
+    LeaseResult,
+)
+from ..resources.operation import Operation, run
 from ..result import Result
 from . import lookup
 
@@ -116,13 +123,7 @@ class LeasesClient:
         :param wait: seconds to wait for a free host.
         :raises Busy: if no host is free.
         """
-        if check:
-            return Result(
-                lease_lifecycle.plan(self._context, spec, renew),
-                self.list(spec.tenant, spec.fleet or None, spec.holder),
-            )
-        plan, record = lease_lifecycle.ensure(self._context, spec, renew, wait)
-        return Result(plan, (self._describe(record),))
+        return self._run(HolderLease(self._context, spec, renew), check, wait)
 
     def renew(self, lease: str, duration: float | str, *, check: bool = False) -> Result[LeaseInfo]:
         """Renew a lease from now on for a duration.
@@ -130,9 +131,8 @@ class LeasesClient:
         :param lease: the number of the lease.
         :raises LeaseExpired: if the lease has expired.
         """
-        renew = lease_lifecycle.plan_extension if check else lease_lifecycle.extend
-        plan, record = renew(self._context, lease, _seconds(duration))
-        return Result(plan, (self._describe(record),))
+        extension = LeaseExtension(self._context, lease, _seconds(duration))
+        return self._run(extension, check, RELEASE_TIMEOUT)
 
     def release(
         self,
@@ -148,11 +148,8 @@ class LeasesClient:
         :param replace: create another host in its place immediately.
         :raises NotFound: if no lease of this yard ever had this number.
         """
-        plan = (
-            lease_lifecycle.plan_release(self._context, lease, replace)
-            if check
-            else lease_lifecycle.release(self._context, lease, replace, timeout)
-        )
+        release = LeaseRelease(self._context, lease, replace)
+        plan = run(release, check=check, timeout=timeout)
         return Result(plan, self._numbered(lease))
 
     def release_held(
@@ -182,6 +179,12 @@ class LeasesClient:
         :raises NotFound: if no host of this yard has a lease with this number.
         """
         return lookup.last("lease", lease, self._numbered(lease))
+
+    def _run(
+        self, operation: Operation[LeaseResult], check: bool, timeout: float
+    ) -> Result[LeaseInfo]:
+        result = run(operation, check=check, timeout=timeout)
+        return Result(result.plan, (self._describe(result.record),) if result.record else ())
 
     def _describe(self, record: HostRecord) -> LeaseInfo:
         """Return the lease of a host that was leased just now."""

@@ -8,7 +8,9 @@ from __future__ import annotations
 from ..model.pool import PoolSpec
 from ..model.pool_info import PoolInfo
 from ..resources.context import Context
+from ..resources.operation import run
 from ..resources.pools import pool_lifecycle
+from ..resources.pools.pool_lifecycle import PoolConvergence, PoolDeletion
 from ..result import Result
 from . import lookup
 
@@ -31,11 +33,7 @@ class PoolsClient:
         :raises OperationRefused: if a limit would be below the present use, and ``force`` is not
             set.
         """
-        plan = (
-            pool_lifecycle.plan(self._context, spec, force=force)
-            if check
-            else pool_lifecycle.ensure(self._context, spec, timeout, force=force)
-        )
+        plan = run(PoolConvergence(self._context, spec, force), check=check, timeout=timeout)
         return Result(plan, self.list(spec.tenant, spec.name))
 
     def list(self, tenant: str | None = None, name: str | None = None) -> tuple[PoolInfo, ...]:
@@ -65,9 +63,5 @@ class PoolsClient:
 
         :raises OperationRefused: if the pool is not empty.
         """
-        plan = (
-            pool_lifecycle.plan_removal(self._context, tenant, name)
-            if check
-            else pool_lifecycle.remove(self._context, tenant, name, timeout)
-        )
+        plan = run(PoolDeletion(self._context, tenant, name), check=check, timeout=timeout)
         return Result(plan, self.list(tenant, name))

@@ -9,7 +9,9 @@ from ..model.template import TemplateSpec
 from ..model.template_info import TemplateInfo
 from ..resources.context import Context
 from ..resources.hosts import access
+from ..resources.operation import run
 from ..resources.templates import build_template
+from ..resources.templates.build_template import TemplateConvergence, TemplateDeletion
 from ..result import Result
 from . import lookup
 
@@ -27,11 +29,7 @@ class TemplatesClient:
         self, spec: TemplateSpec, *, check: bool = False, timeout: float = BUILD_TIMEOUT
     ) -> Result[TemplateInfo]:
         """Build a frozen template as declared. The result's object is the current generation."""
-        plan = (
-            build_template.plan(self._context, spec)
-            if check
-            else build_template.ensure(self._context, spec, timeout)
-        )
+        plan = run(TemplateConvergence(self._context, spec), check=check, timeout=timeout)
         return Result(plan, self.list(spec.tenant, spec.name)[-1:])
 
     def list(self, tenant: str | None = None, name: str | None = None) -> tuple[TemplateInfo, ...]:
@@ -62,11 +60,7 @@ class TemplatesClient:
         timeout: float = DELETION_TIMEOUT,
     ) -> Result[TemplateInfo]:
         """Delete all generations of a template. The result's objects are the remaining ones."""
-        plan = (
-            build_template.plan_removal(self._context, tenant, name)
-            if check
-            else build_template.remove(self._context, tenant, name, timeout)
-        )
+        plan = run(TemplateDeletion(self._context, tenant, name), check=check, timeout=timeout)
         return Result(plan, self.list(tenant, name))
 
     def prune(self) -> tuple[str, ...]:

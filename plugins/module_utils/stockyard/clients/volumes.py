@@ -8,7 +8,14 @@ from __future__ import annotations
 from ..model.volume import VolumeSpec
 from ..model.volume_info import VolumeInfo
 from ..resources.context import Context
+from ..resources.operation import run
 from ..resources.volumes import volume_lifecycle
+from ..resources.volumes.volume_lifecycle import (
+    VolumeAttachment,
+    VolumeConvergence,
+    VolumeDeletion,
+    VolumeDetachment,
+)
 from ..result import Result
 from . import lookup
 
@@ -25,11 +32,7 @@ class VolumesClient:
         self, spec: VolumeSpec, *, check: bool = False, timeout: float = TIMEOUT
     ) -> Result[VolumeInfo]:
         """Create a volume as declared, or enlarge it."""
-        plan = (
-            volume_lifecycle.plan(self._context, spec)
-            if check
-            else volume_lifecycle.ensure(self._context, spec, timeout)
-        )
+        plan = run(VolumeConvergence(self._context, spec), check=check, timeout=timeout)
         return Result(plan, self.list(spec.tenant, spec.name))
 
     def attach(
@@ -49,22 +52,15 @@ class VolumesClient:
         :param path: the mount point in the host.
         """
         spec = VolumeSpec(volume, tenant=tenant) if isinstance(volume, str) else volume
-        plan = (
-            volume_lifecycle.plan_attachment(self._context, spec, host, path)
-            if check
-            else volume_lifecycle.attach(self._context, spec, host, path, timeout)
-        )
+        attachment = VolumeAttachment(self._context, spec, host, path)
+        plan = run(attachment, check=check, timeout=timeout)
         return Result(plan, self.list(spec.tenant, spec.name))
 
     def detach(
         self, name: str, tenant: str = "default", *, check: bool = False, timeout: float = TIMEOUT
     ) -> Result[VolumeInfo]:
         """Detach a volume from its host."""
-        plan = (
-            volume_lifecycle.plan_detachment(self._context, tenant, name)
-            if check
-            else volume_lifecycle.detach(self._context, tenant, name, timeout)
-        )
+        plan = run(VolumeDetachment(self._context, tenant, name), check=check, timeout=timeout)
         return Result(plan, self.list(tenant, name))
 
     def list(self, tenant: str | None = None, name: str | None = None) -> tuple[VolumeInfo, ...]:
@@ -90,9 +86,5 @@ class VolumesClient:
 
         :raises OperationRefused: if the volume is attached to a host.
         """
-        plan = (
-            volume_lifecycle.plan_deletion(self._context, tenant, name)
-            if check
-            else volume_lifecycle.delete(self._context, tenant, name, timeout)
-        )
+        plan = run(VolumeDeletion(self._context, tenant, name), check=check, timeout=timeout)
         return Result(plan, self.list(tenant, name))

@@ -131,11 +131,8 @@ class Agents:
         )
 
     def _hosts(self) -> list[Host]:
-        fleet = (self.spec.tenant, self.spec.fleet)
         observation = self.ctx.provider.observe(self.ctx.owner)
-        return [
-            host for host in observation.hosts if (host.record.tenant, host.record.fleet) == fleet
-        ]
+        return observation.members(self.spec.tenant, self.spec.fleet)
 
     def _chosen(self, only: Collection[str] | None) -> list[Node]:
         """Return nodes by the names of their hosts.

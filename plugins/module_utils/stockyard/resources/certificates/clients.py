@@ -52,93 +52,90 @@ class Client:
         )
 
 
-def plan_issue(ctx: Context, client: Client) -> Plan:
-    """Return the plan of :func:`issue`. Changes nothing."""
-    folder = client.folder(ctx)
-    if ctx.pki(client.tenant).is_issued(folder, ctx.today()):
-        return Plan()
-    after = {"directory": str(folder), "days": client.days}
-    return Plan(
-        (
-            Action(
-                "issue",
-                "client",
-                client.name,
-                "no certificate of this client is valid for long enough",
-                {},
-                after,
-            ),
-        )
-    )
+@dataclass(frozen=True)
+class CertificateIssue:
+    """The issue of a client certificate into a directory, if it has no valid one."""
+
+    ctx: Context
+    client: Client
+
+    def plan(self) -> Plan:
+        """Return the actions that :meth:`apply` would take now. Changes nothing."""
+        client, folder = self.client, self.client.folder(self.ctx)
+        if self.ctx.pki(client.tenant).is_issued(folder, self.ctx.today()):
+            return Plan()
+        after = {"directory": str(folder), "days": client.days}
+        reason = "no certificate of this client is valid for long enough"
+        return Plan((Action("issue", "client", client.name, reason, {}, after),))
+
+    def apply(self, _deadline: Deadline) -> Plan:
+        """Issue the certificate; return the actions that were taken.
+
+        :raises OperationRefused: if hosts exist, and this controller does not have the CA that they
+            trust.
+        """
+        ctx, client = self.ctx, self.client
+        pki, todo = ctx.pki(client.tenant), self.plan()
+        if pki.found() is None and _living(ctx.provider.observe(ctx.owner), client.tenant):
+            raise _no_authority(client.tenant)
+        pki.issue(client.name, client.folder(ctx), ctx.today(), client.days)
+        return todo
 
 
-def issue(ctx: Context, client: Client) -> Plan:
-    """Issue a client certificate into a directory, if there is no valid one.
-
-    :raises OperationRefused: if hosts exist, and this controller does not have the CA that they
-        trust.
-    """
-    pki, todo = ctx.pki(client.tenant), plan_issue(ctx, client)
-    if pki.found() is None and _living(ctx.provider.observe(ctx.owner), client.tenant):
-        raise _no_authority(client.tenant)
-    pki.issue(client.name, client.folder(ctx), ctx.today(), client.days)
-    return todo
-
-
-def plan_revocation(ctx: Context, tenant: str, title: str, serials: dict[str, float]) -> Plan:
-    """Return the plan of :func:`revoke`. Changes nothing."""
-    return _revocation(ctx, tenant, title, serials, ctx.provider.observe(ctx.owner))
-
-
-def _revocation(
-    ctx: Context, tenant: str, title: str, serials: dict[str, float], observation: Observation
-) -> Plan:
-    hosts = sorted(observation.hosts, key=lambda host: host.record.name)
-    current_trust = trust.current(ctx, tenant, hosts)
-    new_serials = sorted(serials.keys() - current_trust.revoked.keys())
-    later_trust = Trust(
-        current_trust.authority, current_trust.renew_before, {**current_trust.revoked, **serials}
-    )
-    revocations = (
-        [Action("revoke", "client", title, "it is declared absent", {"serials": new_serials}, {})]
-        if new_serials
-        else []
-    )
-    return Plan(
-        (
-            *revocations,
-            *(
-                action
-                for host in hosts
-                if _runs(host, tenant)
-                for action in plan_renewal(host, later_trust)
-            ),
-        )
-    )
-
-
-def revoke(
-    ctx: Context, tenant: str, title: str, serials: dict[str, float], timeout: float
-) -> Plan:
-    """Revoke certificates, and make every running host of the tenant refuse them. Hosts that are
+@dataclass(frozen=True)
+class CertificateRevocation:
+    """The revocation of certificates: every running host of the tenant refuses them. Hosts that are
     off get the list when they are started.
 
-    :raises StockyardError: if a host could not be renewed; it stays due, and the next run renews
-        it.
+    :param title: the client, as the plan shows it.
+    :param serials: the end of each certificate, by serial.
     """
-    deadline = ctx.deadline(timeout)
-    if ctx.pki(tenant).found() is None:
-        raise _no_authority(tenant)
-    observation = ctx.provider.observe(ctx.owner)
-    todo = _revocation(ctx, tenant, title, serials, observation)
-    trust.prepare(ctx, tenant, observation.hosts)
-    ctx.pki(tenant).revoke(serials, ctx.today())
-    try:
-        _push(ctx, tenant, observation, deadline)
-    finally:
-        # The operator's own certificate may be among them: then a new one is issued at once.
-        access.sync_known_hosts(ctx, tenant)
-    return todo
+
+    ctx: Context
+    tenant: str
+    title: str
+    serials: dict[str, float]
+
+    def plan(self) -> Plan:
+        """Return the actions that :meth:`apply` would take now. Changes nothing."""
+        return self._plan_from(self.ctx.provider.observe(self.ctx.owner))
+
+    def apply(self, deadline: Deadline) -> Plan:
+        """Revoke the certificates; return the actions that were taken.
+
+        :raises StockyardError: if a host could not be renewed; it stays due, and the next run
+            renews it.
+        """
+        ctx, tenant = self.ctx, self.tenant
+        if ctx.pki(tenant).found() is None:
+            raise _no_authority(tenant)
+        observation = ctx.provider.observe(ctx.owner)
+        todo = self._plan_from(observation)
+        trust.prepare(ctx, tenant, observation.hosts)
+        ctx.pki(tenant).revoke(self.serials, ctx.today())
+        try:
+            _push(ctx, tenant, observation, deadline)
+        finally:
+            # The operator's own certificate may be among them: then a new one is issued at once.
+            access.sync_known_hosts(ctx, tenant)
+        return todo
+
+    def _plan_from(self, observation: Observation) -> Plan:
+        hosts = sorted(observation.hosts, key=lambda host: host.record.name)
+        current_trust = trust.current(self.ctx, self.tenant, hosts)
+        revoked = {**current_trust.revoked, **self.serials}
+        later_trust = Trust(current_trust.authority, current_trust.renew_before, revoked)
+        new_serials = sorted(self.serials.keys() - current_trust.revoked.keys())
+        before = {"serials": new_serials}
+        actions = (
+            [Action("revoke", "client", self.title, "it is declared absent", before, {})]
+            if new_serials
+            else []
+        )
+        for host in hosts:
+            if _runs(host, self.tenant):
+                actions += plan_renewal(host, later_trust)
+        return Plan(tuple(actions))
 
 
 def describe(ctx: Context, client: Client) -> tuple[ClientCertificateInfo, ...]:

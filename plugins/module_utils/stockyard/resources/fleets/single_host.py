@@ -7,183 +7,149 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from ...clock import Deadline
 from ...errors import Conflict, NotFound, OperationRefused
 from ...model.fleet import HOST_STATES, SingleSpec
-from ...model.host import Host
+from ...model.host import Host, HostSpec
 from ...model.naming import choice
-from ...model.observation import Observation, Template
-from ...planning.plan import UNKNOWN_GENERATION, Plan, plan_host, synchronizing, unlocking
+from ...model.observation import Observation
+from ...planning.plan import Plan, plan_host
 from .. import guest_status
-from ..context import Context
-from ..hosts import access, egress, host_lifecycle, reservation, trust
-from ..pools import pool_lifecycle
+from ..hosts import host_lifecycle, trust
+from ..hosts.reservation import HostRequest, request_like
 from ..templates import build_template
-from ..volumes import declared, encryption
-from .preflight import admit
-
-LOCK_WAIT = 5.0
+from .convergence import LOCK_WAIT, HostConvergence, with_guest_steps
 
 
-def plan(ctx: Context, spec: SingleSpec, state: str) -> Plan:
-    """Return the plan of :func:`converge`. Changes nothing."""
-    choice("state", state, HOST_STATES)
-    observation = ctx.provider.observe(ctx.owner)
-    todo = _planned(ctx, spec, state, observation)
-    host_lifecycle.check_starts(ctx, todo, observation.of_tenant(spec.tenant))
-    if spec.template:
-        build_template.tell_missing(
-            ctx, f"host {spec.name}", spec.tenant, spec.template, todo, observation
-        )
-    return todo
+@dataclass(frozen=True)
+class SingleHostConvergence(HostConvergence):
+    """The convergence of one host to a state.
 
-
-def converge(ctx: Context, spec: SingleSpec, state: str, timeout: float) -> Plan:
-    """Converge one host to a state. Returns the actions that were taken.
-
-    :raises OperationRefused: if ``present`` names a member of a fleet: the fleet's declaration
-        applies.
-    :raises Busy: if another controller works on the host.
+    :param state: ``present``, ``absent``, ``restarted`` or ``replaced``.
     """
-    choice("state", state, HOST_STATES)
-    deadline = ctx.deadline(timeout)
-    with _observed(ctx, spec, deadline) as observation:
-        host = observation.host(spec.tenant, spec.name)
-        todo = _planned(ctx, spec, state, observation)
-        if state != "absent":
-            trust.prepare(ctx, spec.tenant, observation.hosts)
-        _apply(ctx, spec, state, todo, observation, deadline)
-        access.sync_known_hosts(ctx, spec.tenant)
-        if host and not todo:
-            egress.mend(ctx, [host], deadline)
-        return todo
 
+    spec: SingleSpec
+    state: str
+    kind = "host"
 
-def _planned(ctx: Context, spec: SingleSpec, state: str, observation: Observation) -> Plan:
-    host = observation.host(spec.tenant, spec.name)
-    template = _template(observation, spec, host)
-    _refuse_nonsense(spec, state, host)
-    current_trust = (
-        trust.current(ctx, spec.tenant, observation.hosts) if state != "absent" else None
-    )
-    todo = plan_host(
-        spec,
-        state,
-        template.record.generation if template else UNKNOWN_GENERATION,
-        host,
-        current_trust,
-    )
-    if host and state != "absent":
-        statuses = guest_status.statuses(ctx, [host])
-        todo = unlocking(todo, encryption.locked([host], statuses))
-        reason = guest_status.skewed([host], statuses).get(host.record.uuid)
-        todo = synchronizing(todo, {host.record.name: reason} if reason else {})
-    host_spec = _order(spec, state, host).spec
-    admitted = pool_lifecycle.fit(
-        observation, spec.tenant, host_spec, template, todo, [host] if host else []
-    )
-    if admitted.rejected:
-        raise pool_lifecycle.refusal(f"host {spec.name}", admitted, "Nothing was changed.")
-    admit(ctx, spec.tenant, host_spec, todo, observation, template)
-    declared.validate_plan(
-        ctx, spec.tenant, template.record.name if template else "", host_spec, todo, observation
-    )
-    return todo
+    def __post_init__(self) -> None:
+        choice("state", self.state, HOST_STATES)
 
+    @property
+    def keeps_hosts(self) -> bool:
+        """Return whether the host exists afterwards."""
+        return self.state != "absent"
 
-def _refuse_nonsense(spec: SingleSpec, state: str, host: Host | None) -> None:
-    if host is None and state == "restarted" and not spec.template:
-        raise NotFound(
-            "the host does not exist, so it cannot be restarted.",
-            name=f"host {spec.name}",
-            remedy="declare a template to create the host",
-        )
-    if host is not None and host.record.fleet and state == "present":
-        raise OperationRefused(
-            f"the host belongs to fleet {host.record.fleet}.",
-            name=host.record.title,
-            remedy="change the fleet's declaration, or use restarted, replaced or absent",
-        )
-    if state != "absent" and not (host or spec.template):
-        raise NotFound(
-            "the host does not exist.",
-            name=f"host {spec.name}",
-            remedy="declare a template to create the host",
-        )
+    @contextmanager
+    def observed(self, deadline: Deadline) -> Iterator[Observation]:
+        """Hold the lock of the host, or of the fleet that it belongs to; the value is an
+        observation that was made under the lock.
 
+        :raises Conflict: if the host became the member of another fleet in the meantime.
+        """
+        ctx, spec = self.ctx, self.spec
+        fleet = self._fleet(ctx.provider.observe(ctx.owner))
+        kind, name = ("fleet", fleet) if fleet else ("host", spec.name)
+        lock = ctx.lock_name(kind, spec.tenant, name)
+        with ctx.provider.exclusive(lock, deadline.within(LOCK_WAIT)):
+            observation = ctx.provider.observe(ctx.owner)
+            if self._fleet(observation) not in (fleet, ""):
+                raise Conflict(
+                    "it became the member of another fleet.", name=self.title, remedy="run again"
+                )
+            yield observation
 
-def _apply(
-    ctx: Context,
-    spec: SingleSpec,
-    state: str,
-    todo: Plan,
-    observation: Observation,
-    deadline: Deadline,
-) -> None:
-    host = observation.host(spec.tenant, spec.name)
-    record = host.record if host else None
-    for action in todo.actions:
-        if record and action.verb in host_lifecycle.IN_PLACE:
-            record = host_lifecycle.update_in_place(
-                ctx, record, action.verb, spec.labels, spec.host, deadline
-            )
-        elif record and action.verb == "delete":
-            host_lifecycle.destroy(ctx, record)
-        else:
-            _make(ctx, spec, state, observation, deadline)
+    def hosts(self, observation: Observation) -> list[Host]:
+        """Return the host, if it exists."""
+        host = self._host(observation)
+        return [host] if host else []
 
+    def template_name(self, observation: Observation) -> str:
+        """Return the declared template, or that of the host."""
+        host = self._host(observation)
+        return self.spec.template or (host.record.template if host else "")
 
-def _make(
-    ctx: Context, spec: SingleSpec, state: str, observation: Observation, deadline: Deadline
-) -> None:
-    """Create a host, and delete the old one first if it exists.
+    def host_spec(self, observation: Observation) -> HostSpec:
+        """Return the declaration of a new host."""
+        return self._request(observation).spec
 
-    A member of a fleet keeps the declaration of its fleet. A host that is only named, without a
-    declaration, keeps its own.
-    """
-    old_host = observation.host(spec.tenant, spec.name)
-    name = spec.template or (old_host.record.template if old_host else "")
-    template = build_template.need(spec.tenant, name, observation)
-    if old_host is not None:
-        host_lifecycle.destroy(ctx, old_host.record)
-    host_lifecycle.create_host(ctx, _order(spec, state, old_host), template, deadline)
+    def desired(self, observation: Observation, generation: str) -> Plan:
+        """Return the plan before a new host is admitted.
 
+        :raises NotFound: if the host does not exist, and no template is declared.
+        :raises OperationRefused: if ``present`` names a member of a fleet: the fleet's declaration
+            applies.
+        """
+        ctx, spec, state = self.ctx, self.spec, self.state
+        host = self._host(observation)
+        self._check_state(host)
+        if not self.keeps_hosts:
+            return plan_host(spec, state, generation, host)
+        current_trust = trust.current(ctx, spec.tenant, observation.hosts)
+        todo = plan_host(spec, state, generation, host, current_trust)
+        hosts = self.hosts(observation)
+        return with_guest_steps(todo, hosts, guest_status.statuses(ctx, hosts))
 
-def _order(spec: SingleSpec, state: str, old_host: Host | None) -> reservation.HostRequest:
-    if old_host is not None and (
-        old_host.record.fleet or (state != "present" and not spec.template)
-    ):
-        return reservation.request_like(old_host.record)
-    return reservation.HostRequest(spec.tenant, "", spec.name, spec.host, spec.labels, spec.ttl)
+    def carry_out(self, todo: Plan, observation: Observation, deadline: Deadline) -> None:
+        """Carry out a plan."""
+        host = self._host(observation)
+        record = host.record if host else None
+        for action in todo.actions:
+            if record and action.verb in host_lifecycle.IN_PLACE:
+                record = host_lifecycle.update_in_place(
+                    self.ctx, record, action.verb, self.spec.labels, self.spec.host, deadline
+                )
+            elif record and action.verb == "delete":
+                host_lifecycle.destroy(self.ctx, record)
+            else:
+                self._create(observation, deadline)
 
+    def _create(self, observation: Observation, deadline: Deadline) -> None:
+        """Create a host, and delete the old one first if it exists."""
+        host = self._host(observation)
+        name = self.template_name(observation)
+        template = build_template.need(self.spec.tenant, name, observation)
+        if host:
+            host_lifecycle.destroy(self.ctx, host.record)
+        host_lifecycle.create_host(self.ctx, self._request(observation), template, deadline)
 
-def _template(observation: Observation, spec: SingleSpec, host: Host | None) -> Template | None:
-    name = spec.template or (host.record.template if host else "")
-    return observation.template(spec.tenant, name)
+    def _request(self, observation: Observation) -> HostRequest:
+        """Return the request for a new host.
 
+        A member of a fleet keeps the declaration of its fleet. A host that is only named, without a
+        declaration, keeps its own.
+        """
+        spec, host = self.spec, self._host(observation)
+        if host and (host.record.fleet or (self.state != "present" and not spec.template)):
+            return request_like(host.record)
+        return HostRequest(spec.tenant, "", spec.name, spec.host, spec.labels, spec.ttl)
 
-@contextmanager
-def _observed(ctx: Context, spec: SingleSpec, deadline: Deadline) -> Iterator[Observation]:
-    """Lock a host, or the fleet that it belongs to; yield an observation that was made under the
-    lock.
-
-    :raises Conflict: if the host became the member of another fleet in the meantime.
-    """
-    fleet = _fleet(ctx.provider.observe(ctx.owner), spec)
-    kind, name = ("fleet", fleet) if fleet else ("host", spec.name)
-    lock = ctx.lock_name(kind, spec.tenant, name)
-    with ctx.provider.exclusive(lock, deadline.within(LOCK_WAIT)):
-        observation = ctx.provider.observe(ctx.owner)
-        if _fleet(observation, spec) not in (fleet, ""):
-            raise Conflict(
-                "it became the member of another fleet.",
+    def _check_state(self, host: Host | None) -> None:
+        spec, state = self.spec, self.state
+        if host is None and state == "restarted" and not spec.template:
+            raise NotFound(
+                "the host does not exist, so it cannot be restarted.",
                 name=f"host {spec.name}",
-                remedy="run again",
+                remedy="declare a template to create the host",
             )
-        yield observation
+        if host is not None and host.record.fleet and state == "present":
+            raise OperationRefused(
+                f"the host belongs to fleet {host.record.fleet}.",
+                name=host.record.title,
+                remedy="change the fleet's declaration, or use restarted, replaced or absent",
+            )
+        if state != "absent" and not (host or spec.template):
+            raise NotFound(
+                "the host does not exist.",
+                name=f"host {spec.name}",
+                remedy="declare a template to create the host",
+            )
 
+    def _host(self, observation: Observation) -> Host | None:
+        return observation.host(self.spec.tenant, self.spec.name)
 
-def _fleet(observation: Observation, spec: SingleSpec) -> str:
-    host = observation.host(spec.tenant, spec.name)
-    return host.record.fleet if host else ""
+    def _fleet(self, observation: Observation) -> str:
+        host = self._host(observation)
+        return host.record.fleet if host else ""

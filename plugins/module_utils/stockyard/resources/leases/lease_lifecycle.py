@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from ...clock import Deadline
@@ -38,37 +38,147 @@ POLL = 0.5
 TRIES = 10
 
 
-def plan(ctx: Context, spec: LeaseSpec, extend: bool = False) -> Plan:
-    """Return the plan of :func:`ensure`. Changes and reserves nothing."""
-    leased_host = held_by(ctx, spec, ctx.provider.observe(ctx.owner))
-    return (
-        Plan((_taking(spec, leased_host),))
-        if leased_host is None
-        else _planned(ctx, spec, leased_host, extend)
-    )
+@dataclass(frozen=True)
+class LeaseResult:
+    """The plan of an operation on a lease, and the record of its host; ``None`` if no host was
+    leased.
+    """
+
+    plan: Plan
+    record: HostRecord | None
 
 
-def ensure(ctx: Context, spec: LeaseSpec, extend: bool, wait: float) -> tuple[Plan, HostRecord]:
-    """Return a lease for the holder: the existing one, or a new one.
+@dataclass(frozen=True)
+class HolderLease:
+    """The lease of a holder: the existing one, or a new one. The deadline limits the wait for a
+    free host.
 
     :param extend: extend an existing lease to the length of a new one.
-    :param wait: seconds to wait for a free host.
     """
-    name = hashlib.sha256(f"{spec.holder} {spec.title}".encode()).hexdigest()[:16]
-    # A holder with two simultaneous requests gets one host.
-    with ctx.provider.exclusive(
-        ctx.lock_name("holder", spec.tenant, name), ctx.deadline(wait + LOCK_WAIT)
-    ):
-        observation = ctx.provider.observe(ctx.owner)
-        leased_host = held_by(ctx, spec, observation)
-        if leased_host is None:
-            record = take(ctx, spec, wait, observation)
-            return Plan((_taking(spec, record),)), record
-        todo = _planned(ctx, spec, leased_host, extend)
-        if todo and leased_host.lease:
-            duration = spec.duration if extend else 0.0
-            leased_host = renew(ctx, leased_host.lease.id, duration, observation)
-        return todo, leased_host
+
+    ctx: Context
+    spec: LeaseSpec
+    extend: bool = False
+
+    def plan(self) -> LeaseResult:
+        """Return the actions that :meth:`apply` would take now. Changes and reserves nothing."""
+        record = held_by(self.ctx, self.spec, self.ctx.provider.observe(self.ctx.owner))
+        todo = Plan((_taking(self.spec, record),)) if record is None else self._plan_for(record)
+        return LeaseResult(todo, record)
+
+    def apply(self, deadline: Deadline) -> LeaseResult:
+        """Lease a host, or extend the existing lease; return the actions that were taken."""
+        ctx, spec = self.ctx, self.spec
+        name = hashlib.sha256(f"{spec.holder} {spec.title}".encode()).hexdigest()[:16]
+        # A holder with two simultaneous requests gets one host.
+        with ctx.provider.exclusive(
+            ctx.lock_name("holder", spec.tenant, name), ctx.deadline(deadline.left() + LOCK_WAIT)
+        ):
+            observation = ctx.provider.observe(ctx.owner)
+            record = held_by(ctx, spec, observation)
+            if record is None:
+                record = take(ctx, spec, deadline.left(), observation)
+                return LeaseResult(Plan((_taking(spec, record),)), record)
+            todo = self._plan_for(record)
+            if todo and record.lease:
+                duration = spec.duration if self.extend else 0.0
+                record = renew(ctx, record.lease.id, duration, observation)
+            return LeaseResult(todo, record)
+
+    def _plan_for(self, record: HostRecord) -> Plan:
+        """Return the plan for a holder with a lease."""
+        ctx, lease = self.ctx, record.lease
+        if lease is None:
+            return Plan()
+        if self.extend:
+            return Plan((_extending(lease, ctx.clock.now() + self.spec.duration),))
+        if ctx.pki(record.tenant).lease_key(lease.id):
+            return Plan()
+        after, reason = {"host": record.name}, "this controller does not have the key of the lease"
+        return Plan((Action("issue", "lease", lease.id, reason, {}, after),))
+
+
+@dataclass(frozen=True)
+class LeaseExtension:
+    """The extension of a lease, as :func:`renew` does it.
+
+    :param lease: the number of the lease.
+    :param duration: seconds from now.
+    """
+
+    ctx: Context
+    lease: str
+    duration: float
+
+    def plan(self) -> LeaseResult:
+        """Return the actions that :meth:`apply` would take now. Changes nothing.
+
+        :raises LeaseExpired: if the lease ended.
+        """
+        return self._plan_from(self.ctx.provider.observe(self.ctx.owner))
+
+    def apply(self, _deadline: Deadline) -> LeaseResult:
+        """Extend the lease; return the actions that were taken."""
+        check_duration(self.duration)
+        observation = self.ctx.provider.observe(self.ctx.owner)
+        todo = self._plan_from(observation).plan
+        return LeaseResult(todo, renew(self.ctx, self.lease, self.duration, observation))
+
+    def _plan_from(self, observation: Observation) -> LeaseResult:
+        record, current_lease = _living(self.ctx, self.lease, observation)
+        until = self.ctx.clock.now() + self.duration
+        return LeaseResult(Plan((_extending(current_lease, until),)), record)
+
+
+@dataclass(frozen=True)
+class LeaseRelease:
+    """The release of a lease: its host is deleted. A lease that has ended changes nothing.
+
+    :param lease: the number of the lease.
+    :param replacement: create a replacement at once; otherwise the next run of its fleet does.
+    """
+
+    ctx: Context
+    lease: str
+    replacement: bool = False
+
+    def plan(self) -> Plan:
+        """Return the actions that :meth:`apply` would take now. Changes nothing.
+
+        :raises NotFound: if this yard never issued a lease with this number.
+        :raises StockyardError: if a replacement is requested and cannot be created.
+        """
+        return self._plan_from(self.ctx.provider.observe(self.ctx.owner))
+
+    def apply(self, deadline: Deadline) -> Plan:
+        """Delete the host of the lease; return the actions that were taken."""
+        ctx, observation = self.ctx, self.ctx.provider.observe(self.ctx.owner)
+        todo, record = self._plan_from(observation), None
+        with suppress(LeaseExpired):
+            # From here on no other holder can get the host, and a run that finds it half-deleted
+            # completes the deletion.
+            record = _on_living(
+                ctx, self.lease, observation, lambda leased_host, _lease: _leaving(ctx, leased_host)
+            )
+        if record is None:
+            ctx.progress(f"lease {self.lease}: already expired, nothing changed")
+            return Plan()
+        host_lifecycle.destroy(ctx, record)
+        if self.replacement:
+            _make_another(ctx, record, deadline)
+        access.sync_known_hosts(ctx, record.tenant)
+        return todo
+
+    def _plan_from(self, observation: Observation) -> Plan:
+        record = lease_numbers.find(self.lease, observation)
+        if record is None:
+            lease_numbers.check(self.ctx, self.lease)
+        if record is None or record.lease is None or record.lease.ended(self.ctx.clock.now()):
+            return Plan()
+        if self.replacement:
+            _check_replacement(self.ctx, record, observation)
+        state = {"lease": self.lease, "holder": record.lease.holder}
+        return Plan((Action("delete", "host", record.name, "its lease was released", state, {}),))
 
 
 def take(
@@ -123,77 +233,6 @@ def renew(
         )
 
     return _on_living(ctx, lease, observation or ctx.provider.observe(ctx.owner), attempt)
-
-
-def extend(ctx: Context, lease: str, duration: float) -> tuple[Plan, HostRecord]:
-    """Extend a lease as :func:`renew` does; returns the plan, too."""
-    check_duration(duration)
-    observation = ctx.provider.observe(ctx.owner)
-    todo, _record = _extension(ctx, lease, duration, observation)
-    return todo, renew(ctx, lease, duration, observation)
-
-
-def plan_extension(ctx: Context, lease: str, duration: float) -> tuple[Plan, HostRecord]:
-    """Return the plan of :func:`extend`. Changes nothing.
-
-    :raises LeaseExpired: if the lease ended.
-    """
-    return _extension(ctx, lease, duration, ctx.provider.observe(ctx.owner))
-
-
-def _extension(
-    ctx: Context, lease: str, duration: float, observation: Observation
-) -> tuple[Plan, HostRecord]:
-    record, current_lease = _living(ctx, lease, observation)
-    return Plan((_extending(current_lease, ctx.clock.now() + duration),)), record
-
-
-def plan_release(ctx: Context, lease: str, replacement: bool) -> Plan:
-    """Return the plan of :func:`release`. Changes nothing.
-
-    :raises NotFound: if this yard never issued a lease with this number.
-    :raises StockyardError: if a replacement is requested and cannot be created.
-    """
-    return _release(ctx, lease, replacement, ctx.provider.observe(ctx.owner))
-
-
-def _release(ctx: Context, lease: str, replacement: bool, observation: Observation) -> Plan:
-    record = lease_numbers.find(lease, observation)
-    if record is None:
-        lease_numbers.check(ctx, lease)
-    if record is None or record.lease is None or record.lease.ended(ctx.clock.now()):
-        return Plan()
-    if replacement:
-        _check_replacement(ctx, record, observation)
-    state = {"lease": lease, "holder": record.lease.holder}
-    return Plan((Action("delete", "host", record.name, "its lease was released", state, {}),))
-
-
-def release(ctx: Context, lease: str, replacement: bool, timeout: float) -> Plan:
-    """Delete the host of a lease. A lease that has ended changes nothing.
-
-    :param replacement: create a replacement at once; otherwise the next run of its fleet does.
-    :raises NotFound: if this yard never issued a lease with this number.
-    :raises StockyardError: before anything changes, if a replacement is requested and cannot be
-        created.
-    """
-    deadline, observation = ctx.deadline(timeout), ctx.provider.observe(ctx.owner)
-    todo = _release(ctx, lease, replacement, observation)
-    record = None
-    with suppress(LeaseExpired):
-        # From here on no other holder can get the host, and a run that finds it half-deleted
-        # completes the deletion.
-        record = _on_living(
-            ctx, lease, observation, lambda leased_host, _lease: _leaving(ctx, leased_host)
-        )
-    if record is None:
-        ctx.progress(f"lease {lease}: already expired, nothing changed")
-        return Plan()
-    host_lifecycle.destroy(ctx, record)
-    if replacement:
-        _make_another(ctx, record, deadline)
-    access.sync_known_hosts(ctx, record.tenant)
-    return todo
 
 
 def _take(
@@ -324,27 +363,6 @@ def _make_another(ctx: Context, old_host: HostRecord, deadline: Deadline) -> Non
             f"fleet {old_host.fleet}: locked by another controller; the next run creates "
             f"{old_host.title} again"
         )
-
-
-def _planned(ctx: Context, spec: LeaseSpec, record: HostRecord, extend: bool) -> Plan:
-    """Return the plan for a holder with a lease."""
-    lease = record.lease
-    if lease is None or (not extend and ctx.pki(record.tenant).lease_key(lease.id)):
-        return Plan()
-    if not extend:
-        return Plan(
-            (
-                Action(
-                    "issue",
-                    "lease",
-                    lease.id,
-                    "this controller does not have the key of the lease",
-                    {},
-                    {"host": record.name},
-                ),
-            )
-        )
-    return Plan((_extending(lease, ctx.clock.now() + spec.duration),))
 
 
 def _extending(lease: Lease, until: float) -> Action:

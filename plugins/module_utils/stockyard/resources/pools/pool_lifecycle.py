@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
+from ...clock import Deadline
 from ...errors import OperationRefused, PoolQuotaExceeded
 from ...model import codec
 from ...model.host import Host, HostSpec
@@ -21,82 +22,96 @@ from ...planning import memory_pressure, quota, resize
 from ...planning.plan import Action, Plan, gone
 from ...planning.quota import AdmittedPlan, PoolUsage
 from ..context import Context
+from ..operation import LockedOperation
 
-LOCK_WAIT = 5.0
 ABSENT = "it is declared absent"
 
 
-def plan(
-    ctx: Context, spec: PoolSpec, *, force: bool = False, seen: Observation | None = None
-) -> Plan:
-    """Return the plan of :func:`ensure`. Changes nothing.
-
-    :raises OperationRefused: if the change would be refused.
-    """
-    seen = seen or ctx.provider.observe(ctx.owner)
-    existing = seen.pool(spec.tenant, spec.name)
-    if existing and existing.spec == spec:
-        return Plan()
-    if existing and existing.spec.parent != spec.parent:
-        raise OperationRefused(
-            f"the pool cannot be moved; its parent is {existing.spec.parent or 'no pool'}.",
-            name=existing.title,
-            remedy="create another pool, and declare its fleets there",
-        )
-    quota.check_change(
-        changed(ctx, spec, seen), seen.pools, (host.record for host in seen.hosts), force=force
-    )
-    after = codec.to_dict(spec)
-    if existing is None:
-        return Plan((Action("create", "pool", spec.name, "it does not exist", {}, after),))
-    before = codec.to_dict(existing.spec)
-    differs = ", ".join(sorted(key for key in after if after[key] != before[key]))
-    return Plan((Action("change", "pool", spec.name, f"{differs} changed", before, after),))
-
-
-def ensure(ctx: Context, spec: PoolSpec, timeout: float, *, force: bool = False) -> Plan:
-    """Converge a pool to its declaration. Hosts in it keep running.
+@dataclass(frozen=True)
+class PoolConvergence(LockedOperation):
+    """The convergence of a pool to its declaration. Hosts in it keep running.
 
     :param force: allow limits below the current use: then the pool admits no new hosts.
     """
-    with ctx.provider.exclusive(
-        ctx.lock_name("pool", spec.tenant, spec.name), ctx.deadline(min(timeout, LOCK_WAIT))
-    ):
-        observation = ctx.provider.observe(ctx.owner)
-        todo = plan(ctx, spec, force=force, seen=observation)
+
+    spec: PoolSpec
+    force: bool = False
+
+    @property
+    def lock(self) -> str:
+        """Return the lock of the pool."""
+        return self.ctx.lock_name("pool", self.spec.tenant, self.spec.name)
+
+    def plan_from(self, observation: Observation) -> Plan:
+        """Return the plan for an observation.
+
+        :raises OperationRefused: if the change would be refused.
+        """
+        spec = self.spec
+        existing = observation.pool(spec.tenant, spec.name)
+        if existing and existing.spec == spec:
+            return Plan()
+        if existing and existing.spec.parent != spec.parent:
+            raise OperationRefused(
+                f"the pool cannot be moved; its parent is {existing.spec.parent or 'no pool'}.",
+                name=existing.title,
+                remedy="create another pool, and declare its fleets there",
+            )
+        hosts = (host.record for host in observation.hosts)
+        quota.check_change(self.record(observation), observation.pools, hosts, force=self.force)
+        after = codec.to_dict(spec)
+        if existing is None:
+            return Plan((Action("create", "pool", spec.name, "it does not exist", {}, after),))
+        before = codec.to_dict(existing.spec)
+        differs = ", ".join(sorted(key for key in after if after[key] != before[key]))
+        return Plan((Action("change", "pool", spec.name, f"{differs} changed", before, after),))
+
+    def carry_out(self, todo: Plan, observation: Observation, _deadline: Deadline) -> Plan:
+        """Write the record of the pool."""
         for action in todo.actions:
-            ctx.provider.pools.put(changed(ctx, spec, observation), force=force)
-            ctx.progress(f"pool {spec.name}: {action.verb}d")
+            self.ctx.provider.pools.put(self.record(observation), force=self.force)
+            self.ctx.progress(f"pool {self.spec.name}: {action.verb}d")
         return todo
 
-
-def plan_removal(ctx: Context, tenant: str, name: str, reason: str = ABSENT) -> Plan:
-    """Return the plan of :func:`remove`.
-
-    :raises OperationRefused: if the pool is not empty.
-    """
-    return _removal(ctx.provider.observe(ctx.owner), tenant, name, reason)
-
-
-def _removal(observation: Observation, tenant: str, name: str, reason: str) -> Plan:
-    existing = observation.pool(tenant, name)
-    if existing is None:
-        return Plan()
-    quota.check_removal(existing, observation.pools, [host.record for host in observation.hosts])
-    return Plan((gone("pool", name, reason, codec.to_dict(existing.spec)),))
-
-
-def remove(ctx: Context, tenant: str, name: str, timeout: float, reason: str = ABSENT) -> Plan:
-    """Delete an empty pool."""
-    with ctx.provider.exclusive(
-        ctx.lock_name("pool", tenant, name), ctx.deadline(min(timeout, LOCK_WAIT))
-    ):
-        observation = ctx.provider.observe(ctx.owner)
-        todo = _removal(observation, tenant, name, reason)
-        existing = observation.pool(tenant, name)
+    def record(self, observation: Observation) -> PoolRecord:
+        """Return the pool's record as declared."""
+        existing = observation.pool(self.spec.tenant, self.spec.name)
         if existing:
-            ctx.provider.pools.delete(existing)
-            ctx.progress(f"{existing.title}: deleted")
+            return replace(existing, spec=self.spec)
+        return PoolRecord(self.ctx.owner, str(uuid.uuid4()), self.spec, self.ctx.clock.now())
+
+
+@dataclass(frozen=True)
+class PoolDeletion(LockedOperation):
+    """The deletion of an empty pool."""
+
+    tenant: str
+    name: str
+    reason: str = ABSENT
+
+    @property
+    def lock(self) -> str:
+        """Return the lock of the pool."""
+        return self.ctx.lock_name("pool", self.tenant, self.name)
+
+    def plan_from(self, observation: Observation) -> Plan:
+        """Return the plan for an observation.
+
+        :raises OperationRefused: if the pool is not empty.
+        """
+        existing = observation.pool(self.tenant, self.name)
+        if existing is None:
+            return Plan()
+        hosts = [host.record for host in observation.hosts]
+        quota.check_removal(existing, observation.pools, hosts)
+        return Plan((gone("pool", self.name, self.reason, codec.to_dict(existing.spec)),))
+
+    def carry_out(self, todo: Plan, observation: Observation, _deadline: Deadline) -> Plan:
+        """Delete the pool."""
+        existing = observation.pool(self.tenant, self.name)
+        if existing:
+            self.ctx.provider.pools.delete(existing)
+            self.ctx.progress(f"{existing.title}: deleted")
         return todo
 
 
@@ -204,14 +219,6 @@ def describe(ctx: Context, observation: Observation, record: PoolRecord) -> Pool
         enforced_reason=facts.enforced_reason,
         available_mib=facts.available_mib,
     )
-
-
-def changed(ctx: Context, spec: PoolSpec, observation: Observation) -> PoolRecord:
-    """Return a pool's record as declared."""
-    existing = observation.pool(spec.tenant, spec.name)
-    if existing:
-        return replace(existing, spec=spec)
-    return PoolRecord(ctx.owner, str(uuid.uuid4()), spec, ctx.clock.now())
 
 
 def _inside(usage: PoolUsage, pool: PoolRecord, observation: Observation) -> list[Host]:

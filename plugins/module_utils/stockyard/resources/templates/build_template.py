@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import math
 import uuid
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 from ...clock import Deadline
 from ...errors import NotFound
@@ -25,11 +27,11 @@ from ...planning.templates import (
 )
 from ..context import Context
 from ..hosts.reservation import mac_of
+from ..operation import LockedOperation
 from ..undo import undo
 from . import cloud_image, freshness, preload, provision
 
 SETTLE = 1.0
-LOCK_WAIT = 5.0
 # Seconds that an unused image is retained, because a template may be under construction from it.
 RECENT = 3600.0
 
@@ -42,84 +44,80 @@ def resolved(spec: TemplateSpec) -> TemplateSpec:
     return provision.resolved(cloud_image.resolved(preload.resolved(spec)))
 
 
-def plan(
-    ctx: Context,
-    spec: TemplateSpec,
-    observation: Observation | None = None,
-    used_generations: frozenset[str] | None = None,
-) -> Plan:
-    """Return the plan of :func:`ensure`. Changes nothing; asks the mirror if the declaration
-    requires it.
+@dataclass(frozen=True)
+class TemplateConvergence(LockedOperation):
+    """The convergence of a template to its declaration: a frozen generation exists afterwards.
 
-    :param used_generations: the generations that hosts will use, if they differ from the observed
-        ones.
+    A plan asks the mirror if the declaration requires it. Another controller that builds the
+    template is waited for until the deadline.
     """
-    declared, observation = rendered(resolved(spec)), observation or ctx.provider.observe(ctx.owner)
-    return _planned(ctx, declared, observation, used_generations)
 
+    spec: TemplateSpec
+    LOCK_WAIT = math.inf
 
-def _planned(
-    ctx: Context,
-    declared: RenderedTemplate,
-    observation: Observation,
-    used_generations: frozenset[str] | None = None,
-) -> Plan:
-    spec, templates = declared.spec, observation.templates
-    missing_updates = (
-        freshness.lacking(ctx, declared, candidate(spec, declared.digest, templates))
-        if spec.upgrade
-        else ()
-    )
-    used_generations = (
-        freshness.used(spec.tenant, spec.name, observation.hosts)
-        if used_generations is None
-        else used_generations
-    )
-    # An unreadable record may use any generation: then none is deleted.
-    template_context = TemplateContext(
-        ctx.clock.now(),
-        missing_updates,
-        None if observation.unreadable else used_generations,
-        options_digest(spec),
-    )
-    return plan_template(spec, declared.digest, templates, template_context)
+    @cached_property
+    def declared(self) -> RenderedTemplate:
+        """Return the declaration with its recipe, which is rendered once.
 
+        :raises InvalidInput: if a file that it names cannot be read.
+        """
+        return rendered(resolved(self.spec))
 
-def ensure(ctx: Context, spec: TemplateSpec, timeout: float) -> Plan:
-    """Converge a template to its declaration: a frozen generation exists afterwards. Returns the
-    actions that were taken.
+    @property
+    def lock(self) -> str:
+        """Return the lock of the template. Files that the declaration names are read before it is
+        held.
+        """
+        spec = self.declared.spec
+        return self.ctx.lock_name("template", spec.tenant, spec.name)
 
-    :param timeout: seconds for everything: packages, image, boot, warm-up, freeze.
-    :raises Busy: if another controller builds it and does not end in time.
-    """
-    declared, deadline = rendered(resolved(spec)), ctx.deadline(timeout)
-    with ctx.provider.exclusive(ctx.lock_name("template", spec.tenant, spec.name), deadline):
-        observation = ctx.provider.observe(ctx.owner)
-        template_plan = _planned(ctx, declared, observation)
+    def plan_from(
+        self, observation: Observation, used_generations: frozenset[str] | None = None
+    ) -> Plan:
+        """Return the plan for an observation.
+
+        :param used_generations: the generations that hosts will use, if they differ from the
+            observed ones.
+        """
+        declared, spec, templates = self.declared, self.declared.spec, observation.templates
+        missing_updates = (
+            freshness.lacking(self.ctx, declared, candidate(spec, declared.digest, templates))
+            if spec.upgrade
+            else ()
+        )
+        if used_generations is None:
+            used_generations = freshness.used(spec.tenant, spec.name, observation.hosts)
+        # An unreadable record may use any generation: then none is deleted.
+        template_context = TemplateContext(
+            self.ctx.clock.now(),
+            missing_updates,
+            None if observation.unreadable else used_generations,
+            options_digest(spec),
+        )
+        return plan_template(spec, declared.digest, templates, template_context)
+
+    def carry_out(self, todo: Plan, observation: Observation, deadline: Deadline) -> Plan:
+        """Build a generation, or make an earlier one current again; then delete those that are not
+        retained.
+        """
+        ctx, declared, spec = self.ctx, self.declared, self.declared.spec
         own_generations = observation.generations(spec.tenant, spec.name)
-        verbs = {action.verb for action in template_plan.actions}
+        verbs = {action.verb for action in todo.actions}
         if "build" in verbs:
             _build(ctx, declared, _remove_useless(ctx, declared, own_generations), deadline)
         elif "promote" in verbs:
-            _promote(
-                ctx, own_generations, candidate(declared.spec, declared.digest, own_generations)
-            )
+            _promote(ctx, own_generations, candidate(spec, declared.digest, own_generations))
         if not verbs:
-            return template_plan
+            return todo
         # A build takes minutes: observe the hosts that use old generations by now.
         deletions = _remove_surplus(ctx, declared, ctx.provider.observe(ctx.owner))
-        return Plan(
-            (*(action for action in template_plan.actions if action.verb != "delete"), *deletions)
-        )
+        return Plan((*(action for action in todo.actions if action.verb != "delete"), *deletions))
 
-
-def tidy(ctx: Context, spec: TemplateSpec, timeout: float) -> Plan:
-    """Delete the generations that are not retained and that no host uses."""
-    with ctx.provider.exclusive(
-        ctx.lock_name("template", spec.tenant, spec.name), ctx.deadline(timeout)
-    ):
-        declared = rendered(resolved(spec))
-        return Plan(_remove_surplus(ctx, declared, ctx.provider.observe(ctx.owner)))
+    def tidy(self, deadline: Deadline) -> Plan:
+        """Delete the generations that are not retained and that no host uses."""
+        with self.ctx.provider.exclusive(self.lock, deadline):
+            observation = self.ctx.provider.observe(self.ctx.owner)
+            return Plan(_remove_surplus(self.ctx, self.declared, observation))
 
 
 def need(tenant: str, name: str, observation: Observation) -> Template:
@@ -157,28 +155,32 @@ def tell_missing(
         ctx.progress(f"{title}: template {name} must be built first")
 
 
-def plan_removal(ctx: Context, tenant: str, name: str) -> Plan:
-    """Return the plan of :func:`remove`."""
-    return _removal(ctx.provider.observe(ctx.owner).generations(tenant, name))
+@dataclass(frozen=True)
+class TemplateDeletion(LockedOperation):
+    """The deletion of every generation of a template."""
 
+    tenant: str
+    name: str
 
-def _removal(own_generations: list[Template]) -> Plan:
-    return plan_deletion(own_generations, (), "it is declared absent")
+    @property
+    def lock(self) -> str:
+        """Return the lock of the template."""
+        return self.ctx.lock_name("template", self.tenant, self.name)
 
+    def plan_from(self, observation: Observation) -> Plan:
+        """Return the plan for an observation."""
+        own_generations = observation.generations(self.tenant, self.name)
+        return plan_deletion(own_generations, (), "it is declared absent")
 
-def remove(ctx: Context, tenant: str, name: str, timeout: float) -> Plan:
-    """Delete every generation of a template.
+    def carry_out(self, todo: Plan, observation: Observation, _deadline: Deadline) -> Plan:
+        """Delete the generations.
 
-    :raises OperationRefused: if a host uses one of them.
-    """
-    with ctx.provider.exclusive(
-        ctx.lock_name("template", tenant, name), ctx.deadline(min(timeout, LOCK_WAIT))
-    ):
-        own_generations = ctx.provider.observe(ctx.owner).generations(tenant, name)
-        for template in own_generations:
-            ctx.provider.destroy(template.record)
-            ctx.progress(f"{template.record.title}: deleted")
-        return _removal(own_generations)
+        :raises OperationRefused: if a host uses one of them.
+        """
+        for template in observation.generations(self.tenant, self.name):
+            self.ctx.provider.destroy(template.record)
+            self.ctx.progress(f"{template.record.title}: deleted")
+        return todo
 
 
 def prune(ctx: Context) -> list[str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Collection
 from contextlib import AbstractContextManager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from ...clock import Deadline
 from ...errors import NotFound, OperationRefused, StockyardError, Unsupported
@@ -28,6 +28,7 @@ from ...model.volume_info import VolumeInfo
 from ...planning.plan import Action, Plan
 from ...planning.volumes import plan_removal, plan_volume, refuse_if_held, size_of
 from ..context import Context
+from ..operation import LockedOperation
 from . import attachment, encryption
 
 LOCK_WAIT = 30.0
@@ -47,7 +48,7 @@ def planned(
     volumes: VolumeObservation,
     host_uuids: Collection[str] | None,
 ) -> Plan:
-    """Return the plan of :func:`converge`. Changes nothing.
+    """Return the plan of a volume. Changes nothing.
 
     :param host_uuids: uuids of the existing hosts; ``None`` if unknown.
     :raises Unsupported: if the hypervisor has no volumes.
@@ -70,18 +71,24 @@ def check_supported(ctx: Context, name: str) -> None:
         )
 
 
-def plan(ctx: Context, spec: VolumeSpec) -> Plan:
-    """Return the plan of :func:`ensure`. Changes nothing."""
-    check_supported(ctx, spec.name)
-    return planned(ctx, spec, *observe(ctx, spec.source))
+@dataclass(frozen=True)
+class VolumeConvergence:
+    """The convergence of a volume to its declaration."""
 
+    ctx: Context
+    spec: VolumeSpec
 
-def ensure(ctx: Context, spec: VolumeSpec, timeout: float) -> Plan:
-    """Converge a volume to its declaration. Returns the actions that were taken."""
-    deadline = ctx.deadline(timeout)
-    check_supported(ctx, spec.name)
-    with exclusive(ctx, spec.tenant, spec.name, deadline):
-        return converge(ctx, spec, *observe(ctx, spec.source), deadline)[0]
+    def plan(self) -> Plan:
+        """Return the actions that :meth:`apply` would take now. Changes nothing."""
+        check_supported(self.ctx, self.spec.name)
+        return planned(self.ctx, self.spec, *observe(self.ctx, self.spec.source))
+
+    def apply(self, deadline: Deadline) -> Plan:
+        """Create the volume, or enlarge it; return the actions that were taken."""
+        ctx, spec = self.ctx, self.spec
+        check_supported(ctx, spec.name)
+        with exclusive(ctx, spec.tenant, spec.name, deadline):
+            return converge(ctx, spec, *observe(ctx, spec.source), deadline)[0]
 
 
 def converge(
@@ -101,135 +108,161 @@ def converge(
     return todo, _grow(ctx, volume, spec.size_gib or 0, deadline) if todo else volume
 
 
-def plan_deletion(ctx: Context, tenant: str, name: str) -> Plan:
-    """Return the plan of :func:`delete`."""
-    observation = ctx.provider.observe(ctx.owner)
-    return plan_removal(observation.volumes.find(tenant, name), observation.host_uuids)
+@dataclass(frozen=True)
+class VolumeDeletion(LockedOperation):
+    """The deletion of a volume and all its data; copies of the volume stay complete."""
 
+    tenant: str
+    name: str
+    LOCK_WAIT = LOCK_WAIT
 
-def delete(ctx: Context, tenant: str, name: str, timeout: float) -> Plan:
-    """Delete a volume and all its data; copies of the volume stay complete.
+    @property
+    def lock(self) -> str:
+        """Return the lock of the volume."""
+        return self.ctx.lock_name("volume", self.tenant, self.name)
 
-    :raises OperationRefused: if a host holds the volume.
-    """
-    with exclusive(ctx, tenant, name, ctx.deadline(timeout)):
-        observation = ctx.provider.observe(ctx.owner)
-        volume = observation.volumes.find(tenant, name)
-        todo = plan_removal(volume, observation.host_uuids)
+    def plan_from(self, observation: Observation) -> Plan:
+        """Return the plan for an observation.
+
+        :raises OperationRefused: if a host holds the volume.
+        """
+        volume = observation.volumes.find(self.tenant, self.name)
+        return plan_removal(volume, observation.host_uuids)
+
+    def carry_out(self, todo: Plan, observation: Observation, _deadline: Deadline) -> Plan:
+        """Delete the volume."""
+        volume = observation.volumes.find(self.tenant, self.name)
         if volume:
-            _delete(ctx, volume)
+            _delete(self.ctx, volume)
         return todo
 
 
-def plan_attachment(ctx: Context, spec: VolumeSpec, host: str, path: str) -> Plan:
-    """Return the plan of :func:`attach`. Changes nothing."""
-    mount_point(path)
-    check_supported(ctx, spec.name)
-    return _attachment(ctx, spec, host, path, ctx.provider.observe(ctx.owner))
+@dataclass(frozen=True)
+class VolumeAttachment:
+    """The attachment of a volume to a running host. The volume is created if it does not exist.
 
-
-def _attachment(
-    ctx: Context, spec: VolumeSpec, host: str, path: str, observation: Observation
-) -> Plan:
-    volume_plan = planned(ctx, spec, observation.volumes, observation.host_uuids)
-    volume = observation.volumes.find(spec.tenant, spec.name)
-    if spec.snapshot or (volume and volume.snapshot):
-        attachment.check_attachable(volume or _draft(ctx, spec, 1))
-    record = attachment.need_running(observation, spec.tenant, host)
-    encryption.check(ctx, record.title, record.encrypted, [volume] if volume else [])
-    if path == DOCKER_ROOT:
-        raise OperationRefused(
-            f"a volume cannot be mounted at {DOCKER_ROOT} of an existing host, because Docker runs "
-            "there.",
-            name=record.title,
-            remedy="declare the volume with the host, whose template has docker: stopped",
-        )
-    current_attachment = volume.attachment if volume else None
-    if volume and current_attachment and current_attachment.uuid != record.uuid:
-        refuse_if_held(
-            volume, observation.host_uuids, f"the volume cannot be attached to host {host}"
-        )
-    if (
-        current_attachment
-        and current_attachment.uuid == record.uuid
-        and current_attachment.path != path
-    ):
-        raise OperationRefused(
-            f"the volume is mounted at {current_attachment.path} of this host, not at {path}.",
-            name=f"volume {spec.name}",
-            remedy="detach the volume first",
-        )
-    if current_attachment and current_attachment.uuid == record.uuid and current_attachment.mounted:
-        return volume_plan
-    after = {"host": host, "path": path}
-    return Plan(
-        (
-            *volume_plan.actions,
-            Action("attach", "volume", spec.name, f"it must be attached to host {host}", {}, after),
-        )
-    )
-
-
-def attach(ctx: Context, spec: VolumeSpec, host: str, path: str, timeout: float) -> Plan:
-    """Create a volume if needed, and attach it to a running host.
-
-    :raises OperationRefused: if another host holds the volume; the error names that host.
+    :param host: the name of the host, of the volume's tenant.
+    :param path: the mount point in the host.
     """
-    deadline = ctx.deadline(timeout)
-    mount_point(path)
-    check_supported(ctx, spec.name)
-    with exclusive(ctx, spec.tenant, spec.name, deadline):
-        observation = ctx.provider.observe(ctx.owner)
-        todo = _attachment(ctx, spec, host, path, observation)
-        _plan, volume = converge(ctx, spec, observation.volumes, observation.host_uuids, deadline)
-    # Without the lock from here on: the claim of the volume decides between two hosts.
-    if any(action.verb == "attach" for action in todo.actions):
-        record = attachment.need_running(observation, spec.tenant, host)
-        holder = Attachment(record.uuid, record.name, path)
-        with ctx.guest(record, deadline) as guest:
-            attachment.attach(ctx, record, volume, holder, guest)
-        ctx.progress(f"volume {spec.name}: attached to host {host} at {path}")
-    return todo
 
+    ctx: Context
+    spec: VolumeSpec
+    host: str
+    path: str
 
-def plan_detachment(ctx: Context, tenant: str, name: str) -> Plan:
-    """Return the plan of :func:`detach`."""
-    return _detachment(tenant, name, ctx.provider.observe(ctx.owner))
+    def __post_init__(self) -> None:
+        mount_point(self.path)
 
+    def plan(self) -> Plan:
+        """Return the actions that :meth:`apply` would take now. Changes nothing."""
+        check_supported(self.ctx, self.spec.name)
+        return self._plan_from(self.ctx.provider.observe(self.ctx.owner))
 
-def _detachment(tenant: str, name: str, observation: Observation) -> Plan:
-    volume = attachment.need_in(observation.volumes, tenant, name)
-    if volume.attachment is None:
-        return Plan()
-    host_uuids = observation.host_uuids
-    if volume.attachment.declared and (host_uuids is None or volume.attachment.uuid in host_uuids):
-        raise OperationRefused(
-            f"the volume is declared for host {volume.attachment.host}.",
-            name=volume.title,
-            remedy="remove the volume from the declaration, or delete the host; the volume "
-            "is retained",
-        )
-    before = {"host": volume.attachment.host, "path": volume.attachment.path}
-    return Plan((Action("detach", "volume", name, "it must be detached", before, {}),))
+    def apply(self, deadline: Deadline) -> Plan:
+        """Attach the volume; return the actions that were taken.
 
-
-def detach(ctx: Context, tenant: str, name: str, timeout: float) -> Plan:
-    """Detach a volume from the host that holds it.
-
-    :raises GuestError: if a program in the host uses the volume.
-    """
-    deadline, observation = ctx.deadline(timeout), ctx.provider.observe(ctx.owner)
-    todo = _detachment(tenant, name, observation)
-    volume = attachment.need_in(observation.volumes, tenant, name)
-    if todo and volume.attachment:
-        if observation.host_uuids is not None and observation.attached_host(volume) is None:
-            ctx.provider.volumes.claim(volume, attachment=None)
-        else:
-            record = attachment.need_running(observation, tenant, volume.attachment.host)
+        :raises OperationRefused: if another host holds the volume; the error names that host.
+        """
+        ctx, spec = self.ctx, self.spec
+        check_supported(ctx, spec.name)
+        with exclusive(ctx, spec.tenant, spec.name, deadline):
+            observation = ctx.provider.observe(ctx.owner)
+            todo = self._plan_from(observation)
+            volume = converge(ctx, spec, observation.volumes, observation.host_uuids, deadline)[1]
+        # Without the lock from here on: the claim of the volume decides between two hosts.
+        if any(action.verb == "attach" for action in todo.actions):
+            record = attachment.need_running(observation, spec.tenant, self.host)
+            claim = Attachment(record.uuid, record.name, self.path)
             with ctx.guest(record, deadline) as guest:
-                attachment.detach(ctx, record, volume, guest)
-        ctx.progress(f"volume {name}: detached from host {volume.attachment.host}")
-    return todo
+                attachment.attach(ctx, record, volume, claim, guest)
+            ctx.progress(f"volume {spec.name}: attached to host {self.host} at {self.path}")
+        return todo
+
+    def _plan_from(self, observation: Observation) -> Plan:
+        ctx, spec, path = self.ctx, self.spec, self.path
+        volume_plan = planned(ctx, spec, observation.volumes, observation.host_uuids)
+        volume = observation.volumes.find(spec.tenant, spec.name)
+        if spec.snapshot or (volume and volume.snapshot):
+            attachment.check_attachable(volume or _draft(ctx, spec, 1))
+        record = attachment.need_running(observation, spec.tenant, self.host)
+        encryption.check(ctx, record.title, record.encrypted, [volume] if volume else [])
+        if path == DOCKER_ROOT:
+            raise OperationRefused(
+                f"a volume cannot be mounted at {DOCKER_ROOT} of an existing host, because "
+                "Docker runs there.",
+                name=record.title,
+                remedy="declare the volume with the host, whose template has docker: stopped",
+            )
+        current = volume.attachment if volume else None
+        if volume and current and current.uuid != record.uuid:
+            problem = f"the volume cannot be attached to host {self.host}"
+            refuse_if_held(volume, observation.host_uuids, problem)
+        if current and current.uuid == record.uuid and current.path != path:
+            raise OperationRefused(
+                f"the volume is mounted at {current.path} of this host, not at {path}.",
+                name=f"volume {spec.name}",
+                remedy="detach the volume first",
+            )
+        if current and current.uuid == record.uuid and current.mounted:
+            return volume_plan
+        after = {"host": self.host, "path": path}
+        reason = f"it must be attached to host {self.host}"
+        return Plan(
+            (*volume_plan.actions, Action("attach", "volume", spec.name, reason, {}, after))
+        )
+
+
+@dataclass(frozen=True)
+class VolumeDetachment:
+    """The detachment of a volume from its host."""
+
+    ctx: Context
+    tenant: str
+    name: str
+
+    def plan(self) -> Plan:
+        """Return the actions that :meth:`apply` would take now. Changes nothing.
+
+        :raises OperationRefused: if the volume is declared with its host.
+        """
+        return self._plan_from(self.ctx.provider.observe(self.ctx.owner))
+
+    def apply(self, deadline: Deadline) -> Plan:
+        """Detach the volume; return the actions that were taken.
+
+        :raises GuestError: if a program in the host uses the volume.
+        """
+        ctx = self.ctx
+        observation = ctx.provider.observe(ctx.owner)
+        todo = self._plan_from(observation)
+        volume = attachment.need_in(observation.volumes, self.tenant, self.name)
+        if todo and volume.attachment:
+            host = volume.attachment.host
+            if observation.host_uuids is not None and observation.attached_host(volume) is None:
+                ctx.provider.volumes.claim(volume, attachment=None)
+            else:
+                record = attachment.need_running(observation, self.tenant, host)
+                with ctx.guest(record, deadline) as guest:
+                    attachment.detach(ctx, record, volume, guest)
+            ctx.progress(f"volume {self.name}: detached from host {host}")
+        return todo
+
+    def _plan_from(self, observation: Observation) -> Plan:
+        volume = attachment.need_in(observation.volumes, self.tenant, self.name)
+        if volume.attachment is None:
+            return Plan()
+        host, host_uuids = volume.attachment.host, observation.host_uuids
+        exists = host_uuids is None or volume.attachment.uuid in host_uuids
+        if volume.attachment.declared and exists:
+            raise OperationRefused(
+                f"the volume is declared for host {host}.",
+                name=volume.title,
+                remedy="remove the volume from the declaration, or delete the host; the volume "
+                "is retained",
+            )
+        before = {"host": host, "path": volume.attachment.path}
+        action = Action("detach", "volume", self.name, "it must be detached", before, {})
+        return Plan((action,))
 
 
 def describe(ctx: Context, volume: VolumeRecord) -> VolumeInfo:

@@ -7,137 +7,201 @@ deletions.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from typing import Any
 
+from ...clock import Deadline
 from ...errors import OperationRefused, StockyardError
 from ...model.host import Host
 from ...model.observation import Observation
-from ...planning.declaration import ABSENT, Declaration, FleetTerm, Key, VolumeTerm, gone_by
+from ...planning.declaration import (
+    ABSENT,
+    Declaration,
+    FleetTerm,
+    Key,
+    PoolTerm,
+    TemplateTerm,
+    VolumeTerm,
+    gone_by,
+)
 from ...planning.plan import UNKNOWN_GENERATION, Action, Plan, gone, plan_deletion
 from ..context import Context
-from ..fleets import converge_fleet
-from ..pools import pool_lifecycle
-from ..templates import build_template
-from ..volumes import volume_lifecycle
+from ..fleets.converge_fleet import FleetConvergence, FleetDeletion, going
+from ..pools.pool_lifecycle import PoolConvergence
+from ..templates.build_template import TemplateConvergence, TemplateDeletion
+from ..volumes.volume_lifecycle import VolumeConvergence, VolumeDeletion
 from . import declared_names, declared_pools, declared_volumes, pruning
 
 
-def plan(
-    ctx: Context,
-    declaration: Declaration,
-    observation: Observation | None = None,
-    *,
-    confirmed: bool = False,
-) -> Plan:
-    """Return the plan of :func:`converge`. Changes nothing.
+@dataclass(frozen=True)
+class YardConvergence:
+    """The convergence of a yard to its declaration.
 
-    Hosts whose template will have another generation are shown as replaced, although that
-    generation does not exist yet.
-
-    :param confirmed: whether the plan is saved, or compared with a saved plan.
-    :raises NotFound: if the declaration needs a template, pool or volume that is neither declared
-        nor existing.
-    :raises OperationRefused: if it would delete a fleet that is not declared.
+    :param confirmed: whether the plan is saved, or compared with a saved plan: then the user has
+        read which fleets it deletes that are not declared.
     """
-    observation = observation or ctx.provider.observe(ctx.owner)
-    declared_names.check(ctx, declaration, observation)
-    pruning.check(ctx, declaration, observation, confirmed=confirmed)
-    pool_actions, observation = declared_pools.planned(ctx, declaration, observation)
-    template_plans: dict[Key, Plan] = {}
-    for term in declaration.templates:
-        # Planned as if no host used any generation; surplus deletions are removed below.
-        template_plans[term.spec.tenant, term.spec.name] = build_template.plan(
-            ctx, term.spec, observation, frozenset()
-        )
-    actions = [
-        *pool_actions,
-        *(
+
+    ctx: Context
+    declaration: Declaration
+    confirmed: bool = False
+
+    def plan(self) -> Plan:
+        """Return the actions that :meth:`apply` would take now. Changes nothing."""
+        return self.plan_from(self.ctx.provider.observe(self.ctx.owner))
+
+    def plan_from(self, observation: Observation) -> Plan:
+        """Return the plan for an observation.
+
+        Hosts whose template will have another generation are shown as replaced, although that
+        generation does not exist yet.
+
+        :raises NotFound: if the declaration needs a template, pool or volume that is neither
+            declared nor existing.
+        :raises OperationRefused: if it would delete a fleet that is not declared.
+        """
+        ctx, declaration = self.ctx, self.declaration
+        declared_names.check(ctx, declaration, observation)
+        pruning.check(ctx, declaration, observation, confirmed=self.confirmed)
+        pool_actions, observation = declared_pools.planned(ctx, declaration, observation)
+        # Planned as if no host used any generation: surplus ones that hosts use are left out below.
+        template_plans = {
+            key: template.plan_from(observation, frozenset())
+            for key, template in self._templates.items()
+        }
+        builds = [
             action
             for todo in template_plans.values()
             for action in todo.actions
             if action.verb != "delete"
-        ),
-    ]
-    actions += declared_volumes.plan(ctx, declaration, observation)
-    ctx = declared_volumes.ahead(ctx, declaration)
-    remaining_hosts = {host.record.uuid: host for host in observation.hosts}
-    for fleet in declaration.working:
-        todo = _fleet(ctx, fleet, template_plans, observation)
-        actions += todo.actions
-        _leave(remaining_hosts, (fleet.spec.tenant, fleet.spec.name), gone_by(todo.actions))
-    for key, reason in declaration.fleets_to_go(observation.hosts).items():
-        members = converge_fleet.going(observation.members(*key), reason, ctx.clock.now())
-        actions += plan_deletion((), members, reason).actions
-        _leave(remaining_hosts, key, {host.record.name for host in members})
-    used_generations = {
-        (host.record.tenant, host.record.template, host.record.generation[:12])
-        for host in remaining_hosts.values()
-    }
-    for key, todo in template_plans.items():
-        actions += [
+        ]
+        volume_actions = declared_volumes.plan(ctx, declaration, observation)
+        fleet_actions, remaining_hosts = self._fleet_actions(observation, template_plans)
+        deletions = self._deletions(observation, template_plans, remaining_hosts)
+        return Plan((*pool_actions, *builds, *volume_actions, *fleet_actions, *deletions))
+
+    def apply(self, _deadline: Deadline) -> Plan:
+        """Converge the yard; return the actions that were taken. Each part has its own deadline.
+
+        A part that fails does not stop the other parts; but then no object is deleted for lack of
+        a declaration.
+
+        :raises NotFound: before anything changes, if the declaration needs an object that is
+            neither declared nor existing.
+        :raises OperationRefused: before anything changes, if it would delete a fleet that is not
+            declared.
+        :raises StockyardError: with all errors.
+        """
+        ctx, declaration = self.ctx, self.declaration
+        observation = ctx.provider.observe(ctx.owner)
+        declared_names.check(ctx, declaration, observation)
+        if not self.confirmed:
+            pruning.check(ctx, declaration, observation, confirmed=False)
+        work = _Work(ctx)
+        for pool in declared_pools.early(declaration, observation):
+            work.attempt(PoolConvergence(ctx, pool.spec).apply, pool.timeout)
+        for term in declaration.templates:
+            work.attempt(self._template(term).apply, term.timeout)
+        for volume in declaration.volumes:
+            work.attempt(VolumeConvergence(ctx, volume.spec).apply, volume.timeout)
+        for fleet in declaration.working:
+            context = replace(ctx, wait=fleet.wait)
+            work.attempt(FleetConvergence(context, fleet.spec).apply, fleet.timeout)
+        for pool in declared_pools.late(declaration, observation):
+            work.attempt(PoolConvergence(ctx, pool.spec, pool.force).apply, pool.timeout)
+        if not work.errors:
+            # A fleet that another run created since the observation remains.
+            self._clear(work, declaration.fleets_to_go(observation.hosts))
+        return work.plan()
+
+    @cached_property
+    def _templates(self) -> dict[Key, TemplateConvergence]:
+        """Return the convergence of each declared template; it renders the recipe once."""
+        return {
+            (term.spec.tenant, term.spec.name): TemplateConvergence(self.ctx, term.spec)
+            for term in self.declaration.templates
+        }
+
+    def _template(self, term: TemplateTerm) -> TemplateConvergence:
+        return self._templates[term.spec.tenant, term.spec.name]
+
+    def _fleet_actions(
+        self, observation: Observation, template_plans: Mapping[Key, Plan]
+    ) -> tuple[list[Action], list[Host]]:
+        """Return the actions on fleets, and the hosts that remain afterwards."""
+        actions: list[Action] = []
+        remaining_hosts = {host.record.uuid: host for host in observation.hosts}
+        ctx = declared_volumes.ahead(self.ctx, self.declaration)
+        for fleet in self.declaration.working:
+            convergence = FleetConvergence(replace(ctx, wait=fleet.wait), fleet.spec)
+            template_plan = template_plans.get((fleet.spec.tenant, fleet.spec.template), Plan())
+            todo = convergence.plan_from(observation, _generation_after(template_plan))
+            actions += todo.actions
+            _leave(remaining_hosts, (fleet.spec.tenant, fleet.spec.name), gone_by(todo.actions))
+        for key, reason in self.declaration.fleets_to_go(observation.hosts).items():
+            members = going(observation.members(*key), reason, ctx.clock.now())
+            actions += plan_deletion((), members, reason).actions
+            _leave(remaining_hosts, key, {host.record.name for host in members})
+        return actions, list(remaining_hosts.values())
+
+    def _deletions(
+        self,
+        observation: Observation,
+        template_plans: Mapping[Key, Plan],
+        remaining_hosts: list[Host],
+    ) -> list[Action]:
+        """Return the deletions of generations, templates, pools and volumes that no remaining host
+        uses.
+        """
+        ctx, declaration = self.ctx, self.declaration
+        used_generations = {
+            (host.record.tenant, host.record.template, host.record.generation[:12])
+            for host in remaining_hosts
+        }
+        actions = [
             action
+            for key, todo in template_plans.items()
             for action in todo.actions
             if action.verb == "delete"
             and (*key, action.before["generation"]) not in used_generations
         ]
-    actions += _templates_to_go(
-        declaration, observation, {generation[:2] for generation in used_generations}
-    )
-    declared_names.tell_kept(ctx, declaration, observation)
-    actions += declared_pools.planned_last(ctx, declaration, observation, remaining_hosts.values())
-    return Plan((*actions, *declared_volumes.plan_deletions(declaration, observation)))
+        used_templates = {(tenant, name) for tenant, name, _generation in used_generations}
+        actions += _templates_to_go(declaration, observation, used_templates)
+        declared_names.tell_kept(ctx, declaration, observation)
+        actions += declared_pools.planned_last(ctx, declaration, observation, remaining_hosts)
+        return actions + declared_volumes.plan_deletions(declaration, observation)
 
-
-def converge(ctx: Context, declaration: Declaration, *, confirmed: bool = False) -> Plan:
-    """Converge a yard to its declaration. Returns the actions that were taken.
-
-    A part that fails does not stop the other parts; but then no object is deleted for lack of a
-    declaration.
-
-    :param confirmed: whether the user applies a saved plan, with the fleets in it that are not
-        declared.
-    :raises NotFound: before anything changes, if the declaration needs an object that is neither
-        declared nor existing.
-    :raises OperationRefused: before anything changes, if it would delete a fleet that is not
-        declared.
-    :raises StockyardError: with all errors.
-    """
-    observation = ctx.provider.observe(ctx.owner)
-    declared_names.check(ctx, declaration, observation)
-    if not confirmed:
-        pruning.check(ctx, declaration, observation, confirmed=False)
-    fleets_to_delete = declaration.fleets_to_go(observation.hosts)
-    work = _Work()
-    for pool in declared_pools.early(declaration, observation):
-        work.attempt(pool_lifecycle.ensure, ctx, pool.spec, pool.timeout)
-    for term in declaration.templates:
-        work.attempt(build_template.ensure, ctx, term.spec, term.timeout)
-    for volume in declaration.volumes:
-        work.attempt(volume_lifecycle.ensure, ctx, volume.spec, volume.timeout)
-    for fleet in declaration.working:
+    def _clear(self, work: _Work, fleets_to_delete: Mapping[Key, str]) -> None:
+        """Delete all objects that are no longer declared, each after the objects in it."""
+        ctx, declaration = self.ctx, self.declaration
+        for (tenant, name), reason in fleets_to_delete.items():
+            work.attempt(FleetDeletion(ctx, tenant, name, reason).apply, FleetTerm.timeout)
+        observation = ctx.provider.observe(ctx.owner)
+        declared_names.tell_kept(ctx, declaration, observation)
+        for term in declaration.templates:
+            if len(observation.generations(term.spec.tenant, term.spec.name)) > 1:
+                work.attempt(self._template(term).tidy, term.timeout)
+        work.attempt(partial(_remove_templates, ctx, declaration, observation), FleetTerm.timeout)
         work.attempt(
-            converge_fleet.converge, replace(ctx, wait=fleet.wait), fleet.spec, fleet.timeout
+            partial(declared_pools.remove, ctx, declaration, observation), PoolTerm.timeout
         )
-    for pool in declared_pools.late(declaration, observation):
-        work.attempt(declared_pools.shrink, ctx, pool)
-    if not work.errors:
-        _clear(ctx, declaration, work, fleets_to_delete)
-    return work.plan()
+        for tenant, name in declaration.absent_volumes:
+            work.attempt(VolumeDeletion(ctx, tenant, name).apply, VolumeTerm.timeout)
 
 
+@dataclass
 class _Work:
     """The actions of a run, and its errors."""
 
-    def __init__(self) -> None:
-        self.done: list[Action] = []
-        self.errors: list[StockyardError] = []
+    ctx: Context
+    done: list[Action] = field(default_factory=list)
+    errors: list[StockyardError] = field(default_factory=list)
 
-    def attempt(self, operation: Callable[..., Plan], *arguments: Any) -> None:
+    def attempt(self, apply: Callable[[Deadline], Plan], timeout: float) -> None:
         """Run one part, and keep its actions or its error."""
         try:
-            self.done.extend(operation(*arguments).actions)
+            self.done.extend(apply(self.ctx.deadline(timeout)).actions)
         except StockyardError as error:
             self.errors.append(error)
 
@@ -156,18 +220,15 @@ class _Work:
         return Plan(tuple(self.done))
 
 
-def _fleet(
-    ctx: Context, term: FleetTerm, template_plans: dict[Key, Plan], observation: Observation
-) -> Plan:
-    """Return the plan of one fleet, for the generation that its template will have."""
-    todo = template_plans.get((term.spec.tenant, term.spec.template), Plan())
+def _generation_after(template_plan: Plan) -> str | None:
+    """Return the generation that a template will have; ``None`` if it does not change."""
     generation = None
-    for action in todo.actions:
+    for action in template_plan.actions:
         if action.verb == "build":
             generation = UNKNOWN_GENERATION
         elif action.verb == "promote":
             generation = str(action.after["generation"])
-    return converge_fleet.plan(replace(ctx, wait=term.wait), term.spec, observation, generation)
+    return generation
 
 
 def _leave(remaining_hosts: dict[str, Host], fleet: Key, names: set[str]) -> None:
@@ -175,27 +236,6 @@ def _leave(remaining_hosts: dict[str, Host], fleet: Key, names: set[str]) -> Non
     for uuid, host in list(remaining_hosts.items()):
         if (host.record.tenant, host.record.fleet) == fleet and host.record.name in names:
             del remaining_hosts[uuid]
-
-
-def _clear(
-    ctx: Context, declaration: Declaration, work: _Work, fleets_to_delete: dict[Key, str]
-) -> None:
-    """Delete all objects that are no longer declared, each after the objects in it.
-
-    :param fleets_to_delete: the fleets to delete, as of the start of the run. A fleet that another
-        run created since then remains.
-    """
-    for (tenant, name), reason in fleets_to_delete.items():
-        work.attempt(converge_fleet.remove, ctx, tenant, name, FleetTerm.timeout, reason)
-    observation = ctx.provider.observe(ctx.owner)
-    declared_names.tell_kept(ctx, declaration, observation)
-    for term in declaration.templates:
-        if len(observation.generations(term.spec.tenant, term.spec.name)) > 1:
-            work.attempt(build_template.tidy, ctx, term.spec, term.timeout)
-    work.attempt(_remove_templates, ctx, declaration, observation)
-    work.attempt(declared_pools.remove, ctx, declaration, observation)
-    for tenant, name in declaration.absent_volumes:
-        work.attempt(volume_lifecycle.delete, ctx, tenant, name, VolumeTerm.timeout)
 
 
 def _templates_to_go(
@@ -220,13 +260,15 @@ def _generations(observation: Observation, key: Key) -> dict[str, Any]:
     }
 
 
-def _remove_templates(ctx: Context, declaration: Declaration, observation: Observation) -> Plan:
+def _remove_templates(
+    ctx: Context, declaration: Declaration, observation: Observation, deadline: Deadline
+) -> Plan:
     used_keys = {(host.record.tenant, host.record.template) for host in observation.hosts}
     todo = _templates_to_go(declaration, observation, used_keys)
     reasons = {} if observation.unreadable else declaration.templates_to_go(observation.templates)
     for (tenant, name), reason in reasons.items():
         if (tenant, name) not in used_keys:
-            build_template.remove(ctx, tenant, name, FleetTerm.timeout)
+            TemplateDeletion(ctx, tenant, name).apply(deadline)
         elif reason == ABSENT:
             raise OperationRefused(
                 "hosts of the template exist.",

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
+from ...clock import Deadline
 from ...errors import OperationRefused
 from ...model import codec
 from ...model.host import Host
@@ -18,7 +19,7 @@ from ...model.pool import LIMITS, PoolRecord
 from ...planning.declaration import ABSENT, Declaration, PoolTerm
 from ...planning.plan import Action, Plan, gone
 from ..context import Context
-from ..pools import pool_lifecycle
+from ..pools.pool_lifecycle import PoolConvergence, PoolDeletion
 
 
 def planned(
@@ -27,11 +28,12 @@ def planned(
     """Return the first actions on pools, and the observation as if these were complete."""
     actions: list[Action] = []
     for term in early(declaration, observation):
-        todo = pool_lifecycle.plan(ctx, term.spec, seen=observation)
+        convergence = PoolConvergence(ctx, term.spec)
+        todo = convergence.plan_from(observation)
         if todo:
             observation = replace(
                 observation,
-                pools=_with(observation, pool_lifecycle.changed(ctx, term.spec, observation)),
+                pools=_with(observation, convergence.record(observation)),
             )
         actions += todo.actions
     return actions, observation
@@ -49,7 +51,7 @@ def planned_last(
     """
     observation, actions = replace(observation, hosts=tuple(remaining_hosts)), list[Action]()
     for term in late(declaration, observation):
-        actions += pool_lifecycle.plan(ctx, term.spec, force=term.force, seen=observation).actions
+        actions += PoolConvergence(ctx, term.spec, term.force).plan_from(observation).actions
     pools = {(pool.tenant, pool.name): pool for pool in observation.pools}
     reasons = {} if observation.unreadable else declaration.pools_to_go(observation.pools)
     unused_keys = [key for key in reasons if not _used(pools[key], observation, {*reasons})]
@@ -58,12 +60,9 @@ def planned_last(
     ]
 
 
-def shrink(ctx: Context, term: PoolTerm) -> Plan:
-    """Shrink a pool."""
-    return pool_lifecycle.ensure(ctx, term.spec, term.timeout, force=term.force)
-
-
-def remove(ctx: Context, declaration: Declaration, observation: Observation) -> Plan:
+def remove(
+    ctx: Context, declaration: Declaration, observation: Observation, deadline: Deadline
+) -> Plan:
     """Delete the pools that are declared absent or not declared, if they are empty, innermost
     first.
 
@@ -79,9 +78,8 @@ def remove(ctx: Context, declaration: Declaration, observation: Observation) -> 
     ]:
         for pool in unused_pools:
             reason = reasons.pop((pool.tenant, pool.name))
-            actions += pool_lifecycle.remove(
-                ctx, pool.tenant, pool.name, PoolTerm.timeout, reason
-            ).actions
+            deletion = PoolDeletion(ctx, pool.tenant, pool.name, reason)
+            actions += deletion.apply(deadline).actions
         remaining_pools = (pool for pool in observation.pools if pool not in unused_pools)
         observation = replace(observation, pools=tuple(remaining_pools))
     _explain(ctx, reasons)

@@ -12,6 +12,7 @@ are skipped and named.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from ...clock import Deadline
@@ -30,60 +31,75 @@ LOCK_WAIT = 5.0
 Group = tuple[str, str, str]
 
 
-def plan(ctx: Context, grace: float) -> tuple[Plan, tuple[SkippedObject, ...]]:
-    """Return the plan of :func:`run`, and the objects that it would skip. Changes nothing."""
-    observation, current_time = ctx.provider.observe(ctx.owner), ctx.clock.now()
-    sweep_result = _swept(ctx, grace, check=True)
-    actions = [
-        _goes(record, current_time, grace) for record in _over(observation, current_time, grace)
-    ]
-    volumes, skipped_volumes = reap_volumes.run(ctx, observation, grace, check=True)
-    actions += [
-        *volumes,
-        *map(
-            _removed,
-            (*sweep_result.removed, *controller_cleanup.sweep(ctx, observation, check=True)),
-        ),
-    ]
-    skipped = (
-        retention.left_alone(ctx.owner, observation, current_time, grace)
-        + skipped_volumes
-        + retention.files_left(sweep_result.skipped)
-    )
-    return Plan(tuple(actions)), tuple(skipped)
+@dataclass(frozen=True)
+class ReapResult:
+    """The actions of the reaper, and the objects that it skipped, each with the reason."""
+
+    plan: Plan
+    skipped: tuple[SkippedObject, ...]
 
 
-def run(ctx: Context, grace: float, timeout: float) -> tuple[Plan, tuple[SkippedObject, ...]]:
-    """Reap the yard. Returns the actions that were taken, and the skipped objects with their
-    reasons.
+@dataclass(frozen=True)
+class YardReaping:
+    """The deletion of expired, incomplete and orphaned objects.
 
     :param grace: seconds that a creation may take before the object counts as incomplete.
-    :raises StockyardError: if some objects could not be deleted; all other objects were.
     """
-    deadline, actions, errors = ctx.deadline(timeout), list[Action](), list[StockyardError]()
-    observation = ctx.provider.observe(ctx.owner)
-    skipped = retention.left_alone(ctx.owner, observation, ctx.clock.now(), grace)
-    groups = {_group(record) for record in _over(observation, ctx.clock.now(), grace)}
-    for group in sorted(groups):
-        try:
-            actions += _reap(ctx, group, grace, deadline)
-        except Busy as error:
-            skipped.append(SkippedObject(group[0], group[2], str(error)))
-        except StockyardError as error:
-            errors.append(error)
-    # The last observation shows the volumes of the hosts that were deleted.
-    for tenant in sorted({tenant for _kind, tenant, _name in groups}):
-        observation = access.sync_known_hosts(ctx, tenant)
-    volumes, skipped_volumes = reap_volumes.run(ctx, observation, grace, check=False)
-    actions, skipped = actions + volumes, skipped + skipped_volumes
-    sweep_result = _swept(ctx, grace, check=False)
-    files = (*sweep_result.removed, *controller_cleanup.sweep(ctx, observation, check=False))
-    for file in files:
-        ctx.progress(f"file {file.path}: deleted ({file.reason})")
-    if errors:
-        raise _failed(errors)
-    skipped += retention.files_left(sweep_result.skipped)
-    return Plan((*actions, *map(_removed, files))), tuple(skipped)
+
+    ctx: Context
+    grace: float
+
+    def plan(self) -> ReapResult:
+        """Return the actions that :meth:`apply` would take now. Changes nothing."""
+        ctx, grace = self.ctx, self.grace
+        observation, current_time = ctx.provider.observe(ctx.owner), ctx.clock.now()
+        sweep_result = _swept(ctx, grace, check=True)
+        volumes, skipped_volumes = reap_volumes.run(ctx, observation, grace, check=True)
+        files = (*sweep_result.removed, *controller_cleanup.sweep(ctx, observation, check=True))
+        actions = [
+            *(
+                _goes(record, current_time, grace)
+                for record in _over(observation, current_time, grace)
+            ),
+            *volumes,
+            *map(_removed, files),
+        ]
+        skipped = (
+            *retention.left_alone(ctx.owner, observation, current_time, grace),
+            *skipped_volumes,
+            *retention.files_left(sweep_result.skipped),
+        )
+        return ReapResult(Plan(tuple(actions)), skipped)
+
+    def apply(self, deadline: Deadline) -> ReapResult:
+        """Reap the yard; return the actions that were taken.
+
+        :raises StockyardError: if some objects could not be deleted; all other objects were.
+        """
+        ctx, grace = self.ctx, self.grace
+        actions, errors = list[Action](), list[StockyardError]()
+        observation = ctx.provider.observe(ctx.owner)
+        skipped = retention.left_alone(ctx.owner, observation, ctx.clock.now(), grace)
+        groups = {_group(record) for record in _over(observation, ctx.clock.now(), grace)}
+        for group in sorted(groups):
+            try:
+                actions += _reap(ctx, group, grace, deadline)
+            except Busy as error:
+                skipped.append(SkippedObject(group[0], group[2], str(error)))
+            except StockyardError as error:
+                errors.append(error)
+        # The last observation shows the volumes of the hosts that were deleted.
+        for tenant in sorted({tenant for _kind, tenant, _name in groups}):
+            observation = access.sync_known_hosts(ctx, tenant)
+        volumes, skipped_volumes = reap_volumes.run(ctx, observation, grace, check=False)
+        sweep_result = _swept(ctx, grace, check=False)
+        files = (*sweep_result.removed, *controller_cleanup.sweep(ctx, observation, check=False))
+        for file in files:
+            ctx.progress(f"file {file.path}: deleted ({file.reason})")
+        if errors:
+            raise _failed(errors)
+        skipped += [*skipped_volumes, *retention.files_left(sweep_result.skipped)]
+        return ReapResult(Plan((*actions, *volumes, *map(_removed, files))), tuple(skipped))
 
 
 def _swept(ctx: Context, grace: float, *, check: bool) -> SweepResult:

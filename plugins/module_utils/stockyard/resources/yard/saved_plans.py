@@ -6,8 +6,10 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 
+from ...clock import Deadline
 from ...errors import InvalidInput
 from ...files import write_atomic
 from ...model import codec
@@ -15,18 +17,52 @@ from ...model.pool import PoolRecord
 from ...model.volume import VolumeRecord
 from ...planning import saved_plan
 from ...planning.declaration import Declaration
+from ...planning.plan import Plan
 from ...planning.saved_plan import SavedPlan
 from ..context import Context
-from . import converge_yard
+from .converge_yard import YardConvergence
 
 
-def sealed(ctx: Context, declaration: Declaration, *, confirmed: bool) -> SavedPlan:
-    """Return the current plan with the versions of all objects that it changes.
+@dataclass(frozen=True)
+class SavedConvergence:
+    """The convergence of a yard to its declaration, with saved plans.
 
-    :param confirmed: see :func:`.converge_yard.plan`.
+    :param save_plan: the file to write the plan to.
+    :param apply_plan: a saved plan: nothing changes unless it still matches the yard.
     """
+
+    ctx: Context
+    declaration: Declaration
+    save_plan: Path | None = None
+    apply_plan: Path | None = None
+
+    def plan(self) -> Plan:
+        """Return the actions that :meth:`apply` would take now, and save them if requested."""
+        saved = load(self.apply_plan) if self.apply_plan else None
+        return Plan(self._current(saved, bool(saved or self.save_plan)).actions)
+
+    def apply(self, deadline: Deadline) -> Plan:
+        """Converge the yard; return the actions that were taken."""
+        saved = load(self.apply_plan) if self.apply_plan else None
+        if saved or self.save_plan:
+            self._current(saved, bool(saved))
+        return YardConvergence(self.ctx, self.declaration, bool(saved)).apply(deadline)
+
+    def _current(self, saved: SavedPlan | None, confirmed: bool) -> SavedPlan:
+        """Return the current plan, compared with a saved plan, and save it if requested."""
+        current = sealed(YardConvergence(self.ctx, self.declaration, confirmed))
+        if saved:
+            saved.check(current)
+        if self.save_plan:
+            save(current, self.save_plan)
+        return current
+
+
+def sealed(convergence: YardConvergence) -> SavedPlan:
+    """Return the current plan with the versions of all objects that it changes."""
+    ctx, declaration = convergence.ctx, convergence.declaration
     observation = ctx.provider.observe(ctx.owner)
-    todo = converge_yard.plan(ctx, declaration, observation, confirmed=confirmed)
+    todo = convergence.plan_from(observation)
     names = {(action.kind, action.name) for action in todo.actions if action.before}
     host_records = [
         host.record for host in observation.hosts if ("host", host.record.name) in names

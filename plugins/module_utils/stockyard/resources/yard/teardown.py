@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from ...clock import Deadline
 from ...model.fleet import SingleSpec
 from ...model.observation import Observation
@@ -13,41 +15,56 @@ from ...planning import quota
 from ...planning.plan import Plan, gone, plan_deletion
 from ...planning.volumes import plan_removal
 from ..context import Context
-from ..fleets import converge_fleet, single_host
-from ..pools import pool_lifecycle
-from ..templates import build_template as template_service
-from ..volumes import volume_lifecycle as volume_service
+from ..fleets.converge_fleet import FleetDeletion
+from ..fleets.single_host import SingleHostConvergence
+from ..pools.pool_lifecycle import PoolDeletion
+from ..templates.build_template import RECENT, TemplateDeletion
+from ..volumes.volume_lifecycle import VolumeDeletion
 
 REASON = "the yard is being torn down"
 
 
-def plan(ctx: Context, templates: bool, volumes: bool) -> Plan:
-    """Return the plan of :func:`run`. Changes nothing."""
-    return _planned(ctx.provider.observe(ctx.owner), templates, volumes)
+@dataclass(frozen=True)
+class YardDeletion:
+    """The deletion of all hosts of a yard, and of all templates and volumes if requested."""
 
+    ctx: Context
+    templates: bool = False
+    volumes: bool = False
 
-def run(ctx: Context, templates: bool, volumes: bool, timeout: float) -> Plan:
-    """Delete all hosts of the yard, and all templates and volumes if requested. Returns the actions
-    that were taken.
+    def plan(self) -> Plan:
+        """Return the actions that :meth:`apply` would take now. Changes nothing."""
+        return self._plan_from(self.ctx.provider.observe(self.ctx.owner))
 
-    :raises Busy: if another controller works on one of its objects.
-    """
-    deadline = ctx.deadline(timeout)
-    observation = ctx.provider.observe(ctx.owner)
-    _remove_hosts(ctx, observation, deadline)
-    if templates:
-        _remove_templates(ctx, observation, deadline)
-    if volumes:
-        for volume in observation.volumes.volumes:
-            volume_service.delete(ctx, volume.tenant, volume.name, deadline.left())
-    if templates:
-        # Pools and volumes first: with the last of them, a hypervisor deletes objects that it keeps
-        # for this yard alone.
-        ctx.provider.prune_images(
-            template_service.RECENT,
-            frozenset(template.record.image for template in observation.templates),
-        )
-    return _planned(observation, templates, volumes)
+    def apply(self, deadline: Deadline) -> Plan:
+        """Delete the objects; return the actions that were taken.
+
+        :raises Busy: if another controller works on one of them.
+        """
+        ctx, observation = self.ctx, self.ctx.provider.observe(self.ctx.owner)
+        _remove_hosts(ctx, observation, deadline)
+        if self.templates:
+            _remove_templates(ctx, observation, deadline)
+        if self.volumes:
+            for volume in observation.volumes.volumes:
+                VolumeDeletion(ctx, volume.tenant, volume.name).apply(deadline)
+        if self.templates:
+            # Pools and volumes first: with the last of them, a hypervisor deletes objects that it
+            # keeps for this yard alone.
+            images = frozenset(template.record.image for template in observation.templates)
+            ctx.provider.prune_images(RECENT, images)
+        return self._plan_from(observation)
+
+    def _plan_from(self, observation: Observation) -> Plan:
+        templates = observation.templates if self.templates else ()
+        pools = reversed(_outermost_first(observation)) if self.templates else ()
+        volumes = observation.volumes.volumes if self.volumes else ()
+        actions = [*plan_deletion(templates, observation.hosts, REASON).actions]
+        actions += [gone("pool", pool.name, REASON, {"hosts": pool.spec.hosts}) for pool in pools]
+        # Hosts that hold a volume are deleted before it.
+        for volume in volumes:
+            actions += plan_removal(volume, (), REASON).actions
+        return Plan(tuple(actions))
 
 
 def _remove_hosts(ctx: Context, observation: Observation, deadline: Deadline) -> None:
@@ -55,11 +72,11 @@ def _remove_hosts(ctx: Context, observation: Observation, deadline: Deadline) ->
         (host.record.tenant, host.record.fleet) for host in observation.hosts if host.record.fleet
     }
     for tenant, fleet in sorted(fleet_keys):
-        converge_fleet.remove(ctx, tenant, fleet, deadline.left())
+        FleetDeletion(ctx, tenant, fleet).apply(deadline)
     for host in observation.hosts:
         if not host.record.fleet:
             spec = SingleSpec(host.record.name, tenant=host.record.tenant)
-            single_host.converge(ctx, spec, "absent", deadline.left())
+            SingleHostConvergence(ctx, spec, "absent").apply(deadline)
 
 
 def _remove_templates(ctx: Context, observation: Observation, deadline: Deadline) -> None:
@@ -68,9 +85,9 @@ def _remove_templates(ctx: Context, observation: Observation, deadline: Deadline
         (template.record.tenant, template.record.name) for template in observation.templates
     }
     for tenant, name in sorted(template_keys):
-        template_service.remove(ctx, tenant, name, deadline.left())
+        TemplateDeletion(ctx, tenant, name).apply(deadline)
     for pool in reversed(_outermost_first(observation)):
-        pool_lifecycle.remove(ctx, pool.tenant, pool.name, deadline.left())
+        PoolDeletion(ctx, pool.tenant, pool.name).apply(deadline)
 
 
 def _outermost_first(observation: Observation) -> list[PoolRecord]:
@@ -80,25 +97,4 @@ def _outermost_first(observation: Observation) -> list[PoolRecord]:
             len(quota.book(observation.pools, ()).chain(pool.tenant, pool.name)),
             pool.name,
         ),
-    )
-
-
-def _planned(observation: Observation, templates: bool, volumes: bool) -> Plan:
-    todo = plan_deletion(observation.templates if templates else (), observation.hosts, REASON)
-    pools_to_delete = reversed(_outermost_first(observation)) if templates else ()
-    pool_actions = (
-        gone("pool", pool.name, REASON, {"hosts": pool.spec.hosts}) for pool in pools_to_delete
-    )
-    volumes_to_delete = observation.volumes.volumes if volumes else ()
-    # Hosts that hold a volume are deleted before it.
-    return Plan(
-        (
-            *todo.actions,
-            *pool_actions,
-            *(
-                action
-                for volume in volumes_to_delete
-                for action in plan_removal(volume, (), REASON).actions
-            ),
-        )
     )
