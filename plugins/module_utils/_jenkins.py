@@ -57,7 +57,7 @@ NODES: Params = {
 }
 
 
-def converging(yard: Yard, params: Params, mode: Params) -> Result[Any]:
+def change_nodes(yard: Yard, params: Params, mode: Params) -> Result[Any]:
     """Apply a task's declaration of a fleet's nodes."""
     present = params["state"] == "present"
     if present and params["hosts"] is not None:
@@ -75,7 +75,7 @@ def converging(yard: Yard, params: Params, mode: Params) -> Result[Any]:
     return act(**mode, grace=seconds("grace", params["grace"]), only=params["hosts"])
 
 
-def listing(yard: Yard, params: Params) -> Params:
+def list_nodes(yard: Yard, params: Params) -> Params:
     """Return a fleet's nodes, and the nodes with a damaged mark."""
     # Only fleet and tenant of the specification are used.
     spec = AgentSpec(params["fleet"], params["tenant"], launcher="inbound")

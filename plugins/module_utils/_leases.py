@@ -28,7 +28,7 @@ def lease_spec(params: Params) -> LeaseSpec:
     return specification(LeaseSpec, params, duration=seconds("duration", params["duration"]))
 
 
-def leasing(yard: Yard, params: Params, mode: Params) -> Result[Any]:
+def change_lease(yard: Yard, params: Params, mode: Params) -> Result[Any]:
     """Lease, renew or release a host as a task declares, by the number or by the holder of the
     lease.
     """

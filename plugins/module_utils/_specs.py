@@ -41,7 +41,7 @@ __all__ = [
     "declaration",
     "fleet_spec",
     "pool_spec",
-    "reaping",
+    "reap",
     "single_spec",
     "template_spec",
 ]
@@ -213,8 +213,8 @@ def single_spec(params: Params) -> SingleSpec:
     return specification(SingleSpec, params, host=specification(HostSpec, params), ttl=_ttl(params))
 
 
-def reaping(yard: Yard, params: Params, mode: Params) -> Result[Any]:
-    """Reap as a task declares."""
+def reap(yard: Yard, params: Params, mode: Params) -> Result[Any]:
+    """Reap a yard as a task declares."""
     return yard.reap(
         dry_run=mode["check"], grace=seconds("grace", params["grace"]), timeout=mode["timeout"]
     )

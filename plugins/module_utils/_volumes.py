@@ -28,7 +28,7 @@ def volume_spec(params: Params) -> VolumeSpec:
     return specification(VolumeSpec, params)
 
 
-def converge_volume(yard: Yard, params: Params, mode: Params) -> Result[Any]:
+def change_volume(yard: Yard, params: Params, mode: Params) -> Result[Any]:
     """Create, delete, attach or detach a volume as a task declares.
 
     :raises InvalidInput: if a host is named in another state than ``attached``, because it would

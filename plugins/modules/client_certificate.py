@@ -162,12 +162,16 @@ error:
       sample: restore the CA, or converge the yard first, which gives hosts certificates of a new CA
 """
 
+from typing import Any
+
 from ..module_utils._ansible import (
     mutating_module,
     run_change,
 )
 from ..module_utils._options import options, specification
 from ..module_utils.stockyard.resources.certificates.clients import Client
+from ..module_utils.stockyard.result import Result
+from ..module_utils.stockyard.yard import Yard
 
 OPTIONS = {
     **options(Client, directory={"type": "path", "default": None}),
@@ -177,23 +181,20 @@ OPTIONS = {
     "timeout": {"type": "int", "default": 600},
 }
 
-ACTS = {
-    "present": lambda yard, params, how: yard.certificates.issue(
-        specification(Client, params), check=how["check"]
-    ),
-    "absent": lambda yard, params, how: yard.certificates.revoke(
-        specification(Client, params),
-        serial=params["serial"] or "",
-        certificate=params["certificate"] or "",
-        **how,
-    ),
-}
+
+def change(yard: Yard, params: dict[str, Any], mode: dict[str, Any]) -> Result[Any]:
+    """Issue or revoke certificates as the task declares."""
+    client = specification(Client, params)
+    if params["state"] == "present":
+        return yard.certificates.issue(client, check=mode["check"])
+    serial, certificate = params["serial"] or "", params["certificate"] or ""
+    return yard.certificates.revoke(client, serial=serial, certificate=certificate, **mode)
 
 
 def main() -> None:
     """Run the module."""
     module = mutating_module(OPTIONS)
-    run_change(module, ACTS[module.params["state"]], lambda found: {"certificates": found})
+    run_change(module, change, lambda certificates: {"certificates": certificates})
 
 
 if __name__ == "__main__":

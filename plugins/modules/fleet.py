@@ -500,6 +500,8 @@ error:
       sample: declare it with the module template, in the same tenant and with the same owner
 """
 
+from typing import Any
+
 from ..module_utils._ansible import (
     mutating_module,
     run_change,
@@ -508,6 +510,8 @@ from ..module_utils._specs import (
     FLEET,
     fleet_spec,
 )
+from ..module_utils.stockyard.result import Result
+from ..module_utils.stockyard.yard import Yard
 
 OPTIONS = {
     **FLEET,
@@ -515,12 +519,12 @@ OPTIONS = {
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
 }
 
-ACTS = {
-    "present": lambda yard, params, how: yard.fleets.apply(
-        fleet_spec(params), wait=params["wait"], **how
-    ),
-    "absent": lambda yard, params, how: yard.fleets.delete(params["name"], params["tenant"], **how),
-}
+
+def change(yard: Yard, params: dict[str, Any], mode: dict[str, Any]) -> Result[Any]:
+    """Converge or delete a fleet as the task declares."""
+    if params["state"] == "absent":
+        return yard.fleets.delete(params["name"], params["tenant"], **mode)
+    return yard.fleets.apply(fleet_spec(params), wait=params["wait"], **mode)
 
 
 def main() -> None:
@@ -530,7 +534,7 @@ def main() -> None:
         required_if=[("state", "present", ["template"])],
         mutually_exclusive=[("count", "names")],
     )
-    run_change(module, ACTS[module.params["state"]], lambda found: {"hosts": found})
+    run_change(module, change, lambda hosts: {"hosts": hosts})
 
 
 if __name__ == "__main__":

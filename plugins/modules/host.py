@@ -474,6 +474,8 @@ error:
       sample: change the fleet's declaration, or use restarted, replaced or absent
 """
 
+from typing import Any
+
 from ..module_utils._ansible import (
     mutating_module,
     run_change,
@@ -483,6 +485,8 @@ from ..module_utils._specs import (
     HOST_STATES,
     single_spec,
 )
+from ..module_utils.stockyard.result import Result
+from ..module_utils.stockyard.yard import Yard
 
 OPTIONS = {
     **HOST,
@@ -491,28 +495,22 @@ OPTIONS = {
 }
 
 
-ACTS = {
-    "present": lambda yard, params, how: yard.hosts.apply(
-        single_spec(params), wait=params["wait"], **how
-    ),
-    "restarted": lambda yard, params, how: yard.hosts.restart(
-        single_spec(params), wait=params["wait"], **how
-    ),
-    "replaced": lambda yard, params, how: yard.hosts.replace(
-        single_spec(params), wait=params["wait"], **how
-    ),
-    "absent": lambda yard, params, how: yard.hosts.delete(params["name"], params["tenant"], **how),
-}
+def change(yard: Yard, params: dict[str, Any], mode: dict[str, Any]) -> Result[Any]:
+    """Converge, restart, replace or delete a host as the task declares."""
+    if params["state"] == "absent":
+        return yard.hosts.delete(params["name"], params["tenant"], **mode)
+    spec, wait = single_spec(params), params["wait"]
+    if params["state"] == "restarted":
+        return yard.hosts.restart(spec, wait=wait, **mode)
+    if params["state"] == "replaced":
+        return yard.hosts.replace(spec, wait=wait, **mode)
+    return yard.hosts.apply(spec, wait=wait, **mode)
 
 
 def main() -> None:
     """Run the module."""
     module = mutating_module(OPTIONS)
-    run_change(
-        module,
-        ACTS[module.params["state"]],
-        lambda found: {"host": found[0] if found else None},
-    )
+    run_change(module, change, lambda hosts: {"host": hosts[0] if hosts else None})
 
 
 if __name__ == "__main__":

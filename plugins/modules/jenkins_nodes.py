@@ -277,13 +277,13 @@ from ..module_utils._ansible import (
 )
 from ..module_utils._jenkins import (
     NODES,
-    converging,
+    change_nodes,
 )
 
 
 def main() -> None:
     """Run the module."""
-    run_change(mutating_module(NODES), converging, lambda found: {"nodes": found})
+    run_change(mutating_module(NODES), change_nodes, lambda nodes: {"nodes": nodes})
 
 
 if __name__ == "__main__":

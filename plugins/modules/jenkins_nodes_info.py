@@ -151,7 +151,7 @@ error:
 from ..module_utils._ansible import info_module, run_query
 from ..module_utils._jenkins import (
     CONTROLLER,
-    listing,
+    list_nodes,
 )
 
 
@@ -159,7 +159,7 @@ def main() -> None:
     """Run the module."""
     run_query(
         info_module({**CONTROLLER, "secrets": {"type": "bool", "default": False, "no_log": False}}),
-        listing,
+        list_nodes,
     )
 
 

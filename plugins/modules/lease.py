@@ -245,7 +245,7 @@ from ..module_utils._ansible import (
 )
 from ..module_utils._leases import (
     LEASE,
-    leasing,
+    change_lease,
 )
 
 OPTIONS = {
@@ -264,7 +264,7 @@ def main() -> None:
     module = mutating_module(
         OPTIONS, required_one_of=[("id", "holder")], mutually_exclusive=[("id", "holder")]
     )
-    run_change(module, leasing, lambda found: {"lease": found[0] if found else {}})
+    run_change(module, change_lease, lambda leases: {"lease": leases[0] if leases else {}})
 
 
 if __name__ == "__main__":

@@ -373,6 +373,8 @@ error:
       sample: delete hosts first; or set force, and then the pool admits no new hosts
 """
 
+from typing import Any
+
 from ..module_utils._ansible import (
     mutating_module,
     run_change,
@@ -381,6 +383,8 @@ from ..module_utils._specs import (
     POOL,
     pool_spec,
 )
+from ..module_utils.stockyard.result import Result
+from ..module_utils.stockyard.yard import Yard
 
 OPTIONS = {
     **POOL,
@@ -388,20 +392,18 @@ OPTIONS = {
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
 }
 
-ACTS = {
-    "present": lambda yard, params, how: yard.pools.apply(
-        pool_spec(params), force=params["force"], **how
-    ),
-    "absent": lambda yard, params, how: yard.pools.delete(params["name"], params["tenant"], **how),
-}
+
+def change(yard: Yard, params: dict[str, Any], mode: dict[str, Any]) -> Result[Any]:
+    """Converge or delete a pool as the task declares."""
+    if params["state"] == "absent":
+        return yard.pools.delete(params["name"], params["tenant"], **mode)
+    return yard.pools.apply(pool_spec(params), force=params["force"], **mode)
 
 
 def main() -> None:
     """Run the module."""
     module = mutating_module(OPTIONS)
-    run_change(
-        module, ACTS[module.params["state"]], lambda found: {"pool": found[0] if found else {}}
-    )
+    run_change(module, change, lambda pools: {"pool": pools[0] if pools else {}})
 
 
 if __name__ == "__main__":

@@ -123,7 +123,7 @@ from ..module_utils._ansible import (
     mutating_module,
     run_change,
 )
-from ..module_utils._specs import reaping
+from ..module_utils._specs import reap
 
 OPTIONS = {
     "grace": {"type": "str", "default": "1h"},
@@ -133,7 +133,7 @@ OPTIONS = {
 
 def main() -> None:
     """Run the module."""
-    run_change(mutating_module(OPTIONS), reaping, lambda objects: {"skipped_objects": objects})
+    run_change(mutating_module(OPTIONS), reap, lambda objects: {"skipped_objects": objects})
 
 
 if __name__ == "__main__":

@@ -453,6 +453,8 @@ from ..module_utils._specs import (
     TEMPLATE,
     template_spec,
 )
+from ..module_utils.stockyard.result import Result
+from ..module_utils.stockyard.yard import Yard
 
 OPTIONS = {
     **TEMPLATE,
@@ -461,28 +463,23 @@ OPTIONS = {
 }
 
 
-def build(yard: Any, params: dict[str, Any], mode: dict[str, Any]) -> Any:
-    """Build a template as the task declares, and return all of its generations."""
-    spec = template_spec(params)
-    result = yard.templates.apply(spec, **mode)
-    return replace(result, objects=yard.templates.list(spec.tenant, spec.name))
+def change(yard: Yard, params: dict[str, Any], mode: dict[str, Any]) -> Result[Any]:
+    """Build or delete a template as the task declares. The result has all of its generations."""
+    name, tenant = params["name"], params["tenant"]
+    if params["state"] == "absent":
+        return yard.templates.delete(name, tenant, **mode)
+    result = yard.templates.apply(template_spec(params), **mode)
+    return replace(result, objects=yard.templates.list(tenant, name))
 
 
-ACTS = {
-    "present": build,
-    "absent": lambda yard, params, how: yard.templates.delete(
-        params["name"], params["tenant"], **how
-    ),
-}
+def results(generations: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the results of the module."""
+    return {"template": generations[-1] if generations else None, "templates": generations}
 
 
 def main() -> None:
     """Run the module."""
-    module = mutating_module(OPTIONS)
-    act = ACTS[module.params["state"]]
-    run_change(
-        module, act, lambda found: {"template": found[-1] if found else None, "templates": found}
-    )
+    run_change(mutating_module(OPTIONS), change, results)
 
 
 if __name__ == "__main__":

@@ -255,7 +255,7 @@ from ..module_utils._ansible import (
 from ..module_utils._volumes import (
     VOLUME,
     VOLUME_STATES,
-    converge_volume,
+    change_volume,
 )
 
 OPTIONS = {
@@ -271,8 +271,8 @@ def main() -> None:
     """Run the module."""
     run_change(
         mutating_module(OPTIONS, required_if=[("state", "attached", ["host"])]),
-        converge_volume,
-        lambda found: {"volume": found[0] if found else None},
+        change_volume,
+        lambda volumes: {"volume": volumes[0] if volumes else None},
     )
 
 

@@ -207,6 +207,8 @@ error:
       sample: wait, then run again
 """
 
+from typing import Any
+
 from ..module_utils._ansible import (
     mutating_module,
     run_change,
@@ -215,6 +217,8 @@ from ..module_utils._specs import (
     DECLARATION,
     declaration,
 )
+from ..module_utils.stockyard.result import Result
+from ..module_utils.stockyard.yard import Yard
 
 OPTIONS = {
     "state": {"type": "str", "choices": ["present", "absent"], "required": True},
@@ -229,29 +233,28 @@ OPTIONS = {
     "timeout": {"type": "int", "default": 600},
 }
 
-ACTS = {
-    "present": lambda yard, params, how: yard.apply(
+
+def change(yard: Yard, params: dict[str, Any], mode: dict[str, Any]) -> Result[Any]:
+    """Converge or delete a yard as the task declares."""
+    if params["state"] == "absent":
+        return yard.teardown(templates=params["templates"], volumes=params["volumes"], **mode)
+    return yard.apply(
         declaration(params),
-        check=how["check"],
+        check=mode["check"],
         save_plan=params["save_plan"] or "",
         apply_plan=params["apply_plan"] or "",
-    ),
-    "absent": lambda yard, params, how: yard.teardown(
-        templates=params["templates"], volumes=params["volumes"], **how
-    ),
-}
-
-SHOWS = {
-    "present": lambda found: {"hosts": [host["name"] for host in found], "members": found},
-    "absent": lambda found: {"hosts": [host["name"] for host in found]},
-}
+    )
 
 
 def main() -> None:
     """Run the module."""
     module = mutating_module(OPTIONS, required_if=[("state", "present", ["declaration"])])
-    state = module.params["state"]
-    run_change(module, ACTS[state], SHOWS[state])
+
+    def results(hosts: list[dict[str, Any]]) -> dict[str, Any]:
+        members = {"members": hosts} if module.params["state"] == "present" else {}
+        return {"hosts": [host["name"] for host in hosts], **members}
+
+    run_change(module, change, results)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from ..model.volume import VolumeRecord
 
 StoredRecord: TypeAlias = "HostRecord | TemplateRecord | VolumeRecord | PoolRecord"
 S = TypeVar("S", bound="HostRecord | TemplateRecord | VolumeRecord | PoolRecord")
-Fields: TypeAlias = "dict[str, Any]"
+Fields: TypeAlias = dict[str, Any]
 
 # The schema that this version writes. Records without a number have schema 1.
 SCHEMA = 2
