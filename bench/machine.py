@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from stockyard.model.template import Hardware
 from stockyard.providers.libvirt.machine import choose
 
 LIBRARIES = ("ansible-core", "cryptography", "libvirt-python", "pyvmomi")
@@ -25,7 +26,9 @@ def machine() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "processor": _first("/proc/cpuinfo", "model name"),
         "memory": _first("/proc/meminfo", "MemTotal"),
-        "accelerator": {"kvm": "KVM", "qemu": "software emulation"}[choose("auto", "bench").type],
+        "accelerator": {"kvm": "KVM", "qemu": "software emulation"}[
+            choose(Hardware(), "bench").type
+        ],
         "kernel": platform.release(),
         "qemu": _said("qemu-system-x86_64", "--version"),
         "libvirt": _said("libvirtd", "--version"),

@@ -153,8 +153,6 @@ def settled(host: HostInfo, vcpus: int, least: int, most: int) -> None:
 STARTED = "{{.State.StartedAt}} {{.State.Pid}}"
 
 
-# Red with Debian 13 in emulation: its guest reports fewer processors than were plugged in.
-@pytest.mark.full
 def test_a_host_grows_around_its_container(yard: Yard, roomy: HostInfo, docker: Docker) -> None:
     docker(roomy, "run", "--detach", "--name", "kept", "filler:1", "/bin/sleep", "3600")
     began = docker(roomy, "inspect", "kept", "--format", STARTED).stdout
@@ -179,8 +177,6 @@ def test_a_host_grows_around_its_container(yard: Yard, roomy: HostInfo, docker: 
     assert yard.hosts.list(fleet="roomy")[0].uuid == roomy.uuid
 
 
-# Red with Debian 13 in emulation: its guest reports fewer processors than were plugged in.
-@pytest.mark.full
 def test_a_host_shrinks_around_its_container(yard: Yard, roomy: HostInfo, docker: Docker) -> None:
     (grown,) = yard.fleets.apply(GROWN).objects
     before = figures(grown)

@@ -15,12 +15,39 @@ from stockyard.guest import security
 from stockyard.guest.agent import limits
 from stockyard.model.security import SecuritySpec
 
+SLICE, SCOPE = "stockyard.slice/stockyard-containers.slice", "system.slice/docker-1.scope"
+# systemd's answer: a slice with a limit, one without, one that is not active, and two containers,
+# the last of which has ended.
+SHOWN = f"""\
+ControlGroup=/{SLICE}
+MemoryMax=910184448
+
+ControlGroup=/system.slice
+MemoryMax=infinity
+
+ControlGroup=
+MemoryMax=606789632
+
+ControlGroup=/{SCOPE}
+MemoryMax=606789632
+
+ControlGroup=/system.slice/docker-2.scope
+MemoryMax=606789632
+"""
+
 
 @pytest.fixture
 def reloads(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    found: list[list[str]] = []
-    monkeypatch.setattr(subprocess, "run", lambda command, **_named: found.append(command))
-    return found
+    """The commands that change something."""
+    changes: list[list[str]] = []
+
+    def run(command: list[str], **_options: object) -> subprocess.CompletedProcess[str]:
+        if command[1] != "show":
+            changes.append(command)
+        return subprocess.CompletedProcess(command, 0, SHOWN)
+
+    monkeypatch.setattr(subprocess, "run", run)
+    return changes
 
 
 def guest(root: Path, percentages: dict[str, int] | None, blocks: int) -> Path:
@@ -82,3 +109,18 @@ def test_a_guest_that_never_takes_it_is_not_waited_for_for_ever(
         "refreshed": True
     }
     assert len(reloads) == 1
+
+
+def test_the_limits_that_systemd_recalculated_are_written_to_the_kernel(
+    tmp_path: Path, reloads: list[list[str]]
+) -> None:
+    root = guest(tmp_path, {"memory_percent": 75, "container_memory_percent": 50}, 8)
+    groups = root / limits.CONTROL_GROUPS
+    for path in (SLICE, SCOPE, "system.slice"):
+        (groups / path).mkdir(parents=True, exist_ok=True)
+        (groups / path / "memory.max").write_text("max\n")
+    limits.refresh_limits(str(root), 1024)
+    written = {path: (groups / path / "memory.max").read_text() for path in (SLICE, SCOPE)}
+    assert written == {SLICE: "910184448", SCOPE: "606789632"}
+    assert (groups / "system.slice" / "memory.max").read_text() == "max\n"
+    assert not (groups / "system.slice" / "docker-2.scope").exists()

@@ -126,10 +126,11 @@ d /home/{{ user }} 0755 {{ user }} {{ user }}
 # A guest on a busy hypervisor can boot slowly. A unit that times out would make the host unusable.
 SYSTEM_CONF = "[Manager]\nDefaultTimeoutStartSec=10min\nDefaultDeviceTimeoutSec=10min\n"
 
-# The guest uses hot-plugged CPUs and memory at once. Memory goes online as movable, so that it can
-# be unplugged.
+# The guest uses hot-plugged CPUs and memory at once. CPUs that the kernel's option leaves unused
+# stay so: QEMU's guest agent switches them on.
 HOTPLUG_RULES = """\
-SUBSYSTEM=="cpu", ACTION=="add", TEST=="online", ATTR{online}!="1", ATTR{online}="1"
+SUBSYSTEM=="cpu", ACTION=="add", TEST=="online", IMPORT{cmdline}!="maxcpus", ATTR{online}!="1", \\
+  ATTR{online}="1"
 SUBSYSTEM=="memory", ACTION=="add", TEST=="state", ATTR{state}=="offline", \\
   ATTR{state}="online_movable"
 """

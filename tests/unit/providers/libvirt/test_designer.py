@@ -60,14 +60,14 @@ TEMPLATE = template_record(
     phase="booting",
     max_memory_mib=3072,
 )
-TCG, KVM = Machine("qemu", "pc-q35-7.2"), Machine("kvm", "pc-q35-7.2")
+TCG, KVM = Machine("qemu", 4, "pc-q35-7.2"), Machine("kvm", 2, "pc-q35-7.2")
 
 
 def shapes() -> dict[str, Domain]:
     """One of every kind of domain."""
     home, frozen = STORE / "hosts" / HOST.uuid, STORE / "templates" / TEMPLATE.uuid
     return {
-        "template": designer.template(TEMPLATE, Machine("qemu"), IMAGE, frozen),
+        "template": designer.template(TEMPLATE, Machine("qemu", 4), IMAGE, frozen),
         "tombstone": designer.frozen_domain(TEMPLATE, TCG, IMAGE, frozen),
         "cold": designer.boot_domain(HOST, HARDWARE, KVM, IMAGE, home),
         "incoming": designer.restore_domain(HOST, HARDWARE, TCG, IMAGE, home, frozen / "ram"),
@@ -153,6 +153,24 @@ def test_no_domain_has_a_balloon() -> None:
     for shape in shapes().values():
         (balloon,) = parse(serialize(shape.xml())).findall("./devices/memballoon")
         assert balloon.get("model") == "none"
+
+
+def test_an_emulated_machine_has_all_processors_and_its_guest_uses_those_of_the_template() -> None:
+    domains = {kind: parse(serialize(shape.xml())) for kind, shape in shapes().items()}
+    plugged_in = {kind: root.find("./vcpu") for kind, root in domains.items()}
+    assert {kind: vcpu.get("current") for kind, vcpu in plugged_in.items() if vcpu is not None} == {
+        kind: "2" if kind == "cold" else "4" for kind in domains
+    }
+    assert {kind for kind, root in domains.items() if "maxcpus=2" in _cmdline(root)} == {
+        "template",
+        "tombstone",
+        "incoming",
+        "network",
+    }
+
+
+def _cmdline(root: ElementTree.Element) -> list[str]:
+    return (root.findtext("./os/cmdline") or "").split()
 
 
 def test_a_template_publishes_nothing_and_a_host_only_on_its_own_address() -> None:

@@ -4,7 +4,8 @@
 """Recalculation of limits in per cent, after a resize of a host's memory.
 
 systemd converts a percentage to bytes when it reads a unit, and a fork's systemd read its units in
-the template.
+the template. systemd 257 (Debian 13) writes the new value to the kernel only when the next unit of
+the slice starts, so the agent writes it.
 """
 
 from __future__ import annotations
@@ -16,16 +17,17 @@ import time
 
 MARKER = "etc/stockyard/security.json"
 BLOCKS = "sys/devices/system/memory"
+CONTROL_GROUPS = "sys/fs/cgroup"
 PATIENCE = 30.0
 POLL = 0.2
 PERCENTAGES = ("memory_percent", "container_memory_percent")
 
 
 def refresh_limits(root: str, memory_mib: int) -> dict[str, bool]:
-    """Reload systemd's units, so that it recalculates limits in per cent. Without such limits
-    nothing happens.
+    """Reload systemd's units, so that it recalculates limits in per cent, and apply the limits.
+    Without such limits nothing happens.
 
-    :param memory_mib: memory of the machine. udev brings memory online some time after it was
+    :param memory_mib: memory of the machine. It goes online some time after it was
         plugged in.
     """
     if not _in_percent(root):
@@ -34,7 +36,25 @@ def refresh_limits(root: str, memory_mib: int) -> dict[str, bool]:
     while used_mib(root) < memory_mib and time.monotonic() < end:
         time.sleep(POLL)
     subprocess.run(["systemctl", "daemon-reload"], check=True, timeout=300)
+    _apply(root)
     return {"refreshed": True}
+
+
+def _apply(root: str) -> None:
+    """Write systemd's limits of memory to the control groups of slices and containers."""
+    command = [
+        "systemctl",
+        "show",
+        "--property=ControlGroup,MemoryMax",
+        "*.slice",
+        "docker-*.scope",
+    ]
+    shown = subprocess.run(command, check=True, timeout=300, stdout=subprocess.PIPE, text=True)
+    for block in shown.stdout.split("\n\n"):
+        unit = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
+        path = unit.get("ControlGroup", "").strip("/")
+        if path and unit.get("MemoryMax", "").isdecimal():
+            _write(os.path.join(root, CONTROL_GROUPS, path, "memory.max"), unit["MemoryMax"])
 
 
 def used_mib(root: str) -> int:
@@ -55,6 +75,16 @@ def _in_percent(root: str) -> bool:
     except FileNotFoundError:
         return False
     return any(limits.get(name) for name in PERCENTAGES)
+
+
+def _write(path: str, text: str) -> None:
+    try:
+        with open(path, "r+", encoding="utf-8") as handle:
+            handle.write(text)
+    except OSError:
+        # A container can end at any moment, and its group with it.
+        if os.path.exists(path):
+            raise
 
 
 def _read(path: str) -> str:

@@ -23,6 +23,7 @@ from ...guest.cloud import BEGIN, END, FACTS, INITRD, KERNEL, RESULTS, VOLUME
 from ...model import untrusted
 from ...model.image import BuildOptions
 from ...model.recipe import Recipe
+from ...model.template import Hardware
 from . import debian, machine
 from .preloaded import bring
 from .run import run
@@ -148,7 +149,7 @@ def _qemu(name: str) -> list[str]:
     It contains names of files only: the path of a directory may contain a comma, which separates
     options of QEMU.
     """
-    kvm = machine.choose("auto", name).type == "kvm"
+    kvm = machine.choose(Hardware(), name).type == "kvm"
     # Hardware that boots any cloud image: SeaBIOS, and a disk that each cloud's kernel supports.
     # Without graphics SeaBIOS writes to the console.
     return [

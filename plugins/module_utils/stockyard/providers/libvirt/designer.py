@@ -20,7 +20,12 @@ from .machine import Machine
 from .xml.devices import Channel, Console, Controller, Disk, Random
 from .xml.domain import Domain
 
-CMDLINE = "rw console=ttyS0 net.ifnames=0 loglevel=5 systemd.show_status=error"
+# Memory that is plugged in goes online at once, as movable, so that it can be unplugged. By default
+# Debian 13's kernel puts it online as normal memory.
+CMDLINE = (
+    "rw console=ttyS0 net.ifnames=0 loglevel=5 systemd.show_status=error"
+    " memhp_default_state=online_movable"
+)
 
 
 def template(record: TemplateRecord, machine: Machine, image: Image, folder: Path) -> Domain:
@@ -68,12 +73,12 @@ def _domain(
         uuid=record.uuid,
         record=encode(record),
         memory_mib=hardware.memory_mib,
-        vcpus=hardware.vcpus,
+        vcpus=machine.vcpus,
         max_vcpus=hardware.max_vcpus,
         machine=machine.machine,
         kernel=str(image.kernel),
         initrd=str(image.initrd),
-        cmdline=f"root={image.root} {CMDLINE}",
+        cmdline=f"root={image.root} {CMDLINE}{_used_at_boot(hardware, machine)}",
         cpu_mode=machine.cpu_mode,
         devices=(
             _disk(folder),
@@ -92,6 +97,11 @@ def _domain(
         ),
         arguments=arguments,
     )
+
+
+def _used_at_boot(hardware: Hardware, machine: Machine) -> str:
+    """Return the kernel's option for a machine that has more processors than its guest must use."""
+    return f" maxcpus={hardware.vcpus}" if machine.vcpus > hardware.vcpus else ""
 
 
 def _disk(folder: Path) -> Disk:

@@ -32,19 +32,21 @@ def resize(domain: Any, record: HostRecord, size: Size, deadline: Deadline) -> N
 
     :raises HypervisorError: if the guest does not return resources that it must return.
     """
-    _Processors(domain, record).have(size.vcpus, deadline)
+    # Memory first: processors may have to wait until the guest has booted.
     stride = step(record.template_size.memory_mib, record.max_size.memory_mib)
     if stride:
         count = (size.memory_mib - record.template_size.memory_mib) // stride
         _Dimms(Monitor(domain, record.title), record, stride).have(count, deadline)
+    _Processors(domain, record).have(size.vcpus, deadline)
 
 
 class _Processors:
     """The processors of one machine.
 
-    Under emulation no processor is ever unplugged: QEMU 7.2 reports nothing about it to libvirt,
-    and crashes with a memory fault when memory is unplugged after that. Instead the guest's own
-    agent switches off the excess processors, which stay plugged in.
+    With KVM they are plugged in and unplugged. An emulated machine has all its processors from the
+    start (:class:`.machine.Machine`), and the guest's own agent switches them on and off. QEMU 7.2
+    cannot unplug emulated processors either: it reports nothing about it to libvirt, and crashes
+    with a memory fault when memory is unplugged after that.
     """
 
     def __init__(self, domain: Any, record: HostRecord) -> None:
@@ -53,34 +55,53 @@ class _Processors:
         self.record = record
 
     def have(self, count: int, deadline: Deadline) -> None:
-        """Set the number of processors; the next boot has the same number."""
+        """Set the number of processors."""
+        is_emulated = not self.monitor.command("query-kvm")["enabled"]
+        with translated("change the number of processors", self.record.title):
+            if is_emulated:
+                self._switch_on(count, deadline)
+            else:
+                self._plug_in(count, deadline)
+
+    def _plug_in(self, count: int, deadline: Deadline) -> None:
+        """Set the number of processors that are plugged in; the next boot has the same number."""
         import libvirt
 
-        is_emulated = not self.monitor.command("query-kvm")["enabled"]
         live_flag = libvirt.VIR_DOMAIN_AFFECT_LIVE
-        with translated("change the number of processors", self.record.title):
-            current_count = self.domain.vcpusFlags(live_flag)
-            if current_count < count:
-                self.domain.setVcpusFlags(count, live_flag)
-            if is_emulated:
-                if current_count != count or not self._boots():
-                    self._bring_to(count, libvirt.VIR_DOMAIN_VCPU_GUEST, deadline.within(PATIENCE))
-            elif current_count > count:
-                self._bring_to(count, live_flag, deadline.within(PATIENCE))
-            self.domain.setVcpusFlags(count, libvirt.VIR_DOMAIN_AFFECT_CONFIG)
+        current_count = self.domain.vcpusFlags(live_flag)
+        if current_count < count:
+            self.domain.setVcpusFlags(count, live_flag)
+        elif current_count > count:
+            self._bring_to(count, live_flag, deadline.within(PATIENCE))
+        self.domain.setVcpusFlags(count, libvirt.VIR_DOMAIN_AFFECT_CONFIG)
 
-    def _boots(self) -> bool:
-        """Return whether the guest's agent is missing.
+    def _switch_on(self, count: int, deadline: Deadline) -> None:
+        """Set the number of processors that the guest uses.
 
-        A guest that boots has no agent yet and uses all plugged-in processors.
+        A guest that boots uses those of its template, until its agent answers.
         """
         import libvirt
 
-        try:
-            self.domain.vcpusFlags(libvirt.VIR_DOMAIN_VCPU_GUEST)
-        except libvirt.libvirtError:
-            return True
-        return False
+        # Machines of earlier templates lack some; Debian 12 in them accepts more.
+        if self.domain.vcpusFlags(libvirt.VIR_DOMAIN_AFFECT_LIVE) < count:
+            self.domain.setVcpusFlags(count, libvirt.VIR_DOMAIN_AFFECT_LIVE)
+        self._wait_for_agent(deadline)
+        self._bring_to(count, libvirt.VIR_DOMAIN_VCPU_GUEST, deadline.within(PATIENCE))
+
+    def _wait_for_agent(self, deadline: Deadline) -> None:
+        import libvirt
+
+        while True:
+            try:
+                self.domain.vcpusFlags(libvirt.VIR_DOMAIN_VCPU_GUEST)
+            except libvirt.libvirtError as error:
+                if error.get_error_code() != libvirt.VIR_ERR_AGENT_UNRESPONSIVE:
+                    raise
+                if deadline.passed():
+                    raise
+                deadline.pause(POLL)
+            else:
+                return
 
     def _bring_to(self, count: int, kind: int, patience: Deadline) -> None:
         """Set the number of processors that the guest uses, or that are plugged in.
@@ -95,8 +116,7 @@ class _Processors:
                     return
                 self.domain.setVcpusFlags(count, kind)
             except libvirt.libvirtError:
-                # A busy guest answers late; a processor that was just plugged in appears late, and
-                # so does the agent after a boot.
+                # A busy guest answers late, and a processor that was just plugged in appears late.
                 if patience.passed():
                     raise
             if patience.passed():

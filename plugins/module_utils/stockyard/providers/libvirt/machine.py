@@ -1,7 +1,9 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The machine type and accelerator of a new template, and those that a template was frozen with."""
+"""The machine type, accelerator and processors of a new template, and those that a template was
+frozen with.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ...errors import HypervisorError, Unsupported
-from .xml.element import parse
+from ...model.template import Hardware
+from .xml.element import Element, parse
 
 CPUINFO = Path("/proc/cpuinfo")
 KVM = Path("/dev/kvm")
@@ -23,10 +26,15 @@ class Machine:
     """Properties that a fork must share with its template, in addition to the template's hardware.
 
     :param type: libvirt's domain type, ``kvm`` or ``qemu``.
+    :param vcpus: processors that are plugged in at start. With KVM these are the template's, and
+        more are plugged in later. Linux 6.12 recognizes KVM and refuses such processors in a
+        machine of unknown kind (acpi_is_processor_usable()), for which it takes an emulated
+        machine: there all processors are plugged in, and the guest uses some of them.
     :param machine: QEMU's machine type; an alias at first, the versioned name once frozen.
     """
 
     type: str
+    vcpus: int
     machine: str = "q35"
 
     @property
@@ -35,7 +43,7 @@ class Machine:
         return "host-passthrough" if self.type == "kvm" else "maximum"
 
 
-def choose(accelerator: str, name: str) -> Machine:
+def choose(hardware: Hardware, name: str) -> Machine:
     """Return the machine for a new template.
 
     KVM is used if the CPU shows vmx or svm and the device may be opened: the device alone proves
@@ -43,6 +51,7 @@ def choose(accelerator: str, name: str) -> Machine:
 
     :raises Unsupported: if ``kvm`` is requested and not available.
     """
+    accelerator = hardware.accelerator
     kvm_usable = _cpu_virtualizes() and os.access(KVM, os.R_OK | os.W_OK)
     if accelerator == "kvm" and not os.access(KVM, os.R_OK | os.W_OK):
         raise Unsupported(
@@ -51,7 +60,8 @@ def choose(accelerator: str, name: str) -> Machine:
             remedy="load the kvm module and join the group kvm, or set accelerator to auto or tcg",
         )
     selection = accelerator if accelerator != "auto" else "kvm" if kvm_usable else "tcg"
-    return Machine(DOMAIN_TYPE[selection])
+    vcpus = hardware.vcpus if selection == "kvm" else hardware.max_vcpus
+    return Machine(DOMAIN_TYPE[selection], vcpus)
 
 
 def frozen(template_xml: str) -> Machine:
@@ -63,7 +73,13 @@ def frozen(template_xml: str) -> Machine:
         raise HypervisorError(
             "the template's definition names no machine type.", remedy="rebuild the template"
         )
-    return Machine(root.get("type", "qemu"), machine)
+    return Machine(root.get("type", "qemu"), _plugged_in(root), machine)
+
+
+def _plugged_in(root: Element) -> int:
+    """Return the number of processors at start. libvirt omits it if it is the maximum."""
+    vcpu = root.find("./vcpu")
+    return int(vcpu.get("current") or vcpu.text or 1) if vcpu is not None else 1
 
 
 def _cpu_virtualizes() -> bool:

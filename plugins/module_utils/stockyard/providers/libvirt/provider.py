@@ -151,7 +151,7 @@ class LibvirtProvider:
         return self.images.versions(image)
 
     def create_template(self, record: TemplateRecord, deadline: Deadline) -> None:
-        template_machine = machine.choose(record.hardware.accelerator, record.title)
+        template_machine = machine.choose(record.hardware, record.title)
         image = self.images.path(record.image)
         folder = self._folder(record)
         with self._registry():

@@ -1,0 +1,32 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The machine of a new template, and the machine of a fork."""
+
+from __future__ import annotations
+
+import pytest
+
+from stockyard.model.template import Hardware
+from stockyard.providers.libvirt import machine
+from stockyard.providers.libvirt.machine import Machine
+
+
+@pytest.mark.parametrize(
+    ("vcpu", "count"), [("<vcpu current='2'>4</vcpu>", 2), ("<vcpu>4</vcpu>", 4)]
+)
+def test_a_fork_has_the_processors_of_its_template_plugged_in(vcpu: str, count: int) -> None:
+    text = f"<domain type='qemu'>{vcpu}<os><type machine='pc-q35-7.2'>hvm</type></os></domain>"
+    assert machine.frozen(text) == Machine("qemu", count, "pc-q35-7.2")
+
+
+def test_a_new_emulated_machine_has_all_processors_plugged_in() -> None:
+    hardware = Hardware(vcpus=2, max_vcpus=3, accelerator="tcg")
+    assert machine.choose(hardware, "t") == Machine("qemu", 3)
+
+
+def test_a_new_machine_with_kvm_has_the_processors_of_its_template(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("os.access", lambda _path, _mode: True)
+    hardware = Hardware(vcpus=2, max_vcpus=3, accelerator="kvm")
+    assert machine.choose(hardware, "t") == Machine("kvm", 2)
