@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from stockyard import TemplateInfo, Yard
+from stockyard import HostInfo, TemplateInfo, Yard
 from stockyard.clock import SystemClock
+from stockyard.model import codec
 from stockyard.pki.authority import Authority
 from tests.helpers.canary import Watch, holders
 from tests.integration.conftest import Controller, Played, task
@@ -113,7 +114,7 @@ def test_they_are_not_on_the_hypervisor(
 
 
 def test_they_are_not_in_the_guest(made: tuple[Played, Watch, Path], secrets: list[str]) -> None:
-    host = made[0]["restart"]["host"]
+    host = codec.from_dict(HostInfo, made[0]["restart"]["host"])
     told = ssh(
         host,
         "sudo journalctl --no-pager; sudo dmesg; ps -eo args; sudo sh -c 'cat "
