@@ -53,7 +53,7 @@ def test_next_version_has_the_changes(record: StoredRecord) -> None:
 @each_record
 def test_change_of_an_outdated_version_is_a_conflict(record: StoredRecord) -> None:
     stored = replace(record, version=record.version + 1)
-    with pytest.raises(Conflict, match=f"version {stored.version} is on record"):
+    with pytest.raises(Conflict, match=f"has version {stored.version}"):
         compare_and_set(record, stored, created=7.0)
     with pytest.raises(Conflict):
         check_version(record, record.version - 1)
@@ -73,7 +73,7 @@ def test_record_that_is_not_stored_is_not_found(record: StoredRecord) -> None:
 
 @each_record
 def test_record_in_an_unreadable_place_is_refused_with_the_reason(record: StoredRecord) -> None:
-    with pytest.raises(OperationRefused, match=r"left alone.*made by a newer stockyard"):
+    with pytest.raises(OperationRefused, match=r"nothing was changed.*made by a newer stockyard"):
         compare_and_set(record, UnreadableObject("x", "it was made by a newer stockyard"))
 
 

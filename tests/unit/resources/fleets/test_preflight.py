@@ -97,7 +97,7 @@ def test_expired_authority_is_refused_before_a_host_is_deleted(
     yard.fleets.apply(FleetSpec("ci", "base"))
     before = yard.hosts.list()
     clock.time += 40 * 365 * 86400
-    with pytest.raises(InvalidInput, match="CA ran out"):
+    with pytest.raises(InvalidInput, match="CA expired"):
         recreate(yard, check)
     assert [h.uuid for h in yard.hosts.list()] == [h.uuid for h in before]
 

@@ -87,7 +87,7 @@ def test_what_does_not_go_together() -> None:
     ):
         with pytest.raises(InvalidInput):
             Preload(*bad)
-    with pytest.raises(InvalidInput, match="needs a Docker that runs"):
+    with pytest.raises(InvalidInput, match="requires docker: running"):
         TemplateSpec("base", docker="stopped", image=ImageSpec(preload=(Preload("archive", "/x"),)))
     with pytest.raises(InvalidInput, match="finished machine"):
         ImageSpec(source="vm", commands=("true",))
@@ -336,7 +336,7 @@ def test_a_manifest_that_makes_no_sense(registry: Registry, tmp_path: Path, text
 
 
 def test_a_registry_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(ImageError, match="does not give it"):
+    with pytest.raises(ImageError, match="did not return the image"):
         fetch(
             reference(f"http://127.0.0.1:1/a@sha256:{DIGEST}"),
             "app",

@@ -137,7 +137,7 @@ def test_what_another_is_at_work_on_is_left(fleet: Yard, hypervisor: FaultyProvi
     with hypervisor.exclusive("stockyard.default.fleet.ci", fleet.context.deadline(1)):
         done = fleet.reap()
     assert plan(done) == []
-    assert "another controller is at work" in left(done)["ci"]
+    assert "locked by another controller" in left(done)["ci"]
     assert "ci-1" in names(fleet)
 
 
@@ -222,7 +222,7 @@ def test_a_file_of_nobodys_is_not_taken_while_a_machine_cannot_be_read(
     with inner.state.change() as machines:
         del machines["stockyard.default.ci-1"]
     done = fleet.reap(grace=0)
-    assert "cannot be read may refer to it" in " ".join(left(done).values())
+    assert "unreadable machine may refer to it" in " ".join(left(done).values())
     assert not [action for action in plan(done) if "disks" in action]
 
 
