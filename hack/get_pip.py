@@ -13,8 +13,8 @@ import sys
 
 if __name__ == "__main__":
     subprocess.run([sys.executable, "-m", "ensurepip"], check=True, stdout=subprocess.DEVNULL)
-    wanted = [
+    pip_arguments = [
         argument for argument in sys.argv[1:] if argument not in {"--no-setuptools", "--no-wheel"}
     ]
-    sys.argv = ["pip", "install", *wanted]
+    sys.argv = ["pip", "install", *pip_arguments]
     runpy.run_module("pip", run_name="__main__", alter_sys=True)

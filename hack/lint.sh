@@ -8,10 +8,11 @@ source "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 
 readonly work=$root/build/lint
 readonly copy=$work/collections/ansible_collections/stockyard/container_hosts
-readonly all=(sanity ruff mypy shellcheck yamllint reuse changelog ansible-lint docs site galaxy)
+readonly all=(sanity ruff mypy words shellcheck yamllint reuse changelog ansible-lint docs site galaxy)
 
 check_ruff() { ruff check --quiet --output-format concise . && ruff format --check --quiet --diff .; }
 check_mypy() { cd "$root" && mypy; }
+check_words() { python hack/words.py; }
 check_shellcheck() { grep -rlE '^#!.*\bbash' --exclude-dir=.git . | xargs shellcheck --external-sources; }
 check_yamllint() { yamllint --strict .; }
 check_reuse() { reuse lint --quiet || reuse lint --lines; }

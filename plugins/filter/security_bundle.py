@@ -65,18 +65,18 @@ def security_bundle(value: Any, user: str = "root") -> dict[str, Any]:
     """Return the packages, files and units of a profile."""
     try:
         spec = security_spec(checked(SECURITY, value, "security"))
-        found = security.bundle(spec.settings(), user)
+        bundle = security.bundle(spec.settings(), user)
     except StockyardError as error:
         raise AnsibleFilterError(str(error)) from error
     return {
-        "packages": list(found.packages),
+        "packages": list(bundle.packages),
         "files": [
             {"path": p, "text": f.text, "mode": f"{f.mode:04o}"}
-            for p, f in sorted(found.files.items())
+            for p, f in sorted(bundle.files.items())
         ],
-        "enable": list(found.enable),
-        "masked": list(found.masked),
-        "daemon": found.daemon,
+        "enable": list(bundle.enable),
+        "masked": list(bundle.masked),
+        "daemon": bundle.daemon,
     }
 
 

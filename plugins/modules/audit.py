@@ -150,26 +150,26 @@ OPTIONS = {
 def work(params: dict[str, Any], _check: bool) -> dict[str, Any]:
     """Run all checks."""
     machine = of_root("audit")
-    said = params["security"]
-    looking = audit.Audit(
-        machine, security_spec(said).settings() if said else audit.settings_of(machine)
+    declared = params["security"]
+    auditor = audit.Audit(
+        machine, security_spec(declared).settings() if declared else audit.settings_of(machine)
     )
-    found = looking.findings()
+    findings = auditor.findings()
     if params["benchmark"]:
-        found += cis.findings(looking, frozenset(params["docker_users"]))
-    bad = [finding for finding in found if finding.bad]
+        findings += cis.findings(auditor, frozenset(params["docker_users"]))
+    bad = [finding for finding in findings if finding.bad]
     if bad and params["fail"]:
         raise OperationRefused(
-            f"{len(bad)} of {len(found)} checks do not hold.",
+            f"{len(bad)} of {len(findings)} checks do not hold.",
             cause="; ".join(f"{f.check}: {f.found} instead of {f.expected}" for f in bad[:20]),
             remedy="apply the profile again, and find the cause of the change",
         )
-    told = {
+    result = {
         "compliant": not bad,
-        "profile": looking.settings.profile,
-        "findings": [asdict(f) for f in found],
+        "profile": auditor.settings.profile,
+        "findings": [asdict(f) for f in findings],
     }
-    return {"changed": False, **told}
+    return {"changed": False, **result}
 
 
 def main() -> None:

@@ -54,7 +54,7 @@ PLUGINS = "ansible_collections.stockyard.container_hosts.plugins"
 
 def main() -> None:
     """Run the module that the environment names, in this process and with the same arguments."""
-    name, folder = (os.environ.pop(f"STOCKYARD_RUN_{what}", "") for what in ("MODULE", "PLUGINS"))
+    name, folder = (os.environ.pop(f"STOCKYARD_RUN_{part}", "") for part in ("MODULE", "PLUGINS"))
     if not (name.isidentifier() and os.path.isabs(folder)):
         AnsibleModule(argument_spec={}, supports_check_mode=True).fail_json(
             msg="It is for the action plugins of this collection, and not for plays."

@@ -137,11 +137,11 @@ def work(params: dict[str, Any], check: bool) -> dict[str, Any]:
         }
         for name in subids.FILES
     ]
-    found = outcome.range
+    id_range = outcome.range
     return {
         "changed": outcome.changed,
-        "first": found.first if found else None,
-        "count": found.count if found else 0,
+        "first": id_range.first if id_range else None,
+        "count": id_range.count if id_range else 0,
         "diff": diff,
     }
 

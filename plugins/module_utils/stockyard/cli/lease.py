@@ -26,7 +26,7 @@ take prints a line that a POSIX shell takes the environment from:
   eval "$(stockyard lease take --fleet ci --duration 30m)"
   docker info
   stockyard lease release
-Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the lease is over, 4 no host is free or another
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the lease has expired, 4 no host is free or another
 controller is at work.
 exec: the command's own; 124 the lease was lost, 125 stockyard failed, 126 and 127 as with env(1).
 """

@@ -337,13 +337,15 @@ class Guest:
             kind = untrusted.item(reply, "content", "the reply")
             return VolumeContent(untrusted.line(kind, "content", SHORT))
 
-    def volume_create(self, serial: str, uuid: str, *, key: str = "", again: bool = False) -> None:
+    def volume_create(
+        self, serial: str, uuid: str, *, key: str = "", retried: bool = False
+    ) -> None:
         """Create a file system on a blank volume.
 
         :param key: key of an encrypted volume.
-        :param again: whether an earlier attempt began on a blank disk.
+        :param retried: whether an earlier attempt began on a blank disk.
         """
-        self._request_with_key("volume-create", key, serial=serial, uuid=uuid, again=again)
+        self._request_with_key("volume-create", key, serial=serial, uuid=uuid, again=retried)
 
     def volume_mount(self, serial: str, path: str, *, key: str = "") -> MountedVolume:
         """Mount a volume now and after each boot."""

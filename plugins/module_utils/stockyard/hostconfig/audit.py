@@ -60,7 +60,7 @@ class Finding:
 
     check: str
     expected: str
-    found: str
+    found: str  # words: a key of the result
     ok: bool | None
     waiver: str = ""
 

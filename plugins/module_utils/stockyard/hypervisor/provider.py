@@ -118,13 +118,13 @@ class Provider(Protocol):
         """Freeze a running template permanently; return its record in phase ``frozen``."""
 
     def check_host(
-        self, spec: HostSpec, template: TemplateRecord | None, gone: list[HostRecord], count: int
+        self, spec: HostSpec, template: TemplateRecord | None, deleted: list[HostRecord], count: int
     ) -> None:
         """Refuse hosts that :meth:`create_host` and :meth:`fork` would refuse, before other hosts
         are deleted for them.
 
         :param template: the template of the forks; ``None`` if it does not exist yet.
-        :param gone: hosts that are deleted first.
+        :param deleted: hosts that are deleted first.
         :raises StockyardError: with the reason. Nothing is changed.
         """
 

@@ -40,7 +40,7 @@ class Lease:
 
     id: str
     holder: str
-    taken: float
+    taken: float  # words: a field of records and results
     until: float
     certificate: str
 

@@ -33,7 +33,7 @@ class LeaseInfo(Info):
 
     id: str
     holder: str
-    taken: float
+    taken: float  # words: a field of records and results
     until: float
     ended: bool
     certificate: str

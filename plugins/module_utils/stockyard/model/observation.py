@@ -1,7 +1,7 @@
 # Copyright: (c) 2026, the stockyard authors
 # GNU General Public License v3.0 or later (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Observed objects: one reading of a hypervisor, and the result of a sweep."""
+"""Observed objects: one reading of a hypervisor, and the result of reaping files."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ class OrphanedFile:
 
 @dataclass(frozen=True)
 class SweepResult:
-    """The files that a sweep deleted, or would delete, and those that it skipped."""
+    """The files that were reaped, or would be reaped, and those that it skipped."""
 
     removed: tuple[OrphanedFile, ...]
     skipped: tuple[OrphanedFile, ...]

@@ -154,7 +154,7 @@ _HOSTILE = replace(
         disk_percent=60,
     ),
 )
-DEFAULTS = {found.profile: found for found in (_OPEN, _SHARED, _HOSTILE)}
+DEFAULTS = {settings.profile: settings for settings in (_OPEN, _SHARED, _HOSTILE)}
 # The settings that can differ from the profile.
 CHANGES = (
     "user_namespaces",

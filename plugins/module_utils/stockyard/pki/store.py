@@ -64,7 +64,8 @@ class Pki:
     ) -> None:
         if ABSENT:
             raise MissingDependency(
-                "cryptography is not installed.", remedy="run run run run pip install cryptography"
+                "cryptography is not installed.",
+                remedy="run run run run run run pip install cryptography",
             ) from ABSENT
         if bool(ca_certificate) != bool(ca_private_key):
             raise InvalidInput(

@@ -63,12 +63,12 @@ class VolumeTerm:
 class Reference:
     """A template, pool or volume that a declared object needs.
 
-    :param whose: the fleet, pool or volume that needs it, with its kind.
+    :param needed_by: the fleet, pool or volume that needs it, with its kind.
     :param kind: ``template``, ``pool`` or ``volume``.
     :param key: tenant and name of the needed object.
     """
 
-    whose: str
+    needed_by: str
     kind: str
     key: Key
 

@@ -31,7 +31,7 @@ class SavedPlan:
     format: int
     owner: str
     hypervisor: str
-    made: str
+    made: str  # words: a key of saved plans
     actions: tuple[Action, ...]
     touches: dict[str, str]
     digest: str = ""

@@ -33,7 +33,7 @@ class Table:
     title: str
     columns: tuple[str, ...]
     row: Callable[[Any], Row]
-    none: str
+    empty_text: str
 
 
 def moment(seconds: float) -> str:
@@ -186,7 +186,7 @@ TABLES = (
         "Skipped",
         ("name", "reason"),
         lambda unreadable_object: [unreadable_object.name, unreadable_object.reason],
-        "Everything that carries our mark could be read.",
+        "All objects of the yard could be read.",
     ),
 )
 

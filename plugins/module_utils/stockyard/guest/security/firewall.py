@@ -44,7 +44,7 @@ table inet stockyard {
 {%- endif %}
   }
 }
-"""
+"""  # words: correct the comment together with the next change of guest files
 # A separate file: a kernel that does not support the bridge's name in a rule still loads the
 # remaining rules, and the audit reports the difference.
 FRAMES = """\

@@ -71,7 +71,7 @@ def _path(folder: Path, name: str) -> Path:
     file_name = quote(name, safe="")
     if len(file_name) > LONGEST:
         # A file name has at most 255 bytes. The owner stays in the name: see free().
-        owner, dot, _rest = file_name.partition(".")
+        owner, dot, _remainder = file_name.partition(".")
         file_name = f"{owner[:LONGEST]}{dot}{hashlib.sha256(name.encode()).hexdigest()}"
     return folder / f"{file_name}.lock"
 

@@ -184,9 +184,9 @@ class LibvirtProvider:
         return self.claim(record, phase="frozen", checksums=frozen.seal(folder, record.title))
 
     def check_host(
-        self, spec: HostSpec, template: TemplateRecord | None, gone: list[HostRecord], count: int
+        self, spec: HostSpec, template: TemplateRecord | None, deleted: list[HostRecord], count: int
     ) -> None:
-        self.admission.check(spec, template, gone, count)
+        self.admission.check(spec, template, deleted, count)
 
     def host_address(self, spec: HostSpec, uuid: str) -> str:
         return self.networks.address(spec, uuid, self.domains.addresses() if spec.network else ())

@@ -142,11 +142,11 @@ class MemoryProvider(NoGuestClock):
         return self.claim(record, phase="frozen", checksums={"record": codec.digest(record)})
 
     def check_host(
-        self, spec: HostSpec, template: TemplateRecord | None, gone: list[HostRecord], count: int
+        self, spec: HostSpec, template: TemplateRecord | None, deleted: list[HostRecord], count: int
     ) -> None:
         if template:
             check_frozen(self.state.read(), template)
-        held = frozenset().union(*(record.published for record in gone))
+        held = frozenset().union(*(record.published for record in deleted))
         if published := bound(spec.bind, spec.ports, held):
             check_published("", published, self.state.read())
 

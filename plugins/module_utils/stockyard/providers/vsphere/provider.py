@@ -198,11 +198,11 @@ class VsphereProvider(NoGuestClock):
         return self.claim(record, phase="frozen", **changes)
 
     def check_host(
-        self, spec: HostSpec, template: TemplateRecord | None, gone: list[HostRecord], count: int
+        self, spec: HostSpec, template: TemplateRecord | None, deleted: list[HostRecord], count: int
     ) -> None:
         templates.check_host(spec, self.place)
         if address_range := self.place.addresses:
-            freed_addresses = {record.address for record in gone}
+            freed_addresses = {record.address for record in deleted}
             self.reading.twice(
                 Conflict,
                 lambda: address_range.check_room(count, {*self._addresses()} - freed_addresses),

@@ -47,7 +47,7 @@ class _PendingEdit:
     """One thread's change, and its result."""
 
     edit: Edit
-    done: bool = False
+    completed: bool = False
     error: BaseException | None = None
     waits: bool = True
 
@@ -100,7 +100,7 @@ class Register:
         with self._queue:
             self._pending_edits.append(pending_edit)
         with self._writing:
-            if not pending_edit.done:
+            if not pending_edit.completed:
                 with self._queue:
                     pending_edits, self._pending_edits = self._pending_edits, []
                 self._commit_batch(pending_edits)
@@ -137,7 +137,7 @@ class Register:
                 raise
         finally:
             for pending_edit in pending_edits:
-                pending_edit.done = True
+                pending_edit.completed = True
 
     def _commit(self, pending_edits: list[_PendingEdit]) -> None:
         deadline = Deadline(PATIENCE)

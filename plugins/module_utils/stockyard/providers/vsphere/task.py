@@ -40,7 +40,7 @@ class _Watch:
     view: Any
     collector: Any
     version: str = ""
-    shown: set[str] = field(default_factory=set)
+    covered_keys: set[str] = field(default_factory=set)
 
 
 class Tasks:
@@ -79,12 +79,12 @@ class Tasks:
             while not self._ended(key):
                 if deadline.passed():
                     raise DeadlineExceeded(
-                        f"cannot cannot cannot cannot {action}: vCenter did not end the task "
-                        f"within {deadline.seconds:g} s.",
+                        f"cannot cannot cannot cannot cannot cannot {action}: vCenter did not "
+                        f"end the task within {deadline.seconds:g} s.",
                         name=name,
                         remedy="inspect the task in vCenter, then run again",
                     )
-                is_covered = self._turn(key, action, name, deadline, shown=is_covered)
+                is_covered = self._turn(key, action, name, deadline, is_covered=is_covered)
             return self._seen[key]
         finally:
             with self._changed:
@@ -133,20 +133,22 @@ class Tasks:
                 if task._moId in self._open:
                     self._seen.setdefault(task._moId, {}).update(values)
 
-    def _turn(self, key: str, action: str, name: str, deadline: Deadline, *, shown: bool) -> bool:
+    def _turn(
+        self, key: str, action: str, name: str, deadline: Deadline, *, is_covered: bool
+    ) -> bool:
         """Wait for updates of all tasks, or for the thread that does.
 
-        :param shown: whether the request in progress covers this task.
+        :param is_covered: whether the request in progress covers this task.
         :return: whether the current request covers this task.
         """
         with self._changed:
             if self._ended(key):
                 return True
             if self._asking:
-                self._changed.wait(min(1.0 if shown else GRACE, deadline.left()))
-                is_late = self._asks and not shown
+                self._changed.wait(min(1.0 if is_covered else GRACE, deadline.left()))
+                is_late = self._asks and not is_covered
                 if not is_late or self._ended(key):
-                    return shown
+                    return is_covered
             else:
                 self._asking, is_late = True, False
         if is_late:
@@ -198,14 +200,14 @@ class Tasks:
         with self._showing:
             with self._changed:
                 long_tasks = dict(self._long)
-            new_tasks = [task for key, task in long_tasks.items() if key not in watch.shown]
+            new_tasks = [task for key, task in long_tasks.items() if key not in watch.covered_keys]
             ended_tasks = [
                 api.vim().Task(key, self.session.instance._stub)
-                for key in watch.shown - long_tasks.keys()
+                for key in watch.covered_keys - long_tasks.keys()
             ]
             if new_tasks:
                 watch.view.ModifyListView(new_tasks, ended_tasks)
-                watch.shown = set(long_tasks)
+                watch.covered_keys = set(long_tasks)
 
     def _rebuilt(self, call: Callable[[], Any]) -> Any:
         """Make a call, with a new view and collector if the old ones ended with their session.

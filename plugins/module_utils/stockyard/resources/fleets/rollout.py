@@ -31,7 +31,7 @@ class Rollout:
     """One run's work on one fleet.
 
     :param template: the template that new hosts are forked from; ``None`` if no host is created.
-    :param kept: hosts that were leased before the rollout could delete them: their names are in
+    :param retained: hosts that were leased before the rollout could delete them: their names are in
         use.
     """
 
@@ -39,7 +39,7 @@ class Rollout:
     spec: FleetSpec
     template: Template | None
     deadline: Deadline
-    kept: set[str] = field(default_factory=set)
+    retained: set[str] = field(default_factory=set)
 
     def apply(self, todo: Plan, hosts: Iterable[Host]) -> None:
         """Carry out a plan, up to the first wave that fails.
@@ -72,7 +72,7 @@ class Rollout:
         actions_by_host: dict[str, list[Action]] = {}
         for action in wave:
             if action.verb != "delete" and not (
-                action.verb == "create" and action.name in self.kept
+                action.verb == "create" and action.name in self.retained
             ):
                 actions_by_host.setdefault(action.name, []).append(action)
         # New hosts must serve before old ones are deleted for them, whether the caller waits or
@@ -142,7 +142,7 @@ class Rollout:
         def delete() -> bool:
             deleted = host_lifecycle.delete_unless_leased(self.ctx, host.record, drain_and_delete)
             if not deleted:
-                self.kept.add(host.record.name)
+                self.retained.add(host.record.name)
             return deleted
 
         return delete

@@ -218,7 +218,7 @@ def _with_file_system(
         )
     key = encryption.key_of(ctx, volume)
     with encryption.explained(key):
-        guest.volume_create(volume.serial, volume.uuid, key=key, again=unfinished)
+        guest.volume_create(volume.serial, volume.uuid, key=key, retried=unfinished)
     return ctx.provider.volumes.claim(volume, filesystem=EXT4)
 
 

@@ -25,12 +25,12 @@ def check(ctx: Context, declaration: Declaration, observation: Observation) -> N
     if missing_needs:
         first_need, further_needs = (
             missing_needs[0],
-            [f"{need.whose} needs {need.kind} {need.key[1]}" for need in missing_needs[1:]],
+            [f"{need.needed_by} needs {need.kind} {need.key[1]}" for need in missing_needs[1:]],
         )
         raise NotFound(
             f"the declaration needs {first_need.kind} {first_need.key[1]}, which is neither "
             "declared nor existing.",
-            name=first_need.whose,
+            name=first_need.needed_by,
             cause=f"the same is true of: {', '.join(further_needs)}" if further_needs else "",
             remedy="correct the name, or declare that object too, in the same tenant",
         )

@@ -103,7 +103,7 @@ class YardReaping:
 
 
 def _swept(ctx: Context, grace: float, *, check: bool) -> SweepResult:
-    """Return the files of machines and volumes that a sweep deletes, or would delete."""
+    """Return the files of machines and volumes that are reaped, or would be."""
     volumes = ctx.provider.volumes.sweep(ctx.owner, grace, check=check)
     machines = ctx.provider.sweep(ctx.owner, grace, check=check)
     return SweepResult((*machines.removed, *volumes.removed), (*machines.skipped, *volumes.skipped))
