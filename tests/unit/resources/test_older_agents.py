@@ -21,7 +21,7 @@ from stockyard import (
     Yard,
 )
 from stockyard.clock import Deadline
-from stockyard.errors import HypervisorError, Unsupported
+from stockyard.errors import GuestError, HypervisorError, Unsupported
 from stockyard.model.host import HostRecord
 from stockyard.model.security import SecuritySpec
 from stockyard.resources import guest_status
@@ -144,6 +144,11 @@ def test_operation_that_the_agent_lacks_is_refused_with_a_remedy(older: Yard) ->
             guest.require("clock corrections")
         assert "replace the host" in caught.value.remedy
         guest.require("encrypted volumes")
+    with older.context.guest(record_of(older, "web-1"), Deadline(5)) as guest:
+        with pytest.raises(GuestError, match="docker-probe"):
+            guest.docker_probe()
+        # The agent answers further requests.
+        assert guest.hello().agent == 4
 
 
 def test_current_agent_takes_over_a_yard_of_older_agents(
