@@ -281,7 +281,7 @@ hosts:
           type: str
           sample: web-1-docker
         path:
-          description: The path at which it is mounted in the host.
+          description: The path in the host at which the volume is mounted.
           type: str
           sample: /var/lib/docker
     encrypted:
@@ -409,8 +409,8 @@ hosts:
           sample: 166.0
         oom_score:
           description:
-            - When the hypervisor runs out of memory, its kernel ends the machine with the highest
-              score first.
+            - The score of the machine in the hypervisor's kernel. When memory runs out, the kernel
+              ends the machine with the highest score first.
           type: int
           sample: 671
     console_log:

@@ -149,18 +149,18 @@ pools:
       type: dict
       contains:
         hosts:
-          description: The number of hosts.
+          description: The number of hosts. Null if there is no limit.
           type: int
           sample: 6
         vcpus:
-          description: The number of virtual CPUs.
+          description: The number of virtual CPUs. Null if there is no limit.
           type: int
         memory_mib:
-          description: The memory, in MiB.
+          description: The memory, in MiB. Null if there is no limit.
           type: int
           sample: 4096
         disk_gib:
-          description: The virtual size of all disks, in GiB.
+          description: The virtual size of all disks, in GiB. Null if there is no limit.
           type: int
     members:
       description: The names of the hosts in this pool and in its subordinate pools.
@@ -192,22 +192,22 @@ pools:
               type: str
               sample: ci-1
             nominal_mib:
-              description: Its nominal memory, in MiB.
+              description: The nominal memory of the host, in MiB.
               type: int
               sample: 1024
             private_mib:
-              description: The part of its memory that belongs to this host alone, in MiB.
+              description: The part of the memory that belongs to this host alone, in MiB.
               type: float
               sample: 61.5
             shared_mib:
               description:
-                - The part that belongs to the template, in MiB; the remainder was never used.
+                - The part that belongs to the template, in MiB. The remainder was never used.
               type: float
               sample: 118.2
             oom_score:
               description:
-                - When the hypervisor runs out of memory, its kernel ends the machine with the
-                  highest score first.
+                - The score of the machine in the hypervisor's kernel. When memory runs out, the
+                  kernel ends the machine with the highest score first.
               type: int
               sample: 671
     first_to_go:

@@ -315,20 +315,20 @@ template:
               elements: dict
               contains:
                 url:
-                  description: Its URL.
+                  description: The URL of the repository.
                   type: str
                 signed_by:
                   description:
-                    - The public key of its signatures, ASCII-armored. A signature is always
-                      required.
+                    - The public key of the repository's signatures, ASCII-armored. A signature is
+                      always required.
                   type: str
                 suite:
                   description:
-                    - Its suite; empty for the image's own. A suite that ends with a slash is a
+                    - The suite. Empty for the image's own. A suite that ends with a slash is a
                       directory without components.
                   type: str
                 components:
-                  description: Its components.
+                  description: The components of the suite.
                   type: list
                   elements: str
     mac:

@@ -44,8 +44,8 @@ class MemoryUse:
 
     :param private_mib: the memory that belongs to this host alone, in MiB.
     :param shared_mib: the memory that belongs to the template, in MiB.
-    :param oom_score: when the hypervisor runs out of memory, its kernel ends the machine with the
-        highest score first.
+    :param oom_score: the score of the machine in the hypervisor's kernel. When memory runs out, the
+        kernel ends the machine with the highest score first.
     """
 
     private_mib: float
@@ -58,7 +58,7 @@ class MountedVolume:
     """A volume that a host declares.
 
     :param name: the name of the volume.
-    :param path: the path at which it is mounted in the host.
+    :param path: the path in the host at which the volume is mounted.
     """
 
     name: str

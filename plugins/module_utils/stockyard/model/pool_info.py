@@ -28,12 +28,12 @@ class PoolAmounts:
 
 @dataclass(frozen=True)
 class FreeAmounts:
-    """The free part of each limit of a pool; ``None`` if there is no limit.
+    """The free part of each limit of a pool.
 
-    :param hosts: the number of hosts.
-    :param vcpus: the number of virtual CPUs.
-    :param memory_mib: the memory, in MiB.
-    :param disk_gib: the virtual size of all disks, in GiB.
+    :param hosts: the number of hosts. ``None`` if there is no limit.
+    :param vcpus: the number of virtual CPUs. ``None`` if there is no limit.
+    :param memory_mib: the memory, in MiB. ``None`` if there is no limit.
+    :param disk_gib: the virtual size of all disks, in GiB. ``None`` if there is no limit.
     """
 
     hosts: int | None
@@ -47,11 +47,11 @@ class HostMemory:
     """The memory that one running host uses.
 
     :param name: the name of the host.
-    :param nominal_mib: its nominal memory, in MiB.
-    :param private_mib: the part of its memory that belongs to this host alone, in MiB.
-    :param shared_mib: the part that belongs to the template, in MiB; the remainder was never used.
-    :param oom_score: when the hypervisor runs out of memory, its kernel ends the machine with the
-        highest score first.
+    :param nominal_mib: the nominal memory of the host, in MiB.
+    :param private_mib: the part of the memory that belongs to this host alone, in MiB.
+    :param shared_mib: the part that belongs to the template, in MiB. The remainder was never used.
+    :param oom_score: the score of the machine in the hypervisor's kernel. When memory runs out, the
+        kernel ends the machine with the highest score first.
     """
 
     name: str

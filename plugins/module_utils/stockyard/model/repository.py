@@ -21,12 +21,12 @@ _LONGEST_KEY = 100_000
 class Repository:
     """A repository of Debian packages.
 
-    :param url: its URL.
-    :param signed_by: the public key of its signatures, ASCII-armored. A signature is always
-        required.
-    :param suite: its suite; empty for the image's own. A suite that ends with a slash is a
+    :param url: the URL of the repository.
+    :param signed_by: the public key of the repository's signatures, ASCII-armored. A signature is
+        always required.
+    :param suite: the suite. Empty for the image's own. A suite that ends with a slash is a
         directory without components.
-    :param components: its components.
+    :param components: the components of the suite.
     """
 
     url: str
