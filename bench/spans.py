@@ -36,7 +36,7 @@ PHASES: tuple[tuple[Any, str, str], ...] = (
     (host_lifecycle, "wait_for_docker", "TLS and Docker"),
     (LibvirtProvider, "claim", "write the record"),
     (LibvirtProvider, "destroy", "destroy"),
-    (access, "publish", "pin its SSH key"),
+    (access, "sync_known_hosts", "pin its SSH key"),
 )
 Span = tuple[str, float, float]
 

@@ -33,7 +33,7 @@ FLOOR, DOCKER, COLD = (
 )
 FIRST, SECOND = "fork: first run of a container", "fork: second run of a container"
 # Phases whose end marks these moments.
-RESUME, ADMIT, ANSWER = "take the state in, resume", "guest: admit", "TLS and Docker"
+RESUME, ADMIT, ANSWER = "take the state in, resume", "guest: renew-certificate", "TLS and Docker"
 MOMENTS = {
     "fork: resumed": RESUME,
     "fork: identity done": ADMIT,

@@ -15,11 +15,12 @@ from typing import Any
 
 import pytest
 
-from bench import run, spans
+from bench import run, spans, start
 from bench.book import Book
 from bench.counting import CountingProvider
 from bench.options import Options
 from stockyard import FleetSpec, HostInfo, TemplateInfo, TemplateSpec, Yard
+from stockyard.guest.operations import OPERATIONS
 from stockyard.providers.open import open_provider
 from tests.helpers.clocks import BriskClock
 
@@ -96,6 +97,17 @@ def test_phases_are_noted_once_in_their_order_and_nothing_stays_patched() -> Non
         <= found.end_of("guest: renew-certificate")
     )
     assert Thing.outer is before
+
+
+def test_functions_that_are_watched_exist() -> None:
+    missing = [name for owner, name, _label in spans.PHASES if not hasattr(owner, name)]
+    assert missing == []
+
+
+def test_moments_of_a_fork_end_with_phases_that_exist() -> None:
+    labels = {label for _owner, _name, label in spans.PHASES}
+    operations = {f"guest: {name}" for name in OPERATIONS}
+    assert set(start.MOMENTS.values()) <= labels | operations
 
 
 class FakeEngine:
