@@ -188,7 +188,7 @@ def test_the_preflight_names_what_is_missing(user: VsphereController) -> None:
     assert all(privilege in bad.stdout for privilege in missing)
     assert "privilege Resource.CreatePool is missing on the pool, only for pools" in bad.stdout
     assert (
-        "privilege Datastore.FileManagement is missing on the datastore, for volumes alone"
+        "privilege Datastore.FileManagement is missing on the datastore, only for volumes"
         in bad.stdout
     )
     assert "Traceback" not in bad.output
