@@ -233,7 +233,7 @@ nodes:
     reason:
       description: The reason why the node accepts no builds.
       type: str
-      sample: "stockyard: drained, its host is to go"
+      sample: "stockyard: drained, its host will be deleted"
 plan:
   description:
     - The actions that were taken, or in check mode the actions that would be taken. Empty if

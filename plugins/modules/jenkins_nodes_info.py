@@ -97,7 +97,7 @@ nodes:
     reason:
       description: The reason why the node accepts no builds.
       type: str
-      sample: "stockyard: drained, its host is to go"
+      sample: "stockyard: drained, its host will be deleted"
     secret:
       description:
         - The secret with which the inbound agent authenticates. Null if it was not requested, or

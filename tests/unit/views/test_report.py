@@ -34,7 +34,7 @@ from stockyard.views.snapshot import Snapshot, take_snapshot
 from tests.helpers.faulty_provider import FaultyProvider
 
 HOSTILE = "</td><script>alert(1)</script>\"'&{{ 7*7 }}{% x %}"
-EMPTY = Snapshot(hypervisor="memory:///x", owner="me", taken=1.0)
+EMPTY = Snapshot(hypervisor="memory:///x", owner="me", moment=1.0)
 LEASE = LeaseInfo(
     id="1",
     holder="me",

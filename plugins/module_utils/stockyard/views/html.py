@@ -206,7 +206,7 @@ def page(snapshot: Snapshot) -> str:
     return environment.from_string(PAGE).render(
         owner=snapshot.owner,
         hypervisor=snapshot.hypervisor,
-        taken=moment(snapshot.taken),
+        taken=moment(snapshot.moment),
         figures=_figures(snapshot),
         tables=tables,
         memory=_bar(snapshot),

@@ -49,13 +49,13 @@ class Snapshot:
 
     :param hypervisor: the URI of the hypervisor.
     :param owner: the owner of the yard.
-    :param taken: the moment, in seconds since the epoch.
+    :param moment: the time of the observation, in seconds since the epoch.
     :param strangers: unreadable objects with the marker of the owner.
     """
 
     hypervisor: str
     owner: str
-    taken: float
+    moment: float
     fleets: tuple[FleetInfo, ...] = ()
     hosts: tuple[ReportedHost, ...] = ()
     templates: tuple[TemplateInfo, ...] = ()
@@ -111,7 +111,7 @@ def take_snapshot(ctx: Context) -> Snapshot:
     return Snapshot(
         hypervisor=ctx.provider.uri,
         owner=ctx.owner,
-        taken=current_time,
+        moment=current_time,
         fleets=tuple(
             access.describe_fleet(fleets[key], drift, outdated_uuids, None, clocks)
             for key in sorted(fleets)

@@ -18,7 +18,7 @@ UNIT = "stockyard-firewall.service"
 SSH, DOCKER_TLS = 22, 2376
 TEXT = """\
 #!/usr/sbin/nft -f
-# Made and taken away in one transaction, so that it can be loaded anew at any time.
+# Created and deleted in one transaction, so that it can be loaded again at any time.
 table inet stockyard {}
 delete table inet stockyard
 table inet stockyard {
@@ -44,7 +44,7 @@ table inet stockyard {
 {%- endif %}
   }
 }
-"""  # words: correct the comment together with the next change of guest files
+"""
 # A separate file: a kernel that does not support the bridge's name in a rule still loads the
 # remaining rules, and the audit reports the difference.
 FRAMES = """\

@@ -57,7 +57,8 @@ def lost(action: str, name: str, error: BaseException) -> ConnectionFailed:
             "/certs/download.zip), or correct the certificate",
         )
     return ConnectionFailed(
-        f"cannot cannot cannot cannot cannot cannot {action}: the connection to vCenter failed.",
+        f"cannot cannot cannot cannot cannot cannot cannot cannot cannot {action}: the connection "
+        "to vCenter failed.",
         name=name,
         cause=f"{type(error).__name__}: {error}",
         remedy="check that vCenter runs, and run again: the next run continues",
@@ -104,8 +105,8 @@ def _no_permission(action: str, name: str, fault: Any) -> StockyardError:
     )
     location = f" on {type(ref).__name__.rpartition('.')[2]} {ref._moId}" if ref is not None else ""
     return HypervisorError(
-        f"cannot cannot cannot cannot cannot cannot {action}: the privilege {privilege} is "
-        f"missing{location}.",
+        f"cannot cannot cannot cannot cannot cannot cannot cannot cannot {action}: the privilege "
+        f"{privilege} is missing{location}.",
         name=name,
         cause=said(fault),
         remedy="grant the privilege to the user's role; hypervisor_info lists all missing "
@@ -136,7 +137,8 @@ def _power(action: str, name: str, fault: Any) -> StockyardError:
 def _no_space(action: str, name: str, fault: Any) -> StockyardError:
     store = getattr(fault, "datastore", "") or "of its disks"
     return OutOfSpace(
-        f"cannot cannot cannot cannot cannot cannot {action}: the datastore {store} is full.",
+        f"cannot cannot cannot cannot cannot cannot cannot cannot cannot {action}: the datastore "
+        f"{store} is full.",
         name=name,
         cause=said(fault),
         remedy="free space, or set storage to another datastore",
@@ -145,7 +147,7 @@ def _no_space(action: str, name: str, fault: Any) -> StockyardError:
 
 def _simple(kind: type[StockyardError], message: str, remedy: str) -> Maker:
     return lambda action, name, fault: kind(
-        f"cannot cannot cannot cannot cannot cannot {action}: {message}",
+        f"cannot cannot cannot cannot cannot cannot cannot cannot cannot {action}: {message}",
         name=name,
         cause=said(fault),
         remedy=remedy,

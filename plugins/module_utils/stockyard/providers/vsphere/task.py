@@ -79,8 +79,9 @@ class Tasks:
             while not self._ended(key):
                 if deadline.passed():
                     raise DeadlineExceeded(
-                        f"cannot cannot cannot cannot cannot cannot {action}: vCenter did not "
-                        f"end the task within {deadline.seconds:g} s.",
+                        "cannot cannot cannot cannot cannot cannot cannot cannot cannot "
+                        f"{action}: vCenter did not end the task within {deadline.seconds:g} "
+                        "s.",
                         name=name,
                         remedy="inspect the task in vCenter, then run again",
                     )

@@ -217,7 +217,7 @@ class _Work:
                 f"{len(self.errors)} parts of the yard failed.",
                 cause="; ".join(map(str, self.errors)),
             )
-        return Plan(tuple(self.done))
+        return Plan(tuple(self.actions))
 
 
 def _generation_after(template_plan: Plan) -> str | None:
