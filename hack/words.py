@@ -229,7 +229,7 @@ def _named(name: str, short: bool) -> tuple[str, str]:
 def _said(text: Text, path: str, avoided: dict[str, str]) -> Iterator[tuple[str, str]]:
     if path.endswith("glossary.md") and text.content.startswith("|"):
         return
-    plain = " ".join(re.sub(r"``[^`]*``", "", text.content).split())
+    plain = " ".join(re.sub(r"``[^`]*``|:\w+:`[^`]*`", "", text.content).split())
     for expression, instead in BANNED.items():
         match = re.search(expression, plain, re.IGNORECASE)
         # "US" is a country, and "us" in "e.g. us-east" a region.

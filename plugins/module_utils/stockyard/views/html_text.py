@@ -58,7 +58,7 @@ host.</p>
 </tbody>
 </table></div>
 {% else %}
-<p>{{ table.none }}</p>
+<p>{{ table.empty_text }}</p>
 {% endif %}
 {% endfor %}
 </body>
