@@ -61,7 +61,7 @@ def test_a_holder_has_one_lease(told: Played) -> None:
     assert told["taken again"]["lease"] == lease
     assert lease["docker"]["environment"]["DOCKER_CERT_PATH"].endswith(lease["id"])
     assert told["none"]["error"]["kind"] == "Busy"
-    assert "me has it" in told["none"]["msg"]
+    assert "it is leased by me" in told["none"]["msg"]
 
 
 def test_a_lease_is_renewed(told: Played) -> None:

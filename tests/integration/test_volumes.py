@@ -89,7 +89,7 @@ def test_check_mode_shows_and_changes_nothing(told: Played) -> None:
 def test_a_second_host_is_refused_and_the_holder_is_named(told: Played) -> None:
     for step in ("taken", "held"):
         assert told[step]["failed"]
-        assert "host web-1 has it" in told[step]["msg"]
+        assert "it is attached to host web-1" in told[step]["msg"]
         assert told[step]["error"]["kind"] == "OperationRefused"
     assert told["smaller"]["error"]["kind"] == "InvalidInput"
     assert "host" in told["no host"]["msg"]
