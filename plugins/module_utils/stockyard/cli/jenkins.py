@@ -70,7 +70,7 @@ def _complete(options: argparse.Namespace) -> None:
     if missing:
         raise InvalidInput(
             f"{', '.join(missing)} is not set.",
-            remedy="run the command as a hook, or set the option",
+            remedy=f"run the command as a hook, or give {' and '.join(missing)}",
         )
 
 

@@ -75,7 +75,7 @@ def look(machine: Machine) -> Outer:
             "the Docker of the host does not answer.",
             name="docker",
             cause=process.err.strip()[-300:],
-            remedy="start Docker, and run the module as root",
+            remedy="start Docker, and run again as root",
         )
     names = {
         str(option).removeprefix("name=").partition(",")[0]

@@ -62,8 +62,7 @@ def content(provision: Provision) -> str:
                 f"provision: the directory of the playbook has more than {MOST_FILES} files or "
                 f"{MOST_BYTES >> 20} MiB.",
                 name=provision.playbook or provision.roles[0],
-                remedy="move the playbook to a separate directory, or list its files in the "
-                "option files",
+                remedy="move the playbook to a separate directory, or list its files in files",
             )
         executable = "x" if mode & stat.S_IXUSR else "-"
         digest.update(
