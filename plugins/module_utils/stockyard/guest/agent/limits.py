@@ -49,8 +49,8 @@ def _apply(root: str) -> None:
         "*.slice",
         "docker-*.scope",
     ]
-    shown = subprocess.run(command, check=True, timeout=300, stdout=subprocess.PIPE, text=True)
-    for block in shown.stdout.split("\n\n"):
+    process = subprocess.run(command, check=True, timeout=300, stdout=subprocess.PIPE, text=True)
+    for block in process.stdout.split("\n\n"):
         unit = dict(line.split("=", 1) for line in block.splitlines() if "=" in line)
         path = unit.get("ControlGroup", "").strip("/")
         if path and unit.get("MemoryMax", "").isdecimal():

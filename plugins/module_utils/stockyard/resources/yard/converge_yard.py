@@ -195,13 +195,13 @@ class _Work:
     """The actions of a run, and its errors."""
 
     ctx: Context
-    done: list[Action] = field(default_factory=list)
+    actions: list[Action] = field(default_factory=list)
     errors: list[StockyardError] = field(default_factory=list)
 
     def attempt(self, apply: Callable[[Deadline], Plan], timeout: float) -> None:
         """Run one part, and keep its actions or its error."""
         try:
-            self.done.extend(apply(self.ctx.deadline(timeout)).actions)
+            self.actions.extend(apply(self.ctx.deadline(timeout)).actions)
         except StockyardError as error:
             self.errors.append(error)
 
