@@ -65,6 +65,6 @@ def test_facts_of_a_machine_are_absent_if_the_hypervisor_has_no_such_facts() -> 
 def test_object_of_a_result_is_its_only_one() -> None:
     assert Result(Plan(), (FLEET,)).object is FLEET
     with pytest.raises(NotFound, match="contains no object"):
-        _ = Result[FleetInfo](Plan()).object
+        repr(Result[FleetInfo](Plan()).object)
     with pytest.raises(OperationRefused, match="contains 2 objects"):
-        _ = Result(Plan(), (FLEET, FLEET)).object
+        repr(Result(Plan(), (FLEET, FLEET)).object)
