@@ -78,7 +78,7 @@ def told(
     ("name", "kind", "text"),
     [
         ("bad name", "InvalidInput", "'Web_1' is not a valid fleet name."),
-        ("bad port", "InvalidInput", "2376 is the host's own"),
+        ("bad port", "InvalidInput", "2376 is used by the host itself"),
         (
             "no template",
             "NotFound",

@@ -200,7 +200,7 @@ def test_the_modules_do_as_they_say(told: Played) -> None:
     ("name", "text"),
     [
         ("no credentials", "set the ID of the controller's SSH credentials"),
-        ("two executors", "one_build does not go with 2 executors"),
+        ("two executors", "one_build requires one executor, and 2 are declared"),
         ("some hosts", "give hosts with drained or absent"),
         ("bad grace", "is not a duration"),
         ("bad token", "the controller does not allow this user to access"),

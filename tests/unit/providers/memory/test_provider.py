@@ -161,6 +161,20 @@ def test_a_hundred_hosts_are_made_in_seconds(yard: Yard) -> None:
     assert yard.fleets.list()[0].ready == 100
 
 
+@pytest.mark.parametrize("content", ["", "{"])
+def test_unfinished_note_of_a_killed_controller_is_deleted_by_reap(
+    yard: Yard, content: str
+) -> None:
+    (host,) = yard.fleets.apply(FleetSpec("ci", "base")).objects
+    note = disk_of(host).with_name(f".{host.uuid}.json.0123abcd.new")
+    note.write_text(content)
+    yard.reap(dry_run=True)
+    assert note.exists()
+    yard.reap()
+    assert not note.exists()
+    assert disk_of(host).exists()
+
+
 def test_it_outlives_the_process_that_opened_it(uri: str, tmp_path: Path) -> None:
     changed = []
     for _run in range(2):

@@ -54,7 +54,9 @@ class Disks:
     def sweep(
         self, owner: str, older_than: float, texts: Iterable[str], unreadable: bool, *, check: bool
     ) -> SweepResult:
-        """Delete the disks of an owner that no machine refers to.
+        """Delete the disks of an owner that no machine refers to, and the unfinished notes of
+        killed controllers. Call this method inside a change of the state, so that no other process
+        writes.
 
         :param texts: records and backing disks of all machines. A disk is in use if one of them
             contains its uuid.
@@ -75,8 +77,9 @@ class Disks:
         for name in () if check else (Path(orphan.path).name for orphan in removed):
             shutil.rmtree(self.folder / name, ignore_errors=True)
             self._note_of(name).unlink(missing_ok=True)
-        for path in () if check else self._abandoned_notes(owner):
-            path.unlink(missing_ok=True)
+        for path in () if check else [*self.folder.glob(".*")]:
+            if is_temporary(path):
+                path.unlink(missing_ok=True)
         return SweepResult(tuple(removed), tuple(skipped))
 
     def _why_not(self, name: str, owner: str, older_than: float, unreadable: bool) -> str:
@@ -98,17 +101,6 @@ class Disks:
 
     def _note_of(self, name: str) -> Path:
         return self.folder / f"{name}{NOTE}"
-
-    def _abandoned_notes(self, owner: str) -> list[Path]:
-        """Return the unfinished notes of an owner, as killed controllers leave them."""
-        notes = []
-        for path in self.folder.glob(".*"):
-            name = path.name[1:].partition(".")[0]
-            with suppress(InvalidInput):
-                if is_temporary(path):
-                    ownership.read(path, self.uri, owner, name)
-                    notes.append(path)
-        return notes
 
 
 def _translated(record: Record) -> AbstractContextManager[None]:
