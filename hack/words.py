@@ -74,6 +74,7 @@ BANNED = {
     r"\b(?:he|him|his|she|her|hers)\b": "they, or the noun",
     r"\bhalf-(?:made|destroyed)\b": "incomplete",
     r"\b(?:our|ours|us)\b": "stockyard's",
+    r"\b([a-z]{3,}) \1 \1\b": "the word once",
 }
 SUBJECT = re.compile(
     r"(?:^|[.!?:] )(?:What|Who|Whose) [a-z][^.?!]*(?P<end>[.?!]|$)",

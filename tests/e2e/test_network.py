@@ -280,7 +280,7 @@ def test_a_program_that_holds_the_proxys_port_is_no_proxy(
         proxied, f"nohup setsid sh -c {shlex.quote(line)} >/dev/null 2>&1 & echo $!"
     ).stdout.strip()
     time.sleep(10)
-    with pytest.raises(HypervisorError, match=r"port 3128 of the guest is held"):
+    with pytest.raises(HypervisorError, match=r"port 3128 of the guest is in use"):
         yard.hosts.apply(declared)
     ssh(proxied, f"kill -- -{pid}")
     yard.hosts.apply(declared)

@@ -43,7 +43,7 @@ def uuids(yard: Yard) -> dict[str, str]:
 
 def test_a_pool_lets_in_what_it_has_room_for_and_grows_around_it(pool: Yard) -> None:
     with pytest.raises(
-        PoolQuotaExceeded, match=r"no room for 2 hosts \(host fenced-3, host fenced-4\)"
+        PoolQuotaExceeded, match=r"insufficient quota for 2 hosts \(host fenced-3, host fenced-4\)"
     ) as refused:
         pool.fleets.apply(FLEET)
     assert "2 of 2 hosts are used" in refused.value.cause

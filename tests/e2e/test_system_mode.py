@@ -106,9 +106,9 @@ def test_neighbours_do_not_reach_each_other(found: Found) -> None:
 
 
 def test_an_egress_that_the_network_does_not_keep_is_refused(found: Found) -> None:
-    assert "egress none cannot be had in network outside" in found["no way in"]
-    assert "egress open cannot be had in network inside" in found["no way out"]
-    assert "there is no such network" in found["no network"]
+    assert "egress none is not possible in network outside" in found["no way in"]
+    assert "egress open is not possible in network inside" in found["no way out"]
+    assert "the network does not exist" in found["no network"]
 
 
 def test_nothing_is_left(found: Found) -> None:

@@ -60,6 +60,7 @@ def test_name_in_its_place_is_accepted(source: str) -> None:
         "Whoever holds a lease.",
         "The host is to be absent.",
         "The user and his key.",
+        "It cannot cannot cannot be read.",
         "A half-made host.",
         "It carries our mark.",
     ],

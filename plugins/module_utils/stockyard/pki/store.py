@@ -65,7 +65,7 @@ class Pki:
         if ABSENT:
             raise MissingDependency(
                 "cryptography is not installed.",
-                remedy="run run run run run run run run run pip install cryptography",
+                remedy="run pip install cryptography",
             ) from ABSENT
         if bool(ca_certificate) != bool(ca_private_key):
             raise InvalidInput(

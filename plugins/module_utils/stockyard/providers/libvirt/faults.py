@@ -60,17 +60,13 @@ def _ours(operation: str, name: str, code: int | None, text: str) -> StockyardEr
         )
     if NO_SPACE in text:
         return OutOfSpace(
-            f"cannot cannot cannot cannot cannot cannot cannot cannot cannot {operation}: the "
-            "storage is full.",
+            f"cannot {operation}: the storage is full.",
             name=name,
             cause=text,
             remedy="free space in the storage",
         )
     if any(phrase in text for phrase in LOST):
-        message = (
-            f"cannot cannot cannot cannot cannot cannot cannot cannot cannot {operation}: the "
-            "connection to libvirt was lost."
-        )
+        message = f"cannot {operation}: the connection to libvirt was lost."
         return ConnectionFailed(
             message, name=name, cause=text, remedy="start libvirt, and run again"
         )

@@ -57,8 +57,7 @@ def lost(action: str, name: str, error: BaseException) -> ConnectionFailed:
             "/certs/download.zip), or correct the certificate",
         )
     return ConnectionFailed(
-        f"cannot cannot cannot cannot cannot cannot cannot cannot cannot {action}: the connection "
-        "to vCenter failed.",
+        f"cannot {action}: the connection to vCenter failed.",
         name=name,
         cause=f"{type(error).__name__}: {error}",
         remedy="check that vCenter runs, and run again: the next run continues",
@@ -105,8 +104,7 @@ def _no_permission(action: str, name: str, fault: Any) -> StockyardError:
     )
     location = f" on {type(ref).__name__.rpartition('.')[2]} {ref._moId}" if ref is not None else ""
     return HypervisorError(
-        f"cannot cannot cannot cannot cannot cannot cannot cannot cannot {action}: the privilege "
-        f"{privilege} is missing{location}.",
+        f"cannot {action}: the privilege {privilege} is missing{location}.",
         name=name,
         cause=said(fault),
         remedy="grant the privilege to the user's role; hypervisor_info lists all missing "
@@ -137,8 +135,7 @@ def _power(action: str, name: str, fault: Any) -> StockyardError:
 def _no_space(action: str, name: str, fault: Any) -> StockyardError:
     store = getattr(fault, "datastore", "") or "of its disks"
     return OutOfSpace(
-        f"cannot cannot cannot cannot cannot cannot cannot cannot cannot {action}: the datastore "
-        f"{store} is full.",
+        f"cannot {action}: the datastore {store} is full.",
         name=name,
         cause=said(fault),
         remedy="free space, or set storage to another datastore",
@@ -147,7 +144,7 @@ def _no_space(action: str, name: str, fault: Any) -> StockyardError:
 
 def _simple(kind: type[StockyardError], message: str, remedy: str) -> Maker:
     return lambda action, name, fault: kind(
-        f"cannot cannot cannot cannot cannot cannot cannot cannot cannot {action}: {message}",
+        f"cannot {action}: {message}",
         name=name,
         cause=said(fault),
         remedy=remedy,

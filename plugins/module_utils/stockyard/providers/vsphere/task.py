@@ -79,9 +79,8 @@ class Tasks:
             while not self._ended(key):
                 if deadline.passed():
                     raise DeadlineExceeded(
-                        "cannot cannot cannot cannot cannot cannot cannot cannot cannot "
-                        f"{action}: vCenter did not end the task within {deadline.seconds:g} "
-                        "s.",
+                        f"cannot {action}: vCenter did not end the task within "
+                        f"{deadline.seconds:g} s.",
                         name=name,
                         remedy="inspect the task in vCenter, then run again",
                     )
