@@ -55,7 +55,7 @@ def test_a_lease_opens_one_host_and_ends_with_it(lent: Yard, docker: Docker) -> 
     lease.release()
     assert uuid not in {h.uuid for h in lent.hosts.list()}
     assert [str(a) for a in lent.fleets.apply(SPEC).plan.actions] == [
-        f"create host {lease.host}: the fleet has 0 of 1 hosts"
+        f"create host {lease.host}: the fleet has 1 of 2 hosts"
     ]
 
 

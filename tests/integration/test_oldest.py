@@ -95,7 +95,7 @@ def test_a_yard_from_nothing_to_nothing(old: OldController) -> None:
         (None, "There is no declaration"),
         ("yard_ower: mine\n", "yard_ower is not known"),
         ("yard_templates: [{name: docker, memory: 1}]\n", "memory"),
-        ("yard_fleets: [{name: web, template: none}]\n", "it needs template none"),
+        ("yard_fleets: [{name: web, template: none}]\n", "the declaration needs template none"),
     ],
 )
 def test_what_is_wrong_is_told(old: OldController, text: str | None, said: str) -> None:
