@@ -21,7 +21,7 @@ from stockyard.resources.templates.playbook import SshTarget, play, workshop
 from .conftest import TOOLS, Controller, Played, task
 
 DRY = {"check_mode": True, "diff": True}
-RUNS = "and playbook template.yml is run in it"
+RUNS = "; playbook template.yml will run in it"
 
 
 def write(folder: Path, tasks: list[dict[str, object]]) -> str:
@@ -86,12 +86,12 @@ def test_check_mode_says_that_it_would_run(told: Played) -> None:
     assert (
         told["dry"]["plan"]
         == told["made"]["plan"]
-        == [f"build template t: it does not exist, {RUNS}"]
+        == [f"build template t: it does not exist{RUNS}"]
     )
     assert told["dry"]["diff"]["after"]["template t"]["provision"] == "playbook template.yml"
     assert told["made"]["template"]["provision"] == "playbook template.yml"
     assert told["again"]["changed"] is False
-    assert told["other"]["plan"] == [f"build template t: its declaration changed, {RUNS}"]
+    assert told["other"]["plan"] == [f"build template t: its declaration changed{RUNS}"]
 
 
 def test_a_playbook_that_fails_freezes_nothing_and_is_told(told: Played) -> None:
@@ -115,7 +115,7 @@ def test_a_whole_yard_has_it(controller: Controller, tmp_path: Path) -> None:
     file.write_text(json.dumps(declared))
     done = controller.run("stockyard.container_hosts.site", "-e", f"yard={file}")
     assert done.returncode == 0, done.output
-    assert f"build template y: it does not exist, {RUNS}" in done.output
+    assert f"build template y: it does not exist{RUNS}" in done.output
 
 
 @pytest.mark.parametrize("hosts", ["web", "template:web"])
