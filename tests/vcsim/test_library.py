@@ -16,7 +16,7 @@ from stockyard import FleetSpec, ImageSpec, TemplateSpec, Yard
 from stockyard.errors import StockyardError
 from stockyard.model.login import Login
 from stockyard.providers.vsphere import place
-from stockyard.providers.vsphere.library import ITEMS, LIBRARIES, NAME, find
+from stockyard.providers.vsphere.library import ITEMS, LIBRARIES, NAME, find_item
 from stockyard.providers.vsphere.rest import Rest
 from tests.vcsim.simulator import SOURCE, Simulator
 
@@ -67,14 +67,16 @@ def item(own_vcenter: Simulator, rest: Rest) -> str:
     with rest as asked:
         backing = [{"datastore_id": store._moId, "type": "DATASTORE"}]
         spec = {"name": "golden", "type": "LOCAL", "storage_backings": backing}
-        library = asked.ask("POST", "/com/vmware/content/local-library", {"create_spec": spec})
+        library = asked.request("POST", "/com/vmware/content/local-library", {"create_spec": spec})
         spec = {"name": "debian", "type": "ovf", "library_id": library}
-        key = asked.ask("POST", ITEMS, {"create_spec": spec})
-        update = asked.ask("POST", f"{ITEMS}/{SESSIONS}", {"create_spec": {"library_item_id": key}})
+        key = asked.request("POST", ITEMS, {"create_spec": spec})
+        update = asked.request(
+            "POST", f"{ITEMS}/{SESSIONS}", {"create_spec": {"library_item_id": key}}
+        )
         file = {"file_spec": {"name": "debian.ovf", "source_type": "PUSH", "size": len(OVF)}}
-        told = asked.ask("POST", f"{ITEMS}/{FILES}/id:{update}?~action=add", file)
+        told = asked.request("POST", f"{ITEMS}/{FILES}/id:{update}?~action=add", file)
         put(rest, told["upload_endpoint"]["uri"])
-        asked.ask("POST", f"{ITEMS}/{SESSIONS}/id:{update}?~action=complete")
+        asked.request("POST", f"{ITEMS}/{SESSIONS}/id:{update}?~action=complete")
     time.sleep(0.2)
     return "library:golden/debian"
 
@@ -113,7 +115,7 @@ def test_a_machine_that_has_an_item_s_name_is_left_alone(
 ) -> None:
     """A controller that was killed at the wrong moment leaves one, and so may anybody else."""
     with rest as asked:
-        name = find(asked, item).machine
+        name = find_item(asked, item).machine
     source = own_vcenter.find(SOURCE)
     own_vcenter.clone(source, name, source.parent.CreateFolder("stockyard"))
     with Yard(own_vcenter.uri + "?endpoints=false", pki_dir=str(tmp_path)) as yard:
@@ -144,11 +146,13 @@ def test_an_item_of_which_vcenter_does_not_say_the_machine_is_refused(
 ) -> None:
     """The simulator makes items of type VM template, and does not say which machine one is."""
     with rest as asked:
-        library = asked.ask("POST", f"{LIBRARIES}?~action=find", {"spec": {"name": "golden"}})[0]
+        library = asked.request("POST", f"{LIBRARIES}?~action=find", {"spec": {"name": "golden"}})[
+            0
+        ]
         source, folder = own_vcenter.find(SOURCE), own_vcenter.find(SOURCE).parent
         place = {"folder": folder._moId, "resource_pool": source.resourcePool._moId}
         spec = {"source_vm": source._moId, "name": "whole", "library": library, "placement": place}
-        asked.ask("POST", "/vcenter/vm-template/library-items", {"spec": spec})
+        asked.request("POST", "/vcenter/vm-template/library-items", {"spec": spec})
     before = set(own_vcenter.machines())
     with Yard(own_vcenter.uri + "?endpoints=false", pki_dir=str(tmp_path)) as yard:
         with pytest.raises(

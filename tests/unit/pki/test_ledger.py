@@ -64,7 +64,7 @@ def test_an_authority_that_may_not_sign_lists_is_refused() -> None:
 
 
 def test_looking_makes_nothing(pki: Pki) -> None:
-    assert pki.found() is None
+    assert pki.existing_authority() is None
     assert pki.revoked(NOW) == {}
     assert pki.issued("bob") == {}
     assert not pki.is_issued(pki.directory_of("bob"), NOW)
@@ -74,13 +74,13 @@ def test_looking_makes_nothing(pki: Pki) -> None:
 
 def test_what_is_found_is_what_was_made(pki: Pki) -> None:
     made = pki.authority(NOW)
-    assert pki.found().pem() == made.pem()  # type: ignore[union-attr]
+    assert pki.existing_authority().pem() == made.pem()  # type: ignore[union-attr]
     # Its maker died before the last step.
     (pki.directory / "ca-key.pem").rename(pki.directory / ".ca-key.pem.new")
-    assert pki.found().key_pem() == made.key_pem()  # type: ignore[union-attr]
+    assert pki.existing_authority().key_pem() == made.key_pem()  # type: ignore[union-attr]
     (pki.directory / ".ca-key.pem.new").unlink()
     with pytest.raises(InvalidInput, match="the CA is incomplete:"):
-        pki.found()
+        pki.existing_authority()
 
 
 def test_the_list_is_signed_anew_only_when_it_has_to(pki: Pki) -> None:

@@ -191,7 +191,7 @@ def test_there_are_never_too_many_and_never_too_few(spec: FleetSpec, found: list
     if spec.update.strategy == "recreate":
         surge, lacking = 0, spec.size
     else:
-        surge, lacking = spec.update.bounds(spec.beside)
+        surge, lacking = spec.update.bounds(spec.starts_before_delete)
     model = Model(spec, found)
     total, serving = model.counted()
     # What is too many or too few before the run began is mended, and never made worse.

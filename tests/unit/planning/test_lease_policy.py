@@ -57,11 +57,11 @@ def test_without_leases_a_fleet_has_what_is_declared(count: int, spare: int) -> 
 def test_a_lease_outlasts_a_time_to_live() -> None:
     record = ready(lease=lease(), expires=NOW - 1).record
     assert lease_policy.is_held(record, NOW)
-    assert lease_policy.why_over(record, NOW) == ""
-    assert lease_policy.why_over(record, NOW + 1) == "its lease by me expired"
-    assert lease_policy.why_over(ready(expires=NOW).record, NOW) == "its time to live ended"
-    assert lease_policy.why_over(ready(expires=NOW + 1).record, NOW) == ""
-    assert lease_policy.why_over(ready().record, NOW) == ""
+    assert lease_policy.deletion_reason(record, NOW) == ""
+    assert lease_policy.deletion_reason(record, NOW + 1) == "its lease by me expired"
+    assert lease_policy.deletion_reason(ready(expires=NOW).record, NOW) == "its time to live ended"
+    assert lease_policy.deletion_reason(ready(expires=NOW + 1).record, NOW) == ""
+    assert lease_policy.deletion_reason(ready().record, NOW) == ""
 
 
 def test_a_host_that_is_taken_away_is_nobodys() -> None:

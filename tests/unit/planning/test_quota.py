@@ -102,11 +102,11 @@ def test_what_is_let_in_is_within_every_limit_and_no_more_is_refused(
         around = pools if inner.parent else pools[:1]
         assert fits != any(exceeded(p.spec, [*there, newcomer]) for p in around)
         if fits:
-            quota.admit(newcomer, pools, there)
+            quota.check_quota(newcomer, pools, there)
             there.append(newcomer)
         else:
             with pytest.raises(PoolQuotaExceeded, match="more are needed"):
-                quota.admit(newcomer, pools, there)
+                quota.check_quota(newcomer, pools, there)
 
 
 def exceeded(spec: PoolSpec, hosts: list[HostRecord]) -> bool:
@@ -125,7 +125,7 @@ def exceeded(spec: PoolSpec, hosts: list[HostRecord]) -> bool:
 def test_the_refusal_has_the_numbers() -> None:
     pools = [pool(hosts=2, memory_mib=1024, memory_overcommit=1.5)]
     with pytest.raises(PoolQuotaExceeded) as refused:
-        quota.admit(member("ci-9", size=Size(1, 1024, 4)), pools, members(2))
+        quota.check_quota(member("ci-9", size=Size(1, 1024, 4)), pools, members(2))
     assert refused.value.cause == (
         "pool ci: 2 of 2 hosts are used, and 1 more are needed; "
         "1024 of 1536 MiB (1024 MiB of memory, 1.5 times over) are used, and 1024 more are needed"
@@ -140,16 +140,16 @@ def test_others_count_nowhere() -> None:
         member("ci-4", "elsewhere"),
     ]
     pools = [pool(hosts=1), replace(pool(hosts=9), owner="other")]
-    quota.admit(member("ci-9"), pools, unreadable)
+    quota.check_quota(member("ci-9"), pools, unreadable)
     with pytest.raises(PoolQuotaExceeded):
-        quota.admit(member("ci-9"), pools, [*unreadable, member("ci-5")])
+        quota.check_quota(member("ci-9"), pools, [*unreadable, member("ci-5")])
 
 
 def test_a_pool_that_is_not_there_lets_nobody_in() -> None:
     with pytest.raises(NotFound, match="the pool does not exist"):
-        quota.admit(member("ci-1"), [], [])
+        quota.check_quota(member("ci-1"), [], [])
     with pytest.raises(NotFound, match="it is the parent of pool ci"):
-        quota.admit(member("ci-1"), [pool(parent="gone")], [])
+        quota.check_quota(member("ci-1"), [pool(parent="gone")], [])
 
 
 def test_pools_in_each_other_are_refused() -> None:
@@ -157,7 +157,7 @@ def test_pools_in_each_other_are_refused() -> None:
     with pytest.raises(OperationRefused, match="the pool is inside more than"):
         quota.check_change(ring[0], ring, [], force=False)
     with pytest.raises(OperationRefused):
-        quota.admit(member("ci-1", "a"), ring, [])
+        quota.check_quota(member("ci-1", "a"), ring, [])
 
 
 def test_a_pool_shrinks_as_far_as_what_is_in_it() -> None:
@@ -190,7 +190,7 @@ def make(name: str, verb: str = "create", wave: int = 0) -> Action:
 
 def test_a_plan_is_cut_where_there_is_no_room() -> None:
     todo = Plan(tuple(make(f"ci-{n}") for n in range(1, 6)))
-    found = quota.fit(todo, quota.book([pool(hosts=3)], []), "default", "ci", SMALL, [])
+    found = quota.admit_plan(todo, quota.book([pool(hosts=3)], []), "default", "ci", SMALL, [])
     assert [a.name for a in found.plan.actions] == ["ci-1", "ci-2", "ci-3"]
     assert [a.name for a in found.rejected] == ["ci-4", "ci-5"]
     assert found.reason == "pool ci: 3 of 3 hosts are used, and 1 more are needed"
@@ -199,10 +199,12 @@ def test_a_plan_is_cut_where_there_is_no_room() -> None:
 def test_who_goes_makes_room_for_who_comes() -> None:
     there = members(2)
     todo = Plan((make("ci-1", "replace"), make("ci-2", "delete", 1), make("ci-9", "create", 1)))
-    found = quota.fit(todo, quota.book([pool(hosts=2)], there), "default", "ci", SMALL, there)
+    found = quota.admit_plan(
+        todo, quota.book([pool(hosts=2)], there), "default", "ci", SMALL, there
+    )
     assert not found.rejected
     early = Plan((make("ci-9", "create", 0), make("ci-2", "delete", 1)))
-    assert quota.fit(
+    assert quota.admit_plan(
         early, quota.book([pool(hosts=2)], there), "default", "ci", SMALL, there
     ).rejected
 
@@ -211,7 +213,7 @@ def test_a_larger_one_that_does_not_fit_leaves_the_old_one() -> None:
     there = members(2)
     book = quota.book([pool(memory_mib=1024)], there)
     todo = Plan((make("ci-1", "replace"), make("ci-2", "replace")))
-    found = quota.fit(todo, book, "default", "ci", Size(1, 1024, 4), there)
+    found = quota.admit_plan(todo, book, "default", "ci", Size(1, 1024, 4), there)
     assert [a.name for a in found.rejected] == ["ci-1", "ci-2"]
     assert book.use(book.pools["default", "ci"])["memory_mib"] == 1024
 
@@ -222,7 +224,7 @@ def held(name: str, private: float, score: int, nominal: int = 1024) -> HostMemo
 
 def test_who_would_be_ended_first_is_named_before_it_is_too_late() -> None:
     both = [held("a", 300, 700), held("b", 600, 650)]
-    assert memory_pressure.first_to_go(both) == "a"
+    assert memory_pressure.oom_candidate(both) == "a"
     assert memory_pressure.warnings(pool(memory_mib=2048), both, 4096) == []
     (close,) = memory_pressure.warnings(pool(memory_mib=1024), both, 4096)
     assert "900 MiB of private memory, and the pool has 1024 MiB" in close

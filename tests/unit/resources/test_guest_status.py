@@ -38,7 +38,7 @@ def hold_back(yard: Yard, name: str, ahead: float = -400.0) -> HostRecord:
 
 def clock_of(yard: Yard, record: HostRecord) -> str:
     with yard.context.guest(record, Deadline(5)) as guest:
-        return guest_status.ask(yard.context, guest).clock
+        return guest_status.read_status(yard.context, guest).clock
 
 
 def verbs(result: Any) -> list[str]:
@@ -86,7 +86,7 @@ def test_paused_host_gets_its_clock_set_when_it_goes_on(
 def test_lease_sets_the_clock_before_its_certificate_is_issued(yard: Yard) -> None:
     yard.fleets.apply(replace(FLEET, count=1))
     record = hold_back(yard, "ci-1")
-    lease = lease_lifecycle.take(yard.context, LEASE, 0).lease
+    lease = lease_lifecycle.acquire(yard.context, LEASE, 0).lease
     assert clock_of(yard, record) == ""
     hold_back(yard, "ci-1")
     assert lease
@@ -99,10 +99,10 @@ def test_host_whose_agent_is_silent_is_not_leased_if_another_is_free(
 ) -> None:
     yard.fleets.apply(FLEET)
     hypervisor.fail("channel", GuestError("the channel is closed."))
-    assert lease_lifecycle.take(yard.context, LEASE, 0).lease
+    assert lease_lifecycle.acquire(yard.context, LEASE, 0).lease
     hypervisor.fail("channel", GuestError("the channel is closed."))
     with pytest.raises(Busy, match=r"none of the 2 matching hosts is free.*the channel is closed"):
-        lease_lifecycle.take(yard.context, replace(LEASE, holder="other"), 0)
+        lease_lifecycle.acquire(yard.context, replace(LEASE, holder="other"), 0)
 
 
 def test_clock_that_cannot_be_set_fails_the_run(yard: Yard, hypervisor: FaultyProvider) -> None:

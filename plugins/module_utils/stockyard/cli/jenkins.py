@@ -60,7 +60,7 @@ def _drain(options: argparse.Namespace) -> int:
     _complete(options)
     grace = Deadline(seconds("grace", options.grace))
     controller = Controller(options.url, options.user, _token(options.token_file), options.ca_path)
-    chosen = [node for node in controller.nodes() if _meant(node, options)]
+    chosen = [node for node in controller.nodes() if _belongs_to_host(node, options)]
     drain(_silent if options.quiet else say.err, controller, chosen, grace)
     return 0
 
@@ -74,7 +74,7 @@ def _complete(options: argparse.Namespace) -> None:
         )
 
 
-def _meant(node: Node, options: argparse.Namespace) -> bool:
+def _belongs_to_host(node: Node, options: argparse.Namespace) -> bool:
     mark = node.mark
     return mark is not None and all(
         getattr(mark, field) == getattr(options, field) for field in HOST

@@ -148,7 +148,7 @@ def _env(yard: Yard, options: argparse.Namespace) -> int:
         None,
     )
     if info is None:
-        raise lease_numbers.over(yard.context, _id(options))
+        raise lease_numbers.expired_error(yard.context, _id(options))
     say.shell(_line(info))
     return 0
 

@@ -111,7 +111,7 @@ class LeasesClient:
         :raises Busy: if no host is free.
         """
         spec = LeaseSpec(holder, fleet, tenant, dict(labels or {}), _seconds(duration), pool)
-        record = lease_lifecycle.take(self._context, spec, wait)
+        record = lease_lifecycle.acquire(self._context, spec, wait)
         return HeldLease(self, self._describe(record), spec.duration, replace)
 
     def ensure(

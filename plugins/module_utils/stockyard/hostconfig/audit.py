@@ -368,8 +368,8 @@ class Audit:
 
 def is_(check: str, expected: Any, actual: Any) -> Finding:
     """Return a finding that is good if both values are equal."""
-    return Finding(check, _shown(expected), _shown(actual), expected == actual)
+    return Finding(check, _as_text(expected), _as_text(actual), expected == actual)
 
 
-def _shown(value: Any) -> str:
+def _as_text(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, sort_keys=True)

@@ -79,10 +79,10 @@ class FleetSpec:
                 remedy="declare one host and no min_ready, or omit bind",
             )
         self._check_volumes()
-        self.update.bounds(self.beside)
+        self.update.bounds(self.starts_before_delete)
 
     def _check_volumes(self) -> None:
-        shared_names = [use.name for use in self.host.volumes if not use.own]
+        shared_names = [use.name for use in self.host.volumes if not use.differs_by_host]
         if shared_names and (self.least > 1 or self.min_ready):
             raise InvalidInput(
                 f"volumes: {shared_names[0]} cannot be attached to several hosts.",
@@ -128,7 +128,7 @@ class FleetSpec:
         )
 
     @property
-    def beside(self) -> bool:
+    def starts_before_delete(self) -> bool:
         """Return whether a new host can exist together with the host that it replaces."""
         # The volume of a host passes to the next host with its name; one host at a time uses it.
         return not self.names and not (self.host.bind and self.host.ports) and not self.host.volumes

@@ -65,7 +65,7 @@ class VolumeUse:
             naming.name("source", self.source)
 
     @property
-    def own(self) -> bool:
+    def differs_by_host(self) -> bool:
         """Return whether each host has a different volume."""
         return HOST in self.name
 

@@ -45,20 +45,20 @@ class Ledger:
         ones.
         """
         table = files.read_table(self._issued)
-        entries = {**_living(self.issued(name), current_time), serial: end}
+        entries = {**_unexpired(self.issued(name), current_time), serial: end}
         files.write_table(self._issued, {**table, name: entries})
 
     def revoked(self, current_time: datetime) -> dict[str, float]:
         """Return the revoked serial numbers that have not expired: expired certificates are refused
         for their age.
         """
-        return _living(_serials(files.read_table(self._revoked), self._revoked), current_time)
+        return _unexpired(_serials(files.read_table(self._revoked), self._revoked), current_time)
 
     def revoke(self, serials: Serials, current_time: datetime) -> None:
         """Add serial numbers to the revoked ones."""
         before = self.revoked(current_time)
-        if _living(serials, current_time).keys() - before.keys():
-            files.write_table(self._revoked, {**before, **_living(serials, current_time)})
+        if _unexpired(serials, current_time).keys() - before.keys():
+            files.write_table(self._revoked, {**before, **_unexpired(serials, current_time)})
 
     def crl(self, authority: Authority, current_time: datetime) -> str:
         """Return the signed list of revoked certificates, as PEM; it is signed again if the
@@ -83,7 +83,7 @@ class Ledger:
         )
 
 
-def fresh(folder: Path, authority: Authority, revoked: Serials, current_time: datetime) -> bool:
+def is_fresh(folder: Path, authority: Authority, revoked: Serials, current_time: datetime) -> bool:
     """Return whether a directory contains a client certificate of this authority with its key, and
     enough of its life remains.
     """
@@ -146,7 +146,7 @@ def serial_of(pem: str, authority: Authority) -> dict[str, float]:
     return {f"{certificate.serial_number:x}": certificate.not_valid_after_utc.timestamp()}
 
 
-def _living(serials: Serials, current_time: datetime) -> dict[str, float]:
+def _unexpired(serials: Serials, current_time: datetime) -> dict[str, float]:
     return {serial: end for serial, end in serials.items() if end > current_time.timestamp()}
 
 

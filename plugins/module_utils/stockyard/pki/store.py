@@ -35,7 +35,7 @@ from ..files import is_temporary, move
 from ..model import naming
 from .authority import CLIENT_DAYS, Authority, Certificate
 from .files import text, write
-from .ledger import Ledger, Serials, fresh, ran_out
+from .ledger import Ledger, Serials, is_fresh, ran_out
 
 ABSENT: ImportError | None = None
 try:
@@ -124,7 +124,7 @@ class Pki:
                 move(fresh_key, key)
             return self._read(certificate, key)
 
-    def found(self) -> Authority | None:
+    def existing_authority(self) -> Authority | None:
         """Return the tenant's authority, or ``None`` if there is none. Writes nothing.
 
         :raises InvalidInput: if only half of it is on disk.
@@ -157,7 +157,7 @@ class Pki:
         """
         authority = self.authority(current_time)
         with self._locked():
-            if not fresh(folder, authority, self._ledger.revoked(current_time), current_time):
+            if not is_fresh(folder, authority, self._ledger.revoked(current_time), current_time):
                 certificate, key = authority.issue_client(name, current_time, days)
                 self._ledger.note(name, certificate.serial, certificate.not_after, current_time)
                 write(folder / "key.pem", key, 0o600)
@@ -222,8 +222,8 @@ class Pki:
 
     def is_issued(self, folder: Path, current_time: datetime) -> bool:
         """Return whether :meth:`issue` would not change a directory. Writes nothing."""
-        authority = self.found()
-        return authority is not None and fresh(
+        authority = self.existing_authority()
+        return authority is not None and is_fresh(
             folder, authority, self.revoked(current_time), current_time
         )
 

@@ -126,7 +126,7 @@ def _sorted_out(
     unhealthy: Mapping[str, str],
     current_time: float,
 ) -> HostPartition:
-    lease_partition = lease_policy.share(spec, own_hosts, current_time)
+    lease_partition = lease_policy.partition(spec, own_hosts, current_time)
     # A leased host stays as it is, regardless of the declaration.
     partition, current_hosts, outdated_hosts = (
         HostPartition(
@@ -136,7 +136,7 @@ def _sorted_out(
         [],
     )
     for host in sorted((*lease_partition.over, *lease_partition.free), key=ordinal):
-        reason = lease_policy.why_over(host.record, current_time) or _why(
+        reason = lease_policy.deletion_reason(host.record, current_time) or _why(
             spec, host, desired, unhealthy
         )
         if host.record.phase != "ready" or host.record.lease:
@@ -214,7 +214,7 @@ def _first(spec: FleetSpec, partition: HostPartition, trust: Trust | None) -> li
     """
     actions = [_goes(discarded_host, partition) for discarded_host in partition.discard]
     for host in sorted(partition.keep, key=ordinal):
-        actions += plan.mending(host, spec.labels, trust, spec.host)
+        actions += plan.in_place_actions(host, spec.labels, trust, spec.host)
     return actions
 
 
@@ -239,7 +239,7 @@ def _rolled(
             shortage = f"the fleet has {total} of {partition.size} hosts"
             yield [
                 _comes(
-                    names.take(),
+                    names.next_name(),
                     replaced_hosts.popleft() if replaced_hosts else None,
                     partition,
                     desired,
@@ -264,7 +264,7 @@ def _swapped(
     size = (
         len(partition.replace_in_place)
         if spec.update.strategy == "recreate"
-        else spec.update.bounds(spec.beside)[1]
+        else spec.update.bounds(spec.starts_before_delete)[1]
     )
     for start in range(0, len(partition.replace_in_place), max(1, size)):
         yield [
@@ -289,7 +289,8 @@ def _bounds(spec: FleetSpec, partition: HostPartition, existing: Iterable[Host])
     ports = () if spec.host.network else spec.host.ports
     bindings = frozenset((spec.host.bind, port) for port in ports)
     surge, shortfall = spec.update.bounds(
-        spec.beside and not any(clash(bindings, host.record.published) for host in existing)
+        spec.starts_before_delete
+        and not any(clash(bindings, host.record.published) for host in existing)
     )
     limit = min(
         number
@@ -318,7 +319,7 @@ def _comes(
 def _goes(host: Host, partition: HostPartition) -> Action:
     name = host.record.name
     before = plan.as_it_is(host) if name in partition.outdated else {"state": host.state}
-    return plan.gone("host", name, partition.reasons[name], before)
+    return plan.delete_action("host", name, partition.reasons[name], before)
 
 
 def ordinal(host: Host) -> tuple[int, str]:
@@ -337,7 +338,7 @@ class _Names:
         self._last = 0
         self._freed: list[int] = []
 
-    def take(self) -> str:
+    def next_name(self) -> str:
         """Return the next name."""
         if self._spec.names:
             return self._free.pop(0)

@@ -30,7 +30,7 @@ class LeasePartition:
     count: int
 
 
-def share(spec: FleetSpec, hosts: Iterable[Host], current_time: float) -> LeasePartition:
+def partition(spec: FleetSpec, hosts: Iterable[Host], current_time: float) -> LeasePartition:
     """Return the hosts of a fleet, sorted by their leases."""
     leased_hosts: list[Host] = []
     ended_hosts: list[Host] = []
@@ -40,7 +40,7 @@ def share(spec: FleetSpec, hosts: Iterable[Host], current_time: float) -> LeaseP
             leased_hosts
             if is_held(host.record, current_time)
             else ended_hosts
-            if why_over(host.record, current_time)
+            if deletion_reason(host.record, current_time)
             else free_hosts
         ).append(host)
     return LeasePartition(
@@ -70,7 +70,7 @@ def is_held(record: HostRecord, current_time: float) -> bool:
     )
 
 
-def why_over(record: HostRecord, current_time: float) -> str:
+def deletion_reason(record: HostRecord, current_time: float) -> str:
     """Return the reason to delete a complete host; empty if there is none. A lease stays valid even
     after the end of the host's own time to live.
     """
@@ -93,10 +93,10 @@ def why_not(host: Host, authority: str, current_time: float) -> str:
         return (
             f"it is leased by {record.lease.holder}"
             if is_held(record, current_time)
-            else why_over(record, current_time)
+            else deletion_reason(record, current_time)
         )
-    if why_over(record, current_time):
-        return why_over(record, current_time)
+    if deletion_reason(record, current_time):
+        return deletion_reason(record, current_time)
     if record.identity is None or not record.identity.leasable:
         return "its certificate was made before leases existed: replace the host"
     return (

@@ -19,7 +19,7 @@ from ..model.pool_info import HostMemory
 CLOSE = 0.8
 
 
-def first_to_go(usages: Collection[HostMemory]) -> str:
+def oom_candidate(usages: Collection[HostMemory]) -> str:
     """Return the name of the host that the kernel would end first; empty if there are no hosts."""
     return (
         max(usages, key=lambda usage: (usage.oom_score, usage.private_mib, usage.name)).name
@@ -42,7 +42,7 @@ def warnings(
     :param available_mib: the memory that the hypervisor can still provide; ``None`` if unknown.
     """
     own_mib, messages = private(usages), []
-    consequence = f"the kernel would end the machine of host {first_to_go(usages)} first"
+    consequence = f"the kernel would end the machine of host {oom_candidate(usages)} first"
     if pool.spec.memory_mib and own_mib > CLOSE * pool.spec.memory_mib:
         messages.append(
             f"the pool's hosts use {own_mib:g} MiB of private memory, and the pool has "

@@ -15,7 +15,7 @@ from ..model.fleet import SingleSpec
 from ..model.host import Host, HostSpec
 from ..model.observation import Template
 from . import resize
-from .trust import Trust, shown
+from .trust import Trust, identity_values
 
 UNKNOWN_GENERATION = "known after the template is built"
 
@@ -102,10 +102,10 @@ def host_actions(
             f"{', '.join(changed_fields)} changed{f', and {resize_problem}' * bool(resize_problem)}"
         )
         return [Action("replace", "host", host.record.name, reason, as_it_is(host), desired)]
-    return mending(host, labels, trust, spec)
+    return in_place_actions(host, labels, trust, spec)
 
 
-def mending(
+def in_place_actions(
     host: Host, labels: dict[str, str], trust: Trust | None = None, spec: HostSpec | None = None
 ) -> list[Action]:
     """Return the actions for one host that is corrected in place.
@@ -172,7 +172,12 @@ def plan_renewal(host: Host, trust: Trust | None) -> list[Action]:
         return []
     return [
         Action(
-            "renew", "host", host.record.name, "; ".join(reasons), shown(identity), trust.shown()
+            "renew",
+            "host",
+            host.record.name,
+            "; ".join(reasons),
+            identity_values(identity),
+            trust.values(),
         )
     ]
 
@@ -258,9 +263,11 @@ def synchronizing(todo: Plan, clock_reasons: Mapping[str, str]) -> Plan:
 
 def plan_deletion(templates: Iterable[Template], hosts: Iterable[Host], reason: str) -> Plan:
     """Return the plan that deletes these hosts and templates, hosts first."""
-    actions = [gone("host", host.record.name, reason, {"state": host.state}) for host in hosts]
+    actions = [
+        delete_action("host", host.record.name, reason, {"state": host.state}) for host in hosts
+    ]
     actions += [
-        gone(
+        delete_action(
             "template",
             template.record.name,
             reason,
@@ -287,7 +294,7 @@ def changes(host: Host, desired: dict[str, Any]) -> list[str]:
     return sorted(key for key in desired if key != "labels" and desired[key] != before[key])
 
 
-def gone(kind: str, name: str, reason: str, before: dict[str, Any]) -> Action:
+def delete_action(kind: str, name: str, reason: str, before: dict[str, Any]) -> Action:
     """Return the action that deletes an object."""
     return Action("delete", kind, name, reason, before, {})
 

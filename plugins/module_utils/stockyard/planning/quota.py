@@ -66,7 +66,7 @@ class PoolUsage:
         """Return how many further hosts of a size a pool can contain."""
         return min(self._fitting(pool, size) for pool in self.chain(tenant, name))
 
-    def take(self, tenant: str, name: str, size: Size) -> str:
+    def count_host(self, tenant: str, name: str, size: Size) -> str:
         """Count one further host, or return the reason why the quota does not allow it; then
         nothing is counted.
         """
@@ -112,12 +112,12 @@ class PoolUsage:
 
     def _add(self, pool: PoolRecord, size: Size, times: int) -> None:
         amounts = self.use(pool)
-        for name, amount in wanted(size).items():
+        for name, amount in usage_of(size).items():
             amounts[name] += times * amount
 
     def _fitting(self, pool: PoolRecord, size: Size) -> int:
         count = ENDLESS
-        for name, amount in wanted(size).items():
+        for name, amount in usage_of(size).items():
             limit = pool.spec.limit(name)
             if limit and amount:
                 count = min(count, max(0, limit - self.use(pool)[name]) // amount)
@@ -125,7 +125,7 @@ class PoolUsage:
 
     def _why_not(self, pool: PoolRecord, size: Size) -> str:
         parts = []
-        for name, amount in wanted(size).items():
+        for name, amount in usage_of(size).items():
             limit, used = pool.spec.limit(name), self.use(pool)[name]
             if limit and amount and used + amount > limit:
                 parts.append(
@@ -147,12 +147,14 @@ def book(pools: Iterable[PoolRecord], hosts: Iterable[HostRecord]) -> PoolUsage:
     return usage
 
 
-def wanted(size: Size) -> Use:
+def usage_of(size: Size) -> Use:
     """Return the amount of each limit that one host of a size uses."""
     return {"hosts": 1, **asdict(size)}
 
 
-def admit(record: HostRecord, pools: Iterable[PoolRecord], hosts: Iterable[HostRecord]) -> None:
+def check_quota(
+    record: HostRecord, pools: Iterable[PoolRecord], hosts: Iterable[HostRecord]
+) -> None:
     """Refuse a host that exceeds the quota of its pool. A provider calls this at the moment of the
     reservation, under its lock.
 
@@ -162,7 +164,7 @@ def admit(record: HostRecord, pools: Iterable[PoolRecord], hosts: Iterable[HostR
     if not record.spec.pool:
         return
     own_hosts = [host for host in hosts if host.owner == record.owner and host.uuid != record.uuid]
-    reason = book([pool for pool in pools if pool.owner == record.owner], own_hosts).take(
+    reason = book([pool for pool in pools if pool.owner == record.owner], own_hosts).count_host(
         record.tenant, record.spec.pool, record.size
     )
     if reason:
@@ -193,7 +195,7 @@ class AdmittedPlan:
     reason: str = ""
 
 
-def fit(
+def admit_plan(
     todo: Plan, usage: PoolUsage, tenant: str, pool: str, size: Size, members: Iterable[HostRecord]
 ) -> AdmittedPlan:
     """Simulate a plan, wave by wave, and reject the actions that exceed the quota at their moment.
@@ -235,7 +237,7 @@ def _tried(
     replaced = old if verb != "create" else None
     if replaced:
         usage.give(replaced)
-    reason = usage.take(tenant, pool, size)
+    reason = usage.count_host(tenant, pool, size)
     if reason and replaced:
         usage.restore(replaced)
     return reason
@@ -256,7 +258,7 @@ def check_change(
     ]
     usage = book([*remaining_pools, after], hosts)
     for pool in usage.chain(after.tenant, after.name):
-        excess = _over(usage, pool)
+        excess = _exceeded_limit(usage, pool)
         if excess and not force:
             raise OperationRefused(
                 "the pool would be smaller than its contents."
@@ -291,10 +293,10 @@ def check_removal(
 
 def overfull(usage: PoolUsage, pool: PoolRecord) -> str:
     """Return the limits that a pool exceeds, in words; a forced change can have reduced them."""
-    return _over(usage, pool)
+    return _exceeded_limit(usage, pool)
 
 
-def _over(usage: PoolUsage, pool: PoolRecord) -> str:
+def _exceeded_limit(usage: PoolUsage, pool: PoolRecord) -> str:
     return "; ".join(_overs(usage, pool))
 
 

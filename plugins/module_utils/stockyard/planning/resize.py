@@ -27,7 +27,7 @@ def step(minimum: int, maximum: int) -> int:
     return BLOCK_MIB * -(-headroom // (BLOCK_MIB * SLOTS)) if headroom >= BLOCK_MIB else 0
 
 
-def wanted(spec: HostSpec, frozen: Size) -> Size:
+def desired_size(spec: HostSpec, frozen: Size) -> Size:
     """Return the size that a host must have: the declared values, else those of its frozen
     template.
     """
@@ -63,7 +63,7 @@ def in_place(record: HostRecord, spec: HostSpec) -> str:
     """
     if not record.template_size.vcpus:
         return "its record has no template size, because an older version of stockyard created it"
-    size = wanted(spec, record.template_size)
+    size = desired_size(spec, record.template_size)
     if record.resize_mode == UP and (
         size.vcpus < record.size.vcpus or size.memory_mib < record.size.memory_mib
     ):
@@ -76,7 +76,7 @@ def check(spec: HostSpec, frozen: Size, maximum: Size, name: str) -> None:
 
     :raises Unsupported: with the reason.
     """
-    reason = why_not(wanted(spec, frozen), frozen, maximum)
+    reason = why_not(desired_size(spec, frozen), frozen, maximum)
     if reason:
         raise Unsupported(
             f"a host cannot have {spec.vcpus or frozen.vcpus} vCPUs and "

@@ -28,7 +28,9 @@ def why(record: Record, current_time: float, grace: float) -> str:
     reason = INCOMPLETE.get(record.phase, "")
     if reason and (record.phase == "deleting" or current_time - record.created >= grace):
         return reason
-    return lease_policy.why_over(record, current_time) if isinstance(record, HostRecord) else ""
+    return (
+        lease_policy.deletion_reason(record, current_time) if isinstance(record, HostRecord) else ""
+    )
 
 
 def hosts(observation: Observation, current_time: float, grace: float) -> list[Host]:
@@ -43,7 +45,7 @@ def templates(observation: Observation, current_time: float, grace: float) -> li
     ]
 
 
-def left_alone(
+def skipped_objects(
     owner: str, observation: Observation, current_time: float, grace: float
 ) -> list[SkippedObject]:
     """Return the objects that look deletable and are skipped, each with the reason."""

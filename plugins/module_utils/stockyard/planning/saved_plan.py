@@ -36,7 +36,7 @@ class SavedPlan:
     touches: dict[str, str]
     digest: str = ""
 
-    def sealed(self) -> str:
+    def expected_digest(self) -> str:
         """Return the digest that this plan must have."""
         return codec.digest(
             {
@@ -81,7 +81,7 @@ class SavedPlan:
 
         :raises OperationRefused: with the differences.
         """
-        if self.sealed() == current.sealed():
+        if self.expected_digest() == current.expected_digest():
             return
         differences = self.differences(current)
         suffix = f"; and {len(differences) - SHOWN} more" if len(differences) > SHOWN else ""
@@ -116,7 +116,7 @@ def seal(
     """Return a plan in the form in which it is saved."""
     draft = SavedPlan(FORMAT, owner, hypervisor, created_at, plan.actions, dict(touches))
     return SavedPlan(
-        FORMAT, owner, hypervisor, created_at, plan.actions, dict(touches), draft.sealed()
+        FORMAT, owner, hypervisor, created_at, plan.actions, dict(touches), draft.expected_digest()
     )
 
 
@@ -133,7 +133,7 @@ def read(data: Any, source: str) -> SavedPlan:
             remedy="save a new plan in check mode",
         )
     saved = codec.from_dict(SavedPlan, data, source)
-    if saved.digest != saved.sealed():
+    if saved.digest != saved.expected_digest():
         raise InvalidInput(
             "the plan was changed after it was saved.",
             name=source,

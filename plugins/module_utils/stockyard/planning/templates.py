@@ -16,7 +16,7 @@ from ..model import codec
 from ..model.observation import Template, generations, newest
 from ..model.template import TemplateRecord, TemplateSpec
 from ..model.versions import MissingUpdate
-from .plan import Action, Plan, gone
+from .plan import Action, Plan, delete_action
 
 SHOWN = 5
 DECLARATION_CHANGED = "its declaration changed"
@@ -212,7 +212,7 @@ def _surplus(
     ]
     reason = f"only {spec.keep_generations} generations are retained"
     return [
-        gone(
+        delete_action(
             "template",
             f"{spec.name} ({template.record.generation[:12]})",
             reason,

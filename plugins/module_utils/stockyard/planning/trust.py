@@ -45,7 +45,7 @@ class Trust:
             reasons.append("its list of revoked certificates is outdated")
         return [reason for reason in reasons if reason]
 
-    def shown(self) -> dict[str, Any]:
+    def values(self) -> dict[str, Any]:
         """Return the trust of a host after its renewal, for a diff."""
         return {
             "authority": self.authority or NEW,
@@ -64,7 +64,7 @@ class Trust:
         )
 
 
-def shown(identity: Identity) -> dict[str, Any]:
+def identity_values(identity: Identity) -> dict[str, Any]:
     """Return the present trust of a host, for a diff."""
     return {
         "authority": identity.authority,

@@ -11,7 +11,7 @@ from typing import Any
 from ..errors import InvalidInput, OperationRefused
 from ..model.observation import VolumeObservation
 from ..model.volume import SIZE_GIB, VolumeRecord, VolumeSpec
-from .plan import Action, Plan, gone
+from .plan import Action, Plan, delete_action
 
 INCOMPLETE = {
     "creating": "its creation was interrupted",
@@ -28,7 +28,9 @@ def plan_volume(spec: VolumeSpec, observation: VolumeObservation) -> Plan:
     volume = observation.find(spec.tenant, spec.name)
     if volume is None or volume.phase != "ready":
         reason = INCOMPLETE[volume.phase] if volume else "it does not exist"
-        return Plan((Action("create", "volume", spec.name, reason, {}, wanted(spec, observation)),))
+        return Plan(
+            (Action("create", "volume", spec.name, reason, {}, desired_volume(spec, observation)),)
+        )
     if volume.snapshot != spec.snapshot:
         raise InvalidInput(
             f"the volume is {'a snapshot' if volume.snapshot else 'no snapshot'}.",
@@ -50,7 +52,7 @@ def plan_volume(spec: VolumeSpec, observation: VolumeObservation) -> Plan:
     )
 
 
-def wanted(spec: VolumeSpec, observation: VolumeObservation) -> dict[str, Any]:
+def desired_volume(spec: VolumeSpec, observation: VolumeObservation) -> dict[str, Any]:
     """Return a volume as it will be created."""
     return {
         "size_gib": size_of(
@@ -91,7 +93,7 @@ def plan_removal(
     if volume is None:
         return Plan()
     refuse_if_held(volume, host_uuids, "the volume cannot be deleted")
-    return Plan((gone("volume", volume.name, reason, as_it_is(volume)),))
+    return Plan((delete_action("volume", volume.name, reason, as_it_is(volume)),))
 
 
 def refuse_if_held(volume: VolumeRecord, host_uuids: Collection[str] | None, problem: str) -> None:

@@ -54,7 +54,7 @@ class Status:
         return f"its clock is {abs(self.ahead):.1f} s {'ahead' if self.ahead > 0 else 'behind'}"
 
 
-def ask(ctx: Context, guest: Guest) -> Status:
+def read_status(ctx: Context, guest: Guest) -> Status:
     """Ask an agent for its status."""
     start_time = ctx.clock.now()
     hello = guest.hello(start_time)
@@ -103,7 +103,7 @@ def correct(ctx: Context, record: HostRecord, status: Status, guest: Guest) -> N
     if not status.clock:
         return
     guest.set_clock(ctx.clock.now())
-    if ask(ctx, guest).clock:
+    if read_status(ctx, guest).clock:
         raise GuestError(
             "the guest's clock cannot be set.", name=record.title, remedy="replace the host"
         )
@@ -115,14 +115,14 @@ def synchronize(ctx: Context, record: HostRecord, deadline: Deadline) -> None:
     if ctx.provider.capabilities.sets_clocks:
         return
     with of_host(record.title), ctx.guest(record, deadline) as guest:
-        correct(ctx, record, ask(ctx, guest), guest)
+        correct(ctx, record, read_status(ctx, guest), guest)
 
 
 def _status(ctx: Context, record: HostRecord) -> Status | None:
     deadline = ctx.deadline(PATIENCE)
     try:
         with of_host(record.title), ctx.guest(record, deadline) as guest:
-            status = ask(ctx, guest)
+            status = read_status(ctx, guest)
         return status if guest.supports(CLOCK) else _by_hypervisor(ctx, record, status)
     except StockyardError:
         return None

@@ -14,7 +14,7 @@ from typing import Any
 
 from ..model.host import DOCKER_PORT, Host, HostRecord
 from ..model.observation import UnreadableObject
-from ..planning.lease_policy import is_held, why_over
+from ..planning.lease_policy import deletion_reason, is_held
 from ..resources.context import Context
 
 HELD, OVER, FREE, NOT_FOR_LEASE = "held", "over", "free", "none"
@@ -53,7 +53,7 @@ def lease_state(record: HostRecord, current_time: float) -> str:
     """
     if is_held(record, current_time):
         return HELD
-    if why_over(record, current_time) or record.lease:
+    if deletion_reason(record, current_time) or record.lease:
         return OVER
     return FREE if record.fleet else NOT_FOR_LEASE
 

@@ -101,7 +101,9 @@ def test_only_nodes_that_carry_our_mark_are_touched(
 ) -> None:
     agents().converge(60)
     mine = {
-        **config.wanted(agents().spec, yard.context.provider.observe("stockyard").hosts[0].record)
+        **config.desired_config(
+            agents().spec, yard.context.provider.observe("stockyard").hosts[0].record
+        )
     }
     unreadable = {
         "by-hand": "made by hand",
@@ -404,7 +406,7 @@ def test_a_strangers_node_of_our_name_is_a_conflict(
     agents: Make, yard: Yard, jenkins: Jenkins, controller: Controller
 ) -> None:
     name = nodes(yard)[0]
-    wanted = config.wanted(
+    wanted = config.desired_config(
         agents().spec, yard.context.provider.observe("stockyard").hosts[0].record
     )
     controller.create(name, config.form(name, {**wanted, "description": "mine"}))
@@ -490,7 +492,7 @@ def test_a_plan_never_touches_what_is_at_work(
             assert collect
             assert one_build
             assert node.idle
-            assert node.used
+            assert node.out_of_service
         elif action.verb in ("create", "update", "resume"):
             assert register
         elif action.verb == "delete":

@@ -21,7 +21,7 @@ from tests.jenkins.controller import BUILT_IN, PASSWORD, TOKEN, USER, Jenkins, s
 
 RECORD = host_record(identity=Identity("m" * 32, HOST_KEY, "1f", 2e9))
 FORM = config.form(
-    "ci-1", config.wanted(AgentSpec("ci", credentials_id="key", labels=("docker",)), RECORD)
+    "ci-1", config.desired_config(AgentSpec("ci", credentials_id="key", labels=("docker",)), RECORD)
 )
 
 

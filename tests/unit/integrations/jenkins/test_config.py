@@ -32,7 +32,7 @@ XML = b"""<?xml version='1.1' encoding='UTF-8'?>
 
 
 def test_what_was_edited_is_as_wanted_and_the_rest_as_it_was() -> None:
-    wanted = config.wanted(SPEC, RECORD)
+    wanted = config.desired_config(SPEC, RECORD)
     after = config.edited(XML, "ci-1", wanted)
     assert config.read(after, "ci-1") == wanted
     assert config.edited(after, "ci-1", wanted) == after
@@ -45,7 +45,7 @@ def test_what_was_edited_is_as_wanted_and_the_rest_as_it_was() -> None:
 
 
 def test_the_host_key_is_pinned() -> None:
-    after = config.edited(XML, "ci-1", config.wanted(SPEC, RECORD)).decode()
+    after = config.edited(XML, "ci-1", config.desired_config(SPEC, RECORD)).decode()
     assert f'<sshHostKeyVerificationStrategy class="{config.PINNED}">' in after
     assert f"<algorithm>ssh-ed25519</algorithm><key>{HOST_KEY.split()[1]}</key>" in after
     loose = after.replace(
@@ -55,12 +55,12 @@ def test_the_host_key_is_pinned() -> None:
 
 
 def test_an_inbound_launcher_stays_as_it_is() -> None:
-    wanted = config.wanted(AgentSpec("ci", launcher="inbound"), RECORD)
+    wanted = config.desired_config(AgentSpec("ci", launcher="inbound"), RECORD)
     assert b"<webSocket>true</webSocket>" in config.edited(XML, "ci-1", wanted)
 
 
 def test_the_form_says_what_is_wanted() -> None:
-    form = config.form("ci-1", config.wanted(SPEC, RECORD))
+    form = config.form("ci-1", config.desired_config(SPEC, RECORD))
     bean = json.loads(form["json"])
     assert (form["type"], bean["labelString"], bean["mode"]) == (
         "hudson.slaves.DumbSlave",
@@ -86,7 +86,7 @@ def test_what_cannot_be_read_is_an_error(xml: bytes) -> None:
 
 
 def test_a_controller_without_the_plugin_is_found_out() -> None:
-    wanted = config.wanted(SPEC, RECORD)
+    wanted = config.desired_config(SPEC, RECORD)
     with pytest.raises(Unsupported, match="ssh-slaves"):
         config.check("ci-1", wanted, {**wanted, "launcher": {"class": ""}})
     with pytest.raises(Unsupported, match="labels, mode"):

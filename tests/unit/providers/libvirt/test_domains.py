@@ -54,7 +54,7 @@ class Domain:
 @pytest.mark.parametrize("count", [1, 100])
 def test_all_are_read_by_one_listing_and_one_reading_of_each_record(count: int) -> None:
     connection = Connection(count)
-    found, unreadable = Domains(connection).everything()
+    found, unreadable = Domains(connection).read_all()
     assert (len(found), unreadable) == (count, [])
     # libvirt has no call that returns the metadata of many domains.
     assert connection.calls == {"list": 1, "metadata": count}

@@ -150,7 +150,7 @@ def test_damaged_record_is_refused(daemons: Daemons, store: Store, text: str) ->
 def test_host_that_a_process_runs_is_not_observed_as_off(
     daemons: Daemons, store: Store, domains: Domains, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    known = domains.everything()[0]
+    known = domains.read_all()[0]
     consistency.check(store, domains, known, RECORD.owner)
     monkeypatch.setattr(processes, "running", lambda: {OWN: 4711})
     with pytest.raises(OperationRefused, match="host racer: QEMU process 4711 runs the host"):
@@ -165,7 +165,7 @@ def test_host_that_a_process_runs_is_not_observed_as_off(
 def test_host_that_was_started_meanwhile_is_observed(
     daemons: Daemons, store: Store, domains: Domains, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    known = domains.everything()[0]
+    known = domains.read_all()[0]
     domains.connection.lookupByUUIDString(OWN).create()
     monkeypatch.setattr(processes, "running", lambda: {OWN: 4711})
     consistency.check(store, domains, known, RECORD.owner)
@@ -188,7 +188,7 @@ def test_host_whose_files_are_in_another_storage_is_refused(
         def XMLDesc(self, _flags: int) -> str:  # noqa: N802  # libvirt's name
             return with_disk
 
-    monkeypatch.setattr(domains, "present", lambda _record: MachineIndex())
+    monkeypatch.setattr(domains, "find_existing", lambda _record: MachineIndex())
     known: list[Any] = [(RECORD, "off")]
     with pytest.raises(OperationRefused, match=f"another storage, {tmp_path}/other"):
         consistency.check(store, domains, known, RECORD.owner)

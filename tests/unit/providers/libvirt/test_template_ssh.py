@@ -40,7 +40,7 @@ class Qemu:
 
 def test_one_forward_leads_in_and_nothing_out() -> None:
     qemu = Qemu()
-    with template_ssh.reach(qemu, "nic0", Deadline(5)) as (address, port):  # type: ignore[arg-type]
+    with template_ssh.forward_ssh(qemu, "nic0", Deadline(5)) as (address, port):  # type: ignore[arg-type]
         network = qemu.there[template_ssh.NETWORK]
         assert network["hostfwd"] == [{"str": f"tcp:127.0.0.1:{port}-:22"}]
         assert (address, network["restrict"], network["ipv6"]) == ("127.0.0.1", True, False)
@@ -50,18 +50,18 @@ def test_one_forward_leads_in_and_nothing_out() -> None:
 
 
 def test_a_port_that_somebody_took_is_another_one() -> None:
-    with template_ssh.reach(Qemu(refusals=3), "nic0", Deadline(5)) as (_address, port):  # type: ignore[arg-type]
+    with template_ssh.forward_ssh(Qemu(refusals=3), "nic0", Deadline(5)) as (_address, port):  # type: ignore[arg-type]
         assert port
     with (
         pytest.raises(HypervisorError, match="forwarding"),
-        template_ssh.reach(Qemu(refusals=template_ssh.TRIES), "nic0", Deadline(5)),  # type: ignore[arg-type]
+        template_ssh.forward_ssh(Qemu(refusals=template_ssh.TRIES), "nic0", Deadline(5)),  # type: ignore[arg-type]
     ):
         pass
 
 
 def test_it_goes_when_the_visit_fails_and_that_failure_is_told() -> None:
     qemu = Qemu()
-    with pytest.raises(KeyError), template_ssh.reach(qemu, "nic0", Deadline(5)):  # type: ignore[arg-type]
+    with pytest.raises(KeyError), template_ssh.forward_ssh(qemu, "nic0", Deadline(5)):  # type: ignore[arg-type]
         raise KeyError
     assert (qemu.there, qemu.links) == ({}, [True, False])
 
@@ -75,6 +75,6 @@ def test_a_network_that_stays_is_an_error() -> None:
 
     with (
         pytest.raises(HypervisorError, match="it stays"),
-        template_ssh.reach(Stubborn(), "nic0", Deadline(5)),  # type: ignore[arg-type]
+        template_ssh.forward_ssh(Stubborn(), "nic0", Deadline(5)),  # type: ignore[arg-type]
     ):
         pass

@@ -111,10 +111,10 @@ class Domains:
     def find(self, _record: Any) -> Domain:
         return self.domain
 
-    def present(self, _record: Any) -> Domain:
+    def find_existing(self, _record: Any) -> Domain:
         return self.domain
 
-    def everything(self) -> tuple[list[Any], list[Any]]:
+    def read_all(self) -> tuple[list[Any], list[Any]]:
         return [(HOST, "running")], []
 
 

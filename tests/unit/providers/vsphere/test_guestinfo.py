@@ -69,7 +69,7 @@ class Task:
 class Session:
     """Calls, without a vCenter."""
 
-    def tell(self, _what: str, _name: str, call: Any) -> Any:
+    def change(self, _what: str, _name: str, call: Any) -> Any:
         return call()
 
 

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stockyard.errors import HypervisorError, InvalidInput, NotFound, StockyardError
-from stockyard.providers.vsphere.library import Item, find, parts
-from stockyard.providers.vsphere.rest import _value, said
+from stockyard.providers.vsphere.library import Item, find_item, parts
+from stockyard.providers.vsphere.rest import _value, messages
 
 
 class Answers:
@@ -21,7 +21,7 @@ class Answers:
     def __init__(self, **answers: Any) -> None:
         self.answers = answers
 
-    def ask(self, method: str, path: str, body: Any = None) -> Any:
+    def request(self, method: str, path: str, body: Any = None) -> Any:
         kind = "item" if "/item" in path else "library"
         return self.answers["get" if method == "GET" else kind]
 
@@ -45,11 +45,11 @@ def test_each_version_of_an_item_is_a_machine_of_its_own() -> None:
 
 def test_what_has_a_name_that_others_have_is_not_guessed() -> None:
     with pytest.raises(InvalidInput, match="2 items have this name"):
-        find(Answers(library=["a"], item=["b", "c"]), "library:golden/debian")  # type: ignore[arg-type]
+        find_item(Answers(library=["a"], item=["b", "c"]), "library:golden/debian")  # type: ignore[arg-type]
     with pytest.raises(NotFound, match="library golden"):
-        find(Answers(library=[], item=["b"]), "library:golden/debian")  # type: ignore[arg-type]
+        find_item(Answers(library=[], item=["b"]), "library:golden/debian")  # type: ignore[arg-type]
     answers = Answers(library=["a"], item=["b"], get={"type": "OVF", "content_version": "3"})
-    assert find(answers, "library:golden/debian") == Item("b", "3", "ovf")  # type: ignore[arg-type]
+    assert find_item(answers, "library:golden/debian") == Item("b", "3", "ovf")  # type: ignore[arg-type]
 
 
 @given(st.integers(100, 599), st.binary(max_size=200))
@@ -73,7 +73,7 @@ def test_the_words_of_an_answer_are_found_wherever_they_are() -> None:
             }
         ]
     }
-    assert said(told) == "no room; none at all"
+    assert messages(told) == "no room; none at all"
     with pytest.raises(HypervisorError, match="no room"):
         _value(
             "vcenter",

@@ -21,7 +21,7 @@ from stockyard.providers.vsphere.records import (
     Machine,
     from_value,
     option,
-    ours,
+    own_values,
     record_of,
     to_value,
 )
@@ -30,10 +30,10 @@ from stockyard.providers.vsphere.reservations import (
     LEAVING,
     STAMP,
     MachineIndex,
-    drop,
-    everything,
+    delete,
+    delete_template_mark,
     leave,
-    left,
+    list_records,
     reserve,
 )
 from tests.helpers.samples import host_record, template_record
@@ -89,8 +89,10 @@ def test_of_an_extra_config_only_ours_is_kept() -> None:
             self.key, self.value = key, "v"
 
     keys = ("stockyard.record", "guestinfo.stockyard.answer", "guestinfo.metadata")
-    whole = ours({"config.extraConfig": [Option(key) for key in keys], "name": "vm"})
-    single = ours({option(key): Option(key) for key in keys} | {option("stockyard.none"): None})
+    whole = own_values({"config.extraConfig": [Option(key) for key in keys], "name": "vm"})
+    single = own_values(
+        {option(key): Option(key) for key in keys} | {option("stockyard.none"): None}
+    )
     assert set(whole) == set(single) == {"stockyard.record", "guestinfo.stockyard.answer"}
 
 
@@ -112,11 +114,11 @@ def test_a_reservation_is_seen_until_its_machine_is_there() -> None:
     values: dict[str, str] = {}
     host = host_record(phase="creating")
     reserve(values, known(), host, TEMPLATE)
-    assert everything(values, []) == [(host, None)]
+    assert list_records(values, []) == [(host, None)]
     there = machine(host)
-    assert everything(values, [there]) == [(host, there)]
-    drop(values, host)
-    assert everything(values, []) == []
+    assert list_records(values, [there]) == [(host, there)]
+    delete(values, host)
+    assert list_records(values, []) == []
 
 
 def test_every_change_leaves_a_new_stamp() -> None:
@@ -125,9 +127,9 @@ def test_every_change_leaves_a_new_stamp() -> None:
     stamps = []
     acts: tuple[Callable[[], object], ...] = (
         lambda: reserve(values, known(), host, TEMPLATE),
-        lambda: drop(values, host),
+        lambda: delete(values, host),
         lambda: leave(values, TEMPLATE, list),
-        lambda: left(values, TEMPLATE),
+        lambda: delete_template_mark(values, TEMPLATE),
     )
     for act in acts:
         act()
@@ -189,7 +191,7 @@ def test_a_reservation_that_cannot_be_read_is_left_alone() -> None:
     host = host_record()
     values = {HOST + host.domain: "?"}
     with pytest.raises(OperationRefused):
-        drop(values, host)
+        delete(values, host)
     with pytest.raises(Conflict):
         reserve(values, known(), host, TEMPLATE)
     assert values == {HOST + host.domain: "?"}
@@ -199,5 +201,5 @@ def test_another_host_of_the_name_keeps_its_reservation() -> None:
     values: dict[str, str] = {}
     old, new = host_record(), host_record()
     reserve(values, known(), new, TEMPLATE)
-    drop(values, old)
-    assert everything(values, []) == [(new, None)]
+    delete(values, old)
+    assert list_records(values, []) == [(new, None)]

@@ -126,5 +126,5 @@ def test_a_volume_that_goes_is_not_claimed_as_it_was() -> None:
     assert volume_records.leave(values, one.record) == gone
     with pytest.raises(Conflict):
         volume_records.claim(values, one.record, {"attachment": HOLDER})
-    volume_records.drop(values, one.record)
+    volume_records.delete(values, one.record)
     assert values == {}

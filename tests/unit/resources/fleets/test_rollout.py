@@ -242,7 +242,7 @@ def test_host_whose_guest_is_lost_is_replaced(yard: Yard, hypervisor: FaultyProv
 
 def test_leased_host_whose_guest_is_lost_is_kept(yard: Yard, hypervisor: FaultyProvider) -> None:
     yard.fleets.apply(fleet(1))
-    record = lease_lifecycle.take(
+    record = lease_lifecycle.acquire(
         yard.context, LeaseSpec(holder="job", fleet="ci", duration=600), 0
     )
     yard.context.provider.stop(record, Deadline(5))

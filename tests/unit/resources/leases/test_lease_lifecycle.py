@@ -536,6 +536,6 @@ def test_a_host_that_is_leased_while_its_fleet_converges_stays(
 
 def test_asking_takes_a_bounded_number_of_calls(fleet: Yard, hypervisor: FaultyProvider) -> None:
     hypervisor.calls.clear()
-    lease = lease_lifecycle.take(fleet.context, ASKED, 0.0)
+    lease = lease_lifecycle.acquire(fleet.context, ASKED, 0.0)
     assert lease.lease is not None
     assert hypervisor.calls["observe"] + hypervisor.calls["claim"] == 2

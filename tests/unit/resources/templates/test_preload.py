@@ -27,7 +27,7 @@ from stockyard.guest.archive import pack_tree
 from stockyard.guest.recipe import declared_digest, recipe
 from stockyard.model.preload import Preload, reference
 from stockyard.providers.common.registry_images import fetch
-from stockyard.providers.libvirt.preloaded import bring
+from stockyard.providers.libvirt.preloaded import write_items
 from stockyard.resources.templates.preload import resolved
 from tests.helpers.samples import HOSTILE
 
@@ -178,7 +178,7 @@ def test_each_kind_is_given_to_docker(tmp_path: Path, monkeypatch: pytest.Monkey
     items = (Preload("archive", str(folder / "a.tar")), Preload("build", str(folder), "app:1"))
     place = tmp_path / "root" / provision.PLACE
     place.parent.mkdir(parents=True)
-    bring(resolved(declared(*items)).image.preload, place, Deadline(60))
+    write_items(resolved(declared(*items)).image.preload, place, Deadline(60))
     assert provision.load(str(tmp_path / "root"), 1e6 + time.monotonic()) == ["001.tar", "app:1"]
     assert [command[:2] for command, _data in asked] == [["docker", "load"], ["docker", "build"]]
     assert asked[0][1] == b"archive"
@@ -194,7 +194,7 @@ def test_what_changes_while_it_is_copied_is_refused(tmp_path: Path) -> None:
     items = resolved(declared(Preload("archive", str(file)))).image.preload
     file.write_bytes(b"2")
     with pytest.raises(ImageError, match="changed during the build"):
-        bring(items, tmp_path / "place", Deadline(60))
+        write_items(items, tmp_path / "place", Deadline(60))
 
 
 def test_a_tree_is_packed_the_same_every_time(tmp_path: Path) -> None:

@@ -101,7 +101,7 @@ class Agents:
             drain(
                 self.ctx.progress, self.controller, chosen, self.ctx.deadline(min(timeout, grace))
             )
-            self._each([partial(self._delete, node.name) for node in chosen])
+            self._run_steps([partial(self._delete, node.name) for node in chosen])
         return Result(changes, self.nodes())
 
     def nodes(self, *, secrets: bool = False) -> tuple[NodeInfo, ...]:
@@ -159,11 +159,11 @@ class Agents:
             if action.kind == "host":
                 self._dispose(by_host[action.name], retained, deadline)
             elif action.verb in ("create", "update"):
-                self._have(by_node[action.name], action.verb == "create")
+                self._converge_node(by_node[action.name], action.verb == "create")
             elif action.name not in retained:
                 self._plain(action)
 
-        self._each([partial(perform, action) for action in changes.actions])
+        self._run_steps([partial(perform, action) for action in changes.actions])
 
     def _plain(self, action: Action) -> None:
         if action.verb == "hold":
@@ -175,9 +175,9 @@ class Agents:
             return
         self.ctx.progress(f"node {action.name}: {action.verb}, {action.reason}")
 
-    def _have(self, host: Host, new: bool) -> None:
+    def _converge_node(self, host: Host, new: bool) -> None:
         """Create or change a node, and check the result."""
-        config = configs.wanted(self.spec, host.record)
+        config = configs.desired_config(self.spec, host.record)
         name = mark_of(host.record, self.spec.place).node
         if new:
             try:
@@ -245,7 +245,7 @@ class Agents:
             deadline.pause(POLL)
         return tuple(actions)
 
-    def _each(self, steps: Iterable[Callable[[], None]]) -> None:
+    def _run_steps(self, steps: Iterable[Callable[[], None]]) -> None:
         """Do all steps one after the other, then raise all their errors."""
         errors: list[StockyardError] = []
         for step in steps:

@@ -204,14 +204,14 @@ class Controller:
             raise ControllerError(
                 f"the controller does not allow this user to access {target}.",
                 name=self.title,
-                cause=_said(answer),
+                cause=_error_text(answer),
                 remedy="set a user and an API token, with the permissions that the page on "
                 "Jenkins lists",
             )
         raise ControllerError(
             f"the controller answered {target} with status {answer.status}.",
             name=self.title,
-            cause=_said(answer),
+            cause=_error_text(answer),
             remedy="read the controller's log",
         )
 
@@ -250,7 +250,7 @@ def _tls(ca_path: str) -> ssl.SSLContext:
         ) from error
 
 
-def _said(answer: Answer) -> str:
+def _error_text(answer: Answer) -> str:
     """Return the text of an error page without its markup."""
     text = answer.body[:8192].decode(errors="replace")
     page = text[max(text.find("<h1"), 0) :]

@@ -35,7 +35,7 @@ _PLAIN = {
 _DECLARATION = re.compile(rb"\A\s*<\?xml[^>]*\?>")
 
 
-def wanted(spec: AgentSpec, record: HostRecord) -> Config:
+def desired_config(spec: AgentSpec, record: HostRecord) -> Config:
     """Return the desired configuration of a host's node."""
     return {
         "description": mark_of(record, spec.place).description,

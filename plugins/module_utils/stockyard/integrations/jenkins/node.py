@@ -50,7 +50,7 @@ class Node:
         return self.held and self.reason == DRAINED
 
     @property
-    def used(self) -> bool:
+    def out_of_service(self) -> bool:
         """Return whether stockyard took the node out of service permanently."""
         return self.held and self.reason == USED
 

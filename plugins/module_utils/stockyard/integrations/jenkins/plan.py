@@ -11,7 +11,7 @@ from typing import Any
 
 from ...model.host import Host
 from ...planning.plan import Action, Plan
-from .config import Config, wanted
+from .config import Config, desired_config
 from .mark import mark_of
 from .node import Node
 from .spec import AgentSpec
@@ -67,7 +67,7 @@ def plan(
     ]
     for uuid, node in nodes.items():
         if uuid not in by_uuid and node.mark and node.mark.place == spec.place:
-            actions.append(_gone(node, "its host no longer exists"))
+            actions.append(_deletion(node, "its host no longer exists"))
     return Plan(tuple(action for action in sorted(actions, key=_order) if _within(action, scope)))
 
 
@@ -85,7 +85,7 @@ def _of(
             if spec.replaces_lost and now - host.record.created > NEW
             else [_register(spec, host)]
         )
-    if spec.one_build and (node.used or not node.idle):
+    if spec.one_build and (node.out_of_service or not node.idle):
         return _spent(host, node)
     return _mended(spec, host, node, config)
 
@@ -94,23 +94,27 @@ def _withdrawn(node: Node | None) -> list[Action]:
     """Return the actions for a leased host, which belongs to its holder."""
     if node is None:
         return []
-    return [_gone(node, "its host is leased")] if node.idle else _held(node, "its host is leased")
+    return (
+        [_deletion(node, "its host is leased")]
+        if node.idle
+        else _retained(node, "its host is leased")
+    )
 
 
 def _spent(host: Host, node: Node) -> list[Action]:
     """Return the actions for a host whose single build runs or has ended."""
-    if not node.used:
-        return _held(node, "it is running its build")
+    if not node.out_of_service:
+        return _retained(node, "it is running its build")
     reason = "it has had its build"
     name, state = host.record.name, {"state": host.state}
     return (
-        [Action("delete", "host", name, reason, state, {}), _gone(node, reason)]
+        [Action("delete", "host", name, reason, state, {}), _deletion(node, reason)]
         if node.idle
         else []
     )
 
 
-def _held(node: Node, reason: str) -> list[Action]:
+def _retained(node: Node, reason: str) -> list[Action]:
     return (
         []
         if node.held
@@ -119,7 +123,7 @@ def _held(node: Node, reason: str) -> list[Action]:
 
 
 def _mended(spec: AgentSpec, host: Host, node: Node, config: Config | None) -> list[Action]:
-    desired, actions = wanted(spec, host.record), []
+    desired, actions = desired_config(spec, host.record), []
     changed = sorted(key for key in desired if config is not None and config[key] != desired[key])
     if config is not None and changed:
         before = {key: config[key] for key in changed}
@@ -135,7 +139,7 @@ def _mended(spec: AgentSpec, host: Host, node: Node, config: Config | None) -> l
 
 
 def _register(spec: AgentSpec, host: Host) -> Action:
-    name, after = mark_of(host.record, spec.place).node, wanted(spec, host.record)
+    name, after = mark_of(host.record, spec.place).node, desired_config(spec, host.record)
     return Action("create", "node", name, f"host {host.record.name} has no node", {}, after)
 
 
@@ -145,8 +149,8 @@ def _lost(host: Host) -> Action:
     )
 
 
-def _gone(node: Node, reason: str) -> Action:
-    return Action("delete", "node", node.name, reason, shown(node), {})
+def _deletion(node: Node, reason: str) -> Action:
+    return Action("delete", "node", node.name, reason, node_values(node), {})
 
 
 def drained(nodes: Iterable[Node], reason: str) -> Plan:
@@ -169,10 +173,10 @@ def drained(nodes: Iterable[Node], reason: str) -> Plan:
 
 def removed(nodes: Iterable[Node], reason: str) -> Plan:
     """Return the plan to delete nodes."""
-    return Plan(tuple(_gone(node, reason) for node in nodes))
+    return Plan(tuple(_deletion(node, reason) for node in nodes))
 
 
-def shown(node: Node) -> dict[str, Any]:
+def node_values(node: Node) -> dict[str, Any]:
     """Return a node in the form of a plan's values."""
     return {"labels": list(node.labels), "executors": node.executors, "offline": node.offline}
 

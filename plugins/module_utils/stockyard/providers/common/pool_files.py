@@ -59,7 +59,7 @@ class FilePoolStore:
         pools, unreadable = self._store.read()
         return tuple(pools), tuple(unreadable)
 
-    def admit(self, record: HostRecord, hosts: Iterable[HostRecord]) -> None:
+    def check_quota(self, record: HostRecord, hosts: Iterable[HostRecord]) -> None:
         """Refuse a host if its pool has insufficient quota.
 
         Call it under the lock of all reservations.
@@ -67,9 +67,9 @@ class FilePoolStore:
         :raises PoolQuotaExceeded: with the numbers.
         """
         if record.spec.pool:
-            quota.admit(record, self.read()[0], hosts)
+            quota.check_quota(record, self.read()[0], hosts)
 
-    def readmit(
+    def check_growth(
         self, record: Record, changes: dict[str, Any], list_records: Callable[[], Iterable[object]]
     ) -> None:
         """Refuse to grow a host if its pool has insufficient quota.
@@ -84,7 +84,7 @@ class FilePoolStore:
             and grows(record.size, changes.get("size", record.size))
         ):
             hosts = [host for host in list_records() if isinstance(host, HostRecord)]
-            self.admit(replace(record, size=changes["size"]), hosts)
+            self.check_quota(replace(record, size=changes["size"]), hosts)
 
     def put(self, record: PoolRecord, *, force: bool = False) -> PoolRecord:
         """Put a pool on record, or change it, if the stored version is still the record's.

@@ -136,13 +136,13 @@ class _Pull:
     def _open(self, path: str, accept: str, longest: int) -> Any:
         url = f"{self.source.registry}/v2/{self.source.name}/{path}"
         try:
-            return self._ask(url, accept, longest)
+            return self._request(url, accept, longest)
         except urllib.error.HTTPError as error:
             challenge = error.headers.get("WWW-Authenticate", "")
             if error.code != 401 or self._token or not challenge.startswith("Bearer "):
                 raise
             self._token = self._login(dict(_CHALLENGE.findall(challenge)))
-            return self._ask(url, accept, longest)
+            return self._request(url, accept, longest)
 
     def _login(self, challenge: dict[str, str]) -> str:
         """Return an anonymous token, for registries that require a token of every client."""
@@ -150,7 +150,7 @@ class _Pull:
             key: value for key, value in challenge.items() if key in ("service", "scope")
         }
         query = urllib.parse.urlencode(parameters)
-        with self._ask(
+        with self._request(
             f"{challenge['realm']}?{query}", "application/json", LARGEST_MANIFEST
         ) as response:
             reply = untrusted.mapping(
@@ -159,7 +159,7 @@ class _Pull:
         token = reply.get("token") or untrusted.item(reply, "access_token", "the token")
         return untrusted.line(token, "the token", 1 << 16)
 
-    def _ask(self, url: str, accept: str, longest: int) -> Any:
+    def _request(self, url: str, accept: str, longest: int) -> Any:
         if not url.startswith(("http://", "https://")):
             raise ValueError(f"{url!a} is not a web address")
         # the scheme was checked above

@@ -65,13 +65,13 @@ class VolumeFiles:
 
     def observe(self, owner: str) -> VolumeObservation:
         """Return all volumes of one owner, and the records that cannot be read."""
-        volumes, unreadable = self.everything()
+        volumes, unreadable = self.read_all()
         own_volumes = sorted(
             (volume for volume in volumes if volume.owner == owner), key=lambda volume: volume.key
         )
         return VolumeObservation(tuple(own_volumes), tuple(unreadable))
 
-    def everything(self) -> tuple[list[VolumeRecord], list[UnreadableObject]]:
+    def read_all(self) -> tuple[list[VolumeRecord], list[UnreadableObject]]:
         """Return the volumes of all owners, and the records that cannot be read."""
         return self._store.read()
 
@@ -89,7 +89,7 @@ class VolumeFiles:
         :raises Conflict: if its name is in use.
         :raises OperationRefused: if an unreadable volume may use its name.
         """
-        volumes, unreadable = self.everything()
+        volumes, unreadable = self.read_all()
         if any((volume.owner, volume.key) == (record.owner, record.key) for volume in volumes):
             raise Conflict("a volume of this name exists.", name=record.title, remedy="run again")
         if unreadable:

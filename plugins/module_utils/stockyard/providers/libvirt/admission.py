@@ -55,7 +55,7 @@ class Admission:
             network.check_published(
                 "",
                 published_ports,
-                (machine_record for machine_record, _state in self._domains.everything()[0]),
+                (machine_record for machine_record, _state in self._domains.read_all()[0]),
             )
             network.probe("", published_ports)
         if spec.network:

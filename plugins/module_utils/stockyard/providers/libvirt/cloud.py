@@ -25,7 +25,7 @@ from ...model.image import BuildOptions
 from ...model.recipe import Recipe
 from ...model.template import Hardware
 from . import debian, machine
-from .preloaded import bring
+from .preloaded import write_items
 from .run import run
 
 MEMORY_MIB = 1024
@@ -89,7 +89,7 @@ def parcel(
     )
     write_tar(folder / "files.tar", recipe.files)
     if recipe.preload:
-        bring(build.preload, folder / "preload", deadline)
+        write_items(build.preload, folder / "preload", deadline)
     command = [
         "xorrisofs",
         "-quiet",

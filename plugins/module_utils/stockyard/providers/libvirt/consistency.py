@@ -59,7 +59,7 @@ def _check_storage(store: Store, domains: Domains, record: HostRecord) -> None:
     """Refuse a host if its files are in another directory."""
     if (store.hosts / record.uuid).exists():
         return
-    domain = domains.present(record)
+    domain = domains.find_existing(record)
     if domain is None:
         return
     with translated("read the domain", record.title):

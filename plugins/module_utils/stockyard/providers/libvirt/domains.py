@@ -31,7 +31,7 @@ class Domains:
     def __init__(self, connection: Any) -> None:
         self.connection = connection
 
-    def everything(self) -> tuple[list[tuple[Record, str]], list[UnreadableObject]]:
+    def read_all(self) -> tuple[list[tuple[Record, str]], list[UnreadableObject]]:
         """Return every record of any owner with its domain's state, and unreadable domains with a
         marker.
         """
@@ -98,7 +98,7 @@ class Domains:
             )
         return domain
 
-    def present(self, record: Record) -> Any | None:
+    def find_existing(self, record: Record) -> Any | None:
         """Return the domain of a record, or ``None`` if it does not exist."""
         try:
             return self.find(record)
@@ -165,7 +165,7 @@ class Domains:
 
         :raises OperationRefused: with the names of the hosts.
         """
-        machines, unreadable = self.everything()
+        machines, unreadable = self.read_all()
         key = (record.owner, record.tenant, record.name, record.generation)
         hosts = [host for host, _state in machines if isinstance(host, HostRecord)]
         host_names = sorted(
@@ -189,7 +189,7 @@ class Domains:
         """Return the address of every host, of any owner."""
         return {
             record.address
-            for record, _state in self.everything()[0]
+            for record, _state in self.read_all()[0]
             if isinstance(record, HostRecord)
         }
 
@@ -198,7 +198,7 @@ class Domains:
         with translated("list the domains"):
             return iter([domain.name() for domain in self.connection.listAllDomains()])
 
-    def texts(self) -> list[str]:
+    def definitions(self) -> list[str]:
         """Return the definitions of every domain, with or without a marker: the running and the
         stored one.
 

@@ -36,8 +36,8 @@ def resize(domain: Any, record: HostRecord, size: Size, deadline: Deadline) -> N
     stride = step(record.template_size.memory_mib, record.max_size.memory_mib)
     if stride:
         count = (size.memory_mib - record.template_size.memory_mib) // stride
-        _Dimms(Monitor(domain, record.title), record, stride).have(count, deadline)
-    _Processors(domain, record).have(size.vcpus, deadline)
+        _Dimms(Monitor(domain, record.title), record, stride).set_count(count, deadline)
+    _Processors(domain, record).set_count(size.vcpus, deadline)
 
 
 class _Processors:
@@ -54,7 +54,7 @@ class _Processors:
         self.monitor = Monitor(domain, record.title)
         self.record = record
 
-    def have(self, count: int, deadline: Deadline) -> None:
+    def set_count(self, count: int, deadline: Deadline) -> None:
         """Set the number of processors."""
         is_emulated = not self.monitor.command("query-kvm")["enabled"]
         with translated("change the number of processors", self.record.title):
@@ -132,9 +132,9 @@ class _Dimms:
         self.record = record
         self.stride = stride
 
-    def have(self, count: int, deadline: Deadline) -> None:
+    def set_count(self, count: int, deadline: Deadline) -> None:
         """Plug in missing modules, and unplug excess modules, the last one first."""
-        plugged_numbers = self._there()
+        plugged_numbers = self._plugged_numbers()
         for number in sorted(plugged_numbers, reverse=True):
             if number >= count:
                 self._take_out(number, deadline.within(PATIENCE))
@@ -142,7 +142,7 @@ class _Dimms:
             if number not in plugged_numbers:
                 self._plug_in(number)
 
-    def _there(self) -> set[int]:
+    def _plugged_numbers(self) -> set[int]:
         devices = self.monitor.command("query-memory-devices") or []
         names = [str(device.get("data", {}).get("id", "")) for device in devices]
         return {int(name.removeprefix(DIMM)) for name in names if name.startswith(DIMM)}
@@ -162,7 +162,7 @@ class _Dimms:
 
     def _take_out(self, number: int, patience: Deadline) -> None:
         self.monitor.command("device_del", id=f"{DIMM}{number}")
-        while number in self._there():
+        while number in self._plugged_numbers():
             if patience.passed():
                 raise _kept(self.record, f"{self.stride} MiB of memory")
             patience.pause(POLL)

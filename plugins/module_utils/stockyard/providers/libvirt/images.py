@@ -26,7 +26,7 @@ from ...model.image import BuildOptions
 from ...model.recipe import Recipe
 from ..common.cloud_images import fetch
 from . import cloud, debian
-from .preloaded import bring
+from .preloaded import write_items
 from .run import run
 from .store import Store
 
@@ -218,7 +218,7 @@ class Images:
         write_tar(work / "files.tar", recipe.files)
         if recipe.preload:
             progress("bring what is preloaded")
-            bring(build.preload, work / "preload", deadline)
+            write_items(build.preload, work / "preload", deadline)
         assemble = [*IN_NAMESPACE, "sh", "-euc", ASSEMBLE, "sh", str(base), f"{recipe.disk_gib}G"]
         run(assemble, deadline, name=name, error=ImageError, cwd=work)
         convert = ["qemu-img", "convert", "-f", "raw", "-O", "qcow2", "disk.raw", "disk.qcow2"]

@@ -13,7 +13,7 @@ from pathlib import Path
 KEPT = 20
 
 
-def keep(console: Path, logs: Path, name: str) -> str:
+def copy_console(console: Path, logs: Path, name: str) -> str:
     """Copy a console log to a directory that outlives its machine.
 
     :return: the path of the copy; empty if there is no log, or it cannot be copied.

@@ -31,9 +31,7 @@ def book(store: Store, domains: Domains, uri: str) -> FilePoolStore:
     def guard() -> Iterator[list[HostRecord]]:
         with store.lock("registry", Deadline(LOCK_WAIT)):
             yield [
-                record
-                for record, _state in domains.everything()[0]
-                if isinstance(record, HostRecord)
+                record for record, _state in domains.read_all()[0] if isinstance(record, HostRecord)
             ]
 
     reason = SYSTEM if uri.endswith("/system") else SESSION

@@ -22,7 +22,7 @@ from ..common.registry_images import fetch
 LIST = "list.json"
 
 
-def bring(items: Iterable[Preload], folder: Path, deadline: Deadline) -> None:
+def write_items(items: Iterable[Preload], folder: Path, deadline: Deadline) -> None:
     """Write all items, and the list that the guest's agent reads.
 
     :raises ImageError: if an item was changed since the declaration was read.

@@ -105,7 +105,7 @@ class LibvirtProvider:
     def observe(self, owner: str) -> Observation:
         volumes = self.volumes.observe(owner)
         pool_records, unreadable_pools = self.pools.read()
-        machines, unreadable = self.domains.everything()
+        machines, unreadable = self.domains.read_all()
         self._facts.forget()
         consistency.check(self.store, self.domains, machines, owner)
         own_machines = [(record, state) for record, state in machines if record.owner == owner]
@@ -164,7 +164,7 @@ class LibvirtProvider:
     def reach(
         self, record: TemplateRecord, deadline: Deadline
     ) -> AbstractContextManager[tuple[str, int]]:
-        return template_ssh.reach(
+        return template_ssh.forward_ssh(
             Monitor(self.domains.find(record), record.title), network.nic(record), deadline
         )
 
@@ -200,13 +200,13 @@ class LibvirtProvider:
         with self._registry():
             self._record_session()
             source = self.domains.find(template)
-            machines, _unreadable = self.domains.everything()
+            machines, _unreadable = self.domains.read_all()
             if record.domain in self.domains.names():
                 raise Conflict(
                     "a domain of this name exists.", name=record.title, cause=record.domain
                 )
             network.check_free(record, (machine_record for machine_record, _state in machines))
-            self.pools.admit(
+            self.pools.check_quota(
                 record,
                 (
                     machine_record
@@ -264,10 +264,10 @@ class LibvirtProvider:
 
     def claim(self, record: R, **changes: Any) -> R:
         with self._registry():
-            self.pools.readmit(
+            self.pools.check_growth(
                 record,
                 changes,
-                lambda: (machine_record for machine_record, _state in self.domains.everything()[0]),
+                lambda: (machine_record for machine_record, _state in self.domains.read_all()[0]),
             )
             return self.domains.replace_record(record, **changes)
 
@@ -285,7 +285,7 @@ class LibvirtProvider:
                 self._remove(record)
 
     def _remove(self, record: Record) -> None:
-        domain = self.domains.present(record)
+        domain = self.domains.find_existing(record)
         if domain is not None:
             power.off(domain, record.title)
         # Files first: a host whose deletion was interrupted still has its record.
@@ -299,7 +299,7 @@ class LibvirtProvider:
     def prune_images(self, older_than: float, own: frozenset[str] = frozenset()) -> list[str]:
         self.store.prepare()
         with self._registry():
-            machines, unreadable = self.domains.everything()
+            machines, unreadable = self.domains.read_all()
             if unreadable:
                 # An unreadable domain may be a template with an unknown image, so no image is
                 # deleted.
@@ -312,11 +312,11 @@ class LibvirtProvider:
     def sweep(self, owner: str, older_than: float, *, check: bool = False) -> SweepResult:
         self.store.prepare()
         with self._registry():
-            machines, unreadable = self.domains.everything()
+            machines, unreadable = self.domains.read_all()
             domains = orphaned_files.Domains(
                 tuple(record for record, _state in machines),
                 tuple(unreadable),
-                tuple(self.domains.texts()),
+                tuple(self.domains.definitions()),
             )
             return orphaned_files.sweep(
                 self.store, self.images, domains, self.uri, owner, older_than, check=check
@@ -326,7 +326,7 @@ class LibvirtProvider:
         return self._facts.of(record, self._folder(record))
 
     def keep_log(self, record: Record) -> str:
-        return logs.keep(
+        return logs.copy_console(
             self._folder(record) / "console.log", self.store.root / "logs", record.domain
         )
 

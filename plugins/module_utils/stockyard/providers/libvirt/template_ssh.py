@@ -25,7 +25,7 @@ TRIES = 8
 
 
 @contextmanager
-def reach(monitor: Monitor, nic: str, deadline: Deadline) -> Iterator[tuple[str, int]]:
+def forward_ssh(monitor: Monitor, nic: str, deadline: Deadline) -> Iterator[tuple[str, int]]:
     """Connect the template for the length of the block; yield address and port of its SSH."""
     port = _plug_in(monitor, deadline)
     try:

@@ -184,8 +184,8 @@ class LibvirtVolumes:
 
     def _running(self, uuid: str) -> Any | None:
         """Return the domain of the host that a volume is attached to, if it runs."""
-        records = [record for record, _state in self.domains.everything()[0] if record.uuid == uuid]
-        domain = self.domains.present(records[0]) if records else None
+        records = [record for record, _state in self.domains.read_all()[0] if record.uuid == uuid]
+        domain = self.domains.find_existing(records[0]) if records else None
         return domain if domain is not None and domain.isActive() else None
 
     def _place(self, domain: Any, disk: Path) -> Element | None:
@@ -237,7 +237,7 @@ class LibvirtVolumes:
 
     def _unused(self) -> list[Path]:
         """Return the layers to delete: none if any volume, of any owner, cannot be read."""
-        if self.files.everything()[1] or not self.files.folder.is_dir():
+        if self.files.read_all()[1] or not self.files.folder.is_dir():
             return []
         try:
             return self.layers.unused(

@@ -34,14 +34,16 @@ def record_of(name: str, text: str) -> Record | UnreadableObject:
     return read_record(name, text, decode, lambda record: record.domain == name)
 
 
-def everything(machines: Machines) -> Iterator[tuple[Record | UnreadableObject, Machine]]:
+def list_machines(machines: Machines) -> Iterator[tuple[Record | UnreadableObject, Machine]]:
     """Return all machines with their records."""
     return ((record_of(name, machine.record), machine) for name, machine in machines.items())
 
 
 def hosts_of(machines: Machines) -> list[HostRecord]:
     """Return every host with a readable record, of any owner."""
-    return [record for record, _machine in everything(machines) if isinstance(record, HostRecord)]
+    return [
+        record for record, _machine in list_machines(machines) if isinstance(record, HostRecord)
+    ]
 
 
 def find(machines: Machines, record: Either) -> tuple[Machine, Either]:
@@ -84,7 +86,7 @@ def check_free(machines: Machines, record: Record) -> None:
         }
         if any(
             isinstance(candidate, HostRecord) and candidate.address == record.address
-            for candidate, _machine in everything(likely)
+            for candidate, _machine in list_machines(likely)
         ):
             raise AddressTaken(
                 f"address {record.address} is in use.", name=record.title, remedy="run again"
@@ -97,7 +99,7 @@ def check_published(title: str, published: Published, machines: Machines) -> Non
 
     :raises Conflict: if a host publishes one.
     """
-    for record, _machine in everything(machines) if published else ():
+    for record, _machine in list_machines(machines) if published else ():
         conflict = clash(published, record.published) if isinstance(record, HostRecord) else None
         if conflict:
             raise Conflict(

@@ -46,9 +46,9 @@ from .machines import (
     check_frozen,
     check_published,
     check_unused,
-    everything,
     find,
     hosts_of,
+    list_machines,
 )
 from .mirror import Mirror
 from .state import Machine, StateFile
@@ -85,7 +85,7 @@ class MemoryProvider(NoGuestClock):
         volumes = self.volumes.observe(owner)
         pools, unreadable = self.pools.read()
         machines = self.state.read()
-        entries = list(everything(machines))
+        entries = list(list_machines(machines))
         own_entries = [
             (record, machine)
             for record, machine in entries
@@ -160,7 +160,7 @@ class MemoryProvider(NoGuestClock):
         with self.state.change() as machines:
             find(machines, template)
             check_free(machines, record)
-            self.pools.admit(record, hosts_of(machines))
+            self.pools.check_quota(record, hosts_of(machines))
             machines[record.domain] = Machine(encode(record))
 
     def fork(
@@ -213,7 +213,7 @@ class MemoryProvider(NoGuestClock):
 
     def claim(self, record: R, **changes: Any) -> R:
         with self.state.change() as machines:
-            self.pools.readmit(record, changes, lambda: hosts_of(machines))
+            self.pools.check_growth(record, changes, lambda: hosts_of(machines))
             machine, current = find(machines, record)
             changed = compare_and_set(record, current, **changes)
             machines[record.domain] = replace(machine, record=encode(changed))
@@ -236,7 +236,7 @@ class MemoryProvider(NoGuestClock):
 
     def prune_images(self, older_than: float, own: frozenset[str] = frozenset()) -> list[str]:
         with self.state.change() as machines:
-            records = [record for record, _machine in everything(machines)]
+            records = [record for record, _machine in list_machines(machines)]
             if any(isinstance(record, UnreadableObject) for record in records):
                 return []
             return self.mirror.prune(
@@ -252,11 +252,11 @@ class MemoryProvider(NoGuestClock):
         with self.state.change() as machines:
             texts = [f"{machine.record} {machine.backing}" for machine in machines.values()]
             unreadable = any(
-                isinstance(record, UnreadableObject) for record, _machine in everything(machines)
+                isinstance(record, UnreadableObject) for record, _machine in list_machines(machines)
             )
             result = self.disks.sweep(owner, older_than, texts, unreadable, check=check)
             lock_files = locks.free(self.state.folder / "locks", owner, remove=not check)
-            lock_files += self.state.rest(remove=not check)
+            lock_files += self.state.unfinished_files(remove=not check)
         return replace(
             result,
             removed=(

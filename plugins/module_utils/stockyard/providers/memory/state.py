@@ -85,7 +85,7 @@ class StateFile:
             with self._mutex:
                 self._save(changed, after)
 
-    def rest(self, *, remove: bool) -> list[Path]:
+    def unfinished_files(self, *, remove: bool) -> list[Path]:
         """Return the temporary files that a killed writer left. Call this method inside
         :meth:`change`, so that no other process writes.
         """

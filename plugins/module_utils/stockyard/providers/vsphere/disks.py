@@ -215,7 +215,7 @@ class Disks:
     def _sign(self, record: VolumeRecord, file: str) -> None:
         """Give a new disk its UUID. The disk is not attached yet."""
         manager, datacenter, uuid = self._manager, self.lookup.datacenter, spelled(uuid_of(record))
-        self.session.ask(
+        self.session.read(
             "sign the disk",
             record.title,
             lambda: manager.SetVirtualDiskUuid(file, datacenter, uuid),
@@ -227,7 +227,7 @@ class Disks:
             return
         manager, datacenter = self.session.content.fileManager, self.lookup.datacenter
         _unless(
-            lambda: self.session.ask(
+            lambda: self.session.read(
                 "create the folder", name, lambda: manager.MakeDirectory(folder, datacenter, True)
             ),
             "FileAlreadyExists",

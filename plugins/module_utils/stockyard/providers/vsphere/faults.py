@@ -80,10 +80,10 @@ def of_fault(action: str, name: str, fault: Any) -> StockyardError:
         if kind in MAKERS:
             return MAKERS[kind](action, name, fault)
     remedy = "inspect the task in vCenter, correct its cause, and run again"
-    return HypervisorError(f"cannot {action}.", name=name, cause=said(fault), remedy=remedy)
+    return HypervisorError(f"cannot {action}.", name=name, cause=fault_text(fault), remedy=remedy)
 
 
-def said(fault: Any) -> str:
+def fault_text(fault: Any) -> str:
     """Return the text of a fault: its type, its message, and the messages that vCenter attached."""
     texts = [str(getattr(fault, "msg", "") or "")]
     texts += [
@@ -106,7 +106,7 @@ def _no_permission(action: str, name: str, fault: Any) -> StockyardError:
     return HypervisorError(
         f"cannot {action}: the privilege {privilege} is missing{location}.",
         name=name,
-        cause=said(fault),
+        cause=fault_text(fault),
         remedy="grant the privilege to the user's role; hypervisor_info lists all missing "
         "privileges as problems",
     )
@@ -117,7 +117,7 @@ def _not_supported(action: str, name: str, fault: Any) -> StockyardError:
     return Unsupported(
         f"cannot {action}: this vCenter does not support it.",
         name=name,
-        cause=said(fault),
+        cause=fault_text(fault),
         remedy=remedy,
     )
 
@@ -127,7 +127,7 @@ def _power(action: str, name: str, fault: Any) -> StockyardError:
     return Conflict(
         f"cannot {action}: the machine is {state or 'in another state'}.",
         name=name,
-        cause=said(fault),
+        cause=fault_text(fault),
         remedy="run again",
     )
 
@@ -137,7 +137,7 @@ def _no_space(action: str, name: str, fault: Any) -> StockyardError:
     return OutOfSpace(
         f"cannot {action}: the datastore {store} is full.",
         name=name,
-        cause=said(fault),
+        cause=fault_text(fault),
         remedy="free space, or set storage to another datastore",
     )
 
@@ -146,7 +146,7 @@ def _simple(kind: type[StockyardError], message: str, remedy: str) -> Maker:
     return lambda action, name, fault: kind(
         f"cannot {action}: {message}",
         name=name,
-        cause=said(fault),
+        cause=fault_text(fault),
         remedy=remedy,
     )
 

@@ -16,7 +16,7 @@ from ...model.observation import Record
 from ...model.template import TemplateRecord
 from . import api, specs
 from .designer import Designer
-from .faults import LOST, is_a, said
+from .faults import LOST, fault_text, is_a
 from .inventory import DEVICES, PROPERTIES, device, devices_of, machine_of, properties
 from .lookup import Lookup
 from .records import RECORD, Machine, to_value
@@ -67,7 +67,7 @@ class Forks:
 
         :raises Unsupported: if an instant clone is impossible; a cold clone may work.
         """
-        self.fit(template, source)
+        self.check_forkable(template, source)
         spec = self.designer.instant(host, source.devices)
         self._check(host, template, source, spec, deadline)
         try:
@@ -82,7 +82,7 @@ class Forks:
                 raise Unsupported(
                     "this vCenter does not support instant clones.",
                     name=host.title,
-                    cause=said(error.__cause__),
+                    cause=fault_text(error.__cause__),
                     remedy="use vCenter 6.7 or later",
                 ) from error
             raise
@@ -110,7 +110,7 @@ class Forks:
             deadline,
         )
 
-    def fit(self, template: TemplateRecord, machine: Machine) -> None:
+    def check_forkable(self, template: TemplateRecord, machine: Machine) -> None:
         """Check whether a template can be forked.
 
         :raises Unsupported: with the reason, if the template cannot be forked.
@@ -172,7 +172,7 @@ class Forks:
             raise HypervisorError(
                 "vCenter refuses to create this fork.",
                 name=host.title,
-                cause="; ".join(f"{said(failure)}" for failure in faults)[:1000],
+                cause="; ".join(f"{fault_text(failure)}" for failure in faults)[:1000],
                 remedy="correct the cause",
             )
 

@@ -92,7 +92,7 @@ class GuestinfoChannel:
     def _write(self, values: dict[str, str]) -> Any:
         """Start the task in which vCenter writes the values, and return it."""
         spec = specs.reconfigure(values)
-        return self._session.tell(WRITING, self.name, lambda: self._ref.ReconfigVM_Task(spec))
+        return self._session.change(WRITING, self.name, lambda: self._ref.ReconfigVM_Task(spec))
 
     def _reply(self, operation: str, number: str, task: Any, deadline: Deadline) -> dict[str, Any]:
         pauses = _pauses(deadline)

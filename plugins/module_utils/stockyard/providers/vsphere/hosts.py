@@ -52,7 +52,7 @@ class Hosts:
                 if is_a(error.__cause__, "InvalidPowerState"):
                     # The power state changed after the last reading.
                     self._looked.pop(template.uuid, None)
-                    self.forks.fit(template, self._source(template))
+                    self.forks.check_forkable(template, self._source(template))
                 ref = self._adopted(host, error, deadline)
             self.machines.learn(host, ref, self.forks.verify(host, source, ref, deadline))
         else:
@@ -68,10 +68,10 @@ class Hosts:
         last_read = self._looked.get(template.uuid)
         if last_read and time.monotonic() - last_read[0] < SHARED:
             return last_read[1]
-        machine = self.machines.need(template)
+        machine = self.machines.get(template)
         hardware = self._hardware.get(template.uuid)
         if hardware is None or hardware[0] != machine.change or not machine.frozen:
-            hardware = machine.change, self.machines.need(template, DEVICES).devices
+            hardware = machine.change, self.machines.get(template, DEVICES).devices
             self._hardware[template.uuid] = hardware
         complete_machine = replace(machine, devices=hardware[1])
         if complete_machine.frozen and complete_machine.power == "poweredOn":
@@ -89,7 +89,7 @@ class Hosts:
         limit = deadline.within(ADOPTION if fork.was_lost(error) else 0.0)
         self.register.flush()
         while HOST + host.domain in self.register.read().values:
-            machine = self.machines.present(host)
+            machine = self.machines.find_existing(host)
             if machine is not None and machine.power == "poweredOn":
                 return machine.ref
             if limit.passed():

@@ -14,7 +14,7 @@ from typing import Any
 from ...errors import NotFound
 from . import api
 from .faults import is_a
-from .records import RECORD, Machine, option, ours
+from .records import RECORD, Machine, option, own_values
 from .session import Session
 
 PROPERTIES = (
@@ -37,7 +37,7 @@ def machines(session: Session, folder: Any) -> list[Machine]:
     """Return every machine under a folder, in a bounded number of calls."""
 
     def read() -> list[Machine]:
-        view = session.own("view", lambda: _view(session, folder))
+        view = session.session_object("view", lambda: _view(session, folder))
         objects = _collect(session, lambda: _through(view, session.paths(PROPERTIES)))
         return [machine_of(ref, values) for ref, values in objects]
 
@@ -51,7 +51,7 @@ def machines(session: Session, folder: Any) -> list[Machine]:
             session.disown("view")
             return read()
 
-    return session.ask("list the machines", "", read_again)
+    return session.read("list the machines", "", read_again)
 
 
 def machine(session: Session, ref: Any, name: str, *extra_names: str) -> Machine:
@@ -95,7 +95,7 @@ def together(session: Session, requests: Sequence[tuple[Any, tuple[str, ...]]], 
             objectSet=[collector_class.ObjectSpec(obj=ref) for ref, _names in requests],
         )
 
-    return session.ask("read the object", name, lambda: _collect(session, spec))
+    return session.read("read the object", name, lambda: _collect(session, spec))
 
 
 def _view(session: Session, folder: Any) -> Any:
@@ -163,7 +163,7 @@ def machine_of(ref: Any, values: dict[str, Any]) -> Machine:
         name=values.get("name", ""),
         uuid=values.get("config.uuid", ""),
         change=values.get("config.changeVersion", ""),
-        values=ours(values),
+        values=own_values(values),
         power=str(values.get("runtime.powerState", "poweredOff")),
         connection=str(values.get("runtime.connectionState", "connected")),
         frozen=bool(values.get("runtime.instantCloneFrozen")),

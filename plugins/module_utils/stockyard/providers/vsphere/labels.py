@@ -40,12 +40,12 @@ class Labels:
         """Write the attribute of a machine."""
         if not self.name:
             return
-        key, manager = self._known(), self.session.content.customFieldsManager
-        self.session.ask(
+        key, manager = self._attribute_key(), self.session.content.customFieldsManager
+        self.session.read(
             "write the attribute", record.title, lambda: manager.SetField(ref, key, text(record))
         )
 
-    def there(self) -> int | None:
+    def existing_key(self) -> int | None:
         """Return the attribute's key, if the attribute exists."""
         values = properties(
             self.session, self.session.content.customFieldsManager, ("field",), self.name
@@ -58,21 +58,23 @@ class Labels:
         )
         return next((int(field.key) for field in fields), None)
 
-    def _known(self) -> int:
+    def _attribute_key(self) -> int:
         with self._looking:
             if self._key is None:
-                self._key = self.there()
+                self._key = self.existing_key()
             if self._key is None:
-                self._key = self.session.tell("create the attribute", self.name, self._made)
+                self._key = self.session.change(
+                    "create the attribute", self.name, self._create_attribute
+                )
             return self._key
 
-    def _made(self) -> int:
+    def _create_attribute(self) -> int:
         try:
             definition = self.session.content.customFieldsManager.AddFieldDefinition(
                 self.name, api.vim().VirtualMachine
             )
         except api.vmodl().MethodFault as fault:
-            existing_key = self.there() if is_a(fault, "DuplicateName") else None
+            existing_key = self.existing_key() if is_a(fault, "DuplicateName") else None
             if existing_key is None:
                 raise
             # Another controller created it first.

@@ -25,7 +25,7 @@ from . import api, specs
 from .inventory import machines, properties
 from .lookup import Lookup
 from .records import OURS, Machine, option
-from .rest import Rest, said
+from .rest import Rest, messages
 from .session import Session
 from .task import Tasks
 
@@ -66,7 +66,7 @@ def parts(source: str) -> tuple[str, str]:
     return library, item
 
 
-def find(rest_client: Rest, source: str) -> Item:
+def find_item(rest_client: Rest, source: str) -> Item:
     """Return the item that a source names.
 
     :raises NotFound: if no such item exists.
@@ -74,12 +74,12 @@ def find(rest_client: Rest, source: str) -> Item:
     """
     library, name = parts(source)
     owner = _one(
-        rest_client.ask("POST", f"{LIBRARIES}?~action=find", {"spec": {"name": library}}),
+        rest_client.request("POST", f"{LIBRARIES}?~action=find", {"spec": {"name": library}}),
         f"library {library}",
     )
     spec = {"spec": {"name": name, "library_id": owner}}
-    key = _one(rest_client.ask("POST", f"{ITEMS}?~action=find", spec), f"item {name}")
-    details = rest_client.ask("GET", f"{ITEMS}/id:{key}")
+    key = _one(rest_client.request("POST", f"{ITEMS}?~action=find", spec), f"item {name}")
+    details = rest_client.request("GET", f"{ITEMS}/id:{key}")
     return Item(
         key, str(details.get("content_version") or ""), str(details.get("type") or "").lower()
     )
@@ -115,7 +115,7 @@ class Images:
         :raises Unsupported: if the item is not a machine.
         """
         with self.session.rest() as rest_client:
-            item = find(rest_client, source)
+            item = find_item(rest_client, source)
             if item.kind == "vm-template":
                 return self._template(rest_client, item, source)
             if item.kind != "ovf":
@@ -132,7 +132,7 @@ class Images:
                 progress(f"{source}: deployed as {item.machine}")
                 ref = self._deployed(rest_client, item, source)
                 self._mark(ref, item, source, deadline)
-        return self._whole(ref, item, source, deadline)
+        return self._complete(ref, item, source, deadline)
 
     def prune(
         self, records: Iterable[Record | UnreadableObject], older_than: float, own: frozenset[str]
@@ -184,7 +184,7 @@ class Images:
                 yield (
                     machine,
                     str(values.get("config.instanceUuid")),
-                    time.time() - _made(str(mark.value)),
+                    time.time() - _created(str(mark.value)),
                 )
 
     def _deployed(self, rest_client: Rest, item: Item, source: str) -> Any:
@@ -195,7 +195,7 @@ class Images:
         store = {"default_datastore_id": self.lookup.datastore()._moId}
         spec = {"name": item.machine, "accept_all_EULA": True, **store}
         answer = (
-            rest_client.ask(
+            rest_client.request(
                 "POST", DEPLOY.format(item.uuid), {"target": target, "deployment_spec": spec}
             )
             or {}
@@ -205,14 +205,14 @@ class Images:
             raise HypervisorError(
                 "the item could not be deployed.",
                 name=source,
-                cause=said(answer) or f"the deployment returned a {resource.get('type')}",
+                cause=messages(answer) or f"the deployment returned a {resource.get('type')}",
                 remedy="deploy the item manually in vCenter, which reports details",
             )
         return self._machine(str(resource.get("id")))
 
     def _template(self, rest_client: Rest, item: Item, source: str) -> Any:
         """Return the machine of an item of type VM template, which is in the inventory already."""
-        template = rest_client.ask("GET", TEMPLATES.format(item.uuid)) or {}
+        template = rest_client.request("GET", TEMPLATES.format(item.uuid)) or {}
         if not template.get("vm_template"):
             raise NotFound(
                 "vCenter does not report the deployed machine.",
@@ -227,7 +227,7 @@ class Images:
         spec = specs.reconfigure({IMAGE: value})
         self.tasks.run("mark the image", source, lambda: ref.ReconfigVM_Task(spec), deadline)
 
-    def _whole(self, ref: Any, item: Item, source: str, deadline: Deadline) -> Any:
+    def _complete(self, ref: Any, item: Item, source: str, deadline: Deadline) -> Any:
         """Check the marker, and complete a deployment that another controller left unfinished."""
         values = properties(self.session, ref, (option(IMAGE), SNAPSHOT), source)
         if values.get(option(IMAGE)) is None:
@@ -251,7 +251,7 @@ class Images:
         return api.vim().VirtualMachine(key, self.session.instance._stub)
 
 
-def _made(mark: str) -> float:
+def _created(mark: str) -> float:
     try:
         return float(mark.split(" ")[2])
     except (IndexError, ValueError):

@@ -132,7 +132,7 @@ class DistributedLocks:
     def now(self) -> float:
         """Return the time by vCenter's clock, which is read once and then counted on."""
         if self._offset is None:
-            vcenter_time = self.session.ask(
+            vcenter_time = self.session.read(
                 "read vCenter's clock", "", self.session.instance.CurrentTime
             )
             self._offset = vcenter_time.timestamp() - time.monotonic()
@@ -146,10 +146,10 @@ class DistributedLocks:
         :raises Conflict: at the end, if the name was lost: this controller could not renew it for a
             minute.
         """
-        token = self.take(key_of(name), name, deadline)
+        token = self.acquire(key_of(name), name, deadline)
         stop_event = threading.Event()
         renewal_thread = threading.Thread(
-            target=self._keep, args=(key_of(name), token, stop_event), daemon=True
+            target=self._renew_until_released, args=(key_of(name), token, stop_event), daemon=True
         )
         renewal_thread.start()
         try:
@@ -165,7 +165,7 @@ class DistributedLocks:
                 remedy="run again: the next run continues from the present state",
             )
 
-    def take(self, key: str, name: str, deadline: Deadline) -> str:
+    def acquire(self, key: str, name: str, deadline: Deadline) -> str:
         """Create an entry without a renewal thread; return the token that proves its ownership."""
         token = uuid.uuid4().hex
 
@@ -197,7 +197,7 @@ class DistributedLocks:
                     raise
                 deadline.pause(POLL)
 
-    def _keep(self, key: str, token: str, stop_event: threading.Event) -> None:
+    def _renew_until_released(self, key: str, token: str, stop_event: threading.Event) -> None:
         """Renew an entry until its release."""
         while not stop_event.wait(RENEW):
             # A failed renewal is repeated; the release at the end detects a renewal that was too

@@ -32,12 +32,12 @@ class Lookup:
         self.place = place
         self.storage = storage
         base = place.datacenter
-        self.datacenter = self._need(base, "datacenter", place.datacenter, api.vim().Datacenter)
-        self.cluster = self._need(
+        self.datacenter = self._find_one(base, "datacenter", place.datacenter, api.vim().Datacenter)
+        self.cluster = self._find_one(
             f"{base}/host/{place.cluster}", "cluster", place.cluster, api.vim().ComputeResource
         )
         pool = f"{base}/host/{place.cluster}/Resources/{place.pool}".rstrip("/")
-        self.pool = self._need(pool, "pool", place.pool or "Resources", api.vim().ResourcePool)
+        self.pool = self._find_one(pool, "pool", place.pool or "Resources", api.vim().ResourcePool)
         self._folder: Any = None
         self._datastore: Any = None
         self._hosts: dict[str, str] = {}
@@ -68,7 +68,7 @@ class Lookup:
 
     def machines_folder(self) -> Any:
         """Return the folder that contains all of the datacenter's machines."""
-        return self._need(f"{self.place.datacenter}/vm", "folder", "vm", api.vim().Folder)
+        return self._find_one(f"{self.place.datacenter}/vm", "folder", "vm", api.vim().Folder)
 
     def datastore(self) -> Any:
         """Return the datastore for the yard's disks."""
@@ -102,7 +102,7 @@ class Lookup:
     def pool_below(self, name: str) -> Any | None:
         """Return the resource pool with this name under the yard's own, at any depth."""
         if name not in self._pools:
-            refs = self.session.ask("list the resource pools", name, self._pools_below)
+            refs = self.session.read("list the resource pools", name, self._pools_below)
             self._pools = {
                 values.get("name", ""): ref
                 for ref, values in many(self.session, refs, ("name",), name)
@@ -118,14 +118,14 @@ class Lookup:
         folder = self.folder()
         if folder is None:
             return None
-        machine = self.session.ask(
+        machine = self.session.read(
             "look up the machine", name, lambda: self._index().FindChild(folder, name)
         )
         return machine if isinstance(machine, api.vim().VirtualMachine) else None
 
     def by_uuid(self, uuid: str) -> Any | None:
         """Return a machine anywhere in the datacenter by its UUID in vCenter, if it exists."""
-        return self.session.ask(
+        return self.session.read(
             "look up the source",
             uuid,
             lambda: self._index().FindByUuid(self.datacenter, uuid, True, True),
@@ -184,7 +184,7 @@ class Lookup:
                 view.DestroyView()
 
         return many(
-            self.session, self.session.ask("list the machines", "", read), ("name",), "source"
+            self.session, self.session.read("list the machines", "", read), ("name",), "source"
         )
 
     def _pools_below(self) -> list[Any]:
@@ -237,10 +237,10 @@ class Lookup:
         return max(accessible_stores, key=lambda item: item[:2])[2]
 
     def _subfolder(self, parent: Any, name: str) -> Any:
-        folder = self.session.ask(
+        folder = self.session.read(
             "look up the folder", name, lambda: self._index().FindChild(parent, name)
         )
-        return folder or self.session.tell(
+        return folder or self.session.change(
             "create the folder", name, lambda: self._make_folder(parent, name)
         )
 
@@ -253,7 +253,7 @@ class Lookup:
             # Another controller created it first.
             return self._index().FindChild(parent, name)
 
-    def _need(self, path: str, kind: str, name: str, type_: Any) -> Any:
+    def _find_one(self, path: str, kind: str, name: str, type_: Any) -> Any:
         entity = self._path(path)
         if not isinstance(entity, type_):
             raise NotFound(
@@ -265,7 +265,7 @@ class Lookup:
         return entity
 
     def _path(self, path: str) -> Any | None:
-        return self.session.ask(
+        return self.session.read(
             "look up the object", path, lambda: self._index().FindByInventoryPath(path)
         )
 

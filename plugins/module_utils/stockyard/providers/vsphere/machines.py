@@ -57,7 +57,7 @@ class Machines:
 
         :raises NotFound: if the machine does not exist.
         """
-        return self._refs.get(record.uuid) or self.need(record).ref
+        return self._refs.get(record.uuid) or self.get(record).ref
 
     def saw(self, record: Record, machine: Machine) -> None:
         """Remember, for a moment, a machine that another component has read."""
@@ -77,14 +77,14 @@ class Machines:
             return None
         return machine if machine.values.get(RECORD) == to_value(record) else None
 
-    def need(self, record: Record, *extra_names: str) -> Machine:
+    def get(self, record: Record, *extra_names: str) -> Machine:
         """Return the machine of a record.
 
         :param extra_names: properties to read in addition to the usual ones.
         :raises NotFound: if the machine does not exist.
         :raises OperationRefused: if the machine's record cannot be read.
         """
-        machine = self.present(record, *extra_names)
+        machine = self.find_existing(record, *extra_names)
         if machine is None:
             raise NotFound(
                 "the host has no machine.",
@@ -93,7 +93,7 @@ class Machines:
             )
         return machine
 
-    def present(self, record: Record, *extra_names: str) -> Machine | None:
+    def find_existing(self, record: Record, *extra_names: str) -> Machine | None:
         """Return the machine of a record, if it exists.
 
         A machine that has the same name but another record does not count.
@@ -119,7 +119,7 @@ class Machines:
         """
         deadline = Deadline(PATIENCE)
         while True:
-            machine = self.lately(record) or self.present(record)
+            machine = self.lately(record) or self.find_existing(record)
             if machine is None:
                 return self._claim_reserved(record, changes)
             new_record = compare_and_set(record, record_of(machine), **changes)
@@ -133,7 +133,7 @@ class Machines:
         """Connect a machine's network cards, or disconnect them."""
         cards = self._cards.get(record.uuid)
         if cards is None:
-            cards = self._cards[record.uuid] = specs.nics(self.need(record, DEVICES).devices)
+            cards = self._cards[record.uuid] = specs.nics(self.get(record, DEVICES).devices)
         change = [specs.link(nic, up) for nic in cards]
         spec = api.vim().vm.ConfigSpec(deviceChange=change)
         action = "connect the network card" if up else "disconnect the network card"
@@ -141,13 +141,13 @@ class Machines:
 
     def stop(self, record: Record, deadline: Deadline) -> None:
         """Shut the guest down; switch the machine off if the guest does not shut down in time."""
-        machine = self.need(record)
+        machine = self.get(record)
         if machine.power == "poweredOff":
             return
         if machine.power == "poweredOn" and self._asked(machine, record):
             grace = deadline.within(STOP_GRACE)
             while not grace.passed():
-                if self.need(record).power == "poweredOff":
+                if self.get(record).power == "poweredOff":
                     return
                 grace.pause(POLL)
         self._off(machine, record, deadline)
@@ -160,7 +160,7 @@ class Machines:
         :param detach_volumes: called when the machine is off, to detach the disks that must
             survive.
         """
-        machine = self.present(record, DEVICES)
+        machine = self.find_existing(record, DEVICES)
         if machine is None:
             return
         try:
@@ -216,7 +216,7 @@ class Machines:
     def _asked(self, machine: Machine, record: Record) -> bool:
         """Ask the guest to shut down; return false if it cannot, as without open-vm-tools."""
         try:
-            self.session.tell("shut the guest down", record.title, machine.ref.ShutdownGuest)
+            self.session.change("shut the guest down", record.title, machine.ref.ShutdownGuest)
         except StockyardError as error:
             if is_a(error.__cause__, "ToolsUnavailable", "NotSupported", "InvalidPowerState"):
                 return False

@@ -117,13 +117,13 @@ class Pools:
         self.lookup.forget_pools()
         ref = self.lookup.pool_below(record.domain)
         if ref is not None:
-            self.session.tell(
+            self.session.change(
                 "change the resource pool", record.title, lambda: ref.UpdateConfig(None, spec)
             )
             return
         parent = self._parent(record)
         try:
-            self.session.ask(
+            self.session.read(
                 "create the resource pool",
                 record.title,
                 lambda: parent.CreateResourcePool(record.domain, spec),
@@ -165,7 +165,7 @@ def reserve(
     :raises PoolQuotaExceeded: with the numbers.
     """
     if host.spec.pool:
-        quota.admit(host, read(values, host.owner)[0], hosts_of(index, values))
+        quota.check_quota(host, read(values, host.owner)[0], hosts_of(index, values))
     reservations.reserve(values, index, host, template)
 
 

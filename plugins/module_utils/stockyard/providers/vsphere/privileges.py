@@ -63,7 +63,7 @@ def needed(labels: Labels) -> dict[str, tuple[str, ...]]:
     privileges = {**NEEDED, "folder": (*NEEDED["folder"], "Global.SetCustomField")}
     return (
         privileges
-        if labels.there() is not None
+        if labels.existing_key() is not None
         else {**privileges, "vCenter": ("Global.ManageCustomFields",)}
     )
 
@@ -90,7 +90,7 @@ class Guard:
             missing_privileges = (
                 []
                 if purpose in self._may
-                else self._lacking(FOR[purpose] if purpose else needed(self.labels))
+                else self._missing_privileges(FOR[purpose] if purpose else needed(self.labels))
             )
             if not missing_privileges:
                 self._may.add(purpose)
@@ -105,12 +105,15 @@ class Guard:
 
     def missing(self) -> list[str]:
         """Return each missing privilege with its object and its purpose."""
-        lines = self._lacking(needed(self.labels))
+        lines = self._missing_privileges(needed(self.labels))
         for purpose, required_privileges in FOR.items():
-            lines += [f"{line}, only for {purpose}" for line in self._lacking(required_privileges)]
+            lines += [
+                f"{line}, only for {purpose}"
+                for line in self._missing_privileges(required_privileges)
+            ]
         return lines
 
-    def _lacking(self, required_privileges: Mapping[str, tuple[str, ...]]) -> list[str]:
+    def _missing_privileges(self, required_privileges: Mapping[str, tuple[str, ...]]) -> list[str]:
         """Return those of some privileges that this user lacks, in one call."""
         objects = {
             kind: ref for kind, ref in self._objects().items() if kind in required_privileges
@@ -125,7 +128,7 @@ class Guard:
 
         granted_pairs = {
             (answer.entity._moId, item.privId)
-            for answer in self.session.ask(
+            for answer in self.session.read(
                 "read this user's privileges", self.session.place.host, ask
             )
             for item in answer.privAvailability

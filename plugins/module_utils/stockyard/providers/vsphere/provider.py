@@ -104,8 +104,8 @@ class VsphereProvider(NoGuestClock):
         return self.leases.held(name, deadline)
 
     def observe(self, owner: str) -> Observation:
-        values, all_machines = self._everything()
-        records = reservations.everything(values, all_machines)
+        values, all_machines = self._read_all()
+        records = reservations.list_records(values, all_machines)
         own_records = [
             (record, machine)
             for record, machine in records
@@ -187,7 +187,7 @@ class VsphereProvider(NoGuestClock):
         )
 
     def freeze(self, record: TemplateRecord, deadline: Deadline) -> TemplateRecord:
-        machine = self.machines.need(record)
+        machine = self.machines.get(record)
         frozen = "no"
         if self.place.frozen:
             guest = Guest(self.channel(record, deadline), record.title, deadline)
@@ -240,16 +240,16 @@ class VsphereProvider(NoGuestClock):
     ) -> None:
         self.hosts.make(host, template, mode, deadline)
         self.labels.write(host, self.machines.ref(host))
-        self.reading.known.made(host)
+        self.reading.known.add(host)
         # The machine shows that the host was created. The next write to the register also deletes
         # its reservation.
-        self.register.later(self.reading.stamped(lambda values: reservations.drop(values, host)))
+        self.register.later(self.reading.stamped(lambda values: reservations.delete(values, host)))
 
     def check_start(self, record: HostRecord) -> None:
         return
 
     def start(self, record: Record, deadline: Deadline) -> str:
-        machine = self.machines.need(record)
+        machine = self.machines.get(record)
         if machine.power != "poweredOn":
             self.machines.connect(machine, record, False, deadline)
             fork.power_on(self.tasks, record, machine.ref, deadline)
@@ -262,7 +262,7 @@ class VsphereProvider(NoGuestClock):
         grow.resize(self.session, self.tasks, self.machines.ref(record), record, size, deadline)
 
     def set_link(self, record: Record, up: bool) -> None:
-        machine = self.machines.lately(record) or self.machines.need(record)
+        machine = self.machines.lately(record) or self.machines.get(record)
         if machine.power != "poweredOn":
             raise HypervisorError("the machine of the host is not running.", name=record.title)
         self.machines.connect(machine, record, up, Deadline(REMOVAL))
@@ -278,28 +278,28 @@ class VsphereProvider(NoGuestClock):
 
     def destroy(self, record: Record) -> None:
         if isinstance(record, TemplateRecord):
-            if self.machines.present(record) is None:
+            if self.machines.find_existing(record) is None:
                 return
             self.register.change(
                 lambda values: reservations.leave(values, record, self.reading.machines)
             )
             self._remove(record)
-            self.register.change(lambda values: reservations.left(values, record))
+            self.register.change(lambda values: reservations.delete_template_mark(values, record))
         else:
             self._remove(record)
             if reservations.HOST + record.domain in self.register.read().values:
                 self.register.change(
-                    self.reading.stamped(lambda values: reservations.drop(values, record))
+                    self.reading.stamped(lambda values: reservations.delete(values, record))
                 )
-        self.reading.known.gone(record)
+        self.reading.known.remove(record)
 
     def keep_log(self, record: Record) -> str:
         return ""
 
     def prune_images(self, older_than: float, own: frozenset[str] = frozenset()) -> list[str]:
         """Delete unused deployed items of content libraries, and an unused register."""
-        values, all_machines = self._everything()
-        records = [record for record, _machine in reservations.everything(values, all_machines)]
+        values, all_machines = self._read_all()
+        records = [record for record, _machine in reservations.list_records(values, all_machines)]
         removed_names = self.images.prune(records, older_than, own)
         if values and not (
             records or reservations.kept(values) or anyone(dict(values), self.leases.now())
@@ -340,11 +340,11 @@ class VsphereProvider(NoGuestClock):
 
     def _close_register(self) -> None:
         """Delete the register, under a lock that keeps all other controllers out."""
-        self.leases.take(CLOSING, "the register", Deadline(0.0))
-        values, all_machines = self._everything()
+        self.leases.acquire(CLOSING, "the register", Deadline(0.0))
+        values, all_machines = self._read_all()
         other_values = {key: value for key, value in values.items() if key != CLOSING}
         if (
-            reservations.everything(values, all_machines)
+            reservations.list_records(values, all_machines)
             or reservations.kept(values)
             or anyone(other_values, self.leases.now())
         ):
@@ -352,7 +352,7 @@ class VsphereProvider(NoGuestClock):
             return
         self.register.remove()
 
-    def _everything(self) -> tuple[Values, list[Machine]]:
+    def _read_all(self) -> tuple[Values, list[Machine]]:
         """Return the register and all machines, read in this order.
 
         An object that is in neither does not exist.

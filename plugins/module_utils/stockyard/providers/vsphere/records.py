@@ -88,7 +88,7 @@ def option(key: str) -> str:
     return f'{OPTIONS}["{key}"]'
 
 
-def ours(values: Mapping[str, Any]) -> dict[str, str]:
+def own_values(values: Mapping[str, Any]) -> dict[str, str]:
     """Return the values of stockyard among the extraConfig that was read, whole or by entries."""
     entries = [
         value

@@ -84,7 +84,7 @@ class Register:
                 register_machine = machine(self.session, ref, NAME, OPTIONS)
                 return Book(register_machine.values, register_machine.change, ref)
             except StockyardError as error:
-                if not _gone(error):
+                if not _is_missing(error):
                     raise
                 self._ref = None
         return Book()
@@ -196,7 +196,7 @@ class Register:
         spec = specs.reconfigure(changes, book.change)
 
         def write() -> None:
-            task = self.session.tell(WRITING, NAME, lambda: book.ref.ReconfigVM_Task(spec))
+            task = self.session.change(WRITING, NAME, lambda: book.ref.ReconfigVM_Task(spec))
             self._last = self._after(book.ref, task, deadline)
 
         return self._tried(write)
@@ -246,14 +246,14 @@ class Register:
         except StockyardError as error:
             if is_a(
                 error.__cause__, "ConcurrentAccess", "TaskInProgress", "DuplicateName"
-            ) or _gone(error):
-                self._ref = None if _gone(error) else self._ref
+            ) or _is_missing(error):
+                self._ref = None if _is_missing(error) else self._ref
                 return False
             raise
         return True
 
 
-def _gone(error: StockyardError) -> bool:
+def _is_missing(error: StockyardError) -> bool:
     return isinstance(error.__cause__, api.vmodl().MethodFault) and is_a(
         error.__cause__, "ManagedObjectNotFound"
     )

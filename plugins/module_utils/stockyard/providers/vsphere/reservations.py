@@ -38,7 +38,7 @@ def reserved(values: Mapping[str, str]) -> Iterator[tuple[str, Record | Unreadab
             yield key.removeprefix(HOST), _record(key.removeprefix(HOST), value)
 
 
-def everything(values: Mapping[str, str], machines: Iterable[Machine]) -> Everything:
+def list_records(values: Mapping[str, str], machines: Iterable[Machine]) -> Everything:
     """Return all records, of machines and of reservations without a machine.
 
     :param values: the register, which must be read before the machines: a reservation that was
@@ -77,12 +77,12 @@ class MachineIndex:
             elif isinstance(record, TemplateRecord):
                 self.templates.add(record.uuid)
 
-    def made(self, host: HostRecord) -> None:
+    def add(self, host: HostRecord) -> None:
         """Add a host that has a machine now."""
         self.names.add(host.domain)
         self.hosts[host.uuid] = host
 
-    def gone(self, record: Record) -> None:
+    def remove(self, record: Record) -> None:
         """Remove the machine of a record, which no longer exists."""
         self.names.discard(record.domain)
         self.hosts.pop(record.uuid, None)
@@ -121,7 +121,7 @@ def reserve(
     stamp(values)
 
 
-def drop(values: Values, host: Record) -> None:
+def delete(values: Values, host: Record) -> None:
     """Delete a reservation, if it is this host's.
 
     :raises OperationRefused: if the reservation's record cannot be read.
@@ -143,7 +143,7 @@ def leave(
 
     :raises OperationRefused: if a host uses the template, or an unreadable object may use it.
     """
-    records = everything(values, read_machines())
+    records = list_records(values, read_machines())
     users = sorted(
         record.name
         for record, _machine in records
@@ -170,7 +170,7 @@ def leave(
     stamp(values)
 
 
-def left(values: Values, template: TemplateRecord) -> None:
+def delete_template_mark(values: Values, template: TemplateRecord) -> None:
     """Delete the mark of a template that no longer exists."""
     if values.pop(LEAVING + template.uuid, None) is not None:
         stamp(values)

@@ -48,9 +48,9 @@ class Rest:
 
     def __exit__(self, *_error: object) -> None:
         with contextlib.suppress(HypervisorError):
-            self.ask("DELETE", SESSION)
+            self.request("DELETE", SESSION)
 
-    def ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
+    def request(self, method: str, path: str, body: dict[str, Any] | None = None) -> Any:
         """Send one request and return its result.
 
         :raises NotFound: if the object does not exist.
@@ -84,7 +84,7 @@ def _value(host: str, status: int, text: bytes) -> Any:
     value = body.get("value") if isinstance(body, dict) else None
     if status < http.client.BAD_REQUEST:
         return value
-    cause = f"HTTP {status}: {shown(said(value))}"
+    cause = f"HTTP {status}: {shown(messages(value))}"
     if status == http.client.UNAUTHORIZED:
         remedy = "correct username or password"
         raise ConnectionFailed(
@@ -102,13 +102,13 @@ def _value(host: str, status: int, text: bytes) -> Any:
     )
 
 
-def said(value: Any) -> str:
+def messages(value: Any) -> str:
     """Return the messages in an answer of vCenter, at any depth."""
     if isinstance(value, dict):
         message = value.get("default_message")
         return (
             str(message)
             if message
-            else "; ".join(filter(None, (said(entry) for entry in value.values())))
+            else "; ".join(filter(None, (messages(entry) for entry in value.values())))
         )
-    return "; ".join(filter(None, map(said, value))) if isinstance(value, list) else ""
+    return "; ".join(filter(None, map(messages, value))) if isinstance(value, list) else ""

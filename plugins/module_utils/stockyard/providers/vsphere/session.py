@@ -59,11 +59,11 @@ class Session:
             self.instance._stub.DropConnections()
             raise
 
-    def ask(self, action: str, name: str, call: Callable[[], T]) -> T:
+    def read(self, action: str, name: str, call: Callable[[], T]) -> T:
         """Read something, again if the session or the connection was lost."""
         return self._guarded(action, name, call, twice=True)
 
-    def tell(self, action: str, name: str, call: Callable[[], T]) -> T:
+    def change(self, action: str, name: str, call: Callable[[], T]) -> T:
         """Change something.
 
         The call is repeated only if vCenter refused it for want of a session, so that it had no
@@ -71,7 +71,7 @@ class Session:
         """
         return self._guarded(action, name, call, twice=False)
 
-    def own(self, key: str, create: Callable[[], T]) -> T:
+    def session_object(self, key: str, create: Callable[[], T]) -> T:
         """Return an object of this session, and create it if the session has none."""
         with self._lock:
             if key not in self._owned:
@@ -116,7 +116,7 @@ class Session:
             except api.vmodl().MethodFault as fault:
                 if not attempts_left or not is_a(fault, "NotAuthenticated"):
                     raise
-                self._again(generation)
+                self._log_in_again(generation)
             except LOST:
                 if not twice:
                     raise
@@ -124,7 +124,7 @@ class Session:
                 time.sleep(PAUSE)
         raise AssertionError("unreachable")
 
-    def _again(self, generation: int) -> None:
+    def _log_in_again(self, generation: int) -> None:
         """Log in again, unless another thread has logged in since."""
         with self._lock:
             if self._generation == generation:

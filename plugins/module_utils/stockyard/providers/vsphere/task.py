@@ -60,7 +60,7 @@ class Tasks:
 
         :raises StockyardError: the translation of the task's fault.
         """
-        task = self.session.tell(action, name, start)
+        task = self.session.change(action, name, start)
         outcome = self._wait(task, action, name, deadline)
         if outcome["info.state"] == "error":
             with translated(action, name):
@@ -155,14 +155,14 @@ class Tasks:
             self._show(action, name)
             return True
         try:
-            self._ask(action, name, deadline)
+            self._start(action, name, deadline)
         finally:
             with self._changed:
                 self._asking = False
                 self._changed.notify_all()
         return True
 
-    def _ask(self, action: str, name: str, deadline: Deadline) -> None:
+    def _start(self, action: str, name: str, deadline: Deadline) -> None:
         seconds = max(1, min(LONGEST, int(deadline.left())))
         options = api.vmodl().query.PropertyCollector.WaitOptions(maxWaitSeconds=seconds)
 
@@ -172,7 +172,7 @@ class Tasks:
             return watch, watch.collector.WaitForUpdatesEx(watch.version, options)
 
         self._show(action, name)
-        watch, update = self.session.ask(action, name, lambda: self._rebuilt(question))
+        watch, update = self.session.read(action, name, lambda: self._rebuilt(question))
         if update is None:
             return
         watch.version = update.version
@@ -194,7 +194,7 @@ class Tasks:
 
     def _show(self, action: str, name: str) -> None:
         """Add new tasks to the view now, so that the request in progress covers them."""
-        self.session.ask(action, name, lambda: self._rebuilt(lambda: self._fill(self._watch())))
+        self.session.read(action, name, lambda: self._rebuilt(lambda: self._fill(self._watch())))
 
     def _fill(self, watch: _Watch) -> None:
         with self._showing:
@@ -227,7 +227,7 @@ class Tasks:
             return call()
 
     def _watch(self) -> _Watch:
-        return self.session.own("tasks", self._make)
+        return self.session.session_object("tasks", self._make)
 
     def _make(self) -> _Watch:
         collector_class = api.vmodl().query.PropertyCollector

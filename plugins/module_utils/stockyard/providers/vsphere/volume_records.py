@@ -77,7 +77,7 @@ def write(values: Values, entry: Entry) -> None:
     values[VOLUME + entry.record.uuid] = FORMAT + json.dumps(fields, sort_keys=True)
 
 
-def drop(values: Values, record: VolumeRecord) -> None:
+def delete(values: Values, record: VolumeRecord) -> None:
     """Delete an entry after its disk."""
     values.pop(VOLUME + record.uuid, None)
 

@@ -105,7 +105,7 @@ class VsphereVolumes:
         self.guard.demand("volumes")
         while True:
             file = volume_records.find(self.register.read().values, record).disk
-            machine = self.machines.need(host, DEVICES, option(SHOWN))
+            machine = self.machines.get(host, DEVICES, option(SHOWN))
             device = disks.in_machine(machine.devices, record, file)
             if device is not None:
                 break
@@ -123,7 +123,7 @@ class VsphereVolumes:
     def unplug(self, host: HostRecord, record: VolumeRecord, deadline: Deadline) -> None:
         while True:
             file = volume_records.find(self.register.read().values, record).disk
-            machine = self.machines.need(host, DEVICES)
+            machine = self.machines.get(host, DEVICES)
             device = disks.in_machine(machine.devices, record, file)
             if device is None:
                 return
@@ -136,7 +136,7 @@ class VsphereVolumes:
         """
         while devices := [device for device in machine.devices if disks.is_volume(device)]:
             self._take_out(record, machine, devices, deadline)
-            machine = self.machines.need(record, DEVICES)
+            machine = self.machines.get(record, DEVICES)
 
     def destroy(self, record: VolumeRecord) -> None:
         entries: list[Entry] = []
@@ -147,7 +147,7 @@ class VsphereVolumes:
         except NotFound:
             return
         self.disks.delete(entries[-1].disk, record.title, Deadline(PATIENCE))
-        self.register.change(lambda values: volume_records.drop(values, record))
+        self.register.change(lambda values: volume_records.delete(values, record))
 
     def sweep(self, owner: str, older_than: float, *, check: bool = False) -> SweepResult:
         """Return an empty result: there are no orphans.
@@ -169,7 +169,7 @@ class VsphereVolumes:
         attachment = entry.record.attachment
         self.reading.refreshed(values)
         host = self.reading.known.hosts.get(attachment.uuid) if attachment else None
-        machine = self.machines.present(host, DEVICES) if host else None
+        machine = self.machines.find_existing(host, DEVICES) if host else None
         has_disk = (
             machine is not None
             and disks.in_machine(machine.devices, entry.record, entry.disk) is not None

@@ -20,7 +20,7 @@ from ...pki.ledger import serial_of
 from ...planning.plan import Action, Plan, plan_renewal
 from ...planning.trust import Trust
 from ..context import Context
-from ..fleets.rollout import Work, each
+from ..fleets.rollout import Work, run_all
 from ..hosts import access, host_lifecycle, trust
 
 
@@ -76,7 +76,9 @@ class CertificateIssue:
         """
         ctx, client = self.ctx, self.client
         pki, todo = ctx.pki(client.tenant), self.plan()
-        if pki.found() is None and _living(ctx.provider.observe(ctx.owner), client.tenant):
+        if pki.existing_authority() is None and _unexpired(
+            ctx.provider.observe(ctx.owner), client.tenant
+        ):
             raise _no_authority(client.tenant)
         pki.issue(client.name, client.folder(ctx), ctx.today(), client.days)
         return todo
@@ -107,7 +109,7 @@ class CertificateRevocation:
             renews it.
         """
         ctx, tenant = self.ctx, self.tenant
-        if ctx.pki(tenant).found() is None:
+        if ctx.pki(tenant).existing_authority() is None:
             raise _no_authority(tenant)
         observation = ctx.provider.observe(ctx.owner)
         todo = self._plan_from(observation)
@@ -166,7 +168,7 @@ def serials_of(
     :param serial: in hex.
     """
     pki = ctx.pki(client.tenant)
-    authority = pki.found()
+    authority = pki.existing_authority()
     if authority is None:
         raise _no_authority(client.tenant)
     expiries = pki.issued(client.name)
@@ -197,7 +199,7 @@ def _push(ctx: Context, tenant: str, observation: Observation, deadline: Deadlin
                     for host in _due(ctx, tenant, ctx.provider.observe(ctx.owner))
                     if (host.record.fleet or host.record.name) == name
                 ]
-                each(ctx, [_renewer(ctx, host, deadline) for host in due_hosts])
+                run_all(ctx, [_renewer(ctx, host, deadline) for host in due_hosts])
         except StockyardError as error:
             errors.append(error)
     if errors:
@@ -216,12 +218,12 @@ def _renewer(ctx: Context, host: Host, deadline: Deadline) -> Work:
 def _due(ctx: Context, tenant: str, observation: Observation) -> list[Host]:
     return [
         host
-        for host in _living(observation, tenant)
+        for host in _unexpired(observation, tenant)
         if _runs(host, tenant) and trust.reasons(ctx, host.record)
     ]
 
 
-def _living(observation: Observation, tenant: str) -> list[Host]:
+def _unexpired(observation: Observation, tenant: str) -> list[Host]:
     return [host for host in observation.of_tenant(tenant) if host.record.identity]
 
 

@@ -25,7 +25,7 @@ from ..pools import pool_lifecycle
 from ..templates import build_template
 from ..volumes import encryption
 from .convergence import LOCK_WAIT, HostConvergence, with_guest_steps
-from .rollout import Rollout, each
+from .rollout import Rollout, run_all
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class FleetConvergence(HostConvergence):
         with self.ctx.provider.exclusive(lock, deadline.within(LOCK_WAIT)):
             observation = self.ctx.provider.observe(self.ctx.owner)
             if self.spec.least:
-                build_template.need(self.spec.tenant, self.spec.template, observation)
+                build_template.get_current(self.spec.tenant, self.spec.template, observation)
             yield observation
 
     def hosts(self, observation: Observation) -> list[Host]:
@@ -80,7 +80,7 @@ class FleetConvergence(HostConvergence):
             trust.current(ctx, spec.tenant, observation.hosts),
             health.unhealthy(ctx, spec.tenant, probed_hosts) if ctx.wait else {},
             ctx.clock.now(),
-            pool_lifecycle.beside(
+            pool_lifecycle.remaining_hosts(
                 observation,
                 spec.tenant,
                 spec.host,
@@ -120,16 +120,18 @@ class FleetDeletion(LockedOperation):
     def carry_out(self, todo: Plan, observation: Observation, _deadline: Deadline) -> Plan:
         """Delete the hosts."""
         hosts = self._hosts(observation)
-        each(self.ctx, [partial(host_lifecycle.destroy, self.ctx, host.record) for host in hosts])
+        run_all(
+            self.ctx, [partial(host_lifecycle.destroy, self.ctx, host.record) for host in hosts]
+        )
         access.sync_known_hosts(self.ctx, self.tenant)
         return todo
 
     def _hosts(self, observation: Observation) -> list[Host]:
         members = observation.members(self.tenant, self.name)
-        return going(members, self.reason, self.ctx.clock.now())
+        return hosts_to_delete(members, self.reason, self.ctx.clock.now())
 
 
-def going(hosts: Iterable[Host], reason: str, current_time: float) -> list[Host]:
+def hosts_to_delete(hosts: Iterable[Host], reason: str, current_time: float) -> list[Host]:
     """Return the hosts to delete for a reason. Leased hosts are included only if the fleet is
     declared absent.
     """

@@ -26,7 +26,7 @@ from ..hosts import access, egress, host_lifecycle, trust
 from ..pools import pool_lifecycle
 from ..templates import build_template
 from ..volumes import declared, encryption
-from .preflight import admit
+from .preflight import check_creatable
 
 LOCK_WAIT = 5.0
 
@@ -66,7 +66,7 @@ class HostConvergence(ABC):
             raise refusal
         host_lifecycle.check_starts(ctx, todo, observation.of_tenant(tenant))
         if generation is None and self.spec.template:
-            build_template.tell_missing(
+            build_template.report_missing(
                 ctx, self.title, tenant, self.spec.template, todo, observation
             )
         return todo
@@ -88,7 +88,7 @@ class HostConvergence(ABC):
             finally:
                 # If some hosts failed, users can still use the remaining ones.
                 current = access.sync_known_hosts(ctx, tenant)
-            egress.mend(ctx, self.hosts(current), deadline)
+            egress.reopen_tunnels(ctx, self.hosts(current), deadline)
             if refusal:
                 raise refusal
             return todo
@@ -108,7 +108,7 @@ class HostConvergence(ABC):
             generation = template.record.generation if template else UNKNOWN_GENERATION
         desired = self.desired(observation, generation)
         spec = self.host_spec(observation)
-        fitted = pool_lifecycle.fit(
+        fitted = pool_lifecycle.admit_plan(
             observation, tenant, spec, template, desired, self.hosts(observation)
         )
         refusal = None
@@ -121,7 +121,7 @@ class HostConvergence(ABC):
             refusal = pool_lifecycle.refusal(self.title, fitted, outcome)
             if not self.partial:
                 raise refusal
-        admit(ctx, tenant, spec, fitted.plan, observation, template)
+        check_creatable(ctx, tenant, spec, fitted.plan, observation, template)
         declared.validate_plan(ctx, tenant, template_name, spec, fitted.plan, observation)
         return fitted.plan, refusal
 

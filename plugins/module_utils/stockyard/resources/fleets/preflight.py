@@ -18,7 +18,7 @@ from ..pools.pool_lifecycle import frozen, most
 TOUCHED = ("create", "replace", "delete")
 
 
-def admit(
+def check_creatable(
     ctx: Context,
     tenant: str,
     spec: HostSpec,

@@ -51,17 +51,17 @@ class Rollout:
         for number, wave in enumerate(waves):
             remaining_actions = sum(len(actions) for actions in waves[number + 1 :])
             try:
-                self._take(wave, members, last=not remaining_actions)
+                self._run_wave(wave, members, last=not remaining_actions)
             except StockyardError as error:
                 if remaining_actions:
                     self._stopped(error, remaining_actions)
                 raise
 
-    def _take(self, wave: tuple[Action, ...], members: dict[str, Host], last: bool) -> None:
+    def _run_wave(self, wave: tuple[Action, ...], members: dict[str, Host], last: bool) -> None:
         """Carry out one wave: first delete hosts to free capacity, then run all other actions in
         parallel.
         """
-        each(
+        run_all(
             self.ctx,
             [
                 self._farewell(members.pop(removal.name))
@@ -78,7 +78,7 @@ class Rollout:
         # New hosts must serve before old ones are deleted for them, whether the caller waits or
         # not.
         ctx = self.ctx if last else replace(self.ctx, wait=True)
-        each(
+        run_all(
             self.ctx,
             [
                 self._doer(ctx, actions, members.get(name))
@@ -93,7 +93,7 @@ class Rollout:
             record = host.record if host else None
             for action in actions:
                 if record and action.verb in host_lifecycle.IN_PLACE:
-                    record = self._mend(ctx, record, action.verb)
+                    record = self._update_in_place(ctx, record, action.verb)
                 else:
                     if host and action.verb == "replace" and not self._farewell(host)():
                         return
@@ -101,7 +101,7 @@ class Rollout:
 
         return run
 
-    def _mend(self, ctx: Context, record: HostRecord, verb: str) -> HostRecord:
+    def _update_in_place(self, ctx: Context, record: HostRecord, verb: str) -> HostRecord:
         """Carry out an action on a host that remains.
 
         A failed start replaces the host only if its guest is proven to be lost: a used port or a
@@ -157,7 +157,7 @@ class Rollout:
         error.remedy = "; ".join(part for part in (error.remedy, advice) if part)
 
 
-def each(ctx: Context, work: list[Work]) -> None:
+def run_all(ctx: Context, work: list[Work]) -> None:
     """Run all jobs, as many in parallel as the hypervisor serves well; then raise all their errors
     as one.
     """

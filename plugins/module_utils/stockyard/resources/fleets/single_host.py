@@ -110,7 +110,7 @@ class SingleHostConvergence(HostConvergence):
         """Create a host, and delete the old one first if it exists."""
         host = self._host(observation)
         name = self.template_name(observation)
-        template = build_template.need(self.spec.tenant, name, observation)
+        template = build_template.get_current(self.spec.tenant, name, observation)
         if host:
             host_lifecycle.destroy(self.ctx, host.record)
         host_lifecycle.create_host(self.ctx, self._request(observation), template, deadline)

@@ -28,7 +28,7 @@ def sync_known_hosts(ctx: Context, tenant: str) -> Observation:
     observation = ctx.provider.observe(ctx.owner)
     hosts = [host.record for host in observation.of_tenant(tenant)]
     ctx.pki(tenant).pin([record.known_host for record in hosts if record.identity])
-    if hosts and ctx.pki(tenant).found():
+    if hosts and ctx.pki(tenant).existing_authority():
         ctx.pki(tenant).client(ctx.today())
     return observation
 

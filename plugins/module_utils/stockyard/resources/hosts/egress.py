@@ -60,7 +60,7 @@ def authorized_keys(record: HostRecord, network: GuestNetwork, operator: str) ->
     return keys or [operator]
 
 
-def mend(ctx: Context, hosts: Iterable[Host], deadline: Deadline) -> None:
+def reopen_tunnels(ctx: Context, hosts: Iterable[Host], deadline: Deadline) -> None:
     """Open the tunnels of all serving hosts that have lost theirs."""
     for host in hosts:
         if host.serving:

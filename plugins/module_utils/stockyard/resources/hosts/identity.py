@@ -17,7 +17,7 @@ from ...model.host import HostRecord, Identity
 from ...model.naming import shown
 from ...model.network import GuestNetwork
 from ..context import Context
-from ..guest_status import Status, ask
+from ..guest_status import Status, read_status
 from . import egress
 
 ENTROPY_BYTES = 64
@@ -90,7 +90,7 @@ def check(ctx: Context, record: HostRecord, guest: Guest) -> Status:
 
     :raises GuestBroken: if the disk holds another identity, or none.
     """
-    status = ask(ctx, guest)
+    status = read_status(ctx, guest)
     if status.uuid != record.uuid:
         raise GuestBroken(
             "the host's disk has a different identity, or none.",

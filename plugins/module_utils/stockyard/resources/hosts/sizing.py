@@ -10,7 +10,7 @@ from dataclasses import replace
 from ...clock import Deadline
 from ...model.host import HostRecord, HostSpec
 from ...model.size import Size, grows, larger
-from ...planning.resize import wanted
+from ...planning.resize import desired_size
 from ..context import Context
 from .identity import check
 
@@ -30,7 +30,7 @@ def resize(ctx: Context, record: HostRecord, spec: HostSpec, deadline: Deadline)
 
     :raises PoolQuotaExceeded: if its pool lacks the capacity.
     """
-    before, after = record.size, wanted(spec, record.template_size)
+    before, after = record.size, desired_size(spec, record.template_size)
     if grows(before, after):
         record = ctx.provider.claim(record, size=larger(before, after))
     try:

@@ -23,7 +23,7 @@ def current(ctx: Context, tenant: str, hosts: Iterable[Host]) -> Trust:
     :raises InvalidInput: if the CA cannot be used.
     """
     pki, current_time = ctx.pki(tenant), ctx.today()
-    authority = pki.found()
+    authority = pki.existing_authority()
     revoked = {**_recorded(tenant, hosts), **pki.revoked(current_time)}
     valid_revocations = {
         serial: expiry for serial, expiry in revoked.items() if expiry > ctx.clock.now()

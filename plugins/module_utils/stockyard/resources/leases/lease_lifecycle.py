@@ -26,7 +26,7 @@ from ...planning import lease_policy
 from ...planning.plan import Action, Plan
 from .. import guest_status
 from ..context import Context
-from ..fleets.preflight import admit
+from ..fleets.preflight import check_creatable
 from ..hosts import access, host_lifecycle, reservation, trust
 from ..templates import build_template
 from ..volumes import declared
@@ -77,7 +77,7 @@ class HolderLease:
             observation = ctx.provider.observe(ctx.owner)
             record = held_by(ctx, spec, observation)
             if record is None:
-                record = take(ctx, spec, deadline.left(), observation)
+                record = acquire(ctx, spec, deadline.left(), observation)
                 return LeaseResult(Plan((_taking(spec, record),)), record)
             todo = self._plan_for(record)
             if todo and record.lease:
@@ -125,7 +125,7 @@ class LeaseExtension:
         return LeaseResult(todo, renew(self.ctx, self.lease, self.duration, observation))
 
     def _plan_from(self, observation: Observation) -> LeaseResult:
-        record, current_lease = _living(self.ctx, self.lease, observation)
+        record, current_lease = _current_record(self.ctx, self.lease, observation)
         until = self.ctx.clock.now() + self.duration
         return LeaseResult(Plan((_extending(current_lease, until),)), record)
 
@@ -170,7 +170,7 @@ class LeaseRelease:
         return todo
 
     def _plan_from(self, observation: Observation) -> Plan:
-        record = lease_numbers.find(self.lease, observation)
+        record = lease_numbers.find_record(self.lease, observation)
         if record is None:
             lease_numbers.check(self.ctx, self.lease)
         if record is None or record.lease is None or record.lease.ended(self.ctx.clock.now()):
@@ -181,7 +181,7 @@ class LeaseRelease:
         return Plan((Action("delete", "host", record.name, "its lease was released", state, {}),))
 
 
-def take(
+def acquire(
     ctx: Context, spec: LeaseSpec, wait: float, observation: Observation | None = None
 ) -> HostRecord:
     """Lease a host that is ready and free; returns its record, with the lease.
@@ -205,7 +205,7 @@ def take(
                     failures.append(str(error))
                     continue
                 with suppress(Conflict, NotFound):
-                    return _take(ctx, spec, host.record, number, authority)
+                    return _claim_host(ctx, spec, host.record, number, authority)
         if deadline.passed():
             raise _none_free(ctx, spec, hosts, authority, failures)
         deadline.pause(POLL)
@@ -235,7 +235,7 @@ def renew(
     return _on_living(ctx, lease, observation or ctx.provider.observe(ctx.owner), attempt)
 
 
-def _take(
+def _claim_host(
     ctx: Context, spec: LeaseSpec, record: HostRecord, number: str, authority: Authority
 ) -> HostRecord:
     current_time = ctx.clock.now()
@@ -298,7 +298,7 @@ def _on_living(
     :raises LeaseExpired: if the lease has ended.
     """
     for attempt_number in range(TRIES):
-        record, current_lease = _living(ctx, lease, observation)
+        record, current_lease = _current_record(ctx, lease, observation)
         try:
             return attempt(record, current_lease)
         except NotFound as error:
@@ -310,8 +310,8 @@ def _on_living(
     raise AssertionError("unreachable")
 
 
-def _living(ctx: Context, lease: str, observation: Observation) -> tuple[HostRecord, Lease]:
-    record = lease_numbers.find(lease, observation)
+def _current_record(ctx: Context, lease: str, observation: Observation) -> tuple[HostRecord, Lease]:
+    record = lease_numbers.find_record(lease, observation)
     if record is None:
         lease_numbers.check(ctx, lease)
     if record is None or record.lease is None or record.lease.ended(ctx.clock.now()):
@@ -328,8 +328,10 @@ def _check_replacement(ctx: Context, old_host: HostRecord, observation: Observat
     )
     try:
         trust.current(ctx, old_host.tenant, observation.hosts)
-        template = build_template.need(old_host.tenant, old_host.template, observation)
-        admit(ctx, old_host.tenant, old_host.spec, replacement_plan, observation, template)
+        template = build_template.get_current(old_host.tenant, old_host.template, observation)
+        check_creatable(
+            ctx, old_host.tenant, old_host.spec, replacement_plan, observation, template
+        )
         declared.validate_plan(
             ctx, old_host.tenant, old_host.template, old_host.spec, replacement_plan, observation
         )
@@ -355,7 +357,7 @@ def _make_another(ctx: Context, old_host: HostRecord, deadline: Deadline) -> Non
             host_lifecycle.create_host(
                 ctx,
                 reservation.request_like(old_host),
-                build_template.need(old_host.tenant, old_host.template, observation),
+                build_template.get_current(old_host.tenant, old_host.template, observation),
                 deadline,
             )
     except Busy:
@@ -397,7 +399,7 @@ def held_by(ctx: Context, spec: LeaseSpec, observation: Observation) -> HostReco
 
 
 def _authority(ctx: Context, tenant: str) -> Authority:
-    authority = ctx.pki(tenant).found()
+    authority = ctx.pki(tenant).existing_authority()
     if authority is None:
         raise OperationRefused(
             "the tenant has no CA, neither in pki_dir nor in the options.",

@@ -23,7 +23,7 @@ def draw(ctx: Context) -> str:
     return lease_id(uuid.uuid4(), _yard(ctx))
 
 
-def find(lease: str, observation: Observation) -> HostRecord | None:
+def find_record(lease: str, observation: Observation) -> HostRecord | None:
     """Return the record of a lease's host."""
     return next(
         (
@@ -50,7 +50,7 @@ def check(ctx: Context, lease: str) -> None:
         )
 
 
-def over(ctx: Context, lease: str) -> LeaseExpired:
+def expired_error(ctx: Context, lease: str) -> LeaseExpired:
     """Return the error for a lease that has ended.
 
     :raises NotFound: if this yard never issued the number.

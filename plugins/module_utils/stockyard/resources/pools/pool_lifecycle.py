@@ -19,7 +19,7 @@ from ...model.pool_info import FreeAmounts, HostMemory, PoolAmounts, PoolInfo, P
 from ...model.size import Size
 from ...model.template import TemplateRecord
 from ...planning import memory_pressure, quota, resize
-from ...planning.plan import Action, Plan, gone
+from ...planning.plan import Action, Plan, delete_action
 from ...planning.quota import AdmittedPlan, PoolUsage
 from ..context import Context
 from ..operation import LockedOperation
@@ -104,7 +104,7 @@ class PoolDeletion(LockedOperation):
             return Plan()
         hosts = [host.record for host in observation.hosts]
         quota.check_removal(existing, observation.pools, hosts)
-        return Plan((gone("pool", self.name, self.reason, codec.to_dict(existing.spec)),))
+        return Plan((delete_action("pool", self.name, self.reason, codec.to_dict(existing.spec)),))
 
     def carry_out(self, todo: Plan, observation: Observation, _deadline: Deadline) -> Plan:
         """Delete the pool."""
@@ -124,7 +124,11 @@ def size_of(spec: HostSpec, template: TemplateRecord | None) -> Size:
     """Return the nominal size of a new host. If its template does not exist yet, only the declared
     values are known.
     """
-    return resize.wanted(spec, frozen(template)) if template else Size(spec.vcpus, spec.memory_mib)
+    return (
+        resize.desired_size(spec, frozen(template))
+        if template
+        else Size(spec.vcpus, spec.memory_mib)
+    )
 
 
 def frozen(template: TemplateRecord) -> Size:
@@ -138,7 +142,7 @@ def most(ctx: Context, template: TemplateRecord) -> Size:
     return Size(template.hardware.max_vcpus, template.max_memory_mib) if resizes else Size()
 
 
-def beside(
+def remaining_hosts(
     observation: Observation, tenant: str, spec: HostSpec, template: Template | None
 ) -> int | None:
     """Return how many more hosts the pool can hold; ``None`` if no pool limits the number.
@@ -154,7 +158,7 @@ def beside(
     )
 
 
-def fit(
+def admit_plan(
     observation: Observation,
     tenant: str,
     spec: HostSpec,
@@ -164,7 +168,7 @@ def fit(
 ) -> AdmittedPlan:
     """Return a plan as far as its pool has capacity for it."""
     members = [host.record for host in hosts]
-    return quota.fit(
+    return quota.admit_plan(
         todo,
         book(observation),
         tenant,
@@ -210,7 +214,7 @@ def describe(ctx: Context, observation: Observation, record: PoolRecord) -> Pool
         members=tuple(sorted(host.record.name for host in hosts)),
         pools=tuple(sorted(inner_pool.name for inner_pool in usage.inside(record))),
         held=PoolMemory(memory_pressure.private(memory), memory) if memory else None,
-        first_to_go=memory_pressure.first_to_go(memory),
+        first_to_go=memory_pressure.oom_candidate(memory),
         warnings=(
             *([f"{overfull_limits}; the pool admits no new hosts"] if overfull_limits else []),
             *memory_pressure.warnings(record, memory, facts.available_mib),

@@ -81,12 +81,14 @@ class TemplateConvergence(LockedOperation):
         """
         declared, spec, templates = self.declared, self.declared.spec, observation.templates
         missing_updates = (
-            freshness.lacking(self.ctx, declared, candidate(spec, declared.digest, templates))
+            freshness.list_missing_updates(
+                self.ctx, declared, candidate(spec, declared.digest, templates)
+            )
             if spec.upgrade
             else ()
         )
         if used_generations is None:
-            used_generations = freshness.used(spec.tenant, spec.name, observation.hosts)
+            used_generations = freshness.used_generations(spec.tenant, spec.name, observation.hosts)
         # An unreadable record may use any generation: then none is deleted.
         template_context = TemplateContext(
             self.ctx.clock.now(),
@@ -120,7 +122,7 @@ class TemplateConvergence(LockedOperation):
             return Plan(_remove_surplus(self.ctx, self.declared, observation))
 
 
-def need(tenant: str, name: str, observation: Observation) -> Template:
+def get_current(tenant: str, name: str, observation: Observation) -> Template:
     """Return the generation that new hosts are forked from.
 
     :raises NotFound: if there is none.
@@ -140,7 +142,7 @@ def need(tenant: str, name: str, observation: Observation) -> Template:
     return template
 
 
-def tell_missing(
+def report_missing(
     ctx: Context, title: str, tenant: str, name: str, todo: Plan, observation: Observation
 ) -> None:
     """Report that the hosts of a plan have no template to fork from yet: another task may create it
@@ -255,7 +257,7 @@ def _remove_surplus(
     used_generations = (
         None
         if observation.unreadable
-        else freshness.used(spec.tenant, spec.name, observation.hosts)
+        else freshness.used_generations(spec.tenant, spec.name, observation.hosts)
     )
     # Ask neither the mirror nor the age: the build is complete.
     todo = plan_template(
@@ -281,7 +283,7 @@ def _build(
     :param own_generations: the generations that exist.
     """
     spec, start_time = declared.spec, ctx.clock.monotonic()
-    report = _teller(ctx, f"template {spec.name}", start_time)
+    report = _stage_reporter(ctx, f"template {spec.name}", start_time)
     image = ctx.provider.ensure_image(declared.recipe, spec.build, report, deadline)
     record = _draft(ctx, declared, image, own_generations)
     existing = next(
@@ -363,7 +365,7 @@ def _draft(
     )
 
 
-def _teller(ctx: Context, title: str, start_time: float) -> Callable[[str], None]:
+def _stage_reporter(ctx: Context, title: str, start_time: float) -> Callable[[str], None]:
     def report(stage: str) -> None:
         ctx.progress(f"{title}: {stage} ({ctx.clock.monotonic() - start_time:.0f} s)")
 

@@ -19,7 +19,7 @@ from ..context import Context
 PATIENCE = 300.0
 
 
-def lacking(
+def list_missing_updates(
     ctx: Context, declared: RenderedTemplate, template: Template | None
 ) -> tuple[MissingUpdate, ...]:
     """Return the updates that a generation lacks, according to the mirror of its declaration.
@@ -34,7 +34,7 @@ def lacking(
     return missing_updates(ctx.provider.versions(template.record.image), available_versions)
 
 
-def used(tenant: str, name: str, hosts: Iterable[Host]) -> frozenset[str]:
+def used_generations(tenant: str, name: str, hosts: Iterable[Host]) -> frozenset[str]:
     """Return the generations of a template that hosts use."""
     return frozenset(
         host.record.generation

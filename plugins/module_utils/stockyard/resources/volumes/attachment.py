@@ -42,7 +42,7 @@ def attach(
     """
     check_agent(host, guest)
     encryption.check(ctx, host.title, host.encrypted, [volume])
-    volume = take(ctx, volume, attachment)
+    volume = record_attachment(ctx, volume, attachment)
     ctx.provider.volumes.plug(host, volume, guest.deadline)
     volume = _with_file_system(ctx, host, volume, guest)
     mount(ctx, volume, attachment.path, guest)
@@ -56,7 +56,7 @@ def mount(ctx: Context, volume: VolumeRecord, path: str, guest: Guest) -> None:
         guest.volume_mount(volume.serial, path, key=key)
 
 
-def take(ctx: Context, volume: VolumeRecord, attachment: Attachment) -> VolumeRecord:
+def record_attachment(ctx: Context, volume: VolumeRecord, attachment: Attachment) -> VolumeRecord:
     """Put an attachment on record, unless the volume has another one.
 
     :raises OperationRefused: if the volume has another attachment, or may have one.
@@ -71,7 +71,7 @@ def take(ctx: Context, volume: VolumeRecord, attachment: Attachment) -> VolumeRe
             )
         with suppress(Conflict):
             return ctx.provider.volumes.claim(volume, attachment=attachment)
-        volume = need(ctx, volume.tenant, volume.name)
+        volume = get_volume(ctx, volume.tenant, volume.name)
     raise Conflict(
         f"the record of the volume was changed by other controllers {TRIES} times in a row.",
         name=volume.title,
@@ -234,7 +234,7 @@ def _runs(ctx: Context, host: HostRecord) -> bool:
     )
 
 
-def need(ctx: Context, tenant: str, name: str) -> VolumeRecord:
+def get_volume(ctx: Context, tenant: str, name: str) -> VolumeRecord:
     """Return the record of a volume.
 
     :raises NotFound: if the volume does not exist.

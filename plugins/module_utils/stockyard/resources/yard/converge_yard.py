@@ -26,9 +26,9 @@ from ...planning.declaration import (
     VolumeTerm,
     gone_by,
 )
-from ...planning.plan import UNKNOWN_GENERATION, Action, Plan, gone, plan_deletion
+from ...planning.plan import UNKNOWN_GENERATION, Action, Plan, delete_action, plan_deletion
 from ..context import Context
-from ..fleets.converge_fleet import FleetConvergence, FleetDeletion, going
+from ..fleets.converge_fleet import FleetConvergence, FleetDeletion, hosts_to_delete
 from ..pools.pool_lifecycle import PoolConvergence
 from ..templates.build_template import TemplateConvergence, TemplateDeletion
 from ..volumes.volume_lifecycle import VolumeConvergence, VolumeDeletion
@@ -140,7 +140,7 @@ class YardConvergence:
             actions += todo.actions
             _leave(remaining_hosts, (fleet.spec.tenant, fleet.spec.name), gone_by(todo.actions))
         for key, reason in self.declaration.fleets_to_go(observation.hosts).items():
-            members = going(observation.members(*key), reason, ctx.clock.now())
+            members = hosts_to_delete(observation.members(*key), reason, ctx.clock.now())
             actions += plan_deletion((), members, reason).actions
             _leave(remaining_hosts, key, {host.record.name for host in members})
         return actions, list(remaining_hosts.values())
@@ -168,7 +168,7 @@ class YardConvergence:
         ]
         used_templates = {(tenant, name) for tenant, name, _generation in used_generations}
         actions += _templates_to_go(declaration, observation, used_templates)
-        declared_names.tell_kept(ctx, declaration, observation)
+        declared_names.report_retained(ctx, declaration, observation)
         actions += declared_pools.planned_last(ctx, declaration, observation, remaining_hosts)
         return actions + declared_volumes.plan_deletions(declaration, observation)
 
@@ -178,7 +178,7 @@ class YardConvergence:
         for (tenant, name), reason in fleets_to_delete.items():
             work.attempt(FleetDeletion(ctx, tenant, name, reason).apply, FleetTerm.timeout)
         observation = ctx.provider.observe(ctx.owner)
-        declared_names.tell_kept(ctx, declaration, observation)
+        declared_names.report_retained(ctx, declaration, observation)
         for term in declaration.templates:
             if len(observation.generations(term.spec.tenant, term.spec.name)) > 1:
                 work.attempt(self._template(term).tidy, term.timeout)
@@ -246,7 +246,7 @@ def _templates_to_go(
     """
     reasons = {} if observation.unreadable else declaration.templates_to_go(observation.templates)
     return [
-        gone("template", key[1], reasons[key], _generations(observation, key))
+        delete_action("template", key[1], reasons[key], _generations(observation, key))
         for key in reasons
         if key not in used_keys
     ]

@@ -18,7 +18,9 @@ def check(ctx: Context, declaration: Declaration, observation: Observation) -> N
     """
     if not declaration.needed:
         return
-    available_keys = _there(declaration, observation) | _volumes(ctx, declaration, observation)
+    available_keys = _remaining_objects(declaration, observation) | _volumes(
+        ctx, declaration, observation
+    )
     missing_needs = [
         need for need in declaration.needed if (need.kind, need.key) not in available_keys
     ]
@@ -36,7 +38,7 @@ def check(ctx: Context, declaration: Declaration, observation: Observation) -> N
         )
 
 
-def tell_kept(ctx: Context, declaration: Declaration, observation: Observation) -> None:
+def report_retained(ctx: Context, declaration: Declaration, observation: Observation) -> None:
     """Report objects that remain only because no object of their kind is declared."""
     existing_names = {
         "fleets": {host.record.fleet for host in observation.hosts}
@@ -55,7 +57,7 @@ def tell_kept(ctx: Context, declaration: Declaration, observation: Observation) 
             )
 
 
-def _there(declaration: Declaration, observation: Observation) -> set[tuple[str, Key]]:
+def _remaining_objects(declaration: Declaration, observation: Observation) -> set[tuple[str, Key]]:
     """Return the usable objects that remain."""
     templates = {
         (template.record.tenant, template.record.name) for template in observation.templates

@@ -17,7 +17,7 @@ from ...model.host import Host
 from ...model.observation import Observation
 from ...model.pool import LIMITS, PoolRecord
 from ...planning.declaration import ABSENT, Declaration, PoolTerm
-from ...planning.plan import Action, Plan, gone
+from ...planning.plan import Action, Plan, delete_action
 from ..context import Context
 from ..pools.pool_lifecycle import PoolConvergence, PoolDeletion
 
@@ -54,9 +54,10 @@ def planned_last(
         actions += PoolConvergence(ctx, term.spec, term.force).plan_from(observation).actions
     pools = {(pool.tenant, pool.name): pool for pool in observation.pools}
     reasons = {} if observation.unreadable else declaration.pools_to_go(observation.pools)
-    unused_keys = [key for key in reasons if not _used(pools[key], observation, {*reasons})]
+    unused_keys = [key for key in reasons if not _is_used(pools[key], observation, {*reasons})]
     return actions + [
-        gone("pool", key[1], reasons[key], codec.to_dict(pools[key].spec)) for key in unused_keys
+        delete_action("pool", key[1], reasons[key], codec.to_dict(pools[key].spec))
+        for key in unused_keys
     ]
 
 
@@ -74,7 +75,7 @@ def remove(
     while unused_pools := [
         pool
         for pool in observation.pools
-        if (pool.tenant, pool.name) in reasons and not _used(pool, observation, set())
+        if (pool.tenant, pool.name) in reasons and not _is_used(pool, observation, set())
     ]:
         for pool in unused_pools:
             reason = reasons.pop((pool.tenant, pool.name))
@@ -127,7 +128,9 @@ def _with(observation: Observation, record: PoolRecord) -> tuple[PoolRecord, ...
     return (*pools, record)
 
 
-def _used(pool: PoolRecord, observation: Observation, deleted_keys: set[tuple[str, str]]) -> bool:
+def _is_used(
+    pool: PoolRecord, observation: Observation, deleted_keys: set[tuple[str, str]]
+) -> bool:
     """Return whether a pool contains a host, or a pool that remains."""
     has_hosts = any(
         (host.record.tenant, host.record.spec.pool) == (pool.tenant, pool.name)

@@ -22,7 +22,7 @@ def undeclared(
     for key, reason in declaration.fleets_to_go(observation.hosts).items():
         members = observation.members(*key)
         if reason != ABSENT and (
-            hosts_to_delete := converge_fleet.going(members, reason, current_time)
+            hosts_to_delete := converge_fleet.hosts_to_delete(members, reason, current_time)
         ):
             pruned_hosts[key] = sorted(host.record.name for host in hosts_to_delete)
     return pruned_hosts

@@ -59,13 +59,13 @@ class YardReaping:
         actions = [
             *(
                 _goes(record, current_time, grace)
-                for record in _over(observation, current_time, grace)
+                for record in _records_to_delete(observation, current_time, grace)
             ),
             *volumes,
             *map(_removed, files),
         ]
         skipped = (
-            *retention.left_alone(ctx.owner, observation, current_time, grace),
+            *retention.skipped_objects(ctx.owner, observation, current_time, grace),
             *skipped_volumes,
             *retention.files_left(sweep_result.skipped),
         )
@@ -79,8 +79,10 @@ class YardReaping:
         ctx, grace = self.ctx, self.grace
         actions, errors = list[Action](), list[StockyardError]()
         observation = ctx.provider.observe(ctx.owner)
-        skipped = retention.left_alone(ctx.owner, observation, ctx.clock.now(), grace)
-        groups = {_group(record) for record in _over(observation, ctx.clock.now(), grace)}
+        skipped = retention.skipped_objects(ctx.owner, observation, ctx.clock.now(), grace)
+        groups = {
+            _group(record) for record in _records_to_delete(observation, ctx.clock.now(), grace)
+        }
         for group in sorted(groups):
             try:
                 actions += _reap(ctx, group, grace, deadline)
@@ -119,7 +121,9 @@ def _reap(ctx: Context, group: Group, grace: float, deadline: Deadline) -> list[
         current_time = ctx.clock.now()
         records = [
             candidate
-            for candidate in _over(ctx.provider.observe(ctx.owner), current_time, grace)
+            for candidate in _records_to_delete(
+                ctx.provider.observe(ctx.owner), current_time, grace
+            )
             if _group(candidate) == group
         ]
         for record in records:
@@ -138,7 +142,7 @@ def _destroy_template(ctx: Context, record: Any) -> None:
     ctx.progress(f"{record.title}: deleted")
 
 
-def _over(observation: Observation, current_time: float, grace: float) -> list[Record]:
+def _records_to_delete(observation: Observation, current_time: float, grace: float) -> list[Record]:
     """Return all records of this owner to delete, hosts before their templates."""
     return [
         *(host.record for host in retention.hosts(observation, current_time, grace)),

@@ -50,7 +50,7 @@ class SavedConvergence:
 
     def _current(self, saved: SavedPlan | None, confirmed: bool) -> SavedPlan:
         """Return the current plan, compared with a saved plan, and save it if requested."""
-        current = sealed(YardConvergence(self.ctx, self.declaration, confirmed))
+        current = build(YardConvergence(self.ctx, self.declaration, confirmed))
         if saved:
             saved.check(current)
         if self.save_plan:
@@ -58,7 +58,7 @@ class SavedConvergence:
         return current
 
 
-def sealed(convergence: YardConvergence) -> SavedPlan:
+def build(convergence: YardConvergence) -> SavedPlan:
     """Return the current plan with the versions of all objects that it changes."""
     ctx, declaration = convergence.ctx, convergence.declaration
     observation = ctx.provider.observe(ctx.owner)

@@ -12,7 +12,7 @@ from ...model.fleet import SingleSpec
 from ...model.observation import Observation
 from ...model.pool import PoolRecord
 from ...planning import quota
-from ...planning.plan import Plan, gone, plan_deletion
+from ...planning.plan import Plan, delete_action, plan_deletion
 from ...planning.volumes import plan_removal
 from ..context import Context
 from ..fleets.converge_fleet import FleetDeletion
@@ -60,7 +60,9 @@ class YardDeletion:
         pools = reversed(_outermost_first(observation)) if self.templates else ()
         volumes = observation.volumes.volumes if self.volumes else ()
         actions = [*plan_deletion(templates, observation.hosts, REASON).actions]
-        actions += [gone("pool", pool.name, REASON, {"hosts": pool.spec.hosts}) for pool in pools]
+        actions += [
+            delete_action("pool", pool.name, REASON, {"hosts": pool.spec.hosts}) for pool in pools
+        ]
         # Hosts that hold a volume are deleted before it.
         for volume in volumes:
             actions += plan_removal(volume, (), REASON).actions
