@@ -221,7 +221,7 @@ def test_of_two_who_ask_one_gets_it(yard: Yard, pair: list[HostInfo]) -> None:
             said = dict(zip(("pair-1", "pair-2"), pool.map(ask, ("pair-1", "pair-2")), strict=True))
         (winner,) = [name for name, error in said.items() if not error]
         (loser,) = said.keys() - {winner}
-        assert f"host {winner} has it" in said[loser]
+        assert f"it is attached to host {winner}" in said[loser]
         assert the(yard, "wanted").host == winner
         provider = yard.context.provider
         second = next(h.record for h in provider.observe(OWNER).hosts if h.record.name == loser)
