@@ -34,7 +34,8 @@ from .conftest import TEMPLATE, WORK, Docker, busybox_root, client, ssh
 pytestmark = pytest.mark.real
 # MB of what no compression makes smaller.
 FILLER = 300
-LARGEST_RAM = 300e6 / (1 << 20)
+# Debian 13 with Docker 26: 278 to 301 MiB were measured; the rehearsal fills most of them.
+LARGEST_RAM = 340e6 / (1 << 20)
 FLEET = FleetSpec("roomy", "roomy", count=1)
 GROWN = replace(FLEET, host=HostSpec(vcpus=2, memory_mib=1280))
 
