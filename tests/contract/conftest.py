@@ -57,8 +57,10 @@ def libvirt_bench() -> LibvirtBench:
     uri, storage = "qemu:///session", str(WORK / "store")
     with Yard(uri, owner=OWNER, storage=storage, pki_dir=str(WORK / "pki")) as yard:
         yard.templates.apply(TEMPLATE)
-        found = [t.record for t in yard.context.provider.observe(OWNER).templates if t.usable]
-    return LibvirtBench(uri, storage, max(found, key=lambda record: record.created))
+        # Other templates of this owner may be newer, and have other hardware.
+        generations = yard.context.provider.observe(OWNER).generations("default", TEMPLATE.name)
+    records = [generation.record for generation in generations if generation.usable]
+    return LibvirtBench(uri, storage, max(records, key=lambda record: record.created))
 
 
 @pytest.fixture

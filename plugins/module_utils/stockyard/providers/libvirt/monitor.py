@@ -36,7 +36,7 @@ class Monitor:
         text = json.dumps(
             {"execute": execute, "arguments": arguments} if arguments else {"execute": execute}
         )
-        with translated(f"QEMU's {execute}", self.name):
+        with translated(f"run QEMU's command {execute}", self.name):
             if files:
                 answer, _files = libvirt_qemu.qemuMonitorCommandWithFiles(
                     self.domain, text, files, 0
