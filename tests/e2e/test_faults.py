@@ -148,7 +148,7 @@ def test_a_file_of_the_template_gone(yard: Yard, template: TemplateInfo, part: s
     aside = path.with_name("aside")
     path.rename(aside)
     try:
-        with pytest.raises((ImageError, NotFound), match=f"{part} is gone"):
+        with pytest.raises((ImageError, NotFound), match=f"{part} is missing"):
             yard.hosts.apply(SAMPLE)
         assert leaves_nothing(yard)
     finally:
