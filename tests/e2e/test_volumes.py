@@ -178,12 +178,17 @@ def test_ten_copies_cost_nothing(yard: Yard, stateful: None) -> None:
     assert size >= GOLDEN_MIB << 20
     begin = time.monotonic()
     for number in range(10):
+        yard.volumes.apply(VolumeSpec(f"blank-{number}", size_gib=20))
+    blank = time.monotonic() - begin
+    begin = time.monotonic()
+    for number in range(10):
         yard.volumes.apply(VolumeSpec(f"copy-{number}", source="golden"))
     took = time.monotonic() - begin
     copies = [the(yard, f"copy-{number}") for number in range(10)]
     part = sum(c.allocated for c in copies) / size
     print(f"ten copies: {took:.2f} s, {100 * part:.2f} % of {size >> 20} MiB")
-    assert took < 2
+    # A copy costs no more than a blank volume, of which libvirt may take most.
+    assert took < max(2.0, 2 * blank)
     assert part < 0.05
     for copy in (copies[0], copies[9]):
         look = ["qemu-io", "-r", "-f", "qcow2", "-c", write.replace("write", "read"), copy.disk]
