@@ -52,3 +52,11 @@ def test_changed_file_of_a_template_is_named(folder: Path) -> None:
         frozen.verify(folder, record)
     (folder / "state").unlink()
     assert "state is missing" in frozen.problem(folder, record)
+
+
+def test_restored_file_is_read_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    record = template_record(checksums=frozen.seal(folder, "template base"))
+    os.utime(folder / "ram", ns=(1, 1))
+    frozen.verify(folder, record)
+    monkeypatch.setattr(frozen, "checksum", lambda path: pytest.fail(f"{path} is read again"))
+    frozen.verify(folder, record)
