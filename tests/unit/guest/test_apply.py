@@ -53,6 +53,12 @@ class Guest:
     def draw(self) -> dict[str, str]:
         return {"kernel": hashlib.sha256(self.pool).hexdigest()}
 
+    def replace_front(self) -> None:
+        self.done.append(("replace_front",))
+
+    def kill_logins(self, user: str) -> None:
+        self.done.append(("kill_logins", user))
+
     def set_clock(self, seconds: float) -> None:
         self.done.append(("set_clock", str(seconds)))
 

@@ -56,6 +56,7 @@ CALLS: dict[str, Callable[[Guest], object]] = {
     "set-clock": lambda guest: guest.set_clock(1.0),
     "unit-failures": lambda guest: guest.unit_failures(),
     "docker-probe": lambda guest: guest.docker_probe(),
+    "discard-identity": lambda guest: guest.discard_identity("AA==", "user"),
 }
 REPLIES: dict[str, dict[str, Any]] = {
     "hello": {"uuid": "u", "missing": ["/data"], "ahead": -1.5},
@@ -125,7 +126,8 @@ def test_agent_of_version_4_gets_only_names_that_it_knows(name: str, tmp_path: P
     guest = client(channel)
     guest.hello()
     if OPERATIONS[name].since > 4:
-        with pytest.raises(Unsupported, match=r"has version 4, and version 5 is required"):
+        needed = rf"has version 4, and version {OPERATIONS[name].since} is required"
+        with pytest.raises(Unsupported, match=needed):
             CALLS[name](guest)
         return
     CALLS[name](guest)

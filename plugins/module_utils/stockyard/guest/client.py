@@ -295,6 +295,15 @@ class Guest:
                 ),
             )
 
+    def discard_identity(self, entropy: str, user: str) -> None:
+        """Discard the identity of the parent in a fork of a branch.
+
+        :param entropy: random bytes in base64.
+        :param user: login whose sessions end.
+        """
+        self.require("branches")
+        self._request("discard-identity", entropy=entropy, user=user)
+
     def csr(self) -> CertificateRequest:
         """Return a certificate request for the key of the guest."""
         reply = self._request("csr")
@@ -322,9 +331,12 @@ class Guest:
             fields["authorized_keys"] = list(authorized_keys)
         self._request("renew-certificate", **fields)
 
-    def settle(self) -> None:
-        """Write the identity to disk durably, and restart the journal."""
-        self._request("settle")
+    def settle(self, *, restart_agent: bool = False) -> None:
+        """Write the identity to disk durably, and restart the journal.
+
+        :param restart_agent: whether a new process of the agent answers the next request.
+        """
+        self._request("settle", **({"restart_agent": True} if restart_agent else {}))
 
     def set_clock(self, time: float) -> None:
         """Set the clock of the guest."""

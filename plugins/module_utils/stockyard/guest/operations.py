@@ -58,6 +58,7 @@ _TABLE = (
     Operation("set-clock", "clock corrections", 5),
     Operation("unit-failures", "reports of failed units", 5),
     Operation("docker-probe", "checks of Docker", 5),
+    Operation("discard-identity", "branches", 7),
 )
 OPERATIONS = {operation.name: operation for operation in _TABLE}
 # The first version for each purpose. Encryption is a field of the operations on volumes.

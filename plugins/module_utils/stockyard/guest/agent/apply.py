@@ -110,6 +110,27 @@ class Identity:
         self.effects.sync()
         return {}
 
+    def discard_identity(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Discard the identity of the parent in a fork of a branch, which then gets its own.
+
+        The parent's front and logins end, because they hold its keys and used generators. A new
+        front waits at its gate as in a fork of a template. Containers continue.
+        """
+        self.effects.reseed(base64.b64decode(request["entropy"], validate=True))
+        files = (
+            *(f"{STATE}/tls/{part}.pem" for part in ("key", "cert", "ca", "crl")),
+            f"{STATE}/identity.json",
+            # An sshd that systemd restarts without a host key ends at once.
+            *(AUTHORIZED, HOST_KEY, f"{HOST_KEY}.pub"),
+            OPEN_FLAG,
+        )
+        for path in files:
+            if os.path.lexists(self._path(path)):
+                os.unlink(self._path(path))
+        self.effects.kill_logins(request["user"])
+        self.effects.replace_front()
+        return {}
+
     def csr(self) -> dict[str, Any]:
         """Return a certificate request for the key on disk. The key does not leave the guest."""
         with open(self._path(STATE, "tls/key.pem"), "rb") as handle:

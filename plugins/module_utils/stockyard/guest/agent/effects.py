@@ -12,6 +12,7 @@ import contextlib
 import errno
 import fcntl
 import functools
+import glob
 import os
 import random
 import signal
@@ -49,12 +50,15 @@ PIPE_PAUSES = (0.05, 0.0)
 # Only the front's processes: a container can also run stunnel.
 UNITS = "/sys/fs/cgroup/system.slice"
 FRONT_PROCESSES = f"{UNITS}/stockyard-tls.service/cgroup.procs"
+FRONT_KILL = f"{UNITS}/stockyard-tls.service/cgroup.kill"
 PRIORITIZED = ("stockyard-agent.service", "stockyard-tls.service")
 # OpenSSH's connections by systemd's socket, and the session scopes that logind creates if it runs.
 SESSIONS = ("ssh.service", "ssh@*.service", "sshd@*.service", "session-*.scope")
 # Debian's ssh.service has KillMode=process: a stop ends only the listener. The kernel's
 # cgroup-v2.rst describes this file.
 SSH_KILL = f"{UNITS}/ssh.service/cgroup.kill"
+SSH_INSTANCES = tuple(f"{UNITS}/system-{name}.slice/cgroup.kill" for name in ("ssh", "sshd"))
+USERS = "/sys/fs/cgroup/user.slice"
 ANY = "0.0.0.0"  # noqa: S104  # no socket: the default route's destination
 
 
@@ -103,6 +107,14 @@ class Effects(Protocol):
         :param cut: whether to restart the front, which closes all connections.
         """
 
+    def replace_front(self) -> None:
+        """End the TLS front at once with all connections, and start another one, which waits at the
+        gate.
+        """
+
+    def kill_logins(self, user: str) -> None:
+        """End sshd and all logins of a user at once, with all their processes."""
+
     def sync(self) -> None:
         """Write all file data to disk."""
 
@@ -122,6 +134,9 @@ class LinuxEffects:
     """The effects in a Linux guest, by ioctls and signals. Only a restart of dockerd and the end of
     sessions start other processes.
     """
+
+    # The command that starts a new front, until the gate opens.
+    _front_start: subprocess.Popen[bytes] | None = None
 
     def reseed(self, entropy: bytes) -> None:
         request = struct.pack("ii", len(entropy) * 8, len(entropy)) + entropy
@@ -180,6 +195,9 @@ class LinuxEffects:
         os.chown(path, *_ids(user))
 
     def open_gate(self) -> None:
+        if self._front_start is not None:
+            self._front_start.wait(PATIENCE)
+            self._front_start = None
         pipe = f"{GATE}.pipe"
         with open(CONFIGURATION, "rb") as handle:
             text = handle.read()
@@ -218,6 +236,19 @@ class LinuxEffects:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(int(pid), signal.SIGTERM if cut else signal.SIGHUP)
 
+    def replace_front(self) -> None:
+        self.close_gate()
+        _kill(FRONT_KILL)
+        # systemd's own restart of a killed front would wait. The identity does not wait for this.
+        command = ["systemctl", "--no-block", "restart", "stockyard-tls.service"]
+        self._front_start = subprocess.Popen(command)
+
+    def kill_logins(self, user: str) -> None:
+        uid = _ids(user)[0]
+        for pattern in (SSH_KILL, *SSH_INSTANCES, f"{USERS}/user-{uid}.slice/cgroup.kill"):
+            for path in glob.glob(pattern):
+                _kill(path)
+
     def prioritize(self, on: bool) -> None:
         # A nice value counts only within a unit's cgroup. If the kernel does not permit real-time
         # scheduling, the identity only takes longer.
@@ -250,12 +281,7 @@ class LinuxEffects:
         # Only the manager of this user: a rootless dockerd has a manager too.
         user_manager = f"user@{pwd.getpwnam(user).pw_uid}.service"
         subprocess.run(["systemctl", "stop", *SESSIONS, user_manager], check=True, timeout=120)
-        # Without this file no process was left.
-        with (
-            contextlib.suppress(FileNotFoundError),
-            open(SSH_KILL, "w", encoding="ascii") as handle,
-        ):
-            handle.write("1")
+        _kill(SSH_KILL)
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
             name = interface.encode()
             fcntl.ioctl(sock, SIOCSIFADDR, struct.pack("16s16s8x", name, _inet(ANY)))
@@ -263,6 +289,12 @@ class LinuxEffects:
                 "16sH22x", fcntl.ioctl(sock, SIOCGIFFLAGS, struct.pack("16s24x", name))
             )[1]
             fcntl.ioctl(sock, SIOCSIFFLAGS, struct.pack("16sH22x", name, flags & ~IFF_UP))
+
+
+def _kill(path: str) -> None:
+    """Kill all processes of a control group by its file. Without the file there is no process."""
+    with contextlib.suppress(FileNotFoundError), open(path, "w", encoding="ascii") as handle:
+        handle.write("1")
 
 
 def _words(path: str) -> list[str]:

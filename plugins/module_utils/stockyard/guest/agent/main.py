@@ -25,7 +25,7 @@ from .volumes import Volumes
 from .warmup import prepare, warm_up
 
 # The version of this agent. stockyard/guest/operations.py lists the additions of each version.
-AGENT = 6
+AGENT = 7
 # The names of operations before version 6, which controllers of that time send.
 FORMER_NAMES = {
     "admit": "renew-certificate",
@@ -45,6 +45,9 @@ class Agent:
     def __init__(self, identity: Identity, volumes: Volumes | None = None) -> None:
         self.identity = identity
         self.volumes = volumes or Volumes(identity.root, LinuxDisks())
+        # Whether this process must be replaced after its answer: in a fork of a branch its memory
+        # holds keys of the parent.
+        self.restart_due = False
 
     def answer(self, line: bytes) -> dict[str, Any]:
         """Return the answer to one line. An error becomes an answer; the agent always continues."""
@@ -83,10 +86,11 @@ class Agent:
             "enable-ssh": self.identity.enable_ssh,
             "disable-ssh": self.identity.disable_ssh,
             "warm-up": self._warm_up,
+            "discard-identity": self.identity.discard_identity,
             "identify": self.identity.identify,
             "csr": lambda _payload: self.identity.csr(),
             "renew-certificate": self.identity.renew_certificate,
-            "settle": lambda _payload: self.identity.settle(),
+            "settle": self._settle,
             "set-clock": self.identity.set_clock,
             "volume-probe": self.volumes.probe,
             "volume-create": self.volumes.create,
@@ -113,6 +117,10 @@ class Agent:
         return dict(
             warm_up(float(payload["timeout"]), bool(payload["docker"]), bool(payload.get("sparse")))
         )
+
+    def _settle(self, payload: dict[str, Any]) -> dict[str, Any]:
+        self.restart_due = bool(payload.get("restart_agent"))
+        return self.identity.settle()
 
     def _hello(self, request: dict[str, Any]) -> dict[str, Any]:
         identity = self.identity.known()
@@ -164,6 +172,8 @@ def _drain(agent: Agent, handle: int, lines: wire.Lines) -> None:
             continue
         for line in complete:
             _send(handle, agent.answer(line))
+            if agent.restart_due:
+                os.execv(sys.executable, sys.orig_argv)  # noqa: S606  # no shell is wanted
 
 
 def _send(handle: int, message: dict[str, Any]) -> None:

@@ -67,6 +67,12 @@ class NoEffects:
     def reload_front(self, cut: bool) -> None:
         return
 
+    def replace_front(self) -> None:
+        return
+
+    def kill_logins(self, user: str) -> None:
+        return
+
     def sync(self) -> None:
         return
 

@@ -1,0 +1,147 @@
+# SPDX-FileCopyrightText: stockyard contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The identity of a parent, which a fork of a branch discards before it gets its own."""
+
+from __future__ import annotations
+
+import base64
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stockyard.guest.agent import main, wire
+from stockyard.guest.agent.apply import OPEN_FLAG, Identity
+from stockyard.guest.agent.main import Agent
+from stockyard.providers.memory.guest import NoEffects
+
+NETWORK = {
+    "interface": "eth0",
+    "mac": "52:54:00:00:00:01",
+    "address": "10.0.2.15",
+    "netmask": "255.255.255.0",
+    "gateway": "",
+    "nameserver": "",
+}
+ENTROPY = base64.b64encode(bytes(64)).decode()
+IDENTIFY = {
+    "op": "identify",
+    "entropy": ENTROPY,
+    "time": 1.0,
+    "uuid": "parent",
+    "hostname": "parent",
+    "machine_id": "0" * 32,
+    "network": NETWORK,
+    "authorized_keys": ["key one"],
+}
+CERTIFICATES = {"op": "renew-certificate", "ca": "ca", "crl": "crl", "certificate": "cert"}
+DISCARD = {
+    "op": "discard-identity",
+    "entropy": ENTROPY,
+    "user": "stockyard",
+    "network": NETWORK,
+}
+
+
+class Recorder(NoEffects):
+    """Records the effects in their order, and whether the keys of the parent existed."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.effects: list[str] = []
+
+    def reseed(self, entropy: bytes) -> None:
+        self.effects.append("reseed")
+
+    def replace_front(self) -> None:
+        assert not (self.root / OPEN_FLAG).exists(), "the new front would not wait"
+        self.effects.append("replace front")
+
+    def kill_logins(self, user: str) -> None:
+        assert not (self.root / "etc/ssh/ssh_host_ed25519_key").exists(), "sshd would use it again"
+        self.effects.append(f"kill logins of {user}")
+
+    def open_gate(self) -> None:
+        self.effects.append("open gate")
+
+    def reload_front(self, cut: bool) -> None:
+        self.effects.append("reload front")
+
+
+@pytest.fixture
+def recorder(tmp_path: Path) -> Recorder:
+    return Recorder(tmp_path)
+
+
+@pytest.fixture
+def agent(tmp_path: Path, recorder: Recorder) -> Agent:
+    """The agent of a host with an identity, as a fork of its branch finds it."""
+    agent = Agent(Identity(str(tmp_path), recorder))
+    for request in (IDENTIFY, CERTIFICATES):
+        assert ask(agent, **request)["ok"]
+    recorder.effects.clear()
+    return agent
+
+
+def ask(agent: Agent, **request: Any) -> dict[str, Any]:
+    return agent.answer(wire.encode({"id": 1, **request}))
+
+
+def private_keys(root: Path) -> list[str]:
+    return [
+        path.read_text()
+        for path in (root / "var/lib/stockyard/tls/key.pem", root / "etc/ssh/ssh_host_ed25519_key")
+        if path.exists()
+    ]
+
+
+def test_no_key_and_no_door_of_the_parent_is_left(
+    tmp_path: Path, agent: Agent, recorder: Recorder
+) -> None:
+    keys = private_keys(tmp_path)
+    assert len(keys) == 2
+    assert ask(agent, **DISCARD)["ok"]
+    assert recorder.effects == ["reseed", "kill logins of stockyard", "replace front"]
+    texts = [path.read_text() for path in tmp_path.rglob("*") if path.is_file()]
+    assert not any(key in text for key in keys for text in texts)
+    assert not (tmp_path / "etc/ssh/stockyard_authorized_keys").exists()
+    assert ask(agent, op="hello")["uuid"] == ""
+
+
+def test_a_fork_gets_its_identity_as_from_a_template(
+    tmp_path: Path, agent: Agent, recorder: Recorder
+) -> None:
+    keys = private_keys(tmp_path)
+    ask(agent, **DISCARD)
+    assert ask(agent, **{**IDENTIFY, "uuid": "child"})["ok"]
+    assert not (tmp_path / OPEN_FLAG).exists()
+    ask(agent, **CERTIFICATES)
+    assert recorder.effects[-1] == "open gate"
+    assert "reload front" not in recorder.effects
+    assert ask(agent, op="hello")["uuid"] == "child"
+    assert not set(keys) & set(private_keys(tmp_path))
+
+
+def test_a_host_can_discard_twice(agent: Agent) -> None:
+    assert ask(agent, **DISCARD)["ok"]
+    assert ask(agent, **DISCARD)["ok"]
+
+
+def test_the_agent_is_replaced_after_its_answer_if_the_controller_asks(agent: Agent) -> None:
+    assert ask(agent, op="settle")["ok"]
+    assert not agent.restart_due
+    assert ask(agent, op="settle", restart_agent=True)["ok"]
+    assert agent.restart_due
+
+
+def test_the_process_of_the_agent_is_replaced(
+    agent: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    chunks = [wire.encode({"id": 1, "op": "settle", "restart_agent": True}), b""]
+    monkeypatch.setattr(os, "read", lambda _handle, _count: chunks.pop(0))
+    monkeypatch.setattr(main, "_send", lambda _handle, message: calls.append(f"ok {message['ok']}"))
+    monkeypatch.setattr(os, "execv", lambda _path, _arguments: calls.append("replaced"))
+    main._drain(agent, 0, wire.Lines())
+    assert calls == ["ok True", "replaced"]
